@@ -1,0 +1,72 @@
+"""The tree of exceptions that rxws raises.
+
+::
+
+    RxwsError
+    ├── ConnectFailed            the feed ended: no connection can be had
+    ├── FeedClosed               the feed was closed by exit()
+    ├── SendFailed               the connection was lost while a message was being sent
+    ├── SendTimeout              a message could not be sent in time
+    └── StreamOverflow           a stream's consumer fell too far behind
+"""
+
+from __future__ import annotations
+
+__all__ = ["ConnectFailed", "FeedClosed", "RxwsError", "SendFailed", "SendTimeout", "StreamOverflow"]
+
+
+class RxwsError(Exception):
+    """The root of all exceptions that rxws defines."""
+
+
+class ConnectFailed(RxwsError, ConnectionError):
+    """The feed ended because no connection can be had; ``__cause__`` is the last failure.
+
+    Attributes:
+        status: HTTP status of the refused handshake, or None when the failure was of another kind.
+        reason: what went wrong, in a few words, with no secret in it.
+        attempt: how many attempts had been made since the last connection that was open (1 for the first).
+    """
+
+    def __init__(self, status: int | None, reason: str, attempt: int) -> None:
+        super().__init__(status, reason, attempt)
+        self.status = status
+        self.reason = reason
+        self.attempt = attempt
+
+    def __str__(self) -> str:
+        attempts = "1 attempt" if self.attempt == 1 else f"{self.attempt} attempts"
+        return f"{self.reason} (gave up after {attempts})"
+
+
+class FeedClosed(RxwsError):
+    """The feed was closed with ``exit()``, so what was asked for cannot happen any more."""
+
+
+class SendFailed(RxwsError, ConnectionError):
+    """The connection was lost while a message was being sent: whether the server got it is not known.
+
+    ``__cause__`` is the transport's own exception. The message is not repeated on the next connection.
+    """
+
+
+class SendTimeout(RxwsError, TimeoutError):
+    """A message could not be handed to a live connection within ``send_timeout``: it was not sent, or not in whole."""
+
+
+class StreamOverflow(RxwsError):
+    """A stream was full and its ``overflow`` is ``"error"``: it delivered what it held, and takes nothing more in.
+
+    Attributes:
+        maxsize: how many messages the stream may hold.
+    """
+
+    def __init__(self, maxsize: int) -> None:
+        super().__init__(maxsize)
+        self.maxsize = maxsize
+
+    def __str__(self) -> str:
+        return (
+            f"the stream held {self.maxsize} messages and its consumer took none: "
+            "consume faster, filter more, or choose maxsize= and overflow="
+        )

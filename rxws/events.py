@@ -1,0 +1,257 @@
+"""What a feed tells about itself: its state, its events, its statistics."""
+
+from __future__ import annotations
+
+import enum
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+__all__ = [
+    "Connected",
+    "Disconnected",
+    "Event",
+    "Gap",
+    "HandlerFailed",
+    "Lagging",
+    "MessageRejected",
+    "Overflowed",
+    "Quiet",
+    "Rotated",
+    "State",
+    "Statistics",
+]
+
+
+class State(enum.Enum):
+    """Where a feed is in its life."""
+
+    CONNECTING = "connecting"
+    """No connection; one is being opened."""
+    CONNECTED = "connected"
+    """Messages flow from one connection."""
+    ROTATING = "rotating"
+    """Messages flow from one connection while the next is being opened or overlaps with it."""
+    WAITING = "waiting"
+    """No connection; a delay passes before the next attempt."""
+    CLOSED = "closed"
+    """``exit()`` was called. The end."""
+    FAILED = "failed"
+    """No connection can be had: a fatal error. The end."""
+
+    @property
+    def is_live(self) -> bool:
+        """Whether a connection is open."""
+        return self in _LIVE
+
+    @property
+    def is_final(self) -> bool:
+        """Whether this is the end: no other state follows."""
+        return not TRANSITIONS[self]
+
+
+_LIVE = frozenset({State.CONNECTED, State.ROTATING})
+
+TRANSITIONS: Mapping[State, frozenset[State]] = {
+    State.CONNECTING: frozenset({State.CONNECTED, State.WAITING, State.CLOSED, State.FAILED}),
+    State.WAITING: frozenset({State.CONNECTING, State.CLOSED, State.FAILED}),
+    State.CONNECTED: frozenset({State.ROTATING, State.CONNECTING, State.WAITING, State.CLOSED, State.FAILED}),
+    State.ROTATING: frozenset({State.CONNECTED, State.CONNECTING, State.WAITING, State.CLOSED, State.FAILED}),
+    State.CLOSED: frozenset(),
+    State.FAILED: frozenset(),
+}
+"""Which states may follow each state; those that nothing follows are final."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Event:
+    """The root of all events.
+
+    Attributes:
+        name: the feed's name.
+        time: when it happened, in seconds since the epoch (in a loop with a virtual clock, on that clock).
+    """
+
+    name: str
+    time: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Connected(Event):
+    """A connection is open and everything is subscribed on it.
+
+    Attributes:
+        number: the connection's number: 1 for the feed's first.
+        attempt: how many attempts it took (1: the first succeeded).
+    """
+
+    number: int
+    attempt: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Disconnected(Event):
+    """A connection ended, or could not be opened.
+
+    Attributes:
+        number: the number of the connection that ended, or None when none could be opened.
+        reason: one of ``"rotation"``, ``"server"``, ``"network"``, ``"idle"``, ``"handshake"``, ``"tls"``,
+            ``"auth"``, ``"user"``.
+        cause: what happened in words, with no secret in it.
+        code: the close code of RFC 6455 §7.4, or None where there was no close frame.
+        delay: seconds until the next attempt, or None when none follows or it is not yet known.
+    """
+
+    number: int | None
+    reason: str
+    cause: str
+    code: int | None = None
+    delay: float | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Rotated(Event):
+    """A planned rotation is complete: the new connection delivers.
+
+    Attributes:
+        number: the number of the new connection.
+        proven: whether the overlap was proven: for a stretch of ``handover_settle`` seconds the old connection
+            delivered something, and all of it came on the new one too.
+        held: how many messages of the new connection were held during the overlap.
+        duplicates: how many of those were dropped because the old connection had delivered them.
+        discarded: how many were dropped because they are per connection (acknowledgements, snapshots).
+        paused: for how long nothing was delivered, in seconds: from the old connection's last message or its
+            closing, whichever was later, to the first held message.
+        truncated: whether the overlap was cut short because too many messages were held.
+    """
+
+    number: int
+    proven: bool
+    held: int
+    duplicates: int
+    discarded: int
+    paused: float
+    truncated: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Gap(Event):
+    """Messages may be missing here: there was a time without a connection, or an overlap ended early.
+
+    Attributes:
+        start: when the last connection ended, in seconds since the epoch.
+        end: when the next one was open, in seconds since the epoch.
+        reason: as in :class:`Disconnected`.
+        last_message: the last message delivered before the gap, or None if there was none.
+    """
+
+    start: float
+    end: float
+    reason: str
+    last_message: Any
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Quiet(Event):
+    """The connection is open, but no message has come for a while (60 s, then 120 s, 240 s …).
+
+    Attributes:
+        seconds: for how long no message has come.
+    """
+
+    seconds: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class MessageRejected(Event):
+    """A frame could not be parsed and was skipped.
+
+    Attributes:
+        raw: the frame as it came.
+        error: what the parse hook raised.
+        count: how many frames have been rejected so far.
+    """
+
+    raw: str | bytes
+    error: BaseException
+    count: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class HandlerFailed(Event):
+    """A function of the user's raised: a handler, a subscriber, a filter or a hook.
+
+    Attributes:
+        handler: the function's name.
+        message: the message it was given, or None where there was none.
+        error: what it raised.
+    """
+
+    handler: str
+    message: Any
+    error: BaseException
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Lagging(Event):
+    """A consumer is behind: its buffer has reached 10,000, 100,000 or 1,000,000 messages.
+
+    Attributes:
+        consumer: which one, as its repr.
+        pending: how many messages wait.
+    """
+
+    consumer: str
+    pending: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Overflowed(Event):
+    """A full buffer dropped messages, or (``overflow="error"``) ended its stream.
+
+    Attributes:
+        consumer: which one, as its repr.
+        overflow: its policy: ``"error"``, ``"drop_oldest"`` or ``"drop_newest"``.
+        dropped: how many messages it has dropped in all.
+    """
+
+    consumer: str
+    overflow: str
+    dropped: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Statistics:
+    """A snapshot of a feed's counters, since the feed was made.
+
+    Attributes:
+        messages: messages delivered.
+        bytes: bytes of the frames received (payload, decompressed).
+        opened: connections opened.
+        rotations: planned rotations completed.
+        reconnects: unplanned reconnections, by the reason that the connection before was lost.
+        gaps: gaps reported.
+        rejected: frames that could not be parsed.
+        duplicates: messages dropped in rotations because the old connection had delivered them.
+        discarded: messages dropped in rotations because they are per connection.
+        failures: exceptions raised by handlers, subscribers, filters and hooks.
+        streams: streams open now.
+        pending: messages that wait in streams and handlers now.
+        dropped: messages dropped by full streams and handlers.
+        age: seconds since the last message, or None if there was none yet.
+    """
+
+    messages: int
+    bytes: int
+    opened: int
+    rotations: int
+    reconnects: Mapping[str, int]
+    gaps: int
+    rejected: int
+    duplicates: int
+    discarded: int
+    failures: int
+    streams: int
+    pending: int
+    dropped: int
+    age: float | None
