@@ -1,0 +1,231 @@
+"""What waits for a consumer: in order, bounded, woken once per burst."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import math
+from collections import deque
+from typing import Any, Final, Generic, Literal, TypeVar, get_args
+
+from .errors import StreamOverflow
+from .events import Lagging, Overflowed
+from .reporting import Reporter
+
+__all__ = ["DEFAULT_MAXSIZE", "Buffer", "Overflow", "check_bounds"]
+
+T = TypeVar("T")
+
+Overflow = Literal["error", "drop_oldest", "drop_newest"]
+
+DEFAULT_MAXSIZE: Final = 1_000_000
+"""How many messages a buffer may hold unless told otherwise."""
+
+LAG_MARKS: Final = (10_000, 100_000, 1_000_000)
+"""At how many waiting messages a consumer is said to lag."""
+
+STREAK: Final = 1_000
+"""How many messages a consumer may take without once giving way to other tasks."""
+
+DROP_REPORT_INTERVAL: Final = 1.0
+"""Seconds between two reports of the messages that one buffer drops."""
+
+
+def check_bounds(maxsize: object, overflow: object) -> None:
+    """Raise unless ``maxsize`` and ``overflow`` are ones that a buffer takes."""
+    if maxsize is not None and (isinstance(maxsize, bool) or not isinstance(maxsize, int)):
+        raise TypeError(f"maxsize must be a positive int, or None for no bound, not {maxsize!r}")
+    if maxsize is not None and maxsize < 1:
+        raise ValueError(f"maxsize must be at least 1, or None for no bound, not {maxsize}")
+    if overflow not in get_args(Overflow):
+        raise ValueError(f"overflow must be 'error', 'drop_oldest' or 'drop_newest', not {overflow!r}")
+
+
+class Buffer(Generic[T]):
+    """A queue with one consumer, that a producer never waits for.
+
+    asyncio.Queue is not used because it makes a future per waiting ``get`` and wakes per item: a burst of messages for
+    one consumer costs more than twice as much through it.
+    """
+
+    __slots__ = (
+        "_items",
+        "_lag_mark",
+        "_loop",
+        "_mark",
+        "_maxsize",
+        "_overflow",
+        "_reported_at",
+        "_reporter",
+        "_streak",
+        "_waiter",
+        "closed",
+        "dropped",
+        "error",
+    )
+
+    def __init__(
+        self,
+        loop: asyncio.AbstractEventLoop,
+        reporter: Reporter,
+        maxsize: int | None = DEFAULT_MAXSIZE,
+        overflow: Overflow = "error",
+    ) -> None:
+        self._loop = loop
+        self._reporter = reporter
+        self._maxsize = maxsize
+        self._overflow: Overflow = overflow
+        # Made when first needed: an empty deque takes 760 bytes, and most of many streams are idle.
+        self._items: deque[T] | None = None
+        self._waiter: asyncio.Future[None] | None = None
+        self.error: Exception | None = None
+        self._streak = 0
+        self._reported_at = -math.inf
+        self._lag_mark = 0
+        self._mark = self._next_mark()
+        self.closed = False
+        self.dropped = 0
+
+    def describe(self) -> str:
+        """Say whose buffer this is, for the log and the events."""
+        return "an async for"
+
+    def overflowed(self) -> None:
+        """Is called when an overflow has closed the buffer, for whoever must stop putting."""
+
+    def __len__(self) -> int:
+        return len(self._items) if self._items is not None else 0
+
+    def put(self, item: T) -> None:
+        """Append an item and wake the consumer; when full, do what ``overflow`` says. Never waits."""
+        items = self._items
+        if items is None:
+            if self.closed:
+                return
+            items = self._items = deque()
+        items.append(item)
+        waiter = self._waiter
+        if waiter is not None and not waiter.done():
+            waiter.set_result(None)
+        if len(items) >= self._mark:
+            self._crowded(items)
+
+    async def get(self) -> T:
+        """Return the next item. Cancelling is safe: nothing is lost.
+
+        Raises:
+            StopAsyncIteration: after the last item, once closed.
+            RuntimeError: if another task waits here already.
+            Exception: after the last item, the error that the buffer was closed with.
+        """
+        if self._waiter is not None:
+            raise RuntimeError("another task is already waiting for the next message of this stream")
+        if self._streak >= STREAK:
+            self._streak = 0
+            await self._wait(self._soon())
+        while not self._items:
+            if self.closed:
+                raise self.error or StopAsyncIteration
+            self._streak = 0
+            if self._lag_mark:
+                # Caught up: the next lag is news again.
+                self._lag_mark = 0
+                self._mark = self._next_mark()
+            await self._wait(self._loop.create_future())
+        self._streak += 1
+        return self._items.popleft()
+
+    async def get_batch(self) -> list[T]:
+        """Wait for an item, then return all that are there; raises as :meth:`get` does, and is as safe to cancel."""
+        first = await self.get()
+        batch = [first, *self._items] if self._items else [first]
+        self.clear()
+        return batch
+
+    async def _wait(self, waiter: asyncio.Future[None]) -> None:
+        self._waiter = waiter
+        try:
+            await waiter
+        finally:
+            self._waiter = None
+
+    def _soon(self) -> asyncio.Future[None]:
+        waiter = self._loop.create_future()
+        self._loop.call_soon(_wake, waiter)
+        return waiter
+
+    def take(self) -> list[T]:
+        """Return all that waits, and hold it no longer."""
+        items = list(self._items or ())
+        self.clear()
+        return items
+
+    def clear(self) -> None:
+        """Forget all that waits."""
+        if self._items is not None:
+            self._items.clear()
+
+    def close(self, error: Exception | None = None) -> None:
+        """Take nothing more in; the consumer gets what is held, then ``error``, or the end. Idempotent."""
+        if self.closed:
+            return
+        self.closed = True
+        self.error = error
+        # Whatever is put from now on is over the mark, so that the hot path needs no check of its own.
+        self._mark = 0
+        if self._waiter is not None:
+            _wake(self._waiter)
+
+    def _next_mark(self) -> float:
+        lag = LAG_MARKS[self._lag_mark] if self._lag_mark < len(LAG_MARKS) else math.inf
+        full = math.inf if self._maxsize is None else self._maxsize + 1
+        return min(lag, full)
+
+    def _crowded(self, items: deque[T]) -> None:
+        """Do what is due now that a mark is reached. Off the hot path: only ever at a mark, or while full."""
+        if self.closed:
+            items.pop()
+            return
+        if self._maxsize is not None and len(items) > self._maxsize:
+            self._drop(items)
+        while self._lag_mark < len(LAG_MARKS) and len(items) >= LAG_MARKS[self._lag_mark]:
+            self._lag_mark += 1
+            reporter = self._reporter
+            consumer = self.describe()
+            reporter.log(logging.WARNING, "%s lags: %d messages wait", consumer, len(items))
+            reporter.emit(Lagging(name=reporter.name, time=reporter.now(), consumer=consumer, pending=len(items)))
+        if not self.closed:
+            self._mark = self._next_mark()
+
+    def _drop(self, items: deque[T]) -> None:
+        if self._overflow == "drop_oldest":
+            items.popleft()
+        else:
+            items.pop()
+        self.dropped += 1
+        reporter = self._reporter
+        reporter.counters.dropped += 1
+        if self._overflow == "error":
+            assert self._maxsize is not None
+            self.close(StreamOverflow(self._maxsize))
+            self.overflowed()
+        now = self._loop.time()
+        if now - self._reported_at < DROP_REPORT_INTERVAL:
+            return
+        self._reported_at = now
+        consumer = self.describe()
+        reporter.log(logging.WARNING, "%s is full (overflow=%r): %d dropped", consumer, self._overflow, self.dropped)
+        reporter.emit(
+            Overflowed(
+                name=reporter.name,
+                time=reporter.now(),
+                consumer=consumer,
+                overflow=self._overflow,
+                dropped=self.dropped,
+            )
+        )
+
+
+def _wake(waiter: asyncio.Future[Any]) -> None:
+    if not waiter.done():
+        waiter.set_result(None)

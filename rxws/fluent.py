@@ -1,0 +1,90 @@
+"""The operators as methods: each returns what ``pipe`` returns, an AsyncObservable.
+
+The stub beside this file, ``fluent.pyi``, tells the type checkers so, operator for operator. It is written from
+reactivex's own signatures by ``tests/support/fluent.py``. At run time there is little to do, because reactivex's
+methods go through ``pipe``; those that do not are here.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Generator
+from typing import Any, NoReturn, TypeVar
+
+from reactivex import Observable, abc
+from reactivex import operators as ops
+
+__all__ = ["FluentOperators"]
+
+T_co = TypeVar("T_co", covariant=True)
+
+
+class FluentOperators(Observable[T_co]):
+    """An Observable whose operators, piped or fluent, give what :meth:`_bind` makes of their results."""
+
+    def _bind(self, result: Any) -> Any:
+        """Return what an operator returned, bound to where this Observable lives. For subclasses to define."""
+        raise NotImplementedError
+
+    def pipe(self, *operators: Callable[[Any], Any]) -> Any:
+        """Compose operators from left to right; each result that is an Observable is an AsyncObservable.
+
+        Example::
+
+            ws.messages.pipe(ops.map(lambda trade: float(trade["p"])), ops.buffer_with_time(1.0))
+        """
+        result: Any = self
+        for operator in operators:
+            # Each, not only the last: an operator that subscribes to its source without a scheduler gets ours.
+            result = self._bind(operator(result))
+        return result
+
+    def run(self, scheduler: abc.SchedulerBase | None = None) -> NoReturn:
+        """Raise RuntimeError: to wait here would stop the event loop, which is what is waited for."""
+        raise RuntimeError("run() would block its own event loop: await the Observable, or iterate with 'async for'")
+
+    def __await__(self) -> Generator[Any, None, Any]:
+        """Wait for the last item. Cancelling ends the subscription.
+
+        Raises:
+            SequenceContainsNoElementsError: if the sequence ends without an item.
+        """
+        # reactivex's own brings along a scheduler that tells the time of the wall clock.
+        return self.pipe(ops.to_future()).__await__()
+
+    def __add__(self, other: Observable[Any]) -> Any:
+        return self.pipe(ops.concat(other))
+
+    def __iadd__(self, other: Observable[Any]) -> Any:
+        return self.pipe(ops.concat(other))
+
+    def __getitem__(self, key: slice | int) -> Any:
+        start, stop, step = (key.start, key.stop, key.step) if isinstance(key, slice) else (key, key + 1, 1)
+        return self.pipe(ops.slice(start, stop, step))
+
+    def dematerialize(self) -> Any:
+        """Turn notifications into what they notify of."""
+        return self.pipe(ops.dematerialize())
+
+    def exclusive(self) -> Any:
+        """Of the Observables that are the items, follow one at a time; drop those that come meanwhile."""
+        return self.pipe(ops.exclusive())
+
+    def partition_indexed(self, predicate_indexed: Callable[[Any, int], bool]) -> Any:
+        """Return two Observables: of the items that the predicate, given item and index, accepts, and of the others."""
+        return self.pipe(ops.partition_indexed(predicate_indexed))
+
+    def pluck(self, key: Any) -> Any:
+        """Pass on ``item[key]`` of each item."""
+        return self.pipe(ops.pluck(key))
+
+    def ref_count(self) -> Any:
+        """Connect while anybody is subscribed. For what ``publish`` and ``replay`` return."""
+        return self.pipe(ops.ref_count())
+
+    def sum(self, key_mapper: Callable[[Any], float] | None = None) -> Any:
+        """Pass on the sum of all items, or of what ``key_mapper`` makes of them, at the end."""
+        return self.pipe(ops.sum(key_mapper) if key_mapper else ops.sum())
+
+    def switch_latest(self) -> Any:
+        """Of the Observables that are the items, follow the latest."""
+        return self.pipe(ops.switch_latest())

@@ -1,0 +1,86 @@
+"""What happened: to the log, to the counters, to whoever watches the events."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any, Final
+
+from .callables import name_of
+from .events import Event, HandlerFailed
+
+__all__ = ["FAILURES", "Counters", "Reporter", "is_being_cancelled"]
+
+FAILURES: Final = (Exception, asyncio.CancelledError)
+"""What a function of the user's may raise without ending anything but itself. CancelledError is one: it comes out of
+any ``future.result()``, and nobody asked for the cancellation of the one who called the function."""
+
+LOG_INTERVAL: Final = 1.0
+"""Seconds between two log lines of one kind."""
+
+VIRTUAL_CLOCK_TOLERANCE: Final = 5.0
+"""Seconds by which a loop's clock may differ from the monotonic clock before it is taken for a virtual one."""
+
+
+def is_being_cancelled(error: BaseException) -> bool:
+    """Whether ``error`` is the cancellation of the task that runs, and not one that it came upon."""
+    task = asyncio.current_task()
+    return isinstance(error, asyncio.CancelledError) and (task is None or task.cancelling() > 0)
+
+
+@dataclass(slots=True)
+class Counters:
+    """The numbers behind :class:`~rxws.events.Statistics`. Only the loop's thread writes them."""
+
+    messages: int = 0
+    bytes: int = 0
+    opened: int = 0
+    rotations: int = 0
+    reconnects: dict[str, int] = field(default_factory=dict)
+    gaps: int = 0
+    rejected: int = 0
+    duplicates: int = 0
+    discarded: int = 0
+    failures: int = 0
+    dropped: int = 0
+
+
+class Reporter:
+    """Tells what happened in one feed: counts it, logs it (a line of one kind at most once a second), emits it."""
+
+    def __init__(self, loop: asyncio.AbstractEventLoop, name: str, emit: Callable[[Event], None] | None = None) -> None:
+        self.name = name
+        self.counters = Counters()
+        self.emit: Callable[[Event], None] = emit or (lambda _event: None)
+        self._loop = loop
+        self._epoch = time.time() - loop.time()
+        self._logger = logging.getLogger("rxws")
+        self._logged: dict[str, tuple[float, int]] = {}
+
+    def now(self) -> float:
+        """Seconds since the epoch: the wall clock, or in a loop with a virtual clock that one."""
+        if abs(self._loop.time() - time.monotonic()) < VIRTUAL_CLOCK_TOLERANCE:
+            # Asked afresh, because the monotonic clock stands still while a machine sleeps.
+            return time.time()
+        return self._epoch + self._loop.time()
+
+    def log(self, level: int, line: str, *values: object, error: BaseException | None = None) -> None:
+        """Log ``line % values``, unless the same kind of line was logged within the last second; those are counted."""
+        now = self._loop.time()
+        last, suppressed = self._logged.get(line, (-LOG_INTERVAL, 0))
+        if now - last < LOG_INTERVAL:
+            self._logged[line] = (last, suppressed + 1)
+            return
+        self._logged[line] = (now, 0)
+        more = f" ({suppressed} more like this)" if suppressed else ""
+        self._logger.log(level, "%s: " + line + "%s", self.name, *values, more, exc_info=error)
+
+    def failed(self, handler: object, message: Any, error: BaseException) -> None:
+        """Report that a function of the user's raised; ``handler`` is that function, or its name."""
+        self.counters.failures += 1
+        handler_name = name_of(handler)
+        self.log(logging.ERROR, "%s raised", handler_name, error=error)
+        self.emit(HandlerFailed(name=self.name, time=self.now(), handler=handler_name, message=message, error=error))
