@@ -1,0 +1,262 @@
+"""Stream: the messages that pass a filter, kept until somebody takes them."""
+
+from __future__ import annotations
+
+import asyncio
+import copy
+from collections.abc import AsyncIterator
+from types import TracebackType
+from typing import Any, Final, Generic, Self, TypeVar
+
+from reactivex import abc
+from reactivex.disposable import Disposable
+
+from .buffer import Buffer, Overflow
+from .events import Gap
+from .filters import Filter
+from .observable import AsyncObservable, Home, HotObservable
+from .reporting import FAILURES
+from .router import Router
+
+__all__ = ["Intake", "Stream"]
+
+T = TypeVar("T")
+
+
+class Intake(Buffer[T]):
+    """The part of a stream that the router holds: it must not refer to the stream, which would never be collected."""
+
+    __slots__ = ("_copies", "_filter", "_home", "_router", "_takes_gaps", "abandoned", "fan_out", "keeps", "matched")
+
+    def __init__(
+        self,
+        home: Home,
+        router: Router,
+        filter: Filter,  # noqa: A002
+        maxsize: int | None,
+        overflow: Overflow,
+        gaps: bool,
+        copies: bool,
+    ) -> None:
+        super().__init__(home.loop, home.reporter, maxsize, overflow)
+        self._home = home
+        self._router = router
+        self._filter = filter
+        self._takes_gaps = gaps
+        self._copies = copies
+        self.matched = 0
+        self.keeps = True
+        self.fan_out: HotObservable[T] | None = None
+        self.abandoned = False
+
+    def describe(self) -> str:
+        """Name the stream by its filter."""
+        return f"stream {self._filter!r}"
+
+    def push(self, message: T, /) -> None:
+        """Take a message that passes the filter."""
+        self.matched += 1
+        if self._copies:
+            message = copy.deepcopy(message)
+        self._take(message)
+
+    def announce(self, gap: Gap, /) -> None:
+        """Take a gap, if gaps were asked for."""
+        if self._takes_gaps:
+            self._take(gap)
+
+    def _take(self, item: Any) -> None:
+        if self.fan_out is not None:
+            self.fan_out.emit(item)
+        if self.keeps:
+            self.put(item)
+
+    def finish(self, error: Exception | None, /) -> None:
+        """Take nothing more in."""
+        self._router.remove(self)
+        self.close(error)
+        if self.fan_out is not None:
+            self.fan_out.end(error)
+
+    def overflowed(self) -> None:
+        """End the stream: it was full."""
+        # Now, and not when the consumer gets to it: a stream that takes nothing in must cost nothing either.
+        self._router.remove(self)
+        if self.fan_out is not None:
+            self.fan_out.end(self.error)
+
+    def abandon(self) -> None:
+        """Nobody refers to the stream any more: unregister, unless it has subscribers; then when the last one goes."""
+        self.abandoned = True
+        if self.fan_out is None or not self.fan_out.observed:
+            self._router.remove(self)
+
+    def observe(self, observer: abc.ObserverBase[T], scheduler: abc.SchedulerBase | None) -> abc.DisposableBase:
+        """Hand on to ``observer`` from now on."""
+        fan_out = self.fan_out
+        if fan_out is None:
+            fan_out = self.fan_out = HotObservable(self._home)
+            if self.closed:
+                fan_out.end(self.error)
+        subscription = fan_out._subscribe_core(observer, scheduler)
+
+        def dispose() -> None:
+            subscription.dispose()
+            if self.abandoned:
+                self.abandon()
+
+        return Disposable(dispose)
+
+
+class Stream(AsyncObservable[T], AsyncIterator[T], Generic[T]):
+    """The messages that pass a filter, from the call of ``stream_filter`` on: an Observable with a buffer.
+
+    What it holds goes to the first consumer, be it ``async for`` or ``subscribe``; ``pipe`` alone changes nothing. Once
+    it is consumed by ``subscribe`` nothing is kept. It is its own iterator: of two concurrent ``anext`` the second
+    raises RuntimeError, and a cancelled ``anext`` loses nothing. The iteration ends after ``close()`` and after the
+    feed's ``exit()``, when all that was held is delivered; it raises the feed's fatal error, or
+    :exc:`~rxws.StreamOverflow`.
+
+    A subscription keeps its stream alive until it is disposed. A stream with neither subscriber nor iterator nor
+    reference is collected, and unregisters itself.
+
+    Example::
+
+        async with ws.stream_filter([{"e": "trade"}]) as trades:
+            async for trade in trades:
+                ...
+    """
+
+    def __init__(
+        self,
+        home: Home,
+        router: Router,
+        filter: Filter,  # noqa: A002
+        *,
+        maxsize: int | None,
+        overflow: Overflow,
+        gaps: bool,
+        copy: bool,
+    ) -> None:
+        super().__init__(home)
+        self._intake: Final[Intake[T]] = Intake(home, router, filter, maxsize, overflow, gaps, copy)
+        self._iterated = False
+        self._router: Final = router
+        router.add(self._intake, filter)
+
+    @property
+    def pending(self) -> int:
+        """How many messages wait to be taken."""
+        return len(self._intake)
+
+    @property
+    def dropped(self) -> int:
+        """How many messages were dropped because the stream was full."""
+        return self._intake.dropped
+
+    @property
+    def matched(self) -> int:
+        """How many messages passed the filter."""
+        return self._intake.matched
+
+    def clear(self) -> None:
+        """Forget what is held.
+
+        Raises:
+            RuntimeError: outside the loop's thread.
+        """
+        self._home.check()
+        self._intake.clear()
+
+    async def close(self) -> None:
+        """Take nothing more in. What is held is still delivered, then the iterator ends; subscribers are completed.
+
+        Idempotent. It never waits for the consumer, so cancelling is safe.
+        """
+        self.close_nowait()
+
+    aclose = close
+
+    def close_nowait(self) -> None:
+        """The same, where nothing can be awaited.
+
+        Raises:
+            RuntimeError: outside the loop's thread.
+        """
+        self._home.check()
+        self._intake.finish(None)
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(
+        self, exc_type: type[BaseException] | None, exc_value: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        await self.close()
+
+    def __aiter__(self) -> Self:
+        self._home.check()
+        self._iterated = True
+        self._intake.keeps = True
+        return self
+
+    async def __anext__(self) -> T:
+        if not self._iterated:
+            aiter(self)
+        return await self._intake.get()
+
+    def batches(self) -> AsyncIterator[list[T]]:
+        """Iterate over lists of all that waits: one wake-up for many messages.
+
+        Ends and raises as the stream's own iteration does; each list holds at least one message.
+
+        Example::
+
+            async for trades in stream.batches():
+                database.insert(trades)
+        """
+        return _Batches(self, self._intake)
+
+    def _subscribe_core(
+        self, observer: abc.ObserverBase[T], scheduler: abc.SchedulerBase | None = None
+    ) -> abc.DisposableBase:
+        intake = self._intake
+        if intake.keeps and not self._iterated:
+            intake.keeps = False
+            for item in intake.take():
+                try:
+                    observer.on_next(item)
+                except FAILURES as error:
+                    self._home.reporter.failed(observer.on_next, item, error)
+        return intake.observe(observer, scheduler)
+
+    def __repr__(self) -> str:
+        end = " closed" if self._intake.closed else ""
+        numbers = f"{self.matched} matched, {self.pending} pending, {self.dropped} dropped"
+        return f"<{self._intake.describe()}{end}: {numbers}>"
+
+    def __del__(self) -> None:
+        # Absent when the constructor raised.
+        intake = getattr(self, "_intake", None)
+        if intake is None or intake.closed:
+            return
+        loop = self._home.loop
+        if asyncio._get_running_loop() is loop:
+            intake.abandon()
+        elif not loop.is_closed():
+            # The collector runs in whichever thread happens to allocate.
+            loop.call_soon_threadsafe(intake.abandon)
+
+
+class _Batches(AsyncIterator[list[T]]):
+    """``stream.batches()``; it refers to the stream, which lives as long as it is iterated over."""
+
+    __slots__ = ("_intake", "_stream")
+
+    def __init__(self, stream: Stream[T], intake: Intake[T]) -> None:
+        aiter(stream)
+        self._stream = stream
+        self._intake = intake
+
+    async def __anext__(self) -> list[T]:
+        return await self._intake.get_batch()
