@@ -1,0 +1,247 @@
+"""One open websocket: read to its end, sent to in time, closed or aborted."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections.abc import Awaitable, Callable
+from typing import Any, Final, Protocol
+
+from .backoff import Failure, diagnose
+from .errors import SendFailed, SendTimeout
+from .reporting import Reporter
+
+__all__ = ["Connection", "Sink", "Websocket", "abort_websocket", "check_websocket"]
+
+SLICE: Final = 0.010
+"""Seconds for which the reader may go on in a burst before other tasks get their turn."""
+
+LARGEST_STEP: Final = 256
+"""How many messages may pass between two looks at the clock."""
+
+Sink = Callable[[str | bytes, Any, int], None]
+"""Takes a frame, its message, and when it was received (nanoseconds since the epoch, or 0 when nobody asks)."""
+
+
+class Websocket(Protocol):
+    """What rxws needs of a connection: a part of the websockets asyncio API."""
+
+    def __aiter__(self) -> Any: ...
+
+    def send(self, message: Any, /) -> Awaitable[object]:
+        """Send a ``str`` as a text frame, or bytes as a binary one."""
+
+    def close(self) -> Awaitable[object]:
+        """Close with a closing handshake."""
+
+
+def check_websocket(websocket: object, origin: str) -> Websocket:
+    """Return ``websocket`` if it has the websockets asyncio API.
+
+    Raises:
+        TypeError: naming ``origin``, what it gave and what was expected.
+    """
+    missing = [name for name in ("__aiter__", "send", "close") if not callable(getattr(websocket, name, None))]
+    if not missing:
+        return websocket  # type: ignore[return-value]
+    hint = " (is an 'await' missing?)" if callable(getattr(websocket, "__await__", None)) else ""
+    raise TypeError(
+        f"{origin} must return an open connection with the websockets asyncio API (async for, send, close), "
+        f"not {type(websocket).__name__} without {', '.join(missing)}{hint}"
+    )
+
+
+def _transport(websocket: Websocket) -> asyncio.WriteTransport | None:
+    transport = getattr(websocket, "transport", None)
+    return transport if callable(getattr(transport, "abort", None)) else None
+
+
+_CLOSING: Final[set[asyncio.Task[None]]] = set()
+"""Tasks that close connections which nobody waits for: the loop holds tasks weakly."""
+
+
+def _close_soon(websocket: Websocket) -> asyncio.Task[None]:
+    async def close() -> None:
+        # A connection that breaks while it is being closed is closed.
+        with contextlib.suppress(Exception):
+            await websocket.close()
+
+    task = asyncio.get_running_loop().create_task(close(), name="rxws close websocket")
+    _CLOSING.add(task)
+    task.add_done_callback(_CLOSING.discard)
+    return task
+
+
+def abort_websocket(websocket: Websocket) -> None:
+    """Cut a connection without a closing handshake: nothing that the peer does delays it.
+
+    One that shows no transport, as picows', is left to its own ``close``, which gives up after its own timeout.
+    """
+    transport = _transport(websocket)
+    if transport is not None:
+        transport.abort()
+    else:
+        _close_soon(websocket)
+
+
+class Connection:
+    """An open websocket with the task that reads it to its end.
+
+    The reader waits for no consumer. It hands each frame to ``receive``, and gives way to other tasks by time.
+
+    Attributes:
+        number: 1 for the feed's first connection.
+        opened_at: when it was opened, on the loop's clock.
+        last_message: when the last message came, on the loop's clock, to the accuracy of one turn of the loop;
+            None if none has come.
+        sink: where its messages go; the delivery sets it.
+        reader: the task; its result is why the connection ended.
+        ended_at: when it was read to its end, in seconds since the epoch.
+        hook: the task of its rotation hook, once that has begun.
+    """
+
+    def __init__(self, websocket: Websocket, number: int, loop: asyncio.AbstractEventLoop, reporter: Reporter) -> None:
+        self.websocket: Final = websocket
+        self.number: Final = number
+        self.opened_at = loop.time()
+        self.last_message: float | None = None
+        self.sink: Sink | None = None
+        self._loop = loop
+        self._reporter = reporter
+        self._in_burst = False
+        self._verdict: Failure | None = None
+        self._tasks: set[asyncio.Task[Any]] = set()
+        self._closing: asyncio.Task[None] | None = None
+        self.reader: asyncio.Task[Failure]
+        self.ended_at = 0.0
+        self.hook: asyncio.Task[Any] | None = None
+
+    @property
+    def is_live(self) -> bool:
+        """Whether it can still be sent to: neither read to its end, nor known to be closing."""
+        # Both websockets and picows tell; 1 is OPEN in the enum State of either.
+        state = getattr(self.websocket, "state", 1)
+        return not self.reader.done() and state == 1
+
+    def start(self, receive: Callable[[str | bytes], Awaitable[None] | None]) -> None:
+        """Begin to read."""
+        self.reader = self._loop.create_task(self._read(receive), name=f"rxws reader {self.number}")
+
+    async def _read(self, receive: Callable[[str | bytes], Awaitable[None] | None]) -> Failure:
+        error: BaseException | None = None
+        try:
+            await self._read_on(receive)
+        except asyncio.CancelledError:
+            if self._verdict is None:
+                raise
+        except Exception as ended:
+            error = ended
+        self.ended_at = self._reporter.now()
+        return self._verdict or diagnose(error, self.websocket, now=self.ended_at)
+
+    async def _read_on(self, receive: Callable[[str | bytes], Awaitable[None] | None]) -> None:
+        clock = self._loop.time
+        step = countdown = 1
+        slice_start = looked = clock()
+        async for frame in self.websocket:
+            if not self._in_burst:
+                self._begin_burst()
+            pending = receive(frame)
+            if pending is not None:
+                await pending
+            # The clock is looked at every so many messages, as many as pass in a fraction of a slice.
+            countdown -= 1
+            if countdown == 0:
+                now = clock()
+                if now - looked > SLICE / 4:
+                    step = max(1, step // 2)
+                elif step < LARGEST_STEP:
+                    step *= 2
+                if now - slice_start > SLICE:
+                    await asyncio.sleep(0)
+                    slice_start = now = clock()
+                looked, countdown = now, step
+
+    def _begin_burst(self) -> None:
+        # Once per turn of the loop, however many messages come in it: the hot path asks no clock.
+        self._in_burst = True
+        self.last_message = self._loop.time()
+        self._loop.call_soon(self._end_burst)
+
+    def _end_burst(self) -> None:
+        self._in_burst = False
+
+    async def send(self, payload: str | bytes, timeout: float) -> None:
+        """Hand a payload to the connection within ``timeout`` seconds.
+
+        Cancelling leaves it open whether the payload was sent.
+
+        Raises:
+            SendTimeout: if the peer takes nothing for that long; the connection is aborted.
+            SendFailed: if the connection is lost meanwhile.
+        """
+        try:
+            async with asyncio.timeout(timeout) as deadline:
+                await self.websocket.send(payload)
+        except TimeoutError as error:
+            if not deadline.expired():
+                raise SendFailed("the connection was lost while sending") from error
+            self.lose(Failure("network", f"the peer took nothing for {timeout:g} s", error=error))
+            raise SendTimeout(f"the peer took nothing for {timeout:g} s: the connection was aborted") from error
+        except Exception as error:
+            raise SendFailed("the connection was lost while sending") from error
+
+    def send_soon(self, payload: str | bytes, timeout: float) -> None:
+        """Send in the background, in the order of the calls. If it fails, so does the connection, which is reported."""
+        task = self._loop.create_task(self.send(payload, timeout), name=f"rxws send {self.number}")
+        self.keep(task)
+
+    def keep(self, task: asyncio.Task[Any]) -> None:
+        """Hold on to a task that lives no longer than the connection; its failure ends with it."""
+        self._tasks.add(task)
+        task.add_done_callback(self._forget)
+
+    def _forget(self, task: asyncio.Task[Any]) -> None:
+        self._tasks.discard(task)
+        if not task.cancelled():
+            # The reader meets the same end, and that one is reported.
+            task.exception()
+
+    def lose(self, verdict: Failure) -> None:
+        """End the connection at once, for the reason given."""
+        if self.reader.done():
+            return
+        self._verdict = self._verdict or verdict
+        self.abort()
+
+    def abort(self) -> None:
+        """Cut the connection without a closing handshake: nothing that the peer does delays it."""
+        if self._closing is None:
+            abort_websocket(self.websocket)
+        elif (transport := _transport(self.websocket)) is not None:
+            transport.abort()
+        if _transport(self.websocket) is None:
+            # Nobody reads it any more.
+            self.reader.cancel()
+
+    async def close(self, verdict: Failure, timeout: float) -> None:
+        """Close with code 1000, reading on to the end; abort after ``timeout`` seconds.
+
+        Cancelling aborts the connection.
+        """
+        if self.reader.done():
+            return
+        self._verdict = self._verdict or verdict
+        closing = self._closing = _close_soon(self.websocket)
+        try:
+            await asyncio.wait({self.reader, closing}, timeout=timeout, return_when=asyncio.ALL_COMPLETED)
+        finally:
+            if not (self.reader.done() and closing.done()):
+                self.abort()
+        await asyncio.wait({self.reader}, timeout=timeout)
+
+    def end(self) -> None:
+        """Cancel all that lives no longer than the connection: it has been read to its end."""
+        for task in (*self._tasks, self.hook):
+            if task is not None:
+                task.cancel()

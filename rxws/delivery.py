@@ -1,0 +1,278 @@
+"""From a frame to its messages, and on to the router; or, while two connections overlap, to be held."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import time
+import types
+from collections.abc import Awaitable, Callable, Coroutine, Generator, Hashable
+from dataclasses import dataclass
+from typing import Any, Final, Generic, TypeVar, cast
+
+from .connection import Connection, Sink
+from .events import MessageRejected
+from .handover import Handover, Verdict
+from .observable import Home, HotObservable
+from .reporting import FAILURES, is_being_cancelled
+from .router import Router
+
+__all__ = ["Delivery", "Many", "Overlap", "ParseHooks"]
+
+T = TypeVar("T")
+
+PARSE_TIMEOUT: Final = 10.0
+"""Seconds that a parse hook may wait for something before its frame is rejected."""
+
+
+class Many(tuple[T, ...], Generic[T]):
+    """What a parse hook returns for a frame that holds several messages, or none: ``Many(items)``, ``Many()``.
+
+    Each item is a message of its own.
+
+    Example::
+
+        async def _parse_raw_data(self, raw_data):
+            return rxws.Many(json.loads(raw_data))          # a JSON array of messages
+    """
+
+    __slots__ = ()
+
+
+@dataclass(frozen=True, slots=True)
+class ParseHooks:
+    """The hooks that a frame meets; those that are None are not asked."""
+
+    parse: Callable[[str | bytes], Any]
+    reply: Callable[[str | bytes], Any] | None
+    identity: Callable[[Any], Hashable] | None
+    per_connection: Callable[[Any], bool] | None
+
+
+class Delivery:
+    """Makes messages of frames, and hands them to the sink of their connection: mostly that is the router."""
+
+    def __init__(
+        self, home: Home, router: Router, hooks: ParseHooks, answer: Callable[[Connection, Any], None]
+    ) -> None:
+        self.frames: HotObservable[tuple[str | bytes, int, int]] = HotObservable(home)
+        self.hooks: Final = hooks
+        self._home = home
+        self._router = router
+        self._answer = answer
+
+    def receive(self, connection: Connection, frame: str | bytes) -> Awaitable[None] | None:
+        """Take a frame of ``connection``; what is returned, if anything, must be awaited before the next one.
+
+        A parse hook that does not suspend is run here and now, without a task.
+        """
+        size = len(frame)
+        if type(frame) is str and not frame.isascii():
+            size = len(frame.encode())
+        self._home.reporter.counters.bytes += size
+        if self.hooks.reply is not None:
+            self._reply(connection, frame)
+        received = time.time_ns() if self.frames.observed else 0
+        try:
+            message = self.hooks.parse(frame)
+            if type(message) is types.CoroutineType:
+                # Up to its first suspension, which most have not: then it raises StopIteration with the message.
+                waits_for = message.send(None)
+                return self._finish_parsing(connection, frame, received, message, waits_for)
+        except StopIteration as parsed:
+            # A plain function has no business raising it, and a coroutine cannot: what its code raises is wrapped.
+            message = parsed.value
+        except FAILURES as error:
+            self._reject(frame, error)
+            message = Many()
+        (connection.sink or self.deliverer(connection))(frame, message, received)
+        return None
+
+    async def _finish_parsing(
+        self,
+        connection: Connection,
+        frame: str | bytes,
+        received: int,
+        parsing: Coroutine[Any, Any, Any],
+        waits_for: Any,
+    ) -> None:
+        message: Any = Many()
+        try:
+            async with asyncio.timeout(PARSE_TIMEOUT):
+                message = await _resume(parsing, waits_for)
+        except asyncio.CancelledError as error:
+            # The reader itself is being cancelled, or else the hook came upon something that was.
+            if is_being_cancelled(error):
+                raise
+            self._reject(frame, error)
+        except Exception as error:
+            self._reject(frame, error)
+        (connection.sink or self.deliverer(connection))(frame, message, received)
+
+    def _reject(self, frame: str | bytes, error: BaseException) -> None:
+        reporter = self._home.reporter
+        reporter.counters.rejected += 1
+        reporter.log(logging.WARNING, "a frame of %d characters was rejected: %r", len(frame), error)
+        reporter.emit(
+            MessageRejected(
+                name=reporter.name, time=reporter.now(), raw=frame, error=error, count=reporter.counters.rejected
+            )
+        )
+
+    def _reply(self, connection: Connection, frame: str | bytes) -> None:
+        reply = self.hooks.reply
+        assert reply is not None
+        try:
+            answer = reply(frame)
+            if answer is not None:
+                self._answer(connection, answer)
+        except FAILURES as error:
+            self._home.reporter.failed(reply, frame, error)
+
+    def deliverer(self, connection: Connection) -> Sink:
+        """Return the sink that delivers at once."""
+        frames, route, number = self.frames, self._router.route, connection.number
+
+        def deliver(frame: str | bytes, message: Any, received: int) -> None:
+            if received:
+                frames.emit((frame, received, number))
+            if type(message) is Many:
+                for item in message:
+                    route(item)
+            else:
+                route(message)
+
+        return deliver
+
+
+@dataclass(slots=True)
+class _Held:
+    frame: str | bytes
+    message: Any
+    received: int
+    number: int
+
+
+class Overlap:
+    """Two connections at once: the old one delivers, the new one is held, and then comes less what was delivered."""
+
+    def __init__(
+        self, home: Home, delivery: Delivery, router: Router, old: Connection, *, settle: float, timeout: float
+    ) -> None:
+        self._home = home
+        self._delivery = delivery
+        self._router = router
+        self._now = home.loop.time
+        self._handover: Handover[_Held] = Handover(settle=settle, timeout=timeout)
+        self._deliver = delivery.deliverer(old)
+        self._old = old
+        self.discarded = 0
+        old.sink = self._from_old
+
+    @property
+    def handover(self) -> Handover[_Held]:
+        """What is known of the overlap."""
+        return self._handover
+
+    def hold(self, new: Connection) -> Sink:
+        """Return the sink that holds what comes on the new connection, which is open and subscribed."""
+        self._handover.subscribed(self._now())
+        return lambda frame, message, received: self._from_new(new, frame, message, received)
+
+    def verdict(self) -> Verdict:
+        """Whether the old connection may be closed now."""
+        return self._handover.verdict(self._now())
+
+    def release(self, new: Connection) -> None:
+        """Deliver what is held, and from now on all that comes but copies: the old one has been read to its end."""
+        deliver = self._delivery.deliverer(new)
+        last_frame: object = None
+        for held in self._handover.old_ended(self._now()):
+            # The items of one frame are held one by one, and the frame is still one frame.
+            received = held.received if held.frame is not last_frame else 0
+            last_frame = held.frame
+            deliver(held.frame, held.message, received)
+        new.sink = lambda frame, message, received: self._after(deliver, frame, message, received)
+
+    def give_up(self) -> None:
+        """Forget the new connection: the old one delivers as if nothing had been."""
+        self._old.sink = None
+
+    def is_over(self) -> bool:
+        """Whether all memory of the overlap has ended."""
+        return self._handover.is_over(self._now())
+
+    def _from_old(self, frame: str | bytes, message: Any, received: int) -> None:
+        self._deliver(frame, message, received)
+        now = self._now()
+        for identity, item in self._units(frame, message):
+            if not self._is_per_connection(item):
+                self._handover.old_delivered(identity, now)
+
+    def _from_new(self, new: Connection, frame: str | bytes, message: Any, received: int) -> None:
+        now = self._now()
+        for identity, item in self._units(frame, message):
+            if self._is_per_connection(item):
+                self._discard()
+            else:
+                self._handover.hold(identity, _Held(frame, item, received, new.number), now)
+
+    def _after(self, deliver: Sink, frame: str | bytes, message: Any, received: int) -> None:
+        now = self._now()
+        for identity, item in self._units(frame, message):
+            if self._is_per_connection(item):
+                self._discard()
+            elif self._handover.is_copy(identity, now):
+                self._home.reporter.counters.duplicates += 1
+            else:
+                deliver(frame, item, received)
+                received = 0
+
+    def _discard(self) -> None:
+        self.discarded += 1
+        self._home.reporter.counters.discarded += 1
+
+    def _units(self, frame: str | bytes, message: Any) -> list[tuple[Hashable, Any]]:
+        """Return the messages of a frame with what makes each the same on another connection."""
+        if type(message) is not Many:
+            return [(self._identity(frame, message), message)]
+        if not message:
+            return [(frame, message)]
+        # By default the frame and the place in it: equal items of one frame are not each other's copies.
+        return [(self._identity((frame, place), item), item) for place, item in enumerate(message)]
+
+    def _identity(self, default: Hashable, message: Any) -> Hashable:
+        identity = self._delivery.hooks.identity
+        if identity is None:
+            return default
+        try:
+            return identity(message)
+        except FAILURES as error:
+            self._home.reporter.failed(identity, message, error)
+            # Equal to nothing: in doubt a message is delivered.
+            return object()
+
+    def _is_per_connection(self, message: Any) -> bool:
+        per_connection = self._delivery.hooks.per_connection
+        if per_connection is None or type(message) is Many:
+            return False
+        try:
+            return bool(per_connection(message))
+        except FAILURES as error:
+            self._home.reporter.failed(per_connection, message, error)
+            return False
+
+
+@types.coroutine
+def _resume(coroutine: Coroutine[Any, Any, T], waits_for: Any) -> Generator[Any, Any, T]:
+    """Go on, as a part of this task, with a coroutine that was started by hand and waits for something."""
+    try:
+        while True:
+            try:
+                sent = yield waits_for
+            except BaseException as error:
+                waits_for = coroutine.throw(error)
+            else:
+                waits_for = coroutine.send(sent)
+    except StopIteration as finished:
+        return cast("T", finished.value)

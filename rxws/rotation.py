@@ -1,0 +1,473 @@
+"""The Observable of live connections: rotation signals in, finished handovers out."""
+
+from __future__ import annotations
+
+import asyncio
+import enum
+import functools
+import logging
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, Final, Protocol
+
+import reactivex
+from reactivex import Observable, abc
+from reactivex import operators as ops
+from reactivex.disposable import Disposable
+from reactivex.subject import Subject
+
+from .backoff import Backoff, Failure, diagnose
+from .connection import Connection, Sink, Websocket
+from .delivery import Delivery, Overlap
+from .errors import ConnectFailed
+from .events import Connected, Disconnected, Gap, Quiet, Rotated, State
+from .handover import Verdict
+from .observable import Home
+from .reporting import FAILURES, is_being_cancelled
+from .router import Router
+from .watchdog import Watchdog
+
+__all__ = ["ConnectionHooks", "Rotation", "Signal", "Timeouts"]
+
+DRAIN_TIMEOUT: Final = 1.0
+"""Seconds for which the old connection is read on, at most, after it was asked to close."""
+
+LOOK_INTERVAL: Final = 0.02
+"""Seconds between two looks at whether an overlap is proven."""
+
+HASTY: Final = 0.25
+"""Seconds: a rotation hook that ends sooner than that makes its rotation wait."""
+
+HASTY_DELAYS: Final = (0.5, 60.0)
+"""Seconds that the rotation after a hasty hook waits: at first, and at most; doubling in between."""
+
+
+@dataclass(frozen=True, slots=True)
+class Timeouts:
+    """The constructor's options that are times, in seconds."""
+
+    open: float
+    handover: float
+    settle: float
+    idle: float | None
+
+
+class Signal(enum.Enum):
+    """A reason to have a new connection."""
+
+    START = enum.auto()
+    LOST = enum.auto()
+    DUE = enum.auto()
+    """The rotation hook ended."""
+    HASTY = enum.auto()
+    """The rotation hook ended as soon as it had begun."""
+    ROTATE = enum.auto()
+    """``rotate()`` was called."""
+
+
+class ConnectionHooks(Protocol):
+    """What a rotation asks of the feed that it serves."""
+
+    async def create(self) -> Websocket:
+        """Open a connection on which everything is subscribed."""
+
+    async def until_due(self, connection: Connection) -> None:
+        """Return when it is time for a new connection; what it raises is reported already."""
+
+    def opened(self, connection: Connection) -> None:
+        """Do what is to be done on ``connection`` as long as it lives."""
+
+    def enter(self, state: State) -> None:
+        """Be in ``state`` from now on."""
+
+    def use(self, connection: Connection | None) -> None:
+        """Send on ``connection`` from now on."""
+
+
+class Rotation:
+    """Keeps a feed connected.
+
+    ::
+
+        signals ── exclusive(handover) ── switch_map(watch) ──┐
+           ▲       one at a time          the newest one      │
+           └──────── lost, or due for rotation ◄──────────────┘
+
+    Args:
+        home: where the feed lives.
+        hooks: the feed.
+        delivery: where the frames go.
+        router: where gaps are announced.
+        backoff: how long to wait between attempts.
+        timeouts: the times of the options.
+        failed: called when no connection can be had, or the rotation itself was cancelled: the end.
+    """
+
+    def __init__(
+        self,
+        home: Home,
+        hooks: ConnectionHooks,
+        delivery: Delivery,
+        router: Router,
+        backoff: Backoff,
+        timeouts: Timeouts,
+        failed: Callable[[BaseException], None],
+    ) -> None:
+        self._home = home
+        self._loop = home.loop
+        self._reporter = home.reporter
+        self._hooks = hooks
+        self._delivery = delivery
+        self._router = router
+        self._backoff = backoff
+        self._timeouts = timeouts
+        self._failed = failed
+        self._signals: Subject[Signal] = Subject()
+        self._subscription: abc.DisposableBase = Disposable()
+        self._current: Connection | None = None
+        self._open: dict[Connection, Watchdog] = {}
+        self._overlap: Overlap | None = None
+        self._forgetting: asyncio.TimerHandle | None = None
+        self._hasty_delay = 0.0
+        self._finished: asyncio.Future[bool] | None = None
+        self._handing_over: asyncio.Task[Connection] | None = None
+        self._heard: float | None = None
+        self._stopped = False
+
+    # The Observable
+
+    def start(self) -> None:
+        """Open the first connection, and from then on the next whenever it is time."""
+        handovers = self._signals.pipe(
+            ops.map(self._handover),
+            # Signals that come while a rotation runs are ignored.
+            ops.exclusive(),
+        )
+        self._subscription = handovers.pipe(ops.switch_map(self._watch)).subscribe(
+            self._signals.on_next, self._failed, scheduler=self._home.scheduler
+        )
+        self._signals.on_next(Signal.START)
+
+    def rotate(self) -> asyncio.Future[bool]:
+        """Rotate now, unless a rotation is under way; the result is whether this first attempt succeeded."""
+        if self._finished is None or self._finished.done():
+            self._finished = self._loop.create_future()
+        self._signals.on_next(Signal.ROTATE)
+        return self._finished
+
+    def _handover(self, signal: Signal) -> Observable[Connection]:
+        def begin(_scheduler: abc.SchedulerBase) -> Observable[Connection]:
+            self._handing_over = self._loop.create_task(self._hand_over(signal), name="rxws handover")
+            return reactivex.from_future(self._handing_over)
+
+        return reactivex.defer(begin)
+
+    def _watch(self, connection: Connection) -> Observable[Signal]:
+        # Shielded, because what switch_map leaves behind it cancels: the hook, but never the reader.
+        lost = reactivex.from_future(asyncio.shield(connection.reader)).pipe(ops.map(lambda _failure: Signal.LOST))
+        assert connection.hook is not None
+        due: Observable[Signal] = reactivex.from_future(connection.hook)
+        return reactivex.merge(lost, due).pipe(ops.take(1))
+
+    # A handover
+
+    async def _hand_over(self, signal: Signal) -> Connection:
+        """Return the connection that comes after the current one, open and delivering."""
+        old = self._current
+        await self._calm_down(signal, old)
+        if old is None or old.reader.done():
+            new = await self._replace(old)
+        elif self._timeouts.handover == 0:
+            new = await self._break_before_make(old)
+        else:
+            new = await self._make_before_break(old)
+        self._current = new
+        if not new.reader.done():
+            self._hooks.enter(State.CONNECTED)
+        self._settle(True)
+        return new
+
+    async def _calm_down(self, signal: Signal, old: Connection | None) -> None:
+        """Wait, while messages flow, after a hook that ended as soon as it had begun: it may do so every time."""
+        if signal is not Signal.HASTY or old is None:
+            self._hasty_delay = 0.0
+            return
+        first, longest = HASTY_DELAYS
+        self._hasty_delay = min(longest, self._hasty_delay * 2 or first)
+        self._reporter.log(
+            logging.WARNING,
+            "_when2create_new_ws ended as soon as it had begun: its rotation waits %.1f s",
+            self._hasty_delay,
+        )
+        await self._ended_within(self._hasty_delay, old)
+
+    async def _replace(self, old: Connection | None) -> Connection:
+        """Open a connection where there is none."""
+        if old is not None:
+            # It may have ended by itself or have been closed for its rotation, which nothing delays.
+            failure = old.reader.result()
+            if failure.reason != "rotation":
+                await self._pause(failure, opened=True)
+        held: list[tuple[str | bytes, Any, int]] = []
+        while True:
+            self._hooks.enter(State.CONNECTING)
+            opened = await self._connect(lambda new: lambda *frame: held.append(frame))
+            if isinstance(opened, Connection):
+                break
+            self._settle(False)
+            await self._pause(opened, opened=False)
+        await self._enter(opened, old)
+        deliver = self._delivery.deliverer(opened)
+        for frame in held:
+            deliver(*frame)
+        opened.sink = None
+        return opened
+
+    async def _break_before_make(self, old: Connection) -> Connection:
+        """Close the old connection first: for servers that allow one only."""
+        await self._close_for_rotation(old)
+        new = await self._replace(old)
+        reporter = self._reporter
+        self._rotated(Rotated(name=reporter.name, time=reporter.now(), number=new.number))
+        return new
+
+    async def _make_before_break(self, old: Connection) -> Connection:
+        """Open the new connection while the old one delivers, and hold what comes on it until they are at one."""
+        while not await self._overlap_forgotten(old):
+            self._hooks.enter(State.ROTATING)
+            overlap = Overlap(
+                self._home,
+                self._delivery,
+                self._router,
+                old,
+                settle=self._timeouts.settle,
+                timeout=self._timeouts.handover,
+            )
+            new = await self._connect(overlap.hold)
+            if isinstance(new, Connection) and await self._overlapped(old, new, overlap):
+                return new
+            overlap.give_up()
+            self._settle(False)
+            if not old.reader.done():
+                if isinstance(new, Failure):
+                    await self._pause(new, old, opened=False)
+                else:
+                    await self._pause(new.reader.result(), old, opened=True)
+        return await self._replace(old)
+
+    async def _overlapped(self, old: Connection, new: Connection, overlap: Overlap) -> bool:
+        """Let ``new`` take over from ``old`` when it is time; False if it ended before."""
+        while not old.reader.done() and overlap.verdict() is Verdict.WAIT:
+            await asyncio.wait({old.reader, new.reader}, timeout=LOOK_INTERVAL, return_when=asyncio.FIRST_COMPLETED)
+            if new.reader.done() and not old.reader.done():
+                return False
+        asked = self._loop.time()
+        await self._close_for_rotation(old)
+        reporter, handover = self._reporter, overlap.handover
+        await self._enter(new, old if old.reader.result().reason != "rotation" else None)
+        overlap.release(new)
+        self._overlap = overlap
+        self._forget_overlap(new)
+        reporter.counters.duplicates += handover.duplicates
+        self._rotated(
+            Rotated(
+                name=reporter.name,
+                time=reporter.now(),
+                number=new.number,
+                proven=handover.proven,
+                held=handover.held,
+                duplicates=handover.duplicates,
+                discarded=overlap.discarded,
+                paused=self._loop.time() - max(asked, old.last_message or asked),
+                truncated=handover.truncated,
+            )
+        )
+        return True
+
+    async def _close_for_rotation(self, old: Connection) -> None:
+        # Whatever it does, delivery pauses no longer than this.
+        await old.close(Failure("rotation", "a planned rotation"), DRAIN_TIMEOUT)
+
+    def _rotated(self, event: Rotated) -> None:
+        self._reporter.counters.rotations += 1
+        self._reporter.log(
+            logging.INFO,
+            "rotated to connection %d: overlap %s, %d held, %d of them copies, paused %.3f s",
+            event.number,
+            "proven" if event.proven else "not proven",
+            event.held,
+            event.duplicates,
+            event.paused,
+        )
+        self._reporter.emit(event)
+
+    def _forget_overlap(self, new: Connection) -> None:
+        """Free all memory of the overlap as soon as it is over."""
+        self._forgetting = None
+        if self._overlap is not None and not self._overlap.is_over():
+            self._forgetting = self._loop.call_later(LOOK_INTERVAL, self._forget_overlap, new)
+            return
+        self._overlap = None
+        new.sink = None
+
+    async def _overlap_forgotten(self, old: Connection) -> bool:
+        """Wait until the last overlap is forgotten, which is soon: two at once would be one too many to follow.
+
+        Returns:
+            Whether ``old`` has ended.
+        """
+        while self._overlap is not None and not await self._ended_within(LOOK_INTERVAL, old):
+            pass
+        return old.reader.done()
+
+    # A connection
+
+    async def _connect(self, sink: Callable[[Connection], Sink]) -> Connection | Failure:
+        """Open a connection and begin to read it into ``sink``; or tell, and return, why not."""
+        self._backoff.attempt_started()
+        try:
+            async with asyncio.timeout(self._timeouts.open):
+                websocket = await self._hooks.create()
+        except FAILURES as error:
+            if is_being_cancelled(error):
+                raise
+            return diagnose(error, now=self._reporter.now())
+        counters = self._reporter.counters
+        counters.opened += 1
+        connection = Connection(websocket, counters.opened, self._loop, self._reporter)
+        connection.sink = sink(connection)
+        connection.start(functools.partial(self._delivery.receive, connection))
+        connection.reader.add_done_callback(functools.partial(self._ended, connection))
+        self._open[connection] = Watchdog(
+            self._loop, connection, self._timeouts.idle, functools.partial(self._silent, connection)
+        )
+        self._backoff.opened(self._loop.time())
+        self._hooks.opened(connection)
+        self._hooks.use(connection)
+        return connection
+
+    async def _enter(self, connection: Connection, lost: Connection | None) -> None:
+        """Tell that ``connection`` takes over, and run its rotation hook to its first suspension.
+
+        What came between it and ``lost``, which ended unplanned or too early, is missing.
+        """
+        reporter = self._reporter
+        now = reporter.now()
+        reporter.log(logging.INFO, "connection %d is open", connection.number)
+        reporter.emit(Connected(name=reporter.name, time=now, number=connection.number, attempt=self._backoff.attempts))
+        if lost is not None:
+            reason = lost.reader.result().reason
+            gap = Gap(lost.ended_at, now, reason, self._router.last_message, name=reporter.name, time=now)
+            reporter.counters.gaps += 1
+            if reason != "rotation":
+                reporter.counters.reconnects[reason] = reporter.counters.reconnects.get(reason, 0) + 1
+            reporter.emit(gap)
+            self._router.announce(gap)
+        connection.hook = self._loop.create_task(self._until_due(connection), name=f"rxws hook {connection.number}")
+        await asyncio.sleep(0)
+
+    async def _until_due(self, connection: Connection) -> Signal:
+        started = self._loop.time()
+        await self._hooks.until_due(connection)
+        return Signal.HASTY if self._loop.time() - started < HASTY else Signal.DUE
+
+    def _silent(self, connection: Connection, seconds: float) -> None:
+        if self._timeouts.idle is not None:
+            connection.lose(Failure("idle", f"no message for {seconds:g} s"))
+            return
+        reporter = self._reporter
+        reporter.log(logging.WARNING, "no message for %g s on connection %d", seconds, connection.number)
+        reporter.emit(Quiet(name=reporter.name, time=reporter.now(), seconds=seconds))
+
+    def _ended(self, connection: Connection, reader: asyncio.Task[Failure]) -> None:
+        """Is called when a connection has been read to its end."""
+        self._open.pop(connection).stop()
+        connection.end()
+        if reader.cancelled():
+            # Not by us: the loop is being torn down.
+            self._failed(asyncio.CancelledError())
+            return
+        failure = reader.result()
+        self._backoff.closed(connection.opened_at, self._loop.time())
+        self._heard = connection.last_message or self._heard
+        self._tell_disconnected(connection.number, failure, None)
+        if not self._stopped:
+            rest = next(reversed(self._open), None)
+            self._hooks.use(rest)
+            if rest is None:
+                self._hooks.enter(State.CONNECTING)
+
+    def _tell_disconnected(self, number: int | None, failure: Failure, delay: float | None) -> None:
+        reporter = self._reporter
+        if number is None:
+            after = "giving up" if delay is None else f"next attempt in {delay:.1f} s"
+            reporter.log(logging.WARNING, "no connection: %s (%s); %s", failure.cause, failure.reason, after)
+        else:
+            level = logging.INFO if failure.reason in {"rotation", "user"} else logging.WARNING
+            reporter.log(level, "connection %d ended: %s (%s)", number, failure.cause, failure.reason)
+        reporter.emit(
+            Disconnected(
+                name=reporter.name,
+                time=reporter.now(),
+                number=number,
+                reason=failure.reason,
+                cause=failure.cause,
+                code=failure.code,
+                delay=delay,
+            )
+        )
+
+    # Waiting
+
+    async def _pause(self, failure: Failure, old: Connection | None = None, *, opened: bool) -> None:
+        """Wait as long as is due after ``failure`` of a connection that was, or was not, opened; or until ``old`` ends.
+
+        Raises:
+            ConnectFailed: if there is no use in going on.
+        """
+        delay = self._backoff.next_delay(failure)
+        if not opened:
+            self._tell_disconnected(None, failure, delay)
+        if delay is None:
+            raise ConnectFailed(failure.status, failure.cause, self._backoff.attempts) from failure.error
+        if old is not None:
+            await self._ended_within(delay, old)
+        elif delay > 0:
+            self._hooks.enter(State.WAITING)
+            await asyncio.sleep(delay)
+
+    async def _ended_within(self, seconds: float, connection: Connection) -> bool:
+        await asyncio.wait({connection.reader}, timeout=seconds)
+        return connection.reader.done()
+
+    # The end
+
+    def stop(self) -> None:
+        """Open no more connections, and cancel what is under way. Idempotent."""
+        self._stopped = True
+        self._subscription.dispose()
+        if self._forgetting is not None:
+            self._forgetting.cancel()
+        self._overlap = None
+        self._settle(False)
+
+    @property
+    def last_message(self) -> float | None:
+        """When the last message came, on the loop's clock, or None if none has. May be read from any thread."""
+        times = [connection.last_message for connection in self.connections]
+        return max((time for time in (*times, self._heard) if time is not None), default=None)
+
+    @property
+    def connections(self) -> list[Connection]:
+        """All that are open."""
+        return list(self._open)
+
+    @property
+    def tasks(self) -> list[asyncio.Task[Any]]:
+        """What must come to its end after :meth:`stop`, besides the connections."""
+        hooks = [connection.hook for connection in self._open if connection.hook is not None]
+        return [task for task in (self._handing_over, *hooks) if task is not None and not task.done()]
+
+    def _settle(self, success: bool) -> None:
+        if self._finished is not None and not self._finished.done():
+            self._finished.set_result(success)

@@ -1,0 +1,54 @@
+"""A timer per connection that notices silence."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from typing import Final
+
+from .connection import Connection
+
+__all__ = ["QUIET_AFTER", "Watchdog"]
+
+QUIET_AFTER: Final = 60.0
+"""Seconds without a message after which a connection is first called quiet; then twice that, and so on."""
+
+
+class Watchdog:
+    """Calls ``silent(seconds)`` when no message has come for a while.
+
+    Args:
+        connection: what is watched.
+        limit: seconds of silence that are allowed; with None the limit is 60 s, then 120 s, 240 s … of one silence.
+        silent: called once for each limit that is reached.
+    """
+
+    def __init__(
+        self,
+        loop: asyncio.AbstractEventLoop,
+        connection: Connection,
+        limit: float | None,
+        silent: Callable[[float], None],
+    ) -> None:
+        self._loop = loop
+        self._connection = connection
+        self._first = QUIET_AFTER if limit is None else limit
+        self._limit = self._first
+        self._silent = silent
+        self._heard = connection.opened_at
+        self._timer = loop.call_at(self._heard + self._limit, self._look)
+
+    def _look(self) -> None:
+        # One timer that looks back, not one that every message sets anew.
+        heard = self._connection.last_message or self._heard
+        if heard != self._heard:
+            self._heard = heard
+            self._limit = self._first
+        if self._loop.time() - heard >= self._limit:
+            self._silent(self._limit)
+            self._limit *= 2
+        self._timer = self._loop.call_at(heard + self._limit, self._look)
+
+    def stop(self) -> None:
+        """Look no more."""
+        self._timer.cancel()
