@@ -120,18 +120,20 @@ class Rotated(Event):
         held: how many messages of the new connection were held during the overlap.
         duplicates: how many of those were dropped because the old connection had delivered them.
         discarded: how many were dropped because they are per connection (acknowledgements, snapshots).
-        paused: for how long nothing was delivered, in seconds: from the old connection's last message or its
-            closing, whichever was later, to the first held message.
+        paused: for how long delivery paused, in seconds: from the old connection's last message or the request to
+            close it, whichever was later, to the first held message.
         truncated: whether the overlap was cut short because too many messages were held.
+
+    With ``handover_timeout=0`` there is no overlap, and all but ``number`` have their defaults.
     """
 
     number: int
-    proven: bool
-    held: int
-    duplicates: int
-    discarded: int
-    paused: float
-    truncated: bool
+    proven: bool = False
+    held: int = 0
+    duplicates: int = 0
+    discarded: int = 0
+    paused: float = 0.0
+    truncated: bool = False
 
 
 @dataclass(frozen=True, slots=True)

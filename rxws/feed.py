@@ -1,0 +1,394 @@
+"""The wiring of one feed: rotation, delivery and router put together, and what users ask of them."""
+
+from __future__ import annotations
+
+import asyncio
+import itertools
+import logging
+from collections.abc import Callable, Coroutine, Hashable
+from contextvars import ContextVar
+from dataclasses import dataclass
+from types import MappingProxyType
+from typing import Any, Final
+from weakref import WeakSet
+
+from reactivex import abc
+
+from .backoff import Backoff, Failure
+from .buffer import Overflow, check_bounds
+from .callables import current_value
+from .codec import to_payload
+from .connection import Connection, Websocket, check_websocket
+from .delivery import Delivery, ParseHooks
+from .errors import ConnectFailed, FeedClosed, RxwsError, SendTimeout
+from .events import TRANSITIONS, Event, State, Statistics
+from .filters import Filter
+from .handlers import CoroutineHandler, make_handler
+from .observable import CurrentObservable, EventObservable, Home
+from .options import Options
+from .reporting import FAILURES, Reporter, is_being_cancelled
+from .rotation import Rotation, Timeouts
+from .router import Router
+from .stream import Intake, Stream
+
+__all__ = ["Feed", "Hooks"]
+
+CANCEL_TIMEOUT: Final = 1.0
+"""Seconds that a cancelled task has to come to its end."""
+
+CLOSING_STEP: Final = 0.05
+"""Seconds between two looks at which handlers are still busy, while closing."""
+
+_NUMBERS = itertools.count(1)
+
+_HOOK_STREAMS: ContextVar[WeakSet[Stream[Any]] | None] = ContextVar("rxws_hook_streams", default=None)
+"""The streams made in the rotation hook whose context this is: they are closed with it."""
+
+
+@dataclass(frozen=True, slots=True)
+class Hooks:
+    """What a subclass gives: how to connect, when to rotate, what a frame means."""
+
+    create_ws: Callable[[], Coroutine[Any, Any, object]]
+    when2create_new_ws: Callable[[], Coroutine[Any, Any, object]]
+    parse: Callable[[str | bytes], Any]
+    reply: Callable[[str | bytes], Any] | None
+    identity: Callable[[Any], Hashable] | None
+    per_connection: Callable[[Any], bool] | None
+
+
+class Feed:
+    """One websocket as one hot Observable.
+
+    ::
+
+        rotation ── frames ──► delivery ── messages ──► router ──► streams ──► async for, operators, handlers
+           │                      parse                  index      buffer
+           └──► state, events, statistics                send ──► the live connection
+
+    It belongs to the loop that runs when it is made, and its methods to that loop's thread.
+    """
+
+    def __init__(self, hooks: Hooks, options: Options, kind: str) -> None:
+        try:
+            self.loop = asyncio.get_running_loop()
+        except RuntimeError:
+            raise RuntimeError(
+                f"{kind} must be made inside a running event loop: in a coroutine that asyncio.run runs, "
+                "or in a notebook's cell"
+            ) from None
+        self.options = options
+        self.reporter = Reporter(self.loop, options.name or f"{kind}-{next(_NUMBERS)}")
+        self.home = Home.of(self.loop, self.reporter)
+        self.error: Exception | None = None
+        self.events: EventObservable[Event] = EventObservable(self.home)
+        self.reporter.emit = self.events.emit
+        self.state = CurrentObservable(self.home, State.CONNECTING)
+        self.router = Router(self.home)
+        self.delivery = Delivery(
+            self.home,
+            self.router,
+            ParseHooks(hooks.parse, hooks.reply, hooks.identity, hooks.per_connection),
+            self._answer,
+        )
+        self.rotation = Rotation(
+            self.home,
+            self,
+            self.delivery,
+            self.router,
+            Backoff(options.reconnect_delays, self._should_retry),
+            Timeouts(
+                open=options.open_timeout,
+                handover=options.handover_timeout,
+                settle=options.handover_settle,
+                idle=options.idle_timeout,
+            ),
+            self._failed,
+        )
+        self._hooks = hooks
+        self._live: Connection | None = None
+        # Set while something is live or the feed has ended: whoever waits for a connection waits for this.
+        self._told = asyncio.Event()
+        self._handlers: set[CoroutineHandler] = set()
+        self._closing: asyncio.Task[None] | None = None
+        self._closers: set[asyncio.Task[Any] | None] = set()
+        self._ended = self.loop.create_future()
+        # Not before the constructors of all subclasses have returned.
+        self.loop.call_soon(self._start)
+
+    def _start(self) -> None:
+        if not self.is_closing:
+            self.rotation.start()
+
+    # Consuming
+
+    @property
+    def is_closing(self) -> bool:
+        """Whether the end has begun."""
+        return self._closing is not None or self._ended.done()
+
+    def stream(self, filters: object, maxsize: int | None, overflow: Overflow, gaps: bool, copy: bool) -> Stream[Any]:
+        """Make a stream; one made in a rotation hook is closed with it."""
+        self.home.check()
+        check_bounds(maxsize, overflow)
+        stream: Stream[Any] = Stream(
+            self.home, self.router, Filter.parse(filters), maxsize=maxsize, overflow=overflow, gaps=gaps, copy=copy
+        )
+        in_hook = _HOOK_STREAMS.get()
+        if in_hook is not None:
+            in_hook.add(stream)
+        return stream
+
+    def add_handler(
+        self, function: Callable[[Any], object], filters: object, maxsize: int | None, overflow: Overflow
+    ) -> abc.DisposableBase:
+        """Call ``function`` with each message that passes."""
+        self.home.check()
+        check_bounds(maxsize, overflow)
+        parsed = Filter.parse(filters, "filters")
+        handler = make_handler(self.home, self.router, function, maxsize, overflow)
+        self.router.add(handler, parsed)
+        if isinstance(handler, CoroutineHandler):
+            self._handlers.add(handler)
+            handler.task.add_done_callback(lambda _: self._handlers.discard(handler))
+        return self.home.disposable(handler.dispose)
+
+    # Sending
+
+    @property
+    def present(self) -> Connection | None:
+        """The connection that ``send`` means."""
+        return self._live
+
+    async def until_live(self) -> Connection:
+        """Return the live connection, when there is one."""
+        self.home.check()
+        while True:
+            self._raise_if_ended()
+            connection = self._live
+            if connection is not None and connection.is_live and self.state.value.is_live:
+                return connection
+            if connection is not None and self._told.is_set():
+                # It is closing, which its reader has yet to learn.
+                await asyncio.wait({connection.reader}, timeout=CLOSING_STEP)
+            else:
+                await self._told.wait()
+
+    async def send(self, message: Any) -> None:
+        """Hand a message to a live connection."""
+        payload = to_payload(message, self.options.encode)
+        timeout = self.options.send_timeout
+        started = self.loop.time()
+        try:
+            async with asyncio.timeout(timeout):
+                connection = await self.until_live()
+        except TimeoutError as error:
+            raise SendTimeout(f"there was no live connection for {timeout:g} s: nothing was sent") from error
+        await connection.send(payload, max(0.0, timeout - (self.loop.time() - started)))
+
+    async def request(self, message: Any, reply: object, timeout: float) -> Any:
+        """Send a message and return the first one that passes the filter ``reply``."""
+        stream = self.stream(Filter.parse(reply, "reply"), None, "error", gaps=False, copy=False)
+        try:
+            async with asyncio.timeout(timeout):
+                await self.send(message)
+                return await anext(stream)
+        except StopAsyncIteration:
+            raise FeedClosed(f"{self.reporter.name} was closed before the reply came") from None
+        finally:
+            stream.close_nowait()
+
+    def _answer(self, connection: Connection, answer: Any) -> None:
+        connection.send_soon(to_payload(answer, self.options.encode), self.options.send_timeout)
+
+    async def _beat(self, connection: Connection, message: Any, seconds: float) -> None:
+        while True:
+            await asyncio.sleep(seconds)
+            try:
+                payload = to_payload(await current_value(message), self.options.encode)
+            except FAILURES as error:
+                if is_being_cancelled(error):
+                    raise
+                self.reporter.failed("the heartbeat's message", None, error)
+            else:
+                await connection.send(payload, self.options.send_timeout)
+
+    # What the rotation asks for
+
+    async def create(self) -> Websocket:
+        """Open a connection with the subclass's hook."""
+        return check_websocket(await self._hooks.create_ws(), "_create_ws")
+
+    async def until_due(self, connection: Connection) -> None:
+        """Run the subclass's rotation hook, and close the streams made in it."""
+        streams: WeakSet[Stream[Any]] = WeakSet()
+        _HOOK_STREAMS.set(streams)
+        try:
+            await self._hooks.when2create_new_ws()
+        except FAILURES as error:
+            if is_being_cancelled(error):
+                raise
+            self.reporter.failed(self._hooks.when2create_new_ws, None, error)
+        finally:
+            for stream in list(streams):
+                stream.close_nowait()
+
+    def opened(self, connection: Connection) -> None:
+        """Send heartbeats on ``connection`` as long as it lives."""
+        if self.options.heartbeat is not None:
+            message, seconds = self.options.heartbeat
+            beating = self.loop.create_task(self._beat(connection, message, seconds), name="rxws heartbeat")
+            connection.keep(beating)
+
+    def enter(self, state: State) -> None:
+        """Be in ``state`` from now on."""
+        previous = self.state.value
+        if state is previous:
+            return
+        if state not in TRANSITIONS[previous]:
+            raise AssertionError(f"no way from {previous} to {state}")
+        self.reporter.log(logging.DEBUG, "%s", state.value)
+        if state.is_live or state.is_final:
+            self._told.set()
+        else:
+            self._told.clear()
+        self.state.emit(state)
+
+    def _should_retry(self, error: BaseException) -> bool | None:
+        if self.options.should_retry is None:
+            return None
+        try:
+            return self.options.should_retry(error)
+        except FAILURES as failure:
+            # A feed does not end because an answer about it could not be had: the rule holds.
+            self.reporter.failed(self.options.should_retry, None, failure)
+            return None
+
+    def use(self, connection: Connection | None) -> None:
+        """Send on ``connection`` from now on."""
+        self._live = connection
+
+    # The end
+
+    def rotate(self) -> asyncio.Future[bool]:
+        """Rotate now."""
+        self.home.check()
+        self._raise_if_ended()
+        return self.rotation.rotate()
+
+    def exit(self) -> asyncio.Future[None]:
+        """Close; what is returned is done when all is."""
+        self.home.check()
+        # A handler that waits for the end of the feed is not waited for by it.
+        self._closers.add(asyncio.current_task())
+        if self._closing is None and not self._ended.done():
+            self._closing = self.loop.create_task(self._close(None), name="rxws close")
+        return asyncio.shield(self._ended)
+
+    async def wait_closed(self) -> None:
+        """Return after the end; raise the fatal error."""
+        self.home.check()
+        await asyncio.shield(self._ended)
+        if self.error is not None:
+            raise self.error
+
+    def _raise_if_ended(self) -> None:
+        if self.error is not None:
+            raise self.error
+        if self.is_closing:
+            raise FeedClosed(f"{self.reporter.name} is closed")
+
+    def _failed(self, error: BaseException) -> None:
+        """Is called when the rotation has come to its end."""
+        if self.is_closing:
+            return
+        if isinstance(error, asyncio.CancelledError):
+            # Somebody cancels all tasks, as asyncio.run does at its end: none that is begun now would be awaited.
+            self._abandon()
+            return
+        if not isinstance(error, RxwsError):
+            # Ours: a bug, or a reconnect_delays that raises. Loud, and the end.
+            cause, error = error, ConnectFailed(None, f"the rotation failed: {error!r}", 0)
+            error.__cause__ = cause
+        self.error = error
+        self.reporter.log(logging.ERROR, "failed: %s", error)
+        self._closing = self.loop.create_task(self._close(error), name="rxws close")
+
+    async def _close(self, error: Exception | None) -> None:
+        timeout = self.options.close_timeout
+        self._stop(error)
+        closing = [
+            self.loop.create_task(connection.close(Failure("user", "exit()"), timeout), name="rxws close connection")
+            for connection in self.rotation.connections
+        ]
+        await self._until_idle(closing, timeout)
+        for connection in self.rotation.connections:
+            connection.abort()
+        for handler in list(self._handlers):
+            if handler.task in self._closers:
+                # It waits for us, and goes on when we are done: with what it holds no more.
+                handler.dispose()
+            else:
+                handler.cancel()
+        if not await self._until_idle(closing, CANCEL_TIMEOUT):
+            self.reporter.log(logging.WARNING, "closed, but a hook or a handler does not heed its cancellation")
+        self._finish(error)
+
+    async def _until_idle(self, closing: list[asyncio.Task[None]], timeout: float) -> bool:
+        """Wait for all tasks to end but those that wait for us; False if some have not after ``timeout`` seconds."""
+        deadline = self.loop.time() + timeout
+        while True:
+            tasks = {*closing, *self.rotation.tasks, *(handler.task for handler in self._handlers)}
+            busy = {task for task in tasks - self._closers if not task.done()}
+            if not busy:
+                return True
+            if self.loop.time() >= deadline:
+                return False
+            await asyncio.wait(busy, timeout=CLOSING_STEP)
+
+    def _abandon(self) -> None:
+        self._stop(None)
+        for connection in self.rotation.connections:
+            connection.abort()
+        for handler in list(self._handlers):
+            handler.cancel()
+        self._finish(None)
+
+    def _stop(self, error: Exception | None) -> None:
+        self._live = None
+        self._told.set()
+        self.rotation.stop()
+        self.router.end(error)
+
+    def _finish(self, error: Exception | None) -> None:
+        self.enter(State.CLOSED if error is None else State.FAILED)
+        for observable in (self.delivery.frames, self.state, self.events):
+            observable.end(error)
+        self._ended.set_result(None)
+
+    # What is to be known
+
+    def __repr__(self) -> str:
+        return f"<{self.reporter.name}: {self.state.value.value}, {self.reporter.counters.messages} messages>"
+
+    def statistics(self) -> Statistics:
+        """Return a snapshot of the counters. May be called from any thread."""
+        counters = self.reporter.counters
+        receivers = self.router.receivers
+        last = self.rotation.last_message
+        return Statistics(
+            messages=counters.messages,
+            bytes=counters.bytes,
+            opened=counters.opened,
+            rotations=counters.rotations,
+            reconnects=MappingProxyType(dict(counters.reconnects)),
+            gaps=counters.gaps,
+            rejected=counters.rejected,
+            duplicates=counters.duplicates,
+            discarded=counters.discarded,
+            failures=counters.failures,
+            streams=sum(isinstance(receiver, Intake) for receiver in receivers),
+            pending=sum(map(len, receivers)),
+            dropped=counters.dropped,
+            age=None if last is None else max(0.0, self.loop.time() - last),
+        )

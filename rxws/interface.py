@@ -1,0 +1,352 @@
+"""AsyncWebsocketStreamInterface: inherit three hooks, get one Observable and unlimited streams."""
+
+from __future__ import annotations
+
+import asyncio
+from abc import ABCMeta, abstractmethod
+from collections.abc import Callable, Hashable
+from types import TracebackType
+from typing import Any, Generic, Self, TypeVar, Unpack
+
+from reactivex import abc
+
+from .buffer import DEFAULT_MAXSIZE, Overflow
+from .events import Event, State, Statistics
+from .feed import Feed, Hooks
+from .observable import AsyncObservable, CurrentObservable
+from .options import FeedOptions, Options
+from .stream import Stream
+
+__all__ = ["AsyncWebsocketStreamInterface"]
+
+T = TypeVar("T")
+
+
+class AsyncWebsocketStreamInterface(Generic[T], metaclass=ABCMeta):
+    """One websocket, kept open for weeks, as one hot Observable that serves unlimited streams.
+
+    Subclasses give three hooks: :meth:`_create_ws`, :meth:`_when2create_new_ws` and :meth:`_parse_raw_data`. The
+    connection is opened when the constructors of all subclasses have returned; it is opened again, with growing and
+    jittered delays, whenever it is lost, a normal close by the server included; and it is rotated without a gap
+    whenever :meth:`_when2create_new_ws` ends.
+
+    Construct it inside a running event loop; it belongs to that loop's thread, and its methods raise RuntimeError
+    elsewhere. Only :meth:`statistics` and ``state.value`` may be read from any thread, and a Disposable disposed.
+
+    Messages are shared between consumers, not copied: treat them as read-only, or ask a stream for copies.
+
+    Args:
+        name: shown in logs, events and the repr; None makes one from the class.
+        open_timeout: seconds that :meth:`_create_ws` may take.
+        send_timeout: seconds that :meth:`send` may wait for a live connection and for the peer to take the message.
+        close_timeout: seconds that :meth:`exit` waits for handlers to finish what they hold, and for the peer.
+        handover_timeout: seconds, from when the new connection of a rotation is subscribed, after which the old one is
+            closed although the overlap was not proven. 0 closes the old one first, for servers that allow one
+            connection; messages may be missing then, and a ``Gap`` says so.
+        handover_settle: seconds of agreement between both connections that prove an overlap.
+        idle_timeout: seconds without a message after which the connection is replaced. None never does; a ``Quiet``
+            event and a warning come at 60 s, 120 s, 240 s …
+        reconnect_delays: a function that returns an iterator of the seconds to wait before each retry. By default 0,
+            then uniform(0, min(60, 0.5·2ⁿ)). It starts over after a connection that was open for 30 s. When it ends,
+            so does the feed.
+        encode: makes a frame of what is sent and is neither ``str`` nor bytes: ``str`` for a text frame, bytes for a
+            binary one. By default JSON.
+        heartbeat: ``(message, seconds)``: a message, or an (async) function that gives one, sent on every connection
+            every so many seconds; None for none.
+        should_retry: a function of an exception: True retries, False ends the feed, None leaves it to the rule
+            (see :exc:`~rxws.ConnectFailed`).
+
+    Raises:
+        RuntimeError: outside a running event loop.
+        TypeError: an option is of the wrong kind.
+        ValueError: a time is negative, not finite, or zero where that makes no sense.
+
+    Example::
+
+        class Feed(rxws.AsyncWebsocketStreamInterface):
+            async def _create_ws(self):
+                return await websockets.connect("ws://localhost:8765")
+
+            async def _when2create_new_ws(self):
+                await asyncio.sleep(20 * 3600)
+
+            async def _parse_raw_data(self, raw_data):
+                return json.loads(raw_data)
+
+        async with Feed() as ws:
+            async for trade in ws.stream_filter([{"e": "trade"}]):
+                ...
+    """
+
+    # All state is behind this one mangled name, and the base never reads its own public names: a subclass may have
+    # attributes of any other name.
+    __feed: Feed
+
+    def __init__(self, **options: Unpack[FeedOptions]) -> None:
+        base = AsyncWebsocketStreamInterface
+
+        def given(hook: str) -> Any:
+            method = getattr(self, hook)
+            return None if getattr(method, "__func__", None) is getattr(base, hook) else method
+
+        hooks = Hooks(
+            create_ws=self._create_ws,
+            when2create_new_ws=self._when2create_new_ws,
+            parse=self._parse_raw_data,
+            reply=given("_reply"),
+            identity=given("_message_identity"),
+            per_connection=given("_is_per_connection"),
+        )
+        self.__feed = Feed(hooks, Options(**options), type(self).__name__)
+
+    # Hooks
+
+    @abstractmethod
+    async def _create_ws(self) -> Any:
+        """Return an open connection on which everything is subscribed.
+
+        Anything with the websockets asyncio API will do (``async for``, ``send``, ``close``): what ``await
+        websockets.connect(...)`` returns, or ``await picows.websockets.connect(...)``. What it raises is retried
+        unless it is fatal; it is cancelled after ``open_timeout`` seconds and by :meth:`exit`.
+        """
+
+    @abstractmethod
+    async def _when2create_new_ws(self) -> Any:
+        """Return, or raise, when it is time for a new connection.
+
+        Called once per connection, and run to its first suspension before the connection's first message is
+        delivered, so that a stream made in it misses nothing; streams made in it are closed when it ends. Cancelled
+        when its connection ends otherwise. If it ends within 0.25 s of its start, the rotation waits: 0.5 s at first,
+        doubling to 60 s.
+        """
+
+    @abstractmethod
+    def _parse_raw_data(self, raw_data: Any) -> Any:
+        """Return the message of a frame: ``str`` of a text frame, ``bytes`` of a binary one.
+
+        A coroutine function or a plain one. It may return :class:`~rxws.Many`. If it raises, or waits for longer
+        than 10 s, that frame is skipped, logged, counted, and emitted as ``MessageRejected``.
+        """
+
+    def _reply(self, raw_data: Any) -> Any:
+        """Return what to send back on the same connection at once, an application-level pong, say; None for nothing.
+
+        A plain function, called with each frame as it comes, before it is parsed.
+        """
+        return None
+
+    def _message_identity(self, message: Any) -> Hashable:
+        """Return what makes two messages the same on two connections that overlap. By default the frame itself."""
+        raise NotImplementedError("_message_identity is not given: the frame itself is the identity")
+
+    def _is_per_connection(self, message: Any) -> bool:
+        """Return whether every new connection gets this message for itself: an acknowledgement, a snapshot.
+
+        Such a message is delivered after a (re)connect, and discarded in a planned rotation. By default none is.
+        """
+        return False
+
+    # Consuming
+
+    def stream_filter(
+        self,
+        _filters: Any = None,
+        *,
+        maxsize: int | None = DEFAULT_MAXSIZE,
+        overflow: Overflow = "error",
+        gaps: bool = False,
+        copy: bool = False,
+    ) -> Stream[T]:
+        """Return a stream of the messages that pass a filter, from now on.
+
+        Args:
+            _filters: a list of dicts: a message passes if, for any of them, every key is in it with an equal value. A
+                key that is a tuple is a path: ``{("data", "s"): "BTCUSDT"}``. None and ``[]`` pass everything. A
+                function ``message -> bool`` is taken too; if it raises, the message does not pass. A message that is
+                no mapping passes only no filter or a function.
+            maxsize: how many messages it may hold; None for no bound.
+            overflow: when full: ``"error"`` ends the stream with :exc:`~rxws.StreamOverflow` after what it holds,
+                ``"drop_oldest"`` and ``"drop_newest"`` drop, count and report.
+            gaps: whether a ``Gap`` object stands in the stream between the last message before a loss and the first
+                after it.
+            copy: whether each message is a deep copy.
+
+        Raises:
+            TypeError: the filter is neither a list of dicts nor a function, or ``maxsize`` is no int.
+            ValueError: ``maxsize`` is less than 1, or ``overflow`` unknown.
+            RuntimeError: outside the loop's thread.
+
+        Example::
+
+            async for trade in ws.stream_filter([{"e": "trade", "s": "BTCUSDT"}]):
+                ...
+        """
+        return self.__feed.stream(_filters, maxsize, overflow, gaps, copy)
+
+    def add_handler(
+        self,
+        function_or_coroutine_function: Callable[[T], object],
+        filters: Any = None,
+        *,
+        maxsize: int | None = DEFAULT_MAXSIZE,
+        overflow: Overflow = "error",
+    ) -> abc.DisposableBase:
+        """Call a function with each message that passes a filter, in order.
+
+        Each coroutine function has a queue of its own: a slow one delays nobody. One that raises is logged, counted,
+        emitted as ``HandlerFailed``, and goes on with the next message. Adding and removing inside a handler is safe.
+
+        Args:
+            function_or_coroutine_function: called with the message.
+            filters: as in :meth:`stream_filter`.
+            maxsize: how many messages may wait for a coroutine function; None for no bound.
+            overflow: as in :meth:`stream_filter`; ``"error"`` ends the handler, which is reported.
+
+        Returns:
+            A Disposable that removes the handler; a call that is under way comes to its end.
+
+        Raises:
+            TypeError: it is not callable, or the filter is neither a list of dicts nor a function.
+            ValueError: ``maxsize`` is less than 1, or ``overflow`` unknown.
+            RuntimeError: outside the loop's thread.
+
+        Example::
+
+            subscription = ws.add_handler(print, [{"e": "trade"}])
+            subscription.dispose()
+        """
+        return self.__feed.add_handler(function_or_coroutine_function, filters, maxsize, overflow)
+
+    @property
+    def messages(self) -> AsyncObservable[T]:
+        """The hot Observable of all messages."""
+        return self.__feed.router.messages
+
+    @property
+    def frames(self) -> AsyncObservable[tuple[str | bytes, int, int]]:
+        """The same before parsing: ``(raw, received_ns, connection_number)``, in nanoseconds since the epoch.
+
+        Frames that cannot be parsed are among them. It costs nothing while nobody subscribes.
+        """
+        return self.__feed.delivery.frames
+
+    @property
+    def state(self) -> CurrentObservable[State]:
+        """The Observable of the feed's :class:`~rxws.State`: the current one, then each new one; also ``.value``."""
+        return self.__feed.state
+
+    @property
+    def events(self) -> AsyncObservable[Event]:
+        """The Observable of what happens to the feed: connections, gaps, failures. Never mixed into the messages."""
+        return self.__feed.events
+
+    def statistics(self) -> Statistics:
+        """Return a snapshot of the feed's counters. May be called from any thread."""
+        return self.__feed.statistics()
+
+    # Sending
+
+    async def send(self, msg: Any) -> None:
+        """Hand a message to the live connection, waiting for one if there is none.
+
+        During a rotation that is the new one, from the moment it is open. What was sent is not repeated on the next
+        connection. Cancelling leaves it open whether the message was sent.
+
+        Args:
+            msg: ``str`` goes as a text frame and bytes as a binary one, anything else as JSON in a text frame.
+
+        Raises:
+            SendTimeout: it could not be handed over within ``send_timeout`` seconds. A peer that took nothing for that
+                long is cut off.
+            SendFailed: the connection was lost meanwhile.
+            FeedClosed: the feed is closed.
+            ConnectFailed: the feed has failed.
+            ValueError: NaN or infinity, which JSON does not have.
+            TypeError: JSON cannot hold it.
+        """
+        await self.__feed.send(msg)
+
+    async def request(self, msg: Any, reply: Any, *, timeout: float = 10.0) -> T:
+        """Send a message and return the first message that passes the filter ``reply``, sent or not because of it.
+
+        Cancelling is safe but for what was sent.
+
+        Args:
+            msg: as in :meth:`send`.
+            reply: a filter, as in :meth:`stream_filter`.
+            timeout: seconds for both.
+
+        Raises:
+            TimeoutError: no such message came in time.
+            RxwsError: as in :meth:`send`.
+
+        Example::
+
+            await ws.request({"method": "SUBSCRIBE", "params": ["btcusdt@trade"], "id": 7}, [{"id": 7}])
+        """
+        result: T = await self.__feed.request(msg, reply, timeout)
+        return result
+
+    @property
+    def present_ws(self) -> Any:
+        """The live connection, as :meth:`_create_ws` returned it, or None."""
+        self.__feed.home.check()
+        connection = self.__feed.present
+        return None if connection is None else connection.websocket
+
+    async def wait_enter_handing_ws(self) -> None:
+        """Wait for a live connection; ``wait_connected`` is the same. Cancelling is safe.
+
+        Raises:
+            ConnectFailed: the feed has failed.
+            FeedClosed: the feed is closed.
+        """
+        await self.__feed.until_live()
+
+    wait_connected = wait_enter_handing_ws
+
+    # The life of the connection
+
+    def rotate(self) -> asyncio.Future[bool]:
+        """Rotate now, unless a rotation is under way already.
+
+        Returns:
+            A future, which need not be awaited: whether the first attempt of the rotation succeeded.
+
+        Raises:
+            FeedClosed: the feed is closed.
+            ConnectFailed: the feed has failed.
+            RuntimeError: outside the loop's thread.
+        """
+        return self.__feed.rotate()
+
+    async def exit(self) -> None:
+        """Close the feed. Streams deliver what they hold, then end; handlers may finish what they hold.
+
+        Idempotent, bounded by ``close_timeout``, and callable in any state and from inside a handler. If it is
+        cancelled, closing goes on in the background.
+        """
+        await self.__feed.exit()
+
+    async def wait_closed(self) -> None:
+        """Return when the feed has been closed by :meth:`exit`. Cancelling is safe.
+
+        Raises:
+            ConnectFailed: the feed has failed.
+        """
+        await self.__feed.wait_closed()
+
+    async def __aenter__(self) -> Self:
+        # Without waiting: a stream made first in the block gets the first message.
+        return self
+
+    async def __aexit__(
+        self, exc_type: type[BaseException] | None, exc_value: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        await type(self).exit(self)
+        error = self.__feed.error
+        if error is not None and exc_value is None:
+            raise error
+
+    def __repr__(self) -> str:
+        return repr(self.__feed)

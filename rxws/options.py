@@ -1,0 +1,82 @@
+"""The constructor's options, checked."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from typing import Any, TypedDict
+
+from .backoff import default_delays
+from .codec import encode
+
+__all__ = ["FeedOptions", "Options", "check_seconds"]
+
+
+class FeedOptions(TypedDict, total=False):
+    """What every feed's constructor takes, as keywords; see :class:`~rxws.AsyncWebsocketStreamInterface`."""
+
+    name: str | None
+    open_timeout: float
+    send_timeout: float
+    close_timeout: float
+    handover_timeout: float
+    handover_settle: float
+    idle_timeout: float | None
+    reconnect_delays: Callable[[], Iterable[float]]
+    should_retry: Callable[[BaseException], bool | None] | None
+    encode: Callable[[Any], str | bytes]
+    heartbeat: tuple[Any, float] | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Options:
+    """The same with its defaults.
+
+    Raises:
+        TypeError: an option is of the wrong kind.
+        ValueError: a time is negative, not finite, or zero where that makes no sense.
+    """
+
+    name: str | None = None
+    open_timeout: float = 10
+    send_timeout: float = 10
+    close_timeout: float = 5
+    handover_timeout: float = 5
+    handover_settle: float = 0.5
+    idle_timeout: float | None = None
+    reconnect_delays: Callable[[], Iterable[float]] = default_delays
+    should_retry: Callable[[BaseException], bool | None] | None = None
+    encode: Callable[[Any], str | bytes] = encode
+    heartbeat: tuple[Any, float] | None = None
+
+    def __post_init__(self) -> None:
+        if self.name is not None and not isinstance(self.name, str):
+            raise TypeError(f"name must be a str, or None for one made from the class, not {self.name!r}")
+        for option in ("open_timeout", "send_timeout", "close_timeout"):
+            check_seconds(option, getattr(self, option), zero=False)
+        check_seconds("handover_timeout", self.handover_timeout, zero=True)
+        check_seconds("handover_settle", self.handover_settle, zero=True)
+        if self.idle_timeout is not None:
+            check_seconds("idle_timeout", self.idle_timeout, zero=False)
+        if not callable(self.reconnect_delays):
+            raise TypeError(
+                f"reconnect_delays must be a function that returns seconds to wait, not {self.reconnect_delays!r}"
+            )
+        if self.should_retry is not None and not callable(self.should_retry):
+            raise TypeError(f"should_retry must be a function of an exception, or None, not {self.should_retry!r}")
+        if not callable(self.encode):
+            raise TypeError(f"encode must be a function of a message, not {self.encode!r}")
+        if self.heartbeat is not None:
+            if not isinstance(self.heartbeat, tuple) or len(self.heartbeat) != 2:
+                raise TypeError(f"heartbeat must be a pair (message, seconds), or None, not {self.heartbeat!r}")
+            check_seconds("the seconds of heartbeat", self.heartbeat[1], zero=False)
+
+
+def check_seconds(option: str, seconds: object, *, zero: bool) -> None:
+    """Raise unless ``seconds`` is a number that a time can be."""
+    expected = "a number of seconds of at least 0" if zero else "a positive number of seconds"
+    if isinstance(seconds, bool) or not isinstance(seconds, int | float):
+        raise TypeError(f"{option} must be {expected}, not {seconds!r}")
+    if not math.isfinite(seconds) or seconds < 0 or (seconds == 0 and not zero):
+        raise ValueError(f"{option} must be {expected}, not {seconds!r}")

@@ -1,0 +1,201 @@
+"""ReactiveWebSocket: the ready-made feed, from a URL."""
+
+from __future__ import annotations
+
+import asyncio
+import inspect
+from collections.abc import Awaitable, Callable, Hashable, Iterable, Mapping
+from typing import Any, TypeVar, Unpack
+
+import reactivex
+import websockets
+from reactivex import Observable
+from reactivex import operators as ops
+
+from . import codec
+from .callables import current_value
+from .connection import Websocket, abort_websocket, check_websocket
+from .delivery import Many
+from .filters import Filter
+from .interface import AsyncWebsocketStreamInterface
+from .observable import on_loop
+from .options import FeedOptions, check_seconds
+from .redaction import redact_url
+
+__all__ = ["ReactiveWebSocket"]
+
+T = TypeVar("T")
+
+Url = str | Callable[[], str | Awaitable[str]]
+ConnectOptions = Mapping[str, Any] | Callable[[], Mapping[str, Any] | Awaitable[Mapping[str, Any]]] | None
+OnOpen = Iterable[Any] | Callable[[Any], Awaitable[object]]
+
+
+class ReactiveWebSocket(AsyncWebsocketStreamInterface[T]):
+    """A feed made from a URL: what :class:`~rxws.AsyncWebsocketStreamInterface` is, with all hooks given.
+
+    Args:
+        url: the address, or an (async) function that returns it, asked afresh for every connection (a listen key).
+        connect: any function with the signature of ``websockets.connect``, ``picows.websockets.connect`` for one.
+        connect_options: keywords for ``connect`` (``additional_headers=…``, ``ssl=…``), or an (async) function that
+            returns them, asked afresh for every connection; None for none.
+        decode: makes a message of a frame; by default ``msgspec.json.decode``. ``msgspec.json.Decoder(Trade).decode``
+            gives typed messages. A coroutine function is taken too.
+        split: whether a frame whose message is a list holds one message per item.
+        rotate_every: seconds after which a connection is rotated; None never does.
+        rotate_on: a filter list, or an Observable: what passes, or comes, rotates. None for neither.
+        on_open: what is done on every new connection before anything else: a list of messages, and of (async)
+            functions that give messages; or one ``async def on_open(connection)``.
+        identity: see :meth:`_message_identity`; None for the frame itself.
+        per_connection: a filter of the messages that every new connection gets for itself; see
+            :meth:`_is_per_connection`. None for none.
+        reply: see :meth:`_reply`; None for none.
+        options: ``encode``, ``heartbeat`` and the others of :class:`~rxws.AsyncWebsocketStreamInterface`.
+
+    Raises:
+        RuntimeError: outside a running event loop.
+        TypeError: an argument is of the wrong kind.
+        ValueError: a time is not a positive number, or another argument has no such value.
+
+    Example::
+
+        async with rxws.ReactiveWebSocket("ws://localhost:8765", rotate_every=20 * 3600) as ws:
+            async for message in ws.stream_filter():
+                ...
+    """
+
+    def __init__(
+        self,
+        url: Url,
+        *,
+        # How to connect
+        connect: Callable[..., Any] = websockets.connect,
+        connect_options: ConnectOptions = None,
+        on_open: OnOpen = (),
+        # What a frame means
+        decode: Callable[[str | bytes], T | Awaitable[T]] = codec.decode,
+        split: bool = False,
+        identity: Callable[[T], Hashable] | None = None,
+        per_connection: Any = None,
+        reply: Callable[[str | bytes], Any] | None = None,
+        # When to have a new connection
+        rotate_every: float | None = None,
+        rotate_on: Observable[Any] | Any = None,
+        **options: Unpack[FeedOptions],
+    ) -> None:
+        if not isinstance(url, str) and not callable(url):
+            raise TypeError(f"url must be a str or a function that returns one, not {type(url).__name__}")
+        if connect_options is not None and not isinstance(connect_options, Mapping) and not callable(connect_options):
+            raise TypeError(
+                "connect_options must be a mapping or a function that returns one, "
+                f"not {type(connect_options).__name__}"
+            )
+        _check_callables(connect=connect, decode=decode)
+        if identity is not None:
+            _check_callables(identity=identity)
+        if reply is not None:
+            _check_callables(reply=reply)
+        if rotate_every is not None:
+            check_seconds("rotate_every", rotate_every, zero=False)
+        self.__url = url
+        self.__connect = connect
+        self.__connect_options = connect_options
+        self.__on_open = _check_on_open(on_open)
+        self.__decode = decode
+        self.__encode = options.get("encode", codec.encode)
+        self.__split = split
+        self.__rotate_every = rotate_every
+        self.__rotate_on = rotate_on if isinstance(rotate_on, Observable) else _parse_filter(rotate_on)
+        # Set on the instance, because what is not given must cost nothing.
+        if not split and type(self)._parse_raw_data is ReactiveWebSocket._parse_raw_data:
+            self._parse_raw_data = decode  # type: ignore[method-assign, assignment]
+        if identity is not None:
+            self._message_identity = identity  # type: ignore[method-assign, assignment]
+        if per_connection is not None:
+            self._is_per_connection = Filter.parse(per_connection, "per_connection")  # type: ignore[method-assign]
+        if reply is not None:
+            self._reply = reply  # type: ignore[method-assign, assignment]
+        super().__init__(**options)
+
+    async def _create_ws(self) -> Websocket:
+        url = await current_value(self.__url)
+        options = await current_value(self.__connect_options)
+        websocket = check_websocket(await self.__connect(url, **(options or {})), "connect")
+        try:
+            await self.__open(websocket)
+        except BaseException:
+            # Nobody else knows of it yet.
+            abort_websocket(websocket)
+            raise
+        return websocket
+
+    async def __open(self, websocket: Websocket) -> None:
+        if callable(self.__on_open):
+            await self.__on_open(websocket)
+            return
+        for message in self.__on_open:
+            await websocket.send(codec.to_payload(await current_value(message), self.__encode))
+
+    async def _when2create_new_ws(self) -> None:
+        # Made before the first suspension, so that a signal in the very first message is seen.
+        signals = [asyncio.ensure_future(signal) for signal in self.__rotation_signals()]
+        try:
+            done, _ = await asyncio.wait(signals, return_when=asyncio.FIRST_COMPLETED)
+            for signal in done:
+                signal.result()
+        finally:
+            for signal in signals:
+                signal.cancel()
+
+    def __rotation_signals(self) -> list[Awaitable[object]]:
+        loop = asyncio.get_running_loop()
+        # Never done: without any other signal a connection is kept as long as it lives.
+        signals: list[Awaitable[object]] = [loop.create_future()]
+        if self.__rotate_every is not None:
+            signals.append(asyncio.sleep(self.__rotate_every))
+        if isinstance(self.__rotate_on, Observable):
+            first: asyncio.Future[object] = on_loop(self.__rotate_on).pipe(
+                ops.concat(reactivex.never()), ops.take(1), ops.to_future()
+            )
+            signals.append(first)
+        elif self.__rotate_on is not None:
+            # The base's own, because a subclass may have an attribute of that name.
+            signals.append(anext(super().stream_filter(self.__rotate_on)))
+        return signals
+
+    def _parse_raw_data(self, raw_data: str | bytes) -> Any:
+        message = self.__decode(raw_data)
+        if inspect.isawaitable(message):
+            return self.__split_later(message)
+        return self.__split_now(message)
+
+    async def __split_later(self, message: Awaitable[T]) -> Any:
+        return self.__split_now(await message)
+
+    def __split_now(self, message: Any) -> Any:
+        return Many(message) if self.__split and isinstance(message, list) else message
+
+    def __repr__(self) -> str:
+        url = redact_url(self.__url) if isinstance(self.__url, str) else "a URL asked afresh"
+        return f"{super().__repr__()[:-1]}, {url}>"
+
+
+def _parse_filter(rotate_on: object) -> Filter | None:
+    return None if rotate_on is None else Filter.parse(rotate_on, "rotate_on")
+
+
+def _check_callables(**functions: object) -> None:
+    for argument, function in functions.items():
+        if not callable(function):
+            raise TypeError(f"{argument} must be a function, not {function!r}")
+
+
+def _check_on_open(on_open: OnOpen) -> tuple[Any, ...] | Callable[[Any], Awaitable[object]]:
+    if callable(on_open):
+        return on_open
+    if isinstance(on_open, str | bytes | Mapping) or not isinstance(on_open, Iterable):
+        raise TypeError(
+            "on_open must be a list of messages and of functions that give messages, or one 'async def "
+            f"on_open(connection)', not {type(on_open).__name__}"
+        )
+    return tuple(on_open)
