@@ -6,12 +6,31 @@ import functools
 import inspect
 from typing import Any
 
-__all__ = ["current_value", "is_coroutine_function", "name_of"]
+from reactivex.observer import AutoDetachObserver
+
+__all__ = ["current_value", "is_coroutine_function", "is_generator_function", "name_of"]
 
 
 def is_coroutine_function(function: object) -> bool:
     """Return whether calling it gives a coroutine: an ``async def``, a partial of one, an object with such a call."""
-    return inspect.iscoroutinefunction(function) or inspect.iscoroutinefunction(getattr(function, "__call__", None))  # noqa: B004
+    return any(map(inspect.iscoroutinefunction, _called_with(function)))
+
+
+def is_generator_function(function: object) -> bool:
+    """Return whether calling it gives a generator, asynchronous or not: whose code does not run by that."""
+    return any(inspect.isgeneratorfunction(each) or inspect.isasyncgenfunction(each) for each in _called_with(function))
+
+
+def _called_with(function: object) -> tuple[object, object]:
+    """Return a function itself and what runs when an object of its class is called."""
+    function = _unwrapped(function)
+    return function, getattr(type(function), "__call__", None)  # noqa: B004 (whether it is callable is not the question)
+
+
+def _unwrapped(function: object) -> object:
+    while isinstance(function, functools.partial):
+        function = function.func
+    return function
 
 
 async def current_value(value: Any) -> Any:
@@ -27,11 +46,10 @@ def name_of(function: object) -> str:
     """Return the name under which a reader of the log knows a function: its qualified name where it has one."""
     if isinstance(function, str):
         return function
-    while isinstance(function, functools.partial):
-        function = function.func
+    function = _unwrapped(function)
     # reactivex hides a subscriber's function behind an observer's bound method.
-    hidden = getattr(getattr(function, "__self__", None), "_on_next", None)
-    if hidden is not None:
-        return name_of(hidden)
+    observer = getattr(function, "__self__", None)
+    if isinstance(observer, AutoDetachObserver):
+        return name_of(observer._on_next)
     name = getattr(function, "__qualname__", None)
     return name if isinstance(name, str) else type(function).__name__

@@ -9,18 +9,35 @@ from typing import Any, Final, Protocol
 
 from .backoff import Failure, diagnose
 from .errors import SendFailed, SendTimeout
-from .reporting import Reporter
+from .reporting import Reporter, is_being_cancelled
 
-__all__ = ["Connection", "Sink", "Websocket", "abort_websocket", "check_websocket"]
+__all__ = ["Connection", "Receive", "Sink", "Websocket", "abort_websocket", "check_websocket"]
 
 SLICE: Final = 0.010
 """Seconds for which the reader may go on in a burst before other tasks get their turn."""
 
-LARGEST_STEP: Final = 256
+LARGEST_STEP: Final = 32
 """How many messages may pass between two looks at the clock."""
+
+ABORT_TIMEOUT: Final = 1.0
+"""Seconds that a reader has to come to its end by itself after its transport was cut."""
+
+CLOSE_TIMEOUT: Final = 30.0
+"""Seconds after which a close that nobody waits for is given up; the libraries give up after 10."""
+
+CLOSED: Final = 3
+"""The state of a closed connection in the enum of websockets and in that of picows; ``OPEN`` is 1."""
 
 Sink = Callable[[str | bytes, Any, int], None]
 """Takes a frame, its message, and when it was received (nanoseconds since the epoch, or 0 when nobody asks)."""
+
+
+Receive = Callable[[str | bytes], Awaitable[None] | None]
+"""Takes a frame; what it returns, if anything, must be awaited before the next."""
+
+
+def _drop(_frame: str | bytes, _message: Any, _received: int) -> None:
+    """Take a message of a connection that has been given up."""
 
 
 class Websocket(Protocol):
@@ -56,6 +73,15 @@ def _transport(websocket: Websocket) -> asyncio.WriteTransport | None:
     return transport if callable(getattr(transport, "abort", None)) else None
 
 
+def _reading(websocket: Websocket) -> Callable[[], Awaitable[Any]]:
+    """Return what gives the next frame, as ``async for`` does."""
+    # What stands behind the iteration of these two, without the generator in between.
+    if type(websocket).__module__.partition(".")[0] in {"websockets", "picows"}:
+        return websocket.recv  # type: ignore[attr-defined, no-any-return]
+    iterator = aiter(websocket)
+    return iterator.__anext__  # type: ignore[no-any-return]
+
+
 _CLOSING: Final[set[asyncio.Task[None]]] = set()
 """Tasks that close connections which nobody waits for: the loop holds tasks weakly."""
 
@@ -64,7 +90,8 @@ def _close_soon(websocket: Websocket) -> asyncio.Task[None]:
     async def close() -> None:
         # A connection that breaks while it is being closed is closed.
         with contextlib.suppress(Exception):
-            await websocket.close()
+            async with asyncio.timeout(CLOSE_TIMEOUT):
+                await websocket.close()
 
     task = asyncio.get_running_loop().create_task(close(), name="rxws close websocket")
     _CLOSING.add(task)
@@ -112,6 +139,7 @@ class Connection:
         self._verdict: Failure | None = None
         self._tasks: set[asyncio.Task[Any]] = set()
         self._closing: asyncio.Task[None] | None = None
+        self._last_call: asyncio.TimerHandle | None = None
         self.reader: asyncio.Task[Failure]
         self.ended_at = 0.0
         self.hook: asyncio.Task[Any] | None = None
@@ -123,27 +151,49 @@ class Connection:
         state = getattr(self.websocket, "state", 1)
         return not self.reader.done() and state == 1
 
-    def start(self, receive: Callable[[str | bytes], Awaitable[None] | None]) -> None:
+    @property
+    def failure(self) -> Failure:
+        """Why it ended; to be asked only once it was read to its end, or closed."""
+        if self.reader.done():
+            return self.reader.result()
+        # Closed, but what parses its last frame does not heed the cancellation.
+        assert self._verdict is not None
+        return self._verdict
+
+    def start(self, receive: Receive) -> None:
         """Begin to read."""
         self.reader = self._loop.create_task(self._read(receive), name=f"rxws reader {self.number}")
 
-    async def _read(self, receive: Callable[[str | bytes], Awaitable[None] | None]) -> Failure:
+    async def _read(self, receive: Receive) -> Failure:
         error: BaseException | None = None
         try:
             await self._read_on(receive)
-        except asyncio.CancelledError:
-            if self._verdict is None:
+        except asyncio.CancelledError as ended:
+            if self._verdict is None and is_being_cancelled(ended):
+                # The loop is being torn down, and nothing that takes time can be done any more.
+                transport = _transport(self.websocket)
+                if transport is not None:
+                    transport.abort()
                 raise
+            error = ended
         except Exception as ended:
             error = ended
         self.ended_at = self._reporter.now()
+        if self._closing is None and getattr(self.websocket, "state", None) != CLOSED:
+            # What was raised, or the end of the iteration, was not the end of the connection.
+            abort_websocket(self.websocket)
         return self._verdict or diagnose(error, self.websocket, now=self.ended_at)
 
-    async def _read_on(self, receive: Callable[[str | bytes], Awaitable[None] | None]) -> None:
+    async def _read_on(self, receive: Receive) -> None:
         clock = self._loop.time
         step = countdown = 1
         slice_start = looked = clock()
-        async for frame in self.websocket:
+        next_frame = _reading(self.websocket)
+        while True:
+            try:
+                frame = await next_frame()
+            except StopAsyncIteration:
+                return
             if not self._in_burst:
                 self._begin_burst()
             pending = receive(frame)
@@ -203,9 +253,10 @@ class Connection:
 
     def _forget(self, task: asyncio.Task[Any]) -> None:
         self._tasks.discard(task)
-        if not task.cancelled():
-            # The reader meets the same end, and that one is reported.
-            task.exception()
+        error = None if task.cancelled() else task.exception()
+        # Otherwise the reader meets the same end, and that one is reported.
+        if error is not None and self.is_live:
+            self._reporter.failed(task.get_name(), None, error)
 
     def lose(self, verdict: Failure) -> None:
         """End the connection at once, for the reason given."""
@@ -216,13 +267,18 @@ class Connection:
 
     def abort(self) -> None:
         """Cut the connection without a closing handshake: nothing that the peer does delays it."""
-        if self._closing is None:
-            abort_websocket(self.websocket)
-        elif (transport := _transport(self.websocket)) is not None:
+        if self.reader.done():
+            return
+        transport = _transport(self.websocket)
+        if transport is not None:
             transport.abort()
-        if _transport(self.websocket) is None:
-            # Nobody reads it any more.
-            self.reader.cancel()
+            if self._last_call is None:
+                # By then it has delivered what had come, unless it waits for something that never comes.
+                self._last_call = self._loop.call_later(ABORT_TIMEOUT, self.reader.cancel)
+            return
+        if self._closing is None:
+            self._closing = _close_soon(self.websocket)
+        self.reader.cancel()
 
     async def close(self, verdict: Failure, timeout: float) -> None:
         """Close with code 1000, reading on to the end; abort after ``timeout`` seconds.
@@ -232,16 +288,24 @@ class Connection:
         if self.reader.done():
             return
         self._verdict = self._verdict or verdict
-        closing = self._closing = _close_soon(self.websocket)
+        if self._closing is None:
+            self._closing = _close_soon(self.websocket)
+        closing = self._closing
         try:
-            await asyncio.wait({self.reader, closing}, timeout=timeout, return_when=asyncio.ALL_COMPLETED)
+            await asyncio.wait({self.reader, closing}, timeout=timeout)
         finally:
             if not (self.reader.done() and closing.done()):
                 self.abort()
-        await asyncio.wait({self.reader}, timeout=timeout)
+        await asyncio.wait({self.reader}, timeout=2 * ABORT_TIMEOUT)
+        if not self.reader.done():
+            # What comes of it now would come too late.
+            self.ended_at = self._reporter.now()
+            self.sink = _drop
 
     def end(self) -> None:
         """Cancel all that lives no longer than the connection: it has been read to its end."""
+        if self._last_call is not None:
+            self._last_call.cancel()
         for task in (*self._tasks, self.hook):
             if task is not None:
                 task.cancel()

@@ -10,7 +10,7 @@ from collections.abc import Awaitable, Callable, Coroutine, Generator, Hashable
 from dataclasses import dataclass
 from typing import Any, Final, Generic, TypeVar, cast
 
-from .connection import Connection, Sink
+from .connection import Connection, Receive, Sink
 from .events import MessageRejected
 from .handover import Handover, Verdict
 from .observable import Home, HotObservable
@@ -61,32 +61,40 @@ class Delivery:
         self._router = router
         self._answer = answer
 
-    def receive(self, connection: Connection, frame: str | bytes) -> Awaitable[None] | None:
-        """Take a frame of ``connection``; what is returned, if anything, must be awaited before the next one.
+    def receiver(self, connection: Connection) -> Receive:
+        """Return the function that takes the frames of ``connection``.
 
-        A parse hook that does not suspend is run here and now, without a task.
+        What it returns, if anything, must be awaited before the next frame. A parse hook that does not suspend is run
+        here and now, without a task.
         """
-        size = len(frame)
-        if type(frame) is str and not frame.isascii():
-            size = len(frame.encode())
-        self._home.reporter.counters.bytes += size
-        if self.hooks.reply is not None:
-            self._reply(connection, frame)
-        received = time.time_ns() if self.frames.observed else 0
-        try:
-            message = self.hooks.parse(frame)
-            if type(message) is types.CoroutineType:
-                # Up to its first suspension, which most have not: then it raises StopIteration with the message.
-                waits_for = message.send(None)
-                return self._finish_parsing(connection, frame, received, message, waits_for)
-        except StopIteration as parsed:
-            # A plain function has no business raising it, and a coroutine cannot: what its code raises is wrapped.
-            message = parsed.value
-        except FAILURES as error:
-            self._reject(frame, error)
-            message = Many()
-        (connection.sink or self.deliverer(connection))(frame, message, received)
-        return None
+        parse, reply, subscribers = self.hooks.parse, self.hooks.reply, self.frames.subscriptions
+        counters, route = self._home.reporter.counters, self._router.route
+
+        def receive(frame: str | bytes) -> Awaitable[None] | None:
+            received = time.time_ns() if subscribers else 0
+            try:
+                counters.bytes += len(frame) if frame.isascii() else _size(frame)
+                if reply is not None:
+                    self._reply(connection, frame)
+                message = parse(frame)
+                if type(message) is types.CoroutineType:
+                    try:
+                        # Up to its first suspension, which most have not: then StopIteration brings the message.
+                        waits_for = message.send(None)
+                    except StopIteration as parsed:
+                        message = parsed.value
+                    else:
+                        return self._finish_parsing(connection, frame, received, message, waits_for)
+            except FAILURES as error:
+                self._reject(frame, error)
+                message = Many()
+            if connection.sink is None and not received and type(message) is not Many:
+                route(message)
+            else:
+                self._hand_on(connection, frame, message, received)
+            return None
+
+        return receive
 
     async def _finish_parsing(
         self,
@@ -107,6 +115,9 @@ class Delivery:
             self._reject(frame, error)
         except Exception as error:
             self._reject(frame, error)
+        self._hand_on(connection, frame, message, received)
+
+    def _hand_on(self, connection: Connection, frame: str | bytes, message: Any, received: int) -> None:
         (connection.sink or self.deliverer(connection))(frame, message, received)
 
     def _reject(self, frame: str | bytes, error: BaseException) -> None:
@@ -146,11 +157,11 @@ class Delivery:
 
 
 @dataclass(slots=True)
-class _Held:
+class _Source:
+    """The frame of messages that are held: it is one frame, however many they are."""
+
     frame: str | bytes
-    message: Any
     received: int
-    number: int
 
 
 class Overlap:
@@ -163,21 +174,21 @@ class Overlap:
         self._delivery = delivery
         self._router = router
         self._now = home.loop.time
-        self._handover: Handover[_Held] = Handover(settle=settle, timeout=timeout)
+        self._handover: Handover[tuple[_Source, Any]] = Handover(settle=settle, timeout=timeout)
         self._deliver = delivery.deliverer(old)
         self._old = old
         self.discarded = 0
         old.sink = self._from_old
 
     @property
-    def handover(self) -> Handover[_Held]:
+    def handover(self) -> Handover[tuple[_Source, Any]]:
         """What is known of the overlap."""
         return self._handover
 
     def hold(self, new: Connection) -> Sink:
         """Return the sink that holds what comes on the new connection, which is open and subscribed."""
         self._handover.subscribed(self._now())
-        return lambda frame, message, received: self._from_new(new, frame, message, received)
+        return self._from_new
 
     def verdict(self) -> Verdict:
         """Whether the old connection may be closed now."""
@@ -186,12 +197,9 @@ class Overlap:
     def release(self, new: Connection) -> None:
         """Deliver what is held, and from now on all that comes but copies: the old one has been read to its end."""
         deliver = self._delivery.deliverer(new)
-        last_frame: object = None
-        for held in self._handover.old_ended(self._now()):
-            # The items of one frame are held one by one, and the frame is still one frame.
-            received = held.received if held.frame is not last_frame else 0
-            last_frame = held.frame
-            deliver(held.frame, held.message, received)
+        for source, message in self._handover.old_ended(self._now()):
+            deliver(source.frame, message, source.received)
+            source.received = 0
         new.sink = lambda frame, message, received: self._after(deliver, frame, message, received)
 
     def give_up(self) -> None:
@@ -209,13 +217,14 @@ class Overlap:
             if not self._is_per_connection(item):
                 self._handover.old_delivered(identity, now)
 
-    def _from_new(self, new: Connection, frame: str | bytes, message: Any, received: int) -> None:
+    def _from_new(self, frame: str | bytes, message: Any, received: int) -> None:
         now = self._now()
+        source = _Source(frame, received)
         for identity, item in self._units(frame, message):
             if self._is_per_connection(item):
                 self._discard()
             else:
-                self._handover.hold(identity, _Held(frame, item, received, new.number), now)
+                self._handover.hold(identity, (source, item), now)
 
     def _after(self, deliver: Sink, frame: str | bytes, message: Any, received: int) -> None:
         now = self._now()
@@ -261,6 +270,10 @@ class Overlap:
         except FAILURES as error:
             self._home.reporter.failed(per_connection, message, error)
             return False
+
+
+def _size(frame: str | bytes) -> int:
+    return len(frame.encode(errors="surrogatepass")) if isinstance(frame, str) else len(frame)
 
 
 @types.coroutine

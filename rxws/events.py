@@ -199,7 +199,7 @@ class Lagging(Event):
     """A consumer is behind: its buffer has reached 10,000, 100,000 or 1,000,000 messages.
 
     Attributes:
-        consumer: which one, as its repr.
+        consumer: which one: a stream with its filter, a handler with its function's name.
         pending: how many messages wait.
     """
 
@@ -212,7 +212,7 @@ class Overflowed(Event):
     """A full buffer dropped messages, or (``overflow="error"``) ended its stream.
 
     Attributes:
-        consumer: which one, as its repr.
+        consumer: which one: a stream with its filter, a handler with its function's name.
         overflow: its policy: ``"error"``, ``"drop_oldest"`` or ``"drop_newest"``.
         dropped: how many messages it has dropped in all.
     """

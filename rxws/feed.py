@@ -26,6 +26,7 @@ from .filters import Filter
 from .handlers import CoroutineHandler, make_handler
 from .observable import CurrentObservable, EventObservable, Home
 from .options import Options
+from .redaction import redact
 from .reporting import FAILURES, Reporter, is_being_cancelled
 from .rotation import Rotation, Timeouts
 from .router import Router
@@ -91,12 +92,13 @@ class Feed:
             ParseHooks(hooks.parse, hooks.reply, hooks.identity, hooks.per_connection),
             self._answer,
         )
+        self._backoff = Backoff(options.reconnect_delays, self._should_retry)
         self.rotation = Rotation(
             self.home,
             self,
             self.delivery,
             self.router,
-            Backoff(options.reconnect_delays, self._should_retry),
+            self._backoff,
             Timeouts(
                 open=options.open_timeout,
                 handover=options.handover_timeout,
@@ -111,6 +113,7 @@ class Feed:
         self._told = asyncio.Event()
         self._handlers: set[CoroutineHandler] = set()
         self._closing: asyncio.Task[None] | None = None
+        # Who waits for the end; it must not wait for them.
         self._closers: set[asyncio.Task[Any] | None] = set()
         self._ended = self.loop.create_future()
         # Not before the constructors of all subclasses have returned.
@@ -158,21 +161,21 @@ class Feed:
     @property
     def present(self) -> Connection | None:
         """The connection that ``send`` means."""
-        return self._live
+        connection = self._live
+        return connection if connection is not None and connection.is_live else None
 
     async def until_live(self) -> Connection:
         """Return the live connection, when there is one."""
         self.home.check()
         while True:
             self._raise_if_ended()
-            connection = self._live
-            if connection is not None and connection.is_live and self.state.value.is_live:
+            await self._told.wait()
+            connection = self.present
+            if connection is not None:
                 return connection
-            if connection is not None and self._told.is_set():
+            if self._live is not None:
                 # It is closing, which its reader has yet to learn.
-                await asyncio.wait({connection.reader}, timeout=CLOSING_STEP)
-            else:
-                await self._told.wait()
+                await asyncio.wait({self._live.reader}, timeout=CLOSING_STEP)
 
     async def send(self, message: Any) -> None:
         """Hand a message to a live connection."""
@@ -279,22 +282,25 @@ class Feed:
     def exit(self) -> asyncio.Future[None]:
         """Close; what is returned is done when all is."""
         self.home.check()
-        # A handler that waits for the end of the feed is not waited for by it.
-        self._closers.add(asyncio.current_task())
-        if self._closing is None and not self._ended.done():
-            self._closing = self.loop.create_task(self._close(None), name="rxws close")
+        if not self._ended.done():
+            self._closers.add(asyncio.current_task())
+            self._begin_to_close()
         return asyncio.shield(self._ended)
 
     async def wait_closed(self) -> None:
         """Return after the end; raise the fatal error."""
         self.home.check()
         await asyncio.shield(self._ended)
+        self.raise_if_failed()
+
+    def raise_if_failed(self) -> None:
+        """Raise the fatal error, if there was one."""
         if self.error is not None:
-            raise self.error
+            # Without the traces, and so the local variables, of those who got it before.
+            raise self.error.with_traceback(None)
 
     def _raise_if_ended(self) -> None:
-        if self.error is not None:
-            raise self.error
+        self.raise_if_failed()
         if self.is_closing:
             raise FeedClosed(f"{self.reporter.name} is closed")
 
@@ -308,15 +314,21 @@ class Feed:
             return
         if not isinstance(error, RxwsError):
             # Ours: a bug, or a reconnect_delays that raises. Loud, and the end.
-            cause, error = error, ConnectFailed(None, f"the rotation failed: {error!r}", 0)
+            cause = error
+            error = ConnectFailed(None, redact(f"the rotation failed: {cause!r}"), self._backoff.attempts)
             error.__cause__ = cause
         self.error = error
         self.reporter.log(logging.ERROR, "failed: %s", error)
-        self._closing = self.loop.create_task(self._close(error), name="rxws close")
+        self._begin_to_close()
 
-    async def _close(self, error: Exception | None) -> None:
+    def _begin_to_close(self) -> None:
+        if self._closing is None:
+            self._closing = self.loop.create_task(self._close(), name="rxws close")
+            self._closing.add_done_callback(self._closed)
+
+    async def _close(self) -> None:
         timeout = self.options.close_timeout
-        self._stop(error)
+        self._stop()
         closing = [
             self.loop.create_task(connection.close(Failure("user", "exit()"), timeout), name="rxws close connection")
             for connection in self.rotation.connections
@@ -332,7 +344,12 @@ class Feed:
                 handler.cancel()
         if not await self._until_idle(closing, CANCEL_TIMEOUT):
             self.reporter.log(logging.WARNING, "closed, but a hook or a handler does not heed its cancellation")
-        self._finish(error)
+        self._finish()
+
+    def _closed(self, closing: asyncio.Task[None]) -> None:
+        if not self._ended.done():
+            # Cancelled before its end, or even its beginning.
+            self._abandon()
 
     async def _until_idle(self, closing: list[asyncio.Task[None]], timeout: float) -> bool:
         """Wait for all tasks to end but those that wait for us; False if some have not after ``timeout`` seconds."""
@@ -347,23 +364,24 @@ class Feed:
             await asyncio.wait(busy, timeout=CLOSING_STEP)
 
     def _abandon(self) -> None:
-        self._stop(None)
+        self._stop()
         for connection in self.rotation.connections:
             connection.abort()
         for handler in list(self._handlers):
             handler.cancel()
-        self._finish(None)
+        self._finish()
 
-    def _stop(self, error: Exception | None) -> None:
+    def _stop(self) -> None:
         self._live = None
         self._told.set()
         self.rotation.stop()
-        self.router.end(error)
+        self.router.end(self.error)
 
-    def _finish(self, error: Exception | None) -> None:
-        self.enter(State.CLOSED if error is None else State.FAILED)
+    def _finish(self) -> None:
+        self.enter(State.CLOSED if self.error is None else State.FAILED)
         for observable in (self.delivery.frames, self.state, self.events):
-            observable.end(error)
+            observable.end(self.error)
+        self._closers.clear()
         self._ended.set_result(None)
 
     # What is to be known

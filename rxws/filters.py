@@ -324,6 +324,7 @@ class Index(Generic[E]):
         self._shapes: _Roster[frozenset[Hashable], _Shape[E]] = _Roster()
         self._unconditional: _Roster[Registration[E], E] = _Roster()
         self._tried: _Roster[Registration[E], Registration[E]] = _Roster()
+        self._only: _Shape[E] | None = None  # the only shape of one key, if there is nothing else to look at
         self._several = 0  # how many registrations are in several buckets, so that a message may find them twice
         self._count = 0
         self._changes: deque[tuple[Callable[[Registration[E]], None], Registration[E]]] = deque()
@@ -360,6 +361,16 @@ class Index(Generic[E]):
 
         It is a snapshot: adding and removing do not change it. Entries with equal conditions are in order of adding.
         """
+        only = self._only
+        if only is not None and type(message) is dict:
+            try:
+                found = only.find(message.get(only.key, ABSENT))
+            except Exception:
+                return self._merge([*self._compare(only, message)])
+            if found is None:
+                return ()
+            entries = found.listed
+            return self._list(found) if entries is None else entries
         hits: list[_Roster[Registration[E], E]] = []
         if self._unconditional.members:
             hits.append(self._unconditional)
@@ -449,6 +460,16 @@ class Index(Generic[E]):
             roster.members[registration] = registration if roster is self._tried else registration.entry
             roster.listed = None
 
+        self._see_what_is_only()
+
+    def _see_what_is_only(self) -> None:
+        shapes = self._shapes.members
+        self._only = None
+        if len(shapes) == 1 and not self._unconditional.members and not self._tried.members:
+            (shape,) = shapes.values()
+            if shape.read is None:
+                self._only = shape
+
     def _take_out(self, registration: Registration[E]) -> None:
         rosters, registration.rosters = registration.rosters, ()
         for roster in rosters:
@@ -459,6 +480,7 @@ class Index(Generic[E]):
         for roster in rosters:
             if isinstance(roster, _Bucket):
                 self._drop_if_empty(roster)
+        self._see_what_is_only()
 
     def _rosters_for(self, wanted: Filter) -> tuple[_Roster[Registration[E], Any], ...]:
         if wanted.passes_everything:

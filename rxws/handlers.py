@@ -8,7 +8,7 @@ from collections.abc import Awaitable, Callable
 from typing import Any
 
 from .buffer import Buffer, Overflow
-from .callables import is_coroutine_function, name_of
+from .callables import is_coroutine_function, is_generator_function, name_of
 from .errors import StreamOverflow
 from .events import Gap
 from .observable import Home
@@ -34,7 +34,8 @@ class FunctionHandler:
             return
         try:
             result = self._function(message)
-            if result is not None and inspect.isawaitable(result):
+            # A task or a future goes on by itself.
+            if result is not None and inspect.isawaitable(result) and not asyncio.isfuture(result):
                 raise _never_awaited(self._function, result)
         except FAILURES as error:
             self._home.reporter.failed(self._function, message, error)
@@ -118,14 +119,17 @@ class CoroutineHandler(Buffer[Any]):
     async def _call(self, message: Any) -> None:
         try:
             await self._function(message)
+            if self.task.cancelling():
+                # It was cancelled, by itself perhaps, and has not waited since: not at the expense of the next message.
+                await asyncio.sleep(0)
         except FAILURES as error:
-            if self._cancelled:
+            if self._cancelled and isinstance(error, asyncio.CancelledError):
                 raise
-            task = asyncio.current_task()
-            # A cancellation that did not come from here is the function's own failure: the next message is due.
-            while task is not None and task.uncancel():
-                pass
             self._home.reporter.failed(self._function, message, error)
+        finally:
+            # A cancellation that did not come from here is the function's own failure: the next message is due.
+            while self.task.uncancel():
+                pass
 
 
 def make_handler(
@@ -134,10 +138,12 @@ def make_handler(
     """Make the receiver that calls ``function``.
 
     Raises:
-        TypeError: if it is not callable.
+        TypeError: if it is not callable, or a generator function.
     """
     if not callable(function):
         raise TypeError(f"function_or_coroutine_function must be callable with a message, not {function!r}")
+    if is_generator_function(function):
+        raise TypeError(f"{name_of(function)} is a generator function, whose code would never run: it must not yield")
     if is_coroutine_function(function):
         return CoroutineHandler(home, router, function, maxsize, overflow)  # type: ignore[arg-type]
     return FunctionHandler(home, router, function)

@@ -11,6 +11,7 @@ from typing import Any, Generic, Self, TypeVar, Unpack
 from reactivex import abc
 
 from .buffer import DEFAULT_MAXSIZE, Overflow
+from .callables import is_coroutine_function, name_of
 from .events import Event, State, Statistics
 from .feed import Feed, Hooks
 from .observable import AsyncObservable, CurrentObservable
@@ -87,7 +88,11 @@ class AsyncWebsocketStreamInterface(Generic[T], metaclass=ABCMeta):
 
         def given(hook: str) -> Any:
             method = getattr(self, hook)
-            return None if getattr(method, "__func__", None) is getattr(base, hook) else method
+            if getattr(method, "__func__", None) is getattr(base, hook):
+                return None
+            if is_coroutine_function(method):
+                raise TypeError(f"{hook} must be a plain function: nobody waits for the coroutine of {name_of(method)}")
+            return method
 
         hooks = Hooks(
             create_ws=self._create_ws,
@@ -344,9 +349,8 @@ class AsyncWebsocketStreamInterface(Generic[T], metaclass=ABCMeta):
         self, exc_type: type[BaseException] | None, exc_value: BaseException | None, traceback: TracebackType | None
     ) -> None:
         await type(self).exit(self)
-        error = self.__feed.error
-        if error is not None and exc_value is None:
-            raise error
+        if exc_value is None:
+            self.__feed.raise_if_failed()
 
     def __repr__(self) -> str:
         return repr(self.__feed)

@@ -6,11 +6,14 @@ import asyncio
 import logging
 from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass
+from operator import length_hint
 from typing import Any, Final, Generic, TypeVar
 
 from reactivex import Observable, abc
 from reactivex.disposable import Disposable
 from reactivex.observable import ConnectableObservable, GroupedObservable
+from reactivex.scheduler import CurrentThreadScheduler
+from reactivex.subject import ReplaySubject
 
 from .buffer import Buffer
 from .callables import is_coroutine_function, name_of
@@ -89,7 +92,8 @@ class AsyncObservable(FluentOperators[T_co]):
     __iter__ = None
 
     def __init__(self, home: Home, source: Observable[T_co] | None = None) -> None:
-        super().__init__()
+        # By name, because ConnectableObservable, which comes next for a subclass, wants more.
+        Observable.__init__(self)
         self._home: Final = home
         self._source: Final = source
 
@@ -128,7 +132,7 @@ class AsyncObservable(FluentOperators[T_co]):
         if on_error is None and not is_observer:
             on_error = self._unhandled
         scheduler = scheduler or self._home.scheduler
-        return self._home.disposable(self._attach(on_next, on_error, on_completed, scheduler).dispose)
+        return self._attach(on_next, on_error, on_completed, scheduler)
 
     def _attach(
         self,
@@ -137,20 +141,16 @@ class AsyncObservable(FluentOperators[T_co]):
         on_completed: abc.OnCompleted | None,
         scheduler: abc.SchedulerBase,
     ) -> abc.DisposableBase:
+        """Subscribe; return a Disposable that may be disposed from any thread."""
         # Straight to the source where there is one: no observer of our own stands in the way of its items.
-        if self._source is not None:
-            return self._source.subscribe(on_next, on_error, on_completed, scheduler=scheduler)
-        return super().subscribe(on_next, on_error, on_completed, scheduler=scheduler)
+        subscribe = super().subscribe if self._source is None else self._source.subscribe
+        return self._home.disposable(subscribe(on_next, on_error, on_completed, scheduler=scheduler).dispose)
 
     def _unhandled(self, error: Exception) -> None:
         self._home.reporter.failed("a subscription without on_error", None, error)
 
-    def pipe(self, *operators: Callable[[Any], Any]) -> Any:
-        """Compose operators from left to right; each result that is an Observable is an AsyncObservable."""
-        result: Any = self
-        for operator in operators:
-            result = _bind(operator(result), self._home)
-        return result
+    def _bind(self, result: Any) -> Any:
+        return _bind(result, self._home)
 
     def __aiter__(self) -> AsyncIterator[T_co]:
         """Subscribe now, and iterate over what comes; ends as the sequence does, or raises its error."""
@@ -184,25 +184,29 @@ class _Iteration(AsyncIterator[T]):
             subscription.dispose()
 
 
-class AsyncConnectableObservable(AsyncObservable[T_co]):
+class AsyncConnectableObservable(AsyncObservable[T], ConnectableObservable[T]):
     """An AsyncObservable that starts when told to: what ``publish`` and ``replay`` return."""
 
-    def __init__(self, home: Home, source: ConnectableObservable[T_co]) -> None:
-        super().__init__(home, source)
-        self._connectable: Final = source
+    def __init__(self, home: Home, source: ConnectableObservable[T]) -> None:
+        AsyncObservable.__init__(self, home)
+        self.subject = source.subject
+        self.source = source.source
+        self.has_subscription = False
+        self.subscription = None
+        if isinstance(self.subject, ReplaySubject) and isinstance(self.subject.scheduler, CurrentThreadScheduler):
+            # It was given none, and would keep its window by the wall clock.
+            self.subject.scheduler = home.scheduler
 
     def connect(self, scheduler: abc.SchedulerBase | None = None) -> abc.DisposableBase | None:
         """Subscribe to the source on behalf of all observers; the Disposable ends that."""
         self._home.check()
-        return self._connectable.connect(scheduler or self._home.scheduler)
+        return super().connect(scheduler or self._home.scheduler)
 
-    def auto_connect(self, subscriber_count: int = 1) -> AsyncObservable[T_co]:
+    def auto_connect(self, subscriber_count: int = 1) -> AsyncObservable[T]:
         """Return an Observable that connects when it has ``subscriber_count`` subscribers (0: at once)."""
         self._home.check()
-        if subscriber_count == 0:
-            # reactivex connects here without a scheduler, which would put timed operators on a thread.
-            self.connect()
-        return AsyncObservable(self._home, self._connectable.auto_connect(subscriber_count))
+        bound: AsyncObservable[T] = self._bind(super().auto_connect(subscriber_count))
+        return bound
 
 
 class AsyncGroupedObservable(AsyncObservable[T_co]):
@@ -212,6 +216,10 @@ class AsyncGroupedObservable(AsyncObservable[T_co]):
         super().__init__(home, source)
         self.key = source.key
         self.underlying_observable: Observable[T_co] = source.underlying_observable
+
+
+def _ignore(*_: object) -> None:
+    """Stands for a function that was not given."""
 
 
 def _bind(result: Any, home: Home) -> Any:
@@ -254,8 +262,40 @@ def on_loop(observable: Observable[T]) -> AsyncObservable[T]:
     return bound
 
 
+class Subscription(abc.DisposableBase, Generic[T]):
+    """One subscriber of a HotObservable. Disposable from any thread.
+
+    reactivex's AutoDetachObserver is not used: it stands between each item and the subscriber's function, and with its
+    Disposables and their locks it takes six times the memory.
+    """
+
+    __slots__ = ("_source", "on_completed", "on_error", "on_next")
+
+    def __init__(
+        self,
+        source: HotObservable[T],
+        on_next: Any,
+        on_error: abc.OnError | None,
+        on_completed: abc.OnCompleted | None,
+    ) -> None:
+        if callable(getattr(on_next, "on_next", None)):
+            on_next, on_error, on_completed = on_next.on_next, on_next.on_error, on_next.on_completed
+        self._source = source
+        self.on_next: Callable[[T], None] = on_next or _ignore
+        self.on_error: abc.OnError = on_error or _ignore
+        self.on_completed: abc.OnCompleted = on_completed or _ignore
+
+    def dispose(self) -> None:
+        """End the subscription. Idempotent."""
+        home = self._source._home
+        if asyncio._get_running_loop() is home.loop or home.loop.is_closed():
+            self._source.remove(self)
+        else:
+            home.loop.call_soon_threadsafe(self._source.remove, self)
+
+
 class HotObservable(AsyncObservable[T], Generic[T]):
-    """Where items enter: hands each to all observers, and an observer that raises disturbs no other.
+    """Where items enter: hands each to all subscribers, and one that raises disturbs no other.
 
     reactivex.Subject is not used: per item it takes a lock twice and copies its list of observers, and an observer
     that raises starves those behind it.
@@ -263,8 +303,11 @@ class HotObservable(AsyncObservable[T], Generic[T]):
 
     def __init__(self, home: Home) -> None:
         super().__init__(home)
-        self._observers: dict[abc.ObserverBase[T], None] = {}
-        # None when it is to be made anew: once per change, however many change between two items.
+        # The same dict for ever: the hot path looks whether it is empty.
+        self.subscriptions: dict[Subscription[T], None] = {}
+        # Those who are subscribed, and their functions. None when they are to be listed anew: once per change, however
+        # many change between two items.
+        self._listed: tuple[Subscription[T], ...] = ()
         self._pushes: tuple[Callable[[T], None], ...] | None = ()
         self._ended = False
         self._error: Exception | None = None
@@ -272,34 +315,59 @@ class HotObservable(AsyncObservable[T], Generic[T]):
     @property
     def observed(self) -> bool:
         """Whether anybody is subscribed."""
-        return bool(self._observers)
+        return bool(self.subscriptions)
 
-    def _subscribe_core(
-        self, observer: abc.ObserverBase[T], scheduler: abc.SchedulerBase | None = None
+    def _attach(
+        self,
+        on_next: Any,
+        on_error: abc.OnError | None,
+        on_completed: abc.OnCompleted | None,
+        scheduler: abc.SchedulerBase,
     ) -> abc.DisposableBase:
+        subscription = Subscription(self, on_next, on_error, on_completed)
+        try:
+            self._welcome(subscription)
+        except FAILURES as error:
+            self._failed(subscription.on_next, None, error)
         if self._ended:
-            self._finish(observer)
-            return Disposable()
-        self._observers[observer] = None
-        self._pushes = None
+            self._finish(subscription)
+        else:
+            self.subscriptions[subscription] = None
+            self._pushes = None
+        return subscription
 
-        def dispose() -> None:
-            self._observers.pop(observer, None)
+    def _welcome(self, subscription: Subscription[T]) -> None:
+        """Hand a new subscriber what came before it, if that is of use to it. For subclasses to define."""
+
+    def remove(self, subscription: Subscription[T]) -> None:
+        """Hand on to this subscriber no more. Idempotent."""
+        if self.subscriptions.pop(subscription, self) is None:
             self._pushes = None
 
-        return Disposable(dispose)
-
     def emit(self, item: T) -> None:
-        """Hand an item to all who are subscribed now."""
+        """Hand an item to all who are subscribed now, and still are when it is their turn."""
         pushes = self._pushes
         if pushes is None:
-            # A new tuple, so that an item under way goes on with those who were there when it came.
-            pushes = self._pushes = tuple([observer.on_next for observer in self._observers])
-        for push in pushes:
+            self._listed = tuple(self.subscriptions)
+            pushes = self._pushes = tuple([subscription.on_next for subscription in self._listed])
+        listed, rest = self._listed, iter(pushes)
+        for push in rest:
             try:
                 push(item)
             except FAILURES as error:
                 self._failed(push, item, error)
+            if self._pushes is not pushes:
+                self._emit_to_rest(item, listed[len(listed) - length_hint(rest) :])
+                return
+
+    def _emit_to_rest(self, item: T, rest: tuple[Subscription[T], ...]) -> None:
+        """Go on after a subscriber that subscribed or disposed somebody: who is gone gets nothing more."""
+        for subscription in rest:
+            if subscription in self.subscriptions:
+                try:
+                    subscription.on_next(item)
+                except FAILURES as error:
+                    self._failed(subscription.on_next, item, error)
 
     def end(self, error: Exception | None = None) -> None:
         """End the sequence, for those who are subscribed and those who will be. Idempotent."""
@@ -307,18 +375,20 @@ class HotObservable(AsyncObservable[T], Generic[T]):
             return
         self._ended = True
         self._error = error
-        observers, self._observers, self._pushes = self._observers, {}, ()
-        for observer in observers:
-            try:
-                self._finish(observer)
-            except FAILURES as failure:
-                self._failed(observer.on_next, None, failure)
+        subscriptions = list(self.subscriptions)
+        self.subscriptions.clear()
+        self._listed = self._pushes = ()
+        for subscription in subscriptions:
+            self._finish(subscription)
 
-    def _finish(self, observer: abc.ObserverBase[T]) -> None:
-        if self._error is None:
-            observer.on_completed()
-        else:
-            observer.on_error(self._error)
+    def _finish(self, subscription: Subscription[T]) -> None:
+        try:
+            if self._error is None:
+                subscription.on_completed()
+            else:
+                subscription.on_error(self._error)
+        except FAILURES as failure:
+            self._failed(subscription.on_next, None, failure)
 
     def _failed(self, push: Callable[[T], None], item: T | None, error: BaseException) -> None:
         self._home.reporter.failed(push, item, error)
@@ -349,9 +419,6 @@ class CurrentObservable(HotObservable[T]):
         self._value = item
         super().emit(item)
 
-    def _subscribe_core(
-        self, observer: abc.ObserverBase[T], scheduler: abc.SchedulerBase | None = None
-    ) -> abc.DisposableBase:
+    def _welcome(self, subscription: Subscription[T]) -> None:
         # Also after the end: whoever asks late wants to know how it ended.
-        observer.on_next(self._value)
-        return super()._subscribe_core(observer, scheduler)
+        subscription.on_next(self._value)

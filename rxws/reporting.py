@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import math
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -20,6 +21,9 @@ any ``future.result()``, and nobody asked for the cancellation of the one who ca
 
 LOG_INTERVAL: Final = 1.0
 """Seconds between two log lines of one kind."""
+
+MAX_KINDS: Final = 1_000
+"""How many kinds of log lines are remembered for longer than that."""
 
 VIRTUAL_CLOCK_TOLERANCE: Final = 5.0
 """Seconds by which a loop's clock may differ from the monotonic clock before it is taken for a virtual one."""
@@ -58,7 +62,9 @@ class Reporter:
         self._loop = loop
         self._epoch = time.time() - loop.time()
         self._logger = logging.getLogger("rxws")
-        self._logged: dict[str, tuple[float, int]] = {}
+        # Of each kind of line: when it was logged last, and how many were not since.
+        self._logged: dict[tuple[str, object], tuple[float, int]] = {}
+        self._most_kinds = MAX_KINDS
 
     def now(self) -> float:
         """Seconds since the epoch: the wall clock, or in a loop with a virtual clock that one."""
@@ -67,14 +73,29 @@ class Reporter:
             return time.time()
         return self._epoch + self._loop.time()
 
-    def log(self, level: int, line: str, *values: object, error: BaseException | None = None) -> None:
-        """Log ``line % values``, unless the same kind of line was logged within the last second; those are counted."""
+    def log(
+        self, level: int, line: str, *values: object, about: object = None, error: BaseException | None = None
+    ) -> None:
+        """Log ``line % values``, unless one of the same kind was logged within the last second; those are counted.
+
+        Args:
+            level: as in :mod:`logging`.
+            line: with what is of one kind.
+            values: what is different in each.
+            about: what or whom it is about, where one must not hide another: part of the kind.
+            error: logged with its traceback.
+        """
         now = self._loop.time()
-        last, suppressed = self._logged.get(line, (-LOG_INTERVAL, 0))
+        kind = line, about
+        last, suppressed = self._logged.get(kind, (-math.inf, 0))
         if now - last < LOG_INTERVAL:
-            self._logged[line] = (last, suppressed + 1)
+            self._logged[kind] = (last, suppressed + 1)
             return
-        self._logged[line] = (now, 0)
+        if len(self._logged) >= self._most_kinds:
+            self._logged = {each: entry for each, entry in self._logged.items() if now - entry[0] < LOG_INTERVAL}
+            # Twice as many, so that each is looked at but a few times, however many come within the second.
+            self._most_kinds = MAX_KINDS + 2 * len(self._logged)
+        self._logged[kind] = (now, 0)
         more = f" ({suppressed} more like this)" if suppressed else ""
         self._logger.log(level, "%s: " + line + "%s", self.name, *values, more, exc_info=error)
 
@@ -82,5 +103,5 @@ class Reporter:
         """Report that a function of the user's raised; ``handler`` is that function, or its name."""
         self.counters.failures += 1
         handler_name = name_of(handler)
-        self.log(logging.ERROR, "%s raised", handler_name, error=error)
+        self.log(logging.ERROR, "%s raised", handler_name, about=handler_name, error=error)
         self.emit(HandlerFailed(name=self.name, time=self.now(), handler=handler_name, message=message, error=error))

@@ -163,6 +163,8 @@ class Rotation:
         return reactivex.defer(begin)
 
     def _watch(self, connection: Connection) -> Observable[Signal]:
+        # Not before: whoever waits for it may call rotate() at once, and until now that would have been ignored.
+        self._settle(True)
         # Shielded, because what switch_map leaves behind it cancels: the hook, but never the reader.
         lost = reactivex.from_future(asyncio.shield(connection.reader)).pipe(ops.map(lambda _failure: Signal.LOST))
         assert connection.hook is not None
@@ -184,7 +186,6 @@ class Rotation:
         self._current = new
         if not new.reader.done():
             self._hooks.enter(State.CONNECTED)
-        self._settle(True)
         return new
 
     async def _calm_down(self, signal: Signal, old: Connection | None) -> None:
@@ -336,7 +337,7 @@ class Rotation:
         counters.opened += 1
         connection = Connection(websocket, counters.opened, self._loop, self._reporter)
         connection.sink = sink(connection)
-        connection.start(functools.partial(self._delivery.receive, connection))
+        connection.start(self._delivery.receiver(connection))
         connection.reader.add_done_callback(functools.partial(self._ended, connection))
         self._open[connection] = Watchdog(
             self._loop, connection, self._timeouts.idle, functools.partial(self._silent, connection)

@@ -36,7 +36,7 @@ class Router:
         self.messages: HotObservable[Any] = HotObservable(home)
         self.last_message: Any = None
         self._reporter = home.reporter
-        self._index: Index[Callable[[Any], None]] = Index(home.reporter.failed)
+        self._index: Index[Callable[[Any], None]] = Index(self._rejected)
         self._receivers: dict[Receiver, Any] = {}
         self._ended = False
         self._error: Exception | None = None
@@ -63,13 +63,17 @@ class Router:
         """Hand a message on. One that raises disturbs nobody else."""
         self._reporter.counters.messages += 1
         self.last_message = message
-        if self.messages.observed:
+        if self.messages.subscriptions:
             self.messages.emit(message)
         for push in self._index.match(message):
             try:
                 push(message)
             except FAILURES as error:
                 self._reporter.failed(push, message, error)
+
+    def _rejected(self, filter: Filter, message: Any, error: BaseException) -> None:  # noqa: A002
+        """Report that a filter raised, by the name of its function where it is one."""
+        self._reporter.failed(filter.predicate or filter, message, error)
 
     def announce(self, gap: Gap) -> None:
         """Tell all receivers that messages may be missing here."""

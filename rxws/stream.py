@@ -9,12 +9,11 @@ from types import TracebackType
 from typing import Any, Final, Generic, Self, TypeVar
 
 from reactivex import abc
-from reactivex.disposable import Disposable
 
 from .buffer import Buffer, Overflow
 from .events import Gap
 from .filters import Filter
-from .observable import AsyncObservable, Home, HotObservable
+from .observable import AsyncObservable, Home, HotObservable, Subscription
 from .reporting import FAILURES
 from .router import Router
 
@@ -58,7 +57,10 @@ class Intake(Buffer[T]):
         self.matched += 1
         if self._copies:
             message = copy.deepcopy(message)
-        self._take(message)
+        if self.fan_out is not None:
+            self.fan_out.emit(message)
+        if self.keeps:
+            self.put(message)
 
     def announce(self, gap: Gap, /) -> None:
         """Take a gap, if gaps were asked for."""
@@ -91,21 +93,27 @@ class Intake(Buffer[T]):
         if self.fan_out is None or not self.fan_out.observed:
             self._router.remove(self)
 
-    def observe(self, observer: abc.ObserverBase[T], scheduler: abc.SchedulerBase | None) -> abc.DisposableBase:
-        """Hand on to ``observer`` from now on."""
-        fan_out = self.fan_out
-        if fan_out is None:
-            fan_out = self.fan_out = HotObservable(self._home)
+    def observed(self) -> HotObservable[T]:
+        """Return what hands on to subscribers, from the first one on."""
+        if self.fan_out is None:
+            self.fan_out = _FanOut(self._home, self)
             if self.closed:
-                fan_out.end(self.error)
-        subscription = fan_out._subscribe_core(observer, scheduler)
+                self.fan_out.end(self.error)
+        return self.fan_out
 
-        def dispose() -> None:
-            subscription.dispose()
-            if self.abandoned:
-                self.abandon()
 
-        return Disposable(dispose)
+class _FanOut(HotObservable[T]):
+    """The subscribers of a stream: they keep it registered when nobody refers to it any more."""
+
+    def __init__(self, home: Home, intake: Intake[T]) -> None:
+        super().__init__(home)
+        self._intake: Final = intake
+
+    def remove(self, subscription: Subscription[T]) -> None:
+        """Hand on to this subscriber no more."""
+        super().remove(subscription)
+        if self._intake.abandoned:
+            self._intake.abandon()
 
 
 class Stream(AsyncObservable[T], AsyncIterator[T], Generic[T]):
@@ -217,18 +225,23 @@ class Stream(AsyncObservable[T], AsyncIterator[T], Generic[T]):
         """
         return _Batches(self, self._intake)
 
-    def _subscribe_core(
-        self, observer: abc.ObserverBase[T], scheduler: abc.SchedulerBase | None = None
+    def _attach(
+        self,
+        on_next: Any,
+        on_error: abc.OnError | None,
+        on_completed: abc.OnCompleted | None,
+        scheduler: abc.SchedulerBase,
     ) -> abc.DisposableBase:
         intake = self._intake
         if intake.keeps and not self._iterated:
             intake.keeps = False
+            take = on_next.on_next if callable(getattr(on_next, "on_next", None)) else on_next
             for item in intake.take():
                 try:
-                    observer.on_next(item)
+                    take(item)
                 except FAILURES as error:
-                    self._home.reporter.failed(observer.on_next, item, error)
-        return intake.observe(observer, scheduler)
+                    self._home.reporter.failed(take, item, error)
+        return intake.observed()._attach(on_next, on_error, on_completed, scheduler)
 
     def __repr__(self) -> str:
         end = " closed" if self._intake.closed else ""

@@ -10,10 +10,9 @@ from typing import Any, TypeVar, Unpack
 import reactivex
 import websockets
 from reactivex import Observable
-from reactivex import operators as ops
 
 from . import codec
-from .callables import current_value
+from .callables import current_value, name_of
 from .connection import Websocket, abort_websocket, check_websocket
 from .delivery import Many
 from .filters import Filter
@@ -131,7 +130,10 @@ class ReactiveWebSocket(AsyncWebsocketStreamInterface[T]):
 
     async def __open(self, websocket: Websocket) -> None:
         if callable(self.__on_open):
-            await self.__on_open(websocket)
+            done = self.__on_open(websocket)
+            if not inspect.isawaitable(done):
+                raise TypeError(f"on_open must be an 'async def on_open(connection)', not {name_of(self.__on_open)}")
+            await done
             return
         for message in self.__on_open:
             await websocket.send(codec.to_payload(await current_value(message), self.__encode))
@@ -146,6 +148,8 @@ class ReactiveWebSocket(AsyncWebsocketStreamInterface[T]):
         finally:
             for signal in signals:
                 signal.cancel()
+            # None is left behind, and what one raised too late is taken: the connection ends in any case.
+            await asyncio.gather(*signals, return_exceptions=True)
 
     def __rotation_signals(self) -> list[Awaitable[object]]:
         loop = asyncio.get_running_loop()
@@ -154,10 +158,8 @@ class ReactiveWebSocket(AsyncWebsocketStreamInterface[T]):
         if self.__rotate_every is not None:
             signals.append(asyncio.sleep(self.__rotate_every))
         if isinstance(self.__rotate_on, Observable):
-            first: asyncio.Future[object] = on_loop(self.__rotate_on).pipe(
-                ops.concat(reactivex.never()), ops.take(1), ops.to_future()
-            )
-            signals.append(first)
+            # One that completes without an item is no signal.
+            signals.append(on_loop(self.__rotate_on).concat(reactivex.never()).take(1).to_future())
         elif self.__rotate_on is not None:
             # The base's own, because a subclass may have an attribute of that name.
             signals.append(anext(super().stream_filter(self.__rotate_on)))

@@ -213,14 +213,20 @@ def test_ordinary_messages_are_shown(text):
     assert redact(text) == text
 
 
+def test_the_words_after_a_query_are_shown():
+    """A value in a query ends with its parameter, also where its name is that of a header."""
+    assert redact("GET /ws?signature=x&a=1 HTTP/1.1") == "GET /ws?signature=***&a=*** HTTP/1.1"
+
+
 @pytest.mark.parametrize(
     ("token", "kind"),
     [
         (str(uuid.UUID(int=0)), "UUID of zeros"),
-        ("a" * 17 + "-bcd", "one endless word"),
+        ("decade-facade-facade-b", "hexadecimal, though it spells"),
+        ("o" * 17 + "-words", "one endless word"),
         ("aBcIdEfOgUhAiEjOkUlA", "capitals come and go"),
         ("bcdfg-hjklm-npqrs-tvwxz", "no vowels"),
-        ("12345678-12345678-a.b", "more digits than letters"),
+        ("word-1234-5678-1234-5678", "more digits than letters"),
         ("привет-привет-привет-1", "letters of another script"),
         ("a%20b%20c%20d%20e%20f%20", "percent-encoded"),
     ],
