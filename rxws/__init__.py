@@ -1,4 +1,32 @@
-"""rxws: one websocket as one hot Observable, kept alive for weeks, serving unlimited streams."""
+"""rxws: one websocket as one hot Observable, kept alive for weeks, serving unlimited streams.
+
+The way of a message::
+
+    connection      one open websocket, read to its end
+    delivery        a frame becomes messages, delivered at once or held while two connections overlap
+    router          messages find who wants them (filters: what a filter means, and the index)
+    stream          a filter and a buffer: async for, subscribe, pipe
+    handlers        functions and coroutine functions
+
+What keeps it flowing::
+
+    rotation        the Observable of live connections: open, retry, hand over, watch
+    backoff         how long to wait; which failures are worth a retry
+    handover        when an overlap is proven, what is a copy
+    watchdog        notices silence
+
+What it is built on::
+
+    observable      AsyncObservable: an Observable at home on an event loop (scheduler, fluent, buffer)
+    events          the states, the events, the statistics; errors: the exceptions
+    reporting       the log, the counters, the events (redaction: no secrets in them)
+
+What users hold: ``feed`` wires all that, ``interface`` and ``websocket`` are its two public forms. The edges
+(``rxws.demo``, ``rxws.testing``, ``rxws.operators``, the command line) use public names only.
+"""
+
+import importlib
+from types import ModuleType
 
 from .delivery import Many
 from .errors import ConnectFailed, FeedClosed, RxwsError, SendFailed, SendTimeout, StreamOverflow
@@ -49,3 +77,12 @@ __all__ = [
 ]
 
 __version__ = "0.1.0"
+
+_EDGES = frozenset({"demo", "testing"})
+
+
+def __getattr__(name: str) -> ModuleType:
+    # The edges are loaded when they are asked for: a program pays for what it uses.
+    if name in _EDGES:
+        return importlib.import_module(f"{__name__}.{name}")
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

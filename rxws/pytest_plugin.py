@@ -24,7 +24,7 @@ from typing import Any
 
 import pytest
 
-from rxws import testing
+from . import testing
 
 try:
     import async_solipsism  # type: ignore[import-untyped]

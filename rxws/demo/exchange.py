@@ -1,0 +1,372 @@
+"""The demo exchange: a market behind a websocket on loopback, with listen keys, snapshots, and faults on request."""
+
+from __future__ import annotations
+
+import asyncio
+import random
+import time
+from collections import Counter, deque
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
+from typing import Any, Self
+from urllib.parse import urlsplit
+
+import msgspec
+
+from ..testing import (
+    DelayedDelivery,
+    FeedConnection,
+    FeedServer,
+    Handshake,
+    HttpRequest,
+    HttpResponse,
+    get_json,
+)
+from .listen_keys import ListenKeys
+from .market import KINDS, SYMBOLS, Market, channel_of
+
+__all__ = ["DemoExchange", "serve"]
+
+_BATCH = 100
+"""Messages that are sent in one go before other tasks of the loop have their turn."""
+_MOST_UNREAD = 64 * 2**20
+"""Octets that may wait for a client before it is cut."""
+
+
+class DemoExchange(str):
+    """A running demo exchange, which *is* the URL of its feed: ``ReactiveWebSocket(exchange)``.
+
+    It is made by :func:`serve`. Being a string, it can be given wherever a URL is expected; what it does besides is
+    in its attributes and methods.
+
+    **Feeds.** ``/ws`` (this URL): everything is subscribed from the moment that the connection is open. ``/stream``
+    (:attr:`stream_url`): nothing is, until ``{"method": "SUBSCRIBE", "params": ["btcusdt@trade"], "id": 1}`` comes,
+    acknowledged with ``{"result": null, "id": 1}``; ``UNSUBSCRIBE`` likewise, on either path. ``/ws/<listen key>``:
+    everything, as long as the key lives; at its end ``{"e": "listenKeyExpired", "listenKey": …}`` comes, and a few
+    seconds later the connection is closed. An unknown or expired key is answered with 401.
+
+    **Messages.** ``n`` is the number of the message on its channel, from 1 up without holes, the same on every
+    connection: whatever is lost or doubled can be told. Prices and quantities are JSON numbers, ``T`` milliseconds::
+
+        {"e": "trade", "s": "BTCUSDT", "p": 64000.01, "q": 0.5, "T": 1700000000000, "n": 1}
+        {"e": "bookTicker", "s": "BTCUSDT", "b": 63999.9, "B": 1.2, "a": 64000.1, "A": 3.4, "n": 1}
+        {"e": "depthUpdate", "s": "BTCUSDT", "U": 81, "u": 83, "b": [[63999.9, 0.0]], "a": [...], "n": 1}
+
+    Changes of a book have numbers of their own, from ``U`` to ``u`` in each message, without holes; a quantity of 0
+    removes a price.
+
+    **HTTP**, at :attr:`http_url`: ``/listenKey`` (GET or POST) gives ``{"listenKey": …}``; ``/depth?symbol=BTCUSDT``
+    gives the book, ``{"lastUpdateId": …, "bids": [[price, quantity], …], "asks": …}``.
+
+    Attributes:
+        server: the FeedServer that it runs on: its connections, handshakes and faults.
+        market: prices and books.
+        lag: each message reaches each connection after its own lag, drawn uniformly from 0 to this many seconds;
+            order is kept per channel. May be changed at any time.
+        snapshot_lag: how many changes ``/depth`` is behind the feed, or 0. May be changed at any time.
+        snapshot_delay: seconds until ``/depth`` answers; the book is the one at the end of them. (So is one that is
+            ahead of the feed: with :attr:`lag`.) May be changed at any time.
+    """
+
+    def __new__(cls, server: FeedServer, **options: Any) -> Self:
+        """Make the string, which cannot be set later."""
+        return super().__new__(cls, server.url)
+
+    def __init__(
+        self,
+        server: FeedServer,
+        *,
+        market: Market,
+        seed: int,
+        start: float | None,
+        keys: ListenKeys,
+        max_messages_per_second: int | None,
+        lag: float,
+        snapshot_lag: int,
+        snapshot_delay: float,
+    ) -> None:
+        loop = asyncio.get_running_loop()
+        self.server = server
+        self.market = market
+        self.lag = lag
+        self.snapshot_lag = snapshot_lag
+        self.snapshot_delay = snapshot_delay
+        self._epoch = (time.time() if start is None else start) - loop.time()
+        # Chances that have nothing to do with each other have numbers of their own: lags do not change the prices.
+        self._lag_random = random.Random(f"lags {seed}")
+        self._keys = keys
+        self._limit = max_messages_per_second
+        self._delivery = DelayedDelivery()
+        self._subscriptions: dict[FeedConnection, set[str] | None] = {}
+        self._dropped_deltas: Counter[str | None] = Counter()
+        self._failed_snapshots: deque[int] = deque()
+        server.script = self._serve
+        server.admit = self._admit
+        server.http = {"/listenKey": lambda request: {"listenKey": keys.make()}, "/depth": self._snapshot}
+
+    def __repr__(self) -> str:
+        return f"<DemoExchange {self.http_url}>"
+
+    # Addresses
+
+    @property
+    def url(self) -> str:
+        """The feed on which everything is subscribed, as a plain string."""
+        return str.__str__(self)
+
+    @property
+    def stream_url(self) -> str:
+        """The feed on which nothing is subscribed at first."""
+        return self.url.removesuffix("/ws") + "/stream"
+
+    @property
+    def http_url(self) -> str:
+        """The origin of the HTTP endpoints."""
+        return self.server.http_url
+
+    def key_url(self, listen_key: str) -> str:
+        """The feed of a listen key."""
+        return f"{self.url}/{listen_key}"
+
+    async def get_json(self, path: str, *, timeout: float = 5.0) -> Any:
+        """GET one of the endpoints: ``await exchange.get_json("/depth?symbol=BTCUSDT")``.
+
+        Raises:
+            rxws.testing.HttpError: the status is not 2xx.
+            TimeoutError: there was no answer within ``timeout`` seconds.
+        """
+        return await get_json(self.http_url + path, timeout=timeout)
+
+    # What there is
+
+    @property
+    def channels(self) -> list[str]:
+        """All channels there are."""
+        return [channel_of(symbol, kind) for symbol in self.market.symbols for kind in KINDS]
+
+    @property
+    def numbers(self) -> dict[str, int]:
+        """The last number published on each channel that had any."""
+        return dict(self.market.numbers)
+
+    @property
+    def published(self) -> int:
+        """How many messages have been published in all."""
+        return self.market.numbers.total()
+
+    @property
+    def connections(self) -> int:
+        """How many connections are live."""
+        return len(self.server.connections)
+
+    def book(self, symbol: str) -> dict[str, Any]:
+        """The true order book now, in the form of a snapshot of ``/depth``."""
+        return self.market.book(symbol)
+
+    # What can be asked for
+
+    async def publish(self, count: int = 1) -> None:
+        """Publish the next ``count`` messages now, beside those that come at the exchange's rate.
+
+        Other tasks run every hundred messages. Nobody waits for a client that does not read: it is cut when 64 MiB
+        wait for it.
+        """
+        loop = asyncio.get_running_loop()
+        for n in range(1, count + 1):
+            self._publish(self._epoch + loop.time())
+            if n % _BATCH == 0:
+                await asyncio.sleep(0)
+                for connection in self.server.connections:
+                    if connection.websocket.transport.get_write_buffer_size() > _MOST_UNREAD:
+                        connection.reset()
+
+    async def cut(self) -> int:
+        """Reset all connections, without a close frame; return how many there were."""
+        count = self.connections
+        self.server.reset()
+        return count
+
+    def slow(self, seconds: float, *, times: int | None = 1) -> None:
+        """Let the next handshakes take so many seconds. (For slow messages, set :attr:`lag`.)"""
+        self.server.slow_handshake(seconds, times=times)
+
+    def refuse(self, status: int = 503, *, headers: dict[str, str] | None = None, times: int | None = 1) -> None:
+        """Answer the next handshakes with an HTTP status; None: all, until ``exchange.server.accept()``."""
+        self.server.refuse(status, headers, times=times)
+
+    def drop_deltas(self, count: int = 1, *, symbol: str | None = None) -> None:
+        """Withhold the next changes of a symbol's book (None: of any) from everybody: holes in the numbers.
+
+        The true book has them.
+        """
+        self._dropped_deltas[symbol] += count
+
+    def fail_snapshots(self, count: int = 1, *, status: int = 503) -> None:
+        """Answer the next requests for ``/depth`` with an HTTP status."""
+        self._failed_snapshots.extend([status] * count)
+
+    def expire_listen_keys(self) -> None:
+        """Let all listen keys expire now."""
+        self._keys.expire_all()
+
+    # Inside
+
+    async def _run(self, rate: float) -> None:
+        loop = asyncio.get_running_loop()
+        start, published = loop.time(), 0
+        while True:
+            # Not oftener than every 10 ms: timers of the loop are no finer than about a millisecond.
+            await asyncio.sleep(max(0.01, start + (published + 1) / rate - loop.time()))
+            due = int((loop.time() - start) * rate + 1e-6) - published
+            await self.publish(due)
+            published += due
+
+    def _publish(self, now: float) -> None:
+        channel, message = self.market.next(now)
+        if message["e"] == "depthUpdate":
+            for symbol in (message["s"], None):
+                if self._dropped_deltas[symbol]:
+                    self._dropped_deltas[symbol] -= 1
+                    return
+        text = msgspec.json.encode(message).decode()
+        for connection, subscribed in self._subscriptions.items():
+            if subscribed is None or channel in subscribed:
+                lag = self._lag_random.uniform(0, self.lag) if self.lag else 0.0
+                self._delivery.deliver(connection, channel, text, lag)
+
+    def _admit(self, handshake: Handshake) -> HttpResponse | None:
+        path = urlsplit(handshake.path).path
+        if path in ("/ws", "/stream"):
+            return None
+        if not path.startswith("/ws/"):
+            return HttpResponse("no such feed\n", 404)
+        return None if path.removeprefix("/ws/") in self._keys else HttpResponse("no such listen key\n", 401)
+
+    async def _serve(self, connection: FeedConnection) -> None:
+        path = urlsplit(connection.path).path
+        key = path.removeprefix("/ws/") if path.startswith("/ws/") else None
+        if key is not None and not self._keys.join(key, connection):
+            # It expired since the handshake was admitted.
+            await connection.close(1000, "listen key expired")
+            return
+        self._subscriptions[connection] = set() if path == "/stream" else None
+        times: deque[float] = deque(maxlen=self._limit)
+        loop = asyncio.get_running_loop()
+        try:
+            async for message in connection:
+                if self._limit is not None:
+                    if len(times) == self._limit and loop.time() - times[0] < 1.0:
+                        await connection.close(1008, "too many messages")
+                        return
+                    times.append(loop.time())
+                connection.send_nowait(self._answer(connection, message))
+        finally:
+            del self._subscriptions[connection]
+            self._keys.leave(connection)
+
+    def _answer(self, connection: FeedConnection, message: str | bytes) -> dict[str, Any]:
+        try:
+            request = msgspec.json.decode(message, type=_Request)
+        except msgspec.DecodeError:
+            return {"error": {"code": 1, "msg": "expected method, params and id"}, "id": None}
+        subscribed = self._subscriptions[connection]
+        if request.method == "LIST_SUBSCRIPTIONS":
+            return {"result": self.channels if subscribed is None else sorted(subscribed), "id": request.id}
+        known = set(self.channels)
+        if request.method not in ("SUBSCRIBE", "UNSUBSCRIBE"):
+            return {"error": {"code": 2, "msg": "no such method"}, "id": request.id}
+        if not known.issuperset(request.params):
+            return {"error": {"code": 3, "msg": "no such channel"}, "id": request.id}
+        wanted = set(request.params)
+        subscribed = known if subscribed is None else subscribed
+        self._subscriptions[connection] = subscribed | wanted if request.method == "SUBSCRIBE" else subscribed - wanted
+        return {"result": None, "id": request.id}
+
+    # HTTP
+
+    async def _snapshot(self, request: HttpRequest) -> Any:
+        await asyncio.sleep(self.snapshot_delay)
+        if self._failed_snapshots:
+            return HttpResponse("try again\n", self._failed_snapshots.popleft())
+        symbol = request.query.get("symbol", "")
+        if symbol not in self.market.symbols:
+            return HttpResponse({"msg": "no such symbol"}, 400)
+        return self.market.book(symbol, behind=self.snapshot_lag)
+
+    async def _end(self) -> None:
+        self._delivery.clear()
+        await self._keys.end()
+
+
+class _Request(msgspec.Struct):
+    method: str
+    params: list[str] = []
+    id: int | str | None = None
+
+
+@asynccontextmanager
+async def serve(
+    *,
+    symbols: Sequence[str] = SYMBOLS,
+    seed: int = 0,
+    rate: float = 100.0,
+    host: str = "127.0.0.1",
+    port: int = 0,
+    start: float | None = None,
+    listen_key_lifetime: float = 3600.0,
+    listen_key_grace: float = 5.0,
+    max_messages_per_second: int | None = None,
+    lag: float = 0.0,
+    snapshot_lag: int = 0,
+    snapshot_delay: float = 0.0,
+    **options: Any,
+) -> AsyncIterator[DemoExchange]:
+    """Serve the demo exchange on loopback while the block runs.
+
+    Args:
+        symbols: what is traded; the default is 20 symbols.
+        seed: the same seed gives the same messages in the same order.
+        rate: messages a second, of all channels together; 0: only when told, by ``exchange.publish(n)``.
+        host: the address to listen on.
+        port: the port; 0 takes a free one.
+        start: the time, in seconds since the epoch, that ``T`` counts from; None: now. With ``start=0`` in virtual
+            time even ``T`` is the same in every run.
+        listen_key_lifetime: seconds until a listen key expires.
+        listen_key_grace: seconds from the ``listenKeyExpired`` message until the connection is closed.
+        max_messages_per_second: a client that sends more is closed with 1008; None: no limit.
+        lag: see :class:`DemoExchange`, as for the next two.
+        snapshot_lag: changes that snapshots are behind.
+        snapshot_delay: seconds that a snapshot takes.
+        options: more for :class:`rxws.testing.FeedServer`.
+
+    Returns:
+        A context manager that gives a :class:`DemoExchange`, a string: the URL.
+
+    Example::
+
+        async with rxws.demo.serve() as exchange, rxws.ReactiveWebSocket(exchange) as feed:
+            async for trade in feed.stream_filter([{"e": "trade", "s": "BTCUSDT"}]):
+                ...
+    """
+    async with FeedServer(host=host, port=port, path="/ws", **options) as server:
+        exchange = DemoExchange(
+            server,
+            market=Market(symbols, seed=seed),
+            seed=seed,
+            start=start,
+            keys=ListenKeys(lifetime=listen_key_lifetime, grace=listen_key_grace, seed=seed),
+            max_messages_per_second=max_messages_per_second,
+            lag=lag,
+            snapshot_lag=snapshot_lag,
+            snapshot_delay=snapshot_delay,
+        )
+        running = asyncio.create_task(exchange._run(rate)) if rate else None
+        try:
+            yield exchange
+        finally:
+            await exchange._end()
+            if running is not None:
+                running.cancel()
+                await asyncio.wait([running], timeout=5.0)
+                if not running.cancelled():
+                    running.result()

@@ -1,0 +1,88 @@
+"""Listen keys: what gives access to a feed for a while, and what happens to its connections at the end."""
+
+from __future__ import annotations
+
+import asyncio
+import random
+from collections.abc import Callable
+
+from ..testing import FeedConnection
+
+__all__ = ["ListenKeys"]
+
+
+class ListenKeys:
+    """The listen keys that live, each with its connections.
+
+    Args:
+        lifetime: seconds until a key expires.
+        grace: seconds from the ``listenKeyExpired`` message until the connections are closed.
+        seed: of the keys.
+    """
+
+    def __init__(self, *, lifetime: float, grace: float, seed: int) -> None:
+        self.lifetime = lifetime
+        self.grace = grace
+        self._random = random.Random(f"keys {seed}")
+        self._keys: dict[str, list[FeedConnection]] = {}
+        self._timers: set[asyncio.TimerHandle] = set()
+        self._closing: set[asyncio.Task[None]] = set()
+
+    def __contains__(self, key: object) -> bool:
+        return key in self._keys
+
+    def make(self) -> str:
+        """Make a key, which expires in its time."""
+        key = f"{self._random.getrandbits(256):064x}"
+        self._keys[key] = []
+        self._later(self.lifetime, lambda: self.expire(key))
+        return key
+
+    def join(self, key: str, connection: FeedConnection) -> bool:
+        """Count a connection as one of the key's; False if there is no such key (any more)."""
+        if key not in self._keys:
+            return False
+        self._keys[key].append(connection)
+        return True
+
+    def leave(self, connection: FeedConnection) -> None:
+        """Forget a connection, wherever it was counted."""
+        for connections in self._keys.values():
+            if connection in connections:
+                connections.remove(connection)
+
+    def expire(self, key: str) -> None:
+        """End a key: its connections are told, and closed after the grace."""
+        connections = self._keys.pop(key, [])
+        for connection in connections:
+            connection.send_nowait({"e": "listenKeyExpired", "listenKey": key})
+        if connections:
+            self._later(self.grace, lambda: self._close(connections))
+
+    def expire_all(self) -> None:
+        """End all keys."""
+        for key in list(self._keys):
+            self.expire(key)
+
+    async def end(self) -> None:
+        """Leave no timer and no task behind."""
+        for timer in self._timers:
+            timer.cancel()
+        for task in self._closing:
+            task.cancel()
+        if self._closing:
+            await asyncio.wait(self._closing, timeout=5.0)
+
+    def _close(self, connections: list[FeedConnection]) -> None:
+        for connection in connections:
+            task = asyncio.create_task(connection.close(1000, "listen key expired"))
+            self._closing.add(task)
+            task.add_done_callback(self._closing.discard)
+
+    def _later(self, seconds: float, function: Callable[[], None]) -> None:
+        def call() -> None:
+            self._timers.discard(timer)
+            function()
+
+        timer = asyncio.get_running_loop().call_later(seconds, call)
+        self._timers.add(timer)

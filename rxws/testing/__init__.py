@@ -1,0 +1,42 @@
+"""What feeds are tested with: a server that misbehaves on command, and a check that nothing is left behind.
+
+::
+
+    messages      what a client sent: recorded, awaited, compared
+    http          plain HTTP beside the websocket
+    connection    one client's connection, and all that a server can do to it
+    faults        what a server can do to a handshake
+    server        FeedServer
+    broadcast     numbered messages with lags
+    process       a server in a process of its own
+    leaks         assert_no_leaks
+
+Nothing here needs pytest; its fixtures are in :mod:`rxws.pytest_plugin`.
+"""
+
+from __future__ import annotations
+
+from .broadcast import DelayedDelivery, NumberedBroadcast
+from .connection import FeedConnection
+from .http import HttpError, HttpHandler, HttpRequest, HttpResponse, get_json
+from .leaks import assert_no_leaks
+from .process import ServerProcess, serve_in_process, serve_until_told
+from .server import FeedServer, Handshake, Script
+
+__all__ = [
+    "DelayedDelivery",
+    "FeedConnection",
+    "FeedServer",
+    "Handshake",
+    "HttpError",
+    "HttpHandler",
+    "HttpRequest",
+    "HttpResponse",
+    "NumberedBroadcast",
+    "Script",
+    "ServerProcess",
+    "assert_no_leaks",
+    "get_json",
+    "serve_in_process",
+    "serve_until_told",
+]

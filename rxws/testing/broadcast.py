@@ -1,0 +1,168 @@
+"""Numbered messages on channels, with lags: what makes every loss, double and disorder provable."""
+
+from __future__ import annotations
+
+import asyncio
+from collections import Counter, deque
+from collections.abc import Callable, Hashable, Sequence
+from typing import Any, Self
+
+from .connection import FeedConnection
+from .server import FeedServer
+from .waiting import Changes
+
+__all__ = ["DelayedDelivery", "NumberedBroadcast"]
+
+
+class DelayedDelivery:
+    """Delivers each message after a lag of its own, yet in order on each channel of each connection."""
+
+    def __init__(self) -> None:
+        self._lines: dict[tuple[FeedConnection, Hashable], deque[tuple[float, Any, asyncio.TimerHandle]]] = {}
+        self._changes = Changes()
+
+    @property
+    def pending(self) -> int:
+        """How many messages are on their way."""
+        return sum(map(len, self._lines.values()))
+
+    def deliver(self, connection: FeedConnection, channel: Hashable, message: Any, lag: float) -> None:
+        """Send a message in ``lag`` seconds, or later where one before it on its channel comes later."""
+        key = (connection, channel)
+        line = self._lines.get(key)
+        if line is None:
+            if lag <= 0:
+                connection.send_nowait(message)
+                return
+            line = self._lines[key] = deque()
+        loop = asyncio.get_running_loop()
+        due = max(loop.time() + lag, line[-1][0] if line else 0.0)
+        # The timer takes whatever is first in line, not this message: timers that are due together fire in any order.
+        line.append((due, message, loop.call_at(due, self._deliver_first, key)))
+
+    async def delivered(self, *, timeout: float = 5.0) -> None:
+        """Wait until nothing is on its way.
+
+        Raises:
+            TimeoutError: something was for ``timeout`` seconds.
+        """
+        await self._changes.until(
+            lambda: None if self._lines else True,
+            timeout=timeout,
+            describe=lambda: f"{self.pending} messages are still on their way",
+        )
+
+    def clear(self) -> None:
+        """Drop what is on its way."""
+        for line in self._lines.values():
+            for _, _, timer in line:
+                timer.cancel()
+        self._lines.clear()
+        self._changes.notify()
+
+    def _deliver_first(self, key: tuple[FeedConnection, Hashable]) -> None:
+        line = self._lines[key]
+        _, message, _ = line.popleft()
+        if not line:
+            del self._lines[key]
+            self._changes.notify()
+        key[0].send_nowait(message)
+
+
+def _numbered(channel: str, n: int) -> Any:
+    return {"channel": channel, "n": n}
+
+
+class NumberedBroadcast:
+    """Sends sequence-numbered messages on channels to every live connection of a server.
+
+    A number belongs to the channel, not to the connection: every connection that is subscribed when a number is
+    published gets it, each in its own time.
+
+    Args:
+        server: whose connections get the messages.
+        channels: the names of the channels.
+        lag: function of the connection and the channel, called for each message: seconds until it is delivered there.
+            Order on one channel of one connection is kept. None: at once.
+        subscribed_after: function of the connection and the channel: for how many seconds after its opening a
+            connection gets nothing on the channel. None: subscribed at once.
+        make: function of the channel and the number that gives the message; by default ``{"channel": …, "n": …}``.
+
+    Leaving the block drops what is still on its way::
+
+        async with NumberedBroadcast(server, lag=lambda *_: random.uniform(0, 0.06)) as broadcast:
+            await broadcast.run(rate=1000, seconds=5)
+            await broadcast.delivered()
+        assert collected == list(range(1, broadcast.sent["a"] + 1))
+    """
+
+    def __init__(
+        self,
+        server: FeedServer,
+        *,
+        channels: Sequence[str] = ("a",),
+        lag: Callable[[FeedConnection, str], float] | None = None,
+        subscribed_after: Callable[[FeedConnection, str], float] | None = None,
+        make: Callable[[str, int], Any] = _numbered,
+    ) -> None:
+        if not channels:
+            raise ValueError("channels: expected at least one name")
+        self.server = server
+        self.channels = tuple(channels)
+        self.sent: Counter[str] = Counter()
+        """The last number published on each channel; numbers begin at 1."""
+        self._lag = lag
+        self._subscribed_after = subscribed_after
+        self._make = make
+        self._delivery = DelayedDelivery()
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(self, *details: object) -> None:
+        self._delivery.clear()
+
+    @property
+    def pending(self) -> int:
+        """How many messages are on their way."""
+        return self._delivery.pending
+
+    def publish(self, channel: str | None = None, count: int = 1) -> None:
+        """Publish the next ``count`` numbers on a channel, or (None) on each of them."""
+        now = asyncio.get_running_loop().time()
+        for _ in range(count):
+            for name in self.channels if channel is None else (channel,):
+                self.sent[name] += 1
+                message = self._make(name, self.sent[name])
+                for connection in self.server.connections:
+                    after = 0.0 if self._subscribed_after is None else self._subscribed_after(connection, name)
+                    if now < connection.opened_at + after:
+                        continue
+                    lag = 0.0 if self._lag is None else self._lag(connection, name)
+                    self._delivery.deliver(connection, name, message, lag)
+
+    async def run(self, *, rate: float, seconds: float | None = None) -> None:
+        """Publish on one channel after the other, ``rate`` messages a second in all; keeps to the clock by catching up.
+
+        Args:
+            rate: messages a second, all channels together.
+            seconds: for how long; None until it is cancelled. Cancelling is safe at any time.
+        """
+        loop = asyncio.get_running_loop()
+        start, published = loop.time(), 0
+        total = None if seconds is None else round(rate * seconds)
+        while total is None or published < total:
+            # Not oftener than every 10 ms: timers of the loop are no finer than about a millisecond.
+            await asyncio.sleep(max(0.01, start + (published + 1) / rate - loop.time()))
+            due = int((loop.time() - start) * rate + 1e-6)
+            for _ in range((due if total is None else min(due, total)) - published):
+                self.publish(self.channels[published % len(self.channels)])
+                published += 1
+
+    async def delivered(self, *, timeout: float = 5.0) -> None:
+        """Wait until nothing is on its way.
+
+        Raises:
+            TimeoutError: something was for ``timeout`` seconds.
+        """
+        await self._delivery.delivered(timeout=timeout)

@@ -1,0 +1,100 @@
+"""What a server can do to a client that wants to open a websocket."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import dataclass
+
+from websockets.asyncio.server import ServerConnection
+from websockets.http11 import Response
+
+from .http import HttpResponse
+
+__all__ = ["HandshakeFaults"]
+
+_Action = Callable[[ServerConnection], Awaitable[Response | None]]
+
+
+@dataclass(slots=True)
+class _Fault:
+    action: _Action
+    times: int | None
+
+
+class HandshakeFaults:
+    """A line of faults: each handshake that comes takes the first of them, until there are none."""
+
+    def __init__(self) -> None:
+        self._faults: list[_Fault] = []
+
+    def refuse(
+        self, status: int = 503, headers: Mapping[str, str] | None = None, *, body: str = "", times: int | None = 1
+    ) -> None:
+        """Answer the next handshakes with an HTTP status.
+
+        Faults queue up, this one and those below: each handshake takes the first in line.
+
+        Args:
+            status: any status but 101.
+            headers: ``{"Retry-After": "3"}``, say.
+            body: of the answer.
+            times: how many handshakes; None for all that come until :meth:`accept`.
+        """
+        response = HttpResponse(body, status, headers or {})
+
+        async def action(websocket: ServerConnection) -> Response | None:
+            return response.to_websockets()
+
+        self._queue_fault(action, times)
+
+    def slow_handshake(self, seconds: float, *, times: int | None = 1) -> None:
+        """Answer the next handshakes well, but only after so many seconds."""
+
+        async def action(websocket: ServerConnection) -> Response | None:
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(seconds):
+                    await websocket.wait_closed()
+            return None
+
+        self._queue_fault(action, times)
+
+    def mute(self, *, times: int | None = 1) -> None:
+        """Accept the next TCP connections and stay silent on them until the client gives up."""
+
+        async def action(websocket: ServerConnection) -> Response | None:
+            await websocket.wait_closed()
+            return None
+
+        self._queue_fault(action, times)
+
+    def garbage(self, octets: bytes = b"220 mail.example ESMTP\r\n", *, times: int | None = 1) -> None:
+        """Answer the next handshakes with something that is no HTTP, then close; ``b""`` just closes."""
+
+        async def action(websocket: ServerConnection) -> Response | None:
+            websocket.transport.write(octets)
+            websocket.transport.close()
+            await websocket.wait_closed()
+            return None
+
+        self._queue_fault(action, times)
+
+    def accept(self) -> None:
+        """Forget the faults in line: the next handshakes are answered well."""
+        self._faults.clear()
+
+    def _queue_fault(self, action: _Action, times: int | None) -> None:
+        if times is not None and times < 1:
+            raise ValueError(f"times: expected a number of handshakes from 1 up or None, got {times!r}")
+        self._faults.append(_Fault(action, times))
+
+    def _next_fault(self) -> _Action | None:
+        if not self._faults:
+            return None
+        fault = self._faults[0]
+        if fault.times is not None:
+            fault.times -= 1
+            if not fault.times:
+                self._faults.pop(0)
+        return fault.action

@@ -1,0 +1,132 @@
+"""Plain HTTP, as much as a feed's neighbourhood needs: endpoints beside the websocket, and a GET to ask them."""
+
+from __future__ import annotations
+
+import asyncio
+import http
+from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+from urllib.parse import urlsplit
+
+import msgspec
+from websockets.datastructures import Headers
+from websockets.http11 import Response
+
+from ..errors import RxwsError
+
+__all__ = ["HttpError", "HttpHandler", "HttpRequest", "HttpResponse", "get_json"]
+
+
+@dataclass(frozen=True, slots=True)
+class HttpRequest:
+    """A request to an endpoint of a :class:`~rxws.testing.FeedServer`.
+
+    Attributes:
+        method: ``"GET"``, ``"POST"`` … (a request with a body is refused: the server's parser takes none).
+        path: without the query.
+        query: the parameters of the query; of repeated ones the last.
+        headers: case-insensitive.
+    """
+
+    method: str
+    path: str
+    query: Mapping[str, str]
+    headers: Headers
+
+
+@dataclass(frozen=True, slots=True)
+class HttpResponse:
+    """An answer over HTTP, to a request or to a websocket handshake that is refused.
+
+    Attributes:
+        body: ``str`` and ``bytes`` go as they are, anything else as JSON.
+        status: the HTTP status.
+        headers: added to Content-Type, Content-Length and Connection.
+    """
+
+    body: Any = b""
+    status: int = 200
+    headers: Mapping[str, str] = field(default_factory=dict)
+
+    def to_websockets(self) -> Response:
+        """Give it in the form that ``process_request`` of a websockets server returns."""
+        if isinstance(self.body, str | bytes):
+            content_type = "text/plain; charset=utf-8"
+            body = self.body.encode() if isinstance(self.body, str) else self.body
+        else:
+            content_type, body = "application/json", msgspec.json.encode(self.body)
+        headers = Headers(self.headers)
+        for name, value in (
+            ("Content-Type", content_type),
+            ("Content-Length", str(len(body))),
+            ("Connection", "close"),
+        ):
+            headers.setdefault(name, value)
+        try:
+            phrase = http.HTTPStatus(self.status).phrase
+        except ValueError:  # 520 and its kind are in nobody's registry
+            phrase = "Unknown"
+        return Response(self.status, phrase, headers, body)
+
+
+HttpHandler = Callable[[HttpRequest], Any | Awaitable[Any]]
+"""An endpoint: a function or coroutine function from the request to what is the answer's JSON, or an HttpResponse."""
+
+
+class HttpError(RxwsError, OSError):
+    """An HTTP request was answered with something else than success.
+
+    Attributes:
+        status: the HTTP status.
+        body: the answer's body.
+    """
+
+    def __init__(self, status: int, body: bytes) -> None:
+        super().__init__(status, body)
+        self.status = status
+        self.body = body
+
+    def __str__(self) -> str:
+        return f"HTTP {self.status}"
+
+
+async def get_json(url: str, *, timeout: float = 5.0) -> Any:
+    """GET a JSON document from a plain ``http://`` URL; made for examples and tests, no client to build on.
+
+    It opens one connection of the event loop's own, so it also works in virtual time.
+
+    Args:
+        url: with a host and a port.
+        timeout: seconds for the whole exchange.
+
+    Raises:
+        HttpError: the status is not 2xx.
+        TimeoutError: it took longer than ``timeout``.
+        OSError: no connection.
+        ValueError: the URL is not ``http://``, the answer is no HTTP, or its body is no JSON.
+
+    Cancelling it closes the connection::
+
+        key = (await get_json("http://127.0.0.1:8080/listenKey"))["listenKey"]
+    """
+    parts = urlsplit(url)
+    if parts.scheme != "http" or parts.hostname is None:
+        raise ValueError(f"url: expected http://host:port/path, got the scheme {parts.scheme!r}")
+    target = (parts.path or "/") + (f"?{parts.query}" if parts.query else "")
+    async with asyncio.timeout(timeout):
+        reader, writer = await asyncio.open_connection(parts.hostname, parts.port or 80)
+        try:
+            writer.write(f"GET {target} HTTP/1.1\r\nHost: {parts.netloc}\r\nConnection: close\r\n\r\n".encode())
+            answer = await reader.read()
+        finally:
+            # Abort: after the whole answer there is nothing left to say, and a close could wait for a stalled peer.
+            writer.transport.abort()
+    head, separator, body = answer.partition(b"\r\n\r\n")
+    words = head.split(None, 2)
+    if not separator or not head.startswith(b"HTTP/1.") or not words[1].isdigit():
+        raise ValueError("the answer is not HTTP")
+    status = int(words[1])
+    if not 200 <= status < 300:
+        raise HttpError(status, body)
+    return msgspec.json.decode(body)

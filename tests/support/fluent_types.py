@@ -1,0 +1,107 @@
+"""What the type checkers must see; checked by mypy and, where it is installed, pyright. Never run."""
+
+from __future__ import annotations
+
+from asyncio import Future
+from dataclasses import dataclass
+from typing import Any, assert_type
+
+import reactivex as rx
+from reactivex import GroupedObservable, Notification, Observable
+from reactivex import operators as ops
+from reactivex.operators._timestamp import Timestamp
+from reactivex.subject import Subject
+
+from rxws.observable import AsyncConnectableObservable, AsyncObservable
+
+
+@dataclass
+class Trade:
+    symbol: str
+    price: float
+
+
+def price_of(trade: Trade) -> float:
+    """An operator's function that is no lambda."""
+    return trade.price
+
+
+def untyped(messages: AsyncObservable[Any]) -> None:
+    """Messages as ``json.loads`` gives them: a lambda may do anything with one."""
+    prices = messages.pipe(
+        ops.filter(lambda message: message["e"] == "trade"),
+        ops.map(lambda message: float(message["p"])),
+        ops.filter(lambda price: price > 0),
+    )
+    assert_type(prices, AsyncObservable[float])
+    assert_type(messages.map(lambda message: float(message["p"])), AsyncObservable[float])
+    assert_type(messages.pipe(ops.buffer_with_time(1.0)), AsyncObservable[list[Any]])
+
+
+def fluent(trades: AsyncObservable[Trade], other: Observable[int]) -> None:
+    """Operators as methods know what an item is, and chain."""
+    assert_type(trades.filter(lambda trade: trade.price > 1).take(3), AsyncObservable[Trade])
+    assert_type(trades.map(lambda trade: trade.price).scan(lambda a, b: a + b), AsyncObservable[float])
+    assert_type(trades.buffer_with_time(1.0).map(len), AsyncObservable[int])
+    assert_type(trades.distinct_until_changed(lambda trade: trade.symbol), AsyncObservable[Trade])
+    assert_type(trades.debounce(0.1).delay(1.0).sample(1.0).throttle_first(1.0), AsyncObservable[Trade])
+    assert_type(trades.flat_map(lambda trade: rx.of(trade.symbol)), AsyncObservable[str])
+    assert_type(trades.switch_map(lambda trade: rx.timer(1.0)), AsyncObservable[int])
+    assert_type(trades.combine_latest(other), AsyncObservable[tuple[Trade, int]])
+    assert_type(trades.with_latest_from(other, other), AsyncObservable[tuple[Any, ...]])
+    assert_type(trades.merge(trades).share(), AsyncObservable[Trade])
+    assert_type(trades.start_with(None), AsyncObservable[Trade | None])
+    assert_type(trades.timestamp(), AsyncObservable[Timestamp[Trade]])
+    assert_type(trades.materialize(), AsyncObservable[Notification[Trade]])
+    assert_type(trades.group_by(lambda trade: trade.symbol), AsyncObservable[GroupedObservable[str, Trade]])
+    assert_type(trades.window_with_time(1.0), AsyncObservable[Observable[Trade]])
+    assert_type(trades.partition(lambda trade: trade.price > 1), list[AsyncObservable[Trade]])
+    assert_type(trades.take_until_with_time(1.0).to_future(), Future[Trade])
+    assert_type(trades[1:3], AsyncObservable[Trade])
+    assert_type(trades + other, AsyncObservable[Trade | int])
+
+
+def connectable(trades: AsyncObservable[Trade]) -> None:
+    """What must be connected keeps its members, and is an AsyncObservable otherwise."""
+    assert_type(trades.publish(), AsyncConnectableObservable[Trade])
+    assert_type(trades.replay(3), AsyncConnectableObservable[Trade])
+    assert_type(trades.multicast(Subject[Trade]()), AsyncConnectableObservable[Trade])
+    assert_type(trades.publish().ref_count(), AsyncObservable[Trade])
+    assert_type(trades.publish().auto_connect(), AsyncObservable[Trade])
+    assert_type(trades.publish(lambda shared: shared.map(lambda trade: trade.price)), AsyncObservable[float])
+    assert_type(trades.publish().pipe(ops.map(lambda trade: trade.price)), AsyncObservable[float])
+    trades.publish().connect()
+
+
+def piped(trades: AsyncObservable[Trade]) -> None:
+    """A pipe is as long as one likes, and as async as its source."""
+    assert_type(trades.pipe(ops.map(lambda trade: trade.price)), AsyncObservable[float])
+    assert_type(trades.pipe(ops.map(lambda trade: trade.price), ops.pairwise()), AsyncObservable[tuple[float, float]])
+    assert_type(trades.pipe(ops.filter(lambda trade: trade.price > 1), ops.share()), AsyncObservable[Trade])
+    assert_type(
+        trades.pipe(
+            ops.skip(1),
+            ops.take(9),
+            ops.delay(1.0),
+            ops.debounce(1.0),
+            ops.distinct(),
+            ops.map(price_of),
+            ops.sample(1.0),
+            ops.throttle_first(1.0),
+            ops.buffer_with_count(2),
+        ),
+        AsyncObservable[list[float]],
+    )
+    assert_type(
+        trades.group_by(lambda trade: trade.symbol).flat_map(lambda group: group.map(price_of).debounce(1.0)),
+        AsyncObservable[float],
+    )
+    # In a lambda behind the first operator mypy takes an item for Any; to pyright it is what it is.
+    trades.pipe(ops.timestamp(), ops.map(lambda stamped: stamped.value.price)).subscribe(print)
+
+
+async def awaited(trades: AsyncObservable[Trade]) -> None:
+    """To await gives the last item, to iterate gives each."""
+    assert_type(await trades.take(1), Trade)
+    async for prices in trades.map(lambda trade: trade.price).buffer_with_time(1.0):
+        assert_type(prices, list[float])

@@ -1,0 +1,99 @@
+"""A feed's inside without a connection: what is routed comes from the test."""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+from collections.abc import Callable
+from typing import Any
+
+from reactivex import abc
+
+from rxws.buffer import DEFAULT_MAXSIZE, Overflow
+from rxws.events import Event, Gap
+from rxws.filters import Filter
+from rxws.handlers import CoroutineHandler, FunctionHandler, make_handler
+from rxws.observable import EventObservable, Home
+from rxws.reporting import Reporter
+from rxws.router import Router
+from rxws.stream import Stream
+
+
+class Wiring:
+    """A router on the running loop, with its reporter and its events."""
+
+    def __init__(self, name: str = "feed") -> None:
+        self.loop = asyncio.get_running_loop()
+        self.reporter = Reporter(self.loop, name)
+        self.home = Home.of(self.loop, self.reporter)
+        self.events: EventObservable[Event] = EventObservable(self.home)
+        self.reporter.emit = self.events.emit
+        self.router = Router(self.home)
+        self.seen: list[Any] = []
+        """All events so far."""
+        self.events.subscribe(self.seen.append)
+
+    def route(self, *messages: Any) -> None:
+        """Hand messages on."""
+        for message in messages:
+            self.router.route(message)
+
+    def stream(
+        self,
+        filters: object = None,
+        *,
+        maxsize: int | None = DEFAULT_MAXSIZE,
+        overflow: Overflow = "error",
+        gaps: bool = False,
+        copy: bool = False,
+    ) -> Stream[Any]:
+        """Make a stream as a feed does."""
+        return Stream(
+            self.home, self.router, Filter.parse(filters), maxsize=maxsize, overflow=overflow, gaps=gaps, copy=copy
+        )
+
+    def receiver(
+        self,
+        function: Callable[[Any], Any],
+        filters: object = None,
+        *,
+        maxsize: int | None = DEFAULT_MAXSIZE,
+        overflow: Overflow = "error",
+    ) -> FunctionHandler | CoroutineHandler:
+        """Make and register a handler."""
+        receiver = make_handler(self.home, self.router, function, maxsize, overflow)
+        self.router.add(receiver, Filter.parse(filters))
+        return receiver
+
+    def handler(self, function: Callable[[Any], Any], filters: object = None, **options: Any) -> abc.DisposableBase:
+        """Add a handler as a feed does."""
+        return self.home.disposable(self.receiver(function, filters, **options).dispose)
+
+    def gap(self, last_message: Any = None) -> Gap:
+        """Make a gap."""
+        return Gap(start=1.0, end=2.0, reason="server", last_message=last_message, name=self.reporter.name, time=2.0)
+
+
+async def settle() -> None:
+    """Let all tasks run that can."""
+    for _ in range(10):
+        await asyncio.sleep(0)
+
+
+def in_thread(function: Callable[[], Any]) -> Any:
+    """Return what a function returns in another thread, or raise what it raises there."""
+    outcome: list[Any] = []
+
+    def run() -> None:
+        try:
+            outcome.append((function(), None))
+        except BaseException as error:
+            outcome.append((None, error))
+
+    thread = threading.Thread(target=run)
+    thread.start()
+    thread.join(10)
+    result, error = outcome[0]
+    if error is not None:
+        raise error
+    return result
