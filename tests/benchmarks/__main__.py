@@ -1,0 +1,81 @@
+"""``python -m tests.benchmarks``: measure, and say what is reached."""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import json
+import re
+import sys
+from pathlib import Path
+
+from rxws.testing import serve_in_process
+
+from .rows import ROWS, Result, Row
+
+README = Path(__file__).resolve().parents[2] / "README.rst"
+
+
+def shown(row: Row, figure: float) -> str:
+    return f"{figure:,.0f}{row.unit}" if row.unit and figure >= 100 else f"{figure:.2f}{row.unit}"
+
+
+async def measure(rows: list[Row], as_json: bool) -> dict[str, Result]:
+    results = {}
+    async with serve_in_process(module="tests.benchmarks.server", lifetime=3600) as server:
+        for row in rows:
+            result = results[row.name] = await row.measure(server.url)
+            if as_json:
+                continue
+            mark = "reached" if row.is_reached(result) else "NOT REACHED"
+            sign = "≤" if row.at_most else "≥"
+            low, high = result.spread
+            print(
+                f"{row.name:20} {shown(row, result.value):>14}   {sign} {shown(row, row.target):12} {mark:12}"
+                f" ({shown(row, low)} to {shown(row, high)})  {result.rates}",
+                flush=True,
+            )
+    return results
+
+
+def table(results: dict[str, Result]) -> str:
+    """Return the README's table, in reStructuredText."""
+    lines = [".. list-table::", "   :header-rows: 1", "   :widths: 46 34 10 10", ""]
+    cells = [("what", "against", "to reach", "measured")]
+    for row in ROWS:
+        if row.name in results:
+            sign = "≤" if row.at_most else "≥"
+            cells.append(
+                (row.what, row.against or "—", f"{sign} {shown(row, row.target)}", shown(row, results[row.name].value))
+            )
+    for cell in cells:
+        lines += [f"   {'*' if number == 0 else ' '} - {text}" for number, text in enumerate(cell)]
+    return "\n".join(lines) + "\n"
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(prog="python -m tests.benchmarks", description=__doc__)
+    parser.add_argument("--only", action="append", help="a row's name; may be given several times")
+    parser.add_argument("--json", action="store_true", help="print JSON")
+    parser.add_argument("--readme", action="store_true", help="write the table into README.rst")
+    arguments = parser.parse_args()
+    rows = [row for row in ROWS if not arguments.only or row.name in arguments.only]
+    if not rows:
+        parser.error(f"--only takes one of {', '.join(row.name for row in ROWS)}")
+    results = asyncio.run(measure(rows, arguments.json))
+    if arguments.json:
+        json.dump(
+            {name: {"value": r.value, "spread": r.spread, "rates": r.rates} for name, r in results.items()},
+            sys.stdout,
+            indent=2,
+        )
+    if arguments.readme:
+        start, end = ".. benchmarks: begin\n\n", "\n.. benchmarks: end"
+        text = README.read_text()
+        pattern = re.escape(start) + ".*?" + re.escape(end)
+        README.write_text(re.sub(pattern, lambda _: start + table(results) + end, text, flags=re.DOTALL))
+    return 0 if all(row.is_reached(results[row.name]) for row in rows) else 1
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())
