@@ -6,6 +6,7 @@ import asyncio
 import logging
 import math
 from collections import deque
+from itertools import islice
 from typing import Any, Final, Generic, Literal, TypeVar, get_args
 
 from .errors import StreamOverflow
@@ -49,11 +50,11 @@ class Buffer(Generic[T]):
     """
 
     __slots__ = (
+        "__weakref__",
         "_items",
         "_lag_mark",
         "_loop",
         "_mark",
-        "_maxsize",
         "_overflow",
         "_reported_at",
         "_reporter",
@@ -62,6 +63,7 @@ class Buffer(Generic[T]):
         "closed",
         "dropped",
         "error",
+        "maxsize",
     )
 
     def __init__(
@@ -73,7 +75,7 @@ class Buffer(Generic[T]):
     ) -> None:
         self._loop = loop
         self._reporter = reporter
-        self._maxsize = maxsize
+        self.maxsize = maxsize
         self._overflow: Overflow = overflow
         # Made when first needed: an empty deque takes 760 bytes, and most of many streams are idle.
         self._items: deque[T] | None = None
@@ -154,15 +156,33 @@ class Buffer(Generic[T]):
         self._loop.call_soon(_wake, waiter)
         return waiter
 
-    def take(self) -> list[T]:
-        """Return all that waits, and hold it no longer."""
-        items = list(self._items or ())
+    def take(self, count: int | None = None) -> list[T]:
+        """Return all that waits, or the first ``count`` items of it, and hold that no longer."""
+        items = self._items
+        if items is not None and count is not None and count < len(items):
+            return [items.popleft() for _ in range(count)]
+        taken = list(items or ())
         self.clear()
-        return items
+        return taken
+
+    def pop(self) -> T:
+        """Return the next item, which must be there."""
+        assert self._items
+        return self._items.popleft()
+
+    def put_back(self, items: list[T]) -> None:
+        """Let what was taken come first again, however much that makes."""
+        if items:
+            self._items = deque(items + self.take())
+
+    def latest(self, count: int) -> list[T]:
+        """Return the last ``count`` items that wait, the last one first. May be called from any thread."""
+        # In one go, in which no other thread has its turn.
+        return list(islice(reversed(self._items or ()), count))
 
     def clear(self) -> None:
         """Forget all that waits."""
-        if self._items:
+        if self._items is not None:
             self._items.clear()
             self._caught_up()
 
@@ -185,7 +205,7 @@ class Buffer(Generic[T]):
 
     def _next_mark(self) -> float:
         lag = LAG_MARKS[self._lag_mark] if self._lag_mark < len(LAG_MARKS) else math.inf
-        full = math.inf if self._maxsize is None else self._maxsize + 1
+        full = math.inf if self.maxsize is None else self.maxsize + 1
         return min(lag, full)
 
     def _crowded(self, items: deque[T]) -> None:
@@ -193,7 +213,7 @@ class Buffer(Generic[T]):
         if self.closed:
             items.pop()
             return
-        if self._maxsize is not None and len(items) > self._maxsize:
+        if self.maxsize is not None and len(items) > self.maxsize:
             self._drop(items)
         while self._lag_mark < len(LAG_MARKS) and len(items) >= LAG_MARKS[self._lag_mark]:
             self._lag_mark += 1
@@ -214,8 +234,8 @@ class Buffer(Generic[T]):
         reporter = self._reporter
         reporter.counters.dropped += 1
         if self._overflow == "error":
-            assert self._maxsize is not None
-            self.close(StreamOverflow(self._maxsize))
+            assert self.maxsize is not None
+            self.close(StreamOverflow(self.maxsize))
             self.overflowed()
         now = self._loop.time()
         if now - self._reported_at < DROP_REPORT_INTERVAL:

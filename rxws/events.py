@@ -17,6 +17,7 @@ __all__ = [
     "MessageRejected",
     "Overflowed",
     "Quiet",
+    "RecordingFailed",
     "Rotated",
     "State",
     "Statistics",
@@ -143,7 +144,7 @@ class Gap(Event):
     Attributes:
         start: when the last connection ended, in seconds since the epoch.
         end: when the next one was open, in seconds since the epoch.
-        reason: as in :class:`Disconnected`.
+        reason: as in :class:`Disconnected`; in a replay also ``"recording"``: nothing was recorded in between.
         last_message: the last message delivered before the gap, or None if there was none.
     """
 
@@ -220,6 +221,21 @@ class Overflowed(Event):
     consumer: str
     overflow: str
     dropped: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RecordingFailed(Event):
+    """A recording of the feed has stopped, because its file takes no more (a full disk, say); the feed goes on.
+
+    Attributes:
+        path: the file.
+        error: what the system said.
+        lost: how many frames, events and states were not written, so far.
+    """
+
+    path: str
+    error: BaseException
+    lost: int
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

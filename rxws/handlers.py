@@ -73,6 +73,7 @@ class CoroutineHandler(Buffer[Any]):
         self._router = router
         self._function = function
         self._cancelled = False
+        home.consumed(self)
         self.task = home.loop.create_task(self._run(), name=f"rxws handler {name_of(function)}")
 
     push = Buffer.put

@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import asyncio
-import logging
 from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass
-from operator import length_hint
 from typing import Any, Final, Generic, TypeVar
+from weakref import WeakSet
 
 from reactivex import Observable, abc
 from reactivex.disposable import Disposable
@@ -16,10 +15,10 @@ from reactivex.scheduler import CurrentThreadScheduler
 from reactivex.subject import ReplaySubject
 
 from .buffer import Buffer
-from .callables import is_coroutine_function, name_of
+from .callables import is_coroutine_function, is_generator_function, name_of
 from .fluent import FluentOperators
 from .reporting import FAILURES, Reporter
-from .scheduler import LoopScheduler
+from .scheduler import Clock, LoopScheduler
 
 __all__ = [
     "AsyncConnectableObservable",
@@ -29,6 +28,7 @@ __all__ = [
     "EventObservable",
     "Home",
     "HotObservable",
+    "Subscription",
     "on_loop",
 ]
 
@@ -38,20 +38,34 @@ T_co = TypeVar("T_co", covariant=True)
 
 @dataclass(frozen=True, slots=True)
 class Home:
-    """Where Observables live: their event loop, its clock, and who is told of errors that nobody takes."""
+    """Where Observables live: their event loop, its clock, and who is told of errors that nobody takes.
+
+    Attributes:
+        clock: whose time the scheduler keeps; None for the loop's.
+        consumers: the buffers that somebody takes from, where the producer can wait for them (it is a recording); None
+            where it cannot.
+    """
 
     loop: asyncio.AbstractEventLoop
     scheduler: LoopScheduler
     reporter: Reporter
+    clock: Clock | None = None
+    consumers: WeakSet[Buffer[Any]] | None = None
 
     @classmethod
-    def of(cls, loop: asyncio.AbstractEventLoop, reporter: Reporter) -> Home:
+    def of(
+        cls,
+        loop: asyncio.AbstractEventLoop,
+        reporter: Reporter,
+        clock: Clock | None = None,
+        consumers: WeakSet[Buffer[Any]] | None = None,
+    ) -> Home:
         """Make the home on ``loop`` whose errors go to ``reporter``."""
 
         def failed(error: BaseException) -> None:
             reporter.failed("a timed operator's subscriber", None, error)
 
-        return cls(loop, LoopScheduler(loop, failed), reporter)
+        return cls(loop, LoopScheduler(loop, failed, clock), reporter, clock, consumers)
 
     def check(self) -> None:
         """Raise RuntimeError unless the caller runs on the loop's thread, in the loop."""
@@ -62,16 +76,30 @@ class Home:
                 "(from another thread with loop.call_soon_threadsafe or asyncio.run_coroutine_threadsafe)"
             )
 
+    def call(self, function: Callable[..., object], *arguments: object) -> None:
+        """Call a function on the loop's thread: at once if this is it, else soon."""
+        if asyncio._get_running_loop() is not self.loop:
+            try:
+                self.loop.call_soon_threadsafe(function, *arguments)
+            except RuntimeError:
+                # The loop is closed: nobody is left to be disturbed, here as well as there.
+                pass
+            else:
+                return
+        function(*arguments)
+
     def disposable(self, dispose: Callable[[], None]) -> abc.DisposableBase:
         """Return a Disposable that may be disposed from any thread: ``dispose`` runs on the loop's."""
+        return Disposable(lambda: self.call(dispose))
 
-        def on_loop_thread() -> None:
-            if asyncio._get_running_loop() is self.loop or self.loop.is_closed():
-                dispose()
-            else:
-                self.loop.call_soon_threadsafe(dispose)
+    def consumed(self, buffer: Buffer[Any]) -> None:
+        """Take note that somebody takes from ``buffer`` from now on."""
+        if self.consumers is not None:
+            self.consumers.add(buffer)
 
-        return Disposable(on_loop_thread)
+    def without_events(self) -> Home:
+        """Return the same home, but for what fails there: it is logged and counted, and not emitted."""
+        return Home.of(self.loop, self.reporter.without_events(), self.clock, self.consumers)
 
 
 class AsyncObservable(FluentOperators[T_co]):
@@ -117,34 +145,60 @@ class AsyncObservable(FluentOperators[T_co]):
             A Disposable that ends the subscription; it may be disposed from any thread.
 
         Raises:
-            TypeError: if ``on_next`` is a coroutine function (see ``add_handler``) or not callable.
+            TypeError: if a function is a coroutine function (see ``add_handler``), or ``on_next`` not callable.
             RuntimeError: outside the loop's thread.
         """
         self._home.check()
-        if is_coroutine_function(on_next):
-            raise TypeError(
-                f"subscribe takes a plain function, and {name_of(on_next)} is a coroutine function: "
-                "pass it to add_handler, or iterate with 'async for'"
-            )
-        is_observer = callable(getattr(on_next, "on_next", None))
-        if on_next is not None and not is_observer and not callable(on_next):
+        if callable(getattr(on_next, "on_next", None)):
+            observer: Any = on_next
+            on_next, on_error, on_completed = observer.on_next, observer.on_error, observer.on_completed
+        elif on_next is not None and not callable(on_next):
             raise TypeError(f"on_next must be an observer or a function of one argument, not {on_next!r}")
-        if on_error is None and not is_observer:
-            on_error = self._unhandled
-        scheduler = scheduler or self._home.scheduler
-        return self._attach(on_next, on_error, on_completed, scheduler)
+        on_error = on_error or self._unhandled
+        if scheduler is not self._home.scheduler:  # else it is an operator's
+            for function in (on_next, on_error, on_completed):
+                _check_plain(function)
+        return self._attach(on_next or _ignore, on_error, on_completed or _ignore, scheduler)
 
     def _attach(
-        self,
-        on_next: Any,
-        on_error: abc.OnError | None,
-        on_completed: abc.OnCompleted | None,
-        scheduler: abc.SchedulerBase,
+        self, on_next: Any, on_error: Any, on_completed: Any, scheduler: abc.SchedulerBase | None
     ) -> abc.DisposableBase:
-        """Subscribe; return a Disposable that may be disposed from any thread."""
+        """Subscribe three functions; return a Disposable that may be disposed from any thread."""
+        if scheduler is not self._home.scheduler:
+            # They are the user's, not an operator's. What they raise must not go through operators: that would starve
+            # the other subscribers of one that is shared.
+            on_next, on_error, on_completed = (
+                self._guard_next(on_next),
+                self._guard(on_error),
+                self._guard(on_completed),
+            )
         # Straight to the source where there is one: no observer of our own stands in the way of its items.
         subscribe = super().subscribe if self._source is None else self._source.subscribe
-        return self._home.disposable(subscribe(on_next, on_error, on_completed, scheduler=scheduler).dispose)
+        subscription = subscribe(on_next, on_error, on_completed, scheduler=scheduler or self._home.scheduler)
+        return self._home.disposable(subscription.dispose)
+
+    def _guard_next(self, on_next: Callable[[Any], object]) -> Callable[[Any], None]:
+        """Return ``on_next`` with what it raises reported, for items that may be Observables themselves."""
+        home = self._home
+
+        def take(item: Any) -> None:
+            try:
+                on_next(_bind(item, home) if isinstance(item, Observable) else item)
+            except FAILURES as error:
+                home.reporter.failed(on_next, item, error)
+
+        return take
+
+    def _guard(self, function: Callable[..., object]) -> Callable[..., None]:
+        """Return a function that reports what ``function`` raises."""
+
+        def guarded(*error: Exception) -> None:
+            try:
+                function(*error)
+            except FAILURES as failure:
+                self._home.reporter.failed(function, None, failure)
+
+        return guarded
 
     def _unhandled(self, error: Exception) -> None:
         self._home.reporter.failed("a subscription without on_error", None, error)
@@ -156,15 +210,66 @@ class AsyncObservable(FluentOperators[T_co]):
         """Subscribe now, and iterate over what comes; ends as the sequence does, or raises its error."""
         return _Iteration(self, self._home)
 
+    async def collect(self, count: int | None = None, seconds: float | None = None) -> list[T_co]:
+        """Return what comes from now on as a list, ready for ``pandas.DataFrame``.
+
+        It ends with ``count`` items, after ``seconds``, or with the sequence, whichever is first. A stream gives what
+        it holds first, and keeps what is not asked for. ``await observable`` gives the last item only.
+
+        If the sequence ends with an error, that is raised. Then, and when it is cancelled, a stream has what was
+        collected back; what came from another Observable is lost.
+
+        Args:
+            count: how many items at most; None for no limit.
+            seconds: for how long at most, on the loop's clock; 0 for what is there already, None for no limit.
+
+        Raises:
+            ValueError: ``count`` or ``seconds`` is negative.
+            RuntimeError: outside the loop's thread.
+            StreamOverflow: more than 1,000,000 items came at once.
+
+        Example::
+
+            trades = pandas.DataFrame(await ws.stream_filter([{"e": "trade"}]).collect(seconds=10))
+        """
+        if (count is not None and count < 0) or (seconds is not None and not seconds >= 0):
+            raise ValueError(f"count and seconds must not be negative: {count!r}, {seconds!r}")
+        self._home.check()
+        iterator = aiter(self)
+        items = self._take(count)
+        try:
+            async with asyncio.timeout(seconds) as limit:
+                while count is None or len(items) < count:
+                    items.append(await anext(iterator))
+        except StopAsyncIteration:
+            pass
+        except BaseException as error:
+            if not (isinstance(error, TimeoutError) and limit.expired()):
+                self._put_back(items)
+                raise
+        finally:
+            if isinstance(iterator, _Iteration):
+                await iterator.aclose()
+        return items
+
+    def _take(self, count: int | None) -> list[T_co]:
+        """Return at most ``count`` items that are held already. For subclasses that hold some."""
+        return []
+
+    def _put_back(self, items: list[Any]) -> None:
+        """Hold again what was taken. For subclasses that hold some."""
+
 
 class _Iteration(AsyncIterator[T]):
     """One ``async for``: its buffer and its subscription, which ends when nobody refers to the iterator any more."""
 
-    __slots__ = ("_buffer", "_subscription")
+    __slots__ = ("_buffer", "_home", "_subscription")
 
     def __init__(self, source: AsyncObservable[T], home: Home) -> None:
+        self._home = home
         buffer: Buffer[T] = Buffer(home.loop, home.reporter)
         self._buffer = buffer
+        home.consumed(buffer)
         # The subscription refers to the buffer alone, so that the iterator can be collected while it lasts.
         self._subscription = source.subscribe(buffer.put, buffer.close, buffer.close)
 
@@ -172,16 +277,24 @@ class _Iteration(AsyncIterator[T]):
         return await self._buffer.get()
 
     async def aclose(self) -> None:
-        """End the subscription; what is held is dropped. Cancelling is safe: it never waits."""
+        """End the subscription; what is held is dropped. Cancelling is safe: it never waits.
+
+        Raises:
+            RuntimeError: outside the loop's thread.
+        """
+        self._home.check()
+        self._end()
+
+    def _end(self) -> None:
         self._subscription.dispose()
-        self._buffer.clear()
         self._buffer.close()
+        # Now, and not when the operators that refer to it are collected.
+        self._buffer.clear()
 
     def __del__(self) -> None:
         # Absent when subscribing raised.
-        subscription = getattr(self, "_subscription", None)
-        if subscription is not None:
-            subscription.dispose()
+        if hasattr(self, "_subscription"):
+            self._end()
 
 
 class AsyncConnectableObservable(AsyncObservable[T], ConnectableObservable[T]):
@@ -191,8 +304,8 @@ class AsyncConnectableObservable(AsyncObservable[T], ConnectableObservable[T]):
         AsyncObservable.__init__(self, home)
         self.subject = source.subject
         self.source = source.source
-        self.has_subscription = False
-        self.subscription = None
+        self.has_subscription = source.has_subscription
+        self.subscription = source.subscription
         if isinstance(self.subject, ReplaySubject) and isinstance(self.subject.scheduler, CurrentThreadScheduler):
             # It was given none, and would keep its window by the wall clock.
             self.subject.scheduler = home.scheduler
@@ -209,13 +322,21 @@ class AsyncConnectableObservable(AsyncObservable[T], ConnectableObservable[T]):
         return bound
 
 
-class AsyncGroupedObservable(AsyncObservable[T_co]):
+class AsyncGroupedObservable(AsyncObservable[T], GroupedObservable[Any, T]):
     """An AsyncObservable of the items that share a key: what ``group_by`` emits."""
 
-    def __init__(self, home: Home, source: GroupedObservable[Any, T_co]) -> None:
-        super().__init__(home, source)
+    def __init__(self, home: Home, source: GroupedObservable[Any, T]) -> None:
+        AsyncObservable.__init__(self, home, source)
         self.key = source.key
-        self.underlying_observable: Observable[T_co] = source.underlying_observable
+        self.underlying_observable = source.underlying_observable
+
+
+def _check_plain(function: object) -> None:
+    if is_coroutine_function(function) or is_generator_function(function):
+        raise TypeError(
+            f"subscribe takes plain functions, and {name_of(function)} is a coroutine or generator function: "
+            "pass a coroutine function to add_handler, or iterate with 'async for'"
+        )
 
 
 def _ignore(*_: object) -> None:
@@ -274,24 +395,18 @@ class Subscription(abc.DisposableBase, Generic[T]):
     def __init__(
         self,
         source: HotObservable[T],
-        on_next: Any,
-        on_error: abc.OnError | None,
-        on_completed: abc.OnCompleted | None,
+        on_next: Callable[[T], object],
+        on_error: Callable[[Exception], object],
+        on_completed: Callable[[], object],
     ) -> None:
-        if callable(getattr(on_next, "on_next", None)):
-            on_next, on_error, on_completed = on_next.on_next, on_next.on_error, on_next.on_completed
         self._source = source
-        self.on_next: Callable[[T], None] = on_next or _ignore
-        self.on_error: abc.OnError = on_error or _ignore
-        self.on_completed: abc.OnCompleted = on_completed or _ignore
+        self.on_next = on_next
+        self.on_error = on_error
+        self.on_completed = on_completed
 
     def dispose(self) -> None:
         """End the subscription. Idempotent."""
-        home = self._source._home
-        if asyncio._get_running_loop() is home.loop or home.loop.is_closed():
-            self._source.remove(self)
-        else:
-            home.loop.call_soon_threadsafe(self._source.remove, self)
+        self._source._home.call(self._source.remove, self)
 
 
 class HotObservable(AsyncObservable[T], Generic[T]):
@@ -305,10 +420,9 @@ class HotObservable(AsyncObservable[T], Generic[T]):
         super().__init__(home)
         # The same dict for ever: the hot path looks whether it is empty.
         self.subscriptions: dict[Subscription[T], None] = {}
-        # Those who are subscribed, and their functions. None when they are to be listed anew: once per change, however
-        # many change between two items.
-        self._listed: tuple[Subscription[T], ...] = ()
-        self._pushes: tuple[Callable[[T], None], ...] | None = ()
+        # Those of them whose turn it is with the next item. None when they are to be listed anew: once per change,
+        # however many change between two items.
+        self._listed: tuple[Subscription[T], ...] | None = ()
         self._ended = False
         self._error: Exception | None = None
 
@@ -318,22 +432,15 @@ class HotObservable(AsyncObservable[T], Generic[T]):
         return bool(self.subscriptions)
 
     def _attach(
-        self,
-        on_next: Any,
-        on_error: abc.OnError | None,
-        on_completed: abc.OnCompleted | None,
-        scheduler: abc.SchedulerBase,
-    ) -> abc.DisposableBase:
+        self, on_next: Any, on_error: Any, on_completed: Any, scheduler: abc.SchedulerBase | None
+    ) -> Subscription[T]:
         subscription = Subscription(self, on_next, on_error, on_completed)
-        try:
-            self._welcome(subscription)
-        except FAILURES as error:
-            self._failed(subscription.on_next, None, error)
+        self._welcome(subscription)
         if self._ended:
             self._finish(subscription)
         else:
             self.subscriptions[subscription] = None
-            self._pushes = None
+            self._listed = None
         return subscription
 
     def _welcome(self, subscription: Subscription[T]) -> None:
@@ -342,32 +449,34 @@ class HotObservable(AsyncObservable[T], Generic[T]):
     def remove(self, subscription: Subscription[T]) -> None:
         """Hand on to this subscriber no more. Idempotent."""
         if self.subscriptions.pop(subscription, self) is None:
-            self._pushes = None
+            self._listed = None
 
     def emit(self, item: T) -> None:
         """Hand an item to all who are subscribed now, and still are when it is their turn."""
-        pushes = self._pushes
-        if pushes is None:
-            self._listed = tuple(self.subscriptions)
-            pushes = self._pushes = tuple([subscription.on_next for subscription in self._listed])
-        listed, rest = self._listed, iter(pushes)
-        for push in rest:
-            try:
-                push(item)
-            except FAILURES as error:
-                self._failed(push, item, error)
-            if self._pushes is not pushes:
-                self._emit_to_rest(item, listed[len(listed) - length_hint(rest) :])
-                return
-
-    def _emit_to_rest(self, item: T, rest: tuple[Subscription[T], ...]) -> None:
-        """Go on after a subscriber that subscribed or disposed somebody: who is gone gets nothing more."""
-        for subscription in rest:
-            if subscription in self.subscriptions:
+        listed = self._listed
+        if listed is None:
+            listed = self._list()
+        for subscription in listed:
+            if self._listed is listed or subscription in self.subscriptions:
+                # Not by way of `hand`: a call for each subscriber costs as much as all the rest.
                 try:
                     subscription.on_next(item)
                 except FAILURES as error:
-                    self._failed(subscription.on_next, item, error)
+                    self._home.reporter.failed(subscription.on_next, item, error)
+
+    def _list(self) -> tuple[Subscription[T], ...]:
+        # By way of a list, which is made in one step: a collection may dispose of an iteration at any allocation.
+        listed = (*self.subscriptions,)
+        if len(listed) == len(self.subscriptions):
+            self._listed = listed
+        return listed
+
+    def hand(self, subscription: Subscription[T], item: T) -> None:
+        """Hand an item to one subscriber."""
+        try:
+            subscription.on_next(item)
+        except FAILURES as error:
+            self._home.reporter.failed(subscription.on_next, item, error)
 
     def end(self, error: Exception | None = None) -> None:
         """End the sequence, for those who are subscribed and those who will be. Idempotent."""
@@ -377,7 +486,7 @@ class HotObservable(AsyncObservable[T], Generic[T]):
         self._error = error
         subscriptions = list(self.subscriptions)
         self.subscriptions.clear()
-        self._listed = self._pushes = ()
+        self._listed = ()
         for subscription in subscriptions:
             self._finish(subscription)
 
@@ -388,18 +497,14 @@ class HotObservable(AsyncObservable[T], Generic[T]):
             else:
                 subscription.on_error(self._error)
         except FAILURES as failure:
-            self._failed(subscription.on_next, None, failure)
-
-    def _failed(self, push: Callable[[T], None], item: T | None, error: BaseException) -> None:
-        self._home.reporter.failed(push, item, error)
+            self._home.reporter.failed(subscription.on_next, None, failure)
 
 
 class EventObservable(HotObservable[T]):
-    """The events: an observer of them that raises is logged and counted, but makes no event of its own."""
+    """The events: a subscriber of them that raises is logged and counted, but makes no event: it would get that too."""
 
-    def _failed(self, push: Callable[[T], None], item: T | None, error: BaseException) -> None:
-        self._home.reporter.counters.failures += 1
-        self._home.reporter.log(logging.ERROR, "a subscriber of events raised", error=error)
+    def __init__(self, home: Home) -> None:
+        super().__init__(home.without_events())
 
 
 class CurrentObservable(HotObservable[T]):
@@ -421,4 +526,4 @@ class CurrentObservable(HotObservable[T]):
 
     def _welcome(self, subscription: Subscription[T]) -> None:
         # Also after the end: whoever asks late wants to know how it ended.
-        subscription.on_next(self._value)
+        self.hand(subscription, self._value)

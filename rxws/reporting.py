@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import copy
 import logging
 import math
 import time
@@ -52,19 +53,29 @@ class Counters:
     dropped: int = 0
 
 
+def _emit_nothing(event: Event) -> None:
+    """Stands for whoever watches the events, where nobody does."""
+
+
 class Reporter:
     """Tells what happened in one feed: counts it, logs it (a line of one kind at most once a second), emits it."""
 
     def __init__(self, loop: asyncio.AbstractEventLoop, name: str, emit: Callable[[Event], None] | None = None) -> None:
         self.name = name
         self.counters = Counters()
-        self.emit: Callable[[Event], None] = emit or (lambda _event: None)
+        self.emit: Callable[[Event], None] = emit or _emit_nothing
         self._loop = loop
         self._epoch = time.time() - loop.time()
         self._logger = logging.getLogger("rxws")
         # Of each kind of line: when it was logged last, and how many were not since.
         self._logged: dict[tuple[str, object], tuple[float, int]] = {}
         self._most_kinds = MAX_KINDS
+
+    def without_events(self) -> Reporter:
+        """Return one that counts and logs as this one, to the same places, and emits nothing."""
+        reporter = copy.copy(self)
+        reporter.emit = _emit_nothing
+        return reporter
 
     def now(self) -> float:
         """Seconds since the epoch: the wall clock, or in a loop with a virtual clock that one."""
@@ -92,7 +103,8 @@ class Reporter:
             self._logged[kind] = (last, suppressed + 1)
             return
         if len(self._logged) >= self._most_kinds:
-            self._logged = {each: entry for each, entry in self._logged.items() if now - entry[0] < LOG_INTERVAL}
+            for each in [each for each, (at, _) in self._logged.items() if now - at >= LOG_INTERVAL]:
+                del self._logged[each]
             # Twice as many, so that each is looked at but a few times, however many come within the second.
             self._most_kinds = MAX_KINDS + 2 * len(self._logged)
         self._logged[kind] = (now, 0)

@@ -7,7 +7,7 @@ import contextlib
 import math
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
-from typing import Any, TypeVar
+from typing import Any, Protocol, TypeVar
 
 from reactivex import abc, typing
 from reactivex.disposable import Disposable, MultipleAssignmentDisposable, SingleAssignmentDisposable
@@ -16,9 +16,32 @@ from reactivex.scheduler.periodicscheduler import PeriodicScheduler
 
 from .reporting import FAILURES
 
-__all__ = ["LoopScheduler"]
+__all__ = ["Clock", "LoopScheduler", "TimerHandle"]
 
 S = TypeVar("S")
+
+
+class TimerHandle(Protocol):
+    """A call that is to come."""
+
+    def cancel(self) -> None:
+        """Do not make the call."""
+
+
+class Clock(Protocol):
+    """What tells the time, in seconds, and calls when it has come, as an event loop does.
+
+    Attributes:
+        epoch: the date at which it stood at 0.
+    """
+
+    epoch: datetime
+
+    def time(self) -> float:
+        """Return the time; it never goes back."""
+
+    def call_at(self, when: float, callback: Callable[[float], object], due: float, /) -> TimerHandle:
+        """Call ``callback(due)`` when the time is ``when``."""
 
 
 class LoopScheduler(PeriodicScheduler):
@@ -35,6 +58,7 @@ class LoopScheduler(PeriodicScheduler):
         loop: the event loop; it need not run yet.
         on_error: called with what an action raises. None leaves it to the loop's exception handler. Either way,
             whatever else is due still runs.
+        clock: whose time it is; None for the loop's.
 
     Example::
 
@@ -43,20 +67,24 @@ class LoopScheduler(PeriodicScheduler):
     """
 
     def __init__(
-        self, loop: asyncio.AbstractEventLoop, on_error: Callable[[BaseException], None] | None = None
+        self,
+        loop: asyncio.AbstractEventLoop,
+        on_error: Callable[[BaseException], None] | None = None,
+        clock: Clock | None = None,
     ) -> None:
         super().__init__()
         self._loop = loop
         self._on_error = on_error or self._tell_loop
-        self._epoch = datetime.now(UTC) - timedelta(seconds=loop.time())
+        self._clock = clock or loop
+        self._epoch = clock.epoch if clock else datetime.now(UTC) - timedelta(seconds=loop.time())
         # The loop keeps its timers in a heap, which does not keep the order of equal times; and they are equal often
         # in virtual time, and where the clock is coarse (Windows, uvloop). So: one timer of the loop's per instant.
-        self._instants: dict[float, tuple[asyncio.TimerHandle, dict[_Timer, None]]] = {}
+        self._instants: dict[float, tuple[TimerHandle, dict[_Timer, None]]] = {}
 
     @property
     def now(self) -> datetime:
         """The loop's time, as a date in UTC: the wall clock's when the scheduler was made, and never set since."""
-        return self._epoch + timedelta(seconds=self._loop.time())
+        return self._epoch + timedelta(seconds=self._clock.time())
 
     def schedule(self, action: abc.ScheduledAction[S], state: S | None = None) -> abc.DisposableBase:
         """Run an action before the outermost ``subscribe`` or ``schedule`` returns, behind what is scheduled already.
@@ -76,7 +104,7 @@ class LoopScheduler(PeriodicScheduler):
         Raises:
             RuntimeError: outside the loop's thread.
         """
-        return self._schedule_at(self._loop.time() + max(0.0, self.to_seconds(duetime)), action, state)
+        return self._schedule_at(self._clock.time() + max(0.0, self.to_seconds(duetime)), action, state)
 
     def schedule_absolute(
         self, duetime: typing.AbsoluteTime, action: abc.ScheduledAction[S], state: S | None = None
@@ -87,7 +115,7 @@ class LoopScheduler(PeriodicScheduler):
             RuntimeError: outside the loop's thread.
         """
         due = (self.to_datetime(duetime) - self._epoch).total_seconds()
-        return self._schedule_at(max(self._loop.time(), due), action, state)
+        return self._schedule_at(max(self._clock.time(), due), action, state)
 
     def schedule_periodic(
         self, period: typing.RelativeTime, action: typing.ScheduledPeriodicAction[S], state: S | None = None
@@ -101,13 +129,13 @@ class LoopScheduler(PeriodicScheduler):
             RuntimeError: outside the loop's thread.
         """
         seconds = max(0.0, self.to_seconds(period))
-        due = self._loop.time() + seconds
+        due = self._clock.time() + seconds
         current = MultipleAssignmentDisposable()
 
         def beat(_: abc.SchedulerBase, state: S | None = None) -> None:
             nonlocal due
             state = action(state)
-            late = self._loop.time() - due
+            late = self._clock.time() - due
             # Not less than one: a coarse clock lets a timer fire a little early.
             due += seconds * max(1, math.floor(late / seconds) + 1) if seconds else late
             current.disposable = self._schedule_at(due, beat, state)
@@ -127,7 +155,7 @@ class LoopScheduler(PeriodicScheduler):
         self._check()
         timer = _Timer(self, due, lambda: self.invoke_action(action, state))
         if due not in self._instants:
-            self._instants[due] = self._loop.call_at(due, self._fire, due), {}
+            self._instants[due] = self._clock.call_at(due, self._fire, due), {}
         self._instants[due][1][timer] = None
         return timer
 

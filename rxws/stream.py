@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import copy
 from collections.abc import AsyncIterator
 from types import TracebackType
@@ -14,8 +13,8 @@ from .buffer import Buffer, Overflow
 from .events import Gap
 from .filters import Filter
 from .observable import AsyncObservable, Home, HotObservable, Subscription
-from .reporting import FAILURES
 from .router import Router
+from .snapshot import RECENT, Pace, mimebundle
 
 __all__ = ["Intake", "Stream"]
 
@@ -23,9 +22,12 @@ T = TypeVar("T")
 
 
 class Intake(Buffer[T]):
-    """The part of a stream that the router holds: it must not refer to the stream, which would never be collected."""
+    """The part of a stream that the router holds: it must not refer to the stream, which would never be collected.
 
-    __slots__ = ("_copies", "_filter", "_home", "_router", "_takes_gaps", "abandoned", "fan_out", "keeps", "matched")
+    Only while somebody is subscribed it does, by way of what hands on to subscribers.
+    """
+
+    __slots__ = ("_copies", "_filter", "_home", "_router", "_takes_gaps", "fan_out", "keeps", "matched")
 
     def __init__(
         self,
@@ -45,8 +47,7 @@ class Intake(Buffer[T]):
         self._copies = copies
         self.matched = 0
         self.keeps = True
-        self.fan_out: HotObservable[T] | None = None
-        self.abandoned = False
+        self.fan_out: _FanOut[T] | None = None
 
     def describe(self) -> str:
         """Name the stream by its filter."""
@@ -57,28 +58,27 @@ class Intake(Buffer[T]):
         self.matched += 1
         if self._copies:
             message = copy.deepcopy(message)
-        if self.fan_out is not None:
-            self.fan_out.emit(message)
         if self.keeps:
             self.put(message)
+        if self.fan_out is not None:
+            self.fan_out.emit(message)
 
     def announce(self, gap: Gap, /) -> None:
         """Take a gap, if gaps were asked for."""
         if self._takes_gaps:
-            self._take(gap)
-
-    def _take(self, item: Any) -> None:
-        if self.fan_out is not None:
-            self.fan_out.emit(item)
-        if self.keeps:
-            self.put(item)
+            item: Any = gap
+            if self.keeps:
+                self.put(item)
+            if self.fan_out is not None:
+                self.fan_out.emit(item)
 
     def finish(self, error: Exception | None, /) -> None:
         """Take nothing more in."""
         self._router.remove(self)
         self.close(error)
-        if self.fan_out is not None:
-            self.fan_out.end(error)
+        # What is held and not kept is on its way to the first subscriber, who is told of the end after that.
+        if self.fan_out is not None and (self.keeps or not self):
+            self.fan_out.end(self.error)
 
     def overflowed(self) -> None:
         """End the stream: it was full."""
@@ -87,33 +87,35 @@ class Intake(Buffer[T]):
         if self.fan_out is not None:
             self.fan_out.end(self.error)
 
-    def abandon(self) -> None:
-        """Nobody refers to the stream any more: unregister, unless it has subscribers; then when the last one goes."""
-        self.abandoned = True
-        if self.fan_out is None or not self.fan_out.observed:
-            self._router.remove(self)
-
-    def observed(self) -> HotObservable[T]:
-        """Return what hands on to subscribers, from the first one on."""
-        if self.fan_out is None:
-            self.fan_out = _FanOut(self._home, self)
-            if self.closed:
-                self.fan_out.end(self.error)
-        return self.fan_out
+    def hand_over(self, subscription: Subscription[T]) -> None:
+        """Hand what is held to the first subscriber, as far as it wants it; the rest is nobody's."""
+        fan_out = self.fan_out
+        assert fan_out is not None
+        while self and subscription in fan_out.subscriptions:
+            fan_out.hand(subscription, self.pop())
+        if not self.keeps:
+            self.clear()
+        if self.closed:
+            fan_out.end(self.error)
 
 
 class _FanOut(HotObservable[T]):
-    """The subscribers of a stream: they keep it registered when nobody refers to it any more."""
+    """The subscribers of a stream, which keep it alive."""
 
-    def __init__(self, home: Home, intake: Intake[T]) -> None:
+    def __init__(self, home: Home) -> None:
         super().__init__(home)
-        self._intake: Final = intake
+        self.stream: Stream[T] | None = None
 
     def remove(self, subscription: Subscription[T]) -> None:
         """Hand on to this subscriber no more."""
         super().remove(subscription)
-        if self._intake.abandoned:
-            self._intake.abandon()
+        if not self.subscriptions:
+            self.stream = None
+
+    def end(self, error: Exception | None = None) -> None:
+        """End the sequence."""
+        super().end(error)
+        self.stream = None
 
 
 class Stream(AsyncObservable[T], AsyncIterator[T], Generic[T]):
@@ -149,6 +151,7 @@ class Stream(AsyncObservable[T], AsyncIterator[T], Generic[T]):
         super().__init__(home)
         self._intake: Final[Intake[T]] = Intake(home, router, filter, maxsize, overflow, gaps, copy)
         self._iterated = False
+        self._pace: Final = Pace(home.loop.time())
         self._router: Final = router
         router.add(self._intake, filter)
 
@@ -206,6 +209,7 @@ class Stream(AsyncObservable[T], AsyncIterator[T], Generic[T]):
         self._home.check()
         self._iterated = True
         self._intake.keeps = True
+        self._home.consumed(self._intake)
         return self
 
     async def __anext__(self) -> T:
@@ -226,39 +230,54 @@ class Stream(AsyncObservable[T], AsyncIterator[T], Generic[T]):
         return _Batches(self, self._intake)
 
     def _attach(
-        self,
-        on_next: Any,
-        on_error: abc.OnError | None,
-        on_completed: abc.OnCompleted | None,
-        scheduler: abc.SchedulerBase,
+        self, on_next: Any, on_error: Any, on_completed: Any, scheduler: abc.SchedulerBase | None
     ) -> abc.DisposableBase:
         intake = self._intake
-        if intake.keeps and not self._iterated:
+        is_first = intake.keeps and not self._iterated
+        fan_out = intake.fan_out
+        if fan_out is None:
+            fan_out = intake.fan_out = _FanOut(self._home)
+            if intake.closed and not is_first:
+                fan_out.end(intake.error)
+        subscription = fan_out._attach(on_next, on_error, on_completed, scheduler)
+        if fan_out.observed:
+            fan_out.stream = self
+        if is_first:
             intake.keeps = False
-            take = on_next.on_next if callable(getattr(on_next, "on_next", None)) else on_next
-            for item in intake.take():
-                try:
-                    take(item)
-                except FAILURES as error:
-                    self._home.reporter.failed(take, item, error)
-        return intake.observed()._attach(on_next, on_error, on_completed, scheduler)
+            # Not before all that is being subscribed here is: what an operator does not want, it can refuse then.
+            self._home.scheduler.schedule(lambda *_: intake.hand_over(subscription))
+        return subscription
 
     def __repr__(self) -> str:
         end = " closed" if self._intake.closed else ""
         numbers = f"{self.matched} matched, {self.pending} pending, {self.dropped} dropped"
         return f"<{self._intake.describe()}{end}: {numbers}>"
 
+    def _repr_mimebundle_(self, include: Any = None, exclude: Any = None) -> dict[str, str]:
+        """Show the stream in a notebook's cell: numbers, rate since the last look, the last few messages that wait."""
+        facts = {
+            "feed": self._home.reporter.name,
+            "state": "closed" if self._intake.closed else "open",
+            "rate": self._pace.look(self.matched, self._home.loop.time()),
+            "matched": self.matched,
+            "pending": self.pending,
+            "dropped": self.dropped,
+        }
+        return mimebundle(repr(self), facts, self._intake.latest(RECENT))
+
+    def _take(self, count: int | None) -> list[T]:
+        return self._intake.take(count)
+
+    def _put_back(self, items: list[T]) -> None:
+        self._intake.put_back(items)
+
     def __del__(self) -> None:
         # Absent when the constructor raised.
         intake = getattr(self, "_intake", None)
         if intake is None or intake.closed:
             return
-        loop = self._home.loop
-        if asyncio._get_running_loop() is loop:
-            intake.abandon()
-        elif not loop.is_closed():
-            # The collector runs in whichever thread happens to allocate.
-            loop.call_soon_threadsafe(intake.abandon)
+        # The collector runs in whichever thread happens to allocate.
+        self._home.call(self._router.remove, intake)
 
 
 class _Batches(AsyncIterator[list[T]]):

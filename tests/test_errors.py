@@ -1,0 +1,70 @@
+"""The exceptions that rxws raises."""
+
+from __future__ import annotations
+
+import copy
+import pickle
+
+import pytest
+
+from rxws import errors
+from rxws.errors import ConnectFailed, FeedClosed, RxwsError, SendFailed, SendTimeout, StreamOverflow
+
+EXAMPLES = [
+    ConnectFailed(404, "the server refused the handshake: 404 Not Found", 1),
+    FeedClosed("feed is closed"),
+    SendFailed("the connection was lost"),
+    SendTimeout("there was no live connection for 10 s"),
+    StreamOverflow(1_000_000),
+]
+
+
+def test_all_when_compared_with_the_examples():
+    """Every exception of the tree is exported, and looked at here."""
+    assert set(errors.__all__) == {"RxwsError", *(type(error).__name__ for error in EXAMPLES)}
+
+
+@pytest.mark.parametrize("error", EXAMPLES, ids=lambda error: type(error).__name__)
+def test_error_when_caught_by_the_root(error):
+    """There is one root, RxwsError, by which everything that rxws raises can be caught."""
+    assert isinstance(error, RxwsError)
+    assert isinstance(error, Exception)
+
+
+@pytest.mark.parametrize(
+    ("error", "builtin"),
+    [(ConnectFailed, ConnectionError), (SendFailed, ConnectionError), (SendTimeout, TimeoutError)],
+)
+def test_error_when_caught_by_the_builtin_one(error, builtin):
+    """What Python has an exception for can be caught by that too."""
+    assert issubclass(error, builtin)
+
+
+@pytest.mark.parametrize("error", EXAMPLES, ids=lambda error: type(error).__name__)
+@pytest.mark.parametrize(
+    "transfer", [copy.copy, lambda error: pickle.loads(pickle.dumps(error))], ids=["copy", "pickle"]
+)
+def test_error_when_handed_to_another_process(error, transfer):
+    """An exception is the same on the other side of a pipe."""
+    other = transfer(error)
+    assert type(other) is type(error)
+    assert other.args == error.args
+    assert vars(other) == vars(error)
+    assert str(other) == str(error)
+
+
+def test_connect_failed_when_shown():
+    """ConnectFailed carries status, reason and attempt, and says them."""
+    error = ConnectFailed(404, "the server said 404", 1)
+    assert (error.status, error.reason, error.attempt) == (404, "the server said 404", 1)
+    assert str(error) == "the server said 404 (gave up after 1 attempt)"
+    assert str(ConnectFailed(None, "no route", 3)) == "no route (gave up after 3 attempts)"
+
+
+def test_stream_overflow_when_shown():
+    """StreamOverflow carries maxsize, and says what can be done."""
+    error = StreamOverflow(5)
+    assert error.maxsize == 5
+    assert "held 5 messages" in str(error)
+    assert "maxsize=" in str(error)
+    assert "overflow=" in str(error)
