@@ -19,7 +19,7 @@ SLICE: Final = 0.010
 LARGEST_STEP: Final = 32
 """How many messages may pass between two looks at the clock."""
 
-ABORT_TIMEOUT: Final = 1.0
+ABORT_TIMEOUT: Final = 0.25
 """Seconds that a reader has to come to its end by itself after its transport was cut."""
 
 CLOSE_TIMEOUT: Final = 30.0
@@ -149,7 +149,7 @@ class Connection:
         """Whether it can still be sent to: neither read to its end, nor known to be closing."""
         # Both websockets and picows tell; 1 is OPEN in the enum State of either.
         state = getattr(self.websocket, "state", 1)
-        return not self.reader.done() and state == 1
+        return self._verdict is None and not self.reader.done() and state == 1
 
     @property
     def failure(self) -> Failure:

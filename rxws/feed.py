@@ -5,12 +5,12 @@ from __future__ import annotations
 import asyncio
 import itertools
 import logging
+from collections import deque
 from collections.abc import Callable, Coroutine, Hashable
 from contextvars import ContextVar
 from dataclasses import dataclass
-from types import MappingProxyType
-from typing import Any, Final
-from weakref import WeakSet
+from typing import Any, Final, Protocol
+from weakref import WeakSet, WeakValueDictionary
 
 from reactivex import abc
 
@@ -24,15 +24,17 @@ from .errors import ConnectFailed, FeedClosed, RxwsError, SendTimeout
 from .events import TRANSITIONS, Event, State, Statistics
 from .filters import Filter
 from .handlers import CoroutineHandler, make_handler
+from .notebook import in_notebook, on_rerun
 from .observable import CurrentObservable, EventObservable, Home
 from .options import Options
 from .redaction import redact
 from .reporting import FAILURES, Reporter, is_being_cancelled
 from .rotation import Rotation, Timeouts
 from .router import Router
+from .snapshot import RECENT, Pace, ago, mimebundle
 from .stream import Intake, Stream
 
-__all__ = ["Feed", "Hooks"]
+__all__ = ["SUBSTITUTE", "Feed", "Hooks", "Source", "make_feed"]
 
 CANCEL_TIMEOUT: Final = 1.0
 """Seconds that a cancelled task has to come to its end."""
@@ -45,6 +47,9 @@ _NUMBERS = itertools.count(1)
 _HOOK_STREAMS: ContextVar[WeakSet[Stream[Any]] | None] = ContextVar("rxws_hook_streams", default=None)
 """The streams made in the rotation hook whose context this is: they are closed with it."""
 
+_NAMESAKES: Final[WeakValueDictionary[str, Feed]] = WeakValueDictionary()
+"""In a notebook, the feeds that were given a name: a cell that is run again makes another of the same name."""
+
 
 @dataclass(frozen=True, slots=True)
 class Hooks:
@@ -56,6 +61,31 @@ class Hooks:
     reply: Callable[[str | bytes], Any] | None
     identity: Callable[[Any], Hashable] | None
     per_connection: Callable[[Any], bool] | None
+
+
+class Source(Protocol):
+    """Where a feed's frames come from: its connections, which rotate; or, in a replay, a recording."""
+
+    @property
+    def connections(self) -> list[Connection]:
+        """All that are open."""
+
+    @property
+    def tasks(self) -> list[asyncio.Task[Any]]:
+        """What must come to its end after :meth:`stop`, besides the connections."""
+
+    @property
+    def last_message(self) -> float | None:
+        """When the last message came, on the loop's clock, or None if none has. May be read from any thread."""
+
+    def start(self) -> None:
+        """Let frames come."""
+
+    def stop(self) -> None:
+        """Let no more come. Idempotent."""
+
+    def rotate(self) -> asyncio.Future[bool]:
+        """Have a new connection now."""
 
 
 class Feed:
@@ -79,8 +109,8 @@ class Feed:
                 "or in a notebook's cell"
             ) from None
         self.options = options
-        self.reporter = Reporter(self.loop, options.name or f"{kind}-{next(_NUMBERS)}")
-        self.home = Home.of(self.loop, self.reporter)
+        self.home = self._make_home(options.name or f"{kind}-{next(_NUMBERS)}")
+        self.reporter = self.home.reporter
         self.error: Exception | None = None
         self.events: EventObservable[Event] = EventObservable(self.home)
         self.reporter.emit = self.events.emit
@@ -93,20 +123,7 @@ class Feed:
             self._answer,
         )
         self._backoff = Backoff(options.reconnect_delays, self._should_retry)
-        self.rotation = Rotation(
-            self.home,
-            self,
-            self.delivery,
-            self.router,
-            self._backoff,
-            Timeouts(
-                open=options.open_timeout,
-                handover=options.handover_timeout,
-                settle=options.handover_settle,
-                idle=options.idle_timeout,
-            ),
-            self._failed,
-        )
+        self.rotation = self._make_source()
         self._hooks = hooks
         self._live: Connection | None = None
         # Set while something is live or the feed has ended: whoever waits for a connection waits for this.
@@ -116,12 +133,47 @@ class Feed:
         # Who waits for the end; it must not wait for them.
         self._closers: set[asyncio.Task[Any] | None] = set()
         self._ended = self.loop.create_future()
-        # Not before the constructors of all subclasses have returned.
-        self.loop.call_soon(self._start)
+        self._pace = Pace(self.loop.time())
+        self._recent: deque[Any] | None = None
+        namesake: Feed | None = None
+        if in_notebook():
+            self._remember()
+            namesake = self._replace_namesake()
+        if namesake is None:
+            # Not before the constructors of all subclasses have returned.
+            self.loop.call_soon(self._start)
+        else:
+            # For servers that allow one connection.
+            namesake._ended.add_done_callback(lambda _: self._start())
+
+    def _make_home(self, name: str) -> Home:
+        return Home.of(self.loop, Reporter(self.loop, name))
+
+    def _make_source(self) -> Source:
+        timeouts = Timeouts(
+            open=self.options.open_timeout,
+            handover=self.options.handover_timeout,
+            settle=self.options.handover_settle,
+            idle=self.options.idle_timeout,
+        )
+        return Rotation(self.home, self, self.delivery, self.router, self._backoff, timeouts, self._failed)
 
     def _start(self) -> None:
         if not self.is_closing:
             self.rotation.start()
+
+    def _replace_namesake(self) -> Feed | None:
+        """Close the live feed that was given the same name, if there is one, and return it."""
+        name = self.options.name
+        if not name:
+            return None
+        namesake = _NAMESAKES.get(name)
+        _NAMESAKES[name] = self
+        if namesake is None or namesake.loop is not self.loop or namesake.is_closing:
+            return None
+        print(f"rxws: this feed replaces the live one of the same name, {name!r}, which is being closed")
+        namesake._begin_to_close()
+        return namesake
 
     # Consuming
 
@@ -154,7 +206,13 @@ class Feed:
         if isinstance(handler, CoroutineHandler):
             self._handlers.add(handler)
             handler.task.add_done_callback(lambda _: self._handlers.discard(handler))
-        return self.home.disposable(handler.dispose)
+        call_off = on_rerun(handler.dispose)
+
+        def dispose() -> None:
+            call_off()
+            handler.dispose()
+
+        return self.home.disposable(dispose)
 
     # Sending
 
@@ -318,7 +376,8 @@ class Feed:
             error = ConnectFailed(None, redact(f"the rotation failed: {cause!r}"), self._backoff.attempts)
             error.__cause__ = cause
         self.error = error
-        self.reporter.log(logging.ERROR, "failed: %s", error)
+        # Its text alone: a log that is kept must not keep the feed.
+        self.reporter.log(logging.ERROR, "failed: %s", str(error))
         self._begin_to_close()
 
     def _begin_to_close(self) -> None:
@@ -389,6 +448,34 @@ class Feed:
     def __repr__(self) -> str:
         return f"<{self.reporter.name}: {self.state.value.value}, {self.reporter.counters.messages} messages>"
 
+    def snapshot(self, title: str) -> dict[str, str]:
+        """Show the feed as a notebook's cell does. May be called from any thread."""
+        statistics = self.statistics()
+        recent = self._recent
+        if recent is None:
+            last = self.router.last_message
+            messages = [] if last is None else [last]
+            if asyncio._get_running_loop() is self.loop and not self.is_closing:
+                # Whoever looks once looks again.
+                self._remember()
+        else:
+            messages = list(recent)[::-1]
+        facts = {
+            "state": self.state.value.value,
+            "rate": self._pace.look(statistics.messages, self.loop.time()),
+            "last message": ago(statistics.age),
+            "rotations": statistics.rotations,
+            "reconnects": sum(statistics.reconnects.values()),
+            "streams": statistics.streams,
+            "pending": statistics.pending,
+        }
+        return mimebundle(title, facts if self.error is None else facts | {"error": str(self.error)}, messages)
+
+    def _remember(self) -> None:
+        """Keep the last few messages, to be shown. Not before somebody may look: it costs time for each message."""
+        recent = self._recent = deque(maxlen=RECENT)
+        self.router.messages.subscribe(recent.append, lambda _: recent.clear(), recent.clear)
+
     def statistics(self) -> Statistics:
         """Return a snapshot of the counters. May be called from any thread."""
         counters = self.reporter.counters
@@ -399,7 +486,7 @@ class Feed:
             bytes=counters.bytes,
             opened=counters.opened,
             rotations=counters.rotations,
-            reconnects=MappingProxyType(dict(counters.reconnects)),
+            reconnects=dict(counters.reconnects),
             gaps=counters.gaps,
             rejected=counters.rejected,
             duplicates=counters.duplicates,
@@ -410,3 +497,19 @@ class Feed:
             dropped=counters.dropped,
             age=None if last is None else max(0.0, self.loop.time() - last),
         )
+
+
+SUBSTITUTE: Final[ContextVar[Callable[[Hooks, Options, str], Feed] | None]] = ContextVar(
+    "rxws_substitute", default=None
+)
+"""What makes the next feed of this context, in place of :class:`Feed`: a replay sets it."""
+
+
+def make_feed(hooks: Hooks, options: Options, kind: str) -> Feed:
+    """Make a feed that connects, or what was asked for in its place."""
+    substitute = SUBSTITUTE.get()
+    if substitute is None:
+        return Feed(hooks, options, kind)
+    # One feed, and not those that its subclass may make besides.
+    SUBSTITUTE.set(None)
+    return substitute(hooks, options, kind)

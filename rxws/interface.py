@@ -13,12 +13,12 @@ from reactivex import abc
 from .buffer import DEFAULT_MAXSIZE, Overflow
 from .callables import is_coroutine_function, name_of
 from .events import Event, State, Statistics
-from .feed import Feed, Hooks
+from .feed import Feed, Hooks, make_feed
 from .observable import AsyncObservable, CurrentObservable
 from .options import FeedOptions, Options
 from .stream import Stream
 
-__all__ = ["AsyncWebsocketStreamInterface"]
+__all__ = ["AsyncWebsocketStreamInterface", "feed_of"]
 
 T = TypeVar("T")
 
@@ -102,7 +102,7 @@ class AsyncWebsocketStreamInterface(Generic[T], metaclass=ABCMeta):
             identity=given("_message_identity"),
             per_connection=given("_is_per_connection"),
         )
-        self.__feed = Feed(hooks, Options(**options), type(self).__name__)
+        self.__feed = make_feed(hooks, Options(**options), type(self).__name__)
 
     # Hooks
 
@@ -354,3 +354,16 @@ class AsyncWebsocketStreamInterface(Generic[T], metaclass=ABCMeta):
 
     def __repr__(self) -> str:
         return repr(self.__feed)
+
+    def _repr_mimebundle_(self, include: Any = None, exclude: Any = None) -> dict[str, str]:
+        """Show the feed in a notebook's cell: state, rate since the last look, the last few messages.
+
+        The messages are kept from the first look on, and in a notebook from the beginning.
+        """
+        return self.__feed.snapshot(repr(self))
+
+
+def feed_of(interface: AsyncWebsocketStreamInterface[Any]) -> Feed:
+    """Return the wiring behind a feed's public form, for what is built around it: a recording, say."""
+    feed: Feed = interface._AsyncWebsocketStreamInterface__feed  # type: ignore[attr-defined]
+    return feed

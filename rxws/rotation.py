@@ -17,7 +17,7 @@ from reactivex.disposable import Disposable
 from reactivex.subject import Subject
 
 from .backoff import Backoff, Failure, diagnose
-from .connection import Connection, Sink, Websocket
+from .connection import Connection, Sink, Websocket, abort_websocket
 from .delivery import Delivery, Overlap
 from .errors import ConnectFailed
 from .events import Connected, Disconnected, Gap, Quiet, Rotated, State
@@ -40,6 +40,16 @@ HASTY: Final = 0.25
 
 HASTY_DELAYS: Final = (0.5, 60.0)
 """Seconds that the rotation after a hasty hook waits: at first, and at most; doubling in between."""
+
+
+CANCEL_TIMEOUT: Final = 1.0
+"""Seconds that a cancelled opening hook has to come to its end."""
+
+
+def _abort_opened(opening: asyncio.Task[Websocket]) -> None:
+    """Cut what was opened too late: nobody knows of it."""
+    if not opening.cancelled() and opening.exception() is None:
+        abort_websocket(opening.result())
 
 
 @dataclass(frozen=True, slots=True)
@@ -131,6 +141,7 @@ class Rotation:
         self._hasty_delay = 0.0
         self._finished: asyncio.Future[bool] | None = None
         self._handing_over: asyncio.Task[Connection] | None = None
+        self._opening: asyncio.Task[Websocket] | None = None
         self._heard: float | None = None
         self._stopped = False
 
@@ -163,12 +174,13 @@ class Rotation:
         return reactivex.defer(begin)
 
     def _watch(self, connection: Connection) -> Observable[Signal]:
-        # Not before: whoever waits for it may call rotate() at once, and until now that would have been ignored.
-        self._settle(True)
+        # Soon, and no sooner: whoever waits for it may call rotate(), which is ignored until this handover has ended.
+        self._loop.call_soon(self._arrive, connection)
         # Shielded, because what switch_map leaves behind it cancels: the hook, but never the reader.
         lost = reactivex.from_future(asyncio.shield(connection.reader)).pipe(ops.map(lambda _failure: Signal.LOST))
         assert connection.hook is not None
-        due: Observable[Signal] = reactivex.from_future(connection.hook)
+        # A hook that is cancelled says nothing: it was cancelled with its connection, of which `lost` tells.
+        due: Observable[Signal] = reactivex.from_future(connection.hook).pipe(ops.catch(reactivex.empty()))
         return reactivex.merge(lost, due).pipe(ops.take(1))
 
     # A handover
@@ -184,9 +196,12 @@ class Rotation:
         else:
             new = await self._make_before_break(old)
         self._current = new
-        if not new.reader.done():
-            self._hooks.enter(State.CONNECTED)
         return new
+
+    def _arrive(self, connection: Connection) -> None:
+        if not (self._stopped or connection.reader.done()):
+            self._hooks.enter(State.CONNECTED)
+        self._settle(True)
 
     async def _calm_down(self, signal: Signal, old: Connection | None) -> None:
         """Wait, while messages flow, after a hook that ended as soon as it had begun: it may do so every time."""
@@ -204,11 +219,9 @@ class Rotation:
 
     async def _replace(self, old: Connection | None) -> Connection:
         """Open a connection where there is none."""
-        if old is not None:
-            # It may have ended by itself or have been closed for its rotation, which nothing delays.
-            failure = old.reader.result()
-            if failure.reason != "rotation":
-                await self._pause(failure, opened=True)
+        # It may have ended by itself, or have been closed for its rotation, which nothing delays.
+        if old is not None and old.failure.reason != "rotation":
+            await self._pause(old.failure, opened=True)
         held: list[tuple[str | bytes, Any, int]] = []
         while True:
             self._hooks.enter(State.CONNECTING)
@@ -249,11 +262,10 @@ class Rotation:
                 return new
             overlap.give_up()
             self._settle(False)
-            if not old.reader.done():
-                if isinstance(new, Failure):
-                    await self._pause(new, old, opened=False)
-                else:
-                    await self._pause(new.reader.result(), old, opened=True)
+            if isinstance(new, Failure):
+                await self._pause(new, old, opened=False)
+            else:
+                await self._pause(new.failure, old, opened=True)
         return await self._replace(old)
 
     async def _overlapped(self, old: Connection, new: Connection, overlap: Overlap) -> bool:
@@ -265,7 +277,7 @@ class Rotation:
         asked = self._loop.time()
         await self._close_for_rotation(old)
         reporter, handover = self._reporter, overlap.handover
-        await self._enter(new, old if old.reader.result().reason != "rotation" else None)
+        await self._enter(new, old if old.failure.reason != "rotation" else None)
         overlap.release(new)
         self._overlap = overlap
         self._forget_overlap(new)
@@ -327,8 +339,7 @@ class Rotation:
         """Open a connection and begin to read it into ``sink``; or tell, and return, why not."""
         self._backoff.attempt_started()
         try:
-            async with asyncio.timeout(self._timeouts.open):
-                websocket = await self._hooks.create()
+            websocket = await self._create()
         except FAILURES as error:
             if is_being_cancelled(error):
                 raise
@@ -347,6 +358,27 @@ class Rotation:
         self._hooks.use(connection)
         return connection
 
+    async def _create(self) -> Websocket:
+        """Run the opening hook, and wait for it no longer than is allowed, whether or not it heeds its cancellation."""
+        timeout = self._timeouts.open
+        opening = self._opening = self._loop.create_task(self._hooks.create(), name="rxws open")
+        try:
+            await asyncio.wait({opening}, timeout=timeout)
+            if opening.done():
+                return opening.result()
+            opening.cancel()
+            await asyncio.wait({opening}, timeout=CANCEL_TIMEOUT)
+            if not opening.done():
+                self._reporter.log(logging.WARNING, "_create_ws does not heed its cancellation")
+        except asyncio.CancelledError as error:
+            # It may as well be the hook's own.
+            if is_being_cancelled(error):
+                opening.cancel()
+                opening.add_done_callback(_abort_opened)
+            raise
+        opening.add_done_callback(_abort_opened)
+        raise TimeoutError(f"_create_ws took longer than {timeout:g} s")
+
     async def _enter(self, connection: Connection, lost: Connection | None) -> None:
         """Tell that ``connection`` takes over, and run its rotation hook to its first suspension.
 
@@ -357,7 +389,7 @@ class Rotation:
         reporter.log(logging.INFO, "connection %d is open", connection.number)
         reporter.emit(Connected(name=reporter.name, time=now, number=connection.number, attempt=self._backoff.attempts))
         if lost is not None:
-            reason = lost.reader.result().reason
+            reason = lost.failure.reason
             gap = Gap(lost.ended_at, now, reason, self._router.last_message, name=reporter.name, time=now)
             reporter.counters.gaps += 1
             if reason != "rotation":
@@ -382,15 +414,15 @@ class Rotation:
 
     def _ended(self, connection: Connection, reader: asyncio.Task[Failure]) -> None:
         """Is called when a connection has been read to its end."""
+        self._heard = self.last_message
         self._open.pop(connection).stop()
         connection.end()
         if reader.cancelled():
             # Not by us: the loop is being torn down.
             self._failed(asyncio.CancelledError())
             return
-        failure = reader.result()
+        failure = connection.failure
         self._backoff.closed(connection.opened_at, self._loop.time())
-        self._heard = connection.last_message or self._heard
         self._tell_disconnected(connection.number, failure, None)
         if not self._stopped:
             rest = next(reversed(self._open), None)
@@ -467,7 +499,8 @@ class Rotation:
     def tasks(self) -> list[asyncio.Task[Any]]:
         """What must come to its end after :meth:`stop`, besides the connections."""
         hooks = [connection.hook for connection in self._open if connection.hook is not None]
-        return [task for task in (self._handing_over, *hooks) if task is not None and not task.done()]
+        tasks = (self._handing_over, self._opening, *hooks)
+        return [task for task in tasks if task is not None and not task.done()]
 
     def _settle(self, success: bool) -> None:
         if self._finished is not None and not self._finished.done():

@@ -14,6 +14,10 @@ QUIET_AFTER: Final = 60.0
 """Seconds without a message after which a connection is first called quiet; then twice that, and so on."""
 
 
+EARLY: Final = 0.001
+"""Seconds by which a timer may fire too early, which the loop allows itself: without a margin it would fire again."""
+
+
 class Watchdog:
     """Calls ``silent(seconds)`` when no message has come for a while.
 
@@ -44,10 +48,12 @@ class Watchdog:
         if heard != self._heard:
             self._heard = heard
             self._limit = self._first
-        if self._loop.time() - heard >= self._limit:
+        now = self._loop.time()
+        if now >= heard + self._limit - EARLY:
             self._silent(self._limit)
             self._limit *= 2
-        self._timer = self._loop.call_at(heard + self._limit, self._look)
+        # Not later than the first limit of the next silence, should a message end this one meanwhile.
+        self._timer = self._loop.call_at(min(heard + self._limit, now + self._first), self._look)
 
     def stop(self) -> None:
         """Look no more."""

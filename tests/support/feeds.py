@@ -1,0 +1,115 @@
+"""A feed as plain as can be, and what tests of feeds do all the time."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from collections.abc import AsyncIterator
+from typing import Any, TypeVar
+
+import websockets
+from reactivex import Observable
+
+from rxws import AsyncWebsocketStreamInterface
+from rxws.testing import FeedConnection, FeedServer
+
+T = TypeVar("T")
+
+
+class Feed(AsyncWebsocketStreamInterface[Any]):
+    """The three hooks: it connects to a server, stays, and parses JSON."""
+
+    def __init__(self, server: FeedServer | None, **options: Any) -> None:
+        self.server = server
+        super().__init__(**options)
+
+    async def _create_ws(self) -> Any:
+        assert self.server is not None
+        return await websockets.connect(self.server.url, compression=None, proxy=None, ping_interval=None)
+
+    async def _when2create_new_ws(self) -> None:
+        await asyncio.Future()
+
+    def _parse_raw_data(self, raw_data: str | bytes) -> Any:
+        return json.loads(raw_data)
+
+
+class Pipe:
+    """A connection that is an object of one's own: it has what a feed needs, and no more.
+
+    Attributes:
+        sent: what was sent on it.
+        closed: whether it was asked to close.
+    """
+
+    def __init__(self, *frames: str | bytes) -> None:
+        self.frames: asyncio.Queue[str | bytes | BaseException | None] = asyncio.Queue()
+        self.sent: list[Any] = []
+        self.closed = False
+        for frame in frames:
+            self.frames.put_nowait(frame)
+
+    def __aiter__(self) -> AsyncIterator[str | bytes]:
+        return self._iterate()
+
+    async def _iterate(self) -> AsyncIterator[str | bytes]:
+        while (frame := await self.frames.get()) is not None:
+            if isinstance(frame, BaseException):
+                raise frame
+            yield frame
+
+    def end(self, error: BaseException | None = None) -> None:
+        """End the connection: with an error, or silently."""
+        self.frames.put_nowait(error)
+
+    async def send(self, message: Any) -> None:
+        """Send a message."""
+        self.sent.append(message)
+
+    async def close(self) -> None:
+        """Close: iteration ends."""
+        self.closed = True
+        self.end()
+
+
+class PipeFeed(Feed):
+    """A feed on pipes, one after the other; after the last one it waits for good."""
+
+    def __init__(self, *pipes: Any, **options: Any) -> None:
+        self.pipes = list(pipes)
+        super().__init__(None, **options)
+
+    async def _create_ws(self) -> Any:
+        if not self.pipes:
+            await asyncio.Future()
+        return self.pipes.pop(0)
+
+
+def record(observable: Observable[T]) -> list[T]:
+    """Return a list that fills with what an Observable emits; how it ends is nobody's concern."""
+    items: list[T] = []
+    observable.subscribe(items.append, lambda _error: None)
+    return items
+
+
+def of_kind(kind: type[T], events: list[Any]) -> list[T]:
+    """Return those of the events that are of one kind."""
+    return [event for event in events if isinstance(event, kind)]
+
+
+async def take(stream: AsyncIterator[T], count: int) -> list[T]:
+    """Take so many messages of a stream, which must come within 30 seconds."""
+    async with asyncio.timeout(30):
+        return [await anext(stream) for _ in range(count)]
+
+
+async def opened(feed: AsyncWebsocketStreamInterface[Any], server: FeedServer, count: int = 1) -> FeedConnection:
+    """Wait until both sides know of the server's ``count``-th connection, and return it."""
+    connection = await server.connected(count, timeout=100)
+    await feed.wait_connected()
+    return connection
+
+
+async def greet(connection: FeedConnection) -> None:
+    """Say at once, in two messages, which connection it is: a script for a FeedServer."""
+    await connection.send({"connection": connection.number, "n": 1}, {"connection": connection.number, "n": 2})

@@ -1,0 +1,264 @@
+"""What the life of a feed is watched with: connections that a test scripts, a record of events, a ledger of numbers."""
+
+from __future__ import annotations
+
+import asyncio
+from collections import deque
+from collections.abc import AsyncIterator, Awaitable, Callable
+from typing import Any, TypeVar
+
+from websockets.exceptions import ConnectionClosedError, ConnectionClosedOK
+from websockets.frames import Close
+from websockets.protocol import State as Protocol
+
+import rxws
+from rxws.testing.waiting import Changes
+
+EventT = TypeVar("EventT", bound=rxws.Event)
+
+Outcome = Any
+"""What an attempt to open a connection comes to: a websocket, an exception, or a coroutine function that gives one."""
+
+
+class ScriptedTransport:
+    """The transport of a :class:`ScriptedWebsocket`: it can be cut."""
+
+    def __init__(self, websocket: ScriptedWebsocket) -> None:
+        self._websocket = websocket
+        self.aborted = 0
+
+    def abort(self) -> None:
+        """Cut it, as asyncio's transports do: what came before is still read."""
+        self.aborted += 1
+        self._websocket.end()
+
+
+class ScriptedWebsocket:
+    """An open connection without a network: the test says what comes on it and how it takes what is asked of it.
+
+    Attributes:
+        sent: what was sent on it.
+        closes: how often it was closed.
+        on_send: called with each message; what it raises, ``send`` raises, and what it returns is awaited.
+        on_close: called by ``close``, likewise; None ends the iteration as a peer does that answers at once.
+    """
+
+    def __init__(self, *, transport: bool = True) -> None:
+        self.state = Protocol.OPEN
+        self.sent: list[Any] = []
+        self.closes = 0
+        self.on_send: Callable[[Any], Awaitable[None] | None] | None = None
+        self.on_close: Callable[[], Awaitable[None] | None] | None = None
+        if transport:
+            self.transport = ScriptedTransport(self)
+        self._frames: deque[Any] = deque()
+        self._ending: BaseException | None = None
+        self._waiter: asyncio.Future[None] | None = None
+
+    @property
+    def is_open(self) -> bool:
+        """Whether nobody has ended it."""
+        return self._ending is None
+
+    def come(self, *frames: Any) -> None:
+        """Let frames come, unless the connection has ended."""
+        if self._ending is None:
+            self._frames.extend(frames)
+            self._wake()
+
+    def end(self, error: BaseException | None = None) -> None:
+        """End the connection, after the frames that have come, with an exception; None is a cut."""
+        if self._ending is None:
+            self._ending = error or ConnectionClosedError(None, None)
+            self.state = Protocol.CLOSED
+            self._wake()
+
+    def close_by_server(self, code: int = 1000, reason: str = "") -> None:
+        """End it with a closing handshake that the server begins; 1000 and 1001 end the iteration silently."""
+        self.close_code, self.close_reason = code, reason
+        close = Close(code, reason)
+        kind = ConnectionClosedOK if code in (1000, 1001) else ConnectionClosedError
+        self.end(StopAsyncIteration() if kind is ConnectionClosedOK else kind(close, close, True))
+
+    def _wake(self) -> None:
+        if self._waiter is not None and not self._waiter.done():
+            self._waiter.set_result(None)
+
+    def __aiter__(self) -> AsyncIterator[Any]:
+        return self
+
+    async def __anext__(self) -> Any:
+        while not self._frames:
+            if self._ending is not None:
+                raise self._ending
+            self._waiter = asyncio.get_running_loop().create_future()
+            await self._waiter
+        return self._frames.popleft()
+
+    async def send(self, message: Any) -> None:
+        """Record the message."""
+        if self._ending is not None:
+            raise ConnectionClosedError(None, None)
+        if self.on_send is not None and (sending := self.on_send(message)) is not None:
+            await sending
+        self.sent.append(message)
+
+    async def close(self) -> None:
+        """Close as the script says."""
+        self.closes += 1
+        if self.on_close is None:
+            self.end(StopAsyncIteration())
+        elif (closing := self.on_close()) is not None:
+            await closing
+
+
+class ScriptedFeed(rxws.AsyncWebsocketStreamInterface[Any]):
+    """A feed over connections that the test scripts; its messages are the frames, and numbers where they are digits.
+
+    Args:
+        outcomes: of the attempts to open a connection, in order; when there are no more, plain connections.
+        until_due: the rotation hook; None never rotates.
+        parse: what makes messages of frames, if it is not that.
+    """
+
+    def __init__(
+        self,
+        *outcomes: Outcome,
+        until_due: Callable[[], Awaitable[object]] | None = None,
+        parse: Callable[[Any], Any] | None = None,
+        **options: Any,
+    ) -> None:
+        self.outcomes = deque(outcomes)
+        self.attempts = 0
+        self.websockets: list[Any] = []
+        self._changes = Changes()
+        self.until_due = until_due
+        if parse is not None:
+            self._parse_raw_data = parse
+        super().__init__(**options)
+        self.record = Record(self)
+
+    @property
+    def websocket(self) -> Any:
+        """The connection that was opened last."""
+        return self.websockets[-1]
+
+    async def _create_ws(self) -> Any:
+        self.attempts += 1
+        outcome = self.outcomes.popleft() if self.outcomes else ScriptedWebsocket()
+        if isinstance(outcome, BaseException):
+            raise outcome
+        if asyncio.iscoroutinefunction(outcome):
+            outcome = await outcome()
+        self.websockets.append(outcome)
+        self._changes.notify()
+        return outcome
+
+    async def opened(self, count: int = 1, *, timeout: float = 30.0) -> Any:
+        """Wait for the ``count``-th connection, and return it."""
+        return await self._changes.until(
+            lambda: self.websockets[count - 1] if len(self.websockets) >= count else None,
+            timeout=timeout,
+            describe=lambda: f"expected {count} connections, had {len(self.websockets)}",
+        )
+
+    async def _when2create_new_ws(self) -> None:
+        await (asyncio.get_running_loop().create_future() if self.until_due is None else self.until_due())
+
+    def _parse_raw_data(self, raw_data: Any) -> Any:
+        return int(raw_data) if raw_data.isdigit() else raw_data
+
+
+class Record:
+    """All messages, events and states of a feed, and waits for them."""
+
+    def __init__(self, feed: rxws.AsyncWebsocketStreamInterface[Any]) -> None:
+        self.messages: list[Any] = []
+        self.events: list[rxws.Event] = []
+        self.states: list[rxws.State] = []
+        self._changes = Changes()
+        feed.messages.subscribe(lambda message: self._take(self.messages, message))
+        feed.events.subscribe(lambda event: self._take(self.events, event))
+        feed.state.subscribe(lambda state: self._take(self.states, state))
+
+    def _take(self, items: list[Any], item: Any) -> None:
+        items.append(item)
+        self._changes.notify()
+
+    def of(self, kind: type[EventT]) -> list[EventT]:
+        """All events of a kind so far."""
+        return [event for event in self.events if isinstance(event, kind)]
+
+    @property
+    def reasons(self) -> list[str]:
+        """Why connections ended or could not be opened, in order."""
+        return [event.reason for event in self.of(rxws.Disconnected)]
+
+    async def happened(self, kind: type[EventT], count: int = 1, *, timeout: float = 30.0) -> EventT:
+        """Wait for the ``count``-th event of a kind, and return it."""
+        return await self._changes.until(
+            lambda: found[count - 1] if len(found := self.of(kind)) >= count else None,
+            timeout=timeout,
+            describe=lambda: f"expected {count} {kind.__name__}, had {self.events}",
+        )
+
+    async def received(self, count: int, *, timeout: float = 30.0) -> list[Any]:
+        """Wait for ``count`` messages, and return all."""
+        return await self._changes.until(
+            lambda: self.messages if len(self.messages) >= count else None,
+            timeout=timeout,
+            describe=lambda: f"expected {count} messages, had {len(self.messages)}: {self.messages[-20:]}",
+        )
+
+    async def entered(self, state: rxws.State, count: int = 1, *, timeout: float = 30.0) -> None:
+        """Wait until a state was entered ``count`` times."""
+        await self._changes.until(
+            lambda: True if self.states.count(state) >= count else None,
+            timeout=timeout,
+            describe=lambda: f"expected {state}, had {self.states}",
+        )
+
+
+class Ledger:
+    """Keeps account of numbers that should come once and in order, but for gaps that are reported in place.
+
+    Attributes:
+        last: the last number that came.
+        count: how many came.
+        gaps: how many gaps were reported.
+        missed: how many numbers are missing inside reported gaps.
+        lost: the numbers after which some are missing without a gap.
+        doubled: the numbers that came again, or too late.
+    """
+
+    def __init__(self, first: int = 1) -> None:
+        self.last = first - 1
+        self.count = 0
+        self.gaps = 0
+        self.missed = 0
+        self.lost: list[int] = []
+        self.doubled: list[int] = []
+        # Before the first number everything may be missing: nobody was connected.
+        self._excused = True
+
+    def take(self, item: int | rxws.Gap) -> None:
+        """Enter a number, or a gap."""
+        if isinstance(item, rxws.Gap):
+            self.gaps += 1
+            self._excused = True
+            return
+        self.count += 1
+        missing = item - self.last - 1
+        if missing < 0:
+            self.doubled.append(item)
+            return
+        if missing and not self._excused:
+            self.lost.append(self.last)
+        self.missed += missing
+        self.last = item
+        self._excused = False
+
+    def check(self) -> None:
+        """Assert that every number came once, in order, or is inside a gap."""
+        assert not self.lost, f"lost without a gap after {self.lost[:10]} and {max(0, len(self.lost) - 10)} more"
+        assert not self.doubled, f"doubled {self.doubled[:10]} and {max(0, len(self.doubled) - 10)} more"

@@ -1,0 +1,619 @@
+"""From a frame to its messages: parsed, answered, split, rejected; and held while two connections overlap."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import time
+
+import pytest
+
+import rxws
+from rxws import HandlerFailed, Many, MessageRejected, Rotated
+from tests.support.feeds import Feed, Pipe, PipeFeed, of_kind, opened, record, take
+
+pytestmark = pytest.mark.usefixtures("virtual_time", "assert_no_leaks")
+
+
+def parsing(parse, kind=PipeFeed):
+    """Give a class of feeds with this parse hook."""
+    return type("Parsing", (kind,), {"_parse_raw_data": lambda self, raw_data: parse(raw_data)})
+
+
+def rejected(events):
+    """Give what of the rejected frames is told, without its time."""
+    return [(event.raw, event.error, event.count) for event in of_kind(MessageRejected, events)]
+
+
+# Parsing
+
+
+class Plain(PipeFeed):
+    def _parse_raw_data(self, raw_data):
+        return json.loads(raw_data)
+
+
+class Immediate(PipeFeed):
+    async def _parse_raw_data(self, raw_data):
+        return json.loads(raw_data)
+
+
+class Suspending(PipeFeed):
+    async def _parse_raw_data(self, raw_data):
+        message = json.loads(raw_data)
+        # Later ones are faster, some do not wait at all.
+        await asyncio.sleep(max(0, 1 - message / 5))
+        await asyncio.sleep(0)
+        return message
+
+
+class Mixed(PipeFeed):
+    async def _parse_raw_data(self, raw_data):
+        message = json.loads(raw_data)
+        if message % 3 == 0:
+            async with asyncio.timeout(5), asyncio.TaskGroup() as group:
+                group.create_task(asyncio.sleep(0.1))
+        return message
+
+
+@pytest.mark.parametrize("kind", [Plain, Immediate, Suspending, Mixed])
+async def test_parse_hook_makes_the_message_in_order(kind):
+    """A plain function or a coroutine function, waiting or not: what it returns is the message, in order."""
+    pipe = Pipe(*map(str, range(12)))
+    async with kind(pipe) as feed:
+        stream = feed.stream_filter()
+        assert await take(stream, 12) == list(range(12))
+        assert feed.statistics().messages == 12
+
+
+async def test_parse_hook_gets_str_and_bytes_as_they_came():
+    """A text frame is ``str`` to the hook, a binary frame ``bytes``."""
+    async with parsing(lambda raw_data: raw_data)(Pipe("text", b"binary")) as feed:
+        assert await take(feed.stream_filter(), 2) == ["text", b"binary"]
+
+
+async def fail_later(error):
+    """Raise after a wait."""
+    await asyncio.sleep(0.1)
+    raise error
+
+
+async def fail_at_once(error):
+    """Raise without waiting."""
+    raise error
+
+
+def fail(error):
+    """Raise, as a plain function."""
+    raise error
+
+
+@pytest.mark.parametrize("how", [fail, fail_at_once, fail_later])
+@pytest.mark.parametrize(
+    "error", [ValueError("bad"), asyncio.CancelledError(), StopAsyncIteration(), KeyError("e"), TimeoutError("slow")]
+)
+async def test_frame_is_skipped_when_the_parse_hook_raises(how, error, caplog):
+    """Whatever the hook raises, that frame is skipped, logged, counted and emitted; the next one is delivered."""
+    pipe = Pipe("1", "bad", "2", "bad")
+    async with parsing(lambda raw: how(error) if raw == "bad" else json.loads(raw))(pipe) as feed:
+        events = record(feed.events)
+        assert await take(feed.stream_filter(), 2) == [1, 2]
+        await asyncio.sleep(1)
+        assert rejected(events) == [("bad", error, 1), ("bad", error, 2)]
+        assert feed.statistics().rejected == 2
+        assert feed.statistics().messages == 2
+        assert feed.statistics().opened == 1
+    assert "a frame of 3 characters was rejected" in caplog.text
+
+
+@pytest.mark.parametrize("how", [fail, fail_at_once, fail_later])
+async def test_stop_iteration_of_the_parse_hook_is_no_message(how):
+    """A ``next()`` without an item in the hook skips the frame as any exception does."""
+    pipe = Pipe("bad", "2")
+    async with parsing(lambda raw: how(StopIteration("a value")) if raw == "bad" else json.loads(raw))(pipe) as feed:
+        events = record(feed.events)
+        assert await take(feed.stream_filter(), 1) == [2]
+        assert len(rejected(events)) == 1
+
+
+async def test_frame_is_skipped_when_the_parse_hook_never_returns():
+    """A hook that waits for longer than 10 s loses its frame to a TimeoutError; the next one is delivered."""
+    cancelled = []
+
+    async def parse(raw_data):
+        if raw_data == "stuck":
+            try:
+                await asyncio.Future()
+            finally:
+                cancelled.append(loop.time())
+        return raw_data
+
+    loop = asyncio.get_running_loop()
+    async with parsing(parse)(Pipe("stuck", "fine")) as feed:
+        events = record(feed.events)
+        started = loop.time()
+        assert await take(feed.stream_filter(), 1) == ["fine"]
+        assert cancelled == [pytest.approx(started + 10)]
+        ((raw, error, count),) = rejected(events)
+        assert (raw, type(error), count) == ("stuck", TimeoutError, 1)
+
+
+async def test_exit_does_not_wait_for_a_parse_hook_that_waits():
+    """``exit()`` cuts a parse hook short, which is neither a rejected frame nor a failure."""
+    loop = asyncio.get_running_loop()
+    cancelled = []
+
+    async def parse(raw_data):
+        try:
+            await asyncio.Future()
+        finally:
+            cancelled.append(raw_data)
+
+    async with parsing(parse)(Pipe("stuck")) as feed:
+        events = record(feed.events)
+        await feed.wait_connected()
+        await asyncio.sleep(1)
+        started = loop.time()
+    assert loop.time() - started <= 6
+    assert cancelled == ["stuck"]
+    assert rejected(events) == []
+
+
+async def test_connection_lost_while_a_frame_is_parsed_still_gives_its_message():
+    """The connection may end while the hook waits: the frame came, and is delivered."""
+    first, second = Pipe("1"), Pipe("2")
+
+    async def parse(raw_data):
+        if raw_data == "1":
+            first.end(ConnectionResetError())
+            await asyncio.sleep(1)
+        return json.loads(raw_data)
+
+    async with parsing(parse)(first, second) as feed:
+        assert await take(feed.stream_filter(), 2) == [1, 2]
+
+
+# Many
+
+
+@pytest.mark.parametrize("is_coroutine_function", [False, True])
+async def test_each_item_of_many_is_a_message(is_coroutine_function):
+    """``Many(items)`` is a message per item, ``Many()`` none; a list is one message."""
+
+    def parse(raw_data):
+        message = json.loads(raw_data)
+        return Many(message["items"]) if isinstance(message, dict) else message
+
+    async def parse_later(raw_data):
+        return parse(raw_data)
+
+    frames = ['{"items": [{"n": 1}, {"n": 2}, {"n": 1}]}', '{"items": []}', "[1, 2]", '{"items": [null]}']
+    async with parsing(parse_later if is_coroutine_function else parse)(Pipe(*frames)) as feed:
+        everything, ones = feed.stream_filter(), feed.stream_filter([{"n": 1}])
+        assert await take(everything, 5) == [{"n": 1}, {"n": 2}, {"n": 1}, [1, 2], None]
+        assert ones.matched == 2
+        assert feed.statistics().messages == 5
+
+
+async def test_many_is_a_typed_tuple():
+    """``Many`` holds its items as a tuple does, and may be told their type."""
+    assert Many([1, 2]) == (1, 2)
+    assert list(Many[int](iter([1, 2]))) == [1, 2]
+    assert type(Many[int]([1])) is Many
+    assert not Many()
+    assert not hasattr(Many(), "__dict__")
+
+
+# Frames
+
+
+async def test_frames_tells_the_raw_frame_its_time_and_its_connection():
+    """``frames`` emits ``(raw, received_ns, connection_number)``, before the message, for rejected frames, too."""
+    first, second = Pipe("1", "bad", "[2, 3]"), Pipe(b"4")
+    both = []
+    started = time.time_ns()
+    async with parsing(lambda raw: Many(json.loads(raw)) if raw == "[2, 3]" else json.loads(raw))(
+        first, second
+    ) as feed:
+        feed.frames.subscribe(both.append)
+        feed.messages.subscribe(both.append)
+        stream = feed.stream_filter()
+        await take(stream, 3)
+        first.end()
+        await take(stream, 1)
+    frames = [item for item in both if isinstance(item, tuple)]
+    assert [(raw, number) for raw, _, number in frames] == [("1", 1), ("bad", 1), ("[2, 3]", 1), (b"4", 2)]
+    times = [received for _, received, _ in frames]
+    assert times == sorted(times)
+    assert all(started <= received <= time.time_ns() for received in times)
+    assert [item if isinstance(item, int) else item[0] for item in both] == ["1", 1, "bad", "[2, 3]", 2, 3, b"4", 4]
+
+
+async def test_frames_cost_nothing_while_nobody_subscribes(monkeypatch):
+    """The clock is asked while somebody is subscribed to ``frames``, and at no other time."""
+    asked = []
+    monkeypatch.setattr("rxws.delivery.time.time_ns", lambda: asked.append(1) or 7)
+    pipe = Pipe("1", "2")
+    async with PipeFeed(pipe) as feed:
+        stream = feed.stream_filter()
+        await take(stream, 2)
+        assert asked == []
+        frames = []
+        subscription = feed.frames.subscribe(frames.append)
+        pipe.frames.put_nowait("3")
+        await take(stream, 1)
+        subscription.dispose()
+        pipe.frames.put_nowait("4")
+        await take(stream, 1)
+    assert frames == [("3", 7, 1)]
+    assert len(asked) == 1
+
+
+async def test_frames_end_with_the_feed():
+    """``frames`` completes when the feed is closed, and iterates as ``messages`` does."""
+    pipe = Pipe()
+    async with PipeFeed(pipe) as feed:
+        frames = aiter(feed.frames)
+        pipe.frames.put_nowait("1")
+        await take(feed.stream_filter(), 1)
+    assert [raw async for raw, _, _ in frames] == ["1"]
+
+
+async def test_bytes_are_those_of_the_payload():
+    """``statistics().bytes`` counts a text frame as UTF-8, and rejected frames, too."""
+    async with PipeFeed(Pipe('"ä€"', b'"b"', "bad")) as feed:
+        await take(feed.stream_filter(), 2)
+        await asyncio.sleep(1)
+        assert feed.statistics().bytes == 7 + 3 + 3
+
+
+# Replies
+
+
+def replying(reply, kind=Feed):
+    """Give a class of feeds with this reply hook."""
+    return type("Replying", (kind,), {"_reply": lambda self, raw_data: reply(raw_data)})
+
+
+@pytest.mark.parametrize(
+    ("answer", "sent"), [("pong", ["pong"]), (b"\x00", [b"\x00"]), ({"op": "pong"}, ['{"op":"pong"}']), (None, [])]
+)
+async def test_reply_is_sent_at_once_on_the_same_connection(answer, sent):
+    """What ``_reply`` returns goes back at once: text, binary, or JSON; None is nothing."""
+    pipe = Pipe('"ping"')
+    async with replying(lambda raw: answer, PipeFeed)(pipe) as feed:
+        assert await take(feed.stream_filter(), 1) == ["ping"]
+        await asyncio.sleep(0)
+        assert pipe.sent == sent
+
+
+async def test_reply_is_asked_for_every_frame_before_it_is_parsed():
+    """A frame that cannot be parsed is answered as well."""
+    pipe = Pipe("ping", "1")
+    async with replying(lambda raw: raw.upper(), PipeFeed)(pipe) as feed:
+        await take(feed.stream_filter(), 1)
+        await asyncio.sleep(0)
+        assert pipe.sent == ["PING", "1"]
+        assert feed.statistics().rejected == 1
+
+
+async def test_held_connection_is_answered_on_itself(feed_server):
+    """While a connection is held in an overlap it is answered too, and on itself."""
+    async with replying(lambda raw: raw if "ping" in raw else None)(feed_server, handover_timeout=5) as feed:
+        first = await opened(feed, feed_server)
+        rotating = feed.rotate()
+        second = await feed_server.connected(2)
+        await first.send({"ping": 1})
+        await second.send({"ping": 2})
+        assert await first.expect({"ping": 1}, timeout=0.5) == '{"ping":1}'
+        assert await second.expect({"ping": 2}, timeout=0.5) == '{"ping":2}'
+        assert not rotating.done()
+        assert len(first.received) == len(second.received) == 1
+        await rotating
+
+
+@pytest.mark.parametrize(
+    ("reply", "error"),
+    [(lambda raw: 1 / 0, ZeroDivisionError), (lambda raw: object(), TypeError), (lambda raw: float("nan"), ValueError)],
+)
+async def test_reply_that_fails_is_reported(reply, error):
+    """A hook that raises, or gives what cannot be sent, is reported; the frame is delivered all the same."""
+    pipe = Pipe("1", "2")
+    async with replying(reply, PipeFeed)(pipe) as feed:
+        events = record(feed.events)
+        assert await take(feed.stream_filter(), 2) == [1, 2]
+        failed = of_kind(HandlerFailed, events)
+        assert [type(event.error) for event in failed] == [error, error]
+        assert [event.message for event in failed] == ["1", "2"]
+        assert pipe.sent == []
+        assert feed.statistics().opened == 1
+
+
+async def test_reply_to_a_peer_that_takes_nothing_ends_its_connection():
+    """A pong that cannot be handed over in ``send_timeout`` seconds means a dead peer: there is a new connection."""
+
+    class Stuck(Pipe):
+        async def send(self, message):
+            await asyncio.Future()
+
+    loop = asyncio.get_running_loop()
+    async with replying(lambda raw: raw, PipeFeed)(Stuck("1"), Pipe("2"), send_timeout=3) as feed:
+        started = loop.time()
+        assert await take(feed.stream_filter(), 2) == [1, 2]
+        assert loop.time() - started == pytest.approx(3, abs=0.1)
+        assert feed.statistics().reconnects == {"network": 1}
+
+
+# Overlaps
+
+
+async def overlap(feed, server, *, seconds=2.0):
+    """Rotate while both connections deliver numbers; give what the rotation told."""
+    events = record(feed.events)
+    rotating = feed.rotate()
+    await server.connected(server.opened + 1)
+    number = 0
+    async with asyncio.timeout(seconds):
+        while not rotating.done():
+            number += 1
+            await server.send({"n": number})
+            await asyncio.sleep(0.05)
+    (told,) = of_kind(Rotated, events)
+    return number, told
+
+
+async def test_overlap_delivers_each_message_once(feed_server):
+    """What comes on both connections comes once, what only one brings comes too, in order; it is counted and told."""
+    async with Feed(feed_server) as feed:
+        await opened(feed, feed_server)
+        stream = feed.stream_filter()
+        last, told = await overlap(feed, feed_server)
+        await feed_server.send({"n": last + 1})
+        assert await take(stream, last + 1) == [{"n": n} for n in range(1, last + 2)]
+        assert told.proven
+        assert told.number == 2
+        assert told.held > 0
+        assert told.duplicates > 0
+        assert feed.statistics().duplicates >= told.duplicates
+        assert told.paused <= 1
+        await asyncio.sleep(1)
+        assert stream.pending == 0
+
+
+async def test_frames_through_a_rotation_are_those_of_the_messages(feed_server):
+    """``frames`` holds a frame for each message, and no copy, in the order of the messages, through an overlap."""
+    async with Feed(feed_server) as feed:
+        await opened(feed, feed_server)
+        frames, messages = record(feed.frames), record(feed.messages)
+        last, _ = await overlap(feed, feed_server)
+        await feed_server.send({"n": last + 1})
+        await asyncio.sleep(1)
+        assert [json.loads(raw) for raw, _, _ in frames] == messages == [{"n": n} for n in range(1, last + 2)]
+        numbers = [number for _, _, number in frames]
+        assert numbers == sorted(numbers)
+        assert set(numbers) == {1, 2}
+
+
+async def test_equal_frames_that_are_held_are_all_in_frames(feed_server):
+    """Short frames may be one object in memory, and an array one frame with many messages: each frame is there once."""
+    async with parsing(lambda raw: Many(json.loads(raw)) if "[" in raw else json.loads(raw), Feed)(
+        feed_server, handover_timeout=1
+    ) as feed:
+        await opened(feed, feed_server)
+        frames, messages = record(feed.frames), record(feed.messages)
+        rotating = feed.rotate()
+        second = await feed_server.connected(2)
+        await second.send("7", "7", "[1,1]", "[1,1]", "bad")
+        await rotating
+        assert [raw for raw, _, _ in frames] == ["7", "7", "[1,1]", "[1,1]", "bad"]
+        assert messages == [7, 7, 1, 1, 1, 1]
+
+
+async def test_copies_after_the_overlap_are_dropped_for_a_while(feed_server):
+    """A copy that comes after the old connection's end is dropped; an equal message later is delivered."""
+    async with Feed(feed_server, handover_timeout=1) as feed:
+        first = await opened(feed, feed_server)
+        stream, frames = feed.stream_filter(), record(feed.frames)
+        rotating = feed.rotate()
+        second = await feed_server.connected(2)
+        await asyncio.sleep(0.9)
+        await first.send({"n": 1}, {"n": 2})
+        (told,) = [await rotating]
+        assert told
+        await second.send({"n": 1}, {"n": 2}, {"n": 3})
+        assert await take(stream, 3) == [{"n": 1}, {"n": 2}, {"n": 3}]
+        assert feed.statistics().duplicates == 2
+        await asyncio.sleep(10)
+        await second.send({"n": 1})
+        assert await take(stream, 1) == [{"n": 1}]
+        assert len(frames) == 4
+
+
+async def test_frame_with_a_copy_and_a_new_message_is_in_frames_once(feed_server):
+    """Of an array after the overlap, the items that are copies are dropped, the others delivered; it is one frame."""
+    by_item = {
+        "_parse_raw_data": lambda self, raw: Many(json.loads(raw)),
+        "_message_identity": lambda self, message: message,
+    }
+    async with type("Items", (Feed,), by_item)(feed_server, handover_timeout=1) as feed:
+        first = await opened(feed, feed_server)
+        messages, frames = record(feed.messages), record(feed.frames)
+        rotating = feed.rotate()
+        second = await feed_server.connected(2)
+        await asyncio.sleep(0.9)
+        await first.send("[1,2]")
+        await second.send("[0,1]")
+        await rotating
+        await second.send("[2,3,4]", "[5]")
+        await asyncio.sleep(1)
+        assert messages == [1, 2, 0, 3, 4, 5]
+        assert [raw for raw, _, _ in frames] == ["[1,2]", "[0,1]", "[2,3,4]", "[5]"]
+        assert feed.statistics().duplicates == 2
+
+
+async def test_equal_items_of_one_frame_are_not_copies_of_each_other(feed_server):
+    """By default the identity of an item is its frame and its place: an array comes whole, and once."""
+    async with parsing(lambda raw: Many(json.loads(raw)), Feed)(feed_server, handover_timeout=1) as feed:
+        await opened(feed, feed_server)
+        messages = record(feed.messages)
+        rotating = feed.rotate()
+        await feed_server.connected(2)
+        await asyncio.sleep(0.5)
+        await feed_server.send("[1,1,1]", "[2]", "[]", "[]")
+        await rotating
+        await asyncio.sleep(1)
+        assert messages == [1, 1, 1, 2]
+
+
+async def test_rejected_frames_do_not_disturb_an_overlap(feed_server):
+    """A frame that cannot be parsed, on either connection, is rejected there and proves nothing wrong."""
+    async with Feed(feed_server) as feed:
+        await opened(feed, feed_server)
+        messages = record(feed.messages)
+        rotating = feed.rotate()
+        await feed_server.connected(2)
+        for n in range(30):
+            await feed_server.send("bad" if n % 3 else {"n": n})
+            await asyncio.sleep(0.05)
+        assert await rotating
+        await asyncio.sleep(1)
+        assert messages == [{"n": n} for n in range(0, 30, 3)]
+
+
+async def test_identity_tells_what_is_a_copy(feed_server):
+    """With ``_message_identity`` frames that differ may be one message; by default they are two."""
+
+    class ById(Feed):
+        def _message_identity(self, message):
+            return message["id"]
+
+    for kind, copies in ((ById, 1), (Feed, 0)):
+        async with kind(feed_server, handover_timeout=1) as feed:
+            await feed.wait_connected()
+            await asyncio.sleep(0.1)
+            first = feed_server.connections[-1]
+            stream = feed.stream_filter()
+            rotating = feed.rotate()
+            second = await feed_server.connected(feed_server.opened + 1)
+            await first.send({"id": 1, "sent by": "first"})
+            await second.send({"id": 1, "sent by": "second"}, {"id": 2, "sent by": "second"})
+            await rotating
+            await asyncio.sleep(1)
+            assert stream.pending == 3 - copies
+            assert feed.statistics().duplicates == copies
+
+
+async def test_identity_that_raises_is_reported_and_loses_nothing(feed_server):
+    """In doubt a message is delivered: one whose identity cannot be told is a copy of nothing."""
+
+    class Broken(Feed):
+        def _message_identity(self, message):
+            return message["id"]
+
+    async with Broken(feed_server, handover_timeout=1) as feed:
+        events = record(feed.events)
+        await opened(feed, feed_server)
+        stream = feed.stream_filter()
+        rotating = feed.rotate()
+        await feed_server.connected(2)
+        await feed_server.send({"n": 1})
+        await rotating
+        assert await take(stream, 2) == [{"n": 1}, {"n": 1}]
+        failed = of_kind(HandlerFailed, events)
+        assert {type(event.error) for event in failed} == {KeyError}
+        assert failed[0].handler.endswith("_message_identity")
+        assert failed[0].message == {"n": 1}
+
+
+def acknowledge_first(kind=Feed):
+    """Give a class of feeds that knows which messages are per connection."""
+    return type("Acknowledged", (kind,), {"_is_per_connection": lambda self, message: message["e"] != "trade"})
+
+
+async def test_messages_per_connection_are_delivered_after_a_connect_and_discarded_in_a_handover(feed_server):
+    """Acknowledgements and snapshots come after every (re)connect; in a handover they are discarded and counted."""
+
+    async def subscribe(connection):
+        await connection.send({"e": "acknowledgement"}, {"e": "snapshot"}, {"e": "trade", "n": connection.number})
+
+    feed_server.script = subscribe
+    async with acknowledge_first()(feed_server, handover_timeout=1) as feed:
+        events = record(feed.events)
+        stream = feed.stream_filter()
+        kinds = ["acknowledgement", "snapshot", "trade"]
+        assert [message["e"] for message in await take(stream, 3)] == kinds
+        await feed.wait_connected()
+        await feed.rotate()
+        assert await take(stream, 1) == [{"e": "trade", "n": 2}]
+        second = feed_server.connections[-1]
+        await second.send({"e": "acknowledgement"})
+        await asyncio.sleep(1)
+        assert feed.statistics().discarded == of_kind(Rotated, events)[0].discarded == 2
+        await second.close()
+        assert [message["e"] for message in await take(stream, 4)] == ["acknowledgement", *kinds]
+
+
+async def test_messages_per_connection_of_the_old_one_are_delivered_in_an_overlap(feed_server):
+    """In an overlap the old connection delivers all that comes; the new one's late acknowledgements are discarded."""
+    async with acknowledge_first()(feed_server, handover_timeout=1) as feed:
+        first = await opened(feed, feed_server)
+        stream = feed.stream_filter()
+        rotating = feed.rotate()
+        second = await feed_server.connected(2)
+        await first.send({"e": "snapshot"})
+        await asyncio.sleep(0.9)
+        await first.send({"e": "trade", "n": 1})
+        await rotating
+        # The copy of the trade is still remembered, and so the overlap is not over.
+        await second.send({"e": "acknowledgement"}, {"e": "trade", "n": 2})
+        assert await take(stream, 3) == [{"e": "snapshot"}, {"e": "trade", "n": 1}, {"e": "trade", "n": 2}]
+        assert feed.statistics().discarded == 1
+
+
+async def test_per_connection_hook_that_raises_is_reported_and_loses_nothing(feed_server):
+    """In doubt a message is delivered: one that the hook cannot tell of is not per connection."""
+    async with acknowledge_first()(feed_server, handover_timeout=1) as feed:
+        events = record(feed.events)
+        await opened(feed, feed_server)
+        stream = feed.stream_filter()
+        rotating = feed.rotate()
+        second = await feed_server.connected(2)
+        await second.send({"n": 1})
+        await rotating
+        assert await take(stream, 1) == [{"n": 1}]
+        (failed,) = of_kind(HandlerFailed, events)
+        assert type(failed.error) is KeyError
+        assert failed.message == {"n": 1}
+
+
+async def test_optional_hooks_are_not_asked_outside_an_overlap():
+    """What a message's identity is, and whether it is per connection, matters in an overlap and costs nothing else."""
+    asked = []
+    hooks = {
+        "_message_identity": lambda self, message: asked.append(message),
+        "_is_per_connection": lambda self, message: asked.append(message),
+    }
+    async with type("Asked", (PipeFeed,), hooks)(Pipe("1", "2")) as feed:
+        assert await take(feed.stream_filter(), 2) == [1, 2]
+    assert asked == []
+
+
+async def test_old_connection_stays_when_the_new_one_ends_first(feed_server):
+    """What the new one held is dropped, the old one delivers on, and the rotation is tried again."""
+    async with Feed(feed_server, handover_timeout=2, reconnect_delays=lambda: iter([1, 1, 1])) as feed:
+        first = await opened(feed, feed_server)
+        stream = feed.stream_filter()
+        rotating = feed.rotate()
+        second = await feed_server.connected(2)
+        await first.send({"n": 1})
+        await second.send({"n": 1}, {"n": 2})
+        second.reset()
+        assert await rotating is False
+        await first.send({"n": 2}, {"n": 3})
+        third = await feed_server.connected(3)
+        await asyncio.sleep(3)
+        await third.send({"n": 4})
+        assert await take(stream, 4) == [{"n": n} for n in (1, 2, 3, 4)]
+        assert feed.statistics().rotations == 1
+        assert feed.statistics().gaps == 0
+        assert rxws.State.CONNECTED is feed.state.value

@@ -1,0 +1,1392 @@
+"""What is asked of a feed: to send, to rotate, to end; and who may ask, when, from where."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import dataclasses
+import gc
+import json
+import os
+import re
+import signal
+import sys
+import textwrap
+import weakref
+
+import pytest
+import websockets
+
+import rxws
+from rxws import (
+    ConnectFailed,
+    Disconnected,
+    FeedClosed,
+    HandlerFailed,
+    SendFailed,
+    SendTimeout,
+    State,
+)
+from rxws.testing import FeedServer
+from tests.support.feeds import Feed, Pipe, PipeFeed, greet, of_kind, opened, record, take
+from tests.support.wiring import in_thread
+
+virtual = pytest.mark.usefixtures("virtual_time", "assert_no_leaks")
+
+
+def now():
+    """Give the loop's time."""
+    return asyncio.get_running_loop().time()
+
+
+class Stateful(Pipe):
+    """A pipe that tells, as websockets and picows do, whether it is open."""
+
+    state = 1
+
+
+class Stuck(Pipe):
+    """A pipe whose peer takes nothing."""
+
+    async def send(self, message):
+        await asyncio.Future()
+
+
+class Fatal(Feed):
+    """A feed that gets no connection, and never will."""
+
+    async def _create_ws(self):
+        await asyncio.sleep(1)
+        raise TypeError("a bug")
+
+
+# Sending
+
+
+@virtual
+class TestSend:
+    @pytest.mark.parametrize(
+        ("message", "received"),
+        [
+            ("text", "text"),
+            ("", ""),
+            (b"\x00\xff", b"\x00\xff"),
+            (bytearray(b"\x01"), b"\x01"),
+            (memoryview(b"\x02"), b"\x02"),
+            ({"op": "subscribe", "args": ["ä", 1.5]}, '{"op":"subscribe","args":["ä",1.5]}'),
+            ([1, None, True], "[1,null,true]"),
+            (12345678901234567890123, "12345678901234567890123"),
+            (None, "null"),
+        ],
+    )
+    async def test_send_gives_text_binary_or_json(self, feed_server, message, received):
+        """``str`` goes as a text frame, bytes of any kind as a binary one, anything else as JSON in a text frame."""
+        async with Feed(feed_server) as feed:
+            await feed.send(message)
+            assert await feed_server.expect() == received
+
+    @pytest.mark.parametrize(
+        ("message", "error"),
+        [(float("nan"), ValueError), ({"x": [float("inf")]}, ValueError), (object(), TypeError), ({1j}, TypeError)],
+    )
+    async def test_send_raises_at_once_for_what_json_cannot_hold(self, message, error):
+        """NaN and what has no JSON raise before anything is waited for."""
+        async with PipeFeed() as feed:
+            started = now()
+            with pytest.raises(error):
+                await feed.send(message)
+            assert now() == started
+
+    async def test_send_uses_the_encoder_that_was_given(self):
+        """``encode`` makes the frame of what is neither text nor binary, and must give one of these."""
+        pipe = Pipe()
+        async with PipeFeed(pipe, encode=lambda message: f"<{message}>".encode() if message else 0) as feed:
+            await feed.send(1)
+            await feed.send("text")
+            assert pipe.sent == [b"<1>", "text"]
+            with pytest.raises(TypeError, match="encode must return str or bytes, not int"):
+                await feed.send(None)
+
+    async def test_send_waits_for_a_connection(self, feed_server):
+        """Without a connection a send waits for one, and is handed to it."""
+        feed_server.refuse(503, {"Retry-After": "4"})
+        async with Feed(feed_server) as feed:
+            started = now()
+            await feed.send("hello")
+            assert now() - started == pytest.approx(4, abs=0.1)
+            assert await feed_server.expect() == "hello"
+
+    async def test_send_gives_up_at_send_timeout(self, feed_server):
+        """Without a connection for ``send_timeout`` seconds it raises SendTimeout, which is a TimeoutError."""
+        async with PipeFeed(send_timeout=3) as feed:
+            started = now()
+            with pytest.raises(SendTimeout, match="no live connection for 3 s: nothing was sent") as caught:
+                await feed.send("hello")
+            assert now() - started == pytest.approx(3)
+            assert isinstance(caught.value, TimeoutError)
+
+    async def test_send_takes_send_timeout_in_all(self):
+        """The time spent waiting for a connection is not given again to a peer that takes nothing."""
+        loop = asyncio.get_running_loop()
+
+        class Late(PipeFeed):
+            async def _create_ws(self):
+                await asyncio.sleep(4)
+                return await super()._create_ws()
+
+        async with Late(Stuck()) as feed:
+            started = loop.time()
+            with pytest.raises(SendTimeout, match="the peer took nothing"):
+                await feed.send("hello")
+            assert loop.time() - started == pytest.approx(10)
+
+    async def test_peer_that_takes_nothing_is_cut_off(self):
+        """At ``send_timeout`` the send raises and the connection is replaced: a dead peer hangs nobody."""
+        second = Pipe()
+        async with PipeFeed(Stuck(), second, send_timeout=2) as feed:
+            events = record(feed.events)
+            with pytest.raises(SendTimeout):
+                await feed.send("lost")
+            await feed.send("hello")
+            assert second.sent == ["hello"]
+            assert of_kind(Disconnected, events)[0].cause == "the peer took nothing for 2 s"
+
+    async def test_send_on_a_connection_that_is_lost_meanwhile_raises(self):
+        """When the connection breaks under a send, it raises SendFailed from the transport's error."""
+
+        class Breaking(Pipe):
+            async def send(self, message):
+                raise ConnectionResetError("gone")
+
+        async with PipeFeed(Breaking()) as feed:
+            with pytest.raises(SendFailed) as caught:
+                await feed.send("hello")
+            assert isinstance(caught.value.__cause__, ConnectionResetError)
+
+    async def test_send_never_means_a_connection_that_is_closing(self):
+        """A connection that is known to be closing gets nothing more: the send waits for the next one."""
+        first, second = Stateful(), Stateful()
+        async with PipeFeed(first, second) as feed:
+            await feed.wait_connected()
+            first.state = 2
+            assert feed.present_ws is None
+            sending = asyncio.create_task(feed.send("hello"))
+            await asyncio.sleep(1)
+            assert not sending.done()
+            first.end()
+            await sending
+            assert first.sent == []
+            assert second.sent == ["hello"]
+            assert feed.present_ws is second
+
+    async def test_send_gives_up_when_a_connection_does_not_end_its_closing(self):
+        """Waiting for the next connection is bounded, too."""
+        first = Stateful()
+        async with PipeFeed(first, send_timeout=2) as feed:
+            await feed.wait_connected()
+            first.state = 2
+            started = now()
+            with pytest.raises(SendTimeout, match="no live connection for 2 s"):
+                await feed.send("hello")
+            assert now() - started == pytest.approx(2)
+            first.state = 1
+
+    async def test_send_means_the_new_connection_from_its_first_moment(self, feed_server):
+        """In a rotation, from the moment the new connection is open, ``send`` and ``present_ws`` mean that one."""
+        async with Feed(feed_server, handover_timeout=5) as feed:
+            first = await opened(feed, feed_server)
+            old = feed.present_ws
+            rotating = feed.rotate()
+            assert feed.present_ws is old
+            await feed.send("before")
+            second = await feed_server.connected(2)
+            await asyncio.sleep(0.01)
+            assert feed.present_ws is not old
+            await feed.send("during")
+            await second.expect("during")
+            assert not rotating.done()
+            assert first.received == ["before"]
+            assert await rotating
+            assert second.received == ["during"]
+
+    async def test_send_means_the_old_connection_again_when_the_new_one_ends_first(self, feed_server):
+        """When the new connection dies in the overlap, the old one is present again."""
+        async with Feed(feed_server, handover_timeout=5, reconnect_delays=lambda: iter([60])) as feed:
+            first = await opened(feed, feed_server)
+            old = feed.present_ws
+            feed.rotate()
+            second = await feed_server.connected(2)
+            await asyncio.sleep(0.1)
+            second.reset()
+            await asyncio.sleep(0.1)
+            assert feed.present_ws is old
+            await feed.send("hello")
+            await first.expect("hello")
+            assert feed.state.value is State.ROTATING
+
+    async def test_nothing_is_sent_again_on_a_new_connection(self, feed_server):
+        """What was sent before is not repeated."""
+        async with Feed(feed_server) as feed:
+            first = await opened(feed, feed_server)
+            await feed.send("once")
+            await first.expect("once")
+            await feed_server.close()
+            second = await opened(feed, feed_server, 2)
+            await feed.send("next")
+            await second.expect("next")
+            assert second.received == ["next"]
+
+    async def test_concurrent_sends_all_arrive_in_order(self, feed_server):
+        """A hundred at once are handed over in the order of their calls."""
+        async with Feed(feed_server) as feed:
+            await asyncio.gather(*(feed.send({"n": n}) for n in range(100)))
+            await feed_server.expect({"n": 99})
+            assert feed_server.received == [f'{{"n":{n}}}' for n in range(100)]
+
+    async def test_send_after_exit_raises(self, feed_server):
+        """After ``exit()`` a send raises FeedClosed."""
+        async with Feed(feed_server, name="mine") as feed:
+            await feed.wait_connected()
+        with pytest.raises(FeedClosed, match="mine is closed"):
+            await feed.send("hello")
+
+    async def test_waiting_send_ends_with_the_feed(self):
+        """A send that waits for a connection raises FeedClosed when the feed is closed meanwhile."""
+        feed = PipeFeed()
+        sending = asyncio.create_task(feed.send("hello"))
+        await asyncio.sleep(1)
+        started = now()
+        await feed.exit()
+        with pytest.raises(FeedClosed):
+            await sending
+        assert now() - started < 1
+
+    async def test_waiting_send_raises_the_fatal_error(self):
+        """A send that waits for a connection raises ConnectFailed when none can be had; so do those after it."""
+        feed = Fatal(None)
+        for _ in range(2):
+            with pytest.raises(ConnectFailed, match="a bug"):
+                await feed.send("hello")
+
+    async def test_cancelled_send_sends_nothing(self, feed_server):
+        """A send that is cancelled while it waits for a connection is never sent."""
+        feed_server.refuse()
+        async with Feed(feed_server, reconnect_delays=lambda: iter([3])) as feed:
+            sending = asyncio.create_task(feed.send("never"))
+            await asyncio.sleep(1)
+            sending.cancel()
+            await opened(feed, feed_server)
+            await feed.send("hello")
+            await feed_server.expect("hello")
+            assert feed_server.received == ["hello"]
+
+
+@virtual
+class TestRequest:
+    @staticmethod
+    async def answer(connection):
+        """Answer each request, after another message."""
+        async for message in connection:
+            number = json.loads(message)["id"]
+            await connection.send({"id": number - 1}, {"id": number, "result": "first"}, {"id": number, "result": 2})
+
+    async def test_request_returns_the_first_message_that_passes(self, feed_server):
+        """The message is sent, and the first that passes the filter is the reply; others get it as well."""
+        feed_server.script = self.answer
+        async with Feed(feed_server) as feed:
+            stream = feed.stream_filter()
+            assert await feed.request({"id": 7}, [{"id": 7}]) == {"id": 7, "result": "first"}
+            assert await feed.request({"id": 8}, lambda message: message["id"] == 8) == {"id": 8, "result": "first"}
+            assert len(await take(stream, 6)) == 6
+            assert feed.statistics().streams == 1
+
+    async def test_concurrent_requests_get_their_own_replies(self, feed_server):
+        """Each of many requests at once gets what passes its filter."""
+        feed_server.script = self.answer
+        async with Feed(feed_server) as feed:
+            evens = range(0, 50, 2)
+            replies = await asyncio.gather(*(feed.request({"id": n}, [{"id": n, "result": 2}]) for n in evens))
+            assert [reply["id"] for reply in replies] == list(evens)
+            assert feed.statistics().streams == 0
+
+    @pytest.mark.parametrize("timeout", [None, 3])
+    async def test_request_without_a_reply_times_out(self, feed_server, timeout):
+        """After ``timeout`` seconds, 10 by default, it raises TimeoutError, and its stream is freed."""
+        async with Feed(feed_server) as feed:
+            await feed.wait_connected()
+            started = now()
+            with pytest.raises(TimeoutError):
+                await feed.request("hello", [{"id": 1}], **({} if timeout is None else {"timeout": timeout}))
+            assert now() - started == pytest.approx(timeout or 10)
+            assert feed.statistics().streams == 0
+            assert feed_server.received == ["hello"]
+
+    async def test_request_ends_with_the_feed(self, feed_server):
+        """When the feed is closed meanwhile it raises FeedClosed."""
+        async with Feed(feed_server, name="mine") as feed:
+            requesting = asyncio.create_task(feed.request("hello", [{"id": 1}]))
+            await feed_server.expect("hello")
+        with pytest.raises(FeedClosed, match="mine was closed before the reply came"):
+            await requesting
+
+    async def test_request_raises_the_fatal_error(self, feed_server):
+        """When the feed fails meanwhile it raises that error."""
+        async with contextlib.AsyncExitStack() as stack:
+            feed = await stack.enter_async_context(Feed(feed_server, should_retry=lambda error: False))
+            requesting = asyncio.create_task(feed.request("hello", [{"id": 1}]))
+            await feed_server.expect("hello")
+            await feed_server.close()
+            with pytest.raises(ConnectFailed):
+                await requesting
+            assert feed.statistics().streams == 0
+            stack.pop_all()
+            await feed.exit()
+
+    async def test_request_that_cannot_be_sent_frees_its_stream(self):
+        """When sending raises, or the request is cancelled, nothing is left of it."""
+        async with PipeFeed(send_timeout=2) as feed:
+            with pytest.raises(SendTimeout):
+                await feed.request("hello", None)
+            with pytest.raises(ValueError, match="JSON"):
+                await feed.request(float("nan"), None)
+            requesting = asyncio.create_task(feed.request("hello", None))
+            await asyncio.sleep(1)
+            requesting.cancel()
+            await asyncio.wait([requesting])
+            assert requesting.cancelled()
+            assert feed.statistics().streams == 0
+
+
+@virtual
+class TestConnected:
+    async def test_present_ws_is_the_live_connection_or_none(self, feed_server):
+        """It is None before the first connection, between two, and after the end; else what ``_create_ws`` returned."""
+        created = []
+
+        class Watched(Feed):
+            async def _create_ws(self):
+                created.append(await super()._create_ws())
+                return created[-1]
+
+        async with Watched(feed_server, reconnect_delays=lambda: iter([5])) as feed:
+            assert feed.present_ws is None
+            await opened(feed, feed_server)
+            assert feed.present_ws is created[0]
+            await feed_server.close()
+            await asyncio.sleep(1)
+            assert feed.present_ws is None
+            await opened(feed, feed_server, 2)
+            assert feed.present_ws is created[1]
+        assert feed.present_ws is None
+
+    async def test_wait_connected_has_its_old_name_too(self):
+        """``wait_enter_handing_ws`` and ``wait_connected`` are the same."""
+        assert Feed.wait_connected is Feed.wait_enter_handing_ws
+
+    async def test_wait_connected_waits_for_a_live_connection(self, feed_server):
+        """All who wait are woken by the connection, one who was cancelled excepted; while it lives nobody waits."""
+        feed_server.slow_handshake(3)
+        async with Feed(feed_server) as feed:
+            started = now()
+            waiting = [asyncio.create_task(feed.wait_enter_handing_ws()) for _ in range(3)]
+            await asyncio.sleep(1)
+            waiting[0].cancel()
+            await asyncio.gather(*waiting[1:])
+            assert waiting[0].cancelled()
+            assert now() - started == pytest.approx(3, abs=0.1)
+            await feed.wait_connected()
+            assert now() - started == pytest.approx(3, abs=0.1)
+
+    async def test_wait_connected_raises_when_the_feed_ends(self):
+        """Closed meanwhile or before, it raises FeedClosed; failed, the fatal error."""
+        feed = PipeFeed()
+        waiting = asyncio.create_task(feed.wait_connected())
+        await asyncio.sleep(1)
+        await feed.exit()
+        with pytest.raises(FeedClosed):
+            await waiting
+        with pytest.raises(FeedClosed):
+            await feed.wait_connected()
+        failed = Fatal(None)
+        for _ in range(2):
+            with pytest.raises(ConnectFailed, match="a bug"):
+                await failed.wait_connected()
+
+    async def test_heartbeat_is_sent_on_the_base_class_too(self):
+        """``heartbeat=(message, seconds)`` is an option of every feed."""
+        pipe = Pipe()
+        async with PipeFeed(pipe, heartbeat=({"op": "ping"}, 20)) as feed:
+            await feed.wait_connected()
+            await asyncio.sleep(61)
+            assert pipe.sent == ['{"op":"ping"}'] * 3
+
+
+@virtual
+class TestRotate:
+    async def test_rotate_is_a_plain_call_whose_future_may_be_awaited(self, feed_server):
+        """It rotates without being awaited; awaiting tells whether the first attempt succeeded."""
+        async with Feed(feed_server, handover_timeout=1) as feed:
+            await opened(feed, feed_server)
+            feed.rotate()
+            await feed_server.connected(2)
+            await asyncio.sleep(3)
+            assert feed.statistics().rotations == 1
+            assert await feed.rotate() is True
+            assert feed.statistics().rotations == 2
+
+    async def test_rotate_again_after_a_rotation(self, feed_server):
+        """One rotation may follow on the heels of another, as often as one likes."""
+        async with Feed(feed_server, handover_timeout=0) as feed:
+            await opened(feed, feed_server)
+            async with asyncio.timeout(60):
+                assert [await feed.rotate() for _ in range(5)] == [True] * 5
+            assert feed.statistics().rotations == 5
+
+    async def test_rotate_while_rotating_is_the_same_rotation(self, feed_server):
+        """Calls while a rotation runs are ignored: all wait for that one."""
+        async with Feed(feed_server, handover_timeout=1) as feed:
+            await opened(feed, feed_server)
+            assert await asyncio.gather(*(feed.rotate() for _ in range(5))) == [True] * 5
+            await asyncio.sleep(10)
+            assert feed_server.opened == 2
+
+    async def test_rotate_while_connecting_waits_for_that_connection(self, feed_server):
+        """While there is no connection yet, the one that is being opened will do; also before its opening begins."""
+        feed_server.slow_handshake(2)
+        async with Feed(feed_server) as feed:
+            first = feed.rotate()
+            await asyncio.sleep(1)
+            assert await feed.rotate() is True
+            assert await first is True
+            await asyncio.sleep(10)
+            assert feed_server.opened == 1
+
+    async def test_rotate_tells_that_its_first_attempt_failed(self, feed_server):
+        """When the new connection cannot be had at once, the result is False; the rotation is tried again."""
+        async with Feed(feed_server, handover_timeout=1, reconnect_delays=lambda: iter([3, 3])) as feed:
+            await opened(feed, feed_server)
+            feed_server.refuse()
+            assert await feed.rotate() is False
+            assert feed.state.value is State.ROTATING
+            await feed_server.connected(2)
+            await asyncio.sleep(5)
+            assert feed.statistics().rotations == 1
+
+    async def test_rotate_ends_with_the_feed(self, feed_server):
+        """A rotation under way when the feed is closed has not succeeded; after it, ``rotate()`` raises FeedClosed."""
+        async with Feed(feed_server) as feed:
+            await opened(feed, feed_server)
+            rotating = feed.rotate()
+        assert await rotating is False
+        with pytest.raises(FeedClosed):
+            feed.rotate()
+
+    async def test_rotate_raises_the_fatal_error(self):
+        """After a failure it raises that error."""
+        feed = Fatal(None)
+        with pytest.raises(ConnectFailed):
+            await feed.wait_closed()
+        with pytest.raises(ConnectFailed):
+            feed.rotate()
+
+
+# The end
+
+
+async def slow(seconds=3600):
+    """Take long."""
+    await asyncio.sleep(seconds)
+
+
+class Scenes:
+    """Feeds in all the states that they can be in: each gives one that ``exit()`` is then called on."""
+
+    @staticmethod
+    async def just_made(server):
+        return Feed(server)
+
+    @staticmethod
+    async def opening(server):
+        server.mute()
+        feed = Feed(server)
+        await server.attempted()
+        return feed
+
+    @staticmethod
+    async def waiting(server):
+        server.refuse(times=None)
+        feed = Feed(server, reconnect_delays=lambda: iter([60]))
+        await asyncio.sleep(1)
+        assert feed.state.value is State.WAITING
+        return feed
+
+    @staticmethod
+    async def connected(server):
+        feed = Feed(server)
+        await opened(feed, server)
+        return feed
+
+    @staticmethod
+    async def opening_for_a_rotation(server):
+        feed = await Scenes.connected(server)
+        server.mute()
+        feed.rotate()
+        await asyncio.sleep(0.1)
+        assert feed.state.value is State.ROTATING
+        return feed
+
+    @staticmethod
+    async def overlapping(server):
+        feed = await Scenes.connected(server)
+        feed.rotate()
+        await server.connected(2)
+        await server.send({"n": 1})
+        await asyncio.sleep(0.1)
+        assert feed.state.value is State.ROTATING
+        return feed
+
+    @staticmethod
+    async def after_an_overlap(server):
+        feed = Feed(server, handover_settle=3, handover_timeout=1)
+        await opened(feed, server)
+        rotating = feed.rotate()
+        await server.connected(2)
+        await asyncio.sleep(0.9)
+        await server.send({"n": 1}, to=server.connections[:1])
+        await rotating
+        return feed
+
+    @staticmethod
+    async def waiting_to_rotate_again(server):
+        feed = await Scenes.connected(server)
+        server.refuse(times=None)
+        feed.rotate()
+        await asyncio.sleep(5)
+        return feed
+
+    @staticmethod
+    async def hasty(server):
+        class Hasty(Feed):
+            async def _when2create_new_ws(self):
+                """End at once."""
+
+        feed = Hasty(server)
+        await opened(feed, server)
+        return feed
+
+    @staticmethod
+    async def breaking_before_making(server):
+        feed = Feed(server, handover_timeout=0)
+        await opened(feed, server)
+        server.mute()
+        feed.rotate()
+        await asyncio.sleep(0.1)
+        assert feed.state.value is State.CONNECTING
+        return feed
+
+    @staticmethod
+    async def failed(server):
+        server.refuse(404)
+        feed = Feed(server)
+        with pytest.raises(ConnectFailed):
+            await feed.wait_connected()
+        return feed
+
+    @staticmethod
+    async def closed(server):
+        feed = await Scenes.connected(server)
+        await feed.exit()
+        return feed
+
+
+SCENES = [name for name in vars(Scenes) if not name.startswith("_")]
+
+
+@virtual
+class TestExit:
+    @pytest.mark.parametrize("scene", SCENES)
+    async def test_exit_ends_the_feed_in_every_state(self, feed_server, scene):
+        """Whatever the feed is doing: ``exit()`` is quick, ends all streams, closes with 1000, and leaves nothing."""
+        feed = await getattr(Scenes, scene)(feed_server)
+        consuming = [asyncio.create_task(self.consume(feed)) for _ in range(2)]
+        before = asyncio.all_tasks()
+        started = now()
+        await feed.exit()
+        assert now() - started < 0.5
+        if scene != "failed":
+            assert feed.state.value is State.CLOSED
+        await asyncio.wait(consuming, timeout=1)
+        assert [task.exception() is not None for task in consuming] == [scene == "failed"] * 2
+        await asyncio.sleep(1)
+        assert feed_server.connections == []
+        assert {task.get_name() for task in asyncio.all_tasks() - before} == set()
+        assert not [task for task in asyncio.all_tasks() if "rxws" in task.get_name()]
+
+    @staticmethod
+    async def consume(feed):
+        """Consume a stream to its end."""
+        async for _ in feed.stream_filter():
+            pass
+
+    @pytest.mark.parametrize("scene", SCENES)
+    async def test_feed_is_collected_after_exit(self, feed_server, scene):
+        """After ``exit()`` nothing refers to the feed, its connections or its streams any more."""
+        feed = await getattr(Scenes, scene)(feed_server)
+        feed.add_handler(lambda message: None)
+        feed.state.subscribe(lambda state: None, lambda error: None)
+        references = [weakref.ref(feed), weakref.ref(feed.stream_filter())]
+        if feed.present_ws is not None:
+            references.append(weakref.ref(feed.present_ws))
+        await feed.exit()
+        await asyncio.sleep(10)
+        del feed
+        gc.collect()
+        assert [reference() for reference in references] == [None] * len(references)
+
+    async def test_server_sees_a_normal_close(self, feed_server):
+        """The connection is closed with 1000, and the feed tells so."""
+        async with Feed(feed_server) as feed:
+            events = record(feed.events)
+            connection = await opened(feed, feed_server)
+        await connection.wait_closed()
+        assert connection.websocket.close_code == 1000
+        (told,) = of_kind(Disconnected, events)
+        assert (told.reason, told.number, told.delay) == ("user", 1, None)
+
+    async def test_exit_twice_and_at_once_is_one_exit(self, feed_server):
+        """All calls return when the feed is closed; more change nothing."""
+        async with Feed(feed_server) as feed:
+            states = record(feed.state)
+            await opened(feed, feed_server)
+            await asyncio.gather(*(feed.exit() for _ in range(5)))
+            await feed.exit()
+            assert states.count(State.CLOSED) == 1
+        await feed.exit()
+        assert states[-1] is State.CLOSED
+
+    async def test_exit_that_is_cancelled_goes_on(self, feed_server):
+        """Cancelling ``exit()`` cancels the wait, not the closing."""
+        feed = await Scenes.connected(feed_server)
+        exiting = asyncio.create_task(feed.exit())
+        await asyncio.sleep(0)
+        exiting.cancel()
+        await asyncio.wait([exiting])
+        assert exiting.cancelled()
+        async with asyncio.timeout(1):
+            await feed.wait_closed()
+        assert feed.state.value is State.CLOSED
+
+    async def test_exit_from_a_function_handler(self, feed_server):
+        """A function handler may start it."""
+        tasks = []
+        async with Feed(feed_server) as feed:
+            feed.add_handler(lambda message: tasks.append(asyncio.create_task(feed.exit())))
+            await opened(feed, feed_server)
+            await feed_server.send("1")
+            async with asyncio.timeout(0.5):
+                await feed.wait_closed()
+        await asyncio.gather(*tasks)
+
+    async def test_exit_from_a_coroutine_handler_does_not_wait_for_it(self, feed_server):
+        """A coroutine handler may await it: the handler goes on afterwards, with what it holds no more."""
+        calls = []
+
+        async def stop(message):
+            calls.append(message)
+            await feed.exit()
+            calls.append("closed")
+
+        async with Feed(feed_server) as feed:
+            feed.add_handler(stop)
+            await opened(feed, feed_server)
+            await feed_server.send("1", "2", "3")
+            started = now()
+            await feed.wait_closed()
+            await asyncio.sleep(0)
+            assert now() - started < 0.5
+            await asyncio.sleep(1)
+            assert calls == [1, "closed"]
+            assert feed.statistics().failures == 0
+
+    async def test_exit_from_two_coroutine_handlers(self, feed_server):
+        """Two handlers that both await it wait for neither each other nor themselves."""
+        calls = []
+
+        async def stop(message):
+            await feed.exit()
+            calls.append(message)
+
+        async def stop_too(message):
+            await feed.exit()
+            calls.append(message)
+
+        async with Feed(feed_server) as feed:
+            feed.add_handler(stop)
+            feed.add_handler(stop_too)
+            await opened(feed, feed_server)
+            await feed_server.send("1")
+            started = now()
+            await feed.wait_closed()
+            assert now() - started < 0.5
+            await asyncio.sleep(1)
+            assert calls == [1, 1]
+
+    @pytest.mark.parametrize("hook", ["_create_ws", "_when2create_new_ws", "_parse_raw_data"])
+    async def test_exit_from_a_hook(self, feed_server, hook):
+        """A hook may await it: the feed ends, in bounded time."""
+
+        async def stop(self, *arguments):
+            await self.exit()
+
+        feed_server.script = greet
+        feed = type("Stopping", (Feed,), {hook: stop})(feed_server)
+        events = record(feed.events)
+        async with asyncio.timeout(12):
+            await feed.wait_closed()
+        assert feed.state.value is State.CLOSED
+        assert of_kind(HandlerFailed, events) == []
+        await asyncio.sleep(10)
+
+    async def test_exit_from_a_consumer(self, feed_server):
+        """Who iterates over a stream may await it inside the loop, which then ends with what the stream holds."""
+        seen = []
+        async with Feed(feed_server) as feed:
+            await opened(feed, feed_server)
+            await feed_server.send("1", "2")
+            stream = feed.stream_filter()
+            await asyncio.sleep(0.1)
+            async for message in stream:
+                seen.append(message)
+                await feed.exit()
+        assert seen == [1, 2]
+
+    async def test_streams_deliver_what_they_hold_then_end(self, feed_server):
+        """After ``exit()`` each stream gives what it holds and ends; subscribers complete; handlers finish theirs."""
+        handled, completed, seen = [], [], []
+
+        async def handle(message):
+            await asyncio.sleep(0.5)
+            handled.append(message)
+
+        async with Feed(feed_server) as feed:
+            one, other = feed.stream_filter(), feed.stream_filter()
+            feed.stream_filter().subscribe(seen.append, on_completed=lambda: completed.append("stream"))
+            feed.messages.subscribe(on_completed=lambda: completed.append("messages"))
+            feed.frames.subscribe(on_completed=lambda: completed.append("frames"))
+            feed.events.subscribe(on_completed=lambda: completed.append("events"))
+            feed.state.subscribe(on_completed=lambda: completed.append("state"))
+            feed.add_handler(handle)
+            await opened(feed, feed_server)
+            await feed_server.send("1", "2", "3")
+            await take(one, 1)
+        assert [message async for message in one] == [2, 3]
+        assert [batch async for batch in other.batches()] == [[1, 2, 3]]
+        assert [message async for message in other] == []
+        assert handled == seen == [1, 2, 3]
+        assert sorted(completed) == ["events", "frames", "messages", "state", "stream"]
+
+    async def test_stream_made_after_exit_ends_at_once(self, feed_server):
+        """A stream, a handler, a subscription made after ``exit()``: nothing comes, and streams end."""
+        completed = []
+
+        async def handle(message):
+            completed.append("never")
+
+        async with Feed(feed_server) as feed:
+            await opened(feed, feed_server)
+        assert [message async for message in feed.stream_filter()] == []
+        assert [message async for message in feed.messages] == []
+        feed.stream_filter().subscribe(on_completed=lambda: completed.append("stream"))
+        feed.add_handler(handle).dispose()
+        feed.add_handler(handle)
+        await asyncio.sleep(0.1)
+        assert completed == ["stream"]
+        assert feed.statistics().streams == 0
+
+    async def test_stubborn_handler_is_cancelled_after_close_timeout(self, feed_server):
+        """A handler that does not finish what it holds has ``close_timeout`` seconds, then it is cancelled."""
+        cancelled = []
+
+        async def handle(message):
+            try:
+                await slow()
+            finally:
+                cancelled.append((message, now()))
+
+        async with Feed(feed_server, close_timeout=3) as feed:
+            feed.add_handler(handle)
+            await opened(feed, feed_server)
+            await feed_server.send("1", "2")
+            await asyncio.sleep(0.1)
+            started = now()
+        assert cancelled == [(1, pytest.approx(started + 3, abs=0.1))]
+        assert now() - started == pytest.approx(3, abs=0.1)
+        assert feed.statistics().failures == 0
+
+    async def test_handler_that_suppresses_its_cancellation_does_not_keep_the_feed(self, feed_server, caplog):
+        """One that does not heed its cancellation is left to itself after another second, with a warning."""
+        released = asyncio.Event()
+
+        async def handle(message):
+            while not released.is_set():
+                with contextlib.suppress(asyncio.CancelledError):
+                    await released.wait()
+
+        async with Feed(feed_server, close_timeout=3) as feed:
+            feed.add_handler(handle)
+            await opened(feed, feed_server)
+            await feed_server.send("1")
+            await asyncio.sleep(0.1)
+            started = now()
+        assert 4 <= now() - started <= 4.2
+        assert feed.state.value is State.CLOSED
+        assert "a hook or a handler does not heed its cancellation" in caplog.text
+        released.set()
+
+    async def test_hook_that_suppresses_its_cancellation_does_not_keep_the_feed(self, feed_server, caplog):
+        """So it is with a rotation hook."""
+        released = asyncio.Event()
+
+        class Stubborn(Feed):
+            async def _when2create_new_ws(self):
+                while not released.is_set():
+                    with contextlib.suppress(asyncio.CancelledError):
+                        await released.wait()
+
+        async with Stubborn(feed_server, close_timeout=3) as feed:
+            await opened(feed, feed_server)
+            await asyncio.sleep(0.1)
+            started = now()
+        assert now() - started <= 4.2
+        assert feed.state.value is State.CLOSED
+        released.set()
+
+    async def test_exit_is_bounded_when_the_peer_does_not_answer(self, feed_server):
+        """A peer that is dead is cut off after ``close_timeout`` seconds."""
+        async with Feed(feed_server, close_timeout=2) as feed:
+            connection = await opened(feed, feed_server)
+            connection.stall()
+            started = now()
+        assert now() - started == pytest.approx(2, abs=0.3)
+        assert feed.state.value is State.CLOSED
+        connection.reset()
+
+    async def test_wait_closed_returns_after_exit(self, feed_server):
+        """It waits for the end, may be cancelled without harm, and returns at once afterwards."""
+        async with Feed(feed_server) as feed:
+            await opened(feed, feed_server)
+            cancelled, waiting = (asyncio.create_task(feed.wait_closed()) for _ in range(2))
+            await asyncio.sleep(1)
+            cancelled.cancel()
+            await asyncio.sleep(1)
+            assert not waiting.done()
+        assert await waiting is None
+        assert await feed.wait_closed() is None
+
+    async def test_entering_does_not_wait(self, feed_server):
+        """A stream made first in the block gets the very first message."""
+        feed_server.script = greet
+        async with Feed(feed_server) as feed:
+            assert feed.state.value is State.CONNECTING
+            stream = feed.stream_filter()
+            assert await take(stream, 1) == [{"connection": 1, "n": 1}]
+
+    async def test_leaving_by_an_exception_closes_too(self, feed_server):
+        """The body's own exception goes through, after the feed was closed."""
+        with pytest.raises(KeyError):
+            async with Feed(feed_server) as feed:
+                await opened(feed, feed_server)
+                raise KeyError
+        assert feed.state.value is State.CLOSED
+
+    async def test_feed_is_abandoned_when_all_its_tasks_are_cancelled(self, feed_server):
+        """Somebody who cancels all tasks, as asyncio.run does at its end, ends the feed: nothing hangs or stays."""
+        feed = await Scenes.connected(feed_server)
+        stream = feed.stream_filter()
+        feed.add_handler(slow)
+        for task in asyncio.all_tasks():
+            if task.get_name().startswith("rxws"):
+                task.cancel()
+        await asyncio.sleep(0.1)
+        assert [message async for message in stream] == []
+        assert feed.state.value is State.CLOSED
+        await feed.wait_closed()
+        await feed.exit()
+
+    async def test_handler_under_way_is_cut_short_when_the_feed_is_abandoned(self, feed_server):
+        """It would otherwise outlive the feed."""
+        cancelled = []
+
+        async def handle(message):
+            try:
+                await slow()
+            finally:
+                cancelled.append(message)
+
+        feed = await Scenes.connected(feed_server)
+        feed.add_handler(handle)
+        await feed_server.send("1", "2")
+        await asyncio.sleep(0.1)
+        (reader,) = [task for task in asyncio.all_tasks() if task.get_name() == "rxws reader 1"]
+        reader.cancel()
+        await feed.wait_closed()
+        await asyncio.sleep(0)
+        assert cancelled == [1]
+        assert feed.statistics().failures == 0
+
+    @pytest.mark.parametrize("turns", [0, 1, 2, 3])
+    async def test_closing_that_is_cancelled_ends_the_feed_all_the_same(self, feed_server, turns):
+        """Also when that happens while the feed is being closed, be it before the closing has begun."""
+        feed = await Scenes.connected(feed_server)
+        exiting = asyncio.create_task(feed.exit())
+        await asyncio.sleep(0)
+        for _ in range(turns):
+            await asyncio.sleep(0)
+        for task in asyncio.all_tasks():
+            if task.get_name().startswith("rxws"):
+                task.cancel()
+        async with asyncio.timeout(1):
+            await exiting
+        assert feed.state.value is State.CLOSED
+
+
+# Failure
+
+
+@virtual
+class TestFailure:
+    @staticmethod
+    async def fail(server, **options):
+        """Give a feed that has connected, delivered two messages, and then failed."""
+        feed = Feed(server, **options)
+        streams = [feed.stream_filter() for _ in range(2)]
+        connection = await opened(feed, server)
+        await connection.send("1", "2")
+        server.refuse(401, times=3)
+        await connection.close()
+        with pytest.raises(ConnectFailed):
+            await feed.wait_closed()
+        return feed, streams
+
+    async def test_streams_deliver_what_they_hold_then_raise(self, feed_server):
+        """After a fatal error each stream gives what it holds, then raises the error; new ones raise at once."""
+        feed, (one, other) = await self.fail(feed_server)
+        assert await take(one, 2) == [1, 2]
+        for _ in range(2):
+            with pytest.raises(ConnectFailed) as caught:
+                await anext(one)
+            assert caught.value.status == 401
+        errors = []
+        seen = []
+        other.subscribe(seen.append, errors.append)
+        feed.messages.subscribe(on_error=errors.append)
+        feed.frames.subscribe(on_error=errors.append)
+        assert seen == [1, 2]
+        assert [type(error) for error in errors] == [ConnectFailed] * 3
+        with pytest.raises(ConnectFailed):
+            await anext(feed.stream_filter())
+
+    async def test_everything_raises_the_fatal_error(self, feed_server):
+        """``send``, ``request``, all ``wait_…`` and ``rotate`` raise it; ``exit`` does not; the state is FAILED."""
+        feed, _ = await self.fail(feed_server)
+        for call in (feed.wait_connected, feed.wait_closed, feed.wait_enter_handing_ws):
+            with pytest.raises(ConnectFailed) as caught:
+                await call()
+        assert caught.value.status == 401
+        assert isinstance(caught.value.__cause__, websockets.InvalidStatus)
+        with pytest.raises(ConnectFailed):
+            await feed.send("hello")
+        with pytest.raises(ConnectFailed):
+            await feed.request("hello", None)
+        with pytest.raises(ConnectFailed):
+            feed.rotate()
+        await feed.exit()
+        assert feed.state.value is State.FAILED
+        assert feed.present_ws is None
+
+    async def test_leaving_the_block_raises_the_fatal_error(self, feed_server):
+        """The context manager raises it where the body raises nothing."""
+        feed_server.refuse(404)
+        with pytest.raises(ConnectFailed, match="404"):
+            async with Feed(feed_server):
+                await asyncio.sleep(1)
+
+    async def test_exception_of_the_body_is_not_masked(self, feed_server):
+        """What the body raises by itself goes through in its place."""
+        feed_server.refuse(404)
+        with pytest.raises(KeyError, match="mine"):
+            async with Feed(feed_server):
+                await asyncio.sleep(1)
+                raise KeyError("mine")
+
+    async def test_fatal_error_does_not_grow(self, feed_server):
+        """However often it is raised, it carries the trace of the last time only."""
+        feed, _ = await self.fail(feed_server)
+        lengths = set()
+        for _ in range(5):
+            with pytest.raises(ConnectFailed) as caught:
+                await feed.wait_connected()
+            lengths.add(len(caught.traceback))
+        assert len(lengths) == 1
+
+    async def test_handlers_finish_what_they_hold(self, feed_server):
+        """A fatal error takes nothing from a coroutine handler that came before it."""
+        handled = []
+
+        async def handle(message):
+            await asyncio.sleep(1)
+            handled.append(message)
+
+        feed = Feed(feed_server, should_retry=lambda error: False)
+        feed.add_handler(handle)
+        connection = await opened(feed, feed_server)
+        await connection.send("1", "2")
+        await connection.close()
+        with pytest.raises(ConnectFailed):
+            await feed.wait_closed()
+        assert handled == [1, 2]
+
+    async def test_delays_that_end_end_the_feed(self, feed_server):
+        """When ``reconnect_delays`` gives no more, the feed fails, and says after how many attempts."""
+        feed_server.refuse(times=None)
+        feed = Feed(feed_server, reconnect_delays=lambda: [1, 2])
+        with pytest.raises(ConnectFailed) as caught:
+            await feed.wait_closed()
+        assert (caught.value.status, caught.value.attempt) == (503, 3)
+
+    async def test_delays_that_raise_end_the_feed_loudly(self, feed_server, caplog):
+        """What ``reconnect_delays`` raises ends the feed: the error says so, has it as its cause, and has no secret."""
+
+        def delays():
+            raise ZeroDivisionError("wss://host/ws?token=secret")
+
+        feed_server.refuse(times=None)
+        feed = Feed(feed_server, reconnect_delays=delays)
+        with pytest.raises(ConnectFailed, match="the rotation failed: ZeroDivisionError") as caught:
+            await feed.wait_closed()
+        assert isinstance(caught.value.__cause__, ZeroDivisionError)
+        assert caught.value.attempt == 1
+        assert "secret" not in str(caught.value)
+        assert "secret" not in caplog.text
+        assert feed.state.value is State.FAILED
+
+    async def test_should_retry_decides(self, feed_server):
+        """True retries what is fatal, False ends what is not, None leaves it to the rule."""
+        asked = []
+        answers = {404: True, 503: None, 500: False}
+
+        def should_retry(error):
+            status = error.response.status_code
+            asked.append(status)
+            return answers[status]
+
+        for status in answers:
+            feed_server.refuse(status)
+        feed = Feed(feed_server, should_retry=should_retry, reconnect_delays=lambda: iter([0, 0, 0]))
+        with pytest.raises(ConnectFailed, match="500"):
+            await feed.wait_closed()
+        assert asked == [404, 503, 500]
+
+    async def test_should_retry_that_raises_is_reported_and_the_rule_holds(self, feed_server):
+        """Its failure neither ends the feed nor goes unnoticed."""
+
+        def should_retry(error):
+            raise KeyError("status")
+
+        feed_server.refuse(503)
+        async with Feed(feed_server, should_retry=should_retry) as feed:
+            events = record(feed.events)
+            await opened(feed, feed_server)
+            (failed,) = of_kind(HandlerFailed, events)
+            assert isinstance(failed.error, KeyError)
+            assert failed.handler.endswith("should_retry")
+
+    async def test_events_and_state_end_with_the_error(self, feed_server):
+        """Who watches the state or the events sees FAILED, then gets the error."""
+        feed_server.refuse(404)
+        feed = Feed(feed_server)
+        states, errors = [], []
+        feed.state.subscribe(states.append, errors.append)
+        feed.events.subscribe(on_error=errors.append)
+        with pytest.raises(ConnectFailed):
+            await feed.wait_closed()
+        assert states == [State.CONNECTING, State.FAILED]
+        assert [type(error) for error in errors] == [ConnectFailed] * 2
+        assert feed.statistics().failures == 0
+
+
+# Threads and loops
+
+
+@virtual
+class TestThreads:
+    async def test_statistics_and_state_may_be_read_from_any_thread(self, feed_server):
+        """``statistics()`` and ``state.value`` answer in another thread."""
+        async with Feed(feed_server) as feed:
+            connection = await opened(feed, feed_server)
+            await connection.send("1")
+            await asyncio.sleep(0.1)
+            statistics = in_thread(feed.statistics)
+            assert dataclasses.asdict(statistics) == dataclasses.asdict(feed.statistics())
+            assert statistics.messages == 1
+            assert in_thread(lambda: feed.state.value) is State.CONNECTED
+            assert in_thread(lambda: repr(feed)) == repr(feed)
+
+    @pytest.mark.parametrize(
+        "call",
+        [
+            lambda feed: feed.stream_filter(),
+            lambda feed: feed.add_handler(print),
+            lambda feed: feed.messages.subscribe(print),
+            lambda feed: feed.frames.subscribe(print),
+            lambda feed: feed.state.subscribe(print),
+            lambda feed: feed.events.subscribe(print),
+            lambda feed: aiter(feed.messages),
+            lambda feed: feed.present_ws,
+            lambda feed: feed.rotate(),
+            lambda feed: asyncio.run(feed.send("hello")),
+            lambda feed: asyncio.run(feed.request("hello", None)),
+            lambda feed: asyncio.run(feed.wait_connected()),
+            lambda feed: asyncio.run(feed.wait_enter_handing_ws()),
+            lambda feed: asyncio.run(feed.wait_closed()),
+            lambda feed: asyncio.run(feed.exit()),
+        ],
+    )
+    async def test_everything_else_raises_in_another_thread_and_loop(self, feed_server, call):
+        """Whatever else is asked from another thread, or in another event loop, is a RuntimeError, and that is all."""
+        async with Feed(feed_server, name="mine") as feed:
+            await opened(feed, feed_server)
+            before = feed.statistics()
+            with pytest.raises(RuntimeError, match="mine belongs to the event loop in which it was made"):
+                in_thread(lambda: call(feed))
+            await asyncio.sleep(1)
+            assert dataclasses.replace(feed.statistics(), age=None) == dataclasses.replace(before, age=None)
+            assert feed.state.value is State.CONNECTED
+            assert feed_server.received == []
+
+
+class TestLoops:
+    def test_disposable_may_be_disposed_from_any_thread(self):
+        """``dispose`` is the exception: called in another thread it takes effect on the loop's."""
+        seen = []
+
+        async def main():
+            async with FeedServer() as server, Feed(server) as feed:
+                subscriptions = [feed.add_handler(seen.append), feed.messages.subscribe(seen.append)]
+                stream = feed.stream_filter()
+                connection = await opened(feed, server)
+                await connection.send("1")
+                await take(stream, 1)
+                for subscription in subscriptions:
+                    in_thread(subscription.dispose)
+                await asyncio.sleep(0)
+                await connection.send("2")
+                await take(stream, 1)
+
+        asyncio.run(main())
+        assert seen == [1, 1]
+
+    def test_feed_of_a_closed_loop_can_be_asked_what_happened(self):
+        """When its loop is closed, the numbers can still be read; the rest raises RuntimeError in any other loop."""
+
+        async def main():
+            async with FeedServer(greet) as server, Feed(server) as feed:
+                await take(feed.stream_filter(), 2)
+            return feed
+
+        feed = asyncio.run(main())
+        assert feed.statistics().messages == 2
+        assert feed.state.value is State.CLOSED
+        with pytest.raises(RuntimeError, match="belongs to the event loop"):
+            asyncio.run(feed.send("hello"))
+
+    def test_two_loops_have_feeds_of_their_own(self):
+        """One event loop after the other, each with its own feed of the same class."""
+
+        async def main():
+            async with FeedServer(greet) as server, Feed(server) as feed:
+                return await take(feed.stream_filter(), 2)
+
+        assert asyncio.run(main()) == asyncio.run(main())
+
+    @pytest.mark.skipif(not hasattr(asyncio, "eager_task_factory"), reason="Python 3.12 brings eager tasks")
+    def test_eager_tasks_change_nothing(self):
+        """With ``asyncio.eager_task_factory`` a feed connects, delivers, rotates and ends as without."""
+
+        async def main():
+            asyncio.get_running_loop().set_task_factory(asyncio.eager_task_factory)
+            handled = []
+
+            async def handle(message):
+                handled.append(message)
+
+            async with FeedServer(greet) as server, Feed(server, handover_timeout=0.1) as feed:
+                feed.add_handler(handle)
+                stream = feed.stream_filter()
+                first = await take(stream, 2)
+                await feed.wait_connected()
+                assert await feed.rotate()
+                second = await take(stream, 2)
+            assert handled == first + second
+            return [message["connection"] for message in handled]
+
+        assert asyncio.run(main()) == [1, 1, 2, 2]
+
+
+PROGRAM = """
+import asyncio, json, logging, sys
+import rxws
+
+# What is told on purpose is not the matter here.
+logging.getLogger("rxws").disabled = True
+
+class Feed(rxws.AsyncWebsocketStreamInterface):
+    async def _create_ws(self):
+        import websockets
+        return await websockets.connect(sys.argv[1])
+    async def _when2create_new_ws(self):
+        await asyncio.Future()
+    async def _parse_raw_data(self, raw_data):
+        await asyncio.sleep(0)
+        return json.loads(raw_data)
+
+async def consume(feed):
+    async for message in feed.stream_filter():
+        pass
+
+async def handle(message):
+    await asyncio.sleep(3600)
+
+async def main():
+{body}
+
+try:
+    asyncio.run(main())
+except KeyboardInterrupt:
+    print("interrupted", flush=True)
+print("ended", flush=True)
+"""
+
+
+class TestProcesses:
+    """Programs that end in all sorts of ways, each in a process of its own, with all warnings made errors."""
+
+    @staticmethod
+    async def run(server, body, *, interrupt=False, expected="(?!)"):
+        """Run a program against a server; give what it wrote on stdout, and assert that it said what was expected."""
+        program = PROGRAM.replace("{body}", textwrap.indent(textwrap.dedent(body), "    "))
+        process = await asyncio.create_subprocess_exec(
+            *(sys.executable, "-W", "error", "-X", "dev", "-c", program, server.url),
+            stdout=asyncio.subprocess.PIPE,
+            stderr=asyncio.subprocess.PIPE,
+            env=os.environ | {"PYTHONPATH": os.path.dirname(os.path.dirname(rxws.__file__))},
+        )
+        try:
+            async with asyncio.timeout(30):
+                output = b""
+                if interrupt:
+                    output = await process.stdout.readline()
+                    process.send_signal(signal.SIGINT)
+                rest, errors = await process.communicate()
+        finally:
+            with contextlib.suppress(ProcessLookupError):
+                process.kill()
+        assert [line for line in errors.decode().splitlines() if not re.search(expected, line)] == []
+        assert process.returncode == 0
+        return (output + rest).decode().split()
+
+    @pytest.mark.parametrize(
+        "body",
+        [
+            pytest.param("Feed()", id="just made"),
+            pytest.param("feed = Feed(); await asyncio.sleep(0)", id="starting"),
+            pytest.param("feed = Feed(); await feed.wait_connected()", id="connected"),
+            pytest.param("feed = Feed(); await asyncio.sleep(0.001)", id="opening"),
+            pytest.param(
+                """
+                feed = Feed()
+                feed.add_handler(handle)
+                consuming = asyncio.create_task(consume(feed))
+                await anext(feed.stream_filter())
+                await feed.wait_connected()
+                """,
+                id="consuming",
+            ),
+            pytest.param(
+                """
+                feed = Feed(heartbeat=("ping", 0.01))
+                await feed.wait_connected()
+                feed.rotate()
+                await asyncio.sleep(0.3)
+                assert feed.state.value is rxws.State.ROTATING
+                """,
+                id="rotating",
+            ),
+            pytest.param(
+                """
+                feed = Feed()
+                await feed.wait_connected()
+                closing = asyncio.create_task(feed.exit())
+                await asyncio.sleep(0)
+                """,
+                id="closing",
+            ),
+            pytest.param(
+                """
+                feed = rxws.ReactiveWebSocket("ws://127.0.0.1:9", reconnect_delays=lambda: iter([60]))
+                await asyncio.sleep(0.1)
+                """,
+                id="waiting",
+            ),
+            pytest.param(
+                """
+                feed = rxws.ReactiveWebSocket(sys.argv[1], rotate_every=60, rotate_on=[{"e": "expired"}])
+                await feed.wait_connected()
+                """,
+                id="ready-made",
+            ),
+        ],
+    )
+    async def test_program_that_ends_without_exit_ends_quietly(self, body):
+        """When ``asyncio.run`` ends without ``exit()``, nothing hangs and nothing is complained about."""
+        async with FeedServer(greet) as server:
+            assert await self.run(server, body) == ["ended"]
+
+    async def test_program_on_picows_that_ends_without_exit_ends(self):
+        """Nothing of ours hangs or is complained about there; picows warns of its socket, which it does not show."""
+        body = """
+        from picows import websockets
+        feed = rxws.ReactiveWebSocket(sys.argv[1], connect=websockets.connect)
+        await feed.wait_connected()
+        """
+        async with FeedServer(greet) as server:
+            assert await self.run(server, body, expected="ResourceWarning|Exception ignored") == ["ended"]
+
+    @pytest.mark.skipif(sys.platform == "win32", reason="Windows has no SIGINT for one process")
+    @pytest.mark.parametrize("where", ["feed.wait_closed()", "asyncio.sleep(60)", "anext(feed.stream_filter([{}, ]))"])
+    async def test_interrupt_closes_the_feed(self, where):
+        """Ctrl-C in the block closes the feed on its way out: no trace but KeyboardInterrupt itself."""
+        body = f"""
+        async with Feed() as feed:
+            feed.add_handler(handle)
+            feed.state.subscribe(lambda state: print(state.value, flush=True) if state.is_final else None)
+            await feed.wait_connected()
+            print("ready", flush=True)
+            stream = feed.stream_filter(lambda message: False)
+            await {where.replace("feed.stream_filter([{}, ])", "stream")}
+        """
+        async with FeedServer() as server:
+            assert await self.run(server, body, interrupt=True) == ["ready", "closed", "interrupted", "ended"]
+
+    @pytest.mark.skipif(sys.platform == "win32", reason="Windows has no SIGINT for one process")
+    async def test_interrupt_without_a_block_ends_quietly(self):
+        """Ctrl-C in a program that never calls ``exit()`` ends it as quietly."""
+        body = """
+        feed = Feed()
+        feed.add_handler(handle)
+        await anext(feed.stream_filter())
+        print("ready", flush=True)
+        await consume(feed)
+        """
+        async with FeedServer(greet) as server:
+            assert await self.run(server, body, interrupt=True) == ["ready", "interrupted", "ended"]

@@ -1,0 +1,935 @@
+"""Inherit three hooks: when they run, how often, on which connection, and what the class keeps to itself."""
+
+from __future__ import annotations
+
+import asyncio
+import dataclasses
+import inspect
+import json
+import time
+import typing
+from itertools import pairwise
+
+import pytest
+import websockets
+from reactivex import operators as ops
+
+import rxws
+from rxws import AsyncWebsocketStreamInterface, ConnectFailed, FeedClosed, Gap, HandlerFailed, State
+from rxws.buffer import LAG_MARKS
+from tests.support.feeds import Feed, Pipe, PipeFeed, greet, of_kind, record, take
+from tests.support.wiring import in_thread
+
+pytestmark = pytest.mark.usefixtures("virtual_time", "assert_no_leaks")
+
+
+# Construction
+
+
+async def test_constructor_raises_outside_a_running_loop():
+    """Made outside a running event loop, it raises RuntimeError, which names the class and says what is missing."""
+    with pytest.raises(RuntimeError, match="Feed must be made inside a running event loop"):
+        in_thread(lambda: Feed(None))
+    with pytest.raises(RuntimeError, match="ReactiveWebSocket must be made inside a running event loop"):
+        in_thread(lambda: rxws.ReactiveWebSocket("ws://localhost:8765"))
+
+
+async def test_constructor_of_the_subclass_returns_before_a_hook_runs(feed_server):
+    """What a subclass sets after ``super().__init__()`` is there for all hooks."""
+    calls = []
+
+    class Late(Feed):
+        def __init__(self, server):
+            super().__init__(server)
+            calls.append("constructed")
+            self.late = "there"
+
+        async def _create_ws(self):
+            calls.append(self.late)
+            return await super()._create_ws()
+
+    async with Late(feed_server) as feed:
+        assert calls == ["constructed"]
+        await feed.wait_connected()
+    assert calls == ["constructed", "there"]
+
+
+async def test_hooks_must_all_be_given():
+    """A subclass that lacks one of the three hooks cannot be made, and the error names the hook."""
+
+    class Half(AsyncWebsocketStreamInterface):
+        async def _create_ws(self):
+            """Never called."""
+
+        async def _when2create_new_ws(self):
+            """Never called."""
+
+    with pytest.raises(TypeError, match="_parse_raw_data"):
+        Half()
+
+
+async def test_state_of_the_base_is_one_mangled_attribute(feed_server):
+    """The base adds one attribute to an object, which no subclass would ever name."""
+    async with Feed(feed_server) as feed:
+        await feed.wait_connected()
+        assert set(vars(feed)) == {"server", "_AsyncWebsocketStreamInterface__feed"}
+
+
+async def test_subclass_may_use_any_name_for_itself(feed_server):
+    """Attributes called as the base's own public members are disturb nothing: the base never reads those names."""
+    base = AsyncWebsocketStreamInterface
+    public = [name for name in vars(base) if not name.startswith("_") and name != "exit"]
+    shadowed = [*public, "name", "loop", "options", "_handlers", "_state", "_feed", "_exit", "_ws", "_task", "_closed"]
+    namespace = dict.fromkeys(shadowed, "the subclass's own")
+    shadow = type("Shadow", (Feed,), namespace)
+    feed_server.script = greet
+
+    async with shadow(feed_server) as feed:
+        stream = base.stream_filter(feed)
+        assert await take(stream, 2) == [{"connection": 1, "n": 1}, {"connection": 1, "n": 2}]
+        await feed_server.close()
+        assert await take(stream, 1) == [{"connection": 2, "n": 1}]
+        for name in namespace:
+            setattr(feed, name, "set on the object")
+        assert await take(stream, 1) == [{"connection": 2, "n": 2}]
+        await base.wait_connected(feed)
+        assert base.state.fget(feed).value is State.CONNECTED
+        assert base.statistics(feed).messages == 4
+        assert "4 messages" in repr(feed)
+        await base.send(feed, "hello")
+        assert await feed_server.expect() == "hello"
+    assert base.state.fget(feed).value is State.CLOSED
+    assert set(public) >= {"events", "state", "messages", "frames", "send", "statistics", "stream_filter"}
+
+
+async def test_leaving_the_block_calls_the_exit_of_the_subclass(feed_server):
+    """``async with`` closes through an overridden ``exit``, so that what the subclass opened is closed with it."""
+    closed = []
+
+    class WithSession(Feed):
+        async def exit(self):
+            closing = asyncio.create_task(super().exit())
+            closed.append("session")
+            await closing
+
+    async with WithSession(feed_server) as feed:
+        await feed.wait_connected()
+    assert closed == ["session"]
+    assert feed.state.value is State.CLOSED
+
+
+async def test_public_members_have_the_arguments_of_the_contract():
+    """Names, order, kinds and defaults of all arguments are as promised."""
+    base = AsyncWebsocketStreamInterface
+
+    def arguments(name):
+        parameters = list(inspect.signature(getattr(base, name)).parameters.values())[1:]
+        return {
+            parameter.name: parameter.default if parameter.default is not parameter.empty else ...
+            for parameter in parameters
+        }
+
+    assert arguments("stream_filter") == {
+        "_filters": None,
+        "maxsize": 1_000_000,
+        "overflow": "error",
+        "gaps": False,
+        "copy": False,
+    }
+    assert arguments("add_handler") == {
+        "function_or_coroutine_function": ...,
+        "filters": None,
+        "maxsize": 1_000_000,
+        "overflow": "error",
+    }
+    assert arguments("send") == {"msg": ...}
+    assert arguments("request") == {"msg": ..., "reply": ..., "timeout": 10.0}
+    for name in ("rotate", "exit", "wait_closed", "wait_connected", "wait_enter_handing_ws", "statistics"):
+        assert arguments(name) == {}
+    for name in ("send", "request", "exit", "wait_closed", "wait_connected", "wait_enter_handing_ws"):
+        assert inspect.iscoroutinefunction(getattr(base, name))
+    for name in ("messages", "frames", "state", "events", "present_ws"):
+        assert isinstance(vars(base)[name], property)
+
+
+async def test_option_that_does_not_exist_is_refused_by_name(feed_server):
+    """A misspelt option raises TypeError with its name."""
+    with pytest.raises(TypeError, match="opentimeout"):
+        Feed(feed_server, opentimeout=1)
+
+
+async def test_name_is_shown_in_log_events_and_repr(feed_server, caplog):
+    """The option ``name`` is how log lines, events and the repr call the feed."""
+    feed = Feed(feed_server, name="binance")
+    events = record(feed.events)
+    async with feed:
+        await feed.wait_connected()
+        assert repr(feed) == "<binance: connected, 0 messages>"
+    assert {event.name for event in events} == {"binance"}
+
+
+async def test_name_is_made_from_the_class_when_none_is_given(feed_server):
+    """Without a name each object has one of its own, made from its class."""
+    async with Feed(feed_server) as first, Feed(feed_server) as second:
+        assert repr(first).startswith("<Feed-")
+        assert repr(second).startswith("<Feed-")
+        assert repr(first) != repr(second)
+
+
+# _create_ws
+
+
+@pytest.mark.parametrize(
+    ("given", "expected"),
+    [
+        (lambda url: None, "not NoneType without __aiter__, send, close"),
+        (lambda url: "open", "not str without __aiter__, send, close"),
+        (lambda url: websockets.connect(url), r"not connect without send, close \(is an 'await' missing\?\)"),
+    ],
+)
+async def test_create_ws_that_gives_no_connection_fails_the_feed(feed_server, given, expected):
+    """Without the websockets API it is no connection: a fatal error names the hook and says what it gave."""
+
+    class Wrong(Feed):
+        async def _create_ws(self):
+            return given(self.server.url)
+
+    feed = Wrong(feed_server)
+    with pytest.raises(ConnectFailed, match=f"_create_ws must return an open connection .*{expected}") as caught:
+        await feed.wait_connected()
+    assert isinstance(caught.value.__cause__, TypeError)
+    await feed.exit()
+
+
+async def test_create_ws_may_give_any_object_with_the_api():
+    """Whatever has ``async for``, ``send`` and ``close`` is a connection."""
+    pipe = Pipe()
+    async with PipeFeed(pipe) as feed:
+        stream = feed.stream_filter()
+        pipe.frames.put_nowait('{"n": 1}')
+        assert await take(stream, 1) == [{"n": 1}]
+        assert feed.present_ws is pipe
+        await feed.send("hello")
+        assert pipe.sent == ["hello"]
+    assert pipe.closed
+
+
+async def test_create_ws_is_cut_short_at_open_timeout(feed_server):
+    """A hook that takes longer than ``open_timeout`` is cancelled, and tried again."""
+    loop = asyncio.get_running_loop()
+    cancelled = []
+
+    class Slow(Feed):
+        async def _create_ws(self):
+            if not cancelled:
+                try:
+                    await asyncio.sleep(3600)
+                finally:
+                    cancelled.append(loop.time())
+            return await super()._create_ws()
+
+    started = loop.time()
+    async with Slow(feed_server, open_timeout=7) as feed:
+        await feed.wait_connected()
+        assert cancelled == [pytest.approx(started + 7)]
+
+
+# _when2create_new_ws
+
+
+async def test_rotation_hook_is_called_once_per_connection_with_that_one_present(feed_server):
+    """After a planned rotation and after a loss alike it is called once, and ``present_ws`` is its connection."""
+    called = []
+
+    class Counting(Feed):
+        async def _when2create_new_ws(self):
+            called.append(self.present_ws)
+            await asyncio.Future()
+
+    async with Counting(feed_server, handover_timeout=1) as feed:
+        await feed.wait_connected()
+        first = feed.present_ws
+        await feed.rotate()
+        second = feed.present_ws
+        await feed_server.close(1011)
+        await feed_server.connected(3)
+        await feed.wait_connected()
+        third = feed.present_ws
+        await asyncio.sleep(100)
+    assert called == [first, second, third]
+    assert len({first, second, third}) == 3
+
+
+async def test_stream_made_in_the_rotation_hook_misses_nothing(feed_server):
+    """The hook runs to its first suspension before its connection's first message is delivered."""
+    feed_server.script = greet
+    seen = []
+
+    class Watching(Feed):
+        async def _when2create_new_ws(self):
+            stream = self.stream_filter()
+            while True:
+                seen.append(await anext(stream))
+
+    async with Watching(feed_server, handover_timeout=0) as feed:
+        await feed.wait_connected()
+        await asyncio.sleep(1)
+        await feed.rotate()
+        await asyncio.sleep(1)
+        await feed_server.close()
+        await feed_server.connected(3)
+        await asyncio.sleep(1)
+    assert seen == [{"connection": connection, "n": n} for connection in (1, 2, 3) for n in (1, 2)]
+
+
+async def test_rotation_hook_sees_the_signal_that_is_the_first_message(feed_server):
+    """A signal that a new connection begins with rotates, even when it was held in the overlap."""
+    rotations = []
+
+    async def expire(connection):
+        await connection.send({"e": "listenKeyExpired"} if connection.number < 4 else {"e": "fine"})
+
+    feed_server.script = expire
+
+    class Expiring(Feed):
+        async def _when2create_new_ws(self):
+            async for _ in self.stream_filter([{"e": "listenKeyExpired"}]):
+                rotations.append(self.present_ws)
+                return
+
+    async with Expiring(feed_server, handover_timeout=1) as feed:
+        stream = feed.stream_filter([{"e": "fine"}])
+        assert await take(stream, 1) == [{"e": "fine"}]
+    assert len(set(rotations)) == 3
+
+
+async def test_stream_made_in_the_rotation_hook_is_closed_when_it_returns(feed_server):
+    """A stream of the hook delivers what it holds, then ends with the hook; others go on."""
+    made = []
+
+    class Making(Feed):
+        async def _when2create_new_ws(self):
+            made.append(self.stream_filter())
+            await anext(made[-1])
+            await anext(made[-1])
+
+    async with Making(feed_server, handover_timeout=0) as feed:
+        other = feed.stream_filter()
+        await feed.wait_connected()
+        await feed_server.connected()
+        await feed_server.send({"n": 1}, {"n": 2}, {"n": 3})
+        await feed_server.connected(2)
+        await feed.wait_connected()
+        await feed_server.send({"n": 4})
+        assert [message async for message in made[0]] == [{"n": 3}]
+        assert await take(other, 4) == [{"n": n} for n in (1, 2, 3, 4)]
+
+
+async def test_stream_made_in_the_rotation_hook_is_closed_when_it_is_cancelled(feed_server):
+    """So it does when the hook is cancelled because its connection was lost."""
+    made = []
+
+    class Making(Feed):
+        async def _when2create_new_ws(self):
+            made.append(self.stream_filter())
+            await asyncio.Future()
+
+    async with Making(feed_server) as feed:
+        await feed.wait_connected()
+        await feed_server.close()
+        await feed_server.connected(2)
+        await feed.wait_connected()
+        assert [message async for message in made[0]] == []
+        assert feed.statistics().streams == 1
+
+
+@pytest.mark.parametrize("end", ["server", "rotate", "exit"])
+async def test_rotation_hook_is_cancelled_when_its_connection_ends_otherwise(feed_server, end):
+    """Whether the server closes, ``rotate()`` is called or the feed is closed: the hook is cancelled, once."""
+    cancelled = []
+
+    class Waiting(Feed):
+        async def _when2create_new_ws(self):
+            connection = self.present_ws
+            try:
+                await asyncio.Future()
+            except asyncio.CancelledError:
+                cancelled.append(connection)
+                raise
+
+    async with Waiting(feed_server, handover_timeout=1) as feed:
+        events = record(feed.events)
+        await feed.wait_connected()
+        first = feed.present_ws
+        if end == "server":
+            await feed_server.close()
+            await feed_server.connected(2)
+            await feed.wait_connected()
+        elif end == "rotate":
+            await feed.rotate()
+        else:
+            await feed.exit()
+        await asyncio.sleep(0.1)
+        assert cancelled == [first]
+        assert of_kind(HandlerFailed, events) == []
+
+
+async def test_connection_is_rotated_when_the_hook_returns(feed_server):
+    """When ``_when2create_new_ws`` returns there is a new connection, and the old one is closed with 1000."""
+    loop = asyncio.get_running_loop()
+
+    class Daily(Feed):
+        async def _when2create_new_ws(self):
+            await asyncio.sleep(20 * 3600)
+
+    async with Daily(feed_server, handover_timeout=1) as feed:
+        rotated = record(feed.events.pipe(ops.filter(lambda event: isinstance(event, rxws.Rotated))))
+        await feed.wait_connected()
+        first = await feed_server.connected()
+        started = loop.time()
+        await feed_server.connected(2, timeout=100_000)
+        assert loop.time() == pytest.approx(started + 20 * 3600)
+        await first.wait_closed()
+        assert first.websocket.close_code == 1000
+        await asyncio.sleep(1)
+        assert [event.number for event in rotated] == [2]
+
+
+@pytest.mark.parametrize("error", [ValueError("no key"), asyncio.CancelledError()])
+async def test_connection_is_rotated_when_the_hook_raises(feed_server, error):
+    """What the hook raises is reported, and the connection is rotated."""
+
+    class Raising(Feed):
+        async def _when2create_new_ws(self):
+            await asyncio.sleep(10)
+            if feed_server.opened == 1:
+                raise error
+            await asyncio.Future()
+
+    async with Raising(feed_server, handover_timeout=1) as feed:
+        events = record(feed.events)
+        await feed_server.connected(2, timeout=20)
+        await asyncio.sleep(5)
+        assert feed.statistics().rotations == 1
+        assert feed.statistics().failures == 1
+        (failed,) = of_kind(HandlerFailed, events)
+        assert failed.error is error
+        assert failed.handler.endswith("Raising._when2create_new_ws")
+
+
+def opened_at(events):
+    """Give the pauses between one connection's opening and the next one's."""
+    times = [event.time for event in of_kind(rxws.Connected, events)]
+    return [round(later - earlier, 2) for earlier, later in pairwise(times)]
+
+
+@pytest.mark.parametrize("raises", [False, True])
+async def test_rotation_waits_ever_longer_when_the_hook_ends_at_once(feed_server, raises):
+    """A hook that ends within 0.25 s delays its rotation: by 0.5 s, then twice that, up to 60 s."""
+
+    class Hasty(Feed):
+        async def _when2create_new_ws(self):
+            if raises:
+                raise ValueError
+
+    async with Hasty(feed_server, handover_timeout=0) as feed:
+        events = record(feed.events)
+        await feed_server.connected(11, timeout=1000)
+        assert opened_at(events)[:9] == [0.5, 1, 2, 4, 8, 16, 32, 60, 60]
+
+
+async def test_rotation_is_not_delayed_when_the_connection_lived_longer(feed_server):
+    """A hook that ends 0.3 s after its start delays nothing, however often."""
+
+    class Frequent(Feed):
+        async def _when2create_new_ws(self):
+            await asyncio.sleep(0.3)
+
+    async with Frequent(feed_server, handover_timeout=0) as feed:
+        events = record(feed.events)
+        await feed_server.connected(20, timeout=1000)
+        assert opened_at(events) == [0.3] * len(opened_at(events))
+        assert len(opened_at(events)) > 15
+
+
+async def test_delay_of_hasty_rotations_starts_over_after_a_longer_life(feed_server):
+    """One connection that lived longer, and the next hasty rotation waits 0.5 s again."""
+    lives = iter([0, 0, 0, 10, 0, 0, 3600])
+
+    class Moody(Feed):
+        async def _when2create_new_ws(self):
+            await asyncio.sleep(next(lives))
+
+    async with Moody(feed_server, handover_timeout=0) as feed:
+        events = record(feed.events)
+        await feed_server.connected(7, timeout=1000)
+        await feed.wait_connected()
+        assert opened_at(events) == [0.5, 1, 2, 10, 0.5, 1]
+
+
+async def test_messages_flow_while_a_hasty_rotation_waits(feed_server):
+    """While the rotation waits, the connection goes on delivering; when it is lost, nothing waits any more."""
+
+    class Hasty(Feed):
+        async def _when2create_new_ws(self):
+            """End at once."""
+
+    async with Hasty(feed_server, handover_timeout=0) as feed:
+        stream = feed.stream_filter()
+        await feed_server.connected(8, timeout=200)
+        await asyncio.sleep(5)
+        opened = feed_server.opened
+        await feed_server.send({"n": 1})
+        assert await take(stream, 1) == [{"n": 1}]
+        await feed_server.close()
+        await feed_server.connected(opened + 1)
+
+
+# The optional hooks
+
+
+@pytest.mark.parametrize("hook", ["_reply", "_message_identity", "_is_per_connection"])
+async def test_optional_hook_must_be_a_plain_function(feed_server, hook):
+    """A coroutine function in place of a plain one would be true whatever it returned: TypeError names the hook."""
+
+    async def coroutine_function(self, message):
+        """Never called."""
+
+    kind = type("Wrong", (Feed,), {hook: coroutine_function})
+    with pytest.raises(TypeError, match=f"{hook} must be a plain function.*coroutine_function"):
+        kind(feed_server)
+
+
+async def test_optional_hooks_of_the_base_do_nothing(feed_server):
+    """A subclass may call ``super()``: nothing is answered, nothing is per connection; an identity it must give."""
+    async with Feed(feed_server) as feed:
+        assert feed._reply("ping") is None
+        assert feed._is_per_connection({"n": 1}) is False
+        with pytest.raises(NotImplementedError, match="the frame itself"):
+            feed._message_identity({"n": 1})
+
+
+# Consuming
+
+
+MESSAGES = [
+    {"e": "trade", "s": "BTCUSDT", "data": {"s": "A"}},
+    {"e": "trade", "s": "ETHUSDT"},
+    {"e": "ticker", "s": "BTCUSDT"},
+    [1, 2],
+    "text",
+    None,
+]
+
+
+@pytest.mark.parametrize(
+    ("filters", "passing"),
+    [
+        (None, [0, 1, 2, 3, 4, 5]),
+        ([], [0, 1, 2, 3, 4, 5]),
+        ([{"e": "trade", "s": "BTCUSDT"}], [0]),
+        ([{"e": "trade"}, {"s": "BTCUSDT"}], [0, 1, 2]),
+        ([{("data", "s"): "A"}], [0]),
+        ([{"missing": None}], []),
+        (lambda message: isinstance(message, list), [3]),
+        (lambda message: message["e"] == "trade", [0, 1]),
+    ],
+)
+async def test_filter_decides_what_comes(feed_server, filters, passing):
+    """Streams and handlers get what passes any of the dicts, or the function; what is no mapping passes no dict."""
+    handled = []
+    async with Feed(feed_server) as feed:
+        stream = feed.stream_filter(filters)
+        feed.add_handler(handled.append, filters)
+        everything = feed.stream_filter()
+        await feed_server.connected()
+        await feed_server.send(*(json.dumps(message) for message in MESSAGES))
+        await take(everything, len(MESSAGES))
+    assert [message async for message in stream] == handled
+    assert handled == [MESSAGES[place] for place in passing]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "error", "expected"),
+    [
+        (({"e": "trade"},), TypeError, "must be a list of dicts, not a dict"),
+        (("trade",), TypeError, "must be a list of dicts, or a callable, not str"),
+        ((7,), TypeError, "must be a list of dicts, or a callable, not int"),
+        ((["trade"],), TypeError, "must be a list of dicts, but"),
+    ],
+)
+async def test_bad_filter_is_refused(feed_server, arguments, error, expected):
+    """A filter that is no list of dicts and no callable raises TypeError, which names the argument."""
+    async with Feed(feed_server) as feed:
+        with pytest.raises(error, match=f"^_filters {expected}"):
+            feed.stream_filter(*arguments)
+        with pytest.raises(error, match=f"^filters {expected}"):
+            feed.add_handler(print, *arguments)
+        with pytest.raises(error, match=f"^reply {expected}"):
+            await feed.request("ping", *arguments)
+        assert feed.statistics().streams == 0
+
+
+@pytest.mark.parametrize(
+    ("bounds", "error", "expected"),
+    [
+        ({"maxsize": 0}, ValueError, "maxsize must be at least 1, or None for no bound, not 0"),
+        ({"maxsize": -1}, ValueError, "maxsize must be at least 1, or None for no bound, not -1"),
+        ({"maxsize": 1.5}, TypeError, "maxsize must be a positive int, or None for no bound, not 1.5"),
+        ({"maxsize": True}, TypeError, "maxsize must be a positive int"),
+        ({"overflow": "block"}, ValueError, "overflow must be 'error', 'drop_oldest' or 'drop_newest', not 'block'"),
+    ],
+)
+async def test_bad_bounds_are_refused(feed_server, bounds, error, expected):
+    """A ``maxsize`` that bounds nothing and an unknown ``overflow`` raise, naming the argument."""
+    async with Feed(feed_server) as feed:
+        with pytest.raises(error, match=f"^{expected}"):
+            feed.stream_filter(**bounds)
+        with pytest.raises(error, match=f"^{expected}"):
+            feed.add_handler(print, **bounds)
+
+
+@pytest.mark.parametrize("handler", [None, 7, "print", [print]])
+async def test_handler_that_is_not_callable_is_refused(feed_server, handler):
+    """What cannot be called is no handler."""
+    async with Feed(feed_server) as feed:
+        with pytest.raises(TypeError, match="function_or_coroutine_function must be callable with a message, not"):
+            feed.add_handler(handler)
+
+
+async def test_gap_stands_where_messages_may_be_missing(feed_server):
+    """With ``gaps=True`` a Gap is between the last message before a loss and the first after it; else never."""
+    feed_server.script = greet
+    async with Feed(feed_server) as feed:
+        with_gaps, without = feed.stream_filter(gaps=True), feed.stream_filter()
+        filtered = feed.stream_filter([{"n": 2}], gaps=True)
+        handled = record(feed.messages)
+        feed.add_handler(handled.append)
+        await take(feed.stream_filter(), 2)
+        await feed_server.close(1011)
+        first = await take(with_gaps, 5)
+        assert first[:2] == [{"connection": 1, "n": 1}, {"connection": 1, "n": 2}]
+        assert first[3:] == [{"connection": 2, "n": 1}, {"connection": 2, "n": 2}]
+        gap = first[2]
+        assert isinstance(gap, Gap)
+        assert gap.last_message == {"connection": 1, "n": 2}
+        assert gap.reason == "server"
+        assert gap.start <= gap.end
+        assert await take(filtered, 3) == [first[1], gap, first[4]]
+        assert await take(without, 4) == first[:2] + first[3:]
+        assert gap not in handled
+
+
+async def test_messages_are_shared_unless_copies_are_asked_for(feed_server):
+    """All consumers get the same object; with ``copy=True`` a stream has deep copies of its own."""
+    async with Feed(feed_server) as feed:
+        one, other, copies = feed.stream_filter(), feed.stream_filter(), feed.stream_filter(copy=True)
+        await feed_server.connected()
+        await feed_server.send({"levels": [[1]]})
+        (first,), (second,), (copied,) = await take(one, 1), await take(other, 1), await take(copies, 1)
+        assert first is second
+        assert copied == first
+        assert copied["levels"][0] is not first["levels"][0]
+
+
+async def test_stream_bounds_reach_the_stream(feed_server):
+    """``maxsize`` and ``overflow`` are the stream's, and what it drops is counted and reported."""
+    async with Feed(feed_server) as feed:
+        events = record(feed.events)
+        oldest = feed.stream_filter(maxsize=2, overflow="drop_oldest")
+        newest = feed.stream_filter(maxsize=2, overflow="drop_newest")
+        failing = feed.stream_filter(maxsize=2)
+        everything = feed.stream_filter(maxsize=None)
+        await feed_server.connected()
+        await feed_server.send(*({"n": n} for n in range(4)))
+        await take(everything, 4)
+        assert await take(oldest, 2) == [{"n": 2}, {"n": 3}]
+        assert await take(newest, 2) == [{"n": 0}, {"n": 1}]
+        assert await take(failing, 2) == [{"n": 0}, {"n": 1}]
+        with pytest.raises(rxws.StreamOverflow):
+            await anext(failing)
+        overflowed = of_kind(rxws.Overflowed, events)
+        assert {event.overflow for event in overflowed} == {"error", "drop_oldest", "drop_newest"}
+        assert feed.statistics().dropped == 5
+        assert feed.statistics().streams == 3
+
+
+async def test_handler_is_called_with_each_message_in_order(feed_server):
+    """A function and a coroutine function are called with each message that passes, in order, until disposed."""
+    called, awaited = [], []
+
+    async def handle(message):
+        await asyncio.sleep(0.1)
+        awaited.append(message["n"])
+
+    async with Feed(feed_server) as feed:
+        subscription = feed.add_handler(lambda message: called.append(message["n"]))
+        feed.add_handler(handle, [{"odd": True}])
+        stream = feed.stream_filter()
+        await feed_server.connected()
+        await feed_server.send(*({"n": n, "odd": bool(n % 2)} for n in range(6)))
+        await take(stream, 6)
+        subscription.dispose()
+        await feed_server.send({"n": 6, "odd": False})
+        await take(stream, 1)
+        await asyncio.sleep(1)
+    assert called == [0, 1, 2, 3, 4, 5]
+    assert awaited == [1, 3, 5]
+
+
+async def test_slow_coroutine_handler_delays_nobody(feed_server):
+    """Each coroutine handler has its own queue: while one sleeps, streams, functions and its siblings go on."""
+    fast = []
+
+    async def slow(message):
+        await asyncio.sleep(3600)
+
+    async def quick(message):
+        fast.append(message["n"])
+
+    async with Feed(feed_server, close_timeout=1) as feed:
+        feed.add_handler(slow)
+        feed.add_handler(quick)
+        stream = feed.stream_filter()
+        await feed_server.connected()
+        await feed_server.send(*({"n": n} for n in range(5)))
+        assert len(await take(stream, 5)) == 5
+        await asyncio.sleep(0.01)
+        assert fast == [0, 1, 2, 3, 4]
+        assert feed.statistics().pending == 4
+
+
+@pytest.mark.parametrize("error", [ValueError("bad"), asyncio.CancelledError()])
+@pytest.mark.parametrize("is_coroutine_function", [False, True])
+async def test_handler_that_raises_is_reported_and_goes_on(feed_server, caplog, error, is_coroutine_function):
+    """One that raises, be it a CancelledError, is logged, counted, emitted, and called with the next message."""
+    seen = []
+
+    def handle(message):
+        seen.append(message["n"])
+        if message["n"] == 1:
+            raise error
+
+    async def handle_later(message):
+        await asyncio.sleep(0.01)
+        handle(message)
+
+    async with Feed(feed_server) as feed:
+        events = record(feed.events)
+        feed.add_handler(handle_later if is_coroutine_function else handle)
+        await feed_server.connected()
+        await feed_server.send({"n": 1}, {"n": 2})
+        await asyncio.sleep(1)
+        assert seen == [1, 2]
+        (failed,) = of_kind(HandlerFailed, events)
+        assert failed.error is error
+        assert failed.message == {"n": 1}
+        assert failed.handler.endswith("handle_later" if is_coroutine_function else "handle")
+        assert feed.statistics().failures == 1
+    assert [record.levelname for record in caplog.records if "handle" in record.getMessage()] == ["ERROR"]
+
+
+async def test_handlers_may_be_added_and_removed_inside_a_handler(feed_server):
+    """A handler may remove itself or another, and add one, which is called from the next message on."""
+    calls = []
+
+    async with Feed(feed_server) as feed:
+
+        def first(message):
+            calls.append(("first", message["n"]))
+            mine.dispose()
+            others.dispose()
+            feed.add_handler(lambda message: calls.append(("added", message["n"])))
+
+        mine = feed.add_handler(first)
+        others = feed.add_handler(lambda message: calls.append(("other", message["n"])))
+        stream = feed.stream_filter()
+        await feed_server.connected()
+        await feed_server.send({"n": 1}, {"n": 2})
+        await take(stream, 2)
+    assert calls == [("first", 1), ("added", 2)]
+
+
+async def test_messages_is_the_hot_observable_of_all_messages(feed_server):
+    """``messages`` emits each message to whoever is subscribed, is async-iterable, and completes at the end."""
+    async with Feed(feed_server) as feed:
+        await feed_server.connected()
+        stream = feed.stream_filter()
+        await feed_server.send({"n": 1})
+        await take(stream, 1)
+        late = record(feed.messages)
+        iterated = aiter(feed.messages)
+        await feed_server.send({"n": 2}, {"n": 3})
+        await take(stream, 2)
+        assert late == [{"n": 2}, {"n": 3}]
+        assert feed.messages is feed.messages
+    assert [message async for message in iterated] == late
+
+
+# State, events, statistics
+
+
+async def test_state_follows_the_life_of_the_feed(feed_server):
+    """``state`` replays the current state, then tells each new one; ``value`` is always the current one."""
+    feed = Feed(feed_server, handover_timeout=1, reconnect_delays=lambda: iter([0, 3]))
+    assert feed.state.value is State.CONNECTING
+    seen = record(feed.state)
+    assert seen == [State.CONNECTING]
+    await feed.wait_connected()
+    assert feed.state.value is State.CONNECTED
+    await feed.rotate()
+    feed_server.refuse()
+    await feed_server.close()
+    await asyncio.sleep(1)
+    assert feed.state.value is State.WAITING
+    assert not feed.state.value.is_live
+    await feed.wait_connected()
+    assert feed.state.value.is_live
+    late = record(feed.state)
+    await feed.exit()
+    assert feed.state.value is State.CLOSED
+    assert seen == [
+        *(State.CONNECTING, State.CONNECTED, State.ROTATING, State.CONNECTED),
+        *(State.CONNECTING, State.WAITING, State.CONNECTING, State.CONNECTED),
+        State.CLOSED,
+    ]
+    assert late == [State.CONNECTED, State.CLOSED]
+    assert record(feed.state) == [State.CLOSED]
+
+
+async def test_state_is_live_while_a_connection_is_open():
+    """Of the six states, CONNECTED and ROTATING are live."""
+    assert [state.name for state in State] == ["CONNECTING", "CONNECTED", "ROTATING", "WAITING", "CLOSED", "FAILED"]
+    assert [state for state in State if state.is_live] == [State.CONNECTED, State.ROTATING]
+
+
+async def test_events_tell_what_happens(feed_server):
+    """Connections, rotations, losses, gaps, rejected frames and failures are told in order, each with name and time."""
+    started = time.time()
+    feed = Feed(feed_server, name="told", handover_timeout=1)
+    events = record(feed.events)
+    feed.add_handler(lambda message: message["n"])
+    async with feed:
+        await feed.wait_connected()
+        await feed.rotate()
+        connection = await feed_server.connected(2)
+        await connection.send("no JSON", "{}")
+        await asyncio.sleep(0.1)
+        await connection.close(1012, "restart")
+        await feed_server.connected(3)
+        await feed.wait_connected()
+    kinds = [type(event).__name__ for event in events]
+    assert kinds == [
+        *("Connected", "Disconnected", "Connected", "Rotated"),
+        *("MessageRejected", "HandlerFailed"),
+        *("Disconnected", "Connected", "Gap", "Disconnected"),
+    ]
+    assert [event.reason for event in of_kind(rxws.Disconnected, events)] == ["rotation", "server", "user"]
+    assert [event.number for event in of_kind(rxws.Connected, events)] == [1, 2, 3]
+    assert all(event.name == "told" for event in events)
+    assert all(started - 1 <= event.time <= started + 60 for event in events)
+    assert [event.time for event in events] == sorted(event.time for event in events)
+    for event in events:
+        with pytest.raises(dataclasses.FrozenInstanceError):
+            event.name = "other"
+
+
+async def test_events_tell_of_silence(feed_server, caplog):
+    """Without ``idle_timeout`` a silent connection is kept: a Quiet event and a warning at 60 s, 120 s, 240 s …"""
+    async with Feed(feed_server) as feed:
+        await feed.wait_connected()
+        events = record(feed.events)
+        await asyncio.sleep(500)
+        assert [event.seconds for event in of_kind(rxws.Quiet, events)] == [60, 120, 240, 480]
+        assert feed_server.opened == 1
+    assert len([line for line in caplog.records if "no message for" in line.getMessage()]) == 4
+
+
+async def test_idle_connection_is_replaced_after_idle_timeout(feed_server):
+    """With ``idle_timeout`` a connection on which no message came for that long is replaced, with a Gap."""
+    async with Feed(feed_server, idle_timeout=30) as feed:
+        events = record(feed.events)
+        await feed_server.connected(2, timeout=31)
+        await feed.wait_connected()
+        assert of_kind(rxws.Quiet, events) == []
+        assert of_kind(Gap, events)[0].reason == "idle"
+
+
+async def test_events_tell_of_consumers_that_lag(feed_server, monkeypatch):
+    """A Lagging event comes when a stream holds 10,000 messages, and says whose."""
+    assert LAG_MARKS == (10_000, 100_000, 1_000_000)
+    monkeypatch.setattr("rxws.buffer.LAG_MARKS", (10, 100, 1_000))
+    async with Feed(feed_server) as feed:
+        events = record(feed.events)
+        lagging, stream = feed.stream_filter([{"n": 1}]), feed.stream_filter()
+        connection = await feed_server.connected()
+        await connection.burst(12, {"n": 1})
+        await take(stream, 12)
+        lags = {(event.consumer, event.pending) for event in of_kind(rxws.Lagging, events)}
+        assert lags == {("stream Filter([])", 10), ("stream Filter([{'n': 1}])", 10)}
+        assert lagging.pending == 12
+
+
+async def test_statistics_count_what_happened(feed_server):
+    """All counters are there, count what they say, and the snapshot is frozen."""
+    feed = Feed(feed_server, handover_timeout=1)
+    empty = feed.statistics()
+    assert dataclasses.asdict(empty) == {
+        **dict.fromkeys(["messages", "bytes", "opened", "rotations", "gaps", "rejected", "duplicates"], 0),
+        **dict.fromkeys(["discarded", "failures", "streams", "pending", "dropped"], 0),
+        "reconnects": {},
+        "age": None,
+    }
+    async with feed:
+        connection = await feed_server.connected()
+        stream = feed.stream_filter()
+        await asyncio.sleep(1)
+        await connection.send('{"a":1}', "no JSON", '{"ä":2}', b'{"b":3}')
+        await asyncio.sleep(2)
+        await feed.rotate()
+        connection = await feed_server.connected(2)
+        await connection.close(1011)
+        connection = await feed_server.connected(3)
+        connection.reset()
+        await feed_server.connected(4, timeout=10)
+        await feed.wait_connected()
+        feed.stream_filter(maxsize=1)
+        statistics = feed.statistics()
+        assert statistics.messages == 3
+        assert statistics.bytes == 7 + 7 + 8 + 7
+        assert statistics.rejected == 1
+        assert statistics.opened == 4
+        assert statistics.rotations == 1
+        assert statistics.reconnects == {"server": 1, "network": 1}
+        assert statistics.gaps == 2
+        assert statistics.pending == 3
+        assert statistics.streams == 1
+        assert statistics.age >= 3
+        assert stream.pending == 3
+        with pytest.raises(dataclasses.FrozenInstanceError):
+            statistics.messages = 7
+        statistics.reconnects["server"] = 7
+        assert feed.statistics().reconnects["server"] == 1
+        assert empty.messages == 0
+
+
+# Types
+
+
+async def test_messages_have_the_type_that_the_subclass_names():
+    """The class is generic in its messages, so that a type checker knows what comes."""
+    base = AsyncWebsocketStreamInterface
+    hints = typing.get_type_hints(base.stream_filter)
+    assert typing.get_origin(hints["return"]) is rxws.Stream
+    assert base[int].__args__ == (int,)
+
+
+async def test_hooks_may_be_called_after_the_end(feed_server):
+    """After ``exit()`` what can still be asked answers, and what cannot raises FeedClosed."""
+    async with Feed(feed_server) as feed:
+        await feed.wait_connected()
+    assert feed.present_ws is None
+    assert feed.statistics().opened == 1
+    assert "closed" in repr(feed)
+    with pytest.raises(FeedClosed):
+        await feed.wait_connected()

@@ -1,0 +1,149 @@
+"""The constructor's options have the defaults that are promised, and what cannot be is refused by name."""
+
+from __future__ import annotations
+
+import dataclasses
+import inspect
+import math
+from fractions import Fraction
+from itertools import islice
+from typing import get_type_hints
+
+import pytest
+
+from rxws import codec
+from rxws.backoff import default_delays
+from rxws.options import FeedOptions, Options, check_seconds
+
+TIMES = ["open_timeout", "send_timeout", "close_timeout", "handover_timeout", "handover_settle", "idle_timeout"]
+
+
+def test_defaults_are_those_of_the_contract():
+    """Without a word from the user all times are as promised, and nothing is replaced because it is idle."""
+    assert dataclasses.asdict(Options()) == {
+        "name": None,
+        "open_timeout": 10,
+        "send_timeout": 10,
+        "close_timeout": 5,
+        "handover_timeout": 5,
+        "handover_settle": 0.5,
+        "idle_timeout": None,
+        "reconnect_delays": default_delays,
+        "should_retry": None,
+        "encode": codec.encode,
+        "heartbeat": None,
+    }
+
+
+def test_default_delays_begin_at_once_then_are_jittered_and_capped():
+    """By default the first retry is at once, the next after up to 0.5 s, 1 s, 2 s … and never more than 60 s."""
+    many = [list(islice(Options().reconnect_delays(), 12)) for _ in range(200)]
+    ceilings = [0, 0.5, 1, 2, 4, 8, 16, 32, 60, 60, 60, 60]
+    for place, ceiling in enumerate(ceilings):
+        drawn = [delays[place] for delays in many]
+        assert all(0 <= delay <= ceiling for delay in drawn)
+        assert max(drawn) >= ceiling * 0.9
+
+
+def test_typed_keywords_are_the_fields():
+    """What a type checker lets the constructor take is what it takes, with the same types."""
+    assert get_type_hints(FeedOptions) == get_type_hints(Options)
+
+
+def test_options_are_keyword_only_and_frozen():
+    """Options are given by name and never change."""
+    kinds = {parameter.kind for parameter in inspect.signature(Options).parameters.values()}
+    assert kinds == {inspect.Parameter.KEYWORD_ONLY}
+    with pytest.raises(dataclasses.FrozenInstanceError):
+        Options().name = "other"
+
+
+@pytest.mark.parametrize("option", TIMES)
+@pytest.mark.parametrize("seconds", ["1", b"1", [], True, Fraction(1, 2), 1j])
+def test_time_of_the_wrong_kind_is_refused_by_name(option, seconds):
+    """A time that is no int or float raises TypeError, which names the option and says what was expected."""
+    with pytest.raises(TypeError, match=f"^{option} must be a .*number of seconds.*, not "):
+        Options(**{option: seconds})
+
+
+@pytest.mark.parametrize("option", TIMES)
+@pytest.mark.parametrize("seconds", [-1, -0.001, math.inf, -math.inf, math.nan])
+def test_time_that_cannot_be_is_refused_by_name(option, seconds):
+    """A time that is negative, infinite or not a number raises ValueError, which names the option."""
+    with pytest.raises(ValueError, match=f"^{option} must be .* seconds.*, not {seconds}"):
+        Options(**{option: seconds})
+
+
+@pytest.mark.parametrize("option", ["open_timeout", "send_timeout", "close_timeout", "idle_timeout"])
+def test_zero_is_refused_where_nothing_can_be_done_in_no_time(option):
+    """A time in which something must happen cannot be 0."""
+    with pytest.raises(ValueError, match=f"{option} must be a positive number of seconds, not 0"):
+        Options(**{option: 0})
+
+
+@pytest.mark.parametrize("option", ["handover_timeout", "handover_settle"])
+def test_zero_is_taken_where_it_means_something(option):
+    """``handover_timeout=0`` (break before make) and ``handover_settle=0`` are taken."""
+    assert getattr(Options(**{option: 0}), option) == 0
+
+
+@pytest.mark.parametrize("option", [option for option in TIMES if option != "idle_timeout"])
+def test_none_is_refused_where_a_wait_would_have_no_end(option):
+    """Only ``idle_timeout`` may be None: no other wait is without an end."""
+    with pytest.raises(TypeError, match=option):
+        Options(**{option: None})
+
+
+@pytest.mark.parametrize("seconds", [1, 0.25, 1e9])
+def test_any_positive_time_is_taken(seconds):
+    """An int and a float are both times, however short or long."""
+    options = Options(**dict.fromkeys(TIMES, seconds))
+    assert [getattr(options, option) for option in TIMES] == [seconds] * len(TIMES)
+
+
+@pytest.mark.parametrize(
+    ("option", "value", "expected"),
+    [
+        ("name", 3, "name must be a str, or None for one made from the class, not 3"),
+        ("reconnect_delays", [1, 2], r"reconnect_delays must be a function that returns seconds to wait, not \[1, 2\]"),
+        ("reconnect_delays", None, "reconnect_delays must be a function"),
+        ("should_retry", True, "should_retry must be a function of an exception, or None, not True"),
+        ("encode", "json", "encode must be a function of a message, not 'json'"),
+        ("heartbeat", "ping", r"heartbeat must be a pair \(message, seconds\), or None, not 'ping'"),
+        ("heartbeat", ("ping",), "heartbeat must be a pair"),
+        ("heartbeat", ["ping", 1], "heartbeat must be a pair"),
+        ("heartbeat", ("ping", "1"), "the seconds of heartbeat must be a positive number of seconds, not '1'"),
+    ],
+)
+def test_option_of_the_wrong_kind_is_refused_by_name(option, value, expected):
+    """What is no option of that name raises TypeError, which names it and says what was expected."""
+    with pytest.raises(TypeError, match=expected):
+        Options(**{option: value})
+
+
+def test_heartbeat_without_a_pause_is_refused():
+    """A heartbeat every 0 seconds would do nothing else."""
+    with pytest.raises(ValueError, match="the seconds of heartbeat must be a positive number of seconds, not 0"):
+        Options(heartbeat=("ping", 0))
+
+
+def test_options_of_the_right_kind_are_taken_as_they_are():
+    """Each option is there as it was given."""
+    given = {
+        "name": "trades",
+        "reconnect_delays": lambda: [1.0],
+        "should_retry": lambda error: None,
+        "encode": repr,
+        "heartbeat": ("ping", 20),
+    }
+    options = Options(**given)
+    assert {name: getattr(options, name) for name in given} == given
+
+
+def test_check_seconds_says_whether_zero_is_allowed():
+    """The message says from where on a number is one."""
+    with pytest.raises(ValueError, match="pause must be a number of seconds of at least 0, not -1"):
+        check_seconds("pause", -1, zero=True)
+    with pytest.raises(ValueError, match="pause must be a positive number of seconds, not 0"):
+        check_seconds("pause", 0, zero=False)
+    check_seconds("pause", 0, zero=True)

@@ -1,0 +1,877 @@
+"""The Observable of live connections: opened, retried, handed over, watched."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import itertools
+import logging
+import warnings
+
+import pytest
+from websockets.datastructures import Headers
+from websockets.exceptions import InvalidStatus
+from websockets.http11 import Response
+
+import rxws
+from rxws import Connected, ConnectFailed, Disconnected, Gap, HandlerFailed, Quiet, Rotated, State
+from rxws.pytest_plugin import virtual_loop
+from tests.support.life import ScriptedFeed, ScriptedWebsocket
+
+in_virtual_time = pytest.mark.usefixtures("virtual_time", "assert_no_leaks")
+
+REFUSED = ConnectionRefusedError("refused")
+
+
+def status(code):
+    """Return what a handshake raises that was answered with an HTTP status."""
+    return InvalidStatus(Response(code, "", Headers(), b""))
+
+
+def delays(*seconds):
+    """Return a factory of these delays, the last one repeated."""
+    return lambda: itertools.chain(seconds, itertools.repeat(seconds[-1]))
+
+
+def now():
+    """Return the loop's time, rounded to what matters."""
+    return round(asyncio.get_running_loop().time(), 2)
+
+
+async def never():
+    """Wait for ever, and heed the cancellation."""
+    await asyncio.get_running_loop().create_future()
+
+
+async def stubborn(until):
+    """Wait for a future, and heed no cancellation."""
+    while not until.done():
+        with contextlib.suppress(asyncio.CancelledError):
+            await asyncio.shield(until)
+
+
+# Opening
+
+
+@in_virtual_time
+async def test_opening_tells_and_delivers():
+    """The first connection is announced, then its messages come."""
+    async with ScriptedFeed() as feed:
+        event = await feed.record.happened(Connected)
+        feed.websocket.come("a", "b")
+        await feed.record.received(2)
+        assert (event.number, event.attempt) == (1, 1)
+        assert feed.record.messages == ["a", "b"]
+    assert feed.record.states == [State.CONNECTING, State.CONNECTED, State.CLOSED]
+    assert feed.record.reasons == ["user"]
+
+
+@in_virtual_time
+async def test_hook_runs_to_its_first_suspension_before_the_first_message():
+    """A stream that is made in the rotation hook gets the first message that the connection ever brought."""
+    got = []
+
+    async def until_due():
+        async for messages in feed.stream_filter().batches():
+            got.extend(messages)
+
+    websocket = ScriptedWebsocket()
+    websocket.come("first", "second")
+    async with ScriptedFeed(websocket, until_due=until_due) as feed:
+        await feed.record.received(2)
+        await asyncio.sleep(0.01)
+        assert got == ["first", "second"]
+
+
+@in_virtual_time
+async def test_opening_is_retried_with_delays():
+    """Attempts that fail are told, each with the delay until the next one; the state says when one is waited for."""
+    async with ScriptedFeed(REFUSED, status(503), reconnect_delays=delays(0, 1, 2)) as feed:
+        event = await feed.record.happened(Connected)
+        assert (now(), event.attempt) == (1, 3)
+        first, second = feed.record.of(Disconnected)
+        assert (first.number, first.reason, first.delay) == (None, "network", 0)
+        assert (second.number, second.reason, second.delay) == (None, "handshake", 1)
+        assert feed.record.states == [State.CONNECTING, State.WAITING, State.CONNECTING]
+        assert feed.record.of(Gap) == []
+
+
+@in_virtual_time
+async def test_opening_that_is_of_no_use_ends_the_feed():
+    """A fatal failure is the feed's error, with its cause, and the end of its streams."""
+    error = status(404)
+    feed = ScriptedFeed(error)
+    stream = feed.stream_filter()
+    with pytest.raises(ConnectFailed, match=r"404.* \(gave up after 1 attempt\)") as caught:
+        await feed.wait_closed()
+    assert (caught.value.status, caught.value.attempt, caught.value.__cause__) == (404, 1, error)
+    with pytest.raises(ConnectFailed):
+        await anext(stream)
+    assert feed.record.states == [State.CONNECTING, State.FAILED]
+    assert feed.record.of(Disconnected)[0].delay is None
+
+
+@in_virtual_time
+async def test_opening_ends_when_the_delays_do():
+    """A feed whose delays come to an end gives up."""
+    feed = ScriptedFeed(*[REFUSED] * 9, reconnect_delays=lambda: [0, 0, 0])
+    with pytest.raises(ConnectFailed, match="gave up after 4 attempts"):
+        await feed.wait_closed()
+
+
+@in_virtual_time
+async def test_opening_when_the_delays_raise():
+    """A bug in the delays is loud, and the end."""
+
+    def broken():
+        raise ZeroDivisionError("a bug")
+
+    feed = ScriptedFeed(REFUSED, reconnect_delays=broken)
+    with pytest.raises(ConnectFailed, match="the rotation failed: ZeroDivisionError"):
+        await feed.wait_closed()
+
+
+@in_virtual_time
+async def test_opening_that_takes_too_long_is_retried():
+    """The opening hook is cancelled after ``open_timeout``, and called again."""
+    async with ScriptedFeed(never, open_timeout=3) as feed:
+        await feed.record.happened(Connected)
+        (event,) = feed.record.of(Disconnected)
+        assert (now(), event.reason, event.cause) == (3, "network", "TimeoutError: _create_ws took longer than 3 s")
+
+
+@in_virtual_time
+async def test_opening_that_heeds_no_cancellation_is_left_behind(caplog):
+    """A hook that hangs whatever happens holds the feed up for a second more; what it opens too late is cut."""
+    late, until = ScriptedWebsocket(), asyncio.get_running_loop().create_future()
+
+    async def hangs():
+        await stubborn(until)
+        return late
+
+    async def hangs_and_raises():
+        await stubborn(until)
+        raise REFUSED
+
+    async with ScriptedFeed(hangs, hangs_and_raises, open_timeout=3, reconnect_delays=delays(0)) as feed:
+        await feed.record.happened(Connected)
+        assert now() == 8
+        assert "_create_ws does not heed its cancellation" in caplog.text
+        until.set_result(None)
+        await asyncio.sleep(0.01)
+        assert late.transport.aborted == 1
+        assert feed.record.reasons == ["network", "network"]
+
+
+@in_virtual_time
+async def test_opening_when_the_hook_comes_upon_a_cancellation():
+    """A CancelledError that nobody asked for is a failure as any other."""
+    async with ScriptedFeed(asyncio.CancelledError()) as feed:
+        await feed.record.happened(Connected)
+        assert feed.record.reasons == ["handshake"]
+
+
+@in_virtual_time
+@pytest.mark.parametrize("turns", range(6))
+async def test_exit_at_the_moment_of_opening_leaves_no_connection(turns):
+    """A connection that is opened while the feed is being closed is not left open, whatever comes first."""
+    opened, websocket = asyncio.get_running_loop().create_future(), ScriptedWebsocket()
+
+    async def opening():
+        await asyncio.shield(opened)
+        return websocket
+
+    feed = ScriptedFeed(opening)
+    await asyncio.sleep(0.1)
+    opened.set_result(None)
+    for _ in range(turns):
+        await asyncio.sleep(0)
+    await feed.exit()
+    assert not websocket.is_open or websocket not in feed.websockets
+    if websocket in feed.websockets:
+        assert websocket.transport.aborted + websocket.closes > 0
+    assert feed.record.states[-1] is State.CLOSED
+
+
+@in_virtual_time
+async def test_exit_when_the_opening_hook_swallows_the_cancellation():
+    """A hook that answers its cancellation with a connection has it cut."""
+    websocket = ScriptedWebsocket()
+
+    async def opening():
+        with contextlib.suppress(asyncio.CancelledError):
+            await never()
+        return websocket
+
+    feed = ScriptedFeed(opening)
+    await asyncio.sleep(0.1)
+    await feed.exit()
+    await asyncio.sleep(0)
+    assert websocket.transport.aborted == 1
+    assert feed.record.of(Connected) == []
+
+
+@in_virtual_time
+async def test_create_ws_that_returns_no_connection():
+    """What is no connection is a bug: fatal before the first success."""
+
+    async def nothing():
+        return None
+
+    feed = ScriptedFeed(nothing)
+    with pytest.raises(ConnectFailed, match="_create_ws must return an open connection"):
+        await feed.wait_closed()
+
+
+# Loss
+
+
+@in_virtual_time
+async def test_loss_reconnects_at_once_and_reports_the_gap():
+    """After a loss the next connection is opened at once, and the gap between them is told when it is."""
+    async with ScriptedFeed() as feed:
+        stream = feed.stream_filter(gaps=True)
+        await feed.record.happened(Connected)
+        feed.websocket.come("a", "b")
+        await asyncio.sleep(50)
+        feed.websocket.end()
+        await feed.record.happened(Connected, 2)
+        feed.websocket.come("c")
+        (gap,) = feed.record.of(Gap)
+        assert (gap.reason, gap.last_message) == ("network", "b")
+        assert gap.start <= gap.end == gap.time
+        assert [await anext(stream) for _ in range(4)] == ["a", "b", gap, "c"]
+        assert now() == 50
+        assert dict(feed.statistics().reconnects) == {"network": 1}
+        assert feed.statistics().gaps == 1
+    assert [type(event).__name__ for event in feed.record.events] == [
+        *("Connected", "Disconnected", "Connected", "Gap", "Disconnected")
+    ]
+
+
+@in_virtual_time
+async def test_loss_after_loss_waits_longer_until_a_connection_was_healthy():
+    """A mere open does not start the delays over; 30 seconds do."""
+    async with ScriptedFeed(reconnect_delays=lambda: itertools.count()) as feed:
+        opened_at = []
+        for n in range(1, 5):
+            await feed.record.happened(Connected, n)
+            opened_at.append(now())
+            feed.websocket.end()
+        await feed.record.happened(Connected, 5)
+        await asyncio.sleep(31)
+        feed.websocket.end()
+        await feed.record.happened(Connected, 6)
+        assert [after - before for before, after in itertools.pairwise(opened_at)] == [0, 1, 2]
+        assert now() == opened_at[-1] + 3 + 31
+        assert dict(feed.statistics().reconnects) == {"network": 5}
+
+
+@in_virtual_time
+async def test_loss_ends_the_hook_and_the_streams_made_in_it():
+    """The rotation hook of a lost connection is cancelled; the next connection has its own."""
+    hooks = []
+
+    async def until_due():
+        hooks.append(feed.stream_filter())
+        await never()
+
+    async with ScriptedFeed(until_due=until_due) as feed:
+        await feed.record.happened(Connected)
+        feed.websocket.end()
+        await feed.record.happened(Connected, 2)
+        await asyncio.sleep(0.01)
+        assert len(hooks) == 2
+        assert "closed" in repr(hooks[0])
+        assert "closed" not in repr(hooks[1])
+
+
+@in_virtual_time
+async def test_loss_in_the_very_moment_of_the_opening():
+    """A connection that is over before it was announced is announced, lost and replaced."""
+    first = ScriptedWebsocket()
+    first.come("a")
+    first.end()
+    async with ScriptedFeed(first) as feed:
+        await feed.record.entered(State.CONNECTED)
+        assert feed.record.messages == ["a"]
+        assert [event.number for event in feed.record.of(Connected)] == [1, 2]
+
+
+# Silence
+
+
+@in_virtual_time
+async def test_idle_connections_are_replaced():
+    """No message for ``idle_timeout``, and the connection is cut and replaced for that reason."""
+    async with ScriptedFeed(idle_timeout=5) as feed:
+        await feed.record.happened(Connected)
+        await asyncio.sleep(4)
+        feed.websocket.come("a")
+        await feed.record.happened(Connected, 2)
+        (event,) = feed.record.of(Disconnected)
+        assert (now(), event.reason, event.cause) == (9, "idle", "no message for 5 s")
+        assert feed.websockets[0].transport.aborted == 1
+        assert feed.record.of(Quiet) == []
+
+
+@in_virtual_time
+async def test_quiet_connections_are_told_of(caplog):
+    """Without ``idle_timeout`` silence is an event and a warning, and the connection is kept."""
+    async with ScriptedFeed(name="mine") as feed:
+        await feed.record.happened(Quiet, 2, timeout=1000)
+        assert [event.seconds for event in feed.record.of(Quiet)] == [60, 120]
+        assert feed.websocket.is_open
+        assert "mine: no message for 60 s on connection 1" in caplog.text
+
+
+# A rotation
+
+
+async def overlap(feed, *numbers):
+    """Let the same messages come on both connections of a feed."""
+    for n in numbers:
+        for websocket in feed.websockets[-2:]:
+            websocket.come(str(n))
+        await asyncio.sleep(0.1)
+
+
+async def rotating(feed, count=2, *, at_once=False):
+    """Rotate, and wait until the new connection is open, or at once; return the rotation's future."""
+    rotated = feed.rotate()
+    if not at_once:
+        await feed.opened(count)
+    return rotated
+
+
+@in_virtual_time
+async def test_rotation_is_made_when_the_hook_ends():
+    """The end of the hook opens the next connection; the old one delivers until both agree, and is closed."""
+    due = asyncio.get_running_loop().create_future()
+    async with ScriptedFeed(until_due=lambda: asyncio.shield(due)) as feed:
+        await feed.record.happened(Connected)
+        await asyncio.sleep(1)
+        due.set_result(None)
+        feed.until_due = never
+        await feed.record.entered(State.ROTATING)
+        await overlap(feed, *range(10))
+        event = await feed.record.happened(Rotated)
+        feed.websocket.come("10")
+        await feed.record.received(11)
+        assert feed.record.messages == list(range(11))
+        assert (event.number, event.proven, event.truncated, event.discarded) == (2, True, False, 0)
+        assert event.duplicates == event.held > 0
+        assert 0 <= event.paused < 0.1
+        assert feed.websockets[0].closes == 1
+        assert feed.record.of(Gap) == []
+    assert feed.record.states[:4] == [State.CONNECTING, State.CONNECTED, State.ROTATING, State.CONNECTED]
+    assert feed.record.reasons == ["rotation", "user"]
+
+
+@in_virtual_time
+async def test_rotation_is_made_when_the_hook_raises():
+    """A hook that raises is reported, and rotates."""
+
+    async def until_due():
+        feed.until_due = never
+        await asyncio.sleep(1)
+        raise OSError("the REST call failed")
+
+    async with ScriptedFeed(until_due=until_due, handover_timeout=1) as feed:
+        await feed.record.happened(Rotated)
+        (event,) = feed.record.of(HandlerFailed)
+        assert (event.handler, str(event.error)) == ("ScriptedFeed._when2create_new_ws", "the REST call failed")
+
+
+@in_virtual_time
+async def test_rotation_is_not_made_when_the_hook_is_cancelled():
+    """A hook that is cancelled says nothing, and ends nothing."""
+
+    async def until_due():
+        await asyncio.sleep(1)
+        asyncio.current_task().cancel()
+        await never()
+
+    async with ScriptedFeed(until_due=until_due) as feed:
+        await asyncio.sleep(10)
+        assert feed.state.value is State.CONNECTED
+        feed.websocket.end()
+        await feed.record.happened(Connected, 2)
+
+
+@in_virtual_time
+async def test_rotate_tells_whether_the_first_attempt_succeeded():
+    """The future of ``rotate`` is True after the rotation, and False when its first attempt fails."""
+    async with ScriptedFeed(ScriptedWebsocket(), ScriptedWebsocket(), REFUSED, handover_timeout=1) as feed:
+        await feed.wait_connected()
+        assert await feed.rotate() is True
+        assert len(feed.record.of(Rotated)) == 1
+        assert await feed.rotate() is False
+        assert len(feed.record.of(Rotated)) == 1
+        await feed.record.happened(Rotated, 2)
+
+
+@in_virtual_time
+async def test_rotate_again_and_again():
+    """Whoever waits for a connection, or for a rotation, may rotate at once: none is ignored."""
+    async with ScriptedFeed(handover_timeout=1) as feed:
+        await feed.wait_connected()
+        for n in range(1, 6):
+            assert await feed.rotate() is True
+            assert len(feed.record.of(Rotated)) == n
+
+
+@in_virtual_time
+async def test_rotate_from_an_observer_of_the_state():
+    """``rotate`` may be called by whoever is told that the feed is connected."""
+    feed = ScriptedFeed(handover_timeout=1)
+    rotations = []
+
+    def on_state(state):
+        if state is State.CONNECTED and len(rotations) < 3:
+            rotations.append(feed.rotate())
+
+    feed.state.subscribe(on_state)
+    async with feed:
+        await feed.record.happened(Rotated, 3)
+        assert await asyncio.gather(*rotations) == [True, True, True]
+
+
+@in_virtual_time
+async def test_rotate_while_a_rotation_is_under_way():
+    """Signals that come while a rotation runs are ignored; both callers wait for the same one."""
+    async with ScriptedFeed(handover_timeout=1) as feed:
+        await feed.wait_connected()
+        assert await asyncio.gather(feed.rotate(), feed.rotate()) == [True, True]
+        await asyncio.sleep(10)
+        assert len(feed.websockets) == 2
+
+
+@in_virtual_time
+async def test_rotate_before_the_first_connection_waits_for_that():
+    """Where there is no connection yet, the first one is what was asked for."""
+    async with ScriptedFeed(REFUSED) as feed:
+        assert await feed.rotate() is False
+        assert await feed.rotate() is True
+        assert len(feed.websockets) == 1
+
+
+@in_virtual_time
+async def test_rotate_when_the_feed_is_closed_meanwhile():
+    """``exit`` answers whoever waits for a rotation: it did not succeed."""
+    feed = ScriptedFeed(ScriptedWebsocket(), never)
+    await feed.wait_connected()
+    rotated = feed.rotate()
+    await asyncio.sleep(0.1)
+    await feed.exit()
+    assert await rotated is False
+
+
+@in_virtual_time
+async def test_rotation_when_the_new_connection_is_refused():
+    """The old connection stays and delivers; the attempt is told, and made again with backoff."""
+    async with ScriptedFeed(ScriptedWebsocket(), REFUSED, REFUSED, reconnect_delays=delays(0, 2)) as feed:
+        await feed.wait_connected()
+        rotated = await rotating(feed)
+        assert await rotated is False
+        assert now() == pytest.approx(2, abs=0.05)
+        await overlap(feed, *range(10))
+        await feed.record.happened(Rotated)
+        assert feed.record.messages == list(range(10))
+        assert feed.record.reasons == ["network", "network", "rotation"]
+        assert [event.delay for event in feed.record.of(Disconnected)] == [0, 2, None]
+
+
+@in_virtual_time
+async def test_rotation_when_it_is_of_no_use_ends_the_feed():
+    """Three refused credentials in a row are final, also where the old connection still delivers."""
+    async with contextlib.AsyncExitStack() as stack:
+        stack.enter_context(pytest.raises(ConnectFailed, match="401"))
+        feed = await stack.enter_async_context(ScriptedFeed(ScriptedWebsocket(), *[status(401)] * 3))
+        await feed.wait_connected()
+        feed.rotate()
+        await feed.record.entered(State.FAILED, timeout=300)
+    assert feed.record.reasons[:3] == ["auth"] * 3
+
+
+@in_virtual_time
+async def test_rotation_when_the_new_connection_dies_in_the_overlap():
+    """What the new one held is dropped, the old one stays, and the rotation is retried with backoff."""
+    async with ScriptedFeed(reconnect_delays=delays(3)) as feed:
+        await feed.wait_connected()
+        rotated = await rotating(feed)
+        await overlap(feed, 1, 2)
+        feed.websocket.end()
+        assert await rotated is False
+        assert feed.present_ws is feed.websockets[0]
+        await feed.record.happened(Disconnected)
+        feed.websocket.come("dropped")
+        feed.websockets[0].come("3")
+        await feed.record.received(3)
+        await rotating(feed, 3)
+        assert now() == pytest.approx(3.1, abs=0.2)
+        await overlap(feed, *range(4, 14))
+        await feed.record.happened(Rotated)
+        assert feed.record.messages == list(range(1, 14))
+        assert feed.record.of(Gap) == []
+
+
+@in_virtual_time
+async def test_rotation_when_the_old_connection_dies_in_the_overlap():
+    """What the new one held follows at once, after a gap; the rotation counts as one that was not proven."""
+    async with ScriptedFeed() as feed:
+        stream = feed.stream_filter(gaps=True)
+        await feed.wait_connected()
+        await rotating(feed)
+        await overlap(feed, 1, 2)
+        feed.websocket.come("3")
+        feed.websockets[0].end()
+        event = await feed.record.happened(Rotated)
+        assert (event.proven, event.held, event.duplicates) == (False, 3, 2)
+        (gap,) = feed.record.of(Gap)
+        assert (gap.reason, gap.last_message) == ("network", 2)
+        assert [await anext(stream) for _ in range(4)] == [1, 2, gap, 3]
+        assert feed.state.value in (State.ROTATING, State.CONNECTED)
+        assert dict(feed.statistics().reconnects) == {"network": 1}
+
+
+@in_virtual_time
+async def test_rotation_when_the_old_connection_dies_while_the_new_one_is_opened():
+    """The connection that is being opened is the next one, with a gap; the loss waits for no delay of its own."""
+
+    async def slowly():
+        await asyncio.sleep(1)
+        return ScriptedWebsocket()
+
+    async with ScriptedFeed(ScriptedWebsocket(), slowly) as feed:
+        await feed.wait_connected()
+        await rotating(feed, at_once=True)
+        await asyncio.sleep(0.5)
+        feed.websocket.end()
+        await feed.record.happened(Connected, 2)
+        assert now() == 1
+        assert len(feed.record.of(Gap)) == 1
+        await feed.record.entered(State.CONNECTED, 2)
+        assert feed.record.states[2:] == [State.ROTATING, State.CONNECTING, State.CONNECTED]
+
+
+@in_virtual_time
+async def test_rotation_when_the_old_connection_dies_before_the_new_one_is_refused():
+    """An attempt that fails is told also where the old connection has ended meanwhile."""
+
+    async def slowly_refused():
+        await asyncio.sleep(1)
+        raise REFUSED
+
+    async with ScriptedFeed(ScriptedWebsocket(), slowly_refused, reconnect_delays=delays(0)) as feed:
+        await feed.wait_connected()
+        await rotating(feed, at_once=True)
+        await asyncio.sleep(0.5)
+        feed.websocket.end()
+        await feed.record.happened(Connected, 2)
+        assert [event.number for event in feed.record.of(Disconnected)] == [1, None]
+        assert len(feed.record.of(Gap)) == 1
+
+
+@in_virtual_time
+async def test_rotation_when_the_old_connection_dies_while_the_next_attempt_is_waited_for():
+    """The delay of a rotation's retry holds up no reconnection."""
+    async with ScriptedFeed(ScriptedWebsocket(), REFUSED, reconnect_delays=delays(50, 0)) as feed:
+        await feed.wait_connected()
+        await rotating(feed, at_once=True)
+        await asyncio.sleep(1)
+        feed.websocket.end()
+        await feed.record.happened(Connected, 2)
+        assert now() == 1
+
+
+@in_virtual_time
+async def test_rotation_when_both_connections_end_at_once():
+    """What was held follows after a gap, then both losses are made good."""
+    async with ScriptedFeed() as feed:
+        await feed.wait_connected()
+        await rotating(feed)
+        feed.websocket.come("held")
+        for websocket in feed.websockets[-2:]:
+            websocket.end()
+        await feed.record.happened(Connected, 3)
+        await feed.record.entered(State.CONNECTED, 2)
+        assert feed.record.messages == ["held"]
+        assert len(feed.record.of(Gap)) == 2
+
+
+@in_virtual_time
+async def test_rotation_when_the_new_connection_dies_during_the_old_ones_close():
+    """The old one is read to its end, and the loss of the new one is made good, with a gap."""
+    async with ScriptedFeed(handover_timeout=1) as feed:
+        stream = feed.stream_filter(gaps=True)
+        await feed.wait_connected()
+
+        async def close():
+            feed.websockets[1].end()
+            await asyncio.sleep(0.5)
+            feed.websockets[0].come("last")
+            feed.websockets[0].end(StopAsyncIteration())
+
+        feed.websocket.on_close = close
+        await rotating(feed)
+        await feed.record.entered(State.CONNECTED, 2)
+        feed.websocket.come("next")
+        last, gap, following = [await anext(stream) for _ in range(3)]
+        assert (last, gap.last_message, following) == ("last", "last", "next")
+
+
+@in_virtual_time
+async def test_rotation_when_a_parse_hook_waits_for_ever():
+    """What the old connection's parse hook waits for holds the rotation up by little more than the drain."""
+    waits = True
+
+    async def parse(frame):
+        if frame == "stuck" and waits:
+            await never()
+        return frame
+
+    async with ScriptedFeed(parse=parse, handover_timeout=1) as feed:
+        await feed.wait_connected()
+        await rotating(feed)
+        feed.websockets[0].come("stuck")
+        await asyncio.sleep(0.5)
+        waits = False
+        feed.websocket.come("stuck", "next")
+        await feed.record.received(2)
+        assert now() <= 2.5
+        assert feed.record.messages == ["stuck", "next"]
+
+
+@in_virtual_time
+async def test_rotation_when_the_old_ones_reader_cannot_be_ended():
+    """Not even a hook that heeds no cancellation stops a rotation, and what it delivers too late goes nowhere."""
+    until = asyncio.get_running_loop().create_future()
+
+    async def parse(frame):
+        if frame == "stuck":
+            await stubborn(until)
+        return frame
+
+    async with ScriptedFeed(parse=parse, handover_timeout=1) as feed:
+        await feed.wait_connected()
+        await rotating(feed)
+        feed.websockets[0].come("stuck")
+        feed.websocket.come("next")
+        await feed.record.received(1)
+        await feed.record.entered(State.CONNECTED, 2)
+        until.set_result(None)
+        await asyncio.sleep(0.1)
+        assert feed.record.messages == ["next"]
+        assert feed.record.reasons == ["rotation"]
+
+
+@in_virtual_time
+async def test_rotation_right_after_a_rotation_waits_until_the_overlap_is_forgotten():
+    """Two overlaps are never remembered at once: the second waits for the end of the first, while all is delivered."""
+    async with ScriptedFeed(handover_settle=2, handover_timeout=3) as feed:
+        await feed.wait_connected()
+        await rotating(feed)
+        feed.websockets[0].come("never on the new one")
+        await overlap(feed, *range(25))
+        assert len(feed.record.of(Rotated)) == 1
+        feed.rotate()
+        await asyncio.sleep(0.5)
+        assert len(feed.websockets) == 2
+        await feed.opened(3)
+        await overlap(feed, *range(25, 75))
+        await feed.record.happened(Rotated, 2)
+        assert feed.record.messages == ["never on the new one", *range(75)]
+
+
+@in_virtual_time
+async def test_loss_right_after_a_rotation_waits_for_nothing():
+    """A connection that is lost while its overlap is remembered is replaced at once, also where a rotation waited."""
+    async with ScriptedFeed(handover_settle=2, handover_timeout=3) as feed:
+        await feed.wait_connected()
+        await rotating(feed)
+        feed.websockets[0].come("only on the old one")
+        await feed.record.happened(Rotated)
+        at = now()
+        rotated = feed.rotate()
+        await asyncio.sleep(0.5)
+        feed.websocket.end()
+        await feed.record.happened(Connected, 3)
+        assert now() == pytest.approx(at + 0.5, abs=0.05)
+        assert await rotated is True
+        await asyncio.sleep(5)
+        feed.websocket.come("only on the old one")
+        await feed.record.received(2)
+
+
+@in_virtual_time
+async def test_exit_while_an_overlap_is_remembered():
+    """``exit`` frees the memory of an overlap at once."""
+    async with ScriptedFeed(handover_settle=2, handover_timeout=3) as feed:
+        await feed.wait_connected()
+        await rotating(feed)
+        feed.websockets[0].come("only on the old one")
+        await feed.record.happened(Rotated)
+    assert feed.record.states[-1] is State.CLOSED
+
+
+@in_virtual_time
+async def test_exit_in_the_moment_in_which_a_connection_is_entered():
+    """A feed that is closed by an observer of the new connection is closed."""
+    feed = ScriptedFeed()
+    closing = []
+    feed.events.subscribe(lambda event: closing.append(asyncio.ensure_future(feed.exit())))
+    await feed.wait_closed()
+    await asyncio.wait(closing)
+    assert feed.record.states == [State.CONNECTING, State.CLOSED]
+
+
+@in_virtual_time
+async def test_rotation_without_handover_breaks_before_it_makes():
+    """With ``handover_timeout=0`` the old connection is closed before the new one is opened, and a gap says so."""
+    open_at_once = []
+
+    async def opening():
+        open_at_once.append(sum(websocket.is_open for websocket in feed.websockets))
+        return ScriptedWebsocket()
+
+    async with ScriptedFeed(opening, opening, handover_timeout=0) as feed:
+        await feed.wait_connected()
+        feed.websocket.come("a")
+        await feed.record.received(1)
+        assert await feed.rotate() is True
+        assert open_at_once == [0, 0]
+        (gap,) = feed.record.of(Gap)
+        assert (gap.reason, gap.last_message) == ("rotation", "a")
+        (rotated,) = feed.record.of(Rotated)
+        assert (rotated.number, rotated.proven, rotated.held) == (2, False, 0)
+        assert dict(feed.statistics().reconnects) == {}
+        assert (feed.statistics().rotations, feed.statistics().gaps) == (1, 1)
+
+
+@in_virtual_time
+async def test_rotation_without_handover_when_the_new_connection_is_refused():
+    """It is retried, the first time as it comes; ``rotate`` tells that the first attempt failed."""
+    async with ScriptedFeed(ScriptedWebsocket(), REFUSED, handover_timeout=0) as feed:
+        await feed.wait_connected()
+        assert await feed.rotate() is False
+        await feed.record.happened(Rotated)
+        assert len(feed.websockets) == 2
+
+
+# Haste
+
+
+@in_virtual_time
+async def test_hooks_in_a_hurry_wait_longer_and_longer(caplog):
+    """A hook that ends as soon as it had begun makes its rotation wait: 0.5 s at first, doubling to a minute."""
+
+    async def at_once():
+        pass
+
+    async with ScriptedFeed(until_due=at_once, handover_timeout=0) as feed:
+        await feed.record.happened(Connected, 12, timeout=1000)
+        times = [event.time for event in feed.record.of(Connected)]
+        waits = [round(after - before, 1) for before, after in itertools.pairwise(times)]
+        assert waits == [0.5, 1, 2, 4, 8, 16, 32, 60, 60, 60, 60]
+        assert "_when2create_new_ws ended as soon as it had begun: its rotation waits 0.5 s" in caplog.text
+
+
+@in_virtual_time
+async def test_hooks_that_take_their_time_are_not_delayed():
+    """A hook that took longer than a quarter of a second rotates at once, and ends the haste before it."""
+    seconds = iter([0, 0, 0.3, 0])
+
+    async def until_due():
+        await asyncio.sleep(next(seconds, 1000))
+
+    async with ScriptedFeed(until_due=until_due, handover_timeout=0) as feed:
+        await feed.record.happened(Connected, 5, timeout=100)
+        times = [event.time for event in feed.record.of(Connected)]
+        waits = [round(after - before, 1) for before, after in itertools.pairwise(times)]
+        assert waits == [0.5, 1, 0.3, 0.5]
+
+
+@in_virtual_time
+async def test_loss_while_a_hasty_rotation_waits():
+    """A loss is made good at once, whatever its hook did."""
+
+    async def at_once():
+        feed.until_due = never
+
+    async with ScriptedFeed(until_due=at_once) as feed:
+        await feed.wait_connected()
+        await asyncio.sleep(0.1)
+        feed.websocket.end()
+        await feed.record.happened(Connected, 2)
+        assert now() == 0.1
+        assert len(feed.record.of(Gap)) == 1
+
+
+# The rest
+
+
+@in_virtual_time
+async def test_age_of_the_last_message():
+    """The statistics know when the last message came, on whichever connection, also when none is open."""
+    async with ScriptedFeed(ScriptedWebsocket(), REFUSED, reconnect_delays=delays(10, 100)) as feed:
+        await feed.wait_connected()
+        assert feed.statistics().age is None
+        feed.websocket.come("a")
+        await asyncio.sleep(5)
+        assert feed.statistics().age == pytest.approx(5, abs=0.01)
+        feed.websocket.end()
+        await asyncio.sleep(5)
+        assert feed.statistics().age == pytest.approx(10, abs=0.01)
+
+
+def test_loop_that_is_torn_down_under_the_feed():
+    """A program that ends without ``exit`` ends: nothing hangs, complains, or is left open."""
+    websockets = []
+
+    async def main(outcome, seconds):
+        websockets.append(ScriptedWebsocket())
+        feed = ScriptedFeed(outcome or websockets[-1])
+        feeds.append(feed)
+        await asyncio.sleep(seconds)
+
+    feeds = []
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        for outcome, seconds in [(None, 0), (None, 1), (never, 1), (REFUSED, 1)]:
+            with asyncio.Runner(loop_factory=virtual_loop) as runner:
+                runner.run(main(outcome, seconds))
+    assert not websockets[1].is_open
+    assert [feed.state.value for feed in feeds[1:]] == [State.CLOSED] * 3
+
+
+@in_virtual_time
+async def test_log_has_no_line_more_than_once_a_second(caplog, virtual_time):
+    """However often a server accepts and closes, each kind of line is logged once a second at most."""
+    caplog.set_level(logging.DEBUG, "rxws")
+    logged = []
+    logging.getLogger("rxws").addFilter(note := lambda record: logged.append((record.msg, virtual_time.time())) or True)
+
+    async def flapping():
+        websocket = ScriptedWebsocket()
+        websocket.end()
+        return websocket
+
+    async with ScriptedFeed(*[flapping, REFUSED] * 200, reconnect_delays=delays(0.01)) as feed:
+        await feed.record.happened(Connected, 150)
+    logging.getLogger("rxws").removeFilter(note)
+    lines = {}
+    for line, at in logged:
+        assert at - lines.get(line, -1) >= 1, line
+        lines[line] = at
+    assert len(lines) >= 3
+
+
+@in_virtual_time
+async def test_feeds_without_events_are_quiet():
+    """Nothing of a life without trouble is a warning."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        async with ScriptedFeed() as feed:
+            await feed.wait_connected()
+    assert isinstance(feed, rxws.AsyncWebsocketStreamInterface)
