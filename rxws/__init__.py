@@ -28,6 +28,7 @@ What users hold: ``feed`` wires all that, ``interface`` and ``websocket`` are it
 import importlib
 from types import ModuleType
 
+from .changes import Snapshot
 from .delivery import Many
 from .errors import ConnectFailed, FeedClosed, RxwsError, SendFailed, SendTimeout, StreamOverflow
 from .events import (
@@ -69,6 +70,7 @@ __all__ = [
     "RxwsError",
     "SendFailed",
     "SendTimeout",
+    "Snapshot",
     "State",
     "Statistics",
     "Stream",

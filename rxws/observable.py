@@ -76,6 +76,10 @@ class Home:
                 "(from another thread with loop.call_soon_threadsafe or asyncio.run_coroutine_threadsafe)"
             )
 
+    def unhandled(self, error: Exception) -> None:
+        """Report an error that no ``on_error`` takes."""
+        self.reporter.failed("a subscription without on_error", None, error)
+
     def call(self, function: Callable[..., object], *arguments: object) -> None:
         """Call a function on the loop's thread: at once if this is it, else soon."""
         if asyncio._get_running_loop() is not self.loop:
@@ -154,7 +158,7 @@ class AsyncObservable(FluentOperators[T_co]):
             on_next, on_error, on_completed = observer.on_next, observer.on_error, observer.on_completed
         elif on_next is not None and not callable(on_next):
             raise TypeError(f"on_next must be an observer or a function of one argument, not {on_next!r}")
-        on_error = on_error or self._unhandled
+        on_error = on_error or self._home.unhandled
         if scheduler is not self._home.scheduler:  # else it is an operator's
             for function in (on_next, on_error, on_completed):
                 _check_plain(function)
@@ -199,9 +203,6 @@ class AsyncObservable(FluentOperators[T_co]):
                 self._home.reporter.failed(function, None, failure)
 
         return guarded
-
-    def _unhandled(self, error: Exception) -> None:
-        self._home.reporter.failed("a subscription without on_error", None, error)
 
     def _bind(self, result: Any) -> Any:
         return _bind(result, self._home)

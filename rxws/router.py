@@ -34,6 +34,7 @@ class Router:
 
     def __init__(self, home: Home) -> None:
         self.messages: HotObservable[Any] = HotObservable(home)
+        self.gaps: HotObservable[Gap] = HotObservable(home)
         self.last_message: Any = None
         self._reporter = home.reporter
         self._index: Index[Callable[[Any], None]] = Index(self._rejected)
@@ -77,6 +78,7 @@ class Router:
 
     def announce(self, gap: Gap) -> None:
         """Tell all receivers that messages may be missing here."""
+        self.gaps.emit(gap)
         for receiver in self.receivers:
             receiver.announce(gap)
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable, Callable, Hashable
 from types import TracebackType
 from typing import Any, Final, Generic, Self, TypeVar
 
@@ -13,6 +13,7 @@ from .buffer import Buffer, Overflow
 from .events import Gap
 from .filters import Filter
 from .observable import AsyncObservable, Home, HotObservable, Subscription
+from .resync import Resynced
 from .router import Router
 from .snapshot import RECENT, Pace, mimebundle
 
@@ -228,6 +229,42 @@ class Stream(AsyncObservable[T], AsyncIterator[T], Generic[T]):
                 database.insert(trades)
         """
         return _Batches(self, self._intake)
+
+    def resync(
+        self,
+        snapshot: Callable[[], Awaitable[Any]],
+        *,
+        sequence: tuple[Hashable, Hashable] | Callable[[Any], tuple[int, int]],
+        snapshot_sequence: Hashable | Callable[[Any], int],
+    ) -> Resynced:
+        """Return the changes of this stream together with the snapshots that they belong to.
+
+        Each subscriber, and each ``async for``, gets a :class:`~rxws.Snapshot`, then only the changes after it: those
+        whose last number is not after the snapshot's are dropped, and each that follows begins at most one after the
+        end of the one before. At every ``Gap`` of the feed, and at every hole in the numbers, another snapshot is
+        fetched and delivered, for this subscriber alone; meanwhile changes are held, at most 100,000, and
+        ``in_sync`` of what is returned is False. A snapshot that is older than what is held is fetched again; a
+        failure to fetch one within 10 s is reported and retried, with growing delays.
+
+        Args:
+            snapshot: a coroutine function that fetches a snapshot.
+            sequence: the keys, or paths, of a change's first and last number, ``("U", "u")``; or a function of a
+                change that returns both.
+            snapshot_sequence: the key, or path, of the last number in a snapshot, ``"lastUpdateId"``; or a function.
+
+        Raises:
+            TypeError: an argument is of the wrong kind.
+
+        Example::
+
+            changes = ws.stream_filter([{"e": "depthUpdate", "s": "BTCUSDT"}])
+            async for item in changes.resync(fetch, sequence=("U", "u"), snapshot_sequence="lastUpdateId"):
+                if isinstance(item, rxws.Snapshot):
+                    book = Book(item.data)
+                else:
+                    book.apply(item)
+        """
+        return Resynced(self._home, self, self._router.gaps, snapshot, sequence, snapshot_sequence)
 
     def _attach(
         self, on_next: Any, on_error: Any, on_completed: Any, scheduler: abc.SchedulerBase | None

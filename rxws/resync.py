@@ -1,0 +1,149 @@
+"""A stream of changes, with a snapshot wherever one is due."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from typing import Any, Final
+
+from reactivex import Observable, abc
+
+from .backoff import default_delays
+from .changes import Changes, number_reader, range_reader
+from .events import Gap
+from .observable import AsyncObservable, Home, HotObservable
+from .reporting import FAILURES, is_being_cancelled
+
+__all__ = ["Resynced"]
+
+SNAPSHOT_TIMEOUT: Final = 10.0
+"""Seconds that fetching a snapshot may take."""
+
+
+class Resynced(AsyncObservable[Any]):
+    """What ``stream.resync`` returns: for each subscriber a snapshot, the changes after it, and so on.
+
+    Attributes:
+        in_sync: whether what its subscribers were given is all that there is; False while there are none.
+    """
+
+    def __init__(
+        self,
+        home: Home,
+        source: Observable[Any],
+        gaps: Observable[Gap],
+        snapshot: Callable[[], Awaitable[Any]],
+        sequence: object,
+        snapshot_sequence: object,
+    ) -> None:
+        super().__init__(home)
+        if not callable(snapshot):
+            raise TypeError(f"snapshot must be a coroutine function that fetches one, not {snapshot!r}")
+        self._changes = source
+        self._gaps = gaps
+        self._snapshot = snapshot
+        self._range_of = range_reader(sequence)
+        self._number_of = number_reader(snapshot_sequence)
+        self._sessions: set[_Session] = set()
+
+    @property
+    def in_sync(self) -> bool:
+        """Whether what its subscribers were given is all that there is; False while there are none."""
+        return bool(self._sessions) and all(session.changes.in_sync for session in self._sessions)
+
+    def _attach(
+        self,
+        on_next: Any,
+        on_error: Any,
+        on_completed: Any,
+        scheduler: abc.SchedulerBase | None,
+    ) -> abc.DisposableBase:
+        out: HotObservable[Any] = HotObservable(self._home)
+        subscription = out._attach(on_next, on_error, on_completed, scheduler)
+        session = _Session(self._home, out, Changes(self._range_of, self._number_of), self._snapshot)
+        self._sessions.add(session)
+        session.start(self._changes, self._gaps)
+
+        def dispose() -> None:
+            subscription.dispose()
+            session.stop()
+            self._sessions.discard(session)
+
+        return self._home.disposable(dispose)
+
+
+class _Session:
+    """What one subscriber has been given, and the task that fetches what is due next."""
+
+    def __init__(
+        self, home: Home, out: HotObservable[Any], changes: Changes[Any], snapshot: Callable[[], Awaitable[Any]]
+    ) -> None:
+        self.changes: Final = changes
+        self._home = home
+        self._out = out
+        self._snapshot = snapshot
+        self._subscriptions: list[abc.DisposableBase] = []
+        self._fetching: asyncio.Task[None] | None = None
+        self._losses = 0
+
+    def start(self, source: Observable[Any], gaps: Observable[Gap]) -> None:
+        # The snapshot is asked for first, so that changes that the source holds already are held here.
+        self._fetch()
+        self._subscriptions.append(gaps.subscribe(self._lose))
+        self._subscriptions.append(source.subscribe(self._take, self._end, self._end))
+
+    def stop(self) -> None:
+        for subscription in self._subscriptions:
+            subscription.dispose()
+        if self._fetching is not None:
+            self._fetching.cancel()
+
+    def _end(self, error: Exception | None = None) -> None:
+        self.stop()
+        self._out.end(error)
+
+    def _lose(self, gap: Gap) -> None:
+        self._losses += 1
+        self.changes.lose(gap.reason)
+        self._fetch()
+
+    def _take(self, message: Any) -> None:
+        if isinstance(message, Gap):
+            # The source was asked for gaps; this one has been told already.
+            return
+        try:
+            delivered = self.changes.change(message)
+        except FAILURES as error:
+            self._home.reporter.failed("sequence of resync", message, error)
+            return
+        self._deliver(delivered)
+        if not self.changes.in_sync:
+            self._fetch()
+
+    def _deliver(self, items: list[Any]) -> None:
+        for item in items:
+            self._out.emit(item)
+
+    def _fetch(self) -> None:
+        if self._fetching is None or self._fetching.done():
+            self._fetching = self._home.loop.create_task(self._until_in_sync(), name="rxws resync")
+
+    async def _until_in_sync(self) -> None:
+        delays = default_delays()
+        while not self.changes.in_sync:
+            # At once the first time, then ever more slowly: a server that lags is not helped by haste.
+            await asyncio.sleep(next(delays))
+            losses = self._losses
+            try:
+                async with asyncio.timeout(SNAPSHOT_TIMEOUT):
+                    data = await self._snapshot()
+                # One that was asked for before a gap may be older than what was missed in it.
+                delivered = self.changes.snapshot(data) if losses == self._losses else None
+            except FAILURES as error:
+                if is_being_cancelled(error):
+                    raise
+                self._home.reporter.failed(self._snapshot, None, error)
+                continue
+            if delivered is not None:
+                delays = default_delays()
+                self._deliver(delivered)
