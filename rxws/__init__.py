@@ -44,6 +44,7 @@ from .events import (
     Rotated,
     State,
     Statistics,
+    Unacknowledged,
 )
 from .interface import AsyncWebsocketStreamInterface
 from .observable import AsyncObservable, on_loop
@@ -75,6 +76,7 @@ __all__ = [
     "Statistics",
     "Stream",
     "StreamOverflow",
+    "Unacknowledged",
     "on_loop",
 ]
 

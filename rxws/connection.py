@@ -9,7 +9,9 @@ from typing import Any, Final, Protocol
 
 from .backoff import Failure, diagnose
 from .errors import SendFailed, SendTimeout
+from .filters import Filter
 from .reporting import Reporter, is_being_cancelled
+from .turns import LAST, NORMAL, Turns
 
 __all__ = ["Connection", "Receive", "Sink", "Websocket", "abort_websocket", "check_websocket"]
 
@@ -32,8 +34,11 @@ Sink = Callable[[str | bytes, Any, int], None]
 """Takes a frame, its message, and when it was received (nanoseconds since the epoch, or 0 when nobody asks)."""
 
 
-Receive = Callable[[str | bytes], Awaitable[None] | None]
-"""Takes a frame; what it returns, if anything, must be awaited before the next."""
+PARSE_TIMEOUT: Final = 10.0
+"""Seconds that a parse hook may wait for something before its frame is rejected."""
+
+Receive = Callable[[str | bytes], Awaitable[None]]
+"""Takes a frame; to be awaited before the next."""
 
 
 def _drop(_frame: str | bytes, _message: Any, _received: int) -> None:
@@ -143,6 +148,12 @@ class Connection:
         self.reader: asyncio.Task[Failure]
         self.ended_at = 0.0
         self.hook: asyncio.Task[Any] | None = None
+        self.turns: Turns | None = None
+        self.expected: list[tuple[list[Filter], asyncio.Future[Any]]] = []
+        self.is_held = False
+        self.is_parsing = False
+        self._patience: asyncio.TimerHandle | None = None
+        self._has_parsed_too_long = False
 
     @property
     def is_live(self) -> bool:
@@ -196,9 +207,7 @@ class Connection:
                 return
             if not self._in_burst:
                 self._begin_burst()
-            pending = receive(frame)
-            if pending is not None:
-                await pending
+            await receive(frame)
             # The clock is looked at every so many messages, as many as pass in a fraction of a slice.
             countdown -= 1
             if countdown == 0:
@@ -217,12 +226,49 @@ class Connection:
         self._in_burst = True
         self.last_message = self._loop.time()
         self._loop.call_soon(self._end_burst)
+        if self._patience is not None:
+            self._patience.cancel()
+            self._patience = None
 
     def _end_burst(self) -> None:
         self._in_burst = False
+        if self.is_parsing and self._patience is None:
+            # The hook waits for something. The next burst means that it waits no longer.
+            self._patience = self._loop.call_later(PARSE_TIMEOUT, self._lose_patience)
 
-    async def send(self, payload: str | bytes, timeout: float) -> None:
-        """Hand a payload to the connection within ``timeout`` seconds.
+    def _lose_patience(self) -> None:
+        if self.is_parsing and not self.reader.done():
+            self._has_parsed_too_long = True
+            self.reader.cancel()
+
+    def has_parsed_too_long(self) -> bool:
+        """Whether the reader was cancelled because its parse hook waited for too long; it goes on then."""
+        if not self._has_parsed_too_long:
+            return False
+        self._has_parsed_too_long = False
+        self.reader.uncancel()
+        return True
+
+    def expect(self, filters: list[Filter]) -> asyncio.Future[Any]:
+        """Return a future of the next message here that passes one of ``filters``; to be cancelled if not awaited."""
+        future: asyncio.Future[Any] = self._loop.create_future()
+        self.expected.append((filters, future))
+        future.add_done_callback(lambda _: self.expected.remove((filters, future)))
+        return future
+
+    def meet(self, message: Any) -> bool:
+        """Fulfil who expects ``message``; return whether anybody did."""
+        is_met = False
+        for filters, future in list(self.expected):
+            if not future.done() and any(passes(message) for passes in filters):
+                future.set_result(message)
+                is_met = True
+        return is_met
+
+    async def send(self, payload: str | bytes, timeout: float, rank: int = NORMAL) -> None:
+        """Hand a payload to the connection within ``timeout`` seconds, in its turn where sending is limited.
+
+        The wait for the turn counts, but for subscriptions, of which there may be hundreds.
 
         Cancelling leaves it open whether the payload was sent.
 
@@ -231,7 +277,11 @@ class Connection:
             SendFailed: if the connection is lost meanwhile.
         """
         try:
+            if rank == LAST and self.turns is not None:
+                await self.turns.take(rank)
             async with asyncio.timeout(timeout) as deadline:
+                if rank != LAST and self.turns is not None:
+                    await self.turns.take(rank)
                 await self.websocket.send(payload)
         except TimeoutError as error:
             if not deadline.expired():
@@ -241,9 +291,9 @@ class Connection:
         except Exception as error:
             raise SendFailed("the connection was lost while sending") from error
 
-    def send_soon(self, payload: str | bytes, timeout: float) -> None:
+    def send_soon(self, payload: str | bytes, timeout: float, rank: int = NORMAL) -> None:
         """Send in the background, in the order of the calls. If it fails, so does the connection, which is reported."""
-        task = self._loop.create_task(self.send(payload, timeout), name=f"rxws send {self.number}")
+        task = self._loop.create_task(self.send(payload, timeout, rank), name=f"rxws send {self.number}")
         self.keep(task)
 
     def keep(self, task: asyncio.Task[Any]) -> None:
@@ -306,6 +356,10 @@ class Connection:
         """Cancel all that lives no longer than the connection: it has been read to its end."""
         if self._last_call is not None:
             self._last_call.cancel()
+        if self._patience is not None:
+            self._patience.cancel()
+        if self.turns is not None:
+            self.turns.stop()
         for task in (*self._tasks, self.hook):
             if task is not None:
                 task.cancel()

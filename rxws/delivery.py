@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-import asyncio
 import logging
 import time
 import types
-from collections.abc import Awaitable, Callable, Coroutine, Generator, Hashable
+from collections.abc import Callable, Hashable
 from dataclasses import dataclass
-from typing import Any, Final, Generic, TypeVar, cast
+from typing import Any, Final, Generic, TypeVar
 
-from .connection import Connection, Receive, Sink
+from .connection import PARSE_TIMEOUT, Connection, Receive, Sink
 from .events import MessageRejected
 from .handover import Handover, Verdict
 from .observable import Home, HotObservable
@@ -20,9 +19,6 @@ from .router import Router
 __all__ = ["Delivery", "Many", "Overlap", "ParseHooks"]
 
 T = TypeVar("T")
-
-PARSE_TIMEOUT: Final = 10.0
-"""Seconds that a parse hook may wait for something before its frame is rejected."""
 
 
 class Many(tuple[T, ...], Generic[T]):
@@ -62,15 +58,11 @@ class Delivery:
         self._answer = answer
 
     def receiver(self, connection: Connection) -> Receive:
-        """Return the function that takes the frames of ``connection``.
-
-        What it returns, if anything, must be awaited before the next frame. A parse hook that does not suspend is run
-        here and now, without a task.
-        """
+        """Return the coroutine function that takes the frames of ``connection``, one after the other."""
         parse, reply, subscribers = self.hooks.parse, self.hooks.reply, self.frames.subscriptions
-        counters, route = self._home.reporter.counters, self._router.route
+        counters, route, expected = self._home.reporter.counters, self._router.route, connection.expected
 
-        def receive(frame: str | bytes) -> Awaitable[None] | None:
+        async def receive(frame: str | bytes) -> None:
             received = time.time_ns() if subscribers else 0
             try:
                 counters.bytes += len(frame) if frame.isascii() else _size(frame)
@@ -78,47 +70,37 @@ class Delivery:
                     self._reply(connection, frame)
                 message = parse(frame)
                 if type(message) is types.CoroutineType:
-                    try:
-                        # Up to its first suspension, which most have not: then StopIteration brings the message.
-                        waits_for = message.send(None)
-                    except StopIteration as parsed:
-                        message = parsed.value
-                    else:
-                        return self._finish_parsing(connection, frame, received, message, waits_for)
+                    # In the reader's task, and not one of its own: most hooks never suspend, the others keep the order.
+                    connection.is_parsing = True
+                    message = await message
+                    connection.is_parsing = False
             except FAILURES as error:
-                self._reject(frame, error)
-                message = Many()
-            if connection.sink is None and not received and type(message) is not Many:
+                connection.is_parsing = False
+                message = self._rejected(connection, frame, error)
+            if connection.sink is None and not (received or expected) and type(message) is not Many:
                 route(message)
             else:
                 self._hand_on(connection, frame, message, received)
-            return None
 
         return receive
 
-    async def _finish_parsing(
-        self,
-        connection: Connection,
-        frame: str | bytes,
-        received: int,
-        parsing: Coroutine[Any, Any, Any],
-        waits_for: Any,
-    ) -> None:
-        message: Any = Many()
-        try:
-            async with asyncio.timeout(PARSE_TIMEOUT):
-                message = await _resume(parsing, waits_for)
-        except asyncio.CancelledError as error:
-            # The reader itself is being cancelled, or else the hook came upon something that was.
-            if is_being_cancelled(error):
-                raise
-            self._reject(frame, error)
-        except Exception as error:
-            self._reject(frame, error)
-        self._hand_on(connection, frame, message, received)
-
     def _hand_on(self, connection: Connection, frame: str | bytes, message: Any, received: int) -> None:
+        if connection.expected:
+            is_met = [connection.meet(item) for item in (message if type(message) is Many else (message,))]
+            if connection.is_held and any(is_met):
+                # An answer to what was asked on this connection alone: there is no copy of it on the other.
+                self._home.reporter.counters.discarded += 1
+                return
         (connection.sink or self.deliverer(connection))(frame, message, received)
+
+    def _rejected(self, connection: Connection, frame: str | bytes, error: BaseException) -> Any:
+        """Skip a frame that could not be parsed."""
+        if connection.has_parsed_too_long():
+            error = TimeoutError(f"the parse hook waited for longer than {PARSE_TIMEOUT:g} s")
+        elif is_being_cancelled(error):
+            raise error
+        self._reject(frame, error)
+        return Many()
 
     def _reject(self, frame: str | bytes, error: BaseException) -> None:
         reporter = self._home.reporter
@@ -186,9 +168,13 @@ class Overlap:
         return self._handover
 
     def hold(self, new: Connection) -> Sink:
-        """Return the sink that holds what comes on the new connection, which is open and subscribed."""
-        self._handover.subscribed(self._now())
+        """Return the sink that holds what comes on the new connection, which is open."""
+        new.is_held = True
         return self._from_new
+
+    def subscribed(self) -> None:
+        """Tell that everything is subscribed on the new connection."""
+        self._handover.subscribed(self._now())
 
     def verdict(self) -> Verdict:
         """Whether the old connection may be closed now."""
@@ -196,6 +182,7 @@ class Overlap:
 
     def release(self, new: Connection) -> None:
         """Deliver what is held, and from now on all that comes but copies: the old one has been read to its end."""
+        new.is_held = False
         deliver = self._delivery.deliverer(new)
         for source, message in self._handover.old_ended(self._now()):
             deliver(source.frame, message, source.received)
@@ -274,18 +261,3 @@ class Overlap:
 
 def _size(frame: str | bytes) -> int:
     return len(frame.encode(errors="surrogatepass")) if isinstance(frame, str) else len(frame)
-
-
-@types.coroutine
-def _resume(coroutine: Coroutine[Any, Any, T], waits_for: Any) -> Generator[Any, Any, T]:
-    """Go on, as a part of this task, with a coroutine that was started by hand and waits for something."""
-    try:
-        while True:
-            try:
-                sent = yield waits_for
-            except BaseException as error:
-                waits_for = coroutine.throw(error)
-            else:
-                waits_for = coroutine.send(sent)
-    except StopIteration as finished:
-        return cast("T", finished.value)

@@ -21,6 +21,7 @@ __all__ = [
     "Rotated",
     "State",
     "Statistics",
+    "Unacknowledged",
 ]
 
 
@@ -236,6 +237,19 @@ class RecordingFailed(Event):
     path: str
     error: BaseException
     lost: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Unacknowledged(Event):
+    """The server did not answer a subscription in time; it is sent once more, and then taken for subscribed.
+
+    Attributes:
+        message: the beginning of what was sent, with no secret in it.
+        attempt: 1, and 2 after the second time.
+    """
+
+    message: str
+    attempt: int
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

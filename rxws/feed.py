@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import functools
 import itertools
 import logging
 from collections import deque
@@ -33,6 +34,9 @@ from .rotation import Rotation, Timeouts
 from .router import Router
 from .snapshot import RECENT, Pace, ago, mimebundle
 from .stream import Intake, Stream
+from .subscriber import Subscriber
+from .subscriptions import SendLimit, Subscription, Subscriptions
+from .turns import FIRST, Turns
 
 __all__ = ["SUBSTITUTE", "Feed", "Hooks", "Source", "make_feed"]
 
@@ -126,6 +130,8 @@ class Feed:
         self.rotation = self._make_source()
         self._hooks = hooks
         self._live: Connection | None = None
+        self.subscriptions = Subscriptions()
+        self._subscribers: dict[Connection, Subscriber] = {}
         # Set while something is live or the feed has ended: whoever waits for a connection waits for this.
         self._told = asyncio.Event()
         self._handlers: set[CoroutineHandler] = set()
@@ -194,6 +200,28 @@ class Feed:
             in_hook.add(stream)
         return stream
 
+    def multiplex(
+        self, subscription: Subscription, filters: object, bounds: tuple[int | None, Overflow]
+    ) -> Stream[Any]:
+        """Make a stream of something that is subscribed as long as anybody wants it."""
+        self.home.check()
+        stream = self.stream(Filter.parse(filters, "filters"), *bounds, gaps=False, copy=False)
+        if not self.is_closing:
+            wanted = self.subscriptions.want(subscription)
+            stream.when_ended(functools.partial(self._release, wanted))
+            self._wake_subscribers()
+        return stream
+
+    def _release(self, subscription: Subscription) -> None:
+        self.subscriptions.release(subscription)
+        if not self.is_closing:
+            self._wake_subscribers()
+
+    def _wake_subscribers(self) -> None:
+        # In an overlap there are two connections, and it is wanted on both.
+        for subscriber in list(self._subscribers.values()):
+            subscriber.wake()
+
     def add_handler(
         self, function: Callable[[Any], object], filters: object, maxsize: int | None, overflow: Overflow
     ) -> abc.DisposableBase:
@@ -260,7 +288,7 @@ class Feed:
             stream.close_nowait()
 
     def _answer(self, connection: Connection, answer: Any) -> None:
-        connection.send_soon(to_payload(answer, self.options.encode), self.options.send_timeout)
+        connection.send_soon(to_payload(answer, self.options.encode), self.options.send_timeout, FIRST)
 
     async def _beat(self, connection: Connection, message: Any, seconds: float) -> None:
         while True:
@@ -272,7 +300,7 @@ class Feed:
                     raise
                 self.reporter.failed("the heartbeat's message", None, error)
             else:
-                await connection.send(payload, self.options.send_timeout)
+                await connection.send(payload, self.options.send_timeout, FIRST)
 
     # What the rotation asks for
 
@@ -294,12 +322,20 @@ class Feed:
             for stream in list(streams):
                 stream.close_nowait()
 
-    def opened(self, connection: Connection) -> None:
-        """Send heartbeats on ``connection`` as long as it lives."""
+    async def prepare(self, connection: Connection) -> None:
+        """Send what is to be sent on ``connection`` before all else, and heartbeats as long as it lives."""
+        if self.options.send_limit is not None:
+            connection.turns = Turns(self.loop, SendLimit(*self.options.send_limit))
         if self.options.heartbeat is not None:
             message, seconds = self.options.heartbeat
             beating = self.loop.create_task(self._beat(connection, message, seconds), name="rxws heartbeat")
             connection.keep(beating)
+        subscriber = Subscriber(
+            connection, self.subscriptions, self.options.encode, self.options.send_timeout, self.reporter
+        )
+        self._subscribers[connection] = subscriber
+        connection.reader.add_done_callback(lambda _: self._subscribers.pop(connection, None))
+        await subscriber.prepare()
 
     def enter(self, state: State) -> None:
         """Be in ``state`` from now on."""

@@ -99,7 +99,7 @@ class Handover(Generic[T]):
         self._delivered: OrderedDict[Hashable, float] = OrderedDict()
         self._forgotten = False
         self._reach = -math.inf
-        self._held: list[tuple[Hashable, T, float]] = []
+        self._held: deque[tuple[Hashable, T, float]] = deque()
         # When the new connection brought each identity.
         self._arrived: dict[Hashable, float] = {}
         # The old one's deliveries that are not judged yet, then the matched ones since the last that was not.
@@ -157,8 +157,19 @@ class Handover(Generic[T]):
             identity, repeated = object(), False
         self._held.append((identity, item, now))
         self.held += 1
+        if self._subscribed == math.inf:
+            self._let_go(now - 2 * self._settle)
         if self._verdict is Verdict.WAIT:
             self._arrived[identity] = _REPEATED if repeated else now
+
+    def _let_go(self, before: float) -> None:
+        # Subscribing may take long, where sending is limited. What came long before it is complete is on the old
+        # connection as well, which lags by no more than that.
+        while self._held and self._held[0][2] < before:
+            identity, _, arrived = self._held.popleft()
+            if self._arrived.get(identity) == arrived:
+                del self._arrived[identity]
+            self.held -= 1
 
     def verdict(self, now: float) -> Verdict:
         """Tell whether the old connection may be closed.
@@ -187,7 +198,7 @@ class Handover(Generic[T]):
         # Equal messages that are two, one before the new connection began and one after the old one's end, are an
         # overlap apart; less `settle`, because of the lags. A copy that lags by `settle` must be known in any case.
         self._reach = max(self._settle, now - self._subscribed - self._settle)
-        held, self._held = self._held, []
+        held, self._held = self._held, deque()
         self._forget_evidence()
         return [item for identity, item, arrived in held if not self._account(identity, arrived)]
 

@@ -17,6 +17,7 @@ from .feed import Feed, Hooks, make_feed
 from .observable import AsyncObservable, CurrentObservable
 from .options import FeedOptions, Options
 from .stream import Stream
+from .subscriptions import Subscription
 
 __all__ = ["AsyncWebsocketStreamInterface", "feed_of"]
 
@@ -54,6 +55,9 @@ class AsyncWebsocketStreamInterface(Generic[T], metaclass=ABCMeta):
             binary one. By default JSON.
         heartbeat: ``(message, seconds)``: a message, or an (async) function that gives one, sent on every connection
             every so many seconds; None for none.
+        send_limit: ``(messages, seconds)``: never more messages than that are sent on a connection within so many
+            seconds, in a strict rolling window over all that rxws sends; pongs and heartbeats go first, subscriptions
+            last. None for no limit.
         should_retry: a function of an exception: True retries, False ends the feed, None leaves it to the rule
             (see :exc:`~rxws.ConnectFailed`).
 
@@ -187,6 +191,59 @@ class AsyncWebsocketStreamInterface(Generic[T], metaclass=ABCMeta):
                 ...
         """
         return self.__feed.stream(_filters, maxsize, overflow, gaps, copy)
+
+    def multiplex(
+        self,
+        subscribe: Any,
+        unsubscribe: Any = None,
+        *,
+        filters: Any,
+        acknowledged: Any = None,
+        timeout: float = 10.0,
+        combine: Callable[[list[Any]], Any] | None = None,
+        combine_max: int = 200,
+        maxsize: int | None = DEFAULT_MAXSIZE,
+        overflow: Overflow = "error",
+    ) -> Stream[T]:
+        """Return a stream of something that the server sends as long as it is subscribed.
+
+        The first stream of an equal subscription sends it, the last one to be closed ends it. It is sent again on every
+        new connection before that counts as open, so that in a rotation two subscribed connections overlap; what is
+        (un)subscribed during an overlap is on both. Of two changes of one thing the second waits for the first. The
+        stream counts from the call on, and as long as it is open: close it, or let go of it.
+
+        Args:
+            subscribe: the message that subscribes: as in :meth:`send`, or an (async) function that gives it, asked
+                each time (a fresh token). Two that are equal are one subscription.
+            unsubscribe: the message that ends it, or such a function; None: none is sent.
+            filters: what belongs to it, as in :meth:`stream_filter`.
+            acknowledged: a filter that the server's answer passes; None: none is awaited. An answer that does not come
+                in time is reported as ``Unacknowledged``, and the message is sent once more.
+            timeout: seconds in which the answer must have come.
+            combine: a function of a list of several ``subscribe`` that gives one message for them all; None: each is
+                sent by itself.
+            combine_max: how many are combined at most.
+            maxsize: as in :meth:`stream_filter`.
+            overflow: as in :meth:`stream_filter`.
+
+        Raises:
+            TypeError: an argument is of the wrong kind.
+            ValueError: ``timeout`` or ``combine_max`` is not positive, or as in :meth:`stream_filter`.
+            RuntimeError: outside the loop's thread.
+
+        Example::
+
+            trades = ws.multiplex(
+                {"method": "SUBSCRIBE", "params": ["btcusdt@trade"], "id": 1},
+                {"method": "UNSUBSCRIBE", "params": ["btcusdt@trade"], "id": 2},
+                filters=[{"e": "trade", "s": "BTCUSDT"}],
+                acknowledged=[{"id": 1}],
+            )
+        """
+        subscription = Subscription.checked(
+            subscribe, unsubscribe, acknowledged, timeout=timeout, combine=combine, combine_max=combine_max
+        )
+        return self.__feed.multiplex(subscription, filters, (maxsize, overflow))
 
     def add_handler(
         self,

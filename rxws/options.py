@@ -27,6 +27,7 @@ class FeedOptions(TypedDict, total=False):
     should_retry: Callable[[BaseException], bool | None] | None
     encode: Callable[[Any], str | bytes]
     heartbeat: tuple[Any, float] | None
+    send_limit: tuple[int, float] | None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -49,6 +50,7 @@ class Options:
     should_retry: Callable[[BaseException], bool | None] | None = None
     encode: Callable[[Any], str | bytes] = encode
     heartbeat: tuple[Any, float] | None = None
+    send_limit: tuple[int, float] | None = None
 
     def __post_init__(self) -> None:
         if self.name is not None and not isinstance(self.name, str):
@@ -71,6 +73,13 @@ class Options:
             if not isinstance(self.heartbeat, tuple) or len(self.heartbeat) != 2:
                 raise TypeError(f"heartbeat must be a pair (message, seconds), or None, not {self.heartbeat!r}")
             check_seconds("the seconds of heartbeat", self.heartbeat[1], zero=False)
+        if self.send_limit is not None:
+            if not isinstance(self.send_limit, tuple) or len(self.send_limit) != 2:
+                raise TypeError(f"send_limit must be a pair (messages, seconds), or None, not {self.send_limit!r}")
+            messages, seconds = self.send_limit
+            if isinstance(messages, bool) or not isinstance(messages, int) or messages < 1:
+                raise ValueError(f"the messages of send_limit must be an int of at least 1, not {messages!r}")
+            check_seconds("the seconds of send_limit", seconds, zero=False)
 
 
 def check_seconds(option: str, seconds: object, *, zero: bool) -> None:

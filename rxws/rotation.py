@@ -84,8 +84,8 @@ class ConnectionHooks(Protocol):
     async def until_due(self, connection: Connection) -> None:
         """Return when it is time for a new connection; what it raises is reported already."""
 
-    def opened(self, connection: Connection) -> None:
-        """Do what is to be done on ``connection`` as long as it lives."""
+    async def prepare(self, connection: Connection) -> None:
+        """Subscribe everything on ``connection``, and begin what is to be done on it as long as it lives."""
 
     def enter(self, state: State) -> None:
         """Be in ``state`` from now on."""
@@ -258,6 +258,7 @@ class Rotation:
                 timeout=self._timeouts.handover,
             )
             new = await self._connect(overlap.hold)
+            overlap.subscribed()
             if isinstance(new, Connection) and await self._overlapped(old, new, overlap):
                 return new
             overlap.give_up()
@@ -353,8 +354,15 @@ class Rotation:
         self._open[connection] = Watchdog(
             self._loop, connection, self._timeouts.idle, functools.partial(self._silent, connection)
         )
+        try:
+            await self._hooks.prepare(connection)
+        except FAILURES as error:
+            if is_being_cancelled(error):
+                raise
+            connection.lose(diagnose(error, now=self._reporter.now()))
+            await asyncio.wait({connection.reader}, timeout=DRAIN_TIMEOUT)
+            return connection.failure
         self._backoff.opened(self._loop.time())
-        self._hooks.opened(connection)
         self._hooks.use(connection)
         return connection
 

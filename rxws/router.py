@@ -39,6 +39,11 @@ class Router:
         self._reporter = home.reporter
         self._index: Index[Callable[[Any], None]] = Index(self._rejected)
         self._receivers: dict[Receiver, Any] = {}
+        self._farewells: dict[Receiver, Callable[[], None]] = {}
+        self._counters = home.reporter.counters
+        # Bound once: what the hot path asks for every message.
+        self._match = self._index.match
+        self._subscribers = self.messages.subscriptions
         self._ended = False
         self._error: Exception | None = None
 
@@ -59,14 +64,28 @@ class Router:
         registration = self._receivers.pop(receiver, None)
         if registration is not None:
             self._index.remove(registration)
+        farewell = self._farewells.pop(receiver, None)
+        if farewell is not None:
+            farewell()
+
+    def when_removed(self, receiver: Receiver, farewell: Callable[[], None]) -> None:
+        """Call ``farewell`` once ``receiver`` is registered no more."""
+        self._farewells[receiver] = farewell
+
+    def redirect(self, receiver: Receiver, push: Callable[[Any], None]) -> None:
+        """Hand the messages of ``receiver``, if it is registered still, to ``push`` instead."""
+        registration = self._receivers.get(receiver)
+        if registration is not None:
+            self._receivers[receiver] = self._index.add(push, registration.filter)
+            self._index.remove(registration)
 
     def route(self, message: Any) -> None:
         """Hand a message on. One that raises disturbs nobody else."""
-        self._reporter.counters.messages += 1
+        self._counters.messages += 1
         self.last_message = message
-        if self.messages.subscriptions:
+        if self._subscribers:
             self.messages.emit(message)
-        for push in self._index.match(message):
+        for push in self._match(message):
             try:
                 push(message)
             except FAILURES as error:

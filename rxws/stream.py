@@ -218,6 +218,10 @@ class Stream(AsyncObservable[T], AsyncIterator[T], Generic[T]):
             aiter(self)
         return await self._intake.get()
 
+    def when_ended(self, farewell: Callable[[], None]) -> None:
+        """Call ``farewell`` once the stream takes nothing more in: it was closed, or collected, or has overflowed."""
+        self._router.when_removed(self._intake, farewell)
+
     def batches(self) -> AsyncIterator[list[T]]:
         """Iterate over lists of all that waits: one wake-up for many messages.
 

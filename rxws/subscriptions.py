@@ -12,8 +12,9 @@ from .filters import Filter
 
 __all__ = ["SendLimit", "Step", "Subscription", "Subscriptions", "identity_of"]
 
-MARGIN: Final = 0.01
-"""Seconds by which a window is kept longer than asked for: clocks differ a little, and so do ways through a network."""
+MARGIN: Final = 0.1
+"""Seconds by which a window is kept longer than asked for: the server counts when messages reach it, and one may be
+on its way for longer than the next."""
 
 
 class SendLimit:
@@ -66,6 +67,37 @@ class Subscription:
     combine: Callable[[list[Any]], Any] | None = None
     combine_max: int = 200
     count: int = field(default=0)
+
+    @classmethod
+    def checked(
+        cls,
+        subscribe: Any,
+        unsubscribe: Any,
+        acknowledged: Any,
+        *,
+        timeout: float,
+        combine: Callable[[list[Any]], Any] | None,
+        combine_max: int,
+    ) -> Subscription:
+        """Make one of a user's arguments.
+
+        Raises:
+            TypeError: an argument is of the wrong kind.
+            ValueError: ``timeout`` or ``combine_max`` is not positive.
+        """
+        identity_of(subscribe)
+        answer = None if acknowledged is None else Filter.parse(acknowledged, "acknowledged")
+        if isinstance(timeout, bool) or not isinstance(timeout, int | float):
+            raise TypeError(f"timeout must be a positive number of seconds, not {timeout!r}")
+        if not timeout > 0:
+            raise ValueError(f"timeout must be a positive number of seconds, not {timeout!r}")
+        if combine is not None and not callable(combine):
+            raise TypeError(f"combine must be a function of a list of messages, or None, not {combine!r}")
+        if isinstance(combine_max, bool) or not isinstance(combine_max, int):
+            raise TypeError(f"combine_max must be a positive int, not {combine_max!r}")
+        if combine_max < 1:
+            raise ValueError(f"combine_max must be at least 1, not {combine_max}")
+        return cls(subscribe, unsubscribe, answer, timeout, combine, combine_max)
 
 
 @dataclass(frozen=True, slots=True)

@@ -177,9 +177,13 @@ class ReactiveWebSocket(AsyncWebsocketStreamInterface[T]):
     def __split_now(self, message: Any) -> Any:
         return Many(message) if self.__split and isinstance(message, list) else message
 
+    @property
+    def shown_url(self) -> str | None:
+        """The address without its secrets, to be shown; None where it is asked afresh for every connection."""
+        return redact_url(self.__url) if isinstance(self.__url, str) else None
+
     def __repr__(self) -> str:
-        url = redact_url(self.__url) if isinstance(self.__url, str) else "a URL asked afresh"
-        return f"{super().__repr__()[:-1]}, {url}>"
+        return f"{super().__repr__()[:-1]}, {self.shown_url or 'a URL asked afresh'}>"
 
 
 def _parse_filter(rotate_on: object) -> Filter | None:

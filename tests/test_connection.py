@@ -33,7 +33,11 @@ class Opened:
         self.received = []
         self.websocket = websocket
         self.connection = Connection(websocket, 1, loop, Reporter(loop, "feed", self.events.append))
-        self.connection.start(receive or self.received.append)
+        self.connection.start(receive or self.receive)
+
+    async def receive(self, frame):
+        """Keep a frame."""
+        self.received.append(frame)
 
     async def ended(self):
         """Wait for the end, as a rotation does, and return why."""
@@ -142,12 +146,10 @@ async def test_reader_waits_for_what_receive_waits_for():
     """While ``receive`` waits, the next frame waits too: order is kept."""
     received = []
 
-    def receive(frame):
-        async def later():
+    async def receive(frame):
+        if frame == "slow":
             await asyncio.sleep(1)
-            received.append(frame)
-
-        return later() if frame == "slow" else received.append(frame)
+        received.append(frame)
 
     opened = Opened(ScriptedWebsocket(), receive)
     opened.websocket.come("slow", "fast")
@@ -191,8 +193,8 @@ async def test_reader_tells_why_it_ended(opened, end, reason, code):
 async def test_reader_closes_what_it_cannot_go_on_reading():
     """Where reading ends with something else than the connection, the connection is cut."""
 
-    def receive(frame):
-        return len(frame)
+    async def receive(frame):
+        len(frame)
 
     opened = Opened(ScriptedWebsocket(), receive)
     opened.websocket.come(7)
@@ -231,7 +233,7 @@ async def test_reader_gives_way_by_time_in_a_burst(virtual_time, costs):
     spent = 0.0
     longest = looked = 0.0
 
-    def receive(index):
+    async def receive(index):
         # Rounded, because the clock knows only whole microseconds.
         nonlocal spent
         spent += costs[index % len(costs)]

@@ -32,6 +32,7 @@ def test_defaults_are_those_of_the_contract():
         "should_retry": None,
         "encode": codec.encode,
         "heartbeat": None,
+        "send_limit": None,
     }
 
 

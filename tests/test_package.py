@@ -24,12 +24,13 @@ LAYERS = (
     "redaction",
     "backoff",
     "filters",
-    "resync",
+    "changes",
     "handover",
     "callables",
     "reporting",
     "codec",
     "subscriptions",
+    "turns",
     "snapshot",
     "notebook",
     "scheduler",
@@ -37,9 +38,11 @@ LAYERS = (
     "buffer",
     "observable",
     "router",
+    "resync",
     "stream",
     "handlers",
     "connection",
+    "subscriber",
     "watchdog",
     "delivery",
     "rotation",
@@ -51,7 +54,7 @@ LAYERS = (
 """The core, from the ground up: each module imports only from those before it."""
 
 PURE = (
-    *("errors", "events", "redaction", "backoff", "filters", "resync"),
+    *("errors", "events", "redaction", "backoff", "filters", "changes"),
     *("handover", "callables", "codec", "subscriptions", "snapshot"),
 )
 """Those that know no event loop: what time it is, they are told."""

@@ -1,0 +1,155 @@
+"""stale_after: what is silent while others are not."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Hashable, Iterable
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from typing import Any
+
+from reactivex import Observable, abc
+from reactivex.disposable import CompositeDisposable, SerialDisposable
+
+from ..reporting import FAILURES
+from .reading import Field, check_seconds, key_reader
+from .sources import Reports, scheduler_of
+
+__all__ = ["Recovered", "Stale", "stale_after"]
+
+
+@dataclass(frozen=True, slots=True)
+class Stale:
+    """A key has been silent for too long.
+
+    Attributes:
+        key: the key, or None where the whole Observable is watched.
+        seconds: for how long no message has come.
+        last: the last message, or None if there was none yet.
+    """
+
+    key: Hashable
+    seconds: float
+    last: Any
+
+
+@dataclass(frozen=True, slots=True)
+class Recovered:
+    """A key that was stale has a message again.
+
+    Attributes:
+        key: the key, or None where the whole Observable is watched.
+        seconds: how long the silence was, in all.
+        message: the message that ended it.
+    """
+
+    key: Hashable
+    seconds: float
+    message: Any
+
+
+def stale_after(
+    seconds: float, key: Field | None = None, *, expected: Iterable[Hashable] = ()
+) -> Callable[[Observable[Any]], Observable[Stale | Recovered]]:
+    """Emit :class:`Stale` when a key has been silent for ``seconds``, and :class:`Recovered` when it is heard again.
+
+    The messages themselves are not passed on: subscribe to them beside it. One ``Stale`` comes per silence. Each key is
+    watched from its first message on, those of ``expected`` from the subscription on; without a key, the Observable
+    as a whole is. However many keys there are, one timer runs, and the last message of each is held. A message without
+    the key ends no silence; it is reported as rejected.
+
+    Args:
+        seconds: of silence, on the clock of the scheduler.
+        key: a key, a path, or a function of the message; None watches for a silence of all.
+        expected: keys that are stale even if they never come.
+
+    Raises:
+        TypeError: ``seconds`` is no number, ``key`` a coroutine function or unhashable, ``expected`` a str or without a
+            key.
+        ValueError: ``seconds`` is less than 0.001 or more than a billion, or ``key`` an empty path.
+
+    Example::
+
+        >>> import reactivex as rx
+        >>> from reactivex.scheduler import VirtualTimeScheduler
+        >>> from rxws import operators as rxops
+        >>> clock = VirtualTimeScheduler()
+        >>> quotes = rx.concat(rx.of({"s": "BTC"}), rx.timer(8.0).pipe(rx.operators.map(lambda _: {"s": "BTC"})))
+        >>> _ = quotes.pipe(rxops.stale_after(5.0, "s")).subscribe(print, scheduler=clock)
+        >>> clock.start()
+        Stale(key='BTC', seconds=5.0, last={'s': 'BTC'})
+        Recovered(key='BTC', seconds=8.0, message={'s': 'BTC'})
+
+    On a feed::
+
+        async for news in ws.stream_filter([{"e": "trade"}]).pipe(rxops.stale_after(30, "s", expected=SYMBOLS)):
+            await alert(news)
+    """
+    silence = timedelta(seconds=check_seconds(seconds, "seconds", 0.001))
+    read = key_reader(key)
+    if isinstance(expected, str | bytes):
+        raise TypeError(f"expected must be a collection of keys, not {expected!r}")
+    watched = dict.fromkeys(expected)
+    if watched and key is None:
+        raise TypeError("expected names keys, so there must be a key")
+    if key is None:
+        watched = {None: None}
+
+    def operator(source: Observable[Any]) -> Observable[Stale | Recovered]:
+        reports = Reports(source, "stale_after")
+
+        def subscribe(
+            observer: abc.ObserverBase[Stale | Recovered], scheduler: abc.SchedulerBase | None = None
+        ) -> abc.DisposableBase:
+            clock = scheduler_of(source, scheduler)
+            # When each key was heard last, and what: the one that has been silent for longest comes first, so that a
+            # message costs no timer.
+            heard: dict[Hashable, tuple[datetime, Any]] = dict.fromkeys(watched, (clock.now, None))
+            stale: dict[Hashable, datetime] = {}
+            timer = SerialDisposable()
+            is_timed = False
+
+            def on_next(message: Any) -> None:
+                try:
+                    name = read(message)
+                except FAILURES as error:
+                    reports.rejected(message, error)
+                    return
+                now = clock.now
+                since = stale.pop(name, None)
+                heard.pop(name, None)
+                heard[name] = now, message
+                watch()
+                if since is not None:
+                    observer.on_next(Recovered(name, (now - since).total_seconds(), message))
+
+            def watch() -> None:
+                nonlocal is_timed
+                if heard and not is_timed:
+                    is_timed = True
+                    since, _ = next(iter(heard.values()))
+                    timer.disposable = clock.schedule_absolute(since + silence, look)
+
+            def look(*_: object) -> None:
+                nonlocal is_timed
+                is_timed = False
+                now = clock.now
+                silent = []
+                for name, (since, last) in heard.items():
+                    if now - since < silence:
+                        break
+                    silent.append((name, since, last))
+                for name, since, _last in silent:
+                    del heard[name]
+                    stale[name] = since
+                watch()
+                for name, since, last in silent:
+                    observer.on_next(Stale(name, (now - since).total_seconds(), last))
+
+            watch()
+            return CompositeDisposable(
+                source.subscribe(on_next, observer.on_error, observer.on_completed, scheduler=scheduler), timer
+            )
+
+        return Observable(subscribe)
+
+    return operator

@@ -1,0 +1,259 @@
+"""windows: messages by the time that stands in them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Hashable
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from decimal import Decimal
+from typing import Any, Final, Generic, Literal, TypeVar, get_args
+
+from reactivex import Observable, abc
+from reactivex.disposable import CompositeDisposable, Disposable, SerialDisposable
+
+from ..reporting import FAILURES
+from .reading import Field, check_seconds, key_reader, number_of, reader
+from .sources import Reports, scheduler_of
+
+__all__ = ["ClosedBy", "Unit", "Window", "windows"]
+
+T = TypeVar("T")
+
+Unit = Literal["s", "ms", "us", "ns"]
+ClosedBy = Literal["time", "timeout", "end"]
+
+PER_SECOND: Final = {"s": 1, "ms": 1_000, "us": 1_000_000, "ns": 1_000_000_000}
+
+MICROSECONDS: Final = 1_000_000
+"""Per second. Times are kept in whole ones: a float of seconds since the epoch is no more exact."""
+
+FARTHEST: Final = 253_402_300_800 * MICROSECONDS
+"""The end of the year 9999."""
+
+
+@dataclass(frozen=True, slots=True)
+class Window(Generic[T]):
+    """The messages of one key whose times are in one stretch.
+
+    Attributes:
+        start: its beginning, in seconds since the epoch: a multiple of its length. A message of that very time is in.
+        end: its end, in seconds since the epoch. A message of that very time is in the next one.
+        key: the key, or None where there is one window for all.
+        items: the messages, in the order in which they came. Never empty.
+        late: how many messages of that key came too late for their windows since its window before.
+        closed_by: ``"time"``: a message of that key came from beyond its end; ``"timeout"``: none came for long enough;
+            ``"end"``: the source ended, so that it may be incomplete (as the first of each key may be).
+    """
+
+    start: float
+    end: float
+    key: Hashable
+    items: tuple[T, ...]
+    late: int
+    closed_by: ClosedBy
+
+
+def windows(
+    seconds: float,
+    *,
+    time: Field,
+    unit: Unit = "ms",
+    key: Field | None = None,
+    allowed_lateness: float = 0.0,
+    timeout: float | None = None,
+) -> Callable[[Observable[T]], Observable[Window[T]]]:
+    """Gather the messages of each key into windows aligned to the clock, by the time that stands in them.
+
+    A window is emitted once its key has a message whose time is at or past the window's end, by ``allowed_lateness`` or
+    more; that message is not in it. Each key has a time of its own, the greatest that its messages had: one symbol's
+    clock closes no other's window. A stretch without messages gives no window.
+
+    A message is late if its window has been closed, whether it held anything or not. It is left out: counted in
+    ``late`` of its key's next window, and reported as rejected, as is a message without a time or a key.
+
+    Args:
+        seconds: how long a window is; windows begin at the multiples of it since the epoch (UTC): 60 for minutes.
+        time: where the time stands: a key, a path, or a function of the message. A number, or a string of one.
+        unit: of ``time``, since the epoch: ``"s"``, ``"ms"`` (the default), ``"us"`` or ``"ns"``. Kept to the
+            microsecond.
+        key: a key, a path, or a function of the message; None for one window of all.
+        allowed_lateness: seconds, by the messages' times, that a window stays open past its end, for messages that come
+            out of order.
+        timeout: None (the default) leaves the last window of a key that falls silent open till the source ends. A
+            number closes it so many seconds after it is over by the scheduler's clock, which is taken to run on from
+            the time of the key's latest message: however wrong either clock is, only the pace counts.
+
+    Raises:
+        TypeError: a time is no number, or a field a coroutine function or unhashable.
+        ValueError: a time is negative or more than a billion, ``seconds`` is less than a microsecond, a field is an
+            empty path, or ``unit`` unknown.
+
+    Example::
+
+        >>> import reactivex as rx
+        >>> from rxws import operators as rxops
+        >>> trades = rx.of({"T": 59_000, "p": 10.0}, {"T": 60_000, "p": 11.0}, {"T": 119_999, "p": 9.0})
+        >>> for window in trades.pipe(rxops.windows(60, time="T"), rx.operators.to_list()).run():
+        ...     prices = [trade["p"] for trade in window.items]
+        ...     print(window.start, window.end, min(prices), max(prices), window.closed_by)
+        0.0 60.0 10.0 10.0 time
+        60.0 120.0 9.0 11.0 end
+
+    On a feed::
+
+        trades = ws.stream_filter([{"e": "trade"}])
+        async for minute in trades.pipe(rxops.windows(60, time="T", key="s", timeout=2.0)):
+            save_candle(minute.key, minute.start, minute.items)
+    """
+    width = round(check_seconds(seconds, "seconds", 1 / MICROSECONDS) * MICROSECONDS)
+    lateness = round(check_seconds(allowed_lateness, "allowed_lateness") * MICROSECONDS)
+    patience = None if timeout is None else timedelta(seconds=check_seconds(timeout, "timeout"))
+    if unit not in get_args(Unit):
+        raise ValueError(f"unit must be 's', 'ms', 'us' or 'ns', not {unit!r}")
+    read_time, read_key, per_second = reader(time, "time"), key_reader(key), PER_SECOND[unit]
+
+    def operator(source: Observable[T]) -> Observable[Window[T]]:
+        reports = Reports(source, "windows")
+
+        def subscribe(
+            observer: abc.ObserverBase[Window[T]], scheduler: abc.SchedulerBase | None = None
+        ) -> abc.DisposableBase:
+            clock = None if patience is None else scheduler_of(source, scheduler)
+            tracks: dict[Hashable, _Track[T]] = {}
+
+            def on_next(message: T) -> None:
+                try:
+                    name, moment = read_key(message), _microseconds(read_time(message), per_second)
+                except FAILURES as error:
+                    reports.rejected(message, error)
+                    return
+                track = tracks.get(name)
+                if track is None:
+                    track = tracks[name] = _Track(name, width, lateness, moment)
+                if not track.put(message, moment):
+                    behind = (track.time - moment) / MICROSECONDS
+                    reports.rejected(message, ValueError(f"its window is closed: its time is {behind:g} s behind"))
+                    return
+                if clock is not None and moment == track.time:
+                    track.heard = clock.now
+                emit(track, track.closable, "time")
+
+            def emit(track: _Track[T], until: int, closed_by: ClosedBy) -> None:
+                ready = track.close(until, closed_by)
+                watch(track)
+                for window in ready:
+                    observer.on_next(window)
+
+            def watch(track: _Track[T]) -> None:
+                if clock is None or patience is None or not track.open:
+                    return
+                due = track.over + patience
+                # A timer that has become too early looks again; only one that would be too late is set anew.
+                if track.due is None or due < track.due:
+                    track.due = due
+                    track.timer.disposable = clock.schedule_absolute(due, lambda *_: look(track, clock.now, patience))
+
+            def look(track: _Track[T], now: datetime, patience: timedelta) -> None:
+                track.due = None
+                if track.open and now >= track.over + patience:
+                    emit(track, track.first_end, "timeout")
+                else:
+                    watch(track)
+
+            def flush() -> None:
+                for track in list(tracks.values()):
+                    for window in track.close(None, "end"):
+                        observer.on_next(window)
+
+            def on_error(error: Exception) -> None:
+                flush()
+                observer.on_error(error)
+
+            def on_completed() -> None:
+                flush()
+                observer.on_completed()
+
+            def stop() -> None:
+                for track in tracks.values():
+                    track.timer.dispose()
+
+            return CompositeDisposable(
+                source.subscribe(on_next, on_error, on_completed, scheduler=scheduler), Disposable(stop)
+            )
+
+        return Observable(subscribe)
+
+    return operator
+
+
+class _Track(Generic[T]):
+    """The windows of one key. All times are whole microseconds since the epoch, but for those of the scheduler."""
+
+    __slots__ = ("_closed", "_key", "_late", "_lateness", "_width", "due", "heard", "open", "time", "timer")
+
+    def __init__(self, key: Hashable, width: int, lateness: int, time: int) -> None:
+        self._key = key
+        self._width = width
+        self._lateness = lateness
+        self._late = 0
+        # The greatest of the messages' times, and when by the scheduler's clock it was heard.
+        self.time = time
+        self.heard = datetime.min
+        # By their beginnings.
+        self.open: dict[int, list[T]] = {}
+        # All windows that begin before are closed.
+        self._closed = self.closable
+        self.timer = SerialDisposable()
+        # When the timer fires, if it is set.
+        self.due: datetime | None = None
+
+    @property
+    def closable(self) -> int:
+        """The beginning of the first window that must stay open."""
+        return (self.time - self._lateness) // self._width * self._width
+
+    @property
+    def first_end(self) -> int:
+        """The end of the first window that is open."""
+        return min(self.open) + self._width
+
+    @property
+    def over(self) -> datetime:
+        """When by the scheduler's clock the first open window is over, if time runs on from the latest message."""
+        return self.heard + timedelta(microseconds=self.first_end + self._lateness - self.time)
+
+    def put(self, message: T, time: int) -> bool:
+        """Put a message into its window, unless that is closed."""
+        start = time // self._width * self._width
+        if start < self._closed:
+            self._late += 1
+            return False
+        self.open.setdefault(start, []).append(message)
+        self.time = max(self.time, time)
+        return True
+
+    def close(self, until: int | None, closed_by: ClosedBy) -> list[Window[T]]:
+        """Close the windows that begin before ``until``, or all; return those that hold something."""
+        if until is not None and until <= self._closed:
+            return []
+        starts = sorted(start for start in self.open if until is None or start < until)
+        self._closed = until if until is not None else self._closed
+        ready = []
+        for start in starts:
+            items, late, self._late = tuple(self.open.pop(start)), self._late, 0
+            end = start + self._width
+            ready.append(Window(start / MICROSECONDS, end / MICROSECONDS, self._key, items, late, closed_by))
+        return ready
+
+
+def _microseconds(value: Any, per_second: int) -> int:
+    """Return a time in whole microseconds, exactly where it is an int or a string."""
+    number = number_of(value)
+    if isinstance(number, float):
+        moment = round(number * (MICROSECONDS / per_second))
+    else:
+        moment = int((Decimal(number) if isinstance(number, str) else number) * MICROSECONDS // per_second)
+    if abs(moment) > FARTHEST:
+        # One such message would close all windows to come. Milliseconds that are taken for seconds end here, too.
+        raise ValueError("the time is beyond the year 9999: is its unit right?")
+    return moment
