@@ -231,7 +231,7 @@ class RecordingFailed(Event):
     Attributes:
         path: the file.
         error: what the system said.
-        lost: how many frames, events and states were not written, so far.
+        lost: how many of the frames, events and states that came until then may not be in it.
     """
 
     path: str

@@ -3,13 +3,11 @@
 ::
 
     live        the last few items, in a plain table
-    table       all items, to be sorted, filtered and grouped in the browser
     plot        a line chart
     keep        what is to stay open from one cell to the next: a server, a feed
     callback    what a widget is to call: it may call from another thread
 
-Needs the extra ``jupyter``. The chart and the big table are Perspective's: it takes what is new and no more, keeps the
-window itself, and draws without internet.
+Needs the extra ``jupyter``. The chart is bqplot's.
 
 Example::
 
@@ -40,12 +38,14 @@ from .notebook import on_rerun
 from .snapshot import mimebundle
 
 try:
+    import bqplot  # type: ignore[import-untyped]
     import ipywidgets  # type: ignore[import-untyped]
+    import numpy
     from IPython.display import display
 except ImportError as error:
     raise ImportError('rxws.jupyter needs the extra "jupyter": pip install "rxws[jupyter]"') from error
 
-__all__ = ["View", "callback", "keep", "live", "plot", "table"]
+__all__ = ["View", "callback", "keep", "live", "plot"]
 
 T = TypeVar("T")
 P = ParamSpec("P")
@@ -54,13 +54,15 @@ Key = Hashable | Callable[[Any], Any]
 
 _LOGGER: Final = logging.getLogger("rxws.jupyter")
 
-_HEIGHT: Final = "420px"
+_HEIGHT: Final = "360px"
 
 _STILL_ROWS: Final = 5
 
+_MOST_LINES: Final = 50
+
 
 class View(ABC):
-    """Something that shows an Observable and updates itself: what :func:`live`, :func:`plot` and :func:`table` return.
+    """Something that shows an Observable and updates itself: what :func:`live` and :func:`plot` return.
 
     It is shown by the cell whose last line it is, and goes on while other cells run, until :meth:`stop`, the end of the
     sequence, or the next run of the cell that made it. It never draws more than ``hz`` times a second, nor when nothing
@@ -131,9 +133,7 @@ class View(ABC):
         """Return what is shown where widgets are not."""
 
     def _repr_mimebundle_(self, include: Any = None, exclude: Any = None) -> dict[str, Any]:
-        bundle = self.widget._repr_mimebundle_()
-        # anywidget's is a pair of data and metadata.
-        return {**(bundle[0] if isinstance(bundle, tuple) else bundle), **self._still()}
+        return {**self.widget._repr_mimebundle_(), **self._still()}
 
     def _title(self) -> str:
         return f"{self._status}, {self.count:,} items"
@@ -204,85 +204,92 @@ class _Live(View):
         return mimebundle(self._title(), {}, reversed(self._items), self._columns)
 
 
-class _Perspective(View):
-    """Rows for a table of Perspective's, which is made when the first row tells what its columns hold."""
-
-    def __init__(self, observable: Observable[Any], hz: float, window: int, index: str | None, **shown: Any) -> None:
+class _Plot(View):
+    def __init__(self, observable: Observable[Any], x: Key, y: Key, by: Key, window: int, hz: float) -> None:
         if window < 1:
             raise ValueError(f"window must be at least 1, not {window!r}")
-        try:
-            from perspective.widget import PerspectiveWidget  # type: ignore[import-untyped]
-        except ImportError as error:
-            raise ImportError('this needs the extra "jupyter": pip install "rxws[jupyter]"') from error
-        self._rows: deque[dict[str, Any]] = deque(maxlen=window)
-        self._options = {"index": index} if index is not None else {"limit": window}
-        self._types: dict[str, str] = {}
+        self._pick_x, self._pick_y, self._pick_by = _picker(x) if x is not None else _now, _picker(y), _picker(by)
+        self._names = _name(x, "time" if x is None else "x"), _name(y, "y"), _name(by, "by")
+        self._has_lines = by is not None
+        self._window = window
+        self._lines: dict[Hashable, _Line] = {}
         self._latest: deque[dict[str, Any]] = deque(maxlen=_STILL_ROWS)
-        self._widget = PerspectiveWidget(None, theme="Pro Light", settings=False, **shown)
-        self._widget.layout.height = _HEIGHT
+        self._y_scale = bqplot.LinearScale()
+        self._x_scale: Any = None
+        self._widget = bqplot.Figure(
+            fig_margin={"top": 40, "bottom": 50, "left": 80, "right": 30},
+            legend_location="top-left",
+            layout=ipywidgets.Layout(width="100%", height=_HEIGHT),
+        )
         super().__init__(observable, hz)
 
     @property
     def widget(self) -> Any:
         return self._widget
 
-    def _add(self, row: dict[str, Any]) -> None:
-        if not self._types:
-            self._types = {name: _type_of(value) for name, value in row.items()}
-        self._latest.appendleft(row)
-        self._rows.append({name: _as_type(row.get(name), kind) for name, kind in self._types.items()})
+    def _keep(self, item: Any) -> None:
+        x, y = self._pick_x(item), self._pick_y(item)
+        by = self._pick_by(item) if self._has_lines else None
+        if x is None or y is None or (by is None and self._has_lines):
+            return
+        line = self._lines.get(by)
+        if line is None:
+            if len(self._lines) >= _MOST_LINES:
+                raise ValueError(f"more than {_MOST_LINES} lines: {by!r} is not drawn")
+            line = self._lines[by] = _Line(self._window)
+        # Many an exchange sends its numbers as strings.
+        line.xs.append(x.timestamp() * 1000.0 if isinstance(x, datetime) else float(x))
+        line.ys.append(float(y))
+        line.is_new = True
+        self._latest.appendleft(dict(zip(self._names, (x, y, by), strict=True)))
+        if self._x_scale is None:
+            self._x_scale = bqplot.DateScale() if isinstance(x, datetime) else bqplot.LinearScale()
 
     def _draw(self) -> None:
-        if not self._rows:
-            return
-        rows = list(self._rows)
-        self._rows.clear()
-        if self._widget.table is None:
-            import perspective  # type: ignore[import-untyped]
-
-            self._widget.load(perspective.table(self._types, **self._options))
-        self._widget.table.update(rows)
+        figure, is_date = self._widget, isinstance(self._x_scale, bqplot.DateScale)
+        for by, line in self._lines.items():
+            if not line.is_new:
+                continue
+            line.is_new = False
+            xs, ys = numpy.fromiter(line.xs, float), numpy.fromiter(line.ys, float)
+            if is_date:
+                xs = xs.astype("datetime64[ms]")
+            if line.mark is not None:
+                with line.mark.hold_sync():
+                    line.mark.x, line.mark.y = xs, ys
+                continue
+            line.mark = bqplot.Lines(
+                x=xs,
+                y=ys,
+                scales={"x": self._x_scale, "y": self._y_scale},
+                colors=[bqplot.CATEGORY10[len(figure.marks) % 10]],
+                stroke_width=1.5,
+                labels=[str(by)],
+                display_legend=self._has_lines,
+            )
+            figure.marks = [*figure.marks, line.mark]
+        if self._x_scale is not None and not figure.axes:
+            x_name, y_name, _ = self._names
+            figure.axes = [
+                bqplot.Axis(scale=self._x_scale, label=x_name),
+                bqplot.Axis(scale=self._y_scale, label=y_name, label_offset="60px", orientation="vertical"),
+            ]
+        figure.title = self._title()
 
     def _still(self) -> dict[str, str]:
-        return mimebundle(f"{type(self).__name__.strip('_').lower()}: {self._title()}", {}, self._latest)
+        return mimebundle(f"plot: {self._title()}", {}, self._latest)
 
 
-class _Table(_Perspective):
-    def __init__(
-        self, observable: Observable[Any], columns: list[str] | None, index: str | None, window: int, hz: float
-    ) -> None:
-        self._columns = columns
-        super().__init__(observable, hz, window, index, plugin="Datagrid")
+class _Line:
+    """One line of a plot: its points, and what draws them, from the first drawing on."""
 
-    def _keep(self, item: Any) -> None:
-        row = _fields(item)
-        self._add(row if self._columns is None else {name: row.get(name) for name in self._columns})
+    __slots__ = ("is_new", "mark", "xs", "ys")
 
-
-class _Plot(_Perspective):
-    def __init__(self, observable: Observable[Any], x: Key, y: Key, by: Key, window: int, hz: float) -> None:
-        x_name, y_name, by_name = _name(x, "time" if x is None else "x"), _name(y, "y"), _name(by, "by")
-        columns = {x_name: _picker(x) if x is not None else _now, y_name: _picker(y)}
-        if by is not None:
-            columns[by_name] = _picker(by)
-        self._pickers = columns
-        super().__init__(
-            observable,
-            hz,
-            window,
-            None,
-            plugin="Y Line",
-            title=y_name,
-            columns=[y_name],
-            group_by=[x_name],
-            split_by=[by_name] if by is not None else [],
-            aggregates={y_name: "last"},
-        )
-
-    def _keep(self, item: Any) -> None:
-        row = {name: pick(item) for name, pick in self._pickers.items()}
-        if None not in row.values():
-            self._add(row)
+    def __init__(self, window: int) -> None:
+        self.xs: deque[float] = deque(maxlen=window)
+        self.ys: deque[float] = deque(maxlen=window)
+        self.is_new = True
+        self.mark: Any = None
 
 
 def live(observable: Observable[Any], rows: int = 20, hz: float = 10.0) -> View:
@@ -308,34 +315,6 @@ def live(observable: Observable[Any], rows: int = 20, hz: float = 10.0) -> View:
     return _Live(observable, rows, hz)
 
 
-def table(
-    observable: Observable[Any],
-    columns: list[str] | None = None,
-    *,
-    index: str | None = None,
-    window: int = 10_000,
-    hz: float = 10.0,
-) -> View:
-    """Show items in a live table that can be sorted, filtered and grouped in the browser.
-
-    Args:
-        observable: of mappings, or of ``msgspec.Struct``.
-        columns: the keys to show; None for those of the first item. What a column holds, the first item tells.
-        index: a key: of the items with equal values there, only the latest is shown. None shows all.
-        window: how many items are kept, the latest, if there is no ``index``.
-        hz: how many times a second the table is updated at most.
-
-    Raises:
-        ValueError: ``window`` or ``hz`` is not positive.
-        RuntimeError: outside a running event loop.
-
-    Example::
-
-        table(ws.stream_filter([{"e": "bookTicker"}]), ["s", "b", "a"], index="s")
-    """
-    return _Table(observable, columns, index, window, hz)
-
-
 def plot(
     observable: Observable[Any], x: Key, y: Key, by: Key = None, *, window: int = 10_000, hz: float = 10.0
 ) -> View:
@@ -345,11 +324,11 @@ def plot(
 
     Args:
         observable: ``ws.messages``, a stream, or whatever they are piped into.
-        x: a key of the items, or a tuple of keys, or a function of an item: a number, or a ``datetime``. None for the
-            time at which an item comes.
+        x: a key of the items, or a tuple of keys, or a function of an item: a number (a string of one, too), or
+            a ``datetime``. None for the time at which an item comes.
         y: the same; a number.
-        by: the same: one line for each value. None for one line.
-        window: how many items are drawn, the latest, of all lines together.
+        by: the same: one line for each value, of which there may be 50. None for one line.
+        window: how many points of each line are drawn, the latest.
         hz: how many times a second it is updated at most.
 
     Raises:
@@ -458,13 +437,6 @@ def callback(function: Callable[P, object]) -> Callable[P, None]:
     return from_any_thread
 
 
-def _fields(item: Any) -> dict[str, Any]:
-    if isinstance(item, Mapping):
-        return {str(key): value for key, value in item.items()}
-    names = getattr(type(item), "__struct_fields__", None)
-    return {name: getattr(item, name) for name in names} if names else {"item": item}
-
-
 def _now(item: Any) -> datetime:
     return datetime.now(UTC)
 
@@ -486,24 +458,3 @@ def _picker(key: Key) -> Callable[[Any], Any]:
         return item
 
     return pick
-
-
-def _type_of(value: Any) -> str:
-    if isinstance(value, bool):
-        return "boolean"
-    if isinstance(value, int | float):
-        # Not integer, which has 32 bits there.
-        return "float"
-    return "datetime" if isinstance(value, datetime) else "string"
-
-
-def _as_type(value: Any, kind: str) -> Any:
-    if value is None or (kind == "string" and isinstance(value, str)):
-        return value
-    if kind == "string":
-        return str(value)
-    if kind == "datetime":
-        return int(value.timestamp() * 1000) if isinstance(value, datetime) else None
-    if isinstance(value, int | float):
-        return bool(value) if kind == "boolean" else float(value)
-    return None

@@ -28,7 +28,7 @@ class Intake(Buffer[T]):
     Only while somebody is subscribed it does, by way of what hands on to subscribers.
     """
 
-    __slots__ = ("_copies", "_filter", "_home", "_router", "_takes_gaps", "fan_out", "keeps", "matched")
+    __slots__ = ("_copies", "_filter", "_router", "_takes_gaps", "fan_out", "keeps", "matched")
 
     def __init__(
         self,
@@ -41,7 +41,6 @@ class Intake(Buffer[T]):
         copies: bool,
     ) -> None:
         super().__init__(home.loop, home.reporter, maxsize, overflow)
-        self._home = home
         self._router = router
         self._filter = filter
         self._takes_gaps = gaps

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import itertools
+import math
 from collections import deque
-from collections.abc import Callable, Hashable, Iterable
+from collections.abc import Callable, Hashable, Iterator
 from dataclasses import dataclass, field
 from typing import Any, Final
 
 from . import codec
 from .filters import Filter
 
-__all__ = ["SendLimit", "Step", "Subscription", "Subscriptions", "identity_of"]
+__all__ = ["Ledger", "SendLimit", "Step", "Subscription", "Subscriptions", "identity_of"]
 
 MARGIN: Final = 0.1
 """Seconds by which a window is kept longer than asked for: the server counts when messages reach it, and one may be
@@ -20,6 +22,8 @@ on its way for longer than the next."""
 class SendLimit:
     """A strict rolling window: never more than so many messages within so many seconds.
 
+    A turn is taken, and then used or given back: what is sent counts from when it is sent.
+
     Args:
         messages: how many, at least 1.
         seconds: within how long.
@@ -27,23 +31,37 @@ class SendLimit:
     Example::
 
         limit = SendLimit(5, 1.0)
-        wait = limit.delay(now)         # 0.0: one may be sent now
-        limit.sent(now)
+        wait = limit.delay(now)         # 0.0: a turn may be taken now
+        limit.take()
+        limit.use(now)
     """
 
     def __init__(self, messages: int, seconds: float) -> None:
+        self._messages: Final = messages
         self._window: Final = seconds + MARGIN
-        self._times: Final[deque[float]] = deque(maxlen=messages)
+        self._used: Final[deque[float]] = deque()
+        self._taken = 0
 
     def delay(self, now: float) -> float:
-        """Return for how many seconds nothing may be sent."""
-        if len(self._times) < (self._times.maxlen or 0):
+        """Return for how many seconds no turn may be taken; infinity: not until one is used or given back."""
+        while self._used and self._used[0] + self._window <= now:
+            self._used.popleft()
+        if len(self._used) + self._taken < self._messages:
             return 0.0
-        return max(0.0, self._times[0] + self._window - now)
+        return self._used[0] + self._window - now if self._used else math.inf
 
-    def sent(self, now: float) -> None:
-        """Count a message that is being sent."""
-        self._times.append(now)
+    def take(self) -> None:
+        """Take a turn."""
+        self._taken += 1
+
+    def use(self, now: float) -> None:
+        """Send in a turn that was taken."""
+        self._taken -= 1
+        self._used.append(now)
+
+    def give_back(self) -> None:
+        """Do without a turn that was taken."""
+        self._taken -= 1
 
 
 @dataclass(eq=False, slots=True)
@@ -51,6 +69,7 @@ class Subscription:
     """One thing that is subscribed, however many streams want it.
 
     Attributes:
+        identity: what makes two of them equal.
         subscribe: the message that subscribes it, or an (async) function that gives one.
         unsubscribe: the message that ends it, or a function that gives one; None: none is sent.
         acknowledged: what the server's answer passes, or None where none is awaited.
@@ -60,6 +79,7 @@ class Subscription:
         count: how many streams want it.
     """
 
+    identity: Hashable
     subscribe: Any
     unsubscribe: Any
     acknowledged: Filter | None
@@ -78,18 +98,21 @@ class Subscription:
         timeout: float,
         combine: Callable[[list[Any]], Any] | None,
         combine_max: int,
+        encode: Callable[[Any], str | bytes] = codec.encode,
     ) -> Subscription:
-        """Make one of a user's arguments.
+        """Make one of a user's arguments; ``encode`` makes text of messages that are neither ``str`` nor bytes.
 
         Raises:
             TypeError: an argument is of the wrong kind.
-            ValueError: ``timeout`` or ``combine_max`` is not positive.
+            ValueError: ``timeout`` or ``combine_max`` is not positive, or a message holds what ``encode`` refuses.
         """
-        identity_of(subscribe)
+        identity = identity_of(subscribe, encode)
+        if unsubscribe is not None:
+            identity_of(unsubscribe, encode)
         answer = None if acknowledged is None else Filter.parse(acknowledged, "acknowledged")
         if isinstance(timeout, bool) or not isinstance(timeout, int | float):
             raise TypeError(f"timeout must be a positive number of seconds, not {timeout!r}")
-        if not timeout > 0:
+        if not 0 < timeout < math.inf:
             raise ValueError(f"timeout must be a positive number of seconds, not {timeout!r}")
         if combine is not None and not callable(combine):
             raise TypeError(f"combine must be a function of a list of messages, or None, not {combine!r}")
@@ -97,7 +120,7 @@ class Subscription:
             raise TypeError(f"combine_max must be a positive int, not {combine_max!r}")
         if combine_max < 1:
             raise ValueError(f"combine_max must be at least 1, not {combine_max}")
-        return cls(subscribe, unsubscribe, answer, timeout, combine, combine_max)
+        return cls(identity, subscribe, unsubscribe, answer, timeout, combine, combine_max)
 
 
 @dataclass(frozen=True, slots=True)
@@ -108,14 +131,21 @@ class Step:
     subscribes: bool
 
 
-def identity_of(message: Any) -> Hashable:
+def identity_of(message: Any, encode: Callable[[Any], str | bytes] = codec.encode) -> Hashable:
     """Return what makes two subscribe messages equal: what is sent, or the function that gives it.
 
     Raises:
-        TypeError: it is neither ``str``, nor bytes, nor a function, nor what JSON can hold.
+        TypeError: it is None, or neither ``str``, nor bytes, nor what ``encode`` takes, nor a function that can be
+            hashed.
         ValueError: it holds NaN or infinity.
     """
-    return message if callable(message) else codec.to_payload(message)
+    if message is None:
+        raise TypeError("subscribe must be a message, or a function that gives one, not None")
+    if not callable(message):
+        return codec.to_payload(message, encode)
+    hash(message)
+    function: Hashable = message
+    return function
 
 
 class Subscriptions:
@@ -127,9 +157,18 @@ class Subscriptions:
     def __len__(self) -> int:
         return len(self._wanted)
 
+    def __iter__(self) -> Iterator[Hashable]:
+        return iter(self._wanted)
+
+    def __contains__(self, identity: Hashable) -> bool:
+        return identity in self._wanted
+
+    def __getitem__(self, identity: Hashable) -> Subscription:
+        return self._wanted[identity]
+
     def want(self, subscription: Subscription) -> Subscription:
         """Count a stream that wants it; return the equal subscription that was wanted before, or else this one."""
-        wanted = self._wanted.setdefault(identity_of(subscription.subscribe), subscription)
+        wanted = self._wanted.setdefault(subscription.identity, subscription)
         wanted.count += 1
         return wanted
 
@@ -137,22 +176,65 @@ class Subscriptions:
         """Count a stream less; with the last one it is wanted no more."""
         subscription.count -= 1
         if subscription.count == 0:
-            del self._wanted[identity_of(subscription.subscribe)]
+            del self._wanted[subscription.identity]
 
-    def next_step(self, active: Iterable[Subscription]) -> Step | None:
-        """Return what to do next on a connection where ``active`` are subscribed; None: all is as it is wanted.
+
+class Ledger:
+    """What is subscribed on one connection, and what is to be done there next.
+
+    A change and a step cost the same however much is subscribed.
+
+    Args:
+        wanted: what is wanted of the feed.
+    """
+
+    def __init__(self, wanted: Subscriptions) -> None:
+        self._wanted = wanted
+        # Dicts for their order.
+        self._active: dict[Hashable, Subscription] = {}
+        self._obsolete: dict[Hashable, None] = {}
+        self._missing: dict[Hashable, None] = dict.fromkeys(wanted)
+
+    @property
+    def is_settled(self) -> bool:
+        """Whether all is as it is wanted."""
+        return not (self._obsolete or self._missing)
+
+    def changed(self, identity: Hashable) -> None:
+        """Learn that something is wanted now, or wanted no more."""
+        is_wanted, is_active = identity in self._wanted, identity in self._active
+        for due, is_due in (self._missing, is_wanted and not is_active), (self._obsolete, is_active and not is_wanted):
+            if is_due:
+                due[identity] = None
+            else:
+                due.pop(identity, None)
+
+    def next_step(self) -> Step | None:
+        """Return what to do next; None: all is as it is wanted.
 
         What is wanted no more goes first, so that a server that limits how much is subscribed has room for the rest.
         """
-        active = dict.fromkeys(active)
-        for subscription in active:
-            if subscription.count == 0:
-                return Step((subscription,), subscribes=False)
-        missing = [subscription for subscription in self._wanted.values() if subscription not in active]
-        if not missing:
+        for identity in self._obsolete:
+            return Step((self._active[identity],), subscribes=False)
+        missing = (self._wanted[identity] for identity in self._missing)
+        first = next(missing, None)
+        if first is None:
             return None
-        first = missing[0]
         if first.combine is None:
             return Step((first,), subscribes=True)
-        same = [subscription for subscription in missing if subscription.combine == first.combine]
-        return Step(tuple(same[: first.combine_max]), subscribes=True)
+        same = (subscription for subscription in missing if subscription.combine == first.combine)
+        return Step((first, *itertools.islice(same, first.combine_max - 1)), subscribes=True)
+
+    def still_due(self, step: Step) -> Step:
+        """Return what of a step is still to be done."""
+        due = self._missing if step.subscribes else self._obsolete
+        return Step(tuple(each for each in step.subscriptions if each.identity in due), step.subscribes)
+
+    def done(self, step: Step) -> None:
+        """Learn that a step was taken."""
+        for subscription in step.subscriptions:
+            if step.subscribes:
+                self._active[subscription.identity] = subscription
+            else:
+                del self._active[subscription.identity]
+            self.changed(subscription.identity)

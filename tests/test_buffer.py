@@ -228,6 +228,20 @@ async def test_take_and_clear_when_items_are_held():
     assert await buffer.get() == 3
 
 
+async def test_take_when_some_are_put_back():
+    """take may give the first few; what is put back comes first again; latest shows the last ones."""
+    buffer = make()
+    assert buffer.latest(2) == []
+    for number in range(5):
+        buffer.put(number)
+    assert buffer.take(2) == [0, 1]
+    assert buffer.latest(2) == [4, 3]
+    buffer.put_back([])
+    buffer.put_back([0, 1])
+    assert buffer.take(9) == [0, 1, 2, 3, 4]
+    assert buffer.take(1) == []
+
+
 async def test_clear_when_the_consumer_has_been_woken():
     """A consumer whose item is cleared before it runs waits for the next."""
     buffer = make()

@@ -570,6 +570,22 @@ async def test_messages_per_connection_of_the_old_one_are_delivered_in_an_overla
         assert feed.statistics().discarded == 1
 
 
+async def test_messages_per_connection_do_not_disprove_an_overlap(feed_server):
+    """What the old connection alone gets for itself need not come on the new one: the overlap is proven without it."""
+    async with acknowledge_first()(feed_server, handover_timeout=20) as feed:
+        events = record(feed.events)
+        first = await opened(feed, feed_server)
+        rotating = feed.rotate()
+        await feed_server.connected(2)
+        async with asyncio.timeout(3):
+            while not rotating.done():
+                time_of_both = asyncio.get_running_loop().time()
+                await feed_server.send({"e": "trade", "n": time_of_both})
+                await feed_server.send({"e": "snapshot", "n": time_of_both}, to=[first])
+                await asyncio.sleep(0.05)
+        assert of_kind(Rotated, events)[0].proven
+
+
 async def test_per_connection_hook_that_raises_is_reported_and_loses_nothing(feed_server):
     """In doubt a message is delivered: one that the hook cannot tell of is not per connection."""
     async with acknowledge_first()(feed_server, handover_timeout=1) as feed:
@@ -596,6 +612,24 @@ async def test_optional_hooks_are_not_asked_outside_an_overlap():
     async with type("Asked", (PipeFeed,), hooks)(Pipe("1", "2")) as feed:
         assert await take(feed.stream_filter(), 2) == [1, 2]
     assert asked == []
+
+
+async def test_nothing_is_remembered_when_the_new_connection_ends_first(feed_server):
+    """Until the rotation is tried again, the old connection's messages are of no overlap: no identity is asked for."""
+    asked = []
+    hook = {"_message_identity": lambda self, message: asked.append(message["n"]) or message["n"]}
+    kind = type("Asked", (Feed,), hook)
+    async with kind(feed_server, reconnect_delays=lambda: iter([60])) as feed:
+        first = await opened(feed, feed_server)
+        rotating = feed.rotate()
+        second = await feed_server.connected(2)
+        await first.send({"n": 1})
+        await asyncio.sleep(0.1)
+        second.reset()
+        assert await rotating is False
+        await first.send({"n": 2})
+        assert len(await take(feed.stream_filter(), 1)) == 1
+        assert asked == [1]
 
 
 async def test_old_connection_stays_when_the_new_one_ends_first(feed_server):

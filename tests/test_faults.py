@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import gc
 import itertools
 import json
 import logging
@@ -76,6 +77,11 @@ if uvloop is not None:
     ]
 if sys.version_info >= (3, 12):
     KINDS += [Kind("eager, websockets", eager_loop, websockets.connect)]
+
+
+both_libraries = pytest.mark.parametrize(
+    "connect", [websockets.connect, picows.websockets.connect], ids=["websockets", "picows"]
+)
 
 
 def main_row(test):
@@ -333,36 +339,55 @@ def serving(authority, name):
     return context
 
 
-@pytest.mark.parametrize("connect", [websockets.connect, picows.websockets.connect], ids=["websockets", "picows"])
+@contextlib.asynccontextmanager
+async def plain_text(port=0):
+    """Run a server that answers TLS with plain text; yield its port."""
+
+    def answer(reader, writer):
+        writer.write(b"HTTP/1.1 400 Bad Request\r\n\r\n")
+        writer.close()
+
+    server = await asyncio.start_server(answer, "127.0.0.1", port)
+    async with server:
+        yield server.sockets[0].getsockname()[1]
+
+
+@both_libraries
 @pytest.mark.parametrize("fault", ["unknown CA", "wrong host", "plain text"])
 async def test_tls_unknown_ca_wrong_host_plain_text(authority, connect, fault, assert_no_leaks):
     """F before the first success, and R after it."""
-    good, trust = serving(authority, "127.0.0.1"), trusting(authority)
-    bad = {
-        "unknown CA": serving(trustme.CA(), "127.0.0.1"),
-        "wrong host": serving(authority, "example.com"),
-        "plain text": None,
-    }[fault]
-    options = {"connect_options": {"ssl": trust, "ping_interval": None}}
-    async with FeedServer(ssl=bad) as server:
-        feed = Followed(server.url.replace("ws://", "wss://"), connect, **options)
+
+    @contextlib.asynccontextmanager
+    async def faulty(port=0):
+        if fault == "plain text":
+            async with plain_text(port) as port:
+                yield port
+        else:
+            issuer = trustme.CA() if fault == "unknown CA" else authority
+            name = "example.com" if fault == "wrong host" else "127.0.0.1"
+            async with FeedServer(ssl=serving(issuer, name), port=port) as server:
+                yield server.port
+
+    options = {"connect_options": {"ssl": trusting(authority), "ping_interval": None, "proxy": None}}
+    async with faulty() as port:
+        feed = Followed(f"wss://127.0.0.1:{port}/", connect, **options)
         with pytest.raises(ConnectFailed) as caught:
             await feed.wait_closed()
         assert isinstance(caught.value.__cause__, ssl.SSLError)
         assert feed.record.reasons == ["tls"]
-    async with FeedServer(ssl=good) as server:
-        port = server.port
-        async with Followed(server.url, connect, reconnect_delays=lambda: rising(0.02), **options) as feed:
-            await feed.record.happened(Connected)
-            await server.stop()
-            async with FeedServer(ssl=bad, port=port):
-                while "tls" not in feed.record.reasons:
-                    await feed.record.happened(Disconnected, len(feed.record.reasons) + 1)
-            await server.start()
-            await feed.record.happened(Connected, 2)
+    async with (
+        FeedServer(ssl=serving(authority, "127.0.0.1")) as server,
+        Followed(server.url, connect, reconnect_delays=lambda: rising(0.02), **options) as feed,
+    ):
+        await feed.record.happened(Connected)
+        await server.stop()
+        async with faulty(server.port):
+            await eventually(lambda: "tls" in feed.record.reasons)
+        await server.start()
+        await feed.record.happened(Connected, 2)
 
 
-@pytest.mark.parametrize("connect", [websockets.connect, picows.websockets.connect], ids=["websockets", "picows"])
+@both_libraries
 async def test_name_not_found_connection_refused(connect, assert_no_leaks):
     """R: neither is fatal, not even at the very start."""
     with socket.socket() as unused:
@@ -385,8 +410,8 @@ async def test_accepts_tcp_and_stays_mute(feed_server, virtual_time):
         assert feed.record.reasons == ["network"]
 
 
-@pytest.mark.parametrize("connect", [websockets.connect, picows.websockets.connect], ids=["websockets", "picows"])
-async def test_accepts_tls_and_stays_mute(authority, connect, assert_no_leaks):
+@both_libraries
+async def test_accepts_tls_and_stays_mute(authority, connect):
     """R at ``open_timeout``, also where the TLS handshake is what is not answered."""
     mute = await asyncio.start_server(lambda reader, writer: writers.append(writer), "127.0.0.1", 0)
     writers = []
@@ -425,11 +450,11 @@ async def test_junk_for_ever_is_capped(feed_server, virtual_time):
     """The delay grows up to a minute and no further: the server is asked, yet not besieged."""
     feed_server.garbage(times=None)
     async with Followed(feed_server.url, reconnect_delays=rxws.backoff.default_delays) as feed:
-        await asyncio.sleep(24 * 3600)
+        await asyncio.sleep(6 * 3600)
         delays = [event.delay for event in feed.record.of(Disconnected)]
         assert delays[0] == 0
         assert max(delays) <= 60
-        assert 24 * 60 <= len(delays) <= 8 * 24 * 60
+        assert 6 * 60 <= len(delays) <= 8 * 6 * 60
         assert sum(delays[-200:]) > 200 * 20
 
 
@@ -553,10 +578,10 @@ async def test_slow_consumer(kind):
         untouched = feed.stream_filter()
         quick = feed.stream_filter()
         await feed.record.happened(Connected)
-        await server.burst(20_000)
-        for n in range(1, 20_001):
+        await server.burst(5_000)
+        for n in range(1, 5_001):
             assert (await anext(quick))["n"] == n
-        assert untouched.pending == 20_000
+        assert untouched.pending == 5_000
         newest = server.connections[0]
         await eventually(lambda: newest.websocket.latency)
         assert feed.statistics().opened == server.opened == 1
@@ -598,10 +623,10 @@ async def test_handler_blocks_the_loop(assert_no_leaks):
     ):
         ledger, stream = Ledger(), feed.stream_filter(gaps=True)
         blocking = feed.add_handler(lambda message: time.sleep(0.7) if message["n"] % 100 == 0 else None)
-        while ledger.count < 700:
+        while ledger.count < 500:
             item = await anext(stream)
             ledger.take(item if isinstance(item, Gap) else item["n"])
-            if ledger.count == 400:
+            if ledger.count == 300:
                 blocking.dispose()
         ledger.check()
 
@@ -704,10 +729,19 @@ async def test_a_message_in_4000_fragments(kind):
         assert server.opened == 1
 
 
-@pytest.mark.parametrize("connect", [websockets.connect, picows.websockets.connect], ids=["websockets", "picows"])
-async def test_1000000_messages_in_a_burst(connect, assert_no_leaks):
+@pytest.fixture
+def unscanned():
+    """What the tests before have left in memory is not looked through by the collector, which would take its time."""
+    gc.collect()
+    gc.freeze()
+    yield
+    gc.unfreeze()
+
+
+@both_libraries
+async def test_messages_in_a_burst_over_the_network(connect, unscanned, assert_no_leaks):
     """None is lost, and other tasks run at least every 50 ms of the time that the thread has."""
-    total = 1_000_000 if connect is picows.websockets.connect else 100_000
+    total = 300_000 if connect is picows.websockets.connect else 100_000
     numbers = msgspec.json.Decoder(Trade)
     longest, ledger, done = 0.0, Ledger(), asyncio.Event()
 
@@ -721,7 +755,7 @@ async def test_1000000_messages_in_a_burst(connect, assert_no_leaks):
         # Not the wall clock: the machine may have other things to do.
         looked = time.thread_time()
         while True:
-            await asyncio.sleep(0)
+            await asyncio.sleep(0.001)
             longest = max(longest, time.thread_time() - looked)
             looked = time.thread_time()
 
@@ -741,25 +775,32 @@ async def test_1000000_messages_in_a_burst(connect, assert_no_leaks):
     assert longest < 0.050
 
 
-async def test_1000000_messages_that_are_there_at_once(assert_no_leaks):
+async def test_1000000_messages_in_a_burst(unscanned, assert_no_leaks):
     """Not even a connection that never suspends keeps other tasks from running."""
-    websocket, turns, ledger = ScriptedWebsocket(), 0, Ledger()
-    websocket.come(*["1"] * 999_999, "2")
-    async with ScriptedFeed(websocket, parse=int) as feed:
-        feed.add_handler(lambda n: done.set() if n == 2 else None)
-        done = asyncio.Event()
+    websocket, longest, count, done = ScriptedWebsocket(), 0.0, 0, asyncio.Event()
+    websocket.come(*map(str, range(1_000_000)))
+
+    def take(n):
+        nonlocal count
+        assert n == count
+        count += 1
+        if count == 1_000_000:
+            done.set()
+
+    async with ScriptedFeed(websocket, parse=int, recorded=False) as feed:
+        feed.add_handler(take)
         while not done.is_set():
-            turns += 1
+            looked = time.thread_time()
             await asyncio.sleep(0)
-        assert feed.statistics().messages == 1_000_000
-    assert turns > 20
-    ledger.check()
+            longest = max(longest, time.thread_time() - looked)
+        assert feed.statistics().failures == 0
+    assert longest < 0.050
 
 
 # The network
 
 
-@pytest.mark.parametrize("connect", [websockets.connect, picows.websockets.connect], ids=["websockets", "picows"])
+@both_libraries
 @pytest.mark.parametrize(
     "toxics",
     [{"slicer": 1}, {"latency": 0.1, "jitter": 0.05}, {"bandwidth": 20_000.0}],
@@ -778,7 +819,7 @@ async def test_one_byte_slices_latency_bandwidth_limit(connect, toxics, assert_n
         assert server.opened == 1
 
 
-@pytest.mark.parametrize("connect", [websockets.connect, picows.websockets.connect], ids=["websockets", "picows"])
+@both_libraries
 @pytest.mark.parametrize("toxic", ["limit_data", "reset_peer", "timeout", "slow_close", "down"])
 async def test_cut_in_mid_frame_and_other_ends(connect, toxic, assert_no_leaks):
     """R: a cut in mid-frame, a reset, a network that swallows everything and closes, a slow close, a network down."""
@@ -997,7 +1038,7 @@ async def test_rotation_while_messages_arrive_on_both_connections(kind):
         Followed(server.url, kind.connect, handover_settle=0.3, handover_timeout=20) as feed,
     ):
         stream = feed.stream_filter([{"channel": "a"}], gaps=True)
-        await feed.record.happened(Connected)
+        await feed.wait_connected()
         running = asyncio.create_task(broadcast.run(rate=500))
         beating = asyncio.create_task(heartbeats(server))
         for n in (1, 2):
@@ -1132,7 +1173,7 @@ async def test_rotation_when_the_signal_itself_comes_again_seconds_later(feed_se
 
 async def numbered(feed, broadcast, server, *, rate=50):
     """Broadcast in the background; the task."""
-    await feed.record.happened(Connected)
+    await feed.wait_connected()
     return asyncio.create_task(broadcast.run(rate=rate))
 
 
@@ -1275,9 +1316,10 @@ async def test_a_rest_call_inside_create_ws_fails_once(assert_no_leaks):
     async def answer(reader, writer):
         asked.append(writer)
         await reader.readuntil(b"\r\n\r\n")
-        if len(asked) == 1:
+        if len(asked) <= 2:
+            # Two, because the client may ask again by itself.
             writer.close()
-        elif len(asked) > 2:
+        elif len(asked) > 3:
             writer.write(b'HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nContent-Length: 11\r\n\r\n{"key":"k"}')
 
     asked = []
@@ -1287,10 +1329,9 @@ async def test_a_rest_call_inside_create_ws_fails_once(assert_no_leaks):
         record = Record(feed)
         await record.happened(Connected)
         assert (await server.connected()).path == "/k"
-        assert [event.cause.partition(":")[0] for event in record.of(Disconnected)] == [
-            "ServerDisconnectedError",
-            "ConnectionTimeoutError" if "ConnectionTimeout" in record.of(Disconnected)[1].cause else "TimeoutError",
-        ]
+        causes = [event.cause for event in record.of(Disconnected)]
+        assert causes[0].startswith("ServerDisconnectedError")
+        assert "Timeout" in causes[-1]
     for writer in asked:
         writer.transport.abort()
     rest.close()
@@ -1311,7 +1352,7 @@ async def test_application_level_ping(kind):
 
     async with (
         serve_in_process("--script", "tests.support.scripts:demanding") as server,
-        Followed(server.url, kind.connect, decode=str, reply=pong, handover_timeout=2.5) as feed,
+        Followed(server.url, kind.connect, decode=str, reply=pong, handover_timeout=1.5) as feed,
     ):
         feed.add_handler(slow)
         await feed.record.received(3)
@@ -1345,7 +1386,7 @@ async def test_second_event_loop(assert_no_leaks):
     """What belongs to one loop raises a RuntimeError in another one."""
     async with FeedServer() as server, Followed(server.url) as feed:
         stream = feed.stream_filter()
-        await feed.record.happened(Connected)
+        await feed.wait_connected()
 
         async def elsewhere():
             for use in (
@@ -1406,7 +1447,7 @@ def test_closed_loop():
 SECRETS = ("pqia91ma19a5s61cv6a81va65sdf19v8a65a1a5s61cv6a81va65sdf19v8a65a1", "hunter2", "s3cr3t")
 
 
-@pytest.mark.parametrize("connect", [websockets.connect, picows.websockets.connect], ids=["websockets", "picows"])
+@both_libraries
 async def test_no_secret_is_told(connect, caplog, assert_no_leaks):
     """A listen key in the path, a token in the query and a password appear in no log, event, error or repr."""
     caplog.set_level(logging.DEBUG, "rxws")
@@ -1423,7 +1464,7 @@ async def test_no_secret_is_told(connect, caplog, assert_no_leaks):
             newest = await server.connected()
             assert listen_key in newest.path
             server.reset()
-            await feed.record.happened(Connected, 2)
+            await feed.record.entered(State.CONNECTED, 2)
             server.refuse(404)
             await feed.rotate()
             await feed.record.happened(Rotated)
@@ -1460,10 +1501,10 @@ async def test_log_of_a_flapping_server(feed_server, caplog, virtual_time):
 
     feed_server.script = flap
     async with Followed(feed_server.url, reconnect_delays=lambda: itertools.repeat(0.01)) as feed:
-        await asyncio.sleep(20)
-        assert feed_server.opened > 500
+        await asyncio.sleep(5)
+        assert feed_server.opened > 200
         kinds = defaultdict(int)
         for record in caplog.records:
             kinds[record.msg] += 1
-        assert max(kinds.values()) <= 21
+        assert max(kinds.values()) <= 6
         assert feed.state.value is not State.FAILED

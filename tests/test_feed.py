@@ -261,6 +261,22 @@ class TestSend:
             await sending
         assert now() - started < 1
 
+    async def test_waiting_send_does_not_wait_for_the_end(self):
+        """It raises as soon as the closing begins, however long a handler takes to finish what it holds."""
+        pipe = Pipe("1")
+        async with PipeFeed(pipe, close_timeout=4) as feed:
+            feed.add_handler(slow)
+            await feed.wait_connected()
+            pipe.end()
+            await asyncio.sleep(1)
+            sending = asyncio.create_task(feed.send("hello"))
+            await asyncio.sleep(0.1)
+            exiting = asyncio.create_task(feed.exit())
+            await asyncio.sleep(0.1)
+            assert isinstance(sending.exception(), FeedClosed)
+            assert not exiting.done()
+            await exiting
+
     async def test_waiting_send_raises_the_fatal_error(self):
         """A send that waits for a connection raises ConnectFailed when none can be had; so do those after it."""
         feed = Fatal(None)
@@ -493,9 +509,9 @@ class TestRotate:
 # The end
 
 
-async def slow(seconds=3600):
-    """Take long."""
-    await asyncio.sleep(seconds)
+async def slow(message=None):
+    """Take an hour."""
+    await asyncio.sleep(3600)
 
 
 class Scenes:

@@ -327,15 +327,17 @@ async def test_coroutine_when_called(virtual_time):
     wiring.router.end(None)
 
 
+@pytest.mark.parametrize("times", [1, 2])
 @pytest.mark.parametrize("waits", [False, True])
 @pytest.mark.parametrize("held", [False, True])
-async def test_coroutine_when_it_cancels_itself(wiring, waits, held):
+async def test_coroutine_when_it_cancels_itself(wiring, times, waits, held):
     """A handler that cancels its own task fails for that message, and goes on with the next one undisturbed."""
     done = []
 
     async def handle(message):
         if message == 1:
-            asyncio.current_task().cancel()
+            for _ in range(times):
+                asyncio.current_task().cancel()
             if waits:
                 await asyncio.sleep(0)
         else:

@@ -41,6 +41,8 @@ async def test_constructor_of_the_subclass_returns_before_a_hook_runs(feed_serve
     class Late(Feed):
         def __init__(self, server):
             super().__init__(server)
+            # Nor has anything begun that could run one: an eager task would at once.
+            assert not [task for task in asyncio.all_tasks() if task.get_name().startswith("rxws")]
             calls.append("constructed")
             self.late = "there"
 
@@ -321,7 +323,8 @@ async def test_stream_made_in_the_rotation_hook_is_closed_when_it_returns(feed_s
         await feed_server.connected(2)
         await feed.wait_connected()
         await feed_server.send({"n": 4})
-        assert [message async for message in made[0]] == [{"n": 3}]
+        async with asyncio.timeout(5):
+            assert [message async for message in made[0]] == [{"n": 3}]
         assert await take(other, 4) == [{"n": n} for n in (1, 2, 3, 4)]
 
 
@@ -339,7 +342,8 @@ async def test_stream_made_in_the_rotation_hook_is_closed_when_it_is_cancelled(f
         await feed_server.close()
         await feed_server.connected(2)
         await feed.wait_connected()
-        assert [message async for message in made[0]] == []
+        async with asyncio.timeout(5):
+            assert [message async for message in made[0]] == []
         assert feed.statistics().streams == 1
 
 

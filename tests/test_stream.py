@@ -423,6 +423,63 @@ async def test_iteration_when_begun_after_subscribing(wiring):
     assert seen == [1, 2, 3]
 
 
+async def test_collect_when_messages_are_held(wiring):
+    """collect gives what is held first, and keeps what is not asked for."""
+    stream = wiring.stream()
+    wiring.route(1, 2, 3)
+    assert await stream.collect(2) == [1, 2]
+    wiring.route(4)
+    assert await stream.collect(seconds=0) == [3, 4]
+    await stream.close()
+    assert await stream.collect() == []
+
+
+async def test_collect_when_cancelled_or_failed(wiring):
+    """A stream has back what was collected when collect is cancelled, or the stream fails."""
+    stream = wiring.stream()
+    wiring.route(1)
+    task = asyncio.create_task(stream.collect(9))
+    await settle()
+    wiring.route(2)
+    await settle()
+    task.cancel()
+    await settle()
+    wiring.route(3)
+    wiring.router.end(ZeroDivisionError())
+    with pytest.raises(ZeroDivisionError):
+        await stream.collect()
+    assert [await anext(stream) for _ in range(3)] == [1, 2, 3]
+
+
+async def test_when_ended_when_the_stream_is_registered_no_more(wiring):
+    """Whoever asks for it is told once that a stream takes nothing more in, however that came."""
+    told = []
+    streams = {name: wiring.stream(maxsize=1) for name in ("closed", "overflowed", "collected", "ended")}
+    for name, stream in streams.items():
+        stream.when_ended(lambda name=name: told.append(name))
+    del stream
+    await streams["closed"].close()
+    streams["ended"].clear()
+    del streams["collected"]
+    assert told == ["closed", "collected"]
+    aiter(streams["overflowed"])
+    streams["ended"].subscribe()
+    wiring.route(1, 2)
+    wiring.router.end(None)
+    assert told == ["closed", "collected", "overflowed", "ended"]
+
+
+async def test_stream_when_shown_in_a_notebook(wiring):
+    """A cell shows the stream's numbers and the last messages that wait."""
+    stream = wiring.stream([{"e": "trade"}])
+    wiring.route({"e": "trade", "n": 7})
+    shown = stream._repr_mimebundle_()
+    assert "1 pending" in shown["text/plain"]
+    assert "<td" in shown["text/html"]
+    assert "7" in shown["text/html"]
+    assert stream.pending == 1
+
+
 # Subscribers
 
 

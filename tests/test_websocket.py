@@ -389,6 +389,18 @@ class TestRotating:
             assert [message["e"] for message in await take(stream, 3)] == ["trade", "listenKeyExpired", "bye"]
             assert feed.statistics().streams == 2
 
+    async def test_rotate_on_needs_no_public_name_of_the_subclass(self, feed_server):
+        """A subclass may call something else ``stream_filter``: the signal is seen all the same."""
+        kind = type("Shadow", (ReactiveWebSocket,), {"stream_filter": "the subclass's own"})
+        async with kind(feed_server.url, rotate_on=[{"e": "bye"}], connect_options=PLAIN) as feed:
+            events = record(feed.events)
+            connection = await opened(feed, feed_server)
+            await asyncio.sleep(10)
+            assert feed_server.opened == 1
+            await connection.send({"e": "bye"})
+            await feed_server.connected(2)
+            assert of_kind(HandlerFailed, events) == []
+
     async def test_rotate_on_a_function_of_a_message(self, feed_server):
         """A function ``message -> bool`` is a filter, too."""
         async with feed_of(feed_server.url, rotate_on=lambda message: message == "bye") as feed:

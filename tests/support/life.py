@@ -119,6 +119,7 @@ class ScriptedFeed(rxws.AsyncWebsocketStreamInterface[Any]):
         outcomes: of the attempts to open a connection, in order; when there are no more, plain connections.
         until_due: the rotation hook; None never rotates.
         parse: what makes messages of frames, if it is not that.
+        recorded: whether there is a record of messages, events and states.
     """
 
     def __init__(
@@ -126,6 +127,7 @@ class ScriptedFeed(rxws.AsyncWebsocketStreamInterface[Any]):
         *outcomes: Outcome,
         until_due: Callable[[], Awaitable[object]] | None = None,
         parse: Callable[[Any], Any] | None = None,
+        recorded: bool = True,
         **options: Any,
     ) -> None:
         self.outcomes = deque(outcomes)
@@ -136,7 +138,8 @@ class ScriptedFeed(rxws.AsyncWebsocketStreamInterface[Any]):
         if parse is not None:
             self._parse_raw_data = parse
         super().__init__(**options)
-        self.record = Record(self)
+        if recorded:
+            self.record = Record(self)
 
     @property
     def websocket(self) -> Any:

@@ -12,8 +12,8 @@ CHUNK = 2_000
 
 
 def frames(first: int, last: int) -> bytes:
-    """Return the frames of the messages ``{"n": first}`` up to ``last``, as a server sends them (RFC 6455 §5.2)."""
-    payloads = (b'{"n":%d}' % n for n in range(first, last + 1))
+    """Return the frames of messages with the numbers ``first`` to ``last``, as a server sends them (RFC 6455 §5.2)."""
+    payloads = (b'{"n":%d,"e":"%b"}' % (n, b"x" * 100) for n in range(first, last + 1))
     return b"".join(struct.pack("!BB", 0x81, len(payload)) + payload for payload in payloads)
 
 
@@ -27,12 +27,12 @@ async def million(connection: FeedConnection) -> None:
 
 
 async def demanding(connection: FeedConnection) -> None:
-    """Send an application-level ping five times a second, and close if it is not answered within a second."""
+    """Send an application-level ping ten times a second, and close if it is not answered within a second."""
     for n in range(1_000_000):
-        await connection.send(f"ping {n}")
+        await connection.send(f"ping {connection.number}-{n}")
         try:
-            await connection.expect(f"pong {n}", timeout=1.0)
+            await connection.expect(f"pong {connection.number}-{n}", timeout=1.0)
         except TimeoutError:
             await connection.close(4000, "no pong")
             return
-        await asyncio.sleep(0.2)
+        await asyncio.sleep(0.1)

@@ -1,0 +1,143 @@
+"""What is typed on the command line, checked. Pure, but for the parser, which prints."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import math
+import os
+import re
+import sys
+from collections.abc import Callable
+from typing import Any, Final, NoReturn
+
+from websockets.exceptions import InvalidURI
+from websockets.uri import parse_uri
+
+from .lines import printable
+
+__all__ = ["Declare", "Parser", "count", "filter_case", "header", "seconds", "url"]
+
+_TOKEN: Final = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
+"""A name in HTTP (RFC 9110 §5.6.2)."""
+
+
+class Parser(argparse.ArgumentParser):
+    """An ArgumentParser whose errors are one line, and whose help ends quietly when nobody reads it."""
+
+    def __init__(self, **options: Any) -> None:
+        super().__init__(formatter_class=argparse.RawDescriptionHelpFormatter, allow_abbrev=False, **options)
+
+    def error(self, message: str) -> NoReturn:
+        """Say what is wrong, and end with 2."""
+        self.exit(2, f"{self.prog}: error: {printable(message)} (see: {self.prog} --help)\n")
+
+    def _print_message(self, message: str, file: Any = None) -> None:
+        super()._print_message(message, file)
+        if file is sys.stdout and file is not None:
+            try:
+                file.flush()
+            except BrokenPipeError:
+                # Otherwise the interpreter tries again at its end, and says so.
+                os.dup2(os.open(os.devnull, os.O_WRONLY), file.fileno())
+
+
+Declare = Callable[..., argparse.ArgumentParser]
+"""``add_parser`` of where commands are declared."""
+
+
+def url(text: str) -> str:
+    """Check the address of a websocket. It may hold secrets, so no error shows it."""
+    try:
+        parse_uri(text)
+    except InvalidURI as error:
+        raise argparse.ArgumentTypeError(f"not the URL of a websocket, ws://… or wss://…: {error.msg}") from None
+    except ValueError:
+        # The standard library's, about a port or a host that cannot be; its words may quote a password.
+        raise argparse.ArgumentTypeError("not the URL of a websocket: its host or port cannot be read") from None
+    return text
+
+
+def count(text: str) -> int:
+    """Read a number from 1 up."""
+    try:
+        number = int(text)
+    except ValueError:
+        number = 0
+    if number < 1:
+        raise argparse.ArgumentTypeError(f"expected a whole number from 1 up, got {text!r}")
+    return number
+
+
+def seconds(text: str) -> float:
+    """Read a time in seconds, longer than 0."""
+    try:
+        number = float(text)
+    except ValueError:
+        number = math.nan
+    if not (math.isfinite(number) and number > 0):
+        raise argparse.ArgumentTypeError(f"expected a number of seconds greater than 0, got {text!r}")
+    return number
+
+
+def header(text: str) -> tuple[str, str]:
+    """Read ``Name: value``. The value may be a secret, so no error shows it."""
+    name, colon, value = text.partition(":")
+    value = value.strip(" \t")
+    if not colon or not _TOKEN.fullmatch(name):
+        raise argparse.ArgumentTypeError("expected Name: value, as in 'Authorization: Bearer …'")
+    if not value.isprintable() or not value.isascii():
+        raise argparse.ArgumentTypeError(f"the value of {name} has characters that a header cannot have")
+    return name, value
+
+
+def filter_case(text: str) -> dict[str | tuple[str | int, ...], Any]:
+    """Read ``key=value[,key=value]``: one dict of a filter.
+
+    A value that is JSON is read as such (numbers, true, null, "quoted, with a comma"), any other is a string. A key
+    with dots is a path: ``data.s=BTCUSDT``; a number in it is an index of a list, ``data.0.s=BTCUSDT``.
+    """
+    case: dict[str | tuple[str | int, ...], Any] = {}
+    rest: str | None = text
+    while rest is not None:
+        key, equals, rest = rest.partition("=")
+        if not equals or "," in key:
+            raise argparse.ArgumentTypeError(f"expected key=value[,key=value], got {text!r}")
+        path = _path(key.strip())
+        if path in case:
+            raise argparse.ArgumentTypeError(
+                f"{key.strip()!r} stands twice in {text!r}: both cannot hold; alternatives are several --filter"
+            )
+        case[path], rest = _value(rest)
+    return case
+
+
+def _path(key: str) -> str | tuple[str | int, ...]:
+    steps = key.split(".")
+    if not all(steps):
+        raise argparse.ArgumentTypeError(f"{key!r} is no key: expected a name, or names with dots between them")
+    first, *others = steps
+    return (first, *(int(step) if re.fullmatch("-?[0-9]{1,9}", step) else step for step in others)) if others else first
+
+
+def _no_constant(name: str) -> NoReturn:
+    # NaN and Infinity are not JSON, whatever the standard library says: here they are words.
+    raise ValueError(name)
+
+
+_JSON: Final = json.JSONDecoder(parse_constant=_no_constant)
+
+
+def _value(text: str) -> tuple[Any, str | None]:
+    """Give the value that ``text`` begins with, and what follows its comma, or None."""
+    text = text.strip()
+    try:
+        value, end = _JSON.raw_decode(text)
+    except (ValueError, RecursionError):
+        pass
+    else:
+        after = text[end:].lstrip()
+        if not after or after[0] == ",":
+            return value, after[1:] if after else None
+    word, comma, rest = text.partition(",")
+    return word.rstrip(), rest if comma else None

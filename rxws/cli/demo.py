@@ -1,0 +1,231 @@
+"""``rxws demo``: one connection, many streams, a planned rotation and a cut, on a feed of its own; and the proof."""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import contextlib
+import itertools
+from collections import Counter
+from collections.abc import Coroutine, Iterable, Iterator, Mapping
+from typing import Any, Final
+
+from reactivex import operators as ops
+
+from .. import Event, Gap, ReactiveWebSocket, Rotated, Stream
+from ..demo import SYMBOLS, DemoExchange, channel_of, serve
+from .arguments import Declare, count, seconds
+from .demo_screen import Price, Screen, make_screen
+from .ledger import Ledger
+from .lines import is_news
+from .output import Output
+from .running import DONE, FAILED
+
+__all__ = ["add", "demo"]
+
+RATE: Final = 1_000.0
+"""Messages a second that the exchange sends."""
+
+LAG: Final = 0.02
+"""Seconds of lag, at most: channels interleave differently on each connection, as in life."""
+
+PATIENCE: Final = 5.0
+"""Seconds to wait for what follows at once, unless something is wrong."""
+
+EVENTS: Final = {"trade": "trade", "bookTicker": "bookTicker", "depthUpdate": "depth"}
+"""The messages' kinds, with those of the channels that they come on."""
+
+_EPILOG = """\
+example:
+  rxws demo --seconds 6 --streams 1000
+
+exit codes: 0 nothing was lost and nothing came twice; 1 something was or did;
+2 wrong arguments; 130 Ctrl-C; 143 SIGTERM (both with the summary so far)."""
+
+
+def add(declare: Declare) -> None:
+    """Declare the command."""
+    parser = declare(
+        "demo",
+        usage="rxws demo [options]",
+        help="see a feed rotate and reconnect, and count what was lost",
+        description="Start an exchange on this machine; feed many streams, a handler and a pipeline\n"
+        "of operators from one connection; rotate it once as planned, and cut it once;\n"
+        "then count by the messages' own numbers what was lost and what came twice.",
+        epilog=_EPILOG,
+    )
+    parser.set_defaults(command=demo, prog=parser.prog)
+    parser.add_argument("--seconds", metavar="N", type=seconds, default=8.0, help="how long, about (default: 8)")
+    parser.add_argument("--streams", metavar="K", type=count, default=60, help="filtered streams (default: 60)")
+
+
+async def demo(options: argparse.Namespace, output: Output) -> int:
+    """Run the demo, print its summary, also when it is cancelled, and return the exit code."""
+    async with serve(rate=RATE, lag=LAG) as exchange:
+        screen = make_screen(output, options.seconds)
+        run = _Run(exchange, screen, options.streams)
+        try:
+            await run.through(options.seconds)
+        finally:
+            screen.close(run.summary())
+    return DONE if run.is_flawless else FAILED
+
+
+def volume_weighted(trades: Iterable[Mapping[str, Any]]) -> dict[str, Price]:
+    """Give each symbol's volume-weighted average price, the sum of price times quantity by the sum of quantities."""
+    turnover: Counter[str] = Counter()
+    volume: Counter[str] = Counter()
+    number: Counter[str] = Counter()
+    for trade in trades:
+        symbol = trade["s"]
+        turnover[symbol] += trade["p"] * trade["q"]
+        volume[symbol] += trade["q"]
+        number[symbol] += 1
+    return {symbol: Price(turnover[symbol] / volume[symbol], volume[symbol], number[symbol]) for symbol in volume}
+
+
+class _Run:
+    """One run of the demo: who consumes the feed, what is done to it, and what came of it."""
+
+    def __init__(self, exchange: DemoExchange, screen: Screen, streams: int) -> None:
+        self._exchange = exchange
+        self._screen = screen
+        self._number_of_streams = streams
+        self._ledger = Ledger()
+        self._in_streams = 0
+        self._kinds: Counter[str] = Counter()
+        self._rotated: Rotated | None = None
+        self._was_cut = False
+        self._gap: Gap | None = None
+        self._gap_came = asyncio.Event()
+        self._before_gap: tuple[int, int] | None = None
+        self._awaited: Mapping[str, int] = {}
+        self._all_came = asyncio.Event()
+        self._is_complete = False
+        self._seconds = 0.0
+        self._opened = 0
+
+    async def through(self, seconds: float) -> None:
+        """Consume the feed for so long; rotate it after a third of the time, and cut it after two thirds."""
+        loop = asyncio.get_running_loop()
+        start = loop.time()
+        # A proxy that leads out of here would not lead to this machine.
+        feed = ReactiveWebSocket[dict[str, Any]](self._exchange, connect_options={"proxy": None})
+        try:
+            # Left from the last to the first: the feed ends its streams, and so the tasks that consume them.
+            async with asyncio.TaskGroup() as consumers, feed:
+                for consumer in self._consumers(feed):
+                    consumers.create_task(consumer)
+                await feed.wait_connected()
+                await asyncio.sleep(start + seconds / 3 - loop.time())
+                await feed.rotate()
+                await asyncio.sleep(start + seconds * 2 / 3 - loop.time())
+                self._was_cut = True
+                await self._exchange.cut()
+                await _within_patience(self._gap_came.wait())
+                await asyncio.sleep(start + seconds - loop.time())
+                await self._settle()
+        finally:
+            self._seconds = loop.time() - start
+            self._opened = feed.statistics().opened
+
+    async def _settle(self) -> None:
+        """Let all come that was sent; what has not come then is lost."""
+        if self._gap is None:
+            # There is no connection on which it could come.
+            return
+        self._awaited = self._exchange.numbers
+        await _within_patience(self._all_came.wait())
+        self._ledger.lost += self._ledger.outstanding(self._awaited)
+        self._is_complete = self._rotated is not None
+
+    # Who consumes
+
+    def _consumers(self, feed: ReactiveWebSocket[dict[str, Any]]) -> Iterator[Coroutine[Any, Any, None]]:
+        """Subscribe all, and give those that are to run."""
+        feed.events.subscribe(self._hear)
+        feed.add_handler(self._handle)
+        yield self._keep_ledger(feed.stream_filter(gaps=True))
+        yield self._watch_prices(feed.stream_filter([{"e": "trade"}]))
+        # As many as there are channels, or fewer; or more, and then several get the same.
+        cases = itertools.cycle({"e": event, "s": symbol} for event in EVENTS for symbol in SYMBOLS)
+        for case in itertools.islice(cases, self._number_of_streams):
+            yield self._count(feed.stream_filter([case]))
+
+    def _hear(self, event: Event) -> None:
+        if isinstance(event, Rotated):
+            self._rotated = event
+        if is_news(event):
+            self._screen.tell(event)
+
+    def _handle(self, message: dict[str, Any]) -> None:
+        self._kinds[message["e"]] += 1
+
+    async def _keep_ledger(self, everything: Stream[Any]) -> None:
+        ledger = self._ledger
+        async for item in everything:
+            if not isinstance(item, Gap):
+                ledger.take(channel_of(item["s"], EVENTS[item["e"]]), item["n"])
+                if self._awaited and not ledger.outstanding(self._awaited):
+                    self._all_came.set()
+            elif self._was_cut:
+                # A gap before the cut is not allowed for: what is missing then was lost.
+                self._gap = item
+                self._before_gap = ledger.lost, ledger.doubled
+                ledger.interrupt()
+                self._gap_came.set()
+
+    async def _watch_prices(self, trades: Stream[dict[str, Any]]) -> None:
+        async for prices in trades.pipe(ops.buffer_with_time(1.0), ops.map(volume_weighted)):
+            self._screen.show(prices, self._ledger.received)
+
+    async def _count(self, stream: Stream[dict[str, Any]]) -> None:
+        async for _ in stream:
+            self._in_streams += 1
+
+    # What came of it
+
+    @property
+    def is_flawless(self) -> bool:
+        """Whether all that was to happen did, and every message came once."""
+        return self._is_complete and not (self._ledger.lost or self._ledger.doubled)
+
+    def summary(self) -> list[tuple[str, str]]:
+        """Give what was measured, each with its name."""
+        ledger, kinds = self._ledger, self._kinds
+        rate = ledger.received / self._seconds if self._seconds else 0.0
+        return [
+            ("received", f"{ledger.received:,} messages in {self._seconds:.1f} s, {rate:,.0f} messages/s"),
+            ("streams", f"{self._in_streams:,} messages in {self._number_of_streams:,} filtered streams"),
+            ("handler", ", ".join(f"{kinds[event]:,} {event}" for event in EVENTS)),
+            ("connections", f"{self._opened}"),
+            ("rotation", self._describe_rotation()),
+            ("cut", self._describe_cut()),
+        ]
+
+    def _describe_rotation(self) -> str:
+        lost, doubled = self._before_gap or (self._ledger.lost, self._ledger.doubled)
+        rotated = self._rotated
+        if rotated is None:
+            return f"has not happened; {lost:,} lost, {doubled:,} doubled so far"
+        return (
+            f"{lost:,} lost, {doubled:,} doubled; overlap {'proven' if rotated.proven else 'not proven'}, "
+            f"paused {rotated.paused * 1000:,.1f} ms"
+        )
+
+    def _describe_cut(self) -> str:
+        if self._gap is None or self._before_gap is None:
+            return "has not happened" if not self._was_cut else "was not noticed"
+        milliseconds = (self._gap.end - self._gap.start) * 1000
+        lost, doubled = self._ledger.lost - self._before_gap[0], self._ledger.doubled - self._before_gap[1]
+        return (
+            f"gap of {milliseconds:,.1f} ms, {self._ledger.missed:,} messages in it; "
+            f"{lost:,} lost, {doubled:,} doubled since"
+        )
+
+
+async def _within_patience(happening: Coroutine[Any, Any, object]) -> None:
+    # What does not happen is told by the summary.
+    with contextlib.suppress(TimeoutError):
+        async with asyncio.timeout(PATIENCE):
+            await happening

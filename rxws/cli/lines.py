@@ -1,0 +1,132 @@
+"""Messages and events as lines of text that are safe on a terminal. Pure."""
+
+from __future__ import annotations
+
+import re
+import time
+from collections.abc import Iterable
+from typing import Any, Final
+
+import msgspec
+
+from .. import (
+    Connected,
+    Disconnected,
+    Event,
+    Gap,
+    HandlerFailed,
+    Lagging,
+    MessageRejected,
+    Overflowed,
+    Quiet,
+    Rotated,
+)
+
+__all__ = ["decode", "describe", "event_line", "is_news", "json_lines", "printable"]
+
+_UNSAFE: Final = re.compile(
+    "["
+    "\x7f-\x9f"  # DEL and C1: to many terminals U+009B is ESC [
+    "\u061c\u200e\u200f\u202a-\u202e\u2066-\u2069"  # bidi marks, overrides and isolates: text that reads as another
+    "\u200b\u2028\u2029\u2060-\u2065\u206a-\u206f\ufeff\ufff9-\ufffb\U000e0000-\U000e007f"  # invisible, or line ends
+    "]"
+)
+"""What JSON allows in a string, and a terminal should not see. (C0 controls are always escaped in JSON.)"""
+
+_NOT_ASCII: Final = re.compile("[^\0-\x7e]")
+
+
+def decode(raw: str | bytes) -> Any:
+    """Give a frame's message: what it is as JSON; otherwise its text; otherwise its octets."""
+    try:
+        return msgspec.json.decode(raw)
+    except (msgspec.MsgspecError, RecursionError):
+        if isinstance(raw, str):
+            return raw
+    try:
+        return raw.decode()
+    except UnicodeDecodeError:
+        return raw
+
+
+def json_lines(messages: Iterable[Any], *, ascii: bool = False) -> str:  # noqa: A002
+    """Give messages as JSON, one a line; octets as a string in Base64.
+
+    Control characters and others that a terminal obeys, or that hide, are escaped, whoever reads it: a pipe may end
+    at a terminal too. To a JSON parser that makes no difference.
+
+    Args:
+        messages: as :func:`decode` gives them.
+        ascii: whether everything beyond ASCII is escaped.
+    """
+    text = "".join(msgspec.json.encode(message).decode() + "\n" for message in messages)
+    if text.isascii() and "\x7f" not in text:
+        return text
+    return (_NOT_ASCII if ascii else _UNSAFE).sub(_escape, text)
+
+
+def _escape(match: re.Match[str]) -> str:
+    # Beyond U+FFFF JSON writes two halves (RFC 8259 §7).
+    units = match[0].encode("utf-16-be")
+    return "".join(f"\\u{units[i] << 8 | units[i + 1]:04x}" for i in range(0, len(units), 2))
+
+
+def printable(text: str) -> str:
+    """Give ``text`` in one line with nothing in it that a terminal obeys."""
+    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
+
+
+def event_line(event: Event) -> str:
+    """Give an event as a line: when, which, and what it means in words."""
+    clock = time.strftime("%H:%M:%S", time.localtime(event.time))
+    milliseconds = int(event.time % 1 * 1000)
+    return printable(f"{clock}.{milliseconds:03} {type(event).__name__}: {describe(event)}")
+
+
+def describe(event: Event) -> str:
+    """Say what an event means, in words."""
+    match event:
+        case Connected():
+            after = f" after {event.attempt} attempts" if event.attempt > 1 else ""
+            return f"connection {event.number} is open{after}"
+        case Disconnected(number=None):
+            return f"no connection ({event.reason}): {event.cause}; {_next_attempt(event.delay)}"
+        case Disconnected():
+            code = "" if event.code is None else f", code {event.code}"
+            return f"connection {event.number} ended ({event.reason}{code}): {event.cause}"
+        case Rotated():
+            proven = "proven" if event.proven else "not proven"
+            return (
+                f"connection {event.number} delivers: overlap {proven}, {event.held:,} held, "
+                f"{event.duplicates:,} of them copies, paused {event.paused * 1000:.1f} ms"
+                + (", cut short" if event.truncated else "")
+            )
+        case Gap():
+            length = (event.end - event.start) * 1000
+            return f"{length:,.1f} ms without a connection ({event.reason}): messages may be missing"
+        case Quiet():
+            return f"connected, but no message for {event.seconds:g} s"
+        case MessageRejected():
+            return f"a frame could not be parsed ({event.count:,} so far): {event.error!r}"
+        case HandlerFailed():
+            return f"{event.handler} raised {event.error!r}"
+        case Lagging():
+            return f"{event.consumer} is behind: {event.pending:,} messages wait"
+        case Overflowed():
+            return f"{event.consumer} was full ({event.overflow}): {event.dropped:,} messages dropped in all"
+        case _:
+            return repr(event)
+
+
+def is_news(event: Event) -> bool:
+    """Whether an event is to be told: not that a command ends its feed, nor an error that it tells itself."""
+    if not isinstance(event, Disconnected):
+        return True
+    gives_up = event.number is None and event.delay is None
+    return event.reason != "user" and not gives_up
+
+
+def _next_attempt(delay: float | None) -> str:
+    if delay is None:
+        return "giving up"
+    return f"retrying in {delay:.1f} s" if delay else "retrying at once"

@@ -1,0 +1,145 @@
+"""Standard output and standard error, which never hold up the event loop."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import errno
+import functools
+import os
+import queue
+import select
+import stat
+import sys
+import threading
+from collections.abc import Callable
+from typing import Final, TextIO
+
+__all__ = ["Output"]
+
+CLOSE_TIMEOUT: Final = 2.0
+"""Seconds that what is still to be written has at the end. Then whoever does not read it will not."""
+
+_Write = Callable[[bytes], int]
+
+
+class Output:
+    """Writes to standard output and standard error, in order, from a thread of its own.
+
+    A terminal that is paused (Ctrl-S) or a pipe whose reader sleeps stops that thread, and not the event loop: the
+    connection lives on, and signals are heard.
+
+    Args:
+        broken: called with the error, once, when standard output cannot be written to any more: also while nothing is
+            to be written, if it is a pipe whose reader has gone.
+    """
+
+    def __init__(self, broken: Callable[[OSError], None]) -> None:
+        self._loop = asyncio.get_running_loop()
+        self._broken: Callable[[OSError], None] | None = broken
+        self._queue: queue.SimpleQueue[tuple[_Write | None, bytes, asyncio.Future[None]] | None] = queue.SimpleQueue()
+        self._stdout = _writer(sys.stdout)
+        self._stderr = _writer(sys.stderr)
+        self._watched: int | None = None
+        self._last: asyncio.Future[None] = self._loop.create_future()
+        self._last.set_result(None)
+        self.encoding: str = getattr(sys.stdout, "encoding", None) or "utf-8"
+        """Of standard output."""
+        # The thread is left behind if it is stuck in a write; then it must not keep the process alive.
+        threading.Thread(target=self._run, name="rxws output", daemon=True).start()
+        if self._stdout is None:
+            self._loop.call_soon(self._fail, OSError(errno.EBADF, os.strerror(errno.EBADF)))
+        else:
+            self._watch()
+
+    # Writing
+
+    def write(self, text: str) -> None:
+        """Write to standard output, soon."""
+        self._put(self._stdout, text, self.encoding)
+
+    def tell(self, line: str) -> None:
+        """Write a line to standard error, soon. Where there is none, nobody wants it."""
+        self._put(self._stderr, line + "\n", getattr(sys.stderr, "encoding", None) or "utf-8")
+
+    async def written(self) -> None:
+        """Return when all that was to be written until now has been. Cancelling is safe."""
+        await asyncio.wait({self._last})
+
+    async def close(self) -> None:
+        """Write what is left, within two seconds, and end. Idempotent."""
+        await asyncio.wait({self._last}, timeout=CLOSE_TIMEOUT)
+        self._broken = None
+        self._unwatch()
+        self._queue.put(None)
+
+    def _put(self, write: _Write | None, text: str, encoding: str) -> None:
+        self._last = self._loop.create_future()
+        self._queue.put((write, text.encode(encoding, "backslashreplace"), self._last))
+
+    def _run(self) -> None:
+        while (entry := self._queue.get()) is not None:
+            write, octets, done = entry
+            error = None
+            try:
+                while octets and write is not None:
+                    octets = octets[write(octets) :]
+            except OSError as failed:
+                error = failed
+            with contextlib.suppress(RuntimeError):
+                # The loop is closed if nobody waited for the end of this.
+                self._loop.call_soon_threadsafe(self._settle, write, done, error)
+
+    def _settle(self, write: _Write | None, done: asyncio.Future[None], error: OSError | None) -> None:
+        done.set_result(None)
+        if error is not None and write is self._stdout:
+            self._fail(error)
+
+    def _fail(self, error: OSError) -> None:
+        self._stdout = None
+        self._unwatch()
+        broken, self._broken = self._broken, None
+        if broken is not None:
+            broken(error)
+
+    # The reader at the other end
+
+    def _watch(self) -> None:
+        # Without it, ``rxws tail URL | head -1`` on a quiet feed would end only with its second message.
+        try:
+            descriptor = sys.stdout.fileno()
+            if stat.S_ISFIFO(os.fstat(descriptor).st_mode):
+                self._loop.add_reader(descriptor, self._look, descriptor)
+                self._watched = descriptor
+        except (OSError, NotImplementedError):
+            # No descriptor, or a loop that cannot watch pipes (Windows): the next write will tell.
+            pass
+
+    def _look(self, descriptor: int) -> None:
+        self._unwatch()
+        poll = select.poll()
+        poll.register(descriptor, 0)
+        # A pipe that is open in both directions is merely readable: it has somebody at its other end, oneself.
+        if any(event & (select.POLLERR | select.POLLHUP) for _, event in poll.poll(0)):
+            self._fail(BrokenPipeError(errno.EPIPE, os.strerror(errno.EPIPE)))
+
+    def _unwatch(self) -> None:
+        if self._watched is not None:
+            self._loop.remove_reader(self._watched)
+            self._watched = None
+
+
+def _writer(stream: TextIO | None) -> _Write | None:
+    """Give what writes octets to a stream; None where there is no stream."""
+    if stream is None:
+        return None
+    try:
+        # Past the stream's buffer, whose lock a thread that is stuck would hold at the end of the interpreter.
+        return functools.partial(os.write, stream.fileno())
+    except OSError:
+        # A stream of Python's own, in a notebook or a test.
+        def write(octets: bytes) -> int:
+            stream.write(octets.decode(stream.encoding or "utf-8"))
+            return len(octets)
+
+        return write

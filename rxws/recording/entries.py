@@ -1,0 +1,276 @@
+"""What a recording holds: its entries, and each as a line of JSON. Pure.
+
+::
+
+    {"time":…,"rxws":1,"name":"feed","url":"wss://…","wall":…}    a session begins
+    {"time":…,"wall":…,"connection":1,"raw":"…"}                  a frame came; of bytes: "raw":{"binary":"base64"}
+    {"time":…,"event":"Gap","fields":{…}}                         something happened to the feed
+    {"time":…,"state":"connected"}                                the feed is in another state
+    {"time":…,"end":true}                                         the session ended as it should
+
+``time`` is in nanoseconds on the monotonic clock of the session's event loop, ``wall`` in nanoseconds since the epoch.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass, fields
+from typing import Any, Final
+
+import msgspec
+
+from ..errors import RxwsError
+from ..events import (
+    Connected,
+    Disconnected,
+    Event,
+    Gap,
+    HandlerFailed,
+    Lagging,
+    MessageRejected,
+    Overflowed,
+    Quiet,
+    RecordingFailed,
+    Rotated,
+    State,
+)
+from ..redaction import redact
+
+__all__ = [
+    "FORMAT",
+    "OF_CONNECTIONS",
+    "Entry",
+    "EventEntry",
+    "FrameEntry",
+    "Note",
+    "Origin",
+    "RecordedError",
+    "SessionEnd",
+    "SessionStart",
+    "StateEntry",
+    "decode_line",
+    "encode_notes",
+]
+
+FORMAT: Final = 1
+"""The version of the format: a recording of a later one is not read."""
+
+
+class RecordedError(Exception):
+    """What an event's ``error`` was: its ``repr``, without secrets. The exception itself is gone."""
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """The root of all entries.
+
+    Attributes:
+        time: when it was recorded, in nanoseconds on the monotonic clock of the session's event loop. Of one session
+            they can be compared; where that clock's zero is, nobody knows.
+    """
+
+    time: int
+
+
+@dataclass(frozen=True, slots=True)
+class SessionStart(Entry):
+    """A recording begins; in a file that was recorded to several times, each has its own.
+
+    Attributes:
+        name: the feed's name.
+        url: its address without secrets, or None where it has none of its own.
+        wall: when that was, in nanoseconds since the epoch.
+    """
+
+    name: str
+    url: str | None
+    wall: int
+
+
+@dataclass(frozen=True, slots=True)
+class FrameEntry(Entry):
+    """A frame came.
+
+    Attributes:
+        time: when it was delivered. That is when it came, unless it was held in a rotation.
+        raw: ``str`` of a text frame, bytes of a binary one.
+        received: when it came, in nanoseconds since the epoch.
+        connection: the number of its connection.
+    """
+
+    raw: str | bytes
+    received: int
+    connection: int
+
+
+@dataclass(frozen=True, slots=True)
+class EventEntry(Entry):
+    """Something happened to the feed.
+
+    Attributes:
+        event: as the feed emitted it, but for what a line cannot hold: a message in it is None (look at the frames
+            before it), and an exception is a :exc:`RecordedError`.
+    """
+
+    event: Event
+
+
+@dataclass(frozen=True, slots=True)
+class StateEntry(Entry):
+    """The feed is in another state; at the beginning of a session, in the one that it was in."""
+
+    state: State
+
+
+@dataclass(frozen=True, slots=True)
+class SessionEnd(Entry):
+    """A recording ended as it should. Without it, it was cut short."""
+
+
+class _Packed(msgspec.Struct, omit_defaults=True):
+    """A frame that is no text: bytes, or text that UTF-8 cannot hold (lone surrogates)."""
+
+    binary: bytes | None = None
+    surrogates: bytes | None = None
+
+
+class _Line(msgspec.Struct, omit_defaults=True):
+    """A line of JSON. One class for all kinds, because that is what reads fastest."""
+
+    time: int
+    rxws: int | None = None
+    name: str = ""
+    url: str | None = None
+    wall: int | None = None
+    connection: int | None = None
+    raw: str | _Packed | None = None
+    event: str | None = None
+    fields: dict[str, Any] | None = None
+    state: State | None = None
+    end: bool = False
+
+
+OF_CONNECTIONS: Final = (Connected, Disconnected, Rotated, Gap, Quiet)
+"""The events that tell of the feed itself. The others tell of the program that had it."""
+
+_EVENTS: Final = {
+    kind.__name__: kind
+    for kind in (*OF_CONNECTIONS, MessageRejected, HandlerFailed, Lagging, Overflowed, RecordingFailed)
+}
+_MESSAGES: Final = frozenset({"last_message", "message"})
+"""Fields of events that hold a message, which may be anything at all."""
+
+Note = tuple[float, Any]
+"""What is recorded, as cheap as it can be had: the loop's time in seconds, and what happened then. A tuple is a frame
+as ``ws.frames`` gives it; others are an Event, a State, an :class:`Origin`, or None for the end."""
+
+
+@dataclass(frozen=True, slots=True)
+class Origin:
+    """Where a session comes from; see :class:`SessionStart`."""
+
+    name: str
+    url: str | None
+    wall: int
+
+
+_encoder: Final = msgspec.json.Encoder()
+_decoder: Final = msgspec.json.Decoder(_Line)
+_packed_decoder: Final = msgspec.json.Decoder(_Packed)
+
+
+def encode_notes(notes: Iterable[Note]) -> bytes:
+    """Return what was noted as lines of JSON."""
+    lines = [_line(time, what) for time, what in notes]
+    try:
+        return _encoder.encode_lines(lines)
+    except UnicodeEncodeError:
+        # One of them holds text that UTF-8 cannot: rare enough for a look at each.
+        for line in lines:
+            if isinstance(line.raw, str):
+                line.raw = _pack(line.raw)
+        return _encoder.encode_lines(lines)
+
+
+def _line(seconds: float, what: Any) -> _Line:
+    time = round(seconds * 1e9)
+    # Frames first, because of them there are the most.
+    if type(what) is tuple:
+        raw, received, connection = what
+        return _Line(time, wall=received, connection=connection, raw=raw if isinstance(raw, str) else _pack(raw))
+    match what:
+        case Event():
+            values = {field.name: _to_json(field.name, getattr(what, field.name)) for field in fields(what)}
+            return _Line(time, event=type(what).__name__, fields=values)
+        case State():
+            return _Line(time, state=what)
+        case Origin():
+            return _Line(time, rxws=FORMAT, name=what.name, url=what.url, wall=what.wall)
+        case _:
+            return _Line(time, end=True)
+
+
+def _pack(raw: str | bytes) -> str | _Packed:
+    if not isinstance(raw, str):
+        return _Packed(binary=raw)
+    try:
+        raw.encode()
+    except UnicodeEncodeError:
+        return _Packed(surrogates=raw.encode(errors="surrogatepass"))
+    return raw
+
+
+def _unpack(raw: str | _Packed) -> str | bytes:
+    if isinstance(raw, str):
+        return raw
+    if raw.binary is not None:
+        return raw.binary
+    if raw.surrogates is not None:
+        return raw.surrogates.decode(errors="surrogatepass")
+    raise ValueError("a frame without content")
+
+
+def _to_json(field: str, value: Any) -> Any:
+    if field in _MESSAGES:
+        return None
+    if isinstance(value, BaseException):
+        return redact(repr(value))
+    return _pack(value) if isinstance(value, str | bytes) else value
+
+
+def _from_json(field: str, value: Any) -> Any:
+    if isinstance(value, dict):
+        value = _unpack(msgspec.convert(value, _Packed))
+    return RecordedError(value) if field == "error" else value
+
+
+def _event(kind: type[Event], fields: dict[str, Any]) -> Event:
+    values = {field: _from_json(field, value) for field, value in fields.items()}
+    # The types of those that are played are held to; the others have exceptions in them, which JSON knows nothing of.
+    return msgspec.convert(values, kind) if kind in OF_CONNECTIONS else kind(**values)
+
+
+def decode_line(line: bytes) -> Entry:
+    """Return the entry that a line holds.
+
+    Raises:
+        ValueError: it holds none.
+        RxwsError: it is of a later format, of which nothing is known here.
+    """
+    try:
+        read = _decoder.decode(line)
+        if read.connection is not None and read.raw is not None and read.wall is not None:
+            return FrameEntry(read.time, _unpack(read.raw), read.wall, read.connection)
+        if read.event is not None and read.fields is not None:
+            return EventEntry(read.time, _event(_EVENTS[read.event], read.fields))
+    except (KeyError, TypeError, RecursionError) as error:
+        raise ValueError(f"not an entry of a recording: {error!r}") from error
+    if read.state is not None:
+        return StateEntry(read.time, read.state)
+    if read.rxws is not None and read.wall is not None:
+        if read.rxws > FORMAT:
+            raise RxwsError(f"the recording has format {read.rxws}: this version of rxws reads up to {FORMAT}")
+        return SessionStart(read.time, read.name, read.url, read.wall)
+    if read.end:
+        return SessionEnd(read.time)
+    raise ValueError("not an entry of a recording")

@@ -1,0 +1,324 @@
+"""A feed without connections: what comes, and what happens to it, is played from a recording."""
+
+from __future__ import annotations
+
+import asyncio
+import itertools
+import logging
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, replace
+from datetime import datetime
+from typing import Any, Final, TypeVar
+from weakref import WeakKeyDictionary, WeakSet
+
+from ..buffer import Buffer
+from ..connection import Connection, Receive
+from ..errors import RxwsError
+from ..events import Connected, Event, Gap, Rotated, State
+from ..feed import SUBSTITUTE, Feed, Hooks
+from ..handlers import CoroutineHandler
+from ..interface import AsyncWebsocketStreamInterface, feed_of
+from ..observable import Home
+from ..options import Options
+from ..reporting import Reporter
+from .clock import RecordedClock
+
+__all__ = ["Moment", "Script", "play"]
+
+FeedT = TypeVar("FeedT", bound=AsyncWebsocketStreamInterface[Any])
+
+SLICE: Final = 0.010
+"""Seconds for which frames may be played one after the other before other tasks get their turn."""
+
+STRIDE: Final = 100
+"""Messages after which other tasks get their turn, at most."""
+
+MOST_WAITING: Final = 1_000
+"""Messages that may wait for one consumer before the recording waits for it."""
+
+PATIENCE: Final = 5.0
+"""Seconds without taking a message after which the recording waits for a consumer no longer."""
+
+LOOKS: Final = 20
+"""How often the recording looks at once whether the consumers have caught up; then at intervals that grow."""
+
+INTERVALS: Final = (0.001, 0.05)
+"""Seconds: the first of these intervals, and the longest."""
+
+Moment = tuple[float, Any]
+"""Seconds since the beginning, and what happened then: a frame as ``ws.frames`` gives it, which is a tuple, an Event, a
+State, or None for nothing."""
+
+
+@dataclass(frozen=True, slots=True)
+class Script:
+    """What is played.
+
+    Attributes:
+        name: of the feed that was recorded.
+        epoch: when it began.
+        moments: in the order of their times.
+        close: called when no more of them are wanted.
+    """
+
+    name: str
+    epoch: datetime
+    moments: Iterator[Moment]
+    close: Callable[[], None]
+
+
+def play(script: Script, speed: float, make: Callable[[], FeedT]) -> FeedT:
+    """Make a feed whose frames come from a script.
+
+    Args:
+        script: what comes.
+        speed: how many times as fast as it is written.
+        make: makes the feed; its hooks that open, rotate and answer connections are not called.
+
+    Raises:
+        TypeError: ``make`` made no feed.
+    """
+    token = SUBSTITUTE.set(lambda hooks, options, kind: PlayedFeed(hooks, options, kind, script, speed))
+    try:
+        ws = make()
+    finally:
+        SUBSTITUTE.reset(token)
+    if not isinstance(ws, AsyncWebsocketStreamInterface) or getattr(feed_of(ws), "script", None) is not script:
+        raise TypeError(f"feed must be a function that makes a feed, or a feed's class; it gave {ws!r}")
+    return ws
+
+
+class _Nothing:
+    """What a recorded connection is a connection to. The delivery wants no more of it than a number, and a sink."""
+
+    def __aiter__(self) -> Any:
+        raise AssertionError
+
+    async def send(self, message: Any, /) -> None:
+        raise AssertionError
+
+    async def close(self) -> None:
+        raise AssertionError
+
+
+class _RecordedReporter(Reporter):
+    """Tells when something happened by the clock of the recording."""
+
+    clock: RecordedClock
+
+    def now(self) -> float:
+        return self.clock.epoch.timestamp() + self.clock.time()
+
+
+class PlayedFeed(Feed):
+    """A feed whose frames come from a script."""
+
+    def __init__(self, hooks: Hooks, options: Options, kind: str, script: Script, speed: float) -> None:
+        self.script: Final = script
+        self._speed = speed
+        # Nobody is there to be answered.
+        super().__init__(replace(hooks, reply=None), options, kind)
+
+    def _make_home(self, name: str) -> Home:
+        reporter = _RecordedReporter(self.loop, self.options.name or self.script.name)
+        reporter.clock = self.clock = RecordedClock(self.loop, self._speed, self.script.epoch)
+        return Home.of(self.loop, reporter, self.clock, WeakSet())
+
+    def _make_source(self) -> Playback:
+        return Playback(self, self.script)
+
+    async def until_live(self) -> Connection:
+        """Wait until a connection was live; there is none to be had."""
+        self.home.check()
+        self._raise_if_ended()
+        while not self.state.value.is_live:
+            await self._told.wait()
+            self._raise_if_ended()
+        return Connection(_Nothing(), 0, self.loop, self.reporter)
+
+    async def send(self, message: Any) -> None:
+        """Raise: nobody is there."""
+        raise RxwsError(f"{self.reporter.name} is a replay: there is no connection to send on")
+
+    def enter(self, state: State) -> None:
+        """Be in ``state`` from now on.
+
+        Any state may follow any but the final ones: where a line is bad, or one session ends and the next begins, the
+        recording goes ways that no connection goes.
+        """
+        if state is self.state.value:
+            return
+        if state.is_live or state.is_final:
+            self._told.set()
+        else:
+            self._told.clear()
+        self.state.emit(state)
+
+    def played(self, error: BaseException | None) -> None:
+        """End, as after ``exit()``; or fail, because the script could not be read to its end."""
+        if isinstance(error, asyncio.CancelledError):
+            # Somebody cancels all tasks, as asyncio.run does at its end: none that is begun now would be awaited.
+            self._abandon()
+            return
+        if isinstance(error, Exception):
+            self.error = error
+            self.reporter.log(logging.ERROR, "failed: %r", error)
+        self._begin_to_close()
+
+
+class Playback:
+    """Plays a script: what stands in a feed for its rotating connections."""
+
+    def __init__(self, feed: PlayedFeed, script: Script) -> None:
+        self.last_message: float | None = None
+        self.connections: list[Connection] = []
+        self._feed = feed
+        self._script = script
+        self._loop = feed.loop
+        self._clock = feed.clock
+        self._reporter = feed.reporter
+        self._router = feed.router
+        self._delivery = feed.delivery
+        self._received = 0
+        self._receivers: dict[int, Receive] = {}
+        assert feed.home.consumers is not None
+        self._consumers = feed.home.consumers
+        # Of each that is being waited for: how much it held when it took the last, and when that was.
+        self._waited_for: WeakKeyDictionary[Buffer[Any], tuple[int, float]] = WeakKeyDictionary()
+        self._stride = 1
+        self._pauses_at = 0
+        self._slice_end = 0.0
+        self._task: asyncio.Task[None] | None = None
+        self._stopped = False
+
+    # What a feed asks for
+
+    @property
+    def tasks(self) -> list[asyncio.Task[Any]]:
+        """What must come to its end after :meth:`stop`."""
+        return [] if self._task is None or self._task.done() else [self._task]
+
+    def start(self) -> None:
+        """Play."""
+        self._task = self._loop.create_task(self._play(), name="rxws replay")
+        self._task.add_done_callback(self._finished)
+
+    def stop(self) -> None:
+        """Play no more. Idempotent."""
+        if self._stopped:
+            return
+        self._stopped = True
+        self._script.close()
+        if self.tasks:
+            self.tasks[0].cancel()
+        else:
+            self._clock.run_on()
+
+    def rotate(self) -> asyncio.Future[bool]:
+        """Raise: there is nothing to rotate."""
+        raise RxwsError(f"{self._reporter.name} is a replay: there is no connection to rotate")
+
+    def _finished(self, task: asyncio.Task[None]) -> None:
+        if self._stopped:
+            self._clock.run_on()
+        else:
+            self._feed.played(asyncio.CancelledError() if task.cancelled() else task.exception())
+
+    # Playing
+
+    async def _play(self) -> None:
+        clock = self._clock
+        clock.start()
+        for when, what in self._script.moments:
+            while not clock.reach(when):
+                await clock.wait(when)
+            if type(what) is tuple:
+                raw, self._received, number = what
+                now = self.last_message = self._loop.time()
+                await (self._receivers.get(number) or self._receiver(number))(raw)
+                if self._reporter.counters.messages >= self._pauses_at or now >= self._slice_end:
+                    await self._pause()
+            elif isinstance(what, State):
+                self._enter(what)
+            elif what is not None:
+                self._happen(what)
+        await self._until_handled()
+
+    def _receiver(self, number: int) -> Receive:
+        connection = Connection(_Nothing(), number, self._loop, self._reporter)
+        deliver, frames = self._delivery.deliverer(connection), self._delivery.frames
+        # In place of the time at which it is played, the one at which it was received.
+        connection.sink = lambda raw, message, _: deliver(raw, message, self._received if frames.subscriptions else 0)
+        receive = self._receivers[number] = self._delivery.receiver(connection)
+        return receive
+
+    def _enter(self, state: State) -> None:
+        # The replay has an end of its own.
+        if not state.is_final:
+            self._feed.enter(state)
+
+    def _happen(self, event: Event) -> None:
+        reporter = self._reporter
+        counters = reporter.counters
+        match event:
+            case Connected():
+                counters.opened += 1
+            case Rotated():
+                counters.rotations += 1
+                counters.duplicates += event.duplicates
+                counters.discarded += event.discarded
+            case Gap():
+                counters.gaps += 1
+                if event.reason != "rotation":
+                    counters.reconnects[event.reason] = counters.reconnects.get(event.reason, 0) + 1
+                # The message itself is not in the recording, but in the frames.
+                event = replace(event, last_message=self._router.last_message)
+        event = replace(event, name=reporter.name)
+        reporter.emit(event)
+        if isinstance(event, Gap):
+            self._router.announce(event)
+
+    # Waiting for consumers
+
+    async def _pause(self) -> None:
+        """Let other tasks have their turn, and wait for consumers that are behind."""
+        open_buffers = [buffer for buffer in self._consumers if not buffer.closed]
+        smallest = min((buffer.maxsize for buffer in open_buffers if buffer.maxsize is not None), default=STRIDE)
+        self._stride = max(1, min(STRIDE, smallest // 2))
+        await self._wait_for(open_buffers, self._most_waiting)
+        self._pauses_at = self._reporter.counters.messages + self._stride
+        self._slice_end = self._loop.time() + SLICE
+
+    def _most_waiting(self, buffer: Buffer[Any]) -> int:
+        # There is room for what comes until the next pause.
+        return MOST_WAITING if buffer.maxsize is None else min(MOST_WAITING, max(0, buffer.maxsize - self._stride))
+
+    async def _until_handled(self) -> None:
+        """Wait until coroutine handlers have been given all that they hold. Streams may as well be read later."""
+        handlers = [buffer for buffer in self._consumers if isinstance(buffer, CoroutineHandler)]
+        await self._wait_for(handlers, lambda _: 0)
+
+    async def _wait_for(self, buffers: Sequence[Buffer[Any]], most: Callable[[Buffer[Any]], int]) -> None:
+        """Let other tasks have their turn, until none of ``buffers`` holds more than ``most`` of it says."""
+        interval = 0.0
+        for look in itertools.count():
+            await asyncio.sleep(interval)
+            # Those that have room are done with: nothing comes meanwhile.
+            now = self._loop.time()
+            buffers = [buffer for buffer in buffers if self._is_behind(buffer, most(buffer), now)]
+            if not buffers:
+                return
+            if look > LOOKS:
+                first, longest = INTERVALS
+                interval = min(longest, interval * 2 or first)
+
+    def _is_behind(self, buffer: Buffer[Any], most: int, now: float) -> bool:
+        held = len(buffer)
+        if held <= most:
+            self._waited_for.pop(buffer, None)
+            return False
+        least, since = self._waited_for.get(buffer, (held + 1, now))
+        if held < least:
+            least, since = held, now
+        self._waited_for[buffer] = least, since
+        return now - since < PATIENCE

@@ -1,0 +1,211 @@
+"""Recording a feed: what it delivers and what happens to it, written by a thread of its own."""
+
+from __future__ import annotations
+
+import atexit
+import logging
+import os
+import threading
+import time
+from collections import deque
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Final, Self
+
+from reactivex import abc
+
+from ..events import RecordingFailed
+from ..interface import AsyncWebsocketStreamInterface, feed_of
+from ..options import check_seconds
+from ..redaction import redact
+from ..websocket import ReactiveWebSocket
+from .entries import Note, Origin, encode_notes
+from .files import Appender
+
+__all__ = ["Recording", "record"]
+
+STEP: Final = 0.05
+"""Seconds between two looks at what is to be written: much at a time would keep the interpreter's lock for long."""
+
+BATCH: Final = 500
+"""Entries that are made into lines at a time, for the same reason."""
+
+MOST_BYTES: Final = 2**28
+"""Bytes of frames that may wait to be written, before the disk is too slow for the feed."""
+
+CLOSE_TIMEOUT: Final = 10.0
+"""Seconds that leaving the block waits for the disk."""
+
+
+class Recording(abc.DisposableBase):
+    """A recording that runs; what :func:`record` returns.
+
+    Attributes:
+        path: the file.
+        entries: how many frames, events and states have been written.
+        error: what made the recording stop, or None.
+    """
+
+    def __init__(
+        self, ws: AsyncWebsocketStreamInterface[Any], path: str | os.PathLike[str], flush_interval: float
+    ) -> None:
+        check_seconds("flush_interval", flush_interval, zero=False)
+        feed = feed_of(ws)
+        feed.home.check()
+        self.path = Path(path)
+        self.entries = 0
+        self.error: Exception | None = None
+        self._home = feed.home
+        self._now = feed.loop.time
+        self._flush_interval = flush_interval
+        # Appended to by the loop's thread and emptied by ours: a deque needs no lock for that.
+        self._notes: deque[Note] = deque()
+        self._unsafe = 0
+        self._bytes = self._bytes_taken = 0
+        self._ending = threading.Event()
+        self._file = Appender(self.path)
+        url = ws.shown_url if isinstance(ws, ReactiveWebSocket) else None
+        self._note(Origin(redact(feed.reporter.name), url, time.time_ns()))
+        # A daemon, so that a program which forgets to exit() its feed can end; then _end comes by atexit.
+        self._thread = threading.Thread(target=self._run, name=f"rxws recording {self.path.name}", daemon=True)
+        self._thread.start()
+        atexit.register(self.dispose)
+        # In this order: the state that the feed is in stands before what happens in it.
+        self._subscriptions = [
+            ws.state.subscribe(self._note, self._end),
+            ws.events.subscribe(self._note, self._end),
+            ws.frames.subscribe(self._note_frame, self._end, self._end),
+        ]
+
+    # In the loop's thread
+
+    def _note(self, what: Any) -> None:
+        self._notes.append((self._now(), what))
+
+    def _note_frame(self, frame: tuple[str | bytes, int, int]) -> None:
+        self._notes.append((self._now(), frame))
+        self._bytes += len(frame[0])
+        if self._bytes - self._bytes_taken > MOST_BYTES:
+            self._fail(TimeoutError(f"the file is too slow: {MOST_BYTES:,} bytes wait to be written"))
+
+    def _end(self, _error: Exception | None = None) -> None:
+        """Write what is left and close the file, soon. Idempotent."""
+        if not self._ending.is_set():
+            self._note(None)
+            self._ending.set()
+
+    def _give_up(self) -> None:
+        """Tell that the recording has failed."""
+        for subscription in self._subscriptions:
+            subscription.dispose()
+        self._ending.set()
+        lost = self._unsafe + len(self._notes)
+        self._notes.clear()
+        reporter, error = self._home.reporter, self.error
+        assert error is not None
+        reporter.log(logging.ERROR, "the recording to %s stopped: %s", self.path, error, about=self.path)
+        reporter.emit(
+            RecordingFailed(name=reporter.name, time=reporter.now(), path=os.fspath(self.path), error=error, lost=lost)
+        )
+
+    # In the recording's own thread
+
+    def _run(self) -> None:
+        step = min(STEP, self._flush_interval / 2)
+        flushed = time.monotonic()
+        try:
+            while not self._write(self._ending.wait(step)):
+                if time.monotonic() - flushed >= self._flush_interval - step:
+                    self._file.flush()
+                    self._unsafe = 0
+                    flushed = time.monotonic()
+            self._file.close()
+        except Exception as error:
+            self._file.abandon()
+            self._fail(error)
+        finally:
+            atexit.unregister(self.dispose)
+
+    def _write(self, ending: bool) -> bool:
+        """Write what has been noted; return whether that was the last."""
+        notes = self._notes
+        while notes:
+            batch: list[Note] = []
+            while notes and len(batch) < BATCH:
+                batch.append(notes.popleft())
+                what = batch[-1][1]
+                if what is None:
+                    notes.clear()
+                elif type(what) is tuple:
+                    self._bytes_taken += len(what[0])
+            self._unsafe += len(batch)
+            self._file.append(encode_notes(batch))
+            self.entries += len(batch)
+        return ending
+
+    # In either
+
+    def _fail(self, error: Exception) -> None:
+        if self.error is None:
+            self.error = error
+            self._home.call(self._give_up)
+
+    def dispose(self) -> None:
+        """Stop recording, and wait until all is written: for 10 seconds at most, then a warning says so.
+
+        Idempotent; may be called from any thread.
+        """
+        for subscription in self._subscriptions:
+            subscription.dispose()
+        self._end()
+        self._thread.join(CLOSE_TIMEOUT)
+        if self._thread.is_alive():
+            logging.getLogger("rxws").warning("%s takes nothing: the end of the recording may be lost", self.path)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, exc_type: type[BaseException] | None, exc_value: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        self.dispose()
+
+    def __repr__(self) -> str:
+        state = "failed" if self.error else "ended" if self._ending.is_set() else "running"
+        return f"<Recording {os.fspath(self.path)!r} {state}: {self.entries} entries>"
+
+
+def record(
+    ws: AsyncWebsocketStreamInterface[Any], path: str | os.PathLike[str], *, flush_interval: float = 1.0
+) -> Recording:
+    """Record every frame of a feed, and its events and states in between, from now on.
+
+    A thread of its own encodes, compresses and writes: the feed never waits for the disk. Frames are written as they
+    came, whatever they hold; of the address, secrets are left out. What is there is kept: another session is appended,
+    also where the last one was cut short. One recording at a time may write to a file.
+
+    It ends when it is disposed or its block is left (which waits until all is written, for 10 seconds at most), when
+    the feed ends, and with the program. When the file takes no more (a full disk, or one that is 256 MiB behind), the
+    recording stops with an error in the log and a :class:`~rxws.RecordingFailed` event; the feed goes on.
+
+    Args:
+        ws: the feed.
+        path: the file: lines of JSON, compressed if its name ends in ``.gz`` or ``.zst``.
+        flush_interval: seconds after which a frame is safe from the end of the process, ``kill -9`` included.
+
+    Returns:
+        A Disposable that is a context manager, too.
+
+    Raises:
+        OSError: the file cannot be opened.
+        ImportError: ``.zst`` needs ``pip install 'rxws[zstd]'`` before Python 3.14.
+        TypeError: ``flush_interval`` is no number.
+        ValueError: ``flush_interval`` is not positive and finite.
+        RuntimeError: outside the loop's thread.
+
+    Example::
+
+        with rxws.record(ws, "feed.jsonl.gz"):
+            await asyncio.sleep(3600)
+    """
+    return Recording(ws, path, flush_interval)

@@ -1,0 +1,186 @@
+"""JupyterLab in headless Chromium, as a person would use it: offline, in a window, with a kernel of its own."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import requests
+from selenium import webdriver
+from selenium.webdriver.chrome.service import Service
+
+ROOT = Path(__file__).resolve().parents[2]
+
+CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser")
+DRIVER = shutil.which("chromedriver")
+
+START_TIMEOUT = 60.0
+"""Seconds that JupyterLab and the browser may take to be there."""
+
+SETTINGS = {
+    "apputils-extension/notification": {"fetchNews": "false", "checkForUpdates": False},
+    # All cells are there, seen or not.
+    "notebook-extension/tracker": {"windowingMode": "none"},
+}
+
+ARGUMENTS = (
+    "--headless=new",
+    "--no-sandbox",
+    "--disable-gpu",
+    "--enable-unsafe-swiftshader",
+    "--disable-dev-shm-usage",
+    "--disable-quic",
+    "--no-first-run",
+    "--disable-background-networking",
+    "--disable-component-update",
+    "--disable-sync",
+    "--hide-scrollbars",
+)
+
+# What is run before that is not run at all.
+KERNEL_READY = """
+const session = window.jupyterapp.shell.currentWidget?.sessionContext;
+return !!session?.isReady && session.session?.kernel?.connectionStatus === "connected";
+"""
+
+# How much of a picture has a strong colour, as the lines of a chart have and its frame has not.
+COLOURED = """
+const [picture, done] = [new Image(), arguments[1]];
+picture.onload = () => {
+  const canvas = new OffscreenCanvas(picture.width, picture.height), context = canvas.getContext("2d");
+  context.drawImage(picture, 0, 0);
+  const pixels = context.getImageData(0, 0, picture.width, picture.height).data;
+  let coloured = 0;
+  for (let i = 0; i < pixels.length; i += 4) {
+    const [r, g, b] = pixels.slice(i, i + 3);
+    if (Math.max(r, g, b) - Math.min(r, g, b) > 100) coloured++;
+  }
+  done(coloured);
+};
+picture.src = "data:image/png;base64," + arguments[0];
+"""
+
+
+class Lab:
+    """A notebook, open in JupyterLab in a browser."""
+
+    def __init__(self, driver: webdriver.Chrome) -> None:
+        self.driver = driver
+
+    def command(self, name: str) -> None:
+        """Do what a menu's entry does."""
+        self.driver.execute_script("window.jupyterapp.commands.execute(arguments[0])", name)
+
+    def until(self, what: str, condition: Callable[[], Any], timeout: float = 30.0) -> Any:
+        """Wait for what is to be seen; fail with its name."""
+        deadline = time.monotonic() + timeout
+        while not (seen := condition()):
+            assert time.monotonic() < deadline, f"{what}: not within {timeout:g} s; there is {self.text()!r}"
+            time.sleep(0.1)
+        return seen
+
+    def outputs(self, cell: int) -> list[Any]:
+        """Return the outputs of a code cell, by its place among the code cells."""
+        return self.driver.execute_script(
+            "return [...document.querySelectorAll('.jp-Notebook .jp-CodeCell')][arguments[0]]"
+            ".querySelectorAll('.jp-OutputArea-output')",
+            cell,
+        )
+
+    def text(self, cell: int | None = None) -> str:
+        """Return what the outputs of a code cell, or of all, say."""
+        scope = "document" if cell is None else f"[...document.querySelectorAll('.jp-Notebook .jp-CodeCell')][{cell}]"
+        script = f"return [...{scope}.querySelectorAll('.jp-OutputArea-output')].map(each => each.innerText).join('|')"
+        return self.driver.execute_script(script)
+
+    def is_idle(self) -> bool:
+        """Tell whether all cells have been run, and none is running."""
+        prompts = self.driver.execute_script(
+            "return [...document.querySelectorAll('.jp-Notebook .jp-CodeCell .jp-InputPrompt')].map(e => e.innerText)"
+        )
+        return all(prompt.strip("[]:\n ").isdigit() for prompt in prompts)
+
+    def coloured(self, element: Any) -> int:
+        """Return how many strongly coloured pixels an element shows."""
+        return self.driver.execute_async_script(COLOURED, element.screenshot_as_base64)
+
+    def complaints(self) -> list[str]:
+        """Return the errors in the browser's console."""
+        return [entry["message"] for entry in self.driver.get_log("browser") if entry["level"] == "SEVERE"]
+
+
+@contextmanager
+def open_lab(notebook: Path, folder: Path, *, width: int = 1280, height: int = 2600) -> Iterator[Lab]:
+    """Open a copy of ``notebook`` in JupyterLab, which has all its files in ``folder``."""
+    shutil.copy(notebook, folder)
+    for name, values in SETTINGS.items():
+        file = folder / ".settings" / "@jupyterlab" / f"{name}.jupyterlab-settings"
+        file.parent.mkdir(parents=True, exist_ok=True)
+        file.write_text(json.dumps(values))
+    environment = {
+        **os.environ,
+        "PYTHONPATH": os.pathsep.join([str(ROOT), *filter(None, [os.environ.get("PYTHONPATH")])]),
+        "JUPYTERLAB_SETTINGS_DIR": str(folder / ".settings"),
+        "JUPYTERLAB_WORKSPACES_DIR": str(folder / ".workspaces"),
+        "JUPYTER_CONFIG_DIR": str(folder / ".config"),
+        "JUPYTER_DATA_DIR": str(folder / ".data"),
+        "JUPYTER_RUNTIME_DIR": str(folder / ".runtime"),
+        "IPYTHONDIR": str(folder / ".ipython"),
+    }
+    options = {
+        "ServerApp.ip": "127.0.0.1",
+        "ServerApp.port": "0",
+        "ServerApp.open_browser": "False",
+        "ServerApp.root_dir": str(folder),
+        "IdentityProvider.token": "",
+        "LabApp.expose_app_in_browser": "True",
+        "LabApp.extension_manager": "readonly",
+    }
+    command = [sys.executable, "-m", "jupyterlab", "--allow-root", *(f"--{key}={value}" for key, value in options.items())]
+    with (folder / "lab.log").open("w") as log:
+        server = subprocess.Popen(command, env=environment, stdout=log, stderr=subprocess.STDOUT)
+        try:
+            url = _until_up(folder / ".runtime", server)
+            with _browser(folder, width, height) as driver:
+                driver.get(f"{url}lab/tree/{notebook.name}?reset")
+                lab = Lab(driver)
+                ready = "return !!window.jupyterapp && !!document.querySelector('.jp-Notebook .jp-CodeCell')"
+                lab.until("the notebook", lambda: driver.execute_script(ready), START_TIMEOUT)
+                lab.until("the kernel", lambda: driver.execute_script(KERNEL_READY), START_TIMEOUT)
+                yield lab
+        finally:
+            server.terminate()
+            server.wait(30)
+
+
+def _until_up(runtime: Path, server: subprocess.Popen[bytes]) -> str:
+    deadline = time.monotonic() + START_TIMEOUT
+    while time.monotonic() < deadline and server.poll() is None:
+        for file in runtime.glob("jpserver-*.json"):
+            url = json.loads(file.read_text() or "{}").get("url")
+            if url and requests.get(f"{url}api/status", timeout=10).ok:
+                return str(url)
+        time.sleep(0.1)
+    raise AssertionError("JupyterLab did not start")
+
+
+@contextmanager
+def _browser(folder: Path, width: int, height: int) -> Iterator[webdriver.Chrome]:
+    options = webdriver.ChromeOptions()
+    options.binary_location = CHROMIUM or ""
+    for argument in (*ARGUMENTS, f"--window-size={width},{height}", f"--user-data-dir={folder / '.browser'}"):
+        options.add_argument(argument)
+    options.set_capability("goog:loggingPrefs", {"browser": "ALL"})
+    driver = webdriver.Chrome(options=options, service=Service(DRIVER))
+    try:
+        yield driver
+    finally:
+        driver.quit()

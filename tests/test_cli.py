@@ -1,0 +1,621 @@
+"""The command line: what can be typed, what comes of it, and how it ends."""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import contextlib
+import io
+import os
+import signal
+import stat
+import subprocess
+import sys
+import threading
+
+import pytest
+
+import rxws
+from rxws import cli
+from rxws.cli import arguments, lines, running
+from rxws.cli.ledger import Ledger
+from rxws.cli.output import Output
+from rxws.cli.terminal import style_of
+from tests.support.terminal import started
+
+
+def one_line(text):
+    """Give the only line of a text."""
+    assert text.endswith("\n")
+    assert text.count("\n") == 1, text
+    return text.rstrip("\n")
+
+
+# What can be typed
+
+
+@pytest.mark.parametrize("command", [[], ["demo"], ["tail"]])
+def test_help_fits_a_screen_when_asked_for(command, capsys, monkeypatch):
+    """Each help fits a screen of 24 lines of 80 columns, shows an example, and is plain ASCII."""
+    monkeypatch.setenv("COLUMNS", "80")
+    assert cli.main([*command, "--help"]) == 0
+    out, err = capsys.readouterr()
+    assert err == ""
+    assert len(out.splitlines()) <= 24
+    assert max(map(len, out.splitlines())) <= 80
+    assert "example" in out
+    assert out.isascii()
+
+
+@pytest.mark.parametrize("command", ["demo", "tail"])
+def test_help_documents_the_exit_codes_when_asked_for(command, capsys):
+    """The help of each command says what its exit codes mean."""
+    cli.main([command, "--help"])
+    assert "exit codes: 0 " in (out := capsys.readouterr().out)
+    assert "; 130 Ctrl-C; 143 SIGTERM" in out
+
+
+def test_version_is_told_when_asked_for(capsys):
+    """``rxws --version`` gives the version of the package."""
+    assert cli.main(["--version"]) == 0
+    assert capsys.readouterr().out == f"rxws {rxws.__version__}\n"
+
+
+@pytest.mark.parametrize(
+    ("wrong", "said"),
+    [
+        ([], "COMMAND"),
+        (["nonsense"], "nonsense"),
+        (["demo", "--seconds", "0"], "expected a number of seconds greater than 0, got '0'"),
+        (["demo", "--seconds", "soon"], "expected a number of seconds greater than 0, got 'soon'"),
+        (["demo", "--streams", "0"], "expected a whole number from 1 up, got '0'"),
+        (["tail"], "URL"),
+        (["tail", "ws://x", "--colour"], "--colour"),
+        (["tail", "ws://x", "--\x1b[31m"], r"--\x1b[31m"),
+        (["tail", "http://x"], "scheme isn't ws or wss"),
+        (["tail", "ws://"], "hostname isn't provided"),
+        (["tail", "ws://u:S3CRET@x:port"], "its host or port cannot be read"),
+        (["tail", "ws://[::1"], "its host or port cannot be read"),
+        (["tail", "ftp://u:S3CRET@x/?key=S3CRET"], "not the URL of a websocket"),
+        (["tail", "ws://x", "--count", "many"], "expected a whole number from 1 up, got 'many'"),
+        (["tail", "ws://x", "--rotate", "inf"], "expected a number of seconds greater than 0"),
+        (["tail", "ws://x", "--filter", "nonsense"], "expected key=value[,key=value], got 'nonsense'"),
+        (["tail", "ws://x", "--header", "S3CRET"], "expected Name: value"),
+        (["tail", "ws://x", "--header", "S3 CRET: x"], "expected Name: value"),
+        (["tail", "ws://x", "--header", "X-Key: S3CRET\r\nX-Other: 1"], "the value of X-Key"),
+        (["tail", "ws://x", "--header", "X-Key: S3CRET é"], "the value of X-Key"),
+        (["tail", "ws://x", "--filter", "\x1b[31m\nred"], r"\x1b[31m"),
+    ],
+)
+def test_wrong_arguments_are_one_line_when_typed(wrong, said, capsys):
+    """What is typed wrongly gives one clear line on stderr, without secrets, and exit code 2."""
+    assert cli.main(wrong) == 2
+    out, err = capsys.readouterr()
+    assert out == ""
+    assert said in one_line(err)
+    assert "error:" in err
+    assert "--help" in err
+    assert "S3CRET" not in err
+
+
+@pytest.mark.parametrize(
+    ("text", "case"),
+    [
+        ("e=trade", {"e": "trade"}),
+        ("e=trade,s=BTCUSDT", {"e": "trade", "s": "BTCUSDT"}),
+        ("e = trade , s = BTC USDT ", {"e": "trade", "s": "BTC USDT"}),
+        ("n=7", {"n": 7}),
+        ("p=0.5,q=-1e3", {"p": 0.5, "q": -1000.0}),
+        ("m=true,x=null", {"m": True, "x": None}),
+        ('n="7"', {"n": "7"}),
+        ('s="a,b",n=1', {"s": "a,b", "n": 1}),
+        ("l=[1, 2],n=1", {"l": [1, 2], "n": 1}),
+        ('d={"a": 1}', {"d": {"a": 1}}),
+        ("s=1INCH", {"s": "1INCH"}),
+        ("s=007", {"s": "007"}),
+        ("s=NaN,t=-Infinity", {"s": "NaN", "t": "-Infinity"}),
+        ("s=" + "[" * 100_000, {"s": "[" * 100_000}),
+        ("s=,t=", {"s": "", "t": ""}),
+        ("s=a=b", {"s": "a=b"}),
+        ("data.s=BTCUSDT", {("data", "s"): "BTCUSDT"}),
+        ("data.0.s=BTCUSDT,data.-1.s=X", {("data", 0, "s"): "BTCUSDT", ("data", -1, "s"): "X"}),
+        ("0=x", {"0": "x"}),
+    ],
+)
+def test_filter_is_read_when_typed(text, case):
+    """A value is read as JSON if it is JSON, otherwise as text; dots in a key make a path."""
+    read = arguments.filter_case(text)
+    assert read == case
+    assert [type(value) for value in read.values()] == [type(value) for value in case.values()]
+
+
+@pytest.mark.parametrize("text", ["", "e", "=trade", "e=trade,", "e=trade,s", "a..b=1", ".a=1", "a=1,a=2", "a=x,y,b=1"])
+def test_filter_is_refused_when_it_cannot_be_read(text):
+    """What is no list of key=value, or can never hold, is refused."""
+    with pytest.raises(argparse.ArgumentTypeError):
+        arguments.filter_case(text)
+
+
+def test_header_is_read_when_typed():
+    """A header is what stands before and after the first colon."""
+    assert arguments.header("Authorization: Basic a:b ") == ("Authorization", "Basic a:b")
+    assert arguments.header("X-Empty:") == ("X-Empty", "")
+
+
+def test_package_runs_as_a_module_when_no_script_is_installed():
+    """``python -m rxws`` is the same as ``rxws``, exit code included."""
+    with started("tail") as process:
+        out, err = process.communicate(timeout=10)
+    assert process.returncode == 2
+    assert out == ""
+    assert one_line(err).startswith("rxws tail: error:")
+
+
+def test_help_ends_quietly_when_nobody_reads_it():
+    """``rxws --help | true`` says nothing, also when the interpreter ends."""
+    read, write = os.pipe()
+    os.close(read)
+    try:
+        with started("--help", stdout=write) as process:
+            _, err = process.communicate(timeout=10)
+    finally:
+        os.close(write)
+    assert (process.returncode, err) == (0, "")
+
+
+def test_help_closes_the_pipe_when_nobody_reads_it(monkeypatch):
+    """What could not be written is not tried again later: standard output leads nowhere from then on."""
+    read, write = os.pipe()
+    os.close(read)
+    with open(write, "w") as stream, monkeypatch.context() as patch:
+        patch.setattr(sys, "stdout", stream)
+        assert cli.main(["--help"]) == 0
+        assert os.readlink(f"/proc/self/fd/{write}") == os.devnull
+
+
+# What is printed
+
+
+@pytest.mark.parametrize(
+    ("raw", "line"),
+    [
+        ('{"a": 1, "b": [true, null]}', '{"a":1,"b":[true,null]}'),
+        (b'{"a": 1}', '{"a":1}'),
+        ("123456789012345678901234567890", "123456789012345678901234567890"),
+        ("pong", '"pong"'),
+        ('say "hi"\n', r'"say \"hi\"\n"'),
+        (b"text", '"text"'),
+        (b"\xff\x00", '"/wA="'),
+        ("NaN", '"NaN"'),
+        ("", '""'),
+        ("[" * 100_000, '"' + "[" * 100_000 + '"'),
+        ('{"s": "Köln 東京 👩‍💻"}', '{"s":"Köln 東京 👩‍💻"}'),
+        ('"\\u001b[31m"', r'"\u001b[31m"'),
+        ('"\\u009b31m\x7f"', r'"\u009b31m\u007f"'),
+        ("\x9b31m", r'"\u009b31m"'),
+        ("\x7f", r'"\u007f"'),
+        ('"\u202eevil\u2069\u200f"', r'"\u202eevil\u2069\u200f"'),
+        ('"\ufeff\u2028\U000e0041"', r'"\ufeff\u2028\udb40\udc41"'),
+    ],
+)
+def test_message_is_one_safe_line_of_json(raw, line):
+    """Every message is one line of JSON, what is no JSON a string; nothing in it reaches a terminal as a command."""
+    assert lines.json_lines([lines.decode(raw)]) == line + "\n"
+
+
+def test_message_is_ascii_when_nothing_else_can_be_written():
+    """Where standard output cannot take Unicode, JSON escapes stand for it."""
+    assert lines.json_lines(["Köln", "👩"], ascii=True) == '"K\\u00f6ln"\n"\\ud83d\\udc69"\n'
+
+
+SINCE = {"name": "feed", "time": 1_700_000_000.25}
+
+
+@pytest.mark.parametrize(
+    ("event", "words"),
+    [
+        (rxws.Connected(number=1, attempt=1, **SINCE), "Connected: connection 1 is open"),
+        (rxws.Connected(number=2, attempt=3, **SINCE), "Connected: connection 2 is open after 3 attempts"),
+        (
+            rxws.Disconnected(number=None, reason="network", cause="refused", delay=0.0, **SINCE),
+            "Disconnected: no connection (network): refused; retrying at once",
+        ),
+        (
+            rxws.Disconnected(number=None, reason="network", cause="refused", delay=1.25, **SINCE),
+            "Disconnected: no connection (network): refused; retrying in 1.2 s",
+        ),
+        (
+            rxws.Disconnected(number=None, reason="auth", cause="HTTP 401", **SINCE),
+            "Disconnected: no connection (auth): HTTP 401; giving up",
+        ),
+        (
+            rxws.Disconnected(number=1, reason="server", cause="bye \x1b[31m\n", code=1001, **SINCE),
+            r"Disconnected: connection 1 ended (server, code 1001): bye \x1b[31m\n",
+        ),
+        (
+            rxws.Disconnected(number=1, reason="rotation", cause="a planned rotation", **SINCE),
+            "Disconnected: connection 1 ended (rotation): a planned rotation",
+        ),
+        (
+            rxws.Rotated(number=2, proven=True, held=1200, duplicates=1100, paused=0.0015, **SINCE),
+            "Rotated: connection 2 delivers: overlap proven, 1,200 held, 1,100 of them copies, paused 1.5 ms",
+        ),
+        (
+            rxws.Rotated(number=2, truncated=True, **SINCE),
+            "Rotated: connection 2 delivers: overlap not proven, 0 held, 0 of them copies, paused 0.0 ms, cut short",
+        ),
+        (
+            rxws.Gap(10.0, 11.5, "network", None, **SINCE),
+            "Gap: 1,500.0 ms without a connection (network): messages may be missing",
+        ),
+        (rxws.Quiet(seconds=60, **SINCE), "Quiet: connected, but no message for 60 s"),
+        (
+            rxws.MessageRejected(raw="x", error=ValueError("no"), count=1000, **SINCE),
+            "MessageRejected: a frame could not be parsed (1,000 so far): ValueError('no')",
+        ),
+        (
+            rxws.HandlerFailed(handler="f", message=None, error=ValueError("no"), **SINCE),
+            "HandlerFailed: f raised ValueError('no')",
+        ),
+        (rxws.Lagging(consumer="stream", pending=10_000, **SINCE), "Lagging: stream is behind: 10,000 messages wait"),
+        (
+            rxws.Overflowed(consumer="stream", overflow="error", dropped=5, **SINCE),
+            "Overflowed: stream was full (error): 5 messages dropped in all",
+        ),
+        (rxws.Event(**SINCE), "Event: Event(name='feed', time=1700000000.25)"),
+    ],
+)
+def test_event_is_one_line_in_words(event, words):
+    """An event is told in one line: when, which, and what it means, with nothing that a terminal obeys."""
+    clock, told = lines.event_line(event).split(" ", 1)
+    assert clock.endswith(".250")
+    assert told == words
+
+
+@pytest.mark.parametrize(
+    ("event", "colour"),
+    [
+        (rxws.Rotated(number=2, **SINCE), "green"),
+        (rxws.Quiet(seconds=60, **SINCE), "yellow"),
+        (rxws.HandlerFailed(handler="f", message=None, error=ValueError("no"), **SINCE), "red"),
+    ],
+)
+def test_event_has_a_colour_that_tells_how_bad_it_is(event, colour):
+    """What is well is green, what is wrong is red, the rest yellow."""
+    assert style_of(event) == colour
+
+
+# What is counted
+
+
+def test_ledger_counts_nothing_when_numbers_run_on():
+    """Numbers that follow each other on each channel are neither lost nor doubled, wherever they begin."""
+    ledger = Ledger()
+    for number in range(5, 10):
+        ledger.take("a", number)
+        ledger.take("b", number + 100)
+    assert (ledger.received, ledger.lost, ledger.doubled, ledger.missed) == (10, 0, 0, 0)
+
+
+def test_ledger_counts_what_is_lost_and_what_comes_twice():
+    """A hole is lost, a number that comes again or too late is doubled."""
+    ledger = Ledger()
+    for number in (1, 2, 5, 5, 4, 6):
+        ledger.take("a", number)
+    assert (ledger.received, ledger.lost, ledger.doubled, ledger.missed) == (6, 2, 2, 0)
+
+
+def test_ledger_counts_apart_what_fell_into_an_interruption():
+    """After an interruption the first hole of each channel is missed, and only that one; new channels just begin."""
+    ledger = Ledger()
+    for channel in "ab":
+        ledger.take(channel, 1)
+    ledger.interrupt()
+    for channel, number in (("a", 4), ("a", 6), ("b", 2), ("b", 4), ("c", 9)):
+        ledger.take(channel, number)
+    assert (ledger.missed, ledger.lost, ledger.doubled) == (2, 2, 0)
+
+
+def test_ledger_knows_what_is_outstanding():
+    """What was sent on the channels that are known, and has not come, is outstanding."""
+    ledger = Ledger()
+    ledger.take("a", 3)
+    ledger.take("b", 9)
+    assert ledger.outstanding({"a": 5, "b": 8, "c": 4}) == 2
+
+
+# How it ends
+
+
+def run_with(command):
+    """Run a command, given as a coroutine function of the output."""
+    return running.run("rxws x", command)
+
+
+def test_exit_code_is_the_commands_when_it_ends_by_itself(capsys):
+    """A command's own exit code is the program's, and what it wrote is written."""
+
+    async def command(output):
+        output.write("to stdout\n")
+        output.tell("to stderr")
+        return 7
+
+    assert run_with(command) == 7
+    assert capsys.readouterr() == ("to stdout\n", "to stderr\n")
+
+
+def test_error_of_rxws_is_one_line_when_a_command_raises_it(capsys):
+    """An error of rxws or the system's is told in one line, without a traceback, and gives 1."""
+
+    async def command(output):
+        raise rxws.RxwsError("no\x1b[31m way")
+
+    assert run_with(command) == 1
+    assert capsys.readouterr() == ("", "rxws x: error: no\\x1b[31m way\n")
+
+
+def test_bug_is_raised_when_a_command_has_one():
+    """What nobody thought of is not hidden."""
+
+    async def command(output):
+        raise ZeroDivisionError
+
+    with pytest.raises(ZeroDivisionError):
+        run_with(command)
+
+
+def test_interruption_gives_130_when_it_comes_as_an_exception():
+    """A Ctrl-C that nothing could handle in time is no traceback either."""
+
+    async def command(output):
+        raise KeyboardInterrupt
+
+    assert run_with(command) == 130
+
+
+def send_soon(number, seconds=0.1):
+    """Send this process a signal from another thread, soon."""
+    timer = threading.Timer(seconds, os.kill, (os.getpid(), number))
+    timer.start()
+    return timer
+
+
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+def test_signal_cancels_the_command_when_it_comes(number, code, capsys):
+    """SIGINT and SIGTERM let the command clean up and say its last words; 128 and their number is the exit code."""
+
+    async def command(output):
+        send_soon(number)
+        try:
+            await asyncio.sleep(10)
+        finally:
+            output.write("last words\n")
+
+    before = signal.getsignal(number)
+    assert run_with(command) == code
+    assert capsys.readouterr() == ("last words\n", "")
+    assert signal.getsignal(number) is before
+
+
+def test_interruption_cancels_the_command_where_a_loop_has_no_signals(monkeypatch, capsys):
+    """Where a loop cannot handle signals, as on Windows, Ctrl-C does the same."""
+
+    def add_signal_handler(*_):
+        raise NotImplementedError
+
+    monkeypatch.setattr("asyncio.unix_events._UnixSelectorEventLoop.add_signal_handler", add_signal_handler)
+
+    async def command(output):
+        send_soon(signal.SIGINT)
+        try:
+            await asyncio.sleep(10)
+        finally:
+            output.write("last words\n")
+
+    assert run_with(command) == 130
+    assert capsys.readouterr() == ("last words\n", "")
+
+
+def test_bug_is_raised_when_it_comes_after_a_signal():
+    """An error in the cleaning up is not hidden by the signal."""
+
+    async def command(output):
+        send_soon(signal.SIGINT)
+        try:
+            await asyncio.sleep(10)
+        finally:
+            raise ZeroDivisionError
+
+    with pytest.raises(ZeroDivisionError):
+        run_with(command)
+
+
+@contextlib.contextmanager
+def stdout_is(stream, monkeypatch):
+    """Let standard output be a stream while the block runs."""
+    with monkeypatch.context() as patch:
+        patch.setattr(sys, "stdout", stream)
+        yield
+
+
+async def endless(output):
+    """Be a command that writes once and never ends by itself."""
+    output.write("hello\n")
+    await asyncio.sleep(60)
+    raise AssertionError("nobody ended it")
+
+
+def test_end_is_quiet_when_the_reader_is_gone(monkeypatch, capsys):
+    """A write to a pipe whose reader has gone ends the command quietly with 0."""
+    read, write = os.pipe()
+    os.close(read)
+    with open(write, "w") as stream, stdout_is(stream, monkeypatch):
+        assert run_with(endless) == 0
+    assert capsys.readouterr().err == ""
+
+
+def test_end_is_quiet_when_the_reader_goes_while_nothing_is_written(monkeypatch, capsys):
+    """It is noticed at once that a pipe's reader goes, not only at the next write."""
+    read, write = os.pipe()
+
+    async def command(output):
+        asyncio.get_running_loop().call_later(0.05, os.close, read)
+        await endless(output)
+
+    with open(write, "w") as stream, stdout_is(stream, monkeypatch):
+        assert run_with(command) == 0
+    assert capsys.readouterr().err == ""
+
+
+def test_command_goes_on_when_its_pipe_is_open_in_both_directions(monkeypatch, tmp_path):
+    """A named pipe that one end has opened for reading too has a reader as long as it is open."""
+    os.mkfifo(path := tmp_path / "fifo")
+    descriptor = os.open(path, os.O_RDWR)
+    assert stat.S_ISFIFO(os.fstat(descriptor).st_mode)
+
+    async def command(output):
+        output.write("hello\n")
+        await output.written()
+        await asyncio.sleep(0.05)
+        return 5
+
+    # Not as one stream for both directions, which a pipe cannot be.
+    with open(descriptor, "w") as stream, stdout_is(stream, monkeypatch):
+        assert run_with(command) == 5
+
+
+def test_error_is_told_when_standard_output_is_full(monkeypatch, capsys):
+    """A write that fails for another reason than a reader that went is an error: one line, and 1."""
+    with open("/dev/full", "w") as stream, stdout_is(stream, monkeypatch):
+        assert run_with(endless) == 1
+    assert one_line(capsys.readouterr().err) == (
+        "rxws x: error: standard output cannot be written to: No space left on device"
+    )
+
+
+def test_error_is_told_when_there_is_no_standard_output(monkeypatch, capsys):
+    """``rxws tail URL >&-`` says what is wrong."""
+    with stdout_is(None, monkeypatch):
+        assert run_with(endless) == 1
+    assert "Bad file descriptor" in one_line(capsys.readouterr().err)
+
+
+def test_command_goes_on_when_there_is_no_standard_error(monkeypatch, capsys):
+    """Who closed standard error does not want to be told."""
+
+    async def command(output):
+        output.tell("is anybody there?")
+        return 0
+
+    with monkeypatch.context() as patch:
+        patch.setattr(sys, "stderr", None)
+        assert run_with(command) == 0
+    assert capsys.readouterr() == ("", "")
+
+
+def test_loop_runs_on_when_the_reader_sleeps(monkeypatch):
+    """A pipe that is full stops the writing, not the event loop; and the end does not wait for it without a bound."""
+    monkeypatch.setattr("rxws.cli.output.CLOSE_TIMEOUT", 0.05)
+    read, write = os.pipe()
+    ticks = 0
+
+    async def command(output):
+        nonlocal ticks
+        output.write("x" * 1_000_000)
+        written = asyncio.ensure_future(output.written())
+        for _ in range(10):
+            await asyncio.sleep(0.01)
+            ticks += 1
+        assert not written.done()
+        written.cancel()
+        return 3
+
+    with open(write, "w") as stream, stdout_is(stream, monkeypatch):
+        assert run_with(command) == 3
+        # The thread that is stuck in it comes to its end before its pipe does.
+        drained = 0
+        while drained < 1_000_000:
+            drained += len(os.read(read, 65536))
+    os.close(read)
+    assert ticks == 10
+
+
+def test_text_is_written_in_order_when_much_is_to_be_written(monkeypatch, capfd):
+    """What is written to a descriptor comes whole and in order, also where the system takes it piece by piece."""
+    write = os.write
+    monkeypatch.setattr(os, "write", lambda descriptor, octets: write(descriptor, octets[:3]))
+
+    async def command(output):
+        for number in range(1000):
+            output.write(f"{number}\n")
+        await output.written()
+        return 0
+
+    assert run_with(command) == 0
+    assert capfd.readouterr().out.split() == [str(number) for number in range(1000)]
+
+
+def test_text_is_escaped_when_it_cannot_be_encoded(monkeypatch):
+    """What the encoding of standard output does not have is escaped, and raises nothing."""
+    octets = io.BytesIO()
+
+    async def command(output):
+        assert output.encoding == "latin-1"
+        output.write("é ▲\n")
+        return 0
+
+    with stdout_is(io.TextIOWrapper(octets, "latin-1", write_through=True), monkeypatch):
+        assert run_with(command) == 0
+        assert octets.getvalue() == b"\xe9 \\u25b2\n"
+
+
+async def test_output_ends_twice_when_it_is_closed_twice(capsys):
+    """Closing is idempotent."""
+    output = Output([].append)
+    output.write("all\n")
+    await output.close()
+    await output.close()
+    assert capsys.readouterr().out == "all\n"
+
+
+async def test_nobody_is_told_when_the_reader_goes_after_the_end(monkeypatch):
+    """What breaks when all is over is nobody's concern."""
+    monkeypatch.setattr("rxws.cli.output.CLOSE_TIMEOUT", 0.05)
+    broken = []
+    read, write = os.pipe()
+    with os.fdopen(write, "w") as stream, stdout_is(stream, monkeypatch):
+        output = Output(broken.append)
+        output.write("x" * 1_000_000)
+        await output.close()
+        os.close(read)
+        await output.written()
+    assert broken == []
+
+
+def test_command_runs_in_a_thread_when_started_there(capsys):
+    """In a thread there are no signals, and everything else is the same."""
+
+    async def command(output):
+        output.write("hello\n")
+        return 4
+
+    codes = []
+    thread = threading.Thread(target=lambda: codes.append(run_with(command)))
+    thread.start()
+    thread.join(5)
+    assert codes == [4]
+    assert capsys.readouterr().out == "hello\n"
+
+
+def test_log_is_silent_when_a_command_runs():
+    """What a command tells itself is not logged once more on stderr."""
+    code = (
+        "import logging, sys\n"
+        "from rxws.cli.running import run\n"
+        "async def command(output):\n"
+        "    logging.getLogger('rxws').warning('twice')\n"
+        "    return 0\n"
+        "sys.exit(run('rxws x', command))"
+    )
+    ended = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=10, check=False)
+    assert (ended.returncode, ended.stderr) == (0, "")

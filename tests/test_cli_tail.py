@@ -1,0 +1,304 @@
+"""``rxws tail``: messages as JSON lines, events beside them, and a clean end whatever happens."""
+
+from __future__ import annotations
+
+import asyncio
+import io
+import itertools
+import json
+import os
+import re
+import signal
+import socket
+import sys
+
+import pytest
+
+from rxws import cli
+from rxws.cli import tail as tail_module
+from rxws.testing import FeedServer
+from tests.support.terminal import COLOUR, SEQUENCE, finish, started, terminal
+
+HOSTILE = ['{"s": "\x9b31m\u202e"}', "\x1b]0;title\x07", '{"s": "\\u001b[2J"}']
+"""What a feed might send to whoever watches it."""
+
+
+@pytest.fixture
+async def server():
+    """Give a server that a command in another thread, or process, can connect to."""
+    async with FeedServer() as server:
+        yield server
+
+
+async def tail(server, *arguments, url=None):
+    """Run the command in a thread while the server serves; give its exit code."""
+    async with asyncio.timeout(15):
+        return await asyncio.to_thread(cli.main, ["tail", url or server.url, *arguments])
+
+
+def sends(*messages):
+    """Give a script that sends messages on each connection."""
+
+    async def script(connection):
+        await connection.send(*messages)
+
+    return script
+
+
+async def test_messages_are_json_lines_when_they_come(server, capfd):
+    """Each message is one line of JSON on stdout, in order; what is no JSON is a string; nothing else is there."""
+    server.script = sends({"e": "trade", "n": 1}, "pong", b'{"n": 2}', b"\xff", "[1, 2]")
+    assert await tail(server, "--count", "5") == 0
+    out, err = capfd.readouterr()
+    assert out.splitlines() == ['{"e":"trade","n":1}', '"pong"', '{"n":2}', '"/w=="', "[1,2]"]
+    assert err.splitlines()[0].endswith("Connected: connection 1 is open")
+    assert len(err.splitlines()) == 1
+
+
+async def test_count_is_kept_when_more_messages_come_at_once(server, capsys):
+    """``--count`` ends it after exactly so many messages."""
+    server.script = sends(*range(100))
+    assert await tail(server, "--count", "7") == 0
+    assert capsys.readouterr().out.split() == [str(number) for number in range(7)]
+
+
+async def test_filters_are_alternatives_when_there_are_several(server, capsys):
+    """A message is printed if it passes any of the filters."""
+    server.script = sends(
+        {"e": "trade", "s": "A", "n": 1},
+        {"e": "trade", "s": "B", "n": 2},
+        {"e": "book", "s": "A", "n": 3},
+        {"data": {"s": "C"}, "n": 4},
+        {"e": "trade", "s": "A", "n": 5},
+    )
+    arguments = ["--filter", "e=trade,s=A", "--filter", "n=3", "--filter", "data.s=C", "--count", "4"]
+    assert await tail(server, *arguments) == 0
+    assert [json.loads(line)["n"] for line in capsys.readouterr().out.splitlines()] == [1, 3, 4, 5]
+
+
+async def test_texts_and_headers_are_sent_when_each_connection_opens(server, capsys):
+    """What is to be sent goes as it stands, in order, on every connection; so do headers."""
+
+    async def script(connection):
+        assert [await connection.expect() for _ in range(2)] == ['{"op": 1}', "two"]
+        await connection.send({"n": connection.number})
+        if connection.number == 1:
+            await connection.close(1001)
+
+    server.script = script
+    arguments = ["--send", '{"op": 1}', "--send", "two", "--header", "X-Key: K7", "--header", "User-Agent: mine"]
+    assert await tail(server, *arguments, "--count", "2") == 0
+    assert capsys.readouterr().out == '{"n":1}\n{"n":2}\n'
+    assert [handshake.headers["X-Key"] for handshake in server.handshakes] == ["K7", "K7"]
+    assert server.handshakes[0].headers.get_all("User-Agent") == ["mine"]
+
+
+async def test_lost_connection_is_told_when_it_is_opened_again(server, capsys):
+    """Why a connection ended, that there is a new one, and the gap in between stand on stderr, one line each."""
+
+    async def script(connection):
+        await connection.send({"n": connection.number})
+        if connection.number == 1:
+            await connection.close(1011, "over\x1b[31mload")
+
+    server.script = script
+    assert await tail(server, "--count", "2") == 0
+    out, err = capsys.readouterr()
+    assert out == '{"n":1}\n{"n":2}\n'
+    kinds = [line.split()[1] for line in err.splitlines()]
+    assert kinds == ["Connected:", "Disconnected:", "Connected:", "Gap:"]
+    assert "(server, code 1011)" in err
+    assert "\x1b" not in err
+
+
+async def test_connection_is_rotated_when_asked_to(server, capsys):
+    """``--rotate`` has a new connection that often, says so, and prints every message once."""
+
+    async def send():
+        for number in itertools.count():
+            await server.send({"n": number})
+            await asyncio.sleep(0.01)
+
+    sending = asyncio.ensure_future(send())
+    try:
+        assert await tail(server, "--rotate", "0.3", "--count", "120") == 0
+    finally:
+        sending.cancel()
+    out, err = capsys.readouterr()
+    numbers = [json.loads(line)["n"] for line in out.splitlines()]
+    assert numbers == list(range(numbers[0], numbers[0] + 120))
+    assert "Rotated: connection 2 delivers: overlap proven" in err
+
+
+async def test_refused_credentials_are_one_line_when_they_are_final(server, capsys):
+    """A 401 ends it with one clear line and 1."""
+    server.refuse(401, times=None)
+    assert await tail(server, "--header", "Authorization: Bearer S3CRET", url=server.url + "?key=S3CRET") == 1
+    out, err = capsys.readouterr()
+    assert out == ""
+    assert err.count("\n") == 1
+    assert err.startswith("rxws tail: error: ")
+    assert "401" in err
+    assert "S3CRET" not in err
+
+
+async def test_output_that_is_read_too_slowly_is_told_when_too_much_waits(server, capsys, monkeypatch):
+    """Messages wait for a reader that sleeps; if too many do, one clear line is the end, and not a silent hole."""
+    original = tail_module.ReactiveWebSocket.stream_filter
+    monkeypatch.setattr(
+        tail_module.ReactiveWebSocket, "stream_filter", lambda feed, filters: original(feed, filters, maxsize=20)
+    )
+    read, write = os.pipe()
+    with os.fdopen(write, "w") as stream:
+        monkeypatch.setattr(sys, "stdout", stream)
+        running = asyncio.ensure_future(tail(server, "--count", "61"))
+        connection = await server.connected()
+        # More than a pipe holds.
+        await connection.send("x" * 300_000)
+        for number in range(60):
+            await connection.send(number)
+            await asyncio.sleep(0.002)
+        octets = b""
+        while len(octets) < 300_003 or not octets.endswith(b"\n"):
+            octets += await asyncio.to_thread(os.read, read, 65536)
+        assert await running == 1
+    os.close(read)
+    assert capsys.readouterr().err.endswith(
+        "rxws tail: error: the output is read too slowly: 20 messages wait for it\n"
+    )
+
+
+async def test_json_is_ascii_when_standard_output_is_not_unicode(server, monkeypatch):
+    """Where standard output has another encoding, what comes is still JSON, escaped."""
+    octets = io.BytesIO()
+    monkeypatch.setattr(sys, "stdout", io.TextIOWrapper(octets, "latin-1", write_through=True))
+    server.script = sends('{"s": "Köln ▲"}')
+    assert await tail(server, "--count", "1") == 0
+    assert octets.getvalue() == b'{"s":"K\\u00f6ln \\u25b2"}\n'
+
+
+@pytest.mark.parametrize("where", ["pipe", "terminal"])
+async def test_content_is_escaped_when_it_would_command_a_terminal(server, capfd, monkeypatch, where):
+    """Control sequences and what turns the direction of text are shown escaped, on a pipe too: it may end at one."""
+    server.script = sends(*HOSTILE)
+    if where == "pipe":
+        assert await tail(server, "--count", "3") == 0
+        written = capfd.readouterr().out
+    else:
+        with terminal(monkeypatch) as there:
+            assert await tail(server, "--count", "3") == 0
+        written = there.shown
+    assert not set(written) & {"\x1b", "\x9b", "\x07", "\u202e"}
+    assert r"\u009b31m\u202e" in written
+    assert r"\u001b]0;title\u0007" in written
+    assert r"\u001b[2J" in written
+
+
+# On a terminal
+
+
+async def test_terminal_has_colours_and_a_status_when_there_is_one(server, monkeypatch):
+    """On a terminal messages and events have colours, and a last line tells how it goes and vanishes at the end."""
+
+    async def script(connection):
+        await connection.send({"n": 1})
+        await asyncio.sleep(0.7)
+        await connection.send({"n": 2})
+
+    server.script = script
+    with terminal(monkeypatch) as there:
+        assert await tail(server, "--count", "2") == 0
+    assert COLOUR.search(there.text)
+    assert [line for line in re.split(r"[\r\n]+", there.shown) if line.startswith("{")] == ['{"n":1}', '{"n":2}']
+    assert "Connected: connection 1 is open" in there.shown
+    assert "● connected · 1 received" in there.shown
+    # The cursor is there again, and the status is not.
+    assert there.text.index("\x1b[?25l") < there.text.rindex("\x1b[?25h")
+    assert there.text.endswith("\x1b[1A\x1b[2K")
+
+
+async def test_terminal_shows_a_flood_plain(server, monkeypatch):
+    """When messages come by the dozen they have no colours, which would take longer than they do."""
+    monkeypatch.setattr(tail_module, "MOST_COLOURED", 0)
+    server.script = sends({"n": 1}, {"n": 2})
+    with terminal(monkeypatch) as there:
+        assert await tail(server, "--count", "2") == 0
+    assert '{"n":1}' in there.text
+
+
+async def test_terminal_has_no_colours_when_no_color_is_set(server, monkeypatch):
+    """With NO_COLOR there are none."""
+    server.script = sends({"n": 1})
+    with terminal(monkeypatch) as there:
+        monkeypatch.setenv("NO_COLOR", "1")
+        assert await tail(server, "--count", "1") == 0
+    assert '{"n":1}' in there.text
+    assert not COLOUR.search(there.text)
+
+
+@pytest.mark.parametrize("lacking", ["rich", "a clever terminal"])
+async def test_terminal_shows_plain_lines_when_it_or_rich_is_lacking(server, monkeypatch, lacking):
+    """Without rich, and on a dumb terminal, lines are plain, and all the same there."""
+    server.script = sends({"n": 1})
+    with terminal(monkeypatch, kind="xterm" if lacking == "rich" else "dumb") as there:
+        if lacking == "rich":
+            monkeypatch.setitem(sys.modules, "rich.console", None)
+        assert await tail(server, "--count", "1") == 0
+    assert '{"n":1}\r\n' in there.text
+    assert "Connected: connection 1 is open" in there.text
+    assert not SEQUENCE.search(there.text)
+    assert "●" not in there.text
+
+
+# As a process
+
+
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+async def test_process_ends_cleanly_when_a_signal_comes(server, number, code):
+    """Ctrl-C and SIGTERM end it at once with 130 and 143; what was printed is whole, and there is no traceback."""
+    server.script = sends({"n": 1})
+    with started("tail", server.url) as process:
+        assert await asyncio.to_thread(process.stdout.readline) == '{"n":1}\n'
+        process.send_signal(number)
+        out, err = await finish(process)
+    assert process.returncode == code
+    assert out == ""
+    assert [line.split()[1] for line in err.splitlines()] == ["Connected:"]
+    await server.disconnected()
+
+
+@pytest.mark.parametrize("feed", ["busy", "quiet"])
+async def test_process_ends_quietly_when_its_reader_has_had_enough(server, feed):
+    """``| head`` ends it with 0 and no word, also when nothing more comes on the feed."""
+
+    async def script(connection):
+        await connection.send({"n": 1})
+        while feed == "busy":
+            await connection.send({"n": 2})
+            await asyncio.sleep(0.001)
+
+    server.script = script
+    with started("tail", server.url) as process:
+        assert await asyncio.to_thread(process.stdout.readline) == '{"n":1}\n'
+        process.stdout.close()
+        process.stdout = None
+        _, err = await finish(process)
+    assert process.returncode == 0
+    assert "Traceback" not in err
+    assert "Exception" not in err
+    assert [line.split()[1] for line in err.splitlines()] == ["Connected:"]
+
+
+async def test_process_retries_and_says_so_when_the_port_is_refused():
+    """A refused port is retried, each attempt is told in one line, and nothing but a signal ends it."""
+    with socket.socket() as unused:
+        unused.bind(("127.0.0.1", 0))
+        url = f"ws://127.0.0.1:{unused.getsockname()[1]}"
+        with started("tail", url) as process:
+            told = [await asyncio.to_thread(process.stderr.readline) for _ in range(2)]
+            process.send_signal(signal.SIGINT)
+            out, err = await finish(process)
+    assert process.returncode == 130
+    assert out == ""
+    assert all("Disconnected: no connection (network)" in line and "; retrying " in line for line in told)
+    assert "Traceback" not in err
