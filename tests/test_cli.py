@@ -18,10 +18,11 @@ import pytest
 import rxws
 from rxws import cli
 from rxws.cli import arguments, lines, running
+from rxws.cli import terminal as terminal_module
 from rxws.cli.ledger import Ledger
 from rxws.cli.output import Output
 from rxws.cli.terminal import style_of
-from tests.support.terminal import started
+from tests.support.terminal import started, terminal
 
 
 def one_line(text):
@@ -283,6 +284,15 @@ def test_event_is_one_line_in_words(event, words):
 def test_event_has_a_colour_that_tells_how_bad_it_is(event, colour):
     """What is well is green, what is wrong is red, the rest yellow."""
     assert style_of(event) == colour
+
+
+@pytest.mark.parametrize(("kind", "is_one"), [("xterm-256color", True), ("dumb", False)])
+async def test_terminal_is_drawn_on_when_it_can_move_its_cursor(kind, is_one, monkeypatch):
+    """Nothing is drawn on a dumb terminal: it gets lines, as a pipe does."""
+    with terminal(monkeypatch, kind=kind):
+        output = Output([].append)
+        assert (terminal_module.terminal(output) is not None) is is_one
+        await output.close()
 
 
 # What is counted

@@ -62,8 +62,9 @@ def test_demo_says_so_when_something_is_lost(capsys, monkeypatch):
     """Numbers that never come are counted as lost, and the exit code is 1."""
 
     async def tamper(exchange):
-        await asyncio.sleep(0.3)
-        exchange.drop_deltas(3)
+        await exchange.server.connected()
+        message = {"e": "trade", "s": "NEWUSDT", "p": 1.0, "q": 1.0, "n": 1}
+        await exchange.server.send(message, message | {"n": 5})
 
     tampered(monkeypatch, tamper)
     assert cli.main(["demo", "--seconds", "1", "--streams", "1"]) == 1

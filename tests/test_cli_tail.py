@@ -142,6 +142,26 @@ async def test_refused_credentials_are_one_line_when_they_are_final(server, caps
     assert "S3CRET" not in err
 
 
+async def test_refused_credentials_are_retried_when_there_was_a_connection(server, capsys):
+    """After a connection a 401 is retried, and said so; the third in a row ends it with one clear line and 1."""
+
+    async def script(connection):
+        await connection.send(1)
+        await asyncio.sleep(0.05)
+        await connection.send(2)
+        server.refuse(401, times=None)
+        await connection.close(1001)
+
+    server.script = script
+    assert await tail(server) == 1
+    out, err = capsys.readouterr()
+    assert out == "1\n2\n"
+    kinds = [line.split()[1] for line in err.splitlines()]
+    assert kinds == ["Connected:", "Disconnected:", "Disconnected:", "Disconnected:", "tail:"]
+    assert err.count("; retrying ") == 2
+    assert "401" in err.splitlines()[-1]
+
+
 async def test_output_that_is_read_too_slowly_is_told_when_too_much_waits(server, capsys, monkeypatch):
     """Messages wait for a reader that sleeps; if too many do, one clear line is the end, and not a silent hole."""
     original = tail_module.ReactiveWebSocket.stream_filter

@@ -8,7 +8,9 @@
     terminal    where rich is installed and there is a terminal: what moves and has colours
     running     signals, closed pipes and errors become exit codes
     ledger      counts by their numbers what was lost and what came twice
-    demo, tail  the commands
+    connecting  what several commands take: a feed, and which of its messages
+    demo, tail, record, replay, serve
+                the commands
 
 Each command is a module with ``add(declare)``, which declares it, and a coroutine function that runs it.
 """
@@ -20,7 +22,7 @@ from collections.abc import Sequence
 
 import rxws
 
-from . import demo, tail
+from . import demo, record, replay, serve, tail
 from .arguments import Parser
 from .running import run
 
@@ -49,6 +51,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     commands = parser.add_subparsers(title="commands", metavar="COMMAND", required=True)
     demo.add(commands.add_parser)
     tail.add(commands.add_parser)
+    record.add(commands.add_parser)
+    replay.add(commands.add_parser)
+    serve.add(commands.add_parser)
     try:
         options = parser.parse_args(argv)
     except SystemExit as ended:

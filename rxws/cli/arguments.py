@@ -16,7 +16,7 @@ from websockets.uri import parse_uri
 
 from .lines import printable
 
-__all__ = ["Declare", "Parser", "count", "filter_case", "header", "seconds", "url"]
+__all__ = ["Declare", "Parser", "count", "filter_case", "header", "port", "seconds", "speed", "url"]
 
 _TOKEN: Final = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
 """A name in HTTP (RFC 9110 §5.6.2)."""
@@ -78,6 +78,23 @@ def seconds(text: str) -> float:
     if not (math.isfinite(number) and number > 0):
         raise argparse.ArgumentTypeError(f"expected a number of seconds greater than 0, got {text!r}")
     return number
+
+
+def speed(text: str) -> float:
+    """Read how many times as fast: a number greater than 0, or ``max``."""
+    if text == "max":
+        return math.inf
+    try:
+        return seconds(text)
+    except argparse.ArgumentTypeError:
+        raise argparse.ArgumentTypeError(f"expected a number greater than 0, or max, got {text!r}") from None
+
+
+def port(text: str) -> int:
+    """Read the number of a port; 0 is a free one."""
+    if not re.fullmatch("[0-9]{1,5}", text) or int(text) > 65_535:
+        raise argparse.ArgumentTypeError(f"expected a port, from 0 to 65535, got {text!r}")
+    return int(text)
 
 
 def header(text: str) -> tuple[str, str]:

@@ -7,8 +7,9 @@ import time
 from typing import TYPE_CHECKING, Any, Final, Protocol
 
 from .. import Event, ReactiveWebSocket, RxwsError, StreamOverflow
-from .arguments import Declare, count, filter_case, header, seconds, url
-from .lines import decode, event_line, is_news, json_lines
+from .arguments import Declare, url
+from .connecting import add_connection_options, add_filter_options, connect
+from .lines import event_line, is_news, json_lines
 from .output import Output
 from .running import DONE
 from .terminal import Animation, style_of, terminal
@@ -17,7 +18,7 @@ if TYPE_CHECKING:
     from rich.console import Console
     from rich.text import Text
 
-__all__ = ["add", "tail"]
+__all__ = ["add", "print_messages", "tail"]
 
 MOST_COLOURED: Final = 20
 """Messages of one batch that get colours, which take a third of a millisecond each: a flood is shown plain."""
@@ -42,19 +43,8 @@ def add(declare: Declare) -> None:
     )
     parser.set_defaults(command=tail, prog=parser.prog)
     parser.add_argument("url", metavar="URL", type=url, help="ws://... or wss://...")
-    option = parser.add_argument
-    option(
-        *("--filter", "-f"),
-        metavar="K=V",
-        type=filter_case,
-        action="append",
-        help="K=V,K2=V2 wants both; repeat it for alternatives; a.b=1 is a path; a value is JSON if it can be, "
-        "otherwise text",
-    )
-    option("--send", "-s", metavar="TEXT", action="append", default=[], help="send on every new connection; repeatable")
-    option("--count", "-n", metavar="N", type=count, help="end after so many messages")
-    option("--rotate", metavar="SECONDS", type=seconds, help="have a new connection that often, without a gap")
-    option("--header", metavar="K:V", type=header, action="append", help="of the handshake; repeatable")
+    add_filter_options(parser)
+    add_connection_options(parser)
 
 
 class _Screen(Protocol):
@@ -129,15 +119,15 @@ async def tail(options: argparse.Namespace, output: Output) -> int:
     Raises:
         rxws.RxwsError: no connection can be had, or standard output is read too slowly: a million messages wait.
     """
-    feed = ReactiveWebSocket(
-        options.url,
-        connect_options={"additional_headers": options.header or []},
-        on_open=options.send,
-        decode=decode,
-        rotate_every=options.rotate,
-        # At the end nobody should have to wait for a peer that does not answer.
-        close_timeout=1.0,
-    )
+    return await print_messages(connect(options), options, output)
+
+
+async def print_messages(feed: ReactiveWebSocket[Any], options: argparse.Namespace, output: Output) -> int:
+    """Print a feed's messages until it ends, or there were enough of them; return the exit code.
+
+    Raises:
+        rxws.RxwsError: the feed fails, or standard output is read too slowly: a million messages wait.
+    """
     console = terminal(output)
     screen: _Screen = _Lines(output) if console is None else _Terminal(console, feed)
 

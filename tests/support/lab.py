@@ -1,7 +1,11 @@
-"""JupyterLab in headless Chromium, as a person would use it: offline, in a window, with a kernel of its own."""
+"""JupyterLab in headless Chromium, as a person would use it: offline, in a window, with a kernel of its own.
+
+``python -m tests.support.lab`` takes the screenshots anew that the README and the notebooks show.
+"""
 
 from __future__ import annotations
 
+import base64
 import json
 import os
 import shutil
@@ -11,6 +15,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 import requests
@@ -112,6 +117,16 @@ class Lab:
         """Return how many strongly coloured pixels an element shows."""
         return self.driver.execute_async_script(COLOURED, element.screenshot_as_base64)
 
+    def hide_first_picture(self) -> None:
+        """Hide the screenshot that a notebook shows of itself."""
+        self.driver.execute_script("document.querySelector('.jp-MarkdownOutput img').style.display = 'none'")
+
+    def save(self, file: Path, bottom: int) -> None:
+        """Keep what the browser shows above ``bottom``, in pixels."""
+        clip = {"x": 0, "y": 0, "width": self.driver.execute_script("return innerWidth"), "height": bottom, "scale": 1}
+        picture = self.driver.execute_cdp_cmd("Page.captureScreenshot", {"format": "png", "clip": clip})
+        file.write_bytes(base64.b64decode(picture["data"]))
+
     def complaints(self) -> list[str]:
         """Return the errors in the browser's console."""
         return [entry["message"] for entry in self.driver.get_log("browser") if entry["level"] == "SEVERE"]
@@ -121,6 +136,7 @@ class Lab:
 def open_lab(notebook: Path, folder: Path, *, width: int = 1280, height: int = 2600) -> Iterator[Lab]:
     """Open a copy of ``notebook`` in JupyterLab, which has all its files in ``folder``."""
     shutil.copy(notebook, folder)
+    shutil.copytree(notebook.parent / "images", folder / "images")
     for name, values in SETTINGS.items():
         file = folder / ".settings" / "@jupyterlab" / f"{name}.jupyterlab-settings"
         file.parent.mkdir(parents=True, exist_ok=True)
@@ -144,7 +160,13 @@ def open_lab(notebook: Path, folder: Path, *, width: int = 1280, height: int = 2
         "LabApp.expose_app_in_browser": "True",
         "LabApp.extension_manager": "readonly",
     }
-    command = [sys.executable, "-m", "jupyterlab", "--allow-root", *(f"--{key}={value}" for key, value in options.items())]
+    command = [
+        sys.executable,
+        "-m",
+        "jupyterlab",
+        "--allow-root",
+        *(f"--{key}={value}" for key, value in options.items()),
+    ]
     with (folder / "lab.log").open("w") as log:
         server = subprocess.Popen(command, env=environment, stdout=log, stderr=subprocess.STDOUT)
         try:
@@ -184,3 +206,32 @@ def _browser(folder: Path, width: int, height: int) -> Iterator[webdriver.Chrome
         yield driver
     finally:
         driver.quit()
+
+
+def main() -> None:
+    """Take the screenshots that the README and the notebooks show."""
+    notebooks = ROOT / "notebooks"
+    with TemporaryDirectory() as folder, open_lab(notebooks / "3_dashboard.ipynb", Path(folder), height=2600) as lab:
+        run(lab)
+        lab.hide_first_picture()
+        time.sleep(8)
+        outputs = [*lab.outputs(1), *lab.outputs(2)]
+        bottom = outputs[-1].location["y"] + outputs[-1].size["height"] + 20
+        lab.save(notebooks / "images" / "dashboard.png", bottom)
+    name = "4_rotation_cuts_gaps.ipynb"
+    with TemporaryDirectory() as folder, open_lab(notebooks / name, Path(folder), width=1100) as lab:
+        run(lab)
+        (chart,) = lab.outputs(1)
+        chart.screenshot(str(notebooks / "images" / "rotation_and_cut.png"))
+
+
+def run(lab: Lab) -> None:
+    """Run all cells, in a window that has room for them."""
+    lab.command("application:toggle-left-area")
+    lab.command("notebook:run-all-cells")
+    lab.until("all cells to be run", lab.is_idle, 60.0)
+    lab.driver.execute_script("document.querySelector('.jp-WindowedPanel-outer').scrollTop = 0")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,53 @@
+"""``rxws replay PATH``: a recording's messages as JSON lines, as if they came now."""
+
+from __future__ import annotations
+
+import argparse
+from typing import Final
+
+from .. import recording as recordings
+from .arguments import Declare, speed
+from .connecting import add_filter_options
+from .lines import decode
+from .output import Output
+from .record import readable
+from .tail import print_messages
+
+__all__ = ["add", "replay"]
+
+_EPILOG: Final = """\
+example:
+  rxws replay feed.jsonl.gz --speed max --filter e=trade | jq .p
+
+exit codes: 0 done, or nobody reads on; 1 the file cannot be read; 2 wrong
+arguments; 130 Ctrl-C; 143 SIGTERM."""
+
+
+def add(declare: Declare) -> None:
+    """Declare the command."""
+    parser = declare(
+        "replay",
+        usage="rxws replay PATH [options]",
+        help="print a recording's messages, at its pace or another",
+        description="Print a recording's messages on stdout, one JSON value a line; on stderr, what\n"
+        "happened to the connection.",
+        epilog=_EPILOG,
+    )
+    parser.set_defaults(command=replay, prog=parser.prog)
+    parser.add_argument("path", metavar="PATH", help="what rxws record wrote")
+    parser.add_argument(
+        "--speed", metavar="N", type=speed, default=1.0, help="so many times as fast, or max (default: 1)"
+    )
+    add_filter_options(parser)
+
+
+async def replay(options: argparse.Namespace, output: Output) -> int:
+    """Print messages until the recording ends, or there were enough of them; return the exit code.
+
+    Raises:
+        rxws.RxwsError: the file cannot be read.
+    """
+    try:
+        return await print_messages(recordings.replay(options.path, options.speed, decode=decode), options, output)
+    except (OSError, ImportError) as error:
+        raise readable(options.path, error) from error
