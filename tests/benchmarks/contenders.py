@@ -166,7 +166,7 @@ def routed(connect: Connect, streams: int) -> Contender:
 
 
 def replaced() -> Contender:
-    """Make the package that rxws replaces, with a stream per symbol: per message it asks and copies for every stream."""
+    """Make the package that rxws replaces: per message it asks and copies for every stream."""
     # An extra of its own, because of what it brings along.
     import loguru
     from AsyncWebsocketStreamInterface import AsyncWebsocketStreamInterface
