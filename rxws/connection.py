@@ -10,8 +10,8 @@ from typing import Any, Final, Protocol
 from .backoff import Failure, diagnose
 from .errors import SendFailed, SendTimeout
 from .filters import Filter
-from .reporting import Reporter, is_being_cancelled
-from .turns import LAST, NORMAL, Turns
+from .reporting import FAILURES, Reporter, is_being_cancelled
+from .turns import NORMAL, Turns
 
 __all__ = ["Connection", "Receive", "Sink", "Websocket", "abort_websocket", "check_websocket"]
 
@@ -130,6 +130,11 @@ class Connection:
         reader: the task; its result is why the connection ended.
         ended_at: when it was read to its end, in seconds since the epoch.
         hook: the task of its rotation hook, once that has begun.
+        turns: who may send next, where sending is limited.
+        expected: what is awaited as an answer: filters, and the future of the first message that passes one.
+        is_subscribed: whether everything is subscribed on it, so that it counts as open.
+        is_held: whether its messages are held, because the connection before it delivers still.
+        is_parsing: whether its parse hook is under way.
     """
 
     def __init__(self, websocket: Websocket, number: int, loop: asyncio.AbstractEventLoop, reporter: Reporter) -> None:
@@ -150,6 +155,7 @@ class Connection:
         self.hook: asyncio.Task[Any] | None = None
         self.turns: Turns | None = None
         self.expected: list[tuple[list[Filter], asyncio.Future[Any]]] = []
+        self.is_subscribed = False
         self.is_held = False
         self.is_parsing = False
         self._patience: asyncio.TimerHandle | None = None
@@ -260,31 +266,60 @@ class Connection:
         """Fulfil who expects ``message``; return whether anybody did."""
         is_met = False
         for filters, future in list(self.expected):
-            if not future.done() and any(passes(message) for passes in filters):
+            if not future.done() and any(self._passes(each, message) for each in filters):
                 future.set_result(message)
                 is_met = True
         return is_met
 
-    async def send(self, payload: str | bytes, timeout: float, rank: int = NORMAL) -> None:
+    def _passes(self, expected: Filter, message: Any) -> bool:
+        try:
+            return expected(message)
+        except FAILURES as error:
+            self._reporter.failed(expected.predicate or expected, message, error)
+            return False
+
+    async def take_turn(self, rank: int) -> None:
+        """Wait until one more message may be sent, which is at once where sending is not limited.
+
+        Whoever was given a turn sends with a ``rank`` of None, or calls :meth:`give_turn_back`. Cancelling is safe.
+
+        Raises:
+            SendFailed: if the connection is lost meanwhile.
+        """
+        if self.turns is not None and not await self.turns.take(rank):
+            raise SendFailed("the connection was lost before it was the message's turn: it was not sent")
+
+    def give_turn_back(self) -> None:
+        """Do without a turn that was taken."""
+        if self.turns is not None:
+            self.turns.give_back()
+
+    async def send(self, payload: str | bytes, timeout: float, rank: int | None = NORMAL) -> None:
         """Hand a payload to the connection within ``timeout`` seconds, in its turn where sending is limited.
 
-        The wait for the turn counts, but for subscriptions, of which there may be hundreds.
+        The wait for the turn counts. With a ``rank`` of None the turn has been taken already.
 
         Cancelling leaves it open whether the payload was sent.
 
         Raises:
-            SendTimeout: if the peer takes nothing for that long; the connection is aborted.
+            SendTimeout: if the turn does not come for that long; or if the peer takes nothing, and then the connection
+                is aborted.
             SendFailed: if the connection is lost meanwhile.
         """
+        deadline = self._loop.time() + timeout
+        if rank is not None and self.turns is not None:
+            try:
+                async with asyncio.timeout_at(deadline):
+                    await self.take_turn(rank)
+            except TimeoutError as error:
+                raise SendTimeout(f"it was not the message's turn for {timeout:g} s: it was not sent") from error
+        if self.turns is not None:
+            self.turns.use()
         try:
-            if rank == LAST and self.turns is not None:
-                await self.turns.take(rank)
-            async with asyncio.timeout(timeout) as deadline:
-                if rank != LAST and self.turns is not None:
-                    await self.turns.take(rank)
+            async with asyncio.timeout_at(deadline) as waiting:
                 await self.websocket.send(payload)
         except TimeoutError as error:
-            if not deadline.expired():
+            if not waiting.expired():
                 raise SendFailed("the connection was lost while sending") from error
             self.lose(Failure("network", f"the peer took nothing for {timeout:g} s", error=error))
             raise SendTimeout(f"the peer took nothing for {timeout:g} s: the connection was aborted") from error
@@ -360,6 +395,8 @@ class Connection:
             self._patience.cancel()
         if self.turns is not None:
             self.turns.stop()
+        for _, answer in self.expected:
+            answer.cancel()
         for task in (*self._tasks, self.hook):
             if task is not None:
                 task.cancel()

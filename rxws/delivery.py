@@ -86,11 +86,14 @@ class Delivery:
 
     def _hand_on(self, connection: Connection, frame: str | bytes, message: Any, received: int) -> None:
         if connection.expected:
-            is_met = [connection.meet(item) for item in (message if type(message) is Many else (message,))]
-            if connection.is_held and any(is_met):
+            items = message if type(message) is Many else (message,)
+            others = [item for item in items if not connection.meet(item)]
+            if connection.is_held and len(others) < len(items):
                 # An answer to what was asked on this connection alone: there is no copy of it on the other.
-                self._home.reporter.counters.discarded += 1
-                return
+                self._home.reporter.counters.discarded += len(items) - len(others)
+                if not others:
+                    return
+                message = Many(others)
         (connection.sink or self.deliverer(connection))(frame, message, received)
 
     def _rejected(self, connection: Connection, frame: str | bytes, error: BaseException) -> Any:
@@ -206,6 +209,8 @@ class Overlap:
 
     def _from_new(self, frame: str | bytes, message: Any, received: int) -> None:
         now = self._now()
+        if self._old.reader.done():
+            self._handover.old_lost()
         source = _Source(frame, received)
         for identity, item in self._units(frame, message):
             if self._is_per_connection(item):

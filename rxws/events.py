@@ -15,6 +15,7 @@ __all__ = [
     "HandlerFailed",
     "Lagging",
     "MessageRejected",
+    "NothingMatched",
     "Overflowed",
     "Quiet",
     "RecordingFailed",
@@ -250,6 +251,24 @@ class Unacknowledged(Event):
 
     message: str
     attempt: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class NothingMatched(Event):
+    """A stream has waited through ten seconds of traffic and nothing has passed its filter; told once per filter.
+
+    Streams whose filter is a function are not told of, nor those made in a rotation hook, which wait for what is rare.
+
+    Attributes:
+        filter: what it is, as text, with no secret in it.
+        messages: how many messages went by.
+        values: what a sample of them had under each of the filter's keys: at most five values as text, and ``"…"``
+            where there are more; none where the key was absent.
+    """
+
+    filter: str
+    messages: int
+    values: Mapping[str, tuple[str, ...]]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

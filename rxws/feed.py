@@ -21,7 +21,7 @@ from .callables import current_value
 from .codec import to_payload
 from .connection import Connection, Websocket, check_websocket
 from .delivery import Delivery, ParseHooks
-from .errors import ConnectFailed, FeedClosed, RxwsError, SendTimeout
+from .errors import ConnectFailed, FeedClosed, RxwsError, SendFailed, SendTimeout
 from .events import TRANSITIONS, Event, State, Statistics
 from .filters import Filter
 from .handlers import CoroutineHandler, make_handler
@@ -36,7 +36,8 @@ from .snapshot import RECENT, Pace, ago, mimebundle
 from .stream import Intake, Stream
 from .subscriber import Subscriber
 from .subscriptions import SendLimit, Subscription, Subscriptions
-from .turns import FIRST, Turns
+from .turns import FIRST, NORMAL, Turns
+from .unmatched import UnmatchedFilters
 
 __all__ = ["SUBSTITUTE", "Feed", "Hooks", "Source", "make_feed"]
 
@@ -120,6 +121,9 @@ class Feed:
         self.reporter.emit = self.events.emit
         self.state = CurrentObservable(self.home, State.CONNECTING)
         self.router = Router(self.home)
+        self._unmatched = UnmatchedFilters(
+            self.loop, self.reporter, lambda: self.router.last_message, self._is_subscribed
+        )
         self.delivery = Delivery(
             self.home,
             self.router,
@@ -130,6 +134,8 @@ class Feed:
         self.rotation = self._make_source()
         self._hooks = hooks
         self._live: Connection | None = None
+        self.on_open: tuple[Any, ...] = ()
+        """What is sent on every new connection before all else: messages, and (async) functions that give messages."""
         self.subscriptions = Subscriptions()
         self._subscribers: dict[Connection, Subscriber] = {}
         # Set while something is live or the feed has ended: whoever waits for a connection waits for this.
@@ -190,10 +196,20 @@ class Feed:
 
     def stream(self, filters: object, maxsize: int | None, overflow: Overflow, gaps: bool, copy: bool) -> Stream[Any]:
         """Make a stream; one made in a rotation hook is closed with it."""
+        parsed = Filter.parse(filters)
+        stream = self._make_stream(parsed, maxsize, overflow, gaps, copy)
+        # In a hook one waits for what is rare.
+        if _HOOK_STREAMS.get() is None and not self.is_closing:
+            self._unmatched.watch(stream, parsed)
+        return stream
+
+    def _make_stream(
+        self, filters: Filter, maxsize: int | None, overflow: Overflow, gaps: bool, copy: bool
+    ) -> Stream[Any]:
         self.home.check()
         check_bounds(maxsize, overflow)
         stream: Stream[Any] = Stream(
-            self.home, self.router, Filter.parse(filters), maxsize=maxsize, overflow=overflow, gaps=gaps, copy=copy
+            self.home, self.router, filters, maxsize=maxsize, overflow=overflow, gaps=gaps, copy=copy
         )
         in_hook = _HOOK_STREAMS.get()
         if in_hook is not None:
@@ -208,19 +224,26 @@ class Feed:
         stream = self.stream(Filter.parse(filters, "filters"), *bounds, gaps=False, copy=False)
         if not self.is_closing:
             wanted = self.subscriptions.want(subscription)
-            stream.when_ended(functools.partial(self._release, wanted))
-            self._wake_subscribers()
+            stream.when_ended(functools.partial(self._release_soon, wanted))
+            self._tell_subscribers(wanted)
         return stream
+
+    def _release_soon(self, subscription: Subscription) -> None:
+        # Not now: a collection, in the midst of anything, may have been the end of the stream.
+        if not (self.is_closing or self.loop.is_closed()):
+            self.loop.call_soon(self._release, subscription)
 
     def _release(self, subscription: Subscription) -> None:
         self.subscriptions.release(subscription)
-        if not self.is_closing:
-            self._wake_subscribers()
+        self._tell_subscribers(subscription)
 
-    def _wake_subscribers(self) -> None:
+    def _is_subscribed(self) -> bool:
+        return all(subscriber.is_settled for subscriber in self._subscribers.values())
+
+    def _tell_subscribers(self, subscription: Subscription) -> None:
         # In an overlap there are two connections, and it is wanted on both.
-        for subscriber in list(self._subscribers.values()):
-            subscriber.wake()
+        for subscriber in self._subscribers.values():
+            subscriber.changed(subscription.identity)
 
     def add_handler(
         self, function: Callable[[Any], object], filters: object, maxsize: int | None, overflow: Overflow
@@ -270,14 +293,28 @@ class Feed:
         started = self.loop.time()
         try:
             async with asyncio.timeout(timeout):
-                connection = await self.until_live()
+                connection = await self._until_its_turn()
         except TimeoutError as error:
-            raise SendTimeout(f"there was no live connection for {timeout:g} s: nothing was sent") from error
-        await connection.send(payload, max(0.0, timeout - (self.loop.time() - started)))
+            missing = "there was no live connection" if self.present is None else "it was not the message's turn"
+            raise SendTimeout(f"{missing} for {timeout:g} s: nothing was sent") from error
+        await connection.send(payload, max(0.0, timeout - (self.loop.time() - started)), None)
+
+    async def _until_its_turn(self) -> Connection:
+        """Return the live connection, when one more message may be sent on it."""
+        while True:
+            connection = await self.until_live()
+            try:
+                await connection.take_turn(NORMAL)
+            except SendFailed:
+                # Nothing was sent: it is for the next connection.
+                continue
+            if connection.is_live:
+                return connection
+            connection.give_turn_back()
 
     async def request(self, message: Any, reply: object, timeout: float) -> Any:
         """Send a message and return the first one that passes the filter ``reply``."""
-        stream = self.stream(Filter.parse(reply, "reply"), None, "error", gaps=False, copy=False)
+        stream = self._make_stream(Filter.parse(reply, "reply"), None, "error", gaps=False, copy=False)
         try:
             async with asyncio.timeout(timeout):
                 await self.send(message)
@@ -300,7 +337,8 @@ class Feed:
                     raise
                 self.reporter.failed("the heartbeat's message", None, error)
             else:
-                await connection.send(payload, self.options.send_timeout, FIRST)
+                await connection.take_turn(FIRST)
+                await connection.send(payload, self.options.send_timeout, None)
 
     # What the rotation asks for
 
@@ -330,12 +368,22 @@ class Feed:
             message, seconds = self.options.heartbeat
             beating = self.loop.create_task(self._beat(connection, message, seconds), name="rxws heartbeat")
             connection.keep(beating)
+        await self._greet(connection)
         subscriber = Subscriber(
             connection, self.subscriptions, self.options.encode, self.options.send_timeout, self.reporter
         )
         self._subscribers[connection] = subscriber
         connection.reader.add_done_callback(lambda _: self._subscribers.pop(connection, None))
         await subscriber.prepare()
+
+    async def _greet(self, connection: Connection) -> None:
+        timeout = self.options.send_timeout
+        for message in self.on_open:
+            async with asyncio.timeout(timeout):
+                current = await current_value(message)
+            payload = to_payload(current, self.options.encode)
+            await connection.take_turn(NORMAL)
+            await connection.send(payload, timeout, None)
 
     def enter(self, state: State) -> None:
         """Be in ``state`` from now on."""
@@ -345,6 +393,8 @@ class Feed:
         if state not in TRANSITIONS[previous]:
             raise AssertionError(f"no way from {previous} to {state}")
         self.reporter.log(logging.DEBUG, "%s", state.value)
+        if state.is_live:
+            self._unmatched.wake()
         if state.is_live or state.is_final:
             self._told.set()
         else:
@@ -469,6 +519,7 @@ class Feed:
     def _stop(self) -> None:
         self._live = None
         self._told.set()
+        self._unmatched.stop()
         self.rotation.stop()
         self.router.end(self.error)
 

@@ -98,6 +98,7 @@ class Handover(Generic[T]):
         # to find the oldest.
         self._delivered: OrderedDict[Hashable, float] = OrderedDict()
         self._forgotten = False
+        self._is_alone = False
         self._reach = -math.inf
         self._held: deque[tuple[Hashable, T, float]] = deque()
         # When the new connection brought each identity.
@@ -158,14 +159,19 @@ class Handover(Generic[T]):
         self._held.append((identity, item, now))
         self.held += 1
         if self._subscribed == math.inf:
-            self._let_go(now - 2 * self._settle)
+            # Beyond the limit also what is on no other connection: the gap that will be told covers it.
+            self._let_go(-math.inf if self._is_alone else now - 2 * self._settle)
         if self._verdict is Verdict.WAIT:
             self._arrived[identity] = _REPEATED if repeated else now
+
+    def old_lost(self) -> None:
+        """Tell that the old connection ended before the new one is subscribed: what comes now is on no other one."""
+        self._is_alone = True
 
     def _let_go(self, before: float) -> None:
         # Subscribing may take long, where sending is limited. What came long before it is complete is on the old
         # connection as well, which lags by no more than that.
-        while self._held and self._held[0][2] < before:
+        while self._held and (self._held[0][2] < before or len(self._held) > self._limit):
             identity, _, arrived = self._held.popleft()
             if self._arrived.get(identity) == arrived:
                 del self._arrived[identity]

@@ -241,7 +241,13 @@ class AsyncWebsocketStreamInterface(Generic[T], metaclass=ABCMeta):
             )
         """
         subscription = Subscription.checked(
-            subscribe, unsubscribe, acknowledged, timeout=timeout, combine=combine, combine_max=combine_max
+            subscribe,
+            unsubscribe,
+            acknowledged,
+            timeout=timeout,
+            combine=combine,
+            combine_max=combine_max,
+            encode=self.__feed.options.encode,
         )
         return self.__feed.multiplex(subscription, filters, (maxsize, overflow))
 

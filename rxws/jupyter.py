@@ -24,6 +24,7 @@ import functools
 import inspect
 import logging
 import math
+import warnings
 from abc import ABC, abstractmethod
 from collections import deque
 from collections.abc import Callable, Hashable, Mapping
@@ -38,7 +39,10 @@ from .notebook import on_rerun
 from .snapshot import mimebundle
 
 try:
-    import bqplot  # type: ignore[import-untyped]
+    with warnings.catch_warnings():
+        # Of bqplot's scales, about traitlets: nothing that a user could do anything about.
+        warnings.simplefilter("ignore", DeprecationWarning)
+        import bqplot  # type: ignore[import-untyped]
     import ipywidgets  # type: ignore[import-untyped]
     import numpy
     from IPython.display import display
@@ -213,7 +217,7 @@ class _Plot(View):
         self._has_lines = by is not None
         self._window = window
         self._lines: dict[Hashable, _Line] = {}
-        self._latest: deque[dict[str, Any]] = deque(maxlen=_STILL_ROWS)
+        self._latest: deque[tuple[Any, ...]] = deque(maxlen=_STILL_ROWS)
         self._y_scale = bqplot.LinearScale()
         self._x_scale: Any = None
         self._widget = bqplot.Figure(
@@ -241,7 +245,7 @@ class _Plot(View):
         line.xs.append(x.timestamp() * 1000.0 if isinstance(x, datetime) else float(x))
         line.ys.append(float(y))
         line.is_new = True
-        self._latest.appendleft(dict(zip(self._names, (x, y, by), strict=True)))
+        self._latest.appendleft((x, y, by))
         if self._x_scale is None:
             self._x_scale = bqplot.DateScale() if isinstance(x, datetime) else bqplot.LinearScale()
 
@@ -270,14 +274,17 @@ class _Plot(View):
             figure.marks = [*figure.marks, line.mark]
         if self._x_scale is not None and not figure.axes:
             x_name, y_name, _ = self._names
-            figure.axes = [
-                bqplot.Axis(scale=self._x_scale, label=x_name),
-                bqplot.Axis(scale=self._y_scale, label=y_name, label_offset="60px", orientation="vertical"),
-            ]
+            bottom = bqplot.Axis(scale=self._x_scale, label=x_name)
+            left = bqplot.Axis(scale=self._y_scale, label=y_name, label_offset="60px", side="left")
+            figure.axes = [bottom, left]
         figure.title = self._title()
 
     def _still(self) -> dict[str, str]:
-        return mimebundle(f"plot: {self._title()}", {}, self._latest)
+        names = self._names if self._has_lines else self._names[:2]
+        latest = [
+            {name: _still_value(value) for name, value in zip(names, point, strict=False)} for point in self._latest
+        ]
+        return mimebundle(f"plot: {self._title()}", {}, latest)
 
 
 class _Line:
@@ -435,6 +442,10 @@ def callback(function: Callable[P, object]) -> Callable[P, None]:
         loop.call_soon_threadsafe(lambda: call(*args, **kwargs))
 
     return from_any_thread
+
+
+def _still_value(value: Any) -> Any:
+    return value.isoformat(timespec="milliseconds") if isinstance(value, datetime) else value
 
 
 def _now(item: Any) -> datetime:

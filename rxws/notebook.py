@@ -57,12 +57,12 @@ def on_rerun(dispose: Callable[[], object]) -> Callable[[], None]:
     cell = parent.get("metadata", {}).get("cellId") or parent.get("content", {}).get("code", "")
     former = _RUNS.get(cell)
     run = _RUNS[cell] = former if former is not None and former.number == number else _Run(number)
+    key = object()
+    run.left[key] = dispose
     if former is not None and former is not run:
         with contextlib.ExitStack() as stack:
             for each in former.left.values():
                 stack.callback(each)
-    key = object()
-    run.left[key] = dispose
     return lambda: run.left.pop(key, None) and None
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass
+from operator import length_hint
 from typing import Any, Final, Generic, TypeVar
 from weakref import WeakSet
 
@@ -410,6 +411,18 @@ class Subscription(abc.DisposableBase, Generic[T]):
         self._source._home.call(self._source.remove, self)
 
 
+class _Turn(Generic[T]):
+    """Who is subscribed, until somebody else is."""
+
+    __slots__ = ("changes", "pushes", "subscriptions")
+
+    def __init__(self, subscriptions: tuple[Subscription[T], ...]) -> None:
+        self.subscriptions = subscriptions
+        self.pushes = tuple([subscription.on_next for subscription in subscriptions])
+        # Not empty once that is so. A list, because to look whether it is empty costs least.
+        self.changes: list[None] = []
+
+
 class HotObservable(AsyncObservable[T], Generic[T]):
     """Where items enter: hands each to all subscribers, and one that raises disturbs no other.
 
@@ -421,9 +434,9 @@ class HotObservable(AsyncObservable[T], Generic[T]):
         super().__init__(home)
         # The same dict for ever: the hot path looks whether it is empty.
         self.subscriptions: dict[Subscription[T], None] = {}
-        # Those of them whose turn it is with the next item. None when they are to be listed anew: once per change,
-        # however many change between two items.
-        self._listed: tuple[Subscription[T], ...] | None = ()
+        # Whose turn it is with the next item. None when they are to be listed anew: once per change, however many
+        # change between two items.
+        self._turn: _Turn[T] | None = None
         self._ended = False
         self._error: Exception | None = None
 
@@ -441,7 +454,7 @@ class HotObservable(AsyncObservable[T], Generic[T]):
             self._finish(subscription)
         else:
             self.subscriptions[subscription] = None
-            self._listed = None
+            self._change()
         return subscription
 
     def _welcome(self, subscription: Subscription[T]) -> None:
@@ -450,27 +463,40 @@ class HotObservable(AsyncObservable[T], Generic[T]):
     def remove(self, subscription: Subscription[T]) -> None:
         """Hand on to this subscriber no more. Idempotent."""
         if self.subscriptions.pop(subscription, self) is None:
-            self._listed = None
+            self._change()
+
+    def _change(self) -> None:
+        turn, self._turn = self._turn, None
+        if turn is not None:
+            turn.changes.append(None)
 
     def emit(self, item: T) -> None:
         """Hand an item to all who are subscribed now, and still are when it is their turn."""
-        listed = self._listed
-        if listed is None:
-            listed = self._list()
-        for subscription in listed:
-            if self._listed is listed or subscription in self.subscriptions:
-                # Not by way of `hand`: a call for each subscriber costs as much as all the rest.
-                try:
-                    subscription.on_next(item)
-                except FAILURES as error:
-                    self._home.reporter.failed(subscription.on_next, item, error)
+        turn = self._turn
+        if turn is None:
+            turn = self._list()
+        changes, rest = turn.changes, iter(turn.pushes)
+        for push in rest:
+            # Not by way of `hand`: a call for each subscriber costs as much as all the rest.
+            try:
+                push(item)
+            except FAILURES as error:
+                self._home.reporter.failed(push, item, error)
+            if changes:
+                # It subscribed or disposed somebody: who is gone gets nothing more.
+                for subscription in turn.subscriptions[len(turn.pushes) - length_hint(rest) :]:
+                    if subscription in self.subscriptions:
+                        self.hand(subscription, item)
+                return
 
-    def _list(self) -> tuple[Subscription[T], ...]:
+    def _list(self) -> _Turn[T]:
         # By way of a list, which is made in one step: a collection may dispose of an iteration at any allocation.
-        listed = (*self.subscriptions,)
-        if len(listed) == len(self.subscriptions):
-            self._listed = listed
-        return listed
+        turn = _Turn((*self.subscriptions,))
+        if len(turn.pushes) == len(self.subscriptions):
+            self._turn = turn
+        else:
+            turn.changes.append(None)
+        return turn
 
     def hand(self, subscription: Subscription[T], item: T) -> None:
         """Hand an item to one subscriber."""
@@ -487,7 +513,7 @@ class HotObservable(AsyncObservable[T], Generic[T]):
         self._error = error
         subscriptions = list(self.subscriptions)
         self.subscriptions.clear()
-        self._listed = ()
+        self._change()
         for subscription in subscriptions:
             self._finish(subscription)
 

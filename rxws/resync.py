@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import math
 from collections.abc import Awaitable, Callable
 from typing import Any, Final
 
@@ -18,6 +19,9 @@ __all__ = ["Resynced"]
 
 SNAPSHOT_TIMEOUT: Final = 10.0
 """Seconds that fetching a snapshot may take."""
+
+HEALTHY_AFTER: Final = 10.0
+"""Seconds in sync after which the delays start over: numbers that always have holes must not fetch without a pause."""
 
 
 class Resynced(AsyncObservable[Any]):
@@ -60,14 +64,15 @@ class Resynced(AsyncObservable[Any]):
     ) -> abc.DisposableBase:
         out: HotObservable[Any] = HotObservable(self._home)
         subscription = out._attach(on_next, on_error, on_completed, scheduler)
-        session = _Session(self._home, out, Changes(self._range_of, self._number_of), self._snapshot)
+        session = _Session(
+            self._home, out, Changes(self._range_of, self._number_of), self._snapshot, self._sessions.discard
+        )
         self._sessions.add(session)
         session.start(self._changes, self._gaps)
 
         def dispose() -> None:
             subscription.dispose()
             session.stop()
-            self._sessions.discard(session)
 
         return self._home.disposable(dispose)
 
@@ -76,15 +81,23 @@ class _Session:
     """What one subscriber has been given, and the task that fetches what is due next."""
 
     def __init__(
-        self, home: Home, out: HotObservable[Any], changes: Changes[Any], snapshot: Callable[[], Awaitable[Any]]
+        self,
+        home: Home,
+        out: HotObservable[Any],
+        changes: Changes[Any],
+        snapshot: Callable[[], Awaitable[Any]],
+        stopped: Callable[[_Session], None],
     ) -> None:
         self.changes: Final = changes
         self._home = home
         self._out = out
         self._snapshot = snapshot
+        self._stopped = stopped
         self._subscriptions: list[abc.DisposableBase] = []
         self._fetching: asyncio.Task[None] | None = None
         self._losses = 0
+        self._delays = default_delays()
+        self._in_sync_since = math.inf
 
     def start(self, source: Observable[Any], gaps: Observable[Gap]) -> None:
         # The snapshot is asked for first, so that changes that the source holds already are held here.
@@ -93,10 +106,12 @@ class _Session:
         self._subscriptions.append(source.subscribe(self._take, self._end, self._end))
 
     def stop(self) -> None:
+        self._stopped(self)
         for subscription in self._subscriptions:
             subscription.dispose()
-        if self._fetching is not None:
-            self._fetching.cancel()
+        # It was begun before all else.
+        assert self._fetching is not None
+        self._fetching.cancel()
 
     def _end(self, error: Exception | None = None) -> None:
         self.stop()
@@ -104,6 +119,8 @@ class _Session:
 
     def _lose(self, gap: Gap) -> None:
         self._losses += 1
+        # Connections have delays of their own.
+        self._delays = default_delays()
         self.changes.lose(gap.reason)
         self._fetch()
 
@@ -129,10 +146,12 @@ class _Session:
             self._fetching = self._home.loop.create_task(self._until_in_sync(), name="rxws resync")
 
     async def _until_in_sync(self) -> None:
-        delays = default_delays()
+        now = self._home.loop.time
+        if now() - self._in_sync_since >= HEALTHY_AFTER:
+            self._delays = default_delays()
         while not self.changes.in_sync:
             # At once the first time, then ever more slowly: a server that lags is not helped by haste.
-            await asyncio.sleep(next(delays))
+            await asyncio.sleep(next(self._delays))
             losses = self._losses
             try:
                 async with asyncio.timeout(SNAPSHOT_TIMEOUT):
@@ -145,5 +164,5 @@ class _Session:
                 self._home.reporter.failed(self._snapshot, None, error)
                 continue
             if delivered is not None:
-                delays = default_delays()
+                self._in_sync_since = now()
                 self._deliver(delivered)

@@ -6,6 +6,7 @@ import asyncio
 import enum
 import functools
 import logging
+from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Final, Protocol
@@ -45,11 +46,18 @@ HASTY_DELAYS: Final = (0.5, 60.0)
 CANCEL_TIMEOUT: Final = 1.0
 """Seconds that a cancelled opening hook has to come to its end."""
 
+HELD_MAX: Final = 100_000
+"""How many frames are held, at most, that come while a connection is being subscribed and there is no other."""
+
 
 def _abort_opened(opening: asyncio.Task[Websocket]) -> None:
     """Cut what was opened too late: nobody knows of it."""
     if not opening.cancelled() and opening.exception() is None:
         abort_websocket(opening.result())
+
+
+def _held_in(held: deque[tuple[str | bytes, Any, int]], _connection: Connection) -> Sink:
+    return lambda *frame: held.append(frame)
 
 
 @dataclass(frozen=True, slots=True)
@@ -135,7 +143,8 @@ class Rotation:
         self._signals: Subject[Signal] = Subject()
         self._subscription: abc.DisposableBase = Disposable()
         self._current: Connection | None = None
-        self._open: dict[Connection, Watchdog] = {}
+        # Each with what watches it, once it is subscribed: until then there may be nothing to hear.
+        self._open: dict[Connection, Watchdog | None] = {}
         self._overlap: Overlap | None = None
         self._forgetting: asyncio.TimerHandle | None = None
         self._hasty_delay = 0.0
@@ -222,14 +231,18 @@ class Rotation:
         # It may have ended by itself, or have been closed for its rotation, which nothing delays.
         if old is not None and old.failure.reason != "rotation":
             await self._pause(old.failure, opened=True)
-        held: list[tuple[str | bytes, Any, int]] = []
         while True:
             self._hooks.enter(State.CONNECTING)
-            opened = await self._connect(lambda new: lambda *frame: held.append(frame))
+            held: deque[tuple[str | bytes, Any, int]] = deque(maxlen=HELD_MAX)
+            opened = await self._connect(functools.partial(_held_in, held))
             if isinstance(opened, Connection):
                 break
             self._settle(False)
             await self._pause(opened, opened=False)
+        if len(held) == HELD_MAX:
+            self._reporter.log(
+                logging.WARNING, "more than %d frames came before all was subscribed: the last are kept", HELD_MAX
+            )
         await self._enter(opened, old)
         deliver = self._delivery.deliverer(opened)
         for frame in held:
@@ -351,9 +364,7 @@ class Rotation:
         connection.sink = sink(connection)
         connection.start(self._delivery.receiver(connection))
         connection.reader.add_done_callback(functools.partial(self._ended, connection))
-        self._open[connection] = Watchdog(
-            self._loop, connection, self._timeouts.idle, functools.partial(self._silent, connection)
-        )
+        self._open[connection] = None
         try:
             await self._hooks.prepare(connection)
         except FAILURES as error:
@@ -363,7 +374,12 @@ class Rotation:
             await asyncio.wait({connection.reader}, timeout=DRAIN_TIMEOUT)
             return connection.failure
         self._backoff.opened(self._loop.time())
-        self._hooks.use(connection)
+        connection.is_subscribed = True
+        if connection in self._open:
+            self._open[connection] = Watchdog(
+                self._loop, connection, self._timeouts.idle, functools.partial(self._silent, connection)
+            )
+            self._hooks.use(connection)
         return connection
 
     async def _create(self) -> Websocket:
@@ -423,7 +439,9 @@ class Rotation:
     def _ended(self, connection: Connection, reader: asyncio.Task[Failure]) -> None:
         """Is called when a connection has been read to its end."""
         self._heard = self.last_message
-        self._open.pop(connection).stop()
+        watchdog = self._open.pop(connection)
+        if watchdog is not None:
+            watchdog.stop()
         connection.end()
         if reader.cancelled():
             # Not by us: the loop is being torn down.
@@ -433,7 +451,7 @@ class Rotation:
         self._backoff.closed(connection.opened_at, self._loop.time())
         self._tell_disconnected(connection.number, failure, None)
         if not self._stopped:
-            rest = next(reversed(self._open), None)
+            rest = next((other for other in reversed(self._open) if other.is_subscribed), None)
             self._hooks.use(rest)
             if rest is None:
                 self._hooks.enter(State.CONNECTING)

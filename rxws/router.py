@@ -72,13 +72,6 @@ class Router:
         """Call ``farewell`` once ``receiver`` is registered no more."""
         self._farewells[receiver] = farewell
 
-    def redirect(self, receiver: Receiver, push: Callable[[Any], None]) -> None:
-        """Hand the messages of ``receiver``, if it is registered still, to ``push`` instead."""
-        registration = self._receivers.get(receiver)
-        if registration is not None:
-            self._receivers[receiver] = self._index.add(push, registration.filter)
-            self._index.remove(registration)
-
     def route(self, message: Any) -> None:
         """Hand a message on. One that raises disturbs nobody else."""
         self._counters.messages += 1

@@ -10,14 +10,14 @@ import reprlib
 from collections.abc import Hashable, Iterable, Mapping, Sequence
 from typing import Any, Final
 
-__all__ = ["RECENT", "Pace", "ago", "mimebundle"]
+__all__ = ["RECENT", "Pace", "ago", "mimebundle", "shown"]
 
 RECENT: Final = 5
 """How many messages are shown."""
 
 _COLUMNS: Final = 10
 _WIDTH: Final = 40
-_TITLE_WIDTH: Final = 200
+_LINE_WIDTH: Final = 200
 _LEFT: Final = ' style="text-align:left"'
 
 
@@ -58,8 +58,8 @@ def mimebundle(
         messages: the last few; mappings and ``msgspec.Struct`` are given a column per key.
         columns: the keys that were given a column before, in a dict that learns the new ones; None for none.
     """
-    title = _cut(_printable(title), _TITLE_WIDTH)
-    known = [[name, _shown(value)] for name, value in facts.items()]
+    title = _line(title)
+    known = [[_line(name), _line(str(value))] for name, value in facts.items()]
     table = _table(messages, {} if columns is None else columns)
     return {
         "text/plain": "\n".join([title, *_text(known), *_text(table)]),
@@ -82,8 +82,8 @@ def _table(messages: Iterable[object], columns: dict[Hashable, None]) -> list[li
     room = _COLUMNS - len(columns)
     columns.update(dict.fromkeys(new[:room]))
     more = len(new[room:])
-    header = [_shown(key) for key in columns] + [f"{more} more"] * bool(more)
-    rows = [[_shown(each[key]) if key in each else "" for key in columns] + ["…"] * bool(more) for each in fields]
+    header = [shown(key) for key in columns] + [f"{more} more"] * bool(more)
+    rows = [[shown(each[key]) if key in each else "" for key in columns] + ["…"] * bool(more) for each in fields]
     return [header, *rows] if rows else []
 
 
@@ -96,7 +96,7 @@ def _fields(message: Any) -> Mapping[Any, object]:
     return {"message": message}
 
 
-def _shown(value: object) -> str:
+def shown(value: object) -> str:
     """Return a value as a short line of text; however long it is, that takes little time."""
     if isinstance(value, str):
         text = value[: _WIDTH + 1]
@@ -109,6 +109,10 @@ def _shown(value: object) -> str:
             # An int of 5,000 digits has none; a class of the user's may do as it likes.
             text = f"<{type(value).__name__} whose repr raised {type(error).__name__}>"
     return _cut(_printable(text), _WIDTH)
+
+
+def _line(text: str) -> str:
+    return _cut(_printable(text[: _LINE_WIDTH + 1]), _LINE_WIDTH)
 
 
 def _cut(text: str, width: int) -> str:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Callable, Hashable
-from typing import Any
+from typing import Any, Final
 
 from .backoff import default_delays
 from .callables import current_value
@@ -22,9 +22,6 @@ __all__ = ["Subscriber"]
 
 SHOWN: Final = 200
 """How much of a message is shown."""
-
-ATTEMPTS: Final = 2
-"""How often a message is sent that is not answered."""
 
 
 class Subscriber:
@@ -94,15 +91,64 @@ class Subscriber:
                 return
 
     async def _do(self, step: Step) -> None:
-        messages = {subscription: await self._message(subscription, step) for subscription in step.subscriptions}
-        payload = self._payload(step, messages)
-        for attempt in range(1, ATTEMPTS + 1):
-            if payload is None:
-                break
+        # Before the turn: a function that takes its time must not keep pongs waiting.
+        messages = {each: await self._message_of(each, step.subscribes) for each in step.subscriptions}
+        if any(message is not None for message in messages.values()):
             await self._connection.take_turn(LAST)
-            # What was called off while it waited for its turn is not sent; what was sent once is sent again.
-            due = self._ledger.still_due(step) if attempt == 1 else step
-            while payload is not None and due != step:
-                step = due
-                payload = self._payload(step, messages)
-        ...
+            try:
+                # What was called off meanwhile is not sent.
+                step = self._ledger.still_due(step)
+                payload = self._payload_of([messages[each] for each in step.subscriptions], step)
+            except BaseException:
+                self._connection.give_turn_back()
+                raise
+            if payload is None:
+                self._connection.give_turn_back()
+            else:
+                await self._send(step, payload)
+        self._ledger.done(step)
+
+    async def _message_of(self, subscription: Subscription, subscribes: bool) -> Any:
+        message = subscription.subscribe if subscribes else subscription.unsubscribe
+        if not callable(message):
+            return message
+        async with asyncio.timeout(self._send_timeout):
+            return await current_value(message)
+
+    def _payload_of(self, messages: list[Any], step: Step) -> str | bytes | None:
+        messages = [message for message in messages if message is not None]
+        if not messages:
+            return None
+        combine = step.subscriptions[0].combine
+        message = messages[0] if len(messages) == 1 or combine is None else combine(messages)
+        return to_payload(message, self._encode)
+
+    async def _send(self, step: Step, payload: str | bytes) -> None:
+        """Send in a turn that was taken; once more, if the answer does not come."""
+        if await self._is_answered(step, payload):
+            return
+        self._tell_unacknowledged(payload, attempt=1)
+        await self._connection.take_turn(LAST)
+        if not await self._is_answered(step, payload):
+            self._tell_unacknowledged(payload, attempt=2)
+
+    async def _is_answered(self, step: Step, payload: str | bytes) -> bool:
+        filters = [each.acknowledged for each in step.subscriptions if each.acknowledged] if step.subscribes else []
+        answer = self._connection.expect(filters) if filters else None
+        try:
+            await self._connection.send(payload, self._send_timeout, None)
+            if answer is None:
+                return True
+            await asyncio.wait({answer}, timeout=max(each.timeout for each in step.subscriptions))
+            if answer.cancelled():
+                raise SendFailed("the connection was lost before a subscription was acknowledged")
+            return answer.done()
+        finally:
+            if answer is not None:
+                answer.cancel()
+
+    def _tell_unacknowledged(self, payload: str | bytes, attempt: int) -> None:
+        reporter = self._reporter
+        shown = redact(payload if isinstance(payload, str) else f"{len(payload)} bytes")[:SHOWN]
+        reporter.log(logging.WARNING, "a subscription was not acknowledged: %s", shown)
+        reporter.emit(Unacknowledged(name=reporter.name, time=reporter.now(), message=shown, attempt=attempt))

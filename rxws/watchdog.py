@@ -39,7 +39,7 @@ class Watchdog:
         self._first = QUIET_AFTER if limit is None else limit
         self._limit = self._first
         self._silent = silent
-        self._heard = connection.opened_at
+        self._heard = loop.time()
         self._timer = loop.call_at(self._heard + self._limit, self._look)
 
     def _look(self) -> None:

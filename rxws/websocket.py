@@ -16,7 +16,7 @@ from .callables import current_value, name_of
 from .connection import Websocket, abort_websocket, check_websocket
 from .delivery import Many
 from .filters import Filter
-from .interface import AsyncWebsocketStreamInterface
+from .interface import AsyncWebsocketStreamInterface, feed_of
 from .observable import on_loop
 from .options import FeedOptions, check_seconds
 from .redaction import redact_url
@@ -44,7 +44,8 @@ class ReactiveWebSocket(AsyncWebsocketStreamInterface[T]):
         rotate_every: seconds after which a connection is rotated; None never does.
         rotate_on: a filter list, or an Observable: what passes, or comes, rotates. None for neither.
         on_open: what is done on every new connection before anything else: a list of messages, and of (async)
-            functions that give messages; or one ``async def on_open(connection)``.
+            functions that give messages (within ``send_timeout``); or one ``async def on_open(connection)``, which is
+            given the raw connection within ``open_timeout``: what it sends does not count for ``send_limit``.
         identity: see :meth:`_message_identity`; None for the frame itself.
         per_connection: a filter of the messages that every new connection gets for itself; see
             :meth:`_is_per_connection`. None for none.
@@ -99,9 +100,10 @@ class ReactiveWebSocket(AsyncWebsocketStreamInterface[T]):
         self.__url = url
         self.__connect = connect
         self.__connect_options = connect_options
-        self.__on_open = _check_on_open(on_open)
+        # The messages are the wiring's, which counts what is sent.
+        messages = _check_on_open(on_open)
+        self.__on_open = on_open if callable(on_open) else None
         self.__decode = decode
-        self.__encode = options.get("encode", codec.encode)
         self.__split = split
         self.__rotate_every = rotate_every
         self.__rotate_on = rotate_on if isinstance(rotate_on, Observable) else _parse_filter(rotate_on)
@@ -115,6 +117,7 @@ class ReactiveWebSocket(AsyncWebsocketStreamInterface[T]):
         if reply is not None:
             self._reply = reply  # type: ignore[method-assign, assignment]
         super().__init__(**options)
+        feed_of(self).on_open = messages
 
     async def _create_ws(self) -> Websocket:
         url = await current_value(self.__url)
@@ -129,14 +132,11 @@ class ReactiveWebSocket(AsyncWebsocketStreamInterface[T]):
         return websocket
 
     async def __open(self, websocket: Websocket) -> None:
-        if callable(self.__on_open):
+        if self.__on_open is not None:
             done = self.__on_open(websocket)
             if not inspect.isawaitable(done):
                 raise TypeError(f"on_open must be an 'async def on_open(connection)', not {name_of(self.__on_open)}")
             await done
-            return
-        for message in self.__on_open:
-            await websocket.send(codec.to_payload(await current_value(message), self.__encode))
 
     async def _when2create_new_ws(self) -> None:
         # Made before the first suspension, so that a signal in the very first message is seen.
@@ -196,9 +196,9 @@ def _check_callables(**functions: object) -> None:
             raise TypeError(f"{argument} must be a function, not {function!r}")
 
 
-def _check_on_open(on_open: OnOpen) -> tuple[Any, ...] | Callable[[Any], Awaitable[object]]:
+def _check_on_open(on_open: OnOpen) -> tuple[Any, ...]:
     if callable(on_open):
-        return on_open
+        return ()
     if isinstance(on_open, str | bytes | Mapping) or not isinstance(on_open, Iterable):
         raise TypeError(
             "on_open must be a list of messages and of functions that give messages, or one 'async def "

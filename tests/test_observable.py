@@ -241,7 +241,7 @@ async def test_emit_when_a_subscriber_that_is_left_over_is_collected(hot):
     assert seen == list(range(300))
     assert len(hot.subscriptions) == 1
     hot.emit("last")
-    assert len(hot._listed) == 1
+    assert len(hot._turn.pushes) == 1
 
 
 async def test_list_when_a_collection_disposes_in_its_midst(hot, monkeypatch):
@@ -260,7 +260,7 @@ async def test_list_when_a_collection_disposes_in_its_midst(hot, monkeypatch):
     hot.emit(1)
     hot.emit(2)
     assert gone == []
-    assert len(hot._listed) == 1
+    assert len(hot._turn.pushes) == 1
 
 
 @pytest.mark.parametrize("error", [None, ZeroDivisionError()], ids=repr)

@@ -40,6 +40,7 @@ LAYERS = (
     "router",
     "resync",
     "stream",
+    "unmatched",
     "handlers",
     "connection",
     "subscriber",

@@ -19,21 +19,9 @@ from typing import Any, Final
 
 import msgspec
 
+from .. import events
 from ..errors import RxwsError
-from ..events import (
-    Connected,
-    Disconnected,
-    Event,
-    Gap,
-    HandlerFailed,
-    Lagging,
-    MessageRejected,
-    Overflowed,
-    Quiet,
-    RecordingFailed,
-    Rotated,
-    State,
-)
+from ..events import Connected, Disconnected, Event, Gap, Quiet, Rotated, State
 from ..redaction import redact
 
 __all__ = [
@@ -153,9 +141,10 @@ class _Line(msgspec.Struct, omit_defaults=True):
 OF_CONNECTIONS: Final = (Connected, Disconnected, Rotated, Gap, Quiet)
 """The events that tell of the feed itself. The others tell of the program that had it."""
 
-_EVENTS: Final = {
-    kind.__name__: kind
-    for kind in (*OF_CONNECTIONS, MessageRejected, HandlerFailed, Lagging, Overflowed, RecordingFailed)
+_EVENTS: Final[dict[str, type[Event]]] = {
+    name: kind
+    for name, kind in vars(events).items()
+    if isinstance(kind, type) and issubclass(kind, Event) and kind is not Event
 }
 _MESSAGES: Final = frozenset({"last_message", "message"})
 """Fields of events that hold a message, which may be anything at all."""

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import itertools
 import logging
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
@@ -282,10 +281,10 @@ class Playback:
 
     async def _pause(self) -> None:
         """Let other tasks have their turn, and wait for consumers that are behind."""
-        open_buffers = [buffer for buffer in self._consumers if not buffer.closed]
-        smallest = min((buffer.maxsize for buffer in open_buffers if buffer.maxsize is not None), default=STRIDE)
+        buffers = list(self._consumers)
+        smallest = min((buffer.maxsize for buffer in buffers if buffer.maxsize is not None), default=STRIDE)
         self._stride = max(1, min(STRIDE, smallest // 2))
-        await self._wait_for(open_buffers, self._most_waiting)
+        await self._wait_for(buffers, self._most_waiting)
         self._pauses_at = self._reporter.counters.messages + self._stride
         self._slice_end = self._loop.time() + SLICE
 
@@ -300,23 +299,22 @@ class Playback:
 
     async def _wait_for(self, buffers: Sequence[Buffer[Any]], most: Callable[[Buffer[Any]], int]) -> None:
         """Let other tasks have their turn, until none of ``buffers`` holds more than ``most`` of it says."""
-        interval = 0.0
-        for look in itertools.count():
+        first, longest = INTERVALS
+        looks, interval = 0, 0.0
+        await asyncio.sleep(0)
+        # Those that have room are done with: nothing comes meanwhile.
+        while buffers := [buffer for buffer in buffers if self._is_behind(buffer, most(buffer))]:
             await asyncio.sleep(interval)
-            # Those that have room are done with: nothing comes meanwhile.
-            now = self._loop.time()
-            buffers = [buffer for buffer in buffers if self._is_behind(buffer, most(buffer), now)]
-            if not buffers:
-                return
-            if look > LOOKS:
-                first, longest = INTERVALS
+            looks += 1
+            if looks > LOOKS:
                 interval = min(longest, interval * 2 or first)
 
-    def _is_behind(self, buffer: Buffer[Any], most: int, now: float) -> bool:
+    def _is_behind(self, buffer: Buffer[Any], most: int) -> bool:
         held = len(buffer)
-        if held <= most:
+        if held <= most or (buffer.closed and not isinstance(buffer, CoroutineHandler)):
             self._waited_for.pop(buffer, None)
             return False
+        now = self._loop.time()
         least, since = self._waited_for.get(buffer, (held + 1, now))
         if held < least:
             least, since = held, now

@@ -42,7 +42,7 @@ class Recording(abc.DisposableBase):
 
     Attributes:
         path: the file.
-        entries: how many frames, events and states have been written.
+        frames: how many frames have been written.
         error: what made the recording stop, or None.
     """
 
@@ -53,7 +53,7 @@ class Recording(abc.DisposableBase):
         feed = feed_of(ws)
         feed.home.check()
         self.path = Path(path)
-        self.entries = 0
+        self.frames = 0
         self.error: Exception | None = None
         self._home = feed.home
         self._now = feed.loop.time
@@ -131,16 +131,18 @@ class Recording(abc.DisposableBase):
         notes = self._notes
         while notes:
             batch: list[Note] = []
+            frames = 0
             while notes and len(batch) < BATCH:
                 batch.append(notes.popleft())
                 what = batch[-1][1]
                 if what is None:
                     notes.clear()
                 elif type(what) is tuple:
+                    frames += 1
                     self._bytes_taken += len(what[0])
             self._unsafe += len(batch)
             self._file.append(encode_notes(batch))
-            self.entries += len(batch)
+            self.frames += frames
         return ending
 
     # In either
@@ -172,7 +174,7 @@ class Recording(abc.DisposableBase):
 
     def __repr__(self) -> str:
         state = "failed" if self.error else "ended" if self._ending.is_set() else "running"
-        return f"<Recording {os.fspath(self.path)!r} {state}: {self.entries} entries>"
+        return f"<Recording {os.fspath(self.path)!r} {state}: {self.frames} frames>"
 
 
 def record(

@@ -1,0 +1,58 @@
+"""The notebooks: each is run in a fresh kernel, and what is stored in it is up to date."""
+
+from __future__ import annotations
+
+import pytest
+
+pytest.importorskip("nbclient", reason='nbclient is not installed: the extra "test" brings it')
+
+from tests.support.notebooks import NOTEBOOKS, WIDGETS, code_cells, digest, execute, read
+
+RUN_AGAIN = "run python -m tests.support.notebooks"
+
+MOST_BYTES = 60_000
+
+notebooks = pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
+
+
+def kinds(notebook):
+    """Give what each cell shows, without what it says."""
+    return [[output.output_type for output in cell.outputs] for cell in code_cells(notebook)]
+
+
+@notebooks
+def test_notebook_runs(path):
+    """It runs from top to bottom, its asserts hold, nothing is on standard error, and it shows what is stored."""
+    notebook = execute(path)
+    cells = code_cells(notebook)
+    for cell in cells:
+        for output in cell.outputs:
+            assert output.get("name") != "stderr", output
+    assert any("assert " in cell.source for cell in cells[-1:])
+    assert kinds(notebook) == kinds(read(path))
+
+
+@notebooks
+def test_stored_outputs_are_up_to_date_and_small(path):
+    """The outputs belong to the code, were made by a run from top to bottom, and are small."""
+    notebook = read(path)
+    assert notebook.metadata["rxws"]["digest"] == digest(notebook), RUN_AGAIN
+    cells = code_cells(notebook)
+    assert [cell.execution_count for cell in cells] == list(range(1, len(cells) + 1)), RUN_AGAIN
+    assert any(cell.outputs for cell in cells), RUN_AGAIN
+    assert path.stat().st_size < MOST_BYTES
+    assert WIDGETS not in path.read_text(encoding="utf-8")
+
+
+@notebooks
+def test_notebook_teaches(path):
+    """It begins with a title, has text between its cells, and ends by checking what it said."""
+    notebook = read(path)
+    assert notebook.cells[0].source.startswith("# ")
+    texts = [cell for cell in notebook.cells if cell.cell_type == "markdown"]
+    assert len(texts) >= 3
+
+
+def test_there_are_five_notebooks():
+    """They are numbered in the order in which they are to be read."""
+    assert [path.name.split("_")[0] for path in NOTEBOOKS] == ["1", "2", "3", "4", "5"]

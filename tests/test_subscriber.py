@@ -1,0 +1,453 @@
+"""Subscribing on one connection what is wanted, and keeping it so."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import json
+
+import pytest
+
+import rxws
+from rxws import Connected, ConnectFailed, Disconnected, HandlerFailed, State, Unacknowledged
+from tests.support.life import ScriptedFeed, ScriptedWebsocket
+
+pytestmark = pytest.mark.usefixtures("virtual_time", "assert_no_leaks")
+
+
+def now():
+    """Return the loop's time, rounded to what matters."""
+    return round(asyncio.get_running_loop().time(), 2)
+
+
+async def settle():
+    """Let everything happen that takes no time."""
+    await asyncio.sleep(0.001)
+
+
+def answering(websocket, answers=lambda message: f"ok {message}"):
+    """Let the server answer what it is sent."""
+
+    def answer(message):
+        reply = answers(message)
+        if reply is not None:
+            websocket.come(reply)
+
+    websocket.on_send = answer
+    return websocket
+
+
+def is_answer_to(message):
+    """Make the filter of its answer."""
+    return lambda answer: answer == f"ok {message}"
+
+
+def channel(feed, name, **options):
+    """Make a stream of a channel."""
+    return feed.multiplex(f"+{name}", f"-{name}", filters=lambda message: message == name, **options)
+
+
+async def test_streams_of_one_subscription_are_counted():
+    """The first stream of an equal subscription sends it, and the last one to be closed ends it."""
+    async with ScriptedFeed() as feed:
+        await feed.wait_connected()
+        streams = [channel(feed, "a") for _ in range(3)]
+        await settle()
+        assert feed.websocket.sent == ["+a"]
+        for stream in streams[:2]:
+            await stream.close()
+        await settle()
+        assert feed.websocket.sent == ["+a"]
+        await streams[2].close()
+        await streams[2].close()
+        await settle()
+        assert feed.websocket.sent == ["+a", "-a"]
+
+
+async def test_stream_that_is_collected_or_overflows_unsubscribes():
+    """Letting go of a stream ends its subscription as closing it does, and so does its overflow."""
+    async with ScriptedFeed() as feed:
+        await feed.wait_connected()
+        stream = channel(feed, "a")
+        full = channel(feed, "b", maxsize=1)
+        await settle()
+        del stream
+        feed.websocket.come("b", "b")
+        await settle()
+        assert feed.websocket.sent == ["+a", "+b", "-a", "-b"]
+        del full
+
+
+async def test_unsubscribing_without_a_message_sends_none():
+    """Where no message ends a subscription, it is forgotten, and sent again when it is wanted again."""
+    async with ScriptedFeed() as feed:
+        await feed.wait_connected()
+        for _ in range(2):
+            await feed.multiplex("+a", filters=None).close()
+            stream = feed.multiplex("+a", filters=None)
+            await settle()
+            await stream.close()
+            await settle()
+        assert feed.websocket.sent == ["+a", "+a"]
+
+
+async def test_closing_and_opening_in_one_breath_sends_nothing():
+    """A subscription that is wanted again before anything was sent is still there."""
+    async with ScriptedFeed() as feed:
+        await feed.wait_connected()
+        stream = channel(feed, "a")
+        await settle()
+        for _ in range(50):
+            await stream.close()
+            stream = channel(feed, "a")
+        await settle()
+        assert feed.websocket.sent == ["+a"]
+
+
+async def test_changes_of_one_channel_are_made_one_after_the_other():
+    """Under fast churn with slow answers and sends nothing overtakes: subscribed and unsubscribed in turn."""
+    websocket = ScriptedWebsocket()
+
+    async def slowly(message):
+        await asyncio.sleep(0.03)
+        asyncio.get_running_loop().call_later(0.05, websocket.come, f"ok {message}")
+
+    websocket.on_send = slowly
+    async with ScriptedFeed(websocket) as feed:
+        await feed.wait_connected()
+        stream = None
+        for _ in range(200):
+            stream = channel(feed, "a", acknowledged=is_answer_to("+a"))
+            await asyncio.sleep(0.013)
+            await stream.close()
+            await asyncio.sleep(0.007)
+        stream = channel(feed, "a", acknowledged=is_answer_to("+a"))
+        await asyncio.sleep(1)
+        assert len(websocket.sent) > 20
+        assert websocket.sent == ["+a" if n % 2 == 0 else "-a" for n in range(len(websocket.sent))]
+        assert websocket.sent[-1] == "+a"
+
+
+async def test_everything_is_subscribed_again_before_a_connection_counts_as_open():
+    """On a new connection all is sent, and acknowledged, before the state, ``wait_connected`` and events tell of it."""
+    first, second = answering(ScriptedWebsocket()), ScriptedWebsocket()
+    async with ScriptedFeed(first, second, reconnect_delays=lambda: [0]) as feed:
+        streams = [channel(feed, name, acknowledged=is_answer_to(f"+{name}")) for name in "ab"]
+        await feed.wait_connected()
+        assert first.sent == ["+a", "+b"]
+        first.end()
+        await feed.opened(2)
+        await settle()
+        assert (second.sent, feed.state.value, feed.present_ws) == (["+a"], State.CONNECTING, None)
+        second.come("ok +a")
+        await settle()
+        assert (second.sent, len(feed.record.of(Connected))) == (["+a", "+b"], 1)
+        second.come("b", "ok +b")
+        await feed.wait_connected()
+        assert feed.present_ws is second
+        await settle()
+        assert len(feed.record.of(Connected)) == 2
+        # After a loss the answers are delivered as any message is.
+        assert feed.record.messages == ["ok +a", "ok +b", "ok +a", "b", "ok +b"]
+        assert [stream.pending for stream in streams] == [0, 1]
+
+
+async def test_function_is_asked_each_time():
+    """A function gives a fresh message for every connection, and it is its own identity."""
+    numbers = iter(range(1, 9))
+
+    async def token():
+        await asyncio.sleep(0.1)
+        return {"token": next(numbers)}
+
+    async with ScriptedFeed(reconnect_delays=lambda: [0]) as feed:
+        streams = [feed.multiplex(token, lambda: f"-{next(numbers)}", filters=None) for _ in range(2)]
+        await feed.wait_connected()
+        feed.websocket.end()
+        await feed.opened(2)
+        await feed.wait_connected()
+        for stream in streams:
+            await stream.close()
+        await settle()
+        assert feed.websockets[0].sent == ['{"token":1}']
+        assert feed.websockets[1].sent == ['{"token":2}', "-3"]
+
+
+async def test_function_that_gives_nothing_sends_nothing():
+    """None is no message, from a function too."""
+    async with ScriptedFeed() as feed:
+        stream = feed.multiplex(lambda: None, filters=None)
+        await feed.wait_connected()
+        assert feed.websocket.sent == []
+        await stream.close()
+
+
+async def test_function_that_raises_while_opening_fails_the_attempt():
+    """Without its message no connection is open: the attempt failed, which is told, and retried with delays."""
+    outcomes = iter([RuntimeError("no token"), ConnectionError("nor here")])
+
+    def token():
+        for error in outcomes:
+            raise error
+        return "+a"
+
+    async with ScriptedFeed(reconnect_delays=lambda: [0, 3, 60]) as feed:
+        stream = feed.multiplex(token, filters=None)
+        await feed.wait_connected()
+        assert now() == 3
+        assert [websocket.sent for websocket in feed.websockets] == [[], [], ["+a"]]
+        told = [event for event in feed.record.of(Disconnected) if event.number is None]
+        assert [event.delay for event in told] == [0, 3]
+        assert "no token" in told[0].cause
+        await stream.close()
+
+
+async def test_function_with_a_bug_fails_the_feed_before_the_first_success():
+    """What no retry mends ends the feed, here as in any hook."""
+    feed = ScriptedFeed()
+    stream = feed.multiplex(lambda: len(7), filters=None)
+    with pytest.raises(ConnectFailed, match="TypeError"):
+        await anext(stream)
+    await feed.exit()
+
+
+async def test_function_that_takes_too_long_while_opening_fails_the_attempt():
+    """A message must be had within ``send_timeout``."""
+    waits = iter([3600])
+
+    async def token():
+        for seconds in waits:
+            await asyncio.sleep(seconds)
+        return "+a"
+
+    async with ScriptedFeed(send_timeout=4) as feed:
+        stream = feed.multiplex(token, filters=None)
+        await feed.wait_connected()
+        assert now() == 4
+        await stream.close()
+
+
+async def test_function_that_raises_later_is_reported_and_asked_again():
+    """On an open connection a message that cannot be had is reported, and asked for again; the connection stays."""
+    errors = iter([ValueError("a"), asyncio.CancelledError(), rxws.SendTimeout("of another feed")])
+
+    def token():
+        for error in errors:
+            raise error
+        return "+a"
+
+    async with ScriptedFeed() as feed:
+        await feed.wait_connected()
+        stream = feed.multiplex(token, filters=None)
+        await asyncio.sleep(10)
+        assert feed.websocket.sent == ["+a"]
+        assert len(feed.record.of(HandlerFailed)) == 3
+        assert feed.record.of(Disconnected) == []
+        await stream.close()
+
+
+async def test_combination_makes_few_messages_of_many():
+    """Five hundred channels are three messages, of two hundred channels at most; one alone is not combined."""
+
+    def combined(messages):
+        return {"subscribe": [name for message in messages for name in message["subscribe"]]}
+
+    async with ScriptedFeed() as feed:
+        streams = [feed.multiplex({"subscribe": [n]}, filters=None, combine=combined) for n in range(500)]
+        await feed.wait_connected()
+        sent = [json.loads(message)["subscribe"] for message in feed.websocket.sent]
+        assert [len(names) for names in sent] == [200, 200, 100]
+        assert [name for names in sent for name in names] == list(range(500))
+        streams.append(feed.multiplex({"subscribe": ["one"]}, filters=None, combine=combined))
+        await settle()
+        assert feed.websocket.sent[3:] == ['{"subscribe":["one"]}']
+
+
+async def test_combination_that_raises_gives_its_turn_back():
+    """What could not be combined is reported and tried again, and takes nobody's turn."""
+    errors = iter([ValueError("a"), ValueError("b")])
+
+    def combined(messages):
+        for error in errors:
+            raise error
+        return "+".join(messages)
+
+    async with ScriptedFeed(send_limit=(1, 60)) as feed:
+        await feed.wait_connected()
+        streams = [feed.multiplex(name, filters=None, combine=combined) for name in "ab"]
+        await asyncio.sleep(5)
+        assert feed.websocket.sent == ["a+b"]
+        assert len(feed.record.of(HandlerFailed)) == 2
+        del streams
+
+
+async def test_combination_is_answered_once():
+    """A combined message has one answer: what any of its subscriptions takes for one, within the longest timeout."""
+    async with ScriptedFeed() as feed:
+        await feed.wait_connected()
+        feed.websocket.on_send = lambda _: asyncio.get_running_loop().call_later(3, feed.websocket.come, "ok b") and None
+        streams = [
+            feed.multiplex(name, filters=None, combine="".join, acknowledged=is_answer_to(name), timeout=timeout)
+            for name, timeout in (("a", 1), ("b", 5))
+        ]
+        streams.append(feed.multiplex("later", filters=None))
+        await asyncio.sleep(20)
+        assert feed.websocket.sent == ["ab", "later"]
+        assert feed.record.of(Unacknowledged) == []
+
+
+async def test_subscription_that_is_not_answered_is_sent_once_more():
+    """Without an answer in time there is an event and exactly one retry; then it is taken for subscribed."""
+    async with ScriptedFeed() as feed:
+        stream = feed.multiplex('{"op":"+a","token":"s3cret"}', "-a", filters=None, acknowledged=[{"id": 1}], timeout=2)
+        raw = feed.multiplex(b"+b", filters=None, acknowledged=[{"id": 2}], timeout=2)
+        await feed.wait_connected()
+        assert now() == 8
+        assert feed.websocket.sent == ['{"op":"+a","token":"s3cret"}'] * 2 + [b"+b"] * 2
+        events = feed.record.of(Unacknowledged)
+        assert [(event.attempt, event.message) for event in events] == [
+            (1, '{"op":"+a","token":"***"}'),
+            (2, '{"op":"+a","token":"***"}'),
+            (1, "2 bytes"),
+            (2, "2 bytes"),
+        ]
+        await stream.close()
+        await settle()
+        assert feed.websocket.sent[-1] == "-a"
+        await raw.close()
+
+
+async def test_answer_that_comes_late_serves_the_second_attempt():
+    """An answer after the retry is one; then nothing more is sent."""
+    async with ScriptedFeed() as feed:
+        await feed.wait_connected()
+        stream = channel(feed, "a", acknowledged=is_answer_to("+a"), timeout=2)
+        await asyncio.sleep(3)
+        feed.websocket.come("ok +a")
+        await asyncio.sleep(20)
+        assert feed.websocket.sent == ["+a", "+a"]
+        assert len(feed.record.of(Unacknowledged)) == 1
+        await stream.close()
+
+
+async def test_filter_of_the_answer_that_raises_is_reported():
+    """A filter that raises passes nothing, and harms nobody."""
+
+    def broken(message):
+        raise ZeroDivisionError("a bug")
+
+    async with ScriptedFeed() as feed:
+        await feed.wait_connected()
+        stream = channel(feed, "a", acknowledged=broken, timeout=1)
+        await settle()
+        feed.websocket.come("x")
+        await feed.record.received(1)
+        assert feed.record.of(HandlerFailed)[0].handler.endswith("broken")
+        await asyncio.sleep(5)
+        assert feed.record.messages == ["x"]
+        assert feed.record.of(Disconnected) == []
+        await stream.close()
+
+
+@pytest.mark.parametrize("options", [{}, {"acknowledged": is_answer_to("+a"), "timeout": 100}])
+async def test_connection_that_is_lost_while_subscribing(options):
+    """A connection that ends before all is subscribed was none: the next attempt follows at once."""
+    first, second = ScriptedWebsocket(), ScriptedWebsocket()
+    async with ScriptedFeed(first, second, send_limit=(1, 50), reconnect_delays=lambda: [0]) as feed:
+        streams = [channel(feed, "a", **options), channel(feed, "b")]
+        await settle()
+        first.end()
+        second.come("ok +a")
+        await feed.opened(2)
+        assert now() == 0
+        await settle()
+        answering(second)
+        assert (first.sent, second.sent) == (["+a"], ["+a"])
+        assert feed.record.of(Connected) == []
+        second.come("ok +a")
+        await feed.wait_connected()
+        assert now() == 50.1
+        del streams
+
+
+@pytest.mark.parametrize("waits_for", ["turn", "answer", "function"])
+async def test_exit_while_subscribing(waits_for):
+    """Leaving while a connection is being subscribed is as quick as ever."""
+
+    async def token():
+        await asyncio.sleep(5)
+
+    async with ScriptedFeed(send_limit=(1, 50)) as feed:
+        stream = channel(feed, "a", acknowledged=is_answer_to("+a") if waits_for == "answer" else None)
+        other = feed.multiplex(token if waits_for == "function" else "+b", filters=None)
+        await asyncio.sleep(1)
+        assert feed.state.value is State.CONNECTING
+        await feed.exit()
+        assert now() == 1
+        assert [message async for message in stream] == [message async for message in other] == []
+    assert feed.websocket.sent == ["+a"]
+
+
+async def test_subscription_after_the_end_is_none():
+    """After ``exit()`` a stream ends at once, and nothing is subscribed."""
+    feed = ScriptedFeed()
+    before = channel(feed, "a")
+    await feed.exit()
+    stream = channel(feed, "b")
+    assert [message async for message in stream] == []
+    await before.close()
+
+
+async def test_subscription_that_is_called_off_while_it_waits_for_its_turn_is_not_sent():
+    """What is closed before it is sent costs no message, and its turn goes to the next."""
+    async with ScriptedFeed(send_limit=(1, 10)) as feed:
+        await feed.wait_connected()
+        kept = channel(feed, "a")
+        await settle()
+        closed = channel(feed, "b")
+        await settle()
+        await closed.close()
+        last = channel(feed, "c")
+        await asyncio.sleep(10.2)
+        assert feed.websocket.sent == ["+a", "+c"]
+        del kept, last
+
+
+async def test_connection_that_is_lost_while_following():
+    """A change that waits when the connection ends is made on the next one, and nothing is reported."""
+    async with ScriptedFeed(send_limit=(1, 10), reconnect_delays=lambda: [0]) as feed:
+        await feed.wait_connected()
+        streams = [channel(feed, name) for name in "ab"]
+        await settle()
+        feed.websocket.end()
+        await feed.opened(2)
+        await feed.wait_connected()
+        assert [websocket.sent for websocket in feed.websockets] == [["+a"], ["+a", "+b"]]
+        assert feed.record.of(HandlerFailed) == []
+        del streams
+
+
+async def test_send_that_fails_while_following():
+    """A peer that takes nothing ends the connection, and all is subscribed on the next one."""
+    first = ScriptedWebsocket()
+    async with ScriptedFeed(first, send_timeout=2, reconnect_delays=lambda: [0]) as feed:
+        await feed.wait_connected()
+        first.on_send = lambda _: asyncio.sleep(3600)
+        stream = channel(feed, "a")
+        await feed.opened(2)
+        await feed.wait_connected()
+        assert (now(), feed.websocket.sent, feed.record.of(HandlerFailed)) == (2, ["+a"], [])
+        await stream.close()
+
+
+async def test_silence_is_not_held_against_a_connection_that_is_being_subscribed():
+    """``idle_timeout`` counts from when all is subscribed: before that there may be nothing to hear."""
+    async with ScriptedFeed(send_limit=(1, 10), idle_timeout=5, reconnect_delays=lambda: [0]) as feed:
+        streams = [channel(feed, name) for name in "abcd"]
+        await feed.wait_connected()
+        assert (now(), feed.record.of(Disconnected)) == (30.3, [])
+        await feed.record.happened(Disconnected)
+        assert (now(), feed.record.reasons) == (35.3, ["idle"])
+        with contextlib.suppress(TimeoutError):
+            await feed.opened(3, timeout=1)
+        del streams

@@ -1,0 +1,257 @@
+"""What is subscribed, counted; what to send on a connection; how fast."""
+
+from __future__ import annotations
+
+import math
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from rxws.subscriptions import MARGIN, Ledger, SendLimit, Subscription, Subscriptions, identity_of
+
+
+def subscription(subscribe, unsubscribe=None, acknowledged=None, **options):
+    """Make one with the usual defaults."""
+    usual = {"timeout": 10.0, "combine": None, "combine_max": 200}
+    return Subscription.checked(subscribe, unsubscribe, acknowledged, **(usual | options))
+
+
+def joined(messages):
+    """Combine messages."""
+    return "+".join(messages)
+
+
+# The limit
+
+
+def test_limit_lets_so_many_through_and_then_waits_for_the_oldest():
+    """So many may be sent at once; the next when the oldest is out of the window, and a margin has passed."""
+    limit = SendLimit(2, 1.0)
+    for now in (0.0, 0.25):
+        assert limit.delay(now) == 0
+        limit.take()
+        limit.use(now)
+    assert limit.delay(0.25) == pytest.approx(0.75 + MARGIN)
+    assert limit.delay(1.0 + MARGIN) == 0
+
+
+def test_limit_counts_turns_that_are_taken_and_not_used():
+    """A turn counts from when it is taken; when all are, nobody knows how long it will be; one given back is free."""
+    limit = SendLimit(1, 1.0)
+    limit.take()
+    assert limit.delay(0.0) == math.inf
+    limit.give_back()
+    assert limit.delay(0.0) == 0
+
+
+def test_limit_counts_what_is_sent_from_when_it_is_sent():
+    """A turn that is used late keeps the others waiting from then on."""
+    limit = SendLimit(1, 1.0)
+    limit.take()
+    limit.use(5.0)
+    assert limit.delay(5.0) == pytest.approx(1.0 + MARGIN)
+
+
+@given(st.integers(1, 6), st.floats(0.01, 10), st.lists(st.floats(0, 3), max_size=60))
+def test_limit_is_a_strict_rolling_window(messages, seconds, pauses):
+    """Whatever the pauses, no stretch of the window's length holds more messages than are allowed."""
+    limit, now, sent = SendLimit(messages, seconds), 0.0, []
+    for pause in pauses:
+        now += pause
+        while (delay := limit.delay(now)) > 0:
+            now = max(math.nextafter(now, math.inf), now + delay)
+        limit.take()
+        limit.use(now)
+        sent.append(now)
+    assert all(later - earlier > seconds for earlier, later in zip(sent, sent[messages:], strict=False))
+
+
+# What a subscription is
+
+
+@pytest.mark.parametrize(
+    ("one", "other", "equal"),
+    [
+        ({"a": 1}, {"a": 1}, True),
+        ({"a": 1}, '{"a":1}', True),
+        ("a", b"a", False),
+        (b"a", bytearray(b"a"), True),
+        (joined, joined, True),
+        (joined, len, False),
+        ("a", "b", False),
+    ],
+)
+def test_identity_is_what_is_sent_or_the_function(one, other, equal):
+    """Two subscribe messages are one if the same is sent, or the same function is asked."""
+    assert (identity_of(one) == identity_of(other)) is equal
+
+
+def test_identity_when_the_feed_has_an_encoding_of_its_own():
+    """What is sent is what the feed's own encoding makes of it."""
+    assert subscription(1 + 2j, encode=str).identity == "(1+2j)"
+
+
+class Unhashable:
+    __hash__ = None
+
+    def __call__(self):
+        raise AssertionError("nobody asks it")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "options", "error", "words"),
+    [
+        ((None,), {}, TypeError, "not None"),
+        ((object(),), {}, TypeError, None),
+        ((Unhashable(),), {}, TypeError, "unhashable"),
+        (({"a": math.nan},), {}, ValueError, None),
+        (("a", object()), {}, TypeError, None),
+        (("a", None, {"id": 1}), {}, TypeError, "acknowledged must be a list"),
+        (("a",), {"timeout": "1"}, TypeError, "timeout must be"),
+        (("a",), {"timeout": True}, TypeError, "timeout must be"),
+        (("a",), {"timeout": 0}, ValueError, "timeout must be"),
+        (("a",), {"timeout": math.inf}, ValueError, "timeout must be"),
+        (("a",), {"timeout": math.nan}, ValueError, "timeout must be"),
+        (("a",), {"combine": "+"}, TypeError, "combine must be a function"),
+        (("a",), {"combine_max": 2.0}, TypeError, "combine_max must be"),
+        (("a",), {"combine_max": True}, TypeError, "combine_max must be"),
+        (("a",), {"combine_max": 0}, ValueError, "combine_max must be at least 1"),
+    ],
+)
+def test_arguments_when_they_are_wrong(arguments, options, error, words):
+    """What cannot be is refused at once, and the argument is named."""
+    with pytest.raises(error, match=words):
+        subscription(*arguments, **options)
+
+
+# What is wanted
+
+
+def test_wanted_is_counted():
+    """The first of an equal subscription stands for all; with the last one it is wanted no more."""
+    wanted = Subscriptions()
+    first = wanted.want(subscription("a"))
+    assert wanted.want(subscription("a")) is first
+    assert (len(wanted), "a" in wanted, list(wanted), wanted["a"]) == (1, True, ["a"], first)
+    wanted.release(first)
+    assert len(wanted) == 1
+    wanted.release(first)
+    assert (len(wanted), "a" in wanted) == (0, False)
+
+
+# What is to be done on a connection
+
+
+def change(wanted, ledger, *, want=(), release=()):
+    """Want and release, and tell."""
+    for name in want:
+        wanted.want(subscription(name))
+        ledger.changed(name)
+    for name in release:
+        wanted.release(wanted[name])
+        ledger.changed(name)
+
+
+def take_all(ledger):
+    """Take all steps; return them in words."""
+    done = []
+    while (step := ledger.next_step()) is not None:
+        done += [("+" if step.subscribes else "-") + each.identity for each in step.subscriptions]
+        ledger.done(step)
+    assert ledger.is_settled
+    return done
+
+
+def test_ledger_begins_with_all_that_is_wanted_in_order():
+    """On a new connection everything is to be subscribed, in the order in which it was wanted, each by itself."""
+    wanted = Subscriptions()
+    for name in "cab":
+        wanted.want(subscription(name))
+    ledger = Ledger(wanted)
+    assert not ledger.is_settled
+    assert take_all(ledger) == ["+c", "+a", "+b"]
+
+
+def test_ledger_unsubscribes_first():
+    """What is wanted no more makes room for what is wanted now."""
+    wanted = Subscriptions()
+    ledger = Ledger(wanted)
+    change(wanted, ledger, want="ab")
+    take_all(ledger)
+    change(wanted, ledger, want="c", release="a")
+    assert take_all(ledger) == ["-a", "+c"]
+
+
+def test_ledger_when_something_is_called_off_before_its_step():
+    """What is wanted no more before it was subscribed, and what is wanted again in time, costs no message."""
+    wanted = Subscriptions()
+    ledger = Ledger(wanted)
+    change(wanted, ledger, want="ab")
+    change(wanted, ledger, release="a")
+    assert take_all(ledger) == ["+b"]
+    change(wanted, ledger, release="b")
+    change(wanted, ledger, want="b")
+    assert take_all(ledger) == []
+
+
+def test_ledger_when_something_is_called_off_during_its_step():
+    """A step that is under way comes to its end; then follows what undoes it."""
+    wanted = Subscriptions()
+    ledger = Ledger(wanted)
+    change(wanted, ledger, want="a")
+    step = ledger.next_step()
+    change(wanted, ledger, release="a")
+    assert ledger.still_due(step).subscriptions == ()
+    ledger.done(step)
+    step = ledger.next_step()
+    assert not step.subscribes
+    change(wanted, ledger, want="a")
+    ledger.done(step)
+    assert take_all(ledger) == ["+a"]
+
+
+def test_ledger_combines_what_has_the_same_function():
+    """Several are one step, at most so many; what combines otherwise, or not, is a step of its own."""
+    wanted = Subscriptions()
+    for name in ("a1", "b", "a2", "a3", "c", "a4"):
+        combine = {"a": joined, "b": None, "c": max}[name[0]]
+        wanted.want(subscription(name, combine=combine, combine_max=3))
+    ledger, steps = Ledger(wanted), []
+    while (step := ledger.next_step()) is not None:
+        assert ledger.still_due(step) == step
+        steps.append([each.identity for each in step.subscriptions])
+        ledger.done(step)
+    assert steps == [["a1", "a2", "a3"], ["b"], ["c"], ["a4"]]
+
+
+@given(st.lists(st.tuples(st.sampled_from("abc"), st.booleans(), st.booleans())))
+def test_ledger_ends_where_it_should_whatever_happens(events):
+    """However things are wanted, released and stepped at, in the end what is wanted is subscribed, and nothing else."""
+    wanted, held, server = Subscriptions(), [], set()
+    ledger, under_way = Ledger(wanted), None
+
+    def finish():
+        for each in under_way.subscriptions:
+            # Of one thing the server is never told the same twice.
+            assert (each.identity in server) is not under_way.subscribes
+            (server.add if under_way.subscribes else server.discard)(each.identity)
+        ledger.done(under_way)
+
+    for name, wants, steps in events:
+        if wants:
+            held.append(wanted.want(subscription(name)))
+        else:
+            for each in [each for each in held if each.identity == name][:1]:
+                held.remove(each)
+                wanted.release(each)
+        ledger.changed(name)
+        if steps:
+            if under_way is not None:
+                finish()
+            under_way = ledger.next_step()
+    if under_way is not None:
+        finish()
+    while (under_way := ledger.next_step()) is not None:
+        finish()
+    assert server == set(wanted) == {each.identity for each in held}
