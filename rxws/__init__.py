@@ -84,7 +84,7 @@ __all__ = [
 
 __version__ = "0.1.0"
 
-_EDGES = frozenset({"demo", "testing"})
+_EDGES = frozenset({"demo", "jupyter", "operators", "testing"})
 
 
 def __getattr__(name: str) -> ModuleType:

@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import functools
 import inspect
-from typing import Any
+from collections.abc import Callable
+from typing import Any, Generic, Self, TypeVar, overload
 
 from reactivex.observer import AutoDetachObserver
 
-__all__ = ["current_value", "is_coroutine_function", "is_generator_function", "name_of"]
+T = TypeVar("T")
+
+__all__ = ["current_value", "is_coroutine_function", "is_generator_function", "name_of", "shadowable"]
 
 
 def is_coroutine_function(function: object) -> bool:
@@ -31,6 +34,23 @@ def _unwrapped(function: object) -> object:
     while isinstance(function, functools.partial):
         function = function.func
     return function
+
+
+class shadowable(Generic[T]):  # noqa: N801 (it is used as ``property`` is)
+    """A read-only property that an instance may hide behind an attribute of its own: ``self.state = "mine"``."""
+
+    def __init__(self, read: Callable[[Any], T]) -> None:
+        self.fget = read
+        self.__doc__ = read.__doc__
+
+    @overload
+    def __get__(self, instance: None, owner: type) -> Self: ...
+
+    @overload
+    def __get__(self, instance: object, owner: type) -> T: ...
+
+    def __get__(self, instance: object | None, owner: type) -> Self | T:
+        return self if instance is None else self.fget(instance)
 
 
 async def current_value(value: Any) -> Any:

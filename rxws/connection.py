@@ -10,7 +10,7 @@ from typing import Any, Final, Protocol
 from .backoff import Failure, diagnose
 from .errors import SendFailed, SendTimeout
 from .filters import Filter
-from .reporting import FAILURES, Reporter, is_being_cancelled
+from .reporting import EXITS, FAILURES, Reporter, is_being_cancelled
 from .turns import NORMAL, Turns
 
 __all__ = ["Connection", "Receive", "Sink", "Websocket", "abort_websocket", "check_websocket"]
@@ -87,6 +87,12 @@ def _reading(websocket: Websocket) -> Callable[[], Awaitable[Any]]:
     return iterator.__anext__  # type: ignore[no-any-return]
 
 
+def _is_closing(transport: asyncio.WriteTransport | None) -> bool:
+    # A connection of a subclass's own making may have a transport of its own making.
+    is_closing = getattr(transport, "is_closing", None)
+    return callable(is_closing) and bool(is_closing())
+
+
 _CLOSING: Final[set[asyncio.Task[None]]] = set()
 """Tasks that close connections which nobody waits for: the loop holds tasks weakly."""
 
@@ -159,7 +165,7 @@ class Connection:
         self.is_held = False
         self.is_parsing = False
         self._patience: asyncio.TimerHandle | None = None
-        self._has_parsed_too_long = False
+        self.is_overdue = False
 
     @property
     def is_live(self) -> bool:
@@ -193,7 +199,11 @@ class Connection:
                     transport.abort()
                 raise
             error = ended
-        except Exception as ended:
+        except EXITS:
+            abort_websocket(self.websocket)
+            raise
+        except BaseException as ended:
+            # Whatever a hook or a handler raises, the connection does not just stop being read.
             error = ended
         self.ended_at = self._reporter.now()
         if self._closing is None and getattr(self.websocket, "state", None) != CLOSED:
@@ -244,14 +254,14 @@ class Connection:
 
     def _lose_patience(self) -> None:
         if self.is_parsing and not self.reader.done():
-            self._has_parsed_too_long = True
+            self.is_overdue = True
             self.reader.cancel()
 
     def has_parsed_too_long(self) -> bool:
         """Whether the reader was cancelled because its parse hook waited for too long; it goes on then."""
-        if not self._has_parsed_too_long:
+        if not self.is_overdue:
             return False
-        self._has_parsed_too_long = False
+        self.is_overdue = False
         self.reader.uncancel()
         return True
 
@@ -317,14 +327,21 @@ class Connection:
             self.turns.use()
         try:
             async with asyncio.timeout_at(deadline) as waiting:
+                handed = self._loop.time()
                 await self.websocket.send(payload)
         except TimeoutError as error:
             if not waiting.expired():
                 raise SendFailed("the connection was lost while sending") from error
+            if self._loop.time() - handed < timeout / 2:
+                # Most of the time went by before its turn: that is not the peer's fault.
+                raise SendTimeout(f"the message was not sent in time, which was {timeout:g} s") from error
             self.lose(Failure("network", f"the peer took nothing for {timeout:g} s", error=error))
             raise SendTimeout(f"the peer took nothing for {timeout:g} s: the connection was aborted") from error
         except Exception as error:
             raise SendFailed("the connection was lost while sending") from error
+        if _is_closing(_transport(self.websocket)):
+            # The transport takes what the kernel refuses, without a word.
+            raise SendFailed("the connection was lost while sending")
 
     def send_soon(self, payload: str | bytes, timeout: float, rank: int = NORMAL) -> None:
         """Send in the background, in the order of the calls. If it fails, so does the connection, which is reported."""

@@ -74,6 +74,9 @@ class Delivery:
                     connection.is_parsing = True
                     message = await message
                     connection.is_parsing = False
+                    if connection.is_overdue:
+                        # It answered its cancellation with a message: that is as good.
+                        connection.has_parsed_too_long()
             except FAILURES as error:
                 connection.is_parsing = False
                 message = self._rejected(connection, frame, error)
@@ -247,7 +250,9 @@ class Overlap:
         if identity is None:
             return default
         try:
-            return identity(message)
+            found = identity(message)
+            # Now, and not in the midst of a handover: of what cannot be compared nothing is a copy.
+            return found if hash(found) is not None and found == found else object()
         except FAILURES as error:
             self._home.reporter.failed(identity, message, error)
             # Equal to nothing: in doubt a message is delivered.

@@ -29,7 +29,7 @@ from .notebook import in_notebook, on_rerun
 from .observable import CurrentObservable, EventObservable, Home
 from .options import Options
 from .redaction import redact
-from .reporting import FAILURES, Reporter, is_being_cancelled
+from .reporting import EXITS, FAILURES, Reporter, is_being_cancelled
 from .rotation import Rotation, Timeouts
 from .router import Router
 from .snapshot import RECENT, Pace, ago, mimebundle
@@ -321,6 +321,10 @@ class Feed:
                 return await anext(stream)
         except StopAsyncIteration:
             raise FeedClosed(f"{self.reporter.name} was closed before the reply came") from None
+        except SendTimeout:
+            raise
+        except TimeoutError:
+            raise TimeoutError(f"no message that passes {Filter.parse(reply)!r} came within {timeout:g} s") from None
         finally:
             stream.close_nowait()
 
@@ -331,7 +335,8 @@ class Feed:
         while True:
             await asyncio.sleep(seconds)
             try:
-                payload = to_payload(await current_value(message), self.options.encode)
+                async with asyncio.timeout(self.options.send_timeout):
+                    payload = to_payload(await current_value(message), self.options.encode)
             except FAILURES as error:
                 if is_being_cancelled(error):
                     raise
@@ -352,7 +357,9 @@ class Feed:
         _HOOK_STREAMS.set(streams)
         try:
             await self._hooks.when2create_new_ws()
-        except FAILURES as error:
+        except EXITS:
+            raise
+        except BaseException as error:
             if is_being_cancelled(error):
                 raise
             self.reporter.failed(self._hooks.when2create_new_ws, None, error)

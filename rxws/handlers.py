@@ -12,7 +12,7 @@ from .callables import is_coroutine_function, is_generator_function, name_of
 from .errors import StreamOverflow
 from .events import Gap
 from .observable import Home
-from .reporting import FAILURES
+from .reporting import EXITS, FAILURES
 from .router import Router
 
 __all__ = ["CoroutineHandler", "FunctionHandler", "make_handler"]
@@ -123,7 +123,9 @@ class CoroutineHandler(Buffer[Any]):
             if self.task.cancelling():
                 # It was cancelled, by itself perhaps, and has not waited since: not at the expense of the next message.
                 await asyncio.sleep(0)
-        except FAILURES as error:
+        except EXITS:
+            raise
+        except BaseException as error:
             if self._cancelled and isinstance(error, asyncio.CancelledError):
                 raise
             self._home.reporter.failed(self._function, message, error)

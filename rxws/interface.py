@@ -6,12 +6,12 @@ import asyncio
 from abc import ABCMeta, abstractmethod
 from collections.abc import Callable, Hashable
 from types import TracebackType
-from typing import Any, Generic, Self, TypeVar, Unpack
+from typing import TYPE_CHECKING, Any, Generic, Self, TypeVar, Unpack
 
 from reactivex import abc
 
 from .buffer import DEFAULT_MAXSIZE, Overflow
-from .callables import is_coroutine_function, name_of
+from .callables import is_coroutine_function, name_of, shadowable
 from .events import Event, State, Statistics
 from .feed import Feed, Hooks, make_feed
 from .observable import AsyncObservable, CurrentObservable
@@ -106,7 +106,7 @@ class AsyncWebsocketStreamInterface(Generic[T], metaclass=ABCMeta):
             identity=given("_message_identity"),
             per_connection=given("_is_per_connection"),
         )
-        self.__feed = make_feed(hooks, Options(**options), type(self).__name__)
+        self.__feed = make_feed(hooks, Options.of(type(self), options), type(self).__name__)
 
     # Hooks
 
@@ -285,12 +285,12 @@ class AsyncWebsocketStreamInterface(Generic[T], metaclass=ABCMeta):
         """
         return self.__feed.add_handler(function_or_coroutine_function, filters, maxsize, overflow)
 
-    @property
+    @shadowable
     def messages(self) -> AsyncObservable[T]:
         """The hot Observable of all messages."""
         return self.__feed.router.messages
 
-    @property
+    @shadowable
     def frames(self) -> AsyncObservable[tuple[str | bytes, int, int]]:
         """The same before parsing: ``(raw, received_ns, connection_number)``, in nanoseconds since the epoch.
 
@@ -298,12 +298,12 @@ class AsyncWebsocketStreamInterface(Generic[T], metaclass=ABCMeta):
         """
         return self.__feed.delivery.frames
 
-    @property
+    @shadowable
     def state(self) -> CurrentObservable[State]:
         """The Observable of the feed's :class:`~rxws.State`: the current one, then each new one; also ``.value``."""
         return self.__feed.state
 
-    @property
+    @shadowable
     def events(self) -> AsyncObservable[Event]:
         """The Observable of what happens to the feed: connections, gaps, failures. Never mixed into the messages."""
         return self.__feed.events
@@ -355,7 +355,7 @@ class AsyncWebsocketStreamInterface(Generic[T], metaclass=ABCMeta):
         result: T = await self.__feed.request(msg, reply, timeout)
         return result
 
-    @property
+    @shadowable
     def present_ws(self) -> Any:
         """The live connection, as :meth:`_create_ws` returned it, or None."""
         self.__feed.home.check()
@@ -406,6 +406,7 @@ class AsyncWebsocketStreamInterface(Generic[T], metaclass=ABCMeta):
 
     async def __aenter__(self) -> Self:
         # Without waiting: a stream made first in the block gets the first message.
+        self.__feed.home.check()
         return self
 
     async def __aexit__(
@@ -414,6 +415,16 @@ class AsyncWebsocketStreamInterface(Generic[T], metaclass=ABCMeta):
         await type(self).exit(self)
         if exc_value is None:
             self.__feed.raise_if_failed()
+
+    if not TYPE_CHECKING:  # a type checker would take every name for one that is there
+
+        def __getattr__(self, name: str) -> Any:
+            # Is asked only for what is not there.
+            if name == "_AsyncWebsocketStreamInterface__feed":
+                raise RuntimeError(
+                    f"{type(self).__name__}.__init__ must call super().__init__() before the feed is used"
+                )
+            raise AttributeError(f"{type(self).__name__!r} object has no attribute {name!r}", name=name, obj=self)
 
     def __repr__(self) -> str:
         return repr(self.__feed)

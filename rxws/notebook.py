@@ -46,7 +46,7 @@ def on_rerun(dispose: Callable[[], object]) -> Callable[[], None]:
     Example::
 
         server = serve()
-        rxws.on_rerun(server.close)
+        on_rerun(server.close)
     """
     kernel = _kernel()
     if kernel is None:

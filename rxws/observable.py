@@ -223,7 +223,8 @@ class AsyncObservable(FluentOperators[T_co]):
 
         Args:
             count: how many items at most; None for no limit.
-            seconds: for how long at most, on the loop's clock; 0 for what is there already, None for no limit.
+            seconds: for how long at most, on the loop's clock (in a replay, on the recording's); 0 for what is there
+                already, None for no limit.
 
         Raises:
             ValueError: ``count`` or ``seconds`` is negative.
@@ -239,10 +240,28 @@ class AsyncObservable(FluentOperators[T_co]):
         self._home.check()
         iterator = aiter(self)
         items = self._take(count)
+        is_live = self._home.clock is None
+        is_over = False
+        expiry: abc.DisposableBase = Disposable()
         try:
-            async with asyncio.timeout(seconds) as limit:
+            async with asyncio.timeout(seconds if is_live else None) as limit:
+                if seconds is not None and not is_live:
+
+                    def expire(*_: object) -> None:
+                        # What waits has come in time; what comes before the loop has gone round has not.
+                        nonlocal is_over
+                        is_over = True
+                        left = None if count is None else count - len(items)
+                        items.extend(iterator.take(left) if isinstance(iterator, _Iteration) else self._take(left))
+                        limit.reschedule(self._home.loop.time())
+
+                    expiry = self._home.scheduler.schedule_relative(seconds, expire)
                 while count is None or len(items) < count:
-                    items.append(await anext(iterator))
+                    item = await anext(iterator)
+                    if is_over:
+                        self._put_back([item])
+                        break
+                    items.append(item)
         except StopAsyncIteration:
             pass
         except BaseException as error:
@@ -250,6 +269,7 @@ class AsyncObservable(FluentOperators[T_co]):
                 self._put_back(items)
                 raise
         finally:
+            expiry.dispose()
             if isinstance(iterator, _Iteration):
                 await iterator.aclose()
         return items
@@ -277,6 +297,10 @@ class _Iteration(AsyncIterator[T]):
 
     async def __anext__(self) -> T:
         return await self._buffer.get()
+
+    def take(self, count: int | None) -> list[T]:
+        """Return at most ``count`` items that wait."""
+        return self._buffer.take(count)
 
     async def aclose(self) -> None:
         """End the subscription; what is held is dropped. Cancelling is safe: it never waits.

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import difflib
+import inspect
 import math
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from typing import Any, TypedDict
 
 from .backoff import default_delays
@@ -51,6 +53,21 @@ class Options:
     encode: Callable[[Any], str | bytes] = encode
     heartbeat: tuple[Any, float] | None = None
     send_limit: tuple[int, float] | None = None
+
+    @classmethod
+    def of(cls, kind: type, options: FeedOptions) -> Options:
+        """Make them of what the constructor of ``kind`` was given.
+
+        Raises:
+            TypeError: there is no such option; the message names the nearest one.
+        """
+        known = {field.name for field in fields(cls)}
+        for option in options:
+            if option not in known:
+                near = difflib.get_close_matches(option, [*known, *inspect.signature(kind).parameters], 1)
+                hint = f": did you mean {near[0]!r}?" if near else ""
+                raise TypeError(f"{kind.__name__}() has no option {option!r}{hint}")
+        return cls(**options)
 
     def __post_init__(self) -> None:
         if self.name is not None and not isinstance(self.name, str):

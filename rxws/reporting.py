@@ -7,18 +7,23 @@ import copy
 import logging
 import math
 import time
+import traceback
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any, Final
 
 from .callables import name_of
 from .events import Event, HandlerFailed
+from .redaction import redact
 
-__all__ = ["FAILURES", "Counters", "Reporter", "is_being_cancelled"]
+__all__ = ["EXITS", "FAILURES", "Counters", "Reporter", "is_being_cancelled"]
 
 FAILURES: Final = (Exception, asyncio.CancelledError)
 """What a function of the user's may raise without ending anything but itself. CancelledError is one: it comes out of
 any ``future.result()``, and nobody asked for the cancellation of the one who called the function."""
+
+EXITS: Final = (KeyboardInterrupt, SystemExit, GeneratorExit)
+"""What ends the program, or the coroutine: nobody but the interpreter has a say in it."""
 
 LOG_INTERVAL: Final = 1.0
 """Seconds between two log lines of one kind."""
@@ -34,6 +39,10 @@ def is_being_cancelled(error: BaseException) -> bool:
     """Whether ``error`` is the cancellation of the task that runs, and not one that it came upon."""
     task = asyncio.current_task()
     return isinstance(error, asyncio.CancelledError) and (task is None or task.cancelling() > 0)
+
+
+def _shown(error: BaseException) -> str:
+    return "\n".join(redact(line) for part in traceback.format_exception(error) for line in part.splitlines())
 
 
 @dataclass(slots=True)
@@ -109,7 +118,9 @@ class Reporter:
             self._most_kinds = MAX_KINDS + 2 * len(self._logged)
         self._logged[kind] = (now, 0)
         more = f" ({suppressed} more like this)" if suppressed else ""
-        self._logger.log(level, "%s: " + line + "%s", self.name, *values, more, exc_info=error)
+        # Not by way of exc_info: what an exception says may hold a secret, or what a terminal would obey.
+        trace = "" if error is None else "\n" + _shown(error)
+        self._logger.log(level, "%s: " + line + "%s%s", self.name, *values, more, trace)
 
     def failed(self, handler: object, message: Any, error: BaseException) -> None:
         """Report that a function of the user's raised; ``handler`` is that function, or its name."""

@@ -24,7 +24,7 @@ from .errors import ConnectFailed
 from .events import Connected, Disconnected, Gap, Quiet, Rotated, State
 from .handover import Verdict
 from .observable import Home
-from .reporting import FAILURES, is_being_cancelled
+from .reporting import EXITS, FAILURES, is_being_cancelled
 from .router import Router
 from .watchdog import Watchdog
 
@@ -173,7 +173,8 @@ class Rotation:
         if self._finished is None or self._finished.done():
             self._finished = self._loop.create_future()
         self._signals.on_next(Signal.ROTATE)
-        return self._finished
+        # To each caller one of its own: whoever cancels it cancels nobody else's.
+        return asyncio.shield(self._finished)
 
     def _handover(self, signal: Signal) -> Observable[Connection]:
         def begin(_scheduler: abc.SchedulerBase) -> Observable[Connection]:
@@ -198,12 +199,18 @@ class Rotation:
         """Return the connection that comes after the current one, open and delivering."""
         old = self._current
         await self._calm_down(signal, old)
-        if old is None or old.reader.done():
-            new = await self._replace(old)
-        elif self._timeouts.handover == 0:
-            new = await self._break_before_make(old)
-        else:
-            new = await self._make_before_break(old)
+        try:
+            if old is None or old.reader.done():
+                new = await self._replace(old)
+            elif self._timeouts.handover == 0:
+                new = await self._break_before_make(old)
+            else:
+                new = await self._make_before_break(old)
+        except (Exception, asyncio.CancelledError, *EXITS):
+            raise
+        except BaseException as error:
+            # Rx knows Exceptions only, and a feed that stands still for ever is the worst that can come of it.
+            raise RuntimeError(f"the opening hook raised {type(error).__name__}") from error
         self._current = new
         return new
 
@@ -318,7 +325,7 @@ class Rotation:
     def _rotated(self, event: Rotated) -> None:
         self._reporter.counters.rotations += 1
         self._reporter.log(
-            logging.INFO,
+            logging.INFO if event.proven or not event.held else logging.WARNING,
             "rotated to connection %d: overlap %s, %d held, %d of them copies, paused %.3f s",
             event.number,
             "proven" if event.proven else "not proven",
@@ -373,13 +380,15 @@ class Rotation:
             connection.lose(diagnose(error, now=self._reporter.now()))
             await asyncio.wait({connection.reader}, timeout=DRAIN_TIMEOUT)
             return connection.failure
+        if connection not in self._open:
+            # It ended while all seemed well.
+            return connection.failure
         self._backoff.opened(self._loop.time())
         connection.is_subscribed = True
-        if connection in self._open:
-            self._open[connection] = Watchdog(
-                self._loop, connection, self._timeouts.idle, functools.partial(self._silent, connection)
-            )
-            self._hooks.use(connection)
+        self._open[connection] = Watchdog(
+            self._loop, connection, self._timeouts.idle, functools.partial(self._silent, connection)
+        )
+        self._hooks.use(connection)
         return connection
 
     async def _create(self) -> Websocket:
@@ -443,8 +452,8 @@ class Rotation:
         if watchdog is not None:
             watchdog.stop()
         connection.end()
-        if reader.cancelled():
-            # Not by us: the loop is being torn down.
+        if reader.cancelled() or reader.exception() is not None:
+            # Not by us: the loop is being torn down, or somebody exits the program.
             self._failed(asyncio.CancelledError())
             return
         failure = connection.failure

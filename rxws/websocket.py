@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import inspect
+import types
 from collections.abc import Awaitable, Callable, Hashable, Iterable, Mapping
 from typing import Any, TypeVar, Unpack
 
@@ -12,7 +13,7 @@ import websockets
 from reactivex import Observable
 
 from . import codec
-from .callables import current_value, name_of
+from .callables import current_value, is_coroutine_function, name_of
 from .connection import Websocket, abort_websocket, check_websocket
 from .delivery import Many
 from .filters import Filter
@@ -83,6 +84,8 @@ class ReactiveWebSocket(AsyncWebsocketStreamInterface[T]):
         rotate_on: Observable[Any] | Any = None,
         **options: Unpack[FeedOptions],
     ) -> None:
+        if hasattr(url, "__aenter__"):
+            raise TypeError("url is a context manager: is an 'async with … as url' missing?")
         if not isinstance(url, str) and not callable(url):
             raise TypeError(f"url must be a str or a function that returns one, not {type(url).__name__}")
         if connect_options is not None and not isinstance(connect_options, Mapping) and not callable(connect_options):
@@ -108,7 +111,8 @@ class ReactiveWebSocket(AsyncWebsocketStreamInterface[T]):
         self.__rotate_every = rotate_every
         self.__rotate_on = rotate_on if isinstance(rotate_on, Observable) else _parse_filter(rotate_on)
         # Set on the instance, because what is not given must cost nothing.
-        if not split and type(self)._parse_raw_data is ReactiveWebSocket._parse_raw_data:
+        gives_messages = is_coroutine_function(decode) or isinstance(decode, types.BuiltinFunctionType)
+        if gives_messages and not split and type(self)._parse_raw_data is ReactiveWebSocket._parse_raw_data:
             self._parse_raw_data = decode  # type: ignore[method-assign, assignment]
         if identity is not None:
             self._message_identity = identity  # type: ignore[method-assign, assignment]

@@ -44,7 +44,9 @@ def test_range_reader_when_it_is_no_pair(sequence):
         range_reader(sequence)
 
 
-@pytest.mark.parametrize(("message", "error"), [({}, KeyError), ({"last": "1"}, TypeError), ({"last": True}, TypeError)])
+@pytest.mark.parametrize(
+    ("message", "error"), [({}, KeyError), ({"last": "1"}, TypeError), ({"last": True}, TypeError)]
+)
 def test_number_that_is_none_raises(message, error):
     """A number that is missing, or is no int, is an error and not a 0."""
     with pytest.raises(error, match="last"):
@@ -140,7 +142,7 @@ def test_numbers_that_cannot_be_read_change_nothing():
 
 @given(st.data())
 def test_what_is_delivered_is_whole_or_not_in_sync(data):
-    """Whatever is dropped, doubled, late or early: who applies what is delivered knows all numbers, or is not in sync."""
+    """Whatever is dropped, doubled, late or early: who applies what comes knows all numbers, or is not in sync."""
     changes, told, number = make(held_max=5), None, 0
 
     def apply(items):
@@ -152,7 +154,9 @@ def test_what_is_delivered_is_whole_or_not_in_sync(data):
                 assert item["U"] <= told + 1 <= item["u"]
                 told = item["u"]
 
-    for what in data.draw(st.lists(st.sampled_from(["change"] * 4 + ["drop", "again", "snapshot", "lose"]), max_size=60)):
+    for what in data.draw(
+        st.lists(st.sampled_from(["change"] * 4 + ["drop", "again", "snapshot", "lose"]), max_size=60)
+    ):
         if what in ("change", "drop"):
             first, number = number + 1, number + data.draw(st.integers(1, 3))
             if what == "change":

@@ -7,6 +7,8 @@ import asyncio
 import pytest
 
 import rxws
+from rxws.buffer import Buffer
+from rxws.reporting import Reporter
 
 pytestmark = pytest.mark.usefixtures("virtual_time")
 
@@ -24,7 +26,7 @@ async def test_collect_ends_at_count(feed_server):
         await ws.wait_connected()
         for n in range(5):
             broadcast(feed_server, n)
-        assert await stream.collect(2) == [0, 1]
+        assert await stream.collect(2, seconds=60.0) == [0, 1]
         assert await stream.collect(count=2) == [2, 3]
         assert await stream.collect(0) == []
         assert await stream.collect(1) == [4]
@@ -102,7 +104,21 @@ async def test_collect_when_cancelled_gives_back(feed_server):
         assert collecting.cancelled()
         broadcast(feed_server, 3)
         await asyncio.sleep(1.0)
-        assert await stream.collect(3) == [1, 2, 3]
+        assert await stream.collect(3, seconds=60.0) == [1, 2, 3]
+
+
+async def test_what_is_given_back_comes_first(virtual_time):
+    """What was taken and is given back is before what has come since."""
+    buffer = Buffer(virtual_time, Reporter(virtual_time, "test"))
+    for n in range(4):
+        buffer.put(n)
+    taken = buffer.take(2)
+    assert taken == [0, 1]
+    assert buffer.latest(1) == [3]
+    buffer.put_back(taken)
+    buffer.put_back([])
+    assert buffer.take() == [0, 1, 2, 3]
+    assert buffer.latest(1) == []
 
 
 async def test_collect_raises_the_error_and_gives_back(feed_server):
@@ -115,7 +131,7 @@ async def test_collect_raises_the_error_and_gives_back(feed_server):
         await asyncio.sleep(1.0)
         with pytest.raises(rxws.StreamOverflow):
             await stream.collect()
-        assert await stream.collect(2) == [0, 1]
+        assert await stream.collect(2, seconds=60.0) == [0, 1]
         with pytest.raises(ZeroDivisionError):
             await rxws.on_loop(ws.messages.start_with(0)).map(lambda n: 1 / n).collect(1)
 

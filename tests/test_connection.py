@@ -14,8 +14,11 @@ from websockets.exceptions import ConnectionClosedError
 from rxws import HandlerFailed, SendFailed, SendTimeout
 from rxws.backoff import Failure
 from rxws.connection import Connection, abort_websocket, check_websocket
+from rxws.filters import Filter
 from rxws.reporting import Reporter
+from rxws.subscriptions import SendLimit
 from rxws.testing import FeedServer
+from rxws.turns import FIRST, NORMAL, Turns
 from tests.support.life import ScriptedWebsocket
 
 ROTATION = Failure("rotation", "a planned rotation")
@@ -366,6 +369,124 @@ async def test_send_soon_when_the_connection_is_lost(opened):
     await opened.ended()
     await asyncio.sleep(0.1)
     assert opened.events == []
+
+
+@in_virtual_time
+async def test_send_in_turn_where_sending_is_limited(opened, virtual_time):
+    """A limit puts off what is too much; what has the better rank goes first, and the wait counts for the timeout."""
+    opened.connection.turns = Turns(virtual_time, SendLimit(2, 1.0))
+    for n in range(3):
+        opened.connection.send_soon(f"normal {n}", 5)
+    opened.connection.send_soon("pong", 5, FIRST)
+    await asyncio.sleep(0.01)
+    with pytest.raises(SendTimeout, match=r"not the message's turn for 0\.5 s: it was not sent"):
+        await opened.connection.send("too late", 0.5)
+    await asyncio.sleep(2)
+    assert opened.websocket.sent == ["normal 0", "normal 1", "pong", "normal 2"]
+    assert opened.connection.is_live
+
+
+@in_virtual_time
+async def test_turn_that_is_taken_or_given_back(opened, virtual_time):
+    """Whoever has taken a turn sends in it, or leaves it to the next; without a limit it is always anybody's turn."""
+    await opened.connection.take_turn(NORMAL)
+    opened.connection.give_turn_back()
+    opened.connection.turns = Turns(virtual_time, SendLimit(1, 1.0))
+    await opened.connection.take_turn(NORMAL)
+    opened.connection.send_soon("next", 5)
+    await asyncio.sleep(3)
+    assert opened.websocket.sent == []
+    opened.connection.give_turn_back()
+    await asyncio.sleep(0.01)
+    assert opened.websocket.sent == ["next"]
+    await asyncio.sleep(2)
+    await opened.connection.take_turn(NORMAL)
+    await opened.connection.send("mine", 5, None)
+    assert opened.websocket.sent == ["next", "mine"]
+
+
+@in_virtual_time
+async def test_turn_that_never_comes_because_the_connection_is_lost(opened, virtual_time):
+    """Who waits for a turn when the connection ends is told that nothing was sent."""
+    opened.connection.turns = Turns(virtual_time, SendLimit(1, 1000.0))
+    await opened.connection.send("first", 5)
+    waiting = asyncio.create_task(opened.connection.send("second", 500))
+    await asyncio.sleep(1)
+    opened.websocket.end()
+    await opened.ended()
+    with pytest.raises(SendFailed, match="it was not sent"):
+        await waiting
+
+
+# Answers
+
+
+@in_virtual_time
+async def test_expect_gives_the_first_message_that_passes(opened):
+    """An answer is met once; who no longer waits, and a filter that raises, keep nobody from theirs."""
+    connection = opened.connection
+    first = connection.expect([Filter.parse([{"id": 1}]), Filter.parse([{"id": 2}])])
+    both = connection.expect([Filter.parse([{"id": 2}])])
+    broken = connection.expect([Filter.parse(lambda message: message["missing"])])
+    cancelled = connection.expect([Filter.parse(None)])
+    cancelled.cancel()
+    assert not connection.meet({"id": 3})
+    assert connection.meet({"id": 2})
+    assert not connection.meet({"id": 2})
+    await asyncio.sleep(0)
+    assert (first.result(), both.result(), broken.done()) == ({"id": 2}, {"id": 2}, False)
+    assert {type(event) for event in opened.events} == {HandlerFailed}
+    assert len(connection.expected) == 1
+    opened.websocket.end()
+    await opened.ended()
+    await asyncio.sleep(0)
+    assert broken.cancelled()
+    assert connection.expected == []
+
+
+# Patience
+
+
+def parsing(seconds, taken):
+    """Return a receiver that parses for so many seconds, as a delivery's does."""
+
+    def receiver(opened):
+        async def receive(frame):
+            opened.connection.is_parsing = True
+            try:
+                await asyncio.sleep(seconds if frame == "slow" else 0)
+                taken.append(frame)
+            except asyncio.CancelledError:
+                if not opened.connection.has_parsed_too_long():
+                    raise
+                taken.append("too long")
+            finally:
+                opened.connection.is_parsing = False
+
+        return receive
+
+    return receiver
+
+
+@in_virtual_time
+@pytest.mark.parametrize(("seconds", "expected"), [(1000, "too long"), (9, "slow")])
+async def test_parse_hook_that_waits_too_long(virtual_time, seconds, expected):
+    """A parse hook is waited for ten seconds, after which its frame is skipped and the reader goes on."""
+    taken = []
+    opened = Opened(ScriptedWebsocket(), lambda frame: receive(frame))
+    receive = parsing(seconds, taken)(opened)
+    opened.websocket.come("slow", "next")
+    await asyncio.sleep(0.1)
+    # What comes meanwhile is not read, and wins no patience.
+    opened.websocket.come("last")
+    await asyncio.sleep(20)
+    assert taken == [expected, "next", "last"]
+    assert opened.connection.is_live
+    assert opened.connection.reader.cancelling() == 0
+    opened.websocket.come("slow")
+    await asyncio.sleep(1)
+    opened.connection.lose(NETWORK)
+    assert await opened.ended() is NETWORK
 
 
 # The end

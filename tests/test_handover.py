@@ -706,3 +706,52 @@ def test_simulation_notices_a_wrong_rule(wrong, what):
         )
     assert not faults[Handover]
     assert what in faults[wrong]
+
+
+# While the new one is being subscribed
+
+
+def test_held_when_subscribing_takes_long():
+    """What came long before the new one is subscribed is not kept: it is on the old one, which delivered it."""
+    handover = Handover(settle=SETTLE, timeout=TIMEOUT)
+    for second in range(100):
+        both(handover, second, second, second + 0.01)
+        assert len(handover._held) <= 2
+        assert len(handover._arrived) <= 2
+    assert handover.held <= 2
+    handover.subscribed(100.0)
+    handover.hold("new", "new", 100.1)
+    assert handover.old_ended(100.2) == ["new"]
+
+
+def test_held_when_an_equal_message_came_again_before_the_first_was_let_go():
+    """Letting go of a message does not forget that an equal one came later."""
+    handover = Handover(settle=SETTLE, timeout=TIMEOUT)
+    handover.hold("a", "first", 0.0)
+    handover.hold("a", "second", 0.9)
+    handover.hold("b", "b", 1.5)
+    assert [item for _, item, _ in handover._held] == ["second", "b"]
+    assert handover._arrived["a"] == -math.inf
+
+
+def test_held_when_the_old_one_is_lost_while_the_new_one_is_being_subscribed():
+    """From then on everything is kept, however long it takes: it is nowhere else."""
+    handover = Handover(settle=SETTLE, timeout=TIMEOUT)
+    for second in range(10):
+        both(handover, second, second, second + 0.01)
+    handover.old_lost()
+    for second in range(10, 100):
+        handover.hold(second, second, float(second))
+    handover.subscribed(100.0)
+    assert handover.old_ended(100.0) == list(range(10, 100))
+
+
+def test_held_when_the_old_one_is_lost_and_very_much_comes():
+    """Also then no more is kept than the limit; the oldest go, which the gap covers."""
+    handover = Handover(settle=SETTLE, timeout=TIMEOUT, limit=10)
+    handover.old_lost()
+    for n in range(50):
+        handover.hold(n, n, float(n))
+    assert handover.held == len(handover._held) == 10
+    handover.subscribed(50.0)
+    assert handover.old_ended(50.0) == list(range(40, 50))

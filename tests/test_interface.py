@@ -17,6 +17,7 @@ from reactivex import operators as ops
 import rxws
 from rxws import AsyncWebsocketStreamInterface, ConnectFailed, FeedClosed, Gap, HandlerFailed, State
 from rxws.buffer import LAG_MARKS
+from rxws.callables import shadowable
 from tests.support.feeds import Feed, Pipe, PipeFeed, greet, of_kind, record, take
 from tests.support.wiring import in_thread
 
@@ -151,7 +152,7 @@ async def test_public_members_have_the_arguments_of_the_contract():
     for name in ("send", "request", "exit", "wait_closed", "wait_connected", "wait_enter_handing_ws"):
         assert inspect.iscoroutinefunction(getattr(base, name))
     for name in ("messages", "frames", "state", "events", "present_ws"):
-        assert isinstance(vars(base)[name], property)
+        assert isinstance(vars(base)[name], shadowable)
 
 
 async def test_option_that_does_not_exist_is_refused_by_name(feed_server):

@@ -80,42 +80,46 @@ async def test_channel_is_subscribed_as_long_as_anybody_wants_it():
 
 async def test_changes_during_an_overlap_are_made_on_both_connections():
     """What is (un)subscribed while two connections overlap is so on both; its answer is delivered once."""
-    async with FeedServer() as server:
-        async with rxws.ReactiveWebSocket(server.url, handover_timeout=5) as feed:
-            answers = feed.stream_filter([{"ok": "+b"}])
-            kept = feed.multiplex("+a", "-a", filters=[{"s": "a"}])
-            await feed.wait_connected()
-            rotating = asyncio.ensure_future(feed.rotate())
-            await server.connected(2)
-            await asyncio.sleep(1)
-            assert feed.state.value is State.ROTATING
-            added = feed.multiplex("+b", "-b", filters=[{"s": "b"}], acknowledged=[{"ok": "+b"}])
-            await asyncio.sleep(0.1)
-            assert [connection.received for connection in server.connections] == [["+a", "+b"], ["+a", "+b"]]
-            await server.send({"ok": "+b"})
-            await kept.close()
-            await asyncio.sleep(0.1)
-            assert [connection.received[2:] for connection in server.connections] == [["-a"], ["-a"]]
-            assert await rotating
-            await asyncio.sleep(10)
-            assert (answers.pending, feed.statistics().discarded) == (1, 1)
-            await added.close()
+    async with (
+        FeedServer() as server,
+        rxws.ReactiveWebSocket(server.url, handover_timeout=5) as feed,
+    ):
+        answers = feed.stream_filter([{"ok": "+b"}])
+        kept = feed.multiplex("+a", "-a", filters=[{"s": "a"}])
+        await feed.wait_connected()
+        rotating = asyncio.ensure_future(feed.rotate())
+        await server.connected(2)
+        await asyncio.sleep(1)
+        assert feed.state.value is State.ROTATING
+        added = feed.multiplex("+b", "-b", filters=[{"s": "b"}], acknowledged=[{"ok": "+b"}])
+        await asyncio.sleep(0.1)
+        assert [connection.received for connection in server.connections] == [["+a", "+b"], ["+a", "+b"]]
+        await server.send({"ok": "+b"})
+        await kept.close()
+        await asyncio.sleep(0.1)
+        assert [connection.received[2:] for connection in server.connections] == [["-a"], ["-a"]]
+        assert await rotating
+        await asyncio.sleep(10)
+        assert (answers.pending, feed.statistics().discarded) == (1, 1)
+        await added.close()
 
 
 async def test_answers_in_frames_of_several_messages():
     """Of a frame with an answer and other messages the answer alone is discarded on a connection that is held."""
-    async with FeedServer() as server:
-        async with rxws.ReactiveWebSocket(server.url, split=True, handover_timeout=1) as feed:
-            stream = feed.multiplex("+a", filters=[{"s": "a"}], acknowledged=[{"ok": 1}])
-            await server.expect("+a")
-            await server.send([{"ok": 1}])
-            await feed.wait_connected()
-            rotating = asyncio.ensure_future(feed.rotate())
-            await (await server.connected(2)).expect("+a")
-            await server.connections[1].send([{"ok": 1}, {"s": "a", "n": 1}])
-            assert await rotating
-            assert await anext(stream) == {"s": "a", "n": 1}
-            assert feed.statistics().discarded == 1
+    async with (
+        FeedServer() as server,
+        rxws.ReactiveWebSocket(server.url, split=True, handover_timeout=1) as feed,
+    ):
+        stream = feed.multiplex("+a", filters=[{"s": "a"}], acknowledged=[{"ok": 1}])
+        await server.expect("+a")
+        await server.send([{"ok": 1}])
+        await feed.wait_connected()
+        rotating = asyncio.ensure_future(feed.rotate())
+        await (await server.connected(2)).expect("+a")
+        await server.connections[1].send([{"ok": 1}, {"s": "a", "n": 1}])
+        assert await rotating
+        assert await asyncio.wait_for(anext(stream), 60) == {"s": "a", "n": 1}
+        assert feed.statistics().discarded == 1
 
 
 async def test_limit_is_strict_over_all_that_is_sent_and_pongs_come_first():
@@ -185,58 +189,66 @@ async def test_combined_subscriptions_are_few_messages():
 
 async def test_user_whose_turn_does_not_come_is_told_and_the_connection_stays():
     """A message that has to wait for longer than ``send_timeout`` was not sent; nothing else happens."""
-    async with FeedServer() as server:
-        async with rxws.ReactiveWebSocket(server.url, send_limit=(1, 30), send_timeout=5) as feed:
-            record = Record(feed)
-            await feed.send("first")
-            with pytest.raises(SendTimeout, match="it was not the message's turn for 5 s: nothing was sent"):
-                await feed.send("second")
-            await asyncio.sleep(60)
-            await feed.send("third")
-            await server.expect("third")
-            assert server.received == ["first", "third"]
-            assert record.of(Disconnected) == []
+    async with (
+        FeedServer() as server,
+        rxws.ReactiveWebSocket(server.url, send_limit=(1, 30), send_timeout=5) as feed,
+    ):
+        record = Record(feed)
+        await feed.send("first")
+        with pytest.raises(SendTimeout, match="it was not the message's turn for 5 s: nothing was sent"):
+            await feed.send("second")
+        await asyncio.sleep(60)
+        await feed.send("third")
+        await server.expect("third")
+        assert server.received == ["first", "third"]
+        assert record.of(Disconnected) == []
 
 
 async def test_pong_whose_turn_does_not_come_is_reported():
     """A pong that cannot be sent in time is dropped and reported; the connection stays."""
-    async with FeedServer() as server:
-        async with rxws.ReactiveWebSocket(
+    async with (
+        FeedServer() as server,
+        rxws.ReactiveWebSocket(
             server.url, send_limit=(1, 30), send_timeout=5, decode=str, reply=lambda frame: "pong"
-        ) as feed:
-            record = Record(feed)
-            await server.connected()
-            await server.send("a", "b")
-            failed = await record.happened(rxws.HandlerFailed)
-            assert isinstance(failed.error, SendTimeout)
-            assert server.received == ["pong"]
-            assert record.of(Disconnected) == []
+        ) as feed,
+    ):
+        record = Record(feed)
+        await server.connected()
+        await server.send("a", "b")
+        failed = await record.happened(rxws.HandlerFailed)
+        assert isinstance(failed.error, SendTimeout)
+        assert server.received == ["pong"]
+        assert record.of(Disconnected) == []
 
 
 async def test_user_who_waits_for_a_turn_when_the_connection_is_lost():
     """A message that was not sent goes to the next connection, within its time."""
-    async with FeedServer() as server:
-        async with rxws.ReactiveWebSocket(server.url, send_limit=(1, 30)) as feed:
-            await feed.send("first")
-            sending = asyncio.ensure_future(feed.send("second"))
-            await asyncio.sleep(1)
-            server.reset()
-            await sending
-            await server.expect("second")
-            assert server.opened == 2
+    async with (
+        FeedServer() as server,
+        rxws.ReactiveWebSocket(server.url, send_limit=(1, 30)) as feed,
+    ):
+        await feed.send("first")
+        sending = asyncio.ensure_future(feed.send("second"))
+        await asyncio.sleep(1)
+        server.reset()
+        await sending
+        await server.expect("second")
+        assert server.opened == 2
 
 
 async def test_user_whose_turn_comes_while_the_connection_closes():
     """A turn on a connection that is closing is of no use: the message goes to the next one."""
-    async with FeedServer() as server:
-        async with rxws.ReactiveWebSocket(server.url, send_limit=(1, 3), handover_timeout=2.5) as feed:
-            await feed.send("first")
-            await asyncio.sleep(0.2)
-            sending = asyncio.ensure_future(feed.send("second"))
-            closing = asyncio.ensure_future(feed.present_ws.close())
-            await asyncio.gather(sending, closing)
-            await server.expect("second")
-            assert [server.opened, server.received] == [2, ["first", "second"]]
+    async with (
+        FeedServer() as server,
+        rxws.ReactiveWebSocket(server.url, send_limit=(1, 3), handover_timeout=2.5) as feed,
+    ):
+        await feed.send("first")
+        await asyncio.sleep(0.2)
+        sending = asyncio.ensure_future(feed.send("second"))
+        closing = asyncio.ensure_future(feed.present_ws.close())
+        await asyncio.gather(sending, closing)
+        await server.expect("second")
+        assert [server.opened, server.received] == [2, ["first", "second"]]
 
 
 async def test_on_open_function_that_takes_too_long_fails_the_attempt():
@@ -248,11 +260,13 @@ async def test_on_open_function_that_takes_too_long_fails_the_attempt():
             await asyncio.sleep(seconds)
         return "hello"
 
-    async with FeedServer() as server:
-        async with rxws.ReactiveWebSocket(server.url, on_open=[message], send_timeout=3) as feed:
-            await feed.wait_connected()
-            await server.expect("hello")
-            assert (server.opened, round(now())) == (2, 3)
+    async with (
+        FeedServer() as server,
+        rxws.ReactiveWebSocket(server.url, on_open=[message], send_timeout=3) as feed,
+    ):
+        await feed.wait_connected()
+        await server.expect("hello")
+        assert (server.opened, round(now())) == (2, 3)
 
 
 class Account:

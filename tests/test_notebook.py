@@ -163,6 +163,8 @@ async def test_handlers_of_the_last_run_are_removed(kernel, feed_server):
         kernel.run("another cell")
         ws.add_handler(lambda message: told.append("disposed")).dispose()
         ws.add_handler(lambda message: told.append("other"))
+        # What is disposed is not remembered for the next run either.
+        assert len(notebook._RUNS["another cell"].left) == 1
         await feed_server.send({"n": 1})
         await asyncio.sleep(1.0)
         assert sorted(told, key=str) == [("coroutine", 1), ("function", 1), "other"]

@@ -1,6 +1,5 @@
 """Recordings: what was recorded is read and replayed as it was, whatever happened to the file."""
 
-# ruff: noqa: ASYNC240 (the files of these tests are small)
 from __future__ import annotations
 
 import asyncio
@@ -159,6 +158,7 @@ EVENTS = [
     rxws.Disconnected(name="feed", time=1.5, number=None, reason="network", cause="é", code=1006, delay=0.5),
     rxws.Rotated(name="feed", time=1.5, number=2, proven=True, held=3, duplicates=2, discarded=1, paused=0.25),
     rxws.Quiet(name="feed", time=1.5, seconds=60.0),
+    rxws.Unacknowledged(name="feed", time=1.5, message="subscribe", attempt=1),
     rxws.Lagging(name="feed", time=1.5, consumer="stream", pending=10_000),
     rxws.Overflowed(name="feed", time=1.5, consumer="stream", overflow="error", dropped=1),
 ]
@@ -183,13 +183,15 @@ def test_events_when_they_hold_what_no_line_can(plain: Path) -> None:
         (0.0, rxws.MessageRejected(name="feed", time=1.0, raw="\ud800", error=error, count=2)),
         (0.0, rxws.HandlerFailed(name="feed", time=1.0, handler="f", message=object(), error=error)),
         (0.0, rxws.Gap(1.0, 2.0, "network", {"n": 1}, name="feed", time=2.0)),
+        (0.0, rxws.NothingMatched(name="feed", time=1.0, filter="f", messages=1, values={"s": ("x", "y")})),
     )
     assert "secret" not in plain.read_text()
-    binary, text, failed, gap = (entry.event for entry in read(plain) if isinstance(entry, EventEntry))
+    binary, text, failed, gap, unmatched = (entry.event for entry in read(plain) if isinstance(entry, EventEntry))
     assert (binary.raw, text.raw) == (b"\xff", "\ud800")
     assert isinstance(failed.error, RecordedError)
     assert "ValueError" in str(failed.error)
     assert failed.message is None
+    assert unmatched.values == {"s": ["x", "y"]}
     assert gap == rxws.Gap(1.0, 2.0, "network", None, name="feed", time=2.0)
 
 
@@ -205,6 +207,7 @@ JUNK = [
     b'{"time":1,"event":"Nothing","fields":{}}',
     b'{"time":1,"event":"Gap","fields":{}}',
     b'{"time":1,"event":"Gap","fields":{"start":"x"}}',
+    b'{"time":1,"event":"Quiet","fields":{"name":"x","time":1,"seconds":"x"}}',
     b'{"time":1,"event":"Lagging","fields":{"nonsense":1}}',
     b'{"time":1,"event":"Quiet","fields":{"a":' + b"[" * 100_000,
     b'{"time":1,"state":"nowhere"}',
@@ -753,7 +756,7 @@ class TestReplay:
             events: list[rxws.Event] = []
             ws.events.subscribe(events.append)
             await ws.wait_closed()
-        assert events == EVENTS[:4]
+        assert events == EVENTS[:5]
         statistics = ws.statistics()
         assert (statistics.opened, statistics.rotations, statistics.duplicates, statistics.discarded) == (1, 1, 2, 1)
 
@@ -940,7 +943,7 @@ class TestReplay:
 
     async def test_replay_when_consumers_are_slow(self, plain: Path) -> None:
         """A replay at full speed waits for its consumers: no stream overflows, and none holds more than it should."""
-        numbered(plain, 5000, interval=0.001)
+        numbered(plain, 3000, interval=0.001)
         most = 0
 
         async def consume(stream: Any, pause: float) -> list[int]:
@@ -969,7 +972,7 @@ class TestReplay:
                 asyncio.create_task(consume(one, 0.0)),
             ]
             piped = [n async for n in ws.messages.pipe(ops.map(lambda message: message["n"]))]
-            everything = list(range(5000))
+            everything = list(range(3000))
             assert [await task for task in tasks] == [everything] * 3
             assert piped == handled == everything
         assert most <= playback.MOST_WAITING + playback.STRIDE
@@ -1052,6 +1055,27 @@ class TestReplay:
                 ["c"],
                 [],
             ]
+
+    @pytest.mark.parametrize("speed", [math.inf, 100.0, 1.0])
+    @pytest.mark.parametrize("kind", ["messages", "stream"])
+    async def test_collect_when_limited_in_time(self, plain: Path, speed: float, kind: str) -> None:
+        """``collect`` counts the recording's seconds, too, and gives what came in them, at every speed."""
+        numbered(plain, 100)
+        async with assert_no_leaks(), replay(plain, speed) as ws:
+            source = ws.messages if kind == "messages" else ws.stream_filter()
+            assert [message["n"] for message in await source.collect(seconds=2.05)] == list(range(20))
+            assert len(await source.collect(seconds=1.0, count=3)) == 3
+            assert len(await source.collect(seconds=1e9)) > 0
+            assert await source.collect(seconds=1.0) == []
+
+    async def test_collect_when_behind(self, plain: Path) -> None:
+        """What waits when the time is over is collected, too, and no more of it than was asked for."""
+        numbered(plain, 100, interval=0.001)
+        async with replay(plain, math.inf) as ws:
+            stream = ws.stream_filter()
+            collecting = asyncio.create_task(stream.collect(count=30, seconds=0.0505))
+            assert [message["n"] for message in await collecting] == list(range(30))
+            assert [message["n"] async for message in stream] == list(range(30, 100))
 
     async def test_timers_when_set_while_the_replay_waits(self, plain: Path) -> None:
         """A timer that is set while nothing comes counts from that moment of the recording, and is in time."""
@@ -1138,7 +1162,7 @@ class TestReplay:
 
 async def test_replay_when_there_is_much_to_do(plain: Path) -> None:
     """In a replay at full speed other tasks have their turn."""
-    numbered(plain, 10_000, interval=1.0)
+    numbered(plain, 3_000, interval=1.0)
     turns = 0
 
     async def other() -> None:
@@ -1153,9 +1177,9 @@ async def test_replay_when_there_is_much_to_do(plain: Path) -> None:
         ws.messages.pipe(ops.buffer_with_time(0.5)).subscribe(lambda _: ticks.append(turns))
         await ws.wait_closed()
     task.cancel()
-    assert ws.statistics().messages == 10_000
-    assert turns > 10_000 / playback.STRIDE
-    assert len(ticks) == 2 * 10_001 + 1
+    assert ws.statistics().messages == 3_000
+    assert turns > 3_000 / playback.STRIDE
+    assert len(ticks) == 2 * 3_001 + 1
 
 
 async def test_wait_for_timers_when_they_take_long(plain: Path) -> None:
@@ -1178,8 +1202,12 @@ async def test_wait_for_timers_when_they_take_long(plain: Path) -> None:
 
 def test_replay_when_outside_an_event_loop(plain: Path) -> None:
     """Without a running event loop a replay is an error, and leaves no file open."""
-    with pytest.raises(RuntimeError, match="inside a running event loop"):
+    with pytest.raises(RuntimeError, match="inside a running event loop") as raised:
         replay(numbered(plain, 1))
+    # What was raised still refers to all that had been made by then.
+    readings = [entry.locals["reading"] for entry in raised.traceback if "reading" in entry.locals]
+    assert readings
+    assert not any(reading._close.alive for reading in readings)
 
 
 def test_package_when_listed() -> None:

@@ -14,9 +14,9 @@ from websockets.exceptions import InvalidStatus
 from websockets.http11 import Response
 
 import rxws
-from rxws import Connected, ConnectFailed, Disconnected, Gap, HandlerFailed, Quiet, Rotated, State
+from rxws import Connected, ConnectFailed, Disconnected, Gap, HandlerFailed, Quiet, Rotated, State, rotation
 from rxws.pytest_plugin import virtual_loop
-from tests.support.life import ScriptedFeed, ScriptedWebsocket
+from tests.support.life import Record, ScriptedFeed, ScriptedWebsocket
 
 in_virtual_time = pytest.mark.usefixtures("virtual_time", "assert_no_leaks")
 
@@ -36,6 +36,24 @@ def delays(*seconds):
 def now():
     """Return the loop's time, rounded to what matters."""
     return round(asyncio.get_running_loop().time(), 2)
+
+
+class Followed(rxws.ReactiveWebSocket):
+    """A feed from a URL, with a record."""
+
+    def __init__(self, url, **options):
+        super().__init__(url, **options)
+        self.record = Record(self)
+
+
+def connecting(*outcomes):
+    """Return a ``connect`` that gives these connections, and then plain ones."""
+    left = list(outcomes)
+
+    async def connect(url):
+        return left.pop(0) if left else ScriptedWebsocket()
+
+    return connect
 
 
 async def never():
@@ -221,6 +239,80 @@ async def test_create_ws_that_returns_no_connection():
     feed = ScriptedFeed(nothing)
     with pytest.raises(ConnectFailed, match="_create_ws must return an open connection"):
         await feed.wait_closed()
+
+
+@in_virtual_time
+async def test_opening_counts_when_what_is_to_be_sent_first_was_sent():
+    """A connection on which nothing can be sent is given up, with the cause told, and the opening is tried again."""
+    refusing = ScriptedWebsocket()
+    refusing.on_send = lambda _: never()
+    options = {"on_open": ["subscribe"], "send_timeout": 2, "reconnect_delays": delays(0)}
+    async with Followed("ws://localhost", connect=connecting(refusing, ScriptedWebsocket()), **options) as feed:
+        event = await feed.record.happened(Connected)
+        assert (now(), event.number) == (2, 2)
+        assert not refusing.is_open
+        assert set(feed.record.reasons) == {"network"}
+        assert "took nothing for 2 s" in feed.record.of(Disconnected)[0].cause
+        assert feed.record.of(Gap) == []
+
+
+@in_virtual_time
+async def test_opening_when_the_connection_is_lost_as_soon_as_it_is_prepared():
+    """A connection that ends while the first things are sent on it is a loss as any other."""
+    brief = ScriptedWebsocket()
+
+    def end_while_sending(_):
+        brief.end()
+        return asyncio.sleep(0.1)
+
+    brief.on_send = end_while_sending
+    options = {"on_open": ["subscribe"], "reconnect_delays": delays(0)}
+    async with Followed("ws://localhost", connect=connecting(brief, ScriptedWebsocket()), **options) as feed:
+        await feed.record.entered(State.CONNECTED)
+        assert feed.present_ws is not brief
+
+
+@in_virtual_time
+async def test_exit_while_a_connection_is_prepared():
+    """``exit`` ends what is being sent first, too."""
+    refusing = ScriptedWebsocket()
+    refusing.on_send = lambda _: never()
+    feed = Followed("ws://localhost", connect=connecting(refusing), on_open=["subscribe"])
+    await asyncio.sleep(1)
+    await feed.exit()
+    assert not refusing.is_open
+    assert now() <= 2
+    assert feed.record.reasons == ["user"]
+
+
+@in_virtual_time
+async def test_opening_holds_what_comes_while_it_is_prepared(caplog, monkeypatch):
+    """What comes while the first things are sent is delivered after them; of too much the last is kept, and said."""
+    monkeypatch.setattr(rotation, "HELD_MAX", 3)
+    websocket = ScriptedWebsocket()
+    websocket.on_send = lambda _: asyncio.sleep(1)
+    websocket.come("1", "2", "3", "4", "5")
+    async with Followed("ws://localhost", connect=connecting(websocket), on_open=["subscribe"]) as feed:
+        await asyncio.sleep(0.5)
+        assert feed.record.messages == []
+        await feed.record.happened(Connected)
+        await feed.record.received(3)
+        assert feed.record.messages == [3, 4, 5]
+        assert "more than 3 frames came before all was subscribed" in caplog.text
+
+
+@in_virtual_time
+async def test_prepare_that_fails_says_why(caplog):
+    """What cannot be sent first, because the function that gives it raises, is the cause of the failure."""
+
+    def broken():
+        raise OSError("no key")
+
+    options = {"on_open": [broken], "reconnect_delays": delays(1)}
+    async with Followed("ws://localhost", connect=connecting(), **options) as feed:
+        await feed.record.happened(Disconnected, 2)
+        assert feed.record.of(Connected) == []
+        assert all("no key" in event.cause for event in feed.record.of(Disconnected))
 
 
 # Loss

@@ -285,7 +285,9 @@ async def test_combination_is_answered_once():
     """A combined message has one answer: what any of its subscriptions takes for one, within the longest timeout."""
     async with ScriptedFeed() as feed:
         await feed.wait_connected()
-        feed.websocket.on_send = lambda _: asyncio.get_running_loop().call_later(3, feed.websocket.come, "ok b") and None
+        feed.websocket.on_send = lambda _: (
+            asyncio.get_running_loop().call_later(3, feed.websocket.come, "ok b") and None
+        )
         streams = [
             feed.multiplex(name, filters=None, combine="".join, acknowledged=is_answer_to(name), timeout=timeout)
             for name, timeout in (("a", 1), ("b", 5))
@@ -370,6 +372,22 @@ async def test_connection_that_is_lost_while_subscribing(options):
         del streams
 
 
+async def test_connection_that_is_lost_while_the_last_message_is_sent():
+    """A connection that has ended by the time that all is sent was never open."""
+    first = ScriptedWebsocket()
+
+    async def end(message):
+        first.end()
+        await asyncio.sleep(0.1)
+
+    first.on_send = end
+    async with ScriptedFeed(first, reconnect_delays=lambda: [0]) as feed:
+        stream = channel(feed, "a")
+        await feed.wait_connected()
+        assert [event.number for event in feed.record.of(Connected)] == [2]
+        await stream.close()
+
+
 @pytest.mark.parametrize("waits_for", ["turn", "answer", "function"])
 async def test_exit_while_subscribing(waits_for):
     """Leaving while a connection is being subscribed is as quick as ever."""
@@ -450,4 +468,27 @@ async def test_silence_is_not_held_against_a_connection_that_is_being_subscribed
         assert (now(), feed.record.reasons) == (35.3, ["idle"])
         with contextlib.suppress(TimeoutError):
             await feed.opened(3, timeout=1)
+        del streams
+
+
+async def test_old_connection_that_is_lost_while_the_new_one_is_being_subscribed():
+    """From then on no connection is live, and all that comes on the new one is kept until that is subscribed."""
+    async with ScriptedFeed(send_limit=(1, 10)) as feed:
+        streams = [channel(feed, name) for name in "abc"]
+        await feed.wait_connected()
+        first = feed.websocket
+        rotating = asyncio.ensure_future(feed.rotate())
+        second = await feed.opened(2)
+        await asyncio.sleep(1)
+        first.end()
+        await settle()
+        assert (feed.state.value, feed.present_ws) == (State.CONNECTING, None)
+        for n in range(15):
+            second.come(str(n))
+            await asyncio.sleep(1)
+        assert feed.record.messages == []
+        await rotating
+        assert second.sent == ["+a", "+b", "+c"]
+        assert feed.record.messages == list(range(15))
+        assert len(feed.record.of(rxws.Gap)) == 1
         del streams

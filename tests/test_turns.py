@@ -98,7 +98,7 @@ async def test_turn_that_is_given_to_one_that_is_being_cancelled(sent):
 
 
 async def test_stop_tells_who_waits(sent):
-    """There are no more turns after the end, neither for those who wait nor for those who come, and no timer is left."""
+    """There are no more turns after the end, neither for those who wait nor for those who come, nor a timer."""
     turns = limited()
     tasks = start(turns, sent, "a", "b", "c")
     await asyncio.sleep(0.5)

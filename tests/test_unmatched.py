@@ -53,7 +53,9 @@ async def test_filter_that_matches_nothing_says_so(caplog):
         assert set(event.values["'s'"]) < {*SYMBOLS, "…"}
         assert (len(event.values["'s'"]), event.values["'s'"][-1], event.values["'E'"]) == (6, "…", ())
         (record,) = caplog.records
-        assert record.getMessage().endswith(f"'s' was {', '.join(event.values[chr(39) + 's' + chr(39)])}; 'E' was absent")
+        assert record.getMessage().endswith(
+            f"'s' was {', '.join(event.values[chr(39) + 's' + chr(39)])}; 'E' was absent"
+        )
         await stream.close()
 
 
@@ -209,3 +211,16 @@ async def test_key_that_raises_is_reported():
         assert feed.told[0].values == {"('a', 'b')": ()}
         assert "a filter's key" in {event.handler for event in feed.record.of(HandlerFailed)}
         await stream.close()
+
+
+async def test_exit_before_anything_is_told():
+    """The timer ends with the feed, and streams that are made after it are none of its business."""
+    async with Trading() as feed:
+        await feed.wait_connected()
+        stream = feed.stream_filter([{"s": "x"}])
+        await feed.trade(5)
+        await feed.exit()
+        late = feed.stream_filter([{"s": "y"}])
+        await asyncio.sleep(30)
+        assert feed.told == []
+        del stream, late

@@ -58,8 +58,7 @@ async def record(options: argparse.Namespace, output: Output) -> int:
 
     def tell(event: Event) -> None:
         if isinstance(event, RecordingFailed):
-            if not failed.done():
-                failed.set_result(event.error)
+            failed.set_result(event.error)
         elif is_news(event):
             output.tell(event_line(event))
 
@@ -76,6 +75,6 @@ async def record(options: argparse.Namespace, output: Output) -> int:
         finally:
             ended.cancel()
             output.tell(printable(f"recorded {running.frames:,} frames to {options.path}"))
-        if failed.done():
-            raise readable(options.path, failed.result())
+    if failed.done():
+        raise readable(options.path, failed.result())
     return DONE

@@ -21,7 +21,7 @@ import msgspec
 
 from .. import events
 from ..errors import RxwsError
-from ..events import Connected, Disconnected, Event, Gap, Quiet, Rotated, State
+from ..events import Connected, Disconnected, Event, Gap, HandlerFailed, Quiet, Rotated, State, Unacknowledged
 from ..redaction import redact
 
 __all__ = [
@@ -138,16 +138,18 @@ class _Line(msgspec.Struct, omit_defaults=True):
     end: bool = False
 
 
-OF_CONNECTIONS: Final = (Connected, Disconnected, Rotated, Gap, Quiet)
+OF_CONNECTIONS: Final = (Connected, Disconnected, Rotated, Gap, Quiet, Unacknowledged)
 """The events that tell of the feed itself. The others tell of the program that had it."""
+
+_PACKED: Final = frozenset(_Packed.__struct_fields__)
 
 _EVENTS: Final[dict[str, type[Event]]] = {
     name: kind
     for name, kind in vars(events).items()
     if isinstance(kind, type) and issubclass(kind, Event) and kind is not Event
 }
-_MESSAGES: Final = frozenset({"last_message", "message"})
-"""Fields of events that hold a message, which may be anything at all."""
+_MESSAGES: Final = frozenset({(Gap, "last_message"), (HandlerFailed, "message")})
+"""Fields of events that hold a message of the feed, which may be anything at all."""
 
 Note = tuple[float, Any]
 """What is recorded, as cheap as it can be had: the loop's time in seconds, and what happened then. A tuple is a frame
@@ -189,8 +191,13 @@ def _line(seconds: float, what: Any) -> _Line:
         return _Line(time, wall=received, connection=connection, raw=raw if isinstance(raw, str) else _pack(raw))
     match what:
         case Event():
-            values = {field.name: _to_json(field.name, getattr(what, field.name)) for field in fields(what)}
-            return _Line(time, event=type(what).__name__, fields=values)
+            kind = type(what)
+            values = {
+                field.name: _to_json(getattr(what, field.name))
+                for field in fields(what)
+                if (kind, field.name) not in _MESSAGES
+            }
+            return _Line(time, event=kind.__name__, fields=values)
         case State():
             return _Line(time, state=what)
         case Origin():
@@ -219,22 +226,21 @@ def _unpack(raw: str | _Packed) -> str | bytes:
     raise ValueError("a frame without content")
 
 
-def _to_json(field: str, value: Any) -> Any:
-    if field in _MESSAGES:
-        return None
+def _to_json(value: Any) -> Any:
     if isinstance(value, BaseException):
         return redact(repr(value))
     return _pack(value) if isinstance(value, str | bytes) else value
 
 
 def _from_json(field: str, value: Any) -> Any:
-    if isinstance(value, dict):
+    if isinstance(value, dict) and value.keys() & _PACKED:
         value = _unpack(msgspec.convert(value, _Packed))
     return RecordedError(value) if field == "error" else value
 
 
 def _event(kind: type[Event], fields: dict[str, Any]) -> Event:
     values = {field: _from_json(field, value) for field, value in fields.items()}
+    values |= {field: None for holder, field in _MESSAGES if holder is kind}
     # The types of those that are played are held to; the others have exceptions in them, which JSON knows nothing of.
     return msgspec.convert(values, kind) if kind in OF_CONNECTIONS else kind(**values)
 

@@ -76,10 +76,11 @@ def replay(
     thousand times as fast.
 
     **What.** Frames are parsed anew, so that messages are equal to those of the live feed, and what cannot be parsed
-    is rejected, as there. Frames that a rotation held come when they were delivered. Recorded states come in their
-    place, and of the events ``Connected``, ``Disconnected``, ``Rotated``, ``Gap`` and ``Quiet``; the others
-    (``HandlerFailed``, ``Lagging`` …) tell of this program, not of the one that recorded. Between two sessions of one
-    file there is a ``Gap`` with the reason ``"recording"``. Bad lines are left out, and told of in the log.
+    is rejected, as there; a parse hook may take as long as it likes, the recording waits. Frames that a rotation held
+    come when they were delivered. Recorded states come in their place, and so do the events ``Connected``,
+    ``Disconnected``, ``Rotated``, ``Gap``, ``Quiet`` and ``Unacknowledged``; the others (``HandlerFailed``, ``Lagging``
+    …) tell of this program, not of the one that recorded. Between two sessions of one file there is a ``Gap`` with the
+    reason ``"recording"``. Bad lines are left out, and told of in the log.
 
     **Consumers.** Unlike a live feed, a recording can wait: while 1,000 messages wait in a stream that has an ``async
     for`` (or in an ``async for`` over an Observable, or in a coroutine handler), or a stream with a small ``maxsize``

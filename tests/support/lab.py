@@ -88,7 +88,7 @@ class Lab:
         """Wait for what is to be seen; fail with its name."""
         deadline = time.monotonic() + timeout
         while not (seen := condition()):
-            assert time.monotonic() < deadline, f"{what}: not within {timeout:g} s; there is {self.text()!r}"
+            assert time.monotonic() < deadline, f"{what}: not within {timeout:g} s; {self.prompts()} {self.text()!r}"
             time.sleep(0.1)
         return seen
 
@@ -106,12 +106,24 @@ class Lab:
         script = f"return [...{scope}.querySelectorAll('.jp-OutputArea-output')].map(each => each.innerText).join('|')"
         return self.driver.execute_script(script)
 
-    def is_idle(self) -> bool:
-        """Tell whether all cells have been run, and none is running."""
-        prompts = self.driver.execute_script(
+    def prompts(self) -> list[str]:
+        """Return what stands before each code cell: its number, ``*`` while it runs or is to be run, or nothing."""
+        texts = self.driver.execute_script(
             "return [...document.querySelectorAll('.jp-Notebook .jp-CodeCell .jp-InputPrompt')].map(e => e.innerText)"
         )
-        return all(prompt.strip("[]:\n ").isdigit() for prompt in prompts)
+        return [text.strip("[]:\n ") for text in texts]
+
+    def run_all(self) -> None:
+        """Run all cells, and wait until they have been run."""
+
+        def begins() -> bool:
+            # A notebook that is not quite there yet does nothing, and does not say so.
+            self.command("notebook:run-all-cells")
+            time.sleep(1.0)
+            return any(self.prompts())
+
+        self.until("the first cell", begins)
+        self.until("all cells to be run", lambda: all(map(str.isdigit, self.prompts())), 60.0)
 
     def coloured(self, element: Any) -> int:
         """Return how many strongly coloured pixels an element shows."""
@@ -228,8 +240,7 @@ def main() -> None:
 def run(lab: Lab) -> None:
     """Run all cells, in a window that has room for them."""
     lab.command("application:toggle-left-area")
-    lab.command("notebook:run-all-cells")
-    lab.until("all cells to be run", lab.is_idle, 60.0)
+    lab.run_all()
     lab.driver.execute_script("document.querySelector('.jp-WindowedPanel-outer').scrollTop = 0")
 
 

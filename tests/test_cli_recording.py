@@ -1,0 +1,231 @@
+"""``rxws record``, ``rxws replay`` and ``rxws serve``: a feed in a file, and out of it again."""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import os
+import signal
+import socket
+from pathlib import Path
+
+import pytest
+
+import rxws
+from rxws import cli
+from rxws.cli import serve
+from rxws.recording import FrameEntry, read
+from rxws.testing import FeedServer, assert_no_leaks
+from tests.support.terminal import finish, started
+from tests.test_recording import end, frame, start, write
+
+
+@pytest.fixture
+async def server():
+    """Give a server that a command in another thread, or process, can connect to."""
+    async with FeedServer() as server:
+        yield server
+
+
+@pytest.fixture
+def recorded(tmp_path: Path) -> Path:
+    """Give a recording of three messages in as many seconds, with a gap before the last."""
+    gap = rxws.Gap(1.0, 2.0, "server", None, name="feed", time=2.0)
+    frames = [frame(1.0, {"e": "a", "n": 1}), frame(2.0, b"\xff", 1), (2.5, gap), frame(3.0, {"e": "b", "n": 2}, 2)]
+    return write(tmp_path / "feed.jsonl.gz", start(), *frames, end(3.0))
+
+
+async def run(*arguments: object) -> int:
+    """Run a command in a thread; give its exit code."""
+    async with asyncio.timeout(15):
+        return await asyncio.to_thread(cli.main, list(map(str, arguments)))
+
+
+def frames_of(path: Path) -> list[str | bytes]:
+    """Give the frames that a file holds."""
+    return [entry.raw for entry in read(path) if isinstance(entry, FrameEntry)]
+
+
+@pytest.mark.parametrize("command", ["record", "replay", "serve"])
+def test_help_fits_a_screen_when_asked_for(command, capsys, monkeypatch):
+    """Each help fits a screen, shows an example and the exit codes, and is plain ASCII."""
+    monkeypatch.setenv("COLUMNS", "80")
+    assert cli.main([command, "--help"]) == 0
+    out, err = capsys.readouterr()
+    assert err == ""
+    assert len(out.splitlines()) <= 24
+    assert max(map(len, out.splitlines())) <= 80
+    assert "example" in out
+    assert "exit codes: " in out
+    assert "130 Ctrl-C; 143 SIGTERM" in out.replace("\n", " ")
+    assert out.isascii()
+
+
+@pytest.mark.parametrize(
+    ("wrong", "said"),
+    [
+        (["record", "ws://x"], "PATH"),
+        (["record", "http://x", "y"], "scheme isn't ws or wss"),
+        (["record", "ws://x", "y", "--seconds", "0"], "expected a number of seconds greater than 0"),
+        (["replay"], "PATH"),
+        (["replay", "x", "--speed", "0"], "expected a number greater than 0, or max, got '0'"),
+        (["replay", "x", "--speed", "inf"], "expected a number greater than 0, or max, got 'inf'"),
+        (["serve", "x", "--port", "65536"], "expected a port, from 0 to 65535, got '65536'"),
+        (["serve", "x", "--port", "-1"], "expected a port, from 0 to 65535, got '-1'"),
+    ],
+)
+def test_wrong_arguments_are_one_line_when_typed(wrong, said, capsys):
+    """What is wrong is told in one line on stderr, with exit code 2."""
+    assert cli.main(wrong) == 2
+    out, err = capsys.readouterr()
+    assert out == ""
+    assert said in err
+    assert len(err.splitlines()) == 1
+
+
+async def test_feed_is_recorded_when_it_sends(server, tmp_path, capsys):
+    """Every frame is in the file, and stderr tells what happened and how many frames there are."""
+
+    async def script(connection):
+        await connection.expect("hello")
+        await connection.send({"n": 1}, b"\xff")
+
+    server.script = script
+    path = tmp_path / "feed.jsonl.gz"
+    assert await run("record", server.url, path, "--send", "hello", "--seconds", "0.7") == 0
+    assert frames_of(path) == ['{"n": 1}', b"\xff"] or frames_of(path) == ['{"n":1}', b"\xff"]
+    out, err = capsys.readouterr()
+    assert out == ""
+    first, last = err.splitlines()
+    assert first.endswith("Connected: connection 1 is open")
+    assert last == f"recorded 2 frames to {path}"
+
+
+async def test_recording_fails_when_the_file_takes_nothing(server, tmp_path, capsys):
+    """A file that cannot be opened, and one that takes no more, end the command with 1 and one line."""
+    missing = tmp_path / "no" / "feed"
+    assert await run("record", server.url, missing) == 1
+    assert capsys.readouterr().err == f"rxws record: error: {missing}: No such file or directory\n"
+    if os.path.exists("/dev/full"):
+        assert await run("record", server.url, "/dev/full") == 1
+        assert capsys.readouterr().err.endswith("rxws record: error: /dev/full: No space left on device\n")
+
+
+async def test_recording_fails_when_no_connection_can_be_had(server, tmp_path, capsys):
+    """A feed that fails for good ends the command with 1 and one line."""
+    server.refuse(404)
+    assert await run("record", server.url, tmp_path / "feed.jsonl") == 1
+    assert "rxws record: error: " in capsys.readouterr().err
+
+
+async def test_recording_ends_cleanly_when_interrupted(server, tmp_path):
+    """Ctrl-C ends a recording with 130, and what came is in the file."""
+
+    async def script(connection):
+        await connection.send({"n": 1})
+
+    server.script = script
+    path = tmp_path / "feed.jsonl"
+    with started("record", server.url, str(path)) as process:
+        assert "Connected" in await asyncio.to_thread(process.stderr.readline)
+        await asyncio.sleep(0.3)
+        process.send_signal(signal.SIGINT)
+        out, err = await finish(process)
+    assert process.returncode == 130
+    assert out == ""
+    assert err == f"recorded 1 frames to {path}\n"
+    assert len(frames_of(path)) == 1
+
+
+async def test_messages_are_json_lines_when_replayed(recorded, capsys):
+    """A recording's messages are lines of JSON on stdout, what happened is on stderr."""
+    assert await run("replay", recorded, "--speed", "max") == 0
+    out, err = capsys.readouterr()
+    assert out.splitlines() == ['{"e":"a","n":1}', '"/w=="', '{"e":"b","n":2}']
+    assert err.splitlines()[0].endswith("Gap: 1,000.0 ms without a connection (server): messages may be missing")
+    assert await run("replay", recorded, "--speed", "1000", "--filter", "e=b") == 0
+    assert capsys.readouterr().out == '{"e":"b","n":2}\n'
+    assert await run("replay", recorded, "--speed", "max", "--count", "1") == 0
+    assert capsys.readouterr().out == '{"e":"a","n":1}\n'
+
+
+async def test_replay_fails_when_there_is_no_file(tmp_path, capsys):
+    """A file that cannot be read ends the command with 1 and one line."""
+    assert await run("replay", tmp_path / "feed\x1b") == 1
+    assert capsys.readouterr().err == f"rxws replay: error: {tmp_path}/feed\\x1b: No such file or directory\n"
+
+
+async def test_recording_is_a_feed_when_served(recorded):
+    """Every client gets all frames from the first one on, then the end of the connection; Ctrl-C ends the server."""
+    with started("serve", str(recorded), "--speed", "max") as process:
+        url = (await asyncio.to_thread(process.stdout.readline)).strip()
+        for _ in range(2):
+            async with asyncio.timeout(10), rxws.ReactiveWebSocket(url) as ws:
+                ended = ws.events.filter(lambda event: isinstance(event, rxws.Disconnected)).take(1).to_future()
+                frames = await ws.frames.pipe(rxws_take(3))
+                assert [raw for raw, *_ in frames] == ['{"e": "a", "n": 1}', b"\xff", '{"e": "b", "n": 2}']
+                assert (await ended).code == 1000
+        process.send_signal(signal.SIGINT)
+        _, err = await finish(process)
+    assert process.returncode == 130
+    assert err == ""
+
+
+class Lines:
+    """Standard output, in a test."""
+
+    def __init__(self) -> None:
+        self.written = asyncio.Queue()
+
+    def write(self, text: str) -> None:
+        self.written.put_nowait(text)
+
+
+@pytest.mark.parametrize("loop", [False, True])
+async def test_client_disturbs_nobody_when_it_leaves(recorded, loop):
+    """A client that leaves in the middle leaves nothing behind; the server stops when it is cancelled."""
+    lines = Lines()
+    options = argparse.Namespace(path=str(recorded), speed=100.0, port=0, loop=loop)
+    async with assert_no_leaks(), asyncio.timeout(20):
+        serving = asyncio.create_task(serve.serve(options, lines))
+        url = (await lines.written.get()).strip()
+        for count in (1, 7 if loop else 3):
+            async with rxws.ReactiveWebSocket(url, decode=lambda raw: raw) as ws:
+                assert len(await ws.messages.pipe(rxws_take(count))) == count
+                if not loop and count == 3:
+                    await ws.events.filter(lambda event: isinstance(event, rxws.Disconnected)).take(1)
+        serving.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await serving
+
+
+async def test_recording_begins_again_when_served_in_a_loop(recorded):
+    """With ``--loop`` the frames come again after the last one; a client that leaves disturbs nobody."""
+    with started("serve", str(recorded), "--speed", "max", "--loop") as process:
+        url = (await asyncio.to_thread(process.stdout.readline)).strip()
+        for _ in range(2):
+            async with asyncio.timeout(10), rxws.ReactiveWebSocket(url, decode=lambda raw: raw) as ws:
+                messages = await ws.messages.pipe(rxws_take(7))
+            assert messages[0] == messages[3] == messages[6]
+        process.send_signal(signal.SIGTERM)
+        _, err = await finish(process)
+    assert process.returncode == 143
+    assert err == ""
+
+
+async def test_serving_fails_when_it_cannot_be_done(recorded, tmp_path, capsys):
+    """No file, a file without frames, and a port that is taken end the command with 1 and one line."""
+    assert await run("serve", tmp_path / "nothing") == 1
+    assert capsys.readouterr().err == f"rxws serve: error: {tmp_path}/nothing: No such file or directory\n"
+    empty = write(tmp_path / "empty", start(), end(1.0))
+    assert await run("serve", empty) == 1
+    assert capsys.readouterr().err == f"rxws serve: error: {empty} holds no frames\n"
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        assert await run("serve", recorded, "--port", taken.getsockname()[1]) == 1
+    assert "rxws serve: error: port " in (err := capsys.readouterr().err)
+    assert len(err.splitlines()) == 1
+
+
+def rxws_take(count: int):
+    """Give the operator that makes a list of so many items."""
+    return lambda source: source.take(count).to_list()
