@@ -26,7 +26,7 @@ What users hold: ``feed`` wires all that, ``interface`` and ``websocket`` are it
 """
 
 import importlib
-from types import ModuleType
+from typing import Any
 
 from .changes import Snapshot
 from .delivery import Many
@@ -84,11 +84,14 @@ __all__ = [
 
 __version__ = "0.1.0"
 
-_EDGES = frozenset({"demo", "jupyter", "operators", "testing"})
+_EDGES = frozenset({"demo", "jupyter", "operators", "recording", "testing"})
+_OF_RECORDING = frozenset({"read", "record", "replay"})
 
 
-def __getattr__(name: str) -> ModuleType:
+def __getattr__(name: str) -> Any:
     # The edges are loaded when they are asked for: a program pays for what it uses.
     if name in _EDGES:
         return importlib.import_module(f"{__name__}.{name}")
+    if name in _OF_RECORDING:
+        return getattr(importlib.import_module(f"{__name__}.recording"), name)
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

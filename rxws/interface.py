@@ -439,5 +439,5 @@ class AsyncWebsocketStreamInterface(Generic[T], metaclass=ABCMeta):
 
 def feed_of(interface: AsyncWebsocketStreamInterface[Any]) -> Feed:
     """Return the wiring behind a feed's public form, for what is built around it: a recording, say."""
-    feed: Feed = interface._AsyncWebsocketStreamInterface__feed  # type: ignore[attr-defined]
+    feed: Feed = interface._AsyncWebsocketStreamInterface__feed  # type: ignore[attr-defined, unused-ignore]
     return feed

@@ -104,7 +104,7 @@ def main_row(test):
 async def eventually(condition, *, timeout=60.0):
     """Wait for what nobody tells of."""
     async with asyncio.timeout(timeout):
-        while not condition():  # noqa: ASYNC110
+        while not condition():
             await asyncio.sleep(0.01)
 
 

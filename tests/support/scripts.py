@@ -22,7 +22,7 @@ async def million(connection: FeedConnection) -> None:
     await connection.expect("go", timeout=60)
     for first in range(1, MILLION + 1, CHUNK):
         connection.send_raw(frames(first, first + CHUNK - 1))
-        while connection.websocket.transport.get_write_buffer_size() > 1_000_000:  # noqa: ASYNC110
+        while connection.websocket.transport.get_write_buffer_size() > 1_000_000:
             await asyncio.sleep(0.001)
 
 
