@@ -1166,7 +1166,7 @@ async def test_rotation_when_the_new_connection_begins_with_an_acknowledgement_a
 
 @in_virtual_time
 async def test_rotation_when_the_signal_itself_comes_again_seconds_later(feed_server):
-    """The same payload that rotated the old connection rotates the new one: nothing remembered swallows it."""
+    """The same payload that was on the old connection rotates the new one: nothing remembered swallows it."""
     expired = {"e": "listenKeyExpired"}
     async with (
         NumberedBroadcast(feed_server) as broadcast,
@@ -1176,12 +1176,16 @@ async def test_rotation_when_the_signal_itself_comes_again_seconds_later(feed_se
         running = asyncio.create_task(broadcast.run(rate=20))
         for n in range(1, 5):
             await asyncio.sleep(3)
+            old = feed_server.connections
             await feed_server.send(expired)
+            await feed_server.connected(n + 1)
+            # Once more inside the overlap, where it is remembered, and on the old connection only.
+            await feed_server.send(expired, to=old)
             event = await feed.record.happened(Rotated, n)
             assert event.number == n + 1
         running.cancel()
         await asyncio.sleep(1)
-        assert feed.record.messages.count(expired) == 4
+        assert feed.record.messages.count(expired) == 8
         numbers = [message["n"] for message in feed.record.messages if "n" in message]
         assert numbers == list(range(1, broadcast.sent["a"] + 1))
 

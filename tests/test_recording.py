@@ -535,6 +535,22 @@ async def test_recording_when_the_disk_is_full(
         assert [type(entry) for entry in read(path)][-3:] == [SessionStart, StateEntry, SessionEnd]
 
 
+async def test_recording_when_the_disk_is_full_later(plain: Path, disk: Callable[..., Disk]) -> None:
+    """What was flushed before the disk was full is not lost."""
+    pipe = Pipe(*map(str, range(50)))
+    async with PipeFeed(pipe) as ws:
+        events: list[rxws.Event] = []
+        ws.events.subscribe(events.append)
+        full = disk(plain)
+        with record(ws, plain, flush_interval=0.02) as running:
+            await until(lambda: running.frames == 50)
+            await asyncio.sleep(0.2)
+            full.room = 0
+            pipe.frames.put_nowait("50")
+            await until(lambda: of_kind(RecordingFailed, events))
+    assert of_kind(RecordingFailed, events)[0].lost == 1
+
+
 @pytest.mark.skipif(not os.path.exists("/dev/full"), reason="a device of Linux")
 async def test_recording_when_the_device_is_full() -> None:
     """A device that takes nothing stops the recording with an event."""
@@ -741,7 +757,7 @@ class TestReplay:
 
     async def test_states_when_replayed(self, plain: Path) -> None:
         """States come as they were recorded, whatever follows what, but for the end, which is the replay's own."""
-        recorded = [rxws.State.WAITING, rxws.State.CONNECTED, rxws.State.CONNECTED, rxws.State.CLOSED]
+        recorded = [rxws.State.WAITING, rxws.State.CLOSED, rxws.State.CONNECTED, rxws.State.CONNECTED]
         write(plain, start(), *((n, state) for n, state in enumerate(recorded)), frame(9, 1))
         async with replay(plain, math.inf) as ws:
             states: list[rxws.State] = []
@@ -904,7 +920,11 @@ class TestReplay:
                 ws.add_handler(leave)
                 await ws.wait_closed()
             assert ws.statistics().messages <= 100
-            feed_of(ws).rotation.stop()
+            await asyncio.sleep(1.0)
+            feed = feed_of(ws)
+            before = feed.clock.time()
+            feed.rotation.stop()
+            assert feed.clock.time() >= before > 0
 
     async def test_replay_when_the_file_cannot_be_read_on(
         self, plain: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture

@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import base64
+import contextlib
 import json
 import os
 import shutil
@@ -18,6 +19,7 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
+import nbformat
 import requests
 from selenium import webdriver
 from selenium.webdriver.chrome.service import Service
@@ -147,7 +149,12 @@ class Lab:
 @contextmanager
 def open_lab(notebook: Path, folder: Path, *, width: int = 1280, height: int = 2600) -> Iterator[Lab]:
     """Open a copy of ``notebook`` in JupyterLab, which has all its files in ``folder``."""
-    shutil.copy(notebook, folder)
+    fresh = nbformat.read(notebook, as_version=4)
+    for cell in fresh.cells:
+        if cell.cell_type == "code":
+            # What is seen is then of this run.
+            cell.outputs, cell.execution_count = [], None
+    nbformat.write(fresh, folder / notebook.name)
     shutil.copytree(notebook.parent / "images", folder / "images")
     for name, values in SETTINGS.items():
         file = folder / ".settings" / "@jupyterlab" / f"{name}.jupyterlab-settings"
@@ -199,9 +206,11 @@ def _until_up(runtime: Path, server: subprocess.Popen[bytes]) -> str:
     deadline = time.monotonic() + START_TIMEOUT
     while time.monotonic() < deadline and server.poll() is None:
         for file in runtime.glob("jpserver-*.json"):
-            url = json.loads(file.read_text() or "{}").get("url")
-            if url and requests.get(f"{url}api/status", timeout=10).ok:
-                return str(url)
+            # The file is there before all of it is written, and before the port is open.
+            with contextlib.suppress(requests.ConnectionError, json.JSONDecodeError):
+                url = json.loads(file.read_text())["url"]
+                if requests.get(f"{url}api/status", timeout=10).ok:
+                    return str(url)
         time.sleep(0.1)
     raise AssertionError("JupyterLab did not start")
 
