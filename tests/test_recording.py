@@ -3,12 +3,10 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import errno
 import gc
 import gzip
 import json
-import logging
 import math
 import os
 import subprocess
@@ -60,7 +58,7 @@ ENDINGS = (".jsonl", ".jsonl.gz", ".jsonl.zst")
 BEGAN = 1_790_000_000_000_000_000
 """When the recordings that tests write began, in nanoseconds since the epoch."""
 
-pytest.importorskip("backports.zstd" if sys.version_info < (3, 14) else "compression.zstd")
+zstd = pytest.importorskip("backports.zstd" if sys.version_info < (3, 14) else "compression.zstd")
 
 
 def start(seconds: float = 0.0, *, name: str = "feed", wall: int = BEGAN, url: str | None = None) -> Any:
@@ -314,11 +312,8 @@ def test_compressed_file_when_read_by_other_tools(tmp_path: Path, ending: str) -
     for _ in range(2):
         numbered(path, 5)
         numbered(plain, 5)
-    if ending.endswith("gz"):
-        lines = gzip.decompress(path.read_bytes())
-    else:
-        lines = files.format_of(path).errors[0] and __import__("backports.zstd").zstd.decompress(path.read_bytes())
-    assert lines == plain.read_bytes()
+    decompress = gzip.decompress if ending.endswith("gz") else zstd.decompress
+    assert decompress(path.read_bytes()) == plain.read_bytes()
 
 
 def test_zstandard_when_it_is_not_installed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -1109,8 +1104,6 @@ class TestReplay:
                 fired.append((seconds, loop.time() - began))
 
             for seconds in (4, 30, 2):
-                timer = ws.messages.pipe(ops.merge(reactivex.never()), ops.take_until(reactivex.never()))
-                assert timer is not None
                 reactivex.timer(seconds).pipe(ops.map(lambda _, seconds=seconds: seconds)).subscribe(
                     tell, scheduler=ws.messages._home.scheduler
                 )
@@ -1171,11 +1164,9 @@ class TestReplay:
                 scheduler = ws.messages._home.scheduler
                 due = (scheduler.now).timestamp()
                 assert due == pytest.approx(BEGAN / 1e9 + 4.0 + 500.0, abs=1.0)
-                soon = reactivex.timer(0.001).pipe(ops.to_future())
                 reactivex.timer(0.5).subscribe(lambda _: ticks.append(-1), scheduler=scheduler)
                 await asyncio.sleep(0.01)
                 assert -1 in ticks
-                soon.cancel()
                 ticking.dispose()
 
 
@@ -1244,6 +1235,3 @@ def test_benchmark_when_run_briefly(capsys: pytest.CaptureFixture[str]) -> None:
     benchmark.main(["--seconds", "0.02"])
     output = capsys.readouterr().out
     assert output.count("lost 0") == 3
-    assert logging.getLogger("rxws").level == logging.NOTSET
-    with contextlib.suppress(ValueError):
-        output.index("nonsense")

@@ -180,19 +180,6 @@ async def test_gaps_when_subscribed(wiring):
     assert gaps == [gap]
 
 
-async def test_redirect_when_registered(wiring):
-    """The messages of a receiver may be handed to something else, as long as it is registered."""
-    receiver, other = add(wiring, [{"a": 1}]), []
-    wiring.router.redirect(receiver, other.append)
-    wiring.route({"a": 1}, {"a": 2})
-    assert receiver.told == []
-    assert other == [{"a": 1}]
-    wiring.router.remove(receiver)
-    wiring.router.redirect(receiver, other.append)
-    wiring.route({"a": 1})
-    assert len(other) == 1
-
-
 @pytest.mark.parametrize("error", [None, ZeroDivisionError()])
 async def test_end_when_receivers_are_left(wiring, error):
     """At the end all are finished and forgotten, late ones at once, and messages ends too."""

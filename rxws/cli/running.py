@@ -42,6 +42,8 @@ def run(prog: str, command: Callable[[Output], Coroutine[Any, Any, int]]) -> int
     except KeyboardInterrupt:
         # A second one, or one that came too early.
         return INTERRUPTED
+    finally:
+        logging.getLogger("rxws").removeHandler(_NO_LOG)
 
 
 async def _supervise(prog: str, command: Callable[[Output], Coroutine[Any, Any, int]]) -> int:
