@@ -91,7 +91,7 @@ def main_row(test):
     def run(kind):
         async def checked():
             # A connection of picows to a peer that is frozen is abandoned, and gives up after 10 s.
-            async with assert_no_leaks(timeout=15):
+            async with assert_no_leaks(timeout=15), asyncio.timeout(60):
                 await test(kind)
 
         with asyncio.Runner(loop_factory=kind.loop) as runner:
@@ -470,7 +470,8 @@ async def test_flapping(virtual_time):
         FeedServer(flap) as server,
         Followed(server.url, reconnect_delays=rxws.backoff.default_delays) as feed,
     ):
-        await asyncio.sleep(3600)
+        with contextlib.suppress(TimeoutError):
+            await server.connected(600, timeout=3600)
         assert 60 <= server.opened < 600
         assert len(feed.record.of(Gap)) == pytest.approx(server.opened, abs=2)
 
@@ -767,7 +768,7 @@ async def test_messages_in_a_burst_over_the_network(connect, unscanned, assert_n
         feed.add_handler(take)
         watching = asyncio.create_task(watch())
         await feed.send("go")
-        async with asyncio.timeout(120):
+        async with asyncio.timeout(60):
             await done.wait()
         watching.cancel()
         await asyncio.wait({watching})
@@ -790,7 +791,7 @@ async def test_1000000_messages_in_a_burst(unscanned, assert_no_leaks):
 
     async with ScriptedFeed(websocket, parse=int, recorded=False) as feed:
         feed.add_handler(take)
-        while not done.is_set():
+        while not done.is_set() and not feed.state.value.is_final:
             looked = time.thread_time()
             await asyncio.sleep(0)
             longest = max(longest, time.thread_time() - looked)

@@ -1,0 +1,214 @@
+"""What nobody should do, and what comes of it: a word that says so, and a feed that does not stand still."""
+
+from __future__ import annotations
+
+import asyncio
+
+import pytest
+
+import rxws
+from rxws.connection import Connection
+from rxws.events import HandlerFailed
+from rxws.options import Options
+from rxws.reporting import Reporter
+from rxws.subscriptions import SendLimit
+from rxws.turns import Turns
+
+from .support.feeds import Feed
+from .support.life import ScriptedWebsocket
+
+pytestmark = pytest.mark.usefixtures("virtual_time")
+
+
+class Strange(BaseException):
+    """What is no Exception, as a panic of compiled code is none."""
+
+
+class Forgetful(Feed):
+    def __init__(self):
+        pass
+
+
+async def test_forgotten_constructor_of_the_base_is_said():
+    """A subclass that does not call ``super().__init__()`` is told so, and other names are as absent as ever."""
+    with pytest.raises(RuntimeError, match=r"Forgetful.__init__ must call super\(\).__init__\(\)"):
+        async with Forgetful():
+            pass
+    with pytest.raises(AttributeError, match="nothing"):
+        _ = Forgetful().nothing
+
+
+async def test_unknown_option_is_named_with_the_nearest_known():
+    """An option that does not exist is a TypeError that says which one may have been meant."""
+    with pytest.raises(TypeError, match=r"Feed\(\) has no option 'idle_timout': did you mean 'idle_timeout'\?"):
+        Options.of(Feed, {"idle_timout": 1})
+    with pytest.raises(TypeError, match=r"Feed\(\) has no option 'zzzzzz'$"):
+        Options.of(Feed, {"zzzzzz": 1})
+
+
+async def test_context_manager_as_url_is_refused():
+    """A server that was not entered is no URL."""
+    with pytest.raises(TypeError, match="async with"):
+        rxws.ReactiveWebSocket(rxws.demo.serve())
+
+
+async def opened():
+    loop = asyncio.get_running_loop()
+    websocket = ScriptedWebsocket()
+    connection = Connection(websocket, 1, loop, Reporter(loop, "feed"))
+    return websocket, connection
+
+
+async def ignore(_frame):
+    """Take a frame."""
+
+
+async def test_send_on_a_transport_that_is_closing_is_no_success():
+    """What is handed to a transport that is closing was not sent."""
+    websocket, connection = await opened()
+    connection.start(ignore)
+    websocket.transport.is_closing = lambda: True
+    with pytest.raises(rxws.SendFailed):
+        await connection.send("hello", 1)
+    websocket.end()
+    await asyncio.wait({connection.reader})
+    connection.end()
+
+
+async def test_send_whose_turn_came_late_cuts_nobody(virtual_time):
+    """A peer that had only the rest of the time is not said to take nothing."""
+    websocket, connection = await opened()
+    connection.start(ignore)
+    connection.turns = Turns(virtual_time, SendLimit(1, 10.0))
+    await connection.send("first", 12)
+
+    async def never(_message):
+        await asyncio.Event().wait()
+
+    websocket.send = never
+    with pytest.raises(rxws.SendTimeout, match="not sent in time"):
+        await connection.send("second", 12)
+    assert connection.is_live
+    websocket.end()
+    await asyncio.wait({connection.reader})
+    connection.end()
+
+
+async def test_exit_in_the_reader_cuts_the_connection():
+    """What ends the program ends the reader, and leaves no open connection behind."""
+    websocket, connection = await opened()
+
+    async def leave(_frame):
+        raise GeneratorExit
+
+    connection.start(leave)
+    websocket.come("frame")
+    await asyncio.wait({connection.reader})
+    assert isinstance(connection.reader.exception(), GeneratorExit)
+    assert websocket.transport.aborted == 1
+    connection.end()
+
+
+async def test_parser_that_panics_ends_its_connection_and_not_the_feed(feed_server):
+    """A BaseException out of a parse hook is told, and the feed goes on with the next connection."""
+
+    class Panicking(Feed):
+        def _parse_raw_data(self, raw_data):
+            if raw_data == "panic":
+                raise Strange
+            return raw_data
+
+    async with Panicking(feed_server) as feed:
+        seen = []
+        feed.add_handler(seen.append)
+        await feed_server.connected()
+        await feed_server.send("panic")
+        await feed_server.connected(2, timeout=60)
+        await feed.wait_connected()
+        await feed_server.send("good")
+        await asyncio.sleep(1)
+        assert seen == ["good"]
+        assert feed.statistics().gaps == 1
+
+
+async def test_opening_hook_that_panics_ends_the_feed(feed_server):
+    """A BaseException out of ``_create_ws`` is the end, and everybody is told."""
+
+    class Panicking(Feed):
+        async def _create_ws(self):
+            raise Strange
+
+    feed = Panicking(feed_server)
+    with pytest.raises(rxws.ConnectFailed, match="Strange"):
+        await feed.wait_closed()
+
+
+async def test_coroutine_handler_and_rotation_hook_that_panic_are_reported(feed_server):
+    """A BaseException out of a handler or the rotation hook is a failure like any other."""
+
+    class Panicking(Feed):
+        async def _when2create_new_ws(self):
+            await asyncio.sleep(5)
+            raise Strange
+
+    failures = []
+    async with Panicking(feed_server) as feed:
+        feed.events.subscribe(lambda event: failures.append(event) if isinstance(event, HandlerFailed) else None)
+        calls = []
+
+        async def panic(message):
+            calls.append(message)
+            raise Strange
+
+        feed.add_handler(panic)
+        await feed_server.connected()
+        await feed_server.send({"n": 1}, {"n": 2})
+        await asyncio.sleep(1)
+        assert calls == [{"n": 1}, {"n": 2}]
+        await feed_server.connected(2, timeout=60)
+    assert sum(isinstance(failure.error, Strange) for failure in failures) >= 3
+
+
+async def test_handler_and_rotation_hook_that_exit_are_not_held_up(feed_server):
+    """GeneratorExit, which the interpreter alone has a say in, passes through."""
+
+    class Leaving(Feed):
+        async def _when2create_new_ws(self):
+            raise GeneratorExit
+
+    async def leave(_message):
+        raise GeneratorExit
+
+    asyncio.get_running_loop().set_exception_handler(lambda *_: None)
+    async with Leaving(feed_server) as feed:
+        feed.add_handler(leave)
+        await feed_server.connected()
+        await feed_server.send({"n": 1})
+        await asyncio.sleep(1)
+        assert feed.statistics().messages == 1
+
+
+async def test_parse_hook_that_answers_its_cancellation_is_taken_at_its_word(feed_server):
+    """A hook that waited for too long and then gives a message after all is not blamed for the next frame."""
+
+    class Late(Feed):
+        async def _parse_raw_data(self, raw_data):
+            if raw_data == "late":
+                try:
+                    await asyncio.sleep(100)
+                except asyncio.CancelledError:
+                    return "late after all"
+            if raw_data == "bad":
+                raise ValueError("bad")
+            return raw_data
+
+    async with Late(feed_server) as feed:
+        rejected = []
+        feed.events.subscribe(lambda event: rejected.append(event) if isinstance(event, rxws.MessageRejected) else None)
+        seen = []
+        feed.add_handler(seen.append)
+        await feed_server.connected()
+        await feed_server.send("late", "bad", "good")
+        await asyncio.sleep(30)
+        assert seen == ["late after all", "good"]
+        assert [str(event.error) for event in rejected] == ["bad"]
