@@ -148,3 +148,19 @@ def test_check_seconds_says_whether_zero_is_allowed():
     with pytest.raises(ValueError, match="pause must be a positive number of seconds, not 0"):
         check_seconds("pause", 0, zero=False)
     check_seconds("pause", 0, zero=True)
+
+
+@pytest.mark.parametrize(
+    ("send_limit", "error", "words"),
+    [
+        (5, TypeError, "send_limit must be a pair"),
+        ((5,), TypeError, "send_limit must be a pair"),
+        ((0, 1.0), ValueError, "messages of send_limit must be an int of at least 1"),
+        ((True, 1.0), ValueError, "messages of send_limit"),
+        ((5, 0), ValueError, "seconds of send_limit"),
+    ],
+)
+def test_send_limit_that_cannot_be_is_refused(send_limit, error, words):
+    """A limit is so many messages, at least one, within so many seconds."""
+    with pytest.raises(error, match=words):
+        Options(send_limit=send_limit)
