@@ -304,10 +304,13 @@ class Connection:
         if self.turns is not None:
             self.turns.give_back()
 
-    async def send(self, payload: str | bytes, timeout: float, rank: int | None = NORMAL) -> None:
+    async def send(
+        self, payload: str | bytes, timeout: float, rank: int | None = NORMAL, *, patience: float | None = None
+    ) -> None:
         """Hand a payload to the connection within ``timeout`` seconds, in its turn where sending is limited.
 
-        The wait for the turn counts. With a ``rank`` of None the turn has been taken already.
+        The wait for the turn counts. With a ``rank`` of None the turn has been taken already. A peer is cut off only
+        if it took nothing for half of ``patience`` (None: of ``timeout``): what went by before is not its fault.
 
         Cancelling leaves it open whether the payload was sent.
 
@@ -332,9 +335,8 @@ class Connection:
         except TimeoutError as error:
             if not waiting.expired():
                 raise SendFailed("the connection was lost while sending") from error
-            if self._loop.time() - handed < timeout / 2:
-                # Most of the time went by before its turn: that is not the peer's fault.
-                raise SendTimeout(f"the message was not sent in time, which was {timeout:g} s") from error
+            if self._loop.time() - handed < (patience or timeout) / 2:
+                raise SendTimeout(f"the message was not sent in time, which was {patience or timeout:g} s") from error
             self.lose(Failure("network", f"the peer took nothing for {timeout:g} s", error=error))
             raise SendTimeout(f"the peer took nothing for {timeout:g} s: the connection was aborted") from error
         except Exception as error:

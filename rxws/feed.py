@@ -297,7 +297,8 @@ class Feed:
         except TimeoutError as error:
             missing = "there was no live connection" if self.present is None else "it was not the message's turn"
             raise SendTimeout(f"{missing} for {timeout:g} s: nothing was sent") from error
-        await connection.send(payload, max(0.0, timeout - (self.loop.time() - started)), None)
+        rest = max(0.0, timeout - (self.loop.time() - started))
+        await connection.send(payload, rest, None, patience=timeout)
 
     async def _until_its_turn(self) -> Connection:
         """Return the live connection, when one more message may be sent on it."""

@@ -94,6 +94,23 @@ async def test_send_whose_turn_came_late_cuts_nobody(virtual_time):
     connection.end()
 
 
+async def test_send_with_little_time_left_cuts_nobody():
+    """Who waited long for a connection does not cut it because it takes the message in no time at all."""
+    websocket, connection = await opened()
+    connection.start(ignore)
+
+    async def slow(_message):
+        await asyncio.sleep(0.05)
+
+    websocket.send = slow
+    with pytest.raises(rxws.SendTimeout, match="not sent in time"):
+        await connection.send("late", 0.02, None, patience=10)
+    assert connection.is_live
+    websocket.end()
+    await asyncio.wait({connection.reader})
+    connection.end()
+
+
 async def test_exit_in_the_reader_cuts_the_connection():
     """What ends the program ends the reader, and leaves no open connection behind."""
     websocket, connection = await opened()
