@@ -2,8 +2,9 @@
 
 The way of a message::
 
-    connection      one open websocket, read to its end
-    delivery        a frame becomes messages, delivered at once or held while two connections overlap
+    frames          one open websocket gives its frames: they are pushed, or asked for
+    reader          takes each frame, has it parsed, hands it on: the hot path, in one loop
+    delivery        what a frame meets besides: answers, rejections; held while two connections overlap
     router          messages find who wants them (filters: what a filter means, and the index)
     stream          a filter and a buffer: async for, subscribe, pipe
     handlers        functions and coroutine functions
@@ -11,6 +12,7 @@ The way of a message::
 What keeps it flowing::
 
     rotation        the Observable of live connections: open, retry, hand over, watch
+    connection      one of them, from its opening to its end
     backoff         how long to wait; which failures are worth a retry
     handover        when an overlap is proven, what is a copy
     watchdog        notices silence

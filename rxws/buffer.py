@@ -32,6 +32,9 @@ DROP_REPORT_INTERVAL: Final = 1.0
 """Seconds between two reports of the messages that one buffer drops."""
 
 
+_running_loop: Final = asyncio._get_running_loop
+
+
 def check_bounds(maxsize: object, overflow: object) -> None:
     """Raise unless ``maxsize`` and ``overflow`` are ones that a buffer takes."""
     if maxsize is not None and (isinstance(maxsize, bool) or not isinstance(maxsize, int)):
@@ -112,28 +115,40 @@ class Buffer(Generic[T]):
         if len(items) >= self._mark:
             self._crowded(items)
 
-    async def get(self) -> T:
+    async def get(self, _owner: object = None) -> T:
         """Return the next item. Cancelling is safe: nothing is lost.
+
+        Args:
+            _owner: lives as long as somebody waits here.
 
         Raises:
             StopAsyncIteration: after the last item, once closed.
             RuntimeError: if another task waits here already, and outside the loop's thread.
             Exception: after the last item, the error that the buffer was closed with.
         """
-        if asyncio._get_running_loop() is not self._loop:
+        loop = self._loop
+        if _running_loop() is not loop:
             raise RuntimeError(f"{self.describe()} belongs to the event loop in which it was made: use it there")
         if self._waiter is not None:
             raise RuntimeError("another task is already waiting for the next message of this stream")
-        if self._streak >= STREAK:
-            self._streak = 0
-            await self._wait(self._soon())
-        while not self._items:
-            if self.closed:
-                # Without the frames of those who got the same error before, which would pile up in it.
-                raise StopAsyncIteration if self.error is None else self.error.with_traceback(None)
-            self._streak = 0
-            self._caught_up()
-            await self._wait(self._loop.create_future())
+        # Waited for here, and not in a coroutine of its own: what a waiting consumer holds, the collector looks at.
+        try:
+            if self._streak >= STREAK:
+                self._streak = 0
+                waiter = self._waiter = loop.create_future()
+                loop.call_soon(_wake, waiter)
+                await waiter
+            while not self._items:
+                if self.closed:
+                    # Without the frames of those who got the same error before, which would pile up in it.
+                    raise StopAsyncIteration if self.error is None else self.error.with_traceback(None)
+                self._streak = 0
+                if self._lag_mark:
+                    self._caught_up()
+                waiter = self._waiter = loop.create_future()
+                await waiter
+        finally:
+            self._waiter = None
         self._streak += 1
         return self._items.popleft()
 
@@ -143,18 +158,6 @@ class Buffer(Generic[T]):
         batch = [first, *self._items] if self._items else [first]
         self.clear()
         return batch
-
-    async def _wait(self, waiter: asyncio.Future[None]) -> None:
-        self._waiter = waiter
-        try:
-            await waiter
-        finally:
-            self._waiter = None
-
-    def _soon(self) -> asyncio.Future[None]:
-        waiter = self._loop.create_future()
-        self._loop.call_soon(_wake, waiter)
-        return waiter
 
     def take(self, count: int | None = None) -> list[T]:
         """Return all that waits, or the first ``count`` items of it, and hold that no longer."""

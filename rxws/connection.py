@@ -1,25 +1,20 @@
-"""One open websocket: read to its end, sent to in time, closed or aborted."""
+"""One open websocket: from its opening to its end, sent to in time, closed or aborted."""
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
 from collections.abc import Awaitable, Callable
-from typing import Any, Final, Protocol
+from typing import Any, Final
 
 from .backoff import Failure, diagnose
 from .errors import SendFailed, SendTimeout
 from .filters import Filter
+from .frames import Websocket
 from .reporting import EXITS, FAILURES, Reporter, is_being_cancelled
 from .turns import NORMAL, Turns
 
-__all__ = ["Connection", "Receive", "Sink", "Websocket", "abort_websocket", "check_websocket"]
-
-SLICE: Final = 0.010
-"""Seconds for which the reader may go on in a burst before other tasks get their turn."""
-
-LARGEST_STEP: Final = 32
-"""How many messages may pass between two looks at the clock."""
+__all__ = ["Connection", "Sink", "abort_websocket", "check_websocket"]
 
 ABORT_TIMEOUT: Final = 0.25
 """Seconds that a reader has to come to its end by itself after its transport was cut."""
@@ -34,27 +29,8 @@ Sink = Callable[[str | bytes, Any, int], None]
 """Takes a frame, its message, and when it was received (nanoseconds since the epoch, or 0 when nobody asks)."""
 
 
-PARSE_TIMEOUT: Final = 10.0
-"""Seconds that a parse hook may wait for something before its frame is rejected."""
-
-Receive = Callable[[str | bytes], Awaitable[None]]
-"""Takes a frame; to be awaited before the next."""
-
-
 def _drop(_frame: str | bytes, _message: Any, _received: int) -> None:
     """Take a message of a connection that has been given up."""
-
-
-class Websocket(Protocol):
-    """What rxws needs of a connection: a part of the websockets asyncio API."""
-
-    def __aiter__(self) -> Any: ...
-
-    def send(self, message: Any, /) -> Awaitable[object]:
-        """Send a ``str`` as a text frame, or bytes as a binary one."""
-
-    def close(self) -> Awaitable[object]:
-        """Close with a closing handshake."""
 
 
 def check_websocket(websocket: object, origin: str) -> Websocket:
@@ -76,15 +52,6 @@ def check_websocket(websocket: object, origin: str) -> Websocket:
 def _transport(websocket: Websocket) -> asyncio.WriteTransport | None:
     transport = getattr(websocket, "transport", None)
     return transport if callable(getattr(transport, "abort", None)) else None
-
-
-def _reading(websocket: Websocket) -> Callable[[], Awaitable[Any]]:
-    """Return what gives the next frame, as ``async for`` does."""
-    # What stands behind the iteration of these two, without the generator in between.
-    if type(websocket).__module__.partition(".")[0] in {"websockets", "picows"}:
-        return websocket.recv  # type: ignore[attr-defined, no-any-return]
-    iterator = aiter(websocket)
-    return iterator.__anext__  # type: ignore[no-any-return]
 
 
 def _is_closing(transport: asyncio.WriteTransport | None) -> bool:
@@ -125,8 +92,6 @@ def abort_websocket(websocket: Websocket) -> None:
 class Connection:
     """An open websocket with the task that reads it to its end.
 
-    The reader waits for no consumer. It hands each frame to ``receive``, and gives way to other tasks by time.
-
     Attributes:
         number: 1 for the feed's first connection.
         opened_at: when it was opened, on the loop's clock.
@@ -140,7 +105,6 @@ class Connection:
         expected: what is awaited as an answer: filters, and the future of the first message that passes one.
         is_subscribed: whether everything is subscribed on it, so that it counts as open.
         is_held: whether its messages are held, because the connection before it delivers still.
-        is_parsing: whether its parse hook is under way.
     """
 
     def __init__(self, websocket: Websocket, number: int, loop: asyncio.AbstractEventLoop, reporter: Reporter) -> None:
@@ -151,7 +115,6 @@ class Connection:
         self.sink: Sink | None = None
         self._loop = loop
         self._reporter = reporter
-        self._in_burst = False
         self._verdict: Failure | None = None
         self._tasks: set[asyncio.Task[Any]] = set()
         self._closing: asyncio.Task[None] | None = None
@@ -163,9 +126,6 @@ class Connection:
         self.expected: list[tuple[list[Filter], asyncio.Future[Any]]] = []
         self.is_subscribed = False
         self.is_held = False
-        self.is_parsing = False
-        self._patience: asyncio.TimerHandle | None = None
-        self.is_overdue = False
 
     @property
     def is_live(self) -> bool:
@@ -183,14 +143,14 @@ class Connection:
         assert self._verdict is not None
         return self._verdict
 
-    def start(self, receive: Receive) -> None:
-        """Begin to read."""
-        self.reader = self._loop.create_task(self._read(receive), name=f"rxws reader {self.number}")
+    def start(self, read: Callable[[], Awaitable[None]]) -> None:
+        """Begin to read: ``read`` takes what comes, and returns or raises when the connection has ended."""
+        self.reader = self._loop.create_task(self._read(read), name=f"rxws reader {self.number}")
 
-    async def _read(self, receive: Receive) -> Failure:
+    async def _read(self, read: Callable[[], Awaitable[None]]) -> Failure:
         error: BaseException | None = None
         try:
-            await self._read_on(receive)
+            await read()
         except asyncio.CancelledError as ended:
             if self._verdict is None and is_being_cancelled(ended):
                 # The loop is being torn down, and nothing that takes time can be done any more.
@@ -210,60 +170,6 @@ class Connection:
             # What was raised, or the end of the iteration, was not the end of the connection.
             abort_websocket(self.websocket)
         return self._verdict or diagnose(error, self.websocket, now=self.ended_at)
-
-    async def _read_on(self, receive: Receive) -> None:
-        clock = self._loop.time
-        step = countdown = 1
-        slice_start = looked = clock()
-        next_frame = _reading(self.websocket)
-        while True:
-            try:
-                frame = await next_frame()
-            except StopAsyncIteration:
-                return
-            if not self._in_burst:
-                self._begin_burst()
-            await receive(frame)
-            # The clock is looked at every so many messages, as many as pass in a fraction of a slice.
-            countdown -= 1
-            if countdown == 0:
-                now = clock()
-                if now - looked > SLICE / 4:
-                    step = max(1, step // 2)
-                elif step < LARGEST_STEP:
-                    step *= 2
-                if now - slice_start > SLICE:
-                    await asyncio.sleep(0)
-                    slice_start = now = clock()
-                looked, countdown = now, step
-
-    def _begin_burst(self) -> None:
-        # Once per turn of the loop, however many messages come in it: the hot path asks no clock.
-        self._in_burst = True
-        self.last_message = self._loop.time()
-        self._loop.call_soon(self._end_burst)
-        if self._patience is not None:
-            self._patience.cancel()
-            self._patience = None
-
-    def _end_burst(self) -> None:
-        self._in_burst = False
-        if self.is_parsing and self._patience is None:
-            # The hook waits for something. The next burst means that it waits no longer.
-            self._patience = self._loop.call_later(PARSE_TIMEOUT, self._lose_patience)
-
-    def _lose_patience(self) -> None:
-        if self.is_parsing and not self.reader.done():
-            self.is_overdue = True
-            self.reader.cancel()
-
-    def has_parsed_too_long(self) -> bool:
-        """Whether the reader was cancelled because its parse hook waited for too long; it goes on then."""
-        if not self.is_overdue:
-            return False
-        self.is_overdue = False
-        self.reader.uncancel()
-        return True
 
     def expect(self, filters: list[Filter]) -> asyncio.Future[Any]:
         """Return a future of the next message here that passes one of ``filters``; to be cancelled if not awaited."""
@@ -410,8 +316,6 @@ class Connection:
         """Cancel all that lives no longer than the connection: it has been read to its end."""
         if self._last_call is not None:
             self._last_call.cancel()
-        if self._patience is not None:
-            self._patience.cancel()
         if self.turns is not None:
             self.turns.stop()
         for _, answer in self.expected:

@@ -1,19 +1,18 @@
-"""From a frame to its messages, and on to the router; or, while two connections overlap, to be held."""
+"""What a frame meets on its way to the router; and, while two connections overlap, how its messages are held."""
 
 from __future__ import annotations
 
 import logging
-import time
-import types
 from collections.abc import Callable, Hashable
 from dataclasses import dataclass
 from typing import Any, Final, Generic, TypeVar
 
-from .connection import PARSE_TIMEOUT, Connection, Receive, Sink
+from .connection import Connection, Sink
 from .events import MessageRejected
+from .frames import Frame
 from .handover import Handover, Verdict
 from .observable import Home, HotObservable
-from .reporting import FAILURES, is_being_cancelled
+from .reporting import FAILURES
 from .router import Router
 
 __all__ = ["Delivery", "Many", "Overlap", "ParseHooks"]
@@ -39,8 +38,8 @@ class Many(tuple[T, ...], Generic[T]):
 class ParseHooks:
     """The hooks that a frame meets; those that are None are not asked."""
 
-    parse: Callable[[str | bytes], Any]
-    reply: Callable[[str | bytes], Any] | None
+    parse: Callable[[Frame], Any]
+    reply: Callable[[Frame], Any] | None
     identity: Callable[[Any], Hashable] | None
     per_connection: Callable[[Any], bool] | None
 
@@ -51,43 +50,14 @@ class Delivery:
     def __init__(
         self, home: Home, router: Router, hooks: ParseHooks, answer: Callable[[Connection, Any], None]
     ) -> None:
-        self.frames: HotObservable[tuple[str | bytes, int, int]] = HotObservable(home)
+        self.frames: HotObservable[tuple[Frame, int, int]] = HotObservable(home)
         self.hooks: Final = hooks
         self._home = home
         self._router = router
         self._answer = answer
 
-    def receiver(self, connection: Connection) -> Receive:
-        """Return the coroutine function that takes the frames of ``connection``, one after the other."""
-        parse, reply, subscribers = self.hooks.parse, self.hooks.reply, self.frames.subscriptions
-        counters, route, expected = self._home.reporter.counters, self._router.route, connection.expected
-
-        async def receive(frame: str | bytes) -> None:
-            received = time.time_ns() if subscribers else 0
-            try:
-                counters.bytes += len(frame) if frame.isascii() else _size(frame)
-                if reply is not None:
-                    self._reply(connection, frame)
-                message = parse(frame)
-                if type(message) is types.CoroutineType:
-                    # In the reader's task, and not one of its own: most hooks never suspend, the others keep the order.
-                    connection.is_parsing = True
-                    message = await message
-                    connection.is_parsing = False
-                    if connection.is_overdue:
-                        # It answered its cancellation with a message: that is as good.
-                        connection.has_parsed_too_long()
-            except FAILURES as error:
-                connection.is_parsing = False
-                message = self._rejected(connection, frame, error)
-            if connection.sink is None and not (received or expected) and type(message) is not Many:
-                route(message)
-            else:
-                self._hand_on(connection, frame, message, received)
-
-        return receive
-
-    def _hand_on(self, connection: Connection, frame: str | bytes, message: Any, received: int) -> None:
+    def hand_on(self, connection: Connection, frame: Frame, message: Any, received: int) -> None:
+        """Hand a message on where it is not simply for the router."""
         if connection.expected:
             items = message if type(message) is Many else (message,)
             others = [item for item in items if not connection.meet(item)]
@@ -97,18 +67,10 @@ class Delivery:
                 if not others:
                     return
                 message = Many(others)
-        (connection.sink or self.deliverer(connection))(frame, message, received)
+        (connection.sink or self.deliverer(connection.number))(frame, message, received)
 
-    def _rejected(self, connection: Connection, frame: str | bytes, error: BaseException) -> Any:
+    def reject(self, frame: Frame, error: BaseException) -> None:
         """Skip a frame that could not be parsed."""
-        if connection.has_parsed_too_long():
-            error = TimeoutError(f"the parse hook waited for longer than {PARSE_TIMEOUT:g} s")
-        elif is_being_cancelled(error):
-            raise error
-        self._reject(frame, error)
-        return Many()
-
-    def _reject(self, frame: str | bytes, error: BaseException) -> None:
         reporter = self._home.reporter
         reporter.counters.rejected += 1
         reporter.log(logging.WARNING, "a frame of %d characters was rejected: %r", len(frame), error)
@@ -118,7 +80,8 @@ class Delivery:
             )
         )
 
-    def _reply(self, connection: Connection, frame: str | bytes) -> None:
+    def reply(self, connection: Connection, frame: Frame) -> None:
+        """Ask what is to be sent back, and send it."""
         reply = self.hooks.reply
         assert reply is not None
         try:
@@ -128,11 +91,11 @@ class Delivery:
         except FAILURES as error:
             self._home.reporter.failed(reply, frame, error)
 
-    def deliverer(self, connection: Connection) -> Sink:
-        """Return the sink that delivers at once."""
-        frames, route, number = self.frames, self._router.route, connection.number
+    def deliverer(self, number: int) -> Sink:
+        """Return the sink that delivers at once what comes on the connection of this number."""
+        frames, route = self.frames, self._router.route
 
-        def deliver(frame: str | bytes, message: Any, received: int) -> None:
+        def deliver(frame: Frame, message: Any, received: int) -> None:
             if received:
                 frames.emit((frame, received, number))
             if type(message) is Many:
@@ -148,7 +111,7 @@ class Delivery:
 class _Source:
     """The frame of messages that are held: it is one frame, however many they are."""
 
-    frame: str | bytes
+    frame: Frame
     received: int
 
 
@@ -163,7 +126,7 @@ class Overlap:
         self._router = router
         self._now = home.loop.time
         self._handover: Handover[tuple[_Source, Any]] = Handover(settle=settle, timeout=timeout)
-        self._deliver = delivery.deliverer(old)
+        self._deliver = delivery.deliverer(old.number)
         self._old = old
         self.discarded = 0
         old.sink = self._from_old
@@ -189,7 +152,7 @@ class Overlap:
     def release(self, new: Connection) -> None:
         """Deliver what is held, and from now on all that comes but copies: the old one has been read to its end."""
         new.is_held = False
-        deliver = self._delivery.deliverer(new)
+        deliver = self._delivery.deliverer(new.number)
         for source, message in self._handover.old_ended(self._now()):
             deliver(source.frame, message, source.received)
             source.received = 0
@@ -203,14 +166,14 @@ class Overlap:
         """Whether all memory of the overlap has ended."""
         return self._handover.is_over(self._now())
 
-    def _from_old(self, frame: str | bytes, message: Any, received: int) -> None:
+    def _from_old(self, frame: Frame, message: Any, received: int) -> None:
         self._deliver(frame, message, received)
         now = self._now()
         for identity, item in self._units(frame, message):
             if not self._is_per_connection(item):
                 self._handover.old_delivered(identity, now)
 
-    def _from_new(self, frame: str | bytes, message: Any, received: int) -> None:
+    def _from_new(self, frame: Frame, message: Any, received: int) -> None:
         now = self._now()
         if self._old.reader.done():
             self._handover.old_lost()
@@ -221,7 +184,7 @@ class Overlap:
             else:
                 self._handover.hold(identity, (source, item), now)
 
-    def _after(self, deliver: Sink, frame: str | bytes, message: Any, received: int) -> None:
+    def _after(self, deliver: Sink, frame: Frame, message: Any, received: int) -> None:
         now = self._now()
         for identity, item in self._units(frame, message):
             if self._is_per_connection(item):
@@ -236,7 +199,7 @@ class Overlap:
         self.discarded += 1
         self._home.reporter.counters.discarded += 1
 
-    def _units(self, frame: str | bytes, message: Any) -> list[tuple[Hashable, Any]]:
+    def _units(self, frame: Frame, message: Any) -> list[tuple[Hashable, Any]]:
         """Return the messages of a frame with what makes each the same on another connection."""
         if type(message) is not Many:
             return [(self._identity(frame, message), message)]
@@ -267,7 +230,3 @@ class Overlap:
         except FAILURES as error:
             self._home.reporter.failed(per_connection, message, error)
             return False
-
-
-def _size(frame: str | bytes) -> int:
-    return len(frame.encode(errors="surrogatepass")) if isinstance(frame, str) else len(frame)

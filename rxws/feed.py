@@ -19,11 +19,12 @@ from .backoff import Backoff, Failure
 from .buffer import Overflow, check_bounds
 from .callables import current_value
 from .codec import to_payload
-from .connection import Connection, Websocket, check_websocket
+from .connection import Connection, check_websocket
 from .delivery import Delivery, ParseHooks
 from .errors import ConnectFailed, FeedClosed, RxwsError, SendFailed, SendTimeout
 from .events import TRANSITIONS, Event, State, Statistics
 from .filters import Filter
+from .frames import Websocket
 from .handlers import CoroutineHandler, make_handler
 from .notebook import in_notebook, on_rerun
 from .observable import CurrentObservable, EventObservable, Home

@@ -496,9 +496,7 @@ class HotObservable(AsyncObservable[T], Generic[T]):
 
     def emit(self, item: T) -> None:
         """Hand an item to all who are subscribed now, and still are when it is their turn."""
-        turn = self._turn
-        if turn is None:
-            turn = self._list()
+        turn = self._turn or self._list()
         changes, rest = turn.changes, iter(turn.pushes)
         for push in rest:
             # Not by way of `hand`: a call for each subscriber costs as much as all the rest.
@@ -516,7 +514,7 @@ class HotObservable(AsyncObservable[T], Generic[T]):
     def _list(self) -> _Turn[T]:
         # By way of a list, which is made in one step: a collection may dispose of an iteration at any allocation.
         turn = _Turn((*self.subscriptions,))
-        if len(turn.pushes) == len(self.subscriptions):
+        if len(turn.subscriptions) == len(self.subscriptions):
             self._turn = turn
         else:
             turn.changes.append(None)

@@ -18,12 +18,14 @@ from reactivex.disposable import Disposable
 from reactivex.subject import Subject
 
 from .backoff import Backoff, Failure, diagnose
-from .connection import Connection, Sink, Websocket, abort_websocket
+from .connection import Connection, Sink, abort_websocket
 from .delivery import Delivery, Overlap
 from .errors import ConnectFailed
 from .events import Connected, Disconnected, Gap, Quiet, Rotated, State
+from .frames import Websocket, frames_of
 from .handover import Verdict
 from .observable import Home
+from .reader import Reader
 from .reporting import EXITS, FAILURES, is_being_cancelled
 from .router import Router
 from .watchdog import Watchdog
@@ -251,7 +253,7 @@ class Rotation:
                 logging.WARNING, "more than %d frames came before all was subscribed: the last are kept", HELD_MAX
             )
         await self._enter(opened, old)
-        deliver = self._delivery.deliverer(opened)
+        deliver = self._delivery.deliverer(opened.number)
         for frame in held:
             deliver(*frame)
         opened.sink = None
@@ -369,7 +371,8 @@ class Rotation:
         counters.opened += 1
         connection = Connection(websocket, counters.opened, self._loop, self._reporter)
         connection.sink = sink(connection)
-        connection.start(self._delivery.receiver(connection))
+        frames = functools.partial(frames_of, websocket)
+        connection.start(Reader(connection, frames, self._delivery, self._router, self._reporter).read)
         connection.reader.add_done_callback(functools.partial(self._ended, connection))
         self._open[connection] = None
         try:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import AsyncIterator, Awaitable, Callable, Hashable
+from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Hashable
 from types import TracebackType
 from typing import Any, Final, Generic, Self, TypeVar
 
@@ -217,10 +217,10 @@ class Stream(AsyncObservable[T], AsyncIterator[T], Generic[T]):
         self._home.consumed(self._intake)
         return self
 
-    async def __anext__(self) -> T:
+    def __anext__(self) -> Coroutine[Any, Any, T]:
         if not self._iterated:
             aiter(self)
-        return await self._intake.get()
+        return self._intake.get(self)
 
     def when_ended(self, farewell: Callable[[], None]) -> None:
         """Call ``farewell`` once the stream takes nothing more in: it was closed, or collected, or has overflowed."""

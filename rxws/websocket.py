@@ -14,9 +14,10 @@ from reactivex import Observable
 
 from . import codec
 from .callables import current_value, is_coroutine_function, name_of
-from .connection import Websocket, abort_websocket, check_websocket
+from .connection import abort_websocket, check_websocket
 from .delivery import Many
 from .filters import Filter
+from .frames import Websocket
 from .interface import AsyncWebsocketStreamInterface, feed_of
 from .observable import on_loop
 from .options import FeedOptions, check_seconds

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import functools
 import time
 
 import picows.websockets
@@ -36,7 +37,12 @@ class Opened:
         self.received = []
         self.websocket = websocket
         self.connection = Connection(websocket, 1, loop, Reporter(loop, "feed", self.events.append))
-        self.connection.start(receive or self.receive)
+        self.connection.start(functools.partial(self.read, receive or self.receive))
+
+    async def read(self, receive):
+        """Receive all that comes."""
+        async for frame in self.websocket:
+            await receive(frame)
 
     async def receive(self, frame):
         """Keep a frame."""
@@ -134,35 +140,6 @@ async def test_abort_websocket_gives_up_a_close_that_never_ends():
 
 
 @in_virtual_time
-async def test_reader_hands_each_frame_on_in_order(opened):
-    """Frames come to ``receive`` as they came, and the time of the last one is known."""
-    assert opened.connection.last_message is None
-    await asyncio.sleep(5)
-    opened.websocket.come("a", b"b")
-    await asyncio.sleep(1)
-    assert opened.received == ["a", b"b"]
-    assert opened.connection.last_message == pytest.approx(5, abs=0.001)
-
-
-@in_virtual_time
-async def test_reader_waits_for_what_receive_waits_for():
-    """While ``receive`` waits, the next frame waits too: order is kept."""
-    received = []
-
-    async def receive(frame):
-        if frame == "slow":
-            await asyncio.sleep(1)
-        received.append(frame)
-
-    opened = Opened(ScriptedWebsocket(), receive)
-    opened.websocket.come("slow", "fast")
-    await asyncio.sleep(2)
-    assert received == ["slow", "fast"]
-    opened.websocket.end()
-    await opened.ended()
-
-
-@in_virtual_time
 async def test_reader_reads_what_came_before_the_end(opened):
     """The end of a connection comes after all its frames."""
     opened.websocket.come("a", "b")
@@ -226,40 +203,6 @@ async def test_reader_when_it_is_cancelled_itself(transport):
     assert opened.connection.reader.cancelled()
     assert opened.websocket.closes == 0
     assert opened.websocket.is_open is not transport
-
-
-@in_virtual_time
-@pytest.mark.parametrize("costs", [[1e-3], [2e-5], [1e-6], [1e-6] * 1000 + [2e-3] * 1000])
-async def test_reader_gives_way_by_time_in_a_burst(virtual_time, costs):
-    """In a burst other tasks run at least every 25 ms, be a message cheap or dear; 80 ms when it becomes dear."""
-    clock = virtual_time._selector.clock
-    spent = 0.0
-    longest = looked = 0.0
-
-    async def receive(index):
-        # Rounded, because the clock knows only whole microseconds.
-        nonlocal spent
-        spent += costs[index % len(costs)]
-        if spent >= 1e-6:
-            clock.advance(spent)
-            spent = 0.0
-
-    async def watch():
-        nonlocal longest, looked
-        looked = virtual_time.time()
-        while True:
-            await asyncio.sleep(0)
-            longest = max(longest, virtual_time.time() - looked)
-            looked = virtual_time.time()
-
-    opened = Opened(ScriptedWebsocket(), receive)
-    opened.websocket.come(*range(max(4_000, round(0.3 * len(costs) / sum(costs)))))
-    opened.websocket.end()
-    watching = asyncio.create_task(watch())
-    await opened.ended()
-    watching.cancel()
-    await asyncio.wait({watching})
-    assert 0 < longest <= (0.025 if len(costs) == 1 else 0.080)
 
 
 @pytest.mark.parametrize("connect", [websockets.connect, picows.websockets.connect], ids=["websockets", "picows"])
@@ -442,51 +385,6 @@ async def test_expect_gives_the_first_message_that_passes(opened):
     await asyncio.sleep(0)
     assert broken.cancelled()
     assert connection.expected == []
-
-
-# Patience
-
-
-def parsing(seconds, taken):
-    """Return a receiver that parses for so many seconds, as a delivery's does."""
-
-    def receiver(opened):
-        async def receive(frame):
-            opened.connection.is_parsing = True
-            try:
-                await asyncio.sleep(seconds if frame == "slow" else 0)
-                taken.append(frame)
-            except asyncio.CancelledError:
-                if not opened.connection.has_parsed_too_long():
-                    raise
-                taken.append("too long")
-            finally:
-                opened.connection.is_parsing = False
-
-        return receive
-
-    return receiver
-
-
-@in_virtual_time
-@pytest.mark.parametrize(("seconds", "expected"), [(1000, "too long"), (9, "slow")])
-async def test_parse_hook_that_waits_too_long(virtual_time, seconds, expected):
-    """A parse hook is waited for ten seconds, after which its frame is skipped and the reader goes on."""
-    taken = []
-    opened = Opened(ScriptedWebsocket(), lambda frame: receive(frame))
-    receive = parsing(seconds, taken)(opened)
-    opened.websocket.come("slow", "next")
-    await asyncio.sleep(0.1)
-    # What comes meanwhile is not read, and wins no patience.
-    opened.websocket.come("last")
-    await asyncio.sleep(20)
-    assert taken == [expected, "next", "last"]
-    assert opened.connection.is_live
-    assert opened.connection.reader.cancelling() == 0
-    opened.websocket.come("slow")
-    await asyncio.sleep(1)
-    opened.connection.lose(NETWORK)
-    assert await opened.ended() is NETWORK
 
 
 # The end

@@ -232,7 +232,7 @@ async def test_frames_tells_the_raw_frame_its_time_and_its_connection():
 async def test_frames_cost_nothing_while_nobody_subscribes(monkeypatch):
     """The clock is asked while somebody is subscribed to ``frames``, and at no other time."""
     asked = []
-    monkeypatch.setattr("rxws.delivery.time.time_ns", lambda: asked.append(1) or 7)
+    monkeypatch.setattr("rxws.reader.time.time_ns", lambda: asked.append(1) or 7)
     pipe = Pipe("1", "2")
     async with PipeFeed(pipe) as feed:
         stream = feed.stream_filter()

@@ -59,14 +59,20 @@ async def opened():
     return websocket, connection
 
 
-async def ignore(_frame):
-    """Take a frame."""
+def reading(websocket):
+    """Return what reads a connection to its end, and takes no notice of what comes."""
+
+    async def read():
+        async for _ in websocket:
+            pass
+
+    return read
 
 
 async def test_send_on_a_transport_that_is_closing_is_no_success():
     """What is handed to a transport that is closing was not sent."""
     websocket, connection = await opened()
-    connection.start(ignore)
+    connection.start(reading(websocket))
     websocket.transport.is_closing = lambda: True
     with pytest.raises(rxws.SendFailed):
         await connection.send("hello", 1)
@@ -78,7 +84,7 @@ async def test_send_on_a_transport_that_is_closing_is_no_success():
 async def test_send_whose_turn_came_late_cuts_nobody(virtual_time):
     """A peer that had only the rest of the time is not said to take nothing."""
     websocket, connection = await opened()
-    connection.start(ignore)
+    connection.start(reading(websocket))
     connection.turns = Turns(virtual_time, SendLimit(1, 10.0))
     await connection.send("first", 12)
 
@@ -97,7 +103,7 @@ async def test_send_whose_turn_came_late_cuts_nobody(virtual_time):
 async def test_send_with_little_time_left_cuts_nobody():
     """Who waited long for a connection does not cut it because it takes the message in no time at all."""
     websocket, connection = await opened()
-    connection.start(ignore)
+    connection.start(reading(websocket))
 
     async def slow(_message):
         await asyncio.sleep(0.05)
@@ -115,7 +121,8 @@ async def test_exit_in_the_reader_cuts_the_connection():
     """What ends the program ends the reader, and leaves no open connection behind."""
     websocket, connection = await opened()
 
-    async def leave(_frame):
+    async def leave():
+        await anext(aiter(websocket))
         raise GeneratorExit
 
     connection.start(leave)

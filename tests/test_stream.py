@@ -846,6 +846,15 @@ async def test_stream_when_nobody_refers_to_it(wiring):
     assert wiring.router.receivers == []
 
 
+async def test_stream_when_only_its_next_message_is_awaited(wiring):
+    """Who waits for a stream's next message keeps the stream alive, though nobody refers to it."""
+    waiting = asyncio.create_task(anext(wiring.stream([{"n": 1}])))
+    await settle()
+    gc.collect()
+    wiring.route({"n": 1})
+    assert await asyncio.wait_for(waiting, 1) == {"n": 1}
+
+
 async def test_stream_when_collected_in_another_thread(wiring):
     """A stream that is collected in another thread unregisters itself too."""
     holder = [wiring.stream(), wiring.stream()]

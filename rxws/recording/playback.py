@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import math
+from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
@@ -11,14 +13,16 @@ from typing import Any, Final, TypeVar
 from weakref import WeakKeyDictionary, WeakSet
 
 from ..buffer import Buffer
-from ..connection import Connection, Receive
+from ..connection import Connection, Sink
 from ..errors import RxwsError
 from ..events import Connected, Event, Gap, Rotated, State
 from ..feed import SUBSTITUTE, Feed, Hooks
+from ..frames import Frame, Frames
 from ..handlers import CoroutineHandler
 from ..interface import AsyncWebsocketStreamInterface, feed_of
 from ..observable import Home
 from ..options import Options
+from ..reader import Reader
 from ..reporting import Reporter
 from .clock import RecordedClock
 
@@ -179,14 +183,15 @@ class Playback:
         self._router = feed.router
         self._delivery = feed.delivery
         self._received = 0
-        self._receivers: dict[int, Receive] = {}
+        self._number = 0
+        self._deliverers: dict[int, Sink] = {}
         assert feed.home.consumers is not None
         self._consumers = feed.home.consumers
         # Of each that is being waited for: how much it held when it took the last, and when that was.
         self._waited_for: WeakKeyDictionary[Buffer[Any], tuple[int, float]] = WeakKeyDictionary()
         self._stride = 1
-        self._pauses_at = 0
-        self._slice_end = 0.0
+        self._pauses_at = 1
+        self._slice_end = math.inf
         self._task: asyncio.Task[None] | None = None
         self._stopped = False
 
@@ -226,30 +231,37 @@ class Playback:
     # Playing
 
     async def _play(self) -> None:
-        clock = self._clock
-        clock.start()
+        self._clock.start()
+        connection = Connection(_Nothing(), 0, self._loop, self._reporter)
+        connection.sink = self._deliver
+        frames = Frames(deque(), self._next, self._script.close)
+        await Reader(connection, lambda: frames, self._delivery, self._router, self._reporter).read()
+        await self._until_handled()
+
+    async def _next(self) -> Frame:
+        """Wait until the next frame is due; what happened before it happens."""
+        if self._reporter.counters.messages >= self._pauses_at or self._loop.time() >= self._slice_end:
+            await self._pause()
         for when, what in self._script.moments:
-            while not clock.reach(when):
-                await clock.wait(when)
+            while not self._clock.reach(when):
+                await self._clock.wait(when)
             if type(what) is tuple:
-                raw, self._received, number = what
-                now = self.last_message = self._loop.time()
-                await (self._receivers.get(number) or self._receiver(number))(raw)
-                if self._reporter.counters.messages >= self._pauses_at or now >= self._slice_end:
-                    await self._pause()
-            elif isinstance(what, State):
+                raw: Frame
+                raw, self._received, self._number = what
+                self.last_message = self._loop.time()
+                return raw
+            if isinstance(what, State):
                 self._enter(what)
             elif what is not None:
                 self._happen(what)
-        await self._until_handled()
+        raise StopAsyncIteration
 
-    def _receiver(self, number: int) -> Receive:
-        connection = Connection(_Nothing(), number, self._loop, self._reporter)
-        deliver, frames = self._delivery.deliverer(connection), self._delivery.frames
+    def _deliver(self, raw: Frame, message: Any, _: int) -> None:
+        deliver = self._deliverers.get(self._number)
+        if deliver is None:
+            deliver = self._deliverers[self._number] = self._delivery.deliverer(self._number)
         # In place of the time at which it is played, the one at which it was received.
-        connection.sink = lambda raw, message, _: deliver(raw, message, self._received if frames.subscriptions else 0)
-        receive = self._receivers[number] = self._delivery.receiver(connection)
-        return receive
+        deliver(raw, message, self._received if self._delivery.frames.subscriptions else 0)
 
     def _enter(self, state: State) -> None:
         # The replay has an end of its own.

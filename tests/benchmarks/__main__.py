@@ -20,6 +20,10 @@ def shown(row: Row, figure: float) -> str:
     return f"{figure:,.0f}{row.unit}" if row.unit and figure >= 100 else f"{figure:.2f}{row.unit}"
 
 
+def to_reach(row: Row) -> str:
+    return "" if row.target is None else f"{'≤' if row.at_most else '≥'} {shown(row, row.target)}"
+
+
 async def measure(rows: list[Row], as_json: bool) -> dict[str, Result]:
     results = {}
     async with serve_in_process(module="tests.benchmarks.server", lifetime=3600) as server:
@@ -27,11 +31,10 @@ async def measure(rows: list[Row], as_json: bool) -> dict[str, Result]:
             result = results[row.name] = await row.measure(server.url)
             if as_json:
                 continue
-            mark = "reached" if row.is_reached(result) else "NOT REACHED"
-            sign = "≤" if row.at_most else "≥"
+            mark = "" if row.target is None else "reached" if row.is_reached(result) else "NOT REACHED"
             low, high = result.spread
             print(
-                f"{row.name:20} {shown(row, result.value):>14}   {sign} {shown(row, row.target):12} {mark:12}"
+                f"{row.name:20} {shown(row, result.value):>14}   {to_reach(row):14} {mark:12}"
                 f" ({shown(row, low)} to {shown(row, high)})  {result.rates}",
                 flush=True,
             )
@@ -42,12 +45,11 @@ def table(results: dict[str, Result]) -> str:
     """Return the README's table, in reStructuredText."""
     lines = [".. list-table::", "   :header-rows: 1", "   :widths: 46 34 10 10", ""]
     cells = [("what", "against", "to reach", "measured")]
-    for row in ROWS:
-        if row.name in results:
-            sign = "≤" if row.at_most else "≥"
-            cells.append(
-                (row.what, row.against or "—", f"{sign} {shown(row, row.target)}", shown(row, results[row.name].value))
-            )
+    cells += [
+        (row.what, row.against or "—", to_reach(row) or "—", shown(row, results[row.name].value))
+        for row in ROWS
+        if row.name in results
+    ]
     for cell in cells:
         lines += [f"   {'*' if number == 0 else ' '} - {text}" for number, text in enumerate(cell)]
     return "\n".join(lines) + "\n"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import socket
 import time
 from collections.abc import Awaitable, Callable
 from typing import Any
@@ -88,8 +89,8 @@ async def until_received(feed: Feed, count: int) -> float:
     return count / (time.perf_counter() - feed.first)
 
 
-def subscribed(connect: Connect, streams: int = SYMBOLS) -> Contender:
-    """Make rxws with a stream per symbol, each with a subscriber; more streams match nothing."""
+def subscribed(connect: Connect, shared: dict[str, Any] | None = None) -> Contender:
+    """Make rxws with a stream per symbol, each with a subscriber; ``shared`` is in the filter of all of them."""
 
     async def receive(url: str, count: int) -> float:
         async with Feed(connect, f"{url}?count={count}") as feed:
@@ -102,10 +103,8 @@ def subscribed(connect: Connect, streams: int = SYMBOLS) -> Contender:
                 if seen == count:
                     finished.set_result(time.perf_counter())
 
-            for number in range(streams):
-                feed.stream_filter([{"s": f"S{number:04}USDT"}]).subscribe(take)
-            if streams < SYMBOLS:
-                feed.messages.subscribe(take)
+            for number in range(SYMBOLS):
+                feed.stream_filter([{**(shared or {}), "s": f"S{number:04}USDT"}]).subscribe(take)
             return count / (await finished - feed.first)
 
     return receive
@@ -140,6 +139,89 @@ json_loads = json.loads
 msgspec_decode = msgspec.json.decode
 on_websockets = websockets.connect
 on_picows = picows.websockets.connect
+
+
+def on_picows_bounded(url: str, **options: Any) -> Any:
+    """Connect with picows, which reads at once whatever the kernel holds, and so let that be 256 KiB at most."""
+
+    async def open_socket(parsed: Any) -> socket.socket:
+        opened = socket.socket()
+        opened.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 2**17)  # the kernel doubles it
+        opened.setblocking(False)
+        await asyncio.get_running_loop().sock_connect(opened, (parsed.host, parsed.port))
+        return opened
+
+    return picows.websockets.connect(url, socket_factory=open_socket, **options)
+
+
+class Stamped:
+    """Notes how long ago the bytes of each message came: in the order in which frames are made of them."""
+
+    def __init__(self) -> None:
+        self.arrived = 0.0
+        self.waits: list[float] = []
+
+    def watch(self, connection: Any) -> Any:
+        """Note when bytes come on a connection of websockets."""
+        receive = connection.data_received
+
+        def data_received(data: bytes) -> None:
+            self.arrived = time.perf_counter()
+            receive(data)
+
+        connection.data_received = data_received
+        return connection
+
+    def note(self) -> None:
+        """Note that a message has reached whom it is for."""
+        self.waits.append(time.perf_counter() - self.arrived)
+
+    def figures(self) -> tuple[float, float]:
+        """Return the median and the 99th percentile, in seconds."""
+        waits = sorted(self.waits)
+        return waits[len(waits) // 2], waits[len(waits) * 99 // 100]
+
+
+SECONDS_OF_LATENCY = 2
+
+
+async def bare_latencies(url: str, rate: int) -> tuple[float, float]:
+    """Take the loop that people write by hand, its body included, at so many messages a second."""
+    stamped = Stamped()
+    count = left = rate * SECONDS_OF_LATENCY
+    connection = stamped.watch(await on_websockets(f"{url}?count={count}&rate={rate}", **OPTIONS))
+    async for frame in connection:
+        msgspec_decode(frame)
+        stamped.note()
+        left -= 1
+        if not left:
+            break
+    await connection.close()
+    return stamped.figures()
+
+
+async def handler_latencies(url: str, rate: int) -> tuple[float, float]:
+    """Take rxws with a handler, among the streams of 1,000 symbols, at so many messages a second."""
+    stamped = Stamped()
+    count = left = rate * SECONDS_OF_LATENCY
+    finished = asyncio.get_running_loop().create_future()
+
+    async def connect(url: str, **options: Any) -> Any:
+        return stamped.watch(await on_websockets(url, **options))
+
+    def handle(_message: Any) -> None:
+        nonlocal left
+        stamped.note()
+        left -= 1
+        if not left:
+            finished.set_result(None)
+
+    async with Feed(connect, f"{url}?count={count}&rate={rate}") as feed:
+        streams = [feed.stream_filter([{"s": f"T{number:04}USDT"}]) for number in range(SYMBOLS)]
+        feed.add_handler(handle)
+        await finished
+        del streams
+    return stamped.figures()
 
 
 def routed(connect: Connect, streams: int) -> Contender:

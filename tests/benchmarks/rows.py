@@ -42,17 +42,19 @@ class Result:
 
 @dataclass(frozen=True)
 class Row:
-    """One row of the table. ``at_most``: whether less is better."""
+    """One row of the table. ``at_most``: whether less is better; a ``target`` of None: it is there for orientation."""
 
     name: str
     what: str
     against: str
-    target: float
+    target: float | None
     measure: Callable[[str], Awaitable[Result]]
     at_most: bool = False
     unit: str = ""
 
     def is_reached(self, result: Result) -> bool:
+        if self.target is None:
+            return True
         return result.value <= self.target if self.at_most else result.value >= self.target
 
 
@@ -119,19 +121,23 @@ def resident_memory() -> int:
     return int(Path("/proc/self/statm").read_text().split()[1]) * 4096
 
 
-async def memory_growth(url: str) -> Result:
+def memory_growth(connect: Any) -> Any:
     """Resident mebibytes after 5,000,000 messages less those after the first 500,000."""
-    first, total = 500_000, 5_000_000
-    async with Feed(contenders.on_picows, f"{url}?count={total}") as feed:
-        for number in range(contenders.SYMBOLS):
-            feed.stream_filter([{"s": f"S{number:04}USDT"}]).subscribe(lambda _message: None)
-        await contenders.until_received(feed, first)
-        gc.collect()
-        before = resident_memory()
-        await contenders.until_received(feed, total)
-        gc.collect()
-        growth = (resident_memory() - before) / 2**20
-    return Result(growth, (growth, growth))
+
+    async def measure(url: str) -> Result:
+        first, total = 500_000, 5_000_000
+        async with Feed(connect, f"{url}?count={total}") as feed:
+            for number in range(contenders.SYMBOLS):
+                feed.stream_filter([{"s": f"S{number:04}USDT"}]).subscribe(lambda _message: None)
+            await contenders.until_received(feed, first)
+            gc.collect()
+            before = resident_memory()
+            await contenders.until_received(feed, total)
+            gc.collect()
+            growth = (resident_memory() - before) / 2**20
+        return Result(growth, (growth, growth))
+
+    return measure
 
 
 async def churn(url: str) -> Result:
@@ -156,19 +162,45 @@ async def churn(url: str) -> Result:
     return Result(statistics.median(ratios), (min(ratios), max(ratios)))
 
 
-async def longest_wait(url: str) -> Result:
-    """Milliseconds that another task waits at most in a burst of 1,000,000 messages."""
-    figures = []
-    for connect in (contenders.on_websockets, contenders.on_picows):
-        longest = 0.0
-        receiving = asyncio.ensure_future(contenders.subscribed(connect)(url, 1_000_000))
-        while not receiving.done():
-            started = time.perf_counter()
-            await asyncio.sleep(0)
-            longest = max(longest, time.perf_counter() - started)
-        await receiving
-        figures.append(longest * 1000)
-    return Result(max(figures), (min(figures), max(figures)), "on websockets, on picows")
+def longest_wait(connect: Any) -> Any:
+    """Milliseconds that another task waits at most in a burst of 1,000,000 messages, the first of them included."""
+
+    async def measure(url: str) -> Result:
+        figures = []
+        for _ in range(3):
+            longest = 0.0
+            async with Feed(connect, f"{url}?count=1000000") as feed:
+                for number in range(contenders.SYMBOLS):
+                    feed.stream_filter([{"s": f"S{number:04}USDT"}]).subscribe(lambda _message: None)
+                while feed.statistics().messages < 1_000_000:
+                    started = time.perf_counter()
+                    await asyncio.sleep(0)
+                    longest = max(longest, time.perf_counter() - started)
+            figures.append(longest * 1000)
+        return Result(statistics.median(figures), (min(figures), max(figures)))
+
+    return measure
+
+
+def latency(rate: int) -> Any:
+    """Microseconds from the arrival of the bytes to the handler, beside those to the body of the bare loop."""
+
+    async def measure(url: str) -> Result:
+        ours, theirs = [], []
+        for _ in range(PAIRS):
+            theirs.append(await contenders.bare_latencies(url, rate))
+            ours.append(await contenders.handler_latencies(url, rate))
+        (our_median, our_last), (their_median, their_last) = (
+            tuple(statistics.median(figures) * 1e6 for figures in zip(*runs, strict=True)) for runs in (ours, theirs)
+        )
+        ratios = [our[0] / their[0] for our, their in zip(ours, theirs, strict=True)]
+        return Result(
+            statistics.median(ratios),
+            (min(ratios), max(ratios)),
+            f"median {our_median:.0f} : {their_median:.0f} µs, 99th percentile {our_last:.0f} : {their_last:.0f} µs",
+        )
+
+    return measure
 
 
 def with_subject(connect: Any) -> Contender:
@@ -255,6 +287,26 @@ ROWS = [
             contenders.routed(contenders.on_picows, 10_000), contenders.routed(contenders.on_picows, 1), 500_000
         ),
     ),
+    Row(
+        "disjoint-100000",
+        "messages/s with 100,000 disjoint streams",
+        "with 1 stream",
+        0.9,
+        throughput(
+            contenders.routed(contenders.on_picows, 100_000), contenders.routed(contenders.on_picows, 1), 500_000
+        ),
+    ),
+    Row(
+        "shared-pair",
+        'messages/s with 1,000 streams of ``{"e": "trade", "s": …}``',
+        'of ``{"s": …}``',
+        0.85,
+        throughput(
+            contenders.subscribed(contenders.on_picows, shared={"e": "trade"}),
+            contenders.subscribed(contenders.on_picows),
+            500_000,
+        ),
+    ),
     Row("fan-out", "fan-out of one message to 1,000 subscribers", "``reactivex.Subject``", 1.5, fan_out),
     Row("memory", "memory per idle filtered stream", "", 2048, stream_memory, at_most=True, unit=" bytes"),
     Row(
@@ -262,19 +314,53 @@ ROWS = [
         "resident memory after 5,000,000 messages",
         "after the first 500,000",
         5.0,
-        memory_growth,
+        memory_growth(contenders.on_websockets),
+        at_most=True,
+        unit=" MiB",
+    ),
+    Row(
+        "growth-picows",
+        "the same on picows, with a receive buffer of 256 KiB",
+        "the same",
+        5.0,
+        memory_growth(contenders.on_picows_bounded),
         at_most=True,
         unit=" MiB",
     ),
     Row("churn", "creating and closing a stream among 10,000", "among 10", 2.0, churn, at_most=True),
     Row(
         "fairness",
-        "longest time that another task waits in a burst of 1,000,000 messages",
+        "longest time that another task waits in a burst of 1,000,000 messages, on websockets",
         "",
         25.0,
-        longest_wait,
+        longest_wait(contenders.on_websockets),
         at_most=True,
         unit=" ms",
+    ),
+    Row(
+        "fairness-picows",
+        "the same on picows",
+        "",
+        25.0,
+        longest_wait(contenders.on_picows),
+        at_most=True,
+        unit=" ms",
+    ),
+    Row(
+        "latency-1000",
+        "from the arrival of the bytes to a handler at 1,000 messages/s, median",
+        "to the body of the bare loop",
+        None,
+        latency(1_000),
+        at_most=True,
+    ),
+    Row(
+        "latency-50000",
+        "the same at 50,000 messages/s",
+        "the same",
+        None,
+        latency(50_000),
+        at_most=True,
     ),
     Row(
         "subject",
