@@ -1,4 +1,4 @@
-"""What a frame meets on its way to the router; and, while two connections overlap, how its messages are held."""
+"""What a frame meets on its way to the router: answers, rejections, those who watch; one frame may be many messages."""
 
 from __future__ import annotations
 
@@ -10,12 +10,11 @@ from typing import Any, Final, Generic, TypeVar
 from .connection import Connection, Sink
 from .events import MessageRejected
 from .frames import Frame
-from .handover import Handover, Verdict
 from .observable import Home, HotObservable
 from .reporting import FAILURES
 from .router import Router
 
-__all__ = ["Delivery", "Many", "Overlap", "ParseHooks"]
+__all__ = ["Delivery", "Many", "ParseHooks"]
 
 T = TypeVar("T")
 
@@ -105,128 +104,3 @@ class Delivery:
                 route(message)
 
         return deliver
-
-
-@dataclass(slots=True)
-class _Source:
-    """The frame of messages that are held: it is one frame, however many they are."""
-
-    frame: Frame
-    received: int
-
-
-class Overlap:
-    """Two connections at once: the old one delivers, the new one is held, and then comes less what was delivered."""
-
-    def __init__(
-        self, home: Home, delivery: Delivery, router: Router, old: Connection, *, settle: float, timeout: float
-    ) -> None:
-        self._home = home
-        self._delivery = delivery
-        self._router = router
-        self._now = home.loop.time
-        self._handover: Handover[tuple[_Source, Any]] = Handover(settle=settle, timeout=timeout)
-        self._deliver = delivery.deliverer(old.number)
-        self._old = old
-        self.discarded = 0
-        old.sink = self._from_old
-
-    @property
-    def handover(self) -> Handover[tuple[_Source, Any]]:
-        """What is known of the overlap."""
-        return self._handover
-
-    def hold(self, new: Connection) -> Sink:
-        """Return the sink that holds what comes on the new connection, which is open."""
-        new.is_held = True
-        return self._from_new
-
-    def subscribed(self) -> None:
-        """Tell that everything is subscribed on the new connection."""
-        self._handover.subscribed(self._now())
-
-    def verdict(self) -> Verdict:
-        """Whether the old connection may be closed now."""
-        return self._handover.verdict(self._now())
-
-    def release(self, new: Connection) -> None:
-        """Deliver what is held, and from now on all that comes but copies: the old one has been read to its end."""
-        new.is_held = False
-        deliver = self._delivery.deliverer(new.number)
-        for source, message in self._handover.old_ended(self._now()):
-            deliver(source.frame, message, source.received)
-            source.received = 0
-        new.sink = lambda frame, message, received: self._after(deliver, frame, message, received)
-
-    def give_up(self) -> None:
-        """Forget the new connection: the old one delivers as if nothing had been."""
-        self._old.sink = None
-
-    def is_over(self) -> bool:
-        """Whether all memory of the overlap has ended."""
-        return self._handover.is_over(self._now())
-
-    def _from_old(self, frame: Frame, message: Any, received: int) -> None:
-        self._deliver(frame, message, received)
-        now = self._now()
-        for identity, item in self._units(frame, message):
-            if not self._is_per_connection(item):
-                self._handover.old_delivered(identity, now)
-
-    def _from_new(self, frame: Frame, message: Any, received: int) -> None:
-        now = self._now()
-        if self._old.reader.done():
-            self._handover.old_lost()
-        source = _Source(frame, received)
-        for identity, item in self._units(frame, message):
-            if self._is_per_connection(item):
-                self._discard()
-            else:
-                self._handover.hold(identity, (source, item), now)
-
-    def _after(self, deliver: Sink, frame: Frame, message: Any, received: int) -> None:
-        now = self._now()
-        for identity, item in self._units(frame, message):
-            if self._is_per_connection(item):
-                self._discard()
-            elif self._handover.is_copy(identity, now):
-                self._home.reporter.counters.duplicates += 1
-            else:
-                deliver(frame, item, received)
-                received = 0
-
-    def _discard(self) -> None:
-        self.discarded += 1
-        self._home.reporter.counters.discarded += 1
-
-    def _units(self, frame: Frame, message: Any) -> list[tuple[Hashable, Any]]:
-        """Return the messages of a frame with what makes each the same on another connection."""
-        if type(message) is not Many:
-            return [(self._identity(frame, message), message)]
-        if not message:
-            return [(frame, message)]
-        # By default the frame and the place in it: equal items of one frame are not each other's copies.
-        return [(self._identity((frame, place), item), item) for place, item in enumerate(message)]
-
-    def _identity(self, default: Hashable, message: Any) -> Hashable:
-        identity = self._delivery.hooks.identity
-        if identity is None:
-            return default
-        try:
-            found = identity(message)
-            # Now, and not in the midst of a handover: of what cannot be compared nothing is a copy.
-            return found if hash(found) is not None and found == found else object()
-        except FAILURES as error:
-            self._home.reporter.failed(identity, message, error)
-            # Equal to nothing: in doubt a message is delivered.
-            return object()
-
-    def _is_per_connection(self, message: Any) -> bool:
-        per_connection = self._delivery.hooks.per_connection
-        if per_connection is None or type(message) is Many:
-            return False
-        try:
-            return bool(per_connection(message))
-        except FAILURES as error:
-            self._home.reporter.failed(per_connection, message, error)
-            return False

@@ -28,10 +28,11 @@ from .frames import Websocket
 from .handlers import CoroutineHandler, make_handler
 from .notebook import in_notebook, on_rerun
 from .observable import CurrentObservable, EventObservable, Home
+from .opener import Timeouts
 from .options import Options
 from .redaction import redact
 from .reporting import EXITS, FAILURES, Reporter, is_being_cancelled
-from .rotation import Rotation, Timeouts
+from .rotation import Rotation
 from .router import Router
 from .snapshot import RECENT, Pace, ago, mimebundle
 from .stream import Intake, Stream

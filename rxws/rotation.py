@@ -5,11 +5,9 @@ from __future__ import annotations
 import asyncio
 import enum
 import functools
-import logging
 from collections import deque
 from collections.abc import Callable
-from dataclasses import dataclass
-from typing import Any, Final, Protocol
+from typing import Any, Final
 
 import reactivex
 from reactivex import Observable, abc
@@ -17,20 +15,20 @@ from reactivex import operators as ops
 from reactivex.disposable import Disposable
 from reactivex.subject import Subject
 
-from .backoff import Backoff, Failure, diagnose
-from .connection import Connection, Sink, abort_websocket
-from .delivery import Delivery, Overlap
+from .backoff import Backoff, Failure
+from .connection import Connection, Sink
+from .delivery import Delivery
 from .errors import ConnectFailed
-from .events import Connected, Disconnected, Gap, Quiet, Rotated, State
-from .frames import Websocket, frames_of
+from .events import Rotated, State
 from .handover import Verdict
+from .journal import Journal
 from .observable import Home
-from .reader import Reader
-from .reporting import EXITS, FAILURES, is_being_cancelled
+from .opener import ConnectionHooks, Opener, Timeouts
+from .overlap import Overlap
+from .reporting import EXITS
 from .router import Router
-from .watchdog import Watchdog
 
-__all__ = ["ConnectionHooks", "Rotation", "Signal", "Timeouts"]
+__all__ = ["Rotation", "Signal"]
 
 DRAIN_TIMEOUT: Final = 1.0
 """Seconds for which the old connection is read on, at most, after it was asked to close."""
@@ -44,32 +42,12 @@ HASTY: Final = 0.25
 HASTY_DELAYS: Final = (0.5, 60.0)
 """Seconds that the rotation after a hasty hook waits: at first, and at most; doubling in between."""
 
-
-CANCEL_TIMEOUT: Final = 1.0
-"""Seconds that a cancelled opening hook has to come to its end."""
-
 HELD_MAX: Final = 100_000
 """How many frames are held, at most, that come while a connection is being subscribed and there is no other."""
 
 
-def _abort_opened(opening: asyncio.Task[Websocket]) -> None:
-    """Cut what was opened too late: nobody knows of it."""
-    if not opening.cancelled() and opening.exception() is None:
-        abort_websocket(opening.result())
-
-
 def _held_in(held: deque[tuple[str | bytes, Any, int]], _connection: Connection) -> Sink:
     return lambda *frame: held.append(frame)
-
-
-@dataclass(frozen=True, slots=True)
-class Timeouts:
-    """The constructor's options that are times, in seconds."""
-
-    open: float
-    handover: float
-    settle: float
-    idle: float | None
 
 
 class Signal(enum.Enum):
@@ -83,25 +61,6 @@ class Signal(enum.Enum):
     """The rotation hook ended as soon as it had begun."""
     ROTATE = enum.auto()
     """``rotate()`` was called."""
-
-
-class ConnectionHooks(Protocol):
-    """What a rotation asks of the feed that it serves."""
-
-    async def create(self) -> Websocket:
-        """Open a connection on which everything is subscribed."""
-
-    async def until_due(self, connection: Connection) -> None:
-        """Return when it is time for a new connection; what it raises is reported already."""
-
-    async def prepare(self, connection: Connection) -> None:
-        """Subscribe everything on ``connection``, and begin what is to be done on it as long as it lives."""
-
-    def enter(self, state: State) -> None:
-        """Be in ``state`` from now on."""
-
-    def use(self, connection: Connection | None) -> None:
-        """Send on ``connection`` from now on."""
 
 
 class Rotation:
@@ -136,24 +95,21 @@ class Rotation:
         self._home = home
         self._loop = home.loop
         self._reporter = home.reporter
+        self._journal = Journal(home.reporter, router)
         self._hooks = hooks
         self._delivery = delivery
-        self._router = router
         self._backoff = backoff
         self._timeouts = timeouts
         self._failed = failed
         self._signals: Subject[Signal] = Subject()
         self._subscription: abc.DisposableBase = Disposable()
         self._current: Connection | None = None
-        # Each with what watches it, once it is subscribed: until then there may be nothing to hear.
-        self._open: dict[Connection, Watchdog | None] = {}
+        self._opener = Opener(home, hooks, delivery, router, backoff, timeouts, self._journal, failed)
         self._overlap: Overlap | None = None
         self._forgetting: asyncio.TimerHandle | None = None
         self._hasty_delay = 0.0
         self._finished: asyncio.Future[bool] | None = None
         self._handing_over: asyncio.Task[Connection] | None = None
-        self._opening: asyncio.Task[Websocket] | None = None
-        self._heard: float | None = None
         self._stopped = False
 
     # The Observable
@@ -228,11 +184,7 @@ class Rotation:
             return
         first, longest = HASTY_DELAYS
         self._hasty_delay = min(longest, self._hasty_delay * 2 or first)
-        self._reporter.log(
-            logging.WARNING,
-            "_when2create_new_ws ended as soon as it had begun: its rotation waits %.1f s",
-            self._hasty_delay,
-        )
+        self._journal.hasty(self._hasty_delay)
         await self._ended_within(self._hasty_delay, old)
 
     async def _replace(self, old: Connection | None) -> Connection:
@@ -243,15 +195,13 @@ class Rotation:
         while True:
             self._hooks.enter(State.CONNECTING)
             held: deque[tuple[str | bytes, Any, int]] = deque(maxlen=HELD_MAX)
-            opened = await self._connect(functools.partial(_held_in, held))
+            opened = await self._opener.open(functools.partial(_held_in, held))
             if isinstance(opened, Connection):
                 break
             self._settle(False)
             await self._pause(opened, opened=False)
         if len(held) == HELD_MAX:
-            self._reporter.log(
-                logging.WARNING, "more than %d frames came before all was subscribed: the last are kept", HELD_MAX
-            )
+            self._journal.flooded(HELD_MAX)
         await self._enter(opened, old)
         deliver = self._delivery.deliverer(opened.number)
         for frame in held:
@@ -264,7 +214,7 @@ class Rotation:
         await self._close_for_rotation(old)
         new = await self._replace(old)
         reporter = self._reporter
-        self._rotated(Rotated(name=reporter.name, time=reporter.now(), number=new.number))
+        self._journal.rotated(Rotated(name=reporter.name, time=reporter.now(), number=new.number))
         return new
 
     async def _make_before_break(self, old: Connection) -> Connection:
@@ -274,12 +224,11 @@ class Rotation:
             overlap = Overlap(
                 self._home,
                 self._delivery,
-                self._router,
                 old,
                 settle=self._timeouts.settle,
                 timeout=self._timeouts.handover,
             )
-            new = await self._connect(overlap.hold)
+            new = await self._opener.open(overlap.hold)
             overlap.subscribed()
             if isinstance(new, Connection) and await self._overlapped(old, new, overlap):
                 return new
@@ -305,7 +254,7 @@ class Rotation:
         self._overlap = overlap
         self._forget_overlap(new)
         reporter.counters.duplicates += handover.duplicates
-        self._rotated(
+        self._journal.rotated(
             Rotated(
                 name=reporter.name,
                 time=reporter.now(),
@@ -323,19 +272,6 @@ class Rotation:
     async def _close_for_rotation(self, old: Connection) -> None:
         # Whatever it does, delivery pauses no longer than this.
         await old.close(Failure("rotation", "a planned rotation"), DRAIN_TIMEOUT)
-
-    def _rotated(self, event: Rotated) -> None:
-        self._reporter.counters.rotations += 1
-        self._reporter.log(
-            logging.INFO if event.proven or not event.held else logging.WARNING,
-            "rotated to connection %d: overlap %s, %d held, %d of them copies, paused %.3f s",
-            event.number,
-            "proven" if event.proven else "not proven",
-            event.held,
-            event.duplicates,
-            event.paused,
-        )
-        self._reporter.emit(event)
 
     def _forget_overlap(self, new: Connection) -> None:
         """Free all memory of the overlap as soon as it is over."""
@@ -358,80 +294,14 @@ class Rotation:
 
     # A connection
 
-    async def _connect(self, sink: Callable[[Connection], Sink]) -> Connection | Failure:
-        """Open a connection and begin to read it into ``sink``; or tell, and return, why not."""
-        self._backoff.attempt_started()
-        try:
-            websocket = await self._create()
-        except FAILURES as error:
-            if is_being_cancelled(error):
-                raise
-            return diagnose(error, now=self._reporter.now())
-        counters = self._reporter.counters
-        counters.opened += 1
-        connection = Connection(websocket, counters.opened, self._loop, self._reporter)
-        connection.sink = sink(connection)
-        frames = functools.partial(frames_of, websocket)
-        connection.start(Reader(connection, frames, self._delivery, self._router, self._reporter).read)
-        connection.reader.add_done_callback(functools.partial(self._ended, connection))
-        self._open[connection] = None
-        try:
-            await self._hooks.prepare(connection)
-        except FAILURES as error:
-            if is_being_cancelled(error):
-                raise
-            connection.lose(diagnose(error, now=self._reporter.now()))
-            await asyncio.wait({connection.reader}, timeout=DRAIN_TIMEOUT)
-            return connection.failure
-        if connection not in self._open:
-            # It ended while all seemed well.
-            return connection.failure
-        self._backoff.opened(self._loop.time())
-        connection.is_subscribed = True
-        self._open[connection] = Watchdog(
-            self._loop, connection, self._timeouts.idle, functools.partial(self._silent, connection)
-        )
-        self._hooks.use(connection)
-        return connection
-
-    async def _create(self) -> Websocket:
-        """Run the opening hook, and wait for it no longer than is allowed, whether or not it heeds its cancellation."""
-        timeout = self._timeouts.open
-        opening = self._opening = self._loop.create_task(self._hooks.create(), name="rxws open")
-        try:
-            await asyncio.wait({opening}, timeout=timeout)
-            if opening.done():
-                return opening.result()
-            opening.cancel()
-            await asyncio.wait({opening}, timeout=CANCEL_TIMEOUT)
-            if not opening.done():
-                self._reporter.log(logging.WARNING, "_create_ws does not heed its cancellation")
-        except asyncio.CancelledError as error:
-            # It may as well be the hook's own.
-            if is_being_cancelled(error):
-                opening.cancel()
-                opening.add_done_callback(_abort_opened)
-            raise
-        opening.add_done_callback(_abort_opened)
-        raise TimeoutError(f"_create_ws took longer than {timeout:g} s")
-
     async def _enter(self, connection: Connection, lost: Connection | None) -> None:
         """Tell that ``connection`` takes over, and run its rotation hook to its first suspension.
 
         What came between it and ``lost``, which ended unplanned or too early, is missing.
         """
-        reporter = self._reporter
-        now = reporter.now()
-        reporter.log(logging.INFO, "connection %d is open", connection.number)
-        reporter.emit(Connected(name=reporter.name, time=now, number=connection.number, attempt=self._backoff.attempts))
+        self._journal.connected(connection.number, self._backoff.attempts)
         if lost is not None:
-            reason = lost.failure.reason
-            gap = Gap(lost.ended_at, now, reason, self._router.last_message, name=reporter.name, time=now)
-            reporter.counters.gaps += 1
-            if reason != "rotation":
-                reporter.counters.reconnects[reason] = reporter.counters.reconnects.get(reason, 0) + 1
-            reporter.emit(gap)
-            self._router.announce(gap)
+            self._journal.gap(lost.ended_at, lost.failure)
         connection.hook = self._loop.create_task(self._until_due(connection), name=f"rxws hook {connection.number}")
         await asyncio.sleep(0)
 
@@ -439,54 +309,6 @@ class Rotation:
         started = self._loop.time()
         await self._hooks.until_due(connection)
         return Signal.HASTY if self._loop.time() - started < HASTY else Signal.DUE
-
-    def _silent(self, connection: Connection, seconds: float) -> None:
-        if self._timeouts.idle is not None:
-            connection.lose(Failure("idle", f"no message for {seconds:g} s"))
-            return
-        reporter = self._reporter
-        reporter.log(logging.WARNING, "no message for %g s on connection %d", seconds, connection.number)
-        reporter.emit(Quiet(name=reporter.name, time=reporter.now(), seconds=seconds))
-
-    def _ended(self, connection: Connection, reader: asyncio.Task[Failure]) -> None:
-        """Is called when a connection has been read to its end."""
-        self._heard = self.last_message
-        watchdog = self._open.pop(connection)
-        if watchdog is not None:
-            watchdog.stop()
-        connection.end()
-        if reader.cancelled() or reader.exception() is not None:
-            # Not by us: the loop is being torn down, or somebody exits the program.
-            self._failed(asyncio.CancelledError())
-            return
-        failure = connection.failure
-        self._backoff.closed(connection.opened_at, self._loop.time())
-        self._tell_disconnected(connection.number, failure, None)
-        if not self._stopped:
-            rest = next((other for other in reversed(self._open) if other.is_subscribed), None)
-            self._hooks.use(rest)
-            if rest is None:
-                self._hooks.enter(State.CONNECTING)
-
-    def _tell_disconnected(self, number: int | None, failure: Failure, delay: float | None) -> None:
-        reporter = self._reporter
-        if number is None:
-            after = "giving up" if delay is None else f"next attempt in {delay:.1f} s"
-            reporter.log(logging.WARNING, "no connection: %s (%s); %s", failure.cause, failure.reason, after)
-        else:
-            level = logging.INFO if failure.reason in {"rotation", "user"} else logging.WARNING
-            reporter.log(level, "connection %d ended: %s (%s)", number, failure.cause, failure.reason)
-        reporter.emit(
-            Disconnected(
-                name=reporter.name,
-                time=reporter.now(),
-                number=number,
-                reason=failure.reason,
-                cause=failure.cause,
-                code=failure.code,
-                delay=delay,
-            )
-        )
 
     # Waiting
 
@@ -498,7 +320,7 @@ class Rotation:
         """
         delay = self._backoff.next_delay(failure)
         if not opened:
-            self._tell_disconnected(None, failure, delay)
+            self._journal.refused(failure, delay)
         if delay is None:
             raise ConnectFailed(failure.status, failure.cause, self._backoff.attempts) from failure.error
         if old is not None:
@@ -516,6 +338,7 @@ class Rotation:
     def stop(self) -> None:
         """Open no more connections, and cancel what is under way. Idempotent."""
         self._stopped = True
+        self._opener.stop()
         self._subscription.dispose()
         if self._forgetting is not None:
             self._forgetting.cancel()
@@ -525,20 +348,19 @@ class Rotation:
     @property
     def last_message(self) -> float | None:
         """When the last message came, on the loop's clock, or None if none has. May be read from any thread."""
-        times = [connection.last_message for connection in self.connections]
-        return max((time for time in (*times, self._heard) if time is not None), default=None)
+        return self._opener.last_message
 
     @property
     def connections(self) -> list[Connection]:
         """All that are open."""
-        return list(self._open)
+        return self._opener.connections
 
     @property
     def tasks(self) -> list[asyncio.Task[Any]]:
         """What must come to its end after :meth:`stop`, besides the connections."""
-        hooks = [connection.hook for connection in self._open if connection.hook is not None]
-        tasks = (self._handing_over, self._opening, *hooks)
-        return [task for task in tasks if task is not None and not task.done()]
+        handing_over = self._handing_over
+        running = [] if handing_over is None or handing_over.done() else [handing_over]
+        return [*running, *self._opener.tasks]
 
     def _settle(self, success: bool) -> None:
         if self._finished is not None and not self._finished.done():
