@@ -6,7 +6,8 @@ from collections.abc import Callable
 from typing import Any, Protocol
 
 from .events import Gap
-from .filters import Filter, Index
+from .filters import Filter
+from .index import Index
 from .observable import Home, HotObservable
 from .reporting import FAILURES
 

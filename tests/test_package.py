@@ -37,6 +37,7 @@ LAYERS = (
     "fluent",
     "buffer",
     "observable",
+    "index",
     "router",
     "resync",
     "stream",
