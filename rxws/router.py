@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any, Protocol
+from typing import Any, Final, Protocol
 
 from .events import Gap
 from .filters import Filter
@@ -41,12 +41,28 @@ class Router:
         self._index: Index[Callable[[Any], None]] = Index(self._rejected)
         self._receivers: dict[Receiver, Any] = {}
         self._farewells: dict[Receiver, Callable[[], None]] = {}
-        self._counters = home.reporter.counters
-        # Bound once: what the hot path asks for every message.
-        self._match = self._index.match
-        self._subscribers = self.messages.subscriptions
         self._ended = False
         self._error: Exception | None = None
+        self.route: Final = self._router()
+        """Hands a message on. One that raises disturbs nobody else."""
+
+    def _router(self) -> Callable[[Any], None]:
+        # A function, with all it needs at hand, and no method: it runs for every message.
+        counters, subscribers, emit = self._reporter.counters, self.messages.subscriptions, self.messages.emit
+        match, failed = self._index.match, self._reporter.failed
+
+        def route(message: Any) -> None:
+            counters.messages += 1
+            self.last_message = message
+            if subscribers:
+                emit(message)
+            for push in match(message):
+                try:
+                    push(message)
+                except FAILURES as error:
+                    failed(push, message, error)
+
+        return route
 
     @property
     def receivers(self) -> list[Receiver]:
@@ -72,18 +88,6 @@ class Router:
     def when_removed(self, receiver: Receiver, farewell: Callable[[], None]) -> None:
         """Call ``farewell`` once ``receiver`` is registered no more."""
         self._farewells[receiver] = farewell
-
-    def route(self, message: Any) -> None:
-        """Hand a message on. One that raises disturbs nobody else."""
-        self._counters.messages += 1
-        self.last_message = message
-        if self._subscribers:
-            self.messages.emit(message)
-        for push in self._match(message):
-            try:
-                push(message)
-            except FAILURES as error:
-                self._reporter.failed(push, message, error)
 
     def _rejected(self, filter: Filter, message: Any, error: BaseException) -> None:  # noqa: A002
         """Report that a filter raised, by the name of its function where it is one."""
