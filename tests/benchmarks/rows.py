@@ -300,7 +300,7 @@ ROWS = [
         "shared-pair",
         'messages/s with 1,000 streams of ``{"e": "trade", "s": …}``',
         'of ``{"s": …}``',
-        0.85,
+        None,
         throughput(
             contenders.subscribed(contenders.on_picows, shared={"e": "trade"}),
             contenders.subscribed(contenders.on_picows),
