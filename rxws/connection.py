@@ -179,13 +179,15 @@ class Connection:
         return future
 
     def meet(self, message: Any) -> bool:
-        """Fulfil who expects ``message``; return whether anybody did."""
-        is_met = False
-        for filters, future in list(self.expected):
+        """Fulfil whoever has expected ``message`` for longest; return whether anybody did.
+
+        One message is one answer: of two who expect the same, the second waits for the next.
+        """
+        for filters, future in self.expected:
             if not future.done() and any(self._passes(each, message) for each in filters):
                 future.set_result(message)
-                is_met = True
-        return is_met
+                return True
+        return False
 
     def _passes(self, expected: Filter, message: Any) -> bool:
         try:

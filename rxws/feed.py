@@ -383,8 +383,11 @@ class Feed:
             connection, self.subscriptions, self.options.encode, self.options.send_timeout, self.reporter
         )
         self._subscribers[connection] = subscriber
-        connection.reader.add_done_callback(lambda _: self._subscribers.pop(connection, None))
+        connection.reader.add_done_callback(lambda _: self._forget_subscriber(connection))
         await subscriber.prepare()
+
+    def _forget_subscriber(self, connection: Connection) -> None:
+        self._subscribers.pop(connection).stop()
 
     async def _greet(self, connection: Connection) -> None:
         timeout = self.options.send_timeout

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable, Hashable
+from collections.abc import Callable, Hashable, Iterator
 from typing import Any, Final
 
 from .backoff import default_delays
@@ -23,9 +23,18 @@ __all__ = ["Subscriber"]
 SHOWN: Final = 200
 """How much of a message is shown."""
 
+PATIENCE: Final = 10.0
+"""Seconds for which a connection that is held waits for what could not be subscribed at once."""
+
+LOOK_INTERVAL: Final = 0.1
+"""Seconds between two looks at whether what was put off has been subscribed."""
+
 
 class Subscriber:
-    """Brings one connection to what is wanted, step by step; of two changes of one thing the second waits.
+    """Brings one connection to what is wanted; of two changes of one thing the second waits for the first.
+
+    Each step is a task of its own, so that a server that does not answer, or a function that does not give its
+    message, holds up nobody else. One that fails is reported, put off, and made again with growing delays.
 
     Args:
         connection: where to subscribe.
@@ -43,13 +52,19 @@ class Subscriber:
         send_timeout: float,
         reporter: Reporter,
     ) -> None:
+        self._loop = asyncio.get_running_loop()
         self._connection = connection
         self._ledger = Ledger(subscriptions)
         self._encode = encode
         self._send_timeout = send_timeout
         self._reporter = reporter
-        self._task: asyncio.Task[None] | None = None
-        self._is_ready = False
+        self._steps: set[asyncio.Task[None]] = set()
+        # Of what is put off: for how long the next time, and until when this time.
+        self._delays: dict[Hashable, Iterator[float]] = {}
+        self._timers: dict[Step, asyncio.TimerHandle] = {}
+        # While one waits for its turn, what else can be combined gathers for the next.
+        self._combining = 0
+        self._is_launching = False
 
     @property
     def is_settled(self) -> bool:
@@ -59,54 +74,112 @@ class Subscriber:
     async def prepare(self) -> None:
         """Subscribe all that is wanted, also what comes to be wanted meanwhile.
 
+        What fails is not waited for, but by a connection that is held: the one before it delivers still, and so
+        nothing is lost by waiting, for ``PATIENCE`` seconds.
+
         Raises:
-            Exception: what a message could not be made for, or the end of the connection.
+            SendFailed: the connection was lost.
         """
-        while (step := self._ledger.next_step()) is not None:
-            await self._do(step)
-        self._is_ready = True
+        deadline = self._loop.time() + (PATIENCE if self._connection.is_held else 0.0)
+        self._launch()
+        while self._steps or (self._timers and self._loop.time() < deadline):
+            waiting = {*self._steps, self._connection.reader}
+            # A step that is put off has a timer, and no task, until then.
+            timeout = None if self._steps else min(LOOK_INTERVAL, deadline - self._loop.time())
+            await asyncio.wait(waiting, timeout=timeout, return_when=asyncio.FIRST_COMPLETED)
+            if self._connection.reader.done():
+                raise SendFailed("the connection was lost before everything was subscribed")
 
     def changed(self, identity: Hashable) -> None:
         """Learn that something is wanted now, or wanted no more."""
         self._ledger.changed(identity)
-        is_busy = self._task is not None and not self._task.done()
-        if self._is_ready and not is_busy and not self.is_settled and self._connection.is_live:
-            self._task = asyncio.get_running_loop().create_task(self._follow(), name="rxws subscriber")
-            self._connection.keep(self._task)
+        if not self._is_launching:
+            self._is_launching = True
+            # Soon, and not now: what else is wanted in the same breath can be combined with it.
+            self._loop.call_soon(self._launch)
 
-    async def _follow(self) -> None:
-        delays = default_delays()
-        while True:
-            try:
-                await self.prepare()
-            except FAILURES as error:
-                if is_being_cancelled(error):
-                    raise
-                if not self._connection.is_live:
-                    # All is subscribed on the next one.
-                    return
-                self._reporter.failed("a subscription's message", None, error)
-                await asyncio.sleep(next(delays))
-            else:
-                return
+    def stop(self) -> None:
+        """Make no more steps: the connection has ended."""
+        for timer in self._timers.values():
+            timer.cancel()
 
-    async def _do(self, step: Step) -> None:
-        # Before the turn: a function that takes its time must not keep pongs waiting.
-        messages = {each: await self._message_of(each, step.subscribes) for each in step.subscriptions}
-        if any(message is not None for message in messages.values()):
-            await self._connection.take_turn(LAST)
-            try:
-                # What was called off meanwhile is not sent.
-                step = self._ledger.still_due(step)
-                payload = self._payload_of([messages[each] for each in step.subscriptions], step)
-            except BaseException:
-                self._connection.give_turn_back()
+    def _launch(self) -> None:
+        self._is_launching = False
+        while self._connection.is_live and not self._combining and (step := self._ledger.take_step()) is not None:
+            task = self._loop.create_task(self._make(step), name="rxws subscriber")
+            self._steps.add(task)
+            task.add_done_callback(self._made)
+            self._connection.keep(task)
+
+    def _made(self, task: asyncio.Task[None]) -> None:
+        self._steps.discard(task)
+        self._launch()
+
+    async def _make(self, step: Step) -> None:
+        """Make a step; what fails is put off, unless it failed with the connection."""
+        try:
+            messages = await self._messages_of(step)
+            step = Step(tuple(messages), step.subscribes)
+            self._ledger.done(await self._send_in_turn(step, messages))
+            # What was called off meanwhile was not sent.
+            self._ledger.free(step)
+        except FAILURES as error:
+            if is_being_cancelled(error):
                 raise
-            if payload is None:
-                self._connection.give_turn_back()
+            self._put_off(step, error)
+        else:
+            for subscription in step.subscriptions:
+                self._delays.pop(subscription.identity, None)
+
+    def _put_off(self, step: Step, error: BaseException) -> None:
+        if not self._connection.is_live:
+            # All is subscribed on the next one.
+            return
+        self._reporter.failed("a subscription's message", None, error)
+        delay = max(next(self._delays.setdefault(each.identity, default_delays())) for each in step.subscriptions)
+        self._timers[step] = self._loop.call_later(delay, self._try_again, step)
+
+    def _try_again(self, step: Step) -> None:
+        del self._timers[step]
+        self._ledger.free(step)
+        self._launch()
+
+    async def _messages_of(self, step: Step) -> dict[Subscription, Any]:
+        """Return the messages of a step, without those that could not be had: these are put off."""
+        # Before the turn: a function that takes its time must not keep pongs waiting.
+        asking = [self._message_of(each, step.subscribes) for each in step.subscriptions]
+        answers = await asyncio.gather(*asking, return_exceptions=True)
+        messages = {}
+        for each, answer in zip(step.subscriptions, answers, strict=True):
+            if isinstance(answer, BaseException):
+                self._put_off(Step((each,), step.subscribes), answer)
             else:
-                await self._send(step, payload)
-        self._ledger.done(step)
+                messages[each] = answer
+        return messages
+
+    async def _send_in_turn(self, step: Step, messages: dict[Subscription, Any]) -> Step:
+        """Send what of a step is still due when its turn has come, and return that."""
+        if all(message is None for message in messages.values()):
+            return step
+        is_combining = step.subscribes and step.subscriptions[0].combine is not None
+        self._combining += is_combining
+        try:
+            await self._connection.take_turn(LAST)
+        finally:
+            self._combining -= is_combining
+        try:
+            due = self._ledger.still_due(step)
+            payload = self._payload_of([messages[each] for each in due.subscriptions], due)
+        except BaseException:
+            self._connection.give_turn_back()
+            raise
+        if is_combining:
+            self._launch()
+        if payload is None:
+            self._connection.give_turn_back()
+        else:
+            await self._send(due, payload)
+        return due
 
     async def _message_of(self, subscription: Subscription, subscribes: bool) -> Any:
         message = subscription.subscribe if subscribes else subscription.unsubscribe
@@ -140,8 +213,6 @@ class Subscriber:
             if answer is None:
                 return True
             await asyncio.wait({answer}, timeout=max(each.timeout for each in step.subscriptions))
-            if answer.cancelled():
-                raise SendFailed("the connection was lost before a subscription was acknowledged")
             return answer.done()
         finally:
             if answer is not None:

@@ -182,7 +182,8 @@ class Subscriptions:
 class Ledger:
     """What is subscribed on one connection, and what is to be done there next.
 
-    A change and a step cost the same however much is subscribed.
+    A step is taken, and then done or put off: until then nothing else is done about what is in it, so that of two
+    changes of one thing the second waits for the first. A change and a step cost the same however much is subscribed.
 
     Args:
         wanted: what is wanted of the feed.
@@ -194,26 +195,37 @@ class Ledger:
         self._active: dict[Hashable, Subscription] = {}
         self._obsolete: dict[Hashable, None] = {}
         self._missing: dict[Hashable, None] = dict.fromkeys(wanted)
+        # Taken, or put off.
+        self._busy: set[Hashable] = set()
 
     @property
     def is_settled(self) -> bool:
         """Whether all is as it is wanted."""
-        return not (self._obsolete or self._missing)
+        return not (self._obsolete or self._missing or self._busy)
 
     def changed(self, identity: Hashable) -> None:
         """Learn that something is wanted now, or wanted no more."""
         is_wanted, is_active = identity in self._wanted, identity in self._active
+        is_free = identity not in self._busy
         for due, is_due in (self._missing, is_wanted and not is_active), (self._obsolete, is_active and not is_wanted):
-            if is_due:
+            if is_due and is_free:
                 due[identity] = None
             else:
                 due.pop(identity, None)
 
-    def next_step(self) -> Step | None:
-        """Return what to do next; None: all is as it is wanted.
+    def take_step(self) -> Step | None:
+        """Take what to do next; None: there is nothing to be done now.
 
         What is wanted no more goes first, so that a server that limits how much is subscribed has room for the rest.
         """
+        step = self._next_step()
+        if step is not None:
+            for subscription in step.subscriptions:
+                self._busy.add(subscription.identity)
+                self.changed(subscription.identity)
+        return step
+
+    def _next_step(self) -> Step | None:
         for identity in self._obsolete:
             return Step((self._active[identity],), subscribes=False)
         missing = (self._wanted[identity] for identity in self._missing)
@@ -226,15 +238,21 @@ class Ledger:
         return Step((first, *itertools.islice(same, first.combine_max - 1)), subscribes=True)
 
     def still_due(self, step: Step) -> Step:
-        """Return what of a step is still to be done."""
-        due = self._missing if step.subscribes else self._obsolete
-        return Step(tuple(each for each in step.subscriptions if each.identity in due), step.subscribes)
+        """Return what of a step that was taken is still to be done."""
+        due = (each for each in step.subscriptions if (each.identity in self._wanted) is step.subscribes)
+        return Step(tuple(due), step.subscribes)
 
     def done(self, step: Step) -> None:
-        """Learn that a step was taken."""
+        """Learn that a step was made."""
         for subscription in step.subscriptions:
             if step.subscribes:
                 self._active[subscription.identity] = subscription
             else:
                 del self._active[subscription.identity]
+        self.free(step)
+
+    def free(self, step: Step) -> None:
+        """Let a step that was taken be taken again, as far as it is still to be done. Idempotent."""
+        for subscription in step.subscriptions:
+            self._busy.discard(subscription.identity)
             self.changed(subscription.identity)

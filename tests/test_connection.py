@@ -366,7 +366,7 @@ async def test_turn_that_never_comes_because_the_connection_is_lost(opened, virt
 
 @in_virtual_time
 async def test_expect_gives_the_first_message_that_passes(opened):
-    """An answer is met once; who no longer waits, and a filter that raises, keep nobody from theirs."""
+    """An answer is met by one, who waited longest; who no longer waits, and a filter that raises, keep nobody off."""
     connection = opened.connection
     first = connection.expect([Filter.parse([{"id": 1}]), Filter.parse([{"id": 2}])])
     both = connection.expect([Filter.parse([{"id": 2}])])
@@ -374,6 +374,8 @@ async def test_expect_gives_the_first_message_that_passes(opened):
     cancelled = connection.expect([Filter.parse(None)])
     cancelled.cancel()
     assert not connection.meet({"id": 3})
+    assert connection.meet({"id": 2})
+    assert not both.done()
     assert connection.meet({"id": 2})
     assert not connection.meet({"id": 2})
     await asyncio.sleep(0)

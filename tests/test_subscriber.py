@@ -5,11 +5,12 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import json
+import math
 
 import pytest
 
 import rxws
-from rxws import Connected, ConnectFailed, Disconnected, HandlerFailed, State, Unacknowledged
+from rxws import Connected, Disconnected, HandlerFailed, Rotated, State, Unacknowledged
 from tests.support.life import ScriptedFeed, ScriptedWebsocket
 
 pytestmark = pytest.mark.usefixtures("virtual_time", "assert_no_leaks")
@@ -138,10 +139,10 @@ async def test_everything_is_subscribed_again_before_a_connection_counts_as_open
         first.end()
         await feed.opened(2)
         await settle()
-        assert (second.sent, feed.state.value, feed.present_ws) == (["+a"], State.CONNECTING, None)
+        assert (second.sent, feed.state.value, feed.present_ws) == (["+a", "+b"], State.CONNECTING, None)
         second.come("ok +a")
         await settle()
-        assert (second.sent, len(feed.record.of(Connected))) == (["+a", "+b"], 1)
+        assert len(feed.record.of(Connected)) == 1
         second.come("b", "ok +b")
         await feed.wait_connected()
         assert feed.present_ws is second
@@ -182,37 +183,75 @@ async def test_function_that_gives_nothing_sends_nothing():
         await stream.close()
 
 
-async def test_function_that_raises_while_opening_fails_the_attempt():
-    """Without its message no connection is open: the attempt failed, which is told, and retried with delays."""
-    outcomes = iter([RuntimeError("no token"), ConnectionError("nor here")])
+async def test_function_that_raises_while_opening_holds_up_nobody():
+    """The connection opens without the message that cannot be had, which is reported, and asked for again alone."""
 
     def token():
-        for error in outcomes:
-            raise error
+        if now() < 3:
+            raise LookupError("no token")
         return "+a"
 
-    async with ScriptedFeed(reconnect_delays=lambda: [0, 3, 60]) as feed:
+    async with ScriptedFeed() as feed:
+        streams = [feed.multiplex(token, filters=None), channel(feed, "b"), channel(feed, "c")]
+        await feed.wait_connected()
+        assert now() == 0
+        assert feed.websocket.sent == ["+b", "+c"]
+        await asyncio.sleep(40)
+        assert feed.websocket.sent == ["+b", "+c", "+a"]
+        failures = feed.record.of(HandlerFailed)
+        assert len(failures) > 1
+        assert "no token" in str(failures[0].error)
+        assert feed.record.of(Disconnected) == []
+        del streams
+
+
+async def test_function_with_a_bug_harms_no_other_channel():
+    """What always raises is reported with growing delays; the feed, and every other channel, live on."""
+    async with ScriptedFeed() as feed:
+        broken = feed.multiplex(lambda: len(7), filters=None)
+        stream = channel(feed, "a")
+        await feed.wait_connected()
+        feed.websocket.come("a")
+        assert await anext(stream) == "a"
+        await asyncio.sleep(600)
+        assert 10 < len(feed.record.of(HandlerFailed)) < 60
+        assert feed.websocket.sent == ["+a"]
+        await broken.close()
+        told = len(feed.record.of(HandlerFailed))
+        await asyncio.sleep(600)
+        assert len(feed.record.of(HandlerFailed)) == told
+
+
+async def test_function_that_raises_in_an_overlap_is_waited_for_a_while():
+    """A planned rotation waits ten seconds for what cannot be subscribed, since the old connection delivers still."""
+    fails_until = {1: 0.0}
+
+    def token():
+        if now() < fails_until[1]:
+            raise LookupError("no token")
+        return "+a"
+
+    async with ScriptedFeed() as feed:
         stream = feed.multiplex(token, filters=None)
         await feed.wait_connected()
-        assert now() == 3
-        assert [websocket.sent for websocket in feed.websockets] == [[], [], ["+a"]]
-        told = [event for event in feed.record.of(Disconnected) if event.number is None]
-        assert [event.delay for event in told] == [0, 3]
-        assert "no token" in told[0].cause
+        fails_until[1] = now() + 4
+        rotated = feed.rotate()
+        await asyncio.sleep(3)
+        assert not rotated.done()
+        await asyncio.sleep(40)
+        assert [websocket.sent for websocket in feed.websockets] == [["+a"], ["+a"]]
+        fails_until[1] = math.inf
+        before = now()
+        rotated = feed.rotate()
+        await asyncio.sleep(30)
+        assert rotated.done()
+        assert feed.record.of(Rotated)[-1].time - feed.record.of(Rotated)[0].time < now() - before + 50
+        assert feed.websockets[2].sent == []
         await stream.close()
 
 
-async def test_function_with_a_bug_fails_the_feed_before_the_first_success():
-    """What no retry mends ends the feed, here as in any hook."""
-    feed = ScriptedFeed()
-    stream = feed.multiplex(lambda: len(7), filters=None)
-    with pytest.raises(ConnectFailed, match="TypeError"):
-        await anext(stream)
-    await feed.exit()
-
-
-async def test_function_that_takes_too_long_while_opening_fails_the_attempt():
-    """A message must be had within ``send_timeout``."""
+async def test_function_that_takes_too_long_while_opening_is_not_waited_for():
+    """A message must be had within ``send_timeout``; then the connection opens without it."""
     waits = iter([3600])
 
     async def token():
@@ -221,10 +260,38 @@ async def test_function_that_takes_too_long_while_opening_fails_the_attempt():
         return "+a"
 
     async with ScriptedFeed(send_timeout=4) as feed:
-        stream = feed.multiplex(token, filters=None)
+        streams = [feed.multiplex(token, filters=None), channel(feed, "b")]
+        await settle()
+        assert feed.websocket.sent == ["+b"]
         await feed.wait_connected()
         assert now() == 4
-        await stream.close()
+        await settle()
+        assert feed.websocket.sent == ["+b", "+a"]
+        del streams
+
+
+async def test_answers_that_do_not_come_are_waited_for_together():
+    """However many channels nobody acknowledges, opening takes twice their timeout, and no longer."""
+    async with ScriptedFeed() as feed:
+        streams = [channel(feed, n, acknowledged=is_answer_to(f"+{n}"), timeout=5) for n in range(50)]
+        await feed.wait_connected()
+        assert now() == 10
+        assert feed.websocket.sent[:50] == [f"+{n}" for n in range(50)]
+        assert sorted(feed.websocket.sent[50:]) == sorted(feed.websocket.sent[:50])
+        assert len(feed.record.of(Unacknowledged)) == 100
+        del streams
+
+
+async def test_one_answer_serves_one_subscription():
+    """Where the answers of all channels are alike, each serves the one that has waited longest."""
+    async with ScriptedFeed() as feed:
+        streams = [channel(feed, n, acknowledged=lambda answer: answer == "ok", timeout=5) for n in "abc"]
+        await settle()
+        feed.websocket.come("ok", "ok")
+        await feed.wait_connected()
+        assert feed.websocket.sent == ["+a", "+b", "+c", "+c"]
+        assert len(feed.record.of(Unacknowledged)) == 2
+        del streams
 
 
 async def test_function_that_raises_later_is_reported_and_asked_again():
@@ -304,15 +371,14 @@ async def test_subscription_that_is_not_answered_is_sent_once_more():
         stream = feed.multiplex('{"op":"+a","token":"s3cret"}', "-a", filters=None, acknowledged=[{"id": 1}], timeout=2)
         raw = feed.multiplex(b"+b", filters=None, acknowledged=[{"id": 2}], timeout=2)
         await feed.wait_connected()
-        assert now() == 8
-        assert feed.websocket.sent == ['{"op":"+a","token":"s3cret"}'] * 2 + [b"+b"] * 2
+        assert now() == 4
+        sent = ['{"op":"+a","token":"s3cret"}', b"+b"]
+        assert [sorted(feed.websocket.sent[at : at + 2], key=sent.index) for at in (0, 2)] == [sent, sent]
         events = feed.record.of(Unacknowledged)
-        assert [(event.attempt, event.message) for event in events] == [
-            (1, '{"op":"+a","token":"***"}'),
-            (2, '{"op":"+a","token":"***"}'),
-            (1, "2 bytes"),
-            (2, "2 bytes"),
-        ]
+        assert {(event.attempt, event.message) for event in events} == {
+            (attempt, shown) for attempt in (1, 2) for shown in ('{"op":"+a","token":"***"}', "2 bytes")
+        }
+        assert len(events) == 4
         await stream.close()
         await settle()
         assert feed.websocket.sent[-1] == "-a"

@@ -156,7 +156,7 @@ def change(wanted, ledger, *, want=(), release=()):
 def take_all(ledger):
     """Take all steps; return them in words."""
     done = []
-    while (step := ledger.next_step()) is not None:
+    while (step := ledger.take_step()) is not None:
         done += [("+" if step.subscribes else "-") + each.identity for each in step.subscriptions]
         ledger.done(step)
     assert ledger.is_settled
@@ -200,11 +200,11 @@ def test_ledger_when_something_is_called_off_during_its_step():
     wanted = Subscriptions()
     ledger = Ledger(wanted)
     change(wanted, ledger, want="a")
-    step = ledger.next_step()
+    step = ledger.take_step()
     change(wanted, ledger, release="a")
     assert ledger.still_due(step).subscriptions == ()
     ledger.done(step)
-    step = ledger.next_step()
+    step = ledger.take_step()
     assert not step.subscribes
     change(wanted, ledger, want="a")
     ledger.done(step)
@@ -218,7 +218,7 @@ def test_ledger_combines_what_has_the_same_function():
         combine = {"a": joined, "b": None, "c": max}[name[0]]
         wanted.want(subscription(name, combine=combine, combine_max=3))
     ledger, steps = Ledger(wanted), []
-    while (step := ledger.next_step()) is not None:
+    while (step := ledger.take_step()) is not None:
         assert ledger.still_due(step) == step
         steps.append([each.identity for each in step.subscriptions])
         ledger.done(step)
@@ -249,9 +249,9 @@ def test_ledger_ends_where_it_should_whatever_happens(events):
         if steps:
             if under_way is not None:
                 finish()
-            under_way = ledger.next_step()
+            under_way = ledger.take_step()
     if under_way is not None:
         finish()
-    while (under_way := ledger.next_step()) is not None:
+    while (under_way := ledger.take_step()) is not None:
         finish()
     assert server == set(wanted) == {each.identity for each in held}
