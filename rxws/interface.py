@@ -209,16 +209,19 @@ class AsyncWebsocketStreamInterface(Generic[T], metaclass=ABCMeta):
 
         The first stream of an equal subscription sends it, the last one to be closed ends it. It is sent again on every
         new connection before that counts as open, so that in a rotation two subscribed connections overlap; what is
-        (un)subscribed during an overlap is on both. Of two changes of one thing the second waits for the first. The
-        stream counts from the call on, and as long as it is open: close it, or let go of it.
+        (un)subscribed during an overlap is on both. Of two changes of one thing the second waits for the first; no
+        other waits. What cannot be sent, because its function raises or takes longer than ``send_timeout``, is reported
+        as ``HandlerFailed`` and tried again with growing delays; the connection opens without it (in a planned rotation
+        after 10 s). The stream counts from the call on, and as long as it is open: close it, or let go of it.
 
         Args:
             subscribe: the message that subscribes: as in :meth:`send`, or an (async) function that gives it, asked
                 each time (a fresh token). Two that are equal are one subscription.
             unsubscribe: the message that ends it, or such a function; None: none is sent.
             filters: what belongs to it, as in :meth:`stream_filter`.
-            acknowledged: a filter that the server's answer passes; None: none is awaited. An answer that does not come
-                in time is reported as ``Unacknowledged``, and the message is sent once more.
+            acknowledged: a filter that the server's answer passes; None: none is awaited. One message answers one
+                subscription, the one that has waited longest. An answer that does not come in time is reported as
+                ``Unacknowledged``, and the message is sent once more.
             timeout: seconds in which the answer must have come.
             combine: a function of a list of several ``subscribe`` that gives one message for them all; None: each is
                 sent by itself.
