@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import json
 import re
+import signal
+import socket
 import subprocess
 import sys
 import textwrap
@@ -26,7 +29,13 @@ def title(block: str) -> str:
     return next(line for line in block.splitlines() if re.search(r"rxws\.\w+\(|ws\.\w+|class ", line)).strip()[:60]
 
 
-@pytest.mark.parametrize("block", blocks("python"), ids=title)
+SERVICE = next(block for block in blocks("python") if "SIGTERM" in block)
+"""The one that runs until it is told to end."""
+
+PROGRAMS = [block for block in blocks("python") if block != SERVICE]
+
+
+@pytest.mark.parametrize("block", PROGRAMS, ids=title)
 def test_python_block_runs_as_it_stands(block: str, tmp_path: Path) -> None:
     """Each Python block is a program that ends by itself, without a word on standard error."""
     program = tmp_path / "block.py"
@@ -37,6 +46,39 @@ def test_python_block_runs_as_it_stands(block: str, tmp_path: Path) -> None:
     assert done.returncode == 0, done.stderr
     assert done.stdout
     assert done.stderr == ""
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT], ids=lambda number: number.name)
+def test_service_ends_cleanly_when_it_is_told_to(number: signal.Signals, tmp_path: Path) -> None:
+    """The service logs, tells its statistics to whoever asks, and on SIGTERM or Ctrl-C ends with 0 within seconds."""
+    program = tmp_path / "service.py"
+    program.write_text(SERVICE)
+    with subprocess.Popen(
+        [sys.executable, "-W", "error", program], cwd=ROOT, stderr=subprocess.PIPE, text=True
+    ) as service:
+        try:
+            assert service.stderr is not None
+            lines = []
+            while not (lines and "statistics on port" in lines[-1]):
+                lines.append(service.stderr.readline())
+                assert lines[-1], lines
+            while not (told := json.loads(ask(int(lines[-1].split()[-1]))))["messages"]:
+                pass
+            assert told["opened"] == 1
+            service.send_signal(number)
+            _, rest = service.communicate(timeout=15)
+        finally:
+            service.kill()
+    assert service.returncode == 0, rest
+    assert "Traceback" not in rest
+    assert "service ended: Statistics(" in rest.splitlines()[-1]
+    assert "trades: connection 1 is open" in "".join(lines) + rest
+
+
+def ask(port: int) -> str:
+    """Return what is told on a port."""
+    with socket.create_connection(("127.0.0.1", port), timeout=10) as connection:
+        return connection.makefile().read()
 
 
 def test_shell_blocks_are_the_two_commands() -> None:
