@@ -15,13 +15,12 @@ from weakref import WeakSet, WeakValueDictionary
 
 from reactivex import abc
 
-from .backoff import Backoff, Failure
+from .backoff import Backoff
 from .buffer import Overflow, check_bounds
-from .callables import current_value
-from .codec import to_payload
+from .closing import Closing
 from .connection import Connection, check_websocket
 from .delivery import Delivery, ParseHooks
-from .errors import ConnectFailed, FeedClosed, RxwsError, SendFailed, SendTimeout
+from .errors import ConnectFailed, FeedClosed, RxwsError, SendTimeout
 from .events import TRANSITIONS, Event, State, Statistics
 from .filters import Filter
 from .frames import Websocket
@@ -34,20 +33,13 @@ from .redaction import redact
 from .reporting import EXITS, FAILURES, Reporter, is_being_cancelled
 from .rotation import Rotation
 from .router import Router
+from .sending import Sending
 from .snapshot import RECENT, Pace, ago, mimebundle
 from .stream import Intake, Stream
-from .subscriber import Subscriber
-from .subscriptions import SendLimit, Subscription, Subscriptions
-from .turns import FIRST, NORMAL, Turns
+from .subscriptions import Subscription
 from .unmatched import UnmatchedFilters
 
 __all__ = ["SUBSTITUTE", "Feed", "Hooks", "Source", "make_feed"]
-
-CANCEL_TIMEOUT: Final = 1.0
-"""Seconds that a cancelled task has to come to its end."""
-
-CLOSING_STEP: Final = 0.05
-"""Seconds between two looks at which handlers are still busy, while closing."""
 
 _NUMBERS = itertools.count(1)
 
@@ -123,30 +115,21 @@ class Feed:
         self.reporter.emit = self.events.emit
         self.state = CurrentObservable(self.home, State.CONNECTING)
         self.router = Router(self.home)
+        self.sending = Sending(self.reporter, options, self._raise_if_ended)
         self._unmatched = UnmatchedFilters(
-            self.loop, self.reporter, lambda: self.router.last_message, self._is_subscribed
+            self.loop, self.reporter, lambda: self.router.last_message, lambda: self.sending.is_subscribed
         )
         self.delivery = Delivery(
             self.home,
             self.router,
             ParseHooks(hooks.parse, hooks.reply, hooks.identity, hooks.per_connection),
-            self._answer,
+            self.sending.answer,
         )
         self._backoff = Backoff(options.reconnect_delays, self._should_retry)
         self.rotation = self._make_source()
         self._hooks = hooks
-        self._live: Connection | None = None
-        self.on_open: tuple[Any, ...] = ()
-        """What is sent on every new connection before all else: messages, and (async) functions that give messages."""
-        self.subscriptions = Subscriptions()
-        self._subscribers: dict[Connection, Subscriber] = {}
-        # Set while something is live or the feed has ended: whoever waits for a connection waits for this.
-        self._told = asyncio.Event()
-        self._handlers: set[CoroutineHandler] = set()
-        self._closing: asyncio.Task[None] | None = None
-        # Who waits for the end; it must not wait for them.
-        self._closers: set[asyncio.Task[Any] | None] = set()
-        self._ended = self.loop.create_future()
+        self.handlers: set[CoroutineHandler] = set()
+        self._closing = Closing(self, self.reporter, options.close_timeout)
         self._pace = Pace(self.loop.time())
         self._recent: deque[Any] | None = None
         namesake: Feed | None = None
@@ -158,7 +141,7 @@ class Feed:
             self.loop.call_soon(self._start)
         else:
             # For servers that allow one connection.
-            namesake._ended.add_done_callback(lambda _: self._start())
+            namesake._closing.ended.add_done_callback(lambda _: self._start())
 
     def _make_home(self, name: str) -> Home:
         return Home.of(self.loop, Reporter(self.loop, name))
@@ -186,7 +169,7 @@ class Feed:
         if namesake is None or namesake.loop is not self.loop or namesake.is_closing:
             return None
         print(f"rxws: this feed replaces the live one of the same name, {name!r}, which is being closed")
-        namesake._begin_to_close()
+        namesake._closing.begin()
         return namesake
 
     # Consuming
@@ -194,7 +177,7 @@ class Feed:
     @property
     def is_closing(self) -> bool:
         """Whether the end has begun."""
-        return self._closing is not None or self._ended.done()
+        return self._closing.has_begun
 
     def stream(self, filters: object, maxsize: int | None, overflow: Overflow, gaps: bool, copy: bool) -> Stream[Any]:
         """Make a stream; one made in a rotation hook is closed with it."""
@@ -225,27 +208,14 @@ class Feed:
         self.home.check()
         stream = self.stream(Filter.parse(filters, "filters"), *bounds, gaps=False, copy=False)
         if not self.is_closing:
-            wanted = self.subscriptions.want(subscription)
+            wanted = self.sending.want(subscription)
             stream.when_ended(functools.partial(self._release_soon, wanted))
-            self._tell_subscribers(wanted)
         return stream
 
     def _release_soon(self, subscription: Subscription) -> None:
         # Not now: a collection, in the midst of anything, may have been the end of the stream.
         if not (self.is_closing or self.loop.is_closed()):
-            self.loop.call_soon(self._release, subscription)
-
-    def _release(self, subscription: Subscription) -> None:
-        self.subscriptions.release(subscription)
-        self._tell_subscribers(subscription)
-
-    def _is_subscribed(self) -> bool:
-        return all(subscriber.is_settled for subscriber in self._subscribers.values())
-
-    def _tell_subscribers(self, subscription: Subscription) -> None:
-        # In an overlap there are two connections, and it is wanted on both.
-        for subscriber in self._subscribers.values():
-            subscriber.changed(subscription.identity)
+            self.loop.call_soon(self.sending.release, subscription)
 
     def add_handler(
         self, function: Callable[[Any], object], filters: object, maxsize: int | None, overflow: Overflow
@@ -257,8 +227,8 @@ class Feed:
         handler = make_handler(self.home, self.router, function, maxsize, overflow)
         self.router.add(handler, parsed)
         if isinstance(handler, CoroutineHandler):
-            self._handlers.add(handler)
-            handler.task.add_done_callback(lambda _: self._handlers.discard(handler))
+            self.handlers.add(handler)
+            handler.task.add_done_callback(lambda _: self.handlers.discard(handler))
         call_off = on_rerun(handler.dispose)
 
         def dispose() -> None:
@@ -268,52 +238,6 @@ class Feed:
         return self.home.disposable(dispose)
 
     # Sending
-
-    @property
-    def present(self) -> Connection | None:
-        """The connection that ``send`` means."""
-        connection = self._live
-        return connection if connection is not None and connection.is_live else None
-
-    async def until_live(self) -> Connection:
-        """Return the live connection, when there is one."""
-        self.home.check()
-        while True:
-            self._raise_if_ended()
-            await self._told.wait()
-            connection = self.present
-            if connection is not None:
-                return connection
-            if self._live is not None:
-                # It is closing, which its reader has yet to learn.
-                await asyncio.wait({self._live.reader}, timeout=CLOSING_STEP)
-
-    async def send(self, message: Any) -> None:
-        """Hand a message to a live connection."""
-        payload = to_payload(message, self.options.encode)
-        timeout = self.options.send_timeout
-        started = self.loop.time()
-        try:
-            async with asyncio.timeout(timeout):
-                connection = await self._until_its_turn()
-        except TimeoutError as error:
-            missing = "there was no live connection" if self.present is None else "it was not the message's turn"
-            raise SendTimeout(f"{missing} for {timeout:g} s: nothing was sent") from error
-        rest = max(0.0, timeout - (self.loop.time() - started))
-        await connection.send(payload, rest, None, patience=timeout)
-
-    async def _until_its_turn(self) -> Connection:
-        """Return the live connection, when one more message may be sent on it."""
-        while True:
-            connection = await self.until_live()
-            try:
-                await connection.take_turn(NORMAL)
-            except SendFailed:
-                # Nothing was sent: it is for the next connection.
-                continue
-            if connection.is_live:
-                return connection
-            connection.give_turn_back()
 
     async def request(self, message: Any, reply: object, timeout: float) -> Any:
         """Send a message and return the first one that passes the filter ``reply``."""
@@ -331,22 +255,20 @@ class Feed:
         finally:
             stream.close_nowait()
 
-    def _answer(self, connection: Connection, answer: Any) -> None:
-        connection.send_soon(to_payload(answer, self.options.encode), self.options.send_timeout, FIRST)
+    @property
+    def present(self) -> Connection | None:
+        """The connection that ``send`` means."""
+        return self.sending.present
 
-    async def _beat(self, connection: Connection, message: Any, seconds: float) -> None:
-        while True:
-            await asyncio.sleep(seconds)
-            try:
-                async with asyncio.timeout(self.options.send_timeout):
-                    payload = to_payload(await current_value(message), self.options.encode)
-            except FAILURES as error:
-                if is_being_cancelled(error):
-                    raise
-                self.reporter.failed("the heartbeat's message", None, error)
-            else:
-                await connection.take_turn(FIRST)
-                await connection.send(payload, self.options.send_timeout, None)
+    async def until_live(self) -> Connection:
+        """Return the live connection, when there is one."""
+        self.home.check()
+        return await self.sending.until_live()
+
+    async def send(self, message: Any) -> None:
+        """Hand a message to a live connection."""
+        self.home.check()
+        await self.sending.send(message)
 
     # What the rotation asks for
 
@@ -372,31 +294,7 @@ class Feed:
 
     async def prepare(self, connection: Connection) -> None:
         """Send what is to be sent on ``connection`` before all else, and heartbeats as long as it lives."""
-        if self.options.send_limit is not None:
-            connection.turns = Turns(self.loop, SendLimit(*self.options.send_limit))
-        if self.options.heartbeat is not None:
-            message, seconds = self.options.heartbeat
-            beating = self.loop.create_task(self._beat(connection, message, seconds), name="rxws heartbeat")
-            connection.keep(beating)
-        await self._greet(connection)
-        subscriber = Subscriber(
-            connection, self.subscriptions, self.options.encode, self.options.send_timeout, self.reporter
-        )
-        self._subscribers[connection] = subscriber
-        connection.reader.add_done_callback(lambda _: self._forget_subscriber(connection))
-        await subscriber.prepare()
-
-    def _forget_subscriber(self, connection: Connection) -> None:
-        self._subscribers.pop(connection).stop()
-
-    async def _greet(self, connection: Connection) -> None:
-        timeout = self.options.send_timeout
-        for message in self.on_open:
-            async with asyncio.timeout(timeout):
-                current = await current_value(message)
-            payload = to_payload(current, self.options.encode)
-            await connection.take_turn(NORMAL)
-            await connection.send(payload, timeout, None)
+        await self.sending.prepare(connection)
 
     def enter(self, state: State) -> None:
         """Be in ``state`` from now on."""
@@ -409,9 +307,9 @@ class Feed:
         if state.is_live:
             self._unmatched.wake()
         if state.is_live or state.is_final:
-            self._told.set()
+            self.sending.told.set()
         else:
-            self._told.clear()
+            self.sending.told.clear()
         self.state.emit(state)
 
     def _should_retry(self, error: BaseException) -> bool | None:
@@ -426,9 +324,19 @@ class Feed:
 
     def use(self, connection: Connection | None) -> None:
         """Send on ``connection`` from now on."""
-        self._live = connection
+        self.sending.use(connection)
 
     # The end
+
+    @property
+    def connections(self) -> list[Connection]:
+        """The connections that are open."""
+        return self.rotation.connections
+
+    @property
+    def tasks(self) -> list[asyncio.Task[Any]]:
+        """What is under way besides the connections."""
+        return self.rotation.tasks
 
     def rotate(self) -> asyncio.Future[bool]:
         """Rotate now."""
@@ -439,15 +347,12 @@ class Feed:
     def exit(self) -> asyncio.Future[None]:
         """Close; what is returned is done when all is."""
         self.home.check()
-        if not self._ended.done():
-            self._closers.add(asyncio.current_task())
-            self._begin_to_close()
-        return asyncio.shield(self._ended)
+        return self._closing.wanted()
 
     async def wait_closed(self) -> None:
         """Return after the end; raise the fatal error."""
         self.home.check()
-        await asyncio.shield(self._ended)
+        await asyncio.shield(self._closing.ended)
         self.raise_if_failed()
 
     def raise_if_failed(self) -> None:
@@ -467,7 +372,7 @@ class Feed:
             return
         if isinstance(error, asyncio.CancelledError):
             # Somebody cancels all tasks, as asyncio.run does at its end: none that is begun now would be awaited.
-            self._abandon()
+            self._closing.abandon()
             return
         if not isinstance(error, RxwsError):
             # Ours: a bug, or a reconnect_delays that raises. Loud, and the end.
@@ -477,71 +382,21 @@ class Feed:
         self.error = error
         # Its text alone: a log that is kept must not keep the feed.
         self.reporter.log(logging.ERROR, "failed: %s", str(error))
-        self._begin_to_close()
+        self._closing.begin()
 
-    def _begin_to_close(self) -> None:
-        if self._closing is None:
-            self._closing = self.loop.create_task(self._close(), name="rxws close")
-            self._closing.add_done_callback(self._closed)
-
-    async def _close(self) -> None:
-        timeout = self.options.close_timeout
-        self._stop()
-        closing = [
-            self.loop.create_task(connection.close(Failure("user", "exit()"), timeout), name="rxws close connection")
-            for connection in self.rotation.connections
-        ]
-        await self._until_idle(closing, timeout)
-        for connection in self.rotation.connections:
-            connection.abort()
-        for handler in list(self._handlers):
-            if handler.task in self._closers:
-                # It waits for us, and goes on when we are done: with what it holds no more.
-                handler.dispose()
-            else:
-                handler.cancel()
-        if not await self._until_idle(closing, CANCEL_TIMEOUT):
-            self.reporter.log(logging.WARNING, "closed, but a hook or a handler does not heed its cancellation")
-        self._finish()
-
-    def _closed(self, closing: asyncio.Task[None]) -> None:
-        if not self._ended.done():
-            # Cancelled before its end, or even its beginning.
-            self._abandon()
-
-    async def _until_idle(self, closing: list[asyncio.Task[None]], timeout: float) -> bool:
-        """Wait for all tasks to end but those that wait for us; False if some have not after ``timeout`` seconds."""
-        deadline = self.loop.time() + timeout
-        while True:
-            tasks = {*closing, *self.rotation.tasks, *(handler.task for handler in self._handlers)}
-            busy = {task for task in tasks - self._closers if not task.done()}
-            if not busy:
-                return True
-            if self.loop.time() >= deadline:
-                return False
-            await asyncio.wait(busy, timeout=CLOSING_STEP)
-
-    def _abandon(self) -> None:
-        self._stop()
-        for connection in self.rotation.connections:
-            connection.abort()
-        for handler in list(self._handlers):
-            handler.cancel()
-        self._finish()
-
-    def _stop(self) -> None:
-        self._live = None
-        self._told.set()
+    def stop(self) -> None:
+        """Begin nothing more. Idempotent."""
+        self.sending.use(None)
+        self.sending.told.set()
         self._unmatched.stop()
         self.rotation.stop()
         self.router.end(self.error)
 
-    def _finish(self) -> None:
+    def finish(self) -> None:
+        """Tell that this was the end."""
         self.enter(State.CLOSED if self.error is None else State.FAILED)
         for observable in (self.delivery.frames, self.state, self.events):
             observable.end(self.error)
-        self._closers.clear()
-        self._ended.set_result(None)
 
     # What is to be known
 

@@ -122,7 +122,7 @@ class ReactiveWebSocket(AsyncWebsocketStreamInterface[T]):
         if reply is not None:
             self._reply = reply  # type: ignore[method-assign, assignment]
         super().__init__(**options)
-        feed_of(self).on_open = messages
+        feed_of(self).sending.on_open = messages
 
     async def _create_ws(self) -> Websocket:
         url = await current_value(self.__url)

@@ -54,6 +54,8 @@ LAYERS = (
     "opener",
     "rotation",
     "options",
+    "sending",
+    "closing",
     "feed",
     "interface",
     "websocket",

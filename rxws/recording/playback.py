@@ -135,7 +135,7 @@ class PlayedFeed(Feed):
         self.home.check()
         self._raise_if_ended()
         while not self.state.value.is_live:
-            await self._told.wait()
+            await self.sending.told.wait()
             self._raise_if_ended()
         return Connection(_Nothing(), 0, self.loop, self.reporter)
 
@@ -152,21 +152,21 @@ class PlayedFeed(Feed):
         if state is self.state.value:
             return
         if state.is_live or state.is_final:
-            self._told.set()
+            self.sending.told.set()
         else:
-            self._told.clear()
+            self.sending.told.clear()
         self.state.emit(state)
 
     def played(self, error: BaseException | None) -> None:
         """End, as after ``exit()``; or fail, because the script could not be read to its end."""
         if isinstance(error, asyncio.CancelledError):
             # Somebody cancels all tasks, as asyncio.run does at its end: none that is begun now would be awaited.
-            self._abandon()
+            self._closing.abandon()
             return
         if isinstance(error, Exception):
             self.error = error
             self.reporter.log(logging.ERROR, "failed: %r", error)
-        self._begin_to_close()
+        self._closing.begin()
 
 
 class Playback:
