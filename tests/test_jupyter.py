@@ -16,7 +16,6 @@ import reactivex as rx
 from reactivex.subject import Subject
 
 import rxws
-from rxws import jupyter
 from rxws.jupyter import callback, keep, live, plot
 from tests.support.kernels import FEED, Kernel
 
@@ -168,7 +167,7 @@ async def test_run_updates_what_is_stored(virtual_time, monkeypatch):
         def update(self, view):
             shown.append(view._repr_mimebundle_()["text/plain"])
 
-    monkeypatch.setattr(jupyter, "display", lambda view, display_id: Handle())
+    monkeypatch.setattr("rxws.jupyter.view.display", lambda view, display_id: Handle())
     view = live(Subject())
     await view.run(1.0)
     assert shown == ["stopped, 0 items"]
@@ -408,7 +407,7 @@ def test_import_without_the_extra_names_it(monkeypatch):
 
     monkeypatch.setattr(builtins, "__import__", without)
     with pytest.raises(ImportError, match=r"rxws\[jupyter\]"):
-        importlib.reload(jupyter)
+        importlib.reload(rxws.jupyter)
 
 
 def test_on_rerun_does_nothing_outside_a_notebook():

@@ -1,0 +1,174 @@
+"""plot: a line chart of the latest items, a line for each value of a key."""
+
+from __future__ import annotations
+
+import logging
+from collections import deque
+from collections.abc import Callable, Hashable, Mapping
+from datetime import UTC, datetime
+from typing import Any, Final
+
+import bqplot  # type: ignore[import-untyped]
+import ipywidgets  # type: ignore[import-untyped]
+import numpy
+from reactivex import Observable
+
+from ..snapshot import mimebundle
+from .view import View
+
+__all__ = ["plot"]
+
+Key = Hashable | Callable[[Any], Any]
+
+_LOGGER: Final = logging.getLogger("rxws.jupyter")
+
+_HEIGHT: Final = "360px"
+
+_STILL_ROWS: Final = 5
+
+_MOST_LINES: Final = 50
+
+
+class _Plot(View):
+    def __init__(self, observable: Observable[Any], x: Key, y: Key, by: Key, window: int, hz: float) -> None:
+        if window < 1:
+            raise ValueError(f"window must be at least 1, not {window!r}")
+        self._pick_x, self._pick_y, self._pick_by = _picker(x) if x is not None else _now, _picker(y), _picker(by)
+        self._names = _name(x, "time" if x is None else "x"), _name(y, "y"), _name(by, "by")
+        self._has_lines = by is not None
+        self._window = window
+        self._lines: dict[Hashable, _Line] = {}
+        self._latest: deque[tuple[Any, ...]] = deque(maxlen=_STILL_ROWS)
+        self._y_scale = bqplot.LinearScale()
+        self._x_scale: Any = None
+        self._widget = bqplot.Figure(
+            fig_margin={"top": 40, "bottom": 50, "left": 80, "right": 30},
+            legend_location="top-left",
+            layout=ipywidgets.Layout(width="100%", height=_HEIGHT),
+        )
+        super().__init__(observable, hz)
+
+    @property
+    def widget(self) -> Any:
+        return self._widget
+
+    def _keep(self, item: Any) -> None:
+        x, y = self._pick_x(item), self._pick_y(item)
+        by = self._pick_by(item) if self._has_lines else None
+        if x is None or y is None or (by is None and self._has_lines):
+            return
+        line = self._lines.get(by)
+        if line is None:
+            if len(self._lines) >= _MOST_LINES:
+                raise ValueError(f"more than {_MOST_LINES} lines: {by!r} is not drawn")
+            line = self._lines[by] = _Line(self._window)
+        # Many an exchange sends its numbers as strings.
+        line.xs.append(x.timestamp() * 1000.0 if isinstance(x, datetime) else float(x))
+        line.ys.append(float(y))
+        line.is_new = True
+        self._latest.appendleft((x, y, by))
+        if self._x_scale is None:
+            self._x_scale = bqplot.DateScale() if isinstance(x, datetime) else bqplot.LinearScale()
+
+    def _draw(self) -> None:
+        figure, is_date = self._widget, isinstance(self._x_scale, bqplot.DateScale)
+        for by, line in self._lines.items():
+            if not line.is_new:
+                continue
+            line.is_new = False
+            xs, ys = numpy.fromiter(line.xs, float), numpy.fromiter(line.ys, float)
+            if is_date:
+                xs = xs.astype("datetime64[ms]")
+            if line.mark is not None:
+                with line.mark.hold_sync():
+                    line.mark.x, line.mark.y = xs, ys
+                continue
+            line.mark = bqplot.Lines(
+                x=xs,
+                y=ys,
+                scales={"x": self._x_scale, "y": self._y_scale},
+                colors=[bqplot.CATEGORY10[len(figure.marks) % 10]],
+                stroke_width=1.5,
+                labels=[str(by)],
+                display_legend=self._has_lines,
+            )
+            figure.marks = [*figure.marks, line.mark]
+        if self._x_scale is not None and not figure.axes:
+            x_name, y_name, _ = self._names
+            bottom = bqplot.Axis(scale=self._x_scale, label=x_name)
+            left = bqplot.Axis(scale=self._y_scale, label=y_name, label_offset="60px", side="left")
+            figure.axes = [bottom, left]
+        figure.title = self._title()
+
+    def _still(self) -> dict[str, str]:
+        names = self._names if self._has_lines else self._names[:2]
+        latest = [
+            {name: _still_value(value) for name, value in zip(names, point, strict=False)} for point in self._latest
+        ]
+        return mimebundle(f"plot: {self._title()}", {}, latest)
+
+
+class _Line:
+    """One line of a plot: its points, and what draws them, from the first drawing on."""
+
+    __slots__ = ("is_new", "mark", "xs", "ys")
+
+    def __init__(self, window: int) -> None:
+        self.xs: deque[float] = deque(maxlen=window)
+        self.ys: deque[float] = deque(maxlen=window)
+        self.is_new = True
+        self.mark: Any = None
+
+
+def plot(
+    observable: Observable[Any], x: Key, y: Key, by: Key = None, *, window: int = 10_000, hz: float = 10.0
+) -> View:
+    """Draw a line chart that updates itself.
+
+    Items without ``x``, ``y`` or ``by`` are left out, and so are those whose value there is None.
+
+    Args:
+        observable: ``ws.messages``, a stream, or whatever they are piped into.
+        x: a key of the items, or a tuple of keys, or a function of an item: a number (a string of one, too), or
+            a ``datetime``. None for the time at which an item comes.
+        y: the same; a number.
+        by: the same: one line for each value, of which there may be 50. None for one line.
+        window: how many points of each line are drawn, the latest.
+        hz: how many times a second it is updated at most.
+
+    Raises:
+        ValueError: ``window`` or ``hz`` is not positive.
+        RuntimeError: outside a running event loop.
+
+    Example::
+
+        plot(ws.stream_filter([{"e": "trade"}]), x=None, y="p", by="s")
+    """
+    return _Plot(observable, x, y, by, window, hz)
+
+
+def _still_value(value: Any) -> Any:
+    return value.isoformat(timespec="milliseconds") if isinstance(value, datetime) else value
+
+
+def _now(item: Any) -> datetime:
+    return datetime.now(UTC)
+
+
+def _name(key: Key, default: str) -> str:
+    if isinstance(key, tuple):
+        return ".".join(map(str, key))
+    return default if key is None or callable(key) else str(key)
+
+
+def _picker(key: Key) -> Callable[[Any], Any]:
+    if callable(key):
+        return key
+    path = key if isinstance(key, tuple) else (key,)
+
+    def pick(item: Any) -> Any:
+        for step in path:
+            item = item.get(step) if isinstance(item, Mapping) else getattr(item, str(step), None)
+        return item
+
+    return pick

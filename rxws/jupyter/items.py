@@ -1,0 +1,61 @@
+"""live: a plain table of the last few items."""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Hashable
+from typing import Any
+
+import ipywidgets  # type: ignore[import-untyped]
+from reactivex import Observable
+
+from ..snapshot import mimebundle
+from .view import View
+
+__all__ = ["live"]
+
+
+class _Live(View):
+    def __init__(self, observable: Observable[Any], rows: int, hz: float) -> None:
+        if rows < 1:
+            raise ValueError(f"rows must be at least 1, not {rows!r}")
+        self._items: deque[Any] = deque(maxlen=rows)
+        self._columns: dict[Hashable, None] = {}
+        self._widget = ipywidgets.HTML()
+        super().__init__(observable, hz)
+
+    @property
+    def widget(self) -> Any:
+        return self._widget
+
+    def _keep(self, item: Any) -> None:
+        self._items.append(item)
+
+    def _draw(self) -> None:
+        self._widget.value = self._still()["text/html"]
+
+    def _still(self) -> dict[str, str]:
+        return mimebundle(self._title(), {}, reversed(self._items), self._columns)
+
+
+def live(observable: Observable[Any], rows: int = 20, hz: float = 10.0) -> View:
+    """Show the last few items of an Observable in a table that updates itself, the newest first.
+
+    Args:
+        observable: ``ws.messages``, a stream, or whatever they are piped into.
+        rows: how many items are shown.
+        hz: how many times a second the table is updated at most.
+
+    Returns:
+        The view. As the last line of a cell it is shown there.
+
+    Raises:
+        ValueError: ``rows`` or ``hz`` is not positive.
+        RuntimeError: outside a running event loop.
+
+    Example::
+
+        view = live(ws.stream_filter([{"e": "trade"}]))
+        view
+    """
+    return _Live(observable, rows, hz)

@@ -1,0 +1,139 @@
+"""A view: shows an Observable, is drawn anew so often and no oftener, and stops."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import math
+from abc import ABC, abstractmethod
+from typing import Any, Final
+
+from IPython.display import display
+from reactivex import Observable
+
+from .. import on_loop
+from ..notebook import on_rerun
+
+__all__ = ["View"]
+
+_LOGGER: Final = logging.getLogger("rxws.jupyter")
+
+
+class View(ABC):
+    """Something that shows an Observable and updates itself: what :func:`live` and :func:`plot` return.
+
+    It is shown by the cell whose last line it is, and goes on while other cells run, until :meth:`stop`, the end of the
+    sequence, or the next run of the cell that made it. It never draws more than ``hz`` times a second, nor when nothing
+    came.
+
+    Attributes:
+        count: how many items came.
+        draws: how many times it was drawn.
+    """
+
+    def __init__(self, observable: Observable[Any], hz: float) -> None:
+        if not 0.0 < hz < math.inf:
+            raise ValueError(f"hz must be a positive number of updates a second, not {hz!r}")
+        self._loop = asyncio.get_running_loop()
+        self._interval = 1.0 / hz
+        self._drawn_at = -math.inf
+        self._timer: asyncio.TimerHandle | None = None
+        self._ended = self._loop.create_future()
+        self._status = "live"
+        self.count = 0
+        self.draws = 0
+        self._call_off = on_rerun(self.stop)
+        # Last, because it may give items at once.
+        self._subscription = on_loop(observable).subscribe(self._take, self._failed, self._completed)
+
+    @property
+    def is_live(self) -> bool:
+        """Whether it goes on."""
+        return not self._ended.done()
+
+    def stop(self) -> None:
+        """Update no more; what is shown stays. Idempotent, and callable from any thread."""
+        if asyncio._get_running_loop() is self._loop:
+            self._end("stopped")
+        elif not self._loop.is_closed():
+            self._loop.call_soon_threadsafe(self._end, "stopped")
+
+    async def run(self, seconds: float | None = None) -> None:
+        """Show it in this cell, wait for so many seconds, or with None for the sequence's end, and stop it.
+
+        For notebooks that run without a browser: there, what is drawn after its cell has ended is lost. Cancelling
+        stops it, too.
+        """
+        shown = display(self, display_id=True)  # type: ignore[no-untyped-call]
+        try:
+            await asyncio.wait({self._ended}, timeout=seconds)
+        finally:
+            self.stop()
+            if shown is not None:
+                # Once more, for the notebook's file: it keeps what was displayed, and not what widgets were told since.
+                shown.update(self)
+
+    @property
+    @abstractmethod
+    def widget(self) -> Any:
+        """The widget that shows it, for layouts of your own."""
+
+    @abstractmethod
+    def _keep(self, item: Any) -> None:
+        """Remember an item for the next drawing."""
+
+    @abstractmethod
+    def _draw(self) -> None:
+        """Show what is remembered."""
+
+    @abstractmethod
+    def _still(self) -> dict[str, str]:
+        """Return what is shown where widgets are not."""
+
+    def _repr_mimebundle_(self, include: Any = None, exclude: Any = None) -> dict[str, Any]:
+        return {**self.widget._repr_mimebundle_(), **self._still()}
+
+    def _title(self) -> str:
+        return f"{self._status}, {self.count:,} items"
+
+    def _take(self, item: Any) -> None:
+        self._keep(item)
+        self.count += 1
+        if self._timer is None:
+            self._timer = self._loop.call_at(max(self._drawn_at + self._interval, self._loop.time()), self._redraw)
+
+    def _redraw(self) -> None:
+        self._timer = None
+        self._drawn_at = self._loop.time()
+        self.draws += 1
+        try:
+            self._draw()
+        except BaseException:
+            # Told by the loop's exception handler; ten times a second would be too often.
+            self._dispose()
+            raise
+
+    def _failed(self, error: Exception) -> None:
+        _LOGGER.error("the sequence that is shown failed", exc_info=error)
+        self._end(f"failed: {error!r}")
+
+    def _completed(self) -> None:
+        self._end("ended")
+
+    def _end(self, status: str) -> None:
+        if self.is_live:
+            self._status = status
+            self._dispose()
+            self._redraw()
+
+    def _dispose(self) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+        self._call_off()
+        if not self._ended.done():
+            self._ended.set_result(None)
+        # Not there yet where the sequence ends while it is being subscribed.
+        subscription = getattr(self, "_subscription", None)
+        if subscription is not None:
+            subscription.dispose()
