@@ -450,6 +450,11 @@ def cancelled_at(step, coroutine):
             resume = functools.partial(coroutine.send, None)
 
 
+async def with_cancellation_at(step, coroutine):
+    """The same, as a coroutine: what a task takes."""
+    return await cancelled_at(step, coroutine)
+
+
 async def entered(feed):
     async with feed:
         await feed.wait_connected()
@@ -525,7 +530,7 @@ async def test_cancellation_of_every_coroutine_at_every_step(name, wait, transpo
             feed = ScriptedFeed(*[opening] * 5, handover_timeout=0.3, handover_settle=0.1)
             publishing = asyncio.create_task(publish(feed))
             await asyncio.sleep(wait)
-            task = asyncio.create_task(cancelled_at(step, COROUTINES[name](feed)))
+            task = asyncio.create_task(with_cancellation_at(step, COROUTINES[name](feed)))
             await asyncio.wait({task}, timeout=60)
             assert task.done()
             if name not in ("exit", "async with", "wait_closed"):
