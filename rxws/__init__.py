@@ -4,27 +4,32 @@ The way of a message::
 
     frames          one open websocket gives its frames: they are pushed, or asked for
     reader          takes each frame, has it parsed, hands it on: the hot path, in one loop
-    delivery        what a frame meets besides: answers, rejections; held while two connections overlap
-    router          messages find who wants them (filters: what a filter means, and the index)
+    delivery        what a frame meets besides: answers, rejections, those who watch
+    router          messages find who wants them (filters: what a filter means; index: who wants it)
     stream          a filter and a buffer: async for, subscribe, pipe
     handlers        functions and coroutine functions
 
 What keeps it flowing::
 
-    rotation        the Observable of live connections: open, retry, hand over, watch
-    connection      one of them, from its opening to its end
-    backoff         how long to wait; which failures are worth a retry
-    handover        when an overlap is proven, what is a copy
-    watchdog        notices silence
+    rotation        the Observable of live connections: which one comes, and when
+    opener          opens one and watches it (connection: its life; watchdog: silence; journal: what is told of it)
+    overlap         two at once: hold, match, release (handover: when it is proven, what is a copy)
+    backoff         how long to wait (failures: why a connection ended; which are worth a retry)
+
+What goes the other way::
+
+    sending         on which connection, in whose turn (turns), and what each new one needs
+    subscriber      what is subscribed on one connection (subscriptions: what is wanted)
 
 What it is built on::
 
-    observable      AsyncObservable: an Observable at home on an event loop (scheduler, fluent, buffer)
+    observable      AsyncObservable: an Observable at home on an event loop (scheduler, fluent, buffer); hot: fan-out
     events          the states, the events, the statistics; errors: the exceptions
     reporting       the log, the counters, the events (redaction: no secrets in them)
 
-What users hold: ``feed`` wires all that, ``interface`` and ``websocket`` are its two public forms. The edges
-(``rxws.demo``, ``rxws.testing``, ``rxws.operators``, the command line) use public names only.
+What users hold: ``feed`` wires all that, ``closing`` ends it, ``interface`` and ``websocket`` are its two public forms.
+The edges (``rxws.demo``, ``rxws.testing``, ``rxws.operators``, ``rxws.recording``, ``rxws.jupyter``, the command line)
+use public names.
 """
 
 import importlib

@@ -7,8 +7,8 @@ import logging
 from collections.abc import Iterable
 from typing import Any, Final, Protocol
 
-from .backoff import Failure
 from .connection import Connection
+from .failures import Failure
 from .handlers import CoroutineHandler
 from .reporting import Reporter
 

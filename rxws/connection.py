@@ -7,8 +7,8 @@ import contextlib
 from collections.abc import Awaitable, Callable
 from typing import Any, Final
 
-from .backoff import Failure, diagnose
 from .errors import SendFailed, SendTimeout
+from .failures import Failure, diagnose
 from .filters import Filter
 from .frames import Websocket
 from .reporting import EXITS, FAILURES, Reporter, is_being_cancelled

@@ -10,7 +10,8 @@ from typing import Any, Final, Generic, TypeVar
 from .connection import Connection, Sink
 from .events import MessageRejected
 from .frames import Frame
-from .observable import Home, HotObservable
+from .hot import HotObservable
+from .observable import Home
 from .reporting import FAILURES
 from .router import Router
 

@@ -25,8 +25,9 @@ from .events import TRANSITIONS, Event, State, Statistics
 from .filters import Filter
 from .frames import Websocket
 from .handlers import CoroutineHandler, make_handler
+from .hot import CurrentObservable, EventObservable
 from .notebook import in_notebook, on_rerun
-from .observable import CurrentObservable, EventObservable, Home
+from .observable import Home
 from .opener import Timeouts
 from .options import Options
 from .redaction import redact

@@ -14,7 +14,8 @@ from .buffer import DEFAULT_MAXSIZE, Overflow
 from .callables import is_coroutine_function, name_of, shadowable
 from .events import Event, State, Statistics
 from .feed import Feed, Hooks, make_feed
-from .observable import AsyncObservable, CurrentObservable
+from .hot import CurrentObservable
+from .observable import AsyncObservable
 from .options import FeedOptions, Options
 from .stream import Stream
 from .subscriptions import Subscription

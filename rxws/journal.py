@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import logging
 
-from .backoff import Failure
 from .events import Connected, Disconnected, Gap, Quiet, Rotated
+from .failures import Failure
 from .reporting import Reporter
 from .router import Router
 

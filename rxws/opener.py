@@ -9,10 +9,11 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Final, Protocol
 
-from .backoff import Backoff, Failure, diagnose
+from .backoff import Backoff
 from .connection import Connection, Sink, abort_websocket
 from .delivery import Delivery
 from .events import State
+from .failures import Failure, diagnose
 from .frames import Websocket, frames_of
 from .journal import Journal
 from .observable import Home

@@ -12,7 +12,8 @@ from reactivex import Observable, abc
 from .backoff import default_delays
 from .changes import Changes, number_reader, range_reader
 from .events import Gap
-from .observable import AsyncObservable, Home, HotObservable
+from .hot import HotObservable
+from .observable import AsyncObservable, Home
 from .reporting import FAILURES, is_being_cancelled
 
 __all__ = ["Resynced"]

@@ -15,11 +15,12 @@ from reactivex import operators as ops
 from reactivex.disposable import Disposable
 from reactivex.subject import Subject
 
-from .backoff import Backoff, Failure
+from .backoff import Backoff
 from .connection import Connection, Sink
 from .delivery import Delivery
 from .errors import ConnectFailed
 from .events import Rotated, State
+from .failures import Failure
 from .handover import Verdict
 from .journal import Journal
 from .observable import Home

@@ -7,8 +7,9 @@ from typing import Any, Final, Protocol
 
 from .events import Gap
 from .filters import Filter
+from .hot import HotObservable
 from .index import Index
-from .observable import Home, HotObservable
+from .observable import Home
 from .reporting import FAILURES
 
 __all__ = ["Receiver", "Router"]

@@ -12,7 +12,8 @@ from reactivex import abc
 from .buffer import Buffer, Overflow
 from .events import Gap
 from .filters import Filter
-from .observable import AsyncObservable, Home, HotObservable, Subscription
+from .hot import HotObservable, Subscription
+from .observable import AsyncObservable, Home
 from .resync import Resynced
 from .router import Router
 from .snapshot import RECENT, Pace, mimebundle

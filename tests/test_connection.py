@@ -13,8 +13,8 @@ import websockets
 from websockets.exceptions import ConnectionClosedError
 
 from rxws import HandlerFailed, SendFailed, SendTimeout
-from rxws.backoff import Failure
 from rxws.connection import Connection, abort_websocket, check_websocket
+from rxws.failures import Failure
 from rxws.filters import Filter
 from rxws.reporting import Reporter
 from rxws.subscriptions import SendLimit

@@ -27,7 +27,7 @@ from reactivex.testing.recorded import Recorded
 
 import rxws
 from rxws import operators as rxops
-from rxws.observable import HotObservable
+from rxws.hot import HotObservable
 from rxws.operators import sources
 from rxws.testing import FeedServer
 

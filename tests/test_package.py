@@ -22,6 +22,7 @@ LAYERS = (
     "errors",
     "events",
     "redaction",
+    "failures",
     "backoff",
     "filters",
     "changes",
@@ -37,6 +38,7 @@ LAYERS = (
     "fluent",
     "buffer",
     "observable",
+    "hot",
     "index",
     "router",
     "resync",
@@ -63,7 +65,7 @@ LAYERS = (
 """The core, from the ground up: each module imports only from those before it."""
 
 PURE = (
-    *("errors", "events", "redaction", "backoff", "filters", "changes"),
+    *("errors", "events", "redaction", "failures", "backoff", "filters", "changes"),
     *("handover", "callables", "codec", "subscriptions", "snapshot"),
 )
 """Those that know no event loop: what time it is, they are told."""

@@ -15,7 +15,8 @@ from typing import Any
 from reactivex import operators as ops
 from reactivex.subject import Subject
 
-from rxws.observable import Home, HotObservable
+from rxws.hot import HotObservable
+from rxws.observable import Home
 from rxws.reporting import Reporter
 
 from . import contenders

@@ -13,7 +13,8 @@ from rxws.buffer import DEFAULT_MAXSIZE, Overflow
 from rxws.events import Event, Gap
 from rxws.filters import Filter
 from rxws.handlers import CoroutineHandler, FunctionHandler, make_handler
-from rxws.observable import EventObservable, Home
+from rxws.hot import EventObservable
+from rxws.observable import Home
 from rxws.reporting import Reporter
 from rxws.router import Router
 from rxws.stream import Stream
