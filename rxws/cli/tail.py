@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import time
+from collections.abc import AsyncIterator
 from typing import TYPE_CHECKING, Any, Final, Protocol
 
 from .. import Event, ReactiveWebSocket, RxwsError, StreamOverflow
@@ -135,21 +136,25 @@ async def print_messages(feed: ReactiveWebSocket[Any], options: argparse.Namespa
         if is_news(event):
             screen.tell(event)
 
-    left = options.count
     try:
         async with feed:
             messages = feed.stream_filter(options.filter)
             feed.events.subscribe(tell)
-            async for batch in messages.batches():
-                screen.show(batch[:left])
-                # Whoever reads slowly holds up the printing; what comes meanwhile waits in the stream.
-                await output.written()
-                if left is not None:
-                    left -= len(batch)
-                    if left <= 0:
-                        break
+            await _show(messages.batches(), options.count, screen, output)
     except StreamOverflow as error:
         raise RxwsError(f"the output is read too slowly: {error.maxsize:,} messages wait for it") from error
     finally:
         screen.close()
     return DONE
+
+
+async def _show(batches: AsyncIterator[list[Any]], left: int | None, screen: _Screen, output: Output) -> None:
+    """Show all that comes, or so many messages of it."""
+    async for batch in batches:
+        screen.show(batch[:left])
+        # Whoever reads slowly holds up the printing; what comes meanwhile waits in the stream.
+        await output.written()
+        if left is not None:
+            left -= len(batch)
+            if left <= 0:
+                return

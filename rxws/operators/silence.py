@@ -101,55 +101,74 @@ def stale_after(
             observer: abc.ObserverBase[Stale | Recovered], scheduler: abc.SchedulerBase | None = None
         ) -> abc.DisposableBase:
             clock = scheduler_of(source, scheduler)
-            # When each key was heard last, and what: the one that has been silent for longest comes first, so that a
-            # message costs no timer.
-            heard: dict[Hashable, tuple[datetime, Any]] = dict.fromkeys(watched, (clock.now, None))
-            stale: dict[Hashable, datetime] = {}
-            timer = SerialDisposable()
-            is_timed = False
-
-            def on_next(message: Any) -> None:
-                try:
-                    name = read(message)
-                except FAILURES as error:
-                    reports.rejected(message, error)
-                    return
-                now = clock.now
-                since = stale.pop(name, None)
-                heard.pop(name, None)
-                heard[name] = now, message
-                watch()
-                if since is not None:
-                    observer.on_next(Recovered(name, (now - since).total_seconds(), message))
-
-            def watch() -> None:
-                nonlocal is_timed
-                if heard and not is_timed:
-                    is_timed = True
-                    since, _ = next(iter(heard.values()))
-                    timer.disposable = clock.schedule_absolute(since + silence, look)
-
-            def look(*_: object) -> None:
-                nonlocal is_timed
-                is_timed = False
-                now = clock.now
-                silent = []
-                for name, (since, last) in heard.items():
-                    if now - since < silence:
-                        break
-                    silent.append((name, since, last))
-                for name, since, _last in silent:
-                    del heard[name]
-                    stale[name] = since
-                watch()
-                for name, since, last in silent:
-                    observer.on_next(Stale(name, (now - since).total_seconds(), last))
-
-            watch()
-            return CompositeDisposable(
-                source.subscribe(on_next, observer.on_error, observer.on_completed, scheduler=scheduler), timer
+            listening = _Listening(silence, read, dict.fromkeys(watched, (clock.now, None)), observer, reports, clock)
+            subscription = source.subscribe(
+                listening.on_next, observer.on_error, observer.on_completed, scheduler=scheduler
             )
+            return CompositeDisposable(subscription, listening.timer)
 
         return Observable(subscribe)
 
     return operator
+
+
+class _Listening:
+    """Who of one subscriber's keys was heard when, and the one timer for all of them."""
+
+    def __init__(
+        self,
+        silence: timedelta,
+        read: Callable[[Any], Hashable],
+        heard: dict[Hashable, tuple[datetime, Any]],
+        observer: abc.ObserverBase[Stale | Recovered],
+        reports: Reports,
+        clock: abc.SchedulerBase,
+    ) -> None:
+        self._silence = silence
+        self._read = read
+        # When each key was heard last, and what: the one that has been silent for longest comes first, so that a
+        # message costs no timer.
+        self._heard = heard
+        self._stale: dict[Hashable, datetime] = {}
+        self._observer = observer
+        self._reports = reports
+        self._clock = clock
+        self._is_timed = False
+        self.timer = SerialDisposable()
+        self._watch()
+
+    def on_next(self, message: Any) -> None:
+        """Hear a key; one that was stale has recovered."""
+        try:
+            name = self._read(message)
+        except FAILURES as error:
+            self._reports.rejected(message, error)
+            return
+        now = self._clock.now
+        since = self._stale.pop(name, None)
+        self._heard.pop(name, None)
+        self._heard[name] = now, message
+        self._watch()
+        if since is not None:
+            self._observer.on_next(Recovered(name, (now - since).total_seconds(), message))
+
+    def _watch(self) -> None:
+        if self._heard and not self._is_timed:
+            self._is_timed = True
+            since, _ = next(iter(self._heard.values()))
+            self.timer.disposable = self._clock.schedule_absolute(since + self._silence, self._look)
+
+    def _look(self, *_: object) -> None:
+        self._is_timed = False
+        now = self._clock.now
+        silent = []
+        for name, (since, last) in self._heard.items():
+            if now - since < self._silence:
+                break
+            silent.append((name, since, last))
+        for name, since, _last in silent:
+            del self._heard[name]
+            self._stale[name] = since
+        self._watch()
+        for name, since, last in silent:
+            self._observer.on_next(Stale(name, (now - since).total_seconds(), last))

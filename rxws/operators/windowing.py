@@ -105,12 +105,16 @@ def windows(
         async for minute in trades.pipe(rxops.windows(60, time="T", key="s", timeout=2.0)):
             save_candle(minute.key, minute.start, minute.items)
     """
-    width = round(check_seconds(seconds, "seconds", 1 / MICROSECONDS) * MICROSECONDS)
-    lateness = round(check_seconds(allowed_lateness, "allowed_lateness") * MICROSECONDS)
-    patience = None if timeout is None else timedelta(seconds=check_seconds(timeout, "timeout"))
     if unit not in get_args(Unit):
         raise ValueError(f"unit must be 's', 'ms', 'us' or 'ns', not {unit!r}")
-    read_time, read_key, per_second = reader(time, "time"), key_reader(key), PER_SECOND[unit]
+    rule = _Rule(
+        width=round(check_seconds(seconds, "seconds", 1 / MICROSECONDS) * MICROSECONDS),
+        lateness=round(check_seconds(allowed_lateness, "allowed_lateness") * MICROSECONDS),
+        patience=None if timeout is None else timedelta(seconds=check_seconds(timeout, "timeout")),
+        read_time=reader(time, "time"),
+        per_second=PER_SECOND[unit],
+        read_key=key_reader(key),
+    )
 
     def operator(source: Observable[T]) -> Observable[Window[T]]:
         reports = Reports(source, "windows")
@@ -118,72 +122,107 @@ def windows(
         def subscribe(
             observer: abc.ObserverBase[Window[T]], scheduler: abc.SchedulerBase | None = None
         ) -> abc.DisposableBase:
-            clock = None if patience is None else scheduler_of(source, scheduler)
-            tracks: dict[Hashable, _Track[T]] = {}
-
-            def on_next(message: T) -> None:
-                try:
-                    name, moment = read_key(message), _microseconds(read_time(message), per_second)
-                except FAILURES as error:
-                    reports.rejected(message, error)
-                    return
-                track = tracks.get(name)
-                if track is None:
-                    track = tracks[name] = _Track(name, width, lateness, moment)
-                if not track.put(message, moment):
-                    behind = (track.time - moment) / MICROSECONDS
-                    reports.rejected(message, ValueError(f"its window is closed: its time is {behind:g} s behind"))
-                    return
-                if clock is not None and moment == track.time:
-                    track.heard = clock.now
-                emit(track, track.closable, "time")
-
-            def emit(track: _Track[T], until: int, closed_by: ClosedBy) -> None:
-                ready = track.close(until, closed_by)
-                watch(track)
-                for window in ready:
-                    observer.on_next(window)
-
-            def watch(track: _Track[T]) -> None:
-                if clock is None or patience is None or not track.open:
-                    return
-                due = track.over + patience
-                # A timer that has become too early looks again; only one that would be too late is set anew.
-                if track.due is None or due < track.due:
-                    track.due = due
-                    track.timer.disposable = clock.schedule_absolute(due, lambda *_: look(track, clock.now, patience))
-
-            def look(track: _Track[T], now: datetime, patience: timedelta) -> None:
-                track.due = None
-                if track.open and now >= track.over + patience:
-                    emit(track, track.first_end, "timeout")
-                else:
-                    watch(track)
-
-            def flush() -> None:
-                for track in list(tracks.values()):
-                    for window in track.close(None, "end"):
-                        observer.on_next(window)
-
-            def on_error(error: Exception) -> None:
-                flush()
-                observer.on_error(error)
-
-            def on_completed() -> None:
-                flush()
-                observer.on_completed()
-
-            def stop() -> None:
-                for track in tracks.values():
-                    track.timer.dispose()
-
-            return CompositeDisposable(
-                source.subscribe(on_next, on_error, on_completed, scheduler=scheduler), Disposable(stop)
+            clock = None if rule.patience is None else scheduler_of(source, scheduler)
+            gathering = _Gathering(rule, observer, reports, clock)
+            subscription = source.subscribe(
+                gathering.on_next, gathering.on_error, gathering.on_completed, scheduler=scheduler
             )
+            return CompositeDisposable(subscription, Disposable(gathering.stop))
 
         return Observable(subscribe)
 
     return operator
+
+
+@dataclass(frozen=True, slots=True)
+class _Rule:
+    """What was asked for. All times are whole microseconds, but for ``patience``."""
+
+    width: int
+    lateness: int
+    patience: timedelta | None
+    read_time: Callable[[Any], Any]
+    per_second: int
+    read_key: Callable[[Any], Hashable]
+
+
+class _Gathering(Generic[T]):
+    """What one subscriber's messages are gathered in: a track for each key, and timers for those that fall silent."""
+
+    def __init__(
+        self,
+        rule: _Rule,
+        observer: abc.ObserverBase[Window[T]],
+        reports: Reports,
+        clock: abc.SchedulerBase | None,
+    ) -> None:
+        self._rule = rule
+        self._observer = observer
+        self._reports = reports
+        self._clock = clock
+        self._tracks: dict[Hashable, _Track[T]] = {}
+
+    def on_next(self, message: T) -> None:
+        """Put a message into its window, and emit those that are over."""
+        rule = self._rule
+        try:
+            name, moment = rule.read_key(message), _microseconds(rule.read_time(message), rule.per_second)
+        except FAILURES as error:
+            self._reports.rejected(message, error)
+            return
+        track = self._tracks.get(name)
+        if track is None:
+            track = self._tracks[name] = _Track(name, rule.width, rule.lateness, moment)
+        if not track.put(message, moment):
+            behind = (track.time - moment) / MICROSECONDS
+            self._reports.rejected(message, ValueError(f"its window is closed: its time is {behind:g} s behind"))
+            return
+        if self._clock is not None and moment == track.time:
+            track.heard = self._clock.now
+        self._emit(track, track.closable, "time")
+
+    def _emit(self, track: _Track[T], until: int, closed_by: ClosedBy) -> None:
+        ready = track.close(until, closed_by)
+        self._watch(track)
+        for window in ready:
+            self._observer.on_next(window)
+
+    def _watch(self, track: _Track[T]) -> None:
+        clock, patience = self._clock, self._rule.patience
+        if clock is None or patience is None or not track.open:
+            return
+        due = track.over + patience
+        # A timer that has become too early looks again; only one that would be too late is set anew.
+        if track.due is None or due < track.due:
+            track.due = due
+            track.timer.disposable = clock.schedule_absolute(due, lambda *_: self._look(track, clock.now, patience))
+
+    def _look(self, track: _Track[T], now: datetime, patience: timedelta) -> None:
+        track.due = None
+        if track.open and now >= track.over + patience:
+            self._emit(track, track.first_end, "timeout")
+        else:
+            self._watch(track)
+
+    def _flush(self) -> None:
+        for track in list(self._tracks.values()):
+            for window in track.close(None, "end"):
+                self._observer.on_next(window)
+
+    def on_error(self, error: Exception) -> None:
+        """Emit all that is open, and then the error."""
+        self._flush()
+        self._observer.on_error(error)
+
+    def on_completed(self) -> None:
+        """Emit all that is open, and then the end."""
+        self._flush()
+        self._observer.on_completed()
+
+    def stop(self) -> None:
+        """Emit nothing more."""
+        for track in self._tracks.values():
+            track.timer.dispose()
 
 
 class _Track(Generic[T]):
