@@ -45,11 +45,13 @@ class Subscription(abc.DisposableBase, Generic[T]):
 class _Turn(Generic[T]):
     """Who is subscribed, until somebody else is."""
 
-    __slots__ = ("changes", "pushes", "subscriptions")
+    __slots__ = ("changes", "only", "pushes", "subscriptions")
 
     def __init__(self, subscriptions: tuple[Subscription[T], ...]) -> None:
         self.subscriptions = subscriptions
         self.pushes = tuple([subscription.on_next for subscription in subscriptions])
+        # Most streams have one subscriber: nothing that it changes concerns anybody else's turn.
+        self.only = self.pushes[0] if len(self.pushes) == 1 else None
         # Not empty once that is so. A list, because to look whether it is empty costs least.
         self.changes: list[None] = []
 
@@ -104,9 +106,16 @@ class HotObservable(AsyncObservable[T], Generic[T]):
     def emit(self, item: T) -> None:
         """Hand an item to all who are subscribed now, and still are when it is their turn."""
         turn = self._turn or self._list()
+        # Not by way of `hand`: a call for each subscriber costs as much as all the rest.
+        push = turn.only
+        if push is not None:
+            try:
+                push(item)
+            except FAILURES as error:
+                self._home.reporter.failed(push, item, error)
+            return
         changes, rest = turn.changes, iter(turn.pushes)
         for push in rest:
-            # Not by way of `hand`: a call for each subscriber costs as much as all the rest.
             try:
                 push(item)
             except FAILURES as error:
