@@ -68,8 +68,8 @@ class Subscriber:
 
     @property
     def is_settled(self) -> bool:
-        """Whether all is subscribed that is wanted."""
-        return self._ledger.is_settled
+        """Whether all is subscribed that is wanted, but for what is put off."""
+        return not (self._steps or self._ledger.is_due)
 
     async def prepare(self) -> None:
         """Subscribe all that is wanted, also what comes to be wanted meanwhile.

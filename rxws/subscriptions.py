@@ -199,9 +199,9 @@ class Ledger:
         self._busy: set[Hashable] = set()
 
     @property
-    def is_settled(self) -> bool:
-        """Whether all is as it is wanted."""
-        return not (self._obsolete or self._missing or self._busy)
+    def is_due(self) -> bool:
+        """Whether there is a step to be taken."""
+        return bool(self._obsolete or self._missing)
 
     def changed(self, identity: Hashable) -> None:
         """Learn that something is wanted now, or wanted no more."""

@@ -172,6 +172,20 @@ async def test_nothing_is_told_before_all_is_subscribed():
         del streams
 
 
+async def test_subscription_that_always_fails_keeps_nothing_from_being_told():
+    """A channel that cannot be subscribed is put off, and whatever else matches nothing is told of in time."""
+
+    def broken():
+        raise LookupError("no token")
+
+    async with Trading() as feed:
+        await feed.wait_connected()
+        streams = [feed.multiplex(broken, filters=[{"s": "A"}]), feed.stream_filter([{"s": "B"}])]
+        await feed.trade(30)
+        assert len(feed.told) == 2
+        del streams
+
+
 async def test_values_hold_no_secrets_and_obey_nobody():
     """What messages and filters hold is escaped, cut, and without secrets."""
     message = {"listenKey": "Z9zSecretSecret", "a": {"b": "x" * 500}, "c": "\x1b[2J", "d": [1, {}], "e": None}
