@@ -12,6 +12,8 @@ from reactivex import operators as ops
 from reactivex.operators._timestamp import Timestamp
 from reactivex.subject import Subject
 
+import rxws
+from rxws import operators as rxops
 from rxws.observable import AsyncConnectableObservable, AsyncObservable
 
 
@@ -105,3 +107,21 @@ async def awaited(trades: AsyncObservable[Trade]) -> None:
     assert_type(await trades.take(1), Trade)
     async for prices in trades.map(lambda trade: trade.price).buffer_with_time(1.0):
         assert_type(prices, list[float])
+
+
+async def consumed(ws: rxws.ReactiveWebSocket[Trade], raw: rxws.ReactiveWebSocket[Any]) -> None:
+    """The type of a feed's messages is that of its streams, of what is collected, and of what is answered."""
+    stream = ws.stream_filter(lambda message: message.price > 1)
+    assert_type(stream, rxws.Stream[Trade])
+    assert_type(ws.messages, AsyncObservable[Trade])
+    assert_type(await stream.collect(10), list[Trade])
+    assert_type(await anext(stream), Trade)
+    assert_type(await ws.messages.map(lambda trade: trade.price).collect(seconds=1.0), list[float])
+    assert_type(await ws.request("?", lambda message: True), Trade)
+    assert_type(ws.multiplex("+", filters=None), rxws.Stream[Trade])
+    async for trade in stream:
+        assert_type(trade, Trade)
+    async for trades in stream.batches():
+        assert_type(trades, list[Trade])
+    assert_type(raw.messages.pipe(rxops.as_type(Trade)), AsyncObservable[Trade])
+    assert_type(await raw.stream_filter([{"e": "trade"}]).pipe(rxops.as_type(Trade)).collect(1), list[Trade])
