@@ -61,6 +61,16 @@ async def taking(server, connect=websockets.connect, **options):
     return Taking(websocket)
 
 
+async def pushing(server, **options):
+    """The same, when ``recv`` has been seen to wait: from then on complete frames go past it."""
+    taking_ = await taking(server, **options)
+    waiting = asyncio.create_task(taking_.take())
+    await asyncio.sleep(0)
+    await server.send("first")
+    assert await waiting == "first"
+    return taking_
+
+
 async def until(condition):
     """Wait until a condition holds, ten seconds at most."""
     async with asyncio.timeout(10):
@@ -170,15 +180,14 @@ async def test_message_in_thousands_of_fragments(server):
     await taking_.until_end()
 
 
-async def test_text_that_is_no_utf_8_ends_the_connection(server):
+@pytest.mark.parametrize("begin", [taking, pushing])
+async def test_text_that_is_no_utf_8_ends_the_connection(server, begin):
     """What came before it is delivered, then the connection ends as the library ends it: 1007 (RFC 6455 §8.1)."""
-    taking_ = await taking(server)
-    await server.send("1")
-    assert await taking_.take() == "1"
-    await server.send("2")
+    taking_ = await begin(server)
+    await server.send("2", b"3")
     await server.connections[0].websocket.send(b"\xff", text=True)
     taken, error = await taking_.until_end()
-    assert taken == ["2"]
+    assert taken == ["2", b"3"]
     assert error.sent.code == 1007
 
 
@@ -192,6 +201,29 @@ async def test_pings_are_answered_and_pongs_heard_while_frames_wait(server):
     assert [await taking_.take(), await taking_.take()] == ["2", "3"]
     await server.close()
     await taking_.until_end()
+
+
+async def test_pongs_are_heard_while_frames_are_pushed(server):
+    """Where frames go past ``recv``, a pong still reaches whoever pinged."""
+    taking_ = await pushing(server)
+    waiting = asyncio.create_task(taking_.take())
+    await asyncio.sleep(0)
+    assert await asyncio.wait_for(await taking_.websocket.ping(), 5) >= 0
+    await server.send("2")
+    assert await waiting == "2"
+    await server.close()
+    await taking_.until_end()
+
+
+async def test_release_lets_a_paused_connection_be_read_again(server):
+    """What was paused for the reader's sake is not left so: the connection can be closed in time."""
+    taking_ = await pushing(server)
+    await server.send(*map(str, range(2, HIGH_WATER + 5)))
+    await until(lambda: len(taking_.frames.waiting) > HIGH_WATER)
+    assert not taking_.websocket.transport.is_reading()
+    taking_.frames.release()
+    assert taking_.websocket.transport.is_reading()
+    await asyncio.wait_for(taking_.websocket.close(), 5)
 
 
 async def test_reading_pauses_while_too_much_waits(server):

@@ -103,6 +103,38 @@ async def test_connection_that_is_lost_while_sending_is_no_success():
     await sender.close(connection)
 
 
+async def test_turn_that_comes_as_the_connection_is_lost_is_the_next_ones():
+    """Who waited for a turn on a connection that is lost sends on the next one."""
+    sender = Sender(send_limit=(1, 5), send_timeout=30)
+    old = await sender.open()
+    await sender.sending.send("first")
+    sending = asyncio.create_task(sender.sending.send("second"))
+    await asyncio.sleep(1)
+    sender.sending.use(None)
+    sender.sending.told.clear()
+    await sender.close(old)
+    new = await sender.open()
+    await sending
+    assert (old.websocket.sent, new.websocket.sent) == (["first"], ["second"])
+    await sender.close(new)
+
+
+async def test_turn_that_comes_when_the_connection_is_closing_is_given_back():
+    """A connection that is known to be closing is not sent on, though the turn has come: the next one is."""
+    sender = Sender(send_limit=(1, 5), send_timeout=30)
+    old = await sender.open()
+    await sender.sending.send("first")
+    sending = asyncio.create_task(sender.sending.send("second"))
+    await asyncio.sleep(1)
+    old.websocket.state = 2
+    await asyncio.sleep(10)
+    assert old.websocket.sent == ["first"]
+    new = await sender.open()
+    await sending
+    assert new.websocket.sent == ["second"]
+    await sender.close(old, new)
+
+
 async def test_new_connection_is_greeted_before_it_is_used():
     """``on_open`` is sent first, message by message, functions asked for theirs."""
     sender = Sender()
