@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import re
 import signal
 import socket
@@ -32,7 +33,10 @@ def title(block: str) -> str:
 SERVICE = next(block for block in blocks("python") if "SIGTERM" in block)
 """The one that runs until it is told to end."""
 
-PROGRAMS = [block for block in blocks("python") if block != SERVICE]
+TESTS = next(block for block in blocks("python") if "import pytest" in block)
+"""The one that pytest runs."""
+
+PROGRAMS = [block for block in blocks("python") if block not in (SERVICE, TESTS)]
 
 
 @pytest.mark.parametrize("block", PROGRAMS, ids=title)
@@ -73,6 +77,22 @@ def test_service_ends_cleanly_when_it_is_told_to(number: signal.Signals, tmp_pat
     assert "Traceback" not in rest
     assert "service ended: Statistics(" in rest.splitlines()[-1]
     assert "trades: connection 1 is open" in "".join(lines) + rest
+
+
+def test_tests_pass_as_they_stand(tmp_path: Path) -> None:
+    """The example of a test file passes with the fixtures that the package registers, in about a second."""
+    (tmp_path / "test_trades.py").write_text(TESTS)
+    done = subprocess.run(
+        [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "."],
+        cwd=tmp_path,
+        env={**os.environ, "PYTHONPATH": str(ROOT)},
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+    assert done.returncode == 0, done.stdout
+    assert re.search(r"2 passed in [0-4]\.", done.stdout), done.stdout
 
 
 def ask(port: int) -> str:
