@@ -38,8 +38,8 @@ from rxws.recording import (
     SessionEnd,
     SessionStart,
     StateEntry,
+    consumers,
     files,
-    playback,
     read,
     record,
     recorder,
@@ -990,7 +990,7 @@ class TestReplay:
             everything = list(range(3000))
             assert [await task for task in tasks] == [everything] * 3
             assert piped == handled == everything
-        assert most <= playback.MOST_WAITING + playback.STRIDE
+        assert most <= consumers.MOST_WAITING + consumers.STRIDE
 
     async def test_replay_when_nobody_consumes_a_stream(self, plain: Path) -> None:
         """A stream that nobody iterates over, and one that is left, do not stop a replay; they hold what came."""
@@ -1003,7 +1003,7 @@ class TestReplay:
             await anext(closed)
             await closed.close()
             await ws.wait_closed()
-            assert loop.time() - began == pytest.approx(playback.PATIENCE, abs=1.0)
+            assert loop.time() - began == pytest.approx(consumers.PATIENCE, abs=1.0)
             assert idle.pending == 3000
             assert left.pending == 2999
             assert [message["n"] async for message in left] == list(range(1, 3000))
@@ -1188,7 +1188,7 @@ async def test_replay_when_there_is_much_to_do(plain: Path) -> None:
         await ws.wait_closed()
     task.cancel()
     assert ws.statistics().messages == 3_000
-    assert turns > 3_000 / playback.STRIDE
+    assert turns > 3_000 / consumers.STRIDE
     assert len(ticks) == 2 * 3_001 + 1
 
 

@@ -5,16 +5,16 @@ from __future__ import annotations
 import itertools
 import math
 import os
-from collections.abc import Awaitable, Callable, Iterator
+from collections.abc import Awaitable, Callable
 from datetime import UTC, datetime
 from typing import Any, TypeVar, overload
 
 from .. import codec
-from ..events import Gap
 from ..interface import AsyncWebsocketStreamInterface
 from ..websocket import ReactiveWebSocket
-from .entries import OF_CONNECTIONS, Entry, EventEntry, FrameEntry, SessionStart, StateEntry
-from .playback import Moment, Script, play
+from .entries import SessionStart
+from .moments import moments
+from .playback import Script, play
 from .reading import Reading
 
 __all__ = ["Replay", "replay"]
@@ -125,7 +125,7 @@ def replay(
         script = Script(
             name=start.name if start else reading.path.name,
             epoch=datetime.fromtimestamp(start.wall / 1e9 if start else 0, UTC),
-            moments=_moments(itertools.chain([] if first is None else [first], reading)),
+            moments=moments(itertools.chain([] if first is None else [first], reading)),
             close=reading.close,
         )
         if feed is None:
@@ -134,40 +134,3 @@ def replay(
     except BaseException:
         reading.close()
         raise
-
-
-def _moments(entries: Iterator[Entry]) -> Iterator[Moment]:
-    """Give what entries hold, in seconds since the first session began.
-
-    The clock of a session is monotonic, but every session has its own: between two, the wall clock counts.
-    """
-    first: SessionStart | None = None
-    shift = last = 0
-    for number, entry in enumerate(entries):
-        if isinstance(entry, SessionStart):
-            began = last
-            if first is not None:
-                # A wall clock may have been set back meanwhile; time may not.
-                began = max(last, entry.wall - first.wall)
-                yield began / 1e9, _gap(first, last, began)
-            first = first or entry
-            shift = began - entry.time
-        elif number == 0:
-            # The line that began the session is a bad one.
-            shift = -entry.time
-        last = max(last, entry.time + shift)
-        match entry:
-            case FrameEntry():
-                yield last / 1e9, (entry.raw, entry.received, entry.connection)
-            case EventEntry() if isinstance(entry.event, OF_CONNECTIONS):
-                yield last / 1e9, entry.event
-            case StateEntry():
-                yield last / 1e9, entry.state
-            case _:
-                yield last / 1e9, None
-
-
-def _gap(first: SessionStart, end: int, start: int) -> Gap:
-    """Say that nothing was recorded between the end of one session and the start of the next."""
-    since, until = ((first.wall + time) / 1e9 for time in (end, start))
-    return Gap(since, until, "recording", None, name=first.name, time=until)
