@@ -200,6 +200,8 @@ JUNK = [
     b"[]",
     b'{"time":1}',
     b'{"time":"1","end":true}',
+    b'{"time":9223372036854775808,"end":true}',
+    b'{"time":1,"rxws":1,"name":"x","wall":-9223372036854775809}',
     b'{"time":1,"wall":1,"connection":1,"raw":{}}',
     b'{"time":1,"wall":1,"connection":1,"raw":{"binary":"?"}}',
     b'{"time":1,"event":"Nothing","fields":{}}',
@@ -728,6 +730,12 @@ class TestReplay:
             assert [message async for message in ws.stream_filter()] == []
         assert repr(ws) == f"<feed: closed, 5 messages, {plain}>"
         assert ws.bad_lines == ()
+
+    @pytest.mark.parametrize("speed", [10**400, 1e308], ids=["integer", "float"])
+    async def test_replay_when_the_speed_is_beyond_all_bounds(self, plain: Path, speed: float) -> None:
+        """A speed may be as large as it likes: that is as fast as possible."""
+        async with replay(numbered(plain, 3, interval=1e6), speed) as ws:
+            assert len(await ws.messages.pipe(ops.to_list())) == 3
 
     async def test_messages_when_at_a_pace(self, plain: Path) -> None:
         """Messages come at the pace at which they were recorded, times the speed."""

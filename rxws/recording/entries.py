@@ -15,7 +15,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass, fields
-from typing import Any, Final
+from typing import Annotated, Any, Final
 
 import msgspec
 
@@ -122,14 +122,19 @@ class _Packed(msgspec.Struct, omit_defaults=True):
     surrogates: bytes | None = None
 
 
+_Nanoseconds = Annotated[int, msgspec.Meta(ge=-(2**63), le=2**63 - 1)]
+"""A time of which a date can be made: from the year 1677 to 2262."""
+
+
 class _Line(msgspec.Struct, omit_defaults=True):
     """A line of JSON. One class for all kinds, because that is what reads fastest."""
 
-    time: int
+    time: _Nanoseconds
     rxws: int | None = None
     name: str = ""
     url: str | None = None
-    wall: int | None = None
+    wall: _Nanoseconds | None = None
+    held: int = 0
     connection: int | None = None
     raw: str | _Packed | None = None
     event: str | None = None

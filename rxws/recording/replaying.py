@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 import math
 import os
+import sys
 from collections.abc import Awaitable, Callable
 from datetime import UTC, datetime
 from typing import Any, TypeVar, overload
@@ -76,11 +77,12 @@ def replay(
     thousand times as fast.
 
     **What.** Frames are parsed anew, so that messages are equal to those of the live feed, and what cannot be parsed
-    is rejected, as there; a parse hook may take as long as it likes, the recording waits. Frames that a rotation held
-    come when they were delivered. Recorded states come in their place, and so do the events ``Connected``,
-    ``Disconnected``, ``Rotated``, ``Gap``, ``Quiet`` and ``Unacknowledged``; the others (``HandlerFailed``, ``Lagging``
-    …) tell of this program, not of the one that recorded. Between two sessions of one file there is a ``Gap`` with the
-    reason ``"recording"``. Bad lines are left out, and told of in the log.
+    is rejected, as there; a parse hook may take its time (ten seconds, as there): the recording waits. Frames that a
+    rotation held come when they were delivered; one of several messages of which it dropped some comes whole. Recorded
+    states come in their place, and so do the events ``Connected``, ``Disconnected``, ``Rotated``, ``Gap``, ``Quiet``
+    and ``Unacknowledged``; the others (``HandlerFailed``, ``Lagging`` …) tell of this program, not of the one that
+    recorded. Between two sessions of one file there is a ``Gap`` with the reason ``"recording"``. Bad lines are left
+    out, and told of in the log.
 
     **Consumers.** Unlike a live feed, a recording can wait: while 1,000 messages wait in a stream that has an ``async
     for`` (or in an ``async for`` over an Observable, or in a coroutine handler), or a stream with a small ``maxsize``
@@ -115,9 +117,11 @@ def replay(
                 ...
     """
     if isinstance(speed, bool) or not isinstance(speed, int | float):
-        raise TypeError(f"speed must be a number, not {speed!r}")
-    if math.isnan(speed) or speed <= 0:
+        raise TypeError(f"speed must be a number (math.inf: as fast as possible), not {speed!r}")
+    if not speed > 0:
         raise ValueError(f"speed must be greater than 0, not {speed!r}")
+    # An integer may be larger than any float.
+    speed = math.inf if speed > sys.float_info.max else float(speed)
     reading = Reading(path)
     try:
         first = next(reading, None)
