@@ -447,6 +447,58 @@ async def test_recording_when_the_feed_fails(plain: Path) -> None:
     assert of_kind(rxws.HandlerFailed, events) == []
 
 
+async def test_record_when_another_recording_writes_to_the_file(path: Path) -> None:
+    """A file that a recording writes to is refused to another, of this process or any, as long as that one runs."""
+    async with PipeFeed(Pipe("1")) as ws:
+        with record(ws, path) as running:
+            await settle()
+            with pytest.raises(BlockingIOError, match="another recording is writing to it") as raised:
+                record(ws, path)
+            assert raised.value.filename == str(path)
+            with child(path, 60) as process:
+                assert await asyncio.to_thread(process.wait, 15) == 1
+            # One that has the file open by inheritance, and lives for longer.
+            heir = await asyncio.create_subprocess_exec("sleep", "60", pass_fds=[running._file._file.fileno()])
+        try:
+            with record(ws, path):
+                pass
+        finally:
+            heir.kill()
+            await heir.wait()
+    assert frames_of(path) == ["1"]
+
+
+async def test_record_when_the_file_system_has_no_locks(plain: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where files cannot be locked they are written to all the same."""
+
+    def flock(*_: Any) -> None:
+        raise OSError(errno.ENOLCK, os.strerror(errno.ENOLCK))
+
+    async with PipeFeed(TwoFrames()) as ws:
+        with monkeypatch.context() as patch:
+            patch.setattr("fcntl.flock", flock)
+            with record(ws, plain):
+                await settle()
+    assert len(frames_of(plain)) == 2
+
+
+@pytest.mark.parametrize("content", [b"precious", b"{", b'{"time":"12:00","level":"info"}\n', b"\x00", b"\x1f", b"("])
+async def test_record_when_the_file_is_no_recording(path: Path, content: bytes) -> None:
+    """A file that is no recording is refused, and left as it is; the beginning of one that was cut short is not."""
+    path.write_bytes(content)
+    is_begun = content in {".jsonl": b"{", ".gz": b"\x1f", ".zst": b"("}[path.suffix]
+    async with assert_no_leaks(), PipeFeed(TwoFrames()) as ws:
+        if is_begun:
+            with record(ws, path):
+                await settle()
+            assert len(frames_of(path)) == 2
+            return
+        with pytest.raises(FileExistsError, match="it is no recording, and is left as it is") as raised:
+            record(ws, path)
+    assert raised.value.filename == str(path)
+    assert path.read_bytes() == content
+
+
 async def test_record_when_arguments_are_wrong(tmp_path: Path) -> None:
     """What cannot be is an error at once, and so is a file that cannot be opened."""
     async with PipeFeed() as ws:
@@ -456,6 +508,8 @@ async def test_record_when_arguments_are_wrong(tmp_path: Path) -> None:
             record(ws, tmp_path / "x", flush_interval=0)
         with pytest.raises(FileNotFoundError):
             record(ws, tmp_path / "no" / "x")
+        with pytest.raises(IsADirectoryError):
+            record(ws, tmp_path)
         with pytest.raises(RuntimeError):
             in_thread(lambda: record(ws, tmp_path / "x"))
     assert list(tmp_path.iterdir()) == []

@@ -3,6 +3,7 @@
 ::
 
     entries     what a recording holds, each as a line of JSON; pure
+    locks       one recording at a time in a file
     files       lines in a file: appended, compressed, read back, whatever happened to them
     reading     read(): the entries one after the other
     recorder    record(): a thread that writes what a feed delivers

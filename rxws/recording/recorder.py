@@ -184,11 +184,12 @@ def record(
 
     A thread of its own encodes, compresses and writes: the feed never waits for the disk. Frames are written as they
     came, whatever they hold; of the address, secrets are left out. What is there is kept: another session is appended,
-    also where the last one was cut short. One recording at a time may write to a file.
+    also where the last one was cut short. One recording at a time may write to a file (Windows does not see to it).
 
-    It ends when it is disposed or its block is left (which waits until all is written, for 10 seconds at most), when
-    the feed ends, and with the program. When the file takes no more (a full disk, or one that is 256 MiB behind), the
-    recording stops with an error in the log and a :class:`~rxws.RecordingFailed` event; the feed goes on.
+    It ends when it is disposed or its block is left, when the feed ends, and with the program. Leaving the block waits
+    until all is written, for 10 seconds at most; ``async with`` lets the loop go on meanwhile. When the file takes no
+    more (a full disk, or one that is 256 MiB behind), the recording stops with an error in the log and a
+    :class:`~rxws.RecordingFailed` event; the feed goes on.
 
     Args:
         ws: the feed.
@@ -200,6 +201,8 @@ def record(
 
     Raises:
         OSError: the file cannot be opened.
+        FileExistsError: what is in the file is no recording.
+        BlockingIOError: another recording is writing to it.
         ImportError: ``.zst`` needs ``pip install 'rxws[zstd]'`` before Python 3.14.
         TypeError: ``flush_interval`` is no number.
         ValueError: ``flush_interval`` is not positive and finite.
