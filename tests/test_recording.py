@@ -69,7 +69,8 @@ def start(seconds: float = 0.0, *, name: str = "feed", wall: int = BEGAN, url: s
 def frame(seconds: float, message: Any, connection: int = 1) -> Any:
     """Note that a frame came, JSON unless it is bytes."""
     raw = message if isinstance(message, bytes) else json.dumps(message)
-    return seconds, (raw, BEGAN + round(seconds * 1e9), connection)
+    received = BEGAN + round(seconds * 1e9)
+    return seconds, (raw, received, received, connection)
 
 
 def end(seconds: float) -> Any:
@@ -141,11 +142,11 @@ def test_frames_when_read_again(raws: list[str | bytes], ending: str) -> None:
     """Frames of any content, text or binary, are read as they came."""
     with tempfile.TemporaryDirectory() as folder:
         file = Path(folder, f"x{ending}")
-        write(file, start(), *((n, (raw, n + 5, n % 3)) for n, raw in enumerate(raws)), end(100))
+        write(file, start(), *((n, (raw, n + 5, n + 5 + 500_000 * n, n % 3)) for n, raw in enumerate(raws)), end(100))
         entries = list(read(file))
     assert [entry.raw for entry in entries[1:-1]] == raws
-    assert [(entry.received, entry.connection, entry.time) for entry in entries[1:-1]] == [
-        (n + 5, n % 3, n * 10**9) for n in range(len(raws))
+    assert [(entry.received, entry.connection, entry.time, entry.held) for entry in entries[1:-1]] == [
+        (n + 5, n % 3, n * 10**9, 500_000 * n if n > 1 else 0) for n in range(len(raws))
     ]
     assert entries[0] == SessionStart(0, "feed", None, BEGAN)
     assert entries[-1] == SessionEnd(100 * 10**9)
@@ -447,6 +448,23 @@ async def test_recording_when_the_feed_fails(plain: Path) -> None:
     assert of_kind(rxws.HandlerFailed, events) == []
 
 
+async def test_frames_when_they_are_held(plain: Path) -> None:
+    """Of a frame that was held, by a parse hook that waits, it is told for how long: it came so long before."""
+
+    class Slow(PipeFeed):
+        async def _parse_raw_data(self, raw_data: Any) -> Any:  # type: ignore[override]
+            await asyncio.sleep(0.05)
+            return raw_data
+
+    began = time.time_ns()
+    async with Slow(Pipe("1")) as ws, record(ws, plain):
+        assert await anext(ws.stream_filter()) == "1"
+        delivered = time.time_ns()
+    [entry] = [entry for entry in read(plain) if isinstance(entry, FrameEntry)]
+    assert 45_000_000 < entry.held < delivered - began
+    assert began < entry.received < delivered - entry.held + 1_000_000
+
+
 async def test_record_when_another_recording_writes_to_the_file(path: Path) -> None:
     """A file that a recording writes to is refused to another, of this process or any, as long as that one runs."""
     async with PipeFeed(Pipe("1")) as ws:
@@ -650,6 +668,91 @@ async def test_recording_when_the_disk_is_slow(
         await until(lambda: not running._thread.is_alive())
         await settle()
         assert len(of_kind(RecordingFailed, events)) == 1
+
+
+async def test_frame_when_it_is_huge(plain: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A frame larger than what may wait is recorded like any other: it is the only one that waits."""
+    monkeypatch.setattr(recorder, "MOST_BYTES", 1000)
+    async with PipeFeed(Pipe("1" * 5000)) as ws:
+        with record(ws, plain) as running:
+            await settle()
+        assert running.error is None
+    assert frames_of(plain) == ["1" * 5000]
+
+
+async def test_frames_when_writing_is_barely_fast_enough(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Also when frames come as fast as they can be written, they are flushed at the interval."""
+    monkeypatch.setattr(recorder, "BATCH", 1)
+    monkeypatch.setattr(recorder, "encode_notes", lambda notes: (time.sleep(0.005), encode_notes(notes))[1])
+    pipe = Pipe()
+    async with PipeFeed(pipe) as ws:
+        running = record(ws, path, flush_interval=0.1)
+        async with asyncio.timeout(10):
+            while not frames_of(path):
+                for _ in range(10):
+                    pipe.frames.put_nowait("1")
+                await asyncio.sleep(0.01)
+        assert running._notes
+        running.dispose()
+
+
+async def test_loop_when_an_async_block_is_left(
+    plain: Path, disk: Callable[..., Disk], monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """``async with`` waits until all is written, and lets the loop go on meanwhile; it does not wait for ever."""
+    async with PipeFeed(TwoFrames()) as ws:
+        slow = disk(plain)
+        async with record(ws, plain):
+            await settle()
+            slow.gate.clear()
+            # In the loop: were it held up, the gate would stay shut.
+            asyncio.get_running_loop().call_later(0.2, slow.gate.set)
+        assert len(frames_of(plain)) == 2
+        assert isinstance(list(read(plain))[-1], SessionEnd)
+        monkeypatch.setattr(recorder, "CLOSE_TIMEOUT", 0.05)
+        stuck = disk(plain)
+        async with record(ws, plain) as running:
+            stuck.gate.clear()
+        assert "takes nothing" in caplog.text
+        stuck.gate.set()
+        running.dispose()
+
+
+def test_recording_when_the_system_lets_no_file_grow(path: Path) -> None:
+    """In a real process, a real limit of the system stops the recording with an event; the feed goes on."""
+    pytest.importorskip("resource")
+    code = """
+        import asyncio, os, resource, sys
+        import rxws
+        from rxws.testing import FeedServer
+
+        async def main():
+            resource.setrlimit(resource.RLIMIT_FSIZE, (5000, 5000))
+            async with FeedServer() as server, rxws.ReactiveWebSocket(server.url) as ws:
+                failed = ws.events.filter(lambda event: isinstance(event, rxws.RecordingFailed)).take(1).to_future()
+                with rxws.record(ws, sys.argv[1], flush_interval=0.05):
+                    await server.connected()
+                    stream = ws.stream_filter()
+                    await server.send(*[{"n": n, "x": os.urandom(100).hex()} for n in range(200)])
+                    print(type((await failed).error).__name__, (await failed).lost > 0)
+                    await server.send({"n": "after"})
+                    print([message["n"] async for message in stream.take(201)] == [*range(200), "after"])
+
+        asyncio.run(main())
+    """
+    done = subprocess.run(
+        [sys.executable, "-W", "error", "-c", textwrap.dedent(code), path],
+        capture_output=True,
+        text=True,
+        timeout=30,
+        env=os.environ | {"PYTHONPATH": str(Path(rxws.__file__).parents[1])},
+        check=False,
+    )
+    assert done.stdout.splitlines() == ["OSError True", "True"]
+    assert [line.partition("stopped: ")[2] for line in done.stderr.splitlines()] == ["[Errno 27] File too large"]
+    assert path.stat().st_size == 5000
+    numbers = [json.loads(raw)["n"] for raw in frames_of(path)]
+    assert numbers == list(range(len(numbers)))
 
 
 CHILD = """
