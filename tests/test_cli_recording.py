@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import asyncio
 import contextlib
+import json
 import math
 import os
 import signal
@@ -138,6 +139,95 @@ async def test_recording_ends_cleanly_when_interrupted(server, tmp_path):
     assert out == ""
     assert err == f"recorded 1 frames to {path}\n"
     assert len(frames_of(path)) == 1
+
+
+async def test_recording_ends_cleanly_when_terminated(server, tmp_path):
+    """SIGTERM ends a recording with 143, and what came is in the file."""
+    path = tmp_path / "feed.jsonl.zst"
+    with started("record", server.url, str(path)) as process:
+        assert "Connected" in await asyncio.to_thread(process.stderr.readline)
+        await server.send({"n": 1})
+        await asyncio.sleep(0.3)
+        process.send_signal(signal.SIGTERM)
+        _, err = await finish(process)
+    assert process.returncode == 143
+    assert err == f"recorded 1 frames to {path}\n"
+    assert len(frames_of(path)) == 1
+
+
+@pytest.mark.parametrize("stdout", ["a pipe that nobody reads", "nothing"])
+async def test_recording_goes_on_when_standard_output_is_gone(server, tmp_path, stdout):
+    """What becomes of its standard output, to which it writes nothing, is nothing to a recording."""
+    path = tmp_path / "feed.jsonl"
+    preexec = (lambda: os.close(1)) if stdout == "nothing" else None
+    with started("record", server.url, str(path), preexec_fn=preexec) as process:
+        process.stdout.close()
+        assert "Connected" in await asyncio.to_thread(process.stderr.readline)
+        await asyncio.sleep(0.2)
+        await server.send({"n": 1})
+        await asyncio.sleep(0.2)
+        process.stdout = None
+        process.send_signal(signal.SIGINT)
+        await finish(process)
+    assert process.returncode == 130
+    assert len(frames_of(path)) == 1
+
+
+async def test_recording_fails_when_it_would_spoil_a_file(server, tmp_path, capsys):
+    """A file that is no recording, and one that is being recorded to, end the command with 1 and one line."""
+    path = tmp_path / "notes.txt"
+    path.write_text("precious")
+    assert await run("record", server.url, path) == 1
+    assert capsys.readouterr().err == f"rxws record: error: {path}: it is no recording, and is left as it is\n"
+    assert path.read_text() == "precious"
+    path = tmp_path / "feed.gz"
+    async with rxws.ReactiveWebSocket(server.url) as ws:
+        with rxws.record(ws, path):
+            assert await run("record", server.url, path) == 1
+    assert capsys.readouterr().err == f"rxws record: error: {path}: another recording is writing to it\n"
+
+
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+async def test_replay_ends_cleanly_when_told_to(tmp_path, number, code):
+    """Ctrl-C and SIGTERM end a replay in the midst of it, without a word."""
+    path = write(tmp_path / "feed", start(), frame(0.1, 1), frame(1000.0, 2))
+    with started("replay", str(path)) as process:
+        assert await asyncio.to_thread(process.stdout.readline)
+        process.send_signal(number)
+        out, err = await finish(process)
+    assert process.returncode == code
+    assert (out, err) == ("", "")
+
+
+@pytest.mark.parametrize("speed", ["1", "max"])
+async def test_replay_ends_when_nobody_reads_on(tmp_path, speed):
+    """``| head`` ends a replay with 0 and without a word, also while it waits for its next message."""
+    path = write(tmp_path / "feed", start(), *(frame(n, n) for n in range(10)), frame(1000.0, 1))
+    with started("replay", str(path), "--speed", speed) as process:
+        assert await asyncio.to_thread(process.stdout.readline) == "0\n"
+        process.stdout.close()
+        process.stdout = None
+        _, err = await finish(process)
+    assert process.returncode == 0
+    assert err == ""
+
+
+async def test_what_was_recorded_comes_again_when_replayed(tmp_path, capsys):
+    """What ``rxws record`` took of the demo feed, ``rxws replay`` gives, and ``rxws serve`` too, message by message."""
+    path = tmp_path / "feed.jsonl.gz"
+    async with rxws.demo.serve(rate=500) as url, rxws.ReactiveWebSocket(url) as ws:
+        live = ws.stream_filter()
+        assert await run("record", url, path, "--seconds", "1") == 0
+        await ws.exit()
+        messages = [message async for message in live]
+    capsys.readouterr()
+    assert await run("replay", path, "--speed", "max") == 0
+    replayed = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
+    assert len(replayed) > 100
+    first = messages.index(replayed[0])
+    assert messages[first : first + len(replayed)] == replayed
+    async with serving(path) as (url, _), connect(url) as client:
+        assert [json.loads(raw) async for raw in client] == replayed
 
 
 async def test_messages_are_json_lines_when_replayed(recorded, capsys):
