@@ -4,12 +4,16 @@ from __future__ import annotations
 
 import argparse
 import asyncio
+import contextlib
+import json
+import math
 import os
 import signal
 import socket
 from pathlib import Path
 
 import pytest
+import websockets
 
 import rxws
 from rxws import cli
@@ -137,6 +141,95 @@ async def test_recording_ends_cleanly_when_interrupted(server, tmp_path):
     assert len(frames_of(path)) == 1
 
 
+async def test_recording_ends_cleanly_when_terminated(server, tmp_path):
+    """SIGTERM ends a recording with 143, and what came is in the file."""
+    path = tmp_path / "feed.jsonl.zst"
+    with started("record", server.url, str(path)) as process:
+        assert "Connected" in await asyncio.to_thread(process.stderr.readline)
+        await server.send({"n": 1})
+        await asyncio.sleep(0.3)
+        process.send_signal(signal.SIGTERM)
+        _, err = await finish(process)
+    assert process.returncode == 143
+    assert err == f"recorded 1 frames to {path}\n"
+    assert len(frames_of(path)) == 1
+
+
+@pytest.mark.parametrize("stdout", ["a pipe that nobody reads", "nothing"])
+async def test_recording_goes_on_when_standard_output_is_gone(server, tmp_path, stdout):
+    """What becomes of its standard output, to which it writes nothing, is nothing to a recording."""
+    path = tmp_path / "feed.jsonl"
+    preexec = (lambda: os.close(1)) if stdout == "nothing" else None
+    with started("record", server.url, str(path), preexec_fn=preexec) as process:
+        process.stdout.close()
+        assert "Connected" in await asyncio.to_thread(process.stderr.readline)
+        await asyncio.sleep(0.2)
+        await server.send({"n": 1})
+        await asyncio.sleep(0.2)
+        process.stdout = None
+        process.send_signal(signal.SIGINT)
+        await finish(process)
+    assert process.returncode == 130
+    assert len(frames_of(path)) == 1
+
+
+async def test_recording_fails_when_it_would_spoil_a_file(server, tmp_path, capsys):
+    """A file that is no recording, and one that is being recorded to, end the command with 1 and one line."""
+    path = tmp_path / "notes.txt"
+    path.write_text("precious")
+    assert await run("record", server.url, path) == 1
+    assert capsys.readouterr().err == f"rxws record: error: {path}: it is no recording, and is left as it is\n"
+    assert path.read_text() == "precious"
+    path = tmp_path / "feed.gz"
+    async with rxws.ReactiveWebSocket(server.url) as ws:
+        with rxws.record(ws, path):
+            assert await run("record", server.url, path) == 1
+    assert capsys.readouterr().err == f"rxws record: error: {path}: another recording is writing to it\n"
+
+
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+async def test_replay_ends_cleanly_when_told_to(tmp_path, number, code):
+    """Ctrl-C and SIGTERM end a replay in the midst of it, without a word."""
+    path = write(tmp_path / "feed", start(), frame(0.1, 1), frame(1000.0, 2))
+    with started("replay", str(path)) as process:
+        assert await asyncio.to_thread(process.stdout.readline)
+        process.send_signal(number)
+        out, err = await finish(process)
+    assert process.returncode == code
+    assert (out, err) == ("", "")
+
+
+@pytest.mark.parametrize("speed", ["1", "max"])
+async def test_replay_ends_when_nobody_reads_on(tmp_path, speed):
+    """``| head`` ends a replay with 0 and without a word, also while it waits for its next message."""
+    path = write(tmp_path / "feed", start(), *(frame(n, n) for n in range(10)), frame(1000.0, 1))
+    with started("replay", str(path), "--speed", speed) as process:
+        assert await asyncio.to_thread(process.stdout.readline) == "0\n"
+        process.stdout.close()
+        process.stdout = None
+        _, err = await finish(process)
+    assert process.returncode == 0
+    assert err == ""
+
+
+async def test_what_was_recorded_comes_again_when_replayed(tmp_path, capsys):
+    """What ``rxws record`` took of the demo feed, ``rxws replay`` gives, and ``rxws serve`` too, message by message."""
+    path = tmp_path / "feed.jsonl.gz"
+    async with rxws.demo.serve(rate=500) as url, rxws.ReactiveWebSocket(url) as ws:
+        live = ws.stream_filter()
+        assert await run("record", url, path, "--seconds", "1") == 0
+        await ws.exit()
+        messages = [message async for message in live]
+    capsys.readouterr()
+    assert await run("replay", path, "--speed", "max") == 0
+    replayed = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
+    assert len(replayed) > 100
+    first = messages.index(replayed[0])
+    assert messages[first : first + len(replayed)] == replayed
+    async with serving(path) as (url, _), connect(url) as client:
+        assert [json.loads(raw) async for raw in client] == replayed
+
+
 async def test_messages_are_json_lines_when_replayed(recorded, capsys):
     """A recording's messages are lines of JSON on stdout, what happened is on stderr."""
     assert await run("replay", recorded, "--speed", "max") == 0
@@ -153,6 +246,19 @@ async def test_replay_fails_when_there_is_no_file(tmp_path, capsys):
     """A file that cannot be read ends the command with 1 and one line."""
     assert await run("replay", tmp_path / "feed\x1b") == 1
     assert capsys.readouterr().err == f"rxws replay: error: {tmp_path}/feed\\x1b: No such file or directory\n"
+
+
+async def test_bad_lines_are_told_when_replayed(tmp_path, capsys):
+    """Lines that cannot be read are told of on stderr; where no frame is left, that is a failure."""
+    path = write(tmp_path / "feed.jsonl", start(), frame(1.0, 1))
+    with path.open("a") as file:
+        file.write('{"time":')
+    assert await run("replay", path, "--speed", "max") == 0
+    assert capsys.readouterr() == ("1\n", f"rxws replay: {path}: bad lines, left out: 1 (line 3)\n")
+    path.write_text("something\nelse")
+    assert await run("replay", path) == 1
+    said = f"rxws replay: error: {path}: bad lines, left out: 2 (line 1, 2), and no frame is left\n"
+    assert capsys.readouterr() == ("", said)
 
 
 async def test_recording_is_a_feed_when_served(recorded):
@@ -172,31 +278,111 @@ async def test_recording_is_a_feed_when_served(recorded):
 
 
 class Lines:
-    """Standard output, in a test."""
+    """Standard output and error, in a test."""
 
     def __init__(self) -> None:
         self.written = asyncio.Queue()
+        self.told = []
 
     def write(self, text: str) -> None:
         self.written.put_nowait(text)
+
+    def tell(self, line: str) -> None:
+        self.told.append(line)
+
+
+@contextlib.asynccontextmanager
+async def serving(path: Path, *, speed: float = math.inf, loop: bool = False):
+    """Run ``rxws serve`` in this loop; give its URL, and what it says."""
+    lines = Lines()
+    options = argparse.Namespace(path=str(path), speed=speed, port=0, loop=loop)
+    running = asyncio.create_task(serve.serve(options, lines))
+    try:
+        yield (await lines.written.get()).strip(), lines
+    finally:
+        running.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await running
+
+
+def connect(url: str, **options):
+    """Connect with nothing that the test does not ask for."""
+    return websockets.connect(url, **{"compression": None, "proxy": None, "ping_interval": None} | options)
 
 
 @pytest.mark.parametrize("loop", [False, True])
 async def test_client_disturbs_nobody_when_it_leaves(recorded, loop):
     """A client that leaves in the middle leaves nothing behind; the server stops when it is cancelled."""
-    lines = Lines()
-    options = argparse.Namespace(path=str(recorded), speed=100.0, port=0, loop=loop)
-    async with assert_no_leaks(), asyncio.timeout(20):
-        serving = asyncio.create_task(serve.serve(options, lines))
-        url = (await lines.written.get()).strip()
+    async with assert_no_leaks(), asyncio.timeout(20), serving(recorded, speed=100.0, loop=loop) as (url, lines):
         for count in (1, 7 if loop else 3):
             async with rxws.ReactiveWebSocket(url, decode=lambda raw: raw) as ws:
                 assert len(await ws.messages.pipe(rxws_take(count))) == count
                 if not loop and count == 3:
                     await ws.events.filter(lambda event: isinstance(event, rxws.Disconnected)).take(1)
-        serving.cancel()
-        with pytest.raises(asyncio.CancelledError):
-            await serving
+        assert lines.told == []
+
+
+@pytest.mark.usefixtures("virtual_time")
+class TestServe:
+    """In virtual time."""
+
+    async def test_frames_come_at_their_pace_when_served(self, recorded):
+        """Each frame is sent when it is due, so many times as fast; what happened between is not sent."""
+        loop = asyncio.get_running_loop()
+        async with assert_no_leaks(), serving(recorded, speed=0.5) as (url, _), connect(url) as client:
+            began = loop.time()
+            frames = [(frame, loop.time() - began) async for frame in client]
+        assert [frame for frame, _ in frames] == ['{"e": "a", "n": 1}', b"\xff", '{"e": "b", "n": 2}']
+        assert [when for _, when in frames] == pytest.approx([2.0, 4.0, 6.0], abs=0.01)
+
+    @pytest.mark.parametrize(("seconds", "is_cut"), [(50, False), (70, True)])
+    async def test_client_misses_nothing_when_it_is_slow(self, tmp_path, seconds, is_cut):
+        """A client that takes nothing for a while is waited for; after a minute its connection is cut, and told of."""
+        frames = [frame(n, str(n) * 100_000) for n in range(9)]
+        async with serving(write(tmp_path / "feed", start(), *frames)) as (url, lines), connect(url) as client:
+            client.transport.pause_reading()
+            await asyncio.sleep(seconds)
+            client.transport.resume_reading()
+            taken = []
+            with contextlib.suppress(websockets.ConnectionClosedError):
+                taken = [raw async for raw in client]
+            assert client.close_code == (1006 if is_cut else 1000)
+        if is_cut:
+            assert lines.told == ["rxws serve: client 1 took nothing for 60 s: its connection is cut"]
+        else:
+            assert taken == [raw for _, (raw, *_) in frames]
+            assert lines.told == []
+
+    async def test_bad_lines_are_told_once_when_served(self, recorded):
+        """Lines that cannot be read are left out, and told of once, however many clients there are."""
+        recorded = recorded.with_name("feed.jsonl")
+        write(recorded, start(), frame(1.0, 1))
+        with recorded.open("a") as file:
+            file.write('{"time":')
+        async with serving(recorded) as (url, lines):
+            for _ in range(2):
+                async with connect(url) as client:
+                    assert [raw async for raw in client] == ["1"]
+        assert lines.told == [f"rxws serve: {recorded}: bad lines, left out: 1 (line 3)"]
+
+    @pytest.mark.parametrize("loop", [False, True])
+    async def test_clients_are_told_when_the_file_has_gone(self, recorded, loop):
+        """When the file is gone, or empty, a client gets 1011, and stderr tells why; later ones are served."""
+        octets = recorded.read_bytes()
+        async with assert_no_leaks(), serving(recorded, loop=loop) as (url, lines):
+            for spoil in (recorded.unlink, recorded.touch):
+                spoil()
+                async with connect(url) as client:
+                    with pytest.raises(websockets.ConnectionClosedError):
+                        await client.recv()
+                    assert (client.close_code, client.close_reason) == (1011, "the recording cannot be read")
+            recorded.write_bytes(octets)
+            async with connect(url) as client:
+                assert await client.recv() == '{"e": "a", "n": 1}'
+        assert lines.told == [
+            f"rxws serve: error: client 1: [Errno 2] No such file or directory: '{recorded}'",
+            f"rxws serve: error: client 2: {recorded} holds no frames any more",
+        ]
 
 
 async def test_recording_begins_again_when_served_in_a_loop(recorded):

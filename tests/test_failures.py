@@ -17,13 +17,13 @@ import trustme
 import websockets
 from hypothesis import given
 from hypothesis import strategies as st
-from websockets.asyncio.server import serve
 from websockets.datastructures import Headers
 from websockets.exceptions import ConnectionClosedError, ConnectionClosedOK, InvalidStatus, InvalidURI
 from websockets.frames import Close
 from websockets.http11 import Response
 
 from rxws.failures import Failure, diagnose, is_fatal
+from rxws.testing import FeedServer
 
 NOW = 1_700_000_000.0
 LIBRARIES = {"websockets": websockets.connect, "picows": picows.websockets.connect}
@@ -70,14 +70,10 @@ async def failure_to_open(connect, url: str, **options) -> Failure:
     raise AssertionError(f"{url} was opened")
 
 
-async def failure_to_stay(connect, handler, **options) -> Failure:
-    """Open a connection, read it to the end that ``handler`` gives it, and return what is known of that end."""
-    async with (
-        asyncio.timeout(10),
-        serve(handler, "127.0.0.1", 0, close_timeout=0.2, compression=None) as server,
-    ):
-        port = server.sockets[0].getsockname()[1]
-        connection = await connect(f"ws://127.0.0.1:{port}/?token=5ecre7", proxy=None, close_timeout=0.2, **options)
+async def failure_to_stay(connect, script, **options) -> Failure:
+    """Open a connection, read it to the end that ``script`` gives it, and return what is known of that end."""
+    async with asyncio.timeout(10), FeedServer(script, close_timeout=0.2) as server:
+        connection = await connect(f"{server.url}?token=5ecre7", proxy=None, close_timeout=0.2, **options)
         error = None
         try:
             async for _ in connection:
@@ -91,14 +87,12 @@ async def failure_to_stay(connect, handler, **options) -> Failure:
 
 
 def sending(*message, **options):
-    """Make a handler that sends one message and waits for what comes of it."""
+    """Make a script that sends one message, to a client that may end the connection meanwhile."""
 
-    async def handler(ws):
-        with contextlib.suppress(websockets.ConnectionClosed):
-            await ws.send(*message, **options)
-        await ws.wait_closed()
+    async def script(connection):
+        await connection.websocket.send(*message, **options)
 
-    return handler
+    return script
 
 
 def is_fatal_at_first(failure: Failure) -> bool:
@@ -289,7 +283,7 @@ async def test_a_mute_server_is_retried_when_the_handshake_times_out(connect):
 )
 async def test_the_server_closes_with_a_code(connect, code, reason, name):
     """A close by the server is told with its code and its words, and is never fatal by itself."""
-    failure = await failure_to_stay(connect, lambda ws: ws.close(code, "bye token=5ecre7"))
+    failure = await failure_to_stay(connect, lambda connection: connection.close(code, "bye token=5ecre7"))
     assert failure.reason == reason
     assert failure.code == code
     assert failure.cause == f"the server closed with {code} ({name}): bye token=***"
@@ -302,8 +296,8 @@ async def test_the_server_closes_with_a_code(connect, code, reason, name):
 async def test_the_server_vanishes_without_a_close_frame(connect):
     """A connection that breaks off is a network failure without a code."""
 
-    async def abort(ws):
-        ws.transport.abort()
+    async def abort(connection):
+        connection.websocket.transport.abort()
 
     failure = await failure_to_stay(connect, abort)
     assert (failure.reason, failure.code) == ("network", None)
@@ -352,9 +346,8 @@ async def test_the_cause_is_named_when_text_is_no_utf8(connect):
 async def test_a_missing_pong_is_the_networks_doing(connect):
     """A connection that keepalive gives up is a network failure, though this side closed it with 1011."""
 
-    async def answer_nothing(ws):
-        ws.transport.pause_reading()
-        await asyncio.sleep(1)
+    async def answer_nothing(connection):
+        connection.stall()
 
     failure = await failure_to_stay(connect, answer_nothing, ping_interval=0.05, ping_timeout=0.05)
     assert (failure.reason, failure.code) == ("network", 1011)
@@ -364,8 +357,8 @@ async def test_a_missing_pong_is_the_networks_doing(connect):
 @both_libraries
 async def test_this_side_closes(connect):
     """A connection that the user's own code closes is the user's doing."""
-    async with serve(lambda ws: ws.wait_closed(), "127.0.0.1", 0) as server:
-        connection = await connect(f"ws://127.0.0.1:{server.sockets[0].getsockname()[1]}/", proxy=None)
+    async with FeedServer() as server:
+        connection = await connect(server.url, proxy=None)
         await connection.close(4001, "enough")
         with pytest.raises(Exception, match="4001") as caught:
             await connection.recv()

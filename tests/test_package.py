@@ -6,6 +6,7 @@ import ast
 import configparser
 import importlib
 import inspect
+import re
 import subprocess
 import sys
 from importlib import metadata
@@ -151,6 +152,23 @@ def test_edge_uses_public_names_only(name):
         if taken is not None and not edge_of(module):
             origin = importlib.import_module(f"rxws.{module}" if module else "rxws")
             assert taken in origin.__all__, (module, taken)
+
+
+def test_there_is_one_fake_server():
+    """Everything that acts as a feed, in the package, the tests and the notebooks, is built on FeedServer."""
+    sources = [path for folder in ("rxws", "tests", "notebooks") for path in (ROOT / folder).rglob("*.py")]
+    sources += (ROOT / "notebooks").rglob("*.ipynb")
+    sources.append(ROOT / "README.rst")
+    servers = re.compile(r"import [\w, ]*\bserve\b|websockets\.serve\(|aiohttp[\w.]*\.WebSocketResponse")
+    assert [path.relative_to(ROOT).as_posix() for path in sources if serves(path, servers)] == [
+        "rxws/testing/server.py"
+    ]
+
+
+def serves(path, servers):
+    """Tell whether a file makes a server of a library's, and not the demo's or a command of ours."""
+    lines = path.read_text(encoding="utf-8").splitlines()
+    return any(servers.search(line) for line in lines if not re.search(r"from (\.|rxws)", line))
 
 
 def test_no_module_imports_the_package_in_a_cycle():

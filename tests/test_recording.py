@@ -38,8 +38,8 @@ from rxws.recording import (
     SessionEnd,
     SessionStart,
     StateEntry,
+    consumers,
     files,
-    playback,
     read,
     record,
     recorder,
@@ -69,7 +69,8 @@ def start(seconds: float = 0.0, *, name: str = "feed", wall: int = BEGAN, url: s
 def frame(seconds: float, message: Any, connection: int = 1) -> Any:
     """Note that a frame came, JSON unless it is bytes."""
     raw = message if isinstance(message, bytes) else json.dumps(message)
-    return seconds, (raw, BEGAN + round(seconds * 1e9), connection)
+    received = BEGAN + round(seconds * 1e9)
+    return seconds, (raw, received, received, connection)
 
 
 def end(seconds: float) -> Any:
@@ -141,11 +142,11 @@ def test_frames_when_read_again(raws: list[str | bytes], ending: str) -> None:
     """Frames of any content, text or binary, are read as they came."""
     with tempfile.TemporaryDirectory() as folder:
         file = Path(folder, f"x{ending}")
-        write(file, start(), *((n, (raw, n + 5, n % 3)) for n, raw in enumerate(raws)), end(100))
+        write(file, start(), *((n, (raw, n + 5, n + 5 + 500_000 * n, n % 3)) for n, raw in enumerate(raws)), end(100))
         entries = list(read(file))
     assert [entry.raw for entry in entries[1:-1]] == raws
-    assert [(entry.received, entry.connection, entry.time) for entry in entries[1:-1]] == [
-        (n + 5, n % 3, n * 10**9) for n in range(len(raws))
+    assert [(entry.received, entry.connection, entry.time, entry.held) for entry in entries[1:-1]] == [
+        (n + 5, n % 3, n * 10**9, 500_000 * n if n > 1 else 0) for n in range(len(raws))
     ]
     assert entries[0] == SessionStart(0, "feed", None, BEGAN)
     assert entries[-1] == SessionEnd(100 * 10**9)
@@ -200,6 +201,8 @@ JUNK = [
     b"[]",
     b'{"time":1}',
     b'{"time":"1","end":true}',
+    b'{"time":9223372036854775808,"end":true}',
+    b'{"time":1,"rxws":1,"name":"x","wall":-9223372036854775809}',
     b'{"time":1,"wall":1,"connection":1,"raw":{}}',
     b'{"time":1,"wall":1,"connection":1,"raw":{"binary":"?"}}',
     b'{"time":1,"event":"Nothing","fields":{}}',
@@ -445,6 +448,75 @@ async def test_recording_when_the_feed_fails(plain: Path) -> None:
     assert of_kind(rxws.HandlerFailed, events) == []
 
 
+async def test_frames_when_they_are_held(plain: Path) -> None:
+    """Of a frame that was held, by a parse hook that waits, it is told for how long: it came so long before."""
+
+    class Slow(PipeFeed):
+        async def _parse_raw_data(self, raw_data: Any) -> Any:  # type: ignore[override]
+            await asyncio.sleep(0.05)
+            return raw_data
+
+    began = time.time_ns()
+    async with Slow(Pipe("1")) as ws, record(ws, plain):
+        assert await anext(ws.stream_filter()) == "1"
+        delivered = time.time_ns()
+    [entry] = [entry for entry in read(plain) if isinstance(entry, FrameEntry)]
+    assert 45_000_000 < entry.held < delivered - began
+    assert began < entry.received < delivered - entry.held + 1_000_000
+
+
+async def test_record_when_another_recording_writes_to_the_file(path: Path) -> None:
+    """A file that a recording writes to is refused to another, of this process or any, as long as that one runs."""
+    async with PipeFeed(Pipe("1")) as ws:
+        with record(ws, path) as running:
+            await settle()
+            with pytest.raises(BlockingIOError, match="another recording is writing to it") as raised:
+                record(ws, path)
+            assert raised.value.filename == str(path)
+            with child(path, 60) as process:
+                assert await asyncio.to_thread(process.wait, 15) == 1
+            # One that has the file open by inheritance, and lives for longer.
+            heir = await asyncio.create_subprocess_exec("sleep", "60", pass_fds=[running._file._file.fileno()])
+        try:
+            with record(ws, path):
+                pass
+        finally:
+            heir.kill()
+            await heir.wait()
+    assert frames_of(path) == ["1"]
+
+
+async def test_record_when_the_file_system_has_no_locks(plain: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where files cannot be locked they are written to all the same."""
+
+    def flock(*_: Any) -> None:
+        raise OSError(errno.ENOLCK, os.strerror(errno.ENOLCK))
+
+    async with PipeFeed(TwoFrames()) as ws:
+        with monkeypatch.context() as patch:
+            patch.setattr("fcntl.flock", flock)
+            with record(ws, plain):
+                await settle()
+    assert len(frames_of(plain)) == 2
+
+
+@pytest.mark.parametrize("content", [b"precious", b"{", b'{"time":"12:00","level":"info"}\n', b"\x00", b"\x1f", b"("])
+async def test_record_when_the_file_is_no_recording(path: Path, content: bytes) -> None:
+    """A file that is no recording is refused, and left as it is; the beginning of one that was cut short is not."""
+    path.write_bytes(content)
+    is_begun = content in {".jsonl": b"{", ".gz": b"\x1f", ".zst": b"("}[path.suffix]
+    async with assert_no_leaks(), PipeFeed(TwoFrames()) as ws:
+        if is_begun:
+            with record(ws, path):
+                await settle()
+            assert len(frames_of(path)) == 2
+            return
+        with pytest.raises(FileExistsError, match="it is no recording, and is left as it is") as raised:
+            record(ws, path)
+    assert raised.value.filename == str(path)
+    assert path.read_bytes() == content
+
+
 async def test_record_when_arguments_are_wrong(tmp_path: Path) -> None:
     """What cannot be is an error at once, and so is a file that cannot be opened."""
     async with PipeFeed() as ws:
@@ -454,6 +526,8 @@ async def test_record_when_arguments_are_wrong(tmp_path: Path) -> None:
             record(ws, tmp_path / "x", flush_interval=0)
         with pytest.raises(FileNotFoundError):
             record(ws, tmp_path / "no" / "x")
+        with pytest.raises(IsADirectoryError):
+            record(ws, tmp_path)
         with pytest.raises(RuntimeError):
             in_thread(lambda: record(ws, tmp_path / "x"))
     assert list(tmp_path.iterdir()) == []
@@ -596,6 +670,91 @@ async def test_recording_when_the_disk_is_slow(
         assert len(of_kind(RecordingFailed, events)) == 1
 
 
+async def test_frame_when_it_is_huge(plain: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A frame larger than what may wait is recorded like any other: it is the only one that waits."""
+    monkeypatch.setattr(recorder, "MOST_BYTES", 1000)
+    async with PipeFeed(Pipe("1" * 5000)) as ws:
+        with record(ws, plain) as running:
+            await settle()
+        assert running.error is None
+    assert frames_of(plain) == ["1" * 5000]
+
+
+async def test_frames_when_writing_is_barely_fast_enough(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Also when frames come as fast as they can be written, they are flushed at the interval."""
+    monkeypatch.setattr(recorder, "BATCH", 1)
+    monkeypatch.setattr(recorder, "encode_notes", lambda notes: (time.sleep(0.005), encode_notes(notes))[1])
+    pipe = Pipe()
+    async with PipeFeed(pipe) as ws:
+        running = record(ws, path, flush_interval=0.1)
+        async with asyncio.timeout(10):
+            while not frames_of(path):
+                for _ in range(10):
+                    pipe.frames.put_nowait("1")
+                await asyncio.sleep(0.01)
+        assert running._notes
+        running.dispose()
+
+
+async def test_loop_when_an_async_block_is_left(
+    plain: Path, disk: Callable[..., Disk], monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """``async with`` waits until all is written, and lets the loop go on meanwhile; it does not wait for ever."""
+    async with PipeFeed(TwoFrames()) as ws:
+        slow = disk(plain)
+        async with record(ws, plain):
+            await settle()
+            slow.gate.clear()
+            # In the loop: were it held up, the gate would stay shut.
+            asyncio.get_running_loop().call_later(0.2, slow.gate.set)
+        assert len(frames_of(plain)) == 2
+        assert isinstance(list(read(plain))[-1], SessionEnd)
+        monkeypatch.setattr(recorder, "CLOSE_TIMEOUT", 0.05)
+        stuck = disk(plain)
+        async with record(ws, plain) as running:
+            stuck.gate.clear()
+        assert "takes nothing" in caplog.text
+        stuck.gate.set()
+        running.dispose()
+
+
+def test_recording_when_the_system_lets_no_file_grow(path: Path) -> None:
+    """In a real process, a real limit of the system stops the recording with an event; the feed goes on."""
+    pytest.importorskip("resource")
+    code = """
+        import asyncio, os, resource, sys
+        import rxws
+        from rxws.testing import FeedServer
+
+        async def main():
+            resource.setrlimit(resource.RLIMIT_FSIZE, (5000, 5000))
+            async with FeedServer() as server, rxws.ReactiveWebSocket(server.url) as ws:
+                failed = ws.events.filter(lambda event: isinstance(event, rxws.RecordingFailed)).take(1).to_future()
+                with rxws.record(ws, sys.argv[1], flush_interval=0.05):
+                    await server.connected()
+                    stream = ws.stream_filter()
+                    await server.send(*[{"n": n, "x": os.urandom(100).hex()} for n in range(200)])
+                    print(type((await failed).error).__name__, (await failed).lost > 0)
+                    await server.send({"n": "after"})
+                    print([message["n"] async for message in stream.take(201)] == [*range(200), "after"])
+
+        asyncio.run(main())
+    """
+    done = subprocess.run(
+        [sys.executable, "-W", "error", "-c", textwrap.dedent(code), path],
+        capture_output=True,
+        text=True,
+        timeout=30,
+        env=os.environ | {"PYTHONPATH": str(Path(rxws.__file__).parents[1])},
+        check=False,
+    )
+    assert done.stdout.splitlines() == ["OSError True", "True"]
+    assert [line.partition("stopped: ")[2] for line in done.stderr.splitlines()] == ["[Errno 27] File too large"]
+    assert path.stat().st_size == 5000
+    numbers = [json.loads(raw)["n"] for raw in frames_of(path)]
+    assert numbers == list(range(len(numbers)))
+
+
 CHILD = """
 import asyncio, sys, time
 import rxws
@@ -728,6 +887,12 @@ class TestReplay:
             assert [message async for message in ws.stream_filter()] == []
         assert repr(ws) == f"<feed: closed, 5 messages, {plain}>"
         assert ws.bad_lines == ()
+
+    @pytest.mark.parametrize("speed", [10**400, 1e308], ids=["integer", "float"])
+    async def test_replay_when_the_speed_is_beyond_all_bounds(self, plain: Path, speed: float) -> None:
+        """A speed may be as large as it likes: that is as fast as possible."""
+        async with replay(numbered(plain, 3, interval=1e6), speed) as ws:
+            assert len(await ws.messages.pipe(ops.to_list())) == 3
 
     async def test_messages_when_at_a_pace(self, plain: Path) -> None:
         """Messages come at the pace at which they were recorded, times the speed."""
@@ -990,7 +1155,7 @@ class TestReplay:
             everything = list(range(3000))
             assert [await task for task in tasks] == [everything] * 3
             assert piped == handled == everything
-        assert most <= playback.MOST_WAITING + playback.STRIDE
+        assert most <= consumers.MOST_WAITING + consumers.STRIDE
 
     async def test_replay_when_nobody_consumes_a_stream(self, plain: Path) -> None:
         """A stream that nobody iterates over, and one that is left, do not stop a replay; they hold what came."""
@@ -1003,7 +1168,7 @@ class TestReplay:
             await anext(closed)
             await closed.close()
             await ws.wait_closed()
-            assert loop.time() - began == pytest.approx(playback.PATIENCE, abs=1.0)
+            assert loop.time() - began == pytest.approx(consumers.PATIENCE, abs=1.0)
             assert idle.pending == 3000
             assert left.pending == 2999
             assert [message["n"] async for message in left] == list(range(1, 3000))
@@ -1188,7 +1353,7 @@ async def test_replay_when_there_is_much_to_do(plain: Path) -> None:
         await ws.wait_closed()
     task.cancel()
     assert ws.statistics().messages == 3_000
-    assert turns > 3_000 / playback.STRIDE
+    assert turns > 3_000 / consumers.STRIDE
     assert len(ticks) == 2 * 3_001 + 1
 
 

@@ -486,6 +486,55 @@ class WhatFeedServersDo:
             await server.__aexit__(None, None, None)
         assert [str(error) for error in caught.value.exceptions] == ["wrong script"]
 
+    async def test_an_endpoint_that_raises_is_reported_when_the_block_is_left(self):
+        """An exception in an endpoint, or in ``admit``, gives the client 500, and is not swallowed."""
+
+        def fail(request):
+            raise LookupError("wrong endpoint")
+
+        with pytest.raises(ExceptionGroup) as caught:
+            async with FeedServer(http={"/": fail}) as server:
+                with pytest.raises(HttpError, match="500"):
+                    await get_json(server.http_url)
+        with pytest.raises(ExceptionGroup) as caught_too:
+            async with FeedServer(admit=fail) as server:
+                with pytest.raises(InvalidStatus, match="500"):
+                    await connect(server.url, process_exception=lambda error: error)
+        for group in (caught.value, caught_too.value):
+            assert [str(error) for error in group.exceptions] == ["wrong endpoint"]
+
+    async def test_starting_may_be_cancelled_at_any_step(self):
+        """Whenever it is cancelled, a server that was to start leaves no socket behind, and may be started again."""
+        server = FeedServer()
+        cancelled = 0
+        for step in range(10):
+            async with assert_no_leaks():
+                starting = asyncio.create_task(server.start())
+                for _ in range(step):
+                    await asyncio.sleep(0)
+                starting.cancel()
+                await asyncio.wait({starting})
+                cancelled += starting.cancelled()
+                await server.stop()
+        assert 2 < cancelled < 10
+
+    async def test_stopping_may_be_cancelled_at_any_step(self):
+        """Whenever it is cancelled, a server that was to stop leaves no connection behind."""
+        for step in range(1, 10):
+            async with assert_no_leaks():
+                server = FeedServer()
+                await server.start()
+                async with connect(server.url, close_timeout=0.05) as client:
+                    connection = await server.connected()
+                    client.transport.pause_reading()
+                    stopping = asyncio.create_task(server.stop())
+                    for _ in range(step):
+                        await asyncio.sleep(0)
+                    stopping.cancel()
+                    await asyncio.wait({stopping})
+                    await connection.wait_closed(timeout=0.5)
+                    client.transport.resume_reading()
+
     async def test_a_failed_script_is_noted_on_the_test_that_failed(self):
         """When the block raises as well, its error carries a note of what happened in the script."""
 

@@ -48,6 +48,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         epilog="examples:\n  rxws demo\n  rxws tail ws://localhost:8765 --filter e=trade | head",
     )
     parser.add_argument("--version", action="version", version=f"rxws {rxws.__version__}")
+    parser.set_defaults(prints=True)
     commands = parser.add_subparsers(title="commands", metavar="COMMAND", required=True)
     demo.add(commands.add_parser)
     tail.add(commands.add_parser)
@@ -59,4 +60,4 @@ def main(argv: Sequence[str] | None = None) -> int:
     except SystemExit as ended:
         # argparse has said what there was to say, and ends with a number.
         return int(ended.code or 0)
-    return run(options.prog, functools.partial(options.command, options))
+    return run(options.prog, functools.partial(options.command, options), prints=options.prints)

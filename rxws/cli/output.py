@@ -31,12 +31,12 @@ class Output:
 
     Args:
         broken: called with the error, once, when standard output cannot be written to any more: also while nothing is
-            to be written, if it is a pipe whose reader has gone.
+            to be written, if it is a pipe whose reader has gone. None: nothing is written to it, and nobody minds.
     """
 
-    def __init__(self, broken: Callable[[OSError], None]) -> None:
+    def __init__(self, broken: Callable[[OSError], None] | None) -> None:
         self._loop = asyncio.get_running_loop()
-        self._broken: Callable[[OSError], None] | None = broken
+        self._broken = broken
         self._queue: queue.SimpleQueue[tuple[_Write | None, bytes, asyncio.Future[None]] | None] = queue.SimpleQueue()
         self._stdout = _writer(sys.stdout)
         self._stderr = _writer(sys.stderr)
@@ -47,6 +47,8 @@ class Output:
         """Of standard output."""
         # The thread is left behind if it is stuck in a write; then it must not keep the process alive.
         threading.Thread(target=self._run, name="rxws output", daemon=True).start()
+        if broken is None:
+            return
         if self._stdout is None:
             self._loop.call_soon(self._fail, OSError(errno.EBADF, os.strerror(errno.EBADF)))
         else:

@@ -35,7 +35,7 @@ def add(declare: Declare) -> None:
         "which is opened again whenever it is lost. An existing file is appended to.",
         epilog=_EPILOG,
     )
-    parser.set_defaults(command=record, prog=parser.prog)
+    parser.set_defaults(command=record, prog=parser.prog, prints=False)
     parser.add_argument("url", metavar="URL", type=url, help="ws://... or wss://...")
     parser.add_argument("path", metavar="PATH", help="JSON Lines; .gz and .zst are compressed")
     parser.add_argument("--seconds", metavar="N", type=seconds, help="record for so long (default: until Ctrl-C)")
@@ -70,7 +70,7 @@ async def record(options: argparse.Namespace, output: Output) -> int:
             raise readable(options.path, error) from error
         ended = asyncio.ensure_future(feed.wait_closed())
         try:
-            with running:
+            async with running:
                 await asyncio.wait({ended, failed}, timeout=options.seconds, return_when=asyncio.FIRST_COMPLETED)
         finally:
             ended.cancel()

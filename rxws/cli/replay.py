@@ -5,10 +5,12 @@ from __future__ import annotations
 import argparse
 from typing import Final
 
+from .. import RxwsError
 from .. import recording as recordings
+from ..recording.reading import summary
 from .arguments import Declare, speed
 from .connecting import add_filter_options
-from .lines import decode
+from .lines import decode, printable
 from .output import Output
 from .record import readable
 from .tail import print_messages
@@ -45,9 +47,16 @@ async def replay(options: argparse.Namespace, output: Output) -> int:
     """Print messages until the recording ends, or there were enough of them; return the exit code.
 
     Raises:
-        rxws.RxwsError: the file cannot be read.
+        rxws.RxwsError: the file cannot be read, or nothing that is in it.
     """
     try:
-        return await print_messages(recordings.replay(options.path, options.speed, decode=decode), options, output)
+        feed = recordings.replay(options.path, options.speed, decode=decode)
+        code = await print_messages(feed, options, output)
     except (OSError, ImportError) as error:
         raise readable(options.path, error) from error
+    if feed.bad_lines:
+        said = summary(options.path, feed.bad_lines)
+        if not feed.statistics().messages:
+            raise RxwsError(f"{said}, and no frame is left")
+        output.tell(printable(f"rxws replay: {said}"))
+    return code

@@ -26,7 +26,7 @@ TERMINATED: Final = 143
 _NO_LOG: Final = logging.NullHandler()
 
 
-def run(prog: str, command: Callable[[Output], Coroutine[Any, Any, int]]) -> int:
+def run(prog: str, command: Callable[[Output], Coroutine[Any, Any, int]], *, prints: bool = True) -> int:
     """Run a command to its end and return its exit code.
 
     SIGINT, SIGTERM and the end of whoever reads standard output cancel it; it may then still say what it has to say.
@@ -35,10 +35,11 @@ def run(prog: str, command: Callable[[Output], Coroutine[Any, Any, int]]) -> int
     Args:
         prog: what the command is called in that line.
         command: coroutine function that is given the output, and returns the exit code.
+        prints: whether it writes to standard output; if not, it does not matter who reads that.
     """
     logging.getLogger("rxws").addHandler(_NO_LOG)
     try:
-        return asyncio.run(_supervise(prog, command))
+        return asyncio.run(_supervise(prog, command, prints))
     except KeyboardInterrupt:
         # A second one, or one that came too early.
         return INTERRUPTED
@@ -46,7 +47,7 @@ def run(prog: str, command: Callable[[Output], Coroutine[Any, Any, int]]) -> int
         logging.getLogger("rxws").removeHandler(_NO_LOG)
 
 
-async def _supervise(prog: str, command: Callable[[Output], Coroutine[Any, Any, int]]) -> int:
+async def _supervise(prog: str, command: Callable[[Output], Coroutine[Any, Any, int]], prints: bool) -> int:
     codes: list[int] = []
 
     def end(code: int) -> None:
@@ -61,7 +62,7 @@ async def _supervise(prog: str, command: Callable[[Output], Coroutine[Any, Any, 
         output.tell(f"{prog}: error: standard output cannot be written to: {error.strerror}")
         end(FAILED)
 
-    output = Output(broken)
+    output = Output(broken if prints else None)
     running = asyncio.get_running_loop().create_task(command(output), name=prog)
     try:
         with _signals({signal.SIGINT: INTERRUPTED, signal.SIGTERM: TERMINATED}, end):

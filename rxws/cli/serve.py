@@ -4,19 +4,29 @@ from __future__ import annotations
 
 import argparse
 import asyncio
-import contextlib
-from typing import Any, Final
+import functools
+from collections.abc import Callable
+from typing import Final
 
 from websockets.exceptions import ConnectionClosed
 
-from .. import Many, RxwsError
-from .. import recording as recordings
+from .. import RxwsError
+from ..recording import FrameEntry, Reading, read
+from ..recording.moments import moments
+from ..recording.reading import summary
 from ..testing import FeedConnection, FeedServer
 from .arguments import Declare, port, speed
+from .lines import printable
 from .output import Output
 from .record import readable
 
 __all__ = ["add", "serve"]
+
+PATIENCE: Final = 60.0
+"""Seconds that a client may take nothing."""
+
+LARGEST_MESSAGE: Final = 2**20
+"""Bytes of what a client may send, to be ignored."""
 
 _EPILOG: Final = """\
 example:
@@ -50,30 +60,16 @@ async def serve(options: argparse.Namespace, output: Output) -> int:
     """Serve until the command is cancelled.
 
     Raises:
-        rxws.RxwsError: the file cannot be read, or holds nothing, or the port is taken.
+        rxws.RxwsError: the file cannot be read, or holds no frames, or the port is taken.
     """
-
-    async def play(connection: FeedConnection) -> None:
-        async def send(raw: str | bytes) -> Any:
-            # Its end cancels all this. A client that takes nothing holds up its own replay, and no other.
-            with contextlib.suppress(ConnectionClosed):
-                await connection.websocket.send(raw)
-            return Many()
-
-        while True:
-            async with recordings.replay(options.path, options.speed, decode=send) as ws:
-                await ws.wait_closed()
-            if not options.loop:
-                break
-        await connection.close(1000, "the end of the recording")
-
     try:
-        with recordings.read(options.path) as reading:
-            if not any(isinstance(entry, recordings.FrameEntry) for entry in reading):
+        with read(options.path) as reading:
+            if not any(isinstance(entry, FrameEntry) for entry in reading):
                 raise RxwsError(f"{options.path} holds no frames")
     except (OSError, ImportError) as error:
         raise readable(options.path, error) from error
-    server = FeedServer(play, port=options.port)
+    script = functools.partial(_play, options, functools.lru_cache(output.tell))
+    server = FeedServer(script, port=options.port, max_size=LARGEST_MESSAGE)
     try:
         await server.start()
     except OSError as error:
@@ -84,3 +80,47 @@ async def serve(options: argparse.Namespace, output: Output) -> int:
     finally:
         await server.stop()
     raise AssertionError
+
+
+async def _play(options: argparse.Namespace, tell: Callable[[str], None], connection: FeedConnection) -> None:
+    """Send the recording to one client, and tell (whatever it is, once) what is wrong with it."""
+    try:
+        while True:
+            with read(options.path) as reading:
+                await _send(reading, options.speed, connection)
+            if reading.bad_lines:
+                tell(printable(f"rxws serve: {summary(options.path, reading.bad_lines)}"))
+            if not options.loop:
+                break
+        await connection.close(1000, "the end of the recording")
+    except ConnectionClosed:
+        # The client has gone.
+        raise
+    except TimeoutError:
+        tell(f"rxws serve: client {connection.number} took nothing for {PATIENCE:g} s: its connection is cut")
+        connection.reset()
+    except Exception as error:
+        # Others are served on: for the next client the file may be whole again.
+        tell(printable(f"rxws serve: error: client {connection.number}: {error}"))
+        await connection.close(1011, "the recording cannot be read")
+
+
+async def _send(reading: Reading, speed: float, connection: FeedConnection) -> None:
+    """Send all frames, each when it is due; a client that is behind is waited for, and then catches up.
+
+    Raises:
+        TimeoutError: the client took nothing for a minute.
+        rxws.RxwsError: there were no frames.
+    """
+    clock = asyncio.get_running_loop().time
+    began, sent = clock(), 0
+    for when, what in moments(reading):
+        if not isinstance(what, tuple):
+            continue
+        early = began + when / speed - clock()
+        if early > 0:
+            await asyncio.sleep(early)
+        await connection.send(what[0], timeout=PATIENCE)
+        sent += 1
+    if not sent:
+        raise RxwsError(f"{reading.path} holds no frames any more")

@@ -3,7 +3,8 @@
 ::
 
     {"time":…,"rxws":1,"name":"feed","url":"wss://…","wall":…}    a session begins
-    {"time":…,"wall":…,"connection":1,"raw":"…"}                  a frame came; of bytes: "raw":{"binary":"base64"}
+    {"time":…,"wall":…,"connection":1,"raw":"…"}                  a frame came; of bytes: "raw":{"binary":"base64"};
+                                                                  "held":… if it came so long before it was delivered
     {"time":…,"event":"Gap","fields":{…}}                         something happened to the feed
     {"time":…,"state":"connected"}                                the feed is in another state
     {"time":…,"end":true}                                         the session ended as it should
@@ -15,7 +16,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass, fields
-from typing import Any, Final
+from typing import Annotated, Any, Final
 
 import msgspec
 
@@ -80,15 +81,18 @@ class FrameEntry(Entry):
     """A frame came.
 
     Attributes:
-        time: when it was delivered. That is when it came, unless it was held in a rotation.
+        time: when it was delivered.
         raw: ``str`` of a text frame, bytes of a binary one.
         received: when it came, in nanoseconds since the epoch.
         connection: the number of its connection.
+        held: for how many nanoseconds it was held before it was delivered, in a rotation or by a parse hook that waits:
+            on the monotonic clock it came at ``time - held``. 0 for less than a millisecond.
     """
 
     raw: str | bytes
     received: int
     connection: int
+    held: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -122,14 +126,19 @@ class _Packed(msgspec.Struct, omit_defaults=True):
     surrogates: bytes | None = None
 
 
+_Nanoseconds = Annotated[int, msgspec.Meta(ge=-(2**63), le=2**63 - 1)]
+"""A time of which a date can be made: from the year 1677 to 2262."""
+
+
 class _Line(msgspec.Struct, omit_defaults=True):
     """A line of JSON. One class for all kinds, because that is what reads fastest."""
 
-    time: int
+    time: _Nanoseconds
     rxws: int | None = None
     name: str = ""
     url: str | None = None
-    wall: int | None = None
+    wall: _Nanoseconds | None = None
+    held: int = 0
     connection: int | None = None
     raw: str | _Packed | None = None
     event: str | None = None
@@ -152,8 +161,12 @@ _MESSAGES: Final = frozenset({(Gap, "last_message"), (HandlerFailed, "message")}
 """Fields of events that hold a message of the feed, which may be anything at all."""
 
 Note = tuple[float, Any]
-"""What is recorded, as cheap as it can be had: the loop's time in seconds, and what happened then. A tuple is a frame
-as ``ws.frames`` gives it; others are an Event, a State, an :class:`Origin`, or None for the end."""
+"""What is recorded, as cheap as it can be had: the loop's time in seconds, and what happened then. A tuple is a frame:
+what it holds, when it came and when it was delivered (both in nanoseconds since the epoch), the number of its
+connection. Others are an Event, a State, an :class:`Origin`, or None for the end."""
+
+SHORT: Final = 1_000_000
+"""Nanoseconds for which a frame may be on its way without being held."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -187,8 +200,15 @@ def _line(seconds: float, what: Any) -> _Line:
     time = round(seconds * 1e9)
     # Frames first, because of them there are the most.
     if type(what) is tuple:
-        raw, received, connection = what
-        return _Line(time, wall=received, connection=connection, raw=raw if isinstance(raw, str) else _pack(raw))
+        raw, received, delivered, connection = what
+        held = delivered - received
+        return _Line(
+            time,
+            wall=received,
+            held=held if held >= SHORT else 0,
+            connection=connection,
+            raw=raw if isinstance(raw, str) else _pack(raw),
+        )
     match what:
         case Event():
             kind = type(what)
@@ -255,7 +275,7 @@ def decode_line(line: bytes) -> Entry:
     try:
         read = _decoder.decode(line)
         if read.connection is not None and read.raw is not None and read.wall is not None:
-            return FrameEntry(read.time, _unpack(read.raw), read.wall, read.connection)
+            return FrameEntry(read.time, _unpack(read.raw), read.wall, read.connection, read.held)
         if read.event is not None and read.fields is not None:
             return EventEntry(read.time, _event(_EVENTS[read.event], read.fields))
     except (KeyError, TypeError, RecursionError) as error:

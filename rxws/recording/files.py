@@ -6,12 +6,16 @@ the session before short, the reader finds the next one by it. ``zcat`` and ``zs
 
 from __future__ import annotations
 
+import errno
 import os
+import stat
 import zlib
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, BinaryIO, Final, Protocol
+
+from .locks import lock, unlock
 
 __all__ = ["Appender", "Format", "format_of", "read_lines"]
 
@@ -54,6 +58,7 @@ class Format:
 
     Attributes:
         mark: what stands before each session; empty where a line break is enough.
+        begins: with one of these each recording begins, whoever compressed it.
         compressor: makes what compresses one session.
         decompressor: makes what decompresses one stream.
         flush_mode: what makes ``flush`` give all that a reader needs, and go on.
@@ -61,17 +66,19 @@ class Format:
     """
 
     mark: bytes
+    begins: tuple[bytes, ...]
     compressor: Callable[[], _Compressor]
     decompressor: Callable[[], _Decompressor]
     flush_mode: int
     errors: tuple[type[Exception], ...]
 
 
-_PLAIN: Final = Format(b"", _Plain, _Plain, 0, ())
+_PLAIN: Final = Format(b"", tuple(b'{"time":%c' % digit for digit in b"-0123456789"), _Plain, _Plain, 0, ())
 
 # A member without content (RFC 1952 §2.2): 20 bytes that compressed data has by chance once in 2¹⁶⁰.
 _GZIP: Final = Format(
     bytes.fromhex("1f8b08000000000000ff 0300 0000000000000000"),
+    (bytes.fromhex("1f8b"),),
     # Level 3 takes half the time of the default, for files that are a tenth larger. 16 + 15: gzip, the largest window.
     lambda: zlib.compressobj(3, wbits=31),
     lambda: zlib.decompressobj(wbits=31),
@@ -92,7 +99,14 @@ def _zstd() -> Format:
             ) from None
     # A skippable frame (RFC 8878 §3.1.2).
     mark = bytes.fromhex("502a4d18 0e000000") + b"rxws recording"
-    return Format(mark, zstd.ZstdCompressor, zstd.ZstdDecompressor, zstd.ZstdCompressor.FLUSH_BLOCK, (zstd.ZstdError,))
+    return Format(
+        mark,
+        (mark[:4], bytes.fromhex("28b52ffd")),
+        zstd.ZstdCompressor,
+        zstd.ZstdDecompressor,
+        zstd.ZstdCompressor.FLUSH_BLOCK,
+        (zstd.ZstdError,),
+    )
 
 
 def format_of(path: Path) -> Format:
@@ -116,17 +130,40 @@ def open_to_append(path: Path) -> BinaryIO:
     return open(path, "a+b", buffering=0)
 
 
+def claim(file: BinaryIO, path: Path, how: Format) -> None:
+    """Make sure that what is appended to a file disturbs nobody: not another recording, and no file of another kind.
+
+    Raises:
+        BlockingIOError: another recording is writing to it.
+        FileExistsError: what is in it is no recording.
+    """
+    if not stat.S_ISREG(os.fstat(file.fileno()).st_mode):
+        # A device holds nothing, and is everybody's.
+        return
+    lock(file, path)
+    file.seek(0)
+    head = file.read(max(map(len, how.begins)))
+    # As far as it goes: it may have been cut short.
+    if not any(begin.startswith(head[: len(begin)]) for begin in how.begins):
+        raise FileExistsError(errno.EEXIST, "it is no recording, and is left as it is", str(path))
+
+
 class Appender:
     """Appends a session to a file. It belongs to one thread at a time.
 
     Raises:
-        OSError: the file cannot be opened.
+        OSError: the file cannot be opened, or is not to be written to: see :func:`claim`.
         ImportError: see :func:`format_of`.
     """
 
     def __init__(self, path: Path) -> None:
         self._format = format_of(path)
         self._file = open_to_append(path)
+        try:
+            claim(self._file, path, self._format)
+        except BaseException:
+            self._file.close()
+            raise
         self._compressor = self._format.compressor()
         self._begun = False
 
@@ -158,11 +195,13 @@ class Appender:
         try:
             self._write(self._compressor.flush())
         finally:
-            self._file.close()
+            self.abandon()
 
     def abandon(self) -> None:
-        """Close the file as it is."""
-        self._file.close()
+        """Close the file as it is. Idempotent."""
+        if not self._file.closed:
+            unlock(self._file)
+            self._file.close()
 
     def _line_break(self) -> bytes:
         # Whatever was cut short there: it ends here, and is one bad line.

@@ -6,51 +6,32 @@ import asyncio
 import logging
 import math
 from collections import deque
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Any, Final, TypeVar
-from weakref import WeakKeyDictionary, WeakSet
+from weakref import WeakSet
 
-from ..buffer import Buffer
 from ..connection import Connection, Sink
 from ..errors import RxwsError
 from ..events import Connected, Event, Gap, Rotated, State
 from ..feed import SUBSTITUTE, Feed, Hooks
 from ..frames import Frame, Frames
-from ..handlers import CoroutineHandler
 from ..interface import AsyncWebsocketStreamInterface, feed_of
 from ..observable import Home
 from ..options import Options
 from ..reader import Reader
 from ..reporting import Reporter
 from .clock import RecordedClock
+from .consumers import Consumers
+from .moments import Moment
 
-__all__ = ["Moment", "Script", "play"]
+__all__ = ["Script", "play"]
 
 FeedT = TypeVar("FeedT", bound=AsyncWebsocketStreamInterface[Any])
 
 SLICE: Final = 0.010
 """Seconds for which frames may be played one after the other before other tasks get their turn."""
-
-STRIDE: Final = 100
-"""Messages after which other tasks get their turn, at most."""
-
-MOST_WAITING: Final = 1_000
-"""Messages that may wait for one consumer before the recording waits for it."""
-
-PATIENCE: Final = 5.0
-"""Seconds without taking a message after which the recording waits for a consumer no longer."""
-
-LOOKS: Final = 20
-"""How often the recording looks at once whether the consumers have caught up; then at intervals that grow."""
-
-INTERVALS: Final = (0.001, 0.05)
-"""Seconds: the first of these intervals, and the longest."""
-
-Moment = tuple[float, Any]
-"""Seconds since the beginning, and what happened then: a frame as ``ws.frames`` gives it, which is a tuple, an Event, a
-State, or None for nothing."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -186,10 +167,8 @@ class Playback:
         self._number = 0
         self._deliverers: dict[int, Sink] = {}
         assert feed.home.consumers is not None
-        self._consumers = feed.home.consumers
-        # Of each that is being waited for: how much it held when it took the last, and when that was.
-        self._waited_for: WeakKeyDictionary[Buffer[Any], tuple[int, float]] = WeakKeyDictionary()
-        self._stride = 1
+        self._consumers = Consumers(self._loop, feed.home.consumers)
+        # After so many messages, or at this time of the loop's clock, others have their turn.
         self._pauses_at = 1
         self._slice_end = math.inf
         self._task: asyncio.Task[None] | None = None
@@ -236,19 +215,21 @@ class Playback:
         connection.sink = self._deliver
         frames = Frames(deque(), self._next, self._script.close)
         await Reader(connection, lambda: frames, self._delivery, self._router, self._reporter).read()
-        await self._until_handled()
+        await self._consumers.until_handled()
 
     async def _next(self) -> Frame:
         """Wait until the next frame is due; what happened before it happens."""
-        if self._reporter.counters.messages >= self._pauses_at or self._loop.time() >= self._slice_end:
-            await self._pause()
+        counters, clock = self._reporter.counters, self._loop.time
+        if counters.messages >= self._pauses_at or clock() >= self._slice_end:
+            self._pauses_at = counters.messages + await self._consumers.until_there_is_room()
+            self._slice_end = clock() + SLICE
         for when, what in self._script.moments:
             while not self._clock.reach(when):
                 await self._clock.wait(when)
             if type(what) is tuple:
                 raw: Frame
                 raw, self._received, self._number = what
-                self.last_message = self._loop.time()
+                self.last_message = clock()
                 return raw
             if isinstance(what, State):
                 self._enter(what)
@@ -288,47 +269,3 @@ class Playback:
         reporter.emit(event)
         if isinstance(event, Gap):
             self._router.announce(event)
-
-    # Waiting for consumers
-
-    async def _pause(self) -> None:
-        """Let other tasks have their turn, and wait for consumers that are behind."""
-        buffers = list(self._consumers)
-        smallest = min((buffer.maxsize for buffer in buffers if buffer.maxsize is not None), default=STRIDE)
-        self._stride = max(1, min(STRIDE, smallest // 2))
-        await self._wait_for(buffers, self._most_waiting)
-        self._pauses_at = self._reporter.counters.messages + self._stride
-        self._slice_end = self._loop.time() + SLICE
-
-    def _most_waiting(self, buffer: Buffer[Any]) -> int:
-        # There is room for what comes until the next pause.
-        return MOST_WAITING if buffer.maxsize is None else min(MOST_WAITING, max(0, buffer.maxsize - self._stride))
-
-    async def _until_handled(self) -> None:
-        """Wait until coroutine handlers have been given all that they hold. Streams may as well be read later."""
-        handlers = [buffer for buffer in self._consumers if isinstance(buffer, CoroutineHandler)]
-        await self._wait_for(handlers, lambda _: 0)
-
-    async def _wait_for(self, buffers: Sequence[Buffer[Any]], most: Callable[[Buffer[Any]], int]) -> None:
-        """Let other tasks have their turn, until none of ``buffers`` holds more than ``most`` of it says."""
-        first, longest = INTERVALS
-        looks, interval = 0, 0.0
-        await asyncio.sleep(0)
-        # Those that have room are done with: nothing comes meanwhile.
-        while buffers := [buffer for buffer in buffers if self._is_behind(buffer, most(buffer))]:
-            await asyncio.sleep(interval)
-            looks += 1
-            if looks > LOOKS:
-                interval = min(longest, interval * 2 or first)
-
-    def _is_behind(self, buffer: Buffer[Any], most: int) -> bool:
-        held = len(buffer)
-        if held <= most or (buffer.closed and not isinstance(buffer, CoroutineHandler)):
-            self._waited_for.pop(buffer, None)
-            return False
-        now = self._loop.time()
-        least, since = self._waited_for.get(buffer, (held + 1, now))
-        if held < least:
-            least, since = held, now
-        self._waited_for[buffer] = least, since
-        return now - since < PATIENCE

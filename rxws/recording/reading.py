@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import os
 import weakref
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import Final, Self
@@ -13,10 +13,17 @@ from typing import Final, Self
 from .entries import Entry, decode_line
 from .files import format_of, read_lines
 
-__all__ = ["Reading", "read"]
+__all__ = ["Reading", "read", "summary"]
 
 MOST_NAMED: Final = 10
 """How many bad lines a warning names by their numbers."""
+
+
+def summary(path: str | os.PathLike[str], bad_lines: Sequence[int]) -> str:
+    """Say how many lines of a file could not be read, and which were the first of them."""
+    numbers = ", ".join(map(str, bad_lines[:MOST_NAMED]))
+    more = ", …" if len(bad_lines) > MOST_NAMED else ""
+    return f"{os.fspath(path)}: bad lines, left out: {len(bad_lines)} (line {numbers}{more})"
 
 
 class Reading(Iterator[Entry]):
@@ -51,16 +58,9 @@ class Reading(Iterator[Entry]):
             except ValueError:
                 self.bad_lines.append(number)
         self.close()
-        self._warn()
-        raise StopIteration
-
-    def _warn(self) -> None:
         if self.bad_lines:
-            named = ", ".join(map(str, self.bad_lines[:MOST_NAMED]))
-            more = ", …" if len(self.bad_lines) > MOST_NAMED else ""
-            logging.getLogger("rxws").warning(
-                "%s: bad lines, left out: %d (line %s%s)", self.path, len(self.bad_lines), named, more
-            )
+            logging.getLogger("rxws").warning("%s", summary(self.path, self.bad_lines))
+        raise StopIteration
 
     def close(self) -> None:
         """Read no more. Idempotent."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import atexit
 import logging
 import os
@@ -36,6 +37,9 @@ MOST_BYTES: Final = 2**28
 CLOSE_TIMEOUT: Final = 10.0
 """Seconds that leaving the block waits for the disk."""
 
+GLANCE: Final = 0.005
+"""Seconds between two looks at whether it is done, where the loop must not stand meanwhile."""
+
 
 class Recording(abc.DisposableBase):
     """A recording that runs; what :func:`record` returns.
@@ -60,7 +64,8 @@ class Recording(abc.DisposableBase):
         self._flush_interval = flush_interval
         # Appended to by the loop's thread and emptied by ours: a deque needs no lock for that.
         self._notes: deque[Note] = deque()
-        self._unsafe = 0
+        # How many have been written since the file was flushed, and when that was.
+        self._unsafe, self._flushed = 0, time.monotonic()
         self._bytes = self._bytes_taken = 0
         self._ending = threading.Event()
         self._file = Appender(self.path)
@@ -83,10 +88,12 @@ class Recording(abc.DisposableBase):
         self._notes.append((self._now(), what))
 
     def _note_frame(self, frame: tuple[str | bytes, int, int]) -> None:
-        self._notes.append((self._now(), frame))
-        self._bytes += len(frame[0])
         if self._bytes - self._bytes_taken > MOST_BYTES:
             self._fail(TimeoutError(f"the file is too slow: {MOST_BYTES:,} bytes wait to be written"))
+            return
+        raw, received, connection = frame
+        self._notes.append((self._now(), (raw, received, time.time_ns(), connection)))
+        self._bytes += len(raw)
 
     def _end(self, _error: Exception | None = None) -> None:
         """Write what is left and close the file, soon. Idempotent."""
@@ -112,13 +119,15 @@ class Recording(abc.DisposableBase):
 
     def _run(self) -> None:
         step = min(STEP, self._flush_interval / 2)
-        flushed = time.monotonic()
         try:
-            while not self._write(self._ending.wait(step)):
-                if time.monotonic() - flushed >= self._flush_interval - step:
-                    self._file.flush()
-                    self._unsafe = 0
-                    flushed = time.monotonic()
+            ended = False
+            while not ended:
+                # What was noted before the end is written, too: so this is asked first.
+                ended = self._ending.wait(step)
+                while self._notes:
+                    self._write()
+                    self._flush_if_due(step)
+                self._flush_if_due(step)
             self._file.close()
         except Exception as error:
             self._file.abandon()
@@ -126,24 +135,29 @@ class Recording(abc.DisposableBase):
         finally:
             atexit.unregister(self.dispose)
 
-    def _write(self, ending: bool) -> bool:
-        """Write what has been noted; return whether that was the last."""
+    def _write(self) -> None:
+        """Write a batch of what has been noted."""
         notes = self._notes
-        while notes:
-            batch: list[Note] = []
-            frames = 0
-            while notes and len(batch) < BATCH:
-                batch.append(notes.popleft())
-                what = batch[-1][1]
-                if what is None:
-                    notes.clear()
-                elif type(what) is tuple:
-                    frames += 1
-                    self._bytes_taken += len(what[0])
-            self._unsafe += len(batch)
-            self._file.append(encode_notes(batch))
-            self.frames += frames
-        return ending
+        batch: list[Note] = []
+        frames = 0
+        while notes and len(batch) < BATCH:
+            batch.append(notes.popleft())
+            what = batch[-1][1]
+            if what is None:
+                notes.clear()
+            elif type(what) is tuple:
+                frames += 1
+                self._bytes_taken += len(what[0])
+        self._unsafe += len(batch)
+        self._file.append(encode_notes(batch))
+        self.frames += frames
+
+    def _flush_if_due(self, step: float) -> None:
+        """Flush what is not safe, unless the next look is early enough for it."""
+        now = time.monotonic()
+        if self._unsafe and now - self._flushed >= self._flush_interval - step:
+            self._file.flush()
+            self._unsafe, self._flushed = 0, now
 
     # In either
 
@@ -157,10 +171,16 @@ class Recording(abc.DisposableBase):
 
         Idempotent; may be called from any thread.
         """
+        self._stop()
+        self._thread.join(CLOSE_TIMEOUT)
+        self._warn_if_stuck()
+
+    def _stop(self) -> None:
         for subscription in self._subscriptions:
             subscription.dispose()
         self._end()
-        self._thread.join(CLOSE_TIMEOUT)
+
+    def _warn_if_stuck(self) -> None:
         if self._thread.is_alive():
             logging.getLogger("rxws").warning("%s takes nothing: the end of the recording may be lost", self.path)
 
@@ -171,6 +191,19 @@ class Recording(abc.DisposableBase):
         self, exc_type: type[BaseException] | None, exc_value: BaseException | None, traceback: TracebackType | None
     ) -> None:
         self.dispose()
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(
+        self, exc_type: type[BaseException] | None, exc_value: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        self._stop()
+        # By the wall's time, also where the loop's is virtual: a thread is waited for.
+        deadline = time.monotonic() + CLOSE_TIMEOUT
+        while self._thread.is_alive() and time.monotonic() < deadline:  # noqa: ASYNC110 - a thread sets no event here
+            await asyncio.sleep(GLANCE)
+        self._warn_if_stuck()
 
     def __repr__(self) -> str:
         state = "failed" if self.error else "ended" if self._ending.is_set() else "running"
@@ -184,11 +217,12 @@ def record(
 
     A thread of its own encodes, compresses and writes: the feed never waits for the disk. Frames are written as they
     came, whatever they hold; of the address, secrets are left out. What is there is kept: another session is appended,
-    also where the last one was cut short. One recording at a time may write to a file.
+    also where the last one was cut short. One recording at a time may write to a file (Windows does not see to it).
 
-    It ends when it is disposed or its block is left (which waits until all is written, for 10 seconds at most), when
-    the feed ends, and with the program. When the file takes no more (a full disk, or one that is 256 MiB behind), the
-    recording stops with an error in the log and a :class:`~rxws.RecordingFailed` event; the feed goes on.
+    It ends when it is disposed or its block is left, when the feed ends, and with the program. Leaving the block waits
+    until all is written, for 10 seconds at most; ``async with`` lets the loop go on meanwhile. When the file takes no
+    more (a full disk, or one that is 256 MiB behind), the recording stops with an error in the log and a
+    :class:`~rxws.RecordingFailed` event; the feed goes on.
 
     Args:
         ws: the feed.
@@ -196,10 +230,12 @@ def record(
         flush_interval: seconds after which a frame is safe from the end of the process, ``kill -9`` included.
 
     Returns:
-        A Disposable that is a context manager, too.
+        A Disposable that is a context manager, too, of both kinds.
 
     Raises:
         OSError: the file cannot be opened.
+        FileExistsError: what is in the file is no recording.
+        BlockingIOError: another recording is writing to it.
         ImportError: ``.zst`` needs ``pip install 'rxws[zstd]'`` before Python 3.14.
         TypeError: ``flush_interval`` is no number.
         ValueError: ``flush_interval`` is not positive and finite.

@@ -5,16 +5,17 @@ from __future__ import annotations
 import itertools
 import math
 import os
-from collections.abc import Awaitable, Callable, Iterator
+import sys
+from collections.abc import Awaitable, Callable
 from datetime import UTC, datetime
 from typing import Any, TypeVar, overload
 
 from .. import codec
-from ..events import Gap
 from ..interface import AsyncWebsocketStreamInterface
 from ..websocket import ReactiveWebSocket
-from .entries import OF_CONNECTIONS, Entry, EventEntry, FrameEntry, SessionStart, StateEntry
-from .playback import Moment, Script, play
+from .entries import SessionStart
+from .moments import moments
+from .playback import Script, play
 from .reading import Reading
 
 __all__ = ["Replay", "replay"]
@@ -76,11 +77,12 @@ def replay(
     thousand times as fast.
 
     **What.** Frames are parsed anew, so that messages are equal to those of the live feed, and what cannot be parsed
-    is rejected, as there; a parse hook may take as long as it likes, the recording waits. Frames that a rotation held
-    come when they were delivered. Recorded states come in their place, and so do the events ``Connected``,
-    ``Disconnected``, ``Rotated``, ``Gap``, ``Quiet`` and ``Unacknowledged``; the others (``HandlerFailed``, ``Lagging``
-    …) tell of this program, not of the one that recorded. Between two sessions of one file there is a ``Gap`` with the
-    reason ``"recording"``. Bad lines are left out, and told of in the log.
+    is rejected, as there; a parse hook may take its time (ten seconds, as there): the recording waits. Frames that a
+    rotation held come when they were delivered; one of several messages of which it dropped some comes whole. Recorded
+    states come in their place, and so do the events ``Connected``, ``Disconnected``, ``Rotated``, ``Gap``, ``Quiet``
+    and ``Unacknowledged``; the others (``HandlerFailed``, ``Lagging`` …) tell of this program, not of the one that
+    recorded. Between two sessions of one file there is a ``Gap`` with the reason ``"recording"``. Bad lines are left
+    out, and told of in the log.
 
     **Consumers.** Unlike a live feed, a recording can wait: while 1,000 messages wait in a stream that has an ``async
     for`` (or in an ``async for`` over an Observable, or in a coroutine handler), or a stream with a small ``maxsize``
@@ -115,9 +117,11 @@ def replay(
                 ...
     """
     if isinstance(speed, bool) or not isinstance(speed, int | float):
-        raise TypeError(f"speed must be a number, not {speed!r}")
-    if math.isnan(speed) or speed <= 0:
+        raise TypeError(f"speed must be a number (math.inf: as fast as possible), not {speed!r}")
+    if not speed > 0:
         raise ValueError(f"speed must be greater than 0, not {speed!r}")
+    # An integer may be larger than any float.
+    speed = math.inf if speed > sys.float_info.max else float(speed)
     reading = Reading(path)
     try:
         first = next(reading, None)
@@ -125,7 +129,7 @@ def replay(
         script = Script(
             name=start.name if start else reading.path.name,
             epoch=datetime.fromtimestamp(start.wall / 1e9 if start else 0, UTC),
-            moments=_moments(itertools.chain([] if first is None else [first], reading)),
+            moments=moments(itertools.chain([] if first is None else [first], reading)),
             close=reading.close,
         )
         if feed is None:
@@ -134,40 +138,3 @@ def replay(
     except BaseException:
         reading.close()
         raise
-
-
-def _moments(entries: Iterator[Entry]) -> Iterator[Moment]:
-    """Give what entries hold, in seconds since the first session began.
-
-    The clock of a session is monotonic, but every session has its own: between two, the wall clock counts.
-    """
-    first: SessionStart | None = None
-    shift = last = 0
-    for number, entry in enumerate(entries):
-        if isinstance(entry, SessionStart):
-            began = last
-            if first is not None:
-                # A wall clock may have been set back meanwhile; time may not.
-                began = max(last, entry.wall - first.wall)
-                yield began / 1e9, _gap(first, last, began)
-            first = first or entry
-            shift = began - entry.time
-        elif number == 0:
-            # The line that began the session is a bad one.
-            shift = -entry.time
-        last = max(last, entry.time + shift)
-        match entry:
-            case FrameEntry():
-                yield last / 1e9, (entry.raw, entry.received, entry.connection)
-            case EventEntry() if isinstance(entry.event, OF_CONNECTIONS):
-                yield last / 1e9, entry.event
-            case StateEntry():
-                yield last / 1e9, entry.state
-            case _:
-                yield last / 1e9, None
-
-
-def _gap(first: SessionStart, end: int, start: int) -> Gap:
-    """Say that nothing was recorded between the end of one session and the start of the next."""
-    since, until = ((first.wall + time) / 1e9 for time in (end, start))
-    return Gap(since, until, "recording", None, name=first.name, time=until)

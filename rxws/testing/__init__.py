@@ -5,6 +5,7 @@
     messages      what a client sent: recorded, awaited, compared
     http          plain HTTP beside the websocket
     connection    one client's connection, and all that a server can do to it
+    clients       all of them: waited for, and told at once
     faults        what a server can do to a handshake
     server        FeedServer
     broadcast     numbered messages with lags
@@ -17,11 +18,12 @@ Nothing here needs pytest; its fixtures are in :mod:`rxws.pytest_plugin`.
 from __future__ import annotations
 
 from .broadcast import DelayedDelivery, NumberedBroadcast
+from .clients import Handshake
 from .connection import FeedConnection
 from .http import HttpError, HttpHandler, HttpRequest, HttpResponse, get_json
 from .leaks import assert_no_leaks
 from .process import ServerProcess, serve_in_process, serve_until_told
-from .server import FeedServer, Handshake, Script
+from .server import FeedServer, Script
 
 __all__ = [
     "DelayedDelivery",

@@ -6,45 +6,27 @@ import asyncio
 import inspect
 import ssl
 import weakref
-from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Awaitable, Callable, Mapping
 from types import TracebackType
 from typing import Any, Self
 from urllib.parse import parse_qsl, urlsplit
 
 from websockets.asyncio.server import Server, ServerConnection, serve
-from websockets.datastructures import Headers
 from websockets.exceptions import ConnectionClosed
 from websockets.http11 import Request, Response
 
+from .clients import Clients, Handshake
 from .connection import FeedConnection
 from .faults import HandshakeFaults
 from .http import HttpHandler, HttpRequest, HttpResponse
-from .messages import Inbox
-from .waiting import Changes
 
-__all__ = ["FeedServer", "Handshake", "Script"]
+__all__ = ["FeedServer", "Script"]
 
 Script = Callable[[FeedConnection], Awaitable[None]]
 """What to do on each new connection. The connection stays open when the script returns."""
 
 
-@dataclass(frozen=True, slots=True)
-class Handshake:
-    """A client's attempt to open a websocket, whatever came of it.
-
-    Attributes:
-        time: the loop's time, in seconds.
-        path: what was asked for, the query included.
-        headers: case-insensitive.
-    """
-
-    time: float
-    path: str
-    headers: Headers
-
-
-class FeedServer(HandshakeFaults):
+class FeedServer(Clients, HandshakeFaults):
     """A scripted websocket server on loopback, to test feeds with; it runs between entering and leaving its block.
 
     It sends nothing by itself, records what clients send, and does what it is told: by a script per connection, by
@@ -55,7 +37,8 @@ class FeedServer(HandshakeFaults):
 
     Args:
         script: coroutine function that is given each new connection; cancelled when its connection ends. An exception
-            in it (other than that the connection is closed) is raised when the block is left. None: no script.
+            in it (other than that the connection is closed), in an endpoint or in ``admit`` is raised when the block is
+            left. None: no script.
         http: endpoints for plain HTTP on the same port, by path: functions or coroutine functions from an
             :class:`HttpRequest` to what is sent as JSON, or to an :class:`HttpResponse`.
         admit: function of a :class:`Handshake` that gives an :class:`HttpResponse` to refuse it, or None.
@@ -95,10 +78,6 @@ class FeedServer(HandshakeFaults):
         self.host = host
         self.port = port
         self.path = path
-        self.handshakes: list[Handshake] = []
-        """Every attempt to open a websocket, refused ones included, in order."""
-        self.opened = 0
-        """How many websockets have ever been open."""
         self._options: dict[str, Any] = {
             "ssl": ssl,
             "compression": None,
@@ -110,10 +89,6 @@ class FeedServer(HandshakeFaults):
         } | options
         self._secure = ssl is not None
         self._server: Server | None = None
-        self._inbox = Inbox()
-        self._changes = Changes()
-        self._connections: list[FeedConnection] = []
-        self._newest: FeedConnection | None = None
         self._accepted: weakref.WeakSet[ServerConnection] = weakref.WeakSet()
         self._scripts: set[asyncio.Task[None]] = set()
         self._errors: list[Exception] = []
@@ -133,93 +108,6 @@ class FeedServer(HandshakeFaults):
         """The same origin for plain HTTP, as ``http://127.0.0.1:port``."""
         return f"{'https' if self._secure else 'http'}://{self.host}:{self.port}"
 
-    @property
-    def connections(self) -> list[FeedConnection]:
-        """The live connections, oldest first."""
-        return [connection for connection in self._connections if connection.is_open]
-
-    @property
-    def received(self) -> list[str | bytes]:
-        """What all clients sent (the last 10,000 messages), oldest first."""
-        return self._inbox.received
-
-    # Waiting
-
-    async def connected(self, count: int = 1, *, timeout: float = 5.0) -> FeedConnection:
-        """Wait until ``count`` connections have ever been open, and return the newest, be it live or not.
-
-        Raises:
-            TimeoutError: there were fewer within ``timeout`` seconds; says how many.
-        """
-        return await self._changes.until(
-            lambda: self._newest if self.opened >= count else None,
-            timeout=timeout,
-            describe=lambda: f"expected {count} connections, had {self.opened} in {len(self.handshakes)} handshakes",
-        )
-
-    async def attempted(self, count: int = 1, *, timeout: float = 5.0) -> Handshake:
-        """Wait until ``count`` handshakes have been attempted, refused ones included, and return the newest.
-
-        Raises:
-            TimeoutError: there were fewer within ``timeout`` seconds; says how many.
-        """
-        return await self._changes.until(
-            lambda: self.handshakes[-1] if len(self.handshakes) >= count else None,
-            timeout=timeout,
-            describe=lambda: f"expected {count} handshakes, had {len(self.handshakes)}",
-        )
-
-    async def disconnected(self, *, timeout: float = 5.0) -> None:
-        """Wait until no connection is live.
-
-        Raises:
-            TimeoutError: there was one for ``timeout`` seconds; says which.
-        """
-        await self._changes.until(
-            lambda: None if self._connections else True,
-            timeout=timeout,
-            describe=lambda: f"expected no connection, have {self._connections}",
-        )
-
-    async def expect(self, wanted: Any = None, *, timeout: float = 5.0) -> str | bytes:
-        """Return the first message of any client that was not yet returned here and is the wanted one.
-
-        As :meth:`FeedConnection.expect`; a message may be expected once here and once on its connection.
-        """
-        return await self._inbox.expect(wanted, timeout=timeout)
-
-    # To all live connections
-
-    async def send(self, *messages: Any, to: Iterable[FeedConnection] | None = None, timeout: float = 5.0) -> None:
-        """Send messages in order to all live connections, or to those named; see :meth:`FeedConnection.send`.
-
-        A connection that is lost meanwhile is skipped.
-        """
-        await self._each(lambda connection: connection.send(*messages, timeout=timeout), to)
-
-    async def burst(self, count: int, message: Any = None) -> None:
-        """Send ``count`` messages to each live connection; see :meth:`FeedConnection.burst`."""
-        await self._each(lambda connection: connection.burst(count, message))
-
-    async def close(self, code: int = 1000, reason: str = "", *, timeout: float = 5.0) -> None:
-        """Close all live connections with a code; the server goes on. See :meth:`FeedConnection.close`."""
-        await self._each(lambda connection: connection.close(code, reason, timeout=timeout))
-
-    def reset(self) -> None:
-        """Cut all live connections at once; see :meth:`FeedConnection.reset`."""
-        for connection in self.connections:
-            connection.reset()
-
-    def stall(self) -> None:
-        """Let all live connections go dead while they stay open; see :meth:`FeedConnection.stall`."""
-        for connection in self.connections:
-            connection.stall()
-
-    def resume(self) -> None:
-        """End the stall of all live connections."""
-        for connection in self.connections:
-            connection.resume()
-
     # Life
 
     async def __aenter__(self) -> Self:
@@ -231,14 +119,55 @@ class FeedServer(HandshakeFaults):
     ) -> None:
         await self.stop()
         if self._errors and error is not None:
-            error.add_note(f"scripts of the server failed: {self._errors!r}")
+            error.add_note(f"in the server: {self._errors!r}")
         elif self._errors:
-            raise ExceptionGroup("scripts of the server failed", self._errors)
+            raise ExceptionGroup("in the server", self._errors)
 
     async def start(self) -> None:
-        """Listen; entering the block does it. After :meth:`stop` it listens on the same port again."""
+        """Listen; entering the block does it. After :meth:`stop` it listens on the same port again.
+
+        Cancelling is safe.
+        """
         if self._server is not None:
             raise RuntimeError("the server runs already")
+        # In a task of its own: cancelled in the midst of it, asyncio would leave the socket open.
+        listening = asyncio.create_task(self._listen())
+        try:
+            await asyncio.shield(listening)
+        except asyncio.CancelledError:
+            await asyncio.wait({listening})
+            await self.stop()
+            raise
+
+    async def stop(self, code: int = 1001, reason: str = "", *, timeout: float = 1.0) -> None:
+        """Stop listening and end all connections: new ones are refused until :meth:`start`.
+
+        Args:
+            code: of the close frame that live connections get.
+            reason: likewise.
+            timeout: seconds for the closing handshakes; whoever has not answered then, and whoever is stalled, is
+                aborted.
+        """
+        server, self._server = self._server, None
+        if server is None:
+            return
+        server.close(close_connections=False)
+        answering = [connection for connection in self.connections if not connection.is_stalled]
+        try:
+            await self._each(lambda connection: connection.close(code, reason, timeout=timeout), answering)
+        finally:
+            for websocket in list(self._accepted):
+                websocket.transport.abort()
+            # Handlers of HTTP requests may sleep: nobody waits for their answer any more.
+            for task in list(server.handler_tasks):
+                task.cancel()
+        await server.wait_closed()
+        if self._scripts:
+            await asyncio.wait(self._scripts, timeout=timeout)
+
+    # Inside
+
+    async def _listen(self) -> None:
         accepted = self._accepted
 
         class Accepted(ServerConnection):
@@ -257,42 +186,15 @@ class FeedServer(HandshakeFaults):
         )
         self.port = self._server.sockets[0].getsockname()[1]
 
-    async def stop(self, code: int = 1001, reason: str = "", *, timeout: float = 1.0) -> None:
-        """Stop listening and end all connections: new ones are refused until :meth:`start`.
-
-        Args:
-            code: of the close frame that live connections get.
-            reason: likewise.
-            timeout: seconds for the closing handshakes; whoever has not answered then, and whoever is stalled, is
-                aborted.
-        """
-        server, self._server = self._server, None
-        if server is None:
-            return
-        server.close(close_connections=False)
-        answering = [connection for connection in self.connections if not connection.is_stalled]
-        await self._each(lambda connection: connection.close(code, reason, timeout=timeout), answering)
-        for websocket in list(self._accepted):
-            websocket.transport.abort()
-        # Handlers of HTTP requests may sleep: nobody waits for their answer any more.
-        for task in list(server.handler_tasks):
-            task.cancel()
-        await server.wait_closed()
-        if self._scripts:
-            await asyncio.wait(self._scripts, timeout=timeout)
-
-    # Inside
-
-    async def _each(
-        self, action: Callable[[FeedConnection], Awaitable[None]], to: Iterable[FeedConnection] | None = None
-    ) -> None:
-        connections: Sequence[FeedConnection] = self.connections if to is None else list(to)
-        results = await asyncio.gather(*map(action, connections), return_exceptions=True)
-        for result in results:
-            if isinstance(result, BaseException) and not isinstance(result, ConnectionClosed):
-                raise result
-
     async def _process_request(self, websocket: ServerConnection, request: Request) -> Response | None:
+        try:
+            return await self._answer(websocket, request)
+        except Exception as error:
+            # The client gets 500.
+            self._errors.append(error)
+            raise
+
+    async def _answer(self, websocket: ServerConnection, request: Request) -> Response | None:
         parts = urlsplit(request.path)
         if (handler := self.http.get(parts.path)) is not None:
             query = dict(parse_qsl(parts.query, keep_blank_values=True))
@@ -303,8 +205,7 @@ class FeedServer(HandshakeFaults):
         if "Upgrade" not in request.headers:
             return HttpResponse("no such endpoint\n", 404).to_websockets()
         handshake = Handshake(asyncio.get_running_loop().time(), request.path, request.headers)
-        self.handshakes.append(handshake)
-        self._changes.notify()
+        self._knocked(handshake)
         if (fault := self._next_fault()) is not None and (response := await fault(websocket)) is not None:
             return response
         if self.admit is not None and (refusal := self.admit(handshake)) is not None:
@@ -312,18 +213,15 @@ class FeedServer(HandshakeFaults):
         return None
 
     async def _serve_connection(self, websocket: ServerConnection) -> None:
-        self.opened += 1
-        self._newest = connection = FeedConnection(websocket, self.opened)
-        self._connections.append(connection)
+        connection = FeedConnection(websocket, self.opened + 1)
         # Before anybody is told: who waited for the connection finds that its script has begun.
         script = asyncio.create_task(self._run_script(connection))
         self._scripts.add(script)
         script.add_done_callback(self._scripts.discard)
-        self._changes.notify()
+        self._came(connection)
         try:
             async for message in websocket:
-                self._inbox.record(message)
-                connection.inbox.record(message)
+                self._said(connection, message)
         except ConnectionClosed:
             pass  # how it ended is the client's concern
         finally:
@@ -333,8 +231,7 @@ class FeedServer(HandshakeFaults):
                 await asyncio.wait([script], timeout=0.05)
             finally:
                 script.cancel()
-                self._connections.remove(connection)
-                self._changes.notify()
+                self._went(connection)
 
     async def _run_script(self, connection: FeedConnection) -> None:
         if self.script is None:

@@ -7,9 +7,7 @@ import asyncio
 import json
 from urllib.parse import parse_qs, urlsplit
 
-from websockets.asyncio.server import ServerConnection, serve
-
-from rxws.testing import serve_until_told
+from rxws.testing import FeedConnection, FeedServer, serve_until_told
 
 SYMBOLS = 1_000
 PAYLOAD_SIZE = 150
@@ -32,10 +30,9 @@ def frame(payload: bytes) -> bytes:
 FRAMES = [frame(trade(number).encode()) for number in range(SYMBOLS)]
 
 
-async def send_frames(connection: ServerConnection) -> None:
+async def send_frames(connection: FeedConnection) -> None:
     """Send as many frames as the query asks for (``?count=N``), at its ``rate`` a second or as fast as they go."""
-    assert connection.request is not None
-    query = parse_qs(urlsplit(connection.request.path).query)
+    query = parse_qs(urlsplit(connection.path).query)
     count = int(query["count"][0])
     rate = float(query.get("rate", ["0"])[0])
     loop = asyncio.get_running_loop()
@@ -46,31 +43,19 @@ async def send_frames(connection: ServerConnection) -> None:
         step = min(due - sent, LARGEST_WRITE)
         if step > 0:
             first = sent % SYMBOLS
-            connection.transport.write(b"".join(FRAMES[first : first + step]))
+            connection.send_raw(b"".join(FRAMES[first : first + step]))
             sent += min(step, SYMBOLS - first)
-            await connection.drain()
+            await connection.websocket.drain()
         # Also lets the connection see its end.
         await asyncio.sleep(0.001 if rate else 0)
-    await connection.wait_closed()
 
 
 def main() -> None:
     parser = argparse.ArgumentParser()
     parser.add_argument("--seconds", type=float, default=600)
     arguments = parser.parse_args()
-    asyncio.run(serve_until_told(_Server(), seconds=arguments.seconds))
-
-
-class _Server:
-    async def __aenter__(self) -> str:
-        self._server = await serve(
-            send_frames, "127.0.0.1", 0, compression=None, ping_interval=None, max_size=2**20, write_limit=2**20
-        )
-        return f"ws://127.0.0.1:{self._server.sockets[0].getsockname()[1]}/"
-
-    async def __aexit__(self, *_: object) -> None:
-        self._server.close(close_connections=True)
-        await self._server.wait_closed()
+    server = FeedServer(send_frames, write_limit=2**20)
+    asyncio.run(serve_until_told(server, seconds=arguments.seconds))
 
 
 if __name__ == "__main__":

@@ -1,0 +1,167 @@
+"""The clients of a server: those that knock, those that are there; waited for, listened to, and told all at once."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable, Iterable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from websockets.datastructures import Headers
+from websockets.exceptions import ConnectionClosed
+
+from .connection import FeedConnection
+from .messages import Inbox
+from .waiting import Changes
+
+__all__ = ["Clients", "Handshake"]
+
+
+@dataclass(frozen=True, slots=True)
+class Handshake:
+    """A client's attempt to open a websocket, whatever came of it.
+
+    Attributes:
+        time: the loop's time, in seconds.
+        path: what was asked for, the query included.
+        headers: case-insensitive.
+    """
+
+    time: float
+    path: str
+    headers: Headers
+
+
+class Clients:
+    """All clients of a server. What can be done to one connection can be done to all live ones, by the same name."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.handshakes: list[Handshake] = []
+        """Every attempt to open a websocket, refused ones included, in order."""
+        self.opened = 0
+        """How many websockets have ever been open."""
+        self._inbox = Inbox()
+        self._changes = Changes()
+        self._connections: list[FeedConnection] = []
+        self._newest: FeedConnection | None = None
+
+    @property
+    def connections(self) -> list[FeedConnection]:
+        """The live connections, oldest first."""
+        return [connection for connection in self._connections if connection.is_open]
+
+    @property
+    def received(self) -> list[str | bytes]:
+        """What all clients sent (the last 10,000 messages), oldest first."""
+        return self._inbox.received
+
+    # Waiting
+
+    async def connected(self, count: int = 1, *, timeout: float = 5.0) -> FeedConnection:
+        """Wait until ``count`` connections have ever been open, and return the newest, be it live or not.
+
+        Raises:
+            TimeoutError: there were fewer within ``timeout`` seconds; says how many.
+        """
+        return await self._changes.until(
+            lambda: self._newest if self.opened >= count else None,
+            timeout=timeout,
+            describe=lambda: f"expected {count} connections, had {self.opened} in {len(self.handshakes)} handshakes",
+        )
+
+    async def attempted(self, count: int = 1, *, timeout: float = 5.0) -> Handshake:
+        """Wait until ``count`` handshakes have been attempted, refused ones included, and return the newest.
+
+        Raises:
+            TimeoutError: there were fewer within ``timeout`` seconds; says how many.
+        """
+        return await self._changes.until(
+            lambda: self.handshakes[-1] if len(self.handshakes) >= count else None,
+            timeout=timeout,
+            describe=lambda: f"expected {count} handshakes, had {len(self.handshakes)}",
+        )
+
+    async def disconnected(self, *, timeout: float = 5.0) -> None:
+        """Wait until no connection is live.
+
+        Raises:
+            TimeoutError: there was one for ``timeout`` seconds; says which.
+        """
+        await self._changes.until(
+            lambda: None if self._connections else True,
+            timeout=timeout,
+            describe=lambda: f"expected no connection, have {self._connections}",
+        )
+
+    async def expect(self, wanted: Any = None, *, timeout: float = 5.0) -> str | bytes:
+        """Return the first message of any client that was not yet returned here and is the wanted one.
+
+        As :meth:`FeedConnection.expect`; a message may be expected once here and once on its connection.
+        """
+        return await self._inbox.expect(wanted, timeout=timeout)
+
+    # To all live connections
+
+    async def send(self, *messages: Any, to: Iterable[FeedConnection] | None = None, timeout: float = 5.0) -> None:
+        """Send messages in order to all live connections, or to those named; see :meth:`FeedConnection.send`.
+
+        A connection that is lost meanwhile is skipped.
+        """
+        await self._each(lambda connection: connection.send(*messages, timeout=timeout), to)
+
+    async def burst(self, count: int, message: Any = None) -> None:
+        """Send ``count`` messages to each live connection; see :meth:`FeedConnection.burst`."""
+        await self._each(lambda connection: connection.burst(count, message))
+
+    async def close(self, code: int = 1000, reason: str = "", *, timeout: float = 5.0) -> None:
+        """Close all live connections with a code; the server goes on. See :meth:`FeedConnection.close`."""
+        await self._each(lambda connection: connection.close(code, reason, timeout=timeout))
+
+    def reset(self) -> None:
+        """Cut all live connections at once; see :meth:`FeedConnection.reset`."""
+        for connection in self.connections:
+            connection.reset()
+
+    def stall(self) -> None:
+        """Let all live connections go dead while they stay open; see :meth:`FeedConnection.stall`."""
+        for connection in self.connections:
+            connection.stall()
+
+    def resume(self) -> None:
+        """End the stall of all live connections."""
+        for connection in self.connections:
+            connection.resume()
+
+    # Inside
+
+    def _knocked(self, handshake: Handshake) -> None:
+        """Take note that a client wants to open a websocket."""
+        self.handshakes.append(handshake)
+        self._changes.notify()
+
+    def _came(self, connection: FeedConnection) -> None:
+        """Take note that a websocket is open."""
+        self.opened += 1
+        self._newest = connection
+        self._connections.append(connection)
+        self._changes.notify()
+
+    def _said(self, connection: FeedConnection, message: str | bytes) -> None:
+        """Take note of what a client sent."""
+        self._inbox.record(message)
+        connection.inbox.record(message)
+
+    def _went(self, connection: FeedConnection) -> None:
+        """Take note that a websocket is open no more."""
+        self._connections.remove(connection)
+        self._changes.notify()
+
+    async def _each(
+        self, action: Callable[[FeedConnection], Awaitable[None]], to: Iterable[FeedConnection] | None = None
+    ) -> None:
+        connections: Sequence[FeedConnection] = self.connections if to is None else list(to)
+        results = await asyncio.gather(*map(action, connections), return_exceptions=True)
+        for result in results:
+            if isinstance(result, BaseException) and not isinstance(result, ConnectionClosed):
+                raise result
