@@ -1,0 +1,127 @@
+"""The docstrings: every public name has one, and every example in one is run."""
+
+from __future__ import annotations
+
+import ast
+import asyncio
+import contextlib
+import importlib
+import inspect
+import json
+import math
+import textwrap
+import time
+from pathlib import Path
+from types import SimpleNamespace
+
+import pandas
+import pytest
+import reactivex
+import websockets
+from reactivex import operators
+
+import rxws
+
+PACKAGE = Path(rxws.__file__).parent
+
+
+def documented():
+    """Give each docstring with an example that is no dialogue, with the module that it stands in."""
+    for path in sorted(PACKAGE.rglob("*.py")):
+        module = ".".join(("rxws", *path.relative_to(PACKAGE).with_suffix("").parts)).removesuffix(".__init__")
+        if module.startswith("rxws.cli"):
+            # A command has an event loop of its own: test_cli runs them.
+            continue
+        for node in ast.walk(ast.parse(path.read_text())):
+            if isinstance(node, ast.Module | ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef):
+                _, found, example = (ast.get_docstring(node) or "").partition("Example::\n")
+                if found and ">>>" not in example:
+                    yield pytest.param(module, code_of(example), id=f"{module}.{getattr(node, 'name', '')}")
+
+
+def code_of(example):
+    """Return the indented lines that an example begins with."""
+    lines = example.strip("\n").splitlines()
+    code = [line for line in lines if not line.strip() or line.startswith("    ")]
+    return textwrap.dedent("\n".join(lines[: lines.index(code[-1]) + 1]))
+
+
+class Book:
+    """The book of somebody who reads the documentation."""
+
+    def __init__(self, snapshot):
+        self.snapshot = snapshot
+
+    def apply(self, change):
+        assert change["e"] == "depthUpdate"
+
+
+@contextlib.asynccontextmanager
+async def surroundings(module, folder):
+    """Give the names that an example may use: what it imports in the reader's mind, and a feed."""
+    async with rxws.demo.serve(rate=500) as exchange, rxws.ReactiveWebSocket(exchange) as ws:
+        await ws.wait_connected()
+        with rxws.record(ws, folder / "feed.jsonl.gz"):
+            await asyncio.sleep(0.05)
+
+        class MyFeed(rxws.ReactiveWebSocket):
+            pass
+
+        yield {
+            **vars(importlib.import_module(module)),
+            "asyncio": asyncio,
+            "json": json,
+            "math": math,
+            "time": time,
+            "rxws": rxws,
+            "pandas": pandas,
+            "rx": reactivex,
+            "ops": operators,
+            "websockets": websockets,
+            "pytest": pytest,
+            "ReactiveWebSocket": rxws.ReactiveWebSocket,
+            "ws": ws,
+            "spot": ws,
+            "futures": ws,
+            "now": time.monotonic(),
+            "MyFeed": MyFeed,
+            "Feed": lambda: rxws.ReactiveWebSocket(exchange),
+            "stream": ws.stream_filter(),
+            "database": SimpleNamespace(insert=lambda rows: None),
+            "button": SimpleNamespace(on_click=lambda function: None),
+            "serve": lambda: SimpleNamespace(close=lambda: None),
+            "Book": Book,
+            "fetch": lambda: exchange.get_json("/depth?symbol=BTCUSDT"),
+            "URL": exchange.url,
+        }
+
+
+ENDLESS = ("async for", "sleep(3600)", "seconds=10")
+"""What in an example goes on for as long as the reader likes; here that is half a second."""
+
+
+@pytest.mark.parametrize(("module", "code"), list(documented()))
+async def test_example_runs(module, code, tmp_path, monkeypatch, capsys):
+    """An example runs as it stands, on the demo feed: to its end, or for as long as it is let."""
+    monkeypatch.chdir(tmp_path)
+    is_endless = any(each in code for each in ENDLESS)
+    async with surroundings(module, tmp_path) as names:
+        code = code.replace("ws://localhost:8765", names["URL"])
+        exec(compile(f"async def example():\n{textwrap.indent(code, '    ')}", module, "exec"), names)
+        try:
+            async with asyncio.timeout(0.5 if is_endless else 20) as limit:
+                await names["example"]()
+        except TimeoutError:
+            assert is_endless
+            assert limit.expired()
+
+
+@pytest.mark.parametrize("name", rxws.__all__)
+def test_public_name_is_documented(name):
+    """Every public name says what it is, and so does each of its public members of our own."""
+    public = getattr(rxws, name)
+    assert inspect.getdoc(public)
+    if inspect.isclass(public):
+        for member, value in vars(public).items():
+            if not member.startswith("_") and (inspect.isroutine(value) or isinstance(value, property)):
+                assert inspect.getdoc(value), f"{name}.{member}"
