@@ -23,6 +23,9 @@ __all__ = ["Subscriber"]
 SHOWN: Final = 200
 """How much of a message is shown."""
 
+MOST_STEPS: Final = 1_000
+"""How many steps may be under way at once: each message is held against the answers that all of them wait for."""
+
 PATIENCE: Final = 10.0
 """Seconds for which a connection that is held waits for what could not be subscribed at once."""
 
@@ -105,7 +108,10 @@ class Subscriber:
 
     def _launch(self) -> None:
         self._is_launching = False
-        while self._connection.is_live and not self._combining and (step := self._ledger.take_step()) is not None:
+        while self._connection.is_live and not self._combining and len(self._steps) < MOST_STEPS:
+            step = self._ledger.take_step()
+            if step is None:
+                return
             task = self._loop.create_task(self._make(step), name="rxws subscriber")
             self._steps.add(task)
             task.add_done_callback(self._made)

@@ -282,6 +282,21 @@ async def test_answers_that_do_not_come_are_waited_for_together():
         del streams
 
 
+async def test_thousands_of_channels_are_subscribed_a_thousand_at_once():
+    """No more answers than that are waited for at once; each that comes lets the next channel be subscribed."""
+    async with ScriptedFeed() as feed:
+        streams = [channel(feed, n, acknowledged=is_answer_to(f"+{n}")) for n in range(1_500)]
+        await settle()
+        assert feed.websocket.sent == [f"+{n}" for n in range(1_000)]
+        feed.websocket.come(*[f"ok +{n}" for n in range(600)])
+        await settle()
+        assert feed.websocket.sent == [f"+{n}" for n in range(1_500)]
+        feed.websocket.come(*[f"ok +{n}" for n in range(600, 1_500)])
+        await feed.wait_connected()
+        assert feed.record.of(Unacknowledged) == []
+        del streams
+
+
 async def test_one_answer_serves_one_subscription():
     """Where the answers of all channels are alike, each serves the one that has waited longest."""
     async with ScriptedFeed() as feed:
