@@ -11,7 +11,7 @@ from reactivex import operators as ops
 from rxws.events import HandlerFailed, Quiet
 from rxws.hot import CurrentObservable, EventObservable, HotObservable
 
-from .support.wiring import Wiring, in_thread
+from .support.wiring import Wiring, emit, in_thread, subscribed
 
 
 @pytest.fixture
@@ -28,28 +28,6 @@ async def hot(wiring):
 async def timed(virtual_time):
     """A hot Observable in virtual time."""
     return Wiring().router.messages
-
-
-def subscribed(observable, **options):
-    """Subscribe; return what comes, with ("end", error) at the end."""
-    items = []
-    observable.subscribe(
-        items.append, lambda error: items.append(("end", error)), lambda: items.append(("end", None)), **options
-    )
-    return items
-
-
-def emit(hot, *items):
-    for item in items:
-        hot.emit(item)
-
-
-async def emit_at(hot, *times):
-    """Emit each time at that time, of the loop's virtual clock."""
-    loop = asyncio.get_running_loop()
-    for due in times:
-        await asyncio.sleep(due - loop.time())
-        hot.emit(due)
 
 
 # Fan-out

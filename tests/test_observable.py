@@ -21,7 +21,7 @@ from rxws.errors import StreamOverflow
 from rxws.hot import HotObservable
 from rxws.observable import AsyncConnectableObservable, AsyncGroupedObservable, AsyncObservable, Home
 
-from .support.wiring import Wiring, in_thread, settle
+from .support.wiring import Wiring, emit, emit_at, in_thread, settle, subscribed
 
 
 @pytest.fixture
@@ -38,28 +38,6 @@ async def hot(wiring):
 async def timed(virtual_time):
     """A hot Observable in virtual time."""
     return Wiring().router.messages
-
-
-def subscribed(observable, **options):
-    """Subscribe; return what comes, with ("end", error) at the end."""
-    items = []
-    observable.subscribe(
-        items.append, lambda error: items.append(("end", error)), lambda: items.append(("end", None)), **options
-    )
-    return items
-
-
-def emit(hot, *items):
-    for item in items:
-        hot.emit(item)
-
-
-async def emit_at(hot, *times):
-    """Emit each time at that time, of the loop's virtual clock."""
-    loop = asyncio.get_running_loop()
-    for due in times:
-        await asyncio.sleep(due - loop.time())
-        hot.emit(due)
 
 
 # subscribe

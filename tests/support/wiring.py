@@ -98,3 +98,26 @@ def in_thread(function: Callable[[], Any]) -> Any:
     if error is not None:
         raise error
     return result
+
+
+def subscribed(observable: Any, **options: Any) -> list[Any]:
+    """Subscribe; return what comes, with ("end", error) at the end."""
+    items: list[Any] = []
+    observable.subscribe(
+        items.append, lambda error: items.append(("end", error)), lambda: items.append(("end", None)), **options
+    )
+    return items
+
+
+def emit(hot: Any, *items: Any) -> None:
+    """Emit items, one after the other."""
+    for item in items:
+        hot.emit(item)
+
+
+async def emit_at(hot: Any, *times: float) -> None:
+    """Emit each time at that time, of the loop's virtual clock."""
+    loop = asyncio.get_running_loop()
+    for due in times:
+        await asyncio.sleep(due - loop.time())
+        hot.emit(due)
