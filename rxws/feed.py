@@ -534,11 +534,13 @@ class Feed:
         self._told.set()
         self._unmatched.stop()
         self.rotation.stop()
+        # Together: what comes while the connection is being closed is nobody's any more.
         self.router.end(self.error)
+        self.delivery.frames.end(self.error)
 
     def _finish(self) -> None:
         self.enter(State.CLOSED if self.error is None else State.FAILED)
-        for observable in (self.delivery.frames, self.state, self.events):
+        for observable in (self.state, self.events):
             observable.end(self.error)
         self._closers.clear()
         self._ended.set_result(None)
