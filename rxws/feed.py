@@ -391,12 +391,14 @@ class Feed:
         self.sending.told.set()
         self._unmatched.stop()
         self.rotation.stop()
+        # Together: what comes while the connection is being closed is nobody's any more.
         self.router.end(self.error)
+        self.delivery.frames.end(self.error)
 
     def finish(self) -> None:
         """Tell that this was the end."""
         self.enter(State.CLOSED if self.error is None else State.FAILED)
-        for observable in (self.delivery.frames, self.state, self.events):
+        for observable in (self.state, self.events):
             observable.end(self.error)
 
     # What is to be known

@@ -416,6 +416,50 @@ async def test_dispose_when_called_again_and_from_another_thread(plain: Path) ->
     assert frames_of(plain) == ["1"]
 
 
+async def test_dispose_when_called_by_those_who_are_called(path: Path) -> None:
+    """A recording may be disposed in a handler, in a coroutine handler and by a subscriber of the frames."""
+    async with PipeFeed(Pipe("1", "2", "3")) as ws:
+        running = record(ws, path)
+
+        async def dispose(_: Any) -> None:
+            running.dispose()
+
+        ws.frames.filter(lambda frame: frame[0] == "2").subscribe(lambda _: running.dispose())
+        ws.add_handler(lambda _: running.dispose())
+        ws.add_handler(dispose)
+        await settle()
+        assert ws.statistics().messages == 3
+    assert frames_of(path) == ["1"]
+    assert isinstance(list(read(path))[-1], SessionEnd)
+
+
+@pytest.mark.parametrize("step", range(0, 24, 2))
+async def test_record_when_cancelled_at_any_step(plain: Path, step: int) -> None:
+    """Whenever whoever records is cancelled, the recording ends as it should, and nothing is left behind."""
+
+    async def use(kind: str) -> None:
+        async with PipeFeed(Pipe("1")) as ws:
+            if kind == "with":
+                with record(ws, plain):
+                    await ws.wait_closed()
+            else:
+                async with record(ws, plain):
+                    await ws.wait_closed()
+
+    async with assert_no_leaks():
+        for kind in ("with", "async with"):
+            using = asyncio.create_task(use(kind))
+            for _ in range(step):
+                await asyncio.sleep(0)
+            using.cancel()
+            with pytest.raises(asyncio.CancelledError):
+                await using
+    entries = list(read(plain)) if plain.exists() else []
+    assert [isinstance(entry, SessionEnd) for entry in entries].count(True) == sum(
+        isinstance(entry, SessionStart) for entry in entries
+    )
+
+
 async def test_recording_when_the_feed_ends(plain: Path) -> None:
     """When the feed is closed its recording comes to an end by itself, and to an end at once when it was closed."""
     async with PipeFeed(Pipe("1")) as ws:
@@ -427,6 +471,25 @@ async def test_recording_when_the_feed_ends(plain: Path) -> None:
     with record(ws, plain):
         pass
     assert [type(entry) for entry in read(plain)][-3:] == [SessionStart, StateEntry, SessionEnd]
+
+
+async def test_frames_when_they_come_while_the_feed_is_closing(plain: Path) -> None:
+    """What comes after ``exit()`` is no message any more, and no frame: a recording has what the streams had."""
+
+    class Late(Pipe):
+        async def close(self) -> None:
+            self.frames.put_nowait("2")
+            await super().close()
+
+    async with PipeFeed(Late("1")) as ws, record(ws, plain):
+        frames = ws.frames.pipe(ops.to_list()).to_future()
+        stream = ws.stream_filter()
+        await settle()
+        await ws.exit()
+        assert [message async for message in stream] == [1]
+        assert [raw for raw, *_ in await frames] == ["1"]
+    assert frames_of(plain) == ["1"]
+    assert [type(entry) for entry in read(plain)][-3:] == [EventEntry, StateEntry, SessionEnd]
 
 
 async def test_recording_when_the_feed_fails(plain: Path) -> None:
@@ -1085,6 +1148,71 @@ class TestReplay:
             before = feed.clock.time()
             feed.rotation.stop()
             assert feed.clock.time() >= before > 0
+
+    @pytest.mark.parametrize("step", range(0, 40, 3))
+    async def test_replay_when_cancelled_at_any_step(self, path: Path, step: int) -> None:
+        """Whenever whoever uses a replay is cancelled, nothing is left behind, the open file included."""
+        numbered(path, 100)
+
+        async def use() -> None:
+            async with replay(path, 1.0) as ws:
+                ws.add_handler(asyncio.sleep)
+                async for _ in ws.messages.pipe(ops.buffer_with_time(1.0)):
+                    pass
+                await ws.wait_closed()
+
+        async with assert_no_leaks():
+            using = asyncio.create_task(use())
+            for _ in range(step):
+                await asyncio.sleep(0)
+            using.cancel()
+            with pytest.raises(asyncio.CancelledError):
+                await using
+
+    async def test_replay_when_its_consumer_leaves_or_raises(self, path: Path) -> None:
+        """A loop that is left early, and a block that raises, leave nothing behind; what was raised is raised."""
+        numbered(path, 2000, interval=0.001)
+        async with assert_no_leaks():
+            async with replay(path, math.inf) as ws:
+                async for message in ws.messages:
+                    if message["n"] == 10:
+                        break
+            with pytest.raises(LookupError, match="no such trade"):
+                async with replay(path, math.inf) as ws:
+                    async for _ in ws.messages.pipe(ops.buffer_with_time(0.1)):
+                        raise LookupError("no such trade")
+
+    async def test_replays_when_there_are_several_of_one_file(self, path: Path) -> None:
+        """A file may be replayed as often as one likes, at the same time."""
+        numbered(path, 500, interval=0.01)
+
+        async def numbers(speed: float) -> list[int]:
+            async with replay(path, speed) as ws:
+                return [message["n"] async for message in ws.stream_filter()]
+
+        async with assert_no_leaks():
+            speeds = (math.inf, 1.0, math.inf, 7.0)
+            assert await asyncio.gather(*map(numbers, speeds)) == [list(range(500))] * 4
+
+    async def test_replay_when_subscribers_raise(self, plain: Path) -> None:
+        """Subscribers and handlers that raise are reported, and stop neither the replay nor each other."""
+        numbered(plain, 10)
+
+        def fail(message: Any) -> None:
+            raise LookupError(message)
+
+        async def fail_later(message: Any) -> None:
+            raise LookupError(message)
+
+        async with replay(plain, math.inf) as ws:
+            events: list[rxws.Event] = []
+            ws.events.subscribe(events.append)
+            ws.messages.subscribe(fail)
+            ws.add_handler(fail)
+            ws.add_handler(fail_later)
+            assert len([message async for message in ws.stream_filter()]) == 10
+            await ws.wait_closed()
+        assert len(of_kind(rxws.HandlerFailed, events)) == ws.statistics().failures == 30
 
     async def test_replay_when_the_file_cannot_be_read_on(
         self, plain: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture

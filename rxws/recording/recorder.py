@@ -41,6 +41,10 @@ GLANCE: Final = 0.005
 """Seconds between two looks at whether it is done, where the loop must not stand meanwhile."""
 
 
+def _ignore(_error: Exception) -> None:
+    """How the feed ended is not the recording's concern."""
+
+
 class Recording(abc.DisposableBase):
     """A recording that runs; what :func:`record` returns.
 
@@ -75,11 +79,11 @@ class Recording(abc.DisposableBase):
         self._thread = threading.Thread(target=self._run, name=f"rxws recording {self.path.name}", daemon=True)
         self._thread.start()
         atexit.register(self.dispose)
-        # In this order: the state that the feed is in stands before what happens in it.
+        # In this order: the state that the feed is in stands before what happens in it. The events end last.
         self._subscriptions = [
-            ws.state.subscribe(self._note, self._end),
-            ws.events.subscribe(self._note, self._end),
-            ws.frames.subscribe(self._note_frame, self._end, self._end),
+            ws.state.subscribe(self._note, _ignore),
+            ws.frames.subscribe(self._note_frame, _ignore),
+            ws.events.subscribe(self._note, self._end, self._end),
         ]
 
     # In the loop's thread
