@@ -15,6 +15,8 @@ import docutils.core
 import docutils.utils
 import pytest
 
+from .benchmarks.rows import ROWS
+
 ROOT = Path(__file__).resolve().parents[1]
 README = ROOT / "README.rst"
 
@@ -108,6 +110,15 @@ def test_shell_blocks_are_the_two_commands() -> None:
     demo, tests = blocks("sh")[:2]
     assert demo.strip().endswith("rxws demo")
     assert tests.strip().endswith("python -m pytest")
+
+
+def test_table_of_speed_has_every_row() -> None:
+    """What ``python -m tests.benchmarks --readme`` writes stands in the README, each row with what was measured."""
+    _, _, table = README.read_text().partition(".. benchmarks: begin")
+    table, _, _ = table.partition(".. benchmarks: end")
+    measured = re.findall(r"^   \* - (.+)\n     - (.+)\n     - (.+)\n     - (.+)$", table, re.MULTILINE)[1:]
+    assert [(what, against) for what, against, _, _ in measured] == [(row.what, row.against or "—") for row in ROWS]
+    assert all(re.search(r"\d", figure) for *_, figure in measured)
 
 
 def test_readme_is_valid_restructured_text() -> None:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import argparse
 import asyncio
 import json
-import re
 import sys
 from pathlib import Path
 
@@ -72,10 +71,10 @@ def main() -> int:
             indent=2,
         )
     if arguments.readme:
-        start, end = ".. benchmarks: begin\n\n", "\n.. benchmarks: end"
-        text = README.read_text()
-        pattern = re.escape(start) + ".*?" + re.escape(end)
-        README.write_text(re.sub(pattern, lambda _: start + table(results) + end, text, flags=re.DOTALL))
+        start, end = ".. benchmarks: begin", ".. benchmarks: end"
+        before, _, rest = README.read_text().partition(start)
+        _, _, after = rest.partition(end)
+        README.write_text(f"{before}{start}\n\n{table(results)}\n{end}{after}")
     return 0 if all(row.is_reached(results[row.name]) for row in rows) else 1
 
 
