@@ -25,6 +25,12 @@ def blocks(language: str) -> list[str]:
     return [textwrap.dedent(block).strip() + "\n" for block in found]
 
 
+def named(name: str) -> str:
+    """Return the code block that is a file of this name."""
+    [found] = re.findall(rf"^    :name: {re.escape(name)}\n\n((?:    .*\n|\n)+)", README.read_text(), re.MULTILINE)
+    return textwrap.dedent(found).strip() + "\n"
+
+
 def title(block: str) -> str:
     return next(line for line in block.splitlines() if re.search(r"rxws\.\w+\(|ws\.\w+|class ", line)).strip()[:60]
 
@@ -73,6 +79,22 @@ def test_service_ends_cleanly_when_it_is_told_to(number: signal.Signals, tmp_pat
     assert "Traceback" not in rest
     assert "service ended: Statistics(" in rest.splitlines()[-1]
     assert "trades: connection 1 is open" in "".join(lines) + rest
+
+
+def test_file_of_a_users_tests_passes_as_it_stands(tmp_path: Path) -> None:
+    """In an empty folder, pytest passes the test file, with the fixtures that rxws registers and warnings as errors."""
+    (tmp_path / "test_feed.py").write_text(named("test_feed.py"))
+    done = subprocess.run(
+        [sys.executable, "-m", "pytest", "-W", "error", "-o", "asyncio_default_fixture_loop_scope=function"],
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+    assert done.returncode == 0, done.stdout
+    assert "2 passed" in done.stdout
+    assert done.stderr == ""
 
 
 def ask(port: int) -> str:
