@@ -481,7 +481,7 @@ async def test_frames_when_they_come_while_the_feed_is_closing(plain: Path) -> N
             self.frames.put_nowait("2")
             await super().close()
 
-    async with PipeFeed(Late("1")) as ws, record(ws, plain):
+    async with asyncio.timeout(10), PipeFeed(Late("1")) as ws, record(ws, plain):
         frames = ws.frames.pipe(ops.to_list()).to_future()
         stream = ws.stream_filter()
         await settle()

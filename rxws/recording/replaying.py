@@ -71,10 +71,10 @@ def replay(
     raise :exc:`~rxws.RxwsError`, ``present_ws`` is None.
 
     **Time.** Timed operators run on the recording's clock: ``buffer_with_time(1.0)`` gives the same buffers at every
-    speed. What is due at the very time of a frame has its turn before that frame. ``scheduler.now``, ``timestamp()``
-    and the ``time`` of events are the recording's; ``asyncio.sleep``, and operators made with ``rxws.on_loop``, are of
-    the loop's time. What operators still wait for at the file's end comes after it, at the same speed, but at most a
-    thousand times as fast.
+    speed. (Those of the live feed may differ at their edges, by as much as its timers were late.) What is due at the
+    very time of a frame has its turn before that frame. ``scheduler.now``, ``timestamp()`` and the ``time`` of events
+    are the recording's; ``asyncio.sleep``, and operators made with ``rxws.on_loop``, are of the loop's time. What
+    operators still wait for at the file's end comes after it, at the same speed, but at most a thousand times as fast.
 
     **What.** Frames are parsed anew, so that messages are equal to those of the live feed, and what cannot be parsed
     is rejected, as there; a parse hook may take its time (ten seconds, as there): the recording waits. Frames that a
