@@ -694,11 +694,11 @@ async def test_recording_when_the_device_is_full() -> None:
     assert running.error.errno == errno.ENOSPC  # type: ignore[union-attr]
 
 
-async def test_recording_when_the_disk_is_full_at_its_end(plain: Path, disk: Callable[..., Disk]) -> None:
-    """When the loop has gone by the time that the disk is full, the recording ends all the same."""
-    disk(plain, 10)
+async def test_recording_when_the_disk_is_full_at_its_end(path: Path, disk: Callable[..., Disk]) -> None:
+    """When the disk is full only as the last is written, after the feed's end, the recording ends all the same."""
+    disk(path, 25)
     ws = PipeFeed(Pipe("1"))
-    running = record(ws, plain)
+    running = record(ws, path)
     await ws.exit()
     running.dispose()
     assert isinstance(running.error, OSError)

@@ -32,7 +32,7 @@ def add(declare: Declare) -> None:
         usage="rxws record URL PATH [options]",
         help="record a feed in a file",
         description="Record every frame of a feed, and on stderr tell what happens to its connection,\n"
-        "which is opened again whenever it is lost. An existing file is appended to.",
+        "which is opened again whenever it is lost. An existing recording is appended to.",
         epilog=_EPILOG,
     )
     parser.set_defaults(command=record, prog=parser.prog, prints=False)
