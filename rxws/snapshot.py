@@ -8,14 +8,22 @@ from __future__ import annotations
 import html
 import reprlib
 from collections.abc import Hashable, Iterable, Mapping, Sequence
+from itertools import islice
 from typing import Any, Final
 
-__all__ = ["RECENT", "Pace", "ago", "mimebundle", "shown"]
+__all__ = ["RECENT", "Columns", "Pace", "ago", "mimebundle", "shown"]
 
 RECENT: Final = 5
 """How many messages are shown."""
 
 _COLUMNS: Final = 10
+
+_MOST_KEYS: Final = 100
+"""How many keys of a message are looked at: a message may have a million."""
+
+_UNUSED_LOOKS: Final = 20
+"""After how many looks without a value a column is given up."""
+
 _WIDTH: Final = 40
 _LINE_WIDTH: Final = 200
 _LEFT: Final = ' style="text-align:left"'
@@ -39,6 +47,28 @@ class Pace:
         return f"{came / seconds:,.1f} a second for {_duration(seconds)}"
 
 
+class Columns:
+    """Which keys have a column in a table that is looked at again and again.
+
+    A key keeps its place from one look to the next, and gives it up when no message has had it for a while.
+    """
+
+    __slots__ = ("_unused",)
+
+    def __init__(self) -> None:
+        self._unused: dict[Hashable, int] = {}
+
+    def look(self, keys: Iterable[Hashable]) -> list[Hashable]:
+        """Return the keys that have a column at this look; ``keys`` are those of the messages that are shown."""
+        present = dict.fromkeys(keys)
+        looks = {key: 0 if key in present else unused + 1 for key, unused in self._unused.items()}
+        kept = {key: unused for key, unused in looks.items() if unused < _UNUSED_LOOKS}
+        room = _COLUMNS - len(kept)
+        new = (key for key in present if key not in kept)
+        self._unused = kept | dict.fromkeys(islice(new, room), 0)
+        return list(self._unused)
+
+
 def ago(seconds: float | None) -> str:
     """Say how long ago something was; None for what never was."""
     return "none yet" if seconds is None else f"{_duration(seconds)} ago"
@@ -48,7 +78,7 @@ def mimebundle(
     title: str,
     facts: Mapping[str, object],
     messages: Iterable[object],
-    columns: dict[Hashable, None] | None = None,
+    columns: Columns | None = None,
 ) -> dict[str, str]:
     """Return what ``_repr_mimebundle_`` returns: ``text/plain`` and ``text/html``.
 
@@ -56,11 +86,11 @@ def mimebundle(
         title: what is shown, in a line.
         facts: what is to be known of it: names and values.
         messages: the last few; mappings and ``msgspec.Struct`` are given a column per key.
-        columns: the keys that were given a column before, in a dict that learns the new ones; None for none.
+        columns: the columns of the last look, for a table that is shown again; None for one that is not.
     """
     title = _line(title)
     known = [[_line(name), _line(str(value))] for name, value in facts.items()]
-    table = _table(messages, {} if columns is None else columns)
+    table = _table(messages, columns or Columns())
     return {
         "text/plain": "\n".join([title, *_text(known), *_text(table)]),
         "text/html": "".join(
@@ -75,39 +105,57 @@ def mimebundle(
     }
 
 
-def _table(messages: Iterable[object], columns: dict[Hashable, None]) -> list[list[str]]:
+def _table(messages: Iterable[object], columns: Columns) -> list[list[str]]:
     """Return a table of messages, its header first: a column for each key that any of them has, but not too many."""
     fields = [_fields(message) for message in messages]
-    new = [key for key in dict.fromkeys(key for each in fields for key in each) if key not in columns]
-    room = _COLUMNS - len(columns)
-    columns.update(dict.fromkeys(new[:room]))
-    more = len(new[room:])
-    header = [shown(key) for key in columns] + [f"{more} more"] * bool(more)
-    rows = [[shown(each[key]) if key in each else "" for key in columns] + ["…"] * bool(more) for each in fields]
+    keys = dict.fromkeys(key for each in fields for key in each)
+    shown_keys = columns.look(keys)
+    more = len(keys.keys() - set(shown_keys))
+    header = [shown(key) for key in shown_keys] + [f"{more} more"] * bool(more)
+    rows = [[shown(each[key]) if key in each else "" for key in shown_keys] + ["…"] * bool(more) for each in fields]
     return [header, *rows] if rows else []
 
 
 def _fields(message: Any) -> Mapping[Any, object]:
-    if isinstance(message, Mapping):
-        return message
-    names = getattr(type(message), "__struct_fields__", None)
-    if names:
-        return {name: getattr(message, name) for name in names}
+    """Return the first fields of a message: enough for a table, in little time."""
+    try:
+        if isinstance(message, Mapping):
+            return dict(islice(message.items(), _MOST_KEYS))
+        names = getattr(type(message), "__struct_fields__", None)
+        if names:
+            return {name: getattr(message, name) for name in islice(names, _MOST_KEYS)}
+    except Exception:
+        # A mapping of the user's may do as it likes; what can be shown of it is.
+        return {"message": message}
     return {"message": message}
+
+
+class _Short(reprlib.Repr):
+    """Shows the beginning of a value. reprlib's own sorts all of a dict or a set first, and spells out all of bytes."""
+
+    def repr_dict(self, x: dict[Any, Any], level: int) -> str:
+        return super().repr_dict(dict(islice(x.items(), self.maxdict + 1)), level)
+
+    def repr_set(self, x: set[Any], level: int) -> str:
+        return super().repr_set(set(islice(x, self.maxset + 1)), level)
+
+    def repr_frozenset(self, x: frozenset[Any], level: int) -> str:
+        return super().repr_frozenset(frozenset(islice(x, self.maxfrozenset + 1)), level)
+
+    def repr_bytes(self, x: bytes, level: int) -> str:
+        return repr(x[: self.maxstring])
+
+    def repr_bytearray(self, x: bytearray, level: int) -> str:
+        return repr(x[: self.maxstring])
 
 
 def shown(value: object) -> str:
     """Return a value as a short line of text; however long it is, that takes little time."""
-    if isinstance(value, str):
-        text = value[: _WIDTH + 1]
-    elif isinstance(value, bytes):
-        text = repr(value[: _WIDTH + 1])
-    else:
-        try:
-            text = _SHORT.repr(value)
-        except Exception as error:
-            # An int of 5,000 digits has none; a class of the user's may do as it likes.
-            text = f"<{type(value).__name__} whose repr raised {type(error).__name__}>"
+    try:
+        text = value[: _WIDTH + 1] if isinstance(value, str) else _SHORT.repr(value)
+    except Exception as error:
+        # An int of 5,000 digits has none; a class of the user's may do as it likes.
+        text = f"<{type(value).__name__} whose repr raised {type(error).__name__}>"
     return _cut(_printable(text), _WIDTH)
 
 
@@ -149,5 +197,7 @@ def _duration(seconds: float) -> str:
     return f"{seconds / 60.0:.0f} min" if seconds < 3600.0 else f"{seconds / 3600.0:.1f} h"
 
 
-_SHORT: Final = reprlib.Repr()
+_SHORT: Final = _Short()
 _SHORT.maxother = _SHORT.maxlong = _SHORT.maxstring = _WIDTH + 1
+# What is deeper is beyond the width of a line, and six in six in six more are 46,656.
+_SHORT.maxlevel = 3

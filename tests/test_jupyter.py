@@ -103,6 +103,38 @@ async def test_stop_from_another_thread_ends_a_view():
     assert not source.observers
 
 
+async def test_items_from_another_thread_are_shown():
+    """An Observable may give its items, and its end, in any thread: the view is drawn in its own."""
+    source = Subject()
+    loop = asyncio.get_running_loop()
+    loop.set_debug(True)  # Timers set from another thread raise.
+    view = live(source)
+
+    def feed():
+        for n in range(100):
+            source.on_next({"n": n})
+        source.on_completed()
+
+    await asyncio.to_thread(feed)
+    await view.run(10.0)
+    assert view.count == 100
+    assert "ended, 100 items" in view.widget.value
+
+
+async def test_what_comes_from_another_thread_after_the_stop_is_left():
+    """What was on its way from another thread when a view was stopped is not shown any more."""
+    source = Subject()
+    view = live(source)
+    thread = threading.Thread(target=source.on_next, args=["late"])
+    thread.start()
+    thread.join()
+    view.stop()
+    await asyncio.sleep(0)
+    await asyncio.sleep(0)
+    assert view.count == 0
+    assert "late" not in view.widget.value
+
+
 def test_stop_after_the_loop_does_nothing():
     """A view whose loop is closed can be stopped all the same."""
 

@@ -5,12 +5,14 @@ from __future__ import annotations
 import asyncio
 import html.parser
 import threading
+import tracemalloc
+from collections.abc import Mapping
 
 import msgspec
 import pytest
 
 import rxws
-from rxws.snapshot import Pace, ago, mimebundle
+from rxws.snapshot import Columns, Pace, ago, mimebundle
 from rxws.testing import FeedServer
 
 virtual = pytest.mark.usefixtures("virtual_time")
@@ -110,11 +112,66 @@ def test_values_without_a_repr_are_named():
     assert "shown" in text
 
 
+def header(*messages, columns):
+    return mimebundle("", {}, messages, columns)["text/plain"].splitlines()[1].split()
+
+
 def test_columns_stay_where_they_are():
-    """With a dict to remember them, columns keep their places from one look to the next."""
-    columns = {}
-    mimebundle("", {}, [{"a": 1}, {"b": 2}], columns)
-    assert mimebundle("", {}, [{"c": 3, "b": 2}], columns)["text/plain"].splitlines()[1].split() == ["a", "b", "c"]
+    """With something to remember them, columns keep their places from one look to the next."""
+    columns = Columns()
+    header({"a": 1}, {"b": 2}, columns=columns)
+    assert header({"c": 3, "b": 2}, columns=columns) == ["a", "b", "c"]
+
+
+def test_column_that_stays_empty_is_given_up():
+    """A column that has had no value for 20 looks makes room for others."""
+    columns = Columns()
+    first = [f"a{n}" for n in range(10)]
+    assert header(dict.fromkeys(first), columns=columns) == first
+    for _ in range(19):
+        assert header({"b": 1}, columns=columns) == [*first, "1", "more"]
+    assert header({"b": 1}, columns=columns) == ["b"]
+
+
+@pytest.mark.parametrize(
+    "message",
+    [
+        dict.fromkeys(range(1_000_000)),
+        {"nested": dict.fromkeys(range(1_000_000))},
+        {"nested": set(range(1_000_000))},
+        {"nested": frozenset(range(1_000_000))},
+        {"nested": [[b"x" * 10_000_000, bytearray(10_000_000)]]},
+    ],
+)
+def test_of_a_huge_message_only_the_beginning_is_looked_at(message):
+    """A million keys, or ten million bytes, are not copied, sorted or written out to show the first few."""
+    show(message)
+    tracemalloc.start()
+    show(message)
+    most = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert most < 1_000_000
+
+
+class Torn(Mapping):
+    """A mapping that cannot be read."""
+
+    def __getitem__(self, key):
+        raise OSError
+
+    def __len__(self):
+        raise OSError
+
+    def __iter__(self):
+        raise OSError
+
+
+def test_mapping_that_raises_is_shown_by_its_repr():
+    """A message that is a mapping in name only hides no other."""
+    lines = show(Torn(), {"s": "BTC"})["text/plain"].splitlines()
+    assert lines[1].split() == ["message", "s"]
+    assert lines[2].startswith("  <")
+    assert lines[3].split() == ["BTC"]
 
 
 def test_pace_is_counted_from_look_to_look():

@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Hashable
 from typing import Any
 
 import ipywidgets  # type: ignore[import-untyped]
 from reactivex import Observable
 
-from ..snapshot import mimebundle
+from ..snapshot import Columns, mimebundle
 from .view import View
 
 __all__ = ["live"]
@@ -20,7 +19,7 @@ class _Live(View):
         if rows < 1:
             raise ValueError(f"rows must be at least 1, not {rows!r}")
         self._items: deque[Any] = deque(maxlen=rows)
-        self._columns: dict[Hashable, None] = {}
+        self._columns = Columns()
         self._widget = ipywidgets.HTML()
         super().__init__(observable, hz)
 

@@ -6,6 +6,8 @@ import asyncio
 import logging
 import math
 from abc import ABC, abstractmethod
+from collections.abc import Callable
+from functools import partial
 from typing import Any, Final
 
 from IPython.display import display
@@ -44,7 +46,11 @@ class View(ABC):
         self.draws = 0
         self._call_off = on_rerun(self.stop)
         # Last, because it may give items at once.
-        self._subscription = on_loop(observable).subscribe(self._take, self._failed, self._completed)
+        self._subscription = on_loop(observable).subscribe(
+            partial(self._on_its_loop, self._take),
+            partial(self._on_its_loop, self._failed),
+            partial(self._on_its_loop, self._end, "ended"),
+        )
 
     @property
     def is_live(self) -> bool:
@@ -53,10 +59,7 @@ class View(ABC):
 
     def stop(self) -> None:
         """Update no more; what is shown stays. Idempotent, and callable from any thread."""
-        if asyncio._get_running_loop() is self._loop:
-            self._end("stopped")
-        elif not self._loop.is_closed():
-            self._loop.call_soon_threadsafe(self._end, "stopped")
+        self._on_its_loop(self._end, "stopped")
 
     async def run(self, seconds: float | None = None) -> None:
         """Show it in this cell, wait for so many seconds, or with None for the sequence's end, and stop it.
@@ -96,7 +99,17 @@ class View(ABC):
     def _title(self) -> str:
         return f"{self._status}, {self.count:,} items"
 
+    def _on_its_loop(self, function: Callable[..., None], *args: Any) -> None:
+        """Call a function in the thread that the view belongs to; an Observable may give its items in any."""
+        if asyncio._get_running_loop() is self._loop:
+            function(*args)
+        elif not self._loop.is_closed():
+            self._loop.call_soon_threadsafe(function, *args)
+
     def _take(self, item: Any) -> None:
+        if not self.is_live:
+            # It was on its way from another thread.
+            return
         self._keep(item)
         self.count += 1
         if self._timer is None:
@@ -116,9 +129,6 @@ class View(ABC):
     def _failed(self, error: Exception) -> None:
         _LOGGER.error("the sequence that is shown failed", exc_info=error)
         self._end(f"failed: {error!r}")
-
-    def _completed(self) -> None:
-        self._end("ended")
 
     def _end(self, status: str) -> None:
         if self.is_live:
