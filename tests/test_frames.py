@@ -345,6 +345,73 @@ def test_any_mixture_comes_whole_and_in_order(pieces, taken_at_once, high, piece
     assert came == sent
 
 
+def raw(*parts):
+    """Return the bytes of a server's frames: whole messages as text, the fragments of one as a list."""
+    frames = []
+    for part in parts:
+        pieces = [part] if isinstance(part, str) else part
+        for n, piece in enumerate(pieces):
+            opcode = Opcode.CONT if n else Opcode.TEXT
+            frames.append(Frame(opcode, piece.encode(), n == len(pieces) - 1).serialize(mask=False))
+    return frames
+
+
+@pytest.mark.parametrize("whole", [1, HIGH_WATER + 1, 3 * HIGH_WATER])
+async def test_message_that_is_not_complete_when_reading_pauses(server, whole):
+    """Whole messages and the first fragment of another in one read: reading goes on, and all of them come."""
+    taking_ = await pushing(server)
+    texts = [str(n) for n in range(whole)]
+    transport = server.connections[-1].websocket.transport
+    first, last = raw(["frag", "ment"])
+    transport.write(b"".join(raw(*texts)) + first)
+    await asyncio.sleep(0.05)
+    transport.write(last + b"".join(raw("after")))
+    assert [await taking_.take() for _ in range(whole + 2)] == [*texts, "fragment", "after"]
+    await server.close()
+    await taking_.until_end()
+
+
+async def test_reading_pauses_again_after_many_fragments(server):
+    """However recv pauses and resumes for a message in many fragments: what waits stays bounded after it."""
+    taking_ = await pushing(server)
+    connection = server.connections[-1].websocket
+    texts = [str(n) for n in range(HIGH_WATER + 10)]
+    connection.transport.write(b"".join(raw(*texts, ["a"] * 40)))
+    await asyncio.sleep(0.05)
+    for _ in range(HIGH_WATER + 11):
+        await taking_.take()
+    connection.transport.write(b"".join(raw(*["x" * 5_000] * 4_000)))
+    await asyncio.sleep(0.3)
+    await taking_.take()
+    await asyncio.sleep(0.3)
+    assert len(taking_.frames.waiting) < HIGH_WATER + 2**18 // 5_000 + 2
+    for _ in range(4_000 - 1):
+        await taking_.take()
+    await server.close()
+    await taking_.until_end()
+
+
+async def test_fragment_that_came_before_the_reading(server):
+    """The first fragment before the reader, the last one together with the next message: in order, and at once."""
+    async with websockets.connect(server.url) as websocket:
+        await server.connected()
+        transport = server.connections[-1].websocket.transport
+        first, last = raw(["frag", "ment"])
+        transport.write(first)
+        await asyncio.sleep(0.05)
+        frames = frames_of(websocket)
+        waiting = asyncio.create_task(frames.next())
+        await asyncio.sleep(0.05)
+        transport.write(last + b"".join(raw("B")))
+        async with asyncio.timeout(5.0):
+            assert [await waiting, await frames.next()] == ["fragment", "B"]
+        for text in "012":
+            transport.write(b"".join(raw(text)))
+            async with asyncio.timeout(5.0):
+                assert await frames.next() == text
+        frames.release()
+
+
 def test_frame_of_websockets_is_what_is_expected_of_it():
     """What is read off a frame is there: whether it is the last one, its opcode, its payload."""
     frame = Frame(Opcode.TEXT, b"text", True)
