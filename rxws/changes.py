@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections import deque
 from collections.abc import Callable, Hashable
 from dataclasses import dataclass
@@ -25,7 +26,7 @@ class Snapshot(Generic[T]):
     Attributes:
         data: what ``snapshot()`` returned.
         reason: why it was fetched: ``"start"``, ``"hole"`` (numbers are missing), ``"overflow"`` (too much had to be
-            held), or the reason of the feed's ``Gap``.
+            held), ``"restart"`` (the numbers went back), or the reason of the feed's ``Gap``.
     """
 
     data: T
@@ -42,7 +43,13 @@ def range_reader(sequence: object) -> Callable[[Any], tuple[int, int]]:
         TypeError: it is neither.
     """
     if callable(sequence):
-        return sequence
+        function = sequence
+
+        def both(message: Any) -> tuple[int, int]:
+            first, last = function(message)
+            return _checked(first, "the first number of sequence"), _checked(last, "the last number of sequence")
+
+        return both
     if not isinstance(sequence, tuple | list) or len(sequence) != 2:
         raise TypeError(
             "sequence must be the pair of keys of a message's first and last number, or a function that returns both, "
@@ -59,7 +66,8 @@ def number_reader(snapshot_sequence: object) -> Callable[[Any], int]:
         snapshot_sequence: a key or path, ``"lastUpdateId"``, or such a function.
     """
     if callable(snapshot_sequence):
-        return snapshot_sequence
+        function = snapshot_sequence
+        return lambda data: _checked(function(data), "the number of snapshot_sequence")
     key: Hashable = snapshot_sequence
     return lambda data: _number(data, key)
 
@@ -68,8 +76,12 @@ def _number(message: Any, key: Hashable) -> int:
     number = look_up(message, key)
     if number is ABSENT:
         raise KeyError(key)
+    return _checked(number, repr(key))
+
+
+def _checked(number: Any, what: str) -> int:
     if isinstance(number, bool) or not isinstance(number, int):
-        raise TypeError(f"{key!r} must be an int, not {number!r}")
+        raise TypeError(f"{what} must be an int, not {number!r}")
     return number
 
 
@@ -78,7 +90,7 @@ class Changes(Generic[T]):
 
     While it is out of sync changes are held, and a snapshot is asked for. One that is not older than what is held
     brings it into sync: it is delivered, and then the changes after it, each beginning at most one after the end of the
-    one before. A hole in the numbers ends that.
+    one before. A hole in the numbers ends that, and so do numbers that go back: the server counts anew.
 
     Args:
         range_of: gives a change's first and last number.
@@ -97,12 +109,15 @@ class Changes(Generic[T]):
         self._number_of: Final = number_of
         self._held: Final[deque[tuple[int, int, T]]] = deque(maxlen=held_max)
         self._last = 0
+        # The last number of the latest change, whether it was delivered or not.
+        self._seen: float = -math.inf
         self.in_sync = False
         self.reason = "start"
 
     def lose(self, reason: str) -> None:
         """Forget all: changes are missing, for the reason given."""
         self._held.clear()
+        self._seen = -math.inf
         self.in_sync = False
         self.reason = reason
 
@@ -113,6 +128,9 @@ class Changes(Generic[T]):
             Exception: what its numbers cannot be read for; nothing is changed.
         """
         first, last = self._range_of(message)
+        if last < self._seen:
+            self.lose("restart")
+        self._seen = last
         if not self.in_sync:
             if len(self._held) == self._held.maxlen:
                 self.reason = "overflow"

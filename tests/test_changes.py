@@ -121,6 +121,30 @@ def test_too_much_to_be_held_needs_a_newer_snapshot():
     assert changes.snapshot(s(1)) == [Snapshot(s(1), "overflow"), c(2), c(3)]
 
 
+@pytest.mark.parametrize("is_in_sync", [True, False])
+def test_numbers_that_go_back_need_a_new_snapshot(is_in_sync):
+    """A server that counts anew is not taken for one that repeats itself, whether a snapshot had come or not."""
+    changes = make()
+    changes.change(c(101))
+    if is_in_sync:
+        changes.snapshot(s(100))
+        assert changes.change(c(101)) == []
+        assert changes.in_sync
+    assert changes.change(c(1)) == []
+    assert not changes.in_sync
+    assert changes.change(c(2)) == []
+    assert changes.snapshot(s(1)) == [Snapshot(s(1), "restart"), c(2)]
+
+
+@pytest.mark.parametrize("number", [None, "5", True, 5.0])
+def test_functions_must_give_ints(number):
+    """What a function gives instead of a number is refused before anything is changed, and its argument is named."""
+    with pytest.raises(TypeError, match="the number of snapshot_sequence must be an int"):
+        number_reader(lambda data: number)({})
+    with pytest.raises(TypeError, match="the last number of sequence must be an int"):
+        range_reader(lambda message: (1, number))({})
+
+
 def test_loss_forgets_all():
     """After a gap nothing that came before it counts."""
     changes = make()
