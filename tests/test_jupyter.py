@@ -313,6 +313,22 @@ async def test_plot_takes_keys_paths_and_functions(virtual_time):
 
 
 @virtual
+async def test_plot_leaves_out_a_point_that_is_no_number(virtual_time):
+    """A value that is no number raises, and the points after it stay where they belong."""
+    told = []
+    virtual_time.set_exception_handler(lambda _, context: told.append(context["exception"]))
+    source = Subject()
+    view = plot(source, "x", "y")
+    source.on_next({"x": 1, "y": "10"})
+    with pytest.raises(ValueError, match="n/a"):
+        view._keep({"x": 2, "y": "n/a"})
+    source.on_next({"x": 3, "y": "30"})
+    await asyncio.sleep(1.0)
+    assert points(view) == {"None": ([1, 3], [10, 30])}
+    view.stop()
+
+
+@virtual
 async def test_plot_over_time(virtual_time):
     """Times are drawn as times: those of the items, or with None those at which they come."""
     noon = datetime(2024, 1, 2, 12, tzinfo=UTC)

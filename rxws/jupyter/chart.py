@@ -63,8 +63,10 @@ class _Plot(View):
                 raise ValueError(f"more than {_MOST_LINES} lines: {by!r} is not drawn")
             line = self._lines[by] = _Line(self._window)
         # Many an exchange sends its numbers as strings.
-        line.xs.append(x.timestamp() * 1000.0 if isinstance(x, datetime) else float(x))
-        line.ys.append(float(y))
+        point = x.timestamp() * 1000.0 if isinstance(x, datetime) else float(x), float(y)
+        # Only when both are numbers: a line's x and y belong together.
+        line.xs.append(point[0])
+        line.ys.append(point[1])
         line.is_new = True
         self._latest.appendleft((x, y, by))
         if self._x_scale is None:
