@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import dataclasses
 import inspect
 import math
@@ -106,10 +107,17 @@ def test_any_positive_time_is_taken(seconds):
     ("option", "value", "expected"),
     [
         ("name", 3, "name must be a str, or None for one made from the class, not 3"),
-        ("reconnect_delays", [1, 2], r"reconnect_delays must be a function that returns seconds to wait, not \[1, 2\]"),
-        ("reconnect_delays", None, "reconnect_delays must be a function"),
-        ("should_retry", True, "should_retry must be a function of an exception, or None, not True"),
-        ("encode", "json", "encode must be a function of a message, not 'json'"),
+        (
+            "reconnect_delays",
+            [1, 2],
+            r"reconnect_delays must be a plain function that returns seconds to wait, not \[1, 2\]",
+        ),
+        ("reconnect_delays", None, "reconnect_delays must be a plain function"),
+        ("should_retry", True, "should_retry must be a plain function of an exception, or None, not True"),
+        ("encode", "json", "encode must be a plain function of a message, not 'json'"),
+        ("should_retry", asyncio.sleep, "should_retry must be a plain function"),
+        ("encode", asyncio.sleep, "encode must be a plain function"),
+        ("reconnect_delays", asyncio.sleep, "reconnect_delays must be a plain function"),
         ("heartbeat", "ping", r"heartbeat must be a pair \(message, seconds\), or None, not 'ping'"),
         ("heartbeat", ("ping",), "heartbeat must be a pair"),
         ("heartbeat", ["ping", 1], "heartbeat must be a pair"),

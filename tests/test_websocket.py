@@ -638,7 +638,7 @@ class TestBadArguments:
             ({"decode": None}, TypeError, "decode must be a function, not None"),
             ({"identity": 3}, TypeError, "identity must be a function, not 3"),
             ({"reply": "pong"}, TypeError, "reply must be a function, not 'pong'"),
-            ({"encode": 3}, TypeError, "encode must be a function of a message, not 3"),
+            ({"encode": 3}, TypeError, "encode must be a plain function of a message, not 3"),
             ({"rotate_every": "1h"}, TypeError, "rotate_every must be a positive number of seconds, not '1h'"),
             ({"rotate_every": 0}, ValueError, "rotate_every must be a positive number of seconds, not 0"),
             ({"rotate_every": float("nan")}, ValueError, "rotate_every must be a positive number of seconds, not nan"),
