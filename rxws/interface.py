@@ -217,15 +217,18 @@ class AsyncWebsocketStreamInterface(Generic[T], metaclass=ABCMeta):
 
         Args:
             subscribe: the message that subscribes: as in :meth:`send`, or an (async) function that gives it, asked
-                each time (a fresh token). Two that are equal are one subscription.
+                each time (a fresh token). Two that are equal, whatever the order of their keys, are one subscription
+                with the other arguments of the first; a function is equal to itself alone.
             unsubscribe: the message that ends it, or such a function; None: none is sent.
             filters: what belongs to it, as in :meth:`stream_filter`.
             acknowledged: a filter that the server's answer passes; None: none is awaited. One message answers one
                 subscription, the one that has waited longest. An answer that does not come in time is reported as
-                ``Unacknowledged``, and the message is sent once more.
-            timeout: seconds in which the answer must have come.
-            combine: a function of a list of several ``subscribe`` that gives one message for them all; None: each is
-                sent by itself.
+                ``Unacknowledged``, and the message is sent once more. Let it pass no refusal: an ``id`` alone may
+                belong to an error, too.
+            timeout: seconds in which the answer must have come. A new connection counts as open once all has been
+                answered, or after twice that.
+            combine: a function of a list of several ``subscribe`` that gives one message for them all, the same one
+                in each call; None: each is sent by itself.
             combine_max: how many are combined at most.
             maxsize: as in :meth:`stream_filter`.
             overflow: as in :meth:`stream_filter`.
@@ -241,7 +244,7 @@ class AsyncWebsocketStreamInterface(Generic[T], metaclass=ABCMeta):
                 {"method": "SUBSCRIBE", "params": ["btcusdt@trade"], "id": 1},
                 {"method": "UNSUBSCRIBE", "params": ["btcusdt@trade"], "id": 2},
                 filters=[{"e": "trade", "s": "BTCUSDT"}],
-                acknowledged=[{"id": 1}],
+                acknowledged=[{"id": 1, "result": None}],
             )
         """
         subscription = Subscription.checked(

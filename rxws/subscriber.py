@@ -192,7 +192,10 @@ class Subscriber:
         if not callable(message):
             return message
         async with asyncio.timeout(self._send_timeout):
-            return await current_value(message)
+            given = await current_value(message)
+        if given is None and subscribes:
+            raise TypeError("a function for subscribe must return a message, not None")
+        return given
 
     def _payload_of(self, messages: list[Any], step: Step) -> str | bytes | None:
         messages = [message for message in messages if message is not None]

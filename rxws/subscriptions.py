@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import itertools
 import math
 from collections import deque
@@ -10,6 +11,7 @@ from dataclasses import dataclass, field
 from typing import Any, Final
 
 from . import codec
+from .callables import is_coroutine_function
 from .filters import Filter
 
 __all__ = ["Ledger", "SendLimit", "Step", "Subscription", "Subscriptions", "identity_of"]
@@ -114,12 +116,14 @@ class Subscription:
             raise TypeError(f"timeout must be a positive number of seconds, not {timeout!r}")
         if not 0 < timeout < math.inf:
             raise ValueError(f"timeout must be a positive number of seconds, not {timeout!r}")
-        if combine is not None and not callable(combine):
-            raise TypeError(f"combine must be a function of a list of messages, or None, not {combine!r}")
+        if combine is not None and (not callable(combine) or is_coroutine_function(combine)):
+            raise TypeError(f"combine must be a plain function of a list of messages, or None, not {combine!r}")
         if isinstance(combine_max, bool) or not isinstance(combine_max, int):
             raise TypeError(f"combine_max must be a positive int, not {combine_max!r}")
         if combine_max < 1:
             raise ValueError(f"combine_max must be at least 1, not {combine_max}")
+        # Sent again and again: what is done to the arguments after the call changes nothing.
+        subscribe, unsubscribe = (each if callable(each) else copy.deepcopy(each) for each in (subscribe, unsubscribe))
         return cls(identity, subscribe, unsubscribe, answer, timeout, combine, combine_max)
 
 
@@ -142,10 +146,19 @@ def identity_of(message: Any, encode: Callable[[Any], str | bytes] = codec.encod
     if message is None:
         raise TypeError("subscribe must be a message, or a function that gives one, not None")
     if not callable(message):
-        return codec.to_payload(message, encode)
+        return codec.to_payload(_ordered(message), encode)
     hash(message)
     function: Hashable = message
     return function
+
+
+def _ordered(message: Any) -> Any:
+    """Return the same JSON with the keys in one order: a dict's order means nothing."""
+    if type(message) is dict:
+        return {key: _ordered(message[key]) for key in sorted(message, key=repr)}
+    if type(message) is list or type(message) is tuple:
+        return [_ordered(each) for each in message]
+    return message
 
 
 class Subscriptions:

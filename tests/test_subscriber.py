@@ -174,12 +174,16 @@ async def test_function_is_asked_each_time():
         assert feed.websockets[1].sent == ['{"token":2}', "-3"]
 
 
-async def test_function_that_gives_nothing_sends_nothing():
-    """None is no message, from a function too."""
+async def test_function_that_gives_nothing_has_subscribed_nothing():
+    """None is no message, from a function too: that is reported, and it is asked again."""
+    answers = iter([None, "+a"])
     async with ScriptedFeed() as feed:
-        stream = feed.multiplex(lambda: None, filters=None)
+        stream = feed.multiplex(lambda: next(answers), filters=None)
         await feed.wait_connected()
         assert feed.websocket.sent == []
+        assert feed.statistics().failures == 1
+        await asyncio.sleep(60.0)
+        assert feed.websocket.sent == ["+a"]
         await stream.close()
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import math
 
 import pytest
@@ -75,6 +76,8 @@ def test_limit_is_a_strict_rolling_window(messages, seconds, pauses):
     [
         ({"a": 1}, {"a": 1}, True),
         ({"a": 1}, '{"a":1}', True),
+        ({"a": [{"b": 1, "c": 2}], "d": 3}, {"d": 3, "a": ({"c": 2, "b": 1},)}, True),
+        ({"a": [1, 2]}, {"a": [2, 1]}, False),
         ("a", b"a", False),
         (b"a", bytearray(b"a"), True),
         (joined, joined, True),
@@ -90,6 +93,15 @@ def test_identity_is_what_is_sent_or_the_function(one, other, equal):
 def test_identity_when_the_feed_has_an_encoding_of_its_own():
     """What is sent is what the feed's own encoding makes of it."""
     assert subscription(1 + 2j, encode=str).identity == "(1+2j)"
+
+
+def test_messages_are_those_of_the_call():
+    """What is done to the arguments afterwards changes neither what is sent nor what is equal."""
+    message = {"args": ["a"]}
+    first = subscription(message, message)
+    message["args"][0] = "b"
+    assert first.subscribe == first.unsubscribe == {"args": ["a"]}
+    assert subscription(message).identity != first.identity
 
 
 class Unhashable:
@@ -113,7 +125,8 @@ class Unhashable:
         (("a",), {"timeout": 0}, ValueError, "timeout must be"),
         (("a",), {"timeout": math.inf}, ValueError, "timeout must be"),
         (("a",), {"timeout": math.nan}, ValueError, "timeout must be"),
-        (("a",), {"combine": "+"}, TypeError, "combine must be a function"),
+        (("a",), {"combine": "+"}, TypeError, "combine must be a plain function"),
+        (("a",), {"combine": asyncio.sleep}, TypeError, "combine must be a plain function"),
         (("a",), {"combine_max": 2.0}, TypeError, "combine_max must be"),
         (("a",), {"combine_max": True}, TypeError, "combine_max must be"),
         (("a",), {"combine_max": 0}, ValueError, "combine_max must be at least 1"),
