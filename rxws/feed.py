@@ -29,7 +29,7 @@ from .hot import CurrentObservable, EventObservable
 from .notebook import in_notebook, on_rerun
 from .observable import Home
 from .opener import Timeouts
-from .options import Options
+from .options import Options, check_seconds
 from .redaction import redact
 from .reporting import EXITS, FAILURES, Reporter, is_being_cancelled
 from .rotation import Rotation
@@ -242,6 +242,7 @@ class Feed:
 
     async def request(self, message: Any, reply: object, timeout: float) -> Any:
         """Send a message and return the first one that passes the filter ``reply``."""
+        check_seconds("timeout", timeout, zero=False)
         stream = self._make_stream(Filter.parse(reply, "reply"), None, "error", gaps=False, copy=False)
         try:
             async with asyncio.timeout(timeout):

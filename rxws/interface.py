@@ -353,6 +353,8 @@ class AsyncWebsocketStreamInterface(Generic[T], metaclass=ABCMeta):
 
         Raises:
             TimeoutError: no such message came in time.
+            TypeError: ``timeout`` is no number.
+            ValueError: ``timeout`` is not positive and finite.
             RxwsError: as in :meth:`send`.
 
         Example::

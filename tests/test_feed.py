@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import math
 import contextlib
 import dataclasses
 import gc
@@ -324,6 +325,16 @@ class TestRequest:
             replies = await asyncio.gather(*(feed.request({"id": n}, [{"id": n, "result": 2}]) for n in evens))
             assert [reply["id"] for reply in replies] == list(evens)
             assert feed.statistics().streams == 0
+
+    @pytest.mark.parametrize("timeout", [-1, 0, math.nan, math.inf, None, "1"])
+    async def test_request_with_a_timeout_that_is_none_sends_nothing(self, feed_server, timeout):
+        """What is no time is refused before the message is sent."""
+        async with Feed(feed_server) as feed:
+            await feed.wait_connected()
+            with pytest.raises((TypeError, ValueError), match="timeout must be a positive number of seconds"):
+                await feed.request("hello", [{"id": 1}], timeout=timeout)
+            await asyncio.sleep(0.1)
+            assert feed_server.received == []
 
     @pytest.mark.parametrize("timeout", [None, 3])
     async def test_request_without_a_reply_times_out(self, feed_server, timeout):

@@ -135,6 +135,12 @@ async def test_what_comes_from_another_thread_after_the_stop_is_left():
     assert "late" not in view.widget.value
 
 
+async def test_what_is_no_observable_is_refused():
+    """A feed is not its messages: who forgot that is told."""
+    with pytest.raises(TypeError, match=r"such as ws\.messages"):
+        live(42)
+
+
 def test_stop_after_the_loop_does_nothing():
     """A view whose loop is closed can be stopped all the same."""
 

@@ -585,6 +585,8 @@ async def test_record_when_arguments_are_wrong(tmp_path: Path) -> None:
     async with PipeFeed() as ws:
         with pytest.raises(TypeError, match="flush_interval"):
             record(ws, tmp_path / "x", flush_interval="1")  # type: ignore[arg-type]
+        with pytest.raises(TypeError, match="ws must be a feed"):
+            record(tmp_path / "x", ws)  # type: ignore[arg-type]
         with pytest.raises(ValueError, match="flush_interval"):
             record(ws, tmp_path / "x", flush_interval=0)
         with pytest.raises(FileNotFoundError):

@@ -180,9 +180,8 @@ async def test_function_that_gives_nothing_has_subscribed_nothing():
     async with ScriptedFeed() as feed:
         stream = feed.multiplex(lambda: next(answers), filters=None)
         await feed.wait_connected()
-        assert feed.websocket.sent == []
+        await settle()
         assert feed.statistics().failures == 1
-        await asyncio.sleep(60.0)
         assert feed.websocket.sent == ["+a"]
         await stream.close()
 

@@ -140,6 +140,7 @@ def plot(
 
     Raises:
         ValueError: ``window`` or ``hz`` is not positive.
+        TypeError: it is no Observable.
         RuntimeError: outside a running event loop.
 
     Example::

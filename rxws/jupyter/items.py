@@ -50,6 +50,7 @@ def live(observable: Observable[Any], rows: int = 20, hz: float = 10.0) -> View:
 
     Raises:
         ValueError: ``rows`` or ``hz`` is not positive.
+        TypeError: it is no Observable.
         RuntimeError: outside a running event loop.
 
     Example::

@@ -36,6 +36,11 @@ class View(ABC):
     def __init__(self, observable: Observable[Any], hz: float) -> None:
         if not 0.0 < hz < math.inf:
             raise ValueError(f"hz must be a positive number of updates a second, not {hz!r}")
+        if not isinstance(observable, Observable):
+            kind = type(observable).__name__
+            raise TypeError(
+                f"a view shows an Observable, such as ws.messages or a stream, not an object of type {kind}"
+            )
         self._loop = asyncio.get_running_loop()
         self._interval = 1.0 / hz
         self._drawn_at = -math.inf

@@ -58,6 +58,10 @@ class Recording(abc.DisposableBase):
         self, ws: AsyncWebsocketStreamInterface[Any], path: str | os.PathLike[str], flush_interval: float
     ) -> None:
         check_seconds("flush_interval", flush_interval, zero=False)
+        if not isinstance(ws, AsyncWebsocketStreamInterface):
+            raise TypeError(
+                f"ws must be a feed, the first argument of record, not an object of type {type(ws).__name__}"
+            )
         feed = feed_of(ws)
         feed.home.check()
         self.path = Path(path)
@@ -241,7 +245,7 @@ def record(
         FileExistsError: what is in the file is no recording.
         BlockingIOError: another recording is writing to it.
         ImportError: ``.zst`` needs ``pip install 'rxws[zstd]'`` before Python 3.14.
-        TypeError: ``flush_interval`` is no number.
+        TypeError: ``ws`` is no feed, or ``flush_interval`` is no number.
         ValueError: ``flush_interval`` is not positive and finite.
         RuntimeError: outside the loop's thread.
 
