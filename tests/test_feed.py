@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import asyncio
-import math
 import contextlib
 import dataclasses
 import gc
 import json
+import math
 import os
 import re
 import signal
