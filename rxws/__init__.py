@@ -33,7 +33,7 @@ use public names.
 """
 
 import importlib
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from .changes import Snapshot
 from .delivery import Many
@@ -97,10 +97,26 @@ _EDGES = frozenset({"demo", "jupyter", "operators", "recording", "testing"})
 _OF_RECORDING = frozenset({"read", "record", "replay"})
 
 
-def __getattr__(name: str) -> Any:
-    # The edges are loaded when they are asked for: a program pays for what it uses.
-    if name in _EDGES:
-        return importlib.import_module(f"{__name__}.{name}")
-    if name in _OF_RECORDING:
-        return getattr(importlib.import_module(f"{__name__}.recording"), name)
-    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+if TYPE_CHECKING:
+    # What a type checker does not know it would take for anything at all.
+    from . import demo as demo
+    from . import jupyter as jupyter
+    from . import operators as operators
+    from . import recording as recording
+    from . import testing as testing
+    from .recording import read as read
+    from .recording import record as record
+    from .recording import replay as replay
+else:
+
+    def __getattr__(name: str) -> Any:
+        # The edges are loaded when they are asked for: a program pays for what it uses.
+        if name in _EDGES:
+            return importlib.import_module(f"{__name__}.{name}")
+        if name in _OF_RECORDING:
+            return getattr(importlib.import_module(f"{__name__}.recording"), name)
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *_EDGES, *_OF_RECORDING})

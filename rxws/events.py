@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import dataclasses
 import enum
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
+
+from .redaction import redact
 
 __all__ = [
     "Connected",
@@ -64,6 +67,15 @@ TRANSITIONS: Mapping[State, frozenset[State]] = {
     State.FAILED: frozenset(),
 }
 """Which states may follow each state; those that nothing follows are final."""
+
+
+def _without_secrets(event: Event) -> str:
+    """Return the repr of an event that holds an exception: whose text may hold an address with its secrets."""
+    shown = []
+    for field in dataclasses.fields(event):
+        value = getattr(event, field.name)
+        shown.append(f"{field.name}={redact(repr(value)) if isinstance(value, BaseException) else repr(value)}")
+    return f"{type(event).__name__}({', '.join(shown)})"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -179,6 +191,8 @@ class MessageRejected(Event):
 
     raw: str | bytes
     error: BaseException
+
+    __repr__ = _without_secrets
     count: int
 
 
@@ -195,6 +209,8 @@ class HandlerFailed(Event):
     handler: str
     message: Any
     error: BaseException
+
+    __repr__ = _without_secrets
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -237,6 +253,8 @@ class RecordingFailed(Event):
 
     path: str
     error: BaseException
+
+    __repr__ = _without_secrets
     lost: int
 
 

@@ -103,3 +103,15 @@ def test_state_when_final():
 def test_transitions_when_rotating():
     """A rotation begins while connected, and nowhere else."""
     assert [state for state, following in TRANSITIONS.items() if State.ROTATING in following] == [State.CONNECTED]
+
+
+@pytest.mark.parametrize(
+    "kind", [kind for kind in EVENTS if "error" in {field.name for field in dataclasses.fields(kind)}]
+)
+def test_event_with_an_error_shows_no_secret_of_it(kind):
+    """What users print of an event is the log's: an exception's text loses the secrets of the addresses in it."""
+    event = dataclasses.replace(example(kind), error=ValueError("GET wss://me:hunter2@localhost/?token=S3cr3t failed"))
+    assert repr(event).startswith(f"{kind.__name__}(name=")
+    assert "ValueError" in repr(event)
+    assert "localhost" in repr(event)
+    assert not re.search("hunter2|S3cr3t", repr(event))

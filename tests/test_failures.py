@@ -430,6 +430,11 @@ def test_what_opening_raises_is_fatal_only_if_it_is_listed(error, reason, fatal)
     assert is_fatal_at_first(failure) is fatal
 
 
+def test_empty_address_is_told_as_it_is():
+    """An address that is empty has no secret, and the text about it stays readable."""
+    assert diagnose(InvalidURI("", "isn't one"), now=NOW).cause.count("isn't") >= 1
+
+
 def test_a_connection_that_breaks_with_any_exception_is_a_network_failure():
     """Whatever reading a connection raises, it was the connection that broke."""
     failure = diagnose(RuntimeError("torn"), object(), now=NOW)

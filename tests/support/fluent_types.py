@@ -15,6 +15,7 @@ from reactivex.subject import Subject
 import rxws
 from rxws import operators as rxops
 from rxws.observable import AsyncConnectableObservable, AsyncObservable
+from rxws.recording.recorder import Recording
 
 
 @dataclass
@@ -125,3 +126,10 @@ async def consumed(ws: rxws.ReactiveWebSocket[Trade], raw: rxws.ReactiveWebSocke
         assert_type(trades, list[Trade])
     assert_type(raw.messages.pipe(rxops.as_type(Trade)), AsyncObservable[Trade])
     assert_type(await raw.stream_filter([{"e": "trade"}]).pipe(rxops.as_type(Trade)).collect(1), list[Trade])
+
+
+def edges(feed: rxws.ReactiveWebSocket[dict[str, Any]]) -> None:
+    """What is loaded when it is asked for is known all the same, and what is misspelled is not."""
+    rxws.replay("feed.jsonl", sped=3)  # type: ignore[call-overload]  # pyright: ignore
+    rxws.ReactiveWebSockt("ws://localhost")  # type: ignore[attr-defined]  # pyright: ignore
+    assert_type(rxws.record(feed, "feed.jsonl"), Recording)
