@@ -31,7 +31,10 @@ class AsyncWebsocketStreamInterface(Generic[T], metaclass=ABCMeta):
     Subclasses give three hooks: :meth:`_create_ws`, :meth:`_when2create_new_ws` and :meth:`_parse_raw_data`. The
     connection is opened when the constructors of all subclasses have returned; it is opened again, with growing and
     jittered delays, whenever it is lost, a normal close by the server included; and it is rotated without a gap
-    whenever :meth:`_when2create_new_ws` ends.
+    whenever :meth:`_when2create_new_ws` ends. Three more may be given: ``_reply(raw_data)`` returns what to send back
+    at once (a pong); ``_message_identity(message)`` what makes two messages the same on two connections that overlap;
+    ``_is_per_connection(message)`` whether every new connection gets it for itself (an acknowledgement). A parse hook
+    that finds several messages in a frame returns ``rxws.Many(messages)``.
 
     Construct it inside a running event loop; it belongs to that loop's thread, and its methods raise RuntimeError
     elsewhere. Only :meth:`statistics` and ``state.value`` may be read from any thread, and a Disposable disposed.
