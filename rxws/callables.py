@@ -11,7 +11,14 @@ from reactivex.observer import AutoDetachObserver
 
 T = TypeVar("T")
 
-__all__ = ["current_value", "is_coroutine_function", "is_generator_function", "name_of", "shadowable"]
+__all__ = [
+    "current_value",
+    "is_coroutine_function",
+    "is_generator_function",
+    "is_plain_function",
+    "name_of",
+    "shadowable",
+]
 
 
 def is_coroutine_function(function: object) -> bool:
@@ -22,6 +29,11 @@ def is_coroutine_function(function: object) -> bool:
 def is_generator_function(function: object) -> bool:
     """Return whether calling it gives a generator, asynchronous or not: whose code does not run by that."""
     return any(inspect.isgeneratorfunction(each) or inspect.isasyncgenfunction(each) for each in _called_with(function))
+
+
+def is_plain_function(function: object) -> bool:
+    """Return whether calling it gives its answer: not a coroutine, nor a generator."""
+    return callable(function) and not is_coroutine_function(function) and not is_generator_function(function)
 
 
 def _called_with(function: object) -> tuple[object, object]:

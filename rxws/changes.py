@@ -100,6 +100,7 @@ class Changes(Generic[T]):
     Attributes:
         in_sync: whether what was delivered is all that there is.
         reason: why a snapshot is, or was last, asked for.
+        losses: how often changes were missing: a snapshot that was asked for before the last time may not know it.
     """
 
     def __init__(
@@ -113,6 +114,7 @@ class Changes(Generic[T]):
         self._seen: float = -math.inf
         self.in_sync = False
         self.reason = "start"
+        self.losses = 0
 
     def lose(self, reason: str) -> None:
         """Forget all: changes are missing, for the reason given."""
@@ -120,6 +122,7 @@ class Changes(Generic[T]):
         self._seen = -math.inf
         self.in_sync = False
         self.reason = reason
+        self.losses += 1
 
     def change(self, message: T) -> list[T]:
         """Take a change; return what is to be delivered.

@@ -191,9 +191,9 @@ class MessageRejected(Event):
 
     raw: str | bytes
     error: BaseException
+    count: int
 
     __repr__ = _without_secrets
-    count: int
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -253,9 +253,9 @@ class RecordingFailed(Event):
 
     path: str
     error: BaseException
+    lost: int
 
     __repr__ = _without_secrets
-    lost: int
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -268,9 +268,6 @@ def _describe(error: BaseException) -> str:
 def _invalid_uri_text(error: BaseException) -> str:
     text = _text(error)
     address = getattr(error, "uri", getattr(error, "url", None))
-    if address == "":
-        # Nothing to hide; and its text has apostrophes of its own.
-        return text
     if address is None:
         # "Port could not be cast to integer value as '…'" quotes a password that has a slash in it.
         return re.sub(r"(['\"]).*\1", MASK, text, flags=re.DOTALL)

@@ -22,8 +22,6 @@ PIECE: Final = 2**16
 """Bytes that are made frames of at once. asyncio reads four times as much, whose frames are so many objects that the
 collector runs for them, each time over more of what lives: that took 30 ms in a burst, and an eighth of the speed."""
 
-_DATA: Final = (Opcode.TEXT, Opcode.BINARY, Opcode.CONT)
-
 Frame = str | bytes
 """What came in one message of the websocket: ``str`` of a text frame, ``bytes`` of a binary one."""
 
@@ -85,7 +83,7 @@ class _Pushed:
         self._process: Final = websocket.process_event
         # How many messages are to be had from `recv`. At first nobody knows, until it is seen to wait for one.
         self._owed = math.inf
-        # Whether `recv` waits, and has been given nothing of a message yet.
+        # Whether `recv` waits, and nothing has come since it began to.
         self._is_idle = False
         self._is_paused = False
         self._waiter: asyncio.Future[None] | None = None
@@ -128,12 +126,11 @@ class _Pushed:
         """Let ``recv`` have what it is better at."""
         if event.opcode is Opcode.TEXT or event.opcode is Opcode.BINARY:
             if self._is_idle and self._owed == math.inf:
-                # It waits for the beginning of a message, so there was nothing before this.
+                # It is in the middle of no message, so there was nothing before this.
                 self._owed = 0
             self._owed += 1
             self._wake()
-        if event.opcode in _DATA:
-            self._is_idle = False
+        self._is_idle = False
         self._process(event)
 
     async def next(self) -> Frame:

@@ -393,7 +393,7 @@ def on_loop(observable: Observable[T]) -> AsyncObservable[T]:
             ...
     """
     if not isinstance(observable, Observable):
-        raise TypeError(f"on_loop takes a reactivex Observable, not {observable!r}")
+        raise TypeError(f"this takes a reactivex Observable, such as ws.messages or a stream, not {observable!r}")
     try:
         loop = asyncio.get_running_loop()
     except RuntimeError:

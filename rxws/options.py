@@ -10,7 +10,7 @@ from dataclasses import dataclass, fields
 from typing import Any, TypedDict
 
 from .backoff import default_delays
-from .callables import is_coroutine_function, is_generator_function
+from .callables import is_plain_function
 from .codec import encode
 
 __all__ = ["FeedOptions", "Options", "check_seconds"]
@@ -79,15 +79,16 @@ class Options:
         check_seconds("handover_settle", self.handover_settle, zero=True)
         if self.idle_timeout is not None:
             check_seconds("idle_timeout", self.idle_timeout, zero=False)
-        if not callable(self.reconnect_delays) or is_coroutine_function(self.reconnect_delays):
+        # A generator function is one of the forms it may have, an asynchronous one is not.
+        if not is_plain_function(self.reconnect_delays) and not inspect.isgeneratorfunction(self.reconnect_delays):
             raise TypeError(
                 f"reconnect_delays must be a plain function that returns seconds to wait, not {self.reconnect_delays!r}"
             )
-        if self.should_retry is not None and not _is_plain(self.should_retry):
+        if self.should_retry is not None and not is_plain_function(self.should_retry):
             raise TypeError(
                 f"should_retry must be a plain function of an exception, or None, not {self.should_retry!r}"
             )
-        if not _is_plain(self.encode):
+        if not is_plain_function(self.encode):
             raise TypeError(f"encode must be a plain function of a message, not {self.encode!r}")
         if self.heartbeat is not None:
             if not isinstance(self.heartbeat, tuple) or len(self.heartbeat) != 2:
@@ -109,8 +110,3 @@ def check_seconds(option: str, seconds: object, *, zero: bool) -> None:
         raise TypeError(f"{option} must be {expected}, not {seconds!r}")
     if not math.isfinite(seconds) or seconds < 0 or (seconds == 0 and not zero):
         raise ValueError(f"{option} must be {expected}, not {seconds!r}")
-
-
-def _is_plain(function: object) -> bool:
-    """Return whether calling it gives its answer: what does not would be found out at the first cut."""
-    return callable(function) and not is_coroutine_function(function) and not is_generator_function(function)

@@ -96,7 +96,6 @@ class _Session:
         self._stopped = stopped
         self._subscriptions: list[abc.DisposableBase] = []
         self._fetching: asyncio.Task[None] | None = None
-        self._losses = 0
         self._delays = default_delays()
         self._in_sync_since = math.inf
 
@@ -119,7 +118,6 @@ class _Session:
         self._out.end(error)
 
     def _lose(self, gap: Gap) -> None:
-        self._losses += 1
         # Connections have delays of their own.
         self._delays = default_delays()
         self.changes.lose(gap.reason)
@@ -153,12 +151,12 @@ class _Session:
         while not self.changes.in_sync:
             # At once the first time, then ever more slowly: a server that lags is not helped by haste.
             await asyncio.sleep(next(self._delays))
-            losses = self._losses
+            losses = self.changes.losses
             try:
                 async with asyncio.timeout(SNAPSHOT_TIMEOUT):
                     data = await self._snapshot()
-                # One that was asked for before a gap may be older than what was missed in it.
-                delivered = self.changes.snapshot(data) if losses == self._losses else None
+                # One that was asked for before changes were missing may be older than they are, or of other numbers.
+                delivered = self.changes.snapshot(data) if losses == self.changes.losses else None
             except FAILURES as error:
                 if is_being_cancelled(error):
                     raise

@@ -5,6 +5,7 @@ What a feed brought is shown as text, whatever it holds: HTML is escaped, and no
 
 from __future__ import annotations
 
+import contextlib
 import html
 import reprlib
 from collections.abc import Hashable, Iterable, Mapping, Sequence
@@ -58,9 +59,8 @@ class Columns:
     def __init__(self) -> None:
         self._unused: dict[Hashable, int] = {}
 
-    def look(self, keys: Iterable[Hashable]) -> list[Hashable]:
-        """Return the keys that have a column at this look; ``keys`` are those of the messages that are shown."""
-        present = dict.fromkeys(keys)
+    def look(self, present: Mapping[Hashable, None]) -> list[Hashable]:
+        """Return the keys that have a column at this look; ``present`` are those of the messages that are shown."""
         looks = {key: 0 if key in present else unused + 1 for key, unused in self._unused.items()}
         kept = {key: unused for key, unused in looks.items() if unused < _UNUSED_LOOKS}
         room = _COLUMNS - len(kept)
@@ -111,27 +111,36 @@ def _table(messages: Iterable[object], columns: Columns) -> list[list[str]]:
     keys = dict.fromkeys(key for each in fields for key in each)
     shown_keys = columns.look(keys)
     more = len(keys.keys() - set(shown_keys))
-    header = [shown(key) for key in shown_keys] + [f"{more} more"] * bool(more)
+    is_cut = any(len(each) == _MOST_KEYS for each in fields)
+    header = [shown(key) for key in shown_keys] + [f"{more}{' or' * is_cut} more"] * bool(more)
     rows = [[shown(each[key]) if key in each else "" for key in shown_keys] + ["…"] * bool(more) for each in fields]
     return [header, *rows] if rows else []
 
 
 def _fields(message: Any) -> Mapping[Any, object]:
     """Return the first fields of a message: enough for a table, in little time."""
-    try:
+    # A mapping of the user's may do as it likes; what can be shown of it is.
+    with contextlib.suppress(Exception):
         if isinstance(message, Mapping):
             return dict(islice(message.items(), _MOST_KEYS))
         names = getattr(type(message), "__struct_fields__", None)
         if names:
             return {name: getattr(message, name) for name in islice(names, _MOST_KEYS)}
-    except Exception:
-        # A mapping of the user's may do as it likes; what can be shown of it is.
-        return {"message": message}
     return {"message": message}
 
 
 class _Short(reprlib.Repr):
-    """Shows the beginning of a value. reprlib's own sorts all of a dict or a set first, and spells out all of bytes."""
+    """Shows the beginning of a value.
+
+    reprlib's own sorts all of a dict or a set first, and spells out all of bytes, and of what is derived from them.
+    """
+
+    def repr1(self, x: Any, level: int) -> str:
+        for kind in (dict, list, set, frozenset, bytes, bytearray):
+            if isinstance(x, kind):
+                shown: str = getattr(self, f"repr_{kind.__name__}")(x, level)
+                return shown
+        return super().repr1(x, level)
 
     def repr_dict(self, x: dict[Any, Any], level: int) -> str:
         return super().repr_dict(dict(islice(x.items(), self.maxdict + 1)), level)

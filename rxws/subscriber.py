@@ -198,7 +198,6 @@ class Subscriber:
         return given
 
     def _payload_of(self, messages: list[Any], step: Step) -> str | bytes | None:
-        messages = [message for message in messages if message is not None]
         if not messages:
             return None
         combine = step.subscriptions[0].combine

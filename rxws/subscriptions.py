@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from typing import Any, Final
 
 from . import codec
-from .callables import is_coroutine_function
+from .callables import is_plain_function
 from .filters import Filter
 
 __all__ = ["Ledger", "SendLimit", "Step", "Subscription", "Subscriptions", "identity_of"]
@@ -116,7 +116,7 @@ class Subscription:
             raise TypeError(f"timeout must be a positive number of seconds, not {timeout!r}")
         if not 0 < timeout < math.inf:
             raise ValueError(f"timeout must be a positive number of seconds, not {timeout!r}")
-        if combine is not None and (not callable(combine) or is_coroutine_function(combine)):
+        if combine is not None and not is_plain_function(combine):
             raise TypeError(f"combine must be a plain function of a list of messages, or None, not {combine!r}")
         if isinstance(combine_max, bool) or not isinstance(combine_max, int):
             raise TypeError(f"combine_max must be a positive int, not {combine_max!r}")

@@ -595,7 +595,7 @@ async def test_on_loop_when_timed(virtual_time):
 @pytest.mark.parametrize("observable", [None, [1, 2], print, range(3)])
 async def test_on_loop_when_given_none(observable):
     """What is no Observable raises TypeError."""
-    with pytest.raises(TypeError, match="on_loop takes a reactivex Observable, not"):
+    with pytest.raises(TypeError, match=r"this takes a reactivex Observable, such as ws\.messages or a stream, not"):
         rxws.on_loop(observable)
 
 

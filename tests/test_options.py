@@ -19,6 +19,11 @@ from rxws.options import FeedOptions, Options, check_seconds
 TIMES = ["open_timeout", "send_timeout", "close_timeout", "handover_timeout", "handover_settle", "idle_timeout"]
 
 
+async def asynchronous_delays():
+    """Delays in a form that nobody can wait for."""
+    yield 1.0
+
+
 def test_defaults_are_those_of_the_contract():
     """Without a word from the user all times are as promised, and nothing is replaced because it is idle."""
     assert dataclasses.asdict(Options()) == {
@@ -118,6 +123,7 @@ def test_any_positive_time_is_taken(seconds):
         ("should_retry", asyncio.sleep, "should_retry must be a plain function"),
         ("encode", asyncio.sleep, "encode must be a plain function"),
         ("reconnect_delays", asyncio.sleep, "reconnect_delays must be a plain function"),
+        ("reconnect_delays", asynchronous_delays, "reconnect_delays must be a plain function"),
         ("heartbeat", "ping", r"heartbeat must be a pair \(message, seconds\), or None, not 'ping'"),
         ("heartbeat", ("ping",), "heartbeat must be a pair"),
         ("heartbeat", ["ping", 1], "heartbeat must be a pair"),

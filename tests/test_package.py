@@ -95,7 +95,8 @@ def is_package(name):
 def imports(name, tree):
     """Give what of the package a module imports: pairs of the module and the name in it (None: the module itself)."""
     # What the type checker alone reads of the package's root is no import: the edges are loaded when asked for.
-    checked = [node for each in ast.walk(tree) if name == "" and isinstance(each, ast.If) for node in ast.walk(each)]
+    blocks = [each for each in ast.walk(tree) if isinstance(each, ast.If) and ast.unparse(each.test) == "TYPE_CHECKING"]
+    checked = [node for each in blocks if name == "" for statement in each.body for node in ast.walk(statement)]
     for node in ast.walk(tree):
         if node in checked:
             continue

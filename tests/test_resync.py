@@ -151,6 +151,20 @@ async def test_gap_of_the_feed_fetches_again(gaps):
         assert short(got) == ["start 0", 1, "network 1", 2]
 
 
+async def test_snapshot_of_the_former_numbers_is_fetched_again():
+    """When the server counts anew while a snapshot is on its way, that one is of numbers that mean nothing any more."""
+    async with Changing() as feed:
+        await feed.wait_connected()
+        resynced, got = resync(feed, Source((1, 1000), 1)), []
+        resynced.subscribe(got.append)
+        await settle()
+        feed.come(c(1000), c(1001), c(1), c(2))
+        await settle(5)
+        feed.come(c(3))
+        await settle()
+        assert (short(got), resynced.in_sync) == (["restart 1", 2, 3], True)
+
+
 async def test_snapshot_that_is_too_old_is_fetched_again():
     """A snapshot that does not reach what is held is of no use, nor is the same one a moment later."""
     async with Changing() as feed:

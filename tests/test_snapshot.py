@@ -6,6 +6,7 @@ import asyncio
 import html.parser
 import threading
 import tracemalloc
+from collections import OrderedDict
 from collections.abc import Mapping
 
 import msgspec
@@ -141,6 +142,8 @@ def test_column_that_stays_empty_is_given_up():
         {"nested": set(range(1_000_000))},
         {"nested": frozenset(range(1_000_000))},
         {"nested": [[b"x" * 10_000_000, bytearray(10_000_000)]]},
+        {"nested": OrderedDict.fromkeys(range(100_000))},
+        {"nested": type("Raw", (bytes,), {})(10_000_000)},
     ],
 )
 def test_of_a_huge_message_only_the_beginning_is_looked_at(message):
@@ -151,6 +154,12 @@ def test_of_a_huge_message_only_the_beginning_is_looked_at(message):
     most = tracemalloc.get_traced_memory()[1]
     tracemalloc.stop()
     assert most < 1_000_000
+
+
+def test_columns_that_are_not_shown_are_counted_as_far_as_they_were_looked_at():
+    """How many more there are is told, or of a message with very many keys that there are at least so many."""
+    assert "3 more" in show(dict.fromkeys(range(13)))["text/plain"]
+    assert "90 or more" in show(dict.fromkeys(range(1_000)))["text/plain"]
 
 
 class Torn(Mapping):

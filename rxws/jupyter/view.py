@@ -6,7 +6,6 @@ import asyncio
 import logging
 import math
 from abc import ABC, abstractmethod
-from collections.abc import Callable
 from functools import partial
 from typing import Any, Final
 
@@ -36,12 +35,9 @@ class View(ABC):
     def __init__(self, observable: Observable[Any], hz: float) -> None:
         if not 0.0 < hz < math.inf:
             raise ValueError(f"hz must be a positive number of updates a second, not {hz!r}")
-        if not isinstance(observable, Observable):
-            kind = type(observable).__name__
-            raise TypeError(
-                f"a view shows an Observable, such as ws.messages or a stream, not an object of type {kind}"
-            )
-        self._loop = asyncio.get_running_loop()
+        shown = on_loop(observable)
+        self._home = shown._home
+        self._loop = self._home.loop
         self._interval = 1.0 / hz
         self._drawn_at = -math.inf
         self._timer: asyncio.TimerHandle | None = None
@@ -50,11 +46,11 @@ class View(ABC):
         self.count = 0
         self.draws = 0
         self._call_off = on_rerun(self.stop)
-        # Last, because it may give items at once.
-        self._subscription = on_loop(observable).subscribe(
-            partial(self._on_its_loop, self._take),
-            partial(self._on_its_loop, self._failed),
-            partial(self._on_its_loop, self._end, "ended"),
+        # Last, because it may give items at once; and it may give them in any thread.
+        self._subscription = shown.subscribe(
+            partial(self._home.call, self._take),
+            partial(self._home.call, self._failed),
+            partial(self._home.call, self._end, "ended"),
         )
 
     @property
@@ -64,7 +60,7 @@ class View(ABC):
 
     def stop(self) -> None:
         """Update no more; what is shown stays. Idempotent, and callable from any thread."""
-        self._on_its_loop(self._end, "stopped")
+        self._home.call(self._end, "stopped")
 
     async def run(self, seconds: float | None = None) -> None:
         """Show it in this cell, wait for so many seconds, or with None for the sequence's end, and stop it.
@@ -103,13 +99,6 @@ class View(ABC):
 
     def _title(self) -> str:
         return f"{self._status}, {self.count:,} items"
-
-    def _on_its_loop(self, function: Callable[..., None], *args: Any) -> None:
-        """Call a function in the thread that the view belongs to; an Observable may give its items in any."""
-        if asyncio._get_running_loop() is self._loop:
-            function(*args)
-        elif not self._loop.is_closed():
-            self._loop.call_soon_threadsafe(function, *args)
 
     def _take(self, item: Any) -> None:
         if not self.is_live:
