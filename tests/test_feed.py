@@ -332,7 +332,8 @@ class TestRequest:
         async with Feed(feed_server) as feed:
             await feed.wait_connected()
             with pytest.raises((TypeError, ValueError), match="timeout must be a positive number of seconds"):
-                await feed.request("hello", [{"id": 1}], timeout=timeout)
+                async with asyncio.timeout(60):
+                    await feed.request("hello", [{"id": 1}], timeout=timeout)
             await asyncio.sleep(0.1)
             assert feed_server.received == []
 
