@@ -29,7 +29,7 @@ What it is built on::
 
 What users hold: ``feed`` wires all that, ``closing`` ends it, ``interface`` and ``websocket`` are its two public forms.
 The edges (``rxws.demo``, ``rxws.testing``, ``rxws.operators``, ``rxws.recording``, ``rxws.jupyter``, the command line)
-use public names.
+use what these modules offer one another; the core uses none of them.
 """
 
 import importlib
