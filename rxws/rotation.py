@@ -231,8 +231,10 @@ class Rotation:
             )
             new = await self._opener.open(overlap.hold)
             overlap.subscribed()
-            if isinstance(new, Connection) and await self._overlapped(old, new, overlap):
-                return new
+            if isinstance(new, Connection):
+                following = await self._overlapped(old, new, overlap)
+                if following is not None:
+                    return following
             overlap.give_up()
             self._settle(False)
             if isinstance(new, Failure):
@@ -241,16 +243,30 @@ class Rotation:
                 await self._pause(new.failure, old, opened=True)
         return await self._replace(old)
 
-    async def _overlapped(self, old: Connection, new: Connection, overlap: Overlap) -> bool:
-        """Let ``new`` take over from ``old`` when it is time; False if it ended before."""
+    async def _overlapped(self, old: Connection, new: Connection, overlap: Overlap) -> Connection | None:
+        """Let ``new`` take over from ``old`` when it is time, and return it; None if it ended while ``old`` goes on.
+
+        If both have ended, return the connection after them: there was no rotation.
+        """
+        was_live = not old.reader.done()
         while not old.reader.done() and overlap.verdict() is Verdict.WAIT:
             await asyncio.wait({old.reader, new.reader}, timeout=LOOK_INTERVAL, return_when=asyncio.FIRST_COMPLETED)
             if new.reader.done() and not old.reader.done():
-                return False
+                return None
         asked = self._loop.time()
         await self._close_for_rotation(old)
         reporter, handover = self._reporter, overlap.handover
-        await self._enter(new, old if old.failure.reason != "rotation" else None)
+        lost = old if old.failure.reason != "rotation" else None
+        if lost is not None and was_live:
+            # Whatever has ended it may be about to end the other one too.
+            await self._ended_within(LOOK_INTERVAL, new)
+        if new.reader.done():
+            # What it brought is all that will ever come of that time.
+            overlap.release(new)
+            reporter.counters.duplicates += handover.duplicates
+            self._settle(False)
+            return await self._replace(lost or new)
+        await self._enter(new, lost)
         overlap.release(new)
         self._overlap = overlap
         self._forget_overlap(new)
@@ -268,7 +284,7 @@ class Rotation:
                 truncated=handover.truncated,
             )
         )
-        return True
+        return new
 
     async def _close_for_rotation(self, old: Connection) -> None:
         # Whatever it does, delivery pauses no longer than this.

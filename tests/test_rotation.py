@@ -355,18 +355,29 @@ async def test_rotation_when_the_old_connection_dies_while_the_next_attempt_is_w
 
 
 @in_virtual_time
-async def test_rotation_when_both_connections_end_at_once():
-    """What was held follows after a gap, then both losses are made good."""
-    async with ScriptedFeed() as feed:
+@pytest.mark.parametrize("later", [0, 0.01])
+async def test_rotation_when_both_connections_end_at_once(later):
+    """There was no rotation: what was held follows, then one gap until the next connection is open."""
+    async with ScriptedFeed(reconnect_delays=delays(3)) as feed:
+        stream = feed.stream_filter(gaps=True)
         await feed.wait_connected()
-        await rotating(feed)
+        rotated = await rotating(feed)
+        await overlap(feed, 1)
         feed.websocket.come("held")
-        for websocket in feed.websockets[-2:]:
-            websocket.end()
-        await feed.record.happened(Connected, 3)
+        feed.websockets[0].end()
+        await asyncio.sleep(later)
+        feed.websockets[1].end()
+        assert await rotated is False
+        await feed.record.happened(Connected, 2)
         await feed.record.entered(State.CONNECTED, 2)
-        assert feed.record.messages == ["held"]
-        assert len(feed.record.of(Gap)) == 2
+        (gap,) = feed.record.of(Gap)
+        assert gap.reason == "network"
+        feed.websocket.come("next")
+        assert [await anext(stream) for _ in range(4)] == [1, "held", gap, "next"]
+        assert [event.number for event in feed.record.of(Connected)] == [1, 3]
+        assert [event.number for event in feed.record.of(Disconnected)] == [1, 2]
+        assert feed.record.of(Rotated) == []
+        assert feed.statistics().duplicates == 1
 
 
 @in_virtual_time
@@ -387,7 +398,8 @@ async def test_rotation_when_the_new_connection_dies_during_the_old_ones_close()
         await feed.record.entered(State.CONNECTED, 2)
         feed.websocket.come("next")
         last, gap, following = [await anext(stream) for _ in range(3)]
-        assert (last, gap.last_message, following) == ("last", "last", "next")
+        assert (last, gap.last_message, gap.reason, following) == ("last", "last", "network", "next")
+        assert feed.record.of(Rotated) == []
 
 
 @in_virtual_time
