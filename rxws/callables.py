@@ -9,9 +9,11 @@ from typing import Any, Generic, Self, TypeVar, overload
 
 from reactivex.observer import AutoDetachObserver
 
+F = TypeVar("F")
 T = TypeVar("T")
 
 __all__ = [
+    "checked_not_to_yield",
     "current_value",
     "is_coroutine_function",
     "is_generator_function",
@@ -34,6 +36,17 @@ def is_generator_function(function: object) -> bool:
 def is_plain_function(function: object) -> bool:
     """Return whether calling it gives its answer: not a coroutine, nor a generator."""
     return callable(function) and not is_coroutine_function(function) and not is_generator_function(function)
+
+
+def checked_not_to_yield(function: F, what: str) -> F:
+    """Return ``function``.
+
+    Raises:
+        TypeError: naming it and ``what`` it is for, if it is a generator function.
+    """
+    if is_generator_function(function):
+        raise TypeError(f"{what} must return what it gives, and {name_of(function)} is a generator function")
+    return function
 
 
 def _called_with(function: object) -> tuple[object, object]:

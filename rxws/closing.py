@@ -88,7 +88,11 @@ class Closing:
         ending.stop()
         why = Failure("user", "exit()")
         closing = [
-            self._loop.create_task(connection.close(why, self._timeout), name="rxws close connection")
+            # A parse hook that waits for us reads nothing meanwhile.
+            self._loop.create_task(
+                connection.close(why, 0 if connection.reader in self._closers else self._timeout),
+                name="rxws close connection",
+            )
             for connection in ending.connections
         ]
         await self._until_idle(closing, self._timeout)

@@ -374,6 +374,10 @@ class Feed:
             return
         if isinstance(error, asyncio.CancelledError):
             # Somebody cancels all tasks, as asyncio.run does at its end: none that is begun now would be awaited.
+            # Unless it was one of ours alone, which is nobody's business but a mistake's.
+            is_teardown = all(task.cancelling() for task in asyncio.all_tasks(self.loop))
+            level = logging.INFO if is_teardown else logging.ERROR
+            self.reporter.log(level, "ended without being closed: a task of its own was cancelled")
             self._closing.abandon()
             return
         if not isinstance(error, RxwsError):

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, Generic, Self, TypeVar, Unpack
 from reactivex import abc
 
 from .buffer import DEFAULT_MAXSIZE, Overflow
-from .callables import is_coroutine_function, name_of, shadowable
+from .callables import checked_not_to_yield, is_coroutine_function, name_of, shadowable
 from .events import Event, State, Statistics
 from .feed import Feed, Hooks, make_feed
 from .hot import CurrentObservable
@@ -100,12 +100,12 @@ class AsyncWebsocketStreamInterface(Generic[T], metaclass=ABCMeta):
                 return None
             if is_coroutine_function(method):
                 raise TypeError(f"{hook} must be a plain function: nobody waits for the coroutine of {name_of(method)}")
-            return method
+            return checked_not_to_yield(method, hook)
 
         hooks = Hooks(
             create_ws=self._create_ws,
             when2create_new_ws=self._when2create_new_ws,
-            parse=self._parse_raw_data,
+            parse=checked_not_to_yield(self._parse_raw_data, "_parse_raw_data"),
             reply=given("_reply"),
             identity=given("_message_identity"),
             per_connection=given("_is_per_connection"),
@@ -137,8 +137,9 @@ class AsyncWebsocketStreamInterface(Generic[T], metaclass=ABCMeta):
     def _parse_raw_data(self, raw_data: Any) -> Any:
         """Return the message of a frame: ``str`` of a text frame, ``bytes`` of a binary one.
 
-        A coroutine function or a plain one. It may return :class:`~rxws.Many`. If it raises, or waits for longer
-        than 10 s, that frame is skipped, logged, counted, and emitted as ``MessageRejected``.
+        A coroutine function or a plain one. It may return :class:`~rxws.Many`. If it raises, waits for longer than
+        10 s, or returns a future, a coroutine or an iterator, that frame is skipped, logged, counted, and emitted as
+        ``MessageRejected``.
         """
 
     def _reply(self, raw_data: Any) -> Any:

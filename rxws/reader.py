@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from types import CoroutineType
 from typing import Any, Final
 
@@ -59,6 +59,7 @@ class Reader:
         self._parsing: CoroutineType[Any, Any, Any] | None = None
         self._patience: asyncio.TimerHandle | None = None
         self._is_overdue = False
+        self._complete_types: set[type] = set()
 
     async def read(self) -> None:
         """Take what comes until the connection ends; raises as its iteration does."""
@@ -78,6 +79,7 @@ class Reader:
         parse, reply, route = delivery.hooks.parse, delivery.hooks.reply, self._router.route
         # These two are the same for ever: empty while nobody watches the frames, or expects an answer.
         watching, expected = delivery.frames.subscriptions, connection.expected
+        complete = self._complete_types
         step = countdown = 1
         slice_start = looked = clock()
         while True:
@@ -99,6 +101,8 @@ class Reader:
                     if self._is_overdue:
                         # It answered its cancellation with a message: that is as good.
                         self._has_parsed_too_long()
+                if type(message) not in complete:
+                    self._complete(type(message), message)
             except FAILURES as error:
                 message = self._rejected(frame, error)
             if connection.sink is None and not (received or expected) and type(message) is not Many:
@@ -149,6 +153,23 @@ class Reader:
         self._is_overdue = False
         self._task.uncancel()
         return True
+
+    def _complete(self, kind: type, message: Any) -> None:
+        """Let pass from now on what is of this type, unless it is the promise of a message instead of one.
+
+        Raises:
+            TypeError: if it is.
+        """
+        is_awaitable = isinstance(message, Awaitable)
+        if not is_awaitable and not isinstance(message, Iterator | AsyncIterator):
+            self._complete_types.add(kind)
+            return
+        if type(message) is CoroutineType:
+            message.close()
+        raise TypeError(
+            f"the parse hook gave a {kind.__name__} where a message was expected, which many will share: "
+            + ("it must await it ('async def')" if is_awaitable else "it must return rxws.Many of the items")
+        )
 
     def _rejected(self, frame: Frame, error: BaseException) -> Any:
         """Skip a frame that could not be parsed."""

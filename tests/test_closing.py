@@ -94,6 +94,21 @@ async def test_whoever_waits_for_the_end_is_not_waited_for():
     assert await asyncio.wait_for(task, 1) == "told"
 
 
+async def test_connection_whose_reader_waits_for_the_end_is_not_waited_for(virtual_time):
+    """A parse hook that asks for the end, and waits for it, reads nothing meanwhile: nothing can be read on."""
+    whole = Whole()
+    websocket = ScriptedWebsocket()
+    websocket.on_close = lambda: asyncio.sleep(1000)
+    connection = Connection(websocket, 1, whole.wiring.loop, whole.wiring.reporter)
+    connection.start(whole.closing.wanted)
+    whole.connections.append(connection)
+    await asyncio.sleep(0)
+    await whole.closing.ended
+    assert virtual_time.time() < 1
+    assert websocket.transport.aborted
+    await cancel_the_rest()
+
+
 async def test_closing_that_is_cancelled_still_ends():
     """Whoever cancels all tasks cancels the closing, too: it ends at once, and cuts what is open."""
     websocket = ScriptedWebsocket()

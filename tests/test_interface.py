@@ -505,6 +505,22 @@ async def test_optional_hook_must_be_a_plain_function(feed_server, hook):
         kind(feed_server)
 
 
+@pytest.mark.parametrize("hook", ["_parse_raw_data", "_reply", "_message_identity", "_is_per_connection"])
+@pytest.mark.parametrize("asynchronous", [False, True])
+async def test_hook_must_not_yield(feed_server, hook, asynchronous):
+    """The code of a generator function would never run: TypeError names the hook, and it."""
+
+    def generator_function(self, message):
+        yield message
+
+    async def async_generator_function(self, message):
+        yield message
+
+    function = async_generator_function if asynchronous else generator_function
+    with pytest.raises(TypeError, match=f"{hook} must return.*generator_function"):
+        type("Wrong", (Feed,), {hook: function})(feed_server)
+
+
 async def test_optional_hooks_of_the_base_do_nothing(feed_server):
     """A subclass may call ``super()``: nothing is answered, nothing is per connection; an identity it must give."""
     async with Feed(feed_server) as feed:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import functools
+import re
 
 import pytest
 
@@ -77,6 +78,46 @@ async def test_reader_waits_for_what_the_hook_waits_for():
     reading.websocket.come("slow", "fast")
     await asyncio.sleep(2)
     assert reading.messages == ["slow", "fast"]
+    await reading.ended()
+
+
+async def items():
+    """Give what is there once only."""
+    yield 1
+
+
+@pytest.mark.parametrize(
+    ("promise", "advice"),
+    [
+        (lambda: asyncio.get_running_loop().create_future(), "a Future where .* must await it"),
+        (lambda: asyncio.sleep(0), "a coroutine where .* must await it"),
+        (lambda: iter([1, 2]), "a list_iterator where .* must return rxws.Many"),
+        (items, "an? async_generator where .* must return rxws.Many"),
+    ],
+)
+async def test_promise_in_place_of_a_message_is_rejected(promise, advice):
+    """What can be had once only is no message, which many share: a future, a coroutine, an iterator."""
+
+    async def parse(raw):
+        return promise() if raw == "odd" else raw
+
+    reading = Reading(parse)
+    reading.websocket.come("sound", "odd", "sound", "odd")
+    await asyncio.sleep(1)
+    assert reading.messages == ["sound", "sound"]
+    assert reading.rejected() == [("odd", TypeError)] * 2
+    for event in of_kind(MessageRejected, reading.wiring.seen):
+        assert re.search(advice, str(event.error))
+    await reading.ended()
+
+
+async def test_future_of_a_plain_hook_is_rejected():
+    """A plain hook is asked for the message itself."""
+    reading = Reading(lambda raw: asyncio.get_running_loop().create_future())
+    reading.websocket.come("a")
+    await asyncio.sleep(1)
+    assert reading.rejected() == [("a", TypeError)]
+    assert reading.messages == []
     await reading.ended()
 
 

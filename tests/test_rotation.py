@@ -606,7 +606,7 @@ async def test_age_of_the_last_message():
         assert feed.statistics().age == pytest.approx(10, abs=0.01)
 
 
-def test_loop_that_is_torn_down_under_the_feed():
+def test_loop_that_is_torn_down_under_the_feed(caplog):
     """A program that ends without ``exit`` ends: nothing hangs, complains, or is left open."""
     websockets = []
 
@@ -623,7 +623,20 @@ def test_loop_that_is_torn_down_under_the_feed():
             with asyncio.Runner(loop_factory=virtual_loop) as runner:
                 runner.run(main(outcome, seconds))
     assert not websockets[1].is_open
+    assert {each.levelno for each in caplog.records if "ended without being closed" in each.message} <= {logging.INFO}
     assert [feed.state.value for feed in feeds[1:]] == [State.CLOSED] * 3
+
+
+@in_virtual_time
+async def test_cancellation_of_the_reading_task_alone_is_said(caplog):
+    """Whoever cancels it, a parse hook say, ends the feed: not without a word, for that is no way to close it."""
+    async with ScriptedFeed() as feed:
+        await feed.wait_connected()
+        (reader,) = [task for task in asyncio.all_tasks() if task.get_name() == "rxws reader 1"]
+        reader.cancel()
+        await feed.wait_closed()
+    (record,) = [each for each in caplog.records if "ended without being closed" in each.message]
+    assert record.levelno == logging.ERROR
 
 
 @in_virtual_time
