@@ -308,6 +308,18 @@ ROWS = [
             500_000,
         ),
     ),
+    Row(
+        "transports",
+        "messages/s through 1,000 streams on picows",
+        "the same feed on websockets",
+        None,
+        throughput(
+            contenders.subscribed(contenders.on_picows),
+            contenders.subscribed(contenders.on_websockets),
+            500_000,
+            150_000,
+        ),
+    ),
     Row("fan-out", "fan-out of one message to 1,000 subscribers", "``reactivex.Subject``", 1.5, fan_out),
     Row("memory", "memory per idle filtered stream", "", 2048, stream_memory, at_most=True, unit=" bytes"),
     Row(
