@@ -6,7 +6,7 @@ import asyncio
 from abc import ABCMeta, abstractmethod
 from collections.abc import Callable, Hashable
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, Generic, Self, TypeVar, Unpack
+from typing import TYPE_CHECKING, Any, Generic, Self, Unpack
 
 from reactivex import abc
 
@@ -22,7 +22,15 @@ from .subscriptions import Subscription
 
 __all__ = ["AsyncWebsocketStreamInterface", "feed_of"]
 
-T = TypeVar("T")
+if TYPE_CHECKING:
+    from typing_extensions import TypeVar
+
+    # A feed that is told nothing of its messages gives what json.loads does (PEP 696, which Python has from 3.13 on).
+    T = TypeVar("T", default=Any)
+else:
+    from typing import TypeVar
+
+    T = TypeVar("T")
 
 
 class AsyncWebsocketStreamInterface(Generic[T], metaclass=ABCMeta):

@@ -6,7 +6,7 @@ import asyncio
 import inspect
 import types
 from collections.abc import Awaitable, Callable, Hashable, Iterable, Mapping
-from typing import Any, TypeVar, Unpack
+from typing import Any, Unpack
 
 import reactivex
 import websockets
@@ -18,14 +18,12 @@ from .connection import abort_websocket, check_websocket
 from .delivery import Many
 from .filters import Filter
 from .frames import Websocket
-from .interface import AsyncWebsocketStreamInterface, feed_of
+from .interface import AsyncWebsocketStreamInterface, T, feed_of
 from .observable import on_loop
 from .options import FeedOptions, check_seconds
 from .redaction import redact_url
 
 __all__ = ["ReactiveWebSocket"]
-
-T = TypeVar("T")
 
 Url = str | Callable[[], str | Awaitable[str]]
 ConnectOptions = Mapping[str, Any] | Callable[[], Mapping[str, Any] | Awaitable[Mapping[str, Any]]] | None

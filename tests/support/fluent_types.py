@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import asyncio
+import json
 from asyncio import Future
 from dataclasses import dataclass
 from typing import Any, assert_type
 
+import msgspec
 import reactivex as rx
+import websockets
 from reactivex import GroupedObservable, Notification, Observable
 from reactivex import operators as ops
 from reactivex.operators._timestamp import Timestamp
@@ -133,3 +137,24 @@ def edges(feed: rxws.ReactiveWebSocket[dict[str, Any]]) -> None:
     rxws.replay("feed.jsonl", sped=3)  # type: ignore[call-overload]  # pyright: ignore
     rxws.ReactiveWebSockt("ws://localhost")  # type: ignore[attr-defined]  # pyright: ignore
     assert_type(rxws.record(feed, "feed.jsonl"), Recording)
+
+
+async def feeds(url: str) -> None:
+    """A feed knows its messages from what decodes them; where nothing tells, they are anything."""
+    async with rxws.ReactiveWebSocket(url) as ws:
+        assert_type(ws.stream_filter([{"e": "trade"}]), rxws.Stream[Any])
+    typed = rxws.ReactiveWebSocket(url, decode=msgspec.json.Decoder(Trade).decode)
+    assert_type(await anext(typed.stream_filter()), Trade)
+
+
+class Untyped(rxws.AsyncWebsocketStreamInterface):
+    """A subclass as it was in the original package."""
+
+    async def _create_ws(self) -> Any:
+        return await websockets.connect("ws://127.0.0.1:9")
+
+    async def _when2create_new_ws(self) -> None:
+        await asyncio.sleep(60)
+
+    async def _parse_raw_data(self, raw_data: Any) -> Any:
+        return json.loads(raw_data)
