@@ -20,7 +20,10 @@ class RxwsError(Exception):
 
 
 class ConnectFailed(RxwsError, ConnectionError):
-    """The feed ended because no connection can be had; ``__cause__`` is the last failure.
+    """The feed ended because no connection can be had.
+
+    ``__cause__`` is the last failure, as it was raised: unlike ``reason`` it may quote a URL with what is secret in it,
+    and so may the traceback that Python prints. What is to be kept is ``str(error)``.
 
     Attributes:
         status: HTTP status of the refused handshake, or None when the failure was of another kind.

@@ -31,7 +31,7 @@ from .observable import Home
 from .opener import Timeouts
 from .options import Options, check_seconds
 from .redaction import redact
-from .reporting import EXITS, FAILURES, Reporter, is_being_cancelled
+from .reporting import EXITS, FAILURES, Reporter, is_being_cancelled, is_torn_down
 from .rotation import Rotation
 from .router import Router
 from .sending import Sending
@@ -375,8 +375,7 @@ class Feed:
         if isinstance(error, asyncio.CancelledError):
             # Somebody cancels all tasks, as asyncio.run does at its end: none that is begun now would be awaited.
             # Unless it was one of ours alone, which is nobody's business but a mistake's.
-            is_teardown = all(task.cancelling() for task in asyncio.all_tasks(self.loop))
-            level = logging.INFO if is_teardown else logging.ERROR
+            level = logging.INFO if is_torn_down() else logging.ERROR
             self.reporter.log(level, "ended without being closed: a task of its own was cancelled")
             self._closing.abandon()
             return

@@ -12,7 +12,7 @@ from .callables import is_coroutine_function, is_generator_function, name_of
 from .errors import StreamOverflow
 from .events import Gap
 from .observable import Home
-from .reporting import EXITS, FAILURES
+from .reporting import EXITS, FAILURES, is_torn_down
 from .router import Router
 
 __all__ = ["CoroutineHandler", "FunctionHandler", "make_handler"]
@@ -126,7 +126,7 @@ class CoroutineHandler(Buffer[Any]):
         except EXITS:
             raise
         except BaseException as error:
-            if self._cancelled and isinstance(error, asyncio.CancelledError):
+            if isinstance(error, asyncio.CancelledError) and (self._cancelled or is_torn_down()):
                 raise
             self._home.reporter.failed(self._function, message, error)
         finally:

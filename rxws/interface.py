@@ -6,13 +6,13 @@ import asyncio
 from abc import ABCMeta, abstractmethod
 from collections.abc import Callable, Hashable
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, Generic, Self, Unpack
+from typing import TYPE_CHECKING, Any, Generic, Literal, Self, Unpack, overload
 
 from reactivex import abc
 
 from .buffer import DEFAULT_MAXSIZE, Overflow
 from .callables import checked_not_to_yield, is_coroutine_function, name_of, shadowable
-from .events import Event, State, Statistics
+from .events import Event, Gap, State, Statistics
 from .feed import Feed, Hooks, make_feed
 from .hot import CurrentObservable
 from .observable import AsyncObservable
@@ -170,6 +170,28 @@ class AsyncWebsocketStreamInterface(Generic[T], metaclass=ABCMeta):
 
     # Consuming
 
+    @overload
+    def stream_filter(
+        self,
+        _filters: Any = None,
+        *,
+        maxsize: int | None = DEFAULT_MAXSIZE,
+        overflow: Overflow = "error",
+        gaps: Literal[False] = False,
+        copy: bool = False,
+    ) -> Stream[T]: ...
+
+    @overload
+    def stream_filter(
+        self,
+        _filters: Any = None,
+        *,
+        maxsize: int | None = DEFAULT_MAXSIZE,
+        overflow: Overflow = "error",
+        gaps: bool,
+        copy: bool = False,
+    ) -> Stream[T | Gap]: ...
+
     def stream_filter(
         self,
         _filters: Any = None,
@@ -178,7 +200,7 @@ class AsyncWebsocketStreamInterface(Generic[T], metaclass=ABCMeta):
         overflow: Overflow = "error",
         gaps: bool = False,
         copy: bool = False,
-    ) -> Stream[T]:
+    ) -> Stream[T] | Stream[T | Gap]:
         """Return a stream of the messages that pass a filter, from now on.
 
         Args:

@@ -145,7 +145,7 @@ class AsyncObservable(FluentOperators[T_co]):
             A Disposable that ends the subscription; it may be disposed from any thread.
 
         Raises:
-            TypeError: if a function is a coroutine function (see ``add_handler``), or ``on_next`` not callable.
+            TypeError: if a function is a coroutine function (see ``add_handler``), or not callable.
             RuntimeError: outside the loop's thread.
         """
         self._home.check()
@@ -154,10 +154,13 @@ class AsyncObservable(FluentOperators[T_co]):
             on_next, on_error, on_completed = observer.on_next, observer.on_error, observer.on_completed
         elif on_next is not None and not callable(on_next):
             raise TypeError(f"on_next must be an observer or a function of one argument, not {on_next!r}")
+        for name, function in (("on_error", on_error), ("on_completed", on_completed)):
+            if function is not None and not callable(function):
+                raise TypeError(f"{name} must be a function, or None for none, not {function!r}")
         on_error = on_error or self._home.unhandled
         if scheduler is not self._home.scheduler:  # else it is an operator's
-            for function in (on_next, on_error, on_completed):
-                _check_plain(function)
+            for given in (on_next, on_error, on_completed):
+                _check_plain(given)
         return self._attach(on_next or _ignore, on_error, on_completed or _ignore, scheduler)
 
     def _attach(

@@ -27,8 +27,9 @@ _USER_IN_SEGMENT: Final = re.compile(r":.*@|@.*[.:]")
 # A URL in a text ends at a space only: a quote or a bracket may be part of a password.
 _IN_TEXT: Final = re.compile(
     r"""(?P<url>(?<![\w+.\-])[\w+.\-]*://[^ ]*)"""
-    r"""|(?P<field>(?<![?&])(?:authorization|cookie|api[-_]?key|access[-_](?:key|sign)|listen[-_]?key|token|secret"""
-    r"""|signature|passphrase|password)(?:[\\"' ]*[:=]|["'],)[ ]*)(?:"(?:\\.|[^"\\])*"|'(?:\\.|[^'\\])*'|.+)""",
+    r"""|(?P<field>(?<![?&])(?:authorization|cookie|api[-_]?key|access[-_]?(?:key|sign)|listen[-_]?key|private[-_]?key"""
+    r"""|token|secret|credentials?|signature|(?<![a-z])sig|passphrase|password)(?:[-_]?(?:key|id|value|token))*"""
+    r"""(?:[\\"' ]*[:=]|["'],)[ ]*)(?:"(?:\\.|[^"\\])*"|'(?:\\.|[^'\\])*'|.+)""",
     re.IGNORECASE,
 )
 _CREDENTIALS: Final = re.compile(r"\b(bearer|basic) +[^ ]+", re.IGNORECASE)

@@ -41,6 +41,11 @@ def is_being_cancelled(error: BaseException) -> bool:
     return isinstance(error, asyncio.CancelledError) and (task is None or task.cancelling() > 0)
 
 
+def is_torn_down() -> bool:
+    """Whether all tasks of the running loop are being cancelled, as ``asyncio.run`` does at its end."""
+    return all(task.cancelling() for task in asyncio.all_tasks())
+
+
 def _shown(error: BaseException) -> str:
     return "\n".join(redact(line) for part in traceback.format_exception(error) for line in part.splitlines())
 

@@ -491,6 +491,26 @@ async def test_coroutine_when_somebody_cancels_all_tasks(wiring):
     assert wiring.router.receivers == []
 
 
+def test_coroutine_when_the_loop_is_torn_down(caplog):
+    """A call that asyncio.run cuts short at its end is no failure of the function's."""
+
+    async def handle(message):
+        await asyncio.sleep(60)
+
+    async def main():
+        wiring = Wiring()
+        wirings.append(wiring)
+        for _ in range(2):
+            wiring.receiver(handle)
+        wiring.route("a")
+        await settle()
+
+    wirings = []
+    asyncio.run(main())
+    assert wirings[0].reporter.counters.failures == 0
+    assert caplog.records == []
+
+
 async def test_coroutine_when_full_and_overflow_is_error(wiring):
     """A handler that fell too far behind does what it holds, then ends; both is reported."""
     done = []

@@ -96,6 +96,13 @@ async def test_subscribe_when_given_no_function(hot, on_next):
         hot.subscribe(on_next)
 
 
+@pytest.mark.parametrize("wrong", ["on_error", "on_completed"])
+async def test_subscribe_when_its_end_is_told_to_no_function(hot, wrong):
+    """What is to be called at the end must be callable now, and not be found out then."""
+    with pytest.raises(TypeError, match=f"{wrong} must be a function, or None for none, not 5"):
+        hot.subscribe(print, **{wrong: 5})
+
+
 async def test_subscribe_when_nobody_takes_the_error(wiring, hot, caplog):
     """An error that no on_error takes is logged and emitted: a source's, and a mapper's."""
     hot.pipe(ops.map(lambda item: 1 / item)).subscribe(print)

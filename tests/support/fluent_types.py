@@ -145,6 +145,7 @@ async def feeds(url: str) -> None:
         assert_type(ws.stream_filter([{"e": "trade"}]), rxws.Stream[Any])
     typed = rxws.ReactiveWebSocket(url, decode=msgspec.json.Decoder(Trade).decode)
     assert_type(await anext(typed.stream_filter()), Trade)
+    assert_type(typed.stream_filter(gaps=True), rxws.Stream[Trade | rxws.Gap])
 
 
 class Untyped(rxws.AsyncWebsocketStreamInterface):
