@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import asyncio
 import logging
+from collections import deque
 from collections.abc import Callable, Hashable
 from dataclasses import dataclass
-from typing import Any, Final, Generic, TypeVar
+from typing import Any, Final, Generic, TypeVar, TypeVarTuple
 
 from .connection import Connection, Sink
 from .events import MessageRejected
@@ -18,6 +20,16 @@ from .router import Router
 __all__ = ["Delivery", "Many", "ParseHooks"]
 
 T = TypeVar("T")
+Ts = TypeVarTuple("Ts")
+
+SLICE: Final = 0.010
+"""Seconds for which frames may be delivered in one go, before other tasks get their turn."""
+
+HELD_MAX: Final = 100_000
+"""How many frames are held, at most, that come while a connection is being subscribed and there is no other."""
+
+_STEP: Final = 32
+"""How many frames that were held are delivered between two looks at the clock."""
 
 
 class Many(tuple[T, ...], Generic[T]):
@@ -90,6 +102,18 @@ class Delivery:
                 self._answer(connection, answer)
         except FAILURES as error:
             self._home.reporter.failed(reply, frame, error)
+
+    async def catch_up(self, held: deque[tuple[*Ts]], deliver: Callable[[*Ts], None]) -> None:
+        """Deliver what is held, and behind it what is added meanwhile; other tasks have their turns in between."""
+        clock = self._home.loop.time
+        began = clock()
+        while held:
+            for _ in range(min(len(held), _STEP)):
+                deliver(*held.popleft())
+            # Where more comes than can be delivered in turns, nobody else has one.
+            if clock() - began > SLICE and len(held) <= HELD_MAX:
+                await asyncio.sleep(0)
+                began = clock()
 
     def deliverer(self, number: int) -> Sink:
         """Return the sink that delivers at once what comes on the connection of this number."""

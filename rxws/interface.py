@@ -200,7 +200,7 @@ class AsyncWebsocketStreamInterface(Generic[T], metaclass=ABCMeta):
         overflow: Overflow = "error",
         gaps: bool = False,
         copy: bool = False,
-    ) -> Stream[T] | Stream[T | Gap]:
+    ) -> Stream[Any]:
         """Return a stream of the messages that pass a filter, from now on.
 
         Args:

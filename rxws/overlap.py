@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+from collections import deque
 from collections.abc import Hashable
 from dataclasses import dataclass
 from typing import Any
@@ -63,14 +65,24 @@ class Overlap:
         """Whether the old connection may be closed now."""
         return self._handover.verdict(self._now())
 
-    def release(self, new: Connection) -> None:
+    async def release(self, new: Connection) -> None:
         """Deliver what is held, and from now on all that comes but copies: the old one has been read to its end."""
         new.is_held = False
+        held = deque(self._handover.old_ended(self._now()))
         deliver = self._delivery.deliverer(new.number)
-        for source, message in self._handover.old_ended(self._now()):
+
+        def hold(frame: Frame, message: Any, received: int) -> None:
+            held.append((_Source(frame, received), message))
+
+        def deliver_held(source: _Source, message: Any) -> None:
             deliver(source.frame, message, source.received)
             source.received = 0
-        new.sink = lambda frame, message, received: self._after(deliver, frame, message, received)
+
+        new.sink = lambda *frame: self._after(hold, *frame)
+        # To find the copies has taken its time, too.
+        await asyncio.sleep(0)
+        await self._delivery.catch_up(held, deliver_held)
+        new.sink = lambda *frame: self._after(deliver, *frame)
 
     def give_up(self) -> None:
         """Forget the new connection: the old one delivers as if nothing had been."""

@@ -9,15 +9,12 @@ from types import CoroutineType
 from typing import Any, Final
 
 from .connection import Connection
-from .delivery import Delivery, Many
+from .delivery import SLICE, Delivery, Many
 from .frames import Frame, Frames
 from .reporting import FAILURES, Reporter, is_being_cancelled
 from .router import Router
 
 __all__ = ["Reader"]
-
-SLICE: Final = 0.010
-"""Seconds for which the reader may go on in a burst before other tasks get their turn."""
 
 LARGEST_STEP: Final = 32
 """How many messages may pass between two looks at the clock."""

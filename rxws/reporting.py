@@ -16,7 +16,7 @@ from .callables import name_of
 from .events import Event, HandlerFailed
 from .redaction import redact
 
-__all__ = ["EXITS", "FAILURES", "Counters", "Reporter", "is_being_cancelled"]
+__all__ = ["EXITS", "FAILURES", "Counters", "Reporter", "is_being_cancelled", "is_torn_down"]
 
 FAILURES: Final = (Exception, asyncio.CancelledError)
 """What a function of the user's may raise without ending anything but itself. CancelledError is one: it comes out of

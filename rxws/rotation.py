@@ -17,7 +17,7 @@ from reactivex.subject import Subject
 
 from .backoff import Backoff
 from .connection import Connection, Sink
-from .delivery import Delivery
+from .delivery import HELD_MAX, Delivery
 from .errors import ConnectFailed
 from .events import Rotated, State
 from .failures import Failure
@@ -42,9 +42,6 @@ HASTY: Final = 0.25
 
 HASTY_DELAYS: Final = (0.5, 60.0)
 """Seconds that the rotation after a hasty hook waits: at first, and at most; doubling in between."""
-
-HELD_MAX: Final = 100_000
-"""How many frames are held, at most, that come while a connection is being subscribed and there is no other."""
 
 
 def _held_in(held: deque[tuple[str | bytes, Any, int]], _connection: Connection) -> Sink:
@@ -204,9 +201,9 @@ class Rotation:
         if len(held) == HELD_MAX:
             self._journal.flooded(HELD_MAX)
         await self._enter(opened, old)
-        deliver = self._delivery.deliverer(opened.number)
-        for frame in held:
-            deliver(*frame)
+        waiting = deque(held)
+        opened.sink = _held_in(waiting, opened)
+        await self._delivery.catch_up(waiting, self._delivery.deliverer(opened.number))
         opened.sink = None
         return opened
 
@@ -262,12 +259,13 @@ class Rotation:
             await self._ended_within(LOOK_INTERVAL, new)
         if new.reader.done():
             # What it brought is all that will ever come of that time.
-            overlap.release(new)
+            await overlap.release(new)
             reporter.counters.duplicates += handover.duplicates
             self._settle(False)
             return await self._replace(lost or new)
         await self._enter(new, lost)
-        overlap.release(new)
+        paused = self._loop.time() - max(asked, old.last_message or asked)
+        await overlap.release(new)
         self._overlap = overlap
         self._forget_overlap(new)
         reporter.counters.duplicates += handover.duplicates
@@ -280,7 +278,7 @@ class Rotation:
                 held=handover.held,
                 duplicates=handover.duplicates,
                 discarded=overlap.discarded,
-                paused=self._loop.time() - max(asked, old.last_message or asked),
+                paused=paused,
                 truncated=handover.truncated,
             )
         )

@@ -9,7 +9,12 @@ import pytest
 
 import rxws
 from rxws import HandlerFailed, Many, MessageRejected, Rotated
+from rxws.connection import Connection
+from rxws.delivery import Delivery, ParseHooks
+from rxws.overlap import Overlap
 from tests.support.feeds import Feed, Pipe, PipeFeed, of_kind, opened, record, take
+from tests.support.life import ScriptedWebsocket
+from tests.support.wiring import Wiring
 
 pytestmark = pytest.mark.usefixtures("virtual_time", "assert_no_leaks")
 
@@ -22,6 +27,39 @@ def parsing(parse, kind=PipeFeed):
 def rejected(events):
     """Give what of the rejected frames is told, without its time."""
     return [(event.raw, event.error, event.count) for event in of_kind(MessageRejected, events)]
+
+
+# The release, alone
+
+
+async def test_what_comes_during_the_release_waits_behind_what_was_held():
+    """The order of the new connection is kept, also while it is being caught up with; copies are known as before."""
+    wiring = Wiring()
+    delivery = Delivery(wiring.home, wiring.router, ParseHooks(str, None, None, None), lambda *_: None)
+    old, new = (Connection(ScriptedWebsocket(), number, wiring.loop, wiring.reporter) for number in (1, 2))
+    for connection in (old, new):
+        connection.start(asyncio.get_running_loop().create_future)
+    both = Overlap(wiring.home, delivery, old, settle=1.0, timeout=5.0)
+    new.sink = both.hold(new)
+    messages, frames = [], []
+    wiring.router.messages.subscribe(messages.append)
+    delivery.frames.subscribe(frames.append)
+    both.subscribed()
+    old.sink("copy", "copy", 1)
+    old.sink("late copy", "late copy", 1)
+    new.sink("copy", "copy", 2)
+    new.sink("two", Many(["a", "b"]), 3)
+    old.reader.cancel()
+    releasing = asyncio.create_task(both.release(new))
+    await asyncio.sleep(0)
+    new.sink("late copy", "late copy", 4)
+    new.sink("late", "late", 5)
+    await releasing
+    new.sink("last", "last", 6)
+    assert messages == ["copy", "late copy", "a", "b", "late", "last"]
+    assert frames == [("copy", 1, 1), ("late copy", 1, 1), ("two", 3, 2), ("late", 5, 2), ("last", 6, 2)]
+    new.reader.cancel()
+    await asyncio.wait({old.reader, new.reader})
 
 
 # Overlaps
