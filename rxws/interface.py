@@ -227,6 +227,10 @@ class AsyncWebsocketStreamInterface(Generic[T], metaclass=ABCMeta):
         """
         return self.__feed.stream(_filters, maxsize, overflow, gaps, copy)
 
+    def __aiter__(self) -> Stream[T]:
+        """Return a stream of all messages from now on, ``stream_filter()``: ``async for message in ws``."""
+        return self.stream_filter()
+
     def multiplex(
         self,
         subscribe: Any,

@@ -653,6 +653,19 @@ async def test_messages_are_shared_unless_copies_are_asked_for(feed_server):
         assert copied["levels"][0] is not first["levels"][0]
 
 
+async def test_feed_is_iterated_as_a_connection_is(feed_server):
+    """``async for`` over a feed is one over a stream of all its messages, each loop over one of its own."""
+    async with Feed(feed_server) as feed:
+        await feed.wait_connected()
+        first, second = aiter(feed), aiter(feed)
+        await feed_server.send({"n": 1})
+        assert await anext(first) == await anext(second) == {"n": 1}
+        await feed_server.send({"n": 2})
+        async for message in first:
+            assert message == {"n": 2}
+            break
+
+
 async def test_stream_bounds_reach_the_stream(feed_server):
     """``maxsize`` and ``overflow`` are the stream's, and what it drops is counted and reported."""
     async with Feed(feed_server) as feed:
