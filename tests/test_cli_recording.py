@@ -122,6 +122,42 @@ async def test_recording_fails_when_no_connection_can_be_had(server, tmp_path, c
     assert "rxws record: error: " in capsys.readouterr().err
 
 
+async def test_recording_fails_when_no_connection_was_ever_open(server, tmp_path, capsys):
+    """An address that does not answer in all the time is no success: exit code 1, and a word that says so."""
+    server.mute(times=None)
+    path = tmp_path / "feed.jsonl"
+    assert await run("record", server.url, path, "--seconds", "0.3") == 1
+    assert capsys.readouterr().err == f"recorded 0 frames to {path}: no connection was ever open\n"
+
+
+async def test_recording_succeeds_when_a_connection_brought_nothing(server, tmp_path, capsys):
+    """A feed that is silent has been recorded: there was nothing."""
+    path = tmp_path / "feed.jsonl"
+    assert await run("record", server.url, path, "--seconds", "0.5") == 0
+    assert capsys.readouterr().err.endswith(f"recorded 0 frames to {path}\n")
+
+
+async def test_recording_ends_when_nobody_reads_its_pipe(server):
+    """``rxws record URL /dev/stdout | head`` ends with 0 and a word once the reader has gone."""
+    with started("record", server.url, "/dev/stdout") as process:
+        assert "Connected" in await asyncio.to_thread(process.stderr.readline)
+        assert '"rxws":1' in await asyncio.to_thread(process.stdout.readline)
+        process.stdout.close()
+        process.stdout = None
+        await server.send({"n": 1})
+        _, err = await finish(process)
+    assert process.returncode == 0
+    assert err.endswith("rxws record: nobody reads /dev/stdout any more\n")
+
+
+async def test_recording_fails_when_nobody_reads_a_pipe(server, tmp_path, capsys):
+    """A named pipe that nobody reads is not waited for: exit code 1, and one line."""
+    path = tmp_path / "pipe"
+    os.mkfifo(path)
+    assert await run("record", server.url, path) == 1
+    assert capsys.readouterr().err == f"rxws record: error: {path}: nobody reads this pipe\n"
+
+
 async def test_recording_ends_cleanly_when_interrupted(server, tmp_path):
     """Ctrl-C ends a recording with 130, and what came is in the file."""
 

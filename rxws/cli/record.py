@@ -13,7 +13,7 @@ from .arguments import Declare, seconds, url
 from .connecting import add_connection_options, connect
 from .lines import event_line, is_news, printable
 from .output import Output
-from .running import DONE
+from .running import DONE, FAILED
 
 __all__ = ["add", "readable", "record"]
 
@@ -21,8 +21,9 @@ _EPILOG: Final = """\
 example:
   rxws record wss://example.org/ws feed.jsonl.gz --seconds 3600
 
-exit codes: 0 done; 1 no connection can be had (one that is lost or refused is
-retried), or the file takes no more; 2 wrong arguments; 130 Ctrl-C; 143 SIGTERM."""
+exit codes: 0 done, or nobody reads the pipe any more; 1 no connection was ever
+open (one that is lost or refused is retried), or the file takes no more;
+2 wrong arguments; 130 Ctrl-C; 143 SIGTERM."""
 
 
 def add(declare: Declare) -> None:
@@ -74,7 +75,12 @@ async def record(options: argparse.Namespace, output: Output) -> int:
                 await asyncio.wait({ended, failed}, timeout=options.seconds, return_when=asyncio.FIRST_COMPLETED)
         finally:
             ended.cancel()
-            output.tell(printable(f"recorded {running.frames:,} frames to {options.path}"))
+            has_opened = feed.statistics().opened > 0
+            said = "" if has_opened else ": no connection was ever open"
+            output.tell(printable(f"recorded {running.frames:,} frames to {options.path}{said}"))
     if failed.done():
-        raise readable(options.path, failed.result())
-    return DONE
+        if not isinstance(failed.result(), BrokenPipeError):
+            raise readable(options.path, failed.result())
+        # ``record URL /dev/stdout | head`` has had enough, which is no failure.
+        output.tell(printable(f"rxws record: nobody reads {options.path} any more"))
+    return DONE if has_opened else FAILED

@@ -125,9 +125,21 @@ def format_of(path: Path) -> Format:
 
 
 def open_to_append(path: Path) -> BinaryIO:
-    """Open a file to read and append."""
+    """Open a file to read and append; a pipe only to write: who reads it, too, is never told that nobody else does.
+
+    Raises:
+        OSError: it cannot be opened, or is a pipe that nobody reads, which is not waited for.
+    """
     # Unbuffered: what a failed write has not written must not be written later.
-    return open(path, "a+b", buffering=0)
+    if not path.is_fifo():
+        return open(path, "a+b", buffering=0)
+    try:
+        descriptor = os.open(path, os.O_WRONLY | os.O_NONBLOCK)
+    except OSError as error:
+        said = "nobody reads this pipe" if error.errno == errno.ENXIO else error.strerror
+        raise OSError(error.errno, said, str(path)) from None
+    os.set_blocking(descriptor, True)
+    return open(descriptor, "wb", buffering=0)
 
 
 def claim(file: BinaryIO, path: Path, how: Format) -> None:
