@@ -291,10 +291,24 @@ async def test_bad_lines_are_told_when_replayed(tmp_path, capsys):
         file.write('{"time":')
     assert await run("replay", path, "--speed", "max") == 0
     assert capsys.readouterr() == ("1\n", f"rxws replay: {path}: bad lines, left out: 1 (line 3)\n")
-    path.write_text("something\nelse")
+    path.write_text('{"time":1,"end":true}\n{"time":')
     assert await run("replay", path) == 1
-    said = f"rxws replay: error: {path}: bad lines, left out: 2 (line 1, 2), and no frame is left\n"
+    said = f"rxws replay: error: {path}: bad lines, left out: 1 (line 2), and no frame is left\n"
     assert capsys.readouterr() == ("", said)
+
+
+@pytest.mark.parametrize("command", ["replay", "serve"])
+async def test_command_fails_when_the_file_is_no_recording(tmp_path, capsys, command):
+    """A file that is no recording ends the command with 1 and one line, which says what was expected."""
+    path = tmp_path / "notes.txt"
+    path.write_text("something\nelse")
+    assert await run(command, path) == 1
+    out, err = capsys.readouterr()
+    assert out == ""
+    assert err == (
+        f"rxws {command}: error: {path} is no recording: expected JSON lines as rxws.record writes them, compressed "
+        "where the name ends in .gz or .zst, and found none in 2 lines\n"
+    )
 
 
 async def test_recording_is_a_feed_when_served(recorded):

@@ -48,6 +48,7 @@ from rxws.recording import (
 from rxws.recording.clock import RecordedClock
 from rxws.recording.entries import Origin, encode_notes
 from rxws.recording.files import Appender
+from rxws.recording.reading import MOST_AT_FIRST
 from rxws.testing import FeedServer, assert_no_leaks
 
 from .support.feeds import Feed, Pipe, PipeFeed, of_kind
@@ -234,6 +235,44 @@ def test_read_when_the_format_is_newer(plain: Path) -> None:
     plain.write_text('{"time":1,"rxws":2,"name":"x","wall":1}\n')
     with pytest.raises(rxws.RxwsError, match="format 2: this version of rxws reads up to 1"):
         next(read(plain))
+
+
+OTHERS = {
+    "text": b"precious\nwords\n",
+    "log": b'{"time":1790000000,"level":"info"}\n{"time":1790000001,"level":"info"}\n',
+    "indented": json.dumps({"time": 1, "end": True}, indent=1).encode(),
+    "large": b"2026-11-27 something happened\n" * 100_000,
+    "gzip": gzip.compress(b"precious"),
+}
+
+
+@pytest.mark.parametrize("kind", OTHERS)
+def test_read_when_the_file_is_no_recording(path: Path, kind: str, caplog: pytest.LogCaptureFixture) -> None:
+    """A file in which no line is of a recording is one clear error, and no warning; a large one is not read whole."""
+    path.write_bytes(OTHERS[kind])
+    reading = read(path)
+    with pytest.raises(rxws.RxwsError, match="is no recording: expected JSON lines as") as raised:
+        list(reading)
+    assert str(path) in str(raised.value)
+    assert len(reading.bad_lines) <= MOST_AT_FIRST
+    assert caplog.records == []
+    assert list(reading) == []
+    assert not reading._close.alive
+
+
+@pytest.mark.usefixtures("virtual_time")
+async def test_replay_when_the_file_is_no_recording(path: Path) -> None:
+    """A file that is no recording is refused at once; one of which a kill left but the beginning is a short replay."""
+    path.write_bytes(b"precious")
+    async with assert_no_leaks():
+        with pytest.raises(rxws.RxwsError, match="is no recording"):
+            replay(path)
+    path.unlink()
+    octets = write_singly(path, start()).read_bytes()
+    for length in range(len(octets)):
+        path.write_bytes(octets[:length])
+        async with replay(path) as ws:
+            await ws.wait_closed()
 
 
 def test_read_when_the_file_was_cut_anywhere(path: Path, caplog: pytest.LogCaptureFixture) -> None:
@@ -1112,9 +1151,11 @@ class TestReplay:
             assert [n async for n in ws.doubled] == [2, 4]
         assert ws.replies == []
         assert repr(ws) == "<own: closed, 2 messages>"
-        for feed in (lambda: None, lambda: ws):
+        for feed in (lambda: None, lambda: ws, dict, 5, ws, asyncio.sleep):
             with pytest.raises(TypeError, match="feed must be a function that makes a feed"):
                 replay(plain, feed=feed)  # type: ignore[type-var]
+        with pytest.raises(TypeError, match=r"Feed cannot be called .*'server'\): give feed=lambda: Feed\(\.\.\.\)"):
+            replay(plain, feed=Feed)  # type: ignore[call-overload]
         async with ScriptedFeed() as live:
             # What is made after it connects as ever.
             await live.wait_connected()

@@ -39,6 +39,7 @@ __all__ = [
     "StateEntry",
     "decode_line",
     "encode_notes",
+    "is_begun",
 ]
 
 FORMAT: Final = 1
@@ -289,3 +290,9 @@ def decode_line(line: bytes) -> Entry:
     if read.end:
         return SessionEnd(read.time)
     raise ValueError("not an entry of a recording")
+
+
+def is_begun(line: bytes) -> bool:
+    """Whether a line may be an entry that was cut short, as far as it goes."""
+    begin = b'{"time":'
+    return begin.startswith(line[: len(begin)]) and not line.endswith(b"}")

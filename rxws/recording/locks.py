@@ -1,4 +1,9 @@
-"""Only one recording at a time writes to a file, where the system has locks: Windows has none that readers can pass."""
+"""Only one recording at a time writes to a file, where the system has locks: Windows has none that readers can pass.
+
+What it locks is a range of bytes (``msvcrt.locking``), which nobody else can read then, and which lies in the first
+2 GiB of the file. A second file that is made exclusively would be left behind by a process that is killed, and with it
+the recording that is to go on.
+"""
 
 from __future__ import annotations
 

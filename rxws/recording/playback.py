@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
+import inspect
 import logging
 import math
 from collections import deque
@@ -12,6 +14,7 @@ from datetime import datetime
 from typing import Any, Final, TypeVar
 from weakref import WeakSet
 
+from ..callables import is_plain_function, name_of
 from ..connection import Connection, Sink
 from ..errors import RxwsError
 from ..events import Connected, Event, Gap, Rotated, State
@@ -26,7 +29,7 @@ from .clock import RecordedClock
 from .consumers import Consumers
 from .moments import Moment
 
-__all__ = ["Script", "play"]
+__all__ = ["Script", "check_feed", "play"]
 
 FeedT = TypeVar("FeedT", bound=AsyncWebsocketStreamInterface[Any])
 
@@ -49,6 +52,23 @@ class Script:
     epoch: datetime
     moments: Iterator[Moment]
     close: Callable[[], None]
+
+
+def check_feed(make: Callable[[], object]) -> None:
+    """Raise a TypeError unless a feed may be had of ``make`` by a call without arguments."""
+    expected = "feed must be a function that makes a feed, or a feed's class"
+    if not is_plain_function(make):
+        raise TypeError(f"{expected}, not {make!r}")
+    # Of what is written in C nobody knows what it takes.
+    with contextlib.suppress(ValueError):
+        signature = inspect.signature(make)
+        try:
+            signature.bind()
+        except TypeError as error:
+            name = name_of(make)
+            raise TypeError(
+                f"{expected}; {name} cannot be called without arguments ({error}): give feed=lambda: {name}(...)"
+            ) from None
 
 
 def play(script: Script, speed: float, make: Callable[[], FeedT]) -> FeedT:

@@ -10,13 +10,17 @@ from pathlib import Path
 from types import TracebackType
 from typing import Final, Self
 
-from .entries import Entry, decode_line
+from ..errors import RxwsError
+from .entries import Entry, decode_line, is_begun
 from .files import format_of, read_lines
 
 __all__ = ["Reading", "read", "summary"]
 
 MOST_NAMED: Final = 10
 """How many bad lines a warning names by their numbers."""
+
+MOST_AT_FIRST: Final = 1_000
+"""Bad lines after which nothing is read on if there was nothing else: a file of another kind may be large."""
 
 
 def summary(path: str | os.PathLike[str], bad_lines: Sequence[int]) -> str:
@@ -46,6 +50,8 @@ class Reading(Iterator[Entry]):
         file = self.path.open("rb", buffering=0)
         self._close = weakref.finalize(self, file.close)
         self._lines = enumerate(read_lines(file, how), start=1)
+        # Whether an entry was read, and whether there was a line that is not even the beginning of one.
+        self._is_recording, self._has_others = False, False
 
     def __next__(self) -> Entry:
         if not self._close.alive:
@@ -54,13 +60,28 @@ class Reading(Iterator[Entry]):
             try:
                 if isinstance(line, Exception):
                     raise ValueError(str(line)) from line
-                return decode_line(line)
+                entry = decode_line(line)
+                self._is_recording = True
+                return entry
             except ValueError:
                 self.bad_lines.append(number)
+                self._has_others = self._has_others or isinstance(line, Exception) or not is_begun(line)
+                if number >= MOST_AT_FIRST and self._is_something_else:
+                    break
         self.close()
+        if self._is_something_else:
+            raise RxwsError(
+                f"{self.path} is no recording: expected JSON lines as rxws.record writes them, compressed where the "
+                f"name ends in .gz or .zst, and found none in {len(self.bad_lines):,} lines"
+            )
         if self.bad_lines:
             logging.getLogger("rxws").warning("%s", summary(self.path, self.bad_lines))
         raise StopIteration
+
+    @property
+    def _is_something_else(self) -> bool:
+        # The beginning of a recording that was killed is left to be one.
+        return self._has_others and not self._is_recording
 
     def close(self) -> None:
         """Read no more. Idempotent."""
@@ -88,7 +109,7 @@ def read(path: str | os.PathLike[str]) -> Reading:
 
     Raises:
         OSError: the file cannot be opened, or (while iterating) read.
-        RxwsError: while iterating, that a later version of rxws wrote it.
+        RxwsError: while iterating, that it is no recording, or that a later version of rxws wrote it.
         ImportError: ``.zst`` needs ``pip install 'rxws[zstd]'`` before Python 3.14.
 
     Example::

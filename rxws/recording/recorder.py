@@ -228,7 +228,8 @@ def record(
 
     A thread of its own encodes, compresses and writes: the feed never waits for the disk. Frames are written as they
     came, whatever they hold; of the address, secrets are left out. What is there is kept: another session is appended,
-    also where the last one was cut short. One recording at a time may write to a file (Windows does not see to it).
+    also where the last one was cut short. One recording at a time may write to a file. (On Windows nothing keeps
+    another from it, and the two spoil the file: give each its own.)
 
     It ends when it is disposed or its block is left, when the feed ends, and with the program. Leaving the block waits
     until all is written, for 10 seconds at most; ``async with`` lets the loop go on meanwhile. When the file takes no

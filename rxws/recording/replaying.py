@@ -15,7 +15,7 @@ from ..interface import AsyncWebsocketStreamInterface
 from ..websocket import ReactiveWebSocket
 from .entries import SessionStart
 from .moments import moments
-from .playback import Script, play
+from .playback import Script, check_feed, play
 from .reading import Reading
 
 __all__ = ["Replay", "replay"]
@@ -104,9 +104,9 @@ def replay(
 
     Raises:
         OSError: the file cannot be opened. One that cannot be read on ends streams and ``wait_closed()`` so.
-        RxwsError: a later version of rxws wrote it.
+        RxwsError: it is no recording, or a later version of rxws wrote it.
         ImportError: ``.zst`` needs ``pip install 'rxws[zstd]'`` before Python 3.14.
-        TypeError: ``speed`` is no number, or ``feed`` makes no feed.
+        TypeError: ``speed`` is no number, or ``feed`` makes no feed, or not without arguments.
         ValueError: ``speed`` is not positive.
         RuntimeError: outside a running event loop.
 
@@ -120,6 +120,8 @@ def replay(
         raise TypeError(f"speed must be a number (math.inf: as fast as possible), not {speed!r}")
     if not speed > 0:
         raise ValueError(f"speed must be greater than 0, not {speed!r}")
+    if feed is not None:
+        check_feed(feed)
     # An integer may be larger than any float.
     speed = math.inf if speed > sys.float_info.max else float(speed)
     reading = Reading(path)
