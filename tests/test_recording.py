@@ -1062,6 +1062,40 @@ class TestReplay:
         assert (gap[0].reason, gap[0].end - gap[0].start, gap[1]) == ("recording", 58.0, pytest.approx(60.0))
         assert ws.statistics().reconnects == {"recording": 1}
 
+    async def test_events_when_a_session_begins_without_a_connection(self, plain: Path) -> None:
+        """As in a live feed, the gap between two sessions is told once there is a connection again, right after it."""
+        connected, state = rxws.Connected(name="feed", time=0.0, number=1, attempt=1), rxws.State
+        refused = rxws.Disconnected(name="feed", time=0.0, number=None, reason="network", cause="no", delay=1.0)
+        opening = (0.0, state.CONNECTING), (1.0, refused), (3.0, connected), (3.0, state.CONNECTED)
+        write(plain, start(), *opening, frame(4.0, 1), end(5.0))
+        # One in which no connection was ever open tells of none; that gap goes on.
+        write(plain, start(wall=BEGAN + 10 * 10**9), *opening[:2], end(2.0))
+        write(plain, start(wall=BEGAN + 20 * 10**9), *opening, frame(4.0, 2), end(5.0))
+        # One that began in the middle of a connection tells of it first.
+        write(plain, start(wall=BEGAN + 30 * 10**9), (0.0, state.CONNECTED), frame(9.0, 3), end(9.0))
+        # Of one, the line that tells of the connection is a bad one.
+        write(plain, start(wall=BEGAN + 40 * 10**9), opening[0], frame(9.0, 4), end(9.0))
+        async with replay(plain, math.inf) as ws:
+            seen: list[Any] = []
+            ws.events.subscribe(seen.append)
+            ws.state.subscribe(seen.append)
+            ws.messages.subscribe(seen.append)
+            await ws.wait_closed()
+        gaps = of_kind(rxws.Gap, seen)
+        assert [(gap.start - BEGAN / 1e9, gap.end - BEGAN / 1e9) for gap in gaps] == [
+            (pytest.approx(5.0), pytest.approx(23.0)),
+            (pytest.approx(25.0), pytest.approx(30.0)),
+            (pytest.approx(39.0), pytest.approx(40.0)),
+        ]
+        kinds = [type(each).__name__ if isinstance(each, rxws.Event) else each for each in seen]
+        assert kinds == [
+            *(state.CONNECTING, "Disconnected", "Connected", state.CONNECTED, 1),
+            *(state.CONNECTING, "Disconnected"),
+            *("Disconnected", "Connected", "Gap", state.CONNECTED, 2),
+            *("Gap", 3),
+            *(state.CONNECTING, "Gap", 4, state.CLOSED),
+        ]
+
     async def test_sessions_when_the_wall_clock_was_set_back(self, plain: Path) -> None:
         """Time goes on, also where the wall clock was set back between two sessions."""
         write(plain, start(), frame(10.0, 1))

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 from typing import Any
 
-from ..events import Gap
+from ..events import Connected, Gap, State
 from .entries import OF_CONNECTIONS, Entry, EventEntry, FrameEntry, SessionStart, StateEntry
 
 __all__ = ["Moment", "moments"]
@@ -18,32 +18,54 @@ State, or None for nothing."""
 def moments(entries: Iterable[Entry]) -> Iterator[Moment]:
     """Give what entries hold, in seconds since the first session began; time never goes back.
 
-    The clock of a session is monotonic, but every session has its own: between two, the wall clock counts.
+    The clock of a session is monotonic, but every session has its own: between two, the wall clock counts. As in a
+    live feed, the gap between them is told when there is a connection again, right after it.
     """
     first: SessionStart | None = None
     shift = last = 0
+    # When the session before ended, until the gap after it is told.
+    since: int | None = None
     for number, entry in enumerate(entries):
         if isinstance(entry, SessionStart):
-            began = last
             if first is not None:
+                since = last if since is None else since
                 # A wall clock may have been set back meanwhile; time may not.
-                began = max(last, entry.wall - first.wall)
-                yield began / 1e9, _gap(first, last, began)
+                last = max(last, entry.wall - first.wall)
             first = first or entry
-            shift = began - entry.time
+            shift = last - entry.time
         elif number == 0:
             # The line that began the session is a bad one.
             shift = -entry.time
-        last = max(last, entry.time + shift)
-        match entry:
-            case FrameEntry():
-                yield last / 1e9, (entry.raw, entry.received, entry.connection)
-            case EventEntry() if isinstance(entry.event, OF_CONNECTIONS):
-                yield last / 1e9, entry.event
-            case StateEntry():
-                yield last / 1e9, entry.state
-            case _:
-                yield last / 1e9, None
+        before, last = last, max(last, entry.time + shift)
+        what = _what(entry)
+        if since is None or first is None or not _is_live(what):
+            yield last / 1e9, what
+        elif isinstance(what, Connected):
+            yield last / 1e9, what
+            yield last / 1e9, _gap(first, since, last)
+            since = None
+        else:
+            # It was connected all the time.
+            yield before / 1e9, _gap(first, since, before)
+            yield last / 1e9, what
+            since = None
+
+
+def _what(entry: Entry) -> Any:
+    match entry:
+        case FrameEntry():
+            return entry.raw, entry.received, entry.connection
+        case EventEntry() if isinstance(entry.event, OF_CONNECTIONS):
+            return entry.event
+        case StateEntry():
+            return entry.state
+        case _:
+            return None
+
+
+def _is_live(what: Any) -> bool:
+    """Whether it tells that there is a connection."""
+    return type(what) is tuple or isinstance(what, Connected) or (isinstance(what, State) and what.is_live)
 
 
 def _gap(first: SessionStart, end: int, start: int) -> Gap:

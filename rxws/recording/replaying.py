@@ -81,8 +81,8 @@ def replay(
     rotation held come when they were delivered; one of several messages of which it dropped some comes whole. Recorded
     states come in their place, and so do the events ``Connected``, ``Disconnected``, ``Rotated``, ``Gap``, ``Quiet``
     and ``Unacknowledged``; the others (``HandlerFailed``, ``Lagging`` …) tell of this program, not of the one that
-    recorded. Between two sessions of one file there is a ``Gap`` with the reason ``"recording"``. Bad lines are left
-    out, and told of in the log.
+    recorded. Between two sessions of one file there is a ``Gap`` with the reason ``"recording"``, told once there is a
+    connection again, as in a live feed. Bad lines are left out, and told of in the log.
 
     **Consumers.** Unlike a live feed, a recording can wait: while 1,000 messages wait in a stream that has an ``async
     for`` (or in an ``async for`` over an Observable, or in a coroutine handler), or a stream with a small ``maxsize``
