@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import itertools
 import logging
 from collections import deque
 from collections.abc import Callable, Hashable
@@ -64,6 +65,8 @@ class Delivery:
     ) -> None:
         self.frames: HotObservable[tuple[Frame, int, int]] = HotObservable(home)
         self.hooks: Final = hooks
+        self.kept: tuple[bool, ...] | None = None
+        """Which of its messages are delivered of the frame that those who watch the frames are given; None: all."""
         self._home = home
         self._router = router
         self._answer = answer
@@ -129,3 +132,13 @@ class Delivery:
                 route(message)
 
         return deliver
+
+    def deliver_kept(
+        self, deliver: Sink, frame: Frame, message: Many[Any], kept: tuple[bool, ...], received: int
+    ) -> None:
+        """Deliver those of a frame's messages that are kept."""
+        self.kept = kept
+        try:
+            deliver(frame, Many(itertools.compress(message, kept)), received)
+        finally:
+            self.kept = None

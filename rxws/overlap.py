@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
-from collections.abc import Hashable
+from collections.abc import Collection, Hashable
 from dataclasses import dataclass
 from typing import Any
 
@@ -20,9 +20,10 @@ __all__ = ["Overlap"]
 
 @dataclass(slots=True)
 class _Source:
-    """The frame of messages that are held: it is one frame, however many they are."""
+    """The frame of messages that are held, and all of them: it is one frame, however many they are."""
 
     frame: Frame
+    message: Any
     received: int
 
 
@@ -41,14 +42,14 @@ class Overlap:
         self._home = home
         self._delivery = delivery
         self._now = home.loop.time
-        self._handover: Handover[tuple[_Source, Any]] = Handover(settle=settle, timeout=timeout)
+        self._handover: Handover[tuple[_Source, int]] = Handover(settle=settle, timeout=timeout)
         self._deliver = delivery.deliverer(old.number)
         self._old = old
         self.discarded = 0
         old.sink = self._from_old
 
     @property
-    def handover(self) -> Handover[tuple[_Source, Any]]:
+    def handover(self) -> Handover[tuple[_Source, int]]:
         """What is known of the overlap."""
         return self._handover
 
@@ -70,19 +71,28 @@ class Overlap:
         new.is_held = False
         held = deque(self._handover.old_ended(self._now()))
         deliver = self._delivery.deliverer(new.number)
+        places: set[int] = set()
 
         def hold(frame: Frame, message: Any, received: int) -> None:
-            held.append((_Source(frame, received), message))
+            source = _Source(frame, message, received)
+            held.extend((source, place) for place in self._not_delivered(frame, message))
 
-        def deliver_held(source: _Source, message: Any) -> None:
-            deliver(source.frame, message, source.received)
-            source.received = 0
+        def deliver_held(source: _Source, place: int) -> None:
+            places.add(place)
+            if not held or held[0][0] is not source:
+                self._deliver_kept(deliver, source.frame, source.message, places, source.received)
+                places.clear()
 
-        new.sink = lambda *frame: self._after(hold, *frame)
+        def deliver_new(frame: Frame, message: Any, received: int) -> None:
+            fresh = self._not_delivered(frame, message)
+            if fresh:
+                self._deliver_kept(deliver, frame, message, fresh, received)
+
+        new.sink = hold
         # To find the copies has taken its time, too.
         await asyncio.sleep(0)
         await self._delivery.catch_up(held, deliver_held)
-        new.sink = lambda *frame: self._after(deliver, *frame)
+        new.sink = deliver_new
 
     def give_up(self) -> None:
         """Forget the new connection: the old one delivers as if nothing had been."""
@@ -103,23 +113,32 @@ class Overlap:
         now = self._now()
         if self._old.reader.done():
             self._handover.old_lost()
-        source = _Source(frame, received)
-        for identity, item in self._units(frame, message):
+        source = _Source(frame, message, received)
+        for place, (identity, item) in enumerate(self._units(frame, message)):
             if self._is_per_connection(item):
                 self._discard()
             else:
-                self._handover.hold(identity, (source, item), now)
+                self._handover.hold(identity, (source, place), now)
 
-    def _after(self, deliver: Sink, frame: Frame, message: Any, received: int) -> None:
-        now = self._now()
-        for identity, item in self._units(frame, message):
+    def _not_delivered(self, frame: Frame, message: Any) -> list[int]:
+        """Return the places of a frame's messages that are neither copies nor for one connection alone."""
+        now, places = self._now(), []
+        for place, (identity, item) in enumerate(self._units(frame, message)):
             if self._is_per_connection(item):
                 self._discard()
             elif self._handover.is_copy(identity, now):
                 self._home.reporter.counters.duplicates += 1
             else:
-                deliver(frame, item, received)
-                received = 0
+                places.append(place)
+        return places
+
+    def _deliver_kept(self, deliver: Sink, frame: Frame, message: Any, places: Collection[int], received: int) -> None:
+        """Deliver what is at these places of a frame, be it all or a part."""
+        if type(message) is Many and len(places) < len(message):
+            kept = tuple(place in places for place in range(len(message)))
+            self._delivery.deliver_kept(deliver, frame, message, kept, received)
+        else:
+            deliver(frame, message, received)
 
     def _discard(self) -> None:
         self.discarded += 1

@@ -4,7 +4,8 @@
 
     {"time":…,"rxws":1,"name":"feed","url":"wss://…","wall":…}    a session begins
     {"time":…,"wall":…,"connection":1,"raw":"…"}                  a frame came; of bytes: "raw":{"binary":"base64"};
-                                                                  "held":… if it came so long before it was delivered
+                                                                  "held":… if it came so long before it was delivered;
+                                                                  "kept":[true,false] if not all of its messages were
     {"time":…,"event":"Gap","fields":{…}}                         something happened to the feed
     {"time":…,"state":"connected"}                                the feed is in another state
     {"time":…,"end":true}                                         the session ended as it should
@@ -88,12 +89,15 @@ class FrameEntry(Entry):
         connection: the number of its connection.
         held: for how many nanoseconds it was held before it was delivered, in a rotation or by a parse hook that waits:
             on the monotonic clock it came at ``time - held``. 0 for less than a millisecond.
+        kept: of a frame of several messages, which of them were delivered, where a rotation dropped the others: they
+            had come on the connection before. None: all.
     """
 
     raw: str | bytes
     received: int
     connection: int
     held: int = 0
+    kept: tuple[bool, ...] | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -140,6 +144,7 @@ class _Line(msgspec.Struct, omit_defaults=True):
     url: str | None = None
     wall: _Nanoseconds | None = None
     held: int = 0
+    kept: tuple[bool, ...] | None = None
     connection: int | None = None
     raw: str | _Packed | None = None
     event: str | None = None
@@ -164,7 +169,8 @@ _MESSAGES: Final = frozenset({(Gap, "last_message"), (HandlerFailed, "message")}
 Note = tuple[float, Any]
 """What is recorded, as cheap as it can be had: the loop's time in seconds, and what happened then. A tuple is a frame:
 what it holds, when it came and when it was delivered (both in nanoseconds since the epoch), the number of its
-connection. Others are an Event, a State, an :class:`Origin`, or None for the end."""
+connection, and if not all of its messages were delivered, which. Others are an Event, a State, an :class:`Origin`, or
+None for the end."""
 
 SHORT: Final = 1_000_000
 """Nanoseconds for which a frame may be on its way without being held."""
@@ -201,12 +207,13 @@ def _line(seconds: float, what: Any) -> _Line:
     time = round(seconds * 1e9)
     # Frames first, because of them there are the most.
     if type(what) is tuple:
-        raw, received, delivered, connection = what
+        raw, received, delivered, connection, *kept = what
         held = delivered - received
         return _Line(
             time,
             wall=received,
             held=held if held >= SHORT else 0,
+            kept=kept[0] if kept else None,
             connection=connection,
             raw=raw if isinstance(raw, str) else _pack(raw),
         )
@@ -276,7 +283,7 @@ def decode_line(line: bytes) -> Entry:
     try:
         read = _decoder.decode(line)
         if read.connection is not None and read.raw is not None and read.wall is not None:
-            return FrameEntry(read.time, _unpack(read.raw), read.wall, read.connection, read.held)
+            return FrameEntry(read.time, _unpack(read.raw), read.wall, read.connection, read.held, read.kept)
         if read.event is not None and read.fields is not None:
             return EventEntry(read.time, _event(_EVENTS[read.event], read.fields))
     except (KeyError, TypeError, RecursionError) as error:

@@ -11,8 +11,8 @@ from .entries import OF_CONNECTIONS, Entry, EventEntry, FrameEntry, SessionStart
 __all__ = ["Moment", "moments"]
 
 Moment = tuple[float, Any]
-"""Seconds since the beginning, and what happened then: a frame as ``ws.frames`` gives it, which is a tuple, an Event, a
-State, or None for nothing."""
+"""Seconds since the beginning, and what happened then: an Event, a State, None for nothing; or a frame, a tuple: as
+``ws.frames`` gives it, and which of its messages were delivered (None: all)."""
 
 
 def moments(entries: Iterable[Entry]) -> Iterator[Moment]:
@@ -54,7 +54,7 @@ def moments(entries: Iterable[Entry]) -> Iterator[Moment]:
 def _what(entry: Entry) -> Any:
     match entry:
         case FrameEntry():
-            return entry.raw, entry.received, entry.connection
+            return entry.raw, entry.received, entry.connection, entry.kept
         case EventEntry() if isinstance(entry.event, OF_CONNECTIONS):
             return entry.event
         case StateEntry():

@@ -16,6 +16,7 @@ from weakref import WeakSet
 
 from ..callables import is_plain_function, name_of
 from ..connection import Connection, Sink
+from ..delivery import Many
 from ..errors import RxwsError
 from ..events import Connected, Event, Gap, Rotated, State
 from ..feed import SUBSTITUTE, Feed, Hooks
@@ -185,6 +186,7 @@ class Playback:
         self._delivery = feed.delivery
         self._received = 0
         self._number = 0
+        self._kept: tuple[bool, ...] | None = None
         self._deliverers: dict[int, Sink] = {}
         assert feed.home.consumers is not None
         self._consumers = Consumers(self._loop, feed.home.consumers)
@@ -248,7 +250,7 @@ class Playback:
                 await self._clock.wait(when)
             if type(what) is tuple:
                 raw: Frame
-                raw, self._received, self._number = what
+                raw, self._received, self._number, self._kept = what
                 self.last_message = clock()
                 return raw
             if isinstance(what, State):
@@ -262,7 +264,12 @@ class Playback:
         if deliver is None:
             deliver = self._deliverers[self._number] = self._delivery.deliverer(self._number)
         # In place of the time at which it is played, the one at which it was received.
-        deliver(raw, message, self._received if self._delivery.frames.subscriptions else 0)
+        received = self._received if self._delivery.frames.subscriptions else 0
+        # Of another number are those that are parsed otherwise than they were.
+        if self._kept is not None and type(message) is Many and len(message) == len(self._kept):
+            self._delivery.deliver_kept(deliver, raw, message, self._kept, received)
+        else:
+            deliver(raw, message, received)
 
     def _enter(self, state: State) -> None:
         # The replay has an end of its own.

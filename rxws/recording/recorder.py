@@ -72,6 +72,7 @@ class Recording(abc.DisposableBase):
         self.error: Exception | None = None
         self._home = feed.home
         self._now = feed.loop.time
+        self._delivery = feed.delivery
         self._flush_interval = flush_interval
         # Appended to by the loop's thread and emptied by ours: a deque needs no lock for that.
         self._notes: deque[Note] = deque()
@@ -103,7 +104,9 @@ class Recording(abc.DisposableBase):
             self._fail(TimeoutError(f"the file is too slow: {MOST_BYTES:,} bytes wait to be written"))
             return
         raw, received, connection = frame
-        self._notes.append((self._now(), (raw, received, time.time_ns(), connection)))
+        kept = self._delivery.kept
+        note = raw, received, time.time_ns(), connection
+        self._notes.append((self._now(), note if kept is None else (*note, kept)))
         self._bytes += len(raw)
 
     def _end(self, _error: Exception | None = None) -> None:
