@@ -1,4 +1,4 @@
-"""The pytest plugin of rxws: fixtures to test feeds with. Without the ``testing`` extra, it offers none.
+"""The pytest plugin of rxws: fixtures to test feeds with. Without the ``testing`` extra, they say that it is missing.
 
 Fixtures:
     ``feed_server``: a running :class:`rxws.testing.FeedServer`.
@@ -20,23 +20,42 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator, Callable, Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from . import testing
+import rxws
+
+if TYPE_CHECKING:
+    from .testing import FeedServer
 
 try:
     import async_solipsism  # type: ignore[import-untyped]
     import pytest_asyncio
-except ImportError:  # rxws is installed beside pytest, but without its extra: other people's test runs must go on
-    pass
+except ImportError as error:  # rxws is installed beside pytest, but without its extra: other people's tests must go on
+    missing = error.name
+
+    def refusing(name: str) -> Any:
+        """Make a fixture that says what its tests need."""
+
+        @pytest.fixture(name=name)
+        def refuse() -> None:
+            pytest.fail(f"{name} needs {missing}, which pip install 'rxws[testing]' brings", pytrace=False)
+
+        return refuse
+
+    feed_server, virtual_time, assert_no_leaks_fixture = map(
+        refusing, ("feed_server", "virtual_time", "assert_no_leaks")
+    )
 else:
+    missing = None
+
+    # rxws.testing is loaded where it is asked for: a plugin is imported by each start of pytest.
 
     @pytest_asyncio.fixture
-    async def feed_server() -> AsyncIterator[testing.FeedServer]:
+    async def feed_server() -> AsyncIterator[FeedServer]:
         """Give a running FeedServer that does nothing until it is told to."""
-        async with testing.FeedServer() as server:
+        async with rxws.testing.FeedServer() as server:
             yield server
 
     @pytest_asyncio.fixture
@@ -51,7 +70,7 @@ else:
     @pytest_asyncio.fixture(name="assert_no_leaks")
     async def assert_no_leaks_fixture() -> AsyncIterator[None]:
         """Fail the test if it leaves a task, file descriptor or timer behind."""
-        async with testing.assert_no_leaks():
+        async with rxws.testing.assert_no_leaks():
             yield
 
 
@@ -78,6 +97,6 @@ def pytest_asyncio_loop_factories(
     config: pytest.Config, item: pytest.Item
 ) -> Mapping[str, Callable[[], asyncio.AbstractEventLoop]]:
     """Choose a test's event loop (hook of pytest-asyncio 1.4); a conftest's own comes first."""
-    if "virtual_time" in getattr(item, "fixturenames", ()):
+    if missing is None and "virtual_time" in getattr(item, "fixturenames", ()):
         return {"virtual_time": virtual_loop}
     return {"asyncio": asyncio.new_event_loop}

@@ -895,6 +895,32 @@ class TestPlugin:
         result = pytester.runpytest_subprocess("-p", "no:asyncio", "-p", "no:rxws", "-W", "error")
         result.assert_outcomes(passed=1)
 
+    @pytest.mark.parametrize("package", ["async_solipsism", "pytest_asyncio"])
+    def test_fixtures_say_what_is_missing_where_their_extra_is_not_installed(self, pytester, package):
+        """Without the extra, the fixtures are there, and fail their tests with the command that installs it."""
+        pytester.makeini("[pytest]\nasyncio_mode = auto\nasyncio_default_fixture_loop_scope = function\n")
+        pytester.makeconftest(
+            f"""
+            import sys
+            sys.modules["{package}"] = None
+            pytest_plugins = ["rxws.pytest_plugin"]
+            """
+        )
+        names = ("feed_server", "virtual_time", "assert_no_leaks")
+        pytester.makepyfile("\n".join(f"async def test_{name}({name}): pass" for name in names))
+        result = pytester.runpytest_subprocess("-p", "no:rxws")
+        result.assert_outcomes(errors=3)
+        result.stdout.fnmatch_lines(
+            [f"{name} needs {package}, which pip install 'rxws?testing?' brings" for name in names], consecutive=False
+        )
+
+    def test_plugin_loads_what_its_fixtures_need_when_they_are_asked_for(self, pytester):
+        """The start of pytest, which imports every plugin, does not load the server."""
+        code = "import rxws.pytest_plugin, sys; print(*sys.modules, sep='\\n')"
+        loaded = pytester.run(sys.executable, "-c", code).outlines
+        assert "rxws.pytest_plugin" in loaded
+        assert not {"rxws.testing", "websockets.asyncio.server"} & set(loaded)
+
     def test_virtual_time_says_so_when_somebody_else_chose_the_loop(self, pytester):
         """A conftest with the hook of pytest-asyncio wins, and then the fixture fails with the reason."""
         pytester.makeini("[pytest]\nasyncio_mode = auto\nasyncio_default_fixture_loop_scope = function\n")
