@@ -225,6 +225,7 @@ class AsyncObservable(FluentOperators[T_co]):
                 already, None for no limit.
 
         Raises:
+            TypeError: ``count`` is no int, or ``seconds`` no number.
             ValueError: ``count`` or ``seconds`` is negative.
             RuntimeError: outside the loop's thread.
             StreamOverflow: more than 1,000,000 items came at once.
@@ -233,6 +234,10 @@ class AsyncObservable(FluentOperators[T_co]):
 
             trades = pandas.DataFrame(await ws.stream_filter([{"e": "trade"}]).collect(seconds=10))
         """
+        for name, given, kind in (("count", count, int), ("seconds", seconds, int | float)):
+            if given is not None and (isinstance(given, bool) or not isinstance(given, kind)):
+                wanted = "an int" if kind is int else "a number of seconds"
+                raise TypeError(f"{name} must be {wanted}, or None for no limit, not {given!r}")
         if (count is not None and count < 0) or (seconds is not None and not seconds >= 0):
             raise ValueError(f"count and seconds must not be negative: {count!r}, {seconds!r}")
         self._home.check()

@@ -162,3 +162,11 @@ async def test_await_gives_the_last_item(feed_server, virtual_time):
         for n in range(3):
             virtual_time.call_later(1.0 + n, broadcast, feed_server, n)
         assert await ws.messages.take(2) == 1
+
+
+@pytest.mark.parametrize("given", [{"count": "5"}, {"count": 2.5}, {"count": float("nan")}, {"seconds": "1"}])
+async def test_limit_of_the_wrong_kind_is_refused(feed_server, given):
+    """A limit that is no number raises one error, which names it."""
+    async with rxws.ReactiveWebSocket(feed_server.url) as feed:
+        with pytest.raises(TypeError, match=f"^{next(iter(given))} must be "):
+            await feed.messages.collect(**given)
