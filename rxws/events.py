@@ -304,6 +304,7 @@ class Statistics:
         duplicates: messages dropped in rotations because the old connection had delivered them.
         discarded: messages dropped in rotations because they are per connection.
         failures: exceptions raised by handlers, subscribers, filters and hooks.
+        unacknowledged: times that a subscription was not acknowledged.
         streams: streams open now.
         pending: messages that wait in streams and handlers now.
         dropped: messages dropped by full streams and handlers.
@@ -324,3 +325,4 @@ class Statistics:
     pending: int
     dropped: int
     age: float | None
+    unacknowledged: int = 0

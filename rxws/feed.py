@@ -454,6 +454,7 @@ class Feed:
             duplicates=counters.duplicates,
             discarded=counters.discarded,
             failures=counters.failures,
+            unacknowledged=counters.unacknowledged,
             streams=sum(isinstance(receiver, Intake) for receiver in receivers),
             pending=sum(map(len, receivers)),
             dropped=counters.dropped,

@@ -264,7 +264,7 @@ class AsyncWebsocketStreamInterface(Generic[T], metaclass=ABCMeta):
                 ``Unacknowledged``, and the message is sent once more. Let it pass no refusal: an ``id`` alone may
                 belong to an error, too.
             timeout: seconds in which the answer must have come. A new connection counts as open once all has been
-                answered, or after twice that.
+                answered, or after that; in a planned rotation, where the old one delivers still, after twice that.
             combine: a function of a list of several ``subscribe`` that gives one message for them all, the same one
                 in each call; None: each is sent by itself.
             combine_max: how many are combined at most.

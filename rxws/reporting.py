@@ -64,6 +64,7 @@ class Counters:
     duplicates: int = 0
     discarded: int = 0
     failures: int = 0
+    unacknowledged: int = 0
     dropped: int = 0
 
 

@@ -62,6 +62,9 @@ class Subscriber:
         self._send_timeout = send_timeout
         self._reporter = reporter
         self._steps: set[asyncio.Task[None]] = set()
+        # Those of them that are sent once more, and what tells that there is another.
+        self._late: set[asyncio.Task[Any]] = set()
+        self._one_is_late: asyncio.Future[None] = self._loop.create_future()
         # Of what is put off: for how long the next time, and until when this time.
         self._delays: dict[Hashable, Iterator[float]] = {}
         self._timers: dict[Step, asyncio.TimerHandle] = {}
@@ -78,20 +81,26 @@ class Subscriber:
         """Subscribe all that is wanted, also what comes to be wanted meanwhile.
 
         What fails is not waited for, but by a connection that is held: the one before it delivers still, and so
-        nothing is lost by waiting, for ``PATIENCE`` seconds.
+        nothing is lost by waiting, for ``PATIENCE`` seconds. Nor is a second answer, but by such a connection.
 
         Raises:
             SendFailed: the connection was lost.
         """
         deadline = self._loop.time() + (PATIENCE if self._connection.is_held else 0.0)
         self._launch()
-        while self._steps or (self._timers and self._loop.time() < deadline):
-            waiting = {*self._steps, self._connection.reader}
+        while (steps := self._awaited()) or (self._timers and self._loop.time() < deadline):
+            if self._one_is_late.done():
+                self._one_is_late = self._loop.create_future()
+            waiting: set[asyncio.Future[Any]] = {*steps, self._one_is_late, self._connection.reader}
             # A step that is put off has a timer, and no task, until then.
-            timeout = None if self._steps else min(LOOK_INTERVAL, deadline - self._loop.time())
+            timeout = None if steps else min(LOOK_INTERVAL, deadline - self._loop.time())
             await asyncio.wait(waiting, timeout=timeout, return_when=asyncio.FIRST_COMPLETED)
             if self._connection.reader.done():
                 raise SendFailed("the connection was lost before everything was subscribed")
+
+    def _awaited(self) -> set[asyncio.Task[None]]:
+        # Where no other connection delivers, one server that never answers must not keep all else from being sent.
+        return self._steps if self._connection.is_held else self._steps - self._late
 
     def changed(self, identity: Hashable) -> None:
         """Learn that something is wanted now, or wanted no more."""
@@ -119,6 +128,7 @@ class Subscriber:
 
     def _made(self, task: asyncio.Task[None]) -> None:
         self._steps.discard(task)
+        self._late.discard(task)
         self._launch()
 
     async def _make(self, step: Step) -> None:
@@ -202,6 +212,8 @@ class Subscriber:
             return None
         combine = step.subscriptions[0].combine
         message = messages[0] if len(messages) == 1 or combine is None else combine(messages)
+        if message is None:
+            raise TypeError("combine must return a message, not None")
         return to_payload(message, self._encode)
 
     async def _send(self, step: Step, payload: str | bytes) -> None:
@@ -209,9 +221,17 @@ class Subscriber:
         if await self._is_answered(step, payload):
             return
         self._tell_unacknowledged(payload, attempt=1)
+        self._become_late()
         await self._connection.take_turn(LAST)
         if not await self._is_answered(step, payload):
             self._tell_unacknowledged(payload, attempt=2)
+
+    def _become_late(self) -> None:
+        task = asyncio.current_task()
+        assert task is not None
+        self._late.add(task)
+        if not self._one_is_late.done():
+            self._one_is_late.set_result(None)
 
     async def _is_answered(self, step: Step, payload: str | bytes) -> bool:
         filters = [each.acknowledged for each in step.subscriptions if each.acknowledged] if step.subscribes else []
@@ -228,6 +248,7 @@ class Subscriber:
 
     def _tell_unacknowledged(self, payload: str | bytes, attempt: int) -> None:
         reporter = self._reporter
+        reporter.counters.unacknowledged += 1
         shown = redact(payload if isinstance(payload, str) else f"{len(payload)} bytes")[:SHOWN]
         reporter.log(logging.WARNING, "a subscription was not acknowledged: %s", shown)
         reporter.emit(Unacknowledged(name=reporter.name, time=reporter.now(), message=shown, attempt=attempt))
