@@ -28,47 +28,70 @@ _RUNS: Final[dict[str, _Run]] = {}
 
 def in_notebook() -> bool:
     """Return whether this runs in an IPython kernel."""
-    return _kernel() is not None
+    return _shell() is not None
 
 
 def on_rerun(dispose: Callable[[], object]) -> Callable[[], None]:
     """Call ``dispose`` when the notebook's cell that runs now is run again. Outside a notebook it is never called.
 
-    A cell that is run again makes anew what it made; this takes away what it made before. rxws does so with the
-    handlers that a cell adds. It is called when the next run of the cell gets to any ``on_rerun``, the latest first.
+    A cell that is run again makes anew what it made, or, edited, makes it no more; this takes away what it made before.
+    rxws does so with the handlers that a cell adds, with views, and with what :func:`rxws.jupyter.keep` keeps.
+    Subscriptions are the cell's own business: they need this. It is called before the next run of the cell begins, the
+    latest first.
+
+    JupyterLab, Notebook 7 and VS Code name the cell that they run. Of a cell of others (nbconvert, a console) only its
+    code is known: once edited it is another cell, and what its last run left behind stays; and cells whose code is the
+    same are one cell, of which each takes away what the other left.
 
     Args:
-        dispose: a plain function; what it raises is raised there, when all others have been called.
+        dispose: a plain function; what it raises is shown above the cell, when all others have been called.
 
     Returns:
         A function that calls this off: nothing is left to be taken away. Idempotent.
 
     Example::
 
-        server = serve()
-        on_rerun(server.close)
+        subscription = ws.messages.subscribe(print)
+        on_rerun(subscription.dispose)
     """
-    kernel = _kernel()
-    if kernel is None:
+    shell = _shell()
+    if shell is None:
         return lambda: None
-    parent = kernel.get_parent()
-    number = parent.get("header", {}).get("msg_id", "")
-    # JupyterLab, VS Code and others name the cell; of others only its code is known.
-    cell = parent.get("metadata", {}).get("cellId") or parent.get("content", {}).get("code", "")
-    former = _RUNS.get(cell)
-    run = _RUNS[cell] = former if former is not None and former.number == number else _Run(number)
+    # Once, however often it is registered.
+    shell.events.register("pre_run_cell", _take_away)
+    cell, number = _running(shell)
+    # What a task of a former run leaves behind goes with the rest, at the next run.
+    run = _RUNS.setdefault(cell, _Run(number))
     key = object()
     run.left[key] = dispose
-    if former is not None and former is not run:
-        with contextlib.ExitStack() as stack:
-            for each in former.left.values():
-                stack.callback(each)
     return lambda: run.left.pop(key, None) and None
 
 
-def _kernel() -> Any:
+def _take_away(_: object) -> None:
+    """Is called by IPython before a cell is run."""
+    shell = _shell()
+    if shell is None:
+        return
+    cell, number = _running(shell)
+    former = _RUNS.get(cell)
+    # A run within the same run is no other: ``%run`` of a notebook in a cell.
+    if former is not None and former.number != number:
+        del _RUNS[cell]
+        with contextlib.ExitStack() as stack:
+            for each in former.left.values():
+                stack.callback(each)
+
+
+def _running(shell: Any) -> tuple[str, str]:
+    """Return which cell runs now, and which run of it this is."""
+    parent = shell.kernel.get_parent()
+    # Of a cell that is not named only its code is known.
+    cell = parent.get("metadata", {}).get("cellId") or parent.get("content", {}).get("code", "")
+    return cell, parent.get("header", {}).get("msg_id", "")
+
+
+def _shell() -> Any:
     # Not imported: a program pays for what it uses, and a kernel has it.
     ipython = sys.modules.get("IPython")
     shell = ipython.get_ipython() if ipython is not None else None
-    kernel = getattr(shell, "kernel", None)
-    return kernel if hasattr(kernel, "get_parent") else None
+    return shell if hasattr(getattr(shell, "kernel", None), "get_parent") else None

@@ -491,7 +491,7 @@ def kernel():
     """Give a kernel in which a demo exchange runs."""
     with Kernel() as started:
         ran = started.run(
-            "import asyncio, rxws, threading\nfrom rxws.jupyter import callback, keep, live, plot", "imports"
+            "import asyncio, rxws, threading\nfrom rxws.jupyter import callback, keep, live, on_rerun, plot", "imports"
         )
         assert ran.error is None
         ran = started.run("exchange = await keep(rxws.demo.serve(rate=200))", "exchange")
@@ -547,6 +547,18 @@ def test_view_of_a_cell_that_is_run_again_is_replaced(kernel):
         assert kernel.run("unnamed = globals().get('unnamed', []) + [live(ws.messages)]").error is None
     assert kernel.run("[view.is_live for view in unnamed]").result == "[False, True]"
     kernel.run("views[1].stop(); unnamed[1].stop()")
+
+
+def test_cell_that_makes_no_view_any_more_takes_the_former_away(kernel):
+    """A cell edited so that it makes no view and adds no handler has those of its last run taken away."""
+    kernel.run("ws = rxws.ReactiveWebSocket(exchange, name='demo'); told = []", "feed for edited")
+    code = (
+        "former = live(ws.messages); ws.add_handler(told.append); on_rerun(ws.messages.subscribe(told.append).dispose)"
+    )
+    assert kernel.run(code, "edited").error is None
+    assert kernel.run("await asyncio.sleep(0.2); former.is_live, len(told) > 2").result == "(True, True)"
+    assert kernel.run("1 + 1", "edited").stderr == ""
+    assert kernel.run("told.clear(); await asyncio.sleep(0.2); former.is_live, told").result == "(False, [])"
 
 
 def test_context_of_a_cell_that_is_run_again_is_left_first(kernel):

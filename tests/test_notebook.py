@@ -21,6 +21,13 @@ class PlayedKernel:
     def __init__(self):
         self.parent = {}
         self.runs = 0
+        self.callbacks = []
+
+    def register(self, event, function):
+        """Take a callback as IPython does: one that is there already is not added."""
+        assert event == "pre_run_cell"
+        if function not in self.callbacks:
+            self.callbacks.append(function)
 
     def run(self, cell=None, code="pass"):
         self.runs += 1
@@ -29,6 +36,12 @@ class PlayedKernel:
             "metadata": {"cellId": cell} if cell else {},
             "content": {"code": code},
         }
+        self.begin()
+
+    def begin(self):
+        """Tell, as IPython does, that code is about to be run: in a run within this run, too."""
+        for function in self.callbacks:
+            function(SimpleNamespace())
 
     def get_parent(self):
         return self.parent
@@ -38,7 +51,7 @@ class PlayedKernel:
 def kernel(monkeypatch):
     """Let the test run in a notebook."""
     kernel = PlayedKernel()
-    shell = SimpleNamespace(kernel=kernel)
+    shell = SimpleNamespace(kernel=kernel, events=kernel)
     monkeypatch.setitem(sys.modules, "IPython", SimpleNamespace(get_ipython=lambda: shell))
     monkeypatch.setattr(notebook, "_RUNS", {})
     kernel.run("first cell")
@@ -72,11 +85,39 @@ def test_next_run_of_a_cell_takes_away_what_the_last_one_left(kernel):
     on_rerun(lambda: told.append("other"))
     assert told == []
     kernel.run("first cell", code="edited")
+    assert told == [2, 1]
     on_rerun(lambda: told.append(3))
     assert told == [2, 1]
     kernel.run("first cell")
     on_rerun(lambda: None)
     assert told == [2, 1, 3]
+
+
+def test_cell_that_leaves_nothing_any_more_takes_away_what_it_left(kernel):
+    """A cell that is edited so that it registers nothing any more takes away what it had registered."""
+    told = []
+    on_rerun(lambda: told.append("taken away"))
+    kernel.run("first cell", code="edited")
+    assert told == ["taken away"]
+    kernel.run("first cell", code="edited")
+    assert told == ["taken away"]
+
+
+def test_run_within_a_run_takes_nothing_away(kernel):
+    """A notebook that a cell runs (``%run``) is a part of that run."""
+    told = []
+    on_rerun(lambda: told.append("taken away"))
+    kernel.begin()
+    assert told == []
+    kernel.run("first cell")
+    assert told == ["taken away"]
+
+
+def test_cell_after_the_shell_is_gone_is_no_rerun(kernel, monkeypatch):
+    """A callback that outlives its shell does nothing."""
+    on_rerun(lambda: pytest.fail("called"))
+    monkeypatch.setitem(sys.modules, "IPython", None)
+    kernel.run("first cell")
 
 
 def test_cell_without_a_name_is_known_by_its_code(kernel):
@@ -105,12 +146,11 @@ def test_one_that_raises_does_not_keep_the_others(kernel):
     told = []
     on_rerun(lambda: told.append("first"))
     on_rerun(lambda: 1 / 0)
-    kernel.run("first cell")
     with pytest.raises(ZeroDivisionError):
-        on_rerun(lambda: told.append("new"))
+        kernel.run("first cell")
+    on_rerun(lambda: told.append("new"))
     assert told == ["first"]
     kernel.run("first cell")
-    on_rerun(lambda: None)
     assert told == ["first", "new"]
 
 
