@@ -85,7 +85,7 @@ def mimebundle(
     Args:
         title: what is shown, in a line.
         facts: what is to be known of it: names and values.
-        messages: the last few; mappings and ``msgspec.Struct`` are given a column per key.
+        messages: the last few; mappings, dataclasses and ``msgspec.Struct`` are given a column per key.
         columns: the columns of the last look, for a table that is shown again; None for one that is not.
     """
     title = _line(title)
@@ -123,7 +123,8 @@ def _fields(message: Any) -> Mapping[Any, object]:
     with contextlib.suppress(Exception):
         if isinstance(message, Mapping):
             return dict(islice(message.items(), _MOST_KEYS))
-        names = getattr(type(message), "__struct_fields__", None)
+        kind = type(message)
+        names = getattr(kind, "__struct_fields__", None) or getattr(kind, "__dataclass_fields__", None)
         if names:
             return {name: getattr(message, name) for name in islice(names, _MOST_KEYS)}
     return {"message": message}

@@ -26,6 +26,9 @@ class Trade(msgspec.Struct):
     p: float
 
 
+GAP = rxws.Gap(name="a", time=0.0, start=1.0, end=2.0, reason="closed", last_message=None)
+
+
 class Unpresentable:
     def __repr__(self):
         raise RuntimeError
@@ -68,6 +71,15 @@ def test_structs_are_a_table_and_other_messages_a_column():
     """A Struct has a column per field; what is neither mapping nor Struct has one column."""
     assert "  s    p\n  BTC  1.0" in show(Trade("BTC", 1.0))["text/plain"]
     assert "  message\n  [1, 2]\n  text" in show([1, 2], "text")["text/plain"]
+
+
+def test_dataclasses_are_a_table():
+    """What operators and feeds make of messages has a column per field, too."""
+    text = show(rxws.Snapshot(data=1, reason="start"), GAP)["text/plain"]
+    assert text.splitlines()[1].split()[:2] == ["data", "reason"]
+    assert "last_message" in text
+    text = show(rxws.operators.Conflated(message="m", merged=3))["text/plain"]
+    assert [line.split() for line in text.splitlines()[1:]] == [["message", "merged"], ["m", "3"]]
 
 
 def test_facts_are_shown():
