@@ -321,15 +321,55 @@ async def test_plot_takes_keys_paths_and_functions(virtual_time):
 
 @virtual
 async def test_plot_leaves_out_a_point_that_is_no_number(virtual_time, caplog):
-    """A value that is no number is reported, and the points after it stay where they belong."""
+    """Values that are no numbers are counted in the title and told once; the points after them stay in place."""
     source = Subject()
     view = plot(source, "x", "y")
     source.on_next({"x": 1, "y": "10"})
-    source.on_next({"x": 2, "y": "n/a"})
+    for _ in range(3):
+        source.on_next({"x": 2, "y": "n/a"})
     source.on_next({"x": 3, "y": "30"})
     await asyncio.sleep(1.0)
     assert points(view) == {"None": ([1, 3], [10, 30])}
-    assert "could not convert string to float: 'n/a'" in caplog.text
+    assert "3 left out (no number: could not convert" in view.widget.title
+    assert caplog.text.count("no number: could not convert") == 1
+    view.stop()
+
+
+@virtual
+async def test_plot_with_a_misspelled_key_says_so(virtual_time, caplog):
+    """A key that no item has is named in the view, which would be empty without a word."""
+    source = Subject()
+    view = plot(source, None, "prize", by="s")
+    for _ in range(3):
+        source.on_next({"price": 1, "s": "A"})
+    await asyncio.sleep(1.0)
+    assert view.widget.title == "live, 3 items, 3 left out (no 'prize')"
+    assert repr(view) == "<plot: live, 3 items, 3 left out (no 'prize')>"
+    assert len(caplog.records) == 1
+    view.stop()
+
+
+@virtual
+async def test_plot_writes_large_numbers_out(virtual_time):
+    """Prices stand at the axis as numbers, and not with exponents."""
+    view = plot(rx.of({"x": 1, "y": 65_000_000.0}), "x", "y")
+    assert view.widget.axes[1].tick_format == ",.12~r"
+
+
+@virtual
+async def test_views_refuse_what_is_no_number(virtual_time):
+    """A number that is a string is one clear error."""
+    with pytest.raises(TypeError, match="hz must be a positive number of updates a second, not '9'"):
+        live(Subject(), hz="9")
+    with pytest.raises(TypeError, match="rows must be a whole number, not '5'"):
+        live(Subject(), rows="5")
+    view = live(Subject())
+    with pytest.raises(TypeError, match="seconds must be a number of seconds or None, not '3'"):
+        await view.run("3")
+    with pytest.raises(ValueError, match="seconds must not be negative"):
+        await view.run(-1)
+    assert view.is_live
+    assert repr(view) == "<live: live, 0 items>"
     view.stop()
 
 

@@ -13,8 +13,8 @@ import ipywidgets  # type: ignore[import-untyped]
 import numpy
 from reactivex import Observable
 
-from ..snapshot import mimebundle
-from .view import View
+from ..snapshot import mimebundle, shown
+from .view import View, check_count
 
 __all__ = ["plot"]
 
@@ -24,6 +24,9 @@ _LOGGER: Final = logging.getLogger("rxws.jupyter")
 
 _HEIGHT: Final = "360px"
 
+_PLAIN: Final = ",.12~r"
+"""d3's format for numbers that are written out: an axis' own has exponents for large prices."""
+
 _STILL_ROWS: Final = 5
 
 _MOST_LINES: Final = 50
@@ -31,13 +34,14 @@ _MOST_LINES: Final = 50
 
 class _Plot(View):
     def __init__(self, observable: Observable[Any], x: Key, y: Key, by: Key, window: int, hz: float) -> None:
-        if window < 1:
-            raise ValueError(f"window must be at least 1, not {window!r}")
+        check_count("window", window)
         self._pick_x, self._pick_y, self._pick_by = _picker(x) if x is not None else _now, _picker(y), _picker(by)
         self._names = _name(x, "time" if x is None else "x"), _name(y, "y"), _name(by, "by")
         self._has_lines = by is not None
         self._window = window
         self._lines: dict[Hashable, _Line] = {}
+        self._left_out = 0
+        self._why = ""
         self._latest: deque[tuple[Any, ...]] = deque(maxlen=_STILL_ROWS)
         self._y_scale = bqplot.LinearScale()
         self._x_scale: Any = None
@@ -55,15 +59,21 @@ class _Plot(View):
     def _keep(self, item: Any) -> None:
         x, y = self._pick_x(item), self._pick_y(item)
         by = self._pick_by(item) if self._has_lines else None
-        if x is None or y is None or (by is None and self._has_lines):
+        for name, value in zip(self._names, (x, y, by if self._has_lines else ""), strict=True):
+            if value is None:
+                self._leave_out(f"no {name!r}")
+                return
+        try:
+            # Many an exchange sends its numbers as strings.
+            point = x.timestamp() * 1000.0 if isinstance(x, datetime) else float(x), float(y)
+        except (TypeError, ValueError) as error:
+            self._leave_out(f"no number: {error}")
             return
         line = self._lines.get(by)
         if line is None:
             if len(self._lines) >= _MOST_LINES:
                 raise ValueError(f"more than {_MOST_LINES} lines: {by!r} is not drawn")
             line = self._lines[by] = _Line(self._window)
-        # Many an exchange sends its numbers as strings.
-        point = x.timestamp() * 1000.0 if isinstance(x, datetime) else float(x), float(y)
         # Only when both are numbers: a line's x and y belong together.
         line.xs.append(point[0])
         line.ys.append(point[1])
@@ -71,6 +81,17 @@ class _Plot(View):
         self._latest.appendleft((x, y, by))
         if self._x_scale is None:
             self._x_scale = bqplot.DateScale() if isinstance(x, datetime) else bqplot.LinearScale()
+
+    def _leave_out(self, why: str) -> None:
+        # Once in the log, at a thousand a second; the title counts them.
+        if not self._left_out:
+            _LOGGER.warning("plot leaves out items: %s (told once; the view counts them)", shown(why))
+        self._left_out += 1
+        self._why = why
+
+    def _title(self) -> str:
+        title = super()._title()
+        return f"{title}, {self._left_out:,} left out ({shown(self._why)})" if self._left_out else title
 
     def _draw(self) -> None:
         figure, is_date = self._widget, isinstance(self._x_scale, bqplot.DateScale)
@@ -98,7 +119,7 @@ class _Plot(View):
         if self._x_scale is not None and not figure.axes:
             x_name, y_name, _ = self._names
             bottom = bqplot.Axis(scale=self._x_scale, label=x_name)
-            left = bqplot.Axis(scale=self._y_scale, label=y_name, label_offset="60px", side="left")
+            left = bqplot.Axis(scale=self._y_scale, label=y_name, label_offset="70px", side="left", tick_format=_PLAIN)
             figure.axes = [bottom, left]
         figure.title = self._title()
 
@@ -127,7 +148,8 @@ def plot(
 ) -> View:
     """Draw a line chart that updates itself.
 
-    Items without ``x``, ``y`` or ``by`` are left out, and so are those whose value there is None.
+    Items without ``x``, ``y`` or ``by`` are left out, and so are those whose value there is None or no number. The
+    title counts them and says why, and the log says it once.
 
     Args:
         observable: ``ws.messages``, a stream, or whatever they are piped into.
@@ -140,7 +162,7 @@ def plot(
 
     Raises:
         ValueError: ``window`` or ``hz`` is not positive.
-        TypeError: it is no Observable.
+        TypeError: it is no Observable, or ``window`` or ``hz`` no number.
         RuntimeError: outside a running event loop.
 
     Example::

@@ -9,15 +9,14 @@ import ipywidgets  # type: ignore[import-untyped]
 from reactivex import Observable
 
 from ..snapshot import Columns, mimebundle
-from .view import View
+from .view import View, check_count
 
 __all__ = ["live"]
 
 
 class _Live(View):
     def __init__(self, observable: Observable[Any], rows: int, hz: float) -> None:
-        if rows < 1:
-            raise ValueError(f"rows must be at least 1, not {rows!r}")
+        check_count("rows", rows)
         self._items: deque[Any] = deque(maxlen=rows)
         self._columns = Columns()
         self._widget = ipywidgets.HTML()
@@ -50,7 +49,7 @@ def live(observable: Observable[Any], rows: int = 20, hz: float = 10.0) -> View:
 
     Raises:
         ValueError: ``rows`` or ``hz`` is not positive.
-        TypeError: it is no Observable.
+        TypeError: it is no Observable, or ``rows`` or ``hz`` no number.
         RuntimeError: outside a running event loop.
 
     Example::

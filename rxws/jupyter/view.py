@@ -15,7 +15,7 @@ from reactivex import Observable
 from .. import on_loop
 from ..notebook import on_rerun
 
-__all__ = ["View"]
+__all__ = ["View", "check_count"]
 
 _LOGGER: Final = logging.getLogger("rxws.jupyter")
 
@@ -33,6 +33,8 @@ class View(ABC):
     """
 
     def __init__(self, observable: Observable[Any], hz: float) -> None:
+        if isinstance(hz, bool) or not isinstance(hz, int | float):
+            raise TypeError(f"hz must be a positive number of updates a second, not {hz!r}")
         if not 0.0 < hz < math.inf:
             raise ValueError(f"hz must be a positive number of updates a second, not {hz!r}")
         shown = on_loop(observable)
@@ -67,7 +69,16 @@ class View(ABC):
 
         For notebooks that run without a browser: there, what is drawn after its cell has ended is lost. Cancelling
         stops it, too.
+
+        Raises:
+            TypeError: ``seconds`` is no number.
+            ValueError: it is negative.
         """
+        if seconds is not None:
+            if isinstance(seconds, bool) or not isinstance(seconds, int | float):
+                raise TypeError(f"seconds must be a number of seconds or None, not {seconds!r}")
+            if not seconds >= 0.0:
+                raise ValueError(f"seconds must not be negative: {seconds!r}")
         shown = display(self, display_id=True)  # type: ignore[no-untyped-call]
         try:
             await asyncio.wait({self._ended}, timeout=seconds)
@@ -96,6 +107,9 @@ class View(ABC):
 
     def _repr_mimebundle_(self, include: Any = None, exclude: Any = None) -> dict[str, Any]:
         return {**self.widget._repr_mimebundle_(), **self._still()}
+
+    def __repr__(self) -> str:
+        return f"<{type(self).__name__.strip('_').lower()}: {self._title()}>"
 
     def _title(self) -> str:
         return f"{self._status}, {self.count:,} items"
@@ -141,3 +155,11 @@ class View(ABC):
         subscription = getattr(self, "_subscription", None)
         if subscription is not None:
             subscription.dispose()
+
+
+def check_count(name: str, value: object) -> None:
+    """Raise unless ``value`` is a whole number of at least 1."""
+    if isinstance(value, bool) or not isinstance(value, int):
+        raise TypeError(f"{name} must be a whole number, not {value!r}")
+    if value < 1:
+        raise ValueError(f"{name} must be at least 1, not {value!r}")
