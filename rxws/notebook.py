@@ -41,7 +41,8 @@ def on_rerun(dispose: Callable[[], object]) -> Callable[[], None]:
 
     JupyterLab, Notebook 7 and VS Code name the cell that they run. Of a cell of others (nbconvert, a console) only its
     code is known: once edited it is another cell, and what its last run left behind stays; and cells whose code is the
-    same are one cell, of which each takes away what the other left.
+    same are one cell, of which each takes away what the other left. What a feed's handler makes in its turn belongs to
+    the cell that made the feed.
 
     Args:
         dispose: a plain function; what it raises is shown above the cell, when all others have been called.

@@ -12,6 +12,8 @@ from collections.abc import Hashable, Iterable, Mapping, Sequence
 from itertools import islice
 from typing import Any, Final
 
+from .redaction import redact
+
 __all__ = ["RECENT", "Columns", "Pace", "ago", "mimebundle", "shown"]
 
 RECENT: Final = 5
@@ -51,7 +53,8 @@ class Pace:
 class Columns:
     """Which keys have a column in a table that is looked at again and again.
 
-    A key keeps its place from one look to the next, and gives it up when no message has had it for a while.
+    A key keeps its place from one look to the next, and gives it up when no message has had it for a while, or when
+    another that is there has none.
     """
 
     __slots__ = ("_unused",)
@@ -63,9 +66,12 @@ class Columns:
         """Return the keys that have a column at this look; ``present`` are those of the messages that are shown."""
         looks = {key: 0 if key in present else unused + 1 for key, unused in self._unused.items()}
         kept = {key: unused for key, unused in looks.items() if unused < _UNUSED_LOOKS}
-        room = _COLUMNS - len(kept)
-        new = (key for key in present if key not in kept)
-        self._unused = kept | dict.fromkeys(islice(new, room), 0)
+        new = list(islice((key for key in present if key not in kept), _COLUMNS))
+        # The sort is stable: of those that are unused for as long, the first go.
+        idle = sorted((key for key, unused in kept.items() if unused), key=kept.__getitem__, reverse=True)
+        for key in idle[: max(0, len(kept) + len(new) - _COLUMNS)]:
+            del kept[key]
+        self._unused = kept | dict.fromkeys(new[: _COLUMNS - len(kept)], 0)
         return list(self._unused)
 
 
@@ -123,27 +129,54 @@ def _fields(message: Any) -> Mapping[Any, object]:
     with contextlib.suppress(Exception):
         if isinstance(message, Mapping):
             return dict(islice(message.items(), _MOST_KEYS))
-        kind = type(message)
-        names = getattr(kind, "__struct_fields__", None) or getattr(kind, "__dataclass_fields__", None)
+        names = _names(message)
         if names:
             return {name: getattr(message, name) for name in islice(names, _MOST_KEYS)}
     return {"message": message}
 
 
+def _names(message: Any) -> Iterable[str]:
+    """Return the names of the fields of a ``msgspec.Struct``, a dataclass, a named tuple; none of anything else."""
+    kind = type(message)
+    names: Iterable[str] | None = getattr(kind, "__struct_fields__", None) or getattr(
+        kind, "__dataclass_fields__", None
+    )
+    if names is None and isinstance(message, tuple):
+        names = getattr(kind, "_fields", None)
+    return names or ()
+
+
 class _Short(reprlib.Repr):
     """Shows the beginning of a value.
 
-    reprlib's own sorts all of a dict or a set first, and spells out all of bytes, and of what is derived from them.
+    reprlib's own sorts all of a dict or a set first, and spells out all of bytes, of what is derived from them, and of
+    whatever has fields.
     """
 
     def repr1(self, x: Any, level: int) -> str:
-        for kind in (dict, list, set, frozenset, bytes, bytearray):
+        names = _names(x)
+        if names:
+            return self._repr_fields(x, names, level)
+        if isinstance(x, BaseException):
+            # It may quote the address that a feed could not open.
+            return redact(repr(x)[:_LINE_WIDTH])
+        if isinstance(x, Mapping):
+            return self.repr_dict(x, level)
+        for kind in (list, tuple, set, frozenset, str, bytes, bytearray):
             if isinstance(x, kind):
                 shown: str = getattr(self, f"repr_{kind.__name__}")(x, level)
                 return shown
         return super().repr1(x, level)
 
-    def repr_dict(self, x: dict[Any, Any], level: int) -> str:
+    def _repr_fields(self, x: Any, names: Iterable[str], level: int) -> str:
+        fields = ", ".join(f"{name}={self.repr1(getattr(x, name), level - 1)}" for name in islice(names, 6))
+        return f"{type(x).__name__}({fields if level > 0 else '...'})"
+
+    def repr_str(self, x: str, level: int) -> str:
+        # Of a class of the user's, which may give anything for a slice.
+        return super().repr_str(str.__getitem__(x, slice(self.maxstring + 1)), level)
+
+    def repr_dict(self, x: Mapping[Any, Any], level: int) -> str:
         return super().repr_dict(dict(islice(x.items(), self.maxdict + 1)), level)
 
     def repr_set(self, x: set[Any], level: int) -> str:
@@ -162,7 +195,7 @@ class _Short(reprlib.Repr):
 def shown(value: object) -> str:
     """Return a value as a short line of text; however long it is, that takes little time."""
     try:
-        text = value[: _WIDTH + 1] if isinstance(value, str) else _SHORT.repr(value)
+        text = str.__getitem__(value, slice(_WIDTH + 1)) if isinstance(value, str) else _SHORT.repr(value)
     except Exception as error:
         # An int of 5,000 digits has none; a class of the user's may do as it likes.
         text = f"<{type(value).__name__} whose repr raised {type(error).__name__}>"

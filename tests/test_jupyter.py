@@ -390,7 +390,7 @@ async def test_plot_over_time(virtual_time):
 
 @virtual
 async def test_plot_has_no_more_lines_than_can_be_seen(feed_server, caplog):
-    """Lines beyond the fiftieth are not drawn, and that is reported."""
+    """Lines beyond the fiftieth are not drawn: the log says so once, and the view how many items are left out."""
     async with rxws.ReactiveWebSocket(feed_server.url) as ws:
         view = plot(ws.messages, None, "y", by="s")
         await ws.wait_connected()
@@ -398,8 +398,9 @@ async def test_plot_has_no_more_lines_than_can_be_seen(feed_server, caplog):
             await feed_server.send({"y": 1, "s": n})
         await asyncio.sleep(1.0)
         assert len(view.widget.marks) == 50
-        assert ws.statistics().failures == 2
-        assert "more than 50 lines" in caplog.text
+        assert ws.statistics().failures == 0
+        assert "more than 50 lines" in view._title()
+        assert caplog.text.count("more than 50 lines") == 1
         view.stop()
 
 
@@ -463,6 +464,20 @@ async def test_keep_enters_and_stays():
     with pytest.raises(ValueError, match="cannot enter"):
         await keep(context(ValueError("cannot enter")))
     assert told == ["entered", "entered"]
+
+
+@pytest.mark.parametrize("wrong", [rxws.demo.serve, None, "url"])
+async def test_keep_refuses_what_cannot_be_entered(wrong):
+    """What ``async with`` would not take is refused, with a hint where it was not called."""
+    with pytest.raises(TypeError, match="keep takes what 'async with' takes") as caught:
+        await keep(wrong)
+    assert ("parentheses" in str(caught.value)) is callable(wrong)
+
+
+async def test_callback_refuses_what_is_no_function():
+    """And not only when the widget calls."""
+    with pytest.raises(TypeError, match="callback takes a function, not 5"):
+        callback(5)
 
 
 async def test_keep_that_is_cancelled_does_not_stay():
@@ -659,6 +674,57 @@ def test_widget_callback_from_another_thread_reaches_the_feed(kernel):
     kernel.run("ws = rxws.ReactiveWebSocket(exchange, name='demo'); await ws.wait_connected()", "feed c")
     kernel.run("threading.Thread(target=callback(lambda: ws.rotate())).start(); await asyncio.sleep(2)")
     assert kernel.run("ws.statistics().rotations").result == "1"
+
+
+def test_what_a_callback_makes_belongs_to_the_cell_that_made_the_callback(kernel):
+    """One call takes nothing away that another made; the next run of the cell takes it all away."""
+    kernel.run("ws = rxws.ReactiveWebSocket(exchange, name='demo'); told = []", "feed cb")
+    code = "call = callback(lambda name: ws.add_handler(lambda message: told.append(name)))"
+    kernel.run(code, "cb")
+    kernel.run("call('a'); await asyncio.sleep(0.1)", "a")
+    kernel.run("call('b'); await asyncio.sleep(0.1)", "b")
+    assert kernel.run("told.clear(); await asyncio.sleep(0.3); sorted(set(told))").result == "['a', 'b']"
+    kernel.run("1", "a")
+    assert kernel.run("told.clear(); await asyncio.sleep(0.3); sorted(set(told))").result == "['a', 'b']"
+    kernel.run(code, "cb")
+    assert kernel.run("told.clear(); await asyncio.sleep(0.3); sorted(set(told))").result == "[]"
+
+
+def test_context_that_does_not_leave_is_not_waited_for_for_ever(kernel):
+    """What a cell kept is given its time, then the next is entered, which is said."""
+    code = """
+import contextlib, rxws.jupyter.cells
+rxws.jupyter.cells.LEAVE_TIMEOUT = 0.2
+
+@contextlib.asynccontextmanager
+async def context():
+    yield "entered"
+    await asyncio.sleep(1000)
+
+await keep(context())
+"""
+    assert kernel.run(code, "hanging").result == "'entered'"
+    ran = kernel.run(code, "hanging")
+    assert ran.result == "'entered'"
+    assert "has not been left for 0.2 s" in ran.stderr
+
+
+def test_error_of_leaving_is_shown_at_once(kernel):
+    """What a context raises when it is left is shown, whatever the cell keeps now."""
+    code = """
+import contextlib, gc
+
+@contextlib.asynccontextmanager
+async def context():
+    yield
+    raise ValueError("on leaving")
+
+await keep(context())
+gc.collect()
+"""
+    kernel.run(code, "leaving")
+    shown = kernel.run(code, "leaving").stderr + kernel.run("gc.collect(); await asyncio.sleep(0.1)").stderr
+    assert "on leaving" in shown
 
 
 def test_restart_leaves_no_process():

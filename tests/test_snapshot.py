@@ -3,17 +3,20 @@
 from __future__ import annotations
 
 import asyncio
+import dataclasses
 import html.parser
 import threading
 import tracemalloc
+import types
 from collections import OrderedDict
 from collections.abc import Mapping
+from typing import NamedTuple
 
 import msgspec
 import pytest
 
 import rxws
-from rxws.snapshot import Columns, Pace, ago, mimebundle
+from rxws.snapshot import Columns, Pace, ago, mimebundle, shown
 from rxws.testing import FeedServer
 
 virtual = pytest.mark.usefixtures("virtual_time")
@@ -103,9 +106,9 @@ def test_html_in_a_message_is_shown_as_text(message):
 @pytest.mark.parametrize("text", ["\x1b[31mred\x1b[0m", "two\nlines\r", "\u202egnp.exe", "\x00\x07", "\udc80"])
 def test_control_characters_are_shown_as_text(text):
     """No terminal obeys what a feed sends: control characters are written out, and it can be encoded."""
-    for shown in mimebundle(text, {text: text}, [{text: text}, {"nested": [text]}, text]).values():
-        assert all(line.isprintable() for line in shown.splitlines())
-        shown.encode()
+    for form in mimebundle(text, {text: text}, [{text: text}, {"nested": [text]}, text]).values():
+        assert all(line.isprintable() for line in form.splitlines())
+        form.encode()
 
 
 def test_long_values_are_cut():
@@ -125,6 +128,59 @@ def test_values_without_a_repr_are_named():
     assert "shown" in text
 
 
+class Loud:
+    """Something that is not to be asked for all of itself."""
+
+    def __repr__(self):
+        raise AssertionError
+
+
+class LoudList(Loud, list):
+    pass
+
+
+class LoudText(Loud, str):
+    __slots__ = ()
+
+    def __getitem__(self, _):
+        raise AssertionError
+
+
+class Book(msgspec.Struct):
+    bids: object
+
+
+@dataclasses.dataclass
+class Side:
+    levels: object
+
+
+class Level(NamedTuple):
+    price: object
+
+
+@pytest.mark.parametrize("kind", [Book, Side, Level, lambda value: types.MappingProxyType({"levels": value})])
+@pytest.mark.parametrize("value", [LoudList([1.5] * 1000), LoudText("text" * 1000), (1.5,) * 1000])
+def test_of_what_has_fields_only_the_beginning_is_looked_at(kind, value):
+    """A typed book of a million levels is shown by its first ones, also inside of another."""
+    assert "raised" not in shown(kind(value))
+    assert "=[1.5, 1.5" in shown(Book([1.5] * 1000))
+    text = shown([kind(value)])
+    assert "raised" not in text
+    assert len(text) <= 40
+    # By keys, where it is a message itself.
+    assert "raised" not in show(kind(value))["text/plain"]
+
+
+def test_exceptions_are_shown_without_secrets():
+    """Events have a column for each field, and an exception may quote an address."""
+    event = rxws.HandlerFailed(
+        name="feed", time=1.0, handler="f", message=None, error=OSError("wss://h/?k=s3cret is gone")
+    )
+    assert "s3cret" not in str(show(event))
+    assert "s3cret" not in str(show([event], {"deep": [event.error]}))
+
+
 def header(*messages, columns):
     return mimebundle("", {}, messages, columns)["text/plain"].splitlines()[1].split()
 
@@ -139,11 +195,22 @@ def test_columns_stay_where_they_are():
 def test_column_that_stays_empty_is_given_up():
     """A column that has had no value for 20 looks makes room for others."""
     columns = Columns()
-    first = [f"a{n}" for n in range(10)]
+    first = [f"a{n}" for n in range(9)]
     assert header(dict.fromkeys(first), columns=columns) == first
     for _ in range(19):
-        assert header({"b": 1}, columns=columns) == [*first, "1", "more"]
+        assert header({"b": 1}, columns=columns) == [*first, "b"]
     assert header({"b": 1}, columns=columns) == ["b"]
+
+
+def test_column_that_is_empty_makes_room_for_what_is_there():
+    """Where columns run out, those that have been unused for longest go first: no table is shown that is blank."""
+    columns = Columns()
+    header(dict.fromkeys("abcdefghij"), columns=columns)
+    header(dict.fromkeys("bcdefghij"), columns=columns)
+    assert header(dict.fromkeys("cdefghijk"), columns=columns) == list("bcdefghijk")
+    for n in range(100):
+        keys = [f"{n}-{m}" for m in range(10)]
+        assert header(dict.fromkeys(keys), columns=columns) == keys
 
 
 @pytest.mark.parametrize(

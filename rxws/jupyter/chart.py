@@ -72,7 +72,8 @@ class _Plot(View):
         line = self._lines.get(by)
         if line is None:
             if len(self._lines) >= _MOST_LINES:
-                raise ValueError(f"more than {_MOST_LINES} lines: {by!r} is not drawn")
+                self._leave_out(f"more than {_MOST_LINES} lines: {by!r} is not drawn")
+                return
             line = self._lines[by] = _Line(self._window)
         # Only when both are numbers: a line's x and y belong together.
         line.xs.append(point[0])
