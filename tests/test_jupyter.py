@@ -183,6 +183,39 @@ async def test_view_that_cannot_draw_stops(virtual_time, monkeypatch):
     assert [type(error) for error in told] == [ZeroDivisionError]
     assert not view.is_live
     assert not source.observers
+    assert "failed: it cannot be drawn (ZeroDivisionError)" in view.widget.value
+
+
+@virtual
+async def test_plot_that_cannot_draw_says_so(virtual_time):
+    """Also where that lies in what a message holds."""
+
+    class Unprintable:
+        def __str__(self):
+            raise RuntimeError
+
+    virtual_time.set_exception_handler(lambda *_: None)
+    source = Subject()
+    view = plot(source, None, "y", by="s")
+    source.on_next({"y": 1, "s": Unprintable()})
+    await asyncio.sleep(1.0)
+    assert not view.is_live
+    assert "failed: it cannot be drawn (RuntimeError)" in view.widget.title
+
+
+@virtual
+async def test_view_whose_sequence_fails_with_what_has_no_repr_ends(virtual_time):
+    """However odd the error is, the view is over, and says so."""
+
+    class Odd(Exception):
+        def __repr__(self):
+            raise RuntimeError
+
+    source = Subject()
+    view = live(source)
+    source.on_error(Odd())
+    assert not view.is_live
+    assert "failed: &lt;Odd whose repr raised RuntimeError&gt;" in view.widget.value
 
 
 @virtual
@@ -371,6 +404,14 @@ async def test_views_refuse_what_is_no_number(virtual_time):
     assert view.is_live
     assert repr(view) == "<live: live, 0 items>"
     view.stop()
+
+
+@virtual
+@pytest.mark.parametrize("y", [None, (), ["p"]])
+async def test_plot_refuses_what_is_no_key(virtual_time, y):
+    """A list in place of a tuple, or nothing, would never find anything."""
+    with pytest.raises(TypeError, match="y must be a key, a tuple of keys or a function of an item, not"):
+        plot(Subject(), None, y)
 
 
 @virtual
@@ -688,6 +729,23 @@ def test_what_a_callback_makes_belongs_to_the_cell_that_made_the_callback(kernel
     assert kernel.run("told.clear(); await asyncio.sleep(0.3); sorted(set(told))").result == "['a', 'b']"
     kernel.run(code, "cb")
     assert kernel.run("told.clear(); await asyncio.sleep(0.3); sorted(set(told))").result == "[]"
+
+
+def test_widgets_of_a_view_that_is_replaced_are_closed(kernel):
+    """However often a cell is run, its views leave no widgets behind: neither live ones nor stopped ones."""
+    kernel.run("ws = rxws.ReactiveWebSocket(exchange, name='demo'); import ipywidgets", "feed w")
+    code = """
+view = live(ws.messages)
+stopped = plot(ws.messages.filter(lambda m: 'p' in m), None, 'p')
+display(view, stopped)
+await asyncio.sleep(0.5)
+stopped.stop()
+len(ipywidgets.widgets.widget._instances)
+"""
+    first = kernel.run(code, "widgets")
+    assert first.error is None
+    assert int(first.result) > 0
+    assert [kernel.run(code, "widgets").result for _ in range(3)] == [first.result] * 3
 
 
 def test_context_that_does_not_leave_is_not_waited_for_for_ever(kernel):

@@ -35,6 +35,9 @@ _MOST_LINES: Final = 50
 class _Plot(View):
     def __init__(self, observable: Observable[Any], x: Key, y: Key, by: Key, window: int, hz: float) -> None:
         check_count("window", window)
+        for name, key, is_needed in (("x", x, False), ("y", y, True), ("by", by, False)):
+            if not isinstance(key, Hashable) or key == () or (key is None and is_needed):
+                raise TypeError(f"{name} must be a key, a tuple of keys or a function of an item, not {key!r}")
         self._pick_x, self._pick_y, self._pick_by = _picker(x) if x is not None else _now, _picker(y), _picker(by)
         self._names = _name(x, "time" if x is None else "x"), _name(y, "y"), _name(by, "by")
         self._has_lines = by is not None
@@ -124,6 +127,15 @@ class _Plot(View):
             figure.axes = [bottom, left]
         figure.title = self._title()
 
+    def _show_title(self) -> None:
+        self._widget.title = self._title()
+
+    def _widgets(self) -> list[Any]:
+        figure = self._widget
+        scales = [figure.scale_x, figure.scale_y, self._x_scale, self._y_scale]
+        made = [figure, figure.layout, *figure.marks, *figure.axes, *scales]
+        return [widget for widget in made if widget is not None]
+
     def _still(self) -> dict[str, str]:
         names = self._names if self._has_lines else self._names[:2]
         latest = [
@@ -163,7 +175,7 @@ def plot(
 
     Raises:
         ValueError: ``window`` or ``hz`` is not positive.
-        TypeError: it is no Observable, or ``window`` or ``hz`` no number.
+        TypeError: it is no Observable, a key is none, or ``window`` or ``hz`` no number.
         RuntimeError: outside a running event loop.
 
     Example::

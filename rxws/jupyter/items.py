@@ -32,6 +32,12 @@ class _Live(View):
     def _draw(self) -> None:
         self._widget.value = self._still()["text/html"]
 
+    def _show_title(self) -> None:
+        self._widget.value = mimebundle(self._title(), {}, [])["text/html"]
+
+    def _widgets(self) -> list[Any]:
+        return [self._widget, self._widget.layout, self._widget.style]
+
     def _still(self) -> dict[str, str]:
         return mimebundle(self._title(), {}, reversed(self._items), self._columns)
 

@@ -14,6 +14,7 @@ from reactivex import Observable
 
 from .. import on_loop
 from ..notebook import on_rerun
+from ..snapshot import shown
 
 __all__ = ["View", "check_count"]
 
@@ -47,7 +48,8 @@ class View(ABC):
         self._status = "live"
         self.count = 0
         self.draws = 0
-        self._call_off = on_rerun(self.stop)
+        # Also once it has stopped: what is shown stays until then.
+        on_rerun(self._replaced)
         # Last, because it may give items at once; and it may give them in any thread.
         self._subscription = shown.subscribe(
             partial(self._home.call, self._take),
@@ -63,6 +65,15 @@ class View(ABC):
     def stop(self) -> None:
         """Update no more; what is shown stays. Idempotent, and callable from any thread."""
         self._home.call(self._end, "stopped")
+
+    def _replaced(self) -> None:
+        """Stop, and free what shows it: the output that it stood in is gone with the former run of its cell."""
+        self.stop()
+        self._home.call(self._close_widgets)
+
+    def _close_widgets(self) -> None:
+        for widget in self._widgets():
+            widget.close()
 
     async def run(self, seconds: float | None = None) -> None:
         """Show it in this cell, wait for so many seconds, or with None for the sequence's end, and stop it.
@@ -94,12 +105,20 @@ class View(ABC):
         """The widget that shows it, for layouts of your own."""
 
     @abstractmethod
+    def _widgets(self) -> list[Any]:
+        """Return all widgets that it has made."""
+
+    @abstractmethod
     def _keep(self, item: Any) -> None:
         """Remember an item for the next drawing."""
 
     @abstractmethod
     def _draw(self) -> None:
         """Show what is remembered."""
+
+    @abstractmethod
+    def _show_title(self) -> None:
+        """Show what it is, and nothing else."""
 
     @abstractmethod
     def _still(self) -> dict[str, str]:
@@ -129,14 +148,16 @@ class View(ABC):
         self.draws += 1
         try:
             self._draw()
-        except BaseException:
+        except BaseException as error:
             # Told by the loop's exception handler; ten times a second would be too often.
+            self._status = f"failed: it cannot be drawn ({type(error).__name__})"
             self._dispose()
+            self._show_title()
             raise
 
     def _failed(self, error: Exception) -> None:
         _LOGGER.error("the sequence that is shown failed", exc_info=error)
-        self._end(f"failed: {error!r}")
+        self._end(f"failed: {shown(error)}")
 
     def _end(self, status: str) -> None:
         if self.is_live:
@@ -148,7 +169,6 @@ class View(ABC):
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None
-        self._call_off()
         if not self._ended.done():
             self._ended.set_result(None)
         # Not there yet where the sequence ends while it is being subscribed.
