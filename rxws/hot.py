@@ -78,6 +78,10 @@ class HotObservable(AsyncObservable[T], Generic[T]):
         """Whether anybody is subscribed."""
         return bool(self.subscriptions)
 
+    def __repr__(self) -> str:
+        ended = ", ended" if self._ended else ""
+        return f"<{type(self).__name__} of {self._home.reporter.name}: {len(self.subscriptions)} subscribed{ended}>"
+
     def _attach(
         self, on_next: Any, on_error: Any, on_completed: Any, scheduler: abc.SchedulerBase | None
     ) -> Subscription[T]:
@@ -183,6 +187,9 @@ class CurrentObservable(HotObservable[T]):
     def value(self) -> T:
         """The current value. May be read from any thread."""
         return self._value
+
+    def __repr__(self) -> str:
+        return f"{super().__repr__()[:-1]}, {self._value!r}>"
 
     def emit(self, item: T) -> None:
         """Change the value."""

@@ -283,6 +283,16 @@ async def test_current_when_subscribed(wiring):
     assert current.value == in_thread(lambda: current.value) == 3
 
 
+async def test_repr_tells_whose_it_is_and_how_it_stands(wiring, hot):
+    """As the last line of a cell, a feed's Observable says more than its address in memory."""
+    subscription = hot.subscribe(print)
+    assert repr(hot) == "<HotObservable of feed: 1 subscribed>"
+    subscription.dispose()
+    hot.end(None)
+    assert repr(hot) == "<HotObservable of feed: 0 subscribed, ended>"
+    assert repr(CurrentObservable(wiring.home, 1)) == "<CurrentObservable of feed: 0 subscribed, 1>"
+
+
 async def test_current_when_ended(wiring):
     """After the end a subscriber gets the last value, then the end."""
     current = CurrentObservable(wiring.home, 1)
