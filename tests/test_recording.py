@@ -1233,6 +1233,9 @@ class TestReplay:
                 replay(plain, feed=feed)  # type: ignore[type-var]
         with pytest.raises(TypeError, match=r"Feed cannot be called .*'server'\): give feed=lambda: Feed\(\.\.\.\)"):
             replay(plain, feed=Feed)  # type: ignore[call-overload]
+        for options in ({"decode": json.loads}, {"split": True}):
+            with pytest.raises(TypeError, match="decode and split are for a replay without feed"):
+                replay(plain, feed=Own, **options)  # type: ignore[call-overload]
         async with ScriptedFeed() as live:
             # What is made after it connects as ever.
             await live.wait_connected()

@@ -106,7 +106,8 @@ def replay(
         OSError: the file cannot be opened. One that cannot be read on ends streams and ``wait_closed()`` so.
         RxwsError: it is no recording, or a later version of rxws wrote it.
         ImportError: ``.zst`` needs ``pip install 'rxws[zstd]'`` before Python 3.14.
-        TypeError: ``speed`` is no number, or ``feed`` makes no feed, or not without arguments.
+        TypeError: ``speed`` is no number, or ``feed`` makes no feed, or not without arguments, or is
+            given with ``decode`` or ``split``.
         ValueError: ``speed`` is not positive.
         RuntimeError: outside a running event loop.
 
@@ -122,6 +123,8 @@ def replay(
         raise ValueError(f"speed must be greater than 0, not {speed!r}")
     if feed is not None:
         check_feed(feed)
+        if split or decode is not codec.decode:
+            raise TypeError("decode and split are for a replay without feed: a feed parses as it always does")
     # An integer may be larger than any float.
     speed = math.inf if speed > sys.float_info.max else float(speed)
     reading = Reading(path)
