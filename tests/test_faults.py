@@ -12,7 +12,6 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import gc
-import math
 import itertools
 import json
 import logging
@@ -776,18 +775,22 @@ async def longest_wait_in_a_burst(connect, total):
     return longest
 
 
+def slowness():
+    """Return how many times as long as on a usual machine Python takes now, where others keep the processor busy."""
+    started = time.thread_time()
+    sum(number * number for number in range(1_000_000))
+    return max(1.0, (time.thread_time() - started) / 0.080)
+
+
 @both_libraries
 async def test_messages_in_a_burst_over_the_network(connect, unscanned, assert_no_leaks):
     """None is lost, and other tasks run at least every 50 ms of the time that the thread has: in one burst of three."""
     total = 300_000 if connect is picows.websockets.connect else 100_000
-    longest = math.inf
     for _ in range(3):
-        longest = min(longest, await longest_wait_in_a_burst(connect, total))
-        if longest < 0.050:
+        longest = await longest_wait_in_a_burst(connect, total)
+        if is_short := longest < 0.050 * slowness():
             break
-        # A processor that others keep busy is slow, for a while.
-        await asyncio.sleep(1)
-    assert longest < 0.050
+    assert is_short, longest
 
 
 async def test_1000000_messages_in_a_burst(unscanned, assert_no_leaks):
