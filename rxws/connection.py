@@ -102,7 +102,8 @@ class Connection:
         ended_at: when it was read to its end, in seconds since the epoch.
         hook: the task of its rotation hook, once that has begun.
         turns: who may send next, where sending is limited.
-        expected: what is awaited as an answer: filters, and the future of the first message that passes one.
+        expected: what is awaited as an answer: filters, the future of the first message that passes one, and whether
+            that message is for others, too.
         is_subscribed: whether everything is subscribed on it, so that it counts as open.
         is_held: whether its messages are held, because the connection before it delivers still.
     """
@@ -123,7 +124,7 @@ class Connection:
         self.ended_at = 0.0
         self.hook: asyncio.Task[Any] | None = None
         self.turns: Turns | None = None
-        self.expected: list[tuple[list[Filter], asyncio.Future[Any]]] = []
+        self.expected: list[tuple[list[Filter], asyncio.Future[Any], bool]] = []
         self.is_subscribed = False
         self.is_held = False
 
@@ -171,22 +172,25 @@ class Connection:
             abort_websocket(self.websocket)
         return self._verdict or diagnose(error, self.websocket, now=self.ended_at)
 
-    def expect(self, filters: list[Filter]) -> asyncio.Future[Any]:
-        """Return a future of the next message here that passes one of ``filters``; to be cancelled if not awaited."""
+    def expect(self, filters: list[Filter], *, is_shared: bool = False) -> asyncio.Future[Any]:
+        """Return a future of the next message here that passes one of ``filters``; to be cancelled if not awaited.
+
+        One message is one answer: of two who expect the same, the second waits for the next. But where it ``is_shared``
+        it answers all who share it, and is for the streams as well.
+        """
         future: asyncio.Future[Any] = self._loop.create_future()
-        self.expected.append((filters, future))
-        future.add_done_callback(lambda _: self.expected.remove((filters, future)))
+        entry = filters, future, is_shared
+        self.expected.append(entry)
+        future.add_done_callback(lambda _: self.expected.remove(entry))
         return future
 
     def meet(self, message: Any) -> bool:
-        """Fulfil whoever has expected ``message`` for longest; return whether anybody did.
-
-        One message is one answer: of two who expect the same, the second waits for the next.
-        """
-        for filters, future in self.expected:
+        """Fulfil whoever has expected ``message`` for longest; return whether it was for nobody else."""
+        for filters, future, is_shared in self.expected:
             if not future.done() and any(self._passes(each, message) for each in filters):
                 future.set_result(message)
-                return True
+                if not is_shared:
+                    return True
         return False
 
     def _passes(self, expected: Filter, message: Any) -> bool:
@@ -320,7 +324,7 @@ class Connection:
             self._last_call.cancel()
         if self.turns is not None:
             self.turns.stop()
-        for _, answer in self.expected:
+        for _, answer, _ in self.expected:
             answer.cancel()
         for task in (*self._tasks, self.hook):
             if task is not None:

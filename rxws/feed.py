@@ -243,18 +243,31 @@ class Feed:
     async def request(self, message: Any, reply: object, timeout: float) -> Any:
         """Send a message and return the first one that passes the filter ``reply``."""
         check_seconds("timeout", timeout, zero=False)
-        stream = self._make_stream(Filter.parse(reply, "reply"), None, "error", gaps=False, copy=False)
+        wanted = Filter.parse(reply, "reply")
+        stream = self._make_stream(wanted, None, "error", gaps=False, copy=False)
+        answers: list[asyncio.Future[Any]] = []
+
+        def expect(connection: Connection) -> None:
+            # In a rotation the answer comes on a connection whose messages are held, or are for it alone.
+            answers.append(connection.expect([wanted], is_shared=True))
+            answers[0].add_done_callback(lambda answer: None if answer.cancelled() else stream.take_in(answer.result()))
+
         try:
             async with asyncio.timeout(timeout):
-                await self.send(message)
+                self.home.check()
+                await self.sending.send(message, expect)
                 return await anext(stream)
         except StopAsyncIteration:
             raise FeedClosed(f"{self.reporter.name} was closed before the reply came") from None
         except SendTimeout:
             raise
         except TimeoutError:
-            raise TimeoutError(f"no message that passes {Filter.parse(reply)!r} came within {timeout:g} s") from None
+            if not answers:
+                raise TimeoutError(f"nothing was sent: there was no live connection for {timeout:g} s") from None
+            raise TimeoutError(f"no message that passes {wanted!r} came within {timeout:g} s") from None
         finally:
+            for answer in answers:
+                answer.cancel()
             stream.close_nowait()
 
     @property

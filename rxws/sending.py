@@ -74,8 +74,8 @@ class Sending:
 
     # A user's messages
 
-    async def send(self, message: Any) -> None:
-        """Hand a message to a live connection."""
+    async def send(self, message: Any, chosen: Callable[[Connection], object] | None = None) -> None:
+        """Hand a message to a live connection; ``chosen`` is told before which one it is."""
         payload = to_payload(message, self._options.encode)
         timeout = self._options.send_timeout
         started = self._loop.time()
@@ -86,6 +86,8 @@ class Sending:
             missing = "there was no live connection" if self.present is None else "it was not the message's turn"
             raise SendTimeout(f"{missing} for {timeout:g} s: nothing was sent") from error
         rest = max(0.0, timeout - (self._loop.time() - started))
+        if chosen is not None:
+            chosen(connection)
         await connection.send(payload, rest, None, patience=timeout)
 
     async def _until_its_turn(self) -> Connection:

@@ -176,6 +176,10 @@ class Stream(AsyncObservable[T], AsyncIterator[T], Generic[T]):
         """Whether it takes messages, and none has passed its filter yet."""
         return not (self._intake.closed or self._intake.matched)
 
+    def take_in(self, message: T) -> None:
+        """Hold a message that came past the router. On the loop's thread."""
+        self._intake.push(message)
+
     def clear(self) -> None:
         """Forget what is held.
 

@@ -349,6 +349,14 @@ class TestRequest:
             assert feed.statistics().streams == 0
             assert feed_server.received == ["hello"]
 
+    async def test_request_without_a_connection_says_that_nothing_was_sent(self, feed_server):
+        """Whoever gets no reply wants to know whether the message went out."""
+        feed_server.mute(times=None)
+        async with Feed(feed_server) as feed:
+            with pytest.raises(TimeoutError, match="nothing was sent: there was no live connection for 3 s"):
+                await feed.request("hello", [{"id": 1}], timeout=3)
+            assert feed.statistics().streams == 0
+
     async def test_request_ends_with_the_feed(self, feed_server):
         """When the feed is closed meanwhile it raises FeedClosed."""
         async with Feed(feed_server, name="mine") as feed:

@@ -403,6 +403,39 @@ async def test_rotation_when_the_new_connection_dies_during_the_old_ones_close()
 
 
 @in_virtual_time
+@pytest.mark.parametrize("is_per_connection", [False, True])
+async def test_request_in_a_rotation_gets_its_reply_at_once(is_per_connection):
+    """It is sent on the new connection, whose messages are held, or for it alone: the reply is not waited for."""
+
+    class Lonely(ScriptedFeed):
+        def _is_per_connection(self, message):
+            return is_per_connection and message == 7
+
+    async with Lonely(handover_timeout=5) as feed:
+        stream = feed.stream_filter()
+        await feed.wait_connected()
+        await rotating(feed)
+        await overlap(feed, 1)
+        started = now()
+        requesting = asyncio.create_task(feed.request("ask", lambda message: message == 7))
+        await asyncio.sleep(0.01)
+        assert feed.websocket.sent == ["ask"]
+        assert feed.websockets[0].sent == []
+        feed.websockets[0].come("6")
+        feed.websocket.come("7")
+        assert await requesting == 7
+        assert now() < started + 0.1
+        assert feed.state.value is State.ROTATING
+        await overlap(feed, *range(8, 18))
+        await feed.record.happened(Rotated)
+        feed.websocket.come("18")
+        expected = [1, 6, *range(8, 18), 18] if is_per_connection else [1, 6, *range(8, 18), 7, 18]
+        seen = [await anext(stream) for _ in expected]
+        assert sorted(seen) == sorted(expected)
+        assert feed.statistics().streams == 1
+
+
+@in_virtual_time
 async def test_rotation_when_a_parse_hook_waits_for_ever():
     """What the old connection's parse hook waits for holds the rotation up by little more than the drain."""
     waits = True
