@@ -100,6 +100,7 @@ class Changes(Generic[T]):
     Attributes:
         in_sync: whether what was delivered is all that there is.
         reason: why a snapshot is, or was last, asked for.
+        dropped: how many changes were held and had to give way to later ones.
         losses: how often changes were missing: a snapshot that was asked for before the last time may not know it.
     """
 
@@ -114,6 +115,7 @@ class Changes(Generic[T]):
         self._seen: float = -math.inf
         self.in_sync = False
         self.reason = "start"
+        self.dropped = 0
         self.losses = 0
 
     def lose(self, reason: str) -> None:
@@ -137,6 +139,7 @@ class Changes(Generic[T]):
         if not self.in_sync:
             if len(self._held) == self._held.maxlen:
                 self.reason = "overflow"
+                self.dropped += 1
             self._held.append((first, last, message))
             return []
         if last <= self._last:

@@ -231,7 +231,8 @@ class Overflowed(Event):
     """A full buffer dropped messages, or (``overflow="error"``) ended its stream.
 
     Attributes:
-        consumer: which one: a stream with its filter, a handler with its function's name.
+        consumer: which one: a stream with its filter, a handler with its function's name; ``"resync"``, whose snapshot
+            does not come; ``"connection 3"``, on which too much came before all was subscribed.
         overflow: its policy: ``"error"``, ``"drop_oldest"`` or ``"drop_newest"``.
         dropped: how many messages it has dropped in all.
     """

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 
-from .events import Connected, Disconnected, Gap, Quiet, Rotated
+from .events import Connected, Disconnected, Gap, Overflowed, Quiet, Rotated
 from .failures import Failure
 from .reporting import Reporter
 from .router import Router
@@ -92,8 +92,17 @@ class Journal:
         reporter.log(logging.WARNING, "no message for %g s on connection %d", seconds, number)
         reporter.emit(Quiet(name=reporter.name, time=reporter.now(), seconds=seconds))
 
-    def flooded(self, kept: int) -> None:
-        """Tell that more came before all was subscribed than is kept."""
-        self._reporter.log(
-            logging.WARNING, "more than %d frames came before all was subscribed: the last are kept", kept
+    def flooded(self, number: int, dropped: int) -> None:
+        """Tell that more came before all was subscribed on a connection than is held."""
+        reporter = self._reporter
+        reporter.counters.dropped += dropped
+        line = "connection %d: too much came before all was subscribed: the first %d frames are dropped"
+        reporter.log(logging.WARNING, line, number, dropped)
+        event = Overflowed(
+            name=reporter.name,
+            time=reporter.now(),
+            consumer=f"connection {number}",
+            overflow="drop_oldest",
+            dropped=dropped,
         )
+        reporter.emit(event)

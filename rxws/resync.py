@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 import math
 from collections.abc import Awaitable, Callable
 from typing import Any, Final
@@ -10,8 +11,8 @@ from typing import Any, Final
 from reactivex import Observable, abc
 
 from .backoff import default_delays
-from .changes import Changes, number_reader, range_reader
-from .events import Gap
+from .changes import HELD_MAX, Changes, number_reader, range_reader
+from .events import Gap, Overflowed
 from .hot import HotObservable
 from .observable import AsyncObservable, Home
 from .reporting import FAILURES, is_being_cancelled
@@ -127,14 +128,32 @@ class _Session:
         if isinstance(message, Gap):
             # The source was asked for gaps; this one has been told already.
             return
+        dropped, reason = self.changes.dropped, self.changes.reason
         try:
             delivered = self.changes.change(message)
         except FAILURES as error:
             self._home.reporter.failed("sequence of resync", message, error)
             return
+        if self.changes.dropped > dropped:
+            self._home.reporter.counters.dropped += 1
+            if reason != "overflow":
+                self._tell_overflow()
         self._deliver(delivered)
         if not self.changes.in_sync:
             self._fetch()
+
+    def _tell_overflow(self) -> None:
+        # Once: until a snapshot comes, every change that is held takes the place of another.
+        reporter = self._home.reporter
+        reporter.log(logging.WARNING, "resync holds %d changes and has no snapshot: the oldest are dropped", HELD_MAX)
+        event = Overflowed(
+            name=reporter.name,
+            time=reporter.now(),
+            consumer="resync",
+            overflow="drop_oldest",
+            dropped=self.changes.dropped,
+        )
+        reporter.emit(event)
 
     def _deliver(self, items: list[Any]) -> None:
         for item in items:
@@ -148,6 +167,7 @@ class _Session:
         now = self._home.loop.time
         if now() - self._in_sync_since >= HEALTHY_AFTER:
             self._delays = default_delays()
+        outdated = 0
         while not self.changes.in_sync:
             # At once the first time, then ever more slowly: a server that lags is not helped by haste.
             await asyncio.sleep(next(self._delays))
@@ -165,3 +185,9 @@ class _Session:
             if delivered is not None:
                 self._in_sync_since = now()
                 self._deliver(delivered)
+                continue
+            # One may come late. Of more in a row somebody must know: nothing is delivered meanwhile.
+            outdated += 1
+            if outdated > 1:
+                late = LookupError(f"{outdated} snapshots in a row are older than the changes that are held")
+                self._home.reporter.failed(self._snapshot, data, late)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import enum
-import functools
 from collections import deque
 from collections.abc import Callable
 from typing import Any, Final
@@ -44,8 +43,20 @@ HASTY_DELAYS: Final = (0.5, 60.0)
 """Seconds that the rotation after a hasty hook waits: at first, and at most; doubling in between."""
 
 
-def _held_in(held: deque[tuple[str | bytes, Any, int]], _connection: Connection) -> Sink:
-    return lambda *frame: held.append(frame)
+class _Held(deque[tuple[str | bytes, Any, int]]):
+    """Frames that are held: the last so many of them."""
+
+    dropped = 0
+
+    def sink(self, _connection: Connection) -> Sink:
+        """Return what holds the frames of a connection."""
+
+        def hold(*frame: Any) -> None:
+            if len(self) == self.maxlen:
+                self.dropped += 1
+            self.append(frame)
+
+        return hold
 
 
 class Signal(enum.Enum):
@@ -192,17 +203,17 @@ class Rotation:
             await self._pause(old.failure, opened=True)
         while True:
             self._hooks.enter(State.CONNECTING)
-            held: deque[tuple[str | bytes, Any, int]] = deque(maxlen=HELD_MAX)
-            opened = await self._opener.open(functools.partial(_held_in, held))
+            held = _Held(maxlen=HELD_MAX)
+            opened = await self._opener.open(held.sink)
             if isinstance(opened, Connection):
                 break
             self._settle(False)
             await self._pause(opened, opened=False)
-        if len(held) == HELD_MAX:
-            self._journal.flooded(HELD_MAX)
+        if held.dropped:
+            self._journal.flooded(opened.number, held.dropped)
         await self._enter(opened, old)
-        waiting = deque(held)
-        opened.sink = _held_in(waiting, opened)
+        waiting = _Held(held)
+        opened.sink = waiting.sink(opened)
         await self._delivery.catch_up(waiting, self._delivery.deliverer(opened.number))
         opened.sink = None
         return opened

@@ -6,7 +6,7 @@ import logging
 
 import pytest
 
-from rxws import Connected, Disconnected, Gap, Quiet, Rotated
+from rxws import Connected, Disconnected, Gap, Overflowed, Quiet, Rotated
 from rxws.failures import Failure
 from rxws.journal import Journal
 from tests.support.wiring import Wiring
@@ -85,10 +85,12 @@ async def test_rotation_is_told(wiring, journal, caplog, proven, held, level):
 
 
 async def test_silence_haste_and_floods_are_told(wiring, journal, caplog):
-    """Each has its line; silence has an event, too."""
+    """Each has its line; silence and floods have an event, too, and what is dropped is counted."""
     journal.quiet(1, 60.0)
     journal.hasty(0.5)
-    journal.flooded(7)
+    journal.flooded(3, 7)
     kinds, lines = told(wiring, caplog)
-    assert kinds == [Quiet]
-    assert [line.split(": ")[1].split()[0] for _, line in lines] == ["no", "_when2create_new_ws", "more"]
+    assert kinds == [Quiet, Overflowed]
+    assert [line.split(": ")[1].split()[0] for _, line in lines] == ["no", "_when2create_new_ws", "connection"]
+    assert (wiring.seen[1].consumer, wiring.seen[1].dropped) == ("connection 3", 7)
+    assert wiring.reporter.counters.dropped == 7

@@ -244,7 +244,8 @@ async def test_opening_holds_what_comes_while_it_is_prepared(caplog, monkeypatch
         await feed.record.happened(Connected)
         await feed.record.received(3)
         assert feed.record.messages == [3, 4, 5]
-        assert "more than 3 frames came before all was subscribed" in caplog.text
+        assert "too much came before all was subscribed: the first 2 frames are dropped" in caplog.text
+        assert feed.statistics().dropped == 2
 
 
 @in_virtual_time

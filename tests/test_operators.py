@@ -566,6 +566,13 @@ def test_as_type_when_messages_fit(kind: Any, expected: Any) -> None:
     assert collect(messages.pipe(rxops.as_type(kind, strict=False))) == [expected, expected, "end"]
 
 
+def test_as_type_when_a_gap_comes(caplog: pytest.LogCaptureFixture) -> None:
+    """What was asked for with ``gaps=True`` is no message that does not fit: it is passed on."""
+    gap = rxws.Gap(name="feed", time=1.0, start=0.5, end=1.0, reason="network", last_message=None)
+    assert collect(rx.of([1], gap).pipe(rxops.as_type(list[int]))) == [[1], gap, "end"]
+    assert caplog.messages == []
+
+
 def test_as_type_when_given_a_union(caplog: pytest.LogCaptureFixture) -> None:
     """Whatever msgspec converts to will do; the log calls it what it is."""
     assert collect(rx.of([1], {}).pipe(rxops.as_type(list[int] | None))) == [[1], "end"]

@@ -9,7 +9,8 @@ import random
 import pytest
 
 import rxws
-from rxws import HandlerFailed, Snapshot, demo
+from rxws import HandlerFailed, Overflowed, Snapshot, demo
+from rxws.changes import Changes
 from tests.support.life import ScriptedFeed
 
 pytestmark = pytest.mark.usefixtures("virtual_time", "assert_no_leaks")
@@ -175,6 +176,24 @@ async def test_snapshot_that_is_too_old_is_fetched_again():
         await settle(60)
         assert short(got) == ["start 4", 5, 6]
         assert len(source.times) == 4
+        # The first may just be late.
+        told = [str(event.error) for event in feed.record.of(HandlerFailed)]
+        assert told == [f"{n} snapshots in a row are older than the changes that are held" for n in (2, 3)]
+
+
+async def test_changes_that_give_way_while_no_snapshot_comes_are_told(monkeypatch):
+    """What is held has a bound; what is dropped for it is counted, and told once."""
+    monkeypatch.setattr(Changes.__init__, "__defaults__", (3,))
+    async with Changing() as feed:
+        await feed.wait_connected()
+        got, source = [], Source(OSError("down"), OSError("down"), 9)
+        resync(feed, source).subscribe(got.append)
+        feed.come(*(c(n) for n in range(1, 11)))
+        await settle(60)
+        assert short(got) == ["overflow 9", 10]
+        (event,) = feed.record.of(Overflowed)
+        assert (event.consumer, event.dropped) == ("resync", 1)
+        assert feed.statistics().dropped == 7
 
 
 async def test_failures_are_reported_and_retried_with_growing_delays():

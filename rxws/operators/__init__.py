@@ -19,7 +19,8 @@ What they have in common:
 - A feed does not end because one message is unlike the others. A message that lacks what an operator reads, or whose
   function raises, is left out: logged (at most once a second), counted as rejected, and emitted as
   :class:`~rxws.MessageRejected` on the ``events`` of the feed that the Observable comes from. So filter first; the
-  ``Gap`` objects of a stream made with ``gaps=True`` have no keys either. (``detect_gaps`` leaves nothing out.) Where
+  ``Gap`` objects of a stream made with ``gaps=True`` have no keys either. (``detect_gaps`` leaves nothing out, and
+  ``as_type`` passes them on.) Where
   the Observable does not know its feed, as one that is no AsyncObservable, it is logged alone.
 - The end of the source, and its error, come after what an operator still holds.
 - Time passes on the scheduler that ``subscribe`` is given: on the loop's clock by default. Outside an event loop those

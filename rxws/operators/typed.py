@@ -10,6 +10,7 @@ import msgspec
 from reactivex import Observable, abc
 
 from ..callables import name_of
+from ..events import Gap
 from ..reporting import FAILURES
 from .sources import Reports
 
@@ -28,6 +29,8 @@ def as_type(type: Any, *, strict: bool = True) -> Callable[[Observable[Any]], Ob
 
 def as_type(type: Any, *, strict: bool = True) -> Callable[[Observable[Any]], Observable[Any]]:  # noqa: A002
     """Convert each message with ``msgspec.convert``; what does not fit is left out and reported.
+
+    The ``Gap`` objects of a stream made with ``gaps=True`` are passed on as they are.
 
     Args:
         type: a ``msgspec.Struct``, dataclass, TypedDict, NamedTuple, or whatever else msgspec converts to: unions of
@@ -65,6 +68,10 @@ def as_type(type: Any, *, strict: bool = True) -> Callable[[Observable[Any]], Ob
             observer: abc.ObserverBase[Any], scheduler: abc.SchedulerBase | None = None
         ) -> abc.DisposableBase:
             def on_next(message: Any) -> None:
+                if isinstance(message, Gap):
+                    # No message, but what was asked for with gaps=True.
+                    observer.on_next(message)
+                    return
                 try:
                     converted = msgspec.convert(message, type, strict=strict)
                 except FAILURES as error:
