@@ -910,7 +910,7 @@ async def test_statistics_count_what_happened(feed_server):
     empty = feed.statistics()
     assert dataclasses.asdict(empty) == {
         **dict.fromkeys(["messages", "bytes", "opened", "rotations", "gaps", "rejected", "duplicates"], 0),
-        **dict.fromkeys(["discarded", "failures", "streams", "pending", "dropped"], 0),
+        **dict.fromkeys(["discarded", "failures", "unacknowledged", "streams", "pending", "dropped"], 0),
         "reconnects": {},
         "age": None,
     }
