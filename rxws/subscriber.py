@@ -29,6 +29,10 @@ MOST_STEPS: Final = 1_000
 PATIENCE: Final = 10.0
 """Seconds for which a connection that is held waits for what could not be subscribed at once."""
 
+GATHERING: Final = 10.0
+"""Seconds for which what comes to be wanted while a connection is prepared is waited for as well: it may come faster
+than it can be sent."""
+
 LOOK_INTERVAL: Final = 0.1
 """Seconds between two looks at whether what was put off has been subscribed."""
 
@@ -61,7 +65,9 @@ class Subscriber:
         self._encode = encode
         self._send_timeout = send_timeout
         self._reporter = reporter
-        self._steps: set[asyncio.Task[None]] = set()
+        self._steps: dict[asyncio.Task[None], Step] = {}
+        # What is still waited for once no more is to be; None: all is.
+        self._rest: set[Hashable] | None = None
         # Those of them that are sent once more, and what tells that there is another.
         self._late: set[asyncio.Task[Any]] = set()
         self._one_is_late: asyncio.Future[None] = self._loop.create_future()
@@ -78,7 +84,7 @@ class Subscriber:
         return not (self._steps or self._ledger.is_due)
 
     async def prepare(self) -> None:
-        """Subscribe all that is wanted, also what comes to be wanted meanwhile.
+        """Subscribe all that is wanted, also what comes to be wanted meanwhile, for ``GATHERING`` seconds.
 
         What fails is not waited for, but by a connection that is held: the one before it delivers still, and so
         nothing is lost by waiting, for ``PATIENCE`` seconds. Nor is a second answer, but by such a connection.
@@ -86,7 +92,8 @@ class Subscriber:
         Raises:
             SendFailed: the connection was lost.
         """
-        deadline = self._loop.time() + (PATIENCE if self._connection.is_held else 0.0)
+        began = self._loop.time()
+        deadline = began + (PATIENCE if self._connection.is_held else 0.0)
         self._launch()
         while (steps := self._awaited()) or (self._timers and self._loop.time() < deadline):
             if self._one_is_late.done():
@@ -97,10 +104,20 @@ class Subscriber:
             await asyncio.wait(waiting, timeout=timeout, return_when=asyncio.FIRST_COMPLETED)
             if self._connection.reader.done():
                 raise SendFailed("the connection was lost before everything was subscribed")
+            if self._rest is None and self._loop.time() - began >= GATHERING:
+                self._rest = self._ledger.unsettled
 
     def _awaited(self) -> set[asyncio.Task[None]]:
+        if self._rest is not None:
+            self._rest &= self._ledger.unsettled
+            if not self._rest:
+                return set()
         # Where no other connection delivers, one server that never answers must not keep all else from being sent.
-        return self._steps if self._connection.is_held else self._steps - self._late
+        return self._steps.keys() - (() if self._connection.is_held else self._late)
+
+    def _await_no_more(self, step: Step) -> None:
+        if self._rest is not None:
+            self._rest.difference_update(each.identity for each in step.subscriptions)
 
     def changed(self, identity: Hashable) -> None:
         """Learn that something is wanted now, or wanted no more."""
@@ -122,12 +139,13 @@ class Subscriber:
             if step is None:
                 return
             task = self._loop.create_task(self._make(step), name="rxws subscriber")
-            self._steps.add(task)
+            self._steps[task] = step
             task.add_done_callback(self._made)
             self._connection.keep(task)
 
     def _made(self, task: asyncio.Task[None]) -> None:
-        self._steps.discard(task)
+        # Whatever came of it: one that was put off has a timer, and one that is due again came to be later.
+        self._await_no_more(self._steps.pop(task))
         self._late.discard(task)
         self._launch()
 
@@ -221,15 +239,17 @@ class Subscriber:
         if await self._is_answered(step, payload):
             return
         self._tell_unacknowledged(payload, attempt=1)
-        self._become_late()
+        self._become_late(step)
         await self._connection.take_turn(LAST)
         if not await self._is_answered(step, payload):
             self._tell_unacknowledged(payload, attempt=2)
 
-    def _become_late(self) -> None:
+    def _become_late(self, step: Step) -> None:
         task = asyncio.current_task()
         assert task is not None
         self._late.add(task)
+        if not self._connection.is_held:
+            self._await_no_more(step)
         if not self._one_is_late.done():
             self._one_is_late.set_result(None)
 

@@ -216,6 +216,11 @@ class Ledger:
         """Whether there is a step to be taken."""
         return bool(self._obsolete or self._missing)
 
+    @property
+    def unsettled(self) -> set[Hashable]:
+        """What something is to be done about, or being done."""
+        return {*self._busy, *self._missing, *self._obsolete}
+
     def changed(self, identity: Hashable) -> None:
         """Learn that something is wanted now, or wanted no more."""
         is_wanted, is_active = identity in self._wanted, identity in self._active

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import itertools
 import json
 import math
 
@@ -302,6 +303,36 @@ async def test_thousands_of_channels_are_subscribed_a_thousand_at_once():
         await feed.wait_connected()
         assert feed.record.of(Unacknowledged) == []
         del streams
+
+
+@pytest.mark.parametrize("names", [10**6, 3], ids=["ever new channels", "the same three"])
+async def test_opening_ends_also_where_more_is_wanted_than_can_be_sent(names):
+    """Channels that come and go faster than ``send_limit`` allows keep no connection from opening."""
+    async with ScriptedFeed(send_limit=(5, 1)) as feed:
+        await feed.wait_connected()
+
+        async def churn():
+            for n in itertools.count():
+                stream = channel(feed, n % names)
+                await asyncio.sleep(0.05)
+                if n % 2 or names == 3:
+                    await stream.close()
+                else:
+                    streams.append(stream)
+
+        streams = [channel(feed, -n) for n in range(1, 20)]
+        churning = asyncio.create_task(churn())
+        await asyncio.sleep(5)
+        feed.websocket.end()
+        lost = now()
+        await feed.opened(2)
+        await feed.record.happened(Connected, 2, timeout=200)
+        assert now() - lost < 120
+        # What was wanted before is subscribed.
+        assert {f"+{-n}" for n in range(1, 20)} <= set(feed.websocket.sent)
+        churning.cancel()
+        await asyncio.wait({churning})
+        streams.clear()
 
 
 async def test_one_answer_serves_one_subscription():
