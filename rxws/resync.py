@@ -57,6 +57,9 @@ class Resynced(AsyncObservable[Any]):
         """Whether what its subscribers were given is all that there is; False while there are none."""
         return bool(self._sessions) and all(session.changes.in_sync for session in self._sessions)
 
+    def __repr__(self) -> str:
+        return f"<{type(self).__name__} of {self._home.reporter.name}: {'' if self.in_sync else 'not '}in sync>"
+
     def _attach(
         self,
         on_next: Any,

@@ -176,6 +176,7 @@ async def test_snapshot_that_is_too_old_is_fetched_again():
         await settle(60)
         assert short(got) == ["start 4", 5, 6]
         assert len(source.times) == 4
+        assert repr(resync(feed, source)).endswith(": not in sync>")
         # The first may just be late.
         told = [str(event.error) for event in feed.record.of(HandlerFailed)]
         assert told == [f"{n} snapshots in a row are older than the changes that are held" for n in (2, 3)]
