@@ -290,6 +290,28 @@ async def test_answers_that_do_not_come_are_waited_for_together():
         del streams
 
 
+async def test_answers_that_do_not_come_are_waited_for_for_the_longest_timeout():
+    """Each has its own time, and no second one."""
+    async with ScriptedFeed() as feed:
+        streams = [channel(feed, n, acknowledged=is_answer_to(f"+{n}"), timeout=n) for n in (2, 5)]
+        await feed.wait_connected()
+        assert now() == 5
+        del streams
+
+
+async def test_second_answer_is_waited_for_in_a_rotation():
+    """The old connection delivers still, so nothing is lost by waiting for the other attempt, too."""
+    first = answering(ScriptedWebsocket(), lambda message: f"ok {message}")
+    async with ScriptedFeed(first, handover_timeout=1) as feed:
+        stream = channel(feed, "a", acknowledged=is_answer_to("+a"), timeout=2)
+        await feed.wait_connected()
+        began = now()
+        assert await feed.rotate()
+        assert 4 <= now() - began < 6
+        assert feed.websocket.sent == ["+a", "+a"]
+        del stream
+
+
 async def test_thousands_of_channels_are_subscribed_a_thousand_at_once():
     """No more answers than that are waited for at once; each that comes lets the next channel be subscribed."""
     async with ScriptedFeed() as feed:
