@@ -254,8 +254,7 @@ class Feed:
 
         try:
             async with asyncio.timeout(timeout):
-                self.home.check()
-                await self.sending.send(message, expect)
+                await self.send(message, expect)
                 return await anext(stream)
         except StopAsyncIteration:
             raise FeedClosed(f"{self.reporter.name} was closed before the reply came") from None
@@ -280,10 +279,10 @@ class Feed:
         self.home.check()
         return await self.sending.until_live()
 
-    async def send(self, message: Any) -> None:
-        """Hand a message to a live connection."""
+    async def send(self, message: Any, chosen: Callable[[Connection], object] | None = None) -> None:
+        """Hand a message to a live connection; ``chosen`` is told before which one it is."""
         self.home.check()
-        await self.sending.send(message)
+        await self.sending.send(message, chosen)
 
     # What the rotation asks for
 

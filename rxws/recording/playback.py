@@ -141,7 +141,7 @@ class PlayedFeed(Feed):
             self._raise_if_ended()
         return Connection(_Nothing(), 0, self.loop, self.reporter)
 
-    async def send(self, message: Any) -> None:
+    async def send(self, message: Any, chosen: Callable[[Connection], object] | None = None) -> None:
         """Raise: nobody is there."""
         raise RxwsError(f"{self.reporter.name} is a replay: there is no connection to send on")
 
