@@ -12,7 +12,7 @@
 habits of notebooks.
 
 Needs the extra ``jupyter``. The chart is bqplot's, which has no table. A table to sort and filter in is not offered: of
-those that were tried, Perspective's took 9 % of the loop and broke, bokeh's 16 %, plotly's 22 %. What ``collect``
+those that were tried, bokeh's and plotly's took too much of the loop, and Perspective's broke. What ``collect``
 returns fits any table of a DataFrame.
 
 Example::
