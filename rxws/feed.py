@@ -262,7 +262,7 @@ class Feed:
             raise
         except TimeoutError:
             if not answers:
-                raise TimeoutError(f"nothing was sent: there was no live connection for {timeout:g} s") from None
+                raise TimeoutError(f"{self.sending.obstacle} for {timeout:g} s: nothing was sent") from None
             raise TimeoutError(f"no message that passes {wanted!r} came within {timeout:g} s") from None
         finally:
             for answer in answers:

@@ -391,7 +391,7 @@ class AsyncWebsocketStreamInterface(Generic[T], metaclass=ABCMeta):
             timeout: seconds for both.
 
         Raises:
-            TimeoutError: no such message came in time.
+            TimeoutError: no such message came in time, or nothing could be sent in it, which it tells.
             TypeError: ``timeout`` is no number.
             ValueError: ``timeout`` is not positive and finite.
             RxwsError: as in :meth:`send`.

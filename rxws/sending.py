@@ -74,6 +74,11 @@ class Sending:
 
     # A user's messages
 
+    @property
+    def obstacle(self) -> str:
+        """Why a message that waits was not sent."""
+        return "there was no live connection" if self.present is None else "it was not the message's turn"
+
     async def send(self, message: Any, chosen: Callable[[Connection], object] | None = None) -> None:
         """Hand a message to a live connection; ``chosen`` is told before which one it is."""
         payload = to_payload(message, self._options.encode)
@@ -83,8 +88,7 @@ class Sending:
             async with asyncio.timeout(timeout):
                 connection = await self._until_its_turn()
         except TimeoutError as error:
-            missing = "there was no live connection" if self.present is None else "it was not the message's turn"
-            raise SendTimeout(f"{missing} for {timeout:g} s: nothing was sent") from error
+            raise SendTimeout(f"{self.obstacle} for {timeout:g} s: nothing was sent") from error
         rest = max(0.0, timeout - (self._loop.time() - started))
         if chosen is not None:
             chosen(connection)

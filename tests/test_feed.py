@@ -353,9 +353,25 @@ class TestRequest:
         """Whoever gets no reply wants to know whether the message went out."""
         feed_server.mute(times=None)
         async with Feed(feed_server) as feed:
-            with pytest.raises(TimeoutError, match="nothing was sent: there was no live connection for 3 s"):
+            with pytest.raises(TimeoutError, match="no live connection for 3 s: nothing was sent"):
                 await feed.request("hello", [{"id": 1}], timeout=3)
             assert feed.statistics().streams == 0
+
+    async def test_request_whose_turn_does_not_come_says_so(self, feed_server):
+        """Where sending is limited there may be a connection, and yet nothing was sent."""
+        async with Feed(feed_server, send_limit=(1, 60)) as feed:
+            await feed.send("first")
+            with pytest.raises(TimeoutError, match="it was not the message's turn for 3 s: nothing was sent"):
+                await feed.request("hello", [{"id": 1}], timeout=3)
+            assert feed_server.received == ["first"]
+
+    async def test_request_whose_filter_raises_is_reported_once(self, feed_server):
+        """Each message is held against the filter once, and one that raises passes nothing."""
+        feed_server.script = self.answer
+        async with Feed(feed_server) as feed:
+            reply = await feed.request({"id": 7}, lambda message: 1 / (message["id"] - 6))
+            assert reply == {"id": 7, "result": "first"}
+            assert feed.statistics().failures == 1
 
     async def test_request_ends_with_the_feed(self, feed_server):
         """When the feed is closed meanwhile it raises FeedClosed."""

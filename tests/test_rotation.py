@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import itertools
+import json
 import logging
 import warnings
 
@@ -13,6 +14,7 @@ import pytest
 import rxws
 from rxws import Connected, ConnectFailed, Disconnected, Gap, HandlerFailed, Rotated, State
 from rxws.pytest_plugin import virtual_loop
+from rxws.testing import FeedServer
 from tests.support.life import ScriptedFeed, ScriptedWebsocket
 from tests.support.opening import REFUSED, delays, never, now, status, stubborn
 
@@ -433,6 +435,69 @@ async def test_request_in_a_rotation_gets_its_reply_at_once(is_per_connection):
         seen = [await anext(stream) for _ in expected]
         assert sorted(seen) == sorted(expected)
         assert feed.statistics().streams == 1
+
+
+@in_virtual_time
+async def test_requests_in_a_rotation_share_a_reply_and_leave_nothing_behind():
+    """One message is the reply of all that it passes; of one that is cancelled nothing is left."""
+    async with ScriptedFeed(handover_timeout=5) as feed:
+        await feed.wait_connected()
+        await rotating(feed)
+        await overlap(feed, 1)
+        first, second = [asyncio.create_task(feed.request("ask", lambda message: message == 7)) for _ in range(2)]
+        asked = []
+        cancelled = asyncio.create_task(feed.request("ask", asked.append))
+        await asyncio.sleep(0.01)
+        cancelled.cancel()
+        await asyncio.wait({cancelled})
+        feed.websocket.come("7")
+        assert await asyncio.gather(first, second) == [7, 7]
+        assert feed.statistics().streams == 0
+        assert feed.state.value is State.ROTATING
+        assert asked == []
+
+
+@in_virtual_time
+async def test_request_whose_connection_is_lost_in_a_rotation():
+    """A reply that came before the loss has been had; one that comes on another connection counts as well."""
+    async with ScriptedFeed(handover_timeout=5, reconnect_delays=lambda: [1]) as feed:
+        await feed.wait_connected()
+        await rotating(feed)
+        await overlap(feed, 1)
+        early, late, never = [
+            asyncio.create_task(feed.request("ask", lambda message, n=n: message == n, timeout=3)) for n in (7, 8, 9)
+        ]
+        await asyncio.sleep(0.01)
+        feed.websocket.come("7")
+        feed.websocket.end()
+        assert await early == 7
+        feed.websockets[0].come("8")
+        assert await late == 8
+        with pytest.raises(TimeoutError, match="no message that passes"):
+            await never
+        assert feed.statistics().streams == 0
+
+
+async def test_request_in_a_rotation_on_a_real_server():
+    """The reply comes while the two connections overlap, and not after."""
+
+    async def answer(connection):
+        async for message in connection:
+            await connection.send({"id": json.loads(message)["id"]})
+
+    async with (
+        FeedServer(answer) as server,
+        rxws.ReactiveWebSocket(server.url, handover_timeout=3, per_connection=[{"id": 2}]) as feed,
+    ):
+        assert await feed.request({"id": 1}, [{"id": 1}]) == {"id": 1}
+        rotated = feed.rotate()
+        second = await server.connected(2)
+        async with asyncio.timeout(10):
+            while not second.received:
+                assert await feed.request({"id": 2}, [{"id": 2}], timeout=2) == {"id": 2}
+        assert feed.state.value is State.ROTATING
+        assert not rotated.done()
+        assert await rotated
 
 
 @in_virtual_time
