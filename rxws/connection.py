@@ -105,7 +105,7 @@ class Connection:
         expected: what is awaited as an answer: filters, the future of the first message that passes one, and whether
             that message is for others, too.
         is_subscribed: whether everything is subscribed on it, so that it counts as open.
-        is_held: whether its messages are held, because the connection before it delivers still.
+        predecessor: the connection from which it is to take over, in a rotation; None: from none, or it has.
     """
 
     def __init__(self, websocket: Websocket, number: int, loop: asyncio.AbstractEventLoop, reporter: Reporter) -> None:
@@ -126,7 +126,12 @@ class Connection:
         self.turns: Turns | None = None
         self.expected: list[tuple[list[Filter], asyncio.Future[Any], bool]] = []
         self.is_subscribed = False
-        self.is_held = False
+        self.predecessor: Connection | None = None
+
+    @property
+    def is_held(self) -> bool:
+        """Whether its messages are held for the reason that the connection before it delivers still."""
+        return self.predecessor is not None and not self.predecessor.reader.done()
 
     @property
     def is_live(self) -> bool:

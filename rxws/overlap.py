@@ -55,7 +55,7 @@ class Overlap:
 
     def hold(self, new: Connection) -> Sink:
         """Return the sink that holds what comes on the new connection, which is open."""
-        new.is_held = True
+        new.predecessor = self._old
         return self._from_new
 
     def subscribed(self) -> None:
@@ -68,7 +68,7 @@ class Overlap:
 
     async def release(self, new: Connection) -> None:
         """Deliver what is held, and from now on all that comes but copies: the old one has been read to its end."""
-        new.is_held = False
+        new.predecessor = None
         held = deque(self._handover.old_ended(self._now()))
         deliver = self._delivery.deliverer(new.number)
         places: set[int] = set()

@@ -34,7 +34,7 @@ GATHERING: Final = 10.0
 than it can be sent."""
 
 LOOK_INTERVAL: Final = 0.1
-"""Seconds between two looks at whether what was put off has been subscribed."""
+"""Seconds between two looks at whether what was put off has been subscribed, and whether a connection is held still."""
 
 
 class Subscriber:
@@ -87,33 +87,39 @@ class Subscriber:
         """Subscribe all that is wanted, also what comes to be wanted meanwhile, for ``GATHERING`` seconds.
 
         What fails is not waited for, but by a connection that is held: the one before it delivers still, and so
-        nothing is lost by waiting, for ``PATIENCE`` seconds. Nor is a second answer, but by such a connection.
+        nothing is lost by waiting, for ``PATIENCE`` seconds. Nor is a second answer, but by such a connection, as long
+        as it is one.
 
         Raises:
             SendFailed: the connection was lost.
         """
         began = self._loop.time()
-        deadline = began + (PATIENCE if self._connection.is_held else 0.0)
         self._launch()
-        while (steps := self._awaited()) or (self._timers and self._loop.time() < deadline):
+        while (steps := self._awaited()) or (self._timers and self._is_patient(began)):
             if self._one_is_late.done():
                 self._one_is_late = self._loop.create_future()
             waiting: set[asyncio.Future[Any]] = {*steps, self._one_is_late, self._connection.reader}
-            # A step that is put off has a timer, and no task, until then.
-            timeout = None if steps else min(LOOK_INTERVAL, deadline - self._loop.time())
+            # Of a step that is put off, which has a timer and no task until then, nothing tells; nor of what is held.
+            timeout = LOOK_INTERVAL if self._connection.is_held else None
             await asyncio.wait(waiting, timeout=timeout, return_when=asyncio.FIRST_COMPLETED)
             if self._connection.reader.done():
                 raise SendFailed("the connection was lost before everything was subscribed")
             if self._rest is None and self._loop.time() - began >= GATHERING:
                 self._rest = self._ledger.unsettled
 
+    def _is_patient(self, began: float) -> bool:
+        return self._connection.is_held and self._loop.time() < began + PATIENCE
+
     def _awaited(self) -> set[asyncio.Task[None]]:
+        # Where no other connection delivers, one server that never answers must not keep all else from being sent.
+        late = set() if self._connection.is_held else self._late
         if self._rest is not None:
             self._rest &= self._ledger.unsettled
+            for task in late:
+                self._await_no_more(self._steps[task])
             if not self._rest:
                 return set()
-        # Where no other connection delivers, one server that never answers must not keep all else from being sent.
-        return self._steps.keys() - (() if self._connection.is_held else self._late)
+        return self._steps.keys() - late
 
     def _await_no_more(self, step: Step) -> None:
         if self._rest is not None:
@@ -239,17 +245,15 @@ class Subscriber:
         if await self._is_answered(step, payload):
             return
         self._tell_unacknowledged(payload, attempt=1)
-        self._become_late(step)
+        self._become_late()
         await self._connection.take_turn(LAST)
         if not await self._is_answered(step, payload):
             self._tell_unacknowledged(payload, attempt=2)
 
-    def _become_late(self, step: Step) -> None:
+    def _become_late(self) -> None:
         task = asyncio.current_task()
         assert task is not None
         self._late.add(task)
-        if not self._connection.is_held:
-            self._await_no_more(step)
         if not self._one_is_late.done():
             self._one_is_late.set_result(None)
 

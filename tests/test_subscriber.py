@@ -312,6 +312,42 @@ async def test_second_answer_is_waited_for_in_a_rotation():
         del stream
 
 
+@pytest.mark.parametrize(("lost_after", "opens_after"), [(1, 5), (7, 7), (30, 10)])
+async def test_second_answer_is_not_waited_for_where_the_old_connection_is_lost(lost_after, opens_after):
+    """From the loss on no connection delivers, be it in the midst of a rotation: opening takes one timeout again."""
+    first = answering(ScriptedWebsocket())
+    async with ScriptedFeed(first, handover_timeout=1) as feed:
+        stream = channel(feed, "a", acknowledged=is_answer_to("+a"), timeout=5)
+        await feed.wait_connected()
+        began = now()
+        rotating = asyncio.ensure_future(feed.rotate())
+        losing = asyncio.get_running_loop().call_later(lost_after, first.end)
+        await feed.opened(2)
+        while feed.present_ws is not feed.websockets[1]:
+            await asyncio.sleep(0.05)
+        assert now() - began == pytest.approx(opens_after, abs=0.2)
+        losing.cancel()
+        await rotating
+        await stream.close()
+
+
+async def test_function_that_raises_is_not_waited_for_where_the_old_connection_is_lost():
+    """What cannot be subscribed keeps a rotation waiting only as long as the old connection delivers."""
+    tokens = iter(["+a"])
+    async with ScriptedFeed() as feed:
+        stream = feed.multiplex(lambda: next(tokens, None), filters=None)
+        await feed.wait_connected()
+        rotating = asyncio.ensure_future(feed.rotate())
+        await feed.opened(2)
+        await asyncio.sleep(3)
+        assert feed.state.value is State.ROTATING
+        feed.websockets[0].end()
+        await feed.record.happened(Connected, 2)
+        assert now() == pytest.approx(3, abs=0.2)
+        await rotating
+        await stream.close()
+
+
 async def test_thousands_of_channels_are_subscribed_a_thousand_at_once():
     """No more answers than that are waited for at once; each that comes lets the next channel be subscribed."""
     async with ScriptedFeed() as feed:
