@@ -266,8 +266,8 @@ class AsyncWebsocketStreamInterface(Generic[T], metaclass=ABCMeta):
             timeout: seconds in which the answer must have come. A new connection counts as open once all has been
                 answered, or after that; in a planned rotation, where the old one delivers still, after twice that.
             combine: a function of a list of several ``subscribe`` that gives one message for them all, the same one
-                in each call; None: each is sent by itself. If it raises, or gives None, all that it was given is put
-                off as above.
+                in each call; None: each is sent by itself. If it raises, or gives what cannot be sent, that is
+                reported as above, and each that it was given is sent by itself.
             combine_max: how many are combined at most.
             maxsize: as in :meth:`stream_filter`.
             overflow: as in :meth:`stream_filter`.

@@ -207,12 +207,15 @@ class Subscriber:
             await self._connection.take_turn(LAST)
         finally:
             self._combining -= is_combining
+        due = self._ledger.still_due(step)
         try:
-            due = self._ledger.still_due(step)
             payload = self._payload_of([messages[each] for each in due.subscriptions], due)
-        except BaseException:
+        except BaseException as error:
             self._connection.give_turn_back()
-            raise
+            if len(due.subscriptions) == 1 or not isinstance(error, FAILURES):
+                raise
+            self._reporter.failed(due.subscriptions[0].combine, None, error)
+            return self._separated(due)
         if is_combining:
             self._launch()
         if payload is None:
@@ -220,6 +223,15 @@ class Subscriber:
         else:
             await self._send(due, payload)
         return due
+
+    def _separated(self, step: Step) -> Step:
+        """Have each sent by itself, since each is a message; return what was done of the step, which is nothing."""
+        self._ledger.separate(step)
+        task, nothing = asyncio.current_task(), Step((), step.subscribes)
+        assert task is not None
+        # So that whoever waits for these waits for the steps to come.
+        self._steps[task] = nothing
+        return nothing
 
     async def _message_of(self, subscription: Subscription, subscribes: bool) -> Any:
         message = subscription.subscribe if subscribes else subscription.unsubscribe

@@ -210,6 +210,8 @@ class Ledger:
         self._missing: dict[Hashable, None] = dict.fromkeys(wanted)
         # Taken, or put off.
         self._busy: set[Hashable] = set()
+        # Not to be combined, until they are subscribed.
+        self._separate: set[Hashable] = set()
 
     @property
     def is_due(self) -> bool:
@@ -225,6 +227,8 @@ class Ledger:
         """Learn that something is wanted now, or wanted no more."""
         is_wanted, is_active = identity in self._wanted, identity in self._active
         is_free = identity not in self._busy
+        if is_active or not is_wanted:
+            self._separate.discard(identity)
         for due, is_due in (self._missing, is_wanted and not is_active), (self._obsolete, is_active and not is_wanted):
             if is_due and is_free:
                 due[identity] = None
@@ -250,10 +254,18 @@ class Ledger:
         first = next(missing, None)
         if first is None:
             return None
-        if first.combine is None:
+        if first.combine is None or first.identity in self._separate:
             return Step((first,), subscribes=True)
-        same = (subscription for subscription in missing if subscription.combine == first.combine)
+        same = (
+            subscription
+            for subscription in missing
+            if subscription.combine == first.combine and subscription.identity not in self._separate
+        )
         return Step((first, *itertools.islice(same, first.combine_max - 1)), subscribes=True)
+
+    def separate(self, step: Step) -> None:
+        """Learn that these cannot be sent together: each is to be a step by itself."""
+        self._separate.update(each.identity for each in step.subscriptions)
 
     def still_due(self, step: Step) -> Step:
         """Return what of a step that was taken is still to be done."""

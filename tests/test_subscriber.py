@@ -442,37 +442,76 @@ async def test_combination_makes_few_messages_of_many():
         assert feed.websocket.sent[3:] == ['{"subscribe":["one"]}']
 
 
-async def test_combination_that_raises_gives_its_turn_back():
-    """What could not be combined is reported and tried again, and takes nobody's turn."""
-    errors = iter([ValueError("a"), ValueError("b")])
+def combined(messages):
+    """Combine messages, but for a bad one."""
+    if "bad" in messages:
+        raise ValueError("a bad one")
+    return "+".join(messages)
 
-    def combined(messages):
-        for error in errors:
-            raise error
-        return "+".join(messages)
 
-    async with ScriptedFeed(send_limit=(1, 60)) as feed:
+async def test_combination_that_raises_keeps_nobody_unsubscribed():
+    """It is reported once, and each message is sent by itself; the connection opens after that."""
+    async with ScriptedFeed(send_limit=(1, 9.9)) as feed:
+        streams = [feed.multiplex(name, filters=None, combine=combined) for name in ("a", "bad", "b")]
         await feed.wait_connected()
-        streams = [feed.multiplex(name, filters=None, combine=combined) for name in "ab"]
-        await asyncio.sleep(5)
-        assert feed.websocket.sent == ["a+b"]
+        assert now() == 20
+        assert feed.websocket.sent == ["a", "bad", "b"]
+        (failed,) = feed.record.of(HandlerFailed)
+        assert failed.handler.endswith("combined")
+        await streams.pop(1).close()
+        streams += [feed.multiplex(name, filters=None, combine=combined) for name in ("c", "d")]
+        await asyncio.sleep(60)
+        assert feed.websocket.sent == ["a", "bad", "b", "c+d"]
+        assert len(feed.record.of(HandlerFailed)) == 1
+
+
+async def test_combination_that_raises_late_in_an_opening_is_waited_for_too():
+    """In a rotation all is subscribed on the new connection before it counts as open, however long that takes."""
+    async with ScriptedFeed(send_limit=(1, 4.9)) as feed:
+        streams = [channel(feed, n) for n in range(5)]
+        await feed.wait_connected()
+        streams += [feed.multiplex(name, filters=None, combine=combined) for name in ("a", "bad")]
+        await asyncio.sleep(60)
+        rotating = asyncio.ensure_future(feed.rotate())
+        second = await feed.opened(2)
+        while feed.present_ws is not second:
+            await asyncio.sleep(0.1)
+        assert second.sent == [*(f"+{n}" for n in range(5)), "a", "bad"]
         assert len(feed.record.of(HandlerFailed)) == 2
+        await rotating
         del streams
 
 
-async def test_combination_that_gives_nothing_is_reported():
-    """None is no message, from ``combine`` too: nothing is sent, it is reported and tried again."""
-    answers = iter([None, "a+b"])
+async def test_combination_that_raises_gives_its_turn_back():
+    """What could not be combined takes nobody's turn, and what cannot be sent alone either is put off alone."""
+    tokens = iter([1j, 1j])
+
+    def number():
+        return next(tokens, "b")
+
+    async with ScriptedFeed(send_limit=(2, 60)) as feed:
+        await feed.wait_connected()
+        streams = [feed.multiplex(each, filters=None, combine=tuple) for each in ("a", number)]
+        await asyncio.sleep(5)
+        assert feed.websocket.sent == ["a", "b"]
+        assert [type(event.error) for event in feed.record.of(HandlerFailed)] == [TypeError] * 2
+        del streams
+
+
+@pytest.mark.parametrize("given", [None, {1j}])
+async def test_combination_that_gives_no_message_is_reported(given):
+    """None is no message, from ``combine`` too, nor is what cannot be encoded."""
+
+    def combine(messages):
+        return given
+
     async with ScriptedFeed() as feed:
         await feed.wait_connected()
-
-        def combined(messages):
-            return next(answers)
-
-        streams = [feed.multiplex(name, filters=None, combine=combined) for name in "ab"]
-        await asyncio.sleep(5)
-        assert feed.websocket.sent == ["a+b"]
-        assert "combine must return a message, not None" in str(feed.record.of(HandlerFailed)[0].error)
+        streams = [feed.multiplex(name, filters=None, combine=combine) for name in "ab"]
+        await settle()
+        assert feed.websocket.sent == ["a", "b"]
+        (failed,) = feed.record.of(HandlerFailed)
+        assert given is not None or "combine must return a message, not None" in str(failed.error)
         del streams
 
 

@@ -238,6 +238,33 @@ def test_ledger_combines_what_has_the_same_function():
     assert steps == [["a1", "a2", "a3"], ["b"], ["c"], ["a4"]]
 
 
+def test_ledger_separates_what_cannot_be_combined():
+    """Each is a step by itself until it is subscribed, or wanted no more; the others are combined as ever."""
+    wanted = Subscriptions()
+    first = [wanted.want(subscription(name, combine=joined)) for name in ("a", "b", "c")]
+    ledger = Ledger(wanted)
+    together = ledger.take_step()
+    ledger.separate(together)
+    ledger.free(together)
+    for name in ("d", "e"):
+        wanted.want(subscription(name, combine=joined))
+        ledger.changed(name)
+    wanted.release(first[2])
+    ledger.changed("c")
+    steps = [ledger.take_step() for _ in range(3)]
+    assert [[each.identity for each in step.subscriptions] for step in steps] == [["a"], ["b"], ["d", "e"]]
+    for step in steps:
+        ledger.done(step)
+    for each in first[:2]:
+        wanted.release(each)
+        ledger.changed(each.identity)
+        ledger.done(ledger.take_step())
+    for name in ("a", "b", "c"):
+        wanted.want(subscription(name, combine=joined))
+        ledger.changed(name)
+    assert [each.identity for each in ledger.take_step().subscriptions] == ["a", "b", "c"]
+
+
 @given(st.lists(st.tuples(st.sampled_from("abc"), st.booleans(), st.booleans())))
 def test_ledger_ends_where_it_should_whatever_happens(events):
     """However things are wanted, released and stepped at, in the end what is wanted is subscribed, and nothing else."""
