@@ -363,8 +363,9 @@ async def test_thousands_of_channels_are_subscribed_a_thousand_at_once():
         del streams
 
 
+@pytest.mark.parametrize("rotates", [False, True], ids=["loss", "rotation"])
 @pytest.mark.parametrize("names", [10**6, 3], ids=["ever new channels", "the same three"])
-async def test_opening_ends_also_where_more_is_wanted_than_can_be_sent(names):
+async def test_opening_ends_also_where_more_is_wanted_than_can_be_sent(names, rotates):
     """Channels that come and go faster than ``send_limit`` allows keep no connection from opening."""
     async with ScriptedFeed(send_limit=(5, 1)) as feed:
         await feed.wait_connected()
@@ -381,16 +382,18 @@ async def test_opening_ends_also_where_more_is_wanted_than_can_be_sent(names):
         streams = [channel(feed, -n) for n in range(1, 20)]
         churning = asyncio.create_task(churn())
         await asyncio.sleep(5)
-        feed.websocket.end()
-        lost = now()
-        await feed.opened(2)
-        await feed.record.happened(Connected, 2, timeout=200)
-        assert now() - lost < 120
+        began = now()
+        rotating = feed.rotate() if rotates else feed.websocket.end()
+        second = await feed.opened(2)
+        while feed.present_ws is not second:
+            assert now() - began < 120
+            await asyncio.sleep(0.1)
         # What was wanted before is subscribed.
         assert {f"+{-n}" for n in range(1, 20)} <= set(feed.websocket.sent)
         churning.cancel()
         await asyncio.wait({churning})
         streams.clear()
+        assert rotating is None or await rotating
 
 
 async def test_one_answer_serves_one_subscription():
