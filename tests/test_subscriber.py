@@ -396,6 +396,21 @@ async def test_opening_ends_also_where_more_is_wanted_than_can_be_sent(names, ro
         assert rotating is None or await rotating
 
 
+async def test_opening_ends_without_second_answers_where_more_comes_to_be_wanted():
+    """What is wanted after ten seconds is not waited for, nor is an answer that did not come the first time."""
+    async with ScriptedFeed(send_limit=(1, 4.9)) as feed:
+        streams = [
+            channel(feed, "x", acknowledged=is_answer_to("+x"), timeout=12),
+            *(channel(feed, n) for n in range(5)),
+        ]
+        await asyncio.sleep(11)
+        streams += [channel(feed, f"later {n}") for n in range(9)]
+        await feed.wait_connected()
+        assert now() == 25
+        assert feed.websocket.sent == ["+x", *(f"+{n}" for n in range(5))]
+        del streams
+
+
 async def test_one_answer_serves_one_subscription():
     """Where the answers of all channels are alike, each serves the one that has waited longest."""
     async with ScriptedFeed() as feed:
