@@ -113,8 +113,13 @@ class CoroutineHandler(Buffer[Any]):
             pass
         except StreamOverflow as error:
             self._home.reporter.failed(self._function, None, error)
+        except asyncio.CancelledError as error:
+            # Somebody cancelled the task while it waited: nobody else would say why the function is called no more.
+            if not (self._cancelled or is_torn_down()):
+                self._home.reporter.failed(self._function, None, error)
+            raise
         finally:
-            # Also when somebody cancels the task while it waits: a queue that nobody empties must not fill.
+            # A queue that nobody empties must not fill.
             self.dispose()
 
     async def _call(self, message: Any) -> None:
@@ -129,10 +134,9 @@ class CoroutineHandler(Buffer[Any]):
             if isinstance(error, asyncio.CancelledError) and (self._cancelled or is_torn_down()):
                 raise
             self._home.reporter.failed(self._function, message, error)
-        finally:
-            # A cancellation that did not come from here is the function's own failure: the next message is due.
-            while self.task.uncancel():
-                pass
+        # A cancellation that did not come from here is the function's own failure: the next message is due.
+        while self.task.uncancel():
+            pass
 
 
 def make_handler(

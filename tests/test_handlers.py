@@ -8,6 +8,7 @@ import threading
 
 import pytest
 
+from rxws.callables import name_of
 from rxws.errors import StreamOverflow
 from rxws.events import HandlerFailed, Lagging, Overflowed
 from rxws.handlers import CoroutineHandler
@@ -479,7 +480,7 @@ async def test_coroutine_when_it_fails_on_being_cut_short(wiring):
 
 
 async def test_coroutine_when_somebody_cancels_all_tasks(wiring):
-    """A handler whose task is cancelled while it waits unregisters: a queue that nobody empties must not fill."""
+    """A handler whose task is cancelled while it waits unregisters, for nobody empties its queue, and says so."""
 
     async def handle(message):
         raise AssertionError
@@ -489,6 +490,7 @@ async def test_coroutine_when_somebody_cancels_all_tasks(wiring):
     task_of(receiver).cancel()
     await settle()
     assert wiring.router.receivers == []
+    assert [(event.handler, type(event.error)) for event in wiring.seen] == [(name_of(handle), asyncio.CancelledError)]
 
 
 def test_coroutine_when_the_loop_is_torn_down(caplog):
