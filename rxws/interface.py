@@ -229,7 +229,7 @@ class AsyncWebsocketStreamInterface(Generic[T], metaclass=ABCMeta):
 
     def __aiter__(self) -> Stream[T]:
         """Return a stream of all messages from now on, ``stream_filter()``: ``async for message in ws``."""
-        return self.stream_filter()
+        return self.__feed.stream(None, DEFAULT_MAXSIZE, "error", False, False)
 
     def multiplex(
         self,
@@ -370,8 +370,8 @@ class AsyncWebsocketStreamInterface(Generic[T], metaclass=ABCMeta):
             msg: ``str`` goes as a text frame and bytes as a binary one, anything else as JSON in a text frame.
 
         Raises:
-            SendTimeout: it could not be handed over within ``send_timeout`` seconds. A peer that took nothing for that
-                long is cut off.
+            SendTimeout: it could not be handed over within ``send_timeout`` seconds; the text says whether it was sent.
+                A peer that took nothing for that long is cut off.
             SendFailed: the connection was lost meanwhile.
             FeedClosed: the feed is closed.
             ConnectFailed: the feed has failed.
@@ -439,8 +439,9 @@ class AsyncWebsocketStreamInterface(Generic[T], metaclass=ABCMeta):
     async def exit(self) -> None:
         """Close the feed. Streams deliver what they hold, then end; handlers may finish what they hold.
 
-        Idempotent, bounded by ``close_timeout``, and callable in any state and from inside a handler. If it is
-        cancelled, closing goes on in the background.
+        Idempotent, bounded by ``close_timeout`` and one second more for hooks and handlers that do not heed their
+        cancellation, and callable in any state and from inside a handler. If it is cancelled, closing goes on in the
+        background.
         """
         await self.__feed.exit()
 

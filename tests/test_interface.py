@@ -654,8 +654,13 @@ async def test_messages_are_shared_unless_copies_are_asked_for(feed_server):
 
 
 async def test_feed_is_iterated_as_a_connection_is(feed_server):
-    """``async for`` over a feed is one over a stream of all its messages, each loop over one of its own."""
-    async with Feed(feed_server) as feed:
+    """``async for`` over a feed is one over a stream of all its messages, also where a subclass has a name of it."""
+
+    class Narrower(Feed):
+        def stream_filter(self, symbol):
+            return super().stream_filter([{"s": symbol}])
+
+    async with Narrower(feed_server) as feed:
         await feed.wait_connected()
         first, second = aiter(feed), aiter(feed)
         await feed_server.send({"n": 1})
