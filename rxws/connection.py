@@ -235,8 +235,8 @@ class Connection:
         Cancelling leaves it open whether the payload was sent.
 
         Raises:
-            SendTimeout: if the turn does not come for that long; or if the peer takes nothing, and then the connection
-                is aborted.
+            SendTimeout: if the turn does not come for that long; if the peer takes nothing, and then the connection is
+                aborted; or if the time is over before it has taken everything, which it may do yet.
             SendFailed: if the connection is lost meanwhile.
         """
         deadline = self._loop.time() + timeout
@@ -256,7 +256,10 @@ class Connection:
             if not waiting.expired():
                 raise SendFailed("the connection was lost while sending") from error
             if self._loop.time() - handed < (patience or timeout) / 2:
-                raise SendTimeout(f"the message was not sent in time, which was {patience or timeout:g} s") from error
+                # What the library has taken goes out when the peer reads again: it cannot be taken back.
+                raise SendTimeout(
+                    f"the peer had not taken the message within {patience or timeout:g} s: whether it does is not known"
+                ) from error
             self.lose(Failure("network", f"the peer took nothing for {timeout:g} s", error=error))
             raise SendTimeout(f"the peer took nothing for {timeout:g} s: the connection was aborted") from error
         except Exception as error:

@@ -54,7 +54,11 @@ class SendFailed(RxwsError, ConnectionError):
 
 
 class SendTimeout(RxwsError, TimeoutError):
-    """A message could not be handed to a live connection within ``send_timeout``: it was not sent, or not in whole."""
+    """A message could not be handed to a live connection within ``send_timeout``.
+
+    The text says which: it was not sent; or it was cut off with the connection; or it is on its way, but the time was
+    over before the peer had taken it, so that whether the server gets it is not known.
+    """
 
 
 class StreamOverflow(RxwsError):
