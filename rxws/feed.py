@@ -7,7 +7,7 @@ import functools
 import itertools
 import logging
 from collections import deque
-from collections.abc import Callable, Coroutine, Hashable
+from collections.abc import Callable, Coroutine
 from contextvars import ContextVar
 from dataclasses import dataclass
 from typing import Any, Final, Protocol
@@ -52,15 +52,11 @@ _NAMESAKES: Final[WeakValueDictionary[str, Feed]] = WeakValueDictionary()
 
 
 @dataclass(frozen=True, slots=True)
-class Hooks:
-    """What a subclass gives: how to connect, when to rotate, what a frame means."""
+class Hooks(ParseHooks):
+    """What a subclass gives: what a frame means, how to connect, and when to rotate."""
 
     create_ws: Callable[[], Coroutine[Any, Any, object]]
     when2create_new_ws: Callable[[], Coroutine[Any, Any, object]]
-    parse: Callable[[str | bytes], Any]
-    reply: Callable[[str | bytes], Any] | None
-    identity: Callable[[Any], Hashable] | None
-    per_connection: Callable[[Any], bool] | None
 
 
 class Source(Protocol):
@@ -120,12 +116,7 @@ class Feed:
         self._unmatched = UnmatchedFilters(
             self.loop, self.reporter, lambda: self.router.last_message, lambda: self.sending.is_subscribed
         )
-        self.delivery = Delivery(
-            self.home,
-            self.router,
-            ParseHooks(hooks.parse, hooks.reply, hooks.identity, hooks.per_connection),
-            self.sending.answer,
-        )
+        self.delivery = Delivery(self.home, self.router, hooks, self.sending.answer)
         self._backoff = Backoff(options.reconnect_delays, self._should_retry)
         self.rotation = self._make_source()
         self._hooks = hooks
