@@ -18,7 +18,7 @@ What keeps it flowing::
 
 What goes the other way::
 
-    sending         on which connection, in whose turn (turns), and what each new one needs
+    sending         on which connection, in whose turn (turns, limit), and what each new one needs
     subscriber      what is subscribed on one connection (subscriptions: what is wanted)
 
 What it is built on::

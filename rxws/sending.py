@@ -10,10 +10,11 @@ from .callables import current_value
 from .codec import to_payload
 from .connection import Connection
 from .errors import SendFailed, SendTimeout
+from .limit import SendLimit
 from .options import Options
 from .reporting import FAILURES, Reporter, is_being_cancelled
 from .subscriber import Subscriber
-from .subscriptions import SendLimit, Subscription, Subscriptions
+from .subscriptions import Subscription, Subscriptions
 from .turns import FIRST, NORMAL, Turns
 
 __all__ = ["Sending"]

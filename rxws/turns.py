@@ -8,7 +8,7 @@ import itertools
 import math
 from typing import Final
 
-from .subscriptions import SendLimit
+from .limit import SendLimit
 
 __all__ = ["FIRST", "LAST", "NORMAL", "Turns"]
 

@@ -16,8 +16,8 @@ from rxws import HandlerFailed, SendFailed, SendTimeout
 from rxws.connection import Connection, abort_websocket, check_websocket
 from rxws.failures import Failure
 from rxws.filters import Filter
+from rxws.limit import SendLimit
 from rxws.reporting import Reporter
-from rxws.subscriptions import SendLimit
 from rxws.testing import FeedServer
 from rxws.turns import FIRST, NORMAL, Turns
 from tests.support.life import ScriptedWebsocket

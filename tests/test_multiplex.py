@@ -12,7 +12,7 @@ import pytest
 import rxws
 from rxws import Connected, Disconnected, Gap, Rotated, SendTimeout, State, demo
 from rxws.demo import channel_of
-from rxws.subscriptions import MARGIN
+from rxws.limit import MARGIN
 from rxws.testing import FeedServer
 from tests.support.life import Ledger, Record
 

@@ -32,6 +32,7 @@ LAYERS = (
     "reporting",
     "codec",
     "subscriptions",
+    "limit",
     "turns",
     "snapshot",
     "notebook",
@@ -67,7 +68,7 @@ LAYERS = (
 
 PURE = (
     *("errors", "redaction", "events", "failures", "backoff", "filters", "changes"),
-    *("handover", "callables", "codec", "subscriptions", "snapshot"),
+    *("handover", "callables", "codec", "subscriptions", "limit", "snapshot"),
 )
 """Those that know no event loop: what time it is, they are told."""
 

@@ -9,9 +9,9 @@ import pytest
 import rxws
 from rxws.connection import Connection
 from rxws.events import HandlerFailed
+from rxws.limit import SendLimit
 from rxws.options import Options
 from rxws.reporting import Reporter
-from rxws.subscriptions import SendLimit
 from rxws.turns import Turns
 
 from .support.feeds import Feed

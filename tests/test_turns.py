@@ -6,7 +6,7 @@ import asyncio
 
 import pytest
 
-from rxws.subscriptions import MARGIN, SendLimit
+from rxws.limit import MARGIN, SendLimit
 from rxws.turns import FIRST, LAST, NORMAL, Turns
 
 pytestmark = pytest.mark.usefixtures("virtual_time", "assert_no_leaks")
