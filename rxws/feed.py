@@ -111,6 +111,8 @@ class Feed:
         self.events: EventObservable[Event] = EventObservable(self.home)
         self.reporter.emit = self.events.emit
         self.state = CurrentObservable(self.home, State.CONNECTING)
+        self.arrived = asyncio.Event()
+        """Set while the state is a live one, or the feed has ended."""
         self.router = Router(self.home)
         self.sending = Sending(self.reporter, options, self._raise_if_ended)
         self._unmatched = UnmatchedFilters(
@@ -266,9 +268,14 @@ class Feed:
         return self.sending.present
 
     async def until_live(self) -> Connection:
-        """Return the live connection, when there is one."""
+        """Return the live connection, when there is one that all is well with: what was held is delivered."""
         self.home.check()
-        return await self.sending.until_live()
+        while True:
+            self._raise_if_ended()
+            await self.arrived.wait()
+            connection = await self.sending.until_live()
+            if self.state.value.is_live:
+                return connection
 
     async def send(self, message: Any, chosen: Callable[[Connection], object] | None = None) -> None:
         """Hand a message to a live connection; ``chosen`` is told before which one it is."""
@@ -312,9 +319,9 @@ class Feed:
         if state.is_live:
             self._unmatched.wake()
         if state.is_live or state.is_final:
-            self.sending.told.set()
+            self.arrived.set()
         else:
-            self.sending.told.clear()
+            self.arrived.clear()
         self.state.emit(state)
 
     def _should_retry(self, error: BaseException) -> bool | None:
@@ -396,6 +403,7 @@ class Feed:
         """Begin nothing more. Idempotent."""
         self.sending.use(None)
         self.sending.told.set()
+        self.arrived.set()
         self._unmatched.stop()
         self.rotation.stop()
         # Together: what comes while the connection is being closed is nobody's any more.

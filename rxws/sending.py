@@ -30,7 +30,7 @@ class Sending:
         on_open: what is sent on every new connection before all else: messages, and (async) functions that give
             messages.
         subscriptions: what is subscribed as long as anybody wants it.
-        told: set while something is live, or the feed has ended: whoever waits for a connection waits for this.
+        told: set while there is a connection to send on, or the feed has ended: whoever waits for one waits for this.
 
     Args:
         reporter: who is told of what fails.
@@ -54,6 +54,10 @@ class Sending:
     def use(self, connection: Connection | None) -> None:
         """Send on ``connection`` from now on."""
         self._live = connection
+        if connection is None:
+            self.told.clear()
+        else:
+            self.told.set()
 
     @property
     def present(self) -> Connection | None:
@@ -78,7 +82,9 @@ class Sending:
     @property
     def obstacle(self) -> str:
         """Why a message that waits was not sent."""
-        return "there was no live connection" if self.present is None else "it was not the message's turn"
+        connection = self.present
+        is_limited = connection is not None and connection.turns is not None
+        return "it was not the message's turn" if is_limited else "there was no live connection"
 
     async def send(self, message: Any, chosen: Callable[[Connection], object] | None = None) -> None:
         """Hand a message to a live connection; ``chosen`` is told before which one it is."""

@@ -42,7 +42,6 @@ class Sender:
         if prepare:
             await self.sending.prepare(connection)
         self.sending.use(connection)
-        self.sending.told.set()
         return connection
 
     async def close(self, *connections):
@@ -111,7 +110,6 @@ async def test_turn_that_comes_as_the_connection_is_lost_is_the_next_ones():
     sending = asyncio.create_task(sender.sending.send("second"))
     await asyncio.sleep(1)
     sender.sending.use(None)
-    sender.sending.told.clear()
     await sender.close(old)
     new = await sender.open()
     await sending

@@ -137,7 +137,7 @@ class PlayedFeed(Feed):
         self.home.check()
         self._raise_if_ended()
         while not self.state.value.is_live:
-            await self.sending.told.wait()
+            await self.arrived.wait()
             self._raise_if_ended()
         return Connection(_Nothing(), 0, self.loop, self.reporter)
 
@@ -154,9 +154,9 @@ class PlayedFeed(Feed):
         if state is self.state.value:
             return
         if state.is_live or state.is_final:
-            self.sending.told.set()
+            self.arrived.set()
         else:
-            self.sending.told.clear()
+            self.arrived.clear()
         self.state.emit(state)
 
     def played(self, error: BaseException | None) -> None:
