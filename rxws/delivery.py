@@ -57,6 +57,12 @@ class ParseHooks:
     per_connection: Callable[[Any], bool] | None
 
 
+def deliver_some(held: deque[tuple[*Ts]], deliver: Callable[[*Ts], None], count: int) -> None:
+    """Deliver the first so many of what is held, or all."""
+    for _ in range(min(len(held), count)):
+        deliver(*held.popleft())
+
+
 class Delivery:
     """Makes messages of frames, and hands them to the sink of their connection: mostly that is the router."""
 
@@ -107,14 +113,15 @@ class Delivery:
             self._home.reporter.failed(reply, frame, error)
 
     async def catch_up(self, held: deque[tuple[*Ts]], deliver: Callable[[*Ts], None]) -> None:
-        """Deliver what is held, and behind it what is added meanwhile; other tasks have their turns in between."""
+        """Deliver what is held, and behind it what is added meanwhile; other tasks have their turns in between.
+
+        Whoever adds something delivers twice as much with :func:`deliver_some`, or there may be no end.
+        """
         clock = self._home.loop.time
         began = clock()
         while held:
-            for _ in range(min(len(held), _STEP)):
-                deliver(*held.popleft())
-            # Where more comes than can be delivered in turns, nobody else has one.
-            if clock() - began > SLICE and len(held) <= HELD_MAX:
+            deliver_some(held, deliver, _STEP)
+            if clock() - began > SLICE:
                 await asyncio.sleep(0)
                 began = clock()
 

@@ -109,6 +109,8 @@ class Handover(Generic[T]):
         self._clean_since = math.inf
         self.held = 0
         """How many messages of the new connection were held."""
+        self.lost = 0
+        """How many messages of the new connection were let go that are on no other connection."""
         self.duplicates = 0
         """How many messages of the new connection were copies, held or later."""
 
@@ -176,6 +178,7 @@ class Handover(Generic[T]):
             if self._arrived.get(identity) == arrived:
                 del self._arrived[identity]
             self.held -= 1
+            self.lost += self._is_alone
 
     def verdict(self, now: float) -> Verdict:
         """Tell whether the old connection may be closed.

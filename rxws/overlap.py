@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from .connection import Connection, Sink
-from .delivery import Delivery, Many
+from .delivery import Delivery, Many, deliver_some
 from .frames import Frame
 from .handover import Handover, Verdict
 from .observable import Home
@@ -45,7 +45,10 @@ class Overlap:
         self._handover: Handover[tuple[_Source, int]] = Handover(settle=settle, timeout=timeout)
         self._deliver = delivery.deliverer(old.number)
         self._old = old
+        self.duplicates = 0
+        """How many of the messages that were held were copies."""
         self.discarded = 0
+        """How many were for one connection alone."""
         old.sink = self._from_old
 
     @property
@@ -70,12 +73,18 @@ class Overlap:
         """Deliver what is held, and from now on all that comes but copies: the old one has been read to its end."""
         new.predecessor = None
         held = deque(self._handover.old_ended(self._now()))
+        # Those that come later are counted as they come.
+        self.duplicates = self._handover.duplicates
+        self._home.reporter.counters.duplicates += self.duplicates
         deliver = self._delivery.deliverer(new.number)
         places: set[int] = set()
 
         def hold(frame: Frame, message: Any, received: int) -> None:
             source = _Source(frame, message, received)
-            held.extend((source, place) for place in self._not_delivered(frame, message))
+            fresh = [(source, place) for place in self._not_delivered(frame, message)]
+            held.extend(fresh)
+            # Two for one, so that what is held becomes less however much comes.
+            deliver_some(held, deliver_held, 2 * len(fresh))
 
         def deliver_held(source: _Source, place: int) -> None:
             places.add(place)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import enum
+import logging
 from collections import deque
 from collections.abc import Callable
 from typing import Any, Final
@@ -16,7 +17,7 @@ from reactivex.subject import Subject
 
 from .backoff import Backoff
 from .connection import Connection, Sink
-from .delivery import HELD_MAX, Delivery
+from .delivery import HELD_MAX, Delivery, deliver_some
 from .errors import ConnectFailed
 from .events import Rotated, State
 from .failures import Failure
@@ -25,7 +26,7 @@ from .journal import Journal
 from .observable import Home
 from .opener import ConnectionHooks, Opener, Timeouts
 from .overlap import Overlap
-from .reporting import EXITS
+from .reporting import EXITS, is_torn_down
 from .router import Router
 
 __all__ = ["Rotation", "Signal"]
@@ -182,9 +183,10 @@ class Rotation:
         return new
 
     def _arrive(self, connection: Connection) -> None:
+        # First: whoever learns of the state may call rotate(), which is about the next one.
+        self._settle(True)
         if not (self._stopped or connection.reader.done()):
             self._hooks.enter(State.CONNECTED)
-        self._settle(True)
 
     async def _calm_down(self, signal: Signal, old: Connection | None) -> None:
         """Wait, while messages flow, after a hook that ended as soon as it had begun: it may do so every time."""
@@ -209,14 +211,23 @@ class Rotation:
                 break
             self._settle(False)
             await self._pause(opened, opened=False)
+        await self._enter(opened, old)
         if held.dropped:
             self._journal.flooded(opened.number, held.dropped)
-        await self._enter(opened, old)
-        waiting = _Held(held)
-        opened.sink = waiting.sink(opened)
-        await self._delivery.catch_up(waiting, self._delivery.deliverer(opened.number))
-        opened.sink = None
+        await self._release(opened, deque(held))
         return opened
+
+    async def _release(self, opened: Connection, held: deque[Any]) -> None:
+        deliver = self._delivery.deliverer(opened.number)
+
+        def hold(*frame: Any) -> None:
+            held.append(frame)
+            # Two for one, so that what is held becomes less however much comes.
+            deliver_some(held, deliver, 2)
+
+        opened.sink = hold
+        await self._delivery.catch_up(held, deliver)
+        opened.sink = None
 
     async def _break_before_make(self, old: Connection) -> Connection:
         """Close the old connection first: for servers that allow one only."""
@@ -271,15 +282,15 @@ class Rotation:
         if new.reader.done():
             # What it brought is all that will ever come of that time.
             await overlap.release(new)
-            reporter.counters.duplicates += handover.duplicates
             self._settle(False)
             return await self._replace(lost or new)
         await self._enter(new, lost)
+        if handover.lost:
+            self._journal.flooded(new.number, handover.lost)
         paused = self._loop.time() - max(asked, old.last_message or asked)
         await overlap.release(new)
         self._overlap = overlap
         self._forget_overlap(new)
-        reporter.counters.duplicates += handover.duplicates
         self._journal.rotated(
             Rotated(
                 name=reporter.name,
@@ -287,7 +298,7 @@ class Rotation:
                 number=new.number,
                 proven=handover.proven,
                 held=handover.held,
-                duplicates=handover.duplicates,
+                duplicates=overlap.duplicates,
                 discarded=overlap.discarded,
                 paused=paused,
                 truncated=handover.truncated,
@@ -296,7 +307,8 @@ class Rotation:
         return new
 
     async def _close_for_rotation(self, old: Connection) -> None:
-        # Whatever it does, delivery pauses no longer than this.
+        # Whatever it does, it is read no longer than this; a parse hook that does not heed its cancellation is given up
+        # half a second later.
         await old.close(Failure("rotation", "a planned rotation"), DRAIN_TIMEOUT)
 
     def _forget_overlap(self, new: Connection) -> None:
@@ -333,7 +345,13 @@ class Rotation:
 
     async def _until_due(self, connection: Connection) -> Signal:
         started = self._loop.time()
-        await self._hooks.until_due(connection)
+        try:
+            await self._hooks.until_due(connection)
+        except asyncio.CancelledError:
+            if connection.reader.done() or self._stopped or is_torn_down():
+                raise
+            # By somebody who cancels all tasks, or by itself: nobody else would ever say that it is time.
+            self._reporter.log(logging.WARNING, "the task of _when2create_new_ws was cancelled: it is time to rotate")
         return Signal.HASTY if self._loop.time() - started < HASTY else Signal.DUE
 
     # Waiting

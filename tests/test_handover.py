@@ -753,5 +753,6 @@ def test_held_when_the_old_one_is_lost_and_very_much_comes():
     for n in range(50):
         handover.hold(n, n, float(n))
     assert handover.held == len(handover._held) == 10
+    assert handover.lost == 40
     handover.subscribed(50.0)
     assert handover.old_ended(50.0) == list(range(40, 50))

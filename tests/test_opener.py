@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import itertools
 
 import pytest
 
-from rxws import Connected, ConnectFailed, Disconnected, Gap, Quiet, State, rotation
+from rxws import Connected, ConnectFailed, Disconnected, Gap, Overflowed, Quiet, State, rotation
 from tests.support.life import ScriptedFeed, ScriptedWebsocket
 from tests.support.opening import REFUSED, Followed, connecting, delays, never, now, status, stubborn
 
@@ -246,6 +247,43 @@ async def test_opening_holds_what_comes_while_it_is_prepared(caplog, monkeypatch
         assert feed.record.messages == [3, 4, 5]
         assert "too much came before all was subscribed: the first 2 frames are dropped" in caplog.text
         assert feed.statistics().dropped == 2
+
+
+@in_virtual_time
+async def test_opening_counts_what_is_too_much_to_its_end(monkeypatch):
+    """What comes while the connection is told of is held as well, and counted where it is too much."""
+    monkeypatch.setattr(rotation, "HELD_MAX", 3)
+    websocket = ScriptedWebsocket()
+    websocket.on_send = lambda _: asyncio.sleep(1)
+    websocket.come("1", "2", "3", "4", "5")
+    async with Followed("ws://localhost", connect=connecting(websocket), on_open=["subscribe"]) as feed:
+        feed.events.subscribe(lambda event: websocket.come("6", "7") if isinstance(event, Connected) else None)
+        await feed.record.received(3)
+        assert feed.record.messages == [5, 6, 7]
+        assert sum(event.dropped for event in feed.record.of(Overflowed)) == feed.statistics().dropped == 4
+
+
+@in_virtual_time
+async def test_opening_catches_up_with_a_feed_that_is_as_fast_as_its_handlers(virtual_time):
+    """However much comes, the connection is caught up with; what is sent meanwhile is sent at once."""
+    websocket = ScriptedWebsocket()
+    websocket.on_send = lambda message: asyncio.sleep(1 if message == "subscribe" else 0)
+    numbers = itertools.count()
+    websocket.come(*(str(next(numbers)) for _ in range(100)))
+    async with Followed("ws://localhost", connect=connecting(websocket), on_open=["subscribe"]) as feed:
+
+        def handle(message):
+            virtual_time._selector.clock.advance(0.001)
+            if message < 900:
+                websocket.come(str(next(numbers)))
+
+        feed.add_handler(handle)
+        await feed.send("mine")
+        assert (feed.state.value, websocket.sent) == (State.CONNECTING, ["subscribe", "mine"])
+        await feed.wait_connected()
+        assert len(feed.record.messages) < 900
+        await feed.record.received(1_000)
+        assert feed.record.messages == list(range(1_000))
 
 
 @in_virtual_time

@@ -32,19 +32,25 @@ def rejected(events):
 # The release, alone
 
 
-async def test_what_comes_during_the_release_waits_behind_what_was_held():
-    """The order of the new connection is kept, also while it is being caught up with; copies are known as before."""
-    wiring = Wiring()
+def two_connections(wiring):
+    """Give an overlap, what delivers, and its connections."""
     delivery = Delivery(wiring.home, wiring.router, ParseHooks(str, None, None, None), lambda *_: None)
     old, new = (Connection(ScriptedWebsocket(), number, wiring.loop, wiring.reporter) for number in (1, 2))
     for connection in (old, new):
         connection.start(asyncio.get_running_loop().create_future)
     both = Overlap(wiring.home, delivery, old, settle=1.0, timeout=5.0)
     new.sink = both.hold(new)
+    both.subscribed()
+    return both, delivery, old, new
+
+
+async def test_what_comes_during_the_release_waits_behind_what_was_held():
+    """The order of the new connection is kept, also while it is being caught up with; copies are known as before."""
+    wiring = Wiring()
+    both, delivery, old, new = two_connections(wiring)
     messages, frames = [], []
     wiring.router.messages.subscribe(messages.append)
     delivery.frames.subscribe(frames.append)
-    both.subscribed()
     old.sink("copy", "copy", 1)
     old.sink("late copy", "late copy", 1)
     new.sink("copy", "copy", 2)
@@ -58,6 +64,28 @@ async def test_what_comes_during_the_release_waits_behind_what_was_held():
     new.sink("last", "last", 6)
     assert messages == ["copy", "late copy", "a", "b", "late", "last"]
     assert frames == [("copy", 1, 1), ("late copy", 1, 1), ("two", 3, 2), ("late", 5, 2), ("last", 6, 2)]
+    assert (both.duplicates, wiring.reporter.counters.duplicates) == (1, 2)
+    new.reader.cancel()
+    await asyncio.wait({old.reader, new.reader})
+
+
+async def test_what_comes_during_the_release_makes_it_shorter():
+    """For each that comes two are delivered: what is held becomes less however much comes, so that there is an end."""
+    wiring = Wiring()
+    both, _, old, new = two_connections(wiring)
+    messages = []
+    wiring.router.messages.subscribe(messages.append)
+    for number in range(4):
+        new.sink(f"held {number}", number, 1)
+    old.reader.cancel()
+    releasing = asyncio.create_task(both.release(new))
+    await asyncio.sleep(0)
+    new.sink("two", Many([4, 5]), 1)
+    assert messages == [0, 1, 2, 3]
+    new.sink("late", 6, 1)
+    new.sink("later", 7, 1)
+    assert messages == [0, 1, 2, 3, 4, 5, 6, 7]
+    await releasing
     new.reader.cancel()
     await asyncio.wait({old.reader, new.reader})
 

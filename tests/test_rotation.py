@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import functools
 import itertools
 import json
 import logging
@@ -12,11 +13,12 @@ import warnings
 import pytest
 
 import rxws
-from rxws import Connected, ConnectFailed, Disconnected, Gap, HandlerFailed, Rotated, State
+from rxws import Connected, ConnectFailed, Disconnected, Gap, HandlerFailed, Overflowed, Rotated, State
+from rxws.handover import Handover
 from rxws.pytest_plugin import virtual_loop
 from rxws.testing import FeedServer
 from tests.support.life import ScriptedFeed, ScriptedWebsocket
-from tests.support.opening import REFUSED, delays, never, now, status, stubborn
+from tests.support.opening import REFUSED, Followed, connecting, delays, never, now, status, stubborn
 
 in_virtual_time = pytest.mark.usefixtures("virtual_time", "assert_no_leaks")
 
@@ -155,19 +157,31 @@ async def test_rotation_is_made_when_the_hook_raises():
 
 
 @in_virtual_time
-async def test_rotation_is_not_made_when_the_hook_is_cancelled():
-    """A hook that is cancelled says nothing, and ends nothing."""
+async def test_rotation_when_somebody_cancels_the_hook(caplog):
+    """A hook whose task is cancelled is over: it says so, and rotates, or it would be silent for ever."""
 
     async def until_due():
+        feed.until_due = never
         await asyncio.sleep(1)
         asyncio.current_task().cancel()
         await never()
 
-    async with ScriptedFeed(until_due=until_due) as feed:
-        await asyncio.sleep(10)
-        assert feed.state.value is State.CONNECTED
-        feed.websocket.end()
-        await feed.record.happened(Connected, 2)
+    async with ScriptedFeed(until_due=until_due, handover_timeout=1) as feed:
+        await feed.record.happened(Rotated)
+    (line,) = [record.message for record in caplog.records if record.levelname == "WARNING"]
+    assert line.endswith("the task of _when2create_new_ws was cancelled: it is time to rotate")
+
+
+def test_rotation_when_the_loop_is_torn_down(caplog):
+    """A hook that ``asyncio.run`` cancels at its end says nothing, and rotates no more."""
+
+    async def main():
+        feeds.append(ScriptedFeed())
+        await feeds[0].record.happened(Connected)
+
+    feeds = []
+    asyncio.run(main())
+    assert "it is time" not in caplog.text
 
 
 @in_virtual_time
@@ -354,6 +368,36 @@ async def test_rotation_when_the_old_connection_dies_while_the_next_attempt_is_w
         feed.websocket.end()
         await feed.record.happened(Connected, 2)
         assert now() == 1
+
+
+@in_virtual_time
+async def test_rotation_counts_what_is_too_much_when_the_old_connection_is_lost(monkeypatch):
+    """What the new one brings before all is subscribed is nowhere else then, and what is not held is told."""
+    monkeypatch.setattr("rxws.overlap.Handover", functools.partial(Handover, limit=10))
+    first, second = ScriptedWebsocket(), ScriptedWebsocket()
+    second.on_send = lambda _: asyncio.sleep(5)
+    async with Followed("ws://localhost", connect=connecting(first, second), on_open=["subscribe"]) as feed:
+        await feed.wait_connected()
+        rotated = feed.rotate()
+        await asyncio.sleep(1)
+        first.end()
+        await asyncio.sleep(1)
+        second.come(*map(str, range(50)))
+        await rotated
+        assert await feed.record.received(10) == list(range(40, 50))
+        (event,) = feed.record.of(Overflowed)
+        assert (event.consumer, event.dropped, feed.statistics().dropped) == ("connection 2", 40, 40)
+
+
+@in_virtual_time
+async def test_rotate_asked_for_when_the_state_is_told():
+    """It is about the rotation that follows, not about the one that the state tells of."""
+    asked = []
+    async with ScriptedFeed(handover_timeout=1) as feed:
+        feed.state.subscribe(lambda state: asked or (state is State.CONNECTED and asked.append(feed.rotate())))
+        await feed.wait_connected()
+        assert await asked[0]
+        assert len(feed.record.of(Rotated)) == 1
 
 
 @in_virtual_time
