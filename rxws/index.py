@@ -9,6 +9,7 @@ finds, and finds too much when no single pair selects well (500 symbols, 15 inte
 
 from __future__ import annotations
 
+import contextlib
 import threading
 from asyncio import CancelledError
 from collections import deque
@@ -22,6 +23,10 @@ __all__ = ["Index", "Registration"]
 E = TypeVar("E")
 K = TypeVar("K")
 V = TypeVar("V")
+
+_PLAIN = frozenset({str, int, float, bool, bytes, type(None)})
+_CONTAINERS = frozenset({list, dict, set})
+"""What cannot be looked up in a table, and equals nothing plain: so no table of plain values need be gone through."""
 
 
 class _Roster(Generic[K, V]):
@@ -65,11 +70,12 @@ class _Shape(_Roster[Hashable, _Bucket[E]]):
     One key has its value in the table, several have the tuple of theirs.
     """
 
-    __slots__ = ("find", "key", "keys", "read")
+    __slots__ = ("find", "key", "keys", "odd", "read")
 
     def __init__(self, keys: Iterable[Hashable]) -> None:
         super().__init__()
         self.keys = tuple(keys)
+        self.odd = 0  # how many buckets have a value that is not plain, and may equal anything
         self.find = self.members.get
         self.key: Hashable = None
         self.read: Callable[[Mapping[Any, Any]], Hashable] | None = None
@@ -82,6 +88,18 @@ class _Shape(_Roster[Hashable, _Bucket[E]]):
         if len(self.keys) == 1:
             return case[self.keys[0]]
         return tuple(case[key] for key in self.keys)
+
+    def by_key(self, bucket: _Bucket[E]) -> list[tuple[Hashable, Hashable]]:
+        """Return the keys with the values that a bucket wants under them."""
+        values = (bucket.values,) if len(self.keys) == 1 else cast("tuple[Hashable, ...]", bucket.values)
+        return list(zip(self.keys, values, strict=True))
+
+    def is_odd(self, bucket: _Bucket[E]) -> bool:
+        return not all(type(value) in _PLAIN for _, value in self.by_key(bucket))
+
+    def excludes(self, message: object) -> bool:
+        """Whether a message can be in no bucket because of a container that it has where all want something plain."""
+        return not self.odd and any(type(look_up(message, key)) in _CONTAINERS for key in self.keys)
 
 
 def _reader(keys: tuple[Hashable, ...]) -> Callable[[Mapping[Any, Any]], Hashable]:
@@ -110,8 +128,9 @@ class Index(Generic[E]):
     """Entries (any objects, which are only handed back) with filters, found by message.
 
     ``match`` costs one look-up per shape (see the module), one call per filter that cannot be looked up (a function,
-    or values that cannot be hashed), and what it returns; not more for more entries. ``add`` and ``remove`` cost the
-    same however many there are.
+    or values that cannot be hashed), and what it returns; not more for more entries, unless the message has something
+    that cannot be hashed where an entry wants what is no str, bytes, int, float, bool or None: that may equal anything.
+    ``add`` and ``remove`` cost the same however many there are.
 
     ``remove`` may be called at any moment and from any thread: by a collection in the midst of ``add`` or ``match``,
     by a value's ``__eq__``. The rest belongs to one thread, but may be called from within itself.
@@ -234,10 +253,12 @@ class Index(Generic[E]):
     def _compare(self, shape: _Shape[E], message: object) -> list[_Bucket[E]]:
         """Find a message's buckets where its values cannot be looked up: one that cannot be hashed, or raises."""
         found: list[_Bucket[E]] = []
+        with contextlib.suppress(Exception):  # which each bucket meets, too
+            if shape.excludes(message):
+                return found
         for bucket in self._list(shape):
-            values = (bucket.values,) if len(shape.keys) == 1 else cast("tuple[Hashable, ...]", bucket.values)
             try:
-                if has(message, zip(shape.keys, values, strict=True)):
+                if has(message, shape.by_key(bucket)):
                     found.append(bucket)
             except (Exception, CancelledError) as error:
                 for registration in list(bucket.members):
@@ -322,6 +343,7 @@ class Index(Generic[E]):
         if bucket is None:
             bucket = shape.members[values] = _Bucket(shape, values)
             shape.listed = None
+            shape.odd += shape.is_odd(bucket)
             if len(shape.members) == 1:
                 self._shapes.members[keys] = shape
                 self._shapes.listed = None
@@ -332,6 +354,7 @@ class Index(Generic[E]):
             return
         shape = bucket.shape
         del shape.members[bucket.values]
+        shape.odd -= shape.is_odd(bucket)
         shape.listed = None
         if not shape.members:
             del self._shapes.members[frozenset(shape.keys)]

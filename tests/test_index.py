@@ -215,6 +215,23 @@ def test_match_follows_changes_when_a_value_cannot_be_hashed():
     assert list(index.match({"a": {2}})) == [3]
 
 
+def test_match_compares_no_container_with_plain_values(monkeypatch):
+    """What is a number in one kind of message and a list in another costs no more for more entries: none can be it."""
+    index = make_index()
+    for number in range(100):
+        index.add(number, parse([{"e": "trade", "a": number}, {"a": f"{number}"}]))
+    odd = index.add("odd", parse([{"e": "trade", "a": frozenset()}]))
+    message = {"e": "trade", "a": set()}
+    assert list(index.match(message)) == ["odd"]
+    index.remove(odd)
+    with monkeypatch.context() as patch:
+        patch.setattr("rxws.index.has", None)
+        for a in ([], {}, set()):
+            assert list(index.match(message | {"a": a})) == []
+    index.add("odd again", parse([{"a": frozenset(), "e": "trade"}]))
+    assert list(index.match(message)) == ["odd again"]
+
+
 # When something raises
 
 
