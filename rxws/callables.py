@@ -93,8 +93,8 @@ def name_of(function: object) -> str:
         return function
     function = _unwrapped(function)
     # reactivex hides a subscriber's function behind an observer's bound method.
-    observer = getattr(function, "__self__", None)
+    observer, name = getattr(function, "__self__", None), getattr(function, "__name__", None)
     if isinstance(observer, AutoDetachObserver):
-        return name_of(observer._on_next)
+        return name_of(getattr(observer, f"_{name}", observer._on_next))
     name = getattr(function, "__qualname__", None)
     return name if isinstance(name, str) else type(function).__name__

@@ -15,6 +15,7 @@ from .events import MessageRejected
 from .frames import Frame
 from .hot import HotObservable
 from .observable import Home
+from .redaction import redact
 from .reporting import FAILURES
 from .router import Router
 
@@ -94,7 +95,7 @@ class Delivery:
         """Skip a frame that could not be parsed."""
         reporter = self._home.reporter
         reporter.counters.rejected += 1
-        reporter.log(logging.WARNING, "a frame of %d characters was rejected: %r", len(frame), error)
+        reporter.log(logging.WARNING, "a frame of %d characters was rejected: %s", len(frame), redact(repr(error)))
         reporter.emit(
             MessageRejected(
                 name=reporter.name, time=reporter.now(), raw=frame, error=error, count=reporter.counters.rejected

@@ -315,7 +315,7 @@ class Feed:
             return
         if state not in TRANSITIONS[previous]:
             raise AssertionError(f"no way from {previous} to {state}")
-        self.reporter.log(logging.DEBUG, "%s", state.value)
+        self.reporter.log(logging.DEBUG, "%s", state.value, about=state)
         if state.is_live:
             self._unmatched.wake()
         if state.is_live or state.is_final:

@@ -160,13 +160,15 @@ class HotObservable(AsyncObservable[T], Generic[T]):
             self._finish(subscription)
 
     def _finish(self, subscription: Subscription[T]) -> None:
+        error = self._error
         try:
-            if self._error is None:
+            if error is None:
                 subscription.on_completed()
             else:
-                subscription.on_error(self._error)
+                subscription.on_error(error)
         except FAILURES as failure:
-            self._home.reporter.failed(subscription.on_next, None, failure)
+            raising = subscription.on_completed if error is None else subscription.on_error
+            self._home.reporter.failed(raising, None, failure)
 
 
 class EventObservable(HotObservable[T]):

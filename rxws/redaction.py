@@ -38,7 +38,10 @@ _LONG_WORD: Final = re.compile(rf"[\w.~%+\-]{{{_SHORTEST_TOKEN},}}=*")
 _CLOSING: Final = "'\"`,.;:)}>"
 
 _HEXADECIMAL: Final = re.compile(r"[0-9A-Fa-f\-]+")
-_WORD: Final = re.compile(r"([A-Za-z]*)([0-9]{0,4})|[0-9]{5,8}")
+# With a number behind it, as a date is, or, in a program, with a digit in its midst (when2create).
+_WORD: Final = re.compile(r"[A-Za-z]*[0-9]{0,4}|[a-z]{2,8}[0-9][a-z]{2,8}|[0-9]{5,8}")
+# A version or a length of time (v3, 24h).
+_LABEL: Final = re.compile(r"[a-z][0-9]{1,2}|[0-9]{1,2}[a-z]")
 _HUMP: Final = re.compile(r"[A-Z]+(?![a-z])|[A-Z]?[a-z]+")
 
 
@@ -171,12 +174,12 @@ def _looks_secret(text: str) -> bool:
 def _is_made_of_words(text: str) -> bool:
     if _HEXADECIMAL.fullmatch(text):
         return False
-    words = [_WORD.fullmatch(word) for word in re.split(r"[-_.~]", text)]
-    letters = "".join(word[1] or "" if word else "" for word in words)
-    humps = [hump for word in words if word for hump in _HUMP.findall(word[1] or "")]
+    words = [word for word in re.split(r"[-_.~]", text) if not _LABEL.fullmatch(word)]
+    humps = [hump for word in words for hump in _HUMP.findall(word)]
+    letters = "".join(humps)
     vowels = sum(letter in "aeiouyAEIOUY" for letter in letters)
     return (
-        all(words)
+        all(_WORD.fullmatch(word) for word in words)
         and all(len(hump) <= _LONGEST_WORD for hump in humps)
         # English has about two vowels in five letters, random letters not even one in four (y counted); capitals that
         # come and go make humps of fewer than three letters.

@@ -14,6 +14,7 @@ from .events import Gap
 from .filters import Filter
 from .hot import HotObservable, Subscription
 from .observable import AsyncObservable, Home
+from .redaction import redact
 from .resync import Resynced
 from .router import Router
 from .snapshot import RECENT, Pace, mimebundle
@@ -52,7 +53,7 @@ class Intake(Buffer[T]):
 
     def describe(self) -> str:
         """Name the stream by its filter."""
-        return f"stream {self._filter!r}"
+        return f"stream {redact(repr(self._filter))}"
 
     def push(self, message: T, /) -> None:
         """Take a message that passes the filter."""

@@ -103,6 +103,8 @@ def test_is_generator_function_when_calling_runs_it(function):
         ("a subscription", "a subscription"),
         (AutoDetachObserver(plain).on_next, "plain"),
         (AutoDetachObserver(AutoDetachObserver(plain).on_next).on_next, "plain"),
+        (AutoDetachObserver(print, on_error=plain).on_error, "plain"),
+        (AutoDetachObserver(print, on_completed=plain).on_completed, "plain"),
     ],
 )
 def test_name_when_a_reader_of_the_log_looks_for_it(function, name):

@@ -108,6 +108,16 @@ async def test_frame_is_skipped_when_the_parse_hook_raises(how, error, caplog):
     assert "a frame of 3 characters was rejected" in caplog.text
 
 
+async def test_what_the_parse_hook_raises_brings_no_secret_into_the_log(caplog):
+    """Of a URL that is asked for in the hook, and cannot be had, the log has what the event's repr has."""
+    pipe = Pipe("1")
+    async with parsing(lambda raw: fail(OSError("no https://example.com/?token=hunter2")))(pipe) as feed:
+        events = record(feed.events)
+        await asyncio.sleep(1)
+    assert "hunter2" not in caplog.text + repr(events)
+    assert "https://example.com/?token=***" in caplog.text
+
+
 @pytest.mark.parametrize("how", [fail, fail_at_once, fail_later])
 async def test_stop_iteration_of_the_parse_hook_is_no_message(how):
     """A ``next()`` without an item in the hook skips the frame as any exception does."""

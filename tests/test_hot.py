@@ -8,6 +8,7 @@ import gc
 import pytest
 from reactivex import operators as ops
 
+from rxws.callables import name_of
 from rxws.events import HandlerFailed, Quiet
 from rxws.hot import CurrentObservable, EventObservable, HotObservable
 
@@ -113,6 +114,18 @@ async def test_emit_when_a_subscriber_of_something_shared_raises(wiring, hot, sh
     hot.end()
     assert before == after == [1, 2, ("end", None)]
     assert len(wiring.seen) == 3
+
+
+@pytest.mark.parametrize("error", [None, KeyError("e")])
+async def test_end_when_a_subscriber_raises_names_the_function_that_did(wiring, hot, error):
+    """What is called at the end has a name of its own."""
+
+    def raising(*_):
+        raise ValueError
+
+    hot.subscribe(print, on_error=raising, on_completed=raising)
+    hot.end(error)
+    assert [event.handler for event in wiring.seen] == [name_of(raising)]
 
 
 async def test_emit_when_a_connectable_is_subscribed(wiring, hot):

@@ -210,6 +210,9 @@ def test_ordinary_words_are_shown(url):
         "server rejected WebSocket connection: HTTP 401",
         "frame with 1048577 bytes exceeds limit of 1048576 bytes at 2024-06-28T12:00:00+00:00",
         "/usr/lib/python3.11/site-packages/websockets/asyncio/client.py",
+        "    await self._hooks.when2create_new_ws()",
+        "    return await self.session.get_v3_user_data(symbol)",
+        "    self.fetch_ohlcv2candles(message, BTCUSDT_kline_1h_stream)",
         "://",
     ],
 )

@@ -829,6 +829,8 @@ async def test_stream_when_shown(wiring):
     stream = wiring.stream([{"e": "trade"}])
     wiring.route({"e": "trade"})
     assert repr(stream) == "<stream Filter([{'e': 'trade'}]): 1 matched, 1 pending, 0 dropped>"
+    secret = "pqia91ma19a5s61cv6a81va65sdf19v8a65a1a5s61cv6a81va65sdf19v8a65a1"
+    assert secret not in repr(wiring.stream([{"k": secret}]))
     await stream.close()
     assert "}]) closed: 1 matched" in repr(stream)
 

@@ -13,6 +13,7 @@ from reactivex import Observable, abc
 
 from ..events import MessageRejected
 from ..observable import AsyncObservable, Home, on_loop
+from ..redaction import redact
 
 __all__ = ["Reports", "home_of", "scheduler_of"]
 
@@ -55,12 +56,12 @@ class Reports:
     def rejected(self, message: Any, error: BaseException) -> None:
         """Report a message that is left out, and why."""
         reporter = self._reporter
-        line = "%s left a message out: %r"
+        line = "%s left a message out: %s"
         if reporter is None:
             self._log(line, error)
             return
         reporter.counters.rejected += 1
-        reporter.log(logging.WARNING, line, self._operator, error, about=self._operator)
+        reporter.log(logging.WARNING, line, self._operator, redact(repr(error)), about=self._operator)
         reporter.emit(
             MessageRejected(
                 name=reporter.name,
@@ -74,7 +75,7 @@ class Reports:
     def failed(self, message: Any, error: BaseException) -> None:
         """Report a message that is passed on, but could not be looked at."""
         if self._reporter is None:
-            self._log("%s could not look at a message: %r", error)
+            self._log("%s could not look at a message: %s", error)
         else:
             self._reporter.failed(self._operator, message, error)
 
@@ -85,7 +86,7 @@ class Reports:
             return
         more = f" ({self._suppressed} more like this)" if self._suppressed else ""
         self._logged_at, self._suppressed = now, 0
-        logging.getLogger("rxws").warning(line + "%s", self._operator, error, more)
+        logging.getLogger("rxws").warning(line + "%s", self._operator, redact(repr(error)), more)
 
 
 def _as_text(message: Any) -> str | bytes:

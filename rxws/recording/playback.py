@@ -25,6 +25,7 @@ from ..interface import AsyncWebsocketStreamInterface, feed_of
 from ..observable import Home
 from ..options import Options
 from ..reader import Reader
+from ..redaction import redact
 from ..reporting import Reporter
 from .clock import RecordedClock
 from .consumers import Consumers
@@ -167,7 +168,7 @@ class PlayedFeed(Feed):
             return
         if isinstance(error, Exception):
             self.error = error
-            self.reporter.log(logging.ERROR, "failed: %r", error)
+            self.reporter.log(logging.ERROR, "failed: %s", redact(repr(error)))
         self._closing.begin()
 
 
