@@ -102,7 +102,7 @@ class Connection:
         ended_at: when it was read to its end, in seconds since the epoch.
         hook: the task of its rotation hook, once that has begun.
         turns: who may send next, where sending is limited.
-        expected: what is awaited as an answer: filters, the future of the first message that passes one, and whether
+        expected: what is awaited as an answer: by the future of the first message that passes, the filters, and whether
             that message is for others, too.
         is_subscribed: whether everything is subscribed on it, so that it counts as open.
         predecessor: the connection from which it is to take over, in a rotation; None: from none, or it has.
@@ -124,7 +124,7 @@ class Connection:
         self.ended_at = 0.0
         self.hook: asyncio.Task[Any] | None = None
         self.turns: Turns | None = None
-        self.expected: list[tuple[list[Filter], asyncio.Future[Any], bool]] = []
+        self.expected: dict[asyncio.Future[Any], tuple[list[Filter], bool]] = {}
         self.is_subscribed = False
         self.predecessor: Connection | None = None
 
@@ -184,14 +184,14 @@ class Connection:
         it answers all who share it, and is for the streams as well.
         """
         future: asyncio.Future[Any] = self._loop.create_future()
-        entry = filters, future, is_shared
-        self.expected.append(entry)
-        future.add_done_callback(lambda _: self.expected.remove(entry))
+        self.expected[future] = filters, is_shared
+        future.add_done_callback(self.expected.pop)
         return future
 
     def meet(self, message: Any) -> bool:
         """Fulfil whoever has expected ``message`` for longest; return whether it was for nobody else."""
-        for filters, future, is_shared in self.expected:
+        # A filter of the user's may expect something in its turn.
+        for future, (filters, is_shared) in list(self.expected.items()):
             if is_shared and self.sink is None:
                 # The streams have it in the same moment: no filter is asked twice.
                 continue
@@ -335,7 +335,7 @@ class Connection:
             self._last_call.cancel()
         if self.turns is not None:
             self.turns.stop()
-        for _, answer, _ in self.expected:
+        for answer in self.expected:
             answer.cancel()
         for task in (*self._tasks, self.hook):
             if task is not None:

@@ -32,14 +32,14 @@ class ConnectFailed(RxwsError, ConnectionError):
     """
 
     def __init__(self, status: int | None, reason: str, attempt: int) -> None:
-        super().__init__(status, reason, attempt)
+        # One argument: of two or three an OSError makes errno, strerror and filename.
+        super().__init__(f"{reason} (gave up after {attempt} attempt{'s' * (attempt != 1)})")
         self.status = status
         self.reason = reason
         self.attempt = attempt
 
-    def __str__(self) -> str:
-        attempts = "1 attempt" if self.attempt == 1 else f"{self.attempt} attempts"
-        return f"{self.reason} (gave up after {attempts})"
+    def __reduce__(self) -> tuple[type[ConnectFailed], tuple[int | None, str, int]]:
+        return type(self), (self.status, self.reason, self.attempt)
 
 
 class FeedClosed(RxwsError):
@@ -74,6 +74,6 @@ class StreamOverflow(RxwsError):
 
     def __str__(self) -> str:
         return (
-            f"the stream held {self.maxsize} messages and its consumer took none: "
+            f"the stream was full: its consumer fell {self.maxsize} messages behind; "
             "consume faster, filter more, or choose maxsize= and overflow="
         )

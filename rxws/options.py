@@ -65,7 +65,9 @@ class Options:
         known = {field.name for field in fields(cls)}
         for option in options:
             if option not in known:
-                near = difflib.get_close_matches(option, [*known, *inspect.signature(kind).parameters], 1)
+                parameters = inspect.signature(kind).parameters.values()
+                named = [each.name for each in parameters if each.kind is not inspect.Parameter.VAR_KEYWORD]
+                near = difflib.get_close_matches(option, [*known, *named], 1)
                 hint = f": did you mean {near[0]!r}?" if near else ""
                 raise TypeError(f"{kind.__name__}() has no option {option!r}{hint}")
         return cls(**options)
@@ -98,8 +100,11 @@ class Options:
             if not isinstance(self.send_limit, tuple) or len(self.send_limit) != 2:
                 raise TypeError(f"send_limit must be a pair (messages, seconds), or None, not {self.send_limit!r}")
             messages, seconds = self.send_limit
-            if isinstance(messages, bool) or not isinstance(messages, int) or messages < 1:
-                raise ValueError(f"the messages of send_limit must be an int of at least 1, not {messages!r}")
+            expected = f"the messages of send_limit must be an int of at least 1, not {messages!r}"
+            if isinstance(messages, bool) or not isinstance(messages, int):
+                raise TypeError(expected)
+            if messages < 1:
+                raise ValueError(expected)
             check_seconds("the seconds of send_limit", seconds, zero=False)
 
 

@@ -11,6 +11,7 @@ from typing import Any, Unpack
 import reactivex
 import websockets
 from reactivex import Observable
+from reactivex import operators as ops
 
 from . import codec
 from .callables import current_value, is_coroutine_function, name_of
@@ -42,7 +43,8 @@ class ReactiveWebSocket(AsyncWebsocketStreamInterface[T]):
             gives typed messages. A coroutine function is taken too.
         split: whether a frame whose message is a list holds one message per item.
         rotate_every: seconds after which a connection is rotated; None never does.
-        rotate_on: a filter list, or an Observable: what passes, or comes, rotates. None for neither.
+        rotate_on: a filter list, or an Observable, which is subscribed for each connection: what passes, or comes,
+            rotates. That it fails is reported, and rotates nothing. None for neither.
         on_open: what is done on every new connection before anything else: a list of messages, and of (async)
             functions that give messages (within ``send_timeout``); or one ``async def on_open(connection)``, which is
             given the raw connection within ``open_timeout``: what it sends does not count for ``send_limit``.
@@ -161,12 +163,17 @@ class ReactiveWebSocket(AsyncWebsocketStreamInterface[T]):
         if self.__rotate_every is not None:
             signals.append(asyncio.sleep(self.__rotate_every))
         if isinstance(self.__rotate_on, Observable):
-            # One that completes without an item is no signal.
-            signals.append(on_loop(self.__rotate_on).concat(reactivex.never()).take(1).to_future())
+            # One that completes without an item is no signal, nor is one that fails: rotating would not mend it.
+            signal = on_loop(self.__rotate_on).pipe(ops.catch(self.__no_signal))
+            signals.append(signal.concat(reactivex.never()).take(1).to_future())
         elif self.__rotate_on is not None:
             # The base's own, because a subclass may have an attribute of that name.
             signals.append(anext(super().stream_filter(self.__rotate_on)))
         return signals
+
+    def __no_signal(self, error: Exception, _source: Observable[Any]) -> Observable[Any]:
+        feed_of(self).reporter.failed("rotate_on", None, error)
+        return reactivex.never()
 
     def _parse_raw_data(self, raw_data: str | bytes) -> Any:
         message = self.__decode(raw_data)

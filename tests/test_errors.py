@@ -59,12 +59,13 @@ def test_connect_failed_when_shown():
     assert (error.status, error.reason, error.attempt) == (404, "the server said 404", 1)
     assert str(error) == "the server said 404 (gave up after 1 attempt)"
     assert str(ConnectFailed(None, "no route", 3)) == "no route (gave up after 3 attempts)"
+    assert (error.errno, error.filename, error.args) == (None, None, (str(error),))
 
 
 def test_stream_overflow_when_shown():
     """StreamOverflow carries maxsize, and says what can be done."""
     error = StreamOverflow(5)
     assert error.maxsize == 5
-    assert "held 5 messages" in str(error)
+    assert "fell 5 messages behind" in str(error)
     assert "maxsize=" in str(error)
     assert "overflow=" in str(error)

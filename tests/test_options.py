@@ -170,7 +170,8 @@ def test_check_seconds_says_whether_zero_is_allowed():
         (5, TypeError, "send_limit must be a pair"),
         ((5,), TypeError, "send_limit must be a pair"),
         ((0, 1.0), ValueError, "messages of send_limit must be an int of at least 1"),
-        ((True, 1.0), ValueError, "messages of send_limit"),
+        ((True, 1.0), TypeError, "messages of send_limit"),
+        ((5.0, 1), TypeError, "messages of send_limit"),
         ((5, 0), ValueError, "seconds of send_limit"),
     ],
 )

@@ -44,6 +44,8 @@ async def test_unknown_option_is_named_with_the_nearest_known():
         Options.of(Feed, {"idle_timout": 1})
     with pytest.raises(TypeError, match=r"Feed\(\) has no option 'zzzzzz'$"):
         Options.of(Feed, {"zzzzzz": 1})
+    with pytest.raises(TypeError, match=r"has no option 'option'$"):
+        Options.of(rxws.ReactiveWebSocket, {"option": 1})
 
 
 async def test_context_manager_as_url_is_refused():

@@ -782,11 +782,29 @@ async def test_cancellation_of_the_reading_task_alone_is_said(caplog):
 
 
 @in_virtual_time
+async def test_log_has_each_state(caplog):
+    """However soon one follows another: none hides the next."""
+    caplog.set_level(logging.DEBUG, "rxws")
+    async with ScriptedFeed() as feed:
+        await feed.wait_connected()
+        feed.websocket.end()
+        await feed.record.entered(State.CONNECTED, 2)
+    states = [record.message.partition(": ")[2] for record in caplog.records if record.levelno == logging.DEBUG]
+    assert states == ["connected", "connecting", "closed"]
+
+
+@in_virtual_time
 async def test_log_has_no_line_more_than_once_a_second(caplog, virtual_time):
-    """However often a server accepts and closes, each kind of line is logged once a second at most."""
+    """However often a server accepts and closes, each kind of line is logged once a second at most, and each state."""
     caplog.set_level(logging.DEBUG, "rxws")
     logged = []
-    logging.getLogger("rxws").addFilter(note := lambda record: logged.append((record.msg, virtual_time.time())) or True)
+
+    def note(record):
+        kind = record.msg if record.levelno > logging.DEBUG else record.getMessage().partition(" (")[0]
+        logged.append((kind, virtual_time.time()))
+        return True
+
+    logging.getLogger("rxws").addFilter(note)
 
     async def flapping():
         websocket = ScriptedWebsocket()

@@ -450,15 +450,19 @@ class TestRotating:
             assert feed.statistics().rotations == 1
             assert of_kind(HandlerFailed, events) == []
 
-    async def test_rotate_on_an_observable_that_fails_rotates_and_is_reported(self, feed_server):
-        """Its error is reported, and the connection rotated: ever more slowly when it fails at once each time."""
+    async def test_rotate_on_an_observable_that_fails_is_reported_and_no_signal(self, feed_server):
+        """Its error is reported, once for each connection: rotating would not mend it. ``rotate_every`` does."""
         error = ValueError("no signal")
-        arguments = {"rotate_on": reactivex.throw(error), "handover_timeout": 0}
+        arguments = {"rotate_on": reactivex.throw(error), "rotate_every": 100, "handover_timeout": 0}
         async with feed_of(feed_server.url, **arguments) as feed:
             events = record(feed.events)
-            await asyncio.sleep(8)
-            assert feed_server.opened == 5
-            assert {event.error for event in of_kind(HandlerFailed, events)} == {error}
+            await asyncio.sleep(90)
+            assert feed_server.opened == 1
+            await asyncio.sleep(20)
+            assert feed_server.opened == 2
+            assert [(event.handler, event.error) for event in of_kind(HandlerFailed, events)] == [
+                ("rotate_on", error)
+            ] * 2
 
     @pytest.mark.parametrize("end", ["exit", "fail", "lose"])
     async def test_nothing_is_left_of_the_signals(self, feed_server, caplog, end):
