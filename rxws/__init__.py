@@ -5,8 +5,9 @@ The way of a message::
     frames          one open websocket gives its frames: they are pushed, or asked for
     reader          takes each frame, has it parsed, hands it on: the hot path, in one loop
     delivery        what a frame meets besides: answers, rejections, those who watch
-    router          messages find who wants them (filters: what a filter means; index: who wants it)
-    stream          a filter and a buffer: async for, subscribe, pipe
+    router          messages find who wants them (filters: what a filter means; index: who wants it; unmatched: nobody)
+    stream          a filter and a buffer: async for, subscribe, pipe (resync, changes: after a snapshot; snapshot: in a
+                    notebook's cell)
     handlers        functions and coroutine functions
 
 What keeps it flowing::
@@ -26,6 +27,8 @@ What it is built on::
     observable      AsyncObservable: an Observable at home on an event loop (scheduler, fluent, buffer); hot: fan-out
     events          the states, the events, the statistics; errors: the exceptions
     reporting       the log, the counters, the events (redaction: no secrets in them)
+    options         what the constructors take (seconds, callables: whether it can be that; codec: text of what is sent)
+    notebook        whether this runs in one, and what to do when a cell is run again
 
 What users hold: ``feed`` wires all that, ``closing`` ends it, ``interface`` and ``websocket`` are its two public forms.
 The edges (``rxws.demo``, ``rxws.testing``, ``rxws.operators``, ``rxws.recording``, ``rxws.jupyter``, the command line)

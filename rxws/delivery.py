@@ -19,7 +19,7 @@ from .redaction import redact
 from .reporting import FAILURES
 from .router import Router
 
-__all__ = ["Delivery", "Many", "ParseHooks"]
+__all__ = ["Delivery", "Many", "ParseHooks", "deliver_some"]
 
 T = TypeVar("T")
 Ts = TypeVarTuple("Ts")

@@ -22,6 +22,11 @@ class RxwsError(Exception):
 class ConnectFailed(RxwsError, ConnectionError):
     """The feed ended because no connection can be had.
 
+    Before the first success a retry is of no use after an invalid URI, TLS whose verification failed or that met plain
+    text, an HTTP status 4xx except 408, 425 and 429, :exc:`TypeError`, :exc:`AttributeError`, :exc:`NameError` and
+    :exc:`NotImplementedError`; after it, after three 401 or 403 in a row alone. ``should_retry`` overrides both. The
+    feed ends as well when ``reconnect_delays`` does.
+
     ``__cause__`` is the last failure, as it was raised: unlike ``reason`` it may quote a URL with what is secret in it,
     and so may the traceback that Python prints. What is to be kept is ``str(error)``.
 

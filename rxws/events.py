@@ -276,7 +276,8 @@ class Unacknowledged(Event):
 class NothingMatched(Event):
     """A stream has waited through ten seconds of traffic and nothing has passed its filter; told once per filter.
 
-    Streams whose filter is a function are not told of, nor those made in a rotation hook, which wait for what is rare.
+    Streams whose filter is a function are not told of, nor those made in a rotation hook, which wait for what is rare;
+    nor more than a hundred filters of one feed.
 
     Attributes:
         filter: what it is, as text, with no secret in it.

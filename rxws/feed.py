@@ -29,11 +29,12 @@ from .hot import CurrentObservable, EventObservable
 from .notebook import in_notebook, on_rerun
 from .observable import Home
 from .opener import Timeouts
-from .options import Options, check_seconds
+from .options import Options
 from .redaction import redact
 from .reporting import EXITS, FAILURES, Reporter, is_being_cancelled, is_torn_down
 from .rotation import Rotation
 from .router import Router
+from .seconds import check_seconds
 from .sending import Sending
 from .snapshot import RECENT, Pace, ago, mimebundle
 from .stream import Intake, Stream

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import copy
-import inspect
 from collections.abc import Callable, Hashable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any, Final
+
+from .callables import is_plain_function
 
 __all__ = ["ABSENT", "Filter", "has", "look_up"]
 
@@ -76,7 +77,7 @@ class Filter:
         if isinstance(filters, Filter):
             return filters
         if callable(filters):
-            if _is_always_true(filters) or _is_always_true(getattr(filters, "__call__", None)):  # noqa: B004
+            if not is_plain_function(filters):
                 raise TypeError(
                     f"{argument} must be a plain function that returns a bool: "
                     "a coroutine or generator function returns an object that is always true"
@@ -158,14 +159,6 @@ def has(message: object, pairs: Iterable[tuple[Hashable, object]]) -> bool:
         if found is ABSENT or not expected == found:  # noqa: SIM201 (an expected value's own __eq__ decides)
             return False
     return True
-
-
-def _is_always_true(function: object) -> bool:
-    return (
-        inspect.iscoroutinefunction(function)
-        or inspect.isasyncgenfunction(function)
-        or inspect.isgeneratorfunction(function)
-    )
 
 
 def _is_hashable(value: object) -> bool:

@@ -375,8 +375,9 @@ class AsyncWebsocketStreamInterface(Generic[T], metaclass=ABCMeta):
             SendFailed: the connection was lost meanwhile.
             FeedClosed: the feed is closed.
             ConnectFailed: the feed has failed.
-            ValueError: NaN or infinity, which JSON does not have.
+            ValueError: NaN or infinity, or a lone surrogate, which JSON does not have.
             TypeError: JSON cannot hold it.
+            Exception: what an ``encode`` of your own raises.
         """
         await self.__feed.send(msg)
 
@@ -392,7 +393,7 @@ class AsyncWebsocketStreamInterface(Generic[T], metaclass=ABCMeta):
 
         Raises:
             TimeoutError: no such message came in time, or nothing could be sent in it, which it tells.
-            TypeError: ``timeout`` is no number.
+            TypeError: ``timeout`` is no number, or ``reply`` no filter.
             ValueError: ``timeout`` is not positive and finite.
             RxwsError: as in :meth:`send`.
 

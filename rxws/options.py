@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import difflib
 import inspect
-import math
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, fields
 from typing import Any, TypedDict
@@ -12,8 +11,9 @@ from typing import Any, TypedDict
 from .backoff import default_delays
 from .callables import is_plain_function
 from .codec import encode
+from .seconds import check_seconds
 
-__all__ = ["FeedOptions", "Options", "check_seconds"]
+__all__ = ["FeedOptions", "Options"]
 
 
 class FeedOptions(TypedDict, total=False):
@@ -106,12 +106,3 @@ class Options:
             if messages < 1:
                 raise ValueError(expected)
             check_seconds("the seconds of send_limit", seconds, zero=False)
-
-
-def check_seconds(option: str, seconds: object, *, zero: bool) -> None:
-    """Raise unless ``seconds`` is a number that a time can be."""
-    expected = "a number of seconds of at least 0" if zero else "a positive number of seconds"
-    if isinstance(seconds, bool) or not isinstance(seconds, int | float):
-        raise TypeError(f"{option} must be {expected}, not {seconds!r}")
-    if not math.isfinite(seconds) or seconds < 0 or (seconds == 0 and not zero):
-        raise ValueError(f"{option} must be {expected}, not {seconds!r}")

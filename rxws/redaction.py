@@ -9,7 +9,7 @@ from __future__ import annotations
 import re
 from typing import Final
 
-__all__ = ["MASK", "redact", "redact_url"]
+__all__ = ["MASK", "printable", "redact", "redact_url"]
 
 MASK: Final = "***"
 """Stands where a secret was. ASCII, so that any terminal shows it, and not the sign that shortened texts end with."""
@@ -58,7 +58,7 @@ def redact_url(url: str) -> str:
         >>> redact_url("wss://me:pass@example.com/ws/btcusdt@trade?token=1234")
         'wss://***@example.com/ws/btcusdt@trade?token=***'
     """
-    text = _printable(url)
+    text = printable(url)
     parts = _URL.fullmatch(text)
     if parts is None:
         return _redact_without_scheme(text)
@@ -80,7 +80,7 @@ def redact(text: str) -> str:
         >>> redact("ws://localhost/?key=1234 isn't a valid URI")
         "ws://localhost/?key=*** isn't a valid URI"
     """
-    text = _printable(text)
+    text = printable(text)
     shown = []
     end = 0
     for match in _IN_TEXT.finditer(text):
@@ -91,7 +91,8 @@ def redact(text: str) -> str:
     return "".join(shown)
 
 
-def _printable(text: str) -> str:
+def printable(text: str) -> str:
+    """Return ``text`` as one line that no terminal obeys: what is not printable is escaped."""
     # Before anything else: what a line break or a zero-width character would cut in two is then seen whole.
     return "".join(
         character if character.isprintable() else character.encode("unicode_escape").decode("ascii")

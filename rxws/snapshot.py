@@ -12,7 +12,7 @@ from collections.abc import Hashable, Iterable, Mapping, Sequence
 from itertools import islice
 from typing import Any, Final
 
-from .redaction import redact
+from .redaction import printable, redact
 
 __all__ = ["RECENT", "Columns", "Pace", "ago", "mimebundle", "shown"]
 
@@ -199,22 +199,15 @@ def shown(value: object) -> str:
     except Exception as error:
         # An int of 5,000 digits has none; a class of the user's may do as it likes.
         text = f"<{type(value).__name__} whose repr raised {type(error).__name__}>"
-    return _cut(_printable(text), _WIDTH)
+    return _cut(printable(text), _WIDTH)
 
 
 def _line(text: str) -> str:
-    return _cut(_printable(text[: _LINE_WIDTH + 1]), _LINE_WIDTH)
+    return _cut(printable(text[: _LINE_WIDTH + 1]), _LINE_WIDTH)
 
 
 def _cut(text: str, width: int) -> str:
     return text if len(text) <= width else f"{text[: width - 1]}…"
-
-
-def _printable(text: str) -> str:
-    return "".join(
-        character if character.isprintable() else character.encode("unicode_escape").decode("ascii")
-        for character in text
-    )
 
 
 def _text(rows: Sequence[Sequence[str]]) -> list[str]:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import copy
 import itertools
-import math
 from collections.abc import Callable, Hashable, Iterator
 from dataclasses import dataclass, field
 from typing import Any
@@ -12,6 +11,7 @@ from typing import Any
 from . import codec
 from .callables import is_plain_function
 from .filters import Filter
+from .seconds import check_seconds
 
 __all__ = ["Ledger", "Step", "Subscription", "Subscriptions", "identity_of"]
 
@@ -62,10 +62,7 @@ class Subscription:
         if unsubscribe is not None:
             identity_of(unsubscribe, encode)
         answer = None if acknowledged is None else Filter.parse(acknowledged, "acknowledged")
-        if isinstance(timeout, bool) or not isinstance(timeout, int | float):
-            raise TypeError(f"timeout must be a positive number of seconds, not {timeout!r}")
-        if not 0 < timeout < math.inf:
-            raise ValueError(f"timeout must be a positive number of seconds, not {timeout!r}")
+        check_seconds("timeout", timeout, zero=False)
         if combine is not None and not is_plain_function(combine):
             raise TypeError(f"combine must be a plain function of a list of messages, or None, not {combine!r}")
         if isinstance(combine_max, bool) or not isinstance(combine_max, int):

@@ -21,8 +21,9 @@ from .filters import Filter
 from .frames import Websocket
 from .interface import AsyncWebsocketStreamInterface, T, feed_of
 from .observable import on_loop
-from .options import FeedOptions, check_seconds
+from .options import FeedOptions
 from .redaction import redact_url
+from .seconds import check_seconds
 
 __all__ = ["ReactiveWebSocket"]
 

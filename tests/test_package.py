@@ -25,10 +25,11 @@ LAYERS = (
     "events",
     "failures",
     "backoff",
+    "callables",
+    "seconds",
     "filters",
     "changes",
     "handover",
-    "callables",
     "reporting",
     "codec",
     "subscriptions",
@@ -67,7 +68,7 @@ LAYERS = (
 """The core, from the ground up: each module imports only from those before it."""
 
 PURE = (
-    *("errors", "redaction", "events", "failures", "backoff", "filters", "changes"),
+    *("errors", "redaction", "events", "failures", "backoff", "seconds", "filters", "changes"),
     *("handover", "callables", "codec", "subscriptions", "limit", "snapshot"),
 )
 """Those that know no event loop: what time it is, they are told."""

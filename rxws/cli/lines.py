@@ -21,8 +21,9 @@ from .. import (
     Quiet,
     Rotated,
 )
+from ..redaction import printable
 
-__all__ = ["decode", "describe", "event_line", "is_news", "json_lines", "printable"]
+__all__ = ["decode", "describe", "event_line", "is_news", "json_lines"]
 
 _UNSAFE: Final = re.compile(
     "["
@@ -69,11 +70,6 @@ def _escape(match: re.Match[str]) -> str:
     # Beyond U+FFFF JSON writes two halves (RFC 8259 §7).
     units = match[0].encode("utf-16-be")
     return "".join(f"\\u{units[i] << 8 | units[i + 1]:04x}" for i in range(0, len(units), 2))
-
-
-def printable(text: str) -> str:
-    """Give ``text`` in one line with nothing in it that a terminal obeys."""
-    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
 
 
 def event_line(event: Event) -> str:

@@ -9,9 +9,10 @@ from typing import Final
 from .. import Event, RxwsError
 from .. import recording as recordings
 from ..events import RecordingFailed
+from ..redaction import printable
 from .arguments import Declare, seconds, url
 from .connecting import add_connection_options, connect
-from .lines import event_line, is_news, printable
+from .lines import event_line, is_news
 from .output import Output
 from .running import DONE, FAILED
 

@@ -8,9 +8,10 @@ from typing import Final
 from .. import RxwsError
 from .. import recording as recordings
 from ..recording.reading import summary
+from ..redaction import printable
 from .arguments import Declare, speed
 from .connecting import add_filter_options
-from .lines import decode, printable
+from .lines import decode
 from .output import Output
 from .record import readable
 from .tail import print_messages

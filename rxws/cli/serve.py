@@ -14,9 +14,9 @@ from .. import RxwsError
 from ..recording import FrameEntry, Reading, read
 from ..recording.moments import moments
 from ..recording.reading import summary
+from ..redaction import printable
 from ..testing import FeedConnection, FeedServer
 from .arguments import Declare, port, speed
-from .lines import printable
 from .output import Output
 from .record import readable
 

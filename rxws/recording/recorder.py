@@ -17,8 +17,8 @@ from reactivex import abc
 
 from ..events import RecordingFailed
 from ..interface import AsyncWebsocketStreamInterface, feed_of
-from ..options import check_seconds
 from ..redaction import redact
+from ..seconds import check_seconds
 from ..websocket import ReactiveWebSocket
 from .entries import Note, Origin, encode_notes
 from .files import Appender
