@@ -26,7 +26,8 @@ class Snapshot(Generic[T]):
     Attributes:
         data: what ``snapshot()`` returned.
         reason: why it was fetched: ``"start"``, ``"hole"`` (numbers are missing), ``"overflow"`` (too much had to be
-            held), ``"restart"`` (the numbers went back), or the reason of the feed's ``Gap``.
+            held), ``"restart"`` (the numbers went back), ``"unreadable"`` (a message without numbers), or the reason of
+            the feed's ``Gap``.
     """
 
     data: T

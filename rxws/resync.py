@@ -136,6 +136,9 @@ class _Session:
             delivered = self.changes.change(message)
         except FAILURES as error:
             self._home.reporter.failed("sequence of resync", message, error)
+            # It may be one that changes something: whoever goes on without it is not in sync.
+            self.changes.lose("unreadable")
+            self._fetch()
             return
         if self.changes.dropped > dropped:
             self._home.reporter.counters.dropped += 1

@@ -229,16 +229,22 @@ async def test_numbers_that_always_have_holes_do_not_fetch_without_a_pause():
         assert 2 < len(source.times) < 60
 
 
-async def test_change_without_numbers_is_reported_and_left_out():
-    """A message whose numbers cannot be read disturbs nothing."""
+async def test_change_without_numbers_is_reported_and_asks_for_a_snapshot():
+    """A message whose numbers cannot be read may have changed something: nobody is in sync without it."""
     async with Changing() as feed:
         await feed.wait_connected()
         got = []
-        resync(feed, Source(0)).subscribe(got.append)
+        resynced = resync(feed, Source(0, (1, 2)))
+        resynced.subscribe(got.append)
         await settle()
-        feed.come({"e": "hello"}, c(1))
+        feed.come(c(1), {"e": "hello"})
         await settle()
-        assert short(got) == ["start 0", 1]
+        assert not resynced.in_sync
+        await settle(3)
+        feed.come(c(3))
+        await settle()
+        assert short(got) == ["start 0", 1, "unreadable 2", 3]
+        assert resynced.in_sync
         assert feed.record.of(HandlerFailed)[0].message == {"e": "hello"}
 
 
