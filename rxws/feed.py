@@ -374,6 +374,11 @@ class Feed:
             # Without the traces, and so the local variables, of those who got it before.
             raise self.error.with_traceback(None)
 
+    def check_open(self) -> None:
+        """Raise in another thread than the loop's, and after the end."""
+        self.home.check()
+        self._raise_if_ended()
+
     def _raise_if_ended(self) -> None:
         self.raise_if_failed()
         if self.is_closing:

@@ -456,7 +456,7 @@ class AsyncWebsocketStreamInterface(Generic[T], metaclass=ABCMeta):
 
     async def __aenter__(self) -> Self:
         # Without waiting: a stream made first in the block gets the first message.
-        self.__feed.home.check()
+        self.__feed.check_open()
         return self
 
     async def __aexit__(

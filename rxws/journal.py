@@ -83,7 +83,10 @@ class Journal:
 
     def hasty(self, delay: float) -> None:
         """Tell that a rotation waits, because the hook that asked for it ended as soon as it had begun."""
-        line = "_when2create_new_ws ended as soon as it had begun: its rotation waits %.1f s"
+        line = (
+            "_when2create_new_ws ended as soon as it had begun: its rotation waits %.1f s; "
+            "a hook that never rotates is one that never ends, 'await asyncio.Future()'"
+        )
         self._reporter.log(logging.WARNING, line, delay)
 
     def quiet(self, number: int, seconds: float) -> None:

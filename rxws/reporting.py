@@ -8,7 +8,7 @@ import logging
 import math
 import time
 import traceback
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from typing import Any, Final
 
@@ -47,7 +47,27 @@ def is_torn_down() -> bool:
 
 
 def _shown(error: BaseException) -> str:
-    return "\n".join(redact(line) for part in traceback.format_exception(error) for line in part.splitlines())
+    names = tuple(_class_names(error))
+    lines = [line for part in traceback.format_exception(error) for line in part.splitlines()]
+    return "\n".join(_shown_line(line, names) for line in lines)
+
+
+def _shown_line(line: str, names: tuple[str, ...]) -> str:
+    # The name of an exception's class is no secret, and may look like one.
+    name = next((name for name in names if line.startswith(name)), "")
+    return name + redact(line.removeprefix(name))
+
+
+def _class_names(error: BaseException) -> Iterator[str]:
+    """Give how the lines begin that tell of an exception, and of those before it."""
+    pending: list[BaseException | None] = [error]
+    seen: set[int] = set()
+    while pending:
+        each = pending.pop()
+        if each is not None and id(each) not in seen:
+            seen.add(id(each))
+            yield f"{type(each).__module__}.{type(each).__qualname__}:"
+            pending += each.__cause__, each.__context__
 
 
 @dataclass(slots=True)

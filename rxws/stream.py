@@ -261,8 +261,8 @@ class Stream(AsyncObservable[T], AsyncIterator[T], Generic[T]):
         the next one that comes.) A snapshot that is older than what is held is fetched again, which is reported from
         the second one in a row on; a failure to fetch one within 10 s is reported and retried. The delays grow, and
         start over with a ``Gap`` and after 10 s in sync. A message whose numbers cannot be read may be a change that is
-        missing then: it is reported, and another snapshot is fetched. Whoever disposes of the subscription, or leaves the ``async for``, cancels the fetching; the sequence ends
-        as the stream does.
+        missing then: it is reported, and another snapshot is fetched. Whoever disposes of the subscription, or leaves
+        the ``async for``, cancels the fetching; the sequence ends as the stream does.
 
         Args:
             snapshot: a coroutine function that fetches a snapshot.

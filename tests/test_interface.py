@@ -972,3 +972,12 @@ async def test_hooks_may_be_called_after_the_end(feed_server):
     assert "closed" in repr(feed)
     with pytest.raises(FeedClosed):
         await feed.wait_connected()
+
+
+async def test_closed_feed_is_not_entered_again(feed_server):
+    """A feed lives once: who enters it after its end is told, and not left with streams that are over."""
+    async with Feed(feed_server) as feed:
+        await feed.wait_connected()
+    with pytest.raises(FeedClosed):
+        async with feed:
+            raise AssertionError

@@ -193,3 +193,15 @@ async def test_log_when_an_error_holds_a_secret(reporter, caplog):
     assert record.exc_info is None
     assert "wss://***@host/ws?token=***" in record.getMessage()
     assert not any(part in record.getMessage() for part in ("hunter2", "SECRET", "\x1b"))
+
+
+async def test_traceback_tells_the_classes_of_exceptions_as_they_are(reporter, caplog):
+    """However they are called, in whatever module: what they say is redacted, and what they are is not."""
+    kind = type("HttpError", (Exception,), {"__module__": "rxws.testing.http"})
+    error = kind("404 for https://example.com/?key=hunter2")
+    error.__cause__ = type("BadRequest", (Exception,), {"__module__": "crm.api.v2.models.xyz"})("no")
+    error.__cause__.__cause__ = error
+    reporter.failed("handler", None, error)
+    lines = caplog.records[0].message.splitlines()
+    assert lines[-1] == "rxws.testing.http.HttpError: 404 for https://example.com/?key=***"
+    assert any(line.startswith("crm.api.v2.models.xyz.BadRequest: no") for line in lines)
