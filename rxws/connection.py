@@ -95,7 +95,7 @@ class Connection:
     Attributes:
         number: 1 for the feed's first connection.
         opened_at: when it was opened, on the loop's clock.
-        last_message: when the last message came, on the loop's clock, to the accuracy of one turn of the loop;
+        heard_at: when the last message came, on the loop's clock, to the accuracy of one turn of the loop;
             None if none has come.
         sink: where its messages go; the delivery sets it.
         reader: the task; its result is why the connection ended.
@@ -112,7 +112,7 @@ class Connection:
         self.websocket: Final = websocket
         self.number: Final = number
         self.opened_at = loop.time()
-        self.last_message: float | None = None
+        self.heard_at: float | None = None
         self.sink: Sink | None = None
         self._loop = loop
         self._reporter = reporter

@@ -72,7 +72,7 @@ class Source(Protocol):
         """What must come to its end after :meth:`stop`, besides the connections."""
 
     @property
-    def last_message(self) -> float | None:
+    def heard_at(self) -> float | None:
         """When the last message came, on the loop's clock, or None if none has. May be read from any thread."""
 
     def start(self) -> None:
@@ -459,7 +459,7 @@ class Feed:
         """Return a snapshot of the counters. May be called from any thread."""
         counters = self.reporter.counters
         receivers = self.router.receivers
-        last = self.rotation.last_message
+        last = self.rotation.heard_at
         return Statistics(
             messages=counters.messages,
             bytes=counters.bytes,

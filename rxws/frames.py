@@ -9,7 +9,7 @@ from collections.abc import Awaitable, Callable
 from typing import Any, Final, NamedTuple, Protocol
 
 from websockets.asyncio.client import ClientConnection
-from websockets.frames import Frame as Event
+from websockets.frames import Frame as ProtocolFrame
 from websockets.frames import Opcode
 
 __all__ = ["Frame", "Frames", "Websocket", "frames_of"]
@@ -103,7 +103,7 @@ class _Pushed:
 
     def _take(self, event: Any) -> None:
         """Take what websockets has read. On the hot path."""
-        if not self._owed and type(event) is Event and event.fin:
+        if not self._owed and type(event) is ProtocolFrame and event.fin:
             try:
                 if event.opcode is Opcode.TEXT:
                     self.waiting.append(event.data.decode())  # type: ignore[union-attr]

@@ -33,7 +33,7 @@ LOSS_TIMEOUT: Final = 1.0
 
 @dataclass(frozen=True, slots=True)
 class Timeouts:
-    """The constructor's options that are times, in seconds."""
+    """The constructor's options that are times of a connection and its rotation, in seconds."""
 
     open: float
     handover: float
@@ -112,9 +112,9 @@ class Opener:
         return list(self._open)
 
     @property
-    def last_message(self) -> float | None:
+    def heard_at(self) -> float | None:
         """When the last message came, on the loop's clock, or None if none has. May be read from any thread."""
-        times = [connection.last_message for connection in self.connections]
+        times = [connection.heard_at for connection in self.connections]
         return max((time for time in (*times, self._heard) if time is not None), default=None)
 
     @property
@@ -192,7 +192,7 @@ class Opener:
 
     def _ended(self, connection: Connection, reader: asyncio.Task[Failure]) -> None:
         """Is called when a connection has been read to its end."""
-        self._heard = self.last_message
+        self._heard = self.heard_at
         watchdog = self._open.pop(connection)
         if watchdog is not None:
             watchdog.stop()

@@ -122,7 +122,7 @@ class Reader:
     def _begin_burst(self) -> None:
         # Once per turn of the loop, however many messages come in it.
         self._in_burst = True
-        self._connection.last_message = self._loop.time()
+        self._connection.heard_at = self._loop.time()
         self._loop.call_soon(self._end_burst)
         if self._patience is not None:
             self._patience.cancel()

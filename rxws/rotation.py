@@ -287,7 +287,7 @@ class Rotation:
         await self._enter(new, lost)
         if handover.lost:
             self._journal.flooded(new.number, handover.lost)
-        paused = self._loop.time() - max(asked, old.last_message or asked)
+        paused = self._loop.time() - max(asked, old.heard_at or asked)
         await overlap.release(new)
         self._overlap = overlap
         self._forget_overlap(new)
@@ -390,9 +390,9 @@ class Rotation:
         self._settle(False)
 
     @property
-    def last_message(self) -> float | None:
+    def heard_at(self) -> float | None:
         """When the last message came, on the loop's clock, or None if none has. May be read from any thread."""
-        return self._opener.last_message
+        return self._opener.heard_at
 
     @property
     def connections(self) -> list[Connection]:

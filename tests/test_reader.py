@@ -57,12 +57,12 @@ class Reading:
 async def test_reader_hands_each_frame_on_in_order():
     """Frames become messages in the order in which they came, and the time of the last one is known."""
     reading = Reading()
-    assert reading.connection.last_message is None
+    assert reading.connection.heard_at is None
     await asyncio.sleep(5)
     reading.websocket.come("a", b"b")
     await asyncio.sleep(1)
     assert reading.messages == ["a", b"b"]
-    assert reading.connection.last_message == pytest.approx(5, abs=0.001)
+    assert reading.connection.heard_at == pytest.approx(5, abs=0.001)
     await reading.ended()
 
 

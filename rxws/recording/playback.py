@@ -176,7 +176,7 @@ class Playback:
     """Plays a script: what stands in a feed for its rotating connections."""
 
     def __init__(self, feed: PlayedFeed, script: Script) -> None:
-        self.last_message: float | None = None
+        self.heard_at: float | None = None
         self.connections: list[Connection] = []
         self._feed = feed
         self._script = script
@@ -252,7 +252,7 @@ class Playback:
             if type(what) is tuple:
                 raw: Frame
                 raw, self._received, self._number, self._kept = what
-                self.last_message = clock()
+                self.heard_at = clock()
                 return raw
             if isinstance(what, State):
                 self._enter(what)
