@@ -348,7 +348,8 @@ class Rotation:
         try:
             await self._hooks.until_due(connection)
         except asyncio.CancelledError:
-            if connection.reader.done() or self._stopped or is_torn_down():
+            # Not live: it has ended, or it was closed for its rotation, which what reads it may not heed.
+            if not connection.is_live or self._stopped or is_torn_down():
                 raise
             # By somebody who cancels all tasks, or by itself: nobody else would ever say that it is time.
             self._reporter.log(logging.WARNING, "the task of _when2create_new_ws was cancelled: it is time to rotate")

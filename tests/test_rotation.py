@@ -567,7 +567,7 @@ async def test_rotation_when_a_parse_hook_waits_for_ever():
 
 
 @in_virtual_time
-async def test_rotation_when_the_old_ones_reader_cannot_be_ended():
+async def test_rotation_when_the_old_ones_reader_cannot_be_ended(caplog):
     """Not even a hook that heeds no cancellation stops a rotation, and what it delivers too late goes nowhere."""
     until = asyncio.get_running_loop().create_future()
 
@@ -587,6 +587,8 @@ async def test_rotation_when_the_old_ones_reader_cannot_be_ended():
         await asyncio.sleep(0.1)
         assert feed.record.messages == ["next"]
         assert feed.record.reasons == ["rotation"]
+        # Its rotation hook ended because of the rotation: that is nothing to be told.
+        assert "_when2create_new_ws" not in caplog.text
 
 
 @in_virtual_time
