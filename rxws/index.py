@@ -24,9 +24,11 @@ E = TypeVar("E")
 K = TypeVar("K")
 V = TypeVar("V")
 
-_PLAIN = frozenset({str, int, float, bool, bytes, type(None)})
 _CONTAINERS = frozenset({list, dict, set})
 """What cannot be looked up in a table, and equals nothing plain: so no table of plain values need be gone through."""
+
+# By their equality and not by their type: a member of an enum is as plain, if its class does not say otherwise.
+_PLAIN = tuple(kind.__eq__ for kind in (str, int, float, bytes, tuple, object))
 
 
 class _Roster(Generic[K, V]):
@@ -95,7 +97,7 @@ class _Shape(_Roster[Hashable, _Bucket[E]]):
         return list(zip(self.keys, values, strict=True))
 
     def is_odd(self, bucket: _Bucket[E]) -> bool:
-        return not all(type(value) in _PLAIN for _, value in self.by_key(bucket))
+        return not all(type(value).__eq__ in _PLAIN for _, value in self.by_key(bucket))
 
     def excludes(self, message: object) -> bool:
         """Whether a message can be in no bucket because of a container that it has where all want something plain."""
@@ -129,7 +131,7 @@ class Index(Generic[E]):
 
     ``match`` costs one look-up per shape (see the module), one call per filter that cannot be looked up (a function,
     or values that cannot be hashed), and what it returns; not more for more entries, unless the message has something
-    that cannot be hashed where an entry wants what is no str, bytes, int, float, bool or None: that may equal anything.
+    that cannot be hashed where an entry wants what has an equality of its own, unlike str, numbers, None and enums.
     ``add`` and ``remove`` cost the same however many there are.
 
     ``remove`` may be called at any moment and from any thread: by a collection in the midst of ``add`` or ``match``,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import enum
 import gc
 import threading
 from asyncio import CancelledError
@@ -218,8 +219,10 @@ def test_match_follows_changes_when_a_value_cannot_be_hashed():
 def test_match_compares_no_container_with_plain_values(monkeypatch):
     """What is a number in one kind of message and a list in another costs no more for more entries: none can be it."""
     index = make_index()
+    kinds = enum.StrEnum("Kind", "TRADE"), enum.Enum("Side", "BUY")
     for number in range(100):
         index.add(number, parse([{"e": "trade", "a": number}, {"a": f"{number}"}]))
+        index.add(number, parse([{"e": kinds[0].TRADE, "a": -number}, {"e": kinds[1].BUY, "a": (number, None)}]))
     odd = index.add("odd", parse([{"e": "trade", "a": frozenset()}]))
     message = {"e": "trade", "a": set()}
     assert list(index.match(message)) == ["odd"]
