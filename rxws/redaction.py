@@ -35,6 +35,7 @@ _IN_TEXT: Final = re.compile(
 _CREDENTIALS: Final = re.compile(r"\b(bearer|basic) +[^ ]+", re.IGNORECASE)
 _QUERY_VALUE: Final = re.compile(r"([?&][\w.\-\[\]]+=)([^ &]*)")
 _LONG_WORD: Final = re.compile(rf"[\w.~%+\-]{{{_SHORTEST_TOKEN},}}=*")
+_NAME: Final = re.compile(r"\w+")
 _CLOSING: Final = "'\"`,.;:)}>"
 
 _HEXADECIMAL: Final = re.compile(r"[0-9A-Fa-f\-]+")
@@ -67,13 +68,13 @@ def redact_url(url: str) -> str:
     return f"{scheme}://{MASK}" if shown is None else f"{scheme}://{shown}{_redact_rest(rest)}"
 
 
-def redact(text: str) -> str:
+def redact(text: str, names: frozenset[str] = frozenset()) -> str:
     """Return ``text`` as one line without the secrets in it, to be shown.
 
     Every URL in it is redacted as by :func:`redact_url`; so are the values of headers and fields that carry secrets
     (``Authorization: Bearer x``, ``'Cookie': 'x'``, ``"listenKey": "x"``; without quotes, to the text's end), and
-    whatever else looks like a token. Control characters are escaped. Redacting twice changes nothing more. Never
-    raises.
+    whatever else looks like a token, but for what consists of ``names``, which a program calls things by. Control
+    characters are escaped. Redacting twice changes nothing more. Never raises.
 
     Example::
 
@@ -84,10 +85,10 @@ def redact(text: str) -> str:
     shown = []
     end = 0
     for match in _IN_TEXT.finditer(text):
-        shown.append(_redact_words(text[end : match.start()]))
+        shown.append(_redact_words(text[end : match.start()], names))
         shown.append(_redact_url_in_text(match["url"]) if match["url"] else _redact_field(match))
         end = match.end()
-    shown.append(_redact_words(text[end:]))
+    shown.append(_redact_words(text[end:], names))
     return "".join(shown)
 
 
@@ -155,10 +156,15 @@ def _redact_field(match: re.Match[str]) -> str:
     return f"{name}{value[0]}{MASK}{value[0]}" if is_quoted else f"{name}{MASK}"
 
 
-def _redact_words(text: str) -> str:
+def _redact_words(text: str, names: frozenset[str]) -> str:
     text = _CREDENTIALS.sub(rf"\1 {MASK}", text)
     text = _QUERY_VALUE.sub(_redact_query_value, text)
-    return _LONG_WORD.sub(lambda word: MASK if _looks_secret(word[0]) else word[0], text)
+    return _LONG_WORD.sub(lambda word: _redact_word(word[0], names), text)
+
+
+def _redact_word(word: str, names: frozenset[str]) -> str:
+    # Where nothing is a letter or a digit, as in the line that marks where an exception was raised, nothing is secret.
+    return word if names.issuperset(_NAME.findall(word)) or not _looks_secret(word) else MASK
 
 
 def _redact_query_value(match: re.Match[str]) -> str:

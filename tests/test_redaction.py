@@ -109,6 +109,16 @@ def test_no_secret_is_shown_when_a_text_quotes_a_header_or_field(form, secret, t
 
 
 @given(token=tokens)
+def test_names_of_a_program_are_shown_and_no_token_beside_them(token):
+    """What consists of given names is no token, what has anything else in it may be one; a mark below it is none."""
+    names = frozenset({"self", "stop2x", "IsMSXMLUrlq8"})
+    text = f"    self.stop2x.IsMSXMLUrlq8({token!r}, self.stop2x.IsMSXMLUrlq8.{token})"
+    assert redact(text, names) == "    self.stop2x.IsMSXMLUrlq8('***', ***)"
+    assert redact(text) == "    ***('***', ***)"
+    assert redact("~" * 30) == "~" * 30
+
+
+@given(token=tokens)
 def test_no_token_is_shown_when_it_stands_alone_in_a_text(token):
     """What looks like a token is one, also where nothing says so."""
     assert redact(f"stream /ws/{token} is gone ({token})") == "stream /ws/*** is gone (***)"

@@ -205,3 +205,23 @@ async def test_traceback_tells_the_classes_of_exceptions_as_they_are(reporter, c
     lines = caplog.records[0].message.splitlines()
     assert lines[-1] == "rxws.testing.http.HttpError: 404 for https://example.com/?key=***"
     assert any(line.startswith("crm.api.v2.models.xyz.BadRequest: no") for line in lines)
+
+
+async def test_traceback_tells_what_a_program_calls_things(reporter, caplog):
+    """Functions and attributes are called as they are, like tokens or not; what stands in quotes may be a token."""
+
+    class Session:
+        def is_set_by_rpc4x5(self, key):
+            return [self.stop2x.IsMSXMLUrlq8 for _ in key]
+
+    try:
+        Session().is_set_by_rpc4x5("q8Xk29dLmZ7aT1bVw5RcYp")
+    except AttributeError as error:
+        error.__cause__ = ExceptionGroup("some", [type("HTTPXError", (Exception,), {"__module__": "crm.v2.xyz.b2c"})()])
+        reporter.failed("handler", None, error)
+    told = caplog.records[0].message
+    assert "    return [self.stop2x.IsMSXMLUrlq8 for _ in key]" in told
+    assert "    Session().is_set_by_rpc4x5(" in told
+    assert "crm.v2.xyz.b2c.HTTPXError" in told
+    assert "^^^^^^^^^^" in told
+    assert "q8Xk29" not in told
