@@ -257,7 +257,7 @@ class Feed:
         except TimeoutError:
             if not answers:
                 raise TimeoutError(f"{self.sending.obstacle} for {timeout:g} s: nothing was sent") from None
-            raise TimeoutError(f"no message that passes {wanted!r} came within {timeout:g} s") from None
+            raise TimeoutError(f"no message that passes {redact(repr(wanted))} came within {timeout:g} s") from None
         finally:
             for answer in answers:
                 answer.cancel()

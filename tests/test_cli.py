@@ -251,12 +251,12 @@ SINCE = {"name": "feed", "time": 1_700_000_000.25}
         ),
         (rxws.Quiet(seconds=60, **SINCE), "Quiet: connected, but no message for 60 s"),
         (
-            rxws.MessageRejected(raw="x", error=ValueError("no"), count=1000, **SINCE),
-            "MessageRejected: a frame could not be parsed (1,000 so far): ValueError('no')",
+            rxws.MessageRejected(raw="x", error=ValueError("no https://h/?key=hunter2"), count=1000, **SINCE),
+            "MessageRejected: a frame could not be parsed (1,000 so far): ValueError('no https://h/?key=***')",
         ),
         (
-            rxws.HandlerFailed(handler="f", message=None, error=ValueError("no"), **SINCE),
-            "HandlerFailed: f raised ValueError('no')",
+            rxws.HandlerFailed(handler="f", message=None, error=ValueError("no https://h/?key=hunter2"), **SINCE),
+            "HandlerFailed: f raised ValueError('no https://h/?key=***')",
         ),
         (rxws.Lagging(consumer="stream", pending=10_000, **SINCE), "Lagging: stream is behind: 10,000 messages wait"),
         (

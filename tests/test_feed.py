@@ -343,8 +343,10 @@ class TestRequest:
         async with Feed(feed_server) as feed:
             await feed.wait_connected()
             started = now()
-            with pytest.raises(TimeoutError):
-                await feed.request("hello", [{"id": 1}], **({} if timeout is None else {"timeout": timeout}))
+            with pytest.raises(TimeoutError, match=r"passes Filter\(\[{'id': 1, 'token': '\*\*\*'}\]\) came within"):
+                await feed.request(
+                    "hello", [{"id": 1, "token": "hunter2"}], **({} if timeout is None else {"timeout": timeout})
+                )
             assert now() - started == pytest.approx(timeout or 10)
             assert feed.statistics().streams == 0
             assert feed_server.received == ["hello"]

@@ -21,7 +21,7 @@ from .. import (
     Quiet,
     Rotated,
 )
-from ..redaction import printable
+from ..redaction import printable, redact
 
 __all__ = ["decode", "describe", "event_line", "is_news", "json_lines"]
 
@@ -103,9 +103,9 @@ def describe(event: Event) -> str:
         case Quiet():
             return f"connected, but no message for {event.seconds:g} s"
         case MessageRejected():
-            return f"a frame could not be parsed ({event.count:,} so far): {event.error!r}"
+            return f"a frame could not be parsed ({event.count:,} so far): {redact(repr(event.error))}"
         case HandlerFailed():
-            return f"{event.handler} raised {event.error!r}"
+            return f"{event.handler} raised {redact(repr(event.error))}"
         case Lagging():
             return f"{event.consumer} is behind: {event.pending:,} messages wait"
         case Overflowed():
