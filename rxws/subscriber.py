@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import copy
 import logging
 from collections.abc import Callable, Hashable, Iterator
 from typing import Any, Final
@@ -24,7 +25,8 @@ SHOWN: Final = 200
 """How much of a message is shown."""
 
 MOST_STEPS: Final = 1_000
-"""How many steps may be under way at once: each message is held against the answers that all of them wait for."""
+"""How many steps may be under way at once, but for those that are late: each message is held against the answers that
+all of them wait for."""
 
 PATIENCE: Final = 10.0
 """Seconds for which a connection that is held waits for what could not be subscribed at once."""
@@ -140,7 +142,7 @@ class Subscriber:
 
     def _launch(self) -> None:
         self._is_launching = False
-        while self._connection.is_live and not self._combining and len(self._steps) < MOST_STEPS:
+        while self._connection.is_live and not self._combining and len(self._steps) - len(self._late) < MOST_STEPS:
             step = self._ledger.take_step()
             if step is None:
                 return
@@ -247,7 +249,8 @@ class Subscriber:
         if not messages:
             return None
         combine = step.subscriptions[0].combine
-        message = messages[0] if len(messages) == 1 or combine is None else combine(messages)
+        # Copies: they are sent again on every connection, whatever is done with them.
+        message = messages[0] if len(messages) == 1 or combine is None else combine(copy.deepcopy(messages))
         if message is None:
             raise TypeError("combine must return a message, not None")
         return to_payload(message, self._encode)
@@ -266,6 +269,8 @@ class Subscriber:
         task = asyncio.current_task()
         assert task is not None
         self._late.add(task)
+        # Others need not wait for what may never come.
+        self._launch()
         if not self._one_is_late.done():
             self._one_is_late.set_result(None)
 

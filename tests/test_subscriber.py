@@ -460,6 +460,36 @@ async def test_combination_makes_few_messages_of_many():
         assert feed.websocket.sent[3:] == ['{"subscribe":["one"]}']
 
 
+async def test_connection_is_open_when_all_is_sent_however_much_is_not_answered(monkeypatch):
+    """What waits in vain keeps nobody from being subscribed: it is not among those of whom there may be so many."""
+    monkeypatch.setattr("rxws.subscriber.MOST_STEPS", 2)
+    async with ScriptedFeed() as feed:
+        streams = [feed.multiplex(f"+{n}", filters=None, acknowledged=[{"never": n}], timeout=1.0) for n in range(7)]
+        await feed.wait_connected()
+        assert {f"+{n}" for n in range(7)} <= set(feed.websocket.sent)
+        assert now() == 4
+        del streams
+
+
+async def test_combination_may_do_with_its_messages_what_it_likes():
+    """They are copies: what is sent on the next connection is what was asked for."""
+
+    def combine(messages):
+        first, *rest = messages
+        for each in rest:
+            first["params"] += each["params"]
+        return first
+
+    async with ScriptedFeed() as feed:
+        streams = [feed.multiplex({"params": [n]}, filters=None, combine=combine) for n in range(3)]
+        await feed.wait_connected()
+        first = feed.websocket
+        first.end()
+        await feed.record.happened(Connected, 2)
+        assert first.sent == feed.websocket.sent == ['{"params":[0,1,2]}']
+        del streams
+
+
 def combined(messages):
     """Combine messages, but for a bad one."""
     if "bad" in messages:
