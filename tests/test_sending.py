@@ -81,6 +81,20 @@ async def test_message_that_finds_no_connection_in_time():
         await sender.sending.send("a")
 
 
+async def test_message_whose_turn_does_not_come():
+    """That it was the limit is said where there is one, and only there."""
+    sender = Sender(send_limit=(1, 60), send_timeout=2)
+    connection = await sender.open()
+    await sender.sending.send("first")
+    with pytest.raises(SendTimeout, match="not the message's turn for 2 s: nothing was sent"):
+        await sender.sending.send("second")
+    await sender.close(connection)
+    sender = Sender()
+    connection = await sender.open()
+    assert sender.sending.obstacle == "there was no live connection"
+    await sender.close(connection)
+
+
 async def test_message_that_waits_when_the_feed_ends():
     """Whoever waits is told of the end."""
     sender = Sender()
