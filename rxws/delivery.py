@@ -6,7 +6,7 @@ import asyncio
 import itertools
 import logging
 from collections import deque
-from collections.abc import Callable, Hashable
+from collections.abc import Callable, Hashable, Sequence
 from dataclasses import dataclass
 from typing import Any, Final, Generic, TypeVar, TypeVarTuple
 
@@ -19,16 +19,13 @@ from .redaction import redact
 from .reporting import FAILURES
 from .router import Router
 
-__all__ = ["Delivery", "Many", "ParseHooks", "deliver_some"]
+__all__ = ["Delivery", "Many", "ParseHooks", "hold_behind"]
 
 T = TypeVar("T")
 Ts = TypeVarTuple("Ts")
 
 SLICE: Final = 0.010
 """Seconds for which frames may be delivered in one go, before other tasks get their turn."""
-
-HELD_MAX: Final = 100_000
-"""How many frames are held, at most, that come while a connection is being subscribed and there is no other."""
 
 _STEP: Final = 32
 """How many frames that were held are delivered between two looks at the clock."""
@@ -58,8 +55,16 @@ class ParseHooks:
     per_connection: Callable[[Any], bool] | None
 
 
-def deliver_some(held: deque[tuple[*Ts]], deliver: Callable[[*Ts], None], count: int) -> None:
-    """Deliver the first so many of what is held, or all."""
+def hold_behind(held: deque[tuple[*Ts]], items: Sequence[tuple[*Ts]], deliver: Callable[[*Ts], None]) -> None:
+    """Hold what comes while held items are being delivered.
+
+    Two are delivered for each that comes, so that what is held becomes less however much comes.
+    """
+    held.extend(items)
+    _deliver_some(held, deliver, 2 * len(items))
+
+
+def _deliver_some(held: deque[tuple[*Ts]], deliver: Callable[[*Ts], None], count: int) -> None:
     for _ in range(min(len(held), count)):
         deliver(*held.popleft())
 
@@ -116,12 +121,12 @@ class Delivery:
     async def catch_up(self, held: deque[tuple[*Ts]], deliver: Callable[[*Ts], None]) -> None:
         """Deliver what is held, and behind it what is added meanwhile; other tasks have their turns in between.
 
-        Whoever adds something delivers twice as much with :func:`deliver_some`, or there may be no end.
+        What is added is added with :func:`hold_behind`, or there may be no end.
         """
         clock = self._home.loop.time
         began = clock()
         while held:
-            deliver_some(held, deliver, _STEP)
+            _deliver_some(held, deliver, _STEP)
             if clock() - began > SLICE:
                 await asyncio.sleep(0)
                 began = clock()

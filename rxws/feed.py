@@ -319,6 +319,9 @@ class Feed:
         self.reporter.log(logging.DEBUG, "%s", state.value, about=state)
         if state.is_live:
             self._unmatched.wake()
+        self._tell(state)
+
+    def _tell(self, state: State) -> None:
         if state.is_live or state.is_final:
             self.arrived.set()
         else:
@@ -353,8 +356,7 @@ class Feed:
 
     def rotate(self) -> asyncio.Future[bool]:
         """Rotate now."""
-        self.home.check()
-        self._raise_if_ended()
+        self.check_open()
         return self.rotation.rotate()
 
     def exit(self) -> asyncio.Future[None]:

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
-from collections.abc import Collection, Hashable
+from collections.abc import Callable, Collection, Hashable
 from dataclasses import dataclass
 from typing import Any
 
 from .connection import Connection, Sink
-from .delivery import Delivery, Many, deliver_some
+from .delivery import Delivery, Many, hold_behind
 from .frames import Frame
 from .handover import Handover, Verdict
 from .observable import Home
@@ -69,10 +69,16 @@ class Overlap:
         """Whether the old connection may be closed now."""
         return self._handover.verdict(self._now())
 
-    async def release(self, new: Connection) -> None:
-        """Deliver what is held, and from now on all that comes but copies: the old one has been read to its end."""
+    async def release(self, new: Connection, before: Callable[[], object] | None = None) -> bool:
+        """Deliver what is held, and from now on all that comes but copies: the old one has been read to its end.
+
+        If something is held, ``before`` is called first. Returns whether something was.
+        """
         new.predecessor = None
         held = deque(self._handover.old_ended(self._now()))
+        was_held = bool(held)
+        if was_held and before is not None:
+            before()
         # Those that come later are counted as they come.
         self.duplicates = self._handover.duplicates
         self._home.reporter.counters.duplicates += self.duplicates
@@ -82,9 +88,7 @@ class Overlap:
         def hold(frame: Frame, message: Any, received: int) -> None:
             source = _Source(frame, message, received)
             fresh = [(source, place) for place in self._not_delivered(frame, message)]
-            held.extend(fresh)
-            # Two for one, so that what is held becomes less however much comes.
-            deliver_some(held, deliver_held, 2 * len(fresh))
+            hold_behind(held, fresh, deliver_held)
 
         def deliver_held(source: _Source, place: int) -> None:
             places.add(place)
@@ -102,6 +106,7 @@ class Overlap:
         await asyncio.sleep(0)
         await self._delivery.catch_up(held, deliver_held)
         new.sink = deliver_new
+        return was_held
 
     def give_up(self) -> None:
         """Forget the new connection: the old one delivers as if nothing had been."""

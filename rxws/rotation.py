@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import enum
+import functools
 import logging
 from collections import deque
 from collections.abc import Callable
@@ -17,7 +18,7 @@ from reactivex.subject import Subject
 
 from .backoff import Backoff
 from .connection import Connection, Sink
-from .delivery import HELD_MAX, Delivery, deliver_some
+from .delivery import Delivery, hold_behind
 from .errors import ConnectFailed
 from .events import Rotated, State
 from .failures import Failure
@@ -33,6 +34,9 @@ __all__ = ["Rotation", "Signal"]
 
 DRAIN_TIMEOUT: Final = 1.0
 """Seconds for which the old connection is read on, at most, after it was asked to close."""
+
+HELD_MAX: Final = 100_000
+"""How many frames are held, at most, that come while a connection is being subscribed and there is no other."""
 
 LOOK_INTERVAL: Final = 0.02
 """Seconds between two looks at whether an overlap is proven."""
@@ -212,6 +216,7 @@ class Rotation:
             self._settle(False)
             await self._pause(opened, opened=False)
         await self._enter(opened, old)
+        # Not before: until then more may come than is held.
         if held.dropped:
             self._journal.flooded(opened.number, held.dropped)
         await self._release(opened, deque(held))
@@ -220,12 +225,7 @@ class Rotation:
     async def _release(self, opened: Connection, held: deque[Any]) -> None:
         deliver = self._delivery.deliverer(opened.number)
 
-        def hold(*frame: Any) -> None:
-            held.append(frame)
-            # Two for one, so that what is held becomes less however much comes.
-            deliver_some(held, deliver, 2)
-
-        opened.sink = hold
+        opened.sink = lambda *frame: hold_behind(held, [frame], deliver)
         await self._delivery.catch_up(held, deliver)
         opened.sink = None
 
@@ -280,10 +280,11 @@ class Rotation:
             # Whatever has ended it may be about to end the other one too.
             await self._ended_within(LOOK_INTERVAL, new)
         if new.reader.done():
-            # What it brought is all that will ever come of that time.
-            await overlap.release(new)
+            # What it brought is all that will ever come of that time: behind a gap, as after any loss, and before one.
+            missing = None if lost is None else functools.partial(self._journal.gap, lost.ended_at, lost.failure)
+            between = await overlap.release(new, missing)
             self._settle(False)
-            return await self._replace(lost or new)
+            return await self._replace(new if between or lost is None else lost)
         await self._enter(new, lost)
         if handover.lost:
             self._journal.flooded(new.number, handover.lost)

@@ -402,24 +402,27 @@ async def test_rotate_asked_for_when_the_state_is_told():
 
 @in_virtual_time
 @pytest.mark.parametrize("later", [0, 0.01])
-async def test_rotation_when_both_connections_end_at_once(later):
-    """There was no rotation: what was held follows, then one gap until the next connection is open."""
+@pytest.mark.parametrize("held", [["held"], []])
+async def test_rotation_when_both_connections_end_at_once(later, held):
+    """There was no rotation: what was held follows between two gaps; if nothing was, there is one."""
     async with ScriptedFeed(reconnect_delays=delays(3)) as feed:
         stream = feed.stream_filter(gaps=True)
         await feed.wait_connected()
         rotated = await rotating(feed)
         await overlap(feed, 1)
-        feed.websocket.come("held")
+        feed.websocket.come(*held)
         feed.websockets[0].end()
         await asyncio.sleep(later)
         feed.websockets[1].end()
         assert await rotated is False
         await feed.record.happened(Connected, 2)
         await feed.record.entered(State.CONNECTED, 2)
-        (gap,) = feed.record.of(Gap)
-        assert gap.reason == "network"
+        gaps = feed.record.of(Gap)
+        assert [gap.reason for gap in gaps] == ["network"] * (len(held) + 1)
+        assert [gap.last_message for gap in gaps] == [1, *held]
         feed.websocket.come("next")
-        assert [await anext(stream) for _ in range(4)] == [1, "held", gap, "next"]
+        follows = [item for pair in zip(gaps, [*held, "next"], strict=True) for item in pair]
+        assert [await anext(stream) for _ in range(1 + len(follows))] == [1, *follows]
         assert [event.number for event in feed.record.of(Connected)] == [1, 3]
         assert [event.number for event in feed.record.of(Disconnected)] == [1, 2]
         assert feed.record.of(Rotated) == []

@@ -154,11 +154,7 @@ class PlayedFeed(Feed):
         """
         if state is self.state.value:
             return
-        if state.is_live or state.is_final:
-            self.arrived.set()
-        else:
-            self.arrived.clear()
-        self.state.emit(state)
+        self._tell(state)
 
     def played(self, error: BaseException | None) -> None:
         """End, as after ``exit()``; or fail, because the script could not be read to its end."""
