@@ -39,8 +39,8 @@ _NAME: Final = re.compile(r"\w+")
 _CLOSING: Final = "'\"`,.;:)}>"
 
 _HEXADECIMAL: Final = re.compile(r"[0-9A-Fa-f\-]+")
-# With a number behind it, as a date is, or, in a program, with a digit in its midst (when2create).
-_WORD: Final = re.compile(r"[A-Za-z]*[0-9]{0,4}|[a-z]{2,8}[0-9][a-z]{2,8}|[0-9]{5,8}")
+# With a number behind it, or a date.
+_WORD: Final = re.compile(r"[A-Za-z]*[0-9]{0,4}|[0-9]{5,8}")
 # A version or a length of time (v3, 24h).
 _LABEL: Final = re.compile(r"[a-z][0-9]{1,2}|[0-9]{1,2}[a-z]")
 _HUMP: Final = re.compile(r"[A-Z]+(?![a-z])|[A-Z]?[a-z]+")
