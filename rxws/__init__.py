@@ -58,8 +58,10 @@ from .events import (
     Statistics,
     Unacknowledged,
 )
+from .hot import CurrentObservable
 from .interface import AsyncWebsocketStreamInterface
 from .observable import AsyncObservable, on_loop
+from .resync import Resynced
 from .stream import Stream
 from .websocket import ReactiveWebSocket
 
@@ -68,6 +70,7 @@ __all__ = [
     "AsyncWebsocketStreamInterface",
     "ConnectFailed",
     "Connected",
+    "CurrentObservable",
     "Disconnected",
     "Event",
     "FeedClosed",
@@ -81,6 +84,7 @@ __all__ = [
     "Quiet",
     "ReactiveWebSocket",
     "RecordingFailed",
+    "Resynced",
     "Rotated",
     "RxwsError",
     "SendFailed",

@@ -261,15 +261,21 @@ class RecordingFailed(Event):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Unacknowledged(Event):
-    """The server did not answer a subscription in time; it is sent once more, and then taken for subscribed.
+    """The server refused a subscription, or did not answer it in time.
+
+    What is not answered is sent once more, and then taken for subscribed. What is refused is not sent again before the
+    next connection.
 
     Attributes:
         message: the beginning of what was sent, with no secret in it.
         attempt: 1, and 2 after the second time.
+        refusal: the beginning of the server's answer that passed ``rejected``, with no secret in it; None where none
+            came.
     """
 
     message: str
     attempt: int
+    refusal: str | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -306,7 +312,7 @@ class Statistics:
         duplicates: messages dropped in rotations because the old connection had delivered them.
         discarded: messages dropped in rotations because they are per connection.
         failures: exceptions raised by handlers, subscribers, filters and hooks.
-        unacknowledged: times that a subscription was not acknowledged.
+        unacknowledged: times that a subscription was refused, or not answered in time.
         streams: streams open now.
         pending: messages that wait in streams and handlers now.
         dropped: messages dropped by full streams and handlers.

@@ -197,11 +197,17 @@ class Feed:
         return stream
 
     def multiplex(
-        self, subscription: Subscription, filters: object, bounds: tuple[int | None, Overflow]
+        self,
+        subscription: Subscription,
+        filters: object,
+        maxsize: int | None,
+        overflow: Overflow,
+        gaps: bool,
+        copy: bool,
     ) -> Stream[Any]:
         """Make a stream of something that is subscribed as long as anybody wants it."""
         self.home.check()
-        stream = self.stream(Filter.parse(filters, "filters"), *bounds, gaps=False, copy=False)
+        stream = self.stream(Filter.parse(filters, "filters"), maxsize, overflow, gaps, copy)
         if not self.is_closing:
             wanted = self.sending.want(subscription)
             stream.when_ended(functools.partial(self._release_soon, wanted))

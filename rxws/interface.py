@@ -231,6 +231,7 @@ class AsyncWebsocketStreamInterface(Generic[T], metaclass=ABCMeta):
         """Return a stream of all messages from now on, ``stream_filter()``: ``async for message in ws``."""
         return self.__feed.stream(None, DEFAULT_MAXSIZE, "error", False, False)
 
+    @overload
     def multiplex(
         self,
         subscribe: Any,
@@ -238,12 +239,50 @@ class AsyncWebsocketStreamInterface(Generic[T], metaclass=ABCMeta):
         *,
         filters: Any,
         acknowledged: Any = None,
+        rejected: Any = None,
         timeout: float = 10.0,
         combine: Callable[[list[Any]], Any] | None = None,
         combine_max: int = 200,
         maxsize: int | None = DEFAULT_MAXSIZE,
         overflow: Overflow = "error",
-    ) -> Stream[T]:
+        gaps: Literal[False] = False,
+        copy: bool = False,
+    ) -> Stream[T]: ...
+
+    @overload
+    def multiplex(
+        self,
+        subscribe: Any,
+        unsubscribe: Any = None,
+        *,
+        filters: Any,
+        acknowledged: Any = None,
+        rejected: Any = None,
+        timeout: float = 10.0,
+        combine: Callable[[list[Any]], Any] | None = None,
+        combine_max: int = 200,
+        maxsize: int | None = DEFAULT_MAXSIZE,
+        overflow: Overflow = "error",
+        gaps: bool,
+        copy: bool = False,
+    ) -> Stream[T | Gap]: ...
+
+    def multiplex(
+        self,
+        subscribe: Any,
+        unsubscribe: Any = None,
+        *,
+        filters: Any,
+        acknowledged: Any = None,
+        rejected: Any = None,
+        timeout: float = 10.0,
+        combine: Callable[[list[Any]], Any] | None = None,
+        combine_max: int = 200,
+        maxsize: int | None = DEFAULT_MAXSIZE,
+        overflow: Overflow = "error",
+        gaps: bool = False,
+        copy: bool = False,
+    ) -> Stream[Any]:
         """Return a stream of something that the server sends as long as it is subscribed.
 
         The first stream of an equal subscription sends it, the last one to be closed ends it. It is sent again on every
@@ -262,7 +301,10 @@ class AsyncWebsocketStreamInterface(Generic[T], metaclass=ABCMeta):
             acknowledged: a filter that the server's answer passes; None: none is awaited. One message answers one
                 subscription, the one that has waited longest. An answer that does not come in time is reported as
                 ``Unacknowledged``, and the message is sent once more. Let it pass no refusal: an ``id`` alone may
-                belong to an error, too.
+                belong to an error, too; or give ``rejected``, which is asked first.
+            rejected: a filter that the server's refusal passes; None: there is none. A refusal is an answer: it is
+                reported as ``Unacknowledged`` with what the server said, ends the wait, and the message is not sent
+                again before the next connection.
             timeout: seconds in which the answer must have come. A new connection counts as open once all has been
                 answered, or after that; in a planned rotation, where the old one delivers still, after twice that.
             combine: a function of a list of several ``subscribe`` that gives one message for them all, the same one
@@ -271,9 +313,11 @@ class AsyncWebsocketStreamInterface(Generic[T], metaclass=ABCMeta):
             combine_max: how many are combined at most.
             maxsize: as in :meth:`stream_filter`.
             overflow: as in :meth:`stream_filter`.
+            gaps: as in :meth:`stream_filter`.
+            copy: as in :meth:`stream_filter`.
 
         Raises:
-            TypeError: an argument is of the wrong kind.
+            TypeError: an argument is of the wrong kind, or ``rejected`` is given without ``acknowledged``.
             ValueError: ``timeout`` or ``combine_max`` is not positive, or as in :meth:`stream_filter`.
             RuntimeError: outside the loop's thread.
 
@@ -284,18 +328,20 @@ class AsyncWebsocketStreamInterface(Generic[T], metaclass=ABCMeta):
                 {"method": "UNSUBSCRIBE", "params": ["btcusdt@trade"], "id": 2},
                 filters=[{"e": "trade", "s": "BTCUSDT"}],
                 acknowledged=[{"id": 1, "result": None}],
+                rejected=lambda message: message.get("id") == 1 and "error" in message,
             )
         """
         subscription = Subscription.checked(
             subscribe,
             unsubscribe,
             acknowledged,
+            rejected=rejected,
             timeout=timeout,
             combine=combine,
             combine_max=combine_max,
             encode=self.__feed.options.encode,
         )
-        return self.__feed.multiplex(subscription, filters, (maxsize, overflow))
+        return self.__feed.multiplex(subscription, filters, maxsize, overflow, gaps, copy)
 
     def add_handler(
         self,

@@ -6,18 +6,21 @@ import asyncio
 import logging
 import math
 from collections.abc import Awaitable, Callable
-from typing import Any, Final
+from typing import Any, Final, Generic, TypeVar
 
 from reactivex import Observable, abc
 
 from .backoff import default_delays
-from .changes import HELD_MAX, Changes, number_reader, range_reader
+from .changes import HELD_MAX, Changes, Snapshot, number_reader, range_reader
 from .events import Gap, Overflowed
 from .hot import HotObservable
 from .observable import AsyncObservable, Home
 from .reporting import FAILURES, is_being_cancelled
 
 __all__ = ["Resynced"]
+
+T = TypeVar("T")
+S = TypeVar("S")
 
 SNAPSHOT_TIMEOUT: Final = 10.0
 """Seconds that fetching a snapshot may take."""
@@ -26,7 +29,7 @@ HEALTHY_AFTER: Final = 10.0
 """Seconds in sync after which the delays start over: numbers that always have holes must not fetch without a pause."""
 
 
-class Resynced(AsyncObservable[Any]):
+class Resynced(AsyncObservable[T | Snapshot[S]], Generic[T, S]):
     """What ``stream.resync`` returns: for each subscriber a snapshot, the changes after it, and so on.
 
     Attributes:
@@ -36,9 +39,9 @@ class Resynced(AsyncObservable[Any]):
     def __init__(
         self,
         home: Home,
-        source: Observable[Any],
+        source: Observable[T],
         gaps: Observable[Gap],
-        snapshot: Callable[[], Awaitable[Any]],
+        snapshot: Callable[[], Awaitable[S]],
         sequence: object,
         snapshot_sequence: object,
     ) -> None:

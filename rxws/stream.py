@@ -22,6 +22,7 @@ from .snapshot import RECENT, Pace, mimebundle
 __all__ = ["Intake", "Stream"]
 
 T = TypeVar("T")
+S = TypeVar("S")
 
 
 class Intake(Buffer[T]):
@@ -246,11 +247,11 @@ class Stream(AsyncObservable[T], AsyncIterator[T], Generic[T]):
 
     def resync(
         self,
-        snapshot: Callable[[], Awaitable[Any]],
+        snapshot: Callable[[], Awaitable[S]],
         *,
         sequence: tuple[Hashable, Hashable] | Callable[[Any], tuple[int, int]],
         snapshot_sequence: Hashable | Callable[[Any], int],
-    ) -> Resynced:
+    ) -> Resynced[T, S]:
         """Return the changes of this stream together with the snapshots that they belong to.
 
         Each subscriber, and each ``async for``, gets a :class:`~rxws.Snapshot`, then only the changes after it: those

@@ -14,6 +14,7 @@ from .codec import to_payload
 from .connection import Connection
 from .errors import SendFailed
 from .events import Unacknowledged
+from .filters import Filter
 from .redaction import redact
 from .reporting import FAILURES, Reporter, is_being_cancelled
 from .subscriptions import Ledger, Step, Subscription, Subscriptions
@@ -257,13 +258,11 @@ class Subscriber:
 
     async def _send(self, step: Step, payload: str | bytes) -> None:
         """Send in a turn that was taken; once more, if the answer does not come."""
-        if await self._is_answered(step, payload):
+        if await self._is_answered(step, payload, attempt=1):
             return
-        self._tell_unacknowledged(payload, attempt=1)
         self._become_late()
         await self._connection.take_turn(LAST)
-        if not await self._is_answered(step, payload):
-            self._tell_unacknowledged(payload, attempt=2)
+        await self._is_answered(step, payload, attempt=2)
 
     def _become_late(self) -> None:
         task = asyncio.current_task()
@@ -274,22 +273,39 @@ class Subscriber:
         if not self._one_is_late.done():
             self._one_is_late.set_result(None)
 
-    async def _is_answered(self, step: Step, payload: str | bytes) -> bool:
-        filters = [each.acknowledged for each in step.subscriptions if each.acknowledged] if step.subscribes else []
-        answer = self._connection.expect(filters) if filters else None
+    async def _is_answered(self, step: Step, payload: str | bytes, attempt: int) -> bool:
+        """Send, and return whether an answer came, which may be a refusal; tell of one, and of none."""
+        asked = step.subscriptions if step.subscribes else ()
+        # First, so that a filter of the answer that passes an error with the same id takes no refusal for one.
+        refusal = self._expect([each.rejected for each in asked if each.rejected])
+        answer = self._expect([each.acknowledged for each in asked if each.acknowledged])
+        awaited = {each for each in (refusal, answer) if each is not None}
         try:
             await self._connection.send(payload, self._send_timeout, None)
-            if answer is None:
+            if not awaited:
                 return True
-            await asyncio.wait({answer}, timeout=max(each.timeout for each in step.subscriptions))
-            return answer.done()
+            timeout = max(each.timeout for each in asked)
+            answers, _ = await asyncio.wait(awaited, timeout=timeout, return_when=asyncio.FIRST_COMPLETED)
+            if answer not in answers:
+                self._tell_unacknowledged(payload, attempt, refusal if refusal in answers else None)
+            return bool(answers)
         finally:
-            if answer is not None:
-                answer.cancel()
+            for each in awaited:
+                each.cancel()
 
-    def _tell_unacknowledged(self, payload: str | bytes, attempt: int) -> None:
+    def _expect(self, filters: list[Filter]) -> asyncio.Future[Any] | None:
+        return self._connection.expect(filters) if filters else None
+
+    def _tell_unacknowledged(self, payload: str | bytes, attempt: int, refusal: asyncio.Future[Any] | None) -> None:
         reporter = self._reporter
         reporter.counters.unacknowledged += 1
-        shown = redact(payload if isinstance(payload, str) else f"{len(payload)} bytes")[:SHOWN]
-        reporter.log(logging.WARNING, "a subscription was not acknowledged: %s", shown)
-        reporter.emit(Unacknowledged(name=reporter.name, time=reporter.now(), message=shown, attempt=attempt))
+        message = redact(payload if isinstance(payload, str) else f"{len(payload)} bytes")[:SHOWN]
+        if refusal is None:
+            said = None
+            reporter.log(logging.WARNING, "a subscription was not acknowledged: %s", message)
+        else:
+            said = redact(repr(refusal.result()))[:SHOWN]
+            reporter.log(logging.WARNING, "a subscription was refused: %s: %s", message, said)
+        reporter.emit(
+            Unacknowledged(name=reporter.name, time=reporter.now(), message=message, attempt=attempt, refusal=said)
+        )

@@ -25,6 +25,7 @@ class Subscription:
         subscribe: the message that subscribes it, or an (async) function that gives one.
         unsubscribe: the message that ends it, or a function that gives one; None: none is sent.
         acknowledged: what the server's answer passes, or None where none is awaited.
+        rejected: what the server's refusal passes, or None where none is known.
         timeout: seconds in which the answer must have come.
         combine: makes one message of several ``subscribe``; None: each is sent by itself.
         combine_max: how many are combined at most.
@@ -35,6 +36,7 @@ class Subscription:
     subscribe: Any
     unsubscribe: Any
     acknowledged: Filter | None
+    rejected: Filter | None
     timeout: float
     combine: Callable[[list[Any]], Any] | None = None
     combine_max: int = 200
@@ -47,6 +49,7 @@ class Subscription:
         unsubscribe: Any,
         acknowledged: Any,
         *,
+        rejected: Any,
         timeout: float,
         combine: Callable[[list[Any]], Any] | None,
         combine_max: int,
@@ -61,7 +64,10 @@ class Subscription:
         identity = identity_of(subscribe, encode)
         if unsubscribe is not None:
             identity_of(unsubscribe, encode)
+        if acknowledged is None and rejected is not None:
+            raise TypeError("rejected needs acknowledged: without it no answer is awaited")
         answer = None if acknowledged is None else Filter.parse(acknowledged, "acknowledged")
+        refusal = None if rejected is None else Filter.parse(rejected, "rejected")
         check_seconds("timeout", timeout, zero=False)
         if combine is not None and not is_plain_function(combine):
             raise TypeError(f"combine must be a plain function of a list of messages, or None, not {combine!r}")
@@ -71,7 +77,7 @@ class Subscription:
             raise ValueError(f"combine_max must be at least 1, not {combine_max}")
         # Sent again and again: what is done to the arguments after the call changes nothing.
         subscribe, unsubscribe = (each if callable(each) else copy.deepcopy(each) for each in (subscribe, unsubscribe))
-        return cls(identity, subscribe, unsubscribe, answer, timeout, combine, combine_max)
+        return cls(identity, subscribe, unsubscribe, answer, refusal, timeout, combine, combine_max)
 
 
 @dataclass(frozen=True, slots=True)

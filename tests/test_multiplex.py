@@ -10,7 +10,7 @@ import random
 import pytest
 
 import rxws
-from rxws import Connected, Disconnected, Gap, Rotated, SendTimeout, State, demo
+from rxws import Connected, Disconnected, Gap, Rotated, SendTimeout, State, Unacknowledged, demo
 from rxws.demo import channel_of
 from rxws.limit import MARGIN
 from rxws.testing import FeedServer
@@ -102,6 +102,38 @@ async def test_changes_during_an_overlap_are_made_on_both_connections():
         await asyncio.sleep(10)
         assert (answers.pending, feed.statistics().discarded) == (1, 1)
         await added.close()
+
+
+async def test_stream_of_a_channel_has_gaps_and_copies_where_they_are_asked_for():
+    """What ``stream_filter`` does for its streams, ``multiplex`` does too."""
+    async with FeedServer() as server, rxws.ReactiveWebSocket(server.url) as feed:
+        plain = feed.multiplex("+a", filters=[{"s": "a"}])
+        marked = feed.multiplex("+a", filters=[{"s": "a"}], gaps=True, copy=True)
+        await feed.wait_connected()
+        await server.send({"s": "a", "n": 1})
+        await asyncio.sleep(1)
+        server.connections[0].reset()
+        await feed.wait_connected()
+        await asyncio.sleep(1)
+        await server.send({"s": "a", "n": 2})
+        await asyncio.sleep(1)
+        shared, own = await plain.collect(2), await marked.collect(3)
+        assert [item if isinstance(item, dict) else type(item) for item in own] == [shared[0], Gap, shared[1]]
+        assert own[0] is not shared[0]
+
+
+async def test_channel_that_the_server_does_not_know_is_refused():
+    """Whoever subscribes what there is not learns at once what the server said; the others are subscribed."""
+    async with demo.serve() as exchange, rxws.ReactiveWebSocket(exchange.stream_url) as feed:
+        record = Record(feed)
+        streams = [subscribe(feed, name, rejected=lambda message: "error" in message) for name in ("NONE", "BTCUSDT")]
+        await feed.wait_connected()
+        assert now() < 1
+        await anext(streams[1])
+        (told,) = record.of(Unacknowledged)
+        assert "none@trade" in told.message
+        assert told.refusal is not None
+        assert "no such channel" in told.refusal
 
 
 async def test_answers_in_frames_of_several_messages():

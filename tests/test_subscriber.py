@@ -601,6 +601,72 @@ async def test_subscription_that_is_not_answered_is_sent_once_more():
         await raw.close()
 
 
+async def test_refusal_is_told_with_what_the_server_said():
+    """A refusal ends the wait, is told once with its words, and is not sent again before the next connection."""
+    first, second = ScriptedWebsocket(), ScriptedWebsocket()
+    refusal = {"id": 1, "error": {"msg": "no such channel", "token": "s3cret"}}
+    for websocket in first, second:
+        answering(websocket, lambda _: json.dumps(refusal))
+    async with ScriptedFeed(first, second, parse=json.loads, reconnect_delays=lambda: itertools.repeat(0)) as feed:
+        stream = feed.multiplex(
+            "+a",
+            filters=None,
+            # The filter of the answer is careless: the refusal is asked first.
+            acknowledged=[{"id": 1}],
+            rejected=lambda message: "error" in message,
+        )
+        await feed.wait_connected()
+        assert now() == 0
+        await asyncio.sleep(60)
+        assert first.sent == ["+a"]
+        (told,) = feed.record.of(Unacknowledged)
+        assert (told.message, told.attempt) == ("+a", 1)
+        assert told.refusal == "{'id': 1, 'error': {'msg': 'no such channel', 'token': '***'}}"
+        assert feed.statistics().unacknowledged == 1
+        assert feed.record.messages == [refusal]
+        first.end()
+        await settle()
+        assert second.sent == ["+a"]
+        assert len(feed.record.of(Unacknowledged)) == 2
+        await stream.close()
+
+
+async def test_answer_where_a_refusal_is_known_is_an_answer():
+    """Whoever can be refused is acknowledged as before, and asked once more where no answer comes."""
+    async with ScriptedFeed() as feed:
+        await feed.wait_connected()
+        answering(feed.websocket, lambda message: "ok +a" if message == "+a" else None)
+        options = {"rejected": lambda message: message == "no", "timeout": 2}
+        streams = [channel(feed, name, acknowledged=is_answer_to(f"+{name}"), **options) for name in ("a", "b")]
+        await asyncio.sleep(10)
+        assert feed.websocket.sent == ["+a", "+b", "+b"]
+        assert [(each.attempt, each.refusal) for each in feed.record.of(Unacknowledged)] == [(1, None), (2, None)]
+        for stream in streams:
+            await stream.close()
+
+
+async def test_refusal_of_a_combination_refuses_it_once():
+    """A combined message has one answer, or one refusal."""
+    async with ScriptedFeed() as feed:
+        await feed.wait_connected()
+        answering(feed.websocket, lambda _: "no b")
+        streams = [
+            feed.multiplex(
+                name,
+                filters=None,
+                combine="".join,
+                acknowledged=is_answer_to(name),
+                rejected=lambda message, name=name: message == f"no {name}",
+            )
+            for name in "ab"
+        ]
+        await asyncio.sleep(60)
+        assert feed.websocket.sent == ["ab"]
+        assert [each.refusal for each in feed.record.of(Unacknowledged)] == ["'no b'"]
+        for stream in streams:
+            await stream.close()
+
+
 async def test_answer_that_comes_late_serves_the_second_attempt():
     """An answer after the retry is one; then nothing more is sent."""
     async with ScriptedFeed() as feed:

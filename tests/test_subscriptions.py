@@ -14,7 +14,7 @@ from rxws.subscriptions import Ledger, Subscription, Subscriptions, identity_of
 
 def subscription(subscribe, unsubscribe=None, acknowledged=None, **options):
     """Make one with the usual defaults."""
-    usual = {"timeout": 10.0, "combine": None, "combine_max": 200}
+    usual = {"rejected": None, "timeout": 10.0, "combine": None, "combine_max": 200}
     return Subscription.checked(subscribe, unsubscribe, acknowledged, **(usual | options))
 
 
@@ -75,6 +75,8 @@ class Unhashable:
         (({"a": math.nan},), {}, ValueError, None),
         (("a", object()), {}, TypeError, None),
         (("a", None, {"id": 1}), {}, TypeError, "acknowledged must be a list"),
+        (("a", None, None), {"rejected": [{"id": 1}]}, TypeError, "rejected needs acknowledged"),
+        (("a", None, [{"id": 1}]), {"rejected": {"id": 1}}, TypeError, "rejected must be a list"),
         (("a",), {"timeout": "1"}, TypeError, "timeout must be"),
         (("a",), {"timeout": True}, TypeError, "timeout must be"),
         (("a",), {"timeout": 0}, ValueError, "timeout must be"),

@@ -58,6 +58,10 @@ def to_async_iterator(
 
         async for trade in ws.messages.pipe(ops.filter(is_large), rxops.to_async_iterator(maxsize=100)):
             ...
+
+    To a type checker a pipe ends in an AsyncObservable. Applied to the pipe, it gives the Stream that it is::
+
+        large = rxops.to_async_iterator(maxsize=100)(ws.messages.pipe(ops.filter(is_large)))
     """
     check_bounds(maxsize, overflow)
 

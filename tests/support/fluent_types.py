@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 from asyncio import Future
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from typing import Any, assert_type
 
@@ -124,12 +125,26 @@ async def consumed(ws: rxws.ReactiveWebSocket[Trade], raw: rxws.ReactiveWebSocke
     assert_type(await ws.messages.map(lambda trade: trade.price).collect(seconds=1.0), list[float])
     assert_type(await ws.request("?", lambda message: True), Trade)
     assert_type(ws.multiplex("+", filters=None), rxws.Stream[Trade])
+    assert_type(ws.multiplex("+", filters=None, gaps=True), rxws.Stream[Trade | rxws.Gap])
+    assert_type(ws.state, rxws.CurrentObservable[rxws.State])
+    assert_type(rxops.to_async_iterator(9)(ws.messages.pipe(ops.map(price_of))), rxws.Stream[float])
     async for trade in stream:
         assert_type(trade, Trade)
     async for trades in stream.batches():
         assert_type(trades, list[Trade])
     assert_type(raw.messages.pipe(rxops.as_type(Trade)), AsyncObservable[Trade])
     assert_type(await raw.stream_filter([{"e": "trade"}]).pipe(rxops.as_type(Trade)).collect(1), list[Trade])
+
+
+async def resynced(changes: rxws.Stream[Trade], fetch: Callable[[], Awaitable[list[float]]]) -> None:
+    """What comes is a snapshot of what is fetched, or a change."""
+    book = changes.resync(fetch, sequence=("U", "u"), snapshot_sequence=len)
+    assert_type(book, rxws.Resynced[Trade, list[float]])
+    async for item in book:
+        if isinstance(item, rxws.Snapshot):
+            assert_type(item.data, list[float])
+        else:
+            assert_type(item, Trade)
 
 
 def edges(feed: rxws.ReactiveWebSocket[dict[str, Any]]) -> None:
