@@ -103,6 +103,7 @@ class _Session:
         self._stopped = stopped
         self._subscriptions: list[abc.DisposableBase] = []
         self._fetching: asyncio.Task[None] | None = None
+        self._is_over = False
         self._delays = default_delays()
         self._in_sync_since = math.inf
 
@@ -113,6 +114,7 @@ class _Session:
         self._subscriptions.append(source.subscribe(self._take, self._end, self._end))
 
     def stop(self) -> None:
+        self._is_over = True
         self._stopped(self)
         for subscription in self._subscriptions:
             subscription.dispose()
@@ -169,7 +171,8 @@ class _Session:
             self._out.emit(item)
 
     def _fetch(self) -> None:
-        if self._fetching is None or self._fetching.done():
+        # Over, if whoever was told of a failure has left.
+        if not self._is_over and (self._fetching is None or self._fetching.done()):
             self._fetching = self._home.loop.create_task(self._until_in_sync(), name="rxws resync")
 
     async def _until_in_sync(self) -> None:

@@ -287,6 +287,19 @@ async def test_consumer_that_leaves_at_the_snapshot():
         assert len(source.times) == 1
 
 
+async def test_consumer_that_leaves_when_it_learns_of_a_failure():
+    """Whoever leaves in the midst of what is told of a change fetches nothing any more, either."""
+    async with Changing() as feed:
+        await feed.wait_connected()
+        source = Source(0)
+        subscription = resync(feed, source).subscribe()
+        await settle()
+        feed.events.subscribe(lambda event: subscription.dispose() if isinstance(event, HandlerFailed) else None)
+        feed.come({"e": "hello"})
+        await settle(60)
+        assert source.times == [0]
+
+
 async def test_snapshot_that_cannot_be_called():
     """What is no function is refused at once."""
     async with Changing() as feed:
