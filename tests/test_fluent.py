@@ -4,11 +4,7 @@ from __future__ import annotations
 
 import ast
 import asyncio
-import importlib.util
 import inspect
-import os
-import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +19,7 @@ from reactivex.subject import Subject
 from rxws.fluent import FluentOperators
 
 from .support import fluent
+from .support.checkers import needs_pyright, run_mypy, run_pyright
 
 ROOT = Path(__file__).parents[1]
 SAMPLE = ROOT / "tests" / "support" / "fluent_types.py"
@@ -107,24 +104,15 @@ def test_better_signature_when_compared_with_reactivex(name: str) -> None:
     assert [argument.lstrip("*") for argument in written] == [parameter.name for parameter in expected]
 
 
-def run_checker(*command: str) -> None:
-    """Run a type checker on the sample, and fail with what it says."""
-    environment = {**os.environ, "MYPYPATH": str(ROOT)}
-    done = subprocess.run(
-        [sys.executable, "-m", *command], cwd=ROOT, env=environment, capture_output=True, text=True, timeout=240
-    )
-    assert done.returncode == 0, done.stdout + done.stderr
-
-
 def test_mypy_when_operators_are_chained(tmp_path: Path) -> None:
     """mypy sees AsyncObservables of the right items behind fluent and piped operators, lambdas in them included."""
-    run_checker("mypy", "--strict", "--explicit-package-bases", "--cache-dir", str(tmp_path), str(SAMPLE))
+    run_mypy("--strict", "--explicit-package-bases", str(SAMPLE), cache=tmp_path)
 
 
-@pytest.mark.skipif(importlib.util.find_spec("pyright") is None, reason="pyright is not installed")
+@needs_pyright
 def test_pyright_when_operators_are_chained() -> None:
     """pyright sees the same."""
-    run_checker("pyright", "--pythonpath", sys.executable, str(SAMPLE))
+    run_pyright(str(SAMPLE))
 
 
 @pytest.mark.parametrize("name", sorted(set(fluent.operators()) - {"to_future"}))

@@ -11,7 +11,7 @@ from datetime import UTC, datetime
 from typing import Any, TypeVar, overload
 
 from .. import codec
-from ..interface import AsyncWebsocketStreamInterface
+from ..interface import AsyncWebsocketStreamInterface, T
 from ..websocket import ReactiveWebSocket
 from .entries import SessionStart
 from .moments import moments
@@ -20,7 +20,6 @@ from .reading import Reading
 
 __all__ = ["Replay", "replay"]
 
-T = TypeVar("T")
 FeedT = TypeVar("FeedT", bound=AsyncWebsocketStreamInterface[Any])
 
 

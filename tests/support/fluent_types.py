@@ -152,6 +152,8 @@ def edges(feed: rxws.ReactiveWebSocket[dict[str, Any]]) -> None:
     rxws.replay("feed.jsonl", sped=3)  # type: ignore[call-overload]  # pyright: ignore
     rxws.ReactiveWebSockt("ws://localhost")  # type: ignore[attr-defined]  # pyright: ignore
     assert_type(rxws.record(feed, "feed.jsonl"), Recording)
+    replayed = rxws.replay("feed.jsonl")
+    assert_type(replayed.stream_filter(), rxws.Stream[Any])
 
 
 async def feeds(url: str) -> None:

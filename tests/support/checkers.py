@@ -1,0 +1,42 @@
+"""The type checkers, as a user runs them."""
+
+from __future__ import annotations
+
+import importlib.util
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+__all__ = ["needs_pyright", "run_mypy", "run_pyright"]
+
+ROOT = Path(__file__).parents[2]
+
+needs_pyright = pytest.mark.skipif(importlib.util.find_spec("pyright") is None, reason="pyright is not installed")
+
+
+def run_mypy(*arguments: str, cache: Path) -> None:
+    """Run mypy, configured by nothing but its arguments, and fail with what it says."""
+    _run("mypy", "--config-file=", "--cache-dir", str(cache), *arguments)
+
+
+def run_pyright(*arguments: str) -> None:
+    """Run pyright, and fail with what it says."""
+    _run("pyright", "--pythonpath", sys.executable, *arguments)
+
+
+def _run(*command: str) -> None:
+    # An installation that can be edited is found by no checker.
+    environment = {**os.environ, "MYPYPATH": str(ROOT), "PYTHONPATH": str(ROOT)}
+    done = subprocess.run(
+        [sys.executable, "-m", *command],
+        cwd=ROOT,
+        env=environment,
+        capture_output=True,
+        text=True,
+        timeout=240,
+        check=False,
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
