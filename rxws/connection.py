@@ -124,7 +124,7 @@ class Connection:
         self.ended_at = 0.0
         self.hook: asyncio.Task[Any] | None = None
         self.turns: Turns | None = None
-        self.expected: dict[asyncio.Future[Any], tuple[list[Filter], bool]] = {}
+        self.expected: dict[asyncio.Future[tuple[Any, Filter]], tuple[list[Filter], bool]] = {}
         self.is_subscribed = False
         self.predecessor: Connection | None = None
 
@@ -177,13 +177,15 @@ class Connection:
             abort_websocket(self.websocket)
         return self._verdict or diagnose(error, self.websocket, now=self.ended_at)
 
-    def expect(self, filters: list[Filter], *, is_shared: bool = False) -> asyncio.Future[Any]:
-        """Return a future of the next message here that passes one of ``filters``; to be cancelled if not awaited.
+    def expect(self, filters: list[Filter], *, is_shared: bool = False) -> asyncio.Future[tuple[Any, Filter]]:
+        """Return a future of the next message here that passes one of ``filters``, and of the first that it passes.
+
+        It is to be cancelled if it is not awaited.
 
         One message is one answer: of two who expect the same, the second waits for the next. But where it ``is_shared``
         it answers all who share it, and is for the streams as well.
         """
-        future: asyncio.Future[Any] = self._loop.create_future()
+        future: asyncio.Future[tuple[Any, Filter]] = self._loop.create_future()
         self.expected[future] = filters, is_shared
         future.add_done_callback(self.expected.pop)
         return future
@@ -195,8 +197,9 @@ class Connection:
             if is_shared and self.sink is None:
                 # The streams have it in the same moment: no filter is asked twice.
                 continue
-            if not future.done() and any(self._passes(each, message) for each in filters):
-                future.set_result(message)
+            passed = None if future.done() else next((each for each in filters if self._passes(each, message)), None)
+            if passed is not None:
+                future.set_result((message, passed))
                 if not is_shared:
                     return True
         return False

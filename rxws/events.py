@@ -264,7 +264,7 @@ class Unacknowledged(Event):
     """The server refused a subscription, or did not answer it in time.
 
     What is not answered is sent once more, and then taken for subscribed. What is refused is not sent again before the
-    next connection.
+    next connection, unless several were combined: then each is sent by itself.
 
     Attributes:
         message: the beginning of what was sent, with no secret in it.

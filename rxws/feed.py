@@ -245,12 +245,14 @@ class Feed:
         check_seconds("timeout", timeout, zero=False)
         wanted = Filter.parse(reply, "reply")
         stream = self._make_stream(wanted, None, "error", gaps=False, copy=False)
-        answers: list[asyncio.Future[Any]] = []
+        answers: list[asyncio.Future[tuple[Any, Filter]]] = []
 
         def expect(connection: Connection) -> None:
             # In a rotation the answer comes on a connection whose messages are held, or are for it alone.
             answers.append(connection.expect([wanted], is_shared=True))
-            answers[0].add_done_callback(lambda answer: None if answer.cancelled() else stream.take_in(answer.result()))
+            answers[0].add_done_callback(
+                lambda answer: None if answer.cancelled() else stream.take_in(answer.result()[0])
+            )
 
         try:
             async with asyncio.timeout(timeout):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import copy
+import enum
 import logging
 from collections.abc import Callable, Hashable, Iterator
 from typing import Any, Final
@@ -14,7 +15,6 @@ from .codec import to_payload
 from .connection import Connection
 from .errors import SendFailed
 from .events import Unacknowledged
-from .filters import Filter
 from .redaction import redact
 from .reporting import FAILURES, Reporter, is_being_cancelled
 from .subscriptions import Ledger, Step, Subscription, Subscriptions
@@ -38,6 +38,15 @@ than it can be sent."""
 
 LOOK_INTERVAL: Final = 0.1
 """Seconds between two looks at whether what was put off has been subscribed, and whether a connection is held still."""
+
+
+class _Answer(enum.Enum):
+    """What a server says to a message that subscribes."""
+
+    CONSENT = enum.auto()
+    """That it is subscribed; or it was not asked."""
+    REFUSAL = enum.auto()
+    NONE = enum.auto()
 
 
 class Subscriber:
@@ -223,9 +232,11 @@ class Subscriber:
             self._launch()
         if payload is None:
             self._connection.give_turn_back()
-        else:
-            await self._send(due, payload)
-        return due
+            return due
+        answer = await self._send(due, payload)
+        # One of them may be to blame for all.
+        is_divided = answer is _Answer.REFUSAL and len(due.subscriptions) > 1
+        return self._separated(due) if is_divided else due
 
     def _separated(self, step: Step) -> Step:
         """Have each sent by itself, since each is a message; return what was done of the step, which is nothing."""
@@ -256,13 +267,14 @@ class Subscriber:
             raise TypeError("combine must return a message, not None")
         return to_payload(message, self._encode)
 
-    async def _send(self, step: Step, payload: str | bytes) -> None:
-        """Send in a turn that was taken; once more, if the answer does not come."""
-        if await self._is_answered(step, payload, attempt=1):
-            return
-        self._become_late()
-        await self._connection.take_turn(LAST)
-        await self._is_answered(step, payload, attempt=2)
+    async def _send(self, step: Step, payload: str | bytes) -> _Answer:
+        """Send in a turn that was taken; once more, if the answer does not come. Return what came of it."""
+        answer = await self._answer_to(step, payload, attempt=1)
+        if answer is _Answer.NONE:
+            self._become_late()
+            await self._connection.take_turn(LAST)
+            answer = await self._answer_to(step, payload, attempt=2)
+        return answer
 
     def _become_late(self) -> None:
         task = asyncio.current_task()
@@ -273,39 +285,38 @@ class Subscriber:
         if not self._one_is_late.done():
             self._one_is_late.set_result(None)
 
-    async def _is_answered(self, step: Step, payload: str | bytes, attempt: int) -> bool:
-        """Send, and return whether an answer came, which may be a refusal; tell of one, and of none."""
+    async def _answer_to(self, step: Step, payload: str | bytes, attempt: int) -> _Answer:
+        """Send, and return what was answered; tell of a refusal, and of none."""
         asked = step.subscriptions if step.subscribes else ()
-        # First, so that a filter of the answer that passes an error with the same id takes no refusal for one.
-        refusal = self._expect([each.rejected for each in asked if each.rejected])
-        answer = self._expect([each.acknowledged for each in asked if each.acknowledged])
-        awaited = {each for each in (refusal, answer) if each is not None}
+        refusals = [each.rejected for each in asked if each.rejected]
+        consents = [each.acknowledged for each in asked if each.acknowledged]
+        if not consents:
+            await self._connection.send(payload, self._send_timeout, None)
+            return _Answer.CONSENT
+        # Refusals first, so that a filter of the answer that passes an error with the same id takes none for one.
+        answer = self._connection.expect([*refusals, *consents])
         try:
             await self._connection.send(payload, self._send_timeout, None)
-            if not awaited:
-                return True
-            timeout = max(each.timeout for each in asked)
-            answers, _ = await asyncio.wait(awaited, timeout=timeout, return_when=asyncio.FIRST_COMPLETED)
-            if answer not in answers:
-                self._tell_unacknowledged(payload, attempt, refusal if refusal in answers else None)
-            return bool(answers)
+            await asyncio.wait({answer}, timeout=max(each.timeout for each in asked))
         finally:
-            for each in awaited:
-                each.cancel()
+            answer.cancel()
+        if answer.cancelled():
+            self._tell_unacknowledged(payload, attempt, None)
+            return _Answer.NONE
+        message, passed = answer.result()
+        if all(passed is not each for each in refusals):
+            return _Answer.CONSENT
+        self._tell_unacknowledged(payload, attempt, redact(repr(message))[:SHOWN])
+        return _Answer.REFUSAL
 
-    def _expect(self, filters: list[Filter]) -> asyncio.Future[Any] | None:
-        return self._connection.expect(filters) if filters else None
-
-    def _tell_unacknowledged(self, payload: str | bytes, attempt: int, refusal: asyncio.Future[Any] | None) -> None:
+    def _tell_unacknowledged(self, payload: str | bytes, attempt: int, refusal: str | None) -> None:
         reporter = self._reporter
         reporter.counters.unacknowledged += 1
         message = redact(payload if isinstance(payload, str) else f"{len(payload)} bytes")[:SHOWN]
         if refusal is None:
-            said = None
             reporter.log(logging.WARNING, "a subscription was not acknowledged: %s", message)
         else:
-            said = redact(repr(refusal.result()))[:SHOWN]
-            reporter.log(logging.WARNING, "a subscription was refused: %s: %s", message, said)
+            reporter.log(logging.WARNING, "a subscription was refused with %s: %s", refusal, message)
         reporter.emit(
-            Unacknowledged(name=reporter.name, time=reporter.now(), message=message, attempt=attempt, refusal=said)
+            Unacknowledged(name=reporter.name, time=reporter.now(), message=message, attempt=attempt, refusal=refusal)
         )

@@ -645,24 +645,64 @@ async def test_answer_where_a_refusal_is_known_is_an_answer():
             await stream.close()
 
 
-async def test_refusal_of_a_combination_refuses_it_once():
-    """A combined message has one answer, or one refusal."""
-    async with ScriptedFeed() as feed:
+async def test_combination_that_is_refused_is_divided():
+    """One that the server does not know keeps no other unsubscribed: what was combined is sent one by one."""
+
+    def answers(message):
+        return f"no {message}" if "b" in message else f"ok {message}"
+
+    def is_told(verdict, name):
+        return lambda answer: answer.startswith(verdict) and name in answer[3:]
+
+    async with ScriptedFeed(answering(ScriptedWebsocket(), answers)) as feed:
+        streams = [
+            feed.multiplex(
+                name, filters=None, combine="".join, acknowledged=is_told("ok", name), rejected=is_told("no", name)
+            )
+            for name in "abc"
+        ]
         await feed.wait_connected()
-        answering(feed.websocket, lambda _: "no b")
+        await asyncio.sleep(60)
+        assert feed.websocket.sent == ["abc", "a", "b", "c"]
+        assert [each.refusal for each in feed.record.of(Unacknowledged)] == ["'no abc'", "'no b'"]
+        for stream in streams:
+            await stream.close()
+
+
+async def test_opening_waits_for_what_was_combined_and_refused():
+    """A connection counts as open once what was refused together has been answered one by one."""
+    websocket = answering(ScriptedWebsocket(), lambda message: "no" if len(message) > 1 else None)
+    async with ScriptedFeed(websocket) as feed:
         streams = [
             feed.multiplex(
                 name,
                 filters=None,
                 combine="".join,
                 acknowledged=is_answer_to(name),
-                rejected=lambda message, name=name: message == f"no {name}",
+                rejected=lambda message: message == "no",
             )
             for name in "ab"
         ]
+        await asyncio.sleep(3)
+        assert websocket.sent == ["ab", "a", "b"]
+        assert not feed.state.value.is_live
+        websocket.come("ok a", "ok b")
+        await settle()
+        assert feed.state.value is State.CONNECTED
+        assert len(streams) == 2
+
+
+async def test_answers_that_come_in_one_breath_are_for_those_who_asked_in_turn():
+    """Of two who expect the same answers the first has the refusal that comes first, and the other the consent."""
+    async with ScriptedFeed() as feed:
+        await feed.wait_connected()
+        options = {"acknowledged": lambda message: message == "ok", "rejected": lambda message: message == "no"}
+        streams = [channel(feed, name, **options) for name in "ab"]
+        await settle()
+        feed.websocket.come("no", "ok")
         await asyncio.sleep(60)
-        assert feed.websocket.sent == ["ab"]
-        assert [each.refusal for each in feed.record.of(Unacknowledged)] == ["'no b'"]
+        assert feed.websocket.sent == ["+a", "+b"]
+        assert [(each.message, each.refusal) for each in feed.record.of(Unacknowledged)] == [("+a", "'no'")]
         for stream in streams:
             await stream.close()
 
