@@ -23,6 +23,7 @@ from .delivery import Delivery, ParseHooks
 from .errors import ConnectFailed, FeedClosed, RxwsError, SendTimeout
 from .events import TRANSITIONS, Event, State, Statistics
 from .filters import Filter
+from .flow import ChannelFlow, FeedFlow, Flow
 from .frames import Websocket
 from .handlers import CoroutineHandler, make_handler
 from .hot import CurrentObservable, EventObservable
@@ -114,6 +115,7 @@ class Feed:
         self.state = CurrentObservable(self.home, State.CONNECTING)
         self.arrived = asyncio.Event()
         """Set while the state is a live one, or the feed has ended."""
+        self._flow = self._make_flow()
         self.router = Router(self.home)
         self.sending = Sending(self.reporter, options, self._raise_if_ended)
         self._unmatched = UnmatchedFilters(
@@ -150,6 +152,11 @@ class Feed:
         )
         return Rotation(self.home, self, self.delivery, self.router, self._backoff, timeouts, self._failed)
 
+    def _make_flow(self) -> Flow:
+        # Of the state alone: whoever holds a stream must not hold the feed.
+        state = self.state
+        return FeedFlow(lambda: state.value.is_live, self.arrived)
+
     def _start(self) -> None:
         if not self.is_closing:
             self.rotation.start()
@@ -174,22 +181,30 @@ class Feed:
         """Whether the end has begun."""
         return self._closing.has_begun
 
-    def stream(self, filters: object, maxsize: int | None, overflow: Overflow, gaps: bool, copy: bool) -> Stream[Any]:
+    def stream(
+        self,
+        filters: object,
+        maxsize: int | None,
+        overflow: Overflow,
+        gaps: bool,
+        copy: bool,
+        flow: Flow | None = None,
+    ) -> Stream[Any]:
         """Make a stream; one made in a rotation hook is closed with it."""
         parsed = Filter.parse(filters)
-        stream = self._make_stream(parsed, maxsize, overflow, gaps, copy)
+        stream = self._make_stream(parsed, maxsize, overflow, gaps, copy, flow or self._flow)
         # In a hook one waits for what is rare.
         if _HOOK_STREAMS.get() is None and not self.is_closing:
             self._unmatched.watch(stream, parsed)
         return stream
 
     def _make_stream(
-        self, filters: Filter, maxsize: int | None, overflow: Overflow, gaps: bool, copy: bool
+        self, filters: Filter, maxsize: int | None, overflow: Overflow, gaps: bool, copy: bool, flow: Flow
     ) -> Stream[Any]:
         self.home.check()
         check_bounds(maxsize, overflow)
         stream: Stream[Any] = Stream(
-            self.home, self.router, filters, maxsize=maxsize, overflow=overflow, gaps=gaps, copy=copy
+            self.home, self.router, filters, maxsize=maxsize, overflow=overflow, gaps=gaps, copy=copy, flow=flow
         )
         in_hook = _HOOK_STREAMS.get()
         if in_hook is not None:
@@ -207,7 +222,8 @@ class Feed:
     ) -> Stream[Any]:
         """Make a stream of something that is subscribed as long as anybody wants it."""
         self.home.check()
-        stream = self.stream(Filter.parse(filters, "filters"), maxsize, overflow, gaps, copy)
+        flow = ChannelFlow(self._flow, functools.partial(self.sending.has_subscribed, subscription.identity))
+        stream = self.stream(Filter.parse(filters, "filters"), maxsize, overflow, gaps, copy, flow)
         if not self.is_closing:
             wanted = self.sending.want(subscription)
             stream.when_ended(functools.partial(self._release_soon, wanted))
@@ -244,7 +260,7 @@ class Feed:
         """Send a message and return the first one that passes the filter ``reply``."""
         check_seconds("timeout", timeout, zero=False)
         wanted = Filter.parse(reply, "reply")
-        stream = self._make_stream(wanted, None, "error", gaps=False, copy=False)
+        stream = self._make_stream(wanted, None, "error", gaps=False, copy=False, flow=self._flow)
         answers: list[asyncio.Future[tuple[Any, Filter]]] = []
 
         def expect(connection: Connection) -> None:

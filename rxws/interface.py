@@ -20,7 +20,7 @@ from .options import FeedOptions, Options
 from .stream import Stream
 from .subscriptions import Subscription
 
-__all__ = ["AsyncWebsocketStreamInterface", "feed_of"]
+__all__ = ["AsyncWebsocketStreamInterface", "T", "feed_of"]
 
 if TYPE_CHECKING:
     from typing_extensions import TypeVar

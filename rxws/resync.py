@@ -13,6 +13,7 @@ from reactivex import Observable, abc
 from .backoff import default_delays
 from .changes import HELD_MAX, Changes, Snapshot, number_reader, range_reader
 from .events import Gap, Overflowed
+from .flow import Flow
 from .hot import HotObservable
 from .observable import AsyncObservable, Home
 from .reporting import FAILURES, is_being_cancelled
@@ -33,7 +34,8 @@ class Resynced(AsyncObservable[T | Snapshot[S]], Generic[T, S]):
     """What ``stream.resync`` returns: for each subscriber a snapshot, the changes after it, and so on.
 
     Attributes:
-        in_sync: whether what its subscribers were given is all that there is; False while there are none.
+        in_sync: whether what its subscribers were given is all that there is; False while there are none, and while
+            the feed has no connection on which the changes are subscribed.
     """
 
     def __init__(
@@ -41,6 +43,7 @@ class Resynced(AsyncObservable[T | Snapshot[S]], Generic[T, S]):
         home: Home,
         source: Observable[T],
         gaps: Observable[Gap],
+        flow: Flow,
         snapshot: Callable[[], Awaitable[S]],
         sequence: object,
         snapshot_sequence: object,
@@ -50,6 +53,7 @@ class Resynced(AsyncObservable[T | Snapshot[S]], Generic[T, S]):
             raise TypeError(f"snapshot must be a coroutine function that fetches one, not {snapshot!r}")
         self._changes = source
         self._gaps = gaps
+        self._flow = flow
         self._snapshot = snapshot
         self._range_of = range_reader(sequence)
         self._number_of = number_reader(snapshot_sequence)
@@ -57,8 +61,10 @@ class Resynced(AsyncObservable[T | Snapshot[S]], Generic[T, S]):
 
     @property
     def in_sync(self) -> bool:
-        """Whether what its subscribers were given is all that there is; False while there are none."""
-        return bool(self._sessions) and all(session.changes.in_sync for session in self._sessions)
+        """Whether what its subscribers were given is all that there is; False while there are none, and while no more
+        changes can come: there is no connection, or it has not subscribed them."""
+        is_known = bool(self._sessions) and self._flow.is_on
+        return is_known and all(session.changes.in_sync for session in self._sessions)
 
     def __repr__(self) -> str:
         return f"<{type(self).__name__} of {self._home.reporter.name}: {'' if self.in_sync else 'not '}in sync>"
@@ -72,9 +78,8 @@ class Resynced(AsyncObservable[T | Snapshot[S]], Generic[T, S]):
     ) -> abc.DisposableBase:
         out: HotObservable[Any] = HotObservable(self._home)
         subscription = out._attach(on_next, on_error, on_completed, scheduler)
-        session = _Session(
-            self._home, out, Changes(self._range_of, self._number_of), self._snapshot, self._sessions.discard
-        )
+        changes: Changes[Any] = Changes(self._range_of, self._number_of)
+        session = _Session(self._home, out, changes, self._flow, self._snapshot, self._sessions.discard)
         self._sessions.add(session)
         session.start(self._changes, self._gaps)
 
@@ -93,12 +98,14 @@ class _Session:
         home: Home,
         out: HotObservable[Any],
         changes: Changes[Any],
+        flow: Flow,
         snapshot: Callable[[], Awaitable[Any]],
         stopped: Callable[[_Session], None],
     ) -> None:
         self.changes: Final = changes
         self._home = home
         self._out = out
+        self._flow = flow
         self._snapshot = snapshot
         self._stopped = stopped
         self._subscriptions: list[abc.DisposableBase] = []
@@ -181,6 +188,8 @@ class _Session:
             self._delays = default_delays()
         outdated = 0
         while not self.changes.in_sync:
+            # What is fetched before changes come would be older than they are.
+            await self._flow.until_on()
             # At once the first time, then ever more slowly: a server that lags is not helped by haste.
             await asyncio.sleep(next(self._delays))
             losses = self.changes.losses

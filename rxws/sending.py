@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Hashable
 from typing import Any, Final
 
 from .callables import current_value
@@ -170,6 +170,11 @@ class Sending:
     def is_subscribed(self) -> bool:
         """Whether all that is wanted is subscribed on every connection."""
         return all(subscriber.is_settled for subscriber in self._subscribers.values())
+
+    def has_subscribed(self, identity: Hashable) -> bool:
+        """Whether the connection that is sent on has it subscribed; True where there is none, as in a replay."""
+        subscriber = None if self._live is None else self._subscribers.get(self._live)
+        return subscriber is None or subscriber.has_subscribed(identity)
 
     def want(self, subscription: Subscription) -> Subscription:
         """Count somebody more who wants it; return what is to be released."""

@@ -12,6 +12,7 @@ from reactivex import abc
 from .buffer import Buffer, Overflow
 from .events import Gap
 from .filters import Filter
+from .flow import STEADY, Flow
 from .hot import HotObservable, Subscription
 from .observable import AsyncObservable, Home
 from .redaction import redact
@@ -150,12 +151,14 @@ class Stream(AsyncObservable[T], AsyncIterator[T], Generic[T]):
         overflow: Overflow,
         gaps: bool,
         copy: bool,
+        flow: Flow = STEADY,
     ) -> None:
         super().__init__(home)
         self._intake: Final[Intake[T]] = Intake(home, router, filter, maxsize, overflow, gaps, copy)
         self._iterated = False
         self._pace: Final = Pace(home.loop.time())
         self._router: Final = router
+        self._flow: Final = flow
         router.add(self._intake, filter)
 
     @property
@@ -259,11 +262,14 @@ class Stream(AsyncObservable[T], AsyncIterator[T], Generic[T]):
         end of the one before. At every ``Gap`` of the feed, every hole in the numbers, and when these go back (the
         server counts anew), another snapshot is fetched and delivered, for this subscriber alone; meanwhile changes
         are held, at most 100,000, and ``in_sync`` of what is returned is False. (That changes are missing is known with
-        the next one that comes.) A snapshot that is older than what is held is fetched again, which is reported from
-        the second one in a row on; a failure to fetch one within 10 s is reported and retried. The delays grow, and
-        start over with a ``Gap`` and after 10 s in sync. A message whose numbers cannot be read may be a change that is
-        missing then: it is reported, and another snapshot is fetched. Whoever disposes of the subscription, or leaves
-        the ``async for``, cancels the fetching; the sequence ends as the stream does.
+        the next one that comes.) So it is, and nothing is fetched, while the feed has no connection, and while that
+        has not subscribed a stream of ``multiplex``, or the server has refused it.
+
+        A snapshot that is older than what is held is fetched again, which is reported from the second one in a row on;
+        a failure to fetch one within 10 s is reported and retried. The delays grow, and start over with a ``Gap`` and
+        after 10 s in sync. A message whose numbers cannot be read may be a change that is missing then: it is reported,
+        and another snapshot is fetched. Whoever disposes of the subscription, or leaves the ``async for``, cancels the
+        fetching; the sequence ends as the stream does.
 
         Args:
             snapshot: a coroutine function that fetches a snapshot.
@@ -283,7 +289,7 @@ class Stream(AsyncObservable[T], AsyncIterator[T], Generic[T]):
                 else:
                     book.apply(item)
         """
-        return Resynced(self._home, self, self._router.gaps, snapshot, sequence, snapshot_sequence)
+        return Resynced(self._home, self, self._router.gaps, self._flow, snapshot, sequence, snapshot_sequence)
 
     def _attach(
         self, on_next: Any, on_error: Any, on_completed: Any, scheduler: abc.SchedulerBase | None

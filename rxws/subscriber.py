@@ -95,6 +95,10 @@ class Subscriber:
         """Whether all is subscribed that is wanted, but for what is put off."""
         return not (self._steps or self._ledger.is_due)
 
+    def has_subscribed(self, identity: Hashable) -> bool:
+        """Whether something is subscribed: it was sent, and was not refused."""
+        return identity in self._ledger
+
     async def prepare(self) -> None:
         """Subscribe all that is wanted, also what comes to be wanted meanwhile, for ``GATHERING`` seconds.
 
@@ -234,9 +238,12 @@ class Subscriber:
             self._connection.give_turn_back()
             return due
         answer = await self._send(due, payload)
-        # One of them may be to blame for all.
-        is_divided = answer is _Answer.REFUSAL and len(due.subscriptions) > 1
-        return self._separated(due) if is_divided else due
+        if answer is _Answer.REFUSAL:
+            if len(due.subscriptions) > 1:
+                # One of them may be to blame for all.
+                return self._separated(due)
+            self._ledger.refused(due)
+        return due
 
     def _separated(self, step: Step) -> Step:
         """Have each sent by itself, since each is a message; return what was done of the step, which is nothing."""

@@ -163,6 +163,8 @@ class Ledger:
         self._missing: dict[Hashable, None] = dict.fromkeys(wanted)
         # Taken, or put off.
         self._busy: set[Hashable] = set()
+        # Those of the active that were refused.
+        self._refused: set[Hashable] = set()
         # Not to be combined, until they are subscribed.
         self._separate: set[Hashable] = set()
 
@@ -175,6 +177,9 @@ class Ledger:
     def unsettled(self) -> set[Hashable]:
         """What something is to be done about, or being done."""
         return {*self._busy, *self._missing, *self._obsolete}
+
+    def __contains__(self, identity: Hashable) -> bool:
+        return identity in self._active and identity not in self._refused
 
     def changed(self, identity: Hashable) -> None:
         """Learn that something is wanted now, or wanted no more."""
@@ -232,7 +237,12 @@ class Ledger:
                 self._active[subscription.identity] = subscription
             else:
                 del self._active[subscription.identity]
+                self._refused.discard(subscription.identity)
         self.free(step)
+
+    def refused(self, step: Step) -> None:
+        """Learn that the server will not have what a step was to subscribe: it is not asked again."""
+        self._refused.update(each.identity for each in step.subscriptions)
 
     def free(self, step: Step) -> None:
         """Let a step that was taken be taken again, as far as it is still to be done. Idempotent."""

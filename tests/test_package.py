@@ -44,6 +44,7 @@ LAYERS = (
     "hot",
     "index",
     "router",
+    "flow",
     "resync",
     "stream",
     "unmatched",

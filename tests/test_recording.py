@@ -1180,6 +1180,17 @@ class TestReplay:
                 ws.rotate()
             assert ws.present_ws is None
 
+    async def test_book_when_replayed(self, plain: Path) -> None:
+        """Nobody subscribes in a replay, and what is recorded comes: a book of a channel is kept as of the live one."""
+
+        async def fetch() -> dict[str, int]:
+            return {"last": 0}
+
+        async with replay(numbered(plain, 3)) as ws:
+            changes = ws.multiplex("+a", filters=None, acknowledged=[{"ok": 1}])
+            book = changes.resync(fetch, sequence=("n", "n"), snapshot_sequence="last")
+            assert await book.collect() == [rxws.Snapshot({"last": 0}, "start"), {"n": 1}, {"n": 2}]
+
     async def test_wait_connected_when_replayed(self, plain: Path) -> None:
         """Waiting for a connection waits until there was one; after the end there is none to wait for."""
         write(plain, start(), (1.0, rxws.State.WAITING), (5.0, rxws.State.CONNECTED), end(9.0))

@@ -11,7 +11,7 @@ import pytest
 import rxws
 from rxws import HandlerFailed, Overflowed, Snapshot, demo
 from rxws.changes import Changes
-from tests.support.life import ScriptedFeed
+from tests.support.life import ScriptedFeed, ScriptedWebsocket
 
 pytestmark = pytest.mark.usefixtures("virtual_time", "assert_no_leaks")
 
@@ -150,6 +150,66 @@ async def test_gap_of_the_feed_fetches_again(gaps):
         feed.come(c(2))
         await settle(10)
         assert short(got) == ["start 0", 1, "network 1", 2]
+
+
+async def test_without_a_connection_nothing_is_in_sync_nor_fetched():
+    """A snapshot is fetched once the changes after it come; in an outage a book says that it is not right."""
+    async with Changing() as feed:
+        source = Source(0, 5)
+        resynced, got = resync(feed, source), []
+        resynced.subscribe(got.append)
+        assert source.times == []
+        await feed.wait_connected()
+        await settle(1)
+        assert (source.times, resynced.in_sync) == ([0.0], True)
+
+        async def open_late():
+            await asyncio.sleep(5)
+            return ScriptedWebsocket()
+
+        feed.outcomes.append(open_late)
+        feed.websocket.end()
+        await settle(4)
+        assert not feed.state.value.is_live
+        assert not resynced.in_sync
+        await feed.wait_connected()
+        await settle(1)
+        assert resynced.in_sync
+        assert short(got) == ["start 0", "network 5"]
+
+
+async def test_channel_that_is_not_subscribed_is_not_in_sync():
+    """Of a channel that waits to be subscribed no snapshot is fetched, since its changes do not come yet."""
+    async with Changing() as feed:
+        await feed.wait_connected()
+        source, got = Source(0), []
+        stream = feed.multiplex("+a", filters=[{"s": "a"}], acknowledged=[{"ok": 1}])
+        resynced = resync(feed, source, stream)
+        resynced.subscribe(got.append)
+        await settle(5)
+        assert (source.times, resynced.in_sync) == ([], False)
+        feed.come({"ok": 1}, {"s": "a", **c(1)})
+        await settle(1)
+        assert (len(source.times), resynced.in_sync, short(got)) == (1, True, ["start 0", 1])
+
+
+async def test_channel_that_is_refused_is_not_in_sync():
+    """Of what the server refuses there is no snapshot before it is subscribed on another connection."""
+    async with Changing() as feed:
+        await feed.wait_connected()
+        source = Source(0)
+        stream = feed.multiplex("+a", filters=[{"s": "a"}], acknowledged=[{"ok": 1}], rejected=[{"no": 1}])
+        resynced = resync(feed, source, stream)
+        resynced.subscribe()
+        await settle()
+        feed.come({"no": 1})
+        await settle(60)
+        assert (source.times, resynced.in_sync) == ([], False)
+        feed.websocket.end()
+        await settle()
+        feed.come({"ok": 1})
+        await settle(1)
+        assert (len(source.times), resynced.in_sync) == (1, True)
 
 
 async def test_snapshot_of_the_former_numbers_is_fetched_again():

@@ -181,6 +181,25 @@ def test_ledger_when_something_is_called_off_during_its_step():
     assert take_all(ledger) == ["+a"]
 
 
+def test_ledger_when_something_is_refused():
+    """What was refused is not asked for again, nor subscribed, until it was wanted no more and then wanted again."""
+    wanted = Subscriptions()
+    ledger = Ledger(wanted)
+    change(wanted, ledger, want="ab")
+    for refused in True, False:
+        step = ledger.take_step()
+        if refused:
+            ledger.refused(step)
+        ledger.done(step)
+    assert not ledger.is_due
+    assert ["a" in ledger, "b" in ledger, "c" in ledger] == [False, True, False]
+    change(wanted, ledger, release="a")
+    assert take_all(ledger) == ["-a"]
+    change(wanted, ledger, want="a")
+    assert take_all(ledger) == ["+a"]
+    assert "a" in ledger
+
+
 def test_ledger_combines_what_has_the_same_function():
     """Several are one step, at most so many; what combines otherwise, or not, is a step of its own."""
     wanted = Subscriptions()

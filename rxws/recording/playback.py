@@ -20,6 +20,7 @@ from ..delivery import Many
 from ..errors import RxwsError
 from ..events import Connected, Event, Gap, Rotated, State
 from ..feed import SUBSTITUTE, Feed, Hooks
+from ..flow import STEADY, Flow
 from ..frames import Frame, Frames
 from ..interface import AsyncWebsocketStreamInterface, feed_of
 from ..observable import Home
@@ -132,6 +133,10 @@ class PlayedFeed(Feed):
 
     def _make_source(self) -> Playback:
         return Playback(self, self.script)
+
+    def _make_flow(self) -> Flow:
+        # What was recorded comes, whatever the state was that is told beside it.
+        return STEADY
 
     async def until_live(self) -> Connection:
         """Wait until a connection was live; there is none to be had."""

@@ -1,0 +1,88 @@
+"""Whether what a stream is of comes at present: for those who must know before it comes, or does not."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from typing import Final, Protocol
+
+__all__ = ["STEADY", "ChannelFlow", "FeedFlow", "Flow"]
+
+LOOK_INTERVAL: Final = 0.1
+"""Seconds between two looks where nobody tells."""
+
+
+class Flow(Protocol):
+    """What comes, or does not."""
+
+    @property
+    def is_on(self) -> bool:
+        """Whether it comes at present."""
+
+    async def until_on(self) -> None:
+        """Return when it comes. Cancelling is safe."""
+
+
+class _Steady:
+    """What comes as long as there is something: nobody tells of an end but the source itself."""
+
+    is_on = True
+
+    async def until_on(self) -> None:
+        return
+
+
+STEADY: Final[Flow] = _Steady()
+
+
+class FeedFlow:
+    """What a feed gives while it has a connection.
+
+    Args:
+        is_live: whether it has one.
+        arrived: set while it has one, or has ended.
+    """
+
+    def __init__(self, is_live: Callable[[], bool], arrived: asyncio.Event) -> None:
+        self._is_live = is_live
+        self._arrived = arrived
+
+    @property
+    def is_on(self) -> bool:
+        """Whether the feed has a connection."""
+        return self._is_live()
+
+    async def until_on(self) -> None:
+        """Return when it has one."""
+        while True:
+            await self._arrived.wait()
+            if self._is_live():
+                return
+            # It has ended, and its streams are about to.
+            await asyncio.sleep(LOOK_INTERVAL)
+
+
+class ChannelFlow:
+    """What a feed gives while it has subscribed it.
+
+    Args:
+        feed: what the feed gives.
+        is_subscribed: whether the connection that is sent on has it subscribed.
+    """
+
+    def __init__(self, feed: Flow, is_subscribed: Callable[[], bool]) -> None:
+        self._feed = feed
+        self._is_subscribed = is_subscribed
+
+    @property
+    def is_on(self) -> bool:
+        """Whether there is a connection that has it subscribed."""
+        return self._feed.is_on and self._is_subscribed()
+
+    async def until_on(self) -> None:
+        """Return when there is one."""
+        await self._feed.until_on()
+        # Mostly it is so at once, since a connection counts as open when all is subscribed.
+        while not self.is_on:
+            await asyncio.sleep(LOOK_INTERVAL)
+            await self._feed.until_on()
