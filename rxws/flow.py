@@ -8,8 +8,12 @@ from typing import Final, Protocol
 
 __all__ = ["STEADY", "ChannelFlow", "FeedFlow", "Flow"]
 
-LOOK_INTERVAL: Final = 0.1
-"""Seconds between two looks where nobody tells."""
+LOOK_INTERVALS: Final = (0.1, 1.0)
+"""Seconds between two looks where nobody tells, at first and at last: what is refused may be so for weeks, and there
+may be hundreds."""
+
+SHARE: Final = 0.1
+"""How much longer one may wait, for having looked too rarely."""
 
 
 class Flow(Protocol):
@@ -59,7 +63,7 @@ class FeedFlow:
             if self._is_live():
                 return
             # It has ended, and its streams are about to.
-            await asyncio.sleep(LOOK_INTERVAL)
+            await asyncio.sleep(LOOK_INTERVALS[0])
 
 
 class ChannelFlow:
@@ -82,7 +86,9 @@ class ChannelFlow:
     async def until_on(self) -> None:
         """Return when there is one."""
         await self._feed.until_on()
+        clock, (shortest, longest) = asyncio.get_running_loop().time, LOOK_INTERVALS
+        began = clock()
         # Mostly it is so at once, since a connection counts as open when all is subscribed.
         while not self.is_on:
-            await asyncio.sleep(LOOK_INTERVAL)
+            await asyncio.sleep(min(longest, max(shortest, SHARE * (clock() - began))))
             await self._feed.until_on()

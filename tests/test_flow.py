@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import itertools
 
 import pytest
 
@@ -73,3 +74,19 @@ async def test_channel_comes_once_it_is_subscribed():
     switched.connect()
     assert await is_done(waiting, 0.2)
     assert switched.channel.is_on
+
+
+async def test_channel_that_does_not_come_is_looked_at_ever_more_rarely():
+    """Hundreds of channels that are refused for weeks cost nothing; one that comes late is noticed soon after."""
+    switched, looks = Switched(), []
+    switched.connect()
+
+    def is_subscribed():
+        looks.append(asyncio.get_running_loop().time())
+        return len(looks) == 5_000
+
+    channel = ChannelFlow(switched.feed, is_subscribed)
+    await channel.until_on()
+    assert looks[1] < 0.2
+    assert all(later - earlier <= max(0.101, 0.1 * earlier + 0.001) for earlier, later in itertools.pairwise(looks))
+    assert looks[-1] > 4_000

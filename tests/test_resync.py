@@ -208,7 +208,7 @@ async def test_channel_that_is_refused_is_not_in_sync():
         feed.websocket.end()
         await settle()
         feed.come({"ok": 1})
-        await settle(1)
+        await settle(2)
         assert (len(source.times), resynced.in_sync) == (1, True)
 
 
