@@ -692,6 +692,25 @@ async def test_opening_waits_for_what_was_combined_and_refused():
         assert len(streams) == 2
 
 
+async def test_refusal_that_comes_late_is_one():
+    """What is refused when it was sent once more is refused: nobody takes it for subscribed."""
+
+    async def fetch():
+        return {"last": 0}
+
+    async with ScriptedFeed() as feed:
+        await feed.wait_connected()
+        stream = channel(feed, "a", acknowledged=lambda _: False, rejected=lambda message: message == "no", timeout=1)
+        book = stream.resync(fetch, sequence=("U", "u"), snapshot_sequence="last")
+        book.subscribe()
+        await asyncio.sleep(1.5)
+        feed.websocket.come("no")
+        await asyncio.sleep(60)
+        assert feed.websocket.sent == ["+a", "+a"]
+        assert [(each.attempt, each.refusal) for each in feed.record.of(Unacknowledged)] == [(1, None), (2, "'no'")]
+        assert not book.in_sync
+
+
 async def test_answers_that_come_in_one_breath_are_for_those_who_asked_in_turn():
     """Of two who expect the same answers the first has the refusal that comes first, and the other the consent."""
     async with ScriptedFeed() as feed:
