@@ -304,8 +304,9 @@ class AsyncWebsocketStreamInterface(Generic[T], metaclass=ABCMeta):
                 belong to an error, too; or give ``rejected``, which is asked first.
             rejected: a filter that the server's refusal passes; None: there is none. A refusal is an answer: it is
                 reported as ``Unacknowledged`` with what the server said, ends the wait, and the message is not sent
-                again before the next connection. If several were combined, each is sent by itself then. (An error that
-                says that it is subscribed already is no refusal: ``acknowledged`` is to pass it.)
+                again before the next connection, nor is ``unsubscribe``. If several were combined, each is sent by
+                itself then. (An error that says that it is subscribed already is no refusal: ``acknowledged`` is to
+                pass it.)
             timeout: seconds in which the answer must have come. A new connection counts as open once all has been
                 answered, or after that; in a planned rotation, where the old one delivers still, after twice that.
             combine: a function of a list of several ``subscribe`` that gives one message for them all, the same one

@@ -242,7 +242,8 @@ class Subscriber:
             if len(due.subscriptions) > 1:
                 # One of them may be to blame for all.
                 return self._separated(due)
-            self._ledger.refused(due)
+            self._ledger.refuse(due)
+            return Step((), due.subscribes)
         return due
 
     def _separated(self, step: Step) -> Step:

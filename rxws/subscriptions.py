@@ -163,7 +163,7 @@ class Ledger:
         self._missing: dict[Hashable, None] = dict.fromkeys(wanted)
         # Taken, or put off.
         self._busy: set[Hashable] = set()
-        # Those of the active that were refused.
+        # Wanted in vain.
         self._refused: set[Hashable] = set()
         # Not to be combined, until they are subscribed.
         self._separate: set[Hashable] = set()
@@ -179,7 +179,7 @@ class Ledger:
         return {*self._busy, *self._missing, *self._obsolete}
 
     def __contains__(self, identity: Hashable) -> bool:
-        return identity in self._active and identity not in self._refused
+        return identity in self._active
 
     def changed(self, identity: Hashable) -> None:
         """Learn that something is wanted now, or wanted no more."""
@@ -187,7 +187,10 @@ class Ledger:
         is_free = identity not in self._busy
         if is_active or not is_wanted:
             self._separate.discard(identity)
-        for due, is_due in (self._missing, is_wanted and not is_active), (self._obsolete, is_active and not is_wanted):
+        if not is_wanted:
+            self._refused.discard(identity)
+        is_missing = is_wanted and not is_active and identity not in self._refused
+        for due, is_due in (self._missing, is_missing), (self._obsolete, is_active and not is_wanted):
             if is_due and is_free:
                 due[identity] = None
             else:
@@ -237,11 +240,10 @@ class Ledger:
                 self._active[subscription.identity] = subscription
             else:
                 del self._active[subscription.identity]
-                self._refused.discard(subscription.identity)
         self.free(step)
 
-    def refused(self, step: Step) -> None:
-        """Learn that the server will not have what a step was to subscribe: it is not asked again."""
+    def refuse(self, step: Step) -> None:
+        """Learn that the server refused what a step was to subscribe: it is due no more, as long as it is wanted."""
         self._refused.update(each.identity for each in step.subscriptions)
 
     def free(self, step: Step) -> None:

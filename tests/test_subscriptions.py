@@ -182,19 +182,20 @@ def test_ledger_when_something_is_called_off_during_its_step():
 
 
 def test_ledger_when_something_is_refused():
-    """What was refused is not asked for again, nor subscribed, until it was wanted no more and then wanted again."""
+    """What was refused is neither subscribed nor due, until it was wanted no more and is wanted again."""
     wanted = Subscriptions()
     ledger = Ledger(wanted)
     change(wanted, ledger, want="ab")
-    for refused in True, False:
-        step = ledger.take_step()
-        if refused:
-            ledger.refused(step)
-        ledger.done(step)
+    step = ledger.take_step()
+    ledger.refuse(step)
+    ledger.free(step)
+    assert take_all(ledger) == ["+b"]
     assert not ledger.is_due
     assert ["a" in ledger, "b" in ledger, "c" in ledger] == [False, True, False]
-    change(wanted, ledger, release="a")
-    assert take_all(ledger) == ["-a"]
+    change(wanted, ledger, want="a")
+    assert not ledger.is_due
+    change(wanted, ledger, release="aa")
+    assert not ledger.is_due
     change(wanted, ledger, want="a")
     assert take_all(ledger) == ["+a"]
     assert "a" in ledger
