@@ -7,7 +7,7 @@ The way of a message::
     delivery        what a frame meets besides: answers, rejections, those who watch
     router          messages find who wants them (filters: what a filter means; index: who wants it; unmatched: nobody)
     stream          a filter and a buffer: async for, subscribe, pipe (resync, changes: after a snapshot; flow: whether
-                    anything comes; snapshot: in a notebook's cell)
+                    messages can come; snapshot: in a notebook's cell)
     handlers        functions and coroutine functions
 
 What keeps it flowing::

@@ -1,4 +1,4 @@
-"""Whether what a stream is of comes at present: for those who must know before it comes, or does not."""
+"""Whether messages can come at present: for those who must know it before they come, or do not."""
 
 from __future__ import annotations
 
@@ -17,18 +17,18 @@ SHARE: Final = 0.1
 
 
 class Flow(Protocol):
-    """What comes, or does not."""
+    """Tells whether messages can come."""
 
     @property
     def is_on(self) -> bool:
-        """Whether it comes at present."""
+        """Whether they can at present."""
 
     async def until_on(self) -> None:
-        """Return when it comes. Cancelling is safe."""
+        """Return when they can. Cancelling is safe."""
 
 
 class _Steady:
-    """What comes as long as there is something: nobody tells of an end but the source itself."""
+    """Of a source of which nobody knows more than that it has not ended."""
 
     is_on = True
 
@@ -40,7 +40,7 @@ STEADY: Final[Flow] = _Steady()
 
 
 class FeedFlow:
-    """What a feed gives while it has a connection.
+    """Of a feed: they can come while it has a connection.
 
     Args:
         is_live: whether it has one.
@@ -57,7 +57,7 @@ class FeedFlow:
         return self._is_live()
 
     async def until_on(self) -> None:
-        """Return when it has one."""
+        """Return when it has one; after its end, not at all."""
         while True:
             await self._arrived.wait()
             if self._is_live():
@@ -67,10 +67,10 @@ class FeedFlow:
 
 
 class ChannelFlow:
-    """What a feed gives while it has subscribed it.
+    """Of a channel: they can come while it is subscribed.
 
     Args:
-        feed: what the feed gives.
+        feed: the feed's flow.
         is_subscribed: whether the connection that is sent on has it subscribed.
     """
 

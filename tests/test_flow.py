@@ -1,4 +1,4 @@
-"""Whether what a stream is of comes at present."""
+"""Whether messages can come at present."""
 
 from __future__ import annotations
 
