@@ -264,18 +264,21 @@ class Unacknowledged(Event):
     """The server refused a subscription, or did not answer it in time.
 
     What is not answered is sent once more, and then taken for subscribed. What is refused is not sent again before the
-    next connection, unless several were combined: then each is sent by itself.
+    next connection, unless several were combined: then either half of them is sent, and so on, until it is known which
+    is refused.
 
     Attributes:
         message: the beginning of what was sent, with no secret in it.
         attempt: 1, and 2 after the second time.
-        refusal: the beginning of the server's answer that passed ``rejected``, with no secret in it; None where none
-            came.
+        refusal: the beginning of the repr of the server's answer that passed ``rejected``, with no secret in it; None
+            where none came.
+        combined: how many subscriptions the message was for: a refusal of more than one is not the last word.
     """
 
     message: str
     attempt: int
     refusal: str | None = None
+    combined: int = 1
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

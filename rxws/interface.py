@@ -304,14 +304,17 @@ class AsyncWebsocketStreamInterface(Generic[T], metaclass=ABCMeta):
                 belong to an error, too; or give ``rejected``, which is asked first.
             rejected: a filter that the server's refusal passes; None: there is none. A refusal is an answer: it is
                 reported as ``Unacknowledged`` with what the server said, ends the wait, and the message is not sent
-                again before the next connection, nor is ``unsubscribe``. If several were combined, each is sent by
-                itself then. (An error that says that it is subscribed already is no refusal: ``acknowledged`` is to
-                pass it.)
-            timeout: seconds in which the answer must have come. A new connection counts as open once all has been
-                answered, or after that; in a planned rotation, where the old one delivers still, after twice that.
-            combine: a function of a list of several ``subscribe`` that gives one message for them all, the same one
-                in each call; None: each is sent by itself. If it raises, or gives what cannot be sent, that is
-                reported as above, and each that it was given is sent by itself.
+                again before the next connection, nor is ``unsubscribe``; there it is sent last, by itself, and the
+                connection opens without it. If several were combined, either half is sent then, and so on, until it is
+                known which is refused. (An error that says that it is subscribed already is no refusal:
+                ``acknowledged`` is to pass it.)
+            timeout: seconds in which an answer must have come. A new connection counts as open once all has been
+                answered, or not within that time from when it was sent: one channel that the server never answers makes
+                each opening so long; in a planned rotation, where the old one delivers still, after twice that.
+            combine: a function of a list of several ``subscribe`` that gives one message for them all; None: each is
+                sent by itself. Combined are those that are given the same function object: define it once. If it
+                raises, or gives what cannot be sent, that is reported as above, and each that it was given is sent by
+                itself.
             combine_max: how many are combined at most.
             maxsize: as in :meth:`stream_filter`.
             overflow: as in :meth:`stream_filter`.

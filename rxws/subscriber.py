@@ -80,7 +80,7 @@ class Subscriber:
         self._steps: dict[asyncio.Task[None], Step] = {}
         # What is still waited for once no more is to be; None: all is.
         self._rest: set[Hashable] | None = None
-        # Those of them that are sent once more, and what tells that there is another.
+        # Those of them that are sent once more, or were refused before, and what tells that there is another.
         self._late: set[asyncio.Task[Any]] = set()
         self._one_is_late: asyncio.Future[None] = self._loop.create_future()
         # Of what is put off: for how long the next time, and until when this time.
@@ -162,6 +162,8 @@ class Subscriber:
                 return
             task = self._loop.create_task(self._make(step), name="rxws subscriber")
             self._steps[task] = step
+            if self._ledger.is_doubtful(step):
+                self._late.add(task)
             task.add_done_callback(self._made)
             self._connection.keep(task)
 
@@ -231,7 +233,7 @@ class Subscriber:
             if len(due.subscriptions) == 1 or not isinstance(error, FAILURES):
                 raise
             self._reporter.failed(due.subscriptions[0].combine, None, error)
-            return self._separated(due)
+            return self._divided(due, len(due.subscriptions))
         if is_combining:
             self._launch()
         if payload is None:
@@ -240,15 +242,15 @@ class Subscriber:
         answer = await self._send(due, payload)
         if answer is _Answer.REFUSAL:
             if len(due.subscriptions) > 1:
-                # One of them may be to blame for all.
-                return self._separated(due)
+                # One of them may be to blame for all: with halves it is found soonest.
+                return self._divided(due, 2)
             self._ledger.refuse(due)
             return Step((), due.subscribes)
         return due
 
-    def _separated(self, step: Step) -> Step:
-        """Have each sent by itself, since each is a message; return what was done of the step, which is nothing."""
-        self._ledger.separate(step)
+    def _divided(self, step: Step, pieces: int) -> Step:
+        """Have it sent in so many pieces; return what was done of the step, which is nothing."""
+        self._ledger.divide(step, pieces)
         task, nothing = asyncio.current_task(), Step((), step.subscribes)
         assert task is not None
         # So that whoever waits for these waits for the steps to come.
@@ -309,15 +311,15 @@ class Subscriber:
         finally:
             answer.cancel()
         if answer.cancelled():
-            self._tell_unacknowledged(payload, attempt, None)
+            self._tell_unacknowledged(step, payload, attempt, None)
             return _Answer.NONE
         message, passed = answer.result()
         if all(passed is not each for each in refusals):
             return _Answer.CONSENT
-        self._tell_unacknowledged(payload, attempt, redact(repr(message))[:SHOWN])
+        self._tell_unacknowledged(step, payload, attempt, redact(repr(message))[:SHOWN])
         return _Answer.REFUSAL
 
-    def _tell_unacknowledged(self, payload: str | bytes, attempt: int, refusal: str | None) -> None:
+    def _tell_unacknowledged(self, step: Step, payload: str | bytes, attempt: int, refusal: str | None) -> None:
         reporter = self._reporter
         reporter.counters.unacknowledged += 1
         message = redact(payload if isinstance(payload, str) else f"{len(payload)} bytes")[:SHOWN]
@@ -326,5 +328,12 @@ class Subscriber:
         else:
             reporter.log(logging.WARNING, "a subscription was refused with %s: %s", refusal, message)
         reporter.emit(
-            Unacknowledged(name=reporter.name, time=reporter.now(), message=message, attempt=attempt, refusal=refusal)
+            Unacknowledged(
+                name=reporter.name,
+                time=reporter.now(),
+                message=message,
+                attempt=attempt,
+                refusal=refusal,
+                combined=len(step.subscriptions),
+            )
         )

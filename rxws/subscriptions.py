@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import copy
 import itertools
+import math
 from collections.abc import Callable, Hashable, Iterator
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Final
 
 from . import codec
 from .callables import is_plain_function
@@ -115,10 +116,15 @@ def _ordered(message: Any) -> Any:
 
 
 class Subscriptions:
-    """All that is wanted of a feed, in the order in which it was first wanted."""
+    """All that is wanted of a feed, in the order in which it was first wanted.
+
+    Attributes:
+        refused: what of it the server refused when it was last asked for, on whichever connection.
+    """
 
     def __init__(self) -> None:
         self._wanted: dict[Hashable, Subscription] = {}
+        self.refused: Final[set[Hashable]] = set()
 
     def __len__(self) -> int:
         return len(self._wanted)
@@ -143,6 +149,7 @@ class Subscriptions:
         subscription.count -= 1
         if subscription.count == 0:
             del self._wanted[subscription.identity]
+            self.refused.discard(subscription.identity)
 
 
 class Ledger:
@@ -160,13 +167,14 @@ class Ledger:
         # Dicts for their order.
         self._active: dict[Hashable, Subscription] = {}
         self._obsolete: dict[Hashable, None] = {}
-        self._missing: dict[Hashable, None] = dict.fromkeys(wanted)
+        # What was refused before comes last: it must not keep the others waiting.
+        self._missing: dict[Hashable, None] = dict.fromkeys(sorted(wanted, key=wanted.refused.__contains__))
         # Taken, or put off.
         self._busy: set[Hashable] = set()
-        # Wanted in vain.
+        # Refused here.
         self._refused: set[Hashable] = set()
-        # Not to be combined, until they are subscribed.
-        self._separate: set[Hashable] = set()
+        # Until they are subscribed, those of one group are combined with each other alone.
+        self._groups: dict[Hashable, object] = {identity: object() for identity in wanted.refused}
 
     @property
     def is_due(self) -> bool:
@@ -181,12 +189,16 @@ class Ledger:
     def __contains__(self, identity: Hashable) -> bool:
         return identity in self._active
 
+    def is_doubtful(self, step: Step) -> bool:
+        """Whether the server has refused it before, and so may do it again."""
+        return step.subscribes and all(each.identity in self._wanted.refused for each in step.subscriptions)
+
     def changed(self, identity: Hashable) -> None:
         """Learn that something is wanted now, or wanted no more."""
         is_wanted, is_active = identity in self._wanted, identity in self._active
         is_free = identity not in self._busy
         if is_active or not is_wanted:
-            self._separate.discard(identity)
+            self._groups.pop(identity, None)
         if not is_wanted:
             self._refused.discard(identity)
         is_missing = is_wanted and not is_active and identity not in self._refused
@@ -215,18 +227,22 @@ class Ledger:
         first = next(missing, None)
         if first is None:
             return None
-        if first.combine is None or first.identity in self._separate:
+        if first.combine is None:
             return Step((first,), subscribes=True)
+        group = self._groups.get(first.identity)
         same = (
             subscription
             for subscription in missing
-            if subscription.combine == first.combine and subscription.identity not in self._separate
+            if subscription.combine == first.combine and self._groups.get(subscription.identity) is group
         )
         return Step((first, *itertools.islice(same, first.combine_max - 1)), subscribes=True)
 
-    def separate(self, step: Step) -> None:
-        """Learn that these cannot be sent together: each is to be a step by itself."""
-        self._separate.update(each.identity for each in step.subscriptions)
+    def divide(self, step: Step, pieces: int) -> None:
+        """Learn that these cannot be sent together: they are to be so many steps."""
+        size = math.ceil(len(step.subscriptions) / pieces)
+        for start in range(0, len(step.subscriptions), size):
+            group = object()
+            self._groups.update((each.identity, group) for each in step.subscriptions[start : start + size])
 
     def still_due(self, step: Step) -> Step:
         """Return what of a step that was taken is still to be done."""
@@ -238,13 +254,16 @@ class Ledger:
         for subscription in step.subscriptions:
             if step.subscribes:
                 self._active[subscription.identity] = subscription
+                self._wanted.refused.discard(subscription.identity)
             else:
                 del self._active[subscription.identity]
         self.free(step)
 
     def refuse(self, step: Step) -> None:
         """Learn that the server refused what a step was to subscribe: it is due no more, as long as it is wanted."""
-        self._refused.update(each.identity for each in step.subscriptions)
+        refused = {each.identity for each in step.subscriptions}
+        self._refused |= refused
+        self._wanted.refused.update(identity for identity in refused if identity in self._wanted)
 
     def free(self, step: Step) -> None:
         """Let a step that was taken be taken again, as far as it is still to be done. Idempotent."""

@@ -646,7 +646,7 @@ async def test_answer_where_a_refusal_is_known_is_an_answer():
 
 
 async def test_combination_that_is_refused_is_divided():
-    """One that the server does not know keeps no other unsubscribed: what was combined is sent one by one."""
+    """One that the server does not know keeps no other unsubscribed: it is looked for in one half and the other."""
 
     def answers(message):
         return f"no {message}" if "b" in message else f"ok {message}"
@@ -659,12 +659,13 @@ async def test_combination_that_is_refused_is_divided():
             feed.multiplex(
                 name, filters=None, combine="".join, acknowledged=is_told("ok", name), rejected=is_told("no", name)
             )
-            for name in "abc"
+            for name in "abcdefgh"
         ]
         await feed.wait_connected()
         await asyncio.sleep(60)
-        assert feed.websocket.sent == ["abc", "a", "b", "c"]
-        assert [each.refusal for each in feed.record.of(Unacknowledged)] == ["'no abc'", "'no b'"]
+        assert feed.websocket.sent == ["abcdefgh", "abcd", "efgh", "ab", "cd", "a", "b"]
+        told = [(each.refusal, each.combined) for each in feed.record.of(Unacknowledged)]
+        assert told == [("'no abcdefgh'", 8), ("'no abcd'", 4), ("'no ab'", 2), ("'no b'", 1)]
         for stream in streams:
             await stream.close()
 
@@ -709,6 +710,39 @@ async def test_refusal_that_comes_late_is_one():
         assert feed.websocket.sent == ["+a", "+a"]
         assert [(each.attempt, each.refusal) for each in feed.record.of(Unacknowledged)] == [(1, None), (2, "'no'")]
         assert not book.in_sync
+
+
+async def test_what_was_refused_before_keeps_no_connection_waiting():
+    """On the next connection it is sent last and by itself, and the connection opens without its answer."""
+
+    def is_told(verdict, name):
+        return lambda answer: answer.startswith(verdict) and name in answer[3:]
+
+    def answers(message):
+        return f"no {message}" if "b" in message else f"ok {message}"
+
+    first, second = answering(ScriptedWebsocket(), answers), ScriptedWebsocket()
+    # It does not even say no.
+    answering(second, lambda message: None if "b" in message else f"ok {message}")
+    async with ScriptedFeed(first, second, reconnect_delays=lambda: itertools.repeat(0)) as feed:
+        streams = [
+            feed.multiplex(
+                name, filters=None, combine="".join, acknowledged=is_told("ok", name), rejected=is_told("no", name)
+            )
+            for name in "abcd"
+        ]
+        await feed.wait_connected()
+        assert first.sent == ["abcd", "ab", "cd", "a", "b"]
+        first.end()
+        await settle()
+        assert feed.state.value is State.CONNECTED
+        assert second.sent == ["acd", "b"]
+        second.come("ok b")
+        await settle()
+        assert len(streams) == 4
+        feed.websocket.end()
+        await settle()
+        assert feed.websocket.sent == ["abcd"]
 
 
 async def test_answers_that_come_in_one_breath_are_for_those_who_asked_in_turn():

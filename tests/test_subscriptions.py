@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from rxws.subscriptions import Ledger, Subscription, Subscriptions, identity_of
+from rxws.subscriptions import Ledger, Step, Subscription, Subscriptions, identity_of
 
 
 def subscription(subscribe, unsubscribe=None, acknowledged=None, **options):
@@ -201,6 +201,47 @@ def test_ledger_when_something_is_refused():
     assert "a" in ledger
 
 
+def test_ledger_halves_what_was_refused_together():
+    """The halves are steps of their own, and what is wanted later is combined with neither."""
+    wanted = Subscriptions()
+    for name in "abcde":
+        wanted.want(subscription(name, combine=joined))
+    ledger = Ledger(wanted)
+    together = ledger.take_step()
+    ledger.divide(together, 2)
+    ledger.free(together)
+    wanted.want(subscription("f", combine=joined))
+    ledger.changed("f")
+    steps = [ledger.take_step() for _ in range(3)]
+    assert ["".join(each.identity for each in step.subscriptions) for step in steps] == ["abc", "de", "f"]
+
+
+def test_ledger_of_a_new_connection_knows_what_was_refused():
+    """It comes last and by itself, until it is subscribed somewhere, or wanted no more."""
+    wanted = Subscriptions()
+    for name in "abcd":
+        wanted.want(subscription(name, combine=joined))
+    first = Ledger(wanted)
+    together = first.take_step()
+    first.refuse(Step(together.subscriptions[:2], subscribes=True))
+    first.free(together)
+
+    def steps_of(ledger):
+        steps = []
+        while (step := ledger.take_step()) is not None:
+            steps.append(("".join(each.identity for each in step.subscriptions), ledger.is_doubtful(step)))
+            ledger.done(step)
+        return steps
+
+    assert steps_of(Ledger(wanted)) == [("cd", False), ("a", True), ("b", True)]
+    assert steps_of(Ledger(wanted)) == [("abcd", False)]
+    together = Ledger(wanted).take_step()
+    first.refuse(together)
+    for each in together.subscriptions:
+        wanted.release(each)
+    assert not wanted.refused
+
+
 def test_ledger_combines_what_has_the_same_function():
     """Several are one step, at most so many; what combines otherwise, or not, is a step of its own."""
     wanted = Subscriptions()
@@ -221,7 +262,7 @@ def test_ledger_separates_what_cannot_be_combined():
     first = [wanted.want(subscription(name, combine=joined)) for name in ("a", "b", "c")]
     ledger = Ledger(wanted)
     together = ledger.take_step()
-    ledger.separate(together)
+    ledger.divide(together, 3)
     ledger.free(together)
     for name in ("d", "e"):
         wanted.want(subscription(name, combine=joined))
