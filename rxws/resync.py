@@ -11,6 +11,7 @@ from typing import Any, Final, Generic, TypeVar
 from reactivex import Observable, abc
 
 from .backoff import default_delays
+from .callables import name_of
 from .changes import HELD_MAX, Changes, Snapshot, number_reader, range_reader
 from .events import Gap, Overflowed
 from .flow import Flow
@@ -44,6 +45,7 @@ class Resynced(AsyncObservable[T | Snapshot[S]], Generic[T, S]):
         source: Observable[T],
         gaps: Observable[Gap],
         flow: Flow,
+        source_name: str,
         snapshot: Callable[[], Awaitable[S]],
         sequence: object,
         snapshot_sequence: object,
@@ -54,6 +56,8 @@ class Resynced(AsyncObservable[T | Snapshot[S]], Generic[T, S]):
         self._changes = source
         self._gaps = gaps
         self._flow = flow
+        # With what it is for: one function may fetch the snapshots of hundreds.
+        self._snapshot_name = f"{name_of(snapshot)} for {source_name}"
         self._snapshot = snapshot
         self._range_of = range_reader(sequence)
         self._number_of = number_reader(snapshot_sequence)
@@ -79,7 +83,8 @@ class Resynced(AsyncObservable[T | Snapshot[S]], Generic[T, S]):
         out: HotObservable[Any] = HotObservable(self._home)
         subscription = out._attach(on_next, on_error, on_completed, scheduler)
         changes: Changes[Any] = Changes(self._range_of, self._number_of)
-        session = _Session(self._home, out, changes, self._flow, self._snapshot, self._sessions.discard)
+        fetch = self._snapshot, self._snapshot_name
+        session = _Session(self._home, out, changes, self._flow, *fetch, self._sessions.discard)
         self._sessions.add(session)
         session.start(self._changes, self._gaps)
 
@@ -100,6 +105,7 @@ class _Session:
         changes: Changes[Any],
         flow: Flow,
         snapshot: Callable[[], Awaitable[Any]],
+        snapshot_name: str,
         stopped: Callable[[_Session], None],
     ) -> None:
         self.changes: Final = changes
@@ -107,6 +113,7 @@ class _Session:
         self._out = out
         self._flow = flow
         self._snapshot = snapshot
+        self._snapshot_name = snapshot_name
         self._stopped = stopped
         self._subscriptions: list[abc.DisposableBase] = []
         self._fetching: asyncio.Task[None] | None = None
@@ -201,7 +208,7 @@ class _Session:
             except FAILURES as error:
                 if is_being_cancelled(error):
                     raise
-                self._home.reporter.failed(self._snapshot, None, error)
+                self._home.reporter.failed(self._snapshot_name, None, error)
                 continue
             if delivered is not None:
                 self._in_sync_since = now()
@@ -211,4 +218,4 @@ class _Session:
             outdated += 1
             if outdated > 1:
                 late = LookupError(f"{outdated} snapshots in a row are older than the changes that are held")
-                self._home.reporter.failed(self._snapshot, data, late)
+                self._home.reporter.failed(self._snapshot_name, data, late)

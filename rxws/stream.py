@@ -289,7 +289,8 @@ class Stream(AsyncObservable[T], AsyncIterator[T], Generic[T]):
                 else:
                     book.apply(item)
         """
-        return Resynced(self._home, self, self._router.gaps, self._flow, snapshot, sequence, snapshot_sequence)
+        name = self._intake.describe()
+        return Resynced(self._home, self, self._router.gaps, self._flow, name, snapshot, sequence, snapshot_sequence)
 
     def _attach(
         self, on_next: Any, on_error: Any, on_completed: Any, scheduler: abc.SchedulerBase | None

@@ -263,11 +263,12 @@ async def test_failures_are_reported_and_retried_with_growing_delays():
     async with Changing() as feed:
         await feed.wait_connected()
         got, source = [], Source(*errors, OSError("still"), 0)
-        resync(feed, source).subscribe(got.append)
+        resync(feed, source, feed.stream_filter([{"s": "a"}])).subscribe(got.append)
         await settle(100)
         assert short(got) == ["start 0"]
         kinds = [type(event.error) for event in feed.record.of(HandlerFailed)]
         assert kinds == [OSError, asyncio.CancelledError, TimeoutError, TypeError, OSError]
+        assert {event.handler for event in feed.record.of(HandlerFailed)} == {"Source for stream Filter([{'s': 'a'}])"}
         assert source.times[0] == 0
         assert source.times[1:] == sorted(set(source.times[1:]))
 

@@ -30,7 +30,8 @@ def as_type(type: Any, *, strict: bool = True) -> Callable[[Observable[Any]], Ob
 def as_type(type: Any, *, strict: bool = True) -> Callable[[Observable[Any]], Observable[Any]]:  # noqa: A002
     """Convert each message with ``msgspec.convert``; what does not fit is left out and reported.
 
-    The ``Gap`` objects of a stream made with ``gaps=True`` are passed on as they are.
+    The ``Gap`` objects of a stream made with ``gaps=True`` are passed on as they are. (A type checker does not know of
+    them behind it: ``isinstance`` tells them from messages.)
 
     Args:
         type: a ``msgspec.Struct``, dataclass, TypedDict, NamedTuple, or whatever else msgspec converts to: unions of
