@@ -38,10 +38,12 @@ use what these modules offer one another; the core uses none of them.
 import importlib
 from typing import TYPE_CHECKING, Any
 
-from .changes import Snapshot
-from .delivery import Many
 from .errors import ConnectFailed, FeedClosed, RxwsError, SendFailed, SendTimeout, StreamOverflow
-from .events import (
+from .interface import AsyncWebsocketStreamInterface
+from .messages.delivery import Many
+from .observables.hot import CurrentObservable
+from .observables.observable import AsyncObservable, on_loop
+from .reporting.events import (
     Connected,
     Disconnected,
     Event,
@@ -58,11 +60,9 @@ from .events import (
     Statistics,
     Unacknowledged,
 )
-from .hot import CurrentObservable
-from .interface import AsyncWebsocketStreamInterface
-from .observable import AsyncObservable, on_loop
-from .resync import Resynced
-from .stream import Stream
+from .streams.resync import Resynced
+from .streams.sequence import Snapshot
+from .streams.stream import Stream
 from .websocket import ReactiveWebSocket
 
 __all__ = [

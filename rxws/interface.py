@@ -10,15 +10,15 @@ from typing import TYPE_CHECKING, Any, Generic, Literal, Self, Unpack, overload
 
 from reactivex import abc
 
-from .buffer import DEFAULT_MAXSIZE, Overflow
 from .callables import checked_not_to_yield, is_coroutine_function, name_of, shadowable
-from .events import Event, Gap, State, Statistics
-from .feed import Feed, Hooks, make_feed
-from .hot import CurrentObservable
-from .observable import AsyncObservable
+from .feed.wiring import Feed, Hooks, make_feed
+from .observables.buffer import DEFAULT_MAXSIZE, Overflow
+from .observables.hot import CurrentObservable
+from .observables.observable import AsyncObservable
 from .options import FeedOptions, Options
-from .stream import Stream
-from .subscriptions import Subscription
+from .reporting.events import Event, Gap, State, Statistics
+from .sending.channels import Subscription
+from .streams.stream import Stream
 
 __all__ = ["AsyncWebsocketStreamInterface", "T", "feed_of"]
 

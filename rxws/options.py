@@ -8,10 +8,10 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass, fields
 from typing import Any, TypedDict
 
-from .backoff import default_delays
 from .callables import is_plain_function
+from .checks import check_seconds
 from .codec import encode
-from .seconds import check_seconds
+from .delays import default_delays
 
 __all__ = ["FeedOptions", "Options"]
 

@@ -15,15 +15,15 @@ from reactivex import operators as ops
 
 from . import codec
 from .callables import current_value, is_coroutine_function, name_of
-from .connection import abort_websocket, check_websocket
-from .delivery import Many
-from .filters import Filter
-from .frames import Websocket
+from .checks import check_seconds
+from .connections.connection import abort_websocket, check_websocket
 from .interface import AsyncWebsocketStreamInterface, T, feed_of
-from .observable import on_loop
+from .messages.delivery import Many
+from .messages.filters import Filter
+from .messages.frames import Websocket
+from .observables.observable import on_loop
 from .options import FeedOptions
-from .redaction import redact_url
-from .seconds import check_seconds
+from .reporting.redaction import redact_url
 
 __all__ = ["ReactiveWebSocket"]
 

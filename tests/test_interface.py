@@ -16,8 +16,8 @@ from reactivex import operators as ops
 
 import rxws
 from rxws import AsyncWebsocketStreamInterface, ConnectFailed, FeedClosed, Gap, HandlerFailed, State
-from rxws.buffer import LAG_MARKS
 from rxws.callables import shadowable
+from rxws.observables.buffer import LAG_MARKS
 from tests.support.feeds import Feed, Pipe, PipeFeed, greet, of_kind, record, take
 from tests.support.wiring import in_thread
 
@@ -897,7 +897,7 @@ async def test_idle_connection_is_replaced_after_idle_timeout(feed_server):
 async def test_events_tell_of_consumers_that_lag(feed_server, monkeypatch):
     """A Lagging event comes when a stream holds 10,000 messages, and says whose."""
     assert LAG_MARKS == (10_000, 100_000, 1_000_000)
-    monkeypatch.setattr("rxws.buffer.LAG_MARKS", (10, 100, 1_000))
+    monkeypatch.setattr("rxws.observables.buffer.LAG_MARKS", (10, 100, 1_000))
     async with Feed(feed_server) as feed:
         events = record(feed.events)
         lagging, stream = feed.stream_filter([{"n": 1}]), feed.stream_filter()

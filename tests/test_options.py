@@ -13,7 +13,7 @@ from typing import get_type_hints
 import pytest
 
 from rxws import codec
-from rxws.backoff import default_delays
+from rxws.delays import default_delays
 from rxws.options import FeedOptions, Options, check_seconds
 
 TIMES = ["open_timeout", "send_timeout", "close_timeout", "handover_timeout", "handover_settle", "idle_timeout"]

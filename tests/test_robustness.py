@@ -7,12 +7,12 @@ import asyncio
 import pytest
 
 import rxws
-from rxws.connection import Connection
-from rxws.events import HandlerFailed
-from rxws.limit import SendLimit
+from rxws.connections.connection import Connection
+from rxws.connections.rate_limit import SendLimit
+from rxws.connections.turns import Turns
 from rxws.options import Options
-from rxws.reporting import Reporter
-from rxws.turns import Turns
+from rxws.reporting.events import HandlerFailed
+from rxws.reporting.reporter import Reporter
 
 from .support.feeds import Feed
 from .support.life import ScriptedWebsocket

@@ -14,7 +14,7 @@ from typing import Any, Final, NoReturn
 from websockets.exceptions import InvalidURI
 from websockets.uri import parse_uri
 
-from ..redaction import printable
+from ..reporting import printable
 
 __all__ = ["Declare", "Parser", "count", "filter_case", "header", "port", "seconds", "speed", "url"]
 

@@ -21,7 +21,7 @@ from .. import (
     Quiet,
     Rotated,
 )
-from ..redaction import printable, redact
+from ..reporting import printable, redact
 
 __all__ = ["decode", "describe", "event_line", "is_news", "json_lines"]
 

@@ -8,8 +8,7 @@ from typing import Final
 
 from .. import Event, RxwsError
 from .. import recording as recordings
-from ..events import RecordingFailed
-from ..redaction import printable
+from ..reporting import RecordingFailed, printable
 from .arguments import Declare, seconds, url
 from .connecting import add_connection_options, connect
 from .lines import event_line, is_news

@@ -8,7 +8,7 @@ from typing import Final
 from .. import RxwsError
 from .. import recording as recordings
 from ..recording.reading import summary
-from ..redaction import printable
+from ..reporting import printable
 from .arguments import Declare, speed
 from .connecting import add_filter_options
 from .lines import decode

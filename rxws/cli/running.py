@@ -10,7 +10,7 @@ from collections.abc import Callable, Coroutine, Iterator
 from typing import Any, Final
 
 from .. import RxwsError
-from ..redaction import printable
+from ..reporting import printable
 from .output import Output
 
 __all__ = ["DONE", "FAILED", "INTERRUPTED", "TERMINATED", "run"]

@@ -14,7 +14,7 @@ from .. import RxwsError
 from ..recording import FrameEntry, Reading, read
 from ..recording.moments import moments
 from ..recording.reading import summary
-from ..redaction import printable
+from ..reporting import printable
 from ..testing import FeedConnection, FeedServer
 from .arguments import Declare, port, speed
 from .output import Output

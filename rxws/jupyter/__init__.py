@@ -38,7 +38,7 @@ try:
 except ImportError as error:
     raise ImportError('rxws.jupyter needs the extra "jupyter": pip install "rxws[jupyter]"') from error
 
-from ..notebook import on_rerun
+from ..display import on_rerun
 from .cells import callback, keep
 from .chart import plot
 from .items import live

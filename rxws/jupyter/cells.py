@@ -11,7 +11,7 @@ from collections.abc import Callable
 from contextlib import AbstractAsyncContextManager
 from typing import Any, Final, ParamSpec, TypeVar
 
-from ..notebook import on_rerun
+from ..display import on_rerun
 
 __all__ = ["callback", "keep"]
 

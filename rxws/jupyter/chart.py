@@ -13,7 +13,7 @@ import ipywidgets  # type: ignore[import-untyped]
 import numpy
 from reactivex import Observable
 
-from ..snapshot import mimebundle, shown
+from ..display import mimebundle, shown
 from .view import View, check_count
 
 __all__ = ["plot"]

@@ -8,7 +8,7 @@ from typing import Any
 import ipywidgets  # type: ignore[import-untyped]
 from reactivex import Observable
 
-from ..snapshot import Columns, mimebundle
+from ..display import Columns, mimebundle
 from .view import View, check_count
 
 __all__ = ["live"]

@@ -13,8 +13,7 @@ from IPython.display import display
 from reactivex import Observable
 
 from .. import on_loop
-from ..notebook import on_rerun
-from ..snapshot import shown
+from ..display import on_rerun, shown
 
 __all__ = ["View", "check_count"]
 

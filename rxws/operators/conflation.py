@@ -10,9 +10,9 @@ from typing import Any, Generic, TypeVar
 from reactivex import Observable, abc
 from reactivex.disposable import CompositeDisposable, SerialDisposable
 
-from ..observable import AsyncObservable, Home
+from ..observables import AsyncObservable, Home
 from ..reporting import FAILURES
-from ..stream import Stream
+from ..streams import Stream
 from .iteration import to_async_iterator
 from .reading import Field, check_seconds, key_reader
 from .sources import Reports, home_of, scheduler_of

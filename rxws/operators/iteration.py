@@ -8,11 +8,10 @@ from typing import Any, Final, TypeVar
 from reactivex import Observable
 from reactivex.disposable import SingleAssignmentDisposable
 
-from ..buffer import DEFAULT_MAXSIZE, Overflow, check_bounds
-from ..filters import Filter
-from ..observable import Home, on_loop
-from ..router import Receiver, Router
-from ..stream import Stream
+from ..messages.filters import Filter
+from ..messages.router import Receiver, Router
+from ..observables import DEFAULT_MAXSIZE, Home, Overflow, check_bounds, on_loop
+from ..streams import Stream
 
 __all__ = ["to_async_iterator"]
 

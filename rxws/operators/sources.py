@@ -11,9 +11,8 @@ from typing import Any, Final
 import msgspec
 from reactivex import Observable, abc
 
-from ..events import MessageRejected
-from ..observable import AsyncObservable, Home, on_loop
-from ..redaction import redact
+from ..observables import AsyncObservable, Home, on_loop
+from ..reporting import MessageRejected, redact
 
 __all__ = ["Reports", "home_of", "scheduler_of"]
 

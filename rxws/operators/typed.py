@@ -10,8 +10,7 @@ import msgspec
 from reactivex import Observable, abc
 
 from ..callables import name_of
-from ..events import Gap
-from ..reporting import FAILURES
+from ..reporting import FAILURES, Gap
 from .sources import Reports
 
 __all__ = ["as_type"]

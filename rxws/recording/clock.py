@@ -47,7 +47,8 @@ class RecordedTimer:
 
 
 class RecordedClock:
-    """Seconds since the recording's beginning, for the scheduler of its home; see :class:`rxws.scheduler.Clock`.
+    """Seconds since the recording's beginning, for the scheduler of its home; see
+    :class:`rxws.observables.scheduler.Clock`.
 
     While timers and frames have their turn, it stands at their very time, so that what they schedule does not depend
     on the speed. While it waits for the next, it goes ``speed`` times as fast as the loop's clock.

@@ -7,8 +7,8 @@ from collections.abc import Callable, Sequence
 from typing import Any, Final
 from weakref import WeakKeyDictionary, WeakSet
 
-from ..buffer import Buffer
-from ..handlers import CoroutineHandler
+from ..observables import Buffer
+from ..streams import CoroutineHandler
 
 __all__ = ["MOST_WAITING", "PATIENCE", "STRIDE", "Consumers"]
 

@@ -21,10 +21,20 @@ from typing import Annotated, Any, Final
 
 import msgspec
 
-from .. import events
 from ..errors import RxwsError
-from ..events import Connected, Disconnected, Event, Gap, HandlerFailed, Quiet, Rotated, State, Unacknowledged
-from ..redaction import redact
+from ..reporting import (
+    Connected,
+    Disconnected,
+    Event,
+    Gap,
+    HandlerFailed,
+    Quiet,
+    Rotated,
+    State,
+    Unacknowledged,
+    events,
+    redact,
+)
 
 __all__ = [
     "FORMAT",

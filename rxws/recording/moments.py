@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 from typing import Any
 
-from ..events import Connected, Gap, State
+from ..reporting import Connected, Gap, State
 from .entries import OF_CONNECTIONS, Entry, EventEntry, FrameEntry, SessionStart, StateEntry
 
 __all__ = ["Moment", "moments"]

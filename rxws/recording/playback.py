@@ -15,19 +15,17 @@ from typing import Any, Final, TypeVar
 from weakref import WeakSet
 
 from ..callables import is_plain_function, name_of
-from ..connection import Connection, Sink
-from ..delivery import Many
+from ..connections.connection import Connection, Sink
 from ..errors import RxwsError
-from ..events import Connected, Event, Gap, Rotated, State
 from ..feed import SUBSTITUTE, Feed, Hooks
-from ..flow import STEADY, Flow
-from ..frames import Frame, Frames
 from ..interface import AsyncWebsocketStreamInterface, feed_of
-from ..observable import Home
+from ..messages.delivery import Many
+from ..messages.frames import Frame, Frames
+from ..messages.reader import Reader
+from ..observables import Home
 from ..options import Options
-from ..reader import Reader
-from ..redaction import redact
-from ..reporting import Reporter
+from ..reporting import Connected, Event, Gap, Reporter, Rotated, State, redact
+from ..streams import STEADY, Flow
 from .clock import RecordedClock
 from .consumers import Consumers
 from .moments import Moment

@@ -15,10 +15,9 @@ from typing import Any, Final, Self
 
 from reactivex import abc
 
-from ..events import RecordingFailed
+from ..checks import check_seconds
 from ..interface import AsyncWebsocketStreamInterface, feed_of
-from ..redaction import redact
-from ..seconds import check_seconds
+from ..reporting import RecordingFailed, redact
 from ..websocket import ReactiveWebSocket
 from .entries import Note, Origin, encode_notes
 from .files import Appender

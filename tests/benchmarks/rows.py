@@ -15,9 +15,9 @@ from typing import Any
 from reactivex import operators as ops
 from reactivex.subject import Subject
 
-from rxws.hot import HotObservable
-from rxws.observable import Home
-from rxws.reporting import Reporter
+from rxws.observables.hot import HotObservable
+from rxws.observables.observable import Home
+from rxws.reporting.reporter import Reporter
 
 from . import contenders
 from .contenders import Contender, Feed

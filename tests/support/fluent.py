@@ -1,4 +1,4 @@
-"""Writes ``rxws/fluent.pyi``: reactivex's fluent operators, but returning AsyncObservables.
+"""Writes ``rxws/observables/fluent.pyi``: reactivex's fluent operators, but returning AsyncObservables.
 
 Run ``python -m tests.support.fluent`` after an update of reactivex; a test fails while the stub is out of date.
 
@@ -20,7 +20,7 @@ from string import ascii_uppercase
 
 from reactivex.observable import mixins
 
-STUB = Path(__file__).parents[2] / "rxws" / "fluent.pyi"
+STUB = Path(__file__).parents[2] / "rxws" / "observables" / "fluent.pyi"
 
 LINE_LENGTH = 120
 

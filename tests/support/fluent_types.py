@@ -19,7 +19,7 @@ from reactivex.subject import Subject
 
 import rxws
 from rxws import operators as rxops
-from rxws.observable import AsyncConnectableObservable, AsyncObservable
+from rxws.observables.observable import AsyncConnectableObservable, AsyncObservable
 from rxws.recording.recorder import Recording
 
 

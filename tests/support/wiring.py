@@ -9,15 +9,15 @@ from typing import Any
 
 from reactivex import abc
 
-from rxws.buffer import DEFAULT_MAXSIZE, Overflow
-from rxws.events import Event, Gap
-from rxws.filters import Filter
-from rxws.handlers import CoroutineHandler, FunctionHandler, make_handler
-from rxws.hot import EventObservable
-from rxws.observable import Home
-from rxws.reporting import Reporter
-from rxws.router import Router
-from rxws.stream import Stream
+from rxws.messages.filters import Filter
+from rxws.messages.router import Router
+from rxws.observables.buffer import DEFAULT_MAXSIZE, Overflow
+from rxws.observables.hot import EventObservable
+from rxws.observables.observable import Home
+from rxws.reporting.events import Event, Gap
+from rxws.reporting.reporter import Reporter
+from rxws.streams.handlers import CoroutineHandler, FunctionHandler, make_handler
+from rxws.streams.stream import Stream
 
 
 class Wiring:

@@ -1,0 +1,118 @@
+"""How long to wait before the next attempt, over the life of a feed. Pure."""
+
+from __future__ import annotations
+
+import math
+import numbers
+from collections.abc import Callable, Iterable, Iterator
+from typing import Final
+
+from websockets.frames import CloseCode
+
+from ..delays import default_delays
+from .failures import CREDENTIALS_REFUSED, Failure, is_fatal
+
+__all__ = ["Backoff"]
+
+HEALTHY_AFTER: Final = 30.0
+"""Seconds that a connection must stay open for the delays to start over: a mere open proves nothing."""
+
+RESTART_DELAY: Final = 2.0
+"""The least delay, in seconds, after the close codes 1012 (service restart) and 1013 (try again later)."""
+
+_RESTART_CODES: Final = frozenset({CloseCode.SERVICE_RESTART, CloseCode.TRY_AGAIN_LATER})
+
+
+class Backoff:
+    """How long to wait before the next attempt, over the life of a feed.
+
+    Args:
+        delays: makes an iterator of seconds to wait before the first, second … retry; when it ends, no retry follows.
+        should_retry: overrides what is fatal: True retries, False gives up, None leaves it to :func:`is_fatal`.
+
+    Attributes:
+        attempts: how many attempts were made since the last connection that was open, the one that opened the current
+            connection included: 1 while the first is under way.
+        opened_at: when a connection was opened last, or None before the first success.
+    """
+
+    def __init__(
+        self,
+        delays: Callable[[], Iterable[float]] = default_delays,
+        should_retry: Callable[[BaseException], bool | None] | None = None,
+    ) -> None:
+        self.attempts = 0
+        self.opened_at: float | None = None
+        self._make_delays: Final = delays
+        self._should_retry: Final = should_retry
+        self._delays: Iterator[float] | None = None
+        self._refusals = 0
+        self._is_open = False
+
+    def attempt_started(self) -> None:
+        """An attempt to open a connection begins."""
+        self.attempts = 1 if self._is_open else self.attempts + 1
+        self._is_open = False
+
+    def opened(self, now: float) -> None:
+        """The attempt succeeded, ``now`` on any clock. The delays go on where they were."""
+        self.opened_at = now
+        self._is_open = True
+        self._refusals = 0
+
+    def closed(self, opened_at: float, now: float) -> None:
+        """A connection, open since ``opened_at``, ended ``now``. The delays start over if that was 30 s or more."""
+        # The time of opening is asked for because in a rotation the next connection opens before this one ends.
+        if now - opened_at >= HEALTHY_AFTER:
+            self._delays = None
+
+    def next_delay(self, failure: Failure) -> float | None:
+        """Return the seconds to wait after ``failure``, or None to give up.
+
+        After the close codes 1012 and 1013 it is at least 2 s, and never less than the ``Retry-After`` of the server.
+
+        Raises:
+            TypeError: if ``reconnect_delays`` gives no iterable of numbers, or ``should_retry`` no bool and not None.
+            ValueError: if a delay is negative, infinite or not a number.
+            BaseException: whatever ``reconnect_delays`` or ``should_retry`` raise.
+        """
+        self._refusals = self._refusals + 1 if failure.status in CREDENTIALS_REFUSED else 0
+        if not self._is_worth_a_retry(failure):
+            return None
+        delay = self._draw()
+        if delay is None:
+            return None
+        floor = RESTART_DELAY if failure.code in _RESTART_CODES else 0.0
+        return max(delay, floor, failure.retry_after or 0.0)
+
+    def _is_worth_a_retry(self, failure: Failure) -> bool:
+        verdict = None
+        if self._should_retry is not None and failure.error is not None:
+            verdict = self._should_retry(failure.error)
+        if verdict is None:
+            return not is_fatal(failure, succeeded=self.opened_at is not None, refusals=self._refusals)
+        if not isinstance(verdict, bool):
+            # The coroutine of an async function, say, would pass for True for ever.
+            raise TypeError(f"should_retry must return True, False or None, not {type(verdict).__name__}")
+        return verdict
+
+    def _draw(self) -> float | None:
+        if self._delays is None:
+            delays = self._make_delays()
+            if not isinstance(delays, Iterable):
+                raise TypeError(
+                    f"reconnect_delays must be a function that returns an iterable of seconds, not {delays!r}"
+                )
+            self._delays = iter(delays)
+        try:
+            delay = next(self._delays)
+        except StopIteration:
+            return None
+        if not isinstance(delay, numbers.Real):
+            raise TypeError(f"reconnect_delays must give numbers of seconds, not {delay!r}")
+        seconds = float(delay)
+        if not (math.isfinite(seconds) and seconds >= 0):
+            raise ValueError(
+                f"reconnect_delays must give finite numbers of seconds that are not negative, not {delay!r}"
+            )
+        return seconds

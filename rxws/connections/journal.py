@@ -1,0 +1,111 @@
+"""What happens to the connections of a feed, told: to the log, the counters, the events."""
+
+from __future__ import annotations
+
+import logging
+
+from ..messages.router import Router
+from ..reporting.events import Connected, Disconnected, Gap, Overflowed, Quiet, Rotated
+from ..reporting.reporter import Reporter
+from .failures import Failure
+
+__all__ = ["Journal"]
+
+
+class Journal:
+    """Tells of each thing that happens, once.
+
+    Args:
+        reporter: who is told.
+        router: whose receivers learn of gaps, and who knows the last message.
+    """
+
+    def __init__(self, reporter: Reporter, router: Router) -> None:
+        self._reporter = reporter
+        self._router = router
+
+    def connected(self, number: int, attempt: int) -> None:
+        """Tell that a connection takes over; ``attempt`` is how many it took."""
+        reporter = self._reporter
+        reporter.log(logging.INFO, "connection %d is open", number)
+        reporter.emit(Connected(name=reporter.name, time=reporter.now(), number=number, attempt=attempt))
+
+    def gap(self, since: float, failure: Failure) -> None:
+        """Tell that what came between ``since``, in seconds since the epoch, and now may be missing."""
+        reporter = self._reporter
+        now, reason = reporter.now(), failure.reason
+        gap = Gap(since, now, reason, self._router.last_message, name=reporter.name, time=now)
+        reporter.counters.gaps += 1
+        if reason != "rotation":
+            reporter.counters.reconnects[reason] = reporter.counters.reconnects.get(reason, 0) + 1
+        reporter.emit(gap)
+        self._router.announce(gap)
+
+    def ended(self, number: int, failure: Failure) -> None:
+        """Tell that a connection has ended."""
+        level = logging.INFO if failure.reason in {"rotation", "user"} else logging.WARNING
+        self._reporter.log(level, "connection %d ended: %s (%s)", number, failure.cause, failure.reason)
+        self._disconnected(number, failure, None)
+
+    def refused(self, failure: Failure, delay: float | None) -> None:
+        """Tell that none could be opened, and in how many seconds the next attempt is made; None: there is none."""
+        after = "giving up" if delay is None else f"next attempt in {delay:.1f} s"
+        self._reporter.log(logging.WARNING, "no connection: %s (%s); %s", failure.cause, failure.reason, after)
+        self._disconnected(None, failure, delay)
+
+    def _disconnected(self, number: int | None, failure: Failure, delay: float | None) -> None:
+        reporter = self._reporter
+        reporter.emit(
+            Disconnected(
+                name=reporter.name,
+                time=reporter.now(),
+                number=number,
+                reason=failure.reason,
+                cause=failure.cause,
+                code=failure.code,
+                delay=delay,
+            )
+        )
+
+    def rotated(self, event: Rotated) -> None:
+        """Tell that a planned rotation has come to its end. An overlap that proved nothing is a warning."""
+        self._reporter.counters.rotations += 1
+        self._reporter.log(
+            logging.INFO if event.proven or not event.held else logging.WARNING,
+            "rotated to connection %d: overlap %s, %d held, %d of them copies, paused %.3f s",
+            event.number,
+            "proven" if event.proven else "not proven",
+            event.held,
+            event.duplicates,
+            event.paused,
+        )
+        self._reporter.emit(event)
+
+    def hasty(self, delay: float) -> None:
+        """Tell that a rotation waits, because the hook that asked for it ended as soon as it had begun."""
+        line = (
+            "_when2create_new_ws ended as soon as it had begun: its rotation waits %.1f s; "
+            "a hook that never rotates is one that never ends, 'await asyncio.Future()'"
+        )
+        self._reporter.log(logging.WARNING, line, delay)
+
+    def quiet(self, number: int, seconds: float) -> None:
+        """Tell that no message has come for so long, which may or may not mean something."""
+        reporter = self._reporter
+        reporter.log(logging.WARNING, "no message for %g s on connection %d", seconds, number)
+        reporter.emit(Quiet(name=reporter.name, time=reporter.now(), seconds=seconds))
+
+    def flooded(self, number: int, dropped: int) -> None:
+        """Tell that more came before all was subscribed on a connection than is held."""
+        reporter = self._reporter
+        reporter.counters.dropped += dropped
+        line = "connection %d: too much came before all was subscribed: the first %d frames are dropped"
+        reporter.log(logging.WARNING, line, number, dropped)
+        event = Overflowed(
+            name=reporter.name,
+            time=reporter.now(),
+            consumer=f"connection {number}",
+            overflow="drop_oldest",
+            dropped=dropped,
+        )
+        reporter.emit(event)

@@ -1,0 +1,191 @@
+"""Two connections at once: the old one delivers, and what comes on the new one is held, to follow less the copies."""
+
+from __future__ import annotations
+
+import asyncio
+from collections import deque
+from collections.abc import Callable, Collection, Hashable
+from dataclasses import dataclass
+from typing import Any
+
+from ..messages.delivery import Delivery, Many, hold_behind
+from ..messages.frames import Frame
+from ..observables.observable import Home
+from ..reporting.reporter import FAILURES
+from .connection import Connection, Sink
+from .handover import Handover, Verdict
+
+__all__ = ["Overlap"]
+
+
+@dataclass(slots=True)
+class _Source:
+    """The frame of messages that are held, and all of them: it is one frame, however many they are."""
+
+    frame: Frame
+    message: Any
+    received: int
+
+
+class Overlap:
+    """What is known while two connections overlap, and where the messages of either go meanwhile.
+
+    Args:
+        home: where the feed lives.
+        delivery: what delivers.
+        old: the connection that delivers still.
+        settle: seconds of agreement that prove the overlap.
+        timeout: seconds after which the old connection may be closed although it is not proven.
+    """
+
+    def __init__(self, home: Home, delivery: Delivery, old: Connection, *, settle: float, timeout: float) -> None:
+        self._home = home
+        self._delivery = delivery
+        self._now = home.loop.time
+        self._handover: Handover[tuple[_Source, int]] = Handover(settle=settle, timeout=timeout)
+        self._deliver = delivery.deliverer(old.number)
+        self._old = old
+        self.duplicates = 0
+        """How many of the messages that were held were copies."""
+        self.discarded = 0
+        """How many were for one connection alone."""
+        old.sink = self._from_old
+
+    @property
+    def handover(self) -> Handover[tuple[_Source, int]]:
+        """What is known of the overlap."""
+        return self._handover
+
+    def hold(self, new: Connection) -> Sink:
+        """Return the sink that holds what comes on the new connection, which is open."""
+        new.predecessor = self._old
+        return self._from_new
+
+    def subscribed(self) -> None:
+        """Tell that everything is subscribed on the new connection."""
+        self._handover.subscribed(self._now())
+
+    def verdict(self) -> Verdict:
+        """Whether the old connection may be closed now."""
+        return self._handover.verdict(self._now())
+
+    async def release(self, new: Connection, before: Callable[[], object] | None = None) -> bool:
+        """Deliver what is held, and from now on all that comes but copies: the old one has been read to its end.
+
+        If something is held, ``before`` is called first. Returns whether something was.
+        """
+        new.predecessor = None
+        held = deque(self._handover.old_ended(self._now()))
+        was_held = bool(held)
+        if was_held and before is not None:
+            before()
+        # Those that come later are counted as they come.
+        self.duplicates = self._handover.duplicates
+        self._home.reporter.counters.duplicates += self.duplicates
+        deliver = self._delivery.deliverer(new.number)
+        places: set[int] = set()
+
+        def hold(frame: Frame, message: Any, received: int) -> None:
+            source = _Source(frame, message, received)
+            fresh = [(source, place) for place in self._not_delivered(frame, message)]
+            hold_behind(held, fresh, deliver_held)
+
+        def deliver_held(source: _Source, place: int) -> None:
+            places.add(place)
+            if not held or held[0][0] is not source:
+                self._deliver_kept(deliver, source.frame, source.message, places, source.received)
+                places.clear()
+
+        def deliver_new(frame: Frame, message: Any, received: int) -> None:
+            fresh = self._not_delivered(frame, message)
+            if fresh:
+                self._deliver_kept(deliver, frame, message, fresh, received)
+
+        new.sink = hold
+        # To find the copies has taken its time, too.
+        await asyncio.sleep(0)
+        await self._delivery.catch_up(held, deliver_held)
+        new.sink = deliver_new
+        return was_held
+
+    def give_up(self) -> None:
+        """Forget the new connection: the old one delivers as if nothing had been."""
+        self._old.sink = None
+
+    def is_over(self) -> bool:
+        """Whether all memory of the overlap has ended."""
+        return self._handover.is_over(self._now())
+
+    def _from_old(self, frame: Frame, message: Any, received: int) -> None:
+        self._deliver(frame, message, received)
+        now = self._now()
+        for identity, item in self._units(frame, message):
+            if not self._is_per_connection(item):
+                self._handover.old_delivered(identity, now)
+
+    def _from_new(self, frame: Frame, message: Any, received: int) -> None:
+        now = self._now()
+        if self._old.reader.done():
+            self._handover.old_lost()
+        source = _Source(frame, message, received)
+        for place, (identity, item) in enumerate(self._units(frame, message)):
+            if self._is_per_connection(item):
+                self._discard()
+            else:
+                self._handover.hold(identity, (source, place), now)
+
+    def _not_delivered(self, frame: Frame, message: Any) -> list[int]:
+        """Return the places of a frame's messages that are neither copies nor for one connection alone."""
+        now, places = self._now(), []
+        for place, (identity, item) in enumerate(self._units(frame, message)):
+            if self._is_per_connection(item):
+                self._discard()
+            elif self._handover.is_copy(identity, now):
+                self._home.reporter.counters.duplicates += 1
+            else:
+                places.append(place)
+        return places
+
+    def _deliver_kept(self, deliver: Sink, frame: Frame, message: Any, places: Collection[int], received: int) -> None:
+        """Deliver what is at these places of a frame, be it all or a part."""
+        if type(message) is Many and len(places) < len(message):
+            kept = tuple(place in places for place in range(len(message)))
+            self._delivery.deliver_kept(deliver, frame, message, kept, received)
+        else:
+            deliver(frame, message, received)
+
+    def _discard(self) -> None:
+        self.discarded += 1
+        self._home.reporter.counters.discarded += 1
+
+    def _units(self, frame: Frame, message: Any) -> list[tuple[Hashable, Any]]:
+        """Return the messages of a frame with what makes each the same on another connection."""
+        if type(message) is not Many:
+            return [(self._identity(frame, message), message)]
+        if not message:
+            return [(frame, message)]
+        # By default the frame and the place in it: equal items of one frame are not each other's copies.
+        return [(self._identity((frame, place), item), item) for place, item in enumerate(message)]
+
+    def _identity(self, default: Hashable, message: Any) -> Hashable:
+        identity = self._delivery.hooks.identity
+        if identity is None:
+            return default
+        try:
+            found = identity(message)
+            # Now, and not in the midst of a handover: of what cannot be compared nothing is a copy.
+            return found if hash(found) is not None and found == found else object()
+        except FAILURES as error:
+            self._home.reporter.failed(identity, message, error)
+            # Equal to nothing: in doubt a message is delivered.
+            return object()
+
+    def _is_per_connection(self, message: Any) -> bool:
+        per_connection = self._delivery.hooks.per_connection
+        if per_connection is None or type(message) is Many:
+            return False
+        try:
+            return bool(per_connection(message))
+        except FAILURES as error:
+            self._home.reporter.failed(per_connection, message, error)
+            return False

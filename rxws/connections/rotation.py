@@ -1,0 +1,413 @@
+"""The Observable of live connections: rotation signals in, finished handovers out."""
+
+from __future__ import annotations
+
+import asyncio
+import enum
+import functools
+import logging
+from collections import deque
+from collections.abc import Callable
+from typing import Any, Final
+
+import reactivex
+from reactivex import Observable, abc
+from reactivex import operators as ops
+from reactivex.disposable import Disposable
+from reactivex.subject import Subject
+
+from ..errors import ConnectFailed
+from ..messages.delivery import Delivery, hold_behind
+from ..messages.router import Router
+from ..observables.observable import Home
+from ..reporting.events import Rotated, State
+from ..reporting.reporter import EXITS, is_torn_down
+from .backoff import Backoff
+from .connection import Connection, Sink
+from .failures import Failure
+from .handover import Verdict
+from .journal import Journal
+from .opener import ConnectionHooks, Opener, Timeouts
+from .overlap import Overlap
+
+__all__ = ["Rotation", "Signal"]
+
+DRAIN_TIMEOUT: Final = 1.0
+"""Seconds for which the old connection is read on, at most, after it was asked to close."""
+
+HELD_MAX: Final = 100_000
+"""How many frames are held, at most, that come while a connection is being subscribed and there is no other."""
+
+LOOK_INTERVAL: Final = 0.02
+"""Seconds between two looks at whether an overlap is proven."""
+
+HASTY: Final = 0.25
+"""Seconds: a rotation hook that ends sooner than that makes its rotation wait."""
+
+HASTY_DELAYS: Final = (0.5, 60.0)
+"""Seconds that the rotation after a hasty hook waits: at first, and at most; doubling in between."""
+
+
+class _Held(deque[tuple[str | bytes, Any, int]]):
+    """Frames that are held: the last so many of them."""
+
+    dropped = 0
+
+    def sink(self, _connection: Connection) -> Sink:
+        """Return what holds the frames of a connection."""
+
+        def hold(*frame: Any) -> None:
+            if len(self) == self.maxlen:
+                self.dropped += 1
+            self.append(frame)
+
+        return hold
+
+
+class Signal(enum.Enum):
+    """A reason to have a new connection."""
+
+    START = enum.auto()
+    LOST = enum.auto()
+    DUE = enum.auto()
+    """The rotation hook ended."""
+    HASTY = enum.auto()
+    """The rotation hook ended as soon as it had begun."""
+    ROTATE = enum.auto()
+    """``rotate()`` was called."""
+
+
+class Rotation:
+    """Keeps a feed connected.
+
+    ::
+
+        signals ── exclusive(handover) ── switch_map(watch) ──┐
+           ▲       one at a time          the newest one      │
+           └──────── lost, or due for rotation ◄──────────────┘
+
+    Args:
+        home: where the feed lives.
+        hooks: the feed.
+        delivery: where the frames go.
+        router: where gaps are announced.
+        backoff: how long to wait between attempts.
+        timeouts: the times of the options.
+        failed: called when no connection can be had, or the rotation itself was cancelled: the end.
+    """
+
+    def __init__(
+        self,
+        home: Home,
+        hooks: ConnectionHooks,
+        delivery: Delivery,
+        router: Router,
+        backoff: Backoff,
+        timeouts: Timeouts,
+        failed: Callable[[BaseException], None],
+    ) -> None:
+        self._home = home
+        self._loop = home.loop
+        self._reporter = home.reporter
+        self._journal = Journal(home.reporter, router)
+        self._hooks = hooks
+        self._delivery = delivery
+        self._backoff = backoff
+        self._timeouts = timeouts
+        self._failed = failed
+        self._signals: Subject[Signal] = Subject()
+        self._subscription: abc.DisposableBase = Disposable()
+        self._current: Connection | None = None
+        self._opener = Opener(home, hooks, delivery, router, backoff, timeouts, self._journal, failed)
+        self._overlap: Overlap | None = None
+        self._forgetting: asyncio.TimerHandle | None = None
+        self._hasty_delay = 0.0
+        self._finished: asyncio.Future[bool] | None = None
+        self._handing_over: asyncio.Task[Connection] | None = None
+        self._stopped = False
+
+    # The Observable
+
+    def start(self) -> None:
+        """Open the first connection, and from then on the next whenever it is time."""
+        handovers = self._signals.pipe(
+            ops.map(self._handover),
+            # Signals that come while a rotation runs are ignored.
+            ops.exclusive(),
+        )
+        self._subscription = handovers.pipe(ops.switch_map(self._watch)).subscribe(
+            self._signals.on_next, self._failed, scheduler=self._home.scheduler
+        )
+        self._signals.on_next(Signal.START)
+
+    def rotate(self) -> asyncio.Future[bool]:
+        """Rotate now, unless a rotation is under way; the result is whether this first attempt succeeded."""
+        if self._finished is None or self._finished.done():
+            self._finished = self._loop.create_future()
+        self._signals.on_next(Signal.ROTATE)
+        # To each caller one of its own: whoever cancels it cancels nobody else's.
+        return asyncio.shield(self._finished)
+
+    def _handover(self, signal: Signal) -> Observable[Connection]:
+        def begin(_scheduler: abc.SchedulerBase) -> Observable[Connection]:
+            self._handing_over = self._loop.create_task(self._hand_over(signal), name="rxws handover")
+            return reactivex.from_future(self._handing_over)
+
+        return reactivex.defer(begin)
+
+    def _watch(self, connection: Connection) -> Observable[Signal]:
+        # Soon, and no sooner: whoever waits for it may call rotate(), which is ignored until this handover has ended.
+        self._loop.call_soon(self._arrive, connection)
+        # Shielded, because what switch_map leaves behind it cancels: the hook, but never the reader.
+        lost = reactivex.from_future(asyncio.shield(connection.reader)).pipe(ops.map(lambda _failure: Signal.LOST))
+        assert connection.hook is not None
+        # A hook that is cancelled says nothing: it was cancelled with its connection, of which `lost` tells.
+        due: Observable[Signal] = reactivex.from_future(connection.hook).pipe(ops.catch(reactivex.empty()))
+        return reactivex.merge(lost, due).pipe(ops.take(1))
+
+    # A handover
+
+    async def _hand_over(self, signal: Signal) -> Connection:
+        """Return the connection that comes after the current one, open and delivering."""
+        old = self._current
+        await self._calm_down(signal, old)
+        try:
+            if old is None or old.reader.done():
+                new = await self._replace(old)
+            elif self._timeouts.handover == 0:
+                new = await self._break_before_make(old)
+            else:
+                new = await self._make_before_break(old)
+        except (Exception, asyncio.CancelledError, *EXITS):
+            raise
+        except BaseException as error:
+            # Rx knows Exceptions only, and a feed that stands still for ever is the worst that can come of it.
+            raise RuntimeError(f"the opening hook raised {type(error).__name__}") from error
+        self._current = new
+        return new
+
+    def _arrive(self, connection: Connection) -> None:
+        # First: whoever learns of the state may call rotate(), which is about the next one.
+        self._settle(True)
+        if not (self._stopped or connection.reader.done()):
+            self._hooks.enter(State.CONNECTED)
+
+    async def _calm_down(self, signal: Signal, old: Connection | None) -> None:
+        """Wait, while messages flow, after a hook that ended as soon as it had begun: it may do so every time."""
+        if signal is not Signal.HASTY or old is None:
+            self._hasty_delay = 0.0
+            return
+        first, longest = HASTY_DELAYS
+        self._hasty_delay = min(longest, self._hasty_delay * 2 or first)
+        self._journal.hasty(self._hasty_delay)
+        await self._ended_within(self._hasty_delay, old)
+
+    async def _replace(self, old: Connection | None) -> Connection:
+        """Open a connection where there is none."""
+        # It may have ended by itself, or have been closed for its rotation, which nothing delays.
+        if old is not None and old.failure.reason != "rotation":
+            await self._pause(old.failure, opened=True)
+        while True:
+            self._hooks.enter(State.CONNECTING)
+            held = _Held(maxlen=HELD_MAX)
+            opened = await self._opener.open(held.sink)
+            if isinstance(opened, Connection):
+                break
+            self._settle(False)
+            await self._pause(opened, opened=False)
+        await self._enter(opened, old)
+        # Not before: until then more may come than is held.
+        if held.dropped:
+            self._journal.flooded(opened.number, held.dropped)
+        await self._release(opened, deque(held))
+        return opened
+
+    async def _release(self, opened: Connection, held: deque[Any]) -> None:
+        deliver = self._delivery.deliverer(opened.number)
+
+        opened.sink = lambda *frame: hold_behind(held, [frame], deliver)
+        await self._delivery.catch_up(held, deliver)
+        opened.sink = None
+
+    async def _break_before_make(self, old: Connection) -> Connection:
+        """Close the old connection first: for servers that allow one only."""
+        await self._close_for_rotation(old)
+        new = await self._replace(old)
+        reporter = self._reporter
+        self._journal.rotated(Rotated(name=reporter.name, time=reporter.now(), number=new.number))
+        return new
+
+    async def _make_before_break(self, old: Connection) -> Connection:
+        """Open the new connection while the old one delivers, and hold what comes on it until they are at one."""
+        while not await self._overlap_forgotten(old):
+            self._hooks.enter(State.ROTATING)
+            overlap = Overlap(
+                self._home,
+                self._delivery,
+                old,
+                settle=self._timeouts.settle,
+                timeout=self._timeouts.handover,
+            )
+            new = await self._opener.open(overlap.hold)
+            overlap.subscribed()
+            if isinstance(new, Connection):
+                following = await self._overlapped(old, new, overlap)
+                if following is not None:
+                    return following
+            overlap.give_up()
+            self._settle(False)
+            if isinstance(new, Failure):
+                await self._pause(new, old, opened=False)
+            else:
+                await self._pause(new.failure, old, opened=True)
+        return await self._replace(old)
+
+    async def _overlapped(self, old: Connection, new: Connection, overlap: Overlap) -> Connection | None:
+        """Let ``new`` take over from ``old`` when it is time, and return it; None if it ended while ``old`` goes on.
+
+        If both have ended, return the connection after them: there was no rotation.
+        """
+        was_live = not old.reader.done()
+        while not old.reader.done() and overlap.verdict() is Verdict.WAIT:
+            await asyncio.wait({old.reader, new.reader}, timeout=LOOK_INTERVAL, return_when=asyncio.FIRST_COMPLETED)
+            if new.reader.done() and not old.reader.done():
+                return None
+        asked = self._loop.time()
+        await self._close_for_rotation(old)
+        reporter, handover = self._reporter, overlap.handover
+        lost = old if old.failure.reason != "rotation" else None
+        if lost is not None and was_live:
+            # Whatever has ended it may be about to end the other one too.
+            await self._ended_within(LOOK_INTERVAL, new)
+        if new.reader.done():
+            # What it brought is all that will ever come of that time: behind a gap, as after any loss, and before one.
+            missing = None if lost is None else functools.partial(self._journal.gap, lost.ended_at, lost.failure)
+            between = await overlap.release(new, missing)
+            self._settle(False)
+            return await self._replace(new if between or lost is None else lost)
+        await self._enter(new, lost)
+        if handover.lost:
+            self._journal.flooded(new.number, handover.lost)
+        paused = self._loop.time() - max(asked, old.heard_at or asked)
+        await overlap.release(new)
+        self._overlap = overlap
+        self._forget_overlap(new)
+        self._journal.rotated(
+            Rotated(
+                name=reporter.name,
+                time=reporter.now(),
+                number=new.number,
+                proven=handover.proven,
+                held=handover.held,
+                duplicates=overlap.duplicates,
+                discarded=overlap.discarded,
+                paused=paused,
+                truncated=handover.truncated,
+            )
+        )
+        return new
+
+    async def _close_for_rotation(self, old: Connection) -> None:
+        # Whatever it does, it is read no longer than this; a parse hook that does not heed its cancellation is given up
+        # half a second later.
+        await old.close(Failure("rotation", "a planned rotation"), DRAIN_TIMEOUT)
+
+    def _forget_overlap(self, new: Connection) -> None:
+        """Free all memory of the overlap as soon as it is over."""
+        self._forgetting = None
+        if self._overlap is not None and not self._overlap.is_over():
+            self._forgetting = self._loop.call_later(LOOK_INTERVAL, self._forget_overlap, new)
+            return
+        self._overlap = None
+        new.sink = None
+
+    async def _overlap_forgotten(self, old: Connection) -> bool:
+        """Wait until the last overlap is forgotten, which is soon: two at once would be one too many to follow.
+
+        Returns:
+            Whether ``old`` has ended.
+        """
+        while self._overlap is not None and not await self._ended_within(LOOK_INTERVAL, old):
+            pass
+        return old.reader.done()
+
+    # A connection
+
+    async def _enter(self, connection: Connection, lost: Connection | None) -> None:
+        """Tell that ``connection`` takes over, and run its rotation hook to its first suspension.
+
+        What came between it and ``lost``, which ended unplanned or too early, is missing.
+        """
+        self._journal.connected(connection.number, self._backoff.attempts)
+        if lost is not None:
+            self._journal.gap(lost.ended_at, lost.failure)
+        connection.hook = self._loop.create_task(self._until_due(connection), name=f"rxws hook {connection.number}")
+        await asyncio.sleep(0)
+
+    async def _until_due(self, connection: Connection) -> Signal:
+        started = self._loop.time()
+        try:
+            await self._hooks.until_due(connection)
+        except asyncio.CancelledError:
+            # Not live: it has ended, or it was closed for its rotation, which what reads it may not heed.
+            if not connection.is_live or self._stopped or is_torn_down():
+                raise
+            # By somebody who cancels all tasks, or by itself: nobody else would ever say that it is time.
+            self._reporter.log(logging.WARNING, "the task of _when2create_new_ws was cancelled: it is time to rotate")
+        return Signal.HASTY if self._loop.time() - started < HASTY else Signal.DUE
+
+    # Waiting
+
+    async def _pause(self, failure: Failure, old: Connection | None = None, *, opened: bool) -> None:
+        """Wait as long as is due after ``failure`` of a connection that was, or was not, opened; or until ``old`` ends.
+
+        Raises:
+            ConnectFailed: if there is no use in going on.
+        """
+        delay = self._backoff.next_delay(failure)
+        if not opened:
+            self._journal.refused(failure, delay)
+        if delay is None:
+            raise ConnectFailed(failure.status, failure.cause, self._backoff.attempts) from failure.error
+        if old is not None:
+            await self._ended_within(delay, old)
+        elif delay > 0:
+            self._hooks.enter(State.WAITING)
+            await asyncio.sleep(delay)
+
+    async def _ended_within(self, seconds: float, connection: Connection) -> bool:
+        await asyncio.wait({connection.reader}, timeout=seconds)
+        return connection.reader.done()
+
+    # The end
+
+    def stop(self) -> None:
+        """Open no more connections, and cancel what is under way. Idempotent."""
+        self._stopped = True
+        self._opener.stop()
+        self._subscription.dispose()
+        if self._forgetting is not None:
+            self._forgetting.cancel()
+        self._overlap = None
+        self._settle(False)
+
+    @property
+    def heard_at(self) -> float | None:
+        """When the last message came, on the loop's clock, or None if none has. May be read from any thread."""
+        return self._opener.heard_at
+
+    @property
+    def connections(self) -> list[Connection]:
+        """All that are open."""
+        return self._opener.connections
+
+    @property
+    def tasks(self) -> list[asyncio.Task[Any]]:
+        """What must come to its end after :meth:`stop`, besides the connections."""
+        handing_over = self._handing_over
+        running = [] if handing_over is None or handing_over.done() else [handing_over]
+        return [*running, *self._opener.tasks]
+
+    def _settle(self, success: bool) -> None:
+        if self._finished is not None and not self._finished.done():
+            self._finished.set_result(success)

@@ -1,0 +1,30 @@
+"""Jittered, growing, capped delays before retries. Pure."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Iterator
+from typing import Final
+
+__all__ = ["default_delays"]
+
+_FIRST_CEILING: Final = 0.5
+_LAST_CEILING: Final = 60.0
+
+
+def default_delays() -> Iterator[float]:
+    """Yield the seconds to wait before each retry: 0, then uniform(0, min(60, 0.5·2ⁿ)) for n = 0, 1, 2 …
+
+    It never ends. This is the "full jitter" of the AWS Architecture Blog's "Exponential Backoff And Jitter" (2015):
+    clients that lost the same server do not come back at the same time.
+
+    Example::
+
+        delays = default_delays()
+        assert next(delays) == 0
+    """
+    yield 0.0
+    ceiling = _FIRST_CEILING
+    while True:
+        yield random.uniform(0.0, ceiling)
+        ceiling = min(_LAST_CEILING, 2 * ceiling)

@@ -1,0 +1,521 @@
+"""The wiring of one feed: rotation, delivery and router put together, and what users ask of them."""
+
+from __future__ import annotations
+
+import asyncio
+import functools
+import itertools
+import logging
+from collections import deque
+from collections.abc import Callable, Coroutine
+from contextvars import ContextVar
+from dataclasses import dataclass
+from typing import Any, Final, Protocol
+from weakref import WeakSet, WeakValueDictionary
+
+from reactivex import abc
+
+from ..checks import check_seconds
+from ..connections.backoff import Backoff
+from ..connections.connection import Connection, check_websocket
+from ..connections.opener import Timeouts
+from ..connections.rotation import Rotation
+from ..display.cells import in_notebook, on_rerun
+from ..display.snapshot import RECENT, Pace, ago, mimebundle
+from ..errors import ConnectFailed, FeedClosed, RxwsError, SendTimeout
+from ..messages.delivery import Delivery, ParseHooks
+from ..messages.filters import Filter
+from ..messages.frames import Websocket
+from ..messages.router import Router
+from ..observables.buffer import Overflow, check_bounds
+from ..observables.hot import CurrentObservable, EventObservable
+from ..observables.observable import Home
+from ..options import Options
+from ..reporting.events import TRANSITIONS, Event, State, Statistics
+from ..reporting.redaction import redact
+from ..reporting.reporter import EXITS, FAILURES, Reporter, is_being_cancelled, is_torn_down
+from ..sending.channels import Subscription
+from ..sending.sender import Sending
+from ..streams.availability import ChannelFlow, FeedFlow, Flow
+from ..streams.handlers import CoroutineHandler, make_handler
+from ..streams.stream import Intake, Stream
+from ..streams.unmatched import UnmatchedFilters
+from .shutdown import Closing
+
+__all__ = ["SUBSTITUTE", "Feed", "Hooks", "Source", "make_feed"]
+
+_NUMBERS = itertools.count(1)
+
+_HOOK_STREAMS: ContextVar[WeakSet[Stream[Any]] | None] = ContextVar("rxws_hook_streams", default=None)
+"""The streams made in the rotation hook whose context this is: they are closed with it."""
+
+_NAMESAKES: Final[WeakValueDictionary[str, Feed]] = WeakValueDictionary()
+"""In a notebook, the feeds that were given a name: a cell that is run again makes another of the same name."""
+
+
+@dataclass(frozen=True, slots=True)
+class Hooks(ParseHooks):
+    """What a subclass gives: what a frame means, how to connect, and when to rotate."""
+
+    create_ws: Callable[[], Coroutine[Any, Any, object]]
+    when2create_new_ws: Callable[[], Coroutine[Any, Any, object]]
+
+
+class Source(Protocol):
+    """Where a feed's frames come from: its connections, which rotate; or, in a replay, a recording."""
+
+    @property
+    def connections(self) -> list[Connection]:
+        """All that are open."""
+
+    @property
+    def tasks(self) -> list[asyncio.Task[Any]]:
+        """What must come to its end after :meth:`stop`, besides the connections."""
+
+    @property
+    def heard_at(self) -> float | None:
+        """When the last message came, on the loop's clock, or None if none has. May be read from any thread."""
+
+    def start(self) -> None:
+        """Let frames come."""
+
+    def stop(self) -> None:
+        """Let no more come. Idempotent."""
+
+    def rotate(self) -> asyncio.Future[bool]:
+        """Have a new connection now."""
+
+
+class Feed:
+    """One websocket as one hot Observable.
+
+    ::
+
+        rotation ── frames ──► delivery ── messages ──► router ──► streams ──► async for, operators, handlers
+           │                      parse                  index      buffer
+           └──► state, events, statistics                send ──► the live connection
+
+    It belongs to the loop that runs when it is made, and its methods to that loop's thread.
+    """
+
+    def __init__(self, hooks: Hooks, options: Options, kind: str) -> None:
+        try:
+            self.loop = asyncio.get_running_loop()
+        except RuntimeError:
+            raise RuntimeError(
+                f"{kind} must be made inside a running event loop: in a coroutine that asyncio.run runs, "
+                "or in a notebook's cell"
+            ) from None
+        self.options = options
+        self.home = self._make_home(options.name or f"{kind}-{next(_NUMBERS)}")
+        self.reporter = self.home.reporter
+        self.error: Exception | None = None
+        self.events: EventObservable[Event] = EventObservable(self.home)
+        self.reporter.emit = self.events.emit
+        self.state = CurrentObservable(self.home, State.CONNECTING)
+        self.arrived = asyncio.Event()
+        """Set while the state is a live one, or the feed has ended."""
+        self._flow = self._make_flow()
+        self.router = Router(self.home)
+        self.sending = Sending(self.reporter, options, self._raise_if_ended)
+        self._unmatched = UnmatchedFilters(
+            self.loop, self.reporter, lambda: self.router.last_message, lambda: self.sending.is_subscribed
+        )
+        self.delivery = Delivery(self.home, self.router, hooks, self.sending.answer)
+        self._backoff = Backoff(options.reconnect_delays, self._should_retry)
+        self.rotation = self._make_source()
+        self._hooks = hooks
+        self.handlers: set[CoroutineHandler] = set()
+        self._closing = Closing(self, self.reporter, options.close_timeout)
+        self._pace = Pace(self.loop.time())
+        self._recent: deque[Any] | None = None
+        namesake: Feed | None = None
+        if in_notebook():
+            self._remember()
+            namesake = self._replace_namesake()
+        if namesake is None:
+            # Not before the constructors of all subclasses have returned.
+            self.loop.call_soon(self._start)
+        else:
+            # For servers that allow one connection.
+            namesake._closing.ended.add_done_callback(lambda _: self._start())
+
+    def _make_home(self, name: str) -> Home:
+        return Home.of(self.loop, Reporter(self.loop, name))
+
+    def _make_source(self) -> Source:
+        timeouts = Timeouts(
+            open=self.options.open_timeout,
+            handover=self.options.handover_timeout,
+            settle=self.options.handover_settle,
+            idle=self.options.idle_timeout,
+        )
+        return Rotation(self.home, self, self.delivery, self.router, self._backoff, timeouts, self._failed)
+
+    def _make_flow(self) -> Flow:
+        # Of the state alone: whoever holds a stream must not hold the feed.
+        state = self.state
+        return FeedFlow(lambda: state.value.is_live, self.arrived)
+
+    def _start(self) -> None:
+        if not self.is_closing:
+            self.rotation.start()
+
+    def _replace_namesake(self) -> Feed | None:
+        """Close the live feed that was given the same name, if there is one, and return it."""
+        name = self.options.name
+        if not name:
+            return None
+        namesake = _NAMESAKES.get(name)
+        _NAMESAKES[name] = self
+        if namesake is None or namesake.loop is not self.loop or namesake.is_closing:
+            return None
+        print(f"rxws: this feed replaces the live one of the same name, {name!r}, which is being closed")
+        namesake._closing.begin()
+        return namesake
+
+    # Consuming
+
+    @property
+    def is_closing(self) -> bool:
+        """Whether the end has begun."""
+        return self._closing.has_begun
+
+    def stream(
+        self,
+        filters: object,
+        maxsize: int | None,
+        overflow: Overflow,
+        gaps: bool,
+        copy: bool,
+        flow: Flow | None = None,
+    ) -> Stream[Any]:
+        """Make a stream; one made in a rotation hook is closed with it."""
+        parsed = Filter.parse(filters)
+        stream = self._make_stream(parsed, maxsize, overflow, gaps, copy, flow or self._flow)
+        # In a hook one waits for what is rare.
+        if _HOOK_STREAMS.get() is None and not self.is_closing:
+            self._unmatched.watch(stream, parsed)
+        return stream
+
+    def _make_stream(
+        self, filters: Filter, maxsize: int | None, overflow: Overflow, gaps: bool, copy: bool, flow: Flow
+    ) -> Stream[Any]:
+        self.home.check()
+        check_bounds(maxsize, overflow)
+        stream: Stream[Any] = Stream(
+            self.home, self.router, filters, maxsize=maxsize, overflow=overflow, gaps=gaps, copy=copy, flow=flow
+        )
+        in_hook = _HOOK_STREAMS.get()
+        if in_hook is not None:
+            in_hook.add(stream)
+        return stream
+
+    def multiplex(
+        self,
+        subscription: Subscription,
+        filters: object,
+        maxsize: int | None,
+        overflow: Overflow,
+        gaps: bool,
+        copy: bool,
+    ) -> Stream[Any]:
+        """Make a stream of something that is subscribed as long as anybody wants it."""
+        self.home.check()
+        flow = ChannelFlow(self._flow, functools.partial(self.sending.has_subscribed, subscription.identity))
+        stream = self.stream(Filter.parse(filters, "filters"), maxsize, overflow, gaps, copy, flow)
+        if not self.is_closing:
+            wanted = self.sending.want(subscription)
+            stream.when_ended(functools.partial(self._release_soon, wanted))
+        return stream
+
+    def _release_soon(self, subscription: Subscription) -> None:
+        # Not now: a collection, in the midst of anything, may have been the end of the stream.
+        if not (self.is_closing or self.loop.is_closed()):
+            self.loop.call_soon(self.sending.release, subscription)
+
+    def add_handler(
+        self, function: Callable[[Any], object], filters: object, maxsize: int | None, overflow: Overflow
+    ) -> abc.DisposableBase:
+        """Call ``function`` with each message that passes."""
+        self.home.check()
+        check_bounds(maxsize, overflow)
+        parsed = Filter.parse(filters, "filters")
+        handler = make_handler(self.home, self.router, function, maxsize, overflow)
+        self.router.add(handler, parsed)
+        if isinstance(handler, CoroutineHandler):
+            self.handlers.add(handler)
+            handler.task.add_done_callback(lambda _: self.handlers.discard(handler))
+        call_off = on_rerun(handler.dispose)
+
+        def dispose() -> None:
+            call_off()
+            handler.dispose()
+
+        return self.home.disposable(dispose)
+
+    # Sending
+
+    async def request(self, message: Any, reply: object, timeout: float) -> Any:
+        """Send a message and return the first one that passes the filter ``reply``."""
+        check_seconds("timeout", timeout, zero=False)
+        wanted = Filter.parse(reply, "reply")
+        stream = self._make_stream(wanted, None, "error", gaps=False, copy=False, flow=self._flow)
+        answers: list[asyncio.Future[tuple[Any, Filter]]] = []
+
+        def expect(connection: Connection) -> None:
+            # In a rotation the answer comes on a connection whose messages are held, or are for it alone.
+            answers.append(connection.expect([wanted], is_shared=True))
+            answers[0].add_done_callback(
+                lambda answer: None if answer.cancelled() else stream.take_in(answer.result()[0])
+            )
+
+        try:
+            async with asyncio.timeout(timeout):
+                await self.send(message, expect)
+                return await anext(stream)
+        except StopAsyncIteration:
+            raise FeedClosed(f"{self.reporter.name} was closed before the reply came") from None
+        except SendTimeout:
+            raise
+        except TimeoutError:
+            if not answers:
+                raise TimeoutError(f"{self.sending.obstacle} for {timeout:g} s: nothing was sent") from None
+            raise TimeoutError(f"no message that passes {redact(repr(wanted))} came within {timeout:g} s") from None
+        finally:
+            for answer in answers:
+                answer.cancel()
+            stream.close_nowait()
+
+    @property
+    def present(self) -> Connection | None:
+        """The connection that ``send`` means."""
+        return self.sending.present
+
+    async def until_live(self) -> Connection:
+        """Return the live connection, when there is one that all is well with: what was held is delivered."""
+        self.home.check()
+        while True:
+            self._raise_if_ended()
+            await self.arrived.wait()
+            connection = await self.sending.until_live()
+            if self.state.value.is_live:
+                return connection
+
+    async def send(self, message: Any, chosen: Callable[[Connection], object] | None = None) -> None:
+        """Hand a message to a live connection; ``chosen`` is told before which one it is."""
+        self.home.check()
+        await self.sending.send(message, chosen)
+
+    # What the rotation asks for
+
+    async def create(self) -> Websocket:
+        """Open a connection with the subclass's hook."""
+        return check_websocket(await self._hooks.create_ws(), "_create_ws")
+
+    async def until_due(self, connection: Connection) -> None:
+        """Run the subclass's rotation hook, and close the streams made in it."""
+        streams: WeakSet[Stream[Any]] = WeakSet()
+        _HOOK_STREAMS.set(streams)
+        try:
+            await self._hooks.when2create_new_ws()
+        except EXITS:
+            raise
+        except BaseException as error:
+            if is_being_cancelled(error):
+                raise
+            self.reporter.failed(self._hooks.when2create_new_ws, None, error)
+        finally:
+            for stream in list(streams):
+                stream.close_nowait()
+
+    async def prepare(self, connection: Connection) -> None:
+        """Send what is to be sent on ``connection`` before all else, and heartbeats as long as it lives."""
+        await self.sending.prepare(connection)
+
+    def enter(self, state: State) -> None:
+        """Be in ``state`` from now on."""
+        previous = self.state.value
+        if state is previous:
+            return
+        if state not in TRANSITIONS[previous]:
+            raise AssertionError(f"no way from {previous} to {state}")
+        self.reporter.log(logging.DEBUG, "%s", state.value, about=state)
+        if state.is_live:
+            self._unmatched.wake()
+        self._tell(state)
+
+    def _tell(self, state: State) -> None:
+        if state.is_live or state.is_final:
+            self.arrived.set()
+        else:
+            self.arrived.clear()
+        self.state.emit(state)
+
+    def _should_retry(self, error: BaseException) -> bool | None:
+        if self.options.should_retry is None:
+            return None
+        try:
+            return self.options.should_retry(error)
+        except FAILURES as failure:
+            # A feed does not end because an answer about it could not be had: the rule holds.
+            self.reporter.failed(self.options.should_retry, None, failure)
+            return None
+
+    def use(self, connection: Connection | None) -> None:
+        """Send on ``connection`` from now on."""
+        self.sending.use(connection)
+
+    # The end
+
+    @property
+    def connections(self) -> list[Connection]:
+        """The connections that are open."""
+        return self.rotation.connections
+
+    @property
+    def tasks(self) -> list[asyncio.Task[Any]]:
+        """What is under way besides the connections."""
+        return self.rotation.tasks
+
+    def rotate(self) -> asyncio.Future[bool]:
+        """Rotate now."""
+        self.check_open()
+        return self.rotation.rotate()
+
+    def exit(self) -> asyncio.Future[None]:
+        """Close; what is returned is done when all is."""
+        self.home.check()
+        return self._closing.wanted()
+
+    async def wait_closed(self) -> None:
+        """Return after the end; raise the fatal error."""
+        self.home.check()
+        await asyncio.shield(self._closing.ended)
+        self.raise_if_failed()
+
+    def raise_if_failed(self) -> None:
+        """Raise the fatal error, if there was one."""
+        if self.error is not None:
+            # Without the traces, and so the local variables, of those who got it before.
+            raise self.error.with_traceback(None)
+
+    def check_open(self) -> None:
+        """Raise in another thread than the loop's, and after the end."""
+        self.home.check()
+        self._raise_if_ended()
+
+    def _raise_if_ended(self) -> None:
+        self.raise_if_failed()
+        if self.is_closing:
+            raise FeedClosed(f"{self.reporter.name} is closed")
+
+    def _failed(self, error: BaseException) -> None:
+        """Is called when the rotation has come to its end."""
+        if self.is_closing:
+            return
+        if isinstance(error, asyncio.CancelledError):
+            # Somebody cancels all tasks, as asyncio.run does at its end: none that is begun now would be awaited.
+            # Unless it was one of ours alone, which is nobody's business but a mistake's.
+            level = logging.INFO if is_torn_down() else logging.ERROR
+            self.reporter.log(level, "ended without being closed: a task of its own was cancelled")
+            self._closing.abandon()
+            return
+        if not isinstance(error, RxwsError):
+            # Ours: a bug, or a reconnect_delays that raises. Loud, and the end.
+            cause = error
+            error = ConnectFailed(None, redact(f"the rotation failed: {cause!r}"), self._backoff.attempts)
+            error.__cause__ = cause
+        self.error = error
+        # Its text alone: a log that is kept must not keep the feed.
+        self.reporter.log(logging.ERROR, "failed: %s", str(error))
+        self._closing.begin()
+
+    def stop(self) -> None:
+        """Begin nothing more. Idempotent."""
+        self.sending.use(None)
+        self.sending.told.set()
+        self.arrived.set()
+        self._unmatched.stop()
+        self.rotation.stop()
+        # Together: what comes while the connection is being closed is nobody's any more.
+        self.router.end(self.error)
+        self.delivery.frames.end(self.error)
+
+    def finish(self) -> None:
+        """Tell that this was the end."""
+        self.enter(State.CLOSED if self.error is None else State.FAILED)
+        for observable in (self.state, self.events):
+            observable.end(self.error)
+
+    # What is to be known
+
+    def __repr__(self) -> str:
+        return f"<{self.reporter.name}: {self.state.value.value}, {self.reporter.counters.messages} messages>"
+
+    def snapshot(self, title: str) -> dict[str, str]:
+        """Show the feed as a notebook's cell does. May be called from any thread."""
+        statistics = self.statistics()
+        recent = self._recent
+        if recent is None:
+            last = self.router.last_message
+            messages = [] if last is None else [last]
+            if asyncio._get_running_loop() is self.loop and not self.is_closing:
+                # Whoever looks once looks again.
+                self._remember()
+        else:
+            messages = list(recent)[::-1]
+        facts = {
+            "state": self.state.value.value,
+            "rate": self._pace.look(statistics.messages, self.loop.time()),
+            "last message": ago(statistics.age),
+            "rotations": statistics.rotations,
+            "reconnects": sum(statistics.reconnects.values()),
+            "streams": statistics.streams,
+            "pending": statistics.pending,
+        }
+        return mimebundle(title, facts if self.error is None else facts | {"error": str(self.error)}, messages)
+
+    def _remember(self) -> None:
+        """Keep the last few messages, to be shown. Not before somebody may look: it costs time for each message."""
+        recent = self._recent = deque(maxlen=RECENT)
+        self.router.messages.subscribe(recent.append, lambda _: recent.clear(), recent.clear)
+
+    def statistics(self) -> Statistics:
+        """Return a snapshot of the counters. May be called from any thread."""
+        counters = self.reporter.counters
+        receivers = self.router.receivers
+        last = self.rotation.heard_at
+        return Statistics(
+            messages=counters.messages,
+            bytes=counters.bytes,
+            opened=counters.opened,
+            rotations=counters.rotations,
+            reconnects=dict(counters.reconnects),
+            gaps=counters.gaps,
+            rejected=counters.rejected,
+            duplicates=counters.duplicates,
+            discarded=counters.discarded,
+            failures=counters.failures,
+            unacknowledged=counters.unacknowledged,
+            streams=sum(isinstance(receiver, Intake) for receiver in receivers),
+            pending=sum(map(len, receivers)),
+            dropped=counters.dropped,
+            age=None if last is None else max(0.0, self.loop.time() - last),
+        )
+
+
+SUBSTITUTE: Final[ContextVar[Callable[[Hooks, Options, str], Feed] | None]] = ContextVar(
+    "rxws_substitute", default=None
+)
+"""What makes the next feed of this context, in place of :class:`Feed`: a replay sets it."""
+
+
+def make_feed(hooks: Hooks, options: Options, kind: str) -> Feed:
+    """Make a feed that connects, or what was asked for in its place."""
+    substitute = SUBSTITUTE.get()
+    if substitute is None:
+        return Feed(hooks, options, kind)
+    # One feed, and not those that its subclass may make besides.
+    SUBSTITUTE.set(None)
+    return substitute(hooks, options, kind)

@@ -1,0 +1,3 @@
+"""From a frame to the receivers of its message: frames, reader, router, index, filters."""
+
+__all__: list[str] = []

@@ -1,0 +1,17 @@
+"""Observables on an event loop: scheduler, buffer, AsyncObservable, hot fan-out."""
+
+from .buffer import DEFAULT_MAXSIZE, Buffer, Overflow, check_bounds
+from .hot import CurrentObservable, HotObservable
+from .observable import AsyncObservable, Home, on_loop
+
+__all__ = [
+    "DEFAULT_MAXSIZE",
+    "AsyncObservable",
+    "Buffer",
+    "CurrentObservable",
+    "Home",
+    "HotObservable",
+    "Overflow",
+    "check_bounds",
+    "on_loop",
+]

@@ -1,0 +1,263 @@
+"""What waits for a consumer: in order, bounded, woken once per burst."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import math
+from collections import deque
+from itertools import islice
+from typing import Any, Final, Generic, Literal, TypeVar, get_args
+
+from ..errors import StreamOverflow
+from ..reporting.events import Lagging, Overflowed
+from ..reporting.reporter import Reporter
+
+__all__ = ["DEFAULT_MAXSIZE", "Buffer", "Overflow", "check_bounds"]
+
+T = TypeVar("T")
+
+Overflow = Literal["error", "drop_oldest", "drop_newest"]
+
+DEFAULT_MAXSIZE: Final = 1_000_000
+"""How many messages a buffer may hold unless told otherwise."""
+
+LAG_MARKS: Final = (10_000, 100_000, 1_000_000)
+"""At how many waiting messages a consumer is said to lag."""
+
+STREAK: Final = 100
+"""How many messages a consumer may take without once giving way to other tasks: 5 ms, if it takes 50 µs for each."""
+
+DROP_REPORT_INTERVAL: Final = 1.0
+"""Seconds between two reports of the messages that one buffer drops."""
+
+
+_running_loop: Final = asyncio._get_running_loop
+
+
+def check_bounds(maxsize: object, overflow: object) -> None:
+    """Raise unless ``maxsize`` and ``overflow`` are ones that a buffer takes."""
+    if maxsize is not None and (isinstance(maxsize, bool) or not isinstance(maxsize, int)):
+        raise TypeError(f"maxsize must be a positive int, or None for no bound, not {maxsize!r}")
+    if maxsize is not None and maxsize < 1:
+        raise ValueError(f"maxsize must be at least 1, or None for no bound, not {maxsize}")
+    if overflow not in get_args(Overflow):
+        raise ValueError(f"overflow must be 'error', 'drop_oldest' or 'drop_newest', not {overflow!r}")
+
+
+class Buffer(Generic[T]):
+    """A queue with one consumer, that a producer never waits for.
+
+    asyncio.Queue is not used because it makes a future per waiting ``get`` and wakes per item: a burst of messages for
+    one consumer costs more than twice as much through it.
+    """
+
+    __slots__ = (
+        "__weakref__",
+        "_items",
+        "_lag_mark",
+        "_loop",
+        "_mark",
+        "_overflow",
+        "_reported_at",
+        "_reporter",
+        "_streak",
+        "_waiter",
+        "closed",
+        "dropped",
+        "error",
+        "maxsize",
+    )
+
+    def __init__(
+        self,
+        loop: asyncio.AbstractEventLoop,
+        reporter: Reporter,
+        maxsize: int | None = DEFAULT_MAXSIZE,
+        overflow: Overflow = "error",
+    ) -> None:
+        self._loop = loop
+        self._reporter = reporter
+        self.maxsize = maxsize
+        self._overflow: Overflow = overflow
+        # Made when first needed: an empty deque takes 760 bytes, and most of many streams are idle.
+        self._items: deque[T] | None = None
+        self._waiter: asyncio.Future[None] | None = None
+        self.error: Exception | None = None
+        self._streak = 0
+        self._reported_at = -math.inf
+        self._lag_mark = 0
+        self._mark = self._next_mark()
+        self.closed = False
+        self.dropped = 0
+
+    def describe(self) -> str:
+        """Say whose buffer this is, for the log and the events."""
+        return "an async for"
+
+    def overflowed(self) -> None:
+        """Is called when an overflow has closed the buffer, for whoever must stop putting."""
+
+    def __len__(self) -> int:
+        return len(self._items) if self._items is not None else 0
+
+    def put(self, item: T) -> None:
+        """Append an item and wake the consumer; when full, do what ``overflow`` says. Never waits."""
+        items = self._items
+        if items is None:
+            if self.closed:
+                return
+            items = self._items = deque()
+        items.append(item)
+        waiter = self._waiter
+        if waiter is not None and not waiter.done():
+            waiter.set_result(None)
+        if len(items) >= self._mark:
+            self._crowded(items)
+
+    async def get(self, _owner: object = None) -> T:
+        """Return the next item. Cancelling is safe: nothing is lost.
+
+        Args:
+            _owner: lives as long as somebody waits here.
+
+        Raises:
+            StopAsyncIteration: after the last item, once closed.
+            RuntimeError: if another task waits here already, and outside the loop's thread.
+            Exception: after the last item, the error that the buffer was closed with.
+        """
+        loop = self._loop
+        if _running_loop() is not loop:
+            raise RuntimeError(f"{self.describe()} belongs to the event loop in which it was made: use it there")
+        if self._waiter is not None:
+            raise RuntimeError("another task is already waiting for the next message of this stream")
+        # Waited for here, and not in a coroutine of its own: what a waiting consumer holds, the collector looks at.
+        try:
+            if self._streak >= STREAK:
+                self._streak = 0
+                waiter = self._waiter = loop.create_future()
+                loop.call_soon(_wake, waiter)
+                await waiter
+            while not self._items:
+                if self.closed:
+                    # Without the frames of those who got the same error before, which would pile up in it.
+                    raise StopAsyncIteration if self.error is None else self.error.with_traceback(None)
+                self._streak = 0
+                if self._lag_mark:
+                    self._caught_up()
+                waiter = self._waiter = loop.create_future()
+                await waiter
+        finally:
+            self._waiter = None
+        self._streak += 1
+        return self._items.popleft()
+
+    async def get_batch(self) -> list[T]:
+        """Wait for an item, then return all that are there; raises as :meth:`get` does, and is as safe to cancel."""
+        first = await self.get()
+        batch = [first, *self._items] if self._items else [first]
+        self.clear()
+        return batch
+
+    def take(self, count: int | None = None) -> list[T]:
+        """Return all that waits, or the first ``count`` items of it, and hold that no longer."""
+        items = self._items
+        if items is not None and count is not None and count < len(items):
+            return [items.popleft() for _ in range(count)]
+        taken = list(items or ())
+        self.clear()
+        return taken
+
+    def pop(self) -> T:
+        """Return the next item, which must be there."""
+        assert self._items
+        return self._items.popleft()
+
+    def put_back(self, items: list[T]) -> None:
+        """Let what was taken come first again, however much that makes."""
+        if items:
+            self._items = deque(items + self.take())
+
+    def latest(self, count: int) -> list[T]:
+        """Return the last ``count`` items that wait, the last one first. May be called from any thread."""
+        # In one go, in which no other thread has its turn.
+        return list(islice(reversed(self._items or ()), count))
+
+    def clear(self) -> None:
+        """Forget all that waits."""
+        if self._items is not None:
+            self._items.clear()
+            self._caught_up()
+
+    def close(self, error: Exception | None = None) -> None:
+        """Take nothing more in; the consumer gets what is held, then ``error``, or the end. Idempotent."""
+        if self.closed:
+            return
+        self.closed = True
+        self.error = error
+        # Whatever is put from now on is over the mark, so that the hot path needs no check of its own.
+        self._mark = 0
+        if self._waiter is not None:
+            _wake(self._waiter)
+
+    def _caught_up(self) -> None:
+        """Make the next lag news again."""
+        if self._lag_mark and not self.closed:
+            self._lag_mark = 0
+            self._mark = self._next_mark()
+
+    def _next_mark(self) -> float:
+        lag = LAG_MARKS[self._lag_mark] if self._lag_mark < len(LAG_MARKS) else math.inf
+        full = math.inf if self.maxsize is None else self.maxsize + 1
+        return min(lag, full)
+
+    def _crowded(self, items: deque[T]) -> None:
+        """Do what is due now that a mark is reached. Off the hot path: only ever at a mark, or while full."""
+        if self.closed:
+            items.pop()
+            return
+        if self.maxsize is not None and len(items) > self.maxsize:
+            self._drop(items)
+        while self._lag_mark < len(LAG_MARKS) and len(items) >= LAG_MARKS[self._lag_mark]:
+            self._lag_mark += 1
+            reporter = self._reporter
+            consumer = self.describe()
+            about = consumer, self._lag_mark
+            reporter.log(logging.WARNING, "%s lags: %d messages wait", consumer, len(items), about=about)
+            reporter.emit(Lagging(name=reporter.name, time=reporter.now(), consumer=consumer, pending=len(items)))
+        if not self.closed:
+            self._mark = self._next_mark()
+
+    def _drop(self, items: deque[T]) -> None:
+        if self._overflow == "drop_oldest":
+            items.popleft()
+        else:
+            items.pop()
+        self.dropped += 1
+        reporter = self._reporter
+        reporter.counters.dropped += 1
+        if self._overflow == "error":
+            assert self.maxsize is not None
+            self.close(StreamOverflow(self.maxsize))
+            self.overflowed()
+        now = self._loop.time()
+        if now - self._reported_at < DROP_REPORT_INTERVAL:
+            return
+        self._reported_at = now
+        consumer = self.describe()
+        line = "%s is full (overflow=%r): %d dropped"
+        reporter.log(logging.WARNING, line, consumer, self._overflow, self.dropped, about=consumer)
+        reporter.emit(
+            Overflowed(
+                name=reporter.name,
+                time=reporter.now(),
+                consumer=consumer,
+                overflow=self._overflow,
+                dropped=self.dropped,
+            )
+        )
+
+
+def _wake(waiter: asyncio.Future[Any]) -> None:
+    if not waiter.done():
+        waiter.set_result(None)

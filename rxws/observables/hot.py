@@ -1,0 +1,203 @@
+"""Where items enter: hot Observables, cheap per item, in which one subscriber that raises disturbs no other."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from operator import length_hint
+from typing import Any, Generic, TypeVar
+
+from reactivex import abc
+
+from ..reporting.reporter import FAILURES
+from .observable import AsyncObservable, Home
+
+__all__ = ["CurrentObservable", "EventObservable", "HotObservable", "Subscription"]
+
+T = TypeVar("T")
+
+
+class Subscription(abc.DisposableBase, Generic[T]):
+    """One subscriber of a HotObservable. Disposable from any thread.
+
+    reactivex's AutoDetachObserver is not used: it stands between each item and the subscriber's function, and with its
+    Disposables and their locks it takes six times the memory.
+    """
+
+    __slots__ = ("_source", "on_completed", "on_error", "on_next")
+
+    def __init__(
+        self,
+        source: HotObservable[T],
+        on_next: Callable[[T], object],
+        on_error: Callable[[Exception], object],
+        on_completed: Callable[[], object],
+    ) -> None:
+        self._source = source
+        self.on_next = on_next
+        self.on_error = on_error
+        self.on_completed = on_completed
+
+    def dispose(self) -> None:
+        """End the subscription. Idempotent."""
+        self._source._home.call(self._source.remove, self)
+
+
+class _Turn(Generic[T]):
+    """Who is subscribed, until somebody else is."""
+
+    __slots__ = ("changes", "only", "pushes", "subscriptions")
+
+    def __init__(self, subscriptions: tuple[Subscription[T], ...]) -> None:
+        self.subscriptions = subscriptions
+        self.pushes = tuple([subscription.on_next for subscription in subscriptions])
+        # Most streams have one subscriber: nothing that it changes concerns anybody else's turn.
+        self.only = self.pushes[0] if len(self.pushes) == 1 else None
+        # Not empty once that is so. A list, because to look whether it is empty costs least.
+        self.changes: list[None] = []
+
+
+class HotObservable(AsyncObservable[T], Generic[T]):
+    """Where items enter: hands each to all subscribers, and one that raises disturbs no other.
+
+    reactivex.Subject is not used: per item it takes a lock twice and copies its list of observers, and an observer
+    that raises starves those behind it.
+    """
+
+    def __init__(self, home: Home) -> None:
+        super().__init__(home)
+        # The same dict for ever: the hot path looks whether it is empty.
+        self.subscriptions: dict[Subscription[T], None] = {}
+        # Whose turn it is with the next item. None when they are to be listed anew: once per change, however many
+        # change between two items.
+        self._turn: _Turn[T] | None = None
+        self._ended = False
+        self._error: Exception | None = None
+
+    @property
+    def observed(self) -> bool:
+        """Whether anybody is subscribed."""
+        return bool(self.subscriptions)
+
+    def __repr__(self) -> str:
+        ended = ", ended" if self._ended else ""
+        return f"<{type(self).__name__} of {self._home.reporter.name}: {len(self.subscriptions)} subscribed{ended}>"
+
+    def _attach(
+        self, on_next: Any, on_error: Any, on_completed: Any, scheduler: abc.SchedulerBase | None
+    ) -> Subscription[T]:
+        subscription = Subscription(self, on_next, on_error, on_completed)
+        self._welcome(subscription)
+        if self._ended:
+            self._finish(subscription)
+        else:
+            self.subscriptions[subscription] = None
+            self._change()
+        return subscription
+
+    def _welcome(self, subscription: Subscription[T]) -> None:
+        """Hand a new subscriber what came before it, if that is of use to it. For subclasses to define."""
+
+    def remove(self, subscription: Subscription[T]) -> None:
+        """Hand on to this subscriber no more. Idempotent."""
+        if self.subscriptions.pop(subscription, self) is None:
+            self._change()
+
+    def _change(self) -> None:
+        turn, self._turn = self._turn, None
+        if turn is not None:
+            turn.changes.append(None)
+
+    def emit(self, item: T) -> None:
+        """Hand an item to all who are subscribed now, and still are when it is their turn."""
+        turn = self._turn or self._list()
+        # Not by way of `hand`: a call for each subscriber costs as much as all the rest.
+        push = turn.only
+        if push is not None:
+            try:
+                push(item)
+            except FAILURES as error:
+                self._home.reporter.failed(push, item, error)
+            return
+        changes, rest = turn.changes, iter(turn.pushes)
+        for push in rest:
+            try:
+                push(item)
+            except FAILURES as error:
+                self._home.reporter.failed(push, item, error)
+            if changes:
+                # It subscribed or disposed somebody: who is gone gets nothing more.
+                for subscription in turn.subscriptions[len(turn.pushes) - length_hint(rest) :]:
+                    if subscription in self.subscriptions:
+                        self.hand(subscription, item)
+                return
+
+    def _list(self) -> _Turn[T]:
+        # By way of a list, which is made in one step: a collection may dispose of an iteration at any allocation.
+        turn = _Turn((*self.subscriptions,))
+        if len(turn.subscriptions) == len(self.subscriptions):
+            self._turn = turn
+        else:
+            turn.changes.append(None)
+        return turn
+
+    def hand(self, subscription: Subscription[T], item: T) -> None:
+        """Hand an item to one subscriber."""
+        try:
+            subscription.on_next(item)
+        except FAILURES as error:
+            self._home.reporter.failed(subscription.on_next, item, error)
+
+    def end(self, error: Exception | None = None) -> None:
+        """End the sequence, for those who are subscribed and those who will be. Idempotent."""
+        if self._ended:
+            return
+        self._ended = True
+        self._error = error
+        subscriptions = list(self.subscriptions)
+        self.subscriptions.clear()
+        self._change()
+        for subscription in subscriptions:
+            self._finish(subscription)
+
+    def _finish(self, subscription: Subscription[T]) -> None:
+        error = self._error
+        try:
+            if error is None:
+                subscription.on_completed()
+            else:
+                subscription.on_error(error)
+        except FAILURES as failure:
+            raising = subscription.on_completed if error is None else subscription.on_error
+            self._home.reporter.failed(raising, None, failure)
+
+
+class EventObservable(HotObservable[T]):
+    """The events: a subscriber of them that raises is logged and counted, but makes no event: it would get that too."""
+
+    def __init__(self, home: Home) -> None:
+        super().__init__(home.without_events())
+
+
+class CurrentObservable(HotObservable[T]):
+    """A value that changes: an observer gets the current one, then each new one."""
+
+    def __init__(self, home: Home, value: T) -> None:
+        super().__init__(home)
+        self._value = value
+
+    @property
+    def value(self) -> T:
+        """The current value. May be read from any thread."""
+        return self._value
+
+    def __repr__(self) -> str:
+        return f"{super().__repr__()[:-1]}, {self._value!r}>"
+
+    def emit(self, item: T) -> None:
+        """Change the value."""
+        self._value = item
+        super().emit(item)
+
+    def _welcome(self, subscription: Subscription[T]) -> None:
+        # Also after the end: whoever asks late wants to know how it ended.
+        self.hand(subscription, self._value)

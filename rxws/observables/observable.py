@@ -1,0 +1,412 @@
+"""AsyncObservable: an Observable at home on an event loop, that ``async for`` can iterate over."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Callable
+from dataclasses import dataclass
+from typing import Any, Final, TypeVar
+from weakref import WeakSet
+
+from reactivex import Observable, abc
+from reactivex.disposable import Disposable
+from reactivex.observable import ConnectableObservable, GroupedObservable
+from reactivex.scheduler import CurrentThreadScheduler
+from reactivex.subject import ReplaySubject
+
+from ..callables import is_coroutine_function, is_generator_function, name_of
+from ..reporting.reporter import FAILURES, Reporter
+from .buffer import Buffer
+from .fluent import FluentOperators
+from .scheduler import Clock, LoopScheduler
+
+__all__ = [
+    "AsyncConnectableObservable",
+    "AsyncGroupedObservable",
+    "AsyncObservable",
+    "Home",
+    "on_loop",
+]
+
+T = TypeVar("T")
+T_co = TypeVar("T_co", covariant=True)
+
+
+@dataclass(frozen=True, slots=True)
+class Home:
+    """Where Observables live: their event loop, its clock, and who is told of errors that nobody takes.
+
+    Attributes:
+        clock: whose time the scheduler keeps; None for the loop's.
+        consumers: the buffers that somebody takes from, where the producer can wait for them (it is a recording); None
+            where it cannot.
+    """
+
+    loop: asyncio.AbstractEventLoop
+    scheduler: LoopScheduler
+    reporter: Reporter
+    clock: Clock | None = None
+    consumers: WeakSet[Buffer[Any]] | None = None
+
+    @classmethod
+    def of(
+        cls,
+        loop: asyncio.AbstractEventLoop,
+        reporter: Reporter,
+        clock: Clock | None = None,
+        consumers: WeakSet[Buffer[Any]] | None = None,
+    ) -> Home:
+        """Make the home on ``loop`` whose errors go to ``reporter``."""
+
+        def failed(error: BaseException) -> None:
+            reporter.failed("a timed operator's subscriber", None, error)
+
+        return cls(loop, LoopScheduler(loop, failed, clock), reporter, clock, consumers)
+
+    def check(self) -> None:
+        """Raise RuntimeError unless the caller runs on the loop's thread, in the loop."""
+        # _get_running_loop, because it is the one form that gives None instead of raising where there is no loop.
+        if asyncio._get_running_loop() is not self.loop:
+            raise RuntimeError(
+                f"{self.reporter.name} belongs to the event loop in which it was made: use it from that loop only "
+                "(from another thread with loop.call_soon_threadsafe or asyncio.run_coroutine_threadsafe)"
+            )
+
+    def unhandled(self, error: Exception) -> None:
+        """Report an error that no ``on_error`` takes."""
+        self.reporter.failed("a subscription without on_error", None, error)
+
+    def call(self, function: Callable[..., object], *arguments: object) -> None:
+        """Call a function on the loop's thread: at once if this is it, else soon."""
+        if asyncio._get_running_loop() is not self.loop:
+            try:
+                self.loop.call_soon_threadsafe(function, *arguments)
+            except RuntimeError:
+                # The loop is closed: nobody is left to be disturbed, here as well as there.
+                pass
+            else:
+                return
+        function(*arguments)
+
+    def disposable(self, dispose: Callable[[], None]) -> abc.DisposableBase:
+        """Return a Disposable that may be disposed from any thread: ``dispose`` runs on the loop's."""
+        return Disposable(lambda: self.call(dispose))
+
+    def consumed(self, buffer: Buffer[Any]) -> None:
+        """Take note that somebody takes from ``buffer`` from now on."""
+        if self.consumers is not None:
+            self.consumers.add(buffer)
+
+    def without_events(self) -> Home:
+        """Return the same home, but for what fails there: it is logged and counted, and not emitted."""
+        return Home.of(self.loop, self.reporter.without_events(), self.clock, self.consumers)
+
+
+class AsyncObservable(FluentOperators[T_co]):
+    """A ``reactivex.Observable`` bound to an event loop: what it is piped into is one too, and ``async for`` iterates.
+
+    Timed operators run on the loop's clock unless they are given a scheduler. Each ``async for`` has a buffer of its
+    own (at most 1,000,000 items, then :exc:`~rxws.StreamOverflow`), from the call of ``aiter`` on, which is freed when
+    the loop is left or the iterator dropped. It belongs to its loop's thread and raises RuntimeError elsewhere; only
+    the Disposable that ``subscribe`` returns may be disposed from any thread.
+
+    Example::
+
+        async for second in ws.messages.pipe(ops.buffer_with_time(1.0)):
+            print(len(second))
+    """
+
+    # Rx offers a blocking ``for`` through __getitem__; in an event loop it would hang. None makes iter() a TypeError.
+    __iter__ = None
+
+    def __init__(self, home: Home, source: Observable[T_co] | None = None) -> None:
+        # By name, because ConnectableObservable, which comes next for a subclass, wants more.
+        Observable.__init__(self)
+        self._home: Final = home
+        self._source: Final = source
+
+    def subscribe(
+        self,
+        on_next: abc.ObserverBase[T_co] | abc.OnNext[T_co] | None = None,
+        on_error: abc.OnError | None = None,
+        on_completed: abc.OnCompleted | None = None,
+        *,
+        scheduler: abc.SchedulerBase | None = None,
+    ) -> abc.DisposableBase:
+        """Subscribe an observer, or up to three functions.
+
+        Args:
+            on_next: an observer, or a plain function called with each item; None ignores the items.
+            on_error: called with the error that ends the sequence; None logs it and emits it on ``events``.
+            on_completed: called at the end; None does nothing.
+            scheduler: where timed operators run; None for the loop's clock.
+
+        Returns:
+            A Disposable that ends the subscription; it may be disposed from any thread.
+
+        Raises:
+            TypeError: if a function is a coroutine function (see ``add_handler``), or not callable.
+            RuntimeError: outside the loop's thread.
+        """
+        self._home.check()
+        if callable(getattr(on_next, "on_next", None)):
+            observer: Any = on_next
+            on_next, on_error, on_completed = observer.on_next, observer.on_error, observer.on_completed
+        elif on_next is not None and not callable(on_next):
+            raise TypeError(f"on_next must be an observer or a function of one argument, not {on_next!r}")
+        for name, function in (("on_error", on_error), ("on_completed", on_completed)):
+            if function is not None and not callable(function):
+                raise TypeError(f"{name} must be a function, or None for none, not {function!r}")
+        on_error = on_error or self._home.unhandled
+        if scheduler is not self._home.scheduler:  # else it is an operator's
+            for given in (on_next, on_error, on_completed):
+                _check_plain(given)
+        return self._attach(on_next or _ignore, on_error, on_completed or _ignore, scheduler)
+
+    def _attach(
+        self, on_next: Any, on_error: Any, on_completed: Any, scheduler: abc.SchedulerBase | None
+    ) -> abc.DisposableBase:
+        """Subscribe three functions; return a Disposable that may be disposed from any thread."""
+        if scheduler is not self._home.scheduler:
+            # They are the user's, not an operator's. What they raise must not go through operators: that would starve
+            # the other subscribers of one that is shared.
+            on_next, on_error, on_completed = (
+                self._guard_next(on_next),
+                self._guard(on_error),
+                self._guard(on_completed),
+            )
+        # Straight to the source where there is one: no observer of our own stands in the way of its items.
+        subscribe = super().subscribe if self._source is None else self._source.subscribe
+        subscription = subscribe(on_next, on_error, on_completed, scheduler=scheduler or self._home.scheduler)
+        return self._home.disposable(subscription.dispose)
+
+    def _guard_next(self, on_next: Callable[[Any], object]) -> Callable[[Any], None]:
+        """Return ``on_next`` with what it raises reported, for items that may be Observables themselves."""
+        home = self._home
+
+        def take(item: Any) -> None:
+            try:
+                on_next(_bind(item, home) if isinstance(item, Observable) else item)
+            except FAILURES as error:
+                home.reporter.failed(on_next, item, error)
+
+        return take
+
+    def _guard(self, function: Callable[..., object]) -> Callable[..., None]:
+        """Return a function that reports what ``function`` raises."""
+
+        def guarded(*error: Exception) -> None:
+            try:
+                function(*error)
+            except FAILURES as failure:
+                self._home.reporter.failed(function, None, failure)
+
+        return guarded
+
+    def _bind(self, result: Any) -> Any:
+        return _bind(result, self._home)
+
+    def __aiter__(self) -> AsyncIterator[T_co]:
+        """Subscribe now, and iterate over what comes; ends as the sequence does, or raises its error."""
+        return _Iteration(self, self._home)
+
+    async def collect(self, count: int | None = None, seconds: float | None = None) -> list[T_co]:
+        """Return what comes from now on as a list, ready for ``pandas.DataFrame``.
+
+        It ends with ``count`` items, after ``seconds``, or with the sequence, whichever is first. A stream gives what
+        it holds first, and keeps what is not asked for. ``await observable`` gives the last item only.
+
+        If the sequence ends with an error, that is raised. Then, and when it is cancelled, a stream has what was
+        collected back; what came from another Observable is lost.
+
+        Args:
+            count: how many items at most; None for no limit.
+            seconds: for how long at most, on the loop's clock (in a replay, on the recording's); 0 for what is there
+                already, None for no limit.
+
+        Raises:
+            TypeError: ``count`` is no int, or ``seconds`` no number.
+            ValueError: ``count`` or ``seconds`` is negative.
+            RuntimeError: outside the loop's thread.
+            StreamOverflow: more than 1,000,000 items came at once.
+
+        Example::
+
+            trades = pandas.DataFrame(await ws.stream_filter([{"e": "trade"}]).collect(seconds=10))
+        """
+        for name, given, kind in (("count", count, int), ("seconds", seconds, int | float)):
+            if given is not None and (isinstance(given, bool) or not isinstance(given, kind)):
+                wanted = "an int" if kind is int else "a number of seconds"
+                raise TypeError(f"{name} must be {wanted}, or None for no limit, not {given!r}")
+        if (count is not None and count < 0) or (seconds is not None and not seconds >= 0):
+            raise ValueError(f"count and seconds must not be negative: {count!r}, {seconds!r}")
+        self._home.check()
+        iterator = aiter(self)
+        items = self._take(count)
+        is_live = self._home.clock is None
+        is_over = False
+        expiry: abc.DisposableBase = Disposable()
+        try:
+            async with asyncio.timeout(seconds if is_live else None) as limit:
+                if seconds is not None and not is_live:
+
+                    def expire(*_: object) -> None:
+                        # What waits has come in time; what comes before the loop has gone round has not.
+                        nonlocal is_over
+                        is_over = True
+                        left = None if count is None else count - len(items)
+                        items.extend(iterator.take(left) if isinstance(iterator, _Iteration) else self._take(left))
+                        limit.reschedule(self._home.loop.time())
+
+                    expiry = self._home.scheduler.schedule_relative(seconds, expire)
+                while count is None or len(items) < count:
+                    item = await anext(iterator)
+                    if is_over:
+                        self._put_back([item])
+                        break
+                    items.append(item)
+        except StopAsyncIteration:
+            pass
+        except BaseException as error:
+            if not (isinstance(error, TimeoutError) and limit.expired()):
+                self._put_back(items)
+                raise
+        finally:
+            expiry.dispose()
+            if isinstance(iterator, _Iteration):
+                await iterator.aclose()
+        return items
+
+    def _take(self, count: int | None) -> list[T_co]:
+        """Return at most ``count`` items that are held already. For subclasses that hold some."""
+        return []
+
+    def _put_back(self, items: list[Any]) -> None:
+        """Hold again what was taken. For subclasses that hold some."""
+
+
+class _Iteration(AsyncIterator[T]):
+    """One ``async for``: its buffer and its subscription, which ends when nobody refers to the iterator any more."""
+
+    __slots__ = ("_buffer", "_home", "_subscription")
+
+    def __init__(self, source: AsyncObservable[T], home: Home) -> None:
+        self._home = home
+        buffer: Buffer[T] = Buffer(home.loop, home.reporter)
+        self._buffer = buffer
+        home.consumed(buffer)
+        # The subscription refers to the buffer alone, so that the iterator can be collected while it lasts.
+        self._subscription = source.subscribe(buffer.put, buffer.close, buffer.close)
+
+    async def __anext__(self) -> T:
+        return await self._buffer.get()
+
+    def take(self, count: int | None) -> list[T]:
+        """Return at most ``count`` items that wait."""
+        return self._buffer.take(count)
+
+    async def aclose(self) -> None:
+        """End the subscription; what is held is dropped. Cancelling is safe: it never waits.
+
+        Raises:
+            RuntimeError: outside the loop's thread.
+        """
+        self._home.check()
+        self._end()
+
+    def _end(self) -> None:
+        self._subscription.dispose()
+        self._buffer.close()
+        # Now, and not when the operators that refer to it are collected.
+        self._buffer.clear()
+
+    def __del__(self) -> None:
+        # Absent when subscribing raised.
+        if hasattr(self, "_subscription"):
+            self._end()
+
+
+class AsyncConnectableObservable(AsyncObservable[T], ConnectableObservable[T]):
+    """An AsyncObservable that starts when told to: what ``publish`` and ``replay`` return."""
+
+    def __init__(self, home: Home, source: ConnectableObservable[T]) -> None:
+        AsyncObservable.__init__(self, home)
+        self.subject = source.subject
+        self.source = source.source
+        self.has_subscription = source.has_subscription
+        self.subscription = source.subscription
+        if isinstance(self.subject, ReplaySubject) and isinstance(self.subject.scheduler, CurrentThreadScheduler):
+            # It was given none, and would keep its window by the wall clock.
+            self.subject.scheduler = home.scheduler
+
+    def connect(self, scheduler: abc.SchedulerBase | None = None) -> abc.DisposableBase | None:
+        """Subscribe to the source on behalf of all observers; the Disposable ends that."""
+        self._home.check()
+        return super().connect(scheduler or self._home.scheduler)
+
+    def auto_connect(self, subscriber_count: int = 1) -> AsyncObservable[T]:
+        """Return an Observable that connects when it has ``subscriber_count`` subscribers (0: at once)."""
+        self._home.check()
+        bound: AsyncObservable[T] = self._bind(super().auto_connect(subscriber_count))
+        return bound
+
+
+class AsyncGroupedObservable(AsyncObservable[T], GroupedObservable[Any, T]):
+    """An AsyncObservable of the items that share a key: what ``group_by`` emits."""
+
+    def __init__(self, home: Home, source: GroupedObservable[Any, T]) -> None:
+        AsyncObservable.__init__(self, home, source)
+        self.key = source.key
+        self.underlying_observable = source.underlying_observable
+
+
+def _check_plain(function: object) -> None:
+    if is_coroutine_function(function) or is_generator_function(function):
+        raise TypeError(
+            f"subscribe takes plain functions, and {name_of(function)} is a coroutine or generator function: "
+            "pass a coroutine function to add_handler, or iterate with 'async for'"
+        )
+
+
+def _ignore(*_: object) -> None:
+    """Stands for a function that was not given."""
+
+
+def _bind(result: Any, home: Home) -> Any:
+    if isinstance(result, AsyncObservable) or not isinstance(result, Observable):
+        return result
+    if isinstance(result, ConnectableObservable):
+        return AsyncConnectableObservable(home, result)
+    if isinstance(result, GroupedObservable):
+        return AsyncGroupedObservable(home, result)
+    return AsyncObservable(home, result)
+
+
+def on_loop(observable: Observable[T]) -> AsyncObservable[T]:
+    """Make an AsyncObservable of any Observable, on the running event loop.
+
+    Args:
+        observable: what ``rx.merge(...)``, ``rx.timer(...)`` or an operator gives.
+
+    Returns:
+        The same items, async-iterable, its timed operators on the loop's clock. An AsyncObservable is returned as is.
+
+    Raises:
+        TypeError: if it is no Observable.
+        RuntimeError: outside a running event loop.
+
+    Example::
+
+        async for trade in rxws.on_loop(rx.merge(spot.messages, futures.messages)):
+            ...
+    """
+    if not isinstance(observable, Observable):
+        raise TypeError(f"this takes a reactivex Observable, such as ws.messages or a stream, not {observable!r}")
+    try:
+        loop = asyncio.get_running_loop()
+    except RuntimeError:
+        raise RuntimeError(
+            "on_loop must be called inside a running event loop: from a coroutine or a callback"
+        ) from None
+    bound: AsyncObservable[T] = _bind(observable, Home.of(loop, Reporter(loop, "on_loop")))
+    return bound

@@ -1,0 +1,168 @@
+"""What happened: to the log, to the counters, to whoever watches the events."""
+
+from __future__ import annotations
+
+import asyncio
+import copy
+import logging
+import math
+import time
+import traceback
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from typing import Any, Final
+
+from ..callables import name_of
+from .events import Event, HandlerFailed
+from .redaction import redact
+
+__all__ = ["EXITS", "FAILURES", "Counters", "Reporter", "is_being_cancelled", "is_torn_down"]
+
+FAILURES: Final = (Exception, asyncio.CancelledError)
+"""What a function of the user's may raise without ending anything but itself. CancelledError is one: it comes out of
+any ``future.result()``, and nobody asked for the cancellation of the one who called the function."""
+
+EXITS: Final = (KeyboardInterrupt, SystemExit, GeneratorExit)
+"""What ends the program, or the coroutine: nobody but the interpreter has a say in it."""
+
+LOG_INTERVAL: Final = 1.0
+"""Seconds between two log lines of one kind."""
+
+MAX_KINDS: Final = 1_000
+"""How many kinds of log lines are remembered for longer than that."""
+
+VIRTUAL_CLOCK_TOLERANCE: Final = 5.0
+"""Seconds by which a loop's clock may differ from the monotonic clock before it is taken for a virtual one."""
+
+
+def is_being_cancelled(error: BaseException) -> bool:
+    """Whether ``error`` is the cancellation of the task that runs, and not one that it came upon."""
+    task = asyncio.current_task()
+    return isinstance(error, asyncio.CancelledError) and (task is None or task.cancelling() > 0)
+
+
+def is_torn_down() -> bool:
+    """Whether all tasks of the running loop are being cancelled, as ``asyncio.run`` does at its end."""
+    return all(task.cancelling() for task in asyncio.all_tasks())
+
+
+def _shown(error: BaseException) -> str:
+    errors = _related(error)
+    kinds = tuple(f"{type(each).__module__}.{type(each).__qualname__}:" for each in errors)
+    names = frozenset(name for each in errors for name in _names(each))
+    lines = [line for part in traceback.format_exception(error) for line in part.splitlines()]
+    return "\n".join(_shown_line(line, kinds, names) for line in lines)
+
+
+def _shown_line(line: str, kinds: tuple[str, ...], names: frozenset[str]) -> str:
+    # The name of an exception's class is no secret, and may look like one.
+    kind = next((kind for kind in kinds if line.startswith(kind)), "")
+    return kind + redact(line.removeprefix(kind), names)
+
+
+def _related(error: BaseException) -> list[BaseException]:
+    """Return an exception with those that its traceback tells of: before it, and in it where it is a group."""
+    pending: list[BaseException | None] = [error]
+    found: dict[int, BaseException] = {}
+    while pending:
+        each = pending.pop()
+        if each is not None and id(each) not in found:
+            found[id(each)] = each
+            pending += each.__cause__, each.__context__
+            if isinstance(each, BaseExceptionGroup):
+                pending += each.exceptions
+    return list(found.values())
+
+
+def _names(error: BaseException) -> Iterator[str]:
+    """Give what the code that an exception came through calls things by: what it has in quotes is not among that."""
+    yield from f"{type(error).__module__}.{type(error).__qualname__}".split(".")
+    for frame, _ in traceback.walk_tb(error.__traceback__):
+        code = frame.f_code
+        yield from (code.co_name, *code.co_names, *code.co_varnames, *code.co_cellvars, *code.co_freevars)
+
+
+@dataclass(slots=True)
+class Counters:
+    """The numbers behind :class:`~rxws.reporting.events.Statistics`. Only the loop's thread writes them."""
+
+    messages: int = 0
+    bytes: int = 0
+    opened: int = 0
+    rotations: int = 0
+    reconnects: dict[str, int] = field(default_factory=dict)
+    gaps: int = 0
+    rejected: int = 0
+    duplicates: int = 0
+    discarded: int = 0
+    failures: int = 0
+    unacknowledged: int = 0
+    dropped: int = 0
+
+
+def _emit_nothing(event: Event) -> None:
+    """Stands for whoever watches the events, where nobody does."""
+
+
+class Reporter:
+    """Tells what happened in one feed: counts it, logs it (a line of one kind at most once a second), emits it."""
+
+    def __init__(self, loop: asyncio.AbstractEventLoop, name: str, emit: Callable[[Event], None] | None = None) -> None:
+        self.name = name
+        self.counters = Counters()
+        self.emit: Callable[[Event], None] = emit or _emit_nothing
+        self._loop = loop
+        self._epoch = time.time() - loop.time()
+        self._logger = logging.getLogger("rxws")
+        # Of each kind of line: when it was logged last, and how many were not since.
+        self._logged: dict[tuple[str, object], tuple[float, int]] = {}
+        self._most_kinds = MAX_KINDS
+
+    def without_events(self) -> Reporter:
+        """Return one that counts and logs as this one, to the same places, and emits nothing."""
+        reporter = copy.copy(self)
+        reporter.emit = _emit_nothing
+        return reporter
+
+    def now(self) -> float:
+        """Seconds since the epoch: the wall clock, or in a loop with a virtual clock that one."""
+        if abs(self._loop.time() - time.monotonic()) < VIRTUAL_CLOCK_TOLERANCE:
+            # Asked afresh, because the monotonic clock stands still while a machine sleeps.
+            return time.time()
+        return self._epoch + self._loop.time()
+
+    def log(
+        self, level: int, line: str, *values: object, about: object = None, error: BaseException | None = None
+    ) -> None:
+        """Log ``line % values``, unless one of the same kind was logged within the last second; those are counted.
+
+        Args:
+            level: as in :mod:`logging`.
+            line: with what is of one kind.
+            values: what is different in each.
+            about: what or whom it is about, where one must not hide another: part of the kind.
+            error: logged with its traceback.
+        """
+        now = self._loop.time()
+        kind = line, about
+        last, suppressed = self._logged.get(kind, (-math.inf, 0))
+        if now - last < LOG_INTERVAL:
+            self._logged[kind] = (last, suppressed + 1)
+            return
+        if len(self._logged) >= self._most_kinds:
+            for each in [each for each, (at, _) in self._logged.items() if now - at >= LOG_INTERVAL]:
+                del self._logged[each]
+            # Twice as many, so that each is looked at but a few times, however many come within the second.
+            self._most_kinds = MAX_KINDS + 2 * len(self._logged)
+        self._logged[kind] = (now, 0)
+        more = f" ({suppressed} more like this)" if suppressed else ""
+        # Not by way of exc_info: what an exception says may hold a secret, or what a terminal would obey.
+        trace = "" if error is None else "\n" + _shown(error)
+        self._logger.log(level, "%s: " + line + "%s%s", self.name, *values, more, trace)
+
+    def failed(self, handler: object, message: Any, error: BaseException) -> None:
+        """Report that a function of the user's raised; ``handler`` is that function, or its name."""
+        self.counters.failures += 1
+        handler_name = name_of(handler)
+        self.log(logging.ERROR, "%s raised", handler_name, about=handler_name, error=error)
+        self.emit(HandlerFailed(name=self.name, time=self.now(), handler=handler_name, message=message, error=error))

@@ -1,0 +1,272 @@
+"""What is subscribed, counted; and what to send on a connection for it. Pure."""
+
+from __future__ import annotations
+
+import copy
+import itertools
+import math
+from collections.abc import Callable, Hashable, Iterator
+from dataclasses import dataclass, field
+from typing import Any, Final
+
+from .. import codec
+from ..callables import is_plain_function
+from ..checks import check_seconds
+from ..messages.filters import Filter
+
+__all__ = ["Ledger", "Step", "Subscription", "Subscriptions", "identity_of"]
+
+
+@dataclass(eq=False, slots=True)
+class Subscription:
+    """One thing that is subscribed, however many streams want it.
+
+    Attributes:
+        identity: what makes two of them equal.
+        subscribe: the message that subscribes it, or an (async) function that gives one.
+        unsubscribe: the message that ends it, or a function that gives one; None: none is sent.
+        acknowledged: what the server's answer passes, or None where none is awaited.
+        rejected: what the server's refusal passes, or None where none is known.
+        timeout: seconds in which the answer must have come.
+        combine: makes one message of several ``subscribe``; None: each is sent by itself.
+        combine_max: how many are combined at most.
+        count: how many streams want it.
+    """
+
+    identity: Hashable
+    subscribe: Any
+    unsubscribe: Any
+    acknowledged: Filter | None
+    rejected: Filter | None
+    timeout: float
+    combine: Callable[[list[Any]], Any] | None = None
+    combine_max: int = 200
+    count: int = field(default=0)
+
+    @classmethod
+    def checked(
+        cls,
+        subscribe: Any,
+        unsubscribe: Any,
+        acknowledged: Any,
+        *,
+        rejected: Any,
+        timeout: float,
+        combine: Callable[[list[Any]], Any] | None,
+        combine_max: int,
+        encode: Callable[[Any], str | bytes] = codec.encode,
+    ) -> Subscription:
+        """Make one of a user's arguments; ``encode`` makes text of messages that are neither ``str`` nor bytes.
+
+        Raises:
+            TypeError: an argument is of the wrong kind.
+            ValueError: ``timeout`` or ``combine_max`` is not positive, or a message holds what ``encode`` refuses.
+        """
+        identity = identity_of(subscribe, encode)
+        if unsubscribe is not None:
+            identity_of(unsubscribe, encode)
+        if acknowledged is None and rejected is not None:
+            raise TypeError("rejected needs acknowledged: without it no answer is awaited")
+        answer = None if acknowledged is None else Filter.parse(acknowledged, "acknowledged")
+        refusal = None if rejected is None else Filter.parse(rejected, "rejected")
+        check_seconds("timeout", timeout, zero=False)
+        if combine is not None and not is_plain_function(combine):
+            raise TypeError(f"combine must be a plain function of a list of messages, or None, not {combine!r}")
+        if isinstance(combine_max, bool) or not isinstance(combine_max, int):
+            raise TypeError(f"combine_max must be a positive int, not {combine_max!r}")
+        if combine_max < 1:
+            raise ValueError(f"combine_max must be at least 1, not {combine_max}")
+        # Sent again and again: what is done to the arguments after the call changes nothing.
+        subscribe, unsubscribe = (each if callable(each) else copy.deepcopy(each) for each in (subscribe, unsubscribe))
+        return cls(identity, subscribe, unsubscribe, answer, refusal, timeout, combine, combine_max)
+
+
+@dataclass(frozen=True, slots=True)
+class Step:
+    """What is to be done next on a connection: subscribe these with one message, or unsubscribe one."""
+
+    subscriptions: tuple[Subscription, ...]
+    subscribes: bool
+
+
+def identity_of(message: Any, encode: Callable[[Any], str | bytes] = codec.encode) -> Hashable:
+    """Return what makes two subscribe messages equal: what is sent, or the function that gives it.
+
+    Raises:
+        TypeError: it is None, or neither ``str``, nor bytes, nor what ``encode`` takes, nor a function that can be
+            hashed.
+        ValueError: it holds NaN or infinity.
+    """
+    if message is None:
+        raise TypeError("subscribe must be a message, or a function that gives one, not None")
+    if not callable(message):
+        return codec.to_payload(_ordered(message), encode)
+    hash(message)
+    function: Hashable = message
+    return function
+
+
+def _ordered(message: Any) -> Any:
+    """Return the same JSON with the keys in one order: a dict's order means nothing."""
+    if type(message) is dict:
+        return {key: _ordered(message[key]) for key in sorted(message, key=repr)}
+    if type(message) is list or type(message) is tuple:
+        return [_ordered(each) for each in message]
+    return message
+
+
+class Subscriptions:
+    """All that is wanted of a feed, in the order in which it was first wanted.
+
+    Attributes:
+        refused: what of it the server refused when it was last asked for, on whichever connection.
+    """
+
+    def __init__(self) -> None:
+        self._wanted: dict[Hashable, Subscription] = {}
+        self.refused: Final[set[Hashable]] = set()
+
+    def __len__(self) -> int:
+        return len(self._wanted)
+
+    def __iter__(self) -> Iterator[Hashable]:
+        return iter(self._wanted)
+
+    def __contains__(self, identity: Hashable) -> bool:
+        return identity in self._wanted
+
+    def __getitem__(self, identity: Hashable) -> Subscription:
+        return self._wanted[identity]
+
+    def want(self, subscription: Subscription) -> Subscription:
+        """Count a stream that wants it; return the equal subscription that was wanted before, or else this one."""
+        wanted = self._wanted.setdefault(subscription.identity, subscription)
+        wanted.count += 1
+        return wanted
+
+    def release(self, subscription: Subscription) -> None:
+        """Count a stream less; with the last one it is wanted no more."""
+        subscription.count -= 1
+        if subscription.count == 0:
+            del self._wanted[subscription.identity]
+            self.refused.discard(subscription.identity)
+
+
+class Ledger:
+    """What is subscribed on one connection, and what is to be done there next.
+
+    A step is taken, and then done or put off: until then nothing else is done about what is in it, so that of two
+    changes of one thing the second waits for the first. A change and a step cost the same however much is subscribed.
+
+    Args:
+        wanted: what is wanted of the feed.
+    """
+
+    def __init__(self, wanted: Subscriptions) -> None:
+        self._wanted = wanted
+        # Dicts for their order.
+        self._active: dict[Hashable, Subscription] = {}
+        self._obsolete: dict[Hashable, None] = {}
+        # What was refused before comes last: it must not keep the others waiting.
+        self._missing: dict[Hashable, None] = dict.fromkeys(sorted(wanted, key=wanted.refused.__contains__))
+        # Taken, or put off.
+        self._busy: set[Hashable] = set()
+        # Refused here.
+        self._refused: set[Hashable] = set()
+        # Until they are subscribed, those of one group are combined with each other alone.
+        self._groups: dict[Hashable, object] = {identity: object() for identity in wanted.refused}
+
+    @property
+    def is_due(self) -> bool:
+        """Whether there is a step to be taken."""
+        return bool(self._obsolete or self._missing)
+
+    @property
+    def unsettled(self) -> set[Hashable]:
+        """What something is to be done about, or being done."""
+        return {*self._busy, *self._missing, *self._obsolete}
+
+    def __contains__(self, identity: Hashable) -> bool:
+        return identity in self._active
+
+    def is_doubtful(self, step: Step) -> bool:
+        """Whether the server has refused it before, and so may do it again."""
+        return step.subscribes and all(each.identity in self._wanted.refused for each in step.subscriptions)
+
+    def changed(self, identity: Hashable) -> None:
+        """Learn that something is wanted now, or wanted no more."""
+        is_wanted, is_active = identity in self._wanted, identity in self._active
+        is_free = identity not in self._busy
+        if is_active or not is_wanted:
+            self._groups.pop(identity, None)
+        if not is_wanted:
+            self._refused.discard(identity)
+        is_missing = is_wanted and not is_active and identity not in self._refused
+        for due, is_due in (self._missing, is_missing), (self._obsolete, is_active and not is_wanted):
+            if is_due and is_free:
+                due[identity] = None
+            else:
+                due.pop(identity, None)
+
+    def take_step(self) -> Step | None:
+        """Take what to do next; None: there is nothing to be done now.
+
+        What is wanted no more goes first, so that a server that limits how much is subscribed has room for the rest.
+        """
+        step = self._next_step()
+        if step is not None:
+            for subscription in step.subscriptions:
+                self._busy.add(subscription.identity)
+                self.changed(subscription.identity)
+        return step
+
+    def _next_step(self) -> Step | None:
+        for identity in self._obsolete:
+            return Step((self._active[identity],), subscribes=False)
+        missing = (self._wanted[identity] for identity in self._missing)
+        first = next(missing, None)
+        if first is None:
+            return None
+        if first.combine is None:
+            return Step((first,), subscribes=True)
+        group = self._groups.get(first.identity)
+        same = (
+            subscription
+            for subscription in missing
+            if subscription.combine == first.combine and self._groups.get(subscription.identity) is group
+        )
+        return Step((first, *itertools.islice(same, first.combine_max - 1)), subscribes=True)
+
+    def divide(self, step: Step, pieces: int) -> None:
+        """Learn that these cannot be sent together: they are to be so many steps."""
+        size = math.ceil(len(step.subscriptions) / pieces)
+        for start in range(0, len(step.subscriptions), size):
+            group = object()
+            self._groups.update((each.identity, group) for each in step.subscriptions[start : start + size])
+
+    def still_due(self, step: Step) -> Step:
+        """Return what of a step that was taken is still to be done."""
+        due = (each for each in step.subscriptions if (each.identity in self._wanted) is step.subscribes)
+        return Step(tuple(due), step.subscribes)
+
+    def done(self, step: Step) -> None:
+        """Learn that a step was made."""
+        for subscription in step.subscriptions:
+            if step.subscribes:
+                self._active[subscription.identity] = subscription
+                self._wanted.refused.discard(subscription.identity)
+            else:
+                del self._active[subscription.identity]
+        self.free(step)
+
+    def refuse(self, step: Step) -> None:
+        """Learn that the server refused what a step was to subscribe: it is due no more, as long as it is wanted."""
+        refused = {each.identity for each in step.subscriptions}
+        self._refused |= refused
+        self._wanted.refused.update(identity for identity in refused if identity in self._wanted)
+
+    def free(self, step: Step) -> None:
+        """Let a step that was taken be taken again, as far as it is still to be done. Idempotent."""
+        for subscription in step.subscriptions:
+            self._busy.discard(subscription.identity)
+            self.changed(subscription.identity)

@@ -1,0 +1,221 @@
+"""A stream of changes, with a snapshot wherever one is due."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import math
+from collections.abc import Awaitable, Callable
+from typing import Any, Final, Generic, TypeVar
+
+from reactivex import Observable, abc
+
+from ..callables import name_of
+from ..delays import default_delays
+from ..observables.hot import HotObservable
+from ..observables.observable import AsyncObservable, Home
+from ..reporting.events import Gap, Overflowed
+from ..reporting.reporter import FAILURES, is_being_cancelled
+from .availability import Flow
+from .sequence import HELD_MAX, Changes, Snapshot, number_reader, range_reader
+
+__all__ = ["Resynced"]
+
+T = TypeVar("T")
+S = TypeVar("S")
+
+SNAPSHOT_TIMEOUT: Final = 10.0
+"""Seconds that fetching a snapshot may take."""
+
+HEALTHY_AFTER: Final = 10.0
+"""Seconds in sync after which the delays start over: numbers that always have holes must not fetch without a pause."""
+
+
+class Resynced(AsyncObservable[T | Snapshot[S]], Generic[T, S]):
+    """What ``stream.resync`` returns: for each subscriber a snapshot, the changes after it, and so on.
+
+    Attributes:
+        in_sync: whether what its subscribers were given is all that there is; False while there are none, and while
+            the feed has no connection on which the changes are subscribed.
+    """
+
+    def __init__(
+        self,
+        home: Home,
+        source: Observable[T],
+        gaps: Observable[Gap],
+        flow: Flow,
+        source_name: str,
+        snapshot: Callable[[], Awaitable[S]],
+        sequence: object,
+        snapshot_sequence: object,
+    ) -> None:
+        super().__init__(home)
+        if not callable(snapshot):
+            raise TypeError(f"snapshot must be a coroutine function that fetches one, not {snapshot!r}")
+        self._changes = source
+        self._gaps = gaps
+        self._flow = flow
+        # With what it is for: one function may fetch the snapshots of hundreds.
+        self._snapshot_name = f"{name_of(snapshot)} for {source_name}"
+        self._snapshot = snapshot
+        self._range_of = range_reader(sequence)
+        self._number_of = number_reader(snapshot_sequence)
+        self._sessions: set[_Session] = set()
+
+    @property
+    def in_sync(self) -> bool:
+        """Whether what its subscribers were given is all that there is; False while there are none, and while no more
+        changes can come: there is no connection, or it has not subscribed them."""
+        is_known = bool(self._sessions) and self._flow.is_on
+        return is_known and all(session.changes.in_sync for session in self._sessions)
+
+    def __repr__(self) -> str:
+        return f"<{type(self).__name__} of {self._home.reporter.name}: {'' if self.in_sync else 'not '}in sync>"
+
+    def _attach(
+        self,
+        on_next: Any,
+        on_error: Any,
+        on_completed: Any,
+        scheduler: abc.SchedulerBase | None,
+    ) -> abc.DisposableBase:
+        out: HotObservable[Any] = HotObservable(self._home)
+        subscription = out._attach(on_next, on_error, on_completed, scheduler)
+        changes: Changes[Any] = Changes(self._range_of, self._number_of)
+        fetch = self._snapshot, self._snapshot_name
+        session = _Session(self._home, out, changes, self._flow, *fetch, self._sessions.discard)
+        self._sessions.add(session)
+        session.start(self._changes, self._gaps)
+
+        def dispose() -> None:
+            subscription.dispose()
+            session.stop()
+
+        return self._home.disposable(dispose)
+
+
+class _Session:
+    """What one subscriber has been given, and the task that fetches what is due next."""
+
+    def __init__(
+        self,
+        home: Home,
+        out: HotObservable[Any],
+        changes: Changes[Any],
+        flow: Flow,
+        snapshot: Callable[[], Awaitable[Any]],
+        snapshot_name: str,
+        stopped: Callable[[_Session], None],
+    ) -> None:
+        self.changes: Final = changes
+        self._home = home
+        self._out = out
+        self._flow = flow
+        self._snapshot = snapshot
+        self._snapshot_name = snapshot_name
+        self._stopped = stopped
+        self._subscriptions: list[abc.DisposableBase] = []
+        self._fetching: asyncio.Task[None] | None = None
+        self._is_over = False
+        self._delays = default_delays()
+        self._in_sync_since = math.inf
+
+    def start(self, source: Observable[Any], gaps: Observable[Gap]) -> None:
+        # The snapshot is asked for first, so that changes that the source holds already are held here.
+        self._fetch()
+        self._subscriptions.append(gaps.subscribe(self._lose))
+        self._subscriptions.append(source.subscribe(self._take, self._end, self._end))
+
+    def stop(self) -> None:
+        self._is_over = True
+        self._stopped(self)
+        for subscription in self._subscriptions:
+            subscription.dispose()
+        # It was begun before all else.
+        assert self._fetching is not None
+        self._fetching.cancel()
+
+    def _end(self, error: Exception | None = None) -> None:
+        self.stop()
+        self._out.end(error)
+
+    def _lose(self, gap: Gap) -> None:
+        # Connections have delays of their own.
+        self._delays = default_delays()
+        self.changes.lose(gap.reason)
+        self._fetch()
+
+    def _take(self, message: Any) -> None:
+        if isinstance(message, Gap):
+            # The source was asked for gaps; this one has been told already.
+            return
+        dropped, reason = self.changes.dropped, self.changes.reason
+        try:
+            delivered = self.changes.change(message)
+        except FAILURES as error:
+            self._home.reporter.failed("sequence of resync", message, error)
+            # It may be one that changes something: whoever goes on without it is not in sync.
+            self.changes.lose("unreadable")
+            self._fetch()
+            return
+        if self.changes.dropped > dropped:
+            self._home.reporter.counters.dropped += 1
+            if reason != "overflow":
+                self._tell_overflow()
+        self._deliver(delivered)
+        if not self.changes.in_sync:
+            self._fetch()
+
+    def _tell_overflow(self) -> None:
+        # Once: until a snapshot comes, every change that is held takes the place of another.
+        reporter = self._home.reporter
+        reporter.log(logging.WARNING, "resync holds %d changes and has no snapshot: the oldest are dropped", HELD_MAX)
+        event = Overflowed(
+            name=reporter.name,
+            time=reporter.now(),
+            consumer="resync",
+            overflow="drop_oldest",
+            dropped=self.changes.dropped,
+        )
+        reporter.emit(event)
+
+    def _deliver(self, items: list[Any]) -> None:
+        for item in items:
+            self._out.emit(item)
+
+    def _fetch(self) -> None:
+        # Over, if whoever was told of a failure has left.
+        if not self._is_over and (self._fetching is None or self._fetching.done()):
+            self._fetching = self._home.loop.create_task(self._until_in_sync(), name="rxws resync")
+
+    async def _until_in_sync(self) -> None:
+        now = self._home.loop.time
+        if now() - self._in_sync_since >= HEALTHY_AFTER:
+            self._delays = default_delays()
+        outdated = 0
+        while not self.changes.in_sync:
+            # What is fetched before changes come would be older than they are.
+            await self._flow.until_on()
+            # At once the first time, then ever more slowly: a server that lags is not helped by haste.
+            await asyncio.sleep(next(self._delays))
+            losses = self.changes.losses
+            try:
+                async with asyncio.timeout(SNAPSHOT_TIMEOUT):
+                    data = await self._snapshot()
+                # One that was asked for before changes were missing may be older than they are, or of other numbers.
+                delivered = self.changes.snapshot(data) if losses == self.changes.losses else None
+            except FAILURES as error:
+                if is_being_cancelled(error):
+                    raise
+                self._home.reporter.failed(self._snapshot_name, None, error)
+                continue
+            if delivered is not None:
+                self._in_sync_since = now()
+                self._deliver(delivered)
+                continue
+            # One may come late. Of more in a row somebody must know: nothing is delivered meanwhile.
+            outdated += 1
+            if outdated > 1:
+                late = LookupError(f"{outdated} snapshots in a row are older than the changes that are held")
+                self._home.reporter.failed(self._snapshot_name, data, late)

@@ -1,0 +1,180 @@
+"""Which changes follow which snapshot. Pure."""
+
+from __future__ import annotations
+
+import math
+from collections import deque
+from collections.abc import Callable, Hashable
+from dataclasses import dataclass
+from typing import Any, Final, Generic, TypeVar
+
+from ..messages.filters import ABSENT, look_up
+
+__all__ = ["HELD_MAX", "Changes", "Snapshot", "number_reader", "range_reader"]
+
+T = TypeVar("T")
+
+HELD_MAX: Final = 100_000
+"""How many changes are held while a snapshot is being fetched; beyond that the oldest are dropped, and so the snapshot
+must be newer."""
+
+
+@dataclass(frozen=True, slots=True)
+class Snapshot(Generic[T]):
+    """What ``stream.resync`` delivers before the changes that follow it.
+
+    Attributes:
+        data: what ``snapshot()`` returned.
+        reason: why it was fetched: ``"start"``, ``"hole"`` (numbers are missing), ``"overflow"`` (too much had to be
+            held), ``"restart"`` (the numbers went back), ``"unreadable"`` (a message without numbers), or the reason of
+            the feed's ``Gap``.
+    """
+
+    data: T
+    reason: str
+
+
+def range_reader(sequence: object) -> Callable[[Any], tuple[int, int]]:
+    """Return a function that gives a message's first and last number.
+
+    Args:
+        sequence: a pair of keys or paths, ``("U", "u")``, or such a function.
+
+    Raises:
+        TypeError: it is neither.
+    """
+    if callable(sequence):
+        function = sequence
+
+        def both(message: Any) -> tuple[int, int]:
+            first, last = function(message)
+            return _checked(first, "the first number of sequence"), _checked(last, "the last number of sequence")
+
+        return both
+    if not isinstance(sequence, tuple | list) or len(sequence) != 2:
+        raise TypeError(
+            "sequence must be the pair of keys of a message's first and last number, or a function that returns both, "
+            f"not {sequence!r}"
+        )
+    first, last = sequence
+    return lambda message: (_number(message, first), _number(message, last))
+
+
+def number_reader(snapshot_sequence: object) -> Callable[[Any], int]:
+    """Return a function that gives the last number in a snapshot.
+
+    Args:
+        snapshot_sequence: a key or path, ``"lastUpdateId"``, or such a function.
+    """
+    if callable(snapshot_sequence):
+        function = snapshot_sequence
+        return lambda data: _checked(function(data), "the number of snapshot_sequence")
+    key: Hashable = snapshot_sequence
+    return lambda data: _number(data, key)
+
+
+def _number(message: Any, key: Hashable) -> int:
+    number = look_up(message, key)
+    if number is ABSENT:
+        raise KeyError(key)
+    return _checked(number, repr(key))
+
+
+def _checked(number: Any, what: str) -> int:
+    if isinstance(number, bool) or not isinstance(number, int):
+        raise TypeError(f"{what} must be an int, not {number!r}")
+    return number
+
+
+class Changes(Generic[T]):
+    """Decides which changes follow which snapshot.
+
+    While it is out of sync changes are held, and a snapshot is asked for. One that is not older than what is held
+    brings it into sync: it is delivered, and then the changes after it, each beginning at most one after the end of the
+    one before. A hole in the numbers ends that, and so do numbers that go back: the server counts anew.
+
+    Args:
+        range_of: gives a change's first and last number.
+        number_of: gives the last number in a snapshot.
+        held_max: how many changes are held at most.
+
+    Attributes:
+        in_sync: whether what was delivered is all that there is.
+        reason: why a snapshot is, or was last, asked for.
+        dropped: how many changes were held and had to give way to later ones.
+        losses: how often changes were missing: a snapshot that was asked for before the last time may not know it.
+    """
+
+    def __init__(
+        self, range_of: Callable[[Any], tuple[int, int]], number_of: Callable[[Any], int], held_max: int = HELD_MAX
+    ) -> None:
+        self._range_of: Final = range_of
+        self._number_of: Final = number_of
+        self._held: Final[deque[tuple[int, int, T]]] = deque(maxlen=held_max)
+        self._last = 0
+        # The last number of the latest change, whether it was delivered or not.
+        self._seen: float = -math.inf
+        self.in_sync = False
+        self.reason = "start"
+        self.dropped = 0
+        self.losses = 0
+
+    def lose(self, reason: str) -> None:
+        """Forget all: changes are missing, for the reason given."""
+        self._held.clear()
+        self._seen = -math.inf
+        self.in_sync = False
+        self.reason = reason
+        self.losses += 1
+
+    def change(self, message: T) -> list[T]:
+        """Take a change; return what is to be delivered.
+
+        Raises:
+            Exception: what its numbers cannot be read for; nothing is changed.
+        """
+        first, last = self._range_of(message)
+        if last < self._seen:
+            self.lose("restart")
+        self._seen = last
+        if not self.in_sync:
+            if len(self._held) == self._held.maxlen:
+                self.reason = "overflow"
+                self.dropped += 1
+            self._held.append((first, last, message))
+            return []
+        if last <= self._last:
+            return []
+        if first > self._last + 1:
+            self.lose("hole")
+            self._held.append((first, last, message))
+            return []
+        self._last = last
+        return [message]
+
+    def snapshot(self, data: Any) -> list[Any] | None:
+        """Take a snapshot; return what is to be delivered, the snapshot first, or None: it is too old, fetch again.
+
+        After it, :attr:`in_sync` tells whether all that was held follows on it; if not, another one is due.
+
+        Raises:
+            Exception: what its number cannot be read for; nothing is changed.
+        """
+        number = self._number_of(data)
+        held = [change for change in self._held if change[1] > number]
+        if held and held[0][0] > number + 1:
+            return None
+        self._held.clear()
+        self._last = number
+        self.in_sync = True
+        delivered: list[Any] = [Snapshot(data, self.reason)]
+        for first, last, message in held:
+            if not self.in_sync:
+                self._held.append((first, last, message))
+            elif first > self._last + 1:
+                self.lose("hole")
+                self._held.append((first, last, message))
+            elif last > self._last:
+                self._last = last
+                delivered.append(message)
+        return delivered

@@ -1,0 +1,168 @@
+"""Notices filters that nothing matches, which mostly are misspelled."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import weakref
+from collections import deque
+from collections.abc import Callable, Hashable
+from typing import Any, Final
+
+from ..display.snapshot import shown
+from ..messages.filters import ABSENT, Filter, look_up
+from ..reporting.events import NothingMatched
+from ..reporting.redaction import MASK, redact
+from ..reporting.reporter import FAILURES, Reporter
+from .stream import Stream
+
+__all__ = ["UnmatchedFilters"]
+
+PATIENCE: Final = 10.0
+"""Seconds of traffic that a filter may let pass."""
+
+LOOK_INTERVAL: Final = 0.25
+"""Seconds between two looks at what goes by, while there are streams that nothing has matched."""
+
+LONGEST_INTERVAL: Final = 10.0
+"""The same while nothing goes by; the interval doubles up to this."""
+
+SAMPLES: Final = 40
+"""How many messages are kept, to show what they have under the keys of a filter."""
+
+VALUES: Final = 5
+"""How many of those values are told."""
+
+MOST_TOLD: Final = 100
+"""How many filters are told of: whoever has more of them knows by then."""
+
+SHOWN: Final = 200
+"""How much of a filter is shown."""
+
+
+class UnmatchedFilters:
+    """Tells of each filter once that nothing matched in ten seconds of traffic.
+
+    A message costs nothing: while there are fresh streams that nothing has matched, a timer looks at what was the last
+    message. Each stream is looked at once, however many there are.
+
+    Args:
+        loop: whose clock it is.
+        reporter: who is told, and counts the messages.
+        last_message: returns the last message.
+        is_settled: whether all that is to be subscribed is: until then nobody can tell what will match.
+    """
+
+    def __init__(
+        self,
+        loop: asyncio.AbstractEventLoop,
+        reporter: Reporter,
+        last_message: Callable[[], Any],
+        is_settled: Callable[[], bool],
+    ) -> None:
+        self._loop = loop
+        self._reporter = reporter
+        self._last_message = last_message
+        self._is_settled = is_settled
+        # Streams that have seen no traffic yet; then those that have, with the time since when. Each with its filter
+        # and how many messages had gone by when it was made.
+        self._fresh: list[tuple[weakref.ref[Stream[Any]], Filter, int]] = []
+        self._waiting: deque[tuple[float, list[tuple[weakref.ref[Stream[Any]], Filter, int]]]] = deque()
+        self._samples: deque[Any] = deque(maxlen=SAMPLES)
+        self._told: set[Filter] = set()
+        self._messages = 0
+        self._interval = LOOK_INTERVAL
+        self._timer: asyncio.TimerHandle | None = None
+
+    def watch(self, stream: Stream[Any], filter: Filter) -> None:  # noqa: A002
+        """Tell if nothing passes the filter of a new stream. Functions are not told of: they have no keys."""
+        if not filter.cases:
+            return
+        self._fresh.append((weakref.ref(stream), filter, self._reporter.counters.messages))
+        if self._timer is None:
+            self._messages = self._reporter.counters.messages
+            self._schedule(LOOK_INTERVAL)
+
+    def wake(self) -> None:
+        """Learn that messages may come from now on."""
+        if self._timer is not None:
+            self._timer.cancel()
+            self._schedule(LOOK_INTERVAL)
+
+    def stop(self) -> None:
+        """Look no more."""
+        if self._timer is not None:
+            self._timer.cancel()
+        self._fresh.clear()
+        self._waiting.clear()
+        self._samples.clear()
+
+    def _schedule(self, interval: float) -> None:
+        self._interval = interval
+        self._timer = self._loop.call_later(interval, self._look)
+
+    def _look(self) -> None:
+        now, messages = self._loop.time(), self._reporter.counters.messages
+        interval = LOOK_INTERVAL
+        if messages > self._messages:
+            self._samples.append(self._last_message())
+        if messages > self._messages and self._is_settled():
+            if self._fresh:
+                self._waiting.append((now, self._fresh))
+                self._fresh = []
+        else:
+            # Those that have ended meanwhile are not kept: this may last.
+            self._fresh = [each for each in self._fresh if _is_unmatched(each[0])]
+            interval = LOOK_INTERVAL if self._waiting else min(2 * self._interval, LONGEST_INTERVAL)
+        self._messages = messages
+        while self._waiting and now - self._waiting[0][0] >= PATIENCE:
+            _, streams = self._waiting.popleft()
+            for stream, filter, before in streams:  # noqa: A001
+                if _is_unmatched(stream) and filter not in self._told and len(self._told) < MOST_TOLD:
+                    self._told.add(filter)
+                    self._tell(filter, messages - before)
+        if self._waiting:
+            # Not later than it is due, and not in steps that the clock cannot tell apart.
+            interval = min(interval, max(0.001, self._waiting[0][0] + PATIENCE - now))
+        if self._fresh or self._waiting:
+            self._schedule(interval)
+        else:
+            self._timer = None
+            self._samples.clear()
+
+    def _tell(self, filter: Filter, messages: int) -> None:  # noqa: A002
+        reporter = self._reporter
+        values = {shown(key) if isinstance(key, tuple) else repr(key)[:SHOWN]: self._values(key) for key in filter.keys}
+        seen = "; ".join(f"{key} was {', '.join(those) or 'absent'}" for key, those in values.items())
+        text = redact(repr(filter))[:SHOWN]
+        reporter.log(logging.WARNING, "nothing of %d messages in %g s passed %s: %s", messages, PATIENCE, text, seen)
+        reporter.emit(
+            NothingMatched(name=reporter.name, time=reporter.now(), filter=text, messages=messages, values=values)
+        )
+
+    def _values(self, key: Hashable) -> tuple[str, ...]:
+        """Return what the messages have under a key: a few, each once, with no secret in them."""
+        values: dict[str, None] = {}
+        for message in self._samples:
+            try:
+                value = look_up(message, key)
+            except FAILURES as error:
+                self._reporter.failed("a filter's key", message, error)
+                continue
+            if value is not ABSENT:
+                values[_harmless(key, value)] = None
+            if len(values) > VALUES:
+                return (*list(values)[:VALUES], "…")
+        return tuple(values)
+
+
+def _is_unmatched(reference: weakref.ref[Stream[Any]]) -> bool:
+    stream = reference()
+    return stream is not None and stream.is_unmatched
+
+
+def _harmless(key: Hashable, value: object) -> str:
+    # Together, because what the value is called may be what tells that it is a secret.
+    name = f"{key[-1] if isinstance(key, tuple) else key}="
+    text = redact(name + shown(value))
+    return text.removeprefix(name) if text.startswith(name) else MASK

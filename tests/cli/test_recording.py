@@ -1,0 +1,467 @@
+"""``rxws record``, ``rxws replay`` and ``rxws serve``: a feed in a file, and out of it again."""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import contextlib
+import json
+import math
+import os
+import signal
+import socket
+from pathlib import Path
+
+import pytest
+import websockets
+
+import rxws
+from rxws import cli
+from rxws.cli import serve
+from rxws.recording import FrameEntry, read
+from rxws.testing import FeedServer, assert_no_leaks
+from tests.recording.test_recording import end, frame, start, write
+from tests.support.terminal import finish, started
+
+
+@pytest.fixture
+async def server():
+    """Give a server that a command in another thread, or process, can connect to."""
+    async with FeedServer() as server:
+        yield server
+
+
+@pytest.fixture
+def recorded(tmp_path: Path) -> Path:
+    """Give a recording of three messages in as many seconds, with a gap before the last."""
+    gap = rxws.Gap(1.0, 2.0, "server", None, name="feed", time=2.0)
+    frames = [frame(1.0, {"e": "a", "n": 1}), frame(2.0, b"\xff", 1), (2.5, gap), frame(3.0, {"e": "b", "n": 2}, 2)]
+    return write(tmp_path / "feed.jsonl.gz", start(), *frames, end(3.0))
+
+
+async def run(*arguments: object) -> int:
+    """Run a command in a thread; give its exit code."""
+    async with asyncio.timeout(15):
+        return await asyncio.to_thread(cli.main, list(map(str, arguments)))
+
+
+def frames_of(path: Path) -> list[str | bytes]:
+    """Give the frames that a file holds."""
+    return [entry.raw for entry in read(path) if isinstance(entry, FrameEntry)]
+
+
+@pytest.mark.parametrize("command", ["record", "replay", "serve"])
+def test_help_fits_a_screen_when_asked_for(command, capsys, monkeypatch):
+    """Each help fits a screen, shows an example and the exit codes, and is plain ASCII."""
+    monkeypatch.setenv("COLUMNS", "80")
+    assert cli.main([command, "--help"]) == 0
+    out, err = capsys.readouterr()
+    assert err == ""
+    assert len(out.splitlines()) <= 24
+    assert max(map(len, out.splitlines())) <= 80
+    assert "example" in out
+    assert "exit codes: " in out
+    assert "130 Ctrl-C; 143 SIGTERM" in out.replace("\n", " ")
+    assert out.isascii()
+
+
+@pytest.mark.parametrize(
+    ("wrong", "said"),
+    [
+        (["record", "ws://x"], "PATH"),
+        (["record", "http://x", "y"], "scheme isn't ws or wss"),
+        (["record", "ws://x", "y", "--seconds", "0"], "expected a number of seconds greater than 0"),
+        (["replay"], "PATH"),
+        (["replay", "x", "--speed", "0"], "expected a number greater than 0, or max, got '0'"),
+        (["replay", "x", "--speed", "inf"], "expected a number greater than 0, or max, got 'inf'"),
+        (["serve", "x", "--port", "65536"], "expected a port, from 0 to 65535, got '65536'"),
+        (["serve", "x", "--port", "-1"], "expected a port, from 0 to 65535, got '-1'"),
+    ],
+)
+def test_wrong_arguments_are_one_line_when_typed(wrong, said, capsys):
+    """What is wrong is told in one line on stderr, with exit code 2."""
+    assert cli.main(wrong) == 2
+    out, err = capsys.readouterr()
+    assert out == ""
+    assert said in err
+    assert len(err.splitlines()) == 1
+
+
+async def test_feed_is_recorded_when_it_sends(server, tmp_path, capsys):
+    """Every frame is in the file, and stderr tells what happened and how many frames there are."""
+
+    async def script(connection):
+        await connection.expect("hello")
+        await connection.send({"n": 1}, b"\xff")
+
+    server.script = script
+    path = tmp_path / "feed.jsonl.gz"
+    assert await run("record", server.url, path, "--send", "hello", "--seconds", "0.7") == 0
+    assert frames_of(path) == ['{"n": 1}', b"\xff"] or frames_of(path) == ['{"n":1}', b"\xff"]
+    out, err = capsys.readouterr()
+    assert out == ""
+    first, last = err.splitlines()
+    assert first.endswith("Connected: connection 1 is open")
+    assert last == f"recorded 2 frames to {path}"
+
+
+async def test_recording_fails_when_the_file_takes_nothing(server, tmp_path, capsys):
+    """A file that cannot be opened, and one that takes no more, end the command with 1 and one line."""
+    missing = tmp_path / "no" / "feed"
+    assert await run("record", server.url, missing) == 1
+    assert capsys.readouterr().err == f"rxws record: error: {missing}: No such file or directory\n"
+    if os.path.exists("/dev/full"):
+        assert await run("record", server.url, "/dev/full") == 1
+        assert capsys.readouterr().err.endswith("rxws record: error: /dev/full: No space left on device\n")
+
+
+async def test_recording_fails_when_no_connection_can_be_had(server, tmp_path, capsys):
+    """A feed that fails for good ends the command with 1 and one line."""
+    server.refuse(404)
+    assert await run("record", server.url, tmp_path / "feed.jsonl") == 1
+    assert "rxws record: error: " in capsys.readouterr().err
+
+
+async def test_recording_fails_when_no_connection_was_ever_open(server, tmp_path, capsys):
+    """An address that does not answer in all the time is no success: exit code 1, and a word that says so."""
+    server.mute(times=None)
+    path = tmp_path / "feed.jsonl"
+    assert await run("record", server.url, path, "--seconds", "0.3") == 1
+    assert capsys.readouterr().err == f"recorded 0 frames to {path}: no connection was ever open\n"
+
+
+async def test_recording_succeeds_when_a_connection_brought_nothing(server, tmp_path, capsys):
+    """A feed that is silent has been recorded: there was nothing."""
+    path = tmp_path / "feed.jsonl"
+    assert await run("record", server.url, path, "--seconds", "0.5") == 0
+    assert capsys.readouterr().err.endswith(f"recorded 0 frames to {path}\n")
+
+
+async def test_recording_ends_when_nobody_reads_its_pipe(server):
+    """``rxws record URL /dev/stdout | head`` ends with 0 and a word once the reader has gone."""
+    with started("record", server.url, "/dev/stdout") as process:
+        assert "Connected" in await asyncio.to_thread(process.stderr.readline)
+        assert '"rxws":1' in await asyncio.to_thread(process.stdout.readline)
+        process.stdout.close()
+        process.stdout = None
+        await server.send({"n": 1})
+        _, err = await finish(process)
+    assert process.returncode == 0
+    assert err.endswith("rxws record: nobody reads /dev/stdout any more\n")
+
+
+async def test_recording_fails_when_nobody_reads_a_pipe(server, tmp_path, capsys):
+    """A named pipe that nobody reads is not waited for: exit code 1, and one line."""
+    path = tmp_path / "pipe"
+    os.mkfifo(path)
+    assert await run("record", server.url, path) == 1
+    assert capsys.readouterr().err == f"rxws record: error: {path}: nobody reads this pipe\n"
+
+
+async def test_recording_ends_cleanly_when_interrupted(server, tmp_path):
+    """Ctrl-C ends a recording with 130, and what came is in the file."""
+
+    async def script(connection):
+        await connection.send({"n": 1})
+
+    server.script = script
+    path = tmp_path / "feed.jsonl"
+    with started("record", server.url, str(path)) as process:
+        assert "Connected" in await asyncio.to_thread(process.stderr.readline)
+        await asyncio.sleep(0.3)
+        process.send_signal(signal.SIGINT)
+        out, err = await finish(process)
+    assert process.returncode == 130
+    assert out == ""
+    assert err == f"recorded 1 frames to {path}\n"
+    assert len(frames_of(path)) == 1
+
+
+async def test_recording_ends_cleanly_when_terminated(server, tmp_path):
+    """SIGTERM ends a recording with 143, and what came is in the file."""
+    path = tmp_path / "feed.jsonl.zst"
+    with started("record", server.url, str(path)) as process:
+        assert "Connected" in await asyncio.to_thread(process.stderr.readline)
+        await server.send({"n": 1})
+        await asyncio.sleep(0.3)
+        process.send_signal(signal.SIGTERM)
+        _, err = await finish(process)
+    assert process.returncode == 143
+    assert err == f"recorded 1 frames to {path}\n"
+    assert len(frames_of(path)) == 1
+
+
+@pytest.mark.parametrize("stdout", ["a pipe that nobody reads", "nothing"])
+async def test_recording_goes_on_when_standard_output_is_gone(server, tmp_path, stdout):
+    """What becomes of its standard output, to which it writes nothing, is nothing to a recording."""
+    path = tmp_path / "feed.jsonl"
+    preexec = (lambda: os.close(1)) if stdout == "nothing" else None
+    with started("record", server.url, str(path), preexec_fn=preexec) as process:
+        process.stdout.close()
+        assert "Connected" in await asyncio.to_thread(process.stderr.readline)
+        await asyncio.sleep(0.2)
+        await server.send({"n": 1})
+        await asyncio.sleep(0.2)
+        process.stdout = None
+        process.send_signal(signal.SIGINT)
+        await finish(process)
+    assert process.returncode == 130
+    assert len(frames_of(path)) == 1
+
+
+async def test_recording_fails_when_it_would_spoil_a_file(server, tmp_path, capsys):
+    """A file that is no recording, and one that is being recorded to, end the command with 1 and one line."""
+    path = tmp_path / "notes.txt"
+    path.write_text("precious")
+    assert await run("record", server.url, path) == 1
+    assert capsys.readouterr().err == f"rxws record: error: {path}: it is no recording, and is left as it is\n"
+    assert path.read_text() == "precious"
+    path = tmp_path / "feed.gz"
+    async with rxws.ReactiveWebSocket(server.url) as ws:
+        with rxws.record(ws, path):
+            assert await run("record", server.url, path) == 1
+    assert capsys.readouterr().err == f"rxws record: error: {path}: another recording is writing to it\n"
+
+
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+async def test_replay_ends_cleanly_when_told_to(tmp_path, number, code):
+    """Ctrl-C and SIGTERM end a replay in the midst of it, without a word."""
+    path = write(tmp_path / "feed", start(), frame(0.1, 1), frame(1000.0, 2))
+    with started("replay", str(path)) as process:
+        assert await asyncio.to_thread(process.stdout.readline)
+        process.send_signal(number)
+        out, err = await finish(process)
+    assert process.returncode == code
+    assert (out, err) == ("", "")
+
+
+@pytest.mark.parametrize("speed", ["1", "max"])
+async def test_replay_ends_when_nobody_reads_on(tmp_path, speed):
+    """``| head`` ends a replay with 0 and without a word, also while it waits for its next message."""
+    path = write(tmp_path / "feed", start(), *(frame(n, n) for n in range(10)), frame(1000.0, 1))
+    with started("replay", str(path), "--speed", speed) as process:
+        assert await asyncio.to_thread(process.stdout.readline) == "0\n"
+        process.stdout.close()
+        process.stdout = None
+        _, err = await finish(process)
+    assert process.returncode == 0
+    assert err == ""
+
+
+async def test_what_was_recorded_comes_again_when_replayed(tmp_path, capsys):
+    """What ``rxws record`` took of the demo feed, ``rxws replay`` gives, and ``rxws serve`` too, message by message."""
+    path = tmp_path / "feed.jsonl.gz"
+    async with rxws.demo.serve(rate=500) as url, rxws.ReactiveWebSocket(url) as ws:
+        live = ws.stream_filter()
+        assert await run("record", url, path, "--seconds", "1") == 0
+        await ws.exit()
+        messages = [message async for message in live]
+    capsys.readouterr()
+    assert await run("replay", path, "--speed", "max") == 0
+    replayed = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
+    assert len(replayed) > 100
+    first = messages.index(replayed[0])
+    assert messages[first : first + len(replayed)] == replayed
+    async with serving(path) as (url, _), connect(url) as client:
+        assert [json.loads(raw) async for raw in client] == replayed
+
+
+async def test_messages_are_json_lines_when_replayed(recorded, capsys):
+    """A recording's messages are lines of JSON on stdout, what happened is on stderr."""
+    assert await run("replay", recorded, "--speed", "max") == 0
+    out, err = capsys.readouterr()
+    assert out.splitlines() == ['{"e":"a","n":1}', '"/w=="', '{"e":"b","n":2}']
+    assert err.splitlines()[0].endswith("Gap: 1,000.0 ms without a connection (server): messages may be missing")
+    assert await run("replay", recorded, "--speed", "1000", "--filter", "e=b") == 0
+    assert capsys.readouterr().out == '{"e":"b","n":2}\n'
+    assert await run("replay", recorded, "--speed", "max", "--count", "1") == 0
+    assert capsys.readouterr().out == '{"e":"a","n":1}\n'
+
+
+async def test_replay_fails_when_there_is_no_file(tmp_path, capsys):
+    """A file that cannot be read ends the command with 1 and one line."""
+    assert await run("replay", tmp_path / "feed\x1b") == 1
+    assert capsys.readouterr().err == f"rxws replay: error: {tmp_path}/feed\\x1b: No such file or directory\n"
+
+
+async def test_bad_lines_are_told_when_replayed(tmp_path, capsys):
+    """Lines that cannot be read are told of on stderr; where no frame is left, that is a failure."""
+    path = write(tmp_path / "feed.jsonl", start(), frame(1.0, 1))
+    with path.open("a") as file:
+        file.write('{"time":')
+    assert await run("replay", path, "--speed", "max") == 0
+    assert capsys.readouterr() == ("1\n", f"rxws replay: {path}: bad lines, left out: 1 (line 3)\n")
+    path.write_text('{"time":1,"end":true}\n{"time":')
+    assert await run("replay", path) == 1
+    said = f"rxws replay: error: {path}: bad lines, left out: 1 (line 2), and no frame is left\n"
+    assert capsys.readouterr() == ("", said)
+
+
+@pytest.mark.parametrize("command", ["replay", "serve"])
+async def test_command_fails_when_the_file_is_no_recording(tmp_path, capsys, command):
+    """A file that is no recording ends the command with 1 and one line, which says what was expected."""
+    path = tmp_path / "notes.txt"
+    path.write_text("something\nelse")
+    assert await run(command, path) == 1
+    out, err = capsys.readouterr()
+    assert out == ""
+    assert err == (
+        f"rxws {command}: error: {path} is no recording: expected JSON lines as rxws.record writes them, compressed "
+        "where the name ends in .gz or .zst, and found none in 2 lines\n"
+    )
+
+
+async def test_recording_is_a_feed_when_served(recorded):
+    """Every client gets all frames from the first one on, then the end of the connection; Ctrl-C ends the server."""
+    with started("serve", str(recorded), "--speed", "max") as process:
+        url = (await asyncio.to_thread(process.stdout.readline)).strip()
+        for _ in range(2):
+            async with asyncio.timeout(10), rxws.ReactiveWebSocket(url) as ws:
+                ended = ws.events.filter(lambda event: isinstance(event, rxws.Disconnected)).take(1).to_future()
+                frames = await ws.frames.pipe(rxws_take(3))
+                assert [raw for raw, *_ in frames] == ['{"e": "a", "n": 1}', b"\xff", '{"e": "b", "n": 2}']
+                assert (await ended).code == 1000
+        process.send_signal(signal.SIGINT)
+        _, err = await finish(process)
+    assert process.returncode == 130
+    assert err == ""
+
+
+class Lines:
+    """Standard output and error, in a test."""
+
+    def __init__(self) -> None:
+        self.written = asyncio.Queue()
+        self.told = []
+
+    def write(self, text: str) -> None:
+        self.written.put_nowait(text)
+
+    def tell(self, line: str) -> None:
+        self.told.append(line)
+
+
+@contextlib.asynccontextmanager
+async def serving(path: Path, *, speed: float = math.inf, loop: bool = False):
+    """Run ``rxws serve`` in this loop; give its URL, and what it says."""
+    lines = Lines()
+    options = argparse.Namespace(path=str(path), speed=speed, port=0, loop=loop)
+    running = asyncio.create_task(serve.serve(options, lines))
+    try:
+        yield (await lines.written.get()).strip(), lines
+    finally:
+        running.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await running
+
+
+def connect(url: str, **options):
+    """Connect with nothing that the test does not ask for."""
+    return websockets.connect(url, **{"compression": None, "proxy": None, "ping_interval": None} | options)
+
+
+@pytest.mark.parametrize("loop", [False, True])
+async def test_client_disturbs_nobody_when_it_leaves(recorded, loop):
+    """A client that leaves in the middle leaves nothing behind; the server stops when it is cancelled."""
+    async with assert_no_leaks(), asyncio.timeout(20), serving(recorded, speed=100.0, loop=loop) as (url, lines):
+        for count in (1, 7 if loop else 3):
+            async with rxws.ReactiveWebSocket(url, decode=lambda raw: raw) as ws:
+                assert len(await ws.messages.pipe(rxws_take(count))) == count
+                if not loop and count == 3:
+                    await ws.events.filter(lambda event: isinstance(event, rxws.Disconnected)).take(1)
+        assert lines.told == []
+
+
+@pytest.mark.usefixtures("virtual_time")
+class TestServe:
+    """In virtual time."""
+
+    async def test_frames_come_at_their_pace_when_served(self, recorded):
+        """Each frame is sent when it is due, so many times as fast; what happened between is not sent."""
+        loop = asyncio.get_running_loop()
+        async with assert_no_leaks(), serving(recorded, speed=0.5) as (url, _), connect(url) as client:
+            began = loop.time()
+            frames = [(frame, loop.time() - began) async for frame in client]
+        assert [frame for frame, _ in frames] == ['{"e": "a", "n": 1}', b"\xff", '{"e": "b", "n": 2}']
+        assert [when for _, when in frames] == pytest.approx([2.0, 4.0, 6.0], abs=0.01)
+
+    @pytest.mark.parametrize(("seconds", "is_cut"), [(50, False), (70, True)])
+    async def test_client_misses_nothing_when_it_is_slow(self, tmp_path, seconds, is_cut):
+        """A client that takes nothing for a while is waited for; after a minute its connection is cut, and told of."""
+        frames = [frame(n, str(n) * 100_000) for n in range(9)]
+        async with serving(write(tmp_path / "feed", start(), *frames)) as (url, lines), connect(url) as client:
+            client.transport.pause_reading()
+            await asyncio.sleep(seconds)
+            client.transport.resume_reading()
+            taken = []
+            with contextlib.suppress(websockets.ConnectionClosedError):
+                taken = [raw async for raw in client]
+            assert client.close_code == (1006 if is_cut else 1000)
+        if is_cut:
+            assert lines.told == ["rxws serve: client 1 took nothing for 60 s: its connection is cut"]
+        else:
+            assert taken == [raw for _, (raw, *_) in frames]
+            assert lines.told == []
+
+    async def test_bad_lines_are_told_once_when_served(self, recorded):
+        """Lines that cannot be read are left out, and told of once, however many clients there are."""
+        recorded = recorded.with_name("feed.jsonl")
+        write(recorded, start(), frame(1.0, 1))
+        with recorded.open("a") as file:
+            file.write('{"time":')
+        async with serving(recorded) as (url, lines):
+            for _ in range(2):
+                async with connect(url) as client:
+                    assert [raw async for raw in client] == ["1"]
+        assert lines.told == [f"rxws serve: {recorded}: bad lines, left out: 1 (line 3)"]
+
+    @pytest.mark.parametrize("loop", [False, True])
+    async def test_clients_are_told_when_the_file_has_gone(self, recorded, loop):
+        """When the file is gone, or empty, a client gets 1011, and stderr tells why; later ones are served."""
+        octets = recorded.read_bytes()
+        async with assert_no_leaks(), serving(recorded, loop=loop) as (url, lines):
+            for spoil in (recorded.unlink, recorded.touch):
+                spoil()
+                async with connect(url) as client:
+                    with pytest.raises(websockets.ConnectionClosedError):
+                        await client.recv()
+                    assert (client.close_code, client.close_reason) == (1011, "the recording cannot be read")
+            recorded.write_bytes(octets)
+            async with connect(url) as client:
+                assert await client.recv() == '{"e": "a", "n": 1}'
+        assert lines.told == [
+            f"rxws serve: error: client 1: [Errno 2] No such file or directory: '{recorded}'",
+            f"rxws serve: error: client 2: {recorded} holds no frames any more",
+        ]
+
+
+async def test_recording_begins_again_when_served_in_a_loop(recorded):
+    """With ``--loop`` the frames come again after the last one; a client that leaves disturbs nobody."""
+    with started("serve", str(recorded), "--speed", "max", "--loop") as process:
+        url = (await asyncio.to_thread(process.stdout.readline)).strip()
+        for _ in range(2):
+            async with asyncio.timeout(10), rxws.ReactiveWebSocket(url, decode=lambda raw: raw) as ws:
+                messages = await ws.messages.pipe(rxws_take(7))
+            assert messages[0] == messages[3] == messages[6]
+        process.send_signal(signal.SIGTERM)
+        _, err = await finish(process)
+    assert process.returncode == 143
+    assert err == ""
+
+
+async def test_serving_fails_when_it_cannot_be_done(recorded, tmp_path, capsys):
+    """No file, a file without frames, and a port that is taken end the command with 1 and one line."""
+    assert await run("serve", tmp_path / "nothing") == 1
+    assert capsys.readouterr().err == f"rxws serve: error: {tmp_path}/nothing: No such file or directory\n"
+    empty = write(tmp_path / "empty", start(), end(1.0))
+    assert await run("serve", empty) == 1
+    assert capsys.readouterr().err == f"rxws serve: error: {empty} holds no frames\n"
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        assert await run("serve", recorded, "--port", taken.getsockname()[1]) == 1
+    assert "rxws serve: error: port " in (err := capsys.readouterr().err)
+    assert len(err.splitlines()) == 1
+
+
+def rxws_take(count: int):
+    """Give the operator that makes a list of so many items."""
+    return lambda source: source.take(count).to_list()

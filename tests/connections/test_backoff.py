@@ -1,0 +1,226 @@
+"""How long to wait before the next attempt, and when to give up."""
+
+from __future__ import annotations
+
+import email.utils
+import fractions
+import itertools
+import random
+import time
+import types
+
+import picows.websockets
+import pytest
+import websockets
+from websockets.datastructures import Headers
+from websockets.exceptions import ConnectionClosedError, InvalidStatus
+from websockets.frames import Close
+from websockets.http11 import Response
+
+from rxws.connections.backoff import Backoff
+from rxws.connections.failures import Failure, diagnose
+from rxws.delays import default_delays
+
+NOW = 1_700_000_000.0
+LIBRARIES = {"websockets": websockets.connect, "picows": picows.websockets.connect}
+
+both_libraries = pytest.mark.parametrize("connect", LIBRARIES.values(), ids=LIBRARIES)
+
+
+def refusal(status: int, **headers: str) -> InvalidStatus:
+    """A handshake that was refused with ``status``."""
+    return InvalidStatus(Response(status, "", Headers({name.replace("_", "-"): v for name, v in headers.items()})))
+
+
+# How long to wait
+
+
+def test_the_default_delays_start_at_once_and_grow_to_a_minute(monkeypatch):
+    """The first retry is at once; the ceiling then doubles from half a second to a minute, for ever."""
+    ceilings = []
+    monkeypatch.setattr(random, "uniform", lambda low, high: ceilings.append((low, high)) or high)
+    delays = list(itertools.islice(default_delays(), 3000))
+    assert delays[:9] == [0, 0.5, 1, 2, 4, 8, 16, 32, 60]
+    assert set(delays[9:]) == {60}
+    assert {low for low, _ in ceilings} == {0}
+
+
+def test_the_default_delays_are_fully_jittered():
+    """Delays spread over the whole range: clients that lost the same server come back at different times."""
+    fifth = [next(itertools.islice(default_delays(), 5, None)) for _ in range(500)]
+    assert min(fifth) < 1
+    assert max(fifth) > 7
+    assert max(fifth) <= 8
+
+
+RETRIED = Failure("network", "gone")
+
+
+def backoff_that_is_open(*delays: object, **options) -> Backoff:
+    """A backoff of a feed that has a connection since time 0."""
+    backoff = Backoff(lambda: delays, **options) if delays else Backoff(**options)
+    backoff.attempt_started()
+    backoff.opened(0)
+    return backoff
+
+
+def test_the_delays_go_on_when_a_connection_was_open_for_less_than_30_s():
+    """A mere open proves nothing: a server that accepts and closes at once is met with growing delays."""
+    backoff = backoff_that_is_open(0, 1, 2, 3)
+    delays = []
+    for _ in range(4):
+        backoff.closed(100, 129.9)
+        delays.append(backoff.next_delay(RETRIED))
+        backoff.attempt_started()
+        backoff.opened(100)
+    assert delays == [0, 1, 2, 3]
+
+
+def test_the_delays_start_over_when_a_connection_was_open_for_30_s():
+    """Only a connection that stayed open for 30 seconds makes the next retry an immediate one."""
+    backoff = backoff_that_is_open(0, 1, 2)
+    assert [backoff.next_delay(RETRIED), backoff.next_delay(RETRIED)] == [0, 1]
+    backoff.closed(100, 130)
+    assert backoff.next_delay(RETRIED) == 0
+
+
+def test_the_old_connections_age_counts_when_it_ends_after_the_new_one_opened():
+    """In a rotation each connection is judged by its own age."""
+    backoff = backoff_that_is_open(0, 1)
+    assert backoff.next_delay(RETRIED) == 0
+    backoff.opened(1000)
+    backoff.closed(0, 1001)
+    assert backoff.next_delay(RETRIED) == 0
+
+
+def test_there_is_no_retry_when_the_delays_end():
+    """A finite ``reconnect_delays`` limits the attempts."""
+    backoff = backoff_that_is_open(1)
+    assert [backoff.next_delay(RETRIED), backoff.next_delay(RETRIED), backoff.next_delay(RETRIED)] == [1, None, None]
+
+
+@pytest.mark.parametrize(("code", "least"), [(1012, 2), (1013, 2), (1011, 0), (None, 0)])
+def test_a_restarting_server_is_left_alone_for_two_seconds(code, least):
+    """After 1012 and 1013 the delay is at least 2 s, and longer if the backoff says so."""
+    backoff = backoff_that_is_open(0, 5)
+    failure = Failure("server", "closed", code=code)
+    assert [backoff.next_delay(failure), backoff.next_delay(failure)] == [least, 5]
+
+
+def test_retry_after_is_the_least_delay():
+    """The longer of the backoff's delay and the server's Retry-After is waited."""
+    backoff = backoff_that_is_open(0, 50)
+    failure = diagnose(refusal(503, Retry_After="7"), now=NOW)
+    assert [backoff.next_delay(failure), backoff.next_delay(failure)] == [7, 50]
+
+
+def test_a_fatal_failure_ends_the_feed_only_before_the_first_success():
+    """What is fatal at first is retried once there was a connection."""
+    failure = diagnose(refusal(404), now=NOW)
+    assert Backoff().next_delay(failure) is None
+    assert backoff_that_is_open().next_delay(failure) == 0
+
+
+def test_refusals_are_counted_in_a_row():
+    """Neither another failure nor a success in between lets 401 and 403 add up to three."""
+    refused, forbidden = diagnose(refusal(401), now=NOW), diagnose(refusal(403), now=NOW)
+    backoff = backoff_that_is_open()
+    assert backoff.next_delay(refused) is not None
+    assert backoff.next_delay(forbidden) is not None
+    assert backoff.next_delay(RETRIED) is not None
+    assert backoff.next_delay(refused) is not None
+    assert backoff.next_delay(refused) is not None
+    backoff.opened(1)
+    assert backoff.next_delay(refused) is not None
+    assert backoff.next_delay(forbidden) is not None
+    assert backoff.next_delay(refused) is None
+
+
+def test_should_retry_overrides_what_is_fatal():
+    """True retries what is fatal, False gives up what is not, None leaves it to the rule."""
+    fatal, retried = diagnose(TypeError(), now=NOW), diagnose(OSError(), now=NOW)
+    for verdict, expected in ((True, [False, False]), (False, [True, True]), (None, [True, False])):
+        asked = []
+        backoff = Backoff(should_retry=lambda error, verdict=verdict, asked=asked: asked.append(error) or verdict)
+        assert [backoff.next_delay(failure) is None for failure in (fatal, retried)] == expected
+        assert asked == [fatal.error, retried.error]
+
+
+def test_should_retry_overrides_three_refusals():
+    """A feed whose credentials come and go may be told to try on."""
+    backoff = Backoff(should_retry=lambda error: True)
+    failure = diagnose(refusal(401), now=NOW)
+    assert None not in [backoff.next_delay(failure) for _ in range(5)]
+
+
+def test_should_retry_is_asked_about_a_normal_close_and_not_about_what_has_no_exception():
+    """A close with 1000 ends a feed whose ``should_retry`` says so; an idle connection has no exception to judge."""
+    asked = []
+    backoff = backoff_that_is_open(should_retry=lambda error: asked.append(error) or False)
+    assert backoff.next_delay(Failure("idle", "no message for 60 s")) == 0
+    assert asked == []
+    closed = diagnose(None, types.SimpleNamespace(close_code=1000, close_reason="the end"), now=NOW)
+    assert backoff.next_delay(closed) is None
+    assert asked[0].rcvd == Close(1000, "the end")
+
+
+def test_an_exception_of_should_retry_is_raised():
+    """A predicate that fails is not taken for an answer."""
+
+    def fail(error):
+        raise LookupError("no such error")
+
+    with pytest.raises(LookupError, match="no such error"):
+        Backoff(should_retry=fail).next_delay(RETRIED_ERROR)
+
+
+RETRIED_ERROR = diagnose(ConnectionClosedError(None, None), now=NOW)
+
+
+@pytest.mark.parametrize("verdict", ["yes", 1, object()])
+def test_an_answer_of_should_retry_that_is_none_is_refused(verdict):
+    """Only True, False and None are answers: a coroutine, say, would pass for True."""
+    with pytest.raises(TypeError, match="should_retry must return True, False or None"):
+        Backoff(should_retry=lambda error: verdict).next_delay(RETRIED_ERROR)
+
+
+@pytest.mark.parametrize(
+    ("delay", "error"),
+    [(-1, ValueError), (float("nan"), ValueError), (float("inf"), ValueError), ("1", TypeError), (None, TypeError)],
+)
+def test_a_delay_that_is_no_time_is_refused(delay, error):
+    """A delay that nobody can wait raises and names the option."""
+    with pytest.raises(error, match="reconnect_delays"):
+        Backoff(lambda: [delay]).next_delay(RETRIED)
+
+
+def test_delays_that_cannot_be_iterated_are_refused():
+    """A ``reconnect_delays`` that is a mere number raises and names the option."""
+    with pytest.raises(TypeError, match="reconnect_delays must be a function that returns an iterable of seconds"):
+        Backoff(lambda: 5).next_delay(RETRIED)
+
+
+def test_any_real_number_is_a_delay():
+    """Whole and fractional numbers of any kind are seconds."""
+    backoff = Backoff(lambda: [1, fractions.Fraction(1, 2)])
+    assert [backoff.next_delay(RETRIED), backoff.next_delay(RETRIED)] == [1.0, 0.5]
+
+
+def test_attempts_are_counted_from_the_last_open_connection():
+    """The number tells how many attempts it took, and starts at 1 again when there was a connection."""
+    backoff = Backoff()
+    numbers = [backoff.attempts]
+    for is_opened in (False, False, True, False, True, True):
+        backoff.attempt_started()
+        numbers.append(backoff.attempts)
+        if is_opened:
+            backoff.opened(0)
+            numbers.append(backoff.attempts)
+    assert numbers == [0, 1, 2, 3, 3, 1, 2, 2, 1, 1]
+
+
+def test_a_date_is_counted_from_now():
+    """A Retry-After with a date of the present is no wait at all, and the clock is the caller's."""
+    now = time.time()
+    error = refusal(429, Retry_After=email.utils.formatdate(now + 30, usegmt=True))
+    assert diagnose(error, now=now).retry_after == pytest.approx(30, abs=1)

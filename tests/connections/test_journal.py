@@ -1,0 +1,96 @@
+"""What happens to connections is told once: in the log, the counters and the events."""
+
+from __future__ import annotations
+
+import logging
+
+import pytest
+
+from rxws import Connected, Disconnected, Gap, Overflowed, Quiet, Rotated
+from rxws.connections.failures import Failure
+from rxws.connections.journal import Journal
+from tests.support.wiring import Wiring
+
+pytestmark = pytest.mark.usefixtures("virtual_time", "assert_no_leaks")
+
+LOST = Failure("network", "it broke", code=1006)
+PLANNED = Failure("rotation", "a planned rotation")
+
+
+@pytest.fixture
+async def wiring():
+    return Wiring("feed")
+
+
+@pytest.fixture
+def journal(wiring, caplog):
+    caplog.set_level(logging.INFO, "rxws")
+    return Journal(wiring.reporter, wiring.router)
+
+
+def told(wiring, caplog):
+    """Return the events, and the lines of the log with their levels."""
+    return [type(event) for event in wiring.seen], [(each.levelname, each.getMessage()) for each in caplog.records]
+
+
+async def test_open_connection_is_told(wiring, journal, caplog):
+    """An event with its number and its attempts, and a line."""
+    journal.connected(3, 2)
+    assert told(wiring, caplog) == ([Connected], [("INFO", "feed: connection 3 is open")])
+    assert (wiring.seen[0].number, wiring.seen[0].attempt) == (3, 2)
+
+
+@pytest.mark.parametrize(("failure", "level"), [(LOST, "WARNING"), (PLANNED, "INFO")])
+async def test_end_of_a_connection_is_told(wiring, journal, caplog, failure, level):
+    """A loss is a warning, a planned end is not."""
+    journal.ended(3, failure)
+    assert told(wiring, caplog) == (
+        [Disconnected],
+        [(level, f"feed: connection 3 ended: {failure.cause} ({failure.reason})")],
+    )
+    event = wiring.seen[0]
+    assert (event.number, event.reason, event.code, event.delay) == (3, failure.reason, failure.code, None)
+
+
+@pytest.mark.parametrize(("delay", "after"), [(1.25, "next attempt in 1.2 s"), (None, "giving up")])
+async def test_refusal_is_told_with_what_comes_after(wiring, journal, caplog, delay, after):
+    """That none could be opened, and when it is tried again, or that it is not."""
+    journal.refused(LOST, delay)
+    assert told(wiring, caplog) == ([Disconnected], [("WARNING", f"feed: no connection: it broke (network); {after}")])
+    assert (wiring.seen[0].number, wiring.seen[0].delay) == (None, delay)
+
+
+@pytest.mark.parametrize(("failure", "reconnects"), [(LOST, {"network": 1}), (PLANNED, {})])
+async def test_gap_is_told_to_events_counters_and_streams(wiring, journal, failure, reconnects):
+    """A gap of a loss counts as a reconnect, one of a rotation does not; streams that want gaps get it."""
+    stream = wiring.stream(gaps=True)
+    wiring.route("last")
+    journal.gap(5.0, failure)
+    (gap,) = wiring.seen
+    assert isinstance(gap, Gap)
+    assert (gap.start, gap.reason, gap.last_message) == (5.0, failure.reason, "last")
+    assert wiring.reporter.counters.gaps == 1
+    assert wiring.reporter.counters.reconnects == reconnects
+    assert [await anext(stream), await anext(stream)] == ["last", gap]
+
+
+@pytest.mark.parametrize(("proven", "held", "level"), [(True, 5, "INFO"), (False, 0, "INFO"), (False, 5, "WARNING")])
+async def test_rotation_is_told(wiring, journal, caplog, proven, held, level):
+    """A rotation counts; one in which messages came, and nothing was proven, is a warning."""
+    event = Rotated(name="feed", time=1.0, number=2, proven=proven, held=held)
+    journal.rotated(event)
+    assert wiring.seen == [event]
+    assert wiring.reporter.counters.rotations == 1
+    assert told(wiring, caplog)[1][0][0] == level
+
+
+async def test_silence_haste_and_floods_are_told(wiring, journal, caplog):
+    """Each has its line; silence and floods have an event, too, and what is dropped is counted."""
+    journal.quiet(1, 60.0)
+    journal.hasty(0.5)
+    journal.flooded(3, 7)
+    kinds, lines = told(wiring, caplog)
+    assert kinds == [Quiet, Overflowed]
+    assert [line.split(": ")[1].split()[0] for _, line in lines] == ["no", "_when2create_new_ws", "connection"]
+    assert (wiring.seen[1].consumer, wiring.seen[1].dropped) == ("connection 3", 7)
+    assert wiring.reporter.counters.dropped == 7

@@ -1,0 +1,399 @@
+"""Two connections at once: what is delivered, what is held, what is a copy, and when all that is forgotten."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+
+import pytest
+
+import rxws
+from rxws import HandlerFailed, Many, MessageRejected, Rotated
+from rxws.connections.connection import Connection
+from rxws.connections.overlap import Overlap
+from rxws.messages.delivery import Delivery, ParseHooks
+from tests.support.feeds import Feed, Pipe, PipeFeed, of_kind, opened, record, take
+from tests.support.life import ScriptedWebsocket
+from tests.support.wiring import Wiring
+
+pytestmark = pytest.mark.usefixtures("virtual_time", "assert_no_leaks")
+
+
+def parsing(parse, kind=PipeFeed):
+    """Give a class of feeds with this parse hook."""
+    return type("Parsing", (kind,), {"_parse_raw_data": lambda self, raw_data: parse(raw_data)})
+
+
+def rejected(events):
+    """Give what of the rejected frames is told, without its time."""
+    return [(event.raw, event.error, event.count) for event in of_kind(MessageRejected, events)]
+
+
+# The release, alone
+
+
+def two_connections(wiring):
+    """Give an overlap, what delivers, and its connections."""
+    delivery = Delivery(wiring.home, wiring.router, ParseHooks(str, None, None, None), lambda *_: None)
+    old, new = (Connection(ScriptedWebsocket(), number, wiring.loop, wiring.reporter) for number in (1, 2))
+    for connection in (old, new):
+        connection.start(asyncio.get_running_loop().create_future)
+    both = Overlap(wiring.home, delivery, old, settle=1.0, timeout=5.0)
+    new.sink = both.hold(new)
+    both.subscribed()
+    return both, delivery, old, new
+
+
+async def test_what_comes_during_the_release_waits_behind_what_was_held():
+    """The order of the new connection is kept, also while it is being caught up with; copies are known as before."""
+    wiring = Wiring()
+    both, delivery, old, new = two_connections(wiring)
+    messages, frames = [], []
+    wiring.router.messages.subscribe(messages.append)
+    delivery.frames.subscribe(frames.append)
+    old.sink("copy", "copy", 1)
+    old.sink("late copy", "late copy", 1)
+    new.sink("copy", "copy", 2)
+    new.sink("two", Many(["a", "b"]), 3)
+    old.reader.cancel()
+    releasing = asyncio.create_task(both.release(new))
+    await asyncio.sleep(0)
+    new.sink("late copy", "late copy", 4)
+    new.sink("late", "late", 5)
+    await releasing
+    new.sink("last", "last", 6)
+    assert messages == ["copy", "late copy", "a", "b", "late", "last"]
+    assert frames == [("copy", 1, 1), ("late copy", 1, 1), ("two", 3, 2), ("late", 5, 2), ("last", 6, 2)]
+    assert (both.duplicates, wiring.reporter.counters.duplicates) == (1, 2)
+    new.reader.cancel()
+    await asyncio.wait({old.reader, new.reader})
+
+
+async def test_what_comes_during_the_release_makes_it_shorter():
+    """For each that comes two are delivered: what is held becomes less however much comes, so that there is an end."""
+    wiring = Wiring()
+    both, _, old, new = two_connections(wiring)
+    messages = []
+    wiring.router.messages.subscribe(messages.append)
+    for number in range(4):
+        new.sink(f"held {number}", number, 1)
+    old.reader.cancel()
+    releasing = asyncio.create_task(both.release(new))
+    await asyncio.sleep(0)
+    new.sink("two", Many([4, 5]), 1)
+    assert messages == [0, 1, 2, 3]
+    new.sink("late", 6, 1)
+    new.sink("later", 7, 1)
+    assert messages == [0, 1, 2, 3, 4, 5, 6, 7]
+    await releasing
+    new.reader.cancel()
+    await asyncio.wait({old.reader, new.reader})
+
+
+# Overlaps
+
+
+async def overlap(feed, server, *, seconds=2.0):
+    """Rotate while both connections deliver numbers; give what the rotation told."""
+    events = record(feed.events)
+    rotating = feed.rotate()
+    await server.connected(server.opened + 1)
+    number = 0
+    async with asyncio.timeout(seconds):
+        while not rotating.done():
+            number += 1
+            await server.send({"n": number})
+            await asyncio.sleep(0.05)
+    (told,) = of_kind(Rotated, events)
+    return number, told
+
+
+async def test_overlap_delivers_each_message_once(feed_server):
+    """What comes on both connections comes once, what only one brings comes too, in order; it is counted and told."""
+    async with Feed(feed_server) as feed:
+        await opened(feed, feed_server)
+        stream = feed.stream_filter()
+        last, told = await overlap(feed, feed_server)
+        await feed_server.send({"n": last + 1})
+        assert await take(stream, last + 1) == [{"n": n} for n in range(1, last + 2)]
+        assert told.proven
+        assert told.number == 2
+        assert told.held > 0
+        assert told.duplicates > 0
+        assert feed.statistics().duplicates >= told.duplicates
+        assert told.paused <= 1
+        await asyncio.sleep(1)
+        assert stream.pending == 0
+
+
+async def test_frames_through_a_rotation_are_those_of_the_messages(feed_server):
+    """``frames`` holds a frame for each message, and no copy, in the order of the messages, through an overlap."""
+    async with Feed(feed_server) as feed:
+        await opened(feed, feed_server)
+        frames, messages = record(feed.frames), record(feed.messages)
+        last, _ = await overlap(feed, feed_server)
+        await feed_server.send({"n": last + 1})
+        await asyncio.sleep(1)
+        assert [json.loads(raw) for raw, _, _ in frames] == messages == [{"n": n} for n in range(1, last + 2)]
+        numbers = [number for _, _, number in frames]
+        assert numbers == sorted(numbers)
+        assert set(numbers) == {1, 2}
+
+
+async def test_equal_frames_that_are_held_are_all_in_frames(feed_server):
+    """Short frames may be one object in memory, and an array one frame with many messages: each frame is there once."""
+    async with parsing(lambda raw: Many(json.loads(raw)) if "[" in raw else json.loads(raw), Feed)(
+        feed_server, handover_timeout=1
+    ) as feed:
+        await opened(feed, feed_server)
+        frames, messages = record(feed.frames), record(feed.messages)
+        rotating = feed.rotate()
+        second = await feed_server.connected(2)
+        await second.send("7", "7", "[1,1]", "[1,1]", "bad")
+        await rotating
+        assert [raw for raw, _, _ in frames] == ["7", "7", "[1,1]", "[1,1]", "bad"]
+        assert messages == [7, 7, 1, 1, 1, 1]
+
+
+async def test_copies_after_the_overlap_are_dropped_for_a_while(feed_server):
+    """A copy that comes after the old connection's end is dropped; an equal message later is delivered."""
+    async with Feed(feed_server, handover_timeout=1) as feed:
+        first = await opened(feed, feed_server)
+        stream, frames = feed.stream_filter(), record(feed.frames)
+        rotating = feed.rotate()
+        second = await feed_server.connected(2)
+        await asyncio.sleep(0.9)
+        await first.send({"n": 1}, {"n": 2})
+        (told,) = [await rotating]
+        assert told
+        await second.send({"n": 1}, {"n": 2}, {"n": 3})
+        assert await take(stream, 3) == [{"n": 1}, {"n": 2}, {"n": 3}]
+        assert feed.statistics().duplicates == 2
+        await asyncio.sleep(10)
+        await second.send({"n": 1})
+        assert await take(stream, 1) == [{"n": 1}]
+        assert len(frames) == 4
+
+
+async def test_frame_with_a_copy_and_a_new_message_is_in_frames_once(feed_server):
+    """Of an array after the overlap, the items that are copies are dropped, the others delivered; it is one frame."""
+    by_item = {
+        "_parse_raw_data": lambda self, raw: Many(json.loads(raw)),
+        "_message_identity": lambda self, message: message,
+    }
+    async with type("Items", (Feed,), by_item)(feed_server, handover_timeout=1) as feed:
+        first = await opened(feed, feed_server)
+        messages, frames = record(feed.messages), record(feed.frames)
+        rotating = feed.rotate()
+        second = await feed_server.connected(2)
+        await asyncio.sleep(0.9)
+        await first.send("[1,2]")
+        await second.send("[0,1]")
+        await rotating
+        await second.send("[2,3,4]", "[5]")
+        await asyncio.sleep(1)
+        assert messages == [1, 2, 0, 3, 4, 5]
+        assert [raw for raw, _, _ in frames] == ["[1,2]", "[0,1]", "[2,3,4]", "[5]"]
+        assert feed.statistics().duplicates == 2
+
+
+async def test_equal_items_of_one_frame_are_not_copies_of_each_other(feed_server):
+    """By default the identity of an item is its frame and its place: an array comes whole, and once."""
+    async with parsing(lambda raw: Many(json.loads(raw)), Feed)(feed_server, handover_timeout=1) as feed:
+        await opened(feed, feed_server)
+        messages = record(feed.messages)
+        rotating = feed.rotate()
+        await feed_server.connected(2)
+        await asyncio.sleep(0.5)
+        await feed_server.send("[1,1,1]", "[2]", "[]", "[]")
+        await rotating
+        await asyncio.sleep(1)
+        assert messages == [1, 1, 1, 2]
+
+
+async def test_rejected_frames_do_not_disturb_an_overlap(feed_server):
+    """A frame that cannot be parsed, on either connection, is rejected there and proves nothing wrong."""
+    async with Feed(feed_server) as feed:
+        await opened(feed, feed_server)
+        messages = record(feed.messages)
+        rotating = feed.rotate()
+        await feed_server.connected(2)
+        for n in range(30):
+            await feed_server.send("bad" if n % 3 else {"n": n})
+            await asyncio.sleep(0.05)
+        assert await rotating
+        await asyncio.sleep(1)
+        assert messages == [{"n": n} for n in range(0, 30, 3)]
+
+
+async def test_identity_tells_what_is_a_copy(feed_server):
+    """With ``_message_identity`` frames that differ may be one message; by default they are two."""
+
+    class ById(Feed):
+        def _message_identity(self, message):
+            return message["id"]
+
+    for kind, copies in ((ById, 1), (Feed, 0)):
+        async with kind(feed_server, handover_timeout=1) as feed:
+            await feed.wait_connected()
+            await asyncio.sleep(0.1)
+            first = feed_server.connections[-1]
+            stream = feed.stream_filter()
+            rotating = feed.rotate()
+            second = await feed_server.connected(feed_server.opened + 1)
+            await first.send({"id": 1, "sent by": "first"})
+            await second.send({"id": 1, "sent by": "second"}, {"id": 2, "sent by": "second"})
+            await rotating
+            await asyncio.sleep(1)
+            assert stream.pending == 3 - copies
+            assert feed.statistics().duplicates == copies
+
+
+async def test_identity_that_raises_is_reported_and_loses_nothing(feed_server):
+    """In doubt a message is delivered: one whose identity cannot be told is a copy of nothing."""
+
+    class Broken(Feed):
+        def _message_identity(self, message):
+            return message["id"]
+
+    async with Broken(feed_server, handover_timeout=1) as feed:
+        events = record(feed.events)
+        await opened(feed, feed_server)
+        stream = feed.stream_filter()
+        rotating = feed.rotate()
+        await feed_server.connected(2)
+        await feed_server.send({"n": 1})
+        await rotating
+        assert await take(stream, 2) == [{"n": 1}, {"n": 1}]
+        failed = of_kind(HandlerFailed, events)
+        assert {type(event.error) for event in failed} == {KeyError}
+        assert failed[0].handler.endswith("_message_identity")
+        assert failed[0].message == {"n": 1}
+
+
+def acknowledge_first(kind=Feed):
+    """Give a class of feeds that knows which messages are per connection."""
+    return type("Acknowledged", (kind,), {"_is_per_connection": lambda self, message: message["e"] != "trade"})
+
+
+async def test_messages_per_connection_are_delivered_after_a_connect_and_discarded_in_a_handover(feed_server):
+    """Acknowledgements and snapshots come after every (re)connect; in a handover they are discarded and counted."""
+
+    async def subscribe(connection):
+        await connection.send({"e": "acknowledgement"}, {"e": "snapshot"}, {"e": "trade", "n": connection.number})
+
+    feed_server.script = subscribe
+    async with acknowledge_first()(feed_server, handover_timeout=1) as feed:
+        events = record(feed.events)
+        stream = feed.stream_filter()
+        kinds = ["acknowledgement", "snapshot", "trade"]
+        assert [message["e"] for message in await take(stream, 3)] == kinds
+        await feed.wait_connected()
+        await feed.rotate()
+        assert await take(stream, 1) == [{"e": "trade", "n": 2}]
+        second = feed_server.connections[-1]
+        await second.send({"e": "acknowledgement"})
+        await asyncio.sleep(1)
+        assert feed.statistics().discarded == of_kind(Rotated, events)[0].discarded == 2
+        await second.close()
+        assert [message["e"] for message in await take(stream, 4)] == ["acknowledgement", *kinds]
+
+
+async def test_messages_per_connection_of_the_old_one_are_delivered_in_an_overlap(feed_server):
+    """In an overlap the old connection delivers all that comes; the new one's late acknowledgements are discarded."""
+    async with acknowledge_first()(feed_server, handover_timeout=1) as feed:
+        first = await opened(feed, feed_server)
+        stream = feed.stream_filter()
+        rotating = feed.rotate()
+        second = await feed_server.connected(2)
+        await first.send({"e": "snapshot"})
+        await asyncio.sleep(0.9)
+        await first.send({"e": "trade", "n": 1})
+        await rotating
+        # The copy of the trade is still remembered, and so the overlap is not over.
+        await second.send({"e": "acknowledgement"}, {"e": "trade", "n": 2})
+        assert await take(stream, 3) == [{"e": "snapshot"}, {"e": "trade", "n": 1}, {"e": "trade", "n": 2}]
+        assert feed.statistics().discarded == 1
+
+
+async def test_messages_per_connection_do_not_disprove_an_overlap(feed_server):
+    """What the old connection alone gets for itself need not come on the new one: the overlap is proven without it."""
+    async with acknowledge_first()(feed_server, handover_timeout=20) as feed:
+        events = record(feed.events)
+        first = await opened(feed, feed_server)
+        rotating = feed.rotate()
+        await feed_server.connected(2)
+        async with asyncio.timeout(3):
+            while not rotating.done():
+                time_of_both = asyncio.get_running_loop().time()
+                await feed_server.send({"e": "trade", "n": time_of_both})
+                await feed_server.send({"e": "snapshot", "n": time_of_both}, to=[first])
+                await asyncio.sleep(0.05)
+        assert of_kind(Rotated, events)[0].proven
+
+
+async def test_per_connection_hook_that_raises_is_reported_and_loses_nothing(feed_server):
+    """In doubt a message is delivered: one that the hook cannot tell of is not per connection."""
+    async with acknowledge_first()(feed_server, handover_timeout=1) as feed:
+        events = record(feed.events)
+        await opened(feed, feed_server)
+        stream = feed.stream_filter()
+        rotating = feed.rotate()
+        second = await feed_server.connected(2)
+        await second.send({"n": 1})
+        await rotating
+        assert await take(stream, 1) == [{"n": 1}]
+        (failed,) = of_kind(HandlerFailed, events)
+        assert type(failed.error) is KeyError
+        assert failed.message == {"n": 1}
+
+
+async def test_optional_hooks_are_not_asked_outside_an_overlap():
+    """What a message's identity is, and whether it is per connection, matters in an overlap and costs nothing else."""
+    asked = []
+    hooks = {
+        "_message_identity": lambda self, message: asked.append(message),
+        "_is_per_connection": lambda self, message: asked.append(message),
+    }
+    async with type("Asked", (PipeFeed,), hooks)(Pipe("1", "2")) as feed:
+        assert await take(feed.stream_filter(), 2) == [1, 2]
+    assert asked == []
+
+
+async def test_nothing_is_remembered_when_the_new_connection_ends_first(feed_server):
+    """Until the rotation is tried again, the old connection's messages are of no overlap: no identity is asked for."""
+    asked = []
+    hook = {"_message_identity": lambda self, message: asked.append(message["n"]) or message["n"]}
+    kind = type("Asked", (Feed,), hook)
+    async with kind(feed_server, reconnect_delays=lambda: iter([60])) as feed:
+        first = await opened(feed, feed_server)
+        rotating = feed.rotate()
+        second = await feed_server.connected(2)
+        await first.send({"n": 1})
+        await asyncio.sleep(0.1)
+        second.reset()
+        assert await rotating is False
+        await first.send({"n": 2})
+        assert len(await take(feed.stream_filter(), 1)) == 1
+        assert asked == [1]
+
+
+async def test_old_connection_stays_when_the_new_one_ends_first(feed_server):
+    """What the new one held is dropped, the old one delivers on, and the rotation is tried again."""
+    async with Feed(feed_server, handover_timeout=2, reconnect_delays=lambda: iter([1, 1, 1])) as feed:
+        first = await opened(feed, feed_server)
+        stream = feed.stream_filter()
+        rotating = feed.rotate()
+        second = await feed_server.connected(2)
+        await first.send({"n": 1})
+        await second.send({"n": 1}, {"n": 2})
+        second.reset()
+        assert await rotating is False
+        await first.send({"n": 2}, {"n": 3})
+        third = await feed_server.connected(3)
+        await asyncio.sleep(3)
+        await third.send({"n": 4})
+        assert await take(stream, 4) == [{"n": n} for n in (1, 2, 3, 4)]
+        assert feed.statistics().rotations == 1
+        assert feed.statistics().gaps == 0
+        assert rxws.State.CONNECTED is feed.state.value

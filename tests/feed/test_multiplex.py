@@ -1,0 +1,406 @@
+"""Subscriptions on whole feeds: what a server sees of them, and that nothing is lost of what is subscribed."""
+
+from __future__ import annotations
+
+import asyncio
+import itertools
+import json
+import random
+
+import pytest
+
+import rxws
+from rxws import Connected, Disconnected, Gap, Rotated, SendTimeout, State, Unacknowledged, demo
+from rxws.connections.rate_limit import MARGIN
+from rxws.demo import channel_of
+from rxws.testing import FeedServer
+from tests.support.life import Ledger, Record
+
+pytestmark = pytest.mark.usefixtures("virtual_time", "assert_no_leaks")
+
+
+def now():
+    """Return the loop's time."""
+    return asyncio.get_running_loop().time()
+
+
+def subscribe(feed, symbol, kind="trade", **options):
+    """Make a stream of a channel of the demo feed."""
+    event = {"trade": "trade", "bookTicker": "bookTicker", "depth": "depthUpdate"}[kind]
+    params = [channel_of(symbol, kind)]
+    return feed.multiplex(
+        {"method": "SUBSCRIBE", "params": params, "id": params[0]},
+        {"method": "UNSUBSCRIBE", "params": params, "id": params[0]},
+        filters=[{"e": event, "s": symbol}],
+        **({"acknowledged": [{"id": params[0]}]} | options),
+    )
+
+
+def sent_by(connection):
+    """Return what a client sent, in short."""
+    messages = [json.loads(message) for message in connection.received]
+    return [("+" if m["method"] == "SUBSCRIBE" else "-") + ",".join(m["params"]) for m in messages]
+
+
+class Timed:
+    """A script that writes down when each message came."""
+
+    def __init__(self):
+        self.times = []
+        self.messages = []
+
+    async def __call__(self, connection):
+        async for message in connection:
+            self.times.append(now())
+            self.messages.append(message)
+
+    def assert_strict(self, messages, seconds):
+        """Assert that no window of so many seconds holds more messages."""
+        for earlier, later in zip(self.times, self.times[messages:], strict=False):
+            assert later - earlier > seconds
+
+
+async def test_channel_is_subscribed_as_long_as_anybody_wants_it():
+    """On the demo feed: once for two consumers, and again on the new connection of a rotation; then it is ended."""
+    async with demo.serve() as exchange, rxws.ReactiveWebSocket(exchange.stream_url) as feed:
+        one, other = subscribe(feed, "BTCUSDT"), subscribe(feed, "BTCUSDT")
+        first, second = await anext(one), await anext(other)
+        assert first == second
+        await feed.rotate()
+        async for message in one:
+            if message["n"] > first["n"] + 100:
+                break
+        for stream in (one, other):
+            await stream.close()
+        await asyncio.sleep(1)
+        assert exchange.server.opened == 2
+        assert sent_by(exchange.server.connections[0]) == ["+btcusdt@trade", "-btcusdt@trade"]
+        assert feed.statistics().discarded == 1
+
+
+async def test_changes_during_an_overlap_are_made_on_both_connections():
+    """What is (un)subscribed while two connections overlap is so on both; its answer is delivered once."""
+    async with (
+        FeedServer() as server,
+        rxws.ReactiveWebSocket(server.url, handover_timeout=5) as feed,
+    ):
+        answers = feed.stream_filter([{"ok": "+b"}])
+        kept = feed.multiplex("+a", "-a", filters=[{"s": "a"}])
+        await feed.wait_connected()
+        rotating = asyncio.ensure_future(feed.rotate())
+        await server.connected(2)
+        await asyncio.sleep(1)
+        assert feed.state.value is State.ROTATING
+        added = feed.multiplex("+b", "-b", filters=[{"s": "b"}], acknowledged=[{"ok": "+b"}])
+        await asyncio.sleep(0.1)
+        assert [connection.received for connection in server.connections] == [["+a", "+b"], ["+a", "+b"]]
+        await server.send({"ok": "+b"})
+        await kept.close()
+        await asyncio.sleep(0.1)
+        assert [connection.received[2:] for connection in server.connections] == [["-a"], ["-a"]]
+        assert await rotating
+        await asyncio.sleep(10)
+        assert (answers.pending, feed.statistics().discarded) == (1, 1)
+        await added.close()
+
+
+async def test_stream_of_a_channel_has_gaps_and_copies_where_they_are_asked_for():
+    """What ``stream_filter`` does for its streams, ``multiplex`` does too."""
+    async with FeedServer() as server, rxws.ReactiveWebSocket(server.url) as feed:
+        plain = feed.multiplex("+a", filters=[{"s": "a"}])
+        marked = feed.multiplex("+a", filters=[{"s": "a"}], gaps=True, copy=True)
+        await feed.wait_connected()
+        await server.send({"s": "a", "n": 1})
+        await asyncio.sleep(1)
+        server.connections[0].reset()
+        await feed.wait_connected()
+        await asyncio.sleep(1)
+        await server.send({"s": "a", "n": 2})
+        await asyncio.sleep(1)
+        shared, own = await plain.collect(2), await marked.collect(3)
+        assert [item if isinstance(item, dict) else type(item) for item in own] == [shared[0], Gap, shared[1]]
+        assert own[0] is not shared[0]
+
+
+async def test_channel_that_the_server_does_not_know_is_refused():
+    """Whoever subscribes what there is not learns at once what the server said; the others are subscribed."""
+    async with demo.serve() as exchange, rxws.ReactiveWebSocket(exchange.stream_url) as feed:
+        record = Record(feed)
+        streams = [subscribe(feed, name, rejected=lambda message: "error" in message) for name in ("NONE", "BTCUSDT")]
+        await feed.wait_connected()
+        assert now() < 1
+        await anext(streams[1])
+        (told,) = record.of(Unacknowledged)
+        assert "none@trade" in told.message
+        assert told.refusal is not None
+        assert "no such channel" in told.refusal
+
+
+async def test_answers_in_frames_of_several_messages():
+    """Of a frame with an answer and other messages the answer alone is discarded on a connection that is held."""
+    async with (
+        FeedServer() as server,
+        rxws.ReactiveWebSocket(server.url, split=True, handover_timeout=1) as feed,
+    ):
+        stream = feed.multiplex("+a", filters=[{"s": "a"}], acknowledged=[{"ok": 1}])
+        await server.expect("+a")
+        await server.send([{"ok": 1}])
+        await feed.wait_connected()
+        rotating = asyncio.ensure_future(feed.rotate())
+        await (await server.connected(2)).expect("+a")
+        await server.connections[1].send([{"ok": 1}, {"s": "a", "n": 1}])
+        assert await rotating
+        assert await asyncio.wait_for(anext(stream), 60) == {"s": "a", "n": 1}
+        assert feed.statistics().discarded == 1
+
+
+async def test_limit_is_strict_over_all_that_is_sent_and_pongs_come_first():
+    """While 500 subscriptions wait, no second has more than five messages, and pongs and heartbeats hardly wait."""
+    script = Timed()
+
+    async def ping(connection):
+        for n in itertools.count():
+            await asyncio.sleep(2)
+            await connection.send(f"ping {n} {now()}")
+
+    async def serve(connection):
+        pinging = asyncio.ensure_future(ping(connection))
+        try:
+            await script(connection)
+        finally:
+            pinging.cancel()
+
+    async with (
+        FeedServer(serve) as server,
+        rxws.ReactiveWebSocket(
+            server.url,
+            decode=str,
+            send_limit=(5, 1),
+            reply=lambda frame: frame.replace("ping", "pong"),
+            heartbeat=(lambda: f"beat 0 {now()}", 3),
+            on_open=[f"open {n}" for n in range(7)],
+        ) as feed,
+    ):
+        await feed.wait_connected()
+        streams = [feed.multiplex(f"+{n}", filters=lambda _: False) for n in range(500)]
+        await asyncio.sleep(20)
+        asked = now()
+        await feed.send("user 1")
+        assert now() - asked < 1.2
+        await asyncio.sleep(150)
+        script.assert_strict(5, 1)
+        assert script.messages[:7] == [f"open {n}" for n in range(7)]
+        assert [m for m in script.messages if m[0] == "+"] == [f"+{n}" for n in range(500)]
+        prompt = [(m, at) for m, at in zip(script.messages, script.times, strict=True) if m[:4] in ("pong", "beat")]
+        assert len(prompt) > 100
+        assert max(at - float(m.split()[2]) for m, at in prompt) < 1.2
+        # No slower than it must be.
+        total = len(script.messages[: script.messages.index("+499")])
+        assert script.times[script.messages.index("+499")] <= (total // 5 + 2) * (1 + MARGIN)
+        del streams
+
+
+async def test_combined_subscriptions_are_few_messages():
+    """With ``combine`` five hundred channels of the demo feed are three messages, each with its answer."""
+
+    def combined(requests):
+        return requests[0] | {"params": [name for request in requests for name in request["params"]]}
+
+    symbols = [f"S{n}" for n in range(500)]
+    async with (
+        demo.serve(symbols=symbols, max_messages_per_second=5) as exchange,
+        rxws.ReactiveWebSocket(exchange.stream_url) as feed,
+    ):
+        streams = [subscribe(feed, symbol, combine=combined) for symbol in symbols]
+        await feed.wait_connected()
+        (connection,) = exchange.server.connections
+        assert [len(json.loads(message)["params"]) for message in connection.received] == [200, 200, 100]
+        await asyncio.sleep(60)
+        assert sum(stream.matched > 0 for stream in streams) > 490
+
+
+async def test_user_whose_turn_does_not_come_is_told_and_the_connection_stays():
+    """A message that has to wait for longer than ``send_timeout`` was not sent; nothing else happens."""
+    async with (
+        FeedServer() as server,
+        rxws.ReactiveWebSocket(server.url, send_limit=(1, 30), send_timeout=5) as feed,
+    ):
+        record = Record(feed)
+        await feed.send("first")
+        with pytest.raises(SendTimeout, match="it was not the message's turn for 5 s: nothing was sent"):
+            await feed.send("second")
+        await asyncio.sleep(60)
+        await feed.send("third")
+        await server.expect("third")
+        assert server.received == ["first", "third"]
+        assert record.of(Disconnected) == []
+
+
+async def test_pong_whose_turn_does_not_come_is_reported():
+    """A pong that cannot be sent in time is dropped and reported; the connection stays."""
+    async with (
+        FeedServer() as server,
+        rxws.ReactiveWebSocket(
+            server.url, send_limit=(1, 30), send_timeout=5, decode=str, reply=lambda frame: "pong"
+        ) as feed,
+    ):
+        record = Record(feed)
+        await server.connected()
+        await server.send("a", "b")
+        failed = await record.happened(rxws.HandlerFailed)
+        assert isinstance(failed.error, SendTimeout)
+        assert server.received == ["pong"]
+        assert record.of(Disconnected) == []
+
+
+async def test_user_who_waits_for_a_turn_when_the_connection_is_lost():
+    """A message that was not sent goes to the next connection, within its time."""
+    async with (
+        FeedServer() as server,
+        rxws.ReactiveWebSocket(server.url, send_limit=(1, 30)) as feed,
+    ):
+        await feed.send("first")
+        sending = asyncio.ensure_future(feed.send("second"))
+        await asyncio.sleep(1)
+        server.reset()
+        await sending
+        await server.expect("second")
+        assert server.opened == 2
+
+
+async def test_user_whose_turn_comes_while_the_connection_closes():
+    """A turn on a connection that is closing is of no use: the message goes to the next one."""
+    async with (
+        FeedServer() as server,
+        rxws.ReactiveWebSocket(server.url, send_limit=(1, 3), handover_timeout=2.5) as feed,
+    ):
+        await feed.send("first")
+        await asyncio.sleep(0.2)
+        sending = asyncio.ensure_future(feed.send("second"))
+        closing = asyncio.ensure_future(feed.present_ws.close())
+        await asyncio.gather(sending, closing)
+        await server.expect("second")
+        assert [server.opened, server.received] == [2, ["first", "second"]]
+
+
+async def test_on_open_function_that_takes_too_long_fails_the_attempt():
+    """What ``on_open`` sends must be had within ``send_timeout``."""
+    waits = iter([3600])
+
+    async def message():
+        for seconds in waits:
+            await asyncio.sleep(seconds)
+        return "hello"
+
+    async with (
+        FeedServer() as server,
+        rxws.ReactiveWebSocket(server.url, on_open=[message], send_timeout=3) as feed,
+    ):
+        await feed.wait_connected()
+        await server.expect("hello")
+        assert (server.opened, round(now())) == (2, 3)
+
+
+class Account:
+    """All channels' numbers, and the gaps that excuse what is missing."""
+
+    def __init__(self, feed, channels):
+        self.ledgers = {channel: Ledger() for channel in channels}
+        self.record = Record(feed)
+        feed.events.subscribe(self._announce)
+
+    def follow(self, channel, stream):
+        """Take the numbers of a stream."""
+        stream.subscribe(lambda message: self.ledgers[channel].take(message["n"]))
+
+    def _announce(self, event):
+        if isinstance(event, Gap):
+            for ledger in self.ledgers.values():
+                ledger.take(event)
+
+    def check(self):
+        """Assert that nothing was lost but in gaps, and nothing doubled."""
+        for ledger in self.ledgers.values():
+            ledger.check()
+
+
+SYMBOLS = [f"S{n}" for n in range(250)]
+KINDS = ("trade", "bookTicker")
+
+
+async def test_five_hundred_channels_survive_rotations_and_cuts():
+    """With five messages a second nothing of 500 channels is lost in a rotation, however long subscribing takes."""
+    channels = [(symbol, kind) for symbol in SYMBOLS for kind in KINDS]
+    async with (
+        demo.serve(symbols=SYMBOLS, rate=30, lag=0.05, max_messages_per_second=5) as exchange,
+        rxws.ReactiveWebSocket(exchange.stream_url, send_limit=(5, 1), reconnect_delays=lambda: [0] * 9) as feed,
+    ):
+        account = Account(feed, channels)
+        for symbol, kind in channels:
+            account.follow((symbol, kind), subscribe(feed, symbol, kind))
+        await feed.wait_connected()
+        assert 100 <= now() < 120
+        for kind in ("rotation", "cut", "rotation", "cut of the old while the new is subscribed", "rotation"):
+            await asyncio.sleep(30)
+            if kind == "rotation":
+                gaps = len(account.record.of(Gap))
+                before = now()
+                assert await feed.rotate()
+                assert 100 <= now() - before < 130
+                assert len(account.record.of(Gap)) == gaps
+                assert account.record.of(Rotated)[-1].proven
+            elif kind == "cut":
+                await exchange.cut()
+                await asyncio.sleep(1)
+                assert feed.state.value is State.CONNECTING
+                await feed.wait_connected()
+            else:
+                rotating = asyncio.ensure_future(feed.rotate())
+                await asyncio.sleep(60)
+                exchange.server.connections[0].reset()
+                await asyncio.sleep(1)
+                assert (feed.state.value, feed.present_ws) == (State.CONNECTING, None)
+                await rotating
+                assert feed.state.value is State.CONNECTED
+            account.check()
+        await asyncio.sleep(60)
+        account.check()
+        # Of all that was published, what is missing is in the two gaps and in the beginning.
+        numbers = exchange.numbers
+        late = [c for c in channels if numbers[channel_of(*c)] - account.ledgers[c].last > 1]
+        assert late == []
+        assert account.record.reasons.count("rotation") == 3
+        assert [event.reason for event in account.record.of(Gap)] == ["network", "network"]
+        assert len(account.record.of(Connected)) == 6
+
+
+async def test_channels_come_and_go_through_rotations_and_cuts():
+    """Whatever comes and goes meanwhile, in the end the server has subscribed what is wanted, and nothing else."""
+    chance = random.Random(7)
+    async with (
+        demo.serve(max_messages_per_second=5) as exchange,
+        rxws.ReactiveWebSocket(exchange.stream_url, send_limit=(5, 1), reconnect_delays=lambda: [0] * 99) as feed,
+    ):
+        codes = []
+        feed.events.subscribe(lambda event: codes.append(getattr(event, "code", None)))
+        wanted = []
+        for _ in range(400):
+            what = chance.random()
+            if what < 0.55:
+                channel = chance.choice(demo.SYMBOLS), chance.choice(KINDS)
+                wanted.append((channel_of(*channel), subscribe(feed, *channel)))
+            elif what < 0.97 and wanted:
+                _, stream = wanted.pop(chance.randrange(len(wanted)))
+                await stream.close()
+            elif what < 0.985:
+                feed.rotate()
+            else:
+                await exchange.cut()
+            await asyncio.sleep(chance.expovariate(3))
+        await asyncio.sleep(60)
+        (connection,) = exchange.server.connections
+        subscribed = set()
+        for each in sent_by(connection):
+            (subscribed.add if each[0] == "+" else subscribed.remove)(each[1:])
+        assert subscribed == {name for name, _ in wanted}
+        assert 1008 not in codes

@@ -1,0 +1,47 @@
+"""The dashboard notebook in JupyterLab, in a real browser."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import pytest
+
+pytest.importorskip("jupyterlab", reason='JupyterLab is not installed: the extra "jupyter" brings it')
+pytest.importorskip("selenium", reason='selenium is not installed: the extra "test" brings it')
+
+from tests.support.lab import CHROMIUM, DRIVER, open_lab, run
+
+ROOT = Path(__file__).resolve().parents[2]
+
+pytestmark = pytest.mark.skipif(
+    not CHROMIUM or not DRIVER, reason="no Chromium here: apt-get install chromium chromium-driver"
+)
+
+
+def keep_screenshot(lab, name, folder):
+    """Keep what the browser shows, where ``RXWS_SCREENSHOTS`` says, or else among the test's files."""
+    target = Path(os.environ.get("RXWS_SCREENSHOTS") or folder) / name
+    lab.driver.get_screenshot_as_file(str(target))
+    return target
+
+
+def test_dashboard_is_live_in_jupyterlab(tmp_path):
+    """In JupyterLab, offline, the table's rows change, the chart is drawn and goes on, and the button rotates."""
+    with open_lab(ROOT / "notebooks" / "3_dashboard.ipynb", tmp_path, height=2100) as lab:
+        lab.hide_first_picture()
+        run(lab)
+        assert "Error" not in lab.text()
+
+        # The cells have ended: what is drawn from here on is drawn in the background.
+        (charts,) = lab.outputs(1)
+        lab.until("lines in the chart", lambda: lab.coloured(charts) > 500)
+        drawn = charts.screenshot_as_base64
+        lab.until("the chart to move", lambda: charts.screenshot_as_base64 != drawn)
+        rows = lab.until("rows", lambda: "trade" in lab.text(2) and lab.text(2))
+        lab.until("other rows", lambda: lab.text(2) != rows)
+
+        # The cell itself clicked the button once.
+        assert "rotations" in lab.text(4)
+        keep_screenshot(lab, "dashboard.png", tmp_path)
+        assert lab.complaints() == []

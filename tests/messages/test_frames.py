@@ -1,0 +1,418 @@
+"""Where frames come from: pushed by websockets past ``recv``, asked for from picows and from all others."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+
+import picows.websockets
+import pytest
+import websockets
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from websockets.asyncio.client import ClientConnection
+from websockets.exceptions import ConnectionClosedError, ConnectionClosedOK
+from websockets.frames import Frame, Opcode
+
+from rxws.messages import frames as module
+from rxws.messages.frames import HIGH_WATER, PIECE, frames_of
+from rxws.testing import FeedServer
+
+CONNECTS = {"websockets": websockets.connect, "picows": picows.websockets.connect}
+
+
+class Taking:
+    """A connection whose frames are had as the reader has them."""
+
+    def __init__(self, websocket):
+        self.websocket = websocket
+        self.frames = frames_of(websocket)
+
+    async def take(self):
+        """Take the next frame, which must come within 10 s."""
+        waiting = self.frames.waiting
+        async with asyncio.timeout(10):
+            return waiting.popleft() if waiting else await self.frames.next()
+
+    async def until_end(self, at_once=1):
+        """Take all that comes, so much at a time, and return it with what ended it."""
+        taken = []
+        try:
+            while True:
+                taken.append(await self.take())
+                if len(taken) % at_once == 0:
+                    await asyncio.sleep(0)
+        except (StopAsyncIteration, websockets.ConnectionClosed, picows.websockets.ConnectionClosed) as error:
+            self.frames.release()
+            return taken, error
+
+
+@pytest.fixture
+async def server(assert_no_leaks):
+    """A server that says what the test wants."""
+    async with FeedServer() as server:
+        yield server
+
+
+async def taking(server, connect=websockets.connect, **options):
+    """Open a connection, and have its frames."""
+    websocket = await connect(server.url, **options)
+    await server.connected()
+    return Taking(websocket)
+
+
+async def pushing(server, **options):
+    """The same, when ``recv`` has been seen to wait: from then on complete frames go past it."""
+    taking_ = await taking(server, **options)
+    waiting = asyncio.create_task(taking_.take())
+    await asyncio.sleep(0)
+    await server.send("first")
+    assert await waiting == "first"
+    return taking_
+
+
+async def until(condition):
+    """Wait until a condition holds, ten seconds at most."""
+    async with asyncio.timeout(10):
+        while not condition():
+            await asyncio.sleep(0)
+
+
+@pytest.mark.parametrize("connect", CONNECTS.values(), ids=CONNECTS)
+async def test_frames_come_in_order_to_the_end(server, connect):
+    """Text is ``str``, binary is ``bytes``, in order; then the end is raised as ``recv`` raises it."""
+    taking_ = await taking(server, connect)
+    await server.send("a", b"b", "ä€", "", b"")
+    await server.close(4000, "enough")
+    taken, error = await taking_.until_end()
+    assert taken == ["a", b"b", "ä€", "", b""]
+    assert error.rcvd is None or error.rcvd.code == 4000
+    assert taking_.websocket.close_code == 4000
+    await taking_.websocket.close()
+
+
+@pytest.mark.parametrize(("code", "kind"), [(1000, ConnectionClosedOK), (1011, ConnectionClosedError)])
+async def test_end_is_the_one_of_recv(server, code, kind):
+    """A normal closure and an abnormal one are told apart, with what came before them delivered."""
+    taking_ = await taking(server)
+    await server.send("last")
+    await server.close(code)
+    taken, error = await taking_.until_end()
+    assert (taken, type(error)) == (["last"], kind)
+
+
+async def test_cut_while_nothing_waits(server):
+    """Whoever waits for a frame learns of a reset at once."""
+    taking_ = await taking(server)
+    waiting = asyncio.create_task(taking_.until_end())
+    await asyncio.sleep(0.05)
+    server.reset()
+    taken, error = await asyncio.wait_for(waiting, 2)
+    assert (taken, type(error)) == ([], ConnectionClosedError)
+
+
+async def test_complete_frames_do_not_pass_through_recv(server, monkeypatch):
+    """Once ``recv`` has been seen to wait, complete frames go past it; that is what makes it fast."""
+    received = []
+    recv = ClientConnection.recv
+
+    async def counted(self, decode=None):
+        frame = await recv(self, decode)
+        received.append(frame)
+        return frame
+
+    monkeypatch.setattr(ClientConnection, "recv", counted)
+    taking_ = await taking(server)
+    waiting = asyncio.create_task(taking_.take())
+    await asyncio.sleep(0)
+    await server.send("1")
+    assert await waiting == "1"
+    assert received == ["1"]
+    for number in range(2, 50):
+        await server.send(str(number))
+        assert await taking_.take() == str(number)
+    assert received == ["1"]
+    await server.close()
+    await taking_.until_end()
+
+
+async def test_frames_that_came_before_are_taken_first(server):
+    """What stands in the library's own queue when reading begins is not overtaken by what comes then."""
+    websocket = await websockets.connect(server.url)
+    await server.connected()
+    await server.send(*map(str, range(10)))
+    await until(lambda: len(websocket.recv_messages.frames) == 10)
+    taking_ = Taking(websocket)
+    await server.send(*map(str, range(10, 200)))
+    assert [await taking_.take() for _ in range(200)] == list(map(str, range(200)))
+    await server.close()
+    await taking_.until_end()
+
+
+async def fragmented(*parts):
+    """Give the parts of a message."""
+    for part in parts:
+        yield part
+
+
+async def test_fragments_between_whole_messages(server):
+    """A message in fragments is put together, and what comes after it comes after it."""
+    taking_ = await taking(server)
+    connection = server.connections[0]
+    sent = []
+    for number in range(20):
+        for message in (f"whole {number}", ["a", "ä", str(number)], f"next {number}", [b"\x00", b"\xff"]):
+            whole = message if isinstance(message, str) else message[0][:0].join(message)
+            sent.append(whole)
+            await connection.websocket.send(message)
+    assert [await taking_.take() for _ in sent] == sent
+    await server.close()
+    await taking_.until_end()
+
+
+async def test_message_in_thousands_of_fragments(server):
+    """More fragments than the library's queue holds do not make reading stop for ever."""
+    taking_ = await taking(server)
+    sending = asyncio.create_task(server.connections[0].websocket.send(["x"] * 4_000))
+    assert await taking_.take() == "x" * 4_000
+    await sending
+    await server.close()
+    await taking_.until_end()
+
+
+@pytest.mark.parametrize("begin", [taking, pushing])
+async def test_text_that_is_no_utf_8_ends_the_connection(server, begin):
+    """What came before it is delivered, then the connection ends as the library ends it: 1007 (RFC 6455 §8.1)."""
+    taking_ = await begin(server)
+    await server.send("2", b"3")
+    await server.connections[0].websocket.send(b"\xff", text=True)
+    taken, error = await taking_.until_end()
+    assert taken == ["2", b"3"]
+    assert error.sent.code == 1007
+
+
+async def test_pings_are_answered_and_pongs_heard_while_frames_wait(server):
+    """Control frames are the library's: a ping of either side is answered."""
+    taking_ = await taking(server)
+    await server.send("1", "2", "3")
+    assert await taking_.take() == "1"
+    assert await asyncio.wait_for(await taking_.websocket.ping(), 5) >= 0
+    assert await asyncio.wait_for(await server.connections[0].websocket.ping(), 5) >= 0
+    assert [await taking_.take(), await taking_.take()] == ["2", "3"]
+    await server.close()
+    await taking_.until_end()
+
+
+async def test_pongs_are_heard_while_frames_are_pushed(server):
+    """Where frames go past ``recv``, a pong still reaches whoever pinged."""
+    taking_ = await pushing(server)
+    waiting = asyncio.create_task(taking_.take())
+    await asyncio.sleep(0)
+    assert await asyncio.wait_for(await taking_.websocket.ping(), 5) >= 0
+    await server.send("2")
+    assert await waiting == "2"
+    await server.close()
+    await taking_.until_end()
+
+
+async def test_release_lets_a_paused_connection_be_read_again(server):
+    """What was paused for the reader's sake is not left so: the connection can be closed in time."""
+    taking_ = await pushing(server)
+    await server.send(*map(str, range(2, HIGH_WATER + 5)))
+    await until(lambda: len(taking_.frames.waiting) > HIGH_WATER)
+    assert not taking_.websocket.transport.is_reading()
+    taking_.frames.release()
+    assert taking_.websocket.transport.is_reading()
+    await asyncio.wait_for(taking_.websocket.close(), 5)
+
+
+async def test_reading_pauses_while_too_much_waits(server):
+    """Whoever takes nothing has some frames waiting and the rest with the sender; taking them lets the rest come."""
+    taking_ = await taking(server)
+    first = asyncio.create_task(taking_.take())
+    await asyncio.sleep(0)
+    await server.send("first")
+    await first
+    size, count = 4_000, 8_000
+    sending = asyncio.create_task(server.send(*[f"{number:0{size}}" for number in range(count)]))
+    await asyncio.sleep(0.5)
+    most = len(taking_.frames.waiting)
+    assert HIGH_WATER < most <= HIGH_WATER + 2**18 // size + 2
+    assert not sending.done()
+    assert [int(await taking_.take()) for _ in range(count)] == list(range(count))
+    await asyncio.wait_for(sending, 10)
+    await server.close()
+    await taking_.until_end()
+
+
+async def test_release_leaves_the_connection_as_it_was(server):
+    """After the end nothing of ours is on the connection: neither a method nor a task, nor a pause."""
+    taking_ = await taking(server)
+    waiting = asyncio.create_task(taking_.take())
+    await asyncio.sleep(0)
+    await server.send("1")
+    assert await waiting == "1"
+    taking_.frames.release()
+    await asyncio.sleep(0.01)
+    assert not {"process_event", "data_received"} & set(vars(taking_.websocket))
+    await server.send("2")
+    assert await asyncio.wait_for(taking_.websocket.recv(), 5) == "2"
+    await taking_.websocket.close()
+
+
+async def test_cancelled_wait_loses_nothing(server):
+    """Whoever stops waiting for a frame, in whichever of the two ways, finds it the next time."""
+    taking_ = await taking(server)
+    for number in range(20):
+        waiting = asyncio.create_task(taking_.take())
+        await asyncio.sleep(0)
+        waiting.cancel()
+        await asyncio.wait({waiting})
+        await server.send(str(number))
+        assert await taking_.take() == str(number)
+    await server.close()
+    await taking_.until_end()
+
+
+class Derived(ClientConnection):
+    """What somebody makes of a connection: each message says hello."""
+
+    async def recv(self, decode=None):
+        return "hello " + await super().recv(decode)
+
+
+async def test_derived_connection_is_asked_in_its_own_way(server):
+    """A class of somebody's own keeps what it has changed: nothing is gone round."""
+    taking_ = await taking(server, create_connection=Derived)
+    await server.send("you", "me")
+    assert [await taking_.take(), await taking_.take()] == ["hello you", "hello me"]
+    assert "process_event" not in vars(taking_.websocket)
+    await server.close()
+    await taking_.until_end()
+
+
+async def test_compressed_messages(server):
+    """Compression is the library's: what is compressed comes as what it was."""
+    taking_ = await taking(server, compression="deflate")
+    messages = [json.dumps({"n": number, "text": "x" * 500}) for number in range(300)]
+    await server.send(*messages)
+    assert [await taking_.take() for _ in messages] == messages
+    await server.close()
+    await taking_.until_end()
+
+
+async def feed(server, pieces, taken_at_once):
+    """Send a mixture, take it in steps, and return what was sent and what came."""
+    taking_ = await taking(server)
+    sent = []
+
+    async def send():
+        for kind, length in pieces:
+            text = kind * length
+            sent.append(text)
+            if length % 3 == 2:
+                await server.connections[-1].websocket.send([text[: length // 2], text[length // 2 :]])
+            else:
+                await server.connections[-1].websocket.send(text)
+            if length % 5 == 0:
+                await asyncio.sleep(0)
+        await server.close()
+
+    sending = asyncio.create_task(send())
+    came, _ = await taking_.until_end(taken_at_once)
+    await sending
+    return sent, came
+
+
+@settings(max_examples=30, deadline=None)
+@given(
+    pieces=st.lists(st.tuples(st.sampled_from("aé€"), st.integers(0, 300)), max_size=60),
+    taken_at_once=st.integers(1, 20),
+    high=st.sampled_from([0, 3, HIGH_WATER]),
+    piece=st.sampled_from([1, 7, PIECE]),
+)
+def test_any_mixture_comes_whole_and_in_order(pieces, taken_at_once, high, piece):
+    """Whole and fragmented messages, in whatever pieces they are read and taken: all of them, in order."""
+
+    async def run():
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(module, "HIGH_WATER", high)
+            patch.setattr(module, "PIECE", piece)
+            async with FeedServer() as server:
+                return await feed(server, pieces, taken_at_once)
+
+    sent, came = asyncio.run(run())
+    assert came == sent
+
+
+def raw(*parts):
+    """Return the bytes of a server's frames: whole messages as text, the fragments of one as a list."""
+    frames = []
+    for part in parts:
+        pieces = [part] if isinstance(part, str) else part
+        for n, piece in enumerate(pieces):
+            opcode = Opcode.CONT if n else Opcode.TEXT
+            frames.append(Frame(opcode, piece.encode(), n == len(pieces) - 1).serialize(mask=False))
+    return frames
+
+
+@pytest.mark.parametrize("whole", [1, HIGH_WATER + 1, 3 * HIGH_WATER])
+async def test_message_that_is_not_complete_when_reading_pauses(server, whole):
+    """Whole messages and the first fragment of another in one read: reading goes on, and all of them come."""
+    taking_ = await pushing(server)
+    texts = [str(n) for n in range(whole)]
+    transport = server.connections[-1].websocket.transport
+    first, last = raw(["frag", "ment"])
+    transport.write(b"".join(raw(*texts)) + first)
+    await asyncio.sleep(0.05)
+    transport.write(last + b"".join(raw("after")))
+    assert [await taking_.take() for _ in range(whole + 2)] == [*texts, "fragment", "after"]
+    await server.close()
+    await taking_.until_end()
+
+
+async def test_reading_pauses_again_after_many_fragments(server):
+    """However recv pauses and resumes for a message in many fragments: what waits stays bounded after it."""
+    taking_ = await pushing(server)
+    connection = server.connections[-1].websocket
+    texts = [str(n) for n in range(HIGH_WATER + 10)]
+    connection.transport.write(b"".join(raw(*texts, ["a"] * 40)))
+    await asyncio.sleep(0.05)
+    for _ in range(HIGH_WATER + 11):
+        await taking_.take()
+    connection.transport.write(b"".join(raw(*["x" * 5_000] * 4_000)))
+    await asyncio.sleep(0.3)
+    await taking_.take()
+    await asyncio.sleep(0.3)
+    assert len(taking_.frames.waiting) < HIGH_WATER + 2**18 // 5_000 + 2
+    for _ in range(4_000 - 1):
+        await taking_.take()
+    await server.close()
+    await taking_.until_end()
+
+
+async def test_fragment_that_came_before_the_reading(server):
+    """The first fragment before the reader, the last one together with the next message: in order, and at once."""
+    async with websockets.connect(server.url) as websocket:
+        await server.connected()
+        transport = server.connections[-1].websocket.transport
+        first, last = raw(["frag", "ment"])
+        transport.write(first)
+        await asyncio.sleep(0.05)
+        frames = frames_of(websocket)
+        waiting = asyncio.create_task(frames.next())
+        await asyncio.sleep(0.05)
+        transport.write(last + b"".join(raw("B")))
+        async with asyncio.timeout(5.0):
+            assert [await waiting, await frames.next()] == ["fragment", "B"]
+        for text in "012":
+            transport.write(b"".join(raw(text)))
+            async with asyncio.timeout(5.0):
+                assert await frames.next() == text
+        frames.release()
+
+
+def test_frame_of_websockets_is_what_is_expected_of_it():
+    """What is read off a frame is there: whether it is the last one, its opcode, its payload."""
+    frame = Frame(Opcode.TEXT, b"text", True)
+    assert (frame.fin, frame.opcode, frame.data.decode()) == (True, Opcode.TEXT, "text")

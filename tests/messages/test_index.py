@@ -1,0 +1,556 @@
+"""The index: what it finds, what happens when something raises, and when it is called in its own midst."""
+
+from __future__ import annotations
+
+import enum
+import gc
+import threading
+from asyncio import CancelledError
+from collections import Counter
+from collections.abc import Mapping
+from contextlib import contextmanager
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from hypothesis.stateful import Bundle, RuleBasedStateMachine, consumes, invariant, rule
+
+from rxws.messages.filters import Filter
+from rxws.messages.index import Index
+from tests.support.messages import FILTERS, MESSAGES, passes
+
+parse = Filter.parse
+
+
+class AskedKeys(Mapping):
+    """A message that notes which keys it was asked for."""
+
+    def __init__(self, items):
+        self.items_ = items
+        self.asked = []
+
+    def __getitem__(self, key):
+        self.asked.append(key)
+        return self.items_[key]
+
+    def __iter__(self):
+        return iter(self.items_)
+
+    def __len__(self):
+        return len(self.items_)
+
+
+class Hostile:
+    """A value, equal to others of its number, that runs a function whenever it is compared."""
+
+    def __init__(self, number, on_compare=lambda: None):
+        self.number = number
+        self.on_compare = on_compare
+
+    def __eq__(self, other):
+        self.on_compare()
+        return isinstance(other, Hostile) and self.number == other.number
+
+    def __hash__(self):
+        return 0
+
+
+class HostileHash(Hostile):
+    """A value that runs a function whenever it is hashed."""
+
+    def __hash__(self):
+        self.on_compare()
+        return 0
+
+    __eq__ = Hostile.__eq__
+
+
+def unexpected(filter_, message, error):
+    """Fail the test: nothing is to be reported."""
+    raise error
+
+
+def make_index():
+    """Return an index in which nothing may raise."""
+    return Index(on_error=unexpected)
+
+
+# What the index finds
+
+
+def test_match_returns_each_entry_once_when_several_of_its_dicts_match():
+    """An entry is returned once, however many dicts of its filter a message passes, beside entries of other filters."""
+    index = make_index()
+    index.add("several", parse([{"e": "trade"}, {"s": "BTCUSDT"}, {"e": "trade", "s": "BTCUSDT"}, {}]))
+    index.add("one", parse([{"s": "BTCUSDT"}]))
+    index.add("all", parse(None))
+    index.add("function", parse(bool))
+    assert sorted(index.match({"e": "trade", "s": "BTCUSDT"})) == ["all", "function", "one", "several"]
+
+
+def test_match_returns_an_entry_once_when_its_filter_repeats_a_dict():
+    """Equal dicts of one filter count once, also when the entry is removed."""
+    index = make_index()
+    registration = index.add("entry", parse([{"a": 1}, {"a": True}]))
+    assert list(index.match({"a": 1.0})) == ["entry"]
+    index.remove(registration)
+    assert not index.match({"a": 1})
+
+
+def test_match_returns_an_entry_twice_when_it_was_added_twice():
+    """Each registration counts: an entry added twice is returned twice, and once after one is removed."""
+    index = make_index()
+    index.add("entry", parse([{"a": 1}, {"b": 1}]))
+    again = index.add("entry", parse([{"a": 1}]))
+    assert list(index.match({"a": 1, "b": 1})) == ["entry", "entry"]
+    index.remove(again)
+    assert list(index.match({"a": 1, "b": 1})) == ["entry"]
+
+
+def test_match_keeps_the_order_of_adding_among_equal_filters():
+    """Entries with equal conditions are returned in order of adding, whatever was removed between."""
+    index = make_index()
+    registrations = [index.add(number, parse([{"a": 1}])) for number in range(5)]
+    index.remove(registrations[1])
+    index.add(5, parse([{"a": 1}]))
+    assert list(index.match({"a": 1})) == [0, 2, 3, 4, 5]
+
+
+def test_match_returns_a_snapshot_that_later_changes_leave_alone():
+    """What match returned stays as it is when entries are added and removed afterwards."""
+    index = make_index()
+    first = index.add(1, parse([{"a": 1}]))
+    matched = index.match({"a": 1})
+    index.add(2, parse([{"a": 1}]))
+    index.remove(first)
+    assert list(matched) == [1]
+    assert list(index.match({"a": 1})) == [2]
+
+
+def test_match_copies_nothing_when_nothing_has_changed():
+    """Messages that match the same entries get the same tuple."""
+    index = make_index()
+    for number in range(3):
+        index.add(number, parse([{"e": "trade", "s": "BTCUSDT"}]))
+    assert index.match({"e": "trade", "s": "BTCUSDT"}) is index.match({"e": "trade", "s": "BTCUSDT"})
+
+
+def test_remove_does_nothing_when_done_before():
+    """Removing again is harmless, and len counts what is registered."""
+    index = make_index()
+    registrations = [index.add(0, parse(filters)) for filters in (None, [{"a": 1}], [{"a": 1}, {"b": 2}], bool)]
+    assert len(index) == 4
+    for registration in registrations * 2:
+        index.remove(registration)
+    assert len(index) == 0
+    assert not index.match({"a": 1, "b": 2})
+
+
+def test_match_asks_only_for_keys_that_some_filter_looks_at():
+    """The keys that are looked at are those of the filters registered now, each set of keys once."""
+    index = make_index()
+    for number in range(100):
+        index.add(number, parse([{"s": number}]))
+    registrations = [index.add(0, parse([{"e": "trade", "s": number}, {"x": number}])) for number in range(100)]
+    message = AskedKeys({"s": 5})
+    assert list(index.match(message)) == [5]
+    assert sorted(message.asked) == ["e", "s", "s", "x"]
+    for registration in registrations:
+        index.remove(registration)
+    message = AskedKeys({"s": 5})
+    index.match(message)
+    assert message.asked == ["s"]
+
+
+@pytest.mark.parametrize("reverse", [False, True])
+@pytest.mark.parametrize("message", [{"e": 1, "s": 50}, {"e": 50, "s": 1}, {"e": 1, "s": 1}, {"e": 1}, {"s": 1000}])
+def test_match_compares_few_values_when_filters_share_pairs(reverse, message):
+    """Filters that share a pair are told apart by their other pairs, in whatever order they were added."""
+    compared = []
+
+    class Counted:
+        def __init__(self, number):
+            self.number = number
+
+        def __eq__(self, other):
+            compared.append(other)
+            return self.number == other.number
+
+        def __hash__(self):
+            return self.number
+
+    cases = [{"e": 1, "s": number} for number in range(200)] + [{"e": number, "s": 1} for number in range(200)]
+    index = make_index()
+    for case in reversed(cases) if reverse else cases:
+        index.add(case, parse([{key: Counted(value) for key, value in case.items()}]))
+    message = {key: Counted(value) for key, value in message.items()}
+    compared.clear()
+    assert len(index.match(message)) == sum(
+        all(key in message and value == message[key].number for key, value in case.items()) for case in cases
+    )
+    assert len(compared) <= 4
+
+
+def test_match_does_not_fail_when_a_value_cannot_be_hashed():
+    """A message's value that cannot be hashed is compared with each that is looked for: it matches what is equal."""
+    index = make_index()
+    index.add("frozen", parse([{"a": frozenset({1})}]))
+    index.add("frozen, b", parse([{"b": 1, "a": frozenset({1})}]))
+    index.add("b", parse([{"b": 1}]))
+    index.add("none", parse([{"a": None}]))
+    index.add("deep", parse([{("a", 0): 1}]))
+    assert sorted(index.match({"a": {1}, "b": 1})) == ["b", "frozen", "frozen, b"]
+    assert list(index.match({"a": [1]})) == ["deep"]
+    assert list(index.match({"a": [[]]})) == []
+
+
+def test_match_follows_changes_when_a_value_cannot_be_hashed():
+    """Entries added and removed between two messages with such a value are found and not found."""
+    index = make_index()
+    index.add(1, parse([{"a": frozenset({1})}]))
+    assert list(index.match({"a": {2}})) == []
+    registration = index.add(2, parse([{"a": frozenset({2})}]))
+    assert list(index.match({"a": {2}})) == [2]
+    index.remove(registration)
+    index.add(3, parse([{"a": frozenset({2})}]))
+    assert list(index.match({"a": {2}})) == [3]
+
+
+def test_match_compares_no_container_with_plain_values(monkeypatch):
+    """What is a number in one kind of message and a list in another costs no more for more entries: none can be it."""
+    index = make_index()
+    kinds = enum.StrEnum("Kind", "TRADE"), enum.Enum("Side", "BUY")
+    for number in range(100):
+        index.add(number, parse([{"e": "trade", "a": number}, {"a": f"{number}"}]))
+        index.add(number, parse([{"e": kinds[0].TRADE, "a": -number}, {"e": kinds[1].BUY, "a": (number, None)}]))
+    odd = index.add("odd", parse([{"e": "trade", "a": frozenset()}]))
+    message = {"e": "trade", "a": set()}
+    assert list(index.match(message)) == ["odd"]
+    index.remove(odd)
+    with monkeypatch.context() as patch:
+        patch.setattr("rxws.messages.index.has", None)
+        for a in ([], {}, set()):
+            assert list(index.match(message | {"a": a})) == []
+    index.add("odd again", parse([{"a": frozenset(), "e": "trade"}]))
+    assert list(index.match(message)) == ["odd again"]
+
+
+# When something raises
+
+
+@pytest.mark.parametrize("error", [ValueError("no"), CancelledError()])
+def test_match_rejects_and_reports_when_a_predicate_raises(error):
+    """A predicate that raises rejects the message and is reported; the others are not affected."""
+
+    def failing(message):
+        raise error
+
+    reports = []
+    index = Index(on_error=lambda *report: reports.append(report))
+    index.add(1, parse(failing))
+    index.add(2, parse(bool))
+    assert list(index.match({"a": 1})) == [2]
+    assert reports == [(parse(failing), {"a": 1}, error)]
+
+
+def test_match_rejects_and_reports_when_a_comparison_raises():
+    """An __eq__ that raises rejects for each filter that it was compared for, and only for these."""
+    error = ValueError("no")
+
+    def fail():
+        raise error
+
+    reports = []
+    index = Index(on_error=lambda *report: reports.append(report))
+    values = [Hostile(number) for number in (2, 1, 3, 3)]
+    filters = [parse([{"a": value}]) for value in values] + [parse([{"b": 1}])]
+    for number, filter_ in enumerate(filters):
+        index.add(number, filter_)
+    values[0].on_compare = values[2].on_compare = fail
+    message = {"a": Hostile(1, fail), "b": 1}  # the filter's own __eq__ decides, not the message's
+    assert sorted(index.match(message)) == [1, 4]
+    assert [(reported.cases[0]["a"], *rest) for reported, *rest in reports] == [
+        (value, message, error) for value in (values[0], values[2], values[3])
+    ]
+
+
+def test_match_passes_on_what_the_error_function_raises():
+    """An exception of on_error is not swallowed."""
+    index = make_index()
+    index.add(1, parse(lambda message: 1 / 0))
+    with pytest.raises(ZeroDivisionError):
+        index.match({})
+
+
+def test_add_leaves_nothing_behind_when_a_hash_raises():
+    """An add that raises registers nothing, and what was asked for in its midst is done all the same."""
+    index = make_index()
+    other = index.add("other", parse([{"b": 1}]))
+    value = HostileHash(1)
+    wanted = parse([{"c": 1}, {"a": value}])
+
+    def fail():
+        index.remove(other)
+        raise ValueError("no")
+
+    value.on_compare = fail
+    with pytest.raises(ValueError, match="no"):
+        index.add("entry", wanted)
+    assert len(index) == 0
+    message = AskedKeys({"a": 1, "b": 1, "c": 1})
+    assert not index.match(message)
+    assert message.asked == []
+
+
+def test_remove_takes_the_entry_out_when_a_hash_raises():
+    """A remove that raises has removed its entry, and the index goes on."""
+    index = make_index()
+    value = HostileHash(1)
+    registration = index.add("entry", parse([{"a": value}]))
+
+    def fail():
+        raise ValueError("no")
+
+    value.on_compare = fail
+    with pytest.raises(ValueError, match="no"):
+        index.remove(registration)
+    value.on_compare = lambda: None
+    assert len(index) == 0
+    assert not index.match({"a": value})
+    index.add("again", parse([{"a": value}]))
+    assert list(index.match({"a": value})) == ["again"]
+
+
+# When it is called in its own midst
+
+
+def test_remove_works_in_the_midst_of_add():
+    """A remove that a value's __hash__ or __eq__ calls while another entry is added loses neither change."""
+    index = make_index()
+    registrations = []
+
+    def remove_one():
+        if registrations:
+            index.remove(registrations.pop())
+
+    survivors = []
+    for number in range(50):
+        for value in (HostileHash(1, remove_one), Hostile(number % 5, remove_one)):
+            registrations.append(index.add("removed", parse([{"a": value}, {"a": value, "b": 1}])))
+            index.add(number, parse([{"a": value}, {"b": number}]))
+            survivors.append(number)
+    while registrations:
+        index.remove(registrations.pop())
+    assert len(index) == len(survivors)
+    assert sorted(entry for number in range(50) for entry in index.match({"b": number})) == sorted(survivors)
+
+
+def test_add_works_in_the_midst_of_add():
+    """An add within an add is done when the outer one is, and is complete when that returns."""
+    index = make_index()
+    additions = [1, 2, 3]
+
+    def add_one():
+        if additions:
+            index.add(additions.pop(), parse([{"a": Hostile(1)}, {"b": 1}]))
+
+    value = Hostile(1)
+    index.add(0, parse([{"a": value}]))
+    value.on_compare = add_one
+    index.add(4, parse([{"a": Hostile(1)}]))
+    assert list(index.match({"a": Hostile(1)})) == [0, 4, 3, 2, 1]
+    assert sorted(index.match({"b": 1})) == [1, 2, 3]
+
+
+def test_match_works_in_the_midst_of_add_and_keeps_nothing_of_it():
+    """A match within an add finds what is registered before, and later ones find what is registered after."""
+    index = make_index()
+    matched = []
+    message = {"a": Hostile(1), "b": 1}
+    index.add(0, parse([{"a": Hostile(1)}, {"b": 1}]))
+    wanted = parse([{"b": 1}, {"a": Hostile(1, lambda: matched.append(list(index.match(message))))}])
+    registration = index.add(1, wanted)
+    assert matched
+    assert all(entries == [0] for entries in matched)
+    assert list(index.match(message)) == [0, 1]
+    index.remove(registration)
+    assert list(index.match(message)) == [0]
+
+
+def test_remove_and_add_work_in_the_midst_of_match():
+    """Changes that a comparison or a predicate makes while a message is matched neither break it nor are lost."""
+    index = make_index()
+    registrations = [index.add(number, parse([{"a": Hostile(number)}])) for number in range(10)]
+    added = []
+
+    def change():
+        if registrations:
+            index.remove(registrations.pop())
+            added.append(index.add("added", parse([{"a": Hostile(0), "b": 1}])))
+
+    def changing(message):
+        change()
+        return True
+
+    index.add("predicate", parse(changing))
+    while registrations:
+        assert "predicate" in index.match({"a": Hostile(0, change), "b": 1})
+        assert "predicate" in index.match({"a": [Hostile(0, change)], "b": 1})
+    assert len(index) == 11
+    assert list(index.match({"a": Hostile(0), "b": 1})) == ["added"] * 10 + ["predicate"]
+
+
+def test_remove_works_when_a_replaced_tuple_drops_the_last_reference_to_an_entry():
+    """An entry whose end removes another entry, in the midst of the change that ended it, loses nothing."""
+    index = make_index()
+
+    class Chained:
+        def __init__(self, registration):
+            self.registration = registration
+
+        def __del__(self):
+            index.remove(self.registration)
+
+    last = index.add("first", parse([{"a": 1}]))
+    for _ in range(20):
+        last = index.add(Chained(last), parse([{"a": 1}]))
+    assert len(index.match({"a": 1})) == 21
+    index.remove(last)
+    del last
+    assert len(index) == 0
+    assert not index.match({"a": 1})
+
+
+@contextmanager
+def collecting_often():
+    """Collect garbage at nearly every allocation."""
+    threshold = gc.get_threshold()
+    gc.set_threshold(1)
+    try:
+        yield
+    finally:
+        gc.set_threshold(*threshold)
+
+
+def test_remove_loses_nothing_when_collections_call_it_anywhere():
+    """Collections that remove entries at any step of add, remove and match leave exactly the others."""
+    index = make_index()
+
+    class Abandoned:
+        def __init__(self, filters):
+            self.cycle = self
+            self.registration = index.add("abandoned", parse(filters))
+
+        def __del__(self):
+            index.remove(self.registration)
+
+    kept = Counter()
+    with collecting_often():
+        for number in range(300):
+            for filters in ([{"a": number % 3}], [{"a": 1}, {"b": 1}], [{"a": [1]}], None, [{"b": 1, "c": number % 2}]):
+                Abandoned(filters)
+                index.add((number, repr(filters)), parse(filters))
+                kept[number, repr(filters)] += 1
+                index.remove(index.add("removed", parse(filters)))
+                index.match({"a": 1, "b": 1, "c": 1})
+                index.match({"a": [1]})
+    gc.collect()
+    assert len(index) == sum(kept.values())
+    found = [entry for a in ([1], 0, 1, 2) for c in (0, 1) for entry in index.match({"a": a, "b": 1, "c": c})]
+    assert set(found) == set(kept)
+
+
+@pytest.mark.parametrize("allocations", range(12))
+def test_remove_is_not_lost_when_a_collection_calls_it_while_match_makes_its_tuple(allocations):
+    """A collection at any allocation of the first match after a change leaves no removed entry in what is kept."""
+    index = make_index()
+    for _ in range(30):  # short tuples are not allocated but used again
+        index.add("kept", parse([{"a": 1}]))
+
+    class Abandoned:
+        def __init__(self):
+            self.cycle = self
+            self.registration = index.add("abandoned", parse([{"a": 1}]))
+
+        def __del__(self):
+            index.remove(self.registration)
+
+    threshold = gc.get_threshold()
+    gc.collect()
+    gc.disable()
+    try:
+        Abandoned()
+        gc.set_threshold(gc.get_count()[0] + allocations, 10, 10)
+        gc.enable()
+        index.match({"a": 1})
+    finally:
+        gc.set_threshold(*threshold)
+        gc.enable()
+    gc.collect()
+    assert list(index.match({"a": 1})) == ["kept"] * 30
+
+
+def test_remove_works_from_another_thread():
+    """Entries removed by another thread while messages are matched are gone when it is done, and no others."""
+    index = make_index()
+    registrations = [index.add("removed", parse([{"a": number % 7}])) for number in range(5000)]
+    index.add("kept", parse([{"a": 1}]))
+    thread = threading.Thread(target=lambda: [index.remove(registration) for registration in registrations])
+    thread.start()
+    while thread.is_alive():
+        assert "kept" in index.match({"a": 1})
+    thread.join()
+    assert list(index.match({"a": 1})) == ["kept"]
+    assert len(index) == 1
+
+
+# Whatever the filters and messages are
+
+
+@settings(max_examples=300, deadline=None)
+@given(st.lists(FILTERS, max_size=8), MESSAGES)
+def test_match_agrees_with_the_filters_called_one_by_one(filters, message):
+    """The index finds exactly the entries whose filter the message passes, each once."""
+    index = Index(on_error=lambda filter_, message, error: None)
+    parsed = [parse(each) for each in filters]
+    for number, each in enumerate(parsed):
+        index.add(number, each)
+    assert sorted(index.match(message)) == [number for number, each in enumerate(parsed) if passes(each, message)]
+
+
+class IndexMachine(RuleBasedStateMachine):
+    """An index beside a plain dict of filters, through any sequence of changes and messages."""
+
+    registrations = Bundle("registrations")
+
+    def __init__(self):
+        super().__init__()
+        self.index = Index(on_error=lambda filter_, message, error: None)
+        self.filters = {}
+        self.number = 0
+
+    @rule(target=registrations, filters=FILTERS)
+    def add(self, filters):
+        self.number += 1
+        self.filters[self.number] = parse(filters)
+        return self.number, self.index.add(self.number, self.filters[self.number])
+
+    @rule(registered=consumes(registrations))
+    def remove(self, registered):
+        number, registration = registered
+        self.index.remove(registration)
+        self.index.remove(registration)
+        del self.filters[number]
+
+    @rule(message=MESSAGES)
+    def match(self, message):
+        expected = [number for number, filter_ in self.filters.items() if passes(filter_, message)]
+        assert sorted(self.index.match(message)) == expected
+
+    @invariant()
+    def counts(self):
+        assert len(self.index) == len(self.filters)
+
+
+TestIndexMachine = IndexMachine.TestCase
+TestIndexMachine.settings = settings(max_examples=60, stateful_step_count=30, deadline=None)

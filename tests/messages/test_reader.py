@@ -1,0 +1,227 @@
+"""The way of a frame: taken, parsed, handed on, in order; other tasks have their turn; a hook that waits too long."""
+
+from __future__ import annotations
+
+import asyncio
+import functools
+import re
+
+import pytest
+
+from rxws import Many, MessageRejected
+from rxws.connections.connection import Connection
+from rxws.messages.delivery import Delivery, ParseHooks
+from rxws.messages.frames import frames_of
+from rxws.messages.reader import Reader
+from tests.support.feeds import of_kind
+from tests.support.life import ScriptedWebsocket
+from tests.support.wiring import Wiring
+
+pytestmark = pytest.mark.usefixtures("virtual_time", "assert_no_leaks")
+
+
+def ignore(*_):
+    """Stand for what nobody looks at."""
+
+
+class Reading:
+    """A connection over a scripted websocket that is read, and the messages that came of it."""
+
+    def __init__(self, parse=lambda raw: raw):
+        self.wiring = Wiring()
+        self.websocket = ScriptedWebsocket()
+        delivery = Delivery(
+            self.wiring.home,
+            self.wiring.router,
+            ParseHooks(parse, reply=None, identity=None, per_connection=None),
+            ignore,
+        )
+        self.connection = Connection(self.websocket, 1, self.wiring.loop, self.wiring.reporter)
+        frames = functools.partial(frames_of, self.websocket)
+        reader = Reader(self.connection, frames, delivery, self.wiring.router, self.wiring.reporter)
+        self.messages = []
+        self.wiring.router.messages.subscribe(self.messages.append)
+        self.connection.start(reader.read)
+
+    async def ended(self):
+        """End the connection, and wait until it has been read."""
+        self.websocket.end()
+        await asyncio.wait({self.connection.reader})
+        self.connection.end()
+
+    def rejected(self):
+        """Give the frames that were rejected, each with the type of its error."""
+        return [(event.raw, type(event.error)) for event in of_kind(MessageRejected, self.wiring.seen)]
+
+
+async def test_reader_hands_each_frame_on_in_order():
+    """Frames become messages in the order in which they came, and the time of the last one is known."""
+    reading = Reading()
+    assert reading.connection.heard_at is None
+    await asyncio.sleep(5)
+    reading.websocket.come("a", b"b")
+    await asyncio.sleep(1)
+    assert reading.messages == ["a", b"b"]
+    assert reading.connection.heard_at == pytest.approx(5, abs=0.001)
+    await reading.ended()
+
+
+async def test_reader_waits_for_what_the_hook_waits_for():
+    """While a parse hook waits, the next frame waits too: order is kept."""
+
+    async def parse(raw):
+        if raw == "slow":
+            await asyncio.sleep(1)
+        return raw
+
+    reading = Reading(parse)
+    reading.websocket.come("slow", "fast")
+    await asyncio.sleep(2)
+    assert reading.messages == ["slow", "fast"]
+    await reading.ended()
+
+
+async def items():
+    """Give what is there once only."""
+    yield 1
+
+
+@pytest.mark.parametrize(
+    ("promise", "advice"),
+    [
+        (lambda: asyncio.get_running_loop().create_future(), "a Future where .* must await it"),
+        (lambda: asyncio.sleep(0), "a coroutine where .* must await it"),
+        (lambda: iter([1, 2]), "a list_iterator where .* must return rxws.Many"),
+        (items, "an? async_generator where .* must return rxws.Many"),
+    ],
+)
+async def test_promise_in_place_of_a_message_is_rejected(promise, advice):
+    """What can be had once only is no message, which many share: a future, a coroutine, an iterator."""
+
+    async def parse(raw):
+        return promise() if raw == "odd" else raw
+
+    reading = Reading(parse)
+    reading.websocket.come("sound", "odd", "sound", "odd")
+    await asyncio.sleep(1)
+    assert reading.messages == ["sound", "sound"]
+    assert reading.rejected() == [("odd", TypeError)] * 2
+    for event in of_kind(MessageRejected, reading.wiring.seen):
+        assert re.search(advice, str(event.error))
+    await reading.ended()
+
+
+async def test_future_of_a_plain_hook_is_rejected():
+    """A plain hook is asked for the message itself."""
+    reading = Reading(lambda raw: asyncio.get_running_loop().create_future())
+    reading.websocket.come("a")
+    await asyncio.sleep(1)
+    assert reading.rejected() == [("a", TypeError)]
+    assert reading.messages == []
+    await reading.ended()
+
+
+async def test_hook_runs_in_the_task_of_the_reader():
+    """A hook may use what needs a task (``asyncio.timeout``), whether or not it waits: it is the reader's."""
+    tasks = []
+
+    async def parse(raw):
+        async with asyncio.timeout(5):
+            tasks.append(asyncio.current_task())
+            await asyncio.sleep(0 if raw == "a" else 0.01)
+        return raw
+
+    reading = Reading(parse)
+    reading.websocket.come("a", "b")
+    await asyncio.sleep(0.1)
+    assert tasks == [reading.connection.reader] * 2
+    await reading.ended()
+
+
+@pytest.mark.parametrize("costs", [[1e-3], [2e-5], [1e-6], [1e-6] * 1000 + [2e-3] * 1000])
+async def test_reader_gives_way_by_time_in_a_burst(virtual_time, costs):
+    """In a burst other tasks run at least every 25 ms, be a message cheap or dear; 80 ms when it becomes dear."""
+    clock = virtual_time._selector.clock
+    spent = 0.0
+    longest = looked = 0.0
+
+    def parse(raw):
+        # Rounded, because the clock knows only whole microseconds.
+        nonlocal spent
+        spent += costs[int(raw) % len(costs)]
+        if spent >= 1e-6:
+            clock.advance(spent)
+            spent = 0.0
+        return Many()
+
+    async def watch():
+        nonlocal longest, looked
+        looked = virtual_time.time()
+        while True:
+            await asyncio.sleep(0)
+            longest = max(longest, virtual_time.time() - looked)
+            looked = virtual_time.time()
+
+    reading = Reading(parse)
+    reading.websocket.come(*map(str, range(max(4_000, round(0.3 * len(costs) / sum(costs))))))
+    watching = asyncio.create_task(watch())
+    await reading.ended()
+    watching.cancel()
+    await asyncio.wait({watching})
+    assert 0 < longest <= (0.025 if len(costs) == 1 else 0.080)
+
+
+@pytest.mark.parametrize("heeds", [True, False], ids=["cancelled", "answers its cancellation"])
+@pytest.mark.parametrize("seconds", [1000, 9])
+async def test_hook_that_waits_too_long(seconds, heeds):
+    """A parse hook is waited for ten seconds, after which its frame is skipped, or what it says then is taken."""
+
+    async def parse(raw):
+        try:
+            await asyncio.sleep(seconds if raw == "slow" else 0)
+        except asyncio.CancelledError:
+            if heeds:
+                raise
+        return raw
+
+    reading = Reading(parse)
+    reading.websocket.come("slow", "next")
+    await asyncio.sleep(0.1)
+    # What comes meanwhile is not read, and wins no patience.
+    reading.websocket.come("last")
+    await asyncio.sleep(20)
+    is_skipped = heeds and seconds > 10
+    assert reading.messages == (["next", "last"] if is_skipped else ["slow", "next", "last"])
+    assert reading.rejected() == ([("slow", TimeoutError)] if is_skipped else [])
+    assert reading.connection.is_live
+    assert reading.connection.reader.cancelling() == 0
+    await reading.ended()
+
+
+async def test_patience_is_for_each_frame_anew():
+    """Hooks that wait nine seconds each, one after the other, are none of them too slow."""
+
+    async def parse(raw):
+        await asyncio.sleep(9)
+        return raw
+
+    reading = Reading(parse)
+    reading.websocket.come(*"abc")
+    await asyncio.sleep(30)
+    assert reading.messages == ["a", "b", "c"]
+    await reading.ended()
+
+
+async def test_end_of_the_connection_while_a_hook_waits_leaves_nothing():
+    """Where the reader is cancelled in a hook, no timer of its patience stays behind."""
+
+    async def parse(raw):
+        await asyncio.sleep(1000)
+
+    reading = Reading(parse)
+    reading.websocket.come("slow")
+    await asyncio.sleep(1)
+    reading.connection.reader.cancel()
+    await asyncio.wait({reading.connection.reader})
+    reading.connection.end()
+    assert reading.rejected() == []

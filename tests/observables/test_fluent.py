@@ -1,0 +1,238 @@
+"""The operators as methods: bound at run time, and seen by the type checkers."""
+
+from __future__ import annotations
+
+import ast
+import asyncio
+import inspect
+from pathlib import Path
+from typing import Any
+
+import pytest
+import reactivex as rx
+from reactivex import Observable, abc
+from reactivex import operators as ops
+from reactivex.internal.exceptions import SequenceContainsNoElementsError
+from reactivex.scheduler import CurrentThreadScheduler, ImmediateScheduler
+from reactivex.subject import Subject
+
+from rxws.observables.fluent import FluentOperators
+
+from ..support import fluent
+from ..support.checkers import needs_pyright, run_mypy, run_pyright
+
+ROOT = Path(__file__).parents[2]
+SAMPLE = ROOT / "tests" / "support" / "fluent_types.py"
+
+OTHER: Observable[Any] = rx.of(1)
+ARGUMENTS: dict[str, Any] = {
+    "accumulator": lambda total, item: total + item,
+    "action": lambda: None,
+    "attr": "real",
+    "boundaries": OTHER,
+    "closing_mapper": lambda *_: OTHER,
+    "condition": lambda _: False,
+    "count": 2,
+    "duetime": 1.0,
+    "duration": 1.0,
+    "duration_mapper": lambda _: OTHER,
+    "element_mapper": None,
+    "end_time": 1.0,
+    "handler": OTHER,
+    "index": 0,
+    "initial_value": 0,
+    "key": "key",
+    "key_mapper": lambda item: item,
+    "left_duration_mapper": lambda _: OTHER,
+    "mapper": lambda _: OTHER,
+    "mapper_indexed": lambda *_: OTHER,
+    "openings": OTHER,
+    "other": OTHER,
+    "predicate": lambda *_: True,
+    "predicate_indexed": lambda *_: True,
+    "project": lambda _: OTHER,
+    "right": OTHER,
+    "right_duration_mapper": lambda _: OTHER,
+    "right_source": OTHER,
+    "sampler": 1.0,
+    "scheduler": ImmediateScheduler.singleton(),
+    "second": OTHER,
+    "start_time": 1.0,
+    "throttle_duration_mapper": lambda _: OTHER,
+    "timespan": 1.0,
+    "value": 1,
+    "window_duration": 1.0,
+}
+"""An argument for each parameter that some operator must be given."""
+
+
+class Bound(FluentOperators[Any]):
+    """An Observable that binds what its operators return, as AsyncObservable does."""
+
+    def __init__(self, source: Observable[Any]) -> None:
+        super().__init__(lambda observer, scheduler=None: source.subscribe(observer, scheduler=scheduler))
+        self.source = source
+
+    def _bind(self, result: Any) -> Any:
+        if isinstance(result, Observable) and not isinstance(result, Bound):
+            return Bound(result)
+        return result
+
+    def connect(self, scheduler: abc.SchedulerBase | None = None) -> Any:
+        return self.source.connect(scheduler)  # type: ignore[attr-defined]
+
+
+def items_of(observable: Observable[Any]) -> list[Any]:
+    """Return what an Observable emits at once."""
+    items: list[Any] = []
+    observable.subscribe(items.append, scheduler=CurrentThreadScheduler.singleton())
+    return items
+
+
+def test_stub_when_reactivex_is_the_installed_one() -> None:
+    """The stub is what its generator writes for the installed reactivex: python -m tests.support.fluent."""
+    assert fluent.STUB.read_text(encoding="utf-8") == fluent.stub()
+
+
+@pytest.mark.parametrize("name", fluent.BETTER)
+def test_better_signature_when_compared_with_reactivex(name: str) -> None:
+    """A signature that says more than reactivex's has its parameters."""
+    (function,) = ast.parse(f"def f{fluent.BETTER[name][-1]}: ...").body
+    assert isinstance(function, ast.FunctionDef)
+    written = [argument.split(":")[0].split("=")[0].strip() for argument in fluent.split(function.args)]
+    expected = inspect.signature(getattr(Observable, name)).parameters.values()
+    assert [argument.lstrip("*") for argument in written] == [parameter.name for parameter in expected]
+
+
+def test_mypy_when_operators_are_chained(tmp_path: Path) -> None:
+    """mypy sees AsyncObservables of the right items behind fluent and piped operators, lambdas in them included."""
+    run_mypy("--strict", "--explicit-package-bases", str(SAMPLE), cache=tmp_path)
+
+
+@needs_pyright
+def test_pyright_when_operators_are_chained() -> None:
+    """pyright sees the same."""
+    run_pyright(str(SAMPLE))
+
+
+@pytest.mark.parametrize("name", sorted(set(fluent.operators()) - {"to_future"}))
+def test_operator_when_called_as_method(name: str) -> None:
+    """What a fluent operator returns is bound, for each operator that reactivex has."""
+    parameters = inspect.signature(getattr(Observable, name)).parameters.values()
+    needed = [parameter for parameter in parameters if parameter.default is parameter.empty]
+    given = [ARGUMENTS[each.name] for each in needed if each.name not in {"self", "sources", "others", "args"}]
+    if name == "multicast":
+        given = [Subject()]
+    source = rx.of(1)
+    if name == "ref_count":
+        source = source.pipe(ops.publish())
+    result = getattr(Bound(source), name)(*given)
+    results = result if isinstance(result, list) else [result]
+    assert results
+    assert all(isinstance(each, Bound) for each in results)
+
+
+def test_pipe_when_an_operator_composes_others() -> None:
+    """Each operator of a pipe is given a bound source, and what it returns is bound."""
+    sources: list[Any] = []
+
+    def spy(source: Any) -> Any:
+        sources.append(source)
+        return rx.of(len(sources))
+
+    assert items_of(Bound(rx.of(0)).pipe(spy, spy, ops.map(lambda item: -item))) == [-2]
+    assert all(isinstance(source, Bound) for source in sources)
+
+
+def test_pipe_when_an_operator_returns_no_observable() -> None:
+    """What is no Observable is returned as it is, and a pipe of nothing is its source."""
+    source = Bound(rx.of(1))
+    assert source.pipe(lambda _: "anything") == "anything"
+    assert source.pipe() is source
+
+
+def test_bind_when_not_defined() -> None:
+    """The class by itself is bound to nothing."""
+    with pytest.raises(NotImplementedError):
+        FluentOperators[int]().pipe(ops.take(1))
+
+
+def test_methods_when_subscribed() -> None:
+    """The methods that reactivex leads past pipe do what the operators of their names do."""
+    numbers = Bound(rx.of(3, 4, 5))
+    assert items_of(numbers.sum()) == [12]
+    assert items_of(numbers.sum(lambda item: item * 2)) == [24]
+    assert items_of(Bound(rx.of({"a": 1}, {"a": 2})).pluck("a")) == [1, 2]
+    assert items_of(Bound(rx.of(rx.of(1), rx.of(2))).switch_latest()) == [2]
+    assert items_of(Bound(rx.of(rx.of(1), rx.never())).exclusive()) == [1]
+    assert items_of(numbers.materialize().dematerialize()) == [3, 4, 5]
+
+
+def test_partition_indexed_when_subscribed() -> None:
+    """The items are parted by what the predicate says of item and index."""
+    subject: Subject[str] = Subject()
+    first, others = Bound(subject).partition_indexed(lambda _, index: index == 0)
+    items: list[tuple[str, str]] = []
+    first.subscribe(lambda item: items.append(("first", item)))
+    others.subscribe(lambda item: items.append(("others", item)))
+    for item in "abc":
+        subject.on_next(item)
+    assert items == [("first", "a"), ("others", "b"), ("others", "c")]
+
+
+def test_ref_count_when_published() -> None:
+    """What is published is connected while somebody is subscribed."""
+    subject: Subject[int] = Subject()
+    items: list[int] = []
+    shared = Bound(subject).publish().ref_count()
+    assert not subject.observers
+    subscription = shared.subscribe(items.append)
+    subject.on_next(1)
+    subscription.dispose()
+    assert not subject.observers
+    assert items == [1]
+
+
+def test_arithmetic_when_observables_are_added_and_sliced() -> None:
+    """``+``, ``+=`` and ``[]`` give bound Observables too."""
+    both = Bound(rx.of(1)) + rx.of(2)
+    both += rx.of(3)
+    assert isinstance(both, Bound)
+    assert items_of(both) == [1, 2, 3]
+    assert isinstance(both[1:], Bound)
+    assert items_of(both[1:]) == [2, 3]
+    assert items_of(both[0:3:2]) == [1, 3]
+    assert items_of(both[1]) == [2]
+
+
+def test_run_when_called() -> None:
+    """To run, which blocks, is refused in words that say what to do instead."""
+    with pytest.raises(RuntimeError, match="await"):
+        Bound(rx.of(1)).run()
+
+
+async def test_await_when_the_sequence_ends() -> None:
+    """To await gives the last item, or raises what the sequence ended with, or that there was none."""
+    assert await Bound(rx.of(1, 2)) == 2
+    assert await Bound(rx.of(1, 2)).to_future() == 2
+    with pytest.raises(ZeroDivisionError):
+        await Bound(rx.throw(ZeroDivisionError()))
+    with pytest.raises(SequenceContainsNoElementsError):
+        await Bound(rx.empty())
+
+
+async def test_await_when_cancelled() -> None:
+    """To cancel an await ends its subscription."""
+    subject: Subject[int] = Subject()
+
+    async def wait() -> Any:
+        return await Bound(subject)
+
+    task = asyncio.create_task(wait())
+    await asyncio.sleep(0)
+    assert subject.observers
+    task.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await task
+    await asyncio.sleep(0)
+    assert not subject.observers

@@ -1,0 +1,923 @@
+"""Operators for feeds: what each emits, when, and what it says of messages that it cannot read."""
+
+from __future__ import annotations
+
+import asyncio
+import doctest
+import gc
+import importlib
+import importlib.util
+import os
+import pkgutil
+import subprocess
+import sys
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, NamedTuple, TypedDict
+
+import msgspec
+import pytest
+import reactivex as rx
+from reactivex import Observable
+from reactivex import operators as ops
+from reactivex.subject import Subject
+from reactivex.testing import ReactiveTest, TestScheduler
+from reactivex.testing.recorded import Recorded
+
+import rxws
+from rxws import operators as rxops
+from rxws.observables.hot import HotObservable
+from rxws.operators import sources
+from rxws.testing import FeedServer
+
+from ..support.wiring import Wiring
+
+ROOT = Path(__file__).parents[2]
+
+on_next, on_error, on_completed = ReactiveTest.on_next, ReactiveTest.on_error, ReactiveTest.on_completed
+
+TIMELESS: dict[str, Callable[[], Callable[[Observable[Any]], Observable[Any]]]] = {
+    "as_type": lambda: rxops.as_type(dict),
+    "conflate": lambda: rxops.conflate("s"),
+    "detect_gaps": lambda: rxops.detect_gaps("n"),
+    "stale_after": lambda: rxops.stale_after(5.0, "s"),
+    "windows": lambda: rxops.windows(10, time="T", unit="s", timeout=1.0),
+}
+"""Each operator that gives an Observable, applied to nothing in particular."""
+
+
+class Quote(msgspec.Struct):
+    s: str
+    p: float
+
+
+def quote(symbol: str, price: float) -> dict[str, Any]:
+    """Make a message as an exchange sends it."""
+    return {"s": symbol, "p": price}
+
+
+def collect(observable: Observable[Any]) -> list[Any]:
+    """Return all that an Observable emits while it is subscribed, and "end" or its error."""
+    seen: list[Any] = []
+    observable.subscribe(seen.append, seen.append, lambda: seen.append("end"))
+    return seen
+
+
+def marbles(
+    operator: Callable[[Observable[Any]], Observable[Any]], *records: Recorded[Any], disposed: float = 1000.0
+) -> list[Recorded[Any]]:
+    """Return what an operator makes of recorded messages; the subscription begins at 200."""
+    scheduler = TestScheduler()
+    source = scheduler.create_hot_observable(*records)
+    observer = scheduler.start(lambda: source.pipe(operator), disposed=disposed)
+    return observer.messages
+
+
+async def turn() -> None:
+    """Let the event loop go round, its due timers included."""
+    await asyncio.sleep(0.001)
+
+
+@pytest.fixture
+async def wiring(virtual_time: asyncio.AbstractEventLoop) -> Wiring:
+    """Give a feed's inside, in virtual time."""
+    return Wiring()
+
+
+def source_of(wiring: Wiring) -> HotObservable[Any]:
+    """Return what a feed's messages are: a hot Observable that knows its feed."""
+    return wiring.router.messages
+
+
+# Examples and types
+
+
+MODULES = [module.name for module in pkgutil.iter_modules(rxops.__path__, "rxws.operators.")]
+
+
+@pytest.mark.parametrize("name", ["as_type", "conflate", "detect_gaps", "stale_after", "to_async_iterator", "windows"])
+def test_example_when_run(name: str) -> None:
+    """The example in each operator's docstring shows what it prints."""
+    function = getattr(rxops, name)
+    namespace = vars(importlib.import_module(function.__module__)).copy()
+    (example,) = doctest.DocTestFinder(recurse=False).find(function, name, globs=namespace)
+    assert example.examples
+    assert doctest.DocTestRunner().run(example).failed == 0
+
+
+def test_all_when_compared_with_the_modules() -> None:
+    """The package exports what its modules define for users, each with a docstring."""
+    assert rxops.__all__ == sorted(rxops.__all__)
+    assert all(getattr(rxops, name).__doc__ for name in rxops.__all__)
+    for name in MODULES:
+        module = importlib.import_module(name)
+        assert all(hasattr(module, each) for each in module.__all__)
+
+
+TYPED = """
+from collections.abc import AsyncIterator
+from typing import Any, TypedDict, assert_type
+
+import msgspec
+from reactivex import Observable
+from reactivex import operators as ops
+
+from rxws import AsyncObservable, Stream, operators as rxops
+
+
+class Trade(msgspec.Struct):
+    s: str
+    p: float
+
+
+class Quote(TypedDict):
+    s: str
+
+
+async def typed(messages: AsyncObservable[Any], trades: AsyncObservable[Trade], plain: Observable[Trade]) -> None:
+    assert_type(messages.pipe(rxops.as_type(Trade)), AsyncObservable[Trade])
+    assert_type(messages.pipe(rxops.as_type(Quote, strict=False)), AsyncObservable[Quote])
+    assert_type(messages.pipe(rxops.as_type(Trade), ops.filter(lambda trade: trade.p > 1)), AsyncObservable[Trade])
+    messages.pipe(rxops.as_type(Trade)).map(lambda trade: trade.price)  # type: ignore[attr-defined]  # pyright: ignore
+    assert_type(trades.pipe(rxops.conflate(lambda trade: trade.s)), AsyncObservable[rxops.Conflated[Trade]])
+    assert_type(trades.pipe(rxops.windows(60, time="T")), AsyncObservable[rxops.Window[Trade]])
+    assert_type(trades.pipe(rxops.detect_gaps("u")), AsyncObservable[Trade | rxops.SequenceGap])
+    assert_type(trades.pipe(rxops.stale_after(5)), AsyncObservable[rxops.Stale | rxops.Recovered])
+    assert_type(plain.pipe(rxops.conflate()), Observable[rxops.Conflated[Trade]])
+    async for trade in messages.pipe(rxops.as_type(Trade), rxops.to_async_iterator(100, "drop_oldest")):
+        assert_type(trade, Trade)
+    async for held in trades.pipe(ops.filter(lambda trade: trade.p > 1), rxops.to_async_iterator(maxsize=None)):
+        assert_type(held, Trade)
+    stream: Stream[Trade] = rxops.to_async_iterator()(trades)
+    iterator: AsyncIterator[Trade] = stream
+    assert_type(await anext(iterator), Trade)
+"""
+
+
+@pytest.mark.parametrize("checker", ["mypy", "pyright"])
+def test_types_when_operators_are_piped(checker: str, tmp_path: Path) -> None:
+    """The type checkers know what each operator makes of the items, also behind reactivex's own."""
+    if importlib.util.find_spec(checker) is None:
+        pytest.skip(f"{checker} is not installed")
+    sample = tmp_path / "sample.py"
+    sample.write_text(TYPED, encoding="utf-8")
+    options = {
+        "mypy": ["--strict", "--config-file", os.devnull, "--cache-dir", str(tmp_path / "cache")],
+        "pyright": ["--pythonpath", sys.executable],
+    }
+    command = [sys.executable, "-m", checker, *options[checker], str(sample)]
+    environment = {**os.environ, "MYPYPATH": str(ROOT), "PYTHONPATH": str(ROOT)}
+    done = subprocess.run(
+        command,
+        cwd=ROOT if checker == "mypy" else tmp_path,
+        env=environment,
+        capture_output=True,
+        text=True,
+        timeout=240,
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+
+
+# What all have in common
+
+
+@pytest.mark.parametrize("name", TIMELESS)
+def test_operator_when_the_source_ends(name: str) -> None:
+    """The end of the source is the end of what an operator makes of it, and so is its error."""
+    error = ValueError("broken")
+    assert marbles(TIMELESS[name](), on_completed(300))[-1] == on_completed(300)
+    assert marbles(TIMELESS[name](), on_error(300, error))[-1] == on_error(300, error)
+
+
+@pytest.mark.parametrize("name", TIMELESS)
+def test_operator_when_disposed(name: str) -> None:
+    """A subscription that is disposed leaves nothing subscribed, and nothing scheduled that still emits."""
+    scheduler = TestScheduler()
+    source = scheduler.create_hot_observable(on_next(210, {"s": "BTC", "n": 1, "T": 3}))
+    scheduler.start(lambda: source.pipe(TIMELESS[name]()), disposed=210.5)
+    assert [(each.subscribe, each.unsubscribe) for each in source.subscriptions] == [(200, 210.5)]
+
+
+@pytest.mark.parametrize("name", TIMELESS)
+async def test_operator_when_piped_on_a_loop(name: str, wiring: Wiring, assert_no_leaks: None) -> None:
+    """Each result on an event loop is an AsyncObservable, and leaves no timer behind when it is disposed."""
+    result = source_of(wiring).pipe(TIMELESS[name]())
+    assert isinstance(result, rxws.AsyncObservable)
+    subscription = result.subscribe(print)
+    source_of(wiring).emit({"T": 1, "s": "BTC", "n": 1})
+    subscription.dispose()
+    assert not source_of(wiring).observed
+
+
+@pytest.mark.parametrize("name", ["conflate", "stale_after", "windows"])
+def test_waiting_operator_when_there_is_no_clock(name: str) -> None:
+    """Outside an event loop an operator that waits says that it needs a scheduler, instead of starting a thread."""
+    (error,) = collect(rx.never().pipe(TIMELESS[name]()))
+    assert isinstance(error, RuntimeError)
+    assert "scheduler" in str(error)
+
+
+@pytest.mark.parametrize("name", ["conflate", "stale_after", "windows"])
+async def test_waiting_operator_when_nested(name: str, wiring: Wiring) -> None:
+    """In a flat_map, and on a plain Observable, an operator that waits runs on the loop's clock."""
+    nested = collect(
+        source_of(wiring).pipe(ops.flat_map(lambda _: rx.never().pipe(ops.start_with(TICK), TIMELESS[name]())))
+    )
+    plain = collect(rx.never().pipe(ops.start_with(TICK), TIMELESS[name]()))
+    source_of(wiring).emit("go")
+    await asyncio.sleep(20.0)
+    assert len(nested) == len(plain) == 1
+
+
+TICK = {"s": "BTC", "T": 3}
+
+
+class Unreadable(NamedTuple):
+    """A message that an operator cannot read."""
+
+    operator: Callable[[Observable[Any]], Observable[Any]]
+    message: Any
+    error: type[Exception]
+
+
+def attribute(message: Any) -> Any:
+    """Read what plain dicts do not have."""
+    return message.symbol
+
+
+UNREADABLE = {
+    "no key": Unreadable(rxops.conflate("s"), {"result": None}, LookupError),
+    "no path": Unreadable(rxops.conflate(("a", "s")), {"a": 1}, LookupError),
+    "no mapping": Unreadable(rxops.conflate("s"), b"raw", LookupError),
+    "a list for a key": Unreadable(rxops.conflate("s"), {"s": []}, TypeError),
+    "a function that raises": Unreadable(rxops.conflate(attribute), {}, AttributeError),
+    "no such type": Unreadable(rxops.as_type(Quote), {"s": "BTC", "p": "1"}, msgspec.ValidationError),
+    "no key to be watched": Unreadable(rxops.stale_after(9e4, "s"), {}, LookupError),
+    "no time": Unreadable(rxops.windows(1, time="T"), {}, LookupError),
+    "no key of a window": Unreadable(rxops.windows(1, time="T", key="s"), {"T": 1}, LookupError),
+    "a time that is None": Unreadable(rxops.windows(1, time="T"), {"T": None}, TypeError),
+    "a time that is a bool": Unreadable(rxops.windows(1, time="T"), {"T": True}, TypeError),
+    "a time that is not finite": Unreadable(rxops.windows(1, time="T"), {"T": float("nan")}, ValueError),
+    "a time in letters": Unreadable(rxops.windows(1, time="T"), {"T": "noon"}, ArithmeticError),
+    "a time of the wrong unit": Unreadable(rxops.windows(1, time="T", unit="s"), {"T": 1.7e12}, ValueError),
+}
+
+
+@pytest.mark.parametrize("case", UNREADABLE)
+async def test_message_when_unreadable(case: str, wiring: Wiring, caplog: pytest.LogCaptureFixture) -> None:
+    """A message that an operator cannot read is left out, counted, logged and emitted; the sequence goes on."""
+    operator, message, error = UNREADABLE[case]
+    seen = collect(source_of(wiring).pipe(operator))
+    source_of(wiring).emit(message)
+    await turn()
+    assert seen == []
+    (event,) = wiring.seen
+    assert isinstance(event, rxws.MessageRejected)
+    assert isinstance(event.error, error)
+    assert (event.count, wiring.reporter.counters.rejected) == (1, 1)
+    (line,) = caplog.messages
+    assert "left a message out" in line
+
+
+async def test_rejected_message_when_shown(wiring: Wiring) -> None:
+    """The event carries the message as a frame would: text and bytes as they are, the rest as JSON or else its repr."""
+
+    class Thing:
+        def __repr__(self) -> str:
+            return "<thing>"
+
+    collect(source_of(wiring).pipe(rxops.conflate("s")))
+    circle: list[Any] = []
+    circle.append(circle)
+    for message in ("text", b"bytes", {"a": [1, Thing()]}, circle):
+        source_of(wiring).emit(message)
+    assert [event.raw for event in wiring.seen] == ["text", b"bytes", '{"a":[1,"<thing>"]}', "[[...]]"]
+
+
+def test_rejected_message_when_no_feed_is_known(caplog: pytest.LogCaptureFixture, monkeypatch: Any) -> None:
+    """An Observable that knows no feed has it logged, once a second at most, with the number of those left unsaid."""
+    now = 100.0
+    monkeypatch.setattr(sources.time, "monotonic", lambda: now)
+    messages: Subject[Any] = Subject()
+    collect(messages.pipe(rxops.as_type(Quote)))
+    for _ in range(3):
+        messages.on_next({})
+    assert len(caplog.messages) == 1
+    assert caplog.messages[0].startswith("as_type(Quote) left a message out: ValidationError")
+    now += 1.0
+    messages.on_next({})
+    messages.on_next({})
+    now += 1.0
+    messages.on_next({})
+    assert [line[-18:] for line in caplog.messages[1:]] == ["(2 more like this)", "(1 more like this)"]
+
+
+@pytest.mark.usefixtures("virtual_time")
+async def test_rejected_message_when_on_a_feed(feed_server: FeedServer) -> None:
+    """On a feed's messages it is an event of that feed, and in its statistics."""
+    async with rxws.ReactiveWebSocket(feed_server.url, name="quotes") as ws:
+        rejected: list[Any] = []
+        ws.events.pipe(ops.filter(lambda event: isinstance(event, rxws.MessageRejected))).subscribe(rejected.append)
+        quotes = aiter(ws.messages.pipe(rxops.as_type(Quote)))
+        await feed_server.connected()
+        await feed_server.send({"id": 1})
+        await feed_server.send(quote("BTC", 2.0))
+        assert await anext(quotes) == Quote("BTC", 2.0)
+        assert [(event.name, event.raw) for event in rejected] == [("quotes", '{"id":1}')]
+        assert ws.statistics().rejected == 1
+
+
+async def coroutine_function(_: Any) -> None:
+    """Stand for a function that is given where a plain one is wanted."""
+
+
+WRONG: dict[str, tuple[type[Exception], str, Callable[[], Any]]] = {
+    "coroutine key": (TypeError, "plain function", lambda: rxops.conflate(coroutine_function)),
+    "coroutine time": (TypeError, "time must", lambda: rxops.windows(1, time=coroutine_function)),
+    "list for a path": (TypeError, "tuple of keys", lambda: rxops.conflate(["data", "s"])),  # type: ignore[arg-type]
+    "empty path": (ValueError, "sequence", lambda: rxops.detect_gaps(())),
+    "negative every": (ValueError, "every", lambda: rxops.conflate(every=-1.0)),
+    "endless every": (ValueError, "every", lambda: rxops.conflate(every=float("inf"))),
+    "every as text": (TypeError, "every", lambda: rxops.conflate(every="1")),  # type: ignore[arg-type]
+    "every as bool": (TypeError, "every", lambda: rxops.conflate(every=True)),
+    "silence of 0": (ValueError, "seconds", lambda: rxops.stale_after(0)),
+    "one key as text": (TypeError, "collection", lambda: rxops.stale_after(1, "s", expected="BTC")),
+    "expected without key": (TypeError, "expected", lambda: rxops.stale_after(1, expected=["BTC"])),
+    "window of 0": (ValueError, "seconds", lambda: rxops.windows(0, time="T")),
+    "window of NaN": (ValueError, "seconds", lambda: rxops.windows(float("nan"), time="T")),
+    "negative lateness": (ValueError, "lateness", lambda: rxops.windows(1, time="T", allowed_lateness=-1)),
+    "negative timeout": (ValueError, "timeout", lambda: rxops.windows(1, time="T", timeout=-1)),
+    "unknown unit": (ValueError, "unit", lambda: rxops.windows(1, time="T", unit="m")),  # type: ignore[arg-type]
+    "unknown type": (TypeError, "not supported", lambda: rxops.as_type(3)),
+    "reordering as text": (TypeError, "reordering", lambda: rxops.detect_gaps("n", reordering="1")),  # type: ignore[arg-type]
+    "reordering as bool": (TypeError, "reordering", lambda: rxops.detect_gaps("n", reordering=True)),
+    "negative reordering": (ValueError, "reordering", lambda: rxops.detect_gaps("n", reordering=-1)),
+    "maxsize of 0": (ValueError, "maxsize", lambda: rxops.to_async_iterator(maxsize=0)),
+    "unknown overflow": (ValueError, "overflow", lambda: rxops.to_async_iterator(overflow="drop")),  # type: ignore[arg-type]
+}
+
+
+@pytest.mark.parametrize("case", WRONG)
+def test_argument_when_wrong(case: str) -> None:
+    """A wrong argument is refused when the operator is made, in words that name it."""
+    error, words, make = WRONG[case]
+    with pytest.raises(error, match=words):
+        make()
+
+
+# conflate
+
+
+async def test_conflate_when_pulled_slowly(wiring: Wiring) -> None:
+    """An async for gets the newest message of each key and how many it replaced, the longest wait first."""
+    messages = source_of(wiring)
+    newest = aiter(messages.pipe(rxops.conflate("s")))
+    for symbol, price in ("BTC", 1), ("ETH", 2), ("BTC", 3), ("BTC", 4):
+        messages.emit(quote(symbol, price))
+    assert await anext(newest) == rxops.Conflated(quote("BTC", 4), merged=2)
+    messages.emit(quote("BTC", 5))
+    assert await anext(newest) == rxops.Conflated(quote("ETH", 2), merged=0)
+    assert await anext(newest) == rxops.Conflated(quote("BTC", 5), merged=0)
+
+
+async def test_conflate_when_the_body_waits(wiring: Wiring) -> None:
+    """A consumer that takes a second for each gets one a second, and the newest at the end."""
+    result: list[tuple[int, int]] = []
+
+    async def consume() -> None:
+        async for conflated in source_of(wiring).pipe(rxops.conflate()):
+            result.append((conflated.message, conflated.merged))
+            await asyncio.sleep(1.0)
+
+    consumer = asyncio.create_task(consume())
+    for number in range(30):
+        await asyncio.sleep(0.1)
+        source_of(wiring).emit(number)
+    source_of(wiring).end()
+    await consumer
+    assert [number for number, _ in result][-1] == 29
+    assert len(result) == 4
+    assert sum(1 + merged for _, merged in result) == 30
+
+
+async def test_conflate_when_the_feed_waits(wiring: Wiring) -> None:
+    """A consumer that is faster than the feed gets every message as it comes."""
+    newest = aiter(source_of(wiring).pipe(rxops.conflate("s")))
+    for price in range(3):
+        waiting = asyncio.ensure_future(anext(newest))
+        await turn()
+        source_of(wiring).emit(quote("BTC", price))
+        assert await waiting == rxops.Conflated(quote("BTC", price), merged=0)
+
+
+async def test_conflate_when_a_pull_is_cancelled(wiring: Wiring) -> None:
+    """A cancelled anext loses nothing."""
+    newest = aiter(source_of(wiring).pipe(rxops.conflate()))
+    waiting = asyncio.ensure_future(anext(newest))
+    await turn()
+    source_of(wiring).emit(1)
+    waiting.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await waiting
+    assert await anext(newest) == rxops.Conflated(1, merged=0)
+
+
+async def test_conflate_when_pulled_to_the_end(wiring: Wiring) -> None:
+    """What is held when the source ends is still delivered; then the iteration ends, or raises the source's error."""
+    newest = aiter(source_of(wiring).pipe(rxops.conflate("s")))
+    source_of(wiring).emit(quote("BTC", 1))
+    source_of(wiring).end(ValueError("broken"))
+    assert (await anext(newest)).message == quote("BTC", 1)
+    with pytest.raises(ValueError, match="broken"):
+        await anext(newest)
+
+
+async def test_conflate_when_the_iterator_is_dropped_or_closed(wiring: Wiring) -> None:
+    """An iterator that nobody refers to any more ends its subscription, and so does one that is closed."""
+    observable = source_of(wiring).pipe(rxops.conflate())
+    newest: Any = aiter(observable)
+    assert source_of(wiring).observed
+    del newest
+    gc.collect()
+    assert not source_of(wiring).observed
+    newest = aiter(observable)
+    source_of(wiring).emit(1)
+    await newest.aclose()
+    assert not source_of(wiring).observed
+    with pytest.raises(StopAsyncIteration):
+        await anext(newest)
+
+
+async def test_conflate_when_each_consumer_pulls(wiring: Wiring) -> None:
+    """Each async for has its own pace."""
+    observable = source_of(wiring).pipe(rxops.conflate())
+    first, second = aiter(observable), aiter(observable)
+    source_of(wiring).emit(1)
+    assert (await anext(first)).message == 1
+    source_of(wiring).emit(2)
+    assert await anext(first) == rxops.Conflated(2, merged=0)
+    assert await anext(second) == rxops.Conflated(2, merged=1)
+
+
+async def test_conflate_when_pulled_elsewhere(wiring: Wiring) -> None:
+    """It belongs to its loop's thread."""
+    observable = source_of(wiring).pipe(rxops.conflate())
+    with pytest.raises(RuntimeError, match="event loop"):
+        await asyncio.to_thread(aiter, observable)
+
+
+async def test_conflate_when_subscribed(wiring: Wiring) -> None:
+    """A subscriber gets each key once per turn of the loop: a burst is merged, what comes one by one is not."""
+    seen = collect(source_of(wiring).pipe(rxops.conflate("s")))
+    for symbol, price in ("BTC", 1), ("ETH", 2), ("BTC", 3):
+        source_of(wiring).emit(quote(symbol, price))
+    assert seen == []
+    await turn()
+    assert seen == [rxops.Conflated(quote("BTC", 3), 1), rxops.Conflated(quote("ETH", 2), 0)]
+    source_of(wiring).emit(quote("BTC", 4))
+    await turn()
+    assert seen[2:] == [rxops.Conflated(quote("BTC", 4), 0)]
+
+
+def test_conflate_when_rounds_are_spaced() -> None:
+    """With every, the first message passes at once, and then each round comes so many seconds after the one before."""
+    records = [on_next(time, number) for number, time in enumerate((300, 310, 320, 405, 600))]
+    assert marbles(rxops.conflate(every=100.0), *records) == [
+        on_next(300, rxops.Conflated(0, 0)),
+        on_next(400, rxops.Conflated(2, 1)),
+        on_next(500, rxops.Conflated(3, 0)),
+        on_next(600, rxops.Conflated(4, 0)),
+    ]
+
+
+async def test_conflate_when_many_keys_wait(wiring: Wiring, monkeypatch: pytest.MonkeyPatch) -> None:
+    """One timer serves all keys, and is cancelled with the subscription."""
+    scheduler: Any = wiring.home.scheduler
+    scheduled: list[Any] = []
+    schedule = scheduler.schedule_relative
+    monkeypatch.setattr(scheduler, "schedule_relative", lambda *work: scheduled.append(work) or schedule(*work))
+    seen: list[Any] = []
+    subscription = source_of(wiring).pipe(rxops.conflate("s", every=10.0)).subscribe(seen.append)
+    for round_trip in range(2):
+        for symbol in range(100):
+            source_of(wiring).emit({"s": symbol})
+        await turn()
+        assert (len(scheduled), len(seen)) == (round_trip + 1, 100)
+    subscription.dispose()
+    assert not scheduler._instants
+
+
+def test_conflate_when_the_source_ends_within_a_round() -> None:
+    """What a subscriber has not got yet comes before the end, and before an error."""
+    error = ValueError("broken")
+    for end in on_completed(350), on_error(350, error):
+        result = marbles(rxops.conflate(every=100.0), on_next(300, "a"), on_next(310, "b"), on_next(320, "c"), end)
+        assert result == [on_next(300, rxops.Conflated("a", 0)), on_next(350, rxops.Conflated("c", 1)), end]
+
+
+async def test_conflate_when_the_source_ends_while_a_round_is_delivered(wiring: Wiring) -> None:
+    """An observer that ends the source gets the rest of the round once."""
+    seen: list[Any] = []
+
+    def take(conflated: rxops.Conflated[Any]) -> None:
+        seen.append(conflated.message["s"])
+        source_of(wiring).end()
+
+    source_of(wiring).pipe(rxops.conflate("s")).subscribe(take)
+    for symbol in "abc":
+        source_of(wiring).emit({"s": symbol})
+    await turn()
+    assert seen == ["a", "b", "c"]
+
+
+async def test_conflate_when_the_consumer_is_behind_an_operator(wiring: Wiring) -> None:
+    """An operator behind it is a subscriber: what it passes on is merged per turn, and kept for the async for."""
+    prices = aiter(source_of(wiring).pipe(rxops.conflate("s"), ops.map(lambda conflated: conflated.message["p"])))
+    for price in (1, 2):
+        source_of(wiring).emit(quote("BTC", price))
+    await turn()
+    source_of(wiring).emit(quote("BTC", 3))
+    await turn()
+    assert [await anext(prices), await anext(prices)] == [2, 3]
+
+
+# as_type
+
+
+@dataclass
+class Trade:
+    s: str
+    p: float
+
+
+class Tick(TypedDict):
+    s: str
+    p: float
+
+
+@pytest.mark.parametrize(
+    ("kind", "expected"), [(Quote, Quote("BTC", 1.5)), (Trade, Trade("BTC", 1.5)), (Tick, quote("BTC", 1.5))]
+)
+def test_as_type_when_messages_fit(kind: Any, expected: Any) -> None:
+    """What fits becomes a Struct, a dataclass or a TypedDict; numbers in strings only when strict is off."""
+    messages = rx.of(quote("BTC", 1.5), {"s": "BTC", "p": "1.5"})
+    assert collect(messages.pipe(rxops.as_type(kind))) == [expected, "end"]
+    assert collect(messages.pipe(rxops.as_type(kind, strict=False))) == [expected, expected, "end"]
+
+
+def test_as_type_when_a_gap_comes(caplog: pytest.LogCaptureFixture) -> None:
+    """What was asked for with ``gaps=True`` is no message that does not fit: it is passed on."""
+    gap = rxws.Gap(name="feed", time=1.0, start=0.5, end=1.0, reason="network", last_message=None)
+    assert collect(rx.of([1], gap).pipe(rxops.as_type(list[int]))) == [[1], gap, "end"]
+    assert caplog.messages == []
+
+
+def test_as_type_when_given_a_union(caplog: pytest.LogCaptureFixture) -> None:
+    """Whatever msgspec converts to will do; the log calls it what it is."""
+    assert collect(rx.of([1], {}).pipe(rxops.as_type(list[int] | None))) == [[1], "end"]
+    assert caplog.messages[0].startswith("as_type(list[int] | None) left a message out")
+
+
+# windows
+
+
+def trade(time: Any, symbol: str = "BTC") -> dict[str, Any]:
+    """Make a message with a time and a key."""
+    return {"T": time, "s": symbol}
+
+
+def times(windows: list[Any]) -> list[tuple[Any, ...]]:
+    """Return of each window its bounds, the times in it, the number of latecomers, and what closed it."""
+    return [
+        (each.start, each.end, [message["T"] for message in each.items], each.late, each.closed_by)
+        for each in windows
+        if isinstance(each, rxops.Window)
+    ]
+
+
+def test_windows_when_time_passes_their_end() -> None:
+    """A window has all from its beginning up to its end; a message of its end closes it, and is in the next."""
+    messages = rx.of(*map(trade, (59_999, 60_000, 119_999, 120_000, 300_000)))
+    assert times(collect(messages.pipe(rxops.windows(60, time="T")))) == [
+        (0.0, 60.0, [59_999], 0, "time"),
+        (60.0, 120.0, [60_000, 119_999], 0, "time"),
+        (120.0, 180.0, [120_000], 0, "time"),
+        (300.0, 360.0, [300_000], 0, "end"),
+    ]
+
+
+def test_windows_when_keyed() -> None:
+    """Each key has windows of its own, and time of its own."""
+    messages = rx.of(trade(1, "BTC"), trade(1, "ETH"), trade(11, "BTC"), trade(2, "ETH"))
+    seen = collect(messages.pipe(rxops.windows(10, time="T", unit="s", key="s")))
+    assert [(each.key, len(each.items), each.closed_by) for each in seen[:-1]] == [
+        ("BTC", 1, "time"),
+        ("BTC", 1, "end"),
+        ("ETH", 2, "end"),
+    ]
+
+
+async def test_windows_when_messages_are_late(wiring: Wiring) -> None:
+    """A message of a closed window is left out, counted in its key's next window, and reported."""
+    seen = collect(source_of(wiring).pipe(rxops.windows(10, time="T", unit="s")))
+    for time in (5, 12, 9, 3, 11, 25):
+        source_of(wiring).emit(trade(time))
+    assert times(seen) == [(0.0, 10.0, [5], 0, "time"), (10.0, 20.0, [12, 11], 2, "time")]
+    assert [str(event.error) for event in wiring.seen] == [
+        "its window is closed: its time is 3 s behind",
+        "its window is closed: its time is 9 s behind",
+    ]
+    source_of(wiring).end()
+    assert times(seen)[2:] == [(20.0, 30.0, [25], 0, "end")]
+
+
+def test_windows_when_lateness_is_allowed() -> None:
+    """A window stays open for latecomers as long as allowed; several are open meanwhile, and close in order."""
+    messages = rx.of(*map(trade, (5, 12, 9, 21, 14, 24.5, 8, 25)))
+    seen = collect(messages.pipe(rxops.windows(10, time="T", unit="s", allowed_lateness=5.0)))
+    assert times(seen) == [
+        (0.0, 10.0, [5, 9], 0, "time"),
+        (10.0, 20.0, [12, 14], 1, "time"),
+        (20.0, 30.0, [21, 24.5, 25], 0, "end"),
+    ]
+
+
+def test_windows_when_the_first_message_is_not_the_earliest() -> None:
+    """What comes before the first message's window is late, but within the allowed lateness it has its window."""
+    messages = rx.of(*map(trade, (12, 9)))
+    assert len(times(collect(messages.pipe(rxops.windows(10, time="T", unit="s"))))) == 1
+    both = collect(messages.pipe(rxops.windows(10, time="T", unit="s", allowed_lateness=3.0)))
+    assert [start for start, *_ in times(both)] == [0.0, 10.0]
+
+
+@pytest.mark.parametrize(
+    ("unit", "time", "start"),
+    [
+        ("s", 1_700_000_000.3, 1_700_000_000.3),
+        ("s", "1700000000.3", 1_700_000_000.3),
+        ("s", 1_700_000_000, 1_700_000_000.0),
+        ("ms", 1_700_000_000_300, 1_700_000_000.3),
+        ("ms", 1_700_000_000_399.9, 1_700_000_000.3),
+        ("ms", "1700000000399", 1_700_000_000.3),
+        ("us", 1_700_000_000_300_000, 1_700_000_000.3),
+        ("ns", 1_700_000_000_399_999_999, 1_700_000_000.3),
+        ("ns", "1700000000399999999", 1_700_000_000.3),
+        ("s", -0.05, -0.1),
+        ("s", 8.2, 8.2),
+    ],
+)
+def test_windows_when_times_are_of_a_unit(unit: Any, time: Any, start: float) -> None:
+    """A time is a number of its unit, or a string of one, and is in the right window to the microsecond."""
+    (window, _) = collect(rx.of(trade(time)).pipe(rxops.windows(0.1, time="T", unit=unit)))
+    assert window.start == start
+    assert window.end == pytest.approx(start + 0.1)
+
+
+def test_windows_when_time_is_a_path_or_a_function() -> None:
+    """A time is read as a filter reads it, or by a function."""
+    messages = rx.of({"data": {"T": 3}})
+    for time in ("data", "T"), lambda message: message["data"]["T"]:
+        (window, _) = collect(messages.pipe(rxops.windows(2, time=time, unit="s")))
+        assert (window.start, window.end) == (2.0, 4.0)
+
+
+def test_windows_when_a_key_falls_silent() -> None:
+    """With a timeout, a window is closed so long after it is over by the scheduler, counted from the last message."""
+    records = [on_next(300, trade(3)), on_next(302, trade(5)), on_next(310, trade(4)), on_next(400, trade(7))]
+    result = marbles(rxops.windows(10, time="T", unit="s", timeout=20.0), *records)
+    # It was 5 at 302, so it was 10 at 307: the message of 310 is no news of the time. The one of 400 is late.
+    (record,) = result
+    assert record.time == 327
+    assert times([record.value.value]) == [(0.0, 10.0, [3, 5, 4], 0, "timeout")]
+
+
+def test_windows_when_a_key_falls_silent_with_several_open() -> None:
+    """Each window that is open is closed in its turn, the allowed lateness included, and time goes on after it."""
+    records = [on_next(300, trade(9)), on_next(301, trade(11)), on_next(400, trade(35)), on_next(410, trade(41))]
+    operator = rxops.windows(10, time="T", unit="s", allowed_lateness=2.0, timeout=5.0)
+    result = marbles(operator, *records, on_completed(412))
+    # 11 at 301: the first is over, lateness included, at 302, and the second at 312.
+    assert [record.time for record in result] == [307, 317, 412, 412, 412]
+    assert times([record.value.value for record in result[:-1]]) == [
+        (0.0, 10.0, [9], 0, "timeout"),
+        (10.0, 20.0, [11], 0, "timeout"),
+        (30.0, 40.0, [35], 0, "end"),
+        (40.0, 50.0, [41], 0, "end"),
+    ]
+
+
+def test_windows_when_the_timer_comes_early() -> None:
+    """A timer of a window that time has closed meanwhile closes no other."""
+    records = [on_next(300, trade(1)), on_next(305, trade(10)), on_next(311, trade(17))]
+    result = marbles(rxops.windows(10, time="T", unit="s", timeout=3.0), *records)
+    assert [(record.time, record.value.value.closed_by) for record in result] == [(305, "time"), (317, "timeout")]
+
+
+async def test_windows_when_time_is_virtual(wiring: Wiring) -> None:
+    """The timeout runs on the loop's clock: a minute's candle comes two seconds after the minute."""
+    seen: list[float] = []
+    loop = asyncio.get_running_loop()
+    minutes = source_of(wiring).pipe(rxops.windows(60, time="T", key="s", timeout=2.0))
+    minutes.subscribe(lambda _: seen.append(loop.time()))
+    await asyncio.sleep(10.0 - loop.time())
+    source_of(wiring).emit(trade(1_700_000_030_000))
+    await asyncio.sleep(3600.0)
+    # Ten seconds before the end of the minute.
+    assert seen == [pytest.approx(22.0)]
+
+
+def test_windows_when_the_source_fails() -> None:
+    """Windows that are open come before the error."""
+    error = ValueError("broken")
+    *windows, end = collect(rx.concat(rx.of(trade(1)), rx.throw(error)).pipe(rxops.windows(10, time="T")))
+    assert [each.closed_by for each in windows] == ["end"]
+    assert end is error
+
+
+# detect_gaps
+
+
+def numbers(*items: Any, **options: Any) -> list[Any]:
+    """Return what detect_gaps makes of numbered messages: numbers, and for each hole what was due and what came."""
+    seen = collect(rx.of(*items).pipe(rxops.detect_gaps(lambda number: number, **options)))
+    return [(each.expected, each.received) if isinstance(each, rxops.SequenceGap) else each for each in seen[:-1]]
+
+
+def test_detect_gaps_when_numbers_are_missing() -> None:
+    """A hole is marked before the message that shows it; nothing is left out."""
+    assert numbers(5, 6, 9, 10) == [5, 6, (7, 9), 9, 10]
+    assert rxops.SequenceGap(7, 9, None).missing == 2
+
+
+def test_detect_gaps_when_numbers_repeat_or_come_late() -> None:
+    """Repetitions and latecomers are passed on, and change nothing."""
+    assert numbers(1, 2, 2, 3) == [1, 2, 2, 3]
+    assert numbers(1, 3, 2, 4, 5) == [1, (2, 3), 3, 2, 4, 5]
+
+
+def test_detect_gaps_when_the_server_counts_anew() -> None:
+    """A number that is too far back is a new beginning: it is marked, and from there on the count is followed."""
+    assert numbers(5_000, 1, 2, 4) == [5_000, (5_001, 1), 1, 2, (3, 4), 4]
+    assert numbers(10, 9, 8, reordering=2) == [10, 9, (11, 8), 8]
+    assert rxops.SequenceGap(5_001, 1, None).missing is None
+
+
+def test_detect_gaps_when_keyed() -> None:
+    """Each key counts for itself; a number may stand in a string."""
+    messages = [{"s": "BTC", "u": "7"}, {"s": "ETH", "u": 1}, {"s": "BTC", "u": 8}, {"s": "ETH", "u": 3}]
+    seen = collect(rx.of(*messages).pipe(rxops.detect_gaps("u", key="s")))
+    assert seen == [*messages[:3], rxops.SequenceGap(2, 3, "ETH"), messages[3], "end"]
+
+
+@pytest.mark.parametrize("message", [{}, {"u": None}, {"u": 1.0}, {"u": "x"}, {"u": True}])
+async def test_detect_gaps_when_there_is_no_number(
+    message: dict[str, Any], wiring: Wiring, caplog: pytest.LogCaptureFixture
+) -> None:
+    """A message without a number is passed on, and reported as one that could not be looked at."""
+    seen = collect(source_of(wiring).pipe(rxops.detect_gaps("u")))
+    source_of(wiring).emit(message)
+    assert seen == [message]
+    (event,) = wiring.seen
+    assert isinstance(event, rxws.HandlerFailed)
+    assert (event.handler, event.message) == ("detect_gaps", message)
+    caplog.clear()
+    assert collect(rx.of(message).pipe(rxops.detect_gaps("u"))) == [message, "end"]
+    assert "could not look at a message" in caplog.messages[0]
+
+
+# stale_after
+
+
+def test_stale_after_when_one_of_two_falls_silent() -> None:
+    """A key that is silent while another is not is told once; its next message tells how long the silence was."""
+    records = [on_next(time, quote("ETH", time)) for time in range(210, 300, 10)]
+    records += [on_next(210, quote("BTC", 1)), on_next(215, quote("BTC", 2)), on_next(290, quote("BTC", 3))]
+    result = marbles(rxops.stale_after(30.0, "s"), *sorted(records, key=lambda record: record.time), disposed=300)
+    assert result == [
+        on_next(245, rxops.Stale("BTC", 30.0, quote("BTC", 2))),
+        on_next(290, rxops.Recovered("BTC", 75.0, quote("BTC", 3))),
+    ]
+
+
+def test_stale_after_when_all_fall_silent() -> None:
+    """Each key is told in its turn, also two at one instant."""
+    records = [on_next(210, quote("a", 1)), on_next(210, quote("b", 1)), on_next(220, quote("c", 1))]
+    result = marbles(rxops.stale_after(30.0, "s"), *records)
+    assert [(record.time, record.value.value.key) for record in result] == [(240, "a"), (240, "b"), (250, "c")]
+
+
+def test_stale_after_when_nothing_ever_comes() -> None:
+    """The whole, and keys that are expected, are watched from the subscription on."""
+    assert marbles(rxops.stale_after(30.0)) == [on_next(230, rxops.Stale(None, 30.0, None))]
+    result = marbles(rxops.stale_after(30.0, "s", expected=["a", "b"]), on_next(215, quote("b", 1)))
+    assert result == [on_next(230, rxops.Stale("a", 30.0, None)), on_next(245, rxops.Stale("b", 30.0, quote("b", 1)))]
+
+
+def test_stale_after_when_silent_again() -> None:
+    """Every silence is told."""
+    result = marbles(rxops.stale_after(30.0), on_next(250, 1), on_next(260, 2), disposed=400)
+    assert [(record.time, type(record.value.value)) for record in result] == [
+        (230, rxops.Stale),
+        (250, rxops.Recovered),
+        (290, rxops.Stale),
+    ]
+
+
+async def test_stale_after_when_time_is_virtual(wiring: Wiring, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Silence is measured on the loop's clock, to the microsecond, with one timer however many keys there are."""
+    scheduled: list[Any] = []
+    loop = asyncio.get_running_loop()
+    seen: list[tuple[float, Any]] = []
+    stale = source_of(wiring).pipe(rxops.stale_after(30.0, "s"))
+    stale.subscribe(lambda item: seen.append((round(loop.time(), 6), item.key)))
+    timers: Any = wiring.home.scheduler
+    schedule = timers.schedule_absolute
+    monkeypatch.setattr(timers, "schedule_absolute", lambda *work: scheduled.append(work) or schedule(*work))
+    for number in range(100):
+        source_of(wiring).emit({"s": number})
+        await asyncio.sleep(0.1)
+    assert len(scheduled) == len(timers._instants) == 1
+    await asyncio.sleep(100.0)
+    assert [key for _, key in seen] == list(range(100))
+    assert [time for time, _ in seen] == pytest.approx([30.0 + number / 10 for number in range(100)])
+    assert not timers._instants
+
+
+# to_async_iterator
+
+
+@pytest.mark.parametrize(("overflow", "kept"), [("drop_oldest", [3, 4]), ("drop_newest", [1, 2])])
+async def test_to_async_iterator_when_full(overflow: Any, kept: list[int], wiring: Wiring) -> None:
+    """It holds as many as it may, drops as it was told, and the drops are counted and reported by the feed."""
+    numbers = source_of(wiring).pipe(rxops.to_async_iterator(maxsize=2, overflow=overflow))
+    for number in (1, 2, 3, 4):
+        source_of(wiring).emit(number)
+    source_of(wiring).end()
+    assert [number async for number in numbers] == kept
+    assert numbers.dropped == wiring.reporter.counters.dropped == 2
+    assert isinstance(wiring.seen[0], rxws.Overflowed)
+
+
+async def test_to_async_iterator_when_it_overflows(wiring: Wiring) -> None:
+    """With overflow "error" it delivers what it holds, raises StreamOverflow, and has ended its subscription."""
+    numbers = source_of(wiring).pipe(rxops.to_async_iterator(maxsize=1))
+    source_of(wiring).emit(1)
+    source_of(wiring).emit(2)
+    assert not source_of(wiring).observed
+    assert await anext(numbers) == 1
+    with pytest.raises(rxws.StreamOverflow):
+        await anext(numbers)
+
+
+async def test_to_async_iterator_when_the_source_is_plain_and_ends(wiring: Wiring) -> None:
+    """Any Observable will do; it ends as that does, or raises its error after what is held."""
+    assert [number async for number in rx.of(1, 2).pipe(rxops.to_async_iterator(maxsize=None))] == [1, 2]
+    broken = rx.concat(rx.of(1), rx.throw(ValueError("broken"))).pipe(rxops.to_async_iterator())
+    assert await anext(broken) == 1
+    with pytest.raises(ValueError, match="broken"):
+        await anext(broken)
+
+
+async def dropped(numbers: Any) -> None:
+    """Do nothing: who called keeps no reference."""
+
+
+async def closed(numbers: Any) -> None:
+    """Close it."""
+    await numbers.close()
+
+
+@pytest.mark.parametrize("end", [dropped, closed])
+async def test_to_async_iterator_when_dropped_or_closed(end: Callable[[Any], Awaitable[None]], wiring: Wiring) -> None:
+    """It ends its subscription when it is closed, and when nobody refers to it any more."""
+    numbers: Any = source_of(wiring).pipe(ops.filter(bool), rxops.to_async_iterator())
+    assert source_of(wiring).observed
+    await end(numbers)
+    del numbers
+    gc.collect()
+    assert not source_of(wiring).observed
+
+
+async def test_to_async_iterator_when_it_is_a_stream(wiring: Wiring) -> None:
+    """It keeps what comes from the call on, and has what a stream has, batches included."""
+    numbers = rxops.to_async_iterator()(source_of(wiring))
+    source_of(wiring).emit(1)
+    source_of(wiring).emit(2)
+    assert isinstance(numbers, rxws.Stream)
+    assert numbers.pending == 2
+    assert await anext(numbers.batches()) == [1, 2]
+    # Messages are counted where they come in, not again here.
+    assert wiring.reporter.counters.messages == 0
+
+
+def test_to_async_iterator_when_there_is_no_loop() -> None:
+    """Outside an event loop it is refused in words."""
+    with pytest.raises(RuntimeError, match="event loop"):
+        rx.of(1).pipe(rxops.to_async_iterator())
+
+
+async def test_to_async_iterator_when_in_another_thread(wiring: Wiring) -> None:
+    """It belongs to its source's loop."""
+    with pytest.raises(RuntimeError, match="event loop"):
+        await asyncio.to_thread(rxops.to_async_iterator(), source_of(wiring))

@@ -1,0 +1,1664 @@
+"""Recordings: what was recorded is read and replayed as it was, whatever happened to the file."""
+
+from __future__ import annotations
+
+import asyncio
+import errno
+import gc
+import gzip
+import json
+import math
+import os
+import subprocess
+import sys
+import tempfile
+import textwrap
+import threading
+import time
+from collections.abc import Callable, Iterator
+from datetime import UTC, datetime
+from pathlib import Path
+from random import Random
+from typing import Any
+
+import pytest
+import reactivex
+from hypothesis import example, given, settings
+from hypothesis import strategies as st
+from reactivex import operators as ops
+
+import rxws
+from rxws import recording
+from rxws.interface import feed_of
+from rxws.recording import (
+    EventEntry,
+    FrameEntry,
+    RecordedError,
+    SessionEnd,
+    SessionStart,
+    StateEntry,
+    consumers,
+    files,
+    read,
+    record,
+    recorder,
+    replay,
+)
+from rxws.recording.clock import RecordedClock
+from rxws.recording.entries import Origin, encode_notes
+from rxws.recording.files import Appender
+from rxws.recording.reading import MOST_AT_FIRST
+from rxws.reporting.events import RecordingFailed
+from rxws.testing import FeedServer, assert_no_leaks
+
+from ..support.feeds import Feed, Pipe, PipeFeed, of_kind
+from ..support.life import ScriptedFeed
+from ..support.wiring import in_thread, settle
+
+ENDINGS = (".jsonl", ".jsonl.gz", ".jsonl.zst")
+BEGAN = 1_790_000_000_000_000_000
+"""When the recordings that tests write began, in nanoseconds since the epoch."""
+
+zstd = pytest.importorskip("backports.zstd" if sys.version_info < (3, 14) else "compression.zstd")
+
+
+def start(seconds: float = 0.0, *, name: str = "feed", wall: int = BEGAN, url: str | None = None) -> Any:
+    """Note that a session begins."""
+    return seconds, Origin(name, url, wall)
+
+
+def frame(seconds: float, message: Any, connection: int = 1) -> Any:
+    """Note that a frame came, JSON unless it is bytes."""
+    raw = message if isinstance(message, bytes) else json.dumps(message)
+    received = BEGAN + round(seconds * 1e9)
+    return seconds, (raw, received, received, connection)
+
+
+def end(seconds: float) -> Any:
+    """Note that the session ended."""
+    return seconds, None
+
+
+def write(path: Path, *notes: Any) -> Path:
+    """Append a session to a file, as one that goes on does."""
+    appender = Appender(path)
+    for first in range(0, len(notes), 100):
+        appender.append(encode_notes(notes[first : first + 100]))
+        appender.flush()
+    appender.close()
+    return path
+
+
+def write_singly(path: Path, *notes: Any) -> Path:
+    """Append a session to a file, line by line."""
+    appender = Appender(path)
+    for note in notes:
+        appender.append(encode_notes([note]))
+        appender.flush()
+    appender.abandon()
+    return path
+
+
+def numbered(path: Path, count: int, interval: float = 0.1, **more: Any) -> Path:
+    """Write a recording of the numbers from 0 up, as messages ``{"n": 0, …}``, one every interval."""
+    frames = [frame((n + 1) * interval, {"n": n, **more}) for n in range(count)]
+    return write(path, start(), *frames, end((count + 1) * interval))
+
+
+def frames_of(path: Path) -> list[str | bytes]:
+    """Return the frames that a file holds."""
+    return [entry.raw for entry in read(path) if isinstance(entry, FrameEntry)]
+
+
+async def until(condition: Callable[[], Any], timeout: float = 10.0) -> None:
+    """Wait, by the wall clock, until a condition holds: a thread is at work."""
+    deadline = time.monotonic() + timeout
+    while not condition():
+        assert time.monotonic() < deadline
+        await asyncio.sleep(0.01)
+
+
+@pytest.fixture(params=ENDINGS)
+def path(request: pytest.FixtureRequest, tmp_path: Path) -> Path:
+    """A file of each ending."""
+    return tmp_path / f"feed{request.param}"
+
+
+@pytest.fixture
+def plain(tmp_path: Path) -> Path:
+    """A file that is not compressed."""
+    return tmp_path / "feed.jsonl"
+
+
+# Lines and files
+
+
+any_text = st.text(st.characters(exclude_categories=()))
+
+
+@settings(max_examples=60, deadline=None)
+@given(raws=st.lists(any_text | st.binary(), max_size=20), ending=st.sampled_from(ENDINGS))
+@example(raws=["\ud83d\ude00", "\ud800", "a\nb\r\u2028\x00", "", b"", b"\xff\n"], ending=".jsonl")
+def test_frames_when_read_again(raws: list[str | bytes], ending: str) -> None:
+    """Frames of any content, text or binary, are read as they came."""
+    with tempfile.TemporaryDirectory() as folder:
+        file = Path(folder, f"x{ending}")
+        write(file, start(), *((n, (raw, n + 5, n + 5 + 500_000 * n, n % 3)) for n, raw in enumerate(raws)), end(100))
+        entries = list(read(file))
+    assert [entry.raw for entry in entries[1:-1]] == raws
+    assert [(entry.received, entry.connection, entry.time, entry.held) for entry in entries[1:-1]] == [
+        (n + 5, n % 3, n * 10**9, 500_000 * n if n > 1 else 0) for n in range(len(raws))
+    ]
+    assert entries[0] == SessionStart(0, "feed", None, BEGAN)
+    assert entries[-1] == SessionEnd(100 * 10**9)
+
+
+EVENTS = [
+    rxws.Connected(name="feed", time=1.5, number=1, attempt=2),
+    rxws.Disconnected(name="feed", time=1.5, number=None, reason="network", cause="é", code=1006, delay=0.5),
+    rxws.Rotated(name="feed", time=1.5, number=2, proven=True, held=3, duplicates=2, discarded=1, paused=0.25),
+    rxws.Quiet(name="feed", time=1.5, seconds=60.0),
+    rxws.Unacknowledged(name="feed", time=1.5, message="subscribe", attempt=1),
+    rxws.Lagging(name="feed", time=1.5, consumer="stream", pending=10_000),
+    rxws.Overflowed(name="feed", time=1.5, consumer="stream", overflow="error", dropped=1),
+]
+
+
+def test_events_when_read_again(path: Path) -> None:
+    """Events and states are read as they were emitted."""
+    write(path, start(), *((1.0, event) for event in EVENTS), (2.0, rxws.State.ROTATING))
+    assert list(read(path))[1:] == [
+        *(EventEntry(10**9, event) for event in EVENTS),
+        StateEntry(2 * 10**9, rxws.State.ROTATING),
+    ]
+
+
+def test_events_when_they_hold_what_no_line_can(plain: Path) -> None:
+    """Of an event with an exception its text is kept, without secrets; of one with a message, that there was one."""
+    error = ValueError("wss://me:secret@example.org")
+    write(
+        plain,
+        start(),
+        (0.0, rxws.MessageRejected(name="feed", time=1.0, raw=b"\xff", error=error, count=1)),
+        (0.0, rxws.MessageRejected(name="feed", time=1.0, raw="\ud800", error=error, count=2)),
+        (0.0, rxws.HandlerFailed(name="feed", time=1.0, handler="f", message=object(), error=error)),
+        (0.0, rxws.Gap(1.0, 2.0, "network", {"n": 1}, name="feed", time=2.0)),
+        (0.0, rxws.NothingMatched(name="feed", time=1.0, filter="f", messages=1, values={"s": ("x", "y")})),
+    )
+    assert "secret" not in plain.read_text()
+    binary, text, failed, gap, unmatched = (entry.event for entry in read(plain) if isinstance(entry, EventEntry))
+    assert (binary.raw, text.raw) == (b"\xff", "\ud800")
+    assert isinstance(failed.error, RecordedError)
+    assert "ValueError" in str(failed.error)
+    assert failed.message is None
+    assert unmatched.values == {"s": ["x", "y"]}
+    assert gap == rxws.Gap(1.0, 2.0, "network", None, name="feed", time=2.0)
+
+
+JUNK = [
+    b"",
+    b"junk",
+    b"\xff\xfe",
+    b"[]",
+    b'{"time":1}',
+    b'{"time":"1","end":true}',
+    b'{"time":9223372036854775808,"end":true}',
+    b'{"time":1,"rxws":1,"name":"x","wall":-9223372036854775809}',
+    b'{"time":1,"wall":1,"connection":1,"raw":{}}',
+    b'{"time":1,"wall":1,"connection":1,"raw":{"binary":"?"}}',
+    b'{"time":1,"event":"Nothing","fields":{}}',
+    b'{"time":1,"event":"Gap","fields":{}}',
+    b'{"time":1,"event":"Gap","fields":{"start":"x"}}',
+    b'{"time":1,"event":"Quiet","fields":{"name":"x","time":1,"seconds":"x"}}',
+    b'{"time":1,"event":"Lagging","fields":{"nonsense":1}}',
+    b'{"time":1,"event":"Quiet","fields":{"a":' + b"[" * 100_000,
+    b'{"time":1,"state":"nowhere"}',
+]
+
+
+def test_bad_lines_when_read(plain: Path, caplog: pytest.LogCaptureFixture) -> None:
+    """Lines that are junk are left out, counted, named by their numbers, and warned of once."""
+    good = encode_notes([frame(1.0, 1)]).rstrip()
+    plain.write_bytes(b"\n".join([*JUNK, good, b"junk", good]) + b"\n")
+    reading = read(plain)
+    assert [entry.raw for entry in reading] == ["1", "1"]
+    assert reading.bad_lines == [*range(1, len(JUNK) + 1), len(JUNK) + 2]
+    assert f"bad lines, left out: {len(JUNK) + 1} (line 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, …)" in caplog.text
+    assert len(caplog.records) == 1
+    assert "2 bad lines" not in repr(reading)
+    assert list(reading) == []
+    assert len(caplog.records) == 1
+
+
+def test_read_when_the_format_is_newer(plain: Path) -> None:
+    """A recording of a later version is not read: an error says so."""
+    plain.write_text('{"time":1,"rxws":2,"name":"x","wall":1}\n')
+    with pytest.raises(rxws.RxwsError, match="format 2: this version of rxws reads up to 1"):
+        next(read(plain))
+
+
+OTHERS = {
+    "text": b"precious\nwords\n",
+    "log": b'{"time":1790000000,"level":"info"}\n{"time":1790000001,"level":"info"}\n',
+    "indented": json.dumps({"time": 1, "end": True}, indent=1).encode(),
+    "large": b"2026-11-27 something happened\n" * 100_000,
+    "gzip": gzip.compress(b"precious"),
+}
+
+
+@pytest.mark.parametrize("kind", OTHERS)
+def test_read_when_the_file_is_no_recording(path: Path, kind: str, caplog: pytest.LogCaptureFixture) -> None:
+    """A file in which no line is of a recording is one clear error, and no warning; a large one is not read whole."""
+    path.write_bytes(OTHERS[kind])
+    reading = read(path)
+    with pytest.raises(rxws.RxwsError, match="is no recording: expected JSON lines as") as raised:
+        list(reading)
+    assert str(path) in str(raised.value)
+    assert len(reading.bad_lines) <= MOST_AT_FIRST
+    assert caplog.records == []
+    assert list(reading) == []
+    assert not reading._close.alive
+
+
+@pytest.mark.usefixtures("virtual_time")
+async def test_replay_when_the_file_is_no_recording(path: Path) -> None:
+    """A file that is no recording is refused at once; one of which a kill left but the beginning is a short replay."""
+    path.write_bytes(b"precious")
+    async with assert_no_leaks():
+        with pytest.raises(rxws.RxwsError, match="is no recording"):
+            replay(path)
+    path.unlink()
+    octets = write_singly(path, start()).read_bytes()
+    for length in range(len(octets)):
+        path.write_bytes(octets[:length])
+        async with replay(path) as ws:
+            await ws.wait_closed()
+
+
+def test_read_when_the_file_was_cut_anywhere(path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    """Wherever a file was cut short, what is before is read, and at most one line is bad."""
+    write_singly(path, start(), *(frame(n, f"message {n}") for n in range(20)), end(20))
+    whole, octets = list(read(path)), path.read_bytes()
+    for length in range(len(octets)):
+        path.write_bytes(octets[:length])
+        reading = read(path)
+        entries = list(reading)
+        assert entries == whole[: len(entries)]
+        assert len(reading.bad_lines) <= 1
+    assert len(entries) >= len(whole) - 1
+
+
+def test_append_when_the_session_before_was_cut_short(path: Path) -> None:
+    """A session that is appended to a file that was cut short, anywhere, is read whole."""
+    write_singly(path, start(), *(frame(n, f"message {n}") for n in range(20)))
+    octets = path.read_bytes()
+    for length in range(0, len(octets), 7):
+        path.write_bytes(octets[:length])
+        write(path, start(name="second"), frame(1.0, "second"), end(2.0))
+        reading = read(path)
+        entries = list(reading)
+        assert entries[-3] == SessionStart(0, "second", None, BEGAN)
+        assert entries[-2] == FrameEntry(10**9, '"second"', BEGAN + 10**9, 1)
+        assert len(reading.bad_lines) <= 1
+
+
+@pytest.mark.parametrize("chunk", [1, 7, 25, 64])
+def test_sessions_when_marks_lie_across_chunks(path: Path, chunk: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Several sessions in a file are read one after the other, however the file is read."""
+    monkeypatch.setattr(files, "CHUNK", chunk)
+    for n in range(3):
+        write(path, start(), frame(1.0, n), end(2.0))
+    reading = read(path)
+    assert [type(entry) for entry in reading] == [SessionStart, FrameEntry, SessionEnd] * 3
+    assert reading.bad_lines == []
+
+
+@pytest.mark.parametrize("ending", ENDINGS[1:])
+def test_read_when_compressed_data_is_damaged(tmp_path: Path, ending: str) -> None:
+    """Where compressed data is damaged, the rest of that session is one bad line; the next session is read."""
+    random = Random(1)
+    path = tmp_path / f"feed{ending}"
+    write(path, start(), *(frame(n, random.randbytes(100).hex()) for n in range(50)), end(50))
+    octets = bytearray(path.read_bytes())
+    octets[len(octets) // 2 :] = random.randbytes(len(octets) // 2)
+    path.write_bytes(octets)
+    write(path, start(name="second"))
+    reading = read(path)
+    assert list(reading)[-1] == SessionStart(0, "second", None, BEGAN)
+    assert 1 <= len(reading.bad_lines) <= 3
+
+
+def test_read_when_damage_comes_in_a_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What stands before the damage, in the same line, is one bad line, and the damage is another."""
+    monkeypatch.setattr(files, "CHUNK", 8)
+    path, random = tmp_path / "feed.gz", Random(1)
+    whole = gzip.compress(b'{"time":1,"end":true}\n' + random.randbytes(64).hex().encode())
+    path.write_bytes(whole[:60] + b"\xff" * 40)
+    reading = read(path)
+    assert list(reading) == [SessionEnd(1)]
+    assert reading.bad_lines == [2, 3]
+
+
+def test_read_when_compressed_by_hand(tmp_path: Path) -> None:
+    """A recording may be compressed, and put together, by other tools."""
+    plain = write(tmp_path / "feed.jsonl", start(), frame(1.0, 1))
+    path = tmp_path / "feed.jsonl.GZ"
+    path.write_bytes(gzip.compress(plain.read_bytes()) + gzip.compress(plain.read_bytes()))
+    assert frames_of(path) == ["1", "1"]
+
+
+@pytest.mark.parametrize("ending", ENDINGS[1:])
+def test_compressed_file_when_read_by_other_tools(tmp_path: Path, ending: str) -> None:
+    """What decompresses files of that kind gives the lines of JSON."""
+    path, plain = tmp_path / f"feed{ending}", tmp_path / "feed.jsonl"
+    for _ in range(2):
+        numbered(path, 5)
+        numbered(plain, 5)
+    decompress = gzip.decompress if ending.endswith("gz") else zstd.decompress
+    assert decompress(path.read_bytes()) == plain.read_bytes()
+
+
+def test_zstandard_when_it_is_not_installed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Without the package for it, ``.zst`` is refused with the command that installs it."""
+    for module in ("compression", "backports"):
+        monkeypatch.setitem(sys.modules, module, None)
+    path = tmp_path / "feed.zst"
+    path.touch()
+    with pytest.raises(ImportError, match=r"pip install 'rxws\[zstd\]'"):
+        read(path)
+
+
+def test_reading_when_closed(plain: Path) -> None:
+    """A reading closes its file at its end, when it is closed, and when nobody refers to it any more."""
+    numbered(plain, 5)
+    with pytest.raises(FileNotFoundError):
+        read(plain.with_name("nothing"))
+    with read(plain) as reading:
+        next(reading)
+    reading.close()
+    assert list(reading) == []
+    dropped = read(plain)
+    next(dropped)
+    closing = dropped._close
+    assert repr(dropped) == f"<Reading '{plain}', 0 bad lines>"
+    del dropped
+    gc.collect()
+    assert not closing.alive
+
+
+# Recording
+
+
+class TwoFrames(Pipe):
+    """A connection on which a text frame and a binary one have come."""
+
+    def __init__(self) -> None:
+        super().__init__('{"n": 1}', b'{"n": 2}')
+
+
+async def test_record_when_frames_come(path: Path) -> None:
+    """Frames and events are recorded in their order, between a header and the end."""
+    async with assert_no_leaks(), PipeFeed(TwoFrames(), name="feed") as ws:
+        with record(ws, path) as running:
+            await settle()
+            assert running.error is None
+            assert "running" in repr(running)
+        assert repr(running) == f"<Recording '{path}' ended: 2 frames>"
+        first, *entries, last = read(path)
+        assert isinstance(first, SessionStart)
+        assert (first.name, first.url) == ("feed", None)
+        assert abs(first.wall - time.time_ns()) < 60e9
+        assert [entry.state for entry in entries if isinstance(entry, StateEntry)] == [
+            rxws.State.CONNECTING,
+            rxws.State.CONNECTED,
+        ]
+        assert [(entry.raw, entry.connection) for entry in entries if isinstance(entry, FrameEntry)] == [
+            ('{"n": 1}', 1),
+            (b'{"n": 2}', 1),
+        ]
+        kinds = [type(entry.event if isinstance(entry, EventEntry) else entry) for entry in entries]
+        assert kinds.index(rxws.Connected) < kinds.index(FrameEntry)
+        assert isinstance(last, SessionEnd)
+        assert running.frames == 2
+
+
+async def test_header_when_the_address_has_secrets(plain: Path, feed_server: FeedServer) -> None:
+    """The header has the address without its secrets."""
+    url = feed_server.url.replace("ws://", "ws://me:hidden@") + "?token=hidden"
+    async with rxws.ReactiveWebSocket(url, name="wss://x/?key=hidden") as ws:
+        with record(ws, plain):
+            pass
+    assert "hidden" not in plain.read_text()
+    header = next(read(plain))
+    assert header.url == f"ws://***@127.0.0.1:{feed_server.port}/?token=***"
+
+
+async def test_frames_when_recorded_before_they_are_flushed(path: Path) -> None:
+    """After the flush interval a frame is in the file, while the recording goes on."""
+    async with PipeFeed(TwoFrames()) as ws:
+        with record(ws, path, flush_interval=0.05):
+            await until(lambda: len(frames_of(path)) == 2)
+
+
+async def test_dispose_when_called_again_and_from_another_thread(plain: Path) -> None:
+    """A recording may be disposed from any thread, any number of times; what comes after is not in it."""
+    pipe = Pipe("1")
+    async with PipeFeed(pipe) as ws:
+        running = record(ws, plain)
+        await settle()
+        in_thread(running.dispose)
+        running.dispose()
+        octets = plain.read_bytes()
+        pipe.frames.put_nowait("2")
+        await settle()
+        assert plain.read_bytes() == octets
+    assert frames_of(plain) == ["1"]
+
+
+async def test_dispose_when_called_by_those_who_are_called(path: Path) -> None:
+    """A recording may be disposed in a handler, in a coroutine handler and by a subscriber of the frames."""
+    async with PipeFeed(Pipe("1", "2", "3")) as ws:
+        running = record(ws, path)
+
+        async def dispose(_: Any) -> None:
+            running.dispose()
+
+        ws.frames.filter(lambda frame: frame[0] == "2").subscribe(lambda _: running.dispose())
+        ws.add_handler(lambda _: running.dispose())
+        ws.add_handler(dispose)
+        await settle()
+        assert ws.statistics().messages == 3
+    assert frames_of(path) == ["1"]
+    assert isinstance(list(read(path))[-1], SessionEnd)
+
+
+@pytest.mark.parametrize("step", range(0, 24, 2))
+async def test_record_when_cancelled_at_any_step(plain: Path, step: int) -> None:
+    """Whenever whoever records is cancelled, the recording ends as it should, and nothing is left behind."""
+
+    async def use(kind: str) -> None:
+        async with PipeFeed(Pipe("1")) as ws:
+            if kind == "with":
+                with record(ws, plain):
+                    await ws.wait_closed()
+            else:
+                async with record(ws, plain):
+                    await ws.wait_closed()
+
+    async with assert_no_leaks():
+        for kind in ("with", "async with"):
+            using = asyncio.create_task(use(kind))
+            for _ in range(step):
+                await asyncio.sleep(0)
+            using.cancel()
+            with pytest.raises(asyncio.CancelledError):
+                await using
+    entries = list(read(plain)) if plain.exists() else []
+    assert [isinstance(entry, SessionEnd) for entry in entries].count(True) == sum(
+        isinstance(entry, SessionStart) for entry in entries
+    )
+
+
+async def test_recording_when_the_feed_ends(plain: Path) -> None:
+    """When the feed is closed its recording comes to an end by itself, and to an end at once when it was closed."""
+    async with PipeFeed(Pipe("1")) as ws:
+        running = record(ws, plain)
+        await settle()
+    await until(lambda: not running._thread.is_alive())
+    *_, state, last = read(plain)
+    assert (type(last), state.state) == (SessionEnd, rxws.State.CLOSED)
+    with record(ws, plain):
+        pass
+    assert [type(entry) for entry in read(plain)][-3:] == [SessionStart, StateEntry, SessionEnd]
+
+
+async def test_frames_when_they_come_while_the_feed_is_closing(plain: Path) -> None:
+    """What comes after ``exit()`` is no message any more, and no frame: a recording has what the streams had."""
+
+    class Late(Pipe):
+        async def close(self) -> None:
+            self.frames.put_nowait("2")
+            await super().close()
+
+    async with asyncio.timeout(10), PipeFeed(Late("1")) as ws, record(ws, plain):
+        frames = ws.frames.pipe(ops.to_list()).to_future()
+        stream = ws.stream_filter()
+        await settle()
+        await ws.exit()
+        assert [message async for message in stream] == [1]
+        assert [raw for raw, *_ in await frames] == ["1"]
+    assert frames_of(plain) == ["1"]
+    assert [type(entry) for entry in read(plain)][-3:] == [EventEntry, StateEntry, SessionEnd]
+
+
+async def test_recording_when_the_feed_fails(plain: Path) -> None:
+    """When the feed fails its recording comes to an end, and nothing is reported of it."""
+
+    class Failing(PipeFeed):
+        async def _create_ws(self) -> Any:
+            raise OSError("no")
+
+    events: list[rxws.Event] = []
+    ws = Failing(should_retry=lambda _: False)
+    ws.events.subscribe(events.append, lambda _: None)
+    ws.state.subscribe(None, lambda _: None)
+    with record(ws, plain) as running:
+        with pytest.raises(rxws.ConnectFailed):
+            await ws.wait_closed()
+        await until(lambda: not running._thread.is_alive())
+    assert isinstance(list(read(plain))[-1], SessionEnd)
+    assert of_kind(rxws.HandlerFailed, events) == []
+
+
+async def test_frames_when_they_are_held(plain: Path) -> None:
+    """Of a frame that was held, by a parse hook that waits, it is told for how long: it came so long before."""
+
+    class Slow(PipeFeed):
+        async def _parse_raw_data(self, raw_data: Any) -> Any:  # type: ignore[override]
+            await asyncio.sleep(0.05)
+            return raw_data
+
+    began = time.time_ns()
+    async with Slow(Pipe("1")) as ws, record(ws, plain):
+        assert await anext(ws.stream_filter()) == "1"
+        delivered = time.time_ns()
+    [entry] = [entry for entry in read(plain) if isinstance(entry, FrameEntry)]
+    assert 45_000_000 < entry.held < delivered - began
+    assert began < entry.received < delivered - entry.held + 1_000_000
+
+
+async def test_record_when_another_recording_writes_to_the_file(path: Path) -> None:
+    """A file that a recording writes to is refused to another, of this process or any, as long as that one runs."""
+    async with PipeFeed(Pipe("1")) as ws:
+        with record(ws, path) as running:
+            await settle()
+            with pytest.raises(BlockingIOError, match="another recording is writing to it") as raised:
+                record(ws, path)
+            assert raised.value.filename == str(path)
+            with child(path, 60) as process:
+                assert await asyncio.to_thread(process.wait, 15) == 1
+            # One that has the file open by inheritance, and lives for longer.
+            heir = await asyncio.create_subprocess_exec("sleep", "60", pass_fds=[running._file._file.fileno()])
+        try:
+            with record(ws, path):
+                pass
+        finally:
+            heir.kill()
+            await heir.wait()
+    assert frames_of(path) == ["1"]
+
+
+async def test_record_when_the_file_system_has_no_locks(plain: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where files cannot be locked they are written to all the same."""
+
+    def flock(*_: Any) -> None:
+        raise OSError(errno.ENOLCK, os.strerror(errno.ENOLCK))
+
+    async with PipeFeed(TwoFrames()) as ws:
+        with monkeypatch.context() as patch:
+            patch.setattr("fcntl.flock", flock)
+            with record(ws, plain):
+                await settle()
+    assert len(frames_of(plain)) == 2
+
+
+@pytest.mark.parametrize("content", [b"precious", b"{", b'{"time":"12:00","level":"info"}\n', b"\x00", b"\x1f", b"("])
+async def test_record_when_the_file_is_no_recording(path: Path, content: bytes) -> None:
+    """A file that is no recording is refused, and left as it is; the beginning of one that was cut short is not."""
+    path.write_bytes(content)
+    is_begun = content in {".jsonl": b"{", ".gz": b"\x1f", ".zst": b"("}[path.suffix]
+    async with assert_no_leaks(), PipeFeed(TwoFrames()) as ws:
+        if is_begun:
+            with record(ws, path):
+                await settle()
+            assert len(frames_of(path)) == 2
+            return
+        with pytest.raises(FileExistsError, match="it is no recording, and is left as it is") as raised:
+            record(ws, path)
+    assert raised.value.filename == str(path)
+    assert path.read_bytes() == content
+
+
+async def test_record_when_arguments_are_wrong(tmp_path: Path) -> None:
+    """What cannot be is an error at once, and so is a file that cannot be opened."""
+    async with PipeFeed() as ws:
+        with pytest.raises(TypeError, match="flush_interval"):
+            record(ws, tmp_path / "x", flush_interval="1")  # type: ignore[arg-type]
+        with pytest.raises(TypeError, match="ws must be a feed"):
+            record(tmp_path / "x", ws)  # type: ignore[arg-type]
+        with pytest.raises(ValueError, match="flush_interval"):
+            record(ws, tmp_path / "x", flush_interval=0)
+        with pytest.raises(FileNotFoundError):
+            record(ws, tmp_path / "no" / "x")
+        with pytest.raises(IsADirectoryError):
+            record(ws, tmp_path)
+        with pytest.raises(RuntimeError):
+            in_thread(lambda: record(ws, tmp_path / "x"))
+    assert list(tmp_path.iterdir()) == []
+
+
+class Disk:
+    """A file on a disk that is full after so many bytes, or as slow as a gate that is shut."""
+
+    def __init__(self, file: Any, room: float = math.inf) -> None:
+        self.file = file
+        self.room = room
+        self.gate = threading.Event()
+        self.gate.set()
+
+    def write(self, octets: Any) -> int:
+        self.gate.wait(30)
+        if not self.room:
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        written = self.file.write(octets[: int(min(self.room, 10_000))])
+        self.room -= written
+        return written
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self.file, name)
+
+
+@pytest.fixture
+def disk(monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[..., Disk]]:
+    """Give a function that sets what the next file is on, and that disk."""
+    disks: list[Disk] = []
+
+    def prepare(path: Path, room: float = math.inf) -> Disk:
+        disks.append(Disk(path.open("a+b", buffering=0), room))
+        monkeypatch.setattr(files, "open_to_append", lambda _: disks[-1])
+        return disks[-1]
+
+    yield prepare
+    for each in disks:
+        each.gate.set()
+        each.file.close()
+
+
+async def test_recording_when_the_disk_is_full(
+    path: Path, disk: Callable[..., Disk], monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """A full disk stops the recording with one event and one line in the log; the feed goes on."""
+    pipe, random = Pipe(), Random(1)
+    async with assert_no_leaks(), PipeFeed(pipe, name="feed") as ws:
+        disk(path, 500)
+        events: list[rxws.Event] = []
+        ws.events.subscribe(events.append)
+        taken = ws.stream_filter()
+        with record(ws, path, flush_interval=0.01) as running:
+            for n in range(200):
+                pipe.frames.put_nowait(json.dumps({"n": n, "x": random.randbytes(20).hex()}))
+            await until(lambda: running.error)
+            await until(lambda: of_kind(RecordingFailed, events))
+            pipe.frames.put_nowait('{"n": 200}')
+        async with asyncio.timeout(5):
+            while (await anext(taken))["n"] < 200:
+                pass
+        [failed] = of_kind(RecordingFailed, events)
+        assert failed.path == str(path)
+        assert failed.error is running.error
+        assert isinstance(failed.error, OSError)
+        assert failed.error.errno == errno.ENOSPC
+        assert failed.lost > 0
+        assert "failed" in repr(running)
+        assert len([line for line in caplog.records if "stopped: [Errno 28]" in line.getMessage()]) == 1
+        monkeypatch.undo()
+        assert path.stat().st_size == 500
+        with record(ws, path):
+            pass
+        assert [type(entry) for entry in read(path)][-3:] == [SessionStart, StateEntry, SessionEnd]
+
+
+async def test_recording_when_the_disk_is_full_later(plain: Path, disk: Callable[..., Disk]) -> None:
+    """What was flushed before the disk was full is not lost."""
+    pipe = Pipe(*map(str, range(50)))
+    async with PipeFeed(pipe) as ws:
+        events: list[rxws.Event] = []
+        ws.events.subscribe(events.append)
+        full = disk(plain)
+        with record(ws, plain, flush_interval=0.02) as running:
+            await until(lambda: running.frames == 50)
+            await asyncio.sleep(0.2)
+            full.room = 0
+            pipe.frames.put_nowait("50")
+            await until(lambda: of_kind(RecordingFailed, events))
+    assert of_kind(RecordingFailed, events)[0].lost == 1
+
+
+@pytest.mark.skipif(not os.path.exists("/dev/full"), reason="a device of Linux")
+async def test_recording_when_the_device_is_full() -> None:
+    """A device that takes nothing stops the recording with an event."""
+    async with PipeFeed(TwoFrames()) as ws:
+        events: list[rxws.Event] = []
+        ws.events.subscribe(events.append)
+        with record(ws, "/dev/full") as running:
+            await until(lambda: of_kind(RecordingFailed, events))
+    assert running.error.errno == errno.ENOSPC  # type: ignore[union-attr]
+
+
+async def test_recording_when_the_disk_is_full_at_its_end(path: Path, disk: Callable[..., Disk]) -> None:
+    """When the disk is full only as the last is written, after the feed's end, the recording ends all the same."""
+    disk(path, 25)
+    ws = PipeFeed(Pipe("1"))
+    running = record(ws, path)
+    await ws.exit()
+    running.dispose()
+    assert isinstance(running.error, OSError)
+
+
+async def test_recording_when_the_disk_is_slow(
+    plain: Path, disk: Callable[..., Disk], monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """A disk that is too slow holds up nothing: when too much waits for it, the recording stops with an event."""
+    monkeypatch.setattr(recorder, "MOST_BYTES", 1000)
+    monkeypatch.setattr(recorder, "CLOSE_TIMEOUT", 0.05)
+    pipe = Pipe()
+    async with PipeFeed(pipe) as ws:
+        events: list[rxws.Event] = []
+        ws.events.subscribe(events.append)
+        slow = disk(plain)
+        slow.gate.clear()
+        running = record(ws, plain)
+        await asyncio.sleep(0.2)
+        for n in range(100):
+            pipe.frames.put_nowait(f"{n:020}")
+        await until(lambda: of_kind(RecordingFailed, events))
+        assert isinstance(running.error, TimeoutError)
+        assert len(of_kind(RecordingFailed, events)) == 1
+        running.dispose()
+        assert "takes nothing" in caplog.text
+        # Nor is it news that it then fails, too.
+        slow.room = 0
+        slow.gate.set()
+        await until(lambda: not running._thread.is_alive())
+        await settle()
+        assert len(of_kind(RecordingFailed, events)) == 1
+
+
+async def test_frame_when_it_is_huge(plain: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A frame larger than what may wait is recorded like any other: it is the only one that waits."""
+    monkeypatch.setattr(recorder, "MOST_BYTES", 1000)
+    async with PipeFeed(Pipe("1" * 5000)) as ws:
+        with record(ws, plain) as running:
+            await settle()
+        assert running.error is None
+    assert frames_of(plain) == ["1" * 5000]
+
+
+async def test_frames_when_writing_is_barely_fast_enough(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Also when frames come as fast as they can be written, they are flushed at the interval."""
+    monkeypatch.setattr(recorder, "BATCH", 1)
+    monkeypatch.setattr(recorder, "encode_notes", lambda notes: (time.sleep(0.005), encode_notes(notes))[1])
+    pipe = Pipe()
+    async with PipeFeed(pipe) as ws:
+        running = record(ws, path, flush_interval=0.1)
+        async with asyncio.timeout(10):
+            while not frames_of(path):
+                for _ in range(10):
+                    pipe.frames.put_nowait("1")
+                await asyncio.sleep(0.01)
+        assert running._notes
+        running.dispose()
+
+
+async def test_loop_when_an_async_block_is_left(
+    plain: Path, disk: Callable[..., Disk], monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """``async with`` waits until all is written, and lets the loop go on meanwhile; it does not wait for ever."""
+    async with PipeFeed(TwoFrames()) as ws:
+        slow = disk(plain)
+        async with record(ws, plain):
+            await settle()
+            slow.gate.clear()
+            # In the loop: were it held up, the gate would stay shut.
+            asyncio.get_running_loop().call_later(0.2, slow.gate.set)
+        assert len(frames_of(plain)) == 2
+        assert isinstance(list(read(plain))[-1], SessionEnd)
+        monkeypatch.setattr(recorder, "CLOSE_TIMEOUT", 0.05)
+        stuck = disk(plain)
+        async with record(ws, plain) as running:
+            stuck.gate.clear()
+        assert "takes nothing" in caplog.text
+        stuck.gate.set()
+        running.dispose()
+
+
+def test_recording_when_the_system_lets_no_file_grow(path: Path) -> None:
+    """In a real process, a real limit of the system stops the recording with an event; the feed goes on."""
+    pytest.importorskip("resource")
+    code = """
+        import asyncio, os, resource, sys
+        import rxws
+        from rxws.testing import FeedServer
+
+        async def main():
+            resource.setrlimit(resource.RLIMIT_FSIZE, (5000, 5000))
+            async with FeedServer() as server, rxws.ReactiveWebSocket(server.url) as ws:
+                failed = ws.events.filter(lambda event: isinstance(event, rxws.RecordingFailed)).take(1).to_future()
+                with rxws.record(ws, sys.argv[1], flush_interval=0.05):
+                    await server.connected()
+                    stream = ws.stream_filter()
+                    await server.send(*[{"n": n, "x": os.urandom(100).hex()} for n in range(200)])
+                    print(type((await failed).error).__name__, (await failed).lost > 0)
+                    await server.send({"n": "after"})
+                    print([message["n"] async for message in stream.take(201)] == [*range(200), "after"])
+
+        asyncio.run(main())
+    """
+    done = subprocess.run(
+        [sys.executable, "-W", "error", "-c", textwrap.dedent(code), path],
+        capture_output=True,
+        text=True,
+        timeout=30,
+        env=os.environ | {"PYTHONPATH": str(Path(rxws.__file__).parents[1])},
+        check=False,
+    )
+    assert done.stdout.splitlines() == ["OSError True", "True"]
+    assert [line.partition("stopped: ")[2] for line in done.stderr.splitlines()] == ["[Errno 27] File too large"]
+    assert path.stat().st_size == 5000
+    numbers = [json.loads(raw)["n"] for raw in frames_of(path)]
+    assert numbers == list(range(len(numbers)))
+
+
+CHILD = """
+import asyncio, sys, time
+import rxws
+from rxws import recording
+
+async def main():
+    async with rxws.demo.serve(rate=500) as url, rxws.ReactiveWebSocket(url) as ws:
+        ws.frames.subscribe(lambda frame: print(time.monotonic(), frame[0], flush=True))
+        running = recording.record(ws, sys.argv[1], flush_interval=0.3)
+        await asyncio.sleep(float(sys.argv[2]))
+        sys.exit()
+
+asyncio.run(main())
+"""
+
+
+def child(path: Path, seconds: float) -> subprocess.Popen[str]:
+    """Start a process that records, prints every frame with the time, and ends without a word to its recording."""
+    environment = os.environ | {"PYTHONPATH": str(Path(rxws.__file__).parents[1])}
+    return subprocess.Popen(
+        [sys.executable, "-c", textwrap.dedent(CHILD), path, str(seconds)],
+        stdout=subprocess.PIPE,
+        text=True,
+        env=environment,
+    )
+
+
+def test_recording_when_killed(path: Path) -> None:
+    """``kill -9`` loses nothing that is older than the flush interval."""
+    with child(path, 60) as process:
+        assert process.stdout is not None
+        lines = [process.stdout.readline() for _ in range(500)]
+        process.kill()
+        killed = time.monotonic()
+        lines += process.stdout.readlines()
+    printed = [line.rstrip("\n").partition(" ") for line in lines if line.endswith("\n")]
+    recorded = set(frames_of(path))
+    # Twice the interval, because the machine may be busy; lost is, at worst, what came in the last of it.
+    assert {raw for when, _, raw in printed if float(when) < killed - 0.6} <= recorded
+    assert recorded
+
+
+def test_recording_when_the_program_ends(path: Path) -> None:
+    """A program that ends without closing its feed loses nothing."""
+    with child(path, 0.5) as process:
+        assert process.stdout is not None
+        printed = [line.rstrip("\n").partition(" ")[2] for line in process.stdout]
+    recorded = frames_of(path)
+    assert printed
+    assert recorded == printed
+    assert isinstance(list(read(path))[-1], SessionEnd)
+
+
+# Replaying
+
+
+@pytest.mark.usefixtures("virtual_time")
+async def test_frames_when_a_rotation_dropped_a_part_of_them(path: Path, feed_server: FeedServer) -> None:
+    """Of a frame of several messages that came before, in part, a replay delivers those that were delivered."""
+
+    class Items(Feed):
+        def _parse_raw_data(self, raw_data: Any) -> Any:
+            return rxws.Many(json.loads(raw_data))
+
+        def _message_identity(self, message: Any) -> Any:
+            return message
+
+    async with Items(feed_server, handover_timeout=1) as ws, record(ws, path):
+        first = await feed_server.connected()
+        await ws.wait_connected()
+        live: list[Any] = []
+        ws.messages.subscribe(live.append)
+        rotating = ws.rotate()
+        second = await feed_server.connected(2)
+        await asyncio.sleep(0.9)
+        await first.send("[1,2]")
+        await second.send("[0,1]", "[1]")
+        await rotating
+        await second.send("[2,3,4]", "[5]")
+        await asyncio.sleep(1)
+    assert live == [1, 2, 0, 1, 3, 4, 5]
+    entries = [entry for entry in read(path) if isinstance(entry, FrameEntry)]
+    assert [(entry.raw, entry.kept) for entry in entries] == [
+        ("[1,2]", None),
+        ("[0,1]", (True, False)),
+        ("[1]", None),
+        ("[2,3,4]", (False, True, True)),
+        ("[5]", None),
+    ]
+    again = path.with_name(f"again.{path.name}")
+    async with replay(path, math.inf, split=True) as ws, record(ws, again):
+        assert [message async for message in ws.stream_filter()] == live
+    async with replay(again, math.inf, split=True) as ws:
+        assert [message async for message in ws.stream_filter()] == live
+    async with replay(path, math.inf) as ws:
+        # Parsed otherwise, a frame is whole: nobody knows which part of it was meant.
+        assert [message async for message in ws.stream_filter()] == [[1, 2], [0, 1], [1], [2, 3, 4], [5]]
+
+
+@pytest.mark.usefixtures("virtual_time")
+@pytest.mark.parametrize("speed", [math.inf, 10.0, 1.0, 0.1])
+async def test_replay_when_compared_with_the_live_feed(path: Path, speed: float) -> None:
+    """At every speed a replay gives, stream by stream, what the live feed gave: messages, buffers, gaps, events."""
+
+    def watch(ws: Any) -> list[list[Any]]:
+        seen: list[list[Any]] = [[] for _ in range(7)]
+        trades = [{"e": "trade"}]
+        sources = [
+            ws.messages,
+            ws.stream_filter([{"s": "BTCUSDT"}]),
+            ws.stream_filter(gaps=True),
+            ws.messages.pipe(ops.buffer_with_time(1.0)),
+            ws.stream_filter(trades).pipe(ops.throttle_first(0.5), ops.timestamp(), ops.map(lambda each: each.value)),
+            ws.events,
+            ws.frames,
+        ]
+        for source, items in zip(sources, seen, strict=True):
+            source.subscribe(items.append)
+        return seen
+
+    loop = asyncio.get_running_loop()
+    options = {"connect_options": {"proxy": None, "compression": None, "ping_interval": None}, "name": "feed"}
+    async with rxws.demo.serve(rate=97) as exchange, rxws.ReactiveWebSocket(exchange, **options) as ws:
+        await ws.wait_connected()
+        with record(ws, path):
+            live = watch(ws)
+            await asyncio.sleep(2.3)
+            await ws.rotate()
+            await asyncio.sleep(2.2)
+            await exchange.cut()
+            await asyncio.sleep(2.123)
+            await ws.exit()
+    began = loop.time()
+    async with assert_no_leaks(), replay(path, speed) as played:
+        seen = watch(played)
+        await played.wait_closed()
+        took = loop.time() - began
+    assert seen == live
+    assert len(live[3]) == 8
+    assert {len(buffer) for buffer in live[3][:-1]} == {96, 97}
+    assert of_kind(rxws.Rotated, live[5])
+    assert of_kind(rxws.Gap, live[2])
+    assert took == pytest.approx(live_seconds(path) / speed, abs=1e-6)
+    before, after = ws.statistics(), played.statistics()
+    for counter in ("rotations", "reconnects", "gaps", "duplicates", "rejected"):
+        assert getattr(before, counter) == getattr(after, counter)
+    assert after.messages == len(live[0])
+
+
+def live_seconds(path: Path) -> float:
+    """Return how long a recording took."""
+    entries = list(read(path))
+    return (entries[-1].time - entries[0].time) / 1e9
+
+
+@pytest.mark.usefixtures("virtual_time")
+class TestReplay:
+    """In virtual time."""
+
+    async def test_messages_when_subscribed_before_the_first_await(self, plain: Path) -> None:
+        """Nothing is delivered before the block's first await; streams end with the file, and so does the replay."""
+        numbered(plain, 5)
+        async with replay(plain, math.inf) as ws:
+            stream = ws.stream_filter()
+            seen: list[Any] = []
+            ws.messages.subscribe(seen.append)
+            assert seen == []
+            assert ws.state.value is rxws.State.CONNECTING
+            assert [message["n"] async for message in stream] == [0, 1, 2, 3, 4]
+            assert len(seen) == 5
+            await ws.wait_closed()
+            assert ws.state.value is rxws.State.CLOSED
+            assert [message async for message in ws.stream_filter()] == []
+        assert repr(ws) == f"<feed: closed, 5 messages, {plain}>"
+        assert ws.bad_lines == ()
+
+    @pytest.mark.parametrize("speed", [10**400, 1e308], ids=["integer", "float"])
+    async def test_replay_when_the_speed_is_beyond_all_bounds(self, plain: Path, speed: float) -> None:
+        """A speed may be as large as it likes: that is as fast as possible."""
+        async with replay(numbered(plain, 3, interval=1e6), speed) as ws:
+            assert len(await ws.messages.pipe(ops.to_list())) == 3
+
+    async def test_messages_when_at_a_pace(self, plain: Path) -> None:
+        """Messages come at the pace at which they were recorded, times the speed."""
+        numbered(plain, 3, interval=60.0)
+        loop = asyncio.get_running_loop()
+        began = loop.time()
+        times: list[float] = []
+        async with replay(plain, 2) as ws:
+            ws.add_handler(lambda _: times.append(loop.time() - began))
+            await ws.wait_closed()
+        assert times == pytest.approx([30.0, 60.0, 90.0], abs=1e-6)
+        assert loop.time() - began == pytest.approx(120.0, abs=1e-6)
+
+    async def test_frames_when_replayed(self, plain: Path) -> None:
+        """Frames come with the time at which they were received, and the number of their connection."""
+        write(plain, start(), frame(0.5, 1), frame(1.0, b"2", 2))
+        async with replay(plain, math.inf) as ws:
+            assert await ws.frames.pipe(ops.to_list()) == [
+                ("1", BEGAN + 500_000_000, 1),
+                (b"2", BEGAN + 1_000_000_000, 2),
+            ]
+
+    async def test_states_when_replayed(self, plain: Path) -> None:
+        """States come as they were recorded, whatever follows what, but for the end, which is the replay's own."""
+        recorded = [rxws.State.WAITING, rxws.State.CLOSED, rxws.State.CONNECTED, rxws.State.CONNECTED]
+        write(plain, start(), *((n, state) for n, state in enumerate(recorded)), frame(9, 1))
+        async with replay(plain, math.inf) as ws:
+            states: list[rxws.State] = []
+            ws.state.subscribe(states.append)
+            await ws.wait_closed()
+        assert [state.name for state in states] == ["CONNECTING", "WAITING", "CONNECTED", "CLOSED"]
+
+    async def test_events_when_they_tell_of_the_recording_program(self, plain: Path) -> None:
+        """Events of the feed come again; those of the program that recorded do not."""
+        write(plain, start(), *((1.0, event) for event in EVENTS), frame(2.0, 1))
+        async with replay(plain, math.inf) as ws:
+            events: list[rxws.Event] = []
+            ws.events.subscribe(events.append)
+            await ws.wait_closed()
+        assert events == EVENTS[:5]
+        statistics = ws.statistics()
+        assert (statistics.opened, statistics.rotations, statistics.duplicates, statistics.discarded) == (1, 1, 2, 1)
+
+    async def test_gap_when_replayed(self, plain: Path) -> None:
+        """A gap stands in streams that want it, after the last message before it, and with it."""
+        gap = rxws.Gap(1.0, 2.0, "rotation", None, name="feed", time=2.0)
+        write(plain, start(), frame(1.0, {"n": 1}), (2.0, gap), frame(3.0, {"n": 2}))
+        async with replay(plain, math.inf) as ws:
+            items = [item async for item in ws.stream_filter(gaps=True)]
+        assert items == [{"n": 1}, rxws.Gap(1.0, 2.0, "rotation", {"n": 1}, name="feed", time=2.0), {"n": 2}]
+        assert (ws.statistics().gaps, ws.statistics().reconnects) == (1, {})
+
+    async def test_sessions_when_there_are_two(self, path: Path) -> None:
+        """Of two sessions the second comes as much later as it did, behind a gap: nothing was recorded."""
+        write(path, start(100.0), frame(101.0, 1), end(102.0))
+        write(path, start(5.0, wall=BEGAN + 60 * 10**9), frame(6.0, 2), end(7.0))
+        async with replay(path, math.inf) as ws:
+            stamped = ws.stream_filter(gaps=True).pipe(ops.timestamp())
+            items = [(each.value, each.timestamp.timestamp() - BEGAN / 1e9) async for each in stamped]
+        first, gap, second = items
+        assert first == (1, pytest.approx(1.0))
+        assert second == (2, pytest.approx(61.0))
+        assert (gap[0].reason, gap[0].end - gap[0].start, gap[1]) == ("recording", 58.0, pytest.approx(60.0))
+        assert ws.statistics().reconnects == {"recording": 1}
+
+    async def test_events_when_a_session_begins_without_a_connection(self, plain: Path) -> None:
+        """As in a live feed, the gap between two sessions is told once there is a connection again, right after it."""
+        connected, state = rxws.Connected(name="feed", time=0.0, number=1, attempt=1), rxws.State
+        refused = rxws.Disconnected(name="feed", time=0.0, number=None, reason="network", cause="no", delay=1.0)
+        opening = (0.0, state.CONNECTING), (1.0, refused), (3.0, connected), (3.0, state.CONNECTED)
+        write(plain, start(), *opening, frame(4.0, 1), end(5.0))
+        # One in which no connection was ever open tells of none; that gap goes on.
+        write(plain, start(wall=BEGAN + 10 * 10**9), *opening[:2], end(2.0))
+        write(plain, start(wall=BEGAN + 20 * 10**9), *opening, frame(4.0, 2), end(5.0))
+        # One that began in the middle of a connection tells of it first.
+        write(plain, start(wall=BEGAN + 30 * 10**9), (0.0, state.CONNECTED), frame(9.0, 3), end(9.0))
+        # Of one, the line that tells of the connection is a bad one.
+        write(plain, start(wall=BEGAN + 40 * 10**9), opening[0], frame(9.0, 4), end(9.0))
+        async with replay(plain, math.inf) as ws:
+            seen: list[Any] = []
+            ws.events.subscribe(seen.append)
+            ws.state.subscribe(seen.append)
+            ws.messages.subscribe(seen.append)
+            await ws.wait_closed()
+        gaps = of_kind(rxws.Gap, seen)
+        assert [(gap.start - BEGAN / 1e9, gap.end - BEGAN / 1e9) for gap in gaps] == [
+            (pytest.approx(5.0), pytest.approx(23.0)),
+            (pytest.approx(25.0), pytest.approx(30.0)),
+            (pytest.approx(39.0), pytest.approx(40.0)),
+        ]
+        kinds = [type(each).__name__ if isinstance(each, rxws.Event) else each for each in seen]
+        assert kinds == [
+            *(state.CONNECTING, "Disconnected", "Connected", state.CONNECTED, 1),
+            *(state.CONNECTING, "Disconnected"),
+            *("Disconnected", "Connected", "Gap", state.CONNECTED, 2),
+            *("Gap", 3),
+            *(state.CONNECTING, "Gap", 4, state.CLOSED),
+        ]
+
+    async def test_sessions_when_the_wall_clock_was_set_back(self, plain: Path) -> None:
+        """Time goes on, also where the wall clock was set back between two sessions."""
+        write(plain, start(), frame(10.0, 1))
+        write(plain, start(wall=BEGAN - 10**12), frame(1.0, 2))
+        loop = asyncio.get_running_loop()
+        began = loop.time()
+        async with replay(plain) as ws:
+            assert [message async for message in ws.stream_filter()] == [1, 2]
+        assert loop.time() - began == pytest.approx(11.0, abs=1e-6)
+
+    async def test_replay_when_the_header_is_a_bad_line(self, plain: Path, caplog: pytest.LogCaptureFixture) -> None:
+        """Without its header a recording is played from its first frame on; bad lines are told of."""
+        plain.write_bytes(b"junk\n" + encode_notes([frame(70.0, 1), frame(71.0, 2), start(5.0), frame(6.0, 3)]))
+        loop = asyncio.get_running_loop()
+        began = loop.time()
+        async with replay(plain) as ws:
+            assert [message async for message in ws.stream_filter()] == [1, 2, 3]
+            assert repr(ws).startswith("<feed.jsonl: ")
+        assert loop.time() - began == pytest.approx(2.0, abs=1e-6)
+        assert ws.bad_lines == (1,)
+        assert "bad lines, left out: 1 (line 1)" in caplog.text
+
+    async def test_replay_when_the_file_is_empty(self, plain: Path) -> None:
+        """An empty file is a short replay."""
+        plain.touch()
+        async with replay(plain) as ws:
+            await ws.wait_closed()
+            assert [message async for message in ws.stream_filter()] == []
+
+    async def test_send_when_replayed(self, plain: Path) -> None:
+        """There is nobody to send to, and nothing to rotate: an error says so."""
+        numbered(plain, 3)
+        async with replay(plain) as ws:
+            with pytest.raises(rxws.RxwsError, match="feed is a replay: there is no connection to send on"):
+                await ws.send("hello")
+            with pytest.raises(rxws.RxwsError, match="to send on"):
+                await ws.request("hello", [{"n": 1}])
+            with pytest.raises(rxws.RxwsError, match="to rotate"):
+                ws.rotate()
+            assert ws.present_ws is None
+
+    async def test_book_when_replayed(self, plain: Path) -> None:
+        """Nobody subscribes in a replay, and what is recorded comes: a book of a channel is kept as of the live one."""
+
+        async def fetch() -> dict[str, int]:
+            return {"last": 0}
+
+        async with replay(numbered(plain, 3)) as ws:
+            changes = ws.multiplex("+a", filters=None, acknowledged=[{"ok": 1}])
+            book = changes.resync(fetch, sequence=("n", "n"), snapshot_sequence="last")
+            assert await book.collect() == [rxws.Snapshot({"last": 0}, "start"), {"n": 1}, {"n": 2}]
+
+    async def test_wait_connected_when_replayed(self, plain: Path) -> None:
+        """Waiting for a connection waits until there was one; after the end there is none to wait for."""
+        write(plain, start(), (1.0, rxws.State.WAITING), (5.0, rxws.State.CONNECTED), end(9.0))
+        loop = asyncio.get_running_loop()
+        began = loop.time()
+        async with replay(plain) as ws:
+            await ws.wait_connected()
+            assert loop.time() - began == pytest.approx(5.0, abs=1e-6)
+            await ws.wait_closed()
+            with pytest.raises(rxws.FeedClosed):
+                await ws.wait_connected()
+        async with replay(write(plain.with_name("never"), start(), end(1.0))) as ws:
+            with pytest.raises(rxws.FeedClosed):
+                await ws.wait_connected()
+
+    async def test_messages_when_decoded_otherwise(self, plain: Path) -> None:
+        """``decode`` and ``split`` mean what they mean to a live feed; what cannot be parsed is rejected, as there."""
+        write(plain, start(), frame(1.0, [1, 2]), frame(2.0, b"junk"), frame(3.0, [3]))
+        async with replay(plain, math.inf, decode=json.loads, split=True) as ws:
+            events: list[rxws.Event] = []
+            ws.events.subscribe(events.append)
+            assert [message async for message in ws.stream_filter()] == [1, 2, 3]
+        [rejected] = of_kind(rxws.MessageRejected, events)
+        assert (rejected.raw, rejected.count, rejected.time) == (b"junk", 1, pytest.approx(BEGAN / 1e9 + 2.0))
+        assert ws.statistics().rejected == 1
+
+    async def test_replay_when_a_feed_of_ones_own_is_given(self, plain: Path) -> None:
+        """A replay may be a feed of one's own, which parses as it always does and opens no connection."""
+
+        class Own(Feed):
+            def __init__(self) -> None:
+                super().__init__(None, name="own")
+                self.doubled = self.stream_filter().pipe(ops.map(lambda n: 2 * n))
+                self.replies: list[Any] = []
+
+            async def _parse_raw_data(self, raw_data: Any) -> Any:  # type: ignore[override]
+                await asyncio.sleep(1)
+                return json.loads(raw_data)
+
+            def _reply(self, raw_data: Any) -> Any:
+                self.replies.append(raw_data)
+                return "pong"
+
+        write(plain, start(), frame(1.0, 1), frame(2.0, 2))
+        async with replay(plain, math.inf, feed=Own) as ws:
+            assert [n async for n in ws.doubled] == [2, 4]
+        assert ws.replies == []
+        assert repr(ws) == "<own: closed, 2 messages>"
+        for feed in (lambda: None, lambda: ws, dict, 5, ws, asyncio.sleep):
+            with pytest.raises(TypeError, match="feed must be a function that makes a feed"):
+                replay(plain, feed=feed)  # type: ignore[type-var]
+        with pytest.raises(TypeError, match=r"Feed cannot be called .*'server'\): give feed=lambda: Feed\(\.\.\.\)"):
+            replay(plain, feed=Feed)  # type: ignore[call-overload]
+        for options in ({"decode": json.loads}, {"split": True}):
+            with pytest.raises(TypeError, match="decode and split are for a replay without feed"):
+                replay(plain, feed=Own, **options)  # type: ignore[call-overload]
+        async with ScriptedFeed() as live:
+            # What is made after it connects as ever.
+            await live.wait_connected()
+
+    @pytest.mark.parametrize(
+        ("speed", "error"),
+        [(0, ValueError), (-1, ValueError), (math.nan, ValueError), (True, TypeError), ("1", TypeError)],
+    )
+    async def test_replay_when_the_speed_is_wrong(self, plain: Path, speed: Any, error: type[Exception]) -> None:
+        """A speed is a positive number."""
+        with pytest.raises(error, match="speed"):
+            replay(numbered(plain, 1), speed)
+
+    async def test_replay_when_exited(self, path: Path) -> None:
+        """``exit()`` ends a replay at once, also while it waits, and closes the file."""
+        numbered(path, 100, interval=10.0)
+        async with assert_no_leaks():
+            async with replay(path) as ws:
+                assert await anext(ws.stream_filter()) == {"n": 0}
+            assert ws.state.value is rxws.State.CLOSED
+            async with replay(path):
+                pass
+            async with replay(path, math.inf) as ws:
+
+                async def leave(message: Any) -> None:
+                    await ws.exit()
+
+                ws.add_handler(leave)
+                await ws.wait_closed()
+            assert ws.statistics().messages <= 100
+            await asyncio.sleep(1.0)
+            feed = feed_of(ws)
+            before = feed.clock.time()
+            feed.rotation.stop()
+            assert feed.clock.time() >= before > 0
+
+    @pytest.mark.parametrize("step", range(0, 40, 3))
+    async def test_replay_when_cancelled_at_any_step(self, path: Path, step: int) -> None:
+        """Whenever whoever uses a replay is cancelled, nothing is left behind, the open file included."""
+        numbered(path, 100)
+
+        async def use() -> None:
+            async with replay(path, 1.0) as ws:
+                ws.add_handler(asyncio.sleep)
+                async for _ in ws.messages.pipe(ops.buffer_with_time(1.0)):
+                    pass
+                await ws.wait_closed()
+
+        async with assert_no_leaks():
+            using = asyncio.create_task(use())
+            for _ in range(step):
+                await asyncio.sleep(0)
+            using.cancel()
+            with pytest.raises(asyncio.CancelledError):
+                await using
+
+    async def test_replay_when_its_consumer_leaves_or_raises(self, path: Path) -> None:
+        """A loop that is left early, and a block that raises, leave nothing behind; what was raised is raised."""
+        numbered(path, 2000, interval=0.001)
+        async with assert_no_leaks():
+            async with replay(path, math.inf) as ws:
+                async for message in ws.messages:
+                    if message["n"] == 10:
+                        break
+            with pytest.raises(LookupError, match="no such trade"):
+                async with replay(path, math.inf) as ws:
+                    async for _ in ws.messages.pipe(ops.buffer_with_time(0.1)):
+                        raise LookupError("no such trade")
+
+    async def test_replays_when_there_are_several_of_one_file(self, path: Path) -> None:
+        """A file may be replayed as often as one likes, at the same time."""
+        numbered(path, 500, interval=0.01)
+
+        async def numbers(speed: float) -> list[int]:
+            async with replay(path, speed) as ws:
+                return [message["n"] async for message in ws.stream_filter()]
+
+        async with assert_no_leaks():
+            speeds = (math.inf, 1.0, math.inf, 7.0)
+            assert await asyncio.gather(*map(numbers, speeds)) == [list(range(500))] * 4
+
+    async def test_replay_when_subscribers_raise(self, plain: Path) -> None:
+        """Subscribers and handlers that raise are reported, and stop neither the replay nor each other."""
+        numbered(plain, 10)
+
+        def fail(message: Any) -> None:
+            raise LookupError(message)
+
+        async def fail_later(message: Any) -> None:
+            raise LookupError(message)
+
+        async with replay(plain, math.inf) as ws:
+            events: list[rxws.Event] = []
+            ws.events.subscribe(events.append)
+            ws.messages.subscribe(fail)
+            ws.add_handler(fail)
+            ws.add_handler(fail_later)
+            assert len([message async for message in ws.stream_filter()]) == 10
+            await ws.wait_closed()
+        assert len(of_kind(rxws.HandlerFailed, events)) == ws.statistics().failures == 30
+
+    async def test_replay_when_the_file_cannot_be_read_on(
+        self, plain: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+    ) -> None:
+        """When the file cannot be read on, streams give what came before and raise the error."""
+
+        def lines(*_: Any) -> Iterator[bytes]:
+            yield from encode_notes([start(), frame(1.0, 1)]).split(b"\n")[:2]
+            raise OSError("the disk is gone")
+
+        plain.touch()
+        monkeypatch.setattr("rxws.recording.reading.read_lines", lines)
+        ws = replay(plain, math.inf)
+        ws.state.subscribe(None, lambda _: None)
+        stream = ws.stream_filter()
+        with pytest.raises(OSError, match="the disk is gone"):
+            await ws.wait_closed()
+        assert await anext(stream) == 1
+        with pytest.raises(OSError, match="the disk is gone"):
+            await anext(stream)
+        assert ws.state.value is rxws.State.FAILED
+        assert "failed: OSError" in caplog.text
+
+    async def test_replay_when_all_tasks_are_cancelled(self, plain: Path) -> None:
+        """When its task is cancelled, as at the end of ``asyncio.run``, the replay ends, and its streams with it."""
+        numbered(plain, 5, interval=10.0)
+        ws = replay(plain)
+        stream = ws.stream_filter()
+        await asyncio.sleep(15)
+        for task in asyncio.all_tasks() - {asyncio.current_task()}:
+            task.cancel()
+        assert [message async for message in stream] == [{"n": 0}]
+        await ws.wait_closed()
+
+    # Consumers
+
+    async def test_replay_when_consumers_are_slow(self, plain: Path) -> None:
+        """A replay at full speed waits for its consumers: no stream overflows, and none holds more than it should."""
+        numbered(plain, 3000, interval=0.001)
+        most = 0
+
+        async def consume(stream: Any, pause: float) -> list[int]:
+            nonlocal most
+            taken = []
+            async for message in stream:
+                taken.append(message["n"])
+                most = max(most, stream.pending)
+                if len(taken) % 50 == 0:
+                    await asyncio.sleep(pause)
+            return taken
+
+        handled: list[int] = []
+
+        async def handle(message: Any) -> None:
+            await asyncio.sleep(0.01)
+            handled.append(message["n"])
+
+        async with replay(plain, math.inf) as ws:
+            ws.add_handler(handle, maxsize=50)
+            small = ws.stream_filter(maxsize=10)
+            one = ws.stream_filter(maxsize=1)
+            tasks = [
+                asyncio.create_task(consume(ws.stream_filter(), 1.0)),
+                asyncio.create_task(consume(small, 0.1)),
+                asyncio.create_task(consume(one, 0.0)),
+            ]
+            piped = [n async for n in ws.messages.pipe(ops.map(lambda message: message["n"]))]
+            everything = list(range(3000))
+            assert [await task for task in tasks] == [everything] * 3
+            assert piped == handled == everything
+        assert most <= consumers.MOST_WAITING + consumers.STRIDE
+
+    async def test_replay_when_nobody_consumes_a_stream(self, plain: Path) -> None:
+        """A stream that nobody iterates over, and one that is left, do not stop a replay; they hold what came."""
+        numbered(plain, 3000, interval=0.001)
+        loop = asyncio.get_running_loop()
+        began = loop.time()
+        async with replay(plain, math.inf) as ws:
+            idle, left, closed = (ws.stream_filter() for _ in range(3))
+            await anext(left)
+            await anext(closed)
+            await closed.close()
+            await ws.wait_closed()
+            assert loop.time() - began == pytest.approx(consumers.PATIENCE, abs=1.0)
+            assert idle.pending == 3000
+            assert left.pending == 2999
+            assert [message["n"] async for message in left] == list(range(1, 3000))
+
+    async def test_replay_when_handlers_are_slow_at_its_end(self, plain: Path) -> None:
+        """At its end a replay waits until coroutine handlers have been given all messages, however long that takes."""
+        numbered(plain, 100)
+        handled: list[int] = []
+
+        async def handle(message: Any) -> None:
+            await asyncio.sleep(1.0)
+            handled.append(message["n"])
+
+        async with replay(plain, math.inf) as ws:
+            ws.add_handler(handle)
+            await ws.wait_closed()
+        assert handled == list(range(100))
+
+    async def test_replay_when_a_handler_hangs(self, plain: Path) -> None:
+        """A handler that hangs is cancelled, as it is at the end of a live feed: the replay comes to an end."""
+        numbered(plain, 3)
+        calls = []
+
+        async def hang(message: Any) -> None:
+            calls.append(message)
+            await asyncio.Future()
+
+        async with assert_no_leaks(), replay(plain, math.inf) as ws:
+            ws.add_handler(hang)
+            async with asyncio.timeout(60):
+                await ws.wait_closed()
+        assert calls == [{"n": 0}]
+
+    async def test_statistics_when_replayed(self, plain: Path) -> None:
+        """A replay counts as a live feed does."""
+        numbered(plain, 3)
+        async with replay(plain, math.inf) as ws:
+            assert ws.statistics().age is None
+            await ws.wait_closed()
+        statistics = ws.statistics()
+        assert (statistics.messages, statistics.bytes, statistics.age) == (3, 24, 0.0)
+
+    # Time
+
+    async def test_timer_when_cancelled_again(self) -> None:
+        """A timer of the recording's clock may be cancelled twice, and after it has fired."""
+        clock = RecordedClock(asyncio.get_running_loop(), math.inf, datetime.now(UTC))
+        fired: list[float] = []
+        timers = [clock.call_at(due, fired.append, due) for due in (1.0, 2.0, 3.0)]
+        timers[1].cancel()
+        timers[1].cancel()
+        assert clock.reach(5.0)
+        timers[0].cancel()
+        assert fired == [1.0, 3.0]
+        assert clock.time() == 5.0
+
+    async def test_timers_when_they_are_due_with_a_frame(self, plain: Path) -> None:
+        """What is due at the very time of a frame has its turn before it; what is due between frames, between them."""
+        write(plain, start(), frame(1.0, "a"), frame(1.5, "b"), frame(2.0, "c"), end(3.25))
+        async with replay(plain, math.inf) as ws:
+            assert [buffer async for buffer in ws.messages.pipe(ops.buffer_with_time(1.0))] == [
+                [],
+                ["a", "b"],
+                ["c"],
+                [],
+            ]
+
+    @pytest.mark.parametrize("speed", [math.inf, 100.0, 1.0])
+    @pytest.mark.parametrize("kind", ["messages", "stream"])
+    async def test_collect_when_limited_in_time(self, plain: Path, speed: float, kind: str) -> None:
+        """``collect`` counts the recording's seconds, too, and gives what came in them, at every speed."""
+        numbered(plain, 100)
+        async with assert_no_leaks(), replay(plain, speed) as ws:
+            source, rest = (ws.messages, []) if kind == "messages" else (ws.stream_filter(), list(range(20, 100)))
+            assert [message["n"] for message in await source.collect(seconds=2.05)] == list(range(20))
+            await ws.wait_closed()
+            assert [message["n"] for message in await source.collect(seconds=1.0)] == rest
+
+    async def test_collect_when_behind(self, plain: Path) -> None:
+        """What waits when the time is over is collected, too, and no more of it than was asked for."""
+        numbered(plain, 100, interval=0.001)
+        async with replay(plain, math.inf) as ws:
+            stream = ws.stream_filter()
+            collecting = asyncio.create_task(stream.collect(count=30, seconds=0.0505))
+            assert [message["n"] for message in await collecting] == list(range(30))
+            assert [message["n"] async for message in stream] == list(range(30, 100))
+
+    async def test_timers_when_set_while_the_replay_waits(self, plain: Path) -> None:
+        """A timer that is set while nothing comes counts from that moment of the recording, and is in time."""
+        write(plain, start(), frame(100.0, 1), end(200.0))
+        loop = asyncio.get_running_loop()
+        began = loop.time()
+        fired: list[tuple[float, float]] = []
+        async with replay(plain, 2.0) as ws:
+            await asyncio.sleep(10)
+
+            def tell(seconds: int) -> None:
+                fired.append((seconds, loop.time() - began))
+
+            for seconds in (4, 30, 2):
+                reactivex.timer(seconds).pipe(ops.map(lambda _, seconds=seconds: seconds)).subscribe(
+                    tell, scheduler=ws.messages._home.scheduler
+                )
+            await ws.wait_closed()
+        assert fired == [(2, pytest.approx(11.0)), (4, pytest.approx(12.0)), (30, pytest.approx(25.0))]
+
+    async def test_timers_when_many_are_cancelled(self, plain: Path) -> None:
+        """Timers that were cancelled do not pile up, and do not fire."""
+        numbered(plain, 1000, interval=0.001)
+        async with replay(plain, math.inf) as ws:
+            settled = ws.messages.pipe(ops.debounce(0.5))
+            most = 0
+
+            def look(_: Any) -> None:
+                nonlocal most
+                most = max(most, len(ws.messages._home.clock._timers))  # type: ignore[attr-defined, union-attr]
+
+            ws.messages.subscribe(look)
+            # Behind a timer that is due before those that are cancelled.
+            ws.messages.pipe(ops.buffer_with_time(0.45)).subscribe()
+            assert [message["n"] async for message in settled] == [999]
+        assert 100 < most < 300
+
+    async def test_timers_when_set_for_now_again_and_again(self, plain: Path) -> None:
+        """A timer of no length that sets itself again does not keep the recording from going on."""
+        write(plain, start(), frame(0.0005, 1), frame(0.001, 2))
+        async with replay(plain, math.inf) as ws:
+            ticks = []
+            ticking = reactivex.interval(0.0).subscribe(ticks.append, scheduler=ws.messages._home.scheduler)
+            assert [message async for message in ws.stream_filter()] == [1, 2]
+            ticking.dispose()
+        assert len(ticks) >= 900
+
+    async def test_operators_when_they_are_late(self, plain: Path) -> None:
+        """What operators still wait for when the recording ends comes after it, soon."""
+        numbered(plain, 3, interval=1.0)
+        loop = asyncio.get_running_loop()
+        for speed, after in ((math.inf, 0.1), (1.0, 100.0), (10_000, 0.1)):
+            began = loop.time()
+            async with assert_no_leaks(), replay(plain, speed) as ws:
+                late = ws.messages.pipe(ops.delay(100.0))
+                assert [message["n"] async for message in late] == [0, 1, 2]
+                assert loop.time() - began == pytest.approx(after + 4.0 / speed, rel=0.1)
+
+    async def test_timers_when_they_never_end(self, plain: Path) -> None:
+        """A timer that never ends goes on after the recording's end, without haste, until it is disposed."""
+        numbered(plain, 3, interval=1.0)
+        loop = asyncio.get_running_loop()
+        async with assert_no_leaks():
+            ticks: list[int] = []
+            async with replay(plain, math.inf) as ws:
+                ticking = reactivex.interval(1.0).subscribe(ticks.append, scheduler=ws.messages._home.scheduler)
+                await ws.wait_closed()
+                ended, began = len(ticks), loop.time()
+                assert ended == 4
+                await asyncio.sleep(0.5)
+                assert len(ticks) - ended == pytest.approx(500 * (loop.time() - began) / 0.5, abs=2)
+                scheduler = ws.messages._home.scheduler
+                due = (scheduler.now).timestamp()
+                assert due == pytest.approx(BEGAN / 1e9 + 4.0 + 500.0, abs=1.0)
+                reactivex.timer(0.5).subscribe(lambda _: ticks.append(-1), scheduler=scheduler)
+                await asyncio.sleep(0.01)
+                assert -1 in ticks
+                ticking.dispose()
+
+
+async def test_replay_when_there_is_much_to_do(plain: Path) -> None:
+    """In a replay at full speed other tasks have their turn."""
+    numbered(plain, 3_000, interval=1.0)
+    turns = 0
+
+    async def other() -> None:
+        nonlocal turns
+        while True:
+            await asyncio.sleep(0)
+            turns += 1
+
+    task = asyncio.create_task(other())
+    async with replay(plain, math.inf) as ws:
+        ticks: list[int] = []
+        ws.messages.pipe(ops.buffer_with_time(0.5)).subscribe(lambda _: ticks.append(turns))
+        await ws.wait_closed()
+    task.cancel()
+    assert ws.statistics().messages == 3_000
+    assert turns > 3_000 / consumers.STRIDE
+    assert len(ticks) == 2 * 3_001 + 1
+
+
+async def test_wait_for_timers_when_they_take_long(plain: Path) -> None:
+    """Timers that take long, with no frame in between, let other tasks have their turn, too."""
+    write(plain, start(), end(30.0))
+    turns: list[int] = []
+
+    async def other() -> None:
+        while True:
+            await asyncio.sleep(0)
+            turns.append(0)
+
+    task = asyncio.create_task(other())
+    async with replay(plain, math.inf) as ws:
+        ws.messages.pipe(ops.buffer_with_time(1.0)).subscribe(lambda _: time.sleep(0.011))
+        await ws.wait_closed()
+    task.cancel()
+    assert len(turns) >= 25
+
+
+def test_replay_when_outside_an_event_loop(plain: Path) -> None:
+    """Without a running event loop a replay is an error, and leaves no file open."""
+    with pytest.raises(RuntimeError, match="inside a running event loop") as raised:
+        replay(numbered(plain, 1))
+    # What was raised still refers to all that had been made by then.
+    readings = [entry.locals["reading"] for entry in raised.traceback if "reading" in entry.locals]
+    assert readings
+    assert not any(reading._close.alive for reading in readings)
+
+
+def test_package_when_listed() -> None:
+    """The package offers what it says, each with a docstring."""
+    for name in recording.__all__:
+        assert getattr(recording, name).__doc__
+    assert {"record", "replay", "read"} <= set(recording.__all__)
+
+
+def test_benchmark_when_run_briefly(capsys: pytest.CaptureFixture[str]) -> None:
+    """The command that measures how fast recordings are works, and loses nothing."""
+    pytest.importorskip("picows")
+    from ..benchmarks import recording as benchmark
+
+    benchmark.main(["--seconds", "0.02"])
+    output = capsys.readouterr().out
+    assert output.count("lost 0") == 3

@@ -1,0 +1,261 @@
+"""What is shown of URLs and texts: never a secret, always one printable line."""
+
+from __future__ import annotations
+
+import base64
+import json
+import random
+import re
+import string
+import uuid
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from rxws.reporting.redaction import redact, redact_url
+
+# Of a password or a value nothing may be left, however short or odd it is; the marks make it findable.
+odd = st.text(
+    st.one_of(
+        st.sampled_from(string.ascii_letters + string.digits + "-_.~%!$'()*+,;="),
+        st.characters(min_codepoint=0xA1, max_codepoint=0x2FFF, categories=["L", "N"]),
+    ),
+    max_size=30,
+)
+secrets = st.builds("5ec{}re7".format, odd)
+bytes_of_tokens = st.binary(min_size=16, max_size=48)
+
+
+def jwt(content: bytes) -> str:
+    """A JSON web token, in form."""
+    parts = (b'{"alg":"HS256","typ":"JWT"}', content, content[:16])
+    return ".".join(base64.urlsafe_b64encode(part).decode().rstrip("=") for part in parts)
+
+
+def listen_key(seed: int) -> str:
+    """Sixty-four random letters and digits, as exchanges give."""
+    source = random.Random(seed)
+    return "".join(source.choice(string.ascii_letters + string.digits) for _ in range(64))
+
+
+# Things that are recognised as secret by their looks alone.
+tokens = st.one_of(
+    bytes_of_tokens.map(bytes.hex),
+    bytes_of_tokens.map(lambda content: base64.b32encode(content).decode()),
+    bytes_of_tokens.map(jwt),
+    st.uuids(version=4).map(str),
+    st.integers(0, 2**32).map(listen_key),
+)
+paths = st.sampled_from(["", "/", "/ws", "/stream/btcusdt@trade", "/api/kernels"])
+hosts = st.sampled_from(["example.com", "localhost:8765", "[::1]:80", "127.0.0.1", "bücher.example"])
+
+
+@given(scheme=st.sampled_from(["ws", "wss", "http", "socks5h"]), host=hosts, path=paths, secret=secrets, token=tokens)
+def test_no_secret_is_shown_wherever_it_stands_in_a_url(scheme, host, path, secret, token):
+    """Neither credentials, nor values of the query, nor the fragment, nor tokens in the path are shown."""
+    lone = secret.replace("=", "") + "=="
+    url = f"{scheme}://me:{secret}@{host}{path}/{token}/x?a={secret}&b=c{secret}&{lone}#{secret}"
+    shown = redact_url(url)
+    assert secret not in shown
+    assert token not in shown
+    assert "re7" not in shown
+    assert shown == f"{scheme}://***@{host}{path}/***/x?a=***&b=***&***#***"
+    assert redact_url(shown) == shown
+
+
+@given(before=st.sampled_from(["", "GET ", "('", "url=", "<"]), host=hosts, path=paths, secret=secrets, token=tokens)
+def test_no_secret_is_shown_when_a_text_quotes_a_url(before, host, path, secret, token):
+    """A URL in a text is redacted as one that stands alone, and the words around it stay."""
+    text = f"cannot open {before}wss://{secret}@{host}{path}/{token}?a={secret}#{secret}', 80) at all"
+    shown = redact(text)
+    assert "re7" not in shown
+    assert token not in shown
+    assert shown == f"cannot open {before}wss://***@{host}{path}/***?a=***#***', 80) at all"
+    assert redact(shown) == shown
+
+
+@given(secret=secrets, token=tokens)
+@pytest.mark.parametrize(
+    "form",
+    [
+        "Authorization: {}",
+        "authorization:Bearer {} was refused",
+        "Proxy-Authorization: Digest username=me, response={}",
+        "Cookie: next=https://example.com/; session={}",
+        "X-MBX-APIKEY: {}",
+        "CB-ACCESS-SIGN = {}",
+        'body: {{"listenKey":"{}","x":1}}',
+        'body: {{\\"listenKey\\": \\"{}\\"}}',
+        "passphrase={}",
+        "secretKey={}",
+        '{{"AccessKeyId": "{}"}}',
+        "private_key: {}",
+        "accessKey={}",
+        "sig={}",
+        "sent Bearer {} and failed",
+        "sent Basic {} and failed",
+        "GET /ws?signature={} HTTP/1.1",
+        "GET /ws?x=1&y={} HTTP/1.1",
+    ],
+)
+def test_no_secret_is_shown_when_a_text_quotes_a_header_or_field(form, secret, token):
+    """Values of headers and fields that carry secrets are not shown, whatever they look like."""
+    for value in (secret, token):
+        shown = redact(form.format(value))
+        assert value not in shown
+        assert "re7" not in shown
+        assert redact(shown) == shown
+
+
+@given(token=tokens)
+def test_names_of_a_program_are_shown_and_no_token_beside_them(token):
+    """What consists of given names is no token, what has anything else in it may be one; a mark below it is none."""
+    names = frozenset({"self", "stop2x", "IsMSXMLUrlq8"})
+    text = f"    self.stop2x.IsMSXMLUrlq8({token!r}, self.stop2x.IsMSXMLUrlq8.{token})"
+    assert redact(text, names) == "    self.stop2x.IsMSXMLUrlq8('***', ***)"
+    assert redact(text) == "    ***('***', ***)"
+    for line in ("    await self._hooks.when2create_new_ws()", "    self.fetch_ohlcv2candles(message)"):
+        assert redact(line, names=frozenset(re.findall(r"\w+", line))) == line
+    assert redact("~" * 30) == "~" * 30
+
+
+@given(token=tokens)
+def test_no_token_is_shown_when_it_stands_alone_in_a_text(token):
+    """What looks like a token is one, also where nothing says so."""
+    assert redact(f"stream /ws/{token} is gone ({token})") == "stream /ws/*** is gone (***)"
+    assert redact_url(token) == "***"
+
+
+@given(
+    value=st.text(
+        st.characters(min_codepoint=0x20, max_codepoint=0x7E, exclude_characters="'\"\\"), min_size=1, max_size=30
+    )
+)
+def test_a_quoted_header_ends_at_its_quote(value):
+    """Of a header in quotes only its value goes, be it in a dict, in JSON or in a list of pairs."""
+    assert redact(str({"Authorization": value, "Host": "h"})) == "{'Authorization': '***', 'Host': 'h'}"
+    assert redact(json.dumps({"Authorization": value, "Host": "h"})) == '{"Authorization": "***", "Host": "h"}'
+    assert redact(str([("Cookie", value), ("Host", "h")])) == "[('Cookie', '***'), ('Host', 'h')]"
+
+
+@given(text=st.text(max_size=80) | st.text("ws:/?#@&=[]'\" .a0\\:*%", max_size=40))
+def test_anything_at_all_is_redacted_to_one_printable_line(text):
+    """Nothing raises, nothing that a terminal would obey comes out, and redacting twice changes nothing more."""
+    for function in (redact, redact_url):
+        shown = function(text)
+        assert shown.isprintable()
+        assert function(shown) == shown
+
+
+@given(text=st.text("ws:/?#@&=[]'\" a0", max_size=30), secret=secrets)
+def test_no_secret_is_shown_when_the_url_is_malformed(text, secret):
+    """Whatever is wrong with a URL, what follows its first ``?`` and is no name does not show."""
+    shown = redact_url(f"wss://example.com/{text.replace('=', '')}?a={secret}\nb\x1b={secret} {secret}")
+    assert "re7" not in shown
+
+
+@pytest.mark.parametrize(
+    ("url", "shown"),
+    [
+        ("", ""),
+        ("ws://", "ws://"),
+        ("foo", "foo"),
+        ("localhost:8765", "localhost:8765"),
+        ("localhost:8765/x?token=1", "localhost:8765/***"),
+        ("wss:/example.com/?token=1", "wss:/***"),
+        ("wss:example.com/?token=1", "***"),
+        ("/ws/x?token=1", "/***"),
+        ("wss://me:pa/ss@example.com/", "wss://***"),
+        ("wss://me:pa?ss@example.com/", "wss://***"),
+        ("wss://me:pa#ss@example.com/", "wss://***"),
+        ("wss://me@you@example.com/", "wss://***@example.com/"),
+        ("ws://[::1/x", "ws://***"),
+        ("ws://exa mple.com/x", "ws://***"),
+        ("ws://example.com:port/x", "ws://***"),
+        ("ws://example.com/a b?token=1 2", "ws://example.com/***"),
+        ("ws://example.com/a\r\nHost: x", "ws://example.com/***"),
+        ("ws://example.com\\@evil/", "ws://***@evil/"),
+        ("ws://example.com\\evil/", "ws://***"),
+        ("ws://example.com/?", "ws://example.com/?"),
+        ("ws://example.com?a", "ws://example.com?***"),
+        ("ws://example.com/?=x&a=&&b=1", "ws://example.com/?***=***&***&&b=***"),
+        ("ws://example.com/p/wss://me:pass@inner.example/x", "ws://example.com/p/wss://***/x"),
+        ("ws://example.com/p/me@inner.example/x", "ws://example.com/p/***/x"),
+        ("ws://example.com/wss%3A%2F%2Fme%3Apass%40x", "ws://example.com/***"),
+        ("ws://example.com/x;jsessionid=1234", "ws://example.com/***"),
+        (f"ws://example.com/?{'0af' * 10}=1", "ws://example.com/?***=***"),
+    ],
+)
+def test_of_an_odd_url_only_what_is_certain_is_shown(url, shown):
+    """In doubt everything after the host goes, and everything after the scheme where the host is in doubt."""
+    assert redact_url(url) == shown
+    assert redact_url(shown) == shown
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        "wss://stream.binance.com:9443/stream/btcusdt@trade/ethusdt@aggTrade",
+        "wss://stream.binance.com:9443/ws/btcusdt@depth20@100ms",
+        "http://localhost:8888/api/kernels",
+        "wss://example.com/BTC-PERPETUAL-2024-06-28/ticker",
+        "wss://example.com/v2/subscribeToEverythingNow/my-kernel-name-for-testing",
+        "wss://example.com/market_by_price:BTCUSDT,ETHUSDT",
+        "ws://[fe80::1]:8765/",
+    ],
+)
+def test_ordinary_words_are_shown(url):
+    """A path made of words is shown as it is."""
+    assert redact_url(url) == url
+    assert redact(f"cannot open {url}: no") == f"cannot open {url}: no"
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "[SSL: CERTIFICATE_VERIFY_FAILED] certificate verify failed: self-signed certificate (_ssl.c:1006)",
+        "SSLCertVerificationError: hostname mismatch",
+        "[Errno 111] Connect call failed ('127.0.0.1', 38591)",
+        "invalid Sec-WebSocket-Accept header: x",
+        "create_connection() got an unexpected keyword argument 'additional_headerz'",
+        "server rejected WebSocket connection: HTTP 401",
+        "frame with 1048577 bytes exceeds limit of 1048576 bytes at 2024-06-28T12:00:00+00:00",
+        "/usr/lib/python3.11/site-packages/websockets/asyncio/client.py",
+        "    return await self.session.get_v3_user_data(symbol)",
+        "nothing of BTCUSDT_kline_1h_stream came",
+        "://",
+    ],
+)
+def test_ordinary_messages_are_shown(text):
+    """What exceptions say of their cause is shown as it is."""
+    assert redact(text) == text
+
+
+def test_the_words_after_a_query_are_shown():
+    """A value in a query ends with its parameter, also where its name is that of a header."""
+    assert redact("GET /ws?signature=x&a=1 HTTP/1.1") == "GET /ws?signature=***&a=*** HTTP/1.1"
+
+
+@pytest.mark.parametrize(
+    ("token", "kind"),
+    [
+        (str(uuid.UUID(int=0)), "UUID of zeros"),
+        ("decade-facade-facade-b", "hexadecimal, though it spells"),
+        ("o" * 17 + "-words", "one endless word"),
+        ("aBcIdEfOgUhAiEjOkUlA", "capitals come and go"),
+        ("bcdfg-hjklm-npqrs-tvwxz", "no vowels"),
+        ("word-1234-5678-1234-5678", "more digits than letters"),
+        ("привет-привет-привет-1", "letters of another script"),
+        ("a%20b%20c%20d%20e%20f%20", "percent-encoded"),
+    ],
+)
+def test_a_long_segment_that_is_not_made_of_words_is_not_shown(token, kind):
+    """Twenty characters and more are shown only if they are plainly words."""
+    assert redact_url(f"ws://h/{token}/x") == "ws://h/***/x", kind
+
+
+def test_line_breaks_and_terminal_escapes_are_escaped():
+    """Neither a log line can be forged nor a terminal be driven by what a server says."""
+    assert redact("bye\r\nERROR \x1b[2J\u202e\ud800 all well") == r"bye\r\nERROR \x1b[2J\u202e\ud800 all well"
+    assert not re.search(r"[^ -~]", redact_url("ws://h\x00\x7f/\x9b"))

@@ -1,0 +1,1070 @@
+"""Stream: the messages that pass a filter, kept until somebody takes them."""
+
+from __future__ import annotations
+
+import asyncio
+import gc
+import threading
+import tracemalloc
+import weakref
+
+import pytest
+import reactivex as rx
+from reactivex import operators as ops
+
+import rxws
+from rxws.errors import StreamOverflow
+from rxws.observables import buffer
+from rxws.reporting.events import Lagging, Overflowed
+
+from ..support.wiring import Wiring, in_thread, settle
+
+
+@pytest.fixture
+async def wiring():
+    return Wiring()
+
+
+async def taken(stream, count=None):
+    """Iterate, to the end or over so many; return the items."""
+    items = []
+    while count is None or len(items) < count:
+        try:
+            items.append(await anext(stream))
+        except StopAsyncIteration:
+            break
+    return items
+
+
+def subscribed(stream):
+    """Subscribe; return what comes, with ("end", error) at the end."""
+    items = []
+    stream.subscribe(items.append, lambda error: items.append(("end", error)), lambda: items.append(("end", None)))
+    return items
+
+
+class Idle(rxws.AsyncWebsocketStreamInterface):
+    """A feed that never gets a connection."""
+
+    async def _create_ws(self):
+        await asyncio.Event().wait()
+
+    async def _when2create_new_ws(self):
+        raise AssertionError
+
+    async def _parse_raw_data(self, raw_data):
+        raise AssertionError
+
+
+# What comes in
+
+
+async def test_stream_when_made(wiring):
+    """A stream keeps what arrives from the call on, and nothing from before."""
+    wiring.route(1)
+    stream = wiring.stream()
+    wiring.route(2, 3)
+    assert (stream.pending, stream.matched, stream.dropped) == (2, 2, 0)
+    await stream.close()
+    wiring.route(4)
+    assert await taken(stream) == [2, 3]
+    assert (stream.pending, stream.matched) == (0, 2)
+
+
+async def test_stream_when_filtered(wiring):
+    """It gets what passes its filter, in order."""
+    stream = wiring.stream([{"e": "trade"}])
+    wiring.route({"e": "trade", "n": 1}, {"e": "ticker"}, "no mapping", {"e": "trade", "n": 2})
+    await stream.close()
+    assert [message["n"] for message in await taken(stream)] == [1, 2]
+    assert stream.matched == 2
+
+
+async def test_message_when_streams_share_it(wiring):
+    """Messages are shared between consumers, not copied."""
+    first, second = wiring.stream(), wiring.stream()
+    message = {"a": [1]}
+    wiring.route(message)
+    assert await anext(first) is message
+    assert await anext(second) is message
+
+
+async def test_message_when_a_copy_is_asked_for(wiring):
+    """With copy=True each message is the stream's own, all the way down."""
+    copying, sharing = wiring.stream(copy=True), wiring.stream()
+    message = {"a": [1]}
+    wiring.route(message)
+    own = await anext(copying)
+    own["a"].append(2)
+    assert message == {"a": [1]}
+    assert await anext(sharing) is message
+    seen = []
+    copying.subscribe(seen.append)
+    wiring.route(message)
+    assert seen == [message]
+    assert seen[0] is not message
+
+
+async def test_message_when_it_cannot_be_copied(wiring):
+    """A message that cannot be copied is missing in that stream only, and reported."""
+    copying, sharing = wiring.stream(copy=True), wiring.stream()
+    lock = threading.Lock()
+    wiring.route(lock, 2)
+    assert await taken(copying, 1) == [2]
+    assert await taken(sharing, 2) == [lock, 2]
+    assert wiring.reporter.counters.failures == 1
+
+
+async def test_gap_when_asked_for(wiring):
+    """With gaps=True a Gap stands between the last message before a loss and the first after it; else it does not."""
+    streams = wiring.stream([{"a": 1}], gaps=True), wiring.stream([{"a": 1}])
+    observed, unobserved = map(subscribed, (wiring.stream(gaps=True), wiring.stream()))
+    gap = wiring.gap()
+    wiring.route({"a": 1})
+    wiring.router.announce(gap)
+    wiring.route({"a": 1})
+    wiring.router.end(None)
+    with_gaps, without = [await taken(stream) for stream in streams]
+    assert with_gaps == observed[:-1] == [{"a": 1}, gap, {"a": 1}]
+    assert without == unobserved[:-1] == [{"a": 1}, {"a": 1}]
+    assert streams[0].matched == 2
+
+
+async def test_gap_when_the_stream_is_full(wiring):
+    """A gap takes its place in the buffer like a message."""
+    stream = wiring.stream(gaps=True, maxsize=1, overflow="drop_oldest")
+    wiring.route(1)
+    gap = wiring.gap()
+    wiring.router.announce(gap)
+    assert await taken(stream, 1) == [gap]
+    assert stream.dropped == 1
+
+
+# Iteration
+
+
+async def test_iteration_when_left_and_entered_again(wiring):
+    """A stream is its own iterator: a loop that is left by break and entered again goes on where it was."""
+    stream = wiring.stream()
+    wiring.route(1, 2, 3)
+    assert aiter(stream) is stream
+    async for message in stream:
+        assert message == 1
+        break
+    wiring.route(4)
+    await stream.close()
+    assert [message async for message in stream] == [2, 3, 4]
+
+
+async def test_iteration_when_the_producer_is_slower(wiring):
+    """The consumer waits for each message."""
+    stream = wiring.stream()
+    task = asyncio.create_task(taken(stream, 3))
+    for number in range(3):
+        await settle()
+        wiring.route(number)
+    assert await task == [0, 1, 2]
+
+
+async def test_iteration_when_two_want_the_next(wiring):
+    """A second concurrent anext raises RuntimeError, and the first gets its message."""
+    stream = wiring.stream()
+    first = asyncio.create_task(anext(stream))
+    await settle()
+    with pytest.raises(RuntimeError, match="another task is already waiting"):
+        await anext(stream)
+    wiring.route(1)
+    assert await first == 1
+
+
+async def test_iteration_when_cancelled(virtual_time):
+    """A cancelled anext loses nothing: wait_for in a loop against a producer gets every message once."""
+    wiring = Wiring()
+    stream = wiring.stream()
+    items = []
+
+    async def produce():
+        for number in range(100):
+            wiring.route(number)
+            await asyncio.sleep(0.01 * (number % 3))
+        await stream.close()
+
+    task = asyncio.create_task(produce())
+    timeouts = 0
+    with pytest.raises(StopAsyncIteration):
+        while True:
+            try:
+                items.append(await asyncio.wait_for(anext(stream), 0.003 * (1 + timeouts % 4)))
+            except TimeoutError:
+                timeouts += 1
+    await task
+    assert items == list(range(100))
+    assert timeouts > 50
+
+
+async def test_iteration_when_cancelled_at_any_step(wiring):
+    """A consumer that is cancelled at step k, for all k, has taken what it was given; the next one gets the rest."""
+    for step in range(12):
+        stream = wiring.stream()
+        items = []
+
+        async def consume(stream=stream, items=items):
+            async for message in stream:
+                items.append(message)
+                await asyncio.sleep(0)
+
+        task = asyncio.create_task(consume())
+        for number in range(step):
+            if number < 5:
+                wiring.route(number)
+            await asyncio.sleep(0)
+        for number in range(min(step, 5), 5):
+            wiring.route(number)
+        task.cancel()
+        await asyncio.wait({task})
+        await stream.close()
+        assert items + await taken(stream) == list(range(5)), step
+
+
+async def test_iteration_when_not_asynchronous(wiring):
+    """'for x in stream' raises TypeError, and so does whatever else would block."""
+    stream = wiring.stream()
+    with pytest.raises(TypeError, match="not iterable"):
+        for _ in stream:
+            raise AssertionError
+    with pytest.raises(TypeError):
+        list(stream)
+    with pytest.raises(RuntimeError, match="async for"):
+        stream.run()
+
+
+async def test_iteration_when_a_million_are_held(wiring):
+    """A consumer that drains a million held messages does not starve other tasks."""
+    stream = wiring.stream(maxsize=None)
+    for _ in range(1_000_000):
+        stream._intake.put(None)
+    await stream.close()
+    turns = 0
+
+    async def other():
+        nonlocal turns
+        while True:
+            turns += 1
+            await asyncio.sleep(0)
+
+    task = asyncio.create_task(other())
+    count = 0
+    async for _ in stream:
+        count += 1
+    task.cancel()
+    assert count == 1_000_000
+    assert turns > 1_000_000 // buffer.STREAK - 2
+
+
+async def test_batches_when_messages_wait(wiring):
+    """batches() gives lists of all that waits, never an empty one, and ends as the stream does."""
+    stream = wiring.stream()
+    batches = stream.batches()
+    assert aiter(batches) is batches
+    wiring.route(1, 2)
+    assert await anext(batches) == [1, 2]
+    waiting = asyncio.create_task(anext(batches))
+    await settle()
+    wiring.route(3, 4)
+    assert await waiting == [3, 4]
+    wiring.route(5)
+    await stream.close()
+    assert [batch async for batch in batches] == [[5]]
+
+
+async def test_batches_when_the_stream_overflowed(wiring):
+    """batches() gives what is held, then raises what the iteration would."""
+    stream = wiring.stream(maxsize=2)
+    wiring.route(1, 2, 3)
+    batches = stream.batches()
+    assert await anext(batches) == [1, 2]
+    with pytest.raises(StreamOverflow):
+        await anext(batches)
+
+
+async def test_batches_when_the_stream_is_not_referred_to_otherwise(wiring):
+    """Whoever iterates over batches keeps the stream."""
+    batches = wiring.stream().batches()
+    gc.collect()
+    wiring.route(1)
+    assert await anext(batches) == [1]
+    del batches
+    assert wiring.router.receivers == []
+
+
+# The first consumer
+
+
+async def test_first_consumer_when_it_subscribes(wiring):
+    """What is held goes to the first consumer, in order; once consumed by subscribe, nothing is kept."""
+    stream = wiring.stream()
+    wiring.route(1, 2)
+    first, second = subscribed(stream), subscribed(stream)
+    assert first == [1, 2]
+    wiring.route(3)
+    assert first == [1, 2, 3]
+    assert second == [3]
+    assert stream.pending == 0
+    assert stream.matched == 3
+
+
+async def test_first_consumer_when_it_iterates(wiring):
+    """After an async for has begun, a subscriber gets what comes from then on, and takes nothing away."""
+    stream = wiring.stream()
+    wiring.route(1)
+    aiter(stream)
+    seen = subscribed(stream)
+    wiring.route(2)
+    assert seen == [2]
+    assert await taken(stream, 2) == [1, 2]
+
+
+async def test_first_consumer_when_it_calls_anext(wiring):
+    """anext without aiter is iteration too."""
+    stream = wiring.stream()
+    wiring.route(1, 2)
+    assert await anext(stream) == 1
+    seen = subscribed(stream)
+    assert seen == []
+    assert await anext(stream) == 2
+
+
+async def test_first_consumer_when_it_takes_batches(wiring):
+    """So is batches(), from its call on."""
+    stream = wiring.stream()
+    wiring.route(1)
+    batches = stream.batches()
+    assert subscribed(stream) == []
+    assert await anext(batches) == [1]
+
+
+async def test_first_consumer_when_it_is_a_pipe(wiring):
+    """pipe alone changes nothing; what is subscribed to it gets what is held, through all its operators."""
+    stream = wiring.stream()
+    wiring.route(1, 2)
+    doubled = stream.pipe(ops.map(lambda number: 2 * number))
+    wiring.route(3)
+    assert stream.pending == 3
+    assert subscribed(doubled) == [2, 4, 6]
+    assert stream.pending == 0
+
+
+async def test_first_consumer_when_it_iterates_over_a_pipe(wiring):
+    """An async for over a pipe gets what is held too."""
+    stream = wiring.stream()
+    wiring.route(1, 2)
+    iterator = aiter(stream.map(str))
+    wiring.route(3)
+    assert [await anext(iterator) for _ in range(3)] == ["1", "2", "3"]
+
+
+@pytest.mark.parametrize(
+    ("operator", "expected"),
+    [
+        (ops.take(1), [1]),
+        (ops.take_while(lambda number: number < 2), [1]),
+        (ops.first(), [1]),
+    ],
+    ids=["take", "take_while", "first"],
+)
+async def test_first_consumer_when_it_wants_only_some(wiring, operator, expected):
+    """An operator that has enough gets no more of what is held; nothing is kept of the rest."""
+    stream = wiring.stream()
+    wiring.route(1, 2, 3)
+    passed = []
+    seen = subscribed(stream.pipe(ops.do_action(passed.append), operator))
+    assert seen == [*expected, ("end", None)]
+    assert len(passed) <= len(expected) + 1
+    wiring.route(4)
+    assert stream.pending == 0
+    assert not stream._intake.fan_out.observed
+
+
+async def test_first_consumer_when_only_the_end_matters(wiring):
+    """subscribe without on_next consumes as well."""
+    stream = wiring.stream()
+    wiring.route(1)
+    stream.subscribe()
+    assert stream.pending == 0
+    assert not wiring.seen
+
+
+async def test_first_consumer_when_it_raises(wiring):
+    """A subscriber that raises on what is held gets the rest of it, and is reported by its name."""
+    stream = wiring.stream()
+    wiring.route(1, 2)
+    seen = []
+
+    def broken(message):
+        seen.append(message)
+        raise ZeroDivisionError
+
+    stream.subscribe(broken)
+    wiring.route(3)
+    assert seen == [1, 2, 3]
+    assert [event.message for event in wiring.seen] == [1, 2, 3]
+    assert all(event.handler.endswith("broken") for event in wiring.seen)
+
+
+async def test_iteration_when_begun_after_subscribing(wiring):
+    """After a subscription the buffer is empty; an async for that begins then gets what comes from then on."""
+    stream = wiring.stream()
+    wiring.route(1)
+    seen = subscribed(stream)
+    wiring.route(2)
+    aiter(stream)
+    wiring.route(3)
+    assert await taken(stream, 1) == [3]
+    assert seen == [1, 2, 3]
+
+
+async def test_collect_when_messages_are_held(wiring):
+    """collect gives what is held first, and keeps what is not asked for."""
+    stream = wiring.stream()
+    wiring.route(1, 2, 3)
+    assert await stream.collect(2) == [1, 2]
+    wiring.route(4)
+    assert await stream.collect(seconds=0) == [3, 4]
+    await stream.close()
+    assert await stream.collect() == []
+
+
+async def test_collect_when_cancelled_or_failed(wiring):
+    """A stream has back what was collected when collect is cancelled, or the stream fails."""
+    stream = wiring.stream()
+    wiring.route(1)
+    task = asyncio.create_task(stream.collect(9))
+    await settle()
+    wiring.route(2)
+    await settle()
+    task.cancel()
+    await settle()
+    wiring.route(3)
+    wiring.router.end(ZeroDivisionError())
+    with pytest.raises(ZeroDivisionError):
+        await stream.collect()
+    assert [await anext(stream) for _ in range(3)] == [1, 2, 3]
+
+
+async def test_when_ended_when_the_stream_is_registered_no_more(wiring):
+    """Whoever asks for it is told once that a stream takes nothing more in, however that came."""
+    told = []
+    streams = {name: wiring.stream(maxsize=1) for name in ("closed", "overflowed", "collected", "ended")}
+    for name, stream in streams.items():
+        stream.when_ended(lambda name=name: told.append(name))
+    del stream
+    await streams["closed"].close()
+    streams["ended"].clear()
+    del streams["collected"]
+    assert told == ["closed", "collected"]
+    aiter(streams["overflowed"])
+    streams["ended"].subscribe()
+    wiring.route(1, 2)
+    wiring.router.end(None)
+    assert told == ["closed", "collected", "overflowed", "ended"]
+
+
+async def test_stream_when_shown_in_a_notebook(wiring):
+    """A cell shows the stream's numbers and the last messages that wait."""
+    stream = wiring.stream([{"e": "trade"}])
+    wiring.route({"e": "trade", "n": 7})
+    shown = stream._repr_mimebundle_()
+    assert "1 pending" in shown["text/plain"]
+    assert "<td" in shown["text/html"]
+    assert "7" in shown["text/html"]
+    assert stream.pending == 1
+
+
+# Subscribers
+
+
+@pytest.mark.parametrize("error", [ZeroDivisionError(), asyncio.CancelledError()], ids=repr)
+async def test_subscriber_when_it_raises(wiring, error):
+    """A subscriber that raises disturbs neither its siblings nor an async for, and gets the next message."""
+    stream = wiring.stream()
+    calls = []
+
+    def broken(message):
+        calls.append(message)
+        raise error
+
+    aiter(stream)
+    before = subscribed(stream)
+    stream.subscribe(broken)
+    after = subscribed(stream)
+    wiring.route(1, 2)
+    assert before == calls == after == [1, 2]
+    assert await taken(stream, 2) == [1, 2]
+    assert wiring.reporter.counters.failures == 2
+
+
+async def test_subscriber_when_it_subscribes_another(wiring):
+    """Who is subscribed inside on_next gets the next message."""
+    stream = wiring.stream()
+    added = []
+    stream.subscribe(lambda message: added.append(subscribed(stream)) if message == 1 else None)
+    wiring.route(1, 2)
+    assert added == [[2]]
+
+
+async def test_subscriber_when_it_subscribes_another_for_what_is_held(wiring):
+    """Who is subscribed while the first consumer gets what is held gets none of that."""
+    stream = wiring.stream()
+    wiring.route(1, 2)
+    added, seen = [], []
+
+    def take(message):
+        seen.append(message)
+        if message == 1:
+            added.append(subscribed(stream))
+
+    stream.subscribe(take)
+    wiring.route(3)
+    assert seen == [1, 2, 3]
+    assert added == [[3]]
+
+
+async def test_subscriber_when_it_disposes_a_sibling(wiring):
+    """Who is disposed by a sibling does not even get the message that is under way."""
+    stream = wiring.stream()
+    seen = []
+    later = []
+    stream.subscribe(lambda message: [each.dispose() for each in later])
+    later.append(stream.subscribe(seen.append))
+    last = subscribed(stream)
+    wiring.route(1)
+    assert seen == []
+    assert last == [1]
+
+
+async def test_subscriber_when_it_closes_the_stream(wiring):
+    """A subscriber may close the stream: it is completed, and an async for still gets the message under way."""
+    stream = wiring.stream()
+    aiter(stream)
+    seen = []
+    stream.subscribe(
+        lambda message: (seen.append(message), stream.close_nowait()), on_completed=lambda: seen.append("end")
+    )
+    sibling = subscribed(stream)
+    wiring.route(1, 2)
+    assert seen == [1, "end"]
+    assert sibling == [("end", None)]
+    assert await taken(stream) == [1]
+
+
+async def test_subscriber_when_it_closes_the_stream_with_messages_held(wiring):
+    """What is held is still delivered after a close by the one who gets it, and then the end."""
+    stream = wiring.stream()
+    wiring.route(1, 2)
+    seen = []
+    stream.subscribe(
+        lambda message: (seen.append(message), stream.close_nowait()), on_completed=lambda: seen.append("end")
+    )
+    assert seen == [1, 2, "end"]
+
+
+async def test_subscriber_when_it_clears_the_stream(wiring):
+    """clear() inside on_next forgets the rest of what is held, and what an async for has not taken yet."""
+    stream = wiring.stream()
+    wiring.route(1, 2)
+    seen = []
+    stream.subscribe(lambda message: (seen.append(message), stream.clear()))
+    assert seen == [1]
+    aiter(stream)
+    wiring.route(3)
+    assert seen == [1, 3]
+    assert stream.pending == 0
+
+
+async def test_subscriber_when_it_iterates_inside(wiring):
+    """An async for that is begun inside on_next gets the next message first."""
+    stream = wiring.stream()
+    stream.subscribe(lambda message: aiter(stream))
+    wiring.route(1, 2)
+    assert await taken(stream, 1) == [2]
+
+
+async def test_subscriber_when_it_iterates_while_it_gets_what_is_held(wiring):
+    """An async for that is begun by the first consumer takes over what that does not want."""
+    stream = wiring.stream()
+    wiring.route(1, 2, 3)
+    seen = []
+    stream.pipe(ops.do_action(lambda message: aiter(stream)), ops.take(2)).subscribe(seen.append)
+    wiring.route(4)
+    assert seen == [1, 2]
+    assert await taken(stream, 2) == [3, 4]
+
+
+async def test_subscriber_when_disposed_from_another_thread(wiring):
+    """The Disposable may be disposed from any thread, and twice."""
+    stream = wiring.stream()
+    seen = []
+    subscription = stream.subscribe(seen.append)
+    in_thread(subscription.dispose)
+    await settle()
+    wiring.route(1)
+    subscription.dispose()
+    assert seen == []
+
+
+async def test_subscriber_when_on_completed_raises(wiring):
+    """An on_completed that raises is reported, and its siblings are completed."""
+    stream = wiring.stream()
+    stream.subscribe(on_completed=lambda: 1 / 0)
+    sibling = subscribed(stream)
+    await stream.close()
+    assert sibling == [("end", None)]
+    assert [type(event.error) for event in wiring.seen] == [ZeroDivisionError]
+    stream.subscribe(on_completed=lambda: 1 / 0)
+    assert len(wiring.seen) == 2
+
+
+# The end
+
+
+async def test_close_when_messages_are_held(wiring):
+    """close() takes nothing more in and waits for nobody; what is held is delivered, then the iterator ends."""
+    stream = wiring.stream()
+    wiring.route(1, 2)
+    await asyncio.wait_for(stream.close(), 1)
+    assert wiring.router.receivers == []
+    wiring.route(3)
+    assert await taken(stream) == [1, 2]
+    with pytest.raises(StopAsyncIteration):
+        await anext(stream)
+
+
+async def test_close_when_the_consumer_waits(wiring):
+    """A consumer that waits is told of the end."""
+    stream = wiring.stream()
+    task = asyncio.create_task(taken(stream))
+    await settle()
+    await stream.close()
+    assert await task == []
+
+
+async def test_close_when_called_twice_or_by_its_other_name(wiring):
+    """close() is idempotent, and aclose() is the same."""
+    stream = wiring.stream()
+    seen = subscribed(stream)
+    await stream.aclose()
+    await stream.close()
+    stream.close_nowait()
+    assert seen == [("end", None)]
+
+
+async def test_close_when_a_block_is_left(wiring):
+    """'async with' closes the stream, whatever it is left by."""
+    with pytest.raises(ZeroDivisionError):
+        async with wiring.stream() as stream:
+            wiring.route(1)
+            raise ZeroDivisionError
+    wiring.route(2)
+    assert await taken(stream) == [1]
+
+
+async def test_close_when_subscribed_after_it(wiring):
+    """A closed stream gives its first subscriber what it holds, then the end; a late one the end at once."""
+    stream = wiring.stream()
+    wiring.route(1)
+    await stream.close()
+    assert subscribed(stream) == [1, ("end", None)]
+    assert subscribed(stream) == [("end", None)]
+    empty = wiring.stream()
+    await empty.close()
+    assert subscribed(empty) == [("end", None)]
+
+
+async def test_close_when_iterated_before_and_subscribed_after_it(wiring):
+    """A closed stream whose messages are an async for's gives a subscriber the end alone."""
+    stream = wiring.stream()
+    wiring.route(1)
+    aiter(stream)
+    await stream.close()
+    assert subscribed(stream) == [("end", None)]
+    assert await taken(stream) == [1]
+
+
+async def test_close_when_subscribing_is_still_under_way(wiring):
+    """A stream that is closed before its first subscriber has got what is held delivers that first."""
+    stream = wiring.stream()
+    wiring.route(1, 2)
+    seen = []
+
+    def subscribe(observer, scheduler):
+        observer.on_next(0)
+        inner = stream.subscribe(observer.on_next, observer.on_error, observer.on_completed)
+        stream.close_nowait()
+        return inner
+
+    rxws.on_loop(rx.create(subscribe)).subscribe(seen.append, on_completed=lambda: seen.append("end"))
+    assert seen == [0, 1, 2, "end"]
+
+
+@pytest.mark.parametrize("error", [None, ZeroDivisionError()], ids=repr)
+async def test_end_when_the_feed_ends(wiring, error):
+    """When the feed ends, a stream delivers what it holds, then ends or raises the feed's error, as its subscribers."""
+    stream = wiring.stream()
+    aiter(stream)
+    seen = subscribed(stream)
+    wiring.route(1)
+    wiring.router.end(error)
+    assert await anext(stream) == 1
+    with pytest.raises(StopAsyncIteration if error is None else ZeroDivisionError):
+        await anext(stream)
+    assert seen == [1, ("end", error)]
+    late = wiring.stream()
+    with pytest.raises(StopAsyncIteration if error is None else ZeroDivisionError):
+        await anext(late)
+    assert subscribed(late) == [("end", error)]
+
+
+async def test_end_when_the_stream_was_closed_before(wiring):
+    """A stream that the user closed ends well, whatever happens to the feed after that."""
+    stream = wiring.stream()
+    await stream.close()
+    wiring.router.end(ZeroDivisionError())
+    assert await taken(stream) == []
+    assert subscribed(stream) == [("end", None)]
+
+
+# Overflow
+
+
+async def test_overflow_when_error(wiring):
+    """A full stream with overflow='error' takes nothing more in: StreamOverflow follows what it holds."""
+    stream = wiring.stream([{"a": 1}], maxsize=2)
+    wiring.route(*[{"a": 1, "n": number} for number in range(4)])
+    assert (stream.pending, stream.dropped, stream.matched) == (2, 1, 3)
+    assert wiring.router.receivers == []
+    assert [message["n"] for message in await taken_until_overflow(stream)] == [0, 1]
+    (event,) = wiring.seen
+    assert isinstance(event, Overflowed)
+    assert (event.consumer, event.overflow, event.dropped) == ("stream Filter([{'a': 1}])", "error", 1)
+
+
+async def taken_until_overflow(stream):
+    items = []
+    with pytest.raises(StreamOverflow):
+        while True:
+            items.append(await anext(stream))
+    return items
+
+
+async def test_overflow_when_error_and_subscribed(wiring):
+    """Subscribers of a stream whose iterator fell behind get the error too, after the last message that was kept."""
+    stream = wiring.stream(maxsize=1)
+    aiter(stream)
+    seen = subscribed(stream)
+    wiring.route(1, 2, 3)
+    assert seen[0] == 1
+    assert isinstance(seen[1][1], StreamOverflow)
+    assert len(seen) == 2
+    assert isinstance(subscribed(stream)[0][1], StreamOverflow)
+
+
+async def test_overflow_when_error_and_subscribed_later(wiring):
+    """The first subscriber of a stream that overflowed gets what it holds, then the error."""
+    stream = wiring.stream(maxsize=1)
+    wiring.route(1, 2)
+    (first, (_, error)) = subscribed(stream)
+    assert first == 1
+    assert isinstance(error, StreamOverflow)
+
+
+async def test_overflow_when_nothing_is_kept(wiring):
+    """A stream that is consumed by subscribe never overflows."""
+    stream = wiring.stream(maxsize=1)
+    seen = subscribed(stream)
+    wiring.route(*range(10))
+    assert seen == list(range(10))
+    assert stream.dropped == 0
+
+
+@pytest.mark.parametrize(("overflow", "kept"), [("drop_oldest", [3, 4]), ("drop_newest", [0, 1])])
+async def test_overflow_when_it_drops(wiring, overflow, kept):
+    """Drops are counted in dropped and reported; the stream goes on."""
+    stream = wiring.stream(maxsize=2, overflow=overflow)
+    wiring.route(*range(5))
+    assert (stream.pending, stream.dropped, stream.matched) == (2, 3, 5)
+    assert await taken(stream, 2) == kept
+    wiring.route("next")
+    assert await anext(stream) == "next"
+    assert [type(event) for event in wiring.seen] == [Overflowed]
+    assert wiring.reporter.counters.dropped == 3
+
+
+async def test_lagging_when_a_stream_is_behind(wiring):
+    """A stream that holds 10,000 messages is said to lag, by its filter."""
+    stream = wiring.stream([{"s": "BTCUSDT"}])
+    for _ in range(10_000):
+        stream._intake.push({"s": "BTCUSDT"})
+    (event,) = wiring.seen
+    assert isinstance(event, Lagging)
+    assert (event.consumer, event.pending) == ("stream Filter([{'s': 'BTCUSDT'}])", 10_000)
+
+
+async def test_clear_when_messages_are_held(wiring):
+    """clear() empties a stream, open or closed, and what comes next comes."""
+    stream = wiring.stream()
+    stream.clear()
+    wiring.route(1, 2)
+    stream.clear()
+    assert stream.pending == 0
+    wiring.route(3)
+    assert await anext(stream) == 3
+    wiring.route(4)
+    await stream.close()
+    stream.clear()
+    assert await taken(stream) == []
+
+
+async def test_stream_when_shown(wiring):
+    """Its repr tells the filter, the numbers, and whether it is closed."""
+    stream = wiring.stream([{"e": "trade"}])
+    wiring.route({"e": "trade"})
+    assert repr(stream) == "<stream Filter([{'e': 'trade'}]): 1 matched, 1 pending, 0 dropped>"
+    secret = "pqia91ma19a5s61cv6a81va65sdf19v8a65a1a5s61cv6a81va65sdf19v8a65a1"
+    assert secret not in repr(wiring.stream([{"k": secret}]))
+    await stream.close()
+    assert "}]) closed: 1 matched" in repr(stream)
+
+
+# Its life
+
+
+async def test_stream_when_nobody_refers_to_it(wiring):
+    """A stream with neither subscriber nor iterator nor reference is collected, and unregisters itself."""
+    stream = wiring.stream()
+    wiring.route(1)
+    dropped = weakref.ref(stream)
+    del stream
+    assert dropped() is None
+    assert wiring.router.receivers == []
+
+
+async def test_stream_when_only_its_next_message_is_awaited(wiring):
+    """Who waits for a stream's next message keeps the stream alive, though nobody refers to it."""
+    waiting = asyncio.create_task(anext(wiring.stream([{"n": 1}])))
+    await settle()
+    gc.collect()
+    wiring.route({"n": 1})
+    assert await asyncio.wait_for(waiting, 1) == {"n": 1}
+
+
+async def test_stream_when_collected_in_another_thread(wiring):
+    """A stream that is collected in another thread unregisters itself too."""
+    holder = [wiring.stream(), wiring.stream()]
+    in_thread(holder.clear)
+    await settle()
+    assert wiring.router.receivers == []
+
+
+async def test_stream_when_collected_in_a_cycle_while_messages_come(wiring):
+    """A stream in a cycle of references is collected wherever the collector happens to run."""
+    thresholds = gc.get_threshold()
+    kept = wiring.stream()
+    gc.set_threshold(5)
+    try:
+        for number in range(200):
+            stream = wiring.stream([{"n": number % 7}])
+            cycle = [stream, subscribed(wiring.stream()), aiter(wiring.router.messages)]
+            cycle.append(cycle)
+            del stream, cycle
+            wiring.route({"n": number % 7})
+    finally:
+        gc.set_threshold(*thresholds)
+    gc.collect()
+    assert kept.matched == 200
+    assert len(wiring.router.receivers) == 201
+    assert not wiring.router.messages.observed
+    assert not wiring.seen
+
+
+async def test_stream_when_a_subscription_is_alive(wiring):
+    """A subscription keeps its stream alive until it is disposed, also if nobody refers to either."""
+    stream = wiring.stream()
+    seen = []
+    subscription = stream.subscribe(seen.append)
+    stream.subscribe(lambda message: None).dispose()
+    dropped = weakref.ref(stream)
+    del stream
+    gc.collect()
+    wiring.route(1)
+    assert dropped() is not None
+    assert seen == [1]
+    subscription.dispose()
+    assert dropped() is None
+    assert wiring.router.receivers == []
+    wiring.route(2)
+    assert seen == [1]
+
+
+async def test_stream_when_a_subscription_to_its_pipe_is_alive(wiring):
+    """So does a subscription to a pipe, and an async for over one."""
+    seen = []
+    subscription = wiring.stream().pipe(ops.map(str)).subscribe(seen.append)
+    iterator = aiter(wiring.stream().pipe(ops.map(str)))
+    gc.collect()
+    wiring.route(1)
+    assert seen == [await anext(iterator)] == ["1"]
+    subscription.dispose()
+    del subscription, iterator
+    gc.collect()
+    assert wiring.router.receivers == []
+
+
+async def test_stream_when_its_subscription_was_never_referred_to(wiring):
+    """A subscription counts although its Disposable was thrown away."""
+    seen = []
+    wiring.stream().subscribe(seen.append)
+    gc.collect()
+    wiring.route(1)
+    assert seen == [1]
+
+
+async def test_stream_when_it_ended_with_a_subscription(wiring):
+    """An ended stream is not kept by its subscriptions."""
+    stream = wiring.stream()
+    subscription = stream.subscribe()
+    dropped = weakref.ref(stream)
+    await stream.close()
+    del stream
+    assert dropped() is None
+    subscription.dispose()
+
+
+async def test_stream_when_an_iteration_is_under_way(wiring):
+    """A stream that is iterated over lives as long as that lasts."""
+    task = asyncio.create_task(taken(wiring.stream(), 1))
+    await settle()
+    gc.collect()
+    wiring.route(1)
+    assert await task == [1]
+    del task
+    assert wiring.router.receivers == []
+
+
+async def test_stream_when_the_loop_has_been_closed():
+    """A stream that outlives its loop goes quietly, and so does a subscription of it."""
+    held = []
+
+    async def main():
+        wiring = Wiring()
+        stream = wiring.stream()
+        held.append((stream, stream.subscribe(), wiring))
+
+    await asyncio.to_thread(asyncio.run, main())
+    stream, subscription, wiring = held.pop()
+    subscription.dispose()
+    assert not stream._intake.fan_out.observed
+    del stream
+    assert wiring.router.receivers == []
+
+
+async def test_stream_when_the_constructor_raised():
+    """A stream that could not be made leaves nothing behind."""
+    with pytest.raises(TypeError):
+        rxws.Stream(None)
+
+
+async def test_memory_when_a_stream_is_idle():
+    """An idle filtered stream takes at most 2 KiB."""
+    feed = Idle()
+    warm = feed.stream_filter([{"e": "trade", "s": "WARM"}])
+    streams = [None] * 1_000
+    gc.collect()
+    tracemalloc.start()
+    try:
+        before, _ = tracemalloc.get_traced_memory()
+        for number in range(len(streams)):
+            streams[number] = feed.stream_filter([{"e": "trade", "s": f"S{number}"}])
+        gc.collect()
+        after, _ = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert (after - before) / len(streams) <= 2_048
+    assert warm.pending == 0
+    await feed.exit()
+
+
+# Whose loop it is
+
+
+CALLS = {
+    "subscribe": lambda feed, stream: stream.subscribe(print),
+    "aiter": lambda feed, stream: aiter(stream),
+    "anext": lambda feed, stream: anext(stream).send(None),
+    "batches": lambda feed, stream: stream.batches(),
+    "clear": lambda feed, stream: stream.clear(),
+    "close": lambda feed, stream: stream.close().send(None),
+    "aclose": lambda feed, stream: stream.aclose().send(None),
+    "close_nowait": lambda feed, stream: stream.close_nowait(),
+    "stream_filter": lambda feed, stream: feed.stream_filter(),
+    "add_handler": lambda feed, stream: feed.add_handler(print),
+    "messages": lambda feed, stream: feed.messages.subscribe(print),
+    "frames": lambda feed, stream: feed.frames.subscribe(print),
+    "state": lambda feed, stream: feed.state.subscribe(print),
+    "events": lambda feed, stream: feed.events.subscribe(print),
+    "async for messages": lambda feed, stream: aiter(feed.messages),
+    "pipe": lambda feed, stream: stream.pipe(ops.map(str)).subscribe(print),
+    "present_ws": lambda feed, stream: feed.present_ws,
+    "rotate": lambda feed, stream: feed.rotate(),
+    "exit": lambda feed, stream: feed.exit().send(None),
+    "send": lambda feed, stream: feed.send("").send(None),
+    "request": lambda feed, stream: feed.request("", None).send(None),
+    "wait_connected": lambda feed, stream: feed.wait_connected().send(None),
+    "wait_closed": lambda feed, stream: feed.wait_closed().send(None),
+}
+
+
+@pytest.mark.parametrize("call", CALLS.values(), ids=CALLS)
+async def test_call_when_in_another_thread(call):
+    """All but statistics, state.value and a stream's numbers belongs to the loop's thread, and raises elsewhere."""
+    feed = Idle(name="my feed")
+    stream = feed.stream_filter()
+    iterated = feed.stream_filter()
+    aiter(iterated)
+    iterated._intake.put("item")
+    for each in (stream, iterated):
+        with pytest.raises(RuntimeError, match="event loop"):
+            in_thread(lambda each=each: call(feed, each))
+    assert iterated.pending == 1
+    assert in_thread(lambda: feed.state.value) is rxws.State.CONNECTING
+    assert in_thread(feed.statistics).streams == 2
+    await feed.exit()
+
+
+@pytest.mark.parametrize("call", CALLS.values(), ids=CALLS)
+async def test_call_when_in_another_loop(call):
+    """A second event loop, and the same one when it has been closed, raise RuntimeError too."""
+    held = []
+
+    async def first():
+        feed = Idle()
+        held.extend((feed, feed.stream_filter()))
+
+    async def second():
+        with pytest.raises(RuntimeError, match="event loop"):
+            call(*held)
+
+    def run():
+        asyncio.run(first())
+        asyncio.run(second())
+        with pytest.raises(RuntimeError, match="event loop"):
+            call(*held)
+
+    await asyncio.to_thread(run)
+
+
+async def test_numbers_when_read_from_another_thread(wiring):
+    """The numbers and the repr may be looked at from any thread."""
+    stream = wiring.stream()
+    wiring.route(1)
+    assert in_thread(lambda: (stream.pending, stream.matched, stream.dropped)) == (1, 1, 0)
+    assert "1 pending" in in_thread(lambda: repr(stream))

@@ -1,0 +1,240 @@
+"""A filter that nothing matches says so."""
+
+from __future__ import annotations
+
+import asyncio
+import gc
+import json
+import logging
+
+import pytest
+
+import rxws
+from rxws import HandlerFailed, NothingMatched
+from rxws.streams.unmatched import MOST_TOLD
+from tests.support.life import ScriptedFeed, ScriptedWebsocket
+
+pytestmark = pytest.mark.usefixtures("virtual_time", "assert_no_leaks")
+
+SYMBOLS = ("BTCUSDT", "ETHUSDT", "BNBUSDT", "SOLUSDT", "XRPUSDT", "ADAUSDT", "DOGEUSDT")
+
+
+class Trading(ScriptedFeed):
+    """A feed of JSON."""
+
+    def __init__(self, *outcomes, **options):
+        super().__init__(*outcomes, parse=json.loads, **options)
+
+    async def trade(self, seconds, symbols=SYMBOLS, every=0.1):
+        """Let messages come for so many seconds."""
+        for n in range(round(seconds / every)):
+            self.websocket.come(json.dumps({"e": "trade", "s": symbols[n % len(symbols)]}))
+            await asyncio.sleep(every)
+
+    @property
+    def told(self):
+        """The events so far."""
+        return self.record.of(NothingMatched)
+
+
+async def test_filter_that_matches_nothing_says_so(caplog):
+    """After ten seconds of traffic there is one event and one warning, with what its keys had in the messages."""
+    async with Trading() as feed:
+        await feed.wait_connected()
+        stream = feed.stream_filter([{"s": "btcusdt", "E": "trade"}])
+        with caplog.at_level(logging.WARNING, "rxws"):
+            await feed.trade(9.9)
+            assert feed.told == []
+            await feed.trade(60)
+        (event,) = feed.told
+        assert event.filter == "Filter([{'s': 'btcusdt', 'E': 'trade'}])"
+        assert 99 <= event.messages <= 110
+        assert set(event.values) == {"'s'", "'E'"}
+        assert set(event.values["'s'"]) < {*SYMBOLS, "…"}
+        assert (len(event.values["'s'"]), event.values["'s'"][-1], event.values["'E'"]) == (6, "…", ())
+        (record,) = caplog.records
+        assert record.getMessage().endswith(
+            f"'s' was {', '.join(event.values[chr(39) + 's' + chr(39)])}; 'E' was absent"
+        )
+        await stream.close()
+
+
+async def test_filter_that_matches_is_not_told_of():
+    """One match is enough, and neither functions nor what passes everything are told of."""
+    async with Trading() as feed:
+        await feed.wait_connected()
+        streams = [feed.stream_filter(f) for f in (None, [], lambda _: False, [{"s": "BTCUSDT"}, {"s": "nonsense"}])]
+        await feed.trade(30)
+        assert feed.told == []
+        del streams
+
+
+async def test_stream_that_is_closed_or_collected_is_not_told_of():
+    """Of a stream that has ended nothing is told."""
+    async with Trading() as feed:
+        await feed.wait_connected()
+        closed, collected = feed.stream_filter([{"s": 1}]), feed.stream_filter([{"s": 2}])
+        await feed.trade(5)
+        await closed.close()
+        del collected
+        gc.collect()
+        await feed.trade(30)
+        assert feed.told == []
+
+
+async def test_filter_is_told_of_once():
+    """However many streams have one filter, and however often they are made, it is told of once."""
+    async with Trading() as feed:
+        await feed.wait_connected()
+        for _ in range(3):
+            streams = [feed.stream_filter([{"s": "x"}]) for _ in range(3)]
+            await feed.trade(12)
+        assert len(feed.told) == 1
+        streams.append(feed.stream_filter([{"s": "y"}]))
+        await feed.trade(12)
+        assert len(feed.told) == 2
+
+
+async def test_filters_are_told_of_up_to_a_bound():
+    """Whoever has very many filters that match nothing is not told of each."""
+    async with Trading() as feed:
+        await feed.wait_connected()
+        streams = [feed.stream_filter([{"s": n}]) for n in range(3 * MOST_TOLD)]
+        await feed.trade(12)
+        assert len(feed.told) == MOST_TOLD
+        del streams
+
+
+async def test_streams_of_hooks_and_requests_are_not_told_of():
+    """What waits for something rare, in a rotation hook or for a reply, is left alone."""
+
+    async def until_due():
+        await anext(feed.stream_filter([{"e": "listenKeyExpired"}]))
+
+    async with Trading(until_due=until_due) as feed:
+        await feed.wait_connected()
+        request = asyncio.ensure_future(feed.request("time?", [{"e": "time"}], timeout=15))
+        await feed.trade(30)
+        with pytest.raises(TimeoutError):
+            await request
+        assert feed.told == []
+
+
+async def test_ten_seconds_are_counted_from_the_first_message():
+    """Without traffic nothing is told, for as long as it lasts, and the timer hardly ever looks."""
+    async with Trading() as feed:
+        await feed.wait_connected()
+        stream, gone = feed.stream_filter([{"s": "x"}]), feed.stream_filter([{"s": "z"}])
+        await asyncio.sleep(3)
+        del gone
+        await asyncio.sleep(3600)
+        assert feed.told == []
+        await feed.trade(9)
+        assert feed.told == []
+        await feed.trade(13)
+        assert [event.filter for event in feed.told] == ["Filter([{'s': 'x'}])"]
+        await stream.close()
+
+
+async def test_slow_feed_is_sampled_too():
+    """Also where a message comes but now and then."""
+    async with Trading() as feed:
+        await feed.wait_connected()
+        stream = feed.stream_filter([{"s": "x"}])
+        await feed.trade(30, every=3)
+        assert len(feed.told[0].values["'s'"]) >= 2
+        await stream.close()
+
+
+async def test_new_connection_is_looked_at_at_once():
+    """When a connection opens after a long while the traffic is noticed at once."""
+
+    async def later():
+        await asyncio.sleep(500)
+        return ScriptedWebsocket()
+
+    async with Trading(later, open_timeout=600) as feed:
+        stream = feed.stream_filter([{"s": "x"}])
+        await feed.wait_connected(), await feed.trade(10.6)
+        assert len(feed.told) == 1
+        await stream.close()
+
+
+async def test_nothing_is_told_before_all_is_subscribed():
+    """Nobody can tell what will match while hundreds of subscriptions wait for their turn."""
+    async with Trading(send_limit=(1, 1)) as feed:
+        await feed.wait_connected()
+        streams = [feed.multiplex(f"+{n}", filters=[{"s": n}]) for n in range(30)]
+        await feed.trade(30)
+        assert feed.told == []
+        await feed.trade(20)
+        assert len(feed.told) == 30
+        del streams
+
+
+async def test_subscription_that_always_fails_keeps_nothing_from_being_told():
+    """A channel that cannot be subscribed is put off, and whatever else matches nothing is told of in time."""
+
+    def broken():
+        raise LookupError("no token")
+
+    async with Trading() as feed:
+        await feed.wait_connected()
+        streams = [feed.multiplex(broken, filters=[{"s": "A"}]), feed.stream_filter([{"s": "B"}])]
+        await feed.trade(30)
+        assert len(feed.told) == 2
+        del streams
+
+
+async def test_values_hold_no_secrets_and_obey_nobody():
+    """What messages and filters hold is escaped, cut, and without secrets."""
+    message = {"listenKey": "Z9zSecretSecret", "a": {"b": "x" * 500}, "c": "\x1b[2J", "d": [1, {}], "e": None}
+    keys = {"listenKey": "pqIa91cmEdWYAMvzAIg7", ("a", "b"): 1, "c": "\x1b", "d": 1, "e": 1}
+    async with Trading() as feed:
+        await feed.wait_connected()
+        stream = feed.stream_filter([keys])
+        for _ in range(12):
+            feed.websocket.come(json.dumps(message))
+            await asyncio.sleep(1)
+        (event,) = feed.told
+        assert event.values["'listenKey'"] == ("***",)
+        assert event.values["'c'"] == ("\\x1b[2J",)
+        assert event.values["'d'"] == ("[1, {}]",)
+        assert event.values["'e'"] == ("None",)
+        assert all(len(value) <= 40 for values in event.values.values() for value in values)
+        assert "pqIa" not in event.filter
+        assert event.filter.isprintable()
+        await stream.close()
+
+
+async def test_key_that_raises_is_reported():
+    """A value that cannot be looked up is reported, and the others are told."""
+
+    class Broken(dict):
+        def get(self, key, default=None):
+            raise ZeroDivisionError("a bug")
+
+    async with Trading() as feed:
+        await feed.wait_connected()
+        feed._parse_raw_data = None
+        stream = feed.stream_filter([{("a", "b"): 1}])
+        messages = rxws.interface.feed_of(feed).router
+        for _ in range(12):
+            messages.route({"a": Broken()})
+            await asyncio.sleep(1)
+        assert feed.told[0].values == {"('a', 'b')": ()}
+        assert "a filter's key" in {event.handler for event in feed.record.of(HandlerFailed)}
+        await stream.close()
+
+
+async def test_exit_before_anything_is_told():
+    """The timer ends with the feed, and streams that are made after it are none of its business."""
+    async with Trading() as feed:
+        await feed.wait_connected()
+        stream = feed.stream_filter([{"s": "x"}])
+        await feed.trade(5)
+        await feed.exit()
+        late = feed.stream_filter([{"s": "y"}])
+        await asyncio.sleep(30)
+        assert feed.told == []
+        del stream, late
