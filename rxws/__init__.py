@@ -40,10 +40,11 @@ from typing import TYPE_CHECKING, Any
 
 from .errors import ConnectFailed, FeedClosed, RxwsError, SendFailed, SendTimeout, StreamOverflow
 from .interface import AsyncWebsocketStreamInterface
-from .messages.delivery import Many
+from .messages.dispatcher import Many
 from .observables.hot import CurrentObservable
 from .observables.observable import AsyncObservable, on_loop
 from .reporting.events import (
+    CallbackFailed,
     Connected,
     Disconnected,
     Event,
@@ -58,6 +59,7 @@ from .reporting.events import (
     Rotated,
     State,
     Statistics,
+    SubscriptionFailed,
     Unacknowledged,
 )
 from .streams.resync import Resynced
@@ -68,6 +70,7 @@ from .websocket import ReactiveWebSocket
 __all__ = [
     "AsyncObservable",
     "AsyncWebsocketStreamInterface",
+    "CallbackFailed",
     "ConnectFailed",
     "Connected",
     "CurrentObservable",
@@ -94,6 +97,7 @@ __all__ = [
     "Statistics",
     "Stream",
     "StreamOverflow",
+    "SubscriptionFailed",
     "Unacknowledged",
     "on_loop",
 ]

@@ -13,12 +13,12 @@ F = TypeVar("F")
 T = TypeVar("T")
 
 __all__ = [
-    "checked_not_to_yield",
-    "current_value",
     "is_coroutine_function",
     "is_generator_function",
     "is_plain_function",
     "name_of",
+    "reject_generator_function",
+    "resolve",
     "shadowable",
 ]
 
@@ -38,7 +38,7 @@ def is_plain_function(function: object) -> bool:
     return callable(function) and not is_coroutine_function(function) and not is_generator_function(function)
 
 
-def checked_not_to_yield(function: F, what: str) -> F:
+def reject_generator_function(function: F, what: str) -> F:
     """Return ``function``.
 
     Raises:
@@ -78,7 +78,7 @@ class shadowable(Generic[T]):  # noqa: N801 (it is used as ``property`` is)
         return self if instance is None else self.fget(instance)
 
 
-async def current_value(value: Any) -> Any:
+async def resolve(value: Any) -> Any:
     """Return what a value is now: of an (async) function what it returns, of anything else itself."""
     if callable(value):
         value = value()

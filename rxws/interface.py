@@ -10,14 +10,14 @@ from typing import TYPE_CHECKING, Any, Generic, Literal, Self, Unpack, overload
 
 from reactivex import abc
 
-from .callables import checked_not_to_yield, is_coroutine_function, name_of, shadowable
+from .callables import is_coroutine_function, name_of, reject_generator_function, shadowable
 from .feed.wiring import Feed, Hooks, make_feed
 from .observables.buffer import DEFAULT_MAXSIZE, Overflow
 from .observables.hot import CurrentObservable
 from .observables.observable import AsyncObservable
 from .options import FeedOptions, Options
 from .reporting.events import Event, Gap, State, Statistics
-from .sending.channels import Subscription
+from .sending.channels import Channel
 from .streams.stream import Stream
 
 __all__ = ["AsyncWebsocketStreamInterface", "T", "feed_of"]
@@ -108,12 +108,12 @@ class AsyncWebsocketStreamInterface(Generic[T], metaclass=ABCMeta):
                 return None
             if is_coroutine_function(method):
                 raise TypeError(f"{hook} must be a plain function: nobody waits for the coroutine of {name_of(method)}")
-            return checked_not_to_yield(method, hook)
+            return reject_generator_function(method, hook)
 
         hooks = Hooks(
             create_ws=self._create_ws,
             when2create_new_ws=self._when2create_new_ws,
-            parse=checked_not_to_yield(self._parse_raw_data, "_parse_raw_data"),
+            parse=reject_generator_function(self._parse_raw_data, "_parse_raw_data"),
             reply=given("_reply"),
             identity=given("_message_identity"),
             per_connection=given("_is_per_connection"),
@@ -289,8 +289,8 @@ class AsyncWebsocketStreamInterface(Generic[T], metaclass=ABCMeta):
         new connection before that counts as open, so that in a rotation two subscribed connections overlap; what is
         (un)subscribed during an overlap is on both. Of two changes of one thing the second waits for the first; no
         other waits. What cannot be sent, because its function raises or takes longer than ``send_timeout``, is reported
-        as ``HandlerFailed`` and tried again with growing delays; the connection opens without it (in a planned rotation
-        after 10 s). The stream counts from the call on, and as long as it is open: close it, or let go of it.
+        as ``CallbackFailed`` and tried again with growing delays; the connection opens without it (in a planned
+        rotation after 10 s). The stream counts from the call on, and as long as it is open: close it, or let go of it.
 
         Args:
             subscribe: the message that subscribes: as in :meth:`send`, or an (async) function that gives it, asked
@@ -300,10 +300,10 @@ class AsyncWebsocketStreamInterface(Generic[T], metaclass=ABCMeta):
             filters: what belongs to it, as in :meth:`stream_filter`.
             acknowledged: a filter that the server's answer passes; None: none is awaited. One message answers one
                 subscription, the one that has waited longest. An answer that does not come in time is reported as
-                ``Unacknowledged``, and the message is sent once more. Let it pass no refusal: an ``id`` alone may
+                ``SubscriptionFailed``, and the message is sent once more. Let it pass no refusal: an ``id`` alone may
                 belong to an error, too; or give ``rejected``, which is asked first.
             rejected: a filter that the server's refusal passes; None: there is none. A refusal is an answer: it is
-                reported as ``Unacknowledged`` with what the server said, ends the wait, and the message is not sent
+                reported as ``SubscriptionFailed`` with what the server said, ends the wait, and the message is not sent
                 again before the next connection, nor is ``unsubscribe``; there it is sent last, by itself, and the
                 connection opens without it. If several were combined, either half is sent then, and so on, until it is
                 known which is refused. (An error that says that it is subscribed already is no refusal:
@@ -336,7 +336,7 @@ class AsyncWebsocketStreamInterface(Generic[T], metaclass=ABCMeta):
                 rejected=lambda message: message.get("id") == 1 and "error" in message,
             )
         """
-        subscription = Subscription.checked(
+        channel = Channel.checked(
             subscribe,
             unsubscribe,
             acknowledged,
@@ -346,7 +346,7 @@ class AsyncWebsocketStreamInterface(Generic[T], metaclass=ABCMeta):
             combine_max=combine_max,
             encode=self.__feed.options.encode,
         )
-        return self.__feed.multiplex(subscription, filters, maxsize, overflow, gaps, copy)
+        return self.__feed.multiplex(channel, filters, maxsize, overflow, gaps, copy)
 
     def add_handler(
         self,
@@ -359,7 +359,7 @@ class AsyncWebsocketStreamInterface(Generic[T], metaclass=ABCMeta):
         """Call a function with each message that passes a filter, in order.
 
         Each coroutine function has a queue of its own: a slow one delays nobody. One that raises is logged, counted,
-        emitted as ``HandlerFailed``, and goes on with the next message. Adding and removing inside a handler is safe.
+        emitted as ``CallbackFailed``, and goes on with the next message. Adding and removing inside a handler is safe.
 
         Args:
             function_or_coroutine_function: called with the message.
@@ -393,7 +393,7 @@ class AsyncWebsocketStreamInterface(Generic[T], metaclass=ABCMeta):
 
         Frames that cannot be parsed are among them. It costs nothing while nobody subscribes.
         """
-        return self.__feed.delivery.frames
+        return self.__feed.dispatcher.frames
 
     @shadowable
     def state(self) -> CurrentObservable[State]:
@@ -458,7 +458,7 @@ class AsyncWebsocketStreamInterface(Generic[T], metaclass=ABCMeta):
     @shadowable
     def present_ws(self) -> Any:
         """The live connection, as :meth:`_create_ws` returned it, or None."""
-        self.__feed.home.check()
+        self.__feed.context.check()
         connection = self.__feed.present
         return None if connection is None else connection.websocket
 
@@ -469,7 +469,7 @@ class AsyncWebsocketStreamInterface(Generic[T], metaclass=ABCMeta):
             ConnectFailed: the feed has failed.
             FeedClosed: the feed is closed.
         """
-        await self.__feed.until_live()
+        await self.__feed.wait_connected()
 
     wait_connected = wait_enter_handing_ws
 

@@ -14,11 +14,11 @@ from reactivex import Observable
 from reactivex import operators as ops
 
 from . import codec
-from .callables import current_value, is_coroutine_function, name_of
+from .callables import is_coroutine_function, name_of, resolve
 from .checks import check_seconds
 from .connections.connection import abort_websocket, check_websocket
 from .interface import AsyncWebsocketStreamInterface, T, feed_of
-from .messages.delivery import Many
+from .messages.dispatcher import Many
 from .messages.filters import Filter
 from .messages.frames import Websocket
 from .observables.observable import on_loop
@@ -123,11 +123,11 @@ class ReactiveWebSocket(AsyncWebsocketStreamInterface[T]):
         if reply is not None:
             self._reply = reply  # type: ignore[method-assign, assignment]
         super().__init__(**options)
-        feed_of(self).sending.on_open = messages
+        feed_of(self).sender.on_open = messages
 
     async def _create_ws(self) -> Websocket:
-        url = await current_value(self.__url)
-        options = await current_value(self.__connect_options)
+        url = await resolve(self.__url)
+        options = await resolve(self.__connect_options)
         websocket = check_websocket(await self.__connect(url, **(options or {})), "connect")
         try:
             await self.__open(websocket)

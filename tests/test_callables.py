@@ -8,7 +8,7 @@ from unittest.mock import AsyncMock, Mock
 import pytest
 from reactivex.observer import AutoDetachObserver
 
-from rxws.callables import current_value, is_coroutine_function, is_generator_function, name_of
+from rxws.callables import is_coroutine_function, is_generator_function, name_of, resolve
 
 
 def plain(message=None):
@@ -130,11 +130,11 @@ def test_name_when_an_observer_has_a_member_of_the_hidden_name():
 async def test_current_value_when_a_function(value):
     """A function is called, and awaited if that is due: afresh each time."""
     value = functools.partial(value, "now")
-    assert await current_value(value) == "now"
-    assert await current_value(value) == "now"
+    assert await resolve(value) == "now"
+    assert await resolve(value) == "now"
 
 
 @pytest.mark.parametrize("value", ["url", None, 0, {"a": 1}])
 async def test_current_value_when_no_function(value):
     """Anything else is itself."""
-    assert await current_value(value) is value
+    assert await resolve(value) is value

@@ -35,7 +35,7 @@ import websockets
 from websockets.exceptions import ConnectionClosed
 
 import rxws
-from rxws import Connected, ConnectFailed, Disconnected, Gap, HandlerFailed, MessageRejected, Quiet, Rotated, State
+from rxws import CallbackFailed, Connected, ConnectFailed, Disconnected, Gap, MessageRejected, Quiet, Rotated, State
 from rxws.testing import FeedServer, NumberedBroadcast, assert_no_leaks, serve_in_process
 from tests.support.life import Ledger, Record, ScriptedFeed, ScriptedWebsocket
 from tests.support.proxy import FaultProxy
@@ -609,7 +609,7 @@ async def test_handler_raises(feed_server, caplog):
         await feed.record.happened(Connected)
         await feed_server.burst(10)
         await feed.record.received(10)
-        await feed.record.happened(HandlerFailed, 20)
+        await feed.record.happened(CallbackFailed, 20)
         assert got == others == [message["n"] for message in feed.record.messages] == list(range(1, 11))
         assert feed.statistics().failures == 20
         assert "raises raised" in caplog.text

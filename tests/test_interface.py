@@ -15,7 +15,7 @@ import websockets
 from reactivex import operators as ops
 
 import rxws
-from rxws import AsyncWebsocketStreamInterface, ConnectFailed, FeedClosed, Gap, HandlerFailed, State
+from rxws import AsyncWebsocketStreamInterface, CallbackFailed, ConnectFailed, FeedClosed, Gap, State
 from rxws.callables import shadowable
 from rxws.observables.buffer import LAG_MARKS
 from tests.support.feeds import Feed, Pipe, PipeFeed, greet, of_kind, record, take
@@ -376,7 +376,7 @@ async def test_rotation_hook_is_cancelled_when_its_connection_ends_otherwise(fee
             await feed.exit()
         await asyncio.sleep(0.1)
         assert cancelled == [first]
-        assert of_kind(HandlerFailed, events) == []
+        assert of_kind(CallbackFailed, events) == []
 
 
 async def test_connection_is_rotated_when_the_hook_returns(feed_server):
@@ -417,7 +417,7 @@ async def test_connection_is_rotated_when_the_hook_raises(feed_server, error):
         await asyncio.sleep(5)
         assert feed.statistics().rotations == 1
         assert feed.statistics().failures == 1
-        (failed,) = of_kind(HandlerFailed, events)
+        (failed,) = of_kind(CallbackFailed, events)
         assert failed.error is error
         assert failed.handler.endswith("Raising._when2create_new_ws")
 
@@ -760,7 +760,7 @@ async def test_handler_that_raises_is_reported_and_goes_on(feed_server, caplog, 
         await feed_server.send({"n": 1}, {"n": 2})
         await asyncio.sleep(1)
         assert seen == [1, 2]
-        (failed,) = of_kind(HandlerFailed, events)
+        (failed,) = of_kind(CallbackFailed, events)
         assert failed.error is error
         assert failed.message == {"n": 1}
         assert failed.handler.endswith("handle_later" if is_coroutine_function else "handle")
@@ -860,7 +860,7 @@ async def test_events_tell_what_happens(feed_server):
     kinds = [type(event).__name__ for event in events]
     assert kinds == [
         *("Connected", "Disconnected", "Connected", "Rotated"),
-        *("MessageRejected", "HandlerFailed"),
+        *("MessageRejected", "CallbackFailed"),
         *("Disconnected", "Connected", "Gap", "Disconnected"),
     ]
     assert [event.reason for event in of_kind(rxws.Disconnected, events)] == ["rotation", "server", "user"]
@@ -917,7 +917,7 @@ async def test_statistics_count_what_happened(feed_server):
         **dict.fromkeys(["messages", "bytes", "opened", "rotations", "gaps", "rejected", "duplicates"], 0),
         **dict.fromkeys(["discarded", "failures", "unacknowledged", "streams", "pending", "dropped"], 0),
         "reconnects": {},
-        "age": None,
+        "last_message_age": None,
     }
     async with feed:
         connection = await feed_server.connected()
@@ -943,7 +943,7 @@ async def test_statistics_count_what_happened(feed_server):
         assert statistics.gaps == 2
         assert statistics.pending == 3
         assert statistics.streams == 1
-        assert statistics.age >= 3
+        assert statistics.last_message_age >= 3
         assert stream.pending == 3
         with pytest.raises(dataclasses.FrozenInstanceError):
             statistics.messages = 7

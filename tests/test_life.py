@@ -110,7 +110,7 @@ async def test_thirty_days_at_a_message_a_second(virtual_time, unscanned):
             stalled.intersection_update(feed.websockets)
 
     alive = []
-    options = {"idle_timeout": 60, "recorded": False, "until_due": rotation_due}
+    options = {"idle_timeout": 60, "recorded": False, "wait_rotation_due": rotation_due}
     async with ScriptedFeed(**options) as feed:
         feed.events.subscribe(forget)
         month = Month(feed, publish)
@@ -558,18 +558,18 @@ async def test_cancellation_inside_a_hook_at_every_step(hook):
             await asyncio.sleep(0.01)
         return raw if hook == "_parse_raw_data" else ScriptedWebsocket()
 
-    for turns in range(40):
+    for send_queue in range(40):
         async with assert_no_leaks(timeout=3):
             outcome = steps if hook == "_create_ws" else ScriptedWebsocket()
             feed = ScriptedFeed(
                 outcome,
-                until_due=steps if hook == "_when2create_new_ws" else None,
+                wait_rotation_due=steps if hook == "_when2create_new_ws" else None,
                 parse=steps if hook == "_parse_raw_data" else None,
                 handover_timeout=0.1,
             )
             if hook == "_parse_raw_data":
                 outcome.come("1", "2", "3")
-            for _ in range(turns):
+            for _ in range(send_queue):
                 await asyncio.sleep(0.002)
             await feed.exit()
             assert feed.state.value is State.CLOSED

@@ -208,7 +208,7 @@ def test_all_holds_the_names_of_the_contract():
         *("AsyncWebsocketStreamInterface", "ReactiveWebSocket", "AsyncObservable", "Stream", "Many", "on_loop"),
         *("State", "Statistics"),
         *("Connected", "Disconnected", "Rotated", "Gap", "Quiet", "MessageRejected"),
-        *("HandlerFailed", "Lagging", "Overflowed"),
+        *("CallbackFailed", "Lagging", "Overflowed"),
         *("RxwsError", "ConnectFailed", "FeedClosed", "SendTimeout", "StreamOverflow"),
     }
 

@@ -8,10 +8,10 @@ import pytest
 
 import rxws
 from rxws.connections.connection import Connection
-from rxws.connections.rate_limit import SendLimit
-from rxws.connections.turns import Turns
+from rxws.connections.rate_limit import SlidingWindow
+from rxws.connections.send_queue import PrioritySendQueue
 from rxws.options import Options
-from rxws.reporting.events import HandlerFailed
+from rxws.reporting.events import CallbackFailed
 from rxws.reporting.reporter import Reporter
 
 from .support.feeds import Feed
@@ -87,7 +87,7 @@ async def test_send_whose_turn_came_late_cuts_nobody(virtual_time):
     """A peer that had only the rest of the time is not said to take nothing."""
     websocket, connection = await opened()
     connection.start(reading(websocket))
-    connection.turns = Turns(virtual_time, SendLimit(1, 10.0))
+    connection.send_queue = PrioritySendQueue(virtual_time, SlidingWindow(1, 10.0))
     await connection.send("first", 12)
 
     async def never(_message):
@@ -179,7 +179,7 @@ async def test_coroutine_handler_and_rotation_hook_that_panic_are_reported(feed_
 
     failures = []
     async with Panicking(feed_server) as feed:
-        feed.events.subscribe(lambda event: failures.append(event) if isinstance(event, HandlerFailed) else None)
+        feed.events.subscribe(lambda event: failures.append(event) if isinstance(event, CallbackFailed) else None)
         calls = []
 
         async def panic(message):

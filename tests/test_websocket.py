@@ -17,7 +17,7 @@ import websockets
 from reactivex.subject import Subject
 
 import rxws
-from rxws import ConnectFailed, Disconnected, FeedClosed, Gap, HandlerFailed, ReactiveWebSocket, Rotated, State
+from rxws import CallbackFailed, ConnectFailed, Disconnected, FeedClosed, Gap, ReactiveWebSocket, Rotated, State
 from rxws.testing import FeedServer, assert_no_leaks
 from tests.support.feeds import Pipe, greet, of_kind, opened, record, take
 
@@ -372,7 +372,7 @@ class TestRotating:
             await asyncio.sleep(4 * 3600 - 10)
             assert [event.number for event in of_kind(Rotated, events)] == [2, 3, 4]
             assert of_kind(Gap, events) == []
-            assert of_kind(HandlerFailed, events) == []
+            assert of_kind(CallbackFailed, events) == []
 
     async def test_rotate_on_a_message_that_passes(self, feed_server):
         """A filter list rotates when a message passes it, which is delivered like any other."""
@@ -399,7 +399,7 @@ class TestRotating:
             assert feed_server.opened == 1
             await connection.send({"e": "bye"})
             await feed_server.connected(2)
-            assert of_kind(HandlerFailed, events) == []
+            assert of_kind(CallbackFailed, events) == []
 
     async def test_rotate_on_a_function_of_a_message(self, feed_server):
         """A function ``message -> bool`` is a filter, too."""
@@ -448,7 +448,7 @@ class TestRotating:
             assert feed_server.opened == 1
             await asyncio.sleep(20)
             assert feed.statistics().rotations == 1
-            assert of_kind(HandlerFailed, events) == []
+            assert of_kind(CallbackFailed, events) == []
 
     async def test_rotate_on_an_observable_that_fails_is_reported_and_no_signal(self, feed_server):
         """Its error is reported, once for each connection: rotating would not mend it. ``rotate_every`` does."""
@@ -460,7 +460,7 @@ class TestRotating:
             assert feed_server.opened == 1
             await asyncio.sleep(20)
             assert feed_server.opened == 2
-            assert [(event.handler, event.error) for event in of_kind(HandlerFailed, events)] == [
+            assert [(event.handler, event.error) for event in of_kind(CallbackFailed, events)] == [
                 ("rotate_on", error)
             ] * 2
 
@@ -544,7 +544,7 @@ class TestHeartbeat:
             connection = await opened(feed, feed_server)
             await asyncio.sleep(35)
             assert connection.received == ["ping"]
-            failed = of_kind(HandlerFailed, events)
+            failed = of_kind(CallbackFailed, events)
             assert failed[0].error is error
             assert [type(event.error) for event in failed] == [type(error), ValueError]
 
@@ -561,7 +561,7 @@ class TestHeartbeat:
             await feed_server.close()
             await opened(feed, feed_server, 2)
             await asyncio.sleep(5)
-        assert of_kind(HandlerFailed, events) == []
+        assert of_kind(CallbackFailed, events) == []
 
     async def test_heartbeat_to_a_dead_peer_ends_its_connection(self):
         """A beat that cannot be handed over in ``send_timeout`` seconds shows that the peer is dead."""

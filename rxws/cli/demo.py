@@ -16,8 +16,8 @@ from .. import Event, Gap, ReactiveWebSocket, Rotated, Stream
 from ..demo import SYMBOLS, DemoExchange, channel_of, serve
 from .arguments import Declare, count, seconds
 from .demo_screen import Price, Screen, make_screen
-from .ledger import Ledger
 from .lines import is_news
+from .loss_counter import LossCounter
 from .output import Output
 from .running import DONE, FAILED
 
@@ -91,7 +91,7 @@ class _Run:
         self._exchange = exchange
         self._screen = screen
         self._number_of_streams = streams
-        self._ledger = Ledger()
+        self._ledger = LossCounter()
         self._in_streams = 0
         self._kinds: Counter[str] = Counter()
         self._rotated: Rotated | None = None
@@ -162,17 +162,17 @@ class _Run:
         self._kinds[message["e"]] += 1
 
     async def _keep_ledger(self, everything: Stream[Any]) -> None:
-        ledger = self._ledger
+        loss_counter = self._ledger
         async for item in everything:
             if not isinstance(item, Gap):
-                ledger.take(channel_of(item["s"], EVENTS[item["e"]]), item["n"])
-                if self._awaited and not ledger.outstanding(self._awaited):
+                loss_counter.take(channel_of(item["s"], EVENTS[item["e"]]), item["n"])
+                if self._awaited and not loss_counter.outstanding(self._awaited):
                     self._all_came.set()
             elif self._was_cut:
                 # A gap before the cut is not allowed for: what is missing then was lost.
                 self._gap = item
-                self._before_gap = ledger.lost, ledger.doubled
-                ledger.interrupt()
+                self._before_gap = loss_counter.lost, loss_counter.doubled
+                loss_counter.interrupt()
                 self._gap_came.set()
 
     async def _watch_prices(self, trades: Stream[dict[str, Any]]) -> None:
@@ -192,10 +192,10 @@ class _Run:
 
     def summary(self) -> list[tuple[str, str]]:
         """Give what was measured, each with its name."""
-        ledger, kinds = self._ledger, self._kinds
-        rate = ledger.received / self._seconds if self._seconds else 0.0
+        loss_counter, kinds = self._ledger, self._kinds
+        rate = loss_counter.received / self._seconds if self._seconds else 0.0
         return [
-            ("received", f"{ledger.received:,} messages in {self._seconds:.1f} s, {rate:,.0f} messages/s"),
+            ("received", f"{loss_counter.received:,} messages in {self._seconds:.1f} s, {rate:,.0f} messages/s"),
             ("streams", f"{self._in_streams:,} messages in {self._number_of_streams:,} filtered streams"),
             ("handler", ", ".join(f"{kinds[event]:,} {event}" for event in EVENTS)),
             ("connections", f"{self._opened}"),

@@ -10,11 +10,11 @@ from typing import Any, Final
 import msgspec
 
 from .. import (
+    CallbackFailed,
     Connected,
     Disconnected,
     Event,
     Gap,
-    HandlerFailed,
     Lagging,
     MessageRejected,
     Overflowed,
@@ -104,7 +104,7 @@ def describe(event: Event) -> str:
             return f"connected, but no message for {event.seconds:g} s"
         case MessageRejected():
             return f"a frame could not be parsed ({event.count:,} so far): {redact(repr(event.error))}"
-        case HandlerFailed():
+        case CallbackFailed():
             return f"{event.handler} raised {redact(repr(event.error))}"
         case Lagging():
             return f"{event.consumer} is behind: {event.pending:,} messages wait"

@@ -9,7 +9,7 @@ import sys
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Final
 
-from .. import Connected, Event, HandlerFailed, Overflowed, Rotated
+from .. import CallbackFailed, Connected, Event, Overflowed, Rotated
 from .output import Output
 
 if TYPE_CHECKING:
@@ -98,7 +98,7 @@ def style_of(event: Event) -> str:
     match event:
         case Connected() | Rotated():
             return "green"
-        case HandlerFailed() | Overflowed():
+        case CallbackFailed() | Overflowed():
             return "red"
         case _:
             return "yellow"

@@ -12,7 +12,7 @@ from ..messages.filters import Filter
 from ..messages.frames import Websocket
 from ..reporting.reporter import EXITS, FAILURES, Reporter, is_being_cancelled
 from .failures import Failure, diagnose
-from .turns import NORMAL, Turns
+from .send_queue import Priority, PrioritySendQueue
 
 __all__ = ["Connection", "Sink", "abort_websocket", "check_websocket"]
 
@@ -95,7 +95,7 @@ class Connection:
     Attributes:
         number: 1 for the feed's first connection.
         opened_at: when it was opened, on the loop's clock.
-        heard_at: when the last message came, on the loop's clock, to the accuracy of one turn of the loop;
+        last_received_at: when the last message came, on the loop's clock, to the accuracy of one turn of the loop;
             None if none has come.
         sink: where its messages go; the delivery sets it.
         reader: the task; its result is why the connection ended.
@@ -112,19 +112,19 @@ class Connection:
         self.websocket: Final = websocket
         self.number: Final = number
         self.opened_at = loop.time()
-        self.heard_at: float | None = None
+        self.last_received_at: float | None = None
         self.sink: Sink | None = None
         self._loop = loop
         self._reporter = reporter
-        self._verdict: Failure | None = None
+        self._failure: Failure | None = None
         self._tasks: set[asyncio.Task[Any]] = set()
         self._closing: asyncio.Task[None] | None = None
         self._last_call: asyncio.TimerHandle | None = None
         self.reader: asyncio.Task[Failure]
         self.ended_at = 0.0
-        self.hook: asyncio.Task[Any] | None = None
-        self.turns: Turns | None = None
-        self.expected: dict[asyncio.Future[tuple[Any, Filter]], tuple[list[Filter], bool]] = {}
+        self.rotation_task: asyncio.Task[Any] | None = None
+        self.send_queue: PrioritySendQueue | None = None
+        self.pending_replies: dict[asyncio.Future[tuple[Any, Filter]], tuple[list[Filter], bool]] = {}
         self.is_subscribed = False
         self.predecessor: Connection | None = None
 
@@ -138,7 +138,7 @@ class Connection:
         """Whether it can still be sent to: neither read to its end, nor known to be closing."""
         # Both websockets and picows tell; 1 is OPEN in the enum State of either.
         state = getattr(self.websocket, "state", 1)
-        return self._verdict is None and not self.reader.done() and state == 1
+        return self._failure is None and not self.reader.done() and state == 1
 
     @property
     def failure(self) -> Failure:
@@ -146,8 +146,8 @@ class Connection:
         if self.reader.done():
             return self.reader.result()
         # Closed, but what parses its last frame does not heed the cancellation.
-        assert self._verdict is not None
-        return self._verdict
+        assert self._failure is not None
+        return self._failure
 
     def start(self, read: Callable[[], Awaitable[None]]) -> None:
         """Begin to read: ``read`` takes what comes, and returns or raises when the connection has ended."""
@@ -158,7 +158,7 @@ class Connection:
         try:
             await read()
         except asyncio.CancelledError as ended:
-            if self._verdict is None and is_being_cancelled(ended):
+            if self._failure is None and is_being_cancelled(ended):
                 # The loop is being torn down, and nothing that takes time can be done any more.
                 transport = _transport(self.websocket)
                 if transport is not None:
@@ -175,9 +175,9 @@ class Connection:
         if self._closing is None and getattr(self.websocket, "state", None) != CLOSED:
             # What was raised, or the end of the iteration, was not the end of the connection.
             abort_websocket(self.websocket)
-        return self._verdict or diagnose(error, self.websocket, now=self.ended_at)
+        return self._failure or diagnose(error, self.websocket, now=self.ended_at)
 
-    def expect(self, filters: list[Filter], *, is_shared: bool = False) -> asyncio.Future[tuple[Any, Filter]]:
+    def expect_reply(self, filters: list[Filter], *, is_shared: bool = False) -> asyncio.Future[tuple[Any, Filter]]:
         """Return a future of the next message here that passes one of ``filters``, and of the first that it passes.
 
         It is to be cancelled if it is not awaited.
@@ -186,14 +186,14 @@ class Connection:
         it answers all who share it, and is for the streams as well.
         """
         future: asyncio.Future[tuple[Any, Filter]] = self._loop.create_future()
-        self.expected[future] = filters, is_shared
-        future.add_done_callback(self.expected.pop)
+        self.pending_replies[future] = filters, is_shared
+        future.add_done_callback(self.pending_replies.pop)
         return future
 
-    def meet(self, message: Any) -> bool:
+    def resolve_reply(self, message: Any) -> bool:
         """Fulfil whoever has expected ``message`` for longest; return whether it was for nobody else."""
         # A filter of the user's may expect something in its turn.
-        for future, (filters, is_shared) in list(self.expected.items()):
+        for future, (filters, is_shared) in list(self.pending_replies.items()):
             if is_shared and self.sink is None:
                 # The streams have it in the same moment: no filter is asked twice.
                 continue
@@ -211,29 +211,34 @@ class Connection:
             self._reporter.failed(expected.predicate or expected, message, error)
             return False
 
-    async def take_turn(self, rank: int) -> None:
+    async def acquire_slot(self, priority: Priority) -> None:
         """Wait until one more message may be sent, which is at once where sending is not limited.
 
-        Whoever was given a turn sends with a ``rank`` of None, or calls :meth:`give_turn_back`. Cancelling is safe.
+        Whoever was given a turn sends with a ``priority`` of None, or calls :meth:`release_slot`. Cancelling is safe.
 
         Raises:
             SendFailed: if the connection is lost meanwhile.
         """
-        if self.turns is not None and not await self.turns.take(rank):
+        if self.send_queue is not None and not await self.send_queue.acquire(priority):
             raise SendFailed("the connection was lost before it was the message's turn: it was not sent")
 
-    def give_turn_back(self) -> None:
+    def release_slot(self) -> None:
         """Do without a turn that was taken."""
-        if self.turns is not None:
-            self.turns.give_back()
+        if self.send_queue is not None:
+            self.send_queue.release()
 
     async def send(
-        self, payload: str | bytes, timeout: float, rank: int | None = NORMAL, *, patience: float | None = None
+        self,
+        payload: str | bytes,
+        timeout: float,
+        priority: Priority | None = Priority.NORMAL,
+        *,
+        patience: float | None = None,
     ) -> None:
         """Hand a payload to the connection within ``timeout`` seconds, in its turn where sending is limited.
 
-        The wait for the turn counts. With a ``rank`` of None the turn has been taken already. A peer is cut off only
-        if it took nothing for half of ``patience`` (None: of ``timeout``): what went by before is not its fault.
+        The wait for the turn counts. With a ``priority`` of None the turn has been taken already. A peer is cut off
+        only if it took nothing for half of ``patience`` (None: of ``timeout``): what went by before is not its fault.
 
         Cancelling leaves it open whether the payload was sent.
 
@@ -243,14 +248,14 @@ class Connection:
             SendFailed: if the connection is lost meanwhile.
         """
         deadline = self._loop.time() + timeout
-        if rank is not None and self.turns is not None:
+        if priority is not None and self.send_queue is not None:
             try:
                 async with asyncio.timeout_at(deadline):
-                    await self.take_turn(rank)
+                    await self.acquire_slot(priority)
             except TimeoutError as error:
                 raise SendTimeout(f"it was not the message's turn for {timeout:g} s: it was not sent") from error
-        if self.turns is not None:
-            self.turns.use()
+        if self.send_queue is not None:
+            self.send_queue.record()
         try:
             async with asyncio.timeout_at(deadline) as waiting:
                 handed = self._loop.time()
@@ -263,7 +268,7 @@ class Connection:
                 raise SendTimeout(
                     f"the peer had not taken the message within {patience or timeout:g} s: whether it does is not known"
                 ) from error
-            self.lose(Failure("network", f"the peer took nothing for {timeout:g} s", error=error))
+            self.fail(Failure("network", f"the peer took nothing for {timeout:g} s", error=error))
             raise SendTimeout(f"the peer took nothing for {timeout:g} s: the connection was aborted") from error
         except Exception as error:
             raise SendFailed("the connection was lost while sending") from error
@@ -271,12 +276,12 @@ class Connection:
             # The transport takes what the kernel refuses, without a word.
             raise SendFailed("the connection was lost while sending")
 
-    def send_soon(self, payload: str | bytes, timeout: float, rank: int = NORMAL) -> None:
+    def send_soon(self, payload: str | bytes, timeout: float, priority: Priority = Priority.NORMAL) -> None:
         """Send in the background, in the order of the calls. If it fails, so does the connection, which is reported."""
-        task = self._loop.create_task(self.send(payload, timeout, rank), name=f"rxws send {self.number}")
-        self.keep(task)
+        task = self._loop.create_task(self.send(payload, timeout, priority), name=f"rxws send {self.number}")
+        self.track(task)
 
-    def keep(self, task: asyncio.Task[Any]) -> None:
+    def track(self, task: asyncio.Task[Any]) -> None:
         """Hold on to a task that lives no longer than the connection; its failure ends with it."""
         self._tasks.add(task)
         task.add_done_callback(self._forget)
@@ -288,11 +293,11 @@ class Connection:
         if error is not None and self.is_live:
             self._reporter.failed(task.get_name(), None, error)
 
-    def lose(self, verdict: Failure) -> None:
+    def fail(self, failure: Failure) -> None:
         """End the connection at once, for the reason given."""
         if self.reader.done():
             return
-        self._verdict = self._verdict or verdict
+        self._failure = self._failure or failure
         self.abort()
 
     def abort(self) -> None:
@@ -310,14 +315,14 @@ class Connection:
             self._closing = _close_soon(self.websocket)
         self.reader.cancel()
 
-    async def close(self, verdict: Failure, timeout: float) -> None:
+    async def close(self, failure: Failure, timeout: float) -> None:
         """Close with code 1000, reading on to the end; abort after ``timeout`` seconds.
 
         Cancelling aborts the connection.
         """
         if self.reader.done():
             return
-        self._verdict = self._verdict or verdict
+        self._failure = self._failure or failure
         if self._closing is None:
             self._closing = _close_soon(self.websocket)
         closing = self._closing
@@ -336,10 +341,10 @@ class Connection:
         """Cancel all that lives no longer than the connection: it has been read to its end."""
         if self._last_call is not None:
             self._last_call.cancel()
-        if self.turns is not None:
-            self.turns.stop()
-        for answer in self.expected:
+        if self.send_queue is not None:
+            self.send_queue.stop()
+        for answer in self.pending_replies:
             answer.cancel()
-        for task in (*self._tasks, self.hook):
+        for task in (*self._tasks, self.rotation_task):
             if task is not None:
                 task.cancel()

@@ -9,20 +9,20 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Final, Protocol
 
-from ..messages.delivery import Delivery
+from ..messages.dispatcher import FrameDispatcher
 from ..messages.frames import Websocket, frames_of
 from ..messages.reader import Reader
 from ..messages.router import Router
-from ..observables.observable import Home
+from ..observables.observable import LoopContext
 from ..reporting.events import State
 from ..reporting.reporter import FAILURES, is_being_cancelled
 from .backoff import Backoff
 from .connection import Connection, Sink, abort_websocket
+from .connection_reporter import ConnectionReporter
 from .failures import Failure, diagnose
-from .journal import Journal
 from .watchdog import Watchdog
 
-__all__ = ["ConnectionHooks", "Opener", "Timeouts"]
+__all__ = ["Opener", "RotationHost", "Timeouts"]
 
 CANCEL_TIMEOUT: Final = 1.0
 """Seconds that a cancelled opening hook has to come to its end."""
@@ -41,13 +41,13 @@ class Timeouts:
     idle: float | None
 
 
-class ConnectionHooks(Protocol):
+class RotationHost(Protocol):
     """What a rotation asks of the feed that it serves."""
 
     async def create(self) -> Websocket:
         """Open a connection on which everything is subscribed."""
 
-    async def until_due(self, connection: Connection) -> None:
+    async def wait_rotation_due(self, connection: Connection) -> None:
         """Return when it is time for a new connection; what it raises is reported already."""
 
     async def prepare(self, connection: Connection) -> None:
@@ -82,23 +82,23 @@ class Opener:
 
     def __init__(
         self,
-        home: Home,
-        hooks: ConnectionHooks,
-        delivery: Delivery,
+        context: LoopContext,
+        hooks: RotationHost,
+        dispatcher: FrameDispatcher,
         router: Router,
         backoff: Backoff,
         timeouts: Timeouts,
-        journal: Journal,
+        connection_reporter: ConnectionReporter,
         torn_down: Callable[[BaseException], None],
     ) -> None:
-        self._loop = home.loop
-        self._reporter = home.reporter
+        self._loop = context.loop
+        self._reporter = context.reporter
         self._hooks = hooks
-        self._delivery = delivery
+        self._dispatcher = dispatcher
         self._router = router
         self._backoff = backoff
         self._timeouts = timeouts
-        self._journal = journal
+        self._connection_reporter = connection_reporter
         self._torn_down = torn_down
         # Each with what watches it, once it is subscribed: until then there may be nothing to hear.
         self._open: dict[Connection, Watchdog | None] = {}
@@ -112,15 +112,15 @@ class Opener:
         return list(self._open)
 
     @property
-    def heard_at(self) -> float | None:
+    def last_received_at(self) -> float | None:
         """When the last message came, on the loop's clock, or None if none has. May be read from any thread."""
-        times = [connection.heard_at for connection in self.connections]
+        times = [connection.last_received_at for connection in self.connections]
         return max((time for time in (*times, self._heard) if time is not None), default=None)
 
     @property
     def tasks(self) -> list[asyncio.Task[Any]]:
         """What is under way besides the reading: the opening hook, and the rotation hooks."""
-        hooks = [connection.hook for connection in self._open]
+        hooks = [connection.rotation_task for connection in self._open]
         return [task for task in (self._opening, *hooks) if task is not None and not task.done()]
 
     def stop(self) -> None:
@@ -141,7 +141,7 @@ class Opener:
         connection = Connection(websocket, counters.opened, self._loop, self._reporter)
         connection.sink = sink(connection)
         frames = functools.partial(frames_of, websocket)
-        connection.start(Reader(connection, frames, self._delivery, self._router, self._reporter).read)
+        connection.start(Reader(connection, frames, self._dispatcher, self._router, self._reporter).read)
         connection.reader.add_done_callback(functools.partial(self._ended, connection))
         self._open[connection] = None
         try:
@@ -149,7 +149,7 @@ class Opener:
         except FAILURES as error:
             if is_being_cancelled(error):
                 raise
-            connection.lose(diagnose(error, now=self._reporter.now()))
+            connection.fail(diagnose(error, now=self._reporter.now()))
             await asyncio.wait({connection.reader}, timeout=LOSS_TIMEOUT)
             return connection.failure
         if connection not in self._open:
@@ -186,13 +186,13 @@ class Opener:
 
     def _silent(self, connection: Connection, seconds: float) -> None:
         if self._timeouts.idle is not None:
-            connection.lose(Failure("idle", f"no message for {seconds:g} s"))
+            connection.fail(Failure("idle", f"no message for {seconds:g} s"))
         else:
-            self._journal.quiet(connection.number, seconds)
+            self._connection_reporter.quiet(connection.number, seconds)
 
     def _ended(self, connection: Connection, reader: asyncio.Task[Failure]) -> None:
         """Is called when a connection has been read to its end."""
-        self._heard = self.heard_at
+        self._heard = self.last_received_at
         watchdog = self._open.pop(connection)
         if watchdog is not None:
             watchdog.stop()
@@ -203,7 +203,7 @@ class Opener:
             return
         failure = connection.failure
         self._backoff.closed(connection.opened_at, self._loop.time())
-        self._journal.ended(connection.number, failure)
+        self._connection_reporter.ended(connection.number, failure)
         if not self._stopped:
             rest = next((other for other in reversed(self._open) if other.is_subscribed), None)
             self._hooks.use(rest)

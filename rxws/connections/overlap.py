@@ -8,9 +8,9 @@ from collections.abc import Callable, Collection, Hashable
 from dataclasses import dataclass
 from typing import Any
 
-from ..messages.delivery import Delivery, Many, hold_behind
+from ..messages.dispatcher import FrameDispatcher, Many, hold_behind
 from ..messages.frames import Frame
-from ..observables.observable import Home
+from ..observables.observable import LoopContext
 from ..reporting.reporter import FAILURES
 from .connection import Connection, Sink
 from .handover import Handover, Verdict
@@ -38,12 +38,14 @@ class Overlap:
         timeout: seconds after which the old connection may be closed although it is not proven.
     """
 
-    def __init__(self, home: Home, delivery: Delivery, old: Connection, *, settle: float, timeout: float) -> None:
-        self._home = home
-        self._delivery = delivery
-        self._now = home.loop.time
+    def __init__(
+        self, context: LoopContext, dispatcher: FrameDispatcher, old: Connection, *, settle: float, timeout: float
+    ) -> None:
+        self._context = context
+        self._dispatcher = dispatcher
+        self._now = context.loop.time
         self._handover: Handover[tuple[_Source, int]] = Handover(settle=settle, timeout=timeout)
-        self._deliver = delivery.deliverer(old.number)
+        self._deliver = dispatcher.direct_sink(old.number)
         self._old = old
         self.duplicates = 0
         """How many of the messages that were held were copies."""
@@ -81,8 +83,8 @@ class Overlap:
             before()
         # Those that come later are counted as they come.
         self.duplicates = self._handover.duplicates
-        self._home.reporter.counters.duplicates += self.duplicates
-        deliver = self._delivery.deliverer(new.number)
+        self._context.reporter.counters.duplicates += self.duplicates
+        deliver = self._dispatcher.direct_sink(new.number)
         places: set[int] = set()
 
         def hold(frame: Frame, message: Any, received: int) -> None:
@@ -104,7 +106,7 @@ class Overlap:
         new.sink = hold
         # To find the copies has taken its time, too.
         await asyncio.sleep(0)
-        await self._delivery.catch_up(held, deliver_held)
+        await self._dispatcher.catch_up(held, deliver_held)
         new.sink = deliver_new
         return was_held
 
@@ -141,7 +143,7 @@ class Overlap:
             if self._is_per_connection(item):
                 self._discard()
             elif self._handover.is_copy(identity, now):
-                self._home.reporter.counters.duplicates += 1
+                self._context.reporter.counters.duplicates += 1
             else:
                 places.append(place)
         return places
@@ -150,13 +152,13 @@ class Overlap:
         """Deliver what is at these places of a frame, be it all or a part."""
         if type(message) is Many and len(places) < len(message):
             kept = tuple(place in places for place in range(len(message)))
-            self._delivery.deliver_kept(deliver, frame, message, kept, received)
+            self._dispatcher.deliver_kept(deliver, frame, message, kept, received)
         else:
             deliver(frame, message, received)
 
     def _discard(self) -> None:
         self.discarded += 1
-        self._home.reporter.counters.discarded += 1
+        self._context.reporter.counters.discarded += 1
 
     def _units(self, frame: Frame, message: Any) -> list[tuple[Hashable, Any]]:
         """Return the messages of a frame with what makes each the same on another connection."""
@@ -168,7 +170,7 @@ class Overlap:
         return [(self._identity((frame, place), item), item) for place, item in enumerate(message)]
 
     def _identity(self, default: Hashable, message: Any) -> Hashable:
-        identity = self._delivery.hooks.identity
+        identity = self._dispatcher.hooks.identity
         if identity is None:
             return default
         try:
@@ -176,16 +178,16 @@ class Overlap:
             # Now, and not in the midst of a handover: of what cannot be compared nothing is a copy.
             return found if hash(found) is not None and found == found else object()
         except FAILURES as error:
-            self._home.reporter.failed(identity, message, error)
+            self._context.reporter.failed(identity, message, error)
             # Equal to nothing: in doubt a message is delivered.
             return object()
 
     def _is_per_connection(self, message: Any) -> bool:
-        per_connection = self._delivery.hooks.per_connection
+        per_connection = self._dispatcher.hooks.per_connection
         if per_connection is None or type(message) is Many:
             return False
         try:
             return bool(per_connection(message))
         except FAILURES as error:
-            self._home.reporter.failed(per_connection, message, error)
+            self._context.reporter.failed(per_connection, message, error)
             return False

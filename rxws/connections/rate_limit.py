@@ -1,4 +1,4 @@
-"""How fast may be sent. Pure: time is passed in."""
+"""A strict rolling window for rate limits. Pure: time is passed in."""
 
 from __future__ import annotations
 
@@ -6,14 +6,14 @@ import math
 from collections import deque
 from typing import Final
 
-__all__ = ["MARGIN", "SendLimit"]
+__all__ = ["MARGIN", "SlidingWindow"]
 
 MARGIN: Final = 0.1
 """Seconds by which a window is kept longer than asked for: the server counts when messages reach it, and one may be
 on its way for longer than the next."""
 
 
-class SendLimit:
+class SlidingWindow:
     """A strict rolling window: never more than so many messages within so many seconds.
 
     A turn is taken, and then used or given back: what is sent counts from when it is sent.
@@ -24,10 +24,10 @@ class SendLimit:
 
     Example::
 
-        limit = SendLimit(5, 1.0)
+        limit = SlidingWindow(5, 1.0)
         wait = limit.delay(now)         # 0.0: a turn may be taken now
-        limit.take()
-        limit.use(now)
+        limit.acquire()
+        limit.record(now)
     """
 
     def __init__(self, messages: int, seconds: float) -> None:
@@ -44,15 +44,15 @@ class SendLimit:
             return 0.0
         return self._used[0] + self._window - now if self._used else math.inf
 
-    def take(self) -> None:
+    def acquire(self) -> None:
         """Take a turn."""
         self._taken += 1
 
-    def use(self, now: float) -> None:
+    def record(self, now: float) -> None:
         """Send in a turn that was taken."""
         self._taken -= 1
         self._used.append(now)
 
-    def give_back(self) -> None:
+    def release(self) -> None:
         """Do without a turn that was taken."""
         self._taken -= 1

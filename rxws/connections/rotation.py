@@ -17,17 +17,17 @@ from reactivex.disposable import Disposable
 from reactivex.subject import Subject
 
 from ..errors import ConnectFailed
-from ..messages.delivery import Delivery, hold_behind
+from ..messages.dispatcher import FrameDispatcher, hold_behind
 from ..messages.router import Router
-from ..observables.observable import Home
+from ..observables.observable import LoopContext
 from ..reporting.events import Rotated, State
 from ..reporting.reporter import EXITS, is_torn_down
 from .backoff import Backoff
 from .connection import Connection, Sink
+from .connection_reporter import ConnectionReporter
 from .failures import Failure
 from .handover import Verdict
-from .journal import Journal
-from .opener import ConnectionHooks, Opener, Timeouts
+from .opener import Opener, RotationHost, Timeouts
 from .overlap import Overlap
 
 __all__ = ["Rotation", "Signal"]
@@ -38,13 +38,13 @@ DRAIN_TIMEOUT: Final = 1.0
 HELD_MAX: Final = 100_000
 """How many frames are held, at most, that come while a connection is being subscribed and there is no other."""
 
-LOOK_INTERVAL: Final = 0.02
+POLL_INTERVAL: Final = 0.02
 """Seconds between two looks at whether an overlap is proven."""
 
-HASTY: Final = 0.25
+TOO_SOON: Final = 0.25
 """Seconds: a rotation hook that ends sooner than that makes its rotation wait."""
 
-HASTY_DELAYS: Final = (0.5, 60.0)
+TOO_SOON_DELAYS: Final = (0.5, 60.0)
 """Seconds that the rotation after a hasty hook waits: at first, and at most; doubling in between."""
 
 
@@ -71,7 +71,7 @@ class Signal(enum.Enum):
     LOST = enum.auto()
     DUE = enum.auto()
     """The rotation hook ended."""
-    HASTY = enum.auto()
+    TOO_SOON = enum.auto()
     """The rotation hook ended as soon as it had begun."""
     ROTATE = enum.auto()
     """``rotate()`` was called."""
@@ -98,30 +98,30 @@ class Rotation:
 
     def __init__(
         self,
-        home: Home,
-        hooks: ConnectionHooks,
-        delivery: Delivery,
+        context: LoopContext,
+        hooks: RotationHost,
+        dispatcher: FrameDispatcher,
         router: Router,
         backoff: Backoff,
         timeouts: Timeouts,
         failed: Callable[[BaseException], None],
     ) -> None:
-        self._home = home
-        self._loop = home.loop
-        self._reporter = home.reporter
-        self._journal = Journal(home.reporter, router)
+        self._context = context
+        self._loop = context.loop
+        self._reporter = context.reporter
+        self._connection_reporter = ConnectionReporter(context.reporter, router)
         self._hooks = hooks
-        self._delivery = delivery
+        self._dispatcher = dispatcher
         self._backoff = backoff
         self._timeouts = timeouts
         self._failed = failed
         self._signals: Subject[Signal] = Subject()
         self._subscription: abc.DisposableBase = Disposable()
         self._current: Connection | None = None
-        self._opener = Opener(home, hooks, delivery, router, backoff, timeouts, self._journal, failed)
+        self._opener = Opener(context, hooks, dispatcher, router, backoff, timeouts, self._connection_reporter, failed)
         self._overlap: Overlap | None = None
         self._forgetting: asyncio.TimerHandle | None = None
-        self._hasty_delay = 0.0
+        self._throttle_delay = 0.0
         self._finished: asyncio.Future[bool] | None = None
         self._handing_over: asyncio.Task[Connection] | None = None
         self._stopped = False
@@ -136,7 +136,7 @@ class Rotation:
             ops.exclusive(),
         )
         self._subscription = handovers.pipe(ops.switch_map(self._watch)).subscribe(
-            self._signals.on_next, self._failed, scheduler=self._home.scheduler
+            self._signals.on_next, self._failed, scheduler=self._context.scheduler
         )
         self._signals.on_next(Signal.START)
 
@@ -157,12 +157,12 @@ class Rotation:
 
     def _watch(self, connection: Connection) -> Observable[Signal]:
         # Soon, and no sooner: whoever waits for it may call rotate(), which is ignored until this handover has ended.
-        self._loop.call_soon(self._arrive, connection)
+        self._loop.call_soon(self._announce_connected, connection)
         # Shielded, because what switch_map leaves behind it cancels: the hook, but never the reader.
         lost = reactivex.from_future(asyncio.shield(connection.reader)).pipe(ops.map(lambda _failure: Signal.LOST))
-        assert connection.hook is not None
+        assert connection.rotation_task is not None
         # A hook that is cancelled says nothing: it was cancelled with its connection, of which `lost` tells.
-        due: Observable[Signal] = reactivex.from_future(connection.hook).pipe(ops.catch(reactivex.empty()))
+        due: Observable[Signal] = reactivex.from_future(connection.rotation_task).pipe(ops.catch(reactivex.empty()))
         return reactivex.merge(lost, due).pipe(ops.take(1))
 
     # A handover
@@ -170,7 +170,7 @@ class Rotation:
     async def _hand_over(self, signal: Signal) -> Connection:
         """Return the connection that comes after the current one, open and delivering."""
         old = self._current
-        await self._calm_down(signal, old)
+        await self._throttle(signal, old)
         try:
             if old is None or old.reader.done():
                 new = await self._replace(old)
@@ -186,21 +186,21 @@ class Rotation:
         self._current = new
         return new
 
-    def _arrive(self, connection: Connection) -> None:
+    def _announce_connected(self, connection: Connection) -> None:
         # First: whoever learns of the state may call rotate(), which is about the next one.
-        self._settle(True)
+        self._resolve_rotation(True)
         if not (self._stopped or connection.reader.done()):
             self._hooks.enter(State.CONNECTED)
 
-    async def _calm_down(self, signal: Signal, old: Connection | None) -> None:
+    async def _throttle(self, signal: Signal, old: Connection | None) -> None:
         """Wait, while messages flow, after a hook that ended as soon as it had begun: it may do so every time."""
-        if signal is not Signal.HASTY or old is None:
-            self._hasty_delay = 0.0
+        if signal is not Signal.TOO_SOON or old is None:
+            self._throttle_delay = 0.0
             return
-        first, longest = HASTY_DELAYS
-        self._hasty_delay = min(longest, self._hasty_delay * 2 or first)
-        self._journal.hasty(self._hasty_delay)
-        await self._ended_within(self._hasty_delay, old)
+        first, longest = TOO_SOON_DELAYS
+        self._throttle_delay = min(longest, self._throttle_delay * 2 or first)
+        self._connection_reporter.rotated_too_soon(self._throttle_delay)
+        await self._ended_within(self._throttle_delay, old)
 
     async def _replace(self, old: Connection | None) -> Connection:
         """Open a connection where there is none."""
@@ -213,20 +213,20 @@ class Rotation:
             opened = await self._opener.open(held.sink)
             if isinstance(opened, Connection):
                 break
-            self._settle(False)
+            self._resolve_rotation(False)
             await self._pause(opened, opened=False)
         await self._enter(opened, old)
         # Not before: until then more may come than is held.
         if held.dropped:
-            self._journal.flooded(opened.number, held.dropped)
+            self._connection_reporter.flooded(opened.number, held.dropped)
         await self._release(opened, deque(held))
         return opened
 
     async def _release(self, opened: Connection, held: deque[Any]) -> None:
-        deliver = self._delivery.deliverer(opened.number)
+        deliver = self._dispatcher.direct_sink(opened.number)
 
         opened.sink = lambda *frame: hold_behind(held, [frame], deliver)
-        await self._delivery.catch_up(held, deliver)
+        await self._dispatcher.catch_up(held, deliver)
         opened.sink = None
 
     async def _break_before_make(self, old: Connection) -> Connection:
@@ -234,7 +234,7 @@ class Rotation:
         await self._close_for_rotation(old)
         new = await self._replace(old)
         reporter = self._reporter
-        self._journal.rotated(Rotated(name=reporter.name, time=reporter.now(), number=new.number))
+        self._connection_reporter.rotated(Rotated(name=reporter.name, time=reporter.now(), number=new.number))
         return new
 
     async def _make_before_break(self, old: Connection) -> Connection:
@@ -242,8 +242,8 @@ class Rotation:
         while not await self._overlap_forgotten(old):
             self._hooks.enter(State.ROTATING)
             overlap = Overlap(
-                self._home,
-                self._delivery,
+                self._context,
+                self._dispatcher,
                 old,
                 settle=self._timeouts.settle,
                 timeout=self._timeouts.handover,
@@ -255,7 +255,7 @@ class Rotation:
                 if following is not None:
                     return following
             overlap.give_up()
-            self._settle(False)
+            self._resolve_rotation(False)
             if isinstance(new, Failure):
                 await self._pause(new, old, opened=False)
             else:
@@ -269,7 +269,7 @@ class Rotation:
         """
         was_live = not old.reader.done()
         while not old.reader.done() and overlap.verdict() is Verdict.WAIT:
-            await asyncio.wait({old.reader, new.reader}, timeout=LOOK_INTERVAL, return_when=asyncio.FIRST_COMPLETED)
+            await asyncio.wait({old.reader, new.reader}, timeout=POLL_INTERVAL, return_when=asyncio.FIRST_COMPLETED)
             if new.reader.done() and not old.reader.done():
                 return None
         asked = self._loop.time()
@@ -278,21 +278,23 @@ class Rotation:
         lost = old if old.failure.reason != "rotation" else None
         if lost is not None and was_live:
             # Whatever has ended it may be about to end the other one too.
-            await self._ended_within(LOOK_INTERVAL, new)
+            await self._ended_within(POLL_INTERVAL, new)
         if new.reader.done():
             # What it brought is all that will ever come of that time: behind a gap, as after any loss, and before one.
-            missing = None if lost is None else functools.partial(self._journal.gap, lost.ended_at, lost.failure)
+            missing = (
+                None if lost is None else functools.partial(self._connection_reporter.gap, lost.ended_at, lost.failure)
+            )
             between = await overlap.release(new, missing)
-            self._settle(False)
+            self._resolve_rotation(False)
             return await self._replace(new if between or lost is None else lost)
         await self._enter(new, lost)
         if handover.lost:
-            self._journal.flooded(new.number, handover.lost)
-        paused = self._loop.time() - max(asked, old.heard_at or asked)
+            self._connection_reporter.flooded(new.number, handover.lost)
+        paused = self._loop.time() - max(asked, old.last_received_at or asked)
         await overlap.release(new)
         self._overlap = overlap
         self._forget_overlap(new)
-        self._journal.rotated(
+        self._connection_reporter.rotated(
             Rotated(
                 name=reporter.name,
                 time=reporter.now(),
@@ -316,7 +318,7 @@ class Rotation:
         """Free all memory of the overlap as soon as it is over."""
         self._forgetting = None
         if self._overlap is not None and not self._overlap.is_over():
-            self._forgetting = self._loop.call_later(LOOK_INTERVAL, self._forget_overlap, new)
+            self._forgetting = self._loop.call_later(POLL_INTERVAL, self._forget_overlap, new)
             return
         self._overlap = None
         new.sink = None
@@ -327,7 +329,7 @@ class Rotation:
         Returns:
             Whether ``old`` has ended.
         """
-        while self._overlap is not None and not await self._ended_within(LOOK_INTERVAL, old):
+        while self._overlap is not None and not await self._ended_within(POLL_INTERVAL, old):
             pass
         return old.reader.done()
 
@@ -338,23 +340,25 @@ class Rotation:
 
         What came between it and ``lost``, which ended unplanned or too early, is missing.
         """
-        self._journal.connected(connection.number, self._backoff.attempts)
+        self._connection_reporter.connected(connection.number, self._backoff.attempts)
         if lost is not None:
-            self._journal.gap(lost.ended_at, lost.failure)
-        connection.hook = self._loop.create_task(self._until_due(connection), name=f"rxws hook {connection.number}")
+            self._connection_reporter.gap(lost.ended_at, lost.failure)
+        connection.rotation_task = self._loop.create_task(
+            self._until_due(connection), name=f"rxws hook {connection.number}"
+        )
         await asyncio.sleep(0)
 
     async def _until_due(self, connection: Connection) -> Signal:
         started = self._loop.time()
         try:
-            await self._hooks.until_due(connection)
+            await self._hooks.wait_rotation_due(connection)
         except asyncio.CancelledError:
             # Not live: it has ended, or it was closed for its rotation, which what reads it may not heed.
             if not connection.is_live or self._stopped or is_torn_down():
                 raise
             # By somebody who cancels all tasks, or by itself: nobody else would ever say that it is time.
             self._reporter.log(logging.WARNING, "the task of _when2create_new_ws was cancelled: it is time to rotate")
-        return Signal.HASTY if self._loop.time() - started < HASTY else Signal.DUE
+        return Signal.TOO_SOON if self._loop.time() - started < TOO_SOON else Signal.DUE
 
     # Waiting
 
@@ -366,7 +370,7 @@ class Rotation:
         """
         delay = self._backoff.next_delay(failure)
         if not opened:
-            self._journal.refused(failure, delay)
+            self._connection_reporter.refused(failure, delay)
         if delay is None:
             raise ConnectFailed(failure.status, failure.cause, self._backoff.attempts) from failure.error
         if old is not None:
@@ -389,12 +393,12 @@ class Rotation:
         if self._forgetting is not None:
             self._forgetting.cancel()
         self._overlap = None
-        self._settle(False)
+        self._resolve_rotation(False)
 
     @property
-    def heard_at(self) -> float | None:
+    def last_received_at(self) -> float | None:
         """When the last message came, on the loop's clock, or None if none has. May be read from any thread."""
-        return self._opener.heard_at
+        return self._opener.last_received_at
 
     @property
     def connections(self) -> list[Connection]:
@@ -408,6 +412,6 @@ class Rotation:
         running = [] if handing_over is None or handing_over.done() else [handing_over]
         return [*running, *self._opener.tasks]
 
-    def _settle(self, success: bool) -> None:
+    def _resolve_rotation(self, success: bool) -> None:
         if self._finished is not None and not self._finished.done():
             self._finished.set_result(success)

@@ -44,7 +44,7 @@ class Watchdog:
 
     def _look(self) -> None:
         # One timer that looks back, not one that every message sets anew.
-        heard = self._connection.heard_at or self._heard
+        heard = self._connection.last_received_at or self._heard
         if heard != self._heard:
             self._heard = heard
             self._limit = self._first

@@ -96,7 +96,7 @@ class DemoExchange(str):
         self._lag_random = random.Random(f"lags {seed}")
         self._keys = keys
         self._limit = max_messages_per_second
-        self._delivery = DelayedDelivery()
+        self._dispatcher = DelayedDelivery()
         self._subscriptions: dict[FeedConnection, set[str] | None] = {}
         self._dropped_deltas: Counter[str | None] = Counter()
         self._failed_snapshots: deque[int] = deque()
@@ -232,7 +232,7 @@ class DemoExchange(str):
         for connection, subscribed in self._subscriptions.items():
             if subscribed is None or channel in subscribed:
                 lag = self._lag_random.uniform(0, self.lag) if self.lag else 0.0
-                self._delivery.deliver(connection, channel, text, lag)
+                self._dispatcher.deliver(connection, channel, text, lag)
 
     def _admit(self, handshake: Handshake) -> HttpResponse | None:
         path = urlsplit(handshake.path).path
@@ -294,7 +294,7 @@ class DemoExchange(str):
         return self.market.book(symbol, behind=self.snapshot_lag)
 
     async def _end(self) -> None:
-        self._delivery.clear()
+        self._dispatcher.clear()
         await self._keys.end()
 
 

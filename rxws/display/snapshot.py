@@ -14,7 +14,7 @@ from typing import Any, Final
 
 from ..reporting.redaction import printable, redact
 
-__all__ = ["RECENT", "Columns", "Pace", "ago", "mimebundle", "shown"]
+__all__ = ["RECENT", "Columns", "RateMeter", "ago", "mimebundle", "shown"]
 
 RECENT: Final = 5
 """How many messages are shown."""
@@ -32,7 +32,7 @@ _LINE_WIDTH: Final = 200
 _LEFT: Final = ' style="text-align:left"'
 
 
-class Pace:
+class RateMeter:
     """How many came a second, from one look to the next; two looks within a second count as one."""
 
     __slots__ = ("_count", "_time")

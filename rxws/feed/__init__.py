@@ -1,9 +1,9 @@
 """The wiring of one feed, and its shutdown."""
 
-from .wiring import SUBSTITUTE, Feed, Hooks
+from .wiring import FEED_FACTORY, Feed, Hooks
 
 __all__ = [
-    "SUBSTITUTE",
+    "FEED_FACTORY",
     "Feed",
     "Hooks",
 ]

@@ -12,7 +12,7 @@ from ..connections.failures import Failure
 from ..reporting.reporter import Reporter
 from ..streams.handlers import CoroutineHandler
 
-__all__ = ["Closing", "Ending"]
+__all__ = ["Shutdown", "ShutdownTarget"]
 
 CANCEL_TIMEOUT: Final = 1.0
 """Seconds that a cancelled task has to come to its end."""
@@ -21,7 +21,7 @@ STEP: Final = 0.05
 """Seconds between two looks at who is still busy."""
 
 
-class Ending(Protocol):
+class ShutdownTarget(Protocol):
     """What has to come to its end."""
 
     @property
@@ -43,7 +43,7 @@ class Ending(Protocol):
         """Tell that this was the end."""
 
 
-class Closing:
+class Shutdown:
     """Closes what has to come to its end.
 
     Attributes:
@@ -55,7 +55,7 @@ class Closing:
         timeout: seconds that handlers and peers are given.
     """
 
-    def __init__(self, ending: Ending, reporter: Reporter, timeout: float) -> None:
+    def __init__(self, ending: ShutdownTarget, reporter: Reporter, timeout: float) -> None:
         self._loop = asyncio.get_running_loop()
         self._ending = ending
         self._reporter = reporter

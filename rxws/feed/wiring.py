@@ -21,28 +21,28 @@ from ..connections.connection import Connection, check_websocket
 from ..connections.opener import Timeouts
 from ..connections.rotation import Rotation
 from ..display.cells import in_notebook, on_rerun
-from ..display.snapshot import RECENT, Pace, ago, mimebundle
+from ..display.snapshot import RECENT, RateMeter, ago, mimebundle
 from ..errors import ConnectFailed, FeedClosed, RxwsError, SendTimeout
-from ..messages.delivery import Delivery, ParseHooks
+from ..messages.dispatcher import FrameDispatcher, ParseHooks
 from ..messages.filters import Filter
 from ..messages.frames import Websocket
 from ..messages.router import Router
 from ..observables.buffer import Overflow, check_bounds
 from ..observables.hot import CurrentObservable, EventObservable
-from ..observables.observable import Home
+from ..observables.observable import LoopContext
 from ..options import Options
 from ..reporting.events import TRANSITIONS, Event, State, Statistics
 from ..reporting.redaction import redact
 from ..reporting.reporter import EXITS, FAILURES, Reporter, is_being_cancelled, is_torn_down
-from ..sending.channels import Subscription
-from ..sending.sender import Sending
-from ..streams.availability import ChannelFlow, FeedFlow, Flow
+from ..sending.channels import Channel
+from ..sending.sender import Sender
+from ..streams.availability import Availability, ChannelAvailability, FeedAvailability
 from ..streams.handlers import CoroutineHandler, make_handler
-from ..streams.stream import Intake, Stream
+from ..streams.stream import Stream, StreamReceiver
 from ..streams.unmatched import UnmatchedFilters
-from .shutdown import Closing
+from .shutdown import Shutdown
 
-__all__ = ["SUBSTITUTE", "Feed", "Hooks", "Source", "make_feed"]
+__all__ = ["FEED_FACTORY", "Feed", "Hooks", "Source", "make_feed"]
 
 _NUMBERS = itertools.count(1)
 
@@ -73,7 +73,7 @@ class Source(Protocol):
         """What must come to its end after :meth:`stop`, besides the connections."""
 
     @property
-    def heard_at(self) -> float | None:
+    def last_received_at(self) -> float | None:
         """When the last message came, on the loop's clock, or None if none has. May be read from any thread."""
 
     def start(self) -> None:
@@ -107,27 +107,27 @@ class Feed:
                 "or in a notebook's cell"
             ) from None
         self.options = options
-        self.home = self._make_home(options.name or f"{kind}-{next(_NUMBERS)}")
-        self.reporter = self.home.reporter
+        self.context = self._make_context(options.name or f"{kind}-{next(_NUMBERS)}")
+        self.reporter = self.context.reporter
         self.error: Exception | None = None
-        self.events: EventObservable[Event] = EventObservable(self.home)
-        self.reporter.emit = self.events.emit
-        self.state = CurrentObservable(self.home, State.CONNECTING)
-        self.arrived = asyncio.Event()
+        self.events: EventObservable[Event] = EventObservable(self.context)
+        self.reporter.emit = self.events.on_next
+        self.state = CurrentObservable(self.context, State.CONNECTING)
+        self.live_or_ended = asyncio.Event()
         """Set while the state is a live one, or the feed has ended."""
-        self._flow = self._make_flow()
-        self.router = Router(self.home)
-        self.sending = Sending(self.reporter, options, self._raise_if_ended)
+        self._availability = self._make_availability()
+        self.router = Router(self.context)
+        self.sender = Sender(self.reporter, options, self._raise_if_ended)
         self._unmatched = UnmatchedFilters(
-            self.loop, self.reporter, lambda: self.router.last_message, lambda: self.sending.is_subscribed
+            self.loop, self.reporter, lambda: self.router.last_message, lambda: self.sender.is_subscribed
         )
-        self.delivery = Delivery(self.home, self.router, hooks, self.sending.answer)
+        self.dispatcher = FrameDispatcher(self.context, self.router, hooks, self.sender.answer)
         self._backoff = Backoff(options.reconnect_delays, self._should_retry)
         self.rotation = self._make_source()
         self._hooks = hooks
         self.handlers: set[CoroutineHandler] = set()
-        self._closing = Closing(self, self.reporter, options.close_timeout)
-        self._pace = Pace(self.loop.time())
+        self._closing = Shutdown(self, self.reporter, options.close_timeout)
+        self._rate = RateMeter(self.loop.time())
         self._recent: deque[Any] | None = None
         namesake: Feed | None = None
         if in_notebook():
@@ -140,8 +140,8 @@ class Feed:
             # For servers that allow one connection.
             namesake._closing.ended.add_done_callback(lambda _: self._start())
 
-    def _make_home(self, name: str) -> Home:
-        return Home.of(self.loop, Reporter(self.loop, name))
+    def _make_context(self, name: str) -> LoopContext:
+        return LoopContext.of(self.loop, Reporter(self.loop, name))
 
     def _make_source(self) -> Source:
         timeouts = Timeouts(
@@ -150,12 +150,12 @@ class Feed:
             settle=self.options.handover_settle,
             idle=self.options.idle_timeout,
         )
-        return Rotation(self.home, self, self.delivery, self.router, self._backoff, timeouts, self._failed)
+        return Rotation(self.context, self, self.dispatcher, self.router, self._backoff, timeouts, self._failed)
 
-    def _make_flow(self) -> Flow:
+    def _make_availability(self) -> Availability:
         # Of the state alone: whoever holds a stream must not hold the feed.
         state = self.state
-        return FeedFlow(lambda: state.value.is_live, self.arrived)
+        return FeedAvailability(lambda: state.value.is_live, self.live_or_ended)
 
     def _start(self) -> None:
         if not self.is_closing:
@@ -188,23 +188,36 @@ class Feed:
         overflow: Overflow,
         gaps: bool,
         copy: bool,
-        flow: Flow | None = None,
+        availability: Availability | None = None,
     ) -> Stream[Any]:
         """Make a stream; one made in a rotation hook is closed with it."""
         parsed = Filter.parse(filters)
-        stream = self._make_stream(parsed, maxsize, overflow, gaps, copy, flow or self._flow)
+        stream = self._make_stream(parsed, maxsize, overflow, gaps, copy, availability or self._availability)
         # In a hook one waits for what is rare.
         if _HOOK_STREAMS.get() is None and not self.is_closing:
             self._unmatched.watch(stream, parsed)
         return stream
 
     def _make_stream(
-        self, filters: Filter, maxsize: int | None, overflow: Overflow, gaps: bool, copy: bool, flow: Flow
+        self,
+        filters: Filter,
+        maxsize: int | None,
+        overflow: Overflow,
+        gaps: bool,
+        copy: bool,
+        availability: Availability,
     ) -> Stream[Any]:
-        self.home.check()
+        self.context.check()
         check_bounds(maxsize, overflow)
         stream: Stream[Any] = Stream(
-            self.home, self.router, filters, maxsize=maxsize, overflow=overflow, gaps=gaps, copy=copy, flow=flow
+            self.context,
+            self.router,
+            filters,
+            maxsize=maxsize,
+            overflow=overflow,
+            gaps=gaps,
+            copy=copy,
+            availability=availability,
         )
         in_hook = _HOOK_STREAMS.get()
         if in_hook is not None:
@@ -213,7 +226,7 @@ class Feed:
 
     def multiplex(
         self,
-        subscription: Subscription,
+        channel: Channel,
         filters: object,
         maxsize: int | None,
         overflow: Overflow,
@@ -221,27 +234,29 @@ class Feed:
         copy: bool,
     ) -> Stream[Any]:
         """Make a stream of something that is subscribed as long as anybody wants it."""
-        self.home.check()
-        flow = ChannelFlow(self._flow, functools.partial(self.sending.has_subscribed, subscription.identity))
-        stream = self.stream(Filter.parse(filters, "filters"), maxsize, overflow, gaps, copy, flow)
+        self.context.check()
+        availability = ChannelAvailability(
+            self._availability, functools.partial(self.sender.has_subscribed, channel.identity)
+        )
+        stream = self.stream(Filter.parse(filters, "filters"), maxsize, overflow, gaps, copy, availability)
         if not self.is_closing:
-            wanted = self.sending.want(subscription)
-            stream.when_ended(functools.partial(self._release_soon, wanted))
+            wanted = self.sender.add_reference(channel)
+            stream.when_ended(functools.partial(self._remove_reference_soon, wanted))
         return stream
 
-    def _release_soon(self, subscription: Subscription) -> None:
+    def _remove_reference_soon(self, channel: Channel) -> None:
         # Not now: a collection, in the midst of anything, may have been the end of the stream.
         if not (self.is_closing or self.loop.is_closed()):
-            self.loop.call_soon(self.sending.release, subscription)
+            self.loop.call_soon(self.sender.remove_reference, channel)
 
     def add_handler(
         self, function: Callable[[Any], object], filters: object, maxsize: int | None, overflow: Overflow
     ) -> abc.DisposableBase:
         """Call ``function`` with each message that passes."""
-        self.home.check()
+        self.context.check()
         check_bounds(maxsize, overflow)
         parsed = Filter.parse(filters, "filters")
-        handler = make_handler(self.home, self.router, function, maxsize, overflow)
+        handler = make_handler(self.context, self.router, function, maxsize, overflow)
         self.router.add(handler, parsed)
         if isinstance(handler, CoroutineHandler):
             self.handlers.add(handler)
@@ -252,7 +267,7 @@ class Feed:
             call_off()
             handler.dispose()
 
-        return self.home.disposable(dispose)
+        return self.context.disposable(dispose)
 
     # Sending
 
@@ -260,19 +275,19 @@ class Feed:
         """Send a message and return the first one that passes the filter ``reply``."""
         check_seconds("timeout", timeout, zero=False)
         wanted = Filter.parse(reply, "reply")
-        stream = self._make_stream(wanted, None, "error", gaps=False, copy=False, flow=self._flow)
+        stream = self._make_stream(wanted, None, "error", gaps=False, copy=False, availability=self._availability)
         answers: list[asyncio.Future[tuple[Any, Filter]]] = []
 
-        def expect(connection: Connection) -> None:
+        def expect_reply(connection: Connection) -> None:
             # In a rotation the answer comes on a connection whose messages are held, or are for it alone.
-            answers.append(connection.expect([wanted], is_shared=True))
+            answers.append(connection.expect_reply([wanted], is_shared=True))
             answers[0].add_done_callback(
                 lambda answer: None if answer.cancelled() else stream.take_in(answer.result()[0])
             )
 
         try:
             async with asyncio.timeout(timeout):
-                await self.send(message, expect)
+                await self.send(message, expect_reply)
                 return await anext(stream)
         except StopAsyncIteration:
             raise FeedClosed(f"{self.reporter.name} was closed before the reply came") from None
@@ -280,7 +295,7 @@ class Feed:
             raise
         except TimeoutError:
             if not answers:
-                raise TimeoutError(f"{self.sending.obstacle} for {timeout:g} s: nothing was sent") from None
+                raise TimeoutError(f"{self.sender.obstacle} for {timeout:g} s: nothing was sent") from None
             raise TimeoutError(f"no message that passes {redact(repr(wanted))} came within {timeout:g} s") from None
         finally:
             for answer in answers:
@@ -290,22 +305,22 @@ class Feed:
     @property
     def present(self) -> Connection | None:
         """The connection that ``send`` means."""
-        return self.sending.present
+        return self.sender.present
 
-    async def until_live(self) -> Connection:
+    async def wait_connected(self) -> Connection:
         """Return the live connection, when there is one that all is well with: what was held is delivered."""
-        self.home.check()
+        self.context.check()
         while True:
             self._raise_if_ended()
-            await self.arrived.wait()
-            connection = await self.sending.until_live()
+            await self.live_or_ended.wait()
+            connection = await self.sender.wait_connected()
             if self.state.value.is_live:
                 return connection
 
     async def send(self, message: Any, chosen: Callable[[Connection], object] | None = None) -> None:
         """Hand a message to a live connection; ``chosen`` is told before which one it is."""
-        self.home.check()
-        await self.sending.send(message, chosen)
+        self.context.check()
+        await self.sender.send(message, chosen)
 
     # What the rotation asks for
 
@@ -313,7 +328,7 @@ class Feed:
         """Open a connection with the subclass's hook."""
         return check_websocket(await self._hooks.create_ws(), "_create_ws")
 
-    async def until_due(self, connection: Connection) -> None:
+    async def wait_rotation_due(self, connection: Connection) -> None:
         """Run the subclass's rotation hook, and close the streams made in it."""
         streams: WeakSet[Stream[Any]] = WeakSet()
         _HOOK_STREAMS.set(streams)
@@ -331,7 +346,7 @@ class Feed:
 
     async def prepare(self, connection: Connection) -> None:
         """Send what is to be sent on ``connection`` before all else, and heartbeats as long as it lives."""
-        await self.sending.prepare(connection)
+        await self.sender.prepare(connection)
 
     def enter(self, state: State) -> None:
         """Be in ``state`` from now on."""
@@ -347,10 +362,10 @@ class Feed:
 
     def _tell(self, state: State) -> None:
         if state.is_live or state.is_final:
-            self.arrived.set()
+            self.live_or_ended.set()
         else:
-            self.arrived.clear()
-        self.state.emit(state)
+            self.live_or_ended.clear()
+        self.state.on_next(state)
 
     def _should_retry(self, error: BaseException) -> bool | None:
         if self.options.should_retry is None:
@@ -364,7 +379,7 @@ class Feed:
 
     def use(self, connection: Connection | None) -> None:
         """Send on ``connection`` from now on."""
-        self.sending.use(connection)
+        self.sender.use(connection)
 
     # The end
 
@@ -385,12 +400,12 @@ class Feed:
 
     def exit(self) -> asyncio.Future[None]:
         """Close; what is returned is done when all is."""
-        self.home.check()
+        self.context.check()
         return self._closing.wanted()
 
     async def wait_closed(self) -> None:
         """Return after the end; raise the fatal error."""
-        self.home.check()
+        self.context.check()
         await asyncio.shield(self._closing.ended)
         self.raise_if_failed()
 
@@ -402,7 +417,7 @@ class Feed:
 
     def check_open(self) -> None:
         """Raise in another thread than the loop's, and after the end."""
-        self.home.check()
+        self.context.check()
         self._raise_if_ended()
 
     def _raise_if_ended(self) -> None:
@@ -433,14 +448,14 @@ class Feed:
 
     def stop(self) -> None:
         """Begin nothing more. Idempotent."""
-        self.sending.use(None)
-        self.sending.told.set()
-        self.arrived.set()
+        self.sender.use(None)
+        self.sender.connection_available.set()
+        self.live_or_ended.set()
         self._unmatched.stop()
         self.rotation.stop()
         # Together: what comes while the connection is being closed is nobody's any more.
         self.router.end(self.error)
-        self.delivery.frames.end(self.error)
+        self.dispatcher.frames.end(self.error)
 
     def finish(self) -> None:
         """Tell that this was the end."""
@@ -467,8 +482,8 @@ class Feed:
             messages = list(recent)[::-1]
         facts = {
             "state": self.state.value.value,
-            "rate": self._pace.look(statistics.messages, self.loop.time()),
-            "last message": ago(statistics.age),
+            "rate": self._rate.look(statistics.messages, self.loop.time()),
+            "last message": ago(statistics.last_message_age),
             "rotations": statistics.rotations,
             "reconnects": sum(statistics.reconnects.values()),
             "streams": statistics.streams,
@@ -485,7 +500,7 @@ class Feed:
         """Return a snapshot of the counters. May be called from any thread."""
         counters = self.reporter.counters
         receivers = self.router.receivers
-        last = self.rotation.heard_at
+        last = self.rotation.last_received_at
         return Statistics(
             messages=counters.messages,
             bytes=counters.bytes,
@@ -498,14 +513,14 @@ class Feed:
             discarded=counters.discarded,
             failures=counters.failures,
             unacknowledged=counters.unacknowledged,
-            streams=sum(isinstance(receiver, Intake) for receiver in receivers),
+            streams=sum(isinstance(receiver, StreamReceiver) for receiver in receivers),
             pending=sum(map(len, receivers)),
             dropped=counters.dropped,
-            age=None if last is None else max(0.0, self.loop.time() - last),
+            last_message_age=None if last is None else max(0.0, self.loop.time() - last),
         )
 
 
-SUBSTITUTE: Final[ContextVar[Callable[[Hooks, Options, str], Feed] | None]] = ContextVar(
+FEED_FACTORY: Final[ContextVar[Callable[[Hooks, Options, str], Feed] | None]] = ContextVar(
     "rxws_substitute", default=None
 )
 """What makes the next feed of this context, in place of :class:`Feed`: a replay sets it."""
@@ -513,9 +528,9 @@ SUBSTITUTE: Final[ContextVar[Callable[[Hooks, Options, str], Feed] | None]] = Co
 
 def make_feed(hooks: Hooks, options: Options, kind: str) -> Feed:
     """Make a feed that connects, or what was asked for in its place."""
-    substitute = SUBSTITUTE.get()
+    substitute = FEED_FACTORY.get()
     if substitute is None:
         return Feed(hooks, options, kind)
     # One feed, and not those that its subclass may make besides.
-    SUBSTITUTE.set(None)
+    FEED_FACTORY.set(None)
     return substitute(hooks, options, kind)

@@ -38,8 +38,8 @@ class View(ABC):
         if not 0.0 < hz < math.inf:
             raise ValueError(f"hz must be a positive number of updates a second, not {hz!r}")
         shown = on_loop(observable)
-        self._home = shown._home
-        self._loop = self._home.loop
+        self._context = shown._context
+        self._loop = self._context.loop
         self._interval = 1.0 / hz
         self._drawn_at = -math.inf
         self._timer: asyncio.TimerHandle | None = None
@@ -51,9 +51,9 @@ class View(ABC):
         on_rerun(self._replaced)
         # Last, because it may give items at once; and it may give them in any thread.
         self._subscription = shown.subscribe(
-            partial(self._home.call, self._take),
-            partial(self._home.call, self._failed),
-            partial(self._home.call, self._end, "ended"),
+            partial(self._context.call, self._take),
+            partial(self._context.call, self._failed),
+            partial(self._context.call, self._end, "ended"),
         )
 
     @property
@@ -63,12 +63,12 @@ class View(ABC):
 
     def stop(self) -> None:
         """Update no more; what is shown stays. Idempotent, and callable from any thread."""
-        self._home.call(self._end, "stopped")
+        self._context.call(self._end, "stopped")
 
     def _replaced(self) -> None:
         """Stop, and free what shows it: the output that it stood in is gone with the former run of its cell."""
         self.stop()
-        self._home.call(self._close_widgets)
+        self._context.call(self._close_widgets)
 
     def _close_widgets(self) -> None:
         for widget in self._widgets():

@@ -53,7 +53,7 @@ class Filter:
         indexable: whether every value can be looked up: can be hashed, and is equal to itself, as NaN is not.
     """
 
-    cases: tuple[Mapping[Hashable, object], ...]
+    alternatives: tuple[Mapping[Hashable, object], ...]
     predicate: Callable[[Any], object] | None
     indexable: bool
 
@@ -87,13 +87,15 @@ class Filter:
             raise TypeError(f"{argument} must be a list of dicts, not a dict: put it in a list, [{{...}}]")
         if filters is not None and not isinstance(filters, (list, tuple)):
             raise TypeError(f"{argument} must be a list of dicts, or a callable, not {type(filters).__name__}")
-        cases: list[Mapping[Hashable, object]] = []
+        alternatives: list[Mapping[Hashable, object]] = []
         indexable = True
-        for number, case in enumerate(filters or ()):
-            if not isinstance(case, Mapping):
-                raise TypeError(f"{argument} must be a list of dicts, but {argument}[{number}] is {_a_kind_of(case)}")
+        for number, alternative in enumerate(filters or ()):
+            if not isinstance(alternative, Mapping):
+                raise TypeError(
+                    f"{argument} must be a list of dicts, but {argument}[{number}] is {_a_kind_of(alternative)}"
+                )
             copied = {}
-            for key, value in case.items():
+            for key, value in alternative.items():
                 if isinstance(key, tuple) and not key:
                     raise ValueError(f"{argument}[{number}] has an empty tuple for a key: a path needs a step")
                 is_hashable = _is_hashable(value)
@@ -101,26 +103,28 @@ class Filter:
                 # nothing but itself, as a plain object is.
                 copied[_normal(key)] = value if is_hashable else copy.deepcopy(value)
                 indexable = indexable and is_hashable and bool(value == value)
-            cases.append(copied)
-        return cls(tuple(cases), None, indexable)
+            alternatives.append(copied)
+        return cls(tuple(alternatives), None, indexable)
 
     def __call__(self, message: object) -> bool:
         """Return whether a message passes; raises what the predicate or an ``__eq__`` raises."""
         if self.predicate is not None:
             return bool(self.predicate(message))
-        if not self.cases:
+        if not self.alternatives:
             return True
-        return isinstance(message, Mapping) and any(has(message, case.items()) for case in self.cases)
+        return isinstance(message, Mapping) and any(
+            has(message, alternative.items()) for alternative in self.alternatives
+        )
 
     @property
     def passes_everything(self) -> bool:
         """Whether every message passes, whatever it is."""
-        return not self.cases and self.predicate is None
+        return not self.alternatives and self.predicate is None
 
     @property
     def keys(self) -> tuple[Hashable, ...]:
         """The keys and paths that are looked at, each once, in the user's order."""
-        return tuple(dict.fromkeys(key for case in self.cases for key in case))
+        return tuple(dict.fromkeys(key for alternative in self.alternatives for key in alternative))
 
     def __eq__(self, other: object) -> bool:
         if not isinstance(other, Filter):
@@ -129,26 +133,28 @@ class Filter:
             return self.predicate is not None and self.predicate == other.predicate
         if self.indexable:
             return self._pairs() == other._pairs()
-        return all(case in other.cases for case in self.cases) and all(case in self.cases for case in other.cases)
+        return all(alternative in other.alternatives for alternative in self.alternatives) and all(
+            alternative in self.alternatives for alternative in other.alternatives
+        )
 
     def __hash__(self) -> int:
         if self.predicate is not None:
             return hash(self.predicate)
-        return hash(self._pairs() if self.indexable else frozenset(map(frozenset, self.cases)))
+        return hash(self._pairs() if self.indexable else frozenset(map(frozenset, self.alternatives)))
 
     def __repr__(self) -> str:
         if self.predicate is not None:
             return f"Filter({getattr(self.predicate, '__qualname__', None) or repr(self.predicate)})"
-        shown = [repr(case) for case in self.cases[:_SHOWN_CASES]]
-        if len(self.cases) > _SHOWN_CASES:
-            shown.append(f"... {len(self.cases) - _SHOWN_CASES} more")
+        shown = [repr(alternative) for alternative in self.alternatives[:_SHOWN_ALTERNATIVES]]
+        if len(self.alternatives) > _SHOWN_ALTERNATIVES:
+            shown.append(f"... {len(self.alternatives) - _SHOWN_ALTERNATIVES} more")
         return f"Filter([{', '.join(shown)}])"
 
     def _pairs(self) -> frozenset[frozenset[tuple[Hashable, object]]]:
-        return frozenset(frozenset(case.items()) for case in self.cases)
+        return frozenset(frozenset(alternative.items()) for alternative in self.alternatives)
 
 
-_SHOWN_CASES = 3
+_SHOWN_ALTERNATIVES = 3
 
 
 def has(message: object, pairs: Iterable[tuple[Hashable, object]]) -> bool:

@@ -18,7 +18,7 @@ HIGH_WATER: Final = 64
 """How many frames may wait before a connection is read no further: what the reader does not get to, it must not pile
 up. Reading goes on once all have been taken."""
 
-PIECE: Final = 2**16
+CHUNK_SIZE: Final = 2**16
 """Bytes that are made frames of at once. asyncio reads four times as much, whose frames are so many objects that the
 collector runs for them, each time over more of what lives: that took 30 ms in a burst, and an eighth of the speed."""
 
@@ -56,7 +56,7 @@ def frames_of(websocket: Websocket) -> Frames:
     """Return how the frames of ``websocket`` are had, in the fastest way that it has."""
     # Exactly that class: one that is derived from it may have changed what is gone round here.
     if type(websocket) is ClientConnection:
-        pushed = _Pushed(websocket)
+        pushed = _PushedFrames(websocket)
         return Frames(pushed.waiting, pushed.next, pushed.release)
     if type(websocket).__module__.partition(".")[0] == "picows":
         # What stands behind its iteration, without the generator in between.
@@ -68,7 +68,7 @@ def _nothing() -> None:
     """Release what holds nothing."""
 
 
-class _Pushed:
+class _PushedFrames:
     """Takes complete frames from websockets as they come, past ``recv``, which costs as much as all the rest.
 
     What is no complete frame (fragments, text that is no UTF-8), and with it all that comes until it was taken, goes
@@ -87,19 +87,19 @@ class _Pushed:
         self._is_idle = False
         self._is_paused = False
         self._waiter: asyncio.Future[None] | None = None
-        websocket.data_received = self._divide  # type: ignore[method-assign]
+        websocket.data_received = self._feed_chunks  # type: ignore[method-assign]
         websocket.process_event = self._take  # type: ignore[method-assign]
         # In a task, because there is no other word of it that anybody may ask for.
         self._end = asyncio.get_running_loop().create_task(websocket.wait_closed(), name="rxws end of frames")
         self._end.add_done_callback(self._ended)
 
-    def _divide(self, data: bytes) -> None:
+    def _feed_chunks(self, data: bytes) -> None:
         """Let websockets read what was received, piece by piece; on uvloop, which keeps its method, all at once."""
-        if len(data) <= PIECE:
+        if len(data) <= CHUNK_SIZE:
             self._receive(data)
         else:
-            for start in range(0, len(data), PIECE):
-                self._receive(data[start : start + PIECE])
+            for start in range(0, len(data), CHUNK_SIZE):
+                self._receive(data[start : start + CHUNK_SIZE])
 
     def _take(self, event: Any) -> None:
         """Take what websockets has read. On the hot path."""
@@ -113,16 +113,16 @@ class _Pushed:
                     self._process(event)
                     return
             except UnicodeDecodeError:
-                self._owe(event)
+                self._fall_back_to_recv(event)
             else:
                 if len(self.waiting) > HIGH_WATER and not self._is_paused:
                     self._is_paused = True
                     self._transport.pause_reading()
             self._wake()
         else:
-            self._owe(event)
+            self._fall_back_to_recv(event)
 
-    def _owe(self, event: Any) -> None:
+    def _fall_back_to_recv(self, event: Any) -> None:
         """Let ``recv`` have what it is better at."""
         if event.opcode is Opcode.TEXT or event.opcode is Opcode.BINARY:
             if self._is_idle and self._owed == math.inf:

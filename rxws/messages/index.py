@@ -72,12 +72,12 @@ class _Shape(_Roster[Hashable, _Bucket[E]]):
     One key has its value in the table, several have the tuple of theirs.
     """
 
-    __slots__ = ("find", "key", "keys", "odd", "read")
+    __slots__ = ("find", "key", "keys", "non_plain", "read")
 
     def __init__(self, keys: Iterable[Hashable]) -> None:
         super().__init__()
         self.keys = tuple(keys)
-        self.odd = 0  # how many buckets have a value that is not plain, and may equal anything
+        self.non_plain = 0  # how many buckets have a value that is not plain, and may equal anything
         self.find = self.members.get
         self.key: Hashable = None
         self.read: Callable[[Mapping[Any, Any]], Hashable] | None = None
@@ -86,22 +86,22 @@ class _Shape(_Roster[Hashable, _Bucket[E]]):
         else:
             self.read = _reader(self.keys)
 
-    def values_of(self, case: Mapping[Hashable, object]) -> Hashable:
+    def values_of(self, alternative: Mapping[Hashable, object]) -> Hashable:
         if len(self.keys) == 1:
-            return case[self.keys[0]]
-        return tuple(case[key] for key in self.keys)
+            return alternative[self.keys[0]]
+        return tuple(alternative[key] for key in self.keys)
 
     def by_key(self, bucket: _Bucket[E]) -> list[tuple[Hashable, Hashable]]:
         """Return the keys with the values that a bucket wants under them."""
         values = (bucket.values,) if len(self.keys) == 1 else cast("tuple[Hashable, ...]", bucket.values)
         return list(zip(self.keys, values, strict=True))
 
-    def is_odd(self, bucket: _Bucket[E]) -> bool:
+    def is_non_plain(self, bucket: _Bucket[E]) -> bool:
         return not all(type(value).__eq__ in _PLAIN for _, value in self.by_key(bucket))
 
     def excludes(self, message: object) -> bool:
         """Whether a message can be in no bucket because of a container that it has where all want something plain."""
-        return not self.odd and any(type(look_up(message, key)) in _CONTAINERS for key in self.keys)
+        return not self.non_plain and any(type(look_up(message, key)) in _CONTAINERS for key in self.keys)
 
 
 def _reader(keys: tuple[Hashable, ...]) -> Callable[[Mapping[Any, Any]], Hashable]:
@@ -329,23 +329,23 @@ class Index(Generic[E]):
             return (self._tried,)
         buckets: dict[_Bucket[E], None] = {}  # as a set in order: dicts may be equal ({"a": 1}, {"a": True})
         try:
-            for case in wanted.cases:
-                buckets[self._bucket_for(case)] = None
+            for alternative in wanted.alternatives:
+                buckets[self._bucket_for(alternative)] = None
         except BaseException:  # a value's __hash__ or __eq__ raised: leave nothing behind
             for bucket in buckets:
                 self._drop_if_empty(bucket)
             raise
         return tuple(buckets)
 
-    def _bucket_for(self, case: Mapping[Hashable, object]) -> _Bucket[E]:
-        keys = frozenset(case)
-        shape = self._shapes.members.get(keys) or _Shape(case)
-        values = shape.values_of(case)
+    def _bucket_for(self, alternative: Mapping[Hashable, object]) -> _Bucket[E]:
+        keys = frozenset(alternative)
+        shape = self._shapes.members.get(keys) or _Shape(alternative)
+        values = shape.values_of(alternative)
         bucket = shape.find(values)
         if bucket is None:
             bucket = shape.members[values] = _Bucket(shape, values)
             shape.listed = None
-            shape.odd += shape.is_odd(bucket)
+            shape.non_plain += shape.is_non_plain(bucket)
             if len(shape.members) == 1:
                 self._shapes.members[keys] = shape
                 self._shapes.listed = None
@@ -356,7 +356,7 @@ class Index(Generic[E]):
             return
         shape = bucket.shape
         del shape.members[bucket.values]
-        shape.odd -= shape.is_odd(bucket)
+        shape.non_plain -= shape.is_non_plain(bucket)
         shape.listed = None
         if not shape.members:
             del self._shapes.members[frozenset(shape.keys)]

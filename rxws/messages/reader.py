@@ -10,13 +10,13 @@ from typing import Any, Final
 
 from ..connections.connection import Connection
 from ..reporting.reporter import FAILURES, Reporter, is_being_cancelled
-from .delivery import SLICE, Delivery, Many
+from .dispatcher import SLICE, FrameDispatcher, Many
 from .frames import Frame, Frames
 from .router import Router
 
 __all__ = ["Reader"]
 
-LARGEST_STEP: Final = 32
+MAX_BATCH: Final = 32
 """How many messages may pass between two looks at the clock."""
 
 PARSE_TIMEOUT: Final = 10.0
@@ -41,13 +41,13 @@ class Reader:
         self,
         connection: Connection,
         frames: Callable[[], Frames],
-        delivery: Delivery,
+        dispatcher: FrameDispatcher,
         router: Router,
         reporter: Reporter,
     ) -> None:
         self._connection = connection
         self._frames = frames
-        self._delivery = delivery
+        self._dispatcher = dispatcher
         self._router = router
         self._counters = reporter.counters
         self._loop = asyncio.get_running_loop()
@@ -72,10 +72,10 @@ class Reader:
     # The hot path: no lock, no copy, no task, no call of a clock per message.
     async def _read(self, frames: Frames) -> None:
         waiting, take, next_frame = frames.waiting, frames.waiting.popleft, frames.next
-        connection, delivery, counters, clock = self._connection, self._delivery, self._counters, self._loop.time
-        parse, reply, route = delivery.hooks.parse, delivery.hooks.reply, self._router.route
+        connection, dispatcher, counters, clock = self._connection, self._dispatcher, self._counters, self._loop.time
+        parse, reply, route = dispatcher.hooks.parse, dispatcher.hooks.reply, self._router.route
         # These two are the same for ever: empty while nobody watches the frames, or expects an answer.
-        watching, expected = delivery.frames.subscriptions, connection.expected
+        watching, expected = dispatcher.frames.subscriptions, connection.pending_replies
         complete = self._complete_types
         step = countdown = 1
         slice_start = looked = clock()
@@ -90,7 +90,7 @@ class Reader:
             try:
                 counters.bytes += len(frame) if frame.isascii() else _size(frame)
                 if reply is not None:
-                    delivery.reply(connection, frame)
+                    dispatcher.reply(connection, frame)
                 message = parse(frame)
                 if type(message) is CoroutineType:
                     self._parsing = message
@@ -105,14 +105,14 @@ class Reader:
             if connection.sink is None and not (received or expected) and type(message) is not Many:
                 route(message)
             else:
-                delivery.hand_on(connection, frame, message, received)
+                dispatcher.dispatch(connection, frame, message, received)
             # The clock is looked at every so many messages, as many as pass in a fraction of a slice.
             countdown -= 1
             if not countdown:
                 now = clock()
                 if now - looked > SLICE / 4:
                     step = max(1, step // 2)
-                elif step < LARGEST_STEP:
+                elif step < MAX_BATCH:
                     step *= 2
                 if now - slice_start > SLICE:
                     await asyncio.sleep(0)
@@ -122,7 +122,7 @@ class Reader:
     def _begin_burst(self) -> None:
         # Once per turn of the loop, however many messages come in it.
         self._in_burst = True
-        self._connection.heard_at = self._loop.time()
+        self._connection.last_received_at = self._loop.time()
         self._loop.call_soon(self._end_burst)
         if self._patience is not None:
             self._patience.cancel()
@@ -132,13 +132,13 @@ class Reader:
         self._in_burst = False
         if self._is_parsing and self._patience is None:
             # The hook waits for something. The next burst means that it waits no longer.
-            self._patience = self._loop.call_later(PARSE_TIMEOUT, self._lose_patience)
+            self._patience = self._loop.call_later(PARSE_TIMEOUT, self._on_parse_timeout)
 
     @property
     def _is_parsing(self) -> bool:
         return self._parsing is not None and self._parsing.cr_suspended
 
-    def _lose_patience(self) -> None:
+    def _on_parse_timeout(self) -> None:
         if self._is_parsing and self._task is not None:
             self._is_overdue = True
             self._task.cancel()
@@ -174,7 +174,7 @@ class Reader:
             error = TimeoutError(f"the parse hook waited for longer than {PARSE_TIMEOUT:g} s")
         elif is_being_cancelled(error):
             raise error
-        self._delivery.reject(frame, error)
+        self._dispatcher.reject(frame, error)
         return Many()
 
 

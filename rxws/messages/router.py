@@ -6,7 +6,7 @@ from collections.abc import Callable
 from typing import Any, Final, Protocol
 
 from ..observables.hot import HotObservable
-from ..observables.observable import Home
+from ..observables.observable import LoopContext
 from ..reporting.events import Gap
 from ..reporting.reporter import FAILURES
 from .filters import Filter
@@ -18,13 +18,13 @@ __all__ = ["Receiver", "Router"]
 class Receiver(Protocol):
     """Who is registered with a router: a stream, or a handler."""
 
-    def push(self, message: Any, /) -> None:
+    def on_message(self, message: Any, /) -> None:
         """Take a message that passes the receiver's filter."""
 
-    def announce(self, gap: Gap, /) -> None:
+    def on_gap(self, gap: Gap, /) -> None:
         """Learn that messages may be missing here."""
 
-    def finish(self, error: Exception | None, /) -> None:
+    def on_end(self, error: Exception | None, /) -> None:
         """Learn that no message follows: the feed was closed, or failed with ``error``."""
 
     def __len__(self) -> int:
@@ -34,14 +34,14 @@ class Receiver(Protocol):
 class Router:
     """Hands each message to the receivers whose filters it passes, and to whoever is subscribed to all of them."""
 
-    def __init__(self, home: Home) -> None:
-        self.messages: HotObservable[Any] = HotObservable(home)
-        self.gaps: HotObservable[Gap] = HotObservable(home)
+    def __init__(self, context: LoopContext) -> None:
+        self.messages: HotObservable[Any] = HotObservable(context)
+        self.gaps: HotObservable[Gap] = HotObservable(context)
         self.last_message: Any = None
-        self._reporter = home.reporter
+        self._reporter = context.reporter
         self._index: Index[Callable[[Any], None]] = Index(self._rejected)
         self._receivers: dict[Receiver, Any] = {}
-        self._farewells: dict[Receiver, Callable[[], None]] = {}
+        self._on_removed: dict[Receiver, Callable[[], None]] = {}
         self._ended = False
         self._error: Exception | None = None
         self.route: Final = self._router()
@@ -49,7 +49,7 @@ class Router:
 
     def _router(self) -> Callable[[Any], None]:
         # A function, with all it needs at hand, and no method: it runs for every message.
-        counters, subscribers, emit = self._reporter.counters, self.messages.subscriptions, self.messages.emit
+        counters, subscribers, emit = self._reporter.counters, self.messages.subscriptions, self.messages.on_next
         match, failed = self._index.match, self._reporter.failed
 
         def route(message: Any) -> None:
@@ -73,22 +73,22 @@ class Router:
     def add(self, receiver: Receiver, filter: Filter) -> None:  # noqa: A002
         """Register a receiver; after the end it is finished at once."""
         if self._ended:
-            receiver.finish(self._error)
+            receiver.on_end(self._error)
         else:
-            self._receivers[receiver] = self._index.add(receiver.push, filter)
+            self._receivers[receiver] = self._index.add(receiver.on_message, filter)
 
     def remove(self, receiver: Receiver) -> None:
         """Unregister a receiver. Idempotent, and safe at any moment: a collected stream unregisters itself."""
         registration = self._receivers.pop(receiver, None)
         if registration is not None:
             self._index.remove(registration)
-        farewell = self._farewells.pop(receiver, None)
-        if farewell is not None:
-            farewell()
+        on_removed = self._on_removed.pop(receiver, None)
+        if on_removed is not None:
+            on_removed()
 
-    def when_removed(self, receiver: Receiver, farewell: Callable[[], None]) -> None:
+    def when_removed(self, receiver: Receiver, on_removed: Callable[[], None]) -> None:
         """Call ``farewell`` once ``receiver`` is registered no more."""
-        self._farewells[receiver] = farewell
+        self._on_removed[receiver] = on_removed
 
     def _rejected(self, filter: Filter, message: Any, error: BaseException) -> None:  # noqa: A002
         """Report that a filter raised, by the name of its function where it is one."""
@@ -96,9 +96,9 @@ class Router:
 
     def announce(self, gap: Gap) -> None:
         """Tell all receivers that messages may be missing here."""
-        self.gaps.emit(gap)
+        self.gaps.on_next(gap)
         for receiver in self.receivers:
-            receiver.announce(gap)
+            receiver.on_gap(gap)
 
     def end(self, error: Exception | None) -> None:
         """Finish all receivers, now and in future."""
@@ -107,5 +107,5 @@ class Router:
         self.last_message = None
         for receiver in self.receivers:
             self.remove(receiver)
-            receiver.finish(error)
+            receiver.on_end(error)
         self.messages.end(error)

@@ -2,15 +2,15 @@
 
 from .buffer import DEFAULT_MAXSIZE, Buffer, Overflow, check_bounds
 from .hot import CurrentObservable, HotObservable
-from .observable import AsyncObservable, Home, on_loop
+from .observable import AsyncObservable, LoopContext, on_loop
 
 __all__ = [
     "DEFAULT_MAXSIZE",
     "AsyncObservable",
     "Buffer",
     "CurrentObservable",
-    "Home",
     "HotObservable",
+    "LoopContext",
     "Overflow",
     "check_bounds",
     "on_loop",

@@ -113,7 +113,7 @@ class Buffer(Generic[T]):
         if waiter is not None and not waiter.done():
             waiter.set_result(None)
         if len(items) >= self._mark:
-            self._crowded(items)
+            self._at_threshold(items)
 
     async def get(self, _owner: object = None) -> T:
         """Return the next item. Cancelling is safe: nothing is lost.
@@ -211,7 +211,7 @@ class Buffer(Generic[T]):
         full = math.inf if self.maxsize is None else self.maxsize + 1
         return min(lag, full)
 
-    def _crowded(self, items: deque[T]) -> None:
+    def _at_threshold(self, items: deque[T]) -> None:
         """Do what is due now that a mark is reached. Off the hot path: only ever at a mark, or while full."""
         if self.closed:
             items.pop()

@@ -9,7 +9,7 @@ from typing import Any, Generic, TypeVar
 from reactivex import abc
 
 from ..reporting.reporter import FAILURES
-from .observable import AsyncObservable, Home
+from .observable import AsyncObservable, LoopContext
 
 __all__ = ["CurrentObservable", "EventObservable", "HotObservable", "Subscription"]
 
@@ -39,10 +39,10 @@ class Subscription(abc.DisposableBase, Generic[T]):
 
     def dispose(self) -> None:
         """End the subscription. Idempotent."""
-        self._source._home.call(self._source.remove, self)
+        self._source._context.call(self._source.remove, self)
 
 
-class _Turn(Generic[T]):
+class _Observers(Generic[T]):
     """Who is subscribed, until somebody else is."""
 
     __slots__ = ("changes", "only", "pushes", "subscriptions")
@@ -63,13 +63,13 @@ class HotObservable(AsyncObservable[T], Generic[T]):
     that raises starves those behind it.
     """
 
-    def __init__(self, home: Home) -> None:
-        super().__init__(home)
+    def __init__(self, context: LoopContext) -> None:
+        super().__init__(context)
         # The same dict for ever: the hot path looks whether it is empty.
         self.subscriptions: dict[Subscription[T], None] = {}
         # Whose turn it is with the next item. None when they are to be listed anew: once per change, however many
         # change between two items.
-        self._turn: _Turn[T] | None = None
+        self._turn: _Observers[T] | None = None
         self._ended = False
         self._error: Exception | None = None
 
@@ -80,13 +80,13 @@ class HotObservable(AsyncObservable[T], Generic[T]):
 
     def __repr__(self) -> str:
         ended = ", ended" if self._ended else ""
-        return f"<{type(self).__name__} of {self._home.reporter.name}: {len(self.subscriptions)} subscribed{ended}>"
+        return f"<{type(self).__name__} of {self._context.reporter.name}: {len(self.subscriptions)} subscribed{ended}>"
 
     def _attach(
         self, on_next: Any, on_error: Any, on_completed: Any, scheduler: abc.SchedulerBase | None
     ) -> Subscription[T]:
         subscription = Subscription(self, on_next, on_error, on_completed)
-        self._welcome(subscription)
+        self._on_subscribe(subscription)
         if self._ended:
             self._finish(subscription)
         else:
@@ -94,7 +94,7 @@ class HotObservable(AsyncObservable[T], Generic[T]):
             self._change()
         return subscription
 
-    def _welcome(self, subscription: Subscription[T]) -> None:
+    def _on_subscribe(self, subscription: Subscription[T]) -> None:
         """Hand a new subscriber what came before it, if that is of use to it. For subclasses to define."""
 
     def remove(self, subscription: Subscription[T]) -> None:
@@ -107,7 +107,7 @@ class HotObservable(AsyncObservable[T], Generic[T]):
         if turn is not None:
             turn.changes.append(None)
 
-    def emit(self, item: T) -> None:
+    def on_next(self, item: T) -> None:
         """Hand an item to all who are subscribed now, and still are when it is their turn."""
         turn = self._turn or self._list()
         # Not by way of `hand`: a call for each subscriber costs as much as all the rest.
@@ -116,36 +116,36 @@ class HotObservable(AsyncObservable[T], Generic[T]):
             try:
                 push(item)
             except FAILURES as error:
-                self._home.reporter.failed(push, item, error)
+                self._context.reporter.failed(push, item, error)
             return
         changes, rest = turn.changes, iter(turn.pushes)
         for push in rest:
             try:
                 push(item)
             except FAILURES as error:
-                self._home.reporter.failed(push, item, error)
+                self._context.reporter.failed(push, item, error)
             if changes:
                 # It subscribed or disposed somebody: who is gone gets nothing more.
                 for subscription in turn.subscriptions[len(turn.pushes) - length_hint(rest) :]:
                     if subscription in self.subscriptions:
-                        self.hand(subscription, item)
+                        self.notify(subscription, item)
                 return
 
-    def _list(self) -> _Turn[T]:
+    def _list(self) -> _Observers[T]:
         # By way of a list, which is made in one step: a collection may dispose of an iteration at any allocation.
-        turn = _Turn((*self.subscriptions,))
+        turn = _Observers((*self.subscriptions,))
         if len(turn.subscriptions) == len(self.subscriptions):
             self._turn = turn
         else:
             turn.changes.append(None)
         return turn
 
-    def hand(self, subscription: Subscription[T], item: T) -> None:
+    def notify(self, subscription: Subscription[T], item: T) -> None:
         """Hand an item to one subscriber."""
         try:
             subscription.on_next(item)
         except FAILURES as error:
-            self._home.reporter.failed(subscription.on_next, item, error)
+            self._context.reporter.failed(subscription.on_next, item, error)
 
     def end(self, error: Exception | None = None) -> None:
         """End the sequence, for those who are subscribed and those who will be. Idempotent."""
@@ -168,21 +168,21 @@ class HotObservable(AsyncObservable[T], Generic[T]):
                 subscription.on_error(error)
         except FAILURES as failure:
             raising = subscription.on_completed if error is None else subscription.on_error
-            self._home.reporter.failed(raising, None, failure)
+            self._context.reporter.failed(raising, None, failure)
 
 
 class EventObservable(HotObservable[T]):
     """The events: a subscriber of them that raises is logged and counted, but makes no event: it would get that too."""
 
-    def __init__(self, home: Home) -> None:
-        super().__init__(home.without_events())
+    def __init__(self, context: LoopContext) -> None:
+        super().__init__(context.without_events())
 
 
 class CurrentObservable(HotObservable[T]):
     """A value that changes: an observer gets the current one, then each new one."""
 
-    def __init__(self, home: Home, value: T) -> None:
-        super().__init__(home)
+    def __init__(self, context: LoopContext, value: T) -> None:
+        super().__init__(context)
         self._value = value
 
     @property
@@ -193,11 +193,11 @@ class CurrentObservable(HotObservable[T]):
     def __repr__(self) -> str:
         return f"{super().__repr__()[:-1]}, {self._value!r}>"
 
-    def emit(self, item: T) -> None:
+    def on_next(self, item: T) -> None:
         """Change the value."""
         self._value = item
-        super().emit(item)
+        super().on_next(item)
 
-    def _welcome(self, subscription: Subscription[T]) -> None:
+    def _on_subscribe(self, subscription: Subscription[T]) -> None:
         # Also after the end: whoever asks late wants to know how it ended.
-        self.hand(subscription, self._value)
+        self.notify(subscription, self._value)

@@ -24,7 +24,7 @@ __all__ = [
     "AsyncConnectableObservable",
     "AsyncGroupedObservable",
     "AsyncObservable",
-    "Home",
+    "LoopContext",
     "on_loop",
 ]
 
@@ -33,7 +33,7 @@ T_co = TypeVar("T_co", covariant=True)
 
 
 @dataclass(frozen=True, slots=True)
-class Home:
+class LoopContext:
     """Where Observables live: their event loop, its clock, and who is told of errors that nobody takes.
 
     Attributes:
@@ -55,7 +55,7 @@ class Home:
         reporter: Reporter,
         clock: Clock | None = None,
         consumers: WeakSet[Buffer[Any]] | None = None,
-    ) -> Home:
+    ) -> LoopContext:
         """Make the home on ``loop`` whose errors go to ``reporter``."""
 
         def failed(error: BaseException) -> None:
@@ -97,9 +97,9 @@ class Home:
         if self.consumers is not None:
             self.consumers.add(buffer)
 
-    def without_events(self) -> Home:
+    def without_events(self) -> LoopContext:
         """Return the same home, but for what fails there: it is logged and counted, and not emitted."""
-        return Home.of(self.loop, self.reporter.without_events(), self.clock, self.consumers)
+        return LoopContext.of(self.loop, self.reporter.without_events(), self.clock, self.consumers)
 
 
 class AsyncObservable(FluentOperators[T_co]):
@@ -119,10 +119,10 @@ class AsyncObservable(FluentOperators[T_co]):
     # Rx offers a blocking ``for`` through __getitem__; in an event loop it would hang. None makes iter() a TypeError.
     __iter__ = None
 
-    def __init__(self, home: Home, source: Observable[T_co] | None = None) -> None:
+    def __init__(self, context: LoopContext, source: Observable[T_co] | None = None) -> None:
         # By name, because ConnectableObservable, which comes next for a subclass, wants more.
         Observable.__init__(self)
-        self._home: Final = home
+        self._context: Final = context
         self._source: Final = source
 
     def subscribe(
@@ -148,7 +148,7 @@ class AsyncObservable(FluentOperators[T_co]):
             TypeError: if a function is a coroutine function (see ``add_handler``), or not callable.
             RuntimeError: outside the loop's thread.
         """
-        self._home.check()
+        self._context.check()
         if callable(getattr(on_next, "on_next", None)):
             observer: Any = on_next
             on_next, on_error, on_completed = observer.on_next, observer.on_error, observer.on_completed
@@ -157,8 +157,8 @@ class AsyncObservable(FluentOperators[T_co]):
         for name, function in (("on_error", on_error), ("on_completed", on_completed)):
             if function is not None and not callable(function):
                 raise TypeError(f"{name} must be a function, or None for none, not {function!r}")
-        on_error = on_error or self._home.unhandled
-        if scheduler is not self._home.scheduler:  # else it is an operator's
+        on_error = on_error or self._context.unhandled
+        if scheduler is not self._context.scheduler:  # else it is an operator's
             for given in (on_next, on_error, on_completed):
                 _check_plain(given)
         return self._attach(on_next or _ignore, on_error, on_completed or _ignore, scheduler)
@@ -167,7 +167,7 @@ class AsyncObservable(FluentOperators[T_co]):
         self, on_next: Any, on_error: Any, on_completed: Any, scheduler: abc.SchedulerBase | None
     ) -> abc.DisposableBase:
         """Subscribe three functions; return a Disposable that may be disposed from any thread."""
-        if scheduler is not self._home.scheduler:
+        if scheduler is not self._context.scheduler:
             # They are the user's, not an operator's. What they raise must not go through operators: that would starve
             # the other subscribers of one that is shared.
             on_next, on_error, on_completed = (
@@ -177,18 +177,18 @@ class AsyncObservable(FluentOperators[T_co]):
             )
         # Straight to the source where there is one: no observer of our own stands in the way of its items.
         subscribe = super().subscribe if self._source is None else self._source.subscribe
-        subscription = subscribe(on_next, on_error, on_completed, scheduler=scheduler or self._home.scheduler)
-        return self._home.disposable(subscription.dispose)
+        subscription = subscribe(on_next, on_error, on_completed, scheduler=scheduler or self._context.scheduler)
+        return self._context.disposable(subscription.dispose)
 
     def _guard_next(self, on_next: Callable[[Any], object]) -> Callable[[Any], None]:
         """Return ``on_next`` with what it raises reported, for items that may be Observables themselves."""
-        home = self._home
+        context = self._context
 
         def take(item: Any) -> None:
             try:
-                on_next(_bind(item, home) if isinstance(item, Observable) else item)
+                on_next(_bind(item, context) if isinstance(item, Observable) else item)
             except FAILURES as error:
-                home.reporter.failed(on_next, item, error)
+                context.reporter.failed(on_next, item, error)
 
         return take
 
@@ -199,16 +199,16 @@ class AsyncObservable(FluentOperators[T_co]):
             try:
                 function(*error)
             except FAILURES as failure:
-                self._home.reporter.failed(function, None, failure)
+                self._context.reporter.failed(function, None, failure)
 
         return guarded
 
     def _bind(self, result: Any) -> Any:
-        return _bind(result, self._home)
+        return _bind(result, self._context)
 
     def __aiter__(self) -> AsyncIterator[T_co]:
         """Subscribe now, and iterate over what comes; ends as the sequence does, or raises its error."""
-        return _Iteration(self, self._home)
+        return _Iteration(self, self._context)
 
     async def collect(self, count: int | None = None, seconds: float | None = None) -> list[T_co]:
         """Return what comes from now on as a list, ready for ``pandas.DataFrame``.
@@ -240,10 +240,10 @@ class AsyncObservable(FluentOperators[T_co]):
                 raise TypeError(f"{name} must be {wanted}, or None for no limit, not {given!r}")
         if (count is not None and count < 0) or (seconds is not None and not seconds >= 0):
             raise ValueError(f"count and seconds must not be negative: {count!r}, {seconds!r}")
-        self._home.check()
+        self._context.check()
         iterator = aiter(self)
         items = self._take(count)
-        is_live = self._home.clock is None
+        is_live = self._context.clock is None
         is_over = False
         expiry: abc.DisposableBase = Disposable()
         try:
@@ -256,9 +256,9 @@ class AsyncObservable(FluentOperators[T_co]):
                         is_over = True
                         left = None if count is None else count - len(items)
                         items.extend(iterator.take(left) if isinstance(iterator, _Iteration) else self._take(left))
-                        limit.reschedule(self._home.loop.time())
+                        limit.reschedule(self._context.loop.time())
 
-                    expiry = self._home.scheduler.schedule_relative(seconds, expire)
+                    expiry = self._context.scheduler.schedule_relative(seconds, expire)
                 while count is None or len(items) < count:
                     item = await anext(iterator)
                     if is_over:
@@ -288,13 +288,13 @@ class AsyncObservable(FluentOperators[T_co]):
 class _Iteration(AsyncIterator[T]):
     """One ``async for``: its buffer and its subscription, which ends when nobody refers to the iterator any more."""
 
-    __slots__ = ("_buffer", "_home", "_subscription")
+    __slots__ = ("_buffer", "_context", "_subscription")
 
-    def __init__(self, source: AsyncObservable[T], home: Home) -> None:
-        self._home = home
-        buffer: Buffer[T] = Buffer(home.loop, home.reporter)
+    def __init__(self, source: AsyncObservable[T], context: LoopContext) -> None:
+        self._context = context
+        buffer: Buffer[T] = Buffer(context.loop, context.reporter)
         self._buffer = buffer
-        home.consumed(buffer)
+        context.consumed(buffer)
         # The subscription refers to the buffer alone, so that the iterator can be collected while it lasts.
         self._subscription = source.subscribe(buffer.put, buffer.close, buffer.close)
 
@@ -311,7 +311,7 @@ class _Iteration(AsyncIterator[T]):
         Raises:
             RuntimeError: outside the loop's thread.
         """
-        self._home.check()
+        self._context.check()
         self._end()
 
     def _end(self) -> None:
@@ -329,24 +329,24 @@ class _Iteration(AsyncIterator[T]):
 class AsyncConnectableObservable(AsyncObservable[T], ConnectableObservable[T]):
     """An AsyncObservable that starts when told to: what ``publish`` and ``replay`` return."""
 
-    def __init__(self, home: Home, source: ConnectableObservable[T]) -> None:
-        AsyncObservable.__init__(self, home)
+    def __init__(self, context: LoopContext, source: ConnectableObservable[T]) -> None:
+        AsyncObservable.__init__(self, context)
         self.subject = source.subject
         self.source = source.source
         self.has_subscription = source.has_subscription
         self.subscription = source.subscription
         if isinstance(self.subject, ReplaySubject) and isinstance(self.subject.scheduler, CurrentThreadScheduler):
             # It was given none, and would keep its window by the wall clock.
-            self.subject.scheduler = home.scheduler
+            self.subject.scheduler = context.scheduler
 
     def connect(self, scheduler: abc.SchedulerBase | None = None) -> abc.DisposableBase | None:
         """Subscribe to the source on behalf of all observers; the Disposable ends that."""
-        self._home.check()
-        return super().connect(scheduler or self._home.scheduler)
+        self._context.check()
+        return super().connect(scheduler or self._context.scheduler)
 
     def auto_connect(self, subscriber_count: int = 1) -> AsyncObservable[T]:
         """Return an Observable that connects when it has ``subscriber_count`` subscribers (0: at once)."""
-        self._home.check()
+        self._context.check()
         bound: AsyncObservable[T] = self._bind(super().auto_connect(subscriber_count))
         return bound
 
@@ -354,8 +354,8 @@ class AsyncConnectableObservable(AsyncObservable[T], ConnectableObservable[T]):
 class AsyncGroupedObservable(AsyncObservable[T], GroupedObservable[Any, T]):
     """An AsyncObservable of the items that share a key: what ``group_by`` emits."""
 
-    def __init__(self, home: Home, source: GroupedObservable[Any, T]) -> None:
-        AsyncObservable.__init__(self, home, source)
+    def __init__(self, context: LoopContext, source: GroupedObservable[Any, T]) -> None:
+        AsyncObservable.__init__(self, context, source)
         self.key = source.key
         self.underlying_observable = source.underlying_observable
 
@@ -372,14 +372,14 @@ def _ignore(*_: object) -> None:
     """Stands for a function that was not given."""
 
 
-def _bind(result: Any, home: Home) -> Any:
+def _bind(result: Any, context: LoopContext) -> Any:
     if isinstance(result, AsyncObservable) or not isinstance(result, Observable):
         return result
     if isinstance(result, ConnectableObservable):
-        return AsyncConnectableObservable(home, result)
+        return AsyncConnectableObservable(context, result)
     if isinstance(result, GroupedObservable):
-        return AsyncGroupedObservable(home, result)
-    return AsyncObservable(home, result)
+        return AsyncGroupedObservable(context, result)
+    return AsyncObservable(context, result)
 
 
 def on_loop(observable: Observable[T]) -> AsyncObservable[T]:
@@ -408,5 +408,5 @@ def on_loop(observable: Observable[T]) -> AsyncObservable[T]:
         raise RuntimeError(
             "on_loop must be called inside a running event loop: from a coroutine or a callback"
         ) from None
-    bound: AsyncObservable[T] = _bind(observable, Home.of(loop, Reporter(loop, "on_loop")))
+    bound: AsyncObservable[T] = _bind(observable, LoopContext.of(loop, Reporter(loop, "on_loop")))
     return bound

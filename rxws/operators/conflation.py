@@ -10,11 +10,11 @@ from typing import Any, Generic, TypeVar
 from reactivex import Observable, abc
 from reactivex.disposable import CompositeDisposable, SerialDisposable
 
-from ..observables import AsyncObservable, Home
+from ..observables import AsyncObservable, LoopContext
 from ..reporting import FAILURES
 from ..streams import Stream
 from .iteration import to_async_iterator
-from .reading import Field, check_seconds, key_reader
+from .reading import Field, key_reader, parse_seconds
 from .sources import Reports, home_of, scheduler_of
 
 __all__ = ["Conflated", "conflate"]
@@ -79,7 +79,7 @@ def conflate(key: Field | None = None, *, every: float = 0.0) -> Callable[[Obser
             await database.update(quote.message)
     """
     read = key_reader(key)
-    interval = timedelta(seconds=check_seconds(every, "every"))
+    interval = timedelta(seconds=parse_seconds(every, "every"))
 
     def operator(source: Observable[T]) -> Observable[Conflated[T]]:
         reports = Reports(source, "conflate")
@@ -88,8 +88,8 @@ def conflate(key: Field | None = None, *, every: float = 0.0) -> Callable[[Obser
             return _Newest(read, reports)
 
         pushed = _pushed(source, newest, interval)
-        home = home_of(source)
-        return pushed if home is None else _Conflation(home, pushed, source, newest)
+        context = home_of(source)
+        return pushed if context is None else _Conflation(context, pushed, source, newest)
 
     return operator
 
@@ -175,9 +175,13 @@ class _Conflation(AsyncObservable[Conflated[T]]):
     """The result on an event loop: who iterates over it pulls."""
 
     def __init__(
-        self, home: Home, pushed: Observable[Conflated[T]], messages: Observable[T], newest: Callable[[], _Newest[T]]
+        self,
+        context: LoopContext,
+        pushed: Observable[Conflated[T]],
+        messages: Observable[T],
+        newest: Callable[[], _Newest[T]],
     ) -> None:
-        super().__init__(home, pushed)
+        super().__init__(context, pushed)
         self._messages = messages
         self._newest = newest
 
@@ -197,7 +201,7 @@ class _Conflation(AsyncObservable[Conflated[T]]):
             )
 
         # What waits is the key: its message is looked up when its turn has come. Bounded, as no key waits twice.
-        keys = to_async_iterator(maxsize=None)(AsyncObservable(self._home, Observable(subscribe)))
+        keys = to_async_iterator(maxsize=None)(AsyncObservable(self._context, Observable(subscribe)))
         return _Pull(keys, newest)
 
 

@@ -10,7 +10,7 @@ from reactivex.disposable import SingleAssignmentDisposable
 
 from ..messages.filters import Filter
 from ..messages.router import Receiver, Router
-from ..observables import DEFAULT_MAXSIZE, Home, Overflow, check_bounds, on_loop
+from ..observables import DEFAULT_MAXSIZE, LoopContext, Overflow, check_bounds, on_loop
 from ..streams import Stream
 
 __all__ = ["to_async_iterator"]
@@ -67,8 +67,8 @@ def to_async_iterator(
     # A Stream, because it is an Observable too: mypy wants one at the end of a pipe (see fluent.pyi).
     def operator(source: Observable[T]) -> Stream[T]:
         bound = on_loop(source)
-        way = _Way(bound._home, bound)
-        return Stream(bound._home, way, EVERYTHING, maxsize=maxsize, overflow=overflow, gaps=False, copy=False)
+        way = _Way(bound._context, bound)
+        return Stream(bound._context, way, EVERYTHING, maxsize=maxsize, overflow=overflow, gaps=False, copy=False)
 
     return operator
 
@@ -76,15 +76,15 @@ def to_async_iterator(
 class _Way(Router):
     """Stands where a feed's router does: a source's way to the one stream that it is subscribed for."""
 
-    def __init__(self, home: Home, source: Observable[Any]) -> None:
-        super().__init__(home)
+    def __init__(self, context: LoopContext, source: Observable[Any]) -> None:
+        super().__init__(context)
         self._source = source
         self._subscription = SingleAssignmentDisposable()
 
     def add(self, receiver: Receiver, filter: Filter) -> None:  # noqa: A002
         """Subscribe. The subscription refers to the receiver alone, so that the stream can be collected meanwhile."""
         self._subscription.disposable = self._source.subscribe(
-            receiver.push, receiver.finish, lambda: receiver.finish(None)
+            receiver.on_message, receiver.on_end, lambda: receiver.on_end(None)
         )
 
     def remove(self, receiver: Receiver) -> None:

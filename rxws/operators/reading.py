@@ -8,7 +8,7 @@ from typing import Any, Final
 from ..callables import is_coroutine_function, name_of
 from ..messages.filters import ABSENT, look_up
 
-__all__ = ["Field", "check_seconds", "key_reader", "number_of", "reader"]
+__all__ = ["Field", "key_reader", "number_of", "parse_seconds", "reader"]
 
 Field = Hashable | Callable[[Any], Any]
 """A key, a path (a tuple of keys), or a function of the message."""
@@ -75,7 +75,7 @@ LONGEST: Final = 1e9
 """Seconds: thirty years, which every clock can still add to what it shows."""
 
 
-def check_seconds(seconds: object, argument: str, at_least: float = 0.0) -> float:
+def parse_seconds(seconds: object, argument: str, at_least: float = 0.0) -> float:
     """Return a time, which must be a number of seconds between ``at_least`` and a billion.
 
     Raises:

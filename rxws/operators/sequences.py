@@ -50,7 +50,7 @@ def detect_gaps(
     that far is taken to repeat itself until it has caught up.
 
     No message is left out. One that has no number, or no key, is passed on unexamined, and reported as
-    :class:`~rxws.HandlerFailed`.
+    :class:`~rxws.CallbackFailed`.
 
     Args:
         sequence: where the number stands: a key, a path, or a function of the message. An int, or a string of one.

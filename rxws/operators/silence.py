@@ -11,7 +11,7 @@ from reactivex import Observable, abc
 from reactivex.disposable import CompositeDisposable, SerialDisposable
 
 from ..reporting import FAILURES
-from .reading import Field, check_seconds, key_reader
+from .reading import Field, key_reader, parse_seconds
 from .sources import Reports, scheduler_of
 
 __all__ = ["Recovered", "Stale", "stale_after"]
@@ -84,7 +84,7 @@ def stale_after(
         async for news in ws.stream_filter([{"e": "trade"}]).pipe(rxops.stale_after(30, "s", expected=SYMBOLS)):
             await alert(news)
     """
-    silence = timedelta(seconds=check_seconds(seconds, "seconds", 0.001))
+    silence = timedelta(seconds=parse_seconds(seconds, "seconds", 0.001))
     read = key_reader(key)
     if isinstance(expected, str | bytes):
         raise TypeError(f"expected must be a collection of keys, not {expected!r}")

@@ -11,7 +11,7 @@ from typing import Any, Final
 import msgspec
 from reactivex import Observable, abc
 
-from ..observables import AsyncObservable, Home, on_loop
+from ..observables import AsyncObservable, LoopContext, on_loop
 from ..reporting import MessageRejected, redact
 
 __all__ = ["Reports", "home_of", "scheduler_of"]
@@ -20,11 +20,11 @@ LOG_INTERVAL: Final = 1.0
 """Seconds between two log lines of one operator, where no feed's reporter sees to that."""
 
 
-def home_of(source: Observable[Any]) -> Home | None:
+def home_of(source: Observable[Any]) -> LoopContext | None:
     """Return where a source is at home: for a plain Observable that is the running event loop, if there is one."""
     if isinstance(source, AsyncObservable):
-        return source._home
-    return None if asyncio._get_running_loop() is None else on_loop(source)._home
+        return source._context
+    return None if asyncio._get_running_loop() is None else on_loop(source)._context
 
 
 def scheduler_of(source: Observable[Any], given: abc.SchedulerBase | None) -> abc.SchedulerBase:
@@ -37,10 +37,10 @@ def scheduler_of(source: Observable[Any], given: abc.SchedulerBase | None) -> ab
     """
     if given is not None:
         return given
-    home = home_of(source)
-    if home is None:
+    context = home_of(source)
+    if context is None:
         raise RuntimeError("this operator waits: subscribe in a running event loop, or give subscribe a scheduler")
-    return home.scheduler
+    return context.scheduler
 
 
 class Reports:
@@ -48,7 +48,7 @@ class Reports:
 
     def __init__(self, source: Observable[Any], operator: str) -> None:
         self._operator = operator
-        self._reporter = source._home.reporter if isinstance(source, AsyncObservable) else None
+        self._reporter = source._context.reporter if isinstance(source, AsyncObservable) else None
         self._logged_at = -math.inf
         self._suppressed = 0
 

@@ -12,7 +12,7 @@ from reactivex import Observable, abc
 from reactivex.disposable import CompositeDisposable, Disposable, SerialDisposable
 
 from ..reporting import FAILURES
-from .reading import Field, check_seconds, key_reader, number_of, reader
+from .reading import Field, key_reader, number_of, parse_seconds, reader
 from .sources import Reports, scheduler_of
 
 __all__ = ["ClosedBy", "Unit", "Window", "windows"]
@@ -108,9 +108,9 @@ def windows(
     if unit not in get_args(Unit):
         raise ValueError(f"unit must be 's', 'ms', 'us' or 'ns', not {unit!r}")
     rule = _Rule(
-        width=round(check_seconds(seconds, "seconds", 1 / MICROSECONDS) * MICROSECONDS),
-        lateness=round(check_seconds(allowed_lateness, "allowed_lateness") * MICROSECONDS),
-        patience=None if timeout is None else timedelta(seconds=check_seconds(timeout, "timeout")),
+        width=round(parse_seconds(seconds, "seconds", 1 / MICROSECONDS) * MICROSECONDS),
+        lateness=round(parse_seconds(allowed_lateness, "allowed_lateness") * MICROSECONDS),
+        patience=None if timeout is None else timedelta(seconds=parse_seconds(timeout, "timeout")),
         read_time=reader(time, "time"),
         per_second=PER_SECOND[unit],
         read_key=key_reader(key),

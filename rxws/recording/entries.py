@@ -23,15 +23,15 @@ import msgspec
 
 from ..errors import RxwsError
 from ..reporting import (
+    CallbackFailed,
     Connected,
     Disconnected,
     Event,
     Gap,
-    HandlerFailed,
     Quiet,
     Rotated,
     State,
-    Unacknowledged,
+    SubscriptionFailed,
     events,
     redact,
 )
@@ -163,7 +163,7 @@ class _Line(msgspec.Struct, omit_defaults=True):
     end: bool = False
 
 
-OF_CONNECTIONS: Final = (Connected, Disconnected, Rotated, Gap, Quiet, Unacknowledged)
+OF_CONNECTIONS: Final = (Connected, Disconnected, Rotated, Gap, Quiet, SubscriptionFailed)
 """The events that tell of the feed itself. The others tell of the program that had it."""
 
 _PACKED: Final = frozenset(_Packed.__struct_fields__)
@@ -173,7 +173,7 @@ _EVENTS: Final[dict[str, type[Event]]] = {
     for name, kind in vars(events).items()
     if isinstance(kind, type) and issubclass(kind, Event) and kind is not Event
 }
-_MESSAGES: Final = frozenset({(Gap, "last_message"), (HandlerFailed, "message")})
+_MESSAGES: Final = frozenset({(Gap, "last_message"), (CallbackFailed, "message")})
 """Fields of events that hold a message of the feed, which may be anything at all."""
 
 Note = tuple[float, Any]

@@ -17,15 +17,15 @@ from weakref import WeakSet
 from ..callables import is_plain_function, name_of
 from ..connections.connection import Connection, Sink
 from ..errors import RxwsError
-from ..feed import SUBSTITUTE, Feed, Hooks
+from ..feed import FEED_FACTORY, Feed, Hooks
 from ..interface import AsyncWebsocketStreamInterface, feed_of
-from ..messages.delivery import Many
+from ..messages.dispatcher import Many
 from ..messages.frames import Frame, Frames
 from ..messages.reader import Reader
-from ..observables import Home
+from ..observables import LoopContext
 from ..options import Options
 from ..reporting import Connected, Event, Gap, Reporter, Rotated, State, redact
-from ..streams import STEADY, Flow
+from ..streams import ALWAYS_AVAILABLE, Availability
 from .clock import RecordedClock
 from .consumers import Consumers
 from .moments import Moment
@@ -83,11 +83,11 @@ def play(script: Script, speed: float, make: Callable[[], FeedT]) -> FeedT:
     Raises:
         TypeError: ``make`` made no feed.
     """
-    token = SUBSTITUTE.set(lambda hooks, options, kind: PlayedFeed(hooks, options, kind, script, speed))
+    token = FEED_FACTORY.set(lambda hooks, options, kind: PlayedFeed(hooks, options, kind, script, speed))
     try:
         ws = make()
     finally:
-        SUBSTITUTE.reset(token)
+        FEED_FACTORY.reset(token)
     if not isinstance(ws, AsyncWebsocketStreamInterface) or getattr(feed_of(ws), "script", None) is not script:
         raise TypeError(f"feed must be a function that makes a feed, or a feed's class; it gave {ws!r}")
     return ws
@@ -124,24 +124,24 @@ class PlayedFeed(Feed):
         # Nobody is there to be answered.
         super().__init__(replace(hooks, reply=None), options, kind)
 
-    def _make_home(self, name: str) -> Home:
+    def _make_context(self, name: str) -> LoopContext:
         reporter = _RecordedReporter(self.loop, self.options.name or self.script.name)
         reporter.clock = self.clock = RecordedClock(self.loop, self._speed, self.script.epoch)
-        return Home.of(self.loop, reporter, self.clock, WeakSet())
+        return LoopContext.of(self.loop, reporter, self.clock, WeakSet())
 
     def _make_source(self) -> Playback:
         return Playback(self, self.script)
 
-    def _make_flow(self) -> Flow:
+    def _make_availability(self) -> Availability:
         # What was recorded comes, whatever the state was that is told beside it.
-        return STEADY
+        return ALWAYS_AVAILABLE
 
-    async def until_live(self) -> Connection:
+    async def wait_connected(self) -> Connection:
         """Wait until a connection was live; there is none to be had."""
-        self.home.check()
+        self.context.check()
         self._raise_if_ended()
         while not self.state.value.is_live:
-            await self.arrived.wait()
+            await self.live_or_ended.wait()
             self._raise_if_ended()
         return Connection(_Nothing(), 0, self.loop, self.reporter)
 
@@ -175,7 +175,7 @@ class Playback:
     """Plays a script: what stands in a feed for its rotating connections."""
 
     def __init__(self, feed: PlayedFeed, script: Script) -> None:
-        self.heard_at: float | None = None
+        self.last_received_at: float | None = None
         self.connections: list[Connection] = []
         self._feed = feed
         self._script = script
@@ -183,13 +183,13 @@ class Playback:
         self._clock = feed.clock
         self._reporter = feed.reporter
         self._router = feed.router
-        self._delivery = feed.delivery
+        self._dispatcher = feed.dispatcher
         self._received = 0
         self._number = 0
         self._kept: tuple[bool, ...] | None = None
         self._deliverers: dict[int, Sink] = {}
-        assert feed.home.consumers is not None
-        self._consumers = Consumers(self._loop, feed.home.consumers)
+        assert feed.context.consumers is not None
+        self._consumers = Consumers(self._loop, feed.context.consumers)
         # After so many messages, or at this time of the loop's clock, others have their turn.
         self._pauses_at = 1
         self._slice_end = math.inf
@@ -236,7 +236,7 @@ class Playback:
         connection = Connection(_Nothing(), 0, self._loop, self._reporter)
         connection.sink = self._deliver
         frames = Frames(deque(), self._next, self._script.close)
-        await Reader(connection, lambda: frames, self._delivery, self._router, self._reporter).read()
+        await Reader(connection, lambda: frames, self._dispatcher, self._router, self._reporter).read()
         await self._consumers.until_handled()
 
     async def _next(self) -> Frame:
@@ -251,7 +251,7 @@ class Playback:
             if type(what) is tuple:
                 raw: Frame
                 raw, self._received, self._number, self._kept = what
-                self.heard_at = clock()
+                self.last_received_at = clock()
                 return raw
             if isinstance(what, State):
                 self._enter(what)
@@ -262,12 +262,12 @@ class Playback:
     def _deliver(self, raw: Frame, message: Any, _: int) -> None:
         deliver = self._deliverers.get(self._number)
         if deliver is None:
-            deliver = self._deliverers[self._number] = self._delivery.deliverer(self._number)
+            deliver = self._deliverers[self._number] = self._dispatcher.direct_sink(self._number)
         # In place of the time at which it is played, the one at which it was received.
-        received = self._received if self._delivery.frames.subscriptions else 0
+        received = self._received if self._dispatcher.frames.subscriptions else 0
         # Of another number are those that are parsed otherwise than they were.
         if self._kept is not None and type(message) is Many and len(message) == len(self._kept):
-            self._delivery.deliver_kept(deliver, raw, message, self._kept, received)
+            self._dispatcher.deliver_kept(deliver, raw, message, self._kept, received)
         else:
             deliver(raw, message, received)
 

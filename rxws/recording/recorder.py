@@ -65,13 +65,13 @@ class Recording(abc.DisposableBase):
                 f"ws must be a feed, the first argument of record, not an object of type {type(ws).__name__}"
             )
         feed = feed_of(ws)
-        feed.home.check()
+        feed.context.check()
         self.path = Path(path)
         self.frames = 0
         self.error: Exception | None = None
-        self._home = feed.home
+        self._context = feed.context
         self._now = feed.loop.time
-        self._delivery = feed.delivery
+        self._dispatcher = feed.dispatcher
         self._flush_interval = flush_interval
         # Appended to by the loop's thread and emptied by ours: a deque needs no lock for that.
         self._notes: deque[Note] = deque()
@@ -103,7 +103,7 @@ class Recording(abc.DisposableBase):
             self._fail(TimeoutError(f"the file is too slow: {MOST_BYTES:,} bytes wait to be written"))
             return
         raw, received, connection = frame
-        kept = self._delivery.kept
+        kept = self._dispatcher.kept
         note = raw, received, time.time_ns(), connection
         self._notes.append((self._now(), note if kept is None else (*note, kept)))
         self._bytes += len(raw)
@@ -121,7 +121,7 @@ class Recording(abc.DisposableBase):
         self._ending.set()
         lost = self._unsafe + len(self._notes)
         self._notes.clear()
-        reporter, error = self._home.reporter, self.error
+        reporter, error = self._context.reporter, self.error
         assert error is not None
         reporter.log(logging.ERROR, "the recording to %s stopped: %s", self.path, error, about=self.path)
         reporter.emit(
@@ -177,7 +177,7 @@ class Recording(abc.DisposableBase):
     def _fail(self, error: Exception) -> None:
         if self.error is None:
             self.error = error
-            self._home.call(self._give_up)
+            self._context.call(self._give_up)
 
     def dispose(self) -> None:
         """Stop recording, and wait until all is written: for 10 seconds at most, then a warning says so.

@@ -79,7 +79,7 @@ def replay(
     is rejected, as there; a parse hook may take its time (ten seconds, as there): the recording waits. Frames that a
     rotation held come when they were delivered, less those of their messages that it dropped. Recorded states come in
     their place, and so do the events ``Connected``, ``Disconnected``, ``Rotated``, ``Gap``, ``Quiet`` and
-    ``Unacknowledged``; the others (``HandlerFailed``, ``Lagging`` …) tell of this program, not of the one that
+    ``SubscriptionFailed``; the others (``CallbackFailed``, ``Lagging`` …) tell of this program, not of the one that
     recorded. Between two sessions of one file there is a ``Gap`` with the reason ``"recording"``, told once there is a
     connection again, as in a live feed. Bad lines are left out, and told of in the log.
 

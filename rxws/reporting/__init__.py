@@ -1,11 +1,11 @@
 """What happened: events, the reporter that counts, logs and emits them, redaction of secrets."""
 
 from .events import (
+    CallbackFailed,
     Connected,
     Disconnected,
     Event,
     Gap,
-    HandlerFailed,
     Lagging,
     MessageRejected,
     NothingMatched,
@@ -15,18 +15,18 @@ from .events import (
     Rotated,
     State,
     Statistics,
-    Unacknowledged,
+    SubscriptionFailed,
 )
 from .redaction import printable, redact, redact_url
 from .reporter import FAILURES, Reporter
 
 __all__ = [
     "FAILURES",
+    "CallbackFailed",
     "Connected",
     "Disconnected",
     "Event",
     "Gap",
-    "HandlerFailed",
     "Lagging",
     "MessageRejected",
     "NothingMatched",
@@ -37,7 +37,7 @@ __all__ = [
     "Rotated",
     "State",
     "Statistics",
-    "Unacknowledged",
+    "SubscriptionFailed",
     "printable",
     "redact",
     "redact_url",

@@ -11,6 +11,7 @@ from typing import Any
 from .redaction import redact
 
 __all__ = [
+    "CallbackFailed",
     "Connected",
     "Disconnected",
     "Event",
@@ -25,6 +26,7 @@ __all__ = [
     "Rotated",
     "State",
     "Statistics",
+    "SubscriptionFailed",
     "Unacknowledged",
 ]
 
@@ -197,7 +199,7 @@ class MessageRejected(Event):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class HandlerFailed(Event):
+class CallbackFailed(Event):
     """A function of the user's raised: a handler, a subscriber, a filter or a hook.
 
     Attributes:
@@ -260,7 +262,7 @@ class RecordingFailed(Event):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Unacknowledged(Event):
+class SubscriptionFailed(Event):
     """The server refused a subscription, or did not answer it in time.
 
     What is not answered is sent once more, and then taken for subscribed. What is refused is not sent again before the
@@ -300,6 +302,13 @@ class NothingMatched(Event):
     values: Mapping[str, tuple[str, ...]]
 
 
+HandlerFailed = CallbackFailed
+"""The former name of :class:`CallbackFailed`; recordings that hold it are read."""
+
+Unacknowledged = SubscriptionFailed
+"""The former name of :class:`SubscriptionFailed`; recordings that hold it are read."""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Statistics:
     """A snapshot of a feed's counters, since the feed was made.
@@ -319,7 +328,7 @@ class Statistics:
         streams: streams open now.
         pending: messages that wait in streams and handlers now.
         dropped: messages dropped by full streams and handlers.
-        age: seconds since the last message, or None if there was none yet.
+        last_message_age: seconds since the last message, or None if there was none yet; ``age`` is its former name.
     """
 
     messages: int
@@ -335,5 +344,10 @@ class Statistics:
     streams: int
     pending: int
     dropped: int
-    age: float | None
+    last_message_age: float | None
     unacknowledged: int = 0
+
+    @property
+    def age(self) -> float | None:
+        """The former name of ``last_message_age``."""
+        return self.last_message_age

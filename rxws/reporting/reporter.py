@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from typing import Any, Final
 
 from ..callables import name_of
-from .events import Event, HandlerFailed
+from .events import CallbackFailed, Event
 from .redaction import redact
 
 __all__ = ["EXITS", "FAILURES", "Counters", "Reporter", "is_being_cancelled", "is_torn_down"]
@@ -165,4 +165,4 @@ class Reporter:
         self.counters.failures += 1
         handler_name = name_of(handler)
         self.log(logging.ERROR, "%s raised", handler_name, about=handler_name, error=error)
-        self.emit(HandlerFailed(name=self.name, time=self.now(), handler=handler_name, message=message, error=error))
+        self.emit(CallbackFailed(name=self.name, time=self.now(), handler=handler_name, message=message, error=error))

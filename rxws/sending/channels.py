@@ -14,11 +14,11 @@ from ..callables import is_plain_function
 from ..checks import check_seconds
 from ..messages.filters import Filter
 
-__all__ = ["Ledger", "Step", "Subscription", "Subscriptions", "identity_of"]
+__all__ = ["Channel", "ChannelCommand", "ChannelRegistry", "ChannelStates", "identity_of"]
 
 
 @dataclass(eq=False, slots=True)
-class Subscription:
+class Channel:
     """One thing that is subscribed, however many streams want it.
 
     Attributes:
@@ -55,7 +55,7 @@ class Subscription:
         combine: Callable[[list[Any]], Any] | None,
         combine_max: int,
         encode: Callable[[Any], str | bytes] = codec.encode,
-    ) -> Subscription:
+    ) -> Channel:
         """Make one of a user's arguments; ``encode`` makes text of messages that are neither ``str`` nor bytes.
 
         Raises:
@@ -82,10 +82,10 @@ class Subscription:
 
 
 @dataclass(frozen=True, slots=True)
-class Step:
+class ChannelCommand:
     """What is to be done next on a connection: subscribe these with one message, or unsubscribe one."""
 
-    subscriptions: tuple[Subscription, ...]
+    channels: tuple[Channel, ...]
     subscribes: bool
 
 
@@ -115,7 +115,7 @@ def _ordered(message: Any) -> Any:
     return message
 
 
-class Subscriptions:
+class ChannelRegistry:
     """All that is wanted of a feed, in the order in which it was first wanted.
 
     Attributes:
@@ -123,7 +123,7 @@ class Subscriptions:
     """
 
     def __init__(self) -> None:
-        self._wanted: dict[Hashable, Subscription] = {}
+        self._wanted: dict[Hashable, Channel] = {}
         self.refused: Final[set[Hashable]] = set()
 
     def __len__(self) -> int:
@@ -135,24 +135,24 @@ class Subscriptions:
     def __contains__(self, identity: Hashable) -> bool:
         return identity in self._wanted
 
-    def __getitem__(self, identity: Hashable) -> Subscription:
+    def __getitem__(self, identity: Hashable) -> Channel:
         return self._wanted[identity]
 
-    def want(self, subscription: Subscription) -> Subscription:
+    def add_reference(self, channel: Channel) -> Channel:
         """Count a stream that wants it; return the equal subscription that was wanted before, or else this one."""
-        wanted = self._wanted.setdefault(subscription.identity, subscription)
+        wanted = self._wanted.setdefault(channel.identity, channel)
         wanted.count += 1
         return wanted
 
-    def release(self, subscription: Subscription) -> None:
+    def remove_reference(self, channel: Channel) -> None:
         """Count a stream less; with the last one it is wanted no more."""
-        subscription.count -= 1
-        if subscription.count == 0:
-            del self._wanted[subscription.identity]
-            self.refused.discard(subscription.identity)
+        channel.count -= 1
+        if channel.count == 0:
+            del self._wanted[channel.identity]
+            self.refused.discard(channel.identity)
 
 
-class Ledger:
+class ChannelStates:
     """What is subscribed on one connection, and what is to be done there next.
 
     A step is taken, and then done or put off: until then nothing else is done about what is in it, so that of two
@@ -162,10 +162,10 @@ class Ledger:
         wanted: what is wanted of the feed.
     """
 
-    def __init__(self, wanted: Subscriptions) -> None:
+    def __init__(self, wanted: ChannelRegistry) -> None:
         self._wanted = wanted
         # Dicts for their order.
-        self._active: dict[Hashable, Subscription] = {}
+        self._active: dict[Hashable, Channel] = {}
         self._obsolete: dict[Hashable, None] = {}
         # What was refused before comes last: it must not keep the others waiting.
         self._missing: dict[Hashable, None] = dict.fromkeys(sorted(wanted, key=wanted.refused.__contains__))
@@ -189,9 +189,9 @@ class Ledger:
     def __contains__(self, identity: Hashable) -> bool:
         return identity in self._active
 
-    def is_doubtful(self, step: Step) -> bool:
+    def is_doubtful(self, command: ChannelCommand) -> bool:
         """Whether the server has refused it before, and so may do it again."""
-        return step.subscribes and all(each.identity in self._wanted.refused for each in step.subscriptions)
+        return command.subscribes and all(each.identity in self._wanted.refused for each in command.channels)
 
     def changed(self, identity: Hashable) -> None:
         """Learn that something is wanted now, or wanted no more."""
@@ -208,65 +208,65 @@ class Ledger:
             else:
                 due.pop(identity, None)
 
-    def take_step(self) -> Step | None:
+    def take_command(self) -> ChannelCommand | None:
         """Take what to do next; None: there is nothing to be done now.
 
         What is wanted no more goes first, so that a server that limits how much is subscribed has room for the rest.
         """
-        step = self._next_step()
-        if step is not None:
-            for subscription in step.subscriptions:
-                self._busy.add(subscription.identity)
-                self.changed(subscription.identity)
-        return step
+        command = self._next_command()
+        if command is not None:
+            for channel in command.channels:
+                self._busy.add(channel.identity)
+                self.changed(channel.identity)
+        return command
 
-    def _next_step(self) -> Step | None:
+    def _next_command(self) -> ChannelCommand | None:
         for identity in self._obsolete:
-            return Step((self._active[identity],), subscribes=False)
+            return ChannelCommand((self._active[identity],), subscribes=False)
         missing = (self._wanted[identity] for identity in self._missing)
         first = next(missing, None)
         if first is None:
             return None
         if first.combine is None:
-            return Step((first,), subscribes=True)
+            return ChannelCommand((first,), subscribes=True)
         group = self._groups.get(first.identity)
         same = (
-            subscription
-            for subscription in missing
-            if subscription.combine == first.combine and self._groups.get(subscription.identity) is group
+            channel
+            for channel in missing
+            if channel.combine == first.combine and self._groups.get(channel.identity) is group
         )
-        return Step((first, *itertools.islice(same, first.combine_max - 1)), subscribes=True)
+        return ChannelCommand((first, *itertools.islice(same, first.combine_max - 1)), subscribes=True)
 
-    def divide(self, step: Step, pieces: int) -> None:
+    def divide(self, command: ChannelCommand, pieces: int) -> None:
         """Learn that these cannot be sent together: they are to be so many steps."""
-        size = math.ceil(len(step.subscriptions) / pieces)
-        for start in range(0, len(step.subscriptions), size):
+        size = math.ceil(len(command.channels) / pieces)
+        for start in range(0, len(command.channels), size):
             group = object()
-            self._groups.update((each.identity, group) for each in step.subscriptions[start : start + size])
+            self._groups.update((each.identity, group) for each in command.channels[start : start + size])
 
-    def still_due(self, step: Step) -> Step:
+    def still_due(self, command: ChannelCommand) -> ChannelCommand:
         """Return what of a step that was taken is still to be done."""
-        due = (each for each in step.subscriptions if (each.identity in self._wanted) is step.subscribes)
-        return Step(tuple(due), step.subscribes)
+        due = (each for each in command.channels if (each.identity in self._wanted) is command.subscribes)
+        return ChannelCommand(tuple(due), command.subscribes)
 
-    def done(self, step: Step) -> None:
+    def done(self, command: ChannelCommand) -> None:
         """Learn that a step was made."""
-        for subscription in step.subscriptions:
-            if step.subscribes:
-                self._active[subscription.identity] = subscription
-                self._wanted.refused.discard(subscription.identity)
+        for channel in command.channels:
+            if command.subscribes:
+                self._active[channel.identity] = channel
+                self._wanted.refused.discard(channel.identity)
             else:
-                del self._active[subscription.identity]
-        self.free(step)
+                del self._active[channel.identity]
+        self.free(command)
 
-    def refuse(self, step: Step) -> None:
+    def refuse(self, command: ChannelCommand) -> None:
         """Learn that the server refused what a step was to subscribe: it is due no more, as long as it is wanted."""
-        refused = {each.identity for each in step.subscriptions}
+        refused = {each.identity for each in command.channels}
         self._refused |= refused
         self._wanted.refused.update(identity for identity in refused if identity in self._wanted)
 
-    def free(self, step: Step) -> None:
+    def free(self, command: ChannelCommand) -> None:
         """Let a step that was taken be taken again, as far as it is still to be done. Idempotent."""
-        for subscription in step.subscriptions:
-            self._busy.discard(subscription.identity)
-            self.changed(subscription.identity)
+        for channel in command.channels:
+            self._busy.discard(channel.identity)
+            self.changed(channel.identity)

@@ -6,24 +6,24 @@ import asyncio
 from collections.abc import Callable, Hashable
 from typing import Any, Final
 
-from ..callables import current_value
+from ..callables import resolve
 from ..codec import to_payload
 from ..connections.connection import Connection
-from ..connections.rate_limit import SendLimit
-from ..connections.turns import FIRST, NORMAL, Turns
+from ..connections.rate_limit import SlidingWindow
+from ..connections.send_queue import Priority, PrioritySendQueue
 from ..errors import SendFailed, SendTimeout
 from ..options import Options
 from ..reporting.reporter import FAILURES, Reporter, is_being_cancelled
-from .channels import Subscription, Subscriptions
-from .subscriber import Subscriber
+from .channel_sync import ChannelSync
+from .channels import Channel, ChannelRegistry
 
-__all__ = ["Sending"]
+__all__ = ["Sender"]
 
-LOOK_INTERVAL: Final = 0.05
+POLL_INTERVAL: Final = 0.05
 """Seconds between two looks at whether a connection that is closing has ended."""
 
 
-class Sending:
+class Sender:
     """Sends on the connection that is live, and prepares each new one.
 
     Attributes:
@@ -44,10 +44,10 @@ class Sending:
         self._options = options
         self._raise_if_ended = raise_if_ended
         self._live: Connection | None = None
-        self._subscribers: dict[Connection, Subscriber] = {}
+        self._syncs: dict[Connection, ChannelSync] = {}
         self.on_open: tuple[Any, ...] = ()
-        self.subscriptions: Final = Subscriptions()
-        self.told: Final = asyncio.Event()
+        self.channels: Final = ChannelRegistry()
+        self.connection_available: Final = asyncio.Event()
 
     # On which connection
 
@@ -55,9 +55,9 @@ class Sending:
         """Send on ``connection`` from now on."""
         self._live = connection
         if connection is None:
-            self.told.clear()
+            self.connection_available.clear()
         else:
-            self.told.set()
+            self.connection_available.set()
 
     @property
     def present(self) -> Connection | None:
@@ -65,17 +65,17 @@ class Sending:
         connection = self._live
         return connection if connection is not None and connection.is_live else None
 
-    async def until_live(self) -> Connection:
+    async def wait_connected(self) -> Connection:
         """Return the live connection, when there is one."""
         while True:
             self._raise_if_ended()
-            await self.told.wait()
+            await self.connection_available.wait()
             connection = self.present
             if connection is not None:
                 return connection
             if self._live is not None:
                 # It is closing, which its reader has yet to learn.
-                await asyncio.wait({self._live.reader}, timeout=LOOK_INTERVAL)
+                await asyncio.wait({self._live.reader}, timeout=POLL_INTERVAL)
 
     # A user's messages
 
@@ -83,7 +83,7 @@ class Sending:
     def obstacle(self) -> str:
         """Why a message that waits was not sent."""
         connection = self.present
-        is_limited = connection is not None and connection.turns is not None
+        is_limited = connection is not None and connection.send_queue is not None
         return "it was not the message's turn" if is_limited else "there was no live connection"
 
     async def send(self, message: Any, chosen: Callable[[Connection], object] | None = None) -> None:
@@ -104,34 +104,34 @@ class Sending:
     async def _until_its_turn(self) -> Connection:
         """Return the live connection, when one more message may be sent on it."""
         while True:
-            connection = await self.until_live()
+            connection = await self.wait_connected()
             try:
-                await connection.take_turn(NORMAL)
+                await connection.acquire_slot(Priority.NORMAL)
             except SendFailed:
                 # Nothing was sent: it is for the next connection.
                 continue
             if connection.is_live:
                 return connection
-            connection.give_turn_back()
+            connection.release_slot()
 
     # What the feed sends by itself
 
     def answer(self, connection: Connection, answer: Any) -> None:
         """Send an answer on the connection where it was asked for, before all else."""
-        connection.send_soon(to_payload(answer, self._options.encode), self._options.send_timeout, FIRST)
+        connection.send_soon(to_payload(answer, self._options.encode), self._options.send_timeout, Priority.HIGH)
 
     async def _beat(self, connection: Connection, message: Any, seconds: float) -> None:
         while True:
             await asyncio.sleep(seconds)
             try:
                 async with asyncio.timeout(self._options.send_timeout):
-                    payload = to_payload(await current_value(message), self._options.encode)
+                    payload = to_payload(await resolve(message), self._options.encode)
             except FAILURES as error:
                 if is_being_cancelled(error):
                     raise
                 self._reporter.failed("the heartbeat's message", None, error)
             else:
-                await connection.take_turn(FIRST)
+                await connection.acquire_slot(Priority.HIGH)
                 await connection.send(payload, self._options.send_timeout, None)
 
     # What each new connection needs
@@ -139,29 +139,27 @@ class Sending:
     async def prepare(self, connection: Connection) -> None:
         """Send what is to be sent on ``connection`` before all else, and heartbeats as long as it lives."""
         if self._options.send_limit is not None:
-            connection.turns = Turns(self._loop, SendLimit(*self._options.send_limit))
+            connection.send_queue = PrioritySendQueue(self._loop, SlidingWindow(*self._options.send_limit))
         if self._options.heartbeat is not None:
             message, seconds = self._options.heartbeat
             beating = self._loop.create_task(self._beat(connection, message, seconds), name="rxws heartbeat")
-            connection.keep(beating)
+            connection.track(beating)
         await self._greet(connection)
-        subscriber = Subscriber(
-            connection, self.subscriptions, self._options.encode, self._options.send_timeout, self._reporter
-        )
-        self._subscribers[connection] = subscriber
-        connection.reader.add_done_callback(lambda _: self._forget_subscriber(connection))
-        await subscriber.prepare()
+        sync = ChannelSync(connection, self.channels, self._options.encode, self._options.send_timeout, self._reporter)
+        self._syncs[connection] = sync
+        connection.reader.add_done_callback(lambda _: self._forget_sync(connection))
+        await sync.prepare()
 
-    def _forget_subscriber(self, connection: Connection) -> None:
-        self._subscribers.pop(connection).stop()
+    def _forget_sync(self, connection: Connection) -> None:
+        self._syncs.pop(connection).stop()
 
     async def _greet(self, connection: Connection) -> None:
         timeout = self._options.send_timeout
         for message in self.on_open:
             async with asyncio.timeout(timeout):
-                current = await current_value(message)
+                current = await resolve(message)
             payload = to_payload(current, self._options.encode)
-            await connection.take_turn(NORMAL)
+            await connection.acquire_slot(Priority.NORMAL)
             await connection.send(payload, timeout, None)
 
     # What is subscribed as long as anybody wants it
@@ -169,25 +167,25 @@ class Sending:
     @property
     def is_subscribed(self) -> bool:
         """Whether all that is wanted is subscribed on every connection."""
-        return all(subscriber.is_settled for subscriber in self._subscribers.values())
+        return all(sync.is_settled for sync in self._syncs.values())
 
     def has_subscribed(self, identity: Hashable) -> bool:
         """Whether the connection that is sent on has it subscribed; True where there is none, as in a replay."""
-        subscriber = None if self._live is None else self._subscribers.get(self._live)
-        return subscriber is None or subscriber.has_subscribed(identity)
+        sync = None if self._live is None else self._syncs.get(self._live)
+        return sync is None or sync.has_subscribed(identity)
 
-    def want(self, subscription: Subscription) -> Subscription:
+    def add_reference(self, channel: Channel) -> Channel:
         """Count somebody more who wants it; return what is to be released."""
-        wanted = self.subscriptions.want(subscription)
-        self._tell_subscribers(wanted)
+        wanted = self.channels.add_reference(channel)
+        self._notify_syncs(wanted)
         return wanted
 
-    def release(self, subscription: Subscription) -> None:
+    def remove_reference(self, channel: Channel) -> None:
         """Count somebody less."""
-        self.subscriptions.release(subscription)
-        self._tell_subscribers(subscription)
+        self.channels.remove_reference(channel)
+        self._notify_syncs(channel)
 
-    def _tell_subscribers(self, subscription: Subscription) -> None:
+    def _notify_syncs(self, channel: Channel) -> None:
         # In an overlap there are two connections, and it is wanted on both.
-        for subscriber in self._subscribers.values():
-            subscriber.changed(subscription.identity)
+        for sync in self._syncs.values():
+            sync.changed(channel.identity)

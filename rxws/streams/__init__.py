@@ -1,15 +1,15 @@
 """The receivers of messages: streams and handlers, and what they are combined with."""
 
-from .availability import STEADY, Flow
+from .availability import ALWAYS_AVAILABLE, Availability
 from .handlers import CoroutineHandler
 from .resync import Resynced
 from .sequence import Snapshot
 from .stream import Stream
 
 __all__ = [
-    "STEADY",
+    "ALWAYS_AVAILABLE",
+    "Availability",
     "CoroutineHandler",
-    "Flow",
     "Resynced",
     "Snapshot",
     "Stream",

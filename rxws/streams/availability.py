@@ -6,9 +6,9 @@ import asyncio
 from collections.abc import Callable
 from typing import Final, Protocol
 
-__all__ = ["STEADY", "ChannelFlow", "FeedFlow", "Flow"]
+__all__ = ["ALWAYS_AVAILABLE", "Availability", "ChannelAvailability", "FeedAvailability"]
 
-LOOK_INTERVALS: Final = (0.1, 1.0)
+POLL_INTERVALS: Final = (0.1, 1.0)
 """Seconds between two looks where nobody tells, at first and at last: what is refused may be so for weeks, and there
 may be hundreds."""
 
@@ -16,30 +16,30 @@ SHARE: Final = 0.1
 """How much longer one may wait, for having looked too rarely."""
 
 
-class Flow(Protocol):
+class Availability(Protocol):
     """Tells whether messages can come."""
 
     @property
-    def is_on(self) -> bool:
+    def is_available(self) -> bool:
         """Whether they can at present."""
 
-    async def until_on(self) -> None:
+    async def wait_available(self) -> None:
         """Return when they can. Cancelling is safe."""
 
 
-class _Steady:
+class _AlwaysAvailable:
     """Of a source of which nobody knows more than that it has not ended."""
 
-    is_on = True
+    is_available = True
 
-    async def until_on(self) -> None:
+    async def wait_available(self) -> None:
         return
 
 
-STEADY: Final[Flow] = _Steady()
+ALWAYS_AVAILABLE: Final[Availability] = _AlwaysAvailable()
 
 
-class FeedFlow:
+class FeedAvailability:
     """Of a feed: they can come while it has a connection.
 
     Args:
@@ -47,26 +47,26 @@ class FeedFlow:
         arrived: set while it has one, or has ended.
     """
 
-    def __init__(self, is_live: Callable[[], bool], arrived: asyncio.Event) -> None:
+    def __init__(self, is_live: Callable[[], bool], live_or_ended: asyncio.Event) -> None:
         self._is_live = is_live
-        self._arrived = arrived
+        self._live_or_ended = live_or_ended
 
     @property
-    def is_on(self) -> bool:
+    def is_available(self) -> bool:
         """Whether the feed has a connection."""
         return self._is_live()
 
-    async def until_on(self) -> None:
+    async def wait_available(self) -> None:
         """Return when it has one; after its end, not at all."""
         while True:
-            await self._arrived.wait()
+            await self._live_or_ended.wait()
             if self._is_live():
                 return
             # It has ended, and its streams are about to.
-            await asyncio.sleep(LOOK_INTERVALS[0])
+            await asyncio.sleep(POLL_INTERVALS[0])
 
 
-class ChannelFlow:
+class ChannelAvailability:
     """Of a channel: they can come while it is subscribed.
 
     Args:
@@ -74,21 +74,21 @@ class ChannelFlow:
         is_subscribed: whether the connection that is sent on has it subscribed.
     """
 
-    def __init__(self, feed: Flow, is_subscribed: Callable[[], bool]) -> None:
+    def __init__(self, feed: Availability, is_subscribed: Callable[[], bool]) -> None:
         self._feed = feed
         self._is_subscribed = is_subscribed
 
     @property
-    def is_on(self) -> bool:
+    def is_available(self) -> bool:
         """Whether there is a connection that has it subscribed."""
-        return self._feed.is_on and self._is_subscribed()
+        return self._feed.is_available and self._is_subscribed()
 
-    async def until_on(self) -> None:
+    async def wait_available(self) -> None:
         """Return when there is one."""
-        await self._feed.until_on()
-        clock, (shortest, longest) = asyncio.get_running_loop().time, LOOK_INTERVALS
+        await self._feed.wait_available()
+        clock, (shortest, longest) = asyncio.get_running_loop().time, POLL_INTERVALS
         began = clock()
         # Mostly it is so at once, since a connection counts as open when all is subscribed.
-        while not self.is_on:
+        while not self.is_available:
             await asyncio.sleep(min(longest, max(shortest, SHARE * (clock() - began))))
-            await self._feed.until_on()
+            await self._feed.wait_available()

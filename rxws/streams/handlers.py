@@ -11,7 +11,7 @@ from ..callables import is_coroutine_function, is_generator_function, name_of
 from ..errors import StreamOverflow
 from ..messages.router import Router
 from ..observables.buffer import Buffer, Overflow
-from ..observables.observable import Home
+from ..observables.observable import LoopContext
 from ..reporting.events import Gap
 from ..reporting.reporter import EXITS, FAILURES, is_torn_down
 
@@ -21,13 +21,13 @@ __all__ = ["CoroutineHandler", "FunctionHandler", "make_handler"]
 class FunctionHandler:
     """A plain function, called as each message comes."""
 
-    def __init__(self, home: Home, router: Router, function: Callable[[Any], object]) -> None:
-        self._home = home
+    def __init__(self, context: LoopContext, router: Router, function: Callable[[Any], object]) -> None:
+        self._context = context
         self._router = router
         self._function = function
         self._disposed = False
 
-    def push(self, message: Any, /) -> None:
+    def on_message(self, message: Any, /) -> None:
         """Call the function."""
         # Disposed by a sibling, for this very message.
         if self._disposed:
@@ -38,12 +38,12 @@ class FunctionHandler:
             if result is not None and inspect.isawaitable(result) and not asyncio.isfuture(result):
                 raise _never_awaited(self._function, result)
         except FAILURES as error:
-            self._home.reporter.failed(self._function, message, error)
+            self._context.reporter.failed(self._function, message, error)
 
-    def announce(self, gap: Gap, /) -> None:
+    def on_gap(self, gap: Gap, /) -> None:
         """A handler gets messages only."""
 
-    def finish(self, error: Exception | None, /) -> None:
+    def on_end(self, error: Exception | None, /) -> None:
         """Nothing is held, so nothing is left to do."""
 
     def __len__(self) -> int:
@@ -58,34 +58,34 @@ class FunctionHandler:
 class CoroutineHandler(Buffer[Any]):
     """A coroutine function with a queue of its own, so that it delays nobody: one message at a time, in order."""
 
-    __slots__ = ("_cancelled", "_function", "_home", "_router", "task")
+    __slots__ = ("_cancelled", "_context", "_function", "_router", "task")
 
     def __init__(
         self,
-        home: Home,
+        context: LoopContext,
         router: Router,
         function: Callable[[Any], Awaitable[object]],
         maxsize: int | None,
         overflow: Overflow,
     ) -> None:
-        super().__init__(home.loop, home.reporter, maxsize, overflow)
-        self._home = home
+        super().__init__(context.loop, context.reporter, maxsize, overflow)
+        self._context = context
         self._router = router
         self._function = function
         self._cancelled = False
-        home.consumed(self)
-        self.task = home.loop.create_task(self._run(), name=f"rxws handler {name_of(function)}")
+        context.consumed(self)
+        self.task = context.loop.create_task(self._run(), name=f"rxws handler {name_of(function)}")
 
-    push = Buffer.put
+    on_message = Buffer.put
 
     def describe(self) -> str:
         """Name the handler by its function."""
         return f"handler {name_of(self._function)}"
 
-    def announce(self, gap: Gap, /) -> None:
+    def on_gap(self, gap: Gap, /) -> None:
         """A handler gets messages only."""
 
-    def finish(self, error: Exception | None, /) -> None:
+    def on_end(self, error: Exception | None, /) -> None:
         """Go on with what is held, then end."""
         self.close()
 
@@ -112,11 +112,11 @@ class CoroutineHandler(Buffer[Any]):
         except StopAsyncIteration:
             pass
         except StreamOverflow as error:
-            self._home.reporter.failed(self._function, None, error)
+            self._context.reporter.failed(self._function, None, error)
         except asyncio.CancelledError as error:
             # Somebody cancelled the task while it waited: nobody else would say why the function is called no more.
             if not (self._cancelled or is_torn_down()):
-                self._home.reporter.failed(self._function, None, error)
+                self._context.reporter.failed(self._function, None, error)
             raise
         finally:
             # A queue that nobody empties must not fill.
@@ -133,14 +133,14 @@ class CoroutineHandler(Buffer[Any]):
         except BaseException as error:
             if isinstance(error, asyncio.CancelledError) and (self._cancelled or is_torn_down()):
                 raise
-            self._home.reporter.failed(self._function, message, error)
+            self._context.reporter.failed(self._function, message, error)
         # A cancellation that did not come from here is the function's own failure: the next message is due.
         while self.task.uncancel():
             pass
 
 
 def make_handler(
-    home: Home, router: Router, function: Callable[[Any], object], maxsize: int | None, overflow: Overflow
+    context: LoopContext, router: Router, function: Callable[[Any], object], maxsize: int | None, overflow: Overflow
 ) -> FunctionHandler | CoroutineHandler:
     """Make the receiver that calls ``function``.
 
@@ -152,8 +152,8 @@ def make_handler(
     if is_generator_function(function):
         raise TypeError(f"{name_of(function)} is a generator function, whose code would never run: it must not yield")
     if is_coroutine_function(function):
-        return CoroutineHandler(home, router, function, maxsize, overflow)  # type: ignore[arg-type]
-    return FunctionHandler(home, router, function)
+        return CoroutineHandler(context, router, function, maxsize, overflow)  # type: ignore[arg-type]
+    return FunctionHandler(context, router, function)
 
 
 def _never_awaited(function: Callable[[Any], object], result: object) -> TypeError:

@@ -13,11 +13,11 @@ from reactivex import Observable, abc
 from ..callables import name_of
 from ..delays import default_delays
 from ..observables.hot import HotObservable
-from ..observables.observable import AsyncObservable, Home
+from ..observables.observable import AsyncObservable, LoopContext
 from ..reporting.events import Gap, Overflowed
 from ..reporting.reporter import FAILURES, is_being_cancelled
-from .availability import Flow
-from .sequence import HELD_MAX, Changes, Snapshot, number_reader, range_reader
+from .availability import Availability
+from .sequence import HELD_MAX, SequenceTracker, Snapshot, number_reader, range_reader
 
 __all__ = ["Resynced"]
 
@@ -41,21 +41,21 @@ class Resynced(AsyncObservable[T | Snapshot[S]], Generic[T, S]):
 
     def __init__(
         self,
-        home: Home,
+        context: LoopContext,
         source: Observable[T],
         gaps: Observable[Gap],
-        flow: Flow,
+        availability: Availability,
         source_name: str,
         snapshot: Callable[[], Awaitable[S]],
         sequence: object,
         snapshot_sequence: object,
     ) -> None:
-        super().__init__(home)
+        super().__init__(context)
         if not callable(snapshot):
             raise TypeError(f"snapshot must be a coroutine function that fetches one, not {snapshot!r}")
-        self._changes = source
+        self._tracker = source
         self._gaps = gaps
-        self._flow = flow
+        self._availability = availability
         # With what it is for: one function may fetch the snapshots of hundreds.
         self._snapshot_name = f"{name_of(snapshot)} for {source_name}"
         self._snapshot = snapshot
@@ -67,11 +67,11 @@ class Resynced(AsyncObservable[T | Snapshot[S]], Generic[T, S]):
     def in_sync(self) -> bool:
         """Whether what its subscribers were given is all that there is; False while there are none, and while no more
         changes can come: there is no connection, or it has not subscribed them."""
-        is_known = bool(self._sessions) and self._flow.is_on
+        is_known = bool(self._sessions) and self._availability.is_available
         return is_known and all(session.changes.in_sync for session in self._sessions)
 
     def __repr__(self) -> str:
-        return f"<{type(self).__name__} of {self._home.reporter.name}: {'' if self.in_sync else 'not '}in sync>"
+        return f"<{type(self).__name__} of {self._context.reporter.name}: {'' if self.in_sync else 'not '}in sync>"
 
     def _attach(
         self,
@@ -80,19 +80,19 @@ class Resynced(AsyncObservable[T | Snapshot[S]], Generic[T, S]):
         on_completed: Any,
         scheduler: abc.SchedulerBase | None,
     ) -> abc.DisposableBase:
-        out: HotObservable[Any] = HotObservable(self._home)
+        out: HotObservable[Any] = HotObservable(self._context)
         subscription = out._attach(on_next, on_error, on_completed, scheduler)
-        changes: Changes[Any] = Changes(self._range_of, self._number_of)
+        changes: SequenceTracker[Any] = SequenceTracker(self._range_of, self._number_of)
         fetch = self._snapshot, self._snapshot_name
-        session = _Session(self._home, out, changes, self._flow, *fetch, self._sessions.discard)
+        session = _Session(self._context, out, changes, self._availability, *fetch, self._sessions.discard)
         self._sessions.add(session)
-        session.start(self._changes, self._gaps)
+        session.start(self._tracker, self._gaps)
 
         def dispose() -> None:
             subscription.dispose()
             session.stop()
 
-        return self._home.disposable(dispose)
+        return self._context.disposable(dispose)
 
 
 class _Session:
@@ -100,18 +100,18 @@ class _Session:
 
     def __init__(
         self,
-        home: Home,
+        context: LoopContext,
         out: HotObservable[Any],
-        changes: Changes[Any],
-        flow: Flow,
+        changes: SequenceTracker[Any],
+        availability: Availability,
         snapshot: Callable[[], Awaitable[Any]],
         snapshot_name: str,
         stopped: Callable[[_Session], None],
     ) -> None:
         self.changes: Final = changes
-        self._home = home
+        self._context = context
         self._out = out
-        self._flow = flow
+        self._availability = availability
         self._snapshot = snapshot
         self._snapshot_name = snapshot_name
         self._stopped = stopped
@@ -143,7 +143,7 @@ class _Session:
     def _lose(self, gap: Gap) -> None:
         # Connections have delays of their own.
         self._delays = default_delays()
-        self.changes.lose(gap.reason)
+        self.changes.reset(gap.reason)
         self._fetch()
 
     def _take(self, message: Any) -> None:
@@ -152,15 +152,15 @@ class _Session:
             return
         dropped, reason = self.changes.dropped, self.changes.reason
         try:
-            delivered = self.changes.change(message)
+            delivered = self.changes.apply(message)
         except FAILURES as error:
-            self._home.reporter.failed("sequence of resync", message, error)
+            self._context.reporter.failed("sequence of resync", message, error)
             # It may be one that changes something: whoever goes on without it is not in sync.
-            self.changes.lose("unreadable")
+            self.changes.reset("unreadable")
             self._fetch()
             return
         if self.changes.dropped > dropped:
-            self._home.reporter.counters.dropped += 1
+            self._context.reporter.counters.dropped += 1
             if reason != "overflow":
                 self._tell_overflow()
         self._deliver(delivered)
@@ -169,7 +169,7 @@ class _Session:
 
     def _tell_overflow(self) -> None:
         # Once: until a snapshot comes, every change that is held takes the place of another.
-        reporter = self._home.reporter
+        reporter = self._context.reporter
         reporter.log(logging.WARNING, "resync holds %d changes and has no snapshot: the oldest are dropped", HELD_MAX)
         event = Overflowed(
             name=reporter.name,
@@ -182,21 +182,21 @@ class _Session:
 
     def _deliver(self, items: list[Any]) -> None:
         for item in items:
-            self._out.emit(item)
+            self._out.on_next(item)
 
     def _fetch(self) -> None:
         # Over, if whoever was told of a failure has left.
         if not self._is_over and (self._fetching is None or self._fetching.done()):
-            self._fetching = self._home.loop.create_task(self._until_in_sync(), name="rxws resync")
+            self._fetching = self._context.loop.create_task(self._until_in_sync(), name="rxws resync")
 
     async def _until_in_sync(self) -> None:
-        now = self._home.loop.time
+        now = self._context.loop.time
         if now() - self._in_sync_since >= HEALTHY_AFTER:
             self._delays = default_delays()
         outdated = 0
         while not self.changes.in_sync:
             # What is fetched before changes come would be older than they are.
-            await self._flow.until_on()
+            await self._availability.wait_available()
             # At once the first time, then ever more slowly: a server that lags is not helped by haste.
             await asyncio.sleep(next(self._delays))
             losses = self.changes.losses
@@ -208,7 +208,7 @@ class _Session:
             except FAILURES as error:
                 if is_being_cancelled(error):
                     raise
-                self._home.reporter.failed(self._snapshot_name, None, error)
+                self._context.reporter.failed(self._snapshot_name, None, error)
                 continue
             if delivered is not None:
                 self._in_sync_since = now()
@@ -218,4 +218,4 @@ class _Session:
             outdated += 1
             if outdated > 1:
                 late = LookupError(f"{outdated} snapshots in a row are older than the changes that are held")
-                self._home.reporter.failed(self._snapshot_name, data, late)
+                self._context.reporter.failed(self._snapshot_name, data, late)

@@ -10,7 +10,7 @@ from typing import Any, Final, Generic, TypeVar
 
 from ..messages.filters import ABSENT, look_up
 
-__all__ = ["HELD_MAX", "Changes", "Snapshot", "number_reader", "range_reader"]
+__all__ = ["HELD_MAX", "SequenceTracker", "Snapshot", "number_reader", "range_reader"]
 
 T = TypeVar("T")
 
@@ -86,7 +86,7 @@ def _checked(number: Any, what: str) -> int:
     return number
 
 
-class Changes(Generic[T]):
+class SequenceTracker(Generic[T]):
     """Decides which changes follow which snapshot.
 
     While it is out of sync changes are held, and a snapshot is asked for. One that is not older than what is held
@@ -119,7 +119,7 @@ class Changes(Generic[T]):
         self.dropped = 0
         self.losses = 0
 
-    def lose(self, reason: str) -> None:
+    def reset(self, reason: str) -> None:
         """Forget all: changes are missing, for the reason given."""
         self._held.clear()
         self._seen = -math.inf
@@ -127,7 +127,7 @@ class Changes(Generic[T]):
         self.reason = reason
         self.losses += 1
 
-    def change(self, message: T) -> list[T]:
+    def apply(self, message: T) -> list[T]:
         """Take a change; return what is to be delivered.
 
         Raises:
@@ -135,7 +135,7 @@ class Changes(Generic[T]):
         """
         first, last = self._range_of(message)
         if last < self._seen:
-            self.lose("restart")
+            self.reset("restart")
         self._seen = last
         if not self.in_sync:
             if len(self._held) == self._held.maxlen:
@@ -146,7 +146,7 @@ class Changes(Generic[T]):
         if last <= self._last:
             return []
         if first > self._last + 1:
-            self.lose("hole")
+            self.reset("hole")
             self._held.append((first, last, message))
             return []
         self._last = last
@@ -172,7 +172,7 @@ class Changes(Generic[T]):
             if not self.in_sync:
                 self._held.append((first, last, message))
             elif first > self._last + 1:
-                self.lose("hole")
+                self.reset("hole")
                 self._held.append((first, last, message))
             elif last > self._last:
                 self._last = last

@@ -9,24 +9,24 @@ from typing import Any, Final, Generic, Self, TypeVar
 
 from reactivex import abc
 
-from ..display.snapshot import RECENT, Pace, mimebundle
+from ..display.snapshot import RECENT, RateMeter, mimebundle
 from ..messages.filters import Filter
 from ..messages.router import Router
 from ..observables.buffer import Buffer, Overflow
 from ..observables.hot import HotObservable, Subscription
-from ..observables.observable import AsyncObservable, Home
+from ..observables.observable import AsyncObservable, LoopContext
 from ..reporting.events import Gap
 from ..reporting.redaction import redact
-from .availability import STEADY, Flow
+from .availability import ALWAYS_AVAILABLE, Availability
 from .resync import Resynced
 
-__all__ = ["Intake", "Stream"]
+__all__ = ["Stream", "StreamReceiver"]
 
 T = TypeVar("T")
 S = TypeVar("S")
 
 
-class Intake(Buffer[T]):
+class StreamReceiver(Buffer[T]):
     """The part of a stream that the router holds: it must not refer to the stream, which would never be collected.
 
     Only while somebody is subscribed it does, by way of what hands on to subscribers.
@@ -36,7 +36,7 @@ class Intake(Buffer[T]):
 
     def __init__(
         self,
-        home: Home,
+        context: LoopContext,
         router: Router,
         filter: Filter,  # noqa: A002
         maxsize: int | None,
@@ -44,7 +44,7 @@ class Intake(Buffer[T]):
         gaps: bool,
         copies: bool,
     ) -> None:
-        super().__init__(home.loop, home.reporter, maxsize, overflow)
+        super().__init__(context.loop, context.reporter, maxsize, overflow)
         self._router = router
         self._filter = filter
         self._takes_gaps = gaps
@@ -57,7 +57,7 @@ class Intake(Buffer[T]):
         """Name the stream by its filter."""
         return f"stream {redact(repr(self._filter))}"
 
-    def push(self, message: T, /) -> None:
+    def on_message(self, message: T, /) -> None:
         """Take a message that passes the filter."""
         self.matched += 1
         if self._copies:
@@ -65,18 +65,18 @@ class Intake(Buffer[T]):
         if self.keeps:
             self.put(message)
         if self.fan_out is not None:
-            self.fan_out.emit(message)
+            self.fan_out.on_next(message)
 
-    def announce(self, gap: Gap, /) -> None:
+    def on_gap(self, gap: Gap, /) -> None:
         """Take a gap, if gaps were asked for."""
         if self._takes_gaps:
             item: Any = gap
             if self.keeps:
                 self.put(item)
             if self.fan_out is not None:
-                self.fan_out.emit(item)
+                self.fan_out.on_next(item)
 
-    def finish(self, error: Exception | None, /) -> None:
+    def on_end(self, error: Exception | None, /) -> None:
         """Take nothing more in."""
         self._router.remove(self)
         self.close(error)
@@ -96,7 +96,7 @@ class Intake(Buffer[T]):
         fan_out = self.fan_out
         assert fan_out is not None
         while self and subscription in fan_out.subscriptions:
-            fan_out.hand(subscription, self.pop())
+            fan_out.notify(subscription, self.pop())
         if not self.keeps:
             self.clear()
         if self.closed:
@@ -106,8 +106,8 @@ class Intake(Buffer[T]):
 class _FanOut(HotObservable[T]):
     """The subscribers of a stream, which keep it alive."""
 
-    def __init__(self, home: Home) -> None:
-        super().__init__(home)
+    def __init__(self, context: LoopContext) -> None:
+        super().__init__(context)
         self.stream: Stream[T] | None = None
 
     def remove(self, subscription: Subscription[T]) -> None:
@@ -143,7 +143,7 @@ class Stream(AsyncObservable[T], AsyncIterator[T], Generic[T]):
 
     def __init__(
         self,
-        home: Home,
+        context: LoopContext,
         router: Router,
         filter: Filter,  # noqa: A002
         *,
@@ -151,39 +151,41 @@ class Stream(AsyncObservable[T], AsyncIterator[T], Generic[T]):
         overflow: Overflow,
         gaps: bool,
         copy: bool,
-        flow: Flow = STEADY,
+        availability: Availability = ALWAYS_AVAILABLE,
     ) -> None:
-        super().__init__(home)
-        self._intake: Final[Intake[T]] = Intake(home, router, filter, maxsize, overflow, gaps, copy)
+        super().__init__(context)
+        self._receiver: Final[StreamReceiver[T]] = StreamReceiver(
+            context, router, filter, maxsize, overflow, gaps, copy
+        )
         self._iterated = False
-        self._pace: Final = Pace(home.loop.time())
+        self._rate: Final = RateMeter(context.loop.time())
         self._router: Final = router
-        self._flow: Final = flow
-        router.add(self._intake, filter)
+        self._availability: Final = availability
+        router.add(self._receiver, filter)
 
     @property
     def pending(self) -> int:
         """How many messages wait to be taken."""
-        return len(self._intake)
+        return len(self._receiver)
 
     @property
     def dropped(self) -> int:
         """How many messages were dropped because the stream was full."""
-        return self._intake.dropped
+        return self._receiver.dropped
 
     @property
     def matched(self) -> int:
         """How many messages passed the filter."""
-        return self._intake.matched
+        return self._receiver.matched
 
     @property
     def is_unmatched(self) -> bool:
         """Whether it takes messages, and none has passed its filter yet."""
-        return not (self._intake.closed or self._intake.matched)
+        return not (self._receiver.closed or self._receiver.matched)
 
     def take_in(self, message: T) -> None:
         """Hold a message that came past the router. On the loop's thread."""
-        self._intake.push(message)
+        self._receiver.on_message(message)
 
     def clear(self) -> None:
         """Forget what is held.
@@ -191,8 +193,8 @@ class Stream(AsyncObservable[T], AsyncIterator[T], Generic[T]):
         Raises:
             RuntimeError: outside the loop's thread.
         """
-        self._home.check()
-        self._intake.clear()
+        self._context.check()
+        self._receiver.clear()
 
     async def close(self) -> None:
         """Take nothing more in. What is held is still delivered, then the iterator ends; subscribers are completed.
@@ -209,8 +211,8 @@ class Stream(AsyncObservable[T], AsyncIterator[T], Generic[T]):
         Raises:
             RuntimeError: outside the loop's thread.
         """
-        self._home.check()
-        self._intake.finish(None)
+        self._context.check()
+        self._receiver.on_end(None)
 
     async def __aenter__(self) -> Self:
         return self
@@ -221,20 +223,20 @@ class Stream(AsyncObservable[T], AsyncIterator[T], Generic[T]):
         await self.close()
 
     def __aiter__(self) -> Self:
-        self._home.check()
+        self._context.check()
         self._iterated = True
-        self._intake.keeps = True
-        self._home.consumed(self._intake)
+        self._receiver.keeps = True
+        self._context.consumed(self._receiver)
         return self
 
     def __anext__(self) -> Coroutine[Any, Any, T]:
         if not self._iterated:
             aiter(self)
-        return self._intake.get(self)
+        return self._receiver.get(self)
 
-    def when_ended(self, farewell: Callable[[], None]) -> None:
+    def when_ended(self, on_removed: Callable[[], None]) -> None:
         """Call ``farewell`` once the stream takes nothing more in: it was closed, or collected, or has overflowed."""
-        self._router.when_removed(self._intake, farewell)
+        self._router.when_removed(self._receiver, on_removed)
 
     def batches(self) -> AsyncIterator[list[T]]:
         """Iterate over lists of all that waits: one wake-up for many messages.
@@ -246,7 +248,7 @@ class Stream(AsyncObservable[T], AsyncIterator[T], Generic[T]):
             async for trades in stream.batches():
                 database.insert(trades)
         """
-        return _Batches(self, self._intake)
+        return _Batches(self, self._receiver)
 
     def resync(
         self,
@@ -289,69 +291,71 @@ class Stream(AsyncObservable[T], AsyncIterator[T], Generic[T]):
                 else:
                     book.apply(item)
         """
-        name = self._intake.describe()
-        return Resynced(self._home, self, self._router.gaps, self._flow, name, snapshot, sequence, snapshot_sequence)
+        name = self._receiver.describe()
+        return Resynced(
+            self._context, self, self._router.gaps, self._availability, name, snapshot, sequence, snapshot_sequence
+        )
 
     def _attach(
         self, on_next: Any, on_error: Any, on_completed: Any, scheduler: abc.SchedulerBase | None
     ) -> abc.DisposableBase:
-        intake = self._intake
-        is_first = intake.keeps and not self._iterated
-        fan_out = intake.fan_out
+        receiver = self._receiver
+        is_first = receiver.keeps and not self._iterated
+        fan_out = receiver.fan_out
         if fan_out is None:
-            fan_out = intake.fan_out = _FanOut(self._home)
-            if intake.closed and not is_first:
-                fan_out.end(intake.error)
+            fan_out = receiver.fan_out = _FanOut(self._context)
+            if receiver.closed and not is_first:
+                fan_out.end(receiver.error)
         subscription = fan_out._attach(on_next, on_error, on_completed, scheduler)
         if fan_out.observed:
             fan_out.stream = self
         if is_first:
-            intake.keeps = False
+            receiver.keeps = False
             # Not before all that is being subscribed here is: what an operator does not want, it can refuse then.
-            self._home.scheduler.schedule(lambda *_: intake.hand_over(subscription))
+            self._context.scheduler.schedule(lambda *_: receiver.hand_over(subscription))
         return subscription
 
     def __repr__(self) -> str:
-        end = " closed" if self._intake.closed else ""
+        end = " closed" if self._receiver.closed else ""
         numbers = f"{self.matched} matched, {self.pending} pending, {self.dropped} dropped"
-        return f"<{self._intake.describe()}{end}: {numbers}>"
+        return f"<{self._receiver.describe()}{end}: {numbers}>"
 
     def _repr_mimebundle_(self, include: Any = None, exclude: Any = None) -> dict[str, str]:
         """Show the stream in a notebook's cell: numbers, rate since the last look, the last few messages that wait."""
         facts = {
-            "feed": self._home.reporter.name,
-            "state": "closed" if self._intake.closed else "open",
-            "rate": self._pace.look(self.matched, self._home.loop.time()),
+            "feed": self._context.reporter.name,
+            "state": "closed" if self._receiver.closed else "open",
+            "rate": self._rate.look(self.matched, self._context.loop.time()),
             "matched": self.matched,
             "pending": self.pending,
             "dropped": self.dropped,
         }
-        return mimebundle(repr(self), facts, self._intake.latest(RECENT))
+        return mimebundle(repr(self), facts, self._receiver.latest(RECENT))
 
     def _take(self, count: int | None) -> list[T]:
-        return self._intake.take(count)
+        return self._receiver.take(count)
 
     def _put_back(self, items: list[T]) -> None:
-        self._intake.put_back(items)
+        self._receiver.put_back(items)
 
     def __del__(self) -> None:
         # Absent when the constructor raised.
-        intake = getattr(self, "_intake", None)
-        if intake is None or intake.closed:
+        receiver = getattr(self, "_receiver", None)
+        if receiver is None or receiver.closed:
             return
         # The collector runs in whichever thread happens to allocate.
-        self._home.call(self._router.remove, intake)
+        self._context.call(self._router.remove, receiver)
 
 
 class _Batches(AsyncIterator[list[T]]):
     """``stream.batches()``; it refers to the stream, which lives as long as it is iterated over."""
 
-    __slots__ = ("_intake", "_stream")
+    __slots__ = ("_receiver", "_stream")
 
-    def __init__(self, stream: Stream[T], intake: Intake[T]) -> None:
+    def __init__(self, stream: Stream[T], receiver: StreamReceiver[T]) -> None:
         aiter(stream)
         self._stream = stream
-        self._intake = intake
+        self._receiver = receiver
 
     async def __anext__(self) -> list[T]:
-        return await self._intake.get_batch()
+        return await self._receiver.get_batch()

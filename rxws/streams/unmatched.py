@@ -21,7 +21,7 @@ __all__ = ["UnmatchedFilters"]
 PATIENCE: Final = 10.0
 """Seconds of traffic that a filter may let pass."""
 
-LOOK_INTERVAL: Final = 0.25
+POLL_INTERVAL: Final = 0.25
 """Seconds between two looks at what goes by, while there are streams that nothing has matched."""
 
 LONGEST_INTERVAL: Final = 10.0
@@ -71,23 +71,23 @@ class UnmatchedFilters:
         self._samples: deque[Any] = deque(maxlen=SAMPLES)
         self._told: set[Filter] = set()
         self._messages = 0
-        self._interval = LOOK_INTERVAL
+        self._interval = POLL_INTERVAL
         self._timer: asyncio.TimerHandle | None = None
 
     def watch(self, stream: Stream[Any], filter: Filter) -> None:  # noqa: A002
         """Tell if nothing passes the filter of a new stream. Functions are not told of: they have no keys."""
-        if not filter.cases:
+        if not filter.alternatives:
             return
         self._fresh.append((weakref.ref(stream), filter, self._reporter.counters.messages))
         if self._timer is None:
             self._messages = self._reporter.counters.messages
-            self._schedule(LOOK_INTERVAL)
+            self._schedule(POLL_INTERVAL)
 
     def wake(self) -> None:
         """Learn that messages may come from now on."""
         if self._timer is not None:
             self._timer.cancel()
-            self._schedule(LOOK_INTERVAL)
+            self._schedule(POLL_INTERVAL)
 
     def stop(self) -> None:
         """Look no more."""
@@ -103,7 +103,7 @@ class UnmatchedFilters:
 
     def _look(self) -> None:
         now, messages = self._loop.time(), self._reporter.counters.messages
-        interval = LOOK_INTERVAL
+        interval = POLL_INTERVAL
         if messages > self._messages:
             self._samples.append(self._last_message())
         if messages > self._messages and self._is_settled():
@@ -113,7 +113,7 @@ class UnmatchedFilters:
         else:
             # Those that have ended meanwhile are not kept: this may last.
             self._fresh = [each for each in self._fresh if _is_unmatched(each[0])]
-            interval = LOOK_INTERVAL if self._waiting else min(2 * self._interval, LONGEST_INTERVAL)
+            interval = POLL_INTERVAL if self._waiting else min(2 * self._interval, LONGEST_INTERVAL)
         self._messages = messages
         while self._waiting and now - self._waiting[0][0] >= PATIENCE:
             _, streams = self._waiting.popleft()

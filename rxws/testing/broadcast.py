@@ -114,18 +114,18 @@ class NumberedBroadcast:
         self._lag = lag
         self._subscribed_after = subscribed_after
         self._make = make
-        self._delivery = DelayedDelivery()
+        self._dispatcher = DelayedDelivery()
 
     async def __aenter__(self) -> Self:
         return self
 
     async def __aexit__(self, *details: object) -> None:
-        self._delivery.clear()
+        self._dispatcher.clear()
 
     @property
     def pending(self) -> int:
         """How many messages are on their way."""
-        return self._delivery.pending
+        return self._dispatcher.pending
 
     def publish(self, channel: str | None = None, count: int = 1) -> None:
         """Publish the next ``count`` numbers on a channel, or (None) on each of them."""
@@ -139,7 +139,7 @@ class NumberedBroadcast:
                     if now < connection.opened_at + after:
                         continue
                     lag = 0.0 if self._lag is None else self._lag(connection, name)
-                    self._delivery.deliver(connection, name, message, lag)
+                    self._dispatcher.deliver(connection, name, message, lag)
 
     async def run(self, *, rate: float, seconds: float | None = None) -> None:
         """Publish on one channel after the other, ``rate`` messages a second in all; keeps to the clock by catching up.
@@ -165,4 +165,4 @@ class NumberedBroadcast:
         Raises:
             TimeoutError: something was for ``timeout`` seconds.
         """
-        await self._delivery.delivered(timeout=timeout)
+        await self._dispatcher.delivered(timeout=timeout)

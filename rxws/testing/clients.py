@@ -135,7 +135,7 @@ class Clients:
 
     # Inside
 
-    def _knocked(self, handshake: Handshake) -> None:
+    def _handshake_started(self, handshake: Handshake) -> None:
         """Take note that a client wants to open a websocket."""
         self.handshakes.append(handshake)
         self._changes.notify()

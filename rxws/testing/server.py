@@ -205,7 +205,7 @@ class FeedServer(Clients, HandshakeFaults):
         if "Upgrade" not in request.headers:
             return HttpResponse("no such endpoint\n", 404).to_websockets()
         handshake = Handshake(asyncio.get_running_loop().time(), request.path, request.headers)
-        self._knocked(handshake)
+        self._handshake_started(handshake)
         if (fault := self._next_fault()) is not None and (response := await fault(websocket)) is not None:
             return response
         if self.admit is not None and (refusal := self.admit(handshake)) is not None:

@@ -16,7 +16,7 @@ from reactivex import operators as ops
 from reactivex.subject import Subject
 
 from rxws.observables.hot import HotObservable
-from rxws.observables.observable import Home
+from rxws.observables.observable import LoopContext
 from rxws.reporting.reporter import Reporter
 
 from . import contenders
@@ -80,7 +80,7 @@ def throughput(ours: Contender, theirs: Contender, count: int, their_count: int 
 async def fan_out(_url: str) -> Result:
     """One message to 1,000 subscribers, through rxws and through reactivex.Subject."""
     loop = asyncio.get_running_loop()
-    hot: HotObservable[int] = HotObservable(Home.of(loop, Reporter(loop, "fan-out")))
+    hot: HotObservable[int] = HotObservable(LoopContext.of(loop, Reporter(loop, "fan-out")))
     subject: Subject[int] = Subject()
     for _ in range(1_000):
         hot.subscribe(lambda _item: None)
@@ -95,7 +95,7 @@ async def fan_out(_url: str) -> Result:
     ratios = []
     for _ in range(2 * PAIRS + 1):
         theirs = seconds(subject.on_next)
-        ratios.append(theirs / seconds(hot.emit))
+        ratios.append(theirs / seconds(hot.on_next))
     return Result(statistics.median(ratios), (min(ratios), max(ratios)))
 
 

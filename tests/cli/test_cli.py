@@ -19,7 +19,7 @@ import rxws
 from rxws import cli
 from rxws.cli import arguments, lines, running
 from rxws.cli import terminal as terminal_module
-from rxws.cli.ledger import Ledger
+from rxws.cli.loss_counter import LossCounter
 from rxws.cli.output import Output
 from rxws.cli.terminal import style_of
 from tests.support.terminal import started, terminal
@@ -255,8 +255,8 @@ SINCE = {"name": "feed", "time": 1_700_000_000.25}
             "MessageRejected: a frame could not be parsed (1,000 so far): ValueError('no https://h/?key=***')",
         ),
         (
-            rxws.HandlerFailed(handler="f", message=None, error=ValueError("no https://h/?key=hunter2"), **SINCE),
-            "HandlerFailed: f raised ValueError('no https://h/?key=***')",
+            rxws.CallbackFailed(handler="f", message=None, error=ValueError("no https://h/?key=hunter2"), **SINCE),
+            "CallbackFailed: f raised ValueError('no https://h/?key=***')",
         ),
         (rxws.Lagging(consumer="stream", pending=10_000, **SINCE), "Lagging: stream is behind: 10,000 messages wait"),
         (
@@ -278,7 +278,7 @@ def test_event_is_one_line_in_words(event, words):
     [
         (rxws.Rotated(number=2, **SINCE), "green"),
         (rxws.Quiet(seconds=60, **SINCE), "yellow"),
-        (rxws.HandlerFailed(handler="f", message=None, error=ValueError("no"), **SINCE), "red"),
+        (rxws.CallbackFailed(handler="f", message=None, error=ValueError("no"), **SINCE), "red"),
     ],
 )
 def test_event_has_a_colour_that_tells_how_bad_it_is(event, colour):
@@ -300,38 +300,38 @@ async def test_terminal_is_drawn_on_when_it_can_move_its_cursor(kind, is_one, mo
 
 def test_ledger_counts_nothing_when_numbers_run_on():
     """Numbers that follow each other on each channel are neither lost nor doubled, wherever they begin."""
-    ledger = Ledger()
+    loss_counter = LossCounter()
     for number in range(5, 10):
-        ledger.take("a", number)
-        ledger.take("b", number + 100)
-    assert (ledger.received, ledger.lost, ledger.doubled, ledger.missed) == (10, 0, 0, 0)
+        loss_counter.take("a", number)
+        loss_counter.take("b", number + 100)
+    assert (loss_counter.received, loss_counter.lost, loss_counter.doubled, loss_counter.missed) == (10, 0, 0, 0)
 
 
 def test_ledger_counts_what_is_lost_and_what_comes_twice():
     """A hole is lost, a number that comes again or too late is doubled."""
-    ledger = Ledger()
+    loss_counter = LossCounter()
     for number in (1, 2, 5, 5, 4, 6):
-        ledger.take("a", number)
-    assert (ledger.received, ledger.lost, ledger.doubled, ledger.missed) == (6, 2, 2, 0)
+        loss_counter.take("a", number)
+    assert (loss_counter.received, loss_counter.lost, loss_counter.doubled, loss_counter.missed) == (6, 2, 2, 0)
 
 
 def test_ledger_counts_apart_what_fell_into_an_interruption():
     """After an interruption the first hole of each channel is missed, and only that one; new channels just begin."""
-    ledger = Ledger()
+    loss_counter = LossCounter()
     for channel in "ab":
-        ledger.take(channel, 1)
-    ledger.interrupt()
+        loss_counter.take(channel, 1)
+    loss_counter.interrupt()
     for channel, number in (("a", 4), ("a", 6), ("b", 2), ("b", 4), ("c", 9)):
-        ledger.take(channel, number)
-    assert (ledger.missed, ledger.lost, ledger.doubled) == (2, 2, 0)
+        loss_counter.take(channel, number)
+    assert (loss_counter.missed, loss_counter.lost, loss_counter.doubled) == (2, 2, 0)
 
 
 def test_ledger_knows_what_is_outstanding():
     """What was sent on the channels that are known, and has not come, is outstanding."""
-    ledger = Ledger()
-    ledger.take("a", 3)
-    ledger.take("b", 9)
-    assert ledger.outstanding({"a": 5, "b": 8, "c": 4}) == 2
+    loss_counter = LossCounter()
+    loss_counter.take("a", 3)
+    loss_counter.take("b", 9)
+    assert loss_counter.outstanding({"a": 5, "b": 8, "c": 4}) == 2
 
 
 # How it ends

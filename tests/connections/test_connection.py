@@ -12,11 +12,11 @@ import pytest
 import websockets
 from websockets.exceptions import ConnectionClosedError
 
-from rxws import HandlerFailed, SendFailed, SendTimeout
+from rxws import CallbackFailed, SendFailed, SendTimeout
 from rxws.connections.connection import Connection, abort_websocket, check_websocket
 from rxws.connections.failures import Failure
-from rxws.connections.rate_limit import SendLimit
-from rxws.connections.turns import FIRST, NORMAL, Turns
+from rxws.connections.rate_limit import SlidingWindow
+from rxws.connections.send_queue import Priority, PrioritySendQueue
 from rxws.messages.filters import Filter
 from rxws.reporting.reporter import Reporter
 from rxws.testing import FeedServer
@@ -299,7 +299,7 @@ async def test_send_soon_when_it_fails_on_a_live_connection(opened):
     opened.connection.send_soon("\ud800", 1)
     await asyncio.sleep(0.1)
     (event,) = opened.events
-    assert isinstance(event, HandlerFailed)
+    assert isinstance(event, CallbackFailed)
     assert event.handler == "rxws send 1"
     assert isinstance(event.error, SendFailed)
 
@@ -316,11 +316,11 @@ async def test_send_soon_when_the_connection_is_lost(opened):
 
 @in_virtual_time
 async def test_send_in_turn_where_sending_is_limited(opened, virtual_time):
-    """A limit puts off what is too much; what has the better rank goes first, and the wait counts for the timeout."""
-    opened.connection.turns = Turns(virtual_time, SendLimit(2, 1.0))
+    """A limit puts off what is too much; a higher priority goes first, and the wait counts for the timeout."""
+    opened.connection.send_queue = PrioritySendQueue(virtual_time, SlidingWindow(2, 1.0))
     for n in range(3):
         opened.connection.send_soon(f"normal {n}", 5)
-    opened.connection.send_soon("pong", 5, FIRST)
+    opened.connection.send_soon("pong", 5, Priority.HIGH)
     await asyncio.sleep(0.01)
     with pytest.raises(SendTimeout, match=r"not the message's turn for 0\.5 s: it was not sent"):
         await opened.connection.send("too late", 0.5)
@@ -332,18 +332,18 @@ async def test_send_in_turn_where_sending_is_limited(opened, virtual_time):
 @in_virtual_time
 async def test_turn_that_is_taken_or_given_back(opened, virtual_time):
     """Whoever has taken a turn sends in it, or leaves it to the next; without a limit it is always anybody's turn."""
-    await opened.connection.take_turn(NORMAL)
-    opened.connection.give_turn_back()
-    opened.connection.turns = Turns(virtual_time, SendLimit(1, 1.0))
-    await opened.connection.take_turn(NORMAL)
+    await opened.connection.acquire_slot(Priority.NORMAL)
+    opened.connection.release_slot()
+    opened.connection.send_queue = PrioritySendQueue(virtual_time, SlidingWindow(1, 1.0))
+    await opened.connection.acquire_slot(Priority.NORMAL)
     opened.connection.send_soon("next", 5)
     await asyncio.sleep(3)
     assert opened.websocket.sent == []
-    opened.connection.give_turn_back()
+    opened.connection.release_slot()
     await asyncio.sleep(0.01)
     assert opened.websocket.sent == ["next"]
     await asyncio.sleep(2)
-    await opened.connection.take_turn(NORMAL)
+    await opened.connection.acquire_slot(Priority.NORMAL)
     await opened.connection.send("mine", 5, None)
     assert opened.websocket.sent == ["next", "mine"]
 
@@ -351,7 +351,7 @@ async def test_turn_that_is_taken_or_given_back(opened, virtual_time):
 @in_virtual_time
 async def test_turn_that_never_comes_because_the_connection_is_lost(opened, virtual_time):
     """Who waits for a turn when the connection ends is told that nothing was sent."""
-    opened.connection.turns = Turns(virtual_time, SendLimit(1, 1000.0))
+    opened.connection.send_queue = PrioritySendQueue(virtual_time, SlidingWindow(1, 1000.0))
     await opened.connection.send("first", 5)
     waiting = asyncio.create_task(opened.connection.send("second", 500))
     await asyncio.sleep(1)
@@ -369,25 +369,25 @@ async def test_expect_gives_the_first_message_that_passes(opened):
     """An answer is met by one, who waited longest; who no longer waits, and a filter that raises, keep nobody off."""
     connection = opened.connection
     one, two = Filter.parse([{"id": 1}]), Filter.parse([{"id": 2}])
-    first = connection.expect([one, two])
-    both = connection.expect([Filter.parse([{"id": 2}])])
-    broken = connection.expect([Filter.parse(lambda message: message["missing"])])
-    cancelled = connection.expect([Filter.parse(None)])
+    first = connection.expect_reply([one, two])
+    both = connection.expect_reply([Filter.parse([{"id": 2}])])
+    broken = connection.expect_reply([Filter.parse(lambda message: message["missing"])])
+    cancelled = connection.expect_reply([Filter.parse(None)])
     cancelled.cancel()
-    assert not connection.meet({"id": 3})
-    assert connection.meet({"id": 2})
+    assert not connection.resolve_reply({"id": 3})
+    assert connection.resolve_reply({"id": 2})
     assert not both.done()
-    assert connection.meet({"id": 2})
-    assert not connection.meet({"id": 2})
+    assert connection.resolve_reply({"id": 2})
+    assert not connection.resolve_reply({"id": 2})
     await asyncio.sleep(0)
     assert (first.result(), both.result()[0], broken.done()) == (({"id": 2}, two), {"id": 2}, False)
-    assert {type(event) for event in opened.events} == {HandlerFailed}
-    assert len(connection.expected) == 1
+    assert {type(event) for event in opened.events} == {CallbackFailed}
+    assert len(connection.pending_replies) == 1
     opened.websocket.end()
     await opened.ended()
     await asyncio.sleep(0)
     assert broken.cancelled()
-    assert not connection.expected
+    assert not connection.pending_replies
 
 
 # The end
@@ -411,25 +411,25 @@ async def test_is_live_until_the_end_is_known(opened):
 async def test_end_cancels_what_lives_no_longer_than_the_connection(opened):
     """Tasks that were kept, and the rotation hook, end with the connection."""
     kept, done = asyncio.create_task(never()), asyncio.create_task(asyncio.sleep(0))
-    opened.connection.keep(kept)
-    opened.connection.keep(done)
-    opened.connection.hook = asyncio.create_task(never())
+    opened.connection.track(kept)
+    opened.connection.track(done)
+    opened.connection.rotation_task = asyncio.create_task(never())
     await asyncio.sleep(0.1)
     assert not kept.done()
     opened.websocket.end()
     await opened.ended()
-    await asyncio.wait({kept, opened.connection.hook})
+    await asyncio.wait({kept, opened.connection.rotation_task})
     assert kept.cancelled()
-    assert opened.connection.hook.cancelled()
+    assert opened.connection.rotation_task.cancelled()
 
 
 @in_virtual_time
 async def test_lose_ends_the_connection_for_the_first_reason(opened):
     """The first verdict holds, and after the end there is none."""
-    opened.connection.lose(NETWORK)
-    opened.connection.lose(ROTATION)
+    opened.connection.fail(NETWORK)
+    opened.connection.fail(ROTATION)
     assert await opened.ended() is NETWORK
-    opened.connection.lose(ROTATION)
+    opened.connection.fail(ROTATION)
     assert opened.connection.failure is NETWORK
     assert opened.websocket.transport.aborted == 2
 
@@ -451,7 +451,7 @@ async def test_abort_when_the_reader_does_not_end(virtual_time):
     opened = Opened(ScriptedWebsocket(), lambda _: never())
     opened.websocket.come("a")
     await asyncio.sleep(0.1)
-    opened.connection.lose(NETWORK)
+    opened.connection.fail(NETWORK)
     opened.connection.abort()
     assert await opened.ended() is NETWORK
     assert virtual_time.time() == pytest.approx(0.35, abs=0.01)
@@ -462,7 +462,7 @@ async def test_abort_without_a_transport(bare, virtual_time):
     """Where there is no transport, the reader ends at once, and the websocket is closed once, however long it takes."""
     bare.websocket.on_close = lambda: asyncio.sleep(10)
     await asyncio.sleep(0.1)
-    bare.connection.lose(NETWORK)
+    bare.connection.fail(NETWORK)
     bare.connection.abort()
     assert await bare.ended() is NETWORK
     assert virtual_time.time() == pytest.approx(0.1, abs=0.01)

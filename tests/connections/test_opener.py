@@ -37,13 +37,13 @@ async def test_hook_runs_to_its_first_suspension_before_the_first_message():
     """A stream that is made in the rotation hook gets the first message that the connection ever brought."""
     got = []
 
-    async def until_due():
+    async def wait_rotation_due():
         async for messages in feed.stream_filter().batches():
             got.extend(messages)
 
     websocket = ScriptedWebsocket()
     websocket.come("first", "second")
-    async with ScriptedFeed(websocket, until_due=until_due) as feed:
+    async with ScriptedFeed(websocket, wait_rotation_due=wait_rotation_due) as feed:
         await feed.record.received(2)
         await asyncio.sleep(0.01)
         assert got == ["first", "second"]

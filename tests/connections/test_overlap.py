@@ -8,10 +8,10 @@ import json
 import pytest
 
 import rxws
-from rxws import HandlerFailed, Many, MessageRejected, Rotated
+from rxws import CallbackFailed, Many, MessageRejected, Rotated
 from rxws.connections.connection import Connection
 from rxws.connections.overlap import Overlap
-from rxws.messages.delivery import Delivery, ParseHooks
+from rxws.messages.dispatcher import FrameDispatcher, ParseHooks
 from tests.support.feeds import Feed, Pipe, PipeFeed, of_kind, opened, record, take
 from tests.support.life import ScriptedWebsocket
 from tests.support.wiring import Wiring
@@ -34,23 +34,23 @@ def rejected(events):
 
 def two_connections(wiring):
     """Give an overlap, what delivers, and its connections."""
-    delivery = Delivery(wiring.home, wiring.router, ParseHooks(str, None, None, None), lambda *_: None)
+    dispatcher = FrameDispatcher(wiring.context, wiring.router, ParseHooks(str, None, None, None), lambda *_: None)
     old, new = (Connection(ScriptedWebsocket(), number, wiring.loop, wiring.reporter) for number in (1, 2))
     for connection in (old, new):
         connection.start(asyncio.get_running_loop().create_future)
-    both = Overlap(wiring.home, delivery, old, settle=1.0, timeout=5.0)
+    both = Overlap(wiring.context, dispatcher, old, settle=1.0, timeout=5.0)
     new.sink = both.hold(new)
     both.subscribed()
-    return both, delivery, old, new
+    return both, dispatcher, old, new
 
 
 async def test_what_comes_during_the_release_waits_behind_what_was_held():
     """The order of the new connection is kept, also while it is being caught up with; copies are known as before."""
     wiring = Wiring()
-    both, delivery, old, new = two_connections(wiring)
+    both, dispatcher, old, new = two_connections(wiring)
     messages, frames = [], []
     wiring.router.messages.subscribe(messages.append)
-    delivery.frames.subscribe(frames.append)
+    dispatcher.frames.subscribe(frames.append)
     old.sink("copy", "copy", 1)
     old.sink("late copy", "late copy", 1)
     new.sink("copy", "copy", 2)
@@ -265,7 +265,7 @@ async def test_identity_that_raises_is_reported_and_loses_nothing(feed_server):
         await feed_server.send({"n": 1})
         await rotating
         assert await take(stream, 2) == [{"n": 1}, {"n": 1}]
-        failed = of_kind(HandlerFailed, events)
+        failed = of_kind(CallbackFailed, events)
         assert {type(event.error) for event in failed} == {KeyError}
         assert failed[0].handler.endswith("_message_identity")
         assert failed[0].message == {"n": 1}
@@ -343,7 +343,7 @@ async def test_per_connection_hook_that_raises_is_reported_and_loses_nothing(fee
         await second.send({"n": 1})
         await rotating
         assert await take(stream, 1) == [{"n": 1}]
-        (failed,) = of_kind(HandlerFailed, events)
+        (failed,) = of_kind(CallbackFailed, events)
         assert type(failed.error) is KeyError
         assert failed.message == {"n": 1}
 

@@ -13,7 +13,7 @@ import warnings
 import pytest
 
 import rxws
-from rxws import Connected, ConnectFailed, Disconnected, Gap, HandlerFailed, Overflowed, Rotated, State
+from rxws import CallbackFailed, Connected, ConnectFailed, Disconnected, Gap, Overflowed, Rotated, State
 from rxws.connections.handover import Handover
 from rxws.pytest_plugin import virtual_loop
 from rxws.testing import FeedServer
@@ -72,11 +72,11 @@ async def test_loss_ends_the_hook_and_the_streams_made_in_it():
     """The rotation hook of a lost connection is cancelled; the next connection has its own."""
     hooks = []
 
-    async def until_due():
+    async def wait_rotation_due():
         hooks.append(feed.stream_filter())
         await never()
 
-    async with ScriptedFeed(until_due=until_due) as feed:
+    async with ScriptedFeed(wait_rotation_due=wait_rotation_due) as feed:
         await feed.record.happened(Connected)
         feed.websocket.end()
         await feed.record.happened(Connected, 2)
@@ -121,11 +121,11 @@ async def rotating(feed, count=2, *, at_once=False):
 async def test_rotation_is_made_when_the_hook_ends():
     """The end of the hook opens the next connection; the old one delivers until both agree, and is closed."""
     due = asyncio.get_running_loop().create_future()
-    async with ScriptedFeed(until_due=lambda: asyncio.shield(due)) as feed:
+    async with ScriptedFeed(wait_rotation_due=lambda: asyncio.shield(due)) as feed:
         await feed.record.happened(Connected)
         await asyncio.sleep(1)
         due.set_result(None)
-        feed.until_due = never
+        feed.wait_rotation_due = never
         await feed.record.entered(State.ROTATING)
         await overlap(feed, *range(10))
         event = await feed.record.happened(Rotated)
@@ -145,14 +145,14 @@ async def test_rotation_is_made_when_the_hook_ends():
 async def test_rotation_is_made_when_the_hook_raises():
     """A hook that raises is reported, and rotates."""
 
-    async def until_due():
-        feed.until_due = never
+    async def wait_rotation_due():
+        feed.wait_rotation_due = never
         await asyncio.sleep(1)
         raise OSError("the REST call failed")
 
-    async with ScriptedFeed(until_due=until_due, handover_timeout=1) as feed:
+    async with ScriptedFeed(wait_rotation_due=wait_rotation_due, handover_timeout=1) as feed:
         await feed.record.happened(Rotated)
-        (event,) = feed.record.of(HandlerFailed)
+        (event,) = feed.record.of(CallbackFailed)
         assert (event.handler, str(event.error)) == ("ScriptedFeed._when2create_new_ws", "the REST call failed")
 
 
@@ -160,13 +160,13 @@ async def test_rotation_is_made_when_the_hook_raises():
 async def test_rotation_when_somebody_cancels_the_hook(caplog):
     """A hook whose task is cancelled is over: it says so, and rotates, or it would be silent for ever."""
 
-    async def until_due():
-        feed.until_due = never
+    async def wait_rotation_due():
+        feed.wait_rotation_due = never
         await asyncio.sleep(1)
         asyncio.current_task().cancel()
         await never()
 
-    async with ScriptedFeed(until_due=until_due, handover_timeout=1) as feed:
+    async with ScriptedFeed(wait_rotation_due=wait_rotation_due, handover_timeout=1) as feed:
         await feed.record.happened(Rotated)
     (line,) = [record.message for record in caplog.records if record.levelname == "WARNING"]
     assert line.endswith("the task of _when2create_new_ws was cancelled: it is time to rotate")
@@ -697,7 +697,7 @@ async def test_hooks_in_a_hurry_wait_longer_and_longer(caplog):
     async def at_once():
         pass
 
-    async with ScriptedFeed(until_due=at_once, handover_timeout=0) as feed:
+    async with ScriptedFeed(wait_rotation_due=at_once, handover_timeout=0) as feed:
         await feed.record.happened(Connected, 12, timeout=1000)
         times = [event.time for event in feed.record.of(Connected)]
         waits = [round(after - before, 1) for before, after in itertools.pairwise(times)]
@@ -710,10 +710,10 @@ async def test_hooks_that_take_their_time_are_not_delayed():
     """A hook that took longer than a quarter of a second rotates at once, and ends the haste before it."""
     seconds = iter([0, 0, 0.3, 0])
 
-    async def until_due():
+    async def wait_rotation_due():
         await asyncio.sleep(next(seconds, 1000))
 
-    async with ScriptedFeed(until_due=until_due, handover_timeout=0) as feed:
+    async with ScriptedFeed(wait_rotation_due=wait_rotation_due, handover_timeout=0) as feed:
         await feed.record.happened(Connected, 5, timeout=100)
         times = [event.time for event in feed.record.of(Connected)]
         waits = [round(after - before, 1) for before, after in itertools.pairwise(times)]
@@ -725,9 +725,9 @@ async def test_loss_while_a_hasty_rotation_waits():
     """A loss is made good at once, whatever its hook did."""
 
     async def at_once():
-        feed.until_due = never
+        feed.wait_rotation_due = never
 
-    async with ScriptedFeed(until_due=at_once) as feed:
+    async with ScriptedFeed(wait_rotation_due=at_once) as feed:
         await feed.wait_connected()
         await asyncio.sleep(0.1)
         feed.websocket.end()
@@ -744,13 +744,13 @@ async def test_age_of_the_last_message():
     """The statistics know when the last message came, on whichever connection, also when none is open."""
     async with ScriptedFeed(ScriptedWebsocket(), REFUSED, reconnect_delays=delays(10, 100)) as feed:
         await feed.wait_connected()
-        assert feed.statistics().age is None
+        assert feed.statistics().last_message_age is None
         feed.websocket.come("a")
         await asyncio.sleep(5)
-        assert feed.statistics().age == pytest.approx(5, abs=0.01)
+        assert feed.statistics().last_message_age == pytest.approx(5, abs=0.01)
         feed.websocket.end()
         await asyncio.sleep(5)
-        assert feed.statistics().age == pytest.approx(10, abs=0.01)
+        assert feed.statistics().last_message_age == pytest.approx(10, abs=0.01)
 
 
 def test_loop_that_is_torn_down_under_the_feed(caplog):

@@ -18,7 +18,7 @@ in_virtual_time = pytest.mark.usefixtures("virtual_time", "assert_no_leaks")
 @pytest.fixture
 async def connection():
     """A connection that was opened now, and on which nothing has come."""
-    return SimpleNamespace(opened_at=asyncio.get_running_loop().time(), heard_at=None)
+    return SimpleNamespace(opened_at=asyncio.get_running_loop().time(), last_received_at=None)
 
 
 def watch(connection, limit, *, loop=None):
@@ -48,7 +48,7 @@ async def test_silence_is_counted_from_the_last_message(connection):
     watchdog, said = watch(connection, 10.0)
     for _ in range(5):
         await asyncio.sleep(9)
-        connection.heard_at = asyncio.get_running_loop().time()
+        connection.last_received_at = asyncio.get_running_loop().time()
     assert said == []
     await asyncio.sleep(9.9)
     assert said == []
@@ -62,7 +62,7 @@ async def test_silence_begins_anew_after_a_message(connection):
     """The limit that had doubled is the first one again after a message."""
     watchdog, said = watch(connection, None)
     await asyncio.sleep(130)
-    connection.heard_at = asyncio.get_running_loop().time()
+    connection.last_received_at = asyncio.get_running_loop().time()
     await asyncio.sleep(61)
     watchdog.stop()
     assert said == [(60, 60), (120, 120), (190, 60)]
@@ -84,7 +84,7 @@ def test_silence_is_told_once_per_limit_however_times_round(opened_at, limit):
 
     async def main():
         loop._selector.clock.advance(opened_at)
-        watchdog, said = watch(SimpleNamespace(opened_at=loop.time(), heard_at=None), limit)
+        watchdog, said = watch(SimpleNamespace(opened_at=loop.time(), last_received_at=None), limit)
         await asyncio.sleep(1.5 * limit)
         watchdog.stop()
         assert said == [(pytest.approx(limit, abs=0.002), limit)]

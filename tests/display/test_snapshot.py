@@ -16,7 +16,7 @@ import msgspec
 import pytest
 
 import rxws
-from rxws.display.snapshot import Columns, Pace, ago, mimebundle, shown
+from rxws.display.snapshot import Columns, RateMeter, ago, mimebundle, shown
 from rxws.testing import FeedServer
 
 virtual = pytest.mark.usefixtures("virtual_time")
@@ -174,7 +174,7 @@ def test_of_what_has_fields_only_the_beginning_is_looked_at(kind, value):
 
 def test_exceptions_are_shown_without_secrets():
     """Events have a column for each field, and an exception may quote an address."""
-    event = rxws.HandlerFailed(
+    event = rxws.CallbackFailed(
         name="feed", time=1.0, handler="f", message=None, error=OSError("wss://h/?k=s3cret is gone")
     )
     assert "s3cret" not in str(show(event))
@@ -264,7 +264,7 @@ def test_mapping_that_raises_is_shown_by_its_repr():
 
 def test_pace_is_counted_from_look_to_look():
     """The rate is that since the last look; looks within a second count as one."""
-    pace = Pace(100.0)
+    pace = RateMeter(100.0)
     assert pace.look(50, 100.5) == "50 within 0.5 s"
     assert pace.look(3000, 102.0) == "1,500.0 a second for 2.0 s"
     assert pace.look(3000, 222.0) == "0.0 a second for 2 min"

@@ -10,7 +10,7 @@ import random
 import pytest
 
 import rxws
-from rxws import Connected, Disconnected, Gap, Rotated, SendTimeout, State, Unacknowledged, demo
+from rxws import Connected, Disconnected, Gap, Rotated, SendTimeout, State, SubscriptionFailed, demo
 from rxws.connections.rate_limit import MARGIN
 from rxws.demo import channel_of
 from rxws.testing import FeedServer
@@ -130,7 +130,7 @@ async def test_channel_that_the_server_does_not_know_is_refused():
         await feed.wait_connected()
         assert now() < 1
         await anext(streams[1])
-        (told,) = record.of(Unacknowledged)
+        (told,) = record.of(SubscriptionFailed)
         assert "none@trade" in told.message
         assert told.refusal is not None
         assert "no such channel" in told.refusal
@@ -247,7 +247,7 @@ async def test_pong_whose_turn_does_not_come_is_reported():
         record = Record(feed)
         await server.connected()
         await server.send("a", "b")
-        failed = await record.happened(rxws.HandlerFailed)
+        failed = await record.happened(rxws.CallbackFailed)
         assert isinstance(failed.error, SendTimeout)
         assert server.received == ["pong"]
         assert record.of(Disconnected) == []

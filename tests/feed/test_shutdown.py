@@ -7,7 +7,7 @@ import asyncio
 import pytest
 
 from rxws.connections.connection import Connection
-from rxws.feed.shutdown import Closing
+from rxws.feed.shutdown import Shutdown
 from tests.support.life import ScriptedWebsocket
 from tests.support.wiring import Wiring
 
@@ -30,7 +30,7 @@ class Whole:
 
             connection.start(read)
             self.connections.append(connection)
-        self.closing = Closing(self, self.wiring.reporter, 5.0)
+        self.closing = Shutdown(self, self.wiring.reporter, 5.0)
 
     def stop(self):
         self.done.append("stop")

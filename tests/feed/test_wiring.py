@@ -20,10 +20,10 @@ import websockets
 
 import rxws
 from rxws import (
+    CallbackFailed,
     ConnectFailed,
     Disconnected,
     FeedClosed,
-    HandlerFailed,
     SendFailed,
     SendTimeout,
     State,
@@ -619,7 +619,7 @@ class Scenes:
         return feed
 
     @staticmethod
-    async def hasty(server):
+    async def rotated_too_soon(server):
         class Hasty(Feed):
             async def _when2create_new_ws(self):
                 """End at once."""
@@ -798,7 +798,7 @@ class TestExit:
         async with asyncio.timeout(12):
             await feed.wait_closed()
         assert feed.state.value is State.CLOSED
-        assert of_kind(HandlerFailed, events) == []
+        assert of_kind(CallbackFailed, events) == []
         await asyncio.sleep(10)
 
     async def test_exit_from_a_consumer(self, feed_server):
@@ -1151,7 +1151,7 @@ class TestFailure:
         async with Feed(feed_server, should_retry=should_retry) as feed:
             events = record(feed.events)
             await opened(feed, feed_server)
-            (failed,) = of_kind(HandlerFailed, events)
+            (failed,) = of_kind(CallbackFailed, events)
             assert isinstance(failed.error, KeyError)
             assert failed.handler.endswith("should_retry")
 
@@ -1214,7 +1214,9 @@ class TestThreads:
             with pytest.raises(RuntimeError, match="mine belongs to the event loop in which it was made"):
                 in_thread(lambda: call(feed))
             await asyncio.sleep(1)
-            assert dataclasses.replace(feed.statistics(), age=None) == dataclasses.replace(before, age=None)
+            assert dataclasses.replace(feed.statistics(), last_message_age=None) == dataclasses.replace(
+                before, last_message_age=None
+            )
             assert feed.state.value is State.CONNECTED
             assert feed_server.received == []
 

@@ -174,7 +174,7 @@ def test_filter_compares_by_identity_when_its_value_does():
 def test_filter_cannot_be_changed_once_made():
     """A Filter is immutable."""
     with pytest.raises(AttributeError):
-        parse([]).cases = ()
+        parse([]).alternatives = ()
 
 
 def test_filter_raises_when_its_predicate_raises():

@@ -15,7 +15,7 @@ from websockets.exceptions import ConnectionClosedError, ConnectionClosedOK
 from websockets.frames import Frame, Opcode
 
 from rxws.messages import frames as module
-from rxws.messages.frames import HIGH_WATER, PIECE, frames_of
+from rxws.messages.frames import CHUNK_SIZE, HIGH_WATER, frames_of
 from rxws.testing import FeedServer
 
 CONNECTS = {"websockets": websockets.connect, "picows": picows.websockets.connect}
@@ -329,7 +329,7 @@ async def feed(server, pieces, taken_at_once):
     pieces=st.lists(st.tuples(st.sampled_from("aé€"), st.integers(0, 300)), max_size=60),
     taken_at_once=st.integers(1, 20),
     high=st.sampled_from([0, 3, HIGH_WATER]),
-    piece=st.sampled_from([1, 7, PIECE]),
+    piece=st.sampled_from([1, 7, CHUNK_SIZE]),
 )
 def test_any_mixture_comes_whole_and_in_order(pieces, taken_at_once, high, piece):
     """Whole and fragmented messages, in whatever pieces they are read and taken: all of them, in order."""
@@ -337,7 +337,7 @@ def test_any_mixture_comes_whole_and_in_order(pieces, taken_at_once, high, piece
     async def run():
         with pytest.MonkeyPatch.context() as patch:
             patch.setattr(module, "HIGH_WATER", high)
-            patch.setattr(module, "PIECE", piece)
+            patch.setattr(module, "CHUNK_SIZE", piece)
             async with FeedServer() as server:
                 return await feed(server, pieces, taken_at_once)
 

@@ -179,14 +179,15 @@ def test_match_compares_few_values_when_filters_share_pairs(reverse, message):
         def __hash__(self):
             return self.number
 
-    cases = [{"e": 1, "s": number} for number in range(200)] + [{"e": number, "s": 1} for number in range(200)]
+    alternatives = [{"e": 1, "s": number} for number in range(200)] + [{"e": number, "s": 1} for number in range(200)]
     index = make_index()
-    for case in reversed(cases) if reverse else cases:
-        index.add(case, parse([{key: Counted(value) for key, value in case.items()}]))
+    for alternative in reversed(alternatives) if reverse else alternatives:
+        index.add(alternative, parse([{key: Counted(value) for key, value in alternative.items()}]))
     message = {key: Counted(value) for key, value in message.items()}
     compared.clear()
     assert len(index.match(message)) == sum(
-        all(key in message and value == message[key].number for key, value in case.items()) for case in cases
+        all(key in message and value == message[key].number for key, value in alternative.items())
+        for alternative in alternatives
     )
     assert len(compared) <= 4
 
@@ -223,10 +224,10 @@ def test_match_compares_no_container_with_plain_values(monkeypatch):
     for number in range(100):
         index.add(number, parse([{"e": "trade", "a": number}, {"a": f"{number}"}]))
         index.add(number, parse([{"e": kinds[0].TRADE, "a": -number}, {"e": kinds[1].BUY, "a": (number, None)}]))
-    odd = index.add("odd", parse([{"e": "trade", "a": frozenset()}]))
+    non_plain = index.add("odd", parse([{"e": "trade", "a": frozenset()}]))
     message = {"e": "trade", "a": set()}
     assert list(index.match(message)) == ["odd"]
-    index.remove(odd)
+    index.remove(non_plain)
     with monkeypatch.context() as patch:
         patch.setattr("rxws.messages.index.has", None)
         for a in ([], {}, set()):
@@ -269,7 +270,7 @@ def test_match_rejects_and_reports_when_a_comparison_raises():
     values[0].on_compare = values[2].on_compare = fail
     message = {"a": Hostile(1, fail), "b": 1}  # the filter's own __eq__ decides, not the message's
     assert sorted(index.match(message)) == [1, 4]
-    assert [(reported.cases[0]["a"], *rest) for reported, *rest in reports] == [
+    assert [(reported.alternatives[0]["a"], *rest) for reported, *rest in reports] == [
         (value, message, error) for value in (values[0], values[2], values[3])
     ]
 

@@ -7,7 +7,7 @@ import asyncio
 import pytest
 
 from rxws.messages.filters import Filter
-from rxws.reporting.events import HandlerFailed
+from rxws.reporting.events import CallbackFailed
 
 from ..support.wiring import Wiring, in_thread, settle
 
@@ -19,13 +19,13 @@ class Recorder:
         self.told = []
         self.pending = pending
 
-    def push(self, message):
+    def on_message(self, message):
         self.told.append(message)
 
-    def announce(self, gap):
+    def on_gap(self, gap):
         self.told.append(gap)
 
-    def finish(self, error):
+    def on_end(self, error):
         self.told.append(("end", error))
 
     def __len__(self):
@@ -73,8 +73,8 @@ async def test_route_when_a_receiver_raises(wiring, error):
     """A receiver that raises is reported, and its siblings on both sides get the message, and the next one."""
 
     class Broken(Recorder):
-        def push(self, message):
-            super().push(message)
+        def on_message(self, message):
+            super().on_message(message)
             raise error
 
     before, broken, after = add(wiring), add(wiring, receiver=Broken()), add(wiring)
@@ -98,7 +98,7 @@ async def test_route_when_a_predicate_raises(wiring, caplog):
     assert sibling.told == calls == [{}, {"n": 11}]
     assert wiring.reporter.counters.failures == 1
     (event,) = wiring.seen
-    assert isinstance(event, HandlerFailed)
+    assert isinstance(event, CallbackFailed)
     assert event.handler.endswith("is_large")
     assert event.message == {}
     assert isinstance(event.error, KeyError)
@@ -131,7 +131,7 @@ async def test_add_when_a_message_is_under_way(wiring):
     added = []
 
     class Adding(Recorder):
-        def push(self, message):
+        def on_message(self, message):
             added.append(add(wiring))
 
     add(wiring, receiver=Adding())
@@ -145,8 +145,8 @@ async def test_remove_when_a_message_is_under_way(wiring):
     """Removing is safe at any moment, and twice; who is removed gets no further message."""
 
     class Removing(Recorder):
-        def push(self, message):
-            super().push(message)
+        def on_message(self, message):
+            super().on_message(message)
             wiring.router.remove(self)
             wiring.router.remove(self)
 

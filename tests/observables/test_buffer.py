@@ -359,11 +359,11 @@ async def test_get_when_a_million_are_held():
         buffer.put(None)
     buffer.close()
     taken = 0
-    turns = []
+    send_queue = []
 
     async def other():
         while True:
-            turns.append(taken)
+            send_queue.append(taken)
             await asyncio.sleep(0)
 
     task = asyncio.create_task(other())
@@ -373,7 +373,7 @@ async def test_get_when_a_million_are_held():
             taken += 1
     task.cancel()
     assert taken == 1_000_000
-    assert max(later - earlier for earlier, later in itertools.pairwise(turns)) <= module.STREAK == 100
+    assert max(later - earlier for earlier, later in itertools.pairwise(send_queue)) <= module.STREAK == 100
 
 
 async def test_get_when_items_come_one_by_one():

@@ -10,7 +10,7 @@ from reactivex import operators as ops
 
 from rxws.callables import name_of
 from rxws.observables.hot import CurrentObservable, EventObservable, HotObservable
-from rxws.reporting.events import HandlerFailed, Quiet
+from rxws.reporting.events import CallbackFailed, Quiet
 
 from ..support.wiring import Wiring, emit, in_thread, subscribed
 
@@ -39,17 +39,17 @@ async def test_emit_when_several_are_subscribed(hot):
     order = []
     first = hot.subscribe(lambda item: order.append(("first", item)))
     hot.subscribe(lambda item: order.append(("second", item)))
-    hot.emit(1)
+    hot.on_next(1)
     first.dispose()
     first.dispose()
-    hot.emit(2)
+    hot.on_next(2)
     assert order == [("first", 1), ("second", 1), ("second", 2)]
     assert hot.observed
 
 
 async def test_emit_when_nobody_is_subscribed(hot):
     """An item that nobody wants is gone: the Observable is hot."""
-    hot.emit(1)
+    hot.on_next(1)
     assert not hot.observed
     assert subscribed(hot) == []
 
@@ -69,8 +69,8 @@ async def test_emit_when_a_subscriber_raises(wiring, hot, error, caplog):
     emit(hot, 1, 2)
     assert before == calls == after == [1, 2]
     assert [(type(event), event.message, event.error) for event in wiring.seen] == [
-        (HandlerFailed, 1, error),
-        (HandlerFailed, 2, error),
+        (CallbackFailed, 1, error),
+        (CallbackFailed, 2, error),
     ]
     assert all(event.handler.endswith("broken") for event in wiring.seen)
     assert "broken raised" in caplog.text
@@ -134,7 +134,7 @@ async def test_emit_when_a_connectable_is_subscribed(wiring, hot):
     published.subscribe(lambda item: 1 / 0)
     after = subscribed(published)
     published.connect()
-    hot.emit(1)
+    hot.on_next(1)
     hot.end(KeyError())
     assert after[0] == 1
     assert isinstance(after[1][1], KeyError)
@@ -147,9 +147,9 @@ async def test_emit_when_another_subscribes_inside(hot):
     added = []
     hot.subscribe(lambda item: added.append(subscribed(hot)))
     sibling = subscribed(hot)
-    hot.emit(1)
+    hot.on_next(1)
     assert added == [[]]
-    hot.emit(2)
+    hot.on_next(2)
     assert added == [[2], []]
     assert sibling == [1, 2]
 
@@ -181,9 +181,9 @@ async def test_emit_when_one_disposes_itself(hot):
 async def test_emit_when_one_emits_inside(hot):
     """An item may be emitted inside on_next: each gets both."""
     before = subscribed(hot)
-    hot.subscribe(lambda item: hot.emit(2) if item == 1 else None)
+    hot.subscribe(lambda item: hot.on_next(2) if item == 1 else None)
     after = subscribed(hot)
-    hot.emit(1)
+    hot.on_next(1)
     assert before == [1, 2]
     assert sorted(after) == [1, 2]
 
@@ -192,8 +192,8 @@ async def test_emit_when_the_sequence_ends_inside(hot):
     """After the end nobody gets the item that was under way."""
     hot.subscribe(lambda item: hot.end())
     last = subscribed(hot)
-    hot.emit(1)
-    hot.emit(2)
+    hot.on_next(1)
+    hot.on_next(2)
     assert last == [("end", None)]
 
 
@@ -207,20 +207,20 @@ async def test_emit_when_a_subscriber_that_is_left_over_is_collected(hot):
             cycle = [aiter(hot)]
             cycle.append(cycle)
             del cycle
-            hot.emit(number)
+            hot.on_next(number)
     finally:
         gc.set_threshold(*thresholds)
     gc.collect()
     assert seen == list(range(300))
     assert len(hot.subscriptions) == 1
-    hot.emit("last")
+    hot.on_next("last")
     assert len(hot._turn.pushes) == 1
 
 
 async def test_list_when_a_collection_disposes_in_its_midst(hot, monkeypatch):
     """Who is disposed while the subscribers are listed is not kept in the list."""
 
-    class Subscriptions(dict):
+    class ChannelRegistry(dict):
         def __iter__(self):
             names = list(super().__iter__())
             if len(names) == 2:
@@ -229,9 +229,9 @@ async def test_list_when_a_collection_disposes_in_its_midst(hot, monkeypatch):
 
     subscribed(hot)
     gone = subscribed(hot)
-    hot.subscriptions = Subscriptions(hot.subscriptions)
-    hot.emit(1)
-    hot.emit(2)
+    hot.subscriptions = ChannelRegistry(hot.subscriptions)
+    hot.on_next(1)
+    hot.on_next(2)
     assert gone == []
     assert len(hot._turn.pushes) == 1
 
@@ -240,10 +240,10 @@ async def test_list_when_a_collection_disposes_in_its_midst(hot, monkeypatch):
 async def test_end_when_subscribed_before_and_after(hot, error):
     """The end comes to all who are subscribed, and at once to those who come late; once."""
     early, behind = subscribed(hot), subscribed(hot.pipe(ops.map(str)))
-    hot.emit(1)
+    hot.on_next(1)
     hot.end(error)
     hot.end(KeyError())
-    hot.emit(2)
+    hot.on_next(2)
     assert early == [1, ("end", error)]
     assert behind == ["1", ("end", error)]
     assert subscribed(hot) == subscribed(hot.pipe(ops.map(str))) == [("end", error)]
@@ -256,7 +256,7 @@ async def test_end_when_subscribed_before_and_after(hot, error):
 async def test_end_when_a_subscriber_raises(wiring, hot):
     """What is raised in on_completed or on_error is reported, and all others are told of the end, late ones too."""
     for error in (None, KeyError()):
-        source = HotObservable(wiring.home)
+        source = HotObservable(wiring.context)
         before = subscribed(source)
         for observable in (source, source.map(str)):
             observable.subscribe(print, lambda error: 1 / 0, lambda: 1 / 0)
@@ -285,11 +285,11 @@ async def test_end_when_a_subscriber_disposes_or_subscribes(hot):
 
 async def test_current_when_subscribed(wiring):
     """A subscriber gets the current value, then each new one."""
-    current = CurrentObservable(wiring.home, 1)
+    current = CurrentObservable(wiring.context, 1)
     first = subscribed(current)
-    current.emit(2)
+    current.on_next(2)
     second, iterator = subscribed(current), aiter(current)
-    current.emit(3)
+    current.on_next(3)
     assert first == [1, 2, 3]
     assert second == [2, 3]
     assert [await anext(iterator), await anext(iterator)] == [2, 3]
@@ -303,13 +303,13 @@ async def test_repr_tells_whose_it_is_and_how_it_stands(wiring, hot):
     subscription.dispose()
     hot.end(None)
     assert repr(hot) == "<HotObservable of feed: 0 subscribed, ended>"
-    assert repr(CurrentObservable(wiring.home, 1)) == "<CurrentObservable of feed: 0 subscribed, 1>"
+    assert repr(CurrentObservable(wiring.context, 1)) == "<CurrentObservable of feed: 0 subscribed, 1>"
 
 
 async def test_current_when_ended(wiring):
     """After the end a subscriber gets the last value, then the end."""
-    current = CurrentObservable(wiring.home, 1)
-    current.emit(2)
+    current = CurrentObservable(wiring.context, 1)
+    current.on_next(2)
     current.end()
     assert subscribed(current) == subscribed(current.map(int)) == [2, ("end", None)]
     assert current.value == 2
@@ -317,7 +317,7 @@ async def test_current_when_ended(wiring):
 
 async def test_current_when_a_subscriber_raises_on_the_current_value(wiring):
     """A subscriber that raises on the current value gets the next one all the same."""
-    current = CurrentObservable(wiring.home, 1)
+    current = CurrentObservable(wiring.context, 1)
     calls = []
 
     def broken(value):
@@ -325,16 +325,16 @@ async def test_current_when_a_subscriber_raises_on_the_current_value(wiring):
         raise ZeroDivisionError
 
     current.subscribe(broken)
-    current.emit(2)
+    current.on_next(2)
     assert calls == [1, 2]
     assert [event.message for event in wiring.seen] == [1, 2]
 
 
 async def test_current_when_one_value_is_enough(wiring):
     """take(1) gets the current value and nothing else."""
-    current = CurrentObservable(wiring.home, 1)
+    current = CurrentObservable(wiring.context, 1)
     seen = subscribed(current.pipe(ops.take(1)))
-    current.emit(2)
+    current.on_next(2)
     assert seen == [1, ("end", None)]
     assert not current.observed
     assert await current.pipe(ops.first()) == 2
@@ -362,7 +362,7 @@ async def test_events_when_a_subscriber_raises(virtual_time, derive, caplog):
     derive(wiring.events).subscribe(broken)
     after = subscribed(wiring.events)
     event = Quiet(name="feed", time=0.0, seconds=60.0)
-    wiring.events.emit(event)
+    wiring.events.on_next(event)
     await asyncio.sleep(60)
     assert calls == after == wiring.seen == [event]
     assert wiring.reporter.counters.failures == 1
@@ -372,7 +372,7 @@ async def test_events_when_a_subscriber_raises(virtual_time, derive, caplog):
 async def test_events_when_nobody_takes_an_error(wiring, caplog):
     """An error in a chain of events that no on_error takes is logged and counted."""
     wiring.events.pipe(ops.map(lambda event: 1 / 0)).subscribe(print)
-    wiring.events.emit(Quiet(name="feed", time=0.0, seconds=60.0))
+    wiring.events.on_next(Quiet(name="feed", time=0.0, seconds=60.0))
     assert "a subscription without on_error raised" in caplog.text
     assert wiring.reporter.counters.failures == 1
     assert len(wiring.seen) == 1

@@ -19,7 +19,7 @@ from reactivex.subject import ReplaySubject, Subject
 import rxws
 from rxws.errors import StreamOverflow
 from rxws.observables.hot import HotObservable
-from rxws.observables.observable import AsyncConnectableObservable, AsyncGroupedObservable, AsyncObservable, Home
+from rxws.observables.observable import AsyncConnectableObservable, AsyncGroupedObservable, AsyncObservable, LoopContext
 
 from ..support.wiring import Wiring, emit, emit_at, in_thread, settle, subscribed
 
@@ -49,7 +49,7 @@ async def test_subscribe_when_given_an_observer(hot):
     behind = ReplaySubject()
     hot.subscribe(subject)
     hot.pipe(ops.map(str)).subscribe(behind)
-    hot.emit(1)
+    hot.on_next(1)
     hot.end()
     for observer, expected in ((subject, 1), (behind, "1")):
         seen = []
@@ -107,7 +107,7 @@ async def test_subscribe_when_nobody_takes_the_error(wiring, hot, caplog):
     """An error that no on_error takes is logged and emitted: a source's, and a mapper's."""
     hot.pipe(ops.map(lambda item: 1 / item)).subscribe(print)
     sibling = subscribed(hot)
-    hot.emit(0)
+    hot.on_next(0)
     assert [type(event.error) for event in wiring.seen] == [ZeroDivisionError]
     assert "a subscription without on_error raised" in caplog.text
     error = KeyError()
@@ -135,7 +135,7 @@ async def test_subscribe_when_disposed_from_another_thread(hot, derive):
     subscription = derive(hot).subscribe(seen.append)
     in_thread(subscription.dispose)
     await settle()
-    hot.emit(1)
+    hot.on_next(1)
     assert seen == []
     assert not hot.observed
 
@@ -166,7 +166,7 @@ async def test_subscribe_when_outside_the_loop(wiring, hot):
         lambda: iterator.aclose().send(None),
         lambda: published.connect(),
         lambda: published.auto_connect(),
-        lambda: wiring.home.check(),
+        lambda: wiring.context.check(),
     ):
         with pytest.raises(RuntimeError, match=r"feed belongs to the event loop .*call_soon_threadsafe"):
             in_thread(call)
@@ -177,11 +177,11 @@ async def test_subscribe_when_outside_the_loop(wiring, hot):
 
 async def test_iteration_when_two_iterate(hot):
     """Each async for has a buffer of its own, from the call of aiter on."""
-    hot.emit(0)
+    hot.on_next(0)
     first = aiter(hot)
-    hot.emit(1)
+    hot.on_next(1)
     second = aiter(hot)
-    hot.emit(2)
+    hot.on_next(2)
     hot.end()
     assert [item async for item in first] == [1, 2]
     assert [item async for item in second] == [2]
@@ -202,7 +202,7 @@ async def test_iteration_when_the_consumer_is_too_slow(wiring, hot):
     for _ in range(1_000_000):
         iterator._buffer.put(None)
     assert not iterator._buffer.closed
-    hot.emit("one too many")
+    hot.on_next("one too many")
     assert len(iterator._buffer.take()) == 1_000_000
     with pytest.raises(StreamOverflow):
         await anext(iterator)
@@ -216,7 +216,7 @@ async def test_iteration_when_cancelled(hot):
     await settle()
     with pytest.raises(RuntimeError, match="already waiting"):
         await anext(iterator)
-    hot.emit(1)
+    hot.on_next(1)
     waiting.cancel()
     await settle()
     assert waiting.cancelled()
@@ -255,7 +255,7 @@ async def test_iteration_when_left(hot, derive, way):
     del task
     gc.collect()
     assert not hot.observed
-    hot.emit(None)
+    hot.on_next(None)
     assert [ref() for ref in held] == [None, None]
 
 
@@ -275,7 +275,7 @@ async def test_iteration_when_the_iterator_is_dropped(hot, derive):
 async def test_iteration_when_closed(hot):
     """aclose() ends the subscription, drops what is held, and ends the iteration."""
     iterator = aiter(hot)
-    hot.emit(1)
+    hot.on_next(1)
     await iterator.aclose()
     await iterator.aclose()
     assert not hot.observed
@@ -353,15 +353,15 @@ async def test_publish_when_connected(hot):
     assert isinstance(published, AsyncConnectableObservable)
     assert isinstance(published, ConnectableObservable)
     seen, iterator = subscribed(published), aiter(published)
-    hot.emit(1)
+    hot.on_next(1)
     assert not published.has_subscription
     connection = published.connect()
     assert published.has_subscription
-    hot.emit(2)
+    hot.on_next(2)
     assert seen == [await anext(iterator)] == [2]
     assert published.connect() is connection
     connection.dispose()
-    hot.emit(3)
+    hot.on_next(3)
     assert seen == [2]
     assert not hot.observed
 
@@ -393,7 +393,7 @@ async def test_auto_connect_when_the_source_is_timed(timed):
     """Also a source that is connected at once is on the loop's clock."""
     shared = timed.pipe(ops.delay(5), ops.publish()).auto_connect(0)
     seen = subscribed(shared)
-    timed.emit(1)
+    timed.on_next(1)
     await asyncio.sleep(4.9)
     assert seen == []
     await asyncio.sleep(0.2)
@@ -519,7 +519,7 @@ async def test_operator_when_given_a_scheduler(timed):
             seen = subscribed(timed.pipe(ops.delay(5.0, scheduler=scheduler)))
         else:
             seen = subscribed(timed.pipe(ops.delay(5.0)), scheduler=scheduler)
-        timed.emit(1)
+        timed.on_next(1)
         await asyncio.sleep(100)
         assert seen == []
         scheduler.advance_by(6.0)
@@ -547,7 +547,7 @@ async def test_operator_when_its_timed_subscriber_raises(virtual_time):
 async def test_operator_when_what_it_schedules_raises(virtual_time):
     """What raises on the loop's clock with nobody in between is reported too."""
     wiring = Wiring()
-    wiring.home.scheduler.schedule_relative(1.0, lambda *_: 1 / 0)
+    wiring.context.scheduler.schedule_relative(1.0, lambda *_: 1 / 0)
     await asyncio.sleep(2)
     assert [(event.handler, type(event.error)) for event in wiring.seen] == [
         ("a timed operator's subscriber", ZeroDivisionError)
@@ -563,7 +563,7 @@ async def test_on_loop_when_given_any_observable(hot):
     merged = rxws.on_loop(rx.merge(hot, other))
     assert isinstance(merged, AsyncObservable)
     iterator = aiter(merged)
-    hot.emit(1)
+    hot.on_next(1)
     other.on_next(2)
     assert [await anext(iterator), await anext(iterator)] == [1, 2]
     assert await rxws.on_loop(rx.of(1, 2, 3)).filter(lambda item: item < 3) == 2
@@ -631,8 +631,8 @@ async def test_scheduler_when_nothing_is_timed(hot):
 async def test_collect_when_the_sequence_ends(hot):
     """collect gives what comes from the call on as a list, to the end; an error of the sequence is raised."""
     for error in (None, ZeroDivisionError()):
-        source = HotObservable(hot._home)
-        source.emit(0)
+        source = HotObservable(hot._context)
+        source.on_next(0)
         task = asyncio.create_task(source.collect())
         await settle()
         emit(source, 1, 2)
@@ -685,7 +685,7 @@ async def test_collect_when_cancelled(hot):
 async def test_consumed_when_the_producer_can_wait(wiring):
     """Where a producer can wait for its consumers, it is told of the buffers that somebody takes from."""
     consumers = weakref.WeakSet()
-    hot = HotObservable(Home.of(wiring.loop, wiring.reporter, consumers=consumers))
+    hot = HotObservable(LoopContext.of(wiring.loop, wiring.reporter, consumers=consumers))
     iterator = aiter(hot)
     assert set(consumers) == {iterator._buffer}
     del iterator

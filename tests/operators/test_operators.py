@@ -205,7 +205,7 @@ async def test_operator_when_piped_on_a_loop(name: str, wiring: Wiring, assert_n
     result = source_of(wiring).pipe(TIMELESS[name]())
     assert isinstance(result, rxws.AsyncObservable)
     subscription = result.subscribe(print)
-    source_of(wiring).emit({"T": 1, "s": "BTC", "n": 1})
+    source_of(wiring).on_next({"T": 1, "s": "BTC", "n": 1})
     subscription.dispose()
     assert not source_of(wiring).observed
 
@@ -225,7 +225,7 @@ async def test_waiting_operator_when_nested(name: str, wiring: Wiring) -> None:
         source_of(wiring).pipe(ops.flat_map(lambda _: rx.never().pipe(ops.start_with(TICK), TIMELESS[name]())))
     )
     plain = collect(rx.never().pipe(ops.start_with(TICK), TIMELESS[name]()))
-    source_of(wiring).emit("go")
+    source_of(wiring).on_next("go")
     await asyncio.sleep(20.0)
     assert len(nested) == len(plain) == 1
 
@@ -269,7 +269,7 @@ async def test_message_when_unreadable(case: str, wiring: Wiring, caplog: pytest
     """A message that an operator cannot read is left out, counted, logged and emitted; the sequence goes on."""
     operator, message, error = UNREADABLE[case]
     seen = collect(source_of(wiring).pipe(operator))
-    source_of(wiring).emit(message)
+    source_of(wiring).on_next(message)
     await turn()
     assert seen == []
     (event,) = wiring.seen
@@ -291,7 +291,7 @@ async def test_rejected_message_when_shown(wiring: Wiring) -> None:
     circle: list[Any] = []
     circle.append(circle)
     for message in ("text", b"bytes", {"a": [1, Thing()]}, circle):
-        source_of(wiring).emit(message)
+        source_of(wiring).on_next(message)
     assert [event.raw for event in wiring.seen] == ["text", b"bytes", '{"a":[1,"<thing>"]}', "[[...]]"]
 
 
@@ -374,9 +374,9 @@ async def test_conflate_when_pulled_slowly(wiring: Wiring) -> None:
     messages = source_of(wiring)
     newest = aiter(messages.pipe(rxops.conflate("s")))
     for symbol, price in ("BTC", 1), ("ETH", 2), ("BTC", 3), ("BTC", 4):
-        messages.emit(quote(symbol, price))
+        messages.on_next(quote(symbol, price))
     assert await anext(newest) == rxops.Conflated(quote("BTC", 4), merged=2)
-    messages.emit(quote("BTC", 5))
+    messages.on_next(quote("BTC", 5))
     assert await anext(newest) == rxops.Conflated(quote("ETH", 2), merged=0)
     assert await anext(newest) == rxops.Conflated(quote("BTC", 5), merged=0)
 
@@ -393,7 +393,7 @@ async def test_conflate_when_the_body_waits(wiring: Wiring) -> None:
     consumer = asyncio.create_task(consume())
     for number in range(30):
         await asyncio.sleep(0.1)
-        source_of(wiring).emit(number)
+        source_of(wiring).on_next(number)
     source_of(wiring).end()
     await consumer
     assert [number for number, _ in result][-1] == 29
@@ -407,7 +407,7 @@ async def test_conflate_when_the_feed_waits(wiring: Wiring) -> None:
     for price in range(3):
         waiting = asyncio.ensure_future(anext(newest))
         await turn()
-        source_of(wiring).emit(quote("BTC", price))
+        source_of(wiring).on_next(quote("BTC", price))
         assert await waiting == rxops.Conflated(quote("BTC", price), merged=0)
 
 
@@ -416,7 +416,7 @@ async def test_conflate_when_a_pull_is_cancelled(wiring: Wiring) -> None:
     newest = aiter(source_of(wiring).pipe(rxops.conflate()))
     waiting = asyncio.ensure_future(anext(newest))
     await turn()
-    source_of(wiring).emit(1)
+    source_of(wiring).on_next(1)
     waiting.cancel()
     with pytest.raises(asyncio.CancelledError):
         await waiting
@@ -426,7 +426,7 @@ async def test_conflate_when_a_pull_is_cancelled(wiring: Wiring) -> None:
 async def test_conflate_when_pulled_to_the_end(wiring: Wiring) -> None:
     """What is held when the source ends is still delivered; then the iteration ends, or raises the source's error."""
     newest = aiter(source_of(wiring).pipe(rxops.conflate("s")))
-    source_of(wiring).emit(quote("BTC", 1))
+    source_of(wiring).on_next(quote("BTC", 1))
     source_of(wiring).end(ValueError("broken"))
     assert (await anext(newest)).message == quote("BTC", 1)
     with pytest.raises(ValueError, match="broken"):
@@ -442,7 +442,7 @@ async def test_conflate_when_the_iterator_is_dropped_or_closed(wiring: Wiring) -
     gc.collect()
     assert not source_of(wiring).observed
     newest = aiter(observable)
-    source_of(wiring).emit(1)
+    source_of(wiring).on_next(1)
     await newest.aclose()
     assert not source_of(wiring).observed
     with pytest.raises(StopAsyncIteration):
@@ -453,9 +453,9 @@ async def test_conflate_when_each_consumer_pulls(wiring: Wiring) -> None:
     """Each async for has its own pace."""
     observable = source_of(wiring).pipe(rxops.conflate())
     first, second = aiter(observable), aiter(observable)
-    source_of(wiring).emit(1)
+    source_of(wiring).on_next(1)
     assert (await anext(first)).message == 1
-    source_of(wiring).emit(2)
+    source_of(wiring).on_next(2)
     assert await anext(first) == rxops.Conflated(2, merged=0)
     assert await anext(second) == rxops.Conflated(2, merged=1)
 
@@ -471,11 +471,11 @@ async def test_conflate_when_subscribed(wiring: Wiring) -> None:
     """A subscriber gets each key once per turn of the loop: a burst is merged, what comes one by one is not."""
     seen = collect(source_of(wiring).pipe(rxops.conflate("s")))
     for symbol, price in ("BTC", 1), ("ETH", 2), ("BTC", 3):
-        source_of(wiring).emit(quote(symbol, price))
+        source_of(wiring).on_next(quote(symbol, price))
     assert seen == []
     await turn()
     assert seen == [rxops.Conflated(quote("BTC", 3), 1), rxops.Conflated(quote("ETH", 2), 0)]
-    source_of(wiring).emit(quote("BTC", 4))
+    source_of(wiring).on_next(quote("BTC", 4))
     await turn()
     assert seen[2:] == [rxops.Conflated(quote("BTC", 4), 0)]
 
@@ -493,7 +493,7 @@ def test_conflate_when_rounds_are_spaced() -> None:
 
 async def test_conflate_when_many_keys_wait(wiring: Wiring, monkeypatch: pytest.MonkeyPatch) -> None:
     """One timer serves all keys, and is cancelled with the subscription."""
-    scheduler: Any = wiring.home.scheduler
+    scheduler: Any = wiring.context.scheduler
     scheduled: list[Any] = []
     schedule = scheduler.schedule_relative
     monkeypatch.setattr(scheduler, "schedule_relative", lambda *work: scheduled.append(work) or schedule(*work))
@@ -501,7 +501,7 @@ async def test_conflate_when_many_keys_wait(wiring: Wiring, monkeypatch: pytest.
     subscription = source_of(wiring).pipe(rxops.conflate("s", every=10.0)).subscribe(seen.append)
     for round_trip in range(2):
         for symbol in range(100):
-            source_of(wiring).emit({"s": symbol})
+            source_of(wiring).on_next({"s": symbol})
         await turn()
         assert (len(scheduled), len(seen)) == (round_trip + 1, 100)
     subscription.dispose()
@@ -526,7 +526,7 @@ async def test_conflate_when_the_source_ends_while_a_round_is_delivered(wiring: 
 
     source_of(wiring).pipe(rxops.conflate("s")).subscribe(take)
     for symbol in "abc":
-        source_of(wiring).emit({"s": symbol})
+        source_of(wiring).on_next({"s": symbol})
     await turn()
     assert seen == ["a", "b", "c"]
 
@@ -535,9 +535,9 @@ async def test_conflate_when_the_consumer_is_behind_an_operator(wiring: Wiring) 
     """An operator behind it is a subscriber: what it passes on is merged per turn, and kept for the async for."""
     prices = aiter(source_of(wiring).pipe(rxops.conflate("s"), ops.map(lambda conflated: conflated.message["p"])))
     for price in (1, 2):
-        source_of(wiring).emit(quote("BTC", price))
+        source_of(wiring).on_next(quote("BTC", price))
     await turn()
-    source_of(wiring).emit(quote("BTC", 3))
+    source_of(wiring).on_next(quote("BTC", 3))
     await turn()
     assert [await anext(prices), await anext(prices)] == [2, 3]
 
@@ -622,7 +622,7 @@ async def test_windows_when_messages_are_late(wiring: Wiring) -> None:
     """A message of a closed window is left out, counted in its key's next window, and reported."""
     seen = collect(source_of(wiring).pipe(rxops.windows(10, time="T", unit="s")))
     for time in (5, 12, 9, 3, 11, 25):
-        source_of(wiring).emit(trade(time))
+        source_of(wiring).on_next(trade(time))
     assert times(seen) == [(0.0, 10.0, [5], 0, "time"), (10.0, 20.0, [12, 11], 2, "time")]
     assert [str(event.error) for event in wiring.seen] == [
         "its window is closed: its time is 3 s behind",
@@ -721,7 +721,7 @@ async def test_windows_when_time_is_virtual(wiring: Wiring) -> None:
     minutes = source_of(wiring).pipe(rxops.windows(60, time="T", key="s", timeout=2.0))
     minutes.subscribe(lambda _: seen.append(loop.time()))
     await asyncio.sleep(10.0 - loop.time())
-    source_of(wiring).emit(trade(1_700_000_030_000))
+    source_of(wiring).on_next(trade(1_700_000_030_000))
     await asyncio.sleep(3600.0)
     # Ten seconds before the end of the minute.
     assert seen == [pytest.approx(22.0)]
@@ -776,10 +776,10 @@ async def test_detect_gaps_when_there_is_no_number(
 ) -> None:
     """A message without a number is passed on, and reported as one that could not be looked at."""
     seen = collect(source_of(wiring).pipe(rxops.detect_gaps("u")))
-    source_of(wiring).emit(message)
+    source_of(wiring).on_next(message)
     assert seen == [message]
     (event,) = wiring.seen
-    assert isinstance(event, rxws.HandlerFailed)
+    assert isinstance(event, rxws.CallbackFailed)
     assert (event.handler, event.message) == ("detect_gaps", message)
     caplog.clear()
     assert collect(rx.of(message).pipe(rxops.detect_gaps("u"))) == [message, "end"]
@@ -831,11 +831,11 @@ async def test_stale_after_when_time_is_virtual(wiring: Wiring, monkeypatch: pyt
     seen: list[tuple[float, Any]] = []
     stale = source_of(wiring).pipe(rxops.stale_after(30.0, "s"))
     stale.subscribe(lambda item: seen.append((round(loop.time(), 6), item.key)))
-    timers: Any = wiring.home.scheduler
+    timers: Any = wiring.context.scheduler
     schedule = timers.schedule_absolute
     monkeypatch.setattr(timers, "schedule_absolute", lambda *work: scheduled.append(work) or schedule(*work))
     for number in range(100):
-        source_of(wiring).emit({"s": number})
+        source_of(wiring).on_next({"s": number})
         await asyncio.sleep(0.1)
     assert len(scheduled) == len(timers._instants) == 1
     await asyncio.sleep(100.0)
@@ -852,7 +852,7 @@ async def test_to_async_iterator_when_full(overflow: Any, kept: list[int], wirin
     """It holds as many as it may, drops as it was told, and the drops are counted and reported by the feed."""
     numbers = source_of(wiring).pipe(rxops.to_async_iterator(maxsize=2, overflow=overflow))
     for number in (1, 2, 3, 4):
-        source_of(wiring).emit(number)
+        source_of(wiring).on_next(number)
     source_of(wiring).end()
     assert [number async for number in numbers] == kept
     assert numbers.dropped == wiring.reporter.counters.dropped == 2
@@ -862,8 +862,8 @@ async def test_to_async_iterator_when_full(overflow: Any, kept: list[int], wirin
 async def test_to_async_iterator_when_it_overflows(wiring: Wiring) -> None:
     """With overflow "error" it delivers what it holds, raises StreamOverflow, and has ended its subscription."""
     numbers = source_of(wiring).pipe(rxops.to_async_iterator(maxsize=1))
-    source_of(wiring).emit(1)
-    source_of(wiring).emit(2)
+    source_of(wiring).on_next(1)
+    source_of(wiring).on_next(2)
     assert not source_of(wiring).observed
     assert await anext(numbers) == 1
     with pytest.raises(rxws.StreamOverflow):
@@ -902,8 +902,8 @@ async def test_to_async_iterator_when_dropped_or_closed(end: Callable[[Any], Awa
 async def test_to_async_iterator_when_it_is_a_stream(wiring: Wiring) -> None:
     """It keeps what comes from the call on, and has what a stream has, batches included."""
     numbers = rxops.to_async_iterator()(source_of(wiring))
-    source_of(wiring).emit(1)
-    source_of(wiring).emit(2)
+    source_of(wiring).on_next(1)
+    source_of(wiring).on_next(2)
     assert isinstance(numbers, rxws.Stream)
     assert numbers.pending == 2
     assert await anext(numbers.batches()) == [1, 2]

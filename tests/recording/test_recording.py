@@ -158,7 +158,7 @@ EVENTS = [
     rxws.Disconnected(name="feed", time=1.5, number=None, reason="network", cause="é", code=1006, delay=0.5),
     rxws.Rotated(name="feed", time=1.5, number=2, proven=True, held=3, duplicates=2, discarded=1, paused=0.25),
     rxws.Quiet(name="feed", time=1.5, seconds=60.0),
-    rxws.Unacknowledged(name="feed", time=1.5, message="subscribe", attempt=1),
+    rxws.SubscriptionFailed(name="feed", time=1.5, message="subscribe", attempt=1),
     rxws.Lagging(name="feed", time=1.5, consumer="stream", pending=10_000),
     rxws.Overflowed(name="feed", time=1.5, consumer="stream", overflow="error", dropped=1),
 ]
@@ -173,6 +173,20 @@ def test_events_when_read_again(path: Path) -> None:
     ]
 
 
+def test_events_when_recorded_under_their_former_names(plain: Path) -> None:
+    """A recording of an earlier version, with the former names of two events, is read as events of today."""
+    refused = rxws.SubscriptionFailed(name="feed", time=1.5, message="subscribe", attempt=1)
+    failed = rxws.CallbackFailed(name="feed", time=1.0, handler="f", message=None, error=ValueError("no"))
+    write(plain, start(), (1.0, refused), (1.0, failed))
+    text = plain.read_text()
+    plain.write_text(text.replace("SubscriptionFailed", "Unacknowledged").replace("CallbackFailed", "HandlerFailed"))
+    assert "Unacknowledged" in plain.read_text()
+    assert "HandlerFailed" in plain.read_text()
+    first, second = (entry.event for entry in read(plain) if isinstance(entry, EventEntry))
+    assert first == refused
+    assert (type(second), second.handler) == (rxws.CallbackFailed, "f")
+
+
 def test_events_when_they_hold_what_no_line_can(plain: Path) -> None:
     """Of an event with an exception its text is kept, without secrets; of one with a message, that there was one."""
     error = ValueError("wss://me:secret@example.org")
@@ -181,7 +195,7 @@ def test_events_when_they_hold_what_no_line_can(plain: Path) -> None:
         start(),
         (0.0, rxws.MessageRejected(name="feed", time=1.0, raw=b"\xff", error=error, count=1)),
         (0.0, rxws.MessageRejected(name="feed", time=1.0, raw="\ud800", error=error, count=2)),
-        (0.0, rxws.HandlerFailed(name="feed", time=1.0, handler="f", message=object(), error=error)),
+        (0.0, rxws.CallbackFailed(name="feed", time=1.0, handler="f", message=object(), error=error)),
         (0.0, rxws.Gap(1.0, 2.0, "network", {"n": 1}, name="feed", time=2.0)),
         (0.0, rxws.NothingMatched(name="feed", time=1.0, filter="f", messages=1, values={"s": ("x", "y")})),
     )
@@ -547,7 +561,7 @@ async def test_recording_when_the_feed_fails(plain: Path) -> None:
             await ws.wait_closed()
         await until(lambda: not running._thread.is_alive())
     assert isinstance(list(read(plain))[-1], SessionEnd)
-    assert of_kind(rxws.HandlerFailed, events) == []
+    assert of_kind(rxws.CallbackFailed, events) == []
 
 
 async def test_frames_when_they_are_held(plain: Path) -> None:
@@ -1346,7 +1360,7 @@ class TestReplay:
             ws.add_handler(fail_later)
             assert len([message async for message in ws.stream_filter()]) == 10
             await ws.wait_closed()
-        assert len(of_kind(rxws.HandlerFailed, events)) == ws.statistics().failures == 30
+        assert len(of_kind(rxws.CallbackFailed, events)) == ws.statistics().failures == 30
 
     async def test_replay_when_the_file_cannot_be_read_on(
         self, plain: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
@@ -1468,10 +1482,10 @@ class TestReplay:
         """A replay counts as a live feed does."""
         numbered(plain, 3)
         async with replay(plain, math.inf) as ws:
-            assert ws.statistics().age is None
+            assert ws.statistics().last_message_age is None
             await ws.wait_closed()
         statistics = ws.statistics()
-        assert (statistics.messages, statistics.bytes, statistics.age) == (3, 24, 0.0)
+        assert (statistics.messages, statistics.bytes, statistics.last_message_age) == (3, 24, 0.0)
 
     # Time
 
@@ -1532,7 +1546,7 @@ class TestReplay:
 
             for seconds in (4, 30, 2):
                 reactivex.timer(seconds).pipe(ops.map(lambda _, seconds=seconds: seconds)).subscribe(
-                    tell, scheduler=ws.messages._home.scheduler
+                    tell, scheduler=ws.messages._context.scheduler
                 )
             await ws.wait_closed()
         assert fired == [(2, pytest.approx(11.0)), (4, pytest.approx(12.0)), (30, pytest.approx(25.0))]
@@ -1546,7 +1560,7 @@ class TestReplay:
 
             def look(_: Any) -> None:
                 nonlocal most
-                most = max(most, len(ws.messages._home.clock._timers))  # type: ignore[attr-defined, union-attr]
+                most = max(most, len(ws.messages._context.clock._timers))  # type: ignore[attr-defined, union-attr]
 
             ws.messages.subscribe(look)
             # Behind a timer that is due before those that are cancelled.
@@ -1559,7 +1573,7 @@ class TestReplay:
         write(plain, start(), frame(0.0005, 1), frame(0.001, 2))
         async with replay(plain, math.inf) as ws:
             ticks = []
-            ticking = reactivex.interval(0.0).subscribe(ticks.append, scheduler=ws.messages._home.scheduler)
+            ticking = reactivex.interval(0.0).subscribe(ticks.append, scheduler=ws.messages._context.scheduler)
             assert [message async for message in ws.stream_filter()] == [1, 2]
             ticking.dispose()
         assert len(ticks) >= 900
@@ -1582,13 +1596,13 @@ class TestReplay:
         async with assert_no_leaks():
             ticks: list[int] = []
             async with replay(plain, math.inf) as ws:
-                ticking = reactivex.interval(1.0).subscribe(ticks.append, scheduler=ws.messages._home.scheduler)
+                ticking = reactivex.interval(1.0).subscribe(ticks.append, scheduler=ws.messages._context.scheduler)
                 await ws.wait_closed()
                 ended, began = len(ticks), loop.time()
                 assert ended == 4
                 await asyncio.sleep(0.5)
                 assert len(ticks) - ended == pytest.approx(500 * (loop.time() - began) / 0.5, abs=2)
-                scheduler = ws.messages._home.scheduler
+                scheduler = ws.messages._context.scheduler
                 due = (scheduler.now).timestamp()
                 assert due == pytest.approx(BEGAN / 1e9 + 4.0 + 500.0, abs=1.0)
                 reactivex.timer(0.5).subscribe(lambda _: ticks.append(-1), scheduler=scheduler)
@@ -1600,41 +1614,41 @@ class TestReplay:
 async def test_replay_when_there_is_much_to_do(plain: Path) -> None:
     """In a replay at full speed other tasks have their turn."""
     numbered(plain, 3_000, interval=1.0)
-    turns = 0
+    send_queue = 0
 
     async def other() -> None:
-        nonlocal turns
+        nonlocal send_queue
         while True:
             await asyncio.sleep(0)
-            turns += 1
+            send_queue += 1
 
     task = asyncio.create_task(other())
     async with replay(plain, math.inf) as ws:
         ticks: list[int] = []
-        ws.messages.pipe(ops.buffer_with_time(0.5)).subscribe(lambda _: ticks.append(turns))
+        ws.messages.pipe(ops.buffer_with_time(0.5)).subscribe(lambda _: ticks.append(send_queue))
         await ws.wait_closed()
     task.cancel()
     assert ws.statistics().messages == 3_000
-    assert turns > 3_000 / consumers.STRIDE
+    assert send_queue > 3_000 / consumers.STRIDE
     assert len(ticks) == 2 * 3_001 + 1
 
 
 async def test_wait_for_timers_when_they_take_long(plain: Path) -> None:
     """Timers that take long, with no frame in between, let other tasks have their turn, too."""
     write(plain, start(), end(30.0))
-    turns: list[int] = []
+    send_queue: list[int] = []
 
     async def other() -> None:
         while True:
             await asyncio.sleep(0)
-            turns.append(0)
+            send_queue.append(0)
 
     task = asyncio.create_task(other())
     async with replay(plain, math.inf) as ws:
         ws.messages.pipe(ops.buffer_with_time(1.0)).subscribe(lambda _: time.sleep(0.011))
         await ws.wait_closed()
     task.cancel()
-    assert len(turns) >= 25
+    assert len(send_queue) >= 25
 
 
 def test_replay_when_outside_an_event_loop(plain: Path) -> None:

@@ -10,6 +10,7 @@ import re
 
 import pytest
 
+import rxws
 from rxws.reporting import events
 from rxws.reporting.events import TRANSITIONS, Event, Gap, State, Statistics
 
@@ -36,7 +37,7 @@ def test_all_when_compared_with_the_contract():
         "Gap",
         "Quiet",
         "MessageRejected",
-        "HandlerFailed",
+        "CallbackFailed",
         "Lagging",
         "Overflowed",
     }
@@ -115,3 +116,9 @@ def test_event_with_an_error_shows_no_secret_of_it(kind):
     assert "ValueError" in repr(event)
     assert "localhost" in repr(event)
     assert not re.search("hunter2|S3cr3t", repr(event))
+
+
+def test_former_names_are_the_same_classes():
+    """The former names of events and of a number of the statistics still serve."""
+    assert rxws.HandlerFailed is rxws.CallbackFailed
+    assert rxws.Unacknowledged is rxws.SubscriptionFailed

@@ -8,7 +8,7 @@ import time
 
 import pytest
 
-from rxws.reporting.events import HandlerFailed
+from rxws.reporting.events import CallbackFailed
 from rxws.reporting.reporter import MAX_KINDS, Counters, Reporter, is_being_cancelled
 
 from ..support.wiring import Wiring
@@ -76,7 +76,7 @@ async def test_failed_when_a_function_raised(reporter, caplog):
     error = ZeroDivisionError("no")
     reporter.failed(print, {"a": 1}, error)
     assert reporter.counters.failures == 1
-    assert seen == [HandlerFailed(name="feed", time=reporter.now(), handler="print", message={"a": 1}, error=error)]
+    assert seen == [CallbackFailed(name="feed", time=reporter.now(), handler="print", message={"a": 1}, error=error)]
     (record,) = caplog.records
     assert lines(caplog) == ["feed: print raised"]
     assert f"{type(error).__name__}: {error}" in record.getMessage()

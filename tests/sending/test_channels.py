@@ -9,13 +9,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from rxws.sending.channels import Ledger, Step, Subscription, Subscriptions, identity_of
+from rxws.sending.channels import Channel, ChannelCommand, ChannelRegistry, ChannelStates, identity_of
 
 
-def subscription(subscribe, unsubscribe=None, acknowledged=None, **options):
+def channel(subscribe, unsubscribe=None, acknowledged=None, **options):
     """Make one with the usual defaults."""
     usual = {"rejected": None, "timeout": 10.0, "combine": None, "combine_max": 200}
-    return Subscription.checked(subscribe, unsubscribe, acknowledged, **(usual | options))
+    return Channel.checked(subscribe, unsubscribe, acknowledged, **(usual | options))
 
 
 def joined(messages):
@@ -47,16 +47,16 @@ def test_identity_is_what_is_sent_or_the_function(one, other, equal):
 
 def test_identity_when_the_feed_has_an_encoding_of_its_own():
     """What is sent is what the feed's own encoding makes of it."""
-    assert subscription(1 + 2j, encode=str).identity == "(1+2j)"
+    assert channel(1 + 2j, encode=str).identity == "(1+2j)"
 
 
 def test_messages_are_those_of_the_call():
     """What is done to the arguments afterwards changes neither what is sent nor what is equal."""
     message = {"args": ["a"]}
-    first = subscription(message, message)
+    first = channel(message, message)
     message["args"][0] = "b"
     assert first.subscribe == first.unsubscribe == {"args": ["a"]}
-    assert subscription(message).identity != first.identity
+    assert channel(message).identity != first.identity
 
 
 class Unhashable:
@@ -92,7 +92,7 @@ class Unhashable:
 def test_arguments_when_they_are_wrong(arguments, options, error, words):
     """What cannot be is refused at once, and the argument is named."""
     with pytest.raises(error, match=words):
-        subscription(*arguments, **options)
+        channel(*arguments, **options)
 
 
 # What is wanted
@@ -100,216 +100,216 @@ def test_arguments_when_they_are_wrong(arguments, options, error, words):
 
 def test_wanted_is_counted():
     """The first of an equal subscription stands for all; with the last one it is wanted no more."""
-    wanted = Subscriptions()
-    first = wanted.want(subscription("a"))
-    assert wanted.want(subscription("a")) is first
+    wanted = ChannelRegistry()
+    first = wanted.add_reference(channel("a"))
+    assert wanted.add_reference(channel("a")) is first
     assert (len(wanted), "a" in wanted, list(wanted), wanted["a"]) == (1, True, ["a"], first)
-    wanted.release(first)
+    wanted.remove_reference(first)
     assert len(wanted) == 1
-    wanted.release(first)
+    wanted.remove_reference(first)
     assert (len(wanted), "a" in wanted) == (0, False)
 
 
 # What is to be done on a connection
 
 
-def change(wanted, ledger, *, want=(), release=()):
+def change(wanted, states, *, add_reference=(), remove_reference=()):
     """Want and release, and tell."""
-    for name in want:
-        wanted.want(subscription(name))
-        ledger.changed(name)
-    for name in release:
-        wanted.release(wanted[name])
-        ledger.changed(name)
+    for name in add_reference:
+        wanted.add_reference(channel(name))
+        states.changed(name)
+    for name in remove_reference:
+        wanted.remove_reference(wanted[name])
+        states.changed(name)
 
 
-def take_all(ledger):
+def take_all(states):
     """Take all steps; return them in words."""
     done = []
-    while (step := ledger.take_step()) is not None:
-        done += [("+" if step.subscribes else "-") + each.identity for each in step.subscriptions]
-        ledger.done(step)
-    assert not ledger.is_due
+    while (command := states.take_command()) is not None:
+        done += [("+" if command.subscribes else "-") + each.identity for each in command.channels]
+        states.done(command)
+    assert not states.is_due
     return done
 
 
 def test_ledger_begins_with_all_that_is_wanted_in_order():
     """On a new connection everything is to be subscribed, in the order in which it was wanted, each by itself."""
-    wanted = Subscriptions()
+    wanted = ChannelRegistry()
     for name in "cab":
-        wanted.want(subscription(name))
-    ledger = Ledger(wanted)
-    assert ledger.is_due
-    assert take_all(ledger) == ["+c", "+a", "+b"]
+        wanted.add_reference(channel(name))
+    states = ChannelStates(wanted)
+    assert states.is_due
+    assert take_all(states) == ["+c", "+a", "+b"]
 
 
 def test_ledger_unsubscribes_first():
     """What is wanted no more makes room for what is wanted now."""
-    wanted = Subscriptions()
-    ledger = Ledger(wanted)
-    change(wanted, ledger, want="ab")
-    take_all(ledger)
-    change(wanted, ledger, want="c", release="a")
-    assert take_all(ledger) == ["-a", "+c"]
+    wanted = ChannelRegistry()
+    states = ChannelStates(wanted)
+    change(wanted, states, add_reference="ab")
+    take_all(states)
+    change(wanted, states, add_reference="c", remove_reference="a")
+    assert take_all(states) == ["-a", "+c"]
 
 
 def test_ledger_when_something_is_called_off_before_its_step():
     """What is wanted no more before it was subscribed, and what is wanted again in time, costs no message."""
-    wanted = Subscriptions()
-    ledger = Ledger(wanted)
-    change(wanted, ledger, want="ab")
-    change(wanted, ledger, release="a")
-    assert take_all(ledger) == ["+b"]
-    change(wanted, ledger, release="b")
-    change(wanted, ledger, want="b")
-    assert take_all(ledger) == []
+    wanted = ChannelRegistry()
+    states = ChannelStates(wanted)
+    change(wanted, states, add_reference="ab")
+    change(wanted, states, remove_reference="a")
+    assert take_all(states) == ["+b"]
+    change(wanted, states, remove_reference="b")
+    change(wanted, states, add_reference="b")
+    assert take_all(states) == []
 
 
 def test_ledger_when_something_is_called_off_during_its_step():
     """A step that is under way comes to its end; then follows what undoes it."""
-    wanted = Subscriptions()
-    ledger = Ledger(wanted)
-    change(wanted, ledger, want="a")
-    step = ledger.take_step()
-    change(wanted, ledger, release="a")
-    assert ledger.still_due(step).subscriptions == ()
-    ledger.done(step)
-    step = ledger.take_step()
-    assert not step.subscribes
-    change(wanted, ledger, want="a")
-    ledger.done(step)
-    assert take_all(ledger) == ["+a"]
+    wanted = ChannelRegistry()
+    states = ChannelStates(wanted)
+    change(wanted, states, add_reference="a")
+    command = states.take_command()
+    change(wanted, states, remove_reference="a")
+    assert states.still_due(command).channels == ()
+    states.done(command)
+    command = states.take_command()
+    assert not command.subscribes
+    change(wanted, states, add_reference="a")
+    states.done(command)
+    assert take_all(states) == ["+a"]
 
 
 def test_ledger_when_something_is_refused():
     """What was refused is neither subscribed nor due, until it was wanted no more and is wanted again."""
-    wanted = Subscriptions()
-    ledger = Ledger(wanted)
-    change(wanted, ledger, want="ab")
-    step = ledger.take_step()
-    ledger.refuse(step)
-    ledger.free(step)
-    assert take_all(ledger) == ["+b"]
-    assert not ledger.is_due
-    assert ["a" in ledger, "b" in ledger, "c" in ledger] == [False, True, False]
-    change(wanted, ledger, want="a")
-    assert not ledger.is_due
-    change(wanted, ledger, release="aa")
-    assert not ledger.is_due
-    change(wanted, ledger, want="a")
-    assert take_all(ledger) == ["+a"]
-    assert "a" in ledger
+    wanted = ChannelRegistry()
+    states = ChannelStates(wanted)
+    change(wanted, states, add_reference="ab")
+    command = states.take_command()
+    states.refuse(command)
+    states.free(command)
+    assert take_all(states) == ["+b"]
+    assert not states.is_due
+    assert ["a" in states, "b" in states, "c" in states] == [False, True, False]
+    change(wanted, states, add_reference="a")
+    assert not states.is_due
+    change(wanted, states, remove_reference="aa")
+    assert not states.is_due
+    change(wanted, states, add_reference="a")
+    assert take_all(states) == ["+a"]
+    assert "a" in states
 
 
 def test_ledger_halves_what_was_refused_together():
     """The halves are steps of their own, and what is wanted later is combined with neither."""
-    wanted = Subscriptions()
+    wanted = ChannelRegistry()
     for name in "abcde":
-        wanted.want(subscription(name, combine=joined))
-    ledger = Ledger(wanted)
-    together = ledger.take_step()
-    ledger.divide(together, 2)
-    ledger.free(together)
-    wanted.want(subscription("f", combine=joined))
-    ledger.changed("f")
-    steps = [ledger.take_step() for _ in range(3)]
-    assert ["".join(each.identity for each in step.subscriptions) for step in steps] == ["abc", "de", "f"]
+        wanted.add_reference(channel(name, combine=joined))
+    states = ChannelStates(wanted)
+    together = states.take_command()
+    states.divide(together, 2)
+    states.free(together)
+    wanted.add_reference(channel("f", combine=joined))
+    states.changed("f")
+    commands = [states.take_command() for _ in range(3)]
+    assert ["".join(each.identity for each in command.channels) for command in commands] == ["abc", "de", "f"]
 
 
 def test_ledger_of_a_new_connection_knows_what_was_refused():
     """It comes last and by itself, until it is subscribed somewhere, or wanted no more."""
-    wanted = Subscriptions()
+    wanted = ChannelRegistry()
     for name in "abcd":
-        wanted.want(subscription(name, combine=joined))
-    first = Ledger(wanted)
-    together = first.take_step()
-    first.refuse(Step(together.subscriptions[:2], subscribes=True))
+        wanted.add_reference(channel(name, combine=joined))
+    first = ChannelStates(wanted)
+    together = first.take_command()
+    first.refuse(ChannelCommand(together.channels[:2], subscribes=True))
     first.free(together)
 
-    def steps_of(ledger):
-        steps = []
-        while (step := ledger.take_step()) is not None:
-            steps.append(("".join(each.identity for each in step.subscriptions), ledger.is_doubtful(step)))
-            ledger.done(step)
-        return steps
+    def steps_of(states):
+        commands = []
+        while (command := states.take_command()) is not None:
+            commands.append(("".join(each.identity for each in command.channels), states.is_doubtful(command)))
+            states.done(command)
+        return commands
 
-    assert steps_of(Ledger(wanted)) == [("cd", False), ("a", True), ("b", True)]
-    assert steps_of(Ledger(wanted)) == [("abcd", False)]
-    together = Ledger(wanted).take_step()
+    assert steps_of(ChannelStates(wanted)) == [("cd", False), ("a", True), ("b", True)]
+    assert steps_of(ChannelStates(wanted)) == [("abcd", False)]
+    together = ChannelStates(wanted).take_command()
     first.refuse(together)
-    for each in together.subscriptions:
-        wanted.release(each)
+    for each in together.channels:
+        wanted.remove_reference(each)
     assert not wanted.refused
 
 
 def test_ledger_combines_what_has_the_same_function():
     """Several are one step, at most so many; what combines otherwise, or not, is a step of its own."""
-    wanted = Subscriptions()
+    wanted = ChannelRegistry()
     for name in ("a1", "b", "a2", "a3", "c", "a4"):
         combine = {"a": joined, "b": None, "c": max}[name[0]]
-        wanted.want(subscription(name, combine=combine, combine_max=3))
-    ledger, steps = Ledger(wanted), []
-    while (step := ledger.take_step()) is not None:
-        assert ledger.still_due(step) == step
-        steps.append([each.identity for each in step.subscriptions])
-        ledger.done(step)
-    assert steps == [["a1", "a2", "a3"], ["b"], ["c"], ["a4"]]
+        wanted.add_reference(channel(name, combine=combine, combine_max=3))
+    states, commands = ChannelStates(wanted), []
+    while (command := states.take_command()) is not None:
+        assert states.still_due(command) == command
+        commands.append([each.identity for each in command.channels])
+        states.done(command)
+    assert commands == [["a1", "a2", "a3"], ["b"], ["c"], ["a4"]]
 
 
 def test_ledger_separates_what_cannot_be_combined():
     """Each is a step by itself until it is subscribed, or wanted no more; the others are combined as ever."""
-    wanted = Subscriptions()
-    first = [wanted.want(subscription(name, combine=joined)) for name in ("a", "b", "c")]
-    ledger = Ledger(wanted)
-    together = ledger.take_step()
-    ledger.divide(together, 3)
-    ledger.free(together)
+    wanted = ChannelRegistry()
+    first = [wanted.add_reference(channel(name, combine=joined)) for name in ("a", "b", "c")]
+    states = ChannelStates(wanted)
+    together = states.take_command()
+    states.divide(together, 3)
+    states.free(together)
     for name in ("d", "e"):
-        wanted.want(subscription(name, combine=joined))
-        ledger.changed(name)
-    wanted.release(first[2])
-    ledger.changed("c")
-    steps = [ledger.take_step() for _ in range(3)]
-    assert [[each.identity for each in step.subscriptions] for step in steps] == [["a"], ["b"], ["d", "e"]]
-    for step in steps:
-        ledger.done(step)
+        wanted.add_reference(channel(name, combine=joined))
+        states.changed(name)
+    wanted.remove_reference(first[2])
+    states.changed("c")
+    commands = [states.take_command() for _ in range(3)]
+    assert [[each.identity for each in command.channels] for command in commands] == [["a"], ["b"], ["d", "e"]]
+    for command in commands:
+        states.done(command)
     for each in first[:2]:
-        wanted.release(each)
-        ledger.changed(each.identity)
-        ledger.done(ledger.take_step())
+        wanted.remove_reference(each)
+        states.changed(each.identity)
+        states.done(states.take_command())
     for name in ("a", "b", "c"):
-        wanted.want(subscription(name, combine=joined))
-        ledger.changed(name)
-    assert [each.identity for each in ledger.take_step().subscriptions] == ["a", "b", "c"]
+        wanted.add_reference(channel(name, combine=joined))
+        states.changed(name)
+    assert [each.identity for each in states.take_command().channels] == ["a", "b", "c"]
 
 
 @given(st.lists(st.tuples(st.sampled_from("abc"), st.booleans(), st.booleans())))
 def test_ledger_ends_where_it_should_whatever_happens(events):
     """However things are wanted, released and stepped at, in the end what is wanted is subscribed, and nothing else."""
-    wanted, held, server = Subscriptions(), [], set()
-    ledger, under_way = Ledger(wanted), None
+    wanted, held, server = ChannelRegistry(), [], set()
+    states, under_way = ChannelStates(wanted), None
 
     def finish():
-        for each in under_way.subscriptions:
+        for each in under_way.channels:
             # Of one thing the server is never told the same twice.
             assert (each.identity in server) is not under_way.subscribes
             (server.add if under_way.subscribes else server.discard)(each.identity)
-        ledger.done(under_way)
+        states.done(under_way)
 
-    for name, wants, steps in events:
+    for name, wants, commands in events:
         if wants:
-            held.append(wanted.want(subscription(name)))
+            held.append(wanted.add_reference(channel(name)))
         else:
             for each in [each for each in held if each.identity == name][:1]:
                 held.remove(each)
-                wanted.release(each)
-        ledger.changed(name)
-        if steps:
+                wanted.remove_reference(each)
+        states.changed(name)
+        if commands:
             if under_way is not None:
                 finish()
-            under_way = ledger.take_step()
+            under_way = states.take_command()
     if under_way is not None:
         finish()
-    while (under_way := ledger.take_step()) is not None:
+    while (under_way := states.take_command()) is not None:
         finish()
     assert server == set(wanted) == {each.identity for each in held}

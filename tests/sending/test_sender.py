@@ -9,21 +9,21 @@ import pytest
 from rxws import FeedClosed, SendFailed, SendTimeout
 from rxws.connections.connection import Connection
 from rxws.options import Options
-from rxws.sending.sender import Sending
+from rxws.sending.sender import Sender
 from tests.support.life import ScriptedFeed, ScriptedWebsocket
 from tests.support.wiring import Wiring
 
 pytestmark = pytest.mark.usefixtures("virtual_time", "assert_no_leaks")
 
 
-class Sender:
+class SenderLife:
     """Sending, with connections that the test opens."""
 
     def __init__(self, **options):
         self.wiring = Wiring()
         self.ended = None
         checked = Options.of(ScriptedFeed, options)
-        self.sending = Sending(self.wiring.reporter, checked, self.raise_if_ended)
+        self.sender = Sender(self.wiring.reporter, checked, self.raise_if_ended)
 
     def raise_if_ended(self):
         if self.ended is not None:
@@ -40,8 +40,8 @@ class Sender:
 
         connection.start(read)
         if prepare:
-            await self.sending.prepare(connection)
-        self.sending.use(connection)
+            await self.sender.prepare(connection)
+        self.sender.use(connection)
         return connection
 
     async def close(self, *connections):
@@ -55,17 +55,17 @@ class Sender:
 @pytest.mark.parametrize(("message", "payload"), [("a", "a"), (b"b", b"b"), ({"c": 1}, '{"c":1}')])
 async def test_message_goes_to_the_connection_that_is_used(message, payload):
     """``str`` and bytes go as they are, anything else as JSON; on the newest connection alone."""
-    sender = Sender()
+    sender = SenderLife()
     old, new = await sender.open(), await sender.open()
-    await sender.sending.send(message)
+    await sender.sender.send(message)
     assert (old.websocket.sent, new.websocket.sent) == ([], [payload])
     await sender.close(old, new)
 
 
 async def test_message_waits_for_a_connection():
     """What is sent while there is none goes out as soon as there is one."""
-    sender = Sender(send_timeout=10)
-    sending = asyncio.create_task(sender.sending.send("a"))
+    sender = SenderLife(send_timeout=10)
+    sending = asyncio.create_task(sender.sender.send("a"))
     await asyncio.sleep(5)
     assert not sending.done()
     connection = await sender.open()
@@ -76,39 +76,39 @@ async def test_message_waits_for_a_connection():
 
 async def test_message_that_finds_no_connection_in_time():
     """It was not sent, and that is said, after ``send_timeout``."""
-    sender = Sender(send_timeout=2)
+    sender = SenderLife(send_timeout=2)
     with pytest.raises(SendTimeout, match="no live connection for 2 s: nothing was sent"):
-        await sender.sending.send("a")
+        await sender.sender.send("a")
 
 
 async def test_message_whose_turn_does_not_come():
     """That it was the limit is said where there is one, and only there."""
-    sender = Sender(send_limit=(1, 60), send_timeout=2)
+    sender = SenderLife(send_limit=(1, 60), send_timeout=2)
     connection = await sender.open()
-    await sender.sending.send("first")
+    await sender.sender.send("first")
     with pytest.raises(SendTimeout, match="not the message's turn for 2 s: nothing was sent"):
-        await sender.sending.send("second")
+        await sender.sender.send("second")
     await sender.close(connection)
-    sender = Sender()
+    sender = SenderLife()
     connection = await sender.open()
-    assert sender.sending.obstacle == "there was no live connection"
+    assert sender.sender.obstacle == "there was no live connection"
     await sender.close(connection)
 
 
 async def test_message_that_waits_when_the_feed_ends():
     """Whoever waits is told of the end."""
-    sender = Sender()
-    sending = asyncio.create_task(sender.sending.send("a"))
+    sender = SenderLife()
+    sending = asyncio.create_task(sender.sender.send("a"))
     await asyncio.sleep(1)
     sender.ended = FeedClosed("closed")
-    sender.sending.told.set()
+    sender.sender.connection_available.set()
     with pytest.raises(FeedClosed):
         await sending
 
 
 async def test_connection_that_is_lost_while_sending_is_no_success():
     """A loss in the midst of it is raised: nobody knows what the peer has got."""
-    sender = Sender()
+    sender = SenderLife()
     connection = await sender.open()
     connection.websocket.end()
     with pytest.raises(SendFailed):
@@ -118,12 +118,12 @@ async def test_connection_that_is_lost_while_sending_is_no_success():
 
 async def test_turn_that_comes_as_the_connection_is_lost_is_the_next_ones():
     """Who waited for a turn on a connection that is lost sends on the next one."""
-    sender = Sender(send_limit=(1, 5), send_timeout=30)
+    sender = SenderLife(send_limit=(1, 5), send_timeout=30)
     old = await sender.open()
-    await sender.sending.send("first")
-    sending = asyncio.create_task(sender.sending.send("second"))
+    await sender.sender.send("first")
+    sending = asyncio.create_task(sender.sender.send("second"))
     await asyncio.sleep(1)
-    sender.sending.use(None)
+    sender.sender.use(None)
     await sender.close(old)
     new = await sender.open()
     await sending
@@ -133,10 +133,10 @@ async def test_turn_that_comes_as_the_connection_is_lost_is_the_next_ones():
 
 async def test_turn_that_comes_when_the_connection_is_closing_is_given_back():
     """A connection that is known to be closing is not sent on, though the turn has come: the next one is."""
-    sender = Sender(send_limit=(1, 5), send_timeout=30)
+    sender = SenderLife(send_limit=(1, 5), send_timeout=30)
     old = await sender.open()
-    await sender.sending.send("first")
-    sending = asyncio.create_task(sender.sending.send("second"))
+    await sender.sender.send("first")
+    sending = asyncio.create_task(sender.sender.send("second"))
     await asyncio.sleep(1)
     old.websocket.state = 2
     await asyncio.sleep(10)
@@ -149,12 +149,12 @@ async def test_turn_that_comes_when_the_connection_is_closing_is_given_back():
 
 async def test_new_connection_is_greeted_before_it_is_used():
     """``on_open`` is sent first, message by message, functions asked for theirs."""
-    sender = Sender()
+    sender = SenderLife()
 
     async def token():
         return {"token": 7}
 
-    sender.sending.on_open = ("hello", token)
+    sender.sender.on_open = ("hello", token)
     connection = await sender.open()
     assert connection.websocket.sent == ["hello", '{"token":7}']
     await sender.close(connection)
@@ -162,7 +162,7 @@ async def test_new_connection_is_greeted_before_it_is_used():
 
 async def test_heartbeat_lives_as_long_as_its_connection():
     """It is sent every so many seconds on each connection, and no more after its end."""
-    sender = Sender(heartbeat=("beat", 10))
+    sender = SenderLife(heartbeat=("beat", 10))
     connection = await sender.open()
     await asyncio.sleep(35)
     assert connection.websocket.sent == ["beat"] * 3

@@ -10,7 +10,7 @@ import pytest
 
 from rxws.callables import name_of
 from rxws.errors import StreamOverflow
-from rxws.reporting.events import HandlerFailed, Lagging, Overflowed
+from rxws.reporting.events import CallbackFailed, Lagging, Overflowed
 from rxws.streams.handlers import CoroutineHandler
 
 from ..support.wiring import Wiring, in_thread, settle
@@ -96,8 +96,8 @@ async def test_handler_when_it_raises(wiring, kind, error, caplog):
     assert calls == before == after == [1, 2]
     assert wiring.reporter.counters.failures == 2
     assert [(type(event), event.message, event.error) for event in wiring.seen] == [
-        (HandlerFailed, 1, error),
-        (HandlerFailed, 2, error),
+        (CallbackFailed, 1, error),
+        (CallbackFailed, 2, error),
     ]
     assert all(event.handler.endswith(["record", "coroutine"][kind]) for event in wiring.seen)
     assert f"{wiring.seen[0].handler} raised" in caplog.text
@@ -529,7 +529,7 @@ async def test_coroutine_when_full_and_overflow_is_error(wiring):
     assert isinstance(overflowed, Overflowed)
     assert overflowed.consumer.startswith("handler ")
     assert overflowed.consumer.endswith("handle")
-    assert isinstance(failed, HandlerFailed)
+    assert isinstance(failed, CallbackFailed)
     assert isinstance(failed.error, StreamOverflow)
 
 

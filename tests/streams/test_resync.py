@@ -9,8 +9,8 @@ import random
 import pytest
 
 import rxws
-from rxws import HandlerFailed, Overflowed, Snapshot, demo
-from rxws.streams.sequence import Changes
+from rxws import CallbackFailed, Overflowed, Snapshot, demo
+from rxws.streams.sequence import SequenceTracker
 from tests.support.life import ScriptedFeed, ScriptedWebsocket
 
 pytestmark = pytest.mark.usefixtures("virtual_time", "assert_no_leaks")
@@ -238,13 +238,13 @@ async def test_snapshot_that_is_too_old_is_fetched_again():
         assert len(source.times) == 4
         assert repr(resync(feed, source)).endswith(": not in sync>")
         # The first may just be late.
-        told = [str(event.error) for event in feed.record.of(HandlerFailed)]
+        told = [str(event.error) for event in feed.record.of(CallbackFailed)]
         assert told == [f"{n} snapshots in a row are older than the changes that are held" for n in (2, 3)]
 
 
 async def test_changes_that_give_way_while_no_snapshot_comes_are_told(monkeypatch):
     """What is held has a bound; what is dropped for it is counted, and told once."""
-    monkeypatch.setattr(Changes.__init__, "__defaults__", (3,))
+    monkeypatch.setattr(SequenceTracker.__init__, "__defaults__", (3,))
     async with Changing() as feed:
         await feed.wait_connected()
         got, source = [], Source(OSError("down"), OSError("down"), 9)
@@ -266,9 +266,9 @@ async def test_failures_are_reported_and_retried_with_growing_delays():
         resync(feed, source, feed.stream_filter([{"s": "a"}])).subscribe(got.append)
         await settle(100)
         assert short(got) == ["start 0"]
-        kinds = [type(event.error) for event in feed.record.of(HandlerFailed)]
+        kinds = [type(event.error) for event in feed.record.of(CallbackFailed)]
         assert kinds == [OSError, asyncio.CancelledError, TimeoutError, TypeError, OSError]
-        assert {event.handler for event in feed.record.of(HandlerFailed)} == {"Source for stream Filter([{'s': 'a'}])"}
+        assert {event.handler for event in feed.record.of(CallbackFailed)} == {"Source for stream Filter([{'s': 'a'}])"}
         assert source.times[0] == 0
         assert source.times[1:] == sorted(set(source.times[1:]))
 
@@ -306,7 +306,7 @@ async def test_change_without_numbers_is_reported_and_asks_for_a_snapshot():
         await settle()
         assert short(got) == ["start 0", 1, "unreadable 2", 3]
         assert resynced.in_sync
-        assert feed.record.of(HandlerFailed)[0].message == {"e": "hello"}
+        assert feed.record.of(CallbackFailed)[0].message == {"e": "hello"}
 
 
 async def test_end_of_the_stream_is_the_end():
@@ -355,7 +355,7 @@ async def test_consumer_that_leaves_when_it_learns_of_a_failure():
         source = Source(0)
         subscription = resync(feed, source).subscribe()
         await settle()
-        feed.events.subscribe(lambda event: subscription.dispose() if isinstance(event, HandlerFailed) else None)
+        feed.events.subscribe(lambda event: subscription.dispose() if isinstance(event, CallbackFailed) else None)
         feed.come({"e": "hello"})
         await settle(60)
         assert source.times == [0]

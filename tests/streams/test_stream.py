@@ -242,14 +242,14 @@ async def test_iteration_when_a_million_are_held(wiring):
     """A consumer that drains a million held messages does not starve other tasks."""
     stream = wiring.stream(maxsize=None)
     for _ in range(1_000_000):
-        stream._intake.put(None)
+        stream._receiver.put(None)
     await stream.close()
-    turns = 0
+    send_queue = 0
 
     async def other():
-        nonlocal turns
+        nonlocal send_queue
         while True:
-            turns += 1
+            send_queue += 1
             await asyncio.sleep(0)
 
     task = asyncio.create_task(other())
@@ -258,7 +258,7 @@ async def test_iteration_when_a_million_are_held(wiring):
         count += 1
     task.cancel()
     assert count == 1_000_000
-    assert turns > 1_000_000 // buffer.STREAK - 2
+    assert send_queue > 1_000_000 // buffer.STREAK - 2
 
 
 async def test_batches_when_messages_wait(wiring):
@@ -382,7 +382,7 @@ async def test_first_consumer_when_it_wants_only_some(wiring, operator, expected
     assert len(passed) <= len(expected) + 1
     wiring.route(4)
     assert stream.pending == 0
-    assert not stream._intake.fan_out.observed
+    assert not stream._receiver.fan_out.observed
 
 
 async def test_first_consumer_when_only_the_end_matters(wiring):
@@ -803,7 +803,7 @@ async def test_lagging_when_a_stream_is_behind(wiring):
     """A stream that holds 10,000 messages is said to lag, by its filter."""
     stream = wiring.stream([{"s": "BTCUSDT"}])
     for _ in range(10_000):
-        stream._intake.push({"s": "BTCUSDT"})
+        stream._receiver.on_message({"s": "BTCUSDT"})
     (event,) = wiring.seen
     assert isinstance(event, Lagging)
     assert (event.consumer, event.pending) == ("stream Filter([{'s': 'BTCUSDT'}])", 10_000)
@@ -962,7 +962,7 @@ async def test_stream_when_the_loop_has_been_closed():
     await asyncio.to_thread(asyncio.run, main())
     stream, subscription, wiring = held.pop()
     subscription.dispose()
-    assert not stream._intake.fan_out.observed
+    assert not stream._receiver.fan_out.observed
     del stream
     assert wiring.router.receivers == []
 
@@ -1030,7 +1030,7 @@ async def test_call_when_in_another_thread(call):
     stream = feed.stream_filter()
     iterated = feed.stream_filter()
     aiter(iterated)
-    iterated._intake.put("item")
+    iterated._receiver.put("item")
     for each in (stream, iterated):
         with pytest.raises(RuntimeError, match="event loop"):
             in_thread(lambda each=each: call(feed, each))

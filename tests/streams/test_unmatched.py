@@ -10,7 +10,7 @@ import logging
 import pytest
 
 import rxws
-from rxws import HandlerFailed, NothingMatched
+from rxws import CallbackFailed, NothingMatched
 from rxws.streams.unmatched import MOST_TOLD
 from tests.support.life import ScriptedFeed, ScriptedWebsocket
 
@@ -108,10 +108,10 @@ async def test_filters_are_told_of_up_to_a_bound():
 async def test_streams_of_hooks_and_requests_are_not_told_of():
     """What waits for something rare, in a rotation hook or for a reply, is left alone."""
 
-    async def until_due():
+    async def wait_rotation_due():
         await anext(feed.stream_filter([{"e": "listenKeyExpired"}]))
 
-    async with Trading(until_due=until_due) as feed:
+    async with Trading(wait_rotation_due=wait_rotation_due) as feed:
         await feed.wait_connected()
         request = asyncio.ensure_future(feed.request("time?", [{"e": "time"}], timeout=15))
         await feed.trade(30)
@@ -223,7 +223,7 @@ async def test_key_that_raises_is_reported():
             messages.route({"a": Broken()})
             await asyncio.sleep(1)
         assert feed.told[0].values == {"('a', 'b')": ()}
-        assert "a filter's key" in {event.handler for event in feed.record.of(HandlerFailed)}
+        assert "a filter's key" in {event.handler for event in feed.record.of(CallbackFailed)}
         await stream.close()
 
 

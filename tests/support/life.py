@@ -117,7 +117,7 @@ class ScriptedFeed(rxws.AsyncWebsocketStreamInterface[Any]):
 
     Args:
         outcomes: of the attempts to open a connection, in order; when there are no more, plain connections.
-        until_due: the rotation hook; None never rotates.
+        wait_rotation_due: the rotation hook; None never rotates.
         parse: what makes messages of frames, if it is not that.
         recorded: whether there is a record of messages, events and states.
     """
@@ -125,7 +125,7 @@ class ScriptedFeed(rxws.AsyncWebsocketStreamInterface[Any]):
     def __init__(
         self,
         *outcomes: Outcome,
-        until_due: Callable[[], Awaitable[object]] | None = None,
+        wait_rotation_due: Callable[[], Awaitable[object]] | None = None,
         parse: Callable[[Any], Any] | None = None,
         recorded: bool = True,
         **options: Any,
@@ -134,7 +134,7 @@ class ScriptedFeed(rxws.AsyncWebsocketStreamInterface[Any]):
         self.attempts = 0
         self.websockets: list[Any] = []
         self._changes = Changes()
-        self.until_due = until_due
+        self.wait_rotation_due = wait_rotation_due
         if parse is not None:
             self._parse_raw_data = parse
         super().__init__(**options)
@@ -166,7 +166,9 @@ class ScriptedFeed(rxws.AsyncWebsocketStreamInterface[Any]):
         )
 
     async def _when2create_new_ws(self) -> None:
-        await (asyncio.get_running_loop().create_future() if self.until_due is None else self.until_due())
+        await (
+            asyncio.get_running_loop().create_future() if self.wait_rotation_due is None else self.wait_rotation_due()
+        )
 
     def _parse_raw_data(self, raw_data: Any) -> Any:
         return int(raw_data) if raw_data.isdigit() else raw_data

@@ -13,7 +13,7 @@ from rxws.messages.filters import Filter
 from rxws.messages.router import Router
 from rxws.observables.buffer import DEFAULT_MAXSIZE, Overflow
 from rxws.observables.hot import EventObservable
-from rxws.observables.observable import Home
+from rxws.observables.observable import LoopContext
 from rxws.reporting.events import Event, Gap
 from rxws.reporting.reporter import Reporter
 from rxws.streams.handlers import CoroutineHandler, FunctionHandler, make_handler
@@ -26,10 +26,10 @@ class Wiring:
     def __init__(self, name: str = "feed") -> None:
         self.loop = asyncio.get_running_loop()
         self.reporter = Reporter(self.loop, name)
-        self.home = Home.of(self.loop, self.reporter)
-        self.events: EventObservable[Event] = EventObservable(self.home)
-        self.reporter.emit = self.events.emit
-        self.router = Router(self.home)
+        self.context = LoopContext.of(self.loop, self.reporter)
+        self.events: EventObservable[Event] = EventObservable(self.context)
+        self.reporter.emit = self.events.on_next
+        self.router = Router(self.context)
         self.seen: list[Any] = []
         """All events so far."""
         self.events.subscribe(self.seen.append)
@@ -50,7 +50,7 @@ class Wiring:
     ) -> Stream[Any]:
         """Make a stream as a feed does."""
         return Stream(
-            self.home, self.router, Filter.parse(filters), maxsize=maxsize, overflow=overflow, gaps=gaps, copy=copy
+            self.context, self.router, Filter.parse(filters), maxsize=maxsize, overflow=overflow, gaps=gaps, copy=copy
         )
 
     def receiver(
@@ -62,13 +62,13 @@ class Wiring:
         overflow: Overflow = "error",
     ) -> FunctionHandler | CoroutineHandler:
         """Make and register a handler."""
-        receiver = make_handler(self.home, self.router, function, maxsize, overflow)
+        receiver = make_handler(self.context, self.router, function, maxsize, overflow)
         self.router.add(receiver, Filter.parse(filters))
         return receiver
 
     def handler(self, function: Callable[[Any], Any], filters: object = None, **options: Any) -> abc.DisposableBase:
         """Add a handler as a feed does."""
-        return self.home.disposable(self.receiver(function, filters, **options).dispose)
+        return self.context.disposable(self.receiver(function, filters, **options).dispose)
 
     def gap(self, last_message: Any = None) -> Gap:
         """Make a gap."""
@@ -112,7 +112,7 @@ def subscribed(observable: Any, **options: Any) -> list[Any]:
 def emit(hot: Any, *items: Any) -> None:
     """Emit items, one after the other."""
     for item in items:
-        hot.emit(item)
+        hot.on_next(item)
 
 
 async def emit_at(hot: Any, *times: float) -> None:
@@ -120,4 +120,4 @@ async def emit_at(hot: Any, *times: float) -> None:
     loop = asyncio.get_running_loop()
     for due in times:
         await asyncio.sleep(due - loop.time())
-        hot.emit(due)
+        hot.on_next(due)

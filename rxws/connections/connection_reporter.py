@@ -9,10 +9,10 @@ from ..reporting.events import Connected, Disconnected, Gap, Overflowed, Quiet, 
 from ..reporting.reporter import Reporter
 from .failures import Failure
 
-__all__ = ["Journal"]
+__all__ = ["ConnectionReporter"]
 
 
-class Journal:
+class ConnectionReporter:
     """Tells of each thing that happens, once.
 
     Args:
@@ -81,7 +81,7 @@ class Journal:
         )
         self._reporter.emit(event)
 
-    def hasty(self, delay: float) -> None:
+    def rotated_too_soon(self, delay: float) -> None:
         """Tell that a rotation waits, because the hook that asked for it ended as soon as it had begun."""
         line = (
             "_when2create_new_ws ended as soon as it had begun: its rotation waits %.1f s; "

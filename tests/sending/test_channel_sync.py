@@ -11,7 +11,7 @@ import math
 import pytest
 
 import rxws
-from rxws import Connected, Disconnected, HandlerFailed, Rotated, State, Unacknowledged
+from rxws import CallbackFailed, Connected, Disconnected, Rotated, State, SubscriptionFailed
 from tests.support.life import ScriptedFeed, ScriptedWebsocket
 
 pytestmark = pytest.mark.usefixtures("virtual_time", "assert_no_leaks")
@@ -202,7 +202,7 @@ async def test_function_that_raises_while_opening_holds_up_nobody():
         assert feed.websocket.sent == ["+b", "+c"]
         await asyncio.sleep(40)
         assert feed.websocket.sent == ["+b", "+c", "+a"]
-        failures = feed.record.of(HandlerFailed)
+        failures = feed.record.of(CallbackFailed)
         assert len(failures) > 1
         assert "no token" in str(failures[0].error)
         assert feed.record.of(Disconnected) == []
@@ -218,12 +218,12 @@ async def test_function_with_a_bug_harms_no_other_channel():
         feed.websocket.come("a")
         assert await anext(stream) == "a"
         await asyncio.sleep(600)
-        assert 10 < len(feed.record.of(HandlerFailed)) < 60
+        assert 10 < len(feed.record.of(CallbackFailed)) < 60
         assert feed.websocket.sent == ["+a"]
         await broken.close()
-        told = len(feed.record.of(HandlerFailed))
+        told = len(feed.record.of(CallbackFailed))
         await asyncio.sleep(600)
-        assert len(feed.record.of(HandlerFailed)) == told
+        assert len(feed.record.of(CallbackFailed)) == told
 
 
 async def test_function_that_raises_in_an_overlap_is_waited_for_a_while():
@@ -286,7 +286,7 @@ async def test_answers_that_do_not_come_are_waited_for_together():
         feed.websocket.sent.remove("at once")
         assert feed.websocket.sent[:50] == [f"+{n}" for n in range(50)]
         assert sorted(feed.websocket.sent[50:]) == sorted(feed.websocket.sent[:50])
-        assert len(feed.record.of(Unacknowledged)) == feed.statistics().unacknowledged == 100
+        assert len(feed.record.of(SubscriptionFailed)) == feed.statistics().unacknowledged == 100
         del streams
 
 
@@ -359,7 +359,7 @@ async def test_thousands_of_channels_are_subscribed_a_thousand_at_once():
         assert feed.websocket.sent == [f"+{n}" for n in range(1_500)]
         feed.websocket.come(*[f"ok +{n}" for n in range(600, 1_500)])
         await feed.wait_connected()
-        assert feed.record.of(Unacknowledged) == []
+        assert feed.record.of(SubscriptionFailed) == []
         del streams
 
 
@@ -420,7 +420,7 @@ async def test_one_answer_serves_one_subscription():
         await feed.wait_connected()
         await asyncio.sleep(6)
         assert feed.websocket.sent == ["+a", "+b", "+c", "+c"]
-        assert len(feed.record.of(Unacknowledged)) == 2
+        assert len(feed.record.of(SubscriptionFailed)) == 2
         del streams
 
 
@@ -438,7 +438,7 @@ async def test_function_that_raises_later_is_reported_and_asked_again():
         stream = feed.multiplex(token, filters=None)
         await asyncio.sleep(10)
         assert feed.websocket.sent == ["+a"]
-        assert len(feed.record.of(HandlerFailed)) == 3
+        assert len(feed.record.of(CallbackFailed)) == 3
         assert feed.record.of(Disconnected) == []
         await stream.close()
 
@@ -462,7 +462,7 @@ async def test_combination_makes_few_messages_of_many():
 
 async def test_connection_is_open_when_all_is_sent_however_much_is_not_answered(monkeypatch):
     """What waits in vain keeps nobody from being subscribed: it is not among those of whom there may be so many."""
-    monkeypatch.setattr("rxws.sending.subscriber.MOST_STEPS", 2)
+    monkeypatch.setattr("rxws.sending.channel_sync.MAX_COMMANDS", 2)
     async with ScriptedFeed() as feed:
         streams = [feed.multiplex(f"+{n}", filters=None, acknowledged=[{"never": n}], timeout=1.0) for n in range(7)]
         await feed.wait_connected()
@@ -504,13 +504,13 @@ async def test_combination_that_raises_keeps_nobody_unsubscribed():
         await feed.wait_connected()
         assert now() == 20
         assert feed.websocket.sent == ["a", "bad", "b"]
-        (failed,) = feed.record.of(HandlerFailed)
+        (failed,) = feed.record.of(CallbackFailed)
         assert failed.handler.endswith("combined")
         await streams.pop(1).close()
         streams += [feed.multiplex(name, filters=None, combine=combined) for name in ("c", "d")]
         await asyncio.sleep(60)
         assert feed.websocket.sent == ["a", "bad", "b", "c+d"]
-        assert len(feed.record.of(HandlerFailed)) == 1
+        assert len(feed.record.of(CallbackFailed)) == 1
 
 
 async def test_combination_that_raises_late_in_an_opening_is_waited_for_too():
@@ -525,7 +525,7 @@ async def test_combination_that_raises_late_in_an_opening_is_waited_for_too():
         while feed.present_ws is not second:
             await asyncio.sleep(0.1)
         assert second.sent == [*(f"+{n}" for n in range(5)), "a", "bad"]
-        assert len(feed.record.of(HandlerFailed)) == 2
+        assert len(feed.record.of(CallbackFailed)) == 2
         await rotating
         del streams
 
@@ -542,7 +542,7 @@ async def test_combination_that_raises_gives_its_turn_back():
         streams = [feed.multiplex(each, filters=None, combine=tuple) for each in ("a", number)]
         await asyncio.sleep(5)
         assert feed.websocket.sent == ["a", "b"]
-        assert [type(event.error) for event in feed.record.of(HandlerFailed)] == [TypeError] * 2
+        assert [type(event.error) for event in feed.record.of(CallbackFailed)] == [TypeError] * 2
         del streams
 
 
@@ -558,7 +558,7 @@ async def test_combination_that_gives_no_message_is_reported(given):
         streams = [feed.multiplex(name, filters=None, combine=combine) for name in "ab"]
         await settle()
         assert feed.websocket.sent == ["a", "b"]
-        (failed,) = feed.record.of(HandlerFailed)
+        (failed,) = feed.record.of(CallbackFailed)
         assert given is not None or "combine must return a message, not None" in str(failed.error)
         del streams
 
@@ -577,7 +577,7 @@ async def test_combination_is_answered_once():
         streams.append(feed.multiplex("later", filters=None))
         await asyncio.sleep(20)
         assert feed.websocket.sent == ["ab", "later"]
-        assert feed.record.of(Unacknowledged) == []
+        assert feed.record.of(SubscriptionFailed) == []
 
 
 async def test_subscription_that_is_not_answered_is_sent_once_more():
@@ -590,7 +590,7 @@ async def test_subscription_that_is_not_answered_is_sent_once_more():
         await asyncio.sleep(3)
         sent = ['{"op":"+a","token":"s3cret"}', b"+b"]
         assert [sorted(feed.websocket.sent[at : at + 2], key=sent.index) for at in (0, 2)] == [sent, sent]
-        events = feed.record.of(Unacknowledged)
+        events = feed.record.of(SubscriptionFailed)
         assert {(event.attempt, event.message) for event in events} == {
             (attempt, shown) for attempt in (1, 2) for shown in ('{"op":"+a","token":"***"}', "2 bytes")
         }
@@ -619,7 +619,7 @@ async def test_refusal_is_told_with_what_the_server_said():
         assert now() == 0
         await asyncio.sleep(60)
         assert first.sent == ["+a"]
-        (told,) = feed.record.of(Unacknowledged)
+        (told,) = feed.record.of(SubscriptionFailed)
         assert (told.message, told.attempt) == ("+a", 1)
         assert told.refusal == "{'id': 1, 'error': {'msg': 'no such channel', 'token': '***'}}"
         assert feed.statistics().unacknowledged == 1
@@ -627,7 +627,7 @@ async def test_refusal_is_told_with_what_the_server_said():
         first.end()
         await settle()
         assert second.sent == ["+a"]
-        assert len(feed.record.of(Unacknowledged)) == 2
+        assert len(feed.record.of(SubscriptionFailed)) == 2
         await stream.close()
 
 
@@ -640,7 +640,7 @@ async def test_answer_where_a_refusal_is_known_is_an_answer():
         streams = [channel(feed, name, acknowledged=is_answer_to(f"+{name}"), **options) for name in ("a", "b")]
         await asyncio.sleep(10)
         assert feed.websocket.sent == ["+a", "+b", "+b"]
-        assert [(each.attempt, each.refusal) for each in feed.record.of(Unacknowledged)] == [(1, None), (2, None)]
+        assert [(each.attempt, each.refusal) for each in feed.record.of(SubscriptionFailed)] == [(1, None), (2, None)]
         for stream in streams:
             await stream.close()
 
@@ -664,7 +664,7 @@ async def test_combination_that_is_refused_is_divided():
         await feed.wait_connected()
         await asyncio.sleep(60)
         assert feed.websocket.sent == ["abcdefgh", "abcd", "efgh", "ab", "cd", "a", "b"]
-        told = [(each.refusal, each.combined) for each in feed.record.of(Unacknowledged)]
+        told = [(each.refusal, each.combined) for each in feed.record.of(SubscriptionFailed)]
         assert told == [("'no abcdefgh'", 8), ("'no abcd'", 4), ("'no ab'", 2), ("'no b'", 1)]
         for stream in streams:
             await stream.close()
@@ -708,7 +708,7 @@ async def test_refusal_that_comes_late_is_one():
         feed.websocket.come("no")
         await asyncio.sleep(60)
         assert feed.websocket.sent == ["+a", "+a"]
-        assert [(each.attempt, each.refusal) for each in feed.record.of(Unacknowledged)] == [(1, None), (2, "'no'")]
+        assert [(each.attempt, each.refusal) for each in feed.record.of(SubscriptionFailed)] == [(1, None), (2, "'no'")]
         assert not book.in_sync
 
 
@@ -755,7 +755,7 @@ async def test_answers_that_come_in_one_breath_are_for_those_who_asked_in_turn()
         feed.websocket.come("no", "ok")
         await asyncio.sleep(60)
         assert feed.websocket.sent == ["+a", "+b"]
-        assert [(each.message, each.refusal) for each in feed.record.of(Unacknowledged)] == [("+a", "'no'")]
+        assert [(each.message, each.refusal) for each in feed.record.of(SubscriptionFailed)] == [("+a", "'no'")]
         for stream in streams:
             await stream.close()
 
@@ -769,7 +769,7 @@ async def test_answer_that_comes_late_serves_the_second_attempt():
         feed.websocket.come("ok +a")
         await asyncio.sleep(20)
         assert feed.websocket.sent == ["+a", "+a"]
-        assert len(feed.record.of(Unacknowledged)) == 1
+        assert len(feed.record.of(SubscriptionFailed)) == 1
         await stream.close()
 
 
@@ -785,7 +785,7 @@ async def test_filter_of_the_answer_that_raises_is_reported():
         await settle()
         feed.websocket.come("x")
         await feed.record.received(1)
-        assert feed.record.of(HandlerFailed)[0].handler.endswith("broken")
+        assert feed.record.of(CallbackFailed)[0].handler.endswith("broken")
         await asyncio.sleep(5)
         assert feed.record.messages == ["x"]
         assert feed.record.of(Disconnected) == []
@@ -882,7 +882,7 @@ async def test_connection_that_is_lost_while_following():
         await feed.opened(2)
         await feed.wait_connected()
         assert [websocket.sent for websocket in feed.websockets] == [["+a"], ["+a", "+b"]]
-        assert feed.record.of(HandlerFailed) == []
+        assert feed.record.of(CallbackFailed) == []
         del streams
 
 
@@ -895,7 +895,7 @@ async def test_send_that_fails_while_following():
         stream = channel(feed, "a")
         await feed.opened(2)
         await feed.wait_connected()
-        assert (now(), feed.websocket.sent, feed.record.of(HandlerFailed)) == (2, ["+a"], [])
+        assert (now(), feed.websocket.sent, feed.record.of(CallbackFailed)) == (2, ["+a"], [])
         await stream.close()
 
 

@@ -12,14 +12,14 @@ from typing import Any, Final, Generic, TypeVar, TypeVarTuple
 
 from ..connections.connection import Connection, Sink
 from ..observables.hot import HotObservable
-from ..observables.observable import Home
+from ..observables.observable import LoopContext
 from ..reporting.events import MessageRejected
 from ..reporting.redaction import redact
 from ..reporting.reporter import FAILURES
 from .frames import Frame
 from .router import Router
 
-__all__ = ["Delivery", "Many", "ParseHooks", "hold_behind"]
+__all__ = ["FrameDispatcher", "Many", "ParseHooks", "hold_behind"]
 
 T = TypeVar("T")
 Ts = TypeVarTuple("Ts")
@@ -69,36 +69,36 @@ def _deliver_some(held: deque[tuple[*Ts]], deliver: Callable[[*Ts], None], count
         deliver(*held.popleft())
 
 
-class Delivery:
+class FrameDispatcher:
     """Makes messages of frames, and hands them to the sink of their connection: mostly that is the router."""
 
     def __init__(
-        self, home: Home, router: Router, hooks: ParseHooks, answer: Callable[[Connection, Any], None]
+        self, context: LoopContext, router: Router, hooks: ParseHooks, answer: Callable[[Connection, Any], None]
     ) -> None:
-        self.frames: HotObservable[tuple[Frame, int, int]] = HotObservable(home)
+        self.frames: HotObservable[tuple[Frame, int, int]] = HotObservable(context)
         self.hooks: Final = hooks
         self.kept: tuple[bool, ...] | None = None
         """Which of its messages are delivered of the frame that those who watch the frames are given; None: all."""
-        self._home = home
+        self._context = context
         self._router = router
         self._answer = answer
 
-    def hand_on(self, connection: Connection, frame: Frame, message: Any, received: int) -> None:
+    def dispatch(self, connection: Connection, frame: Frame, message: Any, received: int) -> None:
         """Hand a message on where it is not simply for the router."""
-        if connection.expected:
+        if connection.pending_replies:
             items = message if type(message) is Many else (message,)
-            others = [item for item in items if not connection.meet(item)]
+            others = [item for item in items if not connection.resolve_reply(item)]
             if connection.is_held and len(others) < len(items):
                 # An answer to what was asked on this connection alone: there is no copy of it on the other.
-                self._home.reporter.counters.discarded += len(items) - len(others)
+                self._context.reporter.counters.discarded += len(items) - len(others)
                 if not others:
                     return
                 message = Many(others)
-        (connection.sink or self.deliverer(connection.number))(frame, message, received)
+        (connection.sink or self.direct_sink(connection.number))(frame, message, received)
 
     def reject(self, frame: Frame, error: BaseException) -> None:
         """Skip a frame that could not be parsed."""
-        reporter = self._home.reporter
+        reporter = self._context.reporter
         reporter.counters.rejected += 1
         reporter.log(logging.WARNING, "a frame of %d characters was rejected: %s", len(frame), redact(repr(error)))
         reporter.emit(
@@ -116,14 +116,14 @@ class Delivery:
             if answer is not None:
                 self._answer(connection, answer)
         except FAILURES as error:
-            self._home.reporter.failed(reply, frame, error)
+            self._context.reporter.failed(reply, frame, error)
 
     async def catch_up(self, held: deque[tuple[*Ts]], deliver: Callable[[*Ts], None]) -> None:
         """Deliver what is held, and behind it what is added meanwhile; other tasks have their turns in between.
 
         What is added is added with :func:`hold_behind`, or there may be no end.
         """
-        clock = self._home.loop.time
+        clock = self._context.loop.time
         began = clock()
         while held:
             _deliver_some(held, deliver, _STEP)
@@ -131,13 +131,13 @@ class Delivery:
                 await asyncio.sleep(0)
                 began = clock()
 
-    def deliverer(self, number: int) -> Sink:
+    def direct_sink(self, number: int) -> Sink:
         """Return the sink that delivers at once what comes on the connection of this number."""
         frames, route = self.frames, self._router.route
 
         def deliver(frame: Frame, message: Any, received: int) -> None:
             if received:
-                frames.emit((frame, received, number))
+                frames.on_next((frame, received, number))
             if type(message) is Many:
                 for item in message:
                     route(item)

@@ -9,8 +9,8 @@ from collections import deque
 
 import pytest
 
-from rxws import HandlerFailed, Many, MessageRejected
-from rxws.messages.delivery import Delivery, ParseHooks
+from rxws import CallbackFailed, Many, MessageRejected
+from rxws.messages.dispatcher import FrameDispatcher, ParseHooks
 from tests.support.feeds import Feed, Pipe, PipeFeed, of_kind, opened, record, take
 from tests.support.wiring import Wiring
 
@@ -222,7 +222,7 @@ async def test_many_is_a_typed_tuple():
 async def test_catching_up_gives_way_and_keeps_the_order(virtual_time):
     """What was held is delivered in slices, and what comes meanwhile after it, in its order."""
     wiring = Wiring()
-    delivery = Delivery(wiring.home, wiring.router, ParseHooks(str, None, None, None), lambda *_: None)
+    dispatcher = FrameDispatcher(wiring.context, wiring.router, ParseHooks(str, None, None, None), lambda *_: None)
     held = deque((str(number), number, 0) for number in range(5_000))
     delivered, waits = [], []
 
@@ -239,7 +239,7 @@ async def test_catching_up_gives_way_and_keeps_the_order(virtual_time):
             await asyncio.sleep(0)
 
     adding = asyncio.create_task(add())
-    await delivery.catch_up(held, deliver)
+    await dispatcher.catch_up(held, deliver)
     await adding
     assert len(waits) > 10
     assert 0 < max(waits) < 0.025
@@ -361,7 +361,7 @@ async def test_reply_that_fails_is_reported(reply, error):
     async with replying(reply, PipeFeed)(pipe) as feed:
         events = record(feed.events)
         assert await take(feed.stream_filter(), 2) == [1, 2]
-        failed = of_kind(HandlerFailed, events)
+        failed = of_kind(CallbackFailed, events)
         assert [type(event.error) for event in failed] == [error, error]
         assert [event.message for event in failed] == ["1", "2"]
         assert pipe.sent == []

@@ -7,8 +7,8 @@ import logging
 import pytest
 
 from rxws import Connected, Disconnected, Gap, Overflowed, Quiet, Rotated
+from rxws.connections.connection_reporter import ConnectionReporter
 from rxws.connections.failures import Failure
-from rxws.connections.journal import Journal
 from tests.support.wiring import Wiring
 
 pytestmark = pytest.mark.usefixtures("virtual_time", "assert_no_leaks")
@@ -23,9 +23,9 @@ async def wiring():
 
 
 @pytest.fixture
-def journal(wiring, caplog):
+def connection_reporter(wiring, caplog):
     caplog.set_level(logging.INFO, "rxws")
-    return Journal(wiring.reporter, wiring.router)
+    return ConnectionReporter(wiring.reporter, wiring.router)
 
 
 def told(wiring, caplog):
@@ -33,17 +33,17 @@ def told(wiring, caplog):
     return [type(event) for event in wiring.seen], [(each.levelname, each.getMessage()) for each in caplog.records]
 
 
-async def test_open_connection_is_told(wiring, journal, caplog):
+async def test_open_connection_is_told(wiring, connection_reporter, caplog):
     """An event with its number and its attempts, and a line."""
-    journal.connected(3, 2)
+    connection_reporter.connected(3, 2)
     assert told(wiring, caplog) == ([Connected], [("INFO", "feed: connection 3 is open")])
     assert (wiring.seen[0].number, wiring.seen[0].attempt) == (3, 2)
 
 
 @pytest.mark.parametrize(("failure", "level"), [(LOST, "WARNING"), (PLANNED, "INFO")])
-async def test_end_of_a_connection_is_told(wiring, journal, caplog, failure, level):
+async def test_end_of_a_connection_is_told(wiring, connection_reporter, caplog, failure, level):
     """A loss is a warning, a planned end is not."""
-    journal.ended(3, failure)
+    connection_reporter.ended(3, failure)
     assert told(wiring, caplog) == (
         [Disconnected],
         [(level, f"feed: connection 3 ended: {failure.cause} ({failure.reason})")],
@@ -53,19 +53,19 @@ async def test_end_of_a_connection_is_told(wiring, journal, caplog, failure, lev
 
 
 @pytest.mark.parametrize(("delay", "after"), [(1.25, "next attempt in 1.2 s"), (None, "giving up")])
-async def test_refusal_is_told_with_what_comes_after(wiring, journal, caplog, delay, after):
+async def test_refusal_is_told_with_what_comes_after(wiring, connection_reporter, caplog, delay, after):
     """That none could be opened, and when it is tried again, or that it is not."""
-    journal.refused(LOST, delay)
+    connection_reporter.refused(LOST, delay)
     assert told(wiring, caplog) == ([Disconnected], [("WARNING", f"feed: no connection: it broke (network); {after}")])
     assert (wiring.seen[0].number, wiring.seen[0].delay) == (None, delay)
 
 
 @pytest.mark.parametrize(("failure", "reconnects"), [(LOST, {"network": 1}), (PLANNED, {})])
-async def test_gap_is_told_to_events_counters_and_streams(wiring, journal, failure, reconnects):
+async def test_gap_is_told_to_events_counters_and_streams(wiring, connection_reporter, failure, reconnects):
     """A gap of a loss counts as a reconnect, one of a rotation does not; streams that want gaps get it."""
     stream = wiring.stream(gaps=True)
     wiring.route("last")
-    journal.gap(5.0, failure)
+    connection_reporter.gap(5.0, failure)
     (gap,) = wiring.seen
     assert isinstance(gap, Gap)
     assert (gap.start, gap.reason, gap.last_message) == (5.0, failure.reason, "last")
@@ -75,20 +75,20 @@ async def test_gap_is_told_to_events_counters_and_streams(wiring, journal, failu
 
 
 @pytest.mark.parametrize(("proven", "held", "level"), [(True, 5, "INFO"), (False, 0, "INFO"), (False, 5, "WARNING")])
-async def test_rotation_is_told(wiring, journal, caplog, proven, held, level):
+async def test_rotation_is_told(wiring, connection_reporter, caplog, proven, held, level):
     """A rotation counts; one in which messages came, and nothing was proven, is a warning."""
     event = Rotated(name="feed", time=1.0, number=2, proven=proven, held=held)
-    journal.rotated(event)
+    connection_reporter.rotated(event)
     assert wiring.seen == [event]
     assert wiring.reporter.counters.rotations == 1
     assert told(wiring, caplog)[1][0][0] == level
 
 
-async def test_silence_haste_and_floods_are_told(wiring, journal, caplog):
+async def test_silence_haste_and_floods_are_told(wiring, connection_reporter, caplog):
     """Each has its line; silence and floods have an event, too, and what is dropped is counted."""
-    journal.quiet(1, 60.0)
-    journal.hasty(0.5)
-    journal.flooded(3, 7)
+    connection_reporter.quiet(1, 60.0)
+    connection_reporter.rotated_too_soon(0.5)
+    connection_reporter.flooded(3, 7)
     kinds, lines = told(wiring, caplog)
     assert kinds == [Quiet, Overflowed]
     assert [line.split(": ")[1].split()[0] for _, line in lines] == ["no", "_when2create_new_ws", "connection"]

@@ -1,40 +1,44 @@
-"""Who may send next, where sending is limited."""
+"""Priority queue for rate-limited sending."""
 
 from __future__ import annotations
 
 import asyncio
+import enum
 import heapq
 import itertools
 import math
-from typing import Final
 
-from .rate_limit import SendLimit
+from .rate_limit import SlidingWindow
 
-__all__ = ["FIRST", "LAST", "NORMAL", "Turns"]
-
-FIRST: Final = 0
-"""Pongs and heartbeats: a server that misses them closes."""
-NORMAL: Final = 1
-"""What users send."""
-LAST: Final = 2
-"""Subscriptions, of which there may be hundreds."""
+__all__ = ["Priority", "PrioritySendQueue"]
 
 
-class Turns:
-    """Gives turns to send, never more than the limit allows: first by rank, then in the order of asking.
+class Priority(enum.IntEnum):
+    """Which messages are sent first where sending is limited."""
 
-    Whoever was given one calls :meth:`use` when sending, or :meth:`give_back`.
+    HIGH = 0
+    """Pongs and heartbeats: a server that misses them closes the connection."""
+    NORMAL = 1
+    """What users send."""
+    LOW = 2
+    """Subscriptions, of which there may be hundreds."""
+
+
+class PrioritySendQueue:
+    """Gives turns to send, never more than the limit allows: first by priority, then in the order of asking.
+
+    The caller that was given one calls :meth:`record` when it sends, or :meth:`release`.
     """
 
-    def __init__(self, loop: asyncio.AbstractEventLoop, limit: SendLimit) -> None:
+    def __init__(self, loop: asyncio.AbstractEventLoop, limit: SlidingWindow) -> None:
         self._loop = loop
         self._limit = limit
-        self._waiting: list[tuple[int, int, asyncio.Future[bool]]] = []
+        self._waiting: list[tuple[Priority, int, asyncio.Future[bool]]] = []
         self._order = itertools.count()
         self._timer: asyncio.TimerHandle | None = None
         self._stopped = False
 
-    async def take(self, rank: int) -> bool:
+    async def acquire(self, priority: Priority) -> bool:
         """Wait for a turn; False: there are no more.
 
         Cancelling is safe: the turn is given to the next.
@@ -42,27 +46,27 @@ class Turns:
         if self._stopped:
             return False
         turn: asyncio.Future[bool] = self._loop.create_future()
-        heapq.heappush(self._waiting, (rank, next(self._order), turn))
-        self._give()
+        heapq.heappush(self._waiting, (priority, next(self._order), turn))
+        self._grant()
         try:
             return await turn
         except asyncio.CancelledError:
             # It may have been given in the same moment.
             if not turn.cancelled() and turn.result():
-                self.give_back()
+                self.release()
             raise
 
-    def use(self) -> None:
+    def record(self) -> None:
         """Send now, in a turn that was taken."""
-        self._limit.use(self._loop.time())
-        self._give()
+        self._limit.record(self._loop.time())
+        self._grant()
 
-    def give_back(self) -> None:
+    def release(self) -> None:
         """Let the next have a turn that was taken."""
-        self._limit.give_back()
-        self._give()
+        self._limit.release()
+        self._grant()
 
-    def _give(self) -> None:
+    def _grant(self) -> None:
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None
@@ -74,10 +78,10 @@ class Turns:
             delay = self._limit.delay(self._loop.time())
             if delay > 0:
                 if delay < math.inf:
-                    self._timer = self._loop.call_later(delay, self._give)
+                    self._timer = self._loop.call_later(delay, self._grant)
                 return
             _, _, turn = heapq.heappop(self._waiting)
-            self._limit.take()
+            self._limit.acquire()
             turn.set_result(True)
 
     def stop(self) -> None:

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-__all__ = ["Ledger"]
+__all__ = ["LossCounter"]
 
 
-class Ledger:
+class LossCounter:
     """The numbers that came on each channel, where they run from one to the next without holes.
 
     A hole is a loss, unless there was no connection: then it is counted apart. A number that is not above the last one

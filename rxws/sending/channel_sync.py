@@ -9,23 +9,23 @@ import logging
 from collections.abc import Callable, Hashable, Iterator
 from typing import Any, Final
 
-from ..callables import current_value
+from ..callables import resolve
 from ..codec import to_payload
 from ..connections.connection import Connection
-from ..connections.turns import LAST
+from ..connections.send_queue import Priority
 from ..delays import default_delays
 from ..errors import SendFailed
-from ..reporting.events import Unacknowledged
+from ..reporting.events import SubscriptionFailed
 from ..reporting.redaction import redact
 from ..reporting.reporter import FAILURES, Reporter, is_being_cancelled
-from .channels import Ledger, Step, Subscription, Subscriptions
+from .channels import Channel, ChannelCommand, ChannelRegistry, ChannelStates
 
-__all__ = ["Subscriber"]
+__all__ = ["ChannelSync"]
 
 SHOWN: Final = 200
 """How much of a message is shown."""
 
-MOST_STEPS: Final = 1_000
+MAX_COMMANDS: Final = 1_000
 """How many steps may be under way at once, but for those that are late: each message is held against the answers that
 all of them wait for."""
 
@@ -36,7 +36,7 @@ GATHERING: Final = 10.0
 """Seconds for which what comes to be wanted while a connection is prepared is waited for as well: it may come faster
 than it can be sent."""
 
-LOOK_INTERVAL: Final = 0.1
+POLL_INTERVAL: Final = 0.1
 """Seconds between two looks at whether what was put off has been subscribed, and whether a connection is held still."""
 
 
@@ -49,7 +49,7 @@ class _Answer(enum.Enum):
     NONE = enum.auto()
 
 
-class Subscriber:
+class ChannelSync:
     """Brings one connection to what is wanted; of two changes of one thing the second waits for the first.
 
     Each step is a task of its own, so that a server that does not answer, or a function that does not give its
@@ -66,18 +66,18 @@ class Subscriber:
     def __init__(
         self,
         connection: Connection,
-        subscriptions: Subscriptions,
+        channels: ChannelRegistry,
         encode: Callable[[Any], str | bytes],
         send_timeout: float,
         reporter: Reporter,
     ) -> None:
         self._loop = asyncio.get_running_loop()
         self._connection = connection
-        self._ledger = Ledger(subscriptions)
+        self._states = ChannelStates(channels)
         self._encode = encode
         self._send_timeout = send_timeout
         self._reporter = reporter
-        self._steps: dict[asyncio.Task[None], Step] = {}
+        self._commands: dict[asyncio.Task[None], ChannelCommand] = {}
         # What is still waited for once no more is to be; None: all is.
         self._rest: set[Hashable] | None = None
         # Those of them that are sent once more, or were refused before, and what tells that there is another.
@@ -85,7 +85,7 @@ class Subscriber:
         self._one_is_late: asyncio.Future[None] = self._loop.create_future()
         # Of what is put off: for how long the next time, and until when this time.
         self._delays: dict[Hashable, Iterator[float]] = {}
-        self._timers: dict[Step, asyncio.TimerHandle] = {}
+        self._timers: dict[ChannelCommand, asyncio.TimerHandle] = {}
         # While one waits for its turn, what else can be combined gathers for the next.
         self._combining = 0
         self._is_launching = False
@@ -93,11 +93,11 @@ class Subscriber:
     @property
     def is_settled(self) -> bool:
         """Whether all is subscribed that is wanted, but for what is put off."""
-        return not (self._steps or self._ledger.is_due)
+        return not (self._commands or self._states.is_due)
 
     def has_subscribed(self, identity: Hashable) -> bool:
         """Whether something is subscribed: it was sent, and was not refused."""
-        return identity in self._ledger
+        return identity in self._states
 
     async def prepare(self) -> None:
         """Subscribe all that is wanted, also what comes to be wanted meanwhile, for ``GATHERING`` seconds.
@@ -111,17 +111,17 @@ class Subscriber:
         """
         began = self._loop.time()
         self._launch()
-        while (steps := self._awaited()) or (self._timers and self._is_patient(began)):
+        while (commands := self._awaited()) or (self._timers and self._is_patient(began)):
             if self._one_is_late.done():
                 self._one_is_late = self._loop.create_future()
-            waiting: set[asyncio.Future[Any]] = {*steps, self._one_is_late, self._connection.reader}
+            waiting: set[asyncio.Future[Any]] = {*commands, self._one_is_late, self._connection.reader}
             # Of a step that is put off, which has a timer and no task until then, nothing tells; nor of what is held.
-            timeout = LOOK_INTERVAL if self._connection.is_held else None
+            timeout = POLL_INTERVAL if self._connection.is_held else None
             await asyncio.wait(waiting, timeout=timeout, return_when=asyncio.FIRST_COMPLETED)
             if self._connection.reader.done():
                 raise SendFailed("the connection was lost before everything was subscribed")
             if self._rest is None and self._loop.time() - began >= GATHERING:
-                self._rest = self._ledger.unsettled
+                self._rest = self._states.unsettled
 
     def _is_patient(self, began: float) -> bool:
         return self._connection.is_held and self._loop.time() < began + PATIENCE
@@ -130,20 +130,20 @@ class Subscriber:
         # Where no other connection delivers, one server that never answers must not keep all else from being sent.
         late = set() if self._connection.is_held else self._late
         if self._rest is not None:
-            self._rest &= self._ledger.unsettled
+            self._rest &= self._states.unsettled
             for task in late:
-                self._await_no_more(self._steps[task])
+                self._await_no_more(self._commands[task])
             if not self._rest:
                 return set()
-        return self._steps.keys() - late
+        return self._commands.keys() - late
 
-    def _await_no_more(self, step: Step) -> None:
+    def _await_no_more(self, command: ChannelCommand) -> None:
         if self._rest is not None:
-            self._rest.difference_update(each.identity for each in step.subscriptions)
+            self._rest.difference_update(each.identity for each in command.channels)
 
     def changed(self, identity: Hashable) -> None:
         """Learn that something is wanted now, or wanted no more."""
-        self._ledger.changed(identity)
+        self._states.changed(identity)
         if not self._is_launching:
             self._is_launching = True
             # Soon, and not now: what else is wanted in the same breath can be combined with it.
@@ -156,134 +156,134 @@ class Subscriber:
 
     def _launch(self) -> None:
         self._is_launching = False
-        while self._connection.is_live and not self._combining and len(self._steps) - len(self._late) < MOST_STEPS:
-            step = self._ledger.take_step()
-            if step is None:
+        while self._connection.is_live and not self._combining and len(self._commands) - len(self._late) < MAX_COMMANDS:
+            command = self._states.take_command()
+            if command is None:
                 return
-            task = self._loop.create_task(self._make(step), name="rxws subscriber")
-            self._steps[task] = step
-            if self._ledger.is_doubtful(step):
+            task = self._loop.create_task(self._make(command), name="rxws subscriber")
+            self._commands[task] = command
+            if self._states.is_doubtful(command):
                 self._late.add(task)
             task.add_done_callback(self._made)
-            self._connection.keep(task)
+            self._connection.track(task)
 
     def _made(self, task: asyncio.Task[None]) -> None:
         # Whatever came of it: one that was put off has a timer, and one that is due again came to be later.
-        self._await_no_more(self._steps.pop(task))
+        self._await_no_more(self._commands.pop(task))
         self._late.discard(task)
         self._launch()
 
-    async def _make(self, step: Step) -> None:
+    async def _make(self, command: ChannelCommand) -> None:
         """Make a step; what fails is put off, unless it failed with the connection."""
         try:
-            messages = await self._messages_of(step)
-            step = Step(tuple(messages), step.subscribes)
-            self._ledger.done(await self._send_in_turn(step, messages))
+            messages = await self._messages_of(command)
+            command = ChannelCommand(tuple(messages), command.subscribes)
+            self._states.done(await self._send_in_turn(command, messages))
             # What was called off meanwhile was not sent.
-            self._ledger.free(step)
+            self._states.free(command)
         except FAILURES as error:
             if is_being_cancelled(error):
                 raise
-            self._put_off(step, error)
+            self._put_off(command, error)
         else:
-            for subscription in step.subscriptions:
-                self._delays.pop(subscription.identity, None)
+            for channel in command.channels:
+                self._delays.pop(channel.identity, None)
 
-    def _put_off(self, step: Step, error: BaseException) -> None:
+    def _put_off(self, command: ChannelCommand, error: BaseException) -> None:
         if not self._connection.is_live:
             # All is subscribed on the next one.
             return
         self._reporter.failed("a subscription's message", None, error)
-        delay = max(next(self._delays.setdefault(each.identity, default_delays())) for each in step.subscriptions)
-        self._timers[step] = self._loop.call_later(delay, self._try_again, step)
+        delay = max(next(self._delays.setdefault(each.identity, default_delays())) for each in command.channels)
+        self._timers[command] = self._loop.call_later(delay, self._try_again, command)
 
-    def _try_again(self, step: Step) -> None:
-        del self._timers[step]
-        self._ledger.free(step)
+    def _try_again(self, command: ChannelCommand) -> None:
+        del self._timers[command]
+        self._states.free(command)
         self._launch()
 
-    async def _messages_of(self, step: Step) -> dict[Subscription, Any]:
+    async def _messages_of(self, command: ChannelCommand) -> dict[Channel, Any]:
         """Return the messages of a step, without those that could not be had: these are put off."""
         # Before the turn: a function that takes its time must not keep pongs waiting.
-        asking = [self._message_of(each, step.subscribes) for each in step.subscriptions]
+        asking = [self._message_of(each, command.subscribes) for each in command.channels]
         answers = await asyncio.gather(*asking, return_exceptions=True)
         messages = {}
-        for each, answer in zip(step.subscriptions, answers, strict=True):
+        for each, answer in zip(command.channels, answers, strict=True):
             if isinstance(answer, BaseException):
-                self._put_off(Step((each,), step.subscribes), answer)
+                self._put_off(ChannelCommand((each,), command.subscribes), answer)
             else:
                 messages[each] = answer
         return messages
 
-    async def _send_in_turn(self, step: Step, messages: dict[Subscription, Any]) -> Step:
+    async def _send_in_turn(self, command: ChannelCommand, messages: dict[Channel, Any]) -> ChannelCommand:
         """Send what of a step is still due when its turn has come, and return that."""
         if all(message is None for message in messages.values()):
-            return step
-        is_combining = step.subscribes and step.subscriptions[0].combine is not None
+            return command
+        is_combining = command.subscribes and command.channels[0].combine is not None
         self._combining += is_combining
         try:
-            await self._connection.take_turn(LAST)
+            await self._connection.acquire_slot(Priority.LOW)
         finally:
             self._combining -= is_combining
-        due = self._ledger.still_due(step)
+        due = self._states.still_due(command)
         try:
-            payload = self._payload_of([messages[each] for each in due.subscriptions], due)
+            payload = self._payload_of([messages[each] for each in due.channels], due)
         except BaseException as error:
-            self._connection.give_turn_back()
-            if len(due.subscriptions) == 1 or not isinstance(error, FAILURES):
+            self._connection.release_slot()
+            if len(due.channels) == 1 or not isinstance(error, FAILURES):
                 raise
-            self._reporter.failed(due.subscriptions[0].combine, None, error)
-            return self._divided(due, len(due.subscriptions))
+            self._reporter.failed(due.channels[0].combine, None, error)
+            return self._divided(due, len(due.channels))
         if is_combining:
             self._launch()
         if payload is None:
-            self._connection.give_turn_back()
+            self._connection.release_slot()
             return due
         answer = await self._send(due, payload)
         if answer is _Answer.REFUSAL:
-            if len(due.subscriptions) > 1:
+            if len(due.channels) > 1:
                 # One of them may be to blame for all: with halves it is found soonest.
                 return self._divided(due, 2)
-            self._ledger.refuse(due)
-            return Step((), due.subscribes)
+            self._states.refuse(due)
+            return ChannelCommand((), due.subscribes)
         return due
 
-    def _divided(self, step: Step, pieces: int) -> Step:
+    def _divided(self, command: ChannelCommand, pieces: int) -> ChannelCommand:
         """Have it sent in so many pieces; return what was done of the step, which is nothing."""
-        self._ledger.divide(step, pieces)
-        task, nothing = asyncio.current_task(), Step((), step.subscribes)
+        self._states.divide(command, pieces)
+        task, nothing = asyncio.current_task(), ChannelCommand((), command.subscribes)
         assert task is not None
         # So that whoever waits for these waits for the steps to come.
-        self._steps[task] = nothing
+        self._commands[task] = nothing
         return nothing
 
-    async def _message_of(self, subscription: Subscription, subscribes: bool) -> Any:
-        message = subscription.subscribe if subscribes else subscription.unsubscribe
+    async def _message_of(self, channel: Channel, subscribes: bool) -> Any:
+        message = channel.subscribe if subscribes else channel.unsubscribe
         if not callable(message):
             return message
         async with asyncio.timeout(self._send_timeout):
-            given = await current_value(message)
+            given = await resolve(message)
         if given is None and subscribes:
             raise TypeError("a function for subscribe must return a message, not None")
         return given
 
-    def _payload_of(self, messages: list[Any], step: Step) -> str | bytes | None:
+    def _payload_of(self, messages: list[Any], command: ChannelCommand) -> str | bytes | None:
         if not messages:
             return None
-        combine = step.subscriptions[0].combine
+        combine = command.channels[0].combine
         # Copies: they are sent again on every connection, whatever is done with them.
         message = messages[0] if len(messages) == 1 or combine is None else combine(copy.deepcopy(messages))
         if message is None:
             raise TypeError("combine must return a message, not None")
         return to_payload(message, self._encode)
 
-    async def _send(self, step: Step, payload: str | bytes) -> _Answer:
+    async def _send(self, command: ChannelCommand, payload: str | bytes) -> _Answer:
         """Send in a turn that was taken; once more, if the answer does not come. Return what came of it."""
-        answer = await self._answer_to(step, payload, attempt=1)
+        answer = await self._answer_to(command, payload, attempt=1)
         if answer is _Answer.NONE:
             self._become_late()
-            await self._connection.take_turn(LAST)
-            answer = await self._answer_to(step, payload, attempt=2)
+            await self._connection.acquire_slot(Priority.LOW)
+            answer = await self._answer_to(command, payload, attempt=2)
         return answer
 
     def _become_late(self) -> None:
@@ -295,31 +295,33 @@ class Subscriber:
         if not self._one_is_late.done():
             self._one_is_late.set_result(None)
 
-    async def _answer_to(self, step: Step, payload: str | bytes, attempt: int) -> _Answer:
+    async def _answer_to(self, command: ChannelCommand, payload: str | bytes, attempt: int) -> _Answer:
         """Send, and return what was answered; tell of a refusal, and of none."""
-        asked = step.subscriptions if step.subscribes else ()
+        asked = command.channels if command.subscribes else ()
         refusals = [each.rejected for each in asked if each.rejected]
         consents = [each.acknowledged for each in asked if each.acknowledged]
         if not consents:
             await self._connection.send(payload, self._send_timeout, None)
             return _Answer.CONSENT
         # Refusals first, so that a filter of the answer that passes an error with the same id takes none for one.
-        answer = self._connection.expect([*refusals, *consents])
+        answer = self._connection.expect_reply([*refusals, *consents])
         try:
             await self._connection.send(payload, self._send_timeout, None)
             await asyncio.wait({answer}, timeout=max(each.timeout for each in asked))
         finally:
             answer.cancel()
         if answer.cancelled():
-            self._tell_unacknowledged(step, payload, attempt, None)
+            self._tell_unacknowledged(command, payload, attempt, None)
             return _Answer.NONE
         message, passed = answer.result()
         if all(passed is not each for each in refusals):
             return _Answer.CONSENT
-        self._tell_unacknowledged(step, payload, attempt, redact(repr(message))[:SHOWN])
+        self._tell_unacknowledged(command, payload, attempt, redact(repr(message))[:SHOWN])
         return _Answer.REFUSAL
 
-    def _tell_unacknowledged(self, step: Step, payload: str | bytes, attempt: int, refusal: str | None) -> None:
+    def _tell_unacknowledged(
+        self, command: ChannelCommand, payload: str | bytes, attempt: int, refusal: str | None
+    ) -> None:
         reporter = self._reporter
         reporter.counters.unacknowledged += 1
         message = redact(payload if isinstance(payload, str) else f"{len(payload)} bytes")[:SHOWN]
@@ -328,12 +330,12 @@ class Subscriber:
         else:
             reporter.log(logging.WARNING, "a subscription was refused with %s: %s", refusal, message)
         reporter.emit(
-            Unacknowledged(
+            SubscriptionFailed(
                 name=reporter.name,
                 time=reporter.now(),
                 message=message,
                 attempt=attempt,
                 refusal=refusal,
-                combined=len(step.subscriptions),
+                combined=len(command.channels),
             )
         )
