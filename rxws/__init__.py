@@ -40,7 +40,7 @@ from typing import TYPE_CHECKING, Any
 
 from .errors import ConnectFailed, FeedClosed, RxwsError, SendFailed, SendTimeout, StreamOverflow
 from .interface import AsyncWebsocketStreamInterface
-from .messages.dispatcher import Many
+from .messages.hooks import Many
 from .observables.hot import CurrentObservable
 from .observables.observable import AsyncObservable, on_loop
 from .reporting.events import (

@@ -22,7 +22,7 @@ ROOT = PACKAGE.parent
 FOLDERS = {
     "reporting": set(),
     "observables": {"reporting"},
-    "messages": {"connections", "observables", "reporting"},
+    "messages": {"observables", "reporting"},
     "display": {"reporting"},
     "streams": {"display", "messages", "observables", "reporting"},
     "connections": {"messages", "observables", "reporting"},
@@ -140,7 +140,7 @@ def test_edge_uses_public_names_only(name):
     """What an edge takes from a folder of the core, the folder exports; other edges give what they like."""
     for module, taken in imports(name, MODULES[name]):
         if taken is not None and not edge_of(module):
-            assert "." not in module or folder_of(module) in {"connections", "messages"}, (module, taken)
+            assert "." not in module, (module, taken)
             origin = importlib.import_module(f"rxws.{module}" if module else "rxws")
             assert taken in origin.__all__, (module, taken)
 

@@ -7,7 +7,7 @@ import functools
 import itertools
 import logging
 from collections import deque
-from collections.abc import Callable, Coroutine
+from collections.abc import Awaitable, Callable, Coroutine
 from contextvars import ContextVar
 from dataclasses import dataclass
 from typing import Any, Final, Protocol
@@ -18,14 +18,18 @@ from reactivex import abc
 from ..checks import check_seconds
 from ..connections.backoff import Backoff
 from ..connections.connection import Connection, check_websocket
-from ..connections.opener import Timeouts
+from ..connections.connection_reporter import ConnectionReporter
+from ..connections.opener import Opener, Timeouts
 from ..connections.rotation import Rotation
 from ..display.cells import in_notebook, on_rerun
 from ..display.snapshot import RECENT, RateMeter, ago, mimebundle
 from ..errors import ConnectFailed, FeedClosed, RxwsError, SendTimeout
-from ..messages.dispatcher import FrameDispatcher, ParseHooks
+from ..messages.dispatcher import FrameDispatcher
 from ..messages.filters import Filter
-from ..messages.frames import Websocket
+from ..messages.frames import Frames, Websocket
+from ..messages.hooks import ParseHooks
+from ..messages.inbound import Inbound
+from ..messages.reader import Reader
 from ..messages.router import Router
 from ..observables.buffer import Overflow, check_bounds
 from ..observables.hot import CurrentObservable, EventObservable
@@ -121,7 +125,7 @@ class Feed:
         self._unmatched = UnmatchedFilters(
             self.loop, self.reporter, lambda: self.router.last_message, lambda: self.sender.is_subscribed
         )
-        self.dispatcher = FrameDispatcher(self.context, self.router, hooks, self.sender.answer)
+        self.dispatcher = FrameDispatcher(self.context, self.router, hooks)
         self._backoff = Backoff(options.reconnect_delays, self._should_retry)
         self.rotation = self._make_source()
         self._hooks = hooks
@@ -150,7 +154,12 @@ class Feed:
             settle=self.options.handover_settle,
             idle=self.options.idle_timeout,
         )
-        return Rotation(self.context, self, self.dispatcher, self.router, self._backoff, timeouts, self._failed)
+        connection_reporter = ConnectionReporter(self.reporter, self.router)
+        opener = Opener(self.context, self, self._make_reader, self._backoff, timeouts, connection_reporter)
+        return Rotation(self.context, self, self.dispatcher, opener)
+
+    def _make_reader(self, inbound: Inbound, frames: Callable[[], Frames]) -> Callable[[], Awaitable[None]]:
+        return Reader(inbound, frames, self.dispatcher, self.router, self.reporter).read
 
     def _make_availability(self) -> Availability:
         # Of the state alone: whoever holds a stream must not hold the feed.
@@ -280,7 +289,7 @@ class Feed:
 
         def expect_reply(connection: Connection) -> None:
             # In a rotation the answer comes on a connection whose messages are held, or are for it alone.
-            answers.append(connection.expect_reply([wanted], is_shared=True))
+            answers.append(connection.inbound.expect_reply([wanted], is_shared=True))
             answers[0].add_done_callback(
                 lambda answer: None if answer.cancelled() else stream.take_in(answer.result()[0])
             )
@@ -307,15 +316,15 @@ class Feed:
         """The connection that ``send`` means."""
         return self.sender.present
 
-    async def wait_connected(self) -> Connection:
-        """Return the live connection, when there is one that all is well with: what was held is delivered."""
+    async def wait_connected(self) -> None:
+        """Return when there is a live connection and what was held is delivered."""
         self.context.check()
         while True:
             self._raise_if_ended()
             await self.live_or_ended.wait()
-            connection = await self.sender.wait_connected()
+            await self.sender.wait_connected()
             if self.state.value.is_live:
-                return connection
+                return
 
     async def send(self, message: Any, chosen: Callable[[Connection], object] | None = None) -> None:
         """Hand a message to a live connection; ``chosen`` is told before which one it is."""
@@ -381,6 +390,10 @@ class Feed:
         """Send on ``connection`` from now on."""
         self.sender.use(connection)
 
+    def answer(self, connection: Connection, answer: Any) -> None:
+        """Send an answer on the connection on which it was asked for."""
+        self.sender.answer(connection, answer)
+
     # The end
 
     @property
@@ -425,7 +438,7 @@ class Feed:
         if self.is_closing:
             raise FeedClosed(f"{self.reporter.name} is closed")
 
-    def _failed(self, error: BaseException) -> None:
+    def failed(self, error: BaseException) -> None:
         """Is called when the rotation has come to its end."""
         if self.is_closing:
             return

@@ -795,7 +795,11 @@ async def test_log_has_each_state(caplog):
         feed.websocket.end()
         await feed.record.entered(State.CONNECTED, 2)
     states = [record.message.partition(": ")[2] for record in caplog.records if record.levelno == logging.DEBUG]
-    assert states == ["connected", "connecting", "closed"]
+    assert [state for state in states if "connection " not in state] == ["connected", "connecting", "closed"]
+    assert [state for state in states if state.startswith("connection 1 ")] == [
+        "connection 1 is live",
+        "connection 1 is ended",
+    ]
 
 
 @in_virtual_time

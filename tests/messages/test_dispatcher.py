@@ -5,14 +5,11 @@ from __future__ import annotations
 import asyncio
 import json
 import time
-from collections import deque
 
 import pytest
 
 from rxws import CallbackFailed, Many, MessageRejected
-from rxws.messages.dispatcher import FrameDispatcher, ParseHooks
 from tests.support.feeds import Feed, Pipe, PipeFeed, of_kind, opened, record, take
-from tests.support.wiring import Wiring
 
 pytestmark = pytest.mark.usefixtures("virtual_time", "assert_no_leaks")
 
@@ -217,33 +214,6 @@ async def test_many_is_a_typed_tuple():
 
 
 # Frames
-
-
-async def test_catching_up_gives_way_and_keeps_the_order(virtual_time):
-    """What was held is delivered in slices, and what comes meanwhile after it, in its order."""
-    wiring = Wiring()
-    dispatcher = FrameDispatcher(wiring.context, wiring.router, ParseHooks(str, None, None, None), lambda *_: None)
-    held = deque((str(number), number, 0) for number in range(5_000))
-    delivered, waits = [], []
-
-    def deliver(_frame, message, _received):
-        delivered.append(message)
-        virtual_time._selector.clock.advance(0.0001)
-
-    async def add():
-        last = virtual_time.time()
-        while held:
-            waits.append(virtual_time.time() - last)
-            held.append(("", 4_999 + len(waits), 0))
-            last = virtual_time.time()
-            await asyncio.sleep(0)
-
-    adding = asyncio.create_task(add())
-    await dispatcher.catch_up(held, deliver)
-    await adding
-    assert len(waits) > 10
-    assert 0 < max(waits) < 0.025
-    assert delivered == list(range(5_000 + len(waits)))
 
 
 async def test_frames_tells_the_raw_frame_its_time_and_its_connection():
