@@ -42,7 +42,7 @@ PURE = (
     *("errors", "callables", "checks", "codec", "delays", "options", "reporting.redaction", "reporting.events"),
     *("messages.filters", "streams.sequence", "display.snapshot"),
     *("connections.failures", "connections.backoff", "connections.handover", "connections.rate_limit"),
-    "sending.channels",
+    *("sending.channels", "sending.channel_states"),
 )
 """The modules that know no event loop: they get the time passed in."""
 

@@ -18,7 +18,8 @@ from ..errors import SendFailed
 from ..reporting.events import SubscriptionFailed
 from ..reporting.redaction import redact
 from ..reporting.reporter import FAILURES, Reporter, is_being_cancelled
-from .channels import Channel, ChannelCommand, ChannelRegistry, ChannelStates
+from .channel_states import ChannelStates
+from .channels import Channel, ChannelCommand, ChannelRegistry
 
 __all__ = ["ChannelSync"]
 
