@@ -99,6 +99,11 @@ class Counters:
     unacknowledged: int = 0
     dropped: int = 0
 
+    def snapshot(self) -> dict[str, Any]:
+        """Return the numbers by name. May be called from any thread."""
+        # The dict is copied in one step, because the loop's thread may change it meanwhile.
+        return {name: getattr(self, name) for name in self.__slots__} | {"reconnects": dict(self.reconnects)}
+
 
 def _emit_nothing(event: Event) -> None:
     """Stands for whoever watches the events, where nobody does."""
