@@ -16,7 +16,6 @@ import docutils.utils
 import pytest
 
 from .benchmarks.rows import ROWS
-from .support.checkers import needs_pyright, run_mypy, run_pyright
 
 ROOT = Path(__file__).resolve().parents[1]
 README = ROOT / "README.rst"
@@ -55,26 +54,6 @@ def test_python_block_runs_as_it_stands(block: str, tmp_path: Path) -> None:
     assert done.returncode == 0, done.stderr
     assert done.stdout
     assert done.stderr == ""
-
-
-@pytest.fixture(scope="module")
-def files(tmp_path_factory: pytest.TempPathFactory) -> list[str]:
-    """All Python blocks, as files."""
-    folder = tmp_path_factory.mktemp("blocks")
-    for number, block in enumerate(blocks("python")):
-        (folder / f"block_{number}.py").write_text(block)
-    return [str(file) for file in folder.iterdir()]
-
-
-def test_mypy_finds_nothing_in_python_blocks(files: list[str], tmp_path: Path) -> None:
-    """Whoever takes a block over, and has mypy check what has no annotations, is told nothing."""
-    run_mypy("--check-untyped-defs", *files, cache=tmp_path)
-
-
-@needs_pyright
-def test_pyright_finds_nothing_in_python_blocks(files: list[str]) -> None:
-    """Nor whoever has pyright check it."""
-    run_pyright(*files)
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT], ids=lambda number: number.name)
