@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import gc
 import itertools
 import json
 import logging
@@ -519,8 +518,9 @@ async def test_half_open_while_sending(kind):
     loop = asyncio.get_running_loop()
     async with (
         serve_in_process("--script", "echo") as server,
-        Followed(server.url, kind.connect, send_timeout=1, open_timeout=1, close_timeout=1) as feed,
+        Followed(server.url, kind.connect, send_timeout=0.4, open_timeout=1, close_timeout=0.4) as feed,
     ):
+        await feed.wait_connected()
         await feed.send("hello")
         server.stop()
         with pytest.raises(rxws.SendTimeout, match="the peer took nothing"):
@@ -574,7 +574,7 @@ async def test_slow_consumer(kind):
 
     async with (
         FeedServer(ping_interval=0.3, ping_timeout=10) as server,
-        Followed(server.url, kind.connect) as feed,
+        Followed(server.url, kind.connect, close_timeout=0.2) as feed,
     ):
         feed.add_handler(slow)
         untouched = feed.stream_filter()
@@ -729,15 +729,6 @@ async def test_a_message_in_4000_fragments(kind):
         await server.connections[0].send_fragments(fragments())
         assert await feed.record.received(1) == [{"n": "x" * 3_998}]
         assert server.opened == 1
-
-
-@pytest.fixture
-def unscanned():
-    """What the tests before have left in memory is not looked through by the collector, which would take its time."""
-    gc.collect()
-    gc.freeze()
-    yield
-    gc.unfreeze()
 
 
 async def longest_wait_in_a_burst(connect, total):
@@ -1388,7 +1379,7 @@ async def test_application_level_ping(kind):
 
     async with (
         serve_in_process("--script", "tests.support.scripts:demanding") as server,
-        Followed(server.url, kind.connect, decode=str, reply=pong, handover_timeout=1.5) as feed,
+        Followed(server.url, kind.connect, decode=str, reply=pong, handover_timeout=1.5, close_timeout=0.2) as feed,
     ):
         feed.add_handler(slow)
         await feed.record.received(3)

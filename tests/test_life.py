@@ -79,15 +79,6 @@ def without_sockets(loop) -> None:
     loop._selector.select = select
 
 
-@pytest.fixture
-def unscanned():
-    """What the tests before have left in memory is not looked through by the collector over and over."""
-    gc.collect()
-    gc.freeze()
-    yield
-    gc.unfreeze()
-
-
 @in_virtual_time
 async def test_thirty_days_at_a_message_a_second(virtual_time, unscanned):
     """Every message comes once or inside a reported gap; tasks, timers and memory are as on the first day.

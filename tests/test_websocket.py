@@ -713,8 +713,8 @@ class TestPicows:
         async with FeedServer() as server:
             server.refuse(404)
             with pytest.raises(ConnectFailed) as caught:
-                async with self.feed(server):
-                    await asyncio.sleep(5)
+                async with self.feed(server) as feed:
+                    await asyncio.gather(feed.wait_closed(), return_exceptions=True)
             assert caught.value.status == 404
 
     async def test_feed_on_picows_ends_with_a_dead_peer(self):
