@@ -9,6 +9,8 @@ import pytest
 from .support.checkers import needs_pyright, run_mypy, run_pyright
 from .test_readme import blocks
 
+pytestmark = pytest.mark.slow
+
 SUPPORT = Path(__file__).parent / "support"
 
 SAMPLES = [str(SUPPORT / "fluent_types.py"), str(SUPPORT / "operator_types.py")]

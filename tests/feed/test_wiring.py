@@ -1313,6 +1313,7 @@ print("ended", flush=True)
 """
 
 
+@pytest.mark.slow
 class TestProcesses:
     """Programs that end in all sorts of ways, each in a process of its own, with all warnings made errors."""
 

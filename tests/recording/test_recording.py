@@ -900,6 +900,7 @@ def child(path: Path, seconds: float) -> subprocess.Popen[str]:
     )
 
 
+@pytest.mark.slow
 def test_recording_when_killed(path: Path) -> None:
     """``kill -9`` loses nothing that is older than the flush interval."""
     with child(path, 60) as process:
@@ -915,6 +916,7 @@ def test_recording_when_killed(path: Path) -> None:
     assert recorded
 
 
+@pytest.mark.slow
 def test_recording_when_the_program_ends(path: Path) -> None:
     """A program that ends without closing its feed loses nothing."""
     with child(path, 0.5) as process:
