@@ -13,14 +13,14 @@ from rxws.connections.connection import Connection
 from rxws.connections.overlap import Overlap
 from rxws.messages.dispatcher import FrameDispatcher
 from rxws.messages.hooks import ParseHooks
-from tests.support.feeds import Feed, Pipe, PipeFeed, of_kind, opened, record, take
-from tests.support.life import ScriptedWebsocket
+from tests.support.feeds import Feed, of_kind, opened, record, take
+from tests.support.life import ScriptedFeed, ScriptedWebsocket
 from tests.support.wiring import Wiring, never_asked
 
 pytestmark = pytest.mark.usefixtures("virtual_time", "assert_no_leaks")
 
 
-def parsing(parse, kind=PipeFeed):
+def parsing(parse, kind=ScriptedFeed):
     """Give a class of feeds with this parse hook."""
     return type("Parsing", (kind,), {"_parse_raw_data": lambda self, raw_data: parse(raw_data)})
 
@@ -358,7 +358,7 @@ async def test_optional_hooks_are_not_asked_outside_an_overlap():
         "_message_identity": lambda self, message: asked.append(message),
         "_is_per_connection": lambda self, message: asked.append(message),
     }
-    async with type("Asked", (PipeFeed,), hooks)(Pipe("1", "2")) as feed:
+    async with type("Asked", (ScriptedFeed,), hooks)(ScriptedWebsocket("1", "2")) as feed:
         assert await take(feed.stream_filter(), 2) == [1, 2]
     assert asked == []
 

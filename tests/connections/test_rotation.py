@@ -525,6 +525,7 @@ async def test_request_whose_connection_is_lost_in_a_rotation():
         assert feed.statistics().streams == 0
 
 
+@in_virtual_time
 async def test_request_in_a_rotation_on_a_real_server():
     """The reply comes while the two connections overlap, and not after."""
 
