@@ -10,7 +10,8 @@ from typing import Any, Final
 from ..errors import SendFailed, SendTimeout
 from ..messages.filters import Filter
 from ..messages.frames import Websocket
-from ..reporting.reporter import EXITS, FAILURES, Reporter, is_being_cancelled
+from ..reporting.cancellation import EXITS, FAILURES, is_being_cancelled
+from ..reporting.reporter import Reporter
 from .failures import Failure, diagnose
 from .send_queue import Priority, PrioritySendQueue
 

@@ -14,8 +14,8 @@ from ..messages.frames import Websocket, frames_of
 from ..messages.reader import Reader
 from ..messages.router import Router
 from ..observables.observable import LoopContext
+from ..reporting.cancellation import FAILURES, is_being_cancelled
 from ..reporting.events import State
-from ..reporting.reporter import FAILURES, is_being_cancelled
 from .backoff import Backoff
 from .connection import Connection, Sink, abort_websocket
 from .connection_reporter import ConnectionReporter

@@ -11,7 +11,7 @@ from typing import Any
 from ..messages.dispatcher import FrameDispatcher, Many, hold_behind
 from ..messages.frames import Frame
 from ..observables.observable import LoopContext
-from ..reporting.reporter import FAILURES
+from ..reporting.cancellation import FAILURES
 from .connection import Connection, Sink
 from .handover import Handover, Verdict
 

@@ -20,8 +20,8 @@ from ..errors import ConnectFailed
 from ..messages.dispatcher import FrameDispatcher, hold_behind
 from ..messages.router import Router
 from ..observables.observable import LoopContext
+from ..reporting.cancellation import EXITS, is_torn_down
 from ..reporting.events import Rotated, State
-from ..reporting.reporter import EXITS, is_torn_down
 from .backoff import Backoff
 from .connection import Connection, Sink
 from .connection_reporter import ConnectionReporter

@@ -31,9 +31,10 @@ from ..observables.buffer import Overflow, check_bounds
 from ..observables.hot import CurrentObservable, EventObservable
 from ..observables.observable import LoopContext
 from ..options import Options
+from ..reporting.cancellation import EXITS, FAILURES, is_being_cancelled, is_torn_down
 from ..reporting.events import TRANSITIONS, Event, State, Statistics
 from ..reporting.redaction import redact
-from ..reporting.reporter import EXITS, FAILURES, Reporter, is_being_cancelled, is_torn_down
+from ..reporting.reporter import Reporter
 from ..sending.channels import Channel
 from ..sending.sender import Sender
 from ..streams.availability import Availability, ChannelAvailability, FeedAvailability

@@ -13,9 +13,9 @@ from typing import Any, Final, Generic, TypeVar, TypeVarTuple
 from ..connections.connection import Connection, Sink
 from ..observables.hot import HotObservable
 from ..observables.observable import LoopContext
+from ..reporting.cancellation import FAILURES
 from ..reporting.events import MessageRejected
 from ..reporting.redaction import redact
-from ..reporting.reporter import FAILURES
 from .frames import Frame
 from .router import Router
 

@@ -9,7 +9,8 @@ from types import CoroutineType
 from typing import Any, Final
 
 from ..connections.connection import Connection
-from ..reporting.reporter import FAILURES, Reporter, is_being_cancelled
+from ..reporting.cancellation import FAILURES, is_being_cancelled
+from ..reporting.reporter import Reporter
 from .dispatcher import SLICE, FrameDispatcher, Many
 from .frames import Frame, Frames
 from .router import Router

@@ -15,7 +15,8 @@ from reactivex.scheduler import CurrentThreadScheduler
 from reactivex.subject import ReplaySubject
 
 from ..callables import is_coroutine_function, is_generator_function, name_of
-from ..reporting.reporter import FAILURES, Reporter
+from ..reporting.cancellation import FAILURES
+from ..reporting.reporter import Reporter
 from .buffer import Buffer
 from .fluent import FluentOperators
 from .scheduler import Clock, LoopScheduler

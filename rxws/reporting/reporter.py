@@ -7,23 +7,15 @@ import copy
 import logging
 import math
 import time
-import traceback
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any, Final
 
 from ..callables import name_of
 from .events import CallbackFailed, Event
-from .redaction import redact
+from .tracebacks import redacted_traceback
 
-__all__ = ["EXITS", "FAILURES", "Counters", "Reporter", "is_being_cancelled", "is_torn_down"]
-
-FAILURES: Final = (Exception, asyncio.CancelledError)
-"""What a function of the user's may raise without ending anything but itself. CancelledError is one: it comes out of
-any ``future.result()``, and nobody asked for the cancellation of the one who called the function."""
-
-EXITS: Final = (KeyboardInterrupt, SystemExit, GeneratorExit)
-"""What ends the program, or the coroutine: nobody but the interpreter has a say in it."""
+__all__ = ["Counters", "Reporter"]
 
 LOG_INTERVAL: Final = 1.0
 """Seconds between two log lines of one kind."""
@@ -33,53 +25,6 @@ MAX_KINDS: Final = 1_000
 
 VIRTUAL_CLOCK_TOLERANCE: Final = 5.0
 """Seconds by which a loop's clock may differ from the monotonic clock before it is taken for a virtual one."""
-
-
-def is_being_cancelled(error: BaseException) -> bool:
-    """Whether ``error`` is the cancellation of the task that runs, and not one that it came upon."""
-    task = asyncio.current_task()
-    return isinstance(error, asyncio.CancelledError) and (task is None or task.cancelling() > 0)
-
-
-def is_torn_down() -> bool:
-    """Whether all tasks of the running loop are being cancelled, as ``asyncio.run`` does at its end."""
-    return all(task.cancelling() for task in asyncio.all_tasks())
-
-
-def _shown(error: BaseException) -> str:
-    errors = _related(error)
-    kinds = tuple(f"{type(each).__module__}.{type(each).__qualname__}:" for each in errors)
-    names = frozenset(name for each in errors for name in _names(each))
-    lines = [line for part in traceback.format_exception(error) for line in part.splitlines()]
-    return "\n".join(_shown_line(line, kinds, names) for line in lines)
-
-
-def _shown_line(line: str, kinds: tuple[str, ...], names: frozenset[str]) -> str:
-    # The name of an exception's class is no secret, and may look like one.
-    kind = next((kind for kind in kinds if line.startswith(kind)), "")
-    return kind + redact(line.removeprefix(kind), names)
-
-
-def _related(error: BaseException) -> list[BaseException]:
-    """Return an exception with those that its traceback tells of: before it, and in it where it is a group."""
-    pending: list[BaseException | None] = [error]
-    found: dict[int, BaseException] = {}
-    while pending:
-        each = pending.pop()
-        if each is not None and id(each) not in found:
-            found[id(each)] = each
-            pending += each.__cause__, each.__context__
-            if isinstance(each, BaseExceptionGroup):
-                pending += each.exceptions
-    return list(found.values())
-
-
-def _names(error: BaseException) -> Iterator[str]:
-    """Give what the code that an exception came through calls things by: what it has in quotes is not among that."""
-    yield from f"{type(error).__module__}.{type(error).__qualname__}".split(".")
-    for frame, _ in traceback.walk_tb(error.__traceback__):
-        code = frame.f_code
-        yield from (code.co_name, *code.co_names, *code.co_varnames, *code.co_cellvars, *code.co_freevars)
 
 
 @dataclass(slots=True)
@@ -157,7 +102,7 @@ class Reporter:
         self._logged[kind] = (now, 0)
         more = f" ({suppressed} more like this)" if suppressed else ""
         # Not by way of exc_info: what an exception says may hold a secret, or what a terminal would obey.
-        trace = "" if error is None else "\n" + _shown(error)
+        trace = "" if error is None else "\n" + redacted_traceback(error)
         self._logger.log(level, "%s: " + line + "%s%s", self.name, *values, more, trace)
 
     def failed(self, handler: object, message: Any, error: BaseException) -> None:

@@ -15,9 +15,10 @@ from ..connections.connection import Connection
 from ..connections.send_queue import Priority
 from ..delays import default_delays
 from ..errors import SendFailed
+from ..reporting.cancellation import FAILURES, is_being_cancelled
 from ..reporting.events import SubscriptionFailed
 from ..reporting.redaction import redact
-from ..reporting.reporter import FAILURES, Reporter, is_being_cancelled
+from ..reporting.reporter import Reporter
 from .channels import Channel, ChannelCommand, ChannelRegistry, ChannelStates
 
 __all__ = ["ChannelSync"]

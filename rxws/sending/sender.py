@@ -13,7 +13,8 @@ from ..connections.rate_limit import SlidingWindow
 from ..connections.send_queue import Priority, PrioritySendQueue
 from ..errors import SendFailed, SendTimeout
 from ..options import Options
-from ..reporting.reporter import FAILURES, Reporter, is_being_cancelled
+from ..reporting.cancellation import FAILURES, is_being_cancelled
+from ..reporting.reporter import Reporter
 from .channel_sync import ChannelSync
 from .channels import Channel, ChannelRegistry
 

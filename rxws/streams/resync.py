@@ -14,8 +14,8 @@ from ..callables import name_of
 from ..delays import default_delays
 from ..observables.hot import HotObservable
 from ..observables.observable import AsyncObservable, LoopContext
+from ..reporting.cancellation import FAILURES, is_being_cancelled
 from ..reporting.events import Gap, Overflowed
-from ..reporting.reporter import FAILURES, is_being_cancelled
 from .availability import Availability
 from .sequence import HELD_MAX, SequenceTracker, Snapshot, number_reader, range_reader
 

@@ -11,9 +11,10 @@ from typing import Any, Final
 
 from ..display.snapshot import shown
 from ..messages.filters import ABSENT, Filter, look_up
+from ..reporting.cancellation import FAILURES
 from ..reporting.events import NothingMatched
 from ..reporting.redaction import MASK, redact
-from ..reporting.reporter import FAILURES, Reporter
+from ..reporting.reporter import Reporter
 from .stream import Stream
 
 __all__ = ["UnmatchedFilters"]

@@ -9,7 +9,7 @@ import time
 import pytest
 
 from rxws.reporting.events import CallbackFailed
-from rxws.reporting.reporter import MAX_KINDS, Counters, Reporter, is_being_cancelled
+from rxws.reporting.reporter import MAX_KINDS, Counters, Reporter
 
 from ..support.wiring import Wiring
 
@@ -150,41 +150,6 @@ async def test_now_when_time_is_virtual(virtual_time):
     assert reporter.now() - before == pytest.approx(86_400)
 
 
-async def test_is_being_cancelled_when_the_task_is():
-    """A cancellation of the task that runs is told from one that it came upon."""
-    outcomes = []
-
-    async def run():
-        try:
-            await asyncio.sleep(3600)
-        except asyncio.CancelledError as error:
-            outcomes.append(is_being_cancelled(error))
-            raise
-
-    task = asyncio.create_task(run())
-    await asyncio.sleep(0)
-    task.cancel()
-    await asyncio.wait({task})
-    assert outcomes == [True]
-
-
-async def test_is_being_cancelled_when_something_else_is():
-    """The result of a cancelled future is a CancelledError, and nobody cancels the one who asked for it."""
-    future = asyncio.get_running_loop().create_future()
-    future.cancel()
-    with pytest.raises(asyncio.CancelledError) as caught:
-        future.result()
-    assert not is_being_cancelled(caught.value)
-    assert not is_being_cancelled(ZeroDivisionError())
-
-
-async def test_is_being_cancelled_when_no_task_runs():
-    """In a callback of the loop's there is no task, so a cancellation is not to be swallowed."""
-    outcome = asyncio.get_running_loop().create_future()
-    asyncio.get_running_loop().call_soon(lambda: outcome.set_result(is_being_cancelled(asyncio.CancelledError())))
-    assert await outcome
-
-
 async def test_log_when_an_error_holds_a_secret(reporter, caplog):
     """A traceback shows no secret, and nothing that a terminal would obey."""
     error = ValueError("wss://me:hunter2@host/ws?token=SECRET \x1b[2J")
@@ -193,35 +158,3 @@ async def test_log_when_an_error_holds_a_secret(reporter, caplog):
     assert record.exc_info is None
     assert "wss://***@host/ws?token=***" in record.getMessage()
     assert not any(part in record.getMessage() for part in ("hunter2", "SECRET", "\x1b"))
-
-
-async def test_traceback_tells_the_classes_of_exceptions_as_they_are(reporter, caplog):
-    """However they are called, in whatever module: what they say is redacted, and what they are is not."""
-    kind = type("HttpError", (Exception,), {"__module__": "rxws.testing.http"})
-    error = kind("404 for https://example.com/?key=hunter2")
-    error.__cause__ = type("BadRequest", (Exception,), {"__module__": "crm.api.v2.models.xyz"})("no")
-    error.__cause__.__cause__ = error
-    reporter.failed("handler", None, error)
-    lines = caplog.records[0].message.splitlines()
-    assert lines[-1] == "rxws.testing.http.HttpError: 404 for https://example.com/?key=***"
-    assert any(line.startswith("crm.api.v2.models.xyz.BadRequest: no") for line in lines)
-
-
-async def test_traceback_tells_what_a_program_calls_things(reporter, caplog):
-    """Functions and attributes are called as they are, like tokens or not; what stands in quotes may be a token."""
-
-    class Session:
-        def is_set_by_rpc4x5(self, key):
-            return [self.stop2x.IsMSXMLUrlq8 for _ in key]
-
-    try:
-        Session().is_set_by_rpc4x5("q8Xk29dLmZ7aT1bVw5RcYp")
-    except AttributeError as error:
-        error.__cause__ = ExceptionGroup("some", [type("HTTPXError", (Exception,), {"__module__": "crm.v2.xyz.b2c"})()])
-        reporter.failed("handler", None, error)
-    told = caplog.records[0].message
-    assert "    return [self.stop2x.IsMSXMLUrlq8 for _ in key]" in told
-    assert "    Session().is_set_by_rpc4x5(" in told
-    assert "crm.v2.xyz.b2c.HTTPXError" in told
-    assert "^^^^^^^^^^" in told
-    assert "q8Xk29" not in told
