@@ -21,7 +21,7 @@ from ..messages.dispatcher import FrameDispatcher, hold_behind
 from ..messages.router import Router
 from ..observables.observable import LoopContext
 from ..reporting.cancellation import EXITS, is_torn_down
-from ..reporting.events import Rotated, State
+from ..reporting.events import State
 from .backoff import Backoff
 from .connection import Connection, Sink
 from .connection_reporter import ConnectionReporter
@@ -233,8 +233,7 @@ class Rotation:
         """Close the old connection first: for servers that allow one only."""
         await self._close_for_rotation(old)
         new = await self._replace(old)
-        reporter = self._reporter
-        self._connection_reporter.rotated(Rotated(name=reporter.name, time=reporter.now(), number=new.number))
+        self._connection_reporter.rotated(new.number)
         return new
 
     async def _make_before_break(self, old: Connection) -> Connection:
@@ -274,7 +273,7 @@ class Rotation:
                 return None
         asked = self._loop.time()
         await self._close_for_rotation(old)
-        reporter, handover = self._reporter, overlap.handover
+        handover = overlap.handover
         lost = old if old.failure.reason != "rotation" else None
         if lost is not None and was_live:
             # Whatever has ended it may be about to end the other one too.
@@ -295,17 +294,13 @@ class Rotation:
         self._overlap = overlap
         self._forget_overlap(new)
         self._connection_reporter.rotated(
-            Rotated(
-                name=reporter.name,
-                time=reporter.now(),
-                number=new.number,
-                proven=handover.proven,
-                held=handover.held,
-                duplicates=overlap.duplicates,
-                discarded=overlap.discarded,
-                paused=paused,
-                truncated=handover.truncated,
-            )
+            new.number,
+            proven=handover.proven,
+            held=handover.held,
+            duplicates=overlap.duplicates,
+            discarded=overlap.discarded,
+            paused=paused,
+            truncated=handover.truncated,
         )
         return new
 

@@ -112,7 +112,7 @@ class Feed:
         self.reporter = self.context.reporter
         self.error: Exception | None = None
         self.events: EventObservable[Event] = EventObservable(self.context)
-        self.reporter.emit = self.events.on_next
+        self.reporter.publish = self.events.on_next
         self.state = CurrentObservable(self.context, State.CONNECTING)
         self.live_or_ended = asyncio.Event()
         """Set while the state is a live one, or the feed has ended."""

@@ -101,11 +101,7 @@ class FrameDispatcher:
         reporter = self._context.reporter
         reporter.counters.rejected += 1
         reporter.log(logging.WARNING, "a frame of %d characters was rejected: %s", len(frame), redact(repr(error)))
-        reporter.emit(
-            MessageRejected(
-                name=reporter.name, time=reporter.now(), raw=frame, error=error, count=reporter.counters.rejected
-            )
-        )
+        reporter.emit(MessageRejected, raw=frame, error=error, count=reporter.counters.rejected)
 
     def reply(self, connection: Connection, frame: Frame) -> None:
         """Ask what is to be sent back, and send it."""

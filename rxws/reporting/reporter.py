@@ -9,13 +9,15 @@ import math
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import Any, Final
+from typing import Any, Final, TypeVar
 
 from ..callables import name_of
 from .events import CallbackFailed, Event
 from .tracebacks import redacted_traceback
 
 __all__ = ["Counters", "Reporter"]
+
+E = TypeVar("E", bound=Event)
 
 LOG_INTERVAL: Final = 1.0
 """Seconds between two log lines of one kind."""
@@ -45,17 +47,23 @@ class Counters:
     dropped: int = 0
 
 
-def _emit_nothing(event: Event) -> None:
-    """Stands for whoever watches the events, where nobody does."""
+def _publish_nothing(event: Event) -> None:
+    """Stands for the subscribers of events where there are none."""
 
 
 class Reporter:
-    """Tells what happened in one feed: counts it, logs it (a line of one kind at most once a second), emits it."""
+    """Tells what happened in one feed: counts it, logs it (a line of one kind at most once a second), emits it.
 
-    def __init__(self, loop: asyncio.AbstractEventLoop, name: str, emit: Callable[[Event], None] | None = None) -> None:
+    Attributes:
+        name: the feed's name.
+        counters: what is counted.
+        publish: hands an event that was made elsewhere to the subscribers of events.
+    """
+
+    def __init__(self, loop: asyncio.AbstractEventLoop, name: str) -> None:
         self.name = name
         self.counters = Counters()
-        self.emit: Callable[[Event], None] = emit or _emit_nothing
+        self.publish: Callable[[Event], None] = _publish_nothing
         self._loop = loop
         self._epoch = time.time() - loop.time()
         self._logger = logging.getLogger("rxws")
@@ -66,7 +74,7 @@ class Reporter:
     def without_events(self) -> Reporter:
         """Return one that counts and logs as this one, to the same places, and emits nothing."""
         reporter = copy.copy(self)
-        reporter.emit = _emit_nothing
+        reporter.publish = _publish_nothing
         return reporter
 
     def now(self) -> float:
@@ -75,6 +83,12 @@ class Reporter:
             # Asked afresh, because the monotonic clock stands still while a machine sleeps.
             return time.time()
         return self._epoch + self._loop.time()
+
+    def emit(self, kind: type[E], **values: Any) -> E:
+        """Make an event of the feed's name, the time that it is now, and ``values``; publish it and return it."""
+        event = kind(name=self.name, time=self.now(), **values)
+        self.publish(event)
+        return event
 
     def log(
         self, level: int, line: str, *values: object, about: object = None, error: BaseException | None = None
@@ -110,4 +124,4 @@ class Reporter:
         self.counters.failures += 1
         handler_name = name_of(handler)
         self.log(logging.ERROR, "%s raised", handler_name, about=handler_name, error=error)
-        self.emit(CallbackFailed(name=self.name, time=self.now(), handler=handler_name, message=message, error=error))
+        self.emit(CallbackFailed, handler=handler_name, message=message, error=error)

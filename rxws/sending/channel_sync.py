@@ -330,13 +330,5 @@ class ChannelSync:
             reporter.log(logging.WARNING, "a subscription was not acknowledged: %s", message)
         else:
             reporter.log(logging.WARNING, "a subscription was refused with %s: %s", refusal, message)
-        reporter.emit(
-            SubscriptionFailed(
-                name=reporter.name,
-                time=reporter.now(),
-                message=message,
-                attempt=attempt,
-                refusal=refusal,
-                combined=len(command.channels),
-            )
-        )
+        combined = len(command.channels)
+        reporter.emit(SubscriptionFailed, message=message, attempt=attempt, refusal=refusal, combined=combined)

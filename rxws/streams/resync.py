@@ -171,14 +171,7 @@ class _Session:
         # Once: until a snapshot comes, every change that is held takes the place of another.
         reporter = self._context.reporter
         reporter.log(logging.WARNING, "resync holds %d changes and has no snapshot: the oldest are dropped", HELD_MAX)
-        event = Overflowed(
-            name=reporter.name,
-            time=reporter.now(),
-            consumer="resync",
-            overflow="drop_oldest",
-            dropped=self.changes.dropped,
-        )
-        reporter.emit(event)
+        reporter.emit(Overflowed, consumer="resync", overflow="drop_oldest", dropped=self.changes.dropped)
 
     def _deliver(self, items: list[Any]) -> None:
         for item in items:

@@ -137,9 +137,7 @@ class UnmatchedFilters:
         seen = "; ".join(f"{key} was {', '.join(those) or 'absent'}" for key, those in values.items())
         text = redact(repr(filter))[:SHOWN]
         reporter.log(logging.WARNING, "nothing of %d messages in %g s passed %s: %s", messages, PATIENCE, text, seen)
-        reporter.emit(
-            NothingMatched(name=reporter.name, time=reporter.now(), filter=text, messages=messages, values=values)
-        )
+        reporter.emit(NothingMatched, filter=text, messages=messages, values=values)
 
     def _values(self, key: Hashable) -> tuple[str, ...]:
         """Return what the messages have under a key: a few, each once, with no secret in them."""

@@ -36,7 +36,9 @@ class Opened:
         self.events = []
         self.received = []
         self.websocket = websocket
-        self.connection = Connection(websocket, 1, loop, Reporter(loop, "feed", self.events.append))
+        reporter = Reporter(loop, "feed")
+        reporter.publish = self.events.append
+        self.connection = Connection(websocket, 1, loop, reporter)
         self.connection.start(functools.partial(self.read, receive or self.receive))
 
     async def read(self, receive):

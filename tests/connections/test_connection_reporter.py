@@ -77,9 +77,8 @@ async def test_gap_is_told_to_events_counters_and_streams(wiring, connection_rep
 @pytest.mark.parametrize(("proven", "held", "level"), [(True, 5, "INFO"), (False, 0, "INFO"), (False, 5, "WARNING")])
 async def test_rotation_is_told(wiring, connection_reporter, caplog, proven, held, level):
     """A rotation counts; one in which messages came, and nothing was proven, is a warning."""
-    event = Rotated(name="feed", time=1.0, number=2, proven=proven, held=held)
-    connection_reporter.rotated(event)
-    assert wiring.seen == [event]
+    connection_reporter.rotated(2, proven=proven, held=held)
+    assert wiring.seen == [Rotated(name="feed", time=wiring.reporter.now(), number=2, proven=proven, held=held)]
     assert wiring.reporter.counters.rotations == 1
     assert told(wiring, caplog)[1][0][0] == level
 

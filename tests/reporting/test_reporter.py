@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+import ast
 import asyncio
+import dataclasses
 import logging
 import time
+from pathlib import Path
 
 import pytest
 
-from rxws.reporting.events import CallbackFailed
+import rxws
+from rxws.reporting import events
+from rxws.reporting.events import CallbackFailed, Quiet
 from rxws.reporting.reporter import MAX_KINDS, Counters, Reporter
 
 from ..support.wiring import Wiring
@@ -69,10 +74,37 @@ async def test_log_when_given_level_and_error(reporter, caplog):
     assert f"{type(error).__name__}: {error}" in record.getMessage()
 
 
+async def test_emit_makes_the_event_of_the_feed_and_the_time(reporter):
+    """An event has the feed's name and the present time; it is published and returned."""
+    seen = []
+    reporter.publish = seen.append
+    event = reporter.emit(Quiet, seconds=60.0)
+    assert event == Quiet(name="feed", time=reporter.now(), seconds=60.0)
+    assert seen == [event]
+
+
+def test_emitted_events_are_given_their_fields():
+    """Type checkers do not see the fields that ``emit`` is given: in all of rxws they are those of the event."""
+    checked = 0
+    for path in Path(rxws.__file__).parent.rglob("*.py"):
+        for call in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+            if isinstance(call, ast.Call) and getattr(call.func, "attr", "") == "emit" and call.args:
+                given = [each.arg for each in call.keywords]
+                kind = getattr(events, call.args[0].id)
+                fields = {each.name: each for each in dataclasses.fields(kind) if each.name not in {"name", "time"}}
+                needed = [name for name, each in fields.items() if each.default is dataclasses.MISSING]
+                where = f"{path}:{call.lineno}"
+                if None not in given:
+                    assert set(needed) <= set(given), where
+                assert set(given) - {None} <= set(fields), where
+                checked += 1
+    assert checked > 10
+
+
 async def test_failed_when_a_function_raised(reporter, caplog):
     """A failure is logged with its traceback, counted, and emitted."""
     seen = []
-    reporter.emit = seen.append
+    reporter.publish = seen.append
     error = ZeroDivisionError("no")
     reporter.failed(print, {"a": 1}, error)
     assert reporter.counters.failures == 1
@@ -92,7 +124,7 @@ async def test_failed_when_two_functions_raise_at_once(reporter, caplog):
 
 
 async def test_failed_when_nobody_listens(reporter):
-    """Without an emit nothing is missing."""
+    """Without subscribers of events nothing is missing."""
     reporter.failed("a function", None, ZeroDivisionError())
     assert reporter.counters == Counters(failures=1)
 
@@ -118,7 +150,7 @@ async def test_failed_when_the_subscriber_of_events_raises(caplog):
 async def test_without_events_when_it_fails(reporter, caplog):
     """A reporter without events counts and logs to the same places as the one that it is made of."""
     seen = []
-    reporter.emit = seen.append
+    reporter.publish = seen.append
     silent = reporter.without_events()
     reporter.failed(print, None, ZeroDivisionError())
     silent.failed(print, None, ZeroDivisionError())
