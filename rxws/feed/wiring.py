@@ -31,7 +31,7 @@ from ..observables.buffer import Overflow, check_bounds
 from ..observables.hot import CurrentObservable, EventObservable
 from ..observables.observable import LoopContext
 from ..options import Options
-from ..reporting.cancellation import EXITS, FAILURES, is_being_cancelled, is_torn_down
+from ..reporting.cancellation import EXITS, is_being_cancelled, is_torn_down
 from ..reporting.events import TRANSITIONS, Event, State, Statistics
 from ..reporting.redaction import redact
 from ..reporting.reporter import Reporter
@@ -371,12 +371,10 @@ class Feed:
     def _should_retry(self, error: BaseException) -> bool | None:
         if self.options.should_retry is None:
             return None
-        try:
+        with self.reporter.guard(self.options.should_retry):
             return self.options.should_retry(error)
-        except FAILURES as failure:
-            # A feed does not end because an answer about it could not be had: the rule holds.
-            self.reporter.failed(self.options.should_retry, None, failure)
-            return None
+        # A feed does not end because an answer about it could not be had: the rule holds.
+        return None
 
     def use(self, connection: Connection | None) -> None:
         """Send on ``connection`` from now on."""

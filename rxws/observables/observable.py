@@ -197,10 +197,8 @@ class AsyncObservable(FluentOperators[T_co]):
         """Return a function that reports what ``function`` raises."""
 
         def guarded(*error: Exception) -> None:
-            try:
+            with self._context.reporter.guard(function):
                 function(*error)
-            except FAILURES as failure:
-                self._context.reporter.failed(function, None, failure)
 
         return guarded
 

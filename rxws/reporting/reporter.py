@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 from typing import Any, Final, TypeVar
 
 from ..callables import name_of
+from .cancellation import FAILURES, is_being_cancelled
 from .events import CallbackFailed, Event
 from .tracebacks import redacted_traceback
 
@@ -125,3 +126,41 @@ class Reporter:
         handler_name = name_of(handler)
         self.log(logging.ERROR, "%s raised", handler_name, about=handler_name, error=error)
         self.emit(CallbackFailed, handler=handler_name, message=message, error=error)
+
+    def guard(self, handler: object, message: Any = None, *, awaits: bool = False) -> _Guard:
+        """Return a context that reports what a function of the user's raises in it; the program goes on behind it.
+
+        It costs half a microsecond: what runs for every message has a ``try`` of its own.
+
+        Args:
+            handler: the function, or its name.
+            message: what it was given.
+            awaits: whether the block awaits: then the cancellation of the task that runs passes. A plain function that
+                raises CancelledError has asked a cancelled future.
+
+        Example::
+
+            with reporter.guard(function, message):
+                return function(message)
+            return None
+        """
+        return _Guard(self, handler, message, awaits)
+
+
+@dataclass(slots=True)
+class _Guard:
+    """A class and no generator, which takes three times as long."""
+
+    reporter: Reporter
+    handler: object
+    message: Any
+    awaits: bool
+
+    def __enter__(self) -> None:
+        """Nothing is to be prepared."""
+
+    def __exit__(self, _kind: object, error: BaseException | None, _trace: object) -> bool:
+        if not isinstance(error, FAILURES) or (self.awaits and is_being_cancelled(error)):
+            return False
+        self.reporter.failed(self.handler, self.message, error)
+        return True

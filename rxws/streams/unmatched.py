@@ -11,7 +11,6 @@ from typing import Any, Final
 
 from ..display.snapshot import shown
 from ..messages.filters import ABSENT, Filter, look_up
-from ..reporting.cancellation import FAILURES
 from ..reporting.events import NothingMatched
 from ..reporting.redaction import MASK, redact
 from ..reporting.reporter import Reporter
@@ -143,13 +142,10 @@ class UnmatchedFilters:
         """Return what the messages have under a key: a few, each once, with no secret in them."""
         values: dict[str, None] = {}
         for message in self._samples:
-            try:
+            with self._reporter.guard("a filter's key", message):
                 value = look_up(message, key)
-            except FAILURES as error:
-                self._reporter.failed("a filter's key", message, error)
-                continue
-            if value is not ABSENT:
-                values[_harmless(key, value)] = None
+                if value is not ABSENT:
+                    values[_harmless(key, value)] = None
             if len(values) > VALUES:
                 return (*list(values)[:VALUES], "…")
         return tuple(values)

@@ -114,6 +114,43 @@ async def test_failed_when_a_function_raised(reporter, caplog):
     assert f"{type(error).__name__}: {error}" in record.getMessage()
 
 
+@pytest.mark.parametrize("awaits", [False, True])
+@pytest.mark.parametrize("error", [ZeroDivisionError("no"), asyncio.CancelledError()])
+async def test_guard_reports_what_a_function_raises(reporter, error, awaits):
+    """A failure is reported with the function and its message, and the program goes on behind the block."""
+    seen = []
+    reporter.publish = seen.append
+    with reporter.guard(print, {"a": 1}, awaits=awaits):
+        raise error
+    assert [(each.handler, each.message, each.error) for each in seen] == [("print", {"a": 1}, error)]
+    with reporter.guard(print):
+        pass
+    assert reporter.counters.failures == 1
+
+
+@pytest.mark.parametrize("error", [KeyboardInterrupt, SystemExit, GeneratorExit, BaseException])
+async def test_guard_passes_on_what_ends_the_program(reporter, error):
+    """What is no failure of a function is neither swallowed nor reported."""
+    with pytest.raises(error), reporter.guard(print):
+        raise error
+    assert reporter.counters.failures == 0
+
+
+@pytest.mark.parametrize("awaits", [False, True])
+async def test_guard_when_the_task_is_cancelled(reporter, awaits):
+    """The cancellation of the task that waits in the block passes; a plain function cannot be cancelled."""
+
+    async def run():
+        with reporter.guard("a hook", awaits=awaits):
+            await asyncio.sleep(3600)
+
+    task = asyncio.create_task(run())
+    await asyncio.sleep(0)
+    task.cancel()
+    await asyncio.wait({task})
+    assert (task.cancelled(), reporter.counters.failures) == ((True, 0) if awaits else (False, 1))
+
+
 async def test_failed_when_two_functions_raise_at_once(reporter, caplog):
     """One function that fails all the time does not hide another in the log; and all are counted."""
     for _ in range(3):
