@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import logging
-from typing import Any
+from typing import Any, Final
 
 from ..messages.router import Router
 from ..reporting.events import Connected, Disconnected, Gap, Overflowed, Quiet, Rotated
 from ..reporting.reporter import Reporter
-from .failures import Failure
+from .failures import Failure, Reason
 
 __all__ = ["ConnectionReporter"]
+
+_LEVELS: Final[dict[Reason, int]] = {"rotation": logging.INFO, "user": logging.INFO, "internal": logging.ERROR}
+"""The levels of the log for ends of connections that are no warning; an error comes with its traceback."""
 
 
 class ConnectionReporter:
@@ -44,8 +47,9 @@ class ConnectionReporter:
 
     def ended(self, number: int, failure: Failure) -> None:
         """Tell that a connection has ended."""
-        level = logging.INFO if failure.reason in {"rotation", "user"} else logging.WARNING
-        self._reporter.log(level, "connection %d ended: %s (%s)", number, failure.cause, failure.reason)
+        level = _LEVELS.get(failure.reason, logging.WARNING)
+        error = failure.error if level == logging.ERROR else None
+        self._reporter.log(level, "connection %d ended: %s (%s)", number, failure.cause, failure.reason, error=error)
         self._disconnected(number, failure, None)
 
     def refused(self, failure: Failure, delay: float | None) -> None:

@@ -140,7 +140,7 @@ class Opener:
         counters.opened += 1
         connection = Connection(websocket, counters.opened, self._loop, self._reporter)
         connection.sink = sink(connection)
-        frames = functools.partial(frames_of, websocket)
+        frames = functools.partial(frames_of, websocket, self._reporter)
         connection.start(Reader(connection, frames, self._dispatcher, self._router, self._reporter).read)
         connection.reader.add_done_callback(functools.partial(self._ended, connection))
         self._open[connection] = None

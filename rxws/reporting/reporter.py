@@ -92,7 +92,13 @@ class Reporter:
         return event
 
     def log(
-        self, level: int, line: str, *values: object, about: object = None, error: BaseException | None = None
+        self,
+        level: int,
+        line: str,
+        *values: object,
+        about: object = None,
+        error: BaseException | None = None,
+        once: bool = False,
     ) -> None:
         """Log ``line % values``, unless one of the same kind was logged within the last second; those are counted.
 
@@ -102,6 +108,7 @@ class Reporter:
             values: what is different in each.
             about: what or whom it is about, where one must not hide another: part of the kind.
             error: logged with its traceback.
+            once: whether no other of its kind is logged as long as the feed lives.
         """
         now = self._loop.time()
         kind = line, about
@@ -114,7 +121,7 @@ class Reporter:
                 del self._logged[each]
             # Twice as many, so that each is looked at but a few times, however many come within the second.
             self._most_kinds = MAX_KINDS + 2 * len(self._logged)
-        self._logged[kind] = (now, 0)
+        self._logged[kind] = (math.inf if once else now, 0)
         more = f" ({suppressed} more like this)" if suppressed else ""
         # Not by way of exc_info: what an exception says may hold a secret, or what a terminal would obey.
         trace = "" if error is None else "\n" + redacted_traceback(error)

@@ -8,7 +8,7 @@ import pytest
 
 from rxws import Connected, Disconnected, Gap, Overflowed, Quiet, Rotated
 from rxws.connections.connection_reporter import ConnectionReporter
-from rxws.connections.failures import Failure
+from rxws.connections.failures import Failure, diagnose
 from tests.support.wiring import Wiring
 
 pytestmark = pytest.mark.usefixtures("virtual_time", "assert_no_leaks")
@@ -50,6 +50,18 @@ async def test_end_of_a_connection_is_told(wiring, connection_reporter, caplog, 
     )
     event = wiring.seen[0]
     assert (event.number, event.reason, event.code, event.delay) == (3, failure.reason, failure.code, None)
+
+
+async def test_end_by_an_error_of_the_program_is_told_with_its_traceback(wiring, connection_reporter, caplog):
+    """An error of rxws itself is logged as an error, so that it can be found and reported."""
+    connection_reporter.ended(3, diagnose(AttributeError("no 'paused'"), object(), now=0.0))
+    (event,) = wiring.seen
+    assert (event.reason, event.cause) == ("internal", "AttributeError: no 'paused'")
+    (record,) = caplog.records
+    assert record.levelname == "ERROR"
+    assert record.message == (
+        "feed: connection 3 ended: AttributeError: no 'paused' (internal)\nAttributeError: no 'paused'"
+    )
 
 
 @pytest.mark.parametrize(("delay", "after"), [(1.25, "next attempt in 1.2 s"), (None, "giving up")])

@@ -44,6 +44,16 @@ async def test_log_when_a_line_comes_again(reporter, caplog):
     assert lines(caplog)[2:] == ["feed: number 7"]
 
 
+async def test_log_once(reporter, caplog):
+    """A line that is logged once does not come again, however long the feed lives and however many others come."""
+    for number in range(3):
+        reporter.log(logging.WARNING, "%s is missing", "a part", once=True)
+        for other in range(MAX_KINDS):
+            reporter.log(logging.WARNING, "other", about=(number, other))
+        await asyncio.sleep(10)
+    assert lines(caplog).count("feed: a part is missing") == 1
+
+
 async def test_log_when_kinds_differ(reporter, caplog):
     """A line hides no line of another kind, nor one about somebody else."""
     reporter.log(logging.WARNING, "%s lags", "first", about="first")
