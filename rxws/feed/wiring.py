@@ -171,7 +171,9 @@ class Feed:
         _NAMESAKES[name] = self
         if namesake is None or namesake.loop is not self.loop or namesake.is_closing:
             return None
-        print(f"rxws: this feed replaces the live one of the same name, {name!r}, which is being closed")
+        # A warning, because a notebook shows those without any configuration.
+        line = "this feed replaces the live one of the same name, %r, which is being closed"
+        self.reporter.log(logging.WARNING, line, name)
         namesake._closing.begin()
         return namesake
 

@@ -173,7 +173,7 @@ async def test_reader_tells_why_it_ended(opened, end, reason, code):
 
 @in_virtual_time
 async def test_reader_closes_what_it_cannot_go_on_reading():
-    """Where reading ends with something else than the connection, the connection is cut."""
+    """Where reading ends with an error of the program's own, the connection is cut, and the error is named."""
 
     async def receive(frame):
         len(frame)
@@ -181,7 +181,7 @@ async def test_reader_closes_what_it_cannot_go_on_reading():
     opened = Opened(ScriptedWebsocket(), receive)
     opened.websocket.come(7)
     failure = await opened.ended()
-    assert failure.reason == "network"
+    assert failure.reason == "internal"
     assert "TypeError" in failure.cause
     assert opened.websocket.transport.aborted == 1
 
