@@ -499,24 +499,12 @@ class Feed:
 
     def statistics(self) -> Statistics:
         """Return a snapshot of the counters. May be called from any thread."""
-        counters = self.reporter.counters
         receivers = self.router.receivers
         last = self.rotation.last_received_at
         return Statistics(
-            messages=counters.messages,
-            bytes=counters.bytes,
-            opened=counters.opened,
-            rotations=counters.rotations,
-            reconnects=dict(counters.reconnects),
-            gaps=counters.gaps,
-            rejected=counters.rejected,
-            duplicates=counters.duplicates,
-            discarded=counters.discarded,
-            failures=counters.failures,
-            unacknowledged=counters.unacknowledged,
+            **self.reporter.counters.read(),
             streams=sum(isinstance(receiver, StreamReceiver) for receiver in receivers),
             pending=sum(map(len, receivers)),
-            dropped=counters.dropped,
             last_message_age=None if last is None else max(0.0, self.loop.time() - last),
         )
 

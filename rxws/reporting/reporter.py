@@ -8,7 +8,7 @@ import logging
 import math
 import time
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from typing import Any, Final, TypeVar
 
 from ..callables import name_of
@@ -46,6 +46,12 @@ class Counters:
     failures: int = 0
     unacknowledged: int = 0
     dropped: int = 0
+
+    def read(self) -> dict[str, Any]:
+        """Return all of them by name. May be called from any thread."""
+        values = {each.name: getattr(self, each.name) for each in fields(self)}
+        # In one go, in which no other thread has its turn.
+        return values | {"reconnects": dict(self.reconnects)}
 
 
 def _publish_nothing(event: Event) -> None:

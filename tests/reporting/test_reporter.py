@@ -170,6 +170,16 @@ async def test_failed_when_two_functions_raise_at_once(reporter, caplog):
     assert reporter.counters.failures == 6
 
 
+def test_counters_are_read_at_once():
+    """What is read does not change with the counters, and has all that the statistics need of them."""
+    counters = Counters(messages=2, reconnects={"network": 1})
+    read = counters.read()
+    counters.reconnects["idle"] = 1
+    assert (read["messages"], read["reconnects"]) == (2, {"network": 1})
+    feeds_own = {"streams", "pending", "last_message_age"}
+    assert read.keys() == {each.name for each in dataclasses.fields(events.Statistics)} - feeds_own
+
+
 async def test_failed_when_nobody_listens(reporter):
     """Without subscribers of events nothing is missing."""
     reporter.failed("a function", None, ZeroDivisionError())
