@@ -73,36 +73,35 @@ class Options:
         return cls(**options)
 
     def __post_init__(self) -> None:
-        if self.name is not None and not isinstance(self.name, str):
-            raise TypeError(f"name must be a str, or None for one made from the class, not {self.name!r}")
-        for option in ("open_timeout", "send_timeout", "close_timeout"):
-            check_seconds(option, getattr(self, option), zero=False)
-        check_seconds("handover_timeout", self.handover_timeout, zero=True)
-        check_seconds("handover_settle", self.handover_settle, zero=True)
-        if self.idle_timeout is not None:
-            check_seconds("idle_timeout", self.idle_timeout, zero=False)
-        # A generator function is one of the forms it may have, an asynchronous one is not.
-        if not is_plain_function(self.reconnect_delays) and not inspect.isgeneratorfunction(self.reconnect_delays):
-            raise TypeError(
-                f"reconnect_delays must be a plain function that returns seconds to wait, not {self.reconnect_delays!r}"
-            )
-        if self.should_retry is not None and not is_plain_function(self.should_retry):
-            raise TypeError(
-                f"should_retry must be a plain function of an exception, or None, not {self.should_retry!r}"
-            )
-        if not is_plain_function(self.encode):
-            raise TypeError(f"encode must be a plain function of a message, not {self.encode!r}")
+        delays, retry = self.reconnect_delays, self.should_retry
+        for option, is_right, expected in (
+            ("name", self.name is None or isinstance(self.name, str), "a str, or None for one made from the class"),
+            # A generator function is one of the forms it may have, an asynchronous one is not.
+            (
+                "reconnect_delays",
+                is_plain_function(delays) or inspect.isgeneratorfunction(delays),
+                "a plain function that returns seconds to wait",
+            ),
+            ("should_retry", retry is None or is_plain_function(retry), "a plain function of an exception, or None"),
+            ("encode", is_plain_function(self.encode), "a plain function of a message"),
+            ("heartbeat", _is_pair_or_none(self.heartbeat), "a pair (message, seconds), or None"),
+            ("send_limit", _is_pair_or_none(self.send_limit), "a pair (messages, seconds), or None"),
+        ):
+            if not is_right:
+                raise TypeError(f"{option} must be {expected}, not {getattr(self, option)!r}")
+        times = ["open_timeout", "send_timeout", "close_timeout", "handover_timeout", "handover_settle"]
+        for option in times + ["idle_timeout"] * (self.idle_timeout is not None):
+            check_seconds(option, getattr(self, option), zero=option.startswith("handover"))
         if self.heartbeat is not None:
-            if not isinstance(self.heartbeat, tuple) or len(self.heartbeat) != 2:
-                raise TypeError(f"heartbeat must be a pair (message, seconds), or None, not {self.heartbeat!r}")
             check_seconds("the seconds of heartbeat", self.heartbeat[1], zero=False)
         if self.send_limit is not None:
-            if not isinstance(self.send_limit, tuple) or len(self.send_limit) != 2:
-                raise TypeError(f"send_limit must be a pair (messages, seconds), or None, not {self.send_limit!r}")
             messages, seconds = self.send_limit
-            expected = f"the messages of send_limit must be an int of at least 1, not {messages!r}"
-            if isinstance(messages, bool) or not isinstance(messages, int):
-                raise TypeError(expected)
-            if messages < 1:
-                raise ValueError(expected)
+            is_int = isinstance(messages, int) and not isinstance(messages, bool)
+            if not is_int or messages < 1:
+                kind = ValueError if is_int else TypeError
+                raise kind(f"the messages of send_limit must be an int of at least 1, not {messages!r}")
             check_seconds("the seconds of send_limit", seconds, zero=False)
+
+
+def _is_pair_or_none(value: object) -> bool:
+    return value is None or (isinstance(value, tuple) and len(value) == 2)

@@ -6,7 +6,7 @@ import asyncio
 import inspect
 import types
 from collections.abc import Awaitable, Callable, Hashable, Iterable, Mapping
-from typing import Any, Unpack
+from typing import Any, TypeVar, Unpack
 
 import reactivex
 import websockets
@@ -29,6 +29,7 @@ __all__ = ["ReactiveWebSocket"]
 
 Url = str | Callable[[], str | Awaitable[str]]
 ConnectOptions = Mapping[str, Any] | Callable[[], Mapping[str, Any] | Awaitable[Mapping[str, Any]]] | None
+F = TypeVar("F")
 OnOpen = Iterable[Any] | Callable[[Any], Awaitable[object]]
 
 
@@ -86,44 +87,35 @@ class ReactiveWebSocket(AsyncWebsocketStreamInterface[T]):
         rotate_on: Observable[Any] | Any = None,
         **options: Unpack[FeedOptions],
     ) -> None:
-        if hasattr(url, "__aenter__"):
-            raise TypeError("url is a context manager: is an 'async with … as url' missing?")
-        if not isinstance(url, str) and not callable(url):
-            raise TypeError(f"url must be a str or a function that returns one, not {type(url).__name__}")
-        if connect_options is not None and not isinstance(connect_options, Mapping) and not callable(connect_options):
-            raise TypeError(
-                "connect_options must be a mapping or a function that returns one, "
-                f"not {type(connect_options).__name__}"
-            )
-        _check_callables(connect=connect, decode=decode)
-        if identity is not None:
-            _check_callables(identity=identity)
-        if reply is not None:
-            _check_callables(reply=reply)
+        _check_address(url, connect_options)
         if rotate_every is not None:
             check_seconds("rotate_every", rotate_every, zero=False)
         self.__url = url
-        self.__connect = connect
+        self.__connect = _checked("connect", connect)
         self.__connect_options = connect_options
         # The messages are the wiring's, which counts what is sent.
-        messages = _check_on_open(on_open)
+        messages = _messages_of(on_open)
         self.__on_open = on_open if callable(on_open) else None
-        self.__decode = decode
+        self.__decode = _checked("decode", decode)
         self.__split = split
         self.__rotate_every = rotate_every
         self.__rotate_on = rotate_on if isinstance(rotate_on, Observable) else _parse_filter(rotate_on)
-        # Set on the instance, because what is not given must cost nothing.
+        self.__set_hooks(identity, per_connection, reply)
+        super().__init__(**options)
+        feed_of(self).sender.on_open = messages
+
+    def __set_hooks(self, identity: Any, per_connection: object, reply: Any) -> None:
+        """Set on the instance what is given, because what is not given must cost nothing."""
+        decode = self.__decode
         gives_messages = is_coroutine_function(decode) or isinstance(decode, types.BuiltinFunctionType)
-        if gives_messages and not split and type(self)._parse_raw_data is ReactiveWebSocket._parse_raw_data:
+        if gives_messages and not self.__split and type(self)._parse_raw_data is ReactiveWebSocket._parse_raw_data:
             self._parse_raw_data = decode  # type: ignore[method-assign, assignment]
         if identity is not None:
-            self._message_identity = identity  # type: ignore[method-assign, assignment]
+            self._message_identity = _checked("identity", identity)  # type: ignore[method-assign]
         if per_connection is not None:
             self._is_per_connection = Filter.parse(per_connection, "per_connection")  # type: ignore[method-assign]
         if reply is not None:
-            self._reply = reply  # type: ignore[method-assign, assignment]
-        super().__init__(**options)
-        feed_of(self).sender.on_open = messages
+            self._reply = _checked("reply", reply)  # type: ignore[method-assign]
 
     async def _create_ws(self) -> Websocket:
         url = await resolve(self.__url)
@@ -201,13 +193,24 @@ def _parse_filter(rotate_on: object) -> Filter | None:
     return None if rotate_on is None else Filter.parse(rotate_on, "rotate_on")
 
 
-def _check_callables(**functions: object) -> None:
-    for argument, function in functions.items():
-        if not callable(function):
-            raise TypeError(f"{argument} must be a function, not {function!r}")
+def _check_address(url: object, connect_options: object) -> None:
+    if hasattr(url, "__aenter__"):
+        raise TypeError("url is a context manager: is an 'async with … as url' missing?")
+    for argument, given, kind, wanted in (
+        ("url", url, str, "a str"),
+        ("connect_options", connect_options, Mapping | None, "a mapping"),
+    ):
+        if not isinstance(given, kind) and not callable(given):
+            raise TypeError(f"{argument} must be {wanted} or a function that returns one, not {type(given).__name__}")
 
 
-def _check_on_open(on_open: OnOpen) -> tuple[Any, ...]:
+def _checked(argument: str, function: F) -> F:
+    if not callable(function):
+        raise TypeError(f"{argument} must be a function, not {function!r}")
+    return function
+
+
+def _messages_of(on_open: OnOpen) -> tuple[Any, ...]:
     if callable(on_open):
         return ()
     if isinstance(on_open, str | bytes | Mapping) or not isinstance(on_open, Iterable):

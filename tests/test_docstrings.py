@@ -21,6 +21,7 @@ import websockets
 from reactivex import operators
 
 import rxws
+from rxws.interface import feed_of
 
 PACKAGE = Path(rxws.__file__).parent
 
@@ -93,6 +94,9 @@ async def surroundings(module, folder):
             "Book": Book,
             "fetch": lambda: exchange.get_json("/depth?symbol=BTCUSDT"),
             "URL": exchange.url,
+            "reporter": feed_of(ws).reporter,
+            "function": str,
+            "message": {"e": "trade"},
         }
 
 

@@ -13,7 +13,8 @@ from typing import Any, Final
 from ..errors import SendFailed, SendTimeout
 from ..messages.frames import Websocket
 from ..messages.inbound import Inbound
-from ..reporting.reporter import EXITS, Reporter, is_being_cancelled
+from ..reporting.cancellation import EXITS, is_being_cancelled
+from ..reporting.reporter import Reporter
 from .failures import Failure, diagnose
 from .rate_limit import SlidingWindow
 from .send_queue import Priority, PrioritySendQueue

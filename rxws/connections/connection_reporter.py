@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import logging
+from typing import Any, Final
 
 from ..messages.router import Router
 from ..reporting.events import Connected, Disconnected, Gap, Overflowed, Quiet, Rotated
 from ..reporting.reporter import Reporter
-from .failures import Failure
+from .failures import Failure, Reason
 
 __all__ = ["ConnectionReporter"]
+
+_LEVELS: Final[dict[Reason, int]] = {"rotation": logging.INFO, "user": logging.INFO, "internal": logging.ERROR}
+"""The levels of the log for ends of connections that are no warning; an error comes with its traceback."""
 
 
 class ConnectionReporter:
@@ -28,23 +32,24 @@ class ConnectionReporter:
         """Tell that a connection takes over; ``attempt`` is how many it took."""
         reporter = self._reporter
         reporter.log(logging.INFO, "connection %d is open", number)
-        reporter.emit(Connected(name=reporter.name, time=reporter.now(), number=number, attempt=attempt))
+        reporter.emit(Connected, number=number, attempt=attempt)
 
     def gap(self, since: float, failure: Failure) -> None:
         """Tell that what came between ``since``, in seconds since the epoch, and now may be missing."""
         reporter = self._reporter
-        now, reason = reporter.now(), failure.reason
-        gap = Gap(since, now, reason, self._router.last_message, name=reporter.name, time=now)
+        reason = failure.reason
         reporter.counters.gaps += 1
         if reason != "rotation":
             reporter.counters.reconnects[reason] = reporter.counters.reconnects.get(reason, 0) + 1
-        reporter.emit(gap)
+        last = self._router.last_message
+        gap = reporter.emit(Gap, start=since, end=reporter.now(), reason=reason, last_message=last)
         self._router.announce(gap)
 
     def ended(self, number: int, failure: Failure) -> None:
         """Tell that a connection has ended."""
-        level = logging.INFO if failure.reason in {"rotation", "user"} else logging.WARNING
-        self._reporter.log(level, "connection %d ended: %s (%s)", number, failure.cause, failure.reason)
+        level = _LEVELS.get(failure.reason, logging.WARNING)
+        error = failure.error if level == logging.ERROR else None
+        self._reporter.log(level, "connection %d ended: %s (%s)", number, failure.cause, failure.reason, error=error)
         self._disconnected(number, failure, None)
 
     def refused(self, failure: Failure, delay: float | None) -> None:
@@ -54,22 +59,19 @@ class ConnectionReporter:
         self._disconnected(None, failure, delay)
 
     def _disconnected(self, number: int | None, failure: Failure, delay: float | None) -> None:
-        reporter = self._reporter
-        reporter.emit(
-            Disconnected(
-                name=reporter.name,
-                time=reporter.now(),
-                number=number,
-                reason=failure.reason,
-                cause=failure.cause,
-                code=failure.code,
-                delay=delay,
-            )
+        self._reporter.emit(
+            Disconnected, number=number, reason=failure.reason, cause=failure.cause, code=failure.code, delay=delay
         )
 
-    def rotated(self, event: Rotated) -> None:
-        """Tell that a planned rotation has come to its end. An overlap that proved nothing is a warning."""
+    def rotated(self, number: int, **overlap: Any) -> None:
+        """Tell that a planned rotation is complete. An overlap that proved nothing is a warning.
+
+        Args:
+            number: the number of the new connection.
+            overlap: the other fields of :class:`Rotated`, where there was an overlap.
+        """
         self._reporter.counters.rotations += 1
+        event = self._reporter.emit(Rotated, number=number, **overlap)
         self._reporter.log(
             logging.INFO if event.proven or not event.held else logging.WARNING,
             "rotated to connection %d: overlap %s, %d held, %d of them copies, paused %.3f s",
@@ -79,7 +81,6 @@ class ConnectionReporter:
             event.duplicates,
             event.paused,
         )
-        self._reporter.emit(event)
 
     def rotated_too_soon(self, delay: float) -> None:
         """Tell that a rotation waits, because the hook that asked for it ended as soon as it had begun."""
@@ -93,7 +94,7 @@ class ConnectionReporter:
         """Tell that no message has come for so long, which may or may not mean something."""
         reporter = self._reporter
         reporter.log(logging.WARNING, "no message for %g s on connection %d", seconds, number)
-        reporter.emit(Quiet(name=reporter.name, time=reporter.now(), seconds=seconds))
+        reporter.emit(Quiet, seconds=seconds)
 
     def flooded(self, number: int, dropped: int) -> None:
         """Tell that more came before all was subscribed on a connection than is held."""
@@ -101,11 +102,4 @@ class ConnectionReporter:
         reporter.counters.dropped += dropped
         line = "connection %d: too much came before all was subscribed: the first %d frames are dropped"
         reporter.log(logging.WARNING, line, number, dropped)
-        event = Overflowed(
-            name=reporter.name,
-            time=reporter.now(),
-            consumer=f"connection {number}",
-            overflow="drop_oldest",
-            dropped=dropped,
-        )
-        reporter.emit(event)
+        reporter.emit(Overflowed, consumer=f"connection {number}", overflow="drop_oldest", dropped=dropped)

@@ -21,7 +21,7 @@ from ..reporting.redaction import MASK, redact, redact_url
 
 __all__ = ["CREDENTIALS_REFUSED", "Failure", "Reason", "diagnose", "is_fatal"]
 
-Reason = Literal["rotation", "server", "network", "idle", "handshake", "tls", "auth", "user"]
+Reason = Literal["rotation", "server", "network", "idle", "handshake", "tls", "auth", "user", "internal"]
 """Why a connection ended or could not be opened.
 
 - ``"rotation"``: as planned.
@@ -32,6 +32,8 @@ Reason = Literal["rotation", "server", "network", "idle", "handshake", "tls", "a
 - ``"tls"``: the server's identity was not proven, or the encryption failed.
 - ``"auth"``: the server refused the credentials.
 - ``"user"``: this side closed it.
+- ``"internal"``: the program that reads it raised a :exc:`TypeError`, :exc:`AttributeError`, :exc:`NameError` or
+  :exc:`NotImplementedError`: an error of rxws, of the websocket library, or of a connection class of the user's.
 """
 
 LONGEST_RETRY_AFTER: Final = 86400.0
@@ -162,7 +164,9 @@ def _diagnose_close(error: BaseException) -> Failure:
     we_began = sent is not None and (received is None or getattr(error, "rcvd_then_sent", None) is False)
     frame = sent if we_began else received
     if frame is None:
-        return Failure("network", _shorten(_text(error), error.__cause__), error=error)
+        # What the program raises for what was received ends the connection as a broken network does.
+        kind: Reason = "internal" if isinstance(error.__cause__, _BUGS) else "network"
+        return Failure(kind, _shorten(_text(error), error.__cause__), error=error)
     code, reason = int(frame.code or CloseCode.NO_STATUS_RCVD), frame.reason or ""
     # websockets names the code, for either library.
     words = f"{'this side' if we_began else 'the server'} closed with {Close(code, '')}{reason and ': ' + reason}"
@@ -189,6 +193,8 @@ def _reason(error: BaseException, status: int | None, connection: object | None)
         return "auth" if status in CREDENTIALS_REFUSED or status == 407 else "handshake"
     if isinstance(error, ssl.SSLError) and not isinstance(error, _BROKEN_TLS):
         return "tls"
+    if isinstance(error, _BUGS) and connection is not None:
+        return "internal"
     if _is_a(error, _BROKEN) or connection is not None:
         return "network"
     return "handshake"

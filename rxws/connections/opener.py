@@ -12,8 +12,8 @@ from typing import Any, Final, Protocol
 from ..messages.frames import Frames, Websocket, frames_of
 from ..messages.inbound import Inbound
 from ..observables.observable import LoopContext
+from ..reporting.cancellation import FAILURES, is_being_cancelled
 from ..reporting.events import State
-from ..reporting.reporter import FAILURES, is_being_cancelled
 from .backoff import Backoff
 from .connection import Connection, abort_websocket
 from .connection_reporter import ConnectionReporter
@@ -138,7 +138,7 @@ class Opener:
         counters.opened += 1
         connection = Connection(websocket, counters.opened, self._loop, self._reporter, self._host.answer)
         hold(connection.inbound)
-        connection.start(self._make_reader(connection.inbound, functools.partial(frames_of, websocket)))
+        connection.start(self._make_reader(connection.inbound, functools.partial(frames_of, websocket, self._reporter)))
         connection.reader.add_done_callback(functools.partial(self._ended, connection))
         self._open[connection] = None
         try:

@@ -13,7 +13,7 @@ from ..messages.frames import Frame
 from ..messages.hooks import Many
 from ..messages.inbound import Inbound, Sink
 from ..observables.observable import LoopContext
-from ..reporting.reporter import FAILURES
+from ..reporting.cancellation import FAILURES
 from .handover import Handover, Verdict
 
 __all__ = ["Overlap"]

@@ -20,8 +20,8 @@ from ..messages.dispatcher import FrameDispatcher
 from ..messages.frames import Frame
 from ..messages.inbound import Inbound
 from ..observables.observable import LoopContext
-from ..reporting.events import Rotated, State
-from ..reporting.reporter import EXITS, is_torn_down
+from ..reporting.cancellation import EXITS, is_torn_down
+from ..reporting.events import State
 from .connection import Connection
 from .failures import Failure
 from .handover import Verdict
@@ -215,8 +215,7 @@ class Rotation:
         """Close the old connection first: for servers that allow one only."""
         await self._close_for_rotation(old)
         new = await self._replace(old)
-        reporter = self._reporter
-        self._connection_reporter.rotated(Rotated(name=reporter.name, time=reporter.now(), number=new.number))
+        self._connection_reporter.rotated(new.number)
         return new
 
     async def _make_before_break(self, old: Connection) -> Connection:
@@ -256,7 +255,7 @@ class Rotation:
                 return None
         asked = self._loop.time()
         await self._close_for_rotation(old)
-        reporter, handover = self._reporter, overlap.handover
+        handover = overlap.handover
         lost = old if old.failure.reason != "rotation" else None
         if lost is not None and was_live:
             # Whatever has ended it may be about to end the other one too.
@@ -277,17 +276,13 @@ class Rotation:
         self._overlap = overlap
         self._forget_overlap(new)
         self._connection_reporter.rotated(
-            Rotated(
-                name=reporter.name,
-                time=reporter.now(),
-                number=new.number,
-                proven=handover.proven,
-                held=handover.held,
-                duplicates=overlap.duplicates,
-                discarded=overlap.discarded,
-                paused=paused,
-                truncated=handover.truncated,
-            )
+            new.number,
+            proven=handover.proven,
+            held=handover.held,
+            duplicates=overlap.duplicates,
+            discarded=overlap.discarded,
+            paused=paused,
+            truncated=handover.truncated,
         )
         return new
 

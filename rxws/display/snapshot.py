@@ -97,17 +97,10 @@ def mimebundle(
     title = _line(title)
     known = [[_line(name), _line(str(value))] for name, value in facts.items()]
     table = _table(messages, columns or Columns())
+    shown = "".join([*_html(list(zip(*known, strict=True))), *_html(table)])
     return {
         "text/plain": "\n".join([title, *_text(known), *_text(table)]),
-        "text/html": "".join(
-            [
-                '<div class="jp-RenderedHTMLCommon">',
-                f"<p><code>{html.escape(title)}</code></p>",
-                *_html(list(zip(*known, strict=True))),
-                *_html(table),
-                "</div>",
-            ]
-        ),
+        "text/html": f'<div class="jp-RenderedHTMLCommon"><p><code>{html.escape(title)}</code></p>{shown}</div>',
     }
 
 
@@ -185,11 +178,10 @@ class _Short(reprlib.Repr):
     def repr_frozenset(self, x: frozenset[Any], level: int) -> str:
         return super().repr_frozenset(frozenset(islice(x, self.maxfrozenset + 1)), level)
 
-    def repr_bytes(self, x: bytes, level: int) -> str:
+    def repr_bytes(self, x: bytes | bytearray, level: int) -> str:
         return repr(x[: self.maxstring])
 
-    def repr_bytearray(self, x: bytearray, level: int) -> str:
-        return repr(x[: self.maxstring])
+    repr_bytearray = repr_bytes
 
 
 def shown(value: object) -> str:

@@ -34,9 +34,10 @@ from ..observables.buffer import Overflow, check_bounds
 from ..observables.hot import CurrentObservable, EventObservable
 from ..observables.observable import LoopContext
 from ..options import Options
+from ..reporting.cancellation import EXITS, is_being_cancelled, is_torn_down
 from ..reporting.events import TRANSITIONS, Event, State, Statistics
 from ..reporting.redaction import redact
-from ..reporting.reporter import EXITS, FAILURES, Reporter, is_being_cancelled, is_torn_down
+from ..reporting.reporter import Reporter
 from ..sending.channels import Channel
 from ..sending.sender import Sender
 from ..streams.availability import Availability, ChannelAvailability, FeedAvailability
@@ -88,7 +89,7 @@ class Feed:
         self.reporter = self.context.reporter
         self.error: Exception | None = None
         self.events: EventObservable[Event] = EventObservable(self.context)
-        self.reporter.emit = self.events.on_next
+        self.reporter.publish = self.events.on_next
         self.state = CurrentObservable(self.context, State.CONNECTING)
         self.live_or_ended = asyncio.Event()
         """Set while the state is a live one, or the feed has ended."""
@@ -150,7 +151,9 @@ class Feed:
         namesake: Feed | None = replace_namesake(name, self)
         if namesake is None or namesake.loop is not self.loop or namesake.is_closing:
             return None
-        print(f"rxws: this feed replaces the live one of the same name, {name!r}, which is being closed")
+        # A warning, because a notebook shows those without any configuration.
+        line = "this feed replaces the live one of the same name, %r, which is being closed"
+        self.reporter.log(logging.WARNING, line, name)
         namesake._closing.begin()
         return namesake
 
@@ -329,12 +332,10 @@ class Feed:
     def _should_retry(self, error: BaseException) -> bool | None:
         if self.options.should_retry is None:
             return None
-        try:
+        with self.reporter.guard(self.options.should_retry):
             return self.options.should_retry(error)
-        except FAILURES as failure:
-            # A feed does not end because an answer about it could not be had: the rule holds.
-            self.reporter.failed(self.options.should_retry, None, failure)
-            return None
+        # A feed does not end because an answer about it could not be had: the rule holds.
+        return None
 
     def use(self, connection: Connection | None) -> None:
         """Send on ``connection`` from now on."""
@@ -438,11 +439,10 @@ class Feed:
 
     def statistics(self) -> Statistics:
         """Return a snapshot of the counters. May be called from any thread."""
-        counters = self.reporter.counters
         receivers = self.router.receivers
         last = self.rotation.last_received_at
         return Statistics(
-            **counters.snapshot(),
+            **self.reporter.counters.read(),
             streams=sum(isinstance(receiver, StreamReceiver) for receiver in receivers),
             pending=sum(map(len, receivers)),
             last_message_age=None if last is None else max(0.0, self.loop.time() - last),

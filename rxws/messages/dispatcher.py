@@ -8,9 +8,9 @@ from typing import Any, Final
 
 from ..observables.hot import HotObservable
 from ..observables.observable import LoopContext
+from ..reporting.cancellation import FAILURES
 from ..reporting.events import MessageRejected
 from ..reporting.redaction import redact
-from ..reporting.reporter import FAILURES
 from .frames import Frame
 from .hooks import Many, ParseHooks
 from .inbound import Inbound, Sink
@@ -48,11 +48,7 @@ class FrameDispatcher:
         reporter = self._context.reporter
         reporter.counters.rejected += 1
         reporter.log(logging.WARNING, "a frame of %d characters was rejected: %s", len(frame), redact(repr(error)))
-        reporter.emit(
-            MessageRejected(
-                name=reporter.name, time=reporter.now(), raw=frame, error=error, count=reporter.counters.rejected
-            )
-        )
+        reporter.emit(MessageRejected, raw=frame, error=error, count=reporter.counters.rejected)
 
     def reply(self, inbound: Inbound, frame: Frame) -> None:
         """Ask what is to be sent back, and send it."""

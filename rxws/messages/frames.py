@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 import math
 from collections import deque
 from collections.abc import Awaitable, Callable
+from operator import attrgetter
 from typing import Any, Final, NamedTuple, Protocol
 
 from websockets.asyncio.client import ClientConnection
 from websockets.frames import Frame as ProtocolFrame
 from websockets.frames import Opcode
+
+from ..reporting.reporter import Reporter
 
 __all__ = ["Frame", "Frames", "Websocket", "frames_of"]
 
@@ -21,6 +25,9 @@ up. Reading goes on once all have been taken."""
 CHUNK_SIZE: Final = 2**16
 """Bytes that are made frames of at once. asyncio reads four times as much, whose frames are so many objects that the
 collector runs for them, each time over more of what lives: that took 30 ms in a burst, and an eighth of the speed."""
+
+_PRIVATE_PARTS: Final = attrgetter("transport", "data_received", "process_event", "recv_messages.paused")
+"""What pushed frames need of websockets, and its documentation does not promise: another version may lack it."""
 
 Frame = str | bytes
 """What came in one message of the websocket: ``str`` of a text frame, ``bytes`` of a binary one."""
@@ -52,10 +59,16 @@ class Frames(NamedTuple):
     release: Callable[[], None]
 
 
-def frames_of(websocket: Websocket) -> Frames:
-    """Return how the frames of ``websocket`` are had, in the fastest way that it has."""
+def frames_of(websocket: Websocket, reporter: Reporter) -> Frames:
+    """Return how the frames of ``websocket`` are had, in the fastest way that it has; log once if that is lacking."""
     # Exactly that class: one that is derived from it may have changed what is gone round here.
     if type(websocket) is ClientConnection:
+        try:
+            _PRIVATE_PARTS(websocket)
+        except AttributeError as error:
+            line = "this version of websockets has no %s: frames are read through recv, which is slower"
+            reporter.log(logging.WARNING, line, error.name, once=True)
+            return Frames(deque(), websocket.recv, _nothing)
         pushed = _PushedFrames(websocket)
         return Frames(pushed.waiting, pushed.next, pushed.release)
     if type(websocket).__module__.partition(".")[0] == "picows":

@@ -6,7 +6,7 @@ import asyncio
 from collections.abc import Callable
 from typing import Any, Final
 
-from ..reporting.reporter import FAILURES, Reporter
+from ..reporting.reporter import Reporter
 from .filters import Filter
 from .frames import Frame
 
@@ -123,11 +123,9 @@ class Inbound:
         return False
 
     def _passes(self, expected: Filter, message: Any) -> bool:
-        try:
+        with self._reporter.guard(expected.predicate or expected, message):
             return expected(message)
-        except FAILURES as error:
-            self._reporter.failed(expected.predicate or expected, message, error)
-            return False
+        return False
 
     def cancel_replies(self) -> None:
         """Cancel the replies that are still awaited: the connection has ended."""

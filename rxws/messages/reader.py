@@ -8,7 +8,8 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from types import CoroutineType
 from typing import Any, Final
 
-from ..reporting.reporter import FAILURES, Reporter, is_being_cancelled
+from ..reporting.cancellation import FAILURES, is_being_cancelled
+from ..reporting.reporter import Reporter
 from .backlog import SLICE
 from .dispatcher import FrameDispatcher
 from .frames import Frame, Frames

@@ -7,8 +7,8 @@ from typing import Any, Final, Protocol
 
 from ..observables.hot import HotObservable
 from ..observables.observable import LoopContext
+from ..reporting.cancellation import FAILURES
 from ..reporting.events import Gap
-from ..reporting.reporter import FAILURES
 from .filters import Filter
 from .index import Index
 

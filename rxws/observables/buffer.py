@@ -224,7 +224,7 @@ class Buffer(Generic[T]):
             consumer = self.describe()
             about = consumer, self._lag_mark
             reporter.log(logging.WARNING, "%s lags: %d messages wait", consumer, len(items), about=about)
-            reporter.emit(Lagging(name=reporter.name, time=reporter.now(), consumer=consumer, pending=len(items)))
+            reporter.emit(Lagging, consumer=consumer, pending=len(items))
         if not self.closed:
             self._mark = self._next_mark()
 
@@ -247,15 +247,7 @@ class Buffer(Generic[T]):
         consumer = self.describe()
         line = "%s is full (overflow=%r): %d dropped"
         reporter.log(logging.WARNING, line, consumer, self._overflow, self.dropped, about=consumer)
-        reporter.emit(
-            Overflowed(
-                name=reporter.name,
-                time=reporter.now(),
-                consumer=consumer,
-                overflow=self._overflow,
-                dropped=self.dropped,
-            )
-        )
+        reporter.emit(Overflowed, consumer=consumer, overflow=self._overflow, dropped=self.dropped)
 
 
 def _wake(waiter: asyncio.Future[Any]) -> None:

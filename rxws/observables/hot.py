@@ -8,7 +8,7 @@ from typing import Any, Generic, TypeVar
 
 from reactivex import abc
 
-from ..reporting.reporter import FAILURES
+from ..reporting.cancellation import FAILURES
 from .observable import AsyncObservable, LoopContext
 
 __all__ = ["CurrentObservable", "EventObservable", "HotObservable", "Subscription"]

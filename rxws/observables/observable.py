@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import functools
 from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass
 from typing import Any, Final, TypeVar
@@ -15,7 +16,8 @@ from reactivex.scheduler import CurrentThreadScheduler
 from reactivex.subject import ReplaySubject
 
 from ..callables import is_coroutine_function, is_generator_function, name_of
-from ..reporting.reporter import FAILURES, Reporter
+from ..reporting.cancellation import FAILURES
+from ..reporting.reporter import Reporter
 from .buffer import Buffer
 from .fluent import FluentOperators
 from .scheduler import Clock, LoopScheduler
@@ -56,11 +58,8 @@ class LoopContext:
         clock: Clock | None = None,
         consumers: WeakSet[Buffer[Any]] | None = None,
     ) -> LoopContext:
-        """Make the home on ``loop`` whose errors go to ``reporter``."""
-
-        def failed(error: BaseException) -> None:
-            reporter.failed("a timed operator's subscriber", None, error)
-
+        """Make the context of ``loop`` whose errors go to ``reporter``."""
+        failed = functools.partial(reporter.failed, "a timed operator's subscriber", None)
         return cls(loop, LoopScheduler(loop, failed, clock), reporter, clock, consumers)
 
     def check(self) -> None:
@@ -98,7 +97,7 @@ class LoopContext:
             self.consumers.add(buffer)
 
     def without_events(self) -> LoopContext:
-        """Return the same home, but for what fails there: it is logged and counted, and not emitted."""
+        """Return the same context, but for what fails there: it is logged and counted, and not emitted."""
         return LoopContext.of(self.loop, self.reporter.without_events(), self.clock, self.consumers)
 
 
@@ -170,11 +169,8 @@ class AsyncObservable(FluentOperators[T_co]):
         if scheduler is not self._context.scheduler:
             # They are the user's, not an operator's. What they raise must not go through operators: that would starve
             # the other subscribers of one that is shared.
-            on_next, on_error, on_completed = (
-                self._guard_next(on_next),
-                self._guard(on_error),
-                self._guard(on_completed),
-            )
+            on_next = self._guard_next(on_next)
+            on_error, on_completed = self._guard(on_error), self._guard(on_completed)
         # Straight to the source where there is one: no observer of our own stands in the way of its items.
         subscribe = super().subscribe if self._source is None else self._source.subscribe
         subscription = subscribe(on_next, on_error, on_completed, scheduler=scheduler or self._context.scheduler)
@@ -196,10 +192,8 @@ class AsyncObservable(FluentOperators[T_co]):
         """Return a function that reports what ``function`` raises."""
 
         def guarded(*error: Exception) -> None:
-            try:
+            with self._context.reporter.guard(function):
                 function(*error)
-            except FAILURES as failure:
-                self._context.reporter.failed(function, None, failure)
 
         return guarded
 
@@ -234,12 +228,7 @@ class AsyncObservable(FluentOperators[T_co]):
 
             trades = pandas.DataFrame(await ws.stream_filter([{"e": "trade"}]).collect(seconds=10))
         """
-        for name, given, kind in (("count", count, int), ("seconds", seconds, int | float)):
-            if given is not None and (isinstance(given, bool) or not isinstance(given, kind)):
-                wanted = "an int" if kind is int else "a number of seconds"
-                raise TypeError(f"{name} must be {wanted}, or None for no limit, not {given!r}")
-        if (count is not None and count < 0) or (seconds is not None and not seconds >= 0):
-            raise ValueError(f"count and seconds must not be negative: {count!r}, {seconds!r}")
+        _check_limits(count, seconds)
         self._context.check()
         iterator = aiter(self)
         items = self._take(count)
@@ -358,6 +347,18 @@ class AsyncGroupedObservable(AsyncObservable[T], GroupedObservable[Any, T]):
         AsyncObservable.__init__(self, context, source)
         self.key = source.key
         self.underlying_observable = source.underlying_observable
+
+
+def _check_limits(count: Any, seconds: Any) -> None:
+    for name, given, kind, wanted in (
+        ("count", count, int, "an int"),
+        ("seconds", seconds, int | float, "a number of seconds"),
+    ):
+        if given is not None and (isinstance(given, bool) or not isinstance(given, kind)):
+            raise TypeError(f"{name} must be {wanted}, or None for no limit, not {given!r}")
+    # Not "< 0", which NaN is not.
+    if not all(given is None or given >= 0 for given in (count, seconds)):
+        raise ValueError(f"count and seconds must not be negative: {count!r}, {seconds!r}")
 
 
 def _check_plain(function: object) -> None:

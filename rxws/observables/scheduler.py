@@ -14,7 +14,7 @@ from reactivex.disposable import Disposable, MultipleAssignmentDisposable, Singl
 from reactivex.scheduler import CurrentThreadScheduler
 from reactivex.scheduler.periodicscheduler import PeriodicScheduler
 
-from ..reporting.reporter import FAILURES
+from ..reporting.cancellation import FAILURES
 
 __all__ = ["Clock", "LoopScheduler", "TimerHandle"]
 

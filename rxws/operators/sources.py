@@ -61,15 +61,7 @@ class Reports:
             return
         reporter.counters.rejected += 1
         reporter.log(logging.WARNING, line, self._operator, redact(repr(error)), about=self._operator)
-        reporter.emit(
-            MessageRejected(
-                name=reporter.name,
-                time=reporter.now(),
-                raw=_as_text(message),
-                error=error,
-                count=reporter.counters.rejected,
-            )
-        )
+        reporter.emit(MessageRejected, raw=_as_text(message), error=error, count=reporter.counters.rejected)
 
     def failed(self, message: Any, error: BaseException) -> None:
         """Report a message that is passed on, but could not be looked at."""

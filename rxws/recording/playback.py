@@ -282,6 +282,6 @@ class Playback:
                 # The message itself is not in the recording, but in the frames.
                 event = replace(event, last_message=self._router.last_message)
         event = replace(event, name=reporter.name)
-        reporter.emit(event)
+        reporter.publish(event)
         if isinstance(event, Gap):
             self._router.announce(event)

@@ -124,9 +124,7 @@ class Recording(abc.DisposableBase):
         reporter, error = self._context.reporter, self.error
         assert error is not None
         reporter.log(logging.ERROR, "the recording to %s stopped: %s", self.path, error, about=self.path)
-        reporter.emit(
-            RecordingFailed(name=reporter.name, time=reporter.now(), path=os.fspath(self.path), error=error, lost=lost)
-        )
+        reporter.emit(RecordingFailed, path=os.fspath(self.path), error=error, lost=lost)
 
     # In the recording's own thread
 

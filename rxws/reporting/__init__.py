@@ -1,5 +1,6 @@
 """What happened: events, the reporter that counts, logs and emits them, redaction of secrets."""
 
+from .cancellation import FAILURES
 from .events import (
     CallbackFailed,
     Connected,
@@ -18,7 +19,7 @@ from .events import (
     SubscriptionFailed,
 )
 from .redaction import printable, redact, redact_url
-from .reporter import FAILURES, Reporter
+from .reporter import Reporter
 
 __all__ = [
     "FAILURES",

@@ -113,7 +113,7 @@ class Disconnected(Event):
     Attributes:
         number: the number of the connection that ended, or None when none could be opened.
         reason: one of ``"rotation"``, ``"server"``, ``"network"``, ``"idle"``, ``"handshake"``, ``"tls"``,
-            ``"auth"``, ``"user"``.
+            ``"auth"``, ``"user"``, ``"internal"`` (an error of rxws or of the websocket library).
         cause: what happened in words, with no secret in it.
         code: the close code of RFC 6455 §7.4, or None where there was no close frame.
         delay: seconds until the next attempt, or None when none follows or it is not yet known.

@@ -15,9 +15,10 @@ from ..connections.connection import Connection
 from ..connections.send_queue import Priority
 from ..delays import default_delays
 from ..errors import SendFailed
+from ..reporting.cancellation import FAILURES, is_being_cancelled
 from ..reporting.events import SubscriptionFailed
 from ..reporting.redaction import redact
-from ..reporting.reporter import FAILURES, Reporter, is_being_cancelled
+from ..reporting.reporter import Reporter
 from .channel_states import ChannelStates
 from .channels import Channel, ChannelCommand, ChannelRegistry
 
@@ -330,13 +331,5 @@ class ChannelSync:
             reporter.log(logging.WARNING, "a subscription was not acknowledged: %s", message)
         else:
             reporter.log(logging.WARNING, "a subscription was refused with %s: %s", refusal, message)
-        reporter.emit(
-            SubscriptionFailed(
-                name=reporter.name,
-                time=reporter.now(),
-                message=message,
-                attempt=attempt,
-                refusal=refusal,
-                combined=len(command.channels),
-            )
-        )
+        combined = len(command.channels)
+        reporter.emit(SubscriptionFailed, message=message, attempt=attempt, refusal=refusal, combined=combined)

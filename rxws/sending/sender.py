@@ -13,7 +13,7 @@ from ..connections.rate_limit import SlidingWindow
 from ..connections.send_queue import Priority
 from ..errors import SendFailed, SendTimeout
 from ..options import Options
-from ..reporting.reporter import FAILURES, Reporter, is_being_cancelled
+from ..reporting.reporter import Reporter
 from .channel_sync import ChannelSync
 from .channels import Channel, ChannelRegistry
 
@@ -123,14 +123,11 @@ class Sender:
     async def _beat(self, connection: Connection, message: Any, seconds: float) -> None:
         while True:
             await asyncio.sleep(seconds)
-            try:
+            payload = None
+            with self._reporter.guard("the heartbeat's message", awaits=True):
                 async with asyncio.timeout(self._options.send_timeout):
                     payload = to_payload(await resolve(message), self._options.encode)
-            except FAILURES as error:
-                if is_being_cancelled(error):
-                    raise
-                self._reporter.failed("the heartbeat's message", None, error)
-            else:
+            if payload is not None:
                 await connection.acquire_slot(Priority.HIGH)
                 await connection.send(payload, self._options.send_timeout, None)
 

@@ -12,8 +12,8 @@ from ..errors import StreamOverflow
 from ..messages.router import Router
 from ..observables.buffer import Buffer, Overflow
 from ..observables.observable import LoopContext
+from ..reporting.cancellation import EXITS, FAILURES, is_torn_down
 from ..reporting.events import Gap
-from ..reporting.reporter import EXITS, FAILURES, is_torn_down
 
 __all__ = ["CoroutineHandler", "FunctionHandler", "make_handler"]
 

@@ -14,8 +14,8 @@ from ..callables import name_of
 from ..delays import default_delays
 from ..observables.hot import HotObservable
 from ..observables.observable import AsyncObservable, LoopContext
+from ..reporting.cancellation import FAILURES, is_being_cancelled
 from ..reporting.events import Gap, Overflowed
-from ..reporting.reporter import FAILURES, is_being_cancelled
 from .availability import Availability
 from .sequence import HELD_MAX, SequenceTracker, Snapshot, number_reader, range_reader
 
@@ -171,14 +171,7 @@ class _Session:
         # Once: until a snapshot comes, every change that is held takes the place of another.
         reporter = self._context.reporter
         reporter.log(logging.WARNING, "resync holds %d changes and has no snapshot: the oldest are dropped", HELD_MAX)
-        event = Overflowed(
-            name=reporter.name,
-            time=reporter.now(),
-            consumer="resync",
-            overflow="drop_oldest",
-            dropped=self.changes.dropped,
-        )
-        reporter.emit(event)
+        reporter.emit(Overflowed, consumer="resync", overflow="drop_oldest", dropped=self.changes.dropped)
 
     def _deliver(self, items: list[Any]) -> None:
         for item in items:

@@ -13,7 +13,7 @@ from ..display.snapshot import shown
 from ..messages.filters import ABSENT, Filter, look_up
 from ..reporting.events import NothingMatched
 from ..reporting.redaction import MASK, redact
-from ..reporting.reporter import FAILURES, Reporter
+from ..reporting.reporter import Reporter
 from .stream import Stream
 
 __all__ = ["UnmatchedFilters"]
@@ -136,21 +136,16 @@ class UnmatchedFilters:
         seen = "; ".join(f"{key} was {', '.join(those) or 'absent'}" for key, those in values.items())
         text = redact(repr(filter))[:SHOWN]
         reporter.log(logging.WARNING, "nothing of %d messages in %g s passed %s: %s", messages, PATIENCE, text, seen)
-        reporter.emit(
-            NothingMatched(name=reporter.name, time=reporter.now(), filter=text, messages=messages, values=values)
-        )
+        reporter.emit(NothingMatched, filter=text, messages=messages, values=values)
 
     def _values(self, key: Hashable) -> tuple[str, ...]:
         """Return what the messages have under a key: a few, each once, with no secret in them."""
         values: dict[str, None] = {}
         for message in self._samples:
-            try:
+            with self._reporter.guard("a filter's key", message):
                 value = look_up(message, key)
-            except FAILURES as error:
-                self._reporter.failed("a filter's key", message, error)
-                continue
-            if value is not ABSENT:
-                values[_harmless(key, value)] = None
+                if value is not ABSENT:
+                    values[_harmless(key, value)] = None
             if len(values) > VALUES:
                 return (*list(values)[:VALUES], "…")
         return tuple(values)

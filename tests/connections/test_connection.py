@@ -36,7 +36,9 @@ class Opened:
         self.events = []
         self.received = []
         self.websocket = websocket
-        self.connection = Connection(websocket, 1, loop, Reporter(loop, "feed", self.events.append), never_asked)
+        reporter = Reporter(loop, "feed")
+        reporter.publish = self.events.append
+        self.connection = Connection(websocket, 1, loop, reporter, never_asked)
         self.connection.start(functools.partial(self.read, receive or self.receive))
 
     async def read(self, receive):
@@ -171,7 +173,7 @@ async def test_reader_tells_why_it_ended(opened, end, reason, code):
 
 @in_virtual_time
 async def test_reader_closes_what_it_cannot_go_on_reading():
-    """Where reading ends with something else than the connection, the connection is cut."""
+    """Where reading ends with an error of the program's own, the connection is cut, and the error is named."""
 
     async def receive(frame):
         len(frame)
@@ -179,7 +181,7 @@ async def test_reader_closes_what_it_cannot_go_on_reading():
     opened = Opened(ScriptedWebsocket(), receive)
     opened.websocket.come(7)
     failure = await opened.ended()
-    assert failure.reason == "network"
+    assert failure.reason == "internal"
     assert "TypeError" in failure.cause
     assert opened.websocket.transport.aborted == 1
 

@@ -8,7 +8,7 @@ import pytest
 
 from rxws import Connected, Disconnected, Gap, Overflowed, Quiet, Rotated
 from rxws.connections.connection_reporter import ConnectionReporter
-from rxws.connections.failures import Failure
+from rxws.connections.failures import Failure, diagnose
 from tests.support.wiring import Wiring
 
 pytestmark = pytest.mark.usefixtures("virtual_time", "assert_no_leaks")
@@ -52,6 +52,18 @@ async def test_end_of_a_connection_is_told(wiring, connection_reporter, caplog, 
     assert (event.number, event.reason, event.code, event.delay) == (3, failure.reason, failure.code, None)
 
 
+async def test_end_by_an_error_of_the_program_is_told_with_its_traceback(wiring, connection_reporter, caplog):
+    """An error of rxws itself is logged as an error, so that it can be found and reported."""
+    connection_reporter.ended(3, diagnose(AttributeError("no 'paused'"), object(), now=0.0))
+    (event,) = wiring.seen
+    assert (event.reason, event.cause) == ("internal", "AttributeError: no 'paused'")
+    (record,) = caplog.records
+    assert record.levelname == "ERROR"
+    assert record.message == (
+        "feed: connection 3 ended: AttributeError: no 'paused' (internal)\nAttributeError: no 'paused'"
+    )
+
+
 @pytest.mark.parametrize(("delay", "after"), [(1.25, "next attempt in 1.2 s"), (None, "giving up")])
 async def test_refusal_is_told_with_what_comes_after(wiring, connection_reporter, caplog, delay, after):
     """That none could be opened, and when it is tried again, or that it is not."""
@@ -77,9 +89,8 @@ async def test_gap_is_told_to_events_counters_and_streams(wiring, connection_rep
 @pytest.mark.parametrize(("proven", "held", "level"), [(True, 5, "INFO"), (False, 0, "INFO"), (False, 5, "WARNING")])
 async def test_rotation_is_told(wiring, connection_reporter, caplog, proven, held, level):
     """A rotation counts; one in which messages came, and nothing was proven, is a warning."""
-    event = Rotated(name="feed", time=1.0, number=2, proven=proven, held=held)
-    connection_reporter.rotated(event)
-    assert wiring.seen == [event]
+    connection_reporter.rotated(2, proven=proven, held=held)
+    assert wiring.seen == [Rotated(name="feed", time=wiring.reporter.now(), number=2, proven=proven, held=held)]
     assert wiring.reporter.counters.rotations == 1
     assert told(wiring, caplog)[1][0][0] == level
 

@@ -441,6 +441,19 @@ def test_a_connection_that_breaks_with_any_exception_is_a_network_failure():
     assert (failure.reason, failure.cause) == ("network", "RuntimeError: torn")
 
 
+@pytest.mark.parametrize("kind", [TypeError, AttributeError, UnboundLocalError, NotImplementedError])
+def test_an_error_of_the_program_that_reads_is_no_network_failure(kind):
+    """Neither where reading raises it, nor where the library ends the connection because of it; a retry is made."""
+    error = kind("'X' object has no attribute 'paused'")
+    closed = ConnectionClosedError(None, None)
+    closed.__cause__ = error
+    for each in (error, closed):
+        failure = diagnose(each, object(), now=NOW)
+        assert (failure.reason, failure.error) == ("internal", each)
+        assert "has no attribute 'paused'" in failure.cause
+        assert not is_fatal(failure, succeeded=True, refusals=0)
+
+
 def test_a_failure_without_an_exception_is_never_fatal():
     """An idle connection, say, is not the end of a feed."""
     assert not is_fatal(Failure("idle", "no message for 60 s"), succeeded=False, refusals=0)

@@ -155,13 +155,15 @@ def test_one_that_raises_does_not_keep_the_others(kernel):
 
 
 @virtual
-async def test_feed_replaces_the_live_one_of_its_name(kernel, feed_server, capsys):
+async def test_feed_replaces_the_live_one_of_its_name(kernel, feed_server, caplog):
     """In a notebook a name belongs to one live feed: the next one closes it, says so, and then connects."""
     former = rxws.ReactiveWebSocket(feed_server.url, name="ticker")
     stream = former.stream_filter()
     await feed_server.connected()
     ws = rxws.ReactiveWebSocket(feed_server.url, name="ticker")
-    assert "replaces the live one of the same name, 'ticker'" in capsys.readouterr().out
+    (record,) = caplog.records
+    assert (record.name, record.levelname) == ("rxws", "WARNING")
+    assert "replaces the live one of the same name, 'ticker'" in record.message
     await ws.wait_connected()
     assert former.state.value is rxws.State.CLOSED
     assert len(feed_server.connections) == 1
@@ -170,7 +172,7 @@ async def test_feed_replaces_the_live_one_of_its_name(kernel, feed_server, capsy
     again = rxws.ReactiveWebSocket(feed_server.url, name="ticker")
     unnamed = rxws.ReactiveWebSocket(feed_server.url), rxws.ReactiveWebSocket(feed_server.url)
     await feed_server.connected(3)
-    assert capsys.readouterr().out == ""
+    assert caplog.records == [record]
     for feed in (again, *unnamed):
         await feed.exit()
 

@@ -607,16 +607,16 @@ await ws.wait_connected()
 (former and former.state.value, exchange.connections, ws.state.value)
 """
     first = kernel.run(code, "feed")
-    assert first.stdout == ""
+    assert first.stderr == ""
     assert first.result == "(None, 1, <State.CONNECTED: 'connected'>)"
     second = kernel.run(code, "feed")
-    assert "replaces the live one of the same name, 'demo'" in second.stdout
+    assert "replaces the live one of the same name, 'demo'" in second.stderr
     assert second.result == "(<State.CLOSED: 'closed'>, 1, <State.CONNECTED: 'connected'>)"
     # From another cell, too: the name decides.
     third = kernel.run(code, "another feed")
-    assert "replaces" in third.stdout
+    assert "replaces" in third.stderr
     assert third.result == "(<State.CLOSED: 'closed'>, 1, <State.CONNECTED: 'connected'>)"
-    assert kernel.run("await ws.exit(); ws = rxws.ReactiveWebSocket(exchange, name='demo')").stdout == ""
+    assert kernel.run("await ws.exit(); ws = rxws.ReactiveWebSocket(exchange, name='demo')").stderr == ""
     unnamed = "other = rxws.ReactiveWebSocket(exchange); await other.wait_connected(); exchange.connections"
     assert kernel.run(unnamed).result == "2"
     assert kernel.run("await other.exit(); await ws.wait_connected(); exchange.connections").result == "1"

@@ -4,6 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import json
+import os
+import re
+import shutil
+import sys
+from pathlib import Path
 
 import picows.websockets
 import pytest
@@ -16,6 +21,7 @@ from websockets.frames import Frame, Opcode
 
 from rxws.messages import frames as module
 from rxws.messages.frames import CHUNK_SIZE, HIGH_WATER, frames_of
+from rxws.reporting.reporter import Reporter
 from rxws.testing import FeedServer
 
 CONNECTS = {"websockets": websockets.connect, "picows": picows.websockets.connect}
@@ -26,7 +32,7 @@ class Taking:
 
     def __init__(self, websocket):
         self.websocket = websocket
-        self.frames = frames_of(websocket)
+        self.frames = frames_of(websocket, Reporter(asyncio.get_running_loop(), "feed"))
 
     async def take(self):
         """Take the next frame, which must come within 10 s."""
@@ -399,7 +405,7 @@ async def test_fragment_that_came_before_the_reading(server):
         first, last = raw(["frag", "ment"])
         transport.write(first)
         await asyncio.sleep(0.05)
-        frames = frames_of(websocket)
+        frames = frames_of(websocket, Reporter(asyncio.get_running_loop(), "feed"))
         waiting = asyncio.create_task(frames.next())
         await asyncio.sleep(0.05)
         transport.write(last + b"".join(raw("B")))
@@ -416,3 +422,79 @@ def test_frame_of_websockets_is_what_is_expected_of_it():
     """What is read off a frame is there: whether it is the last one, its opcode, its payload."""
     frame = Frame(Opcode.TEXT, b"text", True)
     assert (frame.fin, frame.opcode, frame.data.decode()) == (True, Opcode.TEXT, "text")
+
+
+BUFFERED = """
+    def get_buffer(self, sizehint):
+        self.buffer = bytearray(65536)
+        return self.buffer
+
+    def buffer_updated(self, count):
+        self.receive_bytes(bytes(self.buffer[:count]))
+"""
+
+RENAMED = {
+    "nothing": {},
+    "transport": {r"\btransport\b": "channel"},
+    "process_event": {r"\bprocess_event\b": "handle_event"},
+    "recv_messages": {r"\brecv_messages\b": "incoming"},
+    "paused": {r"\bpaused\b": "is_paused"},
+    # asyncio calls it by its name, unless the protocol has another base.
+    "data_received": {
+        r"\bdata_received\b": "receive_bytes",
+        r"asyncio\.Protocol": "asyncio.BufferedProtocol",
+        r"(?=\n    def receive_bytes)": BUFFERED,
+    },
+}
+"""The private parts of websockets that pushed frames need, and what makes of its source a version without each."""
+
+CLIENT = """
+import asyncio, itertools, logging, sys
+import rxws, websockets
+
+async def main():
+    logging.basicConfig(level=logging.INFO)
+    delays = lambda: itertools.repeat(0.01)
+    async with rxws.ReactiveWebSocket(sys.argv[1], reconnect_delays=delays, close_timeout=1) as feed:
+        messages = await feed.messages.collect(count=4, seconds=20)
+    print(websockets.__file__, messages)
+
+asyncio.run(main())
+"""
+"""Reads four messages, whatever happens to its connection."""
+
+
+@pytest.mark.parametrize(("missing", "renames"), RENAMED.items(), ids=RENAMED)
+async def test_websockets_without_a_private_part(server, tmp_path, missing, renames):
+    """A feed delivers through ``recv`` over a reconnection, and one line says once what is missing."""
+    package = tmp_path / "websockets"
+    shutil.copytree(Path(websockets.__file__).parent, package, ignore=shutil.ignore_patterns("__pycache__"))
+    for path in (package / "asyncio").glob("*.py"):
+        text = path.read_text(encoding="utf-8")
+        for name, other in renames.items():
+            text = re.sub(name, other, text)
+        path.write_text(text, encoding="utf-8")
+    path = os.pathsep.join([str(tmp_path), *sys.path])
+    pipe = asyncio.subprocess.PIPE
+    process = await asyncio.create_subprocess_exec(
+        *(sys.executable, "-c", CLIENT, server.url), env=os.environ | {"PYTHONPATH": path}, stdout=pipe, stderr=pipe
+    )
+    try:
+        async with asyncio.timeout(60):
+            for number in range(2):
+                await server.connected(number + 1)
+                # One by one, so that the client is seen to wait for the second.
+                await server.send(str(2 * number))
+                await asyncio.sleep(0.05)
+                await server.send(str(2 * number + 1))
+                if number < 1:
+                    await server.close(1012)
+            output, log = await process.communicate()
+    finally:
+        if process.returncode is None:
+            process.kill()
+            await process.wait()
+    assert output.decode().split() == [str(package / "__init__.py"), *str(list(range(4))).split()], log.decode()
+    lines = [line for line in log.decode().splitlines() if "through recv" in line]
+    assert len(lines) == bool(renames)
+    assert all(f"this version of websockets has no {missing}: frames are read through recv" in line for line in lines)

@@ -22,7 +22,8 @@ class Received:
         loop = asyncio.get_running_loop()
         self.events = []
         self.has_ended = False
-        reporter = Reporter(loop, "feed", self.events.append)
+        reporter = Reporter(loop, "feed")
+        reporter.publish = self.events.append
         self.inbound = Inbound(1, loop, reporter, answer=never_asked, has_ended=lambda: self.has_ended)
 
 

@@ -37,7 +37,7 @@ class Reading:
             ParseHooks(parse, reply=None, identity=None, per_connection=None),
         )
         self.connection = Connection(self.websocket, 1, self.wiring.loop, self.wiring.reporter, never_asked)
-        frames = functools.partial(frames_of, self.websocket)
+        frames = functools.partial(frames_of, self.websocket, self.wiring.reporter)
         reader = Reader(self.connection.inbound, frames, dispatcher, self.wiring.router, self.wiring.reporter)
         self.messages = []
         self.wiring.router.messages.subscribe(self.messages.append)

@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+import ast
 import asyncio
+import dataclasses
 import logging
 import time
+from pathlib import Path
 
 import pytest
 
-from rxws.reporting.events import CallbackFailed
-from rxws.reporting.reporter import MAX_KINDS, Counters, Reporter, is_being_cancelled
+import rxws
+from rxws.reporting import events
+from rxws.reporting.events import CallbackFailed, Quiet
+from rxws.reporting.reporter import MAX_KINDS, Counters, Reporter
 
 from ..support.wiring import Wiring
 
@@ -37,6 +42,16 @@ async def test_log_when_a_line_comes_again(reporter, caplog):
     await asyncio.sleep(1)
     reporter.log(logging.WARNING, "number %d", 7)
     assert lines(caplog)[2:] == ["feed: number 7"]
+
+
+async def test_log_once(reporter, caplog):
+    """A line that is logged once does not come again, however long the feed lives and however many others come."""
+    for number in range(3):
+        reporter.log(logging.WARNING, "%s is missing", "a part", once=True)
+        for other in range(MAX_KINDS):
+            reporter.log(logging.WARNING, "other", about=(number, other))
+        await asyncio.sleep(10)
+    assert lines(caplog).count("feed: a part is missing") == 1
 
 
 async def test_log_when_kinds_differ(reporter, caplog):
@@ -69,10 +84,37 @@ async def test_log_when_given_level_and_error(reporter, caplog):
     assert f"{type(error).__name__}: {error}" in record.getMessage()
 
 
+async def test_emit_makes_the_event_of_the_feed_and_the_time(reporter):
+    """An event has the feed's name and the present time; it is published and returned."""
+    seen = []
+    reporter.publish = seen.append
+    event = reporter.emit(Quiet, seconds=60.0)
+    assert event == Quiet(name="feed", time=reporter.now(), seconds=60.0)
+    assert seen == [event]
+
+
+def test_emitted_events_are_given_their_fields():
+    """Type checkers do not see the fields that ``emit`` is given: in all of rxws they are those of the event."""
+    checked = 0
+    for path in Path(rxws.__file__).parent.rglob("*.py"):
+        for call in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+            if isinstance(call, ast.Call) and getattr(call.func, "attr", "") == "emit" and call.args:
+                given = [each.arg for each in call.keywords]
+                kind = getattr(events, call.args[0].id)
+                fields = {each.name: each for each in dataclasses.fields(kind) if each.name not in {"name", "time"}}
+                needed = [name for name, each in fields.items() if each.default is dataclasses.MISSING]
+                where = f"{path}:{call.lineno}"
+                if None not in given:
+                    assert set(needed) <= set(given), where
+                assert set(given) - {None} <= set(fields), where
+                checked += 1
+    assert checked > 10
+
+
 async def test_failed_when_a_function_raised(reporter, caplog):
     """A failure is logged with its traceback, counted, and emitted."""
     seen = []
-    reporter.emit = seen.append
+    reporter.publish = seen.append
     error = ZeroDivisionError("no")
     reporter.failed(print, {"a": 1}, error)
     assert reporter.counters.failures == 1
@@ -80,6 +122,43 @@ async def test_failed_when_a_function_raised(reporter, caplog):
     (record,) = caplog.records
     assert lines(caplog) == ["feed: print raised"]
     assert f"{type(error).__name__}: {error}" in record.getMessage()
+
+
+@pytest.mark.parametrize("awaits", [False, True])
+@pytest.mark.parametrize("error", [ZeroDivisionError("no"), asyncio.CancelledError()])
+async def test_guard_reports_what_a_function_raises(reporter, error, awaits):
+    """A failure is reported with the function and its message, and the program goes on behind the block."""
+    seen = []
+    reporter.publish = seen.append
+    with reporter.guard(print, {"a": 1}, awaits=awaits):
+        raise error
+    assert [(each.handler, each.message, each.error) for each in seen] == [("print", {"a": 1}, error)]
+    with reporter.guard(print):
+        pass
+    assert reporter.counters.failures == 1
+
+
+@pytest.mark.parametrize("error", [KeyboardInterrupt, SystemExit, GeneratorExit, BaseException])
+async def test_guard_passes_on_what_ends_the_program(reporter, error):
+    """What is no failure of a function is neither swallowed nor reported."""
+    with pytest.raises(error), reporter.guard(print):
+        raise error
+    assert reporter.counters.failures == 0
+
+
+@pytest.mark.parametrize("awaits", [False, True])
+async def test_guard_when_the_task_is_cancelled(reporter, awaits):
+    """The cancellation of the task that waits in the block passes; a plain function cannot be cancelled."""
+
+    async def run():
+        with reporter.guard("a hook", awaits=awaits):
+            await asyncio.sleep(3600)
+
+    task = asyncio.create_task(run())
+    await asyncio.sleep(0)
+    task.cancel()
+    await asyncio.wait({task})
+    assert (task.cancelled(), reporter.counters.failures) == ((True, 0) if awaits else (False, 1))
 
 
 async def test_failed_when_two_functions_raise_at_once(reporter, caplog):
@@ -91,8 +170,18 @@ async def test_failed_when_two_functions_raise_at_once(reporter, caplog):
     assert reporter.counters.failures == 6
 
 
+def test_counters_are_read_at_once():
+    """What is read does not change with the counters, and has all that the statistics need of them."""
+    counters = Counters(messages=2, reconnects={"network": 1})
+    read = counters.read()
+    counters.reconnects["idle"] = 1
+    assert (read["messages"], read["reconnects"]) == (2, {"network": 1})
+    feeds_own = {"streams", "pending", "last_message_age"}
+    assert read.keys() == {each.name for each in dataclasses.fields(events.Statistics)} - feeds_own
+
+
 async def test_failed_when_nobody_listens(reporter):
-    """Without an emit nothing is missing."""
+    """Without subscribers of events nothing is missing."""
     reporter.failed("a function", None, ZeroDivisionError())
     assert reporter.counters == Counters(failures=1)
 
@@ -118,7 +207,7 @@ async def test_failed_when_the_subscriber_of_events_raises(caplog):
 async def test_without_events_when_it_fails(reporter, caplog):
     """A reporter without events counts and logs to the same places as the one that it is made of."""
     seen = []
-    reporter.emit = seen.append
+    reporter.publish = seen.append
     silent = reporter.without_events()
     reporter.failed(print, None, ZeroDivisionError())
     silent.failed(print, None, ZeroDivisionError())
@@ -150,41 +239,6 @@ async def test_now_when_time_is_virtual(virtual_time):
     assert reporter.now() - before == pytest.approx(86_400)
 
 
-async def test_is_being_cancelled_when_the_task_is():
-    """A cancellation of the task that runs is told from one that it came upon."""
-    outcomes = []
-
-    async def run():
-        try:
-            await asyncio.sleep(3600)
-        except asyncio.CancelledError as error:
-            outcomes.append(is_being_cancelled(error))
-            raise
-
-    task = asyncio.create_task(run())
-    await asyncio.sleep(0)
-    task.cancel()
-    await asyncio.wait({task})
-    assert outcomes == [True]
-
-
-async def test_is_being_cancelled_when_something_else_is():
-    """The result of a cancelled future is a CancelledError, and nobody cancels the one who asked for it."""
-    future = asyncio.get_running_loop().create_future()
-    future.cancel()
-    with pytest.raises(asyncio.CancelledError) as caught:
-        future.result()
-    assert not is_being_cancelled(caught.value)
-    assert not is_being_cancelled(ZeroDivisionError())
-
-
-async def test_is_being_cancelled_when_no_task_runs():
-    """In a callback of the loop's there is no task, so a cancellation is not to be swallowed."""
-    outcome = asyncio.get_running_loop().create_future()
-    asyncio.get_running_loop().call_soon(lambda: outcome.set_result(is_being_cancelled(asyncio.CancelledError())))
-    assert await outcome
-
-
 async def test_log_when_an_error_holds_a_secret(reporter, caplog):
     """A traceback shows no secret, and nothing that a terminal would obey."""
     error = ValueError("wss://me:hunter2@host/ws?token=SECRET \x1b[2J")
@@ -193,35 +247,3 @@ async def test_log_when_an_error_holds_a_secret(reporter, caplog):
     assert record.exc_info is None
     assert "wss://***@host/ws?token=***" in record.getMessage()
     assert not any(part in record.getMessage() for part in ("hunter2", "SECRET", "\x1b"))
-
-
-async def test_traceback_tells_the_classes_of_exceptions_as_they_are(reporter, caplog):
-    """However they are called, in whatever module: what they say is redacted, and what they are is not."""
-    kind = type("HttpError", (Exception,), {"__module__": "rxws.testing.http"})
-    error = kind("404 for https://example.com/?key=hunter2")
-    error.__cause__ = type("BadRequest", (Exception,), {"__module__": "crm.api.v2.models.xyz"})("no")
-    error.__cause__.__cause__ = error
-    reporter.failed("handler", None, error)
-    lines = caplog.records[0].message.splitlines()
-    assert lines[-1] == "rxws.testing.http.HttpError: 404 for https://example.com/?key=***"
-    assert any(line.startswith("crm.api.v2.models.xyz.BadRequest: no") for line in lines)
-
-
-async def test_traceback_tells_what_a_program_calls_things(reporter, caplog):
-    """Functions and attributes are called as they are, like tokens or not; what stands in quotes may be a token."""
-
-    class Session:
-        def is_set_by_rpc4x5(self, key):
-            return [self.stop2x.IsMSXMLUrlq8 for _ in key]
-
-    try:
-        Session().is_set_by_rpc4x5("q8Xk29dLmZ7aT1bVw5RcYp")
-    except AttributeError as error:
-        error.__cause__ = ExceptionGroup("some", [type("HTTPXError", (Exception,), {"__module__": "crm.v2.xyz.b2c"})()])
-        reporter.failed("handler", None, error)
-    told = caplog.records[0].message
-    assert "    return [self.stop2x.IsMSXMLUrlq8 for _ in key]" in told
-    assert "    Session().is_set_by_rpc4x5(" in told
-    assert "crm.v2.xyz.b2c.HTTPXError" in told
-    assert "^^^^^^^^^^" in told
-    assert "q8Xk29" not in told

@@ -28,7 +28,7 @@ class Wiring:
         self.reporter = Reporter(self.loop, name)
         self.context = LoopContext.of(self.loop, self.reporter)
         self.events: EventObservable[Event] = EventObservable(self.context)
-        self.reporter.emit = self.events.on_next
+        self.reporter.publish = self.events.on_next
         self.router = Router(self.context)
         self.seen: list[Any] = []
         """All events so far."""
