@@ -145,6 +145,26 @@ def test_edge_uses_public_names_only(name):
             assert taken in origin.__all__, (module, taken)
 
 
+def test_map_answers_ten_questions_with_names_that_exist():
+    """The package's docstring answers ten questions, each with a module and a name in it."""
+    _, _, table = rxws.__doc__.partition("Ten questions")
+    rows = re.findall(r"^    (\S[^\n]*\?) +(.*?)(?=^    \S|\Z)", table, re.MULTILINE | re.DOTALL)
+    assert len(rows) == 10
+    for question, answer in rows:
+        names = re.findall(r"(\w+\.\w+):\s+(\w+)", answer)
+        assert names, question
+        for module, name in names:
+            assert hasattr(importlib.import_module(f"rxws.{module}"), name), (question, module, name)
+
+
+def test_map_names_every_folder_and_module_that_it_speaks_of():
+    """The package's docstring names each folder of the core in the order of the table, and only modules that exist."""
+    folders = re.findall(r"^    (\w+)  +[a-zO]", rxws.__doc__.partition("Beside them")[0], re.MULTILINE)
+    assert folders == [*FOLDERS]
+    for module in re.findall(r"\b((?:%s)\.\w+)" % "|".join(FOLDERS), rxws.__doc__):
+        assert module in MODULES
+
+
 def test_there_is_one_fake_server():
     """Everything that acts as a feed, in the package, the tests and the notebooks, is built on FeedServer."""
     sources = [path for folder in ("rxws", "tests", "notebooks") for path in (ROOT / folder).rglob("*.py")]
