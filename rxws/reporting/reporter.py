@@ -150,12 +150,6 @@ class Reporter:
             message: what it was given.
             awaits: whether the block awaits: then the cancellation of the task that runs passes. A plain function that
                 raises CancelledError has asked a cancelled future.
-
-        Example::
-
-            with reporter.guard(function, message):
-                return function(message)
-            return None
         """
         return _Guard(self, handler, message, awaits)
 

@@ -424,6 +424,31 @@ def test_frame_of_websockets_is_what_is_expected_of_it():
     assert (frame.fin, frame.opcode, frame.data.decode()) == (True, Opcode.TEXT, "text")
 
 
+async def test_connection_that_lacks_a_private_part_is_read_through_recv(server, caplog):
+    """Nothing of such a connection is replaced, its frames come to the end, and one reporter logs one line."""
+    reporter = Reporter(asyncio.get_running_loop(), "feed")
+    for _ in range(2):
+        websocket = await websockets.connect(server.url)
+        connection = await server.connected(1)
+        transport = websocket.transport
+        del websocket.transport
+        frames = frames_of(websocket, reporter)
+        websocket.transport = transport
+        assert "process_event" not in vars(websocket)
+        await server.send("1", b"2")
+        assert [await frames.next(), await frames.next()] == ["1", b"2"]
+        await connection.close(4000)
+        with pytest.raises(ConnectionClosedError):
+            await frames.next()
+        frames.release()
+        await server.disconnected()
+    (record,) = caplog.records
+    assert record.levelname == "WARNING"
+    assert record.message == (
+        "feed: this version of websockets has no transport: frames are read through recv, which is slower"
+    )
+
+
 BUFFERED = """
     def get_buffer(self, sizehint):
         self.buffer = bytearray(65536)
