@@ -241,13 +241,13 @@ class Feed:
         stream = self.stream(Filter.parse(filters, "filters"), maxsize, overflow, gaps, copy, availability)
         if not self.is_closing:
             wanted = self.sender.add_reference(channel)
-            stream.when_ended(functools.partial(self._remove_reference_soon, wanted))
+            stream.when_ended(functools.partial(self._remove_reference, wanted))
         return stream
 
-    def _remove_reference_soon(self, channel: Channel) -> None:
-        # Not now: a collection, in the midst of anything, may have been the end of the stream.
+    def _remove_reference(self, channel: Channel) -> None:
+        # A stream may be collected after its loop was closed.
         if not (self.is_closing or self.loop.is_closed()):
-            self.loop.call_soon(self.sender.remove_reference, channel)
+            self.sender.remove_reference(channel)
 
     def add_handler(
         self, function: Callable[[Any], object], filters: object, maxsize: int | None, overflow: Overflow
@@ -499,7 +499,10 @@ class Feed:
     def statistics(self) -> Statistics:
         """Return a snapshot of the counters. May be called from any thread."""
         counters = self.reporter.counters
-        receivers = self.router.receivers
+        # A stream that was collected is registered until the loop has gone round.
+        receivers = [
+            each for each in self.router.receivers if not (isinstance(each, StreamReceiver) and each.abandoned)
+        ]
         last = self.rotation.last_received_at
         return Statistics(
             messages=counters.messages,

@@ -78,7 +78,7 @@ class Router:
             self._receivers[receiver] = self._index.add(receiver.on_message, filter)
 
     def remove(self, receiver: Receiver) -> None:
-        """Unregister a receiver. Idempotent, and safe at any moment: a collected stream unregisters itself."""
+        """Unregister a receiver. Idempotent. On the loop's thread; safe in the midst of a message."""
         registration = self._receivers.pop(receiver, None)
         if registration is not None:
             self._index.remove(registration)

@@ -88,6 +88,18 @@ class LoopContext:
                 return
         function(*arguments)
 
+    def call_from_finalizer(self, function: Callable[..., object], *arguments: object) -> None:
+        """Call a function on the loop's thread in a later callback; at once if the loop is closed.
+
+        For ``__del__``: a collection runs in any thread, and in the midst of anything.
+        """
+        here = asyncio._get_running_loop() is self.loop
+        try:
+            (self.loop.call_soon if here else self.loop.call_soon_threadsafe)(function, *arguments)
+        except RuntimeError:
+            # The loop is closed: nothing is under way there.
+            function(*arguments)
+
     def disposable(self, dispose: Callable[[], None]) -> abc.DisposableBase:
         """Return a Disposable that may be disposed from any thread: ``dispose`` runs on the loop's."""
         return Disposable(lambda: self.call(dispose))
@@ -312,18 +324,22 @@ class _Iteration(AsyncIterator[T]):
             RuntimeError: outside the loop's thread.
         """
         self._context.check()
-        self._end()
-
-    def _end(self) -> None:
-        self._subscription.dispose()
-        self._buffer.close()
-        # Now, and not when the operators that refer to it are collected.
-        self._buffer.clear()
+        _end(self._subscription, self._buffer)
 
     def __del__(self) -> None:
         # Absent when subscribing raised.
-        if hasattr(self, "_subscription"):
-            self._end()
+        if not hasattr(self, "_subscription"):
+            return
+        # Nothing more is held from now on.
+        self._buffer.close()
+        self._context.call_from_finalizer(_end, self._subscription, self._buffer)
+
+
+def _end(subscription: abc.DisposableBase, buffer: Buffer[Any]) -> None:
+    subscription.dispose()
+    buffer.close()
+    # Now, and not when the operators that refer to it are collected.
+    buffer.clear()
 
 
 class AsyncConnectableObservable(AsyncObservable[T], ConnectableObservable[T]):

@@ -32,7 +32,7 @@ class StreamReceiver(Buffer[T]):
     Only while somebody is subscribed it does, by way of what hands on to subscribers.
     """
 
-    __slots__ = ("_copies", "_filter", "_router", "_takes_gaps", "fan_out", "keeps", "matched")
+    __slots__ = ("_copies", "_filter", "_router", "_takes_gaps", "abandoned", "fan_out", "keeps", "matched")
 
     def __init__(
         self,
@@ -49,6 +49,7 @@ class StreamReceiver(Buffer[T]):
         self._filter = filter
         self._takes_gaps = gaps
         self._copies = copies
+        self.abandoned = False
         self.matched = 0
         self.keeps = True
         self.fan_out: _FanOut[T] | None = None
@@ -91,6 +92,11 @@ class StreamReceiver(Buffer[T]):
         if self.fan_out is not None:
             self.fan_out.end(self.error)
 
+    def abandon(self) -> None:
+        """Hold no more: the stream is being collected. From any thread, and in the midst of anything."""
+        self.abandoned = True
+        self.keeps = False
+
     def hand_over(self, subscription: Subscription[T]) -> None:
         """Hand what is held to the first subscriber, as far as it wants it; the rest is nobody's."""
         fan_out = self.fan_out
@@ -132,7 +138,7 @@ class Stream(AsyncObservable[T], AsyncIterator[T], Generic[T]):
     :exc:`~rxws.StreamOverflow`.
 
     A subscription keeps its stream alive until it is disposed. A stream with neither subscriber nor iterator nor
-    reference is collected, and unregisters itself.
+    reference is collected, and unregisters itself within a turn of the loop.
 
     Example::
 
@@ -343,8 +349,8 @@ class Stream(AsyncObservable[T], AsyncIterator[T], Generic[T]):
         receiver = getattr(self, "_receiver", None)
         if receiver is None or receiver.closed:
             return
-        # The collector runs in whichever thread happens to allocate.
-        self._context.call(self._router.remove, receiver)
+        receiver.abandon()
+        self._context.call_from_finalizer(self._router.remove, receiver)
 
 
 class _Batches(AsyncIterator[list[T]]):

@@ -31,7 +31,7 @@ from rxws.observables.hot import HotObservable
 from rxws.operators import sources
 from rxws.testing import FeedServer
 
-from ..support.wiring import Wiring
+from ..support.wiring import Wiring, settle
 
 ROOT = Path(__file__).parents[2]
 
@@ -440,6 +440,7 @@ async def test_conflate_when_the_iterator_is_dropped_or_closed(wiring: Wiring) -
     assert source_of(wiring).observed
     del newest
     gc.collect()
+    await settle()
     assert not source_of(wiring).observed
     newest = aiter(observable)
     source_of(wiring).on_next(1)
@@ -896,6 +897,7 @@ async def test_to_async_iterator_when_dropped_or_closed(end: Callable[[Any], Awa
     await end(numbers)
     del numbers
     gc.collect()
+    await settle()
     assert not source_of(wiring).observed
 
 
