@@ -41,6 +41,7 @@ from typing import TYPE_CHECKING, Any
 from .errors import ConnectFailed, FeedClosed, RxwsError, SendFailed, SendTimeout, StreamOverflow
 from .interface import AsyncWebsocketStreamInterface
 from .messages.dispatcher import Many
+from .messages.filters import Filters
 from .observables.hot import CurrentObservable
 from .observables.observable import AsyncObservable, on_loop
 from .reporting.events import (
@@ -77,6 +78,7 @@ __all__ = [
     "Disconnected",
     "Event",
     "FeedClosed",
+    "Filters",
     "Gap",
     "HandlerFailed",
     "Lagging",

@@ -12,6 +12,7 @@ from reactivex import abc
 
 from .callables import is_coroutine_function, name_of, reject_generator_function, shadowable
 from .feed.wiring import Feed, Hooks, make_feed
+from .messages.filters import Filters
 from .observables.buffer import DEFAULT_MAXSIZE, Overflow
 from .observables.hot import CurrentObservable
 from .observables.observable import AsyncObservable
@@ -173,7 +174,7 @@ class AsyncWebsocketStreamInterface(Generic[T], metaclass=ABCMeta):
     @overload
     def stream_filter(
         self,
-        _filters: Any = None,
+        _filters: Filters = None,
         *,
         maxsize: int | None = DEFAULT_MAXSIZE,
         overflow: Overflow = "error",
@@ -184,7 +185,7 @@ class AsyncWebsocketStreamInterface(Generic[T], metaclass=ABCMeta):
     @overload
     def stream_filter(
         self,
-        _filters: Any = None,
+        _filters: Filters = None,
         *,
         maxsize: int | None = DEFAULT_MAXSIZE,
         overflow: Overflow = "error",
@@ -194,7 +195,7 @@ class AsyncWebsocketStreamInterface(Generic[T], metaclass=ABCMeta):
 
     def stream_filter(
         self,
-        _filters: Any = None,
+        _filters: Filters = None,
         *,
         maxsize: int | None = DEFAULT_MAXSIZE,
         overflow: Overflow = "error",
@@ -237,9 +238,9 @@ class AsyncWebsocketStreamInterface(Generic[T], metaclass=ABCMeta):
         subscribe: Any,
         unsubscribe: Any = None,
         *,
-        filters: Any,
-        acknowledged: Any = None,
-        rejected: Any = None,
+        filters: Filters,
+        acknowledged: Filters = None,
+        rejected: Filters = None,
         timeout: float = 10.0,
         combine: Callable[[list[Any]], Any] | None = None,
         combine_max: int = 200,
@@ -255,9 +256,9 @@ class AsyncWebsocketStreamInterface(Generic[T], metaclass=ABCMeta):
         subscribe: Any,
         unsubscribe: Any = None,
         *,
-        filters: Any,
-        acknowledged: Any = None,
-        rejected: Any = None,
+        filters: Filters,
+        acknowledged: Filters = None,
+        rejected: Filters = None,
         timeout: float = 10.0,
         combine: Callable[[list[Any]], Any] | None = None,
         combine_max: int = 200,
@@ -272,9 +273,9 @@ class AsyncWebsocketStreamInterface(Generic[T], metaclass=ABCMeta):
         subscribe: Any,
         unsubscribe: Any = None,
         *,
-        filters: Any,
-        acknowledged: Any = None,
-        rejected: Any = None,
+        filters: Filters,
+        acknowledged: Filters = None,
+        rejected: Filters = None,
         timeout: float = 10.0,
         combine: Callable[[list[Any]], Any] | None = None,
         combine_max: int = 200,
@@ -351,7 +352,7 @@ class AsyncWebsocketStreamInterface(Generic[T], metaclass=ABCMeta):
     def add_handler(
         self,
         function_or_coroutine_function: Callable[[T], object],
-        filters: Any = None,
+        filters: Filters = None,
         *,
         maxsize: int | None = DEFAULT_MAXSIZE,
         overflow: Overflow = "error",
@@ -432,7 +433,7 @@ class AsyncWebsocketStreamInterface(Generic[T], metaclass=ABCMeta):
         """
         await self.__feed.send(msg)
 
-    async def request(self, msg: Any, reply: Any, *, timeout: float = 10.0) -> T:
+    async def request(self, msg: Any, reply: Filters, *, timeout: float = 10.0) -> T:
         """Send a message and return the first message that passes the filter ``reply``, sent or not because of it.
 
         Cancelling is safe but for what was sent.

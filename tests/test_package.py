@@ -9,6 +9,7 @@ import inspect
 import re
 import subprocess
 import sys
+import types
 from importlib import metadata
 from pathlib import Path
 
@@ -196,7 +197,8 @@ def test_all_is_what_is_exported():
     exported = {
         name
         for name, value in vars(rxws).items()
-        if not name.startswith("_") and getattr(value, "__module__", "").startswith("rxws.")
+        if not name.startswith("_")
+        and (getattr(value, "__module__", "").startswith("rxws.") or isinstance(value, types.UnionType))
     }
     assert set(rxws.__all__) == exported
     assert rxws.__all__ == sorted(rxws.__all__)

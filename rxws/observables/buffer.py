@@ -7,17 +7,15 @@ import logging
 import math
 from collections import deque
 from itertools import islice
-from typing import Any, Final, Generic, Literal, TypeVar, get_args
+from typing import Any, Final, Generic, TypeVar, get_args
 
 from ..errors import StreamOverflow
-from ..reporting.events import Lagging, Overflowed
+from ..reporting.events import Lagging, Overflow, Overflowed
 from ..reporting.reporter import Reporter
 
 __all__ = ["DEFAULT_MAXSIZE", "Buffer", "Overflow", "check_bounds"]
 
 T = TypeVar("T")
-
-Overflow = Literal["error", "drop_oldest", "drop_newest"]
 
 DEFAULT_MAXSIZE: Final = 1_000_000
 """How many messages a buffer may hold unless told otherwise."""
