@@ -20,6 +20,7 @@ from .options import FeedOptions, Options
 from .reporting.events import Event, Gap, State, Statistics
 from .sending.channels import Channel
 from .streams.stream import Stream
+from .streams.stream_options import StreamOptions
 
 __all__ = ["AsyncWebsocketStreamInterface", "T", "feed_of"]
 
@@ -226,11 +227,11 @@ class AsyncWebsocketStreamInterface(Generic[T], metaclass=ABCMeta):
             async for trade in ws.stream_filter([{"e": "trade", "s": "BTCUSDT"}]):
                 ...
         """
-        return self.__feed.stream(_filters, maxsize, overflow, gaps, copy)
+        return self.__feed.stream(_filters, StreamOptions(maxsize, overflow, gaps, copy))
 
     def __aiter__(self) -> Stream[T]:
         """Return a stream of all messages from now on, ``stream_filter()``: ``async for message in ws``."""
-        return self.__feed.stream(None, DEFAULT_MAXSIZE, "error", False, False)
+        return self.__feed.stream(None, StreamOptions())
 
     @overload
     def multiplex(
@@ -347,7 +348,7 @@ class AsyncWebsocketStreamInterface(Generic[T], metaclass=ABCMeta):
             combine_max=combine_max,
             encode=self.__feed.options.encode,
         )
-        return self.__feed.multiplex(channel, filters, maxsize, overflow, gaps, copy)
+        return self.__feed.multiplex(channel, filters, StreamOptions(maxsize, overflow, gaps, copy))
 
     def add_handler(
         self,
@@ -381,7 +382,8 @@ class AsyncWebsocketStreamInterface(Generic[T], metaclass=ABCMeta):
             subscription = ws.add_handler(print, [{"e": "trade"}])
             subscription.dispose()
         """
-        return self.__feed.add_handler(function_or_coroutine_function, filters, maxsize, overflow)
+        options = StreamOptions(maxsize, overflow)
+        return self.__feed.add_handler(function_or_coroutine_function, filters, options)
 
     @shadowable
     def messages(self) -> AsyncObservable[T]:

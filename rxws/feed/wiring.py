@@ -27,7 +27,6 @@ from ..messages.dispatcher import FrameDispatcher, ParseHooks
 from ..messages.filters import Filter
 from ..messages.frames import Websocket
 from ..messages.router import Router
-from ..observables.buffer import Overflow, check_bounds
 from ..observables.hot import CurrentObservable, EventObservable
 from ..observables.observable import LoopContext
 from ..options import Options
@@ -39,6 +38,7 @@ from ..sending.sender import Sender
 from ..streams.availability import Availability, ChannelAvailability, FeedAvailability
 from ..streams.handlers import CoroutineHandler, make_handler
 from ..streams.stream import Stream, StreamReceiver
+from ..streams.stream_options import StreamOptions
 from ..streams.unmatched import UnmatchedFilters
 from .shutdown import Shutdown
 
@@ -184,61 +184,32 @@ class Feed:
     def stream(
         self,
         filters: object,
-        maxsize: int | None,
-        overflow: Overflow,
-        gaps: bool,
-        copy: bool,
+        options: StreamOptions,
         availability: Availability | None = None,
     ) -> Stream[Any]:
         """Make a stream; one made in a rotation hook is closed with it."""
         parsed = Filter.parse(filters)
-        stream = self._make_stream(parsed, maxsize, overflow, gaps, copy, availability or self._availability)
+        stream = self._make_stream(parsed, options, availability or self._availability)
         # In a hook one waits for what is rare.
         if _HOOK_STREAMS.get() is None and not self.is_closing:
             self._unmatched.watch(stream, parsed)
         return stream
 
-    def _make_stream(
-        self,
-        filters: Filter,
-        maxsize: int | None,
-        overflow: Overflow,
-        gaps: bool,
-        copy: bool,
-        availability: Availability,
-    ) -> Stream[Any]:
+    def _make_stream(self, filters: Filter, options: StreamOptions, availability: Availability) -> Stream[Any]:
         self.context.check()
-        check_bounds(maxsize, overflow)
-        stream: Stream[Any] = Stream(
-            self.context,
-            self.router,
-            filters,
-            maxsize=maxsize,
-            overflow=overflow,
-            gaps=gaps,
-            copy=copy,
-            availability=availability,
-        )
+        stream: Stream[Any] = Stream(self.context, self.router, filters, options, availability)
         in_hook = _HOOK_STREAMS.get()
         if in_hook is not None:
             in_hook.add(stream)
         return stream
 
-    def multiplex(
-        self,
-        channel: Channel,
-        filters: object,
-        maxsize: int | None,
-        overflow: Overflow,
-        gaps: bool,
-        copy: bool,
-    ) -> Stream[Any]:
+    def multiplex(self, channel: Channel, filters: object, options: StreamOptions) -> Stream[Any]:
         """Make a stream of something that is subscribed as long as anybody wants it."""
         self.context.check()
         availability = ChannelAvailability(
             self._availability, functools.partial(self.sender.has_subscribed, channel.identity)
         )
-        stream = self.stream(Filter.parse(filters, "filters"), maxsize, overflow, gaps, copy, availability)
+        stream = self.stream(Filter.parse(filters, "filters"), options, availability)
         if not self.is_closing:
             wanted = self.sender.add_reference(channel)
             stream.when_ended(functools.partial(self._remove_reference, wanted))
@@ -250,13 +221,12 @@ class Feed:
             self.sender.remove_reference(channel)
 
     def add_handler(
-        self, function: Callable[[Any], object], filters: object, maxsize: int | None, overflow: Overflow
+        self, function: Callable[[Any], object], filters: object, options: StreamOptions
     ) -> abc.DisposableBase:
         """Call ``function`` with each message that passes."""
         self.context.check()
-        check_bounds(maxsize, overflow)
         parsed = Filter.parse(filters, "filters")
-        handler = make_handler(self.context, self.router, function, maxsize, overflow)
+        handler = make_handler(self.context, self.router, function, options)
         self.router.add(handler, parsed)
         if isinstance(handler, CoroutineHandler):
             self.handlers.add(handler)
@@ -275,7 +245,7 @@ class Feed:
         """Send a message and return the first one that passes the filter ``reply``."""
         check_seconds("timeout", timeout, zero=False)
         wanted = Filter.parse(reply, "reply")
-        stream = self._make_stream(wanted, None, "error", gaps=False, copy=False, availability=self._availability)
+        stream = self._make_stream(wanted, StreamOptions(maxsize=None), self._availability)
         answers: list[asyncio.Future[tuple[Any, Filter]]] = []
 
         def expect_reply(connection: Connection) -> None:

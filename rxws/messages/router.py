@@ -87,7 +87,7 @@ class Router:
             on_removed()
 
     def when_removed(self, receiver: Receiver, on_removed: Callable[[], None]) -> None:
-        """Call ``farewell`` once ``receiver`` is registered no more."""
+        """Call ``on_removed`` once ``receiver`` is registered no more."""
         self._on_removed[receiver] = on_removed
 
     def _rejected(self, filter: Filter, message: Any, error: BaseException) -> None:  # noqa: A002

@@ -1,6 +1,6 @@
 """Observables on an event loop: scheduler, buffer, AsyncObservable, hot fan-out."""
 
-from .buffer import DEFAULT_MAXSIZE, Buffer, Overflow, check_bounds
+from .buffer import DEFAULT_MAXSIZE, Buffer, Overflow
 from .hot import CurrentObservable, HotObservable
 from .observable import AsyncObservable, LoopContext, on_loop
 
@@ -12,6 +12,5 @@ __all__ = [
     "HotObservable",
     "LoopContext",
     "Overflow",
-    "check_bounds",
     "on_loop",
 ]

@@ -12,13 +12,14 @@ from reactivex import abc
 from ..display.snapshot import RECENT, RateMeter, mimebundle
 from ..messages.filters import Filter
 from ..messages.router import Router
-from ..observables.buffer import Buffer, Overflow
+from ..observables.buffer import Buffer
 from ..observables.hot import HotObservable, Subscription
 from ..observables.observable import AsyncObservable, LoopContext
 from ..reporting.events import Gap
 from ..reporting.redaction import redact
 from .availability import ALWAYS_AVAILABLE, Availability
-from .resync import Resynced
+from .resync import ChangeSource, Resynced
+from .stream_options import StreamOptions
 
 __all__ = ["Stream", "StreamReceiver"]
 
@@ -39,16 +40,13 @@ class StreamReceiver(Buffer[T]):
         context: LoopContext,
         router: Router,
         filter: Filter,  # noqa: A002
-        maxsize: int | None,
-        overflow: Overflow,
-        gaps: bool,
-        copies: bool,
+        options: StreamOptions,
     ) -> None:
-        super().__init__(context.loop, context.reporter, maxsize, overflow)
+        super().__init__(context.loop, context.reporter, options.maxsize, options.overflow)
         self._router = router
         self._filter = filter
-        self._takes_gaps = gaps
-        self._copies = copies
+        self._takes_gaps = options.gaps
+        self._copies = options.copy
         self.abandoned = False
         self.matched = 0
         self.keeps = True
@@ -152,17 +150,11 @@ class Stream(AsyncObservable[T], AsyncIterator[T], Generic[T]):
         context: LoopContext,
         router: Router,
         filter: Filter,  # noqa: A002
-        *,
-        maxsize: int | None,
-        overflow: Overflow,
-        gaps: bool,
-        copy: bool,
+        options: StreamOptions,
         availability: Availability = ALWAYS_AVAILABLE,
     ) -> None:
         super().__init__(context)
-        self._receiver: Final[StreamReceiver[T]] = StreamReceiver(
-            context, router, filter, maxsize, overflow, gaps, copy
-        )
+        self._receiver: Final[StreamReceiver[T]] = StreamReceiver(context, router, filter, options)
         self._iterated = False
         self._rate: Final = RateMeter(context.loop.time())
         self._router: Final = router
@@ -241,7 +233,7 @@ class Stream(AsyncObservable[T], AsyncIterator[T], Generic[T]):
         return self._receiver.get(self)
 
     def when_ended(self, on_removed: Callable[[], None]) -> None:
-        """Call ``farewell`` once the stream takes nothing more in: it was closed, or collected, or has overflowed."""
+        """Call ``on_removed`` once the stream takes nothing more in: it was closed, or collected, or has overflowed."""
         self._router.when_removed(self._receiver, on_removed)
 
     def batches(self) -> AsyncIterator[list[T]]:
@@ -297,10 +289,8 @@ class Stream(AsyncObservable[T], AsyncIterator[T], Generic[T]):
                 else:
                     book.apply(item)
         """
-        name = self._receiver.describe()
-        return Resynced(
-            self._context, self, self._router.gaps, self._availability, name, snapshot, sequence, snapshot_sequence
-        )
+        source = ChangeSource(self, self._router.gaps, self._availability, self._receiver.describe())
+        return Resynced(self._context, source, snapshot, sequence, snapshot_sequence)
 
     def _attach(
         self, on_next: Any, on_error: Any, on_completed: Any, scheduler: abc.SchedulerBase | None
