@@ -12,9 +12,9 @@ socket, and connections know no stream::
     sending         the other direction: messages that are sent, channels that are subscribed
     feed            the wiring of all that, requests, the shutdown
 
-Beside them stand the two public forms of a feed, ``interface`` and ``websocket``; ``options``, which they take; and what
-any folder may use: ``errors``, ``callables``, ``checks``, ``codec``, ``delays``. The edges use what the folders export,
-and the core uses none of them: ``operators``, ``recording``, ``jupyter``, ``testing``, ``demo``, ``cli``.
+Beside them stand the two public forms of a feed, ``interface`` and ``websocket``; ``options``, which they take; and
+what any folder may use: ``errors``, ``callables``, ``checks``, ``codec``, ``delays``. The edges use what the folders
+export, and the core uses none of them: ``operators``, ``recording``, ``jupyter``, ``testing``, ``demo``, ``cli``.
 
 The way of a message::
 
@@ -47,6 +47,7 @@ from typing import TYPE_CHECKING, Any
 
 from .errors import ConnectFailed, FeedClosed, RxwsError, SendFailed, SendTimeout, StreamOverflow
 from .interface import AsyncWebsocketStreamInterface
+from .messages.filters import Filters
 from .messages.hooks import Many
 from .observables.hot import CurrentObservable
 from .observables.observable import AsyncObservable, on_loop
@@ -84,6 +85,7 @@ __all__ = [
     "Disconnected",
     "Event",
     "FeedClosed",
+    "Filters",
     "Gap",
     "HandlerFailed",
     "Lagging",

@@ -12,6 +12,7 @@ from reactivex import abc
 
 from .callables import is_coroutine_function, name_of, reject_generator_function, shadowable
 from .feed.wiring import Feed, Hooks, make_feed
+from .messages.filters import Filters
 from .observables.buffer import DEFAULT_MAXSIZE, Overflow
 from .observables.hot import CurrentObservable
 from .observables.observable import AsyncObservable
@@ -19,6 +20,7 @@ from .options import FeedOptions, Options
 from .reporting.events import Event, Gap, State, Statistics
 from .sending.channels import Channel
 from .streams.stream import Stream
+from .streams.stream_options import StreamOptions
 
 __all__ = ["AsyncWebsocketStreamInterface", "T", "feed_of"]
 
@@ -173,7 +175,7 @@ class AsyncWebsocketStreamInterface(Generic[T], metaclass=ABCMeta):
     @overload
     def stream_filter(
         self,
-        _filters: Any = None,
+        _filters: Filters = None,
         *,
         maxsize: int | None = DEFAULT_MAXSIZE,
         overflow: Overflow = "error",
@@ -184,7 +186,7 @@ class AsyncWebsocketStreamInterface(Generic[T], metaclass=ABCMeta):
     @overload
     def stream_filter(
         self,
-        _filters: Any = None,
+        _filters: Filters = None,
         *,
         maxsize: int | None = DEFAULT_MAXSIZE,
         overflow: Overflow = "error",
@@ -194,7 +196,7 @@ class AsyncWebsocketStreamInterface(Generic[T], metaclass=ABCMeta):
 
     def stream_filter(
         self,
-        _filters: Any = None,
+        _filters: Filters = None,
         *,
         maxsize: int | None = DEFAULT_MAXSIZE,
         overflow: Overflow = "error",
@@ -225,11 +227,11 @@ class AsyncWebsocketStreamInterface(Generic[T], metaclass=ABCMeta):
             async for trade in ws.stream_filter([{"e": "trade", "s": "BTCUSDT"}]):
                 ...
         """
-        return self.__feed.stream(_filters, maxsize, overflow, gaps, copy)
+        return self.__feed.stream(_filters, StreamOptions(maxsize, overflow, gaps, copy))
 
     def __aiter__(self) -> Stream[T]:
         """Return a stream of all messages from now on, ``stream_filter()``: ``async for message in ws``."""
-        return self.__feed.stream(None, DEFAULT_MAXSIZE, "error", False, False)
+        return self.__feed.stream(None, StreamOptions())
 
     @overload
     def multiplex(
@@ -237,9 +239,9 @@ class AsyncWebsocketStreamInterface(Generic[T], metaclass=ABCMeta):
         subscribe: Any,
         unsubscribe: Any = None,
         *,
-        filters: Any,
-        acknowledged: Any = None,
-        rejected: Any = None,
+        filters: Filters,
+        acknowledged: Filters = None,
+        rejected: Filters = None,
         timeout: float = 10.0,
         combine: Callable[[list[Any]], Any] | None = None,
         combine_max: int = 200,
@@ -255,9 +257,9 @@ class AsyncWebsocketStreamInterface(Generic[T], metaclass=ABCMeta):
         subscribe: Any,
         unsubscribe: Any = None,
         *,
-        filters: Any,
-        acknowledged: Any = None,
-        rejected: Any = None,
+        filters: Filters,
+        acknowledged: Filters = None,
+        rejected: Filters = None,
         timeout: float = 10.0,
         combine: Callable[[list[Any]], Any] | None = None,
         combine_max: int = 200,
@@ -272,9 +274,9 @@ class AsyncWebsocketStreamInterface(Generic[T], metaclass=ABCMeta):
         subscribe: Any,
         unsubscribe: Any = None,
         *,
-        filters: Any,
-        acknowledged: Any = None,
-        rejected: Any = None,
+        filters: Filters,
+        acknowledged: Filters = None,
+        rejected: Filters = None,
         timeout: float = 10.0,
         combine: Callable[[list[Any]], Any] | None = None,
         combine_max: int = 200,
@@ -346,12 +348,12 @@ class AsyncWebsocketStreamInterface(Generic[T], metaclass=ABCMeta):
             combine_max=combine_max,
             encode=self.__feed.options.encode,
         )
-        return self.__feed.multiplex(channel, filters, maxsize, overflow, gaps, copy)
+        return self.__feed.multiplex(channel, filters, StreamOptions(maxsize, overflow, gaps, copy))
 
     def add_handler(
         self,
         function_or_coroutine_function: Callable[[T], object],
-        filters: Any = None,
+        filters: Filters = None,
         *,
         maxsize: int | None = DEFAULT_MAXSIZE,
         overflow: Overflow = "error",
@@ -380,7 +382,8 @@ class AsyncWebsocketStreamInterface(Generic[T], metaclass=ABCMeta):
             subscription = ws.add_handler(print, [{"e": "trade"}])
             subscription.dispose()
         """
-        return self.__feed.add_handler(function_or_coroutine_function, filters, maxsize, overflow)
+        options = StreamOptions(maxsize, overflow)
+        return self.__feed.add_handler(function_or_coroutine_function, filters, options)
 
     @shadowable
     def messages(self) -> AsyncObservable[T]:
@@ -432,7 +435,7 @@ class AsyncWebsocketStreamInterface(Generic[T], metaclass=ABCMeta):
         """
         await self.__feed.send(msg)
 
-    async def request(self, msg: Any, reply: Any, *, timeout: float = 10.0) -> T:
+    async def request(self, msg: Any, reply: Filters, *, timeout: float = 10.0) -> T:
         """Send a message and return the first message that passes the filter ``reply``, sent or not because of it.
 
         Cancelling is safe but for what was sent.

@@ -18,7 +18,7 @@ from .callables import is_coroutine_function, name_of, resolve
 from .checks import check_seconds
 from .connections.connection import abort_websocket, check_websocket
 from .interface import AsyncWebsocketStreamInterface, T, feed_of
-from .messages.filters import Filter
+from .messages.filters import Filter, Filters
 from .messages.frames import Websocket
 from .messages.hooks import Many
 from .observables.observable import on_loop
@@ -80,11 +80,11 @@ class ReactiveWebSocket(AsyncWebsocketStreamInterface[T]):
         decode: Callable[[str | bytes], T | Awaitable[T]] = codec.decode,
         split: bool = False,
         identity: Callable[[T], Hashable] | None = None,
-        per_connection: Any = None,
+        per_connection: Filters = None,
         reply: Callable[[str | bytes], Any] | None = None,
         # When to have a new connection
         rotate_every: float | None = None,
-        rotate_on: Observable[Any] | Any = None,
+        rotate_on: Observable[Any] | Filters = None,
         **options: Unpack[FeedOptions],
     ) -> None:
         _check_address(url, connect_options)

@@ -920,6 +920,18 @@ async def test_events_tell_of_consumers_that_lag(feed_server, monkeypatch):
         assert lagging.pending == 12
 
 
+async def test_statistics_do_not_count_a_stream_that_was_collected(feed_server):
+    """Neither it nor what it holds is counted, from the collection on."""
+    async with Feed(feed_server) as feed:
+        connection = await feed_server.connected()
+        stream = feed.stream_filter()
+        await connection.send({"a": 1})
+        await asyncio.sleep(1)
+        assert (feed.statistics().streams, feed.statistics().pending) == (1, 1)
+        del stream
+        assert (feed.statistics().streams, feed.statistics().pending) == (0, 0)
+
+
 async def test_statistics_count_what_happened(feed_server):
     """All counters are there, count what they say, and the snapshot is frozen."""
     feed = Feed(feed_server, handover_timeout=1)

@@ -9,6 +9,7 @@ import inspect
 import re
 import subprocess
 import sys
+import types
 from importlib import metadata
 from pathlib import Path
 
@@ -161,7 +162,7 @@ def test_map_names_every_folder_and_module_that_it_speaks_of():
     """The package's docstring names each folder of the core in the order of the table, and only modules that exist."""
     folders = re.findall(r"^    (\w+)  +[a-zO]", rxws.__doc__.partition("Beside them")[0], re.MULTILINE)
     assert folders == [*FOLDERS]
-    for module in re.findall(r"\b((?:%s)\.\w+)" % "|".join(FOLDERS), rxws.__doc__):
+    for module in re.findall(rf"\b((?:{'|'.join(FOLDERS)})\.\w+)", rxws.__doc__):
         assert module in MODULES
 
 
@@ -216,7 +217,8 @@ def test_all_is_what_is_exported():
     exported = {
         name
         for name, value in vars(rxws).items()
-        if not name.startswith("_") and getattr(value, "__module__", "").startswith("rxws.")
+        if not name.startswith("_")
+        and (getattr(value, "__module__", "").startswith("rxws.") or isinstance(value, types.UnionType))
     }
     assert set(rxws.__all__) == exported
     assert rxws.__all__ == sorted(rxws.__all__)

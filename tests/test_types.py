@@ -13,7 +13,7 @@ pytestmark = pytest.mark.slow
 
 SUPPORT = Path(__file__).parent / "support"
 
-SAMPLES = [str(SUPPORT / "fluent_types.py"), str(SUPPORT / "operator_types.py")]
+SAMPLES = [str(SUPPORT / "fluent_types.py"), str(SUPPORT / "operator_types.py"), str(SUPPORT / "filter_types.py")]
 """Operators as methods and operators that are piped, with the types that the checkers must see."""
 
 MYPY = """

@@ -6,9 +6,9 @@ import logging
 from typing import Any, Final
 
 from ..messages.router import Router
-from ..reporting.events import Connected, Disconnected, Gap, Overflowed, Quiet, Rotated
+from ..reporting.events import Connected, Disconnected, Gap, Overflowed, Quiet, Reason, Rotated
 from ..reporting.reporter import Reporter
-from .failures import Failure, Reason
+from .failures import Failure
 
 __all__ = ["ConnectionReporter"]
 

@@ -12,29 +12,15 @@ import ssl
 import traceback
 from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import Any, Final, Literal
+from typing import Any, Final
 
 from websockets.exceptions import ConnectionClosedOK
 from websockets.frames import Close, CloseCode
 
+from ..reporting.events import Reason
 from ..reporting.redaction import MASK, redact, redact_url
 
-__all__ = ["CREDENTIALS_REFUSED", "Failure", "Reason", "diagnose", "is_fatal"]
-
-Reason = Literal["rotation", "server", "network", "idle", "handshake", "tls", "auth", "user", "internal"]
-"""Why a connection ended or could not be opened.
-
-- ``"rotation"``: as planned.
-- ``"server"``: the server closed it, or sent what the protocol or a limit forbids.
-- ``"network"``: it broke, or nothing answered in time.
-- ``"idle"``: no message came for ``idle_timeout``.
-- ``"handshake"``: something answered, but not with a websocket; or the opening hook raised.
-- ``"tls"``: the server's identity was not proven, or the encryption failed.
-- ``"auth"``: the server refused the credentials.
-- ``"user"``: this side closed it.
-- ``"internal"``: the program that reads it raised a :exc:`TypeError`, :exc:`AttributeError`, :exc:`NameError` or
-  :exc:`NotImplementedError`: an error of rxws, of the websocket library, or of a connection class of the user's.
-"""
+__all__ = ["CREDENTIALS_REFUSED", "Failure", "diagnose", "is_fatal"]
 
 LONGEST_RETRY_AFTER: Final = 86400.0
 """The longest ``Retry-After``, in seconds, that is believed: a day."""

@@ -11,7 +11,7 @@ from typing import Any, Final, Protocol
 
 from ..messages.frames import Frames, Websocket, frames_of
 from ..messages.inbound import Inbound
-from ..observables.observable import LoopContext
+from ..observables.loop_context import LoopContext
 from ..reporting.cancellation import FAILURES, is_being_cancelled
 from ..reporting.events import State
 from .backoff import Backoff

@@ -12,7 +12,7 @@ from ..messages.dispatcher import FrameDispatcher
 from ..messages.frames import Frame
 from ..messages.hooks import Many
 from ..messages.inbound import Inbound, Sink
-from ..observables.observable import LoopContext
+from ..observables.loop_context import LoopContext
 from ..reporting.cancellation import FAILURES
 from .handover import Handover, Verdict
 

@@ -19,7 +19,7 @@ from ..messages.backlog import Backlog
 from ..messages.dispatcher import FrameDispatcher
 from ..messages.frames import Frame
 from ..messages.inbound import Inbound
-from ..observables.observable import LoopContext
+from ..observables.loop_context import LoopContext
 from ..reporting.cancellation import EXITS, is_torn_down
 from ..reporting.events import State
 from .connection import Connection

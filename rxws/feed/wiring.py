@@ -30,9 +30,8 @@ from ..messages.hooks import ParseHooks
 from ..messages.inbound import Inbound
 from ..messages.reader import Reader
 from ..messages.router import Router
-from ..observables.buffer import Overflow, check_bounds
 from ..observables.hot import CurrentObservable, EventObservable
-from ..observables.observable import LoopContext
+from ..observables.loop_context import LoopContext
 from ..options import Options
 from ..reporting.cancellation import EXITS, is_being_cancelled, is_torn_down
 from ..reporting.events import TRANSITIONS, Event, State, Statistics
@@ -42,7 +41,9 @@ from ..sending.channels import Channel
 from ..sending.sender import Sender
 from ..streams.availability import Availability, ChannelAvailability, FeedAvailability
 from ..streams.handlers import CoroutineHandler, make_handler
-from ..streams.stream import Stream, StreamReceiver
+from ..streams.stream import Stream
+from ..streams.stream_options import StreamOptions
+from ..streams.stream_receiver import StreamReceiver
 from ..streams.unmatched import UnmatchedFilters
 from .requests import Request
 from .shutdown import Shutdown
@@ -167,79 +168,49 @@ class Feed:
     def stream(
         self,
         filters: object,
-        maxsize: int | None,
-        overflow: Overflow,
-        gaps: bool,
-        copy: bool,
+        options: StreamOptions,
         availability: Availability | None = None,
     ) -> Stream[Any]:
         """Make a stream; one made in a rotation hook is closed with it."""
         parsed = Filter.parse(filters)
-        stream = self._make_stream(parsed, maxsize, overflow, gaps, copy, availability or self._availability)
+        stream = self._make_stream(parsed, options, availability or self._availability)
         # In a hook one waits for what is rare.
         if _HOOK_STREAMS.get() is None and not self.is_closing:
             self._unmatched.watch(stream, parsed)
         return stream
 
-    def _make_stream(
-        self,
-        filters: Filter,
-        maxsize: int | None,
-        overflow: Overflow,
-        gaps: bool,
-        copy: bool,
-        availability: Availability,
-    ) -> Stream[Any]:
+    def _make_stream(self, filters: Filter, options: StreamOptions, availability: Availability) -> Stream[Any]:
         self.context.check()
-        check_bounds(maxsize, overflow)
-        stream: Stream[Any] = Stream(
-            self.context,
-            self.router,
-            filters,
-            maxsize=maxsize,
-            overflow=overflow,
-            gaps=gaps,
-            copy=copy,
-            availability=availability,
-        )
+        stream: Stream[Any] = Stream(self.context, self.router, filters, options, availability)
         in_hook = _HOOK_STREAMS.get()
         if in_hook is not None:
             in_hook.add(stream)
         return stream
 
-    def multiplex(
-        self,
-        channel: Channel,
-        filters: object,
-        maxsize: int | None,
-        overflow: Overflow,
-        gaps: bool,
-        copy: bool,
-    ) -> Stream[Any]:
+    def multiplex(self, channel: Channel, filters: object, options: StreamOptions) -> Stream[Any]:
         """Make a stream of something that is subscribed as long as anybody wants it."""
         self.context.check()
         availability = ChannelAvailability(
             self._availability, functools.partial(self.sender.has_subscribed, channel.identity)
         )
-        stream = self.stream(Filter.parse(filters, "filters"), maxsize, overflow, gaps, copy, availability)
+        stream = self.stream(Filter.parse(filters, "filters"), options, availability)
         if not self.is_closing:
             wanted = self.sender.add_reference(channel)
-            stream.when_ended(functools.partial(self._remove_reference_soon, wanted))
+            stream.when_ended(functools.partial(self._remove_reference, wanted))
         return stream
 
-    def _remove_reference_soon(self, channel: Channel) -> None:
-        # Not now: a collection, in the midst of anything, may have been the end of the stream.
+    def _remove_reference(self, channel: Channel) -> None:
+        # A stream may be collected after its loop was closed.
         if not (self.is_closing or self.loop.is_closed()):
-            self.loop.call_soon(self.sender.remove_reference, channel)
+            self.sender.remove_reference(channel)
 
     def add_handler(
-        self, function: Callable[[Any], object], filters: object, maxsize: int | None, overflow: Overflow
+        self, function: Callable[[Any], object], filters: object, options: StreamOptions
     ) -> abc.DisposableBase:
         """Call ``function`` with each message that passes."""
         self.context.check()
-        check_bounds(maxsize, overflow)
         parsed = Filter.parse(filters, "filters")
-        handler = make_handler(self.context, self.router, function, maxsize, overflow)
+        handler = make_handler(self.context, self.router, function, options)
         self.router.add(handler, parsed)
         if isinstance(handler, CoroutineHandler):
             self.handlers.add(handler)
@@ -258,7 +229,7 @@ class Feed:
         """Send a message and return the first one that passes the filter ``reply``."""
         check_seconds("timeout", timeout, zero=False)
         wanted = Filter.parse(reply, "reply")
-        stream = self._make_stream(wanted, None, "error", gaps=False, copy=False, availability=self._availability)
+        stream = self._make_stream(wanted, StreamOptions(maxsize=None), self._availability)
         try:
             return await Request(message, wanted, timeout).make(self.send, stream, lambda: self.sender.obstacle)
         except StopAsyncIteration:
@@ -439,7 +410,10 @@ class Feed:
 
     def statistics(self) -> Statistics:
         """Return a snapshot of the counters. May be called from any thread."""
-        receivers = self.router.receivers
+        # A stream that was collected is registered until the loop has gone round.
+        receivers = [
+            each for each in self.router.receivers if not (isinstance(each, StreamReceiver) and each.abandoned)
+        ]
         last = self.rotation.last_received_at
         return Statistics(
             **self.reporter.counters.read(),

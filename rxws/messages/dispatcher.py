@@ -7,7 +7,7 @@ import logging
 from typing import Any, Final
 
 from ..observables.hot import HotObservable
-from ..observables.observable import LoopContext
+from ..observables.loop_context import LoopContext
 from ..reporting.cancellation import FAILURES
 from ..reporting.events import MessageRejected
 from ..reporting.redaction import redact

@@ -3,13 +3,19 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable, Hashable, Iterable, Mapping
+from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Final
+from typing import Any, Final, TypeAlias
 
 from ..callables import is_plain_function
 
-__all__ = ["ABSENT", "Filter", "has", "look_up"]
+__all__ = ["ABSENT", "Filter", "Filters", "has", "look_up"]
+
+Filters: TypeAlias = Sequence[Mapping[Any, Any]] | Callable[[Any], bool] | None
+"""What users write for a filter: a list of dicts, a function ``message -> bool``, or None, which passes everything.
+
+The keys are of any type, because a Mapping is invariant in it: a ``list[dict[str, str]]`` is taken, too.
+"""
 
 ABSENT: Final = object()
 """What :func:`look_up` returns for a key that is not there (None is a value like any other)."""
@@ -62,8 +68,9 @@ class Filter:
         """Return the filter that a user's argument means; later changes to the argument change nothing.
 
         Args:
-            filters: a list or tuple of dicts, where a key that is a tuple is a path (see :func:`look_up`); or a
-                function ``message -> bool``; or None, which passes everything, as an empty list does; or a Filter.
+            filters: a list, a tuple or another Sequence of dicts, where a key that is a tuple is a path (see
+                :func:`look_up`); or a function ``message -> bool``; or None, which passes everything, as an empty list
+                does; or a Filter.
             argument: what the caller's user calls it, for the message of an exception.
 
         Raises:
@@ -85,7 +92,7 @@ class Filter:
             return cls((), filters, False)
         if isinstance(filters, Mapping):
             raise TypeError(f"{argument} must be a list of dicts, not a dict: put it in a list, [{{...}}]")
-        if filters is not None and not isinstance(filters, (list, tuple)):
+        if filters is not None and (isinstance(filters, (str, bytes)) or not isinstance(filters, Sequence)):
             raise TypeError(f"{argument} must be a list of dicts, or a callable, not {type(filters).__name__}")
         alternatives: list[Mapping[Hashable, object]] = []
         indexable = True

@@ -10,7 +10,6 @@ finds, and finds too much when no single pair selects well (500 symbols, 15 inte
 from __future__ import annotations
 
 import contextlib
-import threading
 from asyncio import CancelledError
 from collections import deque
 from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
@@ -134,8 +133,9 @@ class Index(Generic[E]):
     that cannot be hashed where an entry wants what has an equality of its own, unlike str, numbers, None and enums.
     ``add`` and ``remove`` cost the same however many there are.
 
-    ``remove`` may be called at any moment and from any thread: by a collection in the midst of ``add`` or ``match``,
-    by a value's ``__eq__``. The rest belongs to one thread, but may be called from within itself.
+    It belongs to one thread, and may be called from within itself: by a value's ``__eq__`` or ``__hash__``, and by a
+    finalizer. A change that is asked for in the midst of another is made after it, before the outer call returns.
+    ``match`` in the midst of a change may find what changes, or not.
 
     Args:
         on_error: called with the filter, the message and the exception when a predicate or an ``__eq__`` raises; the
@@ -150,12 +150,8 @@ class Index(Generic[E]):
         index.remove(registration)
     """
 
-    # How it holds together. Whatever runs Python code in the midst of a change (a value's __hash__ or __eq__, a __del__
-    # or a weakref's callback when a collection happens to run) may ask for another change. So each change is put in a
-    # queue, and whoever gets the lock without waiting works the queue off: what is asked for within a change is done
-    # after it, before the outermost call returns. Half a change is seen by `match` at most, and it uses single look-ups
-    # and finished tuples only. It makes a tuple while it holds the lock; or, without keeping it, while a change that is
-    # further down the stack, and so stands still, holds the lock.
+    # How `match` holds together in the midst of a change: it uses single look-ups and finished tuples only, and each
+    # step of a change that touches a roster's members discards its tuple afterwards.
 
     def __init__(self, on_error: Callable[[Filter, object, BaseException], object]) -> None:
         self._on_error = on_error
@@ -165,8 +161,8 @@ class Index(Generic[E]):
         self._only: _Shape[E] | None = None  # the only shape of one key, if there is nothing else to look at
         self._several = 0  # how many registrations are in several buckets, so that a message may find them twice
         self._count = 0
+        self._is_changing = False
         self._changes: deque[tuple[Callable[[Registration[E]], None], Registration[E]]] = deque()
-        self._changing = threading.Lock()
 
     def __len__(self) -> int:
         return self._count
@@ -174,15 +170,13 @@ class Index(Generic[E]):
     def add(self, entry: E, filter: Filter) -> Registration[E]:  # noqa: A002
         """Add an entry: ``match`` returns it for each message that passes the filter, until it is removed.
 
-        An entry that is added twice is returned twice. Called by a value's ``__eq__`` in the midst of another change,
-        it is done when that is.
+        An entry that is added twice is returned twice.
 
         Raises:
             Exception: what a value's ``__hash__`` or ``__eq__`` raises; nothing is added.
         """
         registration = Registration(entry, filter)
-        self._changes.append((self._take_in, registration))
-        self._settle()
+        self._change(self._take_in, registration)
         return registration
 
     def remove(self, registration: Registration[E]) -> None:
@@ -191,8 +185,7 @@ class Index(Generic[E]):
         Raises:
             Exception: what a value's ``__hash__`` raises; the entry is removed all the same.
         """
-        self._changes.append((self._take_out, registration))
-        self._settle()
+        self._change(self._take_out, registration)
 
     def match(self, message: object) -> Sequence[E]:
         """Return every entry whose filter the message passes, once per registration.
@@ -239,7 +232,7 @@ class Index(Generic[E]):
             return entries
         found: dict[Registration[E], E] = {}
         for roster in hits:
-            found.update(roster.members)  # in one step, as in `_list`
+            found.update(roster.members)
         return list(found.values())
 
     def _try(self, message: object) -> list[E]:
@@ -268,28 +261,28 @@ class Index(Generic[E]):
         return found
 
     def _list(self, roster: _Roster[K, V]) -> tuple[V, ...]:
-        """Return a roster's members, and keep the tuple if no change is under way that may concern it."""
-        if not self._changing.acquire(blocking=False):
-            return (*roster.members.values(),)  # one step, seen from other threads: by way of a list, unlike tuple()
-        try:
-            if roster.listed is None:
-                roster.listed = tuple(roster.members.values())
-            listed = roster.listed
-        finally:
-            self._changing.release()
-        self._settle()
+        """Return a roster's members, and keep the tuple."""
+        # By way of a list, which is made in one step: a finalizer may remove a member at any allocation. The tuple may
+        # hold that one until the next change; a receiver that was removed ignores what it is handed.
+        listed = roster.listed = (*roster.members.values(),)
         return listed
 
-    def _settle(self) -> None:
-        """Make the changes that are asked for, unless somebody is at it who will."""
-        if self._changes and self._changing.acquire(blocking=False):
-            try:
-                while self._changes:
-                    change, registration = self._changes.popleft()
-                    change(registration)
-            finally:
-                self._changing.release()
-                self._settle()  # for what was asked for before the release; and for the rest, if a change raised
+    def _change(self, change: Callable[[Registration[E]], None], registration: Registration[E]) -> None:
+        """Make a change now, or after the one that is under way, further down the stack."""
+        self._changes.append((change, registration))
+        if not self._is_changing:
+            self._make_changes()
+
+    def _make_changes(self) -> None:
+        self._is_changing = True
+        try:
+            while self._changes:
+                change, registration = self._changes.popleft()
+                change(registration)
+        finally:
+            self._is_changing = False
+            if self._changes:  # this one raised: the others are made all the same
+                self._make_changes()
 
     def _take_in(self, registration: Registration[E]) -> None:
         rosters = self._rosters_for(registration.filter)

@@ -6,7 +6,7 @@ from collections.abc import Callable
 from typing import Any, Final, Protocol
 
 from ..observables.hot import HotObservable
-from ..observables.observable import LoopContext
+from ..observables.loop_context import LoopContext
 from ..reporting.cancellation import FAILURES
 from ..reporting.events import Gap
 from .filters import Filter
@@ -78,7 +78,7 @@ class Router:
             self._receivers[receiver] = self._index.add(receiver.on_message, filter)
 
     def remove(self, receiver: Receiver) -> None:
-        """Unregister a receiver. Idempotent, and safe at any moment: a collected stream unregisters itself."""
+        """Unregister a receiver. Idempotent. On the loop's thread; safe in the midst of a message."""
         registration = self._receivers.pop(receiver, None)
         if registration is not None:
             self._index.remove(registration)
@@ -87,7 +87,7 @@ class Router:
             on_removed()
 
     def when_removed(self, receiver: Receiver, on_removed: Callable[[], None]) -> None:
-        """Call ``farewell`` once ``receiver`` is registered no more."""
+        """Call ``on_removed`` once ``receiver`` is registered no more."""
         self._on_removed[receiver] = on_removed
 
     def _rejected(self, filter: Filter, message: Any, error: BaseException) -> None:  # noqa: A002

@@ -1,8 +1,9 @@
 """Observables on an event loop: scheduler, buffer, AsyncObservable, hot fan-out."""
 
-from .buffer import DEFAULT_MAXSIZE, Buffer, Overflow, check_bounds
+from .buffer import DEFAULT_MAXSIZE, Buffer, Overflow
 from .hot import CurrentObservable, HotObservable
-from .observable import AsyncObservable, LoopContext, on_loop
+from .loop_context import LoopContext
+from .observable import AsyncObservable, on_loop
 
 __all__ = [
     "DEFAULT_MAXSIZE",
@@ -12,6 +13,5 @@ __all__ = [
     "HotObservable",
     "LoopContext",
     "Overflow",
-    "check_bounds",
     "on_loop",
 ]

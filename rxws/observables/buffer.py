@@ -7,17 +7,15 @@ import logging
 import math
 from collections import deque
 from itertools import islice
-from typing import Any, Final, Generic, Literal, TypeVar, get_args
+from typing import Any, Final, Generic, TypeVar
 
 from ..errors import StreamOverflow
-from ..reporting.events import Lagging, Overflowed
+from ..reporting.events import Lagging, Overflow, Overflowed
 from ..reporting.reporter import Reporter
 
-__all__ = ["DEFAULT_MAXSIZE", "Buffer", "Overflow", "check_bounds"]
+__all__ = ["DEFAULT_MAXSIZE", "Buffer", "Overflow"]
 
 T = TypeVar("T")
-
-Overflow = Literal["error", "drop_oldest", "drop_newest"]
 
 DEFAULT_MAXSIZE: Final = 1_000_000
 """How many messages a buffer may hold unless told otherwise."""
@@ -33,16 +31,6 @@ DROP_REPORT_INTERVAL: Final = 1.0
 
 
 _running_loop: Final = asyncio._get_running_loop
-
-
-def check_bounds(maxsize: object, overflow: object) -> None:
-    """Raise unless ``maxsize`` and ``overflow`` are ones that a buffer takes."""
-    if maxsize is not None and (isinstance(maxsize, bool) or not isinstance(maxsize, int)):
-        raise TypeError(f"maxsize must be a positive int, or None for no bound, not {maxsize!r}")
-    if maxsize is not None and maxsize < 1:
-        raise ValueError(f"maxsize must be at least 1, or None for no bound, not {maxsize}")
-    if overflow not in get_args(Overflow):
-        raise ValueError(f"overflow must be 'error', 'drop_oldest' or 'drop_newest', not {overflow!r}")
 
 
 class Buffer(Generic[T]):

@@ -9,7 +9,8 @@ from typing import Any, Generic, TypeVar
 from reactivex import abc
 
 from ..reporting.cancellation import FAILURES
-from .observable import AsyncObservable, LoopContext
+from .loop_context import LoopContext
+from .observable import AsyncObservable
 
 __all__ = ["CurrentObservable", "EventObservable", "HotObservable", "Subscription"]
 
@@ -43,17 +44,23 @@ class Subscription(abc.DisposableBase, Generic[T]):
 
 
 class _Observers(Generic[T]):
-    """Who is subscribed, until somebody else is."""
+    """The subscribers, in order, until one subscribes or disposes."""
 
     __slots__ = ("changes", "only", "pushes", "subscriptions")
 
-    def __init__(self, subscriptions: tuple[Subscription[T], ...]) -> None:
-        self.subscriptions = subscriptions
-        self.pushes = tuple([subscription.on_next for subscription in subscriptions])
+    def __init__(self) -> None:
+        self.subscriptions: tuple[Subscription[T], ...] = ()
+        self.pushes: tuple[Callable[[T], object], ...] = ()
         # Most streams have one subscriber: nothing that it changes concerns anybody else's turn.
-        self.only = self.pushes[0] if len(self.pushes) == 1 else None
+        self.only: Callable[[T], object] | None = None
         # Not empty once that is so. A list, because to look whether it is empty costs least.
         self.changes: list[None] = []
+
+    def fill(self, subscriptions: tuple[Subscription[T], ...]) -> None:
+        self.subscriptions = subscriptions
+        self.pushes = tuple([subscription.on_next for subscription in subscriptions])
+        if len(self.pushes) == 1:
+            self.only = self.pushes[0]
 
 
 class HotObservable(AsyncObservable[T], Generic[T]):
@@ -132,12 +139,9 @@ class HotObservable(AsyncObservable[T], Generic[T]):
                 return
 
     def _list(self) -> _Observers[T]:
-        # By way of a list, which is made in one step: a collection may dispose of an iteration at any allocation.
-        turn = _Observers((*self.subscriptions,))
-        if len(turn.subscriptions) == len(self.subscriptions):
-            self._turn = turn
-        else:
-            turn.changes.append(None)
+        # In its place before it is filled: a finalizer may dispose of a subscription at any allocation.
+        turn = self._turn = _Observers()
+        turn.fill((*self.subscriptions,))
         return turn
 
     def notify(self, subscription: Subscription[T], item: T) -> None:

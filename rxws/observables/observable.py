@@ -3,11 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-import functools
 from collections.abc import AsyncIterator, Callable
-from dataclasses import dataclass
 from typing import Any, Final, TypeVar
-from weakref import WeakSet
 
 from reactivex import Observable, abc
 from reactivex.disposable import Disposable
@@ -20,85 +17,17 @@ from ..reporting.cancellation import FAILURES
 from ..reporting.reporter import Reporter
 from .buffer import Buffer
 from .fluent import FluentOperators
-from .scheduler import Clock, LoopScheduler
+from .loop_context import LoopContext
 
 __all__ = [
     "AsyncConnectableObservable",
     "AsyncGroupedObservable",
     "AsyncObservable",
-    "LoopContext",
     "on_loop",
 ]
 
 T = TypeVar("T")
 T_co = TypeVar("T_co", covariant=True)
-
-
-@dataclass(frozen=True, slots=True)
-class LoopContext:
-    """Where Observables live: their event loop, its clock, and who is told of errors that nobody takes.
-
-    Attributes:
-        clock: whose time the scheduler keeps; None for the loop's.
-        consumers: the buffers that somebody takes from, where the producer can wait for them (it is a recording); None
-            where it cannot.
-    """
-
-    loop: asyncio.AbstractEventLoop
-    scheduler: LoopScheduler
-    reporter: Reporter
-    clock: Clock | None = None
-    consumers: WeakSet[Buffer[Any]] | None = None
-
-    @classmethod
-    def of(
-        cls,
-        loop: asyncio.AbstractEventLoop,
-        reporter: Reporter,
-        clock: Clock | None = None,
-        consumers: WeakSet[Buffer[Any]] | None = None,
-    ) -> LoopContext:
-        """Make the context of ``loop`` whose errors go to ``reporter``."""
-        failed = functools.partial(reporter.failed, "a timed operator's subscriber", None)
-        return cls(loop, LoopScheduler(loop, failed, clock), reporter, clock, consumers)
-
-    def check(self) -> None:
-        """Raise RuntimeError unless the caller runs on the loop's thread, in the loop."""
-        # _get_running_loop, because it is the one form that gives None instead of raising where there is no loop.
-        if asyncio._get_running_loop() is not self.loop:
-            raise RuntimeError(
-                f"{self.reporter.name} belongs to the event loop in which it was made: use it from that loop only "
-                "(from another thread with loop.call_soon_threadsafe or asyncio.run_coroutine_threadsafe)"
-            )
-
-    def unhandled(self, error: Exception) -> None:
-        """Report an error that no ``on_error`` takes."""
-        self.reporter.failed("a subscription without on_error", None, error)
-
-    def call(self, function: Callable[..., object], *arguments: object) -> None:
-        """Call a function on the loop's thread: at once if this is it, else soon."""
-        if asyncio._get_running_loop() is not self.loop:
-            try:
-                self.loop.call_soon_threadsafe(function, *arguments)
-            except RuntimeError:
-                # The loop is closed: nobody is left to be disturbed, here as well as there.
-                pass
-            else:
-                return
-        function(*arguments)
-
-    def disposable(self, dispose: Callable[[], None]) -> abc.DisposableBase:
-        """Return a Disposable that may be disposed from any thread: ``dispose`` runs on the loop's."""
-        return Disposable(lambda: self.call(dispose))
-
-    def consumed(self, buffer: Buffer[Any]) -> None:
-        """Take note that somebody takes from ``buffer`` from now on."""
-        if self.consumers is not None:
-            self.consumers.add(buffer)
-
-    def without_events(self) -> LoopContext:
-        """Return the same context, but for what fails there: it is logged and counted, and not emitted."""
-        return LoopContext.of(self.loop, self.reporter.without_events(), self.clock, self.consumers)
 
 
 class AsyncObservable(FluentOperators[T_co]):
@@ -301,18 +230,22 @@ class _Iteration(AsyncIterator[T]):
             RuntimeError: outside the loop's thread.
         """
         self._context.check()
-        self._end()
-
-    def _end(self) -> None:
-        self._subscription.dispose()
-        self._buffer.close()
-        # Now, and not when the operators that refer to it are collected.
-        self._buffer.clear()
+        _end(self._subscription, self._buffer)
 
     def __del__(self) -> None:
         # Absent when subscribing raised.
-        if hasattr(self, "_subscription"):
-            self._end()
+        if not hasattr(self, "_subscription"):
+            return
+        # Nothing more is held from now on.
+        self._buffer.close()
+        self._context.call_from_finalizer(_end, self._subscription, self._buffer)
+
+
+def _end(subscription: abc.DisposableBase, buffer: Buffer[Any]) -> None:
+    subscription.dispose()
+    buffer.close()
+    # Now, and not when the operators that refer to it are collected.
+    buffer.clear()
 
 
 class AsyncConnectableObservable(AsyncObservable[T], ConnectableObservable[T]):

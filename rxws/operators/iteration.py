@@ -9,8 +9,8 @@ from reactivex import Observable
 from reactivex.disposable import SingleAssignmentDisposable
 
 from ..messages import Filter, Receiver, Router
-from ..observables import DEFAULT_MAXSIZE, LoopContext, Overflow, check_bounds, on_loop
-from ..streams import Stream
+from ..observables import DEFAULT_MAXSIZE, LoopContext, Overflow, on_loop
+from ..streams import Stream, StreamOptions
 
 __all__ = ["to_async_iterator"]
 
@@ -61,13 +61,13 @@ def to_async_iterator(
 
         large = rxops.to_async_iterator(maxsize=100)(ws.messages.pipe(ops.filter(is_large)))
     """
-    check_bounds(maxsize, overflow)
+    options = StreamOptions(maxsize, overflow)
 
     # A Stream, because it is an Observable too: mypy wants one at the end of a pipe (see fluent.pyi).
     def operator(source: Observable[T]) -> Stream[T]:
         bound = on_loop(source)
         way = _Way(bound._context, bound)
-        return Stream(bound._context, way, EVERYTHING, maxsize=maxsize, overflow=overflow, gaps=False, copy=False)
+        return Stream(bound._context, way, EVERYTHING, options)
 
     return operator
 

@@ -6,7 +6,7 @@ import dataclasses
 import enum
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal, TypeAlias
 
 from .redaction import redact
 
@@ -29,6 +29,25 @@ __all__ = [
     "SubscriptionFailed",
     "Unacknowledged",
 ]
+
+
+Reason: TypeAlias = Literal["rotation", "server", "network", "idle", "handshake", "tls", "auth", "user", "internal"]
+"""Why a connection ended or could not be opened.
+
+- ``"rotation"``: as planned.
+- ``"server"``: the server closed it, or sent what the protocol or a limit forbids.
+- ``"network"``: it broke, or nothing answered in time.
+- ``"idle"``: no message came for ``idle_timeout``.
+- ``"handshake"``: something answered, but not with a websocket; or the opening hook raised.
+- ``"tls"``: the server's identity was not proven, or the encryption failed.
+- ``"auth"``: the server refused the credentials.
+- ``"user"``: this side closed it.
+- ``"internal"``: the program that reads it raised a :exc:`TypeError`, :exc:`AttributeError`, :exc:`NameError` or
+  :exc:`NotImplementedError`: an error of rxws, of the websocket library, or of a connection class of the user's.
+"""
+
+Overflow: TypeAlias = Literal["error", "drop_oldest", "drop_newest"]
+"""What a full buffer does: it ends its stream after what it holds, drops the oldest item, or the newest."""
 
 
 class State(enum.Enum):
@@ -120,7 +139,7 @@ class Disconnected(Event):
     """
 
     number: int | None
-    reason: str
+    reason: Reason
     cause: str
     code: int | None = None
     delay: float | None = None
@@ -166,7 +185,7 @@ class Gap(Event):
 
     start: float
     end: float
-    reason: str
+    reason: Reason | Literal["recording"]
     last_message: Any
 
 
@@ -240,7 +259,7 @@ class Overflowed(Event):
     """
 
     consumer: str
-    overflow: str
+    overflow: Overflow
     dropped: int
 
 

@@ -5,6 +5,7 @@ from .handlers import CoroutineHandler
 from .resync import Resynced
 from .sequence import Snapshot
 from .stream import Stream
+from .stream_options import StreamOptions
 
 __all__ = [
     "ALWAYS_AVAILABLE",
@@ -13,4 +14,5 @@ __all__ = [
     "Resynced",
     "Snapshot",
     "Stream",
+    "StreamOptions",
 ]

@@ -10,10 +10,11 @@ from typing import Any
 from ..callables import is_coroutine_function, is_generator_function, name_of
 from ..errors import StreamOverflow
 from ..messages.router import Router
-from ..observables.buffer import Buffer, Overflow
-from ..observables.observable import LoopContext
+from ..observables.buffer import Buffer
+from ..observables.loop_context import LoopContext
 from ..reporting.cancellation import EXITS, FAILURES, is_torn_down
 from ..reporting.events import Gap
+from .stream_options import StreamOptions
 
 __all__ = ["CoroutineHandler", "FunctionHandler", "make_handler"]
 
@@ -65,10 +66,9 @@ class CoroutineHandler(Buffer[Any]):
         context: LoopContext,
         router: Router,
         function: Callable[[Any], Awaitable[object]],
-        maxsize: int | None,
-        overflow: Overflow,
+        options: StreamOptions,
     ) -> None:
-        super().__init__(context.loop, context.reporter, maxsize, overflow)
+        super().__init__(context.loop, context.reporter, options.maxsize, options.overflow)
         self._context = context
         self._router = router
         self._function = function
@@ -140,7 +140,7 @@ class CoroutineHandler(Buffer[Any]):
 
 
 def make_handler(
-    context: LoopContext, router: Router, function: Callable[[Any], object], maxsize: int | None, overflow: Overflow
+    context: LoopContext, router: Router, function: Callable[[Any], object], options: StreamOptions
 ) -> FunctionHandler | CoroutineHandler:
     """Make the receiver that calls ``function``.
 
@@ -152,7 +152,7 @@ def make_handler(
     if is_generator_function(function):
         raise TypeError(f"{name_of(function)} is a generator function, whose code would never run: it must not yield")
     if is_coroutine_function(function):
-        return CoroutineHandler(context, router, function, maxsize, overflow)  # type: ignore[arg-type]
+        return CoroutineHandler(context, router, function, options)  # type: ignore[arg-type]
     return FunctionHandler(context, router, function)
 
 

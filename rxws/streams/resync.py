@@ -6,6 +6,7 @@ import asyncio
 import logging
 import math
 from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
 from typing import Any, Final, Generic, TypeVar
 
 from reactivex import Observable, abc
@@ -13,13 +14,14 @@ from reactivex import Observable, abc
 from ..callables import name_of
 from ..delays import default_delays
 from ..observables.hot import HotObservable
-from ..observables.observable import AsyncObservable, LoopContext
+from ..observables.loop_context import LoopContext
+from ..observables.observable import AsyncObservable
 from ..reporting.cancellation import FAILURES, is_being_cancelled
 from ..reporting.events import Gap, Overflowed
 from .availability import Availability
 from .sequence import HELD_MAX, SequenceTracker, Snapshot, number_reader, range_reader
 
-__all__ = ["Resynced"]
+__all__ = ["ChangeSource", "Resynced"]
 
 T = TypeVar("T")
 S = TypeVar("S")
@@ -29,6 +31,23 @@ SNAPSHOT_TIMEOUT: Final = 10.0
 
 HEALTHY_AFTER: Final = 10.0
 """Seconds in sync after which the delays start over: numbers that always have holes must not fetch without a pause."""
+
+
+@dataclass(frozen=True, slots=True)
+class ChangeSource(Generic[T]):
+    """Where changes come from.
+
+    Attributes:
+        changes: the changes.
+        gaps: the gaps of the feed that gives them.
+        availability: whether they can come at present.
+        name: what reports call it.
+    """
+
+    changes: Observable[T]
+    gaps: Observable[Gap]
+    availability: Availability
+    name: str
 
 
 class Resynced(AsyncObservable[T | Snapshot[S]], Generic[T, S]):
@@ -42,10 +61,7 @@ class Resynced(AsyncObservable[T | Snapshot[S]], Generic[T, S]):
     def __init__(
         self,
         context: LoopContext,
-        source: Observable[T],
-        gaps: Observable[Gap],
-        availability: Availability,
-        source_name: str,
+        source: ChangeSource[T],
         snapshot: Callable[[], Awaitable[S]],
         sequence: object,
         snapshot_sequence: object,
@@ -53,12 +69,10 @@ class Resynced(AsyncObservable[T | Snapshot[S]], Generic[T, S]):
         super().__init__(context)
         if not callable(snapshot):
             raise TypeError(f"snapshot must be a coroutine function that fetches one, not {snapshot!r}")
-        self._tracker = source
-        self._gaps = gaps
-        self._availability = availability
+        # Not `_source`: that is what an AsyncObservable subscribes to by itself.
+        self._changes = source
         # With what it is for: one function may fetch the snapshots of hundreds.
-        self._snapshot_name = f"{name_of(snapshot)} for {source_name}"
-        self._snapshot = snapshot
+        self._snapshots = _Snapshots(snapshot, f"{name_of(snapshot)} for {source.name}")
         self._range_of = range_reader(sequence)
         self._number_of = number_reader(snapshot_sequence)
         self._sessions: set[_Session] = set()
@@ -67,7 +81,7 @@ class Resynced(AsyncObservable[T | Snapshot[S]], Generic[T, S]):
     def in_sync(self) -> bool:
         """Whether what its subscribers were given is all that there is; False while there are none, and while no more
         changes can come: there is no connection, or it has not subscribed them."""
-        is_known = bool(self._sessions) and self._availability.is_available
+        is_known = bool(self._sessions) and self._changes.availability.is_available
         return is_known and all(session.changes.in_sync for session in self._sessions)
 
     def __repr__(self) -> str:
@@ -83,16 +97,27 @@ class Resynced(AsyncObservable[T | Snapshot[S]], Generic[T, S]):
         out: HotObservable[Any] = HotObservable(self._context)
         subscription = out._attach(on_next, on_error, on_completed, scheduler)
         changes: SequenceTracker[Any] = SequenceTracker(self._range_of, self._number_of)
-        fetch = self._snapshot, self._snapshot_name
-        session = _Session(self._context, out, changes, self._availability, *fetch, self._sessions.discard)
+        session = _Session(self._context, out, changes, self._changes, self._snapshots, self._sessions.discard)
         self._sessions.add(session)
-        session.start(self._tracker, self._gaps)
+        session.start()
 
         def dispose() -> None:
             subscription.dispose()
             session.stop()
 
         return self._context.disposable(dispose)
+
+
+@dataclass(frozen=True, slots=True)
+class _Snapshots:
+    """The function that fetches a snapshot, and what reports call it."""
+
+    function: Callable[[], Awaitable[Any]]
+    name: str
+
+    async def fetch(self) -> Any:
+        async with asyncio.timeout(SNAPSHOT_TIMEOUT):
+            return await self.function()
 
 
 class _Session:
@@ -103,17 +128,15 @@ class _Session:
         context: LoopContext,
         out: HotObservable[Any],
         changes: SequenceTracker[Any],
-        availability: Availability,
-        snapshot: Callable[[], Awaitable[Any]],
-        snapshot_name: str,
+        source: ChangeSource[Any],
+        snapshots: _Snapshots,
         stopped: Callable[[_Session], None],
     ) -> None:
         self.changes: Final = changes
         self._context = context
         self._out = out
-        self._availability = availability
-        self._snapshot = snapshot
-        self._snapshot_name = snapshot_name
+        self._source = source
+        self._snapshots = snapshots
         self._stopped = stopped
         self._subscriptions: list[abc.DisposableBase] = []
         self._fetching: asyncio.Task[None] | None = None
@@ -121,11 +144,11 @@ class _Session:
         self._delays = default_delays()
         self._in_sync_since = math.inf
 
-    def start(self, source: Observable[Any], gaps: Observable[Gap]) -> None:
+    def start(self) -> None:
         # The snapshot is asked for first, so that changes that the source holds already are held here.
         self._fetch()
-        self._subscriptions.append(gaps.subscribe(self._lose))
-        self._subscriptions.append(source.subscribe(self._take, self._end, self._end))
+        self._subscriptions.append(self._source.gaps.subscribe(self._lose))
+        self._subscriptions.append(self._source.changes.subscribe(self._take, self._end, self._end))
 
     def stop(self) -> None:
         self._is_over = True
@@ -189,19 +212,18 @@ class _Session:
         outdated = 0
         while not self.changes.in_sync:
             # What is fetched before changes come would be older than they are.
-            await self._availability.wait_available()
+            await self._source.availability.wait_available()
             # At once the first time, then ever more slowly: a server that lags is not helped by haste.
             await asyncio.sleep(next(self._delays))
             losses = self.changes.losses
             try:
-                async with asyncio.timeout(SNAPSHOT_TIMEOUT):
-                    data = await self._snapshot()
+                data = await self._snapshots.fetch()
                 # One that was asked for before changes were missing may be older than they are, or of other numbers.
                 delivered = self.changes.snapshot(data) if losses == self.changes.losses else None
             except FAILURES as error:
                 if is_being_cancelled(error):
                     raise
-                self._context.reporter.failed(self._snapshot_name, None, error)
+                self._context.reporter.failed(self._snapshots.name, None, error)
                 continue
             if delivered is not None:
                 self._in_sync_since = now()
@@ -211,4 +233,4 @@ class _Session:
             outdated += 1
             if outdated > 1:
                 late = LookupError(f"{outdated} snapshots in a row are older than the changes that are held")
-                self._context.reporter.failed(self._snapshot_name, data, late)
+                self._context.reporter.failed(self._snapshots.name, data, late)

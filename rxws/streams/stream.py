@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Hashable
 from types import TracebackType
 from typing import Any, Final, Generic, Self, TypeVar
@@ -12,114 +11,17 @@ from reactivex import abc
 from ..display.snapshot import RECENT, RateMeter, mimebundle
 from ..messages.filters import Filter
 from ..messages.router import Router
-from ..observables.buffer import Buffer, Overflow
-from ..observables.hot import HotObservable, Subscription
-from ..observables.observable import AsyncObservable, LoopContext
-from ..reporting.events import Gap
-from ..reporting.redaction import redact
+from ..observables.loop_context import LoopContext
+from ..observables.observable import AsyncObservable
 from .availability import ALWAYS_AVAILABLE, Availability
-from .resync import Resynced
+from .resync import ChangeSource, Resynced
+from .stream_options import StreamOptions
+from .stream_receiver import FanOut, StreamReceiver
 
-__all__ = ["Stream", "StreamReceiver"]
+__all__ = ["Stream"]
 
 T = TypeVar("T")
 S = TypeVar("S")
-
-
-class StreamReceiver(Buffer[T]):
-    """The part of a stream that the router holds: it must not refer to the stream, which would never be collected.
-
-    Only while somebody is subscribed it does, by way of what hands on to subscribers.
-    """
-
-    __slots__ = ("_copies", "_filter", "_router", "_takes_gaps", "fan_out", "keeps", "matched")
-
-    def __init__(
-        self,
-        context: LoopContext,
-        router: Router,
-        filter: Filter,  # noqa: A002
-        maxsize: int | None,
-        overflow: Overflow,
-        gaps: bool,
-        copies: bool,
-    ) -> None:
-        super().__init__(context.loop, context.reporter, maxsize, overflow)
-        self._router = router
-        self._filter = filter
-        self._takes_gaps = gaps
-        self._copies = copies
-        self.matched = 0
-        self.keeps = True
-        self.fan_out: _FanOut[T] | None = None
-
-    def describe(self) -> str:
-        """Name the stream by its filter."""
-        return f"stream {redact(repr(self._filter))}"
-
-    def on_message(self, message: T, /) -> None:
-        """Take a message that passes the filter."""
-        self.matched += 1
-        if self._copies:
-            message = copy.deepcopy(message)
-        if self.keeps:
-            self.put(message)
-        if self.fan_out is not None:
-            self.fan_out.on_next(message)
-
-    def on_gap(self, gap: Gap, /) -> None:
-        """Take a gap, if gaps were asked for."""
-        if self._takes_gaps:
-            item: Any = gap
-            if self.keeps:
-                self.put(item)
-            if self.fan_out is not None:
-                self.fan_out.on_next(item)
-
-    def on_end(self, error: Exception | None, /) -> None:
-        """Take nothing more in."""
-        self._router.remove(self)
-        self.close(error)
-        # What is held and not kept is on its way to the first subscriber, who is told of the end after that.
-        if self.fan_out is not None and (self.keeps or not self):
-            self.fan_out.end(self.error)
-
-    def overflowed(self) -> None:
-        """End the stream: it was full."""
-        # Now, and not when the consumer gets to it: a stream that takes nothing in must cost nothing either.
-        self._router.remove(self)
-        if self.fan_out is not None:
-            self.fan_out.end(self.error)
-
-    def hand_over(self, subscription: Subscription[T]) -> None:
-        """Hand what is held to the first subscriber, as far as it wants it; the rest is nobody's."""
-        fan_out = self.fan_out
-        assert fan_out is not None
-        while self and subscription in fan_out.subscriptions:
-            fan_out.notify(subscription, self.pop())
-        if not self.keeps:
-            self.clear()
-        if self.closed:
-            fan_out.end(self.error)
-
-
-class _FanOut(HotObservable[T]):
-    """The subscribers of a stream, which keep it alive."""
-
-    def __init__(self, context: LoopContext) -> None:
-        super().__init__(context)
-        self.stream: Stream[T] | None = None
-
-    def remove(self, subscription: Subscription[T]) -> None:
-        """Hand on to this subscriber no more."""
-        super().remove(subscription)
-        if not self.subscriptions:
-            self.stream = None
-
-    def end(self, error: Exception | None = None) -> None:
-        """End the sequence."""
-        super().end(error)
-        self.stream = None
 
 
 class Stream(AsyncObservable[T], AsyncIterator[T], Generic[T]):
@@ -132,7 +34,7 @@ class Stream(AsyncObservable[T], AsyncIterator[T], Generic[T]):
     :exc:`~rxws.StreamOverflow`.
 
     A subscription keeps its stream alive until it is disposed. A stream with neither subscriber nor iterator nor
-    reference is collected, and unregisters itself.
+    reference is collected, and unregisters itself within a turn of the loop.
 
     Example::
 
@@ -146,17 +48,11 @@ class Stream(AsyncObservable[T], AsyncIterator[T], Generic[T]):
         context: LoopContext,
         router: Router,
         filter: Filter,  # noqa: A002
-        *,
-        maxsize: int | None,
-        overflow: Overflow,
-        gaps: bool,
-        copy: bool,
+        options: StreamOptions,
         availability: Availability = ALWAYS_AVAILABLE,
     ) -> None:
         super().__init__(context)
-        self._receiver: Final[StreamReceiver[T]] = StreamReceiver(
-            context, router, filter, maxsize, overflow, gaps, copy
-        )
+        self._receiver: Final[StreamReceiver[T]] = StreamReceiver(context, router, filter, options)
         self._iterated = False
         self._rate: Final = RateMeter(context.loop.time())
         self._router: Final = router
@@ -235,7 +131,7 @@ class Stream(AsyncObservable[T], AsyncIterator[T], Generic[T]):
         return self._receiver.get(self)
 
     def when_ended(self, on_removed: Callable[[], None]) -> None:
-        """Call ``farewell`` once the stream takes nothing more in: it was closed, or collected, or has overflowed."""
+        """Call ``on_removed`` once the stream takes nothing more in: it was closed, or collected, or has overflowed."""
         self._router.when_removed(self._receiver, on_removed)
 
     def batches(self) -> AsyncIterator[list[T]]:
@@ -291,10 +187,8 @@ class Stream(AsyncObservable[T], AsyncIterator[T], Generic[T]):
                 else:
                     book.apply(item)
         """
-        name = self._receiver.describe()
-        return Resynced(
-            self._context, self, self._router.gaps, self._availability, name, snapshot, sequence, snapshot_sequence
-        )
+        source = ChangeSource(self, self._router.gaps, self._availability, self._receiver.describe())
+        return Resynced(self._context, source, snapshot, sequence, snapshot_sequence)
 
     def _attach(
         self, on_next: Any, on_error: Any, on_completed: Any, scheduler: abc.SchedulerBase | None
@@ -303,7 +197,7 @@ class Stream(AsyncObservable[T], AsyncIterator[T], Generic[T]):
         is_first = receiver.keeps and not self._iterated
         fan_out = receiver.fan_out
         if fan_out is None:
-            fan_out = receiver.fan_out = _FanOut(self._context)
+            fan_out = receiver.fan_out = FanOut(self._context)
             if receiver.closed and not is_first:
                 fan_out.end(receiver.error)
         subscription = fan_out._attach(on_next, on_error, on_completed, scheduler)
@@ -343,8 +237,8 @@ class Stream(AsyncObservable[T], AsyncIterator[T], Generic[T]):
         receiver = getattr(self, "_receiver", None)
         if receiver is None or receiver.closed:
             return
-        # The collector runs in whichever thread happens to allocate.
-        self._context.call(self._router.remove, receiver)
+        receiver.abandon()
+        self._context.call_from_finalizer(self._router.remove, receiver)
 
 
 class _Batches(AsyncIterator[list[T]]):

@@ -16,7 +16,7 @@ from reactivex import operators as ops
 from reactivex.subject import Subject
 
 from rxws.observables.hot import HotObservable
-from rxws.observables.observable import LoopContext
+from rxws.observables.loop_context import LoopContext
 from rxws.reporting.reporter import Reporter
 
 from . import contenders

@@ -78,6 +78,23 @@ async def test_channel_is_subscribed_as_long_as_anybody_wants_it():
         assert feed.statistics().discarded == 1
 
 
+@pytest.mark.parametrize("end", ["closed", "collected"])
+async def test_channel_that_is_wanted_again_at_once_stays_subscribed(end):
+    """Where one stream ends and another of the same channel is made within one turn, the server is sent nothing."""
+    async with FeedServer() as server, rxws.ReactiveWebSocket(server.url) as feed:
+        stream = feed.multiplex("+a", "-a", filters=[{"s": "a"}])
+        await feed.wait_connected()
+        if end == "closed":
+            await stream.close()
+        del stream
+        again = feed.multiplex("+a", "-a", filters=[{"s": "a"}])
+        await asyncio.sleep(1)
+        assert server.connections[0].received == ["+a"]
+        del again
+        await asyncio.sleep(1)
+        assert server.connections[0].received == ["+a", "-a"]
+
+
 async def test_changes_during_an_overlap_are_made_on_both_connections():
     """What is (un)subscribed while two connections overlap is so on both; its answer is delivered once."""
     async with (

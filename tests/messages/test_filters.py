@@ -113,6 +113,7 @@ def test_filter_passes_when_every_key_of_any_dict_has_an_equal_value(filters, me
         ({"e": "trade"}, "filters must be a list of dicts, not a dict: put it in a list"),
         ("trade", "filters must be a list of dicts, or a callable, not str"),
         (b"trade", "not bytes"),
+        (range(2), r"filters\[0\] is of type int"),
         (7, "not int"),
         ({"trade"}, "not set"),
         (iter([{"e": "trade"}]), "not list_iterator"),

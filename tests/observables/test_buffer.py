@@ -13,7 +13,7 @@ import pytest
 
 from rxws.errors import StreamOverflow
 from rxws.observables import buffer as module
-from rxws.observables.buffer import DEFAULT_MAXSIZE, Buffer, check_bounds
+from rxws.observables.buffer import DEFAULT_MAXSIZE, Buffer
 from rxws.reporting.events import Lagging, Overflowed
 
 from ..support.wiring import Wiring, in_thread, settle
@@ -32,37 +32,6 @@ async def drain(buffer):
             items.append(await buffer.get())
         except (StopAsyncIteration, StreamOverflow) as end:
             return items, end
-
-
-# Bounds
-
-
-@pytest.mark.parametrize("maxsize", [1, 2, 10**9, None])
-@pytest.mark.parametrize("overflow", ["error", "drop_oldest", "drop_newest"])
-def test_bounds_when_right(maxsize, overflow):
-    """maxsize is a positive number or None, overflow one of three words."""
-    check_bounds(maxsize, overflow)
-
-
-@pytest.mark.parametrize("maxsize", [0, -1, -(10**9)])
-def test_bounds_when_maxsize_is_too_small(maxsize):
-    """A maxsize below 1 is refused by name, with what was given and what is expected."""
-    with pytest.raises(ValueError, match=rf"maxsize must be at least 1, or None .* not {maxsize}"):
-        check_bounds(maxsize, "error")
-
-
-@pytest.mark.parametrize("maxsize", ["10", 1.5, True, False, [1]])
-def test_bounds_when_maxsize_is_no_number(maxsize):
-    """A maxsize of another kind is refused by name."""
-    with pytest.raises(TypeError, match="maxsize must be a positive int, or None"):
-        check_bounds(maxsize, "error")
-
-
-@pytest.mark.parametrize("overflow", ["drop", "", None, 1, "ERROR", ["error"]])
-def test_bounds_when_overflow_is_unknown(overflow):
-    """An unknown overflow is refused by name, with the three that there are."""
-    with pytest.raises(ValueError, match="overflow must be 'error', 'drop_oldest' or 'drop_newest', not"):
-        check_bounds(1, overflow)
 
 
 # In and out

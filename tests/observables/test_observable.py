@@ -19,7 +19,8 @@ from reactivex.subject import ReplaySubject, Subject
 import rxws
 from rxws.errors import StreamOverflow
 from rxws.observables.hot import HotObservable
-from rxws.observables.observable import AsyncConnectableObservable, AsyncGroupedObservable, AsyncObservable, LoopContext
+from rxws.observables.loop_context import LoopContext
+from rxws.observables.observable import AsyncConnectableObservable, AsyncGroupedObservable, AsyncObservable
 
 from ..support.wiring import Wiring, emit, emit_at, in_thread, settle, subscribed
 
@@ -254,6 +255,7 @@ async def test_iteration_when_left(hot, derive, way):
     assert task.cancelled() or isinstance(task.exception(), ZeroDivisionError | None)
     del task
     gc.collect()
+    await asyncio.sleep(0)
     assert not hot.observed
     hot.on_next(None)
     assert [ref() for ref in held] == [None, None]
@@ -261,14 +263,42 @@ async def test_iteration_when_left(hot, derive, way):
 
 @pytest.mark.parametrize("derive", [lambda hot: hot, lambda hot: hot.map(str)], ids=["itself", "piped"])
 async def test_iteration_when_the_iterator_is_dropped(hot, derive):
-    """An iterator that is dropped frees its subscription at once, in whatever thread."""
+    """An iterator that is dropped holds no more, and ends its subscription within a turn of the loop."""
     iterator = aiter(derive(hot))
+    buffer = iterator._buffer
     assert hot.observed
     del iterator
+    hot.on_next(1)
+    assert len(buffer) == 0
+    assert hot.observed
+    await asyncio.sleep(0)
     assert not hot.observed
-    holder = [aiter(derive(hot))]
+
+
+async def test_iteration_when_it_is_dropped_in_another_thread(hot):
+    """Then the subscription ends on the loop's thread, within a turn of it."""
+    threads = []
+    ended = hot.pipe(ops.do_action(), ops.finally_action(lambda: threads.append(threading.current_thread())))
+    holder = [aiter(ended)]
     in_thread(holder.clear)
-    await settle()
+    assert threads == []
+    await asyncio.sleep(0)
+    assert threads == [threading.current_thread()]
+    assert not hot.observed
+
+
+async def test_iteration_when_it_is_dropped_after_the_loop_was_closed():
+    """Then the subscription ends at once."""
+    held = []
+
+    async def main():
+        hot = Wiring().router.messages
+        held.append((hot, aiter(hot)))
+
+    await asyncio.to_thread(asyncio.run, main())
+    hot, iterator = held.pop()
+    assert hot.observed
+    del iterator
     assert not hot.observed
 
 
@@ -690,4 +720,5 @@ async def test_consumed_when_the_producer_can_wait(wiring):
     assert set(consumers) == {iterator._buffer}
     del iterator
     gc.collect()
+    await settle()
     assert not consumers

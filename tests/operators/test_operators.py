@@ -26,7 +26,7 @@ from rxws.observables.hot import HotObservable
 from rxws.operators import sources
 from rxws.testing import FeedServer
 
-from ..support.wiring import Wiring
+from ..support.wiring import Wiring, settle
 
 on_next, on_error, on_completed = ReactiveTest.on_next, ReactiveTest.on_error, ReactiveTest.on_completed
 
@@ -369,6 +369,7 @@ async def test_conflate_when_the_iterator_is_dropped_or_closed(wiring: Wiring) -
     assert source_of(wiring).observed
     del newest
     gc.collect()
+    await settle()
     assert not source_of(wiring).observed
     newest = aiter(observable)
     source_of(wiring).on_next(1)
@@ -825,6 +826,7 @@ async def test_to_async_iterator_when_dropped_or_closed(end: Callable[[Any], Awa
     await end(numbers)
     del numbers
     gc.collect()
+    await settle()
     assert not source_of(wiring).observed
 
 

@@ -294,6 +294,7 @@ async def test_batches_when_the_stream_is_not_referred_to_otherwise(wiring):
     wiring.route(1)
     assert await anext(batches) == [1]
     del batches
+    await asyncio.sleep(0)
     assert wiring.router.receivers == []
 
 
@@ -461,6 +462,8 @@ async def test_when_ended_when_the_stream_is_registered_no_more(wiring):
     await streams["closed"].close()
     streams["ended"].clear()
     del streams["collected"]
+    assert told == ["closed"]
+    await asyncio.sleep(0)
     assert told == ["closed", "collected"]
     aiter(streams["overflowed"])
     streams["ended"].subscribe()
@@ -839,13 +842,24 @@ async def test_stream_when_shown(wiring):
 
 
 async def test_stream_when_nobody_refers_to_it(wiring):
-    """A stream with neither subscriber nor iterator nor reference is collected, and unregisters itself."""
-    stream = wiring.stream()
+    """A stream with neither subscriber nor iterator nor reference is collected, and unregisters itself.
+
+    That is done within a turn of the loop, and not in the midst of what collects it. It holds no more from then on.
+    """
+    stream = wiring.stream(maxsize=1)
     wiring.route(1)
+    receiver = stream._receiver
     dropped = weakref.ref(stream)
     del stream
     assert dropped() is None
+    assert wiring.router.receivers == [receiver]
+    wiring.route(2, 3)
+    assert len(receiver) == 1
+    assert not wiring.seen
+    await asyncio.sleep(0)
     assert wiring.router.receivers == []
+    wiring.route(4)
+    assert receiver.matched == 3
 
 
 async def test_stream_when_only_its_next_message_is_awaited(wiring):
@@ -857,12 +871,39 @@ async def test_stream_when_only_its_next_message_is_awaited(wiring):
     assert await asyncio.wait_for(waiting, 1) == {"n": 1}
 
 
-async def test_stream_when_collected_in_another_thread(wiring):
-    """A stream that is collected in another thread unregisters itself too."""
+async def test_stream_when_collected_in_another_thread(wiring, monkeypatch):
+    """A stream that is collected in another thread unregisters itself on the loop's, within a turn of it."""
+    threads = []
+    remove = wiring.router.remove
+    monkeypatch.setattr(
+        wiring.router, "remove", lambda receiver: (threads.append(threading.current_thread()), remove(receiver))
+    )
     holder = [wiring.stream(), wiring.stream()]
     in_thread(holder.clear)
-    await settle()
+    assert len(wiring.router.receivers) == 2
+    await asyncio.sleep(0)
     assert wiring.router.receivers == []
+    assert threads == [threading.current_thread()] * 2
+
+
+async def test_stream_when_collected_in_the_midst_of_a_match(wiring):
+    """A stream that a filter's function lets go of gets no part of the message, and disturbs none who does."""
+    kept = wiring.stream([{"n": 1}])
+    holder = [wiring.stream([{"n": 1}]), wiring.stream([{"n": 1}, {"m": 1}]), wiring.stream()]
+    receivers = [stream._receiver for stream in holder]
+
+    def letting_go(message):
+        holder.clear()
+        return True
+
+    letting = wiring.stream(letting_go)
+    wiring.route({"n": 1, "m": 1})
+    assert kept.pending == letting.pending == 1
+    assert [len(receiver) for receiver in receivers] == [0, 0, 0]
+    await asyncio.sleep(0)
+    assert wiring.router.receivers == [kept._receiver, letting._receiver]
+    wiring.route({"n": 1, "m": 1})
+    assert kept.pending == letting.pending == 2
 
 
 async def test_stream_when_collected_in_a_cycle_while_messages_come(wiring):
@@ -880,6 +921,7 @@ async def test_stream_when_collected_in_a_cycle_while_messages_come(wiring):
     finally:
         gc.set_threshold(*thresholds)
     gc.collect()
+    await asyncio.sleep(0)
     assert kept.matched == 200
     assert len(wiring.router.receivers) == 201
     assert not wiring.router.messages.observed
@@ -900,6 +942,7 @@ async def test_stream_when_a_subscription_is_alive(wiring):
     assert seen == [1]
     subscription.dispose()
     assert dropped() is None
+    await asyncio.sleep(0)
     assert wiring.router.receivers == []
     wiring.route(2)
     assert seen == [1]
@@ -916,6 +959,7 @@ async def test_stream_when_a_subscription_to_its_pipe_is_alive(wiring):
     subscription.dispose()
     del subscription, iterator
     gc.collect()
+    await settle()
     assert wiring.router.receivers == []
 
 
@@ -951,7 +995,7 @@ async def test_stream_when_an_iteration_is_under_way(wiring):
 
 
 async def test_stream_when_the_loop_has_been_closed():
-    """A stream that outlives its loop goes quietly, and so does a subscription of it."""
+    """A stream that outlives its loop goes quietly and unregisters itself at once; so does a subscription of it."""
     held = []
 
     async def main():

@@ -13,11 +13,12 @@ from rxws.messages.filters import Filter
 from rxws.messages.router import Router
 from rxws.observables.buffer import DEFAULT_MAXSIZE, Overflow
 from rxws.observables.hot import EventObservable
-from rxws.observables.observable import LoopContext
+from rxws.observables.loop_context import LoopContext
 from rxws.reporting.events import Event, Gap
 from rxws.reporting.reporter import Reporter
 from rxws.streams.handlers import CoroutineHandler, FunctionHandler, make_handler
 from rxws.streams.stream import Stream
+from rxws.streams.stream_options import StreamOptions
 
 
 class Wiring:
@@ -49,9 +50,8 @@ class Wiring:
         copy: bool = False,
     ) -> Stream[Any]:
         """Make a stream as a feed does."""
-        return Stream(
-            self.context, self.router, Filter.parse(filters), maxsize=maxsize, overflow=overflow, gaps=gaps, copy=copy
-        )
+        options = StreamOptions(maxsize, overflow, gaps, copy)
+        return Stream(self.context, self.router, Filter.parse(filters), options)
 
     def receiver(
         self,
@@ -62,7 +62,7 @@ class Wiring:
         overflow: Overflow = "error",
     ) -> FunctionHandler | CoroutineHandler:
         """Make and register a handler."""
-        receiver = make_handler(self.context, self.router, function, maxsize, overflow)
+        receiver = make_handler(self.context, self.router, function, StreamOptions(maxsize, overflow))
         self.router.add(receiver, Filter.parse(filters))
         return receiver
 

@@ -1,0 +1,98 @@
+"""Where Observables live: their event loop, its clock, and what reports their errors."""
+
+from __future__ import annotations
+
+import asyncio
+import functools
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+from weakref import WeakSet
+
+from reactivex import abc
+from reactivex.disposable import Disposable
+
+from ..reporting.reporter import Reporter
+from .buffer import Buffer
+from .scheduler import Clock, LoopScheduler
+
+__all__ = ["LoopContext"]
+
+
+@dataclass(frozen=True, slots=True)
+class LoopContext:
+    """Where Observables live: their event loop, its clock, and who is told of errors that nobody takes.
+
+    Attributes:
+        clock: whose time the scheduler keeps; None for the loop's.
+        consumers: the buffers that somebody takes from, where the producer can wait for them (it is a recording); None
+            where it cannot.
+    """
+
+    loop: asyncio.AbstractEventLoop
+    scheduler: LoopScheduler
+    reporter: Reporter
+    clock: Clock | None = None
+    consumers: WeakSet[Buffer[Any]] | None = None
+
+    @classmethod
+    def of(
+        cls,
+        loop: asyncio.AbstractEventLoop,
+        reporter: Reporter,
+        clock: Clock | None = None,
+        consumers: WeakSet[Buffer[Any]] | None = None,
+    ) -> LoopContext:
+        """Make the context of ``loop`` whose errors go to ``reporter``."""
+        failed = functools.partial(reporter.failed, "a timed operator's subscriber", None)
+        return cls(loop, LoopScheduler(loop, failed, clock), reporter, clock, consumers)
+
+    def check(self) -> None:
+        """Raise RuntimeError unless the caller runs on the loop's thread, in the loop."""
+        # _get_running_loop, because it is the one form that gives None instead of raising where there is no loop.
+        if asyncio._get_running_loop() is not self.loop:
+            raise RuntimeError(
+                f"{self.reporter.name} belongs to the event loop in which it was made: use it from that loop only "
+                "(from another thread with loop.call_soon_threadsafe or asyncio.run_coroutine_threadsafe)"
+            )
+
+    def unhandled(self, error: Exception) -> None:
+        """Report an error that no ``on_error`` takes."""
+        self.reporter.failed("a subscription without on_error", None, error)
+
+    def call(self, function: Callable[..., object], *arguments: object) -> None:
+        """Call a function on the loop's thread: at once if this is it, else soon."""
+        if asyncio._get_running_loop() is not self.loop:
+            try:
+                self.loop.call_soon_threadsafe(function, *arguments)
+            except RuntimeError:
+                # The loop is closed: nobody is left to be disturbed, here as well as there.
+                pass
+            else:
+                return
+        function(*arguments)
+
+    def call_from_finalizer(self, function: Callable[..., object], *arguments: object) -> None:
+        """Call a function on the loop's thread in a later callback; at once if the loop is closed.
+
+        For ``__del__``: a collection runs in any thread, and in the midst of anything.
+        """
+        here = asyncio._get_running_loop() is self.loop
+        try:
+            (self.loop.call_soon if here else self.loop.call_soon_threadsafe)(function, *arguments)
+        except RuntimeError:
+            # The loop is closed: nothing is under way there.
+            function(*arguments)
+
+    def disposable(self, dispose: Callable[[], None]) -> abc.DisposableBase:
+        """Return a Disposable that may be disposed from any thread: ``dispose`` runs on the loop's."""
+        return Disposable(lambda: self.call(dispose))
+
+    def consumed(self, buffer: Buffer[Any]) -> None:
+        """Take note that somebody takes from ``buffer`` from now on."""
+        if self.consumers is not None:
+            self.consumers.add(buffer)
+
+    def without_events(self) -> LoopContext:
+        """Return the same context, but for what fails there: it is logged and counted, and not emitted."""
+        return LoopContext.of(self.loop, self.reporter.without_events(), self.clock, self.consumers)
