@@ -32,8 +32,7 @@ def test_error_when_caught_by_the_root(error):
 
 
 @pytest.mark.parametrize(
-    ("error", "builtin"),
-    [(ConnectFailed, ConnectionError), (SendFailed, ConnectionError), (SendTimeout, TimeoutError)],
+    ("error", "builtin"), [(ConnectFailed, ConnectionError), (SendFailed, ConnectionError), (SendTimeout, TimeoutError)]
 )
 def test_error_when_caught_by_the_builtin_one(error, builtin):
     """What Python has an exception for can be caught by that too."""

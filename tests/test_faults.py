@@ -1184,10 +1184,7 @@ async def test_rotation_when_the_new_connection_begins_with_an_acknowledgement_a
 async def test_rotation_when_the_signal_itself_comes_again_seconds_later(feed_server):
     """The same payload that was on the old connection rotates the new one: nothing remembered swallows it."""
     expired = {"e": "listenKeyExpired"}
-    async with (
-        NumberedBroadcast(feed_server) as broadcast,
-        Followed(feed_server.url, rotate_on=[expired]) as feed,
-    ):
+    async with NumberedBroadcast(feed_server) as broadcast, Followed(feed_server.url, rotate_on=[expired]) as feed:
         await feed.record.happened(Connected)
         running = asyncio.create_task(broadcast.run(rate=20))
         for n in range(1, 5):

@@ -9,18 +9,7 @@ from typing import Any, Final
 
 import msgspec
 
-from .. import (
-    CallbackFailed,
-    Connected,
-    Disconnected,
-    Event,
-    Gap,
-    Lagging,
-    MessageRejected,
-    Overflowed,
-    Quiet,
-    Rotated,
-)
+from .. import CallbackFailed, Connected, Disconnected, Event, Gap, Lagging, MessageRejected, Overflowed, Quiet, Rotated
 from ..reporting import printable, redact
 
 __all__ = ["decode", "describe", "event_line", "is_news", "json_lines"]

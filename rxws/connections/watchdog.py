@@ -28,11 +28,7 @@ class Watchdog:
     """
 
     def __init__(
-        self,
-        loop: asyncio.AbstractEventLoop,
-        inbound: Inbound,
-        limit: float | None,
-        silent: Callable[[float], None],
+        self, loop: asyncio.AbstractEventLoop, inbound: Inbound, limit: float | None, silent: Callable[[float], None]
     ) -> None:
         self._loop = loop
         self._inbound = inbound

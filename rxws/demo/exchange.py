@@ -13,15 +13,7 @@ from urllib.parse import urlsplit
 
 import msgspec
 
-from ..testing import (
-    DelayedDelivery,
-    FeedConnection,
-    FeedServer,
-    Handshake,
-    HttpRequest,
-    HttpResponse,
-    get_json,
-)
+from ..testing import DelayedDelivery, FeedConnection, FeedServer, Handshake, HttpRequest, HttpResponse, get_json
 from .listen_keys import ListenKeys
 from .market import KINDS, SYMBOLS, Market, channel_of
 

@@ -140,13 +140,7 @@ class Market:
     def _trade(self, symbol: str, time: float) -> dict[str, Any]:
         book = self._books[symbol]
         book.middle = max(2 * _FAR, book.middle + self._random.randint(-2, 2))
-        return {
-            "e": "trade",
-            "s": symbol,
-            "p": book.price(book.middle),
-            "q": self._quantity(),
-            "T": int(time * 1000),
-        }
+        return {"e": "trade", "s": symbol, "p": book.price(book.middle), "q": self._quantity(), "T": int(time * 1000)}
 
     def _book_ticker(self, symbol: str) -> dict[str, Any]:
         book = self._books[symbol]

@@ -3,9 +3,4 @@
 from .cells import on_rerun
 from .snapshot import Columns, mimebundle, shown
 
-__all__ = [
-    "Columns",
-    "mimebundle",
-    "on_rerun",
-    "shown",
-]
+__all__ = ["Columns", "mimebundle", "on_rerun", "shown"]

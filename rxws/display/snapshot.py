@@ -81,10 +81,7 @@ def ago(seconds: float | None) -> str:
 
 
 def mimebundle(
-    title: str,
-    facts: Mapping[str, object],
-    messages: Iterable[object],
-    columns: Columns | None = None,
+    title: str, facts: Mapping[str, object], messages: Iterable[object], columns: Columns | None = None
 ) -> dict[str, str]:
     """Return what ``_repr_mimebundle_`` returns: ``text/plain`` and ``text/html``.
 

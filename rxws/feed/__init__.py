@@ -2,8 +2,4 @@
 
 from .wiring import FEED_FACTORY, Feed, Hooks
 
-__all__ = [
-    "FEED_FACTORY",
-    "Feed",
-    "Hooks",
-]
+__all__ = ["FEED_FACTORY", "Feed", "Hooks"]

@@ -165,12 +165,7 @@ class Feed:
         """Whether the end has begun."""
         return self._closing.has_begun
 
-    def stream(
-        self,
-        filters: object,
-        options: StreamOptions,
-        availability: Availability | None = None,
-    ) -> Stream[Any]:
+    def stream(self, filters: object, options: StreamOptions, availability: Availability | None = None) -> Stream[Any]:
         """Make a stream; one made in a rotation hook is closed with it."""
         parsed = Filter.parse(filters)
         stream = self._make_stream(parsed, options, availability or self._availability)

@@ -7,16 +7,4 @@ from .inbound import Inbound, Sink
 from .reader import Reader
 from .router import Receiver, Router
 
-__all__ = [
-    "ABSENT",
-    "Filter",
-    "Frame",
-    "Frames",
-    "Inbound",
-    "Many",
-    "Reader",
-    "Receiver",
-    "Router",
-    "Sink",
-    "look_up",
-]
+__all__ = ["ABSENT", "Filter", "Frame", "Frames", "Inbound", "Many", "Reader", "Receiver", "Router", "Sink", "look_up"]

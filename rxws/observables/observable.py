@@ -19,12 +19,7 @@ from .buffer import Buffer
 from .fluent import FluentOperators
 from .loop_context import LoopContext
 
-__all__ = [
-    "AsyncConnectableObservable",
-    "AsyncGroupedObservable",
-    "AsyncObservable",
-    "on_loop",
-]
+__all__ = ["AsyncConnectableObservable", "AsyncGroupedObservable", "AsyncObservable", "on_loop"]
 
 T = TypeVar("T")
 T_co = TypeVar("T_co", covariant=True)

@@ -150,11 +150,7 @@ class _Gathering(Generic[T]):
     """What one subscriber's messages are gathered in: a track for each key, and timers for those that fall silent."""
 
     def __init__(
-        self,
-        rule: _Rule,
-        observer: abc.ObserverBase[Window[T]],
-        reports: Reports,
-        clock: abc.SchedulerBase | None,
+        self, rule: _Rule, observer: abc.ObserverBase[Window[T]], reports: Reports, clock: abc.SchedulerBase | None
     ) -> None:
         self._rule = rule
         self._observer = observer

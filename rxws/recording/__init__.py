@@ -16,15 +16,7 @@
 
 from __future__ import annotations
 
-from .entries import (
-    Entry,
-    EventEntry,
-    FrameEntry,
-    RecordedError,
-    SessionEnd,
-    SessionStart,
-    StateEntry,
-)
+from .entries import Entry, EventEntry, FrameEntry, RecordedError, SessionEnd, SessionStart, StateEntry
 from .reading import Reading, read
 from .recorder import Recording, record
 from .replaying import Replay, replay

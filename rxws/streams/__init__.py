@@ -7,12 +7,4 @@ from .sequence import Snapshot
 from .stream import Stream
 from .stream_options import StreamOptions
 
-__all__ = [
-    "ALWAYS_AVAILABLE",
-    "Availability",
-    "CoroutineHandler",
-    "Resynced",
-    "Snapshot",
-    "Stream",
-    "StreamOptions",
-]
+__all__ = ["ALWAYS_AVAILABLE", "Availability", "CoroutineHandler", "Resynced", "Snapshot", "Stream", "StreamOptions"]

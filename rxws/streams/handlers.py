@@ -62,11 +62,7 @@ class CoroutineHandler(Buffer[Any]):
     __slots__ = ("_cancelled", "_context", "_function", "_router", "task")
 
     def __init__(
-        self,
-        context: LoopContext,
-        router: Router,
-        function: Callable[[Any], Awaitable[object]],
-        options: StreamOptions,
+        self, context: LoopContext, router: Router, function: Callable[[Any], Awaitable[object]], options: StreamOptions
     ) -> None:
         super().__init__(context.loop, context.reporter, options.maxsize, options.overflow)
         self._context = context

@@ -88,11 +88,7 @@ class Resynced(AsyncObservable[T | Snapshot[S]], Generic[T, S]):
         return f"<{type(self).__name__} of {self._context.reporter.name}: {'' if self.in_sync else 'not '}in sync>"
 
     def _attach(
-        self,
-        on_next: Any,
-        on_error: Any,
-        on_completed: Any,
-        scheduler: abc.SchedulerBase | None,
+        self, on_next: Any, on_error: Any, on_completed: Any, scheduler: abc.SchedulerBase | None
     ) -> abc.DisposableBase:
         out: HotObservable[Any] = HotObservable(self._context)
         subscription = out._attach(on_next, on_error, on_completed, scheduler)

@@ -351,13 +351,7 @@ ROWS = [
         unit=" ms",
     ),
     Row(
-        "fairness-picows",
-        "the same on picows",
-        "",
-        25.0,
-        longest_wait(contenders.on_picows),
-        at_most=True,
-        unit=" ms",
+        "fairness-picows", "the same on picows", "", 25.0, longest_wait(contenders.on_picows), at_most=True, unit=" ms"
     ),
     Row(
         "latency-1000",
@@ -367,14 +361,7 @@ ROWS = [
         latency(1_000),
         at_most=True,
     ),
-    Row(
-        "latency-50000",
-        "the same at 50,000 messages/s",
-        "the same",
-        None,
-        latency(50_000),
-        at_most=True,
-    ),
+    Row("latency-50000", "the same at 50,000 messages/s", "the same", None, latency(50_000), at_most=True),
     Row(
         "subject",
         "1,000 streams on websockets",

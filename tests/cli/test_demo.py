@@ -52,10 +52,7 @@ def test_demo_measures_no_loss_when_all_is_well(capsys):
     # The operators' line for a second, and the events.
     assert re.search(r"\d messages/s  BTCUSDT 6[34],\d{3}\.\d\d  ETHUSDT", out)
     kinds = re.findall(r"^[\d:.]+ (\w+):", out, re.MULTILINE)
-    assert kinds == [
-        *("Connected", "Disconnected", "Connected", "Rotated"),
-        *("Disconnected", "Connected", "Gap"),
-    ]
+    assert kinds == [*("Connected", "Disconnected", "Connected", "Rotated"), *("Disconnected", "Connected", "Gap")]
 
 
 def test_demo_says_so_when_something_is_lost(capsys, monkeypatch):
@@ -179,10 +176,6 @@ async def test_demo_shows_a_live_table_when_there_is_a_terminal(monkeypatch):
 
 def test_price_is_weighted_by_volume():
     """The price of a second is the sum of price times quantity by the sum of quantities, for each symbol."""
-    trades = [
-        {"s": "A", "p": 10.0, "q": 1.0},
-        {"s": "A", "p": 20.0, "q": 3.0},
-        {"s": "B", "p": 5.0, "q": 2.0},
-    ]
+    trades = [{"s": "A", "p": 10.0, "q": 1.0}, {"s": "A", "p": 20.0, "q": 3.0}, {"s": "B", "p": 5.0, "q": 2.0}]
     assert volume_weighted(trades) == {"A": (17.5, 4.0, 2), "B": (5.0, 2.0, 1)}
     assert volume_weighted([]) == {}

@@ -162,10 +162,7 @@ class WhatTheDemoDoes:
             assert set(numbers_by_channel(await receive(client, count))) == {"btcusdt@trade", "ethusdt@depth"}
             await client.send('{"method": "UNSUBSCRIBE", "params": ["btcusdt@trade"], "id": "two"}')
             await client.send('{"method": "LIST_SUBSCRIPTIONS", "id": 3}')
-            assert await receive(client, 2) == [
-                {"result": None, "id": "two"},
-                {"result": ["ethusdt@depth"], "id": 3},
-            ]
+            assert await receive(client, 2) == [{"result": None, "id": "two"}, {"result": ["ethusdt@depth"], "id": 3}]
 
     async def test_ws_can_be_unsubscribed(self, exchange):
         """On ``/ws`` everything is subscribed, and what is unsubscribed ends."""
@@ -201,10 +198,7 @@ class WhatTheDemoDoes:
 
     async def test_a_client_that_sends_too_much_is_closed(self):
         """With a limit of 5 a second the sixth message within one closes with 1008."""
-        async with (
-            demo.serve(rate=0, max_messages_per_second=5) as exchange,
-            connect(exchange.stream_url) as client,
-        ):
+        async with demo.serve(rate=0, max_messages_per_second=5) as exchange, connect(exchange.stream_url) as client:
             for n in range(6):
                 await client.send(json.dumps({"method": "LIST_SUBSCRIPTIONS", "id": n}))
             assert len(await closing(client)) == 5
@@ -416,10 +410,7 @@ async def test_a_day_of_the_demo_passes_at_once(virtual_time):
 
 async def test_a_client_that_keeps_to_the_limit_is_not_closed(virtual_time):
     """Five messages in any second are allowed, for as long as one likes."""
-    async with (
-        demo.serve(rate=0, max_messages_per_second=5) as exchange,
-        connect(exchange.stream_url) as client,
-    ):
+    async with demo.serve(rate=0, max_messages_per_second=5) as exchange, connect(exchange.stream_url) as client:
         for n in range(100):
             await client.send(json.dumps({"method": "LIST_SUBSCRIPTIONS", "id": n}))
             await asyncio.sleep(0.201)

@@ -97,10 +97,7 @@ async def test_channel_that_is_wanted_again_at_once_stays_subscribed(end):
 
 async def test_changes_during_an_overlap_are_made_on_both_connections():
     """What is (un)subscribed while two connections overlap is so on both; its answer is delivered once."""
-    async with (
-        FeedServer() as server,
-        rxws.ReactiveWebSocket(server.url, handover_timeout=5) as feed,
-    ):
+    async with FeedServer() as server, rxws.ReactiveWebSocket(server.url, handover_timeout=5) as feed:
         answers = feed.stream_filter([{"ok": "+b"}])
         kept = feed.multiplex("+a", "-a", filters=[{"s": "a"}])
         await feed.wait_connected()
@@ -155,10 +152,7 @@ async def test_channel_that_the_server_does_not_know_is_refused():
 
 async def test_answers_in_frames_of_several_messages():
     """Of a frame with an answer and other messages the answer alone is discarded on a connection that is held."""
-    async with (
-        FeedServer() as server,
-        rxws.ReactiveWebSocket(server.url, split=True, handover_timeout=1) as feed,
-    ):
+    async with FeedServer() as server, rxws.ReactiveWebSocket(server.url, split=True, handover_timeout=1) as feed:
         stream = feed.multiplex("+a", filters=[{"s": "a"}], acknowledged=[{"ok": 1}])
         await server.expect("+a")
         await server.send([{"ok": 1}])
@@ -238,10 +232,7 @@ async def test_combined_subscriptions_are_few_messages():
 
 async def test_user_whose_turn_does_not_come_is_told_and_the_connection_stays():
     """A message that has to wait for longer than ``send_timeout`` was not sent; nothing else happens."""
-    async with (
-        FeedServer() as server,
-        rxws.ReactiveWebSocket(server.url, send_limit=(1, 30), send_timeout=5) as feed,
-    ):
+    async with FeedServer() as server, rxws.ReactiveWebSocket(server.url, send_limit=(1, 30), send_timeout=5) as feed:
         record = Record(feed)
         await feed.send("first")
         with pytest.raises(SendTimeout, match="it was not the message's turn for 5 s: nothing was sent"):
@@ -272,10 +263,7 @@ async def test_pong_whose_turn_does_not_come_is_reported():
 
 async def test_user_who_waits_for_a_turn_when_the_connection_is_lost():
     """A message that was not sent goes to the next connection, within its time."""
-    async with (
-        FeedServer() as server,
-        rxws.ReactiveWebSocket(server.url, send_limit=(1, 30)) as feed,
-    ):
+    async with FeedServer() as server, rxws.ReactiveWebSocket(server.url, send_limit=(1, 30)) as feed:
         await feed.send("first")
         sending = asyncio.ensure_future(feed.send("second"))
         await asyncio.sleep(1)
@@ -309,10 +297,7 @@ async def test_on_open_function_that_takes_too_long_fails_the_attempt():
             await asyncio.sleep(seconds)
         return "hello"
 
-    async with (
-        FeedServer() as server,
-        rxws.ReactiveWebSocket(server.url, on_open=[message], send_timeout=3) as feed,
-    ):
+    async with FeedServer() as server, rxws.ReactiveWebSocket(server.url, on_open=[message], send_timeout=3) as feed:
         await feed.wait_connected()
         await server.expect("hello")
         assert (server.opened, round(now())) == (2, 3)

@@ -19,15 +19,7 @@ import pytest
 import websockets
 
 import rxws
-from rxws import (
-    CallbackFailed,
-    ConnectFailed,
-    Disconnected,
-    FeedClosed,
-    SendFailed,
-    SendTimeout,
-    State,
-)
+from rxws import CallbackFailed, ConnectFailed, Disconnected, FeedClosed, SendFailed, SendTimeout, State
 from rxws.testing import FeedServer
 from tests.support.feeds import Feed, greet, of_kind, opened, record, take
 from tests.support.life import ScriptedFeed, ScriptedWebsocket, StuckWebsocket

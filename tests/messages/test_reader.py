@@ -32,9 +32,7 @@ class Reading:
         self.wiring = Wiring()
         self.websocket = ScriptedWebsocket()
         dispatcher = FrameDispatcher(
-            self.wiring.context,
-            self.wiring.router,
-            ParseHooks(parse, reply=None, identity=None, per_connection=None),
+            self.wiring.context, self.wiring.router, ParseHooks(parse, reply=None, identity=None, per_connection=None)
         )
         self.connection = Connection(self.websocket, 1, self.wiring.loop, self.wiring.reporter, never_asked)
         frames = functools.partial(frames_of, self.websocket, self.wiring.reporter)

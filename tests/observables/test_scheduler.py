@@ -64,10 +64,7 @@ EXPECTED: dict[str, tuple[Callable[[], Observable[Any]], list[tuple[float, Any]]
         [(2.5, 2), (4.0, 2), (4.0, "end")],
     ),
     "debounce": (lambda: ticks(3).pipe(ops.debounce(0.5)), [(1.5, 0), (2.5, 1), (3.0, 2), (3.0, "end")]),
-    "throttle_first": (
-        lambda: ticks(5).pipe(ops.throttle_first(2.0)),
-        [(1.0, 0), (3.0, 2), (5.0, 4), (5.0, "end")],
-    ),
+    "throttle_first": (lambda: ticks(5).pipe(ops.throttle_first(2.0)), [(1.0, 0), (3.0, 2), (5.0, 4), (5.0, "end")]),
     "sample": (lambda: ticks(4).pipe(ops.sample(1.6)), [(1.6, 0), (3.2, 2), (4.8, 3), (4.8, "end")]),
     "delay": (lambda: ticks(2).pipe(ops.delay(10.0)), [(11.0, 0), (12.0, 1), (12.0, "end")]),
     "timeout": (
@@ -81,14 +78,8 @@ EXPECTED: dict[str, tuple[Callable[[], Observable[Any]], list[tuple[float, Any]]
     "take_until_with_time": (lambda: ticks(9).pipe(ops.take_until_with_time(2.5)), [(1.0, 0), (2.0, 1), (2.5, "end")]),
     "timer": (lambda: rx.timer(3.0), [(3.0, 0), (3.0, "end")]),
     "timer without a delay": (lambda: rx.timer(0), [(0.0, 0), (0.0, "end")]),
-    "timer with a period": (
-        lambda: rx.timer(3.0, 1.0).pipe(ops.take(3)),
-        [(3.0, 0), (4.0, 1), (5.0, 2), (5.0, "end")],
-    ),
-    "repeat": (
-        lambda: rx.timer(1.0).pipe(ops.repeat(3)),
-        [(1.0, 0), (2.0, 0), (3.0, 0), (3.0, "end")],
-    ),
+    "timer with a period": (lambda: rx.timer(3.0, 1.0).pipe(ops.take(3)), [(3.0, 0), (4.0, 1), (5.0, 2), (5.0, "end")]),
+    "repeat": (lambda: rx.timer(1.0).pipe(ops.repeat(3)), [(1.0, 0), (2.0, 0), (3.0, 0), (3.0, "end")]),
     "retry": (
         lambda: rx.timer(1.0).pipe(ops.map(lambda _: 1 // 0), ops.retry(2), ops.catch(rx.of("given up"))),
         [(2.0, "given up"), (2.0, "end")],
@@ -97,10 +88,7 @@ EXPECTED: dict[str, tuple[Callable[[], Observable[Any]], list[tuple[float, Any]]
         lambda: rx.timer(1.0).pipe(ops.expand(lambda _: rx.timer(1.0)), ops.take(3)),
         [(1.0, 0), (2.0, 0), (3.0, 0), (3.0, "end")],
     ),
-    "flat_map with a timer inside": (
-        lambda: ticks(2).pipe(ops.flat_map(later)),
-        [(1.5, 0), (2.5, 1), (2.5, "end")],
-    ),
+    "flat_map with a timer inside": (lambda: ticks(2).pipe(ops.flat_map(later)), [(1.5, 0), (2.5, 1), (2.5, "end")]),
     "generate_with_relative_time": (
         lambda: rx.generate_with_relative_time(0, lambda n: n < 2, lambda n: n + 1, lambda _: 1.0),
         [(1.0, 0), (2.0, 1), (2.0, "end")],

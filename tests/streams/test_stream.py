@@ -366,11 +366,7 @@ async def test_first_consumer_when_it_iterates_over_a_pipe(wiring):
 
 @pytest.mark.parametrize(
     ("operator", "expected"),
-    [
-        (ops.take(1), [1]),
-        (ops.take_while(lambda number: number < 2), [1]),
-        (ops.first(), [1]),
-    ],
+    [(ops.take(1), [1]), (ops.take_while(lambda number: number < 2), [1]), (ops.first(), [1])],
     ids=["take", "take_while", "first"],
 )
 async def test_first_consumer_when_it_wants_only_some(wiring, operator, expected):

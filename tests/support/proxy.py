@@ -202,11 +202,7 @@ class _Pump:
     """One direction of one link."""
 
     def __init__(
-        self,
-        reader: asyncio.StreamReader,
-        writer: asyncio.StreamWriter,
-        direction: Direction,
-        numbers: random.Random,
+        self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, direction: Direction, numbers: random.Random
     ) -> None:
         self._reader = reader
         self._writer = writer
