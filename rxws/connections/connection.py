@@ -10,7 +10,7 @@ from typing import Any, Final
 from ..errors import SendFailed, SendTimeout
 from ..messages.filters import Filter
 from ..messages.frames import Websocket
-from ..reporting.cancellation import EXITS, is_being_cancelled
+from ..reporting.cancellation import EXITS, FAILURES, is_being_cancelled
 from ..reporting.reporter import Reporter
 from .failures import Failure, diagnose
 from .send_queue import Priority, PrioritySendQueue
@@ -206,9 +206,12 @@ class Connection:
         return False
 
     def _passes(self, expected: Filter, message: Any) -> bool:
-        with self._reporter.guard(expected.predicate or expected, message):
+        # Not guarded: a thousand answers may be awaited, and each message is held against all of them.
+        try:
             return expected(message)
-        return False
+        except FAILURES as error:
+            self._reporter.failed(expected.predicate or expected, message, error)
+            return False
 
     async def acquire_slot(self, priority: Priority) -> None:
         """Wait until one more message may be sent, which is at once where sending is not limited.
