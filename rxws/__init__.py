@@ -1,38 +1,45 @@
 """rxws: one websocket as one hot Observable, kept alive for weeks, serving unlimited streams.
 
+The folders, from the ground up. Each imports only from folders above it in this list; messages and streams know no
+socket, and connections know no stream::
+
+    reporting       events, counters, the log; secrets are redacted in them
+    observables     Observables on an event loop: scheduler, buffer, AsyncObservable, hot fan-out
+    messages        from a frame to the receivers of its message
+    display         what a notebook's cell shows of a feed
+    streams         the receivers: streams, handlers, books that are kept in sync
+    connections     one websocket, or two for a while: open, watch, lose, wait, rotate, overlap
+    sending         the other direction: messages that are sent, channels that are subscribed
+    feed            the wiring of all that, requests, the shutdown
+
+Beside them stand the two public forms of a feed, ``interface`` and ``websocket``; ``options``, which they take; and what
+any folder may use: ``errors``, ``callables``, ``checks``, ``codec``, ``delays``. The edges use what the folders export,
+and the core uses none of them: ``operators``, ``recording``, ``jupyter``, ``testing``, ``demo``, ``cli``.
+
 The way of a message::
 
-    frames          one open websocket gives its frames: they are pushed, or asked for
-    reader          takes each frame, has it parsed, hands it on: the hot path, in one loop
-    delivery        what a frame meets besides: answers, rejections, those who watch
-    router          messages find who wants them (filters: what a filter means; index: who wants it; unmatched: nobody)
-    stream          a filter and a buffer: async for, subscribe, pipe (resync, changes: after a snapshot; flow: whether
-                    messages can come; snapshot: in a notebook's cell)
-    handlers        functions and coroutine functions
+    messages.frames ─► messages.reader ─► messages.router ─► messages.index ─► streams.stream_receiver
+                                                                                     │
+                         async for, subscribe, pipe  ◄─ streams.stream ◄─ observables.buffer
 
-What keeps it flowing::
+Ten questions, and the module and the name that answer each::
 
-    rotation        the Observable of live connections: which one comes, and when
-    opener          opens one and watches it (connection: its life; watchdog: silence; journal: what is told of it)
-    overlap         two at once: hold, match, release (handover: when it is proven, what is a copy)
-    backoff         how long to wait (failures: why a connection ended; which are worth a retry)
-
-What goes the other way::
-
-    sending         on which connection, in whose turn (turns, limit), and what each new one needs
-    subscriber      what is subscribed on one connection (subscriptions: what is wanted)
-
-What it is built on::
-
-    observable      AsyncObservable: an Observable at home on an event loop (scheduler, fluent, buffer); hot: fan-out
-    events          the states, the events, the statistics; errors: the exceptions
-    reporting       the log, the counters, the events (redaction: no secrets in them)
-    options         what the constructors take (seconds, callables: whether it can be that; codec: text of what is sent)
-    notebook        whether this runs in one, and what to do when a cell is run again
-
-What users hold: ``feed`` wires all that, ``closing`` ends it, ``interface`` and ``websocket`` are its two public forms.
-The edges (``rxws.demo``, ``rxws.testing``, ``rxws.operators``, ``rxws.recording``, ``rxws.jupyter``, the command line)
-use what these modules offer one another; the core uses none of them.
+    Where does a frame enter?                       messages.frames: frames_of
+    Where is it parsed?                             messages.reader: Reader
+    Where is a message matched?                     messages.index: Index
+    Who drops a message, and where is it counted?   observables.buffer: Buffer (a full stream), connections.overlap:
+                                                    Overlap (a copy), messages.dispatcher: FrameDispatcher (a frame that
+                                                    cannot be parsed), connections.rotation: HELD_MAX (a flood before
+                                                    all is subscribed); counted in reporting.reporter: Counters
+    What holds messages in a rotation?              connections.overlap: Overlap, by the rules of connections.handover:
+                                                    Handover; messages.backlog: Backlog releases them
+    What makes a rotation start?                    connections.rotation: Signal
+    Who decides that a connection is lost?          connections.connection: Connection (its reader ended),
+                                                    connections.watchdog: Watchdog (silence); connections.failures:
+                                                    diagnose says why
+    Where does a Gap come from?                     connections.connection_reporter: ConnectionReporter
+    In which order are messages sent?               connections.send_queue: Priority
+    What happens at exit()?                         feed.shutdown: Shutdown
 """
 
 import importlib
@@ -40,7 +47,7 @@ from typing import TYPE_CHECKING, Any
 
 from .errors import ConnectFailed, FeedClosed, RxwsError, SendFailed, SendTimeout, StreamOverflow
 from .interface import AsyncWebsocketStreamInterface
-from .messages.dispatcher import Many
+from .messages.hooks import Many
 from .observables.hot import CurrentObservable
 from .observables.observable import AsyncObservable, on_loop
 from .reporting.events import (

@@ -18,9 +18,9 @@ from .callables import is_coroutine_function, name_of, resolve
 from .checks import check_seconds
 from .connections.connection import abort_websocket, check_websocket
 from .interface import AsyncWebsocketStreamInterface, T, feed_of
-from .messages.dispatcher import Many
 from .messages.filters import Filter
 from .messages.frames import Websocket
+from .messages.hooks import Many
 from .observables.observable import on_loop
 from .options import FeedOptions
 from .reporting.redaction import redact_url

@@ -21,6 +21,7 @@ import websockets
 from reactivex import operators
 
 import rxws
+from rxws.interface import feed_of
 
 PACKAGE = Path(rxws.__file__).parent
 
@@ -93,11 +94,14 @@ async def surroundings(module, folder):
             "Book": Book,
             "fetch": lambda: exchange.get_json("/depth?symbol=BTCUSDT"),
             "URL": exchange.url,
+            "reporter": feed_of(ws).reporter,
+            "function": str,
+            "message": {"e": "trade"},
         }
 
 
 ENDLESS = ("async for", "sleep(3600)", "seconds=10")
-"""What in an example goes on for as long as the reader likes; here that is half a second."""
+"""What in an example goes on for as long as the reader likes; here that is 0.2 seconds, a hundred messages."""
 
 
 @pytest.mark.parametrize(("module", "code"), list(documented()))
@@ -109,7 +113,7 @@ async def test_example_runs(module, code, tmp_path, monkeypatch, capsys):
         code = code.replace("ws://localhost:8765", names["URL"])
         exec(compile(f"async def example():\n{textwrap.indent(code, '    ')}", module, "exec"), names)
         try:
-            async with asyncio.timeout(0.5 if is_endless else 20) as limit:
+            async with asyncio.timeout(0.2 if is_endless else 20) as limit:
                 await names["example"]()
         except TimeoutError:
             assert is_endless

@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import gc
 import itertools
 import json
 import logging
@@ -215,6 +214,7 @@ async def test_abort_rst(kind):
         assert State.WAITING not in feed.record.states
 
 
+@pytest.mark.slow
 @main_row
 async def test_server_killed(kind):
     """R: a server that is killed is reconnected to as soon as it is there again."""
@@ -420,7 +420,7 @@ async def test_accepts_tls_and_stays_mute(authority, connect):
         muted = f"wss://127.0.0.1:{mute.sockets[0].getsockname()[1]}/"
         urls = itertools.chain([muted], itertools.repeat(server.url))
         options = {"connect_options": {"ssl": trusting(authority), "ping_interval": None}}
-        async with Followed(lambda: next(urls), connect, open_timeout=1, **options) as feed:
+        async with Followed(lambda: next(urls), connect, open_timeout=0.5, **options) as feed:
             await feed.record.happened(Connected)
             assert set(feed.record.reasons) == {"network"}
     for writer in writers:
@@ -479,6 +479,7 @@ async def test_flapping(virtual_time):
 # Half-open
 
 
+@pytest.mark.slow
 @main_row
 async def test_half_open_while_reading(kind):
     """R within ping interval and timeouts: a peer that is frozen is noticed by the library's pings."""
@@ -497,6 +498,7 @@ async def test_half_open_while_reading(kind):
         assert len(feed.record.of(Gap)) >= 1
 
 
+@pytest.mark.slow
 @main_row
 async def test_half_open_while_reading_without_pings(kind):
     """R at ``idle_timeout``: a peer that is frozen is noticed by its silence."""
@@ -513,14 +515,16 @@ async def test_half_open_while_reading_without_pings(kind):
         await feed.record.received(len(feed.record.messages) + 5)
 
 
+@pytest.mark.slow
 @main_row
 async def test_half_open_while_sending(kind):
     """``send`` raises at ``send_timeout``, then R; and ``exit`` is bounded, too, although nothing can be written."""
     loop = asyncio.get_running_loop()
     async with (
         serve_in_process("--script", "echo") as server,
-        Followed(server.url, kind.connect, send_timeout=1, open_timeout=1, close_timeout=1) as feed,
+        Followed(server.url, kind.connect, send_timeout=0.4, open_timeout=1, close_timeout=0.4) as feed,
     ):
+        await feed.wait_connected()
         await feed.send("hello")
         server.stop()
         with pytest.raises(rxws.SendTimeout, match="the peer took nothing"):
@@ -574,7 +578,7 @@ async def test_slow_consumer(kind):
 
     async with (
         FeedServer(ping_interval=0.3, ping_timeout=10) as server,
-        Followed(server.url, kind.connect) as feed,
+        Followed(server.url, kind.connect, close_timeout=0.2) as feed,
     ):
         feed.add_handler(slow)
         untouched = feed.stream_filter()
@@ -616,6 +620,7 @@ async def test_handler_raises(feed_server, caplog):
         assert feed_server.opened == 1
 
 
+@pytest.mark.slow
 async def test_handler_blocks_the_loop(assert_no_leaks):
     """The feed survives: what came meanwhile is delivered, or a gap is reported."""
     options = {"ping_interval": 0.5, "ping_timeout": 0.5}
@@ -731,15 +736,6 @@ async def test_a_message_in_4000_fragments(kind):
         assert server.opened == 1
 
 
-@pytest.fixture
-def unscanned():
-    """What the tests before have left in memory is not looked through by the collector, which would take its time."""
-    gc.collect()
-    gc.freeze()
-    yield
-    gc.unfreeze()
-
-
 async def longest_wait_in_a_burst(connect, total):
     """Receive a burst over the network; return for how long another task waited, of the time that the thread had."""
     numbers = msgspec.json.Decoder(Trade)
@@ -782,6 +778,7 @@ def slowness():
     return max(1.0, (time.thread_time() - started) / 0.080)
 
 
+@pytest.mark.slow
 @both_libraries
 async def test_messages_in_a_burst_over_the_network(connect, unscanned, assert_no_leaks):
     """None is lost, and other tasks run at least every 50 ms of the time that the thread has: in one burst of three."""
@@ -793,6 +790,7 @@ async def test_messages_in_a_burst_over_the_network(connect, unscanned, assert_n
     assert is_short, longest
 
 
+@pytest.mark.slow
 async def test_1000000_messages_in_a_burst(unscanned, assert_no_leaks):
     """Not even a connection that never suspends keeps other tasks from running."""
     websocket, longest, count, done = ScriptedWebsocket(), 0.0, 0, asyncio.Event()
@@ -1101,6 +1099,7 @@ async def until(stream, last):
                 return
 
 
+@pytest.mark.slow
 @in_virtual_time
 @pytest.mark.parametrize("seed", range(5))
 async def test_rotation_when_a_channel_is_subscribed_later(feed_server, seed):
@@ -1379,6 +1378,7 @@ def pong(frame):
     return frame.replace("ping", "pong") if frame.startswith("ping") else None
 
 
+@pytest.mark.slow
 @main_row
 async def test_application_level_ping(kind):
     """It is answered on the same connection, while a consumer is slow and while its connection is held."""
@@ -1388,7 +1388,7 @@ async def test_application_level_ping(kind):
 
     async with (
         serve_in_process("--script", "tests.support.scripts:demanding") as server,
-        Followed(server.url, kind.connect, decode=str, reply=pong, handover_timeout=1.5) as feed,
+        Followed(server.url, kind.connect, decode=str, reply=pong, handover_timeout=1.5, close_timeout=0.2) as feed,
     ):
         feed.add_handler(slow)
         await feed.record.received(3)
@@ -1400,6 +1400,7 @@ async def test_application_level_ping(kind):
         assert feed.record.reasons == ["rotation"]
 
 
+@pytest.mark.slow
 @in_virtual_time
 async def test_300_reconnects(virtual_time):
     """Tasks, timers, descriptors and counters are as on the first day; ``test_life`` and the soak go further."""

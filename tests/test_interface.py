@@ -18,7 +18,8 @@ import rxws
 from rxws import AsyncWebsocketStreamInterface, CallbackFailed, ConnectFailed, FeedClosed, Gap, State
 from rxws.callables import shadowable
 from rxws.observables.buffer import LAG_MARKS
-from tests.support.feeds import Feed, Pipe, PipeFeed, greet, of_kind, record, take
+from tests.support.feeds import Feed, greet, of_kind, record, take
+from tests.support.life import ScriptedFeed, ScriptedWebsocket
 from tests.support.wiring import in_thread
 
 pytestmark = pytest.mark.usefixtures("virtual_time", "assert_no_leaks")
@@ -206,15 +207,25 @@ async def test_create_ws_that_gives_no_connection_fails_the_feed(feed_server, gi
 
 async def test_create_ws_may_give_any_object_with_the_api():
     """Whatever has ``async for``, ``send`` and ``close`` is a connection."""
-    pipe = Pipe()
-    async with PipeFeed(pipe) as feed:
-        stream = feed.stream_filter()
-        pipe.frames.put_nowait('{"n": 1}')
-        assert await take(stream, 1) == [{"n": 1}]
-        assert feed.present_ws is pipe
+    inner = ScriptedWebsocket("1")
+
+    class Bare:
+        def __aiter__(self):
+            return aiter(inner)
+
+        async def send(self, message):
+            await inner.send(message)
+
+        async def close(self):
+            await inner.close()
+
+    websocket = Bare()
+    async with ScriptedFeed(websocket) as feed:
+        assert await take(feed.stream_filter(), 1) == [1]
+        assert feed.present_ws is websocket
         await feed.send("hello")
-        assert pipe.sent == ["hello"]
-    assert pipe.closed
+        assert inner.sent == ["hello"]
+    assert inner.closes == 1
 
 
 async def test_create_ws_is_cut_short_at_open_timeout(feed_server):

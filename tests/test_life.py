@@ -79,15 +79,7 @@ def without_sockets(loop) -> None:
     loop._selector.select = select
 
 
-@pytest.fixture
-def unscanned():
-    """What the tests before have left in memory is not looked through by the collector over and over."""
-    gc.collect()
-    gc.freeze()
-    yield
-    gc.unfreeze()
-
-
+@pytest.mark.slow
 @in_virtual_time
 async def test_thirty_days_at_a_message_a_second(virtual_time, unscanned):
     """Every message comes once or inside a reported gap; tasks, timers and memory are as on the first day.
@@ -140,6 +132,7 @@ async def test_thirty_days_at_a_message_a_second(virtual_time, unscanned):
         assert sum(reference() is not None for reference in alive) <= 3
 
 
+@pytest.mark.slow
 @in_virtual_time
 async def test_three_days_on_real_connections(virtual_time):
     """The same with a real server and real clients, in memory, and a heavier life: a loss every other hour."""
@@ -578,6 +571,7 @@ async def test_cancellation_inside_a_hook_at_every_step(hook):
 # Soaking
 
 
+@pytest.mark.slow
 async def test_soak_for_a_moment(capsys):
     """Real reconnections and real rotations at full rate: none lost, none doubled, memory, tasks, descriptors flat.
 
@@ -591,6 +585,7 @@ async def test_soak_for_a_moment(capsys):
     assert "0 lost outside a gap, 0 doubled" in str(report)
 
 
+@pytest.mark.slow
 def test_soak_from_the_command_line(capsys):
     """The command prints a summary of what was measured."""
     assert soak_main(["--reconnects", "3", "--rotations", "2", "--rate", "500"]) == 0

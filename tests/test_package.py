@@ -22,7 +22,7 @@ ROOT = PACKAGE.parent
 FOLDERS = {
     "reporting": set(),
     "observables": {"reporting"},
-    "messages": {"connections", "observables", "reporting"},
+    "messages": {"observables", "reporting"},
     "display": {"reporting"},
     "streams": {"display", "messages", "observables", "reporting"},
     "connections": {"messages", "observables", "reporting"},
@@ -42,7 +42,7 @@ PURE = (
     *("errors", "callables", "checks", "codec", "delays", "options", "reporting.redaction", "reporting.events"),
     *("messages.filters", "streams.sequence", "display.snapshot"),
     *("connections.failures", "connections.backoff", "connections.handover", "connections.rate_limit"),
-    "sending.channels",
+    *("sending.channels", "sending.channel_states"),
 )
 """The modules that know no event loop: they get the time passed in."""
 
@@ -140,9 +140,29 @@ def test_edge_uses_public_names_only(name):
     """What an edge takes from a folder of the core, the folder exports; other edges give what they like."""
     for module, taken in imports(name, MODULES[name]):
         if taken is not None and not edge_of(module):
-            assert "." not in module or folder_of(module) in {"connections", "messages"}, (module, taken)
+            assert "." not in module, (module, taken)
             origin = importlib.import_module(f"rxws.{module}" if module else "rxws")
             assert taken in origin.__all__, (module, taken)
+
+
+def test_map_answers_ten_questions_with_names_that_exist():
+    """The package's docstring answers ten questions, each with a module and a name in it."""
+    _, _, table = rxws.__doc__.partition("Ten questions")
+    rows = re.findall(r"^    (\S[^\n]*\?) +(.*?)(?=^    \S|\Z)", table, re.MULTILINE | re.DOTALL)
+    assert len(rows) == 10
+    for question, answer in rows:
+        names = re.findall(r"(\w+\.\w+):\s+(\w+)", answer)
+        assert names, question
+        for module, name in names:
+            assert hasattr(importlib.import_module(f"rxws.{module}"), name), (question, module, name)
+
+
+def test_map_names_every_folder_and_module_that_it_speaks_of():
+    """The package's docstring names each folder of the core in the order of the table, and only modules that exist."""
+    folders = re.findall(r"^    (\w+)  +[a-zO]", rxws.__doc__.partition("Beside them")[0], re.MULTILINE)
+    assert folders == [*FOLDERS]
+    for module in re.findall(r"\b((?:%s)\.\w+)" % "|".join(FOLDERS), rxws.__doc__):
+        assert module in MODULES
 
 
 def test_there_is_one_fake_server():

@@ -16,7 +16,6 @@ import docutils.utils
 import pytest
 
 from .benchmarks.rows import ROWS
-from .support.checkers import needs_pyright, run_mypy, run_pyright
 
 ROOT = Path(__file__).resolve().parents[1]
 README = ROOT / "README.rst"
@@ -44,6 +43,7 @@ SERVICE = next(block for block in blocks("python") if "SIGTERM" in block)
 PROGRAMS = [block for block in blocks("python") if block != SERVICE]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("block", PROGRAMS, ids=title)
 def test_python_block_runs_as_it_stands(block: str, tmp_path: Path) -> None:
     """Each Python block is a program that ends by itself, without a word on standard error."""
@@ -57,26 +57,7 @@ def test_python_block_runs_as_it_stands(block: str, tmp_path: Path) -> None:
     assert done.stderr == ""
 
 
-@pytest.fixture(scope="module")
-def files(tmp_path_factory: pytest.TempPathFactory) -> list[str]:
-    """All Python blocks, as files."""
-    folder = tmp_path_factory.mktemp("blocks")
-    for number, block in enumerate(blocks("python")):
-        (folder / f"block_{number}.py").write_text(block)
-    return [str(file) for file in folder.iterdir()]
-
-
-def test_mypy_finds_nothing_in_python_blocks(files: list[str], tmp_path: Path) -> None:
-    """Whoever takes a block over, and has mypy check what has no annotations, is told nothing."""
-    run_mypy("--check-untyped-defs", *files, cache=tmp_path)
-
-
-@needs_pyright
-def test_pyright_finds_nothing_in_python_blocks(files: list[str]) -> None:
-    """Nor whoever has pyright check it."""
-    run_pyright(*files)
-
-
+@pytest.mark.slow
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT], ids=lambda number: number.name)
 def test_service_ends_cleanly_when_it_is_told_to(number: signal.Signals, tmp_path: Path) -> None:
     """The service logs, tells its statistics to whoever asks, and on SIGTERM or Ctrl-C ends with 0 within seconds."""
@@ -105,6 +86,7 @@ def test_service_ends_cleanly_when_it_is_told_to(number: signal.Signals, tmp_pat
     assert "service ended: Statistics(" in rest.splitlines()[-1]
 
 
+@pytest.mark.slow
 def test_file_of_a_users_tests_passes_as_it_stands(tmp_path: Path) -> None:
     """In an empty folder, pytest passes the test file, with the fixtures that rxws registers and warnings as errors."""
     (tmp_path / "test_feed.py").write_text(named("test_feed.py"))
@@ -131,7 +113,9 @@ def test_shell_blocks_are_the_two_commands() -> None:
     """Two commands do all the set-up: one runs the demo, one passes the tests. ``.ci/run`` runs them as they stand."""
     demo, tests = blocks("sh")[:2]
     assert demo.strip().endswith("rxws demo")
-    assert tests.strip().endswith("python -m pytest")
+    assert tests.strip().endswith("python -m pytest -n logical")
+    [pattern] = re.findall(r"grep -m 1 -E '(.+)' README\.rst", (ROOT / ".ci" / "run").read_text())
+    assert re.findall(pattern, README.read_text(), re.MULTILINE) == [f"    {tests.strip()}"]
 
 
 def test_table_of_speed_has_every_row() -> None:

@@ -60,6 +60,7 @@ class OriginalFeed(UserFeed):
         )
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("virtual_time")
 @pytest.mark.parametrize("feed_class", [UserFeed, OriginalFeed])
 async def test_listen_keys_expire_and_nothing_is_lost_or_doubled(feed_class):
@@ -155,6 +156,7 @@ def execute(code: str) -> dict:
     }
 
 
+@pytest.mark.slow
 async def test_kernel_of_a_jupyter_server_is_followed_through_a_restart(tmp_path):
     """Code runs in a Jupyter kernel through ``send``; its output and status are streams; a restart is survived."""
     async with jupyter_server(tmp_path) as (url, token):

@@ -13,6 +13,7 @@ from rxws.connections.send_queue import PrioritySendQueue
 from rxws.options import Options
 from rxws.reporting.events import CallbackFailed
 from rxws.reporting.reporter import Reporter
+from tests.support.wiring import never_asked
 
 from .support.feeds import Feed
 from .support.life import ScriptedWebsocket
@@ -57,7 +58,7 @@ async def test_context_manager_as_url_is_refused():
 async def opened():
     loop = asyncio.get_running_loop()
     websocket = ScriptedWebsocket()
-    connection = Connection(websocket, 1, loop, Reporter(loop, "feed"))
+    connection = Connection(websocket, 1, loop, Reporter(loop, "feed"), never_asked)
     return websocket, connection
 
 

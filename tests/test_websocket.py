@@ -19,7 +19,8 @@ from reactivex.subject import Subject
 import rxws
 from rxws import CallbackFailed, ConnectFailed, Disconnected, FeedClosed, Gap, ReactiveWebSocket, Rotated, State
 from rxws.testing import FeedServer, assert_no_leaks
-from tests.support.feeds import Pipe, greet, of_kind, opened, record, take
+from tests.support.feeds import greet, of_kind, opened, record, take
+from tests.support.life import ScriptedWebsocket, StuckWebsocket
 
 virtual = pytest.mark.usefixtures("virtual_time", "assert_no_leaks")
 
@@ -37,9 +38,9 @@ def feed_of(url, **arguments):
     return ReactiveWebSocket(url, **{"connect_options": PLAIN, "handover_timeout": 1} | arguments)
 
 
-def piping(*pipes):
-    """Give a ``connect`` that gives these pipes, one after the other, and the calls that it was given."""
-    calls, left = [], list(pipes)
+def connecting(*websockets):
+    """Give a ``connect`` that gives these connections, one after the other, and the calls that it was given."""
+    calls, left = [], list(websockets)
 
     async def connect(url, **options):
         calls.append((url, options))
@@ -137,7 +138,7 @@ class TestConnecting:
 
     async def test_connect_is_called_as_websockets_is(self):
         """Any function with the signature of ``websockets.connect`` makes the connections."""
-        connect, calls = piping(Pipe("1"), Pipe("2"))
+        connect, calls = connecting(ScriptedWebsocket("1"), ScriptedWebsocket("2"))
         async with ReactiveWebSocket("ws://a", connect=connect, connect_options={"ssl": None}) as feed:
             stream = feed.stream_filter()
             await take(stream, 1)
@@ -147,7 +148,7 @@ class TestConnecting:
 
     async def test_connect_without_options_gets_none(self):
         """Without ``connect_options`` it is given the URL and nothing else."""
-        connect, calls = piping(Pipe("1"))
+        connect, calls = connecting(ScriptedWebsocket("1"))
         async with ReactiveWebSocket("ws://a", connect=connect) as feed:
             await take(feed.stream_filter(), 1)
         assert calls == [("ws://a", {})]
@@ -565,13 +566,8 @@ class TestHeartbeat:
 
     async def test_heartbeat_to_a_dead_peer_ends_its_connection(self):
         """A beat that cannot be handed over in ``send_timeout`` seconds shows that the peer is dead."""
-
-        class Stuck(Pipe):
-            async def send(self, message):
-                await asyncio.Future()
-
-        second = Pipe()
-        connect, _ = piping(Stuck(), second)
+        second = ScriptedWebsocket()
+        connect, _ = connecting(StuckWebsocket(), second)
         async with ReactiveWebSocket("ws://a", connect=connect, heartbeat=("ping", 10), send_timeout=2) as feed:
             await feed.wait_connected()
             await asyncio.sleep(13)
@@ -717,8 +713,8 @@ class TestPicows:
         async with FeedServer() as server:
             server.refuse(404)
             with pytest.raises(ConnectFailed) as caught:
-                async with self.feed(server):
-                    await asyncio.sleep(5)
+                async with self.feed(server) as feed:
+                    await asyncio.gather(feed.wait_closed(), return_exceptions=True)
             assert caught.value.status == 404
 
     async def test_feed_on_picows_ends_with_a_dead_peer(self):

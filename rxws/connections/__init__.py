@@ -1,3 +1,5 @@
 """One websocket, or two for a while: open, watch, lose, wait, rotate, overlap."""
 
-__all__: list[str] = []
+from .connection import Connection
+
+__all__ = ["Connection"]

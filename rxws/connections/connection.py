@@ -4,18 +4,22 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import Awaitable, Callable
+import enum
+import functools
+import logging
+from collections.abc import Awaitable, Callable, Coroutine, Mapping
 from typing import Any, Final
 
 from ..errors import SendFailed, SendTimeout
-from ..messages.filters import Filter
 from ..messages.frames import Websocket
-from ..reporting.cancellation import EXITS, FAILURES, is_being_cancelled
+from ..messages.inbound import Inbound
+from ..reporting.cancellation import EXITS, is_being_cancelled
 from ..reporting.reporter import Reporter
 from .failures import Failure, diagnose
+from .rate_limit import SlidingWindow
 from .send_queue import Priority, PrioritySendQueue
 
-__all__ = ["Connection", "Sink", "abort_websocket", "check_websocket"]
+__all__ = ["Connection", "ConnectionState", "abort_websocket", "check_websocket"]
 
 ABORT_TIMEOUT: Final = 0.25
 """Seconds that a reader has to come to its end by itself after its transport was cut."""
@@ -26,12 +30,34 @@ CLOSE_TIMEOUT: Final = 30.0
 CLOSED: Final = 3
 """The state of a closed connection in the enum of websockets and in that of picows; ``OPEN`` is 1."""
 
-Sink = Callable[[str | bytes, Any, int], None]
-"""Takes a frame, its message, and when it was received (nanoseconds since the epoch, or 0 when nobody asks)."""
+
+class ConnectionState(enum.Enum):
+    """Where a connection is in its life."""
+
+    SUBSCRIBING = "subscribing"
+    """It is open and read; not everything is subscribed on it."""
+    LIVE = "live"
+    """Everything is subscribed on it."""
+    CLOSING = "closing"
+    """It is read to its end after the closing handshake was begun."""
+    ABORTING = "aborting"
+    """Its transport was cut; what had come before is still read."""
+    ENDED = "ended"
+    """It was read to its end, or its reader did not end in time."""
 
 
-def _drop(_frame: str | bytes, _message: Any, _received: int) -> None:
-    """Take a message of a connection that has been given up."""
+TRANSITIONS: Mapping[ConnectionState, frozenset[ConnectionState]] = {
+    ConnectionState.SUBSCRIBING: frozenset(
+        {ConnectionState.LIVE, ConnectionState.CLOSING, ConnectionState.ABORTING, ConnectionState.ENDED}
+    ),
+    ConnectionState.LIVE: frozenset({ConnectionState.CLOSING, ConnectionState.ABORTING, ConnectionState.ENDED}),
+    ConnectionState.CLOSING: frozenset({ConnectionState.ABORTING, ConnectionState.ENDED}),
+    ConnectionState.ABORTING: frozenset({ConnectionState.ENDED}),
+    ConnectionState.ENDED: frozenset(),
+}
+"""Which states may follow each state."""
+
+_USABLE: Final = frozenset({ConnectionState.SUBSCRIBING, ConnectionState.LIVE})
 
 
 def check_websocket(websocket: object, origin: str) -> Websocket:
@@ -94,52 +120,71 @@ class Connection:
     """An open websocket with the task that reads it to its end.
 
     Attributes:
-        number: 1 for the feed's first connection.
+        inbound: its receiving side.
         opened_at: when it was opened, on the loop's clock.
-        last_received_at: when the last message came, on the loop's clock, to the accuracy of one turn of the loop;
-            None if none has come.
-        sink: where its messages go; the delivery sets it.
-        reader: the task; its result is why the connection ended.
+        state: where it is in its life; only the connection changes it.
+        reader: the task that reads it; its result is why the connection ended.
         ended_at: when it was read to its end, in seconds since the epoch.
-        hook: the task of its rotation hook, once that has begun.
-        turns: who may send next, where sending is limited.
-        expected: what is awaited as an answer: by the future of the first message that passes, the filters, and whether
-            that message is for others, too.
-        is_subscribed: whether everything is subscribed on it, so that it counts as open.
-        predecessor: the connection from which it is to take over, in a rotation; None: from none, or it has.
+        rotation_task: the task of its rotation hook, once that has begun.
+        send_queue: orders what is sent where sending is limited; None: it is not limited.
+
+    Args:
+        websocket: the open websocket.
+        number: 1 for the feed's first connection.
+        loop: the event loop.
+        reporter: logs, counts and emits.
+        answer: sends a reply on the connection that it is given.
     """
 
-    def __init__(self, websocket: Websocket, number: int, loop: asyncio.AbstractEventLoop, reporter: Reporter) -> None:
+    def __init__(
+        self,
+        websocket: Websocket,
+        number: int,
+        loop: asyncio.AbstractEventLoop,
+        reporter: Reporter,
+        answer: Callable[[Connection, Any], None],
+    ) -> None:
         self.websocket: Final = websocket
-        self.number: Final = number
-        self.opened_at = loop.time()
-        self.last_received_at: float | None = None
-        self.sink: Sink | None = None
+        self.opened_at: Final = loop.time()
+        self.state = ConnectionState.SUBSCRIBING
+        self.inbound: Final = Inbound(
+            number, loop, reporter, answer=functools.partial(answer, self), has_ended=self._is_read
+        )
+        self.reader: asyncio.Task[Failure]
+        self.ended_at = 0.0
+        self.rotation_task: asyncio.Task[Any] | None = None
+        self.send_queue: PrioritySendQueue | None = None
         self._loop = loop
         self._reporter = reporter
         self._failure: Failure | None = None
         self._tasks: set[asyncio.Task[Any]] = set()
         self._closing: asyncio.Task[None] | None = None
         self._last_call: asyncio.TimerHandle | None = None
-        self.reader: asyncio.Task[Failure]
-        self.ended_at = 0.0
-        self.rotation_task: asyncio.Task[Any] | None = None
-        self.send_queue: PrioritySendQueue | None = None
-        self.pending_replies: dict[asyncio.Future[tuple[Any, Filter]], tuple[list[Filter], bool]] = {}
-        self.is_subscribed = False
-        self.predecessor: Connection | None = None
 
     @property
-    def is_held(self) -> bool:
-        """Whether its messages are held for the reason that the connection before it delivers still."""
-        return self.predecessor is not None and not self.predecessor.reader.done()
+    def number(self) -> int:
+        """Its number: 1 for the feed's first connection."""
+        return self.inbound.number
+
+    def _is_read(self) -> bool:
+        return self.reader.done()
 
     @property
     def is_live(self) -> bool:
         """Whether it can still be sent to: neither read to its end, nor known to be closing."""
-        # Both websockets and picows tell; 1 is OPEN in the enum State of either.
-        state = getattr(self.websocket, "state", 1)
-        return self._failure is None and not self.reader.done() and state == 1
+        # Both websockets and picows tell their state; 1 is OPEN in the enum State of either.
+        return self.state in _USABLE and not self.reader.done() and getattr(self.websocket, "state", 1) == 1
+
+    def _enter(self, state: ConnectionState) -> None:
+        if state not in TRANSITIONS[self.state]:
+            raise AssertionError(f"no transition from {self.state} to {state}")
+        self.state = state
+        self._reporter.log(logging.DEBUG, "connection %d is %s", self.number, state.value, about=(self.number, state))
+
+    def subscribed(self) -> None:
+        """Count as open: everything is subscribed."""
+        if self.state is ConnectionState.SUBSCRIBING:
+            self._enter(ConnectionState.LIVE)
 
     @property
     def failure(self) -> Failure:
@@ -178,40 +223,13 @@ class Connection:
             abort_websocket(self.websocket)
         return self._failure or diagnose(error, self.websocket, now=self.ended_at)
 
-    def expect_reply(self, filters: list[Filter], *, is_shared: bool = False) -> asyncio.Future[tuple[Any, Filter]]:
-        """Return a future of the next message here that passes one of ``filters``, and of the first that it passes.
+    def limit_sends(self, window: SlidingWindow) -> None:
+        """Send from now on never more than ``window`` allows."""
+        self.send_queue = PrioritySendQueue(self._loop, window)
 
-        It is to be cancelled if it is not awaited.
-
-        One message is one answer: of two who expect the same, the second waits for the next. But where it ``is_shared``
-        it answers all who share it, and is for the streams as well.
-        """
-        future: asyncio.Future[tuple[Any, Filter]] = self._loop.create_future()
-        self.pending_replies[future] = filters, is_shared
-        future.add_done_callback(self.pending_replies.pop)
-        return future
-
-    def resolve_reply(self, message: Any) -> bool:
-        """Fulfil whoever has expected ``message`` for longest; return whether it was for nobody else."""
-        # A filter of the user's may expect something in its turn.
-        for future, (filters, is_shared) in list(self.pending_replies.items()):
-            if is_shared and self.sink is None:
-                # The streams have it in the same moment: no filter is asked twice.
-                continue
-            passed = None if future.done() else next((each for each in filters if self._passes(each, message)), None)
-            if passed is not None:
-                future.set_result((message, passed))
-                if not is_shared:
-                    return True
-        return False
-
-    def _passes(self, expected: Filter, message: Any) -> bool:
-        # Not guarded: a thousand answers may be awaited, and each message is held against all of them.
-        try:
-            return expected(message)
-        except FAILURES as error:
-            self._reporter.failed(expected.predicate or expected, message, error)
-            return False
+    def watch_rotation(self, due: Coroutine[Any, Any, Any]) -> None:
+        """Run the rotation hook as a task that is cancelled with the connection."""
+        self.rotation_task = self._loop.create_task(due, name=f"rxws hook {self.number}")
 
     async def acquire_slot(self, priority: Priority) -> None:
         """Wait until one more message may be sent, which is at once where sending is not limited.
@@ -306,6 +324,8 @@ class Connection:
         """Cut the connection without a closing handshake: nothing that the peer does delays it."""
         if self.reader.done():
             return
+        if self.state is not ConnectionState.ABORTING:
+            self._enter(ConnectionState.ABORTING)
         transport = _transport(self.websocket)
         if transport is not None:
             transport.abort()
@@ -325,6 +345,8 @@ class Connection:
         if self.reader.done():
             return
         self._failure = self._failure or failure
+        if self.state in _USABLE:
+            self._enter(ConnectionState.CLOSING)
         if self._closing is None:
             self._closing = _close_soon(self.websocket)
         closing = self._closing
@@ -337,16 +359,17 @@ class Connection:
         if not self.reader.done():
             # What comes of it now would come too late.
             self.ended_at = self._reporter.now()
-            self.sink = _drop
+            self.inbound.discard()
 
     def end(self) -> None:
         """Cancel all that lives no longer than the connection: it has been read to its end."""
+        if self.state is not ConnectionState.ENDED:
+            self._enter(ConnectionState.ENDED)
         if self._last_call is not None:
             self._last_call.cancel()
         if self.send_queue is not None:
             self.send_queue.stop()
-        for answer in self.pending_replies:
-            answer.cancel()
+        self.inbound.cancel_replies()
         for task in (*self._tasks, self.rotation_task):
             if task is not None:
                 task.cancel()

@@ -5,19 +5,17 @@ from __future__ import annotations
 import asyncio
 import functools
 import logging
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from typing import Any, Final, Protocol
 
-from ..messages.dispatcher import FrameDispatcher
-from ..messages.frames import Websocket, frames_of
-from ..messages.reader import Reader
-from ..messages.router import Router
+from ..messages.frames import Frames, Websocket, frames_of
+from ..messages.inbound import Inbound
 from ..observables.observable import LoopContext
 from ..reporting.cancellation import FAILURES, is_being_cancelled
 from ..reporting.events import State
 from .backoff import Backoff
-from .connection import Connection, Sink, abort_websocket
+from .connection import Connection, abort_websocket
 from .connection_reporter import ConnectionReporter
 from .failures import Failure, diagnose
 from .watchdog import Watchdog
@@ -59,6 +57,12 @@ class RotationHost(Protocol):
     def use(self, connection: Connection | None) -> None:
         """Send on ``connection`` from now on."""
 
+    def answer(self, connection: Connection, answer: Any) -> None:
+        """Send an answer on the connection on which it was asked for, before all else."""
+
+    def failed(self, error: BaseException) -> None:
+        """End, because no connection can be had, or because a task of the rotation was cancelled."""
+
 
 def _abort_opened(opening: asyncio.Task[Websocket]) -> None:
     """Cut what was opened too late: nobody knows of it."""
@@ -70,40 +74,34 @@ class Opener:
     """Opens a connection, has it read and everything subscribed on it, watches it, and tells when it has ended.
 
     Args:
-        home: where the feed lives.
-        hooks: the feed.
-        delivery: what the frames meet on their way.
-        router: where the messages go.
-        backoff: who counts attempts, successes and ends.
+        context: where the feed lives.
+        host: the feed.
+        make_reader: returns what reads a connection, given its receiving side and a function that gives its frames.
+        backoff: counts attempts, successes and ends, and says how long to wait.
         timeouts: the times of the options.
-        journal: who is told.
-        torn_down: called when reading was cancelled, and not by the feed: the end of all.
+        connection_reporter: is told what happens.
     """
 
     def __init__(
         self,
         context: LoopContext,
-        hooks: RotationHost,
-        dispatcher: FrameDispatcher,
-        router: Router,
+        host: RotationHost,
+        make_reader: Callable[[Inbound, Callable[[], Frames]], Callable[[], Awaitable[None]]],
         backoff: Backoff,
         timeouts: Timeouts,
         connection_reporter: ConnectionReporter,
-        torn_down: Callable[[BaseException], None],
     ) -> None:
+        self.backoff: Final = backoff
+        self.connection_reporter: Final = connection_reporter
+        self.timeouts: Final = timeouts
         self._loop = context.loop
         self._reporter = context.reporter
-        self._hooks = hooks
-        self._dispatcher = dispatcher
-        self._router = router
-        self._backoff = backoff
-        self._timeouts = timeouts
-        self._connection_reporter = connection_reporter
-        self._torn_down = torn_down
+        self._host = host
+        self._make_reader = make_reader
         # Each with what watches it, once it is subscribed: until then there may be nothing to hear.
         self._open: dict[Connection, Watchdog | None] = {}
         self._opening: asyncio.Task[Websocket] | None = None
-        self._heard: float | None = None
+        self._last_received_at: float | None = None
         self._stopped = False
 
     @property
@@ -114,8 +112,8 @@ class Opener:
     @property
     def last_received_at(self) -> float | None:
         """When the last message came, on the loop's clock, or None if none has. May be read from any thread."""
-        times = [connection.last_received_at for connection in self.connections]
-        return max((time for time in (*times, self._heard) if time is not None), default=None)
+        times = [connection.inbound.last_received_at for connection in self.connections]
+        return max((time for time in (*times, self._last_received_at) if time is not None), default=None)
 
     @property
     def tasks(self) -> list[asyncio.Task[Any]]:
@@ -127,9 +125,9 @@ class Opener:
         """Let connections end without another to send on. Idempotent."""
         self._stopped = True
 
-    async def open(self, sink: Callable[[Connection], Sink]) -> Connection | Failure:
-        """Open a connection and begin to read it into ``sink``; or return why not."""
-        self._backoff.attempt_started()
+    async def open(self, hold: Callable[[Inbound], None]) -> Connection | Failure:
+        """Open a connection whose messages ``hold`` takes from the first on; or return why not."""
+        self.backoff.attempt_started()
         try:
             websocket = await self._create()
         except FAILURES as error:
@@ -138,14 +136,13 @@ class Opener:
             return diagnose(error, now=self._reporter.now())
         counters = self._reporter.counters
         counters.opened += 1
-        connection = Connection(websocket, counters.opened, self._loop, self._reporter)
-        connection.sink = sink(connection)
-        frames = functools.partial(frames_of, websocket, self._reporter)
-        connection.start(Reader(connection, frames, self._dispatcher, self._router, self._reporter).read)
+        connection = Connection(websocket, counters.opened, self._loop, self._reporter, self._host.answer)
+        hold(connection.inbound)
+        connection.start(self._make_reader(connection.inbound, functools.partial(frames_of, websocket, self._reporter)))
         connection.reader.add_done_callback(functools.partial(self._ended, connection))
         self._open[connection] = None
         try:
-            await self._hooks.prepare(connection)
+            await self._host.prepare(connection)
         except FAILURES as error:
             if is_being_cancelled(error):
                 raise
@@ -155,18 +152,18 @@ class Opener:
         if connection not in self._open:
             # It ended while all seemed well.
             return connection.failure
-        self._backoff.opened(self._loop.time())
-        connection.is_subscribed = True
+        self.backoff.opened(self._loop.time())
+        connection.subscribed()
         self._open[connection] = Watchdog(
-            self._loop, connection, self._timeouts.idle, functools.partial(self._silent, connection)
+            self._loop, connection.inbound, self.timeouts.idle, functools.partial(self._silent, connection)
         )
-        self._hooks.use(connection)
+        self._host.use(connection)
         return connection
 
     async def _create(self) -> Websocket:
         """Run the opening hook, and wait for it no longer than is allowed, whether or not it heeds its cancellation."""
-        timeout = self._timeouts.open
-        opening = self._opening = self._loop.create_task(self._hooks.create(), name="rxws open")
+        timeout = self.timeouts.open
+        opening = self._opening = self._loop.create_task(self._host.create(), name="rxws open")
         try:
             await asyncio.wait({opening}, timeout=timeout)
             if opening.done():
@@ -185,27 +182,27 @@ class Opener:
         raise TimeoutError(f"_create_ws took longer than {timeout:g} s")
 
     def _silent(self, connection: Connection, seconds: float) -> None:
-        if self._timeouts.idle is not None:
+        if self.timeouts.idle is not None:
             connection.fail(Failure("idle", f"no message for {seconds:g} s"))
         else:
-            self._connection_reporter.quiet(connection.number, seconds)
+            self.connection_reporter.quiet(connection.number, seconds)
 
     def _ended(self, connection: Connection, reader: asyncio.Task[Failure]) -> None:
         """Is called when a connection has been read to its end."""
-        self._heard = self.last_received_at
+        self._last_received_at = self.last_received_at
         watchdog = self._open.pop(connection)
         if watchdog is not None:
             watchdog.stop()
         connection.end()
         if reader.cancelled() or reader.exception() is not None:
             # Not by us: the loop is being torn down, or somebody exits the program.
-            self._torn_down(asyncio.CancelledError())
+            self._host.failed(asyncio.CancelledError())
             return
         failure = connection.failure
-        self._backoff.closed(connection.opened_at, self._loop.time())
-        self._connection_reporter.ended(connection.number, failure)
+        self.backoff.closed(connection.opened_at, self._loop.time())
+        self.connection_reporter.ended(connection.number, failure)
         if not self._stopped:
-            rest = next((other for other in reversed(self._open) if other.is_subscribed), None)
-            self._hooks.use(rest)
+            rest = next((other for other, watchdog in reversed(self._open.items()) if watchdog is not None), None)
+            self._host.use(rest)
             if rest is None:
-                self._hooks.enter(State.CONNECTING)
+                self._host.enter(State.CONNECTING)

@@ -2,23 +2,24 @@
 
 from __future__ import annotations
 
-import asyncio
-from collections import deque
+import itertools
 from collections.abc import Callable, Collection, Hashable
 from dataclasses import dataclass
 from typing import Any
 
-from ..messages.dispatcher import FrameDispatcher, Many, hold_behind
+from ..messages.backlog import Backlog
+from ..messages.dispatcher import FrameDispatcher
 from ..messages.frames import Frame
+from ..messages.hooks import Many
+from ..messages.inbound import Inbound, Sink
 from ..observables.observable import LoopContext
 from ..reporting.cancellation import FAILURES
-from .connection import Connection, Sink
 from .handover import Handover, Verdict
 
 __all__ = ["Overlap"]
 
 
-@dataclass(slots=True)
+@dataclass(slots=True, eq=False)
 class _Source:
     """The frame of messages that are held, and all of them: it is one frame, however many they are."""
 
@@ -31,15 +32,15 @@ class Overlap:
     """What is known while two connections overlap, and where the messages of either go meanwhile.
 
     Args:
-        home: where the feed lives.
-        delivery: what delivers.
-        old: the connection that delivers still.
+        context: where the feed lives.
+        dispatcher: what delivers.
+        old: the receiving side of the connection that still delivers.
         settle: seconds of agreement that prove the overlap.
         timeout: seconds after which the old connection may be closed although it is not proven.
     """
 
     def __init__(
-        self, context: LoopContext, dispatcher: FrameDispatcher, old: Connection, *, settle: float, timeout: float
+        self, context: LoopContext, dispatcher: FrameDispatcher, old: Inbound, *, settle: float, timeout: float
     ) -> None:
         self._context = context
         self._dispatcher = dispatcher
@@ -51,17 +52,16 @@ class Overlap:
         """How many of the messages that were held were copies."""
         self.discarded = 0
         """How many were for one connection alone."""
-        old.sink = self._from_old
+        old.deliver(self._from_old)
 
     @property
     def handover(self) -> Handover[tuple[_Source, int]]:
         """What is known of the overlap."""
         return self._handover
 
-    def hold(self, new: Connection) -> Sink:
-        """Return the sink that holds what comes on the new connection, which is open."""
-        new.predecessor = self._old
-        return self._from_new
+    def hold(self, new: Inbound) -> None:
+        """Hold what comes on the new connection, which is open."""
+        new.hold(self._from_new, self._old)
 
     def subscribed(self) -> None:
         """Tell that everything is subscribed on the new connection."""
@@ -71,48 +71,44 @@ class Overlap:
         """Whether the old connection may be closed now."""
         return self._handover.verdict(self._now())
 
-    async def release(self, new: Connection, before: Callable[[], object] | None = None) -> bool:
+    async def release(self, new: Inbound, before: Callable[[], object] | None = None) -> bool:
         """Deliver what is held, and from now on all that comes but copies: the old one has been read to its end.
 
         If something is held, ``before`` is called first. Returns whether something was.
         """
-        new.predecessor = None
-        held = deque(self._handover.old_ended(self._now()))
-        was_held = bool(held)
-        if was_held and before is not None:
+        new.take_over()
+        held = self._handover.old_ended(self._now())
+        if held and before is not None:
             before()
         # Those that come later are counted as they come.
         self.duplicates = self._handover.duplicates
         self._context.reporter.counters.duplicates += self.duplicates
         deliver = self._dispatcher.direct_sink(new.number)
-        places: set[int] = set()
 
-        def hold(frame: Frame, message: Any, received: int) -> None:
-            source = _Source(frame, message, received)
-            fresh = [(source, place) for place in self._not_delivered(frame, message)]
-            hold_behind(held, fresh, deliver_held)
+        def deliver_kept(source: _Source, places: Collection[int]) -> None:
+            self._deliver_kept(deliver, source.frame, source.message, places, source.received)
 
-        def deliver_held(source: _Source, place: int) -> None:
-            places.add(place)
-            if not held or held[0][0] is not source:
-                self._deliver_kept(deliver, source.frame, source.message, places, source.received)
-                places.clear()
+        backlog = Backlog(deliver_kept)
+        for source, units in itertools.groupby(held, key=lambda unit: unit[0]):
+            backlog.hold(source, [place for _, place in units])
 
-        def deliver_new(frame: Frame, message: Any, received: int) -> None:
-            fresh = self._not_delivered(frame, message)
-            if fresh:
-                self._deliver_kept(deliver, frame, message, fresh, received)
+        def release_to(sink: Callable[[_Source, Collection[int]], None]) -> Sink:
+            def take(frame: Frame, message: Any, received: int) -> None:
+                places = self._not_delivered(frame, message)
+                if places:
+                    sink(_Source(frame, message, received), places)
 
-        new.sink = hold
-        # To find the copies has taken its time, too.
-        await asyncio.sleep(0)
-        await self._dispatcher.catch_up(held, deliver_held)
-        new.sink = deliver_new
-        return was_held
+            return take
+
+        new.hold(release_to(backlog.hold))
+        # Finding the copies took time, too.
+        await backlog.drain(yield_first=True)
+        new.deliver(release_to(deliver_kept))
+        return bool(held)
 
     def give_up(self) -> None:
         """Forget the new connection: the old one delivers as if nothing had been."""
-        self._old.sink = None
+        self._old.deliver()
 
     def is_over(self) -> bool:
         """Whether all memory of the overlap has ended."""
@@ -127,7 +123,7 @@ class Overlap:
 
     def _from_new(self, frame: Frame, message: Any, received: int) -> None:
         now = self._now()
-        if self._old.reader.done():
+        if self._old.has_ended:
             self._handover.old_lost()
         source = _Source(frame, message, received)
         for place, (identity, item) in enumerate(self._units(frame, message)):

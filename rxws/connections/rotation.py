@@ -6,8 +6,6 @@ import asyncio
 import enum
 import functools
 import logging
-from collections import deque
-from collections.abc import Callable
 from typing import Any, Final
 
 import reactivex
@@ -17,17 +15,17 @@ from reactivex.disposable import Disposable
 from reactivex.subject import Subject
 
 from ..errors import ConnectFailed
-from ..messages.dispatcher import FrameDispatcher, hold_behind
-from ..messages.router import Router
+from ..messages.backlog import Backlog
+from ..messages.dispatcher import FrameDispatcher
+from ..messages.frames import Frame
+from ..messages.inbound import Inbound
 from ..observables.observable import LoopContext
 from ..reporting.cancellation import EXITS, is_torn_down
 from ..reporting.events import State
-from .backoff import Backoff
-from .connection import Connection, Sink
-from .connection_reporter import ConnectionReporter
+from .connection import Connection
 from .failures import Failure
 from .handover import Verdict
-from .opener import Opener, RotationHost, Timeouts
+from .opener import Opener, RotationHost
 from .overlap import Overlap
 
 __all__ = ["Rotation", "Signal"]
@@ -48,20 +46,24 @@ TOO_SOON_DELAYS: Final = (0.5, 60.0)
 """Seconds that the rotation after a hasty hook waits: at first, and at most; doubling in between."""
 
 
-class _Held(deque[tuple[str | bytes, Any, int]]):
-    """Frames that are held: the last so many of them."""
+class _Held:
+    """The frames that come on a connection while it is subscribed and no other connection delivers."""
 
-    dropped = 0
+    def __init__(self, dispatcher: FrameDispatcher) -> None:
+        self._dispatcher = dispatcher
+        self.backlog: Backlog[Frame, Any, int]
+        self._inbound: Inbound
 
-    def sink(self, _connection: Connection) -> Sink:
-        """Return what holds the frames of a connection."""
+    def hold(self, inbound: Inbound) -> None:
+        """Hold what comes on a connection."""
+        self._inbound = inbound
+        self.backlog = Backlog(self._dispatcher.direct_sink(inbound.number), HELD_MAX)
+        inbound.hold(self.backlog.hold)
 
-        def hold(*frame: Any) -> None:
-            if len(self) == self.maxlen:
-                self.dropped += 1
-            self.append(frame)
-
-        return hold
+    async def release(self) -> None:
+        """Deliver what is held, and from then on all that comes at once."""
+        await self.backlog.drain()
+        self._inbound.deliver()
 
 
 class Signal(enum.Enum):
@@ -87,38 +89,25 @@ class Rotation:
            └──────── lost, or due for rotation ◄──────────────┘
 
     Args:
-        home: where the feed lives.
-        hooks: the feed.
-        delivery: where the frames go.
-        router: where gaps are announced.
-        backoff: how long to wait between attempts.
-        timeouts: the times of the options.
-        failed: called when no connection can be had, or the rotation itself was cancelled: the end.
+        context: where the feed lives.
+        host: the feed.
+        dispatcher: where the frames go.
+        opener: opens connections.
     """
 
-    def __init__(
-        self,
-        context: LoopContext,
-        hooks: RotationHost,
-        dispatcher: FrameDispatcher,
-        router: Router,
-        backoff: Backoff,
-        timeouts: Timeouts,
-        failed: Callable[[BaseException], None],
-    ) -> None:
+    def __init__(self, context: LoopContext, host: RotationHost, dispatcher: FrameDispatcher, opener: Opener) -> None:
         self._context = context
         self._loop = context.loop
         self._reporter = context.reporter
-        self._connection_reporter = ConnectionReporter(context.reporter, router)
-        self._hooks = hooks
+        self._host = host
         self._dispatcher = dispatcher
-        self._backoff = backoff
-        self._timeouts = timeouts
-        self._failed = failed
+        self._opener = opener
+        self._backoff = opener.backoff
+        self._timeouts = opener.timeouts
+        self._connection_reporter = opener.connection_reporter
         self._signals: Subject[Signal] = Subject()
         self._subscription: abc.DisposableBase = Disposable()
         self._current: Connection | None = None
-        self._opener = Opener(context, hooks, dispatcher, router, backoff, timeouts, self._connection_reporter, failed)
         self._overlap: Overlap | None = None
         self._forgetting: asyncio.TimerHandle | None = None
         self._throttle_delay = 0.0
@@ -136,7 +125,7 @@ class Rotation:
             ops.exclusive(),
         )
         self._subscription = handovers.pipe(ops.switch_map(self._watch)).subscribe(
-            self._signals.on_next, self._failed, scheduler=self._context.scheduler
+            self._signals.on_next, self._host.failed, scheduler=self._context.scheduler
         )
         self._signals.on_next(Signal.START)
 
@@ -190,7 +179,7 @@ class Rotation:
         # First: whoever learns of the state may call rotate(), which is about the next one.
         self._resolve_rotation(True)
         if not (self._stopped or connection.reader.done()):
-            self._hooks.enter(State.CONNECTED)
+            self._host.enter(State.CONNECTED)
 
     async def _throttle(self, signal: Signal, old: Connection | None) -> None:
         """Wait, while messages flow, after a hook that ended as soon as it had begun: it may do so every time."""
@@ -208,26 +197,19 @@ class Rotation:
         if old is not None and old.failure.reason != "rotation":
             await self._pause(old.failure, opened=True)
         while True:
-            self._hooks.enter(State.CONNECTING)
-            held = _Held(maxlen=HELD_MAX)
-            opened = await self._opener.open(held.sink)
+            self._host.enter(State.CONNECTING)
+            held = _Held(self._dispatcher)
+            opened = await self._opener.open(held.hold)
             if isinstance(opened, Connection):
                 break
             self._resolve_rotation(False)
             await self._pause(opened, opened=False)
         await self._enter(opened, old)
         # Not before: until then more may come than is held.
-        if held.dropped:
-            self._connection_reporter.flooded(opened.number, held.dropped)
-        await self._release(opened, deque(held))
+        if held.backlog.dropped:
+            self._connection_reporter.flooded(opened.number, held.backlog.dropped)
+        await held.release()
         return opened
-
-    async def _release(self, opened: Connection, held: deque[Any]) -> None:
-        deliver = self._dispatcher.direct_sink(opened.number)
-
-        opened.sink = lambda *frame: hold_behind(held, [frame], deliver)
-        await self._dispatcher.catch_up(held, deliver)
-        opened.sink = None
 
     async def _break_before_make(self, old: Connection) -> Connection:
         """Close the old connection first: for servers that allow one only."""
@@ -239,11 +221,11 @@ class Rotation:
     async def _make_before_break(self, old: Connection) -> Connection:
         """Open the new connection while the old one delivers, and hold what comes on it until they are at one."""
         while not await self._overlap_forgotten(old):
-            self._hooks.enter(State.ROTATING)
+            self._host.enter(State.ROTATING)
             overlap = Overlap(
                 self._context,
                 self._dispatcher,
-                old,
+                old.inbound,
                 settle=self._timeouts.settle,
                 timeout=self._timeouts.handover,
             )
@@ -283,14 +265,14 @@ class Rotation:
             missing = (
                 None if lost is None else functools.partial(self._connection_reporter.gap, lost.ended_at, lost.failure)
             )
-            between = await overlap.release(new, missing)
+            between = await overlap.release(new.inbound, missing)
             self._resolve_rotation(False)
             return await self._replace(new if between or lost is None else lost)
         await self._enter(new, lost)
         if handover.lost:
             self._connection_reporter.flooded(new.number, handover.lost)
-        paused = self._loop.time() - max(asked, old.last_received_at or asked)
-        await overlap.release(new)
+        paused = self._loop.time() - max(asked, old.inbound.last_received_at or asked)
+        await overlap.release(new.inbound)
         self._overlap = overlap
         self._forget_overlap(new)
         self._connection_reporter.rotated(
@@ -316,7 +298,7 @@ class Rotation:
             self._forgetting = self._loop.call_later(POLL_INTERVAL, self._forget_overlap, new)
             return
         self._overlap = None
-        new.sink = None
+        new.inbound.deliver()
 
     async def _overlap_forgotten(self, old: Connection) -> bool:
         """Wait until the last overlap is forgotten, which is soon: two at once would be one too many to follow.
@@ -338,15 +320,13 @@ class Rotation:
         self._connection_reporter.connected(connection.number, self._backoff.attempts)
         if lost is not None:
             self._connection_reporter.gap(lost.ended_at, lost.failure)
-        connection.rotation_task = self._loop.create_task(
-            self._until_due(connection), name=f"rxws hook {connection.number}"
-        )
+        connection.watch_rotation(self._wait_rotation_due(connection))
         await asyncio.sleep(0)
 
-    async def _until_due(self, connection: Connection) -> Signal:
+    async def _wait_rotation_due(self, connection: Connection) -> Signal:
         started = self._loop.time()
         try:
-            await self._hooks.wait_rotation_due(connection)
+            await self._host.wait_rotation_due(connection)
         except asyncio.CancelledError:
             # Not live: it has ended, or it was closed for its rotation, which what reads it may not heed.
             if not connection.is_live or self._stopped or is_torn_down():
@@ -371,7 +351,7 @@ class Rotation:
         if old is not None:
             await self._ended_within(delay, old)
         elif delay > 0:
-            self._hooks.enter(State.WAITING)
+            self._host.enter(State.WAITING)
             await asyncio.sleep(delay)
 
     async def _ended_within(self, seconds: float, connection: Connection) -> bool:

@@ -6,7 +6,7 @@ import asyncio
 from collections.abc import Callable
 from typing import Final
 
-from .connection import Connection
+from ..messages.inbound import Inbound
 
 __all__ = ["QUIET_AFTER", "Watchdog"]
 
@@ -22,7 +22,7 @@ class Watchdog:
     """Calls ``silent(seconds)`` when no message has come for a while.
 
     Args:
-        connection: what is watched.
+        inbound: the receiving side of the connection that is watched.
         limit: seconds of silence that are allowed; with None the limit is 60 s, then 120 s, 240 s … of one silence.
         silent: called once for each limit that is reached.
     """
@@ -30,12 +30,12 @@ class Watchdog:
     def __init__(
         self,
         loop: asyncio.AbstractEventLoop,
-        connection: Connection,
+        inbound: Inbound,
         limit: float | None,
         silent: Callable[[float], None],
     ) -> None:
         self._loop = loop
-        self._connection = connection
+        self._inbound = inbound
         self._first = QUIET_AFTER if limit is None else limit
         self._limit = self._first
         self._silent = silent
@@ -44,7 +44,7 @@ class Watchdog:
 
     def _look(self) -> None:
         # One timer that looks back, not one that every message sets anew.
-        heard = self._connection.last_received_at or self._heard
+        heard = self._inbound.last_received_at or self._heard
         if heard != self._heard:
             self._heard = heard
             self._limit = self._first

@@ -50,7 +50,7 @@ class Shutdown:
         ended: done when all is.
 
     Args:
-        ending: what has to come to its end.
+        target: what has to come to its end.
         reporter: who is told of what does not.
         timeout: seconds that handlers and peers are given.
     """

@@ -6,26 +6,29 @@ import asyncio
 import functools
 import itertools
 import logging
-from collections import deque
-from collections.abc import Callable, Coroutine
+from collections.abc import Awaitable, Callable, Coroutine
 from contextvars import ContextVar
 from dataclasses import dataclass
-from typing import Any, Final, Protocol
-from weakref import WeakSet, WeakValueDictionary
+from typing import Any, Final
+from weakref import WeakSet
 
 from reactivex import abc
 
 from ..checks import check_seconds
 from ..connections.backoff import Backoff
 from ..connections.connection import Connection, check_websocket
-from ..connections.opener import Timeouts
+from ..connections.connection_reporter import ConnectionReporter
+from ..connections.opener import Opener, Timeouts
 from ..connections.rotation import Rotation
 from ..display.cells import in_notebook, on_rerun
-from ..display.snapshot import RECENT, RateMeter, ago, mimebundle
-from ..errors import ConnectFailed, FeedClosed, RxwsError, SendTimeout
-from ..messages.dispatcher import FrameDispatcher, ParseHooks
+from ..display.feed_view import FeedView, replace_namesake
+from ..errors import ConnectFailed, FeedClosed, RxwsError
+from ..messages.dispatcher import FrameDispatcher
 from ..messages.filters import Filter
-from ..messages.frames import Websocket
+from ..messages.frames import Frames, Websocket
+from ..messages.hooks import ParseHooks
+from ..messages.inbound import Inbound
+from ..messages.reader import Reader
 from ..messages.router import Router
 from ..observables.buffer import Overflow, check_bounds
 from ..observables.hot import CurrentObservable, EventObservable
@@ -41,17 +44,16 @@ from ..streams.availability import Availability, ChannelAvailability, FeedAvaila
 from ..streams.handlers import CoroutineHandler, make_handler
 from ..streams.stream import Stream, StreamReceiver
 from ..streams.unmatched import UnmatchedFilters
+from .requests import Request
 from .shutdown import Shutdown
+from .source import FrameSource
 
-__all__ = ["FEED_FACTORY", "Feed", "Hooks", "Source", "make_feed"]
+__all__ = ["FEED_FACTORY", "Feed", "Hooks", "make_feed"]
 
 _NUMBERS = itertools.count(1)
 
 _HOOK_STREAMS: ContextVar[WeakSet[Stream[Any]] | None] = ContextVar("rxws_hook_streams", default=None)
 """The streams made in the rotation hook whose context this is: they are closed with it."""
-
-_NAMESAKES: Final[WeakValueDictionary[str, Feed]] = WeakValueDictionary()
-"""In a notebook, the feeds that were given a name: a cell that is run again makes another of the same name."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,31 +62,6 @@ class Hooks(ParseHooks):
 
     create_ws: Callable[[], Coroutine[Any, Any, object]]
     when2create_new_ws: Callable[[], Coroutine[Any, Any, object]]
-
-
-class Source(Protocol):
-    """Where a feed's frames come from: its connections, which rotate; or, in a replay, a recording."""
-
-    @property
-    def connections(self) -> list[Connection]:
-        """All that are open."""
-
-    @property
-    def tasks(self) -> list[asyncio.Task[Any]]:
-        """What must come to its end after :meth:`stop`, besides the connections."""
-
-    @property
-    def last_received_at(self) -> float | None:
-        """When the last message came, on the loop's clock, or None if none has. May be read from any thread."""
-
-    def start(self) -> None:
-        """Let frames come."""
-
-    def stop(self) -> None:
-        """Let no more come. Idempotent."""
-
-    def rotate(self) -> asyncio.Future[bool]:
-        """Have a new connection now."""
 
 
 class Feed:
@@ -122,17 +99,16 @@ class Feed:
         self._unmatched = UnmatchedFilters(
             self.loop, self.reporter, lambda: self.router.last_message, lambda: self.sender.is_subscribed
         )
-        self.dispatcher = FrameDispatcher(self.context, self.router, hooks, self.sender.answer)
+        self.dispatcher = FrameDispatcher(self.context, self.router, hooks)
         self._backoff = Backoff(options.reconnect_delays, self._should_retry)
         self.rotation = self._make_source()
         self._hooks = hooks
         self.handlers: set[CoroutineHandler] = set()
         self._closing = Shutdown(self, self.reporter, options.close_timeout)
-        self._rate = RateMeter(self.loop.time())
-        self._recent: deque[Any] | None = None
+        self._view = FeedView(self.loop, self.router.messages.subscribe, lambda: self.router.last_message)
         namesake: Feed | None = None
         if in_notebook():
-            self._remember()
+            self._view.keep_messages()
             namesake = self._replace_namesake()
         if namesake is None:
             # Not before the constructors of all subclasses have returned.
@@ -144,14 +120,19 @@ class Feed:
     def _make_context(self, name: str) -> LoopContext:
         return LoopContext.of(self.loop, Reporter(self.loop, name))
 
-    def _make_source(self) -> Source:
+    def _make_source(self) -> FrameSource:
         timeouts = Timeouts(
             open=self.options.open_timeout,
             handover=self.options.handover_timeout,
             settle=self.options.handover_settle,
             idle=self.options.idle_timeout,
         )
-        return Rotation(self.context, self, self.dispatcher, self.router, self._backoff, timeouts, self._failed)
+        connection_reporter = ConnectionReporter(self.reporter, self.router)
+        opener = Opener(self.context, self, self._make_reader, self._backoff, timeouts, connection_reporter)
+        return Rotation(self.context, self, self.dispatcher, opener)
+
+    def _make_reader(self, inbound: Inbound, frames: Callable[[], Frames]) -> Callable[[], Awaitable[None]]:
+        return Reader(inbound, frames, self.dispatcher, self.router, self.reporter).read
 
     def _make_availability(self) -> Availability:
         # Of the state alone: whoever holds a stream must not hold the feed.
@@ -167,8 +148,7 @@ class Feed:
         name = self.options.name
         if not name:
             return None
-        namesake = _NAMESAKES.get(name)
-        _NAMESAKES[name] = self
+        namesake: Feed | None = replace_namesake(name, self)
         if namesake is None or namesake.loop is not self.loop or namesake.is_closing:
             return None
         # A warning, because a notebook shows those without any configuration.
@@ -279,46 +259,25 @@ class Feed:
         check_seconds("timeout", timeout, zero=False)
         wanted = Filter.parse(reply, "reply")
         stream = self._make_stream(wanted, None, "error", gaps=False, copy=False, availability=self._availability)
-        answers: list[asyncio.Future[tuple[Any, Filter]]] = []
-
-        def expect_reply(connection: Connection) -> None:
-            # In a rotation the answer comes on a connection whose messages are held, or are for it alone.
-            answers.append(connection.expect_reply([wanted], is_shared=True))
-            answers[0].add_done_callback(
-                lambda answer: None if answer.cancelled() else stream.take_in(answer.result()[0])
-            )
-
         try:
-            async with asyncio.timeout(timeout):
-                await self.send(message, expect_reply)
-                return await anext(stream)
+            return await Request(message, wanted, timeout).make(self.send, stream, lambda: self.sender.obstacle)
         except StopAsyncIteration:
             raise FeedClosed(f"{self.reporter.name} was closed before the reply came") from None
-        except SendTimeout:
-            raise
-        except TimeoutError:
-            if not answers:
-                raise TimeoutError(f"{self.sender.obstacle} for {timeout:g} s: nothing was sent") from None
-            raise TimeoutError(f"no message that passes {redact(repr(wanted))} came within {timeout:g} s") from None
-        finally:
-            for answer in answers:
-                answer.cancel()
-            stream.close_nowait()
 
     @property
     def present(self) -> Connection | None:
         """The connection that ``send`` means."""
         return self.sender.present
 
-    async def wait_connected(self) -> Connection:
-        """Return the live connection, when there is one that all is well with: what was held is delivered."""
+    async def wait_connected(self) -> None:
+        """Return when there is a live connection and what was held is delivered."""
         self.context.check()
         while True:
             self._raise_if_ended()
             await self.live_or_ended.wait()
-            connection = await self.sender.wait_connected()
+            await self.sender.wait_connected()
             if self.state.value.is_live:
-                return connection
+                return
 
     async def send(self, message: Any, chosen: Callable[[Connection], object] | None = None) -> None:
         """Hand a message to a live connection; ``chosen`` is told before which one it is."""
@@ -377,6 +336,10 @@ class Feed:
         """Send on ``connection`` from now on."""
         self.sender.use(connection)
 
+    def answer(self, connection: Connection, answer: Any) -> None:
+        """Send an answer on the connection on which it was asked for."""
+        self.sender.answer(connection, answer)
+
     # The end
 
     @property
@@ -421,7 +384,7 @@ class Feed:
         if self.is_closing:
             raise FeedClosed(f"{self.reporter.name} is closed")
 
-    def _failed(self, error: BaseException) -> None:
+    def failed(self, error: BaseException) -> None:
         """Is called when the rotation has come to its end."""
         if self.is_closing:
             return
@@ -448,6 +411,7 @@ class Feed:
         self.sender.connection_available.set()
         self.live_or_ended.set()
         self._unmatched.stop()
+        self._view.close()
         self.rotation.stop()
         # Together: what comes while the connection is being closed is nobody's any more.
         self.router.end(self.error)
@@ -466,31 +430,7 @@ class Feed:
 
     def snapshot(self, title: str) -> dict[str, str]:
         """Show the feed as a notebook's cell does. May be called from any thread."""
-        statistics = self.statistics()
-        recent = self._recent
-        if recent is None:
-            last = self.router.last_message
-            messages = [] if last is None else [last]
-            if asyncio._get_running_loop() is self.loop and not self.is_closing:
-                # Whoever looks once looks again.
-                self._remember()
-        else:
-            messages = list(recent)[::-1]
-        facts = {
-            "state": self.state.value.value,
-            "rate": self._rate.look(statistics.messages, self.loop.time()),
-            "last message": ago(statistics.last_message_age),
-            "rotations": statistics.rotations,
-            "reconnects": sum(statistics.reconnects.values()),
-            "streams": statistics.streams,
-            "pending": statistics.pending,
-        }
-        return mimebundle(title, facts if self.error is None else facts | {"error": str(self.error)}, messages)
-
-    def _remember(self) -> None:
-        """Keep the last few messages, to be shown. Not before somebody may look: it costs time for each message."""
-        recent = self._recent = deque(maxlen=RECENT)
-        self.router.messages.subscribe(recent.append, lambda _: recent.clear(), recent.clear)
+        return self._view.show(title, self.state.value, self.statistics(), self.error)
 
     def statistics(self) -> Statistics:
         """Return a snapshot of the counters. May be called from any thread."""

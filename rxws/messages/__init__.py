@@ -1,3 +1,22 @@
-"""From a frame to the receivers of its message: frames, reader, router, index, filters."""
+"""From a frame to the receivers of its message: frames, reader, dispatcher, router, index, filters."""
 
-__all__: list[str] = []
+from .filters import ABSENT, Filter, look_up
+from .frames import Frame, Frames
+from .hooks import Many
+from .inbound import Inbound, Sink
+from .reader import Reader
+from .router import Receiver, Router
+
+__all__ = [
+    "ABSENT",
+    "Filter",
+    "Frame",
+    "Frames",
+    "Inbound",
+    "Many",
+    "Reader",
+    "Receiver",
+    "Router",
+    "Sink",
+    "look_up",
+]

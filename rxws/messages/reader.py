@@ -8,11 +8,13 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from types import CoroutineType
 from typing import Any, Final
 
-from ..connections.connection import Connection
 from ..reporting.cancellation import FAILURES, is_being_cancelled
 from ..reporting.reporter import Reporter
-from .dispatcher import SLICE, FrameDispatcher, Many
+from .backlog import SLICE
+from .dispatcher import FrameDispatcher
 from .frames import Frame, Frames
+from .hooks import Many
+from .inbound import Inbound
 from .router import Router
 
 __all__ = ["Reader"]
@@ -31,22 +33,22 @@ class Reader:
     keep the order.
 
     Args:
-        connection: what is read.
+        inbound: the receiving side of the connection that is read.
         frames: called when reading begins: how its frames are had.
-        delivery: what the frames meet on their way.
+        dispatcher: what the frames meet on their way.
         router: where the messages go.
         reporter: who counts.
     """
 
     def __init__(
         self,
-        connection: Connection,
+        inbound: Inbound,
         frames: Callable[[], Frames],
         dispatcher: FrameDispatcher,
         router: Router,
         reporter: Reporter,
     ) -> None:
-        self._connection = connection
+        self._inbound = inbound
         self._frames = frames
         self._dispatcher = dispatcher
         self._router = router
@@ -73,10 +75,10 @@ class Reader:
     # The hot path: no lock, no copy, no task, no call of a clock per message.
     async def _read(self, frames: Frames) -> None:
         waiting, take, next_frame = frames.waiting, frames.waiting.popleft, frames.next
-        connection, dispatcher, counters, clock = self._connection, self._dispatcher, self._counters, self._loop.time
+        inbound, dispatcher, counters, clock = self._inbound, self._dispatcher, self._counters, self._loop.time
         parse, reply, route = dispatcher.hooks.parse, dispatcher.hooks.reply, self._router.route
         # These two are the same for ever: empty while nobody watches the frames, or expects an answer.
-        watching, expected = dispatcher.frames.subscriptions, connection.pending_replies
+        watching, expected = dispatcher.frames.subscriptions, inbound.pending_replies
         complete = self._complete_types
         step = countdown = 1
         slice_start = looked = clock()
@@ -91,7 +93,7 @@ class Reader:
             try:
                 counters.bytes += len(frame) if frame.isascii() else _size(frame)
                 if reply is not None:
-                    dispatcher.reply(connection, frame)
+                    dispatcher.reply(inbound, frame)
                 message = parse(frame)
                 if type(message) is CoroutineType:
                     self._parsing = message
@@ -103,10 +105,10 @@ class Reader:
                     self._complete(type(message), message)
             except FAILURES as error:
                 message = self._rejected(frame, error)
-            if connection.sink is None and not (received or expected) and type(message) is not Many:
+            if inbound.sink is None and not (received or expected) and type(message) is not Many:
                 route(message)
             else:
-                dispatcher.dispatch(connection, frame, message, received)
+                dispatcher.dispatch(inbound, frame, message, received)
             # The clock is looked at every so many messages, as many as pass in a fraction of a slice.
             countdown -= 1
             if not countdown:
@@ -123,7 +125,7 @@ class Reader:
     def _begin_burst(self) -> None:
         # Once per turn of the loop, however many messages come in it.
         self._in_burst = True
-        self._connection.last_received_at = self._loop.time()
+        self._inbound.received(self._loop.time())
         self._loop.call_soon(self._end_burst)
         if self._patience is not None:
             self._patience.cancel()

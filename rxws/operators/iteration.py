@@ -8,8 +8,7 @@ from typing import Any, Final, TypeVar
 from reactivex import Observable
 from reactivex.disposable import SingleAssignmentDisposable
 
-from ..messages.filters import Filter
-from ..messages.router import Receiver, Router
+from ..messages import Filter, Receiver, Router
 from ..observables import DEFAULT_MAXSIZE, LoopContext, Overflow, check_bounds, on_loop
 from ..streams import Stream
 

@@ -6,7 +6,7 @@ from collections.abc import Callable, Hashable
 from typing import Any, Final
 
 from ..callables import is_coroutine_function, name_of
-from ..messages.filters import ABSENT, look_up
+from ..messages import ABSENT, look_up
 
 __all__ = ["Field", "key_reader", "number_of", "parse_seconds", "reader"]
 

@@ -15,13 +15,11 @@ from typing import Any, Final, TypeVar
 from weakref import WeakSet
 
 from ..callables import is_plain_function, name_of
-from ..connections.connection import Connection, Sink
+from ..connections import Connection
 from ..errors import RxwsError
 from ..feed import FEED_FACTORY, Feed, Hooks
 from ..interface import AsyncWebsocketStreamInterface, feed_of
-from ..messages.dispatcher import Many
-from ..messages.frames import Frame, Frames
-from ..messages.reader import Reader
+from ..messages import Frame, Frames, Inbound, Many, Reader, Sink
 from ..observables import LoopContext
 from ..options import Options
 from ..reporting import Connected, Event, Gap, Reporter, Rotated, State, redact
@@ -93,17 +91,9 @@ def play(script: Script, speed: float, make: Callable[[], FeedT]) -> FeedT:
     return ws
 
 
-class _Nothing:
-    """What a recorded connection is a connection to. The delivery wants no more of it than a number, and a sink."""
-
-    def __aiter__(self) -> Any:
-        raise AssertionError
-
-    async def send(self, message: Any, /) -> None:
-        raise AssertionError
-
-    async def close(self) -> None:
-        raise AssertionError
+def _answer(_answer: Any) -> None:
+    """Stand for the connection that a reply would go to: a replay calls no reply hook."""
+    raise AssertionError
 
 
 class _RecordedReporter(Reporter):
@@ -136,14 +126,13 @@ class PlayedFeed(Feed):
         # What was recorded comes, whatever the state was that is told beside it.
         return ALWAYS_AVAILABLE
 
-    async def wait_connected(self) -> Connection:
+    async def wait_connected(self) -> None:
         """Wait until a connection was live; there is none to be had."""
         self.context.check()
         self._raise_if_ended()
         while not self.state.value.is_live:
             await self.live_or_ended.wait()
             self._raise_if_ended()
-        return Connection(_Nothing(), 0, self.loop, self.reporter)
 
     async def send(self, message: Any, chosen: Callable[[Connection], object] | None = None) -> None:
         """Raise: nobody is there."""
@@ -233,10 +222,10 @@ class Playback:
 
     async def _play(self) -> None:
         self._clock.start()
-        connection = Connection(_Nothing(), 0, self._loop, self._reporter)
-        connection.sink = self._deliver
+        inbound = Inbound(0, self._loop, self._reporter, answer=_answer, has_ended=lambda: False)
+        inbound.deliver(self._deliver)
         frames = Frames(deque(), self._next, self._script.close)
-        await Reader(connection, lambda: frames, self._dispatcher, self._router, self._reporter).read()
+        await Reader(inbound, lambda: frames, self._dispatcher, self._router, self._reporter).read()
         await self._consumers.until_handled()
 
     async def _next(self) -> Frame:

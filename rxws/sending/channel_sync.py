@@ -19,7 +19,8 @@ from ..reporting.cancellation import FAILURES, is_being_cancelled
 from ..reporting.events import SubscriptionFailed
 from ..reporting.redaction import redact
 from ..reporting.reporter import Reporter
-from .channels import Channel, ChannelCommand, ChannelRegistry, ChannelStates
+from .channel_states import ChannelStates
+from .channels import Channel, ChannelCommand, ChannelRegistry
 
 __all__ = ["ChannelSync"]
 
@@ -117,7 +118,7 @@ class ChannelSync:
                 self._one_is_late = self._loop.create_future()
             waiting: set[asyncio.Future[Any]] = {*commands, self._one_is_late, self._connection.reader}
             # Of a step that is put off, which has a timer and no task until then, nothing tells; nor of what is held.
-            timeout = POLL_INTERVAL if self._connection.is_held else None
+            timeout = POLL_INTERVAL if self._connection.inbound.is_held else None
             await asyncio.wait(waiting, timeout=timeout, return_when=asyncio.FIRST_COMPLETED)
             if self._connection.reader.done():
                 raise SendFailed("the connection was lost before everything was subscribed")
@@ -125,11 +126,11 @@ class ChannelSync:
                 self._rest = self._states.unsettled
 
     def _is_patient(self, began: float) -> bool:
-        return self._connection.is_held and self._loop.time() < began + PATIENCE
+        return self._connection.inbound.is_held and self._loop.time() < began + PATIENCE
 
     def _awaited(self) -> set[asyncio.Task[None]]:
         # Where no other connection delivers, one server that never answers must not keep all else from being sent.
-        late = set() if self._connection.is_held else self._late
+        late = set() if self._connection.inbound.is_held else self._late
         if self._rest is not None:
             self._rest &= self._states.unsettled
             for task in late:
@@ -305,7 +306,7 @@ class ChannelSync:
             await self._connection.send(payload, self._send_timeout, None)
             return _Answer.CONSENT
         # Refusals first, so that a filter of the answer that passes an error with the same id takes none for one.
-        answer = self._connection.expect_reply([*refusals, *consents])
+        answer = self._connection.inbound.expect_reply([*refusals, *consents])
         try:
             await self._connection.send(payload, self._send_timeout, None)
             await asyncio.wait({answer}, timeout=max(each.timeout for each in asked))

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import copy
-import itertools
-import math
 from collections.abc import Callable, Hashable, Iterator
 from dataclasses import dataclass, field
 from typing import Any, Final
@@ -14,7 +12,7 @@ from ..callables import is_plain_function
 from ..checks import check_seconds
 from ..messages.filters import Filter
 
-__all__ = ["Channel", "ChannelCommand", "ChannelRegistry", "ChannelStates", "identity_of"]
+__all__ = ["Channel", "ChannelCommand", "ChannelRegistry", "identity_of"]
 
 
 @dataclass(eq=False, slots=True)
@@ -150,123 +148,3 @@ class ChannelRegistry:
         if channel.count == 0:
             del self._wanted[channel.identity]
             self.refused.discard(channel.identity)
-
-
-class ChannelStates:
-    """What is subscribed on one connection, and what is to be done there next.
-
-    A step is taken, and then done or put off: until then nothing else is done about what is in it, so that of two
-    changes of one thing the second waits for the first. A change and a step cost the same however much is subscribed.
-
-    Args:
-        wanted: what is wanted of the feed.
-    """
-
-    def __init__(self, wanted: ChannelRegistry) -> None:
-        self._wanted = wanted
-        # Dicts for their order.
-        self._active: dict[Hashable, Channel] = {}
-        self._obsolete: dict[Hashable, None] = {}
-        # What was refused before comes last: it must not keep the others waiting.
-        self._missing: dict[Hashable, None] = dict.fromkeys(sorted(wanted, key=wanted.refused.__contains__))
-        # Taken, or put off.
-        self._busy: set[Hashable] = set()
-        # Refused here.
-        self._refused: set[Hashable] = set()
-        # Until they are subscribed, those of one group are combined with each other alone.
-        self._groups: dict[Hashable, object] = {identity: object() for identity in wanted.refused}
-
-    @property
-    def is_due(self) -> bool:
-        """Whether there is a step to be taken."""
-        return bool(self._obsolete or self._missing)
-
-    @property
-    def unsettled(self) -> set[Hashable]:
-        """What something is to be done about, or being done."""
-        return {*self._busy, *self._missing, *self._obsolete}
-
-    def __contains__(self, identity: Hashable) -> bool:
-        return identity in self._active
-
-    def is_doubtful(self, command: ChannelCommand) -> bool:
-        """Whether the server has refused it before, and so may do it again."""
-        return command.subscribes and all(each.identity in self._wanted.refused for each in command.channels)
-
-    def changed(self, identity: Hashable) -> None:
-        """Learn that something is wanted now, or wanted no more."""
-        is_wanted, is_active = identity in self._wanted, identity in self._active
-        is_free = identity not in self._busy
-        if is_active or not is_wanted:
-            self._groups.pop(identity, None)
-        if not is_wanted:
-            self._refused.discard(identity)
-        is_missing = is_wanted and not is_active and identity not in self._refused
-        for due, is_due in (self._missing, is_missing), (self._obsolete, is_active and not is_wanted):
-            if is_due and is_free:
-                due[identity] = None
-            else:
-                due.pop(identity, None)
-
-    def take_command(self) -> ChannelCommand | None:
-        """Take what to do next; None: there is nothing to be done now.
-
-        What is wanted no more goes first, so that a server that limits how much is subscribed has room for the rest.
-        """
-        command = self._next_command()
-        if command is not None:
-            for channel in command.channels:
-                self._busy.add(channel.identity)
-                self.changed(channel.identity)
-        return command
-
-    def _next_command(self) -> ChannelCommand | None:
-        for identity in self._obsolete:
-            return ChannelCommand((self._active[identity],), subscribes=False)
-        missing = (self._wanted[identity] for identity in self._missing)
-        first = next(missing, None)
-        if first is None:
-            return None
-        if first.combine is None:
-            return ChannelCommand((first,), subscribes=True)
-        group = self._groups.get(first.identity)
-        same = (
-            channel
-            for channel in missing
-            if channel.combine == first.combine and self._groups.get(channel.identity) is group
-        )
-        return ChannelCommand((first, *itertools.islice(same, first.combine_max - 1)), subscribes=True)
-
-    def divide(self, command: ChannelCommand, pieces: int) -> None:
-        """Learn that these cannot be sent together: they are to be so many steps."""
-        size = math.ceil(len(command.channels) / pieces)
-        for start in range(0, len(command.channels), size):
-            group = object()
-            self._groups.update((each.identity, group) for each in command.channels[start : start + size])
-
-    def still_due(self, command: ChannelCommand) -> ChannelCommand:
-        """Return what of a step that was taken is still to be done."""
-        due = (each for each in command.channels if (each.identity in self._wanted) is command.subscribes)
-        return ChannelCommand(tuple(due), command.subscribes)
-
-    def done(self, command: ChannelCommand) -> None:
-        """Learn that a step was made."""
-        for channel in command.channels:
-            if command.subscribes:
-                self._active[channel.identity] = channel
-                self._wanted.refused.discard(channel.identity)
-            else:
-                del self._active[channel.identity]
-        self.free(command)
-
-    def refuse(self, command: ChannelCommand) -> None:
-        """Learn that the server refused what a step was to subscribe: it is due no more, as long as it is wanted."""
-        refused = {each.identity for each in command.channels}
-        self._refused |= refused
-        self._wanted.refused.update(identity for identity in refused if identity in self._wanted)
-
-    def free(self, command: ChannelCommand) -> None:
-        """Let a step that was taken be taken again, as far as it is still to be done. Idempotent."""
-        for channel in command.channels:
-            self._busy.discard(channel.identity)
-            self.changed(channel.identity)

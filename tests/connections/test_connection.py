@@ -16,11 +16,11 @@ from rxws import CallbackFailed, SendFailed, SendTimeout
 from rxws.connections.connection import Connection, abort_websocket, check_websocket
 from rxws.connections.failures import Failure
 from rxws.connections.rate_limit import SlidingWindow
-from rxws.connections.send_queue import Priority, PrioritySendQueue
-from rxws.messages.filters import Filter
+from rxws.connections.send_queue import Priority
 from rxws.reporting.reporter import Reporter
 from rxws.testing import FeedServer
 from tests.support.life import ScriptedWebsocket
+from tests.support.wiring import never_asked
 
 ROTATION = Failure("rotation", "a planned rotation")
 NETWORK = Failure("network", "it broke")
@@ -38,7 +38,7 @@ class Opened:
         self.websocket = websocket
         reporter = Reporter(loop, "feed")
         reporter.publish = self.events.append
-        self.connection = Connection(websocket, 1, loop, reporter)
+        self.connection = Connection(websocket, 1, loop, reporter, never_asked)
         self.connection.start(functools.partial(self.read, receive or self.receive))
 
     async def read(self, receive):
@@ -319,7 +319,7 @@ async def test_send_soon_when_the_connection_is_lost(opened):
 @in_virtual_time
 async def test_send_in_turn_where_sending_is_limited(opened, virtual_time):
     """A limit puts off what is too much; a higher priority goes first, and the wait counts for the timeout."""
-    opened.connection.send_queue = PrioritySendQueue(virtual_time, SlidingWindow(2, 1.0))
+    opened.connection.limit_sends(SlidingWindow(2, 1.0))
     for n in range(3):
         opened.connection.send_soon(f"normal {n}", 5)
     opened.connection.send_soon("pong", 5, Priority.HIGH)
@@ -336,7 +336,7 @@ async def test_turn_that_is_taken_or_given_back(opened, virtual_time):
     """Whoever has taken a turn sends in it, or leaves it to the next; without a limit it is always anybody's turn."""
     await opened.connection.acquire_slot(Priority.NORMAL)
     opened.connection.release_slot()
-    opened.connection.send_queue = PrioritySendQueue(virtual_time, SlidingWindow(1, 1.0))
+    opened.connection.limit_sends(SlidingWindow(1, 1.0))
     await opened.connection.acquire_slot(Priority.NORMAL)
     opened.connection.send_soon("next", 5)
     await asyncio.sleep(3)
@@ -353,7 +353,7 @@ async def test_turn_that_is_taken_or_given_back(opened, virtual_time):
 @in_virtual_time
 async def test_turn_that_never_comes_because_the_connection_is_lost(opened, virtual_time):
     """Who waits for a turn when the connection ends is told that nothing was sent."""
-    opened.connection.send_queue = PrioritySendQueue(virtual_time, SlidingWindow(1, 1000.0))
+    opened.connection.limit_sends(SlidingWindow(1, 1000.0))
     await opened.connection.send("first", 5)
     waiting = asyncio.create_task(opened.connection.send("second", 500))
     await asyncio.sleep(1)
@@ -364,32 +364,6 @@ async def test_turn_that_never_comes_because_the_connection_is_lost(opened, virt
 
 
 # Answers
-
-
-@in_virtual_time
-async def test_expect_gives_the_first_message_that_passes(opened):
-    """An answer is met by one, who waited longest; who no longer waits, and a filter that raises, keep nobody off."""
-    connection = opened.connection
-    one, two = Filter.parse([{"id": 1}]), Filter.parse([{"id": 2}])
-    first = connection.expect_reply([one, two])
-    both = connection.expect_reply([Filter.parse([{"id": 2}])])
-    broken = connection.expect_reply([Filter.parse(lambda message: message["missing"])])
-    cancelled = connection.expect_reply([Filter.parse(None)])
-    cancelled.cancel()
-    assert not connection.resolve_reply({"id": 3})
-    assert connection.resolve_reply({"id": 2})
-    assert not both.done()
-    assert connection.resolve_reply({"id": 2})
-    assert not connection.resolve_reply({"id": 2})
-    await asyncio.sleep(0)
-    assert (first.result(), both.result()[0], broken.done()) == (({"id": 2}, two), {"id": 2}, False)
-    assert {type(event) for event in opened.events} == {CallbackFailed}
-    assert len(connection.pending_replies) == 1
-    opened.websocket.end()
-    await opened.ended()
-    await asyncio.sleep(0)
-    assert broken.cancelled()
-    assert not connection.pending_replies
 
 
 # The end
@@ -415,7 +389,7 @@ async def test_end_cancels_what_lives_no_longer_than_the_connection(opened):
     kept, done = asyncio.create_task(never()), asyncio.create_task(asyncio.sleep(0))
     opened.connection.track(kept)
     opened.connection.track(done)
-    opened.connection.rotation_task = asyncio.create_task(never())
+    opened.connection.watch_rotation(never())
     await asyncio.sleep(0.1)
     assert not kept.done()
     opened.websocket.end()
@@ -567,10 +541,10 @@ async def test_close_when_a_parse_hook_heeds_nothing(virtual_time):
         while not released.is_set():
             with contextlib.suppress(asyncio.CancelledError):
                 await released.wait()
-        opened.connection.sink(frame, frame, 0)
+        opened.connection.inbound.sink(frame, frame, 0)
 
     opened = Opened(ScriptedWebsocket(), stubborn)
-    opened.connection.sink = lambda *frame: delivered.append(frame)
+    opened.connection.inbound.deliver(lambda *frame: delivered.append(frame))
     opened.websocket.come("a")
     await asyncio.sleep(0)
     await opened.connection.close(ROTATION, 1)

@@ -11,15 +11,16 @@ import rxws
 from rxws import CallbackFailed, Many, MessageRejected, Rotated
 from rxws.connections.connection import Connection
 from rxws.connections.overlap import Overlap
-from rxws.messages.dispatcher import FrameDispatcher, ParseHooks
-from tests.support.feeds import Feed, Pipe, PipeFeed, of_kind, opened, record, take
-from tests.support.life import ScriptedWebsocket
-from tests.support.wiring import Wiring
+from rxws.messages.dispatcher import FrameDispatcher
+from rxws.messages.hooks import ParseHooks
+from tests.support.feeds import Feed, of_kind, opened, record, take
+from tests.support.life import ScriptedFeed, ScriptedWebsocket
+from tests.support.wiring import Wiring, never_asked
 
 pytestmark = pytest.mark.usefixtures("virtual_time", "assert_no_leaks")
 
 
-def parsing(parse, kind=PipeFeed):
+def parsing(parse, kind=ScriptedFeed):
     """Give a class of feeds with this parse hook."""
     return type("Parsing", (kind,), {"_parse_raw_data": lambda self, raw_data: parse(raw_data)})
 
@@ -34,12 +35,12 @@ def rejected(events):
 
 def two_connections(wiring):
     """Give an overlap, what delivers, and its connections."""
-    dispatcher = FrameDispatcher(wiring.context, wiring.router, ParseHooks(str, None, None, None), lambda *_: None)
-    old, new = (Connection(ScriptedWebsocket(), number, wiring.loop, wiring.reporter) for number in (1, 2))
+    dispatcher = FrameDispatcher(wiring.context, wiring.router, ParseHooks(str, None, None, None))
+    old, new = (Connection(ScriptedWebsocket(), number, wiring.loop, wiring.reporter, never_asked) for number in (1, 2))
     for connection in (old, new):
         connection.start(asyncio.get_running_loop().create_future)
-    both = Overlap(wiring.context, dispatcher, old, settle=1.0, timeout=5.0)
-    new.sink = both.hold(new)
+    both = Overlap(wiring.context, dispatcher, old.inbound, settle=1.0, timeout=5.0)
+    both.hold(new.inbound)
     both.subscribed()
     return both, dispatcher, old, new
 
@@ -51,17 +52,17 @@ async def test_what_comes_during_the_release_waits_behind_what_was_held():
     messages, frames = [], []
     wiring.router.messages.subscribe(messages.append)
     dispatcher.frames.subscribe(frames.append)
-    old.sink("copy", "copy", 1)
-    old.sink("late copy", "late copy", 1)
-    new.sink("copy", "copy", 2)
-    new.sink("two", Many(["a", "b"]), 3)
+    old.inbound.sink("copy", "copy", 1)
+    old.inbound.sink("late copy", "late copy", 1)
+    new.inbound.sink("copy", "copy", 2)
+    new.inbound.sink("two", Many(["a", "b"]), 3)
     old.reader.cancel()
-    releasing = asyncio.create_task(both.release(new))
+    releasing = asyncio.create_task(both.release(new.inbound))
     await asyncio.sleep(0)
-    new.sink("late copy", "late copy", 4)
-    new.sink("late", "late", 5)
+    new.inbound.sink("late copy", "late copy", 4)
+    new.inbound.sink("late", "late", 5)
     await releasing
-    new.sink("last", "last", 6)
+    new.inbound.sink("last", "last", 6)
     assert messages == ["copy", "late copy", "a", "b", "late", "last"]
     assert frames == [("copy", 1, 1), ("late copy", 1, 1), ("two", 3, 2), ("late", 5, 2), ("last", 6, 2)]
     assert (both.duplicates, wiring.reporter.counters.duplicates) == (1, 2)
@@ -70,22 +71,24 @@ async def test_what_comes_during_the_release_waits_behind_what_was_held():
 
 
 async def test_what_comes_during_the_release_makes_it_shorter():
-    """For each that comes two are delivered: what is held becomes less however much comes, so that there is an end."""
+    """Each frame that comes has two held frames delivered, so the release ends however much comes."""
     wiring = Wiring()
     both, _, old, new = two_connections(wiring)
     messages = []
     wiring.router.messages.subscribe(messages.append)
     for number in range(4):
-        new.sink(f"held {number}", number, 1)
+        new.inbound.sink(f"held {number}", number, 1)
     old.reader.cancel()
-    releasing = asyncio.create_task(both.release(new))
+    releasing = asyncio.create_task(both.release(new.inbound))
     await asyncio.sleep(0)
-    new.sink("two", Many([4, 5]), 1)
+    new.inbound.sink("two", Many([4, 5]), 1)
+    assert messages == [0, 1]
+    new.inbound.sink("late", 6, 1)
     assert messages == [0, 1, 2, 3]
-    new.sink("late", 6, 1)
-    new.sink("later", 7, 1)
-    assert messages == [0, 1, 2, 3, 4, 5, 6, 7]
+    new.inbound.sink("later", 7, 1)
+    assert messages == [0, 1, 2, 3, 4, 5, 6]
     await releasing
+    assert messages == [0, 1, 2, 3, 4, 5, 6, 7]
     new.reader.cancel()
     await asyncio.wait({old.reader, new.reader})
 
@@ -355,7 +358,7 @@ async def test_optional_hooks_are_not_asked_outside_an_overlap():
         "_message_identity": lambda self, message: asked.append(message),
         "_is_per_connection": lambda self, message: asked.append(message),
     }
-    async with type("Asked", (PipeFeed,), hooks)(Pipe("1", "2")) as feed:
+    async with type("Asked", (ScriptedFeed,), hooks)(ScriptedWebsocket("1", "2")) as feed:
         assert await take(feed.stream_filter(), 2) == [1, 2]
     assert asked == []
 

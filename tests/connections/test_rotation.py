@@ -525,6 +525,7 @@ async def test_request_whose_connection_is_lost_in_a_rotation():
         assert feed.statistics().streams == 0
 
 
+@in_virtual_time
 async def test_request_in_a_rotation_on_a_real_server():
     """The reply comes while the two connections overlap, and not after."""
 
@@ -795,7 +796,11 @@ async def test_log_has_each_state(caplog):
         feed.websocket.end()
         await feed.record.entered(State.CONNECTED, 2)
     states = [record.message.partition(": ")[2] for record in caplog.records if record.levelno == logging.DEBUG]
-    assert states == ["connected", "connecting", "closed"]
+    assert [state for state in states if "connection " not in state] == ["connected", "connecting", "closed"]
+    assert [state for state in states if state.startswith("connection 1 ")] == [
+        "connection 1 is live",
+        "connection 1 is ended",
+    ]
 
 
 @in_virtual_time

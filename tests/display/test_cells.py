@@ -179,7 +179,7 @@ async def test_feed_replaces_the_live_one_of_its_name(kernel, feed_server, caplo
 
 @virtual
 async def test_feed_remembers_messages_in_a_notebook(kernel, feed_server):
-    """In a notebook the first look finds the last few messages: somebody was to be expected."""
+    """In a notebook the first look shows the last few messages, when it comes within a minute."""
     async with rxws.ReactiveWebSocket(feed_server.url) as ws:
         await ws.wait_connected()
         for n in range(7):

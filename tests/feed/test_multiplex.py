@@ -328,6 +328,7 @@ SYMBOLS = [f"S{n}" for n in range(250)]
 KINDS = ("trade", "bookTicker")
 
 
+@pytest.mark.slow
 async def test_five_hundred_channels_survive_rotations_and_cuts():
     """With five messages a second nothing of 500 channels is lost in a rotation, however long subscribing takes."""
     channels = [(symbol, kind) for symbol in SYMBOLS for kind in KINDS]

@@ -9,7 +9,7 @@ import pytest
 from rxws.connections.connection import Connection
 from rxws.feed.shutdown import Shutdown
 from tests.support.life import ScriptedWebsocket
-from tests.support.wiring import Wiring
+from tests.support.wiring import Wiring, never_asked
 
 pytestmark = pytest.mark.usefixtures("virtual_time", "assert_no_leaks")
 
@@ -22,7 +22,7 @@ class Whole:
         self.done = []
         self.tasks, self.handlers, self.connections = [], [], []
         for websocket in websockets:
-            connection = Connection(websocket, 1, self.wiring.loop, self.wiring.reporter)
+            connection = Connection(websocket, 1, self.wiring.loop, self.wiring.reporter, never_asked)
 
             async def read(websocket=websocket):
                 async for _ in websocket:
@@ -99,7 +99,7 @@ async def test_connection_whose_reader_waits_for_the_end_is_not_waited_for(virtu
     whole = Whole()
     websocket = ScriptedWebsocket()
     websocket.on_close = lambda: asyncio.sleep(1000)
-    connection = Connection(websocket, 1, whole.wiring.loop, whole.wiring.reporter)
+    connection = Connection(websocket, 1, whole.wiring.loop, whole.wiring.reporter, never_asked)
     connection.start(whole.closing.wanted)
     whole.connections.append(connection)
     await asyncio.sleep(0)

@@ -29,7 +29,9 @@ from rxws import (
     State,
 )
 from rxws.testing import FeedServer
-from tests.support.feeds import Feed, Pipe, PipeFeed, greet, of_kind, opened, record, take
+from tests.support.feeds import Feed, greet, of_kind, opened, record, take
+from tests.support.life import ScriptedFeed, ScriptedWebsocket, StuckWebsocket
+from tests.support.opening import never
 from tests.support.wiring import in_thread
 
 virtual = pytest.mark.usefixtures("virtual_time", "assert_no_leaks")
@@ -38,19 +40,6 @@ virtual = pytest.mark.usefixtures("virtual_time", "assert_no_leaks")
 def now():
     """Give the loop's time."""
     return asyncio.get_running_loop().time()
-
-
-class Stateful(Pipe):
-    """A pipe that tells, as websockets and picows do, whether it is open."""
-
-    state = 1
-
-
-class Stuck(Pipe):
-    """A pipe whose peer takes nothing."""
-
-    async def send(self, message):
-        await asyncio.Future()
 
 
 class Fatal(Feed):
@@ -92,7 +81,7 @@ class TestSend:
     )
     async def test_send_raises_at_once_for_what_json_cannot_hold(self, message, error):
         """NaN and what has no JSON raise before anything is waited for."""
-        async with PipeFeed() as feed:
+        async with ScriptedFeed() as feed:
             started = now()
             with pytest.raises(error):
                 await feed.send(message)
@@ -100,11 +89,11 @@ class TestSend:
 
     async def test_send_uses_the_encoder_that_was_given(self):
         """``encode`` makes the frame of what is neither text nor binary, and must give one of these."""
-        pipe = Pipe()
-        async with PipeFeed(pipe, encode=lambda message: f"<{message}>".encode() if message else 0) as feed:
+        websocket = ScriptedWebsocket()
+        async with ScriptedFeed(websocket, encode=lambda message: f"<{message}>".encode() if message else 0) as feed:
             await feed.send(1)
             await feed.send("text")
-            assert pipe.sent == [b"<1>", "text"]
+            assert websocket.sent == [b"<1>", "text"]
             with pytest.raises(TypeError, match="encode must return str or bytes, not int"):
                 await feed.send(None)
 
@@ -119,7 +108,7 @@ class TestSend:
 
     async def test_send_gives_up_at_send_timeout(self, feed_server):
         """Without a connection for ``send_timeout`` seconds it raises SendTimeout, which is a TimeoutError."""
-        async with PipeFeed(send_timeout=3) as feed:
+        async with ScriptedFeed(never, send_timeout=3) as feed:
             started = now()
             with pytest.raises(SendTimeout, match="no live connection for 3 s: nothing was sent") as caught:
                 await feed.send("hello")
@@ -130,12 +119,12 @@ class TestSend:
         """The time spent waiting for a connection is not given again to a peer that takes nothing."""
         loop = asyncio.get_running_loop()
 
-        class Late(PipeFeed):
+        class Late(ScriptedFeed):
             async def _create_ws(self):
                 await asyncio.sleep(4)
                 return await super()._create_ws()
 
-        async with Late(Stuck()) as feed:
+        async with Late(StuckWebsocket()) as feed:
             started = loop.time()
             with pytest.raises(SendTimeout, match="the peer took nothing"):
                 await feed.send("hello")
@@ -143,8 +132,8 @@ class TestSend:
 
     async def test_peer_that_takes_nothing_is_cut_off(self):
         """At ``send_timeout`` the send raises and the connection is replaced: a dead peer hangs nobody."""
-        second = Pipe()
-        async with PipeFeed(Stuck(), second, send_timeout=2) as feed:
+        second = ScriptedWebsocket()
+        async with ScriptedFeed(StuckWebsocket(), second, send_timeout=2) as feed:
             events = record(feed.events)
             with pytest.raises(SendTimeout):
                 await feed.send("lost")
@@ -155,19 +144,19 @@ class TestSend:
     async def test_send_on_a_connection_that_is_lost_meanwhile_raises(self):
         """When the connection breaks under a send, it raises SendFailed from the transport's error."""
 
-        class Breaking(Pipe):
+        class Breaking(ScriptedWebsocket):
             async def send(self, message):
                 raise ConnectionResetError("gone")
 
-        async with PipeFeed(Breaking()) as feed:
+        async with ScriptedFeed(Breaking()) as feed:
             with pytest.raises(SendFailed) as caught:
                 await feed.send("hello")
             assert isinstance(caught.value.__cause__, ConnectionResetError)
 
     async def test_send_never_means_a_connection_that_is_closing(self):
         """A connection that is known to be closing gets nothing more: the send waits for the next one."""
-        first, second = Stateful(), Stateful()
-        async with PipeFeed(first, second) as feed:
+        first, second = ScriptedWebsocket(), ScriptedWebsocket()
+        async with ScriptedFeed(first, second) as feed:
             await feed.wait_connected()
             first.state = 2
             assert feed.present_ws is None
@@ -182,8 +171,8 @@ class TestSend:
 
     async def test_send_gives_up_when_a_connection_does_not_end_its_closing(self):
         """Waiting for the next connection is bounded, too."""
-        first = Stateful()
-        async with PipeFeed(first, send_timeout=2) as feed:
+        first = ScriptedWebsocket()
+        async with ScriptedFeed(first, send_timeout=2) as feed:
             await feed.wait_connected()
             first.state = 2
             started = now()
@@ -253,7 +242,7 @@ class TestSend:
 
     async def test_waiting_send_ends_with_the_feed(self):
         """A send that waits for a connection raises FeedClosed when the feed is closed meanwhile."""
-        feed = PipeFeed()
+        feed = ScriptedFeed(never)
         sending = asyncio.create_task(feed.send("hello"))
         await asyncio.sleep(1)
         started = now()
@@ -264,11 +253,11 @@ class TestSend:
 
     async def test_waiting_send_does_not_wait_for_the_end(self):
         """It raises as soon as the closing begins, however long a handler takes to finish what it holds."""
-        pipe = Pipe("1")
-        async with PipeFeed(pipe, close_timeout=4) as feed:
+        websocket = ScriptedWebsocket("1")
+        async with ScriptedFeed(websocket, never, close_timeout=4) as feed:
             feed.add_handler(slow)
             await feed.wait_connected()
-            pipe.end()
+            websocket.end()
             await asyncio.sleep(1)
             sending = asyncio.create_task(feed.send("hello"))
             await asyncio.sleep(0.1)
@@ -398,7 +387,7 @@ class TestRequest:
 
     async def test_request_that_cannot_be_sent_frees_its_stream(self):
         """When sending raises, or the request is cancelled, nothing is left of it."""
-        async with PipeFeed(send_timeout=2) as feed:
+        async with ScriptedFeed(never, send_timeout=2) as feed:
             with pytest.raises(SendTimeout):
                 await feed.request("hello", None)
             with pytest.raises(ValueError, match="JSON"):
@@ -453,7 +442,7 @@ class TestConnected:
 
     async def test_wait_connected_raises_when_the_feed_ends(self):
         """Closed meanwhile or before, it raises FeedClosed; failed, the fatal error."""
-        feed = PipeFeed()
+        feed = ScriptedFeed(never)
         waiting = asyncio.create_task(feed.wait_connected())
         await asyncio.sleep(1)
         await feed.exit()
@@ -468,11 +457,11 @@ class TestConnected:
 
     async def test_heartbeat_is_sent_on_the_base_class_too(self):
         """``heartbeat=(message, seconds)`` is an option of every feed."""
-        pipe = Pipe()
-        async with PipeFeed(pipe, heartbeat=({"op": "ping"}, 20)) as feed:
+        websocket = ScriptedWebsocket()
+        async with ScriptedFeed(websocket, heartbeat=({"op": "ping"}, 20)) as feed:
             await feed.wait_connected()
             await asyncio.sleep(61)
-            assert pipe.sent == ['{"op":"ping"}'] * 3
+            assert websocket.sent == ['{"op":"ping"}'] * 3
 
 
 @virtual
@@ -1324,6 +1313,7 @@ print("ended", flush=True)
 """
 
 
+@pytest.mark.slow
 class TestProcesses:
     """Programs that end in all sorts of ways, each in a process of its own, with all warnings made errors."""
 

@@ -14,9 +14,10 @@ from tests.support.lab import CHROMIUM, DRIVER, open_lab, run
 
 ROOT = Path(__file__).resolve().parents[2]
 
-pytestmark = pytest.mark.skipif(
-    not CHROMIUM or not DRIVER, reason="no Chromium here: apt-get install chromium chromium-driver"
-)
+pytestmark = [
+    pytest.mark.slow,
+    pytest.mark.skipif(not CHROMIUM or not DRIVER, reason="no Chromium here: apt-get install chromium chromium-driver"),
+]
 
 
 def keep_screenshot(lab, name, folder):

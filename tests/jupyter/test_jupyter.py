@@ -595,6 +595,7 @@ def kernel():
         yield started
 
 
+@pytest.mark.slow
 def test_feed_with_the_name_of_a_live_one_replaces_it(kernel):
     """A cell that is run twice leaves one connection and one handler, and says that the feed was replaced."""
     code = """
@@ -621,6 +622,7 @@ await ws.wait_connected()
     assert kernel.run("await other.exit(); await ws.wait_connected(); exchange.connections").result == "1"
 
 
+@pytest.mark.slow
 def test_handler_of_a_cell_that_is_run_again_is_replaced(kernel):
     """A cell that adds handlers leaves those of its last run only, be they edited or not."""
     kernel.run("ws = rxws.ReactiveWebSocket(exchange, name='demo'); told = []", "feed for handlers")
@@ -631,6 +633,7 @@ def test_handler_of_a_cell_that_is_run_again_is_replaced(kernel):
     assert kernel.run("told.clear(); await asyncio.sleep(0.3); sorted(set(told))").result == "[(0, 'b'), (1, 'b')]"
 
 
+@pytest.mark.slow
 def test_view_of_a_cell_that_is_run_again_is_replaced(kernel):
     """A cell that makes a view leaves one view, which is live while other cells run, and the former stopped."""
     kernel.run("ws = rxws.ReactiveWebSocket(exchange, name='demo'); views = []", "feed for views")
@@ -645,6 +648,7 @@ def test_view_of_a_cell_that_is_run_again_is_replaced(kernel):
     kernel.run("views[1].stop(); unnamed[1].stop()")
 
 
+@pytest.mark.slow
 def test_cell_that_makes_no_view_any_more_takes_the_former_away(kernel):
     """A cell edited so that it makes no view and adds no handler has those of its last run taken away."""
     kernel.run("ws = rxws.ReactiveWebSocket(exchange, name='demo'); told = []", "feed for edited")
@@ -657,6 +661,7 @@ def test_cell_that_makes_no_view_any_more_takes_the_former_away(kernel):
     assert kernel.run("told.clear(); await asyncio.sleep(0.2); former.is_live, told").result == "(False, [])"
 
 
+@pytest.mark.slow
 def test_context_of_a_cell_that_is_run_again_is_left_first(kernel):
     """What a cell keeps open is left before it is entered anew."""
     code = """
@@ -677,6 +682,7 @@ order
     assert kernel.run(code, "context").result == "['enter', 'leave', 'enter']"
 
 
+@pytest.mark.slow
 def test_interrupted_cell_leaves_the_feed_alive(kernel):
     """Interrupting a cell that waits ends its own subscription; the feed lives, and what else is there is bounded."""
     kernel.run("ws = rxws.ReactiveWebSocket(exchange, name='demo'); stream = ws.stream_filter(); seen = []", "feed i")
@@ -699,6 +705,7 @@ def test_interrupted_cell_leaves_the_feed_alive(kernel):
     )
 
 
+@pytest.mark.slow
 def test_exception_in_the_background_is_shown(kernel):
     """What a handler raises after its cell has ended is shown on standard error."""
     kernel.run("ws = rxws.ReactiveWebSocket(exchange, name='demo')", "feed e")
@@ -710,6 +717,7 @@ def test_exception_in_the_background_is_shown(kernel):
     assert "in a task" in ran.stderr + kernel.run("import gc; gc.collect(); await asyncio.sleep(0.1)").stderr
 
 
+@pytest.mark.slow
 def test_widget_callback_from_another_thread_reaches_the_feed(kernel):
     """A widget that calls from another thread gets its feed rotated."""
     kernel.run("ws = rxws.ReactiveWebSocket(exchange, name='demo'); await ws.wait_connected()", "feed c")
@@ -717,6 +725,7 @@ def test_widget_callback_from_another_thread_reaches_the_feed(kernel):
     assert kernel.run("ws.statistics().rotations").result == "1"
 
 
+@pytest.mark.slow
 def test_what_a_callback_makes_belongs_to_the_cell_that_made_the_callback(kernel):
     """One call takes nothing away that another made; the next run of the cell takes it all away."""
     kernel.run("ws = rxws.ReactiveWebSocket(exchange, name='demo'); told = []", "feed cb")
@@ -731,6 +740,7 @@ def test_what_a_callback_makes_belongs_to_the_cell_that_made_the_callback(kernel
     assert kernel.run("told.clear(); await asyncio.sleep(0.3); sorted(set(told))").result == "[]"
 
 
+@pytest.mark.slow
 def test_widgets_of_a_view_that_is_replaced_are_closed(kernel):
     """However often a cell is run, its views leave no widgets behind: neither live ones nor stopped ones."""
     kernel.run("ws = rxws.ReactiveWebSocket(exchange, name='demo'); import ipywidgets", "feed w")
@@ -748,6 +758,7 @@ len(ipywidgets.widgets.widget._instances)
     assert [kernel.run(code, "widgets").result for _ in range(3)] == [first.result] * 3
 
 
+@pytest.mark.slow
 def test_context_that_does_not_leave_is_not_waited_for_for_ever(kernel):
     """What a cell kept is given its time, then the next is entered, which is said."""
     code = """
@@ -767,6 +778,7 @@ await keep(context())
     assert "has not been left for 0.2 s" in ran.stderr
 
 
+@pytest.mark.slow
 def test_error_of_leaving_is_shown_at_once(kernel):
     """What a context raises when it is left is shown, whatever the cell keeps now."""
     code = """
@@ -785,6 +797,7 @@ gc.collect()
     assert "on leaving" in shown
 
 
+@pytest.mark.slow
 def test_restart_leaves_no_process():
     """A feed is no process of its own: when the kernel is restarted, nothing of it is left."""
     with Kernel() as started:

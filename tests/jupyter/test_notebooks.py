@@ -20,6 +20,7 @@ def kinds(notebook):
     return [[output.output_type for output in cell.outputs] for cell in code_cells(notebook)]
 
 
+@pytest.mark.slow
 @notebooks
 def test_notebook_runs(path):
     """It runs from top to bottom, its asserts hold, nothing is on standard error, and it shows what is stored."""

@@ -5,19 +5,17 @@ from __future__ import annotations
 import asyncio
 import json
 import time
-from collections import deque
 
 import pytest
 
 from rxws import CallbackFailed, Many, MessageRejected
-from rxws.messages.dispatcher import FrameDispatcher, ParseHooks
-from tests.support.feeds import Feed, Pipe, PipeFeed, of_kind, opened, record, take
-from tests.support.wiring import Wiring
+from tests.support.feeds import Feed, of_kind, opened, record, take
+from tests.support.life import ScriptedFeed, ScriptedWebsocket, StuckWebsocket
 
 pytestmark = pytest.mark.usefixtures("virtual_time", "assert_no_leaks")
 
 
-def parsing(parse, kind=PipeFeed):
+def parsing(parse, kind=ScriptedFeed):
     """Give a class of feeds with this parse hook."""
     return type("Parsing", (kind,), {"_parse_raw_data": lambda self, raw_data: parse(raw_data)})
 
@@ -30,17 +28,17 @@ def rejected(events):
 # Parsing
 
 
-class Plain(PipeFeed):
+class Plain(ScriptedFeed):
     def _parse_raw_data(self, raw_data):
         return json.loads(raw_data)
 
 
-class Immediate(PipeFeed):
+class Immediate(ScriptedFeed):
     async def _parse_raw_data(self, raw_data):
         return json.loads(raw_data)
 
 
-class Suspending(PipeFeed):
+class Suspending(ScriptedFeed):
     async def _parse_raw_data(self, raw_data):
         message = json.loads(raw_data)
         # Later ones are faster, some do not wait at all.
@@ -49,7 +47,7 @@ class Suspending(PipeFeed):
         return message
 
 
-class Mixed(PipeFeed):
+class Mixed(ScriptedFeed):
     async def _parse_raw_data(self, raw_data):
         message = json.loads(raw_data)
         if message % 3 == 0:
@@ -61,8 +59,8 @@ class Mixed(PipeFeed):
 @pytest.mark.parametrize("kind", [Plain, Immediate, Suspending, Mixed])
 async def test_parse_hook_makes_the_message_in_order(kind):
     """A plain function or a coroutine function, waiting or not: what it returns is the message, in order."""
-    pipe = Pipe(*map(str, range(12)))
-    async with kind(pipe) as feed:
+    websocket = ScriptedWebsocket(*map(str, range(12)))
+    async with kind(websocket) as feed:
         stream = feed.stream_filter()
         assert await take(stream, 12) == list(range(12))
         assert feed.statistics().messages == 12
@@ -70,7 +68,7 @@ async def test_parse_hook_makes_the_message_in_order(kind):
 
 async def test_parse_hook_gets_str_and_bytes_as_they_came():
     """A text frame is ``str`` to the hook, a binary frame ``bytes``."""
-    async with parsing(lambda raw_data: raw_data)(Pipe("text", b"binary")) as feed:
+    async with parsing(lambda raw_data: raw_data)(ScriptedWebsocket("text", b"binary")) as feed:
         assert await take(feed.stream_filter(), 2) == ["text", b"binary"]
 
 
@@ -96,8 +94,8 @@ def fail(error):
 )
 async def test_frame_is_skipped_when_the_parse_hook_raises(how, error, caplog):
     """Whatever the hook raises, that frame is skipped, logged, counted and emitted; the next one is delivered."""
-    pipe = Pipe("1", "bad", "2", "bad")
-    async with parsing(lambda raw: how(error) if raw == "bad" else json.loads(raw))(pipe) as feed:
+    websocket = ScriptedWebsocket("1", "bad", "2", "bad")
+    async with parsing(lambda raw: how(error) if raw == "bad" else json.loads(raw))(websocket) as feed:
         events = record(feed.events)
         assert await take(feed.stream_filter(), 2) == [1, 2]
         await asyncio.sleep(1)
@@ -110,8 +108,8 @@ async def test_frame_is_skipped_when_the_parse_hook_raises(how, error, caplog):
 
 async def test_what_the_parse_hook_raises_brings_no_secret_into_the_log(caplog):
     """Of a URL that is asked for in the hook, and cannot be had, the log has what the event's repr has."""
-    pipe = Pipe("1")
-    async with parsing(lambda raw: fail(OSError("no https://example.com/?token=hunter2")))(pipe) as feed:
+    websocket = ScriptedWebsocket("1")
+    async with parsing(lambda raw: fail(OSError("no https://example.com/?token=hunter2")))(websocket) as feed:
         events = record(feed.events)
         await asyncio.sleep(1)
     assert "hunter2" not in caplog.text + repr(events)
@@ -121,8 +119,10 @@ async def test_what_the_parse_hook_raises_brings_no_secret_into_the_log(caplog):
 @pytest.mark.parametrize("how", [fail, fail_at_once, fail_later])
 async def test_stop_iteration_of_the_parse_hook_is_no_message(how):
     """A ``next()`` without an item in the hook skips the frame as any exception does."""
-    pipe = Pipe("bad", "2")
-    async with parsing(lambda raw: how(StopIteration("a value")) if raw == "bad" else json.loads(raw))(pipe) as feed:
+    websocket = ScriptedWebsocket("bad", "2")
+    async with parsing(lambda raw: how(StopIteration("a value")) if raw == "bad" else json.loads(raw))(
+        websocket
+    ) as feed:
         events = record(feed.events)
         assert await take(feed.stream_filter(), 1) == [2]
         assert len(rejected(events)) == 1
@@ -141,7 +141,7 @@ async def test_frame_is_skipped_when_the_parse_hook_never_returns():
         return raw_data
 
     loop = asyncio.get_running_loop()
-    async with parsing(parse)(Pipe("stuck", "fine")) as feed:
+    async with parsing(parse)(ScriptedWebsocket("stuck", "fine")) as feed:
         events = record(feed.events)
         started = loop.time()
         assert await take(feed.stream_filter(), 1) == ["fine"]
@@ -161,7 +161,7 @@ async def test_exit_does_not_wait_for_a_parse_hook_that_waits():
         finally:
             cancelled.append(raw_data)
 
-    async with parsing(parse)(Pipe("stuck")) as feed:
+    async with parsing(parse)(ScriptedWebsocket("stuck")) as feed:
         events = record(feed.events)
         await feed.wait_connected()
         await asyncio.sleep(1)
@@ -173,7 +173,7 @@ async def test_exit_does_not_wait_for_a_parse_hook_that_waits():
 
 async def test_connection_lost_while_a_frame_is_parsed_still_gives_its_message():
     """The connection may end while the hook waits: the frame came, and is delivered."""
-    first, second = Pipe("1"), Pipe("2")
+    first, second = ScriptedWebsocket("1"), ScriptedWebsocket("2")
 
     async def parse(raw_data):
         if raw_data == "1":
@@ -200,7 +200,7 @@ async def test_each_item_of_many_is_a_message(is_coroutine_function):
         return parse(raw_data)
 
     frames = ['{"items": [{"n": 1}, {"n": 2}, {"n": 1}]}', '{"items": []}', "[1, 2]", '{"items": [null]}']
-    async with parsing(parse_later if is_coroutine_function else parse)(Pipe(*frames)) as feed:
+    async with parsing(parse_later if is_coroutine_function else parse)(ScriptedWebsocket(*frames)) as feed:
         everything, ones = feed.stream_filter(), feed.stream_filter([{"n": 1}])
         assert await take(everything, 5) == [{"n": 1}, {"n": 2}, {"n": 1}, [1, 2], None]
         assert ones.matched == 2
@@ -219,36 +219,9 @@ async def test_many_is_a_typed_tuple():
 # Frames
 
 
-async def test_catching_up_gives_way_and_keeps_the_order(virtual_time):
-    """What was held is delivered in slices, and what comes meanwhile after it, in its order."""
-    wiring = Wiring()
-    dispatcher = FrameDispatcher(wiring.context, wiring.router, ParseHooks(str, None, None, None), lambda *_: None)
-    held = deque((str(number), number, 0) for number in range(5_000))
-    delivered, waits = [], []
-
-    def deliver(_frame, message, _received):
-        delivered.append(message)
-        virtual_time._selector.clock.advance(0.0001)
-
-    async def add():
-        last = virtual_time.time()
-        while held:
-            waits.append(virtual_time.time() - last)
-            held.append(("", 4_999 + len(waits), 0))
-            last = virtual_time.time()
-            await asyncio.sleep(0)
-
-    adding = asyncio.create_task(add())
-    await dispatcher.catch_up(held, deliver)
-    await adding
-    assert len(waits) > 10
-    assert 0 < max(waits) < 0.025
-    assert delivered == list(range(5_000 + len(waits)))
-
-
 async def test_frames_tells_the_raw_frame_its_time_and_its_connection():
     """``frames`` emits ``(raw, received_ns, connection_number)``, before the message, for rejected frames, too."""
-    first, second = Pipe("1", "bad", "[2, 3]"), Pipe(b"4")
+    first, second = ScriptedWebsocket("1", "bad", "[2, 3]"), ScriptedWebsocket(b"4")
     both = []
     started = time.time_ns()
     async with parsing(lambda raw: Many(json.loads(raw)) if raw == "[2, 3]" else json.loads(raw))(
@@ -272,17 +245,17 @@ async def test_frames_cost_nothing_while_nobody_subscribes(monkeypatch):
     """The clock is asked while somebody is subscribed to ``frames``, and at no other time."""
     asked = []
     monkeypatch.setattr("rxws.messages.reader.time.time_ns", lambda: asked.append(1) or 7)
-    pipe = Pipe("1", "2")
-    async with PipeFeed(pipe) as feed:
+    websocket = ScriptedWebsocket("1", "2")
+    async with ScriptedFeed(websocket) as feed:
         stream = feed.stream_filter()
         await take(stream, 2)
         assert asked == []
         frames = []
         subscription = feed.frames.subscribe(frames.append)
-        pipe.frames.put_nowait("3")
+        websocket.come("3")
         await take(stream, 1)
         subscription.dispose()
-        pipe.frames.put_nowait("4")
+        websocket.come("4")
         await take(stream, 1)
     assert frames == [("3", 7, 1)]
     assert len(asked) == 1
@@ -290,19 +263,20 @@ async def test_frames_cost_nothing_while_nobody_subscribes(monkeypatch):
 
 async def test_frames_end_with_the_feed():
     """``frames`` completes when the feed is closed, and iterates as ``messages`` does."""
-    pipe = Pipe()
-    async with PipeFeed(pipe) as feed:
+    websocket = ScriptedWebsocket()
+    async with ScriptedFeed(websocket) as feed:
         frames = aiter(feed.frames)
-        pipe.frames.put_nowait("1")
+        websocket.come("1")
         await take(feed.stream_filter(), 1)
     assert [raw async for raw, _, _ in frames] == ["1"]
 
 
 async def test_bytes_are_those_of_the_payload():
     """``statistics().bytes`` counts a text frame as UTF-8, and rejected frames, too."""
-    async with PipeFeed(Pipe('"ä€"', b'"b"', "bad")) as feed:
+    async with ScriptedFeed(ScriptedWebsocket('"ä€"', b'"b"', "bad"), parse=json.loads) as feed:
         await take(feed.stream_filter(), 2)
         await asyncio.sleep(1)
+        assert feed.statistics().rejected == 1
         assert feed.statistics().bytes == 7 + 3 + 3
 
 
@@ -319,20 +293,20 @@ def replying(reply, kind=Feed):
 )
 async def test_reply_is_sent_at_once_on_the_same_connection(answer, sent):
     """What ``_reply`` returns goes back at once: text, binary, or JSON; None is nothing."""
-    pipe = Pipe('"ping"')
-    async with replying(lambda raw: answer, PipeFeed)(pipe) as feed:
+    websocket = ScriptedWebsocket('"ping"')
+    async with replying(lambda raw: answer, ScriptedFeed)(websocket, parse=json.loads) as feed:
         assert await take(feed.stream_filter(), 1) == ["ping"]
         await asyncio.sleep(0)
-        assert pipe.sent == sent
+        assert websocket.sent == sent
 
 
 async def test_reply_is_asked_for_every_frame_before_it_is_parsed():
     """A frame that cannot be parsed is answered as well."""
-    pipe = Pipe("ping", "1")
-    async with replying(lambda raw: raw.upper(), PipeFeed)(pipe) as feed:
+    websocket = ScriptedWebsocket("ping", "1")
+    async with replying(lambda raw: raw.upper(), ScriptedFeed)(websocket, parse=json.loads) as feed:
         await take(feed.stream_filter(), 1)
         await asyncio.sleep(0)
-        assert pipe.sent == ["PING", "1"]
+        assert websocket.sent == ["PING", "1"]
         assert feed.statistics().rejected == 1
 
 
@@ -357,26 +331,23 @@ async def test_held_connection_is_answered_on_itself(feed_server):
 )
 async def test_reply_that_fails_is_reported(reply, error):
     """A hook that raises, or gives what cannot be sent, is reported; the frame is delivered all the same."""
-    pipe = Pipe("1", "2")
-    async with replying(reply, PipeFeed)(pipe) as feed:
+    websocket = ScriptedWebsocket("1", "2")
+    async with replying(reply, ScriptedFeed)(websocket) as feed:
         events = record(feed.events)
         assert await take(feed.stream_filter(), 2) == [1, 2]
         failed = of_kind(CallbackFailed, events)
         assert [type(event.error) for event in failed] == [error, error]
         assert [event.message for event in failed] == ["1", "2"]
-        assert pipe.sent == []
+        assert websocket.sent == []
         assert feed.statistics().opened == 1
 
 
 async def test_reply_to_a_peer_that_takes_nothing_ends_its_connection():
     """A pong that cannot be handed over in ``send_timeout`` seconds means a dead peer: there is a new connection."""
-
-    class Stuck(Pipe):
-        async def send(self, message):
-            await asyncio.Future()
-
     loop = asyncio.get_running_loop()
-    async with replying(lambda raw: raw, PipeFeed)(Stuck("1"), Pipe("2"), send_timeout=3) as feed:
+    async with replying(lambda raw: raw, ScriptedFeed)(
+        StuckWebsocket("1"), ScriptedWebsocket("2"), send_timeout=3
+    ) as feed:
         started = loop.time()
         assert await take(feed.stream_filter(), 2) == [1, 2]
         assert loop.time() - started == pytest.approx(3, abs=0.1)

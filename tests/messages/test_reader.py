@@ -10,12 +10,13 @@ import pytest
 
 from rxws import Many, MessageRejected
 from rxws.connections.connection import Connection
-from rxws.messages.dispatcher import FrameDispatcher, ParseHooks
+from rxws.messages.dispatcher import FrameDispatcher
 from rxws.messages.frames import frames_of
+from rxws.messages.hooks import ParseHooks
 from rxws.messages.reader import Reader
 from tests.support.feeds import of_kind
 from tests.support.life import ScriptedWebsocket
-from tests.support.wiring import Wiring
+from tests.support.wiring import Wiring, never_asked
 
 pytestmark = pytest.mark.usefixtures("virtual_time", "assert_no_leaks")
 
@@ -34,11 +35,10 @@ class Reading:
             self.wiring.context,
             self.wiring.router,
             ParseHooks(parse, reply=None, identity=None, per_connection=None),
-            ignore,
         )
-        self.connection = Connection(self.websocket, 1, self.wiring.loop, self.wiring.reporter)
+        self.connection = Connection(self.websocket, 1, self.wiring.loop, self.wiring.reporter, never_asked)
         frames = functools.partial(frames_of, self.websocket, self.wiring.reporter)
-        reader = Reader(self.connection, frames, dispatcher, self.wiring.router, self.wiring.reporter)
+        reader = Reader(self.connection.inbound, frames, dispatcher, self.wiring.router, self.wiring.reporter)
         self.messages = []
         self.wiring.router.messages.subscribe(self.messages.append)
         self.connection.start(reader.read)
@@ -57,12 +57,12 @@ class Reading:
 async def test_reader_hands_each_frame_on_in_order():
     """Frames become messages in the order in which they came, and the time of the last one is known."""
     reading = Reading()
-    assert reading.connection.last_received_at is None
+    assert reading.connection.inbound.last_received_at is None
     await asyncio.sleep(5)
     reading.websocket.come("a", b"b")
     await asyncio.sleep(1)
     assert reading.messages == ["a", b"b"]
-    assert reading.connection.last_received_at == pytest.approx(5, abs=0.001)
+    assert reading.connection.inbound.last_received_at == pytest.approx(5, abs=0.001)
     await reading.ended()
 
 

@@ -1,11 +1,10 @@
-"""The operators as methods: bound at run time, and seen by the type checkers."""
+"""The operators as methods: bound at run time."""
 
 from __future__ import annotations
 
 import ast
 import asyncio
 import inspect
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -19,10 +18,6 @@ from reactivex.subject import Subject
 from rxws.observables.fluent import FluentOperators
 
 from ..support import fluent
-from ..support.checkers import needs_pyright, run_mypy, run_pyright
-
-ROOT = Path(__file__).parents[2]
-SAMPLE = ROOT / "tests" / "support" / "fluent_types.py"
 
 OTHER: Observable[Any] = rx.of(1)
 ARGUMENTS: dict[str, Any] = {
@@ -102,17 +97,6 @@ def test_better_signature_when_compared_with_reactivex(name: str) -> None:
     written = [argument.split(":")[0].split("=")[0].strip() for argument in fluent.split(function.args)]
     expected = inspect.signature(getattr(Observable, name)).parameters.values()
     assert [argument.lstrip("*") for argument in written] == [parameter.name for parameter in expected]
-
-
-def test_mypy_when_operators_are_chained(tmp_path: Path) -> None:
-    """mypy sees AsyncObservables of the right items behind fluent and piped operators, lambdas in them included."""
-    run_mypy("--strict", "--explicit-package-bases", str(SAMPLE), cache=tmp_path)
-
-
-@needs_pyright
-def test_pyright_when_operators_are_chained() -> None:
-    """pyright sees the same."""
-    run_pyright(str(SAMPLE))
 
 
 @pytest.mark.parametrize("name", sorted(set(fluent.operators()) - {"to_future"}))

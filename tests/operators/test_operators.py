@@ -6,14 +6,9 @@ import asyncio
 import doctest
 import gc
 import importlib
-import importlib.util
-import os
 import pkgutil
-import subprocess
-import sys
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any, NamedTuple, TypedDict
 
 import msgspec
@@ -32,8 +27,6 @@ from rxws.operators import sources
 from rxws.testing import FeedServer
 
 from ..support.wiring import Wiring
-
-ROOT = Path(__file__).parents[2]
 
 on_next, on_error, on_completed = ReactiveTest.on_next, ReactiveTest.on_error, ReactiveTest.on_completed
 
@@ -113,70 +106,6 @@ def test_all_when_compared_with_the_modules() -> None:
     for name in MODULES:
         module = importlib.import_module(name)
         assert all(hasattr(module, each) for each in module.__all__)
-
-
-TYPED = """
-from collections.abc import AsyncIterator
-from typing import Any, TypedDict, assert_type
-
-import msgspec
-from reactivex import Observable
-from reactivex import operators as ops
-
-from rxws import AsyncObservable, Stream, operators as rxops
-
-
-class Trade(msgspec.Struct):
-    s: str
-    p: float
-
-
-class Quote(TypedDict):
-    s: str
-
-
-async def typed(messages: AsyncObservable[Any], trades: AsyncObservable[Trade], plain: Observable[Trade]) -> None:
-    assert_type(messages.pipe(rxops.as_type(Trade)), AsyncObservable[Trade])
-    assert_type(messages.pipe(rxops.as_type(Quote, strict=False)), AsyncObservable[Quote])
-    assert_type(messages.pipe(rxops.as_type(Trade), ops.filter(lambda trade: trade.p > 1)), AsyncObservable[Trade])
-    messages.pipe(rxops.as_type(Trade)).map(lambda trade: trade.price)  # type: ignore[attr-defined]  # pyright: ignore
-    assert_type(trades.pipe(rxops.conflate(lambda trade: trade.s)), AsyncObservable[rxops.Conflated[Trade]])
-    assert_type(trades.pipe(rxops.windows(60, time="T")), AsyncObservable[rxops.Window[Trade]])
-    assert_type(trades.pipe(rxops.detect_gaps("u")), AsyncObservable[Trade | rxops.SequenceGap])
-    assert_type(trades.pipe(rxops.stale_after(5)), AsyncObservable[rxops.Stale | rxops.Recovered])
-    assert_type(plain.pipe(rxops.conflate()), Observable[rxops.Conflated[Trade]])
-    async for trade in messages.pipe(rxops.as_type(Trade), rxops.to_async_iterator(100, "drop_oldest")):
-        assert_type(trade, Trade)
-    async for held in trades.pipe(ops.filter(lambda trade: trade.p > 1), rxops.to_async_iterator(maxsize=None)):
-        assert_type(held, Trade)
-    stream: Stream[Trade] = rxops.to_async_iterator()(trades)
-    iterator: AsyncIterator[Trade] = stream
-    assert_type(await anext(iterator), Trade)
-"""
-
-
-@pytest.mark.parametrize("checker", ["mypy", "pyright"])
-def test_types_when_operators_are_piped(checker: str, tmp_path: Path) -> None:
-    """The type checkers know what each operator makes of the items, also behind reactivex's own."""
-    if importlib.util.find_spec(checker) is None:
-        pytest.skip(f"{checker} is not installed")
-    sample = tmp_path / "sample.py"
-    sample.write_text(TYPED, encoding="utf-8")
-    options = {
-        "mypy": ["--strict", "--config-file", os.devnull, "--cache-dir", str(tmp_path / "cache")],
-        "pyright": ["--pythonpath", sys.executable],
-    }
-    command = [sys.executable, "-m", checker, *options[checker], str(sample)]
-    environment = {**os.environ, "MYPYPATH": str(ROOT), "PYTHONPATH": str(ROOT)}
-    done = subprocess.run(
-        command,
-        cwd=ROOT if checker == "mypy" else tmp_path,
-        env=environment,
-        capture_output=True,
-        text=True,
-        timeout=240,
-    )
-    assert done.returncode == 0, done.stdout + done.stderr
 
 
 # What all have in common

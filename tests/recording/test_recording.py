@@ -51,8 +51,8 @@ from rxws.recording.reading import MOST_AT_FIRST
 from rxws.reporting.events import RecordingFailed
 from rxws.testing import FeedServer, assert_no_leaks
 
-from ..support.feeds import Feed, Pipe, PipeFeed, of_kind
-from ..support.life import ScriptedFeed
+from ..support.feeds import Feed, of_kind
+from ..support.life import ScriptedFeed, ScriptedWebsocket
 from ..support.wiring import in_thread, settle
 
 ENDINGS = (".jsonl", ".jsonl.gz", ".jsonl.zst")
@@ -403,7 +403,7 @@ def test_reading_when_closed(plain: Path) -> None:
 # Recording
 
 
-class TwoFrames(Pipe):
+class TwoFrames(ScriptedWebsocket):
     """A connection on which a text frame and a binary one have come."""
 
     def __init__(self) -> None:
@@ -412,7 +412,7 @@ class TwoFrames(Pipe):
 
 async def test_record_when_frames_come(path: Path) -> None:
     """Frames and events are recorded in their order, between a header and the end."""
-    async with assert_no_leaks(), PipeFeed(TwoFrames(), name="feed") as ws:
+    async with assert_no_leaks(), ScriptedFeed(TwoFrames(), name="feed") as ws:
         with record(ws, path) as running:
             await settle()
             assert running.error is None
@@ -449,21 +449,21 @@ async def test_header_when_the_address_has_secrets(plain: Path, feed_server: Fee
 
 async def test_frames_when_recorded_before_they_are_flushed(path: Path) -> None:
     """After the flush interval a frame is in the file, while the recording goes on."""
-    async with PipeFeed(TwoFrames()) as ws:
+    async with ScriptedFeed(TwoFrames()) as ws:
         with record(ws, path, flush_interval=0.05):
             await until(lambda: len(frames_of(path)) == 2)
 
 
 async def test_dispose_when_called_again_and_from_another_thread(plain: Path) -> None:
     """A recording may be disposed from any thread, any number of times; what comes after is not in it."""
-    pipe = Pipe("1")
-    async with PipeFeed(pipe) as ws:
+    websocket = ScriptedWebsocket("1")
+    async with ScriptedFeed(websocket) as ws:
         running = record(ws, plain)
         await settle()
         in_thread(running.dispose)
         running.dispose()
         octets = plain.read_bytes()
-        pipe.frames.put_nowait("2")
+        websocket.come("2")
         await settle()
         assert plain.read_bytes() == octets
     assert frames_of(plain) == ["1"]
@@ -471,7 +471,7 @@ async def test_dispose_when_called_again_and_from_another_thread(plain: Path) ->
 
 async def test_dispose_when_called_by_those_who_are_called(path: Path) -> None:
     """A recording may be disposed in a handler, in a coroutine handler and by a subscriber of the frames."""
-    async with PipeFeed(Pipe("1", "2", "3")) as ws:
+    async with ScriptedFeed(ScriptedWebsocket("1", "2", "3")) as ws:
         running = record(ws, path)
 
         async def dispose(_: Any) -> None:
@@ -491,7 +491,7 @@ async def test_record_when_cancelled_at_any_step(plain: Path, step: int) -> None
     """Whenever whoever records is cancelled, the recording ends as it should, and nothing is left behind."""
 
     async def use(kind: str) -> None:
-        async with PipeFeed(Pipe("1")) as ws:
+        async with ScriptedFeed(ScriptedWebsocket("1")) as ws:
             if kind == "with":
                 with record(ws, plain):
                     await ws.wait_closed()
@@ -515,7 +515,7 @@ async def test_record_when_cancelled_at_any_step(plain: Path, step: int) -> None
 
 async def test_recording_when_the_feed_ends(plain: Path) -> None:
     """When the feed is closed its recording comes to an end by itself, and to an end at once when it was closed."""
-    async with PipeFeed(Pipe("1")) as ws:
+    async with ScriptedFeed(ScriptedWebsocket("1")) as ws:
         running = record(ws, plain)
         await settle()
     await until(lambda: not running._thread.is_alive())
@@ -529,12 +529,12 @@ async def test_recording_when_the_feed_ends(plain: Path) -> None:
 async def test_frames_when_they_come_while_the_feed_is_closing(plain: Path) -> None:
     """What comes after ``exit()`` is no message any more, and no frame: a recording has what the streams had."""
 
-    class Late(Pipe):
+    class Late(ScriptedWebsocket):
         async def close(self) -> None:
-            self.frames.put_nowait("2")
+            self.come("2")
             await super().close()
 
-    async with asyncio.timeout(10), PipeFeed(Late("1")) as ws, record(ws, plain):
+    async with asyncio.timeout(10), ScriptedFeed(Late("1")) as ws, record(ws, plain):
         frames = ws.frames.pipe(ops.to_list()).to_future()
         stream = ws.stream_filter()
         await settle()
@@ -548,12 +548,12 @@ async def test_frames_when_they_come_while_the_feed_is_closing(plain: Path) -> N
 async def test_recording_when_the_feed_fails(plain: Path) -> None:
     """When the feed fails its recording comes to an end, and nothing is reported of it."""
 
-    class Failing(PipeFeed):
+    class Failing(ScriptedFeed):
         async def _create_ws(self) -> Any:
             raise OSError("no")
 
     events: list[rxws.Event] = []
-    ws = Failing(should_retry=lambda _: False)
+    ws = Failing(should_retry=lambda _: False, recorded=False)
     ws.events.subscribe(events.append, lambda _: None)
     ws.state.subscribe(None, lambda _: None)
     with record(ws, plain) as running:
@@ -567,13 +567,13 @@ async def test_recording_when_the_feed_fails(plain: Path) -> None:
 async def test_frames_when_they_are_held(plain: Path) -> None:
     """Of a frame that was held, by a parse hook that waits, it is told for how long: it came so long before."""
 
-    class Slow(PipeFeed):
+    class Slow(ScriptedFeed):
         async def _parse_raw_data(self, raw_data: Any) -> Any:  # type: ignore[override]
             await asyncio.sleep(0.05)
             return raw_data
 
     began = time.time_ns()
-    async with Slow(Pipe("1")) as ws, record(ws, plain):
+    async with Slow(ScriptedWebsocket("1")) as ws, record(ws, plain):
         assert await anext(ws.stream_filter()) == "1"
         delivered = time.time_ns()
     [entry] = [entry for entry in read(plain) if isinstance(entry, FrameEntry)]
@@ -583,7 +583,7 @@ async def test_frames_when_they_are_held(plain: Path) -> None:
 
 async def test_record_when_another_recording_writes_to_the_file(path: Path) -> None:
     """A file that a recording writes to is refused to another, of this process or any, as long as that one runs."""
-    async with PipeFeed(Pipe("1")) as ws:
+    async with ScriptedFeed(ScriptedWebsocket("1")) as ws:
         with record(ws, path) as running:
             await settle()
             with pytest.raises(BlockingIOError, match="another recording is writing to it") as raised:
@@ -608,7 +608,7 @@ async def test_record_when_the_file_system_has_no_locks(plain: Path, monkeypatch
     def flock(*_: Any) -> None:
         raise OSError(errno.ENOLCK, os.strerror(errno.ENOLCK))
 
-    async with PipeFeed(TwoFrames()) as ws:
+    async with ScriptedFeed(TwoFrames()) as ws:
         with monkeypatch.context() as patch:
             patch.setattr("fcntl.flock", flock)
             with record(ws, plain):
@@ -621,7 +621,7 @@ async def test_record_when_the_file_is_no_recording(path: Path, content: bytes) 
     """A file that is no recording is refused, and left as it is; the beginning of one that was cut short is not."""
     path.write_bytes(content)
     is_begun = content in {".jsonl": b"{", ".gz": b"\x1f", ".zst": b"("}[path.suffix]
-    async with assert_no_leaks(), PipeFeed(TwoFrames()) as ws:
+    async with assert_no_leaks(), ScriptedFeed(TwoFrames()) as ws:
         if is_begun:
             with record(ws, path):
                 await settle()
@@ -635,7 +635,7 @@ async def test_record_when_the_file_is_no_recording(path: Path, content: bytes) 
 
 async def test_record_when_arguments_are_wrong(tmp_path: Path) -> None:
     """What cannot be is an error at once, and so is a file that cannot be opened."""
-    async with PipeFeed() as ws:
+    async with ScriptedFeed() as ws:
         with pytest.raises(TypeError, match="flush_interval"):
             record(ws, tmp_path / "x", flush_interval="1")  # type: ignore[arg-type]
         with pytest.raises(TypeError, match="ws must be a feed"):
@@ -692,18 +692,18 @@ async def test_recording_when_the_disk_is_full(
     path: Path, disk: Callable[..., Disk], monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     """A full disk stops the recording with one event and one line in the log; the feed goes on."""
-    pipe, random = Pipe(), Random(1)
-    async with assert_no_leaks(), PipeFeed(pipe, name="feed") as ws:
+    websocket, random = ScriptedWebsocket(), Random(1)
+    async with assert_no_leaks(), ScriptedFeed(websocket, name="feed", parse=json.loads) as ws:
         disk(path, 500)
         events: list[rxws.Event] = []
         ws.events.subscribe(events.append)
         taken = ws.stream_filter()
         with record(ws, path, flush_interval=0.01) as running:
             for n in range(200):
-                pipe.frames.put_nowait(json.dumps({"n": n, "x": random.randbytes(20).hex()}))
+                websocket.come(json.dumps({"n": n, "x": random.randbytes(20).hex()}))
             await until(lambda: running.error)
             await until(lambda: of_kind(RecordingFailed, events))
-            pipe.frames.put_nowait('{"n": 200}')
+            websocket.come('{"n": 200}')
         async with asyncio.timeout(5):
             while (await anext(taken))["n"] < 200:
                 pass
@@ -724,8 +724,8 @@ async def test_recording_when_the_disk_is_full(
 
 async def test_recording_when_the_disk_is_full_later(plain: Path, disk: Callable[..., Disk]) -> None:
     """What was flushed before the disk was full is not lost."""
-    pipe = Pipe(*map(str, range(50)))
-    async with PipeFeed(pipe) as ws:
+    websocket = ScriptedWebsocket(*map(str, range(50)))
+    async with ScriptedFeed(websocket) as ws:
         events: list[rxws.Event] = []
         ws.events.subscribe(events.append)
         full = disk(plain)
@@ -733,7 +733,7 @@ async def test_recording_when_the_disk_is_full_later(plain: Path, disk: Callable
             await until(lambda: running.frames == 50)
             await asyncio.sleep(0.2)
             full.room = 0
-            pipe.frames.put_nowait("50")
+            websocket.come("50")
             await until(lambda: of_kind(RecordingFailed, events))
     assert of_kind(RecordingFailed, events)[0].lost == 1
 
@@ -741,7 +741,7 @@ async def test_recording_when_the_disk_is_full_later(plain: Path, disk: Callable
 @pytest.mark.skipif(not os.path.exists("/dev/full"), reason="a device of Linux")
 async def test_recording_when_the_device_is_full() -> None:
     """A device that takes nothing stops the recording with an event."""
-    async with PipeFeed(TwoFrames()) as ws:
+    async with ScriptedFeed(TwoFrames()) as ws:
         events: list[rxws.Event] = []
         ws.events.subscribe(events.append)
         with record(ws, "/dev/full") as running:
@@ -752,7 +752,7 @@ async def test_recording_when_the_device_is_full() -> None:
 async def test_recording_when_the_disk_is_full_at_its_end(path: Path, disk: Callable[..., Disk]) -> None:
     """When the disk is full only as the last is written, after the feed's end, the recording ends all the same."""
     disk(path, 25)
-    ws = PipeFeed(Pipe("1"))
+    ws = ScriptedFeed(ScriptedWebsocket("1"))
     running = record(ws, path)
     await ws.exit()
     running.dispose()
@@ -765,8 +765,8 @@ async def test_recording_when_the_disk_is_slow(
     """A disk that is too slow holds up nothing: when too much waits for it, the recording stops with an event."""
     monkeypatch.setattr(recorder, "MOST_BYTES", 1000)
     monkeypatch.setattr(recorder, "CLOSE_TIMEOUT", 0.05)
-    pipe = Pipe()
-    async with PipeFeed(pipe) as ws:
+    websocket = ScriptedWebsocket()
+    async with ScriptedFeed(websocket) as ws:
         events: list[rxws.Event] = []
         ws.events.subscribe(events.append)
         slow = disk(plain)
@@ -774,7 +774,7 @@ async def test_recording_when_the_disk_is_slow(
         running = record(ws, plain)
         await asyncio.sleep(0.2)
         for n in range(100):
-            pipe.frames.put_nowait(f"{n:020}")
+            websocket.come(f"{n:020}")
         await until(lambda: of_kind(RecordingFailed, events))
         assert isinstance(running.error, TimeoutError)
         assert len(of_kind(RecordingFailed, events)) == 1
@@ -791,7 +791,7 @@ async def test_recording_when_the_disk_is_slow(
 async def test_frame_when_it_is_huge(plain: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A frame larger than what may wait is recorded like any other: it is the only one that waits."""
     monkeypatch.setattr(recorder, "MOST_BYTES", 1000)
-    async with PipeFeed(Pipe("1" * 5000)) as ws:
+    async with ScriptedFeed(ScriptedWebsocket("1" * 5000)) as ws:
         with record(ws, plain) as running:
             await settle()
         assert running.error is None
@@ -802,13 +802,13 @@ async def test_frames_when_writing_is_barely_fast_enough(path: Path, monkeypatch
     """Also when frames come as fast as they can be written, they are flushed at the interval."""
     monkeypatch.setattr(recorder, "BATCH", 1)
     monkeypatch.setattr(recorder, "encode_notes", lambda notes: (time.sleep(0.005), encode_notes(notes))[1])
-    pipe = Pipe()
-    async with PipeFeed(pipe) as ws:
+    websocket = ScriptedWebsocket()
+    async with ScriptedFeed(websocket) as ws:
         running = record(ws, path, flush_interval=0.1)
         async with asyncio.timeout(10):
             while not frames_of(path):
                 for _ in range(10):
-                    pipe.frames.put_nowait("1")
+                    websocket.come("1")
                 await asyncio.sleep(0.01)
         assert running._notes
         running.dispose()
@@ -818,7 +818,7 @@ async def test_loop_when_an_async_block_is_left(
     plain: Path, disk: Callable[..., Disk], monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     """``async with`` waits until all is written, and lets the loop go on meanwhile; it does not wait for ever."""
-    async with PipeFeed(TwoFrames()) as ws:
+    async with ScriptedFeed(TwoFrames()) as ws:
         slow = disk(plain)
         async with record(ws, plain):
             await settle()
@@ -900,6 +900,7 @@ def child(path: Path, seconds: float) -> subprocess.Popen[str]:
     )
 
 
+@pytest.mark.slow
 def test_recording_when_killed(path: Path) -> None:
     """``kill -9`` loses nothing that is older than the flush interval."""
     with child(path, 60) as process:
@@ -915,6 +916,7 @@ def test_recording_when_killed(path: Path) -> None:
     assert recorded
 
 
+@pytest.mark.slow
 def test_recording_when_the_program_ends(path: Path) -> None:
     """A program that ends without closing its feed loses nothing."""
     with child(path, 0.5) as process:

@@ -11,7 +11,7 @@ from rxws.connections.connection import Connection
 from rxws.options import Options
 from rxws.sending.sender import Sender
 from tests.support.life import ScriptedFeed, ScriptedWebsocket
-from tests.support.wiring import Wiring
+from tests.support.wiring import Wiring, never_asked
 
 pytestmark = pytest.mark.usefixtures("virtual_time", "assert_no_leaks")
 
@@ -32,7 +32,7 @@ class SenderLife:
     async def open(self, prepare=True):
         """Open a connection, and send on it from now on."""
         websocket = ScriptedWebsocket()
-        connection = Connection(websocket, 1, self.wiring.loop, self.wiring.reporter)
+        connection = Connection(websocket, 1, self.wiring.loop, self.wiring.reporter, never_asked)
 
         async def read():
             async for _ in websocket:

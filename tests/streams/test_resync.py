@@ -405,6 +405,7 @@ class Book:
         }
 
 
+@pytest.mark.slow
 async def test_books_are_right_or_say_that_they_are_not_through_a_thousand_faults():
     """Through cuts, rotations, dropped changes and late, early and failing snapshots: right whenever it is in sync."""
     symbols = ("BTCUSDT", "ETHUSDT")

@@ -17,14 +17,14 @@ ROOT = Path(__file__).parents[2]
 needs_pyright = pytest.mark.skipif(importlib.util.find_spec("pyright") is None, reason="pyright is not installed")
 
 
-def run_mypy(*arguments: str, cache: Path) -> None:
-    """Run mypy, configured by nothing but its arguments, and fail with what it says."""
-    _run("mypy", "--config-file=", "--cache-dir", str(cache), *arguments)
+def run_mypy(*files: str, config: Path, cache: Path) -> None:
+    """Run mypy with this configuration, and fail with what it says."""
+    _run("mypy", "--config-file", str(config), "--cache-dir", str(cache), *files)
 
 
-def run_pyright(*arguments: str) -> None:
+def run_pyright(*files: str) -> None:
     """Run pyright, and fail with what it says."""
-    _run("pyright", "--pythonpath", sys.executable, *arguments)
+    _run("pyright", "--pythonpath", sys.executable, *files)
 
 
 def _run(*command: str) -> None:

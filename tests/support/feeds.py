@@ -34,57 +34,6 @@ class Feed(AsyncWebsocketStreamInterface[Any]):
         return json.loads(raw_data)
 
 
-class Pipe:
-    """A connection that is an object of one's own: it has what a feed needs, and no more.
-
-    Attributes:
-        sent: what was sent on it.
-        closed: whether it was asked to close.
-    """
-
-    def __init__(self, *frames: str | bytes) -> None:
-        self.frames: asyncio.Queue[str | bytes | BaseException | None] = asyncio.Queue()
-        self.sent: list[Any] = []
-        self.closed = False
-        for frame in frames:
-            self.frames.put_nowait(frame)
-
-    def __aiter__(self) -> AsyncIterator[str | bytes]:
-        return self._iterate()
-
-    async def _iterate(self) -> AsyncIterator[str | bytes]:
-        while (frame := await self.frames.get()) is not None:
-            if isinstance(frame, BaseException):
-                raise frame
-            yield frame
-
-    def end(self, error: BaseException | None = None) -> None:
-        """End the connection: with an error, or silently."""
-        self.frames.put_nowait(error)
-
-    async def send(self, message: Any) -> None:
-        """Send a message."""
-        self.sent.append(message)
-
-    async def close(self) -> None:
-        """Close: iteration ends."""
-        self.closed = True
-        self.end()
-
-
-class PipeFeed(Feed):
-    """A feed on pipes, one after the other; after the last one it waits for good."""
-
-    def __init__(self, *pipes: Any, **options: Any) -> None:
-        self.pipes = list(pipes)
-        super().__init__(None, **options)
-
-    async def _create_ws(self) -> Any:
-        if not self.pipes:
-            await asyncio.Future()
-        return self.pipes.pop(0)
-
-
 def record(observable: Observable[T]) -> list[T]:
     """Return a list that fills with what an Observable emits; how it ends is nobody's concern."""
     items: list[T] = []

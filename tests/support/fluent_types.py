@@ -1,4 +1,4 @@
-"""What the type checkers must see; checked by mypy and, where it is installed, pyright. Never run."""
+"""What the type checkers must see; checked by tests/test_types.py. Never run."""
 
 from __future__ import annotations
 

@@ -36,6 +36,10 @@ class ScriptedTransport:
 class ScriptedWebsocket:
     """An open connection without a network: the test says what comes on it and how it takes what is asked of it.
 
+    Args:
+        frames: come at once.
+        transport: whether it shows a transport, as the connections of websockets do and those of picows do not.
+
     Attributes:
         sent: what was sent on it.
         closes: how often it was closed.
@@ -43,7 +47,7 @@ class ScriptedWebsocket:
         on_close: called by ``close``, likewise; None ends the iteration as a peer does that answers at once.
     """
 
-    def __init__(self, *, transport: bool = True) -> None:
+    def __init__(self, *frames: Any, transport: bool = True) -> None:
         self.state = Protocol.OPEN
         self.sent: list[Any] = []
         self.closes = 0
@@ -51,7 +55,7 @@ class ScriptedWebsocket:
         self.on_close: Callable[[], Awaitable[None] | None] | None = None
         if transport:
             self.transport = ScriptedTransport(self)
-        self._frames: deque[Any] = deque()
+        self._frames: deque[Any] = deque(frames)
         self._ending: BaseException | None = None
         self._waiter: asyncio.Future[None] | None = None
 
@@ -110,6 +114,14 @@ class ScriptedWebsocket:
             self.end(StopAsyncIteration())
         elif (closing := self.on_close()) is not None:
             await closing
+
+
+class StuckWebsocket(ScriptedWebsocket):
+    """A connection whose peer takes nothing: a send waits until it is cancelled."""
+
+    async def send(self, message: Any) -> None:
+        """Wait for ever."""
+        await asyncio.get_running_loop().create_future()
 
 
 class ScriptedFeed(rxws.AsyncWebsocketStreamInterface[Any]):

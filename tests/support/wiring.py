@@ -75,6 +75,11 @@ class Wiring:
         return Gap(start=1.0, end=2.0, reason="server", last_message=last_message, name=self.reporter.name, time=2.0)
 
 
+def never_asked(*_: Any) -> None:
+    """Stand for what sends replies, in a test without a reply hook."""
+    raise AssertionError("a reply was to be sent")
+
+
 async def settle() -> None:
     """Let all tasks run that can."""
     for _ in range(10):

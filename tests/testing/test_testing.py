@@ -851,6 +851,7 @@ class TestPlugin:
         """A test that does not ask for virtual time has an ordinary loop."""
         assert type(asyncio.get_running_loop()).__module__.startswith("asyncio")
 
+    @pytest.mark.slow
     def test_fixtures_work_for_a_package_that_uses_them(self, pytester):
         """In a project of a user's, in strict mode and with warnings as errors, the three fixtures work together."""
         pytester.makeini("[pytest]\nasyncio_default_fixture_loop_scope = function\nfilterwarnings = error\n")
@@ -882,6 +883,7 @@ class TestPlugin:
         result.assert_outcomes(passed=3, errors=1)
         result.stdout.fnmatch_lines(["*timer: builtins.print (1 more than before)*"])
 
+    @pytest.mark.slow
     def test_plugin_stands_aside_where_its_extra_is_not_installed(self, pytester):
         """Without pytest-asyncio and async-solipsism a test run goes on as if the plugin were not there."""
         pytester.makeconftest(
@@ -895,6 +897,7 @@ class TestPlugin:
         result = pytester.runpytest_subprocess("-p", "no:asyncio", "-p", "no:rxws", "-W", "error")
         result.assert_outcomes(passed=1)
 
+    @pytest.mark.slow
     @pytest.mark.parametrize("package", ["async_solipsism", "pytest_asyncio"])
     def test_fixtures_say_what_is_missing_where_their_extra_is_not_installed(self, pytester, package):
         """Without the extra, the fixtures are there, and fail their tests with the command that installs it."""
@@ -914,6 +917,7 @@ class TestPlugin:
             [f"{name} needs {package}, which pip install 'rxws?testing?' brings" for name in names], consecutive=False
         )
 
+    @pytest.mark.slow
     def test_plugin_loads_what_its_fixtures_need_when_they_are_asked_for(self, pytester):
         """The start of pytest, which imports every plugin, does not load the server."""
         code = "import rxws.pytest_plugin, sys; print(*sys.modules, sep='\\n')"
@@ -921,6 +925,7 @@ class TestPlugin:
         assert "rxws.pytest_plugin" in loaded
         assert not {"rxws.testing", "websockets.asyncio.server"} & set(loaded)
 
+    @pytest.mark.slow
     def test_virtual_time_says_so_when_somebody_else_chose_the_loop(self, pytester):
         """A conftest with the hook of pytest-asyncio wins, and then the fixture fails with the reason."""
         pytester.makeini("[pytest]\nasyncio_mode = auto\nasyncio_default_fixture_loop_scope = function\n")
@@ -937,6 +942,7 @@ class TestPlugin:
         result.assert_outcomes(errors=1)
         result.stdout.fnmatch_lines(["*a conftest or another plugin chose the event loop*"])
 
+    @pytest.mark.slow
     def test_testing_needs_neither_pytest_nor_its_plugins(self, pytester):
         """``rxws.testing`` can be imported where pytest is not installed."""
         code = "import sys; sys.modules['pytest'] = sys.modules['async_solipsism'] = None; import rxws.testing"

@@ -1,0 +1,37 @@
+"""The hooks that a frame meets, and what a parse hook may return."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Hashable
+from dataclasses import dataclass
+from typing import Any, Generic, TypeVar
+
+from .frames import Frame
+
+__all__ = ["Many", "ParseHooks"]
+
+T = TypeVar("T")
+
+
+class Many(tuple[T, ...], Generic[T]):
+    """What a parse hook returns for a frame that holds several messages, or none: ``Many(items)``, ``Many()``.
+
+    Each item is a message of its own.
+
+    Example::
+
+        async def _parse_raw_data(self, raw_data):
+            return rxws.Many(json.loads(raw_data))          # a JSON array of messages
+    """
+
+    __slots__ = ()
+
+
+@dataclass(frozen=True, slots=True)
+class ParseHooks:
+    """The hooks that a frame meets; a hook that is None is not called."""
+
+    parse: Callable[[Frame], Any]
+    reply: Callable[[Frame], Any] | None
+    identity: Callable[[Any], Hashable] | None
+    per_connection: Callable[[Any], bool] | None

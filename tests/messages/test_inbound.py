@@ -1,0 +1,76 @@
+"""The receiving side of one connection: where its messages go, and which replies it awaits."""
+
+from __future__ import annotations
+
+import asyncio
+
+import pytest
+
+from rxws import CallbackFailed
+from rxws.messages.filters import Filter
+from rxws.messages.inbound import Inbound
+from rxws.reporting.reporter import Reporter
+from tests.support.wiring import never_asked
+
+pytestmark = pytest.mark.usefixtures("virtual_time", "assert_no_leaks")
+
+
+class Received:
+    """The receiving side of a connection that the test ends."""
+
+    def __init__(self):
+        loop = asyncio.get_running_loop()
+        self.events = []
+        self.has_ended = False
+        reporter = Reporter(loop, "feed")
+        reporter.publish = self.events.append
+        self.inbound = Inbound(1, loop, reporter, answer=never_asked, has_ended=lambda: self.has_ended)
+
+
+async def test_reply_resolves_the_caller_that_waited_longest():
+    """A reply resolves the caller that waited longest; a cancelled caller and a filter that raises block no other."""
+    received = Received()
+    inbound = received.inbound
+    one, two = Filter.parse([{"id": 1}]), Filter.parse([{"id": 2}])
+    first = inbound.expect_reply([one, two])
+    both = inbound.expect_reply([Filter.parse([{"id": 2}])])
+    broken = inbound.expect_reply([Filter.parse(lambda message: message["missing"])])
+    cancelled = inbound.expect_reply([Filter.parse(None)])
+    cancelled.cancel()
+    assert not inbound.resolve_reply({"id": 3})
+    assert inbound.resolve_reply({"id": 2})
+    assert not both.done()
+    assert inbound.resolve_reply({"id": 2})
+    assert not inbound.resolve_reply({"id": 2})
+    await asyncio.sleep(0)
+    assert (first.result(), both.result()[0], broken.done()) == (({"id": 2}, two), {"id": 2}, False)
+    assert {type(event) for event in received.events} == {CallbackFailed}
+    assert len(inbound.pending_replies) == 1
+    inbound.cancel_replies()
+    await asyncio.sleep(0)
+    assert broken.cancelled()
+    assert not inbound.pending_replies
+
+
+async def test_connection_is_held_until_its_predecessor_has_ended():
+    """A connection counts as held while its predecessor delivers, and no longer once it takes over."""
+    old, new = Received(), Received()
+    assert not new.inbound.is_held
+    new.inbound.hold(never_asked, old.inbound)
+    assert new.inbound.is_held
+    old.has_ended = True
+    assert not new.inbound.is_held
+    old.has_ended = False
+    new.inbound.take_over()
+    assert not new.inbound.is_held
+
+
+async def test_discarded_messages_go_nowhere():
+    """A connection that was given up discards what still comes."""
+    inbound = Received().inbound
+    delivered = []
+    inbound.deliver(lambda *frame: delivered.append(frame))
+    inbound.sink("a", "a", 0)
+    inbound.discard()
+    inbound.sink("b", "b", 0)
+    assert delivered == [("a", "a", 0)]

@@ -1,0 +1,53 @@
+"""The type checkers find nothing in what users write: one run of each checks all samples."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from .support.checkers import needs_pyright, run_mypy, run_pyright
+from .test_readme import blocks
+
+pytestmark = pytest.mark.slow
+
+SUPPORT = Path(__file__).parent / "support"
+
+SAMPLES = [str(SUPPORT / "fluent_types.py"), str(SUPPORT / "operator_types.py")]
+"""Operators as methods and operators that are piped, with the types that the checkers must see."""
+
+MYPY = """
+[mypy]
+strict = True
+explicit_package_bases = True
+
+# A reader who takes a block over has its functions checked, and need not annotate them.
+[mypy-{blocks}]
+disallow_untyped_defs = False
+disallow_incomplete_defs = False
+disallow_untyped_calls = False
+"""
+
+
+@pytest.fixture
+def readme(tmp_path: Path) -> list[str]:
+    """All Python blocks of README.rst, as files."""
+    files = []
+    for number, block in enumerate(blocks("python")):
+        file = tmp_path / f"block_{number}.py"
+        file.write_text(block)
+        files.append(str(file))
+    return files
+
+
+def test_mypy_finds_nothing(readme: list[str], tmp_path: Path) -> None:
+    """mypy sees the items' types behind fluent and piped operators, and no mistake in the README's Python blocks."""
+    config = tmp_path / "mypy.ini"
+    config.write_text(MYPY.format(blocks=",".join(Path(file).stem for file in readme)))
+    run_mypy(*SAMPLES, *readme, config=config, cache=tmp_path / "cache")
+
+
+@needs_pyright
+def test_pyright_finds_nothing(readme: list[str]) -> None:
+    """pyright sees the same."""
+    run_pyright(*SAMPLES, *readme)
