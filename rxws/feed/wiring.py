@@ -33,7 +33,7 @@ from ..messages.router import Router
 from ..observables.hot import CurrentObservable, EventObservable
 from ..observables.loop_context import LoopContext
 from ..options import Options
-from ..reporting.cancellation import EXITS, is_being_cancelled, is_torn_down
+from ..reporting.cancellation import is_torn_down
 from ..reporting.events import TRANSITIONS, Event, State, Statistics
 from ..reporting.redaction import redact
 from ..reporting.reporter import Reporter
@@ -261,13 +261,8 @@ class Feed:
         streams: WeakSet[Stream[Any]] = WeakSet()
         _HOOK_STREAMS.set(streams)
         try:
-            await self._hooks.when2create_new_ws()
-        except EXITS:
-            raise
-        except BaseException as error:
-            if is_being_cancelled(error):
-                raise
-            self.reporter.failed(self._hooks.when2create_new_ws, None, error)
+            with self.reporter.guard(self._hooks.when2create_new_ws, awaits=True):
+                await self._hooks.when2create_new_ws()
         finally:
             for stream in list(streams):
                 stream.close_nowait()

@@ -6,6 +6,7 @@ import asyncio
 from collections.abc import Callable
 from typing import Any, Final
 
+from ..reporting.cancellation import FAILURES
 from ..reporting.reporter import Reporter
 from .filters import Filter
 from .frames import Frame
@@ -123,9 +124,12 @@ class Inbound:
         return False
 
     def _passes(self, expected: Filter, message: Any) -> bool:
-        with self._reporter.guard(expected.predicate or expected, message):
+        # Not guarded: a thousand answers may be awaited, and each message is held against all of them.
+        try:
             return expected(message)
-        return False
+        except FAILURES as error:
+            self._reporter.failed(expected.predicate or expected, message, error)
+            return False
 
     def cancel_replies(self) -> None:
         """Cancel the replies that are still awaited: the connection has ended."""

@@ -12,7 +12,7 @@ from dataclasses import dataclass, field, fields
 from typing import Any, Final, TypeVar
 
 from ..callables import name_of
-from .cancellation import FAILURES, is_being_cancelled
+from .cancellation import EXITS, FAILURES, is_being_cancelled
 from .events import CallbackFailed, Event
 from .tracebacks import redacted_traceback
 
@@ -148,8 +148,9 @@ class Reporter:
         Args:
             handler: the function, or its name.
             message: what it was given.
-            awaits: whether the block awaits: then the cancellation of the task that runs passes. A plain function that
-                raises CancelledError has asked a cancelled future.
+            awaits: whether the block awaits. Then the cancellation of the task that runs passes, while a plain function
+                that raises CancelledError has asked a cancelled future; and what is no Exception is a failure, too,
+                unless it ends the program: it must not end a task of the feed's.
         """
         return _Guard(self, handler, message, awaits)
 
@@ -167,7 +168,9 @@ class _Guard:
         """Nothing is to be prepared."""
 
     def __exit__(self, _kind: object, error: BaseException | None, _trace: object) -> bool:
-        if not isinstance(error, FAILURES) or (self.awaits and is_being_cancelled(error)):
+        if error is None or isinstance(error, EXITS):
+            return False
+        if is_being_cancelled(error) if self.awaits else not isinstance(error, FAILURES):
             return False
         self.reporter.failed(self.handler, self.message, error)
         return True

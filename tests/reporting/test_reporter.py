@@ -138,12 +138,22 @@ async def test_guard_reports_what_a_function_raises(reporter, error, awaits):
     assert reporter.counters.failures == 1
 
 
-@pytest.mark.parametrize("error", [KeyboardInterrupt, SystemExit, GeneratorExit, BaseException])
-async def test_guard_passes_on_what_ends_the_program(reporter, error):
+@pytest.mark.parametrize("awaits", [False, True])
+@pytest.mark.parametrize("error", [KeyboardInterrupt, SystemExit, GeneratorExit])
+async def test_guard_passes_on_what_ends_the_program(reporter, error, awaits):
     """What is no failure of a function is neither swallowed nor reported."""
-    with pytest.raises(error), reporter.guard(print):
+    with pytest.raises(error), reporter.guard(print, awaits=awaits):
         raise error
     assert reporter.counters.failures == 0
+
+
+async def test_guard_when_what_is_raised_is_no_exception(reporter):
+    """Of a plain function it passes, to whoever called it; of what is awaited it does not end the task."""
+    with pytest.raises(BaseException, match="odd"), reporter.guard(print):
+        raise BaseException("odd")
+    with reporter.guard(print, awaits=True):
+        raise BaseException("odd")
+    assert reporter.counters.failures == 1
 
 
 @pytest.mark.parametrize("awaits", [False, True])
