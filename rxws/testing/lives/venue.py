@@ -1,0 +1,431 @@
+"""The server of a life: numbered channels, connections that it damages on command, and a record of all that it did."""
+
+from __future__ import annotations
+
+import asyncio
+import heapq
+from collections import deque
+from collections.abc import Callable
+from random import Random
+from typing import Any, Final, Protocol
+
+from .dialect import LEVELS, Dialect, Request
+from .record import LineRecord, Sent, VenueRecord
+from .schedule import Act, Schedule
+
+__all__ = ["BOOK", "Line", "Venue", "Wire", "channel_names"]
+
+BOOK: Final = "book"
+"""The name of the channel that a book is kept of."""
+
+
+def channel_names(schedule: Schedule) -> list[str]:
+    """Return the names of a life's channels, without the book's."""
+    return [f"c{number}" for number in range(schedule.settings.channels)]
+
+
+class Wire(Protocol):
+    """How a server reaches one client."""
+
+    def come(self, frame: Any) -> None:
+        """Hand over a frame."""
+
+    def close_by_server(self, code: int) -> None:
+        """Close with a close frame, or answer one."""
+
+    def drop(self) -> None:
+        """End without a close frame."""
+
+    def die(self) -> None:
+        """Stay open, and bring nothing any more in either direction."""
+
+    def fail(self) -> None:
+        """Break the protocol."""
+
+
+class Line:
+    """The server's end of one connection.
+
+    Attributes:
+        record: what was sent on it, and what was done to it.
+        is_open: whether messages are still published on it.
+        is_mute: whether it sends no message any more, and answers nevertheless.
+        answers_close: whether it answers the client's close.
+    """
+
+    def __init__(self, venue: Venue, record: LineRecord, lag: float) -> None:
+        self.record: Final = record
+        self.is_open = True
+        self._loop = asyncio.get_running_loop()
+        self._venue = venue
+        self._lag = lag
+        self._rng = Random(f"{venue.schedule.seed}/connection {record.number}")
+        self._skews: dict[str, float] = {}
+        self._outs: dict[str, float] = {}
+        # What is on its way, by the time at which it comes.
+        self._waiting: list[tuple[float, int, Sent | None, Any]] = []
+        self._count = 0
+        self._timer: asyncio.TimerHandle | None = None
+        self._not_before = 0.0
+        self._wire: Wire | None = None
+        self.is_mute = False
+        self._is_dead = False
+        self.answers_close = True
+
+    def attach(self, wire: Wire) -> None:
+        """Learn how the client is reached."""
+        self._wire = wire
+
+    @property
+    def channels(self) -> list[str]:
+        """What is subscribed on it."""
+        return self.record.subscribed
+
+    # What it sends
+
+    def publish(self, channel: str, n: int, frame: Any, *, is_snapshot: bool = False) -> None:
+        """Send a numbered message with the lags of this connection."""
+        if not self.is_open or self.is_mute:
+            return
+        settings, now = self._venue.settings, self._loop.time()
+        if channel not in self._skews:
+            self._skews[channel] = self._rng.uniform(0.0, settings.skew) if settings.skew else 0.0
+        lag = self._skews[channel] + (self._rng.uniform(0.0, settings.jitter) if settings.jitter else 0.0)
+        out = self._outs[channel] = max(self._outs.get(channel, 0.0), now + lag)
+        sent = Sent(channel, n, now, out + self._lag, is_snapshot=is_snapshot)
+        self.record.sent.append(sent)
+        if not self._is_dead:
+            self._put(sent.due, sent, frame)
+
+    def say(self, frame: Any) -> None:
+        """Send something without a number."""
+        if self.is_open and not self._is_dead and frame is not None:
+            self._put(self._loop.time() + self._lag, None, frame)
+
+    def _put(self, due: float, sent: Sent | None, item: Any) -> None:
+        self._count += 1
+        heapq.heappush(self._waiting, (due, self._count, sent, item))
+        if self._waiting[0][1] == self._count:
+            self._set_timer()
+
+    def _set_timer(self) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+        if self._waiting:
+            due = max(self._waiting[0][0], self._not_before)
+            self._timer = self._loop.call_at(due, self._bring)
+
+    def _bring(self) -> None:
+        self._timer = None
+        now = self._loop.time() + 1e-6
+        while self._waiting and now >= max(self._waiting[0][0], self._not_before):
+            _, _, sent, item = heapq.heappop(self._waiting)
+            assert self._wire is not None
+            if sent is not None:
+                sent.came = True
+                # What was postponed, or is late because the loop stood still.
+                sent.due = max(sent.due, self._loop.time())
+                self._wire.come(item)
+            elif callable(item):
+                item()
+            else:
+                self._wire.come(item)
+        self._set_timer()
+
+    # What it hears
+
+    def received(self, frame: Any) -> None:
+        """Take a frame of the client."""
+        if self.is_open and not self._is_dead:
+            request = self._venue.dialect.request(frame)
+            if request is not None:
+                self._venue.asked(self, request)
+
+    def closed_by_client(self) -> None:
+        """Take the client's close frame, and answer it in time."""
+        if self.is_open and not self._is_dead and self.answers_close:
+            self._loop.call_later(self._venue.settings.close_lag, self.end_with_code, 1000)
+
+    def gone(self) -> None:
+        """Learn that the client has gone."""
+        self._over()
+        self._forget()
+
+    # What is done to it
+
+    def damage(self, what: str) -> None:
+        """Note that something is done to it that the client will notice."""
+        self.record.damages.append((self._loop.time(), what))
+
+    def end_with_code(self, code: int) -> None:
+        """Close with a close frame, behind all that is on its way."""
+        self._end(lambda wire: wire.close_by_server(code))
+
+    def end_silently(self) -> None:
+        """End without a close frame, behind all that is on its way."""
+        self._end(lambda wire: wire.drop())
+
+    def reset(self) -> None:
+        """End at once, with all that is on its way."""
+        self._forget()
+        self._end(lambda wire: wire.drop())
+
+    def mute(self) -> None:
+        """Send no message any more; what is asked is answered."""
+        self.is_mute = True
+
+    def die(self) -> None:
+        """Be half-open."""
+        self._is_dead = True
+        self._forget()
+        if self._wire is not None:
+            self._wire.die()
+
+    def break_protocol(self, is_answered: bool) -> None:
+        """Send what no client may accept, behind all that is on its way."""
+        self.answers_close = is_answered
+        self.is_mute = True
+        wire = self._wire
+        if wire is not None and not self._is_dead:
+            self._put(self._last_due(), None, wire.fail)
+
+    def postpone(self, seconds: float) -> None:
+        """Let nothing come for so many seconds, and then all that is on its way."""
+        self._not_before = self._loop.time() + seconds
+        self._set_timer()
+
+    def _last_due(self) -> float:
+        return max([self._loop.time() + self._lag, *(each[0] for each in self._waiting)])
+
+    def _end(self, how: Callable[[Wire], None]) -> None:
+        if self.is_open:
+            self._over()
+            wire = self._wire
+            if wire is not None and not self._is_dead:
+                self._put(self._last_due(), None, lambda: how(wire))
+
+    def _over(self) -> None:
+        if self.is_open:
+            self.is_open = False
+            self.record.ended_at = self._loop.time()
+
+    def _forget(self) -> None:
+        self._waiting.clear()
+        self._set_timer()
+
+
+class Venue:
+    """A server with numbered channels.
+
+    Args:
+        schedule: the life.
+        dialect: what is said.
+
+    Attributes:
+        record: what it did.
+        lines: its connections, the oldest first.
+    """
+
+    def __init__(self, schedule: Schedule, dialect: Dialect) -> None:
+        self.schedule: Final = schedule
+        self.settings: Final = schedule.settings
+        self.dialect: Final = dialect
+        self.record: Final = VenueRecord()
+        self.lines: list[Line] = []
+        self._loop = asyncio.get_running_loop()
+        self._rng = Random(f"{schedule.seed}/network")
+        self._timers: dict[str, asyncio.TimerHandle] = {}
+        self._handshakes: deque[tuple[str, float]] = deque()
+        self._answers: deque[tuple[str, float]] = deque()
+        self._snapshots: deque[tuple[str, float]] = deque()
+        self._missing = 0
+        self._is_calm = False
+
+    # Publishing
+
+    def start(self) -> None:
+        """Begin to publish."""
+        names = [*channel_names(self.schedule), *([BOOK] if self.settings.book else [])]
+        for name in names:
+            self.record.published[name] = []
+            self._publish_later(name, Random(f"{self.schedule.seed}/channel {name}"))
+        if self.settings.heartbeat and self.dialect.heartbeat() is not None:
+            self._beat()
+
+    def stop(self) -> None:
+        """Publish no more."""
+        for timer in self._timers.values():
+            timer.cancel()
+        self._timers.clear()
+
+    def _publish_later(self, channel: str, rng: Random) -> None:
+        wait = rng.uniform(0.2, 1.8) / self.settings.rate
+        self._timers[channel] = self._loop.call_later(wait, self._publish, channel, rng)
+
+    def _publish(self, channel: str, rng: Random) -> None:
+        times = self.record.published[channel]
+        times.append(self._loop.time())
+        self._publish_later(channel, rng)
+        if channel == BOOK and self._missing:
+            self._missing -= 1
+            return
+        frame = self.dialect.change(channel, len(times))
+        for line in self.lines:
+            if line.is_open and (self.settings.pushed or channel in line.channels):
+                line.publish(channel, len(times), frame)
+
+    def _beat(self) -> None:
+        for line in self.lines:
+            if not line.is_mute:
+                line.say(self.dialect.heartbeat())
+        self._timers["heartbeat"] = self._loop.call_later(self.settings.heartbeat, self._beat)
+
+    # Connections
+
+    def lags(self) -> tuple[float, float]:
+        """Return the lags of a new connection: to the server, and from it."""
+        return self._rng.uniform(0.0, self.settings.up), self._rng.uniform(0.0, self.settings.lag)
+
+    def next_handshake(self) -> tuple[str, float]:
+        """Return what is to happen to the next handshake: a word and a number."""
+        word, value = self._handshakes.popleft() if self._handshakes else ("", 0.0)
+        if word:
+            self.record.refusals.append((self._loop.time(), word))
+        return word, value
+
+    def open(self, lag: float) -> Line:
+        """Accept a connection."""
+        line = Line(self, LineRecord(len(self.lines) + 1, self._loop.time()), lag)
+        self.lines.append(line)
+        self.record.lines.append(line.record)
+        return line
+
+    # Subscriptions
+
+    def asked(self, line: Line, request: Request) -> None:
+        """Subscribe or unsubscribe, and answer."""
+        if not request.subscribes:
+            for channel in request.channels:
+                if channel in line.channels:
+                    line.channels.remove(channel)
+                else:
+                    self.record.problems.append(f"{channel} was unsubscribed, and was not subscribed")
+            return
+        is_new = any(channel not in line.channels for channel in request.channels)
+        word, value = self._answers.popleft() if self._answers and is_new else ("", 0.0)
+        if word == "deferred":
+            self._loop.call_later(value, self._subscribe, line, request, True)
+        elif word == "refused":
+            self._refuse(line, request)
+        else:
+            self._subscribe(line, request, word == "")
+            if word == "late":
+                self._loop.call_later(value, line.say, self.dialect.answer(request, False))
+
+    def _refuse(self, line: Line, request: Request) -> None:
+        now = self._loop.time()
+        line.record.refused += [each for each in request.channels if each not in line.record.refused]
+        self.record.effects += [(now, each, True) for each in request.channels]
+        line.say(self.dialect.answer(request, True))
+
+    def _subscribe(self, line: Line, request: Request, is_answered: bool) -> None:
+        if not line.is_open:
+            return
+        if is_answered:
+            line.say(self.dialect.answer(request, False))
+        now = self._loop.time()
+        for channel in request.channels:
+            if channel in line.record.refused:
+                line.record.refused.remove(channel)
+            if channel not in line.channels:
+                line.channels.append(channel)
+                self.record.effects.append((now, channel, False))
+                self._send_snapshot(line, channel)
+
+    def _send_snapshot(self, line: Line, channel: str) -> None:
+        n = len(self.record.published.get(channel, ()))
+        frame = self.dialect.snapshot(channel, n) if self.settings.snapshots and channel != BOOK else None
+        if frame is not None and n:
+            line.publish(channel, n, frame, is_snapshot=True)
+
+    # Books
+
+    async def snapshot(self) -> dict[str, Any]:
+        """Give the book as it is, unless something is to happen to this snapshot."""
+        word, value = self._snapshots.popleft() if self._snapshots else ("", 0.0)
+        n = len(self.record.published.get(BOOK, ()))
+        if word == "fail":
+            raise ConnectionError("there is no snapshot now")
+        if word == "hang":
+            await asyncio.sleep(1000.0)
+        if word == "late":
+            await asyncio.sleep(value)
+        if word == "stale":
+            n = max(0, n - int(value))
+        return {"last": n, "levels": book_at(n)}
+
+    # Faults
+
+    def act(self, act: Act) -> None:
+        """Do what the schedule says."""
+        if self._is_calm:
+            return
+        if act.kind == "refuse":
+            self._handshakes.extend([(act.word, 0.0)] * int(act.value))
+        elif act.kind == "handshake":
+            self._handshakes.append((act.word, act.value))
+        elif act.kind == "answer":
+            self._answers.append((act.word, act.value))
+        elif act.kind == "snapshot":
+            self._snapshots.append((act.word, act.value))
+        elif act.kind == "hole":
+            self._missing += int(act.value)
+        elif act.kind == "signal":
+            self._signal()
+        elif act.kind == "hiccup":
+            for line in self._chosen(0.0 if act.word == "newest" else 1.0):
+                line.postpone(act.value)
+        else:
+            for line in self._chosen(act.value):
+                self._damage(line, act)
+
+    def calm(self) -> None:
+        """Do nothing bad from now on."""
+        self._is_calm = True
+        self._handshakes.clear()
+        self._answers.clear()
+        self._snapshots.clear()
+        self._missing = 0
+
+    def _signal(self) -> None:
+        for line in [each for each in self.lines if each.is_open][-1:]:
+            line.say(self.dialect.signal())
+
+    def _chosen(self, which: float) -> list[Line]:
+        lines = [line for line in self.lines if line.is_open]
+        return lines if which == 2 else lines[:1] if which == 1 else lines[-1:]
+
+    def _damage(self, line: Line, act: Act) -> None:
+        if act.kind == "mute":
+            if not self.settings.idle_timeout:
+                return
+            line.damage("mute")
+            line.mute()
+            return
+        line.damage(f"{act.kind} {act.word}".rstrip())
+        if act.kind == "half-open":
+            line.die()
+        elif act.kind == "protocol":
+            line.break_protocol(is_answered=act.word != "unanswered")
+        elif act.word == "rst":
+            line.reset()
+        elif act.word == "fin":
+            line.end_silently()
+        else:
+            line.end_with_code(int(act.word))
+
+
+def book_at(n: int) -> dict[str, int]:
+    """Return the book after ``n`` changes: the number of the last change of each level."""
+    return {str(k % LEVELS * 7 % LEVELS): k for k in range(max(1, n - LEVELS + 1), n + 1)}
