@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import asyncio
-import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import Any, Final
+from typing import Any, Final, Protocol
 
 from reactivex import abc
 
@@ -15,7 +14,7 @@ import rxws
 from .dialect import LEVELS, Dialect, Numbered
 from .venue import book_at
 
-__all__ = ["Book", "Consumer", "Deliberate", "Look", "Seen", "stand_still"]
+__all__ = ["Book", "Consumer", "Deliberate", "Look", "Seen"]
 
 SLOW: Final = 0.15
 """Seconds that a slow consumer takes over a message."""
@@ -62,14 +61,14 @@ class Seen:
     has_ended: bool = False
 
 
-def stand_still(seconds: float) -> None:
-    """Let the loop stand still; in virtual time the clock goes on all the same."""
-    loop = asyncio.get_running_loop()
-    clock = getattr(getattr(loop, "_selector", None), "clock", None)
-    if clock is not None:
-        clock.advance(seconds)
-    else:
-        time.sleep(seconds)
+class LifeHooks(Protocol):
+    """What a consumer needs of its life."""
+
+    def dated(self, gap: rxws.Gap) -> rxws.Gap:
+        """Return a Gap with the loop's times."""
+
+    def stand_still(self, seconds: float) -> None:
+        """Let the loop stand still."""
 
 
 class Consumer:
@@ -80,7 +79,7 @@ class Consumer:
         seen: where it notes what comes.
         kind: how it consumes; see :class:`~rxws.testing.lives.schedule.Settings`.
         dialect: what messages say.
-        dated: returns a Gap with the loop's times.
+        hooks: of the life.
     """
 
     def __init__(
@@ -89,13 +88,13 @@ class Consumer:
         seen: Seen,
         kind: str,
         dialect: Dialect,
-        dated: Callable[[rxws.Gap], rxws.Gap],
+        hooks: LifeHooks,
     ) -> None:
         self.seen: Final = seen
         self._stream: rxws.Stream[Any] | None = stream
         self._kind = kind
         self._dialect = dialect
-        self._dated = dated
+        self._hooks = hooks
         self._loop = asyncio.get_running_loop()
         self._count = 0
         self._task: asyncio.Task[None] | None = None
@@ -118,7 +117,10 @@ class Consumer:
         """Wait until all was taken; the feed has ended."""
         if self._task is not None:
             await asyncio.wait([self._task])
-            self._task.result()
+            if isinstance(self._task.exception(), rxws.RxwsError):
+                self._failed()
+            else:
+                self._task.result()
         self._stream = self._subscription = self._task = None
 
     async def _iterate(self, stream: rxws.Stream[Any]) -> None:
@@ -134,18 +136,19 @@ class Consumer:
         if self._count % EVERY == 0 and self._kind == "raising":
             raise Deliberate("as the schedule says")
         if self._count % EVERY == 0 and self._kind == "blocking":
-            stand_still(SLOW)
+            self._hooks.stand_still(SLOW)
 
     def _note(self, item: Any) -> None:
-        read = self._dated(item) if isinstance(item, rxws.Gap) else self._dialect.read(item)
+        read = self._hooks.dated(item) if isinstance(item, rxws.Gap) else self._dialect.read(item)
         if read is not None:
             self.seen.looks.append(Look(self._loop.time(), read))
 
     def _end(self) -> None:
         self.seen.has_ended = True
 
-    def _failed(self, error: Exception) -> None:
-        self.seen.looks.append(Look(self._loop.time(), Numbered(f"failed with {error!r}", 0)))
+    def _failed(self, _error: Exception | None = None) -> None:
+        # That the feed has failed is noted elsewhere.
+        self.seen.has_ended = True
 
 
 class Book:

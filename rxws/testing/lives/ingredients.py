@@ -1,9 +1,10 @@
 """What lives are made of: each ingredient adds faults of one kind to a plan, by chance alone. Pure.
 
 Kinds of acts. At the server: ``cut``, ``mute``, ``half-open``, ``protocol``, ``hiccup`` (of connections: ``value`` says
-of which), ``refuse``, ``handshake`` (of the next ones), ``answer`` (to the next subscription), ``snapshot`` (the next
+of which), ``refuse``, ``handshake`` (of the next ones), ``answer`` (to the next subscription), ``ban``
+(a channel), ``snapshot`` (the next
 one over HTTP), ``hole``, ``signal``. At the client: ``rotate``, ``subscribe``, ``unsubscribe``, ``swap``, ``stand
-still``, ``exit``, ``rotate at once``, ``generator exit``, ``cancel``.
+still``, ``slow down``, ``exit``, ``rotate at once``, ``generator exit``, ``cancel``.
 """
 
 from __future__ import annotations
@@ -23,7 +24,8 @@ NEWEST, OLDEST, ALL = 0, 1, 2
 
 
 def _some(rng: Random, plan: Plan, most: int) -> list[float]:
-    """Return up to so many moments of a life, at least one, of which the first is not within its first second."""
+    """Return up to so many moments of ten seconds of life, at least one, none of them within its first second."""
+    most = max(1, round(most * plan.seconds / 10))
     return sorted(rng.uniform(1.0, plan.seconds) for _ in range(rng.randint(1, most)))
 
 
@@ -105,8 +107,9 @@ def _skews(rng: Random, plan: Plan) -> None:
 
 def _long_lags(rng: Random, plan: Plan) -> None:
     """Connections lag by more than the overlap settles in, up to seconds."""
-    plan.set(lag=round(rng.uniform(0.6, 4.0), 3))
-    plan.act(rng.uniform(1.0, plan.seconds), "rotate")
+    plan.set(lag=round(rng.uniform(0.6, 4.0), 3), handover_timeout=rng.choice((1.0, 2.0)))
+    for at in _some(rng, plan, 3):
+        plan.act(at, "rotate")
 
 
 def _slow_closes(rng: Random, plan: Plan) -> None:
@@ -139,24 +142,27 @@ def _one_connection(rng: Random, plan: Plan) -> None:
 
 def _pushed(rng: Random, plan: Plan) -> None:
     """The server sends all channels on every connection, without being asked."""
-    plan.set(pushed=True, channels=rng.randint(1, 4))
+    plan.set(pushed=True)
+    plan.need_channels(rng.randint(1, 4))
 
 
 def _goings(rng: Random, plan: Plan) -> None:
     """Channels go, and some come again."""
     channels = rng.randint(2, 5)
-    plan.set(channels=channels)
+    plan.need_channels(channels)
     for number in range(channels):
-        gone = rng.uniform(0.0, plan.seconds)
-        if rng.random() < 0.6:
-            plan.act(gone, "unsubscribe", f"c{number}")
-            if rng.random() < 0.7:
-                plan.act(gone + rng.uniform(2.5, 4.0), "subscribe", f"c{number}")
+        at = rng.uniform(0.0, 6.0)
+        while at < plan.seconds and rng.random() < 0.7:
+            plan.act(at, "unsubscribe", f"c{number}")
+            at += rng.uniform(2.5, 4.0)
+            plan.act(at, "subscribe", f"c{number}")
+            at += rng.uniform(0.0, 6.0)
 
 
 def _overlapped_goings(rng: Random, plan: Plan) -> None:
     """Channels come while the feed rotates, and take effect at different times on either connection."""
-    plan.set(overlaps=True, channels=4, up=round(rng.uniform(0.05, 0.4), 3))
+    plan.need_channels(4)
+    plan.set(overlaps=True, up=round(rng.uniform(0.05, 0.4), 3))
     at = rng.uniform(3.0, plan.seconds)
     plan.act(at - 2.9, "unsubscribe", "c3")
     plan.act(at, "rotate")
@@ -172,7 +178,8 @@ def _swaps(rng: Random, plan: Plan) -> None:
 
 def _combined(rng: Random, plan: Plan) -> None:
     """Subscriptions are combined."""
-    plan.set(combine=True, channels=rng.randint(2, 6))
+    plan.set(combine=True)
+    plan.need_channels(rng.randint(2, 6))
 
 
 def _late_answers(rng: Random, plan: Plan) -> None:
@@ -184,12 +191,18 @@ def _late_answers(rng: Random, plan: Plan) -> None:
 def _late_effects(rng: Random, plan: Plan) -> None:
     """A subscription takes effect long after it was sent, and is answered then."""
     at = rng.uniform(1.0, plan.seconds)
-    plan.act(at, "answer", "deferred", rng.uniform(1.6, 3.0))
+    for _ in range(2):
+        plan.act(at, "answer", "deferred", rng.uniform(1.6, 4.0))
     plan.act(at + 0.01, rng.choice(("cut", "rotate")), "fin", ALL)
 
 
 def _refused_channels(rng: Random, plan: Plan) -> None:
-    """A subscription is refused."""
+    """A channel is refused from some moment on, on every connection."""
+    plan.act(rng.choice((0.0, rng.uniform(0.0, plan.seconds))), "ban", f"c{rng.randint(0, 2)}")
+
+
+def _passing_refusals(rng: Random, plan: Plan) -> None:
+    """A subscription is refused on one connection, and not on the next."""
     for at in [0.0, *_some(rng, plan, 2)]:
         plan.act(at, "answer", "refused")
 
@@ -230,16 +243,28 @@ def _blocking_consumers(rng: Random, plan: Plan) -> None:
     plan.set(consumer="blocking")
 
 
+def _slow_handlers(rng: Random, plan: Plan) -> None:
+    """A handler takes longer over a message than there is between two, while the feed rotates."""
+    at = rng.uniform(2.0, plan.seconds)
+    plan.act(at, "slow down", "", rng.uniform(1.5, 4.0))
+    plan.act(at + rng.uniform(0.0, 1.0), "rotate")
+
+
 def _standstills(rng: Random, plan: Plan) -> None:
-    """The loop stands still for a while, and nothing is heard meanwhile."""
+    """The loop stands still for a moment, and nothing is heard meanwhile."""
     for at in _some(rng, plan, 2):
-        plan.act(at, "stand still", "", rng.uniform(0.1, 1.0))
+        plan.act(at, "stand still", "", rng.uniform(0.05, 0.3))
 
 
 def _long_standstills(rng: Random, plan: Plan) -> None:
-    """The loop stands still for longer than silence is allowed to last."""
-    plan.set(idle_timeout=1.0)
-    plan.act(rng.uniform(1.0, plan.seconds), "stand still", "", rng.uniform(1.1, 4.0))
+    """The loop stands still for longer than an overlap settles in, or than silence is allowed to last."""
+    at = rng.uniform(1.0, plan.seconds)
+    if rng.random() < 0.5:
+        plan.set(idle_timeout=1.0)
+        plan.act(at, "stand still", "", rng.uniform(1.1, 4.0))
+    else:
+        plan.act(at, "rotate")
+        plan.act(at + rng.uniform(0.0, 1.5), "stand still", "", rng.uniform(0.5, 1.5))
 
 
 def _exits(rng: Random, plan: Plan) -> None:
@@ -280,6 +305,7 @@ def _rotations_at_once(rng: Random, plan: Plan) -> None:
     """``rotate()`` is called as soon as messages flow after a loss."""
     at = rng.uniform(1.0, plan.seconds)
     plan.act(at, "rotate at once")
+    plan.act(at, "answer", "late", rng.uniform(0.2, 1.0))
     plan.act(at + 0.01, "cut", "fin", ALL)
 
 
@@ -320,6 +346,7 @@ INGREDIENTS: Final[Mapping[str, tuple[Ingredient, float]]] = {
     "late answers": (_late_answers, 0.15),
     "late effects": (_late_effects, 0.08),
     "refused channels": (_refused_channels, 0.1),
+    "passing refusals": (_passing_refusals, 0.06),
     "send limit": (_send_limit, 0.12),
     "declared snapshots": (_declared_snapshots, 0.12),
     "plain snapshots": (_plain_snapshots, 0.08),
@@ -327,6 +354,7 @@ INGREDIENTS: Final[Mapping[str, tuple[Ingredient, float]]] = {
     "slow consumers": (_slow_consumers, 0.2),
     "raising consumers": (_raising_consumers, 0.1),
     "blocking consumers": (_blocking_consumers, 0.06),
+    "slow handlers in rotations": (_slow_handlers, 0.06),
     "standstills": (_standstills, 0.1),
     "long standstills": (_long_standstills, 0.05),
     "exits": (_exits, 0.1),
@@ -340,7 +368,23 @@ INGREDIENTS: Final[Mapping[str, tuple[Ingredient, float]]] = {
 }
 """All ingredients, in the order in which they are added, each with its share of lives."""
 
-KNOWN: Final[Mapping[str, str]] = {}
+KNOWN: Final[Mapping[str, str]] = {
+    "cancellations": "other code cancels the feed's tasks: the feed ends as after a wanted close",
+    "dated silence": "Gap.start is when the loss was found out, and not the last message",
+    "generator exits": "a handler raises GeneratorExit: the feed ends as after a wanted close",
+    "goings in overlaps": "a channel subscribed during an overlap comes out of order, or is lost",
+    "late effects": "Gap.end is before the subscription is in effect",
+    "long lags": "the new connection lags by more than handover_settle: twice; the old one by seconds: lost without a word",
+    "long standstills": "a loop that stood still is taken for silence; an overlap's memory ends meanwhile: twice",
+    "passing refusals": "what a rotation's new connection alone has is dropped while its opening takes long",
+    "plain snapshots": "the new connection's snapshot is delivered behind changes",
+    "rotations at once": "rotate() while messages flow and the state is connecting gives True and rotates nothing",
+    "slow handlers in rotations": "a handler is slower than the feed, and the drain is cut short: lost without a word",
+    "stale snapshots": "a snapshot older than what was delivered is accepted: the book goes back, and in_sync is True",
+    "swaps": "a multiplex made while its channel is being unsubscribed has a hole without a Gap",
+    "unanswered protocol errors": "the feed stands still until the websocket library gives up to close",
+    "watched books": "in_sync is True while held changes are still being delivered",
+}
 """The ingredients that rxws does not survive yet, each with what happens."""
 
 
@@ -366,7 +410,7 @@ def compose(seed: int, without: Collection[str] = (), only: Collection[str] = ()
         raise ValueError(f"there are no ingredients {unknown}; there are {sorted(INGREDIENTS)}")
     plan, chosen = Plan(), []
     rng = Random(f"{seed}/life")
-    plan.set(seconds=round(rng.uniform(4.0, 9.0), 3), channels=rng.randint(1, 3), rate=round(rng.uniform(4, 12), 3))
+    plan.set(seconds=round(rng.uniform(5.0, 20.0), 3), channels=rng.randint(1, 3), rate=round(rng.uniform(4, 12), 3))
     for name, (ingredient, share) in INGREDIENTS.items():
         rng = Random(f"{seed}/{name}")
         is_chosen = name in only if only else rng.random() < share

@@ -6,15 +6,19 @@ from bisect import bisect
 from collections import defaultdict
 from collections.abc import Iterator
 from dataclasses import dataclass, field
+from typing import Final
 
 from rxws import Gap
 
 from .consumers import Seen
-from .record import Sent, VenueRecord
+from .record import LineRecord, Sent, VenueRecord
 from .report import Problem
 from .schedule import Settings
 
 __all__ = ["Evidence", "RotateCall", "judge"]
+
+SILENT: Final = ("mute", "half-open", "protocol")
+"""What ends a connection so that the client finds out later."""
 
 
 @dataclass(slots=True)
@@ -44,6 +48,7 @@ class Evidence:
         seen: of each consumer.
         gaps: the feed's ``Gap`` events, with the loop's times.
         rotate_calls: of ``rotate()``.
+        standstills: from when to when the client's loop stood still.
         wanted: what is subscribed in the end.
         quiet_from: until when what was published must have come, if the feed was let live to the end; else None.
         tolerance: seconds by which times may be wrong.
@@ -55,6 +60,7 @@ class Evidence:
     seen: list[Seen] = field(default_factory=list)
     gaps: list[Gap] = field(default_factory=list)
     rotate_calls: list[RotateCall] = field(default_factory=list)
+    standstills: list[tuple[float, float]] = field(default_factory=list)
     wanted: list[str] = field(default_factory=list)
     quiet_from: float | None = None
     tolerance: float = 0.001
@@ -80,7 +86,9 @@ class _Judgement:
         self._settings = evidence.settings
         self._record = evidence.record
         self._sent: dict[tuple[str, int], list[Sent]] = defaultdict(list)
+        self._holdups = sorted(evidence.standstills)
         for line in evidence.record.lines:
+            self._holdups = sorted([*self._holdups, *line.holdups])
             for sent in line.sent:
                 if not sent.is_snapshot:
                     self._sent[sent.channel, sent.n].append(sent)
@@ -133,13 +141,19 @@ class _Judgement:
 
     def _covers(self, gap: Gap, channel: str, n: int) -> bool:
         """Whether the number came, or would have come, within the Gap."""
-        settings, tolerance = self._settings, self._evidence.tolerance
-        published = self._record.published[channel][n - 1]
-        latest = max([published + settings.reach, *(sent.due for sent in self._sent[channel, n])])
-        start = gap.start
-        if not settings.silence and gap.reason in ("idle", "network"):
-            start -= max(settings.idle_timeout, settings.keepalive) + settings.reach
+        tolerance, published = self._evidence.tolerance, self._record.published[channel][n - 1]
+        latest = max([published + self._settings.reach, *(sent.due for sent in self._sent[channel, n])])
+        for since, until in self._holdups:
+            latest = until if since <= latest <= until else latest
+        start = gap.start if self._settings.silence else min([gap.start, *self._silences(gap)])
         return start - tolerance <= latest and published <= gap.end + tolerance
+
+    def _silences(self, gap: Gap) -> Iterator[float]:
+        """Give when connections became silent that are lost with this Gap."""
+        for line in self._record.lines:
+            for at, what in line.damages:
+                if what.partition(" ")[0] in SILENT and self._is_cause(gap, at):
+                    yield at
 
     def _was_refused(self, channel: str, n: int) -> bool:
         """Whether the channel was refused when the number was published: that was told otherwise."""
@@ -156,13 +170,13 @@ class _Judgement:
 
     def _rest(self, seen: Seen, last: int | None) -> Iterator[Problem]:
         evidence, channel = self._evidence, seen.channel
+        if not seen.has_ended and seen.until is None:
+            yield Problem("did not end", seen.name)
         if evidence.quiet_from is None or seen.until is not None or channel is None:
             return
         published = bisect(self._record.published[channel], evidence.quiet_from)
         if published and (last or 0) < published and not self._was_refused(channel, published):
             yield Problem("never came", f"{seen.name}: {last or 0} is the last, and {published} was published")
-        if not seen.has_ended:
-            yield Problem("did not end", seen.name)
 
     # What the feed told
 
@@ -170,16 +184,27 @@ class _Judgement:
         """No Gap without a cause, and no more of them than there were losses."""
         if not self._settings.handover_timeout:
             return
+        gaps = [gap for gap in self._evidence.gaps if not self._was_silence_true(gap)]
         damaged = [line for line in self._record.lines if line.damages]
-        unbrought = [line for line in self._record.lines if any(not sent.came for sent in line.sent)]
-        for gap in self._evidence.gaps:
+        unbrought = [line for line in self._record.lines if any(sent.came_at is None for sent in line.sent)]
+        for gap in gaps:
             if not any(self._is_cause(gap, at) for line in damaged for at, _ in line.damages) and not any(
                 self._is_cause(gap, line.ended_at) for line in unbrought if line.ended_at is not None
             ):
                 yield Problem("Gap without a cause", f"{gap.start:.3f} to {gap.end:.3f} ({gap.reason})")
         losses = {line.number for line in (*damaged, *unbrought)}
-        if len(self._evidence.gaps) > len(losses):
-            yield Problem("more Gaps than losses", f"{len(self._evidence.gaps)} and {len(losses)}")
+        if len(gaps) > len(losses):
+            yield Problem("more Gaps than losses", f"{len(gaps)} and {len(losses)}")
+
+    def _was_silence_true(self, gap: Gap) -> bool:
+        """Whether nothing came for the ``idle_timeout`` because nothing was subscribed, say."""
+        until, since = gap.start - self._evidence.tolerance, gap.start - self._settings.idle_timeout
+        open_then = [line for line in self._record.lines if line.opened_at < since and not self._was_over(line, since)]
+        silent = [line for line in open_then if not any(since < each.due <= until for each in line.sent)]
+        return gap.reason == "idle" and bool(silent)
+
+    def _was_over(self, line: LineRecord, at: float) -> bool:
+        return line.ended_at is not None and line.ended_at < at
 
     def _is_cause(self, gap: Gap, at: float) -> bool:
         settings = self._settings

@@ -16,7 +16,8 @@ from typing import Any, Final
 import rxws
 
 from ..leaks import assert_no_leaks
-from .consumers import Book, Consumer, Deliberate, Seen, stand_still
+from .clock import stand_apart, stand_still
+from .consumers import Book, Consumer, Deliberate, Seen
 from .dialect import Dialect
 from .oracle import Evidence, RotateCall, judge
 from .report import Problem, Report
@@ -33,6 +34,9 @@ CALM: Final = 15.0
 
 LONGEST: Final = 120.0
 """Seconds that a life may take in all."""
+
+SLOW_HANDLER: Final = 0.25
+"""Seconds that a slow handler takes over a message."""
 
 CLOSE_TIMEOUT: Final = 1.0
 OPEN_TIMEOUT: Final = 2.0
@@ -61,7 +65,7 @@ MakeFeed = Callable[[Endpoint], Feed]
 def options_of(settings: Settings) -> dict[str, Any]:
     """Return the options that every feed takes."""
     return {
-        "open_timeout": OPEN_TIMEOUT,
+        "open_timeout": OPEN_TIMEOUT + 2 * settings.lag,
         "send_timeout": 2.0,
         "close_timeout": CLOSE_TIMEOUT,
         "handover_timeout": settings.handover_timeout,
@@ -104,6 +108,7 @@ async def play(schedule: Schedule, make_feed: MakeFeed | None = None, dialect: D
         dialect: what is said; None: JSON.
     """
     dialect = dialect or Dialect()
+    stand_apart()
     loop, chance = asyncio.get_running_loop(), random.getstate()
     unhandled: list[str] = []
     before = loop.get_exception_handler()
@@ -149,7 +154,10 @@ class _Life:
         self._book: Book | None = None
         self._looking: asyncio.Task[None] | None = None
         self._delivered_at = -1.0
+        # From the clock of events to the loop's.
+        self._shift = 0.0
         self._rotates_at_once = False
+        self._slow_until = -1.0
         self._has_exited = False
 
     @property
@@ -293,20 +301,25 @@ class _Life:
     # What the feed tells
 
     def _event(self, event: rxws.Event) -> None:
-        self.counts[type(event).__name__] += 1
+        if not self.counts["events"]:
+            self._shift = event.time - self._loop.time()
+        self.counts["events"] += 1
         if isinstance(event, rxws.Gap):
-            self.evidence.gaps.append(self._on_the_loops_clock(event))
+            self.evidence.gaps.append(self.dated(event))
         elif isinstance(event, rxws.HandlerFailed) and not isinstance(event.error, Deliberate | ConnectionError):
             if not isinstance(event.error, TimeoutError | LookupError | GeneratorExit):
                 self._problem("failure", f"{event.handler}: {event.error!r}")
 
-    def _on_the_loops_clock(self, gap: rxws.Gap) -> rxws.Gap:
-        shift = gap.time - self._loop.time()
+    def dated(self, gap: rxws.Gap) -> rxws.Gap:
+        """Return a Gap with the loop's times."""
+        shift = self._shift
         return dataclasses.replace(gap, start=gap.start - shift, end=gap.end - shift, time=gap.time - shift)
 
     def _message(self, message: Any) -> None:
         if self._dialect.read(message) is not None:
             self._delivered_at = self._loop.time()
+            if self._delivered_at < self._slow_until:
+                self.stand_still(SLOW_HANDLER)
             if self._rotates_at_once and self.feed.state.value is rxws.State.CONNECTING:
                 self._rotates_at_once = False
                 self._rotate()
@@ -323,16 +336,16 @@ class _Life:
             filters=dialect.belongs(channel),
             acknowledged=dialect.acknowledged(channel),
             rejected=dialect.rejected(channel),
-            timeout=ANSWER_TIMEOUT,
+            timeout=ANSWER_TIMEOUT + settings.lag,
             combine=dialect.combine if settings.combine else None,
             gaps=True,
         )
 
     def _consume(self, name: str, stream: rxws.Stream[Any], seen: Seen, kind: str) -> None:
-        self._consumers[name] = Consumer(stream, seen, kind, self._dialect, self._on_the_loops_clock)
+        self._consumers[name] = Consumer(stream, seen, kind, self._dialect, self)
 
     def _want(self, channel: str) -> None:
-        if channel not in self._consumers:
+        if channel not in self._consumers and channel in channel_names(self._schedule):
             self.evidence.wanted.append(channel)
             seen = Seen(f"{channel} from {self._loop.time():.3f}", channel, self._loop.time())
             self._consume(channel, self._stream(channel), seen, self._settings.consumer)
@@ -351,14 +364,22 @@ class _Life:
 
     def _known(self) -> int | None:
         """Return the number of the newest change that has come on the only connection; None: there are others."""
-        lines = [line.record for line in self._venue.lines if line.is_open]
-        if len(lines) != 1 or lines[0].damages:
+        lines = [line for line in self._venue.lines if line.is_open]
+        is_sole = len(lines) == 1 and self.feed.state.value is rxws.State.CONNECTED
+        if not is_sole or lines[0].record.damages or not lines[0].is_read:
             return None
         before = self._loop.time() - self.evidence.tolerance
-        came = (sent for sent in reversed(lines[0].sent) if sent.channel == BOOK and sent.came and sent.due < before)
-        return next((sent.n for sent in came), None)
+        sent_there = reversed(lines[0].record.sent)
+        there = (sent for sent in sent_there if sent.channel == BOOK and sent.came_at is not None)
+        return next((sent.n for sent in there if sent.came_at is not None and sent.came_at < before), None)
 
     # Acts
+
+    def stand_still(self, seconds: float) -> None:
+        """Let the loop stand still, and note it."""
+        since = self._loop.time()
+        stand_still(seconds)
+        self.evidence.standstills.append((since, self._loop.time()))
 
     async def _do(self, act: Act) -> None:
         if act.kind == "rotate":
@@ -372,7 +393,9 @@ class _Life:
             await asyncio.sleep(act.value)
             self._want(act.word)
         elif act.kind == "stand still":
-            stand_still(act.value)
+            self.stand_still(act.value)
+        elif act.kind == "slow down":
+            self._slow_until = self._loop.time() + act.value
         elif act.kind == "exit":
             self._has_exited = True
         elif act.kind == "rotate at once":

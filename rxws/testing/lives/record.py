@@ -15,8 +15,8 @@ class Sent:
         channel: of which channel it is.
         n: its number there; of a snapshot the number of the last change that is in it.
         at: when the server sent it.
-        due: when it came, or would have come, to the client.
-        came: whether it came.
+        due: when it was to come to the client.
+        came_at: when it came; None: it did not.
         is_snapshot: whether it is a snapshot.
     """
 
@@ -24,7 +24,7 @@ class Sent:
     n: int
     at: float
     due: float
-    came: bool = False
+    came_at: float | None = None
     is_snapshot: bool = False
 
 
@@ -37,6 +37,7 @@ class LineRecord:
         opened_at: when the server accepted it.
         ended_at: when the server knew that it had ended; None: it has not.
         damages: what the server did to it, and when.
+        holdups: from when to when nothing came on it that was on its way.
         sent: its messages, in the order in which they were sent.
         subscribed: what is subscribed on it, in the end.
         refused: what was refused on it last.
@@ -47,6 +48,7 @@ class LineRecord:
     opened_at: float
     ended_at: float | None = None
     damages: list[tuple[float, str]] = field(default_factory=list)
+    holdups: list[tuple[float, float]] = field(default_factory=list)
     sent: list[Sent] = field(default_factory=list)
     subscribed: list[str] = field(default_factory=list)
     refused: list[str] = field(default_factory=list)

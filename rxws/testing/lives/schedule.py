@@ -144,6 +144,10 @@ class Plan:
         """Change settings."""
         self.settings |= settings
 
+    def need_channels(self, count: int) -> None:
+        """Have so many channels at least."""
+        self.set(channels=max(count, self.settings.get("channels", Settings().channels)))
+
     def act(self, at: float, kind: str, word: str = "", value: float = 0.0) -> None:
         """Add an act; times are rounded to milliseconds, and so are numbers."""
         self.acts.append(Act(round(at, 3), kind, word, round(value, 3)))

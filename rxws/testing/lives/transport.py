@@ -110,6 +110,11 @@ class VirtualConnection:
         self._ended: asyncio.Future[None] = self._loop.create_future()
         self._timer: asyncio.TimerHandle | None = None
 
+    @property
+    def has_unread(self) -> bool:
+        """Whether something has come that the client has not taken."""
+        return bool(self._frames)
+
     # What comes from the server
 
     def come(self, frame: Any) -> None:

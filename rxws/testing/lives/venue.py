@@ -27,6 +27,10 @@ def channel_names(schedule: Schedule) -> list[str]:
 class Wire(Protocol):
     """How a server reaches one client."""
 
+    @property
+    def has_unread(self) -> bool:
+        """Whether something has come that the client has not taken, as far as is known."""
+
     def come(self, frame: Any) -> None:
         """Hand over a frame."""
 
@@ -81,6 +85,11 @@ class Line:
         """What is subscribed on it."""
         return self.record.subscribed
 
+    @property
+    def is_read(self) -> bool:
+        """Whether the client has taken all that has come."""
+        return self._wire is not None and not self._wire.has_unread
+
     # What it sends
 
     def publish(self, channel: str, n: int, frame: Any, *, is_snapshot: bool = False) -> None:
@@ -123,9 +132,7 @@ class Line:
             _, _, sent, item = heapq.heappop(self._waiting)
             assert self._wire is not None
             if sent is not None:
-                sent.came = True
-                # What was postponed, or is late because the loop stood still.
-                sent.due = max(sent.due, self._loop.time())
+                sent.came_at = self._loop.time()
                 self._wire.come(item)
             elif callable(item):
                 item()
@@ -167,9 +174,11 @@ class Line:
         self._end(lambda wire: wire.drop())
 
     def reset(self) -> None:
-        """End at once, with all that is on its way."""
+        """End at once: a reset overtakes what is on its way, which never comes."""
         self._forget()
-        self._end(lambda wire: wire.drop())
+        self._over()
+        if self._wire is not None and not self._is_dead:
+            self._wire.drop()
 
     def mute(self) -> None:
         """Send no message any more; what is asked is answered."""
@@ -193,6 +202,7 @@ class Line:
     def postpone(self, seconds: float) -> None:
         """Let nothing come for so many seconds, and then all that is on its way."""
         self._not_before = self._loop.time() + seconds
+        self.record.holdups.append((self._loop.time(), self._not_before))
         self._set_timer()
 
     def _last_due(self) -> float:
@@ -239,6 +249,7 @@ class Venue:
         self._handshakes: deque[tuple[str, float]] = deque()
         self._answers: deque[tuple[str, float]] = deque()
         self._snapshots: deque[tuple[str, float]] = deque()
+        self._banned: set[str] = set()
         self._missing = 0
         self._is_calm = False
 
@@ -314,7 +325,9 @@ class Venue:
             return
         is_new = any(channel not in line.channels for channel in request.channels)
         word, value = self._answers.popleft() if self._answers and is_new else ("", 0.0)
-        if word == "deferred":
+        if not self._banned.isdisjoint(request.channels):
+            self._refuse(line, request)
+        elif word == "deferred":
             self._loop.call_later(value, self._subscribe, line, request, True)
         elif word == "refused":
             self._refuse(line, request)
@@ -377,6 +390,8 @@ class Venue:
             self._handshakes.append((act.word, act.value))
         elif act.kind == "answer":
             self._answers.append((act.word, act.value))
+        elif act.kind == "ban":
+            self._banned.add(act.word)
         elif act.kind == "snapshot":
             self._snapshots.append((act.word, act.value))
         elif act.kind == "hole":
