@@ -199,7 +199,8 @@ class _Judgement:
     def _was_silence_true(self, gap: Gap) -> bool:
         """Whether nothing came for the ``idle_timeout`` because nothing was subscribed, say."""
         until, since = gap.start - self._evidence.tolerance, gap.start - self._settings.idle_timeout
-        open_then = [line for line in self._record.lines if line.opened_at < since and not self._was_over(line, since)]
+        latest = since + self._evidence.tolerance + self._settings.lag
+        open_then = [line for line in self._record.lines if line.opened_at < latest and not self._was_over(line, since)]
         silent = [line for line in open_then if not any(since < each.due <= until for each in line.sent)]
         return gap.reason == "idle" and bool(silent)
 

@@ -224,6 +224,7 @@ class _Life:
         """Do nothing bad any more, and wait until all is well; then until all has come."""
         self._venue.calm()
         self._rotates_at_once = False
+        self._slow_until = -1.0
         deadline = self._loop.time() + CALM
         await asyncio.sleep(1.0)
         while not self._is_well() and self._loop.time() < deadline:
@@ -379,6 +380,8 @@ class _Life:
         """Let the loop stand still, and note it."""
         since = self._loop.time()
         stand_still(seconds)
+        # In the loop's next turn, before its timers: there it reads what the system has received.
+        self._loop.call_soon(self._venue.pass_time)
         self.evidence.standstills.append((since, self._loop.time()))
 
     async def _do(self, act: Act) -> None:

@@ -92,11 +92,11 @@ class Line:
 
     # What it sends
 
-    def publish(self, channel: str, n: int, frame: Any, *, is_snapshot: bool = False) -> None:
+    def publish(self, channel: str, n: int, frame: Any, now: float, *, is_snapshot: bool = False) -> None:
         """Send a numbered message with the lags of this connection."""
         if not self.is_open or self.is_mute:
             return
-        settings, now = self._venue.settings, self._loop.time()
+        settings = self._venue.settings
         if channel not in self._skews:
             self._skews[channel] = self._rng.uniform(0.0, settings.skew) if settings.skew else 0.0
         lag = self._skews[channel] + (self._rng.uniform(0.0, settings.jitter) if settings.jitter else 0.0)
@@ -123,10 +123,10 @@ class Line:
             self._timer = None
         if self._waiting:
             due = max(self._waiting[0][0], self._not_before)
-            self._timer = self._loop.call_at(due, self._bring)
+            self._timer = self._loop.call_at(due, self.bring)
 
-    def _bring(self) -> None:
-        self._timer = None
+    def bring(self) -> None:
+        """Let come what is due."""
         now = self._loop.time() + 1e-6
         while self._waiting and now >= max(self._waiting[0][0], self._not_before):
             _, _, sent, item = heapq.heappop(self._waiting)
@@ -246,6 +246,9 @@ class Venue:
         self._loop = asyncio.get_running_loop()
         self._rng = Random(f"{schedule.seed}/network")
         self._timers: dict[str, asyncio.TimerHandle] = {}
+        # When each channel publishes next, and what decides when.
+        self._next: dict[str, float] = {}
+        self._chances: dict[str, Random] = {}
         self._handshakes: deque[tuple[str, float]] = deque()
         self._answers: deque[tuple[str, float]] = deque()
         self._snapshots: deque[tuple[str, float]] = deque()
@@ -260,31 +263,51 @@ class Venue:
         names = [*channel_names(self.schedule), *([BOOK] if self.settings.book else [])]
         for name in names:
             self.record.published[name] = []
-            self._publish_later(name, Random(f"{self.schedule.seed}/channel {name}"))
+            self._chances[name] = Random(f"{self.schedule.seed}/channel {name}")
+            self._next[name] = self._loop.time()
+            self._advance(name)
         if self.settings.heartbeat and self.dialect.heartbeat() is not None:
             self._beat()
+        self.pass_time()
 
     def stop(self) -> None:
         """Publish no more."""
+        self._next.clear()
         for timer in self._timers.values():
             timer.cancel()
         self._timers.clear()
 
-    def _publish_later(self, channel: str, rng: Random) -> None:
-        wait = rng.uniform(0.2, 1.8) / self.settings.rate
-        self._timers[channel] = self._loop.call_later(wait, self._publish, channel, rng)
+    def pass_time(self) -> None:
+        """Publish what is due, and let it come: also what was due while the loop stood still, which a server does not.
 
-    def _publish(self, channel: str, rng: Random) -> None:
+        Called by a timer, and after the loop has stood still.
+        """
+        now = self._loop.time() + 1e-6
+        while self._next:
+            channel = min(self._next, key=self._next.__getitem__)
+            if self._next[channel] > now:
+                if "next" in self._timers:
+                    self._timers["next"].cancel()
+                self._timers["next"] = self._loop.call_at(self._next[channel], self.pass_time)
+                break
+            self._publish(channel, self._next[channel])
+            self._advance(channel)
+        for line in self.lines:
+            line.bring()
+
+    def _advance(self, channel: str) -> None:
+        self._next[channel] += self._chances[channel].uniform(0.2, 1.8) / self.settings.rate
+
+    def _publish(self, channel: str, at: float) -> None:
         times = self.record.published[channel]
-        times.append(self._loop.time())
-        self._publish_later(channel, rng)
+        times.append(at)
         if channel == BOOK and self._missing:
             self._missing -= 1
             return
         frame = self.dialect.change(channel, len(times))
         for line in self.lines:
             if line.is_open and (self.settings.pushed or channel in line.channels):
-                line.publish(channel, len(times), frame)
+                line.publish(channel, len(times), frame, at)
 
     def _beat(self) -> None:
         for line in self.lines:
@@ -360,7 +383,7 @@ class Venue:
         n = len(self.record.published.get(channel, ()))
         frame = self.dialect.snapshot(channel, n) if self.settings.snapshots and channel != BOOK else None
         if frame is not None and n:
-            line.publish(channel, n, frame, is_snapshot=True)
+            line.publish(channel, n, frame, self._loop.time(), is_snapshot=True)
 
     # Books
 
@@ -427,6 +450,9 @@ class Venue:
                 return
             line.damage("mute")
             line.mute()
+            return
+        if act.kind == "half-open" and line.record.damages:
+            # One that closes already, say, has its own end.
             return
         line.damage(f"{act.kind} {act.word}".rstrip())
         if act.kind == "half-open":
