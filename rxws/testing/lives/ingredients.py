@@ -246,9 +246,10 @@ def _blocking_consumers(rng: Random, plan: Plan) -> None:
 def _slow_handlers(rng: Random, plan: Plan) -> None:
     """A handler takes longer over a message than there is between two, while the feed rotates."""
     at = rng.uniform(2.0, plan.seconds)
-    plan.set(handover_timeout=1.0)
-    plan.act(at, "slow down", "", rng.uniform(3.0, 8.0))
-    plan.act(at + rng.uniform(0.0, 1.0), "rotate")
+    plan.set(handover_timeout=1.0, rate=30.0)
+    plan.need_channels(3)
+    plan.act(at, "slow down", "", rng.uniform(7.0, 9.0))
+    plan.act(at + rng.uniform(2.5, 4.0), "rotate")
 
 
 def _standstills(rng: Random, plan: Plan) -> None:

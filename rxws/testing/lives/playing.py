@@ -35,7 +35,7 @@ CALM: Final = 15.0
 LONGEST: Final = 120.0
 """Seconds that a life may take in all."""
 
-SLOW_HANDLER: Final = 0.25
+SLOW_HANDLER: Final = 0.03
 """Seconds that a slow handler takes over a message."""
 
 CLOSE_TIMEOUT: Final = 1.0

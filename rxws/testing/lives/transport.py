@@ -21,6 +21,9 @@ __all__ = ["Network", "VirtualConnection"]
 CLOSE_TIMEOUT: Final = 10.0
 """Seconds after which the websockets library gives up to close."""
 
+READ_AHEAD: Final = 16
+"""Frames that a websockets library takes in before they are asked for; the others wait in the system's buffer."""
+
 
 class _Peer(Protocol):
     """The server's end."""
@@ -74,7 +77,7 @@ class _Transport:
         self._connection = connection
 
     def abort(self) -> None:
-        """Cut it, as asyncio's transports do: what came before is still read."""
+        """Cut it, as asyncio's transports do: what was read ahead is still delivered."""
         self._connection.cut()
 
     def is_closing(self) -> bool:
@@ -102,6 +105,7 @@ class VirtualConnection:
         self._keepalive = keepalive
         self._pipe = Pipe()
         self._frames: deque[Any] = deque()
+        self._buffered: deque[Any] = deque()
         # Made afresh each time: an exception that is kept keeps all that it came through.
         self._ending: Callable[[], BaseException] | None = None
         self._is_dead = False
@@ -120,7 +124,8 @@ class VirtualConnection:
     def come(self, frame: Any) -> None:
         """Take a frame of the server."""
         if self._ending is None and not self._is_failing:
-            self._frames.append(frame)
+            self._buffered.append(frame)
+            self._read_ahead()
             self._wake()
 
     def close_by_server(self, code: int) -> None:
@@ -134,7 +139,12 @@ class VirtualConnection:
         self._pipe.put(self._up, self._line.gone)
 
     def drop(self) -> None:
-        """Take the end of the stream, or a reset: there is no close frame."""
+        """Take the end of the stream: there is no close frame."""
+        self._end(_broken)
+
+    def reset(self) -> None:
+        """Take a reset, with which the system forgets what it has received."""
+        self._buffered.clear()
         self._end(_broken)
 
     def die(self) -> None:
@@ -161,7 +171,9 @@ class VirtualConnection:
                 raise self._ending()
             self._waiter = self._loop.create_future()
             await self._waiter
-        return self._frames.popleft()
+        frame = self._frames.popleft()
+        self._read_ahead()
+        return frame
 
     async def send(self, message: Any) -> None:
         """Send; it arrives a lag later."""
@@ -180,6 +192,7 @@ class VirtualConnection:
     def cut(self) -> None:
         """End at once; the server learns of it a lag later."""
         if self._ending is None:
+            self._buffered.clear()
             self._end(_broken)
             if not self._is_dead:
                 self._pipe.put(self._up, self._line.gone)
@@ -201,6 +214,10 @@ class VirtualConnection:
                 self._timer.cancel()
             self._ended.set_result(None)
             self._wake()
+
+    def _read_ahead(self) -> None:
+        while self._buffered and len(self._frames) < READ_AHEAD:
+            self._frames.append(self._buffered.popleft())
 
     def _wake(self) -> None:
         if self._waiter is not None and not self._waiter.done():

@@ -40,6 +40,9 @@ class Wire(Protocol):
     def drop(self) -> None:
         """End without a close frame."""
 
+    def reset(self) -> None:
+        """End with a reset."""
+
     def die(self) -> None:
         """Stay open, and bring nothing any more in either direction."""
 
@@ -178,7 +181,7 @@ class Line:
         self._forget()
         self._over()
         if self._wire is not None and not self._is_dead:
-            self._wire.drop()
+            self._wire.reset()
 
     def mute(self) -> None:
         """Send no message any more; what is asked is answered."""
@@ -217,6 +220,7 @@ class Line:
 
     def _over(self) -> None:
         if self.is_open:
+            self._venue.catch_up()
             self.is_open = False
             self.record.ended_at = self._loop.time()
 
@@ -282,6 +286,12 @@ class Venue:
 
         Called by a timer, and after the loop has stood still.
         """
+        self.catch_up()
+        for line in self.lines:
+            line.bring()
+
+    def catch_up(self) -> None:
+        """Publish what is due: before something happens that ends connections, say."""
         now = self._loop.time() + 1e-6
         while self._next:
             channel = min(self._next, key=self._next.__getitem__)
@@ -290,10 +300,9 @@ class Venue:
                     self._timers["next"].cancel()
                 self._timers["next"] = self._loop.call_at(self._next[channel], self.pass_time)
                 break
-            self._publish(channel, self._next[channel])
+            at = self._next[channel]
             self._advance(channel)
-        for line in self.lines:
-            line.bring()
+            self._publish(channel, at)
 
     def _advance(self, channel: str) -> None:
         self._next[channel] += self._chances[channel].uniform(0.2, 1.8) / self.settings.rate
@@ -339,6 +348,7 @@ class Venue:
 
     def asked(self, line: Line, request: Request) -> None:
         """Subscribe or unsubscribe, and answer."""
+        self.catch_up()
         if not request.subscribes:
             for channel in request.channels:
                 if channel in line.channels:
@@ -405,6 +415,7 @@ class Venue:
 
     def act(self, act: Act) -> None:
         """Do what the schedule says."""
+        self.catch_up()
         if self._is_calm:
             return
         if act.kind == "refuse":
