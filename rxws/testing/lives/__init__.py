@@ -7,7 +7,7 @@ from .ingredients import INGREDIENTS, KNOWN, compose
 from .playing import Endpoint, play
 from .report import LifeFailed, Problem, Report
 from .schedule import Act, Schedule, Settings
-from .shrinking import shrink
+from .shrinking import shorter, shrink
 
 __all__ = [
     "INGREDIENTS",
@@ -24,5 +24,6 @@ __all__ = [
     "Settings",
     "compose",
     "play",
+    "shorter",
     "shrink",
 ]

@@ -63,7 +63,7 @@ class Evidence:
     standstills: list[tuple[float, float]] = field(default_factory=list)
     wanted: list[str] = field(default_factory=list)
     quiet_from: float | None = None
-    tolerance: float = 0.001
+    tolerance: float = 0.0
     problems: list[Problem] = field(default_factory=list)
 
 

@@ -20,14 +20,19 @@ from .clock import stand_apart, stand_still
 from .consumers import Book, Consumer, Deliberate, Seen
 from .dialect import Dialect
 from .oracle import Evidence, RotateCall, judge
+from .real import real_network
 from .report import Problem, Report
 from .schedule import Act, Schedule, Settings
-from .transport import Network
+from .transport import virtual_network
 from .venue import BOOK, Venue, channel_names
 
 __all__ = ["Endpoint", "Feed", "MakeFeed", "play"]
 
 Feed = rxws.AsyncWebsocketStreamInterface[Any]
+
+TOLERANCE: Final = 0.001
+REAL_TOLERANCE: Final = 0.3
+"""Seconds by which times may be wrong: in virtual time, and in real time on a busy machine."""
 
 CALM: Final = 15.0
 """Seconds that a feed has at most to recover from all that was done to it."""
@@ -96,7 +101,13 @@ def ready_made(settings: Settings, dialect: Dialect) -> MakeFeed:
     return make
 
 
-async def play(schedule: Schedule, make_feed: MakeFeed | None = None, dialect: Dialect | None = None) -> Report:
+async def play(
+    schedule: Schedule,
+    make_feed: MakeFeed | None = None,
+    dialect: Dialect | None = None,
+    *,
+    is_real: bool = False,
+) -> Report:
     """Play a life, and return what became of it.
 
     The numbers that :mod:`random` gives are those of the schedule's seed meanwhile, so that it goes the same way again.
@@ -106,6 +117,7 @@ async def play(schedule: Schedule, make_feed: MakeFeed | None = None, dialect: D
         schedule: the life.
         make_feed: makes the feed; None: a ``ReactiveWebSocket``.
         dialect: what is said; None: JSON.
+        is_real: whether it is played on loopback sockets, in a loop in which time is real.
     """
     dialect = dialect or Dialect()
     stand_apart()
@@ -117,7 +129,7 @@ async def play(schedule: Schedule, make_feed: MakeFeed | None = None, dialect: D
     problems, life = list[Problem](), _Life(schedule, dialect)
     try:
         async with asyncio.timeout(LONGEST), assert_no_leaks(timeout=5.0):
-            await life.live(make_feed or ready_made(schedule.settings, dialect))
+            await life.live(make_feed or ready_made(schedule.settings, dialect), is_real)
     except TimeoutError:
         problems.append(Problem("no end", f"the life was not over after {LONGEST:g} s"))
     except AssertionError as error:
@@ -177,21 +189,21 @@ class _Life:
 
     # The course of a life
 
-    async def live(self, make_feed: MakeFeed) -> None:
+    async def live(self, make_feed: MakeFeed, is_real: bool) -> None:
         """Live to the end."""
-        network = Network(self._venue)
-        endpoint = Endpoint("ws://life.invalid/", network.connect, options_of(self._settings))
-        self._feed = make_feed(endpoint)
-        self._reference = weakref.ref(self._feed)
-        try:
-            self._begin()
-            await self._acts()
-            if not self._has_exited:
-                await self._become_calm()
-        finally:
-            self._venue.stop()
-            await self._end()
-            self._feed = None
+        self.evidence.tolerance = REAL_TOLERANCE if is_real else TOLERANCE
+        async with real_network(self._venue) if is_real else virtual_network(self._venue) as network:
+            self._feed = make_feed(Endpoint(network.url, network.connect, options_of(self._settings)))
+            self._reference = weakref.ref(self._feed)
+            try:
+                self._begin()
+                await self._acts()
+                if not self._has_exited:
+                    await self._become_calm()
+            finally:
+                self._venue.stop()
+                await self._end()
+                self._feed = None
 
     def _begin(self) -> None:
         feed = self.feed
@@ -294,7 +306,7 @@ class _Life:
 
     async def _until_gone(self) -> None:
         """Wait until the server knows that its connections have ended; those that are dead it does not."""
-        await asyncio.sleep(self._settings.up + self._settings.close_lag + 0.01)
+        await asyncio.sleep(self._settings.up + self._settings.close_lag + 10 * self.evidence.tolerance)
         left = [line.record.number for line in self._venue.lines if line.is_open and not line.record.damages]
         if left:
             self._problem("left behind", f"connections {left}")

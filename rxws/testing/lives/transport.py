@@ -6,6 +6,7 @@ import asyncio
 import heapq
 from collections import deque
 from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
 from typing import Any, Final, Protocol
 
 from websockets.datastructures import Headers
@@ -16,7 +17,7 @@ from websockets.protocol import State
 
 from .venue import Venue
 
-__all__ = ["Network", "VirtualConnection"]
+__all__ = ["Pipe", "VirtualConnection", "VirtualNetwork", "virtual_network"]
 
 CLOSE_TIMEOUT: Final = 10.0
 """Seconds after which the websockets library gives up to close."""
@@ -224,8 +225,10 @@ class VirtualConnection:
             self._waiter.set_result(None)
 
 
-class Network:
+class VirtualNetwork:
     """The way from a client to a virtual server: has the signature of ``websockets.connect``."""
+
+    url = "ws://life.invalid/"
 
     def __init__(self, venue: Venue) -> None:
         self._venue = venue
@@ -253,6 +256,12 @@ class Network:
             connection.cut()
             raise
         return connection
+
+
+@asynccontextmanager
+async def virtual_network(venue: Venue) -> AsyncIterator[VirtualNetwork]:
+    """Give the way to a virtual server."""
+    yield VirtualNetwork(venue)
 
 
 def _response(word: str) -> Response:
