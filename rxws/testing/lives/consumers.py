@@ -158,6 +158,10 @@ class Book:
         changes: the stream of changes.
         snapshot: gives a snapshot.
         known: gives the number of the newest change that has come, where that is certain; otherwise None.
+        dialect: what messages say.
+
+    Attributes:
+        problems: what was wrong.
         is_watched: whether it is looked at with every change.
     """
 
@@ -166,16 +170,17 @@ class Book:
         changes: rxws.Stream[Any],
         snapshot: Callable[[], Any],
         known: Callable[[], int | None],
-        is_watched: bool,
+        dialect: Dialect,
     ) -> None:
         self.problems: list[str] = []
-        self.last: int | None = None
+        self.is_watched = False
+        self._last = 0
+        self._dialect = dialect
         self._levels: dict[str, int] = {}
         self._best = 0
         self._known = known
-        self._is_watched = is_watched
         self._stream: rxws.Stream[Any] | None = changes
-        self._resynced: Any = changes.resync(snapshot, sequence=("n", "n"), snapshot_sequence="last")
+        self._resynced: Any = changes.resync(snapshot, sequence=self._range, snapshot_sequence="last")
         self._subscription: abc.DisposableBase | None = self._resynced.subscribe(self._take)
 
     @property
@@ -187,7 +192,7 @@ class Book:
         """Compare the book with the truth, where the library says that it is right."""
         if not self.in_sync:
             return
-        last, known = self.last or 0, self._known()
+        last, known = self._last, self._known()
         if self._levels != book_at(last):
             self.problems.append(f"the book of {last} differs from the truth: {self._levels}")
         elif last < self._best:
@@ -198,12 +203,17 @@ class Book:
 
     def _take(self, item: Any) -> None:
         if isinstance(item, rxws.Snapshot):
-            self.last, self._levels = item.data["last"], dict(item.data["levels"])
+            self._last, self._levels = item.data["last"], dict(item.data["levels"])
         else:
-            self.last = item["n"]
-            self._levels[str(item["n"] * 7 % LEVELS)] = item["n"]
-        if self._is_watched:
+            self._last, _ = self._range(item)
+            self._levels[str(self._last * 7 % LEVELS)] = self._last
+        if self.is_watched:
             self.look()
+
+    def _range(self, item: Any) -> tuple[int, int]:
+        read = self._dialect.read(item)
+        assert read is not None
+        return read.n, read.n
 
     async def close(self) -> None:
         """Keep it no more."""

@@ -43,7 +43,15 @@ class Dialect:
 
     The methods that give frames are the server's; :meth:`read` and those that give filters and messages to be sent
     serve the client, and get and give what your class delivers and takes.
+
+    Attributes:
+        pushes: whether the server sends all channels on every connection, without being asked.
+        knows_snapshots: whether your class knows which messages are snapshots for one connection
+            (``_is_per_connection``): only then are they sent.
     """
+
+    pushes = False
+    knows_snapshots = False
 
     # The server's frames
 

@@ -202,9 +202,12 @@ def _refused_channels(rng: Random, plan: Plan) -> None:
 
 
 def _passing_refusals(rng: Random, plan: Plan) -> None:
-    """A subscription is refused on one connection, and not on the next."""
-    for at in [0.0, *_some(rng, plan, 2)]:
-        plan.act(at, "answer", "refused")
+    """A subscription is refused on one connection, and not on the next, which answers late."""
+    at = rng.uniform(1.0, plan.seconds)
+    plan.act(at, "answer", "refused")
+    plan.act(at, "rotate")
+    plan.act(at + 4.0, "answer", "none")
+    plan.act(at + 4.0, "rotate")
 
 
 def _send_limit(rng: Random, plan: Plan) -> None:
@@ -293,13 +296,12 @@ def _stale_snapshots(rng: Random, plan: Plan) -> None:
 
 def _watched_book(rng: Random, plan: Plan) -> None:
     """The book's state is looked at with every change."""
-    plan.set(book=True, holes_in_place=True)
+    plan.set(book=True, watched=True)
     plan.act(0.0, "snapshot", "late", rng.uniform(0.5, 1.0))
 
 
 def _dated_silence(rng: Random, plan: Plan) -> None:
-    """Silence ends a connection, and the Gap is to begin with the last message."""
-    plan.set(silence=True)
+    """Silence ends a connection, and the Gap is to begin with the last message: in all lives, unless this is left out."""
     (_half_open if rng.random() < 0.5 else _mutes)(rng, plan)
 
 
@@ -413,6 +415,7 @@ def compose(seed: int, without: Collection[str] = (), only: Collection[str] = ()
     plan, chosen = Plan(), []
     rng = Random(f"{seed}/life")
     plan.set(seconds=round(rng.uniform(5.0, 20.0), 3), channels=rng.randint(1, 3), rate=round(rng.uniform(4, 12), 3))
+    plan.set(silence="dated silence" not in without and (not only or "dated silence" in only))
     for name, (ingredient, share) in INGREDIENTS.items():
         rng = Random(f"{seed}/{name}")
         is_chosen = name in only if only else rng.random() < share

@@ -15,7 +15,10 @@ from .record import LineRecord, Sent, VenueRecord
 from .report import Problem
 from .schedule import Settings
 
-__all__ = ["Evidence", "RotateCall", "judge"]
+__all__ = ["CLOSE_TIMEOUT", "Evidence", "RotateCall", "judge"]
+
+CLOSE_TIMEOUT: Final = 1.0
+"""Seconds that a feed is given to close a connection."""
 
 SILENT: Final = ("mute", "half-open", "protocol")
 """What ends a connection so that the client finds out later."""
@@ -75,9 +78,14 @@ def judge(evidence: Evidence) -> list[Problem]:
         found += judgement.of_order(seen) if seen.channel is None else judgement.of_channel(seen)
     found += judgement.of_gaps()
     found += judgement.of_rotate_calls()
+    found += judgement.of_deaf_lines()
     if evidence.quiet_from is not None:
         found += judgement.of_subscriptions()
     return found
+
+
+def _is_silent(what: str) -> bool:
+    return what.partition(" ")[0] in SILENT
 
 
 class _Judgement:
@@ -132,7 +140,7 @@ class _Judgement:
         channel = seen.channel
         assert channel is not None
         lost = [n for n in numbers if not any(self._covers(gap, channel, n) for gap in gaps)]
-        lost = [n for n in lost if not self._was_refused(channel, n)]
+        lost = [n for n in lost if not (self._was_refused(channel, n) or self._was_in_silence(channel, n))]
         if lost:
             kind = "lost without a word" if not gaps else "lost outside the Gap"
             times = [f"{self._record.published[channel][n - 1]:.3f}" for n in (lost[0], lost[-1])]
@@ -151,9 +159,17 @@ class _Judgement:
     def _silences(self, gap: Gap) -> Iterator[float]:
         """Give when connections became silent that are lost with this Gap."""
         for line in self._record.lines:
-            for at, what in line.damages:
-                if what.partition(" ")[0] in SILENT and self._is_cause(gap, at):
-                    yield at
+            yield from (at for at, what in line.damages if _is_silent(what) and self._is_cause(gap, line, at, what))
+
+    def _was_in_silence(self, channel: str, n: int) -> bool:
+        """Whether a connection was silent when the number was published, where that need not be told."""
+        published = self._record.published[channel][n - 1]
+        return not self._settings.silence and any(
+            at - self._settings.reach <= published and (line.ended_at is None or published <= line.ended_at)
+            for line in self._record.lines
+            for at, what in line.damages
+            if _is_silent(what)
+        )
 
     def _was_refused(self, channel: str, n: int) -> bool:
         """Whether the channel was refused when the number was published: that was told otherwise."""
@@ -188,8 +204,8 @@ class _Judgement:
         damaged = [line for line in self._record.lines if line.damages]
         unbrought = [line for line in self._record.lines if any(sent.came_at is None for sent in line.sent)]
         for gap in gaps:
-            if not any(self._is_cause(gap, at) for line in damaged for at, _ in line.damages) and not any(
-                self._is_cause(gap, line.ended_at) for line in unbrought if line.ended_at is not None
+            if not any(self._is_cause(gap, line, *damage) for line in damaged for damage in line.damages) and not any(
+                self._is_cause(gap, line, line.ended_at, "") for line in unbrought if line.ended_at is not None
             ):
                 yield Problem("Gap without a cause", f"{gap.start:.3f} to {gap.end:.3f} ({gap.reason})")
         losses = {line.number for line in (*damaged, *unbrought)}
@@ -198,8 +214,9 @@ class _Judgement:
 
     def _was_silence_true(self, gap: Gap) -> bool:
         """Whether nothing came for the ``idle_timeout`` because nothing was subscribed, say."""
-        until, since = gap.start - self._evidence.tolerance, gap.start - self._settings.idle_timeout
-        latest = since + self._evidence.tolerance + self._settings.lag
+        tolerance = self._evidence.tolerance
+        until, since = gap.start - tolerance, gap.start - self._settings.idle_timeout + tolerance
+        latest = since + self._settings.lag
         open_then = [line for line in self._record.lines if line.opened_at < latest and not self._was_over(line, since)]
         silent = [line for line in open_then if not any(since < each.due <= until for each in line.sent)]
         return gap.reason == "idle" and bool(silent)
@@ -207,10 +224,13 @@ class _Judgement:
     def _was_over(self, line: LineRecord, at: float) -> bool:
         return line.ended_at is not None and line.ended_at < at
 
-    def _is_cause(self, gap: Gap, at: float) -> bool:
-        settings = self._settings
+    def _is_cause(self, gap: Gap, line: LineRecord, at: float, what: str) -> bool:
+        """Whether what was done to a connection at that time has led to this Gap."""
+        settings, tolerance = self._settings, self._evidence.tolerance
         since = max(settings.idle_timeout, settings.keepalive) + settings.reach + settings.up + 2.0
-        return gap.start - since <= at <= gap.end + self._evidence.tolerance
+        # Whatever the silent connection says besides its messages, it is not to be kept for that.
+        was_kept = not settings.silence and _is_silent(what) and gap.start <= (line.ended_at or gap.start) + tolerance
+        return at <= gap.end + tolerance and (gap.start - since <= at or was_kept)
 
     def of_rotate_calls(self) -> Iterator[Problem]:
         """A rotation that is said to have succeeded has another connection."""
@@ -218,9 +238,20 @@ class _Judgement:
             if call.result is None:
                 yield Problem("rotate() did not end", f"called at {call.at:.3f}")
             elif call.result and call.flowing_on is not None and call.then_on == (call.flowing_on,):
-                yield Problem("rotated nothing", f"rotate() at {call.at:.3f} gave True: still connection {call.flowing_on}")
+                yield Problem(
+                    "rotated nothing", f"rotate() at {call.at:.3f} gave True: still connection {call.flowing_on}"
+                )
 
     # What the server has
+
+    def of_deaf_lines(self) -> Iterator[Problem]:
+        """A connection that the client itself has to close is given up in time, whether or not the server answers."""
+        settings = self._settings
+        longest = CLOSE_TIMEOUT + settings.lag + 2 * settings.up + 10 * self._evidence.tolerance + 0.5
+        for line in self._record.lines:
+            for at, what in line.damages:
+                if what == "protocol unanswered" and line.ended_at is not None and line.ended_at - at > longest:
+                    yield Problem("stood still", f"connection {line.number} for {line.ended_at - at:.3f} s")
 
     def of_subscriptions(self) -> Iterator[Problem]:
         """There is one connection, and subscribed on it is what is wanted and was not refused."""

@@ -19,7 +19,7 @@ from ..leaks import assert_no_leaks
 from .clock import stand_apart, stand_still
 from .consumers import Book, Consumer, Deliberate, Seen
 from .dialect import Dialect
-from .oracle import Evidence, RotateCall, judge
+from .oracle import CLOSE_TIMEOUT, Evidence, RotateCall, judge
 from .real import real_network
 from .report import Problem, Report
 from .schedule import Act, Schedule, Settings
@@ -43,7 +43,6 @@ LONGEST: Final = 120.0
 SLOW_HANDLER: Final = 0.03
 """Seconds that a slow handler takes over a message."""
 
-CLOSE_TIMEOUT: Final = 1.0
 OPEN_TIMEOUT: Final = 2.0
 ANSWER_TIMEOUT: Final = 1.5
 
@@ -214,7 +213,8 @@ class _Life:
         for channel in channel_names(self._schedule):
             self._want(channel)
         if self._settings.book:
-            self._book = Book(self._stream(BOOK), self._venue.snapshot, self._known, self._settings.holes_in_place)
+            self._book = Book(self._stream(BOOK), self._venue.snapshot, self._known, self._dialect)
+            self._book.is_watched = self._settings.watched
             self.evidence.wanted.append(BOOK)
             self._looking = self._loop.create_task(self._look(self._book), name="a life's look at its book")
         self._venue.start()
@@ -335,7 +335,7 @@ class _Life:
                 self.stand_still(SLOW_HANDLER)
             if self._rotates_at_once and self.feed.state.value is rxws.State.CONNECTING:
                 self._rotates_at_once = False
-                self._rotate()
+                self._rotate(is_at_once=True)
 
     # Consumers
 
@@ -433,13 +433,16 @@ class _Life:
             await asyncio.sleep(0.05)
         self._want(channel)
 
-    def _rotate(self) -> None:
+    def _rotate(self, *, is_at_once: bool = False) -> None:
         if self.feed.state.value.is_final:
             return
         lines = [line.record for line in self._venue.lines]
         is_open = [line for line in lines if line.ended_at is None]
         ended = max((line.ended_at for line in lines if line.ended_at is not None), default=-1.0)
         flowing = len(is_open) == 1 and self._delivered_at > max(is_open[0].opened_at, ended + self._settings.reach)
+        if flowing and self.feed.state.value is rxws.State.CONNECTING and not is_at_once:
+            # A moment that has an ingredient of its own.
+            return
         call = RotateCall(self._loop.time(), is_open[0].number if flowing else None)
         self.evidence.rotate_calls.append(call)
         self.feed.rotate().add_done_callback(lambda done: self._rotated(call, done))

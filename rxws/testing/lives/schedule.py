@@ -29,7 +29,7 @@ class Settings:
         snapshots: whether the server sends a snapshot with each subscription: ``""``, ``"declared"`` (the feed is given
             a filter for them) or ``"plain"``.
         book: whether a book of one channel is kept.
-        holes_in_place: whether the book's state is looked at with every change, too, and not only in between.
+        watched: whether the book's state is looked at with every change, too, and not only in between.
         settle: the feed's ``handover_settle``.
         handover_timeout: the feed's, 0 for break before make.
         idle_timeout: the feed's, 0 for None.
@@ -39,7 +39,8 @@ class Settings:
         combine: whether subscriptions are combined.
         consumer: how channels are consumed: ``"callback"``, ``"iterator"``, ``"slow"``, ``"raising"``, ``"blocking"``.
         overlaps: whether subscriptions are made during rotations, too.
-        silence: whether a ``Gap`` is to begin with the last message, and not when the loss was found out.
+        silence: whether a ``Gap`` is to begin with the last message, and not when the loss was found out; whether it is
+            to be told, too, what a connection was silent about that a rotation ends.
     """
 
     seconds: float = 8.0
@@ -55,7 +56,7 @@ class Settings:
     heartbeat: float = 0.0
     snapshots: str = ""
     book: bool = False
-    holes_in_place: bool = False
+    watched: bool = False
     settle: float = 0.5
     handover_timeout: float = 2.0
     idle_timeout: float = 0.0

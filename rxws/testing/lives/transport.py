@@ -267,5 +267,3 @@ async def virtual_network(venue: Venue) -> AsyncIterator[VirtualNetwork]:
 def _response(word: str) -> Response:
     status, _, after = word.partition(" after ")
     return Response(int(status), "refused", Headers({"Retry-After": after} if after else {}), b"")
-
-
