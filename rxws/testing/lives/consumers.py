@@ -19,6 +19,9 @@ __all__ = ["Book", "Consumer", "Deliberate", "Look", "Seen"]
 SLOW: Final = 0.15
 """Seconds that a slow consumer takes over a message."""
 
+BLOCKED: Final = 0.04
+"""Seconds for which a blocking consumer blocks the loop."""
+
 EVERY: Final = 7
 """A consumer that raises or blocks does so with every so many-th message."""
 
@@ -136,7 +139,7 @@ class Consumer:
         if self._count % EVERY == 0 and self._kind == "raising":
             raise Deliberate("as the schedule says")
         if self._count % EVERY == 0 and self._kind == "blocking":
-            self._hooks.stand_still(SLOW)
+            self._hooks.stand_still(BLOCKED)
 
     def _note(self, item: Any) -> None:
         read = self._hooks.dated(item) if isinstance(item, rxws.Gap) else self._dialect.read(item)

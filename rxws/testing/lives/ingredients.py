@@ -154,6 +154,8 @@ def _goings(rng: Random, plan: Plan) -> None:
         at = rng.uniform(0.0, 6.0)
         while at < plan.seconds and rng.random() < 0.7:
             plan.act(at, "unsubscribe", f"c{number}")
+            if rng.random() < 0.3:
+                break
             at += rng.uniform(2.5, 4.0)
             plan.act(at, "subscribe", f"c{number}")
             at += rng.uniform(0.0, 6.0)
@@ -301,7 +303,7 @@ def _watched_book(rng: Random, plan: Plan) -> None:
 
 
 def _dated_silence(rng: Random, plan: Plan) -> None:
-    """Silence ends a connection, and the Gap is to begin with the last message: in all lives, unless this is left out."""
+    """Silence ends a connection, and the Gap begins with the last message: in all lives, unless this is left out."""
     (_half_open if rng.random() < 0.5 else _mutes)(rng, plan)
 
 
@@ -335,10 +337,10 @@ INGREDIENTS: Final[Mapping[str, tuple[Ingredient, float]]] = {
     "refusals": (_refusals, 0.15),
     "slow handshakes": (_slow_handshakes, 0.15),
     "lags": (_lags, 0.5),
-    "skews": (_skews, 0.3),
+    "skews": (_skews, 0.4),
     "long lags": (_long_lags, 0.08),
     "slow closes": (_slow_closes, 0.12),
-    "rotations": (_rotations, 0.4),
+    "rotations": (_rotations, 0.5),
     "rotations by time": (_rotations_by_time, 0.12),
     "signals": (_signals, 0.15),
     "one connection": (_one_connection, 0.06),
@@ -378,7 +380,7 @@ KNOWN: Final[Mapping[str, str]] = {
     "generator exits": "a handler raises GeneratorExit: the feed ends as after a wanted close",
     "goings in overlaps": "a channel subscribed during an overlap comes out of order, or is lost",
     "late effects": "Gap.end is before the subscription is in effect",
-    "long lags": "the new connection lags by more than handover_settle: twice; the old one by seconds: lost without a word",
+    "long lags": "the new connection lags by more than handover_settle: twice; the old one by seconds: lost",
     "long standstills": "a loop that stood still is taken for silence; an overlap's memory ends meanwhile: twice",
     "passing refusals": "what a rotation's new connection alone has is dropped while its opening takes long",
     "plain snapshots": "the new connection's snapshot is delivered behind changes",

@@ -1,4 +1,4 @@
-"""The judge of a life: knows what each connection was sent and when, and what consumers saw; none of rxws's rules. Pure."""
+"""The judge of a life: knows what connections were sent, when, and what consumers saw; no rule of rxws. Pure."""
 
 from __future__ import annotations
 

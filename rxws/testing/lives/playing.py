@@ -34,8 +34,14 @@ TOLERANCE: Final = 0.001
 REAL_TOLERANCE: Final = 0.3
 """Seconds by which times may be wrong: in virtual time, and in real time on a busy machine."""
 
+LOOK: Final = 0.25
+"""Seconds between two looks at whether all is well."""
+
 CALM: Final = 15.0
 """Seconds that a feed has at most to recover from all that was done to it."""
+
+EXPECTED: Final = (Deliberate, ConnectionError, TimeoutError, LookupError, GeneratorExit)
+"""What functions of the life's own raise, and snapshots that are too old."""
 
 LONGEST: Final = 120.0
 """Seconds that a life may take in all."""
@@ -237,17 +243,20 @@ class _Life:
         self._venue.calm()
         self._rotates_at_once = False
         self._slow_until = -1.0
-        deadline = self._loop.time() + CALM
         await asyncio.sleep(1.0)
-        while not self._is_well() and self._loop.time() < deadline:
-            await asyncio.sleep(0.25)
+        await self._until_well()
         await asyncio.sleep(1.0 + self._settings.reach + self._settings.up)
         quiet_from = self._loop.time()
         # Messages go on: silence would be a fault.
         await asyncio.sleep(1.5 + 2 * self._settings.reach)
-        while not self._is_well() and self._loop.time() < deadline + CALM:
-            await asyncio.sleep(0.25)
+        await self._until_well()
         self._take_stock(quiet_from)
+
+    async def _until_well(self) -> None:
+        for _ in range(round(CALM / LOOK)):
+            if self._is_well():
+                return
+            await asyncio.sleep(LOOK)
 
     def _is_well(self) -> bool:
         lines = [line for line in self._venue.lines if line.is_open and not line.record.damages]
@@ -319,9 +328,8 @@ class _Life:
         self.counts["events"] += 1
         if isinstance(event, rxws.Gap):
             self.evidence.gaps.append(self.dated(event))
-        elif isinstance(event, rxws.HandlerFailed) and not isinstance(event.error, Deliberate | ConnectionError):
-            if not isinstance(event.error, TimeoutError | LookupError | GeneratorExit):
-                self._problem("failure", f"{event.handler}: {event.error!r}")
+        elif isinstance(event, rxws.HandlerFailed) and not isinstance(event.error, EXPECTED):
+            self._problem("failure", f"{event.handler}: {event.error!r}")
 
     def dated(self, gap: rxws.Gap) -> rxws.Gap:
         """Return a Gap with the loop's times."""

@@ -167,8 +167,8 @@ def simpler(schedule: Schedule) -> Iterator[Schedule]:
         size //= 2
     for each in fields(settings):
         if each.name != "seconds" and getattr(settings, each.name) != each.default:
-            plain = dataclasses.replace(settings, **{each.name: each.default})
-            yield dataclasses.replace(schedule, settings=plain)
+            changes: dict[str, Any] = {each.name: each.default}
+            yield dataclasses.replace(schedule, settings=dataclasses.replace(settings, **changes))
     last = acts[-1].at if acts else 1.0
     for seconds in (last + 0.5, last + 2.0, settings.seconds - 1.0):
         if 0 < seconds < settings.seconds:

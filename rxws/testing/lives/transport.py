@@ -203,7 +203,7 @@ class VirtualConnection:
     def _begin_to_close(self) -> None:
         self.state = State.CLOSING
         if self._timer is None:
-            self._timer = self._loop.call_later(CLOSE_TIMEOUT, self.drop)
+            self._timer = self._loop.call_later(CLOSE_TIMEOUT, self.cut)
         if not self._is_dead:
             self._pipe.put(self._up, self._line.closed_by_client)
 
