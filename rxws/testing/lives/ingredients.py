@@ -270,8 +270,9 @@ def _long_standstills(rng: Random, plan: Plan) -> None:
         plan.set(idle_timeout=1.0)
         plan.act(at, "stand still", "", rng.uniform(1.1, 4.0))
     else:
+        plan.set(lag=0.3)
         plan.act(at, "rotate")
-        plan.act(at + rng.uniform(0.0, 1.5), "stand still", "", rng.uniform(0.5, 1.5))
+        plan.act(at + rng.uniform(0.4, 1.5), "stand still", "", rng.uniform(0.5, 1.5))
 
 
 def _exits(rng: Random, plan: Plan) -> None:
