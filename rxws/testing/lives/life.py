@@ -7,8 +7,9 @@ import functools
 from collections.abc import Collection
 
 from .dialect import Dialect
+from .endpoint import MakeFeed
 from .ingredients import KNOWN, compose
-from .playing import MakeFeed, play
+from .playing import play
 from .report import LifeFailed, Report
 from .shrinking import shrink
 

@@ -32,13 +32,13 @@ class RotateCall:
         at: when, on the loop's clock.
         flowing_on: the number of the only connection there was, if messages came on it; otherwise None.
         result: what it gave; None: nothing yet.
-        then_on: the numbers of the connections that there were when it gave that.
+        newest: the number of the newest connection that there had been when it gave that.
     """
 
     at: float
     flowing_on: int | None
     result: bool | None = None
-    then_on: tuple[int, ...] = ()
+    newest: int = 0
 
 
 @dataclass(slots=True)
@@ -237,7 +237,7 @@ class _Judgement:
         for call in self._evidence.rotate_calls:
             if call.result is None:
                 yield Problem("rotate() did not end", f"called at {call.at:.3f}")
-            elif call.result and call.flowing_on is not None and call.then_on == (call.flowing_on,):
+            elif call.result and call.newest == call.flowing_on:
                 yield Problem(
                     "rotated nothing", f"rotate() at {call.at:.3f} gave True: still connection {call.flowing_on}"
                 )

@@ -12,8 +12,9 @@ import websockets
 from ..connection import FeedConnection
 from ..process import ServerProcess, serve_in_process
 from ..server import FeedServer
+from .line import Line
 from .transport import Pipe
-from .venue import Line, Venue
+from .venue import Venue
 
 __all__ = ["RealNetwork", "real_network"]
 
