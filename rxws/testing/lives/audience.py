@@ -55,7 +55,7 @@ class Audience:
         return self._book is not None and not self._book.in_sync
 
     def want(self, channel: str) -> None:
-        """Consume a channel, unless somebody does, or there is none of that name."""
+        """Consume a channel, unless it is consumed already or there is none of that name."""
         if channel not in self._consumers and channel in self._names:
             self._evidence.wanted.append(channel)
             seen = Seen(f"{channel} from {self._loop.time():.3f}", channel, self._loop.time())

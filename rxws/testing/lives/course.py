@@ -39,6 +39,9 @@ CALM: Final = 15.0
 EXPECTED: Final = (Deliberate, ConnectionError, TimeoutError, LookupError, GeneratorExit)
 """What functions of the life's own raise, and snapshots that are too old."""
 
+ROTATING: Final = ("rotate", "rotate at once", "signal")
+"""Acts that lead to a rotation."""
+
 SLOW_HANDLER: Final = 0.03
 """Seconds that a slow handler takes over a message."""
 
@@ -164,7 +167,7 @@ class Life:
             if line.is_open:
                 line.record.subscribed_in_the_end = list(line.channels)
         if state is rxws.State.CLOSED:
-            self._problem("closed by itself", "nobody called exit()")
+            self._problem("closed by itself", "exit() was not called")
         elif state is rxws.State.FAILED:
             if not any(act.kind in ("cancel", "generator exit") for act in self._schedule.acts):
                 self._problem("failed", "the feed has failed")
@@ -268,13 +271,19 @@ class Life:
             self._venue.act(act)
 
     async def _subscribe(self, channel: str) -> None:
-        """Want a channel; where overlaps are to be spared, not before a rotation has ended."""
+        """Want a channel; where overlaps are to be spared, neither during a rotation nor so that one overtakes it."""
+        if self._settings.send_limit and self._rotates and not self._settings.overlaps:
+            return
         deadline = self._loop.time() + 10.0
         while not self._settings.overlaps and self._loop.time() < deadline:
             if self.feed.state.value is not rxws.State.ROTATING:
                 break
             await asyncio.sleep(0.05)
         self.audience.want(channel)
+
+    @property
+    def _rotates(self) -> bool:
+        return bool(self._settings.rotate_every) or any(act.kind in ROTATING for act in self._schedule.acts)
 
     def _rotate(self, *, is_at_once: bool = False) -> None:
         if self.feed.state.value.is_final:
@@ -283,7 +292,10 @@ class Life:
         is_open = [line for line in lines if line.ended_at is None]
         ended = max((line.ended_at for line in lines if line.ended_at is not None), default=-1.0)
         flowing = len(is_open) == 1 and self._delivered_at > max(is_open[0].opened_at, ended + self._settings.reach)
-        if flowing and self.feed.state.value is rxws.State.CONNECTING and not is_at_once:
+        state = self.feed.state.value
+        # During a rotation the call is for that one.
+        flowing = flowing and state is not rxws.State.ROTATING
+        if flowing and state is rxws.State.CONNECTING and not is_at_once:
             # A moment that has an ingredient of its own.
             return
         call = RotateCall(self._loop.time(), is_open[0].number if flowing else None)

@@ -50,6 +50,7 @@ INGREDIENTS: Final[Mapping[str, tuple[Ingredient, float]]] = {
     "passing refusals": (server_side.passing_refusals, 0.06),
     "send limit": (client_side.send_limit, 0.12),
     "declared snapshots": (server_side.declared_snapshots, 0.12),
+    "first snapshots": (server_side.first_snapshots, 0.06),
     "plain snapshots": (server_side.plain_snapshots, 0.08),
     "heartbeats": (server_side.heartbeats, 0.25),
     "slow consumers": (client_side.slow_consumers, 0.2),
@@ -72,6 +73,7 @@ INGREDIENTS: Final[Mapping[str, tuple[Ingredient, float]]] = {
 KNOWN: Final[Mapping[str, str]] = {
     "cancellations": "other code cancels the feed's tasks: the feed ends as after a wanted close",
     "dated silence": "Gap.start is when the loss was found out, and not the last message",
+    "first snapshots": "the snapshot of a channel that is subscribed while an overlap is remembered is discarded",
     "generator exits": "a handler raises GeneratorExit: the feed ends as after a wanted close",
     "goings in overlaps": "a channel subscribed during an overlap comes out of order, or is lost",
     "late effects": "Gap.end is before the subscription is in effect",

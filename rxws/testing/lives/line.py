@@ -183,8 +183,8 @@ class Line:
 
     def reset(self) -> None:
         """End at once: a reset overtakes what is on its way, which never comes."""
-        self._forget()
         self._over()
+        self._forget()
         if self._wire is not None and not self._is_dead:
             self._wire.reset()
 

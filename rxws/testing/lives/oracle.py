@@ -115,6 +115,7 @@ class _Judgement:
 
     def of_channel(self, seen: Seen) -> Iterator[Problem]:
         """Of one channel: each number once and in order, or behind a Gap in place whose interval covers it."""
+        yield from self._start(seen)
         numbers: set[int] = set()
         last, gaps = None, list[Gap]()
         for look in seen.looks:
@@ -135,6 +136,22 @@ class _Judgement:
                 numbers.add(n)
             last, gaps = n, []
         yield from self._rest(seen, last)
+
+    def _start(self, seen: Seen) -> Iterator[Problem]:
+        """The first number is the first that came since the consumer began, on a connection that lasted."""
+        first = seen.looks[0].item if seen.looks else None
+        if first is None or isinstance(first, Gap) or first.is_snapshot:
+            return
+        came = [
+            sent.n
+            for line in self._record.lines
+            if not line.damages and (line.ended_at is None or line.ended_at > seen.looks[0].time)
+            for sent in line.sent
+            if sent.channel == seen.channel and sent.at >= seen.since and sent.came_at is not None
+            if not sent.is_snapshot or self._settings.first_snapshot
+        ]
+        if came and min(came) < first.n and not self._was_refused(first.channel, min(came)):
+            yield Problem("lost at the start", f"{seen.name}: {min(came)} came, and {first.n} is the first")
 
     def _missing(self, seen: Seen, numbers: range, gaps: list[Gap]) -> Iterator[Problem]:
         channel = seen.channel

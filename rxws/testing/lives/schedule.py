@@ -28,6 +28,7 @@ class Settings:
         heartbeat: seconds between two equal messages of the server; 0: there are none.
         snapshots: whether the server sends a snapshot with each subscription: ``""``, ``"declared"`` (the feed is given
             a filter for them) or ``"plain"``.
+        first_snapshot: whether a channel that is subscribed is to begin with its snapshot, whenever that is.
         book: whether a book of one channel is kept.
         watched: whether the book's state is looked at with every change, too, and not only in between.
         settle: the feed's ``handover_settle``.
@@ -55,6 +56,7 @@ class Settings:
     close_lag: float = 0.0
     heartbeat: float = 0.0
     snapshots: str = ""
+    first_snapshot: bool = False
     book: bool = False
     watched: bool = False
     settle: float = 0.5

@@ -13,6 +13,7 @@ __all__ = [
     "dated_silence",
     "deaf_errors",
     "declared_snapshots",
+    "first_snapshots",
     "half_open",
     "heartbeats",
     "hiccups",
@@ -165,6 +166,15 @@ def passing_refusals(rng: Random, plan: Plan) -> None:
 def declared_snapshots(rng: Random, plan: Plan) -> None:
     """The server sends a snapshot with each subscription, which the feed knows to be for one connection."""
     plan.set(snapshots="declared")
+
+
+def first_snapshots(rng: Random, plan: Plan) -> None:
+    """A channel is subscribed soon after a rotation, and is to begin with its snapshot."""
+    plan.set(snapshots="declared", first_snapshot=True, heartbeat=0.2, lag=0.2)
+    at = rng.uniform(4.0, plan.seconds)
+    plan.act(at - 3.0, "unsubscribe", "c0")
+    plan.act(at, "rotate")
+    plan.act(at + rng.uniform(0.4, 1.2), "subscribe", "c0")
 
 
 def plain_snapshots(rng: Random, plan: Plan) -> None:

@@ -22,6 +22,9 @@ __all__ = ["Pipe", "VirtualConnection", "VirtualNetwork", "virtual_network"]
 CLOSE_TIMEOUT: Final = 10.0
 """Seconds after which the websockets library gives up to close."""
 
+TOO_LATE: Final = 1000.0
+"""Seconds until an answer to a handshake comes that is not waited for so long."""
+
 READ_AHEAD: Final = 16
 """Frames that a websockets library takes in before they are asked for; the others wait in the system's buffer."""
 
@@ -251,7 +254,7 @@ class VirtualNetwork:
         connection = VirtualConnection(line, up, venue.settings.keepalive)
         line.attach(connection)
         try:
-            await asyncio.sleep(down + (seconds + venue.settings.keepalive if word == "late" else 0.0))
+            await asyncio.sleep(TOO_LATE if word == "late" else down)
         except asyncio.CancelledError:
             connection.cut()
             raise
