@@ -243,7 +243,7 @@ async def test_their_server_speaks_otherwise(life: Any, seed: int) -> None:
 def test_life_on_real_sockets(how: str) -> None:
     """The same lives are played on loopback: with real resets, and a server that is stopped."""
     kind, _, word = how.partition(" ")
-    life = Schedule(1, Settings(seconds=1.5, keepalive=0.6), (Act(0.7, kind, word), Act(1.0, "rotate")))
+    life = Schedule(1, Settings(seconds=3.0, keepalive=0.6), (Act(2.0, kind, word), Act(2.3, "rotate")))
     report = play_one(life, is_real=True)
     assert not report.problems, report
     assert report.counts["gaps"] == 1

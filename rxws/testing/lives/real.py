@@ -18,7 +18,7 @@ from .venue import Venue
 
 __all__ = ["RealNetwork", "real_network"]
 
-FROZEN: Final = 1.0
+FROZEN: Final = 2.0
 """Seconds for which a server is stopped after its clients have found out."""
 
 
