@@ -45,6 +45,7 @@ INGREDIENTS: Final[Mapping[str, tuple[Ingredient, float]]] = {
     "swaps": (client_side.swaps, 0.08),
     "combined": (client_side.combined, 0.15),
     "late answers": (server_side.late_answers, 0.15),
+    "single answers": (server_side.single_answers, 0.08),
     "late effects": (server_side.late_effects, 0.08),
     "refused channels": (server_side.refused_channels, 0.1),
     "passing refusals": (server_side.passing_refusals, 0.06),

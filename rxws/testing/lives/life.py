@@ -42,7 +42,8 @@ async def life(
             to connect with ``endpoint.connect(endpoint.url)`` and with nothing else. None: a ``ReactiveWebSocket``.
         seed: any integer.
         dialect: what server and client say to each other; None: JSON as :class:`Dialect` has it.
-        without: names of ingredients that are left out; None: those that rxws does not survive (``KNOWN``).
+        without: names of ingredients that are left out; None: those that rxws does not survive (``KNOWN``), unless
+            ``only`` names what there is.
         only: names of the ingredients that the life is made of; empty: the seed decides.
         shrinks: whether the shortest life that still fails is looked for, which plays up to 300 more.
 
@@ -61,7 +62,7 @@ async def life(
             await life(lambda endpoint: MyFeed(endpoint.url, connect=endpoint.connect, **endpoint.options), seed)
     """
     dialect = dialect or Dialect()
-    left_out = [*(KNOWN if without is None else without)]
+    left_out = [*(without or ())] if only or without is not None else [*KNOWN]
     if make_feed is not None and not dialect.knows_snapshots:
         left_out += SNAPSHOTS
     schedule = compose(seed, left_out, only)

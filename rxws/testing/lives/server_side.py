@@ -31,6 +31,7 @@ __all__ = [
     "resets",
     "restarts",
     "signals",
+    "single_answers",
     "skews",
     "slow_closes",
     "slow_handshakes",
@@ -139,6 +140,14 @@ def late_answers(rng: Random, plan: Plan) -> None:
     """A subscription is answered late, or not at all."""
     for at in [0.0, *some(rng, plan, 2)]:
         plan.act(at, "answer", rng.choice(("late", "none")), rng.uniform(0.1, 1.2))
+
+
+def single_answers(rng: Random, plan: Plan) -> None:
+    """Subscriptions that were combined are answered one by one."""
+    plan.set(combine=True)
+    plan.need_channels(3)
+    for at in [0.0, *some(rng, plan, 2)]:
+        plan.act(at, "answer", "single")
 
 
 def late_effects(rng: Random, plan: Plan) -> None:

@@ -159,7 +159,7 @@ class Venue:
         elif word == "refused":
             self._refuse(line, request)
         else:
-            self._subscribe(line, request, word == "")
+            self._subscribe(line, request, word in ("", "single"), word == "single")
             if word == "late":
                 self._loop.call_later(value, line.say, self.dialect.answer(request, False))
 
@@ -169,11 +169,13 @@ class Venue:
         self.record.effects += [(now, each, True) for each in request.channels]
         line.say(self.dialect.answer(request, True))
 
-    def _subscribe(self, line: Line, request: Request, is_answered: bool) -> None:
+    def _subscribe(self, line: Line, request: Request, is_answered: bool, is_single: bool = False) -> None:
         if not line.is_open:
             return
         if is_answered:
-            line.say(self.dialect.answer(request, False))
+            answered = [Request(True, (each,)) for each in request.channels] if is_single else [request]
+            for each in answered:
+                line.say(self.dialect.answer(each, False))
         now = self._loop.time()
         for channel in request.channels:
             if channel in line.record.refused:
