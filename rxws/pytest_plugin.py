@@ -4,6 +4,7 @@ Fixtures:
     ``feed_server``: a running :class:`rxws.testing.FeedServer`.
     ``virtual_time``: the test runs on an event loop whose time passes infinitely fast, with sockets in memory. Ask for
         it in one test, or in all of a class or module with ``pytestmark = pytest.mark.usefixtures("virtual_time")``.
+    ``life``: :func:`rxws.testing.life`, in virtual time: a feed of yours lives through all that a seed stands for.
     ``assert_no_leaks``: the test fails if it leaves a task, file descriptor or timer behind.
 
 Example::
@@ -19,7 +20,7 @@ Example::
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Callable, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -28,6 +29,7 @@ import rxws
 
 if TYPE_CHECKING:
     from .testing import FeedServer
+    from .testing.lives import Report
 
 try:
     import async_solipsism  # type: ignore[import-untyped]
@@ -44,8 +46,8 @@ except ImportError as error:  # rxws is installed beside pytest, but without its
 
         return refuse
 
-    feed_server, virtual_time, assert_no_leaks_fixture = map(
-        refusing, ("feed_server", "virtual_time", "assert_no_leaks")
+    feed_server, virtual_time, life_fixture, assert_no_leaks_fixture = map(
+        refusing, ("feed_server", "virtual_time", "life", "assert_no_leaks")
     )
 else:
     missing = None
@@ -66,6 +68,11 @@ else:
         if not is_virtual:
             pytest.fail("virtual_time: a conftest or another plugin chose the event loop")
         return loop
+
+    @pytest.fixture(name="life")
+    def life_fixture(virtual_time: asyncio.AbstractEventLoop) -> Callable[..., Awaitable[Report]]:
+        """Give the function that lets a feed live through what a seed stands for; the test runs in virtual time."""
+        return rxws.testing.life
 
     @pytest_asyncio.fixture(name="assert_no_leaks")
     async def assert_no_leaks_fixture() -> AsyncIterator[None]:

@@ -99,7 +99,7 @@ def test_file_of_a_users_tests_passes_as_it_stands(tmp_path: Path) -> None:
         check=False,
     )
     assert done.returncode == 0, done.stdout
-    assert "2 passed" in done.stdout
+    assert "22 passed" in done.stdout
     assert done.stderr == ""
 
 

@@ -11,6 +11,7 @@
     broadcast     numbered messages with lags
     process       a server in a process of its own
     leaks         assert_no_leaks
+    lives         whole lives by seed
 
 Nothing here needs pytest; its fixtures are in :mod:`rxws.pytest_plugin`.
 """
@@ -22,11 +23,14 @@ from .clients import Handshake
 from .connection import FeedConnection
 from .http import HttpError, HttpHandler, HttpRequest, HttpResponse, get_json
 from .leaks import assert_no_leaks
+from .lives import Dialect, Endpoint, LifeFailed, life
 from .process import ServerProcess, serve_in_process, serve_until_told
 from .server import FeedServer, Script
 
 __all__ = [
     "DelayedDelivery",
+    "Dialect",
+    "Endpoint",
     "FeedConnection",
     "FeedServer",
     "Handshake",
@@ -34,11 +38,13 @@ __all__ = [
     "HttpHandler",
     "HttpRequest",
     "HttpResponse",
+    "LifeFailed",
     "NumberedBroadcast",
     "Script",
     "ServerProcess",
     "assert_no_leaks",
     "get_json",
+    "life",
     "serve_in_process",
     "serve_until_told",
 ]

@@ -1,0 +1,124 @@
+"""All who consume the feed of a life: one for each channel, one for all of them, and a book."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Any, Final
+
+import rxws
+
+from .consumers import Book, Consumer, LifeHooks, Seen
+from .endpoint import Feed
+from .oracle import Evidence
+from .report import Problem
+from .venue import BOOK, Venue, channel_names
+
+__all__ = ["Audience"]
+
+ANSWER_TIMEOUT: Final = 1.5
+"""Seconds in which a subscription is to be answered, besides the lags."""
+
+
+class Audience:
+    """Those who consume, and what they want.
+
+    Args:
+        feed: what they consume.
+        venue: the server.
+        evidence: where what they have seen, and want, is noted.
+        hooks: of the life.
+    """
+
+    def __init__(self, feed: Feed, venue: Venue, evidence: Evidence, hooks: LifeHooks) -> None:
+        self._feed = feed
+        self._venue = venue
+        self._settings = venue.settings
+        self._dialect = venue.dialect
+        self._evidence = evidence
+        self._hooks = hooks
+        self._loop = asyncio.get_running_loop()
+        self._names = channel_names(venue.schedule)
+        self._consumers: dict[str, Consumer] = {}
+        self._gone: list[Consumer] = []
+        self._book: Book | None = None
+        self._looking: asyncio.Task[None] | None = None
+        everything = Seen("everything", None, self._loop.time())
+        self._consume("everything", feed.stream_filter(gaps=True), everything, "iterator")
+        for channel in self._names:
+            self.want(channel)
+        if self._settings.book:
+            self._open_book()
+
+    @property
+    def has_a_wrong_book(self) -> bool:
+        """Whether there is a book that is not known to be right."""
+        return self._book is not None and not self._book.in_sync
+
+    def want(self, channel: str) -> None:
+        """Consume a channel, unless it is consumed already or there is none of that name."""
+        if channel not in self._consumers and channel in self._names:
+            self._evidence.wanted.append(channel)
+            seen = Seen(f"{channel} from {self._loop.time():.3f}", channel, self._loop.time())
+            self._consume(channel, self._stream(channel), seen, self._settings.consumer)
+
+    async def unwant(self, channel: str) -> None:
+        """Consume a channel no more."""
+        consumer = self._consumers.pop(channel, None)
+        if consumer is not None:
+            self._evidence.wanted.remove(channel)
+            self._gone.append(consumer)
+            await consumer.close()
+
+    def stop_looking(self) -> None:
+        """Look at the book no more: the feed is about to end."""
+        if self._looking is not None:
+            self._looking.cancel()
+
+    async def finish(self) -> None:
+        """Wait until all has been consumed that there was, after the feed's end; and note what was seen."""
+        for consumer in (*self._consumers.values(), *self._gone):
+            await consumer.finished()
+            self._evidence.seen.append(consumer.seen)
+        if self._book is not None:
+            await self._book.close()
+            self._evidence.problems += [Problem("book", text) for text in self._book.problems[:3]]
+
+    def _consume(self, name: str, stream: rxws.Stream[Any], seen: Seen, kind: str) -> None:
+        self._consumers[name] = Consumer(stream, seen, kind, self._dialect, self._hooks)
+
+    def _stream(self, channel: str) -> rxws.Stream[Any]:
+        dialect, settings = self._dialect, self._settings
+        if settings.pushed:
+            return self._feed.stream_filter(dialect.belongs(channel), gaps=True)
+        return self._feed.multiplex(
+            dialect.subscribe([channel]),
+            dialect.unsubscribe(channel),
+            filters=dialect.belongs(channel),
+            acknowledged=dialect.acknowledged(channel),
+            rejected=dialect.rejected(channel),
+            timeout=ANSWER_TIMEOUT + settings.lag,
+            combine=dialect.combine if settings.combine else None,
+            gaps=True,
+        )
+
+    def _open_book(self) -> None:
+        self._book = Book(self._stream(BOOK), self._venue.snapshot, self._known, self._dialect)
+        self._book.is_watched = self._settings.watched
+        self._evidence.wanted.append(BOOK)
+        self._looking = self._loop.create_task(self._look(self._book), name="a life's look at its book")
+
+    async def _look(self, book: Book) -> None:
+        while True:
+            await asyncio.sleep(0.1)
+            book.look()
+
+    def _known(self) -> int | None:
+        """Return the number of the newest change that has come on the only connection; None: there are others."""
+        lines = [line for line in self._venue.lines if line.is_open]
+        is_sole = len(lines) == 1 and self._feed.state.value is rxws.State.CONNECTED
+        if not is_sole or lines[0].record.damages or not lines[0].is_read:
+            return None
+        before = self._loop.time() - self._evidence.tolerance
+        sent_there = reversed(lines[0].record.sent)
+        there = (sent for sent in sent_there if sent.channel == BOOK and sent.came_at is not None)
+        return next((sent.n for sent in there if sent.came_at is not None and sent.came_at < before), None)

@@ -1,0 +1,314 @@
+"""The course of a life: act by act, then a calm, and the end."""
+
+from __future__ import annotations
+
+import asyncio
+import dataclasses
+import gc
+import weakref
+from collections import Counter
+from collections.abc import Callable
+from typing import Any, Final
+
+import rxws
+
+from .audience import Audience
+from .clock import stand_still
+from .consumers import Deliberate
+from .dialect import Dialect
+from .endpoint import Endpoint, Feed, MakeFeed, options_of
+from .oracle import CLOSE_TIMEOUT, Evidence, RotateCall
+from .real import real_network
+from .report import Problem
+from .schedule import Act, Schedule
+from .transport import virtual_network
+from .venue import BOOK, Venue
+
+__all__ = ["Life"]
+
+TOLERANCE: Final = 0.001
+REAL_TOLERANCE: Final = 0.3
+"""Seconds by which times may be wrong: in virtual time, and in real time on a busy machine."""
+
+LOOK: Final = 0.25
+"""Seconds between two looks at whether all is well."""
+
+CALM: Final = 15.0
+"""Seconds that a feed has at most to recover from all that was done to it."""
+
+EXPECTED: Final = (Deliberate, ConnectionError, TimeoutError, LookupError, GeneratorExit)
+"""What functions of the life's own raise, and snapshots that are too old."""
+
+ROTATING: Final = ("rotate", "rotate at once", "signal")
+"""Acts that lead to a rotation."""
+
+SLOW_HANDLER: Final = 0.03
+"""Seconds that a slow handler takes over a message."""
+
+
+class Life:
+    """One life.
+
+    Attributes:
+        evidence: for the judge.
+        counts: what there was of everything.
+    """
+
+    def __init__(self, schedule: Schedule, dialect: Dialect) -> None:
+        self.counts: Counter[str] = Counter()
+        self._schedule = schedule
+        self._settings = schedule.settings
+        self._dialect = dialect
+        self._loop = asyncio.get_running_loop()
+        self._venue = Venue(schedule, dialect)
+        self.evidence = Evidence(schedule.settings, self._venue.record)
+        self._start = self._loop.time()
+        self._feed: Feed | None = None
+        self._reference: Callable[[], Feed | None] = lambda: None
+        self._audience: Audience | None = None
+        self._delivered_at = -1.0
+        # From the clock of events to the loop's.
+        self._shift = 0.0
+        self._rotates_at_once = False
+        self._slow_until = -1.0
+        self._has_exited = False
+
+    @property
+    def feed(self) -> Feed:
+        """The feed, while it lives."""
+        assert self._feed is not None
+        return self._feed
+
+    @property
+    def audience(self) -> Audience:
+        """Those who consume, while there is a feed."""
+        assert self._audience is not None
+        return self._audience
+
+    def references(self) -> list[Problem]:
+        """Return what is wrong if the feed is still in memory: nothing in the life refers to it."""
+        if self._reference() is not None:
+            gc.collect()
+        return [] if self._reference() is None else [Problem("left behind", "a reference to the feed")]
+
+    def _problem(self, kind: str, text: str) -> None:
+        self.evidence.problems.append(Problem(kind, text))
+
+    # The course of a life
+
+    async def live(self, make_feed: MakeFeed, is_real: bool) -> None:
+        """Live to the end."""
+        self.evidence.tolerance = REAL_TOLERANCE if is_real else TOLERANCE
+        async with real_network(self._venue) if is_real else virtual_network(self._venue) as network:
+            self._feed = make_feed(Endpoint(network.url, network.connect, options_of(self._settings)))
+            self._reference = weakref.ref(self._feed)
+            try:
+                self._begin()
+                await self._acts()
+                if not self._has_exited:
+                    await self._become_calm()
+            finally:
+                self._venue.stop()
+                await self._end()
+                self._feed = None
+
+    def _begin(self) -> None:
+        feed = self.feed
+        feed.events.subscribe(self._event)
+        feed.messages.subscribe(self._message)
+        self._audience = Audience(feed, self._venue, self.evidence, self)
+        self._venue.start()
+
+    async def _acts(self) -> None:
+        for act in self._schedule.acts:
+            await self._until(act.at)
+            await self._do(act)
+            if self._has_exited:
+                return
+        await self._until(self._settings.seconds)
+
+    async def _until(self, at: float) -> None:
+        wait = self._start + at - self._loop.time()
+        if wait > 0:
+            await asyncio.sleep(wait)
+
+    async def _become_calm(self) -> None:
+        """Do nothing bad any more, and wait until all is well; then until all has come."""
+        self._venue.calm()
+        self._rotates_at_once = False
+        self._slow_until = -1.0
+        await asyncio.sleep(1.0)
+        await self._until_well()
+        await asyncio.sleep(1.0 + self._settings.reach + self._settings.up)
+        quiet_from = self._loop.time()
+        # Messages go on: silence would be a fault.
+        await asyncio.sleep(1.5 + 2 * self._settings.reach)
+        await self._until_well()
+        self._take_stock(quiet_from)
+
+    async def _until_well(self) -> None:
+        for _ in range(round(CALM / LOOK)):
+            if self._is_well():
+                return
+            await asyncio.sleep(LOOK)
+
+    def _is_well(self) -> bool:
+        lines = [line for line in self._venue.lines if line.is_open and not line.record.damages]
+        if len(lines) != 1 or self.feed.state.value is not rxws.State.CONNECTED:
+            return False
+        is_subscribed = {*lines[0].channels, *lines[0].record.refused} >= set(self.evidence.wanted)
+        is_known = not self.audience.has_a_wrong_book or BOOK in lines[0].record.refused
+        return (is_subscribed or self._settings.pushed) and is_known
+
+    def _take_stock(self, quiet_from: float) -> None:
+        """Note how all is in the end."""
+        state = self.feed.state.value
+        for line in self._venue.lines:
+            if line.is_open:
+                line.record.subscribed_in_the_end = list(line.channels)
+        if state is rxws.State.CLOSED:
+            self._problem("closed by itself", "exit() was not called")
+        elif state is rxws.State.FAILED:
+            if not any(act.kind in ("cancel", "generator exit") for act in self._schedule.acts):
+                self._problem("failed", "the feed has failed")
+        else:
+            self.evidence.quiet_from = quiet_from
+            if self.audience.has_a_wrong_book and not self._is_refused(BOOK):
+                self._problem("book", "it is not in sync in the end")
+
+    def _is_refused(self, channel: str) -> bool:
+        return any(channel in line.record.refused for line in self._venue.lines if line.is_open)
+
+    async def _end(self) -> None:
+        feed, statistics = self.feed, self.feed.statistics()
+        self.audience.stop_looking()
+        began = self._loop.time()
+        await feed.exit()
+        took = self._loop.time() - began
+        if took > CLOSE_TIMEOUT + 1.5:
+            self._problem("exit", f"it took {took:.3f} s")
+        await self.audience.finish()
+        self._audience = None
+        if statistics.gaps != len(self.evidence.gaps):
+            self._problem("statistics", f"{statistics.gaps} gaps, and {len(self.evidence.gaps)} were told")
+        self.counts.update(
+            connections=len(self._venue.lines),
+            messages=statistics.messages,
+            gaps=statistics.gaps,
+            rotations=statistics.rotations,
+            copies=statistics.duplicates,
+        )
+        await self._until_gone()
+
+    async def _until_gone(self) -> None:
+        """Wait until the server knows that its connections have ended; those that are dead it does not."""
+        await asyncio.sleep(self._settings.up + self._settings.close_lag + 10 * self.evidence.tolerance)
+        left = [line.record.number for line in self._venue.lines if line.is_open and not line.record.damages]
+        if left:
+            self._problem("left behind", f"connections {left}")
+
+    # What the feed tells
+
+    def _event(self, event: rxws.Event) -> None:
+        if not self.counts["events"]:
+            self._shift = event.time - self._loop.time()
+        self.counts["events"] += 1
+        if isinstance(event, rxws.Gap):
+            self.evidence.gaps.append(self.dated(event))
+        elif isinstance(event, rxws.HandlerFailed) and not isinstance(event.error, EXPECTED):
+            self._problem("failure", f"{event.handler}: {event.error!r}")
+
+    def dated(self, gap: rxws.Gap) -> rxws.Gap:
+        """Return a Gap with the loop's times."""
+        shift = self._shift
+        return dataclasses.replace(gap, start=gap.start - shift, end=gap.end - shift, time=gap.time - shift)
+
+    def _message(self, message: Any) -> None:
+        if self._dialect.read(message) is not None:
+            self._delivered_at = self._loop.time()
+            if self._delivered_at < self._slow_until:
+                self.stand_still(SLOW_HANDLER)
+            if self._rotates_at_once and self.feed.state.value is rxws.State.CONNECTING:
+                self._rotates_at_once = False
+                self._rotate(is_at_once=True)
+
+    # Acts
+
+    def stand_still(self, seconds: float) -> None:
+        """Let the loop stand still, and note it."""
+        since = self._loop.time()
+        stand_still(seconds)
+        # In the loop's next turn, before its timers: there it reads what the system has received.
+        self._loop.call_soon(self._venue.pass_time)
+        self.evidence.standstills.append((since, self._loop.time()))
+
+    async def _do(self, act: Act) -> None:
+        if act.kind == "rotate":
+            self._rotate()
+        elif act.kind == "subscribe":
+            await self._subscribe(act.word)
+        elif act.kind == "unsubscribe":
+            await self.audience.unwant(act.word)
+        elif act.kind == "swap":
+            await self.audience.unwant(act.word)
+            await asyncio.sleep(act.value)
+            self.audience.want(act.word)
+        elif act.kind == "stand still":
+            self.stand_still(act.value)
+        elif act.kind == "slow down":
+            self._slow_until = self._loop.time() + act.value
+        elif act.kind == "exit":
+            self._has_exited = True
+        elif act.kind == "rotate at once":
+            self._rotates_at_once = True
+        elif act.kind == "generator exit":
+            self._leave_once()
+        elif act.kind == "cancel":
+            for task in asyncio.all_tasks():
+                if task.get_name().startswith("rxws"):
+                    task.cancel()
+        else:
+            self._venue.act(act)
+
+    async def _subscribe(self, channel: str) -> None:
+        """Want a channel; where overlaps are to be spared, neither during a rotation nor so that one overtakes it."""
+        if self._settings.send_limit and self._rotates and not self._settings.overlaps:
+            return
+        deadline = self._loop.time() + 10.0
+        while not self._settings.overlaps and self._loop.time() < deadline:
+            if self.feed.state.value is not rxws.State.ROTATING:
+                break
+            await asyncio.sleep(0.05)
+        self.audience.want(channel)
+
+    @property
+    def _rotates(self) -> bool:
+        return bool(self._settings.rotate_every) or any(act.kind in ROTATING for act in self._schedule.acts)
+
+    def _rotate(self, *, is_at_once: bool = False) -> None:
+        if self.feed.state.value.is_final:
+            return
+        lines = [line.record for line in self._venue.lines]
+        is_open = [line for line in lines if line.ended_at is None]
+        ended = max((line.ended_at for line in lines if line.ended_at is not None), default=-1.0)
+        flowing = len(is_open) == 1 and self._delivered_at > max(is_open[0].opened_at, ended + self._settings.reach)
+        state = self.feed.state.value
+        # During a rotation the call is for that one.
+        flowing = flowing and state is not rxws.State.ROTATING
+        if flowing and state is rxws.State.CONNECTING and not is_at_once:
+            # A moment that has an ingredient of its own.
+            return
+        call = RotateCall(self._loop.time(), is_open[0].number if flowing else None)
+        self.evidence.rotate_calls.append(call)
+        self.feed.rotate().add_done_callback(lambda done: self._rotated(call, done))
+
+    def _rotated(self, call: RotateCall, done: asyncio.Future[bool]) -> None:
+        call.result = False if done.cancelled() or done.exception() is not None else done.result()
+        call.newest = len(self._venue.lines)
+
+    def _leave_once(self) -> None:
+        def leave(_message: Any) -> None:
+            handler.dispose()
+            raise GeneratorExit
+
+        handler = self.feed.add_handler(leave)

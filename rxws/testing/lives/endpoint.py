@@ -1,0 +1,74 @@
+"""Where the feed of a life connects to, and how one is made."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any, Final
+
+import rxws
+
+from .dialect import Dialect
+from .oracle import CLOSE_TIMEOUT
+from .schedule import Settings
+
+__all__ = ["Endpoint", "Feed", "MakeFeed", "options_of", "ready_made"]
+
+Feed = rxws.AsyncWebsocketStreamInterface[Any]
+
+OPEN_TIMEOUT: Final = 2.0
+"""Seconds that opening a connection may take, besides the lags."""
+
+
+@dataclass(frozen=True, slots=True)
+class Endpoint:
+    """Where the feed of a life connects to.
+
+    Attributes:
+        url: the address.
+        connect: has the signature of ``websockets.connect``; the only way there.
+        options: what this life asks of the feed: keywords of every feed's constructor, timeouts above all.
+    """
+
+    url: str
+    connect: Callable[..., Any]
+    options: Mapping[str, Any]
+
+
+MakeFeed = Callable[[Endpoint], Feed]
+"""Makes a feed that connects to an endpoint; is called in the running loop."""
+
+
+def options_of(settings: Settings) -> dict[str, Any]:
+    """Return the options that every feed takes."""
+    return {
+        "open_timeout": OPEN_TIMEOUT + 2 * settings.lag,
+        "send_timeout": 2.0,
+        "close_timeout": CLOSE_TIMEOUT,
+        "handover_timeout": settings.handover_timeout,
+        "handover_settle": settings.settle,
+        "idle_timeout": settings.idle_timeout or None,
+        "reconnect_delays": lambda: itertools.repeat(settings.retry_delay),
+        "send_limit": (settings.send_limit, 1.0) if settings.send_limit else None,
+    }
+
+
+def ready_made(settings: Settings, dialect: Dialect) -> MakeFeed:
+    """Return what makes a ``ReactiveWebSocket``, with all that only that class takes."""
+
+    def is_snapshot(message: Any) -> bool:
+        read = dialect.read(message)
+        return read is not None and read.is_snapshot
+
+    def make(endpoint: Endpoint) -> Feed:
+        return rxws.ReactiveWebSocket(
+            endpoint.url,
+            connect=endpoint.connect,
+            rotate_every=settings.rotate_every or None,
+            rotate_on=[{"expired": True}],
+            per_connection=is_snapshot if settings.snapshots == "declared" else None,
+            **endpoint.options,
+        )
+
+    return make

@@ -1,0 +1,125 @@
+"""What lives are made of: each ingredient adds faults of one kind to a plan, by chance alone. Pure.
+
+Kinds of acts. At the server: ``cut``, ``mute``, ``half-open``, ``protocol``, ``hiccup`` (of connections: ``value`` says
+of which), ``refuse``, ``handshake`` (of the next ones), ``answer`` (to the next subscription), ``ban``
+(a channel), ``snapshot`` (the next
+one over HTTP), ``hole``, ``signal``. At the client: ``rotate``, ``subscribe``, ``unsubscribe``, ``swap``, ``stand
+still``, ``slow down``, ``exit``, ``rotate at once``, ``generator exit``, ``cancel``.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection, Mapping
+from random import Random
+from typing import Final
+
+from . import client_side, server_side
+from .schedule import Plan, Schedule, Settings
+
+__all__ = ["INGREDIENTS", "KNOWN", "compose"]
+
+Ingredient = Callable[[Random, Plan], None]
+
+INGREDIENTS: Final[Mapping[str, tuple[Ingredient, float]]] = {
+    "cuts": (server_side.cuts, 0.35),
+    "resets": (server_side.resets, 0.2),
+    "restarts": (server_side.restarts, 0.1),
+    "half-open": (server_side.half_open, 0.12),
+    "mutes": (server_side.mutes, 0.12),
+    "protocol errors": (server_side.protocol_errors, 0.1),
+    "unanswered protocol errors": (server_side.deaf_errors, 0.06),
+    "hiccups": (server_side.hiccups, 0.15),
+    "refusals": (server_side.refusals, 0.15),
+    "slow handshakes": (server_side.slow_handshakes, 0.15),
+    "lags": (server_side.lags, 0.5),
+    "skews": (server_side.skews, 0.4),
+    "long lags": (server_side.long_lags, 0.08),
+    "slow closes": (server_side.slow_closes, 0.12),
+    "rotations": (client_side.rotations, 0.5),
+    "rotations by time": (client_side.rotations_by_time, 0.12),
+    "signals": (server_side.signals, 0.15),
+    "one connection": (client_side.one_connection, 0.06),
+    "pushed channels": (server_side.pushed, 0.2),
+    "goings": (client_side.goings, 0.25),
+    "goings in overlaps": (client_side.overlapped_goings, 0.08),
+    "swaps": (client_side.swaps, 0.08),
+    "combined": (client_side.combined, 0.15),
+    "late answers": (server_side.late_answers, 0.15),
+    "single answers": (server_side.single_answers, 0.08),
+    "late effects": (server_side.late_effects, 0.08),
+    "refused channels": (server_side.refused_channels, 0.1),
+    "passing refusals": (server_side.passing_refusals, 0.06),
+    "send limit": (client_side.send_limit, 0.12),
+    "declared snapshots": (server_side.declared_snapshots, 0.12),
+    "first snapshots": (server_side.first_snapshots, 0.06),
+    "plain snapshots": (server_side.plain_snapshots, 0.08),
+    "heartbeats": (server_side.heartbeats, 0.25),
+    "slow consumers": (client_side.slow_consumers, 0.2),
+    "raising consumers": (client_side.raising_consumers, 0.1),
+    "blocking consumers": (client_side.blocking_consumers, 0.06),
+    "slow handlers in rotations": (client_side.slow_handlers, 0.06),
+    "standstills": (client_side.standstills, 0.1),
+    "long standstills": (client_side.long_standstills, 0.05),
+    "exits": (client_side.exits, 0.1),
+    "books": (server_side.book, 0.2),
+    "stale snapshots": (server_side.stale_snapshots, 0.08),
+    "watched books": (server_side.watched_book, 0.06),
+    "dated silence": (server_side.dated_silence, 0.08),
+    "rotations at once": (client_side.rotations_at_once, 0.06),
+    "generator exits": (client_side.generator_exits, 0.03),
+    "cancellations": (client_side.cancellations, 0.03),
+}
+"""All ingredients, in the order in which they are added, each with its share of lives."""
+
+KNOWN: Final[Mapping[str, str]] = {
+    "cancellations": "other code cancels the feed's tasks: the feed ends as after a wanted close",
+    "dated silence": "Gap.start is when the loss was found out, and not the last message",
+    "first snapshots": "the snapshot of a channel that is subscribed while an overlap is remembered is discarded",
+    "generator exits": "a handler raises GeneratorExit: the feed ends as after a wanted close",
+    "goings in overlaps": "a channel subscribed during an overlap comes out of order, or is lost",
+    "late effects": "Gap.end is before the subscription is in effect",
+    "long lags": "the new connection lags by more than handover_settle: twice; the old one by seconds: lost",
+    "long standstills": "a loop that stood still is taken for silence; an overlap's memory ends meanwhile: twice",
+    "passing refusals": "what a rotation's new connection alone has is dropped while its opening takes long",
+    "plain snapshots": "the new connection's snapshot is delivered behind changes",
+    "rotations at once": "rotate() while messages flow and the state is connecting gives True and rotates nothing",
+    "slow handlers in rotations": "a handler is slower than the feed, and the drain is cut short: lost without a word",
+    "stale snapshots": "a snapshot older than what was delivered is accepted: the book goes back, and in_sync is True",
+    "swaps": "a multiplex made while its channel is being unsubscribed has a hole without a Gap",
+    "unanswered protocol errors": "the feed stands still until the websocket library gives up to close",
+    "watched books": "in_sync is True while held changes are still being delivered",
+}
+"""The ingredients that rxws does not survive yet, each with what happens."""
+
+
+def compose(seed: int, without: Collection[str] = (), only: Collection[str] = ()) -> Schedule:
+    """Return the life of a seed; the same on every machine.
+
+    Each ingredient has chances of its own: leaving one out changes nothing else in the life.
+
+    Args:
+        seed: any integer.
+        without: names of ingredients that are left out.
+        only: names of the ingredients that it has, whatever chance says; empty: chance decides.
+
+    Raises:
+        ValueError: there is no such ingredient.
+
+    Example::
+
+        print(compose(17, without=["exits"]))
+    """
+    unknown = sorted({*without, *only} - INGREDIENTS.keys())
+    if unknown:
+        raise ValueError(f"there are no ingredients {unknown}; there are {sorted(INGREDIENTS)}")
+    plan, chosen = Plan(), []
+    rng = Random(f"{seed}/life")
+    plan.set(seconds=round(rng.uniform(5.0, 20.0), 3), channels=rng.randint(1, 3), rate=round(rng.uniform(4, 12), 3))
+    plan.set(silence="dated silence" not in without and (not only or "dated silence" in only))
+    for name, (ingredient, share) in INGREDIENTS.items():
+        rng = Random(f"{seed}/{name}")
+        is_chosen = name in only if only else rng.random() < share
+        if is_chosen and name not in without:
+            chosen.append(name)
+            ingredient(rng, plan)
+    return Schedule(seed, Settings(**plan.settings), tuple(sorted(plan.acts)), tuple(chosen))

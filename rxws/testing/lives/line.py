@@ -1,0 +1,234 @@
+"""The server's end of one connection: what is on its way there, and what is done to it."""
+
+from __future__ import annotations
+
+import asyncio
+import heapq
+from collections.abc import Callable
+from random import Random
+from typing import Any, Final, Protocol
+
+from .dialect import Dialect, Request
+from .record import LineRecord, Sent
+from .schedule import Schedule, Settings
+
+__all__ = ["Line", "Wire"]
+
+
+class Wire(Protocol):
+    """How a server reaches one client."""
+
+    @property
+    def has_unread(self) -> bool:
+        """Whether something has come that the client has not taken, as far as is known."""
+
+    def come(self, frame: Any) -> None:
+        """Hand over a frame."""
+
+    def close_by_server(self, code: int) -> None:
+        """Close with a close frame, or answer one."""
+
+    def drop(self) -> None:
+        """End without a close frame."""
+
+    def reset(self) -> None:
+        """End with a reset."""
+
+    def die(self) -> None:
+        """Stay open, and bring nothing any more in either direction."""
+
+    def fail(self) -> None:
+        """Break the protocol."""
+
+
+class Owner(Protocol):
+    """The server, as its connections know it."""
+
+    schedule: Schedule
+    settings: Settings
+    dialect: Dialect
+
+    def asked(self, line: Line, request: Request) -> None:
+        """Take what a client asks for."""
+
+    def catch_up(self) -> None:
+        """Publish what is due."""
+
+
+class Line:
+    """The server's end of one connection.
+
+    Attributes:
+        record: what was sent on it, and what was done to it.
+        is_open: whether messages are still published on it.
+        is_mute: whether it sends no message any more, and answers nevertheless.
+        answers_close: whether it answers the client's close.
+    """
+
+    def __init__(self, venue: Owner, record: LineRecord, lag: float) -> None:
+        self.record: Final = record
+        self.is_open = True
+        self._loop = asyncio.get_running_loop()
+        self._venue = venue
+        self._lag = lag
+        self._rng = Random(f"{venue.schedule.seed}/connection {record.number}")
+        self._skews: dict[str, float] = {}
+        self._outs: dict[str, float] = {}
+        # What is on its way, by the time at which it comes.
+        self._waiting: list[tuple[float, int, Sent | None, Any]] = []
+        self._count = 0
+        self._timer: asyncio.TimerHandle | None = None
+        self._not_before = 0.0
+        self._wire: Wire | None = None
+        self.is_mute = False
+        self._is_dead = False
+        self.answers_close = True
+
+    def attach(self, wire: Wire) -> None:
+        """Learn how the client is reached."""
+        self._wire = wire
+
+    @property
+    def channels(self) -> list[str]:
+        """What is subscribed on it."""
+        return self.record.subscribed
+
+    @property
+    def is_read(self) -> bool:
+        """Whether the client has taken all that has come."""
+        return self._wire is not None and not self._wire.has_unread
+
+    # What it sends
+
+    def publish(self, channel: str, n: int, frame: Any, now: float, *, is_snapshot: bool = False) -> None:
+        """Send a numbered message with the lags of this connection."""
+        if not self.is_open or self.is_mute:
+            return
+        settings = self._venue.settings
+        if channel not in self._skews:
+            self._skews[channel] = self._rng.uniform(0.0, settings.skew) if settings.skew else 0.0
+        lag = self._skews[channel] + (self._rng.uniform(0.0, settings.jitter) if settings.jitter else 0.0)
+        out = self._outs[channel] = max(self._outs.get(channel, 0.0), now + lag)
+        sent = Sent(channel, n, now, out + self._lag, is_snapshot=is_snapshot)
+        self.record.sent.append(sent)
+        if not self._is_dead:
+            self._put(sent.due, sent, frame)
+
+    def say(self, frame: Any) -> None:
+        """Send something without a number."""
+        if self.is_open and not self._is_dead and frame is not None:
+            self._put(self._loop.time() + self._lag, None, frame)
+
+    def _put(self, due: float, sent: Sent | None, item: Any) -> None:
+        self._count += 1
+        heapq.heappush(self._waiting, (due, self._count, sent, item))
+        if self._waiting[0][1] == self._count:
+            self._set_timer()
+
+    def _set_timer(self) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+        if self._waiting:
+            due = max(self._waiting[0][0], self._not_before)
+            self._timer = self._loop.call_at(due, self.bring)
+
+    def bring(self) -> None:
+        """Let come what is due."""
+        now = self._loop.time() + 1e-6
+        while self._waiting and now >= max(self._waiting[0][0], self._not_before):
+            _, _, sent, item = heapq.heappop(self._waiting)
+            assert self._wire is not None
+            if sent is not None:
+                sent.came_at = self._loop.time()
+                self._wire.come(item)
+            elif callable(item):
+                item()
+            else:
+                self._wire.come(item)
+        self._set_timer()
+
+    # What it hears
+
+    def received(self, frame: Any) -> None:
+        """Take a frame of the client."""
+        if self.is_open and not self._is_dead:
+            request = self._venue.dialect.request(frame)
+            if request is not None:
+                self._venue.asked(self, request)
+
+    def closed_by_client(self) -> None:
+        """Take the client's close frame, and answer it in time."""
+        if self.is_open and not self._is_dead and self.answers_close:
+            self._loop.call_later(self._venue.settings.close_lag, self.end_with_code, 1000)
+
+    def gone(self) -> None:
+        """Learn that the client has gone."""
+        self._over()
+        self._forget()
+
+    # What is done to it
+
+    def damage(self, what: str) -> None:
+        """Note that something is done to it that the client will notice."""
+        self.record.damages.append((self._loop.time(), what))
+
+    def end_with_code(self, code: int) -> None:
+        """Close with a close frame, behind all that is on its way."""
+        self._end(lambda wire: wire.close_by_server(code))
+
+    def end_silently(self) -> None:
+        """End without a close frame, behind all that is on its way."""
+        self._end(lambda wire: wire.drop())
+
+    def reset(self) -> None:
+        """End at once: a reset overtakes what is on its way, which never comes."""
+        self._over()
+        self._forget()
+        if self._wire is not None and not self._is_dead:
+            self._wire.reset()
+
+    def mute(self) -> None:
+        """Send no message any more; what is asked is answered."""
+        self.is_mute = True
+
+    def die(self) -> None:
+        """Be half-open."""
+        self._is_dead = True
+        self._forget()
+        if self._wire is not None:
+            self._wire.die()
+
+    def break_protocol(self, is_answered: bool) -> None:
+        """Send what no client may accept, behind all that is on its way."""
+        self.answers_close = is_answered
+        self.is_mute = True
+        wire = self._wire
+        if wire is not None and not self._is_dead:
+            self._put(self._last_due(), None, wire.fail)
+
+    def postpone(self, seconds: float) -> None:
+        """Let nothing come for so many seconds, and then all that is on its way."""
+        self._not_before = self._loop.time() + seconds
+        self.record.holdups.append((self._loop.time(), self._not_before))
+        self._set_timer()
+
+    def _last_due(self) -> float:
+        return max([self._loop.time() + self._lag, *(each[0] for each in self._waiting)])
+
+    def _end(self, how: Callable[[Wire], None]) -> None:
+        if self.is_open:
+            self._over()
+            wire = self._wire
+            if wire is not None and not self._is_dead:
+                self._put(self._last_due(), None, lambda: how(wire))
+
+    def _over(self) -> None:
+        if self.is_open:
+            self._venue.catch_up()
+            self.is_open = False
+            self.record.ended_at = self._loop.time()
+
+    def _forget(self) -> None:
+        self._waiting.clear()
+        self._set_timer()

@@ -1,0 +1,286 @@
+"""The judge of a life: knows what connections were sent, when, and what consumers saw; no rule of rxws. Pure."""
+
+from __future__ import annotations
+
+from bisect import bisect
+from collections import defaultdict
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from typing import Final
+
+from rxws import Gap
+
+from .consumers import Seen
+from .record import LineRecord, Sent, VenueRecord
+from .report import Problem
+from .schedule import Settings
+
+__all__ = ["CLOSE_TIMEOUT", "Evidence", "RotateCall", "judge"]
+
+CLOSE_TIMEOUT: Final = 1.0
+"""Seconds that a feed is given to close a connection."""
+
+SILENT: Final = ("mute", "half-open", "protocol")
+"""What ends a connection so that the client finds out later."""
+
+
+@dataclass(slots=True)
+class RotateCall:
+    """A call of ``rotate()``.
+
+    Attributes:
+        at: when, on the loop's clock.
+        flowing_on: the number of the only connection there was, if messages came on it; otherwise None.
+        result: what it gave; None: nothing yet.
+        newest: the number of the newest connection that there had been when it gave that.
+    """
+
+    at: float
+    flowing_on: int | None
+    result: bool | None = None
+    newest: int = 0
+
+
+@dataclass(slots=True)
+class Evidence:
+    """What the judge is given.
+
+    Attributes:
+        settings: of the life.
+        record: of the server.
+        seen: of each consumer.
+        gaps: the feed's ``Gap`` events, with the loop's times.
+        rotate_calls: of ``rotate()``.
+        standstills: from when to when the client's loop stood still.
+        wanted: what is subscribed in the end.
+        quiet_from: until when what was published must have come, if the feed was let live to the end; else None.
+        tolerance: seconds by which times may be wrong.
+        problems: what was found in another way.
+    """
+
+    settings: Settings
+    record: VenueRecord
+    seen: list[Seen] = field(default_factory=list)
+    gaps: list[Gap] = field(default_factory=list)
+    rotate_calls: list[RotateCall] = field(default_factory=list)
+    standstills: list[tuple[float, float]] = field(default_factory=list)
+    wanted: list[str] = field(default_factory=list)
+    quiet_from: float | None = None
+    tolerance: float = 0.0
+    problems: list[Problem] = field(default_factory=list)
+
+
+def judge(evidence: Evidence) -> list[Problem]:
+    """Return all that must not be."""
+    judgement = _Judgement(evidence)
+    found = [*evidence.problems, *(Problem("bad request", text) for text in evidence.record.problems)]
+    for seen in evidence.seen:
+        found += judgement.of_order(seen) if seen.channel is None else judgement.of_channel(seen)
+    found += judgement.of_gaps()
+    found += judgement.of_rotate_calls()
+    found += judgement.of_deaf_lines()
+    if evidence.quiet_from is not None:
+        found += judgement.of_subscriptions()
+    return found
+
+
+def _is_silent(what: str) -> bool:
+    return what.partition(" ")[0] in SILENT
+
+
+class _Judgement:
+    def __init__(self, evidence: Evidence) -> None:
+        self._evidence = evidence
+        self._settings = evidence.settings
+        self._record = evidence.record
+        self._sent: dict[tuple[str, int], list[Sent]] = defaultdict(list)
+        self._holdups = sorted(evidence.standstills)
+        for line in evidence.record.lines:
+            self._holdups = sorted([*self._holdups, *line.holdups])
+            for sent in line.sent:
+                if not sent.is_snapshot:
+                    self._sent[sent.channel, sent.n].append(sent)
+
+    # What consumers saw
+
+    def of_order(self, seen: Seen) -> Iterator[Problem]:
+        """Of all channels: each number once, and in order."""
+        last: dict[str, int] = {}
+        for look in seen.looks:
+            if not isinstance(look.item, Gap) and not look.item.is_snapshot:
+                channel, n, _ = look.item
+                if n <= last.get(channel, 0):
+                    yield Problem("twice or out of order", f"{seen.name}: {channel} {n} follows {last[channel]}")
+                last[channel] = max(n, last.get(channel, 0))
+
+    def of_channel(self, seen: Seen) -> Iterator[Problem]:
+        """Of one channel: each number once and in order, or behind a Gap in place whose interval covers it."""
+        yield from self._start(seen)
+        numbers: set[int] = set()
+        last, gaps = None, list[Gap]()
+        for look in seen.looks:
+            if isinstance(look.item, Gap):
+                gaps.append(look.item)
+                continue
+            _, n, is_snapshot = look.item
+            where = f"{seen.name} at {look.time:.3f}: {n}"
+            if last is not None and n <= last:
+                if not is_snapshot:
+                    yield Problem("twice" if n in numbers else "out of order", f"{where} follows {last}")
+                elif n < last:
+                    yield Problem("old snapshot", f"{where} is the snapshot's, and follows {last}")
+                continue
+            if last is not None:
+                yield from self._missing(seen, range(last + 1, n), gaps)
+            if not is_snapshot:
+                numbers.add(n)
+            last, gaps = n, []
+        yield from self._rest(seen, last)
+
+    def _start(self, seen: Seen) -> Iterator[Problem]:
+        """The first number is the first that came since the consumer began, on a connection that lasted."""
+        first = seen.looks[0].item if seen.looks else None
+        if first is None or isinstance(first, Gap) or first.is_snapshot:
+            return
+        came = [
+            sent.n
+            for line in self._record.lines
+            if not line.damages and (line.ended_at is None or line.ended_at > seen.looks[0].time)
+            for sent in line.sent
+            if sent.channel == seen.channel and sent.at >= seen.since and sent.came_at is not None
+            if not sent.is_snapshot or self._settings.first_snapshot
+        ]
+        if came and min(came) < first.n and not self._was_refused(first.channel, min(came)):
+            yield Problem("lost at the start", f"{seen.name}: {min(came)} came, and {first.n} is the first")
+
+    def _missing(self, seen: Seen, numbers: range, gaps: list[Gap]) -> Iterator[Problem]:
+        channel = seen.channel
+        assert channel is not None
+        lost = [n for n in numbers if not any(self._covers(gap, channel, n) for gap in gaps)]
+        lost = [n for n in lost if not (self._was_refused(channel, n) or self._was_in_silence(channel, n))]
+        if lost:
+            kind = "lost without a word" if not gaps else "lost outside the Gap"
+            times = [f"{self._record.published[channel][n - 1]:.3f}" for n in (lost[0], lost[-1])]
+            told = "".join(f", Gap {gap.start:.3f} to {gap.end:.3f} ({gap.reason})" for gap in gaps)
+            yield Problem(kind, f"{seen.name}: {lost[0]} to {lost[-1]}, published {' to '.join(times)}{told}")
+
+    def _covers(self, gap: Gap, channel: str, n: int) -> bool:
+        """Whether the number came, or would have come, within the Gap."""
+        tolerance, published = self._evidence.tolerance, self._record.published[channel][n - 1]
+        latest = max([published + self._settings.reach, *(sent.due for sent in self._sent[channel, n])])
+        for since, until in self._holdups:
+            latest = until if since <= latest <= until else latest
+        start = gap.start if self._settings.silence else min([gap.start, *self._silences(gap)])
+        return start - tolerance <= latest and published <= gap.end + tolerance
+
+    def _silences(self, gap: Gap) -> Iterator[float]:
+        """Give when connections became silent that are lost with this Gap."""
+        for line in self._record.lines:
+            yield from (at for at, what in line.damages if _is_silent(what) and self._is_cause(gap, line, at, what))
+
+    def _was_in_silence(self, channel: str, n: int) -> bool:
+        """Whether a connection was silent when the number was published, where that need not be told."""
+        published = self._record.published[channel][n - 1]
+        return not self._settings.silence and any(
+            at - self._settings.reach <= published and (line.ended_at is None or published <= line.ended_at)
+            for line in self._record.lines
+            for at, what in line.damages
+            if _is_silent(what)
+        )
+
+    def _was_refused(self, channel: str, n: int) -> bool:
+        """Whether the channel was refused when the number was published: that was told otherwise."""
+        published = self._record.published[channel][n - 1]
+        since = None
+        for at, each, is_refused in self._record.effects:
+            if each == channel and is_refused and since is None:
+                since = at - self._settings.reach
+            elif each == channel and not is_refused:
+                if since is not None and since <= published <= at + self._settings.reach:
+                    return True
+                since = None
+        return since is not None and since <= published
+
+    def _rest(self, seen: Seen, last: int | None) -> Iterator[Problem]:
+        evidence, channel = self._evidence, seen.channel
+        if not seen.has_ended and seen.until is None:
+            yield Problem("did not end", seen.name)
+        if evidence.quiet_from is None or seen.until is not None or channel is None:
+            return
+        published = bisect(self._record.published[channel], evidence.quiet_from)
+        if published and (last or 0) < published and not self._was_refused(channel, published):
+            yield Problem("never came", f"{seen.name}: {last or 0} is the last, and {published} was published")
+
+    # What the feed told
+
+    def of_gaps(self) -> Iterator[Problem]:
+        """No Gap without a cause, and no more of them than there were losses."""
+        if not self._settings.handover_timeout:
+            return
+        gaps = [gap for gap in self._evidence.gaps if not self._was_silence_true(gap)]
+        damaged = [line for line in self._record.lines if line.damages]
+        unbrought = [line for line in self._record.lines if any(sent.came_at is None for sent in line.sent)]
+        for gap in gaps:
+            if not any(self._is_cause(gap, line, *damage) for line in damaged for damage in line.damages) and not any(
+                self._is_cause(gap, line, line.ended_at, "") for line in unbrought if line.ended_at is not None
+            ):
+                yield Problem("Gap without a cause", f"{gap.start:.3f} to {gap.end:.3f} ({gap.reason})")
+        losses = {line.number for line in (*damaged, *unbrought)}
+        if len(gaps) > len(losses):
+            yield Problem("more Gaps than losses", f"{len(gaps)} and {len(losses)}")
+
+    def _was_silence_true(self, gap: Gap) -> bool:
+        """Whether nothing came for the ``idle_timeout`` because nothing was subscribed, say."""
+        tolerance = self._evidence.tolerance
+        until, since = gap.start - tolerance, gap.start - self._settings.idle_timeout + tolerance
+        latest = since + self._settings.lag
+        open_then = [line for line in self._record.lines if line.opened_at < latest and not self._was_over(line, since)]
+        silent = [line for line in open_then if not any(since < each.due <= until for each in line.sent)]
+        return gap.reason == "idle" and bool(silent)
+
+    def _was_over(self, line: LineRecord, at: float) -> bool:
+        return line.ended_at is not None and line.ended_at < at
+
+    def _is_cause(self, gap: Gap, line: LineRecord, at: float, what: str) -> bool:
+        """Whether what was done to a connection at that time has led to this Gap."""
+        settings, tolerance = self._settings, self._evidence.tolerance
+        since = max(settings.idle_timeout, settings.keepalive) + settings.reach + settings.up + 2.0
+        # Whatever the silent connection says besides its messages, it is not to be kept for that.
+        was_kept = not settings.silence and _is_silent(what) and gap.start <= (line.ended_at or gap.start) + tolerance
+        return at <= gap.end + tolerance and (gap.start - since <= at or was_kept)
+
+    def of_rotate_calls(self) -> Iterator[Problem]:
+        """A rotation that is said to have succeeded has another connection."""
+        for call in self._evidence.rotate_calls:
+            if call.result is None:
+                yield Problem("rotate() did not end", f"called at {call.at:.3f}")
+            elif call.result and call.newest == call.flowing_on:
+                yield Problem(
+                    "rotated nothing", f"rotate() at {call.at:.3f} gave True: still connection {call.flowing_on}"
+                )
+
+    # What the server has
+
+    def of_deaf_lines(self) -> Iterator[Problem]:
+        """A connection that the client itself has to close is given up in time, whether or not the server answers."""
+        settings = self._settings
+        longest = CLOSE_TIMEOUT + settings.lag + 2 * settings.up + 10 * self._evidence.tolerance + 0.5
+        for line in self._record.lines:
+            for at, what in line.damages:
+                if what == "protocol unanswered" and line.ended_at is not None and line.ended_at - at > longest:
+                    yield Problem("stood still", f"connection {line.number} for {line.ended_at - at:.3f} s")
+
+    def of_subscriptions(self) -> Iterator[Problem]:
+        """There is one connection, and subscribed on it is what is wanted and was not refused."""
+        sound = [line for line in self._record.lines if not line.damages and line.subscribed_in_the_end is not None]
+        if len(sound) != 1:
+            yield Problem("connections", f"{len(sound)} in the end: {[line.number for line in sound]}")
+            return
+        [line] = sound
+        if self._settings.pushed or line.subscribed_in_the_end is None:
+            return
+        wanted, subscribed = set(self._evidence.wanted), set(line.subscribed_in_the_end)
+        for channel in sorted(subscribed - wanted):
+            yield Problem("subscriptions", f"{channel} is subscribed, and is not wanted")
+        for channel in sorted(wanted - subscribed - set(line.refused)):
+            yield Problem("subscriptions", f"{channel} is wanted, and is not subscribed")

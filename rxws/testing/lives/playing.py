@@ -1,0 +1,58 @@
+"""A life is played and judged, and what it leaves behind is looked for."""
+
+from __future__ import annotations
+
+import asyncio
+import random
+from typing import Final
+
+from ..leaks import assert_no_leaks
+from .clock import stand_apart
+from .course import Life
+from .dialect import Dialect
+from .endpoint import MakeFeed, ready_made
+from .oracle import judge
+from .report import Problem, Report
+from .schedule import Schedule
+
+__all__ = ["play"]
+
+LONGEST: Final = 120.0
+"""Seconds that a life may take in all."""
+
+
+async def play(
+    schedule: Schedule, make_feed: MakeFeed | None = None, dialect: Dialect | None = None, *, is_real: bool = False
+) -> Report:
+    """Play a life, and return what became of it.
+
+    The numbers that :mod:`random` gives are those of the schedule's seed meanwhile, so that it goes the same way again.
+    Cancelling is safe.
+
+    Args:
+        schedule: the life.
+        make_feed: makes the feed; None: a ``ReactiveWebSocket``.
+        dialect: what is said; None: JSON.
+        is_real: whether it is played on loopback sockets, in a loop in which time is real.
+    """
+    dialect = dialect or Dialect()
+    stand_apart()
+    loop, chance = asyncio.get_running_loop(), random.getstate()
+    unhandled: list[str] = []
+    before = loop.get_exception_handler()
+    loop.set_exception_handler(lambda _, context: unhandled.append(str(context.get("exception") or context["message"])))
+    random.seed(schedule.seed)
+    problems, life = list[Problem](), Life(schedule, dialect)
+    try:
+        async with asyncio.timeout(LONGEST), assert_no_leaks(timeout=5.0):
+            await life.live(make_feed or ready_made(schedule.settings, dialect), is_real)
+    except TimeoutError:
+        problems.append(Problem("no end", f"the life was not over after {LONGEST:g} s"))
+    except AssertionError as error:
+        problems.append(Problem("left behind", str(error)))
+    finally:
+        random.setstate(chance)
+        loop.set_exception_handler(before)
+    problems += [*judge(life.evidence), *life.references()]
+    problems += [Problem("unhandled", text) for text in unhandled]
+    return Report(schedule, problems, life.counts)

@@ -1,0 +1,225 @@
+"""Ingredients of lives: what servers and networks do. Pure."""
+
+from __future__ import annotations
+
+from random import Random
+
+from .chances import ALL, NEWEST, some, which
+from .schedule import Plan
+
+__all__ = [
+    "book",
+    "cuts",
+    "dated_silence",
+    "deaf_errors",
+    "declared_snapshots",
+    "first_snapshots",
+    "half_open",
+    "heartbeats",
+    "hiccups",
+    "lags",
+    "late_answers",
+    "late_effects",
+    "long_lags",
+    "mutes",
+    "passing_refusals",
+    "plain_snapshots",
+    "protocol_errors",
+    "pushed",
+    "refusals",
+    "refused_channels",
+    "resets",
+    "restarts",
+    "signals",
+    "single_answers",
+    "skews",
+    "slow_closes",
+    "slow_handshakes",
+    "stale_snapshots",
+    "watched_book",
+]
+
+
+def cuts(rng: Random, plan: Plan) -> None:
+    """Connections end without a close frame, or with one."""
+    for at in some(rng, plan, 3):
+        plan.act(at, "cut", rng.choice(("fin", "fin", "1000", "1001", "1011", "4000")), which(rng))
+
+
+def resets(rng: Random, plan: Plan) -> None:
+    """Connections are reset: what is on its way is lost."""
+    for at in some(rng, plan, 3):
+        plan.act(at, "cut", "rst", which(rng))
+
+
+def restarts(rng: Random, plan: Plan) -> None:
+    """The server restarts: it ends all connections with 1012, and refuses handshakes for a moment."""
+    at = rng.uniform(1.0, plan.seconds)
+    plan.act(at, "cut", "1012", ALL)
+    plan.act(at, "refuse", "503", rng.randint(1, 3))
+
+
+def half_open(rng: Random, plan: Plan) -> None:
+    """Connections stay open and dead: nothing comes on them, and nothing that is sent arrives."""
+    plan.set(keepalive=round(rng.uniform(0.5, 2.5), 3))
+    plan.act(rng.uniform(1.0, plan.seconds), "half-open", "", which(rng))
+
+
+def mutes(rng: Random, plan: Plan) -> None:
+    """Connections stay alive, and no message comes on them any more."""
+    plan.set(idle_timeout=round(rng.uniform(1.0, 2.5), 3))
+    plan.act(rng.uniform(1.0, plan.seconds), "mute", "", which(rng))
+
+
+def protocol_errors(rng: Random, plan: Plan) -> None:
+    """The server breaks the protocol, and then answers the close."""
+    for at in some(rng, plan, 2):
+        plan.act(at, "protocol", rng.choice(("utf8", "size")), which(rng))
+
+
+def deaf_errors(rng: Random, plan: Plan) -> None:
+    """The server breaks the protocol, and does not answer the close."""
+    plan.act(rng.uniform(1.0, plan.seconds), "protocol", "unanswered", NEWEST)
+
+
+def hiccups(rng: Random, plan: Plan) -> None:
+    """What is on its way on a connection comes late, all of it."""
+    for at in some(rng, plan, 3):
+        plan.act(at, "hiccup", rng.choice(("newest", "oldest")), rng.uniform(0.05, 0.4))
+
+
+def refusals(rng: Random, plan: Plan) -> None:
+    """Handshakes are refused with an HTTP status, after a connection was lost."""
+    at = rng.uniform(1.0, plan.seconds)
+    plan.act(at, "refuse", rng.choice(("500", "502", "503", "429 after 1", "503 after 2")), rng.randint(1, 2))
+    plan.act(at + 0.01, "cut", rng.choice(("fin", "1000")), ALL)
+
+
+def slow_handshakes(rng: Random, plan: Plan) -> None:
+    """Handshakes take long, are never answered, or are reset."""
+    for at in some(rng, plan, 2):
+        plan.act(at, "handshake", rng.choice(("slow", "slow", "mute", "reset", "late")), rng.uniform(0.1, 1.5))
+        plan.act(at + 0.01, rng.choice(("cut", "rotate")), "fin", ALL)
+
+
+def lags(rng: Random, plan: Plan) -> None:
+    """Each connection has a lag of its own, in each direction."""
+    plan.set(lag=round(rng.uniform(0.01, 0.2), 3), up=round(rng.uniform(0.0, 0.2), 3))
+
+
+def skews(rng: Random, plan: Plan) -> None:
+    """Channels interleave differently on each connection."""
+    plan.set(skew=round(rng.uniform(0.01, 0.12), 3), jitter=round(rng.uniform(0.0, 0.05), 3))
+
+
+def long_lags(rng: Random, plan: Plan) -> None:
+    """Connections lag by more than the overlap settles in, up to seconds."""
+    plan.set(lag=round(rng.uniform(0.6, 4.0), 3), handover_timeout=rng.choice((1.0, 2.0)))
+    for at in some(rng, plan, 3):
+        plan.act(at, "rotate")
+
+
+def slow_closes(rng: Random, plan: Plan) -> None:
+    """The server takes its time to answer a close."""
+    plan.set(close_lag=round(rng.uniform(0.1, 3.0), 3))
+
+
+def signals(rng: Random, plan: Plan) -> None:
+    """The server says that it is time for a new connection: the rotation hook ends."""
+    for at in some(rng, plan, 2):
+        plan.act(at, "signal")
+
+
+def pushed(rng: Random, plan: Plan) -> None:
+    """The server sends all channels on every connection, without being asked."""
+    plan.set(pushed=True)
+    plan.need_channels(rng.randint(1, 4))
+
+
+def late_answers(rng: Random, plan: Plan) -> None:
+    """A subscription is answered late, or not at all."""
+    for at in [0.0, *some(rng, plan, 2)]:
+        plan.act(at, "answer", rng.choice(("late", "none")), rng.uniform(0.1, 1.2))
+
+
+def single_answers(rng: Random, plan: Plan) -> None:
+    """Subscriptions that were combined are answered one by one."""
+    plan.set(combine=True)
+    plan.need_channels(3)
+    for at in [0.0, *some(rng, plan, 2)]:
+        plan.act(at, "answer", "single")
+
+
+def late_effects(rng: Random, plan: Plan) -> None:
+    """A subscription takes effect long after it was sent, and is answered then."""
+    at = rng.uniform(1.0, plan.seconds)
+    for _ in range(2):
+        plan.act(at, "answer", "deferred", rng.uniform(1.6, 4.0))
+    plan.act(at + 0.01, rng.choice(("cut", "rotate")), "fin", ALL)
+
+
+def refused_channels(rng: Random, plan: Plan) -> None:
+    """A channel is refused from some moment on, on every connection."""
+    plan.act(rng.choice((0.0, rng.uniform(0.0, plan.seconds))), "ban", f"c{rng.randint(0, 2)}")
+
+
+def passing_refusals(rng: Random, plan: Plan) -> None:
+    """A subscription is refused on one connection, and not on the next, which answers late."""
+    at = rng.uniform(1.0, plan.seconds)
+    plan.act(at, "answer", "refused")
+    plan.act(at, "rotate")
+    plan.act(at + 4.0, "answer", "none")
+    plan.act(at + 4.0, "rotate")
+
+
+def declared_snapshots(rng: Random, plan: Plan) -> None:
+    """The server sends a snapshot with each subscription, which the feed knows to be for one connection."""
+    plan.set(snapshots="declared")
+
+
+def first_snapshots(rng: Random, plan: Plan) -> None:
+    """A channel is subscribed soon after a rotation, and is to begin with its snapshot."""
+    plan.set(snapshots="declared", first_snapshot=True, heartbeat=0.2, lag=0.2)
+    at = rng.uniform(4.0, plan.seconds)
+    plan.act(at - 3.0, "unsubscribe", "c0")
+    plan.act(at, "rotate")
+    plan.act(at + rng.uniform(0.4, 1.2), "subscribe", "c0")
+
+
+def plain_snapshots(rng: Random, plan: Plan) -> None:
+    """The server sends a snapshot with each subscription, and the feed was told nothing of it."""
+    plan.set(snapshots="plain")
+    plan.act(rng.uniform(2.0, plan.seconds), "rotate")
+
+
+def heartbeats(rng: Random, plan: Plan) -> None:
+    """The server sends equal messages that repeat."""
+    plan.set(heartbeat=round(rng.uniform(0.1, 1.0), 3))
+
+
+def book(rng: Random, plan: Plan) -> None:
+    """A book is kept of snapshots and changes; some changes are missing, some snapshots late or not to be had."""
+    plan.set(book=True)
+    for at in [0.0, *some(rng, plan, 3)]:
+        plan.act(at, "snapshot", rng.choice(("late", "fail", "hang")), rng.uniform(0.05, 1.0))
+    for at in some(rng, plan, 2):
+        plan.act(at, "hole", "", rng.randint(1, 3))
+
+
+def stale_snapshots(rng: Random, plan: Plan) -> None:
+    """Snapshots are older than what was delivered."""
+    plan.set(book=True)
+    for at in some(rng, plan, 3):
+        plan.act(at, "snapshot", "stale", rng.randint(1, 20))
+        plan.act(at + 0.01, "cut", "fin", ALL)
+
+
+def watched_book(rng: Random, plan: Plan) -> None:
+    """The book's state is looked at with every change."""
+    plan.set(book=True, watched=True)
+    plan.act(0.0, "snapshot", "late", rng.uniform(0.5, 1.0))
+
+
+def dated_silence(rng: Random, plan: Plan) -> None:
+    """Silence ends a connection, and the Gap begins with the last message: in all lives, unless this is left out."""
+    (half_open if rng.random() < 0.5 else mutes)(rng, plan)

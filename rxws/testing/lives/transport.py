@@ -1,0 +1,272 @@
+"""Connections without a socket: with lags in each direction, and with ends that sockets in memory do not know."""
+
+from __future__ import annotations
+
+import asyncio
+import heapq
+from collections import deque
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from typing import Any, Final, Protocol
+
+from websockets.datastructures import Headers
+from websockets.exceptions import ConnectionClosedError, ConnectionClosedOK, InvalidStatus
+from websockets.frames import Close
+from websockets.http11 import Response
+from websockets.protocol import State
+
+from .venue import Venue
+
+__all__ = ["Pipe", "VirtualConnection", "VirtualNetwork", "virtual_network"]
+
+CLOSE_TIMEOUT: Final = 10.0
+"""Seconds after which the websockets library gives up to close."""
+
+TOO_LATE: Final = 1000.0
+"""Seconds until an answer to a handshake comes that is not waited for so long."""
+
+READ_AHEAD: Final = 16
+"""Frames that a websockets library takes in before they are asked for; the others wait in the system's buffer."""
+
+
+class _Peer(Protocol):
+    """The server's end."""
+
+    def received(self, frame: Any) -> None: ...
+
+    def closed_by_client(self) -> None: ...
+
+    def gone(self) -> None: ...
+
+
+class Pipe:
+    """Hands on what is put in, in order, each when it is due."""
+
+    def __init__(self) -> None:
+        self._loop = asyncio.get_running_loop()
+        self._waiting: list[tuple[float, int, Callable[[], object]]] = []
+        self._timers: set[asyncio.TimerHandle] = set()
+        self._count = 0
+
+    def put(self, seconds: float, call: Callable[[], object]) -> None:
+        """Make a call in so many seconds, and not before those that are due sooner."""
+        due = self._loop.time() + seconds
+        self._count += 1
+        heapq.heappush(self._waiting, (due, self._count, call))
+        timer: asyncio.TimerHandle
+        timer = self._loop.call_at(due, lambda: self._next(timer))
+        self._timers.add(timer)
+
+    def _next(self, timer: asyncio.TimerHandle) -> None:
+        # The first in line, whichever timer it is: timers that are due together fire in any order.
+        self._timers.discard(timer)
+        heapq.heappop(self._waiting)[2]()
+
+    def clear(self) -> None:
+        """Forget what is waiting."""
+        self._waiting.clear()
+        for timer in self._timers:
+            timer.cancel()
+        self._timers.clear()
+
+
+def _broken() -> BaseException:
+    return ConnectionClosedError(None, None)
+
+
+class _Transport:
+    """What rxws cuts a connection with."""
+
+    def __init__(self, connection: VirtualConnection) -> None:
+        self._connection = connection
+
+    def abort(self) -> None:
+        """Cut it, as asyncio's transports do: what was read ahead is still delivered."""
+        self._connection.cut()
+
+    def is_closing(self) -> bool:
+        """Whether it has ended, or is about to."""
+        return self._connection.state is not State.OPEN
+
+
+class VirtualConnection:
+    """The client's end of a connection, with the websockets asyncio API.
+
+    Args:
+        line: the server's end.
+        up: seconds until what is sent arrives there.
+        keepalive: seconds until it is found out that nothing answers.
+    """
+
+    def __init__(self, line: _Peer, up: float, keepalive: float) -> None:
+        self.state = State.OPEN
+        self.transport = _Transport(self)
+        self.close_code: int | None = None
+        self.close_reason = ""
+        self._loop = asyncio.get_running_loop()
+        self._line = line
+        self._up = up
+        self._keepalive = keepalive
+        self._pipe = Pipe()
+        self._frames: deque[Any] = deque()
+        self._buffered: deque[Any] = deque()
+        # Made afresh each time: an exception that is kept keeps all that it came through.
+        self._ending: Callable[[], BaseException] | None = None
+        self._is_dead = False
+        self._is_failing = False
+        self._waiter: asyncio.Future[None] | None = None
+        self._ended: asyncio.Future[None] = self._loop.create_future()
+        self._timer: asyncio.TimerHandle | None = None
+
+    @property
+    def has_unread(self) -> bool:
+        """Whether something has come that the client has not taken."""
+        return bool(self._frames)
+
+    # What comes from the server
+
+    def come(self, frame: Any) -> None:
+        """Take a frame of the server."""
+        if self._ending is None and not self._is_failing:
+            self._buffered.append(frame)
+            self._read_ahead()
+            self._wake()
+
+    def close_by_server(self, code: int) -> None:
+        """Take the server's close frame: one that it begins with, or its answer."""
+        self.close_code = code
+        if self.state is State.CLOSING:
+            self._end(_broken if self._is_failing else StopAsyncIteration)
+            return
+        close = Close(code, "")
+        self._end(StopAsyncIteration if code in (1000, 1001) else lambda: ConnectionClosedError(close, close, True))
+        self._pipe.put(self._up, self._line.gone)
+
+    def drop(self) -> None:
+        """Take the end of the stream: there is no close frame."""
+        self._end(_broken)
+
+    def reset(self) -> None:
+        """Take a reset, with which the system forgets what it has received."""
+        self._buffered.clear()
+        self._end(_broken)
+
+    def die(self) -> None:
+        """Be dead from now on: nothing comes, and nothing that is sent arrives. The keepalive finds out."""
+        self._is_dead = True
+        self._pipe.clear()
+        if self._timer is None and self._ending is None:
+            self._timer = self._loop.call_later(self._keepalive, self.drop)
+
+    def fail(self) -> None:
+        """Find that the server broke the protocol: close, and take nothing more in."""
+        if self.state is State.OPEN:
+            self._is_failing = True
+            self._begin_to_close()
+
+    # What the client does
+
+    def __aiter__(self) -> AsyncIterator[Any]:
+        return self
+
+    async def __anext__(self) -> Any:
+        while not self._frames:
+            if self._ending is not None:
+                raise self._ending()
+            self._waiter = self._loop.create_future()
+            await self._waiter
+        frame = self._frames.popleft()
+        self._read_ahead()
+        return frame
+
+    async def send(self, message: Any) -> None:
+        """Send; it arrives a lag later."""
+        if self.state is not State.OPEN:
+            raise ConnectionClosedOK(None, None) if self._ending is None else _broken()
+        if not self._is_dead:
+            self._pipe.put(self._up, lambda: self._line.received(message))
+
+    async def close(self, code: int = 1000, reason: str = "") -> None:
+        """Close with a closing handshake, and wait for its end."""
+        if self.state is State.OPEN:
+            self._begin_to_close()
+        if not self._ended.done():
+            await asyncio.wait([self._ended])
+
+    def cut(self) -> None:
+        """End at once; the server learns of it a lag later."""
+        if self._ending is None:
+            self._buffered.clear()
+            self._end(_broken)
+            if not self._is_dead:
+                self._pipe.put(self._up, self._line.gone)
+
+    # Inside
+
+    def _begin_to_close(self) -> None:
+        self.state = State.CLOSING
+        if self._timer is None:
+            self._timer = self._loop.call_later(CLOSE_TIMEOUT, self.cut)
+        if not self._is_dead:
+            self._pipe.put(self._up, self._line.closed_by_client)
+
+    def _end(self, error: Callable[[], BaseException]) -> None:
+        if self._ending is None:
+            self._ending = error
+            self.state = State.CLOSED
+            if self._timer is not None:
+                self._timer.cancel()
+            self._ended.set_result(None)
+            self._wake()
+
+    def _read_ahead(self) -> None:
+        while self._buffered and len(self._frames) < READ_AHEAD:
+            self._frames.append(self._buffered.popleft())
+
+    def _wake(self) -> None:
+        if self._waiter is not None and not self._waiter.done():
+            self._waiter.set_result(None)
+
+
+class VirtualNetwork:
+    """The way from a client to a virtual server: has the signature of ``websockets.connect``."""
+
+    url = "ws://life.invalid/"
+
+    def __init__(self, venue: Venue) -> None:
+        self._venue = venue
+
+    async def connect(self, _url: str, **_options: Any) -> VirtualConnection:
+        """Open a connection, after what is to happen to its handshake."""
+        venue = self._venue
+        word, seconds = venue.next_handshake()
+        up, down = venue.lags()
+        await asyncio.sleep(up)
+        if word == "slow":
+            await asyncio.sleep(seconds)
+        elif word == "mute":
+            await asyncio.Event().wait()
+        elif word == "reset":
+            raise ConnectionResetError(104, "Connection reset by peer")
+        elif word and word != "late":
+            raise InvalidStatus(_response(word))
+        line = venue.open(down)
+        connection = VirtualConnection(line, up, venue.settings.keepalive)
+        line.attach(connection)
+        try:
+            await asyncio.sleep(TOO_LATE if word == "late" else down)
+        except asyncio.CancelledError:
+            connection.cut()
+            raise
+        return connection
+
+
+@asynccontextmanager
+async def virtual_network(venue: Venue) -> AsyncIterator[VirtualNetwork]:
+    """Give the way to a virtual server."""
+    yield VirtualNetwork(venue)
+
+
+def _response(word: str) -> Response:
+    status, _, after = word.partition(" after ")
+    return Response(int(status), "refused", Headers({"Retry-After": after} if after else {}), b"")

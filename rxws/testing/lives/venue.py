@@ -1,0 +1,279 @@
+"""The server of a life: numbered channels, connections that it damages on command, and a record of all that it did."""
+
+from __future__ import annotations
+
+import asyncio
+from collections import deque
+from random import Random
+from typing import Any, Final
+
+from .dialect import LEVELS, Dialect, Request
+from .line import Line
+from .record import LineRecord, VenueRecord
+from .schedule import Act, Schedule
+
+__all__ = ["BOOK", "Venue", "book_at", "channel_names"]
+
+BOOK: Final = "book"
+"""The name of the channel that a book is kept of."""
+
+
+def channel_names(schedule: Schedule) -> list[str]:
+    """Return the names of a life's channels, without the book's."""
+    return [f"c{number}" for number in range(schedule.settings.channels)]
+
+
+class Venue:
+    """A server with numbered channels.
+
+    Args:
+        schedule: the life.
+        dialect: what is said.
+
+    Attributes:
+        record: what it did.
+        lines: its connections, the oldest first.
+    """
+
+    def __init__(self, schedule: Schedule, dialect: Dialect) -> None:
+        self.schedule = schedule
+        self.settings = schedule.settings
+        self.dialect = dialect
+        self.record: Final = VenueRecord()
+        self.lines: list[Line] = []
+        self._loop = asyncio.get_running_loop()
+        self._rng = Random(f"{schedule.seed}/network")
+        self._timers: dict[str, asyncio.TimerHandle] = {}
+        # When each channel publishes next, and what decides when.
+        self._next: dict[str, float] = {}
+        self._chances: dict[str, Random] = {}
+        self._handshakes: deque[tuple[str, float]] = deque()
+        self._answers: deque[tuple[str, float]] = deque()
+        self._snapshots: deque[tuple[str, float]] = deque()
+        self._banned: set[str] = set()
+        self._missing = 0
+        self._is_calm = False
+
+    # Publishing
+
+    def start(self) -> None:
+        """Begin to publish."""
+        names = [*channel_names(self.schedule), *([BOOK] if self.settings.book else [])]
+        for name in names:
+            self.record.published[name] = []
+            self._chances[name] = Random(f"{self.schedule.seed}/channel {name}")
+            self._next[name] = self._loop.time()
+            self._advance(name)
+        if self.settings.heartbeat and self.dialect.heartbeat() is not None:
+            self._beat()
+        self.pass_time()
+
+    def stop(self) -> None:
+        """Publish no more."""
+        self._next.clear()
+        for timer in self._timers.values():
+            timer.cancel()
+        self._timers.clear()
+
+    def pass_time(self) -> None:
+        """Publish what is due, and let it come: also what was due while the loop stood still, which a server does not.
+
+        Called by a timer, and after the loop has stood still.
+        """
+        self.catch_up()
+        for line in self.lines:
+            line.bring()
+
+    def catch_up(self) -> None:
+        """Publish what is due: before something happens that ends connections, say."""
+        now = self._loop.time() + 1e-6
+        while self._next:
+            channel = min(self._next, key=self._next.__getitem__)
+            if self._next[channel] > now:
+                if "next" in self._timers:
+                    self._timers["next"].cancel()
+                self._timers["next"] = self._loop.call_at(self._next[channel], self.pass_time)
+                break
+            at = self._next[channel]
+            self._advance(channel)
+            self._publish(channel, at)
+
+    def _advance(self, channel: str) -> None:
+        self._next[channel] += self._chances[channel].uniform(0.2, 1.8) / self.settings.rate
+
+    def _publish(self, channel: str, at: float) -> None:
+        times = self.record.published[channel]
+        times.append(at)
+        if channel == BOOK and self._missing:
+            self._missing -= 1
+            return
+        frame = self.dialect.change(channel, len(times))
+        for line in self.lines:
+            if line.is_open and (self.settings.pushed or channel in line.channels):
+                line.publish(channel, len(times), frame, at)
+
+    def _beat(self) -> None:
+        for line in self.lines:
+            if not line.is_mute:
+                line.say(self.dialect.heartbeat())
+        self._timers["heartbeat"] = self._loop.call_later(self.settings.heartbeat, self._beat)
+
+    # Connections
+
+    def lags(self) -> tuple[float, float]:
+        """Return the lags of a new connection: to the server, and from it."""
+        return self._rng.uniform(0.0, self.settings.up), self._rng.uniform(0.0, self.settings.lag)
+
+    def next_handshake(self) -> tuple[str, float]:
+        """Return what is to happen to the next handshake: a word and a number."""
+        word, value = self._handshakes.popleft() if self._handshakes else ("", 0.0)
+        if word:
+            self.record.refusals.append((self._loop.time(), word))
+        return word, value
+
+    def open(self, lag: float) -> Line:
+        """Accept a connection."""
+        line = Line(self, LineRecord(len(self.lines) + 1, self._loop.time()), lag)
+        self.lines.append(line)
+        self.record.lines.append(line.record)
+        return line
+
+    # Subscriptions
+
+    def asked(self, line: Line, request: Request) -> None:
+        """Subscribe or unsubscribe, and answer."""
+        self.catch_up()
+        if not request.subscribes:
+            for channel in request.channels:
+                if channel in line.channels:
+                    line.channels.remove(channel)
+                else:
+                    self.record.problems.append(f"{channel} was unsubscribed, and was not subscribed")
+            return
+        is_new = any(channel not in line.channels for channel in request.channels)
+        word, value = self._answers.popleft() if self._answers and is_new else ("", 0.0)
+        if not self._banned.isdisjoint(request.channels):
+            self._refuse(line, request)
+        elif word == "deferred":
+            self._loop.call_later(value, self._subscribe, line, request, True)
+        elif word == "refused":
+            self._refuse(line, request)
+        else:
+            self._subscribe(line, request, word in ("", "single"), word == "single")
+            if word == "late":
+                self._loop.call_later(value, line.say, self.dialect.answer(request, False))
+
+    def _refuse(self, line: Line, request: Request) -> None:
+        now = self._loop.time()
+        line.record.refused += [each for each in request.channels if each not in line.record.refused]
+        self.record.effects += [(now, each, True) for each in request.channels]
+        line.say(self.dialect.answer(request, True))
+
+    def _subscribe(self, line: Line, request: Request, is_answered: bool, is_single: bool = False) -> None:
+        if not line.is_open:
+            return
+        if is_answered:
+            answered = [Request(True, (each,)) for each in request.channels] if is_single else [request]
+            for each in answered:
+                line.say(self.dialect.answer(each, False))
+        now = self._loop.time()
+        for channel in request.channels:
+            if channel in line.record.refused:
+                line.record.refused.remove(channel)
+            if channel not in line.channels:
+                line.channels.append(channel)
+                self.record.effects.append((now, channel, False))
+                self._send_snapshot(line, channel)
+
+    def _send_snapshot(self, line: Line, channel: str) -> None:
+        n = len(self.record.published.get(channel, ()))
+        frame = self.dialect.snapshot(channel, n) if self.settings.snapshots and channel != BOOK else None
+        if frame is not None and n:
+            line.publish(channel, n, frame, self._loop.time(), is_snapshot=True)
+
+    # Books
+
+    async def snapshot(self) -> dict[str, Any]:
+        """Give the book as it is, unless something is to happen to this snapshot."""
+        word, value = self._snapshots.popleft() if self._snapshots else ("", 0.0)
+        n = len(self.record.published.get(BOOK, ()))
+        if word == "fail":
+            raise ConnectionError("there is no snapshot now")
+        if word == "hang":
+            await asyncio.sleep(1000.0)
+        if word == "late":
+            await asyncio.sleep(value)
+        if word == "stale":
+            n = max(0, n - int(value))
+        return {"last": n, "levels": book_at(n)}
+
+    # Faults
+
+    def act(self, act: Act) -> None:
+        """Do what the schedule says."""
+        self.catch_up()
+        if self._is_calm:
+            return
+        if act.kind == "refuse":
+            self._handshakes.extend([(act.word, 0.0)] * int(act.value))
+        elif act.kind == "handshake":
+            self._handshakes.append((act.word, act.value))
+        elif act.kind == "answer":
+            self._answers.append((act.word, act.value))
+        elif act.kind == "ban":
+            self._banned.add(act.word)
+        elif act.kind == "snapshot":
+            self._snapshots.append((act.word, act.value))
+        elif act.kind == "hole":
+            self._missing += int(act.value)
+        elif act.kind == "signal":
+            self._signal()
+        elif act.kind == "hiccup":
+            for line in self._chosen(0.0 if act.word == "newest" else 1.0):
+                line.postpone(act.value)
+        else:
+            for line in self._chosen(act.value):
+                self._damage(line, act)
+
+    def calm(self) -> None:
+        """Do nothing bad from now on."""
+        self._is_calm = True
+        self._handshakes.clear()
+        self._answers.clear()
+        self._snapshots.clear()
+        self._missing = 0
+
+    def _signal(self) -> None:
+        for line in [each for each in self.lines if each.is_open][-1:]:
+            line.say(self.dialect.signal())
+
+    def _chosen(self, which: float) -> list[Line]:
+        lines = [line for line in self.lines if line.is_open]
+        return lines if which == 2 else lines[:1] if which == 1 else lines[-1:]
+
+    def _damage(self, line: Line, act: Act) -> None:
+        if act.kind == "mute":
+            if not self.settings.idle_timeout:
+                return
+            line.damage("mute")
+            line.mute()
+            return
+        if act.kind == "half-open" and line.record.damages:
+            # One that closes already, say, has its own end.
+            return
+        line.damage(f"{act.kind} {act.word}".rstrip())
+        if act.kind == "half-open":
+            line.die()
+        elif act.kind == "protocol":
+            line.break_protocol(is_answered=act.word != "unanswered")
+        elif act.word == "rst":
+            line.reset()
+        elif act.word == "fin":
+            line.end_silently()
+        else:
+            line.end_with_code(int(act.word))
+
+
+def book_at(n: int) -> dict[str, int]:
+    """Return the book after ``n`` changes: the number of the last change of each level."""
+    return {str(k % LEVELS * 7 % LEVELS): k for k in range(max(1, n - LEVELS + 1), n + 1)}

@@ -1,0 +1,29 @@
+"""What a process that plays lives does."""
+
+from __future__ import annotations
+
+import asyncio
+import gc
+import logging
+from collections.abc import Collection
+
+from rxws.pytest_plugin import virtual_loop
+from rxws.testing.lives import Report, Schedule, compose, play
+
+__all__ = ["play_one", "play_some"]
+
+
+def play_one(schedule: Schedule, *, is_real: bool = False) -> Report:
+    """Play a life in a loop of its own: in virtual time, or in real time on loopback sockets."""
+    if is_real:
+        return asyncio.run(play(schedule, is_real=True))
+    with asyncio.Runner(loop_factory=virtual_loop) as runner:
+        return runner.run(play(schedule))
+
+
+def play_some(seeds: Collection[int], without: Collection[str], only: Collection[str], is_real: bool) -> list[Report]:
+    """Play lives, and return the reports of those that failed: what a process does."""
+    logging.disable(logging.CRITICAL)
+    gc.freeze()
+    reports = (play_one(compose(seed, without, only), is_real=is_real) for seed in seeds)
+    return [report for report in reports if report.problems]
