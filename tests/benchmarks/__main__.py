@@ -12,6 +12,7 @@ from pathlib import Path
 
 from rxws.testing import serve_in_process
 
+from . import compare
 from .contenders import Run
 from .rows import PAIRS, ROWS, Result, Row
 
@@ -84,6 +85,30 @@ async def measure(rows: Sequence[Row], arguments: argparse.Namespace) -> int:
     return 0 if is_complete and all(row.is_reached(results[row.name].value) for row in rows) else 1
 
 
+async def compare_with(rows: Sequence[Row], arguments: argparse.Namespace) -> int:
+    """Compare the rows with another checkout; return the exit code: 0 when none is worse."""
+    if not arguments.json:
+        print(f"{'':20} {'old':>10} {'new':>10} {'':5} old/new  (middle half of the pairs)")
+    comparisons = []
+    async with serve_in_process(module="tests.benchmarks.server", lifetime=LIFETIME) as server:
+        for row in compare.distinct(rows):
+            run = Run(server.url, arguments.scale)
+            comparisons.append(await compare.compare(arguments.compare, row, run, arguments.pairs))
+            if not arguments.json:
+                print(comparisons[-1], flush=True)
+    if arguments.json:
+        figures = {c.row.name: {"old": c.old, "new": c.new, "ratio": c.ratio, "worse": c.is_worse} for c in comparisons}
+        json.dump(figures, sys.stdout, indent=2)
+    return 1 if any(comparison.is_worse for comparison in comparisons) else 0
+
+
+def checkout(text: str) -> Path:
+    path = Path(text).resolve()
+    if not (path / "rxws" / "__init__.py").is_file():
+        raise argparse.ArgumentTypeError(f"{text}: expected a folder with the package rxws in it")
+    return path
+
+
 def main(arguments: Sequence[str] | None = None) -> int:
     """Parse the command line and measure; returns the exit code."""
     parser = argparse.ArgumentParser(prog="python -m tests.benchmarks", description=__doc__)
@@ -97,15 +122,24 @@ def main(arguments: Sequence[str] | None = None) -> int:
     )
     parser.add_argument("--json", action="store_true", help="print JSON")
     parser.add_argument("--readme", action="store_true", help="write the table into README.rst")
-    parser.add_argument("--pairs", type=int, help=f"rounds of each row (default: mostly {PAIRS})")
+    parser.add_argument(
+        "--compare",
+        type=checkout,
+        metavar="PATH",
+        help="measure rxws alone, and in turn with the rxws of another checkout (a git worktree, say); prints old cost "
+        f"by new cost, and exits with 1 when a row is worse by more than {compare.TOLERANCE:.0%}".replace("%", "%%"),
+    )
+    parser.add_argument(
+        "--pairs", type=int, help=f"rounds of each row (default: mostly {PAIRS}, to compare {compare.PAIRS})"
+    )
     parser.add_argument("--scale", type=float, default=1.0, help="how many times as many messages (default: 1)")
     parsed = parser.parse_args(arguments)
-    if parsed.readme and parsed.only:
-        parser.error("--readme takes no --only: the table has all rows")
+    if parsed.readme and (parsed.only or parsed.compare):
+        parser.error("--readme takes neither --only nor --compare: the table has all rows")
     # In a burst consumers lag, as they should: no warning of that between the rows.
     logging.getLogger("rxws").setLevel(logging.ERROR)
     rows = [row for row in ROWS if not parsed.only or row.name in parsed.only]
-    return asyncio.run(measure(rows, parsed))
+    return asyncio.run((compare_with if parsed.compare else measure)(rows, parsed))
 
 
 if __name__ == "__main__":
