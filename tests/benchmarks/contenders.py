@@ -1,144 +1,289 @@
-"""Who receives messages, and how fast: each returns messages per second."""
+"""Who receives messages: each returns the processor time of this process per message, in microseconds.
+
+It is taken from the order that a contender sends until the last message has reached its consumer, after a warm-up of a
+fifth as many on the same connection. Connecting, subscribing and closing are not in it.
+"""
 
 from __future__ import annotations
 
 import asyncio
+import gc
 import json
 import socket
 import time
-from collections.abc import Awaitable, Callable
-from typing import Any
+from collections.abc import AsyncIterable, Awaitable, Callable, Coroutine
+from dataclasses import dataclass
+from typing import Any, Final
 
 import msgspec
 import picows.websockets
 import websockets
+from reactivex import operators as ops
+from reactivex.subject import Subject
 
 import rxws
 
-from .server import SYMBOLS
+from .frames import SYMBOLS, order, symbol
+
+WANTED: Final = 100
+"""One in so many symbols is wanted where a program wants 1 % of the messages; the last of an order is."""
 
 Connect = Callable[..., Any]
-Contender = Callable[[str, int], Awaitable[float]]
+Decode = Callable[[Any], Any]
+Send = Callable[[str], Awaitable[Any]]
 
 OPTIONS: dict[str, Any] = {"compression": None, "ping_interval": None, "open_timeout": 10}
-
-
-class Countdown:
-    """Counts messages, and takes the time between the first and the last."""
-
-    def __init__(self, count: int) -> None:
-        self.left = count
-        self.count = count
-        self.started = 0.0
-        self.done = asyncio.get_running_loop().create_future()
-
-    def start(self) -> None:
-        self.started = time.perf_counter()
-
-    def finish(self) -> None:
-        if not self.done.done():
-            self.done.set_result(self.count / (time.perf_counter() - self.started))
-
-
-def bare(connect: Connect, decode: Callable[[Any], Any]) -> Contender:
-    """Make the loop that people write by hand: it routes nothing."""
-
-    async def receive(url: str, count: int) -> float:
-        left = count
-        started = 0.0
-        connection = await connect(f"{url}?count={count}", **OPTIONS)
-        async for frame in connection:
-            if not started:
-                started = time.perf_counter()
-            decode(frame)
-            left -= 1
-            if not left:
-                break
-        rate = count / (time.perf_counter() - started)
-        await connection.close()
-        return rate
-
-    return receive
-
-
-class Feed(rxws.AsyncWebsocketStreamInterface[Any]):
-    """The abstract class with an async parse hook."""
-
-    def __init__(self, connect: Connect, url: str) -> None:
-        super().__init__()
-        self.connect = connect
-        self.url = url
-        self.first = 0.0
-
-    async def _create_ws(self) -> Any:
-        connection = await self.connect(self.url, **OPTIONS)
-        self.first = time.perf_counter()
-        return connection
-
-    async def _when2create_new_ws(self) -> None:
-        await asyncio.Event().wait()
-
-    async def _parse_raw_data(self, raw_data: Any) -> Any:
-        return msgspec.json.decode(raw_data)
-
-
-async def until_received(feed: Feed, count: int) -> float:
-    """Return messages per second once ``count`` have been routed."""
-    while (feed.statistics()).messages < count:
-        await asyncio.sleep(0.01)
-    return count / (time.perf_counter() - feed.first)
-
-
-def subscribed(connect: Connect, shared: dict[str, Any] | None = None) -> Contender:
-    """Make rxws with a stream per symbol, each with a subscriber; ``shared`` is in the filter of all of them."""
-
-    async def receive(url: str, count: int) -> float:
-        async with Feed(connect, f"{url}?count={count}") as feed:
-            seen = 0
-            finished = asyncio.get_running_loop().create_future()
-
-            def take(_message: Any) -> None:
-                nonlocal seen
-                seen += 1
-                if seen == count:
-                    finished.set_result(time.perf_counter())
-
-            for number in range(SYMBOLS):
-                feed.stream_filter([{**(shared or {}), "s": f"S{number:04}USDT"}]).subscribe(take)
-            return count / (await finished - feed.first)
-
-    return receive
-
-
-def iterated(connect: Connect) -> Contender:
-    """Make rxws with a stream per symbol, each consumed by a task with ``async for``."""
-
-    async def receive(url: str, count: int) -> float:
-        async with Feed(connect, f"{url}?count={count}") as feed:
-            left = count
-            finished = asyncio.get_running_loop().create_future()
-
-            async def consume(stream: rxws.Stream[Any]) -> None:
-                nonlocal left
-                async for _message in stream:
-                    left -= 1
-                    if not left:
-                        finished.set_result(time.perf_counter())
-
-            async with asyncio.TaskGroup() as tasks:
-                for number in range(SYMBOLS):
-                    tasks.create_task(consume(feed.stream_filter([{"s": f"S{number:04}USDT"}])))
-                rate = count / (await finished - feed.first)
-                await feed.exit()
-            return rate
-
-    return receive
-
 
 json_loads = json.loads
 msgspec_decode = msgspec.json.decode
 on_websockets = websockets.connect
 on_picows = picows.websockets.connect
+
+
+@dataclass(frozen=True)
+class Run:
+    """Where the server listens, and how many times as many messages as usual are measured."""
+
+    url: str
+    scale: float = 1.0
+
+    def scaled(self, count: int) -> int:
+        """Return how many messages are measured where ``count`` is usual: its fifth ends with the last symbol, too."""
+        whole = 5 * SYMBOLS
+        return max(1, round(count * self.scale / whole)) * whole
+
+
+Measure = Callable[[Run], Coroutine[Any, Any, float]]
+"""Measures a cost: less is better."""
+
+
+class Countdown:
+    """Counts the messages that reach their consumers."""
+
+    __slots__ = ("finished", "left")
+
+    def __init__(self) -> None:
+        self.left = 0
+        self.finished: asyncio.Future[float] = asyncio.get_running_loop().create_future()
+
+    def take(self, _message: Any) -> None:
+        """Take a message."""
+        self.left -= 1
+        if not self.left:
+            self.finished.set_result(time.process_time())
+
+    async def microseconds_each(self, send: Send, count: int, kind: str = "trade", wanted: int = 1) -> float:
+        """Order ``count`` messages, of which one in ``wanted`` is taken; return the processor time of one."""
+        started = ended = 0.0
+        for number in (count // 5, count):
+            self.left = number // wanted
+            self.finished = asyncio.get_running_loop().create_future()
+            gc.collect()
+            started = time.process_time()
+            await send(order(number, kind))
+            ended = await self.finished
+        return (ended - started) / count * 1e6
+
+
+class Feed(rxws.AsyncWebsocketStreamInterface[Any]):
+    """The abstract class with an async parse hook: decoding is the user's."""
+
+    def __init__(self, connect: Connect, url: str) -> None:
+        super().__init__()
+        self.connect = connect
+        self.url = url
+
+    async def _create_ws(self) -> Any:
+        return await self.connect(self.url, **OPTIONS)
+
+    async def _when2create_new_ws(self) -> None:
+        await asyncio.Event().wait()
+
+    async def _parse_raw_data(self, raw_data: Any) -> Any:
+        return msgspec_decode(raw_data)
+
+
+def ready_made(connect: Connect, url: str) -> rxws.ReactiveWebSocket[Any]:
+    """Make the ready-made class: decoding is rxws's own."""
+    return rxws.ReactiveWebSocket(url, connect=connect, connect_options=OPTIONS)
+
+
+def bare(connect: Connect, decode: Decode, count: int, kind: str = "trade") -> Measure:
+    """Make the loop that people write by hand: it decodes everything, and routes nothing."""
+
+    async def measure(run: Run) -> float:
+        connection = await connect(run.url, **OPTIONS)
+        total = run.scaled(count)
+        started = ended = 0.0
+        for number in (total // 5, total):
+            left = number
+            gc.collect()
+            started = time.process_time()
+            await connection.send(order(number, kind))
+            async for frame in connection:
+                decode(frame)
+                left -= 1
+                if not left:
+                    break
+            ended = time.process_time()
+        await connection.close()
+        return (ended - started) / total * 1e6
+
+    return measure
+
+
+def subscribed(connect: Connect, count: int, shared: dict[str, Any] | None = None) -> Measure:
+    """Make rxws with a stream per symbol, each with a subscriber; ``shared`` is in the filter of all of them."""
+
+    async def measure(run: Run) -> float:
+        countdown = Countdown()
+        async with Feed(connect, run.url) as feed:
+            for number in range(SYMBOLS):
+                feed.stream_filter([{**(shared or {}), "s": symbol(number)}]).subscribe(countdown.take)
+            return await countdown.microseconds_each(feed.send, run.scaled(count))
+
+    return measure
+
+
+def iterated(connect: Connect, count: int) -> Measure:
+    """Make rxws with a stream per symbol, each consumed by a task with ``async for``."""
+
+    async def consume(stream: rxws.Stream[Any], countdown: Countdown) -> None:
+        async for message in stream:
+            countdown.take(message)
+
+    async def measure(run: Run) -> float:
+        countdown = Countdown()
+        async with Feed(connect, run.url) as feed, asyncio.TaskGroup() as tasks:
+            for number in range(SYMBOLS):
+                tasks.create_task(consume(feed.stream_filter([{"s": symbol(number)}]), countdown))
+            cost = await countdown.microseconds_each(feed.send, run.scaled(count))
+            await feed.exit()
+        return cost
+
+    return measure
+
+
+def looped(connect: Connect, count: int) -> Measure:
+    """Make the ready-made rxws with one ``async for`` over everything.
+
+    In a burst the stream holds most of the messages before the loop takes them: what that costs is part of it.
+    """
+
+    async def measure(run: Run) -> float:
+        async with ready_made(connect, run.url) as feed:
+            stream = feed.stream_filter()
+            total = run.scaled(count)
+            await _loop(stream, feed.send, total // 5)
+            return await _loop(stream, feed.send, total) / total * 1e6
+
+    return measure
+
+
+async def _loop(stream: AsyncIterable[Any], send: Send, count: int) -> float:
+    """Return the processor time of so many messages in one loop, in seconds."""
+    left = count
+    gc.collect()
+    started = time.process_time()
+    await send(order(count))
+    async for _message in stream:
+        left -= 1
+        if not left:
+            break
+    return time.process_time() - started
+
+
+def wanting_few(connect: Connect, count: int, kind: str = "trade") -> Measure:
+    """Make the ready-made rxws with subscribed streams of 1 % of the symbols: all other messages match nothing."""
+
+    async def measure(run: Run) -> float:
+        countdown = Countdown()
+        async with ready_made(connect, run.url) as feed:
+            for number in range(WANTED - 1, SYMBOLS, WANTED):
+                feed.stream_filter([{"s": symbol(number)}]).subscribe(countdown.take)
+            return await countdown.microseconds_each(feed.send, run.scaled(count), kind, WANTED)
+
+    return measure
+
+
+def routed(connect: Connect, count: int, streams: int) -> Measure:
+    """Make rxws with so many disjoint streams, and one subscriber of all messages."""
+
+    async def measure(run: Run) -> float:
+        countdown = Countdown()
+        async with Feed(connect, run.url) as feed:
+            kept = [feed.stream_filter([{"x": number}], maxsize=1) for number in range(streams)]
+            feed.messages.subscribe(countdown.take)
+            cost = await countdown.microseconds_each(feed.send, run.scaled(count))
+            del kept
+            return cost
+
+    return measure
+
+
+def with_subject(connect: Connect, count: int) -> Measure:
+    """Make the Rx way by hand: a Subject, and ``ops.filter`` per stream."""
+
+    async def measure(run: Run) -> float:
+        countdown = Countdown()
+        subject: Subject[Any] = Subject()
+        for number in range(SYMBOLS):
+            wanted = symbol(number)
+            subject.pipe(ops.filter(lambda message, wanted=wanted: message["s"] == wanted)).subscribe(countdown.take)
+        connection = await connect(run.url, **OPTIONS)
+
+        async def receive() -> None:
+            async for frame in connection:
+                subject.on_next(msgspec_decode(frame))
+
+        receiving = asyncio.create_task(receive())
+        cost = await countdown.microseconds_each(connection.send, run.scaled(count))
+        await connection.close()
+        await receiving
+        return cost
+
+    return measure
+
+
+def replaced(count: int) -> Measure:
+    """Make the package that rxws replaces: for each message it asks every stream, and copies.
+
+    It takes milliseconds per message: no warm-up, and no scale.
+    """
+
+    async def measure(run: Run) -> float:
+        # An extra of its own, because of what it brings along.
+        import loguru
+        from AsyncWebsocketStreamInterface import AsyncWebsocketStreamInterface
+
+        loguru.logger.remove()
+        countdown = Countdown()
+        countdown.left = count
+        started = 0.0
+
+        class Replaced(AsyncWebsocketStreamInterface):
+            async def _create_ws(self) -> Any:
+                nonlocal started
+                connection = await websockets.connect(run.url, **OPTIONS)
+                started = time.process_time()
+                await connection.send(order(count))
+                return connection
+
+            async def _when2create_new_ws(self) -> None:
+                await asyncio.Event().wait()
+
+            async def _parse_raw_data(self, raw_data: Any) -> Any:
+                return json.loads(raw_data)
+
+        feed = Replaced()
+        for number in range(SYMBOLS):
+            feed.stream_filter([{"s": symbol(number)}])
+        feed.add_handler(countdown.take)
+        ended = await countdown.finished
+        await feed.exit()
+        return (ended - started) / count * 1e6
+
+    return measure
 
 
 def on_picows_bounded(url: str, **options: Any) -> Any:
@@ -152,142 +297,3 @@ def on_picows_bounded(url: str, **options: Any) -> Any:
         return opened
 
     return picows.websockets.connect(url, socket_factory=open_socket, **options)
-
-
-class Stamped:
-    """Notes how long ago the bytes of each message came: in the order in which frames are made of them."""
-
-    def __init__(self) -> None:
-        self.arrived = 0.0
-        self.waits: list[float] = []
-
-    def watch(self, connection: Any) -> Any:
-        """Note when bytes come on a connection of websockets."""
-        receive = connection.data_received
-
-        def data_received(data: bytes) -> None:
-            self.arrived = time.perf_counter()
-            receive(data)
-
-        connection.data_received = data_received
-        return connection
-
-    def note(self) -> None:
-        """Note that a message has reached whom it is for."""
-        self.waits.append(time.perf_counter() - self.arrived)
-
-    def figures(self) -> tuple[float, float]:
-        """Return the median and the 99th percentile, in seconds."""
-        waits = sorted(self.waits)
-        return waits[len(waits) // 2], waits[len(waits) * 99 // 100]
-
-
-SECONDS_OF_LATENCY = 2
-
-
-async def bare_latencies(url: str, rate: int) -> tuple[float, float]:
-    """Take the loop that people write by hand, its body included, at so many messages a second."""
-    stamped = Stamped()
-    count = left = rate * SECONDS_OF_LATENCY
-    connection = stamped.watch(await on_websockets(f"{url}?count={count}&rate={rate}", **OPTIONS))
-    async for frame in connection:
-        msgspec_decode(frame)
-        stamped.note()
-        left -= 1
-        if not left:
-            break
-    await connection.close()
-    return stamped.figures()
-
-
-async def handler_latencies(url: str, rate: int) -> tuple[float, float]:
-    """Take rxws with a handler, among the streams of 1,000 symbols, at so many messages a second."""
-    stamped = Stamped()
-    count = left = rate * SECONDS_OF_LATENCY
-    finished = asyncio.get_running_loop().create_future()
-
-    async def connect(url: str, **options: Any) -> Any:
-        return stamped.watch(await on_websockets(url, **options))
-
-    def handle(_message: Any) -> None:
-        nonlocal left
-        stamped.note()
-        left -= 1
-        if not left:
-            finished.set_result(None)
-
-    async with Feed(connect, f"{url}?count={count}&rate={rate}") as feed:
-        streams = [feed.stream_filter([{"s": f"T{number:04}USDT"}]) for number in range(SYMBOLS)]
-        feed.add_handler(handle)
-        await finished
-        del streams
-    return stamped.figures()
-
-
-def routed(connect: Connect, streams: int) -> Contender:
-    """Make rxws with so many disjoint streams, and one subscriber of all messages."""
-
-    async def receive(url: str, count: int) -> float:
-        async with Feed(connect, f"{url}?count={count}") as feed:
-            seen = 0
-            finished = asyncio.get_running_loop().create_future()
-
-            def take(_message: Any) -> None:
-                nonlocal seen
-                seen += 1
-                if seen == count:
-                    finished.set_result(time.perf_counter())
-
-            kept = [feed.stream_filter([{"x": number}], maxsize=1) for number in range(streams)]
-            feed.messages.subscribe(take)
-            rate = count / (await finished - feed.first)
-            del kept
-            return rate
-
-    return receive
-
-
-def replaced() -> Contender:
-    """Make the package that rxws replaces: per message it asks and copies for every stream."""
-    # An extra of its own, because of what it brings along.
-    import loguru
-    from AsyncWebsocketStreamInterface import AsyncWebsocketStreamInterface
-
-    loguru.logger.remove()
-
-    class Replaced(AsyncWebsocketStreamInterface):
-        def __init__(self, url: str) -> None:
-            super().__init__()
-            self.url = url
-            self.first = 0.0
-
-        async def _create_ws(self) -> Any:
-            connection = await websockets.connect(self.url, **OPTIONS)
-            self.first = time.perf_counter()
-            return connection
-
-        async def _when2create_new_ws(self) -> None:
-            await asyncio.Event().wait()
-
-        async def _parse_raw_data(self, raw_data: Any) -> Any:
-            return json.loads(raw_data)
-
-    async def receive(url: str, count: int) -> float:
-        feed = Replaced(f"{url}?count={count}")
-        finished = asyncio.get_running_loop().create_future()
-        seen = 0
-
-        def take(_message: Any) -> None:
-            nonlocal seen
-            seen += 1
-            if seen == count:
-                finished.set_result(time.perf_counter())
-
-        for number in range(SYMBOLS):
-            feed.stream_filter([{"s": f"S{number:04}USDT"}])
-        feed.add_handler(take)
-        rate = count / (await finished - feed.first)
-        await feed.exit()
-        return rate
-
-    return receive

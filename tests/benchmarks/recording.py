@@ -23,6 +23,8 @@ import rxws
 from rxws import recording
 from rxws.testing import serve_in_process
 
+from .frames import order
+
 RATE = 50_000
 ENDINGS = (".jsonl", ".jsonl.gz", ".jsonl.zst")
 
@@ -40,8 +42,11 @@ class Watch:
             self.longest = max(self.longest, time.perf_counter() - due)
 
 
-async def receive(url: str, count: int, path: Path | None) -> dict[str, float]:
-    """Receive ``count`` messages; return messages per second, processor time, and how long another task had to wait."""
+async def receive(url: str, count: int, path: Path | None, rate: float = 0) -> dict[str, float]:
+    """Receive ``count`` messages, ``rate`` a second or (0) as fast as they go.
+
+    Returns messages per second, processor time, and how long another task had to wait.
+    """
     watch = Watch()
     async with rxws.ReactiveWebSocket(
         url, connect=picows.websockets.connect, connect_options={"compression": None, "ping_interval": None}
@@ -62,6 +67,7 @@ async def receive(url: str, count: int, path: Path | None) -> dict[str, float]:
             await ws.wait_connected()
             started, busy = time.perf_counter(), time.process_time()
             watching = asyncio.create_task(watch.run())
+            await ws.send(order(count, rate=rate))
             rate = count / (await received - started)
             watching.cancel()
         busy = time.process_time() - busy
@@ -91,8 +97,8 @@ async def measure(url: str, folder: Path, seconds: float) -> dict[str, dict[str,
     figures = {}
     for ending in (None, *ENDINGS):
         paced, unpaced = (folder / f"{pace}{ending}" if ending else None for pace in ("paced", "unpaced"))
-        at_pace = await receive(f"{url}?count={count}&rate={RATE}", count, paced)
-        at_will = await receive(f"{url}?count={count}", count, unpaced)
+        at_pace = await receive(url, count, paced, RATE)
+        at_will = await receive(url, count, unpaced)
         row = {
             "at 50,000/s": f"{at_pace['rate']:,.0f}/s",
             "another task waits": f"{at_pace['wait'] * 1e3:.1f} ms",

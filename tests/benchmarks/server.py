@@ -1,50 +1,40 @@
-"""Sends pre-built frames as fast as they are taken: ``python -m tests.benchmarks.server``."""
+"""Sends pre-built frames when a client orders them: ``python -m tests.benchmarks.server``."""
 
 from __future__ import annotations
 
 import argparse
 import asyncio
 import json
-from urllib.parse import parse_qs, urlsplit
 
 from rxws.testing import FeedConnection, FeedServer, serve_until_told
 
-SYMBOLS = 1_000
-PAYLOAD_SIZE = 150
-LARGEST_WRITE = 1_000
+from .frames import SYMBOLS, depth, frame, trade
 
+LARGEST_WRITE = 200_000
+"""Bytes that are written in one go."""
 
-def trade(number: int) -> str:
-    """Return one of the trades: 150 bytes of JSON, one of 1,000 symbols."""
-    symbol = f"S{number % SYMBOLS:04}USDT"
-    message = {"e": "trade", "s": symbol, "t": number, "p": "27123.45", "q": "0.01830", "T": 1790000000000 + number}
-    text = json.dumps(message, separators=(",", ":"))
-    return text[:-1] + ',"x":"' + "-" * (PAYLOAD_SIZE - len(text) - len(',"x":""')) + '"}'
-
-
-def frame(payload: bytes) -> bytes:
-    """Return an unmasked text frame (RFC 6455 §5.2) of a payload of 126 to 65,535 bytes."""
-    return b"\x81\x7e" + len(payload).to_bytes(2, "big") + payload
-
-
-FRAMES = [frame(trade(number).encode()) for number in range(SYMBOLS)]
+FRAMES = {make.__name__: [frame(make(number).encode()) for number in range(SYMBOLS)] for make in (trade, depth)}
 
 
 async def send_frames(connection: FeedConnection) -> None:
-    """Send as many frames as the query asks for (``?count=N``), at its ``rate`` a second or as fast as they go."""
-    query = parse_qs(urlsplit(connection.path).query)
-    count = int(query["count"][0])
-    rate = float(query.get("rate", ["0"])[0])
+    """Carry out each order of a client (see :func:`tests.benchmarks.frames.order`)."""
+    async for message in connection:
+        await _carry_out(connection, **json.loads(message))
+
+
+async def _carry_out(connection: FeedConnection, count: int, kind: str, rate: float) -> None:
+    frames = FRAMES[kind]
+    largest = min(LARGEST_WRITE // len(frames[0]), SYMBOLS)
     loop = asyncio.get_running_loop()
     started = loop.time()
     sent = 0
     while sent < count:
         due = min(count, int((loop.time() - started) * rate)) if rate else count
-        step = min(due - sent, LARGEST_WRITE)
+        first = sent % SYMBOLS
+        step = min(due - sent, largest, SYMBOLS - first)
         if step > 0:
-            first = sent % SYMBOLS
-            connection.send_raw(b"".join(FRAMES[first : first + step]))
-            sent += min(step, SYMBOLS - first)
+            connection.send_raw(b"".join(frames[first : first + step]))
+            sent += step
             await connection.websocket.drain()
         # Also lets the connection see its end.
         await asyncio.sleep(0.001 if rate else 0)

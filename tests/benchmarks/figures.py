@@ -1,0 +1,214 @@
+"""What else is measured: memory, waits, latency, fan-out. Each returns a cost: less is better."""
+
+from __future__ import annotations
+
+import asyncio
+import gc
+import statistics
+import time
+import tracemalloc
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from reactivex.subject import Subject
+
+from .contenders import OPTIONS, Connect, Feed, Measure, Run, msgspec_decode, on_websockets
+from .frames import SYMBOLS, order, symbol
+
+FANS = 1_000
+"""How many subscribers one message goes to."""
+
+
+def _microseconds(emit: Callable[[Any], object], count: int = 300) -> float:
+    emit(0)
+    gc.collect()
+    started = time.process_time()
+    for number in range(count):
+        emit(number)
+    return (time.process_time() - started) / count * 1e6
+
+
+async def fan_out(run: Run) -> float:
+    """Microseconds of processor time for one message to 1,000 subscribers of a hot Observable of rxws."""
+    async with Feed(on_websockets, run.url) as feed:
+        # What parses and routes is left out: an item enters `messages` itself. No public name does that.
+        messages: Any = feed.messages
+        for _ in range(FANS):
+            messages.subscribe(lambda _item: None)
+        # Older checkouts, which --compare measures, call it `emit`.
+        return _microseconds(messages.on_next if hasattr(type(messages), "on_next") else messages.emit)
+
+
+async def fan_out_of_subject(_run: Run) -> float:
+    """Return the same of ``reactivex.Subject``."""
+    subject: Subject[int] = Subject()
+    for _ in range(FANS):
+        subject.subscribe(lambda _item: None)
+    return _microseconds(subject.on_next)
+
+
+async def stream_memory(run: Run) -> float:
+    """Bytes per idle filtered stream."""
+    count = 2_000
+    async with Feed(on_websockets, run.url) as feed:
+        # The first streams make what all share.
+        kept = [feed.stream_filter([{"s": symbol(number)}]) for number in range(10)]
+        gc.collect()
+        tracemalloc.start()
+        before, _ = tracemalloc.get_traced_memory()
+        kept += [feed.stream_filter([{"s": f"T{number}"}]) for number in range(count)]
+        gc.collect()
+        after, _ = tracemalloc.get_traced_memory()
+        tracemalloc.stop()
+        del kept
+    return (after - before) / count
+
+
+def _resident_memory() -> int:
+    """Return the bytes of this process that are in memory."""
+    return int(Path("/proc/self/statm").read_text().split()[1]) * 4096
+
+
+def _subscribe_all(feed: Feed) -> None:
+    for number in range(SYMBOLS):
+        feed.stream_filter([{"s": symbol(number)}]).subscribe(lambda _message: None)
+
+
+def memory_growth(connect: Connect) -> Measure:
+    """Resident mebibytes after 5,000,000 messages less those after the first 500,000."""
+
+    async def measure(run: Run) -> float:
+        figures = []
+        received = 0
+        async with Feed(connect, run.url) as feed:
+            _subscribe_all(feed)
+            for count in (run.scaled(500_000), run.scaled(4_500_000)):
+                received += count
+                await feed.send(order(count))
+                while feed.statistics().messages < received:
+                    await asyncio.sleep(0.01)
+                gc.collect()
+                figures.append(_resident_memory())
+        return (figures[1] - figures[0]) / 2**20
+
+    return measure
+
+
+def churn(streams: int) -> Measure:
+    """Microseconds of processor time to create and close a stream among so many."""
+
+    async def measure(run: Run) -> float:
+        async with Feed(on_websockets, run.url) as feed:
+            kept = [feed.stream_filter([{"s": symbol(number), "n": number}]) for number in range(streams)]
+            figures = []
+            for _ in range(5):
+                gc.collect()
+                started = time.process_time()
+                for number in range(2_000):
+                    await feed.stream_filter([{"s": "T", "n": number}]).close()
+                figures.append((time.process_time() - started) / 2_000 * 1e6)
+            del kept
+        return statistics.median(figures)
+
+    return measure
+
+
+def longest_wait(connect: Connect) -> Measure:
+    """Milliseconds that another task waits at most in a burst of 1,000,000 messages, the first of them included.
+
+    In processor time of this process: on a busy machine the real time is mostly the turns of other processes. The two
+    are equal on an idle one, as nothing on the way of a message blocks.
+    """
+
+    async def measure(run: Run) -> float:
+        longest = 0.0
+        count = run.scaled(1_000_000)
+        async with Feed(connect, run.url) as feed:
+            _subscribe_all(feed)
+            # The first full collection of a process takes 15 ms and more. Which allocation it falls on depends on how
+            # many objects the imports made, so it is made here, not by chance in the burst.
+            gc.collect()
+            await feed.send(order(count))
+            while feed.statistics().messages < count:
+                started = time.process_time()
+                await asyncio.sleep(0)
+                longest = max(longest, time.process_time() - started)
+        return longest * 1000
+
+    return measure
+
+
+SECONDS_OF_LATENCY = 2
+
+
+class Stamped:
+    """Notes how long ago the bytes of each message came: in the order in which frames are made of them."""
+
+    def __init__(self, count: int) -> None:
+        self.arrived = 0.0
+        self.waits: list[float] = []
+        self.left = count
+        self.finished = asyncio.Event()
+
+    def watch(self, connection: Any) -> Any:
+        """Note when bytes come on a connection of websockets."""
+        receive = connection.data_received
+
+        def data_received(data: bytes) -> None:
+            self.arrived = time.perf_counter()
+            receive(data)
+
+        connection.data_received = data_received
+        return connection
+
+    def note(self, _message: Any = None) -> None:
+        """Note that a message has reached its consumer."""
+        self.waits.append(time.perf_counter() - self.arrived)
+        self.left -= 1
+        if not self.left:
+            self.finished.set()
+
+    def median(self) -> float:
+        """Return the median in microseconds."""
+        return statistics.median(self.waits) * 1e6
+
+
+def bare_latency(rate: int) -> Measure:
+    """Microseconds from the arrival of the bytes to the body of the bare loop, median, at so many messages a second."""
+
+    async def measure(run: Run) -> float:
+        count = rate * SECONDS_OF_LATENCY
+        stamped = Stamped(count)
+        connection = stamped.watch(await on_websockets(run.url, **OPTIONS))
+        await connection.send(order(count, rate=rate))
+        async for frame in connection:
+            msgspec_decode(frame)
+            stamped.note()
+            if not stamped.left:
+                break
+        await connection.close()
+        return stamped.median()
+
+    return measure
+
+
+def handler_latency(rate: int) -> Measure:
+    """Microseconds to a handler of rxws, among the streams of 1,000 symbols."""
+
+    async def measure(run: Run) -> float:
+        count = rate * SECONDS_OF_LATENCY
+        stamped = Stamped(count)
+
+        async def connect(url: str, **options: Any) -> Any:
+            return stamped.watch(await on_websockets(url, **options))
+
+        async with Feed(connect, run.url) as feed:
+            streams = [feed.stream_filter([{"s": f"T{number:04}USDT"}]) for number in range(SYMBOLS)]
+            feed.add_handler(stamped.note)
+            await feed.send(order(count, rate=rate))
+            await stamped.finished.wait()
+            del streams
+        return stamped.median()
+
+    return measure

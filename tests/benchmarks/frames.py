@@ -1,0 +1,48 @@
+"""The messages, as frames, and the order that asks the server for them."""
+
+from __future__ import annotations
+
+import json
+from typing import Final
+
+SYMBOLS: Final = 1_000
+TRADE_SIZE: Final = 150
+DEPTH_SIZE: Final = 2_000
+
+
+def symbol(number: int) -> str:
+    """Return the symbol of the message of this number."""
+    return f"S{number % SYMBOLS:04}USDT"
+
+
+def trade(number: int) -> str:
+    """Return a trade: 150 bytes of JSON."""
+    return _padded(
+        {"e": "trade", "s": symbol(number), "t": number, "p": "27123.45", "q": "0.01830", "T": 1790000000000 + number},
+        TRADE_SIZE,
+    )
+
+
+def depth(number: int) -> str:
+    """Return an update of an order book: 2,000 bytes of JSON, 38 levels on each side."""
+    bids, asks = ([[f"{27123 + side * level}.45", f"{level}.01830"] for level in range(38)] for side in (-1, 1))
+    last = 10 * number
+    return _padded(
+        {"e": "depthUpdate", "E": 1790000000000, "s": symbol(number), "U": last - 9, "u": last, "b": bids, "a": asks},
+        DEPTH_SIZE,
+    )
+
+
+def _padded(message: dict[str, object], size: int) -> str:
+    text = json.dumps(message, separators=(",", ":"))
+    return text[:-1] + ',"x":"' + "-" * (size - len(text) - len(',"x":""')) + '"}'
+
+
+def frame(payload: bytes) -> bytes:
+    """Return an unmasked text frame (RFC 6455 §5.2) of a payload of 126 to 65,535 bytes."""
+    return b"\x81\x7e" + len(payload).to_bytes(2, "big") + payload
+
+
+def order(count: int, kind: str = "trade", rate: float = 0) -> str:
+    """Return the message that asks the server for ``count`` frames: ``rate`` a second, or (0) as fast as they go."""
+    return json.dumps({"count": count, "kind": kind, "rate": rate})
