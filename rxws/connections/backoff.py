@@ -9,7 +9,6 @@ from typing import Final
 
 from websockets.frames import CloseCode
 
-from ..delays import default_delays
 from .failures import CREDENTIALS_REFUSED, Failure, is_fatal
 
 __all__ = ["Backoff"]
@@ -37,9 +36,7 @@ class Backoff:
     """
 
     def __init__(
-        self,
-        delays: Callable[[], Iterable[float]] = default_delays,
-        should_retry: Callable[[BaseException], bool | None] | None = None,
+        self, delays: Callable[[], Iterable[float]], should_retry: Callable[[BaseException], bool | None]
     ) -> None:
         self.attempts = 0
         self.opened_at: float | None = None
@@ -86,9 +83,7 @@ class Backoff:
         return max(delay, floor, failure.retry_after or 0.0)
 
     def _is_worth_a_retry(self, failure: Failure) -> bool:
-        verdict = None
-        if self._should_retry is not None and failure.error is not None:
-            verdict = self._should_retry(failure.error)
+        verdict = None if failure.error is None else self._should_retry(failure.error)
         if verdict is None:
             return not is_fatal(failure, succeeded=self.opened_at is not None, refusals=self._refusals)
         if not isinstance(verdict, bool):
@@ -100,9 +95,7 @@ class Backoff:
         if self._delays is None:
             delays = self._make_delays()
             if not isinstance(delays, Iterable):
-                raise TypeError(
-                    f"reconnect_delays must be a function that returns an iterable of seconds, not {delays!r}"
-                )
+                raise TypeError(f"reconnect_delays must return an iterable of seconds, not {delays!r}")
             self._delays = iter(delays)
         try:
             delay = next(self._delays)
@@ -110,9 +103,6 @@ class Backoff:
             return None
         if not isinstance(delay, numbers.Real):
             raise TypeError(f"reconnect_delays must give numbers of seconds, not {delay!r}")
-        seconds = float(delay)
-        if not (math.isfinite(seconds) and seconds >= 0):
-            raise ValueError(
-                f"reconnect_delays must give finite numbers of seconds that are not negative, not {delay!r}"
-            )
-        return seconds
+        if not 0 <= delay < math.inf:
+            raise ValueError(f"reconnect_delays must give finite seconds that are not negative, not {delay!r}")
+        return float(delay)

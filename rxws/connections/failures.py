@@ -40,16 +40,9 @@ _RETRIED_STATUS: Final = frozenset({408, 425, 429})
 
 # 3000 and 3003 are registered with IANA as Unauthorized and Forbidden; 4401 and 4403 are a custom modelled on HTTP.
 _AUTH_CODES: Final = frozenset({3000, 3003, 4401, 4403})
-# What a library sends by itself when the server breaks a rule. Other codes are sent on demand only.
-_OBJECTION_CODES: Final = frozenset(
-    {
-        CloseCode.PROTOCOL_ERROR,
-        CloseCode.UNSUPPORTED_DATA,
-        CloseCode.INVALID_DATA,
-        CloseCode.MESSAGE_TOO_BIG,
-        CloseCode.MANDATORY_EXTENSION,
-    }
-)
+# A library sends these by itself when the server breaks a rule: protocol error, unsupported data, invalid data, message
+# too big, missing extension. It sends other codes on demand only.
+_OBJECTION_CODES: Final = frozenset({1002, 1003, 1007, 1009, 1010})
 
 _INVALID_URI: Final = frozenset({"InvalidURI", "WSInvalidURL", "InvalidURL"})
 # OpenSSL's names for plain text where TLS was expected; which one depends on its version and on the text.
@@ -203,10 +196,10 @@ def _is_invalid_uri(error: BaseException) -> bool:
 
 
 def _is_misconfigured_tls(error: BaseException) -> bool:
-    if isinstance(error, ssl.SSLCertVerificationError):
-        return True
-    # One that was not raised by OpenSSL itself has no reason.
-    return isinstance(error, ssl.SSLError) and getattr(error, "reason", None) in _PLAIN_TEXT
+    # An SSLError that OpenSSL itself did not raise has no reason.
+    return isinstance(error, ssl.SSLCertVerificationError) or (
+        isinstance(error, ssl.SSLError) and getattr(error, "reason", None) in _PLAIN_TEXT
+    )
 
 
 # The HTTP response
@@ -224,13 +217,10 @@ def _response(error: BaseException) -> tuple[int | None, Any]:
 
 def _retry_after(headers: Any, now: float) -> float | None:
     """``Retry-After`` (RFC 9110 §10.2.3) in seconds from ``now``; None if there is none, or nonsense."""
-    get = getattr(headers, "get", None)
-    if get is None:
-        return None
     try:
-        value = get("Retry-After")
-    except LookupError:
-        # websockets raises for a header that comes twice. Which one is meant?
+        value = headers.get("Retry-After")
+    except (AttributeError, LookupError):
+        # There are no headers; or websockets raises for a header that comes twice, of which either may be meant.
         return None
     seconds = _seconds(value.strip(), now) if isinstance(value, str) else None
     return None if seconds is None else min(max(0.0, seconds), LONGEST_RETRY_AFTER)

@@ -71,18 +71,17 @@ class PrioritySendQueue:
             self._timer.cancel()
             self._timer = None
         while self._waiting:
-            if self._waiting[0][2].done():
-                # Whoever waited for it was cancelled.
-                heapq.heappop(self._waiting)
-                continue
-            delay = self._limit.delay(self._loop.time())
-            if delay > 0:
-                if delay < math.inf:
-                    self._timer = self._loop.call_later(delay, self._grant)
-                return
-            _, _, turn = heapq.heappop(self._waiting)
-            self._limit.acquire()
-            turn.set_result(True)
+            slot = self._waiting[0][2]
+            # A slot that is done already is one whose caller was cancelled.
+            if not slot.done():
+                delay = self._limit.delay(self._loop.time())
+                if delay > 0:
+                    if delay < math.inf:
+                        self._timer = self._loop.call_later(delay, self._grant)
+                    return
+                self._limit.acquire()
+                slot.set_result(True)
+            heapq.heappop(self._waiting)
 
     def stop(self) -> None:
         """Give no more turns."""

@@ -56,9 +56,14 @@ def test_the_default_delays_are_fully_jittered():
 RETRIED = Failure("network", "gone")
 
 
+def make_backoff(delays=default_delays, should_retry=lambda error: None) -> Backoff:
+    """A backoff with the default options, but for those that are given."""
+    return Backoff(delays, should_retry)
+
+
 def backoff_that_is_open(*delays: object, **options) -> Backoff:
     """A backoff of a feed that has a connection since time 0."""
-    backoff = Backoff(lambda: delays, **options) if delays else Backoff(**options)
+    backoff = make_backoff(lambda: delays, **options) if delays else make_backoff(**options)
     backoff.attempt_started()
     backoff.opened(0)
     return backoff
@@ -117,7 +122,7 @@ def test_retry_after_is_the_least_delay():
 def test_a_fatal_failure_ends_the_feed_only_before_the_first_success():
     """What is fatal at first is retried once there was a connection."""
     failure = diagnose(refusal(404), now=NOW)
-    assert Backoff().next_delay(failure) is None
+    assert make_backoff().next_delay(failure) is None
     assert backoff_that_is_open().next_delay(failure) == 0
 
 
@@ -141,14 +146,14 @@ def test_should_retry_overrides_what_is_fatal():
     fatal, retried = diagnose(TypeError(), now=NOW), diagnose(OSError(), now=NOW)
     for verdict, expected in ((True, [False, False]), (False, [True, True]), (None, [True, False])):
         asked = []
-        backoff = Backoff(should_retry=lambda error, verdict=verdict, asked=asked: asked.append(error) or verdict)
+        backoff = make_backoff(should_retry=lambda error, verdict=verdict, asked=asked: asked.append(error) or verdict)
         assert [backoff.next_delay(failure) is None for failure in (fatal, retried)] == expected
         assert asked == [fatal.error, retried.error]
 
 
 def test_should_retry_overrides_three_refusals():
     """A feed whose credentials come and go may be told to try on."""
-    backoff = Backoff(should_retry=lambda error: True)
+    backoff = make_backoff(should_retry=lambda error: True)
     failure = diagnose(refusal(401), now=NOW)
     assert None not in [backoff.next_delay(failure) for _ in range(5)]
 
@@ -171,7 +176,7 @@ def test_an_exception_of_should_retry_is_raised():
         raise LookupError("no such error")
 
     with pytest.raises(LookupError, match="no such error"):
-        Backoff(should_retry=fail).next_delay(RETRIED_ERROR)
+        make_backoff(should_retry=fail).next_delay(RETRIED_ERROR)
 
 
 RETRIED_ERROR = diagnose(ConnectionClosedError(None, None), now=NOW)
@@ -181,7 +186,7 @@ RETRIED_ERROR = diagnose(ConnectionClosedError(None, None), now=NOW)
 def test_an_answer_of_should_retry_that_is_none_is_refused(verdict):
     """Only True, False and None are answers: a coroutine, say, would pass for True."""
     with pytest.raises(TypeError, match="should_retry must return True, False or None"):
-        Backoff(should_retry=lambda error: verdict).next_delay(RETRIED_ERROR)
+        make_backoff(should_retry=lambda error: verdict).next_delay(RETRIED_ERROR)
 
 
 @pytest.mark.parametrize(
@@ -191,24 +196,24 @@ def test_an_answer_of_should_retry_that_is_none_is_refused(verdict):
 def test_a_delay_that_is_no_time_is_refused(delay, error):
     """A delay that nobody can wait raises and names the option."""
     with pytest.raises(error, match="reconnect_delays"):
-        Backoff(lambda: [delay]).next_delay(RETRIED)
+        make_backoff(lambda: [delay]).next_delay(RETRIED)
 
 
 def test_delays_that_cannot_be_iterated_are_refused():
     """A ``reconnect_delays`` that is a mere number raises and names the option."""
-    with pytest.raises(TypeError, match="reconnect_delays must be a function that returns an iterable of seconds"):
-        Backoff(lambda: 5).next_delay(RETRIED)
+    with pytest.raises(TypeError, match="reconnect_delays must return an iterable of seconds"):
+        make_backoff(lambda: 5).next_delay(RETRIED)
 
 
 def test_any_real_number_is_a_delay():
     """Whole and fractional numbers of any kind are seconds."""
-    backoff = Backoff(lambda: [1, fractions.Fraction(1, 2)])
+    backoff = make_backoff(lambda: [1, fractions.Fraction(1, 2)])
     assert [backoff.next_delay(RETRIED), backoff.next_delay(RETRIED)] == [1.0, 0.5]
 
 
 def test_attempts_are_counted_from_the_last_open_connection():
     """The number tells how many attempts it took, and starts at 1 again when there was a connection."""
-    backoff = Backoff()
+    backoff = make_backoff()
     numbers = [backoff.attempts]
     for is_opened in (False, False, True, False, True, True):
         backoff.attempt_started()
