@@ -7,7 +7,7 @@ import contextlib
 import enum
 import functools
 import logging
-from collections.abc import Awaitable, Callable, Coroutine, Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from typing import Any, Final
 
 from ..errors import SendFailed, SendTimeout
@@ -16,7 +16,6 @@ from ..messages.inbound import Inbound
 from ..reporting.cancellation import EXITS, is_being_cancelled
 from ..reporting.reporter import Reporter
 from .failures import Failure, diagnose
-from .rate_limit import SlidingWindow
 from .send_queue import Priority, PrioritySendQueue
 
 __all__ = ["Connection", "ConnectionState", "abort_websocket", "check_websocket"]
@@ -76,14 +75,18 @@ def check_websocket(websocket: object, origin: str) -> Websocket:
     )
 
 
-def _transport(websocket: Websocket) -> asyncio.WriteTransport | None:
-    transport = getattr(websocket, "transport", None)
-    return transport if callable(getattr(transport, "abort", None)) else None
+def _abort_transport(websocket: Websocket) -> bool:
+    """Cut the transport at once; return False if the websocket shows none that can be cut, as picows' do not."""
+    abort = getattr(getattr(websocket, "transport", None), "abort", None)
+    if not callable(abort):
+        return False
+    abort()
+    return True
 
 
-def _is_closing(transport: asyncio.WriteTransport | None) -> bool:
-    # A connection of a subclass's own making may have a transport of its own making.
-    is_closing = getattr(transport, "is_closing", None)
+def _is_closing(websocket: Websocket) -> bool:
+    # A subclass may open its own kind of websocket, whose transport may lack the method.
+    is_closing = getattr(getattr(websocket, "transport", None), "is_closing", None)
     return callable(is_closing) and bool(is_closing())
 
 
@@ -109,10 +112,7 @@ def abort_websocket(websocket: Websocket) -> None:
 
     One that shows no transport, as picows', is left to its own ``close``, which gives up after its own timeout.
     """
-    transport = _transport(websocket)
-    if transport is not None:
-        transport.abort()
-    else:
+    if not _abort_transport(websocket):
         _close_soon(websocket)
 
 
@@ -120,6 +120,8 @@ class Connection:
     """An open websocket with the task that reads it to its end.
 
     Attributes:
+        number: 1 for the feed's first connection.
+        websocket: the open websocket.
         inbound: its receiving side.
         opened_at: when it was opened, on the loop's clock.
         state: where it is in its life; only the connection changes it.
@@ -144,13 +146,14 @@ class Connection:
         reporter: Reporter,
         answer: Callable[[Connection, Any], None],
     ) -> None:
+        self.number: Final = number
         self.websocket: Final = websocket
         self.opened_at: Final = loop.time()
         self.state = ConnectionState.SUBSCRIBING
-        self.inbound: Final = Inbound(
-            number, loop, reporter, answer=functools.partial(answer, self), has_ended=self._is_read
-        )
         self.reader: asyncio.Task[Failure]
+        self.inbound: Final = Inbound(
+            number, loop, reporter, answer=functools.partial(answer, self), has_ended=lambda: self.reader.done()
+        )
         self.ended_at = 0.0
         self.rotation_task: asyncio.Task[Any] | None = None
         self.send_queue: PrioritySendQueue | None = None
@@ -160,14 +163,6 @@ class Connection:
         self._tasks: set[asyncio.Task[Any]] = set()
         self._closing: asyncio.Task[None] | None = None
         self._last_call: asyncio.TimerHandle | None = None
-
-    @property
-    def number(self) -> int:
-        """Its number: 1 for the feed's first connection."""
-        return self.inbound.number
-
-    def _is_read(self) -> bool:
-        return self.reader.done()
 
     @property
     def is_live(self) -> bool:
@@ -206,9 +201,7 @@ class Connection:
         except asyncio.CancelledError as ended:
             if self._failure is None and is_being_cancelled(ended):
                 # The loop is being torn down, and nothing that takes time can be done any more.
-                transport = _transport(self.websocket)
-                if transport is not None:
-                    transport.abort()
+                _abort_transport(self.websocket)
                 raise
             error = ended
         except EXITS:
@@ -222,14 +215,6 @@ class Connection:
             # What was raised, or the end of the iteration, was not the end of the connection.
             abort_websocket(self.websocket)
         return self._failure or diagnose(error, self.websocket, now=self.ended_at)
-
-    def limit_sends(self, window: SlidingWindow) -> None:
-        """Send from now on never more than ``window`` allows."""
-        self.send_queue = PrioritySendQueue(self._loop, window)
-
-    def watch_rotation(self, due: Coroutine[Any, Any, Any]) -> None:
-        """Run the rotation hook as a task that is cancelled with the connection."""
-        self.rotation_task = self._loop.create_task(due, name=f"rxws hook {self.number}")
 
     async def acquire_slot(self, priority: Priority) -> None:
         """Wait until one more message may be sent, which is at once where sending is not limited.
@@ -268,6 +253,7 @@ class Connection:
             SendFailed: if the connection is lost meanwhile.
         """
         deadline = self._loop.time() + timeout
+        patience = patience or timeout
         if priority is not None and self.send_queue is not None:
             try:
                 async with asyncio.timeout_at(deadline):
@@ -283,16 +269,15 @@ class Connection:
         except TimeoutError as error:
             if not waiting.expired():
                 raise SendFailed("the connection was lost while sending") from error
-            if self._loop.time() - handed < (patience or timeout) / 2:
+            if self._loop.time() - handed < patience / 2:
                 # What the library has taken goes out when the peer reads again: it cannot be taken back.
-                raise SendTimeout(
-                    f"the peer had not taken the message within {patience or timeout:g} s: whether it does is not known"
-                ) from error
+                why = f"the peer had not taken the message within {patience:g} s: whether it does is not known"
+                raise SendTimeout(why) from error
             self.fail(Failure("network", f"the peer took nothing for {timeout:g} s", error=error))
             raise SendTimeout(f"the peer took nothing for {timeout:g} s: the connection was aborted") from error
         except Exception as error:
             raise SendFailed("the connection was lost while sending") from error
-        if _is_closing(_transport(self.websocket)):
+        if _is_closing(self.websocket):
             # The transport takes what the kernel refuses, without a word.
             raise SendFailed("the connection was lost while sending")
 
@@ -315,8 +300,6 @@ class Connection:
 
     def fail(self, failure: Failure) -> None:
         """End the connection at once, for the reason given."""
-        if self.reader.done():
-            return
         self._failure = self._failure or failure
         self.abort()
 
@@ -326,16 +309,17 @@ class Connection:
             return
         if self.state is not ConnectionState.ABORTING:
             self._enter(ConnectionState.ABORTING)
-        transport = _transport(self.websocket)
-        if transport is not None:
-            transport.abort()
-            if self._last_call is None:
-                # By then it has delivered what had come, unless it waits for something that never comes.
-                self._last_call = self._loop.call_later(ABORT_TIMEOUT, self.reader.cancel)
-            return
+        if not _abort_transport(self.websocket):
+            self._close_soon()
+            self.reader.cancel()
+        elif self._last_call is None:
+            # By then it has delivered what had come, unless it waits for something that never comes.
+            self._last_call = self._loop.call_later(ABORT_TIMEOUT, self.reader.cancel)
+
+    def _close_soon(self) -> asyncio.Task[None]:
         if self._closing is None:
             self._closing = _close_soon(self.websocket)
-        self.reader.cancel()
+        return self._closing
 
     async def close(self, failure: Failure, timeout: float) -> None:
         """Close with code 1000, reading on to the end; abort after ``timeout`` seconds.
@@ -347,9 +331,7 @@ class Connection:
         self._failure = self._failure or failure
         if self.state in _USABLE:
             self._enter(ConnectionState.CLOSING)
-        if self._closing is None:
-            self._closing = _close_soon(self.websocket)
-        closing = self._closing
+        closing = self._close_soon()
         try:
             await asyncio.wait({self.reader, closing}, timeout=timeout)
         finally:
@@ -370,6 +352,5 @@ class Connection:
         if self.send_queue is not None:
             self.send_queue.stop()
         self.inbound.cancel_replies()
-        for task in (*self._tasks, self.rotation_task):
-            if task is not None:
-                task.cancel()
+        for task in self._tasks:
+            task.cancel()

@@ -73,8 +73,10 @@ class Handover(Generic[T]):
             then ``FULL``, what the new connection brings until the old one has ended is still held, and the oldest
             deliveries of the old one are forgotten (their copies are delivered).
 
-    Identities that cannot be hashed match nothing: such a message is delivered from both connections, and on the old
-    one it counts as missing on the new one.
+    Attributes:
+        held: how many messages of the new connection were held.
+        lost: how many messages of the new connection were let go that are on no other connection.
+        duplicates: how many messages of the new connection were copies, held or later.
 
     Example::
 
@@ -108,21 +110,8 @@ class Handover(Generic[T]):
         self._matched: list[Hashable] = []
         self._clean_since = math.inf
         self.held = 0
-        """How many messages of the new connection were held."""
         self.lost = 0
-        """How many messages of the new connection were let go that are on no other connection."""
         self.duplicates = 0
-        """How many messages of the new connection were copies, held or later."""
-
-    @property
-    def proven(self) -> bool:
-        """Whether the overlap was proven before the old connection ended."""
-        return self._verdict is Verdict.PROVEN
-
-    @property
-    def truncated(self) -> bool:
-        """Whether the overlap was cut short because there was too much to remember."""
-        return self._verdict is Verdict.FULL
 
     def old_delivered(self, identity: Hashable, now: float) -> None:
         """Tell that the old connection delivered a message.
@@ -130,11 +119,7 @@ class Handover(Generic[T]):
         To be called from the moment that the opening of the new connection starts, not from when it is open: the copy
         may be on its way there before. Messages that every connection gets for itself are not told.
         """
-        try:
-            repeated = identity in self._delivered
-        except TypeError:
-            identity, repeated = object(), False
-        self._delivered[identity] = _REPEATED if repeated else now
+        self._delivered[identity] = _REPEATED if identity in self._delivered else now
         if len(self._delivered) > self._limit:
             _, oldest = self._delivered.popitem(last=False)
             # While the new connection is being opened, however long it takes, the oldest have no copies to come.
@@ -154,10 +139,8 @@ class Handover(Generic[T]):
         """
         if self._ended < math.inf:
             raise RuntimeError("the old connection has ended: ask is_copy() and deliver")
-        try:
-            repeated = identity in self._arrived
-        except TypeError:
-            identity, repeated = object(), False
+        # Before a message is let go, which may be the same.
+        repeated = identity in self._arrived
         self._held.append((identity, item, now))
         self.held += 1
         if self._subscribed == math.inf:
@@ -184,7 +167,8 @@ class Handover(Generic[T]):
         """Tell whether the old connection may be closed.
 
         To be called on a timer, every few hundredths of a second. Each delivery is judged once, however often this is
-        called. A verdict other than ``WAIT`` is final, and there is none before :meth:`subscribed`.
+        called. A verdict other than ``WAIT`` is final, and there is none before :meth:`subscribed`. After
+        :meth:`old_ended` it stays what it was.
         """
         if self._verdict is Verdict.WAIT and self._subscribed <= now < self._ended:
             if self.held >= self._limit or self._forgotten:
@@ -216,12 +200,7 @@ class Handover(Generic[T]):
 
         Each delivery accounts for one copy: asking twice gives True, then False.
         """
-        if self.is_over(now):
-            return False
-        try:
-            return self._account(identity, now)
-        except TypeError:
-            return False
+        return not self.is_over(now) and self._account(identity, now)
 
     def is_over(self, now: float) -> bool:
         """Tell whether nothing is remembered any more, so that no message can be a copy.

@@ -6,12 +6,12 @@ import asyncio
 import functools
 import logging
 from collections.abc import Awaitable, Callable
-from dataclasses import dataclass
 from typing import Any, Final, Protocol
 
 from ..messages.frames import Frames, Websocket, frames_of
 from ..messages.inbound import Inbound
 from ..observables.loop_context import LoopContext
+from ..options import Options
 from ..reporting.cancellation import FAILURES, is_being_cancelled
 from ..reporting.events import State
 from .backoff import Backoff
@@ -20,7 +20,7 @@ from .connection_reporter import ConnectionReporter
 from .failures import Failure, diagnose
 from .watchdog import Watchdog
 
-__all__ = ["Opener", "RotationHost", "Timeouts"]
+__all__ = ["ConnectionSender", "Opener", "RotationHost"]
 
 CANCEL_TIMEOUT: Final = 1.0
 """Seconds that a cancelled opening hook has to come to its end."""
@@ -29,39 +29,36 @@ LOSS_TIMEOUT: Final = 1.0
 """Seconds that a connection has to come to its end on which not everything could be subscribed."""
 
 
-@dataclass(frozen=True, slots=True)
-class Timeouts:
-    """The constructor's options that are times of a connection and its rotation, in seconds."""
-
-    open: float
-    handover: float
-    settle: float
-    idle: float | None
-
-
 class RotationHost(Protocol):
     """What a rotation asks of the feed that it serves."""
 
     async def create(self) -> Websocket:
         """Open a connection on which everything is subscribed."""
 
-    async def wait_rotation_due(self, connection: Connection) -> None:
+    async def wait_rotation_due(self) -> None:
         """Return when it is time for a new connection; what it raises is reported already."""
 
-    async def prepare(self, connection: Connection) -> None:
-        """Subscribe everything on ``connection``, and begin what is to be done on it as long as it lives."""
+    def make_reader(self, inbound: Inbound, frames: Callable[[], Frames]) -> Callable[[], Awaitable[None]]:
+        """Return what reads a connection, given its receiving side and a function that gives its frames."""
 
     def enter(self, state: State) -> None:
         """Be in ``state`` from now on."""
+
+    def failed(self, error: BaseException) -> None:
+        """End, because no connection can be had, or because a task of the rotation was cancelled."""
+
+
+class ConnectionSender(Protocol):
+    """What sends on the connections that are opened."""
+
+    async def prepare(self, connection: Connection) -> None:
+        """Subscribe everything on ``connection``, and begin what is to be done on it as long as it lives."""
 
     def use(self, connection: Connection | None) -> None:
         """Send on ``connection`` from now on."""
 
     def answer(self, connection: Connection, answer: Any) -> None:
         """Send an answer on the connection on which it was asked for, before all else."""
-
-    def failed(self, error: BaseException) -> None:
-        """End, because no connection can be had, or because a task of the rotation was cancelled."""
 
 
 def _abort_opened(opening: asyncio.Task[Websocket]) -> None:
@@ -76,50 +73,50 @@ class Opener:
     Args:
         context: where the feed lives.
         host: the feed.
-        make_reader: returns what reads a connection, given its receiving side and a function that gives its frames.
+        sender: prepares each connection, and sends on the newest.
         backoff: counts attempts, successes and ends, and says how long to wait.
-        timeouts: the times of the options.
+        options: the feed's options, of which the times are used.
         connection_reporter: is told what happens.
+
+    Attributes:
+        connections: all that are open.
     """
 
     def __init__(
         self,
         context: LoopContext,
         host: RotationHost,
-        make_reader: Callable[[Inbound, Callable[[], Frames]], Callable[[], Awaitable[None]]],
+        sender: ConnectionSender,
         backoff: Backoff,
-        timeouts: Timeouts,
+        options: Options,
         connection_reporter: ConnectionReporter,
     ) -> None:
         self.backoff: Final = backoff
         self.connection_reporter: Final = connection_reporter
-        self.timeouts: Final = timeouts
+        self.options: Final = options
         self._loop = context.loop
         self._reporter = context.reporter
         self._host = host
-        self._make_reader = make_reader
+        self._sender = sender
         # Each with what watches it, once it is subscribed: until then there may be nothing to hear.
         self._open: dict[Connection, Watchdog | None] = {}
+        self.connections: Final = self._open.keys()
         self._opening: asyncio.Task[Websocket] | None = None
         self._last_received_at: float | None = None
         self._stopped = False
 
     @property
-    def connections(self) -> list[Connection]:
-        """All that are open."""
-        return list(self._open)
-
-    @property
     def last_received_at(self) -> float | None:
         """When the last message came, on the loop's clock, or None if none has. May be read from any thread."""
-        times = [connection.inbound.last_received_at for connection in self.connections]
-        return max((time for time in (*times, self._last_received_at) if time is not None), default=None)
+        # The open connections first: one that ends meanwhile is then in the other.
+        times = [*(connection.inbound.last_received_at for connection in list(self._open)), self._last_received_at]
+        return max((time for time in times if time is not None), default=None)
 
     @property
     def tasks(self) -> list[asyncio.Task[Any]]:
         """What is under way besides the reading: the opening hook, and the rotation hooks."""
         hooks = [connection.rotation_task for connection in self._open]
-        return [task for task in (self._opening, *hooks) if task is not None and not task.done()]
+        return [task for task in (self._opening, *hooks) if task is not None]
 
     def stop(self) -> None:
         """Let connections end without another to send on. Idempotent."""
@@ -136,13 +133,14 @@ class Opener:
             return diagnose(error, now=self._reporter.now())
         counters = self._reporter.counters
         counters.opened += 1
-        connection = Connection(websocket, counters.opened, self._loop, self._reporter, self._host.answer)
+        connection = Connection(websocket, counters.opened, self._loop, self._reporter, self._sender.answer)
         hold(connection.inbound)
-        connection.start(self._make_reader(connection.inbound, functools.partial(frames_of, websocket, self._reporter)))
+        frames = functools.partial(frames_of, websocket, self._reporter)
+        connection.start(self._host.make_reader(connection.inbound, frames))
         connection.reader.add_done_callback(functools.partial(self._ended, connection))
         self._open[connection] = None
         try:
-            await self._host.prepare(connection)
+            await self._sender.prepare(connection)
         except FAILURES as error:
             if is_being_cancelled(error):
                 raise
@@ -155,14 +153,14 @@ class Opener:
         self.backoff.opened(self._loop.time())
         connection.subscribed()
         self._open[connection] = Watchdog(
-            self._loop, connection.inbound, self.timeouts.idle, functools.partial(self._silent, connection)
+            self._loop, connection.inbound, self.options.idle_timeout, functools.partial(self._silent, connection)
         )
-        self._host.use(connection)
+        self._sender.use(connection)
         return connection
 
     async def _create(self) -> Websocket:
         """Run the opening hook, and wait for it no longer than is allowed, whether or not it heeds its cancellation."""
-        timeout = self.timeouts.open
+        timeout = self.options.open_timeout
         opening = self._opening = self._loop.create_task(self._host.create(), name="rxws open")
         try:
             await asyncio.wait({opening}, timeout=timeout)
@@ -182,7 +180,7 @@ class Opener:
         raise TimeoutError(f"_create_ws took longer than {timeout:g} s")
 
     def _silent(self, connection: Connection, seconds: float) -> None:
-        if self.timeouts.idle is not None:
+        if self.options.idle_timeout is not None:
             connection.fail(Failure("idle", f"no message for {seconds:g} s"))
         else:
             self.connection_reporter.quiet(connection.number, seconds)
@@ -203,6 +201,6 @@ class Opener:
         self.connection_reporter.ended(connection.number, failure)
         if not self._stopped:
             rest = next((other for other, watchdog in reversed(self._open.items()) if watchdog is not None), None)
-            self._host.use(rest)
+            self._sender.use(rest)
             if rest is None:
                 self._host.enter(State.CONNECTING)

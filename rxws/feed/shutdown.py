@@ -4,15 +4,15 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Iterable
-from typing import Any, Final, Protocol
+from collections.abc import Callable, Collection
+from typing import Any, Final
 
-from ..connections.connection import Connection
 from ..connections.failures import Failure
 from ..reporting.reporter import Reporter
 from ..streams.handlers import CoroutineHandler
+from .source import FrameSource
 
-__all__ = ["Shutdown", "ShutdownTarget"]
+__all__ = ["Shutdown"]
 
 CANCEL_TIMEOUT: Final = 1.0
 """Seconds that a cancelled task has to come to its end."""
@@ -21,43 +21,35 @@ STEP: Final = 0.05
 """Seconds between two looks at who is still busy."""
 
 
-class ShutdownTarget(Protocol):
-    """What has to come to its end."""
-
-    @property
-    def connections(self) -> Iterable[Connection]:
-        """The connections that are open."""
-
-    @property
-    def tasks(self) -> Iterable[asyncio.Task[Any]]:
-        """What is under way besides the connections."""
-
-    @property
-    def handlers(self) -> Iterable[CoroutineHandler]:
-        """The handlers, which may finish what they hold."""
-
-    def stop(self) -> None:
-        """Begin nothing more."""
-
-    def finish(self) -> None:
-        """Tell that this was the end."""
-
-
 class Shutdown:
-    """Closes what has to come to its end.
+    """Ends a feed.
 
     Attributes:
-        ended: done when all is.
+        ended: done when the feed has ended.
 
     Args:
-        target: what has to come to its end.
-        reporter: who is told of what does not.
+        source: has the connections to close and the tasks to wait for.
+        handlers: the handlers, which may finish what they hold; it changes as handlers come and go.
+        stop: called first; begins nothing more. Called again if the shutdown is cut short.
+        finish: called last.
+        reporter: logs what does not end in time.
         timeout: seconds that handlers and peers are given.
     """
 
-    def __init__(self, ending: ShutdownTarget, reporter: Reporter, timeout: float) -> None:
+    def __init__(
+        self,
+        source: FrameSource,
+        handlers: Collection[CoroutineHandler],
+        stop: Callable[[], None],
+        finish: Callable[[], None],
+        reporter: Reporter,
+        timeout: float,
+    ) -> None:
         self._loop = asyncio.get_running_loop()
-        self._ending = ending
+        self._source = source
+        self._handlers = handlers
+        self._stop = stop
+        self._report_end = finish
         self._reporter = reporter
         self._timeout = timeout
         self._closing: asyncio.Task[None] | None = None
@@ -84,26 +76,15 @@ class Shutdown:
             self._closing.add_done_callback(self._closed)
 
     async def _close(self) -> None:
-        ending = self._ending
-        ending.stop()
+        self._stop()
         why = Failure("user", "exit()")
-        closing = [
+        closing = []
+        for connection in self._source.connections:
             # A parse hook that waits for us reads nothing meanwhile.
-            self._loop.create_task(
-                connection.close(why, 0 if connection.reader in self._closers else self._timeout),
-                name="rxws close connection",
-            )
-            for connection in ending.connections
-        ]
+            timeout = 0 if connection.reader in self._closers else self._timeout
+            closing.append(self._loop.create_task(connection.close(why, timeout), name="rxws close connection"))
         await self._until_idle(closing, self._timeout)
-        for connection in list(ending.connections):
-            connection.abort()
-        for handler in list(ending.handlers):
-            if handler.task in self._closers:
-                # It waits for us, and goes on when we are done: with what it holds no more.
-                handler.dispose()
-            else:
-                handler.cancel()
+        self._cut()
         if not await self._until_idle(closing, CANCEL_TIMEOUT):
             self._reporter.log(logging.WARNING, "closed, but a hook or a handler does not heed its cancellation")
         self._finish()
@@ -117,7 +98,7 @@ class Shutdown:
         """Wait for all tasks to end but those that wait for us; False if some have not after ``timeout`` seconds."""
         deadline = self._loop.time() + timeout
         while True:
-            tasks = {*closing, *self._ending.tasks, *(handler.task for handler in self._ending.handlers)}
+            tasks = {*closing, *self._source.tasks, *(handler.task for handler in self._handlers)}
             busy = {task for task in tasks - self._closers if not task.done()}
             if not busy:
                 return True
@@ -127,14 +108,21 @@ class Shutdown:
 
     def abandon(self) -> None:
         """End at once, where nothing that takes time can be done any more."""
-        self._ending.stop()
-        for connection in list(self._ending.connections):
-            connection.abort()
-        for handler in list(self._ending.handlers):
-            handler.cancel()
+        self._stop()
+        self._cut()
         self._finish()
+
+    def _cut(self) -> None:
+        for connection in list(self._source.connections):
+            connection.abort()
+        for handler in list(self._handlers):
+            if handler.task in self._closers:
+                # It waits for the shutdown, and goes on when that is done: with what it holds no more.
+                handler.dispose()
+            else:
+                handler.cancel()
 
     def _finish(self) -> None:
         self._closers.clear()
-        self._ending.finish()
+        self._report_end()
         self.ended.set_result(None)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Collection
 from typing import Any, Protocol
 
 from ..connections.connection import Connection
@@ -14,7 +15,7 @@ class FrameSource(Protocol):
     """Where a feed's frames come from: its connections, which rotate; or, in a replay, a recording."""
 
     @property
-    def connections(self) -> list[Connection]:
+    def connections(self) -> Collection[Connection]:
         """All that are open."""
 
     @property

@@ -18,7 +18,7 @@ from ..checks import check_seconds
 from ..connections.backoff import Backoff
 from ..connections.connection import Connection, check_websocket
 from ..connections.connection_reporter import ConnectionReporter
-from ..connections.opener import Opener, Timeouts
+from ..connections.opener import Opener
 from ..connections.rotation import Rotation
 from ..display.cells import in_notebook, on_rerun
 from ..display.feed_view import FeedView, replace_namesake
@@ -45,7 +45,7 @@ from ..streams.stream import Stream
 from ..streams.stream_options import StreamOptions
 from ..streams.stream_receiver import StreamReceiver
 from ..streams.unmatched import UnmatchedFilters
-from .requests import Request
+from .requests import exchange
 from .shutdown import Shutdown
 from .source import FrameSource
 
@@ -75,6 +75,9 @@ class Feed:
            └──► state, events, statistics                send ──► the live connection
 
     It belongs to the loop that runs when it is made, and its methods to that loop's thread.
+
+    Attributes:
+        live_or_ended: set while the state is a live one, or the feed has ended.
     """
 
     def __init__(self, hooks: Hooks, options: Options, kind: str) -> None:
@@ -93,7 +96,6 @@ class Feed:
         self.reporter.publish = self.events.on_next
         self.state = CurrentObservable(self.context, State.CONNECTING)
         self.live_or_ended = asyncio.Event()
-        """Set while the state is a live one, or the feed has ended."""
         self._availability = self._make_availability()
         self.router = Router(self.context)
         self.sender = Sender(self.reporter, options, self._raise_if_ended)
@@ -105,7 +107,9 @@ class Feed:
         self.rotation = self._make_source()
         self._hooks = hooks
         self.handlers: set[CoroutineHandler] = set()
-        self._closing = Shutdown(self, self.reporter, options.close_timeout)
+        self._closing = Shutdown(
+            self.rotation, self.handlers, self._stop, self._finish, self.reporter, options.close_timeout
+        )
         self._view = FeedView(self.loop, self.router.messages.subscribe, lambda: self.router.last_message)
         namesake: Feed | None = None
         if in_notebook():
@@ -122,17 +126,12 @@ class Feed:
         return LoopContext.of(self.loop, Reporter(self.loop, name))
 
     def _make_source(self) -> FrameSource:
-        timeouts = Timeouts(
-            open=self.options.open_timeout,
-            handover=self.options.handover_timeout,
-            settle=self.options.handover_settle,
-            idle=self.options.idle_timeout,
-        )
         connection_reporter = ConnectionReporter(self.reporter, self.router)
-        opener = Opener(self.context, self, self._make_reader, self._backoff, timeouts, connection_reporter)
+        opener = Opener(self.context, self, self.sender, self._backoff, self.options, connection_reporter)
         return Rotation(self.context, self, self.dispatcher, opener)
 
-    def _make_reader(self, inbound: Inbound, frames: Callable[[], Frames]) -> Callable[[], Awaitable[None]]:
+    def make_reader(self, inbound: Inbound, frames: Callable[[], Frames]) -> Callable[[], Awaitable[None]]:
+        """Return what reads a connection, given its receiving side and a function that gives its frames."""
         return Reader(inbound, frames, self.dispatcher, self.router, self.reporter).read
 
     def _make_availability(self) -> Availability:
@@ -147,9 +146,7 @@ class Feed:
     def _replace_namesake(self) -> Feed | None:
         """Close the live feed that was given the same name, if there is one, and return it."""
         name = self.options.name
-        if not name:
-            return None
-        namesake: Feed | None = replace_namesake(name, self)
+        namesake: Feed | None = replace_namesake(name, self) if name else None
         if namesake is None or namesake.loop is not self.loop or namesake.is_closing:
             return None
         # A warning, because a notebook shows those without any configuration.
@@ -185,9 +182,8 @@ class Feed:
     def multiplex(self, channel: Channel, filters: object, options: StreamOptions) -> Stream[Any]:
         """Make a stream of something that is subscribed as long as anybody wants it."""
         self.context.check()
-        availability = ChannelAvailability(
-            self._availability, functools.partial(self.sender.has_subscribed, channel.identity)
-        )
+        is_subscribed = functools.partial(self.sender.has_subscribed, channel.identity)
+        availability = ChannelAvailability(self._availability, is_subscribed)
         stream = self.stream(Filter.parse(filters, "filters"), options, availability)
         if not self.is_closing:
             wanted = self.sender.add_reference(channel)
@@ -226,14 +222,9 @@ class Feed:
         wanted = Filter.parse(reply, "reply")
         stream = self._make_stream(wanted, StreamOptions(maxsize=None), self._availability)
         try:
-            return await Request(message, wanted, timeout).make(self.send, stream, lambda: self.sender.obstacle)
+            return await exchange(message, wanted, timeout, self.send, stream, lambda: self.sender.obstacle)
         except StopAsyncIteration:
             raise FeedClosed(f"{self.reporter.name} was closed before the reply came") from None
-
-    @property
-    def present(self) -> Connection | None:
-        """The connection that ``send`` means."""
-        return self.sender.present
 
     async def wait_connected(self) -> None:
         """Return when there is a live connection and what was held is delivered."""
@@ -256,7 +247,7 @@ class Feed:
         """Open a connection with the subclass's hook."""
         return check_websocket(await self._hooks.create_ws(), "_create_ws")
 
-    async def wait_rotation_due(self, connection: Connection) -> None:
+    async def wait_rotation_due(self) -> None:
         """Run the subclass's rotation hook, and close the streams made in it."""
         streams: WeakSet[Stream[Any]] = WeakSet()
         _HOOK_STREAMS.set(streams)
@@ -266,10 +257,6 @@ class Feed:
         finally:
             for stream in list(streams):
                 stream.close_nowait()
-
-    async def prepare(self, connection: Connection) -> None:
-        """Send what is to be sent on ``connection`` before all else, and heartbeats as long as it lives."""
-        await self.sender.prepare(connection)
 
     def enter(self, state: State) -> None:
         """Be in ``state`` from now on."""
@@ -291,37 +278,13 @@ class Feed:
         self.state.on_next(state)
 
     def _should_retry(self, error: BaseException) -> bool | None:
-        if self.options.should_retry is None:
-            return None
-        with self.reporter.guard(self.options.should_retry):
-            return self.options.should_retry(error)
+        if self.options.should_retry is not None:
+            with self.reporter.guard(self.options.should_retry):
+                return self.options.should_retry(error)
         # A feed does not end because an answer about it could not be had: the rule holds.
         return None
 
-    def use(self, connection: Connection | None) -> None:
-        """Send on ``connection`` from now on."""
-        self.sender.use(connection)
-
-    def answer(self, connection: Connection, answer: Any) -> None:
-        """Send an answer on the connection on which it was asked for."""
-        self.sender.answer(connection, answer)
-
     # The end
-
-    @property
-    def connections(self) -> list[Connection]:
-        """The connections that are open."""
-        return self.rotation.connections
-
-    @property
-    def tasks(self) -> list[asyncio.Task[Any]]:
-        """What is under way besides the connections."""
-        return self.rotation.tasks
-
-    def rotate(self) -> asyncio.Future[bool]:
-        """Rotate now."""
-        self.check_open()
-        return self.rotation.rotate()
 
     def exit(self) -> asyncio.Future[None]:
         """Close; what is returned is done when all is."""
@@ -371,7 +334,7 @@ class Feed:
         self.reporter.log(logging.ERROR, "failed: %s", str(error))
         self._closing.begin()
 
-    def stop(self) -> None:
+    def _stop(self) -> None:
         """Begin nothing more. Idempotent."""
         self.sender.use(None)
         self.sender.connection_available.set()
@@ -383,7 +346,7 @@ class Feed:
         self.router.end(self.error)
         self.dispatcher.frames.end(self.error)
 
-    def finish(self) -> None:
+    def _finish(self) -> None:
         """Tell that this was the end."""
         self.enter(State.CLOSED if self.error is None else State.FAILED)
         for observable in (self.state, self.events):
@@ -401,14 +364,12 @@ class Feed:
     def statistics(self) -> Statistics:
         """Return a snapshot of the counters. May be called from any thread."""
         # A stream that was collected is registered until the loop has gone round.
-        receivers = [
-            each for each in self.router.receivers if not (isinstance(each, StreamReceiver) and each.abandoned)
-        ]
+        held = [each for each in self.router.receivers if not (isinstance(each, StreamReceiver) and each.abandoned)]
         last = self.rotation.last_received_at
         return Statistics(
             **self.reporter.counters.read(),
-            streams=sum(isinstance(receiver, StreamReceiver) for receiver in receivers),
-            pending=sum(map(len, receivers)),
+            streams=sum(isinstance(receiver, StreamReceiver) for receiver in held),
+            pending=sum(map(len, held)),
             last_message_age=None if last is None else max(0.0, self.loop.time() - last),
         )
 

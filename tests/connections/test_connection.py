@@ -16,7 +16,7 @@ from rxws import CallbackFailed, SendFailed, SendTimeout
 from rxws.connections.connection import Connection, abort_websocket, check_websocket
 from rxws.connections.failures import Failure
 from rxws.connections.rate_limit import SlidingWindow
-from rxws.connections.send_queue import Priority
+from rxws.connections.send_queue import Priority, PrioritySendQueue
 from rxws.reporting.reporter import Reporter
 from rxws.testing import FeedServer
 from tests.support.life import ScriptedWebsocket
@@ -49,6 +49,10 @@ class Opened:
     async def receive(self, frame):
         """Keep a frame."""
         self.received.append(frame)
+
+    def limit_sends(self, window):
+        """Send from now on never more than the window allows."""
+        self.connection.send_queue = PrioritySendQueue(asyncio.get_running_loop(), window)
 
     async def ended(self):
         """Wait for the end, as a rotation does, and return why."""
@@ -319,7 +323,7 @@ async def test_send_soon_when_the_connection_is_lost(opened):
 @in_virtual_time
 async def test_send_in_turn_where_sending_is_limited(opened, virtual_time):
     """A limit puts off what is too much; a higher priority goes first, and the wait counts for the timeout."""
-    opened.connection.limit_sends(SlidingWindow(2, 1.0))
+    opened.limit_sends(SlidingWindow(2, 1.0))
     for n in range(3):
         opened.connection.send_soon(f"normal {n}", 5)
     opened.connection.send_soon("pong", 5, Priority.HIGH)
@@ -336,7 +340,7 @@ async def test_turn_that_is_taken_or_given_back(opened, virtual_time):
     """Whoever has taken a turn sends in it, or leaves it to the next; without a limit it is always anybody's turn."""
     await opened.connection.acquire_slot(Priority.NORMAL)
     opened.connection.release_slot()
-    opened.connection.limit_sends(SlidingWindow(1, 1.0))
+    opened.limit_sends(SlidingWindow(1, 1.0))
     await opened.connection.acquire_slot(Priority.NORMAL)
     opened.connection.send_soon("next", 5)
     await asyncio.sleep(3)
@@ -353,7 +357,7 @@ async def test_turn_that_is_taken_or_given_back(opened, virtual_time):
 @in_virtual_time
 async def test_turn_that_never_comes_because_the_connection_is_lost(opened, virtual_time):
     """Who waits for a turn when the connection ends is told that nothing was sent."""
-    opened.connection.limit_sends(SlidingWindow(1, 1000.0))
+    opened.limit_sends(SlidingWindow(1, 1000.0))
     await opened.connection.send("first", 5)
     waiting = asyncio.create_task(opened.connection.send("second", 500))
     await asyncio.sleep(1)
@@ -385,18 +389,16 @@ async def test_is_live_until_the_end_is_known(opened):
 
 @in_virtual_time
 async def test_end_cancels_what_lives_no_longer_than_the_connection(opened):
-    """Tasks that were kept, and the rotation hook, end with the connection."""
+    """Tasks that were kept end with the connection."""
     kept, done = asyncio.create_task(never()), asyncio.create_task(asyncio.sleep(0))
     opened.connection.track(kept)
     opened.connection.track(done)
-    opened.connection.watch_rotation(never())
     await asyncio.sleep(0.1)
     assert not kept.done()
     opened.websocket.end()
     await opened.ended()
-    await asyncio.wait({kept, opened.connection.rotation_task})
+    await asyncio.wait({kept})
     assert kept.cancelled()
-    assert opened.connection.rotation_task.cancelled()
 
 
 @in_virtual_time

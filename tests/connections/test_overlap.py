@@ -10,6 +10,7 @@ import pytest
 import rxws
 from rxws import CallbackFailed, Many, MessageRejected, Rotated
 from rxws.connections.connection import Connection
+from rxws.connections.handover import Handover
 from rxws.connections.overlap import Overlap
 from rxws.messages.dispatcher import FrameDispatcher
 from rxws.messages.hooks import ParseHooks
@@ -39,7 +40,7 @@ def two_connections(wiring):
     old, new = (Connection(ScriptedWebsocket(), number, wiring.loop, wiring.reporter, never_asked) for number in (1, 2))
     for connection in (old, new):
         connection.start(asyncio.get_running_loop().create_future)
-    both = Overlap(wiring.context, dispatcher, old.inbound, settle=1.0, timeout=5.0)
+    both = Overlap(wiring.context, dispatcher, old.inbound, Handover(settle=1.0, timeout=5.0))
     both.hold(new.inbound)
     both.subscribed()
     return both, dispatcher, old, new
@@ -89,6 +90,24 @@ async def test_what_comes_during_the_release_makes_it_shorter():
     assert messages == [0, 1, 2, 3, 4, 5, 6]
     await releasing
     assert messages == [0, 1, 2, 3, 4, 5, 6, 7]
+    new.reader.cancel()
+    await asyncio.wait({old.reader, new.reader})
+
+
+async def test_frame_that_cannot_be_hashed_is_delivered_from_both_connections():
+    """A websocket may give frames of another type; without a hash they match nothing, which is reported."""
+    wiring = Wiring()
+    both, _, old, new = two_connections(wiring)
+    messages = []
+    wiring.router.messages.subscribe(messages.append)
+    old.inbound.sink(bytearray(b"a"), "old", 1)
+    new.inbound.sink(bytearray(b"a"), "new", 1)
+    old.reader.cancel()
+    await both.release(new.inbound)
+    new.inbound.sink(bytearray(b"a"), "late", 1)
+    assert messages == ["old", "new", "late"]
+    assert [type(event.error) for event in wiring.seen] == [TypeError] * 3
+    assert {event.handler for event in wiring.seen} == {"the identity of a frame"}
     new.reader.cancel()
     await asyncio.wait({old.reader, new.reader})
 

@@ -373,7 +373,7 @@ async def test_rotation_when_the_old_connection_dies_while_the_next_attempt_is_w
 @in_virtual_time
 async def test_rotation_counts_what_is_too_much_when_the_old_connection_is_lost(monkeypatch):
     """What the new one brings before all is subscribed is nowhere else then, and what is not held is told."""
-    monkeypatch.setattr("rxws.connections.overlap.Handover", functools.partial(Handover, limit=10))
+    monkeypatch.setattr("rxws.connections.rotation.Handover", functools.partial(Handover, limit=10))
     first, second = ScriptedWebsocket(), ScriptedWebsocket()
     second.on_send = lambda _: asyncio.sleep(5)
     async with Followed("ws://localhost", connect=connecting(first, second), on_open=["subscribe"]) as feed:
@@ -735,6 +735,23 @@ async def test_loss_while_a_hasty_rotation_waits():
         await feed.record.happened(Connected, 2)
         assert now() == 0.1
         assert len(feed.record.of(Gap)) == 1
+
+
+@in_virtual_time
+async def test_rotate_rotates_at_once_while_a_hasty_rotation_waits():
+    """``rotate()`` does not wait for a rotation that is delayed because its hook ended too soon; it ends the haste."""
+
+    async def at_once():
+        pass
+
+    async with ScriptedFeed(wait_rotation_due=at_once, handover_timeout=0) as feed:
+        await feed.record.happened(Connected, 3)
+        await asyncio.sleep(0.1)
+        assert await feed.rotate()
+        await feed.record.happened(Connected, 5)
+        times = [event.time for event in feed.record.of(Connected)]
+        waits = [round(after - before, 1) for before, after in itertools.pairwise(times)]
+        assert waits == [0.5, 1, 0.1, 0.5]
 
 
 # The rest

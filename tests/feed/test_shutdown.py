@@ -30,7 +30,7 @@ class Whole:
 
             connection.start(read)
             self.connections.append(connection)
-        self.closing = Shutdown(self, self.wiring.reporter, 5.0)
+        self.closing = Shutdown(self, self.handlers, self.stop, self.finish, self.wiring.reporter, 5.0)
 
     def stop(self):
         self.done.append("stop")
