@@ -98,7 +98,7 @@ class Feed:
         self.live_or_ended = asyncio.Event()
         self._availability = self._make_availability()
         self.router = Router(self.context)
-        self.sender = Sender(self.reporter, options, self._raise_if_ended)
+        self.sender = Sender(self.reporter, options, self.check_open)
         self._unmatched = UnmatchedFilters(
             self.loop, self.reporter, lambda: self.router.last_message, lambda: self.sender.is_subscribed
         )
@@ -162,21 +162,22 @@ class Feed:
         """Whether the end has begun."""
         return self._closing.has_begun
 
-    def stream(self, filters: object, options: StreamOptions, availability: Availability | None = None) -> Stream[Any]:
-        """Make a stream; one made in a rotation hook is closed with it."""
-        parsed = Filter.parse(filters)
-        stream = self._make_stream(parsed, options, availability or self._availability)
-        # In a hook one waits for what is rare.
-        if _HOOK_STREAMS.get() is None and not self.is_closing:
-            self._unmatched.watch(stream, parsed)
-        return stream
+    def stream(
+        self, filters: object, options: StreamOptions, availability: Availability | None = None, *, rare: bool = False
+    ) -> Stream[Any]:
+        """Make a stream; one made in a rotation hook is closed with the hook.
 
-    def _make_stream(self, filters: Filter, options: StreamOptions, availability: Availability) -> Stream[Any]:
+        ``rare`` is whether messages that pass may be rare, so that there is no warning if none passes.
+        """
+        parsed = Filter.parse(filters)
         self.context.check()
-        stream: Stream[Any] = Stream(self.context, self.router, filters, options, availability)
+        stream: Stream[Any] = Stream(self.context, self.router, parsed, options, availability or self._availability)
         in_hook = _HOOK_STREAMS.get()
         if in_hook is not None:
+            # Rotation hooks wait for rare messages, so no warning.
             in_hook.add(stream)
+        elif not rare and not self.is_closing:
+            self._unmatched.watch(stream, parsed)
         return stream
 
     def multiplex(self, channel: Channel, filters: object, options: StreamOptions) -> Stream[Any]:
@@ -220,7 +221,7 @@ class Feed:
         """Send a message and return the first one that passes the filter ``reply``."""
         check_seconds("timeout", timeout, zero=False)
         wanted = Filter.parse(reply, "reply")
-        stream = self._make_stream(wanted, StreamOptions(maxsize=None), self._availability)
+        stream = self.stream(wanted, StreamOptions(maxsize=None), rare=True)
         try:
             return await exchange(message, wanted, timeout, self.send, stream, lambda: self.sender.obstacle)
         except StopAsyncIteration:
@@ -228,9 +229,8 @@ class Feed:
 
     async def wait_connected(self) -> None:
         """Return when there is a live connection and what was held is delivered."""
-        self.context.check()
         while True:
-            self._raise_if_ended()
+            self.check_open()
             await self.live_or_ended.wait()
             await self.sender.wait_connected()
             if self.state.value.is_live:
@@ -306,9 +306,6 @@ class Feed:
     def check_open(self) -> None:
         """Raise in another thread than the loop's, and after the end."""
         self.context.check()
-        self._raise_if_ended()
-
-    def _raise_if_ended(self) -> None:
         self.raise_if_failed()
         if self.is_closing:
             raise FeedClosed(f"{self.reporter.name} is closed")
@@ -374,17 +371,13 @@ class Feed:
         )
 
 
-FEED_FACTORY: Final[ContextVar[Callable[[Hooks, Options, str], Feed] | None]] = ContextVar(
-    "rxws_substitute", default=None
-)
-"""What makes the next feed of this context, in place of :class:`Feed`: a replay sets it."""
+FEED_FACTORY: Final[ContextVar[Callable[[Hooks, Options, str], Feed]]] = ContextVar("rxws_feed_factory", default=Feed)
+"""Makes the next feed of this context; a replay puts its own in place of :class:`Feed`."""
 
 
 def make_feed(hooks: Hooks, options: Options, kind: str) -> Feed:
-    """Make a feed that connects, or what was asked for in its place."""
-    substitute = FEED_FACTORY.get()
-    if substitute is None:
-        return Feed(hooks, options, kind)
-    # One feed, and not those that its subclass may make besides.
-    FEED_FACTORY.set(None)
-    return substitute(hooks, options, kind)
+    """Make a feed that connects, or the one that a replay asked for in its place."""
+    factory = FEED_FACTORY.get()
+    # A replay replaces one feed, and not those that its subclass may make besides.
+    FEED_FACTORY.set(Feed)
+    return factory(hooks, options, kind)
