@@ -1,4 +1,4 @@
-"""Opens connections, and knows those that are open: one, or two while a rotation overlaps."""
+"""Opens connections and keeps the open ones: one, or two during an overlap."""
 
 from __future__ import annotations
 
@@ -23,63 +23,63 @@ from .watchdog import Watchdog
 __all__ = ["ConnectionSender", "Opener", "RotationHost"]
 
 CANCEL_TIMEOUT: Final = 1.0
-"""Seconds that a cancelled opening hook has to come to its end."""
+"""Seconds to wait for a cancelled opening hook to end."""
 
 LOSS_TIMEOUT: Final = 1.0
-"""Seconds that a connection has to come to its end on which not everything could be subscribed."""
+"""Seconds to wait for the end of a connection that was aborted because subscribing on it failed."""
 
 
 class RotationHost(Protocol):
-    """What a rotation asks of the feed that it serves."""
+    """What the opener and the rotation need of their feed."""
 
     async def create(self) -> Websocket:
-        """Open a connection on which everything is subscribed."""
+        """Run the opening hook and return its websocket."""
 
     async def wait_rotation_due(self) -> None:
-        """Return when it is time for a new connection; what it raises is reported already."""
+        """Run the rotation hook: return when a new connection is due. The feed reports what the hook raises."""
 
     def make_reader(self, inbound: Inbound, frames: Callable[[], Frames]) -> Callable[[], Awaitable[None]]:
-        """Return what reads a connection, given its receiving side and a function that gives its frames."""
+        """Return a coroutine function that reads a connection: ``frames`` returns its source of frames."""
 
     def enter(self, state: State) -> None:
-        """Be in ``state`` from now on."""
+        """Set the state of the feed."""
 
     def failed(self, error: BaseException) -> None:
-        """End, because no connection can be had, or because a task of the rotation was cancelled."""
+        """End the feed: no connection can be opened, or a task of the rotation was cancelled."""
 
 
 class ConnectionSender(Protocol):
-    """What sends on the connections that are opened."""
+    """Sends on the connections that the opener opens."""
 
     async def prepare(self, connection: Connection) -> None:
-        """Subscribe everything on ``connection``, and begin what is to be done on it as long as it lives."""
+        """Subscribe everything on ``connection``, and start its heartbeat."""
 
     def use(self, connection: Connection | None) -> None:
-        """Send on ``connection`` from now on."""
+        """Send on ``connection`` from now on; None: there is no connection to send on."""
 
     def answer(self, connection: Connection, answer: Any) -> None:
-        """Send an answer on the connection on which it was asked for, before all else."""
+        """Send an answer, a pong for instance, on ``connection`` with the highest priority."""
 
 
 def _abort_opened(opening: asyncio.Task[Websocket]) -> None:
-    """Cut what was opened too late: nobody knows of it."""
+    """Abort a websocket that was opened too late: no other code has a reference to it."""
     if not opening.cancelled() and opening.exception() is None:
         abort_websocket(opening.result())
 
 
 class Opener:
-    """Opens a connection, has it read and everything subscribed on it, watches it, and tells when it has ended.
+    """Opens connections: starts their readers, has them subscribed, watches them for silence, and reports their ends.
 
     Args:
-        context: where the feed lives.
+        context: the feed's event loop and reporter.
         host: the feed.
         sender: prepares each connection, and sends on the newest.
-        backoff: counts attempts, successes and ends, and says how long to wait.
-        options: the feed's options, of which the times are used.
-        connection_reporter: is told what happens.
+        backoff: counts attempts, successes and ends.
+        options: the options of the feed; here its timeouts are used.
+        connection_reporter: logs, counts and emits what happens.
 
     Attributes:
-        connections: all that are open.
+        connections: all open connections.
     """
 
     def __init__(
@@ -98,7 +98,7 @@ class Opener:
         self._reporter = context.reporter
         self._host = host
         self._sender = sender
-        # Each with what watches it, once it is subscribed: until then there may be nothing to hear.
+        # Each connection with its watchdog; None until it is subscribed, because it may be silent until then.
         self._open: dict[Connection, Watchdog | None] = {}
         self.connections: Final = self._open.keys()
         self._opening: asyncio.Task[Websocket] | None = None
@@ -107,23 +107,30 @@ class Opener:
 
     @property
     def last_received_at(self) -> float | None:
-        """When the last message came, on the loop's clock, or None if none has. May be read from any thread."""
-        # The open connections first: one that ends meanwhile is then in the other.
+        """When the last message came, on the loop's clock; None before the first. May be read from any thread."""
+        # Read the open connections first: the time of one that ends meanwhile is then in the attribute.
         times = [*(connection.inbound.last_received_at for connection in list(self._open)), self._last_received_at]
         return max((time for time in times if time is not None), default=None)
 
     @property
     def tasks(self) -> list[asyncio.Task[Any]]:
-        """What is under way besides the reading: the opening hook, and the rotation hooks."""
+        """The tasks of the opening hook and of the rotation hooks."""
         hooks = [connection.rotation_task for connection in self._open]
         return [task for task in (self._opening, *hooks) if task is not None]
 
     def stop(self) -> None:
-        """Let connections end without another to send on. Idempotent."""
+        """From now on, do not choose another connection to send on when one ends. Idempotent."""
         self._stopped = True
 
     async def open(self, hold: Callable[[Inbound], None]) -> Connection | Failure:
-        """Open a connection whose messages ``hold`` takes from the first on; or return why not."""
+        """Open a connection, and subscribe everything on it.
+
+        Args:
+            hold: called with the receiving side before the first message; makes it hold its messages.
+
+        Returns:
+            The connection, or why none was opened.
+        """
         self.backoff.attempt_started()
         try:
             websocket = await self._create()
@@ -148,7 +155,7 @@ class Opener:
             await asyncio.wait({connection.reader}, timeout=LOSS_TIMEOUT)
             return connection.failure
         if connection not in self._open:
-            # It ended while all seemed well.
+            # The connection ended although subscribing succeeded.
             return connection.failure
         self.backoff.opened(self._loop.time())
         connection.subscribed()
@@ -159,7 +166,7 @@ class Opener:
         return connection
 
     async def _create(self) -> Websocket:
-        """Run the opening hook, and wait for it no longer than is allowed, whether or not it heeds its cancellation."""
+        """Run the opening hook with a timeout that holds even if the hook ignores cancellation."""
         timeout = self.options.open_timeout
         opening = self._opening = self._loop.create_task(self._host.create(), name="rxws open")
         try:
@@ -169,9 +176,9 @@ class Opener:
             opening.cancel()
             await asyncio.wait({opening}, timeout=CANCEL_TIMEOUT)
             if not opening.done():
-                self._reporter.log(logging.WARNING, "_create_ws does not heed its cancellation")
+                self._reporter.log(logging.WARNING, "_create_ws ignores its cancellation")
         except asyncio.CancelledError as error:
-            # It may as well be the hook's own.
+            # Otherwise the hook itself raised CancelledError.
             if is_being_cancelled(error):
                 opening.cancel()
                 opening.add_done_callback(_abort_opened)
@@ -186,14 +193,14 @@ class Opener:
             self.connection_reporter.quiet(connection.number, seconds)
 
     def _ended(self, connection: Connection, reader: asyncio.Task[Failure]) -> None:
-        """Is called when a connection has been read to its end."""
+        """Called when a connection was read to its end."""
         self._last_received_at = self.last_received_at
         watchdog = self._open.pop(connection)
         if watchdog is not None:
             watchdog.stop()
         connection.end()
         if reader.cancelled() or reader.exception() is not None:
-            # Not by us: the loop is being torn down, or somebody exits the program.
+            # rxws does not end a reader this way: the loop is being torn down, or the program exits.
             self._host.failed(asyncio.CancelledError())
             return
         failure = connection.failure

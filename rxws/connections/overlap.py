@@ -1,4 +1,4 @@
-"""Two connections at once: the old one delivers, and what comes on the new one is held, to follow less the copies."""
+"""The overlap of two connections: the old one delivers, the new one's messages are held and later delivered."""
 
 from __future__ import annotations
 
@@ -19,12 +19,12 @@ from .handover import Handover, Verdict
 __all__ = ["Overlap", "Unit"]
 
 Unit = tuple["_Source", int]
-"""A message that is held: what it came in, and its place there."""
+"""A held message: its frame, and its place among the messages of the frame."""
 
 
 @dataclass(slots=True, eq=False)
 class _Source:
-    """The frame of messages that are held, and all of them: it is one frame, however many they are."""
+    """A frame with its message, or with all its messages as one ``Many``: compared by identity, as one frame."""
 
     frame: Frame
     message: Any
@@ -32,18 +32,20 @@ class _Source:
 
 
 class Overlap:
-    """What is known while two connections overlap, and where the messages of either go meanwhile.
+    """Passes the messages of two overlapping connections through a :class:`Handover`.
+
+    Creating it makes the old connection's messages known to the handover; they are delivered as before.
 
     Args:
-        context: where the feed lives.
-        dispatcher: what delivers.
+        context: the feed's event loop and reporter.
+        dispatcher: delivers frames.
         old: the receiving side of the connection that still delivers.
         handover: decides when the old connection may be closed, and which messages are copies.
 
     Attributes:
-        handover: the same.
-        duplicates: how many of the messages that were held were copies.
-        discarded: how many were for one connection alone.
+        handover: the handover.
+        duplicates: how many held messages were copies.
+        discarded: how many messages of the new connection were per connection (acknowledgements, snapshots).
     """
 
     def __init__(
@@ -61,27 +63,34 @@ class Overlap:
         old.deliver(self._from_old)
 
     def hold(self, new: Inbound) -> None:
-        """Hold what comes on the new connection, which is open."""
+        """Hold the messages of the new connection from now on."""
         new.hold(self._from_new, self._old)
 
     def subscribed(self) -> None:
-        """Tell that everything is subscribed on the new connection."""
+        """Note that everything is subscribed on the new connection."""
         self.handover.subscribed(self._now())
 
     def verdict(self) -> Verdict:
-        """Whether the old connection may be closed now."""
+        """Return whether the old connection may be closed now."""
         return self.handover.verdict(self._now())
 
     async def release(self, new: Inbound, before: Callable[[], object] | None = None) -> bool:
-        """Deliver what is held, and from now on all that comes but copies: the old one has been read to its end.
+        """Deliver the held messages, and then all messages of the new connection directly, without the copies.
 
-        If something is held, ``before`` is called first. Returns whether something was.
+        Call this when the old connection was read to its end.
+
+        Args:
+            new: the receiving side of the new connection.
+            before: called before the first held message, if there is one; None: nothing is called.
+
+        Returns:
+            Whether any message was held.
         """
         new.take_over()
         held = self.handover.old_ended(self._now())
         if held and before is not None:
             before()
-        # Those that come later are counted as they come.
+        # Later copies are counted when they come.
         self.duplicates = self.handover.duplicates
         self._counters.duplicates += self.duplicates
         deliver = functools.partial(self._deliver_places, self._dispatcher.direct_sink(new.number))
@@ -89,16 +98,16 @@ class Overlap:
         for source, units in itertools.groupby(held, key=lambda unit: unit[0]):
             backlog.hold(source, [place for _, place in units])
         new.hold(functools.partial(self._pass_on, backlog.hold))
-        # Finding the copies took time, too.
+        # Other tasks run first, because finding the copies took time.
         await backlog.drain(yield_first=True)
         new.deliver(functools.partial(self._pass_on, deliver))
         return bool(held)
 
     def is_over(self) -> bool:
-        """Whether all memory of the overlap has ended."""
+        """Return whether no message of the new connection can be a copy any more."""
         return self.handover.is_over(self._now())
 
-    # Where the messages of either connection go
+    # Sinks of both connections
 
     def _from_old(self, frame: Frame, message: Any, received: int) -> None:
         self._deliver(frame, message, received)
@@ -129,7 +138,7 @@ class Overlap:
             sink(_Source(frame, message, received), places)
 
     def _deliver_places(self, deliver: Sink, source: _Source, places: Collection[int]) -> None:
-        """Deliver the messages at these places of a frame, be it all or a part."""
+        """Deliver the messages at these places of a frame: all of them, or some."""
         message = source.message
         if type(message) is Many and len(places) < len(message):
             kept = tuple(place in places for place in range(len(message)))
@@ -137,12 +146,12 @@ class Overlap:
         else:
             deliver(source.frame, message, source.received)
 
-    # What the hooks say of a message
+    # Identities
 
     def _shared_units(self, frame: Frame, message: Any) -> list[tuple[int, Hashable]]:
         """Return the place and the identity of each message in a frame of the new connection.
 
-        Messages for that connection alone are discarded.
+        Messages that are per connection are discarded.
         """
         units = self._units(frame, message)
         shared = [(place, unit[0]) for place, unit in enumerate(units) if not self._is_per_connection(unit[1])]
@@ -151,22 +160,22 @@ class Overlap:
         return shared
 
     def _units(self, frame: Frame, message: Any) -> list[tuple[Hashable, Any]]:
-        """Return the messages of a frame with what makes each the same on another connection."""
+        """Return the identity and the item of each message of a frame."""
         if type(message) is not Many:
             return [(self._identity(frame, message), message)]
         if not message:
             return [(frame, message)]
-        # By default the frame and the place in it: equal items of one frame are not each other's copies.
+        # The default identity is the frame and the place in it: equal items of one frame are different messages.
         return [(self._identity((frame, place), item), item) for place, item in enumerate(message)]
 
     def _identity(self, default: Hashable, message: Any) -> Hashable:
         identity = self._dispatcher.hooks.identity
         with self._reporter.guard(identity or "the identity of a frame", message):
             found = default if identity is None else identity(message)
-            # Now, and not in the midst of a handover: of what cannot be compared nothing is a copy.
+            # Hash and compare here, so that a failure is reported and does not break the handover.
             if hash(found) is not None and found == found:
                 return found
-        # Equal to nothing: in doubt a message is delivered.
+        # Not equal to any other identity, so the message is delivered: a doubled message is better than a lost one.
         return object()
 
     def _is_per_connection(self, message: Any) -> bool:

@@ -1,4 +1,8 @@
-"""The Observable of live connections: rotation signals in, finished handovers out."""
+"""Keeps a feed connected: rotation signals go in, connections that deliver come out.
+
+Each handover replaces the current connection by a new one, in one of three ways: there was none (replace), the old one
+is closed first (break before make), or both overlap for a while (make before break).
+"""
 
 from __future__ import annotations
 
@@ -31,23 +35,23 @@ from .overlap import Overlap, Unit
 __all__ = ["Rotation", "Signal"]
 
 DRAIN_TIMEOUT: Final = 1.0
-"""Seconds for which the old connection is read on, at most, after it was asked to close."""
+"""Seconds for which rxws goes on reading the old connection, at most, after the closing handshake has begun."""
 
 HELD_MAX: Final = 100_000
-"""How many frames are held, at most, that come while a connection is being subscribed and there is no other."""
+"""How many frames are held, at most, while a connection is being subscribed and no other connection delivers."""
 
 POLL_INTERVAL: Final = 0.02
-"""Seconds between two looks at whether an overlap is proven."""
+"""Seconds between two checks of whether an overlap is proven."""
 
 TOO_SOON: Final = 0.25
-"""Seconds: a rotation hook that ends sooner than that makes its rotation wait."""
+"""A rotation hook that ends within so many seconds has its rotation delayed."""
 
 TOO_SOON_DELAYS: Final = (0.5, 60.0)
-"""Seconds that the rotation after a hasty hook waits: at first, and at most; doubling in between."""
+"""By how many seconds such a rotation is delayed: the first delay, which doubles, and the longest delay."""
 
 
 class Signal(enum.Enum):
-    """A reason to have a new connection."""
+    """Why a new connection is needed."""
 
     START = enum.auto()
     LOST = enum.auto()
@@ -67,13 +71,13 @@ class Rotation:
            └──────── lost, or due for rotation ◄──────────────┘
 
     Args:
-        context: where the feed lives.
+        context: the feed's event loop, scheduler and reporter.
         host: the feed.
-        dispatcher: where the frames go.
+        dispatcher: delivers the frames.
         opener: opens connections.
 
     Attributes:
-        connections: all that are open.
+        connections: all open connections.
     """
 
     def __init__(self, context: LoopContext, host: RotationHost, dispatcher: FrameDispatcher, opener: Opener) -> None:
@@ -98,7 +102,7 @@ class Rotation:
     # The Observable
 
     def start(self) -> None:
-        """Open the first connection, and from then on the next whenever it is time."""
+        """Open the first connection, and then a new one after each loss and for each rotation."""
         handovers = self._signals.pipe(
             ops.map(self._handover),
             # Signals that come while a rotation runs are ignored.
@@ -110,11 +114,15 @@ class Rotation:
         self._signals.on_next(Signal.START)
 
     def rotate(self) -> asyncio.Future[bool]:
-        """Rotate now, unless a rotation is under way; the result is whether this first attempt succeeded."""
+        """Rotate now, unless a rotation is under way.
+
+        Returns:
+            A future of whether the first attempt succeeded. Cancelling it does not cancel the rotation.
+        """
         if self._finished is None or self._finished.done():
             self._finished = self._loop.create_future()
         self._signals.on_next(Signal.ROTATE)
-        # To each caller one of its own: whoever cancels it cancels nobody else's.
+        # Each caller gets a future of its own: cancelling it does not cancel those of other callers.
         return asyncio.shield(self._finished)
 
     def _handover(self, signal: Signal) -> Observable[Connection]:
@@ -127,17 +135,22 @@ class Rotation:
         return reactivex.defer(begin)
 
     def _watch(self, connection: Connection) -> Observable[Signal]:
-        # Soon, and no sooner: whoever waits for it may call rotate(), which is ignored until this handover has ended.
+        # In a later callback: a caller that waits for the state may call rotate() at once, which is ignored while this
+        # handover runs.
         self._loop.call_soon(self._announce_connected, connection)
-        # Shielded, because what switch_map leaves behind it cancels: the hook, but never the reader.
+        # Shielded, because switch_map cancels the futures of the connection that it leaves. It may cancel the rotation
+        # hook, but not the reader.
         lost = reactivex.from_future(asyncio.shield(connection.reader)).pipe(ops.map(lambda _failure: Signal.LOST))
         assert connection.rotation_task is not None
-        # A hook that is cancelled says nothing: it was cancelled with its connection, of which `lost` tells.
+        # A cancelled hook emits nothing: it was cancelled because its connection ended, and `lost` emits that.
         hook: Observable[float] = reactivex.from_future(connection.rotation_task).pipe(ops.catch(reactivex.empty()))
         return reactivex.merge(lost, hook.pipe(ops.flat_map(self._due))).pipe(ops.take(1))
 
     def _due(self, lasted: float) -> Observable[Signal]:
-        """Emit DUE after a rotation hook; with a delay if the hook ended as soon as it had begun, as it may every time.
+        """Emit DUE after a rotation hook has ended.
+
+        If the hook ended within 0.25 s, delay the signal: the hook may do so every time, and the feed would do nothing
+        but rotate.
 
         Args:
             lasted: how many seconds the hook ran.
@@ -154,7 +167,7 @@ class Rotation:
     # A handover
 
     async def _hand_over(self) -> Connection:
-        """Return the connection that comes after the current one, open and delivering."""
+        """Open a connection in place of the current one, and return it when it delivers."""
         old = self._current
         try:
             if old is None or old.reader.done():
@@ -166,20 +179,24 @@ class Rotation:
         except (Exception, asyncio.CancelledError, *EXITS):
             raise
         except BaseException as error:
-            # Rx knows Exceptions only, and a feed that stands still for ever is the worst that can come of it.
+            # Rx passes on subclasses of Exception only. Any other exception would stop the feed without an error.
             raise RuntimeError(f"the opening hook raised {type(error).__name__}") from error
         self._current = new
         return new
 
     def _announce_connected(self, connection: Connection) -> None:
-        # First: whoever learns of the state may call rotate(), which is about the next one.
+        # First, because a subscriber of the state may call rotate(), which is about the next connection.
         self._resolve_rotation(True)
         if not (self._stopped or connection.reader.done()):
             self._host.enter(State.CONNECTED)
 
     async def _replace(self, old: Connection | None) -> Connection:
-        """Open a connection where there is none."""
-        # It may have ended by itself, or have been closed for its rotation, which nothing delays.
+        """Open a connection while no other connection is open, and return it when it delivers.
+
+        Args:
+            old: the connection that ended last; None if there was none.
+        """
+        # No delay if the old connection was closed for a rotation.
         if old is not None and old.failure.reason != "rotation":
             await self._pause(old)
         while True:
@@ -190,7 +207,7 @@ class Rotation:
             self._resolve_rotation(False)
             await self._pause(opened)
         await self._enter(opened, old)
-        # Not before: until then more may come than is held.
+        # Only now, because frames may be dropped until the connection is entered.
         if self._backlog.dropped:
             self._connection_reporter.flooded(opened.number, self._backlog.dropped)
         await self._backlog.drain()
@@ -203,14 +220,17 @@ class Rotation:
         inbound.hold(self._backlog.hold)
 
     async def _break_before_make(self, old: Connection) -> Connection:
-        """Close the old connection first: for servers that allow one only."""
+        """Close the old connection before opening the new one, for servers that allow only one."""
         await self._close_for_rotation(old)
         new = await self._replace(old)
         self._connection_reporter.rotated(new.number)
         return new
 
     async def _make_before_break(self, old: Connection) -> Connection:
-        """Open the new connection while the old one delivers, and hold what comes on it until they are at one."""
+        """Open the new connection while the old one delivers, and hold its messages until the overlap is proven.
+
+        A failed attempt is repeated with the delays of the backoff, as long as the old connection lives.
+        """
         options = self._opener.options
         while not await self._overlap_forgotten(old):
             self._host.enter(State.ROTATING)
@@ -221,7 +241,7 @@ class Rotation:
             was_live = not old.reader.done()
             if isinstance(new, Connection) and await self._may_close(old, new, overlap):
                 return await self._take_over(old, new, overlap, was_live)
-            # The old connection delivers as if nothing had been.
+            # The old connection delivers directly again, without remembering identities.
             old.inbound.deliver()
             self._resolve_rotation(False)
             await self._pause(new, old)
@@ -236,19 +256,26 @@ class Rotation:
         return True
 
     async def _take_over(self, old: Connection, new: Connection, overlap: Overlap, was_live: bool) -> Connection:
-        """Close ``old``, let ``new`` deliver, and return it; if both have ended, return the connection after them.
+        """Close ``old``, let ``new`` deliver, and return ``new``.
 
-        ``was_live`` is whether ``old`` had not ended when ``new`` was subscribed.
+        If both have ended, open another connection and return that one: there was no rotation.
+
+        Args:
+            old: the connection that delivers.
+            new: the connection whose messages are held.
+            overlap: their overlap.
+            was_live: whether ``old`` was still open when ``new`` was subscribed.
         """
         asked = self._loop.time()
         await self._close_for_rotation(old)
         report, handover = self._connection_reporter, overlap.handover
         lost = old if old.failure.reason != "rotation" else None
         if lost is not None and was_live:
-            # Whatever has ended it may be about to end the other one too.
+            # The cause of the loss may be about to end the new connection as well.
             await self._ended_within(POLL_INTERVAL, new)
         if new.reader.done():
-            # What it brought is all that will ever come of that time: behind a gap, as after any loss, and before one.
+            # The held messages are the only ones of that time, so they are delivered, between two gaps: one after the
+            # loss of the old connection, and one after the loss of the new connection.
             missing = None if lost is None else functools.partial(report.gap, lost.ended_at, lost.failure)
             between = await overlap.release(new.inbound, missing)
             self._resolve_rotation(False)
@@ -272,18 +299,18 @@ class Rotation:
         return new
 
     async def _close_for_rotation(self, old: Connection) -> None:
-        # Whatever it does, it is read no longer than this; a parse hook that does not heed its cancellation is given up
-        # half a second later.
+        # The old connection is read for DRAIN_TIMEOUT at most. If its parse hook ignores cancellation, the reader is
+        # given up half a second later.
         await old.close(Failure("rotation", "a planned rotation"), DRAIN_TIMEOUT)
 
     async def _forget(self, overlap: Overlap, new: Connection) -> None:
-        """Stop looking for copies on ``new`` as soon as none can come any more."""
+        """Let ``new`` deliver directly as soon as no message on it can be a copy any more."""
         while not (overlap.is_over() or await self._ended_within(POLL_INTERVAL, new)):
             pass
         new.inbound.deliver()
 
     async def _overlap_forgotten(self, old: Connection) -> bool:
-        """Wait until the last overlap is forgotten, at most ``handover_settle`` seconds: only one may be active.
+        """Wait until the last overlap has ended, at most ``handover_settle`` seconds: only one overlap may be active.
 
         Returns:
             Whether ``old`` has ended.
@@ -295,9 +322,12 @@ class Rotation:
     # A connection
 
     async def _enter(self, connection: Connection, lost: Connection | None) -> None:
-        """Tell that ``connection`` takes over, and run its rotation hook to its first suspension.
+        """Report that ``connection`` takes over, and run its rotation hook to the hook's first suspension.
 
-        What came between it and ``lost``, which ended unplanned or too early, is missing.
+        Args:
+            connection: the new connection.
+            lost: the connection that ended before, if messages between both may be missing: a gap is reported. Else
+                None.
         """
         self._connection_reporter.connected(connection.number, self._backoff.attempts)
         if lost is not None:
@@ -313,10 +343,12 @@ class Rotation:
         try:
             await self._host.wait_rotation_due()
         except asyncio.CancelledError:
-            # Not live: it has ended, or it was closed for its rotation, which what reads it may not heed.
+            # A connection that is not live has ended or was closed for its rotation, so the cancellation is rxws's own.
+            # The reader may still run then, because a parse hook may ignore cancellation.
             if not connection.is_live or self._stopped or is_torn_down():
                 raise
-            # By somebody who cancels all tasks, or by itself: nobody else would ever say that it is time.
+            # The program cancelled the task, or the hook raised CancelledError itself. Rotate, because no other signal
+            # would start the rotation of this connection.
             self._context.reporter.log(
                 logging.WARNING, "the task of _when2create_new_ws was cancelled: it is time to rotate"
             )
@@ -325,10 +357,14 @@ class Rotation:
     # Waiting
 
     async def _pause(self, ended: Connection | Failure, old: Connection | None = None) -> None:
-        """Wait as long as is due after a connection has ended, or was not opened; or until ``old`` ends.
+        """Wait for the backoff's delay, or until ``old`` ends.
+
+        Args:
+            ended: the connection that ended, or why no connection was opened.
+            old: a connection that still delivers; None if there is none.
 
         Raises:
-            ConnectFailed: if there is no use in going on.
+            ConnectFailed: if the backoff allows no further attempt.
         """
         failure = ended if isinstance(ended, Failure) else ended.failure
         delay = self._backoff.next_delay(failure)
@@ -349,7 +385,7 @@ class Rotation:
     # The end
 
     def stop(self) -> None:
-        """Open no more connections, and cancel what is under way. Idempotent."""
+        """Open no more connections, and cancel a handover that is under way. Idempotent."""
         self._stopped = True
         self._opener.stop()
         self._subscription.dispose()
@@ -359,12 +395,12 @@ class Rotation:
 
     @property
     def last_received_at(self) -> float | None:
-        """When the last message came, on the loop's clock, or None if none has. May be read from any thread."""
+        """When the last message came, on the loop's clock; None before the first. May be read from any thread."""
         return self._opener.last_received_at
 
     @property
     def tasks(self) -> list[asyncio.Task[Any]]:
-        """What must come to its end after :meth:`stop`, besides the connections."""
+        """The tasks that must end after :meth:`stop`, besides those of the connections."""
         own = (self._handing_over, self._forgetting)
         return [*self._opener.tasks, *(task for task in own if task is not None)]
 

@@ -547,7 +547,7 @@ def test_the_cause_is_the_exceptions_name_when_it_says_nothing():
 
     assert diagnose(AssertionError(), now=NOW).cause == "AssertionError"
     assert diagnose(TimeoutError(), now=NOW).cause == "TimeoutError: timed out"
-    assert diagnose(BrokenError(), now=NOW).cause == "BrokenError: its text cannot be had (ValueError)"
+    assert diagnose(BrokenError(), now=NOW).cause == "BrokenError: its text could not be read (ValueError)"
 
 
 def test_three_refusals_in_a_row_are_fatal_even_after_a_success():

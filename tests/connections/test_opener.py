@@ -122,7 +122,7 @@ async def test_opening_that_heeds_no_cancellation_is_left_behind(caplog):
     async with ScriptedFeed(hangs, hangs_and_raises, open_timeout=3, reconnect_delays=delays(0)) as feed:
         await feed.record.happened(Connected)
         assert now() == 8
-        assert "_create_ws does not heed its cancellation" in caplog.text
+        assert "_create_ws ignores its cancellation" in caplog.text
         until.set_result(None)
         await asyncio.sleep(0.01)
         assert late.transport.aborted == 1
@@ -246,7 +246,7 @@ async def test_opening_holds_what_comes_while_it_is_prepared(caplog, monkeypatch
         await feed.record.happened(Connected)
         await feed.record.received(3)
         assert feed.record.messages == [3, 4, 5]
-        assert "too much came before all was subscribed: the first 2 frames are dropped" in caplog.text
+        assert "too many frames came before everything was subscribed: the first 2 were dropped" in caplog.text
         assert feed.statistics().dropped == 2
 
 
