@@ -1,4 +1,4 @@
-"""A request: a message that is sent, and the reply to it."""
+"""A request: a message is sent and its reply is awaited."""
 
 from __future__ import annotations
 
@@ -15,30 +15,30 @@ from ..streams.stream import Stream
 __all__ = ["exchange"]
 
 Send = Callable[[Any, Callable[[Connection], object]], Awaitable[None]]
-"""Sends a message; calls the function with the connection that it chose, before it sends there."""
+"""Sends a message; calls the function with the chosen connection before it sends there."""
 
 
 async def exchange(
     message: Any, wanted: Filter, timeout: float, send: Send, stream: Stream[Any], obstacle: Callable[[], str]
 ) -> Any:
-    """Send a message and return its reply: the first message that passes the filter.
+    """Send a message and return its reply: the first message that passes a filter.
 
     Args:
         message: the message.
         wanted: the filter of the reply.
-        timeout: seconds for both.
+        timeout: seconds for sending and for the reply together.
         send: sends the message.
-        stream: has the filter of the reply; it is closed afterwards.
-        obstacle: returns why nothing was sent.
+        stream: a stream with the filter of the reply; it is closed afterwards.
+        obstacle: returns why a message could not be sent so far.
 
     Raises:
-        TimeoutError: nothing was sent, or no reply came, in time.
+        TimeoutError: in that time the message was not sent, or no reply came.
         StopAsyncIteration: the feed was closed before the reply came.
     """
     replies: list[asyncio.Future[tuple[Any, Filter]]] = []
 
     def expect_reply(connection: Connection) -> None:
-        # In a rotation the reply comes on a connection whose messages are held, or are for it alone.
+        # In a rotation the reply may come on a connection whose messages are held or discarded: expect it there too.
         reply = connection.inbound.expect_reply([wanted], is_shared=True)
         reply.add_done_callback(lambda done: None if done.cancelled() else stream.take_in(done.result()[0]))
         replies.append(reply)

@@ -1,4 +1,4 @@
-"""The end of a feed: once, in bounded time, in whatever state it is, and whoever asks for it."""
+"""The shutdown of a feed: once, in bounded time, from any state and from any task."""
 
 from __future__ import annotations
 
@@ -15,25 +15,25 @@ from .source import FrameSource
 __all__ = ["Shutdown"]
 
 CANCEL_TIMEOUT: Final = 1.0
-"""Seconds that a cancelled task has to come to its end."""
+"""Seconds to wait for cancelled tasks to end."""
 
 STEP: Final = 0.05
-"""Seconds between two looks at who is still busy."""
+"""Seconds between two checks of which tasks still run."""
 
 
 class Shutdown:
-    """Ends a feed.
+    """Shuts a feed down.
 
     Attributes:
-        ended: done when the feed has ended.
+        ended: a future that is done when the feed has ended.
 
     Args:
-        source: has the connections to close and the tasks to wait for.
-        handlers: the handlers, which may finish what they hold; it changes as handlers come and go.
-        stop: called first; begins nothing more. Called again if the shutdown is cut short.
+        source: the source of frames, with the connections to close and the tasks to wait for.
+        handlers: the handlers, which may finish the messages that they hold. A live collection.
+        stop: called first, and again if the shutdown is cut short: from then on the feed starts nothing new.
         finish: called last.
-        reporter: logs what does not end in time.
-        timeout: seconds that handlers and peers are given.
+        reporter: logs that a task did not end in time.
+        timeout: seconds for handlers to finish and for peers to close.
     """
 
     def __init__(
@@ -53,24 +53,28 @@ class Shutdown:
         self._reporter = reporter
         self._timeout = timeout
         self._closing: asyncio.Task[None] | None = None
-        # Who waits for the end; it must not wait for them.
+        # Tasks that wait for the end of the shutdown: the shutdown must not wait for them.
         self._closers: set[asyncio.Task[Any] | None] = set()
         self.ended: Final[asyncio.Future[None]] = self._loop.create_future()
 
     @property
     def has_begun(self) -> bool:
-        """Whether the end has begun."""
+        """Whether the shutdown has begun."""
         return self._closing is not None or self.ended.done()
 
     def wanted(self) -> asyncio.Future[None]:
-        """Close, because the task that runs asks for it; what is returned is done when all is."""
+        """Begin the shutdown for the current task, which will wait for it.
+
+        Returns:
+            A future that is done when the feed has ended. Cancelling it does not cancel the shutdown.
+        """
         if not self.ended.done():
             self._closers.add(asyncio.current_task())
             self.begin()
         return asyncio.shield(self.ended)
 
     def begin(self) -> None:
-        """Close in the background. Idempotent."""
+        """Begin the shutdown in the background. Idempotent."""
         if self._closing is None:
             self._closing = self._loop.create_task(self._close(), name="rxws close")
             self._closing.add_done_callback(self._closed)
@@ -80,22 +84,26 @@ class Shutdown:
         why = Failure("user", "exit()")
         closing = []
         for connection in self._source.connections:
-            # A parse hook that waits for us reads nothing meanwhile.
+            # If the parse hook waits for this shutdown, the connection is not read meanwhile, so do not wait for it.
             timeout = 0 if connection.reader in self._closers else self._timeout
             closing.append(self._loop.create_task(connection.close(why, timeout), name="rxws close connection"))
         await self._until_idle(closing, self._timeout)
         self._cut()
         if not await self._until_idle(closing, CANCEL_TIMEOUT):
-            self._reporter.log(logging.WARNING, "closed, but a hook or a handler does not heed its cancellation")
+            self._reporter.log(logging.WARNING, "closed, but a hook or a handler ignores its cancellation")
         self._finish()
 
     def _closed(self, closing: asyncio.Task[None]) -> None:
         if not self.ended.done():
-            # Cancelled before its end, or even its beginning.
+            # The task was cancelled before it had finished, perhaps before it had started.
             self.abandon()
 
     async def _until_idle(self, closing: list[asyncio.Task[None]], timeout: float) -> bool:
-        """Wait for all tasks to end but those that wait for us; False if some have not after ``timeout`` seconds."""
+        """Wait for all tasks to end, except those that wait for the shutdown.
+
+        Returns:
+            Whether all have ended within ``timeout`` seconds.
+        """
         deadline = self._loop.time() + timeout
         while True:
             tasks = {*closing, *self._source.tasks, *(handler.task for handler in self._handlers)}
@@ -107,7 +115,7 @@ class Shutdown:
             await asyncio.wait(busy, timeout=STEP)
 
     def abandon(self) -> None:
-        """End at once, where nothing that takes time can be done any more."""
+        """End at once, because the event loop is being torn down."""
         self._stop()
         self._cut()
         self._finish()
@@ -117,7 +125,7 @@ class Shutdown:
             connection.abort()
         for handler in list(self._handlers):
             if handler.task in self._closers:
-                # It waits for the shutdown, and goes on when that is done: with what it holds no more.
+                # It waits for the shutdown and goes on afterwards, without the messages that it still holds.
                 handler.dispose()
             else:
                 handler.cancel()

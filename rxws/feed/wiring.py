@@ -1,4 +1,4 @@
-"""The wiring of one feed: rotation, delivery and router put together, and what users ask of them."""
+"""The wiring of one feed: it connects rotation, dispatcher, router and sender, and serves the public interface."""
 
 from __future__ import annotations
 
@@ -54,12 +54,12 @@ __all__ = ["FEED_FACTORY", "Feed", "Hooks", "make_feed"]
 _NUMBERS = itertools.count(1)
 
 _HOOK_STREAMS: ContextVar[WeakSet[Stream[Any]] | None] = ContextVar("rxws_hook_streams", default=None)
-"""The streams made in the rotation hook whose context this is: they are closed with it."""
+"""The streams that the rotation hook of this context has made; they are closed when the hook ends."""
 
 
 @dataclass(frozen=True, slots=True)
 class Hooks(ParseHooks):
-    """What a subclass gives: what a frame means, how to connect, and when to rotate."""
+    """The hooks of a subclass: how to parse frames, how to connect, and when to rotate."""
 
     create_ws: Callable[[], Coroutine[Any, Any, object]]
     when2create_new_ws: Callable[[], Coroutine[Any, Any, object]]
@@ -70,14 +70,14 @@ class Feed:
 
     ::
 
-        rotation ── frames ──► delivery ── messages ──► router ──► streams ──► async for, operators, handlers
-           │                      parse                  index      buffer
-           └──► state, events, statistics                send ──► the live connection
+        rotation ── frames ──► dispatcher ── messages ──► router ──► streams ──► async for, operators, handlers
+           │                      parse                    index      buffer
+           └──► state, events, statistics                  send ──► the live connection
 
-    It belongs to the loop that runs when it is made, and its methods to that loop's thread.
+    It belongs to the event loop that runs when it is made. Call its methods on that loop's thread.
 
     Attributes:
-        live_or_ended: set while the state is a live one, or the feed has ended.
+        live_or_ended: an event that is set while the state is live, and after the end of the feed.
     """
 
     def __init__(self, hooks: Hooks, options: Options, kind: str) -> None:
@@ -116,10 +116,10 @@ class Feed:
             self._view.keep_messages()
             namesake = self._replace_namesake()
         if namesake is None:
-            # Not before the constructors of all subclasses have returned.
+            # In a later callback, after the constructors of all subclasses have returned.
             self.loop.call_soon(self._start)
         else:
-            # For servers that allow one connection.
+            # After the end of the namesake, for servers that allow only one connection.
             namesake._closing.ended.add_done_callback(lambda _: self._start())
 
     def _make_context(self, name: str) -> LoopContext:
@@ -131,11 +131,11 @@ class Feed:
         return Rotation(self.context, self, self.dispatcher, opener)
 
     def make_reader(self, inbound: Inbound, frames: Callable[[], Frames]) -> Callable[[], Awaitable[None]]:
-        """Return what reads a connection, given its receiving side and a function that gives its frames."""
+        """Return a coroutine function that reads a connection: ``frames`` returns its source of frames."""
         return Reader(inbound, frames, self.dispatcher, self.router, self.reporter).read
 
     def _make_availability(self) -> Availability:
-        # Of the state alone: whoever holds a stream must not hold the feed.
+        # It refers to the state only, because a reference to a stream must not keep the feed alive.
         state = self.state
         return FeedAvailability(lambda: state.value.is_live, self.live_or_ended)
 
@@ -144,12 +144,12 @@ class Feed:
             self.rotation.start()
 
     def _replace_namesake(self) -> Feed | None:
-        """Close the live feed that was given the same name, if there is one, and return it."""
+        """Close the live feed of the same name, if there is one, and return it."""
         name = self.options.name
         namesake: Feed | None = replace_namesake(name, self) if name else None
         if namesake is None or namesake.loop is not self.loop or namesake.is_closing:
             return None
-        # A warning, because a notebook shows those without any configuration.
+        # A warning, because a notebook shows warnings without configuration.
         line = "this feed replaces the live one of the same name, %r, which is being closed"
         self.reporter.log(logging.WARNING, line, name)
         namesake._closing.begin()
@@ -165,9 +165,13 @@ class Feed:
     def stream(
         self, filters: object, options: StreamOptions, availability: Availability | None = None, *, rare: bool = False
     ) -> Stream[Any]:
-        """Make a stream; one made in a rotation hook is closed with the hook.
+        """Make a stream. A stream that is made in a rotation hook is closed when the hook ends.
 
-        ``rare`` is whether messages that pass may be rare, so that there is no warning if none passes.
+        Args:
+            filters: the filter, as in ``stream_filter``.
+            options: the options of the stream.
+            availability: whether its messages can come; None: while the feed has a connection.
+            rare: whether its messages may be rare: then there is no warning if none passes.
         """
         parsed = Filter.parse(filters)
         self.context.check()
@@ -181,7 +185,7 @@ class Feed:
         return stream
 
     def multiplex(self, channel: Channel, filters: object, options: StreamOptions) -> Stream[Any]:
-        """Make a stream of something that is subscribed as long as anybody wants it."""
+        """Make a stream of a channel, which stays subscribed as long as it has a stream."""
         self.context.check()
         is_subscribed = functools.partial(self.sender.has_subscribed, channel.identity)
         availability = ChannelAvailability(self._availability, is_subscribed)
@@ -192,7 +196,7 @@ class Feed:
         return stream
 
     def _remove_reference(self, channel: Channel) -> None:
-        # A stream may be collected after its loop was closed.
+        # A stream may be garbage-collected after its loop was closed.
         if not (self.is_closing or self.loop.is_closed()):
             self.sender.remove_reference(channel)
 
@@ -228,7 +232,7 @@ class Feed:
             raise FeedClosed(f"{self.reporter.name} was closed before the reply came") from None
 
     async def wait_connected(self) -> None:
-        """Return when there is a live connection and what was held is delivered."""
+        """Return when there is a live connection and its held messages are delivered."""
         while True:
             self.check_open()
             await self.live_or_ended.wait()
@@ -237,18 +241,18 @@ class Feed:
                 return
 
     async def send(self, message: Any, chosen: Callable[[Connection], object] | None = None) -> None:
-        """Hand a message to a live connection; ``chosen`` is told before which one it is."""
+        """Send a message on a live connection; ``chosen`` is called before with that connection."""
         self.context.check()
         await self.sender.send(message, chosen)
 
-    # What the rotation asks for
+    # For the rotation
 
     async def create(self) -> Websocket:
-        """Open a connection with the subclass's hook."""
+        """Run the opening hook and return its websocket."""
         return check_websocket(await self._hooks.create_ws(), "_create_ws")
 
     async def wait_rotation_due(self) -> None:
-        """Run the subclass's rotation hook, and close the streams made in it."""
+        """Run the rotation hook, and close the streams that it has made."""
         streams: WeakSet[Stream[Any]] = WeakSet()
         _HOOK_STREAMS.set(streams)
         try:
@@ -259,7 +263,7 @@ class Feed:
                 stream.close_nowait()
 
     def enter(self, state: State) -> None:
-        """Be in ``state`` from now on."""
+        """Set the state of the feed."""
         previous = self.state.value
         if state is previous:
             return
@@ -281,18 +285,18 @@ class Feed:
         if self.options.should_retry is not None:
             with self.reporter.guard(self.options.should_retry):
                 return self.options.should_retry(error)
-        # A feed does not end because an answer about it could not be had: the rule holds.
+        # If should_retry raises, the default rule decides.
         return None
 
     # The end
 
     def exit(self) -> asyncio.Future[None]:
-        """Close; what is returned is done when all is."""
+        """Begin the shutdown, and return a future that is done when the feed has ended."""
         self.context.check()
         return self._closing.wanted()
 
     async def wait_closed(self) -> None:
-        """Return after the end; raise the fatal error."""
+        """Return when the feed has ended; raise the fatal error if there was one."""
         self.context.check()
         await asyncio.shield(self._closing.ended)
         self.raise_if_failed()
@@ -300,67 +304,67 @@ class Feed:
     def raise_if_failed(self) -> None:
         """Raise the fatal error, if there was one."""
         if self.error is not None:
-            # Without the traces, and so the local variables, of those who got it before.
+            # Without the traceback of an earlier raise, which would keep that caller's local variables alive.
             raise self.error.with_traceback(None)
 
     def check_open(self) -> None:
-        """Raise in another thread than the loop's, and after the end."""
+        """Raise RuntimeError outside the loop's thread, and the fatal error or FeedClosed after the end."""
         self.context.check()
         self.raise_if_failed()
         if self.is_closing:
             raise FeedClosed(f"{self.reporter.name} is closed")
 
     def failed(self, error: BaseException) -> None:
-        """Is called when the rotation has come to its end."""
+        """Called when the rotation has failed or one of its tasks was cancelled."""
         if self.is_closing:
             return
         if isinstance(error, asyncio.CancelledError):
-            # Somebody cancels all tasks, as asyncio.run does at its end: none that is begun now would be awaited.
-            # Unless it was one of ours alone, which is nobody's business but a mistake's.
+            # The program cancels all tasks, as asyncio.run does at its end: a new task would not be awaited.
+            # Otherwise one of our own tasks was cancelled, which is a bug: log an error.
             level = logging.INFO if is_torn_down() else logging.ERROR
             self.reporter.log(level, "ended without being closed: a task of its own was cancelled")
             self._closing.abandon()
             return
         if not isinstance(error, RxwsError):
-            # Ours: a bug, or a reconnect_delays that raises. Loud, and the end.
+            # A bug in rxws, or reconnect_delays raised: log it and end the feed.
             cause = error
             error = ConnectFailed(None, redact(f"the rotation failed: {cause!r}"), self._backoff.attempts)
             error.__cause__ = cause
         self.error = error
-        # Its text alone: a log that is kept must not keep the feed.
+        # Log the text only: a log record that is kept must not keep the feed alive.
         self.reporter.log(logging.ERROR, "failed: %s", str(error))
         self._closing.begin()
 
     def _stop(self) -> None:
-        """Begin nothing more. Idempotent."""
+        """Start nothing new, and discard messages from now on. Idempotent."""
         self.sender.use(None)
         self.sender.connection_available.set()
         self.live_or_ended.set()
         self._unmatched.stop()
         self._view.close()
         self.rotation.stop()
-        # Together: what comes while the connection is being closed is nobody's any more.
+        # Both now: messages that arrive while closing are discarded.
         self.router.end(self.error)
         self.dispatcher.frames.end(self.error)
 
     def _finish(self) -> None:
-        """Tell that this was the end."""
+        """Enter the final state, and end the Observables."""
         self.enter(State.CLOSED if self.error is None else State.FAILED)
         for observable in (self.state, self.events):
             observable.end(self.error)
 
-    # What is to be known
+    # Inspection
 
     def __repr__(self) -> str:
         return f"<{self.reporter.name}: {self.state.value.value}, {self.reporter.counters.messages} messages>"
 
     def snapshot(self, title: str) -> dict[str, str]:
-        """Show the feed as a notebook's cell does. May be called from any thread."""
+        """Return the feed's display in a notebook. May be called from any thread."""
         return self._view.show(title, self.state.value, self.statistics(), self.error)
 
     def statistics(self) -> Statistics:
         """Return a snapshot of the counters. May be called from any thread."""
-        # A stream that was collected is registered until the loop has gone round.
+        # A garbage-collected stream is registered until the next turn of the loop.
         held = [each for each in self.router.receivers if not (isinstance(each, StreamReceiver) and each.abandoned)]
         last = self.rotation.last_received_at
         return Statistics(
@@ -376,7 +380,7 @@ FEED_FACTORY: Final[ContextVar[Callable[[Hooks, Options, str], Feed]]] = Context
 
 
 def make_feed(hooks: Hooks, options: Options, kind: str) -> Feed:
-    """Make a feed that connects, or the one that a replay asked for in its place."""
+    """Make a feed that connects, or in a replay a feed that plays a recording."""
     factory = FEED_FACTORY.get()
     # A replay replaces one feed, and not those that its subclass may make besides.
     FEED_FACTORY.set(Feed)

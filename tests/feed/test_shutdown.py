@@ -77,7 +77,7 @@ async def test_task_that_heeds_no_cancellation_does_not_hold_up_the_end(virtual_
     whole.tasks.append(task)
     await whole.closing.wanted()
     assert virtual_time.time() == pytest.approx(6, abs=0.2)
-    assert "does not heed its cancellation" in caplog.text
+    assert "ignores its cancellation" in caplog.text
     task.cancel()
 
 

@@ -875,7 +875,7 @@ class TestExit:
             started = now()
         assert 4 <= now() - started <= 4.2
         assert feed.state.value is State.CLOSED
-        assert "a hook or a handler does not heed its cancellation" in caplog.text
+        assert "a hook or a handler ignores its cancellation" in caplog.text
         released.set()
 
     async def test_hook_that_suppresses_its_cancellation_does_not_keep_the_feed(self, feed_server, caplog):
