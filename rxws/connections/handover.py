@@ -170,7 +170,7 @@ class Handover(Generic[T]):
         """Return whether the old connection may be closed.
 
         Call this on a timer, every few hundredths of a second. Each message of the old connection is judged once,
-        however often this is called. A verdict other than ``WAIT`` is final, and there is none before
+        for any number of calls. A verdict other than ``WAIT`` is final, and there is none before
         :meth:`subscribed`. After :meth:`old_ended` the verdict does not change.
         """
         if self._verdict is Verdict.WAIT and self._subscribed <= now < self._ended:
