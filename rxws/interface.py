@@ -462,7 +462,7 @@ class AsyncWebsocketStreamInterface(Generic[T], metaclass=ABCMeta):
     def present_ws(self) -> Any:
         """The live connection, as :meth:`_create_ws` returned it, or None."""
         self.__feed.context.check()
-        connection = self.__feed.present
+        connection = self.__feed.sender.present
         return None if connection is None else connection.websocket
 
     async def wait_enter_handing_ws(self) -> None:
@@ -489,7 +489,8 @@ class AsyncWebsocketStreamInterface(Generic[T], metaclass=ABCMeta):
             ConnectFailed: the feed has failed.
             RuntimeError: outside the loop's thread.
         """
-        return self.__feed.rotate()
+        self.__feed.check_open()
+        return self.__feed.rotation.rotate()
 
     async def exit(self) -> None:
         """Close the feed. Streams deliver what they hold, then end; handlers may finish what they hold.

@@ -1,4 +1,4 @@
-"""One websocket, or two for a while: open, watch, lose, wait, rotate, overlap."""
+"""The connections of a feed: opening, watching, backoff after a loss, rotation with an overlap."""
 
 from .connection import Connection
 

@@ -9,16 +9,15 @@ from typing import Final
 
 from websockets.frames import CloseCode
 
-from ..delays import default_delays
 from .failures import CREDENTIALS_REFUSED, Failure, is_fatal
 
 __all__ = ["Backoff"]
 
 HEALTHY_AFTER: Final = 30.0
-"""Seconds that a connection must stay open for the delays to start over: a mere open proves nothing."""
+"""Seconds that a connection must stay open for the delays to start over: many servers accept and then close."""
 
 RESTART_DELAY: Final = 2.0
-"""The least delay, in seconds, after the close codes 1012 (service restart) and 1013 (try again later)."""
+"""The shortest delay, in seconds, after the close codes 1012 (service restart) and 1013 (try again later)."""
 
 _RESTART_CODES: Final = frozenset({CloseCode.SERVICE_RESTART, CloseCode.TRY_AGAIN_LATER})
 
@@ -27,19 +26,18 @@ class Backoff:
     """How long to wait before the next attempt, over the life of a feed.
 
     Args:
-        delays: makes an iterator of seconds to wait before the first, second … retry; when it ends, no retry follows.
-        should_retry: overrides what is fatal: True retries, False gives up, None leaves it to :func:`is_fatal`.
+        delays: returns an iterable of the seconds to wait before each retry; when it is exhausted, no retry follows.
+        should_retry: called with the exception of a failure: True retries, False gives up, None leaves the decision to
+            :func:`is_fatal`.
 
     Attributes:
-        attempts: how many attempts were made since the last connection that was open, the one that opened the current
-            connection included: 1 while the first is under way.
-        opened_at: when a connection was opened last, or None before the first success.
+        attempts: how many attempts were made since the last open connection. It includes the attempt that opened the
+            current connection, and it is 1 during the first attempt.
+        opened_at: when the last connection was opened, or None before the first success.
     """
 
     def __init__(
-        self,
-        delays: Callable[[], Iterable[float]] = default_delays,
-        should_retry: Callable[[BaseException], bool | None] | None = None,
+        self, delays: Callable[[], Iterable[float]], should_retry: Callable[[BaseException], bool | None]
     ) -> None:
         self.attempts = 0
         self.opened_at: float | None = None
@@ -50,31 +48,31 @@ class Backoff:
         self._is_open = False
 
     def attempt_started(self) -> None:
-        """An attempt to open a connection begins."""
+        """Note that an attempt to open a connection begins."""
         self.attempts = 1 if self._is_open else self.attempts + 1
         self._is_open = False
 
     def opened(self, now: float) -> None:
-        """The attempt succeeded, ``now`` on any clock. The delays go on where they were."""
+        """Note that the attempt succeeded at ``now``, in seconds on any clock. The delays continue where they were."""
         self.opened_at = now
         self._is_open = True
         self._refusals = 0
 
     def closed(self, opened_at: float, now: float) -> None:
-        """A connection, open since ``opened_at``, ended ``now``. The delays start over if that was 30 s or more."""
-        # The time of opening is asked for because in a rotation the next connection opens before this one ends.
+        """Note the end of a connection that was open since ``opened_at``. After 30 s or more the delays start over."""
+        # `opened_at` is an argument, because in a rotation the next connection opens before this one ends.
         if now - opened_at >= HEALTHY_AFTER:
             self._delays = None
 
     def next_delay(self, failure: Failure) -> float | None:
         """Return the seconds to wait after ``failure``, or None to give up.
 
-        After the close codes 1012 and 1013 it is at least 2 s, and never less than the ``Retry-After`` of the server.
+        The delay is at least 2 s after the close codes 1012 and 1013, and at least the ``Retry-After`` of the server.
 
         Raises:
-            TypeError: if ``reconnect_delays`` gives no iterable of numbers, or ``should_retry`` no bool and not None.
-            ValueError: if a delay is negative, infinite or not a number.
-            BaseException: whatever ``reconnect_delays`` or ``should_retry`` raise.
+            TypeError: ``reconnect_delays`` returned no iterable of numbers, or ``should_retry`` no bool and not None.
+            ValueError: a delay is negative, infinite or NaN.
+            BaseException: the exception of ``reconnect_delays`` or ``should_retry``.
         """
         self._refusals = self._refusals + 1 if failure.status in CREDENTIALS_REFUSED else 0
         if not self._is_worth_a_retry(failure):
@@ -86,13 +84,11 @@ class Backoff:
         return max(delay, floor, failure.retry_after or 0.0)
 
     def _is_worth_a_retry(self, failure: Failure) -> bool:
-        verdict = None
-        if self._should_retry is not None and failure.error is not None:
-            verdict = self._should_retry(failure.error)
+        verdict = None if failure.error is None else self._should_retry(failure.error)
         if verdict is None:
             return not is_fatal(failure, succeeded=self.opened_at is not None, refusals=self._refusals)
         if not isinstance(verdict, bool):
-            # The coroutine of an async function, say, would pass for True for ever.
+            # The coroutine of an async function, for example, would always count as True.
             raise TypeError(f"should_retry must return True, False or None, not {type(verdict).__name__}")
         return verdict
 
@@ -100,9 +96,7 @@ class Backoff:
         if self._delays is None:
             delays = self._make_delays()
             if not isinstance(delays, Iterable):
-                raise TypeError(
-                    f"reconnect_delays must be a function that returns an iterable of seconds, not {delays!r}"
-                )
+                raise TypeError(f"reconnect_delays must return an iterable of seconds, not {delays!r}")
             self._delays = iter(delays)
         try:
             delay = next(self._delays)
@@ -110,9 +104,6 @@ class Backoff:
             return None
         if not isinstance(delay, numbers.Real):
             raise TypeError(f"reconnect_delays must give numbers of seconds, not {delay!r}")
-        seconds = float(delay)
-        if not (math.isfinite(seconds) and seconds >= 0):
-            raise ValueError(
-                f"reconnect_delays must give finite numbers of seconds that are not negative, not {delay!r}"
-            )
-        return seconds
+        if not 0 <= delay < math.inf:
+            raise ValueError(f"reconnect_delays must give finite seconds that are not negative, not {delay!r}")
+        return float(delay)

@@ -1,4 +1,4 @@
-"""One open websocket: from its opening to its end, sent to in time, closed or aborted."""
+"""One open websocket with its reader: state, sending with a timeout, closing, aborting."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import contextlib
 import enum
 import functools
 import logging
-from collections.abc import Awaitable, Callable, Coroutine, Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from typing import Any, Final
 
 from ..errors import SendFailed, SendTimeout
@@ -16,34 +16,33 @@ from ..messages.inbound import Inbound
 from ..reporting.cancellation import EXITS, is_being_cancelled
 from ..reporting.reporter import Reporter
 from .failures import Failure, diagnose
-from .rate_limit import SlidingWindow
 from .send_queue import Priority, PrioritySendQueue
 
 __all__ = ["Connection", "ConnectionState", "abort_websocket", "check_websocket"]
 
 ABORT_TIMEOUT: Final = 0.25
-"""Seconds that a reader has to come to its end by itself after its transport was cut."""
+"""Seconds after which a reader is cancelled that has not ended since its transport was aborted."""
 
 CLOSE_TIMEOUT: Final = 30.0
-"""Seconds after which a close that nobody waits for is given up; the libraries give up after 10."""
+"""Seconds after which a close in the background is given up; the libraries give up after 10."""
 
 CLOSED: Final = 3
 """The state of a closed connection in the enum of websockets and in that of picows; ``OPEN`` is 1."""
 
 
 class ConnectionState(enum.Enum):
-    """Where a connection is in its life."""
+    """The state of a connection."""
 
     SUBSCRIBING = "subscribing"
-    """It is open and read; not everything is subscribed on it."""
+    """It is open and read; not everything is subscribed on it yet."""
     LIVE = "live"
     """Everything is subscribed on it."""
     CLOSING = "closing"
-    """It is read to its end after the closing handshake was begun."""
+    """The closing handshake has begun; the connection is read to its end."""
     ABORTING = "aborting"
-    """Its transport was cut; what had come before is still read."""
+    """Its transport was aborted; frames that came before are still read."""
     ENDED = "ended"
-    """It was read to its end, or its reader did not end in time."""
+    """It was read to its end."""
 
 
 TRANSITIONS: Mapping[ConnectionState, frozenset[ConnectionState]] = {
@@ -64,7 +63,7 @@ def check_websocket(websocket: object, origin: str) -> Websocket:
     """Return ``websocket`` if it has the websockets asyncio API.
 
     Raises:
-        TypeError: naming ``origin``, what it gave and what was expected.
+        TypeError: otherwise; the text names ``origin``, the type of ``websocket`` and what it lacks.
     """
     missing = [name for name in ("__aiter__", "send", "close") if not callable(getattr(websocket, name, None))]
     if not missing:
@@ -76,24 +75,28 @@ def check_websocket(websocket: object, origin: str) -> Websocket:
     )
 
 
-def _transport(websocket: Websocket) -> asyncio.WriteTransport | None:
-    transport = getattr(websocket, "transport", None)
-    return transport if callable(getattr(transport, "abort", None)) else None
+def _abort_transport(websocket: Websocket) -> bool:
+    """Abort the transport; return False if the websocket has none with ``abort``, as those of picows."""
+    abort = getattr(getattr(websocket, "transport", None), "abort", None)
+    if not callable(abort):
+        return False
+    abort()
+    return True
 
 
-def _is_closing(transport: asyncio.WriteTransport | None) -> bool:
-    # A connection of a subclass's own making may have a transport of its own making.
-    is_closing = getattr(transport, "is_closing", None)
+def _is_closing(websocket: Websocket) -> bool:
+    # A subclass may open another kind of websocket, whose transport may lack the method.
+    is_closing = getattr(getattr(websocket, "transport", None), "is_closing", None)
     return callable(is_closing) and bool(is_closing())
 
 
 _CLOSING: Final[set[asyncio.Task[None]]] = set()
-"""Tasks that close connections which nobody waits for: the loop holds tasks weakly."""
+"""Tasks that close websockets in the background: the event loop itself keeps only weak references to tasks."""
 
 
 def _close_soon(websocket: Websocket) -> asyncio.Task[None]:
     async def close() -> None:
-        # A connection that breaks while it is being closed is closed.
+        # If the connection breaks meanwhile, it is closed as well.
         with contextlib.suppress(Exception):
             async with asyncio.timeout(CLOSE_TIMEOUT):
                 await websocket.close()
@@ -105,14 +108,11 @@ def _close_soon(websocket: Websocket) -> asyncio.Task[None]:
 
 
 def abort_websocket(websocket: Websocket) -> None:
-    """Cut a connection without a closing handshake: nothing that the peer does delays it.
+    """Abort a websocket without a closing handshake, so that the peer cannot delay it.
 
-    One that shows no transport, as picows', is left to its own ``close``, which gives up after its own timeout.
+    A websocket without a transport, as those of picows, is closed in the background; its ``close`` has a timeout.
     """
-    transport = _transport(websocket)
-    if transport is not None:
-        transport.abort()
-    else:
+    if not _abort_transport(websocket):
         _close_soon(websocket)
 
 
@@ -120,20 +120,22 @@ class Connection:
     """An open websocket with the task that reads it to its end.
 
     Attributes:
+        number: 1 for the feed's first connection.
+        websocket: the open websocket.
         inbound: its receiving side.
         opened_at: when it was opened, on the loop's clock.
-        state: where it is in its life; only the connection changes it.
-        reader: the task that reads it; its result is why the connection ended.
-        ended_at: when it was read to its end, in seconds since the epoch.
-        rotation_task: the task of its rotation hook, once that has begun.
-        send_queue: orders what is sent where sending is limited; None: it is not limited.
+        state: its state; only the connection itself changes it.
+        reader: the task that reads it; the task's result is why the connection ended.
+        ended_at: when it was read to its end, in seconds since the epoch; 0 before.
+        rotation_task: the task of its rotation hook; None before the hook has begun.
+        send_queue: the queue of messages where sending is rate-limited; None: sending is not limited.
 
     Args:
         websocket: the open websocket.
         number: 1 for the feed's first connection.
         loop: the event loop.
         reporter: logs, counts and emits.
-        answer: sends a reply on the connection that it is given.
+        answer: sends an answer on a connection; called with the connection and the answer.
     """
 
     def __init__(
@@ -144,13 +146,14 @@ class Connection:
         reporter: Reporter,
         answer: Callable[[Connection, Any], None],
     ) -> None:
+        self.number: Final = number
         self.websocket: Final = websocket
         self.opened_at: Final = loop.time()
         self.state = ConnectionState.SUBSCRIBING
-        self.inbound: Final = Inbound(
-            number, loop, reporter, answer=functools.partial(answer, self), has_ended=self._is_read
-        )
         self.reader: asyncio.Task[Failure]
+        self.inbound: Final = Inbound(
+            number, loop, reporter, answer=functools.partial(answer, self), has_ended=lambda: self.reader.done()
+        )
         self.ended_at = 0.0
         self.rotation_task: asyncio.Task[Any] | None = None
         self.send_queue: PrioritySendQueue | None = None
@@ -162,17 +165,9 @@ class Connection:
         self._last_call: asyncio.TimerHandle | None = None
 
     @property
-    def number(self) -> int:
-        """Its number: 1 for the feed's first connection."""
-        return self.inbound.number
-
-    def _is_read(self) -> bool:
-        return self.reader.done()
-
-    @property
     def is_live(self) -> bool:
-        """Whether it can still be sent to: neither read to its end, nor known to be closing."""
-        # Both websockets and picows tell their state; 1 is OPEN in the enum State of either.
+        """Whether messages can be sent on it: it was not read to its end and is not known to be closing."""
+        # Connections of websockets and of picows have a state; 1 is OPEN in both libraries.
         return self.state in _USABLE and not self.reader.done() and getattr(self.websocket, "state", 1) == 1
 
     def _enter(self, state: ConnectionState) -> None:
@@ -182,21 +177,21 @@ class Connection:
         self._reporter.log(logging.DEBUG, "connection %d is %s", self.number, state.value, about=(self.number, state))
 
     def subscribed(self) -> None:
-        """Count as open: everything is subscribed."""
+        """Enter the state LIVE: everything is subscribed."""
         if self.state is ConnectionState.SUBSCRIBING:
             self._enter(ConnectionState.LIVE)
 
     @property
     def failure(self) -> Failure:
-        """Why it ended; to be asked only once it was read to its end, or closed."""
+        """Why it ended. Read this only after the connection was read to its end or closed."""
         if self.reader.done():
             return self.reader.result()
-        # Closed, but what parses its last frame does not heed the cancellation.
+        # It is closed, but the parse hook of its last frame ignores cancellation.
         assert self._failure is not None
         return self._failure
 
     def start(self, read: Callable[[], Awaitable[None]]) -> None:
-        """Begin to read: ``read`` takes what comes, and returns or raises when the connection has ended."""
+        """Start the reader: ``read`` takes all frames, and returns or raises when the connection has ended."""
         self.reader = self._loop.create_task(self._read(read), name=f"rxws reader {self.number}")
 
     async def _read(self, read: Callable[[], Awaitable[None]]) -> Failure:
@@ -205,45 +200,35 @@ class Connection:
             await read()
         except asyncio.CancelledError as ended:
             if self._failure is None and is_being_cancelled(ended):
-                # The loop is being torn down, and nothing that takes time can be done any more.
-                transport = _transport(self.websocket)
-                if transport is not None:
-                    transport.abort()
+                # The loop is being torn down, so there is no time for a closing handshake.
+                _abort_transport(self.websocket)
                 raise
             error = ended
         except EXITS:
             abort_websocket(self.websocket)
             raise
         except BaseException as ended:
-            # Whatever a hook or a handler raises, the connection does not just stop being read.
+            # Also what a hook or a handler raises ends the connection, with that failure.
             error = ended
         self.ended_at = self._reporter.now()
         if self._closing is None and getattr(self.websocket, "state", None) != CLOSED:
-            # What was raised, or the end of the iteration, was not the end of the connection.
+            # The reading has ended, but the connection has not.
             abort_websocket(self.websocket)
         return self._failure or diagnose(error, self.websocket, now=self.ended_at)
 
-    def limit_sends(self, window: SlidingWindow) -> None:
-        """Send from now on never more than ``window`` allows."""
-        self.send_queue = PrioritySendQueue(self._loop, window)
-
-    def watch_rotation(self, due: Coroutine[Any, Any, Any]) -> None:
-        """Run the rotation hook as a task that is cancelled with the connection."""
-        self.rotation_task = self._loop.create_task(due, name=f"rxws hook {self.number}")
-
     async def acquire_slot(self, priority: Priority) -> None:
-        """Wait until one more message may be sent, which is at once where sending is not limited.
+        """Wait until one more message may be sent. Where sending is not limited, return at once.
 
-        Whoever was given a turn sends with a ``priority`` of None, or calls :meth:`release_slot`. Cancelling is safe.
+        Afterwards call :meth:`send` with a ``priority`` of None, or :meth:`release_slot`. Cancelling is safe.
 
         Raises:
-            SendFailed: if the connection is lost meanwhile.
+            SendFailed: the connection was lost meanwhile.
         """
         if self.send_queue is not None and not await self.send_queue.acquire(priority):
             raise SendFailed("the connection was lost before it was the message's turn: it was not sent")
 
     def release_slot(self) -> None:
-        """Do without a turn that was taken."""
+        """Give back a slot without sending."""
         if self.send_queue is not None:
             self.send_queue.release()
 
@@ -255,19 +240,24 @@ class Connection:
         *,
         patience: float | None = None,
     ) -> None:
-        """Hand a payload to the connection within ``timeout`` seconds, in its turn where sending is limited.
+        """Send a payload. Where sending is limited, wait for a slot first.
 
-        The wait for the turn counts. With a ``priority`` of None the turn has been taken already. A peer is cut off
-        only if it took nothing for half of ``patience`` (None: of ``timeout``): what went by before is not its fault.
+        If cancelled, the payload may or may not have been sent.
 
-        Cancelling leaves it open whether the payload was sent.
+        Args:
+            payload: ``str`` for a text frame, bytes for a binary one.
+            timeout: seconds for the slot and for the peer to take the payload.
+            priority: the priority in the queue; None: the caller has acquired a slot already.
+            patience: the connection is aborted only if the peer took nothing for half of so many seconds; None means
+                ``timeout``. The wait for the slot does not count here, because the peer did not cause it.
 
         Raises:
-            SendTimeout: if the turn does not come for that long; if the peer takes nothing, and then the connection is
-                aborted; or if the time is over before it has taken everything, which it may do yet.
-            SendFailed: if the connection is lost meanwhile.
+            SendTimeout: no slot was free in time: nothing was sent. Or the peer took nothing in time: the connection
+                was aborted. Or the peer had too little time, and it may take the payload later.
+            SendFailed: the connection was lost meanwhile.
         """
         deadline = self._loop.time() + timeout
+        patience = patience or timeout
         if priority is not None and self.send_queue is not None:
             try:
                 async with asyncio.timeout_at(deadline):
@@ -283,73 +273,76 @@ class Connection:
         except TimeoutError as error:
             if not waiting.expired():
                 raise SendFailed("the connection was lost while sending") from error
-            if self._loop.time() - handed < (patience or timeout) / 2:
-                # What the library has taken goes out when the peer reads again: it cannot be taken back.
-                raise SendTimeout(
-                    f"the peer had not taken the message within {patience or timeout:g} s: whether it does is not known"
-                ) from error
+            if self._loop.time() - handed < patience / 2:
+                # The library sends the payload when the peer reads again: it cannot be withdrawn.
+                why = f"the peer had not taken the message within {patience:g} s: whether it does is not known"
+                raise SendTimeout(why) from error
             self.fail(Failure("network", f"the peer took nothing for {timeout:g} s", error=error))
             raise SendTimeout(f"the peer took nothing for {timeout:g} s: the connection was aborted") from error
         except Exception as error:
             raise SendFailed("the connection was lost while sending") from error
-        if _is_closing(_transport(self.websocket)):
-            # The transport takes what the kernel refuses, without a word.
+        if _is_closing(self.websocket):
+            # A transport that is closing discards the payload without an error.
             raise SendFailed("the connection was lost while sending")
 
     def send_soon(self, payload: str | bytes, timeout: float, priority: Priority = Priority.NORMAL) -> None:
-        """Send in the background, in the order of the calls. If it fails, so does the connection, which is reported."""
+        """Send in the background, in the order of the calls.
+
+        A failure is reported if the connection is still live; otherwise the end of the connection is reported.
+        """
         task = self._loop.create_task(self.send(payload, timeout, priority), name=f"rxws send {self.number}")
         self.track(task)
 
     def track(self, task: asyncio.Task[Any]) -> None:
-        """Hold on to a task that lives no longer than the connection; its failure ends with it."""
+        """Keep a task, cancel it when the connection ends, and report it if it fails before."""
         self._tasks.add(task)
         task.add_done_callback(self._forget)
 
     def _forget(self, task: asyncio.Task[Any]) -> None:
         self._tasks.discard(task)
         error = None if task.cancelled() else task.exception()
-        # Otherwise the reader meets the same end, and that one is reported.
+        # Otherwise the connection has ended, which is reported once, for its reader.
         if error is not None and self.is_live:
             self._reporter.failed(task.get_name(), None, error)
 
     def fail(self, failure: Failure) -> None:
-        """End the connection at once, for the reason given."""
-        if self.reader.done():
-            return
+        """Abort the connection because of ``failure``. If it has a failure already, that one is kept."""
         self._failure = self._failure or failure
         self.abort()
 
     def abort(self) -> None:
-        """Cut the connection without a closing handshake: nothing that the peer does delays it."""
+        """Abort the connection without a closing handshake, so that the peer cannot delay it. Idempotent."""
         if self.reader.done():
             return
         if self.state is not ConnectionState.ABORTING:
             self._enter(ConnectionState.ABORTING)
-        transport = _transport(self.websocket)
-        if transport is not None:
-            transport.abort()
-            if self._last_call is None:
-                # By then it has delivered what had come, unless it waits for something that never comes.
-                self._last_call = self._loop.call_later(ABORT_TIMEOUT, self.reader.cancel)
-            return
+        if not _abort_transport(self.websocket):
+            self._close_soon()
+            self.reader.cancel()
+        elif self._last_call is None:
+            # By then the reader has delivered the frames that had come, unless a hook blocks it.
+            self._last_call = self._loop.call_later(ABORT_TIMEOUT, self.reader.cancel)
+
+    def _close_soon(self) -> asyncio.Task[None]:
         if self._closing is None:
             self._closing = _close_soon(self.websocket)
-        self.reader.cancel()
+        return self._closing
 
     async def close(self, failure: Failure, timeout: float) -> None:
-        """Close with code 1000, reading on to the end; abort after ``timeout`` seconds.
+        """Close with code 1000 and read to the end; abort after ``timeout`` seconds.
 
         Cancelling aborts the connection.
+
+        Args:
+            failure: why the connection ends; kept only if it has no failure yet.
+            timeout: seconds for the closing handshake and the reader.
         """
         if self.reader.done():
             return
         self._failure = self._failure or failure
         if self.state in _USABLE:
             self._enter(ConnectionState.CLOSING)
-        if self._closing is None:
-            self._closing = _close_soon(self.websocket)
-        closing = self._closing
+        closing = self._close_soon()
         try:
             await asyncio.wait({self.reader, closing}, timeout=timeout)
         finally:
@@ -357,12 +350,12 @@ class Connection:
                 self.abort()
         await asyncio.wait({self.reader}, timeout=2 * ABORT_TIMEOUT)
         if not self.reader.done():
-            # What comes of it now would come too late.
+            # The parse hook ignores cancellation: discard what it returns later.
             self.ended_at = self._reporter.now()
             self.inbound.discard()
 
     def end(self) -> None:
-        """Cancel all that lives no longer than the connection: it has been read to its end."""
+        """Enter the state ENDED and cancel the connection's tasks and replies: it was read to its end."""
         if self.state is not ConnectionState.ENDED:
             self._enter(ConnectionState.ENDED)
         if self._last_call is not None:
@@ -370,6 +363,5 @@ class Connection:
         if self.send_queue is not None:
             self.send_queue.stop()
         self.inbound.cancel_replies()
-        for task in (*self._tasks, self.rotation_task):
-            if task is not None:
-                task.cancel()
+        for task in self._tasks:
+            task.cancel()

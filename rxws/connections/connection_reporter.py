@@ -1,4 +1,4 @@
-"""What happens to the connections of a feed, told: to the log, the counters, the events."""
+"""Reports what happens to the connections of a feed: in the log, the counters and the events."""
 
 from __future__ import annotations
 
@@ -13,15 +13,15 @@ from .failures import Failure
 __all__ = ["ConnectionReporter"]
 
 _LEVELS: Final[dict[Reason, int]] = {"rotation": logging.INFO, "user": logging.INFO, "internal": logging.ERROR}
-"""The levels of the log for ends of connections that are no warning; an error comes with its traceback."""
+"""The log levels of connection ends, by reason; other reasons are warnings. An error is logged with its traceback."""
 
 
 class ConnectionReporter:
-    """Tells of each thing that happens, once.
+    """Logs, counts and emits what happens to connections, each thing once.
 
     Args:
-        reporter: who is told.
-        router: whose receivers learn of gaps, and who knows the last message.
+        reporter: logs, counts and emits.
+        router: announces gaps to its receivers, and has the last message.
     """
 
     def __init__(self, reporter: Reporter, router: Router) -> None:
@@ -29,13 +29,13 @@ class ConnectionReporter:
         self._router = router
 
     def connected(self, number: int, attempt: int) -> None:
-        """Tell that a connection takes over; ``attempt`` is how many it took."""
+        """Report that a connection takes over; ``attempt`` is how many attempts it took."""
         reporter = self._reporter
         reporter.log(logging.INFO, "connection %d is open", number)
         reporter.emit(Connected, number=number, attempt=attempt)
 
     def gap(self, since: float, failure: Failure) -> None:
-        """Tell that what came between ``since``, in seconds since the epoch, and now may be missing."""
+        """Report that messages between ``since``, in seconds since the epoch, and now may be missing."""
         reporter = self._reporter
         reason = failure.reason
         reporter.counters.gaps += 1
@@ -46,14 +46,14 @@ class ConnectionReporter:
         self._router.announce(gap)
 
     def ended(self, number: int, failure: Failure) -> None:
-        """Tell that a connection has ended."""
+        """Report that a connection has ended."""
         level = _LEVELS.get(failure.reason, logging.WARNING)
         error = failure.error if level == logging.ERROR else None
         self._reporter.log(level, "connection %d ended: %s (%s)", number, failure.cause, failure.reason, error=error)
         self._disconnected(number, failure, None)
 
     def refused(self, failure: Failure, delay: float | None) -> None:
-        """Tell that none could be opened, and in how many seconds the next attempt is made; None: there is none."""
+        """Report that no connection could be opened; the next attempt follows in ``delay`` seconds (None: never)."""
         after = "giving up" if delay is None else f"next attempt in {delay:.1f} s"
         self._reporter.log(logging.WARNING, "no connection: %s (%s); %s", failure.cause, failure.reason, after)
         self._disconnected(None, failure, delay)
@@ -64,11 +64,11 @@ class ConnectionReporter:
         )
 
     def rotated(self, number: int, **overlap: Any) -> None:
-        """Tell that a planned rotation is complete. An overlap that proved nothing is a warning.
+        """Report that a planned rotation is complete. An overlap with messages and without a proof is a warning.
 
         Args:
             number: the number of the new connection.
-            overlap: the other fields of :class:`Rotated`, where there was an overlap.
+            overlap: the other fields of :class:`Rotated`, if there was an overlap.
         """
         self._reporter.counters.rotations += 1
         event = self._reporter.emit(Rotated, number=number, **overlap)
@@ -83,23 +83,23 @@ class ConnectionReporter:
         )
 
     def rotated_too_soon(self, delay: float) -> None:
-        """Tell that a rotation waits, because the hook that asked for it ended as soon as it had begun."""
+        """Report that a rotation is delayed, because its rotation hook ended as soon as it had begun."""
         line = (
             "_when2create_new_ws ended as soon as it had begun: its rotation waits %.1f s; "
-            "a hook that never rotates is one that never ends, 'await asyncio.Future()'"
+            "to never rotate, let the hook wait forever: 'await asyncio.Future()'"
         )
         self._reporter.log(logging.WARNING, line, delay)
 
     def quiet(self, number: int, seconds: float) -> None:
-        """Tell that no message has come for so long, which may or may not mean something."""
+        """Report that no message has come for so many seconds, which may be normal for the feed."""
         reporter = self._reporter
         reporter.log(logging.WARNING, "no message for %g s on connection %d", seconds, number)
         reporter.emit(Quiet, seconds=seconds)
 
     def flooded(self, number: int, dropped: int) -> None:
-        """Tell that more came before all was subscribed on a connection than is held."""
+        """Report that more frames came before everything was subscribed on a connection than can be held."""
         reporter = self._reporter
         reporter.counters.dropped += dropped
-        line = "connection %d: too much came before all was subscribed: the first %d frames are dropped"
+        line = "connection %d: too many frames came before everything was subscribed: the first %d were dropped"
         reporter.log(logging.WARNING, line, number, dropped)
         reporter.emit(Overflowed, consumer=f"connection {number}", overflow="drop_oldest", dropped=dropped)

@@ -1,7 +1,7 @@
 """Why a connection ended, or could not be opened; and whether a retry is of use. Pure.
 
-The exceptions of websockets and of picows share no root, so they are known by the names of their classes and by their
-attributes; and so are those of HTTP clients, which a hook may use.
+The exceptions of websockets and of picows have no common base class. They are recognized by the names of their classes
+and by their attributes, as are the exceptions of HTTP clients, which a hook may use.
 """
 
 from __future__ import annotations
@@ -23,57 +23,51 @@ from ..reporting.redaction import MASK, redact, redact_url
 __all__ = ["CREDENTIALS_REFUSED", "Failure", "diagnose", "is_fatal"]
 
 LONGEST_RETRY_AFTER: Final = 86400.0
-"""The longest ``Retry-After``, in seconds, that is believed: a day."""
+"""The longest ``Retry-After`` that is obeyed, in seconds: a day."""
 
 MOST_REFUSALS: Final = 3
-"""How many 401 or 403 in a row are final, even after a success: credentials do not mend by themselves."""
+"""After so many 401 or 403 in a row no retry follows, even after a success: the credentials are not valid any more."""
 
 LONGEST_CAUSE: Final = 300
-"""Characters of a cause that are kept."""
+"""How many characters of a cause are kept."""
 
 _LONGEST_TEXT: Final = 4 * LONGEST_CAUSE
 
 CREDENTIALS_REFUSED: Final = frozenset({401, 403})
-"""The HTTP statuses that no other attempt with the same credentials gets past."""
+"""The HTTP statuses that a retry with the same credentials does not change."""
 
 _RETRIED_STATUS: Final = frozenset({408, 425, 429})
 
-# 3000 and 3003 are registered with IANA as Unauthorized and Forbidden; 4401 and 4403 are a custom modelled on HTTP.
+# 3000 and 3003 are registered with IANA as Unauthorized and Forbidden; 4401 and 4403 are common, after HTTP.
 _AUTH_CODES: Final = frozenset({3000, 3003, 4401, 4403})
-# What a library sends by itself when the server breaks a rule. Other codes are sent on demand only.
-_OBJECTION_CODES: Final = frozenset(
-    {
-        CloseCode.PROTOCOL_ERROR,
-        CloseCode.UNSUPPORTED_DATA,
-        CloseCode.INVALID_DATA,
-        CloseCode.MESSAGE_TOO_BIG,
-        CloseCode.MANDATORY_EXTENSION,
-    }
-)
+# A library sends these by itself when the server breaks a rule: protocol error, unsupported data, invalid data, message
+# too big, missing extension. It sends other codes on demand only.
+_OBJECTION_CODES: Final = frozenset({1002, 1003, 1007, 1009, 1010})
 
 _INVALID_URI: Final = frozenset({"InvalidURI", "WSInvalidURL", "InvalidURL"})
-# OpenSSL's names for plain text where TLS was expected; which one depends on its version and on the text.
+# OpenSSL's reasons for plain text where TLS was expected. The reason depends on OpenSSL's version and on the text.
 _PLAIN_TEXT: Final = frozenset(
     {"WRONG_VERSION_NUMBER", "RECORD_LAYER_FAILURE", "HTTP_REQUEST", "PACKET_LENGTH_TOO_LONG", "UNKNOWN_PROTOCOL"}
 )
 _BROKEN_TLS: Final = (ssl.SSLEOFError, ssl.SSLZeroReturnError, ssl.SSLSyscallError)
 # aiohttp's ServerDisconnectedError is no OSError.
 _BROKEN: Final = frozenset({"OSError", "EOFError", "ClientConnectionError"})
-# No retry mends a program. ImportError is not among them: a file that is being replaced may be whole a second later.
+# A retry does not repair a bug. ImportError is missing on purpose: a file that is being replaced may be complete one
+# second later.
 _BUGS: Final = (TypeError, AttributeError, NameError, NotImplementedError)
 
 
 @dataclass(frozen=True, slots=True)
 class Failure:
-    """What is known of the end of a connection, or of one that could not be opened.
+    """Why a connection ended, or could not be opened.
 
     Attributes:
-        reason: which kind it is.
-        cause: what happened in words, one line with no secret in it.
-        status: HTTP status that the handshake was answered with, or None.
-        code: the close code of RFC 6455 §7.4 (1005: none was given), or None where there was no close frame.
-        retry_after: for how many seconds the server asked to stay away, or None.
-        error: the exception, or None where there was none.
+        reason: the kind of failure.
+        cause: what happened, in one line of text without secrets.
+        status: the HTTP status of the answer to the handshake, or None.
+        code: the close code of RFC 6455 §7.4 (1005: a close frame without a code), or None without a close frame.
+        retry_after: for how many seconds the server asked clients to wait, or None.
+        error: the exception, or None without one.
     """
 
     reason: Reason
@@ -85,13 +79,14 @@ class Failure:
 
 
 def diagnose(error: BaseException | None, connection: object | None = None, *, now: float) -> Failure:
-    """Return what is known of a failure.
+    """Return the failure that an exception stands for.
 
     Args:
-        error: what opening or reading raised, or None if reading ended silently, as it does when the server closes
-            normally; the failure's ``error`` is then a :exc:`~websockets.exceptions.ConnectionClosedOK`.
-        connection: the connection that ended, or None if it could not be opened.
-        now: seconds since the epoch, which a ``Retry-After`` with a date is counted from.
+        error: the exception that opening or reading raised. None if reading ended without one, as it does when the
+            server closes normally; the failure's ``error`` is then a
+            :exc:`~websockets.exceptions.ConnectionClosedOK`.
+        connection: the connection that ended, or None if no connection could be opened.
+        now: the time, in seconds since the epoch; a ``Retry-After`` with a date is converted with it.
 
     Example::
 
@@ -105,7 +100,7 @@ def diagnose(error: BaseException | None, connection: object | None = None, *, n
     status, headers = _response(error)
     return Failure(
         reason=_reason(error, status, connection),
-        # With a status there is nothing that the exception below could add.
+        # With a status, the exception's cause adds nothing.
         cause=_shorten(_describe(error), error.__cause__ if status is None else None),
         status=status,
         retry_after=_retry_after(headers, now),
@@ -116,13 +111,13 @@ def diagnose(error: BaseException | None, connection: object | None = None, *, n
 def is_fatal(failure: Failure, *, succeeded: bool, refusals: int) -> bool:
     """Return whether a retry is of no use.
 
-    Before the first success that is a closed list: an invalid URI, TLS whose verification failed or that met plain
-    text, an HTTP status 4xx except 408, 425 and 429, :exc:`TypeError`, :exc:`AttributeError`, :exc:`NameError` and
-    :exc:`NotImplementedError`. After it nothing is, except three refused credentials in a row.
+    Before the first success these are fatal: an invalid URI; a failed TLS verification; plain text where TLS was
+    expected; an HTTP status 4xx except 408, 425 and 429; :exc:`TypeError`, :exc:`AttributeError`, :exc:`NameError` and
+    :exc:`NotImplementedError`. After the first success only three refusals of the credentials in a row are fatal.
 
     Args:
-        failure: what happened.
-        succeeded: whether there ever was an open connection.
+        failure: the failure of the last attempt.
+        succeeded: whether a connection was ever open.
         refusals: how many attempts in a row, this one included, were answered with HTTP 401 or 403.
     """
     if refusals >= MOST_REFUSALS:
@@ -141,7 +136,7 @@ def is_fatal(failure: Failure, *, succeeded: bool, refusals: int) -> bool:
 def _silent_close(connection: object | None) -> BaseException:
     code = getattr(connection, "close_code", None)
     reason = getattr(connection, "close_reason", None)
-    # picows gives 0 where no code was given.
+    # picows has 0 if the close frame had no code.
     return ConnectionClosedOK(Close(int(code or CloseCode.NO_STATUS_RCVD), reason or ""), None)
 
 
@@ -150,11 +145,11 @@ def _diagnose_close(error: BaseException) -> Failure:
     we_began = sent is not None and (received is None or getattr(error, "rcvd_then_sent", None) is False)
     frame = sent if we_began else received
     if frame is None:
-        # What the program raises for what was received ends the connection as a broken network does.
+        # Without a close frame: the network broke, or a bug in this program ended the reading.
         kind: Reason = "internal" if isinstance(error.__cause__, _BUGS) else "network"
         return Failure(kind, _shorten(_text(error), error.__cause__), error=error)
     code, reason = int(frame.code or CloseCode.NO_STATUS_RCVD), frame.reason or ""
-    # websockets names the code, for either library.
+    # websockets has the names of the codes, also for picows.
     words = f"{'this side' if we_began else 'the server'} closed with {Close(code, '')}{reason and ': ' + reason}"
     cause = error.__cause__ if we_began else None
     if we_began and code == CloseCode.MESSAGE_TOO_BIG and cause is None and not re.search("[0-9]", reason):
@@ -166,12 +161,12 @@ def _close_reason(code: int, we_began: bool) -> Reason:
     if not we_began:
         return "auth" if code in _AUTH_CODES else "server"
     if code == CloseCode.INTERNAL_ERROR:
-        # Above all what keepalive closes with when no pong comes.
+        # Keepalive closes with this code when no pong comes.
         return "network"
     return "server" if code in _OBJECTION_CODES else "user"
 
 
-# What could not be opened, or broke
+# An opening that failed, or a connection that broke
 
 
 def _reason(error: BaseException, status: int | None, connection: object | None) -> Reason:
@@ -193,8 +188,8 @@ def _is_a(error: BaseException, names: Iterable[str]) -> bool:
 def _is_invalid_uri(error: BaseException) -> bool:
     if _is_a(error, _INVALID_URI):
         return True
-    # Neither library catches what the standard library raises for a port or a host that cannot be: a ValueError like
-    # any other, but for where it comes from.
+    # For an impossible port or host, the standard library raises a ValueError, which neither library catches. Only the
+    # module that raised it distinguishes it from other ValueErrors.
     if isinstance(error, UnicodeError):
         return "idna" in _text(error)
     return isinstance(error, ValueError) and any(
@@ -203,17 +198,17 @@ def _is_invalid_uri(error: BaseException) -> bool:
 
 
 def _is_misconfigured_tls(error: BaseException) -> bool:
-    if isinstance(error, ssl.SSLCertVerificationError):
-        return True
-    # One that was not raised by OpenSSL itself has no reason.
-    return isinstance(error, ssl.SSLError) and getattr(error, "reason", None) in _PLAIN_TEXT
+    # An SSLError that OpenSSL itself did not raise has no reason.
+    return isinstance(error, ssl.SSLCertVerificationError) or (
+        isinstance(error, ssl.SSLError) and getattr(error, "reason", None) in _PLAIN_TEXT
+    )
 
 
 # The HTTP response
 
 
 def _response(error: BaseException) -> tuple[int | None, Any]:
-    """The status and headers of the response that ``error`` carries, or that it is (aiohttp's do not carry one)."""
+    """Return the status and headers of ``error.response``, or of ``error`` itself (as with aiohttp)."""
     for response in (getattr(error, "response", None), error):
         for name in ("status_code", "status"):
             status = getattr(response, name, None)
@@ -223,14 +218,11 @@ def _response(error: BaseException) -> tuple[int | None, Any]:
 
 
 def _retry_after(headers: Any, now: float) -> float | None:
-    """``Retry-After`` (RFC 9110 §10.2.3) in seconds from ``now``; None if there is none, or nonsense."""
-    get = getattr(headers, "get", None)
-    if get is None:
-        return None
+    """Return ``Retry-After`` (RFC 9110 §10.2.3) in seconds from ``now``; None if it is missing or malformed."""
     try:
-        value = get("Retry-After")
-    except LookupError:
-        # websockets raises for a header that comes twice. Which one is meant?
+        value = headers.get("Retry-After")
+    except (AttributeError, LookupError):
+        # There are no headers. Or the header comes twice, for which websockets raises: the right one is not known.
         return None
     seconds = _seconds(value.strip(), now) if isinstance(value, str) else None
     return None if seconds is None else min(max(0.0, seconds), LONGEST_RETRY_AFTER)
@@ -243,11 +235,11 @@ def _seconds(value: str, now: float) -> float | None:
         date = email.utils.parsedate_tz(value)
         return None if date is None else email.utils.mktime_tz(date) - now
     except (ValueError, OverflowError, LookupError, TypeError):
-        # What the standard library's parser raises for nonsense is not defined.
+        # The exceptions of the standard library's parser for malformed dates are not documented.
         return None
 
 
-# Words
+# Text
 
 
 def _describe(error: BaseException) -> str:
@@ -261,9 +253,9 @@ def _invalid_uri_text(error: BaseException) -> str:
     text = _text(error)
     address = getattr(error, "uri", getattr(error, "url", None))
     if address is None:
-        # "Port could not be cast to integer value as '…'" quotes a password that has a slash in it.
+        # "Port could not be cast to integer value as '…'" quotes the password if that contains a slash.
         return re.sub(r"(['\"]).*\1", MASK, text, flags=re.DOTALL)
-    # An invalid URI may hold anything, spaces too: only here it is known where it ends.
+    # An invalid URI may contain any character, even spaces: only the attribute tells where it ends.
     return text.replace(str(address), redact_url(str(address)))
 
 
@@ -271,16 +263,16 @@ def _text(error: BaseException) -> str:
     try:
         return str(error)
     except Exception as broken:
-        return f"its text cannot be had ({type(broken).__name__})"
+        return f"its text could not be read ({type(broken).__name__})"
 
 
 def _shorten(words: str, cause: BaseException | None = None) -> str:
-    """``words``, and the text of ``cause`` if that says more, redacted and not longer than a log line should be."""
+    """Return ``words`` and the text of ``cause`` if that adds something, redacted and shortened for a log line."""
     text = "" if cause is None else _text(cause)
     if text not in words:
         words = f"{words}: {text}"
     if len(words) > _LONGEST_TEXT:
-        # Without its last word, which is cut in two and could pass for harmless.
+        # Drop the last word: redaction might not recognize a secret that was cut in two.
         words = f"{words[:_LONGEST_TEXT].rpartition(' ')[0]} …"
     shown = redact(words)
     return shown if len(shown) <= LONGEST_CAUSE else f"{shown[: LONGEST_CAUSE - 1]}…"

@@ -1,20 +1,23 @@
 """The overlap of two connections in a planned rotation: hold, match, release. Pure: time is passed in.
 
-While the new connection is opened and subscribed, the old one delivers and the new one's messages are held. Two
-questions are decided here: *when may the old one be closed*, and *which of the new one's messages are copies of what
-the old one delivered*. The connections never agree in position (channels interleave differently on each, one of them
-lags), so both answers rest on what a message is, its identity, and on when it came.
+While the new connection is opened and subscribed, the old connection delivers and the messages of the new one are held.
+This module decides two questions: *when may the old connection be closed*, and *which messages of the new connection
+are copies of messages that the old one delivered*. Positions cannot decide them, because channels interleave
+differently on each connection and one connection lags. Both decisions use the identity of a message and the time at
+which it came.
 
 Closing
-    The overlap is proven by a stretch of ``settle`` seconds in which the old connection delivered something and all
-    of it came on the new one too, each less than ``settle`` later: a new connection that lags more would bring its
-    copies when they are no longer remembered. The stretch lies after the new one was subscribed, so that a channel
-    that is silent in it has ``settle`` seconds to be subscribed as well.
+    The overlap is proven by a stretch of ``settle`` seconds in which the old connection delivered at least one message,
+    and every message that it delivered came on the new connection too, less than ``settle`` seconds later. (With a
+    longer lag, the copies would come when the old connection's messages are no longer remembered.) The stretch begins
+    after the new connection was subscribed, so that a channel that is silent in it has ``settle`` seconds to be
+    subscribed as well.
 
 Copies
-    Every message sent between the new connection's first moment and the old one's last comes on both. So an identity
-    that the old one delivered once, and that the new one brings less than an overlap later, is one message. Anything
-    else may be two messages that are equal, and is delivered: a doubled heartbeat is harmless, a lost message is not.
+    Every message that the server sends between the start of the new connection and the end of the old one comes on
+    both. So if the old connection delivered an identity once, and the new connection brings it less than an overlap
+    later, both are one message. Otherwise they may be two equal messages, and both are delivered: a doubled heartbeat
+    is harmless, a lost message is not.
 
     ===========  ===========  ============================================================================
     on the old   on the new   of those on the new
@@ -38,11 +41,11 @@ __all__ = ["Handover", "Verdict"]
 
 T = TypeVar("T")
 
-# Stands for the time of an identity that came more than once: so long ago that nothing can be its copy.
+# In place of the time of an identity that came more than once: so long ago that no message can be its copy.
 _REPEATED: Final = -math.inf
 
-# Differences of times are rounded: without a margin, one and the same lag could be within `settle` for the proof and
-# beyond it for a copy, which would then be delivered twice although the overlap was proven. In seconds.
+# In seconds. Differences of times are rounded. Without this margin, the same lag could be shorter than `settle` for the
+# proof and longer for a copy, which would then be delivered twice although the overlap was proven.
 _ROUNDING: Final = 1e-6
 
 
@@ -52,29 +55,31 @@ class Verdict(enum.Enum):
     WAIT = "wait"
     """Not yet."""
     PROVEN = "proven"
-    """Yes: the new connection has shown that it brings what the old one does."""
+    """Yes: the new connection brings what the old one delivers."""
     TIMEOUT = "timeout"
-    """Yes, unproven: the overlap has lasted long enough."""
+    """Yes, without a proof: the timeout has passed."""
     FULL = "full"
-    """Yes, unproven: there is too much to remember."""
+    """Yes, without a proof: the limit of remembered messages is reached."""
 
 
 class Handover(Generic[T]):
     """One overlap of an old and a new connection, from the start of opening the new one.
 
-    All times are seconds on one monotonic clock. If the new connection ends first, drop the object: what it held is
-    on the old one too. If the old one ends first, call :meth:`old_ended` as after a verdict.
+    All times are seconds on one monotonic clock. If the new connection ends first, drop the object: the held messages
+    come on the old connection too. If the old connection ends first, call :meth:`old_ended` as after a verdict.
 
     Args:
-        settle: how long the stretch must be that proves the overlap; by how much the new connection may lag behind
-            the old one; how long copies are looked for after the old one's end.
-        timeout: how long after :meth:`subscribed` the old connection may be closed without a proof.
-        limit: how many messages of either connection to remember. Nothing is refused beyond it: the verdict is
-            then ``FULL``, what the new connection brings until the old one has ended is still held, and the oldest
-            deliveries of the old one are forgotten (their copies are delivered).
+        settle: seconds, for three things: the length of the stretch that proves the overlap; the longest lag of the new
+            connection behind the old one; how long copies are looked for after the end of the old connection.
+        timeout: seconds after :meth:`subscribed` after which the old connection may be closed without a proof.
+        limit: how many messages of each connection are remembered. Beyond it the verdict is ``FULL``; messages of the
+            new connection are still held until the old one has ended; the oldest messages of the old connection are
+            forgotten, so their copies are delivered.
 
-    Identities that cannot be hashed match nothing: such a message is delivered from both connections, and on the old
-    one it counts as missing on the new one.
+    Attributes:
+        held: how many messages of the new connection were held.
+        lost: how many held messages were dropped that came on no other connection.
+        duplicates: how many messages of the new connection were copies, held or later.
 
     Example::
 
@@ -94,8 +99,8 @@ class Handover(Generic[T]):
         self._subscribed = math.inf
         self._ended = math.inf
         self._verdict = Verdict.WAIT
-        # When the old connection delivered each identity. Ordered, because in a plain dict it takes longer and longer
-        # to find the oldest.
+        # When the old connection delivered each identity. Ordered, because finding the oldest key of a plain dict takes
+        # longer with each removal.
         self._delivered: OrderedDict[Hashable, float] = OrderedDict()
         self._forgotten = False
         self._is_alone = False
@@ -103,76 +108,57 @@ class Handover(Generic[T]):
         self._held: deque[tuple[Hashable, T, float]] = deque()
         # When the new connection brought each identity.
         self._arrived: dict[Hashable, float] = {}
-        # The old one's deliveries that are not judged yet, then the matched ones since the last that was not.
+        # Messages of the old connection that are not judged yet; then those that were matched since the last mismatch.
         self._unjudged: deque[tuple[Hashable, float]] = deque()
         self._matched: list[Hashable] = []
         self._clean_since = math.inf
         self.held = 0
-        """How many messages of the new connection were held."""
         self.lost = 0
-        """How many messages of the new connection were let go that are on no other connection."""
         self.duplicates = 0
-        """How many messages of the new connection were copies, held or later."""
-
-    @property
-    def proven(self) -> bool:
-        """Whether the overlap was proven before the old connection ended."""
-        return self._verdict is Verdict.PROVEN
-
-    @property
-    def truncated(self) -> bool:
-        """Whether the overlap was cut short because there was too much to remember."""
-        return self._verdict is Verdict.FULL
 
     def old_delivered(self, identity: Hashable, now: float) -> None:
-        """Tell that the old connection delivered a message.
+        """Note that the old connection delivered a message.
 
-        To be called from the moment that the opening of the new connection starts, not from when it is open: the copy
-        may be on its way there before. Messages that every connection gets for itself are not told.
+        Call this from the start of opening the new connection, not only from when it is open: the server may send the
+        copy before. Leave out messages that every connection gets for itself.
         """
-        try:
-            repeated = identity in self._delivered
-        except TypeError:
-            identity, repeated = object(), False
-        self._delivered[identity] = _REPEATED if repeated else now
+        self._delivered[identity] = _REPEATED if identity in self._delivered else now
         if len(self._delivered) > self._limit:
             _, oldest = self._delivered.popitem(last=False)
-            # While the new connection is being opened, however long it takes, the oldest have no copies to come.
+            # While the new connection is being opened, which may take long, the oldest messages have no copies to come.
             self._forgotten = self._forgotten or oldest >= self._subscribed
         if self._verdict is Verdict.WAIT and now >= self._subscribed:
             self._unjudged.append((identity, now))
 
     def subscribed(self, now: float) -> None:
-        """Tell that the new connection is open and everything is subscribed on it: the timeout counts from here."""
+        """Note that the new connection is open and everything is subscribed on it: the timeout begins."""
         self._subscribed = self._clean_since = now
 
     def hold(self, identity: Hashable, item: T, now: float) -> None:
         """Hold a message of the new connection.
 
         Raises:
-            RuntimeError: the old connection has ended: what is held now would never be delivered.
+            RuntimeError: the old connection has ended, so a message that is held now would never be delivered.
         """
         if self._ended < math.inf:
             raise RuntimeError("the old connection has ended: ask is_copy() and deliver")
-        try:
-            repeated = identity in self._arrived
-        except TypeError:
-            identity, repeated = object(), False
+        # Before _let_go(), which may drop a message of the same identity.
+        repeated = identity in self._arrived
         self._held.append((identity, item, now))
         self.held += 1
         if self._subscribed == math.inf:
-            # Beyond the limit also what is on no other connection: the gap that will be told covers it.
+            # Beyond the limit, drop also messages that come on no other connection: a gap will be reported for them.
             self._let_go(-math.inf if self._is_alone else now - 2 * self._settle)
         if self._verdict is Verdict.WAIT:
             self._arrived[identity] = _REPEATED if repeated else now
 
     def old_lost(self) -> None:
-        """Tell that the old connection ended before the new one is subscribed: what comes now is on no other one."""
+        """Note that the old connection ended before the new one is subscribed: messages now come on no other one."""
         self._is_alone = True
 
     def _let_go(self, before: float) -> None:
-        # Subscribing may take long, where sending is limited. What came long before it is complete is on the old
-        # connection as well, which lags by no more than that.
+        # Subscribing may take long where sending is limited. Messages that came long before its end came on the old
+        # connection too, because that does not lag by more.
         while self._held and (self._held[0][2] < before or len(self._held) > self._limit):
             identity, _, arrived = self._held.popleft()
             if self._arrived.get(identity) == arrived:
@@ -181,10 +167,11 @@ class Handover(Generic[T]):
             self.lost += self._is_alone
 
     def verdict(self, now: float) -> Verdict:
-        """Tell whether the old connection may be closed.
+        """Return whether the old connection may be closed.
 
-        To be called on a timer, every few hundredths of a second. Each delivery is judged once, however often this is
-        called. A verdict other than ``WAIT`` is final, and there is none before :meth:`subscribed`.
+        Call this on a timer, every few hundredths of a second. Each message of the old connection is judged once,
+        for any number of calls. A verdict other than ``WAIT`` is final, and there is none before
+        :meth:`subscribed`. After :meth:`old_ended` the verdict does not change.
         """
         if self._verdict is Verdict.WAIT and self._subscribed <= now < self._ended:
             if self.held >= self._limit or self._forgotten:
@@ -198,36 +185,32 @@ class Handover(Generic[T]):
         return self._verdict
 
     def old_ended(self, now: float) -> list[T]:
-        """Tell that the old connection was read to its end; from now on ask :meth:`is_copy`.
+        """Note that the old connection was read to its end. From now on call :meth:`is_copy`.
 
         Returns:
-            What was held, in the new connection's order, less what the old one delivered.
+            The held messages without the copies, in the order of the new connection.
         """
         self._ended = now
-        # Equal messages that are two, one before the new connection began and one after the old one's end, are an
-        # overlap apart; less `settle`, because of the lags. A copy that lags by `settle` must be known in any case.
+        # Two different messages may be equal: one from before the start of the new connection, and one from after the
+        # end of the old one. They are at least an overlap apart, less `settle` because of the lags. A copy that lags by
+        # `settle` must be recognized in any case.
         self._reach = max(self._settle, now - self._subscribed - self._settle)
         held, self._held = self._held, deque()
         self._forget_evidence()
         return [item for identity, item, arrived in held if not self._account(identity, arrived)]
 
     def is_copy(self, identity: Hashable, now: float) -> bool:
-        """Tell whether a message of the new connection, after the old one's end, was delivered by the old one.
+        """Return whether the old connection delivered this message, which came on the new one after the old one's end.
 
-        Each delivery accounts for one copy: asking twice gives True, then False.
+        Each message of the old connection has one copy: a second call with the same identity returns False.
         """
-        if self.is_over(now):
-            return False
-        try:
-            return self._account(identity, now)
-        except TypeError:
-            return False
+        return not self.is_over(now) and self._account(identity, now)
 
     def is_over(self, now: float) -> bool:
-        """Tell whether nothing is remembered any more, so that no message can be a copy.
+        """Return whether no message can be a copy any more: nothing is remembered.
 
-        That is so ``settle`` seconds after the old connection's end, or once every delivery is accounted for. The
-        memory is freed then.
+        That is so ``settle`` seconds after the end of the old connection, or earlier if every message of it had its
+        copy. The memory is freed then.
         """
         if now - self._ended >= self._settle:
             self._delivered.clear()
@@ -251,7 +234,7 @@ class Handover(Generic[T]):
                 elif self._is_proof(until=delivered):
                     return True
                 elif now - delivered <= self._settle:
-                    # The new connection lags: this one, and what follows, is judged later.
+                    # The copy may still come: judge this message and those after it later.
                     return False
                 else:
                     self._clean_since = delivered
@@ -260,7 +243,7 @@ class Handover(Generic[T]):
         return self._is_proof(until=now)
 
     def _is_proof(self, until: float) -> bool:
-        # What was unique when it was judged may have been repeated since.
+        # An identity that was unique when it was judged may have come again since.
         while self._matched and self._is_repeated(self._matched[-1]):
             self._matched.pop()
         return bool(self._matched) and until - self._clean_since >= self._settle

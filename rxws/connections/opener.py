@@ -1,4 +1,4 @@
-"""Opens connections, and knows those that are open: one, or two while a rotation overlaps."""
+"""Opens connections and keeps the open ones: one, or two during an overlap."""
 
 from __future__ import annotations
 
@@ -6,12 +6,12 @@ import asyncio
 import functools
 import logging
 from collections.abc import Awaitable, Callable
-from dataclasses import dataclass
 from typing import Any, Final, Protocol
 
 from ..messages.frames import Frames, Websocket, frames_of
 from ..messages.inbound import Inbound
 from ..observables.loop_context import LoopContext
+from ..options import Options
 from ..reporting.cancellation import FAILURES, is_being_cancelled
 from ..reporting.events import State
 from .backoff import Backoff
@@ -20,113 +20,117 @@ from .connection_reporter import ConnectionReporter
 from .failures import Failure, diagnose
 from .watchdog import Watchdog
 
-__all__ = ["Opener", "RotationHost", "Timeouts"]
+__all__ = ["ConnectionSender", "Opener", "RotationHost"]
 
 CANCEL_TIMEOUT: Final = 1.0
-"""Seconds that a cancelled opening hook has to come to its end."""
+"""Seconds to wait for a cancelled opening hook to end."""
 
 LOSS_TIMEOUT: Final = 1.0
-"""Seconds that a connection has to come to its end on which not everything could be subscribed."""
-
-
-@dataclass(frozen=True, slots=True)
-class Timeouts:
-    """The constructor's options that are times of a connection and its rotation, in seconds."""
-
-    open: float
-    handover: float
-    settle: float
-    idle: float | None
+"""Seconds to wait for the end of a connection that was aborted because subscribing on it failed."""
 
 
 class RotationHost(Protocol):
-    """What a rotation asks of the feed that it serves."""
+    """What the opener and the rotation need of their feed."""
 
     async def create(self) -> Websocket:
-        """Open a connection on which everything is subscribed."""
+        """Run the opening hook and return its websocket."""
 
-    async def wait_rotation_due(self, connection: Connection) -> None:
-        """Return when it is time for a new connection; what it raises is reported already."""
+    async def wait_rotation_due(self) -> None:
+        """Run the rotation hook: return when a new connection is due. The feed reports what the hook raises."""
 
-    async def prepare(self, connection: Connection) -> None:
-        """Subscribe everything on ``connection``, and begin what is to be done on it as long as it lives."""
+    def make_reader(self, inbound: Inbound, frames: Callable[[], Frames]) -> Callable[[], Awaitable[None]]:
+        """Return a coroutine function that reads a connection: ``frames`` returns its source of frames."""
 
     def enter(self, state: State) -> None:
-        """Be in ``state`` from now on."""
-
-    def use(self, connection: Connection | None) -> None:
-        """Send on ``connection`` from now on."""
-
-    def answer(self, connection: Connection, answer: Any) -> None:
-        """Send an answer on the connection on which it was asked for, before all else."""
+        """Set the state of the feed."""
 
     def failed(self, error: BaseException) -> None:
-        """End, because no connection can be had, or because a task of the rotation was cancelled."""
+        """End the feed: no connection can be opened, or a task of the rotation was cancelled."""
+
+
+class ConnectionSender(Protocol):
+    """Sends on the connections that the opener opens."""
+
+    async def prepare(self, connection: Connection) -> None:
+        """Subscribe everything on ``connection``, and start its heartbeat."""
+
+    def use(self, connection: Connection | None) -> None:
+        """Send on ``connection`` from now on; None: there is no connection to send on."""
+
+    def answer(self, connection: Connection, answer: Any) -> None:
+        """Send an answer, a pong for instance, on ``connection`` with the highest priority."""
 
 
 def _abort_opened(opening: asyncio.Task[Websocket]) -> None:
-    """Cut what was opened too late: nobody knows of it."""
+    """Abort a websocket that was opened too late: no other code has a reference to it."""
     if not opening.cancelled() and opening.exception() is None:
         abort_websocket(opening.result())
 
 
 class Opener:
-    """Opens a connection, has it read and everything subscribed on it, watches it, and tells when it has ended.
+    """Opens connections: starts their readers, has them subscribed, watches them for silence, and reports their ends.
 
     Args:
-        context: where the feed lives.
+        context: the feed's event loop and reporter.
         host: the feed.
-        make_reader: returns what reads a connection, given its receiving side and a function that gives its frames.
-        backoff: counts attempts, successes and ends, and says how long to wait.
-        timeouts: the times of the options.
-        connection_reporter: is told what happens.
+        sender: prepares each connection, and sends on the newest.
+        backoff: counts attempts, successes and ends.
+        options: the options of the feed; here its timeouts are used.
+        connection_reporter: logs, counts and emits what happens.
+
+    Attributes:
+        connections: all open connections.
     """
 
     def __init__(
         self,
         context: LoopContext,
         host: RotationHost,
-        make_reader: Callable[[Inbound, Callable[[], Frames]], Callable[[], Awaitable[None]]],
+        sender: ConnectionSender,
         backoff: Backoff,
-        timeouts: Timeouts,
+        options: Options,
         connection_reporter: ConnectionReporter,
     ) -> None:
         self.backoff: Final = backoff
         self.connection_reporter: Final = connection_reporter
-        self.timeouts: Final = timeouts
+        self.options: Final = options
         self._loop = context.loop
         self._reporter = context.reporter
         self._host = host
-        self._make_reader = make_reader
-        # Each with what watches it, once it is subscribed: until then there may be nothing to hear.
+        self._sender = sender
+        # Each connection with its watchdog; None until it is subscribed, because it may be silent until then.
         self._open: dict[Connection, Watchdog | None] = {}
+        self.connections: Final = self._open.keys()
         self._opening: asyncio.Task[Websocket] | None = None
         self._last_received_at: float | None = None
         self._stopped = False
 
     @property
-    def connections(self) -> list[Connection]:
-        """All that are open."""
-        return list(self._open)
-
-    @property
     def last_received_at(self) -> float | None:
-        """When the last message came, on the loop's clock, or None if none has. May be read from any thread."""
-        times = [connection.inbound.last_received_at for connection in self.connections]
-        return max((time for time in (*times, self._last_received_at) if time is not None), default=None)
+        """When the last message came, on the loop's clock; None before the first. May be read from any thread."""
+        # Read the open connections first: the time of one that ends meanwhile is then in the attribute.
+        times = [*(connection.inbound.last_received_at for connection in list(self._open)), self._last_received_at]
+        return max((time for time in times if time is not None), default=None)
 
     @property
     def tasks(self) -> list[asyncio.Task[Any]]:
-        """What is under way besides the reading: the opening hook, and the rotation hooks."""
+        """The tasks of the opening hook and of the rotation hooks."""
         hooks = [connection.rotation_task for connection in self._open]
-        return [task for task in (self._opening, *hooks) if task is not None and not task.done()]
+        return [task for task in (self._opening, *hooks) if task is not None]
 
     def stop(self) -> None:
-        """Let connections end without another to send on. Idempotent."""
+        """From now on, do not choose another connection to send on when one ends. Idempotent."""
         self._stopped = True
 
     async def open(self, hold: Callable[[Inbound], None]) -> Connection | Failure:
-        """Open a connection whose messages ``hold`` takes from the first on; or return why not."""
+        """Open a connection, and subscribe everything on it.
+
+        Args:
+            hold: called with the receiving side before the first message; makes it hold its messages.
+
+        Returns:
+            The connection, or why none was opened.
+        """
         self.backoff.attempt_started()
         try:
             websocket = await self._create()
@@ -136,13 +140,14 @@ class Opener:
             return diagnose(error, now=self._reporter.now())
         counters = self._reporter.counters
         counters.opened += 1
-        connection = Connection(websocket, counters.opened, self._loop, self._reporter, self._host.answer)
+        connection = Connection(websocket, counters.opened, self._loop, self._reporter, self._sender.answer)
         hold(connection.inbound)
-        connection.start(self._make_reader(connection.inbound, functools.partial(frames_of, websocket, self._reporter)))
+        frames = functools.partial(frames_of, websocket, self._reporter)
+        connection.start(self._host.make_reader(connection.inbound, frames))
         connection.reader.add_done_callback(functools.partial(self._ended, connection))
         self._open[connection] = None
         try:
-            await self._host.prepare(connection)
+            await self._sender.prepare(connection)
         except FAILURES as error:
             if is_being_cancelled(error):
                 raise
@@ -150,19 +155,19 @@ class Opener:
             await asyncio.wait({connection.reader}, timeout=LOSS_TIMEOUT)
             return connection.failure
         if connection not in self._open:
-            # It ended while all seemed well.
+            # The connection ended although subscribing succeeded.
             return connection.failure
         self.backoff.opened(self._loop.time())
         connection.subscribed()
         self._open[connection] = Watchdog(
-            self._loop, connection.inbound, self.timeouts.idle, functools.partial(self._silent, connection)
+            self._loop, connection.inbound, self.options.idle_timeout, functools.partial(self._silent, connection)
         )
-        self._host.use(connection)
+        self._sender.use(connection)
         return connection
 
     async def _create(self) -> Websocket:
-        """Run the opening hook, and wait for it no longer than is allowed, whether or not it heeds its cancellation."""
-        timeout = self.timeouts.open
+        """Run the opening hook with a timeout that holds even if the hook ignores cancellation."""
+        timeout = self.options.open_timeout
         opening = self._opening = self._loop.create_task(self._host.create(), name="rxws open")
         try:
             await asyncio.wait({opening}, timeout=timeout)
@@ -171,9 +176,9 @@ class Opener:
             opening.cancel()
             await asyncio.wait({opening}, timeout=CANCEL_TIMEOUT)
             if not opening.done():
-                self._reporter.log(logging.WARNING, "_create_ws does not heed its cancellation")
+                self._reporter.log(logging.WARNING, "_create_ws ignores its cancellation")
         except asyncio.CancelledError as error:
-            # It may as well be the hook's own.
+            # Otherwise the hook itself raised CancelledError.
             if is_being_cancelled(error):
                 opening.cancel()
                 opening.add_done_callback(_abort_opened)
@@ -182,20 +187,20 @@ class Opener:
         raise TimeoutError(f"_create_ws took longer than {timeout:g} s")
 
     def _silent(self, connection: Connection, seconds: float) -> None:
-        if self.timeouts.idle is not None:
+        if self.options.idle_timeout is not None:
             connection.fail(Failure("idle", f"no message for {seconds:g} s"))
         else:
             self.connection_reporter.quiet(connection.number, seconds)
 
     def _ended(self, connection: Connection, reader: asyncio.Task[Failure]) -> None:
-        """Is called when a connection has been read to its end."""
+        """Called when a connection was read to its end."""
         self._last_received_at = self.last_received_at
         watchdog = self._open.pop(connection)
         if watchdog is not None:
             watchdog.stop()
         connection.end()
         if reader.cancelled() or reader.exception() is not None:
-            # Not by us: the loop is being torn down, or somebody exits the program.
+            # rxws does not end a reader this way: the loop is being torn down, or the program exits.
             self._host.failed(asyncio.CancelledError())
             return
         failure = connection.failure
@@ -203,6 +208,6 @@ class Opener:
         self.connection_reporter.ended(connection.number, failure)
         if not self._stopped:
             rest = next((other for other, watchdog in reversed(self._open.items()) if watchdog is not None), None)
-            self._host.use(rest)
+            self._sender.use(rest)
             if rest is None:
                 self._host.enter(State.CONNECTING)

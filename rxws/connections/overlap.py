@@ -1,11 +1,12 @@
-"""Two connections at once: the old one delivers, and what comes on the new one is held, to follow less the copies."""
+"""The overlap of two connections: the old one delivers, the new one's messages are held and later delivered."""
 
 from __future__ import annotations
 
+import functools
 import itertools
 from collections.abc import Callable, Collection, Hashable
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Final
 
 from ..messages.backlog import Backlog
 from ..messages.dispatcher import FrameDispatcher
@@ -13,15 +14,17 @@ from ..messages.frames import Frame
 from ..messages.hooks import Many
 from ..messages.inbound import Inbound, Sink
 from ..observables.loop_context import LoopContext
-from ..reporting.cancellation import FAILURES
 from .handover import Handover, Verdict
 
-__all__ = ["Overlap"]
+__all__ = ["Overlap", "Unit"]
+
+Unit = tuple["_Source", int]
+"""A held message: its frame, and its place among the messages of the frame."""
 
 
 @dataclass(slots=True, eq=False)
 class _Source:
-    """The frame of messages that are held, and all of them: it is one frame, however many they are."""
+    """A frame with its message, or with all its messages as one ``Many``: compared by identity, as one frame."""
 
     frame: Frame
     message: Any
@@ -29,161 +32,156 @@ class _Source:
 
 
 class Overlap:
-    """What is known while two connections overlap, and where the messages of either go meanwhile.
+    """Passes the messages of two overlapping connections through a :class:`Handover`.
+
+    Creating it makes the old connection's messages known to the handover; they are delivered as before.
 
     Args:
-        context: where the feed lives.
-        dispatcher: what delivers.
+        context: the feed's event loop and reporter.
+        dispatcher: delivers frames.
         old: the receiving side of the connection that still delivers.
-        settle: seconds of agreement that prove the overlap.
-        timeout: seconds after which the old connection may be closed although it is not proven.
+        handover: decides when the old connection may be closed, and which messages are copies.
+
+    Attributes:
+        handover: the handover.
+        duplicates: how many held messages were copies.
+        discarded: how many messages of the new connection were per connection (acknowledgements, snapshots).
     """
 
     def __init__(
-        self, context: LoopContext, dispatcher: FrameDispatcher, old: Inbound, *, settle: float, timeout: float
+        self, context: LoopContext, dispatcher: FrameDispatcher, old: Inbound, handover: Handover[Unit]
     ) -> None:
-        self._context = context
+        self.handover: Final = handover
+        self.duplicates = 0
+        self.discarded = 0
+        self._counters = context.reporter.counters
+        self._reporter = context.reporter
         self._dispatcher = dispatcher
         self._now = context.loop.time
-        self._handover: Handover[tuple[_Source, int]] = Handover(settle=settle, timeout=timeout)
         self._deliver = dispatcher.direct_sink(old.number)
         self._old = old
-        self.duplicates = 0
-        """How many of the messages that were held were copies."""
-        self.discarded = 0
-        """How many were for one connection alone."""
         old.deliver(self._from_old)
 
-    @property
-    def handover(self) -> Handover[tuple[_Source, int]]:
-        """What is known of the overlap."""
-        return self._handover
-
     def hold(self, new: Inbound) -> None:
-        """Hold what comes on the new connection, which is open."""
+        """Hold the messages of the new connection from now on."""
         new.hold(self._from_new, self._old)
 
     def subscribed(self) -> None:
-        """Tell that everything is subscribed on the new connection."""
-        self._handover.subscribed(self._now())
+        """Note that everything is subscribed on the new connection."""
+        self.handover.subscribed(self._now())
 
     def verdict(self) -> Verdict:
-        """Whether the old connection may be closed now."""
-        return self._handover.verdict(self._now())
+        """Return whether the old connection may be closed now."""
+        return self.handover.verdict(self._now())
 
     async def release(self, new: Inbound, before: Callable[[], object] | None = None) -> bool:
-        """Deliver what is held, and from now on all that comes but copies: the old one has been read to its end.
+        """Deliver the held messages, and then all messages of the new connection directly, without the copies.
 
-        If something is held, ``before`` is called first. Returns whether something was.
+        Call this when the old connection was read to its end.
+
+        Args:
+            new: the receiving side of the new connection.
+            before: called before the first held message, if there is one; None: nothing is called.
+
+        Returns:
+            Whether any message was held.
         """
         new.take_over()
-        held = self._handover.old_ended(self._now())
+        held = self.handover.old_ended(self._now())
         if held and before is not None:
             before()
-        # Those that come later are counted as they come.
-        self.duplicates = self._handover.duplicates
-        self._context.reporter.counters.duplicates += self.duplicates
-        deliver = self._dispatcher.direct_sink(new.number)
-
-        def deliver_kept(source: _Source, places: Collection[int]) -> None:
-            self._deliver_kept(deliver, source.frame, source.message, places, source.received)
-
-        backlog = Backlog(deliver_kept)
+        # Later copies are counted when they come.
+        self.duplicates = self.handover.duplicates
+        self._counters.duplicates += self.duplicates
+        deliver = functools.partial(self._deliver_places, self._dispatcher.direct_sink(new.number))
+        backlog = Backlog(deliver)
         for source, units in itertools.groupby(held, key=lambda unit: unit[0]):
             backlog.hold(source, [place for _, place in units])
-
-        def release_to(sink: Callable[[_Source, Collection[int]], None]) -> Sink:
-            def take(frame: Frame, message: Any, received: int) -> None:
-                places = self._not_delivered(frame, message)
-                if places:
-                    sink(_Source(frame, message, received), places)
-
-            return take
-
-        new.hold(release_to(backlog.hold))
-        # Finding the copies took time, too.
+        new.hold(functools.partial(self._pass_on, backlog.hold))
+        # Other tasks run first, because finding the copies took time.
         await backlog.drain(yield_first=True)
-        new.deliver(release_to(deliver_kept))
+        new.deliver(functools.partial(self._pass_on, deliver))
         return bool(held)
 
-    def give_up(self) -> None:
-        """Forget the new connection: the old one delivers as if nothing had been."""
-        self._old.deliver()
-
     def is_over(self) -> bool:
-        """Whether all memory of the overlap has ended."""
-        return self._handover.is_over(self._now())
+        """Return whether no message of the new connection can be a copy any more."""
+        return self.handover.is_over(self._now())
+
+    # Sinks of both connections
 
     def _from_old(self, frame: Frame, message: Any, received: int) -> None:
         self._deliver(frame, message, received)
         now = self._now()
         for identity, item in self._units(frame, message):
             if not self._is_per_connection(item):
-                self._handover.old_delivered(identity, now)
+                self.handover.old_delivered(identity, now)
 
     def _from_new(self, frame: Frame, message: Any, received: int) -> None:
         now = self._now()
         if self._old.has_ended:
-            self._handover.old_lost()
+            self.handover.old_lost()
         source = _Source(frame, message, received)
-        for place, (identity, item) in enumerate(self._units(frame, message)):
-            if self._is_per_connection(item):
-                self._discard()
-            else:
-                self._handover.hold(identity, (source, place), now)
+        for place, identity in self._shared_units(frame, message):
+            self.handover.hold(identity, (source, place), now)
 
-    def _not_delivered(self, frame: Frame, message: Any) -> list[int]:
-        """Return the places of a frame's messages that are neither copies nor for one connection alone."""
+    def _pass_on(
+        self, sink: Callable[[_Source, Collection[int]], None], frame: Frame, message: Any, received: int
+    ) -> None:
+        """Give ``sink`` a frame of the new connection and the places of its messages that are not copies."""
         now, places = self._now(), []
-        for place, (identity, item) in enumerate(self._units(frame, message)):
-            if self._is_per_connection(item):
-                self._discard()
-            elif self._handover.is_copy(identity, now):
-                self._context.reporter.counters.duplicates += 1
+        for place, identity in self._shared_units(frame, message):
+            if self.handover.is_copy(identity, now):
+                self._counters.duplicates += 1
             else:
                 places.append(place)
-        return places
+        if places:
+            sink(_Source(frame, message, received), places)
 
-    def _deliver_kept(self, deliver: Sink, frame: Frame, message: Any, places: Collection[int], received: int) -> None:
-        """Deliver what is at these places of a frame, be it all or a part."""
+    def _deliver_places(self, deliver: Sink, source: _Source, places: Collection[int]) -> None:
+        """Deliver the messages at these places of a frame: all of them, or some."""
+        message = source.message
         if type(message) is Many and len(places) < len(message):
             kept = tuple(place in places for place in range(len(message)))
-            self._dispatcher.deliver_kept(deliver, frame, message, kept, received)
+            self._dispatcher.deliver_kept(deliver, source.frame, message, kept, source.received)
         else:
-            deliver(frame, message, received)
+            deliver(source.frame, message, source.received)
 
-    def _discard(self) -> None:
-        self.discarded += 1
-        self._context.reporter.counters.discarded += 1
+    # Identities
+
+    def _shared_units(self, frame: Frame, message: Any) -> list[tuple[int, Hashable]]:
+        """Return the place and the identity of each message in a frame of the new connection.
+
+        Messages that are per connection are discarded.
+        """
+        units = self._units(frame, message)
+        shared = [(place, unit[0]) for place, unit in enumerate(units) if not self._is_per_connection(unit[1])]
+        self.discarded += len(units) - len(shared)
+        self._counters.discarded += len(units) - len(shared)
+        return shared
 
     def _units(self, frame: Frame, message: Any) -> list[tuple[Hashable, Any]]:
-        """Return the messages of a frame with what makes each the same on another connection."""
+        """Return the identity and the item of each message of a frame."""
         if type(message) is not Many:
             return [(self._identity(frame, message), message)]
         if not message:
             return [(frame, message)]
-        # By default the frame and the place in it: equal items of one frame are not each other's copies.
+        # The default identity is the frame and the place in it: equal items of one frame are different messages.
         return [(self._identity((frame, place), item), item) for place, item in enumerate(message)]
 
     def _identity(self, default: Hashable, message: Any) -> Hashable:
         identity = self._dispatcher.hooks.identity
-        if identity is None:
-            return default
-        try:
-            found = identity(message)
-            # Now, and not in the midst of a handover: of what cannot be compared nothing is a copy.
-            return found if hash(found) is not None and found == found else object()
-        except FAILURES as error:
-            self._context.reporter.failed(identity, message, error)
-            # Equal to nothing: in doubt a message is delivered.
-            return object()
+        with self._reporter.guard(identity or "the identity of a frame", message):
+            found = default if identity is None else identity(message)
+            # Hash and compare here, so that a failure is reported and does not break the handover.
+            if hash(found) is not None and found == found:
+                return found
+        # Not equal to any other identity, so the message is delivered: a doubled message is better than a lost one.
+        return object()
 
     def _is_per_connection(self, message: Any) -> bool:
         per_connection = self._dispatcher.hooks.per_connection
         if per_connection is None or type(message) is Many:
             return False
-        try:
+        with self._reporter.guard(per_connection, message):
             return bool(per_connection(message))
-        except FAILURES as error:
-            self._context.reporter.failed(per_connection, message, error)
-            return False
+        return False

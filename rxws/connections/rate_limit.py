@@ -9,23 +9,23 @@ from typing import Final
 __all__ = ["MARGIN", "SlidingWindow"]
 
 MARGIN: Final = 0.1
-"""Seconds by which a window is kept longer than asked for: the server counts when messages reach it, and one may be
-on its way for longer than the next."""
+"""Seconds by which the window is longer than the limit of the server. The server counts when messages arrive, and the
+time that they travel differs."""
 
 
 class SlidingWindow:
     """A strict rolling window: never more than so many messages within so many seconds.
 
-    A turn is taken, and then used or given back: what is sent counts from when it is sent.
+    Acquire a slot, then record the sending or release the slot. A message counts from the time at which it is sent.
 
     Args:
-        messages: how many, at least 1.
-        seconds: within how long.
+        messages: how many messages are allowed, at least 1.
+        seconds: the length of the window.
 
     Example::
 
         limit = SlidingWindow(5, 1.0)
-        wait = limit.delay(now)         # 0.0: a turn may be taken now
+        wait = limit.delay(now)         # 0.0: a slot is free now
         limit.acquire()
         limit.record(now)
     """
@@ -37,7 +37,7 @@ class SlidingWindow:
         self._taken = 0
 
     def delay(self, now: float) -> float:
-        """Return for how many seconds no turn may be taken; infinity: not until one is used or given back."""
+        """Return in how many seconds a slot is free; infinity: not before an acquired slot is recorded or released."""
         while self._used and self._used[0] + self._window <= now:
             self._used.popleft()
         if len(self._used) + self._taken < self._messages:
@@ -45,14 +45,14 @@ class SlidingWindow:
         return self._used[0] + self._window - now if self._used else math.inf
 
     def acquire(self) -> None:
-        """Take a turn."""
+        """Acquire a slot."""
         self._taken += 1
 
     def record(self, now: float) -> None:
-        """Send in a turn that was taken."""
+        """Note that a message is sent in an acquired slot."""
         self._taken -= 1
         self._used.append(now)
 
     def release(self) -> None:
-        """Do without a turn that was taken."""
+        """Give back an acquired slot without sending."""
         self._taken -= 1

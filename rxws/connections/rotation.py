@@ -1,4 +1,8 @@
-"""The Observable of live connections: rotation signals in, finished handovers out."""
+"""Keeps a feed connected: rotation signals go in, connections that deliver come out.
+
+Each handover replaces the current connection by a new one, in one of three ways: there was none (replace), the old one
+is closed first (break before make), or both overlap for a while (make before break).
+"""
 
 from __future__ import annotations
 
@@ -24,57 +28,35 @@ from ..reporting.cancellation import EXITS, is_torn_down
 from ..reporting.events import State
 from .connection import Connection
 from .failures import Failure
-from .handover import Verdict
+from .handover import Handover, Verdict
 from .opener import Opener, RotationHost
-from .overlap import Overlap
+from .overlap import Overlap, Unit
 
 __all__ = ["Rotation", "Signal"]
 
 DRAIN_TIMEOUT: Final = 1.0
-"""Seconds for which the old connection is read on, at most, after it was asked to close."""
+"""Seconds for which rxws goes on reading the old connection, at most, after the closing handshake has begun."""
 
 HELD_MAX: Final = 100_000
-"""How many frames are held, at most, that come while a connection is being subscribed and there is no other."""
+"""How many frames are held, at most, while a connection is being subscribed and no other connection delivers."""
 
 POLL_INTERVAL: Final = 0.02
-"""Seconds between two looks at whether an overlap is proven."""
+"""Seconds between two checks of whether an overlap is proven."""
 
 TOO_SOON: Final = 0.25
-"""Seconds: a rotation hook that ends sooner than that makes its rotation wait."""
+"""A rotation hook that ends within so many seconds has its rotation delayed."""
 
 TOO_SOON_DELAYS: Final = (0.5, 60.0)
-"""Seconds that the rotation after a hasty hook waits: at first, and at most; doubling in between."""
-
-
-class _Held:
-    """The frames that come on a connection while it is subscribed and no other connection delivers."""
-
-    def __init__(self, dispatcher: FrameDispatcher) -> None:
-        self._dispatcher = dispatcher
-        self.backlog: Backlog[Frame, Any, int]
-        self._inbound: Inbound
-
-    def hold(self, inbound: Inbound) -> None:
-        """Hold what comes on a connection."""
-        self._inbound = inbound
-        self.backlog = Backlog(self._dispatcher.direct_sink(inbound.number), HELD_MAX)
-        inbound.hold(self.backlog.hold)
-
-    async def release(self) -> None:
-        """Deliver what is held, and from then on all that comes at once."""
-        await self.backlog.drain()
-        self._inbound.deliver()
+"""By how many seconds such a rotation is delayed: the first delay, which doubles, and the longest delay."""
 
 
 class Signal(enum.Enum):
-    """A reason to have a new connection."""
+    """Why a new connection is needed."""
 
     START = enum.auto()
     LOST = enum.auto()
     DUE = enum.auto()
     """The rotation hook ended."""
-    TOO_SOON = enum.auto()
-    """The rotation hook ended as soon as it had begun."""
     ROTATE = enum.auto()
     """``rotate()`` was called."""
 
@@ -89,27 +71,29 @@ class Rotation:
            └──────── lost, or due for rotation ◄──────────────┘
 
     Args:
-        context: where the feed lives.
+        context: the feed's event loop, scheduler and reporter.
         host: the feed.
-        dispatcher: where the frames go.
+        dispatcher: delivers the frames.
         opener: opens connections.
+
+    Attributes:
+        connections: all open connections.
     """
 
     def __init__(self, context: LoopContext, host: RotationHost, dispatcher: FrameDispatcher, opener: Opener) -> None:
+        self.connections: Final = opener.connections
         self._context = context
         self._loop = context.loop
-        self._reporter = context.reporter
         self._host = host
         self._dispatcher = dispatcher
         self._opener = opener
         self._backoff = opener.backoff
-        self._timeouts = opener.timeouts
         self._connection_reporter = opener.connection_reporter
         self._signals: Subject[Signal] = Subject()
         self._subscription: abc.DisposableBase = Disposable()
         self._current: Connection | None = None
-        self._overlap: Overlap | None = None
-        self._forgetting: asyncio.TimerHandle | None = None
+        self._forgetting: asyncio.Task[None] | None = None
+        self._backlog: Backlog[Frame, Any, int]
         self._throttle_delay = 0.0
         self._finished: asyncio.Future[bool] | None = None
         self._handing_over: asyncio.Task[Connection] | None = None
@@ -118,7 +102,7 @@ class Rotation:
     # The Observable
 
     def start(self) -> None:
-        """Open the first connection, and from then on the next whenever it is time."""
+        """Open the first connection, and then a new one after each loss and for each rotation."""
         handovers = self._signals.pipe(
             ops.map(self._handover),
             # Signals that come while a rotation runs are ignored.
@@ -130,221 +114,261 @@ class Rotation:
         self._signals.on_next(Signal.START)
 
     def rotate(self) -> asyncio.Future[bool]:
-        """Rotate now, unless a rotation is under way; the result is whether this first attempt succeeded."""
+        """Rotate now, unless a rotation is under way.
+
+        Returns:
+            A future of whether the first attempt succeeded. Cancelling it does not cancel the rotation.
+        """
         if self._finished is None or self._finished.done():
             self._finished = self._loop.create_future()
         self._signals.on_next(Signal.ROTATE)
-        # To each caller one of its own: whoever cancels it cancels nobody else's.
+        # Each caller gets a future of its own: cancelling it does not cancel those of other callers.
         return asyncio.shield(self._finished)
 
     def _handover(self, signal: Signal) -> Observable[Connection]:
         def begin(_scheduler: abc.SchedulerBase) -> Observable[Connection]:
-            self._handing_over = self._loop.create_task(self._hand_over(signal), name="rxws handover")
+            if signal is not Signal.DUE:
+                self._throttle_delay = 0.0
+            self._handing_over = self._loop.create_task(self._hand_over(), name="rxws handover")
             return reactivex.from_future(self._handing_over)
 
         return reactivex.defer(begin)
 
     def _watch(self, connection: Connection) -> Observable[Signal]:
-        # Soon, and no sooner: whoever waits for it may call rotate(), which is ignored until this handover has ended.
+        # In a later callback: a caller that waits for the state may call rotate() at once, which is ignored while this
+        # handover runs.
         self._loop.call_soon(self._announce_connected, connection)
-        # Shielded, because what switch_map leaves behind it cancels: the hook, but never the reader.
+        # Shielded, because switch_map cancels the futures of the connection that it leaves. It may cancel the rotation
+        # hook, but not the reader.
         lost = reactivex.from_future(asyncio.shield(connection.reader)).pipe(ops.map(lambda _failure: Signal.LOST))
         assert connection.rotation_task is not None
-        # A hook that is cancelled says nothing: it was cancelled with its connection, of which `lost` tells.
-        due: Observable[Signal] = reactivex.from_future(connection.rotation_task).pipe(ops.catch(reactivex.empty()))
-        return reactivex.merge(lost, due).pipe(ops.take(1))
+        # A cancelled hook emits nothing: it was cancelled because its connection ended, and `lost` emits that.
+        hook: Observable[float] = reactivex.from_future(connection.rotation_task).pipe(ops.catch(reactivex.empty()))
+        return reactivex.merge(lost, hook.pipe(ops.flat_map(self._due))).pipe(ops.take(1))
+
+    def _due(self, lasted: float) -> Observable[Signal]:
+        """Emit DUE after a rotation hook has ended.
+
+        If the hook ended within 0.25 s, delay the signal: the hook may do so every time, and the feed would do nothing
+        but rotate.
+
+        Args:
+            lasted: how many seconds the hook ran.
+        """
+        if lasted >= TOO_SOON:
+            self._throttle_delay = 0.0
+            return reactivex.just(Signal.DUE)
+        first, longest = TOO_SOON_DELAYS
+        self._throttle_delay = min(longest, self._throttle_delay * 2 or first)
+        self._connection_reporter.rotated_too_soon(self._throttle_delay)
+        timer = reactivex.timer(self._throttle_delay, scheduler=self._context.scheduler)
+        return timer.pipe(ops.map(lambda _: Signal.DUE))
 
     # A handover
 
-    async def _hand_over(self, signal: Signal) -> Connection:
-        """Return the connection that comes after the current one, open and delivering."""
+    async def _hand_over(self) -> Connection:
+        """Open a connection in place of the current one, and return it when it delivers."""
         old = self._current
-        await self._throttle(signal, old)
         try:
             if old is None or old.reader.done():
                 new = await self._replace(old)
-            elif self._timeouts.handover == 0:
+            elif self._opener.options.handover_timeout == 0:
                 new = await self._break_before_make(old)
             else:
                 new = await self._make_before_break(old)
         except (Exception, asyncio.CancelledError, *EXITS):
             raise
         except BaseException as error:
-            # Rx knows Exceptions only, and a feed that stands still for ever is the worst that can come of it.
+            # Rx passes on subclasses of Exception only. Any other exception would stop the feed without an error.
             raise RuntimeError(f"the opening hook raised {type(error).__name__}") from error
         self._current = new
         return new
 
     def _announce_connected(self, connection: Connection) -> None:
-        # First: whoever learns of the state may call rotate(), which is about the next one.
+        # First, because a subscriber of the state may call rotate(), which is about the next connection.
         self._resolve_rotation(True)
         if not (self._stopped or connection.reader.done()):
             self._host.enter(State.CONNECTED)
 
-    async def _throttle(self, signal: Signal, old: Connection | None) -> None:
-        """Wait, while messages flow, after a hook that ended as soon as it had begun: it may do so every time."""
-        if signal is not Signal.TOO_SOON or old is None:
-            self._throttle_delay = 0.0
-            return
-        first, longest = TOO_SOON_DELAYS
-        self._throttle_delay = min(longest, self._throttle_delay * 2 or first)
-        self._connection_reporter.rotated_too_soon(self._throttle_delay)
-        await self._ended_within(self._throttle_delay, old)
-
     async def _replace(self, old: Connection | None) -> Connection:
-        """Open a connection where there is none."""
-        # It may have ended by itself, or have been closed for its rotation, which nothing delays.
+        """Open a connection while no other connection is open, and return it when it delivers.
+
+        Args:
+            old: the connection that ended last; None if there was none.
+        """
+        # No delay if the old connection was closed for a rotation.
         if old is not None and old.failure.reason != "rotation":
-            await self._pause(old.failure, opened=True)
+            await self._pause(old)
         while True:
             self._host.enter(State.CONNECTING)
-            held = _Held(self._dispatcher)
-            opened = await self._opener.open(held.hold)
+            opened = await self._opener.open(self._hold)
             if isinstance(opened, Connection):
                 break
             self._resolve_rotation(False)
-            await self._pause(opened, opened=False)
+            await self._pause(opened)
         await self._enter(opened, old)
-        # Not before: until then more may come than is held.
-        if held.backlog.dropped:
-            self._connection_reporter.flooded(opened.number, held.backlog.dropped)
-        await held.release()
+        # Only now, because frames may be dropped until the connection is entered.
+        if self._backlog.dropped:
+            self._connection_reporter.flooded(opened.number, self._backlog.dropped)
+        await self._backlog.drain()
+        opened.inbound.deliver()
         return opened
 
+    def _hold(self, inbound: Inbound) -> None:
+        """Hold the frames of a connection that is being subscribed while no other connection delivers."""
+        self._backlog = Backlog(self._dispatcher.direct_sink(inbound.number), HELD_MAX)
+        inbound.hold(self._backlog.hold)
+
     async def _break_before_make(self, old: Connection) -> Connection:
-        """Close the old connection first: for servers that allow one only."""
+        """Close the old connection before opening the new one, for servers that allow only one."""
         await self._close_for_rotation(old)
         new = await self._replace(old)
         self._connection_reporter.rotated(new.number)
         return new
 
     async def _make_before_break(self, old: Connection) -> Connection:
-        """Open the new connection while the old one delivers, and hold what comes on it until they are at one."""
+        """Open the new connection while the old one delivers, and hold its messages until the overlap is proven.
+
+        A failed attempt is repeated with the delays of the backoff, as long as the old connection lives.
+        """
+        options = self._opener.options
         while not await self._overlap_forgotten(old):
             self._host.enter(State.ROTATING)
-            overlap = Overlap(
-                self._context,
-                self._dispatcher,
-                old.inbound,
-                settle=self._timeouts.settle,
-                timeout=self._timeouts.handover,
-            )
+            handover: Handover[Unit] = Handover(settle=options.handover_settle, timeout=options.handover_timeout)
+            overlap = Overlap(self._context, self._dispatcher, old.inbound, handover)
             new = await self._opener.open(overlap.hold)
             overlap.subscribed()
-            if isinstance(new, Connection):
-                following = await self._overlapped(old, new, overlap)
-                if following is not None:
-                    return following
-            overlap.give_up()
+            was_live = not old.reader.done()
+            if isinstance(new, Connection) and await self._may_close(old, new, overlap):
+                return await self._take_over(old, new, overlap, was_live)
+            # The old connection delivers directly again, without remembering identities.
+            old.inbound.deliver()
             self._resolve_rotation(False)
-            if isinstance(new, Failure):
-                await self._pause(new, old, opened=False)
-            else:
-                await self._pause(new.failure, old, opened=True)
+            await self._pause(new, old)
         return await self._replace(old)
 
-    async def _overlapped(self, old: Connection, new: Connection, overlap: Overlap) -> Connection | None:
-        """Let ``new`` take over from ``old`` when it is time, and return it; None if it ended while ``old`` goes on.
-
-        If both have ended, return the connection after them: there was no rotation.
-        """
-        was_live = not old.reader.done()
+    async def _may_close(self, old: Connection, new: Connection, overlap: Overlap) -> bool:
+        """Wait until ``old`` may be closed or has ended; return False if ``new`` ends first."""
         while not old.reader.done() and overlap.verdict() is Verdict.WAIT:
             await asyncio.wait({old.reader, new.reader}, timeout=POLL_INTERVAL, return_when=asyncio.FIRST_COMPLETED)
             if new.reader.done() and not old.reader.done():
-                return None
+                return False
+        return True
+
+    async def _take_over(self, old: Connection, new: Connection, overlap: Overlap, was_live: bool) -> Connection:
+        """Close ``old``, let ``new`` deliver, and return ``new``.
+
+        If both have ended, open another connection and return that one: there was no rotation.
+
+        Args:
+            old: the connection that delivers.
+            new: the connection whose messages are held.
+            overlap: their overlap.
+            was_live: whether ``old`` was still open when ``new`` was subscribed.
+        """
         asked = self._loop.time()
         await self._close_for_rotation(old)
-        handover = overlap.handover
+        report, handover = self._connection_reporter, overlap.handover
         lost = old if old.failure.reason != "rotation" else None
         if lost is not None and was_live:
-            # Whatever has ended it may be about to end the other one too.
+            # The cause of the loss may be about to end the new connection as well.
             await self._ended_within(POLL_INTERVAL, new)
         if new.reader.done():
-            # What it brought is all that will ever come of that time: behind a gap, as after any loss, and before one.
-            missing = (
-                None if lost is None else functools.partial(self._connection_reporter.gap, lost.ended_at, lost.failure)
-            )
+            # The held messages are the only ones of that time, so they are delivered, between two gaps: one after the
+            # loss of the old connection, and one after the loss of the new connection.
+            missing = None if lost is None else functools.partial(report.gap, lost.ended_at, lost.failure)
             between = await overlap.release(new.inbound, missing)
             self._resolve_rotation(False)
             return await self._replace(new if between or lost is None else lost)
         await self._enter(new, lost)
         if handover.lost:
-            self._connection_reporter.flooded(new.number, handover.lost)
+            report.flooded(new.number, handover.lost)
         paused = self._loop.time() - max(asked, old.inbound.last_received_at or asked)
         await overlap.release(new.inbound)
-        self._overlap = overlap
-        self._forget_overlap(new)
-        self._connection_reporter.rotated(
+        verdict = overlap.verdict()
+        self._forgetting = self._loop.create_task(self._forget(overlap, new), name="rxws forget overlap")
+        report.rotated(
             new.number,
-            proven=handover.proven,
+            proven=verdict is Verdict.PROVEN,
             held=handover.held,
             duplicates=overlap.duplicates,
             discarded=overlap.discarded,
             paused=paused,
-            truncated=handover.truncated,
+            truncated=verdict is Verdict.FULL,
         )
         return new
 
     async def _close_for_rotation(self, old: Connection) -> None:
-        # Whatever it does, it is read no longer than this; a parse hook that does not heed its cancellation is given up
-        # half a second later.
+        # The old connection is read for DRAIN_TIMEOUT at most. If its parse hook ignores cancellation, the reader is
+        # given up half a second later.
         await old.close(Failure("rotation", "a planned rotation"), DRAIN_TIMEOUT)
 
-    def _forget_overlap(self, new: Connection) -> None:
-        """Free all memory of the overlap as soon as it is over."""
-        self._forgetting = None
-        if self._overlap is not None and not self._overlap.is_over():
-            self._forgetting = self._loop.call_later(POLL_INTERVAL, self._forget_overlap, new)
-            return
-        self._overlap = None
+    async def _forget(self, overlap: Overlap, new: Connection) -> None:
+        """Let ``new`` deliver directly as soon as no message on it can be a copy any more."""
+        while not (overlap.is_over() or await self._ended_within(POLL_INTERVAL, new)):
+            pass
         new.inbound.deliver()
 
     async def _overlap_forgotten(self, old: Connection) -> bool:
-        """Wait until the last overlap is forgotten, which is soon: two at once would be one too many to follow.
+        """Wait until the last overlap has ended, at most ``handover_settle`` seconds: only one overlap may be active.
 
         Returns:
             Whether ``old`` has ended.
         """
-        while self._overlap is not None and not await self._ended_within(POLL_INTERVAL, old):
-            pass
+        if self._forgetting is not None:
+            await asyncio.wait({self._forgetting, old.reader}, return_when=asyncio.FIRST_COMPLETED)
         return old.reader.done()
 
     # A connection
 
     async def _enter(self, connection: Connection, lost: Connection | None) -> None:
-        """Tell that ``connection`` takes over, and run its rotation hook to its first suspension.
+        """Report that ``connection`` takes over, and run its rotation hook to the hook's first suspension.
 
-        What came between it and ``lost``, which ended unplanned or too early, is missing.
+        Args:
+            connection: the new connection.
+            lost: the connection that ended before, if messages between both may be missing: a gap is reported. Else
+                None.
         """
         self._connection_reporter.connected(connection.number, self._backoff.attempts)
         if lost is not None:
             self._connection_reporter.gap(lost.ended_at, lost.failure)
-        connection.watch_rotation(self._wait_rotation_due(connection))
+        hook = self._loop.create_task(self._wait_rotation_due(connection), name=f"rxws hook {connection.number}")
+        connection.rotation_task = hook
+        connection.track(hook)
         await asyncio.sleep(0)
 
-    async def _wait_rotation_due(self, connection: Connection) -> Signal:
+    async def _wait_rotation_due(self, connection: Connection) -> float:
+        """Run the rotation hook; return how many seconds it lasted."""
         started = self._loop.time()
         try:
-            await self._host.wait_rotation_due(connection)
+            await self._host.wait_rotation_due()
         except asyncio.CancelledError:
-            # Not live: it has ended, or it was closed for its rotation, which what reads it may not heed.
+            # A connection that is not live has ended or was closed for its rotation, so the cancellation is rxws's own.
+            # The reader may still run then, because a parse hook may ignore cancellation.
             if not connection.is_live or self._stopped or is_torn_down():
                 raise
-            # By somebody who cancels all tasks, or by itself: nobody else would ever say that it is time.
-            self._reporter.log(logging.WARNING, "the task of _when2create_new_ws was cancelled: it is time to rotate")
-        return Signal.TOO_SOON if self._loop.time() - started < TOO_SOON else Signal.DUE
+            # The program cancelled the task, or the hook raised CancelledError itself. Rotate, because no other signal
+            # would start the rotation of this connection.
+            self._context.reporter.log(
+                logging.WARNING, "the task of _when2create_new_ws was cancelled: it is time to rotate"
+            )
+        return self._loop.time() - started
 
     # Waiting
 
-    async def _pause(self, failure: Failure, old: Connection | None = None, *, opened: bool) -> None:
-        """Wait as long as is due after ``failure`` of a connection that was, or was not, opened; or until ``old`` ends.
+    async def _pause(self, ended: Connection | Failure, old: Connection | None = None) -> None:
+        """Wait for the backoff's delay, or until ``old`` ends.
+
+        Args:
+            ended: the connection that ended, or why no connection was opened.
+            old: a connection that still delivers; None if there is none.
 
         Raises:
-            ConnectFailed: if there is no use in going on.
+            ConnectFailed: if the backoff allows no further attempt.
         """
+        failure = ended if isinstance(ended, Failure) else ended.failure
         delay = self._backoff.next_delay(failure)
-        if not opened:
+        if ended is failure:
             self._connection_reporter.refused(failure, delay)
         if delay is None:
             raise ConnectFailed(failure.status, failure.cause, self._backoff.attempts) from failure.error
@@ -361,31 +385,24 @@ class Rotation:
     # The end
 
     def stop(self) -> None:
-        """Open no more connections, and cancel what is under way. Idempotent."""
+        """Open no more connections, and cancel a handover that is under way. Idempotent."""
         self._stopped = True
         self._opener.stop()
         self._subscription.dispose()
         if self._forgetting is not None:
             self._forgetting.cancel()
-        self._overlap = None
         self._resolve_rotation(False)
 
     @property
     def last_received_at(self) -> float | None:
-        """When the last message came, on the loop's clock, or None if none has. May be read from any thread."""
+        """When the last message came, on the loop's clock; None before the first. May be read from any thread."""
         return self._opener.last_received_at
 
     @property
-    def connections(self) -> list[Connection]:
-        """All that are open."""
-        return self._opener.connections
-
-    @property
     def tasks(self) -> list[asyncio.Task[Any]]:
-        """What must come to its end after :meth:`stop`, besides the connections."""
-        handing_over = self._handing_over
-        running = [] if handing_over is None or handing_over.done() else [handing_over]
-        return [*running, *self._opener.tasks]
+        """The tasks that must end after :meth:`stop`, besides those of the connections."""
+        own = (self._handing_over, self._forgetting)
+        return [*self._opener.tasks, *(task for task in own if task is not None)]
 
     def _resolve_rotation(self, success: bool) -> None:
         if self._finished is not None and not self._finished.done():

@@ -14,20 +14,24 @@ __all__ = ["Priority", "PrioritySendQueue"]
 
 
 class Priority(enum.IntEnum):
-    """Which messages are sent first where sending is limited."""
+    """Which messages are sent first where sending is rate-limited."""
 
     HIGH = 0
     """Pongs and heartbeats: a server that misses them closes the connection."""
     NORMAL = 1
-    """What users send."""
+    """Messages of users."""
     LOW = 2
     """Subscriptions, of which there may be hundreds."""
 
 
 class PrioritySendQueue:
-    """Gives turns to send, never more than the limit allows: first by priority, then in the order of asking.
+    """Grants slots for sending, as many as the limit allows: by priority, then in the order of the requests.
 
-    The caller that was given one calls :meth:`record` when it sends, or :meth:`release`.
+    After :meth:`acquire`, call :meth:`record` when sending, or :meth:`release`.
+
+    Args:
+        loop: the event loop.
+        limit: the limit.
     """
 
     def __init__(self, loop: asyncio.AbstractEventLoop, limit: SlidingWindow) -> None:
@@ -39,30 +43,33 @@ class PrioritySendQueue:
         self._stopped = False
 
     async def acquire(self, priority: Priority) -> bool:
-        """Wait for a turn; False: there are no more.
+        """Wait for a slot.
 
-        Cancelling is safe: the turn is given to the next.
+        Cancelling is safe: the slot goes to the next in the queue.
+
+        Returns:
+            Whether a slot was granted; False after :meth:`stop`.
         """
         if self._stopped:
             return False
-        turn: asyncio.Future[bool] = self._loop.create_future()
-        heapq.heappush(self._waiting, (priority, next(self._order), turn))
+        slot: asyncio.Future[bool] = self._loop.create_future()
+        heapq.heappush(self._waiting, (priority, next(self._order), slot))
         self._grant()
         try:
-            return await turn
+            return await slot
         except asyncio.CancelledError:
-            # It may have been given in the same moment.
-            if not turn.cancelled() and turn.result():
+            # The slot may have been granted in the same turn of the loop.
+            if not slot.cancelled() and slot.result():
                 self.release()
             raise
 
     def record(self) -> None:
-        """Send now, in a turn that was taken."""
+        """Note that a message is sent now in an acquired slot."""
         self._limit.record(self._loop.time())
         self._grant()
 
     def release(self) -> None:
-        """Let the next have a turn that was taken."""
+        """Give an acquired slot back to the next in the queue."""
         self._limit.release()
         self._grant()
 
@@ -71,25 +78,24 @@ class PrioritySendQueue:
             self._timer.cancel()
             self._timer = None
         while self._waiting:
-            if self._waiting[0][2].done():
-                # Whoever waited for it was cancelled.
-                heapq.heappop(self._waiting)
-                continue
-            delay = self._limit.delay(self._loop.time())
-            if delay > 0:
-                if delay < math.inf:
-                    self._timer = self._loop.call_later(delay, self._grant)
-                return
-            _, _, turn = heapq.heappop(self._waiting)
-            self._limit.acquire()
-            turn.set_result(True)
+            slot = self._waiting[0][2]
+            # A slot that is already done belongs to a cancelled caller.
+            if not slot.done():
+                delay = self._limit.delay(self._loop.time())
+                if delay > 0:
+                    if delay < math.inf:
+                        self._timer = self._loop.call_later(delay, self._grant)
+                    return
+                self._limit.acquire()
+                slot.set_result(True)
+            heapq.heappop(self._waiting)
 
     def stop(self) -> None:
-        """Give no more turns."""
+        """Grant no more slots. Idempotent."""
         self._stopped = True
         if self._timer is not None:
             self._timer.cancel()
-        for _, _, turn in self._waiting:
-            if not turn.done():
-                turn.set_result(False)
+        for _, _, slot in self._waiting:
+            if not slot.done():
+                slot.set_result(False)
         self._waiting.clear()

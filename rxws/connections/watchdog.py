@@ -1,4 +1,4 @@
-"""A timer per connection that notices silence."""
+"""A timer for each connection that detects silence."""
 
 from __future__ import annotations
 
@@ -11,20 +11,20 @@ from ..messages.inbound import Inbound
 __all__ = ["QUIET_AFTER", "Watchdog"]
 
 QUIET_AFTER: Final = 60.0
-"""Seconds without a message after which a connection is first called quiet; then twice that, and so on."""
-
+"""Seconds without a message after which silence is first reported; then after twice as many, and so on."""
 
 EARLY: Final = 0.001
-"""Seconds by which a timer may fire too early, which the loop allows itself: without a margin it would fire again."""
+"""Seconds by which the event loop may fire a timer too early. Without this margin the timer would fire twice."""
 
 
 class Watchdog:
-    """Calls ``silent(seconds)`` when no message has come for a while.
+    """Calls a function when no message has come for a while.
 
     Args:
-        inbound: the receiving side of the connection that is watched.
-        limit: seconds of silence that are allowed; with None the limit is 60 s, then 120 s, 240 s … of one silence.
-        silent: called once for each limit that is reached.
+        loop: the event loop.
+        inbound: the receiving side of the connection.
+        limit: seconds of silence after which ``silent`` is called; None: after 60 s, 120 s, 240 s … of one silence.
+        silent: called with the limit, in seconds, each time that one is reached.
     """
 
     def __init__(
@@ -39,7 +39,7 @@ class Watchdog:
         self._timer = loop.call_at(self._heard + self._limit, self._look)
 
     def _look(self) -> None:
-        # One timer that looks back, not one that every message sets anew.
+        # One timer that checks the last message: setting a timer for every message would be slow.
         heard = self._inbound.last_received_at or self._heard
         if heard != self._heard:
             self._heard = heard
@@ -48,9 +48,9 @@ class Watchdog:
         if now >= heard + self._limit - EARLY:
             self._silent(self._limit)
             self._limit *= 2
-        # Not later than the first limit of the next silence, should a message end this one meanwhile.
+        # A message may end this silence: check again no later than the first limit of the next silence.
         self._timer = self._loop.call_at(min(heard + self._limit, now + self._first), self._look)
 
     def stop(self) -> None:
-        """Look no more."""
+        """Cancel the timer."""
         self._timer.cancel()

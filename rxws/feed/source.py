@@ -1,8 +1,9 @@
-"""Where a feed's frames come from."""
+"""The source of a feed's frames."""
 
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Collection
 from typing import Any, Protocol
 
 from ..connections.connection import Connection
@@ -11,25 +12,25 @@ __all__ = ["FrameSource"]
 
 
 class FrameSource(Protocol):
-    """Where a feed's frames come from: its connections, which rotate; or, in a replay, a recording."""
+    """The source of a feed's frames: its rotating connections, or a recording in a replay."""
 
     @property
-    def connections(self) -> list[Connection]:
-        """All that are open."""
+    def connections(self) -> Collection[Connection]:
+        """All open connections."""
 
     @property
     def tasks(self) -> list[asyncio.Task[Any]]:
-        """What must come to its end after :meth:`stop`, besides the connections."""
+        """The tasks that must end after :meth:`stop`, besides those of the connections."""
 
     @property
     def last_received_at(self) -> float | None:
-        """When the last message came, on the loop's clock, or None if none has. May be read from any thread."""
+        """When the last message came, on the loop's clock; None before the first. May be read from any thread."""
 
     def start(self) -> None:
-        """Let frames come."""
+        """Start the frames."""
 
     def stop(self) -> None:
-        """Let no more come. Idempotent."""
+        """Stop the frames. Idempotent."""
 
     def rotate(self) -> asyncio.Future[bool]:
         """Replace the connection now."""

@@ -1,4 +1,4 @@
-"""The wiring of one feed: rotation, delivery and router put together, and what users ask of them."""
+"""The wiring of one feed: it connects rotation, dispatcher, router and sender, and serves the public interface."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from ..checks import check_seconds
 from ..connections.backoff import Backoff
 from ..connections.connection import Connection, check_websocket
 from ..connections.connection_reporter import ConnectionReporter
-from ..connections.opener import Opener, Timeouts
+from ..connections.opener import Opener
 from ..connections.rotation import Rotation
 from ..display.cells import in_notebook, on_rerun
 from ..display.feed_view import FeedView, replace_namesake
@@ -45,7 +45,7 @@ from ..streams.stream import Stream
 from ..streams.stream_options import StreamOptions
 from ..streams.stream_receiver import StreamReceiver
 from ..streams.unmatched import UnmatchedFilters
-from .requests import Request
+from .requests import exchange
 from .shutdown import Shutdown
 from .source import FrameSource
 
@@ -54,12 +54,12 @@ __all__ = ["FEED_FACTORY", "Feed", "Hooks", "make_feed"]
 _NUMBERS = itertools.count(1)
 
 _HOOK_STREAMS: ContextVar[WeakSet[Stream[Any]] | None] = ContextVar("rxws_hook_streams", default=None)
-"""The streams made in the rotation hook whose context this is: they are closed with it."""
+"""The streams that the rotation hook of this context has made; they are closed when the hook ends."""
 
 
 @dataclass(frozen=True, slots=True)
 class Hooks(ParseHooks):
-    """What a subclass gives: what a frame means, how to connect, and when to rotate."""
+    """The hooks of a subclass: how to parse frames, how to connect, and when to rotate."""
 
     create_ws: Callable[[], Coroutine[Any, Any, object]]
     when2create_new_ws: Callable[[], Coroutine[Any, Any, object]]
@@ -70,11 +70,14 @@ class Feed:
 
     ::
 
-        rotation ── frames ──► delivery ── messages ──► router ──► streams ──► async for, operators, handlers
-           │                      parse                  index      buffer
-           └──► state, events, statistics                send ──► the live connection
+        rotation ── frames ──► dispatcher ── messages ──► router ──► streams ──► async for, operators, handlers
+           │                      parse                    index      buffer
+           └──► state, events, statistics                  send ──► the live connection
 
-    It belongs to the loop that runs when it is made, and its methods to that loop's thread.
+    It belongs to the event loop that runs when it is made. Call its methods on that loop's thread.
+
+    Attributes:
+        live_or_ended: an event that is set while the state is live, and after the end of the feed.
     """
 
     def __init__(self, hooks: Hooks, options: Options, kind: str) -> None:
@@ -93,10 +96,9 @@ class Feed:
         self.reporter.publish = self.events.on_next
         self.state = CurrentObservable(self.context, State.CONNECTING)
         self.live_or_ended = asyncio.Event()
-        """Set while the state is a live one, or the feed has ended."""
         self._availability = self._make_availability()
         self.router = Router(self.context)
-        self.sender = Sender(self.reporter, options, self._raise_if_ended)
+        self.sender = Sender(self.reporter, options, self.check_open)
         self._unmatched = UnmatchedFilters(
             self.loop, self.reporter, lambda: self.router.last_message, lambda: self.sender.is_subscribed
         )
@@ -105,38 +107,35 @@ class Feed:
         self.rotation = self._make_source()
         self._hooks = hooks
         self.handlers: set[CoroutineHandler] = set()
-        self._closing = Shutdown(self, self.reporter, options.close_timeout)
+        self._closing = Shutdown(
+            self.rotation, self.handlers, self._stop, self._finish, self.reporter, options.close_timeout
+        )
         self._view = FeedView(self.loop, self.router.messages.subscribe, lambda: self.router.last_message)
         namesake: Feed | None = None
         if in_notebook():
             self._view.keep_messages()
             namesake = self._replace_namesake()
         if namesake is None:
-            # Not before the constructors of all subclasses have returned.
+            # In a later callback, after the constructors of all subclasses have returned.
             self.loop.call_soon(self._start)
         else:
-            # For servers that allow one connection.
+            # After the end of the namesake, for servers that allow only one connection.
             namesake._closing.ended.add_done_callback(lambda _: self._start())
 
     def _make_context(self, name: str) -> LoopContext:
         return LoopContext.of(self.loop, Reporter(self.loop, name))
 
     def _make_source(self) -> FrameSource:
-        timeouts = Timeouts(
-            open=self.options.open_timeout,
-            handover=self.options.handover_timeout,
-            settle=self.options.handover_settle,
-            idle=self.options.idle_timeout,
-        )
         connection_reporter = ConnectionReporter(self.reporter, self.router)
-        opener = Opener(self.context, self, self._make_reader, self._backoff, timeouts, connection_reporter)
+        opener = Opener(self.context, self, self.sender, self._backoff, self.options, connection_reporter)
         return Rotation(self.context, self, self.dispatcher, opener)
 
-    def _make_reader(self, inbound: Inbound, frames: Callable[[], Frames]) -> Callable[[], Awaitable[None]]:
+    def make_reader(self, inbound: Inbound, frames: Callable[[], Frames]) -> Callable[[], Awaitable[None]]:
+        """Return a coroutine function that reads a connection: ``frames`` returns its source of frames."""
         return Reader(inbound, frames, self.dispatcher, self.router, self.reporter).read
 
     def _make_availability(self) -> Availability:
-        # Of the state alone: whoever holds a stream must not hold the feed.
+        # It refers to the state only, because a reference to a stream must not keep the feed alive.
         state = self.state
         return FeedAvailability(lambda: state.value.is_live, self.live_or_ended)
 
@@ -145,14 +144,12 @@ class Feed:
             self.rotation.start()
 
     def _replace_namesake(self) -> Feed | None:
-        """Close the live feed that was given the same name, if there is one, and return it."""
+        """Close the live feed of the same name, if there is one, and return it."""
         name = self.options.name
-        if not name:
-            return None
-        namesake: Feed | None = replace_namesake(name, self)
+        namesake: Feed | None = replace_namesake(name, self) if name else None
         if namesake is None or namesake.loop is not self.loop or namesake.is_closing:
             return None
-        # A warning, because a notebook shows those without any configuration.
+        # A warning, because a notebook shows warnings without configuration.
         line = "this feed replaces the live one of the same name, %r, which is being closed"
         self.reporter.log(logging.WARNING, line, name)
         namesake._closing.begin()
@@ -165,29 +162,33 @@ class Feed:
         """Whether the end has begun."""
         return self._closing.has_begun
 
-    def stream(self, filters: object, options: StreamOptions, availability: Availability | None = None) -> Stream[Any]:
-        """Make a stream; one made in a rotation hook is closed with it."""
+    def stream(
+        self, filters: object, options: StreamOptions, availability: Availability | None = None, *, rare: bool = False
+    ) -> Stream[Any]:
+        """Make a stream. A stream that is made in a rotation hook is closed when the hook ends.
+
+        Args:
+            filters: the filter, as in ``stream_filter``.
+            options: the options of the stream.
+            availability: whether its messages can come; None: while the feed has a connection.
+            rare: whether its messages may be rare: then there is no warning if none passes.
+        """
         parsed = Filter.parse(filters)
-        stream = self._make_stream(parsed, options, availability or self._availability)
-        # In a hook one waits for what is rare.
-        if _HOOK_STREAMS.get() is None and not self.is_closing:
+        self.context.check()
+        stream: Stream[Any] = Stream(self.context, self.router, parsed, options, availability or self._availability)
+        in_hook = _HOOK_STREAMS.get()
+        if in_hook is not None:
+            # Rotation hooks wait for rare messages, so no warning.
+            in_hook.add(stream)
+        elif not rare and not self.is_closing:
             self._unmatched.watch(stream, parsed)
         return stream
 
-    def _make_stream(self, filters: Filter, options: StreamOptions, availability: Availability) -> Stream[Any]:
-        self.context.check()
-        stream: Stream[Any] = Stream(self.context, self.router, filters, options, availability)
-        in_hook = _HOOK_STREAMS.get()
-        if in_hook is not None:
-            in_hook.add(stream)
-        return stream
-
     def multiplex(self, channel: Channel, filters: object, options: StreamOptions) -> Stream[Any]:
-        """Make a stream of something that is subscribed as long as anybody wants it."""
+        """Make a stream of a channel, which stays subscribed as long as it has a stream."""
         self.context.check()
-        availability = ChannelAvailability(
-            self._availability, functools.partial(self.sender.has_subscribed, channel.identity)
-        )
+        is_subscribed = functools.partial(self.sender.has_subscribed, channel.identity)
+        availability = ChannelAvailability(self._availability, is_subscribed)
         stream = self.stream(Filter.parse(filters, "filters"), options, availability)
         if not self.is_closing:
             wanted = self.sender.add_reference(channel)
@@ -195,7 +196,7 @@ class Feed:
         return stream
 
     def _remove_reference(self, channel: Channel) -> None:
-        # A stream may be collected after its loop was closed.
+        # A stream may be garbage-collected after its loop was closed.
         if not (self.is_closing or self.loop.is_closed()):
             self.sender.remove_reference(channel)
 
@@ -224,40 +225,34 @@ class Feed:
         """Send a message and return the first one that passes the filter ``reply``."""
         check_seconds("timeout", timeout, zero=False)
         wanted = Filter.parse(reply, "reply")
-        stream = self._make_stream(wanted, StreamOptions(maxsize=None), self._availability)
+        stream = self.stream(wanted, StreamOptions(maxsize=None), rare=True)
         try:
-            return await Request(message, wanted, timeout).make(self.send, stream, lambda: self.sender.obstacle)
+            return await exchange(message, wanted, timeout, self.send, stream, lambda: self.sender.obstacle)
         except StopAsyncIteration:
             raise FeedClosed(f"{self.reporter.name} was closed before the reply came") from None
 
-    @property
-    def present(self) -> Connection | None:
-        """The connection that ``send`` means."""
-        return self.sender.present
-
     async def wait_connected(self) -> None:
-        """Return when there is a live connection and what was held is delivered."""
-        self.context.check()
+        """Return when there is a live connection and its held messages are delivered."""
         while True:
-            self._raise_if_ended()
+            self.check_open()
             await self.live_or_ended.wait()
             await self.sender.wait_connected()
             if self.state.value.is_live:
                 return
 
     async def send(self, message: Any, chosen: Callable[[Connection], object] | None = None) -> None:
-        """Hand a message to a live connection; ``chosen`` is told before which one it is."""
+        """Send a message on a live connection; ``chosen`` is called before with that connection."""
         self.context.check()
         await self.sender.send(message, chosen)
 
-    # What the rotation asks for
+    # For the rotation
 
     async def create(self) -> Websocket:
-        """Open a connection with the subclass's hook."""
+        """Run the opening hook and return its websocket."""
         return check_websocket(await self._hooks.create_ws(), "_create_ws")
 
-    async def wait_rotation_due(self, connection: Connection) -> None:
-        """Run the subclass's rotation hook, and close the streams made in it."""
+    async def wait_rotation_due(self) -> None:
+        """Run the rotation hook, and close the streams that it has made."""
         streams: WeakSet[Stream[Any]] = WeakSet()
         _HOOK_STREAMS.set(streams)
         try:
@@ -267,12 +262,8 @@ class Feed:
             for stream in list(streams):
                 stream.close_nowait()
 
-    async def prepare(self, connection: Connection) -> None:
-        """Send what is to be sent on ``connection`` before all else, and heartbeats as long as it lives."""
-        await self.sender.prepare(connection)
-
     def enter(self, state: State) -> None:
-        """Be in ``state`` from now on."""
+        """Set the state of the feed."""
         previous = self.state.value
         if state is previous:
             return
@@ -291,45 +282,21 @@ class Feed:
         self.state.on_next(state)
 
     def _should_retry(self, error: BaseException) -> bool | None:
-        if self.options.should_retry is None:
-            return None
-        with self.reporter.guard(self.options.should_retry):
-            return self.options.should_retry(error)
-        # A feed does not end because an answer about it could not be had: the rule holds.
+        if self.options.should_retry is not None:
+            with self.reporter.guard(self.options.should_retry):
+                return self.options.should_retry(error)
+        # If should_retry raises, the default rule decides.
         return None
-
-    def use(self, connection: Connection | None) -> None:
-        """Send on ``connection`` from now on."""
-        self.sender.use(connection)
-
-    def answer(self, connection: Connection, answer: Any) -> None:
-        """Send an answer on the connection on which it was asked for."""
-        self.sender.answer(connection, answer)
 
     # The end
 
-    @property
-    def connections(self) -> list[Connection]:
-        """The connections that are open."""
-        return self.rotation.connections
-
-    @property
-    def tasks(self) -> list[asyncio.Task[Any]]:
-        """What is under way besides the connections."""
-        return self.rotation.tasks
-
-    def rotate(self) -> asyncio.Future[bool]:
-        """Rotate now."""
-        self.check_open()
-        return self.rotation.rotate()
-
     def exit(self) -> asyncio.Future[None]:
-        """Close; what is returned is done when all is."""
+        """Begin the shutdown, and return a future that is done when the feed has ended."""
         self.context.check()
         return self._closing.wanted()
 
     async def wait_closed(self) -> None:
-        """Return after the end; raise the fatal error."""
+        """Return when the feed has ended; raise the fatal error if there was one."""
         self.context.check()
         await asyncio.shield(self._closing.ended)
         self.raise_if_failed()
@@ -337,93 +304,84 @@ class Feed:
     def raise_if_failed(self) -> None:
         """Raise the fatal error, if there was one."""
         if self.error is not None:
-            # Without the traces, and so the local variables, of those who got it before.
+            # Without the traceback of an earlier raise, which would keep that caller's local variables alive.
             raise self.error.with_traceback(None)
 
     def check_open(self) -> None:
-        """Raise in another thread than the loop's, and after the end."""
+        """Raise RuntimeError outside the loop's thread, and the fatal error or FeedClosed after the end."""
         self.context.check()
-        self._raise_if_ended()
-
-    def _raise_if_ended(self) -> None:
         self.raise_if_failed()
         if self.is_closing:
             raise FeedClosed(f"{self.reporter.name} is closed")
 
     def failed(self, error: BaseException) -> None:
-        """Is called when the rotation has come to its end."""
+        """Called when the rotation has failed or one of its tasks was cancelled."""
         if self.is_closing:
             return
         if isinstance(error, asyncio.CancelledError):
-            # Somebody cancels all tasks, as asyncio.run does at its end: none that is begun now would be awaited.
-            # Unless it was one of ours alone, which is nobody's business but a mistake's.
+            # The program cancels all tasks, as asyncio.run does at its end: a new task would not be awaited.
+            # Otherwise one of our own tasks was cancelled, which is a bug: log an error.
             level = logging.INFO if is_torn_down() else logging.ERROR
             self.reporter.log(level, "ended without being closed: a task of its own was cancelled")
             self._closing.abandon()
             return
         if not isinstance(error, RxwsError):
-            # Ours: a bug, or a reconnect_delays that raises. Loud, and the end.
+            # A bug in rxws, or reconnect_delays raised: log it and end the feed.
             cause = error
             error = ConnectFailed(None, redact(f"the rotation failed: {cause!r}"), self._backoff.attempts)
             error.__cause__ = cause
         self.error = error
-        # Its text alone: a log that is kept must not keep the feed.
+        # Log the text only: a log record that is kept must not keep the feed alive.
         self.reporter.log(logging.ERROR, "failed: %s", str(error))
         self._closing.begin()
 
-    def stop(self) -> None:
-        """Begin nothing more. Idempotent."""
+    def _stop(self) -> None:
+        """Start nothing new, and discard messages from now on. Idempotent."""
         self.sender.use(None)
         self.sender.connection_available.set()
         self.live_or_ended.set()
         self._unmatched.stop()
         self._view.close()
         self.rotation.stop()
-        # Together: what comes while the connection is being closed is nobody's any more.
+        # Both now: messages that arrive while closing are discarded.
         self.router.end(self.error)
         self.dispatcher.frames.end(self.error)
 
-    def finish(self) -> None:
-        """Tell that this was the end."""
+    def _finish(self) -> None:
+        """Enter the final state, and end the Observables."""
         self.enter(State.CLOSED if self.error is None else State.FAILED)
         for observable in (self.state, self.events):
             observable.end(self.error)
 
-    # What is to be known
+    # Inspection
 
     def __repr__(self) -> str:
         return f"<{self.reporter.name}: {self.state.value.value}, {self.reporter.counters.messages} messages>"
 
     def snapshot(self, title: str) -> dict[str, str]:
-        """Show the feed as a notebook's cell does. May be called from any thread."""
+        """Return the feed's display in a notebook. May be called from any thread."""
         return self._view.show(title, self.state.value, self.statistics(), self.error)
 
     def statistics(self) -> Statistics:
         """Return a snapshot of the counters. May be called from any thread."""
-        # A stream that was collected is registered until the loop has gone round.
-        receivers = [
-            each for each in self.router.receivers if not (isinstance(each, StreamReceiver) and each.abandoned)
-        ]
+        # A garbage-collected stream is registered until the next turn of the loop.
+        held = [each for each in self.router.receivers if not (isinstance(each, StreamReceiver) and each.abandoned)]
         last = self.rotation.last_received_at
         return Statistics(
             **self.reporter.counters.read(),
-            streams=sum(isinstance(receiver, StreamReceiver) for receiver in receivers),
-            pending=sum(map(len, receivers)),
+            streams=sum(isinstance(receiver, StreamReceiver) for receiver in held),
+            pending=sum(map(len, held)),
             last_message_age=None if last is None else max(0.0, self.loop.time() - last),
         )
 
 
-FEED_FACTORY: Final[ContextVar[Callable[[Hooks, Options, str], Feed] | None]] = ContextVar(
-    "rxws_substitute", default=None
-)
-"""What makes the next feed of this context, in place of :class:`Feed`: a replay sets it."""
+FEED_FACTORY: Final[ContextVar[Callable[[Hooks, Options, str], Feed]]] = ContextVar("rxws_feed_factory", default=Feed)
+"""Makes the next feed of this context; a replay puts its own in place of :class:`Feed`."""
 
 
 def make_feed(hooks: Hooks, options: Options, kind: str) -> Feed:
-    """Make a feed that connects, or what was asked for in its place."""
-    substitute = FEED_FACTORY.get()
-    if substitute is None:
-        return Feed(hooks, options, kind)
-    # One feed, and not those that its subclass may make besides.
-    FEED_FACTORY.set(None)
-    return substitute(hooks, options, kind)
+    """Make a feed that connects, or in a replay a feed that plays a recording."""
+    factory = FEED_FACTORY.get()
+    # A replay replaces one feed, and not those that its subclass may make besides.
+    FEED_FACTORY.set(Feed)
+    return factory(hooks, options, kind)

@@ -128,11 +128,10 @@ class PlayedFeed(Feed):
 
     async def wait_connected(self) -> None:
         """Wait until a connection was live; there is none to be had."""
-        self.context.check()
-        self._raise_if_ended()
+        self.check_open()
         while not self.state.value.is_live:
             await self.live_or_ended.wait()
-            self._raise_if_ended()
+            self.check_open()
 
     async def send(self, message: Any, chosen: Callable[[Connection], object] | None = None) -> None:
         """Raise: nobody is there."""

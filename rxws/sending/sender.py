@@ -10,7 +10,7 @@ from ..callables import resolve
 from ..codec import to_payload
 from ..connections.connection import Connection
 from ..connections.rate_limit import SlidingWindow
-from ..connections.send_queue import Priority
+from ..connections.send_queue import Priority, PrioritySendQueue
 from ..errors import SendFailed, SendTimeout
 from ..options import Options
 from ..reporting.reporter import Reporter
@@ -136,7 +136,7 @@ class Sender:
     async def prepare(self, connection: Connection) -> None:
         """Send what is to be sent on ``connection`` before all else, and heartbeats as long as it lives."""
         if self._options.send_limit is not None:
-            connection.limit_sends(SlidingWindow(*self._options.send_limit))
+            connection.send_queue = PrioritySendQueue(self._loop, SlidingWindow(*self._options.send_limit))
         if self._options.heartbeat is not None:
             message, seconds = self._options.heartbeat
             beating = self._loop.create_task(self._beat(connection, message, seconds), name="rxws heartbeat")

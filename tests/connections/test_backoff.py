@@ -28,7 +28,7 @@ both_libraries = pytest.mark.parametrize("connect", LIBRARIES.values(), ids=LIBR
 
 
 def refusal(status: int, **headers: str) -> InvalidStatus:
-    """A handshake that was refused with ``status``."""
+    """Return the error of a handshake that was refused with ``status``."""
     return InvalidStatus(Response(status, "", Headers({name.replace("_", "-"): v for name, v in headers.items()})))
 
 
@@ -36,7 +36,7 @@ def refusal(status: int, **headers: str) -> InvalidStatus:
 
 
 def test_the_default_delays_start_at_once_and_grow_to_a_minute(monkeypatch):
-    """The first retry is at once; the ceiling then doubles from half a second to a minute, for ever."""
+    """The first retry follows at once; then the longest delay doubles from 0.5 s to a minute and stays there."""
     ceilings = []
     monkeypatch.setattr(random, "uniform", lambda low, high: ceilings.append((low, high)) or high)
     delays = list(itertools.islice(default_delays(), 3000))
@@ -56,16 +56,21 @@ def test_the_default_delays_are_fully_jittered():
 RETRIED = Failure("network", "gone")
 
 
+def make_backoff(delays=default_delays, should_retry=lambda error: None) -> Backoff:
+    """Return a backoff with default options where none are given."""
+    return Backoff(delays, should_retry)
+
+
 def backoff_that_is_open(*delays: object, **options) -> Backoff:
-    """A backoff of a feed that has a connection since time 0."""
-    backoff = Backoff(lambda: delays, **options) if delays else Backoff(**options)
+    """Return the backoff of a feed whose connection was opened at time 0."""
+    backoff = make_backoff(lambda: delays, **options) if delays else make_backoff(**options)
     backoff.attempt_started()
     backoff.opened(0)
     return backoff
 
 
-def test_the_delays_go_on_when_a_connection_was_open_for_less_than_30_s():
-    """A mere open proves nothing: a server that accepts and closes at once is met with growing delays."""
+def test_the_delays_continue_when_a_connection_was_open_for_less_than_30_s():
+    """If a server accepts and closes at once, the delays go on growing."""
     backoff = backoff_that_is_open(0, 1, 2, 3)
     delays = []
     for _ in range(4):
@@ -77,7 +82,7 @@ def test_the_delays_go_on_when_a_connection_was_open_for_less_than_30_s():
 
 
 def test_the_delays_start_over_when_a_connection_was_open_for_30_s():
-    """Only a connection that stayed open for 30 seconds makes the next retry an immediate one."""
+    """Only after a connection that stayed open for 30 seconds does the next retry follow at once."""
     backoff = backoff_that_is_open(0, 1, 2)
     assert [backoff.next_delay(RETRIED), backoff.next_delay(RETRIED)] == [0, 1]
     backoff.closed(100, 130)
@@ -85,7 +90,7 @@ def test_the_delays_start_over_when_a_connection_was_open_for_30_s():
 
 
 def test_the_old_connections_age_counts_when_it_ends_after_the_new_one_opened():
-    """In a rotation each connection is judged by its own age."""
+    """In a rotation the age of the connection that ended decides, not that of the newer one."""
     backoff = backoff_that_is_open(0, 1)
     assert backoff.next_delay(RETRIED) == 0
     backoff.opened(1000)
@@ -100,29 +105,29 @@ def test_there_is_no_retry_when_the_delays_end():
 
 
 @pytest.mark.parametrize(("code", "least"), [(1012, 2), (1013, 2), (1011, 0), (None, 0)])
-def test_a_restarting_server_is_left_alone_for_two_seconds(code, least):
-    """After 1012 and 1013 the delay is at least 2 s, and longer if the backoff says so."""
+def test_delay_is_at_least_two_seconds_when_the_server_restarts(code, least):
+    """After the close codes 1012 and 1013 the delay is at least 2 s, or the longer delay of the backoff."""
     backoff = backoff_that_is_open(0, 5)
     failure = Failure("server", "closed", code=code)
     assert [backoff.next_delay(failure), backoff.next_delay(failure)] == [least, 5]
 
 
 def test_retry_after_is_the_least_delay():
-    """The longer of the backoff's delay and the server's Retry-After is waited."""
+    """The feed waits for the backoff's delay or for the server's Retry-After, whichever is longer."""
     backoff = backoff_that_is_open(0, 50)
     failure = diagnose(refusal(503, Retry_After="7"), now=NOW)
     assert [backoff.next_delay(failure), backoff.next_delay(failure)] == [7, 50]
 
 
 def test_a_fatal_failure_ends_the_feed_only_before_the_first_success():
-    """What is fatal at first is retried once there was a connection."""
+    """A failure that is fatal at first is retried after a connection was open."""
     failure = diagnose(refusal(404), now=NOW)
-    assert Backoff().next_delay(failure) is None
+    assert make_backoff().next_delay(failure) is None
     assert backoff_that_is_open().next_delay(failure) == 0
 
 
 def test_refusals_are_counted_in_a_row():
-    """Neither another failure nor a success in between lets 401 and 403 add up to three."""
+    """Another failure or a success in between starts the count of 401 and 403 again."""
     refused, forbidden = diagnose(refusal(401), now=NOW), diagnose(refusal(403), now=NOW)
     backoff = backoff_that_is_open()
     assert backoff.next_delay(refused) is not None
@@ -137,24 +142,24 @@ def test_refusals_are_counted_in_a_row():
 
 
 def test_should_retry_overrides_what_is_fatal():
-    """True retries what is fatal, False gives up what is not, None leaves it to the rule."""
+    """True retries a fatal failure, False gives up after any failure, None leaves the decision to the default rule."""
     fatal, retried = diagnose(TypeError(), now=NOW), diagnose(OSError(), now=NOW)
     for verdict, expected in ((True, [False, False]), (False, [True, True]), (None, [True, False])):
         asked = []
-        backoff = Backoff(should_retry=lambda error, verdict=verdict, asked=asked: asked.append(error) or verdict)
+        backoff = make_backoff(should_retry=lambda error, verdict=verdict, asked=asked: asked.append(error) or verdict)
         assert [backoff.next_delay(failure) is None for failure in (fatal, retried)] == expected
         assert asked == [fatal.error, retried.error]
 
 
 def test_should_retry_overrides_three_refusals():
-    """A feed whose credentials come and go may be told to try on."""
-    backoff = Backoff(should_retry=lambda error: True)
+    """With ``should_retry`` a feed goes on although its credentials were refused three times."""
+    backoff = make_backoff(should_retry=lambda error: True)
     failure = diagnose(refusal(401), now=NOW)
     assert None not in [backoff.next_delay(failure) for _ in range(5)]
 
 
-def test_should_retry_is_asked_about_a_normal_close_and_not_about_what_has_no_exception():
-    """A close with 1000 ends a feed whose ``should_retry`` says so; an idle connection has no exception to judge."""
+def test_should_retry_is_called_after_a_normal_close_but_not_without_an_exception():
+    """``should_retry`` may end a feed after a close with 1000; it is not called for an idle connection."""
     asked = []
     backoff = backoff_that_is_open(should_retry=lambda error: asked.append(error) or False)
     assert backoff.next_delay(Failure("idle", "no message for 60 s")) == 0
@@ -165,50 +170,50 @@ def test_should_retry_is_asked_about_a_normal_close_and_not_about_what_has_no_ex
 
 
 def test_an_exception_of_should_retry_is_raised():
-    """A predicate that fails is not taken for an answer."""
+    """If ``should_retry`` raises, its exception is raised."""
 
     def fail(error):
         raise LookupError("no such error")
 
     with pytest.raises(LookupError, match="no such error"):
-        Backoff(should_retry=fail).next_delay(RETRIED_ERROR)
+        make_backoff(should_retry=fail).next_delay(RETRIED_ERROR)
 
 
 RETRIED_ERROR = diagnose(ConnectionClosedError(None, None), now=NOW)
 
 
 @pytest.mark.parametrize("verdict", ["yes", 1, object()])
-def test_an_answer_of_should_retry_that_is_none_is_refused(verdict):
-    """Only True, False and None are answers: a coroutine, say, would pass for True."""
+def test_should_retry_is_refused_when_it_returns_anything_else(verdict):
+    """Only True, False and None are allowed: a coroutine, for example, would count as True."""
     with pytest.raises(TypeError, match="should_retry must return True, False or None"):
-        Backoff(should_retry=lambda error: verdict).next_delay(RETRIED_ERROR)
+        make_backoff(should_retry=lambda error: verdict).next_delay(RETRIED_ERROR)
 
 
 @pytest.mark.parametrize(
     ("delay", "error"),
     [(-1, ValueError), (float("nan"), ValueError), (float("inf"), ValueError), ("1", TypeError), (None, TypeError)],
 )
-def test_a_delay_that_is_no_time_is_refused(delay, error):
-    """A delay that nobody can wait raises and names the option."""
+def test_a_delay_that_is_not_a_time_is_refused(delay, error):
+    """A delay that is negative, not finite or not a number raises an error that names the option."""
     with pytest.raises(error, match="reconnect_delays"):
-        Backoff(lambda: [delay]).next_delay(RETRIED)
+        make_backoff(lambda: [delay]).next_delay(RETRIED)
 
 
 def test_delays_that_cannot_be_iterated_are_refused():
-    """A ``reconnect_delays`` that is a mere number raises and names the option."""
-    with pytest.raises(TypeError, match="reconnect_delays must be a function that returns an iterable of seconds"):
-        Backoff(lambda: 5).next_delay(RETRIED)
+    """If ``reconnect_delays`` returns a number, the error names the option."""
+    with pytest.raises(TypeError, match="reconnect_delays must return an iterable of seconds"):
+        make_backoff(lambda: 5).next_delay(RETRIED)
 
 
 def test_any_real_number_is_a_delay():
-    """Whole and fractional numbers of any kind are seconds."""
-    backoff = Backoff(lambda: [1, fractions.Fraction(1, 2)])
+    """Delays may be real numbers of any type."""
+    backoff = make_backoff(lambda: [1, fractions.Fraction(1, 2)])
     assert [backoff.next_delay(RETRIED), backoff.next_delay(RETRIED)] == [1.0, 0.5]
 
 
 def test_attempts_are_counted_from_the_last_open_connection():
-    """The number tells how many attempts it took, and starts at 1 again when there was a connection."""
-    backoff = Backoff()
+    """The number of attempts starts at 1 again after a connection was open."""
+    backoff = make_backoff()
     numbers = [backoff.attempts]
     for is_opened in (False, False, True, False, True, True):
         backoff.attempt_started()
@@ -220,7 +225,7 @@ def test_attempts_are_counted_from_the_last_open_connection():
 
 
 def test_a_date_is_counted_from_now():
-    """A Retry-After with a date of the present is no wait at all, and the clock is the caller's."""
+    """A Retry-After with a date is converted to seconds from the time that the caller passes."""
     now = time.time()
     error = refusal(429, Retry_After=email.utils.formatdate(now + 30, usegmt=True))
     assert diagnose(error, now=now).retry_after == pytest.approx(30, abs=1)

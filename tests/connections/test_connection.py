@@ -1,4 +1,4 @@
-"""One open websocket: read to its end, sent to in time, closed or aborted."""
+"""One open websocket with its reader: reading, sending with a timeout, closing, aborting."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from rxws import CallbackFailed, SendFailed, SendTimeout
 from rxws.connections.connection import Connection, abort_websocket, check_websocket
 from rxws.connections.failures import Failure
 from rxws.connections.rate_limit import SlidingWindow
-from rxws.connections.send_queue import Priority
+from rxws.connections.send_queue import Priority, PrioritySendQueue
 from rxws.reporting.reporter import Reporter
 from rxws.testing import FeedServer
 from tests.support.life import ScriptedWebsocket
@@ -29,7 +29,7 @@ in_virtual_time = pytest.mark.usefixtures("virtual_time", "assert_no_leaks")
 
 
 class Opened:
-    """A connection that is being read, and what came of it."""
+    """A connection with a running reader, and the frames and events of it."""
 
     def __init__(self, websocket, receive=None):
         loop = asyncio.get_running_loop()
@@ -42,7 +42,7 @@ class Opened:
         self.connection.start(functools.partial(self.read, receive or self.receive))
 
     async def read(self, receive):
-        """Receive all that comes."""
+        """Receive all frames."""
         async for frame in self.websocket:
             await receive(frame)
 
@@ -50,8 +50,12 @@ class Opened:
         """Keep a frame."""
         self.received.append(frame)
 
+    def limit_sends(self, window):
+        """Limit sending to what the window allows."""
+        self.connection.send_queue = PrioritySendQueue(asyncio.get_running_loop(), window)
+
     async def ended(self):
-        """Wait for the end, as a rotation does, and return why."""
+        """Wait for the end, as an opener does, and return the failure."""
         await asyncio.wait({self.connection.reader})
         self.connection.end()
         return self.connection.failure
@@ -67,35 +71,35 @@ async def opened():
 
 @pytest.fixture
 async def bare():
-    """A connection over a scripted websocket that shows no transport, as picows'."""
+    """A connection over a scripted websocket without a transport, as those of picows."""
     yield (opened := Opened(ScriptedWebsocket(transport=False)))
     opened.websocket.end()
     await opened.ended()
 
 
 async def never():
-    """Wait for ever, and heed the cancellation."""
+    """Wait forever, until cancelled."""
     await asyncio.get_running_loop().create_future()
 
 
-# What a websocket is
+# Websockets
 
 
 @in_virtual_time
-async def test_check_websocket_takes_what_has_the_api():
-    """Whatever can be iterated, sent to and closed is a websocket."""
+async def test_check_websocket_accepts_any_object_with_the_api():
+    """Any object with iteration, ``send`` and ``close`` is a websocket."""
     websocket = ScriptedWebsocket()
     assert check_websocket(websocket, "_create_ws") is websocket
 
 
-def test_check_websocket_refuses_what_has_not():
-    """The error names who gave it, what it is, and what it lacks."""
+def test_check_websocket_refuses_an_object_without_the_api():
+    """The error names the hook that returned it, its type and its missing methods."""
     with pytest.raises(TypeError, match=r"^_create_ws must .*, not NoneType without __aiter__, send, close$"):
         check_websocket(None, "_create_ws")
 
 
-async def test_check_websocket_suspects_a_missing_await():
-    """What could be awaited was probably meant to be."""
+async def test_check_websocket_hints_at_a_missing_await():
+    """If the object can be awaited, the error asks for a missing ``await``."""
     connecting = never()
     with pytest.raises(TypeError, match=r"not coroutine .* \(is an 'await' missing\?\)$"):
         check_websocket(connecting, "connect")
@@ -103,8 +107,8 @@ async def test_check_websocket_suspects_a_missing_await():
 
 
 @in_virtual_time
-async def test_abort_websocket_cuts_the_transport():
-    """A connection with a transport is cut, not closed."""
+async def test_abort_websocket_aborts_the_transport():
+    """A websocket with a transport is aborted, without a closing handshake."""
     websocket = ScriptedWebsocket()
     abort_websocket(websocket)
     assert (websocket.transport.aborted, websocket.closes) == (1, 0)
@@ -113,7 +117,7 @@ async def test_abort_websocket_cuts_the_transport():
 @in_virtual_time
 @pytest.mark.parametrize("error", [None, OSError("broken"), TypeError("a bug")])
 async def test_abort_websocket_without_a_transport_closes(error):
-    """A connection without one is left to its own ``close``, whatever that raises."""
+    """A websocket without a transport is closed with ``close``, and an exception of that is ignored."""
 
     async def close():
         if error is not None:
@@ -128,7 +132,7 @@ async def test_abort_websocket_without_a_transport_closes(error):
 
 @in_virtual_time
 async def test_abort_websocket_gives_up_a_close_that_never_ends():
-    """A ``close`` that nobody waits for is cancelled after half a minute."""
+    """A ``close`` in the background is cancelled after 30 seconds."""
     websocket = ScriptedWebsocket(transport=False)
     websocket.on_close = never
     abort_websocket(websocket)
@@ -143,7 +147,7 @@ async def test_abort_websocket_gives_up_a_close_that_never_ends():
 
 @in_virtual_time
 async def test_reader_reads_what_came_before_the_end(opened):
-    """The end of a connection comes after all its frames."""
+    """The reader reads all frames that came before the end."""
     opened.websocket.come("a", "b")
     opened.websocket.end()
     await opened.ended()
@@ -161,8 +165,8 @@ async def test_reader_reads_what_came_before_the_end(opened):
     ],
     ids=["closed", "closed with an error", "cut", "broken"],
 )
-async def test_reader_tells_why_it_ended(opened, end, reason, code):
-    """The reader's result is what is known of the end: a silent one, too."""
+async def test_reader_returns_why_the_connection_ended(opened, end, reason, code):
+    """The result of the reader is the failure, also if the iteration ended without an exception."""
     before = time.time()
     end(opened.websocket)
     failure = await opened.ended()
@@ -172,8 +176,8 @@ async def test_reader_tells_why_it_ended(opened, end, reason, code):
 
 
 @in_virtual_time
-async def test_reader_closes_what_it_cannot_go_on_reading():
-    """Where reading ends with an error of the program's own, the connection is cut, and the error is named."""
+async def test_reader_aborts_the_connection_when_reading_raises():
+    """If reading raises an error of the program, the connection is aborted and the failure names the error."""
 
     async def receive(frame):
         len(frame)
@@ -187,8 +191,8 @@ async def test_reader_closes_what_it_cannot_go_on_reading():
 
 
 @in_virtual_time
-async def test_reader_when_the_iteration_was_cancelled_by_somebody_else(opened):
-    """A CancelledError that comes out of the websocket, and that nobody asked for, is the end of that connection."""
+async def test_reader_when_the_iteration_raises_a_cancelled_error(opened):
+    """A CancelledError of the websocket itself, without a cancelled task, ends the connection only."""
     opened.websocket.end(asyncio.CancelledError())
     failure = await opened.ended()
     assert (failure.reason, failure.cause) == ("network", "CancelledError")
@@ -197,7 +201,7 @@ async def test_reader_when_the_iteration_was_cancelled_by_somebody_else(opened):
 @in_virtual_time
 @pytest.mark.parametrize("transport", [True, False])
 async def test_reader_when_it_is_cancelled_itself(transport):
-    """A loop that is torn down cancels the reader, which cuts the transport, begins no task and stays cancelled."""
+    """A loop that is torn down cancels the reader: it aborts the transport, starts no task and stays cancelled."""
     opened = Opened(ScriptedWebsocket(transport=transport))
     await asyncio.sleep(0.1)
     opened.connection.reader.cancel()
@@ -233,7 +237,7 @@ async def test_reader_reads_both_libraries(connect, assert_no_leaks):
 
 @in_virtual_time
 async def test_send_hands_the_payload_over(opened):
-    """What is sent is handed to the websocket as it is."""
+    """The payload goes to the websocket unchanged."""
     await opened.connection.send("a", 1)
     await opened.connection.send(b"b", 0)
     assert opened.websocket.sent == ["a", b"b"]
@@ -241,7 +245,7 @@ async def test_send_hands_the_payload_over(opened):
 
 @in_virtual_time
 async def test_send_when_the_peer_takes_nothing(opened):
-    """``send`` raises at its timeout, and the connection is cut and lost for that reason."""
+    """``send`` raises at its timeout and aborts the connection, with that failure."""
     opened.websocket.on_send = lambda _: never()
     loop = asyncio.get_running_loop()
     with pytest.raises(SendTimeout, match=r"the peer took nothing for 2 s: the connection was aborted"):
@@ -257,7 +261,7 @@ async def test_send_when_the_peer_takes_nothing(opened):
     "error", [ConnectionClosedError(None, None), TimeoutError("its own"), ValueError("surrogates")]
 )
 async def test_send_when_it_fails(opened, error):
-    """What the websocket raises is the cause of a SendFailed, and no verdict on the connection."""
+    """The websocket's exception is the cause of a SendFailed; the connection stays."""
 
     def fail(_):
         raise error
@@ -271,7 +275,7 @@ async def test_send_when_it_fails(opened, error):
 
 @in_virtual_time
 async def test_send_when_it_is_cancelled(opened):
-    """A send that is cancelled stays cancelled, and the connection lives."""
+    """A cancelled send stays cancelled, and the connection stays."""
     opened.websocket.on_send = lambda _: never()
     sending = asyncio.create_task(opened.connection.send("a", 2))
     await asyncio.sleep(1)
@@ -283,7 +287,7 @@ async def test_send_when_it_is_cancelled(opened):
 
 @in_virtual_time
 async def test_send_soon_sends_in_order(opened):
-    """What is sent in the background goes out in the order of the calls."""
+    """Messages that are sent in the background are sent in the order of the calls."""
     for n in range(10):
         opened.connection.send_soon(str(n), 1)
     await asyncio.sleep(0.1)
@@ -292,7 +296,7 @@ async def test_send_soon_sends_in_order(opened):
 
 @in_virtual_time
 async def test_send_soon_when_it_fails_on_a_live_connection(opened):
-    """A background send that fails although the connection lives is reported: nobody else would tell."""
+    """A background send that fails while the connection lives is reported."""
 
     def fail(_):
         raise ValueError("surrogates not allowed")
@@ -308,7 +312,7 @@ async def test_send_soon_when_it_fails_on_a_live_connection(opened):
 
 @in_virtual_time
 async def test_send_soon_when_the_connection_is_lost(opened):
-    """A background send that fails with its connection is not reported apart from it."""
+    """A background send that fails because the connection is lost is not reported separately."""
     opened.websocket.end()
     opened.connection.send_soon("late", 1)
     await opened.ended()
@@ -317,9 +321,9 @@ async def test_send_soon_when_the_connection_is_lost(opened):
 
 
 @in_virtual_time
-async def test_send_in_turn_where_sending_is_limited(opened, virtual_time):
-    """A limit puts off what is too much; a higher priority goes first, and the wait counts for the timeout."""
-    opened.connection.limit_sends(SlidingWindow(2, 1.0))
+async def test_send_waits_for_a_slot_when_sending_is_limited(opened, virtual_time):
+    """Messages beyond the limit wait; a higher priority goes first; the wait counts for the timeout."""
+    opened.limit_sends(SlidingWindow(2, 1.0))
     for n in range(3):
         opened.connection.send_soon(f"normal {n}", 5)
     opened.connection.send_soon("pong", 5, Priority.HIGH)
@@ -332,11 +336,11 @@ async def test_send_in_turn_where_sending_is_limited(opened, virtual_time):
 
 
 @in_virtual_time
-async def test_turn_that_is_taken_or_given_back(opened, virtual_time):
-    """Whoever has taken a turn sends in it, or leaves it to the next; without a limit it is always anybody's turn."""
+async def test_slot_when_it_is_used_or_released(opened, virtual_time):
+    """An acquired slot is used or released to the next sender; without a limit a slot is always free."""
     await opened.connection.acquire_slot(Priority.NORMAL)
     opened.connection.release_slot()
-    opened.connection.limit_sends(SlidingWindow(1, 1.0))
+    opened.limit_sends(SlidingWindow(1, 1.0))
     await opened.connection.acquire_slot(Priority.NORMAL)
     opened.connection.send_soon("next", 5)
     await asyncio.sleep(3)
@@ -351,9 +355,9 @@ async def test_turn_that_is_taken_or_given_back(opened, virtual_time):
 
 
 @in_virtual_time
-async def test_turn_that_never_comes_because_the_connection_is_lost(opened, virtual_time):
-    """Who waits for a turn when the connection ends is told that nothing was sent."""
-    opened.connection.limit_sends(SlidingWindow(1, 1000.0))
+async def test_slot_when_the_connection_is_lost(opened, virtual_time):
+    """A sender that waits for a slot when the connection ends gets an error that nothing was sent."""
+    opened.limit_sends(SlidingWindow(1, 1000.0))
     await opened.connection.send("first", 5)
     waiting = asyncio.create_task(opened.connection.send("second", 500))
     await asyncio.sleep(1)
@@ -361,9 +365,6 @@ async def test_turn_that_never_comes_because_the_connection_is_lost(opened, virt
     await opened.ended()
     with pytest.raises(SendFailed, match="it was not sent"):
         await waiting
-
-
-# Answers
 
 
 # The end
@@ -384,24 +385,22 @@ async def test_is_live_until_the_end_is_known(opened):
 
 
 @in_virtual_time
-async def test_end_cancels_what_lives_no_longer_than_the_connection(opened):
-    """Tasks that were kept, and the rotation hook, end with the connection."""
+async def test_end_cancels_the_tasks_of_the_connection(opened):
+    """The tracked tasks are cancelled when the connection ends."""
     kept, done = asyncio.create_task(never()), asyncio.create_task(asyncio.sleep(0))
     opened.connection.track(kept)
     opened.connection.track(done)
-    opened.connection.watch_rotation(never())
     await asyncio.sleep(0.1)
     assert not kept.done()
     opened.websocket.end()
     await opened.ended()
-    await asyncio.wait({kept, opened.connection.rotation_task})
+    await asyncio.wait({kept})
     assert kept.cancelled()
-    assert opened.connection.rotation_task.cancelled()
 
 
 @in_virtual_time
-async def test_lose_ends_the_connection_for_the_first_reason(opened):
-    """The first verdict holds, and after the end there is none."""
+async def test_fail_keeps_the_first_failure(opened):
+    """The first failure of a connection is kept, also after its end."""
     opened.connection.fail(NETWORK)
     opened.connection.fail(ROTATION)
     assert await opened.ended() is NETWORK
@@ -411,8 +410,8 @@ async def test_lose_ends_the_connection_for_the_first_reason(opened):
 
 
 @in_virtual_time
-async def test_abort_lets_the_reader_deliver_what_had_come(opened):
-    """What came before the cut is still received."""
+async def test_abort_lets_the_reader_deliver_the_frames_that_had_come(opened):
+    """Frames that came before the abort are still received."""
     opened.websocket.come("a", "b")
     opened.connection.abort()
     await opened.ended()
@@ -423,7 +422,7 @@ async def test_abort_lets_the_reader_deliver_what_had_come(opened):
 
 @in_virtual_time
 async def test_abort_when_the_reader_does_not_end(virtual_time):
-    """A reader that waits for something else, or whose transport cannot be cut, is cancelled soon after."""
+    """A reader that does not end after the abort is cancelled 0.25 s later."""
     opened = Opened(ScriptedWebsocket(), lambda _: never())
     opened.websocket.come("a")
     await asyncio.sleep(0.1)
@@ -435,7 +434,7 @@ async def test_abort_when_the_reader_does_not_end(virtual_time):
 
 @in_virtual_time
 async def test_abort_without_a_transport(bare, virtual_time):
-    """Where there is no transport, the reader ends at once, and the websocket is closed once, however long it takes."""
+    """Without a transport the reader ends at once, and the websocket is closed once in the background."""
     bare.websocket.on_close = lambda: asyncio.sleep(10)
     await asyncio.sleep(0.1)
     bare.connection.fail(NETWORK)
@@ -448,7 +447,7 @@ async def test_abort_without_a_transport(bare, virtual_time):
 
 @in_virtual_time
 async def test_close_reads_to_the_end(opened, virtual_time):
-    """What the peer sends before it answers the close is received."""
+    """Frames that the peer sends before it answers the close are received."""
 
     async def close():
         for n in range(3):
@@ -468,7 +467,7 @@ async def test_close_reads_to_the_end(opened, virtual_time):
 
 @in_virtual_time
 async def test_close_when_the_peer_answers_late_and_sends_on(opened, virtual_time):
-    """A peer that does not come to its end is cut at the timeout; what it sent until then is received."""
+    """A peer that goes on sending is aborted at the timeout; its frames until then are received."""
 
     async def close():
         for n in range(100):
@@ -485,7 +484,7 @@ async def test_close_when_the_peer_answers_late_and_sends_on(opened, virtual_tim
 
 @in_virtual_time
 async def test_close_without_a_transport_when_the_peer_does_not_answer(bare, virtual_time):
-    """A connection that cannot be cut is abandoned at the timeout."""
+    """A connection without a transport is given up at the timeout."""
     bare.websocket.on_close = lambda: asyncio.sleep(10)
     await bare.connection.close(ROTATION, 1)
     assert bare.connection.failure is ROTATION
@@ -496,7 +495,7 @@ async def test_close_without_a_transport_when_the_peer_does_not_answer(bare, vir
 
 @in_virtual_time
 async def test_close_that_raises(opened, virtual_time):
-    """A ``close`` that raises changes nothing: the connection is cut at the timeout."""
+    """If ``close`` raises, the connection is aborted at the timeout all the same."""
 
     def close():
         raise RuntimeError("a bug")
@@ -509,7 +508,7 @@ async def test_close_that_raises(opened, virtual_time):
 
 @in_virtual_time
 async def test_close_when_it_is_cancelled(opened):
-    """Cancelling a close cuts the connection; a second close goes on with the first one's."""
+    """Cancelling a close aborts the connection; a second close shares the websocket's ``close``."""
     opened.websocket.on_close = never
     closing = asyncio.create_task(opened.connection.close(ROTATION, 5))
     await asyncio.sleep(1)
@@ -524,7 +523,7 @@ async def test_close_when_it_is_cancelled(opened):
 
 @in_virtual_time
 async def test_close_twice_at_once(opened):
-    """Two who close at once wait for one and the same close."""
+    """Two concurrent calls share one ``close`` of the websocket."""
     opened.websocket.on_close = lambda: asyncio.sleep(0.5)
     await asyncio.gather(opened.connection.close(ROTATION, 1), opened.connection.close(NETWORK, 1))
     assert opened.connection.failure is ROTATION
@@ -532,8 +531,8 @@ async def test_close_twice_at_once(opened):
 
 
 @in_virtual_time
-async def test_close_when_a_parse_hook_heeds_nothing(virtual_time):
-    """A reader that cannot be ended holds nobody up: it is given up, and what it delivers later goes nowhere."""
+async def test_close_when_a_parse_hook_ignores_cancellation(virtual_time):
+    """A reader that does not end is given up, and its later messages are discarded."""
     released = asyncio.Event()
     delivered = []
 

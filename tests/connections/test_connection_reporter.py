@@ -1,4 +1,4 @@
-"""What happens to connections is told once: in the log, the counters and the events."""
+"""Everything that happens to connections is reported once: in the log, the counters and the events."""
 
 from __future__ import annotations
 
@@ -28,23 +28,23 @@ def connection_reporter(wiring, caplog):
     return ConnectionReporter(wiring.reporter, wiring.router)
 
 
-def told(wiring, caplog):
+def report(wiring, caplog):
     """Return the events, and the lines of the log with their levels."""
     return [type(event) for event in wiring.seen], [(each.levelname, each.getMessage()) for each in caplog.records]
 
 
-async def test_open_connection_is_told(wiring, connection_reporter, caplog):
-    """An event with its number and its attempts, and a line."""
+async def test_open_connection_is_reported(wiring, connection_reporter, caplog):
+    """An open connection has an event with its number and its attempts, and a line in the log."""
     connection_reporter.connected(3, 2)
-    assert told(wiring, caplog) == ([Connected], [("INFO", "feed: connection 3 is open")])
+    assert report(wiring, caplog) == ([Connected], [("INFO", "feed: connection 3 is open")])
     assert (wiring.seen[0].number, wiring.seen[0].attempt) == (3, 2)
 
 
 @pytest.mark.parametrize(("failure", "level"), [(LOST, "WARNING"), (PLANNED, "INFO")])
-async def test_end_of_a_connection_is_told(wiring, connection_reporter, caplog, failure, level):
+async def test_end_of_a_connection_is_reported(wiring, connection_reporter, caplog, failure, level):
     """A loss is a warning, a planned end is not."""
     connection_reporter.ended(3, failure)
-    assert told(wiring, caplog) == (
+    assert report(wiring, caplog) == (
         [Disconnected],
         [(level, f"feed: connection 3 ended: {failure.cause} ({failure.reason})")],
     )
@@ -52,7 +52,7 @@ async def test_end_of_a_connection_is_told(wiring, connection_reporter, caplog, 
     assert (event.number, event.reason, event.code, event.delay) == (3, failure.reason, failure.code, None)
 
 
-async def test_end_by_an_error_of_the_program_is_told_with_its_traceback(wiring, connection_reporter, caplog):
+async def test_end_by_an_error_of_the_program_is_reported_with_its_traceback(wiring, connection_reporter, caplog):
     """An error of rxws itself is logged as an error, so that it can be found and reported."""
     connection_reporter.ended(3, diagnose(AttributeError("no 'paused'"), object(), now=0.0))
     (event,) = wiring.seen
@@ -65,16 +65,19 @@ async def test_end_by_an_error_of_the_program_is_told_with_its_traceback(wiring,
 
 
 @pytest.mark.parametrize(("delay", "after"), [(1.25, "next attempt in 1.2 s"), (None, "giving up")])
-async def test_refusal_is_told_with_what_comes_after(wiring, connection_reporter, caplog, delay, after):
-    """That none could be opened, and when it is tried again, or that it is not."""
+async def test_refusal_is_reported_with_the_next_attempt(wiring, connection_reporter, caplog, delay, after):
+    """A failed attempt is reported with the delay until the next one, or that the feed gives up."""
     connection_reporter.refused(LOST, delay)
-    assert told(wiring, caplog) == ([Disconnected], [("WARNING", f"feed: no connection: it broke (network); {after}")])
+    assert report(wiring, caplog) == (
+        [Disconnected],
+        [("WARNING", f"feed: no connection: it broke (network); {after}")],
+    )
     assert (wiring.seen[0].number, wiring.seen[0].delay) == (None, delay)
 
 
 @pytest.mark.parametrize(("failure", "reconnects"), [(LOST, {"network": 1}), (PLANNED, {})])
-async def test_gap_is_told_to_events_counters_and_streams(wiring, connection_reporter, failure, reconnects):
-    """A gap of a loss counts as a reconnect, one of a rotation does not; streams that want gaps get it."""
+async def test_gap_is_reported_to_events_counters_and_streams(wiring, connection_reporter, failure, reconnects):
+    """The gap of a loss counts as a reconnect, the gap of a rotation does not; streams with ``gaps`` get it."""
     stream = wiring.stream(gaps=True)
     wiring.route("last")
     connection_reporter.gap(5.0, failure)
@@ -87,20 +90,20 @@ async def test_gap_is_told_to_events_counters_and_streams(wiring, connection_rep
 
 
 @pytest.mark.parametrize(("proven", "held", "level"), [(True, 5, "INFO"), (False, 0, "INFO"), (False, 5, "WARNING")])
-async def test_rotation_is_told(wiring, connection_reporter, caplog, proven, held, level):
-    """A rotation counts; one in which messages came, and nothing was proven, is a warning."""
+async def test_rotation_is_reported(wiring, connection_reporter, caplog, proven, held, level):
+    """A rotation is counted; if messages were held and the overlap was not proven, it is a warning."""
     connection_reporter.rotated(2, proven=proven, held=held)
     assert wiring.seen == [Rotated(name="feed", time=wiring.reporter.now(), number=2, proven=proven, held=held)]
     assert wiring.reporter.counters.rotations == 1
-    assert told(wiring, caplog)[1][0][0] == level
+    assert report(wiring, caplog)[1][0][0] == level
 
 
-async def test_silence_haste_and_floods_are_told(wiring, connection_reporter, caplog):
-    """Each has its line; silence and floods have an event, too, and what is dropped is counted."""
+async def test_silence_haste_and_floods_are_reported(wiring, connection_reporter, caplog):
+    """Each has a line in the log; silence and floods have an event, too, and dropped frames are counted."""
     connection_reporter.quiet(1, 60.0)
     connection_reporter.rotated_too_soon(0.5)
     connection_reporter.flooded(3, 7)
-    kinds, lines = told(wiring, caplog)
+    kinds, lines = report(wiring, caplog)
     assert kinds == [Quiet, Overflowed]
     assert [line.split(": ")[1].split()[0] for _, line in lines] == ["no", "_when2create_new_ws", "connection"]
     assert (wiring.seen[1].consumer, wiring.seen[1].dropped) == ("connection 3", 7)

@@ -1,4 +1,4 @@
-"""Why a connection ended or could not be opened, judged by real failures and by some made by hand."""
+"""Why a connection ended or could not be opened: with real failures, and with exceptions made by hand."""
 
 from __future__ import annotations
 
@@ -61,7 +61,7 @@ async def answering(answer: bytes | None, tls: ssl.SSLContext | None = None) -> 
 
 
 async def failure_to_open(connect, url: str, **options) -> Failure:
-    """Open a connection, which must fail, and return what is known of that."""
+    """Open a connection, which must fail, and return the failure."""
     try:
         async with asyncio.timeout(10):
             await connect(url, proxy=None, open_timeout=5, **options)
@@ -71,7 +71,7 @@ async def failure_to_open(connect, url: str, **options) -> Failure:
 
 
 async def failure_to_stay(connect, script, **options) -> Failure:
-    """Open a connection, read it to the end that ``script`` gives it, and return what is known of that end."""
+    """Open a connection, read it to the end that ``script`` gives it, and return the failure."""
     async with asyncio.timeout(10), FeedServer(script, close_timeout=0.2) as server:
         connection = await connect(f"{server.url}?token=5ecre7", proxy=None, close_timeout=0.2, **options)
         error = None
@@ -96,7 +96,7 @@ def sending(*message, **options):
 
 
 def is_fatal_at_first(failure: Failure) -> bool:
-    """Whether it ends a feed that never had a connection; it must not end one that had."""
+    """Return whether a failure is fatal before the first success; assert that it is not fatal afterwards."""
     assert not is_fatal(failure, succeeded=True, refusals=2)
     return is_fatal(failure, succeeded=False, refusals=1)
 
@@ -112,7 +112,7 @@ def tls_contexts(host: str) -> tuple[ssl.SSLContext, ssl.SSLContext]:
 
 
 def free_port() -> int:
-    """A port on which nobody listens."""
+    """A port without a server."""
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port: int = probe.getsockname()[1]
@@ -161,7 +161,7 @@ async def test_a_tls_handshake_that_is_cut_is_retried():
 
 @both_libraries
 async def test_a_refused_port_is_retried(connect):
-    """A port on which nobody listens is a network failure."""
+    """A refused connection is a network failure."""
     failure = await failure_to_open(connect, f"ws://127.0.0.1:{free_port()}/")
     assert failure.reason == "network"
     assert failure.cause.startswith("ConnectionRefusedError: ")
@@ -170,7 +170,7 @@ async def test_a_refused_port_is_retried(connect):
 
 @both_libraries
 async def test_a_name_that_is_not_found_is_retried(connect):
-    """A name that does not resolve is a network failure: names come back."""
+    """A name that does not resolve is a network failure: it may resolve later."""
     failure = await failure_to_open(connect, "ws://nowhere.invalid/")
     assert failure.reason == "network"
     assert failure.cause.startswith("gaierror: ")
@@ -196,7 +196,7 @@ async def test_a_name_that_is_not_found_is_retried(connect):
     ],
 )
 async def test_a_handshake_is_refused_with_an_http_status(connect, status, reason, fatal):
-    """Of the HTTP statuses only 4xx are fatal before the first success, less 408, 425 and 429."""
+    """Before the first success only the HTTP statuses 4xx are fatal, except 408, 425 and 429."""
     answer = f"HTTP/1.1 {status}\r\nRetry-After: 7\r\nContent-Length: 0\r\n\r\n".encode()
     async with answering(answer) as port:
         failure = await failure_to_open(connect, f"ws://127.0.0.1:{port}/?token=5ecre7")
@@ -222,7 +222,7 @@ async def test_a_handshake_is_refused_with_an_http_status(connect, status, reaso
     ids=["banner", "binary", "nothing", "abort", "no websocket", "520", "endless"],
 )
 async def test_junk_instead_of_a_handshake_is_retried(connect, answer):
-    """Whatever a server answers that is no handshake, it may answer better the next time."""
+    """An answer that is not a handshake is retried."""
     async with answering(answer) as port:
         failure = await failure_to_open(connect, f"ws://127.0.0.1:{port}/?token=5ecre7")
     assert failure.reason == "handshake"
@@ -247,7 +247,7 @@ async def test_junk_instead_of_a_handshake_is_retried(connect, answer):
     ],
 )
 async def test_an_invalid_uri_is_fatal_at_first_when_it_is_opened(connect, url):
-    """An invalid URI, be it found by the library or by what it parses with, is fatal, and its cause tells no secret."""
+    """An invalid URI is fatal, also if the standard library finds it, and its cause contains no secret."""
     failure = await failure_to_open(connect, url)
     assert failure.reason == "handshake"
     assert "cre7" not in failure.cause
@@ -256,7 +256,7 @@ async def test_an_invalid_uri_is_fatal_at_first_when_it_is_opened(connect, url):
 
 @both_libraries
 async def test_a_mute_server_is_retried_when_the_handshake_times_out(connect):
-    """A server that accepts the connection and says nothing is a network failure."""
+    """A server that accepts the connection and never answers is a network failure."""
 
     with socket.create_server(("127.0.0.1", 0)) as mute, pytest.raises(TimeoutError) as caught:
         await connect(f"ws://127.0.0.1:{mute.getsockname()[1]}/", proxy=None, open_timeout=0.05)
@@ -282,12 +282,12 @@ async def test_a_mute_server_is_retried_when_the_handshake_times_out(connect):
     ],
 )
 async def test_the_server_closes_with_a_code(connect, code, reason, name):
-    """A close by the server is told with its code and its words, and is never fatal by itself."""
+    """The cause of a close by the server has its code and its reason; such a close is never fatal."""
     failure = await failure_to_stay(connect, lambda connection: connection.close(code, "bye token=5ecre7"))
     assert failure.reason == reason
     assert failure.code == code
     assert failure.cause == f"the server closed with {code} ({name}): bye token=***"
-    # A normal close ends the iteration without an exception; should_retry is asked with one all the same.
+    # A normal close ends the iteration without an exception; should_retry is called with one all the same.
     assert isinstance(failure.error, ConnectionClosedOK) is (code in {1000, 1001})
     assert not is_fatal_at_first(failure)
 
@@ -307,7 +307,7 @@ async def test_the_server_vanishes_without_a_close_frame(connect):
 
 @both_libraries
 async def test_the_limit_is_named_when_a_message_is_too_big(connect):
-    """A message beyond max_size is the server's doing; the cause names the limit."""
+    """A message beyond max_size has the reason "server"; the cause names the limit."""
     failure = await failure_to_stay(connect, sending("x" * 2000), max_size=1000)
     assert (failure.reason, failure.code) == ("server", 1009)
     assert failure.cause.startswith("this side closed with 1009 (message too big): ")
@@ -315,7 +315,7 @@ async def test_the_limit_is_named_when_a_message_is_too_big(connect):
 
 
 def test_the_limit_is_named_when_the_library_does_not():
-    """picows does not always tell the number; the cause names the option."""
+    """If the library's reason has no number, as in picows, the cause names the option."""
     failure = diagnose(ConnectionClosedError(None, Close(1009, "message too big")), now=NOW)
     assert failure.cause == (
         "this side closed with 1009 (message too big): message too big (the limit is the connection's max_size)"
@@ -323,7 +323,7 @@ def test_the_limit_is_named_when_the_library_does_not():
 
 
 async def test_the_limit_is_named_when_a_message_has_too_many_fragments():
-    """More fragments than websockets takes are the server's doing; the cause names the limit."""
+    """A message with more fragments than allowed has the reason "server"; the cause names the limit."""
 
     async def fragments():
         for _ in range(5000):
@@ -336,15 +336,15 @@ async def test_the_limit_is_named_when_a_message_has_too_many_fragments():
 
 @both_libraries
 async def test_the_cause_is_named_when_text_is_no_utf8(connect):
-    """Invalid UTF-8 in a text frame is the server's doing; the cause says so."""
+    """Invalid UTF-8 in a text frame has the reason "server"; the cause names it."""
     failure = await failure_to_stay(connect, sending(b"\xff", text=True))
     assert (failure.reason, failure.code) == ("server", 1007)
     assert "invalid start byte" in failure.cause
 
 
 @both_libraries
-async def test_a_missing_pong_is_the_networks_doing(connect):
-    """A connection that keepalive gives up is a network failure, though this side closed it with 1011."""
+async def test_a_missing_pong_is_a_network_failure(connect):
+    """If keepalive gives a connection up, that is a network failure, although this side closed it with 1011."""
 
     async def answer_nothing(connection):
         connection.stall()
@@ -356,7 +356,7 @@ async def test_a_missing_pong_is_the_networks_doing(connect):
 
 @both_libraries
 async def test_this_side_closes(connect):
-    """A connection that the user's own code closes is the user's doing."""
+    """A connection that the user's code closes has the reason "user"."""
     async with FeedServer() as server:
         connection = await connect(server.url, proxy=None)
         await connection.close(4001, "enough")
@@ -393,7 +393,7 @@ async def test_a_hook_that_asks_an_http_server_is_judged_like_a_handshake():
 
 
 def refusal(status: int, **headers: str) -> InvalidStatus:
-    """A handshake that was refused with ``status``."""
+    """Return the error of a handshake that was refused with ``status``."""
     return InvalidStatus(Response(status, "", Headers({name.replace("_", "-"): v for name, v in headers.items()})))
 
 
@@ -430,20 +430,20 @@ def test_what_opening_raises_is_fatal_only_if_it_is_listed(error, reason, fatal)
     assert is_fatal_at_first(failure) is fatal
 
 
-def test_empty_address_is_told_as_it_is():
-    """An address that is empty has no secret, and the text about it stays readable."""
+def test_empty_address_is_shown_unchanged():
+    """An empty address contains no secret, so the error text stays as it is."""
     assert diagnose(InvalidURI("", "isn't one"), now=NOW).cause.count("isn't") >= 1
 
 
 def test_a_connection_that_breaks_with_any_exception_is_a_network_failure():
-    """Whatever reading a connection raises, it was the connection that broke."""
+    """Any exception of reading, except programming errors, is a network failure."""
     failure = diagnose(RuntimeError("torn"), object(), now=NOW)
     assert (failure.reason, failure.cause) == ("network", "RuntimeError: torn")
 
 
 @pytest.mark.parametrize("kind", [TypeError, AttributeError, UnboundLocalError, NotImplementedError])
-def test_an_error_of_the_program_that_reads_is_no_network_failure(kind):
-    """Neither where reading raises it, nor where the library ends the connection because of it; a retry is made."""
+def test_a_programming_error_while_reading_is_an_internal_failure(kind):
+    """A programming error is "internal", whether reading raises it or the library ends the connection for it."""
     error = kind("'X' object has no attribute 'paused'")
     closed = ConnectionClosedError(None, None)
     closed.__cause__ = error
@@ -455,12 +455,12 @@ def test_an_error_of_the_program_that_reads_is_no_network_failure(kind):
 
 
 def test_a_failure_without_an_exception_is_never_fatal():
-    """An idle connection, say, is not the end of a feed."""
+    """An idle connection, for example, does not end a feed."""
     assert not is_fatal(Failure("idle", "no message for 60 s"), succeeded=False, refusals=0)
 
 
-def test_a_silent_end_is_a_close_by_the_server_when_the_connection_tells_no_code():
-    """An iterator that ends is a normal close, whatever its connection knows of it."""
+def test_a_silent_end_is_a_close_by_the_server_when_the_connection_has_no_code():
+    """An iteration that ends without an exception is a normal close, also if the connection has no close code."""
     for connection in (None, types.SimpleNamespace(close_code=0, close_reason=None)):
         failure = diagnose(None, connection, now=NOW)
         assert (failure.reason, failure.code) == ("server", 1005)
@@ -469,7 +469,7 @@ def test_a_silent_end_is_a_close_by_the_server_when_the_connection_tells_no_code
 
 
 def test_the_first_close_frame_counts_when_both_sides_closed():
-    """Who closed first is whose doing it was."""
+    """The side that closed first decides the reason."""
     received, sent = Close(1001, "theirs"), Close(1000, "ours")
     theirs = diagnose(ConnectionClosedOK(received, sent, True), now=NOW)
     ours = diagnose(ConnectionClosedOK(received, sent, False), now=NOW)
@@ -498,13 +498,13 @@ def test_the_first_close_frame_counts_when_both_sides_closed():
     ],
 )
 def test_retry_after_is_read_as_seconds_or_as_a_date(value, seconds):
-    """Retry-After is a number or any of HTTP's three dates, at most a day, at least nothing, and else ignored."""
+    """Retry-After is a number or one of HTTP's three date formats, limited to 0 s to one day; else it is ignored."""
     assert diagnose(refusal(503, Retry_After=value), now=NOW).retry_after == seconds
 
 
 @given(st.text(max_size=40) | st.from_regex(r"[A-Z][a-z]{2}, [0-9]+ [A-Z][a-z]{2} [0-9]+ [0-9:]+ [A-Z+0-9]*"))
-def test_retry_after_is_sane_whatever_it_says(value):
-    """No header makes the diagnosis fail, or the wait endless."""
+def test_retry_after_is_bounded_for_any_text(value):
+    """No header breaks the diagnosis or makes the wait longer than a day."""
     headers = types.SimpleNamespace(get={"Retry-After": value}.get)
     error = aiohttp.ClientError()
     error.response = types.SimpleNamespace(status=503, headers=headers)
@@ -513,7 +513,7 @@ def test_retry_after_is_sane_whatever_it_says(value):
 
 
 def test_retry_after_is_ignored_when_it_comes_twice_or_not_at_all():
-    """Two headers contradict each other; a response without headers says nothing."""
+    """Retry-After is ignored if the header comes twice or the response has no headers."""
     twice = refusal(503)
     twice.response.headers["Retry-After"] = "1"
     twice.response.headers["Retry-After"] = "2"
@@ -523,14 +523,14 @@ def test_retry_after_is_ignored_when_it_comes_twice_or_not_at_all():
 
 
 def test_the_cause_is_one_short_line_without_secrets_whatever_the_exception_says():
-    """An exception's text, its cause's and the server's words are shown redacted and cut short."""
+    """The texts of an exception, of its cause and of the server are redacted and shortened."""
     error = RuntimeError("cannot open wss://me:5ecre7@h/?token=5ecre7 at all\n\x1b[2J")
     error.__cause__ = ValueError("Authorization: Bearer 5ecre7")
     assert diagnose(error, now=NOW).cause == (
         r"RuntimeError: cannot open wss://***@h/?token=*** at all\n\x1b[2J: Authorization: ***"
     )
     token = "".join(random.choices("0123456789abcdef", k=64))
-    # Wherever the text is cut, it is not cut before it is redacted.
+    # The text is redacted before it is cut, wherever the cut is.
     for length in range(1100, 1250):
         assert token[:8] not in diagnose(RuntimeError("x" * length + " " + token), now=NOW).cause
     long = diagnose(RuntimeError("word " * 10_000), now=NOW).cause
@@ -538,8 +538,8 @@ def test_the_cause_is_one_short_line_without_secrets_whatever_the_exception_says
     assert long.endswith("…")
 
 
-def test_the_cause_is_the_exceptions_name_when_it_says_nothing():
-    """An exception without a text, or with one that cannot be had, is told by its name."""
+def test_the_cause_is_the_name_of_the_exception_when_it_has_no_text():
+    """An exception without a text, or whose text raises, is shown by its name."""
 
     class BrokenError(Exception):
         def __str__(self) -> str:
@@ -547,10 +547,10 @@ def test_the_cause_is_the_exceptions_name_when_it_says_nothing():
 
     assert diagnose(AssertionError(), now=NOW).cause == "AssertionError"
     assert diagnose(TimeoutError(), now=NOW).cause == "TimeoutError: timed out"
-    assert diagnose(BrokenError(), now=NOW).cause == "BrokenError: its text cannot be had (ValueError)"
+    assert diagnose(BrokenError(), now=NOW).cause == "BrokenError: its text could not be read (ValueError)"
 
 
 def test_three_refusals_in_a_row_are_fatal_even_after_a_success():
-    """After a success the third 401 or 403 in a row is the end; the second is not."""
+    """After a success the third 401 or 403 in a row is fatal; the second is not."""
     failure = diagnose(refusal(401), now=NOW)
     assert [is_fatal(failure, succeeded=True, refusals=count) for count in (1, 2, 3, 4)] == [False, False, True, True]

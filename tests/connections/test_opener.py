@@ -1,4 +1,4 @@
-"""Opening a connection: tried, retried, prepared, watched; and given up."""
+"""Opening a connection: attempts, retries, the messages sent first, silence, and giving up."""
 
 from __future__ import annotations
 
@@ -20,8 +20,8 @@ in_virtual_time = pytest.mark.usefixtures("virtual_time", "assert_no_leaks")
 
 
 @in_virtual_time
-async def test_opening_tells_and_delivers():
-    """The first connection is announced, then its messages come."""
+async def test_opening_reports_and_delivers():
+    """The first connection is reported before its messages are delivered."""
     async with ScriptedFeed() as feed:
         event = await feed.record.happened(Connected)
         feed.websocket.come("a", "b")
@@ -34,7 +34,7 @@ async def test_opening_tells_and_delivers():
 
 @in_virtual_time
 async def test_hook_runs_to_its_first_suspension_before_the_first_message():
-    """A stream that is made in the rotation hook gets the first message that the connection ever brought."""
+    """A stream that is made in the rotation hook gets the first message of the connection."""
     got = []
 
     async def wait_rotation_due():
@@ -51,7 +51,7 @@ async def test_hook_runs_to_its_first_suspension_before_the_first_message():
 
 @in_virtual_time
 async def test_opening_is_retried_with_delays():
-    """Attempts that fail are told, each with the delay until the next one; the state says when one is waited for."""
+    """Each failed attempt is reported with the delay until the next one; the state is WAITING meanwhile."""
     async with ScriptedFeed(REFUSED, status(503), reconnect_delays=delays(0, 1, 2)) as feed:
         event = await feed.record.happened(Connected)
         assert (now(), event.attempt) == (1, 3)
@@ -63,8 +63,8 @@ async def test_opening_is_retried_with_delays():
 
 
 @in_virtual_time
-async def test_opening_that_is_of_no_use_ends_the_feed():
-    """A fatal failure is the feed's error, with its cause, and the end of its streams."""
+async def test_opening_ends_the_feed_when_the_failure_is_fatal():
+    """A fatal failure ends the feed and its streams with an error that has its cause."""
     error = status(404)
     feed = ScriptedFeed(error)
     stream = feed.stream_filter()
@@ -79,7 +79,7 @@ async def test_opening_that_is_of_no_use_ends_the_feed():
 
 @in_virtual_time
 async def test_opening_ends_when_the_delays_do():
-    """A feed whose delays come to an end gives up."""
+    """A feed gives up when ``reconnect_delays`` is exhausted."""
     feed = ScriptedFeed(*[REFUSED] * 9, reconnect_delays=lambda: [0, 0, 0])
     with pytest.raises(ConnectFailed, match="gave up after 4 attempts"):
         await feed.wait_closed()
@@ -87,7 +87,7 @@ async def test_opening_ends_when_the_delays_do():
 
 @in_virtual_time
 async def test_opening_when_the_delays_raise():
-    """A bug in the delays is loud, and the end."""
+    """An exception of ``reconnect_delays`` is logged and ends the feed."""
 
     def broken():
         raise ZeroDivisionError("a bug")
@@ -107,8 +107,8 @@ async def test_opening_that_takes_too_long_is_retried():
 
 
 @in_virtual_time
-async def test_opening_that_heeds_no_cancellation_is_left_behind(caplog):
-    """A hook that hangs whatever happens holds the feed up for a second more; what it opens too late is cut."""
+async def test_opening_is_given_up_when_the_hook_ignores_cancellation(caplog):
+    """A hook that ignores cancellation delays the feed by one second; a connection that it opens later is aborted."""
     late, until = ScriptedWebsocket(), asyncio.get_running_loop().create_future()
 
     async def hangs():
@@ -122,7 +122,7 @@ async def test_opening_that_heeds_no_cancellation_is_left_behind(caplog):
     async with ScriptedFeed(hangs, hangs_and_raises, open_timeout=3, reconnect_delays=delays(0)) as feed:
         await feed.record.happened(Connected)
         assert now() == 8
-        assert "_create_ws does not heed its cancellation" in caplog.text
+        assert "_create_ws ignores its cancellation" in caplog.text
         until.set_result(None)
         await asyncio.sleep(0.01)
         assert late.transport.aborted == 1
@@ -130,8 +130,8 @@ async def test_opening_that_heeds_no_cancellation_is_left_behind(caplog):
 
 
 @in_virtual_time
-async def test_opening_when_the_hook_comes_upon_a_cancellation():
-    """A CancelledError that nobody asked for is a failure as any other."""
+async def test_opening_when_the_hook_raises_a_cancelled_error():
+    """A CancelledError of the hook itself is a failure like any other."""
     async with ScriptedFeed(asyncio.CancelledError()) as feed:
         await feed.record.happened(Connected)
         assert feed.record.reasons == ["handshake"]
@@ -140,7 +140,7 @@ async def test_opening_when_the_hook_comes_upon_a_cancellation():
 @in_virtual_time
 @pytest.mark.parametrize("turns", range(6))
 async def test_exit_at_the_moment_of_opening_leaves_no_connection(turns):
-    """A connection that is opened while the feed is being closed is not left open, whatever comes first."""
+    """A connection that is opened while the feed is being closed is aborted, in any order of the two."""
     opened, websocket = asyncio.get_running_loop().create_future(), ScriptedWebsocket()
 
     async def opening():
@@ -161,7 +161,7 @@ async def test_exit_at_the_moment_of_opening_leaves_no_connection(turns):
 
 @in_virtual_time
 async def test_exit_when_the_opening_hook_swallows_the_cancellation():
-    """A hook that answers its cancellation with a connection has it cut."""
+    """A connection that the hook returns after its cancellation is aborted."""
     websocket = ScriptedWebsocket()
 
     async def opening():
@@ -179,7 +179,7 @@ async def test_exit_when_the_opening_hook_swallows_the_cancellation():
 
 @in_virtual_time
 async def test_create_ws_that_returns_no_connection():
-    """What is no connection is a bug: fatal before the first success."""
+    """A hook that returns no connection is a bug, which is fatal before the first success."""
 
     async def nothing():
         return None
@@ -190,8 +190,8 @@ async def test_create_ws_that_returns_no_connection():
 
 
 @in_virtual_time
-async def test_opening_counts_when_what_is_to_be_sent_first_was_sent():
-    """A connection on which nothing can be sent is given up, with the cause told, and the opening is tried again."""
+async def test_opening_fails_when_the_first_messages_cannot_be_sent():
+    """A connection on which the first message cannot be sent is given up with that cause, and another is opened."""
     refusing = ScriptedWebsocket()
     refusing.on_send = lambda _: never()
     options = {"on_open": ["subscribe"], "send_timeout": 2, "reconnect_delays": delays(0)}
@@ -206,7 +206,7 @@ async def test_opening_counts_when_what_is_to_be_sent_first_was_sent():
 
 @in_virtual_time
 async def test_opening_when_the_connection_is_lost_as_soon_as_it_is_prepared():
-    """A connection that ends while the first things are sent on it is a loss as any other."""
+    """A connection that ends while the first messages are sent is lost like any other."""
     brief = ScriptedWebsocket()
 
     def end_while_sending(_):
@@ -222,7 +222,7 @@ async def test_opening_when_the_connection_is_lost_as_soon_as_it_is_prepared():
 
 @in_virtual_time
 async def test_exit_while_a_connection_is_prepared():
-    """``exit`` ends what is being sent first, too."""
+    """``exit`` also cancels the sending of the first messages."""
     refusing = ScriptedWebsocket()
     refusing.on_send = lambda _: never()
     feed = Followed("ws://localhost", connect=connecting(refusing), on_open=["subscribe"])
@@ -234,8 +234,8 @@ async def test_exit_while_a_connection_is_prepared():
 
 
 @in_virtual_time
-async def test_opening_holds_what_comes_while_it_is_prepared(caplog, monkeypatch):
-    """What comes while the first things are sent is delivered after them; of too much the last is kept, and said."""
+async def test_opening_holds_the_messages_that_come_while_it_is_prepared(caplog, monkeypatch):
+    """Messages that come while the first ones are sent are held; beyond the limit the oldest count as dropped."""
     monkeypatch.setattr(rotation, "HELD_MAX", 3)
     websocket = ScriptedWebsocket()
     websocket.on_send = lambda _: asyncio.sleep(1)
@@ -246,13 +246,13 @@ async def test_opening_holds_what_comes_while_it_is_prepared(caplog, monkeypatch
         await feed.record.happened(Connected)
         await feed.record.received(3)
         assert feed.record.messages == [3, 4, 5]
-        assert "too much came before all was subscribed: the first 2 frames are dropped" in caplog.text
+        assert "too many frames came before everything was subscribed: the first 2 were dropped" in caplog.text
         assert feed.statistics().dropped == 2
 
 
 @in_virtual_time
-async def test_opening_counts_what_is_too_much_to_its_end(monkeypatch):
-    """What comes while the connection is told of is held as well, and counted where it is too much."""
+async def test_opening_counts_the_dropped_messages_until_it_delivers(monkeypatch):
+    """Messages that come while the connection is reported are held too, and counted if they are dropped."""
     monkeypatch.setattr(rotation, "HELD_MAX", 3)
     websocket = ScriptedWebsocket()
     websocket.on_send = lambda _: asyncio.sleep(1)
@@ -266,7 +266,7 @@ async def test_opening_counts_what_is_too_much_to_its_end(monkeypatch):
 
 @in_virtual_time
 async def test_opening_catches_up_with_a_feed_that_is_as_fast_as_its_handlers(virtual_time):
-    """However much comes, the connection is caught up with; what is sent meanwhile is sent at once."""
+    """Held messages are delivered faster than new ones come; sending does not wait for that."""
     websocket = ScriptedWebsocket()
     websocket.on_send = lambda message: asyncio.sleep(1 if message == "subscribe" else 0)
     numbers = itertools.count()
@@ -288,8 +288,8 @@ async def test_opening_catches_up_with_a_feed_that_is_as_fast_as_its_handlers(vi
 
 
 @in_virtual_time
-async def test_prepare_that_fails_says_why(caplog):
-    """What cannot be sent first, because the function that gives it raises, is the cause of the failure."""
+async def test_opening_names_the_cause_when_the_first_message_fails(caplog):
+    """If the function of a first message raises, its exception is the cause of the failure."""
 
     def broken():
         raise OSError("no key")
@@ -306,7 +306,7 @@ async def test_prepare_that_fails_says_why(caplog):
 
 @in_virtual_time
 async def test_idle_connections_are_replaced():
-    """No message for ``idle_timeout``, and the connection is cut and replaced for that reason."""
+    """Without a message for ``idle_timeout`` seconds the connection is aborted and replaced."""
     async with ScriptedFeed(idle_timeout=5) as feed:
         await feed.record.happened(Connected)
         await asyncio.sleep(4)
@@ -319,8 +319,8 @@ async def test_idle_connections_are_replaced():
 
 
 @in_virtual_time
-async def test_quiet_connections_are_told_of(caplog):
-    """Without ``idle_timeout`` silence is an event and a warning, and the connection is kept."""
+async def test_quiet_connections_are_reported(caplog):
+    """Without ``idle_timeout`` silence is an event and a warning, and the connection stays."""
     async with ScriptedFeed(name="mine") as feed:
         await feed.record.happened(Quiet, 2, timeout=1000)
         assert [event.seconds for event in feed.record.of(Quiet)] == [60, 120]

@@ -1,4 +1,4 @@
-"""Two connections at once: what is delivered, what is held, what is a copy, and when all that is forgotten."""
+"""The overlap of two connections: delivered messages, held messages, copies, and the end of the overlap."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ import pytest
 import rxws
 from rxws import CallbackFailed, Many, MessageRejected, Rotated
 from rxws.connections.connection import Connection
+from rxws.connections.handover import Handover
 from rxws.connections.overlap import Overlap
 from rxws.messages.dispatcher import FrameDispatcher
 from rxws.messages.hooks import ParseHooks
@@ -21,12 +22,12 @@ pytestmark = pytest.mark.usefixtures("virtual_time", "assert_no_leaks")
 
 
 def parsing(parse, kind=ScriptedFeed):
-    """Give a class of feeds with this parse hook."""
+    """Return a class of feeds with this parse hook."""
     return type("Parsing", (kind,), {"_parse_raw_data": lambda self, raw_data: parse(raw_data)})
 
 
 def rejected(events):
-    """Give what of the rejected frames is told, without its time."""
+    """Return the fields of the events of rejected frames, without their times."""
     return [(event.raw, event.error, event.count) for event in of_kind(MessageRejected, events)]
 
 
@@ -34,19 +35,19 @@ def rejected(events):
 
 
 def two_connections(wiring):
-    """Give an overlap, what delivers, and its connections."""
+    """Return an overlap, its dispatcher and its connections."""
     dispatcher = FrameDispatcher(wiring.context, wiring.router, ParseHooks(str, None, None, None))
     old, new = (Connection(ScriptedWebsocket(), number, wiring.loop, wiring.reporter, never_asked) for number in (1, 2))
     for connection in (old, new):
         connection.start(asyncio.get_running_loop().create_future)
-    both = Overlap(wiring.context, dispatcher, old.inbound, settle=1.0, timeout=5.0)
+    both = Overlap(wiring.context, dispatcher, old.inbound, Handover(settle=1.0, timeout=5.0))
     both.hold(new.inbound)
     both.subscribed()
     return both, dispatcher, old, new
 
 
-async def test_what_comes_during_the_release_waits_behind_what_was_held():
-    """The order of the new connection is kept, also while it is being caught up with; copies are known as before."""
+async def test_messages_during_the_release_are_delivered_after_the_held_ones():
+    """The order of the new connection is kept during the release, and copies are recognised as before."""
     wiring = Wiring()
     both, dispatcher, old, new = two_connections(wiring)
     messages, frames = [], []
@@ -70,8 +71,8 @@ async def test_what_comes_during_the_release_waits_behind_what_was_held():
     await asyncio.wait({old.reader, new.reader})
 
 
-async def test_what_comes_during_the_release_makes_it_shorter():
-    """Each frame that comes has two held frames delivered, so the release ends however much comes."""
+async def test_messages_during_the_release_make_it_shorter():
+    """For each new frame two held frames are delivered, so the release ends at any rate of messages."""
     wiring = Wiring()
     both, _, old, new = two_connections(wiring)
     messages = []
@@ -93,11 +94,29 @@ async def test_what_comes_during_the_release_makes_it_shorter():
     await asyncio.wait({old.reader, new.reader})
 
 
+async def test_frame_that_cannot_be_hashed_is_delivered_from_both_connections():
+    """A frame without a hash, of an unusual websocket, has no copies; that is reported."""
+    wiring = Wiring()
+    both, _, old, new = two_connections(wiring)
+    messages = []
+    wiring.router.messages.subscribe(messages.append)
+    old.inbound.sink(bytearray(b"a"), "old", 1)
+    new.inbound.sink(bytearray(b"a"), "new", 1)
+    old.reader.cancel()
+    await both.release(new.inbound)
+    new.inbound.sink(bytearray(b"a"), "late", 1)
+    assert messages == ["old", "new", "late"]
+    assert [type(event.error) for event in wiring.seen] == [TypeError] * 3
+    assert {event.handler for event in wiring.seen} == {"the identity of a frame"}
+    new.reader.cancel()
+    await asyncio.wait({old.reader, new.reader})
+
+
 # Overlaps
 
 
 async def overlap(feed, server, *, seconds=2.0):
-    """Rotate while both connections deliver numbers; give what the rotation told."""
+    """Rotate while both connections deliver numbers; return the Rotated event."""
     events = record(feed.events)
     rotating = feed.rotate()
     await server.connected(server.opened + 1)
@@ -107,30 +126,30 @@ async def overlap(feed, server, *, seconds=2.0):
             number += 1
             await server.send({"n": number})
             await asyncio.sleep(0.05)
-    (told,) = of_kind(Rotated, events)
-    return number, told
+    (rotated,) = of_kind(Rotated, events)
+    return number, rotated
 
 
 async def test_overlap_delivers_each_message_once(feed_server):
-    """What comes on both connections comes once, what only one brings comes too, in order; it is counted and told."""
+    """A message of both connections is delivered once, a message of one of them too, in order; copies are counted."""
     async with Feed(feed_server) as feed:
         await opened(feed, feed_server)
         stream = feed.stream_filter()
-        last, told = await overlap(feed, feed_server)
+        last, rotated = await overlap(feed, feed_server)
         await feed_server.send({"n": last + 1})
         assert await take(stream, last + 1) == [{"n": n} for n in range(1, last + 2)]
-        assert told.proven
-        assert told.number == 2
-        assert told.held > 0
-        assert told.duplicates > 0
-        assert feed.statistics().duplicates >= told.duplicates
-        assert told.paused <= 1
+        assert rotated.proven
+        assert rotated.number == 2
+        assert rotated.held > 0
+        assert rotated.duplicates > 0
+        assert feed.statistics().duplicates >= rotated.duplicates
+        assert rotated.paused <= 1
         await asyncio.sleep(1)
         assert stream.pending == 0
 
 
 async def test_frames_through_a_rotation_are_those_of_the_messages(feed_server):
-    """``frames`` holds a frame for each message, and no copy, in the order of the messages, through an overlap."""
+    """In an overlap ``frames`` has one frame for each message, in the order of the messages."""
     async with Feed(feed_server) as feed:
         await opened(feed, feed_server)
         frames, messages = record(feed.frames), record(feed.messages)
@@ -144,7 +163,7 @@ async def test_frames_through_a_rotation_are_those_of_the_messages(feed_server):
 
 
 async def test_equal_frames_that_are_held_are_all_in_frames(feed_server):
-    """Short frames may be one object in memory, and an array one frame with many messages: each frame is there once."""
+    """Each held frame is in ``frames`` once, also equal frames and arrays with many messages."""
     async with parsing(lambda raw: Many(json.loads(raw)) if "[" in raw else json.loads(raw), Feed)(
         feed_server, handover_timeout=1
     ) as feed:
@@ -158,8 +177,8 @@ async def test_equal_frames_that_are_held_are_all_in_frames(feed_server):
         assert messages == [7, 7, 1, 1, 1, 1]
 
 
-async def test_copies_after_the_overlap_are_dropped_for_a_while(feed_server):
-    """A copy that comes after the old connection's end is dropped; an equal message later is delivered."""
+async def test_copies_are_dropped_for_settle_seconds_after_the_overlap(feed_server):
+    """A copy that comes soon after the old connection's end is dropped; a later equal message is delivered."""
     async with Feed(feed_server, handover_timeout=1) as feed:
         first = await opened(feed, feed_server)
         stream, frames = feed.stream_filter(), record(feed.frames)
@@ -167,8 +186,7 @@ async def test_copies_after_the_overlap_are_dropped_for_a_while(feed_server):
         second = await feed_server.connected(2)
         await asyncio.sleep(0.9)
         await first.send({"n": 1}, {"n": 2})
-        (told,) = [await rotating]
-        assert told
+        assert await rotating
         await second.send({"n": 1}, {"n": 2}, {"n": 3})
         assert await take(stream, 3) == [{"n": 1}, {"n": 2}, {"n": 3}]
         assert feed.statistics().duplicates == 2
@@ -179,7 +197,7 @@ async def test_copies_after_the_overlap_are_dropped_for_a_while(feed_server):
 
 
 async def test_frame_with_a_copy_and_a_new_message_is_in_frames_once(feed_server):
-    """Of an array after the overlap, the items that are copies are dropped, the others delivered; it is one frame."""
+    """If an array has copies and new items, the new items are delivered and the frame is in ``frames`` once."""
     by_item = {
         "_parse_raw_data": lambda self, raw: Many(json.loads(raw)),
         "_message_identity": lambda self, message: message,
@@ -201,7 +219,7 @@ async def test_frame_with_a_copy_and_a_new_message_is_in_frames_once(feed_server
 
 
 async def test_equal_items_of_one_frame_are_not_copies_of_each_other(feed_server):
-    """By default the identity of an item is its frame and its place: an array comes whole, and once."""
+    """By default the identity of an item is its frame and its place, so an array is delivered completely and once."""
     async with parsing(lambda raw: Many(json.loads(raw)), Feed)(feed_server, handover_timeout=1) as feed:
         await opened(feed, feed_server)
         messages = record(feed.messages)
@@ -215,7 +233,7 @@ async def test_equal_items_of_one_frame_are_not_copies_of_each_other(feed_server
 
 
 async def test_rejected_frames_do_not_disturb_an_overlap(feed_server):
-    """A frame that cannot be parsed, on either connection, is rejected there and proves nothing wrong."""
+    """A frame that cannot be parsed is rejected on each connection and does not affect the proof."""
     async with Feed(feed_server) as feed:
         await opened(feed, feed_server)
         messages = record(feed.messages)
@@ -229,8 +247,8 @@ async def test_rejected_frames_do_not_disturb_an_overlap(feed_server):
         assert messages == [{"n": n} for n in range(0, 30, 3)]
 
 
-async def test_identity_tells_what_is_a_copy(feed_server):
-    """With ``_message_identity`` frames that differ may be one message; by default they are two."""
+async def test_identity_decides_which_messages_are_copies(feed_server):
+    """With ``_message_identity`` different frames may be one message; by default they are two."""
 
     class ById(Feed):
         def _message_identity(self, message):
@@ -253,7 +271,7 @@ async def test_identity_tells_what_is_a_copy(feed_server):
 
 
 async def test_identity_that_raises_is_reported_and_loses_nothing(feed_server):
-    """In doubt a message is delivered: one whose identity cannot be told is a copy of nothing."""
+    """If ``_message_identity`` raises, the message is delivered from both connections."""
 
     class Broken(Feed):
         def _message_identity(self, message):
@@ -275,12 +293,12 @@ async def test_identity_that_raises_is_reported_and_loses_nothing(feed_server):
 
 
 def acknowledge_first(kind=Feed):
-    """Give a class of feeds that knows which messages are per connection."""
+    """Return a class of feeds with ``_is_per_connection``."""
     return type("Acknowledged", (kind,), {"_is_per_connection": lambda self, message: message["e"] != "trade"})
 
 
 async def test_messages_per_connection_are_delivered_after_a_connect_and_discarded_in_a_handover(feed_server):
-    """Acknowledgements and snapshots come after every (re)connect; in a handover they are discarded and counted."""
+    """Acknowledgements and snapshots are delivered after a (re)connect; in a handover they count as discarded."""
 
     async def subscribe(connection):
         await connection.send({"e": "acknowledgement"}, {"e": "snapshot"}, {"e": "trade", "n": connection.number})
@@ -303,7 +321,7 @@ async def test_messages_per_connection_are_delivered_after_a_connect_and_discard
 
 
 async def test_messages_per_connection_of_the_old_one_are_delivered_in_an_overlap(feed_server):
-    """In an overlap the old connection delivers all that comes; the new one's late acknowledgements are discarded."""
+    """In an overlap the old connection delivers all its messages; the new one's late acknowledgements are discarded."""
     async with acknowledge_first()(feed_server, handover_timeout=1) as feed:
         first = await opened(feed, feed_server)
         stream = feed.stream_filter()
@@ -313,14 +331,14 @@ async def test_messages_per_connection_of_the_old_one_are_delivered_in_an_overla
         await asyncio.sleep(0.9)
         await first.send({"e": "trade", "n": 1})
         await rotating
-        # The copy of the trade is still remembered, and so the overlap is not over.
+        # The trade is still remembered, so the overlap is not over.
         await second.send({"e": "acknowledgement"}, {"e": "trade", "n": 2})
         assert await take(stream, 3) == [{"e": "snapshot"}, {"e": "trade", "n": 1}, {"e": "trade", "n": 2}]
         assert feed.statistics().discarded == 1
 
 
 async def test_messages_per_connection_do_not_disprove_an_overlap(feed_server):
-    """What the old connection alone gets for itself need not come on the new one: the overlap is proven without it."""
+    """A per-connection message of the old connection is not needed on the new one for a proof."""
     async with acknowledge_first()(feed_server, handover_timeout=20) as feed:
         events = record(feed.events)
         first = await opened(feed, feed_server)
@@ -336,7 +354,7 @@ async def test_messages_per_connection_do_not_disprove_an_overlap(feed_server):
 
 
 async def test_per_connection_hook_that_raises_is_reported_and_loses_nothing(feed_server):
-    """In doubt a message is delivered: one that the hook cannot tell of is not per connection."""
+    """If ``_is_per_connection`` raises, the message is delivered."""
     async with acknowledge_first()(feed_server, handover_timeout=1) as feed:
         events = record(feed.events)
         await opened(feed, feed_server)
@@ -351,8 +369,8 @@ async def test_per_connection_hook_that_raises_is_reported_and_loses_nothing(fee
         assert failed.message == {"n": 1}
 
 
-async def test_optional_hooks_are_not_asked_outside_an_overlap():
-    """What a message's identity is, and whether it is per connection, matters in an overlap and costs nothing else."""
+async def test_optional_hooks_are_not_called_outside_an_overlap():
+    """``_message_identity`` and ``_is_per_connection`` are called only in an overlap, so they cost nothing else."""
     asked = []
     hooks = {
         "_message_identity": lambda self, message: asked.append(message),
@@ -364,7 +382,7 @@ async def test_optional_hooks_are_not_asked_outside_an_overlap():
 
 
 async def test_nothing_is_remembered_when_the_new_connection_ends_first(feed_server):
-    """Until the rotation is tried again, the old connection's messages are of no overlap: no identity is asked for."""
+    """After a failed attempt the old connection delivers directly, without calling ``_message_identity``."""
     asked = []
     hook = {"_message_identity": lambda self, message: asked.append(message["n"]) or message["n"]}
     kind = type("Asked", (Feed,), hook)
@@ -382,7 +400,7 @@ async def test_nothing_is_remembered_when_the_new_connection_ends_first(feed_ser
 
 
 async def test_old_connection_stays_when_the_new_one_ends_first(feed_server):
-    """What the new one held is dropped, the old one delivers on, and the rotation is tried again."""
+    """The held messages are dropped, the old connection goes on delivering, and the rotation is tried again."""
     async with Feed(feed_server, handover_timeout=2, reconnect_delays=lambda: iter([1, 1, 1])) as feed:
         first = await opened(feed, feed_server)
         stream = feed.stream_filter()

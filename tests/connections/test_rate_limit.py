@@ -1,4 +1,4 @@
-"""How fast may be sent."""
+"""The strict rolling window of a rate limit."""
 
 from __future__ import annotations
 
@@ -11,8 +11,8 @@ from hypothesis import strategies as st
 from rxws.connections.rate_limit import MARGIN, SlidingWindow
 
 
-def test_limit_lets_so_many_through_and_then_waits_for_the_oldest():
-    """So many may be sent at once; the next when the oldest is out of the window, and a margin has passed."""
+def test_limit_allows_so_many_and_then_waits_for_the_oldest():
+    """So many messages may be sent at once; the next when the oldest has left the window, which has a margin."""
     limit = SlidingWindow(2, 1.0)
     for now in (0.0, 0.25):
         assert limit.delay(now) == 0
@@ -22,8 +22,8 @@ def test_limit_lets_so_many_through_and_then_waits_for_the_oldest():
     assert limit.delay(1.0 + MARGIN) == 0
 
 
-def test_limit_counts_turns_that_are_taken_and_not_used():
-    """A turn counts from when it is taken; when all are, nobody knows how long it will be; one given back is free."""
+def test_limit_counts_acquired_slots():
+    """An acquired slot counts at once; if all slots are acquired, the delay is infinite; a released slot is free."""
     limit = SlidingWindow(1, 1.0)
     limit.acquire()
     assert limit.delay(0.0) == math.inf
@@ -31,8 +31,8 @@ def test_limit_counts_turns_that_are_taken_and_not_used():
     assert limit.delay(0.0) == 0
 
 
-def test_limit_counts_what_is_sent_from_when_it_is_sent():
-    """A turn that is used late keeps the others waiting from then on."""
+def test_limit_counts_a_message_from_when_it_is_sent():
+    """If a slot is used late, the window of its message begins then."""
     limit = SlidingWindow(1, 1.0)
     limit.acquire()
     limit.record(5.0)
@@ -41,7 +41,7 @@ def test_limit_counts_what_is_sent_from_when_it_is_sent():
 
 @given(st.integers(1, 6), st.floats(0.01, 10), st.lists(st.floats(0, 3), max_size=60))
 def test_limit_is_a_strict_rolling_window(messages, seconds, pauses):
-    """Whatever the pauses, no stretch of the window's length holds more messages than are allowed."""
+    """For any pauses, no stretch of the window's length has more messages than allowed."""
     limit, now, sent = SlidingWindow(messages, seconds), 0.0, []
     for pause in pauses:
         now += pause

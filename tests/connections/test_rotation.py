@@ -1,4 +1,4 @@
-"""The Observable of live connections: which one comes, and when; what is lost, and what is not."""
+"""Keeping a feed connected: losses, rotations with and without an overlap, delays, gaps, the end."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ in_virtual_time = pytest.mark.usefixtures("virtual_time", "assert_no_leaks")
 
 @in_virtual_time
 async def test_loss_reconnects_at_once_and_reports_the_gap():
-    """After a loss the next connection is opened at once, and the gap between them is told when it is."""
+    """After a loss the next connection is opened at once, and the gap is reported when it is open."""
     async with ScriptedFeed() as feed:
         stream = feed.stream_filter(gaps=True)
         await feed.record.happened(Connected)
@@ -50,8 +50,8 @@ async def test_loss_reconnects_at_once_and_reports_the_gap():
 
 
 @in_virtual_time
-async def test_loss_after_loss_waits_longer_until_a_connection_was_healthy():
-    """A mere open does not start the delays over; 30 seconds do."""
+async def test_losses_have_growing_delays_until_a_connection_was_open_for_30_s():
+    """The delays start over only after a connection was open for 30 seconds."""
     async with ScriptedFeed(reconnect_delays=lambda: itertools.count()) as feed:
         opened_at = []
         for n in range(1, 5):
@@ -69,7 +69,7 @@ async def test_loss_after_loss_waits_longer_until_a_connection_was_healthy():
 
 @in_virtual_time
 async def test_loss_ends_the_hook_and_the_streams_made_in_it():
-    """The rotation hook of a lost connection is cancelled; the next connection has its own."""
+    """The rotation hook of a lost connection is cancelled and its streams are closed; the next one has its own."""
     hooks = []
 
     async def wait_rotation_due():
@@ -87,8 +87,8 @@ async def test_loss_ends_the_hook_and_the_streams_made_in_it():
 
 
 @in_virtual_time
-async def test_loss_in_the_very_moment_of_the_opening():
-    """A connection that is over before it was announced is announced, lost and replaced."""
+async def test_loss_when_the_connection_ends_before_it_is_reported():
+    """A connection that ends before it is reported is reported as open, then as lost, and is replaced."""
     first = ScriptedWebsocket()
     first.come("a")
     first.end()
@@ -102,7 +102,7 @@ async def test_loss_in_the_very_moment_of_the_opening():
 
 
 async def overlap(feed, *numbers):
-    """Let the same messages come on both connections of a feed."""
+    """Send the same messages on both connections of a feed."""
     for n in numbers:
         for websocket in feed.websockets[-2:]:
             websocket.come(str(n))
@@ -110,7 +110,7 @@ async def overlap(feed, *numbers):
 
 
 async def rotating(feed, count=2, *, at_once=False):
-    """Rotate, and wait until the new connection is open, or at once; return the rotation's future."""
+    """Rotate, wait until the new connection is open, and return the rotation's future."""
     rotated = feed.rotate()
     if not at_once:
         await feed.opened(count)
@@ -118,8 +118,8 @@ async def rotating(feed, count=2, *, at_once=False):
 
 
 @in_virtual_time
-async def test_rotation_is_made_when_the_hook_ends():
-    """The end of the hook opens the next connection; the old one delivers until both agree, and is closed."""
+async def test_rotation_starts_when_the_hook_ends():
+    """When the hook ends the next connection is opened; the old one delivers until the overlap is proven."""
     due = asyncio.get_running_loop().create_future()
     async with ScriptedFeed(wait_rotation_due=lambda: asyncio.shield(due)) as feed:
         await feed.record.happened(Connected)
@@ -142,8 +142,8 @@ async def test_rotation_is_made_when_the_hook_ends():
 
 
 @in_virtual_time
-async def test_rotation_is_made_when_the_hook_raises():
-    """A hook that raises is reported, and rotates."""
+async def test_rotation_starts_when_the_hook_raises():
+    """An exception of the hook is reported, and the feed rotates."""
 
     async def wait_rotation_due():
         feed.wait_rotation_due = never
@@ -157,8 +157,8 @@ async def test_rotation_is_made_when_the_hook_raises():
 
 
 @in_virtual_time
-async def test_rotation_when_somebody_cancels_the_hook(caplog):
-    """A hook whose task is cancelled is over: it says so, and rotates, or it would be silent for ever."""
+async def test_rotation_when_the_program_cancels_the_hook(caplog):
+    """If the program cancels the hook's task, the feed logs that and rotates: no other signal would come."""
 
     async def wait_rotation_due():
         feed.wait_rotation_due = never
@@ -173,7 +173,7 @@ async def test_rotation_when_somebody_cancels_the_hook(caplog):
 
 
 def test_rotation_when_the_loop_is_torn_down(caplog):
-    """A hook that ``asyncio.run`` cancels at its end says nothing, and rotates no more."""
+    """A hook that ``asyncio.run`` cancels at its end logs nothing and starts no rotation."""
 
     async def main():
         feeds.append(ScriptedFeed())
@@ -185,7 +185,7 @@ def test_rotation_when_the_loop_is_torn_down(caplog):
 
 
 @in_virtual_time
-async def test_rotate_tells_whether_the_first_attempt_succeeded():
+async def test_rotate_returns_whether_the_first_attempt_succeeded():
     """The future of ``rotate`` is True after the rotation, and False when its first attempt fails."""
     async with ScriptedFeed(ScriptedWebsocket(), ScriptedWebsocket(), REFUSED, handover_timeout=1) as feed:
         await feed.wait_connected()
@@ -198,7 +198,7 @@ async def test_rotate_tells_whether_the_first_attempt_succeeded():
 
 @in_virtual_time
 async def test_rotate_again_and_again():
-    """Whoever waits for a connection, or for a rotation, may rotate at once: none is ignored."""
+    """A caller that waited for a connection or for a rotation may rotate at once: no call is ignored."""
     async with ScriptedFeed(handover_timeout=1) as feed:
         await feed.wait_connected()
         for n in range(1, 6):
@@ -207,8 +207,8 @@ async def test_rotate_again_and_again():
 
 
 @in_virtual_time
-async def test_rotate_from_an_observer_of_the_state():
-    """``rotate`` may be called by whoever is told that the feed is connected."""
+async def test_rotate_from_a_subscriber_of_the_state():
+    """A subscriber of the state may call ``rotate`` when the feed is connected."""
     feed = ScriptedFeed(handover_timeout=1)
     rotations = []
 
@@ -234,7 +234,7 @@ async def test_rotate_while_a_rotation_is_under_way():
 
 @in_virtual_time
 async def test_rotate_before_the_first_connection_waits_for_that():
-    """Where there is no connection yet, the first one is what was asked for."""
+    """Before the first connection, ``rotate`` waits for that connection."""
     async with ScriptedFeed(REFUSED) as feed:
         assert await feed.rotate() is False
         assert await feed.rotate() is True
@@ -243,7 +243,7 @@ async def test_rotate_before_the_first_connection_waits_for_that():
 
 @in_virtual_time
 async def test_rotate_when_the_feed_is_closed_meanwhile():
-    """``exit`` answers whoever waits for a rotation: it did not succeed."""
+    """``exit`` ends the wait for a rotation with False."""
     feed = ScriptedFeed(ScriptedWebsocket(), never)
     await feed.wait_connected()
     rotated = feed.rotate()
@@ -254,7 +254,7 @@ async def test_rotate_when_the_feed_is_closed_meanwhile():
 
 @in_virtual_time
 async def test_rotation_when_the_new_connection_is_refused():
-    """The old connection stays and delivers; the attempt is told, and made again with backoff."""
+    """The old connection stays and delivers; the attempt is reported and repeated with backoff."""
     async with ScriptedFeed(ScriptedWebsocket(), REFUSED, REFUSED, reconnect_delays=delays(0, 2)) as feed:
         await feed.wait_connected()
         rotated = await rotating(feed)
@@ -268,8 +268,8 @@ async def test_rotation_when_the_new_connection_is_refused():
 
 
 @in_virtual_time
-async def test_rotation_when_it_is_of_no_use_ends_the_feed():
-    """Three refused credentials in a row are final, also where the old connection still delivers."""
+async def test_rotation_ends_the_feed_when_its_failure_is_fatal():
+    """Three refusals of the credentials in a row end the feed, although the old connection still delivers."""
     async with contextlib.AsyncExitStack() as stack:
         stack.enter_context(pytest.raises(ConnectFailed, match="401"))
         feed = await stack.enter_async_context(ScriptedFeed(ScriptedWebsocket(), *[status(401)] * 3))
@@ -281,7 +281,7 @@ async def test_rotation_when_it_is_of_no_use_ends_the_feed():
 
 @in_virtual_time
 async def test_rotation_when_the_new_connection_dies_in_the_overlap():
-    """What the new one held is dropped, the old one stays, and the rotation is retried with backoff."""
+    """The held messages are dropped, the old connection stays, and the rotation is repeated with backoff."""
     async with ScriptedFeed(reconnect_delays=delays(3)) as feed:
         await feed.wait_connected()
         rotated = await rotating(feed)
@@ -303,7 +303,7 @@ async def test_rotation_when_the_new_connection_dies_in_the_overlap():
 
 @in_virtual_time
 async def test_rotation_when_the_old_connection_dies_in_the_overlap():
-    """What the new one held follows at once, after a gap; the rotation counts as one that was not proven."""
+    """The held messages are delivered at once, after a gap; the rotation counts as not proven."""
     async with ScriptedFeed() as feed:
         stream = feed.stream_filter(gaps=True)
         await feed.wait_connected()
@@ -322,7 +322,7 @@ async def test_rotation_when_the_old_connection_dies_in_the_overlap():
 
 @in_virtual_time
 async def test_rotation_when_the_old_connection_dies_while_the_new_one_is_opened():
-    """The connection that is being opened is the next one, with a gap; the loss waits for no delay of its own."""
+    """The connection that is being opened becomes the next one, after a gap; the loss adds no delay."""
 
     async def slowly():
         await asyncio.sleep(1)
@@ -342,7 +342,7 @@ async def test_rotation_when_the_old_connection_dies_while_the_new_one_is_opened
 
 @in_virtual_time
 async def test_rotation_when_the_old_connection_dies_before_the_new_one_is_refused():
-    """An attempt that fails is told also where the old connection has ended meanwhile."""
+    """A failed attempt is reported also if the old connection has ended meanwhile."""
 
     async def slowly_refused():
         await asyncio.sleep(1)
@@ -359,8 +359,8 @@ async def test_rotation_when_the_old_connection_dies_before_the_new_one_is_refus
 
 
 @in_virtual_time
-async def test_rotation_when_the_old_connection_dies_while_the_next_attempt_is_waited_for():
-    """The delay of a rotation's retry holds up no reconnection."""
+async def test_rotation_when_the_old_connection_dies_during_the_delay_of_a_retry():
+    """The delay of a rotation's retry does not delay a reconnect."""
     async with ScriptedFeed(ScriptedWebsocket(), REFUSED, reconnect_delays=delays(50, 0)) as feed:
         await feed.wait_connected()
         await rotating(feed, at_once=True)
@@ -371,9 +371,9 @@ async def test_rotation_when_the_old_connection_dies_while_the_next_attempt_is_w
 
 
 @in_virtual_time
-async def test_rotation_counts_what_is_too_much_when_the_old_connection_is_lost(monkeypatch):
-    """What the new one brings before all is subscribed is nowhere else then, and what is not held is told."""
-    monkeypatch.setattr("rxws.connections.overlap.Handover", functools.partial(Handover, limit=10))
+async def test_rotation_counts_dropped_messages_when_the_old_connection_is_lost(monkeypatch):
+    """The new connection's messages come on no other one then; those beyond the limit are reported as dropped."""
+    monkeypatch.setattr("rxws.connections.rotation.Handover", functools.partial(Handover, limit=10))
     first, second = ScriptedWebsocket(), ScriptedWebsocket()
     second.on_send = lambda _: asyncio.sleep(5)
     async with Followed("ws://localhost", connect=connecting(first, second), on_open=["subscribe"]) as feed:
@@ -390,8 +390,8 @@ async def test_rotation_counts_what_is_too_much_when_the_old_connection_is_lost(
 
 
 @in_virtual_time
-async def test_rotate_asked_for_when_the_state_is_told():
-    """It is about the rotation that follows, not about the one that the state tells of."""
+async def test_rotate_in_a_subscriber_that_gets_connected_starts_the_next_rotation():
+    """``rotate`` in a subscriber that gets CONNECTED starts a new rotation: the handover before is complete."""
     asked = []
     async with ScriptedFeed(handover_timeout=1) as feed:
         feed.state.subscribe(lambda state: asked or (state is State.CONNECTED and asked.append(feed.rotate())))
@@ -404,7 +404,7 @@ async def test_rotate_asked_for_when_the_state_is_told():
 @pytest.mark.parametrize("later", [0, 0.01])
 @pytest.mark.parametrize("held", [["held"], []])
 async def test_rotation_when_both_connections_end_at_once(later, held):
-    """There was no rotation: what was held follows between two gaps; if nothing was, there is one."""
+    """If both end, there was no rotation: held messages are delivered between two gaps; without any, one gap."""
     async with ScriptedFeed(reconnect_delays=delays(3)) as feed:
         stream = feed.stream_filter(gaps=True)
         await feed.wait_connected()
@@ -431,7 +431,7 @@ async def test_rotation_when_both_connections_end_at_once(later, held):
 
 @in_virtual_time
 async def test_rotation_when_the_new_connection_dies_during_the_old_ones_close():
-    """The old one is read to its end, and the loss of the new one is made good, with a gap."""
+    """The old connection is read to its end, and the new one is replaced, with a gap."""
     async with ScriptedFeed(handover_timeout=1) as feed:
         stream = feed.stream_filter(gaps=True)
         await feed.wait_connected()
@@ -454,7 +454,7 @@ async def test_rotation_when_the_new_connection_dies_during_the_old_ones_close()
 @in_virtual_time
 @pytest.mark.parametrize("is_per_connection", [False, True])
 async def test_request_in_a_rotation_gets_its_reply_at_once(is_per_connection):
-    """It is sent on the new connection, whose messages are held, or for it alone: the reply is not waited for."""
+    """The request returns at once, although the messages of the new connection are held or per connection."""
 
     class Lonely(ScriptedFeed):
         def _is_per_connection(self, message):
@@ -486,7 +486,7 @@ async def test_request_in_a_rotation_gets_its_reply_at_once(is_per_connection):
 
 @in_virtual_time
 async def test_requests_in_a_rotation_share_a_reply_and_leave_nothing_behind():
-    """One message is the reply of all that it passes; of one that is cancelled nothing is left."""
+    """One message answers all requests whose filter it passes; a cancelled request leaves nothing."""
     async with ScriptedFeed(handover_timeout=5) as feed:
         await feed.wait_connected()
         await rotating(feed)
@@ -506,7 +506,7 @@ async def test_requests_in_a_rotation_share_a_reply_and_leave_nothing_behind():
 
 @in_virtual_time
 async def test_request_whose_connection_is_lost_in_a_rotation():
-    """A reply that came before the loss has been had; one that comes on another connection counts as well."""
+    """A reply from before the loss is returned; a reply on the next connection counts as well."""
     async with ScriptedFeed(handover_timeout=5, reconnect_delays=lambda: [1]) as feed:
         await feed.wait_connected()
         await rotating(feed)
@@ -527,7 +527,7 @@ async def test_request_whose_connection_is_lost_in_a_rotation():
 
 @in_virtual_time
 async def test_request_in_a_rotation_on_a_real_server():
-    """The reply comes while the two connections overlap, and not after."""
+    """The reply is returned during the overlap, not after it."""
 
     async def answer(connection):
         async for message in connection:
@@ -549,8 +549,8 @@ async def test_request_in_a_rotation_on_a_real_server():
 
 
 @in_virtual_time
-async def test_rotation_when_a_parse_hook_waits_for_ever():
-    """What the old connection's parse hook waits for holds the rotation up by little more than the drain."""
+async def test_rotation_when_a_parse_hook_waits_forever():
+    """A parse hook of the old connection that never returns delays the rotation by little more than the drain."""
     waits = True
 
     async def parse(frame):
@@ -572,7 +572,7 @@ async def test_rotation_when_a_parse_hook_waits_for_ever():
 
 @in_virtual_time
 async def test_rotation_when_the_old_ones_reader_cannot_be_ended(caplog):
-    """Not even a hook that heeds no cancellation stops a rotation, and what it delivers too late goes nowhere."""
+    """A parse hook that ignores cancellation does not stop a rotation, and its late messages are discarded."""
     until = asyncio.get_running_loop().create_future()
 
     async def parse(frame):
@@ -591,13 +591,13 @@ async def test_rotation_when_the_old_ones_reader_cannot_be_ended(caplog):
         await asyncio.sleep(0.1)
         assert feed.record.messages == ["next"]
         assert feed.record.reasons == ["rotation"]
-        # Its rotation hook ended because of the rotation: that is nothing to be told.
+        # The rotation cancelled its hook, which is not logged.
         assert "_when2create_new_ws" not in caplog.text
 
 
 @in_virtual_time
 async def test_rotation_right_after_a_rotation_waits_until_the_overlap_is_forgotten():
-    """Two overlaps are never remembered at once: the second waits for the end of the first, while all is delivered."""
+    """Only one overlap is active: a second one waits for the end of the first, and messages are delivered meanwhile."""
     async with ScriptedFeed(handover_settle=2, handover_timeout=3) as feed:
         await feed.wait_connected()
         await rotating(feed)
@@ -615,7 +615,7 @@ async def test_rotation_right_after_a_rotation_waits_until_the_overlap_is_forgot
 
 @in_virtual_time
 async def test_loss_right_after_a_rotation_waits_for_nothing():
-    """A connection that is lost while its overlap is remembered is replaced at once, also where a rotation waited."""
+    """A connection that is lost while its overlap is active is replaced at once, also if a rotation waited for it."""
     async with ScriptedFeed(handover_settle=2, handover_timeout=3) as feed:
         await feed.wait_connected()
         await rotating(feed)
@@ -645,8 +645,8 @@ async def test_exit_while_an_overlap_is_remembered():
 
 
 @in_virtual_time
-async def test_exit_in_the_moment_in_which_a_connection_is_entered():
-    """A feed that is closed by an observer of the new connection is closed."""
+async def test_exit_from_a_subscriber_of_the_connected_event():
+    """A subscriber of the events may close the feed when a connection is reported."""
     feed = ScriptedFeed()
     closing = []
     feed.events.subscribe(lambda event: closing.append(asyncio.ensure_future(feed.exit())))
@@ -657,7 +657,7 @@ async def test_exit_in_the_moment_in_which_a_connection_is_entered():
 
 @in_virtual_time
 async def test_rotation_without_handover_breaks_before_it_makes():
-    """With ``handover_timeout=0`` the old connection is closed before the new one is opened, and a gap says so."""
+    """With ``handover_timeout=0`` the old connection is closed before the new one is opened, and a gap is reported."""
     open_at_once = []
 
     async def opening():
@@ -680,7 +680,7 @@ async def test_rotation_without_handover_breaks_before_it_makes():
 
 @in_virtual_time
 async def test_rotation_without_handover_when_the_new_connection_is_refused():
-    """It is retried, the first time as it comes; ``rotate`` tells that the first attempt failed."""
+    """The opening is repeated with backoff, and ``rotate`` returns False."""
     async with ScriptedFeed(ScriptedWebsocket(), REFUSED, handover_timeout=0) as feed:
         await feed.wait_connected()
         assert await feed.rotate() is False
@@ -688,12 +688,12 @@ async def test_rotation_without_handover_when_the_new_connection_is_refused():
         assert len(feed.websockets) == 2
 
 
-# Haste
+# Hooks that end too soon
 
 
 @in_virtual_time
-async def test_hooks_in_a_hurry_wait_longer_and_longer(caplog):
-    """A hook that ends as soon as it had begun makes its rotation wait: 0.5 s at first, doubling to a minute."""
+async def test_hooks_that_end_too_soon_are_delayed_more_and_more(caplog):
+    """If a hook ends as soon as it had begun, its rotation waits: 0.5 s at first, doubling to a minute."""
 
     async def at_once():
         pass
@@ -708,7 +708,7 @@ async def test_hooks_in_a_hurry_wait_longer_and_longer(caplog):
 
 @in_virtual_time
 async def test_hooks_that_take_their_time_are_not_delayed():
-    """A hook that took longer than a quarter of a second rotates at once, and ends the haste before it."""
+    """A hook that took longer than 0.25 s rotates at once, and the delays start over."""
     seconds = iter([0, 0, 0.3, 0])
 
     async def wait_rotation_due():
@@ -722,8 +722,8 @@ async def test_hooks_that_take_their_time_are_not_delayed():
 
 
 @in_virtual_time
-async def test_loss_while_a_hasty_rotation_waits():
-    """A loss is made good at once, whatever its hook did."""
+async def test_loss_while_a_rotation_is_delayed():
+    """A lost connection is replaced at once, also while its rotation is delayed."""
 
     async def at_once():
         feed.wait_rotation_due = never
@@ -737,12 +737,29 @@ async def test_loss_while_a_hasty_rotation_waits():
         assert len(feed.record.of(Gap)) == 1
 
 
-# The rest
+@in_virtual_time
+async def test_rotate_rotates_at_once_while_a_rotation_is_delayed():
+    """``rotate()`` does not wait for a delay after a hook that ended too soon, and the delays start over."""
+
+    async def at_once():
+        pass
+
+    async with ScriptedFeed(wait_rotation_due=at_once, handover_timeout=0) as feed:
+        await feed.record.happened(Connected, 3)
+        await asyncio.sleep(0.1)
+        assert await feed.rotate()
+        await feed.record.happened(Connected, 5)
+        times = [event.time for event in feed.record.of(Connected)]
+        waits = [round(after - before, 1) for before, after in itertools.pairwise(times)]
+        assert waits == [0.5, 1, 0.1, 0.5]
+
+
+# The end, and the log
 
 
 @in_virtual_time
 async def test_age_of_the_last_message():
-    """The statistics know when the last message came, on whichever connection, also when none is open."""
+    """``last_message_age`` counts from the last message of any connection, also while no connection is open."""
     async with ScriptedFeed(ScriptedWebsocket(), REFUSED, reconnect_delays=delays(10, 100)) as feed:
         await feed.wait_connected()
         assert feed.statistics().last_message_age is None
@@ -755,7 +772,7 @@ async def test_age_of_the_last_message():
 
 
 def test_loop_that_is_torn_down_under_the_feed(caplog):
-    """A program that ends without ``exit`` ends: nothing hangs, complains, or is left open."""
+    """A program that ends without ``exit`` does not hang, logs no warning, and leaves nothing open."""
     websockets = []
 
     async def main(outcome, seconds):
@@ -776,8 +793,8 @@ def test_loop_that_is_torn_down_under_the_feed(caplog):
 
 
 @in_virtual_time
-async def test_cancellation_of_the_reading_task_alone_is_said(caplog):
-    """Whoever cancels it, a parse hook say, ends the feed: not without a word, for that is no way to close it."""
+async def test_cancellation_of_the_reader_alone_is_logged(caplog):
+    """If a parse hook, for example, cancels the reader, the feed ends with an error in the log."""
     async with ScriptedFeed() as feed:
         await feed.wait_connected()
         (reader,) = [task for task in asyncio.all_tasks() if task.get_name() == "rxws reader 1"]
@@ -789,7 +806,7 @@ async def test_cancellation_of_the_reading_task_alone_is_said(caplog):
 
 @in_virtual_time
 async def test_log_has_each_state(caplog):
-    """However soon one follows another: none hides the next."""
+    """Each state is logged, also if one follows another at once."""
     caplog.set_level(logging.DEBUG, "rxws")
     async with ScriptedFeed() as feed:
         await feed.wait_connected()
@@ -805,7 +822,7 @@ async def test_log_has_each_state(caplog):
 
 @in_virtual_time
 async def test_log_has_no_line_more_than_once_a_second(caplog, virtual_time):
-    """However often a server accepts and closes, each kind of line is logged once a second at most, and each state."""
+    """If a server accepts and closes again and again, each kind of line is logged at most once a second."""
     caplog.set_level(logging.DEBUG, "rxws")
     logged = []
 
@@ -833,7 +850,7 @@ async def test_log_has_no_line_more_than_once_a_second(caplog, virtual_time):
 
 @in_virtual_time
 async def test_feeds_without_events_are_quiet():
-    """Nothing of a life without trouble is a warning."""
+    """A feed without failures logs no warnings."""
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         async with ScriptedFeed() as feed:

@@ -1,4 +1,4 @@
-"""Who may send next, where sending is limited."""
+"""The priority queue for rate-limited sending."""
 
 from __future__ import annotations
 
@@ -16,35 +16,35 @@ WINDOW = 1 + MARGIN
 
 @pytest.fixture
 def sent():
-    """What was sent, and when."""
+    """The messages that were sent, and when."""
     return []
 
 
 def limited(messages=1):
-    """Make turns with a limit of so many a second."""
+    """Return a queue with a limit of so many messages a second."""
     return PrioritySendQueue(asyncio.get_running_loop(), SlidingWindow(messages, 1))
 
 
 async def send(send_queue, sent, name, priority=Priority.NORMAL):
-    """Send when it is one's turn."""
+    """Send when a slot is granted."""
     if await send_queue.acquire(priority):
         send_queue.record()
         sent.append((name, round(asyncio.get_running_loop().time(), 3)))
 
 
 def start(send_queue, sent, *names, priority=Priority.NORMAL):
-    """Let senders ask for turns, in order."""
+    """Start senders that acquire slots, in order."""
     return [asyncio.ensure_future(send(send_queue, sent, name, priority)) for name in names]
 
 
-async def test_turns_come_in_the_order_of_asking(sent):
-    """Those of one priority are served in order, as the limit allows."""
+async def test_slots_are_granted_in_the_order_of_the_requests(sent):
+    """Within one priority, slots are granted in order, as the limit allows."""
     await asyncio.gather(*start(limited(2), sent, *"abcde"))
     assert sent == [("a", 0), ("b", 0), ("c", WINDOW), ("d", WINDOW), ("e", 2 * WINDOW)]
 
 
-async def test_turns_come_by_rank(sent):
-    """Pongs come before what users send, and that before subscriptions, whoever asked first."""
+async def test_slots_are_granted_by_priority(sent):
+    """Pongs go before messages of users, and those before subscriptions, in any order of the requests."""
     send_queue = limited()
     tasks = start(send_queue, sent, "now", "subscribe", priority=Priority.LOW) + start(send_queue, sent, "user")
     tasks += start(send_queue, sent, "pong", priority=Priority.HIGH)
@@ -52,8 +52,8 @@ async def test_turns_come_by_rank(sent):
     assert [name for name, _ in sent] == ["now", "pong", "user", "subscribe"]
 
 
-async def test_turn_that_is_given_back_is_the_next_ones(sent):
-    """A turn that nobody uses costs nobody anything."""
+async def test_slot_goes_to_the_next_when_it_is_released(sent):
+    """A released slot is granted to the next sender at once."""
     send_queue = limited()
     assert await send_queue.acquire(Priority.NORMAL)
     tasks = start(send_queue, sent, "a")
@@ -64,8 +64,8 @@ async def test_turn_that_is_given_back_is_the_next_ones(sent):
     assert sent == [("a", 5)]
 
 
-async def test_turn_that_is_used_late_counts_from_then(sent):
-    """The window begins when the message is sent, and not when the turn was taken."""
+async def test_slot_counts_from_the_sending_when_it_is_used_late(sent):
+    """The window begins when the message is sent, not when the slot was granted."""
     send_queue = limited()
     await send_queue.acquire(Priority.NORMAL)
     tasks = start(send_queue, sent, "a")
@@ -75,8 +75,8 @@ async def test_turn_that_is_used_late_counts_from_then(sent):
     assert sent == [("a", 5 + WINDOW)]
 
 
-async def test_cancelled_waiting_is_left_out(sent):
-    """Who does not wait any more takes nobody's turn."""
+async def test_cancelled_sender_is_skipped(sent):
+    """A cancelled sender uses no slot."""
     send_queue = limited()
     tasks = start(send_queue, sent, *"abc")
     await asyncio.sleep(0.5)
@@ -85,8 +85,8 @@ async def test_cancelled_waiting_is_left_out(sent):
     assert sent == [("a", 0), ("c", WINDOW)]
 
 
-async def test_turn_that_is_given_to_one_that_is_being_cancelled(sent):
-    """A turn that is given in the moment of the cancellation goes to the next."""
+async def test_slot_when_its_sender_is_being_cancelled(sent):
+    """A slot that is granted in the same loop turn as the cancellation goes to the next sender."""
     send_queue = limited()
     await send_queue.acquire(Priority.NORMAL)
     tasks = start(send_queue, sent, "a", "b")
@@ -97,8 +97,8 @@ async def test_turn_that_is_given_to_one_that_is_being_cancelled(sent):
     assert sent == [("b", 0)]
 
 
-async def test_stop_tells_who_waits(sent):
-    """There are no more turns after the end, neither for those who wait nor for those who come, nor a timer."""
+async def test_stop_ends_all_waiting(sent):
+    """After ``stop`` no slot is granted, to waiting or new senders, and no timer is left."""
     send_queue = limited()
     tasks = start(send_queue, sent, "a", "b", "c")
     await asyncio.sleep(0.5)
@@ -109,15 +109,15 @@ async def test_stop_tells_who_waits(sent):
     assert sent == [("a", 0)]
 
 
-async def test_stop_when_nobody_waits():
-    """Ending is always possible."""
+async def test_stop_when_no_sender_waits():
+    """``stop`` works also without waiting senders."""
     send_queue = limited()
     send_queue.stop()
     assert not await send_queue.acquire(Priority.NORMAL)
 
 
-async def test_stop_in_the_moment_in_which_the_waiting_is_cancelled(sent):
-    """Who is cancelled while being told that there are no more turns gives none back."""
+async def test_stop_when_a_sender_is_being_cancelled(sent):
+    """A sender that is cancelled in the same loop turn as ``stop`` releases no slot."""
     send_queue = limited()
     tasks = start(send_queue, sent, "a", "b")
     await asyncio.sleep(0.5)

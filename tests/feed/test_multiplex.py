@@ -1,4 +1,4 @@
-"""Subscriptions on whole feeds: what a server sees of them, and that nothing is lost of what is subscribed."""
+"""Channels on whole feeds: the messages that the server gets, and that no message of a channel is lost."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ def now():
 
 
 def subscribe(feed, symbol, kind="trade", **options):
-    """Make a stream of a channel of the demo feed."""
+    """Return a stream of a channel of the demo feed."""
     event = {"trade": "trade", "bookTicker": "bookTicker", "depth": "depthUpdate"}[kind]
     params = [channel_of(symbol, kind)]
     return feed.multiplex(
@@ -37,13 +37,13 @@ def subscribe(feed, symbol, kind="trade", **options):
 
 
 def sent_by(connection):
-    """Return what a client sent, in short."""
+    """Return the messages of a client in a short form."""
     messages = [json.loads(message) for message in connection.received]
     return [("+" if m["method"] == "SUBSCRIBE" else "-") + ",".join(m["params"]) for m in messages]
 
 
 class Timed:
-    """A script that writes down when each message came."""
+    """A script that records when each message came."""
 
     def __init__(self):
         self.times = []
@@ -55,13 +55,13 @@ class Timed:
             self.messages.append(message)
 
     def assert_strict(self, messages, seconds):
-        """Assert that no window of so many seconds holds more messages."""
+        """Assert that no window of so many seconds has more messages than allowed."""
         for earlier, later in zip(self.times, self.times[messages:], strict=False):
             assert later - earlier > seconds
 
 
-async def test_channel_is_subscribed_as_long_as_anybody_wants_it():
-    """On the demo feed: once for two consumers, and again on the new connection of a rotation; then it is ended."""
+async def test_channel_is_subscribed_as_long_as_it_has_a_stream():
+    """A channel is subscribed once for two streams, again after a rotation, and unsubscribed with the last stream."""
     async with demo.serve() as exchange, rxws.ReactiveWebSocket(exchange.stream_url) as feed:
         one, other = subscribe(feed, "BTCUSDT"), subscribe(feed, "BTCUSDT")
         first, second = await anext(one), await anext(other)
@@ -79,8 +79,8 @@ async def test_channel_is_subscribed_as_long_as_anybody_wants_it():
 
 
 @pytest.mark.parametrize("end", ["closed", "collected"])
-async def test_channel_that_is_wanted_again_at_once_stays_subscribed(end):
-    """Where one stream ends and another of the same channel is made within one turn, the server is sent nothing."""
+async def test_channel_stays_subscribed_when_a_new_stream_follows_at_once(end):
+    """If a stream ends and another of the same channel is made in one loop turn, nothing is sent."""
     async with FeedServer() as server, rxws.ReactiveWebSocket(server.url) as feed:
         stream = feed.multiplex("+a", "-a", filters=[{"s": "a"}])
         await feed.wait_connected()
@@ -96,7 +96,7 @@ async def test_channel_that_is_wanted_again_at_once_stays_subscribed(end):
 
 
 async def test_changes_during_an_overlap_are_made_on_both_connections():
-    """What is (un)subscribed while two connections overlap is so on both; its answer is delivered once."""
+    """During an overlap a channel is (un)subscribed on both connections; one of the answers is delivered."""
     async with FeedServer() as server, rxws.ReactiveWebSocket(server.url, handover_timeout=5) as feed:
         answers = feed.stream_filter([{"ok": "+b"}])
         kept = feed.multiplex("+a", "-a", filters=[{"s": "a"}])
@@ -118,8 +118,8 @@ async def test_changes_during_an_overlap_are_made_on_both_connections():
         await added.close()
 
 
-async def test_stream_of_a_channel_has_gaps_and_copies_where_they_are_asked_for():
-    """What ``stream_filter`` does for its streams, ``multiplex`` does too."""
+async def test_stream_of_a_channel_has_gaps_and_copies_when_requested():
+    """``gaps`` and ``copy`` work with ``multiplex`` as with ``stream_filter``."""
     async with FeedServer() as server, rxws.ReactiveWebSocket(server.url) as feed:
         plain = feed.multiplex("+a", filters=[{"s": "a"}])
         marked = feed.multiplex("+a", filters=[{"s": "a"}], gaps=True, copy=True)
@@ -136,22 +136,22 @@ async def test_stream_of_a_channel_has_gaps_and_copies_where_they_are_asked_for(
         assert own[0] is not shared[0]
 
 
-async def test_channel_that_the_server_does_not_know_is_refused():
-    """Whoever subscribes what there is not learns at once what the server said; the others are subscribed."""
+async def test_channel_is_refused_when_the_server_does_not_know_it():
+    """If the server refuses a channel, its answer is reported at once; the other channels are subscribed."""
     async with demo.serve() as exchange, rxws.ReactiveWebSocket(exchange.stream_url) as feed:
         record = Record(feed)
         streams = [subscribe(feed, name, rejected=lambda message: "error" in message) for name in ("NONE", "BTCUSDT")]
         await feed.wait_connected()
         assert now() < 1
         await anext(streams[1])
-        (told,) = record.of(SubscriptionFailed)
-        assert "none@trade" in told.message
-        assert told.refusal is not None
-        assert "no such channel" in told.refusal
+        (event,) = record.of(SubscriptionFailed)
+        assert "none@trade" in event.message
+        assert event.refusal is not None
+        assert "no such channel" in event.refusal
 
 
 async def test_answers_in_frames_of_several_messages():
-    """Of a frame with an answer and other messages the answer alone is discarded on a connection that is held."""
+    """If a frame of a held connection has an answer and other messages, only the answer is discarded."""
     async with FeedServer() as server, rxws.ReactiveWebSocket(server.url, split=True, handover_timeout=1) as feed:
         stream = feed.multiplex("+a", filters=[{"s": "a"}], acknowledged=[{"ok": 1}])
         await server.expect("+a")
@@ -165,7 +165,7 @@ async def test_answers_in_frames_of_several_messages():
         assert feed.statistics().discarded == 1
 
 
-async def test_limit_is_strict_over_all_that_is_sent_and_pongs_come_first():
+async def test_limit_holds_for_all_messages_and_pongs_go_first():
     """While 500 subscriptions wait, no second has more than five messages, and pongs and heartbeats hardly wait."""
     script = Timed()
 
@@ -205,14 +205,14 @@ async def test_limit_is_strict_over_all_that_is_sent_and_pongs_come_first():
         prompt = [(m, at) for m, at in zip(script.messages, script.times, strict=True) if m[:4] in ("pong", "beat")]
         assert len(prompt) > 100
         assert max(at - float(m.split()[2]) for m, at in prompt) < 1.2
-        # No slower than it must be.
+        # The limit is used fully.
         total = len(script.messages[: script.messages.index("+499")])
         assert script.times[script.messages.index("+499")] <= (total // 5 + 2) * (1 + MARGIN)
         del streams
 
 
 async def test_combined_subscriptions_are_few_messages():
-    """With ``combine`` five hundred channels of the demo feed are three messages, each with its answer."""
+    """With ``combine`` 500 channels of the demo feed are subscribed with three messages, each with its answer."""
 
     def combined(requests):
         return requests[0] | {"params": [name for request in requests for name in request["params"]]}
@@ -230,8 +230,8 @@ async def test_combined_subscriptions_are_few_messages():
         assert sum(stream.matched > 0 for stream in streams) > 490
 
 
-async def test_user_whose_turn_does_not_come_is_told_and_the_connection_stays():
-    """A message that has to wait for longer than ``send_timeout`` was not sent; nothing else happens."""
+async def test_send_that_gets_no_slot_raises_and_the_connection_stays():
+    """A message that gets no slot within ``send_timeout`` raises and is not sent; the connection stays."""
     async with FeedServer() as server, rxws.ReactiveWebSocket(server.url, send_limit=(1, 30), send_timeout=5) as feed:
         record = Record(feed)
         await feed.send("first")
@@ -244,7 +244,7 @@ async def test_user_whose_turn_does_not_come_is_told_and_the_connection_stays():
         assert record.of(Disconnected) == []
 
 
-async def test_pong_whose_turn_does_not_come_is_reported():
+async def test_pong_that_gets_no_slot_is_reported():
     """A pong that cannot be sent in time is dropped and reported; the connection stays."""
     async with (
         FeedServer() as server,
@@ -261,8 +261,8 @@ async def test_pong_whose_turn_does_not_come_is_reported():
         assert record.of(Disconnected) == []
 
 
-async def test_user_who_waits_for_a_turn_when_the_connection_is_lost():
-    """A message that was not sent goes to the next connection, within its time."""
+async def test_send_that_waits_for_a_slot_when_the_connection_is_lost():
+    """A message that waits for a slot is sent on the next connection, within its timeout."""
     async with FeedServer() as server, rxws.ReactiveWebSocket(server.url, send_limit=(1, 30)) as feed:
         await feed.send("first")
         sending = asyncio.ensure_future(feed.send("second"))
@@ -273,8 +273,8 @@ async def test_user_who_waits_for_a_turn_when_the_connection_is_lost():
         assert server.opened == 2
 
 
-async def test_user_whose_turn_comes_while_the_connection_closes():
-    """A turn on a connection that is closing is of no use: the message goes to the next one."""
+async def test_send_that_gets_a_slot_while_the_connection_closes():
+    """A message that gets a slot on a closing connection is sent on the next one."""
     async with (
         FeedServer() as server,
         rxws.ReactiveWebSocket(server.url, send_limit=(1, 3), handover_timeout=2.5) as feed,
@@ -289,7 +289,7 @@ async def test_user_whose_turn_comes_while_the_connection_closes():
 
 
 async def test_on_open_function_that_takes_too_long_fails_the_attempt():
-    """What ``on_open`` sends must be had within ``send_timeout``."""
+    """A function in ``on_open`` must return within ``send_timeout``."""
     waits = iter([3600])
 
     async def message():
@@ -304,7 +304,7 @@ async def test_on_open_function_that_takes_too_long_fails_the_attempt():
 
 
 class Account:
-    """All channels' numbers, and the gaps that excuse what is missing."""
+    """The numbers of all channels, and the gaps in which numbers may be missing."""
 
     def __init__(self, feed, channels):
         self.ledgers = {channel: Ledger() for channel in channels}
@@ -312,7 +312,7 @@ class Account:
         feed.events.subscribe(self._announce)
 
     def follow(self, channel, stream):
-        """Take the numbers of a stream."""
+        """Record the numbers of a stream."""
         stream.subscribe(lambda message: self.ledgers[channel].take(message["n"]))
 
     def _announce(self, event):
@@ -321,7 +321,7 @@ class Account:
                 ledger.take(event)
 
     def check(self):
-        """Assert that nothing was lost but in gaps, and nothing doubled."""
+        """Assert that numbers are missing only in gaps, and that none came twice."""
         for ledger in self.ledgers.values():
             ledger.check()
 
@@ -332,7 +332,7 @@ KINDS = ("trade", "bookTicker")
 
 @pytest.mark.slow
 async def test_five_hundred_channels_survive_rotations_and_cuts():
-    """With five messages a second nothing of 500 channels is lost in a rotation, however long subscribing takes."""
+    """With a limit of five messages a second, no message of 500 channels is lost in a rotation."""
     channels = [(symbol, kind) for symbol in SYMBOLS for kind in KINDS]
     async with (
         demo.serve(symbols=SYMBOLS, rate=30, lag=0.05, max_messages_per_second=5) as exchange,
@@ -368,7 +368,7 @@ async def test_five_hundred_channels_survive_rotations_and_cuts():
             account.check()
         await asyncio.sleep(60)
         account.check()
-        # Of all that was published, what is missing is in the two gaps and in the beginning.
+        # Published numbers are missing only in the two gaps and at the beginning.
         numbers = exchange.numbers
         late = [c for c in channels if numbers[channel_of(*c)] - account.ledgers[c].last > 1]
         assert late == []
@@ -378,7 +378,7 @@ async def test_five_hundred_channels_survive_rotations_and_cuts():
 
 
 async def test_channels_come_and_go_through_rotations_and_cuts():
-    """Whatever comes and goes meanwhile, in the end the server has subscribed what is wanted, and nothing else."""
+    """After channels came and went, the server has subscribed exactly those that have streams."""
     chance = random.Random(7)
     async with (
         demo.serve(max_messages_per_second=5) as exchange,

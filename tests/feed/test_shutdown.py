@@ -1,4 +1,4 @@
-"""The end of a feed: once, bounded, and whoever asks for it."""
+"""The shutdown of a feed: once, in bounded time, from any task."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ pytestmark = pytest.mark.usefixtures("virtual_time", "assert_no_leaks")
 
 
 class Whole:
-    """What is to be closed, and what was asked of it."""
+    """A feed to shut down, with the calls of its shutdown."""
 
     def __init__(self, *websockets):
         self.wiring = Wiring()
@@ -30,7 +30,7 @@ class Whole:
 
             connection.start(read)
             self.connections.append(connection)
-        self.closing = Shutdown(self, self.wiring.reporter, 5.0)
+        self.closing = Shutdown(self, self.handlers, self.stop, self.finish, self.wiring.reporter, 5.0)
 
     def stop(self):
         self.done.append("stop")
@@ -40,7 +40,7 @@ class Whole:
 
 
 async def cancel_the_rest():
-    """Let nothing be left that waits for a peer which never answers."""
+    """Cancel the tasks that wait for a peer which never answers."""
     rest = asyncio.all_tasks() - {asyncio.current_task()}
     for task in rest:
         task.cancel()
@@ -48,7 +48,7 @@ async def cancel_the_rest():
 
 
 async def test_closing_happens_once():
-    """However often and by whomever it is asked for, it stops and finishes once, and all are told."""
+    """The shutdown runs once for any number of callers, and all of them get its end."""
     whole = Whole(ScriptedWebsocket(), ScriptedWebsocket())
     assert not whole.closing.has_begun
     first = whole.closing.wanted()
@@ -59,7 +59,7 @@ async def test_closing_happens_once():
     assert [connection.websocket.closes for connection in whole.connections] == [1, 1]
 
 
-async def test_peer_that_does_not_answer_is_cut_in_time(virtual_time):
+async def test_connection_is_aborted_when_the_peer_does_not_answer(virtual_time):
     """A connection that does not close is aborted after the timeout."""
     websocket = ScriptedWebsocket()
     websocket.on_close = lambda: asyncio.sleep(1000)
@@ -70,32 +70,32 @@ async def test_peer_that_does_not_answer_is_cut_in_time(virtual_time):
     await cancel_the_rest()
 
 
-async def test_task_that_heeds_no_cancellation_does_not_hold_up_the_end(virtual_time, caplog):
-    """What never ends is left behind after a second more, and said."""
+async def test_shutdown_ends_when_a_task_ignores_its_cancellation(virtual_time, caplog):
+    """A task that ignores its cancellation is given up after another second, with a warning."""
     whole = Whole()
     task = asyncio.create_task(asyncio.sleep(1000))
     whole.tasks.append(task)
     await whole.closing.wanted()
     assert virtual_time.time() == pytest.approx(6, abs=0.2)
-    assert "does not heed its cancellation" in caplog.text
+    assert "ignores its cancellation" in caplog.text
     task.cancel()
 
 
-async def test_whoever_waits_for_the_end_is_not_waited_for():
-    """A task of the feed's own that asks for the end gets it, and is not what the end waits for."""
+async def test_shutdown_does_not_wait_for_a_task_that_waits_for_it():
+    """A task of the feed may wait for the shutdown, which does not wait for that task."""
     whole = Whole()
 
     async def ask():
         await whole.closing.wanted()
-        return "told"
+        return "ended"
 
     task = asyncio.create_task(ask())
     whole.tasks.append(task)
-    assert await asyncio.wait_for(task, 1) == "told"
+    assert await asyncio.wait_for(task, 1) == "ended"
 
 
-async def test_connection_whose_reader_waits_for_the_end_is_not_waited_for(virtual_time):
-    """A parse hook that asks for the end, and waits for it, reads nothing meanwhile: nothing can be read on."""
+async def test_shutdown_does_not_wait_for_a_reader_that_waits_for_it(virtual_time):
+    """If a parse hook waits for the shutdown, its connection is not read meanwhile and is aborted at once."""
     whole = Whole()
     websocket = ScriptedWebsocket()
     websocket.on_close = lambda: asyncio.sleep(1000)
@@ -109,8 +109,8 @@ async def test_connection_whose_reader_waits_for_the_end_is_not_waited_for(virtu
     await cancel_the_rest()
 
 
-async def test_closing_that_is_cancelled_still_ends():
-    """Whoever cancels all tasks cancels the closing, too: it ends at once, and cuts what is open."""
+async def test_shutdown_that_is_cancelled_still_ends():
+    """If the program cancels all tasks, the shutdown ends at once and aborts the open connections."""
     websocket = ScriptedWebsocket()
     websocket.on_close = lambda: asyncio.sleep(1000)
     whole = Whole(websocket)

@@ -1,4 +1,4 @@
-"""What is asked of a feed: to send, to rotate, to end; and who may ask, when, from where."""
+"""The calls of a feed: sending, requests, rotation, exit, failure; from other threads, loops and processes."""
 
 from __future__ import annotations
 
@@ -30,12 +30,12 @@ virtual = pytest.mark.usefixtures("virtual_time", "assert_no_leaks")
 
 
 def now():
-    """Give the loop's time."""
+    """Return the loop's time."""
     return asyncio.get_running_loop().time()
 
 
 class Fatal(Feed):
-    """A feed that gets no connection, and never will."""
+    """A feed whose opening fails fatally."""
 
     async def _create_ws(self):
         await asyncio.sleep(1)
@@ -61,7 +61,7 @@ class TestSend:
             (None, "null"),
         ],
     )
-    async def test_send_gives_text_binary_or_json(self, feed_server, message, received):
+    async def test_send_sends_text_binary_or_json(self, feed_server, message, received):
         """``str`` goes as a text frame, bytes of any kind as a binary one, anything else as JSON in a text frame."""
         async with Feed(feed_server) as feed:
             await feed.send(message)
@@ -72,15 +72,15 @@ class TestSend:
         [(float("nan"), ValueError), ({"x": [float("inf")]}, ValueError), (object(), TypeError), ({1j}, TypeError)],
     )
     async def test_send_raises_at_once_for_what_json_cannot_hold(self, message, error):
-        """NaN and what has no JSON raise before anything is waited for."""
+        """NaN and objects without JSON raise before waiting for a connection."""
         async with ScriptedFeed() as feed:
             started = now()
             with pytest.raises(error):
                 await feed.send(message)
             assert now() == started
 
-    async def test_send_uses_the_encoder_that_was_given(self):
-        """``encode`` makes the frame of what is neither text nor binary, and must give one of these."""
+    async def test_send_uses_the_encoder_of_the_options(self):
+        """``encode`` makes the frame of other objects, and must return text or bytes."""
         websocket = ScriptedWebsocket()
         async with ScriptedFeed(websocket, encode=lambda message: f"<{message}>".encode() if message else 0) as feed:
             await feed.send(1)
@@ -90,7 +90,7 @@ class TestSend:
                 await feed.send(None)
 
     async def test_send_waits_for_a_connection(self, feed_server):
-        """Without a connection a send waits for one, and is handed to it."""
+        """Without a connection a send waits for one and uses it."""
         feed_server.refuse(503, {"Retry-After": "4"})
         async with Feed(feed_server) as feed:
             started = now()
@@ -107,8 +107,8 @@ class TestSend:
             assert now() - started == pytest.approx(3)
             assert isinstance(caught.value, TimeoutError)
 
-    async def test_send_takes_send_timeout_in_all(self):
-        """The time spent waiting for a connection is not given again to a peer that takes nothing."""
+    async def test_send_takes_send_timeout_in_total(self):
+        """The time spent waiting for a connection counts for the peer's timeout."""
         loop = asyncio.get_running_loop()
 
         class Late(ScriptedFeed):
@@ -123,7 +123,7 @@ class TestSend:
             assert loop.time() - started == pytest.approx(10)
 
     async def test_peer_that_takes_nothing_is_cut_off(self):
-        """At ``send_timeout`` the send raises and the connection is replaced: a dead peer hangs nobody."""
+        """At ``send_timeout`` the send raises and the connection is replaced."""
         second = ScriptedWebsocket()
         async with ScriptedFeed(StuckWebsocket(), second, send_timeout=2) as feed:
             events = record(feed.events)
@@ -134,7 +134,7 @@ class TestSend:
             assert of_kind(Disconnected, events)[0].cause == "the peer took nothing for 2 s"
 
     async def test_send_on_a_connection_that_is_lost_meanwhile_raises(self):
-        """When the connection breaks under a send, it raises SendFailed from the transport's error."""
+        """If the connection breaks during a send, it raises SendFailed from the transport's error."""
 
         class Breaking(ScriptedWebsocket):
             async def send(self, message):
@@ -145,8 +145,8 @@ class TestSend:
                 await feed.send("hello")
             assert isinstance(caught.value.__cause__, ConnectionResetError)
 
-    async def test_send_never_means_a_connection_that_is_closing(self):
-        """A connection that is known to be closing gets nothing more: the send waits for the next one."""
+    async def test_send_never_uses_a_connection_that_is_closing(self):
+        """A send does not use a closing connection; it waits for the next one."""
         first, second = ScriptedWebsocket(), ScriptedWebsocket()
         async with ScriptedFeed(first, second) as feed:
             await feed.wait_connected()
@@ -162,7 +162,7 @@ class TestSend:
             assert feed.present_ws is second
 
     async def test_send_gives_up_when_a_connection_does_not_end_its_closing(self):
-        """Waiting for the next connection is bounded, too."""
+        """The wait for the next connection is bounded by ``send_timeout`` too."""
         first = ScriptedWebsocket()
         async with ScriptedFeed(first, send_timeout=2) as feed:
             await feed.wait_connected()
@@ -173,8 +173,8 @@ class TestSend:
             assert now() - started == pytest.approx(2)
             first.state = 1
 
-    async def test_send_means_the_new_connection_from_its_first_moment(self, feed_server):
-        """In a rotation, from the moment the new connection is open, ``send`` and ``present_ws`` mean that one."""
+    async def test_send_uses_the_new_connection_as_soon_as_it_is_open(self, feed_server):
+        """In a rotation, ``send`` and ``present_ws`` use the new connection as soon as it is open."""
         async with Feed(feed_server, handover_timeout=5) as feed:
             first = await opened(feed, feed_server)
             old = feed.present_ws
@@ -191,8 +191,8 @@ class TestSend:
             assert await rotating
             assert second.received == ["during"]
 
-    async def test_send_means_the_old_connection_again_when_the_new_one_ends_first(self, feed_server):
-        """When the new connection dies in the overlap, the old one is present again."""
+    async def test_send_uses_the_old_connection_again_when_the_new_one_ends_first(self, feed_server):
+        """If the new connection ends in the overlap, ``present_ws`` is the old one again."""
         async with Feed(feed_server, handover_timeout=5, reconnect_delays=lambda: iter([60])) as feed:
             first = await opened(feed, feed_server)
             old = feed.present_ws
@@ -207,7 +207,7 @@ class TestSend:
             assert feed.state.value is State.ROTATING
 
     async def test_nothing_is_sent_again_on_a_new_connection(self, feed_server):
-        """What was sent before is not repeated."""
+        """Messages that were sent are not repeated on the next connection."""
         async with Feed(feed_server) as feed:
             first = await opened(feed, feed_server)
             await feed.send("once")
@@ -219,7 +219,7 @@ class TestSend:
             assert second.received == ["next"]
 
     async def test_concurrent_sends_all_arrive_in_order(self, feed_server):
-        """A hundred at once are handed over in the order of their calls."""
+        """A hundred concurrent sends are sent in the order of their calls."""
         async with Feed(feed_server) as feed:
             await asyncio.gather(*(feed.send({"n": n}) for n in range(100)))
             await feed_server.expect({"n": 99})
@@ -233,7 +233,7 @@ class TestSend:
             await feed.send("hello")
 
     async def test_waiting_send_ends_with_the_feed(self):
-        """A send that waits for a connection raises FeedClosed when the feed is closed meanwhile."""
+        """A send that waits for a connection raises FeedClosed if the feed is closed meanwhile."""
         feed = ScriptedFeed(never)
         sending = asyncio.create_task(feed.send("hello"))
         await asyncio.sleep(1)
@@ -244,7 +244,7 @@ class TestSend:
         assert now() - started < 1
 
     async def test_waiting_send_does_not_wait_for_the_end(self):
-        """It raises as soon as the closing begins, however long a handler takes to finish what it holds."""
+        """A waiting send raises as soon as the closing begins, also if a handler takes long to finish."""
         websocket = ScriptedWebsocket("1")
         async with ScriptedFeed(websocket, never, close_timeout=4) as feed:
             feed.add_handler(slow)
@@ -260,14 +260,14 @@ class TestSend:
             await exiting
 
     async def test_waiting_send_raises_the_fatal_error(self):
-        """A send that waits for a connection raises ConnectFailed when none can be had; so do those after it."""
+        """A send that waits for a connection raises ConnectFailed if the feed fails; so do later sends."""
         feed = Fatal(None)
         for _ in range(2):
             with pytest.raises(ConnectFailed, match="a bug"):
                 await feed.send("hello")
 
     async def test_cancelled_send_sends_nothing(self, feed_server):
-        """A send that is cancelled while it waits for a connection is never sent."""
+        """A message whose send is cancelled while it waits for a connection is never sent."""
         feed_server.refuse()
         async with Feed(feed_server, reconnect_delays=lambda: iter([3])) as feed:
             sending = asyncio.create_task(feed.send("never"))
@@ -289,7 +289,7 @@ class TestRequest:
             await connection.send({"id": number - 1}, {"id": number, "result": "first"}, {"id": number, "result": 2})
 
     async def test_request_returns_the_first_message_that_passes(self, feed_server):
-        """The message is sent, and the first that passes the filter is the reply; others get it as well."""
+        """The message is sent, and the first message that passes the filter is returned; streams get it as well."""
         feed_server.script = self.answer
         async with Feed(feed_server) as feed:
             stream = feed.stream_filter()
@@ -299,7 +299,7 @@ class TestRequest:
             assert feed.statistics().streams == 1
 
     async def test_concurrent_requests_get_their_own_replies(self, feed_server):
-        """Each of many requests at once gets what passes its filter."""
+        """Each of many concurrent requests gets the message that passes its filter."""
         feed_server.script = self.answer
         async with Feed(feed_server) as feed:
             evens = range(0, 50, 2)
@@ -308,8 +308,8 @@ class TestRequest:
             assert feed.statistics().streams == 0
 
     @pytest.mark.parametrize("timeout", [-1, 0, math.nan, math.inf, None, "1"])
-    async def test_request_with_a_timeout_that_is_none_sends_nothing(self, feed_server, timeout):
-        """What is no time is refused before the message is sent."""
+    async def test_request_with_an_invalid_timeout_sends_nothing(self, feed_server, timeout):
+        """An invalid timeout is refused before the message is sent."""
         async with Feed(feed_server) as feed:
             await feed.wait_connected()
             with pytest.raises((TypeError, ValueError), match="timeout must be a positive number of seconds"):
@@ -333,15 +333,15 @@ class TestRequest:
             assert feed_server.received == ["hello"]
 
     async def test_request_without_a_connection_says_that_nothing_was_sent(self, feed_server):
-        """Whoever gets no reply wants to know whether the message went out."""
+        """The error of a request without a reply says whether the message was sent."""
         feed_server.mute(times=None)
         async with Feed(feed_server) as feed:
             with pytest.raises(TimeoutError, match="no live connection for 3 s: nothing was sent"):
                 await feed.request("hello", [{"id": 1}], timeout=3)
             assert feed.statistics().streams == 0
 
-    async def test_request_whose_turn_does_not_come_says_so(self, feed_server):
-        """Where sending is limited there may be a connection, and yet nothing was sent."""
+    async def test_request_that_gets_no_slot_says_so(self, feed_server):
+        """If sending is limited and no slot was free, the error says so."""
         async with Feed(feed_server, send_limit=(1, 60)) as feed:
             await feed.send("first")
             with pytest.raises(TimeoutError, match="it was not the message's turn for 3 s: nothing was sent"):
@@ -349,7 +349,7 @@ class TestRequest:
             assert feed_server.received == ["first"]
 
     async def test_request_whose_filter_raises_is_reported_once(self, feed_server):
-        """Each message is held against the filter once, and one that raises passes nothing."""
+        """The filter is called once for each message; a message for which it raises does not pass."""
         feed_server.script = self.answer
         async with Feed(feed_server) as feed:
             reply = await feed.request({"id": 7}, lambda message: 1 / (message["id"] - 6))
@@ -357,7 +357,7 @@ class TestRequest:
             assert feed.statistics().failures == 1
 
     async def test_request_ends_with_the_feed(self, feed_server):
-        """When the feed is closed meanwhile it raises FeedClosed."""
+        """A request raises FeedClosed if the feed is closed meanwhile."""
         async with Feed(feed_server, name="mine") as feed:
             requesting = asyncio.create_task(feed.request("hello", [{"id": 1}]))
             await feed_server.expect("hello")
@@ -365,7 +365,7 @@ class TestRequest:
             await requesting
 
     async def test_request_raises_the_fatal_error(self, feed_server):
-        """When the feed fails meanwhile it raises that error."""
+        """A request raises the fatal error if the feed fails meanwhile."""
         async with contextlib.AsyncExitStack() as stack:
             feed = await stack.enter_async_context(Feed(feed_server, should_retry=lambda error: False))
             requesting = asyncio.create_task(feed.request("hello", [{"id": 1}]))
@@ -378,7 +378,7 @@ class TestRequest:
             await feed.exit()
 
     async def test_request_that_cannot_be_sent_frees_its_stream(self):
-        """When sending raises, or the request is cancelled, nothing is left of it."""
+        """If sending raises or the request is cancelled, its stream is closed."""
         async with ScriptedFeed(never, send_timeout=2) as feed:
             with pytest.raises(SendTimeout):
                 await feed.request("hello", None)
@@ -395,7 +395,7 @@ class TestRequest:
 @virtual
 class TestConnected:
     async def test_present_ws_is_the_live_connection_or_none(self, feed_server):
-        """It is None before the first connection, between two, and after the end; else what ``_create_ws`` returned."""
+        """``present_ws`` is what ``_create_ws`` returned, or None without a live connection."""
         created = []
 
         class Watched(Feed):
@@ -419,7 +419,7 @@ class TestConnected:
         assert Feed.wait_connected is Feed.wait_enter_handing_ws
 
     async def test_wait_connected_waits_for_a_live_connection(self, feed_server):
-        """All who wait are woken by the connection, one who was cancelled excepted; while it lives nobody waits."""
+        """``wait_connected`` returns for all callers when a connection is live, and at once while it is."""
         feed_server.slow_handshake(3)
         async with Feed(feed_server) as feed:
             started = now()
@@ -433,7 +433,7 @@ class TestConnected:
             assert now() - started == pytest.approx(3, abs=0.1)
 
     async def test_wait_connected_raises_when_the_feed_ends(self):
-        """Closed meanwhile or before, it raises FeedClosed; failed, the fatal error."""
+        """``wait_connected`` raises FeedClosed if the feed is closed, and the fatal error if it has failed."""
         feed = ScriptedFeed(never)
         waiting = asyncio.create_task(feed.wait_connected())
         await asyncio.sleep(1)
@@ -459,7 +459,7 @@ class TestConnected:
 @virtual
 class TestRotate:
     async def test_rotate_is_a_plain_call_whose_future_may_be_awaited(self, feed_server):
-        """It rotates without being awaited; awaiting tells whether the first attempt succeeded."""
+        """``rotate()`` works without being awaited; awaiting returns whether the first attempt succeeded."""
         async with Feed(feed_server, handover_timeout=1) as feed:
             await opened(feed, feed_server)
             feed.rotate()
@@ -470,7 +470,7 @@ class TestRotate:
             assert feed.statistics().rotations == 2
 
     async def test_rotate_again_after_a_rotation(self, feed_server):
-        """One rotation may follow on the heels of another, as often as one likes."""
+        """One rotation may follow another at once, any number of times."""
         async with Feed(feed_server, handover_timeout=0) as feed:
             await opened(feed, feed_server)
             async with asyncio.timeout(60):
@@ -478,7 +478,7 @@ class TestRotate:
             assert feed.statistics().rotations == 5
 
     async def test_rotate_while_rotating_is_the_same_rotation(self, feed_server):
-        """Calls while a rotation runs are ignored: all wait for that one."""
+        """Calls while a rotation runs start no other one: all wait for that rotation."""
         async with Feed(feed_server, handover_timeout=1) as feed:
             await opened(feed, feed_server)
             assert await asyncio.gather(*(feed.rotate() for _ in range(5))) == [True] * 5
@@ -486,7 +486,7 @@ class TestRotate:
             assert feed_server.opened == 2
 
     async def test_rotate_while_connecting_waits_for_that_connection(self, feed_server):
-        """While there is no connection yet, the one that is being opened will do; also before its opening begins."""
+        """Without a connection, ``rotate`` waits for the one that is being opened, also before its opening begins."""
         feed_server.slow_handshake(2)
         async with Feed(feed_server) as feed:
             first = feed.rotate()
@@ -496,8 +496,8 @@ class TestRotate:
             await asyncio.sleep(10)
             assert feed_server.opened == 1
 
-    async def test_rotate_tells_that_its_first_attempt_failed(self, feed_server):
-        """When the new connection cannot be had at once, the result is False; the rotation is tried again."""
+    async def test_rotate_returns_false_when_its_first_attempt_failed(self, feed_server):
+        """If the first attempt to open the new connection fails, the result is False; the rotation is tried again."""
         async with Feed(feed_server, handover_timeout=1, reconnect_delays=lambda: iter([3, 3])) as feed:
             await opened(feed, feed_server)
             feed_server.refuse()
@@ -508,7 +508,7 @@ class TestRotate:
             assert feed.statistics().rotations == 1
 
     async def test_rotate_ends_with_the_feed(self, feed_server):
-        """A rotation under way when the feed is closed has not succeeded; after it, ``rotate()`` raises FeedClosed."""
+        """If the feed is closed during a rotation, the result is False; later ``rotate()`` raises FeedClosed."""
         async with Feed(feed_server) as feed:
             await opened(feed, feed_server)
             rotating = feed.rotate()
@@ -517,7 +517,7 @@ class TestRotate:
             feed.rotate()
 
     async def test_rotate_raises_the_fatal_error(self):
-        """After a failure it raises that error."""
+        """After a fatal error ``rotate()`` raises it."""
         feed = Fatal(None)
         with pytest.raises(ConnectFailed):
             await feed.wait_closed()
@@ -534,7 +534,7 @@ async def slow(message=None):
 
 
 class Scenes:
-    """Feeds in all the states that they can be in: each gives one that ``exit()`` is then called on."""
+    """Feeds in all possible states; each method yields a feed on which ``exit()`` is then called."""
 
     @staticmethod
     async def just_made(server):
@@ -603,7 +603,7 @@ class Scenes:
     async def rotated_too_soon(server):
         class Hasty(Feed):
             async def _when2create_new_ws(self):
-                """End at once."""
+                """Return at once."""
 
         feed = Hasty(server)
         await opened(feed, server)
@@ -641,7 +641,7 @@ SCENES = [name for name in vars(Scenes) if not name.startswith("_")]
 class TestExit:
     @pytest.mark.parametrize("scene", SCENES)
     async def test_exit_ends_the_feed_in_every_state(self, feed_server, scene):
-        """Whatever the feed is doing: ``exit()`` is quick, ends all streams, closes with 1000, and leaves nothing."""
+        """In any state ``exit()`` is quick, ends all streams, closes with 1000, and leaves no tasks."""
         feed = await getattr(Scenes, scene)(feed_server)
         consuming = [asyncio.create_task(self.consume(feed)) for _ in range(2)]
         before = asyncio.all_tasks()
@@ -679,17 +679,17 @@ class TestExit:
         assert [reference() for reference in references] == [None] * len(references)
 
     async def test_server_sees_a_normal_close(self, feed_server):
-        """The connection is closed with 1000, and the feed tells so."""
+        """The connection is closed with 1000, and the feed reports that."""
         async with Feed(feed_server) as feed:
             events = record(feed.events)
             connection = await opened(feed, feed_server)
         await connection.wait_closed()
         assert connection.websocket.close_code == 1000
-        (told,) = of_kind(Disconnected, events)
-        assert (told.reason, told.number, told.delay) == ("user", 1, None)
+        (event,) = of_kind(Disconnected, events)
+        assert (event.reason, event.number, event.delay) == ("user", 1, None)
 
     async def test_exit_twice_and_at_once_is_one_exit(self, feed_server):
-        """All calls return when the feed is closed; more change nothing."""
+        """All concurrent calls return when the feed is closed; later calls change nothing."""
         async with Feed(feed_server) as feed:
             states = record(feed.state)
             await opened(feed, feed_server)
@@ -712,7 +712,7 @@ class TestExit:
         assert feed.state.value is State.CLOSED
 
     async def test_exit_from_a_function_handler(self, feed_server):
-        """A function handler may start it."""
+        """A function handler may start ``exit()``."""
         tasks = []
         async with Feed(feed_server) as feed:
             feed.add_handler(lambda message: tasks.append(asyncio.create_task(feed.exit())))
@@ -723,7 +723,7 @@ class TestExit:
         await asyncio.gather(*tasks)
 
     async def test_exit_from_a_coroutine_handler_does_not_wait_for_it(self, feed_server):
-        """A coroutine handler may await it: the handler goes on afterwards, with what it holds no more."""
+        """A coroutine handler may await ``exit()``: it goes on afterwards, without the messages that it held."""
         calls = []
 
         async def stop(message):
@@ -744,7 +744,7 @@ class TestExit:
             assert feed.statistics().failures == 0
 
     async def test_exit_from_two_coroutine_handlers(self, feed_server):
-        """Two handlers that both await it wait for neither each other nor themselves."""
+        """Two handlers may await ``exit()``: it waits for neither of them."""
         calls = []
 
         async def stop(message):
@@ -768,7 +768,7 @@ class TestExit:
 
     @pytest.mark.parametrize("hook", ["_create_ws", "_when2create_new_ws", "_parse_raw_data"])
     async def test_exit_from_a_hook(self, feed_server, hook):
-        """A hook may await it: the feed ends, in bounded time."""
+        """A hook may await ``exit()``: the feed ends in bounded time."""
 
         async def stop(self, *arguments):
             await self.exit()
@@ -783,7 +783,7 @@ class TestExit:
         await asyncio.sleep(10)
 
     async def test_exit_from_a_consumer(self, feed_server):
-        """Who iterates over a stream may await it inside the loop, which then ends with what the stream holds."""
+        """A consumer may await ``exit()`` inside its loop, which ends after the messages that the stream holds."""
         seen = []
         async with Feed(feed_server) as feed:
             await opened(feed, feed_server)
@@ -795,8 +795,8 @@ class TestExit:
                 await feed.exit()
         assert seen == [1, 2]
 
-    async def test_streams_deliver_what_they_hold_then_end(self, feed_server):
-        """After ``exit()`` each stream gives what it holds and ends; subscribers complete; handlers finish theirs."""
+    async def test_streams_deliver_their_messages_then_end(self, feed_server):
+        """After ``exit()`` each stream delivers the messages that it holds and ends; handlers finish theirs."""
         handled, completed, seen = [], [], []
 
         async def handle(message):
@@ -821,7 +821,7 @@ class TestExit:
         assert sorted(completed) == ["events", "frames", "messages", "state", "stream"]
 
     async def test_stream_made_after_exit_ends_at_once(self, feed_server):
-        """A stream, a handler, a subscription made after ``exit()``: nothing comes, and streams end."""
+        """A stream, a handler or a subscription that is made after ``exit()`` gets no messages; streams end."""
         completed = []
 
         async def handle(message):
@@ -839,7 +839,7 @@ class TestExit:
         assert feed.statistics().streams == 0
 
     async def test_stubborn_handler_is_cancelled_after_close_timeout(self, feed_server):
-        """A handler that does not finish what it holds has ``close_timeout`` seconds, then it is cancelled."""
+        """A handler that does not finish within ``close_timeout`` seconds is cancelled."""
         cancelled = []
 
         async def handle(message):
@@ -859,7 +859,7 @@ class TestExit:
         assert feed.statistics().failures == 0
 
     async def test_handler_that_suppresses_its_cancellation_does_not_keep_the_feed(self, feed_server, caplog):
-        """One that does not heed its cancellation is left to itself after another second, with a warning."""
+        """A handler that ignores its cancellation is given up after another second, with a warning."""
         released = asyncio.Event()
 
         async def handle(message):
@@ -875,11 +875,11 @@ class TestExit:
             started = now()
         assert 4 <= now() - started <= 4.2
         assert feed.state.value is State.CLOSED
-        assert "a hook or a handler does not heed its cancellation" in caplog.text
+        assert "a hook or a handler ignores its cancellation" in caplog.text
         released.set()
 
     async def test_hook_that_suppresses_its_cancellation_does_not_keep_the_feed(self, feed_server, caplog):
-        """So it is with a rotation hook."""
+        """A rotation hook that ignores its cancellation is given up after another second, with a warning."""
         released = asyncio.Event()
 
         class Stubborn(Feed):
@@ -897,7 +897,7 @@ class TestExit:
         released.set()
 
     async def test_exit_is_bounded_when_the_peer_does_not_answer(self, feed_server):
-        """A peer that is dead is cut off after ``close_timeout`` seconds."""
+        """A connection whose peer does not answer is aborted after ``close_timeout`` seconds."""
         async with Feed(feed_server, close_timeout=2) as feed:
             connection = await opened(feed, feed_server)
             connection.stall()
@@ -907,7 +907,7 @@ class TestExit:
         connection.reset()
 
     async def test_wait_closed_returns_after_exit(self, feed_server):
-        """It waits for the end, may be cancelled without harm, and returns at once afterwards."""
+        """``wait_closed()`` returns after ``exit()``, and at once later; cancelling it does not affect the feed."""
         async with Feed(feed_server) as feed:
             await opened(feed, feed_server)
             cancelled, waiting = (asyncio.create_task(feed.wait_closed()) for _ in range(2))
@@ -919,7 +919,7 @@ class TestExit:
         assert await feed.wait_closed() is None
 
     async def test_entering_does_not_wait(self, feed_server):
-        """A stream made first in the block gets the very first message."""
+        """A stream that is made first in the block gets the first message."""
         feed_server.script = greet
         async with Feed(feed_server) as feed:
             assert feed.state.value is State.CONNECTING
@@ -927,7 +927,7 @@ class TestExit:
             assert await take(stream, 1) == [{"connection": 1, "n": 1}]
 
     async def test_leaving_by_an_exception_closes_too(self, feed_server):
-        """The body's own exception goes through, after the feed was closed."""
+        """An exception of the body closes the feed and is raised."""
         with pytest.raises(KeyError):
             async with Feed(feed_server) as feed:
                 await opened(feed, feed_server)
@@ -935,7 +935,7 @@ class TestExit:
         assert feed.state.value is State.CLOSED
 
     async def test_feed_is_abandoned_when_all_its_tasks_are_cancelled(self, feed_server):
-        """Somebody who cancels all tasks, as asyncio.run does at its end, ends the feed: nothing hangs or stays."""
+        """If the program cancels all tasks, as asyncio.run does at its end, the feed ends: nothing hangs or is left."""
         feed = await Scenes.connected(feed_server)
         stream = feed.stream_filter()
         feed.add_handler(slow)
@@ -948,8 +948,8 @@ class TestExit:
         await feed.wait_closed()
         await feed.exit()
 
-    async def test_handler_under_way_is_cut_short_when_the_feed_is_abandoned(self, feed_server):
-        """It would otherwise outlive the feed."""
+    async def test_running_handler_is_cancelled_when_the_feed_is_abandoned(self, feed_server):
+        """A handler does not run longer than an abandoned feed."""
         cancelled = []
 
         async def handle(message):
@@ -970,8 +970,8 @@ class TestExit:
         assert feed.statistics().failures == 0
 
     @pytest.mark.parametrize("turns", [0, 1, 2, 3])
-    async def test_closing_that_is_cancelled_ends_the_feed_all_the_same(self, feed_server, turns):
-        """Also when that happens while the feed is being closed, be it before the closing has begun."""
+    async def test_closing_that_is_cancelled_still_ends_the_feed(self, feed_server, turns):
+        """The feed ends also if its closing is cancelled, even before the closing has begun."""
         feed = await Scenes.connected(feed_server)
         exiting = asyncio.create_task(feed.exit())
         await asyncio.sleep(0)
@@ -992,7 +992,7 @@ class TestExit:
 class TestFailure:
     @staticmethod
     async def fail(server, **options):
-        """Give a feed that has connected, delivered two messages, and then failed."""
+        """Return a feed that has connected, delivered two messages, and then failed."""
         feed = Feed(server, **options)
         streams = [feed.stream_filter() for _ in range(2)]
         connection = await opened(feed, server)
@@ -1003,8 +1003,8 @@ class TestFailure:
             await feed.wait_closed()
         return feed, streams
 
-    async def test_streams_deliver_what_they_hold_then_raise(self, feed_server):
-        """After a fatal error each stream gives what it holds, then raises the error; new ones raise at once."""
+    async def test_streams_deliver_their_messages_then_raise(self, feed_server):
+        """After a fatal error each stream delivers its messages, then raises the error; new streams raise at once."""
         feed, (one, other) = await self.fail(feed_server)
         assert await take(one, 2) == [1, 2]
         for _ in range(2):
@@ -1040,14 +1040,14 @@ class TestFailure:
         assert feed.present_ws is None
 
     async def test_leaving_the_block_raises_the_fatal_error(self, feed_server):
-        """The context manager raises it where the body raises nothing."""
+        """The context manager raises the fatal error if the body raises nothing."""
         feed_server.refuse(404)
         with pytest.raises(ConnectFailed, match="404"):
             async with Feed(feed_server):
                 await asyncio.sleep(1)
 
     async def test_exception_of_the_body_is_not_masked(self, feed_server):
-        """What the body raises by itself goes through in its place."""
+        """An exception of the body is raised in place of the fatal error."""
         feed_server.refuse(404)
         with pytest.raises(KeyError, match="mine"):
             async with Feed(feed_server):
@@ -1055,7 +1055,7 @@ class TestFailure:
                 raise KeyError("mine")
 
     async def test_fatal_error_does_not_grow(self, feed_server):
-        """However often it is raised, it carries the trace of the last time only."""
+        """An error that is raised several times has the traceback of the last time only."""
         feed, _ = await self.fail(feed_server)
         lengths = set()
         for _ in range(5):
@@ -1064,8 +1064,8 @@ class TestFailure:
             lengths.add(len(caught.traceback))
         assert len(lengths) == 1
 
-    async def test_handlers_finish_what_they_hold(self, feed_server):
-        """A fatal error takes nothing from a coroutine handler that came before it."""
+    async def test_handlers_finish_their_messages(self, feed_server):
+        """A coroutine handler gets all messages that came before a fatal error."""
         handled = []
 
         async def handle(message):
@@ -1082,15 +1082,15 @@ class TestFailure:
         assert handled == [1, 2]
 
     async def test_delays_that_end_end_the_feed(self, feed_server):
-        """When ``reconnect_delays`` gives no more, the feed fails, and says after how many attempts."""
+        """When ``reconnect_delays`` is exhausted, the feed fails, and the error has the number of attempts."""
         feed_server.refuse(times=None)
         feed = Feed(feed_server, reconnect_delays=lambda: [1, 2])
         with pytest.raises(ConnectFailed) as caught:
             await feed.wait_closed()
         assert (caught.value.status, caught.value.attempt) == (503, 3)
 
-    async def test_delays_that_raise_end_the_feed_loudly(self, feed_server, caplog):
-        """What ``reconnect_delays`` raises ends the feed: the error says so, has it as its cause, and has no secret."""
+    async def test_delays_that_raise_end_the_feed_with_an_error(self, feed_server, caplog):
+        """An exception of ``reconnect_delays`` ends the feed; the error has it as its cause and contains no secret."""
 
         def delays():
             raise ZeroDivisionError("wss://host/ws?token=secret")
@@ -1106,7 +1106,7 @@ class TestFailure:
         assert feed.state.value is State.FAILED
 
     async def test_should_retry_decides(self, feed_server):
-        """True retries what is fatal, False ends what is not, None leaves it to the rule."""
+        """True retries a fatal failure, False ends the feed, None leaves the decision to the default rule."""
         asked = []
         answers = {404: True, 503: None, 500: False}
 
@@ -1123,7 +1123,7 @@ class TestFailure:
         assert asked == [404, 503, 500]
 
     async def test_should_retry_that_raises_is_reported_and_the_rule_holds(self, feed_server):
-        """Its failure neither ends the feed nor goes unnoticed."""
+        """An exception of ``should_retry`` is reported and does not end the feed; the default rule decides."""
 
         def should_retry(error):
             raise KeyError("status")
@@ -1137,7 +1137,7 @@ class TestFailure:
             assert failed.handler.endswith("should_retry")
 
     async def test_events_and_state_end_with_the_error(self, feed_server):
-        """Who watches the state or the events sees FAILED, then gets the error."""
+        """Subscribers of the state and the events get FAILED, then the error."""
         feed_server.refuse(404)
         feed = Feed(feed_server)
         states, errors = [], []
@@ -1156,7 +1156,7 @@ class TestFailure:
 @virtual
 class TestThreads:
     async def test_statistics_and_state_may_be_read_from_any_thread(self, feed_server):
-        """``statistics()`` and ``state.value`` answer in another thread."""
+        """``statistics()`` and ``state.value`` may be called in another thread."""
         async with Feed(feed_server) as feed:
             connection = await opened(feed, feed_server)
             await connection.send("1")
@@ -1188,7 +1188,7 @@ class TestThreads:
         ],
     )
     async def test_everything_else_raises_in_another_thread_and_loop(self, feed_server, call):
-        """Whatever else is asked from another thread, or in another event loop, is a RuntimeError, and that is all."""
+        """Any other call from another thread or another event loop raises RuntimeError and has no effect."""
         async with Feed(feed_server, name="mine") as feed:
             await opened(feed, feed_server)
             before = feed.statistics()
@@ -1204,7 +1204,7 @@ class TestThreads:
 
 class TestLoops:
     def test_disposable_may_be_disposed_from_any_thread(self):
-        """``dispose`` is the exception: called in another thread it takes effect on the loop's."""
+        """``dispose`` may be called in another thread: it takes effect on the loop's thread."""
         seen = []
 
         async def main():
@@ -1223,8 +1223,8 @@ class TestLoops:
         asyncio.run(main())
         assert seen == [1, 1]
 
-    def test_feed_of_a_closed_loop_can_be_asked_what_happened(self):
-        """When its loop is closed, the numbers can still be read; the rest raises RuntimeError in any other loop."""
+    def test_feed_of_a_closed_loop_still_has_its_statistics(self):
+        """After its loop is closed, the statistics can still be read; other calls raise RuntimeError."""
 
         async def main():
             async with FeedServer(greet) as server, Feed(server) as feed:
@@ -1238,7 +1238,7 @@ class TestLoops:
             asyncio.run(feed.send("hello"))
 
     def test_two_loops_have_feeds_of_their_own(self):
-        """One event loop after the other, each with its own feed of the same class."""
+        """Two event loops, one after the other, each have a feed of the same class."""
 
         async def main():
             async with FeedServer(greet) as server, Feed(server) as feed:
@@ -1248,7 +1248,7 @@ class TestLoops:
 
     @pytest.mark.skipif(not hasattr(asyncio, "eager_task_factory"), reason="Python 3.12 brings eager tasks")
     def test_eager_tasks_change_nothing(self):
-        """With ``asyncio.eager_task_factory`` a feed connects, delivers, rotates and ends as without."""
+        """With ``asyncio.eager_task_factory`` a feed connects, delivers, rotates and ends as without it."""
 
         async def main():
             asyncio.get_running_loop().set_task_factory(asyncio.eager_task_factory)
@@ -1274,7 +1274,7 @@ PROGRAM = """
 import asyncio, json, logging, sys
 import rxws
 
-# What is told on purpose is not the matter here.
+# Warnings that are logged on purpose are not tested here.
 logging.getLogger("rxws").disabled = True
 
 class Feed(rxws.AsyncWebsocketStreamInterface):
@@ -1307,11 +1307,11 @@ print("ended", flush=True)
 
 @pytest.mark.slow
 class TestProcesses:
-    """Programs that end in all sorts of ways, each in a process of its own, with all warnings made errors."""
+    """Programs that end in different ways, each in its own process, with warnings as errors."""
 
     @staticmethod
     async def run(server, body, *, interrupt=False, expected="(?!)"):
-        """Run a program against a server; give what it wrote on stdout, and assert that it said what was expected."""
+        """Run a program against a server, assert its exit code and its stderr, and return its stdout."""
         program = PROGRAM.replace("{body}", textwrap.indent(textwrap.dedent(body), "    "))
         process = await asyncio.create_subprocess_exec(
             *(sys.executable, "-W", "error", "-X", "dev", "-c", program, server.url),
@@ -1329,7 +1329,7 @@ class TestProcesses:
         finally:
             with contextlib.suppress(ProcessLookupError):
                 process.kill()
-        # On a machine that is busy, a loop in debug mode complains that a step took long.
+        # On a busy machine, a loop in debug mode logs that a callback took long.
         expected += "|^Executing <.* took [0-9.]+ seconds$"
         assert [line for line in errors.decode().splitlines() if not re.search(expected, line)] == []
         assert process.returncode == 0
@@ -1388,12 +1388,12 @@ class TestProcesses:
         ],
     )
     async def test_program_that_ends_without_exit_ends_quietly(self, body):
-        """When ``asyncio.run`` ends without ``exit()``, nothing hangs and nothing is complained about."""
+        """If ``asyncio.run`` ends without ``exit()``, nothing hangs and no warning is printed."""
         async with FeedServer(greet) as server:
             assert await self.run(server, body) == ["ended"]
 
     async def test_program_on_picows_that_ends_without_exit_ends(self):
-        """Nothing of ours hangs or is complained about there; picows warns of its socket, which it does not show."""
+        """With picows rxws does not hang or warn; picows itself warns about its socket, which it does not expose."""
         body = """
         from picows import websockets
         feed = rxws.ReactiveWebSocket(sys.argv[1], connect=websockets.connect)
@@ -1405,7 +1405,7 @@ class TestProcesses:
     @pytest.mark.skipif(sys.platform == "win32", reason="Windows has no SIGINT for one process")
     @pytest.mark.parametrize("where", ["feed.wait_closed()", "asyncio.sleep(60)", "anext(feed.stream_filter([{}, ]))"])
     async def test_interrupt_closes_the_feed(self, where):
-        """Ctrl-C in the block closes the feed on its way out: no trace but KeyboardInterrupt itself."""
+        """Ctrl-C in the block closes the feed; only KeyboardInterrupt itself is printed."""
         body = f"""
         async with Feed() as feed:
             feed.add_handler(handle)
@@ -1420,7 +1420,7 @@ class TestProcesses:
 
     @pytest.mark.skipif(sys.platform == "win32", reason="Windows has no SIGINT for one process")
     async def test_interrupt_without_a_block_ends_quietly(self):
-        """Ctrl-C in a program that never calls ``exit()`` ends it as quietly."""
+        """Ctrl-C in a program that never calls ``exit()`` ends it without further output."""
         body = """
         feed = Feed()
         feed.add_handler(handle)
