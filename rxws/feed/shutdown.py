@@ -62,7 +62,7 @@ class Shutdown:
         """Whether the shutdown has begun."""
         return self._closing is not None or self.ended.done()
 
-    def wanted(self) -> asyncio.Future[None]:
+    def request(self) -> asyncio.Future[None]:
         """Begin the shutdown for the current task, which will wait for it.
 
         Returns:

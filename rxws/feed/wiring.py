@@ -272,9 +272,9 @@ class Feed:
         self.reporter.log(logging.DEBUG, "%s", state.value, about=state)
         if state.is_live:
             self._unmatched.wake()
-        self._tell(state)
+        self._set_state(state)
 
-    def _tell(self, state: State) -> None:
+    def _set_state(self, state: State) -> None:
         if state.is_live or state.is_final:
             self.live_or_ended.set()
         else:
@@ -293,7 +293,7 @@ class Feed:
     def exit(self) -> asyncio.Future[None]:
         """Begin the shutdown, and return a future that is done when the feed has ended."""
         self.context.check()
-        return self._closing.wanted()
+        return self._closing.request()
 
     async def wait_closed(self) -> None:
         """Return when the feed has ended; raise the fatal error if there was one."""

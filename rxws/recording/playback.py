@@ -145,7 +145,7 @@ class PlayedFeed(Feed):
         """
         if state is self.state.value:
             return
-        self._tell(state)
+        self._set_state(state)
 
     def played(self, error: BaseException | None) -> None:
         """End, as after ``exit()``; or fail, because the script could not be read to its end."""

@@ -51,10 +51,10 @@ async def test_closing_happens_once():
     """The shutdown runs once for any number of callers, and all of them get its end."""
     whole = Whole(ScriptedWebsocket(), ScriptedWebsocket())
     assert not whole.closing.has_begun
-    first = whole.closing.wanted()
+    first = whole.closing.request()
     assert whole.closing.has_begun
-    await asyncio.gather(first, whole.closing.wanted(), asyncio.wait_for(whole.closing.wanted(), 10))
-    await whole.closing.wanted()
+    await asyncio.gather(first, whole.closing.request(), asyncio.wait_for(whole.closing.request(), 10))
+    await whole.closing.request()
     assert whole.done == ["stop", "finish"]
     assert [connection.websocket.closes for connection in whole.connections] == [1, 1]
 
@@ -64,7 +64,7 @@ async def test_connection_is_aborted_when_the_peer_does_not_answer(virtual_time)
     websocket = ScriptedWebsocket()
     websocket.on_close = lambda: asyncio.sleep(1000)
     whole = Whole(websocket)
-    await whole.closing.wanted()
+    await whole.closing.request()
     assert 5 <= virtual_time.time() <= 6
     assert websocket.transport.aborted
     await cancel_the_rest()
@@ -75,7 +75,7 @@ async def test_shutdown_ends_when_a_task_ignores_its_cancellation(virtual_time, 
     whole = Whole()
     task = asyncio.create_task(asyncio.sleep(1000))
     whole.tasks.append(task)
-    await whole.closing.wanted()
+    await whole.closing.request()
     assert virtual_time.time() == pytest.approx(6, abs=0.2)
     assert "ignores its cancellation" in caplog.text
     task.cancel()
@@ -86,7 +86,7 @@ async def test_shutdown_does_not_wait_for_a_task_that_waits_for_it():
     whole = Whole()
 
     async def ask():
-        await whole.closing.wanted()
+        await whole.closing.request()
         return "ended"
 
     task = asyncio.create_task(ask())
@@ -100,7 +100,7 @@ async def test_shutdown_does_not_wait_for_a_reader_that_waits_for_it(virtual_tim
     websocket = ScriptedWebsocket()
     websocket.on_close = lambda: asyncio.sleep(1000)
     connection = Connection(websocket, 1, whole.wiring.loop, whole.wiring.reporter, never_asked)
-    connection.start(whole.closing.wanted)
+    connection.start(whole.closing.request)
     whole.connections.append(connection)
     await asyncio.sleep(0)
     await whole.closing.ended
@@ -114,7 +114,7 @@ async def test_shutdown_that_is_cancelled_still_ends():
     websocket = ScriptedWebsocket()
     websocket.on_close = lambda: asyncio.sleep(1000)
     whole = Whole(websocket)
-    ended = whole.closing.wanted()
+    ended = whole.closing.request()
     await asyncio.sleep(0.1)
     for task in asyncio.all_tasks():
         if task.get_name() == "rxws close":
