@@ -75,9 +75,7 @@ class Backoff:
             BaseException: the exception of ``reconnect_delays`` or ``should_retry``.
         """
         self._refusals = self._refusals + 1 if failure.status in CREDENTIALS_REFUSED else 0
-        if not self._is_worth_a_retry(failure):
-            return None
-        delay = self._draw()
+        delay = self._draw() if self._is_worth_a_retry(failure) else None
         if delay is None:
             return None
         floor = RESTART_DELAY if failure.code in _RESTART_CODES else 0.0

@@ -68,11 +68,10 @@ def check_websocket(websocket: object, origin: str) -> Websocket:
     missing = [name for name in ("__aiter__", "send", "close") if not callable(getattr(websocket, name, None))]
     if not missing:
         return websocket  # type: ignore[return-value]
+    expected = "an open connection with the websockets asyncio API (async for, send, close)"
     hint = " (is an 'await' missing?)" if callable(getattr(websocket, "__await__", None)) else ""
-    raise TypeError(
-        f"{origin} must return an open connection with the websockets asyncio API (async for, send, close), "
-        f"not {type(websocket).__name__} without {', '.join(missing)}{hint}"
-    )
+    given = f"{type(websocket).__name__} without {', '.join(missing)}{hint}"
+    raise TypeError(f"{origin} must return {expected}, not {given}")
 
 
 def _abort_transport(websocket: Websocket) -> bool:

@@ -159,9 +159,8 @@ class Opener:
             return connection.failure
         self.backoff.opened(self._loop.time())
         connection.subscribed()
-        self._open[connection] = Watchdog(
-            self._loop, connection.inbound, self.options.idle_timeout, functools.partial(self._silent, connection)
-        )
+        silent = functools.partial(self._silent, connection)
+        self._open[connection] = Watchdog(self._loop, connection.inbound, self.options.idle_timeout, silent)
         self._sender.use(connection)
         return connection
 

@@ -147,13 +147,10 @@ class Rotation:
         return reactivex.merge(lost, hook.pipe(ops.flat_map(self._due))).pipe(ops.take(1))
 
     def _due(self, lasted: float) -> Observable[Signal]:
-        """Emit DUE after a rotation hook has ended.
+        """Emit DUE after a rotation hook that ran for ``lasted`` seconds.
 
         If the hook ended within 0.25 s, delay the signal: the hook may do so every time, and the feed would do nothing
         but rotate.
-
-        Args:
-            lasted: how many seconds the hook ran.
         """
         if lasted >= TOO_SOON:
             self._throttle_delay = 0.0
@@ -310,11 +307,7 @@ class Rotation:
         new.inbound.deliver()
 
     async def _overlap_forgotten(self, old: Connection) -> bool:
-        """Wait until the last overlap has ended, at most ``handover_settle`` seconds: only one overlap may be active.
-
-        Returns:
-            Whether ``old`` has ended.
-        """
+        """Wait until the last overlap has ended: only one may be active. Return whether ``old`` has ended meanwhile."""
         if self._forgetting is not None:
             await asyncio.wait({self._forgetting, old.reader}, return_when=asyncio.FIRST_COMPLETED)
         return old.reader.done()
@@ -349,9 +342,7 @@ class Rotation:
                 raise
             # The program cancelled the task, or the hook raised CancelledError itself. Rotate, because no other signal
             # would start the rotation of this connection.
-            self._context.reporter.log(
-                logging.WARNING, "the task of _when2create_new_ws was cancelled: it is time to rotate"
-            )
+            self._context.reporter.log(logging.WARNING, "_when2create_new_ws was cancelled: the feed rotates")
         return self._loop.time() - started
 
     # Waiting

@@ -84,10 +84,8 @@ class Feed:
         try:
             self.loop = asyncio.get_running_loop()
         except RuntimeError:
-            raise RuntimeError(
-                f"{kind} must be made inside a running event loop: in a coroutine that asyncio.run runs, "
-                "or in a notebook's cell"
-            ) from None
+            where = "in a coroutine that asyncio.run runs, or in a notebook's cell"
+            raise RuntimeError(f"{kind} must be made inside a running event loop: {where}") from None
         self.options = options
         self.context = self._make_context(options.name or f"{kind}-{next(_NUMBERS)}")
         self.reporter = self.context.reporter
@@ -111,10 +109,7 @@ class Feed:
             self.rotation, self.handlers, self._stop, self._finish, self.reporter, options.close_timeout
         )
         self._view = FeedView(self.loop, self.router.messages.subscribe, lambda: self.router.last_message)
-        namesake: Feed | None = None
-        if in_notebook():
-            self._view.keep_messages()
-            namesake = self._replace_namesake()
+        namesake = self._enter_notebook() if in_notebook() else None
         if namesake is None:
             # In a later callback, after the constructors of all subclasses have returned.
             self.loop.call_soon(self._start)
@@ -143,8 +138,9 @@ class Feed:
         if not self.is_closing:
             self.rotation.start()
 
-    def _replace_namesake(self) -> Feed | None:
-        """Close the live feed of the same name, if there is one, and return it."""
+    def _enter_notebook(self) -> Feed | None:
+        """Keep messages for the display. Close the live feed of the same name, if there is one, and return it."""
+        self._view.keep_messages()
         name = self.options.name
         namesake: Feed | None = replace_namesake(name, self) if name else None
         if namesake is None or namesake.loop is not self.loop or namesake.is_closing:

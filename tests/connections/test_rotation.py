@@ -169,7 +169,7 @@ async def test_rotation_when_the_program_cancels_the_hook(caplog):
     async with ScriptedFeed(wait_rotation_due=wait_rotation_due, handover_timeout=1) as feed:
         await feed.record.happened(Rotated)
     (line,) = [record.message for record in caplog.records if record.levelname == "WARNING"]
-    assert line.endswith("the task of _when2create_new_ws was cancelled: it is time to rotate")
+    assert line.endswith("_when2create_new_ws was cancelled: the feed rotates")
 
 
 def test_rotation_when_the_loop_is_torn_down(caplog):
