@@ -5,7 +5,7 @@ from __future__ import annotations
 import functools
 import inspect
 from collections.abc import Callable
-from typing import Any, Generic, Self, TypeVar, overload
+from typing import Any, Generic, TypeVar
 
 from reactivex.observer import AutoDetachObserver
 
@@ -68,14 +68,9 @@ class shadowable(Generic[T]):  # noqa: N801 (it is used as ``property`` is)
         self.fget = read
         self.__doc__ = read.__doc__
 
-    @overload
-    def __get__(self, instance: None, owner: type) -> Self: ...
-
-    @overload
-    def __get__(self, instance: object, owner: type) -> T: ...
-
-    def __get__(self, instance: object | None, owner: type) -> Self | T:
-        return self if instance is None else self.fget(instance)
+    def __get__(self, instance: Any, owner: type) -> T:
+        # Of a class it is the property itself, as Python's own is; to a type checker that would be a second type.
+        return self if instance is None else self.fget(instance)  # type: ignore[return-value]
 
 
 async def resolve(value: Any) -> Any:

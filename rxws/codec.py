@@ -34,18 +34,12 @@ def to_payload(message: Any, encode: Callable[[Any], str | bytes] = encode) -> s
     Raises:
         TypeError: ``encode`` gave neither ``str`` nor bytes.
     """
-    if isinstance(message, str):
-        return _checked(message)
     if isinstance(message, bytes | bytearray | memoryview):
         return bytes(message)
-    payload = encode(message)
-    if not isinstance(payload, str | bytes):
-        raise TypeError(f"encode must return str or bytes, not {type(payload).__name__}")
-    return _checked(payload)
-
-
-def _checked(payload: str | bytes) -> str | bytes:
+    payload = message if isinstance(message, str) else encode(message)
     if isinstance(payload, str):
         # What UTF-8 does not have, a lone surrogate, would end the connection for everybody. It raises a ValueError.
         payload.encode()
+    elif not isinstance(payload, bytes):
+        raise TypeError(f"encode must return str or bytes, not {type(payload).__name__}")
     return payload

@@ -5,8 +5,7 @@ from __future__ import annotations
 import asyncio
 from abc import ABCMeta, abstractmethod
 from collections.abc import Callable, Hashable
-from types import TracebackType
-from typing import TYPE_CHECKING, Any, Generic, Literal, Self, Unpack, overload
+from typing import TYPE_CHECKING, Any, Generic, Literal, Required, Self, TypedDict, Unpack, overload
 
 from reactivex import abc
 
@@ -22,7 +21,7 @@ from .sending.channels import Channel
 from .streams.stream import Stream
 from .streams.stream_options import StreamOptions
 
-__all__ = ["AsyncWebsocketStreamInterface", "T", "feed_of"]
+__all__ = ["AsyncWebsocketStreamInterface", "ChannelKeywords", "StreamKeywords", "T", "feed_of"]
 
 if TYPE_CHECKING:
     from typing_extensions import TypeVar
@@ -33,6 +32,25 @@ else:
     from typing import TypeVar
 
     T = TypeVar("T")
+
+
+class StreamKeywords(TypedDict, total=False):
+    """What ``stream_filter`` and ``multiplex`` take for a stream's buffer: written once for their overloads."""
+
+    maxsize: int | None
+    overflow: Overflow
+    copy: bool
+
+
+class ChannelKeywords(StreamKeywords, total=False):
+    """What ``multiplex`` takes for its channel, besides."""
+
+    filters: Required[Filters]
+    acknowledged: Filters
+    rejected: Filters
+    timeout: float
+    combine: Callable[[list[Any]], Any] | None
+    combine_max: int
 
 
 class AsyncWebsocketStreamInterface(Generic[T], metaclass=ABCMeta):
@@ -174,24 +192,12 @@ class AsyncWebsocketStreamInterface(Generic[T], metaclass=ABCMeta):
 
     @overload
     def stream_filter(
-        self,
-        _filters: Filters = None,
-        *,
-        maxsize: int | None = DEFAULT_MAXSIZE,
-        overflow: Overflow = "error",
-        gaps: Literal[False] = False,
-        copy: bool = False,
+        self, _filters: Filters = None, *, gaps: Literal[False] = False, **more: Unpack[StreamKeywords]
     ) -> Stream[T]: ...
 
     @overload
     def stream_filter(
-        self,
-        _filters: Filters = None,
-        *,
-        maxsize: int | None = DEFAULT_MAXSIZE,
-        overflow: Overflow = "error",
-        gaps: bool,
-        copy: bool = False,
+        self, _filters: Filters = None, *, gaps: bool, **more: Unpack[StreamKeywords]
     ) -> Stream[T | Gap]: ...
 
     def stream_filter(
@@ -235,38 +241,12 @@ class AsyncWebsocketStreamInterface(Generic[T], metaclass=ABCMeta):
 
     @overload
     def multiplex(
-        self,
-        subscribe: Any,
-        unsubscribe: Any = None,
-        *,
-        filters: Filters,
-        acknowledged: Filters = None,
-        rejected: Filters = None,
-        timeout: float = 10.0,
-        combine: Callable[[list[Any]], Any] | None = None,
-        combine_max: int = 200,
-        maxsize: int | None = DEFAULT_MAXSIZE,
-        overflow: Overflow = "error",
-        gaps: Literal[False] = False,
-        copy: bool = False,
+        self, subscribe: Any, unsubscribe: Any = None, *, gaps: Literal[False] = False, **more: Unpack[ChannelKeywords]
     ) -> Stream[T]: ...
 
     @overload
     def multiplex(
-        self,
-        subscribe: Any,
-        unsubscribe: Any = None,
-        *,
-        filters: Filters,
-        acknowledged: Filters = None,
-        rejected: Filters = None,
-        timeout: float = 10.0,
-        combine: Callable[[list[Any]], Any] | None = None,
-        combine_max: int = 200,
-        maxsize: int | None = DEFAULT_MAXSIZE,
-        overflow: Overflow = "error",
-        gaps: bool,
-        copy: bool = False,
+        self, subscribe: Any, unsubscribe: Any = None, *, gaps: bool, **more: Unpack[ChannelKeywords]
     ) -> Stream[T | Gap]: ...
 
     def multiplex(
@@ -382,8 +362,7 @@ class AsyncWebsocketStreamInterface(Generic[T], metaclass=ABCMeta):
             subscription = ws.add_handler(print, [{"e": "trade"}])
             subscription.dispose()
         """
-        options = StreamOptions(maxsize, overflow)
-        return self.__feed.add_handler(function_or_coroutine_function, filters, options)
+        return self.__feed.add_handler(function_or_coroutine_function, filters, StreamOptions(maxsize, overflow))
 
     @shadowable
     def messages(self) -> AsyncObservable[T]:
@@ -514,22 +493,19 @@ class AsyncWebsocketStreamInterface(Generic[T], metaclass=ABCMeta):
         self.__feed.check_open()
         return self
 
-    async def __aexit__(
-        self, exc_type: type[BaseException] | None, exc_value: BaseException | None, traceback: TracebackType | None
-    ) -> None:
+    async def __aexit__(self, _kind: object, error: BaseException | None, _trace: object) -> None:
         await type(self).exit(self)
-        if exc_value is None:
+        if error is None:
             self.__feed.raise_if_failed()
 
     if not TYPE_CHECKING:  # a type checker would take every name for one that is there
 
         def __getattr__(self, name: str) -> Any:
             # Is asked only for what is not there.
+            kind = type(self).__name__
             if name == "_AsyncWebsocketStreamInterface__feed":
-                raise RuntimeError(
-                    f"{type(self).__name__}.__init__ must call super().__init__() before the feed is used"
-                )
-            raise AttributeError(f"{type(self).__name__!r} object has no attribute {name!r}", name=name, obj=self)
+                raise RuntimeError(f"{kind}.__init__ must call super().__init__() before the feed is used")
+            raise AttributeError(f"{kind!r} object has no attribute {name!r}", name=name, obj=self)
 
     def __repr__(self) -> str:
         return repr(self.__feed)

@@ -74,14 +74,11 @@ class Options:
 
     def __post_init__(self) -> None:
         delays, retry = self.reconnect_delays, self.should_retry
+        # A generator function is one of the forms it may have, an asynchronous one is not.
+        gives_delays = is_plain_function(delays) or inspect.isgeneratorfunction(delays)
         for option, is_right, expected in (
             ("name", self.name is None or isinstance(self.name, str), "a str, or None for one made from the class"),
-            # A generator function is one of the forms it may have, an asynchronous one is not.
-            (
-                "reconnect_delays",
-                is_plain_function(delays) or inspect.isgeneratorfunction(delays),
-                "a plain function that returns seconds to wait",
-            ),
+            ("reconnect_delays", gives_delays, "a plain function that returns seconds to wait"),
             ("should_retry", retry is None or is_plain_function(retry), "a plain function of an exception, or None"),
             ("encode", is_plain_function(self.encode), "a plain function of a message"),
             ("heartbeat", _is_pair_or_none(self.heartbeat), "a pair (message, seconds), or None"),

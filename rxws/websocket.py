@@ -5,13 +5,14 @@ from __future__ import annotations
 import asyncio
 import inspect
 import types
-from collections.abc import Awaitable, Callable, Hashable, Iterable, Mapping
+from collections.abc import Awaitable, Callable, Hashable, Iterable, Iterator, Mapping
+from functools import partial
 from typing import Any, TypeVar, Unpack
 
 import reactivex
 import websockets
 from reactivex import Observable
-from reactivex import operators as ops
+from reactivex.disposable import CompositeDisposable
 
 from . import codec
 from .callables import is_coroutine_function, name_of, resolve
@@ -21,7 +22,7 @@ from .interface import AsyncWebsocketStreamInterface, T, feed_of
 from .messages.filters import Filter, Filters
 from .messages.frames import Websocket
 from .messages.hooks import Many
-from .observables.observable import on_loop
+from .observables.observable import AsyncObservable, on_loop
 from .options import FeedOptions
 from .reporting.redaction import redact_url
 
@@ -87,7 +88,10 @@ class ReactiveWebSocket(AsyncWebsocketStreamInterface[T]):
         rotate_on: Observable[Any] | Filters = None,
         **options: Unpack[FeedOptions],
     ) -> None:
-        _check_address(url, connect_options)
+        if hasattr(url, "__aenter__"):
+            raise TypeError("url is a context manager: is an 'async with … as url' missing?")
+        _check_source("url", url, str, "a str")
+        _check_source("connect_options", connect_options, Mapping | None, "a mapping")
         if rotate_every is not None:
             check_seconds("rotate_every", rotate_every, zero=False)
         self.__url = url
@@ -99,7 +103,9 @@ class ReactiveWebSocket(AsyncWebsocketStreamInterface[T]):
         self.__decode = _checked("decode", decode)
         self.__split = split
         self.__rotate_every = rotate_every
-        self.__rotate_on = rotate_on if isinstance(rotate_on, Observable) else _parse_filter(rotate_on)
+        if not isinstance(rotate_on, Observable | None):
+            rotate_on = Filter.parse(rotate_on, "rotate_on")
+        self.__rotate_on = rotate_on
         self.__set_hooks(identity, per_connection, reply)
         super().__init__(**options)
         feed_of(self).sender.on_open = messages
@@ -122,57 +128,47 @@ class ReactiveWebSocket(AsyncWebsocketStreamInterface[T]):
         options = await resolve(self.__connect_options)
         websocket = check_websocket(await self.__connect(url, **(options or {})), "connect")
         try:
-            await self.__open(websocket)
+            if self.__on_open is not None:
+                done = self.__on_open(websocket)
+                if not inspect.isawaitable(done):
+                    what = name_of(self.__on_open)
+                    raise TypeError(f"on_open must be an 'async def on_open(connection)', not {what}")
+                await done
         except BaseException:
             # Nobody else knows of it yet.
             abort_websocket(websocket)
             raise
         return websocket
 
-    async def __open(self, websocket: Websocket) -> None:
-        if self.__on_open is not None:
-            done = self.__on_open(websocket)
-            if not inspect.isawaitable(done):
-                raise TypeError(f"on_open must be an 'async def on_open(connection)', not {name_of(self.__on_open)}")
-            await done
-
     async def _when2create_new_ws(self) -> None:
-        # Made before the first suspension, so that a signal in the very first message is seen.
-        signals = [asyncio.ensure_future(signal) for signal in self.__rotation_signals()]
-        try:
-            done, _ = await asyncio.wait(signals, return_when=asyncio.FIRST_COMPLETED)
-            for signal in done:
-                signal.result()
-        finally:
-            for signal in signals:
-                signal.cancel()
-            # None is left behind, and what one raised too late is taken: the connection ends in any case.
-            await asyncio.gather(*signals, return_exceptions=True)
+        due = asyncio.get_running_loop().create_future()
 
-    def __rotation_signals(self) -> list[Awaitable[object]]:
-        loop = asyncio.get_running_loop()
-        # Never done: without any other signal a connection is kept as long as it lives.
-        signals: list[Awaitable[object]] = [loop.create_future()]
+        def rotate(_: object) -> None:
+            if not due.done():
+                due.set_result(None)
+
+        subscriptions = CompositeDisposable()
+        try:
+            # Subscribed before the first suspension, so that a signal in the very first message is seen.
+            for signal, on_error in self.__rotation_signals():
+                subscriptions.add(signal.subscribe(rotate, on_error))
+            await due
+        finally:
+            subscriptions.dispose()
+
+    def __rotation_signals(self) -> Iterator[tuple[AsyncObservable[Any], Callable[[Exception], None] | None]]:
         if self.__rotate_every is not None:
-            signals.append(asyncio.sleep(self.__rotate_every))
+            yield on_loop(reactivex.timer(self.__rotate_every)), None
         if isinstance(self.__rotate_on, Observable):
-            # One that completes without an item is no signal, nor is one that fails: rotating would not mend it.
-            signal = on_loop(self.__rotate_on).pipe(ops.catch(self.__no_signal))
-            signals.append(signal.concat(reactivex.never()).take(1).to_future())
+            # That it fails is reported and no signal: rotating would not mend it.
+            yield on_loop(self.__rotate_on), partial(feed_of(self).reporter.failed, "rotate_on", None)
         elif self.__rotate_on is not None:
             # The base's own, because a subclass may have an attribute of that name.
-            signals.append(anext(super().stream_filter(self.__rotate_on)))
-        return signals
-
-    def __no_signal(self, error: Exception, _source: Observable[Any]) -> Observable[Any]:
-        feed_of(self).reporter.failed("rotate_on", None, error)
-        return reactivex.never()
+            yield super().stream_filter(self.__rotate_on), None
 
     def _parse_raw_data(self, raw_data: str | bytes) -> Any:
         message = self.__decode(raw_data)
-        if inspect.isawaitable(message):
-            return self.__split_later(message)
-        return self.__split_now(message)
+        return self.__split_later(message) if inspect.isawaitable(message) else self.__split_now(message)
 
     async def __split_later(self, message: Awaitable[T]) -> Any:
         return self.__split_now(await message)
@@ -189,19 +185,9 @@ class ReactiveWebSocket(AsyncWebsocketStreamInterface[T]):
         return f"{super().__repr__()[:-1]}, {self.shown_url or 'a URL asked afresh'}>"
 
 
-def _parse_filter(rotate_on: object) -> Filter | None:
-    return None if rotate_on is None else Filter.parse(rotate_on, "rotate_on")
-
-
-def _check_address(url: object, connect_options: object) -> None:
-    if hasattr(url, "__aenter__"):
-        raise TypeError("url is a context manager: is an 'async with … as url' missing?")
-    for argument, given, kind, wanted in (
-        ("url", url, str, "a str"),
-        ("connect_options", connect_options, Mapping | None, "a mapping"),
-    ):
-        if not isinstance(given, kind) and not callable(given):
-            raise TypeError(f"{argument} must be {wanted} or a function that returns one, not {type(given).__name__}")
+def _check_source(argument: str, given: object, kind: Any, wanted: str) -> None:
+    if not isinstance(given, kind) and not callable(given):
+        raise TypeError(f"{argument} must be {wanted} or a function that returns one, not {type(given).__name__}")
 
 
 def _checked(argument: str, function: F) -> F:

@@ -486,6 +486,16 @@ class TestRotating:
         assert "never retrieved" not in caplog.text
         assert len(signal.observers) == 0
 
+    async def test_signals_in_one_burst_rotate_once(self, feed_server):
+        """Several messages that pass ``rotate_on`` at the same moment cause one rotation, and no error."""
+        async with feed_of(feed_server.url, rotate_on=[{"e": "expired"}]) as feed:
+            events = record(feed.events)
+            connection = await opened(feed, feed_server)
+            await connection.send({"e": "expired"}, {"e": "expired"})
+            await asyncio.sleep(5)
+            assert feed.statistics().rotations == 1
+            assert of_kind(CallbackFailed, events) == []
+
     async def test_signals_that_come_at_once_rotate_once(self, feed_server):
         """A filter's message and an error at the same moment are one rotation, and nothing goes unnoticed."""
         async with feed_of(feed_server.url, rotate_on=[{"e": "expired"}], rotate_every=10) as feed:

@@ -42,7 +42,7 @@ class FeedView:
         self._rate = RateMeter(loop.time())
         self._recent: deque[Any] = deque(maxlen=RECENT)
         self._subscription: abc.DisposableBase | None = None
-        self._timer: asyncio.TimerHandle | None = None
+        self._timer: asyncio.TimerHandle
 
     def show(self, title: str, state: State, statistics: Statistics, error: Exception | None) -> dict[str, str]:
         """Return what a cell shows. May be called from any thread."""
@@ -64,18 +64,16 @@ class FeedView:
 
     def keep_messages(self) -> None:
         """Keep the last few messages for a minute from now."""
-        if self._timer is not None:
-            self._timer.cancel()
         if self._subscription is None:
             self._subscription = self._subscribe(self._recent.append)
+        else:
+            self._timer.cancel()
         self._timer = self._loop.call_later(KEEP_SECONDS, self.close)
 
     def close(self) -> None:
         """Keep no messages. Idempotent."""
-        if self._timer is not None:
-            self._timer.cancel()
-            self._timer = None
         if self._subscription is not None:
+            self._timer.cancel()
             self._subscription.dispose()
             self._subscription = None
         self._recent.clear()

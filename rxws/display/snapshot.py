@@ -35,8 +35,6 @@ _LEFT: Final = ' style="text-align:left"'
 class RateMeter:
     """How many came a second, from one look to the next; two looks within a second count as one."""
 
-    __slots__ = ("_count", "_time")
-
     def __init__(self, now: float) -> None:
         self._time = now
         self._count = 0
@@ -56,8 +54,6 @@ class Columns:
     A key keeps its place from one look to the next, and gives it up when no message has had it for a while, or when
     another that is there has none.
     """
-
-    __slots__ = ("_unused",)
 
     def __init__(self) -> None:
         self._unused: dict[Hashable, int] = {}
@@ -128,12 +124,8 @@ def _fields(message: Any) -> Mapping[Any, object]:
 def _names(message: Any) -> Iterable[str]:
     """Return the names of the fields of a ``msgspec.Struct``, a dataclass, a named tuple; none of anything else."""
     kind = type(message)
-    names: Iterable[str] | None = getattr(kind, "__struct_fields__", None) or getattr(
-        kind, "__dataclass_fields__", None
-    )
-    if names is None and isinstance(message, tuple):
-        names = getattr(kind, "_fields", None)
-    return names or ()
+    names: Iterable[str] = getattr(kind, "__struct_fields__", ()) or getattr(kind, "__dataclass_fields__", ())
+    return names or (getattr(kind, "_fields", ()) if isinstance(message, tuple) else ())
 
 
 class _Short(reprlib.Repr):
@@ -150,35 +142,25 @@ class _Short(reprlib.Repr):
         if isinstance(x, BaseException):
             # It may quote the address that a feed could not open.
             return redact(repr(x)[:_LINE_WIDTH])
+        if isinstance(x, str):
+            # Of a class of the user's, which may give anything for a slice.
+            return self.repr_str(str.__getitem__(x, slice(self.maxstring + 1)), level)
+        if isinstance(x, bytes | bytearray):
+            return repr(x[: self.maxstring])
         if isinstance(x, Mapping):
-            return self.repr_dict(x, level)
-        for kind in (list, tuple, set, frozenset, str, bytes, bytearray):
-            if isinstance(x, kind):
-                shown: str = getattr(self, f"repr_{kind.__name__}")(x, level)
-                return shown
+            return self.repr_dict(dict(islice(x.items(), self.maxdict + 1)), level)
+        if isinstance(x, list):
+            return self.repr_list(x, level)
+        if isinstance(x, tuple):
+            return self.repr_tuple(x, level)
+        if isinstance(x, set | frozenset):
+            first = set(islice(x, self.maxset + 1))
+            return self.repr_set(first, level) if isinstance(x, set) else self.repr_frozenset(frozenset(first), level)
         return super().repr1(x, level)
 
     def _repr_fields(self, x: Any, names: Iterable[str], level: int) -> str:
         fields = ", ".join(f"{name}={self.repr1(getattr(x, name), level - 1)}" for name in islice(names, 6))
         return f"{type(x).__name__}({fields if level > 0 else '...'})"
-
-    def repr_str(self, x: str, level: int) -> str:
-        # Of a class of the user's, which may give anything for a slice.
-        return super().repr_str(str.__getitem__(x, slice(self.maxstring + 1)), level)
-
-    def repr_dict(self, x: Mapping[Any, Any], level: int) -> str:
-        return super().repr_dict(dict(islice(x.items(), self.maxdict + 1)), level)
-
-    def repr_set(self, x: set[Any], level: int) -> str:
-        return super().repr_set(set(islice(x, self.maxset + 1)), level)
-
-    def repr_frozenset(self, x: frozenset[Any], level: int) -> str:
-        return super().repr_frozenset(frozenset(islice(x, self.maxfrozenset + 1)), level)
-
-    def repr_bytes(self, x: bytes | bytearray, level: int) -> str:
-        return repr(x[: self.maxstring])
-
-    repr_bytearray = repr_bytes
 
 
 def shown(value: object) -> str:
@@ -201,9 +183,7 @@ def _cut(text: str, width: int) -> str:
 
 def _text(rows: Sequence[Sequence[str]]) -> list[str]:
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
-    return [
-        "  " + "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in rows
-    ]
+    return ["  " + "  ".join(map(str.ljust, row, widths)).rstrip() for row in rows]
 
 
 def _html(rows: Sequence[Sequence[str]]) -> list[str]:

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import dataclasses
 import enum
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from typing import Any, Literal, TypeAlias
 
 from .redaction import redact
@@ -93,7 +92,7 @@ TRANSITIONS: Mapping[State, frozenset[State]] = {
 def _without_secrets(event: Event) -> str:
     """Return the repr of an event that holds an exception: whose text may hold an address with its secrets."""
     shown = []
-    for field in dataclasses.fields(event):
+    for field in fields(event):
         value = getattr(event, field.name)
         shown.append(f"{field.name}={redact(repr(value)) if isinstance(value, BaseException) else repr(value)}")
     return f"{type(event).__name__}({', '.join(shown)})"
