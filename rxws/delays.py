@@ -15,8 +15,8 @@ _LAST_CEILING: Final = 60.0
 def default_delays() -> Iterator[float]:
     """Yield the seconds to wait before each retry: 0, then uniform(0, min(60, 0.5·2ⁿ)) for n = 0, 1, 2 …
 
-    It never ends. This is the "full jitter" of the AWS Architecture Blog's "Exponential Backoff And Jitter" (2015):
-    clients that lost the same server do not come back at the same time.
+    The iterator is endless. These are the "full jitter" delays of "Exponential Backoff And Jitter" (AWS Architecture
+    Blog, 2015): they keep clients that lost the same server from reconnecting at the same time.
 
     Example::
 

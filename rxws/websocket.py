@@ -1,4 +1,4 @@
-"""ReactiveWebSocket: the ready-made feed, from a URL."""
+"""ReactiveWebSocket: the ready-made feed, made from a URL."""
 
 from __future__ import annotations
 
@@ -35,32 +35,38 @@ OnOpen = Iterable[Any] | Callable[[Any], Awaitable[object]]
 
 
 class ReactiveWebSocket(AsyncWebsocketStreamInterface[T]):
-    """A feed made from a URL: what :class:`~rxws.AsyncWebsocketStreamInterface` is, with all hooks given.
+    """A feed made from a URL: an :class:`~rxws.AsyncWebsocketStreamInterface` whose hooks are implemented.
+
+    ``ReactiveWebSocket[T]`` tells type checkers that ``decode`` returns messages of type ``T``.
 
     Args:
-        url: the address, or an (async) function that returns it, asked afresh for every connection (a listen key).
-        connect: any function with the signature of ``websockets.connect``, ``picows.websockets.connect`` for one.
-        connect_options: keywords for ``connect`` (``additional_headers=…``, ``ssl=…``), or an (async) function that
-            returns them, asked afresh for every connection; None for none.
-        decode: makes a message of a frame; by default ``msgspec.json.decode``. ``msgspec.json.Decoder(Trade).decode``
-            gives typed messages. A coroutine function is taken too.
-        split: whether a frame whose message is a list holds one message per item.
-        rotate_every: seconds after which a connection is rotated; None never does.
-        rotate_on: a filter list, or an Observable, which is subscribed for each connection: what passes, or comes,
-            rotates. That it fails is reported, and rotates nothing. None for neither.
-        on_open: what is done on every new connection before anything else: a list of messages, and of (async)
-            functions that give messages (within ``send_timeout``); or one ``async def on_open(connection)``, which is
-            given the raw connection within ``open_timeout``: what it sends does not count for ``send_limit``.
-        identity: see :meth:`_message_identity`; None for the frame itself.
-        per_connection: a filter of the messages that every new connection gets for itself; see
-            :meth:`_is_per_connection`. None for none.
-        reply: see :meth:`_reply`; None for none.
-        options: ``encode``, ``heartbeat`` and the others of :class:`~rxws.AsyncWebsocketStreamInterface`.
+        url: the address, or an (async) function that returns it. The function is called for every connection, to get a
+            fresh listen key, say.
+        connect: a function with the signature of ``websockets.connect``, such as ``picows.websockets.connect``.
+        connect_options: keyword arguments of ``connect`` (``additional_headers=…``, ``ssl=…``), or an (async) function
+            that returns them, called for every connection. None passes none.
+        decode: a function or a coroutine function that turns a frame into a message; by default
+            ``msgspec.json.decode``. ``msgspec.json.Decoder(Trade).decode`` gives typed messages.
+        split: whether a list that ``decode`` returns is split into one message per item.
+        rotate_every: seconds after which a connection is replaced. None, the default, never rotates by time.
+        rotate_on: a filter, as in :meth:`stream_filter`, or an Observable. The feed rotates when a message passes the
+            filter or the Observable emits. The Observable is subscribed for every connection; its error is reported
+            and does not rotate. None, the default, is no such signal.
+        on_open: the first action on every new connection, before it counts as open. Either a list of messages to send,
+            and of (async) functions that return messages within ``send_timeout``; or one ``async def
+            on_open(connection)``, which uses the raw connection and must finish within ``open_timeout``. Messages that
+            it sends do not count for ``send_limit``. If it raises, the connection is closed and opening is tried again.
+        identity: a function of a message, see :meth:`_message_identity`. None uses the frame itself.
+        per_connection: a filter for the messages that the server sends anew on every connection, see
+            :meth:`_is_per_connection`. None matches no message.
+        reply: a function of a frame, see :meth:`_reply`. None sends no replies.
+        options: ``name``, ``encode``, ``heartbeat`` and all other options of
+            :class:`~rxws.AsyncWebsocketStreamInterface`.
 
     Raises:
         RuntimeError: outside a running event loop.
-        TypeError: an argument is of the wrong kind.
-        ValueError: a time is not a positive number, or another argument has no such value.
+        TypeError: an argument is unknown or has the wrong type.
+        ValueError: a time is not positive and finite, or another argument has a value that is not allowed.
 
     Example::
 
@@ -83,7 +89,7 @@ class ReactiveWebSocket(AsyncWebsocketStreamInterface[T]):
         identity: Callable[[T], Hashable] | None = None,
         per_connection: Filters = None,
         reply: Callable[[str | bytes], Any] | None = None,
-        # When to have a new connection
+        # When to rotate
         rotate_every: float | None = None,
         rotate_on: Observable[Any] | Filters = None,
         **options: Unpack[FeedOptions],
@@ -97,7 +103,7 @@ class ReactiveWebSocket(AsyncWebsocketStreamInterface[T]):
         self.__url = url
         self.__connect = _checked("connect", connect)
         self.__connect_options = connect_options
-        # The messages are the wiring's, which counts what is sent.
+        # The sender sends a list's messages, so that they count for send_limit.
         messages = _messages_of(on_open)
         self.__on_open = on_open if callable(on_open) else None
         self.__decode = _checked("decode", decode)
@@ -111,7 +117,7 @@ class ReactiveWebSocket(AsyncWebsocketStreamInterface[T]):
         feed_of(self).sender.on_open = messages
 
     def __set_hooks(self, identity: Any, per_connection: object, reply: Any) -> None:
-        """Set on the instance what is given, because what is not given must cost nothing."""
+        """Set only the given hooks, on the instance: a hook that is not set costs nothing per message."""
         decode = self.__decode
         gives_messages = is_coroutine_function(decode) or isinstance(decode, types.BuiltinFunctionType)
         if gives_messages and not self.__split and type(self)._parse_raw_data is ReactiveWebSocket._parse_raw_data:
@@ -135,7 +141,7 @@ class ReactiveWebSocket(AsyncWebsocketStreamInterface[T]):
                     raise TypeError(f"on_open must be an 'async def on_open(connection)', not {what}")
                 await done
         except BaseException:
-            # Nobody else knows of it yet.
+            # The caller does not know this connection yet, so it must be closed here.
             abort_websocket(websocket)
             raise
         return websocket
@@ -160,10 +166,10 @@ class ReactiveWebSocket(AsyncWebsocketStreamInterface[T]):
         if self.__rotate_every is not None:
             yield on_loop(reactivex.timer(self.__rotate_every)), None
         if isinstance(self.__rotate_on, Observable):
-            # That it fails is reported and no signal: rotating would not mend it.
+            # An error is reported and is no signal: a new connection would not fix it. Nor is completion a signal.
             yield on_loop(self.__rotate_on), partial(feed_of(self).reporter.failed, "rotate_on", None)
         elif self.__rotate_on is not None:
-            # The base's own, because a subclass may have an attribute of that name.
+            # The base's method, because a subclass may have an attribute of that name.
             yield super().stream_filter(self.__rotate_on), None
 
     def _parse_raw_data(self, raw_data: str | bytes) -> Any:
@@ -178,11 +184,11 @@ class ReactiveWebSocket(AsyncWebsocketStreamInterface[T]):
 
     @property
     def shown_url(self) -> str | None:
-        """The address without its secrets, to be shown; None where it is asked afresh for every connection."""
+        """The address without its secrets, for display. None if ``url`` is a function."""
         return redact_url(self.__url) if isinstance(self.__url, str) else None
 
     def __repr__(self) -> str:
-        return f"{super().__repr__()[:-1]}, {self.shown_url or 'a URL asked afresh'}>"
+        return f"{super().__repr__()[:-1]}, {self.shown_url or 'URL from a function'}>"
 
 
 def _check_source(argument: str, given: object, kind: Any, wanted: str) -> None:

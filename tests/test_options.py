@@ -111,7 +111,7 @@ def test_any_positive_time_is_taken(seconds):
 @pytest.mark.parametrize(
     ("option", "value", "expected"),
     [
-        ("name", 3, "name must be a str, or None for one made from the class, not 3"),
+        ("name", 3, "name must be a str, or None for a name made from the class, not 3"),
         (
             "reconnect_delays",
             [1, 2],

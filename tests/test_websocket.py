@@ -177,7 +177,7 @@ class TestConnecting:
             assert repr(feed) == "<mine: connecting, 0 messages, wss://***@example.com/ws?token=***>"
             await feed.exit()
         async with feed_of(lambda: feed_server.url, name="mine") as feed:
-            assert repr(feed) == "<mine: connecting, 0 messages, a URL asked afresh>"
+            assert repr(feed) == "<mine: connecting, 0 messages, URL from a function>"
 
 
 @virtual

@@ -1,4 +1,4 @@
-"""What happened: events, the reporter that counts, logs and emits them, redaction of secrets."""
+"""Reporting: events, the reporter that counts, logs and emits them, and the redaction of secrets."""
 
 from .cancellation import FAILURES
 from .events import (
