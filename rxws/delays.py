@@ -4,12 +4,8 @@ from __future__ import annotations
 
 import random
 from collections.abc import Iterator
-from typing import Final
 
 __all__ = ["default_delays"]
-
-_FIRST_CEILING: Final = 0.5
-_LAST_CEILING: Final = 60.0
 
 
 def default_delays() -> Iterator[float]:
@@ -24,7 +20,7 @@ def default_delays() -> Iterator[float]:
         assert next(delays) == 0
     """
     yield 0.0
-    ceiling = _FIRST_CEILING
+    ceiling = 0.5
     while True:
         yield random.uniform(0.0, ceiling)
-        ceiling = min(_LAST_CEILING, 2 * ceiling)
+        ceiling = min(60.0, 2 * ceiling)

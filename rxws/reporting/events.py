@@ -69,15 +69,13 @@ class State(enum.Enum):
     @property
     def is_live(self) -> bool:
         """Whether a connection is open."""
-        return self in _LIVE
+        return self in (State.CONNECTED, State.ROTATING)
 
     @property
     def is_final(self) -> bool:
         """Whether no other state can follow."""
         return not TRANSITIONS[self]
 
-
-_LIVE = frozenset({State.CONNECTED, State.ROTATING})
 
 TRANSITIONS: Mapping[State, frozenset[State]] = {
     State.CONNECTING: frozenset({State.CONNECTED, State.WAITING, State.CLOSED, State.FAILED}),
