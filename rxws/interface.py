@@ -72,7 +72,7 @@ class AsyncWebsocketStreamInterface(Generic[T], metaclass=ABCMeta):
     other threads. Three things work in any thread: :meth:`statistics`, reading ``state.value``, and disposing a
     Disposable.
 
-    All consumers share the same message objects. Treat them as read-only, or ask a stream for copies.
+    All consumers share the same message objects. Treat them as read-only, or make streams with ``copy=True``.
 
     Args:
         name: the feed's name in logs, events and the repr. None makes a name from the class.
@@ -81,7 +81,7 @@ class AsyncWebsocketStreamInterface(Generic[T], metaclass=ABCMeta):
             Default 10.
         close_timeout: seconds that :meth:`exit` waits for handlers to process their queues, and for the peer.
             Default 5.
-        handover_timeout: seconds that the old connection of a rotation stays open if the overlap is not proven,
+        handover_timeout: seconds after which a rotation closes the old connection although the overlap is not proven,
             counted from when the new connection is subscribed. Default 5. With 0 the old connection is closed first,
             for servers that allow only one; messages may then be missing, and a ``Gap`` is emitted.
         handover_settle: seconds during which both connections must deliver the same messages to prove the overlap.
@@ -166,7 +166,8 @@ class AsyncWebsocketStreamInterface(Generic[T], metaclass=ABCMeta):
 
         Called once for every connection. It runs to its first suspension before the connection's first message is
         delivered, so a stream made before that misses nothing. Streams made in this hook are closed when it ends. The
-        hook is cancelled when its connection is lost. If it raises, the error is reported and the feed rotates as well.
+        hook is cancelled when its connection ends for another reason. If it raises, the error is reported and the feed
+        rotates as well.
 
         If it ends within 0.25 s of its start, the rotation is delayed: by 0.5 s at first, then twice as long each
         time, up to 60 s.
@@ -196,7 +197,7 @@ class AsyncWebsocketStreamInterface(Generic[T], metaclass=ABCMeta):
 
         A plain function. By default the frame itself is the key.
         """
-        raise NotImplementedError("_message_identity is not given: the frame itself is the identity")
+        raise NotImplementedError("the subclass has no _message_identity, so the frame itself is the identity")
 
     def _is_per_connection(self, message: Any) -> bool:
         """Return whether the server sends this message anew on every connection: an acknowledgement, a snapshot.
@@ -317,10 +318,10 @@ class AsyncWebsocketStreamInterface(Generic[T], metaclass=ABCMeta):
                 same ``id``, so match the result too, or give ``rejected``, which is checked first.
             rejected: a filter for the server's refusal. With None no message is a refusal. A refused channel is
                 reported as ``SubscriptionFailed`` with the server's answer. It is not subscribed again on this
-                connection, and not unsubscribed. The next connection asks for it last, in a message of its own, and
-                opens even if it is refused again. After the refusal of a combined message each half is sent, and so
-                on, until the refused channel is found. An error "already subscribed" is not a refusal: let
-                ``acknowledged`` match it.
+                connection, and not unsubscribed. The next connection sends it last, in a message of its own, and
+                opens without it. After the refusal of a combined message each half is sent, and so on, until the
+                refused channel is found. An error "already subscribed" is not a refusal: let ``acknowledged`` match
+                it.
             timeout: seconds to wait for an answer. A new connection counts as open when all channels are answered, or
                 after this time; in a planned rotation, where the old connection still delivers, after twice this time.
                 One channel without an answer therefore delays every opening.
@@ -335,7 +336,8 @@ class AsyncWebsocketStreamInterface(Generic[T], metaclass=ABCMeta):
 
         Raises:
             TypeError: an argument has the wrong type, or ``rejected`` is given without ``acknowledged``.
-            ValueError: ``timeout``, ``combine_max`` or ``maxsize`` is not positive, or ``overflow`` is unknown.
+            ValueError: ``timeout``, ``combine_max`` or ``maxsize`` is not positive, ``overflow`` is unknown, or a
+                message contains NaN, an infinity or a lone surrogate.
             RuntimeError: the caller is not in the loop's thread.
 
         Example::
