@@ -71,7 +71,7 @@ else:
 
     @pytest.fixture(name="life")
     def life_fixture(virtual_time: asyncio.AbstractEventLoop) -> Callable[..., Awaitable[Report]]:
-        """Give the function that lets a feed live through what a seed stands for; the test runs in virtual time."""
+        """Return :func:`rxws.testing.life`. The test runs in virtual time."""
         return rxws.testing.life
 
     @pytest_asyncio.fixture(name="assert_no_leaks")
