@@ -450,7 +450,7 @@ async def test_junk_instead_of_a_handshake(kind):
 async def test_junk_repeatedly_has_capped_delays(feed_server, virtual_time):
     """The delay grows to one minute at most, so the server is still tried and not flooded."""
     feed_server.garbage(times=None)
-    async with Followed(feed_server.url, reconnect_delays=rxws.connections.backoff.default_delays) as feed:
+    async with Followed(feed_server.url, reconnect_delays=rxws.delays.default_delays) as feed:
         await asyncio.sleep(6 * 3600)
         delays = [event.delay for event in feed.record.of(Disconnected)]
         assert delays[0] == 0
@@ -466,10 +466,7 @@ async def test_flapping(virtual_time):
     async def flap(connection):
         await connection.close()
 
-    async with (
-        FeedServer(flap) as server,
-        Followed(server.url, reconnect_delays=rxws.connections.backoff.default_delays) as feed,
-    ):
+    async with FeedServer(flap) as server, Followed(server.url, reconnect_delays=rxws.delays.default_delays) as feed:
         with contextlib.suppress(TimeoutError):
             await server.connected(600, timeout=3600)
         assert 60 <= server.opened < 600
