@@ -1,20 +1,21 @@
-"""rxws: one websocket as one hot Observable, kept alive for weeks, serving unlimited streams.
+"""rxws: one websocket as one hot Observable, kept alive for weeks, that serves any number of streams.
 
-The folders, from the ground up. Each imports only from folders above it in this list; messages and streams know no
-socket, and connections know no stream::
+The folders, from the ground up. Each folder imports only from folders above it in this list. Messages and streams do
+not depend on sockets, and connections do not depend on streams::
 
-    reporting       events, counters, the log; secrets are redacted in them
+    reporting       events, counters, the log, and the redaction of secrets in them
     observables     Observables on an event loop: scheduler, buffer, AsyncObservable, hot fan-out
-    messages        from a frame to the receivers of its message
-    display         what a notebook's cell shows of a feed
-    streams         the receivers: streams, handlers, books that are kept in sync
-    connections     one websocket, or two for a while: open, watch, lose, wait, rotate, overlap
-    sending         the other direction: messages that are sent, channels that are subscribed
-    feed            the wiring of all that, requests, the shutdown
+    messages        the way of a message: frames, reader, dispatcher, router, index
+    display         feeds and streams as notebook cells show them
+    streams         the receivers of messages: streams, handlers, synchronized order books
+    connections     one websocket, or two during a rotation: open, watch, reconnect, rotate, overlap
+    sending         the other direction: sent messages and subscribed channels
+    feed            the wiring of all parts, requests, the shutdown
 
-Beside them stand the two public forms of a feed, ``interface`` and ``websocket``; ``options``, which they take; and
-what any folder may use: ``errors``, ``callables``, ``checks``, ``codec``, ``delays``. The edges use what the folders
-export, and the core uses none of them: ``operators``, ``recording``, ``jupyter``, ``testing``, ``demo``, ``cli``.
+The modules beside the folders are the two public classes of a feed, ``interface`` and ``websocket``; their
+``options``; and modules that every folder may import: ``errors``, ``callables``, ``checks``, ``codec``, ``delays``. The
+edges ``operators``, ``recording``, ``jupyter``, ``testing``, ``demo`` and ``cli`` import only what the folders export.
+The core imports no edge.
 
 The way of a message::
 
@@ -22,7 +23,7 @@ The way of a message::
                                                                                      │
                          async for, subscribe, pipe  ◄─ streams.stream ◄─ observables.buffer
 
-Ten questions, and the module and the name that answer each::
+Ten questions, each with the module and the name that answer it::
 
     Where does a frame enter?                       messages.frames: frames_of
     Where is it parsed?                             messages.reader: Reader
@@ -31,7 +32,7 @@ Ten questions, and the module and the name that answer each::
                                                     Overlap (a copy), messages.dispatcher: FrameDispatcher (a frame that
                                                     cannot be parsed), connections.rotation: HELD_MAX (a flood before
                                                     all is subscribed); counted in reporting.reporter: Counters
-    What holds messages in a rotation?              connections.overlap: Overlap, by the rules of connections.handover:
+    What holds messages back in a rotation?         connections.overlap: Overlap, by the rules of connections.handover:
                                                     Handover; messages.backlog: Backlog releases them
     What makes a rotation start?                    connections.rotation: Signal
     Who decides that a connection is lost?          connections.connection: Connection (its reader ended),
@@ -118,7 +119,7 @@ _OF_RECORDING = frozenset({"read", "record", "replay"})
 
 
 if TYPE_CHECKING:
-    # What a type checker does not know it would take for anything at all.
+    # Without these imports a type checker would see ``Any``.
     from . import demo as demo
     from . import jupyter as jupyter
     from . import operators as operators
@@ -130,7 +131,7 @@ if TYPE_CHECKING:
 else:
 
     def __getattr__(name: str) -> Any:
-        # The edges are loaded when they are asked for: a program pays for what it uses.
+        # An edge is imported at its first use, so that programs without it do not pay for it.
         if name in _EDGES:
             return importlib.import_module(f"{__name__}.{name}")
         if name in _OF_RECORDING:

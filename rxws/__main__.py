@@ -1,4 +1,4 @@
-"""``python -m rxws``: the command line, where no script was installed."""
+"""``python -m rxws``: the command line, for installations without the script."""
 
 from __future__ import annotations
 

@@ -1,11 +1,11 @@
-"""Functions of the user's: what they are called, and whether they are coroutine functions."""
+"""Users' functions: their names, and whether they are plain, coroutine or generator functions."""
 
 from __future__ import annotations
 
 import functools
 import inspect
 from collections.abc import Callable
-from typing import Any, Generic, Self, TypeVar, overload
+from typing import Any, Generic, TypeVar
 
 from reactivex.observer import AutoDetachObserver
 
@@ -24,35 +24,42 @@ __all__ = [
 
 
 def is_coroutine_function(function: object) -> bool:
-    """Return whether calling it gives a coroutine: an ``async def``, a partial of one, an object with such a call."""
+    """Return whether a call returns a coroutine.
+
+    True for an ``async def``, a partial of one, and an object whose ``__call__`` is one.
+    """
     return any(map(inspect.iscoroutinefunction, _called_with(function)))
 
 
 def is_generator_function(function: object) -> bool:
-    """Return whether calling it gives a generator, asynchronous or not: whose code does not run by that."""
+    """Return whether a call returns a generator, asynchronous or not: the call alone does not run its code."""
     return any(inspect.isgeneratorfunction(each) or inspect.isasyncgenfunction(each) for each in _called_with(function))
 
 
 def is_plain_function(function: object) -> bool:
-    """Return whether calling it gives its answer: not a coroutine, nor a generator."""
+    """Return whether a call returns the result itself, and neither a coroutine nor a generator."""
     return callable(function) and not is_coroutine_function(function) and not is_generator_function(function)
 
 
 def reject_generator_function(function: F, what: str) -> F:
-    """Return ``function``.
+    """Return ``function``, unless it is a generator function.
+
+    Args:
+        function: any function.
+        what: the function's purpose, for the error text.
 
     Raises:
-        TypeError: naming it and ``what`` it is for, if it is a generator function.
+        TypeError: it is a generator function.
     """
     if is_generator_function(function):
-        raise TypeError(f"{what} must return what it gives, and {name_of(function)} is a generator function")
+        raise TypeError(f"{what} must return its result, and {name_of(function)} is a generator function")
     return function
 
 
 def _called_with(function: object) -> tuple[object, object]:
-    """Return a function itself and what runs when an object of its class is called."""
+    """Return the function without partials, and the ``__call__`` of its class."""
     function = _unwrapped(function)
-    return function, getattr(type(function), "__call__", None)  # noqa: B004 (whether it is callable is not the question)
+    return function, getattr(type(function), "__call__", None)  # noqa: B004 (the method itself is needed)
 
 
 def _unwrapped(function: object) -> object:
@@ -61,25 +68,20 @@ def _unwrapped(function: object) -> object:
     return function
 
 
-class shadowable(Generic[T]):  # noqa: N801 (it is used as ``property`` is)
-    """A read-only property that an instance may hide behind an attribute of its own: ``self.state = "mine"``."""
+class shadowable(Generic[T]):  # noqa: N801 (used like ``property``)
+    """A read-only property that an instance can replace with its own attribute: ``self.state = "mine"``."""
 
     def __init__(self, read: Callable[[Any], T]) -> None:
         self.fget = read
         self.__doc__ = read.__doc__
 
-    @overload
-    def __get__(self, instance: None, owner: type) -> Self: ...
-
-    @overload
-    def __get__(self, instance: object, owner: type) -> T: ...
-
-    def __get__(self, instance: object | None, owner: type) -> Self | T:
-        return self if instance is None else self.fget(instance)
+    def __get__(self, instance: Any, owner: type) -> T:
+        # On the class it returns itself, as ``property`` does. Type checkers need only the type on an instance.
+        return self if instance is None else self.fget(instance)  # type: ignore[return-value]
 
 
 async def resolve(value: Any) -> Any:
-    """Return what a value is now: of an (async) function what it returns, of anything else itself."""
+    """Return the result of a function or a coroutine function, and any other value as it is."""
     if callable(value):
         value = value()
         if inspect.isawaitable(value):
@@ -88,7 +90,10 @@ async def resolve(value: Any) -> Any:
 
 
 def name_of(function: object) -> str:
-    """Return the name under which a reader of the log knows a function: its qualified name where it has one."""
+    """Return a function's name for the log: its qualified name, or its class's name if it has none.
+
+    A ``str`` is returned as it is.
+    """
     if isinstance(function, str):
         return function
     function = _unwrapped(function)

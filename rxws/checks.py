@@ -1,4 +1,4 @@
-"""Times that users give, in seconds. Pure."""
+"""Checks of times in seconds. Pure."""
 
 from __future__ import annotations
 
@@ -8,11 +8,16 @@ __all__ = ["check_seconds"]
 
 
 def check_seconds(option: str, seconds: object, *, zero: bool) -> None:
-    """Raise unless ``seconds`` is a number that a time can be: finite and positive, or zero where that is allowed.
+    """Check that a time is a finite and positive number, or zero where zero is allowed.
+
+    Args:
+        option: the argument's name, for the error text.
+        seconds: the time.
+        zero: whether zero is allowed.
 
     Raises:
-        TypeError: it is no number.
-        ValueError: it cannot be a time.
+        TypeError: it is not an int or float.
+        ValueError: it is negative, not finite, or zero where zero is not allowed.
     """
     expected = "a number of seconds of at least 0" if zero else "a positive number of seconds"
     if isinstance(seconds, bool) or not isinstance(seconds, int | float):

@@ -1,4 +1,4 @@
-"""JSON in and out."""
+"""The default encoding and decoding of messages: JSON."""
 
 from __future__ import annotations
 
@@ -17,35 +17,34 @@ def encode(message: Any) -> str:
     """Return a message as JSON text.
 
     Args:
-        message: anything that JSON can hold: also dataclasses, ``msgspec.Struct``, datetimes, UUIDs, integers of any
-            size.
+        message: any value that has a JSON form, including dataclasses, ``msgspec.Struct``, datetimes, UUIDs and
+            integers of any size.
 
     Raises:
-        ValueError: for NaN and infinities, which JSON (RFC 8259 §6) does not have.
-        TypeError: for what JSON cannot hold.
+        ValueError: the message contains NaN or an infinity, which JSON (RFC 8259 §6) does not allow.
+        TypeError: the message has no JSON form.
     """
-    # The standard library writes the text, because msgspec would write NaN as null without a word.
+    # The standard library writes the text, because msgspec would silently write NaN as null.
     return json.dumps(msgspec.to_builtins(message), allow_nan=False, ensure_ascii=False, separators=(",", ":"))
 
 
 def to_payload(message: Any, encode: Callable[[Any], str | bytes] = encode) -> str | bytes:
-    """Return what goes into a frame: ``str`` as text, bytes as binary, anything else as ``encode`` says.
+    """Return the payload of a frame: ``str`` for a text frame, bytes for a binary frame.
+
+    Args:
+        message: ``str`` and bytes are returned as they are; anything else is passed to ``encode``.
+        encode: turns a message into ``str`` or bytes.
 
     Raises:
-        TypeError: ``encode`` gave neither ``str`` nor bytes.
+        TypeError: ``encode`` returned neither ``str`` nor bytes.
+        ValueError: the text contains a lone surrogate, or ``encode`` raised it.
     """
-    if isinstance(message, str):
-        return _checked(message)
     if isinstance(message, bytes | bytearray | memoryview):
         return bytes(message)
-    payload = encode(message)
-    if not isinstance(payload, str | bytes):
-        raise TypeError(f"encode must return str or bytes, not {type(payload).__name__}")
-    return _checked(payload)
-
-
-def _checked(payload: str | bytes) -> str | bytes:
+    payload = message if isinstance(message, str) else encode(message)
     if isinstance(payload, str):
-        # What UTF-8 does not have, a lone surrogate, would end the connection for everybody. It raises a ValueError.
+        # A lone surrogate has no UTF-8 form; sending it would break the connection. Here it raises a ValueError.
         payload.encode()
+    elif not isinstance(payload, bytes):
+        raise TypeError(f"encode must return str or bytes, not {type(payload).__name__}")
     return payload

@@ -4,19 +4,15 @@ from __future__ import annotations
 
 import random
 from collections.abc import Iterator
-from typing import Final
 
 __all__ = ["default_delays"]
-
-_FIRST_CEILING: Final = 0.5
-_LAST_CEILING: Final = 60.0
 
 
 def default_delays() -> Iterator[float]:
     """Yield the seconds to wait before each retry: 0, then uniform(0, min(60, 0.5·2ⁿ)) for n = 0, 1, 2 …
 
-    It never ends. This is the "full jitter" of the AWS Architecture Blog's "Exponential Backoff And Jitter" (2015):
-    clients that lost the same server do not come back at the same time.
+    The iterator is endless. These are the "full jitter" delays of "Exponential Backoff And Jitter" (AWS Architecture
+    Blog, 2015): they keep clients that lost the same server from reconnecting at the same time.
 
     Example::
 
@@ -24,7 +20,7 @@ def default_delays() -> Iterator[float]:
         assert next(delays) == 0
     """
     yield 0.0
-    ceiling = _FIRST_CEILING
+    ceiling = 0.5
     while True:
         yield random.uniform(0.0, ceiling)
-        ceiling = min(_LAST_CEILING, 2 * ceiling)
+        ceiling = min(60.0, 2 * ceiling)

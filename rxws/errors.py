@@ -3,11 +3,11 @@
 ::
 
     RxwsError
-    ├── ConnectFailed            the feed ended: no connection can be had
+    ├── ConnectFailed            the feed failed: no connection can be opened
     ├── FeedClosed               the feed was closed by exit()
     ├── SendFailed               the connection was lost while a message was being sent
     ├── SendTimeout              a message could not be sent in time
-    └── StreamOverflow           a stream's consumer fell too far behind
+    └── StreamOverflow           a stream was full: its consumer was too slow
 """
 
 from __future__ import annotations
@@ -20,24 +20,24 @@ class RxwsError(Exception):
 
 
 class ConnectFailed(RxwsError, ConnectionError):
-    """The feed ended because no connection can be had.
+    """The feed failed, because no connection can be opened.
 
-    Before the first success a retry is of no use after an invalid URI, TLS whose verification failed or that met plain
-    text, an HTTP status 4xx except 408, 425 and 429, :exc:`TypeError`, :exc:`AttributeError`, :exc:`NameError` and
-    :exc:`NotImplementedError`; after it, after three 401 or 403 in a row alone. ``should_retry`` overrides both. The
-    feed ends as well when ``reconnect_delays`` does.
+    Before the first connection was open, these failures are fatal: an invalid URI; a TLS verification that failed, or
+    TLS that met plain text; an HTTP status 4xx except 408, 425 and 429; :exc:`TypeError`, :exc:`AttributeError`,
+    :exc:`NameError` and :exc:`NotImplementedError`. Later only three statuses 401 or 403 in a row are fatal.
+    ``should_retry`` overrides both rules. The feed also fails when the iterator of ``reconnect_delays`` ends.
 
-    ``__cause__`` is the last failure, as it was raised: unlike ``reason`` it may quote a URL with what is secret in it,
-    and so may the traceback that Python prints. What is to be kept is ``str(error)``.
+    ``__cause__`` is the last failure as it was raised. Unlike ``reason`` it may quote a URL with its secrets, and so
+    may the traceback that Python prints. Log ``str(error)``, which contains no secret.
 
     Attributes:
-        status: HTTP status of the refused handshake, or None when the failure was of another kind.
-        reason: what went wrong, in a few words, with no secret in it.
-        attempt: how many attempts had been made since the last connection that was open (1 for the first).
+        status: HTTP status of the refused handshake, or None after any other failure.
+        reason: the failure in a few words, without secrets.
+        attempt: the number of attempts since a connection was last open (1 for the first).
     """
 
     def __init__(self, status: int | None, reason: str, attempt: int) -> None:
-        # One argument: of two or three an OSError makes errno, strerror and filename.
+        # One argument only: OSError would take two or three for errno, strerror and filename.
         super().__init__(f"{reason} (gave up after {attempt} attempt{'s' * (attempt != 1)})")
         self.status = status
         self.reason = reason
@@ -48,29 +48,29 @@ class ConnectFailed(RxwsError, ConnectionError):
 
 
 class FeedClosed(RxwsError):
-    """The feed was closed with ``exit()``, so what was asked for cannot happen any more."""
+    """The feed was closed with ``exit()``, so the call can have no result."""
 
 
 class SendFailed(RxwsError, ConnectionError):
-    """The connection was lost while a message was being sent: whether the server got it is not known.
+    """The connection was lost while a message was being sent; the server may or may not have received it.
 
-    ``__cause__`` is the transport's own exception. The message is not repeated on the next connection.
+    ``__cause__`` is the transport's exception. The message is not repeated on the next connection.
     """
 
 
 class SendTimeout(RxwsError, TimeoutError):
     """A message could not be handed to a live connection within ``send_timeout``.
 
-    The text says which: it was not sent; or it was cut off with the connection; or it is on its way, but the time was
-    over before the peer had taken it, so that whether the server gets it is not known.
+    The text distinguishes three cases: the message was not sent; it was cut off with the connection; or it is on its
+    way, but the peer had not taken it in time, so the server may or may not receive it.
     """
 
 
 class StreamOverflow(RxwsError):
-    """A stream was full and its ``overflow`` is ``"error"``: it delivered what it held, and takes nothing more in.
+    """A stream with ``overflow="error"`` was full: it delivered the messages that it held, and then ended.
 
     Attributes:
-        maxsize: how many messages the stream may hold.
+        maxsize: the number of messages that the stream can hold.
     """
 
     def __init__(self, maxsize: int) -> None:

@@ -1,12 +1,11 @@
-"""AsyncWebsocketStreamInterface: inherit three hooks, get one Observable and unlimited streams."""
+"""AsyncWebsocketStreamInterface: implement three hooks, get one Observable and any number of streams."""
 
 from __future__ import annotations
 
 import asyncio
 from abc import ABCMeta, abstractmethod
 from collections.abc import Callable, Hashable
-from types import TracebackType
-from typing import TYPE_CHECKING, Any, Generic, Literal, Self, Unpack, overload
+from typing import TYPE_CHECKING, Any, Generic, Literal, Required, Self, TypedDict, Unpack, overload
 
 from reactivex import abc
 
@@ -22,12 +21,13 @@ from .sending.channels import Channel
 from .streams.stream import Stream
 from .streams.stream_options import StreamOptions
 
-__all__ = ["AsyncWebsocketStreamInterface", "T", "feed_of"]
+__all__ = ["AsyncWebsocketStreamInterface", "ChannelKeywords", "StreamKeywords", "T", "feed_of"]
 
 if TYPE_CHECKING:
     from typing_extensions import TypeVar
 
-    # A feed that is told nothing of its messages gives what json.loads does (PEP 696, which Python has from 3.13 on).
+    # The default needs PEP 696, which Python has from 3.13 on. Without a type argument a message is Any, as json.loads
+    # returns it.
     T = TypeVar("T", default=Any)
 else:
     from typing import TypeVar
@@ -35,50 +35,76 @@ else:
     T = TypeVar("T")
 
 
+class StreamKeywords(TypedDict, total=False):
+    """The buffer's keywords of ``stream_filter`` and ``multiplex``, written once for their overloads."""
+
+    maxsize: int | None
+    overflow: Overflow
+    copy: bool
+
+
+class ChannelKeywords(StreamKeywords, total=False):
+    """The further keywords of ``multiplex``."""
+
+    filters: Required[Filters]
+    acknowledged: Filters
+    rejected: Filters
+    timeout: float
+    combine: Callable[[list[Any]], Any] | None
+    combine_max: int
+
+
 class AsyncWebsocketStreamInterface(Generic[T], metaclass=ABCMeta):
-    """One websocket, kept open for weeks, as one hot Observable that serves unlimited streams.
+    """One websocket, kept open for weeks, as one hot Observable that serves any number of streams.
 
-    Subclasses give three hooks: :meth:`_create_ws`, :meth:`_when2create_new_ws` and :meth:`_parse_raw_data`. The
-    connection is opened when the constructors of all subclasses have returned; it is opened again, with growing and
-    jittered delays, whenever it is lost, a normal close by the server included; and it is rotated without a gap
-    whenever :meth:`_when2create_new_ws` ends. Three more may be given: ``_reply(raw_data)`` returns what to send back
-    at once (a pong); ``_message_identity(message)`` what makes two messages the same on two connections that overlap;
-    ``_is_per_connection(message)`` whether every new connection gets it for itself (an acknowledgement). A parse hook
-    that finds several messages in a frame returns ``rxws.Many(messages)``.
+    A subclass implements three hooks: :meth:`_create_ws` opens a connection, :meth:`_when2create_new_ws` returns when
+    a new connection is due, and :meth:`_parse_raw_data` turns a frame into a message. The first connection is opened
+    after the constructors of all subclasses have returned. A lost connection is replaced after growing, jittered
+    delays, even if the server closed it normally. When :meth:`_when2create_new_ws` ends, the feed rotates: it changes
+    to a new connection without a gap.
 
-    Construct it inside a running event loop; it belongs to that loop's thread, and its methods raise RuntimeError
-    elsewhere. Only :meth:`statistics` and ``state.value`` may be read from any thread, and a Disposable disposed.
+    Three more hooks are optional. ``_reply(raw_data)`` returns an answer to send back at once, such as a pong.
+    ``_message_identity(message)`` returns the key by which copies are recognized while two connections overlap.
+    ``_is_per_connection(message)`` returns whether the server sends the message anew on every connection, such as an
+    acknowledgement.
 
-    Messages are shared between consumers, not copied: treat them as read-only, or ask a stream for copies.
+    Construct it inside a running event loop. It belongs to that loop's thread, and its methods raise RuntimeError in
+    other threads. Three things work in any thread: :meth:`statistics`, reading ``state.value``, and disposing a
+    Disposable.
+
+    All consumers share the same message objects. Treat them as read-only, or make streams with ``copy=True``.
 
     Args:
-        name: shown in logs, events and the repr; None makes one from the class.
-        open_timeout: seconds that :meth:`_create_ws` may take.
-        send_timeout: seconds that :meth:`send` may wait for a live connection and for the peer to take the message.
-        close_timeout: seconds that :meth:`exit` waits for handlers to finish what they hold, and for the peer.
-        handover_timeout: seconds, from when the new connection of a rotation is subscribed, after which the old one is
-            closed although the overlap was not proven. 0 closes the old one first, for servers that allow one
-            connection; messages may be missing then, and a ``Gap`` says so.
-        handover_settle: seconds of agreement between both connections that prove an overlap.
-        idle_timeout: seconds without a message after which the connection is replaced. None never does; a ``Quiet``
-            event and a warning come at 60 s, 120 s, 240 s …
-        reconnect_delays: a function that returns an iterator of the seconds to wait before each retry. By default 0,
-            then uniform(0, min(60, 0.5·2ⁿ)). It starts over after a connection that was open for 30 s. When it ends,
-            so does the feed.
-        encode: makes a frame of what is sent and is neither ``str`` nor bytes: ``str`` for a text frame, bytes for a
-            binary one. By default JSON.
-        heartbeat: ``(message, seconds)``: a message, or an (async) function that gives one, sent on every connection
-            every so many seconds; None for none.
-        send_limit: ``(messages, seconds)``: never more messages than that are sent on a connection within so many
-            seconds, in a strict rolling window over all that rxws sends; pongs and heartbeats go first, subscriptions
-            last. None for no limit.
-        should_retry: a function of an exception: True retries, False ends the feed, None leaves it to the rule
-            (see :exc:`~rxws.ConnectFailed`).
+        name: the feed's name in logs, events and the repr. None makes a name from the class.
+        open_timeout: seconds after which an unfinished :meth:`_create_ws` is cancelled. Default 10.
+        send_timeout: seconds that :meth:`send` waits for a live connection and for the peer to take the message.
+            Default 10.
+        close_timeout: seconds that :meth:`exit` waits for handlers to process their queues, and for the peer.
+            Default 5.
+        handover_timeout: seconds after which a rotation closes the old connection although the overlap is not proven,
+            counted from when the new connection is subscribed. Default 5. With 0 the old connection is closed first,
+            for servers that allow only one; messages may then be missing, and a ``Gap`` is emitted.
+        handover_settle: seconds during which both connections must deliver the same messages to prove the overlap.
+            Default 0.5.
+        idle_timeout: seconds without a message after which the connection is replaced. None, the default, never
+            replaces it; a warning and a ``Quiet`` event still come after 60 s, 120 s, 240 s and so on.
+        reconnect_delays: a function that returns an iterator of seconds, one for each retry. By default the delays are
+            0, then uniform(0, min(60, 0.5·2ⁿ)). A new iterator is started after a connection that was open for 30 s.
+            The feed fails when the iterator ends.
+        encode: a function that turns a sent message, other than ``str`` and bytes, into a frame: ``str`` for a text
+            frame, bytes for a binary frame. By default it writes JSON.
+        heartbeat: ``(message, seconds)``: sends the message on every connection at this interval. The message may be
+            an (async) function that returns one. None, the default, sends no heartbeat.
+        send_limit: ``(messages, seconds)``: sends at most this many messages within any period of this many seconds on
+            one connection. Everything that rxws sends counts. Pongs and heartbeats go first, subscriptions last.
+            None, the default, sets no limit.
+        should_retry: a function that takes the exception of a failed attempt to connect. True retries, False ends the
+            feed, and None applies the rule described at :exc:`~rxws.ConnectFailed`.
 
     Raises:
-        RuntimeError: outside a running event loop.
-        TypeError: an option is of the wrong kind.
-        ValueError: a time is negative, not finite, or zero where that makes no sense.
+        RuntimeError: no event loop is running.
+        TypeError: an option is unknown or has the wrong type.
+        ValueError: a time is negative or not finite, or is zero where zero is not allowed.
 
     Example::
 
@@ -109,7 +135,7 @@ class AsyncWebsocketStreamInterface(Generic[T], metaclass=ABCMeta):
             if getattr(method, "__func__", None) is getattr(base, hook):
                 return None
             if is_coroutine_function(method):
-                raise TypeError(f"{hook} must be a plain function: nobody waits for the coroutine of {name_of(method)}")
+                raise TypeError(f"{hook} must be a plain function, and {name_of(method)} is a coroutine function")
             return reject_generator_function(method, hook)
 
         hooks = Hooks(
@@ -126,47 +152,58 @@ class AsyncWebsocketStreamInterface(Generic[T], metaclass=ABCMeta):
 
     @abstractmethod
     async def _create_ws(self) -> Any:
-        """Return an open connection on which everything is subscribed.
+        """Open a connection, subscribe on it, and return it.
 
-        Anything with the websockets asyncio API will do (``async for``, ``send``, ``close``): what ``await
-        websockets.connect(...)`` returns, or ``await picows.websockets.connect(...)``. What it raises is retried
-        unless it is fatal; it is cancelled after ``open_timeout`` seconds and by :meth:`exit`.
+        The connection needs the asyncio API of websockets: ``async for``, ``send`` and ``close``. The results of
+        ``await websockets.connect(...)`` and ``await picows.websockets.connect(...)`` have it. Called for every new
+        connection. Cancelled after ``open_timeout`` seconds and by :meth:`exit`. If it raises, the feed tries again,
+        unless the error is fatal (see :exc:`~rxws.ConnectFailed`).
         """
 
     @abstractmethod
     async def _when2create_new_ws(self) -> Any:
-        """Return, or raise, when it is time for a new connection.
+        """Return when a new connection is due.
 
-        Called once per connection, and run to its first suspension before the connection's first message is
-        delivered, so that a stream made in it misses nothing; streams made in it are closed when it ends. Cancelled
-        when its connection ends otherwise. If it ends within 0.25 s of its start, the rotation waits: 0.5 s at first,
-        doubling to 60 s.
+        Called once for every connection. It runs to its first suspension before the connection's first message is
+        delivered, so a stream made before that misses nothing. Streams made in this hook are closed when it ends. The
+        hook is cancelled when its connection ends for another reason. If it raises, the error is reported and the feed
+        rotates as well.
+
+        If it ends within 0.25 s of its start, the rotation is delayed: by 0.5 s at first, then twice as long each
+        time, up to 60 s.
         """
 
     @abstractmethod
     def _parse_raw_data(self, raw_data: Any) -> Any:
-        """Return the message of a frame: ``str`` of a text frame, ``bytes`` of a binary one.
+        """Return the message of a frame.
 
-        A coroutine function or a plain one. It may return :class:`~rxws.Many`. If it raises, waits for longer than
-        10 s, or returns a future, a coroutine or an iterator, that frame is skipped, logged, counted, and emitted as
-        ``MessageRejected``.
+        A coroutine function or a plain function. To make several messages of one frame, or none, return
+        :class:`~rxws.Many`. A frame is skipped, logged, counted and emitted as ``MessageRejected`` if the hook raises,
+        takes longer than 10 s, or returns a future, a coroutine or an iterator.
+
+        Args:
+            raw_data: ``str`` for a text frame, ``bytes`` for a binary frame.
         """
 
     def _reply(self, raw_data: Any) -> Any:
-        """Return what to send back on the same connection at once, an application-level pong, say; None for nothing.
+        """Return an answer to send back at once on the same connection, such as an application-level pong.
 
-        A plain function, called with each frame as it comes, before it is parsed.
+        A plain function, called with every frame before it is parsed. None, the default, sends nothing.
         """
         return None
 
     def _message_identity(self, message: Any) -> Hashable:
-        """Return what makes two messages the same on two connections that overlap. By default the frame itself."""
-        raise NotImplementedError("_message_identity is not given: the frame itself is the identity")
+        """Return the key by which copies of a message are recognized while two connections overlap.
+
+        A plain function. By default the frame itself is the key.
+        """
+        raise NotImplementedError("the subclass has no _message_identity, so the frame itself is the identity")
 
     def _is_per_connection(self, message: Any) -> bool:
-        """Return whether every new connection gets this message for itself: an acknowledgement, a snapshot.
+        """Return whether the server sends this message anew on every connection: an acknowledgement, a snapshot.
 
-        Such a message is delivered after a (re)connect, and discarded in a planned rotation. By default none is.
+        A plain function. Such messages are delivered after a (re)connect, and are discarded and counted in a planned
+        rotation. By default no message is of this kind.
         """
         return False
 
@@ -174,24 +211,12 @@ class AsyncWebsocketStreamInterface(Generic[T], metaclass=ABCMeta):
 
     @overload
     def stream_filter(
-        self,
-        _filters: Filters = None,
-        *,
-        maxsize: int | None = DEFAULT_MAXSIZE,
-        overflow: Overflow = "error",
-        gaps: Literal[False] = False,
-        copy: bool = False,
+        self, _filters: Filters = None, *, gaps: Literal[False] = False, **more: Unpack[StreamKeywords]
     ) -> Stream[T]: ...
 
     @overload
     def stream_filter(
-        self,
-        _filters: Filters = None,
-        *,
-        maxsize: int | None = DEFAULT_MAXSIZE,
-        overflow: Overflow = "error",
-        gaps: bool,
-        copy: bool = False,
+        self, _filters: Filters = None, *, gaps: bool, **more: Unpack[StreamKeywords]
     ) -> Stream[T | Gap]: ...
 
     def stream_filter(
@@ -203,24 +228,27 @@ class AsyncWebsocketStreamInterface(Generic[T], metaclass=ABCMeta):
         gaps: bool = False,
         copy: bool = False,
     ) -> Stream[Any]:
-        """Return a stream of the messages that pass a filter, from now on.
+        """Return a stream of the messages that pass a filter, starting now.
+
+        The stream keeps the messages that arrive before it is consumed. Use it with ``async for``, or as an Observable.
 
         Args:
-            _filters: a list of dicts: a message passes if, for any of them, every key is in it with an equal value. A
-                key that is a tuple is a path: ``{("data", "s"): "BTCUSDT"}``. None and ``[]`` pass everything. A
-                function ``message -> bool`` is taken too; if it raises, the message does not pass. A message that is
-                no mapping passes only no filter or a function.
-            maxsize: how many messages it may hold; None for no bound.
-            overflow: when full: ``"error"`` ends the stream with :exc:`~rxws.StreamOverflow` after what it holds,
-                ``"drop_oldest"`` and ``"drop_newest"`` drop, count and report.
-            gaps: whether a ``Gap`` object stands in the stream between the last message before a loss and the first
-                after it.
+            _filters: a list of dicts. A message passes if it contains all key-value pairs of at least one dict. A
+                tuple as key is a path: ``{("data", "s"): "BTCUSDT"}``. With None or ``[]`` every message passes. A
+                function ``message -> bool`` is a filter too; a message for which it raises does not pass. A message
+                that is not a mapping passes only a function, or if there is no filter.
+            maxsize: the number of messages that the stream can hold. None sets no bound.
+            overflow: the action when the stream is full. ``"error"`` ends it with :exc:`~rxws.StreamOverflow` after
+                the messages that it holds; ``"drop_oldest"`` and ``"drop_newest"`` drop messages, count the dropped
+                ones and report them.
+            gaps: whether the stream contains a ``Gap`` object between the last message before a loss and the first
+                message after it.
             copy: whether each message is a deep copy.
 
         Raises:
-            TypeError: the filter is neither a list of dicts nor a function, or ``maxsize`` is no int.
-            ValueError: ``maxsize`` is less than 1, or ``overflow`` unknown.
-            RuntimeError: outside the loop's thread.
+            TypeError: the filter is neither a list of dicts nor a plain function, or ``maxsize`` is not an int.
+            ValueError: ``maxsize`` is less than 1, or ``overflow`` is unknown.
+            RuntimeError: the caller is not in the loop's thread.
 
         Example::
 
@@ -230,43 +258,23 @@ class AsyncWebsocketStreamInterface(Generic[T], metaclass=ABCMeta):
         return self.__feed.stream(_filters, StreamOptions(maxsize, overflow, gaps, copy))
 
     def __aiter__(self) -> Stream[T]:
-        """Return a stream of all messages from now on, ``stream_filter()``: ``async for message in ws``."""
+        """Return a stream of all messages, starting now; see :meth:`stream_filter`.
+
+        Example::
+
+            async for message in ws:
+                ...
+        """
         return self.__feed.stream(None, StreamOptions())
 
     @overload
     def multiplex(
-        self,
-        subscribe: Any,
-        unsubscribe: Any = None,
-        *,
-        filters: Filters,
-        acknowledged: Filters = None,
-        rejected: Filters = None,
-        timeout: float = 10.0,
-        combine: Callable[[list[Any]], Any] | None = None,
-        combine_max: int = 200,
-        maxsize: int | None = DEFAULT_MAXSIZE,
-        overflow: Overflow = "error",
-        gaps: Literal[False] = False,
-        copy: bool = False,
+        self, subscribe: Any, unsubscribe: Any = None, *, gaps: Literal[False] = False, **more: Unpack[ChannelKeywords]
     ) -> Stream[T]: ...
 
     @overload
     def multiplex(
-        self,
-        subscribe: Any,
-        unsubscribe: Any = None,
-        *,
-        filters: Filters,
-        acknowledged: Filters = None,
-        rejected: Filters = None,
-        timeout: float = 10.0,
-        combine: Callable[[list[Any]], Any] | None = None,
-        combine_max: int = 200,
-        maxsize: int | None = DEFAULT_MAXSIZE,
-        overflow: Overflow = "error",
-        gaps: bool,
-        copy: bool = False,
+        self, subscribe: Any, unsubscribe: Any = None, *, gaps: bool, **more: Unpack[ChannelKeywords]
     ) -> Stream[T | Gap]: ...
 
     def multiplex(
@@ -285,48 +293,52 @@ class AsyncWebsocketStreamInterface(Generic[T], metaclass=ABCMeta):
         gaps: bool = False,
         copy: bool = False,
     ) -> Stream[Any]:
-        """Return a stream of something that the server sends as long as it is subscribed.
+        """Return a stream of a channel: messages that the server sends only while they are subscribed.
 
-        The first stream of an equal subscription sends it, the last one to be closed ends it. It is sent again on every
-        new connection before that counts as open, so that in a rotation two subscribed connections overlap; what is
-        (un)subscribed during an overlap is on both. Of two changes of one thing the second waits for the first; no
-        other waits. What cannot be sent, because its function raises or takes longer than ``send_timeout``, is reported
-        as ``CallbackFailed`` and tried again with growing delays; the connection opens without it (in a planned
-        rotation after 10 s). The stream counts from the call on, and as long as it is open: close it, or let go of it.
+        The first stream of a channel subscribes, and the last stream to be closed unsubscribes. Channels with equal
+        ``subscribe`` messages are one channel, with the other arguments of its first stream. Every new connection
+        subscribes again before it counts as open, so both connections of a rotation are subscribed. A change during
+        the overlap is made on both. A change of a channel waits for the previous change of the same channel only.
+
+        The channel stays subscribed while the stream is open: close the stream, or drop every reference to it.
+
+        If a function that makes a message raises or takes longer than ``send_timeout``, a ``CallbackFailed`` is emitted
+        and the function is called again after growing delays. The connection opens without the channel; in a planned
+        rotation, after 10 s.
 
         Args:
-            subscribe: the message that subscribes: as in :meth:`send`, or an (async) function that gives it, asked
-                each time (a fresh token). Two that are equal, whatever the order of their keys, are one subscription
-                with the other arguments of the first; a function is equal to itself alone.
-            unsubscribe: the message that ends it, or such a function; None: none is sent.
-            filters: what belongs to it, as in :meth:`stream_filter`.
-            acknowledged: a filter that the server's answer passes; None: none is awaited. One message answers one
-                subscription, the one that has waited longest. An answer that does not come in time is reported as
-                ``SubscriptionFailed``, and the message is sent once more. Let it pass no refusal: an ``id`` alone may
-                belong to an error, too; or give ``rejected``, which is asked first.
-            rejected: a filter that the server's refusal passes; None: there is none. A refusal is an answer: it is
-                reported as ``SubscriptionFailed`` with what the server said, ends the wait, and the message is not sent
-                again before the next connection, nor is ``unsubscribe``; there it is sent last, by itself, and the
-                connection opens without it. If several were combined, either half is sent then, and so on, until it is
-                known which is refused. (An error that says that it is subscribed already is no refusal:
-                ``acknowledged`` is to pass it.)
-            timeout: seconds in which an answer must have come. A new connection counts as open once all has been
-                answered, or not within that time from when it was sent: one channel that the server never answers makes
-                each opening so long; in a planned rotation, where the old one delivers still, after twice that.
-            combine: a function of a list of several ``subscribe`` that gives one message for them all; None: each is
-                sent by itself. Combined are those that are given the same function object: define it once. If it
-                raises, or gives what cannot be sent, that is reported as above, and each that it was given is sent by
-                itself.
-            combine_max: how many are combined at most.
+            subscribe: the message that subscribes, as in :meth:`send`, or an (async) function that returns it. The
+                function is called for each sending, for a fresh token, say. The order of keys makes no difference
+                between messages; a function is equal only to itself.
+            unsubscribe: the message that unsubscribes, or an (async) function that returns it. None sends nothing.
+            filters: the filter for the channel's messages, as in :meth:`stream_filter`.
+            acknowledged: a filter for the server's answer. With None no answer is awaited. One message answers one
+                channel: the one that has waited longest. If no answer comes in time, a ``SubscriptionFailed`` is
+                emitted and the message is sent once more. The filter must not match a refusal: errors often have the
+                same ``id``, so match the result too, or give ``rejected``, which is checked first.
+            rejected: a filter for the server's refusal. With None no message is a refusal. A refused channel is
+                reported as ``SubscriptionFailed`` with the server's answer. It is not subscribed again on this
+                connection, and not unsubscribed. The next connection sends it last, in a message of its own, and
+                opens without it. After the refusal of a combined message each half is sent, and so on, until the
+                refused channel is found. An error "already subscribed" is not a refusal: let ``acknowledged`` match
+                it.
+            timeout: seconds to wait for an answer. A new connection counts as open when all channels are answered, or
+                after this time; in a planned rotation, where the old connection still delivers, after twice this time.
+                One channel without an answer therefore delays every opening.
+            combine: a function that turns a list of ``subscribe`` messages into one message. Only channels with the
+                same function object are combined, so define it once. If it raises, or its result cannot be sent, that
+                is reported and each message is sent by itself. None combines nothing.
+            combine_max: the largest number of channels in one message.
             maxsize: as in :meth:`stream_filter`.
             overflow: as in :meth:`stream_filter`.
             gaps: as in :meth:`stream_filter`.
             copy: as in :meth:`stream_filter`.
 
         Raises:
-            TypeError: an argument is of the wrong kind, or ``rejected`` is given without ``acknowledged``.
-            ValueError: ``timeout`` or ``combine_max`` is not positive, or as in :meth:`stream_filter`.
-            RuntimeError: outside the loop's thread.
+            TypeError: an argument has the wrong type, or ``rejected`` is given without ``acknowledged``.
+            ValueError: ``timeout``, ``combine_max`` or ``maxsize`` is not positive, ``overflow`` is unknown, or a
+                message contains NaN, an infinity or a lone surrogate.
+            RuntimeError: the caller is not in the loop's thread.
 
         Example::
 
@@ -360,94 +372,130 @@ class AsyncWebsocketStreamInterface(Generic[T], metaclass=ABCMeta):
     ) -> abc.DisposableBase:
         """Call a function with each message that passes a filter, in order.
 
-        Each coroutine function has a queue of its own: a slow one delays nobody. One that raises is logged, counted,
-        emitted as ``CallbackFailed``, and goes on with the next message. Adding and removing inside a handler is safe.
+        Each coroutine function has its own queue, so a slow one does not delay others. If the function raises, the
+        error is logged, counted and emitted as ``CallbackFailed``, and the function is called with the next message. A
+        handler may add and remove handlers.
 
         Args:
             function_or_coroutine_function: called with the message.
             filters: as in :meth:`stream_filter`.
-            maxsize: how many messages may wait for a coroutine function; None for no bound.
-            overflow: as in :meth:`stream_filter`; ``"error"`` ends the handler, which is reported.
+            maxsize: the number of messages that can wait for a coroutine function. None sets no bound.
+            overflow: as in :meth:`stream_filter`. ``"error"`` removes the handler and reports that.
 
         Returns:
-            A Disposable that removes the handler; a call that is under way comes to its end.
+            A Disposable that removes the handler. A running call is not cancelled.
 
         Raises:
-            TypeError: it is not callable, or the filter is neither a list of dicts nor a function.
-            ValueError: ``maxsize`` is less than 1, or ``overflow`` unknown.
-            RuntimeError: outside the loop's thread.
+            TypeError: the function is not callable, or the filter is neither a list of dicts nor a plain function.
+            ValueError: ``maxsize`` is less than 1, or ``overflow`` is unknown.
+            RuntimeError: the caller is not in the loop's thread.
 
         Example::
 
             subscription = ws.add_handler(print, [{"e": "trade"}])
             subscription.dispose()
         """
-        options = StreamOptions(maxsize, overflow)
-        return self.__feed.add_handler(function_or_coroutine_function, filters, options)
+        return self.__feed.add_handler(function_or_coroutine_function, filters, StreamOptions(maxsize, overflow))
 
     @shadowable
     def messages(self) -> AsyncObservable[T]:
-        """The hot Observable of all messages."""
+        """The hot Observable of all messages.
+
+        It keeps no message: a subscriber gets the messages from its subscription on.
+
+        Example::
+
+            async for second in ws.messages.pipe(ops.buffer_with_time(1.0)):
+                ...
+        """
         return self.__feed.router.messages
 
     @shadowable
     def frames(self) -> AsyncObservable[tuple[str | bytes, int, int]]:
-        """The same before parsing: ``(raw, received_ns, connection_number)``, in nanoseconds since the epoch.
+        """The hot Observable of all frames before parsing: ``(raw, received_ns, connection_number)``.
 
-        Frames that cannot be parsed are among them. It costs nothing while nobody subscribes.
+        ``received_ns`` is in nanoseconds since the epoch. Frames that cannot be parsed are included. Without a
+        subscriber it costs nothing.
         """
         return self.__feed.dispatcher.frames
 
     @shadowable
     def state(self) -> CurrentObservable[State]:
-        """The Observable of the feed's :class:`~rxws.State`: the current one, then each new one; also ``.value``."""
+        """The Observable of the feed's :class:`~rxws.State`: the current state first, then every change.
+
+        ``state.value`` is the current state, and may be read in any thread.
+
+        Example::
+
+            subscription = ws.state.subscribe(print)
+            assert ws.state.value.is_live
+        """
         return self.__feed.state
 
     @shadowable
     def events(self) -> AsyncObservable[Event]:
-        """The Observable of what happens to the feed: connections, gaps, failures. Never mixed into the messages."""
+        """The Observable of the feed's events, such as lost connections, gaps and failures; see :class:`~rxws.Event`.
+
+        Events never appear among the messages, except a ``Gap`` in a stream with ``gaps=True``.
+
+        Example::
+
+            subscription = ws.events.subscribe(print)
+        """
         return self.__feed.events
 
     def statistics(self) -> Statistics:
-        """Return a snapshot of the feed's counters. May be called from any thread."""
+        """Return a snapshot of the feed's counters. Works in any thread.
+
+        Example::
+
+            print(ws.statistics().messages)
+        """
         return self.__feed.statistics()
 
     # Sending
 
     async def send(self, msg: Any) -> None:
-        """Hand a message to the live connection, waiting for one if there is none.
+        """Send a message on the live connection; wait for a connection if there is none.
 
-        During a rotation that is the new one, from the moment it is open. What was sent is not repeated on the next
-        connection. Cancelling leaves it open whether the message was sent.
+        During a rotation the message goes to the new connection from the moment it is open. A message that was sent is
+        not repeated on the next connection. After a cancellation the message may or may not have been sent.
 
         Args:
-            msg: ``str`` goes as a text frame and bytes as a binary one, anything else as JSON in a text frame.
+            msg: ``str`` is sent as a text frame and bytes as a binary frame. Anything else goes through ``encode``, by
+                default as JSON in a text frame.
 
         Raises:
-            SendTimeout: it could not be handed over within ``send_timeout`` seconds; the text says whether it was sent.
-                A peer that took nothing for that long is cut off.
-            SendFailed: the connection was lost meanwhile.
+            SendTimeout: the message was not handed over within ``send_timeout`` seconds. The text says whether it was
+                sent. A peer that takes nothing for that long is disconnected.
+            SendFailed: the connection was lost while the message was being sent.
             FeedClosed: the feed is closed.
             ConnectFailed: the feed has failed.
-            ValueError: NaN or infinity, or a lone surrogate, which JSON does not have.
-            TypeError: JSON cannot hold it.
-            Exception: what an ``encode`` of your own raises.
+            ValueError: the message contains NaN, an infinity or a lone surrogate.
+            TypeError: the message has no JSON form.
+            Exception: your own ``encode`` raised it.
+            RuntimeError: the caller is not in the loop's thread.
+
+        Example::
+
+            await ws.send({"method": "PING"})
         """
         await self.__feed.send(msg)
 
     async def request(self, msg: Any, reply: Filters, *, timeout: float = 10.0) -> T:
-        """Send a message and return the first message that passes the filter ``reply``, sent or not because of it.
+        """Send a message and return the first message, from the call on, that passes the filter ``reply``.
 
-        Cancelling is safe but for what was sent.
+        Any message that passes counts as the reply, so let the filter match an ``id``. A cancellation leaves nothing
+        behind, but the message may have been sent.
 
         Args:
             msg: as in :meth:`send`.
             reply: a filter, as in :meth:`stream_filter`.
-            timeout: seconds for both.
+            timeout: seconds for sending and for the reply together.
 
         Raises:
-            TimeoutError: no such message came in time, or nothing could be sent in it, which it tells.
-            TypeError: ``timeout`` is no number, or ``reply`` no filter.
+            TimeoutError: no reply came in time, or the message could not be sent in time; the text says which.
+            TypeError: ``timeout`` is not a number, or ``reply`` is not a filter.
             ValueError: ``timeout`` is not positive and finite.
             RxwsError: as in :meth:`send`.
 
@@ -460,17 +508,21 @@ class AsyncWebsocketStreamInterface(Generic[T], metaclass=ABCMeta):
 
     @shadowable
     def present_ws(self) -> Any:
-        """The live connection, as :meth:`_create_ws` returned it, or None."""
+        """The live connection as :meth:`_create_ws` returned it, or None."""
         self.__feed.context.check()
         connection = self.__feed.sender.present
         return None if connection is None else connection.websocket
 
     async def wait_enter_handing_ws(self) -> None:
-        """Wait for a live connection; ``wait_connected`` is the same. Cancelling is safe.
+        """Wait until there is a live connection. ``wait_connected`` is the same method. Cancelling is safe.
 
         Raises:
             ConnectFailed: the feed has failed.
             FeedClosed: the feed is closed.
+
+        Example::
+
+            await ws.wait_connected()
         """
         await self.__feed.wait_connected()
 
@@ -479,30 +531,38 @@ class AsyncWebsocketStreamInterface(Generic[T], metaclass=ABCMeta):
     # The life of the connection
 
     def rotate(self) -> asyncio.Future[bool]:
-        """Rotate now, unless a rotation is under way already.
+        """Change to a new connection now, unless a rotation is already running.
 
         Returns:
-            A future, which need not be awaited: whether the first attempt of the rotation succeeded.
+            A future that need not be awaited: True if the first attempt of the rotation succeeded, False if not.
 
         Raises:
             FeedClosed: the feed is closed.
             ConnectFailed: the feed has failed.
-            RuntimeError: outside the loop's thread.
+            RuntimeError: the caller is not in the loop's thread.
+
+        Example::
+
+            succeeded = await ws.rotate()
         """
         self.__feed.check_open()
         return self.__feed.rotation.rotate()
 
     async def exit(self) -> None:
-        """Close the feed. Streams deliver what they hold, then end; handlers may finish what they hold.
+        """Close the feed. Streams deliver the messages that they hold, then end; handlers process their queues.
 
-        Idempotent, bounded by ``close_timeout`` and one second more for hooks and handlers that do not heed their
-        cancellation, and callable in any state and from inside a handler. If it is cancelled, closing goes on in the
-        background.
+        It returns after at most ``close_timeout`` seconds, and one second more for hooks and handlers that ignore their
+        cancellation. It may be called repeatedly, in any state, and from inside a handler. If it is cancelled, the
+        feed still closes in the background.
+
+        Example::
+
+            await ws.exit()
         """
         await self.__feed.exit()
 
     async def wait_closed(self) -> None:
-        """Return when the feed has been closed by :meth:`exit`. Cancelling is safe.
+        """Wait until the feed has been closed by :meth:`exit`. Cancelling is safe.
 
         Raises:
             ConnectFailed: the feed has failed.
@@ -510,39 +570,36 @@ class AsyncWebsocketStreamInterface(Generic[T], metaclass=ABCMeta):
         await self.__feed.wait_closed()
 
     async def __aenter__(self) -> Self:
-        # Without waiting: a stream made first in the block gets the first message.
+        # It does not wait for a connection, so a stream made first in the block gets the first message.
         self.__feed.check_open()
         return self
 
-    async def __aexit__(
-        self, exc_type: type[BaseException] | None, exc_value: BaseException | None, traceback: TracebackType | None
-    ) -> None:
+    async def __aexit__(self, _kind: object, error: BaseException | None, _trace: object) -> None:
         await type(self).exit(self)
-        if exc_value is None:
+        if error is None:
             self.__feed.raise_if_failed()
 
-    if not TYPE_CHECKING:  # a type checker would take every name for one that is there
+    if not TYPE_CHECKING:  # with it a type checker would accept every name
 
         def __getattr__(self, name: str) -> Any:
-            # Is asked only for what is not there.
+            # Python calls it only for missing attributes.
+            kind = type(self).__name__
             if name == "_AsyncWebsocketStreamInterface__feed":
-                raise RuntimeError(
-                    f"{type(self).__name__}.__init__ must call super().__init__() before the feed is used"
-                )
-            raise AttributeError(f"{type(self).__name__!r} object has no attribute {name!r}", name=name, obj=self)
+                raise RuntimeError(f"{kind}.__init__ must call super().__init__() before the feed is used")
+            raise AttributeError(f"{kind!r} object has no attribute {name!r}", name=name, obj=self)
 
     def __repr__(self) -> str:
         return repr(self.__feed)
 
     def _repr_mimebundle_(self, include: Any = None, exclude: Any = None) -> dict[str, str]:
-        """Show the feed in a notebook's cell: state, rate since the last look, the last few messages.
+        """Show the feed in a notebook's cell: state, rate since the last display, the last few messages.
 
-        The messages are kept from the first look on, and in a notebook from the beginning.
+        Messages are kept for a minute after each display; in a notebook also for the feed's first minute.
         """
         return self.__feed.snapshot(repr(self))
 
 
 def feed_of(interface: AsyncWebsocketStreamInterface[Any]) -> Feed:
-    """Return the wiring behind a feed's public form, for what is built around it: a recording, say."""
+    """Return the wiring behind a feed's public class, for modules that extend a feed, such as recordings."""
     feed: Feed = interface._AsyncWebsocketStreamInterface__feed  # type: ignore[attr-defined, unused-ignore]
     return feed

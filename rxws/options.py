@@ -1,4 +1,4 @@
-"""The constructor's options, checked."""
+"""The options of a feed's constructor, with their defaults and checks."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ __all__ = ["FeedOptions", "Options"]
 
 
 class FeedOptions(TypedDict, total=False):
-    """What every feed's constructor takes, as keywords; see :class:`~rxws.AsyncWebsocketStreamInterface`."""
+    """The keyword arguments of every feed's constructor; see :class:`~rxws.AsyncWebsocketStreamInterface`."""
 
     name: str | None
     open_timeout: float
@@ -35,11 +35,11 @@ class FeedOptions(TypedDict, total=False):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Options:
-    """The same with its defaults.
+    """The checked options of a feed.
 
     Raises:
-        TypeError: an option is of the wrong kind.
-        ValueError: a time is negative, not finite, or zero where that makes no sense.
+        TypeError: an option has the wrong type.
+        ValueError: a time is negative or not finite, or is zero where zero is not allowed.
     """
 
     name: str | None = None
@@ -57,10 +57,10 @@ class Options:
 
     @classmethod
     def of(cls, kind: type, options: FeedOptions) -> Options:
-        """Make them of what the constructor of ``kind`` was given.
+        """Return the options that the constructor of ``kind`` was called with.
 
         Raises:
-            TypeError: there is no such option; the message names the nearest one.
+            TypeError: an option is unknown; the text names the nearest one.
         """
         known = {field.name for field in fields(cls)}
         for option in options:
@@ -74,14 +74,11 @@ class Options:
 
     def __post_init__(self) -> None:
         delays, retry = self.reconnect_delays, self.should_retry
+        # A generator function returns an iterator, so it is allowed here. An asynchronous one is not.
+        gives_delays = is_plain_function(delays) or inspect.isgeneratorfunction(delays)
         for option, is_right, expected in (
-            ("name", self.name is None or isinstance(self.name, str), "a str, or None for one made from the class"),
-            # A generator function is one of the forms it may have, an asynchronous one is not.
-            (
-                "reconnect_delays",
-                is_plain_function(delays) or inspect.isgeneratorfunction(delays),
-                "a plain function that returns seconds to wait",
-            ),
+            ("name", self.name is None or isinstance(self.name, str), "a str, or None for a name made from the class"),
+            ("reconnect_delays", gives_delays, "a plain function that returns seconds to wait"),
             ("should_retry", retry is None or is_plain_function(retry), "a plain function of an exception, or None"),
             ("encode", is_plain_function(self.encode), "a plain function of a message"),
             ("heartbeat", _is_pair_or_none(self.heartbeat), "a pair (message, seconds), or None"),

@@ -1,17 +1,18 @@
-"""ReactiveWebSocket: the ready-made feed, from a URL."""
+"""ReactiveWebSocket: the ready-made feed, made from a URL."""
 
 from __future__ import annotations
 
 import asyncio
 import inspect
 import types
-from collections.abc import Awaitable, Callable, Hashable, Iterable, Mapping
+from collections.abc import Awaitable, Callable, Hashable, Iterable, Iterator, Mapping
+from functools import partial
 from typing import Any, TypeVar, Unpack
 
 import reactivex
 import websockets
 from reactivex import Observable
-from reactivex import operators as ops
+from reactivex.disposable import CompositeDisposable
 
 from . import codec
 from .callables import is_coroutine_function, name_of, resolve
@@ -21,7 +22,7 @@ from .interface import AsyncWebsocketStreamInterface, T, feed_of
 from .messages.filters import Filter, Filters
 from .messages.frames import Websocket
 from .messages.hooks import Many
-from .observables.observable import on_loop
+from .observables.observable import AsyncObservable, on_loop
 from .options import FeedOptions
 from .reporting.redaction import redact_url
 
@@ -34,32 +35,38 @@ OnOpen = Iterable[Any] | Callable[[Any], Awaitable[object]]
 
 
 class ReactiveWebSocket(AsyncWebsocketStreamInterface[T]):
-    """A feed made from a URL: what :class:`~rxws.AsyncWebsocketStreamInterface` is, with all hooks given.
+    """A feed made from a URL: an :class:`~rxws.AsyncWebsocketStreamInterface` whose hooks are implemented.
+
+    ``ReactiveWebSocket[T]`` tells type checkers that ``decode`` returns messages of type ``T``.
 
     Args:
-        url: the address, or an (async) function that returns it, asked afresh for every connection (a listen key).
-        connect: any function with the signature of ``websockets.connect``, ``picows.websockets.connect`` for one.
-        connect_options: keywords for ``connect`` (``additional_headers=…``, ``ssl=…``), or an (async) function that
-            returns them, asked afresh for every connection; None for none.
-        decode: makes a message of a frame; by default ``msgspec.json.decode``. ``msgspec.json.Decoder(Trade).decode``
-            gives typed messages. A coroutine function is taken too.
-        split: whether a frame whose message is a list holds one message per item.
-        rotate_every: seconds after which a connection is rotated; None never does.
-        rotate_on: a filter list, or an Observable, which is subscribed for each connection: what passes, or comes,
-            rotates. That it fails is reported, and rotates nothing. None for neither.
-        on_open: what is done on every new connection before anything else: a list of messages, and of (async)
-            functions that give messages (within ``send_timeout``); or one ``async def on_open(connection)``, which is
-            given the raw connection within ``open_timeout``: what it sends does not count for ``send_limit``.
-        identity: see :meth:`_message_identity`; None for the frame itself.
-        per_connection: a filter of the messages that every new connection gets for itself; see
-            :meth:`_is_per_connection`. None for none.
-        reply: see :meth:`_reply`; None for none.
-        options: ``encode``, ``heartbeat`` and the others of :class:`~rxws.AsyncWebsocketStreamInterface`.
+        url: the address, or an (async) function that returns it. The function is called for every connection, to get a
+            fresh listen key, say.
+        connect: a function with the signature of ``websockets.connect``, such as ``picows.websockets.connect``.
+        connect_options: keyword arguments of ``connect`` (``additional_headers=…``, ``ssl=…``), or an (async) function
+            that returns them, called for every connection. None passes none.
+        decode: a function or a coroutine function that turns a frame into a message; by default
+            ``msgspec.json.decode``. ``msgspec.json.Decoder(Trade).decode`` gives typed messages.
+        split: whether a list that ``decode`` returns is split into one message per item.
+        rotate_every: seconds after which a connection is replaced. None, the default, never rotates by time.
+        rotate_on: a filter, as in :meth:`stream_filter`, or an Observable. The feed rotates when a message passes the
+            filter or the Observable emits. The Observable is subscribed for every connection; its error is reported
+            and does not rotate. None, the default, is no such signal.
+        on_open: the first action on every new connection, before it counts as open. Either a list of messages to send,
+            and of (async) functions that return messages within ``send_timeout``; or one ``async def
+            on_open(connection)``, which uses the raw connection and must finish within ``open_timeout``. Messages that
+            it sends do not count for ``send_limit``. If it raises, the connection is closed and opening is tried again.
+        identity: a function of a message, see :meth:`_message_identity`. None uses the frame itself.
+        per_connection: a filter for the messages that the server sends anew on every connection, see
+            :meth:`_is_per_connection`. None matches no message.
+        reply: a function of a frame, see :meth:`_reply`. None sends no replies.
+        options: ``name``, ``encode``, ``heartbeat`` and all other options of
+            :class:`~rxws.AsyncWebsocketStreamInterface`.
 
     Raises:
         RuntimeError: outside a running event loop.
-        TypeError: an argument is of the wrong kind.
-        ValueError: a time is not a positive number, or another argument has no such value.
+        TypeError: an argument is unknown or has the wrong type.
+        ValueError: a time is not positive and finite, or another argument has a value that is not allowed.
 
     Example::
 
@@ -82,30 +89,35 @@ class ReactiveWebSocket(AsyncWebsocketStreamInterface[T]):
         identity: Callable[[T], Hashable] | None = None,
         per_connection: Filters = None,
         reply: Callable[[str | bytes], Any] | None = None,
-        # When to have a new connection
+        # When to rotate
         rotate_every: float | None = None,
         rotate_on: Observable[Any] | Filters = None,
         **options: Unpack[FeedOptions],
     ) -> None:
-        _check_address(url, connect_options)
+        if hasattr(url, "__aenter__"):
+            raise TypeError("url is a context manager: is an 'async with … as url' missing?")
+        _check_source("url", url, str, "a str")
+        _check_source("connect_options", connect_options, Mapping | None, "a mapping")
         if rotate_every is not None:
             check_seconds("rotate_every", rotate_every, zero=False)
         self.__url = url
         self.__connect = _checked("connect", connect)
         self.__connect_options = connect_options
-        # The messages are the wiring's, which counts what is sent.
+        # The sender sends a list's messages, so that they count for send_limit.
         messages = _messages_of(on_open)
         self.__on_open = on_open if callable(on_open) else None
         self.__decode = _checked("decode", decode)
         self.__split = split
         self.__rotate_every = rotate_every
-        self.__rotate_on = rotate_on if isinstance(rotate_on, Observable) else _parse_filter(rotate_on)
+        if not isinstance(rotate_on, Observable | None):
+            rotate_on = Filter.parse(rotate_on, "rotate_on")
+        self.__rotate_on = rotate_on
         self.__set_hooks(identity, per_connection, reply)
         super().__init__(**options)
         feed_of(self).sender.on_open = messages
 
     def __set_hooks(self, identity: Any, per_connection: object, reply: Any) -> None:
-        """Set on the instance what is given, because what is not given must cost nothing."""
+        """Set only the given hooks, on the instance: a hook that is not set costs nothing per message."""
         decode = self.__decode
         gives_messages = is_coroutine_function(decode) or isinstance(decode, types.BuiltinFunctionType)
         if gives_messages and not self.__split and type(self)._parse_raw_data is ReactiveWebSocket._parse_raw_data:
@@ -122,57 +134,47 @@ class ReactiveWebSocket(AsyncWebsocketStreamInterface[T]):
         options = await resolve(self.__connect_options)
         websocket = check_websocket(await self.__connect(url, **(options or {})), "connect")
         try:
-            await self.__open(websocket)
+            if self.__on_open is not None:
+                done = self.__on_open(websocket)
+                if not inspect.isawaitable(done):
+                    what = name_of(self.__on_open)
+                    raise TypeError(f"on_open must be an 'async def on_open(connection)', not {what}")
+                await done
         except BaseException:
-            # Nobody else knows of it yet.
+            # The caller does not know this connection yet, so it must be closed here.
             abort_websocket(websocket)
             raise
         return websocket
 
-    async def __open(self, websocket: Websocket) -> None:
-        if self.__on_open is not None:
-            done = self.__on_open(websocket)
-            if not inspect.isawaitable(done):
-                raise TypeError(f"on_open must be an 'async def on_open(connection)', not {name_of(self.__on_open)}")
-            await done
-
     async def _when2create_new_ws(self) -> None:
-        # Made before the first suspension, so that a signal in the very first message is seen.
-        signals = [asyncio.ensure_future(signal) for signal in self.__rotation_signals()]
+        due = asyncio.get_running_loop().create_future()
+
+        def rotate(_: object) -> None:
+            if not due.done():
+                due.set_result(None)
+
+        subscriptions = CompositeDisposable()
         try:
-            done, _ = await asyncio.wait(signals, return_when=asyncio.FIRST_COMPLETED)
-            for signal in done:
-                signal.result()
+            # Subscribed before the first suspension, so that a signal in the very first message is seen.
+            for signal, on_error in self.__rotation_signals():
+                subscriptions.add(signal.subscribe(rotate, on_error))
+            await due
         finally:
-            for signal in signals:
-                signal.cancel()
-            # None is left behind, and what one raised too late is taken: the connection ends in any case.
-            await asyncio.gather(*signals, return_exceptions=True)
+            subscriptions.dispose()
 
-    def __rotation_signals(self) -> list[Awaitable[object]]:
-        loop = asyncio.get_running_loop()
-        # Never done: without any other signal a connection is kept as long as it lives.
-        signals: list[Awaitable[object]] = [loop.create_future()]
+    def __rotation_signals(self) -> Iterator[tuple[AsyncObservable[Any], Callable[[Exception], None] | None]]:
         if self.__rotate_every is not None:
-            signals.append(asyncio.sleep(self.__rotate_every))
+            yield on_loop(reactivex.timer(self.__rotate_every)), None
         if isinstance(self.__rotate_on, Observable):
-            # One that completes without an item is no signal, nor is one that fails: rotating would not mend it.
-            signal = on_loop(self.__rotate_on).pipe(ops.catch(self.__no_signal))
-            signals.append(signal.concat(reactivex.never()).take(1).to_future())
+            # An error is reported and is no signal: a new connection would not fix it. Nor is completion a signal.
+            yield on_loop(self.__rotate_on), partial(feed_of(self).reporter.failed, "rotate_on", None)
         elif self.__rotate_on is not None:
-            # The base's own, because a subclass may have an attribute of that name.
-            signals.append(anext(super().stream_filter(self.__rotate_on)))
-        return signals
-
-    def __no_signal(self, error: Exception, _source: Observable[Any]) -> Observable[Any]:
-        feed_of(self).reporter.failed("rotate_on", None, error)
-        return reactivex.never()
+            # The base's method, because a subclass may have an attribute of that name.
+            yield super().stream_filter(self.__rotate_on), None
 
     def _parse_raw_data(self, raw_data: str | bytes) -> Any:
         message = self.__decode(raw_data)
-        if inspect.isawaitable(message):
-            return self.__split_later(message)
-        return self.__split_now(message)
+        return self.__split_later(message) if inspect.isawaitable(message) else self.__split_now(message)
 
     async def __split_later(self, message: Awaitable[T]) -> Any:
         return self.__split_now(await message)
@@ -182,26 +184,16 @@ class ReactiveWebSocket(AsyncWebsocketStreamInterface[T]):
 
     @property
     def shown_url(self) -> str | None:
-        """The address without its secrets, to be shown; None where it is asked afresh for every connection."""
+        """The address without its secrets, for display. None if ``url`` is a function."""
         return redact_url(self.__url) if isinstance(self.__url, str) else None
 
     def __repr__(self) -> str:
-        return f"{super().__repr__()[:-1]}, {self.shown_url or 'a URL asked afresh'}>"
+        return f"{super().__repr__()[:-1]}, {self.shown_url or 'URL from a function'}>"
 
 
-def _parse_filter(rotate_on: object) -> Filter | None:
-    return None if rotate_on is None else Filter.parse(rotate_on, "rotate_on")
-
-
-def _check_address(url: object, connect_options: object) -> None:
-    if hasattr(url, "__aenter__"):
-        raise TypeError("url is a context manager: is an 'async with … as url' missing?")
-    for argument, given, kind, wanted in (
-        ("url", url, str, "a str"),
-        ("connect_options", connect_options, Mapping | None, "a mapping"),
-    ):
-        if not isinstance(given, kind) and not callable(given):
-            raise TypeError(f"{argument} must be {wanted} or a function that returns one, not {type(given).__name__}")
+def _check_source(argument: str, given: object, kind: Any, wanted: str) -> None:
+    if not isinstance(given, kind) and not callable(given):
+        raise TypeError(f"{argument} must be {wanted} or a function that returns one, not {type(given).__name__}")
 
 
 def _checked(argument: str, function: F) -> F:

@@ -1,4 +1,4 @@
-"""What all tests share."""
+"""Fixtures and hooks for all tests."""
 
 from __future__ import annotations
 
@@ -12,19 +12,19 @@ pytest_plugins = ["rxws.pytest_plugin"]
 
 @pytest.hookimpl(wrapper=True)
 def pytest_runtestloop() -> Generator[None, object, object]:
-    """Exclude the objects that the imports made from garbage collections: the tests start hundreds of them."""
+    """Exclude the objects of the imports from garbage collections, because the tests start hundreds of them."""
     gc.collect()
     gc.freeze()
     try:
         return (yield)
     finally:
-        # Plugins that are imported at the end look for the referrers of objects, which a freeze hides.
+        # Plugins that are imported at the end look for referrers of objects, which a freeze hides.
         gc.unfreeze()
 
 
 @pytest.fixture
 def unscanned() -> None:
-    """Exclude the objects that earlier tests left from garbage collections while this test runs, and after it."""
-    # No unfreeze here: it would give the objects that the imports made back to the collector.
+    """Exclude the objects of earlier tests from garbage collections, during this test and after it."""
+    # No unfreeze here, because it would include the objects of the imports again.
     gc.collect()
     gc.freeze()

@@ -1,7 +1,7 @@
-"""A soak: real reconnections and real rotations at full rate, for as long as you like.
+"""A soak: real reconnections and real rotations at full rate, for any length of time.
 
-``python tests/soak.py --minutes 10`` prints what it measured, and fails if a message was lost or doubled, or if memory,
-tasks or descriptors grew. The server runs as a process of its own.
+``python tests/soak.py --minutes 10`` prints its measurements. It fails if a message was lost or doubled, or if memory,
+tasks or descriptors grew. The server runs in its own process.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ SETTLE = 0.1
 HANDOVER = 20.0
 MEBIBYTE = 2**20
 ALLOWED_GROWTH = 8.0
-"""Mebibytes by which resident memory may differ between two moments: what the allocator keeps, not what grows."""
+"""Allowed growth of resident memory in mebibytes, for memory that the allocator keeps."""
 
 
 class Numbered(msgspec.Struct, gc=False):
@@ -42,7 +42,7 @@ class Numbered(msgspec.Struct, gc=False):
 
 @dataclass(frozen=True, slots=True)
 class Footprint:
-    """What the process holds."""
+    """The resources of the process."""
 
     memory: float
     tasks: int
@@ -50,7 +50,7 @@ class Footprint:
 
 
 def footprint() -> Footprint:
-    """Measure: resident memory in mebibytes (0 where the system does not tell), tasks, descriptors."""
+    """Measure resident memory in mebibytes (0 if the system does not provide it), tasks and descriptors."""
     gc.collect()
     memory = 0.0
     if os.path.exists("/proc/self/statm"):
@@ -62,7 +62,7 @@ def footprint() -> Footprint:
 
 @dataclass
 class Report:
-    """What a soak measured."""
+    """The measurements of a soak."""
 
     rate: float
     ledger: Ledger
@@ -100,7 +100,7 @@ class Report:
 
 
 class Soak:
-    """One feed that is reconnected and rotated over and over, and its account."""
+    """A feed that is reconnected and rotated repeatedly, and its measurements."""
 
     def __init__(self, feed: rxws.ReactiveWebSocket[Numbered], rate: float) -> None:
         self.report = Report(rate, Ledger())
@@ -144,7 +144,7 @@ class Soak:
         await self.message()
 
     async def measure(self) -> None:
-        """Take a footprint, when all is quiet: one connection, and nothing that is just ending."""
+        """Measure the footprint after a pause, when there is one connection and no task is ending."""
         await asyncio.sleep(2 * SETTLE + 0.5)
         self.report.footprints.append(footprint())
 
@@ -157,10 +157,10 @@ async def soak(
     minutes: float = 0.0,
     tell: Callable[[str], Any] = lambda line: None,
 ) -> Report:
-    """Reconnect and rotate so many times, and go on with both until so many minutes have passed.
+    """Reconnect and rotate the given numbers of times, and continue with both until the minutes have passed.
 
     Returns:
-        What was measured; the first footprint is taken when a tenth is done.
+        The measurements. The first footprint is measured after a tenth of the rounds.
     """
     started = time.monotonic()
     arguments = ("--script", "broadcast", "--rate", str(rate))
@@ -170,7 +170,7 @@ async def soak(
             server.url,
             decode=msgspec.json.Decoder(Numbered).decode,
             connect_options={"compression": None, "proxy": None},
-            # What is measured is the life of connections, not the wait between them.
+            # No delays, because the soak tests connections and not the waits between them.
             reconnect_delays=lambda: iter(lambda: 0.0, None),
             handover_settle=SETTLE,
             handover_timeout=HANDOVER,
@@ -183,7 +183,7 @@ async def soak(
         number = 0
         while number < rounds or time.monotonic() - started < 60 * minutes:
             number += 1
-            # Spread evenly, so that both are under way from beginning to end.
+            # Spread evenly, so that reconnections and rotations occur from beginning to end.
             if number * reconnects // rounds > (number - 1) * reconnects // rounds or number > rounds:
                 await soaking.reconnect()
             if number * rotations // rounds > (number - 1) * rotations // rounds or number > rounds:
@@ -202,7 +202,7 @@ async def soak(
 def main(arguments: Sequence[str] | None = None) -> int:
     """Parse the command line and soak; return the exit code."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--minutes", type=float, default=0.0, help="go on for that long, if that is longer")
+    parser.add_argument("--minutes", type=float, default=0.0, help="run for at least this many minutes")
     parser.add_argument("--reconnects", type=int, default=300, help="how many reconnections (default: 300)")
     parser.add_argument("--rotations", type=int, default=200, help="how many rotations (default: 200)")
     parser.add_argument("--rate", type=float, default=5_000.0, help="messages a second (default: 5000)")

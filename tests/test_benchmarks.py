@@ -1,4 +1,4 @@
-"""The benchmarks: what a ratio means, when a row counts as worse, and that both commands work."""
+"""The benchmarks: their ratios, their comparison of two checkouts, and their commands."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ ROOT = Path(__file__).resolve().parents[1]
 
 
 def costing(*costs: float) -> Callable[[Run], Coroutine[Any, Any, float]]:
-    """Return a contender with these costs, one after the other."""
+    """Return a contender that has these costs one after the other."""
     left = iter(costs)
 
     async def measure(_run: Run) -> float:
@@ -40,7 +40,7 @@ def row(target: float | None = None, *, at_most: bool = False, is_steady: bool =
 
 
 async def test_row_when_more_is_better() -> None:
-    """The value is the other contender's cost by ours, the median over the pairs: above 1 rxws costs less."""
+    """The value is the other contender's cost divided by ours, as a median of pairs: above 1 rxws costs less."""
     result = await row(2.0).measure(Run("ws://unused"), pairs=3)
     assert (result.value, result.spread, result.ours, result.theirs) == (2.0, (1.0, 4.0), 4.0, 4.0)
     assert row(2.0).is_reached(2.0)
@@ -48,7 +48,7 @@ async def test_row_when_more_is_better() -> None:
 
 
 async def test_row_when_less_is_better() -> None:
-    """The value is our cost by the other contender's, or our cost alone."""
+    """The value is our cost divided by the other contender's, or our cost alone."""
     assert (await row(at_most=True).measure(Run("ws://unused"), pairs=3)).value == 0.5
     assert (await row(at_most=True, is_ratio=False).measure(Run("ws://unused"), pairs=3)).value == 4.0
     assert row(0.5, at_most=True).is_reached(0.5)
@@ -56,7 +56,7 @@ async def test_row_when_less_is_better() -> None:
 
 
 def test_comparison_when_a_row_costs_more() -> None:
-    """A row is worse when the median of its pairs grew by more than 3 %."""
+    """A row is worse if the median of its pairs grew by more than 3 %."""
     assert not Comparison(row(), [100.0] * 3, [50.0, 102.9, 120.0]).is_worse
     worse = Comparison(row(), [100.0] * 3, [50.0, 103.1, 120.0])
     assert worse.is_worse
@@ -65,12 +65,12 @@ def test_comparison_when_a_row_costs_more() -> None:
 
 
 def test_comparison_when_the_spread_is_narrow() -> None:
-    """A narrow spread needs no note."""
+    """A narrow spread has no note."""
     assert Comparison(row(), [100.0] * 4, [104.0, 104.0, 105.0, 104.0]).note == ""
 
 
 def test_comparison_when_the_row_is_not_steady() -> None:
-    """A figure that varies much is worse when the new checkout alone misses its target; such a ratio is not judged."""
+    """A row that varies much is worse only if the new checkout alone misses its target; such a ratio is not judged."""
     figure = row(25.0, at_most=True, is_steady=False, is_ratio=False)
     assert not Comparison(figure, [5.0], [24.0]).is_worse
     assert Comparison(figure, [5.0], [26.0]).is_worse
@@ -79,12 +79,12 @@ def test_comparison_when_the_row_is_not_steady() -> None:
 
 
 def test_comparison_when_nothing_is_used() -> None:
-    """A cost of nothing on both sides is as good, and nothing in place of something is better."""
+    """Two costs of zero are equal, and zero is better than a cost."""
     assert Comparison(row(), [0.0, 1.0], [0.0, 0.0]).ratios == [1.0, float("inf")]
 
 
 async def test_comparison_when_a_row_seems_worse(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A row that seems worse is measured up to three times as often, in pairs whose order alternates."""
+    """A row that seems worse is measured up to three times, in pairs of alternating order."""
     asked: list[bool] = []
 
     async def cost_of(checkout: Path, name: str, run: Run) -> float:
@@ -99,7 +99,7 @@ async def test_comparison_when_a_row_seems_worse(monkeypatch: pytest.MonkeyPatch
 
 
 def test_rows_when_rxws_does_the_same_in_two() -> None:
-    """A comparison measures what rxws does once; names are unique."""
+    """A comparison measures equal work of rxws once, and its rows have unique names."""
     first = row()
     assert distinct([first, dataclasses.replace(first, name="other"), row()])[0] is first
     assert len(distinct([first, dataclasses.replace(first, name="other"), row()])) == 2
@@ -116,7 +116,7 @@ def test_message_when_made(make: Callable[[int], str], size: int) -> None:
 
 @pytest.mark.slow
 def test_command_when_run_briefly(capsys: pytest.CaptureFixture[str]) -> None:
-    """The command measures the rows that it is asked for."""
+    """The command measures the requested rows."""
     names = ("websockets", "picows", "iterated", "loop", "few-depth", "disjoint", "fan-out", "memory", "churn")
     chosen = [word for name in names for word in ("--only", name)]
     command.main([*chosen, "--json", "--scale", "0.01", "--pairs", "1"])
@@ -127,7 +127,7 @@ def test_command_when_run_briefly(capsys: pytest.CaptureFixture[str]) -> None:
 
 @pytest.mark.slow
 def test_command_when_it_compares(capsys: pytest.CaptureFixture[str]) -> None:
-    """A checkout is compared with itself, in processes of their own."""
+    """The command compares a checkout with itself, in separate processes."""
     arguments = ["--compare", str(ROOT), "--only", "memory", "--only", "transports", "--scale", "0.01", "--pairs", "1"]
     command.main([*arguments, "--json"])
     compared = json.loads(capsys.readouterr().out)
@@ -136,7 +136,7 @@ def test_command_when_it_compares(capsys: pytest.CaptureFixture[str]) -> None:
 
 
 def test_command_when_there_is_no_checkout(tmp_path: Path) -> None:
-    """A folder without rxws is an error that names it, before anything is measured."""
+    """A folder without rxws raises an error with its name before the first measurement."""
     done = subprocess.run(
         [sys.executable, "-m", "tests.benchmarks", "--compare", str(tmp_path)],
         cwd=ROOT,

@@ -1,4 +1,4 @@
-"""Functions of the user's."""
+"""Users' functions: their kinds and their names."""
 
 from __future__ import annotations
 
@@ -60,8 +60,8 @@ class Generator:
         AsyncMock(),
     ],
 )
-def test_is_coroutine_function_when_calling_gives_a_coroutine(function):
-    """Coroutine functions are known in all their forms: methods, partials, callable objects, mocks."""
+def test_is_coroutine_function_when_a_call_returns_a_coroutine(function):
+    """All forms of coroutine functions are recognized: methods, partials, callable objects, mocks."""
     assert is_coroutine_function(function)
 
 
@@ -69,22 +69,22 @@ def test_is_coroutine_function_when_calling_gives_a_coroutine(function):
     "function",
     [plain, Plain(), Plain().method, Coroutine, print, functools.partial(plain), Mock(), generator, None, 5, "text"],
 )
-def test_is_coroutine_function_when_calling_gives_none(function):
-    """Plain functions are none, nor are classes of callable objects, nor what cannot be called."""
+def test_is_coroutine_function_when_a_call_returns_none(function):
+    """Plain functions, classes of callable objects and objects that are not callable are not coroutine functions."""
     assert not is_coroutine_function(function)
 
 
 @pytest.mark.parametrize(
     "function", [generator, asynchronous_generator, Generator(), functools.partial(asynchronous_generator)]
 )
-def test_is_generator_function_when_calling_runs_nothing(function):
-    """Generator functions are known, asynchronous or not."""
+def test_is_generator_function_when_a_call_runs_no_code(function):
+    """Generator functions are recognized, asynchronous or not."""
     assert is_generator_function(function)
 
 
 @pytest.mark.parametrize("function", [plain, coroutine, Plain(), Generator, print, None, Mock()])
-def test_is_generator_function_when_calling_runs_it(function):
-    """Other functions are none."""
+def test_is_generator_function_when_a_call_runs_the_code(function):
+    """Other functions are not generator functions."""
     assert not is_generator_function(function)
 
 
@@ -107,13 +107,13 @@ def test_is_generator_function_when_calling_runs_it(function):
         (AutoDetachObserver(print, on_completed=plain).on_completed, "plain"),
     ],
 )
-def test_name_when_a_reader_of_the_log_looks_for_it(function, name):
-    """A function is called by its qualified name, also through partials and reactivex's observers."""
+def test_name_when_a_function_is_wrapped(function, name):
+    """The name is the qualified name, also through partials and reactivex's observers."""
     assert name_of(function) == name
 
 
 def test_name_when_an_observer_has_a_member_of_the_hidden_name():
-    """An observer of the user's may be written in any way: its name is its method's."""
+    """The name of a user's observer method is its own name, even if the observer has a member ``_on_next``."""
 
     class Observer:
         def on_next(self, item):
@@ -127,14 +127,14 @@ def test_name_when_an_observer_has_a_member_of_the_hidden_name():
 
 
 @pytest.mark.parametrize("value", [plain, coroutine, Plain(), Coroutine(), functools.partial(coroutine)])
-async def test_current_value_when_a_function(value):
-    """A function is called, and awaited if that is due: afresh each time."""
+async def test_resolve_when_a_function(value):
+    """A function is called each time, and its result is awaited if needed."""
     value = functools.partial(value, "now")
     assert await resolve(value) == "now"
     assert await resolve(value) == "now"
 
 
 @pytest.mark.parametrize("value", ["url", None, 0, {"a": 1}])
-async def test_current_value_when_no_function(value):
-    """Anything else is itself."""
+async def test_resolve_when_no_function(value):
+    """A value that is not callable is returned unchanged."""
     assert await resolve(value) is value

@@ -1,4 +1,4 @@
-"""JSON in and out."""
+"""Encoding and decoding of messages."""
 
 from __future__ import annotations
 
@@ -50,7 +50,7 @@ class Side(enum.Enum):
     ],
 )
 def test_encode_when_json_can_hold_it(message, text):
-    """A message becomes compact JSON text: datetimes, dataclasses, Structs and integers of any size too."""
+    """A message becomes compact JSON text, including datetimes, dataclasses, Structs and integers of any size."""
     if text is None:
         assert json.loads(encode(message)) == message
     else:
@@ -71,20 +71,20 @@ def test_encode_when_json_can_hold_it(message, text):
     ids=["itself", "list", "nested", "key", "Struct", "dataclass"],
 )
 def test_encode_when_not_a_number(number, wrap):
-    """NaN and infinities raise wherever they are: JSON does not have them."""
+    """NaN and infinities raise at any depth, because JSON does not allow them."""
     with pytest.raises(ValueError, match="JSON"):
         encode(wrap(number))
 
 
 @pytest.mark.parametrize("message", [object(), {"a": [object()]}, {(1, 2): 3}, print])
 def test_encode_when_json_cannot_hold_it(message):
-    """What JSON has no form for raises TypeError."""
+    """A value without a JSON form raises TypeError."""
     with pytest.raises(TypeError):
         encode(message)
 
 
 def test_decode_when_integers_are_large():
-    """Integers beyond 64 bits are read as they are."""
+    """Integers beyond 64 bits are decoded exactly."""
     number = 2**64 + 1
     assert decode(encode({"id": number})) == {"id": number}
     assert type(decode(str(number))) is int
@@ -92,13 +92,13 @@ def test_decode_when_integers_are_large():
 
 @pytest.mark.parametrize("payload", ["text", "", "NaN", b"bytes", b""])
 def test_payload_when_text_or_bytes(payload):
-    """str goes as text and bytes as binary, just as they are."""
+    """``str`` and bytes are sent unchanged."""
     assert to_payload(payload) is payload
 
 
 @pytest.mark.parametrize("kind", [bytearray, memoryview])
 def test_payload_when_a_buffer_is_changed_later(kind):
-    """Other kinds of bytes are copied, so that what is sent is what was given."""
+    """Other kinds of bytes are copied, so later changes do not affect the sent frame."""
     given = bytearray(b"abc")
     payload = to_payload(kind(given))
     given[0] = 0
@@ -107,18 +107,18 @@ def test_payload_when_a_buffer_is_changed_later(kind):
 
 
 def test_payload_when_anything_else():
-    """Anything else goes as JSON in a text frame."""
+    """Any other message is sent as JSON in a text frame."""
     assert to_payload({"id": 1}) == '{"id":1}'
 
 
 def test_payload_when_encoded_by_the_user():
-    """The user's encode gives text or bytes, and is not asked about either."""
+    """The user's encode returns text or bytes, and is not called for ``str`` and bytes."""
     assert to_payload({"id": 1}, lambda message: b"packed") == b"packed"
     assert to_payload({"id": 1}, lambda message: "text") == "text"
     assert to_payload("ping", lambda message: 1 / 0) == "ping"
 
 
-def test_payload_when_encode_gives_something_else():
-    """An encode that gives neither is named, with what it gave."""
+def test_payload_when_encode_returns_something_else():
+    """An encode that returns neither raises TypeError with the returned type."""
     with pytest.raises(TypeError, match="encode must return str or bytes, not dict"):
         to_payload({"id": 1}, lambda message: message)

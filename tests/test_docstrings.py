@@ -27,11 +27,11 @@ PACKAGE = Path(rxws.__file__).parent
 
 
 def documented():
-    """Give each docstring with an example that is no dialogue, with the module that it stands in."""
+    """Yield each docstring example that is not a doctest, with its module."""
     for path in sorted(PACKAGE.rglob("*.py")):
         module = ".".join(("rxws", *path.relative_to(PACKAGE).with_suffix("").parts)).removesuffix(".__init__")
         if module.startswith("rxws.cli"):
-            # A command has an event loop of its own: test_cli runs them.
+            # A command runs its own event loop: test_cli runs these examples.
             continue
         for node in ast.walk(ast.parse(path.read_text())):
             if isinstance(node, ast.Module | ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef):
@@ -41,14 +41,14 @@ def documented():
 
 
 def code_of(example):
-    """Return the indented lines that an example begins with."""
+    """Return the indented lines at the start of an example."""
     lines = example.strip("\n").splitlines()
     code = [line for line in lines if not line.strip() or line.startswith("    ")]
     return textwrap.dedent("\n".join(lines[: lines.index(code[-1]) + 1]))
 
 
 class Book:
-    """The book of somebody who reads the documentation."""
+    """An order book that a reader of the documentation might write."""
 
     def __init__(self, snapshot):
         self.snapshot = snapshot
@@ -59,7 +59,7 @@ class Book:
 
 @contextlib.asynccontextmanager
 async def surroundings(module, folder):
-    """Give the names that an example may use: what it imports in the reader's mind, and a feed."""
+    """Yield the names that an example may use: imports, a feed, and objects of the reader."""
     async with rxws.demo.serve(rate=500) as exchange, rxws.ReactiveWebSocket(exchange) as ws:
         await ws.wait_connected()
         with rxws.record(ws, folder / "feed.jsonl.gz"):
@@ -101,12 +101,12 @@ async def surroundings(module, folder):
 
 
 ENDLESS = ("async for", "sleep(3600)", "seconds=10")
-"""What in an example goes on for as long as the reader likes; here that is 0.2 seconds, a hundred messages."""
+"""Parts of examples that run endlessly. The test stops them after 0.2 seconds, a hundred messages."""
 
 
 @pytest.mark.parametrize(("module", "code"), list(documented()))
 async def test_example_runs(module, code, tmp_path, monkeypatch, capsys):
-    """An example runs as it stands, on the demo feed: to its end, or for as long as it is let."""
+    """An example runs unchanged on the demo feed, to its end or until the test stops it."""
     monkeypatch.chdir(tmp_path)
     is_endless = any(each in code for each in ENDLESS)
     async with surroundings(module, tmp_path) as names:
@@ -122,7 +122,7 @@ async def test_example_runs(module, code, tmp_path, monkeypatch, capsys):
 
 @pytest.mark.parametrize("name", rxws.__all__)
 def test_public_name_is_documented(name):
-    """Every public name says what it is, and so does each of its public members of our own."""
+    """Every public name has a docstring, and so has each of its public members."""
     public = getattr(rxws, name)
     assert inspect.getdoc(public)
     if inspect.isclass(public):

@@ -1,4 +1,4 @@
-"""The exceptions that rxws raises."""
+"""The exceptions of rxws."""
 
 from __future__ import annotations
 
@@ -20,13 +20,13 @@ EXAMPLES = [
 
 
 def test_all_when_compared_with_the_examples():
-    """Every exception of the tree is exported, and looked at here."""
+    """Every exception of the tree is exported and has an example here."""
     assert set(errors.__all__) == {"RxwsError", *(type(error).__name__ for error in EXAMPLES)}
 
 
 @pytest.mark.parametrize("error", EXAMPLES, ids=lambda error: type(error).__name__)
 def test_error_when_caught_by_the_root(error):
-    """There is one root, RxwsError, by which everything that rxws raises can be caught."""
+    """All exceptions of rxws derive from RxwsError."""
     assert isinstance(error, RxwsError)
     assert isinstance(error, Exception)
 
@@ -35,7 +35,7 @@ def test_error_when_caught_by_the_root(error):
     ("error", "builtin"), [(ConnectFailed, ConnectionError), (SendFailed, ConnectionError), (SendTimeout, TimeoutError)]
 )
 def test_error_when_caught_by_the_builtin_one(error, builtin):
-    """What Python has an exception for can be caught by that too."""
+    """Exceptions with a built-in counterpart derive from it."""
     assert issubclass(error, builtin)
 
 
@@ -44,7 +44,7 @@ def test_error_when_caught_by_the_builtin_one(error, builtin):
     "transfer", [copy.copy, lambda error: pickle.loads(pickle.dumps(error))], ids=["copy", "pickle"]
 )
 def test_error_when_handed_to_another_process(error, transfer):
-    """An exception is the same on the other side of a pipe."""
+    """An exception survives copying and pickling unchanged."""
     other = transfer(error)
     assert type(other) is type(error)
     assert other.args == error.args
@@ -53,7 +53,7 @@ def test_error_when_handed_to_another_process(error, transfer):
 
 
 def test_connect_failed_when_shown():
-    """ConnectFailed carries status, reason and attempt, and says them."""
+    """ConnectFailed has status, reason and attempt, and its text contains them."""
     error = ConnectFailed(404, "the server said 404", 1)
     assert (error.status, error.reason, error.attempt) == (404, "the server said 404", 1)
     assert str(error) == "the server said 404 (gave up after 1 attempt)"
@@ -62,7 +62,7 @@ def test_connect_failed_when_shown():
 
 
 def test_stream_overflow_when_shown():
-    """StreamOverflow carries maxsize, and says what can be done."""
+    """StreamOverflow has maxsize, and its text suggests remedies."""
     error = StreamOverflow(5)
     assert error.maxsize == 5
     assert "fell 5 messages behind" in str(error)

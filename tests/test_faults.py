@@ -1,10 +1,10 @@
-"""Every row of the table of faults, with its right outcome.
+"""Faults and their outcomes, one test for each row of the table of faults.
 
-R is a reconnection: with a delay where that is due, the subscriptions sent again, the cause and a gap reported. F is
-the end of the feed and of every stream, with the error. S skips a message, counts it and emits it.
+R: the feed reconnects, after a delay if one is required, subscribes again, and reports the cause and a gap. F: the feed
+and all its streams end with the error. S: the message is skipped, counted and emitted.
 
-Main rows run on each loop and with each library; where waiting is the point, time is virtual; servers that are stopped
-or killed run as their own process.
+The main rows run on each event loop and with each library. Tests of long waits use virtual time. A server that is
+stopped or killed runs in its own process.
 """
 
 from __future__ import annotations
@@ -47,18 +47,18 @@ except ImportError:  # not on Windows
 in_virtual_time = pytest.mark.usefixtures("virtual_time", "assert_no_leaks")
 
 
-# On which loops, with which libraries
+# Event loops and libraries
 
 
 def eager_loop() -> asyncio.AbstractEventLoop:
-    """Make an event loop whose tasks begin to run as they are made (Python 3.12)."""
+    """Return an event loop with eager tasks (Python 3.12)."""
     loop = asyncio.new_event_loop()
     loop.set_task_factory(asyncio.eager_task_factory)
     return loop
 
 
 class Kind(NamedTuple):
-    """A loop and a library."""
+    """An event loop and a websocket library."""
 
     name: str
     loop: Callable[[], asyncio.AbstractEventLoop]
@@ -84,12 +84,12 @@ both_libraries = pytest.mark.parametrize(
 
 
 def main_row(test):
-    """Run a test, a coroutine function of a Kind, on each loop and with each library; nothing may be left behind."""
+    """Run a coroutine function of a Kind on each loop and with each library, and check that nothing leaks."""
 
     @pytest.mark.parametrize("kind", KINDS, ids=[kind.name for kind in KINDS])
     def run(kind):
         async def checked():
-            # A connection of picows to a peer that is frozen is abandoned, and gives up after 10 s.
+            # A picows connection to a frozen peer is abandoned and gives up after 10 s.
             async with assert_no_leaks(timeout=15), asyncio.timeout(60):
                 await test(kind)
 
@@ -101,14 +101,14 @@ def main_row(test):
 
 
 async def eventually(condition, *, timeout=60.0):
-    """Wait for what nobody tells of."""
+    """Poll until a condition is true."""
     async with asyncio.timeout(timeout):
         while not condition():
             await asyncio.sleep(0.01)
 
 
 class Followed(rxws.ReactiveWebSocket):
-    """A feed with a record of its messages, events and states, and what is quick in place of what is polite."""
+    """A feed with short timeouts and a record of its messages, events and states."""
 
     def __init__(self, url, connect=websockets.connect, **options):
         options = {
@@ -121,12 +121,12 @@ class Followed(rxws.ReactiveWebSocket):
 
 
 def rising(step: float = 0.001):
-    """Yield delays that grow: no two are equal, so that a delay tells how many came before it."""
+    """Return growing delays. They are all different, so a delay shows its place in the sequence."""
     return itertools.count(0.0, step)
 
 
 async def survived(server, feed, *, count=2):
-    """Assert that a feed has come back: connected for the ``count``-th time, subscribed again, and delivering."""
+    """Assert that a feed has recovered: connected ``count`` times, subscribed again, and delivering."""
     await server.connected(count, timeout=30)
     await feed.record.happened(Connected, count)
     newest = await server.connected(count)
@@ -146,7 +146,7 @@ SUBSCRIBE = {"on_open": [{"subscribe": "trades"}]}
 
 @main_row
 async def test_close_1000_or_1001_by_the_server(kind):
-    """R: a normal close by the server is a loss as any other."""
+    """R: a normal close by the server is a loss like any other."""
     async with FeedServer() as server, Followed(server.url, kind.connect, **SUBSCRIBE) as feed:
         for count, code in enumerate((1000, 1001, 1000), 2):
             await server.connected(count - 1)
@@ -165,7 +165,7 @@ async def test_close_1000_or_1001_by_the_server(kind):
 @in_virtual_time
 @pytest.mark.parametrize(("code", "delay"), [(1011, 0), (1012, 2), (1013, 2), (3005, 0), (4999, 0)])
 async def test_close_1011_1012_1013_3xxx_4xxx(feed_server, virtual_time, code, delay):
-    """R, with the code in the event; 1012 and 1013 wait longer, at least 2 s."""
+    """R, with the code in the event; after 1012 and 1013 the delay is at least 2 s."""
     async with Followed(feed_server.url, **SUBSCRIBE) as feed:
         await feed.record.happened(Connected)
         at = virtual_time.time()
@@ -180,7 +180,7 @@ async def test_close_1011_1012_1013_3xxx_4xxx(feed_server, virtual_time, code, d
 @in_virtual_time
 @pytest.mark.parametrize(("code", "reason"), [(1008, "server"), (3000, "auth"), (4401, "auth")])
 async def test_close_1008_or_an_authentication_code(virtual_time, code, reason):
-    """R with growing delay, because what was refused will be refused again; F if ``should_retry`` says no."""
+    """R with growing delays, because a refusal usually repeats; F if ``should_retry`` returns False."""
 
     async def refuse(connection):
         await connection.close(code, "not you")
@@ -205,7 +205,7 @@ async def test_close_1008_or_an_authentication_code(virtual_time, code, reason):
 
 @main_row
 async def test_abort_rst(kind):
-    """R at once: a connection that is reset is replaced without delay."""
+    """R at once: a connection that was reset is replaced without delay."""
     async with FeedServer() as server, Followed(server.url, kind.connect, **SUBSCRIBE) as feed:
         await feed.record.happened(Connected)
         server.reset()
@@ -217,7 +217,7 @@ async def test_abort_rst(kind):
 @pytest.mark.slow
 @main_row
 async def test_server_killed(kind):
-    """R: a server that is killed is reconnected to as soon as it is there again."""
+    """R: after a server was killed, the feed reconnects as soon as the server runs again."""
     async with contextlib.AsyncExitStack() as stack:
         server = await stack.enter_async_context(serve_in_process("--script", "broadcast", "--rate", "200"))
         feed = await stack.enter_async_context(
@@ -232,7 +232,7 @@ async def test_server_killed(kind):
         await stack.enter_async_context(serve_in_process("--script", "broadcast", "--port", port))
         await feed.record.happened(Connected, 2)
         await feed.record.received(len(feed.record.messages) + 10)
-        # A process that dies may accept once more, and reset in the midst of the handshake.
+        # A dying process may accept one more connection and reset it during the handshake.
         assert set(feed.record.reasons) <= {"network", "handshake"}
         assert len(feed.record.of(Gap)) == 1
 
@@ -264,7 +264,7 @@ async def test_http_400_401_403_404_on_the_handshake(feed_server, status):
 
 @in_virtual_time
 async def test_http_401_403_three_times_in_a_row(feed_server):
-    """F at three 401 or 403 in a row, also after a success: credentials do not mend by themselves."""
+    """F at three 401 or 403 in a row, even after a success, because credentials do not recover by themselves."""
     feed = Followed(feed_server.url)
     await feed.record.happened(Connected)
     for status in (401, 403, 500, 401, 403, 401):
@@ -277,7 +277,7 @@ async def test_http_401_403_three_times_in_a_row(feed_server):
 
 @main_row
 async def test_http_status_on_the_handshake_with_each_library(kind):
-    """F before the first success and R after it, whichever library met the status."""
+    """F before the first success and R after it, with both libraries."""
     async with FeedServer() as server:
         server.refuse(403)
         feed = Followed(server.url, kind.connect)
@@ -298,7 +298,7 @@ async def test_http_status_on_the_handshake_with_each_library(kind):
 @pytest.mark.parametrize("status", [429, 503])
 @pytest.mark.parametrize(("retry_after", "backoff", "delay"), [("7", 1, 7), ("1", 7, 7), ("nonsense", 3, 3)])
 async def test_http_429_503_with_retry_after(feed_server, virtual_time, status, retry_after, backoff, delay):
-    """R after the longer of ``Retry-After`` and backoff, before the first success too."""
+    """R after the longer of ``Retry-After`` and backoff, even before the first success."""
     feed_server.refuse(status, {"Retry-After": retry_after})
     async with Followed(feed_server.url, reconnect_delays=lambda: itertools.repeat(backoff)) as feed:
         await feed.record.happened(Connected)
@@ -321,7 +321,7 @@ async def test_http_500_502_504_520(feed_server, status):
 
 @pytest.fixture(scope="module")
 def authority():
-    """A certificate authority that nobody knows but those who are told."""
+    """A certificate authority that only contexts made for it trust."""
     return trustme.CA()
 
 
@@ -390,7 +390,7 @@ async def test_tls_unknown_ca_wrong_host_plain_text(authority, connect, fault, a
 
 @both_libraries
 async def test_name_not_found_connection_refused(connect, assert_no_leaks):
-    """R: neither is fatal, not even at the very start."""
+    """R: neither is fatal, even before the first success."""
     with socket.socket() as unused:
         unused.bind(("127.0.0.1", 0))
         refused = f"ws://127.0.0.1:{unused.getsockname()[1]}/"
@@ -402,7 +402,7 @@ async def test_name_not_found_connection_refused(connect, assert_no_leaks):
 
 
 @in_virtual_time
-async def test_accepts_tcp_and_stays_mute(feed_server, virtual_time):
+async def test_accepts_tcp_and_stays_silent(feed_server, virtual_time):
     """R at ``open_timeout``."""
     feed_server.mute()
     async with Followed(feed_server.url, open_timeout=7) as feed:
@@ -412,8 +412,8 @@ async def test_accepts_tcp_and_stays_mute(feed_server, virtual_time):
 
 
 @both_libraries
-async def test_accepts_tls_and_stays_mute(authority, connect):
-    """R at ``open_timeout``, also where the TLS handshake is what is not answered."""
+async def test_accepts_tls_and_stays_silent(authority, connect):
+    """R at ``open_timeout`` if the TLS handshake is not answered."""
     mute = await asyncio.start_server(lambda reader, writer: writers.append(writer), "127.0.0.1", 0)
     writers = []
     async with FeedServer(ssl=serving(authority, "127.0.0.1")) as server:
@@ -447,8 +447,8 @@ async def test_junk_instead_of_a_handshake(kind):
 
 
 @in_virtual_time
-async def test_junk_for_ever_is_capped(feed_server, virtual_time):
-    """The delay grows up to a minute and no further: the server is asked, yet not besieged."""
+async def test_junk_repeatedly_has_capped_delays(feed_server, virtual_time):
+    """The delay grows to one minute at most, so the server is still tried and not flooded."""
     feed_server.garbage(times=None)
     async with Followed(feed_server.url, reconnect_delays=rxws.delays.default_delays) as feed:
         await asyncio.sleep(6 * 3600)
@@ -461,7 +461,7 @@ async def test_junk_for_ever_is_capped(feed_server, virtual_time):
 
 @in_virtual_time
 async def test_flapping(virtual_time):
-    """The delay grows: a connection that is open for a moment does not start the backoff over."""
+    """The delay grows: a short-lived connection does not reset the backoff."""
 
     async def flap(connection):
         await connection.close()
@@ -479,7 +479,7 @@ async def test_flapping(virtual_time):
 @pytest.mark.slow
 @main_row
 async def test_half_open_while_reading(kind):
-    """R within ping interval and timeouts: a peer that is frozen is noticed by the library's pings."""
+    """R after the ping interval and timeout: the library's pings detect a frozen peer."""
     options = {"ping_interval": 0.3, "ping_timeout": 0.3, "close_timeout": 0.3, "proxy": None}
     async with (
         serve_in_process("--script", "broadcast", "--rate", "100") as server,
@@ -498,7 +498,7 @@ async def test_half_open_while_reading(kind):
 @pytest.mark.slow
 @main_row
 async def test_half_open_while_reading_without_pings(kind):
-    """R at ``idle_timeout``: a peer that is frozen is noticed by its silence."""
+    """R at ``idle_timeout``: a frozen peer is detected by its silence."""
     async with (
         serve_in_process("--script", "broadcast", "--rate", "100") as server,
         Followed(server.url, kind.connect, idle_timeout=1, open_timeout=1) as feed,
@@ -515,7 +515,7 @@ async def test_half_open_while_reading_without_pings(kind):
 @pytest.mark.slow
 @main_row
 async def test_half_open_while_sending(kind):
-    """``send`` raises at ``send_timeout``, then R; and ``exit`` is bounded, too, although nothing can be written."""
+    """``send`` raises at ``send_timeout``, then R; ``exit`` is bounded although nothing can be written."""
     loop = asyncio.get_running_loop()
     async with (
         serve_in_process("--script", "echo") as server,
@@ -544,7 +544,7 @@ async def test_half_open_while_sending(kind):
 @in_virtual_time
 @pytest.mark.parametrize("idle_timeout", [10, None])
 async def test_pongs_arrive_but_no_data(virtual_time, caplog, idle_timeout):
-    """R at ``idle_timeout``; without one, ``Quiet`` and a warning at 60 s, doubling, and the connection is kept."""
+    """R at ``idle_timeout``; without it ``Quiet`` and a warning come at 60 s, doubling, and the connection is kept."""
     options = {"connect_options": {"ping_interval": 5, "ping_timeout": 5}}
     async with FeedServer() as server, Followed(server.url, idle_timeout=idle_timeout, **options) as feed:
         await feed.record.happened(Connected)
@@ -568,7 +568,7 @@ async def test_pongs_arrive_but_no_data(virtual_time, caplog, idle_timeout):
 
 @main_row
 async def test_slow_consumer(kind):
-    """The others are unaffected, pings are answered, and the connection is kept."""
+    """Other consumers are unaffected, pings are answered, and the connection is kept."""
 
     async def slow(message):
         await asyncio.sleep(60)
@@ -592,7 +592,7 @@ async def test_slow_consumer(kind):
 
 @in_virtual_time
 async def test_handler_raises(feed_server, caplog):
-    """It is reported, and the next message is delivered to it and to all others."""
+    """The exception is reported, and all handlers get the next message."""
     got, others = [], []
 
     def raises(message):
@@ -619,7 +619,7 @@ async def test_handler_raises(feed_server, caplog):
 
 @pytest.mark.slow
 async def test_handler_blocks_the_loop(assert_no_leaks):
-    """The feed survives: what came meanwhile is delivered, or a gap is reported."""
+    """The feed survives: the messages that came meanwhile are delivered, or a gap is reported."""
     options = {"ping_interval": 0.5, "ping_timeout": 0.5}
     async with (
         serve_in_process("--script", "broadcast", "--rate", "200") as server,
@@ -635,7 +635,7 @@ async def test_handler_blocks_the_loop(assert_no_leaks):
         ledger.check()
 
 
-# What comes
+# Messages
 
 
 class Trade(msgspec.Struct):
@@ -644,7 +644,7 @@ class Trade(msgspec.Struct):
 
 @main_row
 async def test_garbage_json_wrong_type_nan_deep_nesting(kind):
-    """S: each is skipped, counted and emitted; the next message is delivered, and the connection kept."""
+    """S: each frame is skipped, counted and emitted; the next message is delivered on the same connection."""
     garbage = ["{", "", "nope", '{"n":"one"}', '{"n":NaN}', "[" * 100_000, '{"n":' * 50_000, b"\xff\xfe", b"", "\x00"]
     async with (
         FeedServer() as server,
@@ -661,7 +661,7 @@ async def test_garbage_json_wrong_type_nan_deep_nesting(kind):
 
 @main_row
 async def test_invalid_utf8_in_a_text_frame(kind):
-    """R with the cause named: no stall, and no loop."""
+    """R with the cause in the event; the feed neither stalls nor loops."""
     async with FeedServer() as server, Followed(server.url, kind.connect, **SUBSCRIBE) as feed:
         await feed.record.happened(Connected)
         await server.connections[0].send_invalid_utf8()
@@ -685,7 +685,7 @@ async def bomb(connection):
 
 @main_row
 async def test_oversize_message_deflate_bomb(kind):
-    """R, the limit named, with a delay that grows when it is repeated."""
+    """R with the limit in the event, and with a growing delay if it is repeated."""
     for script, compression in ((oversize, None), (bomb, "deflate")):
         options = {"connect_options": {"max_size": BIG // 2, "compression": compression, "ping_interval": None}}
         async with (
@@ -701,7 +701,7 @@ async def test_oversize_message_deflate_bomb(kind):
 
 @main_row
 async def test_more_than_4096_fragments(kind):
-    """R with the limit named, or delivered where the library has no such limit; and a message after it comes."""
+    """R with the limit in the event, or delivered if the library has no limit; the next message arrives."""
     async with FeedServer() as server, Followed(server.url, kind.connect, **SUBSCRIBE) as feed:
         await feed.record.happened(Connected)
         with contextlib.suppress(ConnectionClosed):
@@ -718,7 +718,7 @@ async def test_more_than_4096_fragments(kind):
 
 @main_row
 async def test_a_message_in_4000_fragments(kind):
-    """It is delivered as one message."""
+    """The fragments are delivered as one message."""
     async with FeedServer() as server, Followed(server.url, kind.connect) as feed:
         await feed.record.happened(Connected)
 
@@ -734,7 +734,7 @@ async def test_a_message_in_4000_fragments(kind):
 
 
 async def longest_wait_in_a_burst(connect, total):
-    """Receive a burst over the network; return for how long another task waited, of the time that the thread had."""
+    """Receive a burst over the network; return the longest wait of another task, in CPU time of the thread."""
     numbers = msgspec.json.Decoder(Trade)
     longest, ledger, done = 0.0, Ledger(), asyncio.Event()
 
@@ -745,7 +745,7 @@ async def longest_wait_in_a_burst(connect, total):
 
     async def watch():
         nonlocal longest
-        # Not the wall clock: the machine may have other things to do.
+        # Not the wall clock, because other processes use the machine.
         looked = time.thread_time()
         while True:
             await asyncio.sleep(0.001)
@@ -769,7 +769,7 @@ async def longest_wait_in_a_burst(connect, total):
 
 
 def slowness():
-    """Return how many times as long as on a usual machine Python takes now, where others keep the processor busy."""
+    """Return how much slower than on a usual machine Python runs now, while other processes use the processor."""
     started = time.thread_time()
     sum(number * number for number in range(1_000_000))
     return max(1.0, (time.thread_time() - started) / 0.080)
@@ -778,7 +778,7 @@ def slowness():
 @pytest.mark.slow
 @both_libraries
 async def test_messages_in_a_burst_over_the_network(connect, unscanned, assert_no_leaks):
-    """None is lost, and other tasks run at least every 50 ms of the time that the thread has: in one burst of three."""
+    """No message is lost, and in one of three bursts other tasks run at least every 50 ms of CPU time."""
     total = 300_000 if connect is picows.websockets.connect else 100_000
     for _ in range(3):
         longest = await longest_wait_in_a_burst(connect, total)
@@ -789,7 +789,7 @@ async def test_messages_in_a_burst_over_the_network(connect, unscanned, assert_n
 
 @pytest.mark.slow
 async def test_1000000_messages_in_a_burst(unscanned, assert_no_leaks):
-    """Not even a connection that never suspends keeps other tasks from running."""
+    """Other tasks run even while a connection delivers a million messages without suspending."""
     websocket, longest, count, done = ScriptedWebsocket(), 0.0, 0, asyncio.Event()
     websocket.come(*map(str, range(1_000_000)))
 
@@ -820,7 +820,7 @@ async def test_1000000_messages_in_a_burst(unscanned, assert_no_leaks):
     ids=lambda toxics: next(iter(toxics)),
 )
 async def test_one_byte_slices_latency_bandwidth_limit(connect, toxics, assert_no_leaks):
-    """Delivered: whatever the network does to the bytes, the messages are the same."""
+    """The messages are delivered unchanged through slicing, latency and a bandwidth limit."""
     async with FeedServer() as server, FaultProxy(server.url) as proxy, Followed(proxy.url, connect) as feed:
         proxy.downstream.set(**toxics)
         proxy.upstream.set(**toxics)
@@ -835,7 +835,7 @@ async def test_one_byte_slices_latency_bandwidth_limit(connect, toxics, assert_n
 @both_libraries
 @pytest.mark.parametrize("toxic", ["limit_data", "reset_peer", "timeout", "slow_close", "down"])
 async def test_cut_in_mid_frame_and_other_ends(connect, toxic, assert_no_leaks):
-    """R: a cut in mid-frame, a reset, a network that swallows everything and closes, a slow close, a network down."""
+    """R after a cut in mid-frame, a reset, a black hole that closes, a slow close, and a network that is down."""
     async with (
         FeedServer() as server,
         FaultProxy(server.url) as proxy,
@@ -869,9 +869,9 @@ async def test_cut_in_mid_frame_and_other_ends(connect, toxic, assert_no_leaks):
 @in_virtual_time
 @pytest.mark.parametrize("step", range(0, 60, 3))
 async def test_cancellation_at_every_await(feed_server, virtual_time, step):
-    """Cancelled in its k-th step, whatever a user awaits leaves no task and no descriptor behind.
+    """A user's code that is cancelled in its k-th step leaves no task and no descriptor behind.
 
-    ``test_life`` does it with every coroutine and every step.
+    ``test_life`` tests every coroutine at every step.
     """
 
     async def use():
@@ -892,14 +892,14 @@ async def test_cancellation_at_every_await(feed_server, virtual_time, step):
 
 @main_row
 async def test_exit_at_any_moment_of_the_opening(kind):
-    """No socket is left open, in whatever step of the handshake the feed is closed."""
+    """No socket stays open when the feed is closed at any step of the handshake."""
     async with FeedServer() as server:
         for step in range(30):
             feed = Followed(server.url, kind.connect)
             await asyncio.sleep(step / 5_000)
             await feed.exit()
         if kind.connect is picows.websockets.connect:
-            # picows 2.3 leaves a connection open whose opening is cancelled in the midst of the handshake.
+            # picows 2.3 leaks a connection whose opening is cancelled during the handshake.
             server.reset()
         await server.disconnected(timeout=30)
 
@@ -907,8 +907,8 @@ async def test_exit_at_any_moment_of_the_opening(kind):
 STATES = ["connecting", "waiting", "connected", "rotating", "handing over", "not begun"]
 
 
-async def brought(feed_server, state):
-    """Return a feed that was brought into a state."""
+async def feed_in(feed_server, state):
+    """Return a feed in a given state."""
     if state == "connecting":
         feed_server.mute()
     if state == "waiting":
@@ -933,8 +933,8 @@ async def brought(feed_server, state):
 @in_virtual_time
 @pytest.mark.parametrize("state", STATES)
 async def test_exit_in_every_state(feed_server, virtual_time, state):
-    """It is bounded and idempotent, also when it is called twice at once, and streams and waits end."""
-    feed = await brought(feed_server, state)
+    """``exit`` is bounded and idempotent, even if called twice at once; streams and waits end."""
+    feed = await feed_in(feed_server, state)
     stream = feed.stream_filter()
     reading = asyncio.create_task(anext(stream, "the end"))
     waiting = asyncio.create_task(feed.wait_closed())
@@ -956,8 +956,8 @@ async def test_exit_in_every_state(feed_server, virtual_time, state):
 @in_virtual_time
 @pytest.mark.parametrize("state", STATES)
 async def test_exit_when_it_is_cancelled(feed_server, state):
-    """Closing goes on when the one who asked for it is cancelled."""
-    feed = await brought(feed_server, state)
+    """If the call of ``exit`` is cancelled, the feed still closes."""
+    feed = await feed_in(feed_server, state)
     closing = asyncio.create_task(feed.exit())
     await asyncio.sleep(0)
     closing.cancel()
@@ -969,7 +969,7 @@ async def test_exit_when_it_is_cancelled(feed_server, state):
 @in_virtual_time
 @pytest.mark.parametrize("stalled", [False, True])
 async def test_exit_while_closing_a_connection(feed_server, virtual_time, stalled):
-    """A peer that does not answer the close holds ``exit`` up no longer than ``close_timeout``."""
+    """A peer that does not answer the close delays ``exit`` by at most ``close_timeout``."""
     async with Followed(feed_server.url) as feed:
         await feed.record.happened(Connected)
         if stalled:
@@ -984,7 +984,7 @@ async def test_exit_while_closing_a_connection(feed_server, virtual_time, stalle
 
 @in_virtual_time
 async def test_exit_from_a_handler_and_from_a_consumer(feed_server):
-    """Whoever is called by the feed may close it, and goes on when it is closed."""
+    """Handlers and consumers may close the feed, and continue after it is closed."""
     closed = []
 
     async def closes(message):
@@ -1031,7 +1031,7 @@ except KeyboardInterrupt:
 @pytest.mark.skipif(sys.platform == "win32", reason="there is no SIGINT for one process alone")
 @pytest.mark.parametrize("connected", [True, False])
 async def test_exit_by_ctrl_c(connected, assert_no_leaks):
-    """A program that is interrupted closes its feed and ends, without a complaint."""
+    """An interrupted program closes its feed and ends without an error message."""
     async with FeedServer() as server:
         if not connected:
             server.mute(times=None)
@@ -1057,7 +1057,7 @@ async def test_exit_by_ctrl_c(connected, assert_no_leaks):
 
 @main_row
 async def test_rotation_while_messages_arrive_on_both_connections(kind):
-    """Every number once and in order, whatever the lags of each connection, with equal heartbeats between them."""
+    """Every number arrives once and in order, for all lags of the connections, with equal heartbeats between."""
     lag = random.Random(3)
     async with (
         FeedServer() as server,
@@ -1100,7 +1100,7 @@ async def until(stream, last):
 @in_virtual_time
 @pytest.mark.parametrize("seed", range(5))
 async def test_rotation_when_a_channel_is_subscribed_later(feed_server, seed):
-    """Every number once and in order per channel, where one comes 300 ms later and the channels interleave anew."""
+    """Every number of each channel arrives once and in order, although one channel starts 300 ms later."""
     lag = random.Random(seed)
     async with (
         NumberedBroadcast(
@@ -1128,9 +1128,9 @@ async def test_rotation_when_a_channel_is_subscribed_later(feed_server, seed):
 
 @in_virtual_time
 async def test_rotation_when_the_new_connection_begins_with_an_acknowledgement_and_a_snapshot(feed_server):
-    """Declared per connection they are discarded and counted in a rotation, and a book built from the stream is right.
+    """Messages per connection are discarded and counted in a rotation, and a book built from the stream is right.
 
-    After a loss they are delivered, because that is where the book has to begin anew.
+    After a loss they are delivered, because the book must start again there.
     """
     truth: dict[str, int] = {}
 
@@ -1179,7 +1179,7 @@ async def test_rotation_when_the_new_connection_begins_with_an_acknowledgement_a
 
 @in_virtual_time
 async def test_rotation_when_the_signal_itself_comes_again_seconds_later(feed_server):
-    """The same payload that was on the old connection rotates the new one: nothing remembered swallows it."""
+    """A signal with the same payload as before rotates the new connection: it is not dropped as a duplicate."""
     expired = {"e": "listenKeyExpired"}
     async with NumberedBroadcast(feed_server) as broadcast, Followed(feed_server.url, rotate_on=[expired]) as feed:
         await feed.record.happened(Connected)
@@ -1189,7 +1189,7 @@ async def test_rotation_when_the_signal_itself_comes_again_seconds_later(feed_se
             old = feed_server.connections
             await feed_server.send(expired)
             await feed_server.connected(n + 1)
-            # Once more inside the overlap, where it is remembered, and on the old connection only.
+            # Once more in the overlap, on the old connection only, so that the overlap remembers it.
             await feed_server.send(expired, to=old)
             event = await feed.record.happened(Rotated, n)
             assert event.number == n + 1
@@ -1201,14 +1201,14 @@ async def test_rotation_when_the_signal_itself_comes_again_seconds_later(feed_se
 
 
 async def numbered(feed, broadcast, server, *, rate=50):
-    """Broadcast in the background; the task."""
+    """Start a broadcast in the background and return its task."""
     await feed.wait_connected()
     return asyncio.create_task(broadcast.run(rate=rate))
 
 
 @in_virtual_time
 async def test_rotation_when_the_new_connection_is_refused(feed_server):
-    """The old one stays, the rotation is retried, and no number is missing."""
+    """The old connection stays, the rotation is retried, and no number is missing."""
     async with NumberedBroadcast(feed_server) as broadcast, Followed(feed_server.url) as feed:
         running = await numbered(feed, broadcast, feed_server)
         feed_server.refuse(503, times=3)
@@ -1222,7 +1222,7 @@ async def test_rotation_when_the_new_connection_is_refused(feed_server):
 
 @in_virtual_time
 async def test_rotation_when_the_new_connection_dies_in_the_overlap(feed_server):
-    """The old one stays, what was held is dropped, and no number is missing."""
+    """The old connection stays, the held messages are dropped, and no number is missing."""
     async with NumberedBroadcast(feed_server) as broadcast, Followed(feed_server.url) as feed:
         running = await numbered(feed, broadcast, feed_server)
         rotated = feed.rotate()
@@ -1240,7 +1240,7 @@ async def test_rotation_when_the_new_connection_dies_in_the_overlap(feed_server)
 
 @in_virtual_time
 async def test_rotation_when_the_old_connection_dies_in_the_overlap(feed_server):
-    """The held messages follow at once, with a gap."""
+    """The held messages are delivered at once, after a gap."""
     async with NumberedBroadcast(feed_server) as broadcast, Followed(feed_server.url) as feed:
         ledger, stream = Ledger(), feed.stream_filter(gaps=True)
         running = await numbered(feed, broadcast, feed_server)
@@ -1265,7 +1265,7 @@ async def test_rotation_when_the_old_connection_dies_in_the_overlap(feed_server)
 @in_virtual_time
 @pytest.mark.parametrize("sends_on", [False, True])
 async def test_rotation_when_the_old_server_answers_the_close_after_3_s(sends_on, virtual_time):
-    """Delivery pauses for a second at most, though the old server goes silent, or sends on, for three."""
+    """Delivery pauses for at most one second, although the old server is silent, or keeps sending, for three."""
     arrivals = []
 
     def connection(number):
@@ -1307,7 +1307,7 @@ async def test_rotation_when_the_old_server_answers_the_close_after_3_s(sends_on
 
 @in_virtual_time
 async def test_rotation_signal_is_the_first_message_on_a_new_connection(feed_server):
-    """The hook sees it: a new connection that has expired is rotated, too."""
+    """The hook gets the signal, so a new connection that has expired is rotated, too."""
     expired = {"e": "listenKeyExpired"}
 
     async def expire(connection):
@@ -1327,7 +1327,7 @@ async def test_rotation_signal_is_the_first_message_on_a_new_connection(feed_ser
 
 
 async def test_a_rest_call_inside_create_ws_fails_once(assert_no_leaks):
-    """It is retried, not fatal, at the very start too: a server that disconnects, a timeout, a refused connection."""
+    """A disconnect, a timeout and a refused connection in a REST call are retried, even before the first success."""
 
     class Keyed(rxws.AsyncWebsocketStreamInterface):
         async def _create_ws(self):
@@ -1346,7 +1346,7 @@ async def test_a_rest_call_inside_create_ws_fails_once(assert_no_leaks):
         asked.append(writer)
         await reader.readuntil(b"\r\n\r\n")
         if len(asked) <= 2:
-            # Two, because the client may ask again by itself.
+            # Two requests, because the client may repeat a request by itself.
             writer.close()
         elif len(asked) > 3:
             writer.write(b'HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nContent-Length: 11\r\n\r\n{"key":"k"}')
@@ -1375,7 +1375,7 @@ def pong(frame):
 @pytest.mark.slow
 @main_row
 async def test_application_level_ping(kind):
-    """It is answered on the same connection, while a consumer is slow and while its connection is held."""
+    """A ping is answered on its own connection, while a consumer is slow and while the connection is held."""
 
     async def slow(message):
         await asyncio.sleep(60)
@@ -1386,7 +1386,7 @@ async def test_application_level_ping(kind):
     ):
         feed.add_handler(slow)
         await feed.record.received(3)
-        # Each connection has its own pings, so nothing is proven, and the new one is held for all of the timeout.
+        # Each connection has different pings, so the overlap is not proven, and the new one is held until the timeout.
         assert await feed.rotate() is True
         (event,) = feed.record.of(Rotated)
         assert event.held > 5
@@ -1397,7 +1397,7 @@ async def test_application_level_ping(kind):
 @pytest.mark.slow
 @in_virtual_time
 async def test_300_reconnects(virtual_time):
-    """Tasks, timers, descriptors and counters are as on the first day; ``test_life`` and the soak go further."""
+    """After 300 reconnects the numbers of tasks, timers and descriptors are unchanged."""
     async with FeedServer() as server, Followed(server.url) as feed:
         await feed.record.happened(Connected)
         await asyncio.sleep(1)
@@ -1414,7 +1414,7 @@ async def test_300_reconnects(virtual_time):
 
 
 async def test_second_event_loop(assert_no_leaks):
-    """What belongs to one loop raises a RuntimeError in another one."""
+    """The methods of a feed, its streams and Observables raise RuntimeError in another event loop."""
     async with FeedServer() as server, Followed(server.url) as feed:
         stream = feed.stream_filter()
         await feed.wait_connected()
@@ -1453,7 +1453,7 @@ async def test_second_event_loop(assert_no_leaks):
 
 
 def test_closed_loop():
-    """What belonged to a loop that is closed raises a RuntimeError, and says nothing else."""
+    """A feed whose loop was closed raises RuntimeError in another loop."""
     feeds = []
 
     async def make():
@@ -1479,8 +1479,8 @@ SECRETS = ("pqia91ma19a5s61cv6a81va65sdf19v8a65a1a5s61cv6a81va65sdf19v8a65a1", "
 
 
 @both_libraries
-async def test_no_secret_is_told(connect, caplog, assert_no_leaks):
-    """A listen key in the path, a token in the query and a password appear in no log, event, error or repr."""
+async def test_no_secret_is_written(connect, caplog, assert_no_leaks):
+    """Logs, events, errors and reprs do not contain a listen key, a token in the query, or a password."""
     caplog.set_level(logging.DEBUG, "rxws")
     caplog.set_level(logging.INFO)
     listen_key, password, token = SECRETS
@@ -1490,7 +1490,7 @@ async def test_no_secret_is_told(connect, caplog, assert_no_leaks):
         server.mute()
         options = {"handover_timeout": 0.3, "open_timeout": 0.5, "send_timeout": 0.5}
         async with Followed(url, connect, **options) as feed:
-            told = [repr(feed)]
+            texts = [repr(feed)]
             await feed.record.happened(Connected)
             newest = await server.connected()
             assert listen_key in newest.path
@@ -1503,28 +1503,28 @@ async def test_no_secret_is_told(connect, caplog, assert_no_leaks):
             with pytest.raises(rxws.RxwsError) as caught:
                 for _ in range(1000):
                     await feed.send("x" * 1_000_000)
-            told += [str(caught.value), repr(caught.value)]
+            texts += [str(caught.value), repr(caught.value)]
             await feed.record.happened(Connected, 4)
-            told += [repr(feed), repr(feed.state), repr(feed.stream_filter())]
+            texts += [repr(feed), repr(feed.state), repr(feed.stream_filter())]
         server.refuse(401)
         failing = Followed(url, connect)
         with pytest.raises(ConnectFailed) as refused:
             await failing.wait_closed()
-        told += [str(refused.value), repr(refused.value)]
+        texts += [str(refused.value), repr(refused.value)]
         server.refuse(503, times=None)
     broken = Followed(f"ws://me:{password}@[/ws/{listen_key}?token={token}", connect)
     with pytest.raises(ConnectFailed) as invalid:
         await broken.wait_closed()
-    told += [str(invalid.value), repr(invalid.value), repr(broken), caplog.text]
-    told += [repr(event) for followed in (feed, failing, broken) for event in followed.record.events]
-    for text in told:
+    texts += [str(invalid.value), repr(invalid.value), repr(broken), caplog.text]
+    texts += [repr(event) for followed in (feed, failing, broken) for event in followed.record.events]
+    for text in texts:
         for secret in SECRETS:
             assert secret not in text
 
 
 @in_virtual_time
 async def test_log_of_a_flapping_server(feed_server, caplog, virtual_time):
-    """No failure logs more than once a second: a day of flapping is no flood."""
+    """Each failure is logged at most once a second, so a flapping server does not flood the log."""
     caplog.set_level(logging.DEBUG, "rxws")
 
     async def flap(connection):
@@ -1536,7 +1536,7 @@ async def test_log_of_a_flapping_server(feed_server, caplog, virtual_time):
         assert feed_server.opened > 200
         kinds = defaultdict(int)
         for record in caplog.records:
-            # Each state is a kind of its own: one must not hide the next.
+            # Each state is a separate kind of line, so that one does not suppress the next.
             kinds[record.msg if record.levelno > logging.DEBUG else record.message.partition(" (")[0]] += 1
         assert max(kinds.values()) <= 6
         assert feed.state.value is not State.FAILED

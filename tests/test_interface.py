@@ -1,4 +1,4 @@
-"""Inherit three hooks: when they run, how often, on which connection, and what the class keeps to itself."""
+"""The abstract feed: its hooks, its public members, and its single private attribute."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ pytestmark = pytest.mark.usefixtures("virtual_time", "assert_no_leaks")
 
 
 async def test_constructor_raises_outside_a_running_loop():
-    """Made outside a running event loop, it raises RuntimeError, which names the class and says what is missing."""
+    """Outside a running event loop the constructor raises RuntimeError, which names the class and the problem."""
     with pytest.raises(RuntimeError, match="Feed must be made inside a running event loop"):
         in_thread(lambda: Feed(None))
     with pytest.raises(RuntimeError, match="ReactiveWebSocket must be made inside a running event loop"):
@@ -37,13 +37,13 @@ async def test_constructor_raises_outside_a_running_loop():
 
 
 async def test_constructor_of_the_subclass_returns_before_a_hook_runs(feed_server):
-    """What a subclass sets after ``super().__init__()`` is there for all hooks."""
+    """Attributes that a subclass sets after ``super().__init__()`` exist in all hooks."""
     calls = []
 
     class Late(Feed):
         def __init__(self, server):
             super().__init__(server)
-            # Nor has anything begun that could run one: an eager task would at once.
+            # No task exists yet that could run a hook: an eager task would run it at once.
             assert not [task for task in asyncio.all_tasks() if task.get_name().startswith("rxws")]
             calls.append("constructed")
             self.late = "there"
@@ -58,8 +58,8 @@ async def test_constructor_of_the_subclass_returns_before_a_hook_runs(feed_serve
     assert calls == ["constructed", "there"]
 
 
-async def test_hooks_must_all_be_given():
-    """A subclass that lacks one of the three hooks cannot be made, and the error names the hook."""
+async def test_subclass_without_all_hooks_cannot_be_made():
+    """A subclass without one of the three hooks cannot be instantiated, and the error names the hook."""
 
     class Half(AsyncWebsocketStreamInterface):
         async def _create_ws(self):
@@ -73,14 +73,14 @@ async def test_hooks_must_all_be_given():
 
 
 async def test_state_of_the_base_is_one_mangled_attribute(feed_server):
-    """The base adds one attribute to an object, which no subclass would ever name."""
+    """The base class adds one attribute to an object, with a mangled name that no subclass uses."""
     async with Feed(feed_server) as feed:
         await feed.wait_connected()
         assert set(vars(feed)) == {"server", "_AsyncWebsocketStreamInterface__feed"}
 
 
 async def test_subclass_may_use_any_name_for_itself(feed_server):
-    """Attributes called as the base's own public members are disturb nothing: the base never reads those names."""
+    """A subclass may reuse the names of public members, because the base class never reads them."""
     base = AsyncWebsocketStreamInterface
     public = [name for name in vars(base) if not name.startswith("_") and name != "exit"]
     shadowed = [*public, "name", "loop", "options", "_handlers", "_state", "_feed", "_exit", "_ws", "_task", "_closed"]
@@ -107,7 +107,7 @@ async def test_subclass_may_use_any_name_for_itself(feed_server):
 
 
 async def test_leaving_the_block_calls_the_exit_of_the_subclass(feed_server):
-    """``async with`` closes through an overridden ``exit``, so that what the subclass opened is closed with it."""
+    """``async with`` calls an overridden ``exit``, so a subclass can close its own resources there."""
     closed = []
 
     class WithSession(Feed):
@@ -123,7 +123,7 @@ async def test_leaving_the_block_calls_the_exit_of_the_subclass(feed_server):
 
 
 async def test_public_members_have_the_arguments_of_the_contract():
-    """Names, order, kinds and defaults of all arguments are as promised."""
+    """The names, the order, the kinds and the defaults of all arguments are those of the contract."""
     base = AsyncWebsocketStreamInterface
 
     def arguments(name):
@@ -157,13 +157,13 @@ async def test_public_members_have_the_arguments_of_the_contract():
 
 
 async def test_option_that_does_not_exist_is_refused_by_name(feed_server):
-    """A misspelt option raises TypeError with its name."""
+    """An unknown option raises TypeError with its name."""
     with pytest.raises(TypeError, match="opentimeout"):
         Feed(feed_server, opentimeout=1)
 
 
 async def test_name_is_shown_in_log_events_and_repr(feed_server, caplog):
-    """The option ``name`` is how log lines, events and the repr call the feed."""
+    """The option ``name`` appears in log lines, events and the repr."""
     feed = Feed(feed_server, name="binance")
     events = record(feed.events)
     async with feed:
@@ -173,7 +173,7 @@ async def test_name_is_shown_in_log_events_and_repr(feed_server, caplog):
 
 
 async def test_name_is_made_from_the_class_when_none_is_given(feed_server):
-    """Without a name each object has one of its own, made from its class."""
+    """Without the option each feed gets a unique name, made from its class."""
     async with Feed(feed_server) as first, Feed(feed_server) as second:
         assert repr(first).startswith("<Feed-")
         assert repr(second).startswith("<Feed-")
@@ -191,8 +191,8 @@ async def test_name_is_made_from_the_class_when_none_is_given(feed_server):
         (lambda url: websockets.connect(url), r"not connect without send, close \(is an 'await' missing\?\)"),
     ],
 )
-async def test_create_ws_that_gives_no_connection_fails_the_feed(feed_server, given, expected):
-    """Without the websockets API it is no connection: a fatal error names the hook and says what it gave."""
+async def test_create_ws_that_returns_no_connection_fails_the_feed(feed_server, given, expected):
+    """An object without the websockets API fails the feed; the error names the hook and the object."""
 
     class Wrong(Feed):
         async def _create_ws(self):
@@ -205,8 +205,8 @@ async def test_create_ws_that_gives_no_connection_fails_the_feed(feed_server, gi
     await feed.exit()
 
 
-async def test_create_ws_may_give_any_object_with_the_api():
-    """Whatever has ``async for``, ``send`` and ``close`` is a connection."""
+async def test_create_ws_may_return_any_object_with_the_api():
+    """Any object with ``async for``, ``send`` and ``close`` is a connection."""
     inner = ScriptedWebsocket("1")
 
     class Bare:
@@ -228,8 +228,8 @@ async def test_create_ws_may_give_any_object_with_the_api():
     assert inner.closes == 1
 
 
-async def test_create_ws_is_cut_short_at_open_timeout(feed_server):
-    """A hook that takes longer than ``open_timeout`` is cancelled, and tried again."""
+async def test_create_ws_is_cancelled_at_open_timeout(feed_server):
+    """A hook that takes longer than ``open_timeout`` is cancelled and called again."""
     loop = asyncio.get_running_loop()
     cancelled = []
 
@@ -252,7 +252,7 @@ async def test_create_ws_is_cut_short_at_open_timeout(feed_server):
 
 
 async def test_rotation_hook_is_called_once_per_connection_with_that_one_present(feed_server):
-    """After a planned rotation and after a loss alike it is called once, and ``present_ws`` is its connection."""
+    """The hook is called once after a rotation and after a loss, and ``present_ws`` is then its connection."""
     called = []
 
     class Counting(Feed):
@@ -296,8 +296,8 @@ async def test_stream_made_in_the_rotation_hook_misses_nothing(feed_server):
     assert seen == [{"connection": connection, "n": n} for connection in (1, 2, 3) for n in (1, 2)]
 
 
-async def test_rotation_hook_sees_the_signal_that_is_the_first_message(feed_server):
-    """A signal that a new connection begins with rotates, even when it was held in the overlap."""
+async def test_rotation_hook_sees_a_signal_in_the_first_message(feed_server):
+    """A signal in the first message of a new connection rotates, even if the message was held in the overlap."""
     rotations = []
 
     async def expire(connection):
@@ -318,7 +318,7 @@ async def test_rotation_hook_sees_the_signal_that_is_the_first_message(feed_serv
 
 
 async def test_stream_made_in_the_rotation_hook_is_closed_when_it_returns(feed_server):
-    """A stream of the hook delivers what it holds, then ends with the hook; others go on."""
+    """When the hook returns, its stream delivers the messages that it holds and ends; other streams continue."""
     made = []
 
     class Making(Feed):
@@ -341,7 +341,7 @@ async def test_stream_made_in_the_rotation_hook_is_closed_when_it_returns(feed_s
 
 
 async def test_stream_made_in_the_rotation_hook_is_closed_when_it_is_cancelled(feed_server):
-    """So it does when the hook is cancelled because its connection was lost."""
+    """When the hook is cancelled because its connection was lost, its stream ends as well."""
     made = []
 
     class Making(Feed):
@@ -361,7 +361,7 @@ async def test_stream_made_in_the_rotation_hook_is_closed_when_it_is_cancelled(f
 
 @pytest.mark.parametrize("end", ["server", "rotate", "exit"])
 async def test_rotation_hook_is_cancelled_when_its_connection_ends_otherwise(feed_server, end):
-    """Whether the server closes, ``rotate()`` is called or the feed is closed: the hook is cancelled, once."""
+    """The hook is cancelled once when the server closes, ``rotate()`` is called, or the feed is closed."""
     cancelled = []
 
     class Waiting(Feed):
@@ -391,7 +391,7 @@ async def test_rotation_hook_is_cancelled_when_its_connection_ends_otherwise(fee
 
 
 async def test_connection_is_rotated_when_the_hook_returns(feed_server):
-    """When ``_when2create_new_ws`` returns there is a new connection, and the old one is closed with 1000."""
+    """When ``_when2create_new_ws`` returns, a new connection is opened and the old one is closed with 1000."""
     loop = asyncio.get_running_loop()
 
     class Daily(Feed):
@@ -413,7 +413,7 @@ async def test_connection_is_rotated_when_the_hook_returns(feed_server):
 
 @pytest.mark.parametrize("error", [ValueError("no key"), asyncio.CancelledError()])
 async def test_connection_is_rotated_when_the_hook_raises(feed_server, error):
-    """What the hook raises is reported, and the connection is rotated."""
+    """An exception of the hook is reported, and the connection is rotated."""
 
     class Raising(Feed):
         async def _when2create_new_ws(self):
@@ -434,14 +434,14 @@ async def test_connection_is_rotated_when_the_hook_raises(feed_server, error):
 
 
 def opened_at(events):
-    """Give the pauses between one connection's opening and the next one's."""
+    """Return the times between the openings of consecutive connections."""
     times = [event.time for event in of_kind(rxws.Connected, events)]
     return [round(later - earlier, 2) for earlier, later in pairwise(times)]
 
 
 @pytest.mark.parametrize("raises", [False, True])
 async def test_rotation_waits_ever_longer_when_the_hook_ends_at_once(feed_server, raises):
-    """A hook that ends within 0.25 s delays its rotation: by 0.5 s, then twice that, up to 60 s."""
+    """A hook that ends within 0.25 s delays its rotation by 0.5 s, then twice as long each time, up to 60 s."""
 
     class Hasty(Feed):
         async def _when2create_new_ws(self):
@@ -455,7 +455,7 @@ async def test_rotation_waits_ever_longer_when_the_hook_ends_at_once(feed_server
 
 
 async def test_rotation_is_not_delayed_when_the_connection_lived_longer(feed_server):
-    """A hook that ends 0.3 s after its start delays nothing, however often."""
+    """A hook that ends 0.3 s after its start never delays a rotation."""
 
     class Frequent(Feed):
         async def _when2create_new_ws(self):
@@ -468,8 +468,8 @@ async def test_rotation_is_not_delayed_when_the_connection_lived_longer(feed_ser
         assert len(opened_at(events)) > 15
 
 
-async def test_delay_of_hasty_rotations_starts_over_after_a_longer_life(feed_server):
-    """One connection that lived longer, and the next hasty rotation waits 0.5 s again."""
+async def test_delay_of_early_rotations_starts_over_after_a_longer_life(feed_server):
+    """After a connection that lived longer, the next early rotation waits 0.5 s again."""
     lives = iter([0, 0, 0, 10, 0, 0, 3600])
 
     class Moody(Feed):
@@ -483,8 +483,8 @@ async def test_delay_of_hasty_rotations_starts_over_after_a_longer_life(feed_ser
         assert opened_at(events) == [0.5, 1, 2, 10, 0.5, 1]
 
 
-async def test_messages_flow_while_a_hasty_rotation_waits(feed_server):
-    """While the rotation waits, the connection goes on delivering; when it is lost, nothing waits any more."""
+async def test_messages_flow_while_an_early_rotation_waits(feed_server):
+    """The connection delivers while its rotation waits; if the connection is lost, the wait ends."""
 
     class Hasty(Feed):
         async def _when2create_new_ws(self):
@@ -506,7 +506,7 @@ async def test_messages_flow_while_a_hasty_rotation_waits(feed_server):
 
 @pytest.mark.parametrize("hook", ["_reply", "_message_identity", "_is_per_connection"])
 async def test_optional_hook_must_be_a_plain_function(feed_server, hook):
-    """A coroutine function in place of a plain one would be true whatever it returned: TypeError names the hook."""
+    """A coroutine function raises TypeError with the hook's name, because its result would always be true."""
 
     async def coroutine_function(self, message):
         """Never called."""
@@ -519,7 +519,7 @@ async def test_optional_hook_must_be_a_plain_function(feed_server, hook):
 @pytest.mark.parametrize("hook", ["_parse_raw_data", "_reply", "_message_identity", "_is_per_connection"])
 @pytest.mark.parametrize("asynchronous", [False, True])
 async def test_hook_must_not_yield(feed_server, hook, asynchronous):
-    """The code of a generator function would never run: TypeError names the hook, and it."""
+    """A generator function raises TypeError with the names of hook and function, because its code would never run."""
 
     def generator_function(self, message):
         yield message
@@ -533,7 +533,7 @@ async def test_hook_must_not_yield(feed_server, hook, asynchronous):
 
 
 async def test_optional_hooks_of_the_base_do_nothing(feed_server):
-    """A subclass may call ``super()``: nothing is answered, nothing is per connection; an identity it must give."""
+    """``super()._reply`` returns None, ``super()._is_per_connection`` False; ``super()._message_identity`` raises."""
     async with Feed(feed_server) as feed:
         assert feed._reply("ping") is None
         assert feed._is_per_connection({"n": 1}) is False
@@ -567,8 +567,8 @@ MESSAGES = [
         (lambda message: message["e"] == "trade", [0, 1]),
     ],
 )
-async def test_filter_decides_what_comes(feed_server, filters, passing):
-    """Streams and handlers get what passes any of the dicts, or the function; what is no mapping passes no dict."""
+async def test_filter_selects_the_messages(feed_server, filters, passing):
+    """Streams and handlers get messages that pass any dict, or the function; only a mapping can pass a dict."""
     handled = []
     async with Feed(feed_server) as feed:
         stream = feed.stream_filter(filters)
@@ -591,7 +591,7 @@ async def test_filter_decides_what_comes(feed_server, filters, passing):
     ],
 )
 async def test_bad_filter_is_refused(feed_server, arguments, error, expected):
-    """A filter that is no list of dicts and no callable raises TypeError, which names the argument."""
+    """A filter that is neither a list of dicts nor a callable raises TypeError, which names the argument."""
     async with Feed(feed_server) as feed:
         with pytest.raises(error, match=f"^_filters {expected}"):
             feed.stream_filter(*arguments)
@@ -613,7 +613,7 @@ async def test_bad_filter_is_refused(feed_server, arguments, error, expected):
     ],
 )
 async def test_bad_bounds_are_refused(feed_server, bounds, error, expected):
-    """A ``maxsize`` that bounds nothing and an unknown ``overflow`` raise, naming the argument."""
+    """An impossible ``maxsize`` and an unknown ``overflow`` raise an error that names the argument."""
     async with Feed(feed_server) as feed:
         with pytest.raises(error, match=f"^{expected}"):
             feed.stream_filter(**bounds)
@@ -623,14 +623,14 @@ async def test_bad_bounds_are_refused(feed_server, bounds, error, expected):
 
 @pytest.mark.parametrize("handler", [None, 7, "print", [print]])
 async def test_handler_that_is_not_callable_is_refused(feed_server, handler):
-    """What cannot be called is no handler."""
+    """A handler that is not callable raises TypeError."""
     async with Feed(feed_server) as feed:
         with pytest.raises(TypeError, match="function_or_coroutine_function must be callable with a message, not"):
             feed.add_handler(handler)
 
 
 async def test_gap_stands_where_messages_may_be_missing(feed_server):
-    """With ``gaps=True`` a Gap is between the last message before a loss and the first after it; else never."""
+    """Only with ``gaps=True`` a stream has a Gap between the last message before a loss and the first after it."""
     feed_server.script = greet
     async with Feed(feed_server) as feed:
         with_gaps, without = feed.stream_filter(gaps=True), feed.stream_filter()
@@ -652,8 +652,8 @@ async def test_gap_stands_where_messages_may_be_missing(feed_server):
         assert gap not in handled
 
 
-async def test_messages_are_shared_unless_copies_are_asked_for(feed_server):
-    """All consumers get the same object; with ``copy=True`` a stream has deep copies of its own."""
+async def test_messages_are_shared_unless_copies_are_requested(feed_server):
+    """All consumers get the same object; a stream with ``copy=True`` gets its own deep copies."""
     async with Feed(feed_server) as feed:
         one, other, copies = feed.stream_filter(), feed.stream_filter(), feed.stream_filter(copy=True)
         await feed_server.connected()
@@ -665,7 +665,7 @@ async def test_messages_are_shared_unless_copies_are_asked_for(feed_server):
 
 
 async def test_feed_is_iterated_as_a_connection_is(feed_server):
-    """``async for`` over a feed is one over a stream of all its messages, also where a subclass has a name of it."""
+    """``async for`` over a feed gives all its messages, even if a subclass reuses the name ``stream_filter``."""
 
     class Narrower(Feed):
         def stream_filter(self, symbol):
@@ -683,7 +683,7 @@ async def test_feed_is_iterated_as_a_connection_is(feed_server):
 
 
 async def test_stream_bounds_reach_the_stream(feed_server):
-    """``maxsize`` and ``overflow`` are the stream's, and what it drops is counted and reported."""
+    """``maxsize`` and ``overflow`` apply to the stream; dropped messages are counted and reported."""
     async with Feed(feed_server) as feed:
         events = record(feed.events)
         oldest = feed.stream_filter(maxsize=2, overflow="drop_oldest")
@@ -705,7 +705,7 @@ async def test_stream_bounds_reach_the_stream(feed_server):
 
 
 async def test_handler_is_called_with_each_message_in_order(feed_server):
-    """A function and a coroutine function are called with each message that passes, in order, until disposed."""
+    """A plain and a coroutine function are called with each message that passes, in order, until disposed."""
     called, awaited = [], []
 
     async def handle(message):
@@ -727,8 +727,8 @@ async def test_handler_is_called_with_each_message_in_order(feed_server):
     assert awaited == [1, 3, 5]
 
 
-async def test_slow_coroutine_handler_delays_nobody(feed_server):
-    """Each coroutine handler has its own queue: while one sleeps, streams, functions and its siblings go on."""
+async def test_slow_coroutine_handler_delays_no_other_consumer(feed_server):
+    """Each coroutine handler has its own queue: while one sleeps, streams and other handlers get messages."""
     fast = []
 
     async def slow(message):
@@ -752,7 +752,7 @@ async def test_slow_coroutine_handler_delays_nobody(feed_server):
 @pytest.mark.parametrize("error", [ValueError("bad"), asyncio.CancelledError()])
 @pytest.mark.parametrize("is_coroutine_function", [False, True])
 async def test_handler_that_raises_is_reported_and_goes_on(feed_server, caplog, error, is_coroutine_function):
-    """One that raises, be it a CancelledError, is logged, counted, emitted, and called with the next message."""
+    """An exception of a handler, even CancelledError, is logged, counted and emitted; the next message follows."""
     seen = []
 
     def handle(message):
@@ -780,7 +780,7 @@ async def test_handler_that_raises_is_reported_and_goes_on(feed_server, caplog, 
 
 
 async def test_handlers_may_be_added_and_removed_inside_a_handler(feed_server):
-    """A handler may remove itself or another, and add one, which is called from the next message on."""
+    """A handler may remove itself or another handler, and add one, which gets the next message first."""
     calls = []
 
     async with Feed(feed_server) as feed:
@@ -801,7 +801,7 @@ async def test_handlers_may_be_added_and_removed_inside_a_handler(feed_server):
 
 
 async def test_messages_is_the_hot_observable_of_all_messages(feed_server):
-    """``messages`` emits each message to whoever is subscribed, is async-iterable, and completes at the end."""
+    """``messages`` emits each message to its subscribers, is async-iterable, and completes when the feed closes."""
     async with Feed(feed_server) as feed:
         await feed_server.connected()
         stream = feed.stream_filter()
@@ -820,7 +820,7 @@ async def test_messages_is_the_hot_observable_of_all_messages(feed_server):
 
 
 async def test_state_follows_the_life_of_the_feed(feed_server):
-    """``state`` replays the current state, then tells each new one; ``value`` is always the current one."""
+    """``state`` replays the current state, then emits each change; ``value`` is always the current state."""
     feed = Feed(feed_server, handover_timeout=1, reconnect_delays=lambda: iter([0, 3]))
     assert feed.state.value is State.CONNECTING
     seen = record(feed.state)
@@ -848,15 +848,15 @@ async def test_state_follows_the_life_of_the_feed(feed_server):
 
 
 async def test_state_is_live_while_a_connection_is_open():
-    """Of the six states, CONNECTED and ROTATING are live."""
+    """Only the states CONNECTED and ROTATING are live."""
     assert [state.name for state in State] == ["CONNECTING", "CONNECTED", "ROTATING", "WAITING", "CLOSED", "FAILED"]
     assert [state for state in State if state.is_live] == [State.CONNECTED, State.ROTATING]
 
 
-async def test_events_tell_what_happens(feed_server):
-    """Connections, rotations, losses, gaps, rejected frames and failures are told in order, each with name and time."""
+async def test_events_are_emitted_in_order(feed_server):
+    """Connections, rotations, losses, gaps, rejected frames and failures are events with name and time, in order."""
     started = time.time()
-    feed = Feed(feed_server, name="told", handover_timeout=1)
+    feed = Feed(feed_server, name="feed", handover_timeout=1)
     events = record(feed.events)
     feed.add_handler(lambda message: message["n"])
     async with feed:
@@ -876,7 +876,7 @@ async def test_events_tell_what_happens(feed_server):
     ]
     assert [event.reason for event in of_kind(rxws.Disconnected, events)] == ["rotation", "server", "user"]
     assert [event.number for event in of_kind(rxws.Connected, events)] == [1, 2, 3]
-    assert all(event.name == "told" for event in events)
+    assert all(event.name == "feed" for event in events)
     assert all(started - 1 <= event.time <= started + 60 for event in events)
     assert [event.time for event in events] == sorted(event.time for event in events)
     for event in events:
@@ -884,8 +884,8 @@ async def test_events_tell_what_happens(feed_server):
             event.name = "other"
 
 
-async def test_events_tell_of_silence(feed_server, caplog):
-    """Without ``idle_timeout`` a silent connection is kept: a Quiet event and a warning at 60 s, 120 s, 240 s …"""
+async def test_quiet_event_when_no_message_comes(feed_server, caplog):
+    """Without ``idle_timeout`` a silent connection is kept; Quiet events and warnings come at 60 s, 120 s, 240 s."""
     async with Feed(feed_server) as feed:
         await feed.wait_connected()
         events = record(feed.events)
@@ -896,7 +896,7 @@ async def test_events_tell_of_silence(feed_server, caplog):
 
 
 async def test_idle_connection_is_replaced_after_idle_timeout(feed_server):
-    """With ``idle_timeout`` a connection on which no message came for that long is replaced, with a Gap."""
+    """After ``idle_timeout`` seconds without a message the connection is replaced, and a Gap is emitted."""
     async with Feed(feed_server, idle_timeout=30) as feed:
         events = record(feed.events)
         await feed_server.connected(2, timeout=31)
@@ -905,8 +905,8 @@ async def test_idle_connection_is_replaced_after_idle_timeout(feed_server):
         assert of_kind(Gap, events)[0].reason == "idle"
 
 
-async def test_events_tell_of_consumers_that_lag(feed_server, monkeypatch):
-    """A Lagging event comes when a stream holds 10,000 messages, and says whose."""
+async def test_lagging_event_when_a_stream_is_not_consumed(feed_server, monkeypatch):
+    """A Lagging event names the stream that holds 10,000 messages."""
     assert LAG_MARKS == (10_000, 100_000, 1_000_000)
     monkeypatch.setattr("rxws.observables.buffer.LAG_MARKS", (10, 100, 1_000))
     async with Feed(feed_server) as feed:
@@ -921,7 +921,7 @@ async def test_events_tell_of_consumers_that_lag(feed_server, monkeypatch):
 
 
 async def test_statistics_do_not_count_a_stream_that_was_collected(feed_server):
-    """Neither it nor what it holds is counted, from the collection on."""
+    """After the garbage collection of a stream, neither the stream nor its messages are counted."""
     async with Feed(feed_server) as feed:
         connection = await feed_server.connected()
         stream = feed.stream_filter()
@@ -932,8 +932,8 @@ async def test_statistics_do_not_count_a_stream_that_was_collected(feed_server):
         assert (feed.statistics().streams, feed.statistics().pending) == (0, 0)
 
 
-async def test_statistics_count_what_happened(feed_server):
-    """All counters are there, count what they say, and the snapshot is frozen."""
+async def test_statistics_have_all_counters(feed_server):
+    """All counters of the snapshot have the right values, and the snapshot is frozen."""
     feed = Feed(feed_server, handover_timeout=1)
     empty = feed.statistics()
     assert dataclasses.asdict(empty) == {
@@ -979,7 +979,7 @@ async def test_statistics_count_what_happened(feed_server):
 
 
 async def test_messages_have_the_type_that_the_subclass_names():
-    """The class is generic in its messages, so that a type checker knows what comes."""
+    """The class is generic in the type of its messages, for type checkers."""
     base = AsyncWebsocketStreamInterface
     hints = typing.get_type_hints(base.stream_filter)
     assert typing.get_origin(hints["return"]) is rxws.Stream
@@ -987,7 +987,7 @@ async def test_messages_have_the_type_that_the_subclass_names():
 
 
 async def test_hooks_may_be_called_after_the_end(feed_server):
-    """After ``exit()`` what can still be asked answers, and what cannot raises FeedClosed."""
+    """After ``exit()`` queries still work, and methods that need a connection raise FeedClosed."""
     async with Feed(feed_server) as feed:
         await feed.wait_connected()
     assert feed.present_ws is None
@@ -998,7 +998,7 @@ async def test_hooks_may_be_called_after_the_end(feed_server):
 
 
 async def test_closed_feed_is_not_entered_again(feed_server):
-    """A feed lives once: who enters it after its end is told, and not left with streams that are over."""
+    """``async with`` on a closed feed raises FeedClosed, because all its streams would end at once."""
     async with Feed(feed_server) as feed:
         await feed.wait_connected()
     with pytest.raises(FeedClosed):

@@ -1,4 +1,4 @@
-"""A month of life, any order of faults, cancellation at any step: no silent loss, and nothing left behind."""
+"""A simulated month, faults in any order, cancellation at any step: no silent loss and no leaks."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ in_virtual_time = pytest.mark.usefixtures("virtual_time", "assert_no_leaks")
 
 
 class Month:
-    """A feed that gets a message a second, ``burst`` of them at once, and what happens to it day by day."""
+    """Publishes a message a second, ``burst`` messages at once, and measures the feed day by day."""
 
     def __init__(self, feed, publish: Callable[[int], object], *, burst: int = 1) -> None:
         self.feed = feed
@@ -55,11 +55,11 @@ class Month:
         self._timer = self._loop.call_at(self._timer.when() + self._burst, self._tick)
 
     def stop(self) -> None:
-        """Publish no more."""
+        """Stop publishing."""
         self._timer.cancel()
 
     def measure(self) -> None:
-        """Note how many tasks, timers and connections there are."""
+        """Record the numbers of tasks, timers and connections."""
         timers = sum(not timer.cancelled() for timer in self._loop._scheduled)
         sockets = len(self._loop._selector.get_map())
         self.quiet.append((len(asyncio.all_tasks()), timers, sockets))
@@ -70,7 +70,7 @@ async def rotation_due():
 
 
 def without_sockets(loop) -> None:
-    """Make a loop of virtual time faster, in which there is nothing to select from: a month has millions of turns."""
+    """Replace the loop's selector, because without sockets a month of iterations is faster."""
     clock = loop._selector.clock
 
     def select(timeout):
@@ -84,10 +84,10 @@ def without_sockets(loop) -> None:
 @pytest.mark.slow
 @in_virtual_time
 async def test_thirty_days_at_a_message_a_second(virtual_time, unscanned):
-    """Every message comes once or inside a reported gap; tasks, timers and memory are as on the first day.
+    """Every message comes once or lies in a reported gap; tasks, timers and memory do not grow.
 
-    A rotation every 20 hours, a cut every third day, and every week a stall, in which the connection stays open. The
-    messages come in fives: turns of the event loop, not messages, take this test's time.
+    There is a rotation every 20 hours, a cut every third day, and a stall with an open connection every week. The
+    messages are published in groups of five, because this test's time depends on iterations of the event loop.
     """
     without_sockets(virtual_time)
     stalled = set()
@@ -128,7 +128,7 @@ async def test_thirty_days_at_a_message_a_second(virtual_time, unscanned):
         assert dict(statistics.reconnects) == {"network": 10, "idle": 4}
         assert statistics.rotations >= 25
         assert month.ledger.gaps == statistics.gaps == 14
-        # What is missing is what was sent while the feed took the silence for silence.
+        # The missing messages were sent while the feed had not yet noticed the stall.
         assert month.ledger.missed <= 4 * 62 + 10
         assert month.ledger.count + month.ledger.missed == month.published == pytest.approx(30 * DAY + HOUR, abs=2)
         gc.collect()
@@ -138,7 +138,7 @@ async def test_thirty_days_at_a_message_a_second(virtual_time, unscanned):
 @pytest.mark.slow
 @in_virtual_time
 async def test_three_days_on_real_connections(virtual_time):
-    """The same with a real server and real clients, in memory, and a heavier life: a loss every other hour."""
+    """With a real server and real clients, in memory, and a loss every other hour, the same holds."""
     options = {"rotate_every": 2 * HOUR, "idle_timeout": 60, "connect_options": {"ping_interval": None}}
     async with (
         FeedServer() as server,
@@ -155,7 +155,7 @@ async def test_three_days_on_real_connections(virtual_time):
             server.stall()
             await asyncio.sleep(2.8 * HOUR)
             for connection in stalled:
-                # A server that hangs does not learn that its client has gone.
+                # A stalled server does not notice that its client has gone.
                 connection.reset()
             await asyncio.sleep(1)
             month.measure()
@@ -168,17 +168,17 @@ async def test_three_days_on_real_connections(virtual_time):
         assert month.ledger.count + month.ledger.missed == broadcast.sent["a"]
 
 
-# Any order of faults
+# Faults in any order
 
 
 class Consumer:
-    """A task that reads a stream, may be cancelled, and goes on with the same stream."""
+    """A task that reads a stream, can be cancelled, and continues with the same stream."""
 
     def __init__(self, feed) -> None:
         self.stream = feed.stream_filter(gaps=True)
         self.expected: list[object] = []
         self.got: list[object] = []
-        # Registered right after the stream, so that both see the same.
+        # Registered right after the stream, so that both get the same messages.
         self.witness = feed.stream_filter(gaps=True)
         self._subscription = self.witness.subscribe(self.expected.append)
         self.begin()
@@ -206,7 +206,7 @@ class Consumer:
 
 
 class Account:
-    """A ledger of a feed's numbers, that knows which rotations could not prove their overlap."""
+    """A ledger of a feed's numbers that records the rotations without a proven overlap."""
 
     def __init__(self, feed) -> None:
         self.ledger = Ledger()
@@ -217,13 +217,13 @@ class Account:
         self.ledger.take(item if isinstance(item, Gap) else item["n"])
 
     def _note(self, event) -> None:
-        # The event follows what was held: it says that something may be missing, or doubled, before it.
+        # The event comes after the held messages: some before it may be missing or doubled.
         if isinstance(event, Rotated) and not event.proven:
             self.ledger.lost.clear()
 
 
 class Life(RuleBasedStateMachine):
-    """A feed, a server, and whatever may happen between them, in any order, in virtual time."""
+    """A feed, a server, and random actions of both, in any order, in virtual time."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -234,7 +234,7 @@ class Life(RuleBasedStateMachine):
         return self.runner.run(coroutine)
 
     async def open(self) -> None:
-        # With a timeout, because a client in memory that gives up before it is accepted leaves no trace.
+        # With a timeout, because an in-memory client that gives up before it is accepted leaves no trace.
         self.server = FeedServer(open_timeout=5)
         await self.server.start()
         self.broadcast = NumberedBroadcast(self.server)
@@ -254,7 +254,7 @@ class Life(RuleBasedStateMachine):
     @initialize()
     def connect(self) -> None:
         async def happen():
-            # Before the first success a refusal is fatal, which is another story.
+            # Before the first success a refusal is fatal; other tests cover that.
             self.server.accept()
             await self.feed.wait_connected()
 
@@ -392,7 +392,7 @@ class Life(RuleBasedStateMachine):
             assert numbers == sorted(set(numbers))
         self.check()
         assert self.feed.state.value is State.CLOSED
-        # Those that are stalled do not learn of the end by themselves.
+        # Stalled connections do not notice the end by themselves.
         self.server.reset()
         await asyncio.sleep(40)
         tasks, descriptors = self.before
@@ -414,7 +414,7 @@ class Life(RuleBasedStateMachine):
 
 TestLife = Life.TestCase
 TestLife.settings = settings(
-    # The same ones each time; EXAMPLES=1000 in the environment tries others.
+    # Always the same examples; EXAMPLES=1000 in the environment tries others.
     max_examples=int(os.environ.get("EXAMPLES", "40")),
     derandomize="EXAMPLES" not in os.environ,
     stateful_step_count=30,
@@ -429,7 +429,7 @@ TestLife.__doc__ = "Numbers are contiguous or a gap is reported, nothing comes t
 
 @types.coroutine
 def cancelled_at(step, coroutine):
-    """Go on with a coroutine, and cancel the task in the coroutine's ``step``-th wait, counted from 1."""
+    """Run a coroutine, and cancel the task in its ``step``-th wait, counted from 1."""
     resume = functools.partial(coroutine.send, None)
     for number in itertools.count(1):
         try:
@@ -447,7 +447,7 @@ def cancelled_at(step, coroutine):
 
 
 async def with_cancellation_at(step, coroutine):
-    """The same, as a coroutine: what a task takes."""
+    """Wrap :func:`cancelled_at` in a coroutine, because a task needs one."""
     return await cancelled_at(step, coroutine)
 
 
@@ -507,7 +507,7 @@ COROUTINES = {
 @pytest.mark.parametrize("wait", [0.0, 1.0], ids=["unconnected", "connected"])
 @pytest.mark.parametrize("name", COROUTINES)
 async def test_cancellation_of_every_coroutine_at_every_step(name, wait, transport):
-    """Cancelled in its k-th wait, for every k, a coroutine raises, leaves nothing behind, and the feed lives on."""
+    """A coroutine that is cancelled in any wait raises and leaves nothing behind, and the feed continues."""
 
     async def opening():
         await asyncio.sleep(0.05)
@@ -538,7 +538,7 @@ async def test_cancellation_of_every_coroutine_at_every_step(name, wait, transpo
             await asyncio.wait({publishing})
             assert feed.state.value is State.CLOSED
             if not task.cancelled():
-                # It came to its end before that step: there are no more.
+                # It ended before this step, so there are no more steps.
                 assert task.exception() is None
                 assert step <= 40
                 break
@@ -547,7 +547,7 @@ async def test_cancellation_of_every_coroutine_at_every_step(name, wait, transpo
 @in_virtual_time
 @pytest.mark.parametrize("hook", ["_create_ws", "_when2create_new_ws", "_parse_raw_data"])
 async def test_cancellation_inside_a_hook_at_every_step(hook):
-    """``exit`` at any moment of a hook leaves nothing behind, and a CancelledError out of a hook ends no feed."""
+    """``exit`` at any step of a hook leaves nothing behind, and a CancelledError of a hook does not end the feed."""
 
     async def steps(raw=None):
         for _ in range(5):
@@ -576,9 +576,9 @@ async def test_cancellation_inside_a_hook_at_every_step(hook):
 
 @pytest.mark.slow
 async def test_soak_for_a_moment(capsys):
-    """Real reconnections and real rotations at full rate: none lost, none doubled, memory, tasks, descriptors flat.
+    """Under real reconnections and rotations at full rate no message is lost or doubled, and nothing leaks.
 
-    ``python tests/soak.py --minutes N`` goes on for longer.
+    ``python tests/soak.py --minutes N`` runs longer.
     """
     report = await soak(reconnects=30, rotations=20, rate=2_000)
     report.check()
@@ -590,6 +590,6 @@ async def test_soak_for_a_moment(capsys):
 
 @pytest.mark.slow
 def test_soak_from_the_command_line(capsys):
-    """The command prints a summary of what was measured."""
+    """The command prints a summary of its measurements."""
     assert soak_main(["--reconnects", "3", "--rotations", "2", "--rate", "500"]) == 0
     assert "3 reconnections" in capsys.readouterr().out

@@ -1,4 +1,4 @@
-"""The constructor's options have the defaults that are promised, and what cannot be is refused by name."""
+"""The options of the constructor: defaults, checks and error texts."""
 
 from __future__ import annotations
 
@@ -20,12 +20,12 @@ TIMES = ["open_timeout", "send_timeout", "close_timeout", "handover_timeout", "h
 
 
 async def asynchronous_delays():
-    """Delays in a form that nobody can wait for."""
+    """An asynchronous generator, which is not allowed for delays."""
     yield 1.0
 
 
 def test_defaults_are_those_of_the_contract():
-    """Without a word from the user all times are as promised, and nothing is replaced because it is idle."""
+    """The defaults are those of the contract; by default an idle connection is not replaced."""
     assert dataclasses.asdict(Options()) == {
         "name": None,
         "open_timeout": 10,
@@ -43,7 +43,7 @@ def test_defaults_are_those_of_the_contract():
 
 
 def test_default_delays_begin_at_once_then_are_jittered_and_capped():
-    """By default the first retry is at once, the next after up to 0.5 s, 1 s, 2 s … and never more than 60 s."""
+    """By default the retries come at once, then after up to 0.5 s, 1 s, 2 s and so on, and at most 60 s."""
     many = [list(islice(Options().reconnect_delays(), 12)) for _ in range(200)]
     ceilings = [0, 0.5, 1, 2, 4, 8, 16, 32, 60, 60, 60, 60]
     for place, ceiling in enumerate(ceilings):
@@ -53,12 +53,12 @@ def test_default_delays_begin_at_once_then_are_jittered_and_capped():
 
 
 def test_typed_keywords_are_the_fields():
-    """What a type checker lets the constructor take is what it takes, with the same types."""
+    """FeedOptions, which type checkers use, has the fields and types of Options."""
     assert get_type_hints(FeedOptions) == get_type_hints(Options)
 
 
 def test_options_are_keyword_only_and_frozen():
-    """Options are given by name and never change."""
+    """Options are keyword-only and frozen."""
     kinds = {parameter.kind for parameter in inspect.signature(Options).parameters.values()}
     assert kinds == {inspect.Parameter.KEYWORD_ONLY}
     with pytest.raises(dataclasses.FrozenInstanceError):
@@ -68,42 +68,42 @@ def test_options_are_keyword_only_and_frozen():
 @pytest.mark.parametrize("option", TIMES)
 @pytest.mark.parametrize("seconds", ["1", b"1", [], True, Fraction(1, 2), 1j])
 def test_time_of_the_wrong_kind_is_refused_by_name(option, seconds):
-    """A time that is no int or float raises TypeError, which names the option and says what was expected."""
+    """A time that is not an int or float raises TypeError with the option's name and the expected value."""
     with pytest.raises(TypeError, match=f"^{option} must be a .*number of seconds.*, not "):
         Options(**{option: seconds})
 
 
 @pytest.mark.parametrize("option", TIMES)
 @pytest.mark.parametrize("seconds", [-1, -0.001, math.inf, -math.inf, math.nan])
-def test_time_that_cannot_be_is_refused_by_name(option, seconds):
-    """A time that is negative, infinite or not a number raises ValueError, which names the option."""
+def test_time_out_of_range_is_refused_by_name(option, seconds):
+    """A time that is negative, infinite or NaN raises ValueError with the option's name."""
     with pytest.raises(ValueError, match=f"^{option} must be .* seconds.*, not {seconds}"):
         Options(**{option: seconds})
 
 
 @pytest.mark.parametrize("option", ["open_timeout", "send_timeout", "close_timeout", "idle_timeout"])
-def test_zero_is_refused_where_nothing_can_be_done_in_no_time(option):
+def test_zero_is_refused_where_an_action_needs_time(option):
     """A time in which something must happen cannot be 0."""
     with pytest.raises(ValueError, match=f"{option} must be a positive number of seconds, not 0"):
         Options(**{option: 0})
 
 
 @pytest.mark.parametrize("option", ["handover_timeout", "handover_settle"])
-def test_zero_is_taken_where_it_means_something(option):
-    """``handover_timeout=0`` (break before make) and ``handover_settle=0`` are taken."""
+def test_zero_is_allowed_where_it_has_a_meaning(option):
+    """``handover_timeout=0`` (break before make) and ``handover_settle=0`` are allowed."""
     assert getattr(Options(**{option: 0}), option) == 0
 
 
 @pytest.mark.parametrize("option", [option for option in TIMES if option != "idle_timeout"])
-def test_none_is_refused_where_a_wait_would_have_no_end(option):
-    """Only ``idle_timeout`` may be None: no other wait is without an end."""
+def test_none_is_refused_where_a_wait_must_end(option):
+    """Only ``idle_timeout`` may be None, because every other wait must end."""
     with pytest.raises(TypeError, match=option):
         Options(**{option: None})
 
 
 @pytest.mark.parametrize("seconds", [1, 0.25, 1e9])
-def test_any_positive_time_is_taken(seconds):
-    """An int and a float are both times, however short or long."""
+def test_any_positive_time_is_allowed(seconds):
+    """A time may be an int or a float of any positive size."""
     options = Options(**dict.fromkeys(TIMES, seconds))
     assert [getattr(options, option) for option in TIMES] == [seconds] * len(TIMES)
 
@@ -111,7 +111,7 @@ def test_any_positive_time_is_taken(seconds):
 @pytest.mark.parametrize(
     ("option", "value", "expected"),
     [
-        ("name", 3, "name must be a str, or None for one made from the class, not 3"),
+        ("name", 3, "name must be a str, or None for a name made from the class, not 3"),
         (
             "reconnect_delays",
             [1, 2],
@@ -131,19 +131,19 @@ def test_any_positive_time_is_taken(seconds):
     ],
 )
 def test_option_of_the_wrong_kind_is_refused_by_name(option, value, expected):
-    """What is no option of that name raises TypeError, which names it and says what was expected."""
+    """An option of the wrong type raises TypeError with its name and the expected value."""
     with pytest.raises(TypeError, match=expected):
         Options(**{option: value})
 
 
-def test_heartbeat_without_a_pause_is_refused():
-    """A heartbeat every 0 seconds would do nothing else."""
+def test_heartbeat_without_an_interval_is_refused():
+    """A heartbeat with an interval of 0 seconds raises ValueError."""
     with pytest.raises(ValueError, match="the seconds of heartbeat must be a positive number of seconds, not 0"):
         Options(heartbeat=("ping", 0))
 
 
-def test_options_of_the_right_kind_are_taken_as_they_are():
-    """Each option is there as it was given."""
+def test_valid_options_are_stored_unchanged():
+    """Valid options are stored unchanged."""
     given = {
         "name": "trades",
         "reconnect_delays": lambda: [1.0],
@@ -156,7 +156,7 @@ def test_options_of_the_right_kind_are_taken_as_they_are():
 
 
 def test_check_seconds_says_whether_zero_is_allowed():
-    """The message says from where on a number is one."""
+    """The error text states whether zero is allowed."""
     with pytest.raises(ValueError, match="pause must be a number of seconds of at least 0, not -1"):
         check_seconds("pause", -1, zero=True)
     with pytest.raises(ValueError, match="pause must be a positive number of seconds, not 0"):
@@ -175,7 +175,7 @@ def test_check_seconds_says_whether_zero_is_allowed():
         ((5, 0), ValueError, "seconds of send_limit"),
     ],
 )
-def test_send_limit_that_cannot_be_is_refused(send_limit, error, words):
-    """A limit is so many messages, at least one, within so many seconds."""
+def test_invalid_send_limit_is_refused(send_limit, error, words):
+    """``send_limit`` needs an int of at least 1 and a positive number of seconds."""
     with pytest.raises(error, match=words):
         Options(send_limit=send_limit)

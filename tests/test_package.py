@@ -1,4 +1,4 @@
-"""The house: what is exported, which module may import which, and that the edges cost nobody anything."""
+"""The package's structure: exports, allowed imports, and edges that are imported only on use."""
 
 from __future__ import annotations
 
@@ -30,14 +30,14 @@ FOLDERS = {
     "sending": {"connections", "messages", "reporting"},
     "feed": {"connections", "display", "messages", "observables", "reporting", "sending", "streams"},
 }
-"""The core, from the ground up: which folders each folder may import. Messages and streams know no socket; connections
-know no stream."""
+"""The folders of the core, from the ground up, and the folders that each may import. Messages and streams do not depend
+on sockets; connections do not depend on streams."""
 
 FOUNDATION = ("errors", "callables", "checks", "codec", "delays", "options")
-"""The files beside the folders that any folder may import."""
+"""The modules beside the folders that every folder may import."""
 
 FORMS = ("interface", "websocket")
-"""The public forms of a feed, which stand on all folders."""
+"""The modules of the public feed classes, which may import all folders."""
 
 PURE = (
     *("errors", "callables", "checks", "codec", "delays", "options", "reporting.redaction", "reporting.events"),
@@ -45,14 +45,14 @@ PURE = (
     *("connections.failures", "connections.backoff", "connections.handover", "connections.rate_limit"),
     *("sending.channels", "sending.channel_states"),
 )
-"""The modules that know no event loop: they get the time passed in."""
+"""The modules without an event loop or a clock: times are passed in."""
 
 EDGES = ("operators", "recording", "jupyter", "testing", "demo", "cli", "pytest_plugin", "__main__")
-"""What stands around the core, and is imported by whoever wants it."""
+"""The edges around the core, which are imported only on use."""
 
 
 def modules():
-    """Give each module of the package, by its name below ``rxws`` ('' is the package itself), with its syntax tree."""
+    """Return the syntax tree of each module, by its name below ``rxws`` ('' is the package itself)."""
     found = {}
     for path in sorted(PACKAGE.rglob("*.py")):
         name = ".".join(path.relative_to(PACKAGE).with_suffix("").parts).removesuffix("__init__").rstrip(".")
@@ -64,13 +64,13 @@ MODULES = modules()
 
 
 def is_package(name):
-    """Tell whether a module is a folder's."""
+    """Return whether a module is a folder's ``__init__``."""
     return (PACKAGE / Path(*name.split(".")) / "__init__.py").exists() if name else True
 
 
 def imports(name, tree):
-    """Give what of the package a module imports: pairs of the module and the name in it (None: the module itself)."""
-    # What the type checker alone reads of the package's root is no import: the edges are loaded when asked for.
+    """Yield the imports from the package: pairs of module and name (None for the module itself)."""
+    # Imports for type checkers in the package's root do not count: the edges are loaded on use.
     blocks = [each for each in ast.walk(tree) if isinstance(each, ast.If) and ast.unparse(each.test) == "TYPE_CHECKING"]
     checked = [node for each in blocks if name == "" for statement in each.body for node in ast.walk(statement)]
     for node in ast.walk(tree):
@@ -98,7 +98,7 @@ def imports(name, tree):
 
 
 def edge_of(name):
-    """Give the edge that a module belongs to, or None for one of the core."""
+    """Return the edge of a module, or None for a module of the core."""
     first = name.split(".")[0]
     return first if first in EDGES else None
 
@@ -107,18 +107,18 @@ CORE = [name for name in MODULES if name and not edge_of(name)]
 
 
 def folder_of(name):
-    """Give the folder of the core that a module stands in, or the module's own name where it stands beside them."""
+    """Return a module's folder in the core, or its own name if it is beside the folders."""
     return name.split(".")[0]
 
 
-def test_every_module_has_its_place_in_the_house():
-    """Each module of the core stands in a folder of the table, or is one of the few files beside them."""
+def test_every_module_has_its_place():
+    """Each module of the core is in a folder of the table, or is one of the few modules beside them."""
     assert {folder_of(name) for name in CORE} == {*FOLDERS, *FOUNDATION, *FORMS}
 
 
 @pytest.mark.parametrize("name", CORE)
-def test_core_module_imports_only_what_its_folder_may(name):
-    """A module imports from its own folder, from the folders that the table allows it, and from the foundation."""
+def test_core_module_imports_only_from_allowed_folders(name):
+    """A module imports only from its own folder, the folders that the table allows, and the foundation."""
     folder = folder_of(name)
     found = {folder_of(module) for module, _ in imports(name, MODULES[name])} - {folder}
     if folder in FOLDERS:
@@ -130,15 +130,15 @@ def test_core_module_imports_only_what_its_folder_may(name):
 
 
 @pytest.mark.parametrize("name", CORE)
-def test_core_module_takes_nothing_private(name):
-    """What one module takes from another is not private to that one."""
+def test_core_module_imports_no_private_name(name):
+    """No module imports a private name of another module."""
     for module, taken in imports(name, MODULES[name]):
         assert taken is None or not taken.startswith("_"), (module, taken)
 
 
 @pytest.mark.parametrize("name", [name for name in MODULES if edge_of(name)])
 def test_edge_uses_public_names_only(name):
-    """What an edge takes from a folder of the core, the folder exports; other edges give what they like."""
+    """An edge imports only exported names of the core's folders; imports between edges are free."""
     for module, taken in imports(name, MODULES[name]):
         if taken is not None and not edge_of(module):
             assert "." not in module, (module, taken)
@@ -158,8 +158,8 @@ def test_map_answers_ten_questions_with_names_that_exist():
             assert hasattr(importlib.import_module(f"rxws.{module}"), name), (question, module, name)
 
 
-def test_map_names_every_folder_and_module_that_it_speaks_of():
-    """The package's docstring names each folder of the core in the order of the table, and only modules that exist."""
+def test_map_names_every_folder_and_only_existing_modules():
+    """The package's docstring names the folders in the order of the table, and only existing modules."""
     folders = re.findall(r"^    (\w+)  +[a-zO]", rxws.__doc__.partition("Beside them")[0], re.MULTILINE)
     assert folders == [*FOLDERS]
     for module in re.findall(rf"\b((?:{'|'.join(FOLDERS)})\.\w+)", rxws.__doc__):
@@ -167,7 +167,7 @@ def test_map_names_every_folder_and_module_that_it_speaks_of():
 
 
 def test_there_is_one_fake_server():
-    """Everything that acts as a feed, in the package, the tests and the notebooks, is built on FeedServer."""
+    """All servers in the package, the tests and the notebooks are built on FeedServer."""
     sources = [path for folder in ("rxws", "tests", "notebooks") for path in (ROOT / folder).rglob("*.py")]
     sources += (ROOT / "notebooks").rglob("*.ipynb")
     sources.append(ROOT / "README.rst")
@@ -178,13 +178,13 @@ def test_there_is_one_fake_server():
 
 
 def serves(path, servers):
-    """Tell whether a file makes a server of a library's, and not the demo's or a command of ours."""
+    """Return whether a file uses a library's server, and not the demo or a command of rxws."""
     lines = path.read_text(encoding="utf-8").splitlines()
     return any(servers.search(line) for line in lines if not re.search(r"from (\.|rxws)", line))
 
 
 def test_no_module_imports_the_package_in_a_cycle():
-    """Nowhere in the package, the edges included, do imports go in a circle."""
+    """No imports in the package form a cycle, including the edges."""
     arrows = {name: {module for module, _ in imports(name, tree)} - {name} for name, tree in MODULES.items()}
     while arrows:
         free = {name for name, wanted in arrows.items() if not wanted & arrows.keys()}
@@ -194,7 +194,7 @@ def test_no_module_imports_the_package_in_a_cycle():
 
 @pytest.mark.parametrize("name", MODULES)
 def test_no_function_imports_the_package(name):
-    """No import of the package hides inside a function."""
+    """No function contains an import of the package."""
     for function in ast.walk(MODULES[name]):
         if isinstance(function, ast.FunctionDef | ast.AsyncFunctionDef | ast.Lambda):
             assert list(imports(name, function)) == []
@@ -202,7 +202,7 @@ def test_no_function_imports_the_package(name):
 
 @pytest.mark.parametrize("name", [name for name in PURE if name in MODULES])
 def test_pure_module_knows_no_event_loop(name):
-    """Decisions are pure: the modules that make them import neither asyncio nor sockets nor a clock."""
+    """The pure modules import neither asyncio nor sockets nor clocks."""
     roots = {
         alias.name.split(".")[0]
         for node in ast.walk(MODULES[name])
@@ -212,8 +212,8 @@ def test_pure_module_knows_no_event_loop(name):
     assert not roots & {"asyncio", "time", "socket"}
 
 
-def test_all_is_what_is_exported():
-    """``rxws.__all__`` is sorted, and equals the public names of the package that are of its own making."""
+def test_all_lists_the_exported_names():
+    """``rxws.__all__`` is sorted, and lists exactly the public names that the package defines."""
     exported = {
         name
         for name, value in vars(rxws).items()
@@ -225,7 +225,7 @@ def test_all_is_what_is_exported():
 
 
 def test_all_holds_the_names_of_the_contract():
-    """Every public name that is promised is exported."""
+    """Every public name of the contract is exported."""
     assert set(rxws.__all__) >= {
         *("AsyncWebsocketStreamInterface", "ReactiveWebSocket", "AsyncObservable", "Stream", "Many", "on_loop"),
         *("State", "Statistics"),
@@ -237,7 +237,7 @@ def test_all_holds_the_names_of_the_contract():
 
 @pytest.mark.parametrize("name", CORE)
 def test_all_of_a_module_names_what_is_public_in_it(name):
-    """Each module of the core lists in ``__all__`` the classes and functions that it defines for others."""
+    """``__all__`` of each core module lists its public classes and functions."""
     module = importlib.import_module(f"rxws.{name}")
     defined = {
         name
@@ -252,14 +252,14 @@ def test_all_of_a_module_names_what_is_public_in_it(name):
 
 @pytest.mark.parametrize("name", rxws.__all__)
 def test_every_public_name_is_documented(name):
-    """Whatever is exported has a docstring of its own."""
+    """Every exported name has its own docstring."""
     value = getattr(rxws, name)
     assert value.__doc__
     assert value.__doc__ not in {base.__doc__ for base in getattr(value, "__mro__", ())[1:]}
 
 
 def test_all_errors_have_one_root():
-    """One ``except RxwsError`` catches all that rxws raises of its own."""
+    """``except RxwsError`` catches all exceptions that rxws defines."""
     errors = [getattr(rxws, name) for name in rxws.__all__]
     errors = [error for error in errors if inspect.isclass(error) and issubclass(error, BaseException)]
     assert len(errors) > 1
@@ -268,7 +268,7 @@ def test_all_errors_have_one_root():
 
 @pytest.mark.parametrize("name", ["", *CORE])
 def test_core_module_imports_three_libraries_only(name):
-    """Of other people's packages the core imports reactivex, websockets and msgspec; a type checker brings its own."""
+    """The core imports only reactivex, websockets and msgspec, except in code for type checkers."""
     for_checkers = {
         node
         for block in ast.walk(MODULES[name])
@@ -283,8 +283,8 @@ def test_core_module_imports_three_libraries_only(name):
     assert others <= {"reactivex", "websockets", "msgspec"}
 
 
-def test_import_brings_no_edge():
-    """``import rxws`` imports the core and none of the edges, nor what only they need."""
+def test_import_loads_no_edge():
+    """``import rxws`` imports the core, and neither the edges nor their dependencies."""
     code = "import rxws, sys; print(*sys.modules)"
     run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, cwd=ROOT, timeout=60)
     names = run.stdout.split()
@@ -296,8 +296,8 @@ def test_import_brings_no_edge():
 
 
 @pytest.mark.parametrize("edge", ["demo", "testing"])
-def test_edge_is_there_when_it_is_asked_for(edge):
-    """``rxws.demo`` and ``rxws.testing`` need no import of their own; what does not exist is an AttributeError."""
+def test_edge_is_loaded_on_use(edge):
+    """``rxws.demo`` and ``rxws.testing`` need no import; an unknown attribute raises AttributeError."""
     code = f"import rxws; print(rxws.{edge}.__name__)"
     run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, cwd=ROOT, timeout=60)
     assert run.stdout == f"rxws.{edge}\n"
@@ -306,20 +306,20 @@ def test_edge_is_there_when_it_is_asked_for(edge):
 
 
 def test_types_are_shipped():
-    """The package tells type checkers that it is typed, and ships its stub."""
+    """The package has ``py.typed`` and its stub."""
     assert (PACKAGE / "py.typed").exists()
     assert (PACKAGE / "observables" / "fluent.pyi").exists()
 
 
-def test_version_is_that_of_the_metadata():
-    """``rxws.__version__`` is what the metadata say."""
+def test_version_equals_the_metadata():
+    """``rxws.__version__`` equals the version in the metadata."""
     config = configparser.ConfigParser()
     config.read(ROOT / "setup.cfg", encoding="utf-8")
     assert rxws.__version__ == config["metadata"]["version"]
 
 
 def test_needs_at_most_five_packages():
-    """Installing brings at most five packages: those that setup.cfg names, and those that they need."""
+    """An installation has at most five packages besides rxws, with the dependencies of dependencies."""
     config = configparser.ConfigParser()
     config.read(ROOT / "setup.cfg", encoding="utf-8")
     wanted = config["options"]["install_requires"].split()
@@ -336,8 +336,8 @@ def test_needs_at_most_five_packages():
 
 
 @pytest.mark.skipif(not (ROOT / ".git").exists(), reason="not a checkout")
-def test_top_level_holds_what_it_should():
-    """At the top of the repository there is what the design lists, and beside that only hidden files."""
+def test_top_folder_contains_only_listed_files():
+    """The top folder of the repository contains only the listed files and hidden files."""
     listed = subprocess.run(
         ["git", "ls-files"], capture_output=True, text=True, check=True, cwd=ROOT, timeout=60
     ).stdout

@@ -38,15 +38,15 @@ def title(block: str) -> str:
 
 
 SERVICE = next(block for block in blocks("python") if "SIGTERM" in block)
-"""The one that runs until it is told to end."""
+"""The program that runs until a signal ends it."""
 
 PROGRAMS = [block for block in blocks("python") if block != SERVICE]
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("block", PROGRAMS, ids=title)
-def test_python_block_runs_as_it_stands(block: str, tmp_path: Path) -> None:
-    """Each Python block is a program that ends by itself, without a word on standard error."""
+def test_python_block_runs_unchanged(block: str, tmp_path: Path) -> None:
+    """Each Python block is a program that ends by itself and writes nothing to standard error."""
     program = tmp_path / "block.py"
     program.write_text(block)
     done = subprocess.run(
@@ -59,8 +59,8 @@ def test_python_block_runs_as_it_stands(block: str, tmp_path: Path) -> None:
 
 @pytest.mark.slow
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT], ids=lambda number: number.name)
-def test_service_ends_cleanly_when_it_is_told_to(number: signal.Signals, tmp_path: Path) -> None:
-    """The service logs, tells its statistics to whoever asks, and on SIGTERM or Ctrl-C ends with 0 within seconds."""
+def test_service_ends_cleanly_after_a_signal(number: signal.Signals, tmp_path: Path) -> None:
+    """The service logs, sends its statistics on a port, and ends with 0 soon after SIGTERM or Ctrl-C."""
     program = tmp_path / "service.py"
     program.write_text(SERVICE)
     with subprocess.Popen(
@@ -69,14 +69,14 @@ def test_service_ends_cleanly_when_it_is_told_to(number: signal.Signals, tmp_pat
         try:
             assert service.stderr is not None
             lines = []
-            # In either order; and messages may come a moment before their connection counts as open.
+            # The lines come in any order, and messages may come shortly before their connection counts as open.
             while not ("statistics on port" in "".join(lines) and "trades: connection 1 is open" in "".join(lines)):
                 lines.append(service.stderr.readline())
                 assert lines[-1], lines
             [port] = [line.split()[-1] for line in lines if "statistics on port" in line]
-            while not (told := json.loads(ask(int(port))))["messages"]:
+            while not (statistics := json.loads(ask(int(port))))["messages"]:
                 pass
-            assert told["opened"] == 1
+            assert statistics["opened"] == 1
             service.send_signal(number)
             _, rest = service.communicate(timeout=15)
         finally:
@@ -87,8 +87,8 @@ def test_service_ends_cleanly_when_it_is_told_to(number: signal.Signals, tmp_pat
 
 
 @pytest.mark.slow
-def test_file_of_a_users_tests_passes_as_it_stands(tmp_path: Path) -> None:
-    """In an empty folder, pytest passes the test file, with the fixtures that rxws registers and warnings as errors."""
+def test_file_of_a_users_tests_passes_unchanged(tmp_path: Path) -> None:
+    """The test file passes in an empty folder, with the fixtures of rxws and with warnings as errors."""
     (tmp_path / "test_feed.py").write_text(named("test_feed.py"))
     done = subprocess.run(
         [sys.executable, "-m", "pytest", "-W", "error", "-o", "asyncio_default_fixture_loop_scope=function"],
@@ -104,13 +104,13 @@ def test_file_of_a_users_tests_passes_as_it_stands(tmp_path: Path) -> None:
 
 
 def ask(port: int) -> str:
-    """Return what is told on a port."""
+    """Return the text that a port sends."""
     with socket.create_connection(("127.0.0.1", port), timeout=10) as connection:
         return connection.makefile().read()
 
 
 def test_shell_blocks_are_the_two_commands() -> None:
-    """Two commands do all the set-up: one runs the demo, one passes the tests. ``.ci/run`` runs them as they stand."""
+    """Two commands suffice: one runs the demo, one runs the tests. ``.ci/run`` runs them unchanged."""
     demo, tests = blocks("sh")[:2]
     assert demo.strip().endswith("rxws demo")
     assert tests.strip().endswith("python -m pytest -n logical")
@@ -119,7 +119,7 @@ def test_shell_blocks_are_the_two_commands() -> None:
 
 
 def test_table_of_speed_has_every_row() -> None:
-    """What ``python -m tests.benchmarks --readme`` writes stands in the README, each row with what was measured."""
+    """The README contains the output of ``python -m tests.benchmarks --readme``, with a figure in each row."""
     _, _, table = README.read_text().partition(".. benchmarks: begin")
     table, _, _ = table.partition(".. benchmarks: end")
     measured = re.findall(r"^   \* - (.+)\n     - (.+)\n     - (.+)\n     - (.+)$", table, re.MULTILINE)[1:]
@@ -128,7 +128,7 @@ def test_table_of_speed_has_every_row() -> None:
 
 
 def test_readme_is_valid_restructured_text() -> None:
-    """The README renders without a complaint."""
+    """The README renders without warnings."""
     docutils.core.publish_doctree(
         README.read_text(), settings_overrides={"report_level": 2, "halt_level": 2, "syntax_highlight": "none"}
     )

@@ -1,4 +1,4 @@
-"""Real input: the class that the original package documents, and a server that is not ours."""
+"""Real input: the class in the original package's documentation, and a server of another project."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ import rxws
 
 
 class UserFeed(rxws.AsyncWebsocketStreamInterface):
-    """Fetches a listen key, connects with it, rotates when it expires or after 20 hours: as in the README."""
+    """Fetches a listen key, connects with it, and rotates when it expires or after 20 hours, as in the README."""
 
     def __init__(self, exchange):
         super().__init__()
@@ -42,7 +42,7 @@ class UserFeed(rxws.AsyncWebsocketStreamInterface):
 
 
 class OriginalFeed(UserFeed):
-    """The hook as the original package's README has it, but for ``asyncio.wait``, which takes tasks only today."""
+    """The hook of the original package's README, except ``asyncio.wait``, which now takes only tasks."""
 
     async def _when2create_new_ws(self):
         listen_key_expired_stream = self.stream_filter([{"e": "listenKeyExpired"}])
@@ -64,7 +64,7 @@ class OriginalFeed(UserFeed):
 @pytest.mark.usefixtures("virtual_time")
 @pytest.mark.parametrize("feed_class", [UserFeed, OriginalFeed])
 async def test_listen_keys_expire_and_nothing_is_lost_or_doubled(feed_class):
-    """Through three expiries of its listen key a feed delivers every numbered message once, in order."""
+    """A feed delivers every numbered message once and in order while its listen key expires three times."""
     numbers: dict[tuple[str, str], list[int]] = {}
     async with (
         rxws.demo.serve(listen_key_lifetime=60, listen_key_grace=5, rate=50, lag=0.05) as exchange,
@@ -94,9 +94,9 @@ def free_port() -> int:
 
 @contextlib.asynccontextmanager
 async def jupyter_server(folder):
-    """Run Jupyter Server on loopback; gives its URL and its token."""
+    """Run Jupyter Server on loopback; yield its URL and its token."""
     port, token = free_port(), secrets.token_hex(24)
-    # Its own folders, so that it is neither influenced by the machine's settings nor leaves any.
+    # Separate folders, so that the machine's settings neither influence it nor change.
     environment = os.environ | {
         "JUPYTER_TOKEN": token,
         "JUPYTER_CONFIG_DIR": str(folder),
@@ -157,8 +157,8 @@ def execute(code: str) -> dict:
 
 
 @pytest.mark.slow
-async def test_kernel_of_a_jupyter_server_is_followed_through_a_restart(tmp_path):
-    """Code runs in a Jupyter kernel through ``send``; its output and status are streams; a restart is survived."""
+async def test_feed_of_a_jupyter_kernel_survives_a_restart(tmp_path):
+    """``send`` runs code in a Jupyter kernel, streams have its output and status, and the feed survives a restart."""
     async with jupyter_server(tmp_path) as (url, token):
         kernel = await call(url, token, "POST", "/api/kernels", b"{}")
         channels = f"{url.replace('http', 'ws')}/api/kernels/{kernel['id']}/channels"
@@ -168,7 +168,7 @@ async def test_kernel_of_a_jupyter_server_is_followed_through_a_restart(tmp_path
             status = ws.stream_filter([{"msg_type": "status"}])
 
             async def printed(text: str) -> None:
-                # A kernel that is starting may miss what is sent to it.
+                # A starting kernel may lose messages.
                 while True:
                     await ws.send(execute(f"print({text!r})"))
                     with contextlib.suppress(TimeoutError):

@@ -1,4 +1,4 @@
-"""What nobody should do, and what comes of it: a word that says so, and a feed that does not stand still."""
+"""Mistakes in users' code: clear errors, and a feed that does not stall."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ pytestmark = pytest.mark.usefixtures("virtual_time")
 
 
 class Strange(BaseException):
-    """What is no Exception, as a panic of compiled code is none."""
+    """A BaseException, like a panic in compiled code."""
 
 
 class Forgetful(Feed):
@@ -30,8 +30,8 @@ class Forgetful(Feed):
         pass
 
 
-async def test_forgotten_constructor_of_the_base_is_said():
-    """A subclass that does not call ``super().__init__()`` is told so, and other names are as absent as ever."""
+async def test_missing_call_of_the_base_constructor_raises():
+    """A subclass that does not call ``super().__init__()`` gets a RuntimeError that says so."""
     with pytest.raises(RuntimeError, match=r"Forgetful.__init__ must call super\(\).__init__\(\)"):
         async with Forgetful():
             pass
@@ -40,7 +40,7 @@ async def test_forgotten_constructor_of_the_base_is_said():
 
 
 async def test_unknown_option_is_named_with_the_nearest_known():
-    """An option that does not exist is a TypeError that says which one may have been meant."""
+    """An unknown option raises TypeError, which suggests the nearest known option."""
     with pytest.raises(TypeError, match=r"Feed\(\) has no option 'idle_timout': did you mean 'idle_timeout'\?"):
         Options.of(Feed, {"idle_timout": 1})
     with pytest.raises(TypeError, match=r"Feed\(\) has no option 'zzzzzz'$"):
@@ -50,7 +50,7 @@ async def test_unknown_option_is_named_with_the_nearest_known():
 
 
 async def test_context_manager_as_url_is_refused():
-    """A server that was not entered is no URL."""
+    """A server whose ``async with`` is missing is refused as a URL."""
     with pytest.raises(TypeError, match="async with"):
         rxws.ReactiveWebSocket(rxws.demo.serve())
 
@@ -63,7 +63,7 @@ async def opened():
 
 
 def reading(websocket):
-    """Return what reads a connection to its end, and takes no notice of what comes."""
+    """Return a function that reads a connection to its end and discards the frames."""
 
     async def read():
         async for _ in websocket:
@@ -73,7 +73,7 @@ def reading(websocket):
 
 
 async def test_send_on_a_transport_that_is_closing_is_no_success():
-    """What is handed to a transport that is closing was not sent."""
+    """A message on a closing transport raises, because it is not sent."""
     websocket, connection = await opened()
     connection.start(reading(websocket))
     websocket.transport.is_closing = lambda: True
@@ -84,8 +84,8 @@ async def test_send_on_a_transport_that_is_closing_is_no_success():
     connection.end()
 
 
-async def test_send_whose_turn_came_late_cuts_nobody(virtual_time):
-    """A peer that had only the rest of the time is not said to take nothing."""
+async def test_send_that_waited_for_its_turn_keeps_the_connection(virtual_time):
+    """A send that waited for the rate limit does not disconnect a peer that had only the rest of the timeout."""
     websocket, connection = await opened()
     connection.start(reading(websocket))
     connection.send_queue = PrioritySendQueue(virtual_time, SlidingWindow(1, 10.0))
@@ -103,8 +103,8 @@ async def test_send_whose_turn_came_late_cuts_nobody(virtual_time):
     connection.end()
 
 
-async def test_send_with_little_time_left_cuts_nobody():
-    """Who waited long for a connection does not cut it because it takes the message in no time at all."""
+async def test_send_with_little_time_left_keeps_the_connection():
+    """A send with little of its timeout left raises SendTimeout and does not disconnect the peer."""
     websocket, connection = await opened()
     connection.start(reading(websocket))
 
@@ -120,8 +120,8 @@ async def test_send_with_little_time_left_cuts_nobody():
     connection.end()
 
 
-async def test_exit_in_the_reader_cuts_the_connection():
-    """What ends the program ends the reader, and leaves no open connection behind."""
+async def test_exit_in_the_reader_closes_the_connection():
+    """An exception that ends the program ends the reader, and the connection is closed."""
     websocket, connection = await opened()
 
     async def leave():
@@ -137,7 +137,7 @@ async def test_exit_in_the_reader_cuts_the_connection():
 
 
 async def test_parser_that_panics_ends_its_connection_and_not_the_feed(feed_server):
-    """A BaseException out of a parse hook is told, and the feed goes on with the next connection."""
+    """A BaseException of a parse hook is reported, and the feed continues with the next connection."""
 
     class Panicking(Feed):
         def _parse_raw_data(self, raw_data):
@@ -158,8 +158,8 @@ async def test_parser_that_panics_ends_its_connection_and_not_the_feed(feed_serv
         assert feed.statistics().gaps == 1
 
 
-async def test_opening_hook_that_panics_ends_the_feed(feed_server):
-    """A BaseException out of ``_create_ws`` is the end, and everybody is told."""
+async def test_opening_hook_that_panics_fails_the_feed(feed_server):
+    """A BaseException of ``_create_ws`` fails the feed, and all waiting calls raise."""
 
     class Panicking(Feed):
         async def _create_ws(self):
@@ -171,7 +171,7 @@ async def test_opening_hook_that_panics_ends_the_feed(feed_server):
 
 
 async def test_coroutine_handler_and_rotation_hook_that_panic_are_reported(feed_server):
-    """A BaseException out of a handler or the rotation hook is a failure like any other."""
+    """A BaseException of a handler or of the rotation hook is reported like any failure."""
 
     class Panicking(Feed):
         async def _when2create_new_ws(self):
@@ -196,8 +196,8 @@ async def test_coroutine_handler_and_rotation_hook_that_panic_are_reported(feed_
     assert sum(isinstance(failure.error, Strange) for failure in failures) >= 3
 
 
-async def test_handler_and_rotation_hook_that_exit_are_not_held_up(feed_server):
-    """GeneratorExit, which the interpreter alone has a say in, passes through."""
+async def test_generator_exit_of_handler_and_rotation_hook_passes(feed_server):
+    """GeneratorExit of a handler or of the rotation hook passes through."""
 
     class Leaving(Feed):
         async def _when2create_new_ws(self):
@@ -215,8 +215,8 @@ async def test_handler_and_rotation_hook_that_exit_are_not_held_up(feed_server):
         assert feed.statistics().messages == 1
 
 
-async def test_parse_hook_that_answers_its_cancellation_is_taken_at_its_word(feed_server):
-    """A hook that waited for too long and then gives a message after all is not blamed for the next frame."""
+async def test_parse_hook_that_returns_after_its_timeout_affects_no_other_frame(feed_server):
+    """A hook that returns a message after its timeout does not affect the next frame."""
 
     class Late(Feed):
         async def _parse_raw_data(self, raw_data):

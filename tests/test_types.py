@@ -1,4 +1,4 @@
-"""The type checkers find nothing in what users write: one run of each checks all samples."""
+"""The type checkers accept users' code: one run of each checks all samples."""
 
 from __future__ import annotations
 
@@ -14,14 +14,14 @@ pytestmark = pytest.mark.slow
 SUPPORT = Path(__file__).parent / "support"
 
 SAMPLES = [str(SUPPORT / "fluent_types.py"), str(SUPPORT / "operator_types.py"), str(SUPPORT / "filter_types.py")]
-"""Operators as methods and operators that are piped, with the types that the checkers must see."""
+"""Samples of fluent operators, piped operators and filters, with the types that the checkers must infer."""
 
 MYPY = """
 [mypy]
 strict = True
 explicit_package_bases = True
 
-# A reader who takes a block over has its functions checked, and need not annotate them.
+# The functions of the README's blocks are checked although they have no annotations.
 [mypy-{blocks}]
 disallow_untyped_defs = False
 disallow_incomplete_defs = False
@@ -41,7 +41,7 @@ def readme(tmp_path: Path) -> list[str]:
 
 
 def test_mypy_finds_nothing(readme: list[str], tmp_path: Path) -> None:
-    """mypy sees the items' types behind fluent and piped operators, and no mistake in the README's Python blocks."""
+    """mypy infers the items' types in the samples, and finds no error in the README's Python blocks."""
     config = tmp_path / "mypy.ini"
     config.write_text(MYPY.format(blocks=",".join(Path(file).stem for file in readme)))
     run_mypy(*SAMPLES, *readme, config=config, cache=tmp_path / "cache")
@@ -49,5 +49,5 @@ def test_mypy_finds_nothing(readme: list[str], tmp_path: Path) -> None:
 
 @needs_pyright
 def test_pyright_finds_nothing(readme: list[str]) -> None:
-    """pyright sees the same."""
+    """pyright infers the same types and finds no error."""
     run_pyright(*SAMPLES, *readme)

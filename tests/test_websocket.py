@@ -1,4 +1,4 @@
-"""ReactiveWebSocket: a feed from a URL, and what each of its arguments does."""
+"""ReactiveWebSocket: a feed made from a URL, argument by argument."""
 
 from __future__ import annotations
 
@@ -25,21 +25,21 @@ from tests.support.life import ScriptedWebsocket, StuckWebsocket
 virtual = pytest.mark.usefixtures("virtual_time", "assert_no_leaks")
 
 PLAIN = {"compression": None, "proxy": None, "ping_interval": None}
-"""A connection on which nothing happens that the test does not ask for."""
+"""Options for a connection without compression, proxy and pings."""
 
 
 def now():
-    """Give the loop's time."""
+    """Return the loop's time."""
     return asyncio.get_running_loop().time()
 
 
 def feed_of(url, **arguments):
-    """Make a feed with plain connections."""
+    """Return a feed with plain connections."""
     return ReactiveWebSocket(url, **{"connect_options": PLAIN, "handover_timeout": 1} | arguments)
 
 
 def connecting(*websockets):
-    """Give a ``connect`` that gives these connections, one after the other, and the calls that it was given."""
+    """Return a ``connect`` that returns these connections one after the other, and a list of its calls."""
     calls, left = [], list(websockets)
 
     async def connect(url, **options):
@@ -56,7 +56,7 @@ class Trade(msgspec.Struct):
 
 
 def test_arguments_have_the_defaults_of_the_contract():
-    """All but the URL are keywords, with the defaults that are promised."""
+    """All arguments except the URL are keyword-only, with the defaults of the contract."""
     parameters = inspect.signature(ReactiveWebSocket).parameters
     assert {
         name: parameter.default
@@ -82,7 +82,7 @@ def test_arguments_have_the_defaults_of_the_contract():
 @virtual
 class TestConnecting:
     async def test_url_alone_makes_a_feed(self, feed_server):
-        """With nothing but a URL it connects, decodes JSON, stays, and sends."""
+        """A feed with only a URL connects, decodes JSON, stays connected, and sends."""
         feed_server.script = greet
         async with ReactiveWebSocket(feed_server.url) as feed:
             assert await take(feed.stream_filter(), 2) == [{"connection": 1, "n": 1}, {"connection": 1, "n": 2}]
@@ -92,8 +92,8 @@ class TestConnecting:
             assert feed_server.opened == 1
 
     @pytest.mark.parametrize("is_coroutine_function", [False, True])
-    async def test_url_and_options_are_asked_afresh_for_every_connection(self, feed_server, is_coroutine_function):
-        """Functions and coroutine functions give the address and the options, for each connection anew."""
+    async def test_url_and_options_are_functions_called_for_every_connection(self, feed_server, is_coroutine_function):
+        """Functions and coroutine functions for URL and options are called for every connection."""
         numbers = Counter()
 
         def url():
@@ -121,8 +121,8 @@ class TestConnecting:
         assert [handshake.path for handshake in feed_server.handshakes] == ["/key-1", "/key-2", "/key-3"]
         assert [handshake.headers["X-Number"] for handshake in feed_server.handshakes] == ["1", "2", "3"]
 
-    async def test_url_that_cannot_be_had_is_tried_again(self, feed_server):
-        """A request for a listen key that fails is retried as a connection is."""
+    async def test_url_function_that_raises_is_called_again(self, feed_server):
+        """A failed request for a listen key is retried like a failed connection."""
         answers = iter([OSError("no key"), TimeoutError(), feed_server.url])
 
         async def url():
@@ -137,7 +137,7 @@ class TestConnecting:
             assert [event.number for event in of_kind(Disconnected, events)] == [None, None]
 
     async def test_connect_is_called_as_websockets_is(self):
-        """Any function with the signature of ``websockets.connect`` makes the connections."""
+        """``connect`` may be any function with the signature of ``websockets.connect``."""
         connect, calls = connecting(ScriptedWebsocket("1"), ScriptedWebsocket("2"))
         async with ReactiveWebSocket("ws://a", connect=connect, connect_options={"ssl": None}) as feed:
             stream = feed.stream_filter()
@@ -146,15 +146,15 @@ class TestConnecting:
             await take(stream, 1)
         assert calls[:2] == [("ws://a", {"ssl": None})] * 2
 
-    async def test_connect_without_options_gets_none(self):
-        """Without ``connect_options`` it is given the URL and nothing else."""
+    async def test_connect_without_options_gets_only_the_url(self):
+        """Without ``connect_options`` the function is called with the URL only."""
         connect, calls = connecting(ScriptedWebsocket("1"))
         async with ReactiveWebSocket("ws://a", connect=connect) as feed:
             await take(feed.stream_filter(), 1)
         assert calls == [("ws://a", {})]
 
-    async def test_connect_that_gives_no_connection_fails_the_feed(self):
-        """What it gives must have the websockets API; the error names the argument."""
+    async def test_connect_that_returns_no_connection_fails_the_feed(self):
+        """The result of ``connect`` must have the websockets API; the error names the argument."""
 
         async def connect(url):
             return None
@@ -163,7 +163,7 @@ class TestConnecting:
             await ReactiveWebSocket("ws://a", connect=connect).wait_connected()
 
     async def test_invalid_url_fails_the_feed_without_its_secrets(self, caplog):
-        """An address that is none is fatal; what is said of it holds no secret."""
+        """An invalid URL is fatal; the error, the repr and the log contain no secret of it."""
         feed = ReactiveWebSocket("http://me:password@host/?token=secret")
         with pytest.raises(ConnectFailed) as caught:
             await feed.wait_connected()
@@ -172,18 +172,18 @@ class TestConnecting:
             assert "secret" not in text
 
     async def test_repr_shows_the_address_without_its_secrets(self, feed_server):
-        """The repr tells the state and the address, redacted; one that is asked afresh is not asked for it."""
+        """The repr shows the state and the redacted URL; a URL function is not called for the repr."""
         async with ReactiveWebSocket("wss://me:password@example.com/ws?token=secret", name="mine") as feed:
             assert repr(feed) == "<mine: connecting, 0 messages, wss://***@example.com/ws?token=***>"
             await feed.exit()
         async with feed_of(lambda: feed_server.url, name="mine") as feed:
-            assert repr(feed) == "<mine: connecting, 0 messages, a URL asked afresh>"
+            assert repr(feed) == "<mine: connecting, 0 messages, URL from a function>"
 
 
 @virtual
 class TestOnOpen:
     async def test_messages_are_sent_on_every_connection_before_anything_else(self, feed_server):
-        """A list of messages and of functions that give messages is sent, in order, on each new connection."""
+        """A list of messages, and of functions that return messages, is sent in order on every new connection."""
         numbers = iter(range(10))
 
         async def later():
@@ -205,8 +205,8 @@ class TestOnOpen:
         assert first.received == ["text", b"binary", subscribe, "n=0", '{"n":1}', '["a","list"]', "mine"]
         assert second.received == ["text", b"binary", subscribe, "n=2", '{"n":3}', '["a","list"]', "again"]
 
-    async def test_coroutine_function_is_given_every_connection(self, feed_server):
-        """One ``async on_open(connection)`` may talk to each connection before anybody else."""
+    async def test_coroutine_function_is_called_with_every_connection(self, feed_server):
+        """``async on_open(connection)`` may send and receive on every connection before all other code."""
 
         async def handshake(connection):
             await connection.send("hello")
@@ -226,8 +226,8 @@ class TestOnOpen:
             await feed_server.close()
             assert await take(stream, 1) == [{"n": 2}]
 
-    async def test_on_open_that_raises_closes_the_connection_and_is_tried_again(self, feed_server):
-        """What it raises is as if the connection could not be opened: the websocket is closed, the next one tried."""
+    async def test_on_open_that_raises_closes_the_connection_and_is_called_again(self, feed_server):
+        """An exception of ``on_open`` closes the websocket, and the feed opens the next one."""
         calls = []
 
         async def on_open(connection):
@@ -243,7 +243,7 @@ class TestOnOpen:
             assert feed.statistics().opened == 1
 
     async def test_function_in_on_open_that_raises_closes_the_connection(self, feed_server):
-        """So it is with a function in the list."""
+        """An exception of a function in the list closes the websocket, and the feed opens the next one."""
         answers = iter([KeyError("not yet"), "hello"])
 
         def message():
@@ -258,7 +258,7 @@ class TestOnOpen:
             assert feed_server.connections == [second]
 
     async def test_on_open_that_takes_too_long_closes_the_connection(self, feed_server):
-        """It is part of the opening: after ``open_timeout`` seconds it is cancelled, and the websocket closed."""
+        """After ``open_timeout`` seconds ``on_open`` is cancelled and the websocket is closed."""
         calls = []
 
         async def on_open(connection):
@@ -272,7 +272,7 @@ class TestOnOpen:
             assert feed_server.connections == [second]
 
     async def test_exit_during_on_open_closes_the_connection(self, feed_server):
-        """Nothing is left of a connection that was being made when the feed was closed."""
+        """``exit()`` closes a connection that is still being opened."""
 
         async def on_open(connection):
             await asyncio.Future()
@@ -282,10 +282,10 @@ class TestOnOpen:
         await feed_server.disconnected()
 
     async def test_plain_function_for_on_open_fails_the_feed(self, feed_server):
-        """A function that gives nothing to await cannot have sent anything: a fatal error that says so."""
+        """A plain function fails the feed with an error that asks for a coroutine function."""
 
         def subscribe(connection):
-            """Forget to be a coroutine function."""
+            """Be a plain function by mistake."""
 
         with pytest.raises(
             ConnectFailed, match=r"on_open must be an 'async def on_open\(connection\)', not .*subscribe"
@@ -296,8 +296,8 @@ class TestOnOpen:
 
 @virtual
 class TestDecoding:
-    async def test_typed_decoder_gives_typed_messages(self, feed_server):
-        """``decode`` makes the message: with a typed decoder of msgspec, objects; what it refuses is rejected."""
+    async def test_typed_decoder_returns_typed_messages(self, feed_server):
+        """With a typed decoder of msgspec the messages are objects; frames that it refuses are rejected."""
         decode = msgspec.json.Decoder(Trade).decode
         async with ReactiveWebSocket[Trade](feed_server.url, decode=decode, connect_options=PLAIN) as feed:
             connection = await opened(feed, feed_server)
@@ -307,7 +307,7 @@ class TestDecoding:
             assert feed.statistics().rejected == 1
 
     async def test_integers_beyond_64_bits_are_kept(self, feed_server):
-        """By default JSON is decoded without a loss, from text and from binary frames."""
+        """By default JSON is decoded without loss, from text frames and binary frames."""
         async with feed_of(feed_server.url) as feed:
             connection = await opened(feed, feed_server)
             await connection.send("123456789012345678901234567890", b'{"a":1}')
@@ -316,7 +316,7 @@ class TestDecoding:
     @pytest.mark.parametrize("split", [False, True])
     @pytest.mark.parametrize("is_coroutine_function", [False, True])
     async def test_split_makes_a_message_of_each_item(self, feed_server, split, is_coroutine_function):
-        """With ``split=True`` a JSON array is one message per item, none if it is empty; anything else is one."""
+        """With ``split=True`` each item of a JSON array is a message; any other frame is one message."""
 
         async def decode_later(frame):
             await asyncio.sleep(0.01)
@@ -330,8 +330,8 @@ class TestDecoding:
             await asyncio.sleep(1)
             assert messages == ([1, [2], {"a": [3]}] if split else [[1, [2]], [], {"a": [3]}])
 
-    async def test_encode_makes_frames_of_all_that_is_sent(self, feed_server):
-        """``encode`` serves ``send``, ``on_open``, ``heartbeat`` and ``reply`` alike."""
+    async def test_encode_applies_to_everything_that_is_sent(self, feed_server):
+        """``encode`` applies to ``send``, ``on_open``, ``heartbeat`` and ``reply``."""
         arguments = {
             "encode": lambda message: f"<{message}>",
             "on_open": [1],
@@ -347,8 +347,8 @@ class TestDecoding:
             await connection.expect("<4>")
             assert connection.received == ["<1>", "<3>", "<2>", "<4>"]
 
-    async def test_subclass_may_give_hooks_of_its_own(self, feed_server):
-        """Hooks of a subclass go before the arguments' defaults, and may call the class's own."""
+    async def test_subclass_may_override_hooks(self, feed_server):
+        """Hooks of a subclass take precedence over the defaults of the arguments, and may call ``super()``."""
 
         class Numbered(ReactiveWebSocket):
             def _parse_raw_data(self, raw_data):
@@ -366,8 +366,8 @@ class TestDecoding:
 
 @virtual
 class TestRotating:
-    async def test_rotate_every_so_many_seconds(self, feed_server):
-        """``rotate_every`` rotates each connection at that age, without a gap."""
+    async def test_rotate_every_replaces_a_connection_at_its_age(self, feed_server):
+        """``rotate_every`` rotates each connection at this age, without a gap."""
         async with feed_of(feed_server.url, rotate_every=3600) as feed:
             events = record(feed.events)
             await asyncio.sleep(4 * 3600 - 10)
@@ -376,7 +376,7 @@ class TestRotating:
             assert of_kind(CallbackFailed, events) == []
 
     async def test_rotate_on_a_message_that_passes(self, feed_server):
-        """A filter list rotates when a message passes it, which is delivered like any other."""
+        """A message that passes the filter rotates, and is delivered like any other message."""
         async with feed_of(feed_server.url, rotate_on=[{"e": "listenKeyExpired"}, {"e": "bye"}]) as feed:
             stream = feed.stream_filter()
             first = await opened(feed, feed_server)
@@ -391,7 +391,7 @@ class TestRotating:
             assert feed.statistics().streams == 2
 
     async def test_rotate_on_needs_no_public_name_of_the_subclass(self, feed_server):
-        """A subclass may call something else ``stream_filter``: the signal is seen all the same."""
+        """The signal works even if a subclass reuses the name ``stream_filter``."""
         kind = type("Shadow", (ReactiveWebSocket,), {"stream_filter": "the subclass's own"})
         async with kind(feed_server.url, rotate_on=[{"e": "bye"}], connect_options=PLAIN) as feed:
             events = record(feed.events)
@@ -403,14 +403,14 @@ class TestRotating:
             assert of_kind(CallbackFailed, events) == []
 
     async def test_rotate_on_a_function_of_a_message(self, feed_server):
-        """A function ``message -> bool`` is a filter, too."""
+        """A function ``message -> bool`` may be the filter."""
         async with feed_of(feed_server.url, rotate_on=lambda message: message == "bye") as feed:
             connection = await opened(feed, feed_server)
             await connection.send('"hello"', '"bye"')
             await opened(feed, feed_server, 2)
 
-    async def test_rotate_on_a_signal_that_is_the_first_message(self, feed_server):
-        """A signal that a new connection begins with is seen, on the first as on a held one."""
+    async def test_rotate_on_a_signal_in_the_first_message(self, feed_server):
+        """A signal in the first message of a connection rotates, on the first connection and on a held one."""
 
         async def expire(connection):
             await connection.send({"e": "expired"} if connection.number < 4 else {"e": "fine"})
@@ -422,7 +422,7 @@ class TestRotating:
             assert feed_server.opened == 4
 
     async def test_rotate_on_an_observable_that_emits(self, feed_server):
-        """An Observable rotates when it emits; each connection subscribes anew, and leaves nothing subscribed."""
+        """An Observable rotates when it emits; each connection subscribes to it and disposes the subscription."""
         signal = Subject()
         async with feed_of(feed_server.url, rotate_on=signal) as feed:
             await opened(feed, feed_server)
@@ -436,13 +436,13 @@ class TestRotating:
         assert len(signal.observers) == 0
 
     async def test_rotate_on_a_timed_observable_runs_on_the_loops_clock(self, feed_server):
-        """``rotate_on=rx.timer(…)`` rotates in the loop's time, on the loop's thread."""
+        """``rotate_on=rx.timer(…)`` runs on the loop's clock."""
         async with feed_of(feed_server.url, rotate_on=reactivex.timer(1800.0)) as feed:
             await asyncio.sleep(2 * 1800 + 60)
             assert feed.statistics().rotations == 2
 
     async def test_rotate_on_an_observable_that_completes_is_no_signal(self, feed_server):
-        """One that ends without an item rotates nothing; ``rotate_every`` still does."""
+        """An Observable that completes without an item does not rotate; ``rotate_every`` still does."""
         async with feed_of(feed_server.url, rotate_on=reactivex.empty(), rotate_every=100) as feed:
             events = record(feed.events)
             await asyncio.sleep(90)
@@ -452,7 +452,7 @@ class TestRotating:
             assert of_kind(CallbackFailed, events) == []
 
     async def test_rotate_on_an_observable_that_fails_is_reported_and_no_signal(self, feed_server):
-        """Its error is reported, once for each connection: rotating would not mend it. ``rotate_every`` does."""
+        """An error of the Observable is reported once per connection and does not rotate; ``rotate_every`` does."""
         error = ValueError("no signal")
         arguments = {"rotate_on": reactivex.throw(error), "rotate_every": 100, "handover_timeout": 0}
         async with feed_of(feed_server.url, **arguments) as feed:
@@ -467,7 +467,7 @@ class TestRotating:
 
     @pytest.mark.parametrize("end", ["exit", "fail", "lose"])
     async def test_nothing_is_left_of_the_signals(self, feed_server, caplog, end):
-        """When the connection ends otherwise, no signal is left behind, and none complains that nobody took it."""
+        """When the connection ends in another way, no task, subscription or unretrieved exception is left."""
         signal = Subject()
 
         def passes(message):
@@ -486,8 +486,18 @@ class TestRotating:
         assert "never retrieved" not in caplog.text
         assert len(signal.observers) == 0
 
+    async def test_signals_in_one_burst_rotate_once(self, feed_server):
+        """Several messages that pass ``rotate_on`` at the same moment cause one rotation, and no error."""
+        async with feed_of(feed_server.url, rotate_on=[{"e": "expired"}]) as feed:
+            events = record(feed.events)
+            connection = await opened(feed, feed_server)
+            await connection.send({"e": "expired"}, {"e": "expired"})
+            await asyncio.sleep(5)
+            assert feed.statistics().rotations == 1
+            assert of_kind(CallbackFailed, events) == []
+
     async def test_signals_that_come_at_once_rotate_once(self, feed_server):
-        """A filter's message and an error at the same moment are one rotation, and nothing goes unnoticed."""
+        """A message that passes and ``rotate_every`` at the same moment cause one rotation."""
         async with feed_of(feed_server.url, rotate_on=[{"e": "expired"}], rotate_every=10) as feed:
             connection = await opened(feed, feed_server)
             started = now()
@@ -499,8 +509,8 @@ class TestRotating:
 
 @virtual
 class TestHeartbeat:
-    async def test_heartbeat_is_sent_every_so_many_seconds(self, feed_server):
-        """``heartbeat=(message, seconds)`` goes out on every connection, on the beat, as long as that lives."""
+    async def test_heartbeat_is_sent_at_its_interval(self, feed_server):
+        """``heartbeat=(message, seconds)`` is sent at this interval on every connection while it is open."""
         async with feed_of(feed_server.url, heartbeat=("ping", 20)) as feed:
             first = await opened(feed, feed_server)
             await asyncio.sleep(70)
@@ -513,7 +523,7 @@ class TestHeartbeat:
 
     @pytest.mark.parametrize("is_coroutine_function", [False, True])
     async def test_heartbeat_may_be_a_function(self, feed_server, is_coroutine_function):
-        """An (async) function gives a message for every beat."""
+        """An (async) function is called for the message of every heartbeat."""
         numbers = iter(range(100))
 
         def beat():
@@ -531,7 +541,7 @@ class TestHeartbeat:
 
     @pytest.mark.parametrize("error", [KeyError("token"), asyncio.CancelledError()])
     async def test_heartbeat_that_raises_is_reported_and_goes_on(self, feed_server, error):
-        """A beat whose function raises, or gives what cannot be sent, is left out and reported; the next one comes."""
+        """A heartbeat whose function raises, or whose message cannot be sent, is reported and skipped."""
         answers = iter([error, float("nan"), "ping", "ping"])
 
         def beat():
@@ -550,7 +560,7 @@ class TestHeartbeat:
             assert [type(event.error) for event in failed] == [type(error), ValueError]
 
     async def test_exit_ends_a_heartbeat_that_waits(self, feed_server):
-        """A function that takes its time is cancelled with its connection, which is no failure of it."""
+        """A slow function is cancelled when its connection ends, and is not reported as failed."""
 
         async def beat():
             await asyncio.Future()
@@ -565,7 +575,7 @@ class TestHeartbeat:
         assert of_kind(CallbackFailed, events) == []
 
     async def test_heartbeat_to_a_dead_peer_ends_its_connection(self):
-        """A beat that cannot be handed over in ``send_timeout`` seconds shows that the peer is dead."""
+        """A heartbeat that cannot be handed over within ``send_timeout`` seconds ends the connection."""
         second = ScriptedWebsocket()
         connect, _ = connecting(StuckWebsocket(), second)
         async with ReactiveWebSocket("ws://a", connect=connect, heartbeat=("ping", 10), send_timeout=2) as feed:
@@ -577,8 +587,8 @@ class TestHeartbeat:
 
 @virtual
 class TestHooks:
-    async def test_identity_stands_for_the_hook(self, feed_server):
-        """``identity`` tells what is a copy in a rotation."""
+    async def test_identity_replaces_the_hook(self, feed_server):
+        """``identity`` decides which messages are copies in a rotation."""
         async with feed_of(feed_server.url, identity=lambda message: message["id"]) as feed:
             first = await opened(feed, feed_server)
             stream = feed.stream_filter()
@@ -591,8 +601,8 @@ class TestHooks:
             assert feed.statistics().duplicates == 1
 
     @pytest.mark.parametrize("filters", [[{"e": "ack"}, {"e": "snapshot"}], lambda message: message["e"] != "trade"])
-    async def test_per_connection_stands_for_the_hook(self, feed_server, filters):
-        """``per_connection``, a filter, tells what is discarded in a rotation."""
+    async def test_per_connection_replaces_the_hook(self, feed_server, filters):
+        """Messages that pass the filter ``per_connection`` are discarded in a rotation."""
 
         async def subscribe(connection):
             await connection.send({"e": "ack"}, {"e": "snapshot"}, {"e": "trade", "n": connection.number})
@@ -605,8 +615,8 @@ class TestHooks:
             assert [message["e"] for message in await take(stream, 4)] == ["ack", "snapshot", "trade", "trade"]
             assert feed.statistics().discarded == 2
 
-    async def test_reply_stands_for_the_hook(self, feed_server):
-        """``reply`` answers on the same connection."""
+    async def test_reply_replaces_the_hook(self, feed_server):
+        """The result of ``reply`` is sent on the same connection."""
         async with feed_of(feed_server.url, reply=lambda frame: "pong" if frame == '"ping"' else None) as feed:
             connection = await opened(feed, feed_server)
             await connection.send('"ping"', '"other"')
@@ -614,8 +624,8 @@ class TestHooks:
             await asyncio.sleep(1)
             assert connection.received == ["pong"]
 
-    async def test_options_of_the_base_are_taken(self, feed_server):
-        """Everything that the base takes is taken, and reaches it."""
+    async def test_options_of_the_base_are_passed_on(self, feed_server):
+        """All options of the base class are accepted and passed to it."""
         feed_server.refuse(503)
         async with feed_of(feed_server.url, name="mine", reconnect_delays=lambda: iter([7])) as feed:
             started = now()
@@ -655,13 +665,13 @@ class TestBadArguments:
         ],
     )
     async def test_bad_argument_is_refused_by_name(self, arguments, error, expected):
-        """What an argument cannot be raises at once, naming the argument and what was expected."""
+        """An invalid argument raises at once; the error names the argument and the expected value."""
         with pytest.raises(error, match=expected):
             ReactiveWebSocket(**{"url": "ws://127.0.0.1:9"} | arguments)
 
     @pytest.mark.parametrize("argument", ["identity", "reply", "per_connection", "rotate_on"])
-    async def test_coroutine_function_where_nobody_waits_is_refused(self, argument):
-        """A coroutine function in place of a plain one raises TypeError: its result would be true whatever it is."""
+    async def test_coroutine_function_in_place_of_a_plain_one_is_refused(self, argument):
+        """A coroutine function for a plain one raises TypeError, because its result would always be true."""
 
         async def later(message):
             """Never called."""
@@ -671,7 +681,7 @@ class TestBadArguments:
 
 
 class TestPicows:
-    """The main paths on ``picows.websockets``, in real time: its sockets are real ones."""
+    """The main paths on ``picows.websockets``, in real time, because picows needs real sockets."""
 
     @pytest.fixture(autouse=True)
     async def leaks(self):
@@ -680,12 +690,12 @@ class TestPicows:
 
     @staticmethod
     def feed(server, **arguments):
-        """Make a feed on picows."""
+        """Return a feed on picows."""
         arguments = {"handover_timeout": 0.2, "handover_settle": 0.05} | arguments
         return ReactiveWebSocket(server.url, connect=picows.websockets.connect, **arguments)
 
-    async def test_feed_on_picows_delivers_sends_rotates_and_ends(self):
-        """It delivers, sends, answers, rotates, reconnects after a normal close and a reset, and ends, as any other."""
+    async def test_feed_on_picows_delivers_sends_rotates_and_closes(self):
+        """A feed on picows delivers, sends, replies, rotates, reconnects after a close and a reset, and closes."""
         async with FeedServer(greet) as server:
             async with self.feed(server, on_open=["subscribe"], reply=lambda frame: "pong") as feed:
                 stream = feed.stream_filter()
@@ -708,8 +718,8 @@ class TestPicows:
             assert feed.state.value is State.CLOSED
             await server.disconnected()
 
-    async def test_feed_on_picows_fails_as_any_other(self):
-        """A 404 before the first success ends it, with the status."""
+    async def test_feed_on_picows_fails_at_a_404(self):
+        """A 404 before the first success fails the feed, with the status in the error."""
         async with FeedServer() as server:
             server.refuse(404)
             with pytest.raises(ConnectFailed) as caught:
@@ -717,8 +727,8 @@ class TestPicows:
                     await asyncio.gather(feed.wait_closed(), return_exceptions=True)
             assert caught.value.status == 404
 
-    async def test_feed_on_picows_ends_with_a_dead_peer(self):
-        """``exit()`` is bounded also when the peer does not answer the close."""
+    async def test_feed_on_picows_closes_with_a_dead_peer(self):
+        """``exit()`` is bounded even if the peer does not answer the close."""
         async with FeedServer() as server:
             async with self.feed(server, close_timeout=0.2) as feed:
                 connection = await opened(feed, server)
@@ -729,7 +739,7 @@ class TestPicows:
             await asyncio.sleep(0.1)
 
 
-def test_logging_is_the_users():
-    """The logger ``rxws`` has no handler and no level of its own."""
+def test_logger_is_not_configured():
+    """The logger ``rxws`` has no handler and no level, so the user's configuration applies."""
     assert logging.getLogger("rxws").level == logging.NOTSET
     assert logging.getLogger("rxws").handlers == []

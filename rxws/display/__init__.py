@@ -1,4 +1,4 @@
-"""What a notebook cell shows of a feed, and what its next run disposes."""
+"""Feeds and streams in notebooks: their display, and cleaning up when a cell is run again."""
 
 from .cells import on_rerun
 from .snapshot import Columns, mimebundle, shown

@@ -1,6 +1,6 @@
-"""The habits of notebooks: a cell is run again, and what its last run left behind is in the way.
+"""Clean-up when a notebook cell is run again: the objects of its last run are disposed.
 
-Outside an IPython kernel nothing here does anything.
+Outside an IPython kernel these functions do nothing.
 """
 
 from __future__ import annotations
@@ -16,14 +16,14 @@ __all__ = ["in_notebook", "on_rerun"]
 
 @dataclass(slots=True)
 class _Run:
-    """One run of a cell, and how to take away what it left behind."""
+    """One run of a cell, and the functions that dispose its objects."""
 
     number: str
     left: dict[object, Callable[[], object]] = field(default_factory=dict)
 
 
 _RUNS: Final[dict[str, _Run]] = {}
-"""The last run of each cell that left something behind."""
+"""The last run of each cell that has registered a function."""
 
 
 def in_notebook() -> bool:
@@ -32,23 +32,23 @@ def in_notebook() -> bool:
 
 
 def on_rerun(dispose: Callable[[], object]) -> Callable[[], None]:
-    """Call ``dispose`` when the notebook's cell that runs now is run again. Outside a notebook it is never called.
+    """Call ``dispose`` when the running notebook cell is run again. Outside a notebook it is never called.
 
-    A cell that is run again makes anew what it made, or, edited, makes it no more; this takes away what it made before.
-    rxws does so with the handlers that a cell adds, with views, and with what :func:`rxws.jupyter.keep` keeps.
-    Subscriptions are the cell's own business: they need this. It is called before the next run of the cell begins, the
-    latest first.
+    A cell that is run again makes its objects a second time, so those of its last run must be disposed. rxws does this
+    for the handlers that a cell adds, for views, and for the objects of :func:`rxws.jupyter.keep`. It does not do it
+    for subscriptions: register their ``dispose`` here. The functions are called before the next run of the cell
+    starts, in reverse order.
 
-    JupyterLab, Notebook 7 and VS Code name the cell that they run. Of a cell of others (nbconvert, a console) only its
-    code is known: once edited it is another cell, and what its last run left behind stays; and cells whose code is the
-    same are one cell, of which each takes away what the other left. What a feed's handler makes in its turn belongs to
-    the cell that made the feed.
+    JupyterLab, Notebook 7 and VS Code identify the cell that they run. Other front ends (nbconvert, a console) send
+    only its code. There an edited cell is a new cell, and the objects of its last run stay; cells with equal code are
+    one cell, and each disposes the objects of the other. Objects that a feed's handler makes belong to the cell that
+    made the feed.
 
     Args:
-        dispose: a plain function; what it raises is shown above the cell, when all others have been called.
+        dispose: a plain function. An exception is shown above the cell after all other functions were called.
 
     Returns:
-        A function that calls this off: nothing is left to be taken away. Idempotent.
+        A function that cancels the registration. Idempotent.
 
     Example::
 
@@ -58,10 +58,10 @@ def on_rerun(dispose: Callable[[], object]) -> Callable[[], None]:
     shell = _shell()
     if shell is None:
         return lambda: None
-    # Once, however often it is registered.
+    # IPython registers the same function only once.
     shell.events.register("pre_run_cell", _take_away)
     cell, number = _running(shell)
-    # What a task of a former run leaves behind goes with the rest, at the next run.
+    # Tasks of a former run register here, too; the next run disposes their objects with the others.
     run = _RUNS.setdefault(cell, _Run(number))
     key = object()
     run.left[key] = dispose
@@ -69,13 +69,13 @@ def on_rerun(dispose: Callable[[], object]) -> Callable[[], None]:
 
 
 def _take_away(_: object) -> None:
-    """Is called by IPython before a cell is run."""
+    """Dispose the objects of the cell's last run. IPython calls it before each run of a cell."""
     shell = _shell()
     if shell is None:
         return
     cell, number = _running(shell)
     former = _RUNS.get(cell)
-    # A run within the same run is no other: ``%run`` of a notebook in a cell.
+    # ``%run`` of a notebook inside a cell is part of the same run.
     if former is not None and former.number != number:
         del _RUNS[cell]
         with contextlib.ExitStack() as stack:
@@ -84,15 +84,15 @@ def _take_away(_: object) -> None:
 
 
 def _running(shell: Any) -> tuple[str, str]:
-    """Return which cell runs now, and which run of it this is."""
+    """Return the identifiers of the running cell and of this run."""
     parent = shell.kernel.get_parent()
-    # Of a cell that is not named only its code is known.
+    # A cell without an identifier is identified by its code.
     cell = parent.get("metadata", {}).get("cellId") or parent.get("content", {}).get("code", "")
     return cell, parent.get("header", {}).get("msg_id", "")
 
 
 def _shell() -> Any:
-    # Not imported: a program pays for what it uses, and a kernel has it.
+    # IPython is not imported here, because a kernel has imported it already and other programs do not need it.
     ipython = sys.modules.get("IPython")
     shell = ipython.get_ipython() if ipython is not None else None
     return shell if hasattr(getattr(shell, "kernel", None), "get_parent") else None

@@ -1,4 +1,4 @@
-"""What a notebook's cell shows of a feed."""
+"""The display of a feed in a notebook cell."""
 
 from __future__ import annotations
 
@@ -16,13 +16,13 @@ from .snapshot import RECENT, RateMeter, ago, mimebundle
 __all__ = ["FeedView", "replace_namesake"]
 
 KEEP_SECONDS: Final = 60.0
-"""For so many seconds after a look the last few messages are kept: to keep them costs time for each message."""
+"""The last few messages are kept for this many seconds after a display, because keeping them costs time per message."""
 
 
 class FeedView:
-    """Shows a feed: its state, its numbers, its last few messages.
+    """Displays a feed: its state, its counters and its last few messages.
 
-    The messages are kept from a look on, until there was none for a minute. So a look costs nothing for long.
+    Messages are kept for a minute after each display, so a display slows the feed only for that time.
 
     Args:
         loop: the feed's loop.
@@ -42,10 +42,10 @@ class FeedView:
         self._rate = RateMeter(loop.time())
         self._recent: deque[Any] = deque(maxlen=RECENT)
         self._subscription: abc.DisposableBase | None = None
-        self._timer: asyncio.TimerHandle | None = None
+        self._timer: asyncio.TimerHandle
 
     def show(self, title: str, state: State, statistics: Statistics, error: Exception | None) -> dict[str, str]:
-        """Return what a cell shows. May be called from any thread."""
+        """Return the MIME bundle for a cell. Works in any thread."""
         messages = list(self._recent)[::-1]
         if not messages and (last := self._last_message()) is not None:
             messages = [last]
@@ -63,19 +63,17 @@ class FeedView:
         return mimebundle(title, facts if error is None else facts | {"error": str(error)}, messages)
 
     def keep_messages(self) -> None:
-        """Keep the last few messages for a minute from now."""
-        if self._timer is not None:
-            self._timer.cancel()
+        """Keep the last few messages during the next minute."""
         if self._subscription is None:
             self._subscription = self._subscribe(self._recent.append)
+        else:
+            self._timer.cancel()
         self._timer = self._loop.call_later(KEEP_SECONDS, self.close)
 
     def close(self) -> None:
-        """Keep no messages. Idempotent."""
-        if self._timer is not None:
-            self._timer.cancel()
-            self._timer = None
+        """Stop keeping messages. Idempotent."""
         if self._subscription is not None:
+            self._timer.cancel()
             self._subscription.dispose()
             self._subscription = None
         self._recent.clear()
@@ -85,9 +83,9 @@ _NAMED: Final[WeakValueDictionary[str, Any]] = WeakValueDictionary()
 
 
 def replace_namesake(name: str, feed: Any) -> Any:
-    """Remember a feed by its name, and return the one that had this name before, or None.
+    """Remember a feed by its name, and return the former feed of this name, or None.
 
-    A cell that is run again makes another feed of the same name, and the former one is still open.
+    A cell that is run again makes a second feed of the same name while the first one is still open.
     """
     former = _NAMED.get(name)
     _NAMED[name] = feed

@@ -1,6 +1,6 @@
-"""What a feed or a stream looks like in a notebook's cell, as text and as HTML. Pure: the time is passed in.
+"""The display of a feed or a stream in a notebook cell, as text and as HTML. Pure: the time is passed in.
 
-What a feed brought is shown as text, whatever it holds: HTML is escaped, and no terminal obeys it.
+The contents of messages are displayed as plain text: HTML and control characters are escaped.
 """
 
 from __future__ import annotations
@@ -17,15 +17,15 @@ from ..reporting.redaction import printable, redact
 __all__ = ["RECENT", "Columns", "RateMeter", "ago", "mimebundle", "shown"]
 
 RECENT: Final = 5
-"""How many messages are shown."""
+"""The number of displayed messages."""
 
 _COLUMNS: Final = 10
 
 _MOST_KEYS: Final = 100
-"""How many keys of a message are looked at: a message may have a million."""
+"""The largest number of keys read of one message, because a message may have a million."""
 
 _UNUSED_LOOKS: Final = 20
-"""After how many looks without a value a column is given up."""
+"""A column is removed after this many displays without a value."""
 
 _WIDTH: Final = 40
 _LINE_WIDTH: Final = 200
@@ -33,16 +33,19 @@ _LEFT: Final = ' style="text-align:left"'
 
 
 class RateMeter:
-    """How many came a second, from one look to the next; two looks within a second count as one."""
-
-    __slots__ = ("_count", "_time")
+    """Measures the rate between two displays. Two displays within a second count as one."""
 
     def __init__(self, now: float) -> None:
         self._time = now
         self._count = 0
 
     def look(self, count: int, now: float) -> str:
-        """Return the rate since the last look, or since the beginning, in words; ``count`` have come until ``now``."""
+        """Return the rate since the last display, or since the start, in words.
+
+        Args:
+            count: the number of messages so far.
+            now: the present time in seconds.
+        """
         seconds, came = now - self._time, count - self._count
         if seconds < 1.0:
             return f"{came} within {seconds:.1f} s"
@@ -51,23 +54,21 @@ class RateMeter:
 
 
 class Columns:
-    """Which keys have a column in a table that is looked at again and again.
+    """Selects the columns of a table that is displayed repeatedly.
 
-    A key keeps its place from one look to the next, and gives it up when no message has had it for a while, or when
-    another that is there has none.
+    A key keeps its column from one display to the next. It loses the column after a while without a value, or when a
+    key with a value needs it.
     """
-
-    __slots__ = ("_unused",)
 
     def __init__(self) -> None:
         self._unused: dict[Hashable, int] = {}
 
     def look(self, present: Mapping[Hashable, None]) -> list[Hashable]:
-        """Return the keys that have a column at this look; ``present`` are those of the messages that are shown."""
+        """Return the keys with a column in this display. ``present`` has the keys of the displayed messages."""
         looks = {key: 0 if key in present else unused + 1 for key, unused in self._unused.items()}
         kept = {key: unused for key, unused in looks.items() if unused < _UNUSED_LOOKS}
         new = list(islice((key for key in present if key not in kept), _COLUMNS))
-        # The sort is stable: of those that are unused for as long, the first go.
+        # The sort is stable, so among columns that are unused for equally long the first are removed.
         idle = sorted((key for key, unused in kept.items() if unused), key=kept.__getitem__, reverse=True)
         for key in idle[: max(0, len(kept) + len(new) - _COLUMNS)]:
             del kept[key]
@@ -76,20 +77,20 @@ class Columns:
 
 
 def ago(seconds: float | None) -> str:
-    """Say how long ago something was; None for what never was."""
+    """Return a time span in words, such as ``"1.2 s ago"``. None means that there was no message yet."""
     return "none yet" if seconds is None else f"{_duration(seconds)} ago"
 
 
 def mimebundle(
     title: str, facts: Mapping[str, object], messages: Iterable[object], columns: Columns | None = None
 ) -> dict[str, str]:
-    """Return what ``_repr_mimebundle_`` returns: ``text/plain`` and ``text/html``.
+    """Return the result of ``_repr_mimebundle_``: ``text/plain`` and ``text/html``.
 
     Args:
-        title: what is shown, in a line.
-        facts: what is to be known of it: names and values.
-        messages: the last few; mappings, dataclasses and ``msgspec.Struct`` are given a column per key.
-        columns: the columns of the last look, for a table that is shown again; None for one that is not.
+        title: one line of text.
+        facts: names and values, displayed below the title.
+        messages: the last few messages. Mappings, dataclasses and ``msgspec.Struct`` get one column per key.
+        columns: the columns of the last display of the same table. None for a table that is displayed once.
     """
     title = _line(title)
     known = [[_line(name), _line(str(value))] for name, value in facts.items()]
@@ -102,7 +103,7 @@ def mimebundle(
 
 
 def _table(messages: Iterable[object], columns: Columns) -> list[list[str]]:
-    """Return a table of messages, its header first: a column for each key that any of them has, but not too many."""
+    """Return a table of messages, header first, with a limited number of columns."""
     fields = [_fields(message) for message in messages]
     keys = dict.fromkeys(key for each in fields for key in each)
     shown_keys = columns.look(keys)
@@ -115,7 +116,7 @@ def _table(messages: Iterable[object], columns: Columns) -> list[list[str]]:
 
 def _fields(message: Any) -> Mapping[Any, object]:
     """Return the first fields of a message: enough for a table, in little time."""
-    # A mapping of the user's may do as it likes; what can be shown of it is.
+    # A user's mapping may raise; then the message itself is the only field.
     with contextlib.suppress(Exception):
         if isinstance(message, Mapping):
             return dict(islice(message.items(), _MOST_KEYS))
@@ -126,21 +127,17 @@ def _fields(message: Any) -> Mapping[Any, object]:
 
 
 def _names(message: Any) -> Iterable[str]:
-    """Return the names of the fields of a ``msgspec.Struct``, a dataclass, a named tuple; none of anything else."""
+    """Return the field names of a ``msgspec.Struct``, a dataclass or a named tuple, and no names for other objects."""
     kind = type(message)
-    names: Iterable[str] | None = getattr(kind, "__struct_fields__", None) or getattr(
-        kind, "__dataclass_fields__", None
-    )
-    if names is None and isinstance(message, tuple):
-        names = getattr(kind, "_fields", None)
-    return names or ()
+    names: Iterable[str] = getattr(kind, "__struct_fields__", ()) or getattr(kind, "__dataclass_fields__", ())
+    return names or (getattr(kind, "_fields", ()) if isinstance(message, tuple) else ())
 
 
 class _Short(reprlib.Repr):
-    """Shows the beginning of a value.
+    """Writes the beginning of a value.
 
-    reprlib's own sorts all of a dict or a set first, and spells out all of bytes, of what is derived from them, and of
-    whatever has fields.
+    reprlib itself sorts a whole dict or set first, and writes all of bytes, of subclasses of these types, and of
+    objects with fields.
     """
 
     def repr1(self, x: Any, level: int) -> str:
@@ -148,45 +145,35 @@ class _Short(reprlib.Repr):
         if names:
             return self._repr_fields(x, names, level)
         if isinstance(x, BaseException):
-            # It may quote the address that a feed could not open.
+            # It may quote a URL with secrets.
             return redact(repr(x)[:_LINE_WIDTH])
+        if isinstance(x, str):
+            # A user's subclass of str may return anything for a slice.
+            return self.repr_str(str.__getitem__(x, slice(self.maxstring + 1)), level)
+        if isinstance(x, bytes | bytearray):
+            return repr(x[: self.maxstring])
         if isinstance(x, Mapping):
-            return self.repr_dict(x, level)
-        for kind in (list, tuple, set, frozenset, str, bytes, bytearray):
-            if isinstance(x, kind):
-                shown: str = getattr(self, f"repr_{kind.__name__}")(x, level)
-                return shown
+            return self.repr_dict(dict(islice(x.items(), self.maxdict + 1)), level)
+        if isinstance(x, list):
+            return self.repr_list(x, level)
+        if isinstance(x, tuple):
+            return self.repr_tuple(x, level)
+        if isinstance(x, set | frozenset):
+            first = set(islice(x, self.maxset + 1))
+            return self.repr_set(first, level) if isinstance(x, set) else self.repr_frozenset(frozenset(first), level)
         return super().repr1(x, level)
 
     def _repr_fields(self, x: Any, names: Iterable[str], level: int) -> str:
         fields = ", ".join(f"{name}={self.repr1(getattr(x, name), level - 1)}" for name in islice(names, 6))
         return f"{type(x).__name__}({fields if level > 0 else '...'})"
 
-    def repr_str(self, x: str, level: int) -> str:
-        # Of a class of the user's, which may give anything for a slice.
-        return super().repr_str(str.__getitem__(x, slice(self.maxstring + 1)), level)
-
-    def repr_dict(self, x: Mapping[Any, Any], level: int) -> str:
-        return super().repr_dict(dict(islice(x.items(), self.maxdict + 1)), level)
-
-    def repr_set(self, x: set[Any], level: int) -> str:
-        return super().repr_set(set(islice(x, self.maxset + 1)), level)
-
-    def repr_frozenset(self, x: frozenset[Any], level: int) -> str:
-        return super().repr_frozenset(frozenset(islice(x, self.maxfrozenset + 1)), level)
-
-    def repr_bytes(self, x: bytes | bytearray, level: int) -> str:
-        return repr(x[: self.maxstring])
-
-    repr_bytearray = repr_bytes
-
 
 def shown(value: object) -> str:
-    """Return a value as a short line of text; however long it is, that takes little time."""
+    """Return a value as a short line of text, in little time even for a long value."""
     try:
         text = str.__getitem__(value, slice(_WIDTH + 1)) if isinstance(value, str) else _SHORT.repr(value)
     except Exception as error:
-        # An int of 5,000 digits has none; a class of the user's may do as it likes.
+        # An int of 5,000 digits has no repr, and a user's class may raise.
         text = f"<{type(value).__name__} whose repr raised {type(error).__name__}>"
     return _cut(printable(text), _WIDTH)
 
@@ -201,9 +188,7 @@ def _cut(text: str, width: int) -> str:
 
 def _text(rows: Sequence[Sequence[str]]) -> list[str]:
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
-    return [
-        "  " + "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in rows
-    ]
+    return ["  " + "  ".join(map(str.ljust, row, widths)).rstrip() for row in rows]
 
 
 def _html(rows: Sequence[Sequence[str]]) -> list[str]:
@@ -224,5 +209,5 @@ def _duration(seconds: float) -> str:
 
 _SHORT: Final = _Short()
 _SHORT.maxother = _SHORT.maxlong = _SHORT.maxstring = _WIDTH + 1
-# What is deeper is beyond the width of a line, and six in six in six more are 46,656.
+# Deeper levels do not fit into a line, and six items on each of six levels are 46,656 items.
 _SHORT.maxlevel = 3

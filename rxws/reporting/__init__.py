@@ -1,4 +1,4 @@
-"""What happened: events, the reporter that counts, logs and emits them, redaction of secrets."""
+"""Reporting: events, the reporter that counts, logs and emits them, and the redaction of secrets."""
 
 from .cancellation import FAILURES
 from .events import (
@@ -7,18 +7,14 @@ from .events import (
     Disconnected,
     Event,
     Gap,
-    Lagging,
     MessageRejected,
-    NothingMatched,
-    Overflowed,
     Quiet,
     RecordingFailed,
     Rotated,
     State,
-    Statistics,
     SubscriptionFailed,
 )
-from .redaction import printable, redact, redact_url
+from .redaction import printable, redact
 from .reporter import Reporter
 
 __all__ = [
@@ -28,18 +24,13 @@ __all__ = [
     "Disconnected",
     "Event",
     "Gap",
-    "Lagging",
     "MessageRejected",
-    "NothingMatched",
-    "Overflowed",
     "Quiet",
     "RecordingFailed",
     "Reporter",
     "Rotated",
     "State",
-    "Statistics",
     "SubscriptionFailed",
     "printable",
     "redact",
-    "redact_url",
 ]

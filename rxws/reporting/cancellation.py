@@ -1,4 +1,4 @@
-"""Whose cancellation an exception is, and which exceptions end nothing but the function that raised them."""
+"""Which exceptions are failures of a user's function, and which are cancellations or exits."""
 
 from __future__ import annotations
 
@@ -8,19 +8,19 @@ from typing import Final
 __all__ = ["EXITS", "FAILURES", "is_being_cancelled", "is_torn_down"]
 
 FAILURES: Final = (Exception, asyncio.CancelledError)
-"""What a function of the user's may raise without ending anything but itself. CancelledError is one: it comes out of
-any ``future.result()``, and that does not cancel the task that called the function."""
+"""Exceptions that a user's function may raise without an effect on its caller. CancelledError is one of them: the
+result of a cancelled future raises it, and that does not cancel the running task."""
 
 EXITS: Final = (KeyboardInterrupt, SystemExit, GeneratorExit)
-"""What ends the program or the coroutine: rxws passes these on."""
+"""Exceptions that end the program or the coroutine. rxws never catches them for good."""
 
 
 def is_being_cancelled(error: BaseException) -> bool:
-    """Whether ``error`` is the cancellation of the task that runs, and not one that it came upon."""
+    """Return whether ``error`` cancels the running task. The result of a cancelled future does not."""
     task = asyncio.current_task()
     return isinstance(error, asyncio.CancelledError) and (task is None or task.cancelling() > 0)
 
 
 def is_torn_down() -> bool:
-    """Whether all tasks of the running loop are being cancelled, as ``asyncio.run`` does at its end."""
+    """Return whether all tasks of the running loop are being cancelled, as ``asyncio.run`` does when it ends."""
     return all(task.cancelling() for task in asyncio.all_tasks())

@@ -1,11 +1,10 @@
-"""What a feed tells about itself: its state, its events, its statistics."""
+"""The states, the events and the statistics of a feed."""
 
 from __future__ import annotations
 
-import dataclasses
 import enum
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from typing import Any, Literal, TypeAlias
 
 from .redaction import redact
@@ -32,52 +31,51 @@ __all__ = [
 
 
 Reason: TypeAlias = Literal["rotation", "server", "network", "idle", "handshake", "tls", "auth", "user", "internal"]
-"""Why a connection ended or could not be opened.
+"""The reason why a connection ended or could not be opened.
 
-- ``"rotation"``: as planned.
-- ``"server"``: the server closed it, or sent what the protocol or a limit forbids.
-- ``"network"``: it broke, or nothing answered in time.
-- ``"idle"``: no message came for ``idle_timeout``.
-- ``"handshake"``: something answered, but not with a websocket; or the opening hook raised.
+- ``"rotation"``: a planned rotation.
+- ``"server"``: the server closed it, or violated the protocol or a limit.
+- ``"network"``: the connection broke, or the peer did not answer in time.
+- ``"idle"``: no message came for ``idle_timeout`` seconds.
+- ``"handshake"``: the answer was not a websocket handshake, or the opening hook raised.
 - ``"tls"``: the server's identity was not proven, or the encryption failed.
 - ``"auth"``: the server refused the credentials.
 - ``"user"``: this side closed it.
-- ``"internal"``: the program that reads it raised a :exc:`TypeError`, :exc:`AttributeError`, :exc:`NameError` or
-  :exc:`NotImplementedError`: an error of rxws, of the websocket library, or of a connection class of the user's.
+- ``"internal"``: the code that reads the connection raised a :exc:`TypeError`, :exc:`AttributeError`,
+  :exc:`NameError` or :exc:`NotImplementedError`: a bug in rxws, in the websocket library, or in the user's connection
+  class.
 """
 
 Overflow: TypeAlias = Literal["error", "drop_oldest", "drop_newest"]
-"""What a full buffer does: it ends its stream after what it holds, drops the oldest item, or the newest."""
+"""The action of a full buffer: end its stream after the items that it holds, drop the oldest item, or the newest."""
 
 
 class State(enum.Enum):
-    """Where a feed is in its life."""
+    """The state of a feed."""
 
     CONNECTING = "connecting"
-    """No connection; one is being opened."""
+    """There is no connection; one is being opened."""
     CONNECTED = "connected"
     """Messages flow from one connection."""
     ROTATING = "rotating"
     """Messages flow from one connection while the next is being opened or overlaps with it."""
     WAITING = "waiting"
-    """No connection; a delay passes before the next attempt."""
+    """There is no connection; the feed waits before the next attempt."""
     CLOSED = "closed"
-    """``exit()`` was called. The end."""
+    """The feed was closed with ``exit()``. Final."""
     FAILED = "failed"
-    """No connection can be had: a fatal error. The end."""
+    """A fatal error: no connection can be opened. Final."""
 
     @property
     def is_live(self) -> bool:
         """Whether a connection is open."""
-        return self in _LIVE
+        return self in (State.CONNECTED, State.ROTATING)
 
     @property
     def is_final(self) -> bool:
-        """Whether this is the end: no other state follows."""
+        """Whether no other state can follow."""
         return not TRANSITIONS[self]
 
-
-_LIVE = frozenset({State.CONNECTED, State.ROTATING})
 
 TRANSITIONS: Mapping[State, frozenset[State]] = {
     State.CONNECTING: frozenset({State.CONNECTED, State.WAITING, State.CLOSED, State.FAILED}),
@@ -87,13 +85,13 @@ TRANSITIONS: Mapping[State, frozenset[State]] = {
     State.CLOSED: frozenset(),
     State.FAILED: frozenset(),
 }
-"""Which states may follow each state; those that nothing follows are final."""
+"""The states that may follow each state. A state without followers is final."""
 
 
 def _without_secrets(event: Event) -> str:
-    """Return the repr of an event that holds an exception: whose text may hold an address with its secrets."""
+    """Return the repr of an event with an exception, redacted, because its text may contain a URL with secrets."""
     shown = []
-    for field in dataclasses.fields(event):
+    for field in fields(event):
         value = getattr(event, field.name)
         shown.append(f"{field.name}={redact(repr(value)) if isinstance(value, BaseException) else repr(value)}")
     return f"{type(event).__name__}({', '.join(shown)})"
@@ -105,7 +103,7 @@ class Event:
 
     Attributes:
         name: the feed's name.
-        time: when it happened, in seconds since the epoch (in a loop with a virtual clock, on that clock).
+        time: the time of the event, in seconds since the epoch (of the loop's clock, if that is virtual).
     """
 
     name: str
@@ -118,7 +116,7 @@ class Connected(Event):
 
     Attributes:
         number: the connection's number: 1 for the feed's first.
-        attempt: how many attempts it took (1: the first succeeded).
+        attempt: the number of attempts that it took (1: the first succeeded).
     """
 
     number: int
@@ -130,12 +128,12 @@ class Disconnected(Event):
     """A connection ended, or could not be opened.
 
     Attributes:
-        number: the number of the connection that ended, or None when none could be opened.
+        number: the number of the connection that ended, or None if it could not be opened.
         reason: one of ``"rotation"``, ``"server"``, ``"network"``, ``"idle"``, ``"handshake"``, ``"tls"``,
-            ``"auth"``, ``"user"``, ``"internal"`` (an error of rxws or of the websocket library).
-        cause: what happened in words, with no secret in it.
-        code: the close code of RFC 6455 §7.4, or None where there was no close frame.
-        delay: seconds until the next attempt, or None when none follows or it is not yet known.
+            ``"auth"``, ``"user"``, ``"internal"`` (a bug in rxws or in the websocket library).
+        cause: the cause in words, without secrets.
+        code: the close code of RFC 6455 §7.4, or None without a close frame.
+        delay: seconds until the next attempt, or None if no attempt follows or the delay is not yet known.
     """
 
     number: int | None
@@ -151,14 +149,15 @@ class Rotated(Event):
 
     Attributes:
         number: the number of the new connection.
-        proven: whether the overlap was proven: for a stretch of ``handover_settle`` seconds the old connection
-            delivered something, and all of it came on the new one too.
-        held: how many messages of the new connection were held during the overlap.
-        duplicates: how many of those were dropped because the old connection had delivered them.
-        discarded: how many were dropped because they are per connection (acknowledgements, snapshots).
-        paused: for how long delivery paused, in seconds: from the old connection's last message or the request to
-            close it, whichever was later, to the first held message.
-        truncated: whether the overlap was cut short because too many messages were held.
+        proven: whether the overlap was proven: during ``handover_settle`` seconds the old connection delivered
+            messages, and all of them came on the new connection, too.
+        held: the number of messages of the new connection that were held back during the overlap.
+        duplicates: the number of held messages that were dropped because the old connection had delivered them.
+        discarded: the number of held messages that were dropped because they are per connection (acknowledgements,
+            snapshots).
+        paused: the pause in delivery in seconds: from the old connection's last message, or from the request to close
+            it if that was later, to the first held message.
+        truncated: whether the overlap ended early because too many messages were held.
 
     With ``handover_timeout=0`` there is no overlap, and all but ``number`` have their defaults.
     """
@@ -174,11 +173,11 @@ class Rotated(Event):
 
 @dataclass(frozen=True, slots=True)
 class Gap(Event):
-    """Messages may be missing here: there was a time without a connection, or an overlap ended early.
+    """Messages may be missing here: there was no connection for a time, or an overlap ended early.
 
     Attributes:
-        start: when the last connection ended, in seconds since the epoch.
-        end: when the next one was open, in seconds since the epoch.
+        start: the end of the last connection, in seconds since the epoch.
+        end: the opening of the next connection, in seconds since the epoch.
         reason: as in :class:`Disconnected`; in a replay also ``"recording"``: nothing was recorded in between.
         last_message: the last message delivered before the gap, or None if there was none.
     """
@@ -194,7 +193,7 @@ class Quiet(Event):
     """The connection is open, but no message has come for a while (60 s, then 120 s, 240 s …).
 
     Attributes:
-        seconds: for how long no message has come.
+        seconds: the time without a message.
     """
 
     seconds: float
@@ -205,9 +204,9 @@ class MessageRejected(Event):
     """A frame could not be parsed and was skipped.
 
     Attributes:
-        raw: the frame as it came.
-        error: what the parse hook raised.
-        count: how many frames have been rejected so far.
+        raw: the frame.
+        error: the exception of the parse hook.
+        count: the number of frames rejected so far.
     """
 
     raw: str | bytes
@@ -219,12 +218,12 @@ class MessageRejected(Event):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CallbackFailed(Event):
-    """A function of the user's raised: a handler, a subscriber, a filter or a hook.
+    """A user's function raised: a handler, a subscriber, a filter or a hook.
 
     Attributes:
         handler: the function's name.
-        message: the message it was given, or None where there was none.
-        error: what it raised.
+        message: the message that it was called with, or None if it takes none.
+        error: the exception.
     """
 
     handler: str
@@ -236,11 +235,11 @@ class CallbackFailed(Event):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Lagging(Event):
-    """A consumer is behind: its buffer has reached 10,000, 100,000 or 1,000,000 messages.
+    """A consumer is too slow: its buffer has reached 10,000, 100,000 or 1,000,000 messages.
 
     Attributes:
-        consumer: which one: a stream with its filter, a handler with its function's name.
-        pending: how many messages wait.
+        consumer: the consumer: a stream with its filter, or a handler with its function's name.
+        pending: the number of messages in its buffer.
     """
 
     consumer: str
@@ -252,10 +251,10 @@ class Overflowed(Event):
     """A full buffer dropped messages, or (``overflow="error"``) ended its stream.
 
     Attributes:
-        consumer: which one: a stream with its filter, a handler with its function's name; ``"resync"``, whose snapshot
-            does not come; ``"connection 3"``, on which too much came before all was subscribed.
+        consumer: the owner of the buffer: a stream with its filter; a handler with its function's name; ``"resync"``,
+            which waits for a snapshot; ``"connection 3"``, on which too many messages came before all was subscribed.
         overflow: its policy: ``"error"``, ``"drop_oldest"`` or ``"drop_newest"``.
-        dropped: how many messages it has dropped in all.
+        dropped: the number of messages that it has dropped in total.
     """
 
     consumer: str
@@ -265,12 +264,12 @@ class Overflowed(Event):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RecordingFailed(Event):
-    """A recording of the feed has stopped, because its file takes no more (a full disk, say); the feed goes on.
+    """A recording of the feed stopped because its file cannot be written (a full disk, say). The feed continues.
 
     Attributes:
         path: the file.
-        error: what the system said.
-        lost: how many of the frames, events and states that came until then may not be in it.
+        error: the system's exception.
+        lost: the number of earlier frames, events and states that may be missing in the file.
     """
 
     path: str
@@ -284,16 +283,16 @@ class RecordingFailed(Event):
 class SubscriptionFailed(Event):
     """The server refused a subscription, or did not answer it in time.
 
-    What is not answered is sent once more, and then taken for subscribed. What is refused is not sent again before the
-    next connection, unless several were combined: then either half of them is sent, and so on, until it is known which
-    is refused.
+    A message without an answer is sent once more; after that the channel counts as subscribed. A refused channel is not
+    sent again on this connection. A refused message that combines several channels is sent again in two halves, and so
+    on, until the refused channel is found.
 
     Attributes:
-        message: the beginning of what was sent, with no secret in it.
-        attempt: 1, and 2 after the second time.
-        refusal: the beginning of the repr of the server's answer that passed ``rejected``, with no secret in it; None
-            where none came.
-        combined: how many subscriptions the message was for: a refusal of more than one is not the last word.
+        message: the beginning of the sent message, without secrets.
+        attempt: 1 for the first sending, 2 for the second.
+        refusal: the beginning of the repr of the server's answer that passed ``rejected``, without secrets. None if no
+            answer came.
+        combined: the number of channels in the message. If it is more than one, a refusal is not final for each.
     """
 
     message: str
@@ -304,16 +303,16 @@ class SubscriptionFailed(Event):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class NothingMatched(Event):
-    """A stream has waited through ten seconds of traffic and nothing has passed its filter; told once per filter.
+    """No message passed a stream's filter during ten seconds with messages. Emitted once per filter.
 
-    Streams whose filter is a function are not told of, nor those made in a rotation hook, which wait for what is rare;
-    nor more than a hundred filters of one feed.
+    Not emitted for filters that are functions, for streams made in a rotation hook, which wait for rare messages, and
+    for more than a hundred filters of one feed.
 
     Attributes:
-        filter: what it is, as text, with no secret in it.
-        messages: how many messages went by.
-        values: what a sample of them had under each of the filter's keys: at most five values as text, and ``"…"``
-            where there are more; none where the key was absent.
+        filter: the filter as text, without secrets.
+        messages: the number of messages that did not pass.
+        values: the values of the filter's keys in a sample of these messages: at most five for each key, as text, then
+            ``"…"`` if there are more. Empty for a key that no message had.
     """
 
     filter: str
@@ -322,10 +321,10 @@ class NothingMatched(Event):
 
 
 HandlerFailed = CallbackFailed
-"""The former name of :class:`CallbackFailed`; recordings that hold it are read."""
+"""The former name of :class:`CallbackFailed`. Recordings that contain it can be read."""
 
 Unacknowledged = SubscriptionFailed
-"""The former name of :class:`SubscriptionFailed`; recordings that hold it are read."""
+"""The former name of :class:`SubscriptionFailed`. Recordings that contain it can be read."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -337,17 +336,17 @@ class Statistics:
         bytes: bytes of the frames received (payload, decompressed).
         opened: connections opened.
         rotations: planned rotations completed.
-        reconnects: unplanned reconnections, by the reason that the connection before was lost.
+        reconnects: unplanned reconnections, by the reason why the previous connection was lost.
         gaps: gaps reported.
         rejected: frames that could not be parsed.
         duplicates: messages dropped in rotations because the old connection had delivered them.
         discarded: messages dropped in rotations because they are per connection.
         failures: exceptions raised by handlers, subscribers, filters and hooks.
-        unacknowledged: times that a subscription was refused, or not answered in time.
-        streams: streams open now.
-        pending: messages that wait in streams and handlers now.
+        unacknowledged: subscriptions that the server refused or did not answer in time.
+        streams: streams that are open now.
+        pending: messages that are in the buffers of streams and handlers now.
         dropped: messages dropped by full streams and handlers.
-        last_message_age: seconds since the last message, or None if there was none yet; ``age`` is its former name.
+        last_message_age: seconds since the last message, or None before the first. Its former name is ``age``.
     """
 
     messages: int

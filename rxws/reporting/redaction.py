@@ -1,7 +1,7 @@
-"""URLs and texts without their secrets. Pure.
+"""Redaction of URLs and texts. Pure.
 
-What comes out is meant for logs, events and reprs: it holds no secret, it is one line, and no terminal obeys it. In
-doubt something harmless goes too.
+The result is meant for logs, events and reprs: one line without secrets and without control characters. In doubt a
+harmless part is masked, too.
 """
 
 from __future__ import annotations
@@ -12,19 +12,19 @@ from typing import Final
 __all__ = ["MASK", "printable", "redact", "redact_url"]
 
 MASK: Final = "***"
-"""Stands where a secret was. ASCII, so that any terminal shows it, and not the sign that shortened texts end with."""
+"""Replaces a secret. It is ASCII, so that any terminal shows it, and differs from the sign of shortened texts."""
 
 _SHORTEST_TOKEN: Final = 20
 _LONGEST_WORD: Final = 16
 _URL: Final = re.compile(r"([\w+.\-]*)://([^/?#]*)(.*)")
 _AUTHORITY: Final = re.compile(r"(?:(?P<user>.*)@)?(?P<host>[\w.\-]*|\[[\w:.]*\])(?P<port>(?::[0-9]{0,5})?)")
-# The characters of RFC 3986 §2, and what else is a letter anywhere.
+# The characters of RFC 3986 §2, and all letters and digits of Unicode.
 _WELL_FORMED: Final = re.compile(r"[\w\-.~:/?#\[\]@!$&'()*+,;=%]*")
 _PARAMETER: Final = re.compile(r"[\w.\-\[\]]+")
 _SEGMENT: Final = re.compile(r"[\w\-.~:@!$'()*+,]*")
 _USER_IN_SEGMENT: Final = re.compile(r":.*@|@.*[.:]")
 
-# A URL in a text ends at a space only: a quote or a bracket may be part of a password.
+# A URL in a text ends only at a space, because a quote or a bracket may be part of a password.
 _IN_TEXT: Final = re.compile(
     r"""(?P<url>(?<![\w+.\-])[\w+.\-]*://[^ ]*)"""
     r"""|(?P<field>(?<![?&])(?:authorization|cookie|api[-_]?key|access[-_]?(?:key|sign)|listen[-_]?key|private[-_]?key"""
@@ -39,20 +39,20 @@ _NAME: Final = re.compile(r"\w+")
 _CLOSING: Final = "'\"`,.;:)}>"
 
 _HEXADECIMAL: Final = re.compile(r"[0-9A-Fa-f\-]+")
-# With a number behind it, or a date.
+# A word, possibly with a number at its end, or a date.
 _WORD: Final = re.compile(r"[A-Za-z]*[0-9]{0,4}|[0-9]{5,8}")
-# A version or a length of time (v3, 24h).
+# A version or a duration (v3, 24h).
 _LABEL: Final = re.compile(r"[a-z][0-9]{1,2}|[0-9]{1,2}[a-z]")
 _HUMP: Final = re.compile(r"[A-Z]+(?![a-z])|[A-Z]?[a-z]+")
 
 
 def redact_url(url: str) -> str:
-    """Return ``url`` without its secrets, to be shown.
+    """Return ``url`` without its secrets, for display.
 
-    User information, the values of the query (the names stay), the fragment, and path segments that look like tokens
-    (listen keys, JSON web tokens, UUIDs, hexadecimal and base64 of 20 characters and more) become ``***``. Of a
-    malformed URL everything after the host does, and of one whose host cannot be told everything after the scheme.
-    Control characters are escaped. Redacting twice changes nothing more. Never raises.
+    ``***`` replaces user information, the values of the query (the names stay), the fragment, and path segments that
+    look like tokens: listen keys, JSON web tokens, UUIDs, hexadecimal and base64 of at least 20 characters. In a
+    malformed URL it replaces everything after the host, or everything after the scheme if the host is not recognized.
+    Control characters are escaped. A second redaction changes nothing. Never raises.
 
     Example::
 
@@ -69,12 +69,16 @@ def redact_url(url: str) -> str:
 
 
 def redact(text: str, names: frozenset[str] = frozenset()) -> str:
-    """Return ``text`` as one line without the secrets in it, to be shown.
+    """Return ``text`` as one line without secrets, for display.
 
-    Every URL in it is redacted as by :func:`redact_url`; so are the values of headers and fields that carry secrets
-    (``Authorization: Bearer x``, ``'Cookie': 'x'``, ``"listenKey": "x"``; without quotes, to the text's end), and
-    whatever else looks like a token, but for what consists of ``names``, which a program calls things by. Control
-    characters are escaped. Redacting twice changes nothing more. Never raises.
+    Every URL is redacted as by :func:`redact_url`. The values of headers and fields for secrets are masked
+    (``Authorization: Bearer x``, ``'Cookie': 'x'``, ``"listenKey": "x"``); a value without quotes is masked up to the
+    end of the text. Other words that look like tokens are masked. Control characters are escaped. A second redaction
+    changes nothing. Never raises.
+
+    Args:
+        text: any text.
+        names: names in a program that are not masked, although they may look like tokens.
 
     Example::
 
@@ -93,8 +97,8 @@ def redact(text: str, names: frozenset[str] = frozenset()) -> str:
 
 
 def printable(text: str) -> str:
-    """Return ``text`` as one line that no terminal obeys: what is not printable is escaped."""
-    # Before anything else: what a line break or a zero-width character would cut in two is then seen whole.
+    """Return ``text`` as one printable line: characters that are not printable are escaped."""
+    # Callers do this before they look for secrets: a line break or a zero-width character could divide a secret.
     return "".join(
         character if character.isprintable() else character.encode("unicode_escape").decode("ascii")
         for character in text
@@ -110,7 +114,7 @@ def _redact_without_scheme(text: str) -> str:
 
 
 def _redact_authority(authority: str) -> str | None:
-    # None: what is the host cannot be told. A password with a slash in it, say, ends the authority early.
+    # None if the host is not recognized. A password with a slash, for example, ends the authority early.
     match = _AUTHORITY.fullmatch(authority)
     if match is None:
         return None
@@ -138,7 +142,7 @@ def _redact_parameter(parameter: str) -> str:
         return ""
     name, _, value = parameter.partition("=")
     if not value.strip("="):
-        # A lone name may as well be a lone value, with the padding of base64.
+        # A name without a value may be a secret itself, with the padding of base64.
         return MASK
     is_name = _PARAMETER.fullmatch(name) and not _looks_secret(name)
     return f"{name if is_name else MASK}={MASK}"
@@ -163,7 +167,7 @@ def _redact_words(text: str, names: frozenset[str]) -> str:
 
 
 def _redact_word(word: str, names: frozenset[str]) -> str:
-    # Where nothing is a letter or a digit, as in the line that marks where an exception was raised, nothing is secret.
+    # A word without letters and digits, like the marks under a traceback's line, contains no names and no secret.
     return word if names.issuperset(_NAME.findall(word)) or not _looks_secret(word) else MASK
 
 
@@ -173,7 +177,7 @@ def _redact_query_value(match: re.Match[str]) -> str:
 
 
 def _looks_secret(text: str) -> bool:
-    """Whether a part of ``text`` is long and is not made of words."""
+    """Return whether a part of ``text`` is long and does not consist of words."""
     pieces = re.split(r"[^\w.~%+\-]", text)
     return any(len(piece) >= _SHORTEST_TOKEN and not _is_made_of_words(piece) for piece in pieces)
 
@@ -188,8 +192,8 @@ def _is_made_of_words(text: str) -> bool:
     return (
         all(_WORD.fullmatch(word) for word in words)
         and all(len(hump) <= _LONGEST_WORD for hump in humps)
-        # English has about two vowels in five letters, random letters not even one in four (y counted); capitals that
-        # come and go make humps of fewer than three letters.
+        # About 40 % of the letters of English are vowels, but less than 25 % of random letters (y counted as a vowel).
+        # In mixed case, random letters form humps of fewer than three letters.
         and vowels * 5 >= len(letters)
         and len(letters) >= 4 * len(humps)
         and len(letters) * 2 >= len(text)

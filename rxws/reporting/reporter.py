@@ -1,4 +1,4 @@
-"""What happened: to the log, to the counters, to whoever watches the events."""
+"""The reporter of a feed: it counts, logs and emits events."""
 
 from __future__ import annotations
 
@@ -24,10 +24,10 @@ LOG_INTERVAL: Final = 1.0
 """Seconds between two log lines of one kind."""
 
 MAX_KINDS: Final = 1_000
-"""How many kinds of log lines are remembered for longer than that."""
+"""Above this number of kinds of log lines, kinds older than the interval are forgotten."""
 
 VIRTUAL_CLOCK_TOLERANCE: Final = 5.0
-"""Seconds by which a loop's clock may differ from the monotonic clock before it is taken for a virtual one."""
+"""A loop whose clock differs from the monotonic clock by more seconds than this has a virtual clock."""
 
 
 @dataclass(slots=True)
@@ -48,23 +48,27 @@ class Counters:
     dropped: int = 0
 
     def read(self) -> dict[str, Any]:
-        """Return all of them by name. May be called from any thread."""
+        """Return all counters by name. Works in any thread."""
         values = {each.name: getattr(self, each.name) for each in fields(self)}
-        # In one go, in which no other thread has its turn.
+        # The copy of a dict is atomic, so the loop's thread cannot change it meanwhile.
         return values | {"reconnects": dict(self.reconnects)}
 
 
 def _publish_nothing(event: Event) -> None:
-    """Stands for the subscribers of events where there are none."""
+    """Stand in for the subscribers of events."""
 
 
 class Reporter:
-    """Tells what happened in one feed: counts it, logs it (a line of one kind at most once a second), emits it.
+    """Counts, logs and emits the events of one feed. Equal log lines are written at most once a second.
+
+    Args:
+        loop: the feed's event loop, whose clock it uses.
+        name: the feed's name.
 
     Attributes:
         name: the feed's name.
-        counters: what is counted.
-        publish: hands an event that was made elsewhere to the subscribers of events.
+        counters: the feed's counters.
+        publish: passes an existing event to the subscribers of events.
     """
 
     def __init__(self, loop: asyncio.AbstractEventLoop, name: str) -> None:
@@ -74,25 +78,25 @@ class Reporter:
         self._loop = loop
         self._epoch = time.time() - loop.time()
         self._logger = logging.getLogger("rxws")
-        # Of each kind of line: when it was logged last, and how many were not since.
+        # By kind of line: the time of the last logged line, and the number of lines suppressed since.
         self._logged: dict[tuple[str, object], tuple[float, int]] = {}
         self._most_kinds = MAX_KINDS
 
     def without_events(self) -> Reporter:
-        """Return one that counts and logs as this one, to the same places, and emits nothing."""
+        """Return a reporter with the same counters and log that emits no events."""
         reporter = copy.copy(self)
         reporter.publish = _publish_nothing
         return reporter
 
     def now(self) -> float:
-        """Seconds since the epoch: the wall clock, or in a loop with a virtual clock that one."""
+        """Return the seconds since the epoch: of the wall clock, or of the loop's clock if that is virtual."""
         if abs(self._loop.time() - time.monotonic()) < VIRTUAL_CLOCK_TOLERANCE:
-            # Asked afresh, because the monotonic clock stands still while a machine sleeps.
+            # Not computed from the loop's clock, because the monotonic clock stops while a machine sleeps.
             return time.time()
         return self._epoch + self._loop.time()
 
     def emit(self, kind: type[E], **values: Any) -> E:
-        """Make an event of the feed's name, the time that it is now, and ``values``; publish it and return it."""
+        """Make an event with the feed's name, the present time and ``values``; publish it and return it."""
         event = kind(name=self.name, time=self.now(), **values)
         self.publish(event)
         return event
@@ -106,15 +110,17 @@ class Reporter:
         error: BaseException | None = None,
         once: bool = False,
     ) -> None:
-        """Log ``line % values``, unless one of the same kind was logged within the last second; those are counted.
+        """Log ``line % values``, at most once a second for each kind of line. Suppressed lines are counted.
+
+        Lines with the same ``line`` and ``about`` are of one kind.
 
         Args:
             level: as in :mod:`logging`.
-            line: with what is of one kind.
-            values: what is different in each.
-            about: what or whom it is about, where one must not hide another: part of the kind.
-            error: logged with its traceback.
-            once: whether no other of its kind is logged as long as the feed lives.
+            line: the format, which is the same for all lines of a kind.
+            values: the values of the format.
+            about: the subject of the line, if a line about one subject must not suppress a line about another.
+            error: an exception to log with its traceback.
+            once: whether only one line of this kind is logged while the feed lives.
         """
         now = self._loop.time()
         kind = line, about
@@ -125,39 +131,40 @@ class Reporter:
         if len(self._logged) >= self._most_kinds:
             for each in [each for each, (at, _) in self._logged.items() if now - at >= LOG_INTERVAL]:
                 del self._logged[each]
-            # Twice as many, so that each is looked at but a few times, however many come within the second.
+            # The limit doubles with the number that is left, so that many new kinds in one second cost few scans.
             self._most_kinds = MAX_KINDS + 2 * len(self._logged)
         self._logged[kind] = (math.inf if once else now, 0)
         more = f" ({suppressed} more like this)" if suppressed else ""
-        # Not by way of exc_info: what an exception says may hold a secret, or what a terminal would obey.
+        # Not with exc_info, because the text of an exception may contain secrets or control characters.
         trace = "" if error is None else "\n" + redacted_traceback(error)
         self._logger.log(level, "%s: " + line + "%s%s", self.name, *values, more, trace)
 
     def failed(self, handler: object, message: Any, error: BaseException) -> None:
-        """Report that a function of the user's raised; ``handler`` is that function, or its name."""
+        """Report that a user's function raised. ``handler`` is the function or its name."""
         self.counters.failures += 1
         handler_name = name_of(handler)
         self.log(logging.ERROR, "%s raised", handler_name, about=handler_name, error=error)
         self.emit(CallbackFailed, handler=handler_name, message=message, error=error)
 
     def guard(self, handler: object, message: Any = None, *, awaits: bool = False) -> _Guard:
-        """Return a context that reports what a function of the user's raises in it; the program goes on behind it.
+        """Return a context manager that reports an exception of a user's function and suppresses it.
 
-        It costs half a microsecond: what runs for every message has a ``try`` of its own.
+        It costs half a microsecond, so code that runs for every message has its own ``try``.
 
         Args:
             handler: the function, or its name.
-            message: what it was given.
-            awaits: whether the block awaits. Then the cancellation of the task that runs passes, while a plain function
-                that raises CancelledError has asked a cancelled future; and what is no Exception is a failure, too,
-                unless it ends the program: it must not end a task of the feed's.
+            message: the message that the function was called with.
+            awaits: whether the block awaits the function. Then a cancellation of the running task passes. Any other
+                exception is reported, even if it is not an Exception, so that it cannot end the feed's task; only
+                exceptions that end the program pass. Without ``awaits`` a CancelledError is a failure of the function:
+                it used the result of a cancelled future.
         """
         return _Guard(self, handler, message, awaits)
 
 
 @dataclass(slots=True)
 class _Guard:
-    """A class and no generator, which takes three times as long."""
+    """The context manager of :meth:`Reporter.guard`. As a generator it would take three times as long."""
 
     reporter: Reporter
     handler: object
@@ -165,7 +172,7 @@ class _Guard:
     awaits: bool
 
     def __enter__(self) -> None:
-        """Nothing is to be prepared."""
+        """Do nothing."""
 
     def __exit__(self, _kind: object, error: BaseException | None, _trace: object) -> bool:
         if error is None or isinstance(error, EXITS):

@@ -1,4 +1,4 @@
-"""Tracebacks for the log: without secrets, with the names that a program calls things by."""
+"""Tracebacks for the log: without secrets, but with the names of the program's classes and functions."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ __all__ = ["redacted_traceback"]
 
 
 def redacted_traceback(error: BaseException) -> str:
-    """Return an exception with its traceback as text without the secrets in it, and without control characters."""
+    """Return an exception with its traceback as text, without secrets and control characters."""
     errors = _related(error)
     kinds = tuple(f"{type(each).__module__}.{type(each).__qualname__}:" for each in errors)
     names = frozenset(name for each in errors for name in _names(each))
@@ -20,13 +20,13 @@ def redacted_traceback(error: BaseException) -> str:
 
 
 def _shown_line(line: str, kinds: tuple[str, ...], names: frozenset[str]) -> str:
-    # The name of an exception's class is no secret, and may look like one.
+    # The name of an exception's class is not a secret, but may look like one.
     kind = next((kind for kind in kinds if line.startswith(kind)), "")
     return kind + redact(line.removeprefix(kind), names)
 
 
 def _related(error: BaseException) -> list[BaseException]:
-    """Return an exception with those that its traceback tells of: before it, and in it where it is a group."""
+    """Return an exception with all exceptions in its traceback: causes, contexts and the members of groups."""
     pending: list[BaseException | None] = [error]
     found: dict[int, BaseException] = {}
     while pending:
@@ -40,7 +40,7 @@ def _related(error: BaseException) -> list[BaseException]:
 
 
 def _names(error: BaseException) -> Iterator[str]:
-    """Give what the code that an exception came through calls things by: what it has in quotes is not among that."""
+    """Yield the names in the code that an exception passed through. String literals are not among them."""
     yield from f"{type(error).__module__}.{type(error).__qualname__}".split(".")
     for frame, _ in traceback.walk_tb(error.__traceback__):
         code = frame.f_code

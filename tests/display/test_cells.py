@@ -1,4 +1,4 @@
-"""Cells that are run again, with a kernel that is only played. With a real one: test_jupyter."""
+"""Cells that are run again, with a simulated kernel; test_jupyter uses a real one."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ virtual = pytest.mark.usefixtures("virtual_time")
 
 
 class PlayedKernel:
-    """A kernel as IPython offers it; ``run`` says which cell runs from now on."""
+    """A simulation of IPython's kernel. ``run`` starts a run of a cell."""
 
     def __init__(self):
         self.parent = {}
@@ -24,7 +24,7 @@ class PlayedKernel:
         self.callbacks = []
 
     def register(self, event, function):
-        """Take a callback as IPython does: one that is there already is not added."""
+        """Register a callback like IPython, which ignores a callback that is already registered."""
         assert event == "pre_run_cell"
         if function not in self.callbacks:
             self.callbacks.append(function)
@@ -39,7 +39,7 @@ class PlayedKernel:
         self.begin()
 
     def begin(self):
-        """Tell, as IPython does, that code is about to be run: in a run within this run, too."""
+        """Call the callbacks like IPython before it runs code, also for a run within a run."""
         for function in self.callbacks:
             function(SimpleNamespace())
 
@@ -49,7 +49,7 @@ class PlayedKernel:
 
 @pytest.fixture
 def kernel(monkeypatch):
-    """Let the test run in a notebook."""
+    """Simulate a notebook for the test."""
     kernel = PlayedKernel()
     shell = SimpleNamespace(kernel=kernel, events=kernel)
     monkeypatch.setitem(sys.modules, "IPython", SimpleNamespace(get_ipython=lambda: shell))
@@ -69,71 +69,71 @@ def kernel(monkeypatch):
     ids=["no IPython", "IPython imported", "IPython in a terminal", "an unknown kernel"],
 )
 def test_outside_a_kernel_nothing_happens(monkeypatch, ipython):
-    """In a program, or IPython in a terminal, there are no cells: nothing is registered."""
+    """Outside a kernel, as in a program or a terminal, nothing is registered."""
     monkeypatch.setitem(sys.modules, "IPython", ipython)
     assert not in_notebook()
     on_rerun(lambda: pytest.fail("called"))()
 
 
-def test_next_run_of_a_cell_takes_away_what_the_last_one_left(kernel):
-    """What a run of a cell registers is called by the next run of it, the latest first, and only once."""
-    told = []
+def test_next_run_of_a_cell_disposes_the_objects_of_the_last(kernel):
+    """The next run of a cell calls the registered functions once, in reverse order."""
+    calls = []
     assert in_notebook()
-    on_rerun(lambda: told.append(1))
-    on_rerun(lambda: told.append(2))
+    on_rerun(lambda: calls.append(1))
+    on_rerun(lambda: calls.append(2))
     kernel.run("second cell")
-    on_rerun(lambda: told.append("other"))
-    assert told == []
+    on_rerun(lambda: calls.append("other"))
+    assert calls == []
     kernel.run("first cell", code="edited")
-    assert told == [2, 1]
-    on_rerun(lambda: told.append(3))
-    assert told == [2, 1]
+    assert calls == [2, 1]
+    on_rerun(lambda: calls.append(3))
+    assert calls == [2, 1]
     kernel.run("first cell")
     on_rerun(lambda: None)
-    assert told == [2, 1, 3]
+    assert calls == [2, 1, 3]
 
 
-def test_cell_that_leaves_nothing_any_more_takes_away_what_it_left(kernel):
-    """A cell that is edited so that it registers nothing any more takes away what it had registered."""
-    told = []
-    on_rerun(lambda: told.append("taken away"))
+def test_edited_cell_disposes_the_objects_of_its_last_run(kernel):
+    """An edited cell that registers nothing still disposes the objects of its last run."""
+    calls = []
+    on_rerun(lambda: calls.append("disposed"))
     kernel.run("first cell", code="edited")
-    assert told == ["taken away"]
+    assert calls == ["disposed"]
     kernel.run("first cell", code="edited")
-    assert told == ["taken away"]
+    assert calls == ["disposed"]
 
 
-def test_run_within_a_run_takes_nothing_away(kernel):
-    """A notebook that a cell runs (``%run``) is a part of that run."""
-    told = []
-    on_rerun(lambda: told.append("taken away"))
+def test_run_within_a_run_disposes_nothing(kernel):
+    """A notebook that a cell runs with ``%run`` is part of the same run."""
+    calls = []
+    on_rerun(lambda: calls.append("disposed"))
     kernel.begin()
-    assert told == []
+    assert calls == []
     kernel.run("first cell")
-    assert told == ["taken away"]
+    assert calls == ["disposed"]
 
 
-def test_cell_after_the_shell_is_gone_is_no_rerun(kernel, monkeypatch):
-    """A callback that outlives its shell does nothing."""
+def test_callback_without_a_shell_does_nothing(kernel, monkeypatch):
+    """A callback that is called after the end of its shell does nothing."""
     on_rerun(lambda: pytest.fail("called"))
     monkeypatch.setitem(sys.modules, "IPython", None)
     kernel.run("first cell")
 
 
-def test_cell_without_a_name_is_known_by_its_code(kernel):
-    """Where the editor does not name its cells, a cell is run again when the same code is."""
-    told = []
+def test_cell_without_an_identifier_is_identified_by_its_code(kernel):
+    """A cell without an identifier is identified by its code."""
+    calls = []
     kernel.run(code="a")
-    on_rerun(lambda: told.append("a"))
+    on_rerun(lambda: calls.append("a"))
     kernel.run(code="b")
-    on_rerun(lambda: told.append("b"))
+    on_rerun(lambda: calls.append("b"))
     kernel.run(code="a")
     on_rerun(lambda: None)
-    assert told == ["a"]
+    assert calls == ["a"]
 
 
-def test_what_is_called_off_is_not_called(kernel):
-    """What was taken away already is not taken away again."""
+def test_cancelled_registration_is_not_called(kernel):
+    """A cancelled registration is not called."""
     call_off = on_rerun(lambda: pytest.fail("called"))
     call_off()
     call_off()
@@ -141,22 +141,22 @@ def test_what_is_called_off_is_not_called(kernel):
     on_rerun(lambda: None)
 
 
-def test_one_that_raises_does_not_keep_the_others(kernel):
-    """What one raises is raised when all have been called, and the new one is registered."""
-    told = []
-    on_rerun(lambda: told.append("first"))
+def test_function_that_raises_does_not_prevent_the_others(kernel):
+    """An exception of one function is raised after all others were called, and the new function is registered."""
+    calls = []
+    on_rerun(lambda: calls.append("first"))
     on_rerun(lambda: 1 / 0)
     with pytest.raises(ZeroDivisionError):
         kernel.run("first cell")
-    on_rerun(lambda: told.append("new"))
-    assert told == ["first"]
+    on_rerun(lambda: calls.append("new"))
+    assert calls == ["first"]
     kernel.run("first cell")
-    assert told == ["first", "new"]
+    assert calls == ["first", "new"]
 
 
 @virtual
 async def test_feed_replaces_the_live_one_of_its_name(kernel, feed_server, caplog):
-    """In a notebook a name belongs to one live feed: the next one closes it, says so, and then connects."""
+    """In a notebook a new feed closes the live feed of the same name, logs that, and then connects."""
     former = rxws.ReactiveWebSocket(feed_server.url, name="ticker")
     stream = former.stream_filter()
     await feed_server.connected()
@@ -179,7 +179,7 @@ async def test_feed_replaces_the_live_one_of_its_name(kernel, feed_server, caplo
 
 @virtual
 async def test_feed_remembers_messages_in_a_notebook(kernel, feed_server):
-    """In a notebook the first look shows the last few messages, when it comes within a minute."""
+    """In a notebook the first display within a minute shows the last few messages."""
     async with rxws.ReactiveWebSocket(feed_server.url) as ws:
         await ws.wait_connected()
         for n in range(7):
@@ -190,23 +190,23 @@ async def test_feed_remembers_messages_in_a_notebook(kernel, feed_server):
 
 @virtual
 async def test_handlers_of_the_last_run_are_removed(kernel, feed_server):
-    """A cell that is run again has its former handlers removed, but those of other cells and those disposed."""
-    told = []
+    """A new run of a cell removes the handlers of its last run, and no handlers of other cells."""
+    calls = []
     async with rxws.ReactiveWebSocket(feed_server.url) as ws:
         await ws.wait_connected()
         for run in range(2):
             kernel.run("handlers")
 
             async def coroutine_handler(message, run=run):
-                told.append(("coroutine", run))
+                calls.append(("coroutine", run))
 
-            ws.add_handler(lambda message, run=run: told.append(("function", run)))
+            ws.add_handler(lambda message, run=run: calls.append(("function", run)))
             ws.add_handler(coroutine_handler)
         kernel.run("another cell")
-        ws.add_handler(lambda message: told.append("disposed")).dispose()
-        ws.add_handler(lambda message: told.append("other"))
-        # What is disposed is not remembered for the next run either.
+        ws.add_handler(lambda message: calls.append("disposed")).dispose()
+        ws.add_handler(lambda message: calls.append("other"))
+        # A disposed handler is not remembered for the next run.
         assert len(notebook._RUNS["another cell"].left) == 1
         await feed_server.send({"n": 1})
         await asyncio.sleep(1.0)
-        assert sorted(told, key=str) == [("coroutine", 1), ("function", 1), "other"]
+        assert sorted(calls, key=str) == [("coroutine", 1), ("function", 1), "other"]

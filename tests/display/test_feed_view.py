@@ -1,4 +1,4 @@
-"""What a notebook's cell shows of a feed."""
+"""The display of a feed in a notebook cell."""
 
 from __future__ import annotations
 
@@ -13,19 +13,19 @@ pytestmark = pytest.mark.usefixtures("virtual_time", "assert_no_leaks")
 
 
 def lines(ws):
-    """Return the messages that a look shows, the last one first."""
+    """Return the displayed messages, the last one first."""
     return [line.strip() for line in ws._repr_mimebundle_()["text/plain"].splitlines()[-5:]]
 
 
 async def send(server, *numbers):
-    """Send numbers, and wait until they have come."""
+    """Send numbers, and wait until they have arrived."""
     for n in numbers:
         await server.send({"n": n})
     await asyncio.sleep(1.0)
 
 
-async def test_look_keeps_messages_for_a_minute(feed_server):
-    """After a look the last few messages are kept; a minute after the last look they cost nothing any more."""
+async def test_display_keeps_messages_for_a_minute(feed_server):
+    """A display keeps the last few messages for a minute; then the feed keeps none."""
     async with rxws.ReactiveWebSocket(feed_server.url) as ws:
         await ws.wait_connected()
         assert not ws.messages.observed
@@ -42,8 +42,8 @@ async def test_look_keeps_messages_for_a_minute(feed_server):
         assert lines(ws)[-1] == "6"
 
 
-async def test_look_after_the_end_keeps_nothing(feed_server):
-    """A look at a closed feed shows its state, and subscribes nothing."""
+async def test_display_after_the_end_keeps_nothing(feed_server):
+    """A display of a closed feed shows its state and does not subscribe."""
     async with rxws.ReactiveWebSocket(feed_server.url) as ws:
         await ws.wait_connected()
         lines(ws)

@@ -1,4 +1,4 @@
-"""What a feed and a stream look like in a notebook's cell."""
+"""The display of feeds and streams in a notebook cell."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ class Unpresentable:
 
 
 def tags(text):
-    """Give the names of all elements of an HTML text, and fail if one is left open."""
+    """Return the names of all elements of an HTML text, and fail if one is not closed."""
     found, still_open = [], []
 
     class Parser(html.parser.HTMLParser):
@@ -71,13 +71,13 @@ def test_messages_are_a_table():
 
 
 def test_structs_are_a_table_and_other_messages_a_column():
-    """A Struct has a column per field; what is neither mapping nor Struct has one column."""
+    """A Struct has a column per field; a message without fields has one column."""
     assert "  s    p\n  BTC  1.0" in show(Trade("BTC", 1.0))["text/plain"]
     assert "  message\n  [1, 2]\n  text" in show([1, 2], "text")["text/plain"]
 
 
 def test_dataclasses_are_a_table():
-    """What operators and feeds make of messages has a column per field, too."""
+    """Events and the results of operators have a column per field."""
     text = show(rxws.Snapshot(data=1, reason="start"), GAP)["text/plain"]
     assert text.splitlines()[1].split()[:2] == ["data", "reason"]
     assert "last_message" in text
@@ -86,7 +86,7 @@ def test_dataclasses_are_a_table():
 
 
 def test_facts_are_shown():
-    """Facts stand below the title, with their names."""
+    """Facts are displayed below the title, with their names."""
     bundle = show(state="connected", rotations=2)
     assert bundle["text/plain"] == "title\n  state      connected\n  rotations  2"
     assert "<td" in bundle["text/html"]
@@ -97,7 +97,7 @@ def test_facts_are_shown():
     "message", [{"s": EVIL}, {EVIL: 1}, {"s": [EVIL]}, {"s": {EVIL: EVIL}}, EVIL, EVIL.encode(), Trade(EVIL, 1.0)]
 )
 def test_html_in_a_message_is_shown_as_text(message):
-    """Whatever a message holds, and wherever: no element of its own making is in the HTML."""
+    """HTML anywhere in a message is escaped, so the HTML has no element of the message."""
     bundle = mimebundle(EVIL, {EVIL: EVIL}, [message])
     assert tags(bundle["text/html"]) == {"div", "p", "code", "table", "tr", "th", "td"}
     assert "&lt;img" in bundle["text/html"]
@@ -105,14 +105,14 @@ def test_html_in_a_message_is_shown_as_text(message):
 
 @pytest.mark.parametrize("text", ["\x1b[31mred\x1b[0m", "two\nlines\r", "\u202egnp.exe", "\x00\x07", "\udc80"])
 def test_control_characters_are_shown_as_text(text):
-    """No terminal obeys what a feed sends: control characters are written out, and it can be encoded."""
+    """Control characters in a message are escaped, and the text can be encoded."""
     for form in mimebundle(text, {text: text}, [{text: text}, {"nested": [text]}, text]).values():
         assert all(line.isprintable() for line in form.splitlines())
         form.encode()
 
 
 def test_long_values_are_cut():
-    """A value that is too long is cut, and so are too many columns; it takes little time."""
+    """Long values and surplus columns are cut, in little time."""
     lines = show({"s": "x" * 10_000_000, "b": b"x" * 10_000_000, "l": [1.5] * 1_000_000})["text/plain"].splitlines()
     assert all(len(line) < 140 for line in lines)
     assert "…" in lines[-1]
@@ -121,7 +121,7 @@ def test_long_values_are_cut():
 
 
 def test_values_without_a_repr_are_named():
-    """A value whose repr raises says so; the others are shown all the same."""
+    """A value whose repr raises is replaced by a note; the other values are displayed."""
     text = show({"a": Unpresentable(), "n": 10**5000, "s": "shown"})["text/plain"]
     assert "<int whose repr raised ValueError>" in text
     assert "Unpresentable" in text
@@ -129,7 +129,7 @@ def test_values_without_a_repr_are_named():
 
 
 class Loud:
-    """Something that is not to be asked for all of itself."""
+    """An object that must not be read completely."""
 
     def __repr__(self):
         raise AssertionError
@@ -161,19 +161,19 @@ class Level(NamedTuple):
 
 @pytest.mark.parametrize("kind", [Book, Side, Level, lambda value: types.MappingProxyType({"levels": value})])
 @pytest.mark.parametrize("value", [LoudList([1.5] * 1000), LoudText("text" * 1000), (1.5,) * 1000])
-def test_of_what_has_fields_only_the_beginning_is_looked_at(kind, value):
-    """A typed book of a million levels is shown by its first ones, also inside of another."""
+def test_only_the_beginning_of_an_object_with_fields_is_read(kind, value):
+    """A typed book of a million levels is displayed by its first levels, also inside another object."""
     assert "raised" not in shown(kind(value))
     assert "=[1.5, 1.5" in shown(Book([1.5] * 1000))
     text = shown([kind(value)])
     assert "raised" not in text
     assert len(text) <= 40
-    # By keys, where it is a message itself.
+    # As a message it is displayed by its fields.
     assert "raised" not in show(kind(value))["text/plain"]
 
 
 def test_exceptions_are_shown_without_secrets():
-    """Events have a column for each field, and an exception may quote an address."""
+    """The text of an exception in an event is redacted."""
     event = rxws.CallbackFailed(
         name="feed", time=1.0, handler="f", message=None, error=OSError("wss://h/?k=s3cret is gone")
     )
@@ -186,14 +186,14 @@ def header(*messages, columns):
 
 
 def test_columns_stay_where_they_are():
-    """With something to remember them, columns keep their places from one look to the next."""
+    """With a Columns object, columns keep their places from one display to the next."""
     columns = Columns()
     header({"a": 1}, {"b": 2}, columns=columns)
     assert header({"c": 3, "b": 2}, columns=columns) == ["a", "b", "c"]
 
 
-def test_column_that_stays_empty_is_given_up():
-    """A column that has had no value for 20 looks makes room for others."""
+def test_column_that_stays_empty_is_removed():
+    """A column without a value in 20 displays is removed."""
     columns = Columns()
     first = [f"a{n}" for n in range(9)]
     assert header(dict.fromkeys(first), columns=columns) == first
@@ -202,8 +202,8 @@ def test_column_that_stays_empty_is_given_up():
     assert header({"b": 1}, columns=columns) == ["b"]
 
 
-def test_column_that_is_empty_makes_room_for_what_is_there():
-    """Where columns run out, those that have been unused for longest go first: no table is shown that is blank."""
+def test_empty_column_is_replaced_when_another_needs_its_place():
+    """If there are too many columns, those that are unused for longest are removed first."""
     columns = Columns()
     header(dict.fromkeys("abcdefghij"), columns=columns)
     header(dict.fromkeys("bcdefghij"), columns=columns)
@@ -225,8 +225,8 @@ def test_column_that_is_empty_makes_room_for_what_is_there():
         {"nested": type("Raw", (bytes,), {})(10_000_000)},
     ],
 )
-def test_of_a_huge_message_only_the_beginning_is_looked_at(message):
-    """A million keys, or ten million bytes, are not copied, sorted or written out to show the first few."""
+def test_only_the_beginning_of_a_huge_message_is_read(message):
+    """A million keys or ten million bytes are not copied, sorted or written to display the first few."""
     show(message)
     tracemalloc.start()
     show(message)
@@ -235,8 +235,8 @@ def test_of_a_huge_message_only_the_beginning_is_looked_at(message):
     assert most < 1_000_000
 
 
-def test_columns_that_are_not_shown_are_counted_as_far_as_they_were_looked_at():
-    """How many more there are is told, or of a message with very many keys that there are at least so many."""
+def test_hidden_columns_are_counted():
+    """The header has the number of hidden columns, or a lower bound if a message has very many keys."""
     assert "3 more" in show(dict.fromkeys(range(13)))["text/plain"]
     assert "90 or more" in show(dict.fromkeys(range(1_000)))["text/plain"]
 
@@ -255,24 +255,24 @@ class Torn(Mapping):
 
 
 def test_mapping_that_raises_is_shown_by_its_repr():
-    """A message that is a mapping in name only hides no other."""
+    """A mapping that raises is displayed by its repr, and the other messages by their keys."""
     lines = show(Torn(), {"s": "BTC"})["text/plain"].splitlines()
     assert lines[1].split() == ["message", "s"]
     assert lines[2].startswith("  <")
     assert lines[3].split() == ["BTC"]
 
 
-def test_pace_is_counted_from_look_to_look():
-    """The rate is that since the last look; looks within a second count as one."""
-    pace = RateMeter(100.0)
-    assert pace.look(50, 100.5) == "50 within 0.5 s"
-    assert pace.look(3000, 102.0) == "1,500.0 a second for 2.0 s"
-    assert pace.look(3000, 222.0) == "0.0 a second for 2 min"
-    assert pace.look(10_200, 222.0 + 7200) == "1.0 a second for 2.0 h"
+def test_rate_is_measured_from_display_to_display():
+    """The rate is that since the last display; displays within a second count as one."""
+    meter = RateMeter(100.0)
+    assert meter.look(50, 100.5) == "50 within 0.5 s"
+    assert meter.look(3000, 102.0) == "1,500.0 a second for 2.0 s"
+    assert meter.look(3000, 222.0) == "0.0 a second for 2 min"
+    assert meter.look(10_200, 222.0 + 7200) == "1.0 a second for 2.0 h"
 
 
-def test_age_is_told_in_words():
-    """An age is a time ago, or none."""
+def test_age_is_in_words():
+    """An age is a time span in words, or "none yet"."""
     assert ago(None) == "none yet"
     assert ago(1.25) == "1.2 s ago"
 
@@ -282,7 +282,7 @@ def test_age_is_told_in_words():
 
 @virtual
 async def test_feed_shows_itself(feed_server):
-    """A feed shows its state, rate, age, rotations, reconnects and the last few messages, the newest first."""
+    """A feed displays its state, rate, age, rotations, reconnects and last few messages, the newest first."""
     async with rxws.ReactiveWebSocket(feed_server.url, name="ticker") as ws:
         first = ws._repr_mimebundle_()["text/plain"]
         assert "connecting" in first
@@ -302,8 +302,8 @@ async def test_feed_shows_itself(feed_server):
 
 
 @virtual
-async def test_feed_shows_its_last_message_at_the_first_look(feed_server):
-    """Messages cost nothing until somebody looks; the first look finds the last one, the next ones the last few."""
+async def test_feed_shows_its_last_message_at_the_first_display(feed_server):
+    """Before the first display no messages are kept; it shows the last one, and later displays the last few."""
     async with rxws.ReactiveWebSocket(feed_server.url) as ws:
         await ws.wait_connected()
         for n in range(3):
@@ -321,7 +321,7 @@ async def test_feed_shows_its_last_message_at_the_first_look(feed_server):
 
 @virtual
 async def test_feed_keeps_no_message_after_its_end(feed_server):
-    """After exit, a feed shows its state and no message: it holds none."""
+    """After ``exit`` a feed displays its state and keeps no messages."""
     ws = rxws.ReactiveWebSocket(feed_server.url)
     await ws.wait_connected()
     ws._repr_mimebundle_()
@@ -336,7 +336,7 @@ async def test_feed_keeps_no_message_after_its_end(feed_server):
 
 @virtual
 async def test_failed_feed_shows_its_error_without_secrets():
-    """A feed that has failed says why, and no secret in it."""
+    """A failed feed displays its error without secrets."""
     async with FeedServer() as server:
         server.refuse(404, times=None)
         ws = rxws.ReactiveWebSocket(server.url + "?token=abcdef")
@@ -349,7 +349,7 @@ async def test_failed_feed_shows_its_error_without_secrets():
 
 @virtual
 async def test_feed_can_be_shown_from_any_thread(feed_server):
-    """A widget's thread may show a feed and a stream."""
+    """A feed and a stream can be displayed from another thread."""
     async with rxws.ReactiveWebSocket(feed_server.url) as ws:
         await ws.wait_connected()
         stream = ws.stream_filter()
@@ -365,7 +365,7 @@ async def test_feed_can_be_shown_from_any_thread(feed_server):
 
 @virtual
 async def test_stream_shows_itself(feed_server):
-    """A stream shows its filter, its numbers and the last few messages that wait, without taking them."""
+    """A stream displays its filter, its counters and its last few messages without consuming them."""
     async with rxws.ReactiveWebSocket(feed_server.url, name="ticker") as ws:
         stream = ws.stream_filter([{"s": EVIL}])
         await ws.wait_connected()

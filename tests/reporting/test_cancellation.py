@@ -1,4 +1,4 @@
-"""Whose cancellation an exception is."""
+"""Failures, cancellations and exits."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from rxws.reporting.cancellation import EXITS, FAILURES, is_being_cancelled, is_
 
 
 async def test_is_being_cancelled_when_the_task_is():
-    """A cancellation of the task that runs is told from one that it came upon."""
+    """A CancelledError that cancels the running task is recognized."""
     outcomes = []
 
     async def run():
@@ -28,7 +28,7 @@ async def test_is_being_cancelled_when_the_task_is():
 
 
 async def test_is_being_cancelled_when_something_else_is():
-    """The result of a cancelled future is a CancelledError, and nobody cancels the one who asked for it."""
+    """The CancelledError of a cancelled future's result does not cancel the running task."""
     future = asyncio.get_running_loop().create_future()
     future.cancel()
     with pytest.raises(asyncio.CancelledError) as caught:
@@ -38,14 +38,14 @@ async def test_is_being_cancelled_when_something_else_is():
 
 
 async def test_is_being_cancelled_when_no_task_runs():
-    """In a callback of the loop's there is no task, so a cancellation is not to be swallowed."""
+    """In a callback of the loop there is no task, so a CancelledError counts as a cancellation."""
     outcome = asyncio.get_running_loop().create_future()
     asyncio.get_running_loop().call_soon(lambda: outcome.set_result(is_being_cancelled(asyncio.CancelledError())))
     assert await outcome
 
 
 async def test_is_torn_down_when_all_tasks_are_cancelled():
-    """The loop is torn down when every one of its tasks is being cancelled, and not when one of them is."""
+    """The loop is torn down if all its tasks are being cancelled, and not if one of them is."""
     outcomes = []
 
     async def run():
@@ -70,6 +70,6 @@ async def test_is_torn_down_when_all_tasks_are_cancelled():
 
 
 def test_failures_and_exits_share_no_exception():
-    """What ends the program is no failure of a function, and the cancellation of a future is one."""
+    """Exits are not failures, and the CancelledError of a future is a failure."""
     assert issubclass(asyncio.CancelledError, FAILURES)
     assert not any(issubclass(each, FAILURES) for each in EXITS)

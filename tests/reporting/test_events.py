@@ -1,4 +1,4 @@
-"""What a feed tells about itself."""
+"""States, events and statistics."""
 
 from __future__ import annotations
 
@@ -24,12 +24,12 @@ def documented(kind: type) -> set[str]:
 
 
 def example(kind: type) -> Event:
-    """Make an event, each field its own name."""
+    """Make an event whose fields have their own names as values."""
     return kind(**{field.name: field.name for field in dataclasses.fields(kind)})
 
 
 def test_all_when_compared_with_the_contract():
-    """The contract's nine events are there."""
+    """The contract's nine events exist."""
     assert {kind.__name__ for kind in EVENTS} >= {
         "Connected",
         "Disconnected",
@@ -45,7 +45,7 @@ def test_all_when_compared_with_the_contract():
 
 @pytest.mark.parametrize("kind", EVENTS)
 def test_event_when_made(kind):
-    """Each event carries the feed's name and the time."""
+    """Each event has the feed's name and the time."""
     event = example(kind)
     assert isinstance(event, Event)
     assert (event.name, event.time) == ("name", "time")
@@ -60,7 +60,7 @@ def test_event_when_changed(kind):
 
 @pytest.mark.parametrize("kind", [Event, *EVENTS, Statistics])
 def test_fields_when_compared_with_the_docstring(kind):
-    """Every field is documented, and nothing else is."""
+    """The docstring describes exactly the fields of the event."""
     own = {field.name for field in dataclasses.fields(kind)}
     if kind is not Event and issubclass(kind, Event):
         own -= {"name", "time"}
@@ -69,30 +69,30 @@ def test_fields_when_compared_with_the_docstring(kind):
 
 @pytest.mark.parametrize("kind", EVENTS)
 def test_event_when_handed_to_another_process(kind):
-    """An event is the same on the other side of a pipe."""
+    """An event survives copying and pickling unchanged."""
     event = example(kind)
     assert pickle.loads(pickle.dumps(event)) == event
     assert copy.deepcopy(event) == event
 
 
 def test_gap_when_made():
-    """A Gap is made of start, end, reason and last message, in this order."""
+    """A Gap takes start, end, reason and last message, in this order."""
     gap = Gap(1.0, 2.0, "server", "last", name="feed", time=2.0)
     assert (gap.start, gap.end, gap.reason, gap.last_message) == (1.0, 2.0, "server", "last")
 
 
 def test_state_when_compared_with_the_contract():
-    """A feed is in one of six states."""
+    """There are six states."""
     assert [state.name for state in State] == ["CONNECTING", "CONNECTED", "ROTATING", "WAITING", "CLOSED", "FAILED"]
 
 
 def test_state_when_live():
-    """A connection is open while CONNECTED and ROTATING only."""
+    """Only CONNECTED and ROTATING are live."""
     assert {state for state in State if state.is_live} == {State.CONNECTED, State.ROTATING}
 
 
 def test_state_when_final():
-    """Nothing follows CLOSED and FAILED, and each other state leads to both."""
+    """No state follows CLOSED and FAILED, and every other state can change to both."""
     finals = {State.CLOSED, State.FAILED}
     assert {state for state in State if state.is_final} == finals
     assert set(TRANSITIONS) == set(State)
@@ -102,7 +102,7 @@ def test_state_when_final():
 
 
 def test_transitions_when_rotating():
-    """A rotation begins while connected, and nowhere else."""
+    """ROTATING follows only CONNECTED."""
     assert [state for state, following in TRANSITIONS.items() if State.ROTATING in following] == [State.CONNECTED]
 
 
@@ -110,7 +110,7 @@ def test_transitions_when_rotating():
     "kind", [kind for kind in EVENTS if "error" in {field.name for field in dataclasses.fields(kind)}]
 )
 def test_event_with_an_error_shows_no_secret_of_it(kind):
-    """What users print of an event is the log's: an exception's text loses the secrets of the addresses in it."""
+    """The repr of an event redacts secrets in the text of its exception."""
     event = dataclasses.replace(example(kind), error=ValueError("GET wss://me:hunter2@localhost/?token=S3cr3t failed"))
     assert repr(event).startswith(f"{kind.__name__}(name=")
     assert "ValueError" in repr(event)
@@ -119,6 +119,6 @@ def test_event_with_an_error_shows_no_secret_of_it(kind):
 
 
 def test_former_names_are_the_same_classes():
-    """The former names of events and of a number of the statistics still serve."""
+    """The former names of events and of a statistic are aliases."""
     assert rxws.HandlerFailed is rxws.CallbackFailed
     assert rxws.Unacknowledged is rxws.SubscriptionFailed

@@ -1,4 +1,4 @@
-"""What is shown of URLs and texts: never a secret, always one printable line."""
+"""Redaction of URLs and texts: no secrets, and always one printable line."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 
 from rxws.reporting.redaction import redact, redact_url
 
-# Of a password or a value nothing may be left, however short or odd it is; the marks make it findable.
+# No part of a password or value may remain, however short or odd. The marks make it findable.
 odd = st.text(
     st.one_of(
         st.sampled_from(string.ascii_letters + string.digits + "-_.~%!$'()*+,;="),
@@ -28,18 +28,18 @@ bytes_of_tokens = st.binary(min_size=16, max_size=48)
 
 
 def jwt(content: bytes) -> str:
-    """A JSON web token, in form."""
+    """Return a text in the form of a JSON web token."""
     parts = (b'{"alg":"HS256","typ":"JWT"}', content, content[:16])
     return ".".join(base64.urlsafe_b64encode(part).decode().rstrip("=") for part in parts)
 
 
 def listen_key(seed: int) -> str:
-    """Sixty-four random letters and digits, as exchanges give."""
+    """Return 64 random letters and digits, like the listen keys of exchanges."""
     source = random.Random(seed)
     return "".join(source.choice(string.ascii_letters + string.digits) for _ in range(64))
 
 
-# Things that are recognised as secret by their looks alone.
+# Texts that are recognized as secrets by their form alone.
 tokens = st.one_of(
     bytes_of_tokens.map(bytes.hex),
     bytes_of_tokens.map(lambda content: base64.b32encode(content).decode()),
@@ -52,8 +52,8 @@ hosts = st.sampled_from(["example.com", "localhost:8765", "[::1]:80", "127.0.0.1
 
 
 @given(scheme=st.sampled_from(["ws", "wss", "http", "socks5h"]), host=hosts, path=paths, secret=secrets, token=tokens)
-def test_no_secret_is_shown_wherever_it_stands_in_a_url(scheme, host, path, secret, token):
-    """Neither credentials, nor values of the query, nor the fragment, nor tokens in the path are shown."""
+def test_no_secret_is_shown_in_any_part_of_a_url(scheme, host, path, secret, token):
+    """Credentials, values of the query, the fragment, and tokens in the path are masked."""
     lone = secret.replace("=", "") + "=="
     url = f"{scheme}://me:{secret}@{host}{path}/{token}/x?a={secret}&b=c{secret}&{lone}#{secret}"
     shown = redact_url(url)
@@ -66,7 +66,7 @@ def test_no_secret_is_shown_wherever_it_stands_in_a_url(scheme, host, path, secr
 
 @given(before=st.sampled_from(["", "GET ", "('", "url=", "<"]), host=hosts, path=paths, secret=secrets, token=tokens)
 def test_no_secret_is_shown_when_a_text_quotes_a_url(before, host, path, secret, token):
-    """A URL in a text is redacted as one that stands alone, and the words around it stay."""
+    """A URL in a text is redacted like a URL alone, and the words around it stay."""
     text = f"cannot open {before}wss://{secret}@{host}{path}/{token}?a={secret}#{secret}', 80) at all"
     shown = redact(text)
     assert "re7" not in shown
@@ -100,7 +100,7 @@ def test_no_secret_is_shown_when_a_text_quotes_a_url(before, host, path, secret,
     ],
 )
 def test_no_secret_is_shown_when_a_text_quotes_a_header_or_field(form, secret, token):
-    """Values of headers and fields that carry secrets are not shown, whatever they look like."""
+    """The values of headers and fields for secrets are masked, whatever their form."""
     for value in (secret, token):
         shown = redact(form.format(value))
         assert value not in shown
@@ -110,7 +110,7 @@ def test_no_secret_is_shown_when_a_text_quotes_a_header_or_field(form, secret, t
 
 @given(token=tokens)
 def test_names_of_a_program_are_shown_and_no_token_beside_them(token):
-    """What consists of given names is no token, what has anything else in it may be one; a mark below it is none."""
+    """Words that consist of given names, and the marks below them, are not masked; tokens beside them are."""
     names = frozenset({"self", "stop2x", "IsMSXMLUrlq8"})
     text = f"    self.stop2x.IsMSXMLUrlq8({token!r}, self.stop2x.IsMSXMLUrlq8.{token})"
     assert redact(text, names) == "    self.stop2x.IsMSXMLUrlq8('***', ***)"
@@ -122,7 +122,7 @@ def test_names_of_a_program_are_shown_and_no_token_beside_them(token):
 
 @given(token=tokens)
 def test_no_token_is_shown_when_it_stands_alone_in_a_text(token):
-    """What looks like a token is one, also where nothing says so."""
+    """A word that looks like a token is masked anywhere in a text."""
     assert redact(f"stream /ws/{token} is gone ({token})") == "stream /ws/*** is gone (***)"
     assert redact_url(token) == "***"
 
@@ -133,15 +133,15 @@ def test_no_token_is_shown_when_it_stands_alone_in_a_text(token):
     )
 )
 def test_a_quoted_header_ends_at_its_quote(value):
-    """Of a header in quotes only its value goes, be it in a dict, in JSON or in a list of pairs."""
+    """A quoted header value is masked up to its quote, in a dict, in JSON and in a list of pairs."""
     assert redact(str({"Authorization": value, "Host": "h"})) == "{'Authorization': '***', 'Host': 'h'}"
     assert redact(json.dumps({"Authorization": value, "Host": "h"})) == '{"Authorization": "***", "Host": "h"}'
     assert redact(str([("Cookie", value), ("Host", "h")])) == "[('Cookie', '***'), ('Host', 'h')]"
 
 
 @given(text=st.text(max_size=80) | st.text("ws:/?#@&=[]'\" .a0\\:*%", max_size=40))
-def test_anything_at_all_is_redacted_to_one_printable_line(text):
-    """Nothing raises, nothing that a terminal would obey comes out, and redacting twice changes nothing more."""
+def test_any_text_is_redacted_to_one_printable_line(text):
+    """Redaction of any text never raises, gives one printable line, and does not change a redacted text."""
     for function in (redact, redact_url):
         shown = function(text)
         assert shown.isprintable()
@@ -150,7 +150,7 @@ def test_anything_at_all_is_redacted_to_one_printable_line(text):
 
 @given(text=st.text("ws:/?#@&=[]'\" a0", max_size=30), secret=secrets)
 def test_no_secret_is_shown_when_the_url_is_malformed(text, secret):
-    """Whatever is wrong with a URL, what follows its first ``?`` and is no name does not show."""
+    """In a malformed URL everything after the first ``?`` is masked, except names."""
     shown = redact_url(f"wss://example.com/{text.replace('=', '')}?a={secret}\nb\x1b={secret} {secret}")
     assert "re7" not in shown
 
@@ -187,8 +187,8 @@ def test_no_secret_is_shown_when_the_url_is_malformed(text, secret):
         (f"ws://example.com/?{'0af' * 10}=1", "ws://example.com/?***=***"),
     ],
 )
-def test_of_an_odd_url_only_what_is_certain_is_shown(url, shown):
-    """In doubt everything after the host goes, and everything after the scheme where the host is in doubt."""
+def test_odd_url_shows_only_its_certain_parts(url, shown):
+    """In doubt everything after the host is masked, or after the scheme if the host is in doubt."""
     assert redact_url(url) == shown
     assert redact_url(shown) == shown
 
@@ -206,7 +206,7 @@ def test_of_an_odd_url_only_what_is_certain_is_shown(url, shown):
     ],
 )
 def test_ordinary_words_are_shown(url):
-    """A path made of words is shown as it is."""
+    """A path made of words is not changed."""
     assert redact_url(url) == url
     assert redact(f"cannot open {url}: no") == f"cannot open {url}: no"
 
@@ -228,12 +228,12 @@ def test_ordinary_words_are_shown(url):
     ],
 )
 def test_ordinary_messages_are_shown(text):
-    """What exceptions say of their cause is shown as it is."""
+    """Ordinary texts of exceptions are not changed."""
     assert redact(text) == text
 
 
 def test_the_words_after_a_query_are_shown():
-    """A value in a query ends with its parameter, also where its name is that of a header."""
+    """Masking of a query's value ends with its parameter, even if the name is that of a header."""
     assert redact("GET /ws?signature=x&a=1 HTTP/1.1") == "GET /ws?signature=***&a=*** HTTP/1.1"
 
 
@@ -250,12 +250,12 @@ def test_the_words_after_a_query_are_shown():
         ("a%20b%20c%20d%20e%20f%20", "percent-encoded"),
     ],
 )
-def test_a_long_segment_that_is_not_made_of_words_is_not_shown(token, kind):
-    """Twenty characters and more are shown only if they are plainly words."""
+def test_long_segment_without_words_is_not_shown(token, kind):
+    """Texts of 20 or more characters are masked unless they consist of words."""
     assert redact_url(f"ws://h/{token}/x") == "ws://h/***/x", kind
 
 
 def test_line_breaks_and_terminal_escapes_are_escaped():
-    """Neither a log line can be forged nor a terminal be driven by what a server says."""
+    """Line breaks and terminal escapes of a server are escaped, so it cannot forge log lines or control a terminal."""
     assert redact("bye\r\nERROR \x1b[2J\u202e\ud800 all well") == r"bye\r\nERROR \x1b[2J\u202e\ud800 all well"
     assert not re.search(r"[^ -~]", redact_url("ws://h\x00\x7f/\x9b"))

@@ -1,4 +1,4 @@
-"""What happened, told: logged, counted, emitted."""
+"""The reporter: log, counters and events."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from ..support.wiring import Wiring
 
 
 def lines(caplog):
-    """What was logged, without tracebacks."""
+    """Return the logged lines without tracebacks."""
     return [record.getMessage().splitlines()[0] for record in caplog.records]
 
 
@@ -30,7 +30,7 @@ async def reporter(virtual_time):
 
 
 async def test_log_when_a_line_comes_again(reporter, caplog):
-    """A line of one kind is logged at most once a second, the next one with how many were not."""
+    """Lines of one kind are logged at most once a second; the next line has the number of suppressed lines."""
     for number in range(5):
         reporter.log(logging.WARNING, "number %d", number)
     await asyncio.sleep(0.999)
@@ -45,7 +45,7 @@ async def test_log_when_a_line_comes_again(reporter, caplog):
 
 
 async def test_log_once(reporter, caplog):
-    """A line that is logged once does not come again, however long the feed lives and however many others come."""
+    """A line with ``once`` is logged once in a feed's life, however many other kinds there are."""
     for number in range(3):
         reporter.log(logging.WARNING, "%s is missing", "a part", once=True)
         for other in range(MAX_KINDS):
@@ -55,7 +55,7 @@ async def test_log_once(reporter, caplog):
 
 
 async def test_log_when_kinds_differ(reporter, caplog):
-    """A line hides no line of another kind, nor one about somebody else."""
+    """A line does not suppress lines of another kind or about another subject."""
     reporter.log(logging.WARNING, "%s lags", "first", about="first")
     reporter.log(logging.WARNING, "%s lags", "second", about="second")
     reporter.log(logging.WARNING, "%s ends", "first")
@@ -63,7 +63,7 @@ async def test_log_when_kinds_differ(reporter, caplog):
 
 
 async def test_log_when_kinds_are_many(reporter, caplog):
-    """Kinds of lines are forgotten when there are many, but not within their second."""
+    """Many kinds of lines are forgotten, but not within their second."""
     for number in range(MAX_KINDS + 1):
         reporter.log(logging.WARNING, "%s lags", number, about=number)
     reporter.log(logging.WARNING, "%s lags", 0, about=0)
@@ -76,7 +76,7 @@ async def test_log_when_kinds_are_many(reporter, caplog):
 
 
 async def test_log_when_given_level_and_error(reporter, caplog):
-    """Lines go to the logger 'rxws' at their level, with the error's traceback."""
+    """Lines go to the logger 'rxws' with their level and the error's traceback."""
     error = ZeroDivisionError("no")
     reporter.log(logging.ERROR, "100 %% %s", "bad", error=error)
     (record,) = caplog.records
@@ -85,7 +85,7 @@ async def test_log_when_given_level_and_error(reporter, caplog):
 
 
 async def test_emit_makes_the_event_of_the_feed_and_the_time(reporter):
-    """An event has the feed's name and the present time; it is published and returned."""
+    """An event has the feed's name and the present time, and is published and returned."""
     seen = []
     reporter.publish = seen.append
     event = reporter.emit(Quiet, seconds=60.0)
@@ -93,8 +93,8 @@ async def test_emit_makes_the_event_of_the_feed_and_the_time(reporter):
     assert seen == [event]
 
 
-def test_emitted_events_are_given_their_fields():
-    """Type checkers do not see the fields that ``emit`` is given: in all of rxws they are those of the event."""
+def test_emit_calls_pass_the_fields_of_the_event():
+    """Every call of ``emit`` in rxws passes the event's fields, which type checkers cannot check."""
     checked = 0
     for path in Path(rxws.__file__).parent.rglob("*.py"):
         for call in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
@@ -127,7 +127,7 @@ async def test_failed_when_a_function_raised(reporter, caplog):
 @pytest.mark.parametrize("awaits", [False, True])
 @pytest.mark.parametrize("error", [ZeroDivisionError("no"), asyncio.CancelledError()])
 async def test_guard_reports_what_a_function_raises(reporter, error, awaits):
-    """A failure is reported with the function and its message, and the program goes on behind the block."""
+    """A failure is reported with function and message, and the code after the block runs."""
     seen = []
     reporter.publish = seen.append
     with reporter.guard(print, {"a": 1}, awaits=awaits):
@@ -140,15 +140,15 @@ async def test_guard_reports_what_a_function_raises(reporter, error, awaits):
 
 @pytest.mark.parametrize("awaits", [False, True])
 @pytest.mark.parametrize("error", [KeyboardInterrupt, SystemExit, GeneratorExit])
-async def test_guard_passes_on_what_ends_the_program(reporter, error, awaits):
-    """What is no failure of a function is neither swallowed nor reported."""
+async def test_guard_lets_exits_pass(reporter, error, awaits):
+    """Exceptions that end the program are neither suppressed nor reported."""
     with pytest.raises(error), reporter.guard(print, awaits=awaits):
         raise error
     assert reporter.counters.failures == 0
 
 
-async def test_guard_when_what_is_raised_is_no_exception(reporter):
-    """Of a plain function it passes, to whoever called it; of what is awaited it does not end the task."""
+async def test_guard_when_a_base_exception_is_raised(reporter):
+    """A BaseException of a plain function passes; one of an awaited function is reported and suppressed."""
     with pytest.raises(BaseException, match="odd"), reporter.guard(print):
         raise BaseException("odd")
     with reporter.guard(print, awaits=True):
@@ -158,7 +158,7 @@ async def test_guard_when_what_is_raised_is_no_exception(reporter):
 
 @pytest.mark.parametrize("awaits", [False, True])
 async def test_guard_when_the_task_is_cancelled(reporter, awaits):
-    """The cancellation of the task that waits in the block passes; a plain function cannot be cancelled."""
+    """A cancellation of the awaiting task passes; without ``awaits`` it is a failure."""
 
     async def run():
         with reporter.guard("a hook", awaits=awaits):
@@ -172,7 +172,7 @@ async def test_guard_when_the_task_is_cancelled(reporter, awaits):
 
 
 async def test_failed_when_two_functions_raise_at_once(reporter, caplog):
-    """One function that fails all the time does not hide another in the log; and all are counted."""
+    """A function that fails repeatedly does not suppress lines about another; all failures are counted."""
     for _ in range(3):
         reporter.failed(print, None, ZeroDivisionError())
         reporter.failed(len, None, ZeroDivisionError())
@@ -181,7 +181,7 @@ async def test_failed_when_two_functions_raise_at_once(reporter, caplog):
 
 
 def test_counters_are_read_at_once():
-    """What is read does not change with the counters, and has all that the statistics need of them."""
+    """The read counters are a copy, and have all counters that the statistics need."""
     counters = Counters(messages=2, reconnects={"network": 1})
     read = counters.read()
     counters.reconnects["idle"] = 1
@@ -190,14 +190,14 @@ def test_counters_are_read_at_once():
     assert read.keys() == {each.name for each in dataclasses.fields(events.Statistics)} - feeds_own
 
 
-async def test_failed_when_nobody_listens(reporter):
-    """Without subscribers of events nothing is missing."""
+async def test_failed_when_events_have_no_subscriber(reporter):
+    """A failure is counted even if events have no subscriber."""
     reporter.failed("a function", None, ZeroDivisionError())
     assert reporter.counters == Counters(failures=1)
 
 
 async def test_failed_when_the_subscriber_of_events_raises(caplog):
-    """A subscriber of events that raises is logged and counted, and makes no event: it would be given that too."""
+    """A subscriber of events that raises is logged and counted, but causes no event, which it would get as well."""
     wiring = Wiring()
     calls = []
 
@@ -215,7 +215,7 @@ async def test_failed_when_the_subscriber_of_events_raises(caplog):
 
 
 async def test_without_events_when_it_fails(reporter, caplog):
-    """A reporter without events counts and logs to the same places as the one that it is made of."""
+    """A reporter without events shares the counters and the log of its original."""
     seen = []
     reporter.publish = seen.append
     silent = reporter.without_events()
@@ -228,20 +228,20 @@ async def test_without_events_when_it_fails(reporter, caplog):
 
 
 async def test_now_when_time_is_real():
-    """Time is the wall clock's, also after that has been set."""
+    """The time is that of the wall clock."""
     reporter = Reporter(asyncio.get_running_loop(), "feed")
     assert abs(reporter.now() - time.time()) < 1
 
 
 async def test_now_when_the_wall_clock_is_set(monkeypatch):
-    """The wall clock is asked afresh: the monotonic one stands still while a machine sleeps."""
+    """The time follows a wall clock that is set, because the monotonic clock stops while a machine sleeps."""
     reporter = Reporter(asyncio.get_running_loop(), "feed")
     monkeypatch.setattr(time, "time", lambda: 5_000_000_000.0)
     assert reporter.now() == 5_000_000_000.0
 
 
 async def test_now_when_time_is_virtual(virtual_time):
-    """In a loop with a virtual clock time goes with that clock, from the wall clock's when the reporter was made."""
+    """With a virtual clock the time advances with the loop, from the wall clock's time at the start."""
     reporter = Reporter(virtual_time, "feed")
     before = reporter.now()
     assert abs(before - time.time()) < 5
@@ -250,7 +250,7 @@ async def test_now_when_time_is_virtual(virtual_time):
 
 
 async def test_log_when_an_error_holds_a_secret(reporter, caplog):
-    """A traceback shows no secret, and nothing that a terminal would obey."""
+    """A traceback in the log contains neither secrets nor control characters."""
     error = ValueError("wss://me:hunter2@host/ws?token=SECRET \x1b[2J")
     reporter.log(logging.ERROR, "it raised", error=error)
     (record,) = caplog.records

@@ -36,6 +36,7 @@ async def accepted(
     paths: list[dict[tuple[str | int, ...], object]],
     read_only: Sequence[Mapping[str, int]],
     filters: rxws.Filters,
+    with_gaps: bool,
 ) -> None:
     """Lists and tuples of dicts with names or paths for keys, functions of a message, and None."""
     feed.stream_filter()
@@ -50,6 +51,10 @@ async def accepted(
     feed.stream_filter(is_large)
     assert_type(feed.stream_filter(lambda trade: trade.price > 1), rxws.Stream[Trade])
     assert_type(feed.stream_filter([{"e": "trade"}], gaps=True), rxws.Stream[Trade | rxws.Gap])
+    assert_type(feed.stream_filter(None, maxsize=None, overflow="drop_oldest", copy=True), rxws.Stream[Trade])
+    assert_type(feed.stream_filter(gaps=with_gaps, maxsize=5), rxws.Stream[Trade | rxws.Gap])
+    assert_type(feed.multiplex("+", "-", filters=None, timeout=1.0, combine=list), rxws.Stream[Trade])
+    assert_type(feed.multiplex("+", filters=None, gaps=with_gaps, copy=True), rxws.Stream[Trade | rxws.Gap])
     feed.add_handler(print, [{"e": "trade"}])
     feed.add_handler(print, filters=is_large)
     feed.multiplex("+", filters=texts, acknowledged=[{"id": 1}], rejected=lambda message: "error" in message)
@@ -67,6 +72,10 @@ async def refused(feed: rxws.ReactiveWebSocket[Trade], url: str) -> None:
     feed.stream_filter(is_large_later)  # type: ignore[arg-type]
     feed.stream_filter([is_large])  # type: ignore[list-item]
     feed.add_handler(print, {"e": 1})  # type: ignore[arg-type]
+    feed.stream_filter(None, overflow="drop")  # type: ignore[call-overload]
+    feed.stream_filter(None, max_size=5)  # type: ignore[call-overload]
+    feed.multiplex("+")  # type: ignore[call-overload]
+    feed.multiplex("+", filters=None, maxsize="5")  # type: ignore[call-overload]
     feed.multiplex("+", filters="e=trade")  # type: ignore[arg-type]
     feed.multiplex("+", filters=None, acknowledged={"id": 1})  # type: ignore[call-overload]
     feed.multiplex("+", filters=None, acknowledged=[], rejected=1)  # type: ignore[call-overload]
@@ -79,7 +88,9 @@ async def refused(feed: rxws.ReactiveWebSocket[Trade], url: str) -> None:
 def events(lost: rxws.Disconnected, gap: rxws.Gap, full: rxws.Overflowed) -> None:
     """Why it was lost, and what a full buffer does, are one of a few words."""
     assert_type(full.overflow, Literal["error", "drop_oldest", "drop_newest"])
-    assert_type(lost.reason, Literal["rotation", "server", "network", "idle", "handshake", "tls", "auth", "user"])
+    assert_type(
+        lost.reason, Literal["rotation", "server", "network", "idle", "handshake", "tls", "auth", "user", "internal"]
+    )
     if gap.reason == "recording":
         assert_type(gap.reason, Literal["recording"])
     else:
