@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from .support.checkers import needs_pyright, run_mypy, run_pyright
-from .test_readme import blocks
+from .support.guide import blocks
 
 pytestmark = pytest.mark.slow
 
@@ -31,17 +31,17 @@ disallow_untyped_calls = False
 
 @pytest.fixture
 def readme(tmp_path: Path) -> list[str]:
-    """All Python blocks of README.rst, as files."""
+    """All Python blocks of the guide that use rxws, as files."""
     files = []
-    for number, block in enumerate(blocks("python")):
+    for number, block in enumerate(block for block in blocks("python") if block.kind != "other"):
         file = tmp_path / f"block_{number}.py"
-        file.write_text(block)
+        file.write_text(block.text)
         files.append(str(file))
     return files
 
 
 def test_mypy_finds_nothing(readme: list[str], tmp_path: Path) -> None:
-    """mypy sees the items' types behind fluent and piped operators, and no mistake in the README's Python blocks."""
+    """mypy sees the items' types behind fluent and piped operators, and no mistake in the Python blocks of the guide."""
     config = tmp_path / "mypy.ini"
     config.write_text(MYPY.format(blocks=",".join(Path(file).stem for file in readme)))
     run_mypy(*SAMPLES, *readme, config=config, cache=tmp_path / "cache")
