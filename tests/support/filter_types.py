@@ -79,7 +79,9 @@ async def refused(feed: rxws.ReactiveWebSocket[Trade], url: str) -> None:
 def events(lost: rxws.Disconnected, gap: rxws.Gap, full: rxws.Overflowed) -> None:
     """Why it was lost, and what a full buffer does, are one of a few words."""
     assert_type(full.overflow, Literal["error", "drop_oldest", "drop_newest"])
-    assert_type(lost.reason, Literal["rotation", "server", "network", "idle", "handshake", "tls", "auth", "user"])
+    assert_type(
+        lost.reason, Literal["rotation", "server", "network", "idle", "handshake", "tls", "auth", "user", "internal"]
+    )
     if gap.reason == "recording":
         assert_type(gap.reason, Literal["recording"])
     else:
