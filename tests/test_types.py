@@ -41,7 +41,7 @@ def readme(tmp_path: Path) -> list[str]:
 
 
 def test_mypy_finds_nothing(readme: list[str], tmp_path: Path) -> None:
-    """mypy sees the items' types behind fluent and piped operators, and no mistake in the Python blocks of the guide."""
+    """mypy sees the items' types behind fluent and piped operators, and no mistake in the guide's Python blocks."""
     config = tmp_path / "mypy.ini"
     config.write_text(MYPY.format(blocks=",".join(Path(file).stem for file in readme)))
     run_mypy(*SAMPLES, *readme, config=config, cache=tmp_path / "cache")
