@@ -9,8 +9,9 @@ class SourceDistribution(sdist):
 
     def make_distribution(self) -> None:
         """Add the files that setuptools does not know of."""
-        for folder in ("tests", "notebooks", ".ci"):
+        for folder in ("tests", "notebooks", ".ci", ".docs", ".github"):
             self.filelist.graft(folder)
+        self.filelist.recursive_include("rxws", "README.rst")
         self.filelist.include(".ruff.toml")
         self.filelist.global_exclude("*.py[cod]")
         super().make_distribution()

@@ -1,11 +1,12 @@
 """The pytest plugin of rxws: fixtures to test feeds with. Without the ``testing`` extra, they say that it is missing.
 
 Fixtures:
-    ``feed_server``: a running :class:`rxws.testing.FeedServer`.
-    ``virtual_time``: the test runs on an event loop whose time passes infinitely fast, with sockets in memory. Ask for
-        it in one test, or in all of a class or module with ``pytestmark = pytest.mark.usefixtures("virtual_time")``.
-    ``life``: :func:`rxws.testing.life`, in virtual time: a feed of yours lives through all that a seed stands for.
-    ``assert_no_leaks``: the test fails if it leaves a task, file descriptor or timer behind.
+
+- ``feed_server``: a running :class:`rxws.testing.FeedServer`.
+- ``virtual_time``: the test runs on an event loop whose time passes infinitely fast, with sockets in memory. Ask for it
+  in one test, or in all of a class or module with ``pytestmark = pytest.mark.usefixtures("virtual_time")``.
+- ``life``: :func:`rxws.testing.life`, in virtual time: a feed of yours lives through everything that a seed stands for.
+- ``assert_no_leaks``: the test fails if it leaves a task, file descriptor or timer behind.
 
 Example::
 

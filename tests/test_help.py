@@ -63,6 +63,14 @@ def test_every_public_name_has_a_line_in_a_group() -> None:
     assert set(found["Modules"]) == modules
 
 
+def test_reference_has_every_public_name() -> None:
+    """The pages in ``.docs`` name what ``rxws`` exports, except aliases, and Sphinx fills them from the docstrings."""
+    pages = "".join(path.read_text() for path in (ROOT / ".docs").glob("*.rst"))
+    named = {*re.findall(r"^\.\. auto\w+:: rxws\.(\w+)$", pages, re.MULTILINE)}
+    names = {name for name in rxws.__all__ if getattr(getattr(rxws, name), "__name__", name) == name}
+    assert names | {"read", "record", "replay"} <= named
+
+
 def test_dir_lists_only_names_that_can_be_loaded() -> None:
     """``dir(rxws)`` has the public names, and no module whose extra is missing: each name in it can be loaded."""
     code = "import rxws; [getattr(rxws, name) for name in dir(rxws)]; print(*dir(rxws))"
