@@ -146,6 +146,13 @@ def test_first_page_has_at_most_200_lines() -> None:
     assert len(README.read_text().splitlines()) <= 200
 
 
+def test_failure_table_of_the_first_page_has_six_rows() -> None:
+    """Readers see six failures. (In a simple table a second line in the first column would be a row of its own.)"""
+    document = docutils.core.publish_doctree(README.read_text(), settings_overrides={"syntax_highlight": "none"})
+    [table] = document.findall(docutils.nodes.tbody)
+    assert len(table.children) == 6
+
+
 def test_guide_has_a_part_for_each_folder_that_users_touch() -> None:
     """Each of these folders has a README.rst, and the first page links to it."""
     folders = [f"rxws/{name}" for name in ("streams", "connections", "sending", "operators", "recording", "testing")]
