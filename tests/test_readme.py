@@ -57,6 +57,18 @@ def test_python_block_runs_as_it_stands(block: Block, tmp_path: Path) -> None:
 
 
 @pytest.mark.slow
+def test_database_has_every_trade_when_the_program_ends(tmp_path: Path) -> None:
+    """The program for a database stores what its stream holds at the end: all trades that matched."""
+    program = tmp_path / "database.py"
+    program.write_text(named("database.py"))
+    command = [sys.executable, "-W", "error", str(program)]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=60, check=False)
+    assert (done.returncode, done.stderr) == (0, "")
+    stored, matched = re.findall(r"\d+", done.stdout)
+    assert int(stored) == int(matched) > 100
+
+
+@pytest.mark.slow
 async def test_program_for_a_url_runs_with_a_url(tmp_path: Path) -> None:
     """The first program of README.rst runs once its address is replaced by that of a feed."""
     block = named("own_url.py")
