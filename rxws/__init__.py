@@ -1,5 +1,55 @@
 """rxws: one websocket as one hot Observable, kept alive for weeks, that serves any number of streams.
 
+The public names::
+
+    Feeds
+        ReactiveWebSocket               a feed made from a URL
+        AsyncWebsocketStreamInterface   a feed made from a subclass with three hooks
+        State                           whether a feed is connecting, connected, rotating, waiting, closed or failed
+        Statistics                      a snapshot of a feed's counters
+    Messages
+        Stream                          the messages that match a filter, kept until they are taken
+        Filters                         the type of a filter
+        AsyncObservable                 an Observable of reactivex, bound to the event loop, for pipe and async for
+        CurrentObservable               an AsyncObservable that has a current value
+        on_loop                         makes an AsyncObservable from any Observable
+        Many                            several messages in one frame
+        Resynced                        the changes of a stream, together with their snapshots
+        Snapshot                        a snapshot among those changes
+    Recordings
+        record                          records a feed in a file
+        replay                          plays a recording as a feed
+        read                            iterates over the entries of a recording
+    Events
+        Event                           the base class of all events
+        Connected                       a connection is open
+        Disconnected                    a connection ended, or could not be opened
+        Rotated                         a planned rotation is complete
+        Gap                             messages may be missing
+        Quiet                           the connection is open, but no message comes
+        MessageRejected                 a frame could not be parsed
+        CallbackFailed                  a function of the user's raised
+        Lagging                         many messages wait for a consumer
+        Overflowed                      a full buffer dropped messages, or ended its stream
+        NothingMatched                  no message matched the filter of a stream
+        SubscriptionFailed              the server refused or did not answer a subscription
+        RecordingFailed                 a recording stopped
+        HandlerFailed                   the former name of CallbackFailed
+        Unacknowledged                  the former name of SubscriptionFailed
+    Errors
+        RxwsError                       the base class of all errors
+        ConnectFailed                   the feed has failed
+        FeedClosed                      the feed is closed
+        SendFailed                      the connection was lost while a message was sent
+        SendTimeout                     a message could not be sent in time
+        StreamOverflow                  a consumer was too slow for its stream
+    Modules
+        operators                       operators for feeds that reactivex does not have
+        recording                       the entries of recordings
+        demo                            an exchange on this machine, for examples
+        testing                         a server that fails on command
+        jupyter                         live tables and charts, with the extra jupyter
+
 The folders, from the ground up. Each folder imports only from folders above it in this list. Messages and streams do
 not depend on sockets, and connections do not depend on streams::
 
@@ -44,6 +94,7 @@ Ten questions, each with the module and the name that answer it::
 """
 
 import importlib
+from importlib.util import find_spec
 from typing import TYPE_CHECKING, Any
 
 from .errors import ConnectFailed, FeedClosed, RxwsError, SendFailed, SendTimeout, StreamOverflow
@@ -116,6 +167,7 @@ __version__ = "0.1.0"
 
 _EDGES = frozenset({"demo", "jupyter", "operators", "recording", "testing"})
 _OF_RECORDING = frozenset({"read", "record", "replay"})
+_REQUIREMENTS = {"jupyter": ("IPython", "bqplot", "ipywidgets", "numpy")}
 
 
 if TYPE_CHECKING:
@@ -140,4 +192,7 @@ else:
 
 
 def __dir__() -> list[str]:
-    return sorted({*globals(), *_EDGES, *_OF_RECORDING})
+    # help() and pydoc load each name listed here, so an edge whose extra is not installed must not be listed.
+    missing = {edge for edge, packages in _REQUIREMENTS.items() if not all(map(find_spec, packages))}
+    own = {name for name in globals() if name.startswith("__")}
+    return sorted({*own, *__all__, *_OF_RECORDING, *(_EDGES - missing)})

@@ -1,11 +1,12 @@
-"""The pytest plugin of rxws: fixtures for tests of feeds. Without the ``testing`` extra they fail and name it.
+"""The pytest plugin of rxws: fixtures to test feeds with. Without the ``testing`` extra, they say that it is missing.
 
 Fixtures:
-    ``feed_server``: a running :class:`rxws.testing.FeedServer`.
-    ``virtual_time``: the test runs on an event loop whose time passes infinitely fast, with sockets in memory. Use it
-        in one test, or for a whole class or module with ``pytestmark = pytest.mark.usefixtures("virtual_time")``.
-    ``life``: :func:`rxws.testing.life` in virtual time: your feed lives through the faults that a seed stands for.
-    ``assert_no_leaks``: the test fails if it leaves a task, file descriptor or timer behind.
+
+- ``feed_server``: a running :class:`rxws.testing.FeedServer`.
+- ``virtual_time``: the test runs on an event loop whose time passes infinitely fast, with sockets in memory. Ask for it
+  in one test, or in all of a class or module with ``pytestmark = pytest.mark.usefixtures("virtual_time")``.
+- ``life``: :func:`rxws.testing.life`, in virtual time: a feed of yours lives through everything that a seed stands for.
+- ``assert_no_leaks``: the test fails if it leaves a task, file descriptor or timer behind.
 
 Example::
 
@@ -34,11 +35,11 @@ if TYPE_CHECKING:
 try:
     import async_solipsism  # type: ignore[import-untyped]
     import pytest_asyncio
-except ImportError as error:  # rxws is installed without its extra: tests that do not use the fixtures must still run
+except ImportError as error:  # rxws is installed beside pytest, but without its extra: other people's tests must go on
     missing = error.name
 
     def refusing(name: str) -> Any:
-        """Return a fixture that fails the test and names the missing package."""
+        """Make a fixture that says what its tests need."""
 
         @pytest.fixture(name=name)
         def refuse() -> None:
@@ -52,17 +53,17 @@ except ImportError as error:  # rxws is installed without its extra: tests that 
 else:
     missing = None
 
-    # rxws.testing is imported at its first use, because pytest imports this plugin at every start.
+    # rxws.testing is loaded where it is asked for: a plugin is imported by each start of pytest.
 
     @pytest_asyncio.fixture
     async def feed_server() -> AsyncIterator[FeedServer]:
-        """Start a FeedServer that sends nothing by itself."""
+        """Give a running FeedServer that does nothing until it is told to."""
         async with rxws.testing.FeedServer() as server:
             yield server
 
     @pytest_asyncio.fixture
     async def virtual_time() -> asyncio.AbstractEventLoop:
-        """Run the test in virtual time. The value is the loop, whose ``time()`` starts at 0."""
+        """Run the test in virtual time; gives the loop, whose ``time()`` began at 0."""
         loop = asyncio.get_running_loop()
         is_virtual: bool = isinstance(loop, async_solipsism.EventLoop)
         if not is_virtual:
@@ -71,7 +72,7 @@ else:
 
     @pytest.fixture(name="life")
     def life_fixture(virtual_time: asyncio.AbstractEventLoop) -> Callable[..., Awaitable[Report]]:
-        """Return :func:`rxws.testing.life`. The test runs in virtual time."""
+        """Give the function that lets a feed live through what a seed stands for; the test runs in virtual time."""
         return rxws.testing.life
 
     @pytest_asyncio.fixture(name="assert_no_leaks")
@@ -82,17 +83,17 @@ else:
 
 
 def virtual_loop() -> asyncio.AbstractEventLoop:
-    """Make an event loop with virtual time: the loop of async-solipsism, for sleeps of any length.
+    """Make an event loop with virtual time: async-solipsism's, whose sleeps may be as long and as short as you like.
 
-    Unchanged, that loop raises ``SleepForeverError`` if it only waits for a sleep of a day or more, and hangs in a
-    sleep of less than a microsecond. A real wait without an end still raises ``SleepForeverError``.
+    As it comes, a lone sleep of a day or more raises ``SleepForeverError`` and one of less than a microsecond never
+    ends; a real wait without an end still raises that error.
     """
     loop: asyncio.AbstractEventLoop = async_solipsism.EventLoop()
     selector: Any = loop._selector  # type: ignore[attr-defined]
     select = selector.select
 
     def bounded_select(timeout: float | None = None) -> Any:
-        # Half a day, because async-solipsism takes asyncio's longest wait, a day, for an endless one.
+        # Half a day, well below asyncio's longest wait of a day, which async-solipsism takes for one without an end.
         return select(min(max(timeout, selector.clock.resolution), 43_200.0) if timeout else timeout)
 
     selector.select = bounded_select
@@ -103,7 +104,7 @@ def virtual_loop() -> asyncio.AbstractEventLoop:
 def pytest_asyncio_loop_factories(
     config: pytest.Config, item: pytest.Item
 ) -> Mapping[str, Callable[[], asyncio.AbstractEventLoop]]:
-    """Choose a test's event loop (hook of pytest-asyncio 1.4). The hook of a conftest takes precedence."""
+    """Choose a test's event loop (hook of pytest-asyncio 1.4); a conftest's own comes first."""
     if missing is None and "virtual_time" in getattr(item, "fixturenames", ()):
         return {"virtual_time": virtual_loop}
     return {"asyncio": asyncio.new_event_loop}

@@ -1,82 +1,117 @@
-"""Every block of README.rst is run."""
+"""The guide is true: every program in it runs, every table is complete, every link has a target."""
 
 from __future__ import annotations
 
+import asyncio
+import dataclasses
+import inspect
+import itertools
 import json
 import re
 import signal
 import socket
 import subprocess
 import sys
-import textwrap
 from pathlib import Path
+from typing import Any
 
 import docutils.core
-import docutils.utils
+import docutils.nodes
+import msgspec
+import picows.websockets
 import pytest
+import websockets
+
+import rxws
+from rxws.options import Options
+from rxws.testing import serve_in_process
 
 from .benchmarks.rows import ROWS
+from .support.guide import README, READMES, ROOT, Block, blocks, named
 
-ROOT = Path(__file__).resolve().parents[1]
-README = ROOT / "README.rst"
+PROGRAMS = [block for block in blocks("python") if not block.name and block.kind != "other"]
 
-
-def blocks(language: str) -> list[str]:
-    """Return the code blocks of a language."""
-    found = re.findall(rf"^\.\. code-block:: {language}\n\n((?:    .*\n|\n)+)", README.read_text(), re.MULTILINE)
-    return [textwrap.dedent(block).strip() + "\n" for block in found]
+CONNECTIONS = ROOT / "rxws" / "connections" / "README.rst"
+TESTS = ROOT / "tests" / "README.rst"
 
 
-def named(name: str) -> str:
-    """Return the code block that is a file of this name."""
-    [found] = re.findall(rf"^    :name: {re.escape(name)}\n\n((?:    .*\n|\n)+)", README.read_text(), re.MULTILINE)
-    return textwrap.dedent(found).strip() + "\n"
+def title(block: Block) -> str:
+    return block.title
 
 
-def title(block: str) -> str:
-    return next(line for line in block.splitlines() if re.search(r"rxws\.\w+\(|ws\.\w+|class ", line)).strip()[:60]
-
-
-SERVICE = next(block for block in blocks("python") if "SIGTERM" in block)
-"""The program that runs until a signal ends it."""
-
-PROGRAMS = [block for block in blocks("python") if block != SERVICE]
+def place(readme: Path) -> str:
+    return readme.parent.relative_to(ROOT).as_posix()
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("block", PROGRAMS, ids=title)
-def test_python_block_runs_unchanged(block: str, tmp_path: Path) -> None:
-    """Each Python block is a program that ends by itself and writes nothing to standard error."""
+def test_python_block_runs_as_it_stands(block: Block, tmp_path: Path) -> None:
+    """Each Python block is a program that ends by itself, prints something, and writes nothing to standard error."""
     program = tmp_path / "block.py"
-    program.write_text(block)
-    done = subprocess.run(
-        [sys.executable, "-W", "error", program], cwd=ROOT, capture_output=True, text=True, timeout=60, check=False
-    )
+    program.write_text(block.text)
+    command = [sys.executable, "-W", "error", str(program)]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=60, check=False)
     assert done.returncode == 0, done.stderr
     assert done.stdout
     assert done.stderr == ""
 
 
 @pytest.mark.slow
+def test_database_has_every_trade_when_the_program_ends(tmp_path: Path) -> None:
+    """The program for a database stores what its stream holds at the end: all trades that matched."""
+    program = tmp_path / "database.py"
+    program.write_text(named("database.py"))
+    command = [sys.executable, "-W", "error", str(program)]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=60, check=False)
+    assert (done.returncode, done.stderr) == (0, "")
+    stored, matched = re.findall(r"\d+", done.stdout)
+    assert int(stored) == int(matched) > 100
+
+
+@pytest.mark.slow
+async def test_program_for_a_url_runs_with_a_url(tmp_path: Path) -> None:
+    """The first program of README.rst runs once its address is replaced by that of a feed."""
+    block = named("own_url.py")
+    assert len(block.splitlines()) <= 12
+    assert block.count("wss://example.org/ws") == 1
+    program = tmp_path / "own_url.py"
+    async with serve_in_process(module="rxws.demo") as server:
+        program.write_text(block.replace("wss://example.org/ws", server.url))
+        process = await asyncio.create_subprocess_exec(
+            *(sys.executable, "-u", "-W", "error", str(program)),
+            cwd=ROOT,
+            stdout=asyncio.subprocess.PIPE,
+            stderr=asyncio.subprocess.PIPE,
+        )
+        try:
+            assert process.stdout is not None
+            async with asyncio.timeout(30):
+                assert float(await process.stdout.readline()) > 0
+        finally:
+            process.kill()
+            await process.communicate()
+
+
+@pytest.mark.slow
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT], ids=lambda number: number.name)
-def test_service_ends_cleanly_after_a_signal(number: signal.Signals, tmp_path: Path) -> None:
-    """The service logs, sends its statistics on a port, and ends with 0 soon after SIGTERM or Ctrl-C."""
+def test_service_ends_cleanly_on_a_signal(number: signal.Signals, tmp_path: Path) -> None:
+    """The service logs, serves its statistics, and on SIGTERM or Ctrl-C ends with exit code 0 within seconds."""
     program = tmp_path / "service.py"
-    program.write_text(SERVICE)
+    program.write_text(named("service.py"))
     with subprocess.Popen(
         [sys.executable, "-W", "error", program], cwd=ROOT, stderr=subprocess.PIPE, text=True
     ) as service:
         try:
             assert service.stderr is not None
             lines = []
-            # The lines come in any order, and messages may come shortly before their connection counts as open.
+            # The two lines come in either order, and messages may come before their connection counts as open.
             while not ("statistics on port" in "".join(lines) and "trades: connection 1 is open" in "".join(lines)):
                 lines.append(service.stderr.readline())
                 assert lines[-1], lines
             [port] = [line.split()[-1] for line in lines if "statistics on port" in line]
-            while not (statistics := json.loads(ask(int(port))))["messages"]:
+            while not (answer := json.loads(read(int(port))))["messages"]:
                 pass
-            assert statistics["opened"] == 1
+            assert answer["opened"] == 1
             service.send_signal(number)
             _, rest = service.communicate(timeout=15)
         finally:
@@ -87,8 +122,8 @@ def test_service_ends_cleanly_after_a_signal(number: signal.Signals, tmp_path: P
 
 
 @pytest.mark.slow
-def test_file_of_a_users_tests_passes_unchanged(tmp_path: Path) -> None:
-    """The test file passes in an empty folder, with the fixtures of rxws and with warnings as errors."""
+def test_file_of_a_users_tests_passes_as_it_stands(tmp_path: Path) -> None:
+    """In an empty folder, pytest passes the test file, with the fixtures that rxws registers and warnings as errors."""
     (tmp_path / "test_feed.py").write_text(named("test_feed.py"))
     done = subprocess.run(
         [sys.executable, "-m", "pytest", "-W", "error", "-o", "asyncio_default_fixture_loop_scope=function"],
@@ -103,32 +138,127 @@ def test_file_of_a_users_tests_passes_unchanged(tmp_path: Path) -> None:
     assert done.stderr == ""
 
 
-def ask(port: int) -> str:
-    """Return the text that a port sends."""
+def read(port: int) -> str:
+    """Return what a server on this machine sends until it closes."""
     with socket.create_connection(("127.0.0.1", port), timeout=10) as connection:
         return connection.makefile().read()
 
 
 def test_shell_blocks_are_the_two_commands() -> None:
-    """Two commands suffice: one runs the demo, one runs the tests. ``.ci/run`` runs them unchanged."""
-    demo, tests = blocks("sh")[:2]
+    """Two commands do all the set-up: one runs the demo, one passes the tests. ``.ci/run`` runs them as they stand."""
+    demo, tests = (block.text for block in blocks("sh", README))
     assert demo.strip().endswith("rxws demo")
     assert tests.strip().endswith("python -m pytest -n logical")
     [pattern] = re.findall(r"grep -m 1 -E '(.+)' README\.rst", (ROOT / ".ci" / "run").read_text())
     assert re.findall(pattern, README.read_text(), re.MULTILINE) == [f"    {tests.strip()}"]
 
 
+def test_first_page_has_at_most_200_lines() -> None:
+    """README.rst stays a first page: what is longer belongs in the guide's parts."""
+    assert len(README.read_text().splitlines()) <= 200
+
+
+def test_failure_table_of_the_first_page_has_six_rows() -> None:
+    """Readers see six failures. (In a simple table a second line in the first column would be a row of its own.)"""
+    document = docutils.core.publish_doctree(README.read_text(), settings_overrides={"syntax_highlight": "none"})
+    [table] = document.findall(docutils.nodes.tbody)
+    assert len(table.children) == 6
+
+
+def test_guide_has_a_part_for_each_folder_that_users_touch() -> None:
+    """Each of these folders has a README.rst, and the first page links to it."""
+    folders = [f"rxws/{name}" for name in ("streams", "connections", "sending", "operators", "recording", "testing")]
+    folders += ["rxws/jupyter", "rxws/cli", "notebooks", "tests"]
+    assert {place(readme) for readme in READMES} == {".", *folders}
+    for folder in folders:
+        assert f"<{folder}/README.rst>" in README.read_text()
+
+
+@pytest.mark.slow
+def test_picture_of_the_demo_has_what_the_demo_prints() -> None:
+    """Each line of the picture in README.rst is one that ``rxws demo`` prints, apart from the numbers in it."""
+    command = [sys.executable, "-m", "rxws", "demo", "--seconds", "2.5"]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=60, check=True)
+    picture = README.read_text().partition("    $ rxws demo\n\n")[2].partition("\nTest it")[0]
+
+    def shapes(text: str) -> list[str]:
+        return [re.sub(r"\d[\d,.:]*", "#", line).strip() for line in text.splitlines() if line]
+
+    assert len(shapes(picture)) > 12
+    assert {*shapes(picture)} <= {*shapes(done.stdout)}
+
+
+@pytest.mark.parametrize("readme", READMES, ids=place)
+def test_readme_is_valid_restructured_text(readme: Path) -> None:
+    """Each part renders without a complaint, and each file that it links to exists."""
+    document = docutils.core.publish_doctree(
+        readme.read_text(),
+        source_path=str(readme),
+        settings_overrides={"report_level": 2, "halt_level": 2, "syntax_highlight": "none"},
+    )
+    links = [node["refuri"] for node in document.findall(docutils.nodes.reference) if "refuri" in node]
+    links += [node["uri"] for node in document.findall(docutils.nodes.image)]
+    for link in links:
+        if not re.match(r"\w+:", link):
+            assert (readme.parent / link.partition("#")[0]).exists(), link
+
+
 def test_table_of_speed_has_every_row() -> None:
-    """The README contains the output of ``python -m tests.benchmarks --readme``, with a figure in each row."""
-    _, _, table = README.read_text().partition(".. benchmarks: begin")
+    """tests/README.rst has the table that ``python -m tests.benchmarks --readme`` writes, with a figure in each row."""
+    _, _, table = TESTS.read_text().partition(".. benchmarks: begin")
     table, _, _ = table.partition(".. benchmarks: end")
     measured = re.findall(r"^   \* - (.+)\n     - (.+)\n     - (.+)\n     - (.+)$", table, re.MULTILINE)[1:]
     assert [(what, against) for what, against, _, _ in measured] == [(row.what, row.against or "—") for row in ROWS]
     assert all(re.search(r"\d", figure) for *_, figure in measured)
 
 
-def test_readme_is_valid_restructured_text() -> None:
-    """The README renders without warnings."""
-    docutils.core.publish_doctree(
-        README.read_text(), settings_overrides={"report_level": 2, "halt_level": 2, "syntax_highlight": "none"}
-    )
+# The table of options
+
+NAMES = {
+    "itertools": itertools,
+    "json": json,
+    "msgspec": msgspec,
+    "picows": picows,
+    "rxws": rxws,
+    "websockets": websockets,
+}
+"""What the examples in the table of options may use."""
+
+
+def options() -> dict[str, Any]:
+    """Return every option of ReactiveWebSocket with its default."""
+    parameters = inspect.signature(rxws.ReactiveWebSocket).parameters.values()
+    own = {each.name: each.default for each in parameters if each.kind is inspect.Parameter.KEYWORD_ONLY}
+    return own | {field.name: field.default for field in dataclasses.fields(Options)}
+
+
+def rows_of_options() -> list[tuple[str, str, str]]:
+    """Return the table of options: name, default, example."""
+    _, _, table = CONNECTIONS.read_text().partition(".. options: begin")
+    table, _, _ = table.partition(".. options: end")
+    return re.findall(r"^   \* - ``(\w+)``\n     - ``(.+)``\n     - ``(.+)``\n     - ", table, re.MULTILINE)
+
+
+def test_table_of_options_has_every_option_with_its_default() -> None:
+    """The table lists all options of ReactiveWebSocket, each with the default that the code has."""
+    assert {name: eval(default, NAMES) for name, default, _ in rows_of_options()} == options()
+
+
+@pytest.mark.parametrize(("name", "default", "example"), rows_of_options())
+async def test_example_of_an_option_is_accepted(name: str, default: str, example: str, feed_server: Any) -> None:
+    """Each example in the table is an argument that ReactiveWebSocket takes, and that differs from the default."""
+    arguments = eval(f"dict({example})", NAMES)
+    assert [*arguments] == [name]
+    assert arguments[name] != eval(default, NAMES)
+    async with rxws.ReactiveWebSocket[Any](feed_server.url, **arguments):
+        pass
+
+
+def test_table_of_events_has_every_event() -> None:
+    """rxws/connections/README.rst explains each event."""
+    _, _, table = CONNECTIONS.read_text().partition(".. events: begin")
+    table, _, _ = table.partition(".. events: end")
+    explained = re.findall(r"^``(\w+)``", table, re.MULTILINE)
+    events = [getattr(rxws, name) for name in rxws.__all__]
+    events = [each for each in events if inspect.isclass(each) and issubclass(each, rxws.Event)]
+    assert sorted(explained) == sorted({each.__name__ for each in events} - {"Event"})

@@ -1,4 +1,4 @@
-"""The type checkers accept users' code: one run of each checks all samples."""
+"""The type checkers find nothing in what users write: one run of each checks all samples."""
 
 from __future__ import annotations
 
@@ -7,21 +7,21 @@ from pathlib import Path
 import pytest
 
 from .support.checkers import needs_pyright, run_mypy, run_pyright
-from .test_readme import blocks
+from .support.guide import blocks
 
 pytestmark = pytest.mark.slow
 
 SUPPORT = Path(__file__).parent / "support"
 
 SAMPLES = [str(SUPPORT / "fluent_types.py"), str(SUPPORT / "operator_types.py"), str(SUPPORT / "filter_types.py")]
-"""Samples of fluent operators, piped operators and filters, with the types that the checkers must infer."""
+"""Operators as methods and operators that are piped, with the types that the checkers must see."""
 
 MYPY = """
 [mypy]
 strict = True
 explicit_package_bases = True
 
-# The functions of the README's blocks are checked although they have no annotations.
+# A reader who takes a block over has its functions checked, and need not annotate them.
 [mypy-{blocks}]
 disallow_untyped_defs = False
 disallow_incomplete_defs = False
@@ -31,17 +31,17 @@ disallow_untyped_calls = False
 
 @pytest.fixture
 def readme(tmp_path: Path) -> list[str]:
-    """All Python blocks of README.rst, as files."""
+    """All Python blocks of the guide that use rxws, as files."""
     files = []
-    for number, block in enumerate(blocks("python")):
+    for number, block in enumerate(block for block in blocks("python") if block.kind != "other"):
         file = tmp_path / f"block_{number}.py"
-        file.write_text(block)
+        file.write_text(block.text)
         files.append(str(file))
     return files
 
 
 def test_mypy_finds_nothing(readme: list[str], tmp_path: Path) -> None:
-    """mypy infers the items' types in the samples, and finds no error in the README's Python blocks."""
+    """mypy sees the items' types behind fluent and piped operators, and no mistake in the guide's Python blocks."""
     config = tmp_path / "mypy.ini"
     config.write_text(MYPY.format(blocks=",".join(Path(file).stem for file in readme)))
     run_mypy(*SAMPLES, *readme, config=config, cache=tmp_path / "cache")
@@ -49,5 +49,5 @@ def test_mypy_finds_nothing(readme: list[str], tmp_path: Path) -> None:
 
 @needs_pyright
 def test_pyright_finds_nothing(readme: list[str]) -> None:
-    """pyright infers the same types and finds no error."""
+    """pyright sees the same."""
     run_pyright(*SAMPLES, *readme)

@@ -7,8 +7,9 @@ methods go through ``pipe``; those that do not are here.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Generator
-from typing import Any, NoReturn, TypeVar
+from abc import ABCMeta
+from collections.abc import Callable, Generator, Iterable
+from typing import Any, Final, NoReturn, TypeVar
 
 from reactivex import Observable, abc
 from reactivex import operators as ops
@@ -18,7 +19,20 @@ __all__ = ["FluentOperators"]
 T_co = TypeVar("T_co", covariant=True)
 
 
-class FluentOperators(Observable[T_co]):
+_OPERATORS: Final = frozenset(name for name in dir(Observable) if not name.startswith("_")) - {"pipe", "subscribe"}
+
+
+class _WithoutOperators(ABCMeta):
+    """Lists a class's names without reactivex's operators, so that ``help(rxws)`` shows our own names.
+
+    Instances list them, so that a notebook completes them.
+    """
+
+    def __dir__(cls) -> Iterable[str]:
+        return [name for name in super().__dir__() if name not in _OPERATORS]
+
+
+class FluentOperators(Observable[T_co], metaclass=_WithoutOperators):
     """An Observable whose operators, piped or fluent, give what :meth:`_bind` makes of their results."""
 
     def _bind(self, result: Any) -> Any:

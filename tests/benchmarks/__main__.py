@@ -16,7 +16,7 @@ from . import compare
 from .contenders import Run
 from .rows import PAIRS, ROWS, Result, Row
 
-README = Path(__file__).resolve().parents[2] / "README.rst"
+README = Path(__file__).resolve().parents[1] / "README.rst"
 
 LIFETIME = 4 * 3600.0
 """Seconds after which the server ends by itself."""
@@ -121,7 +121,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         help=f"measure one row; may be given several times: {', '.join(names)}",
     )
     parser.add_argument("--json", action="store_true", help="print JSON")
-    parser.add_argument("--readme", action="store_true", help="write the table into README.rst")
+    parser.add_argument("--readme", action="store_true", help="write the table into tests/README.rst")
     parser.add_argument(
         "--compare",
         type=checkout,
