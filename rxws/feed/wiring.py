@@ -30,7 +30,7 @@ from ..messages.hooks import ParseHooks
 from ..messages.inbound import Inbound
 from ..messages.reader import Reader
 from ..messages.router import Router
-from ..observables.hot import CurrentObservable, EventObservable
+from ..observables.hot import CurrentObservable, HotObservable
 from ..observables.loop_context import LoopContext
 from ..options import Options
 from ..reporting.cancellation import is_torn_down
@@ -90,7 +90,8 @@ class Feed:
         self.context = self._make_context(options.name or f"{kind}-{next(_NUMBERS)}")
         self.reporter = self.context.reporter
         self.error: Exception | None = None
-        self.events: EventObservable[Event] = EventObservable(self.context)
+        # A subscriber of the events that raises is logged and counted, but makes no event: it would get that too.
+        self.events: HotObservable[Event] = HotObservable(self.context.without_events())
         self.reporter.publish = self.events.on_next
         self.state = CurrentObservable(self.context, State.CONNECTING)
         self.live_or_ended = asyncio.Event()
@@ -118,7 +119,7 @@ class Feed:
             namesake._closing.ended.add_done_callback(lambda _: self._start())
 
     def _make_context(self, name: str) -> LoopContext:
-        return LoopContext.of(self.loop, Reporter(self.loop, name))
+        return LoopContext(self.loop, Reporter(self.loop, name))
 
     def _make_source(self) -> FrameSource:
         connection_reporter = ConnectionReporter(self.reporter, self.router)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import math
+from bisect import bisect
 from collections import deque
 from itertools import islice
 from typing import Any, Final, Generic, TypeVar
@@ -67,7 +68,7 @@ class Buffer(Generic[T]):
         self._loop = loop
         self._reporter = reporter
         self.maxsize = maxsize
-        self._overflow: Overflow = overflow
+        self._overflow = overflow
         # Made when first needed: an empty deque takes 760 bytes, and most of many streams are idle.
         self._items: deque[T] | None = None
         self._waiter: asyncio.Future[None] | None = None
@@ -75,9 +76,9 @@ class Buffer(Generic[T]):
         self._streak = 0
         self._reported_at = -math.inf
         self._lag_mark = 0
-        self._mark = self._next_mark()
         self.closed = False
         self.dropped = 0
+        self._mark = self._next_mark()
 
     def describe(self) -> str:
         """Say whose buffer this is, for the log and the events."""
@@ -143,9 +144,7 @@ class Buffer(Generic[T]):
     async def get_batch(self) -> list[T]:
         """Wait for an item, then return all that are there; raises as :meth:`get` does, and is as safe to cancel."""
         first = await self.get()
-        batch = [first, *self._items] if self._items else [first]
-        self.clear()
-        return batch
+        return [first, *self.take()]
 
     def take(self, count: int | None = None) -> list[T]:
         """Return all that waits, or the first ``count`` items of it, and hold that no longer."""
@@ -155,11 +154,6 @@ class Buffer(Generic[T]):
         taken = list(items or ())
         self.clear()
         return taken
-
-    def pop(self) -> T:
-        """Return the next item, which must be there."""
-        assert self._items
-        return self._items.popleft()
 
     def put_back(self, items: list[T]) -> None:
         """Let what was taken come first again, however much that makes."""
@@ -183,21 +177,22 @@ class Buffer(Generic[T]):
             return
         self.closed = True
         self.error = error
-        # Whatever is put from now on is over the mark, so that the hot path needs no check of its own.
-        self._mark = 0
+        self._mark = self._next_mark()
         if self._waiter is not None:
             _wake(self._waiter)
 
     def _caught_up(self) -> None:
         """Make the next lag news again."""
-        if self._lag_mark and not self.closed:
+        if self._lag_mark:
             self._lag_mark = 0
             self._mark = self._next_mark()
 
     def _next_mark(self) -> float:
-        lag = LAG_MARKS[self._lag_mark] if self._lag_mark < len(LAG_MARKS) else math.inf
+        if self.closed:
+            # Whatever is put from now on is over the mark, so that the hot path needs no check of its own.
+            return 0
         full = math.inf if self.maxsize is None else self.maxsize + 1
-        return min(lag, full)
+        return min([full, *LAG_MARKS[self._lag_mark :]])
 
     def _at_threshold(self, items: deque[T]) -> None:
         """Do what is due now that a mark is reached. Off the hot path: only ever at a mark, or while full."""
@@ -205,18 +200,17 @@ class Buffer(Generic[T]):
             items.pop()
             return
         if self.maxsize is not None and len(items) > self.maxsize:
-            self._drop(items)
-        while self._lag_mark < len(LAG_MARKS) and len(items) >= LAG_MARKS[self._lag_mark]:
-            self._lag_mark += 1
-            reporter = self._reporter
-            consumer = self.describe()
-            about = consumer, self._lag_mark
-            reporter.log(logging.WARNING, "%s lags: %d messages wait", consumer, len(items), about=about)
-            reporter.emit(Lagging, consumer=consumer, pending=len(items))
-        if not self.closed:
-            self._mark = self._next_mark()
+            self._drop(items, self.maxsize)
+        reached = bisect(LAG_MARKS, len(items))
+        if reached > self._lag_mark:
+            self._lag_mark = reached
+            consumer, pending = self.describe(), len(items)
+            line = "%s lags: %d messages wait"
+            self._reporter.log(logging.WARNING, line, consumer, pending, about=(consumer, reached))
+            self._reporter.emit(Lagging, consumer=consumer, pending=pending)
+        self._mark = self._next_mark()
 
-    def _drop(self, items: deque[T]) -> None:
+    def _drop(self, items: deque[T], maxsize: int) -> None:
         if self._overflow == "drop_oldest":
             items.popleft()
         else:
@@ -225,8 +219,7 @@ class Buffer(Generic[T]):
         reporter = self._reporter
         reporter.counters.dropped += 1
         if self._overflow == "error":
-            assert self.maxsize is not None
-            self.close(StreamOverflow(self.maxsize))
+            self.close(StreamOverflow(maxsize))
             self.overflowed()
         now = self._loop.time()
         if now - self._reported_at < DROP_REPORT_INTERVAL:

@@ -68,12 +68,10 @@ class FluentOperators(Observable[T_co], metaclass=_WithoutOperators):
     def __add__(self, other: Observable[Any]) -> Any:
         return self.pipe(ops.concat(other))
 
-    def __iadd__(self, other: Observable[Any]) -> Any:
-        return self.pipe(ops.concat(other))
+    __iadd__ = __add__
 
     def __getitem__(self, key: slice | int) -> Any:
-        start, stop, step = (key.start, key.stop, key.step) if isinstance(key, slice) else (key, key + 1, 1)
-        return self.pipe(ops.slice(start, stop, step))
+        return self._bind(super().__getitem__(key))
 
     def dematerialize(self) -> Any:
         """Turn notifications into what they notify of."""

@@ -10,9 +10,9 @@ from reactivex import abc
 
 from ..reporting.cancellation import FAILURES
 from .loop_context import LoopContext
-from .observable import AsyncObservable
+from .observable import AsyncObservable, Scheduler
 
-__all__ = ["CurrentObservable", "EventObservable", "HotObservable", "Subscription"]
+__all__ = ["CurrentObservable", "HotObservable", "Subscription"]
 
 T = TypeVar("T")
 
@@ -27,11 +27,7 @@ class Subscription(abc.DisposableBase, Generic[T]):
     __slots__ = ("_source", "on_completed", "on_error", "on_next")
 
     def __init__(
-        self,
-        source: HotObservable[T],
-        on_next: Callable[[T], object],
-        on_error: Callable[[Exception], object],
-        on_completed: Callable[[], object],
+        self, source: HotObservable[T], on_next: abc.OnNext[T], on_error: abc.OnError, on_completed: abc.OnCompleted
     ) -> None:
         self._source = source
         self.on_next = on_next
@@ -56,12 +52,6 @@ class _Observers(Generic[T]):
         # Not empty once that is so. A list, because to look whether it is empty costs least.
         self.changes: list[None] = []
 
-    def fill(self, subscriptions: tuple[Subscription[T], ...]) -> None:
-        self.subscriptions = subscriptions
-        self.pushes = tuple([subscription.on_next for subscription in subscriptions])
-        if len(self.pushes) == 1:
-            self.only = self.pushes[0]
-
 
 class HotObservable(AsyncObservable[T], Generic[T]):
     """Where items enter: hands each to all subscribers, and one that raises disturbs no other.
@@ -72,8 +62,8 @@ class HotObservable(AsyncObservable[T], Generic[T]):
 
     def __init__(self, context: LoopContext) -> None:
         super().__init__(context)
-        # The same dict for ever: the hot path looks whether it is empty.
-        self.subscriptions: dict[Subscription[T], None] = {}
+        # Each with what must live as long as it does. The same dict for ever: the hot path looks whether it is empty.
+        self.subscriptions: dict[Subscription[T], object] = {}
         # Whose turn it is with the next item. None when they are to be listed anew: once per change, however many
         # change between two items.
         self._turn: _Observers[T] | None = None
@@ -89,9 +79,7 @@ class HotObservable(AsyncObservable[T], Generic[T]):
         ended = ", ended" if self._ended else ""
         return f"<{type(self).__name__} of {self._context.reporter.name}: {len(self.subscriptions)} subscribed{ended}>"
 
-    def _attach(
-        self, on_next: Any, on_error: Any, on_completed: Any, scheduler: abc.SchedulerBase | None
-    ) -> Subscription[T]:
+    def _attach(self, on_next: Any, on_error: Any, on_completed: Any, scheduler: Scheduler) -> Subscription[T]:
         subscription = Subscription(self, on_next, on_error, on_completed)
         self._on_subscribe(subscription)
         if self._ended:
@@ -106,7 +94,7 @@ class HotObservable(AsyncObservable[T], Generic[T]):
 
     def remove(self, subscription: Subscription[T]) -> None:
         """Hand on to this subscriber no more. Idempotent."""
-        if self.subscriptions.pop(subscription, self) is None:
+        if self.subscriptions.pop(subscription, self) is not self:
             self._change()
 
     def _change(self) -> None:
@@ -141,7 +129,10 @@ class HotObservable(AsyncObservable[T], Generic[T]):
     def _list(self) -> _Observers[T]:
         # In its place before it is filled: a finalizer may dispose of a subscription at any allocation.
         turn = self._turn = _Observers()
-        turn.fill((*self.subscriptions,))
+        turn.subscriptions = (*self.subscriptions,)
+        turn.pushes = tuple([subscription.on_next for subscription in turn.subscriptions])
+        if len(turn.pushes) == 1:
+            turn.only = turn.pushes[0]
         return turn
 
     def notify(self, subscription: Subscription[T], item: T) -> None:
@@ -164,22 +155,13 @@ class HotObservable(AsyncObservable[T], Generic[T]):
             self._finish(subscription)
 
     def _finish(self, subscription: Subscription[T]) -> None:
-        error = self._error
-        try:
-            if error is None:
+        guard = self._context.reporter.guard
+        if self._error is None:
+            with guard(subscription.on_completed):
                 subscription.on_completed()
-            else:
-                subscription.on_error(error)
-        except FAILURES as failure:
-            raising = subscription.on_completed if error is None else subscription.on_error
-            self._context.reporter.failed(raising, None, failure)
-
-
-class EventObservable(HotObservable[T]):
-    """The events: a subscriber of them that raises is logged and counted, but makes no event: it would get that too."""
-
-    def __init__(self, context: LoopContext) -> None:
-        super().__init__(context.without_events())
+        else:
+            with guard(subscription.on_error):
+                subscription.on_error(self._error)
 
 
 class CurrentObservable(HotObservable[T]):

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import asyncio
-import functools
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
+from functools import partial
 from typing import Any
 from weakref import WeakSet
 
@@ -19,7 +19,7 @@ from .scheduler import Clock, LoopScheduler
 __all__ = ["LoopContext"]
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True, eq=False)
 class LoopContext:
     """Where Observables live: their event loop, its clock, and who is told of errors that nobody takes.
 
@@ -30,22 +30,14 @@ class LoopContext:
     """
 
     loop: asyncio.AbstractEventLoop
-    scheduler: LoopScheduler
     reporter: Reporter
     clock: Clock | None = None
     consumers: WeakSet[Buffer[Any]] | None = None
+    scheduler: LoopScheduler = field(init=False)
 
-    @classmethod
-    def of(
-        cls,
-        loop: asyncio.AbstractEventLoop,
-        reporter: Reporter,
-        clock: Clock | None = None,
-        consumers: WeakSet[Buffer[Any]] | None = None,
-    ) -> LoopContext:
-        """Make the context of ``loop`` whose errors go to ``reporter``."""
-        failed = functools.partial(reporter.failed, "a timed operator's subscriber", None)
-        return cls(loop, LoopScheduler(loop, failed, clock), reporter, clock, consumers)
+    def __post_init__(self) -> None:
+        failed = partial(self.reporter.failed, "a timed operator's subscriber", None)
+        self.scheduler = LoopScheduler(self.loop, failed, self.clock)
 
     def check(self) -> None:
         """Raise RuntimeError unless the caller runs on the loop's thread, in the loop."""
@@ -61,16 +53,11 @@ class LoopContext:
         self.reporter.failed("a subscription without on_error", None, error)
 
     def call(self, function: Callable[..., object], *arguments: object) -> None:
-        """Call a function on the loop's thread: at once if this is it, else soon."""
-        if asyncio._get_running_loop() is not self.loop:
-            try:
-                self.loop.call_soon_threadsafe(function, *arguments)
-            except RuntimeError:
-                # The loop is closed: nobody is left to be disturbed, here as well as there.
-                pass
-            else:
-                return
-        function(*arguments)
+        """Call a function on the loop's thread: at once if this is it or the loop is closed, else soon."""
+        if asyncio._get_running_loop() is self.loop:
+            function(*arguments)
+        else:
+            self.call_from_finalizer(function, *arguments)
 
     def call_from_finalizer(self, function: Callable[..., object], *arguments: object) -> None:
         """Call a function on the loop's thread in a later callback; at once if the loop is closed.
@@ -95,4 +82,4 @@ class LoopContext:
 
     def without_events(self) -> LoopContext:
         """Return the same context, but for what fails there: it is logged and counted, and not emitted."""
-        return LoopContext.of(self.loop, self.reporter.without_events(), self.clock, self.consumers)
+        return replace(self, reporter=self.reporter.without_events())

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator, Callable
-from typing import Any, Final, TypeVar
+from typing import Any, Final, TypeAlias, TypeVar
 
 from reactivex import Observable, abc
 from reactivex.disposable import Disposable
@@ -19,7 +19,17 @@ from .buffer import Buffer
 from .fluent import FluentOperators
 from .loop_context import LoopContext
 
-__all__ = ["AsyncConnectableObservable", "AsyncGroupedObservable", "AsyncObservable", "on_loop"]
+__all__ = [
+    "AsyncConnectableObservable",
+    "AsyncGroupedObservable",
+    "AsyncObservable",
+    "BufferIterator",
+    "Scheduler",
+    "on_loop",
+]
+
+Scheduler: TypeAlias = abc.SchedulerBase | None
+"""Where an operator's timed work runs; None for the loop's clock."""
 
 T = TypeVar("T")
 T_co = TypeVar("T_co", covariant=True)
@@ -86,9 +96,7 @@ class AsyncObservable(FluentOperators[T_co]):
                 _check_plain(given)
         return self._attach(on_next or _ignore, on_error, on_completed or _ignore, scheduler)
 
-    def _attach(
-        self, on_next: Any, on_error: Any, on_completed: Any, scheduler: abc.SchedulerBase | None
-    ) -> abc.DisposableBase:
+    def _attach(self, on_next: Any, on_error: Any, on_completed: Any, scheduler: Scheduler) -> abc.DisposableBase:
         """Subscribe three functions; return a Disposable that may be disposed from any thread."""
         if scheduler is not self._context.scheduler:
             # They are the user's, not an operator's. What they raise must not go through operators: that would starve
@@ -122,7 +130,7 @@ class AsyncObservable(FluentOperators[T_co]):
         return guarded
 
     def _bind(self, result: Any) -> Any:
-        return _bind(result, self._context)
+        return _bind(result, self._context) if isinstance(result, Observable) else result
 
     def __aiter__(self) -> AsyncIterator[T_co]:
         """Subscribe now, and iterate over what comes; ends as the sequence does, or raises its error."""
@@ -154,35 +162,36 @@ class AsyncObservable(FluentOperators[T_co]):
         """
         _check_limits(count, seconds)
         self._context.check()
+        loop, reporter = self._context.loop, self._context.reporter
         iterator = aiter(self)
-        items = self._take(count)
-        is_live = self._context.clock is None
+        # An operator's own iterator (that of `conflate`) holds nothing that can be given back.
+        buffer: Buffer[T_co] = iterator._buffer if isinstance(iterator, BufferIterator) else Buffer(loop, reporter)
+        items = buffer.take(count)
         is_over = False
         expiry: abc.DisposableBase = Disposable()
         try:
-            async with asyncio.timeout(seconds if is_live else None) as limit:
-                if seconds is not None and not is_live:
+            async with asyncio.timeout(None) as limit:
+                if seconds is not None:
 
                     def expire(*_: object) -> None:
                         # What waits has come in time; what comes before the loop has gone round has not.
                         nonlocal is_over
                         is_over = True
-                        left = None if count is None else count - len(items)
-                        items.extend(iterator.take(left) if isinstance(iterator, _Iteration) else self._take(left))
-                        limit.reschedule(self._context.loop.time())
+                        items.extend(buffer.take(None if count is None else count - len(items)))
+                        limit.reschedule(loop.time())
 
                     expiry = self._context.scheduler.schedule_relative(seconds, expire)
                 while count is None or len(items) < count:
                     item = await anext(iterator)
                     if is_over:
-                        self._put_back([item])
+                        buffer.put_back([item])
                         break
                     items.append(item)
         except StopAsyncIteration:
             pass
         except BaseException as error:
             if not (isinstance(error, TimeoutError) and limit.expired()):
-                self._put_back(items)
+                buffer.put_back(items)
                 raise
         finally:
             expiry.dispose()
@@ -190,15 +199,15 @@ class AsyncObservable(FluentOperators[T_co]):
                 await iterator.aclose()
         return items
 
-    def _take(self, count: int | None) -> list[T_co]:
-        """Return at most ``count`` items that are held already. For subclasses that hold some."""
-        return []
 
-    def _put_back(self, items: list[Any]) -> None:
-        """Hold again what was taken. For subclasses that hold some."""
+class BufferIterator(AsyncIterator[T]):
+    """Iterates over the items of a buffer."""
+
+    __slots__ = ()
+    _buffer: Buffer[T]
 
 
-class _Iteration(AsyncIterator[T]):
+class _Iteration(BufferIterator[T]):
     """One ``async for``: its buffer and its subscription, which ends when nobody refers to the iterator any more."""
 
     __slots__ = ("_buffer", "_context", "_subscription")
@@ -213,10 +222,6 @@ class _Iteration(AsyncIterator[T]):
 
     async def __anext__(self) -> T:
         return await self._buffer.get()
-
-    def take(self, count: int | None) -> list[T]:
-        """Return at most ``count`` items that wait."""
-        return self._buffer.take(count)
 
     async def aclose(self) -> None:
         """End the subscription; what is held is dropped. Cancelling is safe: it never waits.
@@ -264,8 +269,7 @@ class AsyncConnectableObservable(AsyncObservable[T], ConnectableObservable[T]):
     def auto_connect(self, subscriber_count: int = 1) -> AsyncObservable[T]:
         """Return an Observable that connects when it has ``subscriber_count`` subscribers (0: at once)."""
         self._context.check()
-        bound: AsyncObservable[T] = self._bind(super().auto_connect(subscriber_count))
-        return bound
+        return _bind(super().auto_connect(subscriber_count), self._context)
 
 
 class AsyncGroupedObservable(AsyncObservable[T], GroupedObservable[Any, T]):
@@ -301,8 +305,8 @@ def _ignore(*_: object) -> None:
     """Stands for a function that was not given."""
 
 
-def _bind(result: Any, context: LoopContext) -> Any:
-    if isinstance(result, AsyncObservable) or not isinstance(result, Observable):
+def _bind(result: Observable[T], context: LoopContext) -> AsyncObservable[T]:
+    if isinstance(result, AsyncObservable):
         return result
     if isinstance(result, ConnectableObservable):
         return AsyncConnectableObservable(context, result)
@@ -331,11 +335,7 @@ def on_loop(observable: Observable[T]) -> AsyncObservable[T]:
     """
     if not isinstance(observable, Observable):
         raise TypeError(f"this takes a reactivex Observable, such as ws.messages or a stream, not {observable!r}")
-    try:
-        loop = asyncio.get_running_loop()
-    except RuntimeError:
-        raise RuntimeError(
-            "on_loop must be called inside a running event loop: from a coroutine or a callback"
-        ) from None
-    bound: AsyncObservable[T] = _bind(observable, LoopContext.of(loop, Reporter(loop, "on_loop")))
-    return bound
+    loop = asyncio._get_running_loop()
+    if loop is None:
+        raise RuntimeError("on_loop must be called inside a running event loop: from a coroutine or a callback")
+    return _bind(observable, LoopContext(loop, Reporter(loop, "on_loop")))

@@ -117,7 +117,7 @@ class PlayedFeed(Feed):
     def _make_context(self, name: str) -> LoopContext:
         reporter = _RecordedReporter(self.loop, self.options.name or self.script.name)
         reporter.clock = self.clock = RecordedClock(self.loop, self._speed, self.script.epoch)
-        return LoopContext.of(self.loop, reporter, self.clock, WeakSet())
+        return LoopContext(self.loop, reporter, self.clock, WeakSet())
 
     def _make_source(self) -> Playback:
         return Playback(self, self.script)

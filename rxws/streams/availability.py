@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
-from typing import Final, Protocol
+from typing import Final
 
 __all__ = ["ALWAYS_AVAILABLE", "Availability", "ChannelAvailability", "FeedAvailability"]
 
@@ -16,30 +16,22 @@ SHARE: Final = 0.1
 """How much longer one may wait, for having looked too rarely."""
 
 
-class Availability(Protocol):
-    """Tells whether messages can come."""
+class Availability:
+    """Whether messages can come: of a source of which no more is known than that it has not ended, always."""
 
     @property
     def is_available(self) -> bool:
         """Whether they can at present."""
+        return True
 
     async def wait_available(self) -> None:
         """Return when they can. Cancelling is safe."""
 
 
-class _AlwaysAvailable:
-    """Of a source of which nobody knows more than that it has not ended."""
-
-    is_available = True
-
-    async def wait_available(self) -> None:
-        return
+ALWAYS_AVAILABLE: Final = Availability()
 
 
-ALWAYS_AVAILABLE: Final[Availability] = _AlwaysAvailable()
-
-
-class FeedAvailability:
+class FeedAvailability(Availability):
     """Of a feed: they can come while it has a connection.
 
     Args:
@@ -66,7 +58,7 @@ class FeedAvailability:
             await asyncio.sleep(POLL_INTERVALS[0])
 
 
-class ChannelAvailability:
+class ChannelAvailability(Availability):
     """Of a channel: they can come while it is subscribed.
 
     Args:

@@ -69,8 +69,7 @@ def number_reader(snapshot_sequence: object) -> Callable[[Any], int]:
     if callable(snapshot_sequence):
         function = snapshot_sequence
         return lambda data: _checked(function(data), "the number of snapshot_sequence")
-    key: Hashable = snapshot_sequence
-    return lambda data: _number(data, key)
+    return lambda data: _number(data, snapshot_sequence)
 
 
 def _number(message: Any, key: Hashable) -> int:
@@ -137,20 +136,22 @@ class SequenceTracker(Generic[T]):
         if last < self._seen:
             self.reset("restart")
         self._seen = last
-        if not self.in_sync:
-            if len(self._held) == self._held.maxlen:
-                self.reason = "overflow"
-                self.dropped += 1
-            self._held.append((first, last, message))
-            return []
-        if last <= self._last:
-            return []
-        if first > self._last + 1:
+        return self._follow(first, last, message)
+
+    def _follow(self, first: int, last: int, message: T) -> list[T]:
+        """Return the change if it is to be delivered now; hold it if a snapshot must come before it."""
+        if self.in_sync:
+            if last <= self._last:
+                return []
+            if first <= self._last + 1:
+                self._last = last
+                return [message]
             self.reset("hole")
-            self._held.append((first, last, message))
-            return []
-        self._last = last
-        return [message]
+        elif len(self._held) == self._held.maxlen:
+            self.reason = "overflow"
+            self.dropped += 1
+        self._held.append((first, last, message))
+        return []
 
     def snapshot(self, data: Any) -> list[Any] | None:
         """Take a snapshot; return what is to be delivered, the snapshot first, or None: it is too old, fetch again.
@@ -168,13 +169,6 @@ class SequenceTracker(Generic[T]):
         self._last = number
         self.in_sync = True
         delivered: list[Any] = [Snapshot(data, self.reason)]
-        for first, last, message in held:
-            if not self.in_sync:
-                self._held.append((first, last, message))
-            elif first > self._last + 1:
-                self.reset("hole")
-                self._held.append((first, last, message))
-            elif last > self._last:
-                self._last = last
-                delivered.append(message)
+        for change in held:
+            delivered += self._follow(*change)
         return delivered

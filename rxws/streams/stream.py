@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Hashable
-from types import TracebackType
 from typing import Any, Final, Generic, Self, TypeVar
 
 from reactivex import abc
@@ -11,12 +10,13 @@ from reactivex import abc
 from ..display.snapshot import RECENT, RateMeter, mimebundle
 from ..messages.filters import Filter
 from ..messages.router import Router
+from ..observables.hot import HotObservable
 from ..observables.loop_context import LoopContext
-from ..observables.observable import AsyncObservable
+from ..observables.observable import AsyncObservable, BufferIterator, Scheduler
 from .availability import ALWAYS_AVAILABLE, Availability
 from .resync import ChangeSource, Resynced
 from .stream_options import StreamOptions
-from .stream_receiver import FanOut, StreamReceiver
+from .stream_receiver import StreamReceiver
 
 __all__ = ["Stream"]
 
@@ -24,7 +24,7 @@ T = TypeVar("T")
 S = TypeVar("S")
 
 
-class Stream(AsyncObservable[T], AsyncIterator[T], Generic[T]):
+class Stream(AsyncObservable[T], BufferIterator[T], Generic[T]):
     """The messages that pass a filter, from the call of ``stream_filter`` on: an Observable with a buffer.
 
     What it holds goes to the first consumer, be it ``async for`` or ``subscribe``; ``pipe`` alone changes nothing. Once
@@ -52,7 +52,7 @@ class Stream(AsyncObservable[T], AsyncIterator[T], Generic[T]):
         availability: Availability = ALWAYS_AVAILABLE,
     ) -> None:
         super().__init__(context)
-        self._receiver: Final[StreamReceiver[T]] = StreamReceiver(context, router, filter, options)
+        self._buffer = self._receiver = StreamReceiver[T](context, router, filter, options)
         self._iterated = False
         self._rate: Final = RateMeter(context.loop.time())
         self._router: Final = router
@@ -113,9 +113,7 @@ class Stream(AsyncObservable[T], AsyncIterator[T], Generic[T]):
     async def __aenter__(self) -> Self:
         return self
 
-    async def __aexit__(
-        self, exc_type: type[BaseException] | None, exc_value: BaseException | None, traceback: TracebackType | None
-    ) -> None:
+    async def __aexit__(self, *_: object) -> None:
         await self.close()
 
     def __aiter__(self) -> Self:
@@ -144,7 +142,7 @@ class Stream(AsyncObservable[T], AsyncIterator[T], Generic[T]):
             async for trades in stream.batches():
                 database.insert(trades)
         """
-        return _Batches(self, self._receiver)
+        return _Batches(self)
 
     def resync(
         self,
@@ -190,19 +188,18 @@ class Stream(AsyncObservable[T], AsyncIterator[T], Generic[T]):
         source = ChangeSource(self, self._router.gaps, self._availability, self._receiver.describe())
         return Resynced(self._context, source, snapshot, sequence, snapshot_sequence)
 
-    def _attach(
-        self, on_next: Any, on_error: Any, on_completed: Any, scheduler: abc.SchedulerBase | None
-    ) -> abc.DisposableBase:
+    def _attach(self, on_next: Any, on_error: Any, on_completed: Any, scheduler: Scheduler) -> abc.DisposableBase:
         receiver = self._receiver
         is_first = receiver.keeps and not self._iterated
         fan_out = receiver.fan_out
         if fan_out is None:
-            fan_out = receiver.fan_out = FanOut(self._context)
+            fan_out = receiver.fan_out = HotObservable(self._context)
             if receiver.closed and not is_first:
                 fan_out.end(receiver.error)
         subscription = fan_out._attach(on_next, on_error, on_completed, scheduler)
-        if fan_out.observed:
-            fan_out.stream = self
+        if subscription in fan_out.subscriptions:
+            # It keeps the stream alive.
+            fan_out.subscriptions[subscription] = self
         if is_first:
             receiver.keeps = False
             # Not before all that is being subscribed here is: what an operator does not want, it can refuse then.
@@ -226,30 +223,21 @@ class Stream(AsyncObservable[T], AsyncIterator[T], Generic[T]):
         }
         return mimebundle(repr(self), facts, self._receiver.latest(RECENT))
 
-    def _take(self, count: int | None) -> list[T]:
-        return self._receiver.take(count)
-
-    def _put_back(self, items: list[T]) -> None:
-        self._receiver.put_back(items)
-
     def __del__(self) -> None:
         # Absent when the constructor raised.
-        receiver = getattr(self, "_receiver", None)
-        if receiver is None or receiver.closed:
-            return
-        receiver.abandon()
-        self._context.call_from_finalizer(self._router.remove, receiver)
+        receiver: StreamReceiver[T] | None = getattr(self, "_receiver", None)
+        if receiver is not None and not receiver.closed:
+            receiver.abandon()
+            self._context.call_from_finalizer(self._router.remove, receiver)
 
 
 class _Batches(AsyncIterator[list[T]]):
     """``stream.batches()``; it refers to the stream, which lives as long as it is iterated over."""
 
-    __slots__ = ("_receiver", "_stream")
+    __slots__ = ("_stream",)
 
-    def __init__(self, stream: Stream[T], receiver: StreamReceiver[T]) -> None:
-        aiter(stream)
-        self._stream = stream
-        self._receiver = receiver
+    def __init__(self, stream: Stream[T]) -> None:
+        self._stream = aiter(stream)
 
     async def __anext__(self) -> list[T]:
-        return await self._receiver.get_batch()
+        return await self._stream._receiver.get_batch()

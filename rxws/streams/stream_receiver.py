@@ -14,7 +14,7 @@ from ..reporting.events import Gap
 from ..reporting.redaction import redact
 from .stream_options import StreamOptions
 
-__all__ = ["FanOut", "StreamReceiver"]
+__all__ = ["StreamReceiver"]
 
 T = TypeVar("T")
 
@@ -27,13 +27,7 @@ class StreamReceiver(Buffer[T]):
 
     __slots__ = ("_copies", "_filter", "_router", "_takes_gaps", "abandoned", "fan_out", "keeps", "matched")
 
-    def __init__(
-        self,
-        context: LoopContext,
-        router: Router,
-        filter: Filter,  # noqa: A002
-        options: StreamOptions,
-    ) -> None:
+    def __init__(self, context: LoopContext, router: Router, filter: Filter, options: StreamOptions) -> None:  # noqa: A002
         super().__init__(context.loop, context.reporter, options.maxsize, options.overflow)
         self._router = router
         self._filter = filter
@@ -42,7 +36,7 @@ class StreamReceiver(Buffer[T]):
         self.abandoned = False
         self.matched = 0
         self.keeps = True
-        self.fan_out: FanOut[T] | None = None
+        self.fan_out: HotObservable[T] | None = None
 
     def describe(self) -> str:
         """Name the stream by its filter."""
@@ -91,28 +85,9 @@ class StreamReceiver(Buffer[T]):
         """Hand what is held to the first subscriber, as far as it wants it; the rest is nobody's."""
         fan_out = self.fan_out
         assert fan_out is not None
-        while self and subscription in fan_out.subscriptions:
-            fan_out.notify(subscription, self.pop())
+        while self._items and subscription in fan_out.subscriptions:
+            fan_out.notify(subscription, self._items.popleft())
         if not self.keeps:
             self.clear()
         if self.closed:
             fan_out.end(self.error)
-
-
-class FanOut(HotObservable[T]):
-    """The subscribers of a stream, which they keep alive: ``stream`` is that stream while there are any."""
-
-    def __init__(self, context: LoopContext) -> None:
-        super().__init__(context)
-        self.stream: object = None
-
-    def remove(self, subscription: Subscription[T]) -> None:
-        """Hand on to this subscriber no more."""
-        super().remove(subscription)
-        if not self.subscriptions:
-            self.stream = None
-
-    def end(self, error: Exception | None = None) -> None:
-        """End the sequence."""
-        super().end(error)
-        self.stream = None

@@ -9,7 +9,7 @@ import pytest
 from reactivex import operators as ops
 
 from rxws.callables import name_of
-from rxws.observables.hot import CurrentObservable, EventObservable, HotObservable
+from rxws.observables.hot import CurrentObservable, HotObservable
 from rxws.reporting.events import CallbackFailed, Quiet
 
 from ..support.wiring import Wiring, emit, in_thread, subscribed
@@ -389,4 +389,3 @@ async def test_events_when_nobody_takes_an_error(wiring, caplog):
     assert "a subscription without on_error raised" in caplog.text
     assert wiring.reporter.counters.failures == 1
     assert len(wiring.seen) == 1
-    assert isinstance(wiring.events, EventObservable)

@@ -715,7 +715,7 @@ async def test_collect_when_cancelled(hot):
 async def test_consumed_when_the_producer_can_wait(wiring):
     """Where a producer can wait for its consumers, it is told of the buffers that somebody takes from."""
     consumers = weakref.WeakSet()
-    hot = HotObservable(LoopContext.of(wiring.loop, wiring.reporter, consumers=consumers))
+    hot = HotObservable(LoopContext(wiring.loop, wiring.reporter, consumers=consumers))
     iterator = aiter(hot)
     assert set(consumers) == {iterator._buffer}
     del iterator

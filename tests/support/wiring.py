@@ -12,7 +12,7 @@ from reactivex import abc
 from rxws.messages.filters import Filter
 from rxws.messages.router import Router
 from rxws.observables.buffer import DEFAULT_MAXSIZE, Overflow
-from rxws.observables.hot import EventObservable
+from rxws.observables.hot import HotObservable
 from rxws.observables.loop_context import LoopContext
 from rxws.reporting.events import Event, Gap
 from rxws.reporting.reporter import Reporter
@@ -27,8 +27,8 @@ class Wiring:
     def __init__(self, name: str = "feed") -> None:
         self.loop = asyncio.get_running_loop()
         self.reporter = Reporter(self.loop, name)
-        self.context = LoopContext.of(self.loop, self.reporter)
-        self.events: EventObservable[Event] = EventObservable(self.context)
+        self.context = LoopContext(self.loop, self.reporter)
+        self.events: HotObservable[Event] = HotObservable(self.context.without_events())
         self.reporter.publish = self.events.on_next
         self.router = Router(self.context)
         self.seen: list[Any] = []
