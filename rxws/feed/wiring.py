@@ -172,7 +172,7 @@ class Feed:
         """
         parsed = Filter.parse(filters)
         self.context.check()
-        stream: Stream[Any] = Stream(self.context, self.router, parsed, options, availability or self._availability)
+        stream: Stream[Any] = Stream(self.router, parsed, options, availability or self._availability)
         in_hook = _HOOK_STREAMS.get()
         if in_hook is not None:
             # Rotation hooks wait for rare messages, so no warning.
@@ -203,7 +203,7 @@ class Feed:
         """Call ``function`` with each message that passes."""
         self.context.check()
         parsed = Filter.parse(filters, "filters")
-        handler = make_handler(self.context, self.router, function, options)
+        handler = make_handler(self.router, function, options)
         self.router.add(handler, parsed)
         if isinstance(handler, CoroutineHandler):
             self.handlers.add(handler)

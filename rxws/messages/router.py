@@ -35,6 +35,7 @@ class Router:
     """Hands each message to the receivers whose filters it passes, and to whoever is subscribed to all of them."""
 
     def __init__(self, context: LoopContext) -> None:
+        self.context: Final = context
         self.messages: HotObservable[Any] = HotObservable(context)
         self.gaps: HotObservable[Gap] = HotObservable(context)
         self.last_message: Any = None

@@ -1,17 +1,7 @@
 """Observables on an event loop: scheduler, buffer, AsyncObservable, hot fan-out."""
 
 from .buffer import DEFAULT_MAXSIZE, Buffer, Overflow
-from .hot import CurrentObservable, HotObservable
 from .loop_context import LoopContext
 from .observable import AsyncObservable, on_loop
 
-__all__ = [
-    "DEFAULT_MAXSIZE",
-    "AsyncObservable",
-    "Buffer",
-    "CurrentObservable",
-    "HotObservable",
-    "LoopContext",
-    "Overflow",
-    "on_loop",
-]
+__all__ = ["DEFAULT_MAXSIZE", "AsyncObservable", "Buffer", "LoopContext", "Overflow", "on_loop"]

@@ -42,20 +42,8 @@ class Buffer(Generic[T]):
     """
 
     __slots__ = (
-        "__weakref__",
-        "_items",
-        "_lag_mark",
-        "_loop",
-        "_mark",
-        "_overflow",
-        "_reported_at",
-        "_reporter",
-        "_streak",
-        "_waiter",
-        "closed",
-        "dropped",
-        "error",
-        "maxsize",
+        *("__weakref__", "_items", "_lag_mark", "_loop", "_mark", "_overflow", "_reported_at", "_reporter", "_streak"),
+        *("_waiter", "closed", "dropped", "error", "maxsize"),
     )
 
     def __init__(

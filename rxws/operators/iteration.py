@@ -67,7 +67,7 @@ def to_async_iterator(
     def operator(source: Observable[T]) -> Stream[T]:
         bound = on_loop(source)
         way = _Way(bound._context, bound)
-        return Stream(bound._context, way, EVERYTHING, options)
+        return Stream(way, EVERYTHING, options)
 
     return operator
 

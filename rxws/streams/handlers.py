@@ -11,7 +11,6 @@ from ..callables import is_coroutine_function, is_generator_function, name_of
 from ..errors import StreamOverflow
 from ..messages.router import Router
 from ..observables.buffer import Buffer
-from ..observables.loop_context import LoopContext
 from ..reporting.cancellation import EXITS, FAILURES, is_torn_down
 from ..reporting.events import Gap
 from .stream_options import StreamOptions
@@ -22,8 +21,8 @@ __all__ = ["CoroutineHandler", "FunctionHandler", "make_handler"]
 class FunctionHandler:
     """A plain function, called as each message comes."""
 
-    def __init__(self, context: LoopContext, router: Router, function: Callable[[Any], object]) -> None:
-        self._context = context
+    def __init__(self, router: Router, function: Callable[[Any], object]) -> None:
+        self._reporter = router.context.reporter
         self._router = router
         self._function = function
         self._disposed = False
@@ -39,7 +38,7 @@ class FunctionHandler:
             if result is not None and inspect.isawaitable(result) and not asyncio.isfuture(result):
                 raise _never_awaited(self._function, result)
         except FAILURES as error:
-            self._context.reporter.failed(self._function, message, error)
+            self._reporter.failed(self._function, message, error)
 
     def on_gap(self, gap: Gap, /) -> None:
         """A handler gets messages only."""
@@ -59,13 +58,11 @@ class FunctionHandler:
 class CoroutineHandler(Buffer[Any]):
     """A coroutine function with a queue of its own, so that it delays nobody: one message at a time, in order."""
 
-    __slots__ = ("_cancelled", "_context", "_function", "_router", "task")
+    __slots__ = ("_cancelled", "_function", "_router", "task")
 
-    def __init__(
-        self, context: LoopContext, router: Router, function: Callable[[Any], Awaitable[object]], options: StreamOptions
-    ) -> None:
+    def __init__(self, router: Router, function: Callable[[Any], Awaitable[object]], options: StreamOptions) -> None:
+        context = router.context
         super().__init__(context.loop, context.reporter, options.maxsize, options.overflow)
-        self._context = context
         self._router = router
         self._function = function
         self._cancelled = False
@@ -108,11 +105,11 @@ class CoroutineHandler(Buffer[Any]):
         except StopAsyncIteration:
             pass
         except StreamOverflow as error:
-            self._context.reporter.failed(self._function, None, error)
+            self._reporter.failed(self._function, None, error)
         except asyncio.CancelledError as error:
             # Somebody cancelled the task while it waited: nobody else would say why the function is called no more.
             if not (self._cancelled or is_torn_down()):
-                self._context.reporter.failed(self._function, None, error)
+                self._reporter.failed(self._function, None, error)
             raise
         finally:
             # A queue that nobody empties must not fill.
@@ -129,14 +126,14 @@ class CoroutineHandler(Buffer[Any]):
         except BaseException as error:
             if isinstance(error, asyncio.CancelledError) and (self._cancelled or is_torn_down()):
                 raise
-            self._context.reporter.failed(self._function, message, error)
+            self._reporter.failed(self._function, message, error)
         # A cancellation that did not come from here is the function's own failure: the next message is due.
         while self.task.uncancel():
             pass
 
 
 def make_handler(
-    context: LoopContext, router: Router, function: Callable[[Any], object], options: StreamOptions
+    router: Router, function: Callable[[Any], object], options: StreamOptions
 ) -> FunctionHandler | CoroutineHandler:
     """Make the receiver that calls ``function``.
 
@@ -148,8 +145,8 @@ def make_handler(
     if is_generator_function(function):
         raise TypeError(f"{name_of(function)} is a generator function, whose code would never run: it must not yield")
     if is_coroutine_function(function):
-        return CoroutineHandler(context, router, function, options)  # type: ignore[arg-type]
-    return FunctionHandler(context, router, function)
+        return CoroutineHandler(router, function, options)  # type: ignore[arg-type]
+    return FunctionHandler(router, function)
 
 
 def _never_awaited(function: Callable[[Any], object], result: object) -> TypeError:

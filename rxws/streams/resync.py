@@ -13,9 +13,9 @@ from reactivex import Observable, abc
 
 from ..callables import name_of
 from ..delays import default_delays
-from ..observables.hot import HotObservable
+from ..observables.hot import HotObservable, Subscription
 from ..observables.loop_context import LoopContext
-from ..observables.observable import AsyncObservable
+from ..observables.observable import AsyncObservable, Scheduler
 from ..reporting.cancellation import FAILURES, is_being_cancelled
 from ..reporting.events import Gap, Overflowed
 from .availability import Availability
@@ -70,12 +70,13 @@ class Resynced(AsyncObservable[T | Snapshot[S]], Generic[T, S]):
         if not callable(snapshot):
             raise TypeError(f"snapshot must be a coroutine function that fetches one, not {snapshot!r}")
         # Not `_source`: that is what an AsyncObservable subscribes to by itself.
-        self._changes = source
+        self._changes: Final = source
+        self._snapshot: Final = snapshot
         # With what it is for: one function may fetch the snapshots of hundreds.
-        self._snapshots = _Snapshots(snapshot, f"{name_of(snapshot)} for {source.name}")
-        self._range_of = range_reader(sequence)
-        self._number_of = number_reader(snapshot_sequence)
-        self._sessions: set[_Session] = set()
+        self._snapshot_name: Final = f"{name_of(snapshot)} for {source.name}"
+        self._range_of: Final = range_reader(sequence)
+        self._number_of: Final = number_reader(snapshot_sequence)
+        self._sessions: Final[set[_Session]] = set()
 
     @property
     def in_sync(self) -> bool:
@@ -87,77 +88,48 @@ class Resynced(AsyncObservable[T | Snapshot[S]], Generic[T, S]):
     def __repr__(self) -> str:
         return f"<{type(self).__name__} of {self._context.reporter.name}: {'' if self.in_sync else 'not '}in sync>"
 
-    def _attach(
-        self, on_next: Any, on_error: Any, on_completed: Any, scheduler: abc.SchedulerBase | None
-    ) -> abc.DisposableBase:
-        out: HotObservable[Any] = HotObservable(self._context)
-        subscription = out._attach(on_next, on_error, on_completed, scheduler)
-        changes: SequenceTracker[Any] = SequenceTracker(self._range_of, self._number_of)
-        session = _Session(self._context, out, changes, self._changes, self._snapshots, self._sessions.discard)
+    def _attach(self, on_next: Any, on_error: Any, on_completed: Any, scheduler: Scheduler) -> abc.DisposableBase:
+        session = _Session(self)
+        subscription = session._attach(on_next, on_error, on_completed, scheduler)
         self._sessions.add(session)
         session.start()
-
-        def dispose() -> None:
-            subscription.dispose()
-            session.stop()
-
-        return self._context.disposable(dispose)
+        return subscription
 
 
-@dataclass(frozen=True, slots=True)
-class _Snapshots:
-    """The function that fetches a snapshot, and what reports call it."""
+class _Session(HotObservable[Any]):
+    """What one subscriber is given, and the task that fetches what is due next."""
 
-    function: Callable[[], Awaitable[Any]]
-    name: str
-
-    async def fetch(self) -> Any:
-        async with asyncio.timeout(SNAPSHOT_TIMEOUT):
-            return await self.function()
-
-
-class _Session:
-    """What one subscriber has been given, and the task that fetches what is due next."""
-
-    def __init__(
-        self,
-        context: LoopContext,
-        out: HotObservable[Any],
-        changes: SequenceTracker[Any],
-        source: ChangeSource[Any],
-        snapshots: _Snapshots,
-        stopped: Callable[[_Session], None],
-    ) -> None:
-        self.changes: Final = changes
-        self._context = context
-        self._out = out
-        self._source = source
-        self._snapshots = snapshots
-        self._stopped = stopped
+    def __init__(self, resynced: Resynced[Any, Any]) -> None:
+        super().__init__(resynced._context)
+        self.changes: Final[SequenceTracker[Any]] = SequenceTracker(resynced._range_of, resynced._number_of)
+        self._resynced: Final = resynced
         self._subscriptions: list[abc.DisposableBase] = []
         self._fetching: asyncio.Task[None] | None = None
-        self._is_over = False
         self._delays = default_delays()
         self._in_sync_since = math.inf
 
     def start(self) -> None:
         # The snapshot is asked for first, so that changes that the source holds already are held here.
         self._fetch()
-        self._subscriptions.append(self._source.gaps.subscribe(self._lose))
-        self._subscriptions.append(self._source.changes.subscribe(self._take, self._end, self._end))
+        source = self._resynced._changes
+        self._subscriptions.append(source.gaps.subscribe(self._lose))
+        self._subscriptions.append(source.changes.subscribe(self._take, self.end, self.end))
 
-    def stop(self) -> None:
-        self._is_over = True
-        self._stopped(self)
+    def remove(self, subscription: Subscription[Any]) -> None:
+        super().remove(subscription)
+        self._stop()
+
+    def end(self, error: Exception | None = None) -> None:
+        self._stop()
+        super().end(error)
+
+    def _stop(self) -> None:
+        self._resynced._sessions.discard(self)
         for subscription in self._subscriptions:
             subscription.dispose()
         # It was begun before all else.
         assert self._fetching is not None
         self._fetching.cancel()
-
-    def _end(self, error: Exception | None = None) -> None:
-        self.stop()
-        self._out.end(error)
 
     def _lose(self, gap: Gap) -> None:
         # Connections have delays of their own.
@@ -169,57 +141,52 @@ class _Session:
         if isinstance(message, Gap):
             # The source was asked for gaps; this one has been told already.
             return
-        dropped, reason = self.changes.dropped, self.changes.reason
+        dropped, reason, reporter = self.changes.dropped, self.changes.reason, self._context.reporter
         try:
-            delivered = self.changes.apply(message)
+            self._deliver(self.changes.apply(message))
         except FAILURES as error:
-            self._context.reporter.failed("sequence of resync", message, error)
+            reporter.failed("sequence of resync", message, error)
             # It may be one that changes something: whoever goes on without it is not in sync.
             self.changes.reset("unreadable")
-            self._fetch()
-            return
         if self.changes.dropped > dropped:
-            self._context.reporter.counters.dropped += 1
+            reporter.counters.dropped += 1
             if reason != "overflow":
-                self._tell_overflow()
-        self._deliver(delivered)
+                # Once: until a snapshot comes, every change that is held takes the place of another.
+                line = "resync holds %d changes and has no snapshot: the oldest are dropped"
+                reporter.log(logging.WARNING, line, HELD_MAX)
+                reporter.emit(Overflowed, consumer="resync", overflow="drop_oldest", dropped=self.changes.dropped)
         if not self.changes.in_sync:
             self._fetch()
 
-    def _tell_overflow(self) -> None:
-        # Once: until a snapshot comes, every change that is held takes the place of another.
-        reporter = self._context.reporter
-        reporter.log(logging.WARNING, "resync holds %d changes and has no snapshot: the oldest are dropped", HELD_MAX)
-        reporter.emit(Overflowed, consumer="resync", overflow="drop_oldest", dropped=self.changes.dropped)
-
     def _deliver(self, items: list[Any]) -> None:
         for item in items:
-            self._out.on_next(item)
+            self.on_next(item)
 
     def _fetch(self) -> None:
-        # Over, if whoever was told of a failure has left.
-        if not self._is_over and (self._fetching is None or self._fetching.done()):
+        # Not observed, if whoever was told of a failure has left.
+        if self.observed and (self._fetching is None or self._fetching.done()):
             self._fetching = self._context.loop.create_task(self._until_in_sync(), name="rxws resync")
 
     async def _until_in_sync(self) -> None:
-        now = self._context.loop.time
+        resynced, now, failed = self._resynced, self._context.loop.time, self._context.reporter.failed
         if now() - self._in_sync_since >= HEALTHY_AFTER:
             self._delays = default_delays()
         outdated = 0
         while not self.changes.in_sync:
             # What is fetched before changes come would be older than they are.
-            await self._source.availability.wait_available()
+            await resynced._changes.availability.wait_available()
             # At once the first time, then ever more slowly: a server that lags is not helped by haste.
             await asyncio.sleep(next(self._delays))
             losses = self.changes.losses
             try:
-                data = await self._snapshots.fetch()
+                async with asyncio.timeout(SNAPSHOT_TIMEOUT):
+                    data = await resynced._snapshot()
                 # One that was asked for before changes were missing may be older than they are, or of other numbers.
                 delivered = self.changes.snapshot(data) if losses == self.changes.losses else None
             except FAILURES as error:
                 if is_being_cancelled(error):
                     raise
-                self._context.reporter.failed(self._snapshots.name, None, error)
+                failed(resynced._snapshot_name, None, error)
                 continue
             if delivered is not None:
                 self._in_sync_since = now()
@@ -229,4 +196,4 @@ class _Session:
             outdated += 1
             if outdated > 1:
                 late = LookupError(f"{outdated} snapshots in a row are older than the changes that are held")
-                self._context.reporter.failed(self._snapshots.name, data, late)
+                failed(resynced._snapshot_name, data, late)

@@ -11,7 +11,6 @@ from ..display.snapshot import RECENT, RateMeter, mimebundle
 from ..messages.filters import Filter
 from ..messages.router import Router
 from ..observables.hot import HotObservable
-from ..observables.loop_context import LoopContext
 from ..observables.observable import AsyncObservable, BufferIterator, Scheduler
 from .availability import ALWAYS_AVAILABLE, Availability
 from .resync import ChangeSource, Resynced
@@ -45,16 +44,15 @@ class Stream(AsyncObservable[T], BufferIterator[T], Generic[T]):
 
     def __init__(
         self,
-        context: LoopContext,
         router: Router,
-        filter: Filter,  # noqa: A002
+        filter: Filter,
         options: StreamOptions,
-        availability: Availability = ALWAYS_AVAILABLE,
+        availability: Availability = ALWAYS_AVAILABLE,  # noqa: A002
     ) -> None:
-        super().__init__(context)
-        self._buffer = self._receiver = StreamReceiver[T](context, router, filter, options)
+        super().__init__(router.context)
+        self._buffer = self._receiver = StreamReceiver[T](router, filter, options)
         self._iterated = False
-        self._rate: Final = RateMeter(context.loop.time())
+        self._rate: Final = RateMeter(self._context.loop.time())
         self._router: Final = router
         self._availability: Final = availability
         router.add(self._receiver, filter)

@@ -9,7 +9,6 @@ from ..messages.filters import Filter
 from ..messages.router import Router
 from ..observables.buffer import Buffer
 from ..observables.hot import HotObservable, Subscription
-from ..observables.loop_context import LoopContext
 from ..reporting.events import Gap
 from ..reporting.redaction import redact
 from .stream_options import StreamOptions
@@ -27,8 +26,8 @@ class StreamReceiver(Buffer[T]):
 
     __slots__ = ("_copies", "_filter", "_router", "_takes_gaps", "abandoned", "fan_out", "keeps", "matched")
 
-    def __init__(self, context: LoopContext, router: Router, filter: Filter, options: StreamOptions) -> None:  # noqa: A002
-        super().__init__(context.loop, context.reporter, options.maxsize, options.overflow)
+    def __init__(self, router: Router, filter: Filter, options: StreamOptions) -> None:  # noqa: A002
+        super().__init__(router.context.loop, router.context.reporter, options.maxsize, options.overflow)
         self._router = router
         self._filter = filter
         self._takes_gaps = options.gaps

@@ -7,7 +7,7 @@ import logging
 import weakref
 from collections import deque
 from collections.abc import Callable, Hashable
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 from ..display.snapshot import shown
 from ..messages.filters import ABSENT, Filter, look_up
@@ -40,6 +40,19 @@ SHOWN: Final = 200
 """How much of a filter is shown."""
 
 
+class _Watched(NamedTuple):
+    """A stream, its filter, and how many messages had gone by when it was made."""
+
+    stream: weakref.ref[Stream[Any]]
+    filter: Filter
+    before: int
+
+    @property
+    def is_unmatched(self) -> bool:
+        stream = self.stream()
+        return stream is not None and stream.is_unmatched
+
+
 class UnmatchedFilters:
     """Tells of each filter once that nothing matched in ten seconds of traffic.
 
@@ -64,10 +77,9 @@ class UnmatchedFilters:
         self._reporter = reporter
         self._last_message = last_message
         self._is_settled = is_settled
-        # Streams that have seen no traffic yet; then those that have, with the time since when. Each with its filter
-        # and how many messages had gone by when it was made.
-        self._fresh: list[tuple[weakref.ref[Stream[Any]], Filter, int]] = []
-        self._waiting: deque[tuple[float, list[tuple[weakref.ref[Stream[Any]], Filter, int]]]] = deque()
+        # Streams that have seen no traffic yet; then those that have, with the time since when.
+        self._fresh: list[_Watched] = []
+        self._waiting: deque[tuple[float, _Watched]] = deque()
         self._samples: deque[Any] = deque(maxlen=SAMPLES)
         self._told: set[Filter] = set()
         self._messages = 0
@@ -78,7 +90,7 @@ class UnmatchedFilters:
         """Tell if nothing passes the filter of a new stream. Functions are not told of: they have no keys."""
         if not filter.alternatives:
             return
-        self._fresh.append((weakref.ref(stream), filter, self._reporter.counters.messages))
+        self._fresh.append(_Watched(weakref.ref(stream), filter, self._reporter.counters.messages))
         if self._timer is None:
             self._messages = self._reporter.counters.messages
             self._schedule(POLL_INTERVAL)
@@ -103,24 +115,22 @@ class UnmatchedFilters:
 
     def _look(self) -> None:
         now, messages = self._loop.time(), self._reporter.counters.messages
-        interval = POLL_INTERVAL
-        if messages > self._messages:
+        has_traffic = messages > self._messages
+        interval, self._messages = POLL_INTERVAL, messages
+        if has_traffic:
             self._samples.append(self._last_message())
-        if messages > self._messages and self._is_settled():
-            if self._fresh:
-                self._waiting.append((now, self._fresh))
-                self._fresh = []
+        if has_traffic and self._is_settled():
+            self._waiting.extend((now, each) for each in self._fresh)
+            self._fresh.clear()
         else:
             # Those that have ended meanwhile are not kept: this may last.
-            self._fresh = [each for each in self._fresh if _is_unmatched(each[0])]
+            self._fresh = [each for each in self._fresh if each.is_unmatched]
             interval = POLL_INTERVAL if self._waiting else min(2 * self._interval, LONGEST_INTERVAL)
-        self._messages = messages
         while self._waiting and now - self._waiting[0][0] >= PATIENCE:
-            _, streams = self._waiting.popleft()
-            for stream, filter, before in streams:  # noqa: A001
-                if _is_unmatched(stream) and filter not in self._told and len(self._told) < MOST_TOLD:
-                    self._told.add(filter)
-                    self._tell(filter, messages - before)
+            _, watched = self._waiting.popleft()
+            if watched.is_unmatched and watched.filter not in self._told and len(self._told) < MOST_TOLD:
+                self._told.add(watched.filter)
+                self._tell(watched.filter, messages - watched.before)
         if self._waiting:
             # Not later than it is due, and not in steps that the clock cannot tell apart.
             interval = min(interval, max(0.001, self._waiting[0][0] + PATIENCE - now))
@@ -149,11 +159,6 @@ class UnmatchedFilters:
             if len(values) > VALUES:
                 return (*list(values)[:VALUES], "…")
         return tuple(values)
-
-
-def _is_unmatched(reference: weakref.ref[Stream[Any]]) -> bool:
-    stream = reference()
-    return stream is not None and stream.is_unmatched
 
 
 def _harmless(key: Hashable, value: object) -> str:

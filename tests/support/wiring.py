@@ -51,7 +51,7 @@ class Wiring:
     ) -> Stream[Any]:
         """Make a stream as a feed does."""
         options = StreamOptions(maxsize, overflow, gaps, copy)
-        return Stream(self.context, self.router, Filter.parse(filters), options)
+        return Stream(self.router, Filter.parse(filters), options)
 
     def receiver(
         self,
@@ -62,7 +62,7 @@ class Wiring:
         overflow: Overflow = "error",
     ) -> FunctionHandler | CoroutineHandler:
         """Make and register a handler."""
-        receiver = make_handler(self.context, self.router, function, StreamOptions(maxsize, overflow))
+        receiver = make_handler(self.router, function, StreamOptions(maxsize, overflow))
         self.router.add(receiver, Filter.parse(filters))
         return receiver
 
