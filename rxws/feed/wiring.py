@@ -98,9 +98,7 @@ class Feed:
         self._availability = self._make_availability()
         self.router = Router(self.context)
         self.sender = Sender(self.reporter, options, self.check_open)
-        self._unmatched = UnmatchedFilters(
-            self.loop, self.reporter, lambda: self.router.last_message, lambda: self.sender.is_subscribed
-        )
+        self._unmatched = UnmatchedFilters(self.router, lambda: self.sender.is_subscribed)
         self.dispatcher = FrameDispatcher(self.context, self.router, hooks)
         self._backoff = Backoff(options.reconnect_delays, self._should_retry)
         self.rotation = self._make_source()

@@ -196,16 +196,12 @@ class Buffer(Generic[T]):
             line = "%s lags: %d messages wait"
             self._reporter.log(logging.WARNING, line, consumer, pending, about=(consumer, reached))
             self._reporter.emit(Lagging, consumer=consumer, pending=pending)
-        self._mark = self._next_mark()
+            self._mark = self._next_mark()
 
     def _drop(self, items: deque[T], maxsize: int) -> None:
-        if self._overflow == "drop_oldest":
-            items.popleft()
-        else:
-            items.pop()
+        (items.popleft if self._overflow == "drop_oldest" else items.pop)()
         self.dropped += 1
-        reporter = self._reporter
-        reporter.counters.dropped += 1
+        self._reporter.counters.dropped += 1
         if self._overflow == "error":
             self.close(StreamOverflow(maxsize))
             self.overflowed()
@@ -215,8 +211,8 @@ class Buffer(Generic[T]):
         self._reported_at = now
         consumer = self.describe()
         line = "%s is full (overflow=%r): %d dropped"
-        reporter.log(logging.WARNING, line, consumer, self._overflow, self.dropped, about=consumer)
-        reporter.emit(Overflowed, consumer=consumer, overflow=self._overflow, dropped=self.dropped)
+        self._reporter.log(logging.WARNING, line, consumer, self._overflow, self.dropped, about=consumer)
+        self._reporter.emit(Overflowed, consumer=consumer, overflow=self._overflow, dropped=self.dropped)
 
 
 def _wake(waiter: asyncio.Future[Any]) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import dataclass, field
 from operator import length_hint
 from typing import Any, Generic, TypeVar
 
@@ -17,6 +18,7 @@ __all__ = ["CurrentObservable", "HotObservable", "Subscription"]
 T = TypeVar("T")
 
 
+@dataclass(slots=True, eq=False, repr=False)
 class Subscription(abc.DisposableBase, Generic[T]):
     """One subscriber of a HotObservable. Disposable from any thread.
 
@@ -24,33 +26,26 @@ class Subscription(abc.DisposableBase, Generic[T]):
     Disposables and their locks it takes six times the memory.
     """
 
-    __slots__ = ("_source", "on_completed", "on_error", "on_next")
-
-    def __init__(
-        self, source: HotObservable[T], on_next: abc.OnNext[T], on_error: abc.OnError, on_completed: abc.OnCompleted
-    ) -> None:
-        self._source = source
-        self.on_next = on_next
-        self.on_error = on_error
-        self.on_completed = on_completed
+    source: HotObservable[T]
+    on_next: abc.OnNext[T]
+    on_error: abc.OnError
+    on_completed: abc.OnCompleted
 
     def dispose(self) -> None:
         """End the subscription. Idempotent."""
-        self._source._context.call(self._source.remove, self)
+        self.source._context.call(self.source.remove, self)
 
 
+@dataclass(slots=True, eq=False)
 class _Observers(Generic[T]):
     """The subscribers, in order, until one subscribes or disposes."""
 
-    __slots__ = ("changes", "only", "pushes", "subscriptions")
-
-    def __init__(self) -> None:
-        self.subscriptions: tuple[Subscription[T], ...] = ()
-        self.pushes: tuple[Callable[[T], object], ...] = ()
-        # Most streams have one subscriber: nothing that it changes concerns anybody else's turn.
-        self.only: Callable[[T], object] | None = None
-        # Not empty once that is so. A list, because to look whether it is empty costs least.
-        self.changes: list[None] = []
+    subscriptions: tuple[Subscription[T], ...] = ()
+    pushes: tuple[Callable[[T], object], ...] = ()
+    # Most streams have one subscriber: nothing that it changes concerns anybody else's turn.
+    only: Callable[[T], object] | None = None
+    # Not empty once that is so. A list, because to look whether it is empty costs least.
+    changes: list[None] = field(default_factory=list)
 
 
 class HotObservable(AsyncObservable[T], Generic[T]):

@@ -9,7 +9,6 @@ from functools import partial
 from typing import Any
 from weakref import WeakSet
 
-from reactivex import abc
 from reactivex.disposable import Disposable
 
 from ..reporting.reporter import Reporter
@@ -71,7 +70,7 @@ class LoopContext:
             # The loop is closed: nothing is under way there.
             function(*arguments)
 
-    def disposable(self, dispose: Callable[[], None]) -> abc.DisposableBase:
+    def disposable(self, dispose: Callable[[], None]) -> Disposable:
         """Return a Disposable that may be disposed from any thread: ``dispose`` runs on the loop's."""
         return Disposable(lambda: self.call(dispose))
 

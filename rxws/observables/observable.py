@@ -28,8 +28,8 @@ __all__ = [
     "on_loop",
 ]
 
+#: Where an operator's timed work runs; None for the loop's clock.
 Scheduler: TypeAlias = abc.SchedulerBase | None
-"""Where an operator's timed work runs; None for the loop's clock."""
 
 T = TypeVar("T")
 T_co = TypeVar("T_co", covariant=True)
@@ -90,11 +90,10 @@ class AsyncObservable(FluentOperators[T_co]):
         for name, function in (("on_error", on_error), ("on_completed", on_completed)):
             if function is not None and not callable(function):
                 raise TypeError(f"{name} must be a function, or None for none, not {function!r}")
-        on_error = on_error or self._context.unhandled
         if scheduler is not self._context.scheduler:  # else it is an operator's
             for given in (on_next, on_error, on_completed):
                 _check_plain(given)
-        return self._attach(on_next or _ignore, on_error, on_completed or _ignore, scheduler)
+        return self._attach(on_next or _ignore, on_error or self._context.unhandled, on_completed or _ignore, scheduler)
 
     def _attach(self, on_next: Any, on_error: Any, on_completed: Any, scheduler: Scheduler) -> abc.DisposableBase:
         """Subscribe three functions; return a Disposable that may be disposed from any thread."""
@@ -134,7 +133,7 @@ class AsyncObservable(FluentOperators[T_co]):
 
     def __aiter__(self) -> AsyncIterator[T_co]:
         """Subscribe now, and iterate over what comes; ends as the sequence does, or raises its error."""
-        return _Iteration(self, self._context)
+        return _Iteration(self)
 
     async def collect(self, count: int | None = None, seconds: float | None = None) -> list[T_co]:
         """Return what comes from now on as a list, ready for ``pandas.DataFrame``.
@@ -161,13 +160,11 @@ class AsyncObservable(FluentOperators[T_co]):
             trades = pandas.DataFrame(await ws.stream_filter([{"e": "trade"}]).collect(seconds=10))
         """
         _check_limits(count, seconds)
-        self._context.check()
         loop, reporter = self._context.loop, self._context.reporter
         iterator = aiter(self)
         # An operator's own iterator (that of `conflate`) holds nothing that can be given back.
         buffer: Buffer[T_co] = iterator._buffer if isinstance(iterator, BufferIterator) else Buffer(loop, reporter)
         items = buffer.take(count)
-        is_over = False
         expiry: abc.DisposableBase = Disposable()
         try:
             async with asyncio.timeout(None) as limit:
@@ -175,15 +172,13 @@ class AsyncObservable(FluentOperators[T_co]):
 
                     def expire(*_: object) -> None:
                         # What waits has come in time; what comes before the loop has gone round has not.
-                        nonlocal is_over
-                        is_over = True
                         items.extend(buffer.take(None if count is None else count - len(items)))
                         limit.reschedule(loop.time())
 
                     expiry = self._context.scheduler.schedule_relative(seconds, expire)
                 while count is None or len(items) < count:
                     item = await anext(iterator)
-                    if is_over:
+                    if limit.when() is not None:
                         buffer.put_back([item])
                         break
                     items.append(item)
@@ -212,10 +207,9 @@ class _Iteration(BufferIterator[T]):
 
     __slots__ = ("_buffer", "_context", "_subscription")
 
-    def __init__(self, source: AsyncObservable[T], context: LoopContext) -> None:
-        self._context = context
-        buffer: Buffer[T] = Buffer(context.loop, context.reporter)
-        self._buffer = buffer
+    def __init__(self, source: AsyncObservable[T]) -> None:
+        context = self._context = source._context
+        buffer = self._buffer = Buffer[T](context.loop, context.reporter)
         context.consumed(buffer)
         # The subscription refers to the buffer alone, so that the iterator can be collected while it lasts.
         self._subscription = source.subscribe(buffer.put, buffer.close, buffer.close)
@@ -234,11 +228,10 @@ class _Iteration(BufferIterator[T]):
 
     def __del__(self) -> None:
         # Absent when subscribing raised.
-        if not hasattr(self, "_subscription"):
-            return
-        # Nothing more is held from now on.
-        self._buffer.close()
-        self._context.call_from_finalizer(_end, self._subscription, self._buffer)
+        if hasattr(self, "_subscription"):
+            # Nothing more is held from now on.
+            self._buffer.close()
+            self._context.call_from_finalizer(_end, self._subscription, self._buffer)
 
 
 def _end(subscription: abc.DisposableBase, buffer: Buffer[Any]) -> None:
@@ -282,10 +275,8 @@ class AsyncGroupedObservable(AsyncObservable[T], GroupedObservable[Any, T]):
 
 
 def _check_limits(count: Any, seconds: Any) -> None:
-    for name, given, kind, wanted in (
-        ("count", count, int, "an int"),
-        ("seconds", seconds, int | float, "a number of seconds"),
-    ):
+    kinds = {"count": (count, int, "an int"), "seconds": (seconds, int | float, "a number of seconds")}
+    for name, (given, kind, wanted) in kinds.items():
         if given is not None and (isinstance(given, bool) or not isinstance(given, kind)):
             raise TypeError(f"{name} must be {wanted}, or None for no limit, not {given!r}")
     # Not "< 0", which NaN is not.

@@ -56,25 +56,21 @@ class LoopScheduler(PeriodicScheduler):
 
     Args:
         loop: the event loop; it need not run yet.
-        on_error: called with what an action raises. None leaves it to the loop's exception handler. Either way,
-            whatever else is due still runs.
+        on_error: called with what an action raises; whatever else is due still runs.
         clock: whose time it is; None for the loop's.
 
     Example::
 
-        scheduler = LoopScheduler(asyncio.get_running_loop())
+        scheduler = LoopScheduler(asyncio.get_running_loop(), on_error=print)
         rx.interval(1.0).subscribe(print, scheduler=scheduler)
     """
 
     def __init__(
-        self,
-        loop: asyncio.AbstractEventLoop,
-        on_error: Callable[[BaseException], None] | None = None,
-        clock: Clock | None = None,
+        self, loop: asyncio.AbstractEventLoop, on_error: Callable[[BaseException], None], clock: Clock | None = None
     ) -> None:
         super().__init__()
         self._loop = loop
-        self._on_error = on_error or self._tell_loop
+        self._on_error = on_error
         self._clock = clock or loop
         self._epoch = clock.epoch if clock else datetime.now(UTC) - timedelta(seconds=loop.time())
         # The loop keeps its timers in a heap, which does not keep the order of equal times; and they are equal often
@@ -164,14 +160,6 @@ class LoopScheduler(PeriodicScheduler):
         for timer in timers:
             timer.fire()
 
-    def _cancel(self, timer: _Timer) -> None:
-        if asyncio._get_running_loop() is self._loop or not self._loop.is_running():
-            self._forget(timer)
-            return
-        # In another thread. Cancelled it is; what remains is to free it, which a loop closed meanwhile has done.
-        with contextlib.suppress(RuntimeError):
-            self._loop.call_soon_threadsafe(self._forget, timer)
-
     def _forget(self, timer: _Timer) -> None:
         handle, timers = self._instants.get(timer.due, (None, {}))
         timers.pop(timer, None)
@@ -185,9 +173,6 @@ class LoopScheduler(PeriodicScheduler):
                 "timed operators run in the event loop in which they were made: subscribe in that loop only "
                 "(from another thread with loop.call_soon_threadsafe)"
             )
-
-    def _tell_loop(self, error: BaseException) -> None:
-        self._loop.call_exception_handler({"message": "a scheduled action raised", "exception": error})
 
 
 class _Timer(SingleAssignmentDisposable):
@@ -205,4 +190,10 @@ class _Timer(SingleAssignmentDisposable):
 
     def dispose(self) -> None:
         super().dispose()
-        self._scheduler._cancel(self)
+        loop, forget = self._scheduler._loop, self._scheduler._forget
+        if asyncio._get_running_loop() is loop or not loop.is_running():
+            forget(self)
+            return
+        # In another thread. Cancelled it is; what remains is to free it, which a loop closed meanwhile has done.
+        with contextlib.suppress(RuntimeError):
+            loop.call_soon_threadsafe(forget, self)

@@ -43,19 +43,15 @@ class Stream(AsyncObservable[T], BufferIterator[T], Generic[T]):
     """
 
     def __init__(
-        self,
-        router: Router,
-        filter: Filter,
-        options: StreamOptions,
-        availability: Availability = ALWAYS_AVAILABLE,  # noqa: A002
+        self, router: Router, filters: Filter, options: StreamOptions, availability: Availability = ALWAYS_AVAILABLE
     ) -> None:
         super().__init__(router.context)
-        self._buffer = self._receiver = StreamReceiver[T](router, filter, options)
+        self._buffer = self._receiver = StreamReceiver[T](router, filters, options)
         self._iterated = False
         self._rate: Final = RateMeter(self._context.loop.time())
         self._router: Final = router
         self._availability: Final = availability
-        router.add(self._receiver, filter)
+        router.add(self._receiver, filters)
 
     @property
     def pending(self) -> int:

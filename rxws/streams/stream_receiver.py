@@ -24,12 +24,12 @@ class StreamReceiver(Buffer[T]):
     Only while somebody is subscribed it does, by way of what hands on to subscribers.
     """
 
-    __slots__ = ("_copies", "_filter", "_router", "_takes_gaps", "abandoned", "fan_out", "keeps", "matched")
+    __slots__ = ("_copies", "_filters", "_router", "_takes_gaps", "abandoned", "fan_out", "keeps", "matched")
 
-    def __init__(self, router: Router, filter: Filter, options: StreamOptions) -> None:  # noqa: A002
+    def __init__(self, router: Router, filters: Filter, options: StreamOptions) -> None:
         super().__init__(router.context.loop, router.context.reporter, options.maxsize, options.overflow)
         self._router = router
-        self._filter = filter
+        self._filters = filters
         self._takes_gaps = options.gaps
         self._copies = options.copy
         self.abandoned = False
@@ -39,7 +39,7 @@ class StreamReceiver(Buffer[T]):
 
     def describe(self) -> str:
         """Name the stream by its filter."""
-        return f"stream {redact(repr(self._filter))}"
+        return f"stream {redact(repr(self._filters))}"
 
     def on_message(self, message: T, /) -> None:
         """Take a message that passes the filter."""

@@ -11,9 +11,9 @@ from typing import Any, Final, NamedTuple
 
 from ..display.snapshot import shown
 from ..messages.filters import ABSENT, Filter, look_up
+from ..messages.router import Router
 from ..reporting.events import NothingMatched
 from ..reporting.redaction import MASK, redact
-from ..reporting.reporter import Reporter
 from .stream import Stream
 
 __all__ = ["UnmatchedFilters"]
@@ -60,22 +60,14 @@ class UnmatchedFilters:
     message. Each stream is looked at once, however many there are.
 
     Args:
-        loop: whose clock it is.
-        reporter: who is told, and counts the messages.
-        last_message: returns the last message.
+        router: what the messages go through.
         is_settled: whether all that is to be subscribed is: until then nobody can tell what will match.
     """
 
-    def __init__(
-        self,
-        loop: asyncio.AbstractEventLoop,
-        reporter: Reporter,
-        last_message: Callable[[], Any],
-        is_settled: Callable[[], bool],
-    ) -> None:
-        self._loop = loop
-        self._reporter = reporter
-        self._last_message = last_message
+    def __init__(self, router: Router, is_settled: Callable[[], bool]) -> None:
+        self._router = router
+        self._loop = router.context.loop
+        self._reporter = router.context.reporter
         self._is_settled = is_settled
         # Streams that have seen no traffic yet; then those that have, with the time since when.
         self._fresh: list[_Watched] = []
@@ -118,7 +110,7 @@ class UnmatchedFilters:
         has_traffic = messages > self._messages
         interval, self._messages = POLL_INTERVAL, messages
         if has_traffic:
-            self._samples.append(self._last_message())
+            self._samples.append(self._router.last_message)
         if has_traffic and self._is_settled():
             self._waiting.extend((now, each) for each in self._fresh)
             self._fresh.clear()

@@ -1149,6 +1149,21 @@ class TestFailure:
         assert [type(error) for error in errors] == [ConnectFailed] * 2
         assert feed.statistics().failures == 0
 
+    async def test_subscriber_of_the_events_that_raises_makes_no_event(self, feed_server):
+        """Its failure is logged and counted; an event of it would make it fail again."""
+        async with Feed(feed_server) as feed:
+            seen = []
+
+            def broken(event):
+                seen.append(event)
+                raise ZeroDivisionError
+
+            feed.events.subscribe(broken)
+            await opened(feed, feed_server)
+            assert seen
+            assert not of_kind(CallbackFailed, seen)
+            assert feed.statistics().failures == len(seen)
+
 
 # Threads and loops
 

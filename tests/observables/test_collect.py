@@ -3,12 +3,17 @@
 from __future__ import annotations
 
 import asyncio
+import functools
 
 import pytest
+import reactivex as rx
 
 import rxws
+from rxws import operators as rxops
 from rxws.observables.buffer import Buffer
 from rxws.reporting.reporter import Reporter
+
+from ..support.wiring import Wiring, settle
 
 pytestmark = pytest.mark.usefixtures("virtual_time")
 
@@ -57,6 +62,36 @@ async def test_collect_of_no_seconds_takes_what_is_there(feed_server):
         await asyncio.sleep(1.0)
         assert await stream.collect(seconds=0) == list(range(1000))
         assert await stream.collect(seconds=0) == []
+
+
+async def test_collect_of_no_seconds_when_a_pipe_gives_all_at_once():
+    """With seconds=0, collect takes all that a source gives while it is being subscribed, however much."""
+    assert await rxws.on_loop(rx.of(*range(1000))).collect(seconds=0) == list(range(1000))
+
+
+async def test_collect_when_a_message_comes_at_the_end_of_the_seconds(virtual_time):
+    """A message that comes when the seconds are over is not collected: the stream keeps it."""
+    wiring = Wiring()
+    stream = wiring.stream()
+    at_one_second = functools.partial(wiring.context.scheduler.schedule_relative, 1.0)
+    at_one_second(lambda *_: wiring.route("in time"))
+    collecting = asyncio.ensure_future(stream.collect(seconds=1.0))
+    await asyncio.sleep(0)
+    at_one_second(lambda *_: wiring.route("late"))
+    assert await collecting == ["in time"]
+    assert await stream.collect(1) == ["late"]
+
+
+async def test_collect_of_an_operator_with_an_iterator_of_its_own(virtual_time):
+    """What ``conflate`` returns is collected by its own iterator: of each key the newest message."""
+    wiring = Wiring()
+    collecting = asyncio.ensure_future(wiring.router.messages.pipe(rxops.conflate("s")).collect(seconds=1.0))
+    await asyncio.sleep(0)
+    wiring.route({"s": 1, "n": 1}, {"s": 2, "n": 2}, {"s": 1, "n": 3})
+    assert [conflated.message["n"] for conflated in await collecting] == [3, 2]
+    del collecting
+    await settle()
+    assert not wiring.router.messages.observed
 
 
 async def test_collect_ends_with_the_sequence(feed_server):
