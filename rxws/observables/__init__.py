@@ -1,4 +1,4 @@
-"""Observables on an event loop: scheduler, buffer, AsyncObservable, hot fan-out."""
+"""Observables on an event loop: scheduler, buffer, AsyncObservable, and hot Observables."""
 
 from .buffer import DEFAULT_MAXSIZE, Buffer, Overflow
 from .loop_context import LoopContext

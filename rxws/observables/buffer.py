@@ -1,4 +1,4 @@
-"""What waits for a consumer: in order, bounded, woken once per burst."""
+"""A bounded queue with one consumer, which it wakes once per burst."""
 
 from __future__ import annotations
 
@@ -19,26 +19,26 @@ __all__ = ["DEFAULT_MAXSIZE", "Buffer", "Overflow"]
 T = TypeVar("T")
 
 DEFAULT_MAXSIZE: Final = 1_000_000
-"""How many messages a buffer may hold unless told otherwise."""
+"""How many messages a buffer holds at most by default."""
 
 LAG_MARKS: Final = (10_000, 100_000, 1_000_000)
-"""At how many waiting messages a consumer is said to lag."""
+"""Numbers of waiting messages at which a lagging consumer is reported."""
 
 STREAK: Final = 100
-"""How many messages a consumer may take without once giving way to other tasks: 5 ms, if it takes 50 µs for each."""
+"""How many messages a consumer takes at most before other tasks run: 5 ms, if it needs 50 µs for each."""
 
 DROP_REPORT_INTERVAL: Final = 1.0
-"""Seconds between two reports of the messages that one buffer drops."""
+"""Seconds between two reports of the messages that one buffer dropped."""
 
 
 _running_loop: Final = asyncio._get_running_loop
 
 
 class Buffer(Generic[T]):
-    """A queue with one consumer, that a producer never waits for.
+    """A queue with one consumer. Its producer never waits.
 
-    asyncio.Queue is not used because it makes a future per waiting ``get`` and wakes per item: a burst of messages for
-    one consumer costs more than twice as much through it.
+    asyncio.Queue is not used because it makes a future per waiting ``get`` and wakes the consumer for each item: a
+    burst of messages for one consumer costs more than twice as much.
     """
 
     __slots__ = (
@@ -57,7 +57,7 @@ class Buffer(Generic[T]):
         self._reporter = reporter
         self.maxsize = maxsize
         self._overflow = overflow
-        # Made when first needed: an empty deque takes 760 bytes, and most of many streams are idle.
+        # The first item makes the deque: an empty one takes 760 bytes, and most of many streams are idle.
         self._items: deque[T] | None = None
         self._waiter: asyncio.Future[None] | None = None
         self.error: Exception | None = None
@@ -69,17 +69,17 @@ class Buffer(Generic[T]):
         self._mark = self._next_mark()
 
     def describe(self) -> str:
-        """Say whose buffer this is, for the log and the events."""
+        """Return the name of the consumer in the log and the events."""
         return "an async for"
 
     def overflowed(self) -> None:
-        """Is called when an overflow has closed the buffer, for whoever must stop putting."""
+        """Called when an overflow has closed the buffer. A subclass unregisters from its producer here."""
 
     def __len__(self) -> int:
         return len(self._items) if self._items is not None else 0
 
     def put(self, item: T) -> None:
-        """Append an item and wake the consumer; when full, do what ``overflow`` says. Never waits."""
+        """Append an item and wake the consumer. When the buffer is full, do what ``overflow`` says. Never waits."""
         items = self._items
         if items is None:
             if self.closed:
@@ -93,22 +93,23 @@ class Buffer(Generic[T]):
             self._at_threshold(items)
 
     async def get(self, _owner: object = None) -> T:
-        """Return the next item. Cancelling is safe: nothing is lost.
+        """Return the next item. Cancelling is safe: no item is lost.
 
         Args:
-            _owner: lives as long as somebody waits here.
+            _owner: an object that the waiting coroutine keeps alive.
 
         Raises:
-            StopAsyncIteration: after the last item, once closed.
-            RuntimeError: if another task waits here already, and outside the loop's thread.
+            StopAsyncIteration: after the last item of a closed buffer.
+            RuntimeError: another task already waits here, or the caller runs outside the loop's thread.
             Exception: after the last item, the error that the buffer was closed with.
         """
         loop = self._loop
         if _running_loop() is not loop:
-            raise RuntimeError(f"{self.describe()} belongs to the event loop in which it was made: use it there")
+            raise RuntimeError(f"{self.describe()} belongs to the event loop in which it was made: use it in that loop")
         if self._waiter is not None:
             raise RuntimeError("another task is already waiting for the next message of this stream")
-        # Waited for here, and not in a coroutine of its own: what a waiting consumer holds, the collector looks at.
+        # The wait stands here and not in a second coroutine: the garbage collector visits each object that a waiting
+        # consumer holds.
         try:
             if self._streak >= STREAK:
                 self._streak = 0
@@ -117,7 +118,7 @@ class Buffer(Generic[T]):
                 await waiter
             while not self._items:
                 if self.closed:
-                    # Without the frames of those who got the same error before, which would pile up in it.
+                    # Drop the traceback: each consumer that got this error before has added its frames.
                     raise StopAsyncIteration if self.error is None else self.error.with_traceback(None)
                 self._streak = 0
                 if self._lag_mark:
@@ -130,12 +131,12 @@ class Buffer(Generic[T]):
         return self._items.popleft()
 
     async def get_batch(self) -> list[T]:
-        """Wait for an item, then return all that are there; raises as :meth:`get` does, and is as safe to cancel."""
+        """Wait for an item, then return all waiting items. Raises as :meth:`get` does; cancelling is safe."""
         first = await self.get()
         return [first, *self.take()]
 
     def take(self, count: int | None = None) -> list[T]:
-        """Return all that waits, or the first ``count`` items of it, and hold that no longer."""
+        """Remove and return all waiting items, or the first ``count`` of them."""
         items = self._items
         if items is not None and count is not None and count < len(items):
             return [items.popleft() for _ in range(count)]
@@ -144,23 +145,23 @@ class Buffer(Generic[T]):
         return taken
 
     def put_back(self, items: list[T]) -> None:
-        """Let what was taken come first again, however much that makes."""
+        """Put items that were taken back in front of the others, also when the buffer is full."""
         if items:
             self._items = deque(items + self.take())
 
     def latest(self, count: int) -> list[T]:
-        """Return the last ``count`` items that wait, the last one first. May be called from any thread."""
-        # In one go, in which no other thread has its turn.
+        """Return the last ``count`` waiting items, the newest first. May be called from any thread."""
+        # One call of C code, so that no other thread changes the deque meanwhile.
         return list(islice(reversed(self._items or ()), count))
 
     def clear(self) -> None:
-        """Forget all that waits."""
+        """Discard all waiting items."""
         if self._items is not None:
             self._items.clear()
             self._caught_up()
 
     def close(self, error: Exception | None = None) -> None:
-        """Take nothing more in; the consumer gets what is held, then ``error``, or the end. Idempotent."""
+        """Ignore all further items. The consumer gets the waiting items, then ``error`` or the end. Idempotent."""
         if self.closed:
             return
         self.closed = True
@@ -170,20 +171,20 @@ class Buffer(Generic[T]):
             _wake(self._waiter)
 
     def _caught_up(self) -> None:
-        """Make the next lag news again."""
+        """Report the next lag from the first mark on."""
         if self._lag_mark:
             self._lag_mark = 0
             self._mark = self._next_mark()
 
     def _next_mark(self) -> float:
         if self.closed:
-            # Whatever is put from now on is over the mark, so that the hot path needs no check of its own.
+            # Each later `put` reaches this mark, so that the hot path needs no check of its own.
             return 0
         full = math.inf if self.maxsize is None else self.maxsize + 1
         return min([full, *LAG_MARKS[self._lag_mark :]])
 
     def _at_threshold(self, items: deque[T]) -> None:
-        """Do what is due now that a mark is reached. Off the hot path: only ever at a mark, or while full."""
+        """Drop an item or report the lag. Off the hot path: runs only at a mark, while full, and when closed."""
         if self.closed:
             items.pop()
             return

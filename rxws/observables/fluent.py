@@ -1,8 +1,8 @@
 """The operators as methods: each returns what ``pipe`` returns, an AsyncObservable.
 
-The stub beside this file, ``fluent.pyi``, tells the type checkers so, operator for operator. It is written from
-reactivex's own signatures by ``tests/support/fluent.py``. At run time there is little to do, because reactivex's
-methods go through ``pipe``; those that do not are here.
+The stub beside this file, ``fluent.pyi``, declares that for the type checkers, operator for operator.
+``tests/support/fluent.py`` writes it from reactivex's signatures. Most methods of reactivex call ``pipe``; this module
+overrides those that do not.
 """
 
 from __future__ import annotations
@@ -33,14 +33,14 @@ class _WithoutOperators(ABCMeta):
 
 
 class FluentOperators(Observable[T_co], metaclass=_WithoutOperators):
-    """An Observable whose operators, piped or fluent, give what :meth:`_bind` makes of their results."""
+    """An Observable whose operators, piped or fluent, return what :meth:`_bind` makes of their results."""
 
     def _bind(self, result: Any) -> Any:
-        """Return what an operator returned, bound to where this Observable lives. For subclasses to define."""
+        """Return the result of an operator, bound to the context of this Observable. Subclasses define it."""
         raise NotImplementedError
 
     def pipe(self, *operators: Callable[[Any], Any]) -> Any:
-        """Compose operators from left to right; each result that is an Observable is an AsyncObservable.
+        """Compose operators from left to right. Each Observable among the results is an AsyncObservable.
 
         Example::
 
@@ -48,21 +48,22 @@ class FluentOperators(Observable[T_co], metaclass=_WithoutOperators):
         """
         result: Any = self
         for operator in operators:
-            # Each, not only the last: an operator that subscribes to its source without a scheduler gets ours.
+            # Bind each result, not only the last: an operator that subscribes to its source without a scheduler gets
+            # the loop's.
             result = self._bind(operator(result))
         return result
 
     def run(self, scheduler: abc.SchedulerBase | None = None) -> NoReturn:
-        """Raise RuntimeError: to wait here would stop the event loop, which is what is waited for."""
+        """Raise RuntimeError: a blocking wait would stop the event loop that has to deliver the items."""
         raise RuntimeError("run() would block its own event loop: await the Observable, or iterate with 'async for'")
 
     def __await__(self) -> Generator[Any, None, Any]:
-        """Wait for the last item. Cancelling ends the subscription.
+        """Return the last item when the sequence ends. Cancelling ends the subscription.
 
         Raises:
             SequenceContainsNoElementsError: if the sequence ends without an item.
         """
-        # reactivex's own brings along a scheduler that tells the time of the wall clock.
+        # reactivex's own method passes a scheduler that uses the wall clock.
         return self.pipe(ops.to_future()).__await__()
 
     def __add__(self, other: Observable[Any]) -> Any:
@@ -74,15 +75,15 @@ class FluentOperators(Observable[T_co], metaclass=_WithoutOperators):
         return self._bind(super().__getitem__(key))
 
     def dematerialize(self) -> Any:
-        """Turn notifications into what they notify of."""
+        """Turn notifications back into items, an error, or the end."""
         return self.pipe(ops.dematerialize())
 
     def exclusive(self) -> Any:
-        """Of the Observables that are the items, follow one at a time; drop those that come meanwhile."""
+        """Subscribe to one of the Observables that are the items at a time; drop those that come meanwhile."""
         return self.pipe(ops.exclusive())
 
     def partition_indexed(self, predicate_indexed: Callable[[Any, int], bool]) -> Any:
-        """Return two Observables: of the items that the predicate, given item and index, accepts, and of the others."""
+        """Return two Observables: the items that ``predicate_indexed(item, index)`` accepts, and the others."""
         return self.pipe(ops.partition_indexed(predicate_indexed))
 
     def pluck(self, key: Any) -> Any:
@@ -90,13 +91,13 @@ class FluentOperators(Observable[T_co], metaclass=_WithoutOperators):
         return self.pipe(ops.pluck(key))
 
     def ref_count(self) -> Any:
-        """Connect while anybody is subscribed. For what ``publish`` and ``replay`` return."""
+        """Stay connected while there is a subscriber. For the results of ``publish`` and ``replay``."""
         return self.pipe(ops.ref_count())
 
     def sum(self, key_mapper: Callable[[Any], float] | None = None) -> Any:
-        """Pass on the sum of all items, or of what ``key_mapper`` makes of them, at the end."""
+        """Pass on the sum of all items, or of ``key_mapper(item)`` for each, at the end."""
         return self.pipe(ops.sum(key_mapper) if key_mapper else ops.sum())
 
     def switch_latest(self) -> Any:
-        """Of the Observables that are the items, follow the latest."""
+        """Pass on the items of the latest of the Observables that are the items."""
         return self.pipe(ops.switch_latest())

@@ -1,4 +1,4 @@
-"""Where items enter: hot Observables, cheap per item, in which one subscriber that raises disturbs no other."""
+"""Hot Observables: they pass items on cheaply, and a subscriber that raises disturbs no other."""
 
 from __future__ import annotations
 
@@ -22,8 +22,8 @@ T = TypeVar("T")
 class Subscription(abc.DisposableBase, Generic[T]):
     """One subscriber of a HotObservable. Disposable from any thread.
 
-    reactivex's AutoDetachObserver is not used: it stands between each item and the subscriber's function, and with its
-    Disposables and their locks it takes six times the memory.
+    reactivex's AutoDetachObserver is not used because it adds a call between each item and the subscriber's function,
+    and because it takes six times the memory with its Disposables and their locks.
     """
 
     source: HotObservable[T]
@@ -38,36 +38,37 @@ class Subscription(abc.DisposableBase, Generic[T]):
 
 @dataclass(slots=True, eq=False)
 class _Observers(Generic[T]):
-    """The subscribers, in order, until one subscribes or disposes."""
+    """The subscribers in order, until one subscribes or disposes."""
 
     subscriptions: tuple[Subscription[T], ...] = ()
     pushes: tuple[Callable[[T], object], ...] = ()
-    # Most streams have one subscriber: nothing that it changes concerns anybody else's turn.
+    # Most streams have one subscriber. What it changes while it handles an item affects no later one.
     only: Callable[[T], object] | None = None
-    # Not empty once that is so. A list, because to look whether it is empty costs least.
+    # Not empty once one has subscribed or disposed. A list, because the test for an empty list is the cheapest.
     changes: list[None] = field(default_factory=list)
 
 
 class HotObservable(AsyncObservable[T], Generic[T]):
-    """Where items enter: hands each to all subscribers, and one that raises disturbs no other.
+    """Passes each item to all subscribers. A subscriber that raises disturbs no other.
 
-    reactivex.Subject is not used: per item it takes a lock twice and copies its list of observers, and an observer
-    that raises starves those behind it.
+    reactivex.Subject is not used because it takes a lock twice and copies its list of observers for each item, and
+    because an observer that raises keeps the item from those after it.
     """
 
     def __init__(self, context: LoopContext) -> None:
         super().__init__(context)
-        # Each with what must live as long as it does. The same dict for ever: the hot path looks whether it is empty.
+        # The values are objects that live as long as the subscription. This dict is never replaced: the router's hot
+        # path keeps a reference to it and tests whether it is empty.
         self.subscriptions: dict[Subscription[T], object] = {}
-        # Whose turn it is with the next item. None when they are to be listed anew: once per change, however many
-        # change between two items.
-        self._turn: _Observers[T] | None = None
+        # The subscribers of the next item. None after a change: the next item then lists them again, once for all
+        # changes before it.
+        self._observers: _Observers[T] | None = None
         self._ended = False
         self._error: Exception | None = None
 
     @property
     def observed(self) -> bool:
-        """Whether anybody is subscribed."""
+        """Whether there is a subscriber."""
         return bool(self.subscriptions)
 
     def __repr__(self) -> str:
@@ -85,60 +86,60 @@ class HotObservable(AsyncObservable[T], Generic[T]):
         return subscription
 
     def _on_subscribe(self, subscription: Subscription[T]) -> None:
-        """Hand a new subscriber what came before it, if that is of use to it. For subclasses to define."""
+        """Called with a new subscription before it gets items. Subclasses may pass it an earlier item."""
 
     def remove(self, subscription: Subscription[T]) -> None:
-        """Hand on to this subscriber no more. Idempotent."""
+        """Pass no more items to this subscriber. Idempotent."""
         if self.subscriptions.pop(subscription, self) is not self:
             self._change()
 
     def _change(self) -> None:
-        turn, self._turn = self._turn, None
-        if turn is not None:
-            turn.changes.append(None)
+        observers, self._observers = self._observers, None
+        if observers is not None:
+            observers.changes.append(None)
 
     def on_next(self, item: T) -> None:
-        """Hand an item to all who are subscribed now, and still are when it is their turn."""
-        turn = self._turn or self._list()
-        # Not by way of `hand`: a call for each subscriber costs as much as all the rest.
-        push = turn.only
+        """Pass an item to all present subscribers, except those that are disposed before they get it."""
+        observers = self._observers or self._list()
+        # `notify` is not called here: one more call for each subscriber would double the cost.
+        push = observers.only
         if push is not None:
             try:
                 push(item)
             except FAILURES as error:
                 self._context.reporter.failed(push, item, error)
             return
-        changes, rest = turn.changes, iter(turn.pushes)
+        changes, rest = observers.changes, iter(observers.pushes)
         for push in rest:
             try:
                 push(item)
             except FAILURES as error:
                 self._context.reporter.failed(push, item, error)
             if changes:
-                # It subscribed or disposed somebody: who is gone gets nothing more.
-                for subscription in turn.subscriptions[len(turn.pushes) - length_hint(rest) :]:
+                # This subscriber subscribed or disposed one: skip those that are gone.
+                for subscription in observers.subscriptions[len(observers.pushes) - length_hint(rest) :]:
                     if subscription in self.subscriptions:
                         self.notify(subscription, item)
                 return
 
     def _list(self) -> _Observers[T]:
-        # In its place before it is filled: a finalizer may dispose of a subscription at any allocation.
-        turn = self._turn = _Observers()
-        turn.subscriptions = (*self.subscriptions,)
-        turn.pushes = tuple([subscription.on_next for subscription in turn.subscriptions])
-        if len(turn.pushes) == 1:
-            turn.only = turn.pushes[0]
-        return turn
+        # Assigned before it is filled: at any allocation a finalizer may dispose of a subscription, and must find it.
+        observers = self._observers = _Observers()
+        observers.subscriptions = (*self.subscriptions,)
+        observers.pushes = tuple([subscription.on_next for subscription in observers.subscriptions])
+        if len(observers.pushes) == 1:
+            observers.only = observers.pushes[0]
+        return observers
 
     def notify(self, subscription: Subscription[T], item: T) -> None:
-        """Hand an item to one subscriber."""
+        """Pass an item to one subscriber."""
         try:
             subscription.on_next(item)
         except FAILURES as error:
             self._context.reporter.failed(subscription.on_next, item, error)
 
     def end(self, error: Exception | None = None) -> None:
-        """End the sequence, for those who are subscribed and those who will be. Idempotent."""
+        """End the sequence for all present and later subscribers. Idempotent."""
         if self._ended:
             return
         self._ended = True
@@ -160,7 +161,7 @@ class HotObservable(AsyncObservable[T], Generic[T]):
 
 
 class CurrentObservable(HotObservable[T]):
-    """A value that changes: an observer gets the current one, then each new one."""
+    """A value that changes: a subscriber gets the current value, then each new one."""
 
     def __init__(self, context: LoopContext, value: T) -> None:
         super().__init__(context)
@@ -180,5 +181,5 @@ class CurrentObservable(HotObservable[T]):
         super().on_next(item)
 
     def _on_subscribe(self, subscription: Subscription[T]) -> None:
-        # Also after the end: whoever asks late wants to know how it ended.
+        # Also after the end, so that a late subscriber gets the last value.
         self.notify(subscription, self._value)

@@ -1,4 +1,4 @@
-"""Where Observables live: their event loop, its clock, and what reports their errors."""
+"""The context of Observables: their event loop, its clock, and the reporter of their errors."""
 
 from __future__ import annotations
 
@@ -20,12 +20,15 @@ __all__ = ["LoopContext"]
 
 @dataclass(slots=True, eq=False)
 class LoopContext:
-    """Where Observables live: their event loop, its clock, and who is told of errors that nobody takes.
+    """The event loop of Observables, its scheduler, and the reporter of their errors.
 
     Attributes:
-        clock: whose time the scheduler keeps; None for the loop's.
-        consumers: the buffers that somebody takes from, where the producer can wait for them (it is a recording); None
-            where it cannot.
+        loop: the event loop.
+        reporter: reports errors that no subscriber handles.
+        clock: the clock of the scheduler; None for the loop's.
+        consumers: the buffers that have a consumer, where the producer (a recording) can wait for them; None where it
+            cannot.
+        scheduler: runs timed operators on the clock.
     """
 
     loop: asyncio.AbstractEventLoop
@@ -40,7 +43,7 @@ class LoopContext:
 
     def check(self) -> None:
         """Raise RuntimeError unless the caller runs on the loop's thread, in the loop."""
-        # _get_running_loop, because it is the one form that gives None instead of raising where there is no loop.
+        # _get_running_loop returns None without a running loop; get_running_loop raises.
         if asyncio._get_running_loop() is not self.loop:
             raise RuntimeError(
                 f"{self.reporter.name} belongs to the event loop in which it was made: use it from that loop only "
@@ -48,11 +51,11 @@ class LoopContext:
             )
 
     def unhandled(self, error: Exception) -> None:
-        """Report an error that no ``on_error`` takes."""
+        """Report an error of a subscription without ``on_error``."""
         self.reporter.failed("a subscription without on_error", None, error)
 
     def call(self, function: Callable[..., object], *arguments: object) -> None:
-        """Call a function on the loop's thread: at once if this is it or the loop is closed, else soon."""
+        """Call a function on the loop's thread: at once if this is that thread or the loop is closed, else soon."""
         if asyncio._get_running_loop() is self.loop:
             function(*arguments)
         else:
@@ -61,24 +64,24 @@ class LoopContext:
     def call_from_finalizer(self, function: Callable[..., object], *arguments: object) -> None:
         """Call a function on the loop's thread in a later callback; at once if the loop is closed.
 
-        For ``__del__``: a collection runs in any thread, and in the midst of anything.
+        For ``__del__``: a garbage collection may run in any thread and at any allocation.
         """
         here = asyncio._get_running_loop() is self.loop
         try:
             (self.loop.call_soon if here else self.loop.call_soon_threadsafe)(function, *arguments)
         except RuntimeError:
-            # The loop is closed: nothing is under way there.
+            # The loop is closed: no code of its thread can be interrupted.
             function(*arguments)
 
     def disposable(self, dispose: Callable[[], None]) -> Disposable:
-        """Return a Disposable that may be disposed from any thread: ``dispose`` runs on the loop's."""
+        """Return a Disposable that may be disposed from any thread; ``dispose`` runs on the loop's thread."""
         return Disposable(lambda: self.call(dispose))
 
     def consumed(self, buffer: Buffer[Any]) -> None:
-        """Take note that somebody takes from ``buffer`` from now on."""
+        """Record that ``buffer`` has a consumer from now on."""
         if self.consumers is not None:
             self.consumers.add(buffer)
 
     def without_events(self) -> LoopContext:
-        """Return the same context, but for what fails there: it is logged and counted, and not emitted."""
+        """Return a copy of this context whose failures are logged and counted, and make no event."""
         return replace(self, reporter=self.reporter.without_events())

@@ -1,4 +1,4 @@
-"""AsyncObservable: an Observable at home on an event loop, that ``async for`` can iterate over."""
+"""AsyncObservable: an Observable bound to an event loop, which ``async for`` iterates over."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ __all__ = [
     "on_loop",
 ]
 
-#: Where an operator's timed work runs; None for the loop's clock.
+#: The scheduler of timed operators; None for the loop's clock.
 Scheduler: TypeAlias = abc.SchedulerBase | None
 
 T = TypeVar("T")
@@ -36,12 +36,12 @@ T_co = TypeVar("T_co", covariant=True)
 
 
 class AsyncObservable(FluentOperators[T_co]):
-    """A ``reactivex.Observable`` bound to an event loop: what it is piped into is one too, and ``async for`` iterates.
+    """A ``reactivex.Observable`` bound to an event loop, with ``async for``. Its operators return AsyncObservables.
 
     Timed operators run on the loop's clock unless they are given a scheduler. Each ``async for`` has a buffer of its
-    own (at most 1,000,000 items, then :exc:`~rxws.StreamOverflow`), from the call of ``aiter`` on, which is freed when
-    the loop is left or the iterator dropped. It belongs to its loop's thread and raises RuntimeError elsewhere; only
-    the Disposable that ``subscribe`` returns may be disposed from any thread.
+    own from the call of ``aiter`` on: at most 1,000,000 items, then :exc:`~rxws.StreamOverflow`. The buffer is freed
+    when the ``async for`` is left or the iterator is dropped. An AsyncObservable raises RuntimeError outside its loop's
+    thread; only the Disposable that ``subscribe`` returns may be disposed from any thread.
 
     Example::
 
@@ -49,11 +49,12 @@ class AsyncObservable(FluentOperators[T_co]):
             print(len(second))
     """
 
-    # Rx offers a blocking ``for`` through __getitem__; in an event loop it would hang. None makes iter() a TypeError.
+    # __getitem__ would give Observables a blocking ``for``, which hangs in an event loop. With None, iter() raises
+    # TypeError.
     __iter__ = None
 
     def __init__(self, context: LoopContext, source: Observable[T_co] | None = None) -> None:
-        # By name, because ConnectableObservable, which comes next for a subclass, wants more.
+        # By name: in a subclass super() is ConnectableObservable, whose constructor takes more arguments.
         Observable.__init__(self)
         self._context: Final = context
         self._source: Final = source
@@ -72,7 +73,7 @@ class AsyncObservable(FluentOperators[T_co]):
             on_next: an observer, or a plain function called with each item; None ignores the items.
             on_error: called with the error that ends the sequence; None logs it and emits it on ``events``.
             on_completed: called at the end; None does nothing.
-            scheduler: where timed operators run; None for the loop's clock.
+            scheduler: the scheduler of timed operators; None for the loop's clock.
 
         Returns:
             A Disposable that ends the subscription; it may be disposed from any thread.
@@ -90,7 +91,7 @@ class AsyncObservable(FluentOperators[T_co]):
         for name, function in (("on_error", on_error), ("on_completed", on_completed)):
             if function is not None and not callable(function):
                 raise TypeError(f"{name} must be a function, or None for none, not {function!r}")
-        if scheduler is not self._context.scheduler:  # else it is an operator's
+        if scheduler is not self._context.scheduler:  # else an operator subscribes
             for given in (on_next, on_error, on_completed):
                 _check_plain(given)
         return self._attach(on_next or _ignore, on_error or self._context.unhandled, on_completed or _ignore, scheduler)
@@ -98,17 +99,17 @@ class AsyncObservable(FluentOperators[T_co]):
     def _attach(self, on_next: Any, on_error: Any, on_completed: Any, scheduler: Scheduler) -> abc.DisposableBase:
         """Subscribe three functions; return a Disposable that may be disposed from any thread."""
         if scheduler is not self._context.scheduler:
-            # They are the user's, not an operator's. What they raise must not go through operators: that would starve
-            # the other subscribers of one that is shared.
+            # These are the user's functions and not an operator's. Their exceptions must not pass through operators:
+            # a shared operator would stop for its other subscribers too.
             on_next = self._guard_next(on_next)
             on_error, on_completed = self._guard(on_error), self._guard(on_completed)
-        # Straight to the source where there is one: no observer of our own stands in the way of its items.
+        # Subscribe to the source directly where there is one, so that its items pass no further observer.
         subscribe = super().subscribe if self._source is None else self._source.subscribe
         subscription = subscribe(on_next, on_error, on_completed, scheduler=scheduler or self._context.scheduler)
         return self._context.disposable(subscription.dispose)
 
     def _guard_next(self, on_next: Callable[[Any], object]) -> Callable[[Any], None]:
-        """Return ``on_next`` with what it raises reported, for items that may be Observables themselves."""
+        """Return a function that binds items that are Observables, and reports what ``on_next`` raises."""
         context = self._context
 
         def take(item: Any) -> None:
@@ -132,25 +133,25 @@ class AsyncObservable(FluentOperators[T_co]):
         return _bind(result, self._context) if isinstance(result, Observable) else result
 
     def __aiter__(self) -> AsyncIterator[T_co]:
-        """Subscribe now, and iterate over what comes; ends as the sequence does, or raises its error."""
+        """Subscribe now and iterate over the items. The iteration ends with the sequence, or raises its error."""
         return _Iteration(self)
 
     async def collect(self, count: int | None = None, seconds: float | None = None) -> list[T_co]:
-        """Return what comes from now on as a list, ready for ``pandas.DataFrame``.
+        """Return the items from now on as a list, for example for ``pandas.DataFrame``.
 
-        It ends with ``count`` items, after ``seconds``, or with the sequence, whichever is first. A stream gives what
-        it holds first, and keeps what is not asked for. ``await observable`` gives the last item only.
+        It ends with ``count`` items, after ``seconds``, or with the sequence, whichever is first. A stream returns the
+        items that it holds first, and keeps those beyond ``count``. ``await observable`` returns the last item only.
 
-        If the sequence ends with an error, that is raised. Then, and when it is cancelled, a stream has what was
-        collected back; what came from another Observable is lost.
+        If the sequence ends with an error, ``collect`` raises it. Then, and when ``collect`` is cancelled, a stream
+        gets the collected items back; the items of any other Observable are lost.
 
         Args:
-            count: how many items at most; None for no limit.
-            seconds: for how long at most, on the loop's clock (in a replay, on the recording's); 0 for what is there
-                already, None for no limit.
+            count: the largest number of items; None (the default) for no limit.
+            seconds: the longest time in seconds, on the loop's clock (in a replay, on the recording's clock); 0 returns
+                the items that wait already; None (the default) for no limit.
 
         Raises:
-            TypeError: ``count`` is no int, or ``seconds`` no number.
+            TypeError: ``count`` is not an int, or ``seconds`` is not a number.
             ValueError: ``count`` or ``seconds`` is negative.
             RuntimeError: outside the loop's thread.
             StreamOverflow: more than 1,000,000 items came at once.
@@ -162,7 +163,7 @@ class AsyncObservable(FluentOperators[T_co]):
         _check_limits(count, seconds)
         loop, reporter = self._context.loop, self._context.reporter
         iterator = aiter(self)
-        # An operator's own iterator (that of `conflate`) holds nothing that can be given back.
+        # An operator's own iterator (that of `conflate`) takes no items back.
         buffer: Buffer[T_co] = iterator._buffer if isinstance(iterator, BufferIterator) else Buffer(loop, reporter)
         items = buffer.take(count)
         expiry: abc.DisposableBase = Disposable()
@@ -171,7 +172,7 @@ class AsyncObservable(FluentOperators[T_co]):
                 if seconds is not None:
 
                     def expire(*_: object) -> None:
-                        # What waits has come in time; what comes before the loop has gone round has not.
+                        # The waiting items came in time; those that come before the timeout takes effect are late.
                         items.extend(buffer.take(None if count is None else count - len(items)))
                         limit.reschedule(loop.time())
 
@@ -203,7 +204,7 @@ class BufferIterator(AsyncIterator[T]):
 
 
 class _Iteration(BufferIterator[T]):
-    """One ``async for``: its buffer and its subscription, which ends when nobody refers to the iterator any more."""
+    """One ``async for``: its buffer and its subscription, which ends when the iterator is collected."""
 
     __slots__ = ("_buffer", "_context", "_subscription")
 
@@ -211,14 +212,14 @@ class _Iteration(BufferIterator[T]):
         context = self._context = source._context
         buffer = self._buffer = Buffer[T](context.loop, context.reporter)
         context.consumed(buffer)
-        # The subscription refers to the buffer alone, so that the iterator can be collected while it lasts.
+        # The subscription refers only to the buffer, so that the iterator can be collected during the subscription.
         self._subscription = source.subscribe(buffer.put, buffer.close, buffer.close)
 
     async def __anext__(self) -> T:
         return await self._buffer.get()
 
     async def aclose(self) -> None:
-        """End the subscription; what is held is dropped. Cancelling is safe: it never waits.
+        """End the subscription and discard the waiting items. Cancelling is safe: it never waits.
 
         Raises:
             RuntimeError: outside the loop's thread.
@@ -229,7 +230,7 @@ class _Iteration(BufferIterator[T]):
     def __del__(self) -> None:
         # Absent when subscribing raised.
         if hasattr(self, "_subscription"):
-            # Nothing more is held from now on.
+            # Closed at once, so that the buffer takes no further item until the later callback.
             self._buffer.close()
             self._context.call_from_finalizer(_end, self._subscription, self._buffer)
 
@@ -237,12 +238,12 @@ class _Iteration(BufferIterator[T]):
 def _end(subscription: abc.DisposableBase, buffer: Buffer[Any]) -> None:
     subscription.dispose()
     buffer.close()
-    # Now, and not when the operators that refer to it are collected.
+    # Free the items now: operators may refer to the buffer until they are collected.
     buffer.clear()
 
 
 class AsyncConnectableObservable(AsyncObservable[T], ConnectableObservable[T]):
-    """An AsyncObservable that starts when told to: what ``publish`` and ``replay`` return."""
+    """An AsyncObservable that starts with ``connect``: the result of ``publish`` and ``replay``."""
 
     def __init__(self, context: LoopContext, source: ConnectableObservable[T]) -> None:
         AsyncObservable.__init__(self, context)
@@ -251,11 +252,11 @@ class AsyncConnectableObservable(AsyncObservable[T], ConnectableObservable[T]):
         self.has_subscription = source.has_subscription
         self.subscription = source.subscription
         if isinstance(self.subject, ReplaySubject) and isinstance(self.subject.scheduler, CurrentThreadScheduler):
-            # It was given none, and would keep its window by the wall clock.
+            # It was made without a scheduler and would measure its window with the wall clock.
             self.subject.scheduler = context.scheduler
 
     def connect(self, scheduler: abc.SchedulerBase | None = None) -> abc.DisposableBase | None:
-        """Subscribe to the source on behalf of all observers; the Disposable ends that."""
+        """Subscribe to the source for all observers; the Disposable ends that subscription."""
         self._context.check()
         return super().connect(scheduler or self._context.scheduler)
 
@@ -279,7 +280,7 @@ def _check_limits(count: Any, seconds: Any) -> None:
     for name, (given, kind, wanted) in kinds.items():
         if given is not None and (isinstance(given, bool) or not isinstance(given, kind)):
             raise TypeError(f"{name} must be {wanted}, or None for no limit, not {given!r}")
-    # Not "< 0", which NaN is not.
+    # Not "< 0", which is False for NaN.
     if not all(given is None or given >= 0 for given in (count, seconds)):
         raise ValueError(f"count and seconds must not be negative: {count!r}, {seconds!r}")
 
@@ -293,7 +294,7 @@ def _check_plain(function: object) -> None:
 
 
 def _ignore(*_: object) -> None:
-    """Stands for a function that was not given."""
+    """Used for each function that was not given."""
 
 
 def _bind(result: Observable[T], context: LoopContext) -> AsyncObservable[T]:
@@ -310,13 +311,14 @@ def on_loop(observable: Observable[T]) -> AsyncObservable[T]:
     """Make an AsyncObservable of any Observable, on the running event loop.
 
     Args:
-        observable: what ``rx.merge(...)``, ``rx.timer(...)`` or an operator gives.
+        observable: the result of ``rx.merge(...)``, ``rx.timer(...)``, or an operator.
 
     Returns:
-        The same items, async-iterable, its timed operators on the loop's clock. An AsyncObservable is returned as is.
+        An AsyncObservable with the same items, whose timed operators run on the loop's clock. An AsyncObservable is
+        returned unchanged.
 
     Raises:
-        TypeError: if it is no Observable.
+        TypeError: ``observable`` is not an Observable.
         RuntimeError: outside a running event loop.
 
     Example::
@@ -325,7 +327,7 @@ def on_loop(observable: Observable[T]) -> AsyncObservable[T]:
             ...
     """
     if not isinstance(observable, Observable):
-        raise TypeError(f"this takes a reactivex Observable, such as ws.messages or a stream, not {observable!r}")
+        raise TypeError(f"expected a reactivex Observable, such as ws.messages or a stream, not {observable!r}")
     loop = asyncio._get_running_loop()
     if loop is None:
         raise RuntimeError("on_loop must be called inside a running event loop: from a coroutine or a callback")

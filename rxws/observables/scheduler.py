@@ -1,4 +1,4 @@
-"""The event loop's clock, for Rx: what runs at once, what runs later, what time it is."""
+"""The scheduler of timed operators, on the event loop's clock."""
 
 from __future__ import annotations
 
@@ -22,17 +22,17 @@ S = TypeVar("S")
 
 
 class TimerHandle(Protocol):
-    """A call that is to come."""
+    """A scheduled call."""
 
     def cancel(self) -> None:
-        """Do not make the call."""
+        """Cancel the call. Idempotent."""
 
 
 class Clock(Protocol):
-    """What tells the time, in seconds, and calls when it has come, as an event loop does.
+    """A clock in seconds with timers, like that of an event loop.
 
     Attributes:
-        epoch: the date at which it stood at 0.
+        epoch: the date at which the clock was at 0.
     """
 
     epoch: datetime
@@ -45,19 +45,19 @@ class Clock(Protocol):
 
 
 class LoopScheduler(PeriodicScheduler):
-    """Runs timed work on an event loop, by the loop's clock; work without a delay runs before ``subscribe`` returns.
+    """Runs timed actions on an event loop and its clock. Actions without a delay run before ``subscribe`` returns.
 
-    reactivex's AsyncIOScheduler is not used. It schedules by the loop's clock but tells the time of the wall clock, so
-    that the two part in virtual time; it puts off what has no delay, so that ``start_with`` on a hot source loses what
-    comes meanwhile; and what raises in it is known to the loop's exception handler alone.
+    reactivex's AsyncIOScheduler is not used for three reasons. It schedules on the loop's clock but its ``now`` is the
+    wall clock, and in virtual time the two differ. It delays actions without a delay, so that ``start_with`` on a hot
+    source loses the items that come meanwhile. It passes exceptions only to the loop's exception handler.
 
-    Work belongs to the loop's thread; what was scheduled may be cancelled from any thread, and from then on does not
-    start. Work that is due at one instant runs in the order in which it was scheduled.
+    Schedule on the loop's thread only. An action may be cancelled from any thread and does not start after that.
+    Actions that are due at the same instant run in the order in which they were scheduled.
 
     Args:
         loop: the event loop; it need not run yet.
-        on_error: called with what an action raises; whatever else is due still runs.
-        clock: whose time it is; None for the loop's.
+        on_error: called with the exception that an action raises; the other actions still run.
+        clock: the clock; None for the loop's.
 
     Example::
 
@@ -73,29 +73,29 @@ class LoopScheduler(PeriodicScheduler):
         self._on_error = on_error
         self._clock = clock or loop
         self._epoch = clock.epoch if clock else datetime.now(UTC) - timedelta(seconds=loop.time())
-        # The loop keeps its timers in a heap, which does not keep the order of equal times; and they are equal often
-        # in virtual time, and where the clock is coarse (Windows, uvloop). So: one timer of the loop's per instant.
+        # One timer of the loop for each instant: the loop's heap of timers does not keep the order of equal times, and
+        # these are frequent in virtual time and where the clock is coarse (Windows, uvloop).
         self._instants: dict[float, tuple[TimerHandle, dict[_Timer, None]]] = {}
 
     @property
     def now(self) -> datetime:
-        """The loop's time, as a date in UTC: the wall clock's when the scheduler was made, and never set since."""
+        """The clock's time as a date in UTC. It is set from the wall clock once, when the scheduler is made."""
         return self._epoch + timedelta(seconds=self._clock.time())
 
     def schedule(self, action: abc.ScheduledAction[S], state: S | None = None) -> abc.DisposableBase:
-        """Run an action before the outermost ``subscribe`` or ``schedule`` returns, behind what is scheduled already.
+        """Run an action before the outermost ``subscribe`` or ``schedule`` returns, after those scheduled before.
 
         Raises:
             RuntimeError: outside the loop's thread.
         """
         self._check()
-        # Not that scheduler itself: the action is handed its scheduler, and subscribes what follows on it.
+        # The action gets this scheduler and not CurrentThreadScheduler, because it passes it to further subscriptions.
         return CurrentThreadScheduler.singleton().schedule(lambda _, state: self.invoke_action(action, state), state)
 
     def schedule_relative(
         self, duetime: typing.RelativeTime, action: abc.ScheduledAction[S], state: S | None = None
     ) -> abc.DisposableBase:
-        """Run an action after ``duetime`` (seconds or a timedelta); 0 and less: when the loop has gone round once.
+        """Run an action after ``duetime`` (seconds or a timedelta); 0 or less: in the next iteration of the loop.
 
         Raises:
             RuntimeError: outside the loop's thread.
@@ -116,10 +116,9 @@ class LoopScheduler(PeriodicScheduler):
     def schedule_periodic(
         self, period: typing.RelativeTime, action: typing.ScheduledPeriodicAction[S], state: S | None = None
     ) -> abc.DisposableBase:
-        """Run an action every ``period`` (seconds or a timedelta), on the beat, until it raises or is cancelled.
+        """Run an action every ``period`` (seconds or a timedelta) until it raises or is cancelled.
 
-        What comes late does not put off what follows; a beat that was missed whole, because something blocked the
-        loop, is left out.
+        A late run does not delay the following ones. Runs that were missed while the loop was blocked are left out.
 
         Raises:
             RuntimeError: outside the loop's thread.
@@ -132,7 +131,7 @@ class LoopScheduler(PeriodicScheduler):
             nonlocal due
             state = action(state)
             late = self._clock.time() - due
-            # Not less than one: a coarse clock lets a timer fire a little early.
+            # At least one period: with a coarse clock a timer fires slightly early.
             due += seconds * max(1, math.floor(late / seconds) + 1) if seconds else late
             current.disposable = self._schedule_at(due, beat, state)
 
@@ -140,7 +139,7 @@ class LoopScheduler(PeriodicScheduler):
         return current
 
     def invoke_action(self, action: abc.ScheduledAction[S], state: S | None = None) -> abc.DisposableBase:
-        """Run an action now; what it raises goes to ``on_error``."""
+        """Run an action now; pass its exception to ``on_error``."""
         try:
             return super().invoke_action(action, state)
         except FAILURES as error:
@@ -176,7 +175,7 @@ class LoopScheduler(PeriodicScheduler):
 
 
 class _Timer(SingleAssignmentDisposable):
-    """One action that is due at one time. Disposing it cancels it, or disposes what it returned."""
+    """One scheduled action. ``dispose`` cancels it; after it ran, ``dispose`` disposes what it returned."""
 
     def __init__(self, scheduler: LoopScheduler, due: float, run: Callable[[], abc.DisposableBase]) -> None:
         super().__init__()
@@ -194,6 +193,7 @@ class _Timer(SingleAssignmentDisposable):
         if asyncio._get_running_loop() is loop or not loop.is_running():
             forget(self)
             return
-        # In another thread. Cancelled it is; what remains is to free it, which a loop closed meanwhile has done.
+        # In another thread. The action is cancelled already; this frees its timer. A loop that was closed meanwhile has
+        # freed it.
         with contextlib.suppress(RuntimeError):
             loop.call_soon_threadsafe(forget, self)

@@ -1,4 +1,4 @@
-"""What waits for a consumer."""
+"""Buffer: the bounded queue of a consumer."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ def make(wiring=None, **options):
 
 
 async def drain(buffer):
-    """Take all that is held, until the end; return it with what it ended with."""
+    """Take all items until the end; return them with the exception that ended the buffer."""
     items = []
     while True:
         try:
@@ -38,7 +38,7 @@ async def drain(buffer):
 
 
 async def test_get_when_items_are_held():
-    """Items come in order, and then the consumer waits for the next."""
+    """Items come in order, and then the consumer waits for the next one."""
     buffer = make()
     buffer.put(1)
     buffer.put(None)
@@ -53,7 +53,7 @@ async def test_get_when_items_are_held():
 
 
 async def test_put_when_a_burst_meets_a_waiting_consumer():
-    """The consumer is woken once for a burst, and finds all of it."""
+    """A burst wakes the consumer once, and the consumer finds all its items."""
     buffer = make()
     wakes = []
     waiting = asyncio.create_task(buffer.get())
@@ -81,7 +81,7 @@ async def test_get_when_another_waits():
 
 
 async def test_get_when_cancelled_at_any_moment():
-    """A cancelled get loses nothing: not before an item comes, not after, not between item and wake-up."""
+    """A cancelled get loses no item: neither before an item comes, nor after it, nor before the consumer runs."""
     for moment in ("before", "with", "after"):
         buffer = make()
         waiting = asyncio.create_task(buffer.get())
@@ -102,7 +102,7 @@ async def test_get_when_cancelled_at_any_moment():
 
 
 async def test_get_when_cancelled_while_it_gives_way():
-    """A get that is cancelled while other tasks have their turn loses nothing."""
+    """A get that is cancelled while it lets other tasks run loses no item."""
     buffer = make()
     for number in range(module.STREAK + 2):
         buffer.put(number)
@@ -117,12 +117,12 @@ async def test_get_when_cancelled_while_it_gives_way():
 
 
 async def drain_now(buffer):
-    """Take all that is held now."""
+    """Take all waiting items."""
     return [await buffer.get() for _ in range(len(buffer))]
 
 
 async def test_get_when_timed_out_against_a_producer(virtual_time):
-    """wait_for in a loop against a producer gets each item once, in order, wherever the timeouts fall."""
+    """wait_for in a loop gets each item of a producer once and in order, wherever the timeouts fall."""
     buffer = make()
     items = []
 
@@ -144,7 +144,7 @@ async def test_get_when_timed_out_against_a_producer(virtual_time):
 
 
 async def test_get_when_outside_its_loop():
-    """Another thread's loop, and a thread without one, get RuntimeError, also when an item is there."""
+    """In another thread, with or without a loop, get raises RuntimeError, also when an item waits."""
     buffer = make()
     buffer.put("item")
     with pytest.raises(RuntimeError, match="event loop in which it was made"):
@@ -156,7 +156,7 @@ async def test_get_when_outside_its_loop():
 
 
 async def test_batch_when_items_wait():
-    """A batch is all that waits, at least one item."""
+    """A batch contains all waiting items, at least one."""
     buffer = make()
     for number in range(3):
         buffer.put(number)
@@ -172,7 +172,7 @@ async def test_batch_when_items_wait():
 
 
 async def test_batch_when_cancelled():
-    """A cancelled batch loses nothing."""
+    """A cancelled get_batch loses no item."""
     buffer = make()
     waiting = asyncio.create_task(buffer.get_batch())
     await settle()
@@ -184,7 +184,7 @@ async def test_batch_when_cancelled():
 
 
 async def test_take_and_clear_when_items_are_held():
-    """take gives all that is held, clear forgets it, and both may come at any time."""
+    """take returns all waiting items, clear discards them, and both may be called at any time."""
     buffer = make()
     assert buffer.take() == []
     buffer.clear()
@@ -198,7 +198,7 @@ async def test_take_and_clear_when_items_are_held():
 
 
 async def test_take_when_some_are_put_back():
-    """take may give the first few; what is put back comes first again; latest shows the last ones."""
+    """take returns the first items, put_back puts them in front again, and latest returns the last ones."""
     buffer = make()
     assert buffer.latest(2) == []
     for number in range(5):
@@ -228,7 +228,7 @@ async def test_clear_when_the_consumer_has_been_woken():
 
 
 async def test_close_when_items_are_held():
-    """After close nothing is taken in; what is held is still delivered, then the end comes, again and again."""
+    """A closed buffer ignores further items, delivers the waiting ones, and then ends each get."""
     buffer = make()
     buffer.put(1)
     buffer.close()
@@ -242,7 +242,7 @@ async def test_close_when_items_are_held():
 
 
 async def test_close_when_nothing_was_ever_held():
-    """A buffer that is closed empty takes nothing in."""
+    """A buffer that is closed before its first item ignores further items."""
     buffer = make()
     buffer.close()
     buffer.put(1)
@@ -250,7 +250,7 @@ async def test_close_when_nothing_was_ever_held():
 
 
 async def test_close_when_the_consumer_waits():
-    """A consumer that waits is told of the end."""
+    """Closing ends the get of a waiting consumer."""
     buffer = make()
     waiting = asyncio.create_task(buffer.get())
     await settle()
@@ -260,7 +260,7 @@ async def test_close_when_the_consumer_waits():
 
 
 async def test_close_when_the_consumer_has_been_woken():
-    """A consumer that was woken for an item gets it, although the end came before it could run."""
+    """A consumer that was woken for an item gets it, also when the buffer is closed before the consumer runs."""
     buffer = make()
     waiting = asyncio.create_task(buffer.get())
     await settle()
@@ -270,7 +270,7 @@ async def test_close_when_the_consumer_has_been_woken():
 
 
 async def test_close_when_closed_already():
-    """The first close counts: a later error does not replace the end."""
+    """Only the first close counts: a later error does not replace the end."""
     buffer = make()
     buffer.close()
     buffer.close(ZeroDivisionError())
@@ -279,7 +279,7 @@ async def test_close_when_closed_already():
 
 
 async def test_close_when_given_an_error():
-    """The error comes after what is held, each time the same one."""
+    """The error follows the waiting items, and each later get raises the same one."""
     buffer = make()
     error = ZeroDivisionError()
     buffer.put(1)
@@ -292,7 +292,7 @@ async def test_close_when_given_an_error():
 
 
 async def test_close_when_the_error_is_raised_often():
-    """An error that many get does not gather their frames."""
+    """An error that is raised many times does not collect tracebacks."""
     buffer = make()
     error = ZeroDivisionError()
     buffer.close(error)
@@ -304,8 +304,8 @@ async def test_close_when_the_error_is_raised_often():
     assert len(lengths) == 1
 
 
-async def test_buffer_when_dropped_with_items():
-    """A buffer with all it holds goes when nobody refers to it."""
+async def test_buffer_when_unreferenced_with_items():
+    """An unreferenced buffer is freed together with its items."""
     buffer = make()
 
     class Item:
@@ -346,7 +346,7 @@ async def test_get_when_a_million_are_held():
 
 
 async def test_get_when_items_come_one_by_one():
-    """A consumer that waits for each item never gives way for nothing."""
+    """A consumer that waits for each item does not give way in addition."""
     buffer = make()
     for number in range(3 * module.STREAK):
         waiting = asyncio.create_task(buffer.get())
@@ -361,7 +361,7 @@ async def test_get_when_items_come_one_by_one():
 
 
 async def test_put_when_full_and_overflow_is_error():
-    """The consumer gets what is held, then StreamOverflow; nothing more is taken in."""
+    """The consumer gets the waiting items, then StreamOverflow; further items are ignored."""
     wiring = Wiring()
     buffer = make(wiring, maxsize=3)
     for number in range(10):
@@ -379,7 +379,7 @@ async def test_put_when_full_and_overflow_is_error():
 
 
 async def test_put_when_exactly_full():
-    """A buffer that is just full has dropped nothing."""
+    """A buffer that is exactly full has dropped no item."""
     wiring = Wiring()
     buffer = make(wiring, maxsize=3)
     for number in range(3):
@@ -395,7 +395,7 @@ async def test_put_when_exactly_full():
     ("overflow", "kept"), [("drop_oldest", [7, 8, 9]), ("drop_newest", [0, 1, 2])], ids=["oldest", "newest"]
 )
 async def test_put_when_full_and_overflow_drops(overflow, kept):
-    """What is dropped is the oldest or the newest, counted one by one."""
+    """A full buffer drops the oldest or the newest item, and counts each."""
     wiring = Wiring()
     buffer = make(wiring, maxsize=3, overflow=overflow)
     for number in range(10):
@@ -409,7 +409,7 @@ async def test_put_when_full_and_overflow_drops(overflow, kept):
 
 @pytest.mark.parametrize(("overflow", "kept"), [("drop_oldest", 2), ("drop_newest", 0)])
 async def test_put_when_maxsize_is_one(overflow, kept):
-    """A buffer of one holds the latest, or the first."""
+    """A buffer of one item holds the latest, or the first."""
     buffer = make(maxsize=1, overflow=overflow)
     for number in range(3):
         buffer.put(number)
@@ -418,7 +418,7 @@ async def test_put_when_maxsize_is_one(overflow, kept):
 
 
 async def test_put_when_full_with_a_waiting_consumer():
-    """A consumer that has been woken but has not run yet does not make room."""
+    """A consumer that was woken and has not run yet makes no room."""
     buffer = make(maxsize=1)
     waiting = asyncio.create_task(buffer.get())
     await settle()
@@ -430,7 +430,7 @@ async def test_put_when_full_with_a_waiting_consumer():
 
 
 async def test_put_when_there_is_no_bound():
-    """With maxsize None nothing is ever dropped."""
+    """With maxsize=None a buffer drops no item."""
     buffer = make(maxsize=None)
     for number in range(DEFAULT_MAXSIZE + 10):
         buffer.put(number)
@@ -439,7 +439,7 @@ async def test_put_when_there_is_no_bound():
 
 
 async def test_put_when_the_default_is_full():
-    """By default a buffer holds 1,000,000."""
+    """By default a buffer holds 1,000,000 items."""
     buffer = make()
     for number in range(1_000_001):
         buffer.put(number)
@@ -449,7 +449,7 @@ async def test_put_when_the_default_is_full():
 
 
 async def test_put_when_many_are_dropped(virtual_time, caplog):
-    """Drops are reported at once, then once a second with the count so far: as event and as warning."""
+    """Drops are reported at once, then once a second with the total, as an event and as a warning."""
     wiring = Wiring()
     buffer = make(wiring, maxsize=1, overflow="drop_oldest")
     for tick in range(4):
@@ -464,7 +464,7 @@ async def test_put_when_many_are_dropped(virtual_time, caplog):
 
 
 async def test_clear_when_an_overflow_closed_it():
-    """A buffer that ended stays ended when it is cleared."""
+    """A buffer that was closed by an overflow stays closed when it is cleared."""
     buffer = make(maxsize=1)
     buffer.put(1)
     buffer.put(2)
@@ -478,7 +478,7 @@ async def test_clear_when_an_overflow_closed_it():
 
 
 async def test_put_when_the_consumer_lags(caplog):
-    """A warning and an event come at 10,000, 100,000 and 1,000,000 held, once each."""
+    """A warning and an event are made at 10,000, 100,000 and 1,000,000 waiting items, once each."""
     wiring = Wiring()
     buffer = make(wiring, maxsize=None)
     for _ in range(9_999):
@@ -498,7 +498,7 @@ async def test_put_when_the_consumer_lags(caplog):
 
 
 async def test_put_when_the_consumer_lags_again():
-    """A lag is reported again after the consumer has caught up, and not while it has not."""
+    """A lag is reported again only after the consumer has caught up."""
     wiring = Wiring()
     buffer = make(wiring)
 
@@ -521,7 +521,7 @@ async def test_put_when_the_consumer_lags_again():
 
 @pytest.mark.parametrize("empty", [Buffer.clear, Buffer.take], ids=["clear", "take"])
 async def test_put_when_the_consumer_lags_again_after_it_was_emptied(empty):
-    """A buffer that is emptied has caught up too."""
+    """Clearing a buffer counts as catching up."""
     wiring = Wiring()
     buffer = make(wiring)
     for _ in range(2):
@@ -532,7 +532,7 @@ async def test_put_when_the_consumer_lags_again_after_it_was_emptied(empty):
 
 
 async def test_put_when_the_bound_is_a_mark_of_lag():
-    """A buffer that is full at 10,000 lags first and overflows then."""
+    """A buffer with maxsize=10,000 reports the lag first and overflows with the next item."""
     wiring = Wiring()
     buffer = make(wiring, maxsize=10_000, overflow="drop_newest")
     for _ in range(10_002):
@@ -542,7 +542,7 @@ async def test_put_when_the_bound_is_a_mark_of_lag():
 
 
 async def test_put_when_the_report_empties_the_buffer():
-    """A subscriber of events may do what it likes to the buffer that lags."""
+    """A subscriber of events may clear the buffer whose lag it gets."""
     wiring = Wiring()
     buffer = make(wiring)
     wiring.events.subscribe(lambda event: buffer.clear())

@@ -1,4 +1,4 @@
-"""``collect`` and ``await``: a piece of a sequence as a list, its end as a value."""
+"""``collect`` and ``await``: the items of a sequence as a list, and its last item."""
 
 from __future__ import annotations
 
@@ -24,8 +24,8 @@ def broadcast(server, message):
         connection.send_nowait(message)
 
 
-async def test_collect_ends_at_count(feed_server):
-    """With a count, collect returns that many, and the stream keeps the others."""
+async def test_collect_when_given_a_count(feed_server):
+    """With a count, collect returns that many items, and the stream keeps the others."""
     async with rxws.ReactiveWebSocket(feed_server.url) as ws:
         stream = ws.stream_filter()
         await ws.wait_connected()
@@ -37,8 +37,8 @@ async def test_collect_ends_at_count(feed_server):
         assert await stream.collect(1) == [4]
 
 
-async def test_collect_ends_after_seconds(feed_server, virtual_time):
-    """With seconds, collect returns what came until then, by the loop's clock."""
+async def test_collect_when_given_seconds(feed_server, virtual_time):
+    """With seconds, collect returns the items that come within them on the loop's clock."""
     async with rxws.ReactiveWebSocket(feed_server.url) as ws:
         stream = ws.stream_filter()
         await ws.wait_connected()
@@ -52,8 +52,8 @@ async def test_collect_ends_after_seconds(feed_server, virtual_time):
         assert virtual_time.time() - started == pytest.approx(15.0, abs=0.1)
 
 
-async def test_collect_of_no_seconds_takes_what_is_there(feed_server):
-    """With seconds=0, collect takes all that waits, however much, and does not wait for more."""
+async def test_collect_when_seconds_are_zero(feed_server):
+    """With seconds=0, collect returns all waiting items, however many, and does not wait."""
     async with rxws.ReactiveWebSocket(feed_server.url) as ws:
         stream = ws.stream_filter()
         await ws.wait_connected()
@@ -64,13 +64,13 @@ async def test_collect_of_no_seconds_takes_what_is_there(feed_server):
         assert await stream.collect(seconds=0) == []
 
 
-async def test_collect_of_no_seconds_when_a_pipe_gives_all_at_once():
-    """With seconds=0, collect takes all that a source gives while it is being subscribed, however much."""
+async def test_collect_when_seconds_are_zero_and_items_come_on_subscribing():
+    """With seconds=0, collect returns all items that the source emits during subscribe."""
     assert await rxws.on_loop(rx.of(*range(1000))).collect(seconds=0) == list(range(1000))
 
 
 async def test_collect_when_a_message_comes_at_the_end_of_the_seconds(virtual_time):
-    """A message that comes when the seconds are over is not collected: the stream keeps it."""
+    """The stream keeps a message that comes after the seconds."""
     wiring = Wiring()
     stream = wiring.stream()
     at_one_second = functools.partial(wiring.context.scheduler.schedule_relative, 1.0)
@@ -82,8 +82,8 @@ async def test_collect_when_a_message_comes_at_the_end_of_the_seconds(virtual_ti
     assert await stream.collect(1) == ["late"]
 
 
-async def test_collect_of_an_operator_with_an_iterator_of_its_own(virtual_time):
-    """What ``conflate`` returns is collected by its own iterator: of each key the newest message."""
+async def test_collect_when_messages_are_conflated(virtual_time):
+    """After ``conflate``, collect returns the newest message of each key."""
     wiring = Wiring()
     collecting = asyncio.ensure_future(wiring.router.messages.pipe(rxops.conflate("s")).collect(seconds=1.0))
     await asyncio.sleep(0)
@@ -94,8 +94,8 @@ async def test_collect_of_an_operator_with_an_iterator_of_its_own(virtual_time):
     assert not wiring.router.messages.observed
 
 
-async def test_collect_ends_with_the_sequence(feed_server):
-    """Without count and seconds, collect returns all until the end."""
+async def test_collect_when_without_limits(feed_server):
+    """Without count and seconds, collect returns all items until the end."""
     async with rxws.ReactiveWebSocket(feed_server.url) as ws:
         stream = ws.stream_filter()
         await ws.wait_connected()
@@ -106,8 +106,8 @@ async def test_collect_ends_with_the_sequence(feed_server):
         assert await stream.collect() == [1]
 
 
-async def test_collect_of_a_pipe_leaves_no_subscription(feed_server, virtual_time):
-    """What is piped is subscribed while collect runs, and not a moment longer."""
+async def test_collect_when_the_source_is_a_pipe(feed_server, virtual_time):
+    """collect subscribes to a pipe only while it runs."""
     async with rxws.ReactiveWebSocket(feed_server.url) as ws:
         await ws.wait_connected()
         for n in range(3):
@@ -123,8 +123,8 @@ async def test_collect_of_a_pipe_leaves_no_subscription(feed_server, virtual_tim
         assert not ws.messages.observed
 
 
-async def test_collect_when_cancelled_gives_back(feed_server):
-    """A collect that is cancelled loses nothing: the stream has it all again, in order."""
+async def test_collect_when_cancelled(feed_server):
+    """A cancelled collect loses no message: the stream has all of them again, in order."""
     async with rxws.ReactiveWebSocket(feed_server.url) as ws:
         stream = ws.stream_filter()
         await ws.wait_connected()
@@ -142,8 +142,8 @@ async def test_collect_when_cancelled_gives_back(feed_server):
         assert await stream.collect(3, seconds=60.0) == [1, 2, 3]
 
 
-async def test_what_is_given_back_comes_first(virtual_time):
-    """What was taken and is given back is before what has come since."""
+async def test_put_back_when_items_wait(virtual_time):
+    """Items that are put back come before those that came since."""
     buffer = Buffer(virtual_time, Reporter(virtual_time, "test"))
     for n in range(4):
         buffer.put(n)
@@ -156,8 +156,8 @@ async def test_what_is_given_back_comes_first(virtual_time):
     assert buffer.latest(1) == []
 
 
-async def test_collect_raises_the_error_and_gives_back(feed_server):
-    """When the sequence ends with an error, collect raises it, and a stream has what was collected again."""
+async def test_collect_when_the_sequence_fails(feed_server):
+    """collect raises the error of the sequence, and a stream gets the collected messages back."""
     async with rxws.ReactiveWebSocket(feed_server.url) as ws:
         stream = ws.stream_filter(maxsize=2)
         await ws.wait_connected()
@@ -171,8 +171,8 @@ async def test_collect_raises_the_error_and_gives_back(feed_server):
             await rxws.on_loop(ws.messages.start_with(0)).map(lambda n: 1 / n).collect(1)
 
 
-async def test_collect_does_not_take_a_timeout_for_its_own(feed_server):
-    """A TimeoutError of the sequence's own is an error like any other."""
+async def test_collect_when_the_sequence_raises_timeout_error(feed_server):
+    """collect raises a TimeoutError of the sequence like any other error."""
 
     def fail(_):
         raise TimeoutError
@@ -183,15 +183,15 @@ async def test_collect_does_not_take_a_timeout_for_its_own(feed_server):
 
 
 @pytest.mark.parametrize("wrong", [{"count": -1}, {"seconds": -1.0}, {"seconds": float("nan")}])
-async def test_collect_refuses_nonsense(feed_server, wrong):
-    """Negative numbers are a ValueError, before anything is taken."""
+async def test_collect_when_a_limit_is_negative(feed_server, wrong):
+    """A negative limit raises ValueError before any item is taken."""
     async with rxws.ReactiveWebSocket(feed_server.url) as ws:
         with pytest.raises(ValueError, match="negative"):
             await ws.messages.collect(**wrong)
 
 
-async def test_await_gives_the_last_item(feed_server, virtual_time):
-    """``await`` on a sequence that ends gives its last item."""
+async def test_await_when_the_sequence_ends(feed_server, virtual_time):
+    """``await`` returns the last item of a sequence when it ends."""
     async with rxws.ReactiveWebSocket(feed_server.url) as ws:
         await ws.wait_connected()
         for n in range(3):
@@ -200,8 +200,8 @@ async def test_await_gives_the_last_item(feed_server, virtual_time):
 
 
 @pytest.mark.parametrize("given", [{"count": "5"}, {"count": 2.5}, {"count": float("nan")}, {"seconds": "1"}])
-async def test_limit_of_the_wrong_kind_is_refused(feed_server, given):
-    """A limit that is no number raises one error, which names it."""
+async def test_collect_when_a_limit_has_the_wrong_type(feed_server, given):
+    """A limit that is not a number raises a TypeError that names it."""
     async with rxws.ReactiveWebSocket(feed_server.url) as feed:
         with pytest.raises(TypeError, match=f"^{next(iter(given))} must be "):
             await feed.messages.collect(**given)

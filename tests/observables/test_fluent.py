@@ -1,4 +1,4 @@
-"""The operators as methods: bound at run time."""
+"""The operators as methods, which return bound Observables."""
 
 from __future__ import annotations
 
@@ -62,7 +62,7 @@ ARGUMENTS: dict[str, Any] = {
 
 
 class Bound(FluentOperators[Any]):
-    """An Observable that binds what its operators return, as AsyncObservable does."""
+    """An Observable that binds the results of its operators, as AsyncObservable does."""
 
     def __init__(self, source: Observable[Any]) -> None:
         super().__init__(lambda observer, scheduler=None: source.subscribe(observer, scheduler=scheduler))
@@ -78,20 +78,20 @@ class Bound(FluentOperators[Any]):
 
 
 def items_of(observable: Observable[Any]) -> list[Any]:
-    """Return what an Observable emits at once."""
+    """Return the items that an Observable emits during subscribe."""
     items: list[Any] = []
     observable.subscribe(items.append, scheduler=CurrentThreadScheduler.singleton())
     return items
 
 
 def test_stub_when_reactivex_is_the_installed_one() -> None:
-    """The stub is what its generator writes for the installed reactivex: python -m tests.support.fluent."""
+    """The stub is the output of its generator for the installed reactivex: python -m tests.support.fluent."""
     assert fluent.STUB.read_text(encoding="utf-8") == fluent.stub()
 
 
 @pytest.mark.parametrize("name", fluent.BETTER)
 def test_better_signature_when_compared_with_reactivex(name: str) -> None:
-    """A signature that says more than reactivex's has its parameters."""
+    """A signature that is more exact than reactivex's has the same parameters."""
     (function,) = ast.parse(f"def f{fluent.BETTER[name][-1]}: ...").body
     assert isinstance(function, ast.FunctionDef)
     written = [argument.split(":")[0].split("=")[0].strip() for argument in fluent.split(function.args)]
@@ -101,7 +101,7 @@ def test_better_signature_when_compared_with_reactivex(name: str) -> None:
 
 @pytest.mark.parametrize("name", sorted(set(fluent.operators()) - {"to_future"}))
 def test_operator_when_called_as_method(name: str) -> None:
-    """What a fluent operator returns is bound, for each operator that reactivex has."""
+    """The result of each fluent operator is bound."""
     parameters = inspect.signature(getattr(Observable, name)).parameters.values()
     needed = [parameter for parameter in parameters if parameter.default is parameter.empty]
     given = [ARGUMENTS[each.name] for each in needed if each.name not in {"self", "sources", "others", "args"}]
@@ -117,7 +117,7 @@ def test_operator_when_called_as_method(name: str) -> None:
 
 
 def test_pipe_when_an_operator_composes_others() -> None:
-    """Each operator of a pipe is given a bound source, and what it returns is bound."""
+    """Each operator of a pipe gets a bound source, and its result is bound."""
     sources: list[Any] = []
 
     def spy(source: Any) -> Any:
@@ -129,20 +129,20 @@ def test_pipe_when_an_operator_composes_others() -> None:
 
 
 def test_pipe_when_an_operator_returns_no_observable() -> None:
-    """What is no Observable is returned as it is, and a pipe of nothing is its source."""
+    """A result that is not an Observable is returned unchanged, and an empty pipe returns its source."""
     source = Bound(rx.of(1))
     assert source.pipe(lambda _: "anything") == "anything"
     assert source.pipe() is source
 
 
 def test_bind_when_not_defined() -> None:
-    """The class by itself is bound to nothing."""
+    """Without ``_bind`` in a subclass, an operator raises NotImplementedError."""
     with pytest.raises(NotImplementedError):
         FluentOperators[int]().pipe(ops.take(1))
 
 
 def test_methods_when_subscribed() -> None:
-    """The methods that reactivex leads past pipe do what the operators of their names do."""
+    """The methods that do not call reactivex's pipe do the same as the operators of their names."""
     numbers = Bound(rx.of(3, 4, 5))
     assert items_of(numbers.sum()) == [12]
     assert items_of(numbers.sum(lambda item: item * 2)) == [24]
@@ -153,7 +153,7 @@ def test_methods_when_subscribed() -> None:
 
 
 def test_partition_indexed_when_subscribed() -> None:
-    """The items are parted by what the predicate says of item and index."""
+    """The predicate gets item and index and divides the items."""
     subject: Subject[str] = Subject()
     first, others = Bound(subject).partition_indexed(lambda _, index: index == 0)
     items: list[tuple[str, str]] = []
@@ -165,7 +165,7 @@ def test_partition_indexed_when_subscribed() -> None:
 
 
 def test_ref_count_when_published() -> None:
-    """What is published is connected while somebody is subscribed."""
+    """A published Observable with ref_count is connected while there is a subscriber."""
     subject: Subject[int] = Subject()
     items: list[int] = []
     shared = Bound(subject).publish().ref_count()
@@ -178,7 +178,7 @@ def test_ref_count_when_published() -> None:
 
 
 def test_arithmetic_when_observables_are_added_and_sliced() -> None:
-    """``+``, ``+=`` and ``[]`` give bound Observables too."""
+    """``+``, ``+=`` and ``[]`` return bound Observables."""
     both = Bound(rx.of(1)) + rx.of(2)
     both += rx.of(3)
     assert isinstance(both, Bound)
@@ -190,13 +190,13 @@ def test_arithmetic_when_observables_are_added_and_sliced() -> None:
 
 
 def test_run_when_called() -> None:
-    """To run, which blocks, is refused in words that say what to do instead."""
+    """run() raises RuntimeError, which names the alternatives, because it would block."""
     with pytest.raises(RuntimeError, match="await"):
         Bound(rx.of(1)).run()
 
 
 async def test_await_when_the_sequence_ends() -> None:
-    """To await gives the last item, or raises what the sequence ended with, or that there was none."""
+    """await returns the last item, raises the error of the sequence, or raises if there was no item."""
     assert await Bound(rx.of(1, 2)) == 2
     assert await Bound(rx.of(1, 2)).to_future() == 2
     with pytest.raises(ZeroDivisionError):
@@ -206,7 +206,7 @@ async def test_await_when_the_sequence_ends() -> None:
 
 
 async def test_await_when_cancelled() -> None:
-    """To cancel an await ends its subscription."""
+    """Cancelling an await ends its subscription."""
     subject: Subject[int] = Subject()
 
     async def wait() -> Any:

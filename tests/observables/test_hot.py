@@ -1,4 +1,4 @@
-"""Hot Observables: fan-out, order, isolation, ends; the current value; the events."""
+"""Hot Observables: order, failing subscribers, the end; the current value; the events."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ async def timed(virtual_time):
 
 
 async def test_emit_when_several_are_subscribed(hot):
-    """Each item goes to all who are subscribed now, in order of subscribing."""
+    """Each item goes to all present subscribers, in the order of their subscriptions."""
     order = []
     first = hot.subscribe(lambda item: order.append(("first", item)))
     hot.subscribe(lambda item: order.append(("second", item)))
@@ -47,8 +47,8 @@ async def test_emit_when_several_are_subscribed(hot):
     assert hot.observed
 
 
-async def test_emit_when_nobody_is_subscribed(hot):
-    """An item that nobody wants is gone: the Observable is hot."""
+async def test_emit_when_there_is_no_subscriber(hot):
+    """An item without a subscriber is discarded: the Observable is hot."""
     hot.on_next(1)
     assert not hot.observed
     assert subscribed(hot) == []
@@ -56,7 +56,7 @@ async def test_emit_when_nobody_is_subscribed(hot):
 
 @pytest.mark.parametrize("error", [ZeroDivisionError("no"), asyncio.CancelledError()], ids=repr)
 async def test_emit_when_a_subscriber_raises(wiring, hot, error, caplog):
-    """A subscriber that raises is logged, counted, emitted; its siblings get the item, and it gets the next."""
+    """A subscriber that raises is logged, counted and emitted; the others get the item, and it gets the next one."""
     calls = []
 
     def broken(item):
@@ -78,7 +78,7 @@ async def test_emit_when_a_subscriber_raises(wiring, hot, error, caplog):
 
 
 async def test_emit_when_a_subscriber_behind_operators_raises(wiring, hot):
-    """So it is for a subscriber behind operators, and it is reported by its own name."""
+    """A subscriber behind operators that raises is reported by its own name, and the others get the item."""
     calls = []
 
     def broken(item):
@@ -105,7 +105,7 @@ async def test_emit_when_a_subscriber_behind_operators_raises(wiring, hot):
     ids=["share", "fluent share", "publish", "replay", "auto_connect"],
 )
 async def test_emit_when_a_subscriber_of_something_shared_raises(wiring, hot, share):
-    """A subscriber that raises starves nobody who shares its source by an operator either; nor does one at the end."""
+    """A subscriber of a shared operator that raises, also at the end, does not disturb the others."""
     shared = share(hot)
     before = subscribed(shared)
     shared.subscribe(lambda item: 1 / 0, on_completed=lambda: 1 / 0)
@@ -117,8 +117,8 @@ async def test_emit_when_a_subscriber_of_something_shared_raises(wiring, hot, sh
 
 
 @pytest.mark.parametrize("error", [None, KeyError("e")])
-async def test_end_when_a_subscriber_raises_names_the_function_that_did(wiring, hot, error):
-    """What is called at the end has a name of its own."""
+async def test_end_when_a_callback_raises(wiring, hot, error):
+    """The report names the function that raised: on_error or on_completed."""
 
     def raising(*_):
         raise ValueError
@@ -129,7 +129,7 @@ async def test_end_when_a_subscriber_raises_names_the_function_that_did(wiring, 
 
 
 async def test_emit_when_a_connectable_is_subscribed(wiring, hot):
-    """A subscriber that raises starves nobody who is subscribed to the connectable itself."""
+    """A subscriber that raises does not disturb the other subscribers of a connectable."""
     published = hot.publish()
     published.subscribe(lambda item: 1 / 0)
     after = subscribed(published)
@@ -138,12 +138,12 @@ async def test_emit_when_a_connectable_is_subscribed(wiring, hot):
     hot.end(KeyError())
     assert after[0] == 1
     assert isinstance(after[1][1], KeyError)
-    # Its item, and the error that it does not take.
+    # The first is its failure with the item; the second is the error that it has no on_error for.
     assert [type(event.error) for event in wiring.seen] == [ZeroDivisionError, KeyError]
 
 
 async def test_emit_when_another_subscribes_inside(hot):
-    """Who subscribes inside on_next gets the next item."""
+    """A subscriber that is added inside on_next gets the next item."""
     added = []
     hot.subscribe(lambda item: added.append(subscribed(hot)))
     sibling = subscribed(hot)
@@ -155,7 +155,7 @@ async def test_emit_when_another_subscribes_inside(hot):
 
 
 async def test_emit_when_another_is_disposed_inside(hot):
-    """Who is disposed inside on_next gets nothing more, not even this item; the others get it once."""
+    """A subscriber that is disposed inside on_next does not get this item; the others get it once."""
     seen = []
     subscriptions = []
     first = subscribed(hot)
@@ -179,7 +179,7 @@ async def test_emit_when_one_disposes_itself(hot):
 
 
 async def test_emit_when_one_emits_inside(hot):
-    """An item may be emitted inside on_next: each gets both."""
+    """An item may be emitted inside on_next: each subscriber gets both."""
     before = subscribed(hot)
     hot.subscribe(lambda item: hot.on_next(2) if item == 1 else None)
     after = subscribed(hot)
@@ -189,7 +189,7 @@ async def test_emit_when_one_emits_inside(hot):
 
 
 async def test_emit_when_the_sequence_ends_inside(hot):
-    """After the end nobody gets the item that was under way."""
+    """When the sequence ends inside on_next, the remaining subscribers do not get the item."""
     hot.subscribe(lambda item: hot.end())
     last = subscribed(hot)
     hot.on_next(1)
@@ -198,9 +198,9 @@ async def test_emit_when_the_sequence_ends_inside(hot):
 
 
 async def test_emit_when_a_subscriber_that_is_left_over_is_collected(hot):
-    """What a collection ends at any allocation disturbs no item, and nothing of it is kept.
+    """A garbage collection at any allocation may end a subscription: no item is lost, and no memory is kept.
 
-    It may end an iteration, or an object of the user's own whose finalizer disposes of a subscription.
+    It collects an iterator, or an object of the user's whose finalizer disposes of a subscription.
     """
 
     class Disposing:
@@ -228,11 +228,11 @@ async def test_emit_when_a_subscriber_that_is_left_over_is_collected(hot):
     assert seen == list(range(300))
     assert len(hot.subscriptions) == 1
     hot.on_next("last")
-    assert len(hot._turn.pushes) == 1
+    assert len(hot._observers.pushes) == 1
 
 
 async def test_emit_when_a_finalizer_disposes_while_the_subscribers_are_listed(hot):
-    """Who is disposed while the subscribers are listed gets nothing more."""
+    """A subscriber that is disposed while the subscribers are listed gets no further item."""
 
     class Subscriptions(dict):
         def __iter__(self):
@@ -251,7 +251,7 @@ async def test_emit_when_a_finalizer_disposes_while_the_subscribers_are_listed(h
 
 @pytest.mark.parametrize("error", [None, ZeroDivisionError()], ids=repr)
 async def test_end_when_subscribed_before_and_after(hot, error):
-    """The end comes to all who are subscribed, and at once to those who come late; once."""
+    """All present subscribers get the end once, and later ones get it when they subscribe."""
     early, behind = subscribed(hot), subscribed(hot.pipe(ops.map(str)))
     hot.on_next(1)
     hot.end(error)
@@ -267,7 +267,7 @@ async def test_end_when_subscribed_before_and_after(hot, error):
 
 
 async def test_end_when_a_subscriber_raises(wiring, hot):
-    """What is raised in on_completed or on_error is reported, and all others are told of the end, late ones too."""
+    """An exception in on_completed or on_error is reported, and all others get the end, later ones too."""
     for error in (None, KeyError()):
         source = HotObservable(wiring.context)
         before = subscribed(source)
@@ -309,8 +309,8 @@ async def test_current_when_subscribed(wiring):
     assert current.value == in_thread(lambda: current.value) == 3
 
 
-async def test_repr_tells_whose_it_is_and_how_it_stands(wiring, hot):
-    """As the last line of a cell, a feed's Observable says more than its address in memory."""
+async def test_repr_when_shown(wiring, hot):
+    """The repr of a feed's Observable contains the feed, the number of subscribers, and its state."""
     subscription = hot.subscribe(print)
     assert repr(hot) == "<HotObservable of feed: 1 subscribed>"
     subscription.dispose()
@@ -329,7 +329,7 @@ async def test_current_when_ended(wiring):
 
 
 async def test_current_when_a_subscriber_raises_on_the_current_value(wiring):
-    """A subscriber that raises on the current value gets the next one all the same."""
+    """A subscriber that raises on the current value gets the next one."""
     current = CurrentObservable(wiring.context, 1)
     calls = []
 
@@ -344,7 +344,7 @@ async def test_current_when_a_subscriber_raises_on_the_current_value(wiring):
 
 
 async def test_current_when_one_value_is_enough(wiring):
-    """take(1) gets the current value and nothing else."""
+    """take(1) gets the current value only."""
     current = CurrentObservable(wiring.context, 1)
     seen = subscribed(current.pipe(ops.take(1)))
     current.on_next(2)
@@ -364,7 +364,7 @@ async def test_current_when_one_value_is_enough(wiring):
     ids=["itself", "piped", "delayed", "shared"],
 )
 async def test_events_when_a_subscriber_raises(virtual_time, derive, caplog):
-    """A subscriber of events that raises is logged and counted and starves nobody; it makes no event of its own."""
+    """A subscriber of events that raises is logged and counted, disturbs no other, and makes no event."""
     wiring = Wiring()
     calls = []
 
@@ -382,8 +382,8 @@ async def test_events_when_a_subscriber_raises(virtual_time, derive, caplog):
     assert "broken raised" in caplog.text
 
 
-async def test_events_when_nobody_takes_an_error(wiring, caplog):
-    """An error in a chain of events that no on_error takes is logged and counted."""
+async def test_events_when_an_error_has_no_on_error(wiring, caplog):
+    """An error in a chain of events without on_error is logged and counted."""
     wiring.events.pipe(ops.map(lambda event: 1 / 0)).subscribe(print)
     wiring.events.on_next(Quiet(name="feed", time=0.0, seconds=60.0))
     assert "a subscription without on_error raised" in caplog.text

@@ -1,4 +1,4 @@
-"""AsyncObservable: an Observable at home on an event loop."""
+"""AsyncObservable: an Observable bound to an event loop."""
 
 from __future__ import annotations
 
@@ -59,7 +59,7 @@ async def test_subscribe_when_given_an_observer(hot):
 
 
 async def test_subscribe_when_given_a_coroutine_function(hot):
-    """A coroutine function raises TypeError, which names it and add_handler; in every place, and as a method too."""
+    """A coroutine function, also as a method, raises a TypeError that names it and add_handler."""
 
     async def handle(item=None):
         raise AssertionError
@@ -81,7 +81,7 @@ async def test_subscribe_when_given_a_coroutine_function(hot):
 
 
 async def test_subscribe_when_given_a_generator_function(hot):
-    """A generator function raises TypeError too: nobody would run its code."""
+    """A generator function raises TypeError, because its code would never run."""
 
     def generate(item):
         yield item
@@ -92,20 +92,20 @@ async def test_subscribe_when_given_a_generator_function(hot):
 
 @pytest.mark.parametrize("on_next", [5, "print", [print], {}])
 async def test_subscribe_when_given_no_function(hot, on_next):
-    """What cannot be called raises TypeError, with what was given."""
+    """An argument that is not callable raises a TypeError that shows it."""
     with pytest.raises(TypeError, match="on_next must be an observer or a function of one argument, not"):
         hot.subscribe(on_next)
 
 
 @pytest.mark.parametrize("wrong", ["on_error", "on_completed"])
-async def test_subscribe_when_its_end_is_told_to_no_function(hot, wrong):
-    """What is to be called at the end must be callable now, and not be found out then."""
+async def test_subscribe_when_the_callbacks_of_the_end_are_no_functions(hot, wrong):
+    """on_error and on_completed that are not callable raise TypeError when subscribing."""
     with pytest.raises(TypeError, match=f"{wrong} must be a function, or None for none, not 5"):
         hot.subscribe(print, **{wrong: 5})
 
 
-async def test_subscribe_when_nobody_takes_the_error(wiring, hot, caplog):
-    """An error that no on_error takes is logged and emitted: a source's, and a mapper's."""
+async def test_subscribe_when_there_is_no_on_error(wiring, hot, caplog):
+    """An error without on_error is logged and emitted, from a source and from a mapper."""
     hot.pipe(ops.map(lambda item: 1 / item)).subscribe(print)
     sibling = subscribed(hot)
     hot.on_next(0)
@@ -119,7 +119,7 @@ async def test_subscribe_when_nobody_takes_the_error(wiring, hot, caplog):
 
 
 async def test_subscribe_when_a_mapper_raises(wiring, hot):
-    """An error in a chain goes to its on_error, ends that chain, and nobody else's."""
+    """An error in a chain goes to its on_error and ends that chain only."""
     chain, other = subscribed(hot.pipe(ops.map(lambda item: 1 / item))), subscribed(hot)
     emit(hot, 1, 0, 2)
     assert chain[0] == 1
@@ -131,7 +131,7 @@ async def test_subscribe_when_a_mapper_raises(wiring, hot):
 
 @pytest.mark.parametrize("derive", [lambda hot: hot, lambda hot: hot.map(str)], ids=["itself", "piped"])
 async def test_subscribe_when_disposed_from_another_thread(hot, derive):
-    """The Disposable may be disposed from any thread; from then on, or a turn of the loop later, nothing comes."""
+    """The Disposable may be disposed from any thread; at most one iteration of the loop later no item comes."""
     seen = []
     subscription = derive(hot).subscribe(seen.append)
     in_thread(subscription.dispose)
@@ -142,7 +142,7 @@ async def test_subscribe_when_disposed_from_another_thread(hot, derive):
 
 
 async def test_subscribe_when_disposed_after_the_loop_was_closed():
-    """A Disposable may be disposed when its loop is closed."""
+    """A Disposable may be disposed after its loop was closed."""
     held = []
 
     async def main():
@@ -157,7 +157,7 @@ async def test_subscribe_when_disposed_after_the_loop_was_closed():
 
 
 async def test_subscribe_when_outside_the_loop(wiring, hot):
-    """Subscribing, iterating and connecting raise RuntimeError elsewhere, with the feed's name and what to do."""
+    """Outside the loop, subscribing, iterating and connecting raise RuntimeError with the feed's name and a remedy."""
     iterator = aiter(hot)
     published = hot.publish()
     for call in (
@@ -177,7 +177,7 @@ async def test_subscribe_when_outside_the_loop(wiring, hot):
 
 
 async def test_iteration_when_two_iterate(hot):
-    """Each async for has a buffer of its own, from the call of aiter on."""
+    """Each async for has its own buffer from the call of aiter on."""
     hot.on_next(0)
     first = aiter(hot)
     hot.on_next(1)
@@ -189,7 +189,7 @@ async def test_iteration_when_two_iterate(hot):
 
 
 async def test_iteration_when_the_sequence_fails(hot):
-    """The error comes after what was held."""
+    """The error follows the waiting items."""
     iterator = aiter(hot.pipe(ops.map(lambda item: 1 / item)))
     emit(hot, 1, 0)
     assert await anext(iterator) == 1
@@ -198,7 +198,7 @@ async def test_iteration_when_the_sequence_fails(hot):
 
 
 async def test_iteration_when_the_consumer_is_too_slow(wiring, hot):
-    """An async for holds a million items at most, then it raises StreamOverflow."""
+    """An async for holds at most a million items; with one more it raises StreamOverflow after them."""
     iterator = aiter(hot)
     for _ in range(1_000_000):
         iterator._buffer.put(None)
@@ -211,7 +211,7 @@ async def test_iteration_when_the_consumer_is_too_slow(wiring, hot):
 
 
 async def test_iteration_when_cancelled(hot):
-    """A cancelled anext loses nothing, and a second concurrent one raises."""
+    """A cancelled anext loses no item, and a second concurrent one raises."""
     iterator = aiter(hot)
     waiting = asyncio.create_task(anext(iterator))
     await settle()
@@ -227,7 +227,7 @@ async def test_iteration_when_cancelled(hot):
 @pytest.mark.parametrize("derive", [lambda hot: hot, lambda hot: hot.map(str).filter(bool)], ids=["itself", "piped"])
 @pytest.mark.parametrize("way", ["break", "raise", "cancel", "return"])
 async def test_iteration_when_left(hot, derive, way):
-    """A loop that is left, however it is, frees its subscription, and what it held."""
+    """Leaving an async for, in any way, ends its subscription and frees its items."""
 
     class Item:
         def __str__(self):
@@ -263,7 +263,7 @@ async def test_iteration_when_left(hot, derive, way):
 
 @pytest.mark.parametrize("derive", [lambda hot: hot, lambda hot: hot.map(str)], ids=["itself", "piped"])
 async def test_iteration_when_the_iterator_is_dropped(hot, derive):
-    """An iterator that is dropped holds no more, and ends its subscription within a turn of the loop."""
+    """A dropped iterator keeps no further item, and ends its subscription within one iteration of the loop."""
     iterator = aiter(derive(hot))
     buffer = iterator._buffer
     assert hot.observed
@@ -276,7 +276,7 @@ async def test_iteration_when_the_iterator_is_dropped(hot, derive):
 
 
 async def test_iteration_when_it_is_dropped_in_another_thread(hot):
-    """Then the subscription ends on the loop's thread, within a turn of it."""
+    """An iterator that is dropped in another thread ends its subscription on the loop's thread."""
     threads = []
     ended = hot.pipe(ops.do_action(), ops.finally_action(lambda: threads.append(threading.current_thread())))
     holder = [aiter(ended)]
@@ -288,7 +288,7 @@ async def test_iteration_when_it_is_dropped_in_another_thread(hot):
 
 
 async def test_iteration_when_it_is_dropped_after_the_loop_was_closed():
-    """Then the subscription ends at once."""
+    """An iterator that is dropped after its loop was closed ends its subscription at once."""
     held = []
 
     async def main():
@@ -303,7 +303,7 @@ async def test_iteration_when_it_is_dropped_after_the_loop_was_closed():
 
 
 async def test_iteration_when_closed(hot):
-    """aclose() ends the subscription, drops what is held, and ends the iteration."""
+    """aclose() ends the subscription, discards the waiting items, and ends the iteration."""
     iterator = aiter(hot)
     hot.on_next(1)
     await iterator.aclose()
@@ -314,7 +314,7 @@ async def test_iteration_when_closed(hot):
 
 
 async def test_iteration_when_closed_while_the_consumer_waits(hot):
-    """A consumer that waits is told of aclose()."""
+    """aclose() ends the anext of a waiting consumer."""
     iterator = aiter(hot)
     waiting = asyncio.create_task(anext(iterator))
     await settle()
@@ -332,7 +332,7 @@ async def test_iteration_when_not_asynchronous(hot):
 
 
 async def test_await_when_the_sequence_ends(hot):
-    """To await gives the last item, to_future a future of it; without an item that raises."""
+    """await returns the last item and to_future a future of it; without an item both raise."""
     for make in (lambda source: asyncio.ensure_future(awaited(source)), lambda source: source.pipe(ops.to_future())):
         future = make(hot.pipe(ops.take(2)))
         await settle()
@@ -352,7 +352,7 @@ async def awaited(observable):
 
 
 async def test_pipe_when_operators_are_chained(hot):
-    """What pipe and fluent operators return is an AsyncObservable again."""
+    """pipe and fluent operators return AsyncObservables."""
     for derived in (
         hot.pipe(ops.map(str)),
         hot.pipe(ops.map(str), ops.filter(bool), ops.buffer_with_count(2)),
@@ -370,7 +370,7 @@ async def test_pipe_when_operators_are_chained(hot):
 
 
 async def test_fluent_when_subscribed(hot):
-    """Fluent operators do what piped ones do."""
+    """Fluent operators do the same as piped ones."""
     seen = subscribed(hot.filter(lambda item: item > 1).map(lambda item: item * 2).take(2))
     emit(hot, 1, 2, 3, 4)
     assert seen == [4, 6, ("end", None)]
@@ -378,7 +378,7 @@ async def test_fluent_when_subscribed(hot):
 
 
 async def test_publish_when_connected(hot):
-    """publish gives an AsyncConnectableObservable with its own members: it starts with connect, and ends with it."""
+    """publish returns an AsyncConnectableObservable, which starts with connect and ends with its Disposable."""
     published = hot.pipe(ops.publish())
     assert isinstance(published, AsyncConnectableObservable)
     assert isinstance(published, ConnectableObservable)
@@ -396,8 +396,8 @@ async def test_publish_when_connected(hot):
     assert not hot.observed
 
 
-async def test_ref_count_when_the_last_one_goes(hot):
-    """ref_count is connected while anybody is subscribed."""
+async def test_ref_count_when_the_last_subscriber_disposes(hot):
+    """ref_count stays connected while there is a subscriber."""
     shared = hot.publish().ref_count()
     assert isinstance(shared, AsyncObservable)
     first, second = shared.subscribe(print), shared.subscribe(print)
@@ -410,7 +410,7 @@ async def test_ref_count_when_the_last_one_goes(hot):
 
 @pytest.mark.parametrize("count", [0, 1, 2])
 async def test_auto_connect_when_enough_are_subscribed(hot, count):
-    """auto_connect connects when so many are subscribed; 0: at once."""
+    """auto_connect connects at the given number of subscribers; with 0 it connects at once."""
     shared = hot.publish().auto_connect(count)
     assert isinstance(shared, AsyncObservable)
     for subscribers in range(count):
@@ -420,7 +420,7 @@ async def test_auto_connect_when_enough_are_subscribed(hot, count):
 
 
 async def test_auto_connect_when_the_source_is_timed(timed):
-    """Also a source that is connected at once is on the loop's clock."""
+    """A source that is connected at once runs on the loop's clock, too."""
     shared = timed.pipe(ops.delay(5), ops.publish()).auto_connect(0)
     seen = subscribed(shared)
     timed.on_next(1)
@@ -431,7 +431,7 @@ async def test_auto_connect_when_the_source_is_timed(timed):
 
 
 async def test_replay_when_subscribed_late(timed):
-    """replay gives a late subscriber the last items, its window measured by the loop's clock."""
+    """replay gives a late subscriber the last items, within a window on the loop's clock."""
     replayed = timed.pipe(ops.replay(buffer_size=2))
     windowed = timed.pipe(ops.replay(window=5.0))
     replayed.connect()
@@ -444,13 +444,13 @@ async def test_replay_when_subscribed_late(timed):
 
 
 async def test_replay_when_given_a_scheduler(hot):
-    """A scheduler that is given is left alone."""
+    """replay keeps a scheduler that it was given."""
     scheduler = HistoricalScheduler()
     assert hot.replay(scheduler=scheduler).subject.scheduler is scheduler
 
 
 async def test_group_by_when_a_key_comes(hot):
-    """group_by emits AsyncObservables with their key, which can be iterated over and piped."""
+    """group_by emits AsyncObservables with their key, which support async for and pipe."""
     iterator = aiter(hot.pipe(ops.group_by(lambda item: item % 2)))
     emit(hot, 1)
     odd = await anext(iterator)
@@ -465,7 +465,7 @@ async def test_group_by_when_a_key_comes(hot):
 
 
 async def test_group_by_when_merged_again(hot):
-    """Groups go through flat_map."""
+    """Groups can be merged with flat_map."""
     seen = subscribed(
         hot.group_by(lambda item: item % 2).flat_map(lambda group: group.map(lambda item: (group.key, item)))
     )
@@ -474,7 +474,7 @@ async def test_group_by_when_merged_again(hot):
 
 
 async def test_window_when_timed_inside_a_subscriber(timed):
-    """The windows and groups that a subscriber gets are on the loop's clock too."""
+    """Windows and groups that a subscriber gets run on the loop's clock, too."""
     seen = []
     threads = threading.active_count()
     timed.group_by(lambda item: "key").subscribe(lambda group: group.debounce(5.0).subscribe(seen.append))
@@ -503,7 +503,7 @@ async def test_window_when_timed_inside_a_subscriber(timed):
     ids=["buffer_with_time", "debounce", "delay", "throttle", "sample", "take_with_time", "timeout", "none"],
 )
 async def test_operator_when_timed(timed, operator, expected):
-    """Timed operators run on the loop's clock: here four items at 1, 2, 3 and 4 seconds of virtual time."""
+    """Timed operators run on the loop's clock, here with items at 1, 2, 3 and 4 seconds of virtual time."""
     loop = asyncio.get_running_loop()
     seen = []
     threads = threading.active_count()
@@ -517,13 +517,13 @@ async def test_operator_when_timed(timed, operator, expected):
     assert threading.active_count() == threads
     await asyncio.sleep(10)
     subscription.dispose()
-    # The empty buffers of a longer silence are not told one by one.
+    # Leave out the empty buffers of a longer silence.
     assert [entry for entry in seen if entry[0] < 8 or entry[1]] == expected
     assert time.monotonic() - started < 5
 
 
 async def test_operator_when_iterated_over(timed):
-    """async for over a timed operator follows the loop's clock."""
+    """async for over a timed operator runs on the loop's clock."""
 
     async def consume():
         async for batch in timed.pipe(ops.buffer_with_time(1.0)):
@@ -542,7 +542,7 @@ async def test_operator_when_iterated_over(timed):
 
 
 async def test_operator_when_given_a_scheduler(timed):
-    """A scheduler that is given, to the operator or to subscribe, is used."""
+    """An operator, and subscribe, use a scheduler that they were given."""
     for given in ("operator", "subscribe"):
         scheduler = HistoricalScheduler()
         if given == "operator":
@@ -575,7 +575,7 @@ async def test_operator_when_its_timed_subscriber_raises(virtual_time):
 
 
 async def test_operator_when_what_it_schedules_raises(virtual_time):
-    """What raises on the loop's clock with nobody in between is reported too."""
+    """An exception in an action that an operator scheduled is reported."""
     wiring = Wiring()
     wiring.context.scheduler.schedule_relative(1.0, lambda *_: 1 / 0)
     await asyncio.sleep(2)
@@ -601,12 +601,12 @@ async def test_on_loop_when_given_any_observable(hot):
 
 
 async def test_on_loop_when_it_is_one_already(hot):
-    """An AsyncObservable is returned as it is."""
+    """on_loop returns an AsyncObservable unchanged."""
     assert rxws.on_loop(hot) is hot
 
 
 async def test_on_loop_when_it_can_be_connected():
-    """A connectable keeps its members, and whether it is connected."""
+    """A connectable Observable keeps its members and its connection."""
     source = Subject()
     published = source.pipe(ops.publish())
     connection = published.connect()
@@ -619,7 +619,7 @@ async def test_on_loop_when_it_can_be_connected():
 
 
 async def test_on_loop_when_timed(virtual_time):
-    """Its timed operators, those in its midst included, are on the loop's clock."""
+    """All its timed operators, also those inside a pipe, run on the loop's clock."""
     seen = []
     rxws.on_loop(rx.timer(3600.0)).subscribe(lambda _: seen.append(virtual_time.time()))
     rxws.on_loop(rx.merge(rx.timer(60.0), rx.timer(120.0))).pipe(ops.delay(1.0)).subscribe(
@@ -631,25 +631,25 @@ async def test_on_loop_when_timed(virtual_time):
 
 @pytest.mark.parametrize("observable", [None, [1, 2], print, range(3)])
 async def test_on_loop_when_given_none(observable):
-    """What is no Observable raises TypeError."""
-    with pytest.raises(TypeError, match=r"this takes a reactivex Observable, such as ws\.messages or a stream, not"):
+    """An argument that is not an Observable raises TypeError."""
+    with pytest.raises(TypeError, match=r"expected a reactivex Observable, such as ws\.messages or a stream, not"):
         rxws.on_loop(observable)
 
 
 def test_on_loop_when_no_loop_runs():
-    """Outside a running loop it raises RuntimeError, which says so."""
+    """Without a running loop on_loop raises a RuntimeError that says so."""
     with pytest.raises(RuntimeError, match="on_loop must be called inside a running event loop"):
         rxws.on_loop(rx.never())
 
 
-async def test_on_loop_when_nobody_takes_the_error(caplog):
-    """An error that no on_error takes is logged."""
+async def test_on_loop_when_there_is_no_on_error(caplog):
+    """An error without on_error is logged."""
     rxws.on_loop(rx.throw(ZeroDivisionError("no"))).subscribe(print)
     assert "on_loop: a subscription without on_error raised" in caplog.text
 
 
 async def test_scheduler_when_nothing_is_timed(hot):
-    """What is subscribed without a scheduler runs at once, not later."""
+    """Without timed operators items arrive during subscribe."""
     seen = subscribed(hot.pipe(ops.start_with(0)))
     assert seen == [0]
     assert subscribed(hot.pipe(ops.start_with(0)), scheduler=CurrentThreadScheduler.singleton()) == [0]
@@ -659,7 +659,7 @@ async def test_scheduler_when_nothing_is_timed(hot):
 
 
 async def test_collect_when_the_sequence_ends(hot):
-    """collect gives what comes from the call on as a list, to the end; an error of the sequence is raised."""
+    """collect returns all items from the call on until the end as a list, and raises an error of the sequence."""
     for error in (None, ZeroDivisionError()):
         source = HotObservable(hot._context)
         source.on_next(0)
@@ -686,7 +686,7 @@ async def test_collect_when_the_sequence_ends(hot):
     ids=repr,
 )
 async def test_collect_when_limited(timed, limits, expected):
-    """It ends with so many items, or after so many seconds of the loop's clock, and frees its subscription."""
+    """collect ends after the given number of items or of seconds on the loop's clock, and ends its subscription."""
     task = asyncio.create_task(timed.collect(**limits))
     await emit_at(timed, 1, 2, 3, 4)
     await asyncio.sleep(1)
@@ -703,7 +703,7 @@ async def test_collect_when_a_limit_is_negative(hot, limits):
 
 
 async def test_collect_when_cancelled(hot):
-    """A cancelled collect frees its subscription."""
+    """A cancelled collect ends its subscription."""
     task = asyncio.create_task(hot.collect())
     await settle()
     task.cancel()
@@ -713,7 +713,7 @@ async def test_collect_when_cancelled(hot):
 
 
 async def test_consumed_when_the_producer_can_wait(wiring):
-    """Where a producer can wait for its consumers, it is told of the buffers that somebody takes from."""
+    """The context of a producer that can wait for its consumers knows the buffers that have one."""
     consumers = weakref.WeakSet()
     hot = HotObservable(LoopContext(wiring.loop, wiring.reporter, consumers=consumers))
     iterator = aiter(hot)

@@ -1,4 +1,4 @@
-"""The event loop's clock, for Rx."""
+"""The scheduler of timed operators on the event loop's clock."""
 
 from __future__ import annotations
 
@@ -22,18 +22,18 @@ from rxws.observables.scheduler import LoopScheduler
 
 
 def virtually(main: Callable[[], Coroutine[Any, Any, None]]) -> None:
-    """Run a coroutine in a loop whose clock starts at 0 and leaps to the next timer."""
+    """Run a coroutine in a loop whose clock starts at 0 and jumps to the next timer."""
     with asyncio.Runner(loop_factory=async_solipsism.EventLoop) as runner:
         runner.run(main())
 
 
 def unexpected(error: BaseException) -> None:
-    """Stand for what takes the errors, in a test in which no action raises."""
+    """Fail: used as on_error in tests in which no action raises."""
     raise AssertionError("an action raised") from error
 
 
 class Log:
-    """What an Observable emitted, and when, in seconds of the loop."""
+    """The items of an Observable with the loop's time of each."""
 
     def __init__(self) -> None:
         self.entries: list[tuple[float, Any]] = []
@@ -46,7 +46,7 @@ class Log:
 
 
 def ticks(count: int) -> Observable[int]:
-    """Emit 0, 1, 2 … at 1, 2, 3 … seconds, and end with the last."""
+    """Emit 0, 1, 2 … at 1, 2, 3 … seconds, and end with the last one."""
     return rx.interval(1.0).pipe(ops.take(count))
 
 
@@ -102,8 +102,8 @@ EXPECTED: dict[str, tuple[Callable[[], Observable[Any]], list[tuple[float, Any]]
 
 
 @pytest.mark.parametrize("name", EXPECTED)
-def test_timed_operator_in_virtual_time(name: str) -> None:
-    """A timed operator emits at the loop's times, whatever the wall clock says."""
+def test_timed_operator_when_the_time_is_virtual(name: str) -> None:
+    """A timed operator emits on the loop's clock and not on the wall clock."""
     build, expected = EXPECTED[name]
 
     async def main() -> None:
@@ -117,7 +117,7 @@ def test_timed_operator_in_virtual_time(name: str) -> None:
 
 
 def test_now_when_the_loop_goes_on() -> None:
-    """The time is the wall clock's in UTC at first, and then the loop's."""
+    """now starts with the wall clock's time in UTC, and then follows the loop's clock."""
 
     async def main() -> None:
         before = datetime.now(UTC)
@@ -132,7 +132,7 @@ def test_now_when_the_loop_goes_on() -> None:
 
 
 def test_now_when_the_loop_is_an_ordinary_one() -> None:
-    """In a loop with the machine's clock the time is the wall clock's."""
+    """In a loop with the machine's clock, now is the wall clock's time."""
 
     async def main() -> None:
         scheduler = LoopScheduler(asyncio.get_running_loop(), unexpected)
@@ -141,8 +141,8 @@ def test_now_when_the_loop_is_an_ordinary_one() -> None:
     asyncio.run(main())
 
 
-def test_absolute_time_in_virtual_time() -> None:
-    """What is due at a date runs when the scheduler's clock shows it; at a date that has passed, at once."""
+def test_absolute_time_when_the_time_is_virtual() -> None:
+    """An action runs when now reaches its date; with a date in the past it runs at once."""
 
     async def main() -> None:
         log = Log()
@@ -158,7 +158,7 @@ def test_absolute_time_in_virtual_time() -> None:
 
 
 def test_start_with_when_the_source_is_hot() -> None:
-    """What has no delay is done before subscribe returns, so that a hot source loses nothing behind it."""
+    """Actions without a delay run before subscribe returns, so that no item of a hot source is lost."""
 
     async def main() -> None:
         subject: Subject[int] = Subject()
@@ -172,7 +172,7 @@ def test_start_with_when_the_source_is_hot() -> None:
 
 
 def test_schedule_when_nested() -> None:
-    """What an action schedules without a delay runs when that action is done, on the same scheduler."""
+    """An action that is scheduled without a delay inside another runs after that one, on the same scheduler."""
 
     async def main() -> None:
         scheduler = LoopScheduler(asyncio.get_running_loop(), unexpected)
@@ -189,7 +189,7 @@ def test_schedule_when_nested() -> None:
 
 
 def test_order_when_actions_are_due_at_once() -> None:
-    """Actions that are due at one instant run in the order in which they were scheduled."""
+    """Actions that are due at the same instant run in the order in which they were scheduled."""
 
     async def main() -> None:
         scheduler = LoopScheduler(asyncio.get_running_loop(), unexpected)
@@ -203,7 +203,7 @@ def test_order_when_actions_are_due_at_once() -> None:
 
 
 def test_zero_delay_when_repeated() -> None:
-    """An action without a delay that schedules itself for as soon as possible lets the loop go round in between."""
+    """An action that reschedules itself with a delay of 0 lets other callbacks of the loop run in between."""
 
     async def main() -> None:
         scheduler = LoopScheduler(asyncio.get_running_loop(), unexpected)
@@ -226,7 +226,7 @@ def test_zero_delay_when_repeated() -> None:
 
 
 def test_periodic_when_something_blocks() -> None:
-    """A periodic action keeps the beat when one is late, and leaves out those that were missed whole."""
+    """A late run does not shift a periodic action, and runs that were missed entirely are left out."""
 
     async def main() -> None:
         loop = asyncio.get_running_loop()
@@ -254,7 +254,7 @@ def test_periodic_when_something_blocks() -> None:
 
 
 def test_periodic_when_the_action_raises() -> None:
-    """A periodic action that raises is reported and not run again."""
+    """A periodic action that raises is reported and does not run again."""
 
     async def main() -> None:
         errors: list[BaseException] = []
@@ -267,7 +267,7 @@ def test_periodic_when_the_action_raises() -> None:
 
 
 def test_periodic_when_the_clock_is_coarse() -> None:
-    """A beat that the loop runs a little early is not run twice."""
+    """A run that is slightly early does not run twice."""
 
     async def main() -> None:
         loop = asyncio.get_running_loop()
@@ -290,7 +290,7 @@ def test_periodic_when_the_clock_is_coarse() -> None:
 
 
 def test_error_when_an_action_raises() -> None:
-    """What an action raises goes to on_error, a CancelledError too, and what else is due still runs."""
+    """on_error gets the exception of an action, also a CancelledError, and the other actions still run."""
 
     async def main() -> None:
         errors: list[BaseException] = []
@@ -310,8 +310,8 @@ def test_error_when_an_action_raises() -> None:
     virtually(main)
 
 
-def test_dispose_before_and_after_it_ran() -> None:
-    """To dispose is to cancel; afterwards it disposes what the action returned; nothing of the loop's is left."""
+def test_dispose_when_called_before_and_after_the_action() -> None:
+    """dispose cancels an action, or disposes what it returned; no timer of the loop is left."""
 
     async def main() -> None:
         loop = asyncio.get_running_loop()
@@ -336,8 +336,8 @@ def test_dispose_before_and_after_it_ran() -> None:
     virtually(main)
 
 
-def test_dispose_when_cancelled_by_what_is_due_with_it() -> None:
-    """An action that is cancelled by another due at the same instant, ahead of it, does not run."""
+def test_dispose_when_called_by_an_action_of_the_same_instant() -> None:
+    """An action that is cancelled by an earlier one of the same instant does not run."""
 
     async def main() -> None:
         scheduler = LoopScheduler(asyncio.get_running_loop(), unexpected)
@@ -350,8 +350,8 @@ def test_dispose_when_cancelled_by_what_is_due_with_it() -> None:
     virtually(main)
 
 
-def test_dispose_from_another_thread() -> None:
-    """What is disposed in another thread does not run, and is freed by the loop."""
+def test_dispose_when_called_in_another_thread() -> None:
+    """An action that is disposed in another thread does not run, and the loop frees its timer."""
 
     async def main() -> None:
         loop = asyncio.get_running_loop()
@@ -362,7 +362,7 @@ def test_dispose_from_another_thread() -> None:
         thread = threading.Thread(target=lambda: (timer.dispose(), far.dispose()))
         thread.start()
         thread.join()
-        # The loop has not heard of it yet; were it due now, it would not run all the same.
+        # The loop has not freed the timer yet. If it fired now, the action would not run.
         time.sleep(0.06)  # noqa: ASYNC251
         await asyncio.sleep(0.01)
         assert seen == []
@@ -372,7 +372,7 @@ def test_dispose_from_another_thread() -> None:
 
 
 def test_dispose_when_the_loop_has_ended() -> None:
-    """What is left when the loop stops or closes can be disposed."""
+    """Actions that are left when the loop stops or closes can be disposed."""
     loop = asyncio.new_event_loop()
     scheduler = LoopScheduler(loop, unexpected)
 
@@ -386,8 +386,8 @@ def test_dispose_when_the_loop_has_ended() -> None:
     closed.dispose()
 
 
-def test_schedule_outside_the_loop() -> None:
-    """To schedule outside the loop's thread is an error that says so."""
+def test_schedule_when_outside_the_loop() -> None:
+    """Scheduling outside the loop's thread raises a RuntimeError that says so."""
     loop = asyncio.new_event_loop()
     scheduler = LoopScheduler(loop, unexpected)
     for schedule in (
