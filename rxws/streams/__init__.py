@@ -1,4 +1,4 @@
-"""The receivers of messages: streams and handlers, and what they are combined with."""
+"""The receivers of messages, streams and handlers, with resync, availability and the report of unmatched filters."""
 
 from .availability import ALWAYS_AVAILABLE, Availability
 from .handlers import CoroutineHandler

@@ -1,4 +1,4 @@
-"""Whether messages can come at present: for those who must know it before they come, or do not."""
+"""Whether messages can come at present. ``resync`` asks this before it fetches a snapshot."""
 
 from __future__ import annotations
 
@@ -9,34 +9,34 @@ from typing import Final
 __all__ = ["ALWAYS_AVAILABLE", "Availability", "ChannelAvailability", "FeedAvailability"]
 
 POLL_INTERVALS: Final = (0.1, 1.0)
-"""Seconds between two looks where nobody tells, at first and at last: what is refused may be so for weeks, and there
-may be hundreds."""
+"""The shortest and the longest interval, in seconds, at which availability is polled where no event reports it. The
+interval grows, because hundreds of channels may be refused for weeks."""
 
 SHARE: Final = 0.1
-"""How much longer one may wait, for having looked too rarely."""
+"""The polling interval as a share of the time waited so far: how much polling may prolong a wait."""
 
 
 class Availability:
-    """Whether messages can come: of a source of which no more is known than that it has not ended, always."""
+    """Whether messages can come. This class is for sources without a connection: their messages can always come."""
 
     @property
     def is_available(self) -> bool:
-        """Whether they can at present."""
+        """Whether messages can come at present."""
         return True
 
     async def wait_available(self) -> None:
-        """Return when they can. Cancelling is safe."""
+        """Return when messages can come. Cancelling is safe."""
 
 
 ALWAYS_AVAILABLE: Final = Availability()
 
 
 class FeedAvailability(Availability):
-    """Of a feed: they can come while it has a connection.
+    """The availability of a feed: its messages can come while it has a connection.
 
     Args:
-        is_live: whether it has one.
-        arrived: set while it has one, or has ended.
+        is_live: returns whether the feed has a connection.
+        live_or_ended: set while the feed has a connection, and after its end.
     """
 
     def __init__(self, is_live: Callable[[], bool], live_or_ended: asyncio.Event) -> None:
@@ -49,21 +49,21 @@ class FeedAvailability(Availability):
         return self._is_live()
 
     async def wait_available(self) -> None:
-        """Return when it has one; after its end, not at all."""
+        """Return when the feed has a connection. After the feed's end it never returns. Cancelling is safe."""
         while True:
             await self._live_or_ended.wait()
             if self._is_live():
                 return
-            # It has ended, and its streams are about to.
+            # The feed has ended; its streams will end soon and cancel this wait.
             await asyncio.sleep(POLL_INTERVALS[0])
 
 
 class ChannelAvailability(Availability):
-    """Of a channel: they can come while it is subscribed.
+    """The availability of a channel: its messages can come while it is subscribed.
 
     Args:
-        feed: the feed's flow.
-        is_subscribed: whether the connection that is sent on has it subscribed.
+        feed: the feed's availability.
+        is_subscribed: returns whether the channel is subscribed on the connection that ``send`` uses.
     """
 
     def __init__(self, feed: Availability, is_subscribed: Callable[[], bool]) -> None:
@@ -72,15 +72,15 @@ class ChannelAvailability(Availability):
 
     @property
     def is_available(self) -> bool:
-        """Whether there is a connection that has it subscribed."""
+        """Whether the feed has a connection on which the channel is subscribed."""
         return self._feed.is_available and self._is_subscribed()
 
     async def wait_available(self) -> None:
-        """Return when there is one."""
+        """Return when the channel is subscribed. Cancelling is safe."""
         await self._feed.wait_available()
         clock, (shortest, longest) = asyncio.get_running_loop().time, POLL_INTERVALS
         began = clock()
-        # Mostly it is so at once, since a connection counts as open when all is subscribed.
+        # The channel is usually subscribed already, since a connection counts as open when its channels are subscribed.
         while not self.is_available:
             await asyncio.sleep(min(longest, max(shortest, SHARE * (clock() - began))))
             await self._feed.wait_available()

@@ -19,7 +19,7 @@ __all__ = ["CoroutineHandler", "FunctionHandler", "make_handler"]
 
 
 class FunctionHandler:
-    """A plain function, called as each message comes."""
+    """A plain function that is called with each message when it arrives."""
 
     def __init__(self, router: Router, function: Callable[[Any], object]) -> None:
         self._reporter = router.context.reporter
@@ -28,35 +28,35 @@ class FunctionHandler:
         self._disposed = False
 
     def on_message(self, message: Any, /) -> None:
-        """Call the function."""
-        # Disposed by a sibling, for this very message.
+        """Call the function with a message."""
+        # Another receiver of this message may have disposed this handler.
         if self._disposed:
             return
         try:
             result = self._function(message)
-            # A task or a future goes on by itself.
+            # A task or a future runs without being awaited.
             if result is not None and inspect.isawaitable(result) and not asyncio.isfuture(result):
                 raise _never_awaited(self._function, result)
         except FAILURES as error:
             self._reporter.failed(self._function, message, error)
 
     def on_gap(self, gap: Gap, /) -> None:
-        """A handler gets messages only."""
+        """Do nothing: handlers get messages only."""
 
     def on_end(self, error: Exception | None, /) -> None:
-        """Nothing is held, so nothing is left to do."""
+        """Do nothing: a plain function has no queue."""
 
     def __len__(self) -> int:
         return 0
 
     def dispose(self) -> None:
-        """Call the function no more."""
+        """Stop calling the function."""
         self._disposed = True
         self._router.remove(self)
 
 
 class CoroutineHandler(Buffer[Any]):
-    """A coroutine function with a queue of its own, so that it delays nobody: one message at a time, in order."""
+    """A coroutine function with its own queue, so that it delays no other receiver. One call at a time, in order."""
 
     __slots__ = ("_cancelled", "_function", "_router", "task")
 
@@ -72,28 +72,28 @@ class CoroutineHandler(Buffer[Any]):
     on_message = Buffer.put
 
     def describe(self) -> str:
-        """Name the handler by its function."""
+        """Return the name of the handler's function."""
         return f"handler {name_of(self._function)}"
 
     def on_gap(self, gap: Gap, /) -> None:
-        """A handler gets messages only."""
+        """Do nothing: handlers get messages only."""
 
     def on_end(self, error: Exception | None, /) -> None:
-        """Go on with what is held, then end."""
+        """Handle the waiting messages, then end."""
         self.close()
 
     def overflowed(self) -> None:
-        """End when what is held is done: the queue was full."""
+        """Unregister, because the queue was full. The waiting messages are still handled."""
         self._router.remove(self)
 
     def dispose(self) -> None:
-        """Call the function no more; a call that is under way comes to its end."""
+        """Stop calling the function. A running call goes on to its end."""
         self._router.remove(self)
         self.clear()
         self.close()
 
     def cancel(self) -> None:
-        """Cut a call that is under way short, and end."""
+        """Cancel a running call, and end."""
         self._cancelled = True
         self.dispose()
         self.task.cancel()
@@ -107,19 +107,20 @@ class CoroutineHandler(Buffer[Any]):
         except StreamOverflow as error:
             self._reporter.failed(self._function, None, error)
         except asyncio.CancelledError as error:
-            # Somebody cancelled the task while it waited: nobody else would say why the function is called no more.
+            # Other code cancelled the task while it waited. Report it, as no other report says why the calls stopped.
             if not (self._cancelled or is_torn_down()):
                 self._reporter.failed(self._function, None, error)
             raise
         finally:
-            # A queue that nobody empties must not fill.
+            # Unregister, so that a queue without a consumer does not fill.
             self.dispose()
 
     async def _call(self, message: Any) -> None:
         try:
             await self._function(message)
             if self.task.cancelling():
-                # It was cancelled, by itself perhaps, and has not waited since: not at the expense of the next message.
+                # The function was cancelled, perhaps by itself, and has not awaited since. Raise the cancellation here,
+                # so that it does not hit the next message.
                 await asyncio.sleep(0)
         except EXITS:
             raise
@@ -127,7 +128,7 @@ class CoroutineHandler(Buffer[Any]):
             if isinstance(error, asyncio.CancelledError) and (self._cancelled or is_torn_down()):
                 raise
             self._reporter.failed(self._function, message, error)
-        # A cancellation that did not come from here is the function's own failure: the next message is due.
+        # A cancellation by other code is a failure of this call only: go on with the next message.
         while self.task.uncancel():
             pass
 
@@ -138,7 +139,7 @@ def make_handler(
     """Make the receiver that calls ``function``.
 
     Raises:
-        TypeError: if it is not callable, or a generator function.
+        TypeError: ``function`` is not callable, or is a generator function.
     """
     if not callable(function):
         raise TypeError(f"function_or_coroutine_function must be callable with a message, not {function!r}")
@@ -153,6 +154,6 @@ def _never_awaited(function: Callable[[Any], object], result: object) -> TypeErr
     if inspect.iscoroutine(result):
         result.close()
     return TypeError(
-        f"{name_of(function)} is a plain function that returned an awaitable, which nobody awaits: "
+        f"{name_of(function)} is a plain function that returned an awaitable, which is never awaited: "
         "give add_handler the coroutine function itself"
     )

@@ -1,4 +1,4 @@
-"""A stream of changes, with a snapshot wherever one is due."""
+"""The changes of a stream, with a snapshot at the start and after each loss."""
 
 from __future__ import annotations
 
@@ -27,21 +27,21 @@ T = TypeVar("T")
 S = TypeVar("S")
 
 SNAPSHOT_TIMEOUT: Final = 10.0
-"""Seconds that fetching a snapshot may take."""
+"""Seconds after which fetching a snapshot fails."""
 
 HEALTHY_AFTER: Final = 10.0
-"""Seconds in sync after which the delays start over: numbers that always have holes must not fetch without a pause."""
+"""Seconds in sync after which the delays start over, so that numbers with constant holes fetch with growing delays."""
 
 
 @dataclass(frozen=True, slots=True)
 class ChangeSource(Generic[T]):
-    """Where changes come from.
+    """The source of changes.
 
     Attributes:
         changes: the changes.
-        gaps: the gaps of the feed that gives them.
-        availability: whether they can come at present.
-        name: what reports call it.
+        gaps: the gaps of their feed.
+        availability: whether changes can come at present.
+        name: the name of the source in reports.
     """
 
     changes: Observable[T]
@@ -51,11 +51,11 @@ class ChangeSource(Generic[T]):
 
 
 class Resynced(AsyncObservable[T | Snapshot[S]], Generic[T, S]):
-    """What ``stream.resync`` returns: for each subscriber a snapshot, the changes after it, and so on.
+    """The result of ``stream.resync``: each subscriber gets a snapshot, the changes after it, and so on.
 
     Attributes:
-        in_sync: whether what its subscribers were given is all that there is; False while there are none, and while
-            the feed has no connection on which the changes are subscribed.
+        in_sync: whether all subscribers have got all changes; False without a subscriber, and while the feed has no
+            connection on which the changes are subscribed.
     """
 
     def __init__(
@@ -69,10 +69,10 @@ class Resynced(AsyncObservable[T | Snapshot[S]], Generic[T, S]):
         super().__init__(context)
         if not callable(snapshot):
             raise TypeError(f"snapshot must be a coroutine function that fetches one, not {snapshot!r}")
-        # Not `_source`: that is what an AsyncObservable subscribes to by itself.
+        # Not named `_source`: an AsyncObservable subscribes to its `_source`.
         self._changes: Final = source
         self._snapshot: Final = snapshot
-        # With what it is for: one function may fetch the snapshots of hundreds.
+        # The name includes the source, because one function may fetch the snapshots of hundreds of streams.
         self._snapshot_name: Final = f"{name_of(snapshot)} for {source.name}"
         self._range_of: Final = range_reader(sequence)
         self._number_of: Final = number_reader(snapshot_sequence)
@@ -80,8 +80,8 @@ class Resynced(AsyncObservable[T | Snapshot[S]], Generic[T, S]):
 
     @property
     def in_sync(self) -> bool:
-        """Whether what its subscribers were given is all that there is; False while there are none, and while no more
-        changes can come: there is no connection, or it has not subscribed them."""
+        """Whether all subscribers have got all changes. False without a subscriber, and while no changes can come
+        because there is no connection, or because the changes are not subscribed on it."""
         is_known = bool(self._sessions) and self._changes.availability.is_available
         return is_known and all(session.changes.in_sync for session in self._sessions)
 
@@ -97,7 +97,7 @@ class Resynced(AsyncObservable[T | Snapshot[S]], Generic[T, S]):
 
 
 class _Session(HotObservable[Any]):
-    """What one subscriber is given, and the task that fetches what is due next."""
+    """The items of one subscriber, and the task that fetches its snapshots."""
 
     def __init__(self, resynced: Resynced[Any, Any]) -> None:
         super().__init__(resynced._context)
@@ -109,7 +109,7 @@ class _Session(HotObservable[Any]):
         self._in_sync_since = math.inf
 
     def start(self) -> None:
-        # The snapshot is asked for first, so that changes that the source holds already are held here.
+        # Fetch first, so that the changes that the source holds already are held here.
         self._fetch()
         source = self._resynced._changes
         self._subscriptions.append(source.gaps.subscribe(self._lose))
@@ -127,31 +127,31 @@ class _Session(HotObservable[Any]):
         self._resynced._sessions.discard(self)
         for subscription in self._subscriptions:
             subscription.dispose()
-        # It was begun before all else.
+        # `start` fetches before it subscribes.
         assert self._fetching is not None
         self._fetching.cancel()
 
     def _lose(self, gap: Gap) -> None:
-        # Connections have delays of their own.
+        # Start the delays over: reconnecting was delayed already.
         self._delays = default_delays()
         self.changes.reset(gap.reason)
         self._fetch()
 
     def _take(self, message: Any) -> None:
         if isinstance(message, Gap):
-            # The source was asked for gaps; this one has been told already.
+            # The stream was made with gaps=True; `_lose` got this gap already.
             return
         dropped, reason, reporter = self.changes.dropped, self.changes.reason, self._context.reporter
         try:
             self._deliver(self.changes.apply(message))
         except FAILURES as error:
             reporter.failed("sequence of resync", message, error)
-            # It may be one that changes something: whoever goes on without it is not in sync.
+            # The message may be a change, and without it the subscriber is not in sync.
             self.changes.reset("unreadable")
         if self.changes.dropped > dropped:
             reporter.counters.dropped += 1
             if reason != "overflow":
-                # Once: until a snapshot comes, every change that is held takes the place of another.
+                # Report this once: until a snapshot comes, each further change replaces an older one.
                 line = "resync holds %d changes and has no snapshot: the oldest are dropped"
                 reporter.log(logging.WARNING, line, HELD_MAX)
                 reporter.emit(Overflowed, consumer="resync", overflow="drop_oldest", dropped=self.changes.dropped)
@@ -163,7 +163,7 @@ class _Session(HotObservable[Any]):
             self.on_next(item)
 
     def _fetch(self) -> None:
-        # Not observed, if whoever was told of a failure has left.
+        # The subscriber may have disposed of its subscription when a failure was reported.
         if self.observed and (self._fetching is None or self._fetching.done()):
             self._fetching = self._context.loop.create_task(self._until_in_sync(), name="rxws resync")
 
@@ -173,15 +173,15 @@ class _Session(HotObservable[Any]):
             self._delays = default_delays()
         outdated = 0
         while not self.changes.in_sync:
-            # What is fetched before changes come would be older than they are.
+            # A snapshot that is fetched before changes can come would be older than the first change.
             await resynced._changes.availability.wait_available()
-            # At once the first time, then ever more slowly: a server that lags is not helped by haste.
+            # The first delay is 0 and the next ones grow, to spare a server that lags.
             await asyncio.sleep(next(self._delays))
             losses = self.changes.losses
             try:
                 async with asyncio.timeout(SNAPSHOT_TIMEOUT):
                     data = await resynced._snapshot()
-                # One that was asked for before changes were missing may be older than they are, or of other numbers.
+                # Changes were lost during the fetch: the snapshot may be older than these, or of another numbering.
                 delivered = self.changes.snapshot(data) if losses == self.changes.losses else None
             except FAILURES as error:
                 if is_being_cancelled(error):
@@ -192,7 +192,7 @@ class _Session(HotObservable[Any]):
                 self._in_sync_since = now()
                 self._deliver(delivered)
                 continue
-            # One may come late. Of more in a row somebody must know: nothing is delivered meanwhile.
+            # One outdated snapshot is normal. More in a row are reported, because no change is delivered meanwhile.
             outdated += 1
             if outdated > 1:
                 late = LookupError(f"{outdated} snapshots in a row are older than the changes that are held")

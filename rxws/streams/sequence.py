@@ -1,4 +1,4 @@
-"""Which changes follow which snapshot. Pure."""
+"""Decides which changes follow which snapshot. Pure."""
 
 from __future__ import annotations
 
@@ -15,19 +15,19 @@ __all__ = ["HELD_MAX", "SequenceTracker", "Snapshot", "number_reader", "range_re
 T = TypeVar("T")
 
 HELD_MAX: Final = 100_000
-"""How many changes are held while a snapshot is being fetched; beyond that the oldest are dropped, and so the snapshot
-must be newer."""
+"""The largest number of changes held while a snapshot is fetched. Beyond it the oldest are dropped, and the snapshot
+must be newer than these."""
 
 
 @dataclass(frozen=True, slots=True)
 class Snapshot(Generic[T]):
-    """What ``stream.resync`` delivers before the changes that follow it.
+    """A snapshot, which ``stream.resync`` delivers before the changes that follow it.
 
     Attributes:
-        data: what ``snapshot()`` returned.
-        reason: why it was fetched: ``"start"``, ``"hole"`` (numbers are missing), ``"overflow"`` (too much had to be
-            held), ``"restart"`` (the numbers went back), ``"unreadable"`` (a message without numbers), or the reason of
-            the feed's ``Gap``.
+        data: the value that ``snapshot()`` returned.
+        reason: why it was fetched: ``"start"``, ``"hole"`` (numbers are missing), ``"overflow"`` (too many changes had
+            to be held), ``"restart"`` (the numbers went back), ``"unreadable"`` (the numbers of a message could not be
+            read), or the reason of the feed's ``Gap``.
     """
 
     data: T
@@ -35,13 +35,13 @@ class Snapshot(Generic[T]):
 
 
 def range_reader(sequence: object) -> Callable[[Any], tuple[int, int]]:
-    """Return a function that gives a message's first and last number.
+    """Return a function that reads the first and the last number of a message.
 
     Args:
         sequence: a pair of keys or paths, ``("U", "u")``, or such a function.
 
     Raises:
-        TypeError: it is neither.
+        TypeError: ``sequence`` is neither.
     """
     if callable(sequence):
         function = sequence
@@ -61,7 +61,7 @@ def range_reader(sequence: object) -> Callable[[Any], tuple[int, int]]:
 
 
 def number_reader(snapshot_sequence: object) -> Callable[[Any], int]:
-    """Return a function that gives the last number in a snapshot.
+    """Return a function that reads the last number in a snapshot.
 
     Args:
         snapshot_sequence: a key or path, ``"lastUpdateId"``, or such a function.
@@ -88,20 +88,21 @@ def _checked(number: Any, what: str) -> int:
 class SequenceTracker(Generic[T]):
     """Decides which changes follow which snapshot.
 
-    While it is out of sync changes are held, and a snapshot is asked for. One that is not older than what is held
-    brings it into sync: it is delivered, and then the changes after it, each beginning at most one after the end of the
-    one before. A hole in the numbers ends that, and so do numbers that go back: the server counts anew.
+    While the tracker is out of sync, it holds changes and needs a snapshot. A snapshot that is not older than the held
+    changes brings it into sync. The snapshot is delivered, then the changes after it; each begins at most one after the
+    end of the previous one. The tracker gets out of sync when numbers are missing, and when they go back because the
+    server restarted its count.
 
     Args:
-        range_of: gives a change's first and last number.
-        number_of: gives the last number in a snapshot.
-        held_max: how many changes are held at most.
+        range_of: returns the first and the last number of a change.
+        number_of: returns the last number in a snapshot.
+        held_max: the largest number of changes held.
 
     Attributes:
-        in_sync: whether what was delivered is all that there is.
-        reason: why a snapshot is, or was last, asked for.
-        dropped: how many changes were held and had to give way to later ones.
-        losses: how often changes were missing: a snapshot that was asked for before the last time may not know it.
+        in_sync: whether all changes were delivered.
+        reason: why a snapshot is needed, or was needed last.
+        dropped: number of held changes that were dropped for later ones.
+        losses: number of times that changes were missing. A snapshot requested before the last loss may be outdated.
     """
 
     def __init__(
@@ -119,7 +120,7 @@ class SequenceTracker(Generic[T]):
         self.losses = 0
 
     def reset(self, reason: str) -> None:
-        """Forget all: changes are missing, for the reason given."""
+        """Get out of sync and discard the held changes, because changes are missing for this reason."""
         self._held.clear()
         self._seen = -math.inf
         self.in_sync = False
@@ -127,10 +128,10 @@ class SequenceTracker(Generic[T]):
         self.losses += 1
 
     def apply(self, message: T) -> list[T]:
-        """Take a change; return what is to be delivered.
+        """Take a change and return the items to deliver.
 
         Raises:
-            Exception: what its numbers cannot be read for; nothing is changed.
+            Exception: the numbers of the change cannot be read. The tracker is unchanged.
         """
         first, last = self._range_of(message)
         if last < self._seen:
@@ -139,7 +140,7 @@ class SequenceTracker(Generic[T]):
         return self._follow(first, last, message)
 
     def _follow(self, first: int, last: int, message: T) -> list[T]:
-        """Return the change if it is to be delivered now; hold it if a snapshot must come before it."""
+        """Return the change if it can be delivered now; hold it if a snapshot must come first."""
         if self.in_sync:
             if last <= self._last:
                 return []
@@ -154,12 +155,12 @@ class SequenceTracker(Generic[T]):
         return []
 
     def snapshot(self, data: Any) -> list[Any] | None:
-        """Take a snapshot; return what is to be delivered, the snapshot first, or None: it is too old, fetch again.
+        """Take a snapshot and return the items to deliver, the snapshot first; None if the snapshot is too old.
 
-        After it, :attr:`in_sync` tells whether all that was held follows on it; if not, another one is due.
+        Afterwards :attr:`in_sync` is False if numbers are missing in the held changes: then another snapshot is needed.
 
         Raises:
-            Exception: what its number cannot be read for; nothing is changed.
+            Exception: the number of the snapshot cannot be read. The tracker is unchanged.
         """
         number = self._number_of(data)
         held = [change for change in self._held if change[1] > number]

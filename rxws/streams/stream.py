@@ -1,4 +1,4 @@
-"""Stream: the messages that pass a filter, kept until somebody takes them."""
+"""Stream: the messages that pass a filter, kept until a consumer takes them."""
 
 from __future__ import annotations
 
@@ -24,16 +24,16 @@ S = TypeVar("S")
 
 
 class Stream(AsyncObservable[T], BufferIterator[T], Generic[T]):
-    """The messages that pass a filter, from the call of ``stream_filter`` on: an Observable with a buffer.
+    """An Observable with a buffer: the messages that pass a filter, from the call of ``stream_filter`` on.
 
-    What it holds goes to the first consumer, be it ``async for`` or ``subscribe``; ``pipe`` alone changes nothing. Once
-    it is consumed by ``subscribe`` nothing is kept. It is its own iterator: of two concurrent ``anext`` the second
-    raises RuntimeError, and a cancelled ``anext`` loses nothing. The iteration ends after ``close()`` and after the
-    feed's ``exit()``, when all that was held is delivered; it raises the feed's fatal error, or
+    The first consumer, ``async for`` or ``subscribe``, gets the waiting messages; ``pipe`` alone consumes nothing.
+    After ``subscribe`` a stream keeps no messages. A stream is its own iterator: of two concurrent ``anext`` the second
+    raises RuntimeError, and a cancelled ``anext`` loses no message. After ``close()`` and after the feed's ``exit()``
+    the iteration delivers the waiting messages and ends. It raises the feed's fatal error, or
     :exc:`~rxws.StreamOverflow`.
 
-    A subscription keeps its stream alive until it is disposed. A stream with neither subscriber nor iterator nor
-    reference is collected, and unregisters itself within a turn of the loop.
+    A subscription keeps its stream alive until it is disposed. A stream without subscriber, iterator and reference is
+    garbage collected, and unregisters itself within one iteration of the loop.
 
     Example::
 
@@ -55,30 +55,30 @@ class Stream(AsyncObservable[T], BufferIterator[T], Generic[T]):
 
     @property
     def pending(self) -> int:
-        """How many messages wait to be taken."""
+        """Number of messages that wait for a consumer."""
         return len(self._receiver)
 
     @property
     def dropped(self) -> int:
-        """How many messages were dropped because the stream was full."""
+        """Number of messages that were dropped because the stream was full."""
         return self._receiver.dropped
 
     @property
     def matched(self) -> int:
-        """How many messages passed the filter."""
+        """Number of messages that passed the filter."""
         return self._receiver.matched
 
     @property
     def is_unmatched(self) -> bool:
-        """Whether it takes messages, and none has passed its filter yet."""
+        """Whether the stream is open and no message has passed its filter yet."""
         return not (self._receiver.closed or self._receiver.matched)
 
     def take_in(self, message: T) -> None:
-        """Hold a message that came past the router. On the loop's thread."""
+        """Take a message that did not come through the router. On the loop's thread."""
         self._receiver.on_message(message)
 
     def clear(self) -> None:
-        """Forget what is held.
+        """Discard the waiting messages.
 
         Raises:
             RuntimeError: outside the loop's thread.
@@ -87,7 +87,7 @@ class Stream(AsyncObservable[T], BufferIterator[T], Generic[T]):
         self._receiver.clear()
 
     async def close(self) -> None:
-        """Take nothing more in. What is held is still delivered, then the iterator ends; subscribers are completed.
+        """Take no more messages. The waiting messages are still delivered, then the sequence ends.
 
         Idempotent. It never waits for the consumer, so cancelling is safe.
         """
@@ -96,7 +96,7 @@ class Stream(AsyncObservable[T], BufferIterator[T], Generic[T]):
     aclose = close
 
     def close_nowait(self) -> None:
-        """The same, where nothing can be awaited.
+        """Do what :meth:`close` does, in code that cannot await.
 
         Raises:
             RuntimeError: outside the loop's thread.
@@ -123,11 +123,11 @@ class Stream(AsyncObservable[T], BufferIterator[T], Generic[T]):
         return self._receiver.get(self)
 
     def when_ended(self, on_removed: Callable[[], None]) -> None:
-        """Call ``on_removed`` once the stream takes nothing more in: it was closed, or collected, or has overflowed."""
+        """Call ``on_removed`` when the stream takes no more messages: it was closed or collected, or it overflowed."""
         self._router.when_removed(self._receiver, on_removed)
 
     def batches(self) -> AsyncIterator[list[T]]:
-        """Iterate over lists of all that waits: one wake-up for many messages.
+        """Iterate over lists of all waiting messages, which takes one wake-up for many messages.
 
         Ends and raises as the stream's own iteration does; each list holds at least one message.
 
@@ -145,30 +145,31 @@ class Stream(AsyncObservable[T], BufferIterator[T], Generic[T]):
         sequence: tuple[Hashable, Hashable] | Callable[[Any], tuple[int, int]],
         snapshot_sequence: Hashable | Callable[[Any], int],
     ) -> Resynced[T, S]:
-        """Return the changes of this stream together with the snapshots that they belong to.
+        """Return an Observable of the snapshots and the changes that follow them.
 
-        Each subscriber, and each ``async for``, gets a :class:`~rxws.Snapshot`, then only the changes after it: those
-        whose last number is not after the snapshot's are dropped, and each that follows begins at most one after the
-        end of the one before. At every ``Gap`` of the feed, every hole in the numbers, and when these go back (the
-        server counts anew), another snapshot is fetched and delivered, for this subscriber alone; meanwhile changes
-        are held, at most 100,000, and ``in_sync`` of what is returned is False. (That changes are missing is known with
-        the next one that comes.) So it is, and nothing is fetched, while the feed has no connection, and while that
-        has not subscribed a stream of ``multiplex``, or the server has refused it.
+        Each subscriber, and each ``async for``, gets a :class:`~rxws.Snapshot`, then only the changes after it. Changes
+        whose last number is not after the snapshot's are dropped. Each delivered change begins at most one after the
+        end of the previous one. Another snapshot is fetched and delivered, for this subscriber only, after each ``Gap``
+        of the feed, when numbers are missing, and when they go back because the server restarted its count. Missing
+        numbers are noticed with the next change. During the fetch changes are held, at most 100,000, and ``in_sync`` of
+        the returned Observable is False. It is also False, and no snapshot is fetched, while the feed has no
+        connection, and while a stream of ``multiplex`` is not subscribed on it or was refused by the server.
 
-        A snapshot that is older than what is held is fetched again, which is reported from the second one in a row on;
-        a failure to fetch one within 10 s is reported and retried. The delays grow, and start over with a ``Gap`` and
-        after 10 s in sync. A message whose numbers cannot be read may be a change that is missing then: it is reported,
-        and another snapshot is fetched. Whoever disposes of the subscription, or leaves the ``async for``, cancels the
-        fetching; the sequence ends as the stream does.
+        A snapshot that is older than the held changes is fetched again; from the second one in a row on, this is
+        reported. A fetch that fails or takes longer than 10 s is reported and retried. The delays between fetches grow;
+        they start over after a ``Gap`` and after 10 s in sync. A message whose numbers cannot be read may be a change:
+        it is reported, and another snapshot is fetched. Disposing of the subscription, or leaving the ``async for``,
+        cancels the fetch. The sequence ends with the stream.
 
         Args:
             snapshot: a coroutine function that fetches a snapshot.
-            sequence: the keys, or paths, of a change's first and last number, ``("U", "u")``, which are ints; or a
-                function of a change that returns both (which may make ints of strings).
-            snapshot_sequence: the key, or path, of the last number in a snapshot, ``"lastUpdateId"``; or a function.
+            sequence: the keys, or paths, of the first and the last number of a change, ``("U", "u")``, which are ints;
+                or a function of a change that returns both as ints, for example from strings.
+            snapshot_sequence: the key, or path, of the last number in a snapshot, ``"lastUpdateId"``; or a function of
+                a snapshot that returns it.
 
         Raises:
-            TypeError: an argument is of the wrong kind.
+            TypeError: an argument has the wrong type.
 
         Example::
 
@@ -192,11 +193,11 @@ class Stream(AsyncObservable[T], BufferIterator[T], Generic[T]):
                 fan_out.end(receiver.error)
         subscription = fan_out._attach(on_next, on_error, on_completed, scheduler)
         if subscription in fan_out.subscriptions:
-            # It keeps the stream alive.
+            # The subscription keeps the stream alive.
             fan_out.subscriptions[subscription] = self
         if is_first:
             receiver.keeps = False
-            # Not before all that is being subscribed here is: what an operator does not want, it can refuse then.
+            # Run after the subscriptions under way, so that an operator can dispose of its own before it gets messages.
             self._context.scheduler.schedule(lambda *_: receiver.hand_over(subscription))
         return subscription
 
@@ -206,7 +207,7 @@ class Stream(AsyncObservable[T], BufferIterator[T], Generic[T]):
         return f"<{self._receiver.describe()}{end}: {numbers}>"
 
     def _repr_mimebundle_(self, include: Any = None, exclude: Any = None) -> dict[str, str]:
-        """Show the stream in a notebook's cell: numbers, rate since the last look, the last few messages that wait."""
+        """Show the stream in a notebook: its numbers, the rate since the last display, the newest waiting messages."""
         facts = {
             "feed": self._context.reporter.name,
             "state": "closed" if self._receiver.closed else "open",
@@ -226,7 +227,7 @@ class Stream(AsyncObservable[T], BufferIterator[T], Generic[T]):
 
 
 class _Batches(AsyncIterator[list[T]]):
-    """``stream.batches()``; it refers to the stream, which lives as long as it is iterated over."""
+    """The iterator of ``stream.batches()``. It keeps the stream alive."""
 
     __slots__ = ("_stream",)
 

@@ -1,4 +1,4 @@
-"""What is asked of a stream, or of a handler's queue, besides its filter."""
+"""StreamOptions: the options of a stream or of a handler's queue."""
 
 from __future__ import annotations
 
@@ -12,19 +12,19 @@ __all__ = ["StreamOptions"]
 
 @dataclass(frozen=True, slots=True)
 class StreamOptions:
-    """How much may wait, what happens when more comes, and in what form; checked.
+    """The checked options of a stream or of a handler's queue.
 
     See :meth:`~rxws.AsyncWebsocketStreamInterface.stream_filter`.
 
     Attributes:
-        maxsize: how many messages may wait; None for no bound.
-        overflow: what is done when more come.
-        gaps: whether ``Gap`` objects stand in the stream. Of no use to a handler.
-        copy: whether each message is a deep copy. Of no use to a handler.
+        maxsize: the largest number of waiting messages; None for no bound.
+        overflow: what happens to further messages.
+        gaps: whether the stream contains ``Gap`` objects. Handlers ignore it.
+        copy: whether each message is a deep copy. Handlers ignore it.
 
     Raises:
-        TypeError: ``maxsize`` is no int.
-        ValueError: ``maxsize`` is less than 1, or ``overflow`` unknown.
+        TypeError: ``maxsize`` is not an int.
+        ValueError: ``maxsize`` is less than 1, or ``overflow`` is unknown.
     """
 
     maxsize: int | None = DEFAULT_MAXSIZE

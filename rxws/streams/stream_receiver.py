@@ -1,4 +1,4 @@
-"""The receiving part of a stream, which the router holds."""
+"""StreamReceiver: the part of a stream that is registered with the router."""
 
 from __future__ import annotations
 
@@ -19,9 +19,15 @@ T = TypeVar("T")
 
 
 class StreamReceiver(Buffer[T]):
-    """The part of a stream that the router holds: it must not refer to the stream, which would never be collected.
+    """The part of a stream that the router holds. It must not refer to the stream, which could then not be collected.
 
-    Only while somebody is subscribed it does, by way of what hands on to subscribers.
+    It refers to the stream only while there are subscribers, through ``fan_out``.
+
+    Attributes:
+        abandoned: whether the stream was collected.
+        matched: number of messages that passed the filter.
+        keeps: whether messages are put into the buffer: until the first subscription, and from the first iteration on.
+        fan_out: passes messages to the subscribers; None until the first one subscribes.
     """
 
     __slots__ = ("_copies", "_filters", "_router", "_takes_gaps", "abandoned", "fan_out", "keeps", "matched")
@@ -38,7 +44,7 @@ class StreamReceiver(Buffer[T]):
         self.fan_out: HotObservable[T] | None = None
 
     def describe(self) -> str:
-        """Name the stream by its filter."""
+        """Return the name of the stream, which contains its filter."""
         return f"stream {redact(repr(self._filters))}"
 
     def on_message(self, message: T, /) -> None:
@@ -52,7 +58,7 @@ class StreamReceiver(Buffer[T]):
             self.fan_out.on_next(message)
 
     def on_gap(self, gap: Gap, /) -> None:
-        """Take a gap, if gaps were asked for."""
+        """Take a gap, if the stream was made with ``gaps=True``."""
         if self._takes_gaps:
             item: Any = gap
             if self.keeps:
@@ -61,27 +67,27 @@ class StreamReceiver(Buffer[T]):
                 self.fan_out.on_next(item)
 
     def on_end(self, error: Exception | None, /) -> None:
-        """Take nothing more in."""
+        """Take no more messages, and end the sequence."""
         self._router.remove(self)
         self.close(error)
-        # What is held and not kept is on its way to the first subscriber, who is told of the end after that.
+        # Waiting messages without `keeps` are for the first subscriber: `hand_over` ends the sequence after them.
         if self.fan_out is not None and (self.keeps or not self):
             self.fan_out.end(self.error)
 
     def overflowed(self) -> None:
-        """End the stream: it was full."""
-        # Now, and not when the consumer gets to it: a stream that takes nothing in must cost nothing either.
+        """Unregister and end the sequence, because the buffer was full."""
+        # At once, and not when the consumer reaches the end: a closed stream must not cost time for each message.
         self._router.remove(self)
         if self.fan_out is not None:
             self.fan_out.end(self.error)
 
     def abandon(self) -> None:
-        """Hold no more: the stream is being collected. From any thread, and in the midst of anything."""
+        """Keep no more messages, because the stream is being collected. From any thread, at any allocation."""
         self.abandoned = True
         self.keeps = False
 
     def hand_over(self, subscription: Subscription[T]) -> None:
-        """Hand what is held to the first subscriber, as far as it wants it; the rest is nobody's."""
+        """Pass the waiting messages to the first subscriber until it disposes, then discard the rest."""
         fan_out = self.fan_out
         assert fan_out is not None
         while self._items and subscription in fan_out.subscriptions:

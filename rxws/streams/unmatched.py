@@ -1,4 +1,4 @@
-"""Notices filters that nothing matches, which mostly are misspelled."""
+"""Reports filters that no message passes, because most of them are misspelled."""
 
 from __future__ import annotations
 
@@ -19,29 +19,29 @@ from .stream import Stream
 __all__ = ["UnmatchedFilters"]
 
 PATIENCE: Final = 10.0
-"""Seconds of traffic that a filter may let pass."""
+"""Seconds of traffic without a match after which a filter is reported."""
 
 POLL_INTERVAL: Final = 0.25
-"""Seconds between two looks at what goes by, while there are streams that nothing has matched."""
+"""Seconds between two checks of the traffic, while there are unmatched streams."""
 
 LONGEST_INTERVAL: Final = 10.0
-"""The same while nothing goes by; the interval doubles up to this."""
+"""The longest such interval: it doubles up to this value while there is no traffic."""
 
 SAMPLES: Final = 40
-"""How many messages are kept, to show what they have under the keys of a filter."""
+"""Number of messages that are kept to show their values under the keys of a filter."""
 
 VALUES: Final = 5
-"""How many of those values are told."""
+"""Number of those values in a report."""
 
-MOST_TOLD: Final = 100
-"""How many filters are told of: whoever has more of them knows by then."""
+MOST_REPORTED: Final = 100
+"""The largest number of filters that are reported: a user with more of them has seen enough reports."""
 
 SHOWN: Final = 200
-"""How much of a filter is shown."""
+"""The largest number of characters of a filter in a report."""
 
 
 class _Watched(NamedTuple):
-    """A stream, its filter, and how many messages had gone by when it was made."""
+    """A stream, its filter, and the number of messages of the feed before it was made."""
 
     stream: weakref.ref[Stream[Any]]
     filter: Filter
@@ -54,14 +54,14 @@ class _Watched(NamedTuple):
 
 
 class UnmatchedFilters:
-    """Tells of each filter once that nothing matched in ten seconds of traffic.
+    """Reports each filter once that no message passed in ten seconds of traffic.
 
-    A message costs nothing: while there are fresh streams that nothing has matched, a timer looks at what was the last
-    message. Each stream is looked at once, however many there are.
+    It costs no time per message: while there are new unmatched streams, a timer samples the router's last message. Each
+    stream is checked once.
 
     Args:
-        router: what the messages go through.
-        is_settled: whether all that is to be subscribed is: until then nobody can tell what will match.
+        router: the router of the feed's messages.
+        is_settled: returns whether all channels are subscribed. Until then it is unknown which filters will match.
     """
 
     def __init__(self, router: Router, is_settled: Callable[[], bool]) -> None:
@@ -69,17 +69,17 @@ class UnmatchedFilters:
         self._loop = router.context.loop
         self._reporter = router.context.reporter
         self._is_settled = is_settled
-        # Streams that have seen no traffic yet; then those that have, with the time since when.
+        # First the streams that have seen no traffic yet; then the others, with the time of their first traffic.
         self._fresh: list[_Watched] = []
         self._waiting: deque[tuple[float, _Watched]] = deque()
         self._samples: deque[Any] = deque(maxlen=SAMPLES)
-        self._told: set[Filter] = set()
+        self._reported: set[Filter] = set()
         self._messages = 0
         self._interval = POLL_INTERVAL
         self._timer: asyncio.TimerHandle | None = None
 
     def watch(self, stream: Stream[Any], filter: Filter) -> None:  # noqa: A002
-        """Tell if nothing passes the filter of a new stream. Functions are not told of: they have no keys."""
+        """Report the filter of a new stream if no message passes it. Functions are not watched: they have no keys."""
         if not filter.alternatives:
             return
         self._fresh.append(_Watched(weakref.ref(stream), filter, self._reporter.counters.messages))
@@ -88,13 +88,13 @@ class UnmatchedFilters:
             self._schedule(POLL_INTERVAL)
 
     def wake(self) -> None:
-        """Learn that messages may come from now on."""
+        """Check often again: called when messages may come."""
         if self._timer is not None:
             self._timer.cancel()
             self._schedule(POLL_INTERVAL)
 
     def stop(self) -> None:
-        """Look no more."""
+        """Stop the checks."""
         if self._timer is not None:
             self._timer.cancel()
         self._fresh.clear()
@@ -115,16 +115,17 @@ class UnmatchedFilters:
             self._waiting.extend((now, each) for each in self._fresh)
             self._fresh.clear()
         else:
-            # Those that have ended meanwhile are not kept: this may last.
+            # Drop the streams that have ended: a time without traffic may be long.
             self._fresh = [each for each in self._fresh if each.is_unmatched]
             interval = POLL_INTERVAL if self._waiting else min(2 * self._interval, LONGEST_INTERVAL)
         while self._waiting and now - self._waiting[0][0] >= PATIENCE:
             _, watched = self._waiting.popleft()
-            if watched.is_unmatched and watched.filter not in self._told and len(self._told) < MOST_TOLD:
-                self._told.add(watched.filter)
-                self._tell(watched.filter, messages - watched.before)
+            if watched.is_unmatched and watched.filter not in self._reported and len(self._reported) < MOST_REPORTED:
+                self._reported.add(watched.filter)
+                self._report(watched.filter, messages - watched.before)
         if self._waiting:
-            # Not later than it is due, and not in steps that the clock cannot tell apart.
+            # Check when the next report is due, but wait at least 1 ms: a shorter wait may be below the clock's
+            # resolution.
             interval = min(interval, max(0.001, self._waiting[0][0] + PATIENCE - now))
         if self._fresh or self._waiting:
             self._schedule(interval)
@@ -132,7 +133,7 @@ class UnmatchedFilters:
             self._timer = None
             self._samples.clear()
 
-    def _tell(self, filter: Filter, messages: int) -> None:  # noqa: A002
+    def _report(self, filter: Filter, messages: int) -> None:  # noqa: A002
         reporter = self._reporter
         values = {shown(key) if isinstance(key, tuple) else repr(key)[:SHOWN]: self._values(key) for key in filter.keys}
         seen = "; ".join(f"{key} was {', '.join(those) or 'absent'}" for key, those in values.items())
@@ -141,7 +142,7 @@ class UnmatchedFilters:
         reporter.emit(NothingMatched, filter=text, messages=messages, values=values)
 
     def _values(self, key: Hashable) -> tuple[str, ...]:
-        """Return what the messages have under a key: a few, each once, with no secret in them."""
+        """Return a few distinct values of the messages under a key, with secrets redacted."""
         values: dict[str, None] = {}
         for message in self._samples:
             with self._reporter.guard("a filter's key", message):
@@ -154,7 +155,7 @@ class UnmatchedFilters:
 
 
 def _harmless(key: Hashable, value: object) -> str:
-    # Together, because what the value is called may be what tells that it is a secret.
+    # Redact name and value together, because the name may show that the value is a secret.
     name = f"{key[-1] if isinstance(key, tuple) else key}="
     text = redact(name + shown(value))
     return text.removeprefix(name) if text.startswith(name) else MASK

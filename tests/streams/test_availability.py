@@ -13,7 +13,7 @@ pytestmark = pytest.mark.usefixtures("virtual_time", "assert_no_leaks")
 
 
 class Switched:
-    """What two flows ask."""
+    """The availability of a feed and of a channel, with both states under the control of the test."""
 
     def __init__(self):
         self.is_live = self.is_subscribed = False
@@ -22,7 +22,7 @@ class Switched:
         self.channel = ChannelAvailability(self.feed, lambda: self.is_subscribed)
 
     def connect(self, is_live=True):
-        """Have a connection, or end."""
+        """Open a connection, or end the feed."""
         self.is_live = is_live
         self.live_or_ended.set()
 
@@ -33,14 +33,14 @@ async def is_done(waiting, seconds):
     return bool(done)
 
 
-async def test_what_nobody_tells_of_comes():
-    """A source that is no feed's comes as long as it does not end."""
+async def test_availability_when_the_source_is_no_feed():
+    """The messages of a source without a connection can always come."""
     assert ALWAYS_AVAILABLE.is_available
     await ALWAYS_AVAILABLE.wait_available()
 
 
-async def test_feed_gives_what_it_has_a_connection_for():
-    """Whoever waits goes on when there is a connection, and not at the end of the feed."""
+async def test_feed_when_it_gets_a_connection():
+    """wait_available returns when the feed has a connection."""
     switched = Switched()
     waiting = asyncio.ensure_future(switched.feed.wait_available())
     assert not await is_done(waiting, 60)
@@ -50,8 +50,8 @@ async def test_feed_gives_what_it_has_a_connection_for():
     assert await is_done(waiting, 0.001)
 
 
-async def test_feed_that_has_ended_gives_nothing():
-    """Whoever waits for what will not come waits until it is cancelled."""
+async def test_feed_when_it_has_ended():
+    """After the end of the feed wait_available waits until it is cancelled."""
     switched = Switched()
     waiting = asyncio.ensure_future(switched.feed.wait_available())
     switched.connect(is_live=False)
@@ -59,8 +59,8 @@ async def test_feed_that_has_ended_gives_nothing():
     waiting.cancel()
 
 
-async def test_channel_comes_once_it_is_subscribed():
-    """A connection is not enough: it must have the channel subscribed, and be there still."""
+async def test_channel_when_it_gets_subscribed():
+    """A channel is available when there is a connection on which it is subscribed."""
     switched = Switched()
     waiting = asyncio.ensure_future(switched.channel.wait_available())
     switched.connect()
@@ -76,8 +76,8 @@ async def test_channel_comes_once_it_is_subscribed():
     assert switched.channel.is_available
 
 
-async def test_channel_that_does_not_come_is_looked_at_ever_more_rarely():
-    """Hundreds of channels that are refused for weeks cost nothing; one that comes late is noticed soon after."""
+async def test_channel_when_it_is_refused_for_long():
+    """A refused channel is polled at growing intervals, so that hundreds of them cost little."""
     switched, looks = Switched(), []
     switched.connect()
 

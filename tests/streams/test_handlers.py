@@ -34,13 +34,13 @@ def task_of(handler):
 
 @pytest.mark.parametrize("function", [None, 5, "print", [print], {}, object()])
 async def test_handler_when_not_callable(wiring, function):
-    """What cannot be called is refused by the argument's name, with what was given."""
+    """An argument that is not callable raises a TypeError that names the argument and shows it."""
     with pytest.raises(TypeError, match="function_or_coroutine_function must be callable with a message, not"):
         wiring.handler(function)
 
 
 async def test_handler_when_a_generator_function(wiring):
-    """A generator function is refused: nobody would run its code."""
+    """A generator function raises TypeError, because its code would never run."""
 
     def generator(message):
         yield message
@@ -70,7 +70,7 @@ async def test_handler_when_filtered(wiring):
 
 
 def kinds(record):
-    """Give the same handler as a plain function and as a coroutine function."""
+    """Return the same handler as a plain function and as a coroutine function."""
 
     async def coroutine(message):
         record(message)
@@ -81,7 +81,7 @@ def kinds(record):
 @pytest.mark.parametrize("kind", [0, 1], ids=["plain", "coroutine"])
 @pytest.mark.parametrize("error", [ZeroDivisionError("no"), asyncio.CancelledError(), StopAsyncIteration()], ids=repr)
 async def test_handler_when_it_raises(wiring, kind, error, caplog):
-    """A handler that raises is logged, counted, emitted, and goes on with the next message; so do its siblings."""
+    """A handler that raises is logged, counted and emitted; it and its siblings get the next message."""
     calls, before, after = [], [], []
 
     def record(message):
@@ -105,7 +105,7 @@ async def test_handler_when_it_raises(wiring, kind, error, caplog):
 
 @pytest.mark.parametrize("kind", [0, 1], ids=["plain", "coroutine"])
 async def test_handler_when_it_comes_upon_a_cancelled_future(wiring, kind):
-    """A CancelledError that rxws did not request is a failure like any other."""
+    """A CancelledError that rxws did not cause is reported like any other exception."""
     calls = []
     future = asyncio.get_running_loop().create_future()
     future.cancel()
@@ -139,7 +139,7 @@ async def test_handler_when_another_is_added_inside(wiring, kind):
 
 @pytest.mark.parametrize("kind", [0, 1], ids=["plain", "coroutine"])
 async def test_handler_when_it_removes_itself(wiring, kind):
-    """A handler may remove itself: the call comes to its end, and there is no other."""
+    """A handler may remove itself: the running call goes on to its end, and no further call follows."""
     calls = []
     subscriptions = []
 
@@ -158,7 +158,7 @@ async def test_handler_when_it_removes_itself(wiring, kind):
 
 
 async def test_handler_when_a_sibling_removes_it(wiring):
-    """A handler that a sibling removes is not called any more, not even with this very message."""
+    """A handler that is removed by a sibling does not get the present message."""
     first, second, third = [], [], []
     subscriptions = []
 
@@ -195,7 +195,7 @@ async def test_handler_when_disposed_from_another_thread(wiring, kind):
 
 @pytest.mark.parametrize("kind", [0, 1], ids=["plain", "coroutine"])
 async def test_handler_when_messages_may_be_missing(wiring, kind):
-    """A gap is no message: handlers do not get it."""
+    """Handlers do not get gaps."""
     calls = []
     wiring.handler(kinds(calls.append)[kind])
     wiring.router.announce(wiring.gap())
@@ -207,7 +207,7 @@ async def test_handler_when_messages_may_be_missing(wiring, kind):
 
 
 async def test_function_when_called():
-    """A plain function is called at once, in the loop's thread, and what it returns is of no matter."""
+    """A plain function is called at once in the loop's thread, and its result is ignored."""
     wiring = Wiring()
     threads = []
     receiver = wiring.receiver(lambda message: threads.append(threading.current_thread()) or "anything")
@@ -221,7 +221,7 @@ async def test_function_when_called():
 
 
 async def test_function_when_it_returns_a_coroutine(wiring):
-    """A plain function that returns a coroutine is reported: nobody awaits that."""
+    """A plain function that returns a coroutine is reported, because the coroutine is never awaited."""
 
     async def handle(message):
         raise AssertionError
@@ -234,7 +234,7 @@ async def test_function_when_it_returns_a_coroutine(wiring):
 
 
 async def test_function_when_it_returns_another_awaitable(wiring):
-    """So is one that returns any other thing that waits to be awaited."""
+    """A plain function that returns another awaitable is reported, too."""
 
     class Awaitable:
         def __await__(self):
@@ -246,7 +246,7 @@ async def test_function_when_it_returns_another_awaitable(wiring):
 
 
 async def test_function_when_it_returns_a_task(wiring):
-    """A task runs by itself, so a plain function may return one."""
+    """A plain function may return a task, because a task runs without being awaited."""
     calls = []
 
     async def handle(message):
@@ -263,7 +263,7 @@ async def test_function_when_it_returns_a_task(wiring):
 
 
 async def test_coroutine_when_in_any_form(wiring):
-    """Methods, partials and objects whose call is a coroutine function are awaited too."""
+    """Methods, partials and objects whose ``__call__`` is a coroutine function are awaited, too."""
     calls = []
 
     class Handler:
@@ -284,7 +284,7 @@ async def test_coroutine_when_in_any_form(wiring):
 
 
 async def test_coroutine_when_slow(virtual_time):
-    """Each coroutine handler has a queue of its own: a slow one delays nobody, and misses nothing."""
+    """Each coroutine handler has its own queue: a slow one delays no other and misses no message."""
     wiring = Wiring()
     slow, fast, plain = [], [], []
 
@@ -307,7 +307,7 @@ async def test_coroutine_when_slow(virtual_time):
 
 
 async def test_coroutine_when_called(virtual_time):
-    """A coroutine handler has one message at a time, in order, however long each takes."""
+    """A coroutine handler gets one message at a time, in order, however long each call takes."""
     wiring = Wiring()
     running = 0
     order = []
@@ -332,7 +332,7 @@ async def test_coroutine_when_called(virtual_time):
 @pytest.mark.parametrize("waits", [False, True])
 @pytest.mark.parametrize("held", [False, True])
 async def test_coroutine_when_it_cancels_itself(wiring, times, waits, held):
-    """A handler that cancels its own task fails for that message, and goes on with the next one undisturbed."""
+    """A handler that cancels its own task fails with that message and gets the next one."""
     done = []
 
     async def handle(message):
@@ -359,7 +359,7 @@ async def test_coroutine_when_it_cancels_itself(wiring, times, waits, held):
 
 
 async def test_coroutine_when_it_swallows_a_cancellation(wiring):
-    """A handler that takes a cancellation for itself goes on as if there had been none."""
+    """A handler that suppresses a cancellation goes on with the next message."""
     counts = []
 
     async def handle(message):
@@ -377,7 +377,7 @@ async def test_coroutine_when_it_swallows_a_cancellation(wiring):
 
 
 async def test_coroutine_when_it_uses_timeouts(virtual_time):
-    """asyncio.timeout works in a handler, time after time."""
+    """asyncio.timeout works in each call of a handler."""
     wiring = Wiring()
     outcomes = []
 
@@ -399,7 +399,7 @@ async def test_coroutine_when_it_uses_timeouts(virtual_time):
 
 
 async def test_coroutine_when_disposed_while_called(wiring):
-    """Disposing lets the call that is under way come to its end; what waits is forgotten."""
+    """After dispose the running call goes on to its end, and the waiting messages are discarded."""
     done = []
     go_on = asyncio.Event()
 
@@ -419,7 +419,7 @@ async def test_coroutine_when_disposed_while_called(wiring):
 
 
 async def test_coroutine_when_the_feed_ends(wiring):
-    """At the end a handler goes on with what it holds, then its task ends."""
+    """At the end of the feed a handler gets its waiting messages, then its task ends."""
     done = []
 
     async def handle(message):
@@ -435,7 +435,7 @@ async def test_coroutine_when_the_feed_ends(wiring):
 
 
 async def test_coroutine_when_added_after_the_end(wiring):
-    """A handler that is added after the end has no task left over."""
+    """A handler that is added after the end leaves no task."""
     wiring.router.end(None)
 
     async def handle(message):
@@ -446,7 +446,7 @@ async def test_coroutine_when_added_after_the_end(wiring):
 
 @pytest.mark.parametrize("busy", [False, True])
 async def test_coroutine_when_cancelled_by_the_feed(wiring, busy):
-    """The feed may cut a call short: then the task ends, and the cut is no failure."""
+    """When the feed cancels a call, the task ends without a report."""
 
     async def handle(message):
         await asyncio.Event().wait()
@@ -462,8 +462,8 @@ async def test_coroutine_when_cancelled_by_the_feed(wiring, busy):
     assert wiring.router.receivers == []
 
 
-async def test_coroutine_when_it_fails_on_being_cut_short(wiring):
-    """What a handler raises while it is cut short is reported, and the task ends."""
+async def test_coroutine_when_it_fails_while_cancelled(wiring):
+    """An exception that a handler raises while the feed cancels it is reported, and the task ends."""
 
     async def handle(message):
         try:
@@ -479,8 +479,8 @@ async def test_coroutine_when_it_fails_on_being_cut_short(wiring):
     assert [type(event.error) for event in wiring.seen] == [ZeroDivisionError]
 
 
-async def test_coroutine_when_somebody_cancels_all_tasks(wiring):
-    """A handler whose task is cancelled while it waits unregisters, for nobody empties its queue, and says so."""
+async def test_coroutine_when_its_task_is_cancelled(wiring):
+    """A handler whose task is cancelled while it waits unregisters and reports it, so that its queue does not fill."""
 
     async def handle(message):
         raise AssertionError
@@ -494,7 +494,7 @@ async def test_coroutine_when_somebody_cancels_all_tasks(wiring):
 
 
 def test_coroutine_when_the_loop_is_torn_down(caplog):
-    """A call that asyncio.run cuts short at its end is no failure of the function's."""
+    """A call that asyncio.run cancels at its end is not reported."""
 
     async def handle(message):
         await asyncio.sleep(60)
@@ -514,7 +514,7 @@ def test_coroutine_when_the_loop_is_torn_down(caplog):
 
 
 async def test_coroutine_when_full_and_overflow_is_error(wiring):
-    """A handler that fell too far behind does what it holds, then ends; both is reported."""
+    """A handler whose queue overflows handles its waiting messages, then ends; both are reported."""
     done = []
 
     async def handle(message):
@@ -535,7 +535,7 @@ async def test_coroutine_when_full_and_overflow_is_error(wiring):
 
 @pytest.mark.parametrize(("overflow", "expected"), [("drop_oldest", [3, 4]), ("drop_newest", [1, 2])])
 async def test_coroutine_when_full_and_overflow_drops(wiring, overflow, expected):
-    """A handler's queue drops as a stream does."""
+    """A handler's queue drops messages as a stream does."""
     done = []
 
     async def handle(message):
@@ -549,7 +549,7 @@ async def test_coroutine_when_full_and_overflow_drops(wiring, overflow, expected
 
 
 async def test_coroutine_when_it_lags(wiring):
-    """A handler that is behind is said to lag."""
+    """The lag of a handler is reported."""
 
     async def handle(message):
         await asyncio.Event().wait()

@@ -1,4 +1,4 @@
-"""A stream of changes, with a snapshot wherever one is due."""
+"""resync: the changes of a stream with a snapshot at the start and after each loss."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ def c(first, last=None):
 
 
 class Source:
-    """Gives snapshots as the test says: a number, an exception, or seconds to wait first."""
+    """Returns snapshots as scripted: a number, an exception, or seconds to wait first."""
 
     def __init__(self, *answers):
         self.answers = list(answers)
@@ -46,28 +46,28 @@ class Changing(ScriptedFeed):
         super().__init__(parse=json.loads, reconnect_delays=lambda: [0] * 9)
 
     def come(self, *changes):
-        """Let changes come."""
+        """Send changes."""
         self.websocket.come(*map(json.dumps, changes))
 
 
 def resync(feed, source, stream=None):
-    """Bring a feed's messages in line with their snapshots."""
+    """Subscribe to the messages of a feed together with their snapshots."""
     changes = feed.stream_filter() if stream is None else stream
     return changes.resync(source, sequence=("U", "u"), snapshot_sequence="last")
 
 
 def short(items):
-    """Say what was delivered: numbers, and snapshots with their reason."""
+    """Return the delivered items in short: numbers, and snapshots with their reason."""
     return [f"{item.reason} {item.data['last']}" if isinstance(item, Snapshot) else item["u"] for item in items]
 
 
 async def settle(seconds=0.01):
-    """Let things happen."""
+    """Let the tasks run."""
     await asyncio.sleep(seconds)
 
 
-async def test_snapshot_comes_first_and_what_follows_it_after():
-    """Changes that come while the snapshot is being fetched are held; those that it knows are dropped."""
+async def test_snapshot_when_changes_come_meanwhile():
+    """Changes that come during the fetch are held; those that the snapshot contains are dropped."""
     async with Changing() as feed:
         await feed.wait_connected()
         resynced, got = resync(feed, Source((1, 2))), []
@@ -84,7 +84,7 @@ async def test_snapshot_comes_first_and_what_follows_it_after():
         assert not resynced.in_sync
 
 
-async def test_what_the_stream_holds_already_counts():
+async def test_snapshot_when_the_stream_holds_changes():
     """Changes that came between the making of the stream and the subscription are not lost."""
     async with Changing() as feed:
         stream = feed.stream_filter()
@@ -97,8 +97,8 @@ async def test_what_the_stream_holds_already_counts():
         assert short(got) == ["start 1", 2, 3]
 
 
-async def test_each_consumer_has_a_snapshot_of_its_own():
-    """Each subscriber, and each ``async for``, begins with a snapshot; ``in_sync`` is for all of them."""
+async def test_snapshot_when_several_subscribe():
+    """Each subscriber, and each ``async for``, begins with its own snapshot; ``in_sync`` covers all of them."""
     async with Changing() as feed:
         await feed.wait_connected()
         source = Source(0, (5, 1))
@@ -114,8 +114,8 @@ async def test_each_consumer_has_a_snapshot_of_its_own():
         await iterator.aclose()
 
 
-async def test_hole_in_the_numbers_fetches_again():
-    """A number that is missing is answered with a snapshot that says so, and what follows on it."""
+async def test_change_when_numbers_are_missing():
+    """When a number is missing, a snapshot with that reason follows, then the changes after it."""
     async with Changing() as feed:
         await feed.wait_connected()
         resynced, got = resync(feed, Source(0, (0, 4))), []
@@ -127,8 +127,8 @@ async def test_hole_in_the_numbers_fetches_again():
 
 
 @pytest.mark.parametrize("gaps", [False, True])
-async def test_gap_of_the_feed_fetches_again(gaps):
-    """After a lost connection another snapshot is due, whether or not numbers are missing."""
+async def test_gap_when_the_connection_was_lost(gaps):
+    """After a lost connection another snapshot is fetched, whether or not numbers are missing."""
     async with Changing() as feed:
         await feed.wait_connected()
         source = Source(0, (5, 9), 1)
@@ -143,7 +143,7 @@ async def test_gap_of_the_feed_fetches_again(gaps):
         feed.come(c(2))
         await settle()
         assert (short(got), resynced.in_sync) == (["start 0", 1], False)
-        # One that was asked for before the next gap is not trusted.
+        # A snapshot that was requested before the next gap is not used.
         feed.websocket.end()
         await feed.opened(3)
         await feed.wait_connected()
@@ -152,8 +152,8 @@ async def test_gap_of_the_feed_fetches_again(gaps):
         assert short(got) == ["start 0", 1, "network 1", 2]
 
 
-async def test_without_a_connection_nothing_is_in_sync_nor_fetched():
-    """A snapshot is fetched once the changes after it come; in an outage a book says that it is not right."""
+async def test_in_sync_when_there_is_no_connection():
+    """Without a connection in_sync is False, and a snapshot is fetched only when changes can come again."""
     async with Changing() as feed:
         source = Source(0, 5)
         resynced, got = resync(feed, source), []
@@ -178,8 +178,8 @@ async def test_without_a_connection_nothing_is_in_sync_nor_fetched():
         assert short(got) == ["start 0", "network 5"]
 
 
-async def test_channel_that_is_not_subscribed_is_not_in_sync():
-    """Of a channel that waits to be subscribed no snapshot is fetched, since its changes do not come yet."""
+async def test_in_sync_when_the_channel_is_not_subscribed_yet():
+    """No snapshot is fetched before the channel is subscribed, since its changes do not come yet."""
     async with Changing() as feed:
         await feed.wait_connected()
         source, got = Source(0), []
@@ -193,8 +193,8 @@ async def test_channel_that_is_not_subscribed_is_not_in_sync():
         assert (len(source.times), resynced.in_sync, short(got)) == (1, True, ["start 0", 1])
 
 
-async def test_channel_that_is_refused_is_not_in_sync():
-    """Of what the server refuses there is no snapshot before it is subscribed on another connection."""
+async def test_in_sync_when_the_channel_is_refused():
+    """No snapshot of a refused channel is fetched before another connection has subscribed it."""
     async with Changing() as feed:
         await feed.wait_connected()
         source = Source(0)
@@ -212,8 +212,8 @@ async def test_channel_that_is_refused_is_not_in_sync():
         assert (len(source.times), resynced.in_sync) == (1, True)
 
 
-async def test_snapshot_of_the_former_numbers_is_fetched_again():
-    """When the server counts anew while a snapshot is on its way, that one is of numbers that mean nothing any more."""
+async def test_snapshot_when_the_numbers_restart_during_the_fetch():
+    """A snapshot that was requested before the server restarted its count is fetched again."""
     async with Changing() as feed:
         await feed.wait_connected()
         resynced, got = resync(feed, Source((1, 1000), 1)), []
@@ -226,8 +226,8 @@ async def test_snapshot_of_the_former_numbers_is_fetched_again():
         assert (short(got), resynced.in_sync) == (["restart 1", 2, 3], True)
 
 
-async def test_snapshot_that_is_too_old_is_fetched_again():
-    """A snapshot that does not reach what is held is of no use, nor is the same one a moment later."""
+async def test_snapshot_when_it_is_too_old():
+    """A snapshot older than the held changes is fetched again; from the second one in a row this is reported."""
     async with Changing() as feed:
         await feed.wait_connected()
         got, source = [], Source(0, 1, 2, 4)
@@ -237,13 +237,13 @@ async def test_snapshot_that_is_too_old_is_fetched_again():
         assert short(got) == ["start 4", 5, 6]
         assert len(source.times) == 4
         assert repr(resync(feed, source)).endswith(": not in sync>")
-        # The first may just be late.
+        # The first one may be normal latency and is not reported.
         told = [str(event.error) for event in feed.record.of(CallbackFailed)]
         assert told == [f"{n} snapshots in a row are older than the changes that are held" for n in (2, 3)]
 
 
-async def test_changes_that_give_way_while_no_snapshot_comes_are_told(monkeypatch):
-    """What is held has a bound; what is dropped for it is counted, and told once."""
+async def test_change_when_too_many_are_held(monkeypatch):
+    """Held changes beyond the bound are dropped and counted, and reported once."""
     monkeypatch.setattr(SequenceTracker.__init__, "__defaults__", (3,))
     async with Changing() as feed:
         await feed.wait_connected()
@@ -257,8 +257,8 @@ async def test_changes_that_give_way_while_no_snapshot_comes_are_told(monkeypatc
         assert feed.statistics().dropped == 7
 
 
-async def test_failures_are_reported_and_retried_with_growing_delays():
-    """A snapshot that cannot be had, read, or had in time is reported, and asked for ever more slowly."""
+async def test_snapshot_when_the_fetch_fails():
+    """A fetch that raises, takes too long or returns no number is reported, and retried with growing delays."""
     errors = [OSError("down"), asyncio.CancelledError(), (11, 0), "x"]
     async with Changing() as feed:
         await feed.wait_connected()
@@ -273,8 +273,8 @@ async def test_failures_are_reported_and_retried_with_growing_delays():
         assert source.times[1:] == sorted(set(source.times[1:]))
 
 
-async def test_numbers_that_always_have_holes_do_not_fetch_without_a_pause():
-    """Where the numbers were misunderstood, snapshots are fetched at growing delays, and not with each change."""
+async def test_change_when_numbers_are_always_missing():
+    """When each change has a hole before it, snapshots are fetched with growing delays."""
     async with Changing() as feed:
         await feed.wait_connected()
         source, numbers = Source(0), [0]
@@ -290,8 +290,8 @@ async def test_numbers_that_always_have_holes_do_not_fetch_without_a_pause():
         assert 2 < len(source.times) < 60
 
 
-async def test_change_without_numbers_is_reported_and_asks_for_a_snapshot():
-    """A message whose numbers cannot be read may have changed something: nobody is in sync without it."""
+async def test_change_when_its_numbers_cannot_be_read():
+    """A message without readable numbers is reported, and another snapshot is fetched, as it may be a change."""
     async with Changing() as feed:
         await feed.wait_connected()
         got = []
@@ -309,8 +309,8 @@ async def test_change_without_numbers_is_reported_and_asks_for_a_snapshot():
         assert feed.record.of(CallbackFailed)[0].message == {"e": "hello"}
 
 
-async def test_end_of_the_stream_is_the_end():
-    """When the stream ends, so does what is made of it, the fetching included; then nothing is in sync."""
+async def test_end_when_the_stream_ends():
+    """When the stream ends, the sequence ends, the fetch is cancelled, and in_sync is False."""
     async with Changing() as feed:
         await feed.wait_connected()
         stream, ended, got = feed.stream_filter(), [], []
@@ -325,8 +325,8 @@ async def test_end_of_the_stream_is_the_end():
         assert short(got) == ["start 0"]
 
 
-async def test_stream_that_has_ended_ends_at_once():
-    """Of a stream that is closed nothing comes, and nothing is fetched."""
+async def test_end_when_the_stream_was_closed_before():
+    """A closed stream ends the sequence at once, and no snapshot is fetched."""
     async with Changing() as feed:
         stream, source = feed.stream_filter(), Source(0)
         await stream.close()
@@ -335,8 +335,8 @@ async def test_stream_that_has_ended_ends_at_once():
         assert source.times == []
 
 
-async def test_consumer_that_leaves_at_the_snapshot():
-    """Whoever leaves in the midst of what is delivered gets no more, and nothing is fetched any more."""
+async def test_subscriber_when_it_disposes_at_the_snapshot():
+    """A subscriber that disposes when it gets the snapshot gets no further item, and the fetch ends."""
     async with Changing() as feed:
         await feed.wait_connected()
         source = Source(0)
@@ -348,8 +348,8 @@ async def test_consumer_that_leaves_at_the_snapshot():
         assert len(source.times) == 1
 
 
-async def test_consumer_that_leaves_when_it_learns_of_a_failure():
-    """Whoever leaves in the midst of what is told of a change fetches nothing any more, either."""
+async def test_subscriber_when_it_disposes_at_a_reported_failure():
+    """A subscriber that disposes when a failure is reported causes no further fetch."""
     async with Changing() as feed:
         await feed.wait_connected()
         source = Source(0)
@@ -361,8 +361,8 @@ async def test_consumer_that_leaves_when_it_learns_of_a_failure():
         assert source.times == [0]
 
 
-async def test_snapshot_that_cannot_be_called():
-    """What is no function is refused at once."""
+async def test_snapshot_when_it_is_no_function():
+    """A snapshot argument that is not callable raises TypeError at once."""
     async with Changing() as feed:
         with pytest.raises(TypeError, match="snapshot must be a coroutine function"):
             feed.stream_filter().resync({}, sequence=("U", "u"), snapshot_sequence="last")
@@ -375,14 +375,14 @@ FAULTS = 1000
 
 
 class Book:
-    """An order book, kept from snapshots and changes."""
+    """An order book that applies snapshots and changes."""
 
     def __init__(self):
         self.number = 0
         self.bids, self.asks = {}, {}
 
     def take(self, item):
-        """Apply what comes."""
+        """Apply an item."""
         if isinstance(item, Snapshot):
             self.number = item.data["lastUpdateId"]
             self.bids, self.asks = dict(item.data["bids"]), dict(item.data["asks"])
@@ -397,7 +397,7 @@ class Book:
 
     @property
     def levels(self):
-        """It in the form of a snapshot."""
+        """Return the book in the form of a snapshot."""
         return {
             "lastUpdateId": self.number,
             "bids": [[price, self.bids[price]] for price in sorted(self.bids, reverse=True)],
@@ -406,11 +406,11 @@ class Book:
 
 
 @pytest.mark.slow
-async def test_books_are_right_or_say_that_they_are_not_through_a_thousand_faults():
-    """Through cuts, rotations, dropped changes and late, early and failing snapshots: right whenever it is in sync."""
+async def test_book_when_a_thousand_faults_happen():
+    """Through cuts, rotations, dropped changes and bad snapshots, a book is right whenever it is in sync."""
     symbols = ("BTCUSDT", "ETHUSDT")
     chance = random.Random(5)
-    # The delays are drawn too.
+    # The delays are random, too.
     random.seed(5)
     async with (
         demo.serve(symbols=symbols, rate=0) as exchange,
@@ -459,7 +459,7 @@ async def test_books_are_right_or_say_that_they_are_not_through_a_thousand_fault
                 await asyncio.sleep(0.1)
             if rotating is not None:
                 await rotating
-            # That something was dropped at the very end nobody can know before the next change.
+            # Without a later change the book cannot notice that the last ones were dropped.
             await exchange.publish(30)
             await asyncio.sleep(0.5)
             in_sync += check()

@@ -1,4 +1,4 @@
-"""Which changes follow which snapshot."""
+"""SequenceTracker: which changes follow which snapshot."""
 
 from __future__ import annotations
 
@@ -27,8 +27,8 @@ def s(last):
 # Reading numbers
 
 
-def test_readers_take_keys_paths_and_functions():
-    """Numbers are under keys or paths, or what a function makes of a message."""
+def test_readers_when_given_keys_paths_or_functions():
+    """Numbers are read by a key, by a path, or by a function of the message."""
     assert range_reader(("U", "u"))(c(1, 2)) == (1, 2)
     assert range_reader([("data", "U"), ("data", "u")])({"data": c(3, 4)}) == (3, 4)
     assert range_reader(lambda message: (message, message))(5) == (5, 5)
@@ -39,7 +39,7 @@ def test_readers_take_keys_paths_and_functions():
 
 @pytest.mark.parametrize("sequence", ["Uu", ("U",), ("U", "u", "x"), None, {"U": "u"}])
 def test_range_reader_when_it_is_no_pair(sequence):
-    """Anything but a pair of keys or a function is refused."""
+    """A sequence that is neither a pair of keys nor a function raises TypeError."""
     with pytest.raises(TypeError, match="sequence must be the pair of keys"):
         range_reader(sequence)
 
@@ -47,8 +47,8 @@ def test_range_reader_when_it_is_no_pair(sequence):
 @pytest.mark.parametrize(
     ("message", "error"), [({}, KeyError), ({"last": "1"}, TypeError), ({"last": True}, TypeError)]
 )
-def test_number_that_is_none_raises(message, error):
-    """A number that is missing, or is no int, is an error and not a 0."""
+def test_number_when_it_is_missing_or_no_int(message, error):
+    """A number that is missing or not an int raises, and does not count as 0."""
     with pytest.raises(error, match="last"):
         number_reader("last")(message)
 
@@ -56,8 +56,8 @@ def test_number_that_is_none_raises(message, error):
 # In order
 
 
-def test_changes_are_held_until_the_snapshot():
-    """The snapshot comes first; what is not after it is dropped, and what is follows."""
+def test_snapshot_when_changes_are_held():
+    """The snapshot comes first; held changes before it are dropped, and those after it follow."""
     changes = make()
     assert [changes.apply(c(n)) for n in (1, 2, 3, 4)] == [[], [], [], []]
     assert not changes.in_sync
@@ -66,8 +66,8 @@ def test_changes_are_held_until_the_snapshot():
     assert changes.apply(c(5)) == [c(5)]
 
 
-def test_change_that_straddles_the_snapshot_is_delivered():
-    """A change that begins before the end of the one before, and ends after it, is needed."""
+def test_change_when_it_overlaps_the_snapshot():
+    """A change that begins before the last number and ends after it is delivered."""
     changes = make()
     changes.snapshot(s(5))
     assert changes.apply(c(4, 7)) == [c(4, 7)]
@@ -75,8 +75,8 @@ def test_change_that_straddles_the_snapshot_is_delivered():
     assert changes.apply(c(8, 9)) == [c(8, 9)]
 
 
-def test_hole_ends_the_sync():
-    """A number that is missing makes all that follows be held until the next snapshot, which says why it came."""
+def test_change_when_a_number_is_missing():
+    """After a missing number all changes are held until the next snapshot, which has the reason "hole"."""
     changes = make()
     changes.snapshot(s(1))
     assert changes.apply(c(3)) == []
@@ -85,8 +85,8 @@ def test_hole_ends_the_sync():
     assert changes.snapshot(s(3)) == [Snapshot(s(3), "hole"), c(4)]
 
 
-def test_snapshot_that_is_older_than_what_is_held_is_refused():
-    """A snapshot that does not reach what is held is of no use, and changes nothing."""
+def test_snapshot_when_it_is_older_than_the_held_changes():
+    """A snapshot that is older than the held changes is refused and changes nothing."""
     changes = make()
     changes.apply(c(5))
     assert changes.snapshot(s(3)) is None
@@ -94,16 +94,16 @@ def test_snapshot_that_is_older_than_what_is_held_is_refused():
     assert changes.snapshot(s(4)) == [Snapshot(s(4), "start"), c(5)]
 
 
-def test_snapshot_that_is_ahead_of_the_changes():
-    """What a snapshot knows already is dropped when it comes."""
+def test_snapshot_when_it_is_ahead_of_the_changes():
+    """Later changes that the snapshot contains are dropped."""
     changes = make()
     changes.snapshot(s(10))
     assert [changes.apply(c(n)) for n in (8, 9, 10)] == [[], [], []]
     assert changes.apply(c(11)) == [c(11)]
 
 
-def test_hole_in_what_is_held():
-    """What is held with a hole in it is delivered as far as the hole; the rest waits for another snapshot."""
+def test_snapshot_when_held_changes_have_a_hole():
+    """Held changes are delivered up to a hole; the others wait for another snapshot."""
     changes = make()
     for n in (2, 3, 3, 6, 7):
         changes.apply(c(n))
@@ -112,8 +112,8 @@ def test_hole_in_what_is_held():
     assert changes.snapshot(s(6)) == [Snapshot(s(6), "hole"), c(7)]
 
 
-def test_too_much_to_be_held_needs_a_newer_snapshot():
-    """Beyond the bound the oldest are dropped, so that only a newer snapshot will do, and that says why."""
+def test_change_when_too_many_are_held():
+    """Beyond the bound the oldest changes are dropped, and only a newer snapshot is accepted, with that reason."""
     changes = make(held_max=2)
     for n in (1, 2, 3):
         changes.apply(c(n))
@@ -122,8 +122,8 @@ def test_too_much_to_be_held_needs_a_newer_snapshot():
 
 
 @pytest.mark.parametrize("is_in_sync", [True, False])
-def test_numbers_that_go_back_need_a_new_snapshot(is_in_sync):
-    """A server that counts anew is not taken for one that repeats itself, whether a snapshot had come or not."""
+def test_change_when_the_numbers_go_back(is_in_sync):
+    """Numbers that go back mean a restarted count and not repeated changes, before and after a snapshot."""
     changes = make()
     changes.apply(c(101))
     if is_in_sync:
@@ -137,24 +137,24 @@ def test_numbers_that_go_back_need_a_new_snapshot(is_in_sync):
 
 
 @pytest.mark.parametrize("number", [None, "5", True, 5.0])
-def test_functions_must_give_ints(number):
-    """What a function gives instead of a number is refused before anything is changed, and its argument is named."""
+def test_functions_when_they_return_no_ints(number):
+    """A function that returns no int raises TypeError, which names its argument, before anything is changed."""
     with pytest.raises(TypeError, match="the number of snapshot_sequence must be an int"):
         number_reader(lambda data: number)({})
     with pytest.raises(TypeError, match="the last number of sequence must be an int"):
         range_reader(lambda message: (1, number))({})
 
 
-def test_loss_forgets_all():
-    """After a gap nothing that came before it counts."""
+def test_reset_when_changes_are_held():
+    """After a gap all earlier changes are discarded."""
     changes = make()
     changes.apply(c(1))
     changes.reset("network")
     assert changes.snapshot(s(0)) == [Snapshot(s(0), "network")]
 
 
-def test_numbers_that_cannot_be_read_change_nothing():
-    """A change or a snapshot without its numbers raises, and all is as it was."""
+def test_numbers_when_they_cannot_be_read():
+    """A change or a snapshot without readable numbers raises, and the tracker is unchanged."""
     changes = make()
     changes.apply(c(1))
     with pytest.raises(KeyError):
@@ -165,8 +165,8 @@ def test_numbers_that_cannot_be_read_change_nothing():
 
 
 @given(st.data())
-def test_what_is_delivered_is_whole_or_not_in_sync(data):
-    """Whatever is dropped, doubled, late or early: who applies what comes knows all numbers, or is not in sync."""
+def test_tracker_when_changes_are_dropped_doubled_late_or_early(data):
+    """A consumer that applies the delivered items has all changes whenever in_sync is True."""
     changes, told, number = make(held_max=5), None, 0
 
     def apply(items):

@@ -1,4 +1,4 @@
-"""Stream: the messages that pass a filter, kept until somebody takes them."""
+"""Stream: the messages that pass a filter, kept until a consumer takes them."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ async def wiring():
 
 
 async def taken(stream, count=None):
-    """Iterate, to the end or over so many; return the items."""
+    """Iterate to the end, or over ``count`` items; return the items."""
     items = []
     while count is None or len(items) < count:
         try:
@@ -37,7 +37,7 @@ async def taken(stream, count=None):
 
 
 def subscribed(stream):
-    """Subscribe; return what comes, with ("end", error) at the end."""
+    """Subscribe; return a list that gets the items, and ("end", error) at the end."""
     items = []
     stream.subscribe(items.append, lambda error: items.append(("end", error)), lambda: items.append(("end", None)))
     return items
@@ -60,7 +60,7 @@ class Idle(rxws.AsyncWebsocketStreamInterface):
 
 
 async def test_stream_when_made(wiring):
-    """A stream keeps what arrives from the call on, and nothing from before."""
+    """A stream keeps the messages that arrive after the call, and none from before."""
     wiring.route(1)
     stream = wiring.stream()
     wiring.route(2, 3)
@@ -72,7 +72,7 @@ async def test_stream_when_made(wiring):
 
 
 async def test_stream_when_filtered(wiring):
-    """It gets what passes its filter, in order."""
+    """A stream gets the messages that pass its filter, in order."""
     stream = wiring.stream([{"e": "trade"}])
     wiring.route({"e": "trade", "n": 1}, {"e": "ticker"}, "no mapping", {"e": "trade", "n": 2})
     await stream.close()
@@ -90,7 +90,7 @@ async def test_message_when_streams_share_it(wiring):
 
 
 async def test_message_when_a_copy_is_asked_for(wiring):
-    """With copy=True each message is the stream's own, all the way down."""
+    """With copy=True each message is a deep copy."""
     copying, sharing = wiring.stream(copy=True), wiring.stream()
     message = {"a": [1]}
     wiring.route(message)
@@ -106,7 +106,7 @@ async def test_message_when_a_copy_is_asked_for(wiring):
 
 
 async def test_message_when_it_cannot_be_copied(wiring):
-    """A message that cannot be copied is missing in that stream only, and reported."""
+    """A message that cannot be copied is missing in that stream only, and is reported."""
     copying, sharing = wiring.stream(copy=True), wiring.stream()
     lock = threading.Lock()
     wiring.route(lock, 2)
@@ -116,7 +116,7 @@ async def test_message_when_it_cannot_be_copied(wiring):
 
 
 async def test_gap_when_asked_for(wiring):
-    """With gaps=True a Gap stands between the last message before a loss and the first after it; else it does not."""
+    """With gaps=True the stream contains a Gap between the last message before a loss and the first one after it."""
     streams = wiring.stream([{"a": 1}], gaps=True), wiring.stream([{"a": 1}])
     observed, unobserved = map(subscribed, (wiring.stream(gaps=True), wiring.stream()))
     gap = wiring.gap()
@@ -131,7 +131,7 @@ async def test_gap_when_asked_for(wiring):
 
 
 async def test_gap_when_the_stream_is_full(wiring):
-    """A gap takes its place in the buffer like a message."""
+    """A gap counts as a message in a full buffer."""
     stream = wiring.stream(gaps=True, maxsize=1, overflow="drop_oldest")
     wiring.route(1)
     gap = wiring.gap()
@@ -144,7 +144,7 @@ async def test_gap_when_the_stream_is_full(wiring):
 
 
 async def test_iteration_when_left_and_entered_again(wiring):
-    """A stream is its own iterator: a loop that is left by break and entered again goes on where it was."""
+    """A stream is its own iterator: a second async for continues after the break of the first."""
     stream = wiring.stream()
     wiring.route(1, 2, 3)
     assert aiter(stream) is stream
@@ -178,7 +178,7 @@ async def test_iteration_when_two_want_the_next(wiring):
 
 
 async def test_iteration_when_cancelled(virtual_time):
-    """A cancelled anext loses nothing: wait_for in a loop against a producer gets every message once."""
+    """A cancelled anext loses no message: wait_for in a loop gets every message of a producer once."""
     wiring = Wiring()
     stream = wiring.stream()
     items = []
@@ -203,7 +203,7 @@ async def test_iteration_when_cancelled(virtual_time):
 
 
 async def test_iteration_when_cancelled_at_any_step(wiring):
-    """A consumer that is cancelled at step k, for all k, has taken what it was given; the next one gets the rest."""
+    """Wherever a consumer is cancelled, it and the next consumer together get all messages."""
     for step in range(12):
         stream = wiring.stream()
         items = []
@@ -227,7 +227,7 @@ async def test_iteration_when_cancelled_at_any_step(wiring):
 
 
 async def test_iteration_when_not_asynchronous(wiring):
-    """'for x in stream' raises TypeError, and so does whatever else would block."""
+    """``for x in stream`` raises TypeError, and so do the other operations that would block."""
     stream = wiring.stream()
     with pytest.raises(TypeError, match="not iterable"):
         for _ in stream:
@@ -239,7 +239,7 @@ async def test_iteration_when_not_asynchronous(wiring):
 
 
 async def test_iteration_when_a_million_are_held(wiring):
-    """A consumer that drains a million held messages does not starve other tasks."""
+    """A consumer that drains a million waiting messages lets other tasks run."""
     stream = wiring.stream(maxsize=None)
     for _ in range(1_000_000):
         stream._receiver.put(None)
@@ -262,7 +262,7 @@ async def test_iteration_when_a_million_are_held(wiring):
 
 
 async def test_batches_when_messages_wait(wiring):
-    """batches() gives lists of all that waits, never an empty one, and ends as the stream does."""
+    """batches() returns lists of all waiting messages, never an empty one, and ends with the stream."""
     stream = wiring.stream()
     batches = stream.batches()
     assert aiter(batches) is batches
@@ -278,7 +278,7 @@ async def test_batches_when_messages_wait(wiring):
 
 
 async def test_batches_when_the_stream_overflowed(wiring):
-    """batches() gives what is held, then raises what the iteration would."""
+    """batches() returns the waiting messages, then raises the error of the iteration."""
     stream = wiring.stream(maxsize=2)
     wiring.route(1, 2, 3)
     batches = stream.batches()
@@ -288,7 +288,7 @@ async def test_batches_when_the_stream_overflowed(wiring):
 
 
 async def test_batches_when_the_stream_is_not_referred_to_otherwise(wiring):
-    """Whoever iterates over batches keeps the stream."""
+    """The iterator of batches() keeps the stream alive."""
     batches = wiring.stream().batches()
     gc.collect()
     wiring.route(1)
@@ -302,7 +302,7 @@ async def test_batches_when_the_stream_is_not_referred_to_otherwise(wiring):
 
 
 async def test_first_consumer_when_it_subscribes(wiring):
-    """What is held goes to the first consumer, in order; once consumed by subscribe, nothing is kept."""
+    """The first consumer gets the waiting messages, in order; after subscribe the stream keeps no message."""
     stream = wiring.stream()
     wiring.route(1, 2)
     first, second = subscribed(stream), subscribed(stream)
@@ -315,7 +315,7 @@ async def test_first_consumer_when_it_subscribes(wiring):
 
 
 async def test_first_consumer_when_it_iterates(wiring):
-    """After an async for has begun, a subscriber gets what comes from then on, and takes nothing away."""
+    """A subscriber that comes after an async for has begun gets the later messages, and the async for gets all."""
     stream = wiring.stream()
     wiring.route(1)
     aiter(stream)
@@ -326,7 +326,7 @@ async def test_first_consumer_when_it_iterates(wiring):
 
 
 async def test_first_consumer_when_it_calls_anext(wiring):
-    """anext without aiter is iteration too."""
+    """anext without aiter counts as iteration."""
     stream = wiring.stream()
     wiring.route(1, 2)
     assert await anext(stream) == 1
@@ -336,7 +336,7 @@ async def test_first_consumer_when_it_calls_anext(wiring):
 
 
 async def test_first_consumer_when_it_takes_batches(wiring):
-    """So is batches(), from its call on."""
+    """batches() counts as iteration from its call on."""
     stream = wiring.stream()
     wiring.route(1)
     batches = stream.batches()
@@ -345,7 +345,7 @@ async def test_first_consumer_when_it_takes_batches(wiring):
 
 
 async def test_first_consumer_when_it_is_a_pipe(wiring):
-    """pipe alone changes nothing; what is subscribed to it gets what is held, through all its operators."""
+    """pipe alone consumes nothing; its first subscriber gets the waiting messages through all operators."""
     stream = wiring.stream()
     wiring.route(1, 2)
     doubled = stream.pipe(ops.map(lambda number: 2 * number))
@@ -356,7 +356,7 @@ async def test_first_consumer_when_it_is_a_pipe(wiring):
 
 
 async def test_first_consumer_when_it_iterates_over_a_pipe(wiring):
-    """An async for over a pipe gets what is held too."""
+    """An async for over a pipe gets the waiting messages, too."""
     stream = wiring.stream()
     wiring.route(1, 2)
     iterator = aiter(stream.map(str))
@@ -370,7 +370,7 @@ async def test_first_consumer_when_it_iterates_over_a_pipe(wiring):
     ids=["take", "take_while", "first"],
 )
 async def test_first_consumer_when_it_wants_only_some(wiring, operator, expected):
-    """An operator that has enough gets no more of what is held; nothing is kept of the rest."""
+    """An operator that has enough gets no more waiting messages, and the others are discarded."""
     stream = wiring.stream()
     wiring.route(1, 2, 3)
     passed = []
@@ -383,7 +383,7 @@ async def test_first_consumer_when_it_wants_only_some(wiring, operator, expected
 
 
 async def test_first_consumer_when_only_the_end_matters(wiring):
-    """subscribe without on_next consumes as well."""
+    """subscribe without on_next consumes the messages, too."""
     stream = wiring.stream()
     wiring.route(1)
     stream.subscribe()
@@ -392,7 +392,7 @@ async def test_first_consumer_when_only_the_end_matters(wiring):
 
 
 async def test_first_consumer_when_it_raises(wiring):
-    """A subscriber that raises on what is held gets the rest of it, and is reported by its name."""
+    """A subscriber that raises on a waiting message is reported by its name and gets the others."""
     stream = wiring.stream()
     wiring.route(1, 2)
     seen = []
@@ -409,7 +409,7 @@ async def test_first_consumer_when_it_raises(wiring):
 
 
 async def test_iteration_when_begun_after_subscribing(wiring):
-    """After a subscription the buffer is empty; an async for that begins then gets what comes from then on."""
+    """After a subscription the buffer is empty; an async for that begins then gets the later messages."""
     stream = wiring.stream()
     wiring.route(1)
     seen = subscribed(stream)
@@ -421,7 +421,7 @@ async def test_iteration_when_begun_after_subscribing(wiring):
 
 
 async def test_collect_when_messages_are_held(wiring):
-    """collect gives what is held first, and keeps what is not asked for."""
+    """collect returns the waiting messages first, and keeps those beyond its count."""
     stream = wiring.stream()
     wiring.route(1, 2, 3)
     assert await stream.collect(2) == [1, 2]
@@ -432,7 +432,7 @@ async def test_collect_when_messages_are_held(wiring):
 
 
 async def test_collect_when_cancelled_or_failed(wiring):
-    """A stream has back what was collected when collect is cancelled, or the stream fails."""
+    """When collect is cancelled or the stream fails, the stream gets the collected messages back."""
     stream = wiring.stream()
     wiring.route(1)
     task = asyncio.create_task(stream.collect(9))
@@ -448,8 +448,8 @@ async def test_collect_when_cancelled_or_failed(wiring):
     assert [await anext(stream) for _ in range(3)] == [1, 2, 3]
 
 
-async def test_when_ended_when_the_stream_is_registered_no_more(wiring):
-    """Whoever asks for it is told once that a stream takes nothing more in, however that came."""
+async def test_when_ended_when_the_stream_ends_in_any_way(wiring):
+    """The callback is called once when the stream takes no more messages, for whatever reason."""
     told = []
     streams = {name: wiring.stream(maxsize=1) for name in ("closed", "overflowed", "collected", "ended")}
     for name, stream in streams.items():
@@ -469,7 +469,7 @@ async def test_when_ended_when_the_stream_is_registered_no_more(wiring):
 
 
 async def test_stream_when_shown_in_a_notebook(wiring):
-    """A cell shows the stream's numbers and the last messages that wait."""
+    """A notebook cell shows the stream's numbers and the newest waiting messages."""
     stream = wiring.stream([{"e": "trade"}])
     wiring.route({"e": "trade", "n": 7})
     shown = stream._repr_mimebundle_()
@@ -503,7 +503,7 @@ async def test_subscriber_when_it_raises(wiring, error):
 
 
 async def test_subscriber_when_it_subscribes_another(wiring):
-    """Who is subscribed inside on_next gets the next message."""
+    """A subscriber that is added inside on_next gets the next message."""
     stream = wiring.stream()
     added = []
     stream.subscribe(lambda message: added.append(subscribed(stream)) if message == 1 else None)
@@ -511,8 +511,8 @@ async def test_subscriber_when_it_subscribes_another(wiring):
     assert added == [[2]]
 
 
-async def test_subscriber_when_it_subscribes_another_for_what_is_held(wiring):
-    """Who is subscribed while the first consumer gets what is held gets none of that."""
+async def test_subscriber_when_another_comes_during_the_waiting_messages(wiring):
+    """A subscriber that is added while the first one gets the waiting messages gets none of these."""
     stream = wiring.stream()
     wiring.route(1, 2)
     added, seen = [], []
@@ -529,7 +529,7 @@ async def test_subscriber_when_it_subscribes_another_for_what_is_held(wiring):
 
 
 async def test_subscriber_when_it_disposes_a_sibling(wiring):
-    """Who is disposed by a sibling does not even get the message that is under way."""
+    """A subscriber that is disposed inside on_next of a sibling does not get this message."""
     stream = wiring.stream()
     seen = []
     later = []
@@ -542,7 +542,7 @@ async def test_subscriber_when_it_disposes_a_sibling(wiring):
 
 
 async def test_subscriber_when_it_closes_the_stream(wiring):
-    """A subscriber may close the stream: it is completed, and an async for still gets the message under way."""
+    """A subscriber may close the stream: it is completed, and an async for still gets this message."""
     stream = wiring.stream()
     aiter(stream)
     seen = []
@@ -557,7 +557,7 @@ async def test_subscriber_when_it_closes_the_stream(wiring):
 
 
 async def test_subscriber_when_it_closes_the_stream_with_messages_held(wiring):
-    """What is held is still delivered after a close by the one who gets it, and then the end."""
+    """When the first subscriber closes the stream, it still gets the waiting messages, then the end."""
     stream = wiring.stream()
     wiring.route(1, 2)
     seen = []
@@ -568,7 +568,7 @@ async def test_subscriber_when_it_closes_the_stream_with_messages_held(wiring):
 
 
 async def test_subscriber_when_it_clears_the_stream(wiring):
-    """clear() inside on_next forgets the rest of what is held, and what an async for has not taken yet."""
+    """clear() inside on_next discards the waiting messages of the subscriber and of an async for."""
     stream = wiring.stream()
     wiring.route(1, 2)
     seen = []
@@ -581,15 +581,15 @@ async def test_subscriber_when_it_clears_the_stream(wiring):
 
 
 async def test_subscriber_when_it_iterates_inside(wiring):
-    """An async for that is begun inside on_next gets the next message first."""
+    """An async for that begins inside on_next gets the next message first."""
     stream = wiring.stream()
     stream.subscribe(lambda message: aiter(stream))
     wiring.route(1, 2)
     assert await taken(stream, 1) == [2]
 
 
-async def test_subscriber_when_it_iterates_while_it_gets_what_is_held(wiring):
-    """An async for that is begun by the first consumer takes over what that does not want."""
+async def test_subscriber_when_it_iterates_during_the_waiting_messages(wiring):
+    """An async for that the first subscriber begins gets the waiting messages that this one does not take."""
     stream = wiring.stream()
     wiring.route(1, 2, 3)
     seen = []
@@ -627,7 +627,7 @@ async def test_subscriber_when_on_completed_raises(wiring):
 
 
 async def test_close_when_messages_are_held(wiring):
-    """close() takes nothing more in and waits for nobody; what is held is delivered, then the iterator ends."""
+    """close() does not wait for a consumer; the waiting messages are delivered, then the iteration ends."""
     stream = wiring.stream()
     wiring.route(1, 2)
     await asyncio.wait_for(stream.close(), 1)
@@ -639,7 +639,7 @@ async def test_close_when_messages_are_held(wiring):
 
 
 async def test_close_when_the_consumer_waits(wiring):
-    """A consumer that waits is told of the end."""
+    """close() ends the anext of a waiting consumer."""
     stream = wiring.stream()
     task = asyncio.create_task(taken(stream))
     await settle()
@@ -648,7 +648,7 @@ async def test_close_when_the_consumer_waits(wiring):
 
 
 async def test_close_when_called_twice_or_by_its_other_name(wiring):
-    """close() is idempotent, and aclose() is the same."""
+    """close() is idempotent, and aclose() does the same."""
     stream = wiring.stream()
     seen = subscribed(stream)
     await stream.aclose()
@@ -658,7 +658,7 @@ async def test_close_when_called_twice_or_by_its_other_name(wiring):
 
 
 async def test_close_when_a_block_is_left(wiring):
-    """'async with' closes the stream, whatever it is left by."""
+    """``async with`` closes the stream, also when an exception leaves it."""
     with pytest.raises(ZeroDivisionError):
         async with wiring.stream() as stream:
             wiring.route(1)
@@ -668,7 +668,7 @@ async def test_close_when_a_block_is_left(wiring):
 
 
 async def test_close_when_subscribed_after_it(wiring):
-    """A closed stream gives its first subscriber what it holds, then the end; a late one the end at once."""
+    """A closed stream gives its first subscriber the waiting messages, then the end; later ones get the end at once."""
     stream = wiring.stream()
     wiring.route(1)
     await stream.close()
@@ -680,7 +680,7 @@ async def test_close_when_subscribed_after_it(wiring):
 
 
 async def test_close_when_iterated_before_and_subscribed_after_it(wiring):
-    """A closed stream whose messages are an async for's gives a subscriber the end alone."""
+    """A subscriber of a closed stream that was iterated over gets only the end."""
     stream = wiring.stream()
     wiring.route(1)
     aiter(stream)
@@ -690,7 +690,7 @@ async def test_close_when_iterated_before_and_subscribed_after_it(wiring):
 
 
 async def test_close_when_subscribing_is_still_under_way(wiring):
-    """A stream that is closed before its first subscriber has got what is held delivers that first."""
+    """A stream that is closed before its first subscriber has got the waiting messages delivers these first."""
     stream = wiring.stream()
     wiring.route(1, 2)
     seen = []
@@ -707,7 +707,7 @@ async def test_close_when_subscribing_is_still_under_way(wiring):
 
 @pytest.mark.parametrize("error", [None, ZeroDivisionError()], ids=repr)
 async def test_end_when_the_feed_ends(wiring, error):
-    """When the feed ends, a stream delivers what it holds, then ends or raises the feed's error, as its subscribers."""
+    """When the feed ends, consumers get the waiting messages, then the end or the feed's error."""
     stream = wiring.stream()
     aiter(stream)
     seen = subscribed(stream)
@@ -724,7 +724,7 @@ async def test_end_when_the_feed_ends(wiring, error):
 
 
 async def test_end_when_the_stream_was_closed_before(wiring):
-    """A stream that the user closed ends well, whatever happens to the feed after that."""
+    """A stream that the user closed ends without the later error of the feed."""
     stream = wiring.stream()
     await stream.close()
     wiring.router.end(ZeroDivisionError())
@@ -736,7 +736,7 @@ async def test_end_when_the_stream_was_closed_before(wiring):
 
 
 async def test_overflow_when_error(wiring):
-    """A full stream with overflow='error' takes nothing more in: StreamOverflow follows what it holds."""
+    """A full stream with overflow='error' takes no more messages: StreamOverflow follows the waiting ones."""
     stream = wiring.stream([{"a": 1}], maxsize=2)
     wiring.route(*[{"a": 1, "n": number} for number in range(4)])
     assert (stream.pending, stream.dropped, stream.matched) == (2, 1, 3)
@@ -756,7 +756,7 @@ async def taken_until_overflow(stream):
 
 
 async def test_overflow_when_error_and_subscribed(wiring):
-    """Subscribers of a stream whose iterator fell behind get the error too, after the last message that was kept."""
+    """Subscribers of a stream whose iteration fell behind get the error, too, after the last message."""
     stream = wiring.stream(maxsize=1)
     aiter(stream)
     seen = subscribed(stream)
@@ -768,7 +768,7 @@ async def test_overflow_when_error_and_subscribed(wiring):
 
 
 async def test_overflow_when_error_and_subscribed_later(wiring):
-    """The first subscriber of a stream that overflowed gets what it holds, then the error."""
+    """The first subscriber of a stream that overflowed gets the waiting messages, then the error."""
     stream = wiring.stream(maxsize=1)
     wiring.route(1, 2)
     (first, (_, error)) = subscribed(stream)
@@ -787,7 +787,7 @@ async def test_overflow_when_nothing_is_kept(wiring):
 
 @pytest.mark.parametrize(("overflow", "kept"), [("drop_oldest", [3, 4]), ("drop_newest", [0, 1])])
 async def test_overflow_when_it_drops(wiring, overflow, kept):
-    """Drops are counted in dropped and reported; the stream goes on."""
+    """Dropped messages are counted and reported, and the stream continues."""
     stream = wiring.stream(maxsize=2, overflow=overflow)
     wiring.route(*range(5))
     assert (stream.pending, stream.dropped, stream.matched) == (2, 3, 5)
@@ -799,7 +799,7 @@ async def test_overflow_when_it_drops(wiring, overflow, kept):
 
 
 async def test_lagging_when_a_stream_is_behind(wiring):
-    """A stream that holds 10,000 messages is said to lag, by its filter."""
+    """A stream with 10,000 waiting messages is reported with its filter."""
     stream = wiring.stream([{"s": "BTCUSDT"}])
     for _ in range(10_000):
         stream._receiver.on_message({"s": "BTCUSDT"})
@@ -809,7 +809,7 @@ async def test_lagging_when_a_stream_is_behind(wiring):
 
 
 async def test_clear_when_messages_are_held(wiring):
-    """clear() empties a stream, open or closed, and what comes next comes."""
+    """clear() discards the waiting messages of an open or closed stream, and later messages are delivered."""
     stream = wiring.stream()
     stream.clear()
     wiring.route(1, 2)
@@ -824,7 +824,7 @@ async def test_clear_when_messages_are_held(wiring):
 
 
 async def test_stream_when_shown(wiring):
-    """Its repr tells the filter, the numbers, and whether it is closed."""
+    """The repr contains the filter, the numbers, and whether the stream is closed."""
     stream = wiring.stream([{"e": "trade"}])
     wiring.route({"e": "trade"})
     assert repr(stream) == "<stream Filter([{'e': 'trade'}]): 1 matched, 1 pending, 0 dropped>"
@@ -837,10 +837,10 @@ async def test_stream_when_shown(wiring):
 # Its life
 
 
-async def test_stream_when_nobody_refers_to_it(wiring):
-    """A stream with neither subscriber nor iterator nor reference is collected, and unregisters itself.
+async def test_stream_when_it_is_unreferenced(wiring):
+    """A stream without subscriber, iterator and reference is collected, and unregisters itself.
 
-    That is done within a turn of the loop, and not in the midst of what collects it. It holds no more from then on.
+    It unregisters in a later callback of the loop, and not inside the garbage collection. It keeps no further message.
     """
     stream = wiring.stream(maxsize=1)
     wiring.route(1)
@@ -859,7 +859,7 @@ async def test_stream_when_nobody_refers_to_it(wiring):
 
 
 async def test_stream_when_only_its_next_message_is_awaited(wiring):
-    """Who waits for a stream's next message keeps the stream alive, though nobody refers to it."""
+    """A waiting anext keeps its stream alive without another reference."""
     waiting = asyncio.create_task(anext(wiring.stream([{"n": 1}])))
     await settle()
     gc.collect()
@@ -868,7 +868,7 @@ async def test_stream_when_only_its_next_message_is_awaited(wiring):
 
 
 async def test_stream_when_collected_in_another_thread(wiring, monkeypatch):
-    """A stream that is collected in another thread unregisters itself on the loop's, within a turn of it."""
+    """A stream that is collected in another thread unregisters itself on the loop's thread."""
     threads = []
     remove = wiring.router.remove
     monkeypatch.setattr(
@@ -882,8 +882,8 @@ async def test_stream_when_collected_in_another_thread(wiring, monkeypatch):
     assert threads == [threading.current_thread()] * 2
 
 
-async def test_stream_when_collected_in_the_midst_of_a_match(wiring):
-    """A stream that a filter's function lets go of gets no part of the message, and disturbs none who does."""
+async def test_stream_when_collected_during_a_match(wiring):
+    """A stream that is collected while a filter's function runs gets no message and disturbs no other stream."""
     kept = wiring.stream([{"n": 1}])
     holder = [wiring.stream([{"n": 1}]), wiring.stream([{"n": 1}, {"m": 1}]), wiring.stream()]
     receivers = [stream._receiver for stream in holder]
@@ -903,7 +903,7 @@ async def test_stream_when_collected_in_the_midst_of_a_match(wiring):
 
 
 async def test_stream_when_collected_in_a_cycle_while_messages_come(wiring):
-    """A stream in a cycle of references is collected wherever the collector happens to run."""
+    """A stream in a cycle of references can be collected at any allocation."""
     thresholds = gc.get_threshold()
     kept = wiring.stream()
     gc.set_threshold(5)
@@ -925,7 +925,7 @@ async def test_stream_when_collected_in_a_cycle_while_messages_come(wiring):
 
 
 async def test_stream_when_a_subscription_is_alive(wiring):
-    """A subscription keeps its stream alive until it is disposed, also if nobody refers to either."""
+    """A subscription keeps its stream alive until it is disposed, also without other references to both."""
     stream = wiring.stream()
     seen = []
     subscription = stream.subscribe(seen.append)
@@ -945,7 +945,7 @@ async def test_stream_when_a_subscription_is_alive(wiring):
 
 
 async def test_stream_when_a_subscription_to_its_pipe_is_alive(wiring):
-    """So does a subscription to a pipe, and an async for over one."""
+    """A subscription to a pipe, and an async for over one, keep the stream alive."""
     seen = []
     subscription = wiring.stream().pipe(ops.map(str)).subscribe(seen.append)
     iterator = aiter(wiring.stream().pipe(ops.map(str)))
@@ -960,7 +960,7 @@ async def test_stream_when_a_subscription_to_its_pipe_is_alive(wiring):
 
 
 async def test_stream_when_its_subscription_was_never_referred_to(wiring):
-    """A subscription counts although its Disposable was thrown away."""
+    """A subscription keeps its stream alive also without a reference to its Disposable."""
     seen = []
     wiring.stream().subscribe(seen.append)
     gc.collect()
@@ -969,7 +969,7 @@ async def test_stream_when_its_subscription_was_never_referred_to(wiring):
 
 
 async def test_stream_when_it_ended_with_a_subscription(wiring):
-    """An ended stream is not kept by its subscriptions."""
+    """The subscriptions of an ended stream do not keep it alive."""
     stream = wiring.stream()
     subscription = stream.subscribe()
     dropped = weakref.ref(stream)
@@ -980,7 +980,7 @@ async def test_stream_when_it_ended_with_a_subscription(wiring):
 
 
 async def test_stream_when_an_iteration_is_under_way(wiring):
-    """A stream that is iterated over lives as long as that lasts."""
+    """An iteration keeps its stream alive."""
     task = asyncio.create_task(taken(wiring.stream(), 1))
     await settle()
     gc.collect()
@@ -991,7 +991,7 @@ async def test_stream_when_an_iteration_is_under_way(wiring):
 
 
 async def test_stream_when_the_loop_has_been_closed():
-    """A stream that outlives its loop goes quietly and unregisters itself at once; so does a subscription of it."""
+    """A stream that outlives its loop unregisters itself at once and without an error; so does its subscription."""
     held = []
 
     async def main():
@@ -1008,7 +1008,7 @@ async def test_stream_when_the_loop_has_been_closed():
 
 
 async def test_stream_when_the_constructor_raised():
-    """A stream that could not be made leaves nothing behind."""
+    """A stream whose constructor raised leaves no error in its finalizer."""
     with pytest.raises(TypeError):
         rxws.Stream(None)
 
@@ -1065,7 +1065,7 @@ CALLS = {
 
 @pytest.mark.parametrize("call", CALLS.values(), ids=CALLS)
 async def test_call_when_in_another_thread(call):
-    """All but statistics, state.value and a stream's numbers belongs to the loop's thread, and raises elsewhere."""
+    """All but statistics, state.value and a stream's numbers raises RuntimeError in another thread."""
     feed = Idle(name="my feed")
     stream = feed.stream_filter()
     iterated = feed.stream_filter()
@@ -1082,7 +1082,7 @@ async def test_call_when_in_another_thread(call):
 
 @pytest.mark.parametrize("call", CALLS.values(), ids=CALLS)
 async def test_call_when_in_another_loop(call):
-    """A second event loop, and the same one when it has been closed, raise RuntimeError too."""
+    """In a second event loop, and after the loop was closed, calls raise RuntimeError, too."""
     held = []
 
     async def first():
@@ -1103,7 +1103,7 @@ async def test_call_when_in_another_loop(call):
 
 
 async def test_numbers_when_read_from_another_thread(wiring):
-    """The numbers and the repr may be looked at from any thread."""
+    """The numbers and the repr may be read from any thread."""
     stream = wiring.stream()
     wiring.route(1)
     assert in_thread(lambda: (stream.pending, stream.matched, stream.dropped)) == (1, 1, 0)

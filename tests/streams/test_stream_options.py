@@ -1,4 +1,4 @@
-"""The options of a stream: what they may be."""
+"""StreamOptions: defaults and checks."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from rxws.streams.stream_options import StreamOptions
 
 
 def test_options_when_none_are_given():
-    """A million messages, then the end; no gaps, no copies; and they are frozen."""
+    """The defaults are a million messages, then an error, without gaps or copies; and options are frozen."""
     options = StreamOptions()
     assert options == StreamOptions(1_000_000, "error", gaps=False, copy=False)
     with pytest.raises(dataclasses.FrozenInstanceError):
@@ -20,27 +20,27 @@ def test_options_when_none_are_given():
 @pytest.mark.parametrize("maxsize", [1, 2, 10**9, None])
 @pytest.mark.parametrize("overflow", ["error", "drop_oldest", "drop_newest"])
 def test_bounds_when_right(maxsize, overflow):
-    """maxsize is a positive number or None, overflow one of three words."""
+    """maxsize is a positive int or None, and overflow one of three words."""
     options = StreamOptions(maxsize, overflow)
     assert (options.maxsize, options.overflow, options.gaps, options.copy) == (maxsize, overflow, False, False)
 
 
 @pytest.mark.parametrize("maxsize", [0, -1, -(10**9)])
 def test_bounds_when_maxsize_is_too_small(maxsize):
-    """A maxsize below 1 is refused by name, with what was given and what is expected."""
+    """A maxsize below 1 raises ValueError, which names it and shows both values."""
     with pytest.raises(ValueError, match=rf"maxsize must be at least 1, or None .* not {maxsize}"):
         StreamOptions(maxsize)
 
 
 @pytest.mark.parametrize("maxsize", ["10", 1.5, True, False, [1]])
 def test_bounds_when_maxsize_is_no_number(maxsize):
-    """A maxsize of another kind is refused by name."""
+    """A maxsize that is not an int raises TypeError, which names it."""
     with pytest.raises(TypeError, match="maxsize must be a positive int, or None"):
         StreamOptions(maxsize)
 
 
 @pytest.mark.parametrize("overflow", ["drop", "", None, 1, "ERROR", ["error"]])
 def test_bounds_when_overflow_is_unknown(overflow):
-    """An unknown overflow is refused by name, with the three that there are."""
+    """An unknown overflow raises ValueError, which names it and the three words."""
     with pytest.raises(ValueError, match="overflow must be 'error', 'drop_oldest' or 'drop_newest', not"):
         StreamOptions(overflow=overflow)

@@ -1,4 +1,4 @@
-"""A filter that nothing matches says so."""
+"""The report of filters that no message passes."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import pytest
 
 import rxws
 from rxws import CallbackFailed, NothingMatched
-from rxws.streams.unmatched import MOST_TOLD
+from rxws.streams.unmatched import MOST_REPORTED
 from tests.support.life import ScriptedFeed, ScriptedWebsocket
 
 pytestmark = pytest.mark.usefixtures("virtual_time", "assert_no_leaks")
@@ -26,7 +26,7 @@ class Trading(ScriptedFeed):
         super().__init__(*outcomes, parse=json.loads, **options)
 
     async def trade(self, seconds, symbols=SYMBOLS, every=0.1):
-        """Let messages come for so many seconds."""
+        """Send messages for a number of seconds."""
         for n in range(round(seconds / every)):
             self.websocket.come(json.dumps({"e": "trade", "s": symbols[n % len(symbols)]}))
             await asyncio.sleep(every)
@@ -37,8 +37,8 @@ class Trading(ScriptedFeed):
         return self.record.of(NothingMatched)
 
 
-async def test_filter_that_matches_nothing_says_so(caplog):
-    """After ten seconds of traffic there is one event and one warning, with what its keys had in the messages."""
+async def test_filter_when_no_message_passes(caplog):
+    """After ten seconds of traffic one event and one warning report the filter with the values of its keys."""
     async with Trading() as feed:
         await feed.wait_connected()
         stream = feed.stream_filter([{"s": "btcusdt", "E": "trade"}])
@@ -59,8 +59,8 @@ async def test_filter_that_matches_nothing_says_so(caplog):
         await stream.close()
 
 
-async def test_filter_that_matches_is_not_told_of():
-    """One match is enough, and neither functions nor what passes everything are told of."""
+async def test_filter_when_a_message_passes():
+    """A filter that one message passed is not reported, nor are functions and filters that every message passes."""
     async with Trading() as feed:
         await feed.wait_connected()
         streams = [feed.stream_filter(f) for f in (None, [], lambda _: False, [{"s": "BTCUSDT"}, {"s": "nonsense"}])]
@@ -69,8 +69,8 @@ async def test_filter_that_matches_is_not_told_of():
         del streams
 
 
-async def test_stream_that_is_closed_or_collected_is_not_told_of():
-    """Of a stream that has ended nothing is told."""
+async def test_stream_when_it_has_ended():
+    """The filter of a closed or collected stream is not reported."""
     async with Trading() as feed:
         await feed.wait_connected()
         closed, collected = feed.stream_filter([{"s": 1}]), feed.stream_filter([{"s": 2}])
@@ -82,8 +82,8 @@ async def test_stream_that_is_closed_or_collected_is_not_told_of():
         assert feed.told == []
 
 
-async def test_filter_is_told_of_once():
-    """However many streams have one filter, and however often they are made, it is told of once."""
+async def test_filter_when_many_streams_have_it():
+    """A filter is reported once, however many streams have it, and however often they are made."""
     async with Trading() as feed:
         await feed.wait_connected()
         for _ in range(3):
@@ -95,18 +95,18 @@ async def test_filter_is_told_of_once():
         assert len(feed.told) == 2
 
 
-async def test_filters_are_told_of_up_to_a_bound():
-    """Whoever has very many filters that match nothing is not told of each."""
+async def test_filters_when_there_are_very_many():
+    """No more than a fixed number of filters is reported."""
     async with Trading() as feed:
         await feed.wait_connected()
-        streams = [feed.stream_filter([{"s": n}]) for n in range(3 * MOST_TOLD)]
+        streams = [feed.stream_filter([{"s": n}]) for n in range(3 * MOST_REPORTED)]
         await feed.trade(12)
-        assert len(feed.told) == MOST_TOLD
+        assert len(feed.told) == MOST_REPORTED
         del streams
 
 
-async def test_streams_of_hooks_and_requests_are_not_told_of():
-    """What waits for something rare, in a rotation hook or for a reply, is left alone."""
+async def test_stream_when_made_in_a_hook_or_a_request():
+    """Streams of rotation hooks and of requests, which wait for rare messages, are not reported."""
 
     async def wait_rotation_due():
         await anext(feed.stream_filter([{"e": "listenKeyExpired"}]))
@@ -120,8 +120,8 @@ async def test_streams_of_hooks_and_requests_are_not_told_of():
         assert feed.told == []
 
 
-async def test_ten_seconds_are_counted_from_the_first_message():
-    """Without traffic nothing is told, for as long as it lasts, and the timer hardly ever looks."""
+async def test_filter_when_there_is_no_traffic():
+    """The ten seconds begin with the first message; without traffic no filter is reported and the timer seldom runs."""
     async with Trading() as feed:
         await feed.wait_connected()
         stream, gone = feed.stream_filter([{"s": "x"}]), feed.stream_filter([{"s": "z"}])
@@ -136,8 +136,8 @@ async def test_ten_seconds_are_counted_from_the_first_message():
         await stream.close()
 
 
-async def test_slow_feed_is_sampled_too():
-    """Also where a message comes but now and then."""
+async def test_filter_when_traffic_is_slow():
+    """Filters are reported also when messages are rare."""
     async with Trading() as feed:
         await feed.wait_connected()
         stream = feed.stream_filter([{"s": "x"}])
@@ -146,8 +146,8 @@ async def test_slow_feed_is_sampled_too():
         await stream.close()
 
 
-async def test_new_connection_is_looked_at_at_once():
-    """When a connection opens after a long while the traffic is noticed at once."""
+async def test_filter_when_a_connection_opens():
+    """Traffic of a connection that opens after a long time is noticed at once."""
 
     async def later():
         await asyncio.sleep(500)
@@ -160,8 +160,8 @@ async def test_new_connection_is_looked_at_at_once():
         await stream.close()
 
 
-async def test_nothing_is_told_before_all_is_subscribed():
-    """Nobody can tell what will match while hundreds of subscriptions wait for their turn."""
+async def test_filter_when_subscriptions_are_under_way():
+    """No filter is reported while subscriptions are waiting to be sent."""
     async with Trading(send_limit=(1, 1)) as feed:
         await feed.wait_connected()
         streams = [feed.multiplex(f"+{n}", filters=[{"s": n}]) for n in range(30)]
@@ -172,8 +172,8 @@ async def test_nothing_is_told_before_all_is_subscribed():
         del streams
 
 
-async def test_subscription_that_always_fails_keeps_nothing_from_being_told():
-    """A channel that cannot be subscribed is put off, and whatever else matches nothing is told of in time."""
+async def test_filter_when_a_subscription_always_fails():
+    """A channel that cannot be subscribed does not delay the report of other filters."""
 
     def broken():
         raise LookupError("no token")
@@ -186,8 +186,8 @@ async def test_subscription_that_always_fails_keeps_nothing_from_being_told():
         del streams
 
 
-async def test_values_hold_no_secrets_and_obey_nobody():
-    """What messages and filters hold is escaped, cut, and without secrets."""
+async def test_values_when_they_hold_secrets_or_control_characters():
+    """Values and filters in reports are escaped, shortened and redacted."""
     message = {"listenKey": "Z9zSecretSecret", "a": {"b": "x" * 500}, "c": "\x1b[2J", "d": [1, {}], "e": None}
     keys = {"listenKey": "pqIa91cmEdWYAMvzAIg7", ("a", "b"): 1, "c": "\x1b", "d": 1, "e": 1}
     async with Trading() as feed:
@@ -207,8 +207,8 @@ async def test_values_hold_no_secrets_and_obey_nobody():
         await stream.close()
 
 
-async def test_key_that_raises_is_reported():
-    """A value that cannot be looked up is reported, and the others are told."""
+async def test_key_when_its_value_raises():
+    """A value whose lookup raises is reported, and the other values are in the report."""
 
     class Broken(dict):
         def get(self, key, default=None):
@@ -227,8 +227,8 @@ async def test_key_that_raises_is_reported():
         await stream.close()
 
 
-async def test_exit_before_anything_is_told():
-    """The timer ends with the feed, and streams that are made after it are none of its business."""
+async def test_exit_when_filters_are_watched():
+    """The timer ends with the feed, and later streams are not watched."""
     async with Trading() as feed:
         await feed.wait_connected()
         stream = feed.stream_filter([{"s": "x"}])
