@@ -84,12 +84,10 @@ class Filter:
         if isinstance(filters, Filter):
             return filters
         if callable(filters):
-            if not is_plain_function(filters):
-                raise TypeError(
-                    f"{argument} must be a plain function that returns a bool: "
-                    "a coroutine or generator function returns an object that is always true"
-                )
-            return cls((), filters, False)
+            if is_plain_function(filters):
+                return cls((), filters, False)
+            reason = "a coroutine or generator function returns an object that is always true"
+            raise TypeError(f"{argument} must be a plain function that returns a bool: {reason}")
         if isinstance(filters, Mapping):
             raise TypeError(f"{argument} must be a list of dicts, not a dict: put it in a list, [{{...}}]")
         if filters is not None and (isinstance(filters, (str, bytes)) or not isinstance(filters, Sequence)):
@@ -98,9 +96,8 @@ class Filter:
         indexable = True
         for number, alternative in enumerate(filters or ()):
             if not isinstance(alternative, Mapping):
-                raise TypeError(
-                    f"{argument} must be a list of dicts, but {argument}[{number}] is {_a_kind_of(alternative)}"
-                )
+                kind = _a_kind_of(alternative)
+                raise TypeError(f"{argument} must be a list of dicts, but {argument}[{number}] is {kind}")
             copied = {}
             for key, value in alternative.items():
                 if isinstance(key, tuple) and not key:
@@ -119,9 +116,7 @@ class Filter:
             return bool(self.predicate(message))
         if not self.alternatives:
             return True
-        return isinstance(message, Mapping) and any(
-            has(message, alternative.items()) for alternative in self.alternatives
-        )
+        return isinstance(message, Mapping) and any(has(message, each.items()) for each in self.alternatives)
 
     @property
     def passes_everything(self) -> bool:
@@ -136,18 +131,15 @@ class Filter:
     def __eq__(self, other: object) -> bool:
         if not isinstance(other, Filter):
             return NotImplemented
-        if self.predicate is not None or other.predicate is not None or self.indexable is not other.indexable:
-            return self.predicate is not None and self.predicate == other.predicate
-        if self.indexable:
-            return self._pairs() == other._pairs()
-        return all(alternative in other.alternatives for alternative in self.alternatives) and all(
-            alternative in self.alternatives for alternative in other.alternatives
-        )
+        if self.indexable is not other.indexable or self._hashable != other._hashable:
+            return False
+        if self.indexable or self.predicate is not None:
+            return True
+        ours, theirs = self.alternatives, other.alternatives
+        return all(each in theirs for each in ours) and all(each in ours for each in theirs)
 
     def __hash__(self) -> int:
-        if self.predicate is not None:
-            return hash(self.predicate)
-        return hash(self._pairs() if self.indexable else frozenset(map(frozenset, self.alternatives)))
+        return hash(self._hashable)
 
     def __repr__(self) -> str:
         if self.predicate is not None:
@@ -157,8 +149,12 @@ class Filter:
             shown.append(f"... {len(self.alternatives) - _SHOWN_ALTERNATIVES} more")
         return f"Filter([{', '.join(shown)}])"
 
-    def _pairs(self) -> frozenset[frozenset[tuple[Hashable, object]]]:
-        return frozenset(frozenset(alternative.items()) for alternative in self.alternatives)
+    @property
+    def _hashable(self) -> Hashable:
+        """What equal filters have equal, as far as it can be hashed: the function, the pairs, or the keys alone."""
+        if self.predicate is not None:
+            return self.predicate
+        return frozenset(frozenset(each.items() if self.indexable else each) for each in self.alternatives)
 
 
 _SHOWN_ALTERNATIVES = 3

@@ -11,7 +11,6 @@ from operator import attrgetter
 from typing import Any, Final, NamedTuple, Protocol
 
 from websockets.asyncio.client import ClientConnection
-from websockets.frames import Frame as ProtocolFrame
 from websockets.frames import Opcode
 
 from ..reporting.reporter import Reporter
@@ -108,32 +107,24 @@ class _PushedFrames:
 
     def _feed_chunks(self, data: bytes) -> None:
         """Let websockets read what was received, piece by piece; on uvloop, which keeps its method, all at once."""
-        if len(data) <= CHUNK_SIZE:
-            self._receive(data)
-        else:
-            for start in range(0, len(data), CHUNK_SIZE):
-                self._receive(data[start : start + CHUNK_SIZE])
+        for start in range(0, len(data), CHUNK_SIZE):
+            self._receive(data[start : start + CHUNK_SIZE])
 
     def _take(self, event: Any) -> None:
         """Take what websockets has read. On the hot path."""
-        if not self._owed and type(event) is ProtocolFrame and event.fin:
-            try:
-                if event.opcode is Opcode.TEXT:
-                    self.waiting.append(event.data.decode())  # type: ignore[union-attr]
-                elif event.opcode is Opcode.BINARY:
-                    self.waiting.append(bytes(event.data))
-                else:
-                    self._process(event)
-                    return
-            except UnicodeDecodeError:
-                self._fall_back_to_recv(event)
-            else:
-                if len(self.waiting) > HIGH_WATER and not self._is_paused:
-                    self._is_paused = True
-                    self._transport.pause_reading()
-            self._wake()
-        else:
+        is_text = event.opcode is Opcode.TEXT
+        if self._owed or not event.fin or not (is_text or event.opcode is Opcode.BINARY):
             self._fall_back_to_recv(event)
+            return
+        try:
+            self.waiting.append(event.data.decode() if is_text else bytes(event.data))
+        except UnicodeDecodeError:
+            self._fall_back_to_recv(event)
+            return
+        if len(self.waiting) > HIGH_WATER and not self._is_paused:
+            self._is_paused = True
+            self._transport.pause_reading()
+        self._wake()
 
     def _fall_back_to_recv(self, event: Any) -> None:
         """Let ``recv`` have what it is better at."""

@@ -36,27 +36,19 @@ class Inbound:
 
     Args:
         number: the connection's number.
-        loop: the event loop.
         reporter: counts and reports filters that raise.
         answer: sends a reply back on the same connection.
         has_ended: returns whether the connection was read to its end.
     """
 
     def __init__(
-        self,
-        number: int,
-        loop: asyncio.AbstractEventLoop,
-        reporter: Reporter,
-        *,
-        answer: Callable[[Any], None],
-        has_ended: Callable[[], bool],
+        self, number: int, reporter: Reporter, *, answer: Callable[[Any], None], has_ended: Callable[[], bool]
     ) -> None:
         self.number: Final = number
         self.sink: Sink | None = None
         self.last_received_at: float | None = None
         self.pending_replies: Final[dict[asyncio.Future[tuple[Any, Filter]], tuple[list[Filter], bool]]] = {}
         self.answer: Final = answer
-        self._loop = loop
         self._reporter = reporter
         self._has_ended = has_ended
         self._predecessor: Inbound | None = None
@@ -104,7 +96,7 @@ class Inbound:
         One message is one reply: of two callers that expect the same, the second waits for the next message. But where
         it ``is_shared`` the message answers all who share it, and the streams get it as well.
         """
-        future: asyncio.Future[tuple[Any, Filter]] = self._loop.create_future()
+        future: asyncio.Future[tuple[Any, Filter]] = asyncio.get_running_loop().create_future()
         self.pending_replies[future] = filters, is_shared
         future.add_done_callback(self.pending_replies.pop)
         return future

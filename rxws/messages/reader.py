@@ -9,13 +9,11 @@ from types import CoroutineType
 from typing import Any, Final
 
 from ..reporting.cancellation import FAILURES, is_being_cancelled
-from ..reporting.reporter import Reporter
 from .backlog import SLICE
 from .dispatcher import FrameDispatcher
 from .frames import Frame, Frames
 from .hooks import Many
 from .inbound import Inbound
-from .router import Router
 
 __all__ = ["Reader"]
 
@@ -36,23 +34,12 @@ class Reader:
         inbound: the receiving side of the connection that is read.
         frames: called when reading begins: how its frames are had.
         dispatcher: what the frames meet on their way.
-        router: where the messages go.
-        reporter: who counts.
     """
 
-    def __init__(
-        self,
-        inbound: Inbound,
-        frames: Callable[[], Frames],
-        dispatcher: FrameDispatcher,
-        router: Router,
-        reporter: Reporter,
-    ) -> None:
+    def __init__(self, inbound: Inbound, frames: Callable[[], Frames], dispatcher: FrameDispatcher) -> None:
         self._inbound = inbound
         self._frames = frames
         self._dispatcher = dispatcher
-        self._router = router
-        self._counters = reporter.counters
         self._loop = asyncio.get_running_loop()
         self._task: asyncio.Task[Any] | None = None
         self._in_burst = False
@@ -75,8 +62,9 @@ class Reader:
     # The hot path: no lock, no copy, no task, no call of a clock per message.
     async def _read(self, frames: Frames) -> None:
         waiting, take, next_frame = frames.waiting, frames.waiting.popleft, frames.next
-        inbound, dispatcher, counters, clock = self._inbound, self._dispatcher, self._counters, self._loop.time
-        parse, reply, route = dispatcher.hooks.parse, dispatcher.hooks.reply, self._router.route
+        inbound, dispatcher, clock = self._inbound, self._dispatcher, self._loop.time
+        parse, reply = dispatcher.hooks.parse, dispatcher.hooks.reply
+        route, counters = dispatcher.router.route, dispatcher.reporter.counters
         # These two are the same for ever: empty while nobody watches the frames, or expects an answer.
         watching, expected = dispatcher.frames.subscriptions, inbound.pending_replies
         complete = self._complete_types
@@ -93,7 +81,7 @@ class Reader:
             try:
                 counters.bytes += len(frame) if frame.isascii() else _size(frame)
                 if reply is not None:
-                    dispatcher.reply(inbound, frame)
+                    dispatcher.reply(inbound, frame, reply)
                 message = parse(frame)
                 if type(message) is CoroutineType:
                     self._parsing = message

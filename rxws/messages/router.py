@@ -82,9 +82,7 @@ class Router:
         registration = self._receivers.pop(receiver, None)
         if registration is not None:
             self._index.remove(registration)
-        on_removed = self._on_removed.pop(receiver, None)
-        if on_removed is not None:
-            on_removed()
+        self._on_removed.pop(receiver, lambda: None)()
 
     def when_removed(self, receiver: Receiver, on_removed: Callable[[], None]) -> None:
         """Call ``on_removed`` once ``receiver`` is registered no more."""

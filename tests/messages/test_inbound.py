@@ -24,7 +24,7 @@ class Received:
         self.has_ended = False
         reporter = Reporter(loop, "feed")
         reporter.publish = self.events.append
-        self.inbound = Inbound(1, loop, reporter, answer=never_asked, has_ended=lambda: self.has_ended)
+        self.inbound = Inbound(1, reporter, answer=never_asked, has_ended=lambda: self.has_ended)
 
 
 async def test_reply_resolves_the_caller_that_waited_longest():

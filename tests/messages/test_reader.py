@@ -36,7 +36,7 @@ class Reading:
         )
         self.connection = Connection(self.websocket, 1, self.wiring.loop, self.wiring.reporter, never_asked)
         frames = functools.partial(frames_of, self.websocket, self.wiring.reporter)
-        reader = Reader(self.connection.inbound, frames, dispatcher, self.wiring.router, self.wiring.reporter)
+        reader = Reader(self.connection.inbound, frames, dispatcher)
         self.messages = []
         self.wiring.router.messages.subscribe(self.messages.append)
         self.connection.start(reader.read)
