@@ -6,7 +6,8 @@ import enum
 import itertools
 import math
 from collections.abc import Hashable, Mapping
-from typing import Final
+from collections.abc import Set as AbstractSet
+from typing import Final, TypeAlias
 
 from .channels import Channel, ChannelCommand, ChannelRegistry
 
@@ -31,37 +32,33 @@ class ChannelState(enum.Enum):
     """The server refused it: it is not asked for again here as long as it is wanted."""
 
 
-TRANSITIONS: Mapping[ChannelState, frozenset[ChannelState]] = {
-    ChannelState.ABSENT: frozenset({ChannelState.PENDING_SUBSCRIBE}),
-    ChannelState.PENDING_SUBSCRIBE: frozenset({ChannelState.ABSENT, ChannelState.SUBSCRIBING}),
-    ChannelState.SUBSCRIBING: frozenset(
-        {
-            *(ChannelState.SUBSCRIBED, ChannelState.PENDING_UNSUBSCRIBE),
-            *(ChannelState.PENDING_SUBSCRIBE, ChannelState.ABSENT, ChannelState.REFUSED),
-        }
-    ),
-    ChannelState.SUBSCRIBED: frozenset({ChannelState.PENDING_UNSUBSCRIBE}),
-    ChannelState.PENDING_UNSUBSCRIBE: frozenset({ChannelState.SUBSCRIBED, ChannelState.UNSUBSCRIBING}),
-    ChannelState.UNSUBSCRIBING: frozenset(
-        {
-            *(ChannelState.ABSENT, ChannelState.PENDING_SUBSCRIBE),
-            *(ChannelState.PENDING_UNSUBSCRIBE, ChannelState.SUBSCRIBED),
-        }
-    ),
-    ChannelState.REFUSED: frozenset({ChannelState.ABSENT}),
+State: TypeAlias = ChannelState
+
+TRANSITIONS: Mapping[State, AbstractSet[State]] = {
+    State.ABSENT: {State.PENDING_SUBSCRIBE},
+    State.PENDING_SUBSCRIBE: {State.ABSENT, State.SUBSCRIBING},
+    State.SUBSCRIBING: {
+        State.SUBSCRIBED,
+        State.PENDING_UNSUBSCRIBE,
+        State.PENDING_SUBSCRIBE,
+        State.ABSENT,
+        State.REFUSED,
+    },
+    State.SUBSCRIBED: {State.PENDING_UNSUBSCRIBE},
+    State.PENDING_UNSUBSCRIBE: {State.SUBSCRIBED, State.UNSUBSCRIBING},
+    State.UNSUBSCRIBING: {State.ABSENT, State.PENDING_SUBSCRIBE, State.PENDING_UNSUBSCRIBE, State.SUBSCRIBED},
+    State.REFUSED: {State.ABSENT},
 }
 """Which states may follow each state."""
 
-_IN_FLIGHT: Final = frozenset({ChannelState.SUBSCRIBING, ChannelState.UNSUBSCRIBING})
-_UNSETTLED: Final = _IN_FLIGHT | {ChannelState.PENDING_SUBSCRIBE, ChannelState.PENDING_UNSUBSCRIBE}
-_IS_SUBSCRIBED: Final = frozenset(
-    {ChannelState.SUBSCRIBED, ChannelState.PENDING_UNSUBSCRIBE, ChannelState.UNSUBSCRIBING}
-)
-_RESTING: Final[Mapping[tuple[bool, bool], ChannelState]] = {
-    (False, False): ChannelState.ABSENT,
-    (False, True): ChannelState.PENDING_SUBSCRIBE,
-    (True, False): ChannelState.PENDING_UNSUBSCRIBE,
-    (True, True): ChannelState.SUBSCRIBED,
+_IN_FLIGHT: Final = frozenset({State.SUBSCRIBING, State.UNSUBSCRIBING})
+_UNSETTLED: Final = _IN_FLIGHT | {State.PENDING_SUBSCRIBE, State.PENDING_UNSUBSCRIBE}
+_IS_SUBSCRIBED: Final = frozenset({State.SUBSCRIBED, State.PENDING_UNSUBSCRIBE, State.UNSUBSCRIBING})
+_RESTING: Final[Mapping[tuple[bool, bool], State]] = {
+    (False, False): State.ABSENT,
+    (False, True): State.PENDING_SUBSCRIBE,
+    (True, False): State.PENDING_UNSUBSCRIBE,
+    (True, True): State.SUBSCRIBED,
 }
 """The state of a channel that no command is in flight for, by whether it is subscribed, and whether it is wanted."""
 
@@ -79,21 +76,21 @@ class ChannelStates:
 
     def __init__(self, wanted: ChannelRegistry) -> None:
         self._wanted = wanted
-        self._states: dict[Hashable, ChannelState] = {}
+        self._states: dict[Hashable, State] = {}
         # The channels in each state. Dicts, for their order.
-        self._members: dict[ChannelState, dict[Hashable, None]] = {state: {} for state in ChannelState}
+        self._members: dict[State, dict[Hashable, None]] = {state: {} for state in State}
         # A channel that is no longer wanted is still needed for the command that unsubscribes it.
         self._channels: dict[Hashable, Channel] = {}
         # Until they are subscribed, the channels of one group are combined with each other alone.
         self._groups: dict[Hashable, object] = {identity: object() for identity in wanted.refused}
         # A channel that was refused before comes last: it must not keep the others waiting.
         for identity in sorted(wanted, key=wanted.refused.__contains__):
-            self._enter(identity, ChannelState.PENDING_SUBSCRIBE)
+            self._enter(identity, State.PENDING_SUBSCRIBE)
 
     @property
     def is_due(self) -> bool:
         """Whether there is a command to be taken."""
-        return any(self._members[state] for state in (ChannelState.PENDING_UNSUBSCRIBE, ChannelState.PENDING_SUBSCRIBE))
+        return bool(self._members[State.PENDING_UNSUBSCRIBE] or self._members[State.PENDING_SUBSCRIBE])
 
     @property
     def unsettled(self) -> set[Hashable]:
@@ -103,23 +100,23 @@ class ChannelStates:
     def __contains__(self, identity: Hashable) -> bool:
         return self._state_of(identity) in _IS_SUBSCRIBED
 
-    def _state_of(self, identity: Hashable) -> ChannelState:
-        return self._states.get(identity, ChannelState.ABSENT)
+    def _state_of(self, identity: Hashable) -> State:
+        return self._states.get(identity, State.ABSENT)
 
-    def _enter(self, identity: Hashable, state: ChannelState) -> None:
+    def _enter(self, identity: Hashable, state: State) -> None:
         previous = self._state_of(identity)
         if state is previous:
             return
         if state not in TRANSITIONS[previous]:
             raise AssertionError(f"no transition from {previous} to {state}")
         self._members[previous].pop(identity, None)
-        if state is ChannelState.ABSENT:
+        if state is State.ABSENT:
             del self._states[identity]
             self._channels.pop(identity, None)
         else:
             self._states[identity] = state
             self._members[state][identity] = None
-        if state not in {ChannelState.PENDING_SUBSCRIBE, ChannelState.SUBSCRIBING}:
+        if state not in {State.PENDING_SUBSCRIBE, State.SUBSCRIBING}:
             self._groups.pop(identity, None)
 
     def is_doubtful(self, command: ChannelCommand) -> bool:
@@ -131,8 +128,11 @@ class ChannelStates:
         state, is_wanted = self._state_of(identity), identity in self._wanted
         if not is_wanted:
             self._groups.pop(identity, None)
-        if state not in _IN_FLIGHT and not (state is ChannelState.REFUSED and is_wanted):
-            self._enter(identity, _RESTING[state in _IS_SUBSCRIBED, is_wanted])
+        if state not in _IN_FLIGHT and not (state is State.REFUSED and is_wanted):
+            self._rest(identity, state in _IS_SUBSCRIBED)
+
+    def _rest(self, identity: Hashable, is_subscribed: bool) -> None:
+        self._enter(identity, _RESTING[is_subscribed, identity in self._wanted])
 
     def take_command(self) -> ChannelCommand | None:
         """Take the next command; None: there is none now.
@@ -141,27 +141,22 @@ class ChannelStates:
         """
         command = self._next_command()
         if command is not None:
-            taken = ChannelState.SUBSCRIBING if command.subscribes else ChannelState.UNSUBSCRIBING
+            taken = State.SUBSCRIBING if command.subscribes else State.UNSUBSCRIBING
             for channel in command.channels:
                 self._enter(channel.identity, taken)
         return command
 
     def _next_command(self) -> ChannelCommand | None:
-        for identity in self._members[ChannelState.PENDING_UNSUBSCRIBE]:
+        for identity in self._members[State.PENDING_UNSUBSCRIBE]:
             return ChannelCommand((self._channels[identity],), subscribes=False)
-        pending = (self._wanted[identity] for identity in self._members[ChannelState.PENDING_SUBSCRIBE])
+        pending = (self._wanted[identity] for identity in self._members[State.PENDING_SUBSCRIBE])
         first = next(pending, None)
         if first is None:
             return None
-        if first.combine is None:
-            return ChannelCommand((first,), subscribes=True)
-        group = self._groups.get(first.identity)
-        same = (
-            channel
-            for channel in pending
-            if channel.combine == first.combine and self._groups.get(channel.identity) is group
-        )
-        return ChannelCommand((first, *itertools.islice(same, first.combine_max - 1)), subscribes=True)
+        group, combine = self._groups.get(first.identity), first.combine
+        same = (each for each in pending if each.combine == combine and self._groups.get(each.identity) is group)
+        others = 0 if combine is None else first.combine_max - 1
+        return ChannelCommand((first, *itertools.islice(same, others)), subscribes=True)
 
     def divide(self, command: ChannelCommand, pieces: int) -> None:
         """Send these channels, which cannot be sent together, in so many commands."""
@@ -181,19 +176,18 @@ class ChannelStates:
             if command.subscribes:
                 self._channels[channel.identity] = channel
                 self._wanted.refused.discard(channel.identity)
-            self._enter(channel.identity, _RESTING[command.subscribes, channel.identity in self._wanted])
+            self._rest(channel.identity, command.subscribes)
 
     def refuse(self, command: ChannelCommand) -> None:
         """Note that the server refused to subscribe these channels."""
         for channel in command.channels:
             if channel.identity in self._wanted:
                 self._wanted.refused.add(channel.identity)
-                self._enter(channel.identity, ChannelState.REFUSED)
+                self._enter(channel.identity, State.REFUSED)
 
     def free(self, command: ChannelCommand) -> None:
         """Let a command that was taken be taken again, as far as it is still to be done. Idempotent."""
         for channel in command.channels:
             state = self._state_of(channel.identity)
             if state in _IN_FLIGHT:
-                is_subscribed = state is ChannelState.UNSUBSCRIBING
-                self._enter(channel.identity, _RESTING[is_subscribed, channel.identity in self._wanted])
+                self._rest(channel.identity, state is State.UNSUBSCRIBING)

@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import copy
-import enum
 import logging
-from collections.abc import Callable, Hashable, Iterator
+from collections.abc import Hashable, Iterator
 from typing import Any, Final
 
 from ..callables import resolve
@@ -15,6 +14,8 @@ from ..connections.connection import Connection
 from ..connections.send_queue import Priority
 from ..delays import default_delays
 from ..errors import SendFailed
+from ..messages.filters import Filter
+from ..options import Options
 from ..reporting.cancellation import FAILURES, is_being_cancelled
 from ..reporting.events import SubscriptionFailed
 from ..reporting.redaction import redact
@@ -42,15 +43,6 @@ POLL_INTERVAL: Final = 0.1
 """Seconds between two looks at whether what was put off has been subscribed, and whether a connection is held still."""
 
 
-class _Answer(enum.Enum):
-    """What a server says to a message that subscribes."""
-
-    CONSENT = enum.auto()
-    """That it is subscribed; or it was not asked."""
-    REFUSAL = enum.auto()
-    NONE = enum.auto()
-
-
 class ChannelSync:
     """Brings one connection to what is wanted; of two changes of one thing the second waits for the first.
 
@@ -59,25 +51,16 @@ class ChannelSync:
 
     Args:
         connection: where to subscribe.
-        subscriptions: what is wanted.
-        encode: makes the text of messages that are neither ``str`` nor bytes.
-        send_timeout: seconds that the peer may take for one message, and that a function may take to give one.
+        channels: what is wanted.
+        options: what makes text of messages, and ``send_timeout``: also for a function that gives a message.
         reporter: who is told.
     """
 
-    def __init__(
-        self,
-        connection: Connection,
-        channels: ChannelRegistry,
-        encode: Callable[[Any], str | bytes],
-        send_timeout: float,
-        reporter: Reporter,
-    ) -> None:
+    def __init__(self, connection: Connection, channels: ChannelRegistry, options: Options, reporter: Reporter) -> None:
         self._loop = asyncio.get_running_loop()
         self._connection = connection
         self._states = ChannelStates(channels)
-        self._encode = encode
-        self._send_timeout = send_timeout
+        self._options = options
         self._reporter = reporter
         self._commands: dict[asyncio.Task[None], ChannelCommand] = {}
         # What is still waited for once no more is to be; None: all is.
@@ -90,7 +73,6 @@ class ChannelSync:
         self._timers: dict[ChannelCommand, asyncio.TimerHandle] = {}
         # While one waits for its turn, what else can be combined gathers for the next.
         self._combining = 0
-        self._is_launching = False
 
     @property
     def is_settled(self) -> bool:
@@ -113,20 +95,19 @@ class ChannelSync:
         """
         began = self._loop.time()
         self._launch()
-        while (commands := self._awaited()) or (self._timers and self._is_patient(began)):
-            if self._one_is_late.done():
-                self._one_is_late = self._loop.create_future()
+        inbound = self._connection.inbound
+        while (commands := self._awaited()) or (
+            self._timers and inbound.is_held and self._loop.time() < began + PATIENCE
+        ):
+            self._one_is_late = self._loop.create_future()
             waiting: set[asyncio.Future[Any]] = {*commands, self._one_is_late, self._connection.reader}
             # Of a step that is put off, which has a timer and no task until then, nothing tells; nor of what is held.
-            timeout = POLL_INTERVAL if self._connection.inbound.is_held else None
+            timeout = POLL_INTERVAL if inbound.is_held else None
             await asyncio.wait(waiting, timeout=timeout, return_when=asyncio.FIRST_COMPLETED)
             if self._connection.reader.done():
                 raise SendFailed("the connection was lost before everything was subscribed")
             if self._rest is None and self._loop.time() - began >= GATHERING:
                 self._rest = self._states.unsettled
-
-    def _is_patient(self, began: float) -> bool:
-        return self._connection.inbound.is_held and self._loop.time() < began + PATIENCE
 
     def _awaited(self) -> set[asyncio.Task[None]]:
         # Where no other connection delivers, one server that never answers must not keep all else from being sent.
@@ -146,10 +127,8 @@ class ChannelSync:
     def changed(self, identity: Hashable) -> None:
         """Learn that something is wanted now, or wanted no more."""
         self._states.changed(identity)
-        if not self._is_launching:
-            self._is_launching = True
-            # Soon, and not now: what else is wanted in the same breath can be combined with it.
-            self._loop.call_soon(self._launch)
+        # Soon, and not now: what else is wanted in the same breath can be combined with it.
+        self._loop.call_soon(self._launch)
 
     def stop(self) -> None:
         """Make no more steps: the connection has ended."""
@@ -157,7 +136,6 @@ class ChannelSync:
             timer.cancel()
 
     def _launch(self) -> None:
-        self._is_launching = False
         while self._connection.is_live and not self._combining and len(self._commands) - len(self._late) < MAX_COMMANDS:
             command = self._states.take_command()
             if command is None:
@@ -227,7 +205,12 @@ class ChannelSync:
             await self._connection.acquire_slot(Priority.LOW)
         finally:
             self._combining -= is_combining
+        if is_combining:
+            self._launch()
         due = self._states.still_due(command)
+        if not due.channels:
+            self._connection.release_slot()
+            return due
         try:
             payload = self._payload_of([messages[each] for each in due.channels], due)
         except BaseException as error:
@@ -236,19 +219,13 @@ class ChannelSync:
                 raise
             self._reporter.failed(due.channels[0].combine, None, error)
             return self._divided(due, len(due.channels))
-        if is_combining:
-            self._launch()
-        if payload is None:
-            self._connection.release_slot()
+        if not await self._is_refused(due, payload):
             return due
-        answer = await self._send(due, payload)
-        if answer is _Answer.REFUSAL:
-            if len(due.channels) > 1:
-                # One of them may be to blame for all: with halves it is found soonest.
-                return self._divided(due, 2)
-            self._states.refuse(due)
-            return ChannelCommand((), due.subscribes)
-        return due
+        if len(due.channels) > 1:
+            # One of them may be to blame for all: with halves it is found soonest.
+            return self._divided(due, 2)
+        self._states.refuse(due)
+        return ChannelCommand((), due.subscribes)
 
     def _divided(self, command: ChannelCommand, pieces: int) -> ChannelCommand:
         """Have it sent in so many pieces; return what was done of the step, which is nothing."""
@@ -263,30 +240,53 @@ class ChannelSync:
         message = channel.subscribe if subscribes else channel.unsubscribe
         if not callable(message):
             return message
-        async with asyncio.timeout(self._send_timeout):
+        async with asyncio.timeout(self._options.send_timeout):
             given = await resolve(message)
         if given is None and subscribes:
             raise TypeError("a function for subscribe must return a message, not None")
         return given
 
-    def _payload_of(self, messages: list[Any], command: ChannelCommand) -> str | bytes | None:
-        if not messages:
-            return None
+    def _payload_of(self, messages: list[Any], command: ChannelCommand) -> str | bytes:
         combine = command.channels[0].combine
         # Copies: they are sent again on every connection, whatever is done with them.
         message = messages[0] if len(messages) == 1 or combine is None else combine(copy.deepcopy(messages))
         if message is None:
             raise TypeError("combine must return a message, not None")
-        return to_payload(message, self._encode)
+        return to_payload(message, self._options.encode)
 
-    async def _send(self, command: ChannelCommand, payload: str | bytes) -> _Answer:
-        """Send in a turn that was taken; once more, if the answer does not come. Return what came of it."""
-        answer = await self._answer_to(command, payload, attempt=1)
-        if answer is _Answer.NONE:
-            self._become_late()
-            await self._connection.acquire_slot(Priority.LOW)
-            answer = await self._answer_to(command, payload, attempt=2)
-        return answer
+    async def _is_refused(self, command: ChannelCommand, payload: str | bytes) -> bool:
+        """Send in a turn that was taken; once more, if the answer does not come. Return whether it was a refusal."""
+        asked = command.channels if command.subscribes else ()
+        refusals = [each.refusal for each in asked if each.refusal]
+        consents = [each.consent for each in asked if each.consent]
+        if not consents:
+            await self._connection.send(payload, self._options.send_timeout, None)
+            return False
+        timeout = max(each.timeout for each in asked)
+        for attempt in (1, 2):
+            # Refusals first, so that a filter of the answer that passes an error with the same id takes none for one.
+            answer = await self._ask(payload, [*refusals, *consents], timeout)
+            if answer is not None:
+                message, passed = answer
+                is_refused = any(passed is each for each in refusals)
+                if is_refused:
+                    self._report(command, payload, attempt, redact(repr(message))[:SHOWN])
+                return is_refused
+            self._report(command, payload, attempt, None)
+            if attempt == 1:
+                self._become_late()
+                await self._connection.acquire_slot(Priority.LOW)
+        return False
+
+    async def _ask(self, payload: str | bytes, filters: list[Filter], timeout: float) -> tuple[Any, Filter] | None:
+        """Send, and return the answer with the filter that it passes; None: none came."""
+        answer = self._connection.inbound.expect_reply(filters)
+        try:
+            await self._connection.send(payload, self._options.send_timeout, None)
+            await asyncio.wait({answer}, timeout=timeout)
+        finally:
+            answer.cancel()
+        return None if answer.cancelled() else answer.result()
 
     def _become_late(self) -> None:
         task = asyncio.current_task()
@@ -297,33 +297,7 @@ class ChannelSync:
         if not self._one_is_late.done():
             self._one_is_late.set_result(None)
 
-    async def _answer_to(self, command: ChannelCommand, payload: str | bytes, attempt: int) -> _Answer:
-        """Send, and return what was answered; tell of a refusal, and of none."""
-        asked = command.channels if command.subscribes else ()
-        refusals = [each.rejected for each in asked if each.rejected]
-        consents = [each.acknowledged for each in asked if each.acknowledged]
-        if not consents:
-            await self._connection.send(payload, self._send_timeout, None)
-            return _Answer.CONSENT
-        # Refusals first, so that a filter of the answer that passes an error with the same id takes none for one.
-        answer = self._connection.inbound.expect_reply([*refusals, *consents])
-        try:
-            await self._connection.send(payload, self._send_timeout, None)
-            await asyncio.wait({answer}, timeout=max(each.timeout for each in asked))
-        finally:
-            answer.cancel()
-        if answer.cancelled():
-            self._tell_unacknowledged(command, payload, attempt, None)
-            return _Answer.NONE
-        message, passed = answer.result()
-        if all(passed is not each for each in refusals):
-            return _Answer.CONSENT
-        self._tell_unacknowledged(command, payload, attempt, redact(repr(message))[:SHOWN])
-        return _Answer.REFUSAL
-
-    def _tell_unacknowledged(
-        self, command: ChannelCommand, payload: str | bytes, attempt: int, refusal: str | None
-    ) -> None:
+    def _report(self, command: ChannelCommand, payload: str | bytes, attempt: int, refusal: str | None) -> None:
         reporter = self._reporter
         reporter.counters.unacknowledged += 1
         message = redact(payload if isinstance(payload, str) else f"{len(payload)} bytes")[:SHOWN]

@@ -90,16 +90,15 @@ class Sender:
         """Hand a message to a live connection; ``chosen`` is told before which one it is."""
         payload = to_payload(message, self._options.encode)
         timeout = self._options.send_timeout
-        started = self._loop.time()
+        deadline = self._loop.time() + timeout
         try:
-            async with asyncio.timeout(timeout):
+            async with asyncio.timeout_at(deadline):
                 connection = await self._until_its_turn()
         except TimeoutError as error:
             raise SendTimeout(f"{self.obstacle} for {timeout:g} s: nothing was sent") from error
-        rest = max(0.0, timeout - (self._loop.time() - started))
         if chosen is not None:
             chosen(connection)
-        await connection.send(payload, rest, None, patience=timeout)
+        await connection.send(payload, max(0.0, deadline - self._loop.time()), None, patience=timeout)
 
     async def _until_its_turn(self) -> Connection:
         """Return the live connection, when one more message may be sent on it."""
@@ -125,11 +124,15 @@ class Sender:
             await asyncio.sleep(seconds)
             payload = None
             with self._reporter.guard("the heartbeat's message", awaits=True):
-                async with asyncio.timeout(self._options.send_timeout):
-                    payload = to_payload(await resolve(message), self._options.encode)
+                payload = await self._payload_of(message)
             if payload is not None:
                 await connection.acquire_slot(Priority.HIGH)
                 await connection.send(payload, self._options.send_timeout, None)
+
+    async def _payload_of(self, message: Any) -> str | bytes:
+        async with asyncio.timeout(self._options.send_timeout):
+            message = await resolve(message)
+        return to_payload(message, self._options.encode)
 
     # What each new connection needs
 
@@ -141,23 +144,13 @@ class Sender:
             message, seconds = self._options.heartbeat
             beating = self._loop.create_task(self._beat(connection, message, seconds), name="rxws heartbeat")
             connection.track(beating)
-        await self._greet(connection)
-        sync = ChannelSync(connection, self.channels, self._options.encode, self._options.send_timeout, self._reporter)
-        self._syncs[connection] = sync
-        connection.reader.add_done_callback(lambda _: self._forget_sync(connection))
-        await sync.prepare()
-
-    def _forget_sync(self, connection: Connection) -> None:
-        self._syncs.pop(connection).stop()
-
-    async def _greet(self, connection: Connection) -> None:
-        timeout = self._options.send_timeout
         for message in self.on_open:
-            async with asyncio.timeout(timeout):
-                current = await resolve(message)
-            payload = to_payload(current, self._options.encode)
+            payload = await self._payload_of(message)
             await connection.acquire_slot(Priority.NORMAL)
-            await connection.send(payload, timeout, None)
+            await connection.send(payload, self._options.send_timeout, None)
+        sync = self._syncs[connection] = ChannelSync(connection, self.channels, self._options, self._reporter)
+        connection.reader.add_done_callback(lambda _: self._syncs.pop(connection).stop())
+        await sync.prepare()
 
     # What is subscribed as long as anybody wants it
 

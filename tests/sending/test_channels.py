@@ -13,7 +13,7 @@ from rxws.sending.channels import Channel, ChannelRegistry, identity_of
 def channel(subscribe, unsubscribe=None, acknowledged=None, **options):
     """Make one with the usual defaults."""
     usual = {"rejected": None, "timeout": 10.0, "combine": None, "combine_max": 200}
-    return Channel.checked(subscribe, unsubscribe, acknowledged, **(usual | options))
+    return Channel(subscribe, unsubscribe, acknowledged, **(usual | options))
 
 
 def joined(messages):
