@@ -1,4 +1,4 @@
-"""What a frame meets on its way to the router: replies, rejections, subscribers of frames."""
+"""Handles the frames that do not go straight to the router: replies, rejections, subscribers of frames."""
 
 from __future__ import annotations
 
@@ -21,14 +21,14 @@ __all__ = ["FrameDispatcher"]
 
 
 class FrameDispatcher:
-    """Makes messages of frames, and hands them to the sink of their connection: mostly that is the router.
+    """Delivers the messages of a frame to the sink of its connection, or to the router if there is no sink.
 
     Attributes:
-        frames: the frames that come, each with when it was received and the number of its connection.
-        hooks: the hooks that a frame meets.
-        router: where the messages go.
-        reporter: counts and reports what fails.
-        kept: which messages are delivered of the frame that those who watch the frames are given; None: all.
+        frames: emits each frame, the time when it was received, and the number of its connection.
+        hooks: the hooks that are called with a frame.
+        router: takes the messages.
+        reporter: counts and reports failures.
+        kept: which messages of the frame that ``frames`` emits now are delivered; None: all.
     """
 
     def __init__(self, context: LoopContext, router: Router, hooks: ParseHooks) -> None:
@@ -39,12 +39,13 @@ class FrameDispatcher:
         self.kept: tuple[bool, ...] | None = None
 
     def dispatch(self, inbound: Inbound, frame: Frame, message: Any, received: int) -> None:
-        """Hand a message on where it is not simply for the router."""
+        """Deliver a message that the reader must not route directly: its connection awaits a reply or has a sink, it
+        is a :class:`Many`, or its frame has subscribers."""
         if inbound.pending_replies:
             items = message if type(message) is Many else (message,)
             others = [item for item in items if not inbound.resolve_reply(item)]
             if inbound.is_held and len(others) < len(items):
-                # An answer to what was asked on this connection alone: there is no copy of it on the other.
+                # The reply answers a request of this connection only, so the other connection carries no copy of it.
                 self.reporter.counters.discarded += len(items) - len(others)
                 if not others:
                     return
@@ -52,14 +53,14 @@ class FrameDispatcher:
         (inbound.sink or self.direct_sink(inbound.number))(frame, message, received)
 
     def reject(self, frame: Frame, error: BaseException) -> None:
-        """Skip a frame that could not be parsed."""
+        """Skip a frame that could not be parsed: count it, log it and emit an event."""
         reporter = self.reporter
         reporter.counters.rejected += 1
         reporter.log(logging.WARNING, "a frame of %d characters was rejected: %s", len(frame), redact(repr(error)))
         reporter.emit(MessageRejected, raw=frame, error=error, count=reporter.counters.rejected)
 
     def reply(self, inbound: Inbound, frame: Frame, reply: Callable[[Frame], Any]) -> None:
-        """Ask what is to be sent back, and send it."""
+        """Call the reply hook with a frame, and send the answer that it returns."""
         try:
             answer = reply(frame)
             if answer is not None:
@@ -68,7 +69,7 @@ class FrameDispatcher:
             self.reporter.failed(reply, frame, error)
 
     def direct_sink(self, number: int) -> Sink:
-        """Return the sink that delivers at once what comes on the connection of this number."""
+        """Return the sink that delivers the messages of the connection with this number at once."""
         frames, route = self.frames, self.router.route
 
         def deliver(frame: Frame, message: Any, received: int) -> None:
@@ -83,7 +84,7 @@ class FrameDispatcher:
         return deliver
 
     def deliver_kept(self, sink: Sink, frame: Frame, message: Many[Any], kept: tuple[bool, ...], received: int) -> None:
-        """Deliver those of a frame's messages that are kept."""
+        """Deliver those messages of a frame for which ``kept`` is true."""
         self.kept = kept
         try:
             sink(frame, Many(itertools.compress(message, kept)), received)

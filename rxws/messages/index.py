@@ -1,10 +1,12 @@
-"""The index: finds the entries whose filters a message passes, without trying them one by one.
+"""The index: finds the entries whose filters a message passes, without trying each filter.
 
-The dicts of all filters fall into *shapes*, the sets of keys they look at. A program writes few shapes
-(``{"s": …}``, ``{"e": …, "s": …}``) and many values, so each shape has one table from the values of all its keys to
-the entries that want just these, and a message costs one look-up per shape. A table per key, each dict under the one
-pair that selects best, was rejected: it must guess which that will be, has to check the other pairs of everything it
-finds, and finds too much when no single pair selects well (500 symbols, 15 intervals of each).
+The dicts of all filters are grouped by *shape*: the set of keys that a dict reads. A program writes few shapes
+(``{"s": …}``, ``{"e": …, "s": …}``) and many values. So each shape has one table, from the values of all its keys to
+the entries that want exactly these values, and a message costs one look-up per shape.
+
+Rejected design: one table per key, which files each dict under its most selective pair. It must guess which pair will
+be the most selective one, it has to check the other pairs of every entry that it finds, and it finds too many entries
+when no single pair is selective (500 symbols with 15 intervals each).
 """
 
 from __future__ import annotations
@@ -25,16 +27,16 @@ K = TypeVar("K")
 V = TypeVar("V")
 
 _CONTAINERS = frozenset({list, dict, set})
-"""What cannot be looked up in a table, and equals nothing plain: so no table of plain values need be gone through."""
+"""Types of values that cannot be hashed and equal no plain value. So a table of plain values need not be searched."""
 
-# By their equality and not by their type: a member of an enum is as plain, if its class does not say otherwise.
+# Compared by their __eq__ and not by their type: a member of an enum is plain unless its class overrides __eq__.
 _PLAIN = tuple(kind.__eq__ for kind in (str, int, float, bytes, tuple, object))
 
 
 class _Roster(Generic[K, V]):
-    """Members in order of adding, and the tuple of them: made when it is asked for, kept until the next change.
+    """Members in order of adding, and a tuple of them, which is made on demand and kept until the next change.
 
-    So neither a message nor a change costs a copy, however many members there are.
+    So neither a message nor a change copies the members, however many there are.
     """
 
     __slots__ = ("listed", "members")
@@ -52,16 +54,16 @@ class _Roster(Generic[K, V]):
         self.listed = None
 
     def as_tuple(self) -> tuple[V, ...]:
-        """Return the members, and keep the tuple."""
-        # By way of a list, which is made in one step: a finalizer may remove a member at any allocation. The tuple may
-        # hold that one until the next change; a receiver that was removed ignores what it is handed.
+        """Return the members, and keep the tuple until the next change."""
+        # The star makes a list in one step first, because a finalizer may remove a member at any allocation. The tuple
+        # may contain a removed member until the next change; a removed receiver ignores its messages.
         listed = self.listed = (*self.members.values(),)
         return listed
 
 
 @dataclass(slots=True, eq=False)
 class Registration(Generic[E]):
-    """An entry's place in an :class:`Index`: what ``add`` returns and ``remove`` takes."""
+    """An entry's place in an :class:`Index`: ``add`` returns it and ``remove`` takes it."""
 
     entry: E
     filter: Filter
@@ -69,7 +71,7 @@ class Registration(Generic[E]):
 
 
 class _Bucket(_Roster[Registration[E], E]):
-    """The entries that want just these values of a shape's keys."""
+    """The entries that want exactly these values of a shape's keys."""
 
     __slots__ = ("alternative", "is_plain", "shape")
 
@@ -83,7 +85,7 @@ class _Bucket(_Roster[Registration[E], E]):
 class _Shape(_Roster[Hashable, _Bucket[E]]):
     """A set of keys, and the table from their values to buckets.
 
-    One key has its value in the table, several have the tuple of theirs.
+    The table's key is the value if the shape has one key, and the tuple of values if it has several.
     """
 
     __slots__ = ("find", "key", "keys", "non_plain", "read")
@@ -91,7 +93,7 @@ class _Shape(_Roster[Hashable, _Bucket[E]]):
     def __init__(self, keys: Iterable[Hashable]) -> None:
         super().__init__()
         self.keys = tuple(keys)
-        self.non_plain = 0  # how many buckets have a value that is not plain, and may equal anything
+        self.non_plain = 0  # how many buckets have a value that is not plain, so that it may equal anything
         self.find = self.members.get
         self.key = next(iter(self.keys), None)
         self.read = _reader(self.keys)
@@ -102,7 +104,7 @@ class _Shape(_Roster[Hashable, _Bucket[E]]):
 
 
 def _reader(keys: tuple[Hashable, ...]) -> Callable[[Mapping[Any, Any]], Hashable] | None:
-    """Return what reads the values of these keys; None for a single key, which ``match`` reads without a call."""
+    """Return a function that reads the values of these keys; None for one plain key, which ``match`` reads itself."""
     has_paths = any(isinstance(key, tuple) for key in keys)
     if len(keys) == 1:
         path = keys[0]
@@ -116,20 +118,20 @@ def _reader(keys: tuple[Hashable, ...]) -> Callable[[Mapping[Any, Any]], Hashabl
 
 
 class Index(Generic[E]):
-    """Entries (any objects, which are only handed back) with filters, found by message.
+    """Entries (any objects) with their filters. ``match`` finds the entries for a message.
 
     ``match`` costs one look-up per shape (see the module), one call per filter that cannot be looked up (a function,
-    or values that cannot be hashed), and what it returns; not more for more entries, unless the message has something
-    that cannot be hashed where an entry wants what has an equality of its own, unlike str, numbers, None and enums.
-    ``add`` and ``remove`` cost the same however many there are.
+    or values that cannot be hashed), and the size of its result. It does not cost more for more entries, with one
+    exception: the message has a value that cannot be hashed under a key for which an entry wants a value with its own
+    ``__eq__`` (so no str, number, None or enum). ``add`` and ``remove`` cost the same for any number of entries.
 
-    It belongs to one thread, and may be called from within itself: by a value's ``__eq__`` or ``__hash__``, and by a
-    finalizer. A change that is asked for in the midst of another is made after it, before the outer call returns.
-    ``match`` in the midst of a change may find what changes, or not.
+    Use an index on one thread. A value's ``__eq__`` or ``__hash__`` and a finalizer may call it while it works. A
+    change that is requested during another change is made after that one, before the outer call returns. A ``match``
+    during a change may or may not find the entry that changes.
 
     Args:
         on_error: called with the filter, the message and the exception when a predicate or an ``__eq__`` raises; the
-            filter then rejects the message. What it raises itself leaves ``match``.
+            filter then rejects the message. Exceptions of ``on_error`` propagate out of ``match``.
 
     ::
 
@@ -140,16 +142,16 @@ class Index(Generic[E]):
         index.remove(registration)
     """
 
-    # How `match` holds together in the midst of a change: it uses single look-ups and finished tuples only, and each
-    # step of a change that touches a roster's members discards its tuple afterwards.
+    # `match` works during a change because it uses only single look-ups and finished tuples, and because each step of a
+    # change that modifies a roster's members discards its tuple afterwards.
 
     def __init__(self, on_error: Callable[[Filter, object, BaseException], object]) -> None:
         self._on_error = on_error
         self._shapes: _Roster[frozenset[Hashable], _Shape[E]] = _Roster()
         self._unconditional: _Roster[Registration[E], E] = _Roster()
         self._tried: _Roster[Registration[E], Registration[E]] = _Roster()
-        self._only: _Shape[E] | None = None  # the only shape of one key, if there is nothing else to look at
-        self._several = 0  # how many registrations are in several buckets, so that a message may find them twice
+        self._only: _Shape[E] | None = None  # the only shape of one plain key, if nothing else is to be searched
+        self._several = 0  # how many registrations are in several buckets: a message may find them twice
         self._count = 0
         self._is_changing = False
         self._changes: deque[tuple[Callable[[Registration[E]], None], Registration[E]]] = deque()
@@ -158,29 +160,30 @@ class Index(Generic[E]):
         return self._count
 
     def add(self, entry: E, filter: Filter) -> Registration[E]:  # noqa: A002
-        """Add an entry: ``match`` returns it for each message that passes the filter, until it is removed.
+        """Add an entry. Until you remove it, ``match`` returns it for each message that passes the filter.
 
-        An entry that is added twice is returned twice.
+        An entry that was added twice is returned twice.
 
         Raises:
-            Exception: what a value's ``__hash__`` or ``__eq__`` raises; nothing is added.
+            Exception: a value's ``__hash__`` or ``__eq__`` raised it; nothing was added.
         """
         registration = Registration(entry, filter)
         self._change(self._take_in, registration)
         return registration
 
     def remove(self, registration: Registration[E]) -> None:
-        """Remove what this index's ``add`` added; done again, it does nothing.
+        """Remove an entry that ``add`` of this index added. Idempotent.
 
         Raises:
-            Exception: what a value's ``__hash__`` raises; the entry is removed all the same.
+            Exception: a value's ``__hash__`` raised it; the entry was removed nevertheless.
         """
         self._change(self._take_out, registration)
 
     def match(self, message: object) -> Sequence[E]:
         """Return every entry whose filter the message passes, once per registration.
 
-        It is a snapshot: adding and removing do not change it. Entries with equal conditions are in order of adding.
+        The result is a snapshot: adding and removing do not change it. Entries with equal conditions are in the order
+        in which they were added.
         """
         only = self._only
         if only is not None and type(message) is dict:
@@ -226,16 +229,16 @@ class Index(Generic[E]):
             try:
                 if registration.filter(message):
                     found.append(registration.entry)
-            except (Exception, CancelledError) as error:  # a predicate that asks a cancelled future raises the latter
+            except (Exception, CancelledError) as error:  # a predicate that reads a cancelled future raises the latter
                 self._on_error(registration.filter, message, error)
         return found
 
     def _compare(self, shape: _Shape[E], message: object) -> list[_Bucket[E]]:
-        """Find a message's buckets where its values cannot be looked up: one that cannot be hashed, or raises."""
+        """Find the buckets of a message that has a value without a hash, or with a hash that raises."""
         found: list[_Bucket[E]] = []
-        with contextlib.suppress(Exception):  # which each bucket meets, too
+        with contextlib.suppress(Exception):  # the loop below meets the same exception and reports it
             if not shape.non_plain and any(type(look_up(message, key)) in _CONTAINERS for key in shape.keys):
-                return found  # a container equals nothing plain: there is no need to compare it with each bucket
+                return found  # a container equals no plain value, so do not compare it with each bucket
         for bucket in shape.as_tuple():
             try:
                 if has(message, bucket.alternative.items()):
@@ -246,7 +249,7 @@ class Index(Generic[E]):
         return found
 
     def _change(self, change: Callable[[Registration[E]], None], registration: Registration[E]) -> None:
-        """Make a change now, or after the one that is under way, further down the stack."""
+        """Make a change now, or after the change that is under way further down the stack."""
         self._changes.append((change, registration))
         if not self._is_changing:
             self._make_changes()
@@ -259,7 +262,7 @@ class Index(Generic[E]):
                 change(registration)
         finally:
             self._is_changing = False
-            if self._changes:  # this one raised: the others are made all the same
+            if self._changes:  # this change raised; make the others nevertheless
                 self._make_changes()
 
     def _take_in(self, registration: Registration[E]) -> None:
@@ -292,11 +295,11 @@ class Index(Generic[E]):
             return (self._unconditional,)
         if not wanted.indexable:
             return (self._tried,)
-        buckets: dict[_Bucket[E], None] = {}  # as a set in order: dicts may be equal ({"a": 1}, {"a": True})
+        buckets: dict[_Bucket[E], None] = {}  # an ordered set: dicts may be equal ({"a": 1}, {"a": True})
         try:
             for alternative in wanted.alternatives:
                 buckets[self._bucket_for(alternative)] = None
-        except BaseException:  # a value's __hash__ or __eq__ raised: leave nothing behind
+        except BaseException:  # a value's __hash__ or __eq__ raised: drop the new buckets
             for bucket in buckets:
                 self._drop_if_empty(bucket)
             raise
