@@ -1,4 +1,4 @@
-"""Subscribes on one connection what is wanted, and keeps it so."""
+"""Subscribes the wanted channels on one connection, and keeps them in sync with what is wanted."""
 
 from __future__ import annotations
 
@@ -26,34 +26,34 @@ from .channels import Channel, ChannelCommand, ChannelRegistry
 __all__ = ["ChannelSync"]
 
 SHOWN: Final = 200
-"""How much of a message is shown."""
+"""How many characters of a message logs and events show."""
 
 MAX_COMMANDS: Final = 1_000
-"""How many steps may be under way at once, but for those that are late: each message is held against the answers that
+"""How many commands may be in flight at once, not counting late ones. Each message is compared with the answers that
 all of them wait for."""
 
 PATIENCE: Final = 10.0
-"""Seconds for which a connection that is held waits for what could not be subscribed at once."""
+"""Seconds for which a held connection waits for channels that could not be subscribed at once."""
 
 GATHERING: Final = 10.0
-"""Seconds for which what comes to be wanted while a connection is prepared is waited for as well: it may come faster
-than it can be sent."""
+"""Seconds for which ``prepare`` also waits for channels that become wanted meanwhile. After that it does not, because
+they may arrive faster than they can be sent."""
 
 POLL_INTERVAL: Final = 0.1
-"""Seconds between two looks at whether what was put off has been subscribed, and whether a connection is held still."""
+"""Seconds between two checks whether postponed channels are subscribed, and whether the connection is still held."""
 
 
 class ChannelSync:
-    """Brings one connection to what is wanted; of two changes of one thing the second waits for the first.
+    """Subscribes the wanted channels on one connection. The second of two changes of one channel waits for the first.
 
-    Each step is a task of its own, so that a server that does not answer, or a function that does not give its
-    message, holds up nobody else. One that fails is reported, put off, and made again with growing delays.
+    Each command runs in a task of its own, so that an unanswered command, or a function that does not return its
+    message, does not block the others. A command that fails is reported, postponed, and repeated with growing delays.
 
     Args:
         connection: where to subscribe.
-        channels: what is wanted.
-        options: what makes text of messages, and ``send_timeout``: also for a function that gives a message.
-        reporter: who is told.
+        channels: the channels that are wanted.
+        options: ``encode`` and ``send_timeout``, which also limits functions that return a message.
+        reporter: logs, counts and emits.
     """
 
     def __init__(self, connection: Connection, channels: ChannelRegistry, options: Options, reporter: Reporter) -> None:
@@ -63,32 +63,32 @@ class ChannelSync:
         self._options = options
         self._reporter = reporter
         self._commands: dict[asyncio.Task[None], ChannelCommand] = {}
-        # What is still waited for once no more is to be; None: all is.
+        # After `GATHERING` seconds: the channels that `prepare` still waits for. None: it waits for all.
         self._rest: set[Hashable] | None = None
-        # Those of them that are sent once more, or were refused before, and what tells that there is another.
+        # The tasks of commands that are sent a second time or were refused before. The future is set when one is added.
         self._late: set[asyncio.Task[Any]] = set()
         self._one_is_late: asyncio.Future[None] = self._loop.create_future()
-        # Of what is put off: for how long the next time, and until when this time.
+        # Of postponed channels and commands: the next delays, and the timer that runs now.
         self._delays: dict[Hashable, Iterator[float]] = {}
         self._timers: dict[ChannelCommand, asyncio.TimerHandle] = {}
-        # While one waits for its turn, what else can be combined gathers for the next.
+        # While a combined command waits for its slot, no command is taken, so the next one can combine more channels.
         self._combining = 0
 
     @property
     def is_settled(self) -> bool:
-        """Whether all is subscribed that is wanted, but for what is put off."""
+        """Whether all wanted channels are subscribed, except postponed ones."""
         return not (self._commands or self._states.is_due)
 
     def has_subscribed(self, identity: Hashable) -> bool:
-        """Whether something is subscribed: it was sent, and was not refused."""
+        """Whether a channel is subscribed: its command was sent and not refused."""
         return identity in self._states
 
     async def prepare(self) -> None:
-        """Subscribe all that is wanted, also what comes to be wanted meanwhile, for ``GATHERING`` seconds.
+        """Subscribe all wanted channels, including those that become wanted within ``GATHERING`` seconds.
 
-        What fails is not waited for, but by a connection that is held: the one before it delivers still, and so
-        nothing is lost by waiting, for ``PATIENCE`` seconds. Nor is a second answer, but by such a connection, as long
-        as it is one.
+        A held connection also waits for failed commands, up to ``PATIENCE`` seconds, and for commands that are sent a
+        second time, as long as it is held: its predecessor still delivers, so waiting loses nothing. Any other
+        connection does not wait for these.
 
         Raises:
             SendFailed: the connection was lost.
@@ -101,7 +101,7 @@ class ChannelSync:
         ):
             self._one_is_late = self._loop.create_future()
             waiting: set[asyncio.Future[Any]] = {*commands, self._one_is_late, self._connection.reader}
-            # Of a step that is put off, which has a timer and no task until then, nothing tells; nor of what is held.
+            # Poll while the connection is held: a postponed command has no task to wait for, and `is_held` no future.
             timeout = POLL_INTERVAL if inbound.is_held else None
             await asyncio.wait(waiting, timeout=timeout, return_when=asyncio.FIRST_COMPLETED)
             if self._connection.reader.done():
@@ -110,7 +110,7 @@ class ChannelSync:
                 self._rest = self._states.unsettled
 
     def _awaited(self) -> set[asyncio.Task[None]]:
-        # Where no other connection delivers, one server that never answers must not keep all else from being sent.
+        # If no other connection delivers, do not wait for late commands: their answer may never come.
         late = set() if self._connection.inbound.is_held else self._late
         if self._rest is not None:
             self._rest &= self._states.unsettled
@@ -125,13 +125,13 @@ class ChannelSync:
             self._rest.difference_update(each.identity for each in command.channels)
 
     def changed(self, identity: Hashable) -> None:
-        """Learn that something is wanted now, or wanted no more."""
+        """Note that a channel is wanted now, or that it is no longer wanted."""
         self._states.changed(identity)
-        # Soon, and not now: what else is wanted in the same breath can be combined with it.
+        # Soon and not now: channels that become wanted in the same iteration of the loop can be combined.
         self._loop.call_soon(self._launch)
 
     def stop(self) -> None:
-        """Make no more steps: the connection has ended."""
+        """Repeat no more commands: the connection has ended."""
         for timer in self._timers.values():
             timer.cancel()
 
@@ -148,18 +148,18 @@ class ChannelSync:
             self._connection.track(task)
 
     def _made(self, task: asyncio.Task[None]) -> None:
-        # Whatever came of it: one that was put off has a timer, and one that is due again came to be later.
+        # Also after a failure: a postponed command has a timer, and `prepare` need not wait for a later command.
         self._await_no_more(self._commands.pop(task))
         self._late.discard(task)
         self._launch()
 
     async def _make(self, command: ChannelCommand) -> None:
-        """Make a step; what fails is put off, unless it failed with the connection."""
+        """Carry out a command; postpone the part that fails, unless the connection was lost."""
         try:
             messages = await self._messages_of(command)
             command = ChannelCommand(tuple(messages), command.subscribes)
             self._states.done(await self._send_in_turn(command, messages))
-            # What was called off meanwhile was not sent.
+            # Channels that are no longer wanted were not sent.
             self._states.free(command)
         except FAILURES as error:
             if is_being_cancelled(error):
@@ -171,7 +171,7 @@ class ChannelSync:
 
     def _put_off(self, command: ChannelCommand, error: BaseException) -> None:
         if not self._connection.is_live:
-            # All is subscribed on the next one.
+            # The next connection subscribes all channels.
             return
         self._reporter.failed("a subscription's message", None, error)
         delay = max(next(self._delays.setdefault(each.identity, default_delays())) for each in command.channels)
@@ -183,8 +183,8 @@ class ChannelSync:
         self._launch()
 
     async def _messages_of(self, command: ChannelCommand) -> dict[Channel, Any]:
-        """Return the messages of a step, without those that could not be had: these are put off."""
-        # Before the turn: a function that takes its time must not keep pongs waiting.
+        """Return the messages of a command; postpone the channels whose function fails."""
+        # Before a slot is acquired: a slow function must not delay pongs.
         asking = [self._message_of(each, command.subscribes) for each in command.channels]
         answers = await asyncio.gather(*asking, return_exceptions=True)
         messages = {}
@@ -196,7 +196,7 @@ class ChannelSync:
         return messages
 
     async def _send_in_turn(self, command: ChannelCommand, messages: dict[Channel, Any]) -> ChannelCommand:
-        """Send what of a step is still due when its turn has come, and return that."""
+        """Acquire a slot and send the part of a command that is still due then. Return the part that was done."""
         if all(message is None for message in messages.values()):
             return command
         is_combining = command.subscribes and command.channels[0].combine is not None
@@ -222,17 +222,17 @@ class ChannelSync:
         if not await self._is_refused(due, payload):
             return due
         if len(due.channels) > 1:
-            # One of them may be to blame for all: with halves it is found soonest.
+            # One channel may be the reason. Halving finds it with the fewest messages.
             return self._divided(due, 2)
         self._states.refuse(due)
         return ChannelCommand((), due.subscribes)
 
     def _divided(self, command: ChannelCommand, pieces: int) -> ChannelCommand:
-        """Have it sent in so many pieces; return what was done of the step, which is nothing."""
+        """Divide a command into this number of later ones; return the part that was done, which is empty."""
         self._states.divide(command, pieces)
         task, nothing = asyncio.current_task(), ChannelCommand((), command.subscribes)
         assert task is not None
-        # So that whoever waits for these waits for the steps to come.
+        # So that `prepare` waits for the later commands of these channels.
         self._commands[task] = nothing
         return nothing
 
@@ -248,14 +248,14 @@ class ChannelSync:
 
     def _payload_of(self, messages: list[Any], command: ChannelCommand) -> str | bytes:
         combine = command.channels[0].combine
-        # Copies: they are sent again on every connection, whatever is done with them.
+        # Copies, because the messages are sent again on every connection and `combine` may change them.
         message = messages[0] if len(messages) == 1 or combine is None else combine(copy.deepcopy(messages))
         if message is None:
             raise TypeError("combine must return a message, not None")
         return to_payload(message, self._options.encode)
 
     async def _is_refused(self, command: ChannelCommand, payload: str | bytes) -> bool:
-        """Send in a turn that was taken; once more, if the answer does not come. Return whether it was a refusal."""
+        """Send in the acquired slot, and a second time if no answer arrives. Return whether the server refused."""
         asked = command.channels if command.subscribes else ()
         refusals = [each.refusal for each in asked if each.refusal]
         consents = [each.consent for each in asked if each.consent]
@@ -264,7 +264,7 @@ class ChannelSync:
             return False
         timeout = max(each.timeout for each in asked)
         for attempt in (1, 2):
-            # Refusals first, so that a filter of the answer that passes an error with the same id takes none for one.
+            # Refusals first, because an `acknowledged` filter may also pass an error with the same id.
             answer = await self._ask(payload, [*refusals, *consents], timeout)
             if answer is not None:
                 message, passed = answer
@@ -279,7 +279,7 @@ class ChannelSync:
         return False
 
     async def _ask(self, payload: str | bytes, filters: list[Filter], timeout: float) -> tuple[Any, Filter] | None:
-        """Send, and return the answer with the filter that it passes; None: none came."""
+        """Send; return the answer and the filter that it passes; None: no answer arrived in time."""
         answer = self._connection.inbound.expect_reply(filters)
         try:
             await self._connection.send(payload, self._options.send_timeout, None)
@@ -292,7 +292,7 @@ class ChannelSync:
         task = asyncio.current_task()
         assert task is not None
         self._late.add(task)
-        # Others need not wait for what may never come.
+        # Its place is free for another command: the answer may never come.
         self._launch()
         if not self._one_is_late.done():
             self._one_is_late.set_result(None)

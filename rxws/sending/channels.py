@@ -1,4 +1,4 @@
-"""What is subscribed, counted; and what to send on a connection for it. Pure."""
+"""The channels that a feed subscribes, with their reference counts. Pure."""
 
 from __future__ import annotations
 
@@ -17,27 +17,27 @@ __all__ = ["Channel", "ChannelCommand", "ChannelRegistry", "identity_of"]
 
 @dataclass(eq=False, slots=True)
 class Channel:
-    """One thing that is subscribed, however many streams want it, checked.
+    """A channel that is subscribed once, for any number of streams. The constructor checks the user's arguments.
 
     Attributes:
-        identity: what makes two of them equal.
-        consent: what the server's answer passes, or None where none is awaited.
-        refusal: what the server's refusal passes, or None where none is known.
-        count: how many streams want it.
+        identity: two channels with equal identities are the same channel.
+        consent: the filter that the server's consent passes; None: no answer is awaited.
+        refusal: the filter that the server's refusal passes; None: refusals are not recognised.
+        count: how many streams want the channel.
 
     Args:
-        subscribe: the message that subscribes it, or an (async) function that gives one.
-        unsubscribe: the message that ends it, or a function that gives one; None: none is sent.
-        acknowledged: the filter of the server's answer; None: none is awaited.
-        rejected: the filter of the server's refusal; None: none is known.
-        timeout: seconds in which the answer must have come.
-        combine: makes one message of several ``subscribe``; None: each is sent by itself.
-        combine_max: how many are combined at most.
-        encode: makes text of messages that are neither ``str`` nor bytes.
+        subscribe: the message that subscribes the channel, or an (async) function that returns it.
+        unsubscribe: the message that unsubscribes it, or an (async) function that returns it; None: nothing is sent.
+        acknowledged: the filter that the server's consent passes; None: no answer is awaited.
+        rejected: the filter that the server's refusal passes; None: refusals are not recognised.
+        timeout: seconds within which the answer must arrive.
+        combine: makes one message of several ``subscribe`` messages; None: each is sent separately.
+        combine_max: how many messages are combined at most.
+        encode: encodes messages that are neither ``str`` nor bytes.
 
     Raises:
-        TypeError: an argument is of the wrong kind.
-        ValueError: ``timeout`` or ``combine_max`` is not positive, or a message holds what ``encode`` refuses.
+        TypeError: an argument has the wrong type.
+        ValueError: ``timeout`` or ``combine_max`` is not positive, or ``encode`` refuses a message.
     """
 
     subscribe: Any
@@ -64,7 +64,7 @@ class Channel:
         self.refusal = None if rejected is None else Filter.parse(rejected, "rejected")
         check_seconds("timeout", self.timeout, zero=False)
         _check_combining(self.combine, self.combine_max)
-        # Sent again and again: what is done to the arguments after the call changes nothing.
+        # Copies, because the messages are sent again on every connection: the user may change the arguments later.
         if not callable(self.subscribe):
             self.subscribe = copy.deepcopy(self.subscribe)
         if not callable(self.unsubscribe):
@@ -82,22 +82,21 @@ def _check_combining(combine: object, combine_max: object) -> None:
 
 @dataclass(frozen=True, slots=True)
 class ChannelCommand:
-    """What is to be done next on a connection: subscribe these with one message, or unsubscribe one."""
+    """The next command on a connection: subscribe these channels with one message, or unsubscribe one channel."""
 
     channels: tuple[Channel, ...]
     subscribes: bool
 
 
 def identity_of(message: object, encode: Callable[[Any], str | bytes] = codec.encode) -> Hashable:
-    """Return what makes two subscribe messages equal: what is sent, or the function that gives it.
+    """Return the identity of a subscribe message: its payload, or the function that returns it.
 
     Raises:
-        TypeError: it is None, or neither ``str``, nor bytes, nor what ``encode`` takes, nor a function that can be
-            hashed.
-        ValueError: it holds NaN or infinity.
+        TypeError: the message is None, or ``encode`` does not accept it, or it is a function without a hash.
+        ValueError: the message contains NaN or infinity.
     """
     if message is None:
-        raise TypeError("subscribe must be a message, or a function that gives one, not None")
+        raise TypeError("subscribe must be a message, or a function that returns one, not None")
     if not callable(message):
         return codec.to_payload(_ordered(message), encode)
     hash(message)
@@ -105,7 +104,7 @@ def identity_of(message: object, encode: Callable[[Any], str | bytes] = codec.en
 
 
 def _ordered(message: Any) -> Any:
-    """Return the same JSON with the keys in one order: a dict's order means nothing."""
+    """Return the same JSON with sorted keys, because the order of a dict has no meaning."""
     if type(message) is dict:
         return {key: _ordered(message[key]) for key in sorted(message, key=repr)}
     if type(message) is list or type(message) is tuple:
@@ -114,10 +113,10 @@ def _ordered(message: Any) -> Any:
 
 
 class ChannelRegistry(dict[Hashable, Channel]):
-    """All that is wanted of a feed by its identity, in the order in which it was first wanted.
+    """All channels that a feed wants, by identity, in the order in which they were first wanted.
 
     Attributes:
-        refused: what of it the server refused when it was last asked for, on whichever connection.
+        refused: the identities of the channels that the server refused at the last attempt, on any connection.
     """
 
     def __init__(self) -> None:
@@ -125,13 +124,13 @@ class ChannelRegistry(dict[Hashable, Channel]):
         self.refused: Final[set[Hashable]] = set()
 
     def add_reference(self, channel: Channel) -> Channel:
-        """Count a stream that wants it; return the equal subscription that was wanted before, or else this one."""
+        """Count one more stream that wants a channel; return the equal channel that is already wanted, or this one."""
         wanted = self.setdefault(channel.identity, channel)
         wanted.count += 1
         return wanted
 
     def remove_reference(self, channel: Channel) -> None:
-        """Count a stream less; with the last one it is wanted no more."""
+        """Count one stream less. Without streams the channel is no longer wanted."""
         channel.count -= 1
         if channel.count == 0:
             del self[channel.identity]
