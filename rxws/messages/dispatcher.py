@@ -39,8 +39,7 @@ class FrameDispatcher:
         self.kept: tuple[bool, ...] | None = None
 
     def dispatch(self, inbound: Inbound, frame: Frame, message: Any, received: int) -> None:
-        """Deliver a message that the reader must not route directly: its connection awaits a reply or has a sink, it
-        is a :class:`Many`, or its frame has subscribers."""
+        """Deliver a message that a sink, an awaited reply or subscribers of frames get, or that is a ``Many``."""
         if inbound.pending_replies:
             items = message if type(message) is Many else (message,)
             others = [item for item in items if not inbound.resolve_reply(item)]

@@ -98,7 +98,7 @@ class Filter:
         indexable = True
         for number, alternative in enumerate(filters or ()):
             if not isinstance(alternative, Mapping):
-                kind = _a_kind_of(alternative)
+                kind = _kind_of(alternative)
                 raise TypeError(f"{argument} must be a list of dicts, but {argument}[{number}] is {kind}")
             copied = {}
             for key, value in alternative.items():
@@ -107,7 +107,7 @@ class Filter:
                 is_hashable = _is_hashable(value)
                 # Copy a value that cannot be hashed, because its owner may change it later. Do not copy a hashable
                 # value: it may be equal only to itself, as a plain object is.
-                copied[_normal(key)] = value if is_hashable else copy.deepcopy(value)
+                copied[_normalized(key)] = value if is_hashable else copy.deepcopy(value)
                 indexable = indexable and is_hashable and bool(value == value)
             alternatives.append(copied)
         return cls(tuple(alternatives), None, indexable)
@@ -180,7 +180,7 @@ def _is_hashable(value: object) -> bool:
     return True
 
 
-def _normal(key: Hashable) -> Hashable:
+def _normalized(key: Hashable) -> Hashable:
     """Replace each whole float in a path by its int.
 
     For Python ``("data", 0)`` and ``("data", 0.0)`` are the same key, so both must mean the same path.
@@ -190,5 +190,5 @@ def _normal(key: Hashable) -> Hashable:
     return tuple(int(step) if isinstance(step, float) and step.is_integer() else step for step in key)
 
 
-def _a_kind_of(value: object) -> str:
+def _kind_of(value: object) -> str:
     return "a callable (give it without the list)" if callable(value) else f"of type {type(value).__name__}"

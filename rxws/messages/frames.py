@@ -96,7 +96,7 @@ class _PushedFrames:
         self._transport: Final = websocket.transport
         self._receive: Final = websocket.data_received
         self._process: Final = websocket.process_event
-        # How many messages `recv` still has. At first the number is unknown, until `recv` waits for a message.
+        # How many messages `recv` has yet to return. The number is unknown until `recv` waits for a message.
         self._owed = math.inf
         # Whether `recv` waits and no event has arrived since it began to wait.
         self._is_idle = False

@@ -24,7 +24,7 @@ def _discard(_frame: Frame, _message: Any, _received: int) -> None:
 class Inbound:
     """The part of a connection that reading needs. It has no socket, so a replay has one, too.
 
-    Only its methods change it; the reader and the dispatcher read its attributes.
+    Its methods change it, except that the reader sets ``last_received_at``.
 
     Attributes:
         number: the connection's number: 1 for the feed's first.
@@ -50,14 +50,9 @@ class Inbound:
         self.last_received_at: float | None = None
         self.pending_replies: Final[dict[asyncio.Future[tuple[Any, Filter]], tuple[list[Filter], bool]]] = {}
         self.answer: Final = answer
+        self.has_ended: Final = has_ended
         self._reporter = reporter
-        self._has_ended = has_ended
         self._predecessor: Inbound | None = None
-
-    @property
-    def has_ended(self) -> bool:
-        """Whether the connection was read to its end."""
-        return self._has_ended()
 
     # The sink of its messages
 
@@ -81,13 +76,9 @@ class Inbound:
     @property
     def is_held(self) -> bool:
         """Whether its messages are held because its predecessor still delivers."""
-        return self._predecessor is not None and not self._predecessor.has_ended
+        return self._predecessor is not None and not self._predecessor.has_ended()
 
-    # Arrivals
-
-    def received(self, now: float) -> None:
-        """Note that a message arrived. ``now`` is in seconds of the loop's clock."""
-        self.last_received_at = now
+    # Replies
 
     def expect_reply(self, filters: list[Filter], *, is_shared: bool = False) -> asyncio.Future[tuple[Any, Filter]]:
         """Return a future of the next message here that passes one of ``filters``, and of the first filter it passes.

@@ -149,7 +149,7 @@ class Index(Generic[E]):
         self._on_error = on_error
         self._shapes: _Roster[frozenset[Hashable], _Shape[E]] = _Roster()
         self._unconditional: _Roster[Registration[E], E] = _Roster()
-        self._tried: _Roster[Registration[E], Registration[E]] = _Roster()
+        self._unindexed: _Roster[Registration[E], Registration[E]] = _Roster()
         self._only: _Shape[E] | None = None  # the only shape of one plain key, if nothing else is to be searched
         self._several = 0  # how many registrations are in several buckets: a message may find them twice
         self._count = 0
@@ -206,7 +206,7 @@ class Index(Generic[E]):
                 else:
                     if bucket is not None:
                         hits.append(bucket)
-        if self._tried.members:
+        if self._unindexed.members:
             return [*self._merge(hits), *self._try(message)]
         if len(hits) == 1:
             return hits[0].listed or hits[0].as_tuple()
@@ -225,7 +225,7 @@ class Index(Generic[E]):
 
     def _try(self, message: object) -> list[E]:
         found: list[E] = []
-        for registration in self._tried.listed or self._tried.as_tuple():
+        for registration in self._unindexed.listed or self._unindexed.as_tuple():
             try:
                 if registration.filter(message):
                     found.append(registration.entry)
@@ -270,12 +270,12 @@ class Index(Generic[E]):
         self._count += 1
         self._several += len(rosters) > 1
         for roster in rosters:
-            roster.put(registration, registration if roster is self._tried else registration.entry)
-        self._see_what_is_only()
+            roster.put(registration, registration if roster is self._unindexed else registration.entry)
+        self._find_only()
 
-    def _see_what_is_only(self) -> None:
+    def _find_only(self) -> None:
         self._only = None
-        if len(self._shapes.members) == 1 and not (self._unconditional.members or self._tried.members):
+        if len(self._shapes.members) == 1 and not (self._unconditional.members or self._unindexed.members):
             (shape,) = self._shapes.members.values()
             self._only = shape if shape.read is None else None
 
@@ -288,13 +288,13 @@ class Index(Generic[E]):
         for roster in rosters:
             if isinstance(roster, _Bucket):
                 self._drop_if_empty(roster)
-        self._see_what_is_only()
+        self._find_only()
 
     def _rosters_for(self, wanted: Filter) -> tuple[_Roster[Registration[E], Any], ...]:
         if wanted.passes_everything:
             return (self._unconditional,)
         if not wanted.indexable:
-            return (self._tried,)
+            return (self._unindexed,)
         buckets: dict[_Bucket[E], None] = {}  # an ordered set: dicts may be equal ({"a": 1}, {"a": True})
         try:
             for alternative in wanted.alternatives:

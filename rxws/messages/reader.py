@@ -113,7 +113,7 @@ class Reader:
     def _begin_burst(self) -> None:
         # Once per iteration of the loop, however many messages arrive in it.
         self._in_burst = True
-        self._inbound.received(self._loop.time())
+        self._inbound.last_received_at = self._loop.time()
         self._loop.call_soon(self._end_burst)
         if self._patience is not None:
             self._patience.cancel()

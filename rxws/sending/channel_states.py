@@ -15,45 +15,29 @@ __all__ = ["TRANSITIONS", "ChannelState", "ChannelStates"]
 
 
 class ChannelState(enum.Enum):
-    """The state of a channel on one connection."""
+    """The state of a channel on one connection.
+
+    Attributes:
+        ABSENT: it is neither wanted nor subscribed.
+        PENDING_SUBSCRIBE: it is wanted, and no command that subscribes it was taken yet.
+        SUBSCRIBING: a command that subscribes it is in flight or postponed.
+        SUBSCRIBED: it is wanted and subscribed.
+        PENDING_UNSUBSCRIBE: it is no longer wanted, and no command that unsubscribes it was taken yet.
+        UNSUBSCRIBING: a command that unsubscribes it is in flight or postponed.
+        REFUSED: the server refused it. As long as it is wanted, it is not requested again on this connection.
+    """
 
     ABSENT = enum.auto()
-    """It is neither wanted nor subscribed."""
     PENDING_SUBSCRIBE = enum.auto()
-    """It is wanted, and no command that subscribes it was taken yet."""
     SUBSCRIBING = enum.auto()
-    """A command that subscribes it is in flight or postponed."""
     SUBSCRIBED = enum.auto()
     PENDING_UNSUBSCRIBE = enum.auto()
-    """It is subscribed and no longer wanted, and no command that unsubscribes it was taken yet."""
     UNSUBSCRIBING = enum.auto()
-    """A command that unsubscribes it is in flight or postponed."""
     REFUSED = enum.auto()
-    """The server refused it. As long as it is wanted, it is not requested again on this connection."""
 
 
 State: TypeAlias = ChannelState
 
-TRANSITIONS: Mapping[State, AbstractSet[State]] = {
-    State.ABSENT: {State.PENDING_SUBSCRIBE},
-    State.PENDING_SUBSCRIBE: {State.ABSENT, State.SUBSCRIBING},
-    State.SUBSCRIBING: {
-        State.SUBSCRIBED,
-        State.PENDING_UNSUBSCRIBE,
-        State.PENDING_SUBSCRIBE,
-        State.ABSENT,
-        State.REFUSED,
-    },
-    State.SUBSCRIBED: {State.PENDING_UNSUBSCRIBE},
-    State.PENDING_UNSUBSCRIBE: {State.SUBSCRIBED, State.UNSUBSCRIBING},
-    State.UNSUBSCRIBING: {State.ABSENT, State.PENDING_SUBSCRIBE, State.PENDING_UNSUBSCRIBE, State.SUBSCRIBED},
-    State.REFUSED: {State.ABSENT},
-}
-"""Which states may follow each state."""
-
-_IN_FLIGHT: Final = frozenset({State.SUBSCRIBING, State.UNSUBSCRIBING})
-_UNSETTLED: Final = _IN_FLIGHT | {State.PENDING_SUBSCRIBE, State.PENDING_UNSUBSCRIBE}
-_IS_SUBSCRIBED: Final = frozenset({State.SUBSCRIBED, State.PENDING_UNSUBSCRIBE, State.UNSUBSCRIBING})
 _RESTING: Final[Mapping[tuple[bool, bool], State]] = {
     (False, False): State.ABSENT,
     (False, True): State.PENDING_SUBSCRIBE,
@@ -61,6 +45,21 @@ _RESTING: Final[Mapping[tuple[bool, bool], State]] = {
     (True, True): State.SUBSCRIBED,
 }
 """The state of a channel without a command in flight. The key is whether it is subscribed and whether it is wanted."""
+
+TRANSITIONS: Mapping[State, AbstractSet[State]] = {
+    State.ABSENT: {State.PENDING_SUBSCRIBE},
+    State.PENDING_SUBSCRIBE: {State.ABSENT, State.SUBSCRIBING},
+    State.SUBSCRIBING: {*_RESTING.values(), State.REFUSED},
+    State.SUBSCRIBED: {State.PENDING_UNSUBSCRIBE},
+    State.PENDING_UNSUBSCRIBE: {State.SUBSCRIBED, State.UNSUBSCRIBING},
+    State.UNSUBSCRIBING: {*_RESTING.values()},
+    State.REFUSED: {State.ABSENT},
+}
+"""Which states may follow each state."""
+
+_IN_FLIGHT: Final = frozenset({State.SUBSCRIBING, State.UNSUBSCRIBING})
+_UNSETTLED: Final = _IN_FLIGHT | {State.PENDING_SUBSCRIBE, State.PENDING_UNSUBSCRIBE}
+_IS_SUBSCRIBED: Final = frozenset({State.SUBSCRIBED, State.PENDING_UNSUBSCRIBE, State.UNSUBSCRIBING})
 
 
 class ChannelStates:

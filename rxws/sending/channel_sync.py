@@ -64,10 +64,10 @@ class ChannelSync:
         self._reporter = reporter
         self._commands: dict[asyncio.Task[None], ChannelCommand] = {}
         # After `GATHERING` seconds: the channels that `prepare` still waits for. None: it waits for all.
-        self._rest: set[Hashable] | None = None
+        self._last_awaited: set[Hashable] | None = None
         # The tasks of commands that are sent a second time or were refused before. The future is set when one is added.
         self._late: set[asyncio.Task[Any]] = set()
-        self._one_is_late: asyncio.Future[None] = self._loop.create_future()
+        self._late_added: asyncio.Future[None] = self._loop.create_future()
         # Of postponed channels and commands: the next delays, and the timer that runs now.
         self._delays: dict[Hashable, Iterator[float]] = {}
         self._timers: dict[ChannelCommand, asyncio.TimerHandle] = {}
@@ -99,30 +99,30 @@ class ChannelSync:
         while (commands := self._awaited()) or (
             self._timers and inbound.is_held and self._loop.time() < began + PATIENCE
         ):
-            self._one_is_late = self._loop.create_future()
-            waiting: set[asyncio.Future[Any]] = {*commands, self._one_is_late, self._connection.reader}
+            self._late_added = self._loop.create_future()
+            waiting: set[asyncio.Future[Any]] = {*commands, self._late_added, self._connection.reader}
             # Poll while the connection is held: a postponed command has no task to wait for, and `is_held` no future.
             timeout = POLL_INTERVAL if inbound.is_held else None
             await asyncio.wait(waiting, timeout=timeout, return_when=asyncio.FIRST_COMPLETED)
             if self._connection.reader.done():
                 raise SendFailed("the connection was lost before everything was subscribed")
-            if self._rest is None and self._loop.time() - began >= GATHERING:
-                self._rest = self._states.unsettled
+            if self._last_awaited is None and self._loop.time() - began >= GATHERING:
+                self._last_awaited = self._states.unsettled
 
     def _awaited(self) -> set[asyncio.Task[None]]:
         # If no other connection delivers, do not wait for late commands: their answer may never come.
         late = set() if self._connection.inbound.is_held else self._late
-        if self._rest is not None:
-            self._rest &= self._states.unsettled
+        if self._last_awaited is not None:
+            self._last_awaited &= self._states.unsettled
             for task in late:
-                self._await_no_more(self._commands[task])
-            if not self._rest:
+                self._stop_awaiting(self._commands[task])
+            if not self._last_awaited:
                 return set()
         return self._commands.keys() - late
 
-    def _await_no_more(self, command: ChannelCommand) -> None:
-        if self._rest is not None:
-            self._rest.difference_update(each.identity for each in command.channels)
+    def _stop_awaiting(self, command: ChannelCommand) -> None:
+        if self._last_awaited is not None:
+            self._last_awaited.difference_update(each.identity for each in command.channels)
 
     def changed(self, identity: Hashable) -> None:
         """Note that a channel is wanted now, or that it is no longer wanted."""
@@ -140,44 +140,44 @@ class ChannelSync:
             command = self._states.take_command()
             if command is None:
                 return
-            task = self._loop.create_task(self._make(command), name="rxws subscriber")
+            task = self._loop.create_task(self._carry_out(command), name="rxws subscriber")
             self._commands[task] = command
             if self._states.is_doubtful(command):
                 self._late.add(task)
-            task.add_done_callback(self._made)
+            task.add_done_callback(self._on_done)
             self._connection.track(task)
 
-    def _made(self, task: asyncio.Task[None]) -> None:
+    def _on_done(self, task: asyncio.Task[None]) -> None:
         # Also after a failure: a postponed command has a timer, and `prepare` need not wait for a later command.
-        self._await_no_more(self._commands.pop(task))
+        self._stop_awaiting(self._commands.pop(task))
         self._late.discard(task)
         self._launch()
 
-    async def _make(self, command: ChannelCommand) -> None:
+    async def _carry_out(self, command: ChannelCommand) -> None:
         """Carry out a command; postpone the part that fails, unless the connection was lost."""
         try:
             messages = await self._messages_of(command)
             command = ChannelCommand(tuple(messages), command.subscribes)
-            self._states.done(await self._send_in_turn(command, messages))
+            self._states.done(await self._send_when_due(command, messages))
             # Channels that are no longer wanted were not sent.
             self._states.free(command)
         except FAILURES as error:
             if is_being_cancelled(error):
                 raise
-            self._put_off(command, error)
+            self._postpone(command, error)
         else:
             for channel in command.channels:
                 self._delays.pop(channel.identity, None)
 
-    def _put_off(self, command: ChannelCommand, error: BaseException) -> None:
+    def _postpone(self, command: ChannelCommand, error: BaseException) -> None:
         if not self._connection.is_live:
             # The next connection subscribes all channels.
             return
         self._reporter.failed("a subscription's message", None, error)
         delay = max(next(self._delays.setdefault(each.identity, default_delays())) for each in command.channels)
-        self._timers[command] = self._loop.call_later(delay, self._try_again, command)
+        self._timers[command] = self._loop.call_later(delay, self._repeat, command)
 
-    def _try_again(self, command: ChannelCommand) -> None:
+    def _repeat(self, command: ChannelCommand) -> None:
         del self._timers[command]
         self._states.free(command)
         self._launch()
@@ -190,12 +190,12 @@ class ChannelSync:
         messages = {}
         for each, answer in zip(command.channels, answers, strict=True):
             if isinstance(answer, BaseException):
-                self._put_off(ChannelCommand((each,), command.subscribes), answer)
+                self._postpone(ChannelCommand((each,), command.subscribes), answer)
             else:
                 messages[each] = answer
         return messages
 
-    async def _send_in_turn(self, command: ChannelCommand, messages: dict[Channel, Any]) -> ChannelCommand:
+    async def _send_when_due(self, command: ChannelCommand, messages: dict[Channel, Any]) -> ChannelCommand:
         """Acquire a slot and send the part of a command that is still due then. Return the part that was done."""
         if all(message is None for message in messages.values()):
             return command
@@ -218,16 +218,16 @@ class ChannelSync:
             if len(due.channels) == 1 or not isinstance(error, FAILURES):
                 raise
             self._reporter.failed(due.channels[0].combine, None, error)
-            return self._divided(due, len(due.channels))
+            return self._divide(due, len(due.channels))
         if not await self._is_refused(due, payload):
             return due
         if len(due.channels) > 1:
             # One channel may be the reason. Halving finds it with the fewest messages.
-            return self._divided(due, 2)
+            return self._divide(due, 2)
         self._states.refuse(due)
         return ChannelCommand((), due.subscribes)
 
-    def _divided(self, command: ChannelCommand, pieces: int) -> ChannelCommand:
+    def _divide(self, command: ChannelCommand, pieces: int) -> ChannelCommand:
         """Divide a command into this number of later ones; return the part that was done, which is empty."""
         self._states.divide(command, pieces)
         task, nothing = asyncio.current_task(), ChannelCommand((), command.subscribes)
@@ -274,7 +274,7 @@ class ChannelSync:
                 return is_refused
             self._report(command, payload, attempt, None)
             if attempt == 1:
-                self._become_late()
+                self._mark_late()
                 await self._connection.acquire_slot(Priority.LOW)
         return False
 
@@ -288,14 +288,14 @@ class ChannelSync:
             answer.cancel()
         return None if answer.cancelled() else answer.result()
 
-    def _become_late(self) -> None:
+    def _mark_late(self) -> None:
         task = asyncio.current_task()
         assert task is not None
         self._late.add(task)
         # Its place is free for another command: the answer may never come.
         self._launch()
-        if not self._one_is_late.done():
-            self._one_is_late.set_result(None)
+        if not self._late_added.done():
+            self._late_added.set_result(None)
 
     def _report(self, command: ChannelCommand, payload: str | bytes, attempt: int, refusal: str | None) -> None:
         reporter = self._reporter

@@ -92,14 +92,14 @@ class Sender:
         deadline = self._loop.time() + timeout
         try:
             async with asyncio.timeout_at(deadline):
-                connection = await self._until_its_turn()
+                connection = await self._wait_for_slot()
         except TimeoutError as error:
             raise SendTimeout(f"{self.obstacle} for {timeout:g} s: nothing was sent") from error
         if chosen is not None:
             chosen(connection)
         await connection.send(payload, max(0.0, deadline - self._loop.time()), None, patience=timeout)
 
-    async def _until_its_turn(self) -> Connection:
+    async def _wait_for_slot(self) -> Connection:
         """Return the live connection once it has a slot for one more message."""
         while True:
             connection = await self.wait_connected()
@@ -118,7 +118,7 @@ class Sender:
         """Send the answer to a frame on the connection that received it, before all other messages."""
         connection.send_soon(to_payload(answer, self._options.encode), self._options.send_timeout, Priority.HIGH)
 
-    async def _beat(self, connection: Connection, message: Any, seconds: float) -> None:
+    async def _send_heartbeats(self, connection: Connection, message: Any, seconds: float) -> None:
         while True:
             await asyncio.sleep(seconds)
             payload = None
@@ -141,7 +141,7 @@ class Sender:
             connection.send_queue = PrioritySendQueue(self._loop, SlidingWindow(*self._options.send_limit))
         if self._options.heartbeat is not None:
             message, seconds = self._options.heartbeat
-            beating = self._loop.create_task(self._beat(connection, message, seconds), name="rxws heartbeat")
+            beating = self._loop.create_task(self._send_heartbeats(connection, message, seconds), name="rxws heartbeat")
             connection.track(beating)
         for message in self.on_open:
             payload = await self._payload_of(message)
