@@ -7,7 +7,7 @@ import itertools
 import math
 from collections.abc import Hashable, Mapping
 from collections.abc import Set as AbstractSet
-from typing import Final, TypeAlias
+from typing import Final
 
 from .channels import Channel, ChannelCommand, ChannelRegistry
 
@@ -36,30 +36,30 @@ class ChannelState(enum.Enum):
     REFUSED = enum.auto()
 
 
-State: TypeAlias = ChannelState
-
-_RESTING: Final[Mapping[tuple[bool, bool], State]] = {
-    (False, False): State.ABSENT,
-    (False, True): State.PENDING_SUBSCRIBE,
-    (True, False): State.PENDING_UNSUBSCRIBE,
-    (True, True): State.SUBSCRIBED,
+_RESTING: Final[Mapping[tuple[bool, bool], ChannelState]] = {
+    (False, False): ChannelState.ABSENT,
+    (False, True): ChannelState.PENDING_SUBSCRIBE,
+    (True, False): ChannelState.PENDING_UNSUBSCRIBE,
+    (True, True): ChannelState.SUBSCRIBED,
 }
 """The state of a channel without a command in flight. The key is whether it is subscribed and whether it is wanted."""
 
-TRANSITIONS: Mapping[State, AbstractSet[State]] = {
-    State.ABSENT: {State.PENDING_SUBSCRIBE},
-    State.PENDING_SUBSCRIBE: {State.ABSENT, State.SUBSCRIBING},
-    State.SUBSCRIBING: {*_RESTING.values(), State.REFUSED},
-    State.SUBSCRIBED: {State.PENDING_UNSUBSCRIBE},
-    State.PENDING_UNSUBSCRIBE: {State.SUBSCRIBED, State.UNSUBSCRIBING},
-    State.UNSUBSCRIBING: {*_RESTING.values()},
-    State.REFUSED: {State.ABSENT},
+TRANSITIONS: Mapping[ChannelState, AbstractSet[ChannelState]] = {
+    ChannelState.ABSENT: {ChannelState.PENDING_SUBSCRIBE},
+    ChannelState.PENDING_SUBSCRIBE: {ChannelState.ABSENT, ChannelState.SUBSCRIBING},
+    ChannelState.SUBSCRIBING: {*_RESTING.values(), ChannelState.REFUSED},
+    ChannelState.SUBSCRIBED: {ChannelState.PENDING_UNSUBSCRIBE},
+    ChannelState.PENDING_UNSUBSCRIBE: {ChannelState.SUBSCRIBED, ChannelState.UNSUBSCRIBING},
+    ChannelState.UNSUBSCRIBING: {*_RESTING.values()},
+    ChannelState.REFUSED: {ChannelState.ABSENT},
 }
 """Which states may follow each state."""
 
-_IN_FLIGHT: Final = frozenset({State.SUBSCRIBING, State.UNSUBSCRIBING})
-_UNSETTLED: Final = _IN_FLIGHT | {State.PENDING_SUBSCRIBE, State.PENDING_UNSUBSCRIBE}
-_IS_SUBSCRIBED: Final = frozenset({State.SUBSCRIBED, State.PENDING_UNSUBSCRIBE, State.UNSUBSCRIBING})
+_IN_FLIGHT: Final = frozenset({ChannelState.SUBSCRIBING, ChannelState.UNSUBSCRIBING})
+_UNSETTLED: Final = _IN_FLIGHT | {ChannelState.PENDING_SUBSCRIBE, ChannelState.PENDING_UNSUBSCRIBE}
+_IS_SUBSCRIBED: Final = frozenset(
+    {ChannelState.SUBSCRIBED, ChannelState.PENDING_UNSUBSCRIBE, ChannelState.UNSUBSCRIBING}
+)
 
 
 class ChannelStates:
@@ -75,21 +75,21 @@ class ChannelStates:
 
     def __init__(self, wanted: ChannelRegistry) -> None:
         self._wanted = wanted
-        self._states: dict[Hashable, State] = {}
+        self._states: dict[Hashable, ChannelState] = {}
         # The channels in each state. They are dicts because they keep the order.
-        self._members: dict[State, dict[Hashable, None]] = {state: {} for state in State}
+        self._members: dict[ChannelState, dict[Hashable, None]] = {state: {} for state in ChannelState}
         # The subscribed channels: the command that unsubscribes a channel needs it when it is no longer wanted.
         self._channels: dict[Hashable, Channel] = {}
         # Until they are subscribed, the channels of a group are combined only with each other.
         self._groups: dict[Hashable, object] = {identity: object() for identity in wanted.refused}
         # Channels that were refused before come last, so that the others do not wait for them.
         for identity in sorted(wanted, key=wanted.refused.__contains__):
-            self._enter(identity, State.PENDING_SUBSCRIBE)
+            self._enter(identity, ChannelState.PENDING_SUBSCRIBE)
 
     @property
     def is_due(self) -> bool:
         """Whether there is a command to take."""
-        return bool(self._members[State.PENDING_UNSUBSCRIBE] or self._members[State.PENDING_SUBSCRIBE])
+        return bool(self._members[ChannelState.PENDING_UNSUBSCRIBE] or self._members[ChannelState.PENDING_SUBSCRIBE])
 
     @property
     def unsettled(self) -> set[Hashable]:
@@ -99,23 +99,23 @@ class ChannelStates:
     def __contains__(self, identity: Hashable) -> bool:
         return self._state_of(identity) in _IS_SUBSCRIBED
 
-    def _state_of(self, identity: Hashable) -> State:
-        return self._states.get(identity, State.ABSENT)
+    def _state_of(self, identity: Hashable) -> ChannelState:
+        return self._states.get(identity, ChannelState.ABSENT)
 
-    def _enter(self, identity: Hashable, state: State) -> None:
+    def _enter(self, identity: Hashable, state: ChannelState) -> None:
         previous = self._state_of(identity)
         if state is previous:
             return
         if state not in TRANSITIONS[previous]:
             raise AssertionError(f"no transition from {previous} to {state}")
         self._members[previous].pop(identity, None)
-        if state is State.ABSENT:
+        if state is ChannelState.ABSENT:
             del self._states[identity]
             self._channels.pop(identity, None)
         else:
             self._states[identity] = state
             self._members[state][identity] = None
-        if state not in {State.PENDING_SUBSCRIBE, State.SUBSCRIBING}:
+        if state not in {ChannelState.PENDING_SUBSCRIBE, ChannelState.SUBSCRIBING}:
             self._groups.pop(identity, None)
 
     def is_doubtful(self, command: ChannelCommand) -> bool:
@@ -127,7 +127,7 @@ class ChannelStates:
         state, is_wanted = self._state_of(identity), identity in self._wanted
         if not is_wanted:
             self._groups.pop(identity, None)
-        if state not in _IN_FLIGHT and not (state is State.REFUSED and is_wanted):
+        if state not in _IN_FLIGHT and not (state is ChannelState.REFUSED and is_wanted):
             self._rest(identity, state in _IS_SUBSCRIBED)
 
     def _rest(self, identity: Hashable, is_subscribed: bool) -> None:
@@ -140,15 +140,15 @@ class ChannelStates:
         """
         command = self._next_command()
         if command is not None:
-            taken = State.SUBSCRIBING if command.subscribes else State.UNSUBSCRIBING
+            taken = ChannelState.SUBSCRIBING if command.subscribes else ChannelState.UNSUBSCRIBING
             for channel in command.channels:
                 self._enter(channel.identity, taken)
         return command
 
     def _next_command(self) -> ChannelCommand | None:
-        for identity in self._members[State.PENDING_UNSUBSCRIBE]:
+        for identity in self._members[ChannelState.PENDING_UNSUBSCRIBE]:
             return ChannelCommand((self._channels[identity],), subscribes=False)
-        pending = (self._wanted[identity] for identity in self._members[State.PENDING_SUBSCRIBE])
+        pending = (self._wanted[identity] for identity in self._members[ChannelState.PENDING_SUBSCRIBE])
         first = next(pending, None)
         if first is None:
             return None
@@ -182,11 +182,11 @@ class ChannelStates:
         for channel in command.channels:
             if channel.identity in self._wanted:
                 self._wanted.refused.add(channel.identity)
-                self._enter(channel.identity, State.REFUSED)
+                self._enter(channel.identity, ChannelState.REFUSED)
 
     def free(self, command: ChannelCommand) -> None:
         """Let the part of a taken command that is still to be done be taken again. Idempotent."""
         for channel in command.channels:
             state = self._state_of(channel.identity)
             if state in _IN_FLIGHT:
-                self._rest(channel.identity, state is State.UNSUBSCRIBING)
+                self._rest(channel.identity, state is ChannelState.UNSUBSCRIBING)
