@@ -229,6 +229,9 @@ def test_filters_are_equal_when_they_mean_the_same(one, other):
         ([{"a": [1]}], [{"a": [1]}, {"b": 1}]),
         ([{"a": [1]}, {"b": 1}], [{"a": [1]}]),
         ([{"a": [1]}], [{"a": 1}]),
+        ([{"a": [1]}], [{"a": [1]}, {"a": [2]}]),
+        ([{("a", 1): []}], [{"a": 1}]),
+        ([{"a": 1}], [{("a", 1): []}]),
     ],
 )
 def test_filters_are_unequal_when_they_mean_different_things(one, other):

@@ -104,6 +104,19 @@ def test_refused_channel_is_not_due_when_it_is_still_wanted():
     assert "a" in states
 
 
+def test_refusal_is_forgotten_when_the_channel_is_no_longer_wanted():
+    """A channel that is dropped before its refusal arrives is neither due nor remembered as refused."""
+    wanted = ChannelRegistry()
+    states = ChannelStates(wanted)
+    change(wanted, states, add_reference="a")
+    command = states.take_command()
+    change(wanted, states, remove_reference="a")
+    states.refuse(command)
+    states.free(command)
+    assert not states.is_due
+    assert not wanted.refused
+
+
 def test_halves_are_separate_commands_when_a_command_is_divided():
     """Each half of a divided command is a command of its own, and later channels are combined with neither."""
     wanted = ChannelRegistry()

@@ -580,6 +580,31 @@ async def test_one_answer_is_enough_when_channels_are_combined():
         assert feed.record.of(SubscriptionFailed) == []
 
 
+async def test_no_slot_is_kept_when_a_subscription_is_not_answered():
+    """A subscription without an answer uses two slots of the send limit, and leaves the third one to the user."""
+    async with ScriptedFeed(ScriptedWebsocket(), send_limit=(3, 1000)) as feed:
+        stream = feed.multiplex("+a", filters=None, acknowledged=[{"id": 1}], timeout=2)
+        await feed.wait_connected()
+        await asyncio.sleep(10)
+        await feed.send("mine")
+        assert feed.websocket.sent == ["+a", "+a", "mine"]
+        await stream.close()
+
+
+async def test_next_combined_message_is_sent_when_the_one_before_is_not_answered():
+    """Channels that become wanted while a message waits for its slot are sent in the next slot, in one message."""
+    async with ScriptedFeed(ScriptedWebsocket(), send_limit=(1, 10)) as feed:
+        options = {"filters": None, "acknowledged": [{"id": 1}], "combine": "".join, "timeout": 100}
+        streams = []
+        for names in ("a", "b", "cd"):
+            streams += [feed.multiplex(name, **options) for name in names]
+            await asyncio.sleep(1)
+        await asyncio.sleep(25)
+        assert feed.websocket.sent == ["a", "b", "cd"]
+        for stream in streams:
+            await stream.close()
+
+
 async def test_subscription_is_sent_twice_when_it_is_not_answered():
     """Without an answer in time there is an event and exactly one retry; then the channel counts as subscribed."""
     async with ScriptedFeed() as feed:

@@ -6,10 +6,11 @@ import asyncio
 
 import pytest
 
-from rxws import FeedClosed, SendFailed, SendTimeout
+from rxws import CallbackFailed, FeedClosed, SendFailed, SendTimeout
 from rxws.connections.connection import Connection
 from rxws.options import Options
 from rxws.sending.sender import Sender
+from tests.support.feeds import of_kind
 from tests.support.life import ScriptedFeed, ScriptedWebsocket
 from tests.support.wiring import Wiring, never_asked
 
@@ -169,3 +170,21 @@ async def test_heartbeat_stops_when_its_connection_ends():
     await sender.close(connection)
     await asyncio.sleep(35)
     assert connection.websocket.sent == ["beat"] * 3
+
+
+async def test_heartbeat_goes_on_when_its_function_raises():
+    """A heartbeat function that raises is reported and called again at the next interval; nothing is sent for it."""
+    calls = []
+
+    def beat():
+        calls.append(1)
+        if len(calls) == 2:
+            raise ValueError("no")
+        return f"beat {len(calls)}"
+
+    sender = SenderLife(heartbeat=(beat, 10))
+    connection = await sender.open()
+    await asyncio.sleep(35)
+    assert connection.websocket.sent == ["beat 1", "beat 3"]
+    assert [event.handler for event in of_kind(CallbackFailed, sender.wiring.seen)] == ["the heartbeat's message"]
+    await sender.close(connection)
