@@ -350,7 +350,7 @@ class AsyncWebsocketStreamInterface(Generic[T], metaclass=ABCMeta):
                 rejected=lambda message: message.get("id") == 1 and "error" in message,
             )
         """
-        channel = Channel.checked(
+        channel = Channel(
             subscribe,
             unsubscribe,
             acknowledged,

@@ -151,7 +151,7 @@ class Connection:
         self.state = ConnectionState.SUBSCRIBING
         self.reader: asyncio.Task[Failure]
         self.inbound: Final = Inbound(
-            number, loop, reporter, answer=functools.partial(answer, self), has_ended=lambda: self.reader.done()
+            number, reporter, answer=functools.partial(answer, self), has_ended=lambda: self.reader.done()
         )
         self.ended_at = 0.0
         self.rotation_task: asyncio.Task[Any] | None = None

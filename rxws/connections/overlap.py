@@ -118,7 +118,7 @@ class Overlap:
 
     def _from_new(self, frame: Frame, message: Any, received: int) -> None:
         now = self._now()
-        if self._old.has_ended:
+        if self._old.has_ended():
             self.handover.old_lost()
         source = _Source(frame, message, received)
         for place, identity in self._shared_units(frame, message):

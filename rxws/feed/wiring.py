@@ -126,7 +126,7 @@ class Feed:
 
     def make_reader(self, inbound: Inbound, frames: Callable[[], Frames]) -> Callable[[], Awaitable[None]]:
         """Return a coroutine function that reads a connection: ``frames`` returns its source of frames."""
-        return Reader(inbound, frames, self.dispatcher, self.router, self.reporter).read
+        return Reader(inbound, frames, self.dispatcher).read
 
     def _make_availability(self) -> Availability:
         # It refers to the state only, because a reference to a stream must not keep the feed alive.

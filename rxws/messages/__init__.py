@@ -1,4 +1,4 @@
-"""From a frame to the receivers of its message: frames, reader, dispatcher, router, index, filters."""
+"""Takes a frame to the receivers of its message: frames, reader, dispatcher, router, index, filters."""
 
 from .filters import ABSENT, Filter, look_up
 from .frames import Frame, Frames

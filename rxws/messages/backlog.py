@@ -1,4 +1,4 @@
-"""What is held for later, and then delivered in turns with other tasks."""
+"""Items that are held first and delivered later, in slices between other tasks."""
 
 from __future__ import annotations
 
@@ -12,23 +12,24 @@ __all__ = ["SLICE", "Backlog"]
 Ts = TypeVarTuple("Ts")
 
 SLICE: Final = 0.010
-"""Seconds for which messages may be delivered in one go, before other tasks get their turn."""
+"""Seconds for which messages may be delivered before other tasks run."""
 
 _STEP: Final = 32
-"""How many held items are delivered between two looks at the clock."""
+"""How many held items are delivered between two calls of the clock."""
 
 
 class Backlog(Generic[*Ts]):
-    """Holds items in order, and drains them.
+    """Holds items in order, and delivers them when it is drained.
 
-    While it drains, two items are delivered for each that is added: so it becomes empty however fast items come.
+    While it drains, each added item causes the delivery of the two oldest ones. So it becomes empty however fast items
+    arrive.
 
     Attributes:
-        dropped: how many items were dropped because ``limit`` was reached: the oldest.
+        dropped: how many items were dropped. At the limit the oldest item is dropped.
 
     Args:
         deliver: called with each item.
-        limit: how many items it holds at most before it drains; None for no limit.
+        limit: how many items it holds at most before it drains; None: no limit.
 
     Example::
 
@@ -48,7 +49,7 @@ class Backlog(Generic[*Ts]):
         return len(self._items)
 
     def hold(self, *item: *Ts) -> None:
-        """Add an item; while the backlog drains, deliver the two oldest in return."""
+        """Add an item. While the backlog drains, deliver the two oldest items."""
         self._items.append(item)
         if self._is_draining:
             self._deliver_some(2)
@@ -57,10 +58,11 @@ class Backlog(Generic[*Ts]):
             self.dropped += 1
 
     async def drain(self, *, yield_first: bool = False) -> None:
-        """Deliver all items, those added meanwhile included; other tasks have their turns in between.
+        """Deliver all items, including those that are added meanwhile. Other tasks run in between.
 
         Args:
-            yield_first: whether other tasks have a turn before the first item, because the caller has just worked long.
+            yield_first: whether other tasks run before the first item is delivered, because the caller has just kept
+                the loop busy.
         """
         clock = asyncio.get_running_loop().time
         self._is_draining = True
@@ -74,7 +76,7 @@ class Backlog(Generic[*Ts]):
                 began = clock()
 
     def _deliver_some(self, count: int) -> None:
-        # Not a loop over a range: what is called here may add items, which delivers others.
+        # No loop over a range: the function that is called here may add items, and so deliver others.
         while count and self._items:
             count -= 1
             self._deliver(*self._items.popleft())

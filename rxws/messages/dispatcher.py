@@ -1,9 +1,10 @@
-"""What a frame meets on its way to the router: replies, rejections, subscribers of frames."""
+"""Handles the frames that do not go straight to the router: replies, rejections, subscribers of frames."""
 
 from __future__ import annotations
 
 import itertools
 import logging
+from collections.abc import Callable
 from typing import Any, Final
 
 from ..observables.hot import HotObservable
@@ -20,50 +21,55 @@ __all__ = ["FrameDispatcher"]
 
 
 class FrameDispatcher:
-    """Makes messages of frames, and hands them to the sink of their connection: mostly that is the router."""
+    """Delivers the messages of a frame to the sink of its connection, or to the router if there is no sink.
+
+    Attributes:
+        frames: emits each frame, the time when it was received, and the number of its connection.
+        hooks: the hooks that are called with a frame.
+        router: takes the messages.
+        reporter: counts and reports failures.
+        kept: which messages of the frame that ``frames`` emits now are delivered; None: all.
+    """
 
     def __init__(self, context: LoopContext, router: Router, hooks: ParseHooks) -> None:
         self.frames: HotObservable[tuple[Frame, int, int]] = HotObservable(context)
         self.hooks: Final = hooks
+        self.router: Final = router
+        self.reporter: Final = context.reporter
         self.kept: tuple[bool, ...] | None = None
-        """Which of its messages are delivered of the frame that those who watch the frames are given; None: all."""
-        self._context = context
-        self._router = router
 
     def dispatch(self, inbound: Inbound, frame: Frame, message: Any, received: int) -> None:
-        """Hand a message on where it is not simply for the router."""
+        """Deliver a message that a sink, an awaited reply or subscribers of frames get, or that is a ``Many``."""
         if inbound.pending_replies:
             items = message if type(message) is Many else (message,)
             others = [item for item in items if not inbound.resolve_reply(item)]
             if inbound.is_held and len(others) < len(items):
-                # An answer to what was asked on this connection alone: there is no copy of it on the other.
-                self._context.reporter.counters.discarded += len(items) - len(others)
+                # The reply answers a request of this connection only, so the other connection carries no copy of it.
+                self.reporter.counters.discarded += len(items) - len(others)
                 if not others:
                     return
                 message = Many(others)
         (inbound.sink or self.direct_sink(inbound.number))(frame, message, received)
 
     def reject(self, frame: Frame, error: BaseException) -> None:
-        """Skip a frame that could not be parsed."""
-        reporter = self._context.reporter
+        """Skip a frame that could not be parsed: count it, log it and emit an event."""
+        reporter = self.reporter
         reporter.counters.rejected += 1
         reporter.log(logging.WARNING, "a frame of %d characters was rejected: %s", len(frame), redact(repr(error)))
         reporter.emit(MessageRejected, raw=frame, error=error, count=reporter.counters.rejected)
 
-    def reply(self, inbound: Inbound, frame: Frame) -> None:
-        """Ask what is to be sent back, and send it."""
-        reply = self.hooks.reply
-        assert reply is not None
+    def reply(self, inbound: Inbound, frame: Frame, reply: Callable[[Frame], Any]) -> None:
+        """Call the reply hook with a frame, and send the answer that it returns."""
         try:
             answer = reply(frame)
             if answer is not None:
                 inbound.answer(answer)
         except FAILURES as error:
-            self._context.reporter.failed(reply, frame, error)
+            self.reporter.failed(reply, frame, error)
 
     def direct_sink(self, number: int) -> Sink:
-        """Return the sink that delivers at once what comes on the connection of this number."""
-        frames, route = self.frames, self._router.route
+        """Return the sink that delivers the messages of the connection with this number at once."""
+        frames, route = self.frames, self.router.route
 
         def deliver(frame: Frame, message: Any, received: int) -> None:
             if received:
@@ -76,12 +82,10 @@ class FrameDispatcher:
 
         return deliver
 
-    def deliver_kept(
-        self, deliver: Sink, frame: Frame, message: Many[Any], kept: tuple[bool, ...], received: int
-    ) -> None:
-        """Deliver those of a frame's messages that are kept."""
+    def deliver_kept(self, sink: Sink, frame: Frame, message: Many[Any], kept: tuple[bool, ...], received: int) -> None:
+        """Deliver those messages of a frame for which ``kept`` is true."""
         self.kept = kept
         try:
-            deliver(frame, Many(itertools.compress(message, kept)), received)
+            sink(frame, Many(itertools.compress(message, kept)), received)
         finally:
             self.kept = None

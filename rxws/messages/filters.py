@@ -1,4 +1,4 @@
-"""What a filter means: what users write as ``_filters``, checked and copied once, and callable with a message."""
+"""Filters: the ``_filters`` that users write, checked and copied once, and callable with a message."""
 
 from __future__ import annotations
 
@@ -12,25 +12,25 @@ from ..callables import is_plain_function
 __all__ = ["ABSENT", "Filter", "Filters", "has", "look_up"]
 
 Filters: TypeAlias = Sequence[Mapping[Any, Any]] | Callable[[Any], bool] | None
-"""What users write for a filter: a list of dicts, a function ``message -> bool``, or None, which passes everything.
+"""The filters that users write: a list of dicts, a function ``message -> bool``, or None, which every message passes.
 
-The keys are of any type, because a Mapping is invariant in it: a ``list[dict[str, str]]`` is taken, too.
+The type of the keys is Any, because a Mapping is invariant in it: so a ``list[dict[str, str]]`` fits, too.
 """
 
 ABSENT: Final = object()
-"""What :func:`look_up` returns for a key that is not there (None is a value like any other)."""
+"""The result of :func:`look_up` for a key that the message lacks. It cannot be None, which may be a value."""
 
 
 def look_up(message: object, key: Hashable) -> object:
-    """Return what a message has under a key, or :data:`ABSENT`.
+    """Return the value that a message has under a key, or :data:`ABSENT`.
 
     Args:
-        message: any object; what is no mapping has no keys.
+        message: any object; an object that is no mapping has no keys.
         key: a key, or a path: a tuple of keys of nested mappings and of int indices (negative ones count from
             the end) of nested lists and tuples.
 
     Raises:
-        Exception: what a mapping or a key of the caller's own raises.
+        Exception: a mapping or a key of the caller's own class raised it.
 
     ::
 
@@ -51,12 +51,13 @@ def look_up(message: object, key: Hashable) -> object:
 class Filter:
     """A filter, checked and copied: immutable, and callable with a message.
 
-    Two filters are equal, and have one hash, if they have the same function or the same dicts, in any order.
+    Two filters are equal, and have the same hash, if they have the same function or the same dicts, in any order.
 
     Attributes:
-        cases: the dicts, in the user's order; a message passes if it has every pair of any of them. Not to be changed.
-        predicate: the function, where the filter is one, else None.
-        indexable: whether every value can be looked up: can be hashed, and is equal to itself, as NaN is not.
+        alternatives: the dicts, in the user's order. A message passes if it contains all key-value pairs of at least
+            one of them. Do not change them.
+        predicate: the function; None if the filter consists of dicts.
+        indexable: whether the index can look up every value: it can be hashed and is equal to itself (NaN is not).
     """
 
     alternatives: tuple[Mapping[Hashable, object], ...]
@@ -65,16 +66,17 @@ class Filter:
 
     @classmethod
     def parse(cls, filters: object, argument: str = "_filters") -> Filter:
-        """Return the filter that a user's argument means; later changes to the argument change nothing.
+        """Return the filter for a user's argument. Later changes to the argument do not affect the filter.
 
         Args:
-            filters: a list, a tuple or another Sequence of dicts, where a key that is a tuple is a path (see
-                :func:`look_up`); or a function ``message -> bool``; or None, which passes everything, as an empty list
-                does; or a Filter.
-            argument: what the caller's user calls it, for the message of an exception.
+            filters: a list, a tuple or another Sequence of dicts, in which a key that is a tuple is a path (see
+                :func:`look_up`); or a function ``message -> bool``; or None or an empty list, which every message
+                passes; or a Filter.
+            argument: the name of the user's parameter, for error messages.
 
         Raises:
-            TypeError: it is none of these, or its result would always be true, as a coroutine function's is.
+            TypeError: the argument is none of these, or it is a coroutine or generator function, whose result would
+                always be true.
             ValueError: a path is empty.
 
         ::
@@ -84,12 +86,10 @@ class Filter:
         if isinstance(filters, Filter):
             return filters
         if callable(filters):
-            if not is_plain_function(filters):
-                raise TypeError(
-                    f"{argument} must be a plain function that returns a bool: "
-                    "a coroutine or generator function returns an object that is always true"
-                )
-            return cls((), filters, False)
+            if is_plain_function(filters):
+                return cls((), filters, False)
+            reason = "a coroutine or generator function returns an object that is always true"
+            raise TypeError(f"{argument} must be a plain function that returns a bool: {reason}")
         if isinstance(filters, Mapping):
             raise TypeError(f"{argument} must be a list of dicts, not a dict: put it in a list, [{{...}}]")
         if filters is not None and (isinstance(filters, (str, bytes)) or not isinstance(filters, Sequence)):
@@ -98,56 +98,50 @@ class Filter:
         indexable = True
         for number, alternative in enumerate(filters or ()):
             if not isinstance(alternative, Mapping):
-                raise TypeError(
-                    f"{argument} must be a list of dicts, but {argument}[{number}] is {_a_kind_of(alternative)}"
-                )
+                kind = _kind_of(alternative)
+                raise TypeError(f"{argument} must be a list of dicts, but {argument}[{number}] is {kind}")
             copied = {}
             for key, value in alternative.items():
                 if isinstance(key, tuple) and not key:
                     raise ValueError(f"{argument}[{number}] has an empty tuple for a key: a path needs a step")
                 is_hashable = _is_hashable(value)
-                # What cannot be hashed may be changed by its owner later. What can is left alone: it may be equal to
-                # nothing but itself, as a plain object is.
-                copied[_normal(key)] = value if is_hashable else copy.deepcopy(value)
+                # Copy a value that cannot be hashed, because its owner may change it later. Do not copy a hashable
+                # value: it may be equal only to itself, as a plain object is.
+                copied[_normalized(key)] = value if is_hashable else copy.deepcopy(value)
                 indexable = indexable and is_hashable and bool(value == value)
             alternatives.append(copied)
         return cls(tuple(alternatives), None, indexable)
 
     def __call__(self, message: object) -> bool:
-        """Return whether a message passes; raises what the predicate or an ``__eq__`` raises."""
+        """Return whether a message passes. Exceptions of the predicate and of an ``__eq__`` propagate."""
         if self.predicate is not None:
             return bool(self.predicate(message))
         if not self.alternatives:
             return True
-        return isinstance(message, Mapping) and any(
-            has(message, alternative.items()) for alternative in self.alternatives
-        )
+        return isinstance(message, Mapping) and any(has(message, each.items()) for each in self.alternatives)
 
     @property
     def passes_everything(self) -> bool:
-        """Whether every message passes, whatever it is."""
+        """Whether every message passes."""
         return not self.alternatives and self.predicate is None
 
     @property
     def keys(self) -> tuple[Hashable, ...]:
-        """The keys and paths that are looked at, each once, in the user's order."""
+        """The keys and paths that the filter reads, each once, in the user's order."""
         return tuple(dict.fromkeys(key for alternative in self.alternatives for key in alternative))
 
     def __eq__(self, other: object) -> bool:
         if not isinstance(other, Filter):
             return NotImplemented
-        if self.predicate is not None or other.predicate is not None or self.indexable is not other.indexable:
-            return self.predicate is not None and self.predicate == other.predicate
-        if self.indexable:
-            return self._pairs() == other._pairs()
-        return all(alternative in other.alternatives for alternative in self.alternatives) and all(
-            alternative in self.alternatives for alternative in other.alternatives
-        )
+        if self.indexable is not other.indexable or self._hashable != other._hashable:
+            return False
+        if self.indexable or self.predicate is not None:
+            return True
+        ours, theirs = self.alternatives, other.alternatives
+        return all(each in theirs for each in ours) and all(each in ours for each in theirs)
 
     def __hash__(self) -> int:
-        if self.predicate is not None:
-            return hash(self.predicate)
-        return hash(self._pairs() if self.indexable else frozenset(map(frozenset, self.alternatives)))
+        return hash(self._hashable)
 
     def __repr__(self) -> str:
         if self.predicate is not None:
@@ -157,18 +151,22 @@ class Filter:
             shown.append(f"... {len(self.alternatives) - _SHOWN_ALTERNATIVES} more")
         return f"Filter([{', '.join(shown)}])"
 
-    def _pairs(self) -> frozenset[frozenset[tuple[Hashable, object]]]:
-        return frozenset(frozenset(alternative.items()) for alternative in self.alternatives)
+    @property
+    def _hashable(self) -> Hashable:
+        """Equal for equal filters, and hashable: the function, the pairs, or the keys alone if a value has no hash."""
+        if self.predicate is not None:
+            return self.predicate
+        return frozenset(frozenset(each.items() if self.indexable else each) for each in self.alternatives)
 
 
 _SHOWN_ALTERNATIVES = 3
 
 
 def has(message: object, pairs: Iterable[tuple[Hashable, object]]) -> bool:
-    """Return whether a message has every pair; raises what an ``__eq__`` raises."""
+    """Return whether a message contains all pairs. Exceptions of an ``__eq__`` propagate."""
     for key, expected in pairs:
         found = look_up(message, key)
-        # A value may be equal to everything (unittest.mock.ANY), and still the key must be there.
+        # The key must exist even for a value that is equal to everything (unittest.mock.ANY).
         if found is ABSENT or not expected == found:  # noqa: SIM201 (an expected value's own __eq__ decides)
             return False
     return True
@@ -182,15 +180,15 @@ def _is_hashable(value: object) -> bool:
     return True
 
 
-def _normal(key: Hashable) -> Hashable:
-    """Return a path with an int for each float that is equal to one.
+def _normalized(key: Hashable) -> Hashable:
+    """Replace each whole float in a path by its int.
 
-    Python takes ``("data", 0)`` and ``("data", 0.0)`` for one key, so they must mean the same.
+    For Python ``("data", 0)`` and ``("data", 0.0)`` are the same key, so both must mean the same path.
     """
     if not isinstance(key, tuple):
         return key
     return tuple(int(step) if isinstance(step, float) and step.is_integer() else step for step in key)
 
 
-def _a_kind_of(value: object) -> str:
+def _kind_of(value: object) -> str:
     return "a callable (give it without the list)" if callable(value) else f"of type {type(value).__name__}"

@@ -1,4 +1,4 @@
-"""Where the frames of a connection come from: it is asked for each, or hands them over as they come."""
+"""The source of a connection's frames: the reader asks for each frame, or the connection pushes them."""
 
 from __future__ import annotations
 
@@ -11,7 +11,6 @@ from operator import attrgetter
 from typing import Any, Final, NamedTuple, Protocol
 
 from websockets.asyncio.client import ClientConnection
-from websockets.frames import Frame as ProtocolFrame
 from websockets.frames import Opcode
 
 from ..reporting.reporter import Reporter
@@ -19,22 +18,23 @@ from ..reporting.reporter import Reporter
 __all__ = ["Frame", "Frames", "Websocket", "frames_of"]
 
 HIGH_WATER: Final = 64
-"""How many frames may wait before a connection is read no further: what the reader does not get to, it must not pile
-up. Reading goes on once all have been taken."""
+"""How many frames may wait before the connection pauses reading, so that they do not pile up. It resumes when the
+reader has taken all of them."""
 
 CHUNK_SIZE: Final = 2**16
-"""Bytes that are made frames of at once. asyncio reads four times as much, whose frames are so many objects that the
-collector runs for them, each time over more of what lives: that took 30 ms in a burst, and an eighth of the speed."""
+"""Bytes that websockets parses in one call. asyncio reads four times as many at once. Their frames are so many objects
+that the garbage collector runs, each time over more live objects. In a burst that took 30 ms and an eighth of the
+speed."""
 
 _PRIVATE_PARTS: Final = attrgetter("transport", "data_received", "process_event", "recv_messages.paused")
-"""What pushed frames need of websockets, and its documentation does not promise: another version may lack it."""
+"""The undocumented attributes of websockets that pushed frames need. Another version may lack them."""
 
 Frame = str | bytes
-"""What came in one message of the websocket: ``str`` of a text frame, ``bytes`` of a binary one."""
+"""The payload of one websocket message: ``str`` for text, ``bytes`` for binary."""
 
 
 class Websocket(Protocol):
-    """What rxws needs of a connection: a part of the websockets asyncio API."""
+    """The part of the websockets asyncio API that rxws needs of a connection."""
 
     def __aiter__(self) -> Any: ...
 
@@ -46,12 +46,13 @@ class Websocket(Protocol):
 
 
 class Frames(NamedTuple):
-    """How the frames of a connection are had.
+    """The source of a connection's frames.
 
     Attributes:
-        waiting: those that have come, and are to be taken first.
-        next: waits for one when none is waiting; raises what ends the connection, or StopAsyncIteration.
-        release: to be called when no more are wanted.
+        waiting: the frames that have arrived. The reader takes these first.
+        next: waits for the next frame. The reader calls it only when ``waiting`` is empty. At the end of the connection
+            it raises the connection's exception, or StopAsyncIteration.
+        release: called when the reader needs no more frames.
     """
 
     waiting: deque[Frame]
@@ -60,8 +61,8 @@ class Frames(NamedTuple):
 
 
 def frames_of(websocket: Websocket, reporter: Reporter) -> Frames:
-    """Return how the frames of ``websocket`` are had, in the fastest way that it has; log once if that is lacking."""
-    # Exactly that class: one that is derived from it may have changed what is gone round here.
+    """Return the fastest frame source for ``websocket``; log once if this version of websockets supports only recv."""
+    # Exactly this class: a subclass may override the methods that pushing bypasses.
     if type(websocket) is ClientConnection:
         try:
             _PRIVATE_PARTS(websocket)
@@ -72,20 +73,21 @@ def frames_of(websocket: Websocket, reporter: Reporter) -> Frames:
         pushed = _PushedFrames(websocket)
         return Frames(pushed.waiting, pushed.next, pushed.release)
     if type(websocket).__module__.partition(".")[0] == "picows":
-        # What stands behind its iteration, without the generator in between.
+        # Its iteration is a generator that calls recv; without the generator it is faster.
         return Frames(deque(), websocket.recv, _nothing)  # type: ignore[attr-defined]
     return Frames(deque(), aiter(websocket).__anext__, _nothing)
 
 
 def _nothing() -> None:
-    """Release what holds nothing."""
+    """Stand for ``release`` where there is nothing to release."""
 
 
 class _PushedFrames:
-    """Takes complete frames from websockets as they come, past ``recv``, which costs as much as all the rest.
+    """Takes complete frames from websockets as they arrive and bypasses ``recv``, which costs as much as all the rest.
 
-    What is no complete frame (fragments, text that is no UTF-8), and with it all that comes until it was taken, goes
-    the usual way through ``recv``, and so does the end of the connection: its rules are not written again.
+    A frame that is not complete (a fragment, or text that is not valid UTF-8) goes through ``recv``, and so do all
+    frames that arrive before ``recv`` has returned it. The end of the connection goes through ``recv``, too. So the
+    rules of websockets for these cases are not written a second time.
     """
 
     def __init__(self, websocket: ClientConnection) -> None:
@@ -94,52 +96,44 @@ class _PushedFrames:
         self._transport: Final = websocket.transport
         self._receive: Final = websocket.data_received
         self._process: Final = websocket.process_event
-        # How many messages are to be had from `recv`. At first nobody knows, until it is seen to wait for one.
+        # How many messages `recv` has yet to return. The number is unknown until `recv` waits for a message.
         self._owed = math.inf
-        # Whether `recv` waits, and nothing has come since it began to.
+        # Whether `recv` waits and no event has arrived since it began to wait.
         self._is_idle = False
         self._is_paused = False
         self._waiter: asyncio.Future[None] | None = None
         websocket.data_received = self._feed_chunks  # type: ignore[method-assign]
         websocket.process_event = self._take  # type: ignore[method-assign]
-        # In a task, because there is no other word of it that anybody may ask for.
+        # In a task, because websockets has no other public way to learn of the end.
         self._end = asyncio.get_running_loop().create_task(websocket.wait_closed(), name="rxws end of frames")
         self._end.add_done_callback(self._ended)
 
     def _feed_chunks(self, data: bytes) -> None:
-        """Let websockets read what was received, piece by piece; on uvloop, which keeps its method, all at once."""
-        if len(data) <= CHUNK_SIZE:
-            self._receive(data)
-        else:
-            for start in range(0, len(data), CHUNK_SIZE):
-                self._receive(data[start : start + CHUNK_SIZE])
+        """Pass received bytes to websockets in chunks. uvloop keeps the original method, so it passes them at once."""
+        for start in range(0, len(data), CHUNK_SIZE):
+            self._receive(data[start : start + CHUNK_SIZE])
 
     def _take(self, event: Any) -> None:
-        """Take what websockets has read. On the hot path."""
-        if not self._owed and type(event) is ProtocolFrame and event.fin:
-            try:
-                if event.opcode is Opcode.TEXT:
-                    self.waiting.append(event.data.decode())  # type: ignore[union-attr]
-                elif event.opcode is Opcode.BINARY:
-                    self.waiting.append(bytes(event.data))
-                else:
-                    self._process(event)
-                    return
-            except UnicodeDecodeError:
-                self._fall_back_to_recv(event)
-            else:
-                if len(self.waiting) > HIGH_WATER and not self._is_paused:
-                    self._is_paused = True
-                    self._transport.pause_reading()
-            self._wake()
-        else:
+        """Take an event that websockets has parsed. On the hot path."""
+        is_text = event.opcode is Opcode.TEXT
+        if self._owed or not event.fin or not (is_text or event.opcode is Opcode.BINARY):
             self._fall_back_to_recv(event)
+            return
+        try:
+            self.waiting.append(event.data.decode() if is_text else bytes(event.data))
+        except UnicodeDecodeError:
+            self._fall_back_to_recv(event)
+            return
+        if len(self.waiting) > HIGH_WATER and not self._is_paused:
+            self._is_paused = True
+            self._transport.pause_reading()
+        self._wake()
 
     def _fall_back_to_recv(self, event: Any) -> None:
-        """Let ``recv`` have what it is better at."""
+        """Hand this event to ``recv``."""
         if event.opcode is Opcode.TEXT or event.opcode is Opcode.BINARY:
             if self._is_idle and self._owed == math.inf:
-                # It is in the middle of no message, so there was nothing before this.
+                # `recv` is not in the middle of a message, so it had none before this event.
                 self._owed = 0
             self._owed += 1
             self._wake()
@@ -147,7 +141,7 @@ class _PushedFrames:
         self._process(event)
 
     async def next(self) -> Frame:
-        """Wait for a frame; raises as ``recv`` does. Cancelling is safe."""
+        """Wait for the next frame. It raises the same exceptions as ``recv``. Cancelling is safe."""
         while not self.waiting:
             self._resume()
             if self._owed:
@@ -169,7 +163,7 @@ class _PushedFrames:
         return frame
 
     def _resume(self) -> None:
-        """Read on, unless ``recv`` has paused for itself, too: then it resumes when it has caught up."""
+        """Resume reading, unless ``recv`` has paused it, too: then websockets resumes when ``recv`` has caught up."""
         if self._is_paused:
             self._is_paused = False
             if not self._websocket.recv_messages.paused:
@@ -180,14 +174,14 @@ class _PushedFrames:
             self._waiter.set_result(None)
 
     def _ended(self, _end: asyncio.Task[None]) -> None:
-        """Let everything go the usual way again: the end of the connection is to be had there."""
+        """Restore the methods of websockets, so that ``recv`` raises the end of the connection."""
         for method in ("data_received", "process_event"):
             self._websocket.__dict__.pop(method, None)
         self._owed = math.inf
         self._wake()
 
     def release(self) -> None:
-        """Take no more frames."""
+        """Stop taking frames."""
         self._end.cancel()
         if self._is_paused:
             self._transport.resume_reading()

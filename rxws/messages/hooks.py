@@ -1,4 +1,4 @@
-"""The hooks that a frame meets, and what a parse hook may return."""
+"""The hooks that are called with a frame or its message, and the result of a parse hook that finds many messages."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ T = TypeVar("T")
 
 
 class Many(tuple[T, ...], Generic[T]):
-    """What a parse hook returns for a frame that holds several messages, or none: ``Many(items)``, ``Many()``.
+    """The result of a parse hook for a frame that holds several messages, or none: ``Many(items)``, ``Many()``.
 
     Each item is a message of its own.
 
@@ -29,7 +29,7 @@ class Many(tuple[T, ...], Generic[T]):
 
 @dataclass(frozen=True, slots=True)
 class ParseHooks:
-    """The hooks that a frame meets; a hook that is None is not called."""
+    """The hooks that are called with a frame or its message. A hook that is None is not called."""
 
     parse: Callable[[Frame], Any]
     reply: Callable[[Frame], Any] | None

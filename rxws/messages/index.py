@@ -1,10 +1,12 @@
-"""The index: finds the entries whose filters a message passes, without trying them one by one.
+"""The index: finds the entries whose filters a message passes, without trying each filter.
 
-The dicts of all filters fall into *shapes*, the sets of keys they look at. A program writes few shapes
-(``{"s": …}``, ``{"e": …, "s": …}``) and many values, so each shape has one table from the values of all its keys to
-the entries that want just these, and a message costs one look-up per shape. A table per key, each dict under the one
-pair that selects best, was rejected: it must guess which that will be, has to check the other pairs of everything it
-finds, and finds too much when no single pair selects well (500 symbols, 15 intervals of each).
+The dicts of all filters are grouped by *shape*: the set of keys that a dict reads. A program writes few shapes
+(``{"s": …}``, ``{"e": …, "s": …}``) and many values. So each shape has one table, from the values of all its keys to
+the entries that want exactly these values, and a message costs one look-up per shape.
+
+Rejected design: one table per key, which files each dict under its most selective pair. It must guess which pair will
+be the most selective one, it has to check the other pairs of every entry that it finds, and it finds too many entries
+when no single pair is selective (500 symbols with 15 intervals each).
 """
 
 from __future__ import annotations
@@ -13,7 +15,8 @@ import contextlib
 from asyncio import CancelledError
 from collections import deque
 from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
-from typing import Any, Generic, TypeVar, cast
+from dataclasses import dataclass
+from typing import Any, Generic, TypeVar
 
 from .filters import ABSENT, Filter, has, look_up
 
@@ -24,16 +27,16 @@ K = TypeVar("K")
 V = TypeVar("V")
 
 _CONTAINERS = frozenset({list, dict, set})
-"""What cannot be looked up in a table, and equals nothing plain: so no table of plain values need be gone through."""
+"""Types of values that cannot be hashed and equal no plain value. So a table of plain values need not be searched."""
 
-# By their equality and not by their type: a member of an enum is as plain, if its class does not say otherwise.
+# Compared by their __eq__ and not by their type: a member of an enum is plain unless its class overrides __eq__.
 _PLAIN = tuple(kind.__eq__ for kind in (str, int, float, bytes, tuple, object))
 
 
 class _Roster(Generic[K, V]):
-    """Members in order of adding, and the tuple of them: made when it is asked for, kept until the next change.
+    """Members in order of adding, and a tuple of them, which is made on demand and kept until the next change.
 
-    So neither a message nor a change costs a copy, however many members there are.
+    So neither a message nor a change copies the members, however many there are.
     """
 
     __slots__ = ("listed", "members")
@@ -42,33 +45,47 @@ class _Roster(Generic[K, V]):
         self.members: dict[K, V] = {}
         self.listed: tuple[V, ...] | None = None
 
+    def put(self, key: K, value: V) -> None:
+        self.members[key] = value
+        self.listed = None
 
+    def drop(self, key: K) -> None:
+        del self.members[key]
+        self.listed = None
+
+    def as_tuple(self) -> tuple[V, ...]:
+        """Return the members, and keep the tuple until the next change."""
+        # The star makes a list in one step first, because a finalizer may remove a member at any allocation. The tuple
+        # may contain a removed member until the next change; a removed receiver ignores its messages.
+        listed = self.listed = (*self.members.values(),)
+        return listed
+
+
+@dataclass(slots=True, eq=False)
 class Registration(Generic[E]):
-    """An entry's place in an :class:`Index`: what ``add`` returns and ``remove`` takes."""
+    """An entry's place in an :class:`Index`: ``add`` returns it and ``remove`` takes it."""
 
-    __slots__ = ("entry", "filter", "rosters")
-
-    def __init__(self, entry: E, filter: Filter) -> None:  # noqa: A002
-        self.entry = entry
-        self.filter = filter
-        self.rosters: tuple[_Roster[Registration[E], Any], ...] = ()
+    entry: E
+    filter: Filter
+    rosters: tuple[_Roster[Registration[E], Any], ...] = ()
 
 
 class _Bucket(_Roster[Registration[E], E]):
-    """The entries that want just these values of a shape's keys."""
+    """The entries that want exactly these values of a shape's keys."""
 
-    __slots__ = ("shape", "values")
+    __slots__ = ("alternative", "is_plain", "shape")
 
-    def __init__(self, shape: _Shape[E], values: Hashable) -> None:
+    def __init__(self, shape: _Shape[E], alternative: Mapping[Hashable, object]) -> None:
         super().__init__()
         self.shape = shape
-        self.values = values
+        self.alternative = alternative
+        self.is_plain = all(type(value).__eq__ in _PLAIN for value in alternative.values())
 
 
 class _Shape(_Roster[Hashable, _Bucket[E]]):
     """A set of keys, and the table from their values to buckets.
 
-    One key has its value in the table, several have the tuple of theirs.
+    The table's key is the value if the shape has one key, and the tuple of values if it has several.
     """
 
     __slots__ = ("find", "key", "keys", "non_plain", "read")
@@ -76,70 +93,45 @@ class _Shape(_Roster[Hashable, _Bucket[E]]):
     def __init__(self, keys: Iterable[Hashable]) -> None:
         super().__init__()
         self.keys = tuple(keys)
-        self.non_plain = 0  # how many buckets have a value that is not plain, and may equal anything
+        self.non_plain = 0  # how many buckets have a value that is not plain, so that it may equal anything
         self.find = self.members.get
-        self.key: Hashable = None
-        self.read: Callable[[Mapping[Any, Any]], Hashable] | None = None
-        if len(self.keys) == 1 and not isinstance(self.keys[0], tuple):
-            self.key = self.keys[0]  # read without a call of a function of Python's, by far the most frequent shape
-        else:
-            self.read = _reader(self.keys)
+        self.key = next(iter(self.keys), None)
+        self.read = _reader(self.keys)
 
     def values_of(self, alternative: Mapping[Hashable, object]) -> Hashable:
-        if len(self.keys) == 1:
-            return alternative[self.keys[0]]
-        return tuple(alternative[key] for key in self.keys)
-
-    def by_key(self, bucket: _Bucket[E]) -> list[tuple[Hashable, Hashable]]:
-        """Return the keys with the values that a bucket wants under them."""
-        values = (bucket.values,) if len(self.keys) == 1 else cast("tuple[Hashable, ...]", bucket.values)
-        return list(zip(self.keys, values, strict=True))
-
-    def is_non_plain(self, bucket: _Bucket[E]) -> bool:
-        return not all(type(value).__eq__ in _PLAIN for _, value in self.by_key(bucket))
-
-    def excludes(self, message: object) -> bool:
-        """Whether a message can be in no bucket because of a container that it has where all want something plain."""
-        return not self.non_plain and any(type(look_up(message, key)) in _CONTAINERS for key in self.keys)
+        values = tuple([alternative[key] for key in self.keys])
+        return values[0] if len(values) == 1 else values
 
 
-def _reader(keys: tuple[Hashable, ...]) -> Callable[[Mapping[Any, Any]], Hashable]:
+def _reader(keys: tuple[Hashable, ...]) -> Callable[[Mapping[Any, Any]], Hashable] | None:
+    """Return a function that reads the values of these keys; None for one plain key, which ``match`` reads itself."""
+    has_paths = any(isinstance(key, tuple) for key in keys)
     if len(keys) == 1:
         path = keys[0]
-        return lambda message: look_up(message, path)
-    if any(isinstance(key, tuple) for key in keys):
+        return (lambda message: look_up(message, path)) if has_paths else None
+    if has_paths:
         return lambda message: tuple([look_up(message, key) for key in keys])
     if len(keys) == 2:
         first, second = keys
-
-        def read_two(message: Mapping[Any, Any]) -> Hashable:  # 0.2 µs; the general way takes 0.5
-            get = message.get
-            return get(first, ABSENT), get(second, ABSENT)
-
-        return read_two
-
-    def read_all(message: Mapping[Any, Any]) -> Hashable:
-        get = message.get
-        return tuple([get(key, ABSENT) for key in keys])
-
-    return read_all
+        return lambda message: (message.get(first, ABSENT), message.get(second, ABSENT))  # 0.2 µs instead of 0.5
+    return lambda message: tuple([message.get(key, ABSENT) for key in keys])
 
 
 class Index(Generic[E]):
-    """Entries (any objects, which are only handed back) with filters, found by message.
+    """Entries (any objects) with their filters. ``match`` finds the entries for a message.
 
     ``match`` costs one look-up per shape (see the module), one call per filter that cannot be looked up (a function,
-    or values that cannot be hashed), and what it returns; not more for more entries, unless the message has something
-    that cannot be hashed where an entry wants what has an equality of its own, unlike str, numbers, None and enums.
-    ``add`` and ``remove`` cost the same however many there are.
+    or values that cannot be hashed), and the size of its result. It does not cost more for more entries, with one
+    exception: the message has a value that cannot be hashed under a key for which an entry wants a value with its own
+    ``__eq__`` (so no str, number, None or enum). ``add`` and ``remove`` cost the same for any number of entries.
 
-    It belongs to one thread, and may be called from within itself: by a value's ``__eq__`` or ``__hash__``, and by a
-    finalizer. A change that is asked for in the midst of another is made after it, before the outer call returns.
-    ``match`` in the midst of a change may find what changes, or not.
+    Use an index on one thread. A value's ``__eq__`` or ``__hash__`` and a finalizer may call it while it works. A
+    change that is requested during another change is made after that one, before the outer call returns. A ``match``
+    during a change may or may not find the entry that changes.
 
     Args:
         on_error: called with the filter, the message and the exception when a predicate or an ``__eq__`` raises; the
-            filter then rejects the message. What it raises itself leaves ``match``.
+            filter then rejects the message. Exceptions of ``on_error`` propagate out of ``match``.
 
     ::
 
@@ -150,16 +142,16 @@ class Index(Generic[E]):
         index.remove(registration)
     """
 
-    # How `match` holds together in the midst of a change: it uses single look-ups and finished tuples only, and each
-    # step of a change that touches a roster's members discards its tuple afterwards.
+    # `match` works during a change because it uses only single look-ups and finished tuples, and because each step of a
+    # change that modifies a roster's members discards its tuple afterwards.
 
     def __init__(self, on_error: Callable[[Filter, object, BaseException], object]) -> None:
         self._on_error = on_error
         self._shapes: _Roster[frozenset[Hashable], _Shape[E]] = _Roster()
         self._unconditional: _Roster[Registration[E], E] = _Roster()
-        self._tried: _Roster[Registration[E], Registration[E]] = _Roster()
-        self._only: _Shape[E] | None = None  # the only shape of one key, if there is nothing else to look at
-        self._several = 0  # how many registrations are in several buckets, so that a message may find them twice
+        self._unindexed: _Roster[Registration[E], Registration[E]] = _Roster()
+        self._only: _Shape[E] | None = None  # the only shape of one plain key, if nothing else is to be searched
+        self._several = 0  # how many registrations are in several buckets: a message may find them twice
         self._count = 0
         self._is_changing = False
         self._changes: deque[tuple[Callable[[Registration[E]], None], Registration[E]]] = deque()
@@ -168,29 +160,30 @@ class Index(Generic[E]):
         return self._count
 
     def add(self, entry: E, filter: Filter) -> Registration[E]:  # noqa: A002
-        """Add an entry: ``match`` returns it for each message that passes the filter, until it is removed.
+        """Add an entry. Until you remove it, ``match`` returns it for each message that passes the filter.
 
-        An entry that is added twice is returned twice.
+        An entry that was added twice is returned twice.
 
         Raises:
-            Exception: what a value's ``__hash__`` or ``__eq__`` raises; nothing is added.
+            Exception: a value's ``__hash__`` or ``__eq__`` raised it; nothing was added.
         """
         registration = Registration(entry, filter)
         self._change(self._take_in, registration)
         return registration
 
     def remove(self, registration: Registration[E]) -> None:
-        """Remove what this index's ``add`` added; done again, it does nothing.
+        """Remove an entry that ``add`` of this index added. Idempotent.
 
         Raises:
-            Exception: what a value's ``__hash__`` raises; the entry is removed all the same.
+            Exception: a value's ``__hash__`` raised it; the entry was removed nevertheless.
         """
         self._change(self._take_out, registration)
 
     def match(self, message: object) -> Sequence[E]:
         """Return every entry whose filter the message passes, once per registration.
 
-        It is a snapshot: adding and removing do not change it. Entries with equal conditions are in order of adding.
+        The result is a snapshot: adding and removing do not change it. Entries with equal conditions are in the order
+        in which they were added.
         """
         only = self._only
         if only is not None and type(message) is dict:
@@ -198,17 +191,13 @@ class Index(Generic[E]):
                 found = only.find(message.get(only.key, ABSENT))
             except Exception:
                 return self._merge([*self._compare(only, message)])
-            if found is None:
-                return ()
-            entries = found.listed
-            return self._list(found) if entries is None else entries
+            return () if found is None else found.listed or found.as_tuple()
         hits: list[_Roster[Registration[E], E]] = []
         if self._unconditional.members:
             hits.append(self._unconditional)
-        if type(message) is dict or isinstance(message, Mapping):
+        if self._shapes.members and (type(message) is dict or isinstance(message, Mapping)):
             get = message.get
-            shapes = self._shapes.listed
-            for shape in self._list(self._shapes) if shapes is None else shapes:
+            for shape in self._shapes.listed or self._shapes.as_tuple():
                 read = shape.read
                 try:
                     bucket = shape.find(get(shape.key, ABSENT) if read is None else read(message))
@@ -217,18 +206,17 @@ class Index(Generic[E]):
                 else:
                     if bucket is not None:
                         hits.append(bucket)
-        if self._tried.members:
+        if self._unindexed.members:
             return [*self._merge(hits), *self._try(message)]
         if len(hits) == 1:
-            entries = hits[0].listed
-            return self._list(hits[0]) if entries is None else entries
+            return hits[0].listed or hits[0].as_tuple()
         return self._merge(hits) if hits else ()
 
     def _merge(self, hits: list[_Roster[Registration[E], E]]) -> list[E]:
         if not self._several:
             entries: list[E] = []
             for roster in hits:
-                entries += roster.listed or self._list(roster)
+                entries += roster.listed or roster.as_tuple()
             return entries
         found: dict[Registration[E], E] = {}
         for roster in hits:
@@ -237,38 +225,31 @@ class Index(Generic[E]):
 
     def _try(self, message: object) -> list[E]:
         found: list[E] = []
-        for registration in self._tried.listed or self._list(self._tried):
+        for registration in self._unindexed.listed or self._unindexed.as_tuple():
             try:
                 if registration.filter(message):
                     found.append(registration.entry)
-            except (Exception, CancelledError) as error:  # a predicate that asks a cancelled future raises the latter
+            except (Exception, CancelledError) as error:  # a predicate that reads a cancelled future raises the latter
                 self._on_error(registration.filter, message, error)
         return found
 
     def _compare(self, shape: _Shape[E], message: object) -> list[_Bucket[E]]:
-        """Find a message's buckets where its values cannot be looked up: one that cannot be hashed, or raises."""
+        """Find the buckets of a message that has a value without a hash, or with a hash that raises."""
         found: list[_Bucket[E]] = []
-        with contextlib.suppress(Exception):  # which each bucket meets, too
-            if shape.excludes(message):
-                return found
-        for bucket in self._list(shape):
+        with contextlib.suppress(Exception):  # the loop below meets the same exception and reports it
+            if not shape.non_plain and any(type(look_up(message, key)) in _CONTAINERS for key in shape.keys):
+                return found  # a container equals no plain value, so do not compare it with each bucket
+        for bucket in shape.as_tuple():
             try:
-                if has(message, shape.by_key(bucket)):
+                if has(message, bucket.alternative.items()):
                     found.append(bucket)
             except (Exception, CancelledError) as error:
                 for registration in list(bucket.members):
                     self._on_error(registration.filter, message, error)
         return found
 
-    def _list(self, roster: _Roster[K, V]) -> tuple[V, ...]:
-        """Return a roster's members, and keep the tuple."""
-        # By way of a list, which is made in one step: a finalizer may remove a member at any allocation. The tuple may
-        # hold that one until the next change; a receiver that was removed ignores what it is handed.
-        listed = roster.listed = (*roster.members.values(),)
-        return listed
-
     def _change(self, change: Callable[[Registration[E]], None], registration: Registration[E]) -> None:
-        """Make a change now, or after the one that is under way, further down the stack."""
+        """Make a change now, or after the change that is under way further down the stack."""
         self._changes.append((change, registration))
         if not self._is_changing:
             self._make_changes()
@@ -281,50 +262,44 @@ class Index(Generic[E]):
                 change(registration)
         finally:
             self._is_changing = False
-            if self._changes:  # this one raised: the others are made all the same
+            if self._changes:  # this change raised; make the others nevertheless
                 self._make_changes()
 
     def _take_in(self, registration: Registration[E]) -> None:
-        rosters = self._rosters_for(registration.filter)
-        registration.rosters = rosters
+        rosters = registration.rosters = self._rosters_for(registration.filter)
         self._count += 1
         self._several += len(rosters) > 1
         for roster in rosters:
-            roster.members[registration] = registration if roster is self._tried else registration.entry
-            roster.listed = None
+            roster.put(registration, registration if roster is self._unindexed else registration.entry)
+        self._find_only()
 
-        self._see_what_is_only()
-
-    def _see_what_is_only(self) -> None:
-        shapes = self._shapes.members
+    def _find_only(self) -> None:
         self._only = None
-        if len(shapes) == 1 and not self._unconditional.members and not self._tried.members:
-            (shape,) = shapes.values()
-            if shape.read is None:
-                self._only = shape
+        if len(self._shapes.members) == 1 and not (self._unconditional.members or self._unindexed.members):
+            (shape,) = self._shapes.members.values()
+            self._only = shape if shape.read is None else None
 
     def _take_out(self, registration: Registration[E]) -> None:
         rosters, registration.rosters = registration.rosters, ()
         for roster in rosters:
-            del roster.members[registration]
-            roster.listed = None
+            roster.drop(registration)
         self._several -= len(rosters) > 1
         self._count -= bool(rosters)
         for roster in rosters:
             if isinstance(roster, _Bucket):
                 self._drop_if_empty(roster)
-        self._see_what_is_only()
+        self._find_only()
 
     def _rosters_for(self, wanted: Filter) -> tuple[_Roster[Registration[E], Any], ...]:
         if wanted.passes_everything:
             return (self._unconditional,)
         if not wanted.indexable:
-            return (self._tried,)
-        buckets: dict[_Bucket[E], None] = {}  # as a set in order: dicts may be equal ({"a": 1}, {"a": True})
+            return (self._unindexed,)
+        buckets: dict[_Bucket[E], None] = {}  # an ordered set: dicts may be equal ({"a": 1}, {"a": True})
         try:
             for alternative in wanted.alternatives:
                 buckets[self._bucket_for(alternative)] = None
-        except BaseException:  # a value's __hash__ or __eq__ raised: leave nothing behind
+        except BaseException:  # a value's __hash__ or __eq__ raised: drop the new buckets
             for bucket in buckets:
                 self._drop_if_empty(bucket)
             raise
@@ -336,21 +311,18 @@ class Index(Generic[E]):
         values = shape.values_of(alternative)
         bucket = shape.find(values)
         if bucket is None:
-            bucket = shape.members[values] = _Bucket(shape, values)
-            shape.listed = None
-            shape.non_plain += shape.is_non_plain(bucket)
+            bucket = _Bucket(shape, alternative)
+            shape.put(values, bucket)
+            shape.non_plain += not bucket.is_plain
             if len(shape.members) == 1:
-                self._shapes.members[keys] = shape
-                self._shapes.listed = None
+                self._shapes.put(keys, shape)
         return bucket
 
     def _drop_if_empty(self, bucket: _Bucket[E]) -> None:
         if bucket.members:
             return
         shape = bucket.shape
-        del shape.members[bucket.values]
-        shape.non_plain -= shape.is_non_plain(bucket)
-        shape.listed = None
+        shape.drop(shape.values_of(bucket.alternative))
+        shape.non_plain -= not bucket.is_plain
         if not shape.members:
-            del self._shapes.members[frozenset(shape.keys)]
-            self._shapes.listed = None
+            self._shapes.drop(frozenset(shape.keys))

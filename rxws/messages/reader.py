@@ -1,4 +1,4 @@
-"""The way of a frame: taken from its connection, parsed, and handed on, in one loop."""
+"""Takes each frame from its connection, parses it and delivers its message, in one loop."""
 
 from __future__ import annotations
 
@@ -9,50 +9,37 @@ from types import CoroutineType
 from typing import Any, Final
 
 from ..reporting.cancellation import FAILURES, is_being_cancelled
-from ..reporting.reporter import Reporter
 from .backlog import SLICE
 from .dispatcher import FrameDispatcher
 from .frames import Frame, Frames
 from .hooks import Many
 from .inbound import Inbound
-from .router import Router
 
 __all__ = ["Reader"]
 
 MAX_BATCH: Final = 32
-"""How many messages may pass between two looks at the clock."""
+"""How many messages may pass between two calls of the clock."""
 
 PARSE_TIMEOUT: Final = 10.0
-"""Seconds that a parse hook may wait for something before its frame is rejected."""
+"""Seconds that a parse hook may wait before its frame is rejected."""
 
 
 class Reader:
-    """Reads one connection to its end. It waits for no consumer, and gives way to other tasks by time.
+    """Reads one connection to its end. It waits for no consumer, and after each time slice lets other tasks run.
 
-    The parse hook runs in the reader's own task, not in one per message: most hooks never suspend, and those that do
-    keep the order.
+    The parse hook runs in the reader's own task, not in one task per message: most hooks never suspend, and hooks that
+    suspend keep the order.
 
     Args:
-        inbound: the receiving side of the connection that is read.
-        frames: called when reading begins: how its frames are had.
-        dispatcher: what the frames meet on their way.
-        router: where the messages go.
-        reporter: who counts.
+        inbound: the receiving side of the connection.
+        frames: returns the source of its frames; called when reading begins.
+        dispatcher: has the hooks and the router, and delivers messages that do not go straight to the router.
     """
 
-    def __init__(
-        self,
-        inbound: Inbound,
-        frames: Callable[[], Frames],
-        dispatcher: FrameDispatcher,
-        router: Router,
-        reporter: Reporter,
-    ) -> None:
+    def __init__(self, inbound: Inbound, frames: Callable[[], Frames], dispatcher: FrameDispatcher) -> None:
         self._inbound = inbound
         self._frames = frames
         self._dispatcher = dispatcher
-        self._router = router
-        self._counters = reporter.counters
         self._loop = asyncio.get_running_loop()
         self._task: asyncio.Task[Any] | None = None
         self._in_burst = False
@@ -62,7 +49,7 @@ class Reader:
         self._complete_types: set[type] = set()
 
     async def read(self) -> None:
-        """Take what comes until the connection ends; raises as its iteration does."""
+        """Read until the connection ends. It raises the exception that ends the connection's iteration."""
         self._task = asyncio.current_task()
         frames = self._frames()
         try:
@@ -72,12 +59,13 @@ class Reader:
             if self._patience is not None:
                 self._patience.cancel()
 
-    # The hot path: no lock, no copy, no task, no call of a clock per message.
+    # The hot path: no lock, no copy, no task and no call of the clock per message.
     async def _read(self, frames: Frames) -> None:
         waiting, take, next_frame = frames.waiting, frames.waiting.popleft, frames.next
-        inbound, dispatcher, counters, clock = self._inbound, self._dispatcher, self._counters, self._loop.time
-        parse, reply, route = dispatcher.hooks.parse, dispatcher.hooks.reply, self._router.route
-        # These two are the same for ever: empty while nobody watches the frames, or expects an answer.
+        inbound, dispatcher, clock = self._inbound, self._dispatcher, self._loop.time
+        parse, reply = dispatcher.hooks.parse, dispatcher.hooks.reply
+        route, counters = dispatcher.router.route, dispatcher.reporter.counters
+        # These two objects are never replaced. They are empty without subscribers of frames or awaited replies.
         watching, expected = dispatcher.frames.subscriptions, inbound.pending_replies
         complete = self._complete_types
         step = countdown = 1
@@ -93,13 +81,13 @@ class Reader:
             try:
                 counters.bytes += len(frame) if frame.isascii() else _size(frame)
                 if reply is not None:
-                    dispatcher.reply(inbound, frame)
+                    dispatcher.reply(inbound, frame, reply)
                 message = parse(frame)
                 if type(message) is CoroutineType:
                     self._parsing = message
                     message = await message
                     if self._is_overdue:
-                        # It answered its cancellation with a message: that is as good.
+                        # The hook returned a message when it was cancelled, so use that message.
                         self._has_parsed_too_long()
                 if type(message) not in complete:
                     self._complete(type(message), message)
@@ -109,7 +97,7 @@ class Reader:
                 route(message)
             else:
                 dispatcher.dispatch(inbound, frame, message, received)
-            # The clock is looked at every so many messages, as many as pass in a fraction of a slice.
+            # The clock is called once per `step` messages, which is as many as pass in a fraction of a slice.
             countdown -= 1
             if not countdown:
                 now = clock()
@@ -123,9 +111,9 @@ class Reader:
                 looked, countdown = now, step
 
     def _begin_burst(self) -> None:
-        # Once per turn of the loop, however many messages come in it.
+        # Once per iteration of the loop, however many messages arrive in it.
         self._in_burst = True
-        self._inbound.received(self._loop.time())
+        self._inbound.last_received_at = self._loop.time()
         self._loop.call_soon(self._end_burst)
         if self._patience is not None:
             self._patience.cancel()
@@ -134,7 +122,7 @@ class Reader:
     def _end_burst(self) -> None:
         self._in_burst = False
         if self._is_parsing and self._patience is None:
-            # The hook waits for something. The next burst means that it waits no longer.
+            # The hook is suspended. When the next burst begins, it has returned.
             self._patience = self._loop.call_later(PARSE_TIMEOUT, self._on_parse_timeout)
 
     @property
@@ -147,7 +135,7 @@ class Reader:
             self._task.cancel()
 
     def _has_parsed_too_long(self) -> bool:
-        """Whether the reader was cancelled because its parse hook waited for too long; it goes on then."""
+        """Return whether the timeout cancelled the hook; undo the cancellation, so that the reader continues."""
         if not self._is_overdue or self._task is None:
             return False
         self._is_overdue = False
@@ -155,10 +143,10 @@ class Reader:
         return True
 
     def _complete(self, kind: type, message: Any) -> None:
-        """Let pass from now on what is of this type, unless it is the promise of a message instead of one.
+        """Accept messages of this type from now on, unless they can be consumed only once.
 
         Raises:
-            TypeError: if it is.
+            TypeError: the message is an awaitable or an iterator, which several receivers cannot share.
         """
         is_awaitable = isinstance(message, Awaitable)
         if not is_awaitable and not isinstance(message, Iterator | AsyncIterator):
@@ -167,14 +155,14 @@ class Reader:
         if type(message) is CoroutineType:
             message.close()
         raise TypeError(
-            f"the parse hook gave a {kind.__name__} where a message was expected, which many will share: "
+            f"the parse hook returned a {kind.__name__} instead of a message that several receivers can share: "
             + ("it must await it ('async def')" if is_awaitable else "it must return rxws.Many of the items")
         )
 
     def _rejected(self, frame: Frame, error: BaseException) -> Any:
-        """Skip a frame that could not be parsed."""
+        """Skip a frame that could not be parsed; raise if the reader itself is cancelled."""
         if self._has_parsed_too_long():
-            error = TimeoutError(f"the parse hook waited for longer than {PARSE_TIMEOUT:g} s")
+            error = TimeoutError(f"the parse hook waited for more than {PARSE_TIMEOUT:g} s")
         elif is_being_cancelled(error):
             raise error
         self._dispatcher.reject(frame, error)

@@ -1,4 +1,4 @@
-"""The way of a message to those who want it."""
+"""Delivers each message to the receivers whose filters it passes."""
 
 from __future__ import annotations
 
@@ -16,23 +16,23 @@ __all__ = ["Receiver", "Router"]
 
 
 class Receiver(Protocol):
-    """Who is registered with a router: a stream, or a handler."""
+    """An object that is registered with a router: a stream or a handler."""
 
     def on_message(self, message: Any, /) -> None:
         """Take a message that passes the receiver's filter."""
 
     def on_gap(self, gap: Gap, /) -> None:
-        """Learn that messages may be missing here."""
+        """Called with a Gap: messages may be missing here."""
 
     def on_end(self, error: Exception | None, /) -> None:
-        """Learn that no message follows: the feed was closed, or failed with ``error``."""
+        """Called once no message follows: the feed was closed (None), or it failed with ``error``."""
 
     def __len__(self) -> int:
-        """Return how many messages wait."""
+        """Return how many messages are queued."""
 
 
 class Router:
-    """Hands each message to the receivers whose filters it passes, and to whoever is subscribed to all of them."""
+    """Delivers each message to the subscribers of all messages, and to the receivers whose filters it passes."""
 
     def __init__(self, context: LoopContext) -> None:
         self.context: Final = context
@@ -46,10 +46,10 @@ class Router:
         self._ended = False
         self._error: Exception | None = None
         self.route: Final = self._router()
-        """Hands a message on. One that raises disturbs nobody else."""
+        """Delivers a message. A receiver that raises does not affect the others."""
 
     def _router(self) -> Callable[[Any], None]:
-        # A function, with all it needs at hand, and no method: it runs for every message.
+        # A closure instead of a method, because it runs for every message and so reads no attributes.
         counters, subscribers, emit = self._reporter.counters, self.messages.subscriptions, self.messages.on_next
         match, failed = self._index.match, self._reporter.failed
 
@@ -68,41 +68,39 @@ class Router:
 
     @property
     def receivers(self) -> list[Receiver]:
-        """All who are registered now. May be read from any thread."""
+        """The receivers that are registered now. Safe from any thread."""
         return list(self._receivers)
 
     def add(self, receiver: Receiver, filter: Filter) -> None:  # noqa: A002
-        """Register a receiver; after the end it is finished at once."""
+        """Register a receiver. After the end of the feed the receiver ends at once."""
         if self._ended:
             receiver.on_end(self._error)
         else:
             self._receivers[receiver] = self._index.add(receiver.on_message, filter)
 
     def remove(self, receiver: Receiver) -> None:
-        """Unregister a receiver. Idempotent. On the loop's thread; safe in the midst of a message."""
+        """Unregister a receiver. Idempotent. Call it on the loop's thread; it is safe while a message is delivered."""
         registration = self._receivers.pop(receiver, None)
         if registration is not None:
             self._index.remove(registration)
-        on_removed = self._on_removed.pop(receiver, None)
-        if on_removed is not None:
-            on_removed()
+        self._on_removed.pop(receiver, lambda: None)()
 
     def when_removed(self, receiver: Receiver, on_removed: Callable[[], None]) -> None:
-        """Call ``on_removed`` once ``receiver`` is registered no more."""
+        """Call ``on_removed`` when ``receiver`` is unregistered."""
         self._on_removed[receiver] = on_removed
 
     def _rejected(self, filter: Filter, message: Any, error: BaseException) -> None:  # noqa: A002
-        """Report that a filter raised, by the name of its function where it is one."""
+        """Report that a filter raised, by the name of its function if it has one."""
         self._reporter.failed(filter.predicate or filter, message, error)
 
     def announce(self, gap: Gap) -> None:
-        """Tell all receivers that messages may be missing here."""
+        """Send a gap to all receivers: messages may be missing here."""
         self.gaps.on_next(gap)
         for receiver in self.receivers:
             receiver.on_gap(gap)
 
     def end(self, error: Exception | None) -> None:
-        """Finish all receivers, now and in future."""
+        """End all receivers, now and in future."""
         self._ended = True
         self._error = error
         self.last_message = None

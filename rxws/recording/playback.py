@@ -221,10 +221,10 @@ class Playback:
 
     async def _play(self) -> None:
         self._clock.start()
-        inbound = Inbound(0, self._loop, self._reporter, answer=_answer, has_ended=lambda: False)
+        inbound = Inbound(0, self._reporter, answer=_answer, has_ended=lambda: False)
         inbound.deliver(self._deliver)
         frames = Frames(deque(), self._next, self._script.close)
-        await Reader(inbound, lambda: frames, self._dispatcher, self._router, self._reporter).read()
+        await Reader(inbound, lambda: frames, self._dispatcher).read()
         await self._consumers.until_handled()
 
     async def _next(self) -> Frame:

@@ -1,3 +1,3 @@
-"""The other direction: messages that are sent, channels that are subscribed."""
+"""The other direction: sends messages and subscribes channels."""
 
 __all__: list[str] = []

@@ -6,6 +6,7 @@ import enum
 import itertools
 import math
 from collections.abc import Hashable, Mapping
+from collections.abc import Set as AbstractSet
 from typing import Final
 
 from .channels import Channel, ChannelCommand, ChannelRegistry
@@ -14,41 +15,43 @@ __all__ = ["TRANSITIONS", "ChannelState", "ChannelStates"]
 
 
 class ChannelState(enum.Enum):
-    """Where a channel is on one connection."""
+    """The state of a channel on one connection.
+
+    Attributes:
+        ABSENT: it is neither wanted nor subscribed.
+        PENDING_SUBSCRIBE: it is wanted, and no command that subscribes it was taken yet.
+        SUBSCRIBING: a command that subscribes it is in flight or postponed.
+        SUBSCRIBED: it is wanted and subscribed.
+        PENDING_UNSUBSCRIBE: it is no longer wanted, and no command that unsubscribes it was taken yet.
+        UNSUBSCRIBING: a command that unsubscribes it is in flight or postponed.
+        REFUSED: the server refused it. As long as it is wanted, it is not requested again on this connection.
+    """
 
     ABSENT = enum.auto()
-    """It is neither subscribed nor wanted."""
     PENDING_SUBSCRIBE = enum.auto()
-    """It is wanted, and no command for it was taken."""
     SUBSCRIBING = enum.auto()
-    """A command that subscribes it is in flight, or was put off."""
     SUBSCRIBED = enum.auto()
     PENDING_UNSUBSCRIBE = enum.auto()
-    """It is subscribed and no longer wanted, and no command for it was taken."""
     UNSUBSCRIBING = enum.auto()
-    """A command that unsubscribes it is in flight, or was put off."""
     REFUSED = enum.auto()
-    """The server refused it: it is not asked for again here as long as it is wanted."""
 
 
-TRANSITIONS: Mapping[ChannelState, frozenset[ChannelState]] = {
-    ChannelState.ABSENT: frozenset({ChannelState.PENDING_SUBSCRIBE}),
-    ChannelState.PENDING_SUBSCRIBE: frozenset({ChannelState.ABSENT, ChannelState.SUBSCRIBING}),
-    ChannelState.SUBSCRIBING: frozenset(
-        {
-            *(ChannelState.SUBSCRIBED, ChannelState.PENDING_UNSUBSCRIBE),
-            *(ChannelState.PENDING_SUBSCRIBE, ChannelState.ABSENT, ChannelState.REFUSED),
-        }
-    ),
-    ChannelState.SUBSCRIBED: frozenset({ChannelState.PENDING_UNSUBSCRIBE}),
-    ChannelState.PENDING_UNSUBSCRIBE: frozenset({ChannelState.SUBSCRIBED, ChannelState.UNSUBSCRIBING}),
-    ChannelState.UNSUBSCRIBING: frozenset(
-        {
-            *(ChannelState.ABSENT, ChannelState.PENDING_SUBSCRIBE),
-            *(ChannelState.PENDING_UNSUBSCRIBE, ChannelState.SUBSCRIBED),
-        }
-    ),
-    ChannelState.REFUSED: frozenset({ChannelState.ABSENT}),
+_RESTING: Final[Mapping[tuple[bool, bool], ChannelState]] = {
+    (False, False): ChannelState.ABSENT,
+    (False, True): ChannelState.PENDING_SUBSCRIBE,
+    (True, False): ChannelState.PENDING_UNSUBSCRIBE,
+    (True, True): ChannelState.SUBSCRIBED,
+}
+"""The state of a channel without a command in flight. The key is whether it is subscribed and whether it is wanted."""
+
+TRANSITIONS: Mapping[ChannelState, AbstractSet[ChannelState]] = {
+    ChannelState.ABSENT: {ChannelState.PENDING_SUBSCRIBE},
+    ChannelState.PENDING_SUBSCRIBE: {ChannelState.ABSENT, ChannelState.SUBSCRIBING},
+    ChannelState.SUBSCRIBING: {*_RESTING.values(), ChannelState.REFUSED},
+    ChannelState.SUBSCRIBED: {ChannelState.PENDING_UNSUBSCRIBE},
+    ChannelState.PENDING_UNSUBSCRIBE: {ChannelState.SUBSCRIBED, ChannelState.UNSUBSCRIBING},
+    ChannelState.UNSUBSCRIBING: {*_RESTING.values()},
+    ChannelState.REFUSED: {ChannelState.ABSENT},
 }
 """Which states may follow each state."""
 
@@ -57,21 +60,14 @@ _UNSETTLED: Final = _IN_FLIGHT | {ChannelState.PENDING_SUBSCRIBE, ChannelState.P
 _IS_SUBSCRIBED: Final = frozenset(
     {ChannelState.SUBSCRIBED, ChannelState.PENDING_UNSUBSCRIBE, ChannelState.UNSUBSCRIBING}
 )
-_RESTING: Final[Mapping[tuple[bool, bool], ChannelState]] = {
-    (False, False): ChannelState.ABSENT,
-    (False, True): ChannelState.PENDING_SUBSCRIBE,
-    (True, False): ChannelState.PENDING_UNSUBSCRIBE,
-    (True, True): ChannelState.SUBSCRIBED,
-}
-"""The state of a channel that no command is in flight for, by whether it is subscribed, and whether it is wanted."""
 
 
 class ChannelStates:
     """The states of all channels on one connection.
 
-    A command is taken, and then done or put off. Until then no other command is taken for its channels, so the second
-    of two changes of one channel waits for the first. A change and a command cost the same however many channels are
-    subscribed.
+    A command is taken, and later it is done or freed. Until then no other command is taken for its channels, so the
+    second of two changes of one channel waits for the first. A change and a command cost the same for any number of
+    subscribed channels.
 
     Args:
         wanted: the channels that the feed wants.
@@ -80,24 +76,24 @@ class ChannelStates:
     def __init__(self, wanted: ChannelRegistry) -> None:
         self._wanted = wanted
         self._states: dict[Hashable, ChannelState] = {}
-        # The channels in each state. Dicts, for their order.
+        # The channels in each state. They are dicts because they keep the order.
         self._members: dict[ChannelState, dict[Hashable, None]] = {state: {} for state in ChannelState}
-        # A channel that is no longer wanted is still needed for the command that unsubscribes it.
+        # The subscribed channels: the command that unsubscribes a channel needs it when it is no longer wanted.
         self._channels: dict[Hashable, Channel] = {}
-        # Until they are subscribed, the channels of one group are combined with each other alone.
+        # Until they are subscribed, the channels of a group are combined only with each other.
         self._groups: dict[Hashable, object] = {identity: object() for identity in wanted.refused}
-        # A channel that was refused before comes last: it must not keep the others waiting.
+        # Channels that were refused before come last, so that the others do not wait for them.
         for identity in sorted(wanted, key=wanted.refused.__contains__):
             self._enter(identity, ChannelState.PENDING_SUBSCRIBE)
 
     @property
     def is_due(self) -> bool:
-        """Whether there is a command to be taken."""
-        return any(self._members[state] for state in (ChannelState.PENDING_UNSUBSCRIBE, ChannelState.PENDING_SUBSCRIBE))
+        """Whether there is a command to take."""
+        return bool(self._members[ChannelState.PENDING_UNSUBSCRIBE] or self._members[ChannelState.PENDING_SUBSCRIBE])
 
     @property
     def unsettled(self) -> set[Hashable]:
-        """The channels that a command is in flight or to be taken for."""
+        """The channels with a command in flight, or with a command to take."""
         return {identity for state in _UNSETTLED for identity in self._members[state]}
 
     def __contains__(self, identity: Hashable) -> bool:
@@ -123,21 +119,24 @@ class ChannelStates:
             self._groups.pop(identity, None)
 
     def is_doubtful(self, command: ChannelCommand) -> bool:
-        """Whether the server has refused it before, and so may do it again."""
+        """Whether the server has refused all channels of this command before, and so may refuse them again."""
         return command.subscribes and all(each.identity in self._wanted.refused for each in command.channels)
 
     def changed(self, identity: Hashable) -> None:
-        """Note that a channel is wanted now, or no longer wanted."""
+        """Note that a channel is wanted now, or that it is no longer wanted."""
         state, is_wanted = self._state_of(identity), identity in self._wanted
         if not is_wanted:
             self._groups.pop(identity, None)
         if state not in _IN_FLIGHT and not (state is ChannelState.REFUSED and is_wanted):
-            self._enter(identity, _RESTING[state in _IS_SUBSCRIBED, is_wanted])
+            self._rest(identity, state in _IS_SUBSCRIBED)
+
+    def _rest(self, identity: Hashable, is_subscribed: bool) -> None:
+        self._enter(identity, _RESTING[is_subscribed, identity in self._wanted])
 
     def take_command(self) -> ChannelCommand | None:
         """Take the next command; None: there is none now.
 
-        Channels that are no longer wanted go first, so that a server that limits subscriptions has room for the rest.
+        Channels that are no longer wanted come first, so that a server that limits subscriptions has room for the rest.
         """
         command = self._next_command()
         if command is not None:
@@ -153,25 +152,20 @@ class ChannelStates:
         first = next(pending, None)
         if first is None:
             return None
-        if first.combine is None:
-            return ChannelCommand((first,), subscribes=True)
-        group = self._groups.get(first.identity)
-        same = (
-            channel
-            for channel in pending
-            if channel.combine == first.combine and self._groups.get(channel.identity) is group
-        )
-        return ChannelCommand((first, *itertools.islice(same, first.combine_max - 1)), subscribes=True)
+        group, combine = self._groups.get(first.identity), first.combine
+        same = (each for each in pending if each.combine == combine and self._groups.get(each.identity) is group)
+        others = 0 if combine is None else first.combine_max - 1
+        return ChannelCommand((first, *itertools.islice(same, others)), subscribes=True)
 
     def divide(self, command: ChannelCommand, pieces: int) -> None:
-        """Send these channels, which cannot be sent together, in so many commands."""
+        """Divide the channels of a command, which cannot be sent together, into this number of later commands."""
         size = math.ceil(len(command.channels) / pieces)
         for start in range(0, len(command.channels), size):
             group = object()
             self._groups.update((each.identity, group) for each in command.channels[start : start + size])
 
     def still_due(self, command: ChannelCommand) -> ChannelCommand:
-        """Return what is still to be done of a command that was taken."""
+        """Return the part of a taken command that is still to be done."""
         due = (each for each in command.channels if (each.identity in self._wanted) is command.subscribes)
         return ChannelCommand(tuple(due), command.subscribes)
 
@@ -181,7 +175,7 @@ class ChannelStates:
             if command.subscribes:
                 self._channels[channel.identity] = channel
                 self._wanted.refused.discard(channel.identity)
-            self._enter(channel.identity, _RESTING[command.subscribes, channel.identity in self._wanted])
+            self._rest(channel.identity, command.subscribes)
 
     def refuse(self, command: ChannelCommand) -> None:
         """Note that the server refused to subscribe these channels."""
@@ -191,9 +185,8 @@ class ChannelStates:
                 self._enter(channel.identity, ChannelState.REFUSED)
 
     def free(self, command: ChannelCommand) -> None:
-        """Let a command that was taken be taken again, as far as it is still to be done. Idempotent."""
+        """Let the part of a taken command that is still to be done be taken again. Idempotent."""
         for channel in command.channels:
             state = self._state_of(channel.identity)
             if state in _IN_FLIGHT:
-                is_subscribed = state is ChannelState.UNSUBSCRIBING
-                self._enter(channel.identity, _RESTING[is_subscribed, channel.identity in self._wanted])
+                self._rest(channel.identity, state is ChannelState.UNSUBSCRIBING)

@@ -1,12 +1,11 @@
-"""Subscribes on one connection what is wanted, and keeps it so."""
+"""Subscribes the wanted channels on one connection, and keeps them in sync with what is wanted."""
 
 from __future__ import annotations
 
 import asyncio
 import copy
-import enum
 import logging
-from collections.abc import Callable, Hashable, Iterator
+from collections.abc import Hashable, Iterator
 from typing import Any, Final
 
 from ..callables import resolve
@@ -15,6 +14,8 @@ from ..connections.connection import Connection
 from ..connections.send_queue import Priority
 from ..delays import default_delays
 from ..errors import SendFailed
+from ..messages.filters import Filter
+from ..options import Options
 from ..reporting.cancellation import FAILURES, is_being_cancelled
 from ..reporting.events import SubscriptionFailed
 from ..reporting.redaction import redact
@@ -25,200 +26,177 @@ from .channels import Channel, ChannelCommand, ChannelRegistry
 __all__ = ["ChannelSync"]
 
 SHOWN: Final = 200
-"""How much of a message is shown."""
+"""How many characters of a message logs and events show."""
 
 MAX_COMMANDS: Final = 1_000
-"""How many steps may be under way at once, but for those that are late: each message is held against the answers that
+"""How many commands may be in flight at once, not counting late ones. Each message is compared with the answers that
 all of them wait for."""
 
 PATIENCE: Final = 10.0
-"""Seconds for which a connection that is held waits for what could not be subscribed at once."""
+"""Seconds for which a held connection waits for channels that could not be subscribed at once."""
 
 GATHERING: Final = 10.0
-"""Seconds for which what comes to be wanted while a connection is prepared is waited for as well: it may come faster
-than it can be sent."""
+"""Seconds for which ``prepare`` also waits for channels that become wanted meanwhile. After that it does not, because
+they may arrive faster than they can be sent."""
 
 POLL_INTERVAL: Final = 0.1
-"""Seconds between two looks at whether what was put off has been subscribed, and whether a connection is held still."""
-
-
-class _Answer(enum.Enum):
-    """What a server says to a message that subscribes."""
-
-    CONSENT = enum.auto()
-    """That it is subscribed; or it was not asked."""
-    REFUSAL = enum.auto()
-    NONE = enum.auto()
+"""Seconds between two checks whether postponed channels are subscribed, and whether the connection is still held."""
 
 
 class ChannelSync:
-    """Brings one connection to what is wanted; of two changes of one thing the second waits for the first.
+    """Subscribes the wanted channels on one connection. The second of two changes of one channel waits for the first.
 
-    Each step is a task of its own, so that a server that does not answer, or a function that does not give its
-    message, holds up nobody else. One that fails is reported, put off, and made again with growing delays.
+    Each command runs in a task of its own, so that an unanswered command, or a function that does not return its
+    message, does not block the others. A command that fails is reported, postponed, and repeated with growing delays.
 
     Args:
         connection: where to subscribe.
-        subscriptions: what is wanted.
-        encode: makes the text of messages that are neither ``str`` nor bytes.
-        send_timeout: seconds that the peer may take for one message, and that a function may take to give one.
-        reporter: who is told.
+        channels: the channels that are wanted.
+        options: ``encode`` and ``send_timeout``, which also limits functions that return a message.
+        reporter: logs, counts and emits.
     """
 
-    def __init__(
-        self,
-        connection: Connection,
-        channels: ChannelRegistry,
-        encode: Callable[[Any], str | bytes],
-        send_timeout: float,
-        reporter: Reporter,
-    ) -> None:
+    def __init__(self, connection: Connection, channels: ChannelRegistry, options: Options, reporter: Reporter) -> None:
         self._loop = asyncio.get_running_loop()
         self._connection = connection
         self._states = ChannelStates(channels)
-        self._encode = encode
-        self._send_timeout = send_timeout
+        self._options = options
         self._reporter = reporter
         self._commands: dict[asyncio.Task[None], ChannelCommand] = {}
-        # What is still waited for once no more is to be; None: all is.
-        self._rest: set[Hashable] | None = None
-        # Those of them that are sent once more, or were refused before, and what tells that there is another.
+        # After `GATHERING` seconds: the channels that `prepare` still waits for. None: it waits for all.
+        self._last_awaited: set[Hashable] | None = None
+        # The tasks of commands that are sent a second time or were refused before. The future is set when one is added.
         self._late: set[asyncio.Task[Any]] = set()
-        self._one_is_late: asyncio.Future[None] = self._loop.create_future()
-        # Of what is put off: for how long the next time, and until when this time.
+        self._late_added: asyncio.Future[None] = self._loop.create_future()
+        # Of postponed channels and commands: the next delays, and the timer that runs now.
         self._delays: dict[Hashable, Iterator[float]] = {}
         self._timers: dict[ChannelCommand, asyncio.TimerHandle] = {}
-        # While one waits for its turn, what else can be combined gathers for the next.
+        # While a combined command waits for its slot, no command is taken, so the next one can combine more channels.
         self._combining = 0
-        self._is_launching = False
 
     @property
     def is_settled(self) -> bool:
-        """Whether all is subscribed that is wanted, but for what is put off."""
+        """Whether all wanted channels are subscribed, except postponed ones."""
         return not (self._commands or self._states.is_due)
 
     def has_subscribed(self, identity: Hashable) -> bool:
-        """Whether something is subscribed: it was sent, and was not refused."""
+        """Whether a channel is subscribed: its command was sent and not refused."""
         return identity in self._states
 
     async def prepare(self) -> None:
-        """Subscribe all that is wanted, also what comes to be wanted meanwhile, for ``GATHERING`` seconds.
+        """Subscribe all wanted channels, including those that become wanted within ``GATHERING`` seconds.
 
-        What fails is not waited for, but by a connection that is held: the one before it delivers still, and so
-        nothing is lost by waiting, for ``PATIENCE`` seconds. Nor is a second answer, but by such a connection, as long
-        as it is one.
+        A held connection also waits for failed commands, up to ``PATIENCE`` seconds, and for commands that are sent a
+        second time, as long as it is held: its predecessor still delivers, so waiting loses nothing. Any other
+        connection does not wait for these.
 
         Raises:
             SendFailed: the connection was lost.
         """
         began = self._loop.time()
         self._launch()
-        while (commands := self._awaited()) or (self._timers and self._is_patient(began)):
-            if self._one_is_late.done():
-                self._one_is_late = self._loop.create_future()
-            waiting: set[asyncio.Future[Any]] = {*commands, self._one_is_late, self._connection.reader}
-            # Of a step that is put off, which has a timer and no task until then, nothing tells; nor of what is held.
-            timeout = POLL_INTERVAL if self._connection.inbound.is_held else None
+        inbound = self._connection.inbound
+        while (commands := self._awaited()) or (
+            self._timers and inbound.is_held and self._loop.time() < began + PATIENCE
+        ):
+            self._late_added = self._loop.create_future()
+            waiting: set[asyncio.Future[Any]] = {*commands, self._late_added, self._connection.reader}
+            # Poll while the connection is held: a postponed command has no task to wait for, and `is_held` no future.
+            timeout = POLL_INTERVAL if inbound.is_held else None
             await asyncio.wait(waiting, timeout=timeout, return_when=asyncio.FIRST_COMPLETED)
             if self._connection.reader.done():
                 raise SendFailed("the connection was lost before everything was subscribed")
-            if self._rest is None and self._loop.time() - began >= GATHERING:
-                self._rest = self._states.unsettled
-
-    def _is_patient(self, began: float) -> bool:
-        return self._connection.inbound.is_held and self._loop.time() < began + PATIENCE
+            if self._last_awaited is None and self._loop.time() - began >= GATHERING:
+                self._last_awaited = self._states.unsettled
 
     def _awaited(self) -> set[asyncio.Task[None]]:
-        # Where no other connection delivers, one server that never answers must not keep all else from being sent.
+        # If no other connection delivers, do not wait for late commands: their answer may never come.
         late = set() if self._connection.inbound.is_held else self._late
-        if self._rest is not None:
-            self._rest &= self._states.unsettled
+        if self._last_awaited is not None:
+            self._last_awaited &= self._states.unsettled
             for task in late:
-                self._await_no_more(self._commands[task])
-            if not self._rest:
+                self._stop_awaiting(self._commands[task])
+            if not self._last_awaited:
                 return set()
         return self._commands.keys() - late
 
-    def _await_no_more(self, command: ChannelCommand) -> None:
-        if self._rest is not None:
-            self._rest.difference_update(each.identity for each in command.channels)
+    def _stop_awaiting(self, command: ChannelCommand) -> None:
+        if self._last_awaited is not None:
+            self._last_awaited.difference_update(each.identity for each in command.channels)
 
     def changed(self, identity: Hashable) -> None:
-        """Learn that something is wanted now, or wanted no more."""
+        """Note that a channel is wanted now, or that it is no longer wanted."""
         self._states.changed(identity)
-        if not self._is_launching:
-            self._is_launching = True
-            # Soon, and not now: what else is wanted in the same breath can be combined with it.
-            self._loop.call_soon(self._launch)
+        # Soon and not now: channels that become wanted in the same iteration of the loop can be combined.
+        self._loop.call_soon(self._launch)
 
     def stop(self) -> None:
-        """Make no more steps: the connection has ended."""
+        """Repeat no more commands: the connection has ended."""
         for timer in self._timers.values():
             timer.cancel()
 
     def _launch(self) -> None:
-        self._is_launching = False
         while self._connection.is_live and not self._combining and len(self._commands) - len(self._late) < MAX_COMMANDS:
             command = self._states.take_command()
             if command is None:
                 return
-            task = self._loop.create_task(self._make(command), name="rxws subscriber")
+            task = self._loop.create_task(self._carry_out(command), name="rxws subscriber")
             self._commands[task] = command
             if self._states.is_doubtful(command):
                 self._late.add(task)
-            task.add_done_callback(self._made)
+            task.add_done_callback(self._on_done)
             self._connection.track(task)
 
-    def _made(self, task: asyncio.Task[None]) -> None:
-        # Whatever came of it: one that was put off has a timer, and one that is due again came to be later.
-        self._await_no_more(self._commands.pop(task))
+    def _on_done(self, task: asyncio.Task[None]) -> None:
+        # Also after a failure: a postponed command has a timer, and `prepare` need not wait for a later command.
+        self._stop_awaiting(self._commands.pop(task))
         self._late.discard(task)
         self._launch()
 
-    async def _make(self, command: ChannelCommand) -> None:
-        """Make a step; what fails is put off, unless it failed with the connection."""
+    async def _carry_out(self, command: ChannelCommand) -> None:
+        """Carry out a command; postpone the part that fails, unless the connection was lost."""
         try:
             messages = await self._messages_of(command)
             command = ChannelCommand(tuple(messages), command.subscribes)
-            self._states.done(await self._send_in_turn(command, messages))
-            # What was called off meanwhile was not sent.
+            self._states.done(await self._send_when_due(command, messages))
+            # Channels that are no longer wanted were not sent.
             self._states.free(command)
         except FAILURES as error:
             if is_being_cancelled(error):
                 raise
-            self._put_off(command, error)
+            self._postpone(command, error)
         else:
             for channel in command.channels:
                 self._delays.pop(channel.identity, None)
 
-    def _put_off(self, command: ChannelCommand, error: BaseException) -> None:
+    def _postpone(self, command: ChannelCommand, error: BaseException) -> None:
         if not self._connection.is_live:
-            # All is subscribed on the next one.
+            # The next connection subscribes all channels.
             return
         self._reporter.failed("a subscription's message", None, error)
         delay = max(next(self._delays.setdefault(each.identity, default_delays())) for each in command.channels)
-        self._timers[command] = self._loop.call_later(delay, self._try_again, command)
+        self._timers[command] = self._loop.call_later(delay, self._repeat, command)
 
-    def _try_again(self, command: ChannelCommand) -> None:
+    def _repeat(self, command: ChannelCommand) -> None:
         del self._timers[command]
         self._states.free(command)
         self._launch()
 
     async def _messages_of(self, command: ChannelCommand) -> dict[Channel, Any]:
-        """Return the messages of a step, without those that could not be had: these are put off."""
-        # Before the turn: a function that takes its time must not keep pongs waiting.
+        """Return the messages of a command; postpone the channels whose function fails."""
+        # Before a slot is acquired: a slow function must not delay pongs.
         asking = [self._message_of(each, command.subscribes) for each in command.channels]
         answers = await asyncio.gather(*asking, return_exceptions=True)
         messages = {}
         for each, answer in zip(command.channels, answers, strict=True):
             if isinstance(answer, BaseException):
-                self._put_off(ChannelCommand((each,), command.subscribes), answer)
+                self._postpone(ChannelCommand((each,), command.subscribes), answer)
             else:
                 messages[each] = answer
         return messages
 
-    async def _send_in_turn(self, command: ChannelCommand, messages: dict[Channel, Any]) -> ChannelCommand:
-        """Send what of a step is still due when its turn has come, and return that."""
+    async def _send_when_due(self, command: ChannelCommand, messages: dict[Channel, Any]) -> ChannelCommand:
+        """Acquire a slot and send the part of a command that is still due then. Return the part that was done."""
         if all(message is None for message in messages.values()):
             return command
         is_combining = command.subscribes and command.channels[0].combine is not None
@@ -227,7 +205,12 @@ class ChannelSync:
             await self._connection.acquire_slot(Priority.LOW)
         finally:
             self._combining -= is_combining
+        if is_combining:
+            self._launch()
         due = self._states.still_due(command)
+        if not due.channels:
+            self._connection.release_slot()
+            return due
         try:
             payload = self._payload_of([messages[each] for each in due.channels], due)
         except BaseException as error:
@@ -235,27 +218,21 @@ class ChannelSync:
             if len(due.channels) == 1 or not isinstance(error, FAILURES):
                 raise
             self._reporter.failed(due.channels[0].combine, None, error)
-            return self._divided(due, len(due.channels))
-        if is_combining:
-            self._launch()
-        if payload is None:
-            self._connection.release_slot()
+            return self._divide(due, len(due.channels))
+        if not await self._is_refused(due, payload):
             return due
-        answer = await self._send(due, payload)
-        if answer is _Answer.REFUSAL:
-            if len(due.channels) > 1:
-                # One of them may be to blame for all: with halves it is found soonest.
-                return self._divided(due, 2)
-            self._states.refuse(due)
-            return ChannelCommand((), due.subscribes)
-        return due
+        if len(due.channels) > 1:
+            # One channel may be the reason. Halving finds it with the fewest messages.
+            return self._divide(due, 2)
+        self._states.refuse(due)
+        return ChannelCommand((), due.subscribes)
 
-    def _divided(self, command: ChannelCommand, pieces: int) -> ChannelCommand:
-        """Have it sent in so many pieces; return what was done of the step, which is nothing."""
+    def _divide(self, command: ChannelCommand, pieces: int) -> ChannelCommand:
+        """Divide a command into this number of later ones; return the part that was done, which is empty."""
         self._states.divide(command, pieces)
         task, nothing = asyncio.current_task(), ChannelCommand((), command.subscribes)
         assert task is not None
-        # So that whoever waits for these waits for the steps to come.
+        # So that `prepare` waits for the later commands of these channels.
         self._commands[task] = nothing
         return nothing
 
@@ -263,67 +240,64 @@ class ChannelSync:
         message = channel.subscribe if subscribes else channel.unsubscribe
         if not callable(message):
             return message
-        async with asyncio.timeout(self._send_timeout):
+        async with asyncio.timeout(self._options.send_timeout):
             given = await resolve(message)
         if given is None and subscribes:
             raise TypeError("a function for subscribe must return a message, not None")
         return given
 
-    def _payload_of(self, messages: list[Any], command: ChannelCommand) -> str | bytes | None:
-        if not messages:
-            return None
+    def _payload_of(self, messages: list[Any], command: ChannelCommand) -> str | bytes:
         combine = command.channels[0].combine
-        # Copies: they are sent again on every connection, whatever is done with them.
+        # Copies, because the messages are sent again on every connection and `combine` may change them.
         message = messages[0] if len(messages) == 1 or combine is None else combine(copy.deepcopy(messages))
         if message is None:
             raise TypeError("combine must return a message, not None")
-        return to_payload(message, self._encode)
+        return to_payload(message, self._options.encode)
 
-    async def _send(self, command: ChannelCommand, payload: str | bytes) -> _Answer:
-        """Send in a turn that was taken; once more, if the answer does not come. Return what came of it."""
-        answer = await self._answer_to(command, payload, attempt=1)
-        if answer is _Answer.NONE:
-            self._become_late()
-            await self._connection.acquire_slot(Priority.LOW)
-            answer = await self._answer_to(command, payload, attempt=2)
-        return answer
+    async def _is_refused(self, command: ChannelCommand, payload: str | bytes) -> bool:
+        """Send in the acquired slot, and a second time if no answer arrives. Return whether the server refused."""
+        asked = command.channels if command.subscribes else ()
+        refusals = [each.refusal for each in asked if each.refusal]
+        consents = [each.consent for each in asked if each.consent]
+        if not consents:
+            await self._connection.send(payload, self._options.send_timeout, None)
+            return False
+        timeout = max(each.timeout for each in asked)
+        for attempt in (1, 2):
+            # Refusals first, because an `acknowledged` filter may also pass an error with the same id.
+            answer = await self._ask(payload, [*refusals, *consents], timeout)
+            if answer is not None:
+                message, passed = answer
+                is_refused = any(passed is each for each in refusals)
+                if is_refused:
+                    self._report(command, payload, attempt, redact(repr(message))[:SHOWN])
+                return is_refused
+            self._report(command, payload, attempt, None)
+            if attempt == 1:
+                self._mark_late()
+                await self._connection.acquire_slot(Priority.LOW)
+        return False
 
-    def _become_late(self) -> None:
+    async def _ask(self, payload: str | bytes, filters: list[Filter], timeout: float) -> tuple[Any, Filter] | None:
+        """Send; return the answer and the filter that it passes; None: no answer arrived in time."""
+        answer = self._connection.inbound.expect_reply(filters)
+        try:
+            await self._connection.send(payload, self._options.send_timeout, None)
+            await asyncio.wait({answer}, timeout=timeout)
+        finally:
+            answer.cancel()
+        return None if answer.cancelled() else answer.result()
+
+    def _mark_late(self) -> None:
         task = asyncio.current_task()
         assert task is not None
         self._late.add(task)
-        # Others need not wait for what may never come.
+        # Its place is free for another command: the answer may never come.
         self._launch()
-        if not self._one_is_late.done():
-            self._one_is_late.set_result(None)
+        if not self._late_added.done():
+            self._late_added.set_result(None)
 
-    async def _answer_to(self, command: ChannelCommand, payload: str | bytes, attempt: int) -> _Answer:
-        """Send, and return what was answered; tell of a refusal, and of none."""
-        asked = command.channels if command.subscribes else ()
-        refusals = [each.rejected for each in asked if each.rejected]
-        consents = [each.acknowledged for each in asked if each.acknowledged]
-        if not consents:
-            await self._connection.send(payload, self._send_timeout, None)
-            return _Answer.CONSENT
-        # Refusals first, so that a filter of the answer that passes an error with the same id takes none for one.
-        answer = self._connection.inbound.expect_reply([*refusals, *consents])
-        try:
-            await self._connection.send(payload, self._send_timeout, None)
-            await asyncio.wait({answer}, timeout=max(each.timeout for each in asked))
-        finally:
-            answer.cancel()
-        if answer.cancelled():
-            self._tell_unacknowledged(command, payload, attempt, None)
-            return _Answer.NONE
-        message, passed = answer.result()
-        if all(passed is not each for each in refusals):
-            return _Answer.CONSENT
-        self._tell_unacknowledged(command, payload, attempt, redact(repr(message))[:SHOWN])
-        return _Answer.REFUSAL
-
-    def _tell_unacknowledged(
-        self, command: ChannelCommand, payload: str | bytes, attempt: int, refusal: str | None
-    ) -> None:
+    def _report(self, command: ChannelCommand, payload: str | bytes, attempt: int, refusal: str | None) -> None:
         reporter = self._reporter
         reporter.counters.unacknowledged += 1
         message = redact(payload if isinstance(payload, str) else f"{len(payload)} bytes")[:SHOWN]

@@ -1,10 +1,10 @@
-"""What is subscribed, counted; and what to send on a connection for it. Pure."""
+"""The channels that a feed subscribes, with their reference counts. Pure."""
 
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable, Hashable, Iterator
-from dataclasses import dataclass, field
+from collections.abc import Callable, Hashable
+from dataclasses import KW_ONLY, InitVar, dataclass, field
 from typing import Any, Final
 
 from .. import codec
@@ -17,95 +17,94 @@ __all__ = ["Channel", "ChannelCommand", "ChannelRegistry", "identity_of"]
 
 @dataclass(eq=False, slots=True)
 class Channel:
-    """One thing that is subscribed, however many streams want it.
+    """A channel that is subscribed once, for any number of streams. The constructor checks the user's arguments.
 
     Attributes:
-        identity: what makes two of them equal.
-        subscribe: the message that subscribes it, or an (async) function that gives one.
-        unsubscribe: the message that ends it, or a function that gives one; None: none is sent.
-        acknowledged: what the server's answer passes, or None where none is awaited.
-        rejected: what the server's refusal passes, or None where none is known.
-        timeout: seconds in which the answer must have come.
-        combine: makes one message of several ``subscribe``; None: each is sent by itself.
-        combine_max: how many are combined at most.
-        count: how many streams want it.
+        identity: two channels with equal identities are the same channel.
+        consent: the filter that the server's consent passes; None: no answer is awaited.
+        refusal: the filter that the server's refusal passes; None: refusals are not recognised.
+        count: how many streams want the channel.
+
+    Args:
+        subscribe: the message that subscribes the channel, or an (async) function that returns it.
+        unsubscribe: the message that unsubscribes it, or an (async) function that returns it; None: nothing is sent.
+        acknowledged: the filter that the server's consent passes; None: no answer is awaited.
+        rejected: the filter that the server's refusal passes; None: refusals are not recognised.
+        timeout: seconds within which the answer must arrive.
+        combine: makes one message of several ``subscribe`` messages; None: each is sent separately.
+        combine_max: how many messages are combined at most.
+        encode: encodes messages that are neither ``str`` nor bytes.
+
+    Raises:
+        TypeError: an argument has the wrong type.
+        ValueError: ``timeout`` or ``combine_max`` is not positive, or ``encode`` refuses a message.
     """
 
-    identity: Hashable
     subscribe: Any
     unsubscribe: Any
-    acknowledged: Filter | None
-    rejected: Filter | None
+    acknowledged: InitVar[Any]
+    _: KW_ONLY
+    rejected: InitVar[Any]
     timeout: float
-    combine: Callable[[list[Any]], Any] | None = None
-    combine_max: int = 200
-    count: int = field(default=0)
+    combine: Callable[[list[Any]], Any] | None
+    combine_max: int
+    encode: InitVar[Callable[[Any], str | bytes]] = codec.encode
+    identity: Hashable = field(init=False)
+    consent: Filter | None = field(init=False)
+    refusal: Filter | None = field(init=False)
+    count: int = field(init=False, default=0)
 
-    @classmethod
-    def checked(
-        cls,
-        subscribe: Any,
-        unsubscribe: Any,
-        acknowledged: Any,
-        *,
-        rejected: Any,
-        timeout: float,
-        combine: Callable[[list[Any]], Any] | None,
-        combine_max: int,
-        encode: Callable[[Any], str | bytes] = codec.encode,
-    ) -> Channel:
-        """Make one of a user's arguments; ``encode`` makes text of messages that are neither ``str`` nor bytes.
-
-        Raises:
-            TypeError: an argument is of the wrong kind.
-            ValueError: ``timeout`` or ``combine_max`` is not positive, or a message holds what ``encode`` refuses.
-        """
-        identity = identity_of(subscribe, encode)
-        if unsubscribe is not None:
-            identity_of(unsubscribe, encode)
+    def __post_init__(self, acknowledged: Any, rejected: Any, encode: Callable[[Any], str | bytes]) -> None:
+        self.identity = identity_of(self.subscribe, encode)
+        if self.unsubscribe is not None:
+            identity_of(self.unsubscribe, encode)
         if acknowledged is None and rejected is not None:
             raise TypeError("rejected needs acknowledged: without it no answer is awaited")
-        answer = None if acknowledged is None else Filter.parse(acknowledged, "acknowledged")
-        refusal = None if rejected is None else Filter.parse(rejected, "rejected")
-        check_seconds("timeout", timeout, zero=False)
-        if combine is not None and not is_plain_function(combine):
-            raise TypeError(f"combine must be a plain function of a list of messages, or None, not {combine!r}")
-        if isinstance(combine_max, bool) or not isinstance(combine_max, int):
-            raise TypeError(f"combine_max must be a positive int, not {combine_max!r}")
-        if combine_max < 1:
-            raise ValueError(f"combine_max must be at least 1, not {combine_max}")
-        # Sent again and again: what is done to the arguments after the call changes nothing.
-        subscribe, unsubscribe = (each if callable(each) else copy.deepcopy(each) for each in (subscribe, unsubscribe))
-        return cls(identity, subscribe, unsubscribe, answer, refusal, timeout, combine, combine_max)
+        self.consent = None if acknowledged is None else Filter.parse(acknowledged, "acknowledged")
+        self.refusal = None if rejected is None else Filter.parse(rejected, "rejected")
+        check_seconds("timeout", self.timeout, zero=False)
+        _check_combining(self.combine, self.combine_max)
+        # Copies, because the messages are sent again on every connection: the user may change the arguments later.
+        if not callable(self.subscribe):
+            self.subscribe = copy.deepcopy(self.subscribe)
+        if not callable(self.unsubscribe):
+            self.unsubscribe = copy.deepcopy(self.unsubscribe)
+
+
+def _check_combining(combine: object, combine_max: object) -> None:
+    if combine is not None and not is_plain_function(combine):
+        raise TypeError(f"combine must be a plain function of a list of messages, or None, not {combine!r}")
+    if isinstance(combine_max, bool) or not isinstance(combine_max, int):
+        raise TypeError(f"combine_max must be a positive int, not {combine_max!r}")
+    if combine_max < 1:
+        raise ValueError(f"combine_max must be at least 1, not {combine_max}")
 
 
 @dataclass(frozen=True, slots=True)
 class ChannelCommand:
-    """What is to be done next on a connection: subscribe these with one message, or unsubscribe one."""
+    """The next command on a connection: subscribe these channels with one message, or unsubscribe one channel."""
 
     channels: tuple[Channel, ...]
     subscribes: bool
 
 
-def identity_of(message: Any, encode: Callable[[Any], str | bytes] = codec.encode) -> Hashable:
-    """Return what makes two subscribe messages equal: what is sent, or the function that gives it.
+def identity_of(message: object, encode: Callable[[Any], str | bytes] = codec.encode) -> Hashable:
+    """Return the identity of a subscribe message: its payload, or the function that returns it.
 
     Raises:
-        TypeError: it is None, or neither ``str``, nor bytes, nor what ``encode`` takes, nor a function that can be
-            hashed.
-        ValueError: it holds NaN or infinity.
+        TypeError: the message is None, or ``encode`` does not accept it, or it is a function without a hash.
+        ValueError: the message contains NaN or infinity.
     """
     if message is None:
-        raise TypeError("subscribe must be a message, or a function that gives one, not None")
+        raise TypeError("subscribe must be a message, or a function that returns one, not None")
     if not callable(message):
         return codec.to_payload(_ordered(message), encode)
     hash(message)
-    function: Hashable = message
-    return function
+    return message
 
 
 def _ordered(message: Any) -> Any:
-    """Return the same JSON with the keys in one order: a dict's order means nothing."""
+    """Return the same JSON with sorted keys, because the order of a dict has no meaning."""
     if type(message) is dict:
         return {key: _ordered(message[key]) for key in sorted(message, key=repr)}
     if type(message) is list or type(message) is tuple:
@@ -113,38 +112,26 @@ def _ordered(message: Any) -> Any:
     return message
 
 
-class ChannelRegistry:
-    """All that is wanted of a feed, in the order in which it was first wanted.
+class ChannelRegistry(dict[Hashable, Channel]):
+    """All channels that a feed wants, by identity, in the order in which they were first wanted.
 
     Attributes:
-        refused: what of it the server refused when it was last asked for, on whichever connection.
+        refused: the identities of the channels that the server refused at the last attempt, on any connection.
     """
 
     def __init__(self) -> None:
-        self._wanted: dict[Hashable, Channel] = {}
+        super().__init__()
         self.refused: Final[set[Hashable]] = set()
 
-    def __len__(self) -> int:
-        return len(self._wanted)
-
-    def __iter__(self) -> Iterator[Hashable]:
-        return iter(self._wanted)
-
-    def __contains__(self, identity: Hashable) -> bool:
-        return identity in self._wanted
-
-    def __getitem__(self, identity: Hashable) -> Channel:
-        return self._wanted[identity]
-
     def add_reference(self, channel: Channel) -> Channel:
-        """Count a stream that wants it; return the equal subscription that was wanted before, or else this one."""
-        wanted = self._wanted.setdefault(channel.identity, channel)
+        """Count one more stream that wants a channel; return the equal channel that is already wanted, or this one."""
+        wanted = self.setdefault(channel.identity, channel)
         wanted.count += 1
         return wanted
 
     def remove_reference(self, channel: Channel) -> None:
-        """Count a stream less; with the last one it is wanted no more."""
+        """Count one stream less. Without streams the channel is no longer wanted."""
         channel.count -= 1
         if channel.count == 0:
-            del self._wanted[channel.identity]
+            del self[channel.identity]
             self.refused.discard(channel.identity)

@@ -1,4 +1,4 @@
-"""What is sent, and on which connection: a user's messages, answers, heartbeats, and what each new connection needs."""
+"""Sends messages, answers and heartbeats on the live connection, and prepares each new connection."""
 
 from __future__ import annotations
 
@@ -20,22 +20,21 @@ from .channels import Channel, ChannelRegistry
 __all__ = ["Sender"]
 
 POLL_INTERVAL: Final = 0.05
-"""Seconds between two looks at whether a connection that is closing has ended."""
+"""Seconds between two checks whether a closing connection has ended."""
 
 
 class Sender:
-    """Sends on the connection that is live, and prepares each new one.
+    """Sends on the live connection, and prepares each new one.
 
     Attributes:
-        on_open: what is sent on every new connection before all else: messages, and (async) functions that give
-            messages.
-        subscriptions: what is subscribed as long as anybody wants it.
-        told: set while there is a connection to send on, or the feed has ended: whoever waits for one waits for this.
+        on_open: messages, and (async) functions that return messages, which are sent first on every new connection.
+        channels: the channels that streams want.
+        connection_available: set while there is a connection to send on, and when the feed has ended.
 
     Args:
-        reporter: who is told of what fails.
-        options: the times, the limit, the heartbeat, and what makes text of messages.
-        raise_if_ended: called before each wait; raises when there will be no connection any more.
+        reporter: logs, counts and emits failures.
+        options: the timeouts, the send limit, the heartbeat and ``encode``.
+        raise_if_ended: called before each wait; raises when the feed has ended, so that no connection follows.
     """
 
     def __init__(self, reporter: Reporter, options: Options, raise_if_ended: Callable[[], None]) -> None:
@@ -49,10 +48,10 @@ class Sender:
         self.channels: Final = ChannelRegistry()
         self.connection_available: Final = asyncio.Event()
 
-    # On which connection
+    # The live connection
 
     def use(self, connection: Connection | None) -> None:
-        """Send on ``connection`` from now on."""
+        """Send on ``connection`` from now on; None: there is no connection."""
         self._live = connection
         if connection is None:
             self.connection_available.clear()
@@ -61,12 +60,12 @@ class Sender:
 
     @property
     def present(self) -> Connection | None:
-        """The connection that ``send`` means."""
+        """The connection that ``send`` uses now; None: there is no live connection."""
         connection = self._live
         return connection if connection is not None and connection.is_live else None
 
     async def wait_connected(self) -> Connection:
-        """Return the live connection, when there is one."""
+        """Wait for a live connection and return it."""
         while True:
             self._raise_if_ended()
             await self.connection_available.wait()
@@ -74,115 +73,108 @@ class Sender:
             if connection is not None:
                 return connection
             if self._live is not None:
-                # It is closing, which its reader has yet to learn.
+                # The connection is closing, and its reader has not ended yet.
                 await asyncio.wait({self._live.reader}, timeout=POLL_INTERVAL)
 
     # A user's messages
 
     @property
     def obstacle(self) -> str:
-        """Why a message that waits was not sent."""
+        """Why a waiting message was not sent."""
         connection = self.present
         is_limited = connection is not None and connection.send_queue is not None
-        return "it was not the message's turn" if is_limited else "there was no live connection"
+        return "the send limit left no slot" if is_limited else "there was no live connection"
 
     async def send(self, message: Any, chosen: Callable[[Connection], object] | None = None) -> None:
-        """Hand a message to a live connection; ``chosen`` is told before which one it is."""
+        """Send a message on the live connection; ``chosen`` is called with that connection before."""
         payload = to_payload(message, self._options.encode)
         timeout = self._options.send_timeout
-        started = self._loop.time()
+        deadline = self._loop.time() + timeout
         try:
-            async with asyncio.timeout(timeout):
-                connection = await self._until_its_turn()
+            async with asyncio.timeout_at(deadline):
+                connection = await self._wait_for_slot()
         except TimeoutError as error:
             raise SendTimeout(f"{self.obstacle} for {timeout:g} s: nothing was sent") from error
-        rest = max(0.0, timeout - (self._loop.time() - started))
         if chosen is not None:
             chosen(connection)
-        await connection.send(payload, rest, None, patience=timeout)
+        await connection.send(payload, max(0.0, deadline - self._loop.time()), None, patience=timeout)
 
-    async def _until_its_turn(self) -> Connection:
-        """Return the live connection, when one more message may be sent on it."""
+    async def _wait_for_slot(self) -> Connection:
+        """Return the live connection once it has a slot for one more message."""
         while True:
             connection = await self.wait_connected()
             try:
                 await connection.acquire_slot(Priority.NORMAL)
             except SendFailed:
-                # Nothing was sent: it is for the next connection.
+                # The connection was lost before the message was sent, so use the next one.
                 continue
             if connection.is_live:
                 return connection
             connection.release_slot()
 
-    # What the feed sends by itself
+    # Answers and heartbeats
 
     def answer(self, connection: Connection, answer: Any) -> None:
-        """Send an answer on the connection where it was asked for, before all else."""
+        """Send the answer to a frame on the connection that received it, before all other messages."""
         connection.send_soon(to_payload(answer, self._options.encode), self._options.send_timeout, Priority.HIGH)
 
-    async def _beat(self, connection: Connection, message: Any, seconds: float) -> None:
+    async def _send_heartbeats(self, connection: Connection, message: Any, seconds: float) -> None:
         while True:
             await asyncio.sleep(seconds)
             payload = None
             with self._reporter.guard("the heartbeat's message", awaits=True):
-                async with asyncio.timeout(self._options.send_timeout):
-                    payload = to_payload(await resolve(message), self._options.encode)
+                payload = await self._payload_of(message)
             if payload is not None:
                 await connection.acquire_slot(Priority.HIGH)
                 await connection.send(payload, self._options.send_timeout, None)
 
-    # What each new connection needs
+    async def _payload_of(self, message: Any) -> str | bytes:
+        async with asyncio.timeout(self._options.send_timeout):
+            message = await resolve(message)
+        return to_payload(message, self._options.encode)
+
+    # New connections
 
     async def prepare(self, connection: Connection) -> None:
-        """Send what is to be sent on ``connection`` before all else, and heartbeats as long as it lives."""
+        """Send ``on_open`` messages, subscribe the wanted channels, send heartbeats as long as ``connection`` lives."""
         if self._options.send_limit is not None:
             connection.send_queue = PrioritySendQueue(self._loop, SlidingWindow(*self._options.send_limit))
         if self._options.heartbeat is not None:
             message, seconds = self._options.heartbeat
-            beating = self._loop.create_task(self._beat(connection, message, seconds), name="rxws heartbeat")
+            beating = self._loop.create_task(self._send_heartbeats(connection, message, seconds), name="rxws heartbeat")
             connection.track(beating)
-        await self._greet(connection)
-        sync = ChannelSync(connection, self.channels, self._options.encode, self._options.send_timeout, self._reporter)
-        self._syncs[connection] = sync
-        connection.reader.add_done_callback(lambda _: self._forget_sync(connection))
+        for message in self.on_open:
+            payload = await self._payload_of(message)
+            await connection.acquire_slot(Priority.NORMAL)
+            await connection.send(payload, self._options.send_timeout, None)
+        sync = self._syncs[connection] = ChannelSync(connection, self.channels, self._options, self._reporter)
+        connection.reader.add_done_callback(lambda _: self._syncs.pop(connection).stop())
         await sync.prepare()
 
-    def _forget_sync(self, connection: Connection) -> None:
-        self._syncs.pop(connection).stop()
-
-    async def _greet(self, connection: Connection) -> None:
-        timeout = self._options.send_timeout
-        for message in self.on_open:
-            async with asyncio.timeout(timeout):
-                current = await resolve(message)
-            payload = to_payload(current, self._options.encode)
-            await connection.acquire_slot(Priority.NORMAL)
-            await connection.send(payload, timeout, None)
-
-    # What is subscribed as long as anybody wants it
+    # Channels
 
     @property
     def is_subscribed(self) -> bool:
-        """Whether all that is wanted is subscribed on every connection."""
+        """Whether all wanted channels are subscribed on every connection."""
         return all(sync.is_settled for sync in self._syncs.values())
 
     def has_subscribed(self, identity: Hashable) -> bool:
-        """Whether the connection that is sent on has it subscribed; True where there is none, as in a replay."""
+        """Whether a channel is subscribed on the live connection; True if there is none, as in a replay."""
         sync = None if self._live is None else self._syncs.get(self._live)
         return sync is None or sync.has_subscribed(identity)
 
     def add_reference(self, channel: Channel) -> Channel:
-        """Count somebody more who wants it; return what is to be released."""
+        """Count one more stream that wants the channel; return the channel to pass to ``remove_reference``."""
         wanted = self.channels.add_reference(channel)
         self._notify_syncs(wanted)
         return wanted
 
     def remove_reference(self, channel: Channel) -> None:
-        """Count somebody less."""
+        """Count one stream less that wants the channel."""
         self.channels.remove_reference(channel)
         self._notify_syncs(channel)
 
     def _notify_syncs(self, channel: Channel) -> None:
-        # In an overlap there are two connections, and it is wanted on both.
+        # In an overlap there are two connections, and each must subscribe the channel.
         for sync in self._syncs.values():
             sync.changed(channel.identity)

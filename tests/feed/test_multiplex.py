@@ -235,7 +235,7 @@ async def test_send_that_gets_no_slot_raises_and_the_connection_stays():
     async with FeedServer() as server, rxws.ReactiveWebSocket(server.url, send_limit=(1, 30), send_timeout=5) as feed:
         record = Record(feed)
         await feed.send("first")
-        with pytest.raises(SendTimeout, match="it was not the message's turn for 5 s: nothing was sent"):
+        with pytest.raises(SendTimeout, match="the send limit left no slot for 5 s: nothing was sent"):
             await feed.send("second")
         await asyncio.sleep(60)
         await feed.send("third")

@@ -344,7 +344,7 @@ class TestRequest:
         """If sending is limited and no slot was free, the error says so."""
         async with Feed(feed_server, send_limit=(1, 60)) as feed:
             await feed.send("first")
-            with pytest.raises(TimeoutError, match="it was not the message's turn for 3 s: nothing was sent"):
+            with pytest.raises(TimeoutError, match="the send limit left no slot for 3 s: nothing was sent"):
                 await feed.request("hello", [{"id": 1}], timeout=3)
             assert feed_server.received == ["first"]
 

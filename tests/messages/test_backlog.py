@@ -1,4 +1,4 @@
-"""What is held for later, and delivered in turns with other tasks."""
+"""Items that are held first and delivered later, in slices between other tasks."""
 
 from __future__ import annotations
 
@@ -11,8 +11,8 @@ from rxws.messages.backlog import Backlog
 pytestmark = pytest.mark.usefixtures("virtual_time", "assert_no_leaks")
 
 
-async def test_backlog_drains_in_turns_with_other_tasks_and_keeps_the_order(virtual_time):
-    """A large backlog drains in slices; items that are added meanwhile follow behind it, and it becomes empty."""
+async def test_backlog_lets_other_tasks_run_when_it_drains(virtual_time):
+    """A large backlog drains in time slices and in order, including the items that are added meanwhile."""
     delivered, waits = [], []
 
     def deliver(number):
@@ -39,8 +39,8 @@ async def test_backlog_drains_in_turns_with_other_tasks_and_keeps_the_order(virt
     assert delivered == list(range(5_000 + len(waits)))
 
 
-async def test_backlog_drops_the_oldest_at_its_limit():
-    """At its limit a backlog drops its oldest items, and counts them."""
+async def test_backlog_drops_its_oldest_items_when_it_is_full():
+    """A backlog at its limit drops its oldest items and counts them."""
     delivered = []
     backlog = Backlog(delivered.append, limit=2)
     for number in range(5):
@@ -50,8 +50,8 @@ async def test_backlog_drops_the_oldest_at_its_limit():
     assert backlog.dropped == 3
 
 
-async def test_item_that_comes_while_a_backlog_drains_makes_it_shorter():
-    """While a backlog drains, each item that is added has two delivered."""
+async def test_backlog_delivers_two_items_when_one_is_added_during_draining():
+    """While a backlog drains, each added item causes the delivery of two, so the backlog becomes empty."""
     delivered = []
 
     def deliver(number):

@@ -1,4 +1,4 @@
-"""What a frame meets on its way: parsed, answered, split, rejected, watched."""
+"""Frames on their way to the router: parsed, answered, split into messages, rejected, emitted."""
 
 from __future__ import annotations
 
@@ -16,12 +16,12 @@ pytestmark = pytest.mark.usefixtures("virtual_time", "assert_no_leaks")
 
 
 def parsing(parse, kind=ScriptedFeed):
-    """Give a class of feeds with this parse hook."""
+    """Return a class of feeds with this parse hook."""
     return type("Parsing", (kind,), {"_parse_raw_data": lambda self, raw_data: parse(raw_data)})
 
 
 def rejected(events):
-    """Give what of the rejected frames is told, without its time."""
+    """Return the frame, the error and the count of each MessageRejected event."""
     return [(event.raw, event.error, event.count) for event in of_kind(MessageRejected, events)]
 
 
@@ -41,7 +41,7 @@ class Immediate(ScriptedFeed):
 class Suspending(ScriptedFeed):
     async def _parse_raw_data(self, raw_data):
         message = json.loads(raw_data)
-        # Later ones are faster, some do not wait at all.
+        # The later the message, the shorter the wait, down to none.
         await asyncio.sleep(max(0, 1 - message / 5))
         await asyncio.sleep(0)
         return message
@@ -57,8 +57,8 @@ class Mixed(ScriptedFeed):
 
 
 @pytest.mark.parametrize("kind", [Plain, Immediate, Suspending, Mixed])
-async def test_parse_hook_makes_the_message_in_order(kind):
-    """A plain function or a coroutine function, waiting or not: what it returns is the message, in order."""
+async def test_messages_keep_the_order_when_the_parse_hook_suspends(kind):
+    """The message is the result of the parse hook, a plain or coroutine function; messages keep the order of frames."""
     websocket = ScriptedWebsocket(*map(str, range(12)))
     async with kind(websocket) as feed:
         stream = feed.stream_filter()
@@ -66,8 +66,8 @@ async def test_parse_hook_makes_the_message_in_order(kind):
         assert feed.statistics().messages == 12
 
 
-async def test_parse_hook_gets_str_and_bytes_as_they_came():
-    """A text frame is ``str`` to the hook, a binary frame ``bytes``."""
+async def test_parse_hook_gets_str_or_bytes_when_a_frame_is_text_or_binary():
+    """The parse hook gets a text frame as ``str`` and a binary frame as ``bytes``."""
     async with parsing(lambda raw_data: raw_data)(ScriptedWebsocket("text", b"binary")) as feed:
         assert await take(feed.stream_filter(), 2) == ["text", b"binary"]
 
@@ -84,7 +84,7 @@ async def fail_at_once(error):
 
 
 def fail(error):
-    """Raise, as a plain function."""
+    """Raise from a plain function."""
     raise error
 
 
@@ -93,7 +93,7 @@ def fail(error):
     "error", [ValueError("bad"), asyncio.CancelledError(), StopAsyncIteration(), KeyError("e"), TimeoutError("slow")]
 )
 async def test_frame_is_skipped_when_the_parse_hook_raises(how, error, caplog):
-    """Whatever the hook raises, that frame is skipped, logged, counted and emitted; the next one is delivered."""
+    """A frame whose parse hook raises is skipped, logged, counted and emitted; the next frame is delivered."""
     websocket = ScriptedWebsocket("1", "bad", "2", "bad")
     async with parsing(lambda raw: how(error) if raw == "bad" else json.loads(raw))(websocket) as feed:
         events = record(feed.events)
@@ -106,8 +106,8 @@ async def test_frame_is_skipped_when_the_parse_hook_raises(how, error, caplog):
     assert "a frame of 3 characters was rejected" in caplog.text
 
 
-async def test_what_the_parse_hook_raises_brings_no_secret_into_the_log(caplog):
-    """Of a URL that is asked for in the hook, and cannot be had, the log has what the event's repr has."""
+async def test_log_contains_no_secret_when_the_parse_hook_raises(caplog):
+    """A secret in a URL in the parse hook's exception appears neither in the log nor in the event's repr."""
     websocket = ScriptedWebsocket("1")
     async with parsing(lambda raw: fail(OSError("no https://example.com/?token=hunter2")))(websocket) as feed:
         events = record(feed.events)
@@ -117,8 +117,8 @@ async def test_what_the_parse_hook_raises_brings_no_secret_into_the_log(caplog):
 
 
 @pytest.mark.parametrize("how", [fail, fail_at_once, fail_later])
-async def test_stop_iteration_of_the_parse_hook_is_no_message(how):
-    """A ``next()`` without an item in the hook skips the frame as any exception does."""
+async def test_frame_is_skipped_when_the_parse_hook_raises_stop_iteration(how):
+    """A StopIteration of the parse hook, from a ``next()`` without an item, skips the frame as any exception does."""
     websocket = ScriptedWebsocket("bad", "2")
     async with parsing(lambda raw: how(StopIteration("a value")) if raw == "bad" else json.loads(raw))(
         websocket
@@ -129,7 +129,7 @@ async def test_stop_iteration_of_the_parse_hook_is_no_message(how):
 
 
 async def test_frame_is_skipped_when_the_parse_hook_never_returns():
-    """A hook that waits for longer than 10 s loses its frame to a TimeoutError; the next one is delivered."""
+    """After 10 s in the parse hook a frame is rejected with a TimeoutError; the next frame is delivered."""
     cancelled = []
 
     async def parse(raw_data):
@@ -150,8 +150,8 @@ async def test_frame_is_skipped_when_the_parse_hook_never_returns():
         assert (raw, type(error), count) == ("stuck", TimeoutError, 1)
 
 
-async def test_exit_does_not_wait_for_a_parse_hook_that_waits():
-    """``exit()`` cuts a parse hook short, which is neither a rejected frame nor a failure."""
+async def test_exit_cancels_the_parse_hook_when_it_waits():
+    """``exit()`` cancels a waiting parse hook, which counts neither as a rejected frame nor as a failure."""
     loop = asyncio.get_running_loop()
     cancelled = []
 
@@ -171,8 +171,8 @@ async def test_exit_does_not_wait_for_a_parse_hook_that_waits():
     assert rejected(events) == []
 
 
-async def test_connection_lost_while_a_frame_is_parsed_still_gives_its_message():
-    """The connection may end while the hook waits: the frame came, and is delivered."""
+async def test_frame_is_delivered_when_the_connection_is_lost_during_parsing():
+    """A frame whose parse hook still waits when the connection ends is delivered."""
     first, second = ScriptedWebsocket("1"), ScriptedWebsocket("2")
 
     async def parse(raw_data):
@@ -189,8 +189,8 @@ async def test_connection_lost_while_a_frame_is_parsed_still_gives_its_message()
 
 
 @pytest.mark.parametrize("is_coroutine_function", [False, True])
-async def test_each_item_of_many_is_a_message(is_coroutine_function):
-    """``Many(items)`` is a message per item, ``Many()`` none; a list is one message."""
+async def test_each_item_is_a_message_when_the_parse_hook_returns_many(is_coroutine_function):
+    """``Many(items)`` is one message per item, ``Many()`` is no message, and a list is one message."""
 
     def parse(raw_data):
         message = json.loads(raw_data)
@@ -208,7 +208,7 @@ async def test_each_item_of_many_is_a_message(is_coroutine_function):
 
 
 async def test_many_is_a_typed_tuple():
-    """``Many`` holds its items as a tuple does, and may be told their type."""
+    """``Many`` is a tuple of its items, and takes their type as a parameter."""
     assert Many([1, 2]) == (1, 2)
     assert list(Many[int](iter([1, 2]))) == [1, 2]
     assert type(Many[int]([1])) is Many
@@ -219,8 +219,8 @@ async def test_many_is_a_typed_tuple():
 # Frames
 
 
-async def test_frames_tells_the_raw_frame_its_time_and_its_connection():
-    """``frames`` emits ``(raw, received_ns, connection_number)``, before the message, for rejected frames, too."""
+async def test_frames_emits_each_frame_before_its_message():
+    """``frames`` emits ``(raw, received_ns, connection_number)`` before the message, and also for rejected frames."""
     first, second = ScriptedWebsocket("1", "bad", "[2, 3]"), ScriptedWebsocket(b"4")
     both = []
     started = time.time_ns()
@@ -241,8 +241,8 @@ async def test_frames_tells_the_raw_frame_its_time_and_its_connection():
     assert [item if isinstance(item, int) else item[0] for item in both] == ["1", 1, "bad", "[2, 3]", 2, 3, b"4", 4]
 
 
-async def test_frames_cost_nothing_while_nobody_subscribes(monkeypatch):
-    """The clock is asked while somebody is subscribed to ``frames``, and at no other time."""
+async def test_frames_reads_no_clock_when_it_has_no_subscribers(monkeypatch):
+    """The clock is read per frame only while ``frames`` has a subscriber."""
     asked = []
     monkeypatch.setattr("rxws.messages.reader.time.time_ns", lambda: asked.append(1) or 7)
     websocket = ScriptedWebsocket("1", "2")
@@ -261,8 +261,8 @@ async def test_frames_cost_nothing_while_nobody_subscribes(monkeypatch):
     assert len(asked) == 1
 
 
-async def test_frames_end_with_the_feed():
-    """``frames`` completes when the feed is closed, and iterates as ``messages`` does."""
+async def test_frames_completes_when_the_feed_is_closed():
+    """``frames`` completes when the feed is closed, and supports ``async for`` as ``messages`` does."""
     websocket = ScriptedWebsocket()
     async with ScriptedFeed(websocket) as feed:
         frames = aiter(feed.frames)
@@ -271,8 +271,8 @@ async def test_frames_end_with_the_feed():
     assert [raw async for raw, _, _ in frames] == ["1"]
 
 
-async def test_bytes_are_those_of_the_payload():
-    """``statistics().bytes`` counts a text frame as UTF-8, and rejected frames, too."""
+async def test_bytes_counts_payloads_when_frames_arrive():
+    """``statistics().bytes`` counts a text frame as UTF-8, and includes rejected frames."""
     async with ScriptedFeed(ScriptedWebsocket('"ä€"', b'"b"', "bad"), parse=json.loads) as feed:
         await take(feed.stream_filter(), 2)
         await asyncio.sleep(1)
@@ -284,15 +284,15 @@ async def test_bytes_are_those_of_the_payload():
 
 
 def replying(reply, kind=Feed):
-    """Give a class of feeds with this reply hook."""
+    """Return a class of feeds with this reply hook."""
     return type("Replying", (kind,), {"_reply": lambda self, raw_data: reply(raw_data)})
 
 
 @pytest.mark.parametrize(
     ("answer", "sent"), [("pong", ["pong"]), (b"\x00", [b"\x00"]), ({"op": "pong"}, ['{"op":"pong"}']), (None, [])]
 )
-async def test_reply_is_sent_at_once_on_the_same_connection(answer, sent):
-    """What ``_reply`` returns goes back at once: text, binary, or JSON; None is nothing."""
+async def test_answer_is_sent_at_once_when_the_reply_hook_returns_it(answer, sent):
+    """The result of ``_reply`` is sent at once on the same connection, as text, binary or JSON; None sends nothing."""
     websocket = ScriptedWebsocket('"ping"')
     async with replying(lambda raw: answer, ScriptedFeed)(websocket, parse=json.loads) as feed:
         assert await take(feed.stream_filter(), 1) == ["ping"]
@@ -300,8 +300,8 @@ async def test_reply_is_sent_at_once_on_the_same_connection(answer, sent):
         assert websocket.sent == sent
 
 
-async def test_reply_is_asked_for_every_frame_before_it_is_parsed():
-    """A frame that cannot be parsed is answered as well."""
+async def test_reply_hook_is_called_when_a_frame_cannot_be_parsed():
+    """``_reply`` is called for every frame before it is parsed, so a rejected frame is answered, too."""
     websocket = ScriptedWebsocket("ping", "1")
     async with replying(lambda raw: raw.upper(), ScriptedFeed)(websocket, parse=json.loads) as feed:
         await take(feed.stream_filter(), 1)
@@ -310,8 +310,8 @@ async def test_reply_is_asked_for_every_frame_before_it_is_parsed():
         assert feed.statistics().rejected == 1
 
 
-async def test_held_connection_is_answered_on_itself(feed_server):
-    """While a connection is held in an overlap it is answered too, and on itself."""
+async def test_answer_goes_to_the_held_connection_when_its_frame_arrives_there(feed_server):
+    """In an overlap each of the two connections gets the answers to its own frames."""
     async with replying(lambda raw: raw if "ping" in raw else None)(feed_server, handover_timeout=5) as feed:
         first = await opened(feed, feed_server)
         rotating = feed.rotate()
@@ -329,8 +329,8 @@ async def test_held_connection_is_answered_on_itself(feed_server):
     ("reply", "error"),
     [(lambda raw: 1 / 0, ZeroDivisionError), (lambda raw: object(), TypeError), (lambda raw: float("nan"), ValueError)],
 )
-async def test_reply_that_fails_is_reported(reply, error):
-    """A hook that raises, or gives what cannot be sent, is reported; the frame is delivered all the same."""
+async def test_failure_is_reported_when_the_reply_hook_fails(reply, error):
+    """A reply hook that raises or returns an invalid message is reported; the frame is delivered nevertheless."""
     websocket = ScriptedWebsocket("1", "2")
     async with replying(reply, ScriptedFeed)(websocket) as feed:
         events = record(feed.events)
@@ -342,8 +342,8 @@ async def test_reply_that_fails_is_reported(reply, error):
         assert feed.statistics().opened == 1
 
 
-async def test_reply_to_a_peer_that_takes_nothing_ends_its_connection():
-    """A pong that cannot be handed over in ``send_timeout`` seconds means a dead peer: there is a new connection."""
+async def test_connection_ends_when_an_answer_cannot_be_sent():
+    """A peer that does not take an answer within ``send_timeout`` loses its connection; the feed opens a new one."""
     loop = asyncio.get_running_loop()
     async with replying(lambda raw: raw, ScriptedFeed)(
         StuckWebsocket("1"), ScriptedWebsocket("2"), send_timeout=3

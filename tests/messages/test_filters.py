@@ -1,4 +1,4 @@
-"""Tests of :mod:`rxws.messages.filters`."""
+"""Filters: parsing, matching, equality, and paths into messages."""
 
 from __future__ import annotations
 
@@ -18,17 +18,17 @@ parse = Filter.parse
 
 
 async def coroutine_function(message):
-    """Be refused as a predicate."""
+    """Stand for a predicate that must be refused."""
     raise AssertionError
 
 
 async def async_generator_function(message):
-    """Be refused as a predicate."""
+    """Stand for a predicate that must be refused."""
     yield
 
 
 def generator_function(message):
-    """Be refused as a predicate."""
+    """Stand for a predicate that must be refused."""
     yield
 
 
@@ -37,7 +37,7 @@ class CallableWithCoroutine:
         raise AssertionError
 
 
-# What a filter means
+# Parsing and matching
 
 
 @pytest.mark.parametrize(
@@ -100,7 +100,7 @@ class CallableWithCoroutine:
     ],
 )
 def test_filter_passes_when_every_key_of_any_dict_has_an_equal_value(filters, message, passes):
-    """A message passes if, for any of the dicts, every key is in it with an equal value; the index agrees."""
+    """A message passes if it contains all key-value pairs of at least one dict; the index finds the same."""
     assert parse(filters)(message) is passes
     index = Index(on_error=lambda filter_, message, error: pytest.fail(repr(error)))
     index.add("entry", parse(filters))
@@ -129,31 +129,31 @@ def test_filter_passes_when_every_key_of_any_dict_has_an_equal_value(filters, me
     ],
 )
 def test_parse_raises_type_error_when_the_filters_are_something_else(filters, words):
-    """Anything but a list of dicts or a plain function raises a TypeError that names the argument and what it takes."""
+    """An argument other than a list of dicts or a plain function raises a TypeError that names the valid types."""
     with pytest.raises(TypeError, match=words) as raised:
         parse(filters, "filters")
     assert str(raised.value).startswith("filters must be")
 
 
 def test_parse_names_the_argument_filters_when_no_name_is_given():
-    """Without another name the argument is called _filters."""
+    """Without another name, error messages call the argument _filters."""
     with pytest.raises(TypeError, match=r"^_filters must be"):
         parse(3)
 
 
 def test_parse_raises_value_error_when_a_path_is_empty():
-    """A path without a step is refused, and the dict that has it is named."""
+    """An empty path raises a ValueError that names its dict."""
     with pytest.raises(ValueError, match=r"^_filters\[1\] has an empty tuple"):
         parse([{"a": 1}, {(): 1}])
 
 
 def test_parse_returns_a_filter_when_given_one():
-    """A Filter is taken as it is."""
+    """Parsing a Filter returns the same Filter."""
     assert parse(parse([{"a": 1}])) == parse([{"a": 1}])
 
 
 def test_filter_stays_the_same_when_its_source_is_changed():
-    """Filters are copied at the call, values included: changing them later changes nothing."""
+    """A filter copies its dicts and their values: later changes to the argument do not affect it."""
     value = [1]
     filters = [{"a": value}, {"b": 2}]
     parsed = parse(filters)
@@ -167,19 +167,19 @@ def test_filter_stays_the_same_when_its_source_is_changed():
 
 
 def test_filter_compares_by_identity_when_its_value_does():
-    """A value that can be hashed is not copied: a plain object still passes."""
+    """A hashable value is not copied, so a plain object, which is equal only to itself, still passes."""
     value = object()
     assert parse([{"a": value}])({"a": value})
 
 
-def test_filter_cannot_be_changed_once_made():
+def test_filter_raises_when_an_attribute_is_set():
     """A Filter is immutable."""
     with pytest.raises(AttributeError):
         parse([]).alternatives = ()
 
 
 def test_filter_raises_when_its_predicate_raises():
-    """Called by itself a filter hides nothing: what the predicate raises comes out."""
+    """A filter that is called directly passes on the exceptions of its predicate."""
     with pytest.raises(ZeroDivisionError):
         parse(lambda message: 1 / message)(0)
 
@@ -194,8 +194,8 @@ def test_filter_raises_when_its_predicate_raises():
         ([{"b": 1, "a": 2}, {"a": 3, ("d", 0.0): 4}], False, ("b", "a", ("d", 0))),
     ],
 )
-def test_filter_tells_what_it_looks_at(filters, everything, keys):
-    """A filter tells whether it passes everything, and which keys it looks at, each once."""
+def test_filter_lists_each_key_once_when_dicts_share_keys(filters, everything, keys):
+    """A filter has attributes for whether every message passes, and for the keys that it reads, each once."""
     assert parse(filters).passes_everything is everything
     assert parse(filters).keys == keys
 
@@ -211,7 +211,7 @@ def test_filter_tells_what_it_looks_at(filters, everything, keys):
     ],
 )
 def test_filters_are_equal_when_they_mean_the_same(one, other):
-    """Filters with the same dicts in any order, or the same function, are equal and have one hash."""
+    """Filters with the same dicts in any order, or with the same function, are equal and have the same hash."""
     assert parse(one) == parse(other)
     assert hash(parse(one)) == hash(parse(other))
 
@@ -229,15 +229,18 @@ def test_filters_are_equal_when_they_mean_the_same(one, other):
         ([{"a": [1]}], [{"a": [1]}, {"b": 1}]),
         ([{"a": [1]}, {"b": 1}], [{"a": [1]}]),
         ([{"a": [1]}], [{"a": 1}]),
+        ([{"a": [1]}], [{"a": [1]}, {"a": [2]}]),
+        ([{("a", 1): []}], [{"a": 1}]),
+        ([{"a": 1}], [{("a", 1): []}]),
     ],
 )
 def test_filters_are_unequal_when_they_mean_different_things(one, other):
-    """Filters with other dicts or functions are not equal."""
+    """Filters with different dicts or functions are not equal."""
     assert parse(one) != parse(other)
 
 
-def test_filter_is_unequal_to_what_is_no_filter():
-    """A Filter is not equal to the list that it was made of."""
+def test_filter_is_unequal_when_compared_with_its_list():
+    """A Filter is not equal to the list that it was made from."""
     assert parse([{"a": 1}]) != [{"a": 1}]
 
 
@@ -252,24 +255,24 @@ def test_filter_is_unequal_to_what_is_no_filter():
     ],
 )
 def test_filter_shows_its_dicts_when_printed(filters, shown):
-    """A filter's repr shows the first of its dicts, or the function's name."""
+    """A filter's repr shows its first dicts, or the name of its function."""
     assert repr(parse(filters)) == shown
 
 
-def test_look_up_tells_none_from_absent():
-    """A key that is not there is ABSENT, which no value is."""
+def test_look_up_returns_absent_when_the_key_is_missing():
+    """A missing key is ABSENT; a key with the value None is None."""
     assert look_up({"a": None}, "a") is None
     assert look_up({"a": None}, "b") is ABSENT
     assert look_up(None, "b") is ABSENT
 
 
-# Whatever the filters and messages are
+# Any filters and messages
 
 
 @settings(max_examples=300, deadline=None)
 @given(FEW_FILTERS, FEW_FILTERS, MESSAGES)
-def test_equal_filters_pass_the_same_messages(one, other, message):
-    """Filters that are equal have one hash and pass the same messages."""
+def test_filters_pass_the_same_messages_when_they_are_equal(one, other, message):
+    """Equal filters have the same hash and pass the same messages."""
     one, other = parse(one), parse(other)
     if one == other:
         assert hash(one) == hash(other)

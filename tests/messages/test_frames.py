@@ -1,4 +1,4 @@
-"""Where frames come from: pushed by websockets past ``recv``, asked for from picows and from all others."""
+"""Frame sources: websockets pushes frames past ``recv``; picows and all other connections are asked for each frame."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ CONNECTS = {"websockets": websockets.connect, "picows": picows.websockets.connec
 
 
 class Taking:
-    """A connection whose frames are had as the reader has them."""
+    """A connection whose frames the test takes as the reader does."""
 
     def __init__(self, websocket):
         self.websocket = websocket
@@ -41,7 +41,7 @@ class Taking:
             return waiting.popleft() if waiting else await self.frames.next()
 
     async def until_end(self, at_once=1):
-        """Take all that comes, so much at a time, and return it with what ended it."""
+        """Take all frames, ``at_once`` per iteration of the loop; return them and the connection's exception."""
         taken = []
         try:
             while True:
@@ -55,20 +55,20 @@ class Taking:
 
 @pytest.fixture
 async def server(assert_no_leaks):
-    """A server that says what the test wants."""
+    """A server that the test controls."""
     async with FeedServer() as server:
         yield server
 
 
 async def taking(server, connect=websockets.connect, **options):
-    """Open a connection, and have its frames."""
+    """Open a connection and its frame source."""
     websocket = await connect(server.url, **options)
     await server.connected()
     return Taking(websocket)
 
 
 async def pushing(server, **options):
-    """The same, when ``recv`` has been seen to wait: from then on complete frames go past it."""
+    """The same, after ``recv`` has waited once: from then on complete frames bypass it."""
     taking_ = await taking(server, **options)
     waiting = asyncio.create_task(taking_.take())
     await asyncio.sleep(0)
@@ -85,8 +85,8 @@ async def until(condition):
 
 
 @pytest.mark.parametrize("connect", CONNECTS.values(), ids=CONNECTS)
-async def test_frames_come_in_order_to_the_end(server, connect):
-    """Text is ``str``, binary is ``bytes``, in order; then the end is raised as ``recv`` raises it."""
+async def test_frames_arrive_in_order_when_the_connection_ends(server, connect):
+    """Frames arrive in order, text as ``str`` and binary as ``bytes``; then the exception of ``recv`` is raised."""
     taking_ = await taking(server, connect)
     await server.send("a", b"b", "ä€", "", b"")
     await server.close(4000, "enough")
@@ -98,8 +98,8 @@ async def test_frames_come_in_order_to_the_end(server, connect):
 
 
 @pytest.mark.parametrize(("code", "kind"), [(1000, ConnectionClosedOK), (1011, ConnectionClosedError)])
-async def test_end_is_the_one_of_recv(server, code, kind):
-    """A normal closure and an abnormal one are told apart, with what came before them delivered."""
+async def test_end_is_that_of_recv_when_the_connection_closes(server, code, kind):
+    """A normal and an abnormal closure raise the exceptions of ``recv``, after the frames before them."""
     taking_ = await taking(server)
     await server.send("last")
     await server.close(code)
@@ -107,8 +107,8 @@ async def test_end_is_the_one_of_recv(server, code, kind):
     assert (taken, type(error)) == (["last"], kind)
 
 
-async def test_cut_while_nothing_waits(server):
-    """Whoever waits for a frame learns of a reset at once."""
+async def test_waiting_reader_gets_the_error_when_the_connection_is_reset(server):
+    """A reader that waits for a frame gets the reset of the connection at once."""
     taking_ = await taking(server)
     waiting = asyncio.create_task(taking_.until_end())
     await asyncio.sleep(0.05)
@@ -117,8 +117,8 @@ async def test_cut_while_nothing_waits(server):
     assert (taken, type(error)) == ([], ConnectionClosedError)
 
 
-async def test_complete_frames_do_not_pass_through_recv(server, monkeypatch):
-    """Once ``recv`` has been seen to wait, complete frames go past it; that is what makes it fast."""
+async def test_complete_frames_bypass_recv_when_recv_has_waited_once(server, monkeypatch):
+    """After ``recv`` has waited once, complete frames bypass it, which makes reading fast."""
     received = []
     recv = ClientConnection.recv
 
@@ -142,8 +142,8 @@ async def test_complete_frames_do_not_pass_through_recv(server, monkeypatch):
     await taking_.until_end()
 
 
-async def test_frames_that_came_before_are_taken_first(server):
-    """What stands in the library's own queue when reading begins is not overtaken by what comes then."""
+async def test_queued_frames_come_first_when_reading_begins(server):
+    """Frames that are in the library's queue when reading begins come before later ones."""
     websocket = await websockets.connect(server.url)
     await server.connected()
     await server.send(*map(str, range(10)))
@@ -156,13 +156,13 @@ async def test_frames_that_came_before_are_taken_first(server):
 
 
 async def fragmented(*parts):
-    """Give the parts of a message."""
+    """Yield the parts of a message."""
     for part in parts:
         yield part
 
 
-async def test_fragments_between_whole_messages(server):
-    """A message in fragments is put together, and what comes after it comes after it."""
+async def test_order_is_kept_when_a_message_is_fragmented(server):
+    """A fragmented message is assembled, and later messages follow it."""
     taking_ = await taking(server)
     connection = server.connections[0]
     sent = []
@@ -176,8 +176,8 @@ async def test_fragments_between_whole_messages(server):
     await taking_.until_end()
 
 
-async def test_message_in_thousands_of_fragments(server):
-    """More fragments than the library's queue holds do not make reading stop for ever."""
+async def test_reading_goes_on_when_a_message_has_thousands_of_fragments(server):
+    """A message with more fragments than the library's queue holds does not stop reading."""
     taking_ = await taking(server)
     sending = asyncio.create_task(server.connections[0].websocket.send(["x"] * 4_000))
     assert await taking_.take() == "x" * 4_000
@@ -187,8 +187,8 @@ async def test_message_in_thousands_of_fragments(server):
 
 
 @pytest.mark.parametrize("begin", [taking, pushing])
-async def test_text_that_is_no_utf_8_ends_the_connection(server, begin):
-    """What came before it is delivered, then the connection ends as the library ends it: 1007 (RFC 6455 §8.1)."""
+async def test_connection_ends_when_text_is_not_valid_utf_8(server, begin):
+    """Invalid UTF-8 ends the connection with code 1007 (RFC 6455 §8.1), after the frames before it are delivered."""
     taking_ = await begin(server)
     await server.send("2", b"3")
     await server.connections[0].websocket.send(b"\xff", text=True)
@@ -197,8 +197,8 @@ async def test_text_that_is_no_utf_8_ends_the_connection(server, begin):
     assert error.sent.code == 1007
 
 
-async def test_pings_are_answered_and_pongs_heard_while_frames_wait(server):
-    """Control frames are the library's: a ping of either side is answered."""
+async def test_pings_are_answered_when_frames_wait(server):
+    """While frames wait, the pings of either side are answered."""
     taking_ = await taking(server)
     await server.send("1", "2", "3")
     assert await taking_.take() == "1"
@@ -209,8 +209,8 @@ async def test_pings_are_answered_and_pongs_heard_while_frames_wait(server):
     await taking_.until_end()
 
 
-async def test_pongs_are_heard_while_frames_are_pushed(server):
-    """Where frames go past ``recv``, a pong still reaches whoever pinged."""
+async def test_pong_arrives_when_frames_bypass_recv(server):
+    """While frames bypass ``recv``, a pong still resolves the caller's ping."""
     taking_ = await pushing(server)
     waiting = asyncio.create_task(taking_.take())
     await asyncio.sleep(0)
@@ -221,8 +221,8 @@ async def test_pongs_are_heard_while_frames_are_pushed(server):
     await taking_.until_end()
 
 
-async def test_release_lets_a_paused_connection_be_read_again(server):
-    """What was paused for the reader's sake is not left so: the connection can be closed in time."""
+async def test_release_resumes_reading_when_it_is_paused(server):
+    """``release`` resumes a paused connection, so that it can be closed in time."""
     taking_ = await pushing(server)
     await server.send(*map(str, range(2, HIGH_WATER + 5)))
     await until(lambda: len(taking_.frames.waiting) > HIGH_WATER)
@@ -232,8 +232,8 @@ async def test_release_lets_a_paused_connection_be_read_again(server):
     await asyncio.wait_for(taking_.websocket.close(), 5)
 
 
-async def test_reading_pauses_while_too_much_waits(server):
-    """Whoever takes nothing has some frames waiting and the rest with the sender; taking them lets the rest come."""
+async def test_reading_pauses_when_too_many_frames_wait(server):
+    """A reader that takes no frames has a bounded number waiting; when it takes them, the rest arrive."""
     taking_ = await taking(server)
     first = asyncio.create_task(taking_.take())
     await asyncio.sleep(0)
@@ -251,8 +251,8 @@ async def test_reading_pauses_while_too_much_waits(server):
     await taking_.until_end()
 
 
-async def test_release_leaves_the_connection_as_it_was(server):
-    """After the end nothing of ours is on the connection: neither a method nor a task, nor a pause."""
+async def test_release_restores_the_connection_when_reading_ends(server):
+    """After ``release`` the connection has its own methods again, no task of rxws, and no pause."""
     taking_ = await taking(server)
     waiting = asyncio.create_task(taking_.take())
     await asyncio.sleep(0)
@@ -266,8 +266,8 @@ async def test_release_leaves_the_connection_as_it_was(server):
     await taking_.websocket.close()
 
 
-async def test_cancelled_wait_loses_nothing(server):
-    """Whoever stops waiting for a frame, in whichever of the two ways, finds it the next time."""
+async def test_no_frame_is_lost_when_a_wait_is_cancelled(server):
+    """A frame that arrives after a cancelled wait is returned by the next wait, with and without ``recv``."""
     taking_ = await taking(server)
     for number in range(20):
         waiting = asyncio.create_task(taking_.take())
@@ -281,14 +281,14 @@ async def test_cancelled_wait_loses_nothing(server):
 
 
 class Derived(ClientConnection):
-    """What somebody makes of a connection: each message says hello."""
+    """A user's subclass of a connection, which puts hello before each message."""
 
     async def recv(self, decode=None):
         return "hello " + await super().recv(decode)
 
 
-async def test_derived_connection_is_asked_in_its_own_way(server):
-    """A class of somebody's own keeps what it has changed: nothing is gone round."""
+async def test_recv_is_used_when_the_connection_is_of_a_subclass(server):
+    """A user's subclass of the connection class keeps its overridden methods: nothing bypasses them."""
     taking_ = await taking(server, create_connection=Derived)
     await server.send("you", "me")
     assert [await taking_.take(), await taking_.take()] == ["hello you", "hello me"]
@@ -297,8 +297,8 @@ async def test_derived_connection_is_asked_in_its_own_way(server):
     await taking_.until_end()
 
 
-async def test_compressed_messages(server):
-    """Compression is the library's: what is compressed comes as what it was."""
+async def test_messages_are_decompressed_when_they_are_compressed(server):
+    """The library decompresses messages before they are pushed."""
     taking_ = await taking(server, compression="deflate")
     messages = [json.dumps({"n": number, "text": "x" * 500}) for number in range(300)]
     await server.send(*messages)
@@ -308,7 +308,7 @@ async def test_compressed_messages(server):
 
 
 async def feed(server, pieces, taken_at_once):
-    """Send a mixture, take it in steps, and return what was sent and what came."""
+    """Send a mixture of messages, take them in portions, and return the sent and the received messages."""
     taking_ = await taking(server)
     sent = []
 
@@ -337,8 +337,8 @@ async def feed(server, pieces, taken_at_once):
     high=st.sampled_from([0, 3, HIGH_WATER]),
     piece=st.sampled_from([1, 7, CHUNK_SIZE]),
 )
-def test_any_mixture_comes_whole_and_in_order(pieces, taken_at_once, high, piece):
-    """Whole and fragmented messages, in whatever pieces they are read and taken: all of them, in order."""
+def test_messages_arrive_in_order_when_whole_and_fragmented_ones_mix(pieces, taken_at_once, high, piece):
+    """Any mixture of whole and fragmented messages arrives complete and in order, for any sizes of the reads."""
 
     async def run():
         with pytest.MonkeyPatch.context() as patch:
@@ -352,7 +352,7 @@ def test_any_mixture_comes_whole_and_in_order(pieces, taken_at_once, high, piece
 
 
 def raw(*parts):
-    """Return the bytes of a server's frames: whole messages as text, the fragments of one as a list."""
+    """Return the bytes of a server's frames: a ``str`` is a whole message, a list holds the fragments of one."""
     frames = []
     for part in parts:
         pieces = [part] if isinstance(part, str) else part
@@ -363,8 +363,8 @@ def raw(*parts):
 
 
 @pytest.mark.parametrize("whole", [1, HIGH_WATER + 1, 3 * HIGH_WATER])
-async def test_message_that_is_not_complete_when_reading_pauses(server, whole):
-    """Whole messages and the first fragment of another in one read: reading goes on, and all of them come."""
+async def test_reading_goes_on_when_it_pauses_within_a_message(server, whole):
+    """After a single read of whole messages and the first fragment of another one, reading goes on."""
     taking_ = await pushing(server)
     texts = [str(n) for n in range(whole)]
     transport = server.connections[-1].websocket.transport
@@ -377,8 +377,8 @@ async def test_message_that_is_not_complete_when_reading_pauses(server, whole):
     await taking_.until_end()
 
 
-async def test_reading_pauses_again_after_many_fragments(server):
-    """However recv pauses and resumes for a message in many fragments: what waits stays bounded after it."""
+async def test_reading_pauses_again_when_recv_has_resumed_it(server):
+    """After ``recv`` has paused and resumed for a message in many fragments, waiting frames are still bounded."""
     taking_ = await pushing(server)
     connection = server.connections[-1].websocket
     texts = [str(n) for n in range(HIGH_WATER + 10)]
@@ -397,8 +397,8 @@ async def test_reading_pauses_again_after_many_fragments(server):
     await taking_.until_end()
 
 
-async def test_fragment_that_came_before_the_reading(server):
-    """The first fragment before the reader, the last one together with the next message: in order, and at once."""
+async def test_order_is_kept_when_a_fragment_arrives_before_reading_begins(server):
+    """A message whose first fragment arrives before reading begins comes first, and at once after its last fragment."""
     async with websockets.connect(server.url) as websocket:
         await server.connected()
         transport = server.connections[-1].websocket.transport
@@ -418,14 +418,14 @@ async def test_fragment_that_came_before_the_reading(server):
         frames.release()
 
 
-def test_frame_of_websockets_is_what_is_expected_of_it():
-    """What is read off a frame is there: whether it is the last one, its opcode, its payload."""
+def test_frame_of_websockets_has_the_expected_attributes():
+    """A frame of websockets has the attributes that rxws reads: fin, opcode and data."""
     frame = Frame(Opcode.TEXT, b"text", True)
     assert (frame.fin, frame.opcode, frame.data.decode()) == (True, Opcode.TEXT, "text")
 
 
-async def test_connection_that_lacks_a_private_part_is_read_through_recv(server, caplog):
-    """Nothing of such a connection is replaced, its frames come to the end, and one reporter logs one line."""
+async def test_recv_is_used_when_the_connection_lacks_a_private_attribute(server, caplog):
+    """Such a connection keeps its methods, its frames arrive to the end, and each reporter logs one line."""
     reporter = Reporter(asyncio.get_running_loop(), "feed")
     for _ in range(2):
         websocket = await websockets.connect(server.url)
@@ -464,14 +464,14 @@ RENAMED = {
     "process_event": {r"\bprocess_event\b": "handle_event"},
     "recv_messages": {r"\brecv_messages\b": "incoming"},
     "paused": {r"\bpaused\b": "is_paused"},
-    # asyncio calls it by its name, unless the protocol has another base.
+    # asyncio calls it by this name, unless the protocol has another base class.
     "data_received": {
         r"\bdata_received\b": "receive_bytes",
         r"asyncio\.Protocol": "asyncio.BufferedProtocol",
         r"(?=\n    def receive_bytes)": BUFFERED,
     },
 }
-"""The private parts of websockets that pushed frames need, and what makes of its source a version without each."""
+"""The private attributes of websockets that pushed frames need, and the edits that make a version without each."""
 
 CLIENT = """
 import asyncio, itertools, logging, sys
@@ -486,12 +486,12 @@ async def main():
 
 asyncio.run(main())
 """
-"""Reads four messages, whatever happens to its connection."""
+"""Reads four messages, also over a reconnection."""
 
 
 @pytest.mark.parametrize(("missing", "renames"), RENAMED.items(), ids=RENAMED)
-async def test_websockets_without_a_private_part(server, tmp_path, missing, renames):
-    """A feed delivers through ``recv`` over a reconnection, and one line says once what is missing."""
+async def test_feed_uses_recv_when_websockets_lacks_a_private_attribute(server, tmp_path, missing, renames):
+    """A feed delivers through ``recv``, also after a reconnection, and logs once which attribute is missing."""
     package = tmp_path / "websockets"
     shutil.copytree(Path(websockets.__file__).parent, package, ignore=shutil.ignore_patterns("__pycache__"))
     for path in (package / "asyncio").glob("*.py"):
@@ -508,7 +508,7 @@ async def test_websockets_without_a_private_part(server, tmp_path, missing, rena
         async with asyncio.timeout(60):
             for number in range(2):
                 await server.connected(number + 1)
-                # One by one, so that the client is seen to wait for the second.
+                # One by one, so that the client waits for the second.
                 await server.send(str(2 * number))
                 await asyncio.sleep(0.05)
                 await server.send(str(2 * number + 1))

@@ -1,4 +1,4 @@
-"""The receiving side of one connection: where its messages go, and which replies it awaits."""
+"""The receiving side of one connection: the sink of its messages and the replies that it awaits."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ pytestmark = pytest.mark.usefixtures("virtual_time", "assert_no_leaks")
 
 
 class Received:
-    """The receiving side of a connection that the test ends."""
+    """The receiving side of a connection whose end the test decides."""
 
     def __init__(self):
         loop = asyncio.get_running_loop()
@@ -24,11 +24,11 @@ class Received:
         self.has_ended = False
         reporter = Reporter(loop, "feed")
         reporter.publish = self.events.append
-        self.inbound = Inbound(1, loop, reporter, answer=never_asked, has_ended=lambda: self.has_ended)
+        self.inbound = Inbound(1, reporter, answer=never_asked, has_ended=lambda: self.has_ended)
 
 
-async def test_reply_resolves_the_caller_that_waited_longest():
-    """A reply resolves the caller that waited longest; a cancelled caller and a filter that raises block no other."""
+async def test_reply_resolves_the_longest_waiting_caller_when_several_wait():
+    """A reply resolves the longest-waiting caller; a cancelled caller or a filter that raises blocks no other."""
     received = Received()
     inbound = received.inbound
     one, two = Filter.parse([{"id": 1}]), Filter.parse([{"id": 2}])
@@ -52,8 +52,8 @@ async def test_reply_resolves_the_caller_that_waited_longest():
     assert not inbound.pending_replies
 
 
-async def test_connection_is_held_until_its_predecessor_has_ended():
-    """A connection counts as held while its predecessor delivers, and no longer once it takes over."""
+async def test_connection_is_held_when_its_predecessor_delivers():
+    """A connection is held as long as its predecessor delivers, and until it takes over."""
     old, new = Received(), Received()
     assert not new.inbound.is_held
     new.inbound.hold(never_asked, old.inbound)
@@ -65,8 +65,8 @@ async def test_connection_is_held_until_its_predecessor_has_ended():
     assert not new.inbound.is_held
 
 
-async def test_discarded_messages_go_nowhere():
-    """A connection that was given up discards what still comes."""
+async def test_messages_are_discarded_when_the_connection_is_given_up():
+    """The messages of a connection that the feed has given up are discarded."""
     inbound = Received().inbound
     delivered = []
     inbound.deliver(lambda *frame: delivered.append(frame))

@@ -1,4 +1,4 @@
-"""The index: what it finds, what happens when something raises, and when it is called in its own midst."""
+"""The index: what it finds, exceptions of predicates and values, and calls from within itself."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ parse = Filter.parse
 
 
 class AskedKeys(Mapping):
-    """A message that notes which keys it was asked for."""
+    """A message that records the keys that are read."""
 
     def __init__(self, items):
         self.items_ = items
@@ -40,7 +40,7 @@ class AskedKeys(Mapping):
 
 
 class Hostile:
-    """A value, equal to others of its number, that runs a function whenever it is compared."""
+    """A value, equal to others of the same number, that calls a function whenever it is compared."""
 
     def __init__(self, number, on_compare=lambda: None):
         self.number = number
@@ -55,7 +55,7 @@ class Hostile:
 
 
 class HostileHash(Hostile):
-    """A value that runs a function whenever it is hashed."""
+    """A value that calls a function whenever it is hashed."""
 
     def __hash__(self):
         self.on_compare()
@@ -65,20 +65,20 @@ class HostileHash(Hostile):
 
 
 def unexpected(filter_, message, error):
-    """Fail the test: nothing is to be reported."""
+    """Fail the test: no error is expected."""
     raise error
 
 
 def make_index():
-    """Return an index in which nothing may raise."""
+    """Return an index without an expected error."""
     return Index(on_error=unexpected)
 
 
-# What the index finds
+# Matching
 
 
 def test_match_returns_each_entry_once_when_several_of_its_dicts_match():
-    """An entry is returned once, however many dicts of its filter a message passes, beside entries of other filters."""
+    """An entry is returned once if a message passes several dicts of its filter, beside entries of other filters."""
     index = make_index()
     index.add("several", parse([{"e": "trade"}, {"s": "BTCUSDT"}, {"e": "trade", "s": "BTCUSDT"}, {}]))
     index.add("one", parse([{"s": "BTCUSDT"}]))
@@ -88,7 +88,7 @@ def test_match_returns_each_entry_once_when_several_of_its_dicts_match():
 
 
 def test_match_returns_an_entry_once_when_its_filter_repeats_a_dict():
-    """Equal dicts of one filter count once, also when the entry is removed."""
+    """Equal dicts of one filter count as one, also when the entry is removed."""
     index = make_index()
     registration = index.add("entry", parse([{"a": 1}, {"a": True}]))
     assert list(index.match({"a": 1.0})) == ["entry"]
@@ -97,7 +97,7 @@ def test_match_returns_an_entry_once_when_its_filter_repeats_a_dict():
 
 
 def test_match_returns_an_entry_twice_when_it_was_added_twice():
-    """Each registration counts: an entry added twice is returned twice, and once after one is removed."""
+    """An entry that was added twice is returned twice, and once after one removal."""
     index = make_index()
     index.add("entry", parse([{"a": 1}, {"b": 1}]))
     again = index.add("entry", parse([{"a": 1}]))
@@ -106,8 +106,8 @@ def test_match_returns_an_entry_twice_when_it_was_added_twice():
     assert list(index.match({"a": 1, "b": 1})) == ["entry"]
 
 
-def test_match_keeps_the_order_of_adding_among_equal_filters():
-    """Entries with equal conditions are returned in order of adding, whatever was removed between."""
+def test_match_keeps_the_order_of_adding_when_filters_are_equal():
+    """Entries with equal conditions are returned in the order of adding, also after removals."""
     index = make_index()
     registrations = [index.add(number, parse([{"a": 1}])) for number in range(5)]
     index.remove(registrations[1])
@@ -115,8 +115,8 @@ def test_match_keeps_the_order_of_adding_among_equal_filters():
     assert list(index.match({"a": 1})) == [0, 2, 3, 4, 5]
 
 
-def test_match_returns_a_snapshot_that_later_changes_leave_alone():
-    """What match returned stays as it is when entries are added and removed afterwards."""
+def test_match_returns_a_snapshot_when_entries_change_later():
+    """Adding and removing do not change an earlier result of match."""
     index = make_index()
     first = index.add(1, parse([{"a": 1}]))
     matched = index.match({"a": 1})
@@ -127,7 +127,7 @@ def test_match_returns_a_snapshot_that_later_changes_leave_alone():
 
 
 def test_match_copies_nothing_when_nothing_has_changed():
-    """Messages that match the same entries get the same tuple."""
+    """Without changes, messages that match the same entries get the same tuple."""
     index = make_index()
     for number in range(3):
         index.add(number, parse([{"e": "trade", "s": "BTCUSDT"}]))
@@ -135,7 +135,7 @@ def test_match_copies_nothing_when_nothing_has_changed():
 
 
 def test_remove_does_nothing_when_done_before():
-    """Removing again is harmless, and len counts what is registered."""
+    """Removing an entry again does nothing; ``len`` is the number of registrations."""
     index = make_index()
     registrations = [index.add(0, parse(filters)) for filters in (None, [{"a": 1}], [{"a": 1}, {"b": 2}], bool)]
     assert len(index) == 4
@@ -145,8 +145,8 @@ def test_remove_does_nothing_when_done_before():
     assert not index.match({"a": 1, "b": 2})
 
 
-def test_match_asks_only_for_keys_that_some_filter_looks_at():
-    """The keys that are looked at are those of the filters registered now, each set of keys once."""
+def test_match_reads_only_keys_when_a_filter_needs_them():
+    """match reads the keys of the registered filters only, each set of keys once."""
     index = make_index()
     for number in range(100):
         index.add(number, parse([{"s": number}]))
@@ -164,7 +164,7 @@ def test_match_asks_only_for_keys_that_some_filter_looks_at():
 @pytest.mark.parametrize("reverse", [False, True])
 @pytest.mark.parametrize("message", [{"e": 1, "s": 50}, {"e": 50, "s": 1}, {"e": 1, "s": 1}, {"e": 1}, {"s": 1000}])
 def test_match_compares_few_values_when_filters_share_pairs(reverse, message):
-    """Filters that share a pair are told apart by their other pairs, in whatever order they were added."""
+    """Filters that share a pair are distinguished by their other pairs, in any order of adding."""
     compared = []
 
     class Counted:
@@ -192,7 +192,7 @@ def test_match_compares_few_values_when_filters_share_pairs(reverse, message):
 
 
 def test_match_does_not_fail_when_a_value_cannot_be_hashed():
-    """A message's value that cannot be hashed is compared with each that is looked for: it matches what is equal."""
+    """A message's value without a hash is compared with each wanted value, and matches an equal one."""
     index = make_index()
     index.add("frozen", parse([{"a": frozenset({1})}]))
     index.add("frozen, b", parse([{"b": 1, "a": frozenset({1})}]))
@@ -205,7 +205,7 @@ def test_match_does_not_fail_when_a_value_cannot_be_hashed():
 
 
 def test_match_follows_changes_when_a_value_cannot_be_hashed():
-    """Entries added and removed between two messages with such a value are found and not found."""
+    """Changes between two messages with a value without a hash take effect."""
     index = make_index()
     index.add(1, parse([{"a": frozenset({1})}]))
     assert list(index.match({"a": {2}})) == []
@@ -216,8 +216,8 @@ def test_match_follows_changes_when_a_value_cannot_be_hashed():
     assert list(index.match({"a": {2}})) == [3]
 
 
-def test_match_compares_no_container_with_plain_values(monkeypatch):
-    """What is a number in one kind of message and a list in another costs no more for more entries: none can be it."""
+def test_match_skips_plain_values_when_the_message_has_a_container(monkeypatch):
+    """A container under a key for which entries want plain values costs the same for any number of entries."""
     index = make_index()
     kinds = enum.StrEnum("Kind", "TRADE"), enum.Enum("Side", "BUY")
     for number in range(100):
@@ -235,12 +235,12 @@ def test_match_compares_no_container_with_plain_values(monkeypatch):
     assert list(index.match(message)) == ["odd again"]
 
 
-# When something raises
+# Exceptions
 
 
 @pytest.mark.parametrize("error", [ValueError("no"), CancelledError()])
 def test_match_rejects_and_reports_when_a_predicate_raises(error):
-    """A predicate that raises rejects the message and is reported; the others are not affected."""
+    """A predicate that raises rejects the message and is reported; other entries are not affected."""
 
     def failing(message):
         raise error
@@ -254,7 +254,7 @@ def test_match_rejects_and_reports_when_a_predicate_raises(error):
 
 
 def test_match_rejects_and_reports_when_a_comparison_raises():
-    """An __eq__ that raises rejects for each filter that it was compared for, and only for these."""
+    """An ``__eq__`` that raises rejects the message for the filters with that value, and only for these."""
     error = ValueError("no")
 
     def fail():
@@ -267,15 +267,15 @@ def test_match_rejects_and_reports_when_a_comparison_raises():
     for number, filter_ in enumerate(filters):
         index.add(number, filter_)
     values[0].on_compare = values[2].on_compare = fail
-    message = {"a": Hostile(1, fail), "b": 1}  # the filter's own __eq__ decides, not the message's
+    message = {"a": Hostile(1, fail), "b": 1}  # the __eq__ of the filter's value decides
     assert sorted(index.match(message)) == [1, 4]
     assert [(reported.alternatives[0]["a"], *rest) for reported, *rest in reports] == [
         (value, message, error) for value in (values[0], values[2], values[3])
     ]
 
 
-def test_match_passes_on_what_the_error_function_raises():
-    """An exception of on_error is not swallowed."""
+def test_match_raises_when_on_error_raises():
+    """An exception of on_error propagates out of match."""
     index = make_index()
     index.add(1, parse(lambda message: 1 / 0))
     with pytest.raises(ZeroDivisionError):
@@ -283,7 +283,7 @@ def test_match_passes_on_what_the_error_function_raises():
 
 
 def test_add_leaves_nothing_behind_when_a_hash_raises():
-    """An add that raises registers nothing, and what was asked for in its midst is done all the same."""
+    """An add that raises registers nothing; a change that was requested during it is made nevertheless."""
     index = make_index()
     other = index.add("other", parse([{"b": 1}]))
     value = HostileHash(1)
@@ -303,7 +303,7 @@ def test_add_leaves_nothing_behind_when_a_hash_raises():
 
 
 def test_remove_takes_the_entry_out_when_a_hash_raises():
-    """A remove that raises has removed its entry, and the index goes on."""
+    """A remove that raises has removed its entry, and the index still works."""
     index = make_index()
     value = HostileHash(1)
     registration = index.add("entry", parse([{"a": value}]))
@@ -321,11 +321,11 @@ def test_remove_takes_the_entry_out_when_a_hash_raises():
     assert list(index.match({"a": value})) == ["again"]
 
 
-# When it is called in its own midst
+# Calls from within itself
 
 
-def test_remove_works_in_the_midst_of_add():
-    """A remove that a value's __hash__ or __eq__ calls while another entry is added loses neither change."""
+def test_remove_works_when_called_during_add():
+    """A remove that a value's ``__hash__`` or ``__eq__`` calls during an add loses neither change."""
     index = make_index()
     registrations = []
 
@@ -345,8 +345,8 @@ def test_remove_works_in_the_midst_of_add():
     assert sorted(entry for number in range(50) for entry in index.match({"b": number})) == sorted(survivors)
 
 
-def test_add_works_in_the_midst_of_add():
-    """An add within an add is done when the outer one is, and is complete when that returns."""
+def test_add_works_when_called_during_add():
+    """An add during another add is made after the outer one, before the outer one returns."""
     index = make_index()
     additions = [1, 2, 3]
 
@@ -362,8 +362,8 @@ def test_add_works_in_the_midst_of_add():
     assert sorted(index.match({"b": 1})) == [1, 2, 3]
 
 
-def test_match_works_in_the_midst_of_add_and_keeps_nothing_of_it():
-    """A match within an add finds what is registered before, and later ones find what is registered after."""
+def test_match_works_when_called_during_add():
+    """A match during an add finds the entries from before; later matches find the new entry, too."""
     index = make_index()
     matched = []
     message = {"a": Hostile(1), "b": 1}
@@ -377,8 +377,8 @@ def test_match_works_in_the_midst_of_add_and_keeps_nothing_of_it():
     assert list(index.match(message)) == [0]
 
 
-def test_remove_and_add_work_in_the_midst_of_match():
-    """Changes that a comparison or a predicate makes while a message is matched neither break it nor are lost."""
+def test_changes_work_when_made_during_match():
+    """Changes that a comparison or a predicate makes during a match do not break it and are not lost."""
     index = make_index()
     registrations = [index.add(number, parse([{"a": Hostile(number)}])) for number in range(10)]
     added = []
@@ -400,8 +400,8 @@ def test_remove_and_add_work_in_the_midst_of_match():
     assert list(index.match({"a": Hostile(0), "b": 1})) == ["added"] * 10 + ["predicate"]
 
 
-def test_remove_works_when_a_replaced_tuple_drops_the_last_reference_to_an_entry():
-    """An entry whose end removes another entry, in the midst of the change that ended it, loses nothing."""
+def test_remove_works_when_a_finalizer_calls_it_during_a_change():
+    """An entry whose finalizer removes another entry during the change that dropped it loses no change."""
     index = make_index()
 
     class Chained:
@@ -433,7 +433,7 @@ def collecting_often():
 
 
 def test_remove_loses_nothing_when_finalizers_call_it_anywhere():
-    """Finalizers of the user's own that remove entries at any step of add, remove and match leave just the others."""
+    """Finalizers that remove entries at any step of add, remove and match leave exactly the other entries."""
     index = make_index()
 
     class Abandoned:
@@ -462,9 +462,9 @@ def test_remove_loses_nothing_when_finalizers_call_it_anywhere():
 
 @pytest.mark.parametrize("allocations", range(12))
 def test_remove_is_not_lost_when_a_finalizer_calls_it_while_match_makes_its_tuple(allocations):
-    """A finalizer at any allocation of the first match after a change leaves no removed entry in what is kept."""
+    """After a finalizer at any allocation of the first match after a change, the kept tuple has no removed entry."""
     index = make_index()
-    for _ in range(30):  # short tuples are not allocated but used again
+    for _ in range(30):  # Python reuses short tuples instead of allocating them
         index.add("kept", parse([{"a": 1}]))
 
     class Abandoned:
@@ -490,12 +490,12 @@ def test_remove_is_not_lost_when_a_finalizer_calls_it_while_match_makes_its_tupl
     assert list(index.match({"a": 1})) == ["kept"] * 30
 
 
-# Whatever the filters and messages are
+# Any filters and messages
 
 
 @settings(max_examples=300, deadline=None)
 @given(st.lists(FILTERS, max_size=8), MESSAGES)
-def test_match_agrees_with_the_filters_called_one_by_one(filters, message):
+def test_match_finds_the_same_entries_when_filters_are_called_directly(filters, message):
     """The index finds exactly the entries whose filter the message passes, each once."""
     index = Index(on_error=lambda filter_, message, error: None)
     parsed = [parse(each) for each in filters]

@@ -1,4 +1,4 @@
-"""The way of a frame: taken, parsed, handed on, in order; other tasks have their turn; a hook that waits too long."""
+"""The reader: frames are parsed and delivered in order, other tasks run in between, slow parse hooks time out."""
 
 from __future__ import annotations
 
@@ -22,11 +22,11 @@ pytestmark = pytest.mark.usefixtures("virtual_time", "assert_no_leaks")
 
 
 def ignore(*_):
-    """Stand for what nobody looks at."""
+    """Ignore all arguments."""
 
 
 class Reading:
-    """A connection over a scripted websocket that is read, and the messages that came of it."""
+    """A scripted connection with its reader, and the messages that it delivered."""
 
     def __init__(self, parse=lambda raw: raw):
         self.wiring = Wiring()
@@ -36,24 +36,24 @@ class Reading:
         )
         self.connection = Connection(self.websocket, 1, self.wiring.loop, self.wiring.reporter, never_asked)
         frames = functools.partial(frames_of, self.websocket, self.wiring.reporter)
-        reader = Reader(self.connection.inbound, frames, dispatcher, self.wiring.router, self.wiring.reporter)
+        reader = Reader(self.connection.inbound, frames, dispatcher)
         self.messages = []
         self.wiring.router.messages.subscribe(self.messages.append)
         self.connection.start(reader.read)
 
     async def ended(self):
-        """End the connection, and wait until it has been read."""
+        """End the connection, and wait until it was read to its end."""
         self.websocket.end()
         await asyncio.wait({self.connection.reader})
         self.connection.end()
 
     def rejected(self):
-        """Give the frames that were rejected, each with the type of its error."""
+        """Return the rejected frames, each with the type of its error."""
         return [(event.raw, type(event.error)) for event in of_kind(MessageRejected, self.wiring.seen)]
 
 
-async def test_reader_hands_each_frame_on_in_order():
-    """Frames become messages in the order in which they came, and the time of the last one is known."""
+async def test_reader_delivers_messages_in_order_when_frames_arrive():
+    """The reader delivers messages in the order of their frames, and notes when the last one arrived."""
     reading = Reading()
     assert reading.connection.inbound.last_received_at is None
     await asyncio.sleep(5)
@@ -64,8 +64,8 @@ async def test_reader_hands_each_frame_on_in_order():
     await reading.ended()
 
 
-async def test_reader_waits_for_what_the_hook_waits_for():
-    """While a parse hook waits, the next frame waits too: order is kept."""
+async def test_reader_keeps_the_order_when_the_parse_hook_waits():
+    """While a parse hook waits, the next frame waits, too: the order is kept."""
 
     async def parse(raw):
         if raw == "slow":
@@ -80,21 +80,21 @@ async def test_reader_waits_for_what_the_hook_waits_for():
 
 
 async def items():
-    """Give what is there once only."""
+    """Return an async generator, which can be consumed only once."""
     yield 1
 
 
 @pytest.mark.parametrize(
     ("promise", "advice"),
     [
-        (lambda: asyncio.get_running_loop().create_future(), "a Future where .* must await it"),
-        (lambda: asyncio.sleep(0), "a coroutine where .* must await it"),
-        (lambda: iter([1, 2]), "a list_iterator where .* must return rxws.Many"),
-        (items, "an? async_generator where .* must return rxws.Many"),
+        (lambda: asyncio.get_running_loop().create_future(), "a Future instead .* must await it"),
+        (lambda: asyncio.sleep(0), "a coroutine instead .* must await it"),
+        (lambda: iter([1, 2]), "a list_iterator instead .* must return rxws.Many"),
+        (items, "an? async_generator instead .* must return rxws.Many"),
     ],
 )
-async def test_promise_in_place_of_a_message_is_rejected(promise, advice):
-    """What can be had once only is no message, which many share: a future, a coroutine, an iterator."""
+async def test_frame_is_rejected_when_its_message_can_be_consumed_only_once(promise, advice):
+    """A future, a coroutine or an iterator is rejected as a message, because several receivers cannot share it."""
 
     async def parse(raw):
         return promise() if raw == "odd" else raw
@@ -109,8 +109,8 @@ async def test_promise_in_place_of_a_message_is_rejected(promise, advice):
     await reading.ended()
 
 
-async def test_future_of_a_plain_hook_is_rejected():
-    """A plain hook is asked for the message itself."""
+async def test_frame_is_rejected_when_a_plain_hook_returns_a_future():
+    """A plain parse hook must return the message itself: a future is rejected."""
     reading = Reading(lambda raw: asyncio.get_running_loop().create_future())
     reading.websocket.come("a")
     await asyncio.sleep(1)
@@ -119,8 +119,8 @@ async def test_future_of_a_plain_hook_is_rejected():
     await reading.ended()
 
 
-async def test_hook_runs_in_the_task_of_the_reader():
-    """A hook may use what needs a task (``asyncio.timeout``), whether or not it waits: it is the reader's."""
+async def test_parse_hook_runs_in_the_task_of_the_reader():
+    """The parse hook runs in the reader's task, so it can use ``asyncio.timeout``, whether or not it suspends."""
     tasks = []
 
     async def parse(raw):
@@ -137,14 +137,14 @@ async def test_hook_runs_in_the_task_of_the_reader():
 
 
 @pytest.mark.parametrize("costs", [[1e-3], [2e-5], [1e-6], [1e-6] * 1000 + [2e-3] * 1000])
-async def test_reader_gives_way_by_time_in_a_burst(virtual_time, costs):
-    """In a burst other tasks run at least every 25 ms, be a message cheap or dear; 80 ms when it becomes dear."""
+async def test_other_tasks_run_when_a_burst_arrives(virtual_time, costs):
+    """In a burst other tasks run at least every 25 ms for any cost per message; within 80 ms when it rises."""
     clock = virtual_time._selector.clock
     spent = 0.0
     longest = looked = 0.0
 
     def parse(raw):
-        # Rounded, because the clock knows only whole microseconds.
+        # Rounded, because the virtual clock counts whole microseconds.
         nonlocal spent
         spent += costs[int(raw) % len(costs)]
         if spent >= 1e-6:
@@ -171,8 +171,8 @@ async def test_reader_gives_way_by_time_in_a_burst(virtual_time, costs):
 
 @pytest.mark.parametrize("heeds", [True, False], ids=["cancelled", "answers its cancellation"])
 @pytest.mark.parametrize("seconds", [1000, 9])
-async def test_hook_that_waits_too_long(seconds, heeds):
-    """A parse hook is waited for ten seconds, after which its frame is skipped, or what it says then is taken."""
+async def test_frame_is_skipped_when_its_parse_hook_times_out(seconds, heeds):
+    """After ten seconds the parse hook is cancelled. Its frame is skipped, unless the hook then returns a message."""
 
     async def parse(raw):
         try:
@@ -185,7 +185,7 @@ async def test_hook_that_waits_too_long(seconds, heeds):
     reading = Reading(parse)
     reading.websocket.come("slow", "next")
     await asyncio.sleep(0.1)
-    # What comes meanwhile is not read, and wins no patience.
+    # A frame that arrives meanwhile is not read, and does not extend the timeout.
     reading.websocket.come("last")
     await asyncio.sleep(20)
     is_skipped = heeds and seconds > 10
@@ -196,8 +196,8 @@ async def test_hook_that_waits_too_long(seconds, heeds):
     await reading.ended()
 
 
-async def test_patience_is_for_each_frame_anew():
-    """Hooks that wait nine seconds each, one after the other, are none of them too slow."""
+async def test_timeout_starts_anew_when_the_next_frame_is_parsed():
+    """The parse timeout applies to each frame: hooks that wait nine seconds each, one after the other, all succeed."""
 
     async def parse(raw):
         await asyncio.sleep(9)
@@ -210,8 +210,8 @@ async def test_patience_is_for_each_frame_anew():
     await reading.ended()
 
 
-async def test_end_of_the_connection_while_a_hook_waits_leaves_nothing():
-    """Where the reader is cancelled in a hook, no timer of its patience stays behind."""
+async def test_no_timer_is_left_when_the_reader_is_cancelled_in_a_hook():
+    """A reader that is cancelled while its parse hook waits leaves no timer."""
 
     async def parse(raw):
         await asyncio.sleep(1000)

@@ -1,4 +1,4 @@
-"""The way of a message to those who want it."""
+"""The router: delivers each message to the receivers whose filters it passes."""
 
 from __future__ import annotations
 
@@ -13,20 +13,20 @@ from ..support.wiring import Wiring, in_thread, settle
 
 
 class Recorder:
-    """A receiver that keeps what it is told."""
+    """A receiver that records its calls."""
 
     def __init__(self, pending=0):
-        self.told = []
+        self.received = []
         self.pending = pending
 
     def on_message(self, message):
-        self.told.append(message)
+        self.received.append(message)
 
     def on_gap(self, gap):
-        self.told.append(gap)
+        self.received.append(gap)
 
     def on_end(self, error):
-        self.told.append(("end", error))
+        self.received.append(("end", error))
 
     def __len__(self):
         return self.pending
@@ -43,18 +43,18 @@ def add(wiring, filters=None, receiver=None):
     return receiver
 
 
-async def test_route_when_filters_differ(wiring):
-    """A message goes to those whose filters it passes, and to them only."""
+async def test_message_is_routed_when_it_passes_a_filter(wiring):
+    """A message goes to the receivers whose filters it passes, and to no other."""
     everything, trades, one = add(wiring), add(wiring, [{"e": "trade"}]), add(wiring, lambda message: message["n"] == 1)
     messages = [{"e": "trade", "n": 1}, {"e": "ticker", "n": 1}, {"e": "trade", "n": 2}]
     wiring.route(*messages)
-    assert everything.told == messages
-    assert trades.told == [messages[0], messages[2]]
-    assert one.told == messages[:2]
+    assert everything.received == messages
+    assert trades.received == [messages[0], messages[2]]
+    assert one.received == messages[:2]
 
 
-async def test_route_when_somebody_takes_all_messages(wiring):
-    """Whoever is subscribed to messages gets each, as the same object, and they are counted."""
+async def test_every_message_is_emitted_when_messages_has_subscribers(wiring):
+    """Subscribers of ``messages`` get every message as the same object, and messages are counted."""
     seen = []
     subscription = wiring.router.messages.subscribe(seen.append)
     receiver = add(wiring)
@@ -62,15 +62,15 @@ async def test_route_when_somebody_takes_all_messages(wiring):
     wiring.route(message)
     subscription.dispose()
     wiring.route("unseen")
-    assert seen[0] is receiver.told[0] is message
+    assert seen[0] is receiver.received[0] is message
     assert len(seen) == 1
     assert wiring.reporter.counters.messages == 2
     assert wiring.router.last_message == "unseen"
 
 
 @pytest.mark.parametrize("error", [ZeroDivisionError(), asyncio.CancelledError()])
-async def test_route_when_a_receiver_raises(wiring, error):
-    """A receiver that raises is reported, and its siblings on both sides get the message, and the next one."""
+async def test_other_receivers_get_the_message_when_one_raises(wiring, error):
+    """A receiver that raises is reported; the receivers before and after it get this message and the next."""
 
     class Broken(Recorder):
         def on_message(self, message):
@@ -79,13 +79,13 @@ async def test_route_when_a_receiver_raises(wiring, error):
 
     before, broken, after = add(wiring), add(wiring, receiver=Broken()), add(wiring)
     wiring.route(1, 2)
-    assert before.told == broken.told == after.told == [1, 2]
+    assert before.received == broken.received == after.received == [1, 2]
     assert [event.error for event in wiring.seen] == [error, error]
     assert [event.message for event in wiring.seen] == [1, 2]
 
 
-async def test_route_when_a_predicate_raises(wiring, caplog):
-    """A predicate that raises rejects; it is counted, logged and emitted by its name, and asked again next time."""
+async def test_message_is_rejected_when_a_predicate_raises(wiring, caplog):
+    """A predicate that raises rejects; it is counted, logged and emitted by name, and called again next time."""
     calls = []
 
     def is_large(message):
@@ -94,8 +94,8 @@ async def test_route_when_a_predicate_raises(wiring, caplog):
 
     receiver, sibling = add(wiring, is_large), add(wiring)
     wiring.route({}, {"n": 11})
-    assert receiver.told == [{"n": 11}]
-    assert sibling.told == calls == [{}, {"n": 11}]
+    assert receiver.received == [{"n": 11}]
+    assert sibling.received == calls == [{}, {"n": 11}]
     assert wiring.reporter.counters.failures == 1
     (event,) = wiring.seen
     assert isinstance(event, CallbackFailed)
@@ -105,8 +105,8 @@ async def test_route_when_a_predicate_raises(wiring, caplog):
     assert "is_large raised" in caplog.text
 
 
-async def test_route_when_a_filter_compares_badly(wiring):
-    """A value of a filter whose comparison raises rejects as well."""
+async def test_message_is_rejected_when_a_comparison_raises(wiring):
+    """A filter's value whose comparison raises rejects the message."""
 
     class Touchy:
         __hash__ = None
@@ -121,13 +121,13 @@ async def test_route_when_a_filter_compares_badly(wiring):
 
     receiver, sibling = add(wiring, [{"a": Touchy()}]), add(wiring)
     wiring.route({"a": 1})
-    assert receiver.told == []
-    assert sibling.told == [{"a": 1}]
+    assert receiver.received == []
+    assert sibling.received == [{"a": 1}]
     assert [event.handler for event in wiring.seen] == ["Filter"]
 
 
-async def test_add_when_a_message_is_under_way(wiring):
-    """Whoever is added while a message goes round gets the next one."""
+async def test_new_receiver_gets_the_next_message_when_added_during_one(wiring):
+    """A receiver that is added while a message is delivered gets the next message."""
     added = []
 
     class Adding(Recorder):
@@ -136,13 +136,13 @@ async def test_add_when_a_message_is_under_way(wiring):
 
     add(wiring, receiver=Adding())
     wiring.route(1)
-    assert added[0].told == []
+    assert added[0].received == []
     wiring.route(2)
-    assert added[0].told == [2]
+    assert added[0].received == [2]
 
 
-async def test_remove_when_a_message_is_under_way(wiring):
-    """Removing is safe at any moment, and twice; who is removed gets no further message."""
+async def test_removed_receiver_gets_no_message_when_removed_during_one(wiring):
+    """Removing is safe at any moment and idempotent; a removed receiver gets no further message."""
 
     class Removing(Recorder):
         def on_message(self, message):
@@ -152,26 +152,26 @@ async def test_remove_when_a_message_is_under_way(wiring):
 
     first, last = add(wiring, receiver=Removing()), add(wiring, receiver=Removing())
     wiring.route(1, 2)
-    assert first.told == last.told == [1]
+    assert first.received == last.received == [1]
     assert wiring.router.receivers == []
 
 
 async def test_receivers_when_read_from_another_thread(wiring):
-    """Who is registered may be asked from any thread."""
+    """The receivers can be read from any thread."""
     receivers = [add(wiring), add(wiring, receiver=Recorder(5))]
     assert in_thread(lambda: wiring.router.receivers) == receivers
 
 
-async def test_announce_when_messages_may_be_missing(wiring):
-    """A gap is told to every receiver, whatever its filter; those who are removed meanwhile included."""
+async def test_every_receiver_gets_the_gap_when_it_is_announced(wiring):
+    """Every receiver gets a gap, for any filter, and also if it is removed meanwhile."""
     first, second = add(wiring, [{"a": 1}]), add(wiring)
     gap = wiring.gap()
     wiring.router.announce(gap)
-    assert first.told == second.told == [gap]
+    assert first.received == second.received == [gap]
 
 
-async def test_gaps_when_subscribed(wiring):
-    """Whoever is subscribed to gaps gets each, once."""
+async def test_gaps_emits_each_gap_when_subscribed(wiring):
+    """Subscribers of ``gaps`` get each gap once."""
     gaps = []
     wiring.router.gaps.subscribe(gaps.append)
     add(wiring)
@@ -181,24 +181,24 @@ async def test_gaps_when_subscribed(wiring):
 
 
 @pytest.mark.parametrize("error", [None, ZeroDivisionError()])
-async def test_end_when_receivers_are_left(wiring, error):
-    """At the end all are finished and forgotten, late ones at once, and messages ends too."""
+async def test_all_receivers_end_when_the_router_ends(wiring, error):
+    """At the end all receivers end and are unregistered, later ones end at once, and ``messages`` ends."""
     receiver = add(wiring)
     ends = []
     wiring.router.messages.subscribe(on_error=ends.append, on_completed=lambda: ends.append(None))
     wiring.route("last")
     wiring.router.end(error)
     late = add(wiring)
-    assert receiver.told == ["last", ("end", error)]
-    assert late.told == [("end", error)]
+    assert receiver.received == ["last", ("end", error)]
+    assert late.received == [("end", error)]
     assert ends == [error]
     assert wiring.router.receivers == []
     assert wiring.router.last_message is None
     wiring.router.remove(late)
 
 
-async def test_end_when_a_subscriber_makes_another_stream(wiring):
-    """What is made in the midst of the end ends at once, and disturbs nobody."""
+async def test_new_stream_ends_at_once_when_made_during_the_end(wiring):
+    """A stream that is made while the router ends is ended at once; the others are not affected."""
     made = []
     stream, other = wiring.stream(), wiring.stream()
     stream.subscribe(on_completed=lambda: made.append(wiring.stream()))

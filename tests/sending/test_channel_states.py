@@ -10,14 +10,14 @@ from rxws.sending.channels import ChannelCommand, ChannelRegistry
 from tests.sending.test_channels import channel, joined
 
 
-def test_every_state_has_its_transitions():
-    """The table of transitions names every state, and every state but ABSENT can be reached."""
+def test_transitions_name_every_state():
+    """The table of transitions names every state as a source and as a target."""
     assert set(TRANSITIONS) == set(ChannelState)
     assert set().union(*TRANSITIONS.values()) == set(ChannelState)
 
 
 def change(wanted, states, *, add_reference=(), remove_reference=()):
-    """Want and release, and tell."""
+    """Add and remove references, and notify the states."""
     for name in add_reference:
         wanted.add_reference(channel(name))
         states.changed(name)
@@ -27,7 +27,7 @@ def change(wanted, states, *, add_reference=(), remove_reference=()):
 
 
 def take_all(states):
-    """Take all steps; return them in words."""
+    """Take all commands and carry them out; return them as words."""
     done = []
     while (command := states.take_command()) is not None:
         done += [("+" if command.subscribes else "-") + each.identity for each in command.channels]
@@ -36,8 +36,8 @@ def take_all(states):
     return done
 
 
-def test_states_begins_with_all_that_is_wanted_in_order():
-    """On a new connection everything is to be subscribed, in the order in which it was wanted, each by itself."""
+def test_wanted_channels_are_subscribed_in_order_when_a_connection_is_new():
+    """A new connection subscribes each wanted channel, in the order in which the channels were wanted."""
     wanted = ChannelRegistry()
     for name in "cab":
         wanted.add_reference(channel(name))
@@ -46,8 +46,8 @@ def test_states_begins_with_all_that_is_wanted_in_order():
     assert take_all(states) == ["+c", "+a", "+b"]
 
 
-def test_states_unsubscribes_first():
-    """What is wanted no more makes room for what is wanted now."""
+def test_unsubscribe_comes_first_when_both_are_due():
+    """A channel that is no longer wanted is unsubscribed before another one is subscribed."""
     wanted = ChannelRegistry()
     states = ChannelStates(wanted)
     change(wanted, states, add_reference="ab")
@@ -56,8 +56,8 @@ def test_states_unsubscribes_first():
     assert take_all(states) == ["-a", "+c"]
 
 
-def test_states_when_something_is_called_off_before_its_step():
-    """What is wanted no more before it was subscribed, and what is wanted again in time, costs no message."""
+def test_no_command_is_taken_when_a_change_is_undone_in_time():
+    """A channel that is dropped before its command, or wanted again before its command, costs no message."""
     wanted = ChannelRegistry()
     states = ChannelStates(wanted)
     change(wanted, states, add_reference="ab")
@@ -68,8 +68,8 @@ def test_states_when_something_is_called_off_before_its_step():
     assert take_all(states) == []
 
 
-def test_states_when_something_is_called_off_during_its_step():
-    """A step that is under way comes to its end; then follows what undoes it."""
+def test_opposite_command_follows_when_a_change_is_undone_in_flight():
+    """A command in flight is carried out; then the opposite command follows."""
     wanted = ChannelRegistry()
     states = ChannelStates(wanted)
     change(wanted, states, add_reference="a")
@@ -84,8 +84,8 @@ def test_states_when_something_is_called_off_during_its_step():
     assert take_all(states) == ["+a"]
 
 
-def test_states_when_something_is_refused():
-    """What was refused is neither subscribed nor due, until it was wanted no more and is wanted again."""
+def test_refused_channel_is_not_due_when_it_is_still_wanted():
+    """A refused channel is not subscribed and not due until it is no longer wanted and then wanted again."""
     wanted = ChannelRegistry()
     states = ChannelStates(wanted)
     change(wanted, states, add_reference="ab")
@@ -104,8 +104,21 @@ def test_states_when_something_is_refused():
     assert "a" in states
 
 
-def test_states_halves_what_was_refused_together():
-    """The halves are steps of their own, and what is wanted later is combined with neither."""
+def test_refusal_is_forgotten_when_the_channel_is_no_longer_wanted():
+    """A channel that is dropped before its refusal arrives is neither due nor remembered as refused."""
+    wanted = ChannelRegistry()
+    states = ChannelStates(wanted)
+    change(wanted, states, add_reference="a")
+    command = states.take_command()
+    change(wanted, states, remove_reference="a")
+    states.refuse(command)
+    states.free(command)
+    assert not states.is_due
+    assert not wanted.refused
+
+
+def test_halves_are_separate_commands_when_a_command_is_divided():
+    """Each half of a divided command is a command of its own, and later channels are combined with neither."""
     wanted = ChannelRegistry()
     for name in "abcde":
         wanted.add_reference(channel(name, combine=joined))
@@ -119,8 +132,8 @@ def test_states_halves_what_was_refused_together():
     assert ["".join(each.identity for each in command.channels) for command in commands] == ["abc", "de", "f"]
 
 
-def test_states_of_a_new_connection_knows_what_was_refused():
-    """It comes last and by itself, until it is subscribed somewhere, or wanted no more."""
+def test_refused_channel_comes_last_when_a_connection_is_new():
+    """A channel that was refused before comes last and alone, until it is subscribed once or no longer wanted."""
     wanted = ChannelRegistry()
     for name in "abcd":
         wanted.add_reference(channel(name, combine=joined))
@@ -129,15 +142,15 @@ def test_states_of_a_new_connection_knows_what_was_refused():
     first.refuse(ChannelCommand(together.channels[:2], subscribes=True))
     first.free(together)
 
-    def steps_of(states):
+    def commands_of(states):
         commands = []
         while (command := states.take_command()) is not None:
             commands.append(("".join(each.identity for each in command.channels), states.is_doubtful(command)))
             states.done(command)
         return commands
 
-    assert steps_of(ChannelStates(wanted)) == [("cd", False), ("a", True), ("b", True)]
-    assert steps_of(ChannelStates(wanted)) == [("abcd", False)]
+    assert commands_of(ChannelStates(wanted)) == [("cd", False), ("a", True), ("b", True)]
+    assert commands_of(ChannelStates(wanted)) == [("abcd", False)]
     third = ChannelStates(wanted)
     together = third.take_command()
     third.refuse(together)
@@ -146,8 +159,8 @@ def test_states_of_a_new_connection_knows_what_was_refused():
     assert not wanted.refused
 
 
-def test_states_combines_what_has_the_same_function():
-    """Several are one step, at most so many; what combines otherwise, or not, is a step of its own."""
+def test_channels_are_combined_when_they_have_the_same_function():
+    """Channels with the same ``combine`` share a command, up to ``combine_max``; other channels have their own."""
     wanted = ChannelRegistry()
     for name in ("a1", "b", "a2", "a3", "c", "a4"):
         combine = {"a": joined, "b": None, "c": max}[name[0]]
@@ -160,8 +173,8 @@ def test_states_combines_what_has_the_same_function():
     assert commands == [["a1", "a2", "a3"], ["b"], ["c"], ["a4"]]
 
 
-def test_states_separates_what_cannot_be_combined():
-    """Each is a step by itself until it is subscribed, or wanted no more; the others are combined as ever."""
+def test_divided_channels_stay_alone_when_they_cannot_be_combined():
+    """Each has its own command until it is subscribed or no longer wanted; other channels are still combined."""
     wanted = ChannelRegistry()
     first = [wanted.add_reference(channel(name, combine=joined)) for name in ("a", "b", "c")]
     states = ChannelStates(wanted)
@@ -188,14 +201,14 @@ def test_states_separates_what_cannot_be_combined():
 
 
 @given(st.lists(st.tuples(st.sampled_from("abc"), st.booleans(), st.booleans())))
-def test_states_ends_where_it_should_whatever_happens(events):
-    """However things are wanted, released and stepped at, in the end what is wanted is subscribed, and nothing else."""
+def test_wanted_channels_are_subscribed_in_the_end_when_events_are_random(events):
+    """After any sequence of changes, commands and failures exactly the wanted channels are subscribed."""
     wanted, held, server = ChannelRegistry(), [], set()
     states, under_way = ChannelStates(wanted), None
 
     def finish():
         for each in under_way.channels:
-            # Of one thing the server is never told the same twice.
+            # The server never gets the same command for a channel twice in a row.
             assert (each.identity in server) is not under_way.subscribes
             (server.add if under_way.subscribes else server.discard)(each.identity)
         states.done(under_way)

@@ -1,4 +1,4 @@
-"""Subscribing on one connection what is wanted, and keeping it so."""
+"""Subscribing the wanted channels on one connection, and keeping them in sync."""
 
 from __future__ import annotations
 
@@ -18,17 +18,17 @@ pytestmark = pytest.mark.usefixtures("virtual_time", "assert_no_leaks")
 
 
 def now():
-    """Return the loop's time, rounded to what matters."""
+    """Return the loop's time, rounded to the relevant digits."""
     return round(asyncio.get_running_loop().time(), 2)
 
 
 async def settle():
-    """Let everything happen that takes no time."""
+    """Let all tasks run that take no time."""
     await asyncio.sleep(0.001)
 
 
 def answering(websocket, answers=lambda message: f"ok {message}"):
-    """Let the server answer what it is sent."""
+    """Let the server answer each message."""
 
     def answer(message):
         reply = answers(message)
@@ -40,17 +40,17 @@ def answering(websocket, answers=lambda message: f"ok {message}"):
 
 
 def is_answer_to(message):
-    """Make the filter of its answer."""
+    """Return the filter of a message's answer."""
     return lambda answer: answer == f"ok {message}"
 
 
 def channel(feed, name, **options):
-    """Make a stream of a channel."""
+    """Return a stream of a channel."""
     return feed.multiplex(f"+{name}", f"-{name}", filters=lambda message: message == name, **options)
 
 
-async def test_streams_of_one_subscription_are_counted():
-    """The first stream of an equal subscription sends it, and the last one to be closed ends it."""
+async def test_channel_is_subscribed_once_when_several_streams_want_it():
+    """The first stream of a channel subscribes it, and closing the last one unsubscribes it."""
     async with ScriptedFeed() as feed:
         await feed.wait_connected()
         streams = [channel(feed, "a") for _ in range(3)]
@@ -66,8 +66,8 @@ async def test_streams_of_one_subscription_are_counted():
         assert feed.websocket.sent == ["+a", "-a"]
 
 
-async def test_stream_that_is_collected_or_overflows_unsubscribes():
-    """Letting go of a stream ends its subscription as closing it does, and so does its overflow."""
+async def test_channel_is_unsubscribed_when_its_stream_is_collected_or_overflows():
+    """A stream that is collected or overflows unsubscribes its channel as a closed stream does."""
     async with ScriptedFeed() as feed:
         await feed.wait_connected()
         stream = channel(feed, "a")
@@ -80,8 +80,8 @@ async def test_stream_that_is_collected_or_overflows_unsubscribes():
         del full
 
 
-async def test_unsubscribing_without_a_message_sends_none():
-    """Where no message ends a subscription, it is forgotten, and sent again when it is wanted again."""
+async def test_nothing_is_sent_when_there_is_no_unsubscribe_message():
+    """Without ``unsubscribe`` a channel is dropped silently, and subscribed again when it is wanted again."""
     async with ScriptedFeed() as feed:
         await feed.wait_connected()
         for _ in range(2):
@@ -93,8 +93,8 @@ async def test_unsubscribing_without_a_message_sends_none():
         assert feed.websocket.sent == ["+a", "+a"]
 
 
-async def test_closing_and_opening_in_one_breath_sends_nothing():
-    """A subscription that is wanted again before anything was sent is still there."""
+async def test_nothing_is_sent_when_a_channel_is_wanted_again_at_once():
+    """A channel that is dropped and wanted again before a message was sent stays subscribed."""
     async with ScriptedFeed() as feed:
         await feed.wait_connected()
         stream = channel(feed, "a")
@@ -106,8 +106,8 @@ async def test_closing_and_opening_in_one_breath_sends_nothing():
         assert feed.websocket.sent == ["+a"]
 
 
-async def test_changes_of_one_channel_are_made_one_after_the_other():
-    """Under fast churn with slow answers and sends nothing overtakes: subscribed and unsubscribed in turn."""
+async def test_commands_alternate_when_a_channel_changes_fast():
+    """Fast changes with slow answers and sends alternate subscribe and unsubscribe; no command overtakes another."""
     websocket = ScriptedWebsocket()
 
     async def slowly(message):
@@ -130,8 +130,8 @@ async def test_changes_of_one_channel_are_made_one_after_the_other():
         assert websocket.sent[-1] == "+a"
 
 
-async def test_everything_is_subscribed_again_before_a_connection_counts_as_open():
-    """On a new connection all is sent, and acknowledged, before the state, ``wait_connected`` and events tell of it."""
+async def test_channels_are_acknowledged_when_a_connection_counts_as_open():
+    """A new connection is open, for the state, ``wait_connected`` and events, once all channels are acknowledged."""
     first, second = answering(ScriptedWebsocket()), ScriptedWebsocket()
     async with ScriptedFeed(first, second, reconnect_delays=lambda: [0]) as feed:
         streams = [channel(feed, name, acknowledged=is_answer_to(f"+{name}")) for name in "ab"]
@@ -149,13 +149,13 @@ async def test_everything_is_subscribed_again_before_a_connection_counts_as_open
         assert feed.present_ws is second
         await settle()
         assert len(feed.record.of(Connected)) == 2
-        # After a loss the answers are delivered as any message is.
+        # After a loss the answers are delivered as messages.
         assert feed.record.messages == ["ok +a", "ok +b", "ok +a", "b", "ok +b"]
         assert [stream.pending for stream in streams] == [0, 1]
 
 
-async def test_function_is_asked_each_time():
-    """A function gives a fresh message for every connection, and it is its own identity."""
+async def test_function_is_called_again_when_a_connection_is_new():
+    """A function returns a fresh message for every connection, and is itself the channel's identity."""
     numbers = iter(range(1, 9))
 
     async def token():
@@ -175,8 +175,8 @@ async def test_function_is_asked_each_time():
         assert feed.websockets[1].sent == ['{"token":2}', "-3"]
 
 
-async def test_function_that_gives_nothing_has_subscribed_nothing():
-    """None is no message, from a function too: that is reported, and it is asked again."""
+async def test_failure_is_reported_when_a_function_returns_none():
+    """A ``subscribe`` function that returns None is reported and called again."""
     answers = iter([None, "+a"])
     async with ScriptedFeed() as feed:
         stream = feed.multiplex(lambda: next(answers), filters=None)
@@ -187,8 +187,8 @@ async def test_function_that_gives_nothing_has_subscribed_nothing():
         await stream.close()
 
 
-async def test_function_that_raises_while_opening_holds_up_nobody():
-    """The connection opens without the message that cannot be had, which is reported, and asked for again alone."""
+async def test_connection_opens_when_a_function_raises():
+    """A connection opens without a channel whose function raises; only this channel is reported and repeated."""
 
     def token():
         if now() < 3:
@@ -209,8 +209,8 @@ async def test_function_that_raises_while_opening_holds_up_nobody():
         del streams
 
 
-async def test_function_with_a_bug_harms_no_other_channel():
-    """What always raises is reported with growing delays; the feed, and every other channel, live on."""
+async def test_other_channels_work_when_a_function_always_raises():
+    """A function that always raises is reported with growing delays; the feed and other channels go on."""
     async with ScriptedFeed() as feed:
         broken = feed.multiplex(lambda: len(7), filters=None)
         stream = channel(feed, "a")
@@ -221,13 +221,13 @@ async def test_function_with_a_bug_harms_no_other_channel():
         assert 10 < len(feed.record.of(CallbackFailed)) < 60
         assert feed.websocket.sent == ["+a"]
         await broken.close()
-        told = len(feed.record.of(CallbackFailed))
+        reported = len(feed.record.of(CallbackFailed))
         await asyncio.sleep(600)
-        assert len(feed.record.of(CallbackFailed)) == told
+        assert len(feed.record.of(CallbackFailed)) == reported
 
 
-async def test_function_that_raises_in_an_overlap_is_waited_for_a_while():
-    """A planned rotation waits ten seconds for what cannot be subscribed, since the old connection delivers still."""
+async def test_rotation_waits_when_a_function_raises():
+    """A rotation waits ten seconds for a channel that fails, because the old connection still delivers."""
     fails_until = {1: 0.0}
 
     def token():
@@ -254,8 +254,8 @@ async def test_function_that_raises_in_an_overlap_is_waited_for_a_while():
         await stream.close()
 
 
-async def test_function_that_takes_too_long_while_opening_is_not_waited_for():
-    """A message must be had within ``send_timeout``; then the connection opens without it."""
+async def test_connection_opens_when_a_function_takes_too_long():
+    """A function must return its message within ``send_timeout``; otherwise the connection opens without it."""
     waits = iter([3600])
 
     async def token():
@@ -274,8 +274,8 @@ async def test_function_that_takes_too_long_while_opening_is_not_waited_for():
         del streams
 
 
-async def test_answers_that_do_not_come_are_waited_for_together():
-    """However many channels nobody acknowledges, opening takes their timeout, and no longer."""
+async def test_opening_takes_one_timeout_when_no_channel_is_acknowledged():
+    """Opening waits for all missing answers together: it takes one timeout for any number of channels."""
     async with ScriptedFeed() as feed:
         streams = [channel(feed, n, acknowledged=is_answer_to(f"+{n}"), timeout=5) for n in range(50)]
         await feed.wait_connected()
@@ -290,8 +290,8 @@ async def test_answers_that_do_not_come_are_waited_for_together():
         del streams
 
 
-async def test_answers_that_do_not_come_are_waited_for_for_the_longest_timeout():
-    """Each has its own time, and no second one."""
+async def test_opening_takes_the_longest_timeout_when_timeouts_differ():
+    """Each channel has its own timeout, and opening waits for the longest one, once."""
     async with ScriptedFeed() as feed:
         streams = [channel(feed, n, acknowledged=is_answer_to(f"+{n}"), timeout=n) for n in (2, 5)]
         await feed.wait_connected()
@@ -299,8 +299,8 @@ async def test_answers_that_do_not_come_are_waited_for_for_the_longest_timeout()
         del streams
 
 
-async def test_second_answer_is_waited_for_in_a_rotation():
-    """The old connection delivers still, so nothing is lost by waiting for the other attempt, too."""
+async def test_rotation_waits_for_the_second_attempt_when_the_first_is_unanswered():
+    """In a rotation the old connection still delivers, so opening waits for the second attempt, too."""
     first = answering(ScriptedWebsocket(), lambda message: f"ok {message}")
     async with ScriptedFeed(first, handover_timeout=1) as feed:
         stream = channel(feed, "a", acknowledged=is_answer_to("+a"), timeout=2)
@@ -313,8 +313,8 @@ async def test_second_answer_is_waited_for_in_a_rotation():
 
 
 @pytest.mark.parametrize(("lost_after", "opens_after"), [(1, 5), (7, 7), (30, 10)])
-async def test_second_answer_is_not_waited_for_where_the_old_connection_is_lost(lost_after, opens_after):
-    """From the loss on no connection delivers, be it in the midst of a rotation: opening takes one timeout again."""
+async def test_opening_takes_one_timeout_when_the_old_connection_is_lost(lost_after, opens_after):
+    """After the loss of the old connection no connection delivers, so opening waits for one attempt only."""
     first = answering(ScriptedWebsocket())
     async with ScriptedFeed(first, handover_timeout=1) as feed:
         stream = channel(feed, "a", acknowledged=is_answer_to("+a"), timeout=5)
@@ -331,8 +331,8 @@ async def test_second_answer_is_not_waited_for_where_the_old_connection_is_lost(
         await stream.close()
 
 
-async def test_function_that_raises_is_not_waited_for_where_the_old_connection_is_lost():
-    """What cannot be subscribed keeps a rotation waiting only as long as the old connection delivers."""
+async def test_rotation_stops_waiting_when_the_old_connection_is_lost():
+    """A rotation waits for a failing channel only as long as the old connection delivers."""
     tokens = iter(["+a"])
     async with ScriptedFeed() as feed:
         stream = feed.multiplex(lambda: next(tokens, None), filters=None)
@@ -348,8 +348,8 @@ async def test_function_that_raises_is_not_waited_for_where_the_old_connection_i
         await stream.close()
 
 
-async def test_thousands_of_channels_are_subscribed_a_thousand_at_once():
-    """No more answers than that are waited for at once; each that comes lets the next channel be subscribed."""
+async def test_thousand_commands_are_in_flight_when_more_channels_are_wanted():
+    """At most a thousand commands wait for answers at once; each answer makes room for the next channel."""
     async with ScriptedFeed() as feed:
         streams = [channel(feed, n, acknowledged=is_answer_to(f"+{n}")) for n in range(1_500)]
         await settle()
@@ -365,8 +365,8 @@ async def test_thousands_of_channels_are_subscribed_a_thousand_at_once():
 
 @pytest.mark.parametrize("rotates", [False, True], ids=["loss", "rotation"])
 @pytest.mark.parametrize("names", [10**6, 3], ids=["ever new channels", "the same three"])
-async def test_opening_ends_also_where_more_is_wanted_than_can_be_sent(names, rotates):
-    """Channels that come and go faster than ``send_limit`` allows keep no connection from opening."""
+async def test_connection_opens_when_channels_change_faster_than_they_are_sent(names, rotates):
+    """Channels that change faster than ``send_limit`` allows do not keep a connection from opening."""
     async with ScriptedFeed(send_limit=(5, 1)) as feed:
         await feed.wait_connected()
 
@@ -388,7 +388,7 @@ async def test_opening_ends_also_where_more_is_wanted_than_can_be_sent(names, ro
         while feed.present_ws is not second:
             assert now() - began < 120
             await asyncio.sleep(0.1)
-        # What was wanted before is subscribed.
+        # Channels that were wanted before are subscribed.
         assert {f"+{-n}" for n in range(1, 20)} <= set(feed.websocket.sent)
         churning.cancel()
         await asyncio.wait({churning})
@@ -396,8 +396,8 @@ async def test_opening_ends_also_where_more_is_wanted_than_can_be_sent(names, ro
         assert rotating is None or await rotating
 
 
-async def test_opening_ends_without_second_answers_where_more_comes_to_be_wanted():
-    """What is wanted after ten seconds is not waited for, nor is an answer that did not come the first time."""
+async def test_connection_opens_when_later_channels_are_unanswered():
+    """After ten seconds opening waits neither for newly wanted channels nor for second attempts."""
     async with ScriptedFeed(send_limit=(1, 4.9)) as feed:
         streams = [
             channel(feed, "x", acknowledged=is_answer_to("+x"), timeout=12),
@@ -411,8 +411,8 @@ async def test_opening_ends_without_second_answers_where_more_comes_to_be_wanted
         del streams
 
 
-async def test_one_answer_serves_one_subscription():
-    """Where the answers of all channels are alike, each serves the one that has waited longest."""
+async def test_answer_serves_the_longest_waiting_channel_when_answers_are_alike():
+    """If all answers are alike, each one serves the channel that has waited longest."""
     async with ScriptedFeed() as feed:
         streams = [channel(feed, n, acknowledged=lambda answer: answer == "ok", timeout=5) for n in "abc"]
         await settle()
@@ -424,8 +424,8 @@ async def test_one_answer_serves_one_subscription():
         del streams
 
 
-async def test_function_that_raises_later_is_reported_and_asked_again():
-    """On an open connection a message that cannot be had is reported, and asked for again; the connection stays."""
+async def test_failure_is_repeated_when_a_function_raises_on_an_open_connection():
+    """On an open connection a function that raises is reported and called again; the connection stays."""
     errors = iter([ValueError("a"), asyncio.CancelledError(), rxws.SendTimeout("of another feed")])
 
     def token():
@@ -443,8 +443,8 @@ async def test_function_that_raises_later_is_reported_and_asked_again():
         await stream.close()
 
 
-async def test_combination_makes_few_messages_of_many():
-    """Five hundred channels are three messages, of two hundred channels at most; one alone is not combined."""
+async def test_channels_share_messages_when_they_are_combined():
+    """Five hundred channels need three messages, of at most two hundred channels; a single one is not combined."""
 
     def combined(messages):
         return {"subscribe": [name for message in messages for name in message["subscribe"]]}
@@ -460,8 +460,8 @@ async def test_combination_makes_few_messages_of_many():
         assert feed.websocket.sent[3:] == ['{"subscribe":["one"]}']
 
 
-async def test_connection_is_open_when_all_is_sent_however_much_is_not_answered(monkeypatch):
-    """What waits in vain keeps nobody from being subscribed: it is not among those of whom there may be so many."""
+async def test_all_channels_are_sent_when_more_than_the_limit_are_unanswered(monkeypatch):
+    """Unanswered subscriptions do not block others: late commands do not count for the limit."""
     monkeypatch.setattr("rxws.sending.channel_sync.MAX_COMMANDS", 2)
     async with ScriptedFeed() as feed:
         streams = [feed.multiplex(f"+{n}", filters=None, acknowledged=[{"never": n}], timeout=1.0) for n in range(7)]
@@ -471,8 +471,8 @@ async def test_connection_is_open_when_all_is_sent_however_much_is_not_answered(
         del streams
 
 
-async def test_combination_may_do_with_its_messages_what_it_likes():
-    """They are copies: what is sent on the next connection is what was asked for."""
+async def test_messages_stay_the_same_when_combine_changes_them():
+    """``combine`` gets copies, so the next connection sends the original messages."""
 
     def combine(messages):
         first, *rest = messages
@@ -491,14 +491,14 @@ async def test_combination_may_do_with_its_messages_what_it_likes():
 
 
 def combined(messages):
-    """Combine messages, but for a bad one."""
+    """Combine messages; raise if one of them is bad."""
     if "bad" in messages:
         raise ValueError("a bad one")
     return "+".join(messages)
 
 
-async def test_combination_that_raises_keeps_nobody_unsubscribed():
-    """It is reported once, and each message is sent by itself; the connection opens after that."""
+async def test_channels_are_sent_alone_when_combine_raises():
+    """A ``combine`` that raises is reported once, and each message is sent alone before the connection opens."""
     async with ScriptedFeed(send_limit=(1, 9.9)) as feed:
         streams = [feed.multiplex(name, filters=None, combine=combined) for name in ("a", "bad", "b")]
         await feed.wait_connected()
@@ -513,8 +513,8 @@ async def test_combination_that_raises_keeps_nobody_unsubscribed():
         assert len(feed.record.of(CallbackFailed)) == 1
 
 
-async def test_combination_that_raises_late_in_an_opening_is_waited_for_too():
-    """In a rotation all is subscribed on the new connection before it counts as open, however long that takes."""
+async def test_rotation_waits_when_combine_raises_late():
+    """A rotation waits until all channels are subscribed on the new connection, also after a late failure."""
     async with ScriptedFeed(send_limit=(1, 4.9)) as feed:
         streams = [channel(feed, n) for n in range(5)]
         await feed.wait_connected()
@@ -530,8 +530,8 @@ async def test_combination_that_raises_late_in_an_opening_is_waited_for_too():
         del streams
 
 
-async def test_combination_that_raises_gives_its_turn_back():
-    """What could not be combined takes nobody's turn, and what cannot be sent alone either is put off alone."""
+async def test_slot_is_released_when_combine_raises():
+    """A failed ``combine`` releases its slot, and only a channel that cannot be sent alone is postponed."""
     tokens = iter([1j, 1j])
 
     def number():
@@ -547,8 +547,8 @@ async def test_combination_that_raises_gives_its_turn_back():
 
 
 @pytest.mark.parametrize("given", [None, {1j}])
-async def test_combination_that_gives_no_message_is_reported(given):
-    """None is no message, from ``combine`` too, nor is what cannot be encoded."""
+async def test_failure_is_reported_when_combine_returns_no_message(given):
+    """A ``combine`` that returns None or a value that cannot be encoded is reported."""
 
     def combine(messages):
         return given
@@ -563,8 +563,8 @@ async def test_combination_that_gives_no_message_is_reported(given):
         del streams
 
 
-async def test_combination_is_answered_once():
-    """A combined message has one answer: what any of its subscriptions takes for one, within the longest timeout."""
+async def test_one_answer_is_enough_when_channels_are_combined():
+    """A combined message has one answer, which passes the filter of any of its channels, in the longest timeout."""
     async with ScriptedFeed() as feed:
         await feed.wait_connected()
         feed.websocket.on_send = lambda _: (
@@ -580,8 +580,33 @@ async def test_combination_is_answered_once():
         assert feed.record.of(SubscriptionFailed) == []
 
 
-async def test_subscription_that_is_not_answered_is_sent_once_more():
-    """Without an answer in time there is an event and exactly one retry; then it is taken for subscribed."""
+async def test_no_slot_is_kept_when_a_subscription_is_not_answered():
+    """A subscription without an answer uses two slots of the send limit, and leaves the third one to the user."""
+    async with ScriptedFeed(ScriptedWebsocket(), send_limit=(3, 1000)) as feed:
+        stream = feed.multiplex("+a", filters=None, acknowledged=[{"id": 1}], timeout=2)
+        await feed.wait_connected()
+        await asyncio.sleep(10)
+        await feed.send("mine")
+        assert feed.websocket.sent == ["+a", "+a", "mine"]
+        await stream.close()
+
+
+async def test_next_combined_message_is_sent_when_the_one_before_is_not_answered():
+    """Channels that become wanted while a message waits for its slot are sent in the next slot, in one message."""
+    async with ScriptedFeed(ScriptedWebsocket(), send_limit=(1, 10)) as feed:
+        options = {"filters": None, "acknowledged": [{"id": 1}], "combine": "".join, "timeout": 100}
+        streams = []
+        for names in ("a", "b", "cd"):
+            streams += [feed.multiplex(name, **options) for name in names]
+            await asyncio.sleep(1)
+        await asyncio.sleep(25)
+        assert feed.websocket.sent == ["a", "b", "cd"]
+        for stream in streams:
+            await stream.close()
+
+
+async def test_subscription_is_sent_twice_when_it_is_not_answered():
+    """Without an answer in time there is an event and exactly one retry; then the channel counts as subscribed."""
     async with ScriptedFeed() as feed:
         stream = feed.multiplex('{"op":"+a","token":"s3cret"}', "-a", filters=None, acknowledged=[{"id": 1}], timeout=2)
         raw = feed.multiplex(b"+b", filters=None, acknowledged=[{"id": 2}], timeout=2)
@@ -601,8 +626,8 @@ async def test_subscription_that_is_not_answered_is_sent_once_more():
         await raw.close()
 
 
-async def test_refusal_is_told_with_what_the_server_said():
-    """A refusal ends the wait, is told once with its words, and is not sent again before the next connection."""
+async def test_refusal_is_reported_when_the_server_refuses():
+    """A refusal ends the wait, is reported once with its text, and is not repeated before the next connection."""
     first, second = ScriptedWebsocket(), ScriptedWebsocket()
     refusal = {"id": 1, "error": {"msg": "no such channel", "token": "s3cret"}}
     for websocket in first, second:
@@ -611,7 +636,7 @@ async def test_refusal_is_told_with_what_the_server_said():
         stream = feed.multiplex(
             "+a",
             filters=None,
-            # The filter of the answer is careless: the refusal is asked first.
+            # The filter of the answer also passes the refusal, so the refusal filter is called first.
             acknowledged=[{"id": 1}],
             rejected=lambda message: "error" in message,
         )
@@ -619,9 +644,9 @@ async def test_refusal_is_told_with_what_the_server_said():
         assert now() == 0
         await asyncio.sleep(60)
         assert first.sent == ["+a"]
-        (told,) = feed.record.of(SubscriptionFailed)
-        assert (told.message, told.attempt) == ("+a", 1)
-        assert told.refusal == "{'id': 1, 'error': {'msg': 'no such channel', 'token': '***'}}"
+        (reported,) = feed.record.of(SubscriptionFailed)
+        assert (reported.message, reported.attempt) == ("+a", 1)
+        assert reported.refusal == "{'id': 1, 'error': {'msg': 'no such channel', 'token': '***'}}"
         assert feed.statistics().unacknowledged == 1
         assert feed.record.messages == [refusal]
         first.end()
@@ -631,8 +656,8 @@ async def test_refusal_is_told_with_what_the_server_said():
         await stream.close()
 
 
-async def test_answer_where_a_refusal_is_known_is_an_answer():
-    """Whoever can be refused is acknowledged as before, and asked once more where no answer comes."""
+async def test_channel_is_acknowledged_when_it_has_a_refusal_filter():
+    """A channel with ``rejected`` is acknowledged like any other, and sent a second time without an answer."""
     async with ScriptedFeed() as feed:
         await feed.wait_connected()
         answering(feed.websocket, lambda message: "ok +a" if message == "+a" else None)
@@ -645,33 +670,33 @@ async def test_answer_where_a_refusal_is_known_is_an_answer():
             await stream.close()
 
 
-async def test_combination_that_is_refused_is_divided():
-    """One that the server does not know keeps no other unsubscribed: it is looked for in one half and the other."""
+async def test_combined_message_is_halved_when_it_is_refused():
+    """One unknown channel does not block the others: a refused message is halved until that channel is found."""
 
     def answers(message):
         return f"no {message}" if "b" in message else f"ok {message}"
 
-    def is_told(verdict, name):
+    def is_reply(verdict, name):
         return lambda answer: answer.startswith(verdict) and name in answer[3:]
 
     async with ScriptedFeed(answering(ScriptedWebsocket(), answers)) as feed:
         streams = [
             feed.multiplex(
-                name, filters=None, combine="".join, acknowledged=is_told("ok", name), rejected=is_told("no", name)
+                name, filters=None, combine="".join, acknowledged=is_reply("ok", name), rejected=is_reply("no", name)
             )
             for name in "abcdefgh"
         ]
         await feed.wait_connected()
         await asyncio.sleep(60)
         assert feed.websocket.sent == ["abcdefgh", "abcd", "efgh", "ab", "cd", "a", "b"]
-        told = [(each.refusal, each.combined) for each in feed.record.of(SubscriptionFailed)]
-        assert told == [("'no abcdefgh'", 8), ("'no abcd'", 4), ("'no ab'", 2), ("'no b'", 1)]
+        reported = [(each.refusal, each.combined) for each in feed.record.of(SubscriptionFailed)]
+        assert reported == [("'no abcdefgh'", 8), ("'no abcd'", 4), ("'no ab'", 2), ("'no b'", 1)]
         for stream in streams:
             await stream.close()
 
 
-async def test_opening_waits_for_what_was_combined_and_refused():
-    """A connection counts as open once what was refused together has been answered one by one."""
+async def test_opening_waits_for_the_halves_when_a_combined_message_is_refused():
+    """A connection counts as open once the channels of a refused message are answered one by one."""
     websocket = answering(ScriptedWebsocket(), lambda message: "no" if len(message) > 1 else None)
     async with ScriptedFeed(websocket) as feed:
         streams = [
@@ -693,8 +718,8 @@ async def test_opening_waits_for_what_was_combined_and_refused():
         assert len(streams) == 2
 
 
-async def test_refusal_that_comes_late_is_one():
-    """What is refused when it was sent once more is refused: nobody takes it for subscribed."""
+async def test_channel_is_refused_when_the_second_attempt_is():
+    """A refusal of the second attempt counts: the channel is not taken for subscribed."""
 
     async def fetch():
         return {"last": 0}
@@ -712,22 +737,22 @@ async def test_refusal_that_comes_late_is_one():
         assert not book.in_sync
 
 
-async def test_what_was_refused_before_keeps_no_connection_waiting():
-    """On the next connection it is sent last and by itself, and the connection opens without its answer."""
+async def test_connection_opens_when_refused_channels_are_unanswered():
+    """On the next connection a refused channel is sent last and alone, and opening does not wait for its answer."""
 
-    def is_told(verdict, name):
+    def is_reply(verdict, name):
         return lambda answer: answer.startswith(verdict) and name in answer[3:]
 
     def answers(message):
         return f"no {message}" if "b" in message else f"ok {message}"
 
     first, second = answering(ScriptedWebsocket(), answers), ScriptedWebsocket()
-    # It does not even say no.
+    # The server does not answer at all.
     answering(second, lambda message: None if "b" in message else f"ok {message}")
     async with ScriptedFeed(first, second, reconnect_delays=lambda: itertools.repeat(0)) as feed:
         streams = [
             feed.multiplex(
-                name, filters=None, combine="".join, acknowledged=is_told("ok", name), rejected=is_told("no", name)
+                name, filters=None, combine="".join, acknowledged=is_reply("ok", name), rejected=is_reply("no", name)
             )
             for name in "abcd"
         ]
@@ -745,8 +770,8 @@ async def test_what_was_refused_before_keeps_no_connection_waiting():
         assert feed.websocket.sent == ["abcd"]
 
 
-async def test_answers_that_come_in_one_breath_are_for_those_who_asked_in_turn():
-    """Of two who expect the same answers the first has the refusal that comes first, and the other the consent."""
+async def test_answers_keep_the_order_when_they_arrive_together():
+    """Of two channels that expect the same answers the first gets the first answer, the other one the second."""
     async with ScriptedFeed() as feed:
         await feed.wait_connected()
         options = {"acknowledged": lambda message: message == "ok", "rejected": lambda message: message == "no"}
@@ -760,8 +785,8 @@ async def test_answers_that_come_in_one_breath_are_for_those_who_asked_in_turn()
             await stream.close()
 
 
-async def test_answer_that_comes_late_serves_the_second_attempt():
-    """An answer after the retry is one; then nothing more is sent."""
+async def test_late_answer_counts_when_the_retry_was_sent():
+    """An answer after the retry counts; then nothing more is sent."""
     async with ScriptedFeed() as feed:
         await feed.wait_connected()
         stream = channel(feed, "a", acknowledged=is_answer_to("+a"), timeout=2)
@@ -773,8 +798,8 @@ async def test_answer_that_comes_late_serves_the_second_attempt():
         await stream.close()
 
 
-async def test_filter_of_the_answer_that_raises_is_reported():
-    """A filter that raises passes nothing, and harms nobody."""
+async def test_failure_is_reported_when_an_answer_filter_raises():
+    """An answer filter that raises rejects the message and is reported; other channels are not affected."""
 
     def broken(message):
         raise ZeroDivisionError("a bug")
@@ -793,8 +818,8 @@ async def test_filter_of_the_answer_that_raises_is_reported():
 
 
 @pytest.mark.parametrize("options", [{}, {"acknowledged": is_answer_to("+a"), "timeout": 100}])
-async def test_connection_that_is_lost_while_subscribing(options):
-    """A connection that ends before all is subscribed was none: the next attempt follows at once."""
+async def test_next_attempt_follows_when_the_connection_is_lost_while_subscribing(options):
+    """A connection that ends before all channels are subscribed was never open; the next attempt follows at once."""
     first, second = ScriptedWebsocket(), ScriptedWebsocket()
     async with ScriptedFeed(first, second, send_limit=(1, 50), reconnect_delays=lambda: [0]) as feed:
         streams = [channel(feed, "a", **options), channel(feed, "b")]
@@ -813,8 +838,8 @@ async def test_connection_that_is_lost_while_subscribing(options):
         del streams
 
 
-async def test_connection_that_is_lost_while_the_last_message_is_sent():
-    """A connection that has ended by the time that all is sent was never open."""
+async def test_connection_was_never_open_when_it_is_lost_with_the_last_message():
+    """A connection that ends while the last message is sent was never open."""
     first = ScriptedWebsocket()
 
     async def end(message):
@@ -830,8 +855,8 @@ async def test_connection_that_is_lost_while_the_last_message_is_sent():
 
 
 @pytest.mark.parametrize("waits_for", ["turn", "answer", "function"])
-async def test_exit_while_subscribing(waits_for):
-    """Leaving while a connection is being subscribed is as quick as ever."""
+async def test_exit_is_fast_when_a_connection_is_being_subscribed(waits_for):
+    """``exit()`` during subscribing takes no longer than at any other time."""
 
     async def token():
         await asyncio.sleep(5)
@@ -847,8 +872,8 @@ async def test_exit_while_subscribing(waits_for):
     assert feed.websocket.sent == ["+a"]
 
 
-async def test_subscription_after_the_end_is_none():
-    """After ``exit()`` a stream ends at once, and nothing is subscribed."""
+async def test_stream_ends_at_once_when_the_feed_has_ended():
+    """After ``exit()`` a new stream ends at once, and nothing is subscribed."""
     feed = ScriptedFeed()
     before = channel(feed, "a")
     await feed.exit()
@@ -857,8 +882,8 @@ async def test_subscription_after_the_end_is_none():
     await before.close()
 
 
-async def test_subscription_that_is_called_off_while_it_waits_for_its_turn_is_not_sent():
-    """What is closed before it is sent costs no message, and its turn goes to the next."""
+async def test_channel_is_not_sent_when_it_is_dropped_while_waiting():
+    """A channel that is dropped while it waits for its slot costs no message, and the next one gets the slot."""
     async with ScriptedFeed(send_limit=(1, 10)) as feed:
         await feed.wait_connected()
         kept = channel(feed, "a")
@@ -872,8 +897,8 @@ async def test_subscription_that_is_called_off_while_it_waits_for_its_turn_is_no
         del kept, last
 
 
-async def test_connection_that_is_lost_while_following():
-    """A change that waits when the connection ends is made on the next one, and nothing is reported."""
+async def test_change_is_made_on_the_next_connection_when_this_one_is_lost():
+    """A change that waits when its connection ends is made on the next one, and no failure is reported."""
     async with ScriptedFeed(send_limit=(1, 10), reconnect_delays=lambda: [0]) as feed:
         await feed.wait_connected()
         streams = [channel(feed, name) for name in "ab"]
@@ -886,8 +911,8 @@ async def test_connection_that_is_lost_while_following():
         del streams
 
 
-async def test_send_that_fails_while_following():
-    """A peer that takes nothing ends the connection, and all is subscribed on the next one."""
+async def test_connection_ends_when_a_later_subscription_cannot_be_sent():
+    """A peer that takes nothing loses its connection, and all channels are subscribed on the next one."""
     first = ScriptedWebsocket()
     async with ScriptedFeed(first, send_timeout=2, reconnect_delays=lambda: [0]) as feed:
         await feed.wait_connected()
@@ -899,8 +924,8 @@ async def test_send_that_fails_while_following():
         await stream.close()
 
 
-async def test_silence_is_not_held_against_a_connection_that_is_being_subscribed():
-    """``idle_timeout`` counts from when all is subscribed: before that there may be nothing to hear."""
+async def test_idle_timeout_starts_when_all_channels_are_subscribed():
+    """``idle_timeout`` counts from the end of subscribing, because before there may be no messages."""
     async with ScriptedFeed(send_limit=(1, 10), idle_timeout=5, reconnect_delays=lambda: [0]) as feed:
         streams = [channel(feed, name) for name in "abcd"]
         await feed.wait_connected()
@@ -912,8 +937,8 @@ async def test_silence_is_not_held_against_a_connection_that_is_being_subscribed
         del streams
 
 
-async def test_old_connection_that_is_lost_while_the_new_one_is_being_subscribed():
-    """From then on no connection is live, and all that comes on the new one is kept until that is subscribed."""
+async def test_messages_are_held_when_the_old_connection_is_lost_while_subscribing():
+    """From the loss on no connection is live, and the new one's messages are held until it is subscribed."""
     async with ScriptedFeed(send_limit=(1, 10)) as feed:
         streams = [channel(feed, name) for name in "abc"]
         await feed.wait_connected()

@@ -1,4 +1,4 @@
-"""What is subscribed, counted; and what to send on a connection for it."""
+"""Channels: their arguments, their identity, and their reference counts."""
 
 from __future__ import annotations
 
@@ -11,9 +11,9 @@ from rxws.sending.channels import Channel, ChannelRegistry, identity_of
 
 
 def channel(subscribe, unsubscribe=None, acknowledged=None, **options):
-    """Make one with the usual defaults."""
+    """Return a channel with the usual defaults."""
     usual = {"rejected": None, "timeout": 10.0, "combine": None, "combine_max": 200}
-    return Channel.checked(subscribe, unsubscribe, acknowledged, **(usual | options))
+    return Channel(subscribe, unsubscribe, acknowledged, **(usual | options))
 
 
 def joined(messages):
@@ -21,7 +21,7 @@ def joined(messages):
     return "+".join(messages)
 
 
-# What a subscription is
+# Channels
 
 
 @pytest.mark.parametrize(
@@ -38,18 +38,18 @@ def joined(messages):
         ("a", "b", False),
     ],
 )
-def test_identity_is_what_is_sent_or_the_function(one, other, equal):
-    """Two subscribe messages are one if the same is sent, or the same function is asked."""
+def test_identity_is_equal_when_the_payload_or_the_function_is(one, other, equal):
+    """Two subscribe messages have equal identities if their payloads are equal or they are the same function."""
     assert (identity_of(one) == identity_of(other)) is equal
 
 
-def test_identity_when_the_feed_has_an_encoding_of_its_own():
-    """What is sent is what the feed's own encoding makes of it."""
+def test_identity_uses_the_encoding_when_the_feed_has_its_own():
+    """The identity is the payload that the feed's own ``encode`` makes."""
     assert channel(1 + 2j, encode=str).identity == "(1+2j)"
 
 
-def test_messages_are_those_of_the_call():
-    """What is done to the arguments afterwards changes neither what is sent nor what is equal."""
+def test_channel_stays_the_same_when_its_arguments_change_later():
+    """Later changes to the arguments change neither the messages nor the identity of a channel."""
     message = {"args": ["a"]}
     first = channel(message, message)
     message["args"][0] = "b"
@@ -61,7 +61,7 @@ class Unhashable:
     __hash__ = None
 
     def __call__(self):
-        raise AssertionError("nobody asks it")
+        raise AssertionError("it was called")
 
 
 @pytest.mark.parametrize(
@@ -87,17 +87,17 @@ class Unhashable:
         (("a",), {"combine_max": 0}, ValueError, "combine_max must be at least 1"),
     ],
 )
-def test_arguments_when_they_are_wrong(arguments, options, error, words):
-    """What cannot be is refused at once, and the argument is named."""
+def test_channel_raises_when_an_argument_is_invalid(arguments, options, error, words):
+    """An invalid argument raises at once, and the error names it."""
     with pytest.raises(error, match=words):
         channel(*arguments, **options)
 
 
-# What is wanted
+# Registry
 
 
-def test_wanted_is_counted():
-    """The first of an equal subscription stands for all; with the last one it is wanted no more."""
+def test_registry_counts_streams_when_they_want_equal_channels():
+    """The first of several equal channels stands for all; without streams it is no longer wanted."""
     wanted = ChannelRegistry()
     first = wanted.add_reference(channel("a"))
     assert wanted.add_reference(channel("a")) is first

@@ -1,4 +1,4 @@
-"""What is sent, and on which connection: waiting for one, in time, and what each new one needs."""
+"""The sender: waits for a live connection, sends in time, and prepares each new connection."""
 
 from __future__ import annotations
 
@@ -6,10 +6,11 @@ import asyncio
 
 import pytest
 
-from rxws import FeedClosed, SendFailed, SendTimeout
+from rxws import CallbackFailed, FeedClosed, SendFailed, SendTimeout
 from rxws.connections.connection import Connection
 from rxws.options import Options
 from rxws.sending.sender import Sender
+from tests.support.feeds import of_kind
 from tests.support.life import ScriptedFeed, ScriptedWebsocket
 from tests.support.wiring import Wiring, never_asked
 
@@ -17,7 +18,7 @@ pytestmark = pytest.mark.usefixtures("virtual_time", "assert_no_leaks")
 
 
 class SenderLife:
-    """Sending, with connections that the test opens."""
+    """A sender with connections that the test opens."""
 
     def __init__(self, **options):
         self.wiring = Wiring()
@@ -45,7 +46,7 @@ class SenderLife:
         return connection
 
     async def close(self, *connections):
-        """End connections."""
+        """End connections and wait until they were read to their ends."""
         for connection in connections:
             connection.websocket.end()
             await asyncio.wait({connection.reader})
@@ -53,8 +54,8 @@ class SenderLife:
 
 
 @pytest.mark.parametrize(("message", "payload"), [("a", "a"), (b"b", b"b"), ({"c": 1}, '{"c":1}')])
-async def test_message_goes_to_the_connection_that_is_used(message, payload):
-    """``str`` and bytes go as they are, anything else as JSON; on the newest connection alone."""
+async def test_message_goes_to_the_newest_connection_when_there_are_two(message, payload):
+    """``str`` and bytes are sent unchanged and other messages as JSON, on the newest connection only."""
     sender = SenderLife()
     old, new = await sender.open(), await sender.open()
     await sender.sender.send(message)
@@ -62,8 +63,8 @@ async def test_message_goes_to_the_connection_that_is_used(message, payload):
     await sender.close(old, new)
 
 
-async def test_message_waits_for_a_connection():
-    """What is sent while there is none goes out as soon as there is one."""
+async def test_message_waits_when_there_is_no_connection():
+    """A message that is sent without a connection goes out as soon as there is one."""
     sender = SenderLife(send_timeout=10)
     sending = asyncio.create_task(sender.sender.send("a"))
     await asyncio.sleep(5)
@@ -74,19 +75,19 @@ async def test_message_waits_for_a_connection():
     await sender.close(connection)
 
 
-async def test_message_that_finds_no_connection_in_time():
-    """It was not sent, and that is said, after ``send_timeout``."""
+async def test_send_raises_when_no_connection_opens_in_time():
+    """After ``send_timeout`` without a connection SendTimeout says that nothing was sent."""
     sender = SenderLife(send_timeout=2)
     with pytest.raises(SendTimeout, match="no live connection for 2 s: nothing was sent"):
         await sender.sender.send("a")
 
 
-async def test_message_whose_turn_does_not_come():
-    """That it was the limit is said where there is one, and only there."""
+async def test_error_names_the_limit_when_a_message_waits_for_it():
+    """The error names the send limit only if there is a limit."""
     sender = SenderLife(send_limit=(1, 60), send_timeout=2)
     connection = await sender.open()
     await sender.sender.send("first")
-    with pytest.raises(SendTimeout, match="not the message's turn for 2 s: nothing was sent"):
+    with pytest.raises(SendTimeout, match="the send limit left no slot for 2 s: nothing was sent"):
         await sender.sender.send("second")
     await sender.close(connection)
     sender = SenderLife()
@@ -95,8 +96,8 @@ async def test_message_whose_turn_does_not_come():
     await sender.close(connection)
 
 
-async def test_message_that_waits_when_the_feed_ends():
-    """Whoever waits is told of the end."""
+async def test_send_raises_when_the_feed_ends_meanwhile():
+    """A waiting sender gets FeedClosed when the feed ends."""
     sender = SenderLife()
     sending = asyncio.create_task(sender.sender.send("a"))
     await asyncio.sleep(1)
@@ -106,8 +107,8 @@ async def test_message_that_waits_when_the_feed_ends():
         await sending
 
 
-async def test_connection_that_is_lost_while_sending_is_no_success():
-    """A loss in the midst of it is raised: nobody knows what the peer has got."""
+async def test_send_raises_when_the_connection_is_lost_meanwhile():
+    """A loss during sending raises SendFailed, because the peer may not have received the message."""
     sender = SenderLife()
     connection = await sender.open()
     connection.websocket.end()
@@ -116,8 +117,8 @@ async def test_connection_that_is_lost_while_sending_is_no_success():
     await sender.close(connection)
 
 
-async def test_turn_that_comes_as_the_connection_is_lost_is_the_next_ones():
-    """Who waited for a turn on a connection that is lost sends on the next one."""
+async def test_message_goes_to_the_next_connection_when_its_own_is_lost():
+    """A message that waits for a slot on a lost connection is sent on the next connection."""
     sender = SenderLife(send_limit=(1, 5), send_timeout=30)
     old = await sender.open()
     await sender.sender.send("first")
@@ -131,8 +132,8 @@ async def test_turn_that_comes_as_the_connection_is_lost_is_the_next_ones():
     await sender.close(new)
 
 
-async def test_turn_that_comes_when_the_connection_is_closing_is_given_back():
-    """A connection that is known to be closing is not sent on, though the turn has come: the next one is."""
+async def test_slot_is_released_when_the_connection_is_closing():
+    """A message whose slot is free only when its connection closes is sent on the next connection."""
     sender = SenderLife(send_limit=(1, 5), send_timeout=30)
     old = await sender.open()
     await sender.sender.send("first")
@@ -147,8 +148,8 @@ async def test_turn_that_comes_when_the_connection_is_closing_is_given_back():
     await sender.close(old, new)
 
 
-async def test_new_connection_is_greeted_before_it_is_used():
-    """``on_open`` is sent first, message by message, functions asked for theirs."""
+async def test_on_open_is_sent_first_when_a_connection_opens():
+    """The ``on_open`` messages are sent first and in order; functions are called for theirs."""
     sender = SenderLife()
 
     async def token():
@@ -160,8 +161,8 @@ async def test_new_connection_is_greeted_before_it_is_used():
     await sender.close(connection)
 
 
-async def test_heartbeat_lives_as_long_as_its_connection():
-    """It is sent every so many seconds on each connection, and no more after its end."""
+async def test_heartbeat_stops_when_its_connection_ends():
+    """A heartbeat is sent at its interval on each connection, until the connection ends."""
     sender = SenderLife(heartbeat=("beat", 10))
     connection = await sender.open()
     await asyncio.sleep(35)
@@ -169,3 +170,21 @@ async def test_heartbeat_lives_as_long_as_its_connection():
     await sender.close(connection)
     await asyncio.sleep(35)
     assert connection.websocket.sent == ["beat"] * 3
+
+
+async def test_heartbeat_goes_on_when_its_function_raises():
+    """A heartbeat function that raises is reported and called again at the next interval; nothing is sent for it."""
+    calls = []
+
+    def beat():
+        calls.append(1)
+        if len(calls) == 2:
+            raise ValueError("no")
+        return f"beat {len(calls)}"
+
+    sender = SenderLife(heartbeat=(beat, 10))
+    connection = await sender.open()
+    await asyncio.sleep(35)
+    assert connection.websocket.sent == ["beat 1", "beat 3"]
+    assert [event.handler for event in of_kind(CallbackFailed, sender.wiring.seen)] == ["the heartbeat's message"]
+    await sender.close(connection)
