@@ -86,6 +86,8 @@ class AsyncWebsocketStreamInterface(Generic[T], metaclass=ABCMeta):
             for servers that allow only one; messages may then be missing, and a ``Gap`` is emitted.
         handover_settle: seconds during which both connections must deliver the same messages to prove the overlap.
             Default 0.5.
+        reach: seconds for which a message that one of two connections delivered is waited for on the other one, and for
+            which its copy is recognized, if no larger lag was seen. Default 2.
         idle_timeout: seconds without a message after which the connection is replaced. None, the default, never
             replaces it; a warning and a ``Quiet`` event still come after 60 s, 120 s, 240 s and so on.
         reconnect_delays: a function that returns an iterator of seconds, one for each retry. By default the delays are

@@ -25,6 +25,7 @@ class FeedOptions(TypedDict, total=False):
     close_timeout: float
     handover_timeout: float
     handover_settle: float
+    reach: float
     idle_timeout: float | None
     reconnect_delays: Callable[[], Iterable[float]]
     should_retry: Callable[[BaseException], bool | None] | None
@@ -48,6 +49,7 @@ class Options:
     close_timeout: float = 5
     handover_timeout: float = 5
     handover_settle: float = 0.5
+    reach: float = 2.0
     idle_timeout: float | None = None
     reconnect_delays: Callable[[], Iterable[float]] = default_delays
     should_retry: Callable[[BaseException], bool | None] | None = None
@@ -86,7 +88,7 @@ class Options:
         ):
             if not is_right:
                 raise TypeError(f"{option} must be {expected}, not {getattr(self, option)!r}")
-        times = ["open_timeout", "send_timeout", "close_timeout", "handover_timeout", "handover_settle"]
+        times = ["open_timeout", "send_timeout", "close_timeout", "handover_timeout", "handover_settle", "reach"]
         for option in times + ["idle_timeout"] * (self.idle_timeout is not None):
             check_seconds(option, getattr(self, option), zero=option.startswith("handover"))
         if self.heartbeat is not None:

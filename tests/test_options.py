@@ -16,7 +16,15 @@ from rxws import codec
 from rxws.delays import default_delays
 from rxws.options import FeedOptions, Options, check_seconds
 
-TIMES = ["open_timeout", "send_timeout", "close_timeout", "handover_timeout", "handover_settle", "idle_timeout"]
+TIMES = [
+    "open_timeout",
+    "send_timeout",
+    "close_timeout",
+    "handover_timeout",
+    "handover_settle",
+    "reach",
+    "idle_timeout",
+]
 
 
 async def asynchronous_delays():
@@ -33,6 +41,7 @@ def test_defaults_are_those_of_the_contract():
         "close_timeout": 5,
         "handover_timeout": 5,
         "handover_settle": 0.5,
+        "reach": 2.0,
         "idle_timeout": None,
         "reconnect_delays": default_delays,
         "should_retry": None,

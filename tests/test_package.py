@@ -42,7 +42,13 @@ FORMS = ("interface", "websocket")
 PURE = (
     *("errors", "callables", "checks", "codec", "delays", "options", "reporting.redaction", "reporting.events"),
     *("messages.filters", "streams.sequence", "display.snapshot"),
-    *("connections.failures", "connections.backoff", "connections.handover", "connections.rate_limit"),
+    *(
+        "connections.failures",
+        "connections.backoff",
+        "connections.matcher",
+        "connections.memory",
+        "connections.rate_limit",
+    ),
     *("sending.channels", "sending.channel_states"),
 )
 """The modules without an event loop or a clock: times are passed in."""

@@ -7,7 +7,7 @@ import contextlib
 import enum
 import functools
 import logging
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Hashable, Mapping
 from typing import Any, Final
 
 from ..errors import SendFailed, SendTimeout
@@ -128,6 +128,9 @@ class Connection:
         ended_at: when it was read to its end, in seconds since the epoch; 0 before.
         rotation_task: the task of its rotation hook; None before the hook has begun.
         send_queue: the queue of messages where sending is rate-limited; None: sending is not limited.
+        channels: the channels that are subscribed on it.
+        on_channel: called with a channel and whether it is subscribed, when that changes; None: nothing is called.
+        is_complete: whether it was read to its own end, so that nothing that had come was cut off.
 
     Args:
         websocket: the open websocket.
@@ -148,12 +151,16 @@ class Connection:
         self.number: Final = number
         self.websocket: Final = websocket
         self.opened_at: Final = loop.time()
+        self._opened_time: Final = reporter.now()
         self.state = ConnectionState.SUBSCRIBING
         self.reader: asyncio.Task[Failure]
         self.inbound: Final = Inbound(
             number, reporter, answer=functools.partial(answer, self), has_ended=lambda: self.reader.done()
         )
         self.ended_at = 0.0
+        self.channels: Final[dict[Hashable, None]] = {}
+        self.on_channel: Callable[[Hashable, bool], None] | None = None
+        self.is_complete = True
         self.rotation_task: asyncio.Task[Any] | None = None
         self.send_queue: PrioritySendQueue | None = None
         self._loop = loop
@@ -210,6 +217,8 @@ class Connection:
             # Also what a hook or a handler raises ends the connection, with that failure.
             error = ended
         self.ended_at = self._reporter.now()
+        # A clean end of the iteration, or a close frame: all that the peer had sent before came.
+        self.is_complete = self.is_complete and (error is None or getattr(error, "rcvd", None) is not None)
         if self._closing is None and getattr(self.websocket, "state", None) != CLOSED:
             # The reading has ended, but the connection has not.
             abort_websocket(self.websocket)
@@ -304,6 +313,21 @@ class Connection:
         if error is not None and self.is_live:
             self._reporter.failed(task.get_name(), None, error)
 
+    @property
+    def last_message_time(self) -> float:
+        """When it brought its last message, or else was opened, in seconds since the epoch."""
+        time = self.inbound.last_received_time
+        return self._opened_time if time is None else time
+
+    def change_channel(self, channel: Hashable, is_subscribed: bool) -> None:
+        """Note that a channel is subscribed here now, or no longer."""
+        if is_subscribed:
+            self.channels[channel] = None
+        else:
+            self.channels.pop(channel, None)
+        if self.on_channel is not None:
+            self.on_channel(channel, is_subscribed)
+
     def fail(self, failure: Failure) -> None:
         """Abort the connection because of ``failure``. If it has a failure already, that one is kept."""
         self._failure = self._failure or failure
@@ -315,6 +339,7 @@ class Connection:
             return
         if self.state is not ConnectionState.ABORTING:
             self._enter(ConnectionState.ABORTING)
+        self.is_complete = False
         if not _abort_transport(self.websocket):
             self._close_soon()
             self.reader.cancel()

@@ -34,13 +34,16 @@ class ConnectionReporter:
         reporter.log(logging.INFO, "connection %d is open", number)
         reporter.emit(Connected, number=number, attempt=attempt)
 
-    def gap(self, since: float, failure: Failure) -> None:
+    def reconnected(self, reason: Reason) -> None:
+        """Count a reconnection that was not planned, by the reason that the connection before was lost."""
+        if reason != "rotation":
+            reconnects = self._reporter.counters.reconnects
+            reconnects[reason] = reconnects.get(reason, 0) + 1
+
+    def gap(self, since: float, reason: Reason) -> None:
         """Report that messages between ``since``, in seconds since the epoch, and now may be missing."""
         reporter = self._reporter
-        reason = failure.reason
         reporter.counters.gaps += 1
-        if reason != "rotation":
-            reporter.counters.reconnects[reason] = reporter.counters.reconnects.get(reason, 0) + 1
         last = self._router.last_message
         gap = reporter.emit(Gap, start=since, end=reporter.now(), reason=reason, last_message=last)
         self._router.announce(gap)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import functools
 import logging
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Hashable
 from typing import Any, Final, Protocol
 
 from ..messages.frames import Frames, Websocket, frames_of
@@ -60,6 +60,9 @@ class ConnectionSender(Protocol):
     def answer(self, connection: Connection, answer: Any) -> None:
         """Send an answer, a pong for instance, on ``connection`` with the highest priority."""
 
+    def channel_of(self, message: Any) -> Hashable:
+        """Return the channel of a message; None: it has none."""
+
 
 def _abort_opened(opening: asyncio.Task[Websocket]) -> None:
     """Abort a websocket that was opened too late: no other code has a reference to it."""
@@ -98,6 +101,7 @@ class Opener:
         self._reporter = context.reporter
         self._host = host
         self._sender = sender
+        self.channel_of: Final = sender.channel_of
         # Each connection with its watchdog; None until it is subscribed, because it may be silent until then.
         self._open: dict[Connection, Watchdog | None] = {}
         self.connections: Final = self._open.keys()
@@ -122,11 +126,11 @@ class Opener:
         """From now on, do not choose another connection to send on when one ends. Idempotent."""
         self._stopped = True
 
-    async def open(self, hold: Callable[[Inbound], None]) -> Connection | Failure:
+    async def open(self, hold: Callable[[Connection], None]) -> Connection | Failure:
         """Open a connection, and subscribe everything on it.
 
         Args:
-            hold: called with the receiving side before the first message; makes it hold its messages.
+            hold: called with the connection before its first message; makes its receiving side hold its messages.
 
         Returns:
             The connection, or why none was opened.
@@ -141,7 +145,7 @@ class Opener:
         counters = self._reporter.counters
         counters.opened += 1
         connection = Connection(websocket, counters.opened, self._loop, self._reporter, self._sender.answer)
-        hold(connection.inbound)
+        hold(connection)
         frames = functools.partial(frames_of, websocket, self._reporter)
         connection.start(self._host.make_reader(connection.inbound, frames))
         connection.reader.add_done_callback(functools.partial(self._ended, connection))

@@ -1,10 +1,11 @@
-"""The overlap of two connections: the old one delivers, the new one's messages are held and later delivered."""
+"""Two connections at once: the old one delivers, and what comes on the new one is held, to follow less the copies."""
 
 from __future__ import annotations
 
+import asyncio
+import enum
 import functools
-import itertools
-from collections.abc import Callable, Collection, Hashable
+from collections.abc import Callable, Hashable
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -12,171 +13,312 @@ from ..messages.backlog import Backlog
 from ..messages.dispatcher import FrameDispatcher
 from ..messages.frames import Frame
 from ..messages.hooks import Many
-from ..messages.inbound import Inbound, Sink
 from ..observables.loop_context import LoopContext
-from .handover import Handover, Verdict
+from ..options import Options
+from .connection import Connection
+from .matcher import INCOMPARABLE, GapFound, Limits, Matcher
 
-__all__ = ["Overlap", "Unit"]
+__all__ = ["HELD_MAX", "Overlap", "Verdict"]
 
-Unit = tuple["_Source", int]
-"""A held message: its frame, and its place among the messages of the frame."""
+HELD_MAX: Final = 100_000
+"""How many messages are held, at most, that come on a connection which does not deliver yet."""
+
+BYTES_MAX: Final = 256 << 20
+"""How many bytes of them are held, at most."""
+
+FARTHEST: Final = 10.0
+"""Seconds by which a connection may be behind, at most, unless ``handover_timeout`` allows more."""
+
+SLICE: Final = 256
+"""So many frames are delivered in one go, at most: more are delivered in turns with other tasks."""
+
+
+class Verdict(enum.Enum):
+    """Whether the old connection may be closed, and why."""
+
+    WAIT = "wait"
+    """Not yet."""
+    PROVEN = "proven"
+    """Yes: the new connection brings what the old one does."""
+    TIMEOUT = "timeout"
+    """Yes, unproven: the overlap has lasted long enough."""
+    FULL = "full"
+    """Yes, unproven: there is too much to remember."""
 
 
 @dataclass(slots=True, eq=False)
 class _Source:
-    """A frame with its message, or with all its messages as one ``Many``: compared by identity, as one frame."""
+    """A frame and its message, which may be many, on the connection that brought it."""
 
+    number: int
     frame: Frame
     message: Any
     received: int
 
 
-class Overlap:
-    """Passes the messages of two overlapping connections through a :class:`Handover`.
+_Unit = tuple[_Source, int]
+"""A message: the frame that it came in, and its place there."""
 
-    Creating it makes the old connection's messages known to the handover; they are delivered as before.
+
+class Overlap:
+    """What is known while two connections overlap, and where the messages of either go meanwhile.
 
     Args:
-        context: the feed's event loop and reporter.
-        dispatcher: delivers frames.
-        old: the receiving side of the connection that still delivers.
-        handover: decides when the old connection may be closed, and which messages are copies.
+        context: where the feed lives.
+        dispatcher: delivers.
+        old: the connection that delivers.
+        channel_of: returns the channel of a message; None for messages of no channel.
+        options: the feed's options, of which the times are used.
+        announce: called with the time of a gap's start, in seconds since the epoch, where messages may be missing.
 
     Attributes:
-        handover: the handover.
-        duplicates: how many held messages were copies.
-        discarded: how many messages of the new connection were per connection (acknowledgements, snapshots).
+        held: how many messages came on the new connection before it delivered.
+        is_released: whether the new connection delivers.
+        duplicates: how many of the messages that were held were copies.
+        discarded: how many messages of the new connection were for it alone, or older than what was delivered.
     """
 
     def __init__(
-        self, context: LoopContext, dispatcher: FrameDispatcher, old: Inbound, handover: Handover[Unit]
+        self,
+        context: LoopContext,
+        dispatcher: FrameDispatcher,
+        old: Connection,
+        channel_of: Callable[[Any], Hashable],
+        options: Options,
+        announce: Callable[[float], object],
     ) -> None:
-        self.handover: Final = handover
+        self.held = 0
         self.duplicates = 0
         self.discarded = 0
-        self._counters = context.reporter.counters
+        self.is_released = False
+        self._has_ended = False
+        self._channel_by_identity: dict[Hashable, Hashable] = {}
+        self._counted = 0
+        self._older = 0
         self._reporter = context.reporter
-        self._dispatcher = dispatcher
+        self._counters = context.reporter.counters
         self._now = context.loop.time
-        self._deliver = dispatcher.direct_sink(old.number)
+        self._loop = context.loop
+        self._draining: asyncio.Task[None] | None = None
+        self._dispatcher = dispatcher
         self._old = old
-        old.deliver(self._from_old)
+        self._channel_of = channel_of
+        self._announce = announce
+        self._timeout: Final = options.handover_timeout
+        self._timeout_at: float | None = None
+        self._verdict = Verdict.WAIT
+        self._sinks = {old.number: dispatcher.direct_sink(old.number)}
+        self._backlog: Backlog[GapFound | _Source, list[int]] | None = None
+        reach = max(options.reach, self._timeout)
+        limits = Limits(options.handover_settle, reach, max(FARTHEST, reach), HELD_MAX, BYTES_MAX)
+        self._matcher: Matcher[_Unit] = Matcher(limits, lambda channel: channel is not None)
+        last_new = old.inbound.last_received_at
+        channels = (None, *old.channels)
+        self._shared = set(channels)
+        self._matcher.begin(old.number, channels, self._now(), old.opened_at if last_new is None else last_new)
+        old.inbound.deliver(functools.partial(self._arrived, old.number))
+        old.on_channel = functools.partial(self._channel_changed, old.number)
 
-    def hold(self, new: Inbound) -> None:
-        """Hold the messages of the new connection from now on."""
-        new.hold(self._from_new, self._old)
+    # The life of the overlap
 
-    def subscribed(self) -> None:
-        """Note that everything is subscribed on the new connection."""
-        self.handover.subscribed(self._now())
+    def hold(self, new: Connection) -> None:
+        """Hold what comes on the new connection, which is open."""
+        self._sinks[new.number] = self._dispatcher.direct_sink(new.number)
+        self._matcher.reserve(new.number)
+        new.inbound.hold(functools.partial(self._arrived, new.number), self._old.inbound)
+        new.on_channel = functools.partial(self._channel_changed, new.number)
 
-    def verdict(self) -> Verdict:
-        """Return whether the old connection may be closed now."""
-        return self.handover.verdict(self._now())
+    def subscribed(self, new: Connection) -> None:
+        """Note that everything is subscribed on the new connection: the timeout counts from here."""
+        now = self._now()
+        self._matcher.acknowledged(new.number, None, now)
+        self._timeout_at = now + self._timeout
 
-    async def release(self, new: Inbound, before: Callable[[], object] | None = None) -> bool:
-        """Deliver the held messages, and then all messages of the new connection directly, without the copies.
+    def verdict(self, new: Connection) -> Verdict:
+        """Return whether the old connection may be closed now. A verdict other than ``WAIT`` is final."""
+        now = self._now()
+        if self._verdict is Verdict.WAIT and self._timeout_at is not None and not self._old.inbound.has_ended():
+            self._matcher.tick(now)
+            if self._matcher.agrees(new.number, now):
+                self._verdict = Verdict.PROVEN
+            elif self._matcher.is_full(new.number):
+                self._verdict = Verdict.FULL
+            elif now >= self._timeout_at:
+                self._verdict = Verdict.TIMEOUT
+        return self._verdict
+
+    async def release(self, new: Connection, *, is_planned: bool) -> bool:
+        """Let the new connection deliver: first the held messages, without the copies.
 
         Call this when the old connection was read to its end.
 
         Args:
-            new: the receiving side of the new connection.
-            before: called before the first held message, if there is one; None: nothing is called.
+            new: the new connection.
+            is_planned: whether the old connection was closed for the rotation.
 
         Returns:
-            Whether any message was held.
+            Whether any message was delivered.
         """
-        new.take_over()
-        held = self.handover.old_ended(self._now())
-        if held and before is not None:
-            before()
-        # Later copies are counted when they come.
-        self.duplicates = self.handover.duplicates
-        self._counters.duplicates += self.duplicates
-        deliver = functools.partial(self._deliver_places, self._dispatcher.direct_sink(new.number))
-        backlog = Backlog(deliver)
-        for source, units in itertools.groupby(held, key=lambda unit: unit[0]):
-            backlog.hold(source, [place for _, place in units])
-        new.hold(functools.partial(self._pass_on, backlog.hold))
-        # Other tasks run first, because finding the copies took time.
-        await backlog.drain(yield_first=True)
-        new.deliver(functools.partial(self._pass_on, deliver))
-        return bool(held)
+        new.inbound.take_over()
+        messages = self._counters.messages
+        self._backlog = Backlog(self._deliver)
+        self._note_end()
+        self._matcher.replace(new.number, self._now(), is_complete=is_planned and self._old.is_complete)
+        self._flush()
+        self.duplicates = self._matcher.copies
+        self.is_released = True
+        await self._backlog.drain(yield_first=True)
+        self._backlog = None
+        return self._counters.messages > messages
+
+    def give_up(self, new: Connection | None) -> float | None:
+        """Let the old connection deliver as if there had been no overlap.
+
+        Args:
+            new: the new connection, which has ended; None: none was opened.
+
+        Returns:
+            Since when it held messages of channels that the old connection does not have, in seconds since the epoch.
+            None: it held none.
+        """
+        own_since = None if new is None else self._matcher.own_since(new.number)
+        self._old.inbound.deliver()
+        self._old.on_channel = None
+        return None if own_since is None else self._reporter.now() - (self._now() - own_since)
+
+    def forget(self, new: Connection) -> None:
+        """Let the new connection deliver without looking for copies."""
+        if self._draining is not None:
+            self._draining.cancel()
+        new.inbound.deliver()
+        new.on_channel = None
 
     def is_over(self) -> bool:
-        """Return whether no message of the new connection can be a copy any more."""
-        return self.handover.is_over(self._now())
+        """Whether nothing that comes can be a copy, or is held."""
+        self._matcher.tick(self._now())
+        self._flush()
+        return self._backlog is None and self._matcher.is_settled(self._now())
 
-    # Sinks of both connections
+    @property
+    def is_holding(self) -> bool:
+        """Whether messages are held."""
+        return self._backlog is not None or self._matcher.is_holding
 
-    def _from_old(self, frame: Frame, message: Any, received: int) -> None:
-        self._deliver(frame, message, received)
-        now = self._now()
-        for identity, item in self._units(frame, message):
-            if not self._is_per_connection(item):
-                self.handover.old_delivered(identity, now)
+    @property
+    def dropped(self) -> int:
+        """How many messages were dropped that came on no other connection."""
+        return self._matcher.dropped
 
-    def _from_new(self, frame: Frame, message: Any, received: int) -> None:
-        now = self._now()
-        if self._old.has_ended():
-            self.handover.old_lost()
-        source = _Source(frame, message, received)
-        for place, identity in self._shared_units(frame, message):
-            self.handover.hold(identity, (source, place), now)
+    @property
+    def uncopied(self) -> int:
+        """How many messages of no channel were delivered although they stood before the first copy."""
+        return self._matcher.uncopied
 
-    def _pass_on(
-        self, sink: Callable[[_Source, Collection[int]], None], frame: Frame, message: Any, received: int
-    ) -> None:
-        """Give ``sink`` a frame of the new connection and the places of its messages that are not copies."""
-        now, places = self._now(), []
-        for place, identity in self._shared_units(frame, message):
-            if self.handover.is_copy(identity, now):
-                self._counters.duplicates += 1
+    # Where the messages of either connection go
+
+    def _channel_changed(self, number: int, channel: Hashable, is_subscribed: bool) -> None:
+        if is_subscribed:
+            if number == self._old.number:
+                self._shared.add(channel)
+            self._matcher.acknowledged(number, channel, self._now())
+        else:
+            self._matcher.unsubscribed(number, channel)
+        self._flush()
+
+    def _arrived(self, number: int, frame: Frame, message: Any, received: int) -> None:
+        now, is_old = self._now(), number == self._old.number
+        if not is_old:
+            self._note_end()
+        source = _Source(number, frame, message, received)
+        for place, (identity, item) in enumerate(self._units(frame, message)):
+            is_per_connection = self._is_per_connection(item)
+            if is_per_connection and not is_old and self._channel_of(item) not in self._shared:
+                # The old connection never had this channel: no copy of its snapshot was delivered.
+                is_per_connection = False
+            if not is_per_connection:
+                self.held += not (is_old or self.is_released)
+                # A channel may come or go meanwhile: both copies of a message belong to the same one.
+                channel = self._channel_by_identity.setdefault(identity, self._channel_of(item))
+                self._matcher.arrived(number, channel, identity, (source, place), len(frame), now)
+            elif is_old:
+                self._matcher.out.append(((source, place),))
             else:
-                places.append(place)
-        if places:
-            sink(_Source(frame, message, received), places)
+                self._discard(1)
+        self._flush()
 
-    def _deliver_places(self, deliver: Sink, source: _Source, places: Collection[int]) -> None:
-        """Deliver the messages at these places of a frame: all of them, or some."""
-        message = source.message
+    def _note_end(self) -> None:
+        if not self._has_ended and self._old.inbound.has_ended():
+            self._has_ended = True
+            self._matcher.ended(self._old.number, self._now())
+
+    def _flush(self) -> None:
+        """Deliver what the matcher has let go, a frame at a time; much of it in turns with other tasks."""
+        self._count()
+        out = self._matcher.out
+        if not out:
+            return
+        self._matcher.out = []
+        entries: list[tuple[GapFound | _Source, list[int]]] = []
+        for outcome in out:
+            if isinstance(outcome, GapFound):
+                entries.append((outcome, []))
+            elif isinstance(outcome, tuple):
+                source, place = outcome[0]
+                if entries and entries[-1][0] is source:
+                    entries[-1][1].append(place)
+                else:
+                    entries.append((source, [place]))
+        if self._backlog is None and len(entries) > SLICE:
+            self._backlog = Backlog(self._deliver)
+            self._draining = self._loop.create_task(self._drain(self._backlog), name="rxws drain overlap")
+        for entry in entries:
+            (self._deliver if self._backlog is None else self._backlog.hold)(*entry)
+
+    async def _drain(self, backlog: Backlog[GapFound | _Source, list[int]]) -> None:
+        await backlog.drain()
+        self._backlog = None
+
+    def _deliver(self, what: GapFound | _Source, places: list[int]) -> None:
+        if isinstance(what, GapFound):
+            self._announce(self._reporter.now() - (self._now() - what.start))
+            return
+        sink, message = self._sinks[what.number], what.message
         if type(message) is Many and len(places) < len(message):
             kept = tuple(place in places for place in range(len(message)))
-            self._dispatcher.deliver_kept(deliver, source.frame, message, kept, source.received)
+            self._dispatcher.deliver_kept(sink, what.frame, message, kept, what.received)
         else:
-            deliver(source.frame, message, source.received)
+            sink(what.frame, message, what.received)
 
-    # Identities
+    def _count(self) -> None:
+        self._counters.duplicates += self._matcher.copies - self._counted
+        self._counted = self._matcher.copies
+        self._discard(self._matcher.older - self._older)
+        self._older = self._matcher.older
 
-    def _shared_units(self, frame: Frame, message: Any) -> list[tuple[int, Hashable]]:
-        """Return the place and the identity of each message in a frame of the new connection.
+    def _discard(self, count: int) -> None:
+        self.discarded += count
+        self._counters.discarded += count
 
-        Messages that are per connection are discarded.
-        """
-        units = self._units(frame, message)
-        shared = [(place, unit[0]) for place, unit in enumerate(units) if not self._is_per_connection(unit[1])]
-        self.discarded += len(units) - len(shared)
-        self._counters.discarded += len(units) - len(shared)
-        return shared
+    # What the hooks say of a message
 
     def _units(self, frame: Frame, message: Any) -> list[tuple[Hashable, Any]]:
-        """Return the identity and the item of each message of a frame."""
+        """Return the messages of a frame with what makes each the same on another connection."""
         if type(message) is not Many:
             return [(self._identity(frame, message), message)]
         if not message:
             return [(frame, message)]
-        # The default identity is the frame and the place in it: equal items of one frame are different messages.
+        # By default the frame and the place in it: equal items of one frame are not each other's copies.
         return [(self._identity((frame, place), item), item) for place, item in enumerate(message)]
 
     def _identity(self, default: Hashable, message: Any) -> Hashable:
         identity = self._dispatcher.hooks.identity
         with self._reporter.guard(identity or "the identity of a frame", message):
             found = default if identity is None else identity(message)
-            # Hash and compare here, so that a failure is reported and does not break the handover.
+            # Checked here, because the matcher looks it up: a value that cannot be compared matches nothing.
             if hash(found) is not None and found == found:
                 return found
-        # Not equal to any other identity, so the message is delivered: a doubled message is better than a lost one.
-        return object()
+        # In doubt a message is delivered.
+        return INCOMPARABLE
 
     def _is_per_connection(self, message: Any) -> bool:
         per_connection = self._dispatcher.hooks.per_connection

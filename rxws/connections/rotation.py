@@ -22,23 +22,18 @@ from ..errors import ConnectFailed
 from ..messages.backlog import Backlog
 from ..messages.dispatcher import FrameDispatcher
 from ..messages.frames import Frame
-from ..messages.inbound import Inbound
 from ..observables.loop_context import LoopContext
 from ..reporting.cancellation import EXITS, is_torn_down
 from ..reporting.events import State
 from .connection import Connection
 from .failures import Failure
-from .handover import Handover, Verdict
 from .opener import Opener, RotationHost
-from .overlap import Overlap, Unit
+from .overlap import HELD_MAX, Overlap, Verdict
 
 __all__ = ["Rotation", "Signal"]
 
 DRAIN_TIMEOUT: Final = 1.0
 """Seconds for which rxws goes on reading the old connection, at most, after the closing handshake has begun."""
-
-HELD_MAX: Final = 100_000
-"""How many frames are held, at most, while a connection is being subscribed and no other connection delivers."""
 
 POLL_INTERVAL: Final = 0.02
 """Seconds between two checks of whether an overlap is proven."""
@@ -211,10 +206,10 @@ class Rotation:
         opened.inbound.deliver()
         return opened
 
-    def _hold(self, inbound: Inbound) -> None:
+    def _hold(self, opened: Connection) -> None:
         """Hold the frames of a connection that is being subscribed while no other connection delivers."""
-        self._backlog = Backlog(self._dispatcher.direct_sink(inbound.number), HELD_MAX)
-        inbound.hold(self._backlog.hold)
+        self._backlog = Backlog(self._dispatcher.direct_sink(opened.number), HELD_MAX)
+        opened.inbound.hold(self._backlog.hold)
 
     async def _break_before_make(self, old: Connection) -> Connection:
         """Close the old connection before opening the new one, for servers that allow only one."""
@@ -231,22 +226,27 @@ class Rotation:
         options = self._opener.options
         while not await self._overlap_forgotten(old):
             self._host.enter(State.ROTATING)
-            handover: Handover[Unit] = Handover(settle=options.handover_settle, timeout=options.handover_timeout)
-            overlap = Overlap(self._context, self._dispatcher, old.inbound, handover)
+            announce = functools.partial(self._announce_gap, old)
+            overlap = Overlap(self._context, self._dispatcher, old, self._opener.channel_of, options, announce)
             new = await self._opener.open(overlap.hold)
-            overlap.subscribed()
-            was_live = not old.reader.done()
-            if isinstance(new, Connection) and await self._may_close(old, new, overlap):
-                return await self._take_over(old, new, overlap, was_live)
-            # The old connection delivers directly again, without remembering identities.
-            old.inbound.deliver()
+            if isinstance(new, Connection):
+                was_live = not old.reader.done()
+                overlap.subscribed(new)
+                if await self._may_close(old, new, overlap):
+                    return await self._take_over(old, new, overlap, was_live)
+            missing_since = overlap.give_up(new if isinstance(new, Connection) else None)
+            if missing_since is not None and isinstance(new, Connection):
+                self._connection_reporter.gap(missing_since, new.failure.reason)
             self._resolve_rotation(False)
             await self._pause(new, old)
         return await self._replace(old)
 
+    def _announce_gap(self, old: Connection, start: float) -> None:
+        self._connection_reporter.gap(start, old.failure.reason)
+
     async def _may_close(self, old: Connection, new: Connection, overlap: Overlap) -> bool:
         """Wait until ``old`` may be closed or has ended; return False if ``new`` ends first."""
-        while not old.reader.done() and overlap.verdict() is Verdict.WAIT:
+        while not old.reader.done() and overlap.verdict(new) is Verdict.WAIT:
             await asyncio.wait({old.reader, new.reader}, timeout=POLL_INTERVAL, return_when=asyncio.FIRST_COMPLETED)
             if new.reader.done() and not old.reader.done():
                 return False
@@ -265,32 +265,31 @@ class Rotation:
         """
         asked = self._loop.time()
         await self._close_for_rotation(old)
-        report, handover = self._connection_reporter, overlap.handover
-        lost = old if old.failure.reason != "rotation" else None
-        if lost is not None and was_live:
-            # The cause of the loss may be about to end the new connection as well.
+        report, is_planned = self._connection_reporter, old.failure.reason == "rotation"
+        if not is_planned and was_live:
+            # The cause of its end may be about to end the other one, too.
             await self._ended_within(POLL_INTERVAL, new)
         if new.reader.done():
-            # The held messages are the only ones of that time, so they are delivered, between two gaps: one after the
-            # loss of the old connection, and one after the loss of the new connection.
-            missing = None if lost is None else functools.partial(report.gap, lost.ended_at, lost.failure)
-            between = await overlap.release(new.inbound, missing)
+            # The held messages are the only ones of that time, so they are delivered.
+            has_delivered = overlap.is_holding and await overlap.release(new, is_planned=is_planned)
             self._resolve_rotation(False)
-            return await self._replace(new if between or lost is None else lost)
-        await self._enter(new, lost)
-        if handover.lost:
-            report.flooded(new.number, handover.lost)
+            return await self._replace(new if has_delivered or is_planned else old)
+        await self._enter(new, None)
+        report.reconnected(old.failure.reason)
+        if overlap.dropped:
+            report.flooded(new.number, overlap.dropped)
         paused = self._loop.time() - max(asked, old.inbound.last_received_at or asked)
-        await overlap.release(new.inbound)
-        verdict = overlap.verdict()
+        await overlap.release(new, is_planned=is_planned)
+        verdict = overlap.verdict(new)
         self._forgetting = self._loop.create_task(self._forget(overlap, new), name="rxws forget overlap")
         report.rotated(
             new.number,
             proven=verdict is Verdict.PROVEN,
-            held=handover.held,
+            held=overlap.held,
             duplicates=overlap.duplicates,
             discarded=overlap.discarded,
             paused=paused,
+            uncopied=overlap.uncopied,
             truncated=verdict is Verdict.FULL,
         )
         return new
@@ -302,9 +301,11 @@ class Rotation:
 
     async def _forget(self, overlap: Overlap, new: Connection) -> None:
         """Let ``new`` deliver directly as soon as no message on it can be a copy any more."""
-        while not (overlap.is_over() or await self._ended_within(POLL_INTERVAL, new)):
-            pass
-        new.inbound.deliver()
+        try:
+            while not (overlap.is_over() or await self._ended_within(POLL_INTERVAL, new)):
+                pass
+        finally:
+            overlap.forget(new)
 
     async def _overlap_forgotten(self, old: Connection) -> bool:
         """Wait until the last overlap has ended: only one may be active. Return whether ``old`` has ended meanwhile."""
@@ -319,12 +320,12 @@ class Rotation:
 
         Args:
             connection: the new connection.
-            lost: the connection that ended before, if messages between both may be missing: a gap is reported. Else
-                None.
+            lost: the connection that ended before it, without an overlap: a gap is reported. Else None.
         """
         self._connection_reporter.connected(connection.number, self._backoff.attempts)
         if lost is not None:
-            self._connection_reporter.gap(lost.ended_at, lost.failure)
+            self._connection_reporter.reconnected(lost.failure.reason)
+            self._connection_reporter.gap(lost.last_message_time, lost.failure.reason)
         hook = self._loop.create_task(self._wait_rotation_due(connection), name=f"rxws hook {connection.number}")
         connection.rotation_task = hook
         connection.track(hook)

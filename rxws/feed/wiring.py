@@ -184,9 +184,10 @@ class Feed:
         self.context.check()
         is_subscribed = functools.partial(self.sender.has_subscribed, channel.identity)
         availability = ChannelAvailability(self._availability, is_subscribed)
-        stream = self.stream(Filter.parse(filters, "filters"), options, availability)
+        parsed = Filter.parse(filters, "filters")
+        stream = self.stream(parsed, options, availability)
         if not self.is_closing:
-            wanted = self.sender.add_reference(channel)
+            wanted = self.sender.add_reference(channel, parsed)
             stream.when_ended(functools.partial(self._remove_reference, wanted))
         return stream
 

@@ -38,18 +38,25 @@ class FrameDispatcher:
         self.reporter: Final = context.reporter
         self.kept: tuple[bool, ...] | None = None
 
-    def dispatch(self, inbound: Inbound, frame: Frame, message: Any, received: int) -> None:
-        """Deliver a message that a sink, an awaited reply or subscribers of frames get, or that is a ``Many``."""
+    def dispatch(self, inbound: Inbound, frame: Frame, message: Any, received: int) -> bool:
+        """Deliver a message that a sink, an awaited reply or subscribers of frames get, or that is a ``Many``.
+
+        Returns:
+            Whether the frame holds more than replies.
+        """
+        items = message if type(message) is Many else (message,)
+        is_heard = bool(items)
         if inbound.pending_replies:
-            items = message if type(message) is Many else (message,)
             others = [item for item in items if not inbound.resolve_reply(item)]
+            is_heard = bool(others)
             if inbound.is_held and len(others) < len(items):
                 # The reply answers a request of this connection only, so the other connection carries no copy of it.
                 self.reporter.counters.discarded += len(items) - len(others)
                 if not others:
-                    return
+                    return False
                 message = Many(others)
         (inbound.sink or self.direct_sink(inbound.number))(frame, message, received)
+        return is_heard
 
     def reject(self, frame: Frame, error: BaseException) -> None:
         """Skip a frame that could not be parsed: count it, log it and emit an event."""

@@ -31,6 +31,8 @@ class Inbound:
         sink: takes its messages; None: they go to the router.
         last_received_at: when the last message arrived, in seconds of the loop's clock. It is accurate to one iteration
             of the loop. None: no message has arrived.
+        last_received_time: the same in seconds since the epoch, because the loop's clock may stop while a machine
+            sleeps.
         pending_replies: the awaited replies. The key is the future of the first message that passes; the value is the
             filters, and whether other receivers get that message, too. The dict is never replaced, and it is empty
             while no reply is awaited.
@@ -48,6 +50,7 @@ class Inbound:
         self.number: Final = number
         self.sink: Sink | None = None
         self.last_received_at: float | None = None
+        self.last_received_time: float | None = None
         self.pending_replies: Final[dict[asyncio.Future[tuple[Any, Filter]], tuple[list[Filter], bool]]] = {}
         self.answer: Final = answer
         self.has_ended: Final = has_ended
@@ -77,6 +80,11 @@ class Inbound:
     def is_held(self) -> bool:
         """Whether its messages are held because its predecessor still delivers."""
         return self._predecessor is not None and not self._predecessor.has_ended()
+
+    def received(self, now: float, time: float) -> None:
+        """Note that a message arrived, ``now`` on the loop's clock, at ``time`` in seconds since the epoch."""
+        self.last_received_at = now
+        self.last_received_time = time
 
     # Replies
 

@@ -43,6 +43,7 @@ class Reader:
         self._loop = asyncio.get_running_loop()
         self._task: asyncio.Task[Any] | None = None
         self._in_burst = False
+        self._is_unheard = False
         self._parsing: CoroutineType[Any, Any, Any] | None = None
         self._patience: asyncio.TimerHandle | None = None
         self._is_overdue = False
@@ -94,9 +95,11 @@ class Reader:
             except FAILURES as error:
                 message = self._rejected(frame, error)
             if inbound.sink is None and not (received or expected) and type(message) is not Many:
+                if self._is_unheard:
+                    self._hear()
                 route(message)
-            else:
-                dispatcher.dispatch(inbound, frame, message, received)
+            elif dispatcher.dispatch(inbound, frame, message, received) and self._is_unheard:
+                self._hear()
             # The clock is called once per `step` messages, which is as many as pass in a fraction of a slice.
             countdown -= 1
             if not countdown:
@@ -112,12 +115,16 @@ class Reader:
 
     def _begin_burst(self) -> None:
         # Once per iteration of the loop, however many messages arrive in it.
-        self._in_burst = True
-        self._inbound.last_received_at = self._loop.time()
+        self._in_burst = self._is_unheard = True
         self._loop.call_soon(self._end_burst)
         if self._patience is not None:
             self._patience.cancel()
             self._patience = None
+
+    def _hear(self) -> None:
+        # Not each frame: one that is rejected, that holds no message or a mere reply, is no sign of a live feed.
+        self._is_unheard = False
+        self._inbound.received(self._loop.time(), self._dispatcher.reporter.now())
 
     def _end_burst(self) -> None:
         self._in_burst = False

@@ -154,9 +154,12 @@ class Rotated(Event):
         held: the number of messages of the new connection that were held back during the overlap.
         duplicates: the number of held messages that were dropped because the old connection had delivered them.
         discarded: the number of held messages that were dropped because they are per connection (acknowledgements,
-            snapshots).
+            snapshots), or because they came before the first copy of their channel, so that they are older than the
+            messages that were delivered.
         paused: the pause in delivery in seconds: from the old connection's last message, or from the request to close
             it if that was later, to the first held message.
+        uncopied: the number of held messages of no channel that came before the first copy and had no copy. If every
+            connection gets them anew, declare them with ``per_connection``.
         truncated: whether the overlap ended early because too many messages were held.
 
     With ``handover_timeout=0`` there is no overlap, and all but ``number`` have their defaults.
@@ -168,6 +171,7 @@ class Rotated(Event):
     duplicates: int = 0
     discarded: int = 0
     paused: float = 0.0
+    uncopied: int = 0
     truncated: bool = False
 
 
@@ -176,8 +180,9 @@ class Gap(Event):
     """Messages may be missing here: there was no connection for a time, or an overlap ended early.
 
     Attributes:
-        start: the end of the last connection, in seconds since the epoch.
-        end: the opening of the next connection, in seconds since the epoch.
+        start: the delivery of the last message before the gap, in seconds since the epoch.
+        end: the time when everything was subscribed again, or when the first message after the gap came, if that was
+            earlier; in seconds since the epoch.
         reason: as in :class:`Disconnected`; in a replay also ``"recording"``: nothing was recorded in between.
         last_message: the last message delivered before the gap, or None if there was none.
     """

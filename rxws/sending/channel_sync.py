@@ -158,7 +158,10 @@ class ChannelSync:
         try:
             messages = await self._messages_of(command)
             command = ChannelCommand(tuple(messages), command.subscribes)
-            self._states.done(await self._send_when_due(command, messages))
+            made = await self._send_when_due(command, messages)
+            self._states.done(made)
+            for channel in made.channels:
+                self._connection.change_channel(channel.identity, made.subscribes)
             # Channels that are no longer wanted were not sent.
             self._states.free(command)
         except FAILURES as error:

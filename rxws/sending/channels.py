@@ -11,6 +11,7 @@ from .. import codec
 from ..callables import is_plain_function
 from ..checks import check_seconds
 from ..messages.filters import Filter
+from ..messages.index import Index, Registration
 
 __all__ = ["Channel", "ChannelCommand", "ChannelRegistry", "identity_of"]
 
@@ -121,12 +122,23 @@ class ChannelRegistry(dict[Hashable, Channel]):
 
     def __init__(self) -> None:
         super().__init__()
+        # A message finds its channel by the filters of the channel's streams. The router reports a filter that raises.
+        self._index: Index[Hashable] = Index(lambda *_: None)
+        self._registrations: dict[Hashable, dict[Filter, Registration[Hashable]]] = {}
         self.refused: Final[set[Hashable]] = set()
 
-    def add_reference(self, channel: Channel) -> Channel:
-        """Count one more stream that wants a channel; return the equal channel that is already wanted, or this one."""
+    def add_reference(self, channel: Channel, wanted_messages: Filter | None = None) -> Channel:
+        """Count one more stream that wants a channel; return the equal channel that is already wanted, or this one.
+
+        Args:
+            channel: the channel.
+            wanted_messages: the filter of the stream: messages that pass it belong to the channel.
+        """
         wanted = self.setdefault(channel.identity, channel)
         wanted.count += 1
+        registrations = self._registrations.setdefault(channel.identity, {})
+        if wanted_messages is not None and wanted_messages not in registrations:
+            registrations[wanted_messages] = self._index.add(channel.identity, wanted_messages)
         return wanted
 
     def remove_reference(self, channel: Channel) -> None:
@@ -135,3 +147,10 @@ class ChannelRegistry(dict[Hashable, Channel]):
         if channel.count == 0:
             del self[channel.identity]
             self.refused.discard(channel.identity)
+            for registration in self._registrations.pop(channel.identity).values():
+                self._index.remove(registration)
+
+    def channel_of(self, message: Any) -> Hashable:
+        """Return the identity of the channel that a message belongs to; None: it belongs to none."""
+        found = self._index.match(message) if self else ()
+        return found[0] if found else None

@@ -12,6 +12,7 @@ from ..connections.connection import Connection
 from ..connections.rate_limit import SlidingWindow
 from ..connections.send_queue import Priority, PrioritySendQueue
 from ..errors import SendFailed, SendTimeout
+from ..messages.filters import Filter
 from ..options import Options
 from ..reporting.reporter import Reporter
 from .channel_sync import ChannelSync
@@ -46,6 +47,7 @@ class Sender:
         self._syncs: dict[Connection, ChannelSync] = {}
         self.on_open: tuple[Any, ...] = ()
         self.channels: Final = ChannelRegistry()
+        self.channel_of: Final = self.channels.channel_of
         self.connection_available: Final = asyncio.Event()
 
     # The live connection
@@ -163,9 +165,9 @@ class Sender:
         sync = None if self._live is None else self._syncs.get(self._live)
         return sync is None or sync.has_subscribed(identity)
 
-    def add_reference(self, channel: Channel) -> Channel:
+    def add_reference(self, channel: Channel, wanted_messages: Filter) -> Channel:
         """Count one more stream that wants the channel; return the channel to pass to ``remove_reference``."""
-        wanted = self.channels.add_reference(channel)
+        wanted = self.channels.add_reference(channel, wanted_messages)
         self._notify_syncs(wanted)
         return wanted
 

@@ -76,11 +76,12 @@ async def test_refusal_is_reported_with_the_next_attempt(wiring, connection_repo
 
 
 @pytest.mark.parametrize(("failure", "reconnects"), [(LOST, {"network": 1}), (PLANNED, {})])
-async def test_gap_is_reported_to_events_counters_and_streams(wiring, connection_reporter, failure, reconnects):
-    """The gap of a loss counts as a reconnect, the gap of a rotation does not; streams with ``gaps`` get it."""
+async def test_gap_is_told_to_events_counters_and_streams(wiring, connection_reporter, failure, reconnects):
+    """Streams that want gaps get it; a loss that was not planned counts as a reconnect."""
     stream = wiring.stream(gaps=True)
     wiring.route("last")
-    connection_reporter.gap(5.0, failure)
+    connection_reporter.reconnected(failure.reason)
+    connection_reporter.gap(5.0, failure.reason)
     (gap,) = wiring.seen
     assert isinstance(gap, Gap)
     assert (gap.start, gap.reason, gap.last_message) == (5.0, failure.reason, "last")

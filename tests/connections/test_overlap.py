@@ -10,10 +10,10 @@ import pytest
 import rxws
 from rxws import CallbackFailed, Many, MessageRejected, Rotated
 from rxws.connections.connection import Connection
-from rxws.connections.handover import Handover
 from rxws.connections.overlap import Overlap
 from rxws.messages.dispatcher import FrameDispatcher
 from rxws.messages.hooks import ParseHooks
+from rxws.options import Options
 from tests.support.feeds import Feed, of_kind, opened, record, take
 from tests.support.life import ScriptedFeed, ScriptedWebsocket
 from tests.support.wiring import Wiring, never_asked
@@ -40,9 +40,11 @@ def two_connections(wiring):
     old, new = (Connection(ScriptedWebsocket(), number, wiring.loop, wiring.reporter, never_asked) for number in (1, 2))
     for connection in (old, new):
         connection.start(asyncio.get_running_loop().create_future)
-    both = Overlap(wiring.context, dispatcher, old.inbound, Handover(settle=1.0, timeout=5.0))
-    both.hold(new.inbound)
-    both.subscribed()
+    options = Options(handover_settle=1.0, handover_timeout=5.0)
+    gaps = []
+    both = Overlap(wiring.context, dispatcher, old, lambda _message: None, options, gaps.append)
+    both.hold(new)
+    both.subscribed(new)
     return both, dispatcher, old, new
 
 
@@ -58,7 +60,7 @@ async def test_messages_during_the_release_are_delivered_after_the_held_ones():
     new.inbound.sink("copy", "copy", 2)
     new.inbound.sink("two", Many(["a", "b"]), 3)
     old.reader.cancel()
-    releasing = asyncio.create_task(both.release(new.inbound))
+    releasing = asyncio.create_task(both.release(new, is_planned=True))
     await asyncio.sleep(0)
     new.inbound.sink("late copy", "late copy", 4)
     new.inbound.sink("late", "late", 5)
@@ -80,7 +82,7 @@ async def test_messages_during_the_release_make_it_shorter():
     for number in range(4):
         new.inbound.sink(f"held {number}", number, 1)
     old.reader.cancel()
-    releasing = asyncio.create_task(both.release(new.inbound))
+    releasing = asyncio.create_task(both.release(new, is_planned=True))
     await asyncio.sleep(0)
     new.inbound.sink("two", Many([4, 5]), 1)
     assert messages == [0, 1]
@@ -103,7 +105,7 @@ async def test_frame_that_cannot_be_hashed_is_delivered_from_both_connections():
     old.inbound.sink(bytearray(b"a"), "old", 1)
     new.inbound.sink(bytearray(b"a"), "new", 1)
     old.reader.cancel()
-    await both.release(new.inbound)
+    await both.release(new, is_planned=True)
     new.inbound.sink(bytearray(b"a"), "late", 1)
     assert messages == ["old", "new", "late"]
     assert [type(event.error) for event in wiring.seen] == [TypeError] * 3

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import functools
 import itertools
 import json
 import logging
@@ -14,7 +13,6 @@ import pytest
 
 import rxws
 from rxws import CallbackFailed, Connected, ConnectFailed, Disconnected, Gap, Overflowed, Rotated, State
-from rxws.connections.handover import Handover
 from rxws.pytest_plugin import virtual_loop
 from rxws.testing import FeedServer
 from tests.support.life import ScriptedFeed, ScriptedWebsocket
@@ -333,9 +331,9 @@ async def test_rotation_when_the_old_connection_dies_while_the_new_one_is_opened
         await rotating(feed, at_once=True)
         await asyncio.sleep(0.5)
         feed.websocket.end()
-        await feed.record.happened(Connected, 2)
+        await feed.record.happened(Gap)
         assert now() == 1
-        assert len(feed.record.of(Gap)) == 1
+        assert len(feed.record.of(Connected)) == 2
         await feed.record.entered(State.CONNECTED, 2)
         assert feed.record.states[2:] == [State.ROTATING, State.CONNECTING, State.CONNECTED]
 
@@ -371,9 +369,9 @@ async def test_rotation_when_the_old_connection_dies_during_the_delay_of_a_retry
 
 
 @in_virtual_time
-async def test_rotation_counts_dropped_messages_when_the_old_connection_is_lost(monkeypatch):
-    """The new connection's messages come on no other one then; those beyond the limit are reported as dropped."""
-    monkeypatch.setattr("rxws.connections.rotation.Handover", functools.partial(Handover, limit=10))
+async def test_rotation_counts_what_is_too_much_when_the_old_connection_is_lost(monkeypatch):
+    """What the new one brings before all is subscribed is nowhere else then, and what is not held is told."""
+    monkeypatch.setattr("rxws.connections.overlap.HELD_MAX", 10)
     first, second = ScriptedWebsocket(), ScriptedWebsocket()
     second.on_send = lambda _: asyncio.sleep(5)
     async with Followed("ws://localhost", connect=connecting(first, second), on_open=["subscribe"]) as feed:

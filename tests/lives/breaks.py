@@ -17,16 +17,38 @@ Make = Callable[[Any], Any]
 """Makes what stands in the place of a function, from that function."""
 
 
-def _drop_a_held_message(old_ended: Any) -> Any:
-    return lambda self, now: old_ended(self, now)[1:]
+def _drop_a_held_message(replace: Any) -> Any:
+    def without_one(self: Any, line: int, now: float, *, is_complete: bool) -> None:
+        replace(self, line, now, is_complete=is_complete)
+        held = next((each for each in self.out if isinstance(each, tuple)), None)
+        if held is not None:
+            self.out.remove(held)
+
+    return without_one
 
 
-def _deliver_copies(_account: Any) -> Any:
-    return lambda self, identity, arrived: False
+def _hand_on_in_another_order(replace: Any) -> Any:
+    def reversed_(self: Any, line: int, now: float, *, is_complete: bool) -> None:
+        replace(self, line, now, is_complete=is_complete)
+        self.out.reverse()
+
+    return reversed_
 
 
-def _mistake_all_for_copies(is_copy: Any) -> Any:
-    return lambda self, identity, now: is_copy(self, identity, now) or not self.is_over(now)
+def _deliver_copies(_copied: Any) -> Any:
+    return lambda self, seat, channel, key, now: None
+
+
+def _mistake_all_for_copies(arrived: Any) -> Any:
+    def arrive(self: Any, line: int, *message: Any) -> None:
+        if self._reserved or line == 1 or len(self._last_new) > 1:
+            arrived(self, line, *message)
+
+    return arrive
+
+
+def _trust_the_new_one(_has_agreed: Any) -> Any:
+    return lambda self, seat, now: True
 
 
 def _forget_gaps(_announce: Any) -> Any:
@@ -63,14 +85,6 @@ def _unsubscribe_nothing(take_step: Any) -> Any:
     return subscribe_only
 
 
-def _close_the_old_one_at_once(_has_proof: Any) -> Any:
-    return lambda self, now: True
-
-
-def _hand_on_in_another_order(old_ended: Any) -> Any:
-    return lambda self, now: old_ended(self, now)[::-1]
-
-
 def _see_no_hole(_change: Any) -> Any:
     def change(self: Any, message: Any) -> list[Any]:
         return [message] if self.in_sync else _change(self, message)
@@ -89,21 +103,18 @@ def _lose_some(match: Any) -> Any:
 
 
 BREAKS: dict[str, tuple[str, Make]] = {
-    "a held message is dropped": ("rxws.connections.handover:Handover.old_ended", _drop_a_held_message),
-    "copies are delivered": ("rxws.connections.handover:Handover._account", _deliver_copies),
+    "a held message is dropped": ("rxws.connections.overlap:Matcher.replace", _drop_a_held_message),
+    "copies are delivered": ("rxws.connections.overlap:Matcher._copied", _deliver_copies),
     "what comes after an overlap is taken for copies": (
-        "rxws.connections.handover:Handover.is_copy",
+        "rxws.connections.overlap:Matcher.arrived",
         _mistake_all_for_copies,
     ),
     "a Gap is forgotten": ("rxws.messages.router:Router.announce", _forget_gaps),
     "a Gap comes too late": ("rxws.messages.router:Router.announce", _announce_late),
     "a subscription is left out": ("rxws.sending.channel_states:ChannelStates.__init__", _leave_a_subscription_out),
     "nothing is unsubscribed": ("rxws.sending.channel_states:ChannelStates.take_command", _unsubscribe_nothing),
-    "the old connection is closed too early": (
-        "rxws.connections.handover:Handover._has_proof",
-        _close_the_old_one_at_once,
-    ),
-    "held messages change their order": ("rxws.connections.handover:Handover.old_ended", _hand_on_in_another_order),
+    "the new connection is trusted at once": ("rxws.connections.overlap:Matcher._has_agreed", _trust_the_new_one),
+    "held messages change their order": ("rxws.connections.overlap:Matcher.replace", _hand_on_in_another_order),
     "a book sees no hole": ("rxws.streams.sequence:SequenceTracker.apply", _see_no_hole),
     "timers are left behind": ("rxws.connections.watchdog:Watchdog.stop", _leave_timers),
     "a message is lost now and then": ("rxws.messages.index:Index.match", _lose_some),

@@ -257,6 +257,7 @@ class Life:
             self.stand_still(act.value)
         elif act.kind == "slow down":
             self._slow_until = self._loop.time() + act.value
+            self.evidence.slow_times.append((self._loop.time(), self._slow_until))
         elif act.kind == "exit":
             self._has_exited = True
         elif act.kind == "rotate at once":

@@ -73,17 +73,11 @@ INGREDIENTS: Final[Mapping[str, tuple[Ingredient, float]]] = {
 
 KNOWN: Final[Mapping[str, str]] = {
     "cancellations": "other code cancels the feed's tasks: the feed ends as after a wanted close",
-    "dated silence": "Gap.start is when the loss was found out, and not the last message",
-    "first snapshots": "the snapshot of a channel that is subscribed while an overlap is remembered is discarded",
     "generator exits": "a handler raises GeneratorExit: the feed ends as after a wanted close",
-    "goings in overlaps": "a channel subscribed during an overlap comes out of order, or is lost",
+    "goings in overlaps": "a channel subscribed during an overlap begins with the later one of its two subscriptions",
     "late effects": "Gap.end is before the subscription is in effect",
-    "long lags": "the new connection lags by more than handover_settle: twice; the old one by seconds: lost",
     "long standstills": "a loop that stood still is taken for silence; an overlap's memory ends meanwhile: twice",
-    "passing refusals": "what a rotation's new connection alone has is dropped while its opening takes long",
-    "plain snapshots": "the new connection's snapshot is delivered behind changes",
     "rotations at once": "rotate() while messages flow and the state is connecting gives True and rotates nothing",
-    "slow handlers in rotations": "a handler is slower than the feed, and the drain is cut short: lost without a word",
     "stale snapshots": "a snapshot older than what was delivered is accepted: the book goes back, and in_sync is True",
     "swaps": "a multiplex made while its channel is being unsubscribed has a hole without a Gap",
     "unanswered protocol errors": "the feed stands still until the websocket library gives up to close",

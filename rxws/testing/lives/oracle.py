@@ -64,6 +64,7 @@ class Evidence:
     gaps: list[Gap] = field(default_factory=list)
     rotate_calls: list[RotateCall] = field(default_factory=list)
     standstills: list[tuple[float, float]] = field(default_factory=list)
+    slow_times: list[tuple[float, float]] = field(default_factory=list)
     wanted: list[str] = field(default_factory=list)
     quiet_from: float | None = None
     tolerance: float = 0.0
@@ -95,6 +96,8 @@ class _Judgement:
         self._record = evidence.record
         self._sent: dict[tuple[str, int], list[Sent]] = defaultdict(list)
         self._holdups = sorted(evidence.standstills)
+        # The Gaps behind which numbers are missing: these have a cause, whatever it was.
+        self._explaining: set[tuple[float, float]] = set()
         for line in evidence.record.lines:
             self._holdups = sorted([*self._holdups, *line.holdups])
             for sent in line.sent:
@@ -156,7 +159,9 @@ class _Judgement:
     def _missing(self, seen: Seen, numbers: range, gaps: list[Gap]) -> Iterator[Problem]:
         channel = seen.channel
         assert channel is not None
-        lost = [n for n in numbers if not any(self._covers(gap, channel, n) for gap in gaps)]
+        covering = {n: [gap for gap in gaps if self._covers(gap, channel, n)] for n in numbers}
+        self._explaining.update((gap.start, gap.end) for each in covering.values() for gap in each)
+        lost = [n for n in numbers if not covering[n]]
         lost = [n for n in lost if not (self._was_refused(channel, n) or self._was_in_silence(channel, n))]
         if lost:
             kind = "lost without a word" if not gaps else "lost outside the Gap"
@@ -217,7 +222,12 @@ class _Judgement:
         """No Gap without a cause, and no more of them than there were losses."""
         if not self._settings.handover_timeout:
             return
-        gaps = [gap for gap in self._evidence.gaps if not self._was_silence_true(gap)]
+        gaps = [
+            gap
+            for gap in self._evidence.gaps
+            if not self._was_silence_true(gap) and (gap.start, gap.end) not in self._explaining
+            if not self._was_drain_cut(gap)
+        ]
         damaged = [line for line in self._record.lines if line.damages]
         unbrought = [line for line in self._record.lines if any(sent.came_at is None for sent in line.sent)]
         for gap in gaps:
@@ -232,11 +242,17 @@ class _Judgement:
     def _was_silence_true(self, gap: Gap) -> bool:
         """Whether nothing came for the ``idle_timeout`` because nothing was subscribed, say."""
         tolerance = self._evidence.tolerance
-        until, since = gap.start - tolerance, gap.start - self._settings.idle_timeout + tolerance
+        since, until = gap.start + tolerance, gap.start + self._settings.idle_timeout - tolerance
         latest = since + self._settings.lag
         open_then = [line for line in self._record.lines if line.opened_at < latest and not self._was_over(line, since)]
         silent = [line for line in open_then if not any(since < each.due <= until for each in line.sent)]
         return gap.reason == "idle" and bool(silent)
+
+    def _was_drain_cut(self, gap: Gap) -> bool:
+        """Whether a rotation cut a connection that slow handlers kept from being read: what was on it is not known."""
+        return gap.reason == "rotation" and any(
+            since <= gap.end and gap.start <= until + self._settings.reach for since, until in self._evidence.slow_times
+        )
 
     def _was_over(self, line: LineRecord, at: float) -> bool:
         return line.ended_at is not None and line.ended_at < at

@@ -1,0 +1,110 @@
+"""What was delivered and is still remembered, so that its copies are recognised. Pure."""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Hashable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import Final
+
+__all__ = ["Delivery", "Memory"]
+
+
+@dataclass(eq=False, slots=True)
+class Delivery:
+    """A delivered message.
+
+    Attributes:
+        number: its place in the order of all deliveries.
+        channel: its channel.
+        key: its identity.
+        size: its bytes.
+        time: when it was delivered.
+        lines: the lines on which it has come.
+    """
+
+    number: int
+    channel: Hashable
+    key: Hashable
+    size: int
+    time: float
+    lines: set[int]
+
+
+class Memory:
+    """A ring of the newest deliveries, with the newest few of each channel however old they are.
+
+    Args:
+        messages: how many deliveries the ring holds.
+        bytes: how many bytes of messages it holds.
+        tail: how many deliveries of each channel are remembered beside the ring.
+    """
+
+    def __init__(self, messages: int, bytes: int, tail: int) -> None:  # noqa: A002
+        self._messages: Final = messages
+        self._bytes: Final = bytes
+        self._tail: Final = tail
+        self._number = 0
+        self._size = 0
+        self._ring: dict[int, Delivery] = {}
+        self._tails: dict[Hashable, deque[Delivery]] = {}
+        self._by_key: dict[tuple[Hashable, Hashable], list[Delivery]] = {}
+
+    def __len__(self) -> int:
+        return len(self._ring)
+
+    def __iter__(self) -> Iterator[Delivery]:
+        """Iterate over all deliveries that are remembered, in order."""
+        beside = (each for tail in self._tails.values() for each in tail if each.number not in self._ring)
+        yield from sorted(beside, key=lambda each: each.number)
+        yield from self._ring.values()
+
+    @property
+    def newest(self) -> int:
+        """The number of the newest delivery, or 0."""
+        return self._number
+
+    @property
+    def oldest(self) -> int:
+        """The number of the oldest delivery in the ring, or 0."""
+        return next(iter(self._ring), 0)
+
+    def find(self, channel: Hashable, key: Hashable) -> Sequence[Delivery]:
+        """Return the deliveries with this identity, the oldest first."""
+        return self._by_key.get((channel, key), ())
+
+    def is_unique(self, delivery: Delivery) -> bool:
+        """Whether no other delivery that is remembered has the same identity: only such a one is evidence."""
+        return len(self._by_key.get((delivery.channel, delivery.key), ())) == 1
+
+    def add(
+        self, line: int, channel: Hashable, key: Hashable, size: int, now: float
+    ) -> tuple[Delivery, list[Delivery]]:
+        """Remember a delivery; return it, and those that are forgotten for it."""
+        self._number += 1
+        new = Delivery(self._number, channel, key, size, now, {line})
+        self._ring[new.number] = new
+        self._by_key.setdefault((channel, key), []).append(new)
+        self._size += size
+        return new, self._shrink(new)
+
+    def _shrink(self, new: Delivery) -> list[Delivery]:
+        forgotten = []
+        tail = self._tails.setdefault(new.channel, deque())
+        tail.append(new)
+        if len(tail) > self._tail and (old := tail.popleft()).number not in self._ring:
+            forgotten.append(old)
+        while len(self._ring) > self._messages or self._size > self._bytes:
+            old = self._ring.pop(next(iter(self._ring)))
+            self._size -= old.size
+            if old not in self._tails.get(old.channel, ()):
+                forgotten.append(old)
+        for old in forgotten:
+            self._forget(old)
+        return forgotten
+
+    def _forget(self, old: Delivery) -> None:
+        same = self._by_key[old.channel, old.key]
+        same.remove(old)
+        if not same:
+            del self._by_key[old.channel, old.key]
