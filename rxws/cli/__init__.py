@@ -2,17 +2,19 @@
 
 ::
 
-    arguments   what is typed, checked
-    output      standard output and error, which never hold up the event loop
-    lines       messages and events as lines that are safe on a terminal
-    terminal    where rich is installed and there is a terminal: what moves and has colours
-    running     signals, closed pipes and errors become exit codes
-    ledger      counts by their numbers what was lost and what came twice
-    connecting  what several commands take: a feed, and which of its messages
+    arguments     parses and checks the arguments
+    output        writes to standard output and standard error without blocking the event loop
+    lines         formats messages and events as lines that are safe on a terminal
+    terminal      colours and animation, if rich is installed and the output is a terminal
+    running       runs a command and turns signals, closed pipes and errors into exit codes
+    loss_counter  counts lost and repeated messages by their numbers
+    connecting    options that several commands share, and the feed that they describe
+    demo_screen   shows the progress of ``rxws demo``
     demo, tail, record, replay, serve
-                the commands
+                  the commands
 
-Each command is a module with ``add(declare)``, which declares it, and a coroutine function that runs it.
+Each command is a module with a function ``add(declare)``, which declares the command, and a coroutine function, which
+runs it.
 """
 
 from __future__ import annotations
@@ -32,11 +34,11 @@ __all__ = ["main"]
 def main(argv: Sequence[str] | None = None) -> int:
     """Run a command; return its exit code.
 
-    Exit codes: 0 when it is done or whoever reads its output is gone, 1 when it failed, 2 for wrong arguments, 130
-    when it was interrupted (Ctrl-C), 143 when it was terminated (SIGTERM).
+    Exit codes: 0 if the command finished or the reader of its output closed the pipe, 1 if it failed, 2 for wrong
+    arguments, 130 after SIGINT (Ctrl-C), 143 after SIGTERM.
 
     Args:
-        argv: the arguments, without the program's name; None for those of the process.
+        argv: the arguments without the program's name. None means the arguments of this process.
 
     Example::
 
@@ -44,7 +46,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     """
     parser = Parser(
         prog="rxws",
-        description="One websocket as many streams, kept alive for weeks.",
+        description="Turn one websocket into many streams, and keep it alive for weeks.",
         epilog="examples:\n  rxws demo\n  rxws tail ws://localhost:8765 --filter e=trade | head",
     )
     parser.add_argument("--version", action="version", version=f"rxws {rxws.__version__}")
@@ -58,6 +60,6 @@ def main(argv: Sequence[str] | None = None) -> int:
     try:
         options = parser.parse_args(argv)
     except SystemExit as ended:
-        # argparse has said what there was to say, and ends with a number.
+        # argparse has already printed its message; the exception carries the exit code.
         return int(ended.code or 0)
     return run(options.prog, functools.partial(options.command, options), prints=options.prints)

@@ -1,4 +1,4 @@
-"""What is typed on the command line, checked. Pure, but for the parser, which prints."""
+"""Parses and checks the arguments of the command line. Pure, except for the parser, which prints."""
 
 from __future__ import annotations
 
@@ -19,17 +19,17 @@ from ..reporting import printable
 __all__ = ["Declare", "Parser", "count", "filter_case", "header", "port", "seconds", "speed", "url"]
 
 _TOKEN: Final = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
-"""A name in HTTP (RFC 9110 §5.6.2)."""
+"""The name of a header in HTTP (RFC 9110 §5.6.2)."""
 
 
 class Parser(argparse.ArgumentParser):
-    """An ArgumentParser whose errors are one line, and whose help ends quietly when nobody reads it."""
+    """An ArgumentParser that prints errors as one line, and ignores a closed pipe when it prints the help."""
 
     def __init__(self, **options: Any) -> None:
         super().__init__(formatter_class=argparse.RawDescriptionHelpFormatter, allow_abbrev=False, **options)
 
     def error(self, message: str) -> NoReturn:
-        """Say what is wrong, and end with 2."""
+        """Print what is wrong, and exit with code 2."""
         self.exit(2, f"{self.prog}: error: {printable(message)} (see: {self.prog} --help)\n")
 
     def _print_message(self, message: str, file: Any = None) -> None:
@@ -38,28 +38,28 @@ class Parser(argparse.ArgumentParser):
             try:
                 file.flush()
             except BrokenPipeError:
-                # Otherwise the interpreter tries again at its end, and says so.
+                # Otherwise the interpreter flushes again when it exits, and prints an error.
                 os.dup2(os.open(os.devnull, os.O_WRONLY), file.fileno())
 
 
 Declare = Callable[..., argparse.ArgumentParser]
-"""``add_parser`` of where commands are declared."""
+"""The type of ``add_parser``, with which a command is declared."""
 
 
 def url(text: str) -> str:
-    """Check the address of a websocket. It may hold secrets, so no error shows it."""
+    """Check the URL of a websocket. The URL may contain secrets, so no error shows it."""
     try:
         parse_uri(text)
     except InvalidURI as error:
         raise argparse.ArgumentTypeError(f"not the URL of a websocket, ws://… or wss://…: {error.msg}") from None
     except ValueError:
-        # The standard library's, about a port or a host that cannot be; its words may quote a password.
+        # The standard library raised it because of an invalid port or host. Its text may quote a password.
         raise argparse.ArgumentTypeError("not the URL of a websocket: its host or port cannot be read") from None
     return text
 
 
 def count(text: str) -> int:
-    """Read a number from 1 up."""
+    """Parse a whole number of at least 1."""
     try:
         number = int(text)
     except ValueError:
@@ -70,7 +70,7 @@ def count(text: str) -> int:
 
 
 def seconds(text: str) -> float:
-    """Read a time in seconds, longer than 0."""
+    """Parse a time in seconds, greater than 0."""
     try:
         number = float(text)
     except ValueError:
@@ -81,7 +81,7 @@ def seconds(text: str) -> float:
 
 
 def speed(text: str) -> float:
-    """Read how many times as fast: a number greater than 0, or ``max``."""
+    """Parse a speed factor: a number greater than 0, or ``max``, which is infinite."""
     if text == "max":
         return math.inf
     try:
@@ -91,28 +91,29 @@ def speed(text: str) -> float:
 
 
 def port(text: str) -> int:
-    """Read the number of a port; 0 is a free one."""
+    """Parse the number of a port; 0 means any free port."""
     if not re.fullmatch("[0-9]{1,5}", text) or int(text) > 65_535:
         raise argparse.ArgumentTypeError(f"expected a port, from 0 to 65535, got {text!r}")
     return int(text)
 
 
 def header(text: str) -> tuple[str, str]:
-    """Read ``Name: value``. The value may be a secret, so no error shows it."""
+    """Parse ``Name: value``. The value may be a secret, so no error shows it."""
     name, colon, value = text.partition(":")
     value = value.strip(" \t")
     if not colon or not _TOKEN.fullmatch(name):
         raise argparse.ArgumentTypeError("expected Name: value, as in 'Authorization: Bearer …'")
     if not value.isprintable() or not value.isascii():
-        raise argparse.ArgumentTypeError(f"the value of {name} has characters that a header cannot have")
+        raise argparse.ArgumentTypeError(f"the value of {name} has characters that a header must not contain")
     return name, value
 
 
 def filter_case(text: str) -> dict[str | tuple[str | int, ...], Any]:
-    """Read ``key=value[,key=value]``: one dict of a filter.
+    """Parse ``key=value[,key=value]`` into one dict of a filter.
 
-    A value that is JSON is read as such (numbers, true, null, "quoted, with a comma"), any other is a string. A key
-    with dots is a path: ``data.s=BTCUSDT``; a number in it is an index of a list, ``data.0.s=BTCUSDT``.
+    A value is parsed as JSON if it is valid JSON (numbers, true, null, "quoted, with a comma"); otherwise it is a
+    string. A key with dots is a path, as in ``data.s=BTCUSDT``. A number in a path is the index of a list, as in
+    ``data.0.s=BTCUSDT``.
     """
     case: dict[str | tuple[str | int, ...], Any] = {}
     rest: str | None = text
@@ -123,7 +124,7 @@ def filter_case(text: str) -> dict[str | tuple[str | int, ...], Any]:
         path = _path(key.strip())
         if path in case:
             raise argparse.ArgumentTypeError(
-                f"{key.strip()!r} stands twice in {text!r}: both cannot hold; alternatives are several --filter"
+                f"{key.strip()!r} occurs twice in {text!r}; repeat --filter for alternatives"
             )
         case[path], rest = _value(rest)
     return case
@@ -132,13 +133,13 @@ def filter_case(text: str) -> dict[str | tuple[str | int, ...], Any]:
 def _path(key: str) -> str | tuple[str | int, ...]:
     steps = key.split(".")
     if not all(steps):
-        raise argparse.ArgumentTypeError(f"{key!r} is no key: expected a name, or names with dots between them")
+        raise argparse.ArgumentTypeError(f"{key!r} is not a key: expected a name, or names with dots between them")
     first, *others = steps
     return (first, *(int(step) if re.fullmatch("-?[0-9]{1,9}", step) else step for step in others)) if others else first
 
 
 def _no_constant(name: str) -> NoReturn:
-    # NaN and Infinity are not JSON, whatever the standard library says: here they are words.
+    # The standard library accepts NaN and Infinity, but JSON has no such values. Here they are text.
     raise ValueError(name)
 
 
@@ -146,7 +147,7 @@ _JSON: Final = json.JSONDecoder(parse_constant=_no_constant)
 
 
 def _value(text: str) -> tuple[Any, str | None]:
-    """Give the value that ``text`` begins with, and what follows its comma, or None."""
+    """Return the value at the start of ``text``, and the text after the next comma, or None if there is no comma."""
     text = text.strip()
     try:
         value, end = _JSON.raw_decode(text)

@@ -1,4 +1,4 @@
-"""What several commands take, and what they make of it: a feed from the command line, and which of its messages."""
+"""The options that several commands share, and the feed that they describe."""
 
 from __future__ import annotations
 
@@ -13,34 +13,36 @@ __all__ = ["add_connection_options", "add_filter_options", "connect"]
 
 
 def add_filter_options(parser: argparse.ArgumentParser) -> None:
-    """Declare which messages are wanted, and how many."""
+    """Declare the options that select messages and limit their number."""
     parser.add_argument(
         *("--filter", "-f"),
         metavar="K=V",
         type=filter_case,
         action="append",
-        help="K=V,K2=V2 wants both; repeat it for alternatives; a.b=1 is a path; a value is JSON if it can be, "
-        "otherwise text",
+        help="K=V,K2=V2 requires both; repeat it for alternatives; a.b=1 is a path; a value is JSON if it is valid "
+        "JSON, otherwise text",
     )
-    parser.add_argument("--count", "-n", metavar="N", type=count, help="end after so many messages")
+    parser.add_argument("--count", "-n", metavar="N", type=count, help="stop after N messages")
 
 
 def add_connection_options(parser: argparse.ArgumentParser) -> None:
-    """Declare how to connect to a feed."""
+    """Declare the options of the connection to a feed."""
     option = parser.add_argument
-    option("--send", "-s", metavar="TEXT", action="append", default=[], help="send on every new connection; repeatable")
-    option("--rotate", metavar="SECONDS", type=seconds, help="have a new connection that often, without a gap")
-    option("--header", metavar="K:V", type=header, action="append", help="of the handshake; repeatable")
+    option(
+        "--send", "-s", metavar="TEXT", action="append", default=[], help="send TEXT on every connection; repeatable"
+    )
+    option("--rotate", metavar="SECONDS", type=seconds, help="open a new connection that often, without a gap")
+    option("--header", metavar="K:V", type=header, action="append", help="add a header to the handshake; repeatable")
 
 
 def connect(options: argparse.Namespace) -> ReactiveWebSocket[Any]:
-    """Make the feed."""
+    """Return the feed that the options describe. It connects at once."""
     return ReactiveWebSocket(
         options.url,
         connect_options={"additional_headers": options.header or []},
         on_open=options.send,
         decode=decode,
         rotate_every=options.rotate,
-        # At the end nobody should have to wait for a peer that does not answer.
+        # Otherwise the user would have to wait at the end for a peer that does not answer.
         close_timeout=1.0,
     )

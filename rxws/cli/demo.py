@@ -1,4 +1,4 @@
-"""``rxws demo``: one connection, many streams, a planned rotation and a cut, on a feed of its own; and the proof."""
+"""``rxws demo``: consume a demo feed, rotate and cut its connection, and count every lost or repeated message."""
 
 from __future__ import annotations
 
@@ -24,55 +24,55 @@ from .running import DONE, FAILED
 __all__ = ["add", "demo"]
 
 RATE: Final = 1_000.0
-"""Messages a second that the exchange sends."""
+"""Messages per second that the exchange sends."""
 
 LAG: Final = 0.02
-"""Seconds of lag, at most: channels interleave differently on each connection, as in life."""
+"""Maximum lag in seconds. It makes channels interleave differently on each connection, as on real feeds."""
 
 PATIENCE: Final = 5.0
-"""Seconds to wait for what follows at once, unless something is wrong."""
+"""Seconds to wait for an event that normally follows at once."""
 
 EVENTS: Final = {"trade": "trade", "bookTicker": "bookTicker", "depthUpdate": "depth"}
-"""The messages' kinds, with those of the channels that they come on."""
+"""Maps the type of a message (its ``e``) to the kind of its channel."""
 
 _EPILOG = """\
 example:
   rxws demo --seconds 6 --streams 1000
 
-exit codes: 0 nothing was lost and nothing came twice; 1 something was or did;
-2 wrong arguments; 130 Ctrl-C; 143 SIGTERM (both with the summary so far)."""
+exit codes: 0 every message came once; 1 messages were lost or came twice;
+2 wrong arguments; 130 Ctrl-C; 143 SIGTERM (both print the summary so far)."""
 
 
 def add(declare: Declare) -> None:
-    """Declare the command."""
+    """Declare the command ``demo``."""
     parser = declare(
         "demo",
         usage="rxws demo [options]",
         help="see a feed rotate and reconnect, and count what was lost",
         description="Start an exchange on this machine; feed many streams, a handler and a pipeline\n"
         "of operators from one connection; rotate it once as planned, and cut it once;\n"
-        "then count by the messages' own numbers what was lost and what came twice.",
+        "then count lost and repeated messages by the numbers in the messages.",
         epilog=_EPILOG,
     )
     parser.set_defaults(command=demo, prog=parser.prog)
-    parser.add_argument("--seconds", metavar="N", type=seconds, default=8.0, help="how long, about (default: 8)")
+    parser.add_argument("--seconds", metavar="N", type=seconds, default=8.0, help="approximate duration (default: 8)")
     parser.add_argument("--streams", metavar="K", type=count, default=60, help="filtered streams (default: 60)")
 
 
 async def demo(options: argparse.Namespace, output: Output) -> int:
-    """Run the demo, print its summary, also when it is cancelled, and return the exit code."""
+    """Run the demo, print its summary, and return the exit code. Cancelling prints the summary so far."""
     async with serve(rate=RATE, lag=LAG) as exchange:
         screen = make_screen(output, options.seconds)
         run = _Run(exchange, screen, options.streams)
         try:
-            await run.through(options.seconds)
+            await run.execute(options.seconds)
         finally:
             screen.close(run.summary())
     return DONE if run.is_flawless else FAILED
 
 
 def volume_weighted(trades: Iterable[Mapping[str, Any]]) -> dict[str, Price]:
-    """Give each symbol's volume-weighted average price, the sum of price times quantity by the sum of quantities."""
+    """Return each symbol's volume-weighted average price: the sum of price times quantity by the sum of quantities."""
     turnover: Counter[str] = Counter()
     volume: Counter[str] = Counter()
     number: Counter[str] = Counter()
@@ -85,13 +85,13 @@ def volume_weighted(trades: Iterable[Mapping[str, Any]]) -> dict[str, Price]:
 
 
 class _Run:
-    """One run of the demo: who consumes the feed, what is done to it, and what came of it."""
+    """One run of the demo: it consumes the feed, rotates and cuts the connection, and measures the result."""
 
     def __init__(self, exchange: DemoExchange, screen: Screen, streams: int) -> None:
         self._exchange = exchange
         self._screen = screen
         self._number_of_streams = streams
-        self._ledger = LossCounter()
+        self._loss_counter = LossCounter()
         self._in_streams = 0
         self._kinds: Counter[str] = Counter()
         self._rotated: Rotated | None = None
@@ -105,14 +105,14 @@ class _Run:
         self._seconds = 0.0
         self._opened = 0
 
-    async def through(self, seconds: float) -> None:
-        """Consume the feed for so long; rotate it after a third of the time, and cut it after two thirds."""
+    async def execute(self, seconds: float) -> None:
+        """Consume the feed for ``seconds``; rotate it after a third of the time, and cut it after two thirds."""
         loop = asyncio.get_running_loop()
         start = loop.time()
-        # A proxy that leads out of here would not lead to this machine.
+        # A configured proxy may not be able to reach a server on this machine.
         feed = ReactiveWebSocket[dict[str, Any]](self._exchange, connect_options={"proxy": None})
         try:
-            # Left from the last to the first: the feed ends its streams, and so the tasks that consume them.
+            # The feed is left before the task group: its end ends the streams, and so the tasks that consume them.
             async with asyncio.TaskGroup() as consumers, feed:
                 for consumer in self._consumers(feed):
                     consumers.create_task(consumer)
@@ -130,46 +130,46 @@ class _Run:
             self._opened = feed.statistics().opened
 
     async def _settle(self) -> None:
-        """Let all come that was sent; what has not come then is lost."""
+        """Wait until all sent messages have arrived. Count those that have not arrived in time as lost."""
         if self._gap is None:
-            # There is no connection on which it could come.
+            # The feed has not reconnected, so no message can arrive.
             return
         self._awaited = self._exchange.numbers
         await _within_patience(self._all_came.wait())
-        self._ledger.lost += self._ledger.outstanding(self._awaited)
+        self._loss_counter.lost += self._loss_counter.outstanding(self._awaited)
         self._is_complete = self._rotated is not None
 
-    # Who consumes
+    # Consumers
 
     def _consumers(self, feed: ReactiveWebSocket[dict[str, Any]]) -> Iterator[Coroutine[Any, Any, None]]:
-        """Subscribe all, and give those that are to run."""
-        feed.events.subscribe(self._hear)
+        """Subscribe all consumers, and yield the coroutines of those that need a task."""
+        feed.events.subscribe(self._take_event)
         feed.add_handler(self._handle)
-        yield self._keep_ledger(feed.stream_filter(gaps=True))
+        yield self._count_losses(feed.stream_filter(gaps=True))
         yield self._watch_prices(feed.stream_filter([{"e": "trade"}]))
-        # As many as there are channels, or fewer; or more, and then several get the same.
+        # If there are more streams than channels, several streams have the same filter.
         cases = itertools.cycle({"e": event, "s": symbol} for event in EVENTS for symbol in SYMBOLS)
         for case in itertools.islice(cases, self._number_of_streams):
             yield self._count(feed.stream_filter([case]))
 
-    def _hear(self, event: Event) -> None:
+    def _take_event(self, event: Event) -> None:
         if isinstance(event, Rotated):
             self._rotated = event
         if is_news(event):
-            self._screen.tell(event)
+            self._screen.show_event(event)
 
     def _handle(self, message: dict[str, Any]) -> None:
         self._kinds[message["e"]] += 1
 
-    async def _keep_ledger(self, everything: Stream[Any]) -> None:
-        loss_counter = self._ledger
+    async def _count_losses(self, everything: Stream[Any]) -> None:
+        loss_counter = self._loss_counter
         async for item in everything:
             if not isinstance(item, Gap):
                 loss_counter.take(channel_of(item["s"], EVENTS[item["e"]]), item["n"])
                 if self._awaited and not loss_counter.outstanding(self._awaited):
                     self._all_came.set()
             elif self._was_cut:
-                # A gap before the cut is not allowed for: what is missing then was lost.
+                # Only the demo's own cut may miss messages. Those missing in an earlier gap count as lost.
                 self._gap = item
                 self._before_gap = loss_counter.lost, loss_counter.doubled
                 loss_counter.interrupt()
@@ -177,22 +177,22 @@ class _Run:
 
     async def _watch_prices(self, trades: Stream[dict[str, Any]]) -> None:
         async for prices in trades.pipe(ops.buffer_with_time(1.0), ops.map(volume_weighted)):
-            self._screen.show(prices, self._ledger.received)
+            self._screen.show(prices, self._loss_counter.received)
 
     async def _count(self, stream: Stream[dict[str, Any]]) -> None:
         async for _ in stream:
             self._in_streams += 1
 
-    # What came of it
+    # Results
 
     @property
     def is_flawless(self) -> bool:
-        """Whether all that was to happen did, and every message came once."""
-        return self._is_complete and not (self._ledger.lost or self._ledger.doubled)
+        """Whether rotation and cut happened, and every message came once."""
+        return self._is_complete and not (self._loss_counter.lost or self._loss_counter.doubled)
 
     def summary(self) -> list[tuple[str, str]]:
-        """Give what was measured, each with its name."""
-        loss_counter, kinds = self._ledger, self._kinds
+        """Return the measured values as pairs of name and text."""
+        loss_counter, kinds = self._loss_counter, self._kinds
         rate = loss_counter.received / self._seconds if self._seconds else 0.0
         return [
             ("received", f"{loss_counter.received:,} messages in {self._seconds:.1f} s, {rate:,.0f} messages/s"),
@@ -204,7 +204,7 @@ class _Run:
         ]
 
     def _describe_rotation(self) -> str:
-        lost, doubled = self._before_gap or (self._ledger.lost, self._ledger.doubled)
+        lost, doubled = self._before_gap or (self._loss_counter.lost, self._loss_counter.doubled)
         rotated = self._rotated
         if rotated is None:
             return f"has not happened; {lost:,} lost, {doubled:,} doubled so far"
@@ -215,17 +215,17 @@ class _Run:
 
     def _describe_cut(self) -> str:
         if self._gap is None or self._before_gap is None:
-            return "has not happened" if not self._was_cut else "was not noticed"
+            return "has not happened" if not self._was_cut else "was not detected"
         milliseconds = (self._gap.end - self._gap.start) * 1000
-        lost, doubled = self._ledger.lost - self._before_gap[0], self._ledger.doubled - self._before_gap[1]
+        lost, doubled = self._loss_counter.lost - self._before_gap[0], self._loss_counter.doubled - self._before_gap[1]
         return (
-            f"gap of {milliseconds:,.1f} ms, {self._ledger.missed:,} messages in it; "
+            f"gap of {milliseconds:,.1f} ms, {self._loss_counter.missed:,} messages in it; "
             f"{lost:,} lost, {doubled:,} doubled since"
         )
 
 
 async def _within_patience(happening: Coroutine[Any, Any, object]) -> None:
-    # What does not happen is told by the summary.
+    # The summary shows what has not happened in time.
     with contextlib.suppress(TimeoutError):
         async with asyncio.timeout(PATIENCE):
             await happening

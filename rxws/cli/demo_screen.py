@@ -1,4 +1,4 @@
-"""Where ``rxws demo`` shows what happens: a live table on a terminal, plain lines elsewhere."""
+"""Shows the progress of ``rxws demo``: as a live table on a terminal, as plain lines elsewhere."""
 
 from __future__ import annotations
 
@@ -18,19 +18,19 @@ if TYPE_CHECKING:
 __all__ = ["Price", "Screen", "make_screen"]
 
 SHOWN: Final = ("BTCUSDT", "ETHUSDT", "BNBUSDT", "SOLUSDT", "XRPUSDT", "DOGEUSDT")
-"""Symbols in the table: with the events below it and the summary it fits a screen of 24 lines."""
+"""Symbols in the table. There are few enough that table, events and summary fit a screen of 24 lines."""
 
 MOST_EVENTS: Final = 5
-"""Events below the table: the newest."""
+"""Maximum number of events below the table; the newest are shown."""
 
 
 class Price(NamedTuple):
-    """What a symbol was traded for.
+    """The trades of one symbol in one second.
 
     Attributes:
-        average: price, volume-weighted.
-        volume: the sum of the quantities.
-        trades: how many there were.
+        average: volume-weighted average price.
+        volume: sum of the quantities.
+        trades: number of trades.
     """
 
     average: float
@@ -39,26 +39,31 @@ class Price(NamedTuple):
 
 
 class Screen(Protocol):
-    """Where the demo is shown."""
+    """Shows the progress of the demo."""
 
     def show(self, prices: Mapping[str, Price], received: int) -> None:
-        """Show the prices of a second, and how many messages have been received in all."""
+        """Show the prices of one second, and the total number of received messages."""
 
-    def tell(self, event: Event) -> None:
-        """Show what happened to the feed."""
+    def show_event(self, event: Event) -> None:
+        """Show an event of the feed."""
 
     def close(self, summary: Iterable[tuple[str, str]]) -> None:
-        """Show the summary: names and what was measured. The end."""
+        """Stop the animation, and show the summary as pairs of name and text."""
 
 
 def make_screen(output: Output, seconds: float) -> Screen:
-    """Give a table where a terminal and rich are, or lines; ``seconds`` are how long it will take."""
+    """Return a live table if rich is installed and the output is a terminal, otherwise plain lines.
+
+    Args:
+        output: where the screen writes.
+        seconds: planned duration of the demo.
+    """
     console = terminal(output)
     return _Lines(output) if console is None else _Table(output, console, seconds)
 
 
 class _Rate:
-    """Messages a second since it was asked last."""
+    """Returns the rate of messages per second since its previous call."""
 
     def __init__(self) -> None:
         self._time = time.monotonic()
@@ -80,7 +85,7 @@ class _Lines:
         shown = "  ".join(f"{symbol} {prices[symbol].average:,.2f}" for symbol in SHOWN[:4] if symbol in prices)
         self._output.write(f"{self._rate(received):7,.0f} messages/s  {shown}\n")
 
-    def tell(self, event: Event) -> None:
+    def show_event(self, event: Event) -> None:
         self._output.write(f"{event_line(event)}\n")
 
     def close(self, summary: Iterable[tuple[str, str]]) -> None:
@@ -105,7 +110,7 @@ class _Table:
         self._prices.update(prices)
         self._title = f"{received:,} messages, {self._rate(received):,.0f} messages/s"
 
-    def tell(self, event: Event) -> None:
+    def show_event(self, event: Event) -> None:
         self._events.append(event)
 
     def close(self, summary: Iterable[tuple[str, str]]) -> None:

@@ -1,4 +1,4 @@
-"""Messages and events as lines of text that are safe on a terminal. Pure."""
+"""Formats messages and events as lines of text that are safe on a terminal. Pure."""
 
 from __future__ import annotations
 
@@ -16,18 +16,18 @@ __all__ = ["decode", "describe", "event_line", "is_news", "json_lines"]
 
 _UNSAFE: Final = re.compile(
     "["
-    "\x7f-\x9f"  # DEL and C1: to many terminals U+009B is ESC [
-    "\u061c\u200e\u200f\u202a-\u202e\u2066-\u2069"  # bidi marks, overrides and isolates: text that reads as another
-    "\u200b\u2028\u2029\u2060-\u2065\u206a-\u206f\ufeff\ufff9-\ufffb\U000e0000-\U000e007f"  # invisible, or line ends
+    "\x7f-\x9f"  # DEL and C1: many terminals treat U+009B as ESC [
+    "\u061c\u200e\u200f\u202a-\u202e\u2066-\u2069"  # bidi marks, overrides and isolates: they reorder the visible text
+    "\u200b\u2028\u2029\u2060-\u2065\u206a-\u206f\ufeff\ufff9-\ufffb\U000e0000-\U000e007f"  # invisible, or line breaks
     "]"
 )
-"""What JSON allows in a string, and a terminal should not see. (C0 controls are always escaped in JSON.)"""
+"""Characters that JSON allows in a string but that must not reach a terminal. (JSON always escapes C0 controls.)"""
 
 _NOT_ASCII: Final = re.compile("[^\0-\x7e]")
 
 
 def decode(raw: str | bytes) -> Any:
-    """Give a frame's message: what it is as JSON; otherwise its text; otherwise its octets."""
+    """Return the message of a frame: the parsed JSON, otherwise the text, otherwise the octets."""
     try:
         return msgspec.json.decode(raw)
     except (msgspec.MsgspecError, RecursionError):
@@ -40,14 +40,14 @@ def decode(raw: str | bytes) -> Any:
 
 
 def json_lines(messages: Iterable[Any], *, ascii: bool = False) -> str:  # noqa: A002
-    """Give messages as JSON, one a line; octets as a string in Base64.
+    """Return messages as JSON, one per line. Octets become a string in Base64.
 
-    Control characters and others that a terminal obeys, or that hide, are escaped, whoever reads it: a pipe may end
-    at a terminal too. To a JSON parser that makes no difference.
+    Control characters and invisible characters are always escaped, because a pipe may end at a terminal, too. A JSON
+    parser reads the same value from the escape.
 
     Args:
-        messages: as :func:`decode` gives them.
-        ascii: whether everything beyond ASCII is escaped.
+        messages: messages as :func:`decode` returns them.
+        ascii: whether to escape all characters that are not ASCII.
     """
     text = "".join(msgspec.json.encode(message).decode() + "\n" for message in messages)
     if text.isascii() and "\x7f" not in text:
@@ -56,20 +56,20 @@ def json_lines(messages: Iterable[Any], *, ascii: bool = False) -> str:  # noqa:
 
 
 def _escape(match: re.Match[str]) -> str:
-    # Beyond U+FFFF JSON writes two halves (RFC 8259 §7).
+    # JSON escapes a character beyond U+FFFF as a surrogate pair (RFC 8259 §7).
     units = match[0].encode("utf-16-be")
     return "".join(f"\\u{units[i] << 8 | units[i + 1]:04x}" for i in range(0, len(units), 2))
 
 
 def event_line(event: Event) -> str:
-    """Give an event as a line: when, which, and what it means in words."""
+    """Return an event as a line: its time, its type and a description."""
     clock = time.strftime("%H:%M:%S", time.localtime(event.time))
     milliseconds = int(event.time % 1 * 1000)
     return printable(f"{clock}.{milliseconds:03} {type(event).__name__}: {describe(event)}")
 
 
 def describe(event: Event) -> str:
-    """Say what an event means, in words."""
+    """Return a description of an event in words."""
     match event:
         case Connected():
             after = f" after {event.attempt} attempts" if event.attempt > 1 else ""
@@ -104,7 +104,7 @@ def describe(event: Event) -> str:
 
 
 def is_news(event: Event) -> bool:
-    """Whether an event is to be told: not that a command ends its feed, nor an error that it tells itself."""
+    """Return whether to print an event. The end by the command itself and the final error are not printed."""
     if not isinstance(event, Disconnected):
         return True
     gives_up = event.number is None and event.delay is None

@@ -1,4 +1,4 @@
-"""Counts by their numbers what was lost and what came twice. Pure."""
+"""Counts lost and repeated messages by their numbers. Pure."""
 
 from __future__ import annotations
 
@@ -8,23 +8,23 @@ __all__ = ["LossCounter"]
 
 
 class LossCounter:
-    """The numbers that came on each channel, where they run from one to the next without holes.
+    """Counts holes and repetitions in the consecutive numbers of each channel.
 
-    A hole is a loss, unless there was no connection: then it is counted apart. A number that is not above the last one
-    came twice.
+    A hole counts as lost. The first hole after a time without a connection counts as missed instead. A number that is
+    not greater than the last one counts as doubled.
 
     Attributes:
-        received: messages that came.
-        lost: numbers that never came, though there was a connection all the while.
-        doubled: messages that came again, or too late.
-        missed: numbers that fell into a time without a connection.
+        received: number of received messages.
+        lost: number of messages that did not arrive although there was a connection.
+        doubled: number of messages that arrived again or too late.
+        missed: number of messages that did not arrive while there was no connection.
 
     Example::
 
-        ledger = Ledger()
-        ledger.take("btcusdt@trade", 7)
-        ledger.take("btcusdt@trade", 9)
-        assert ledger.lost == 1
+        counter = LossCounter()
+        counter.take("btcusdt@trade", 7)
+        counter.take("btcusdt@trade", 9)
+        assert counter.lost == 1
     """
 
     def __init__(self) -> None:
@@ -36,7 +36,7 @@ class LossCounter:
         self._interrupted: set[str] = set()
 
     def take(self, channel: str, number: int) -> None:
-        """Count a message. The first of a channel says where its numbers begin."""
+        """Count a message. The first message of a channel defines where its numbers begin."""
         self.received += 1
         hole = number - self._last.get(channel, number - 1) - 1
         if hole < 0:
@@ -50,9 +50,9 @@ class LossCounter:
         self._last[channel] = number
 
     def interrupt(self) -> None:
-        """There was a time without a connection: what is missing next on each channel fell into it."""
+        """Record a time without a connection: the next hole of each channel counts as missed."""
         self._interrupted = set(self._last)
 
     def outstanding(self, numbers: Mapping[str, int]) -> int:
-        """Give how many messages have not come yet, where ``numbers`` are the last that were sent."""
+        """Return how many messages have not arrived yet. ``numbers`` are the last sent numbers by channel."""
         return sum(max(0, numbers.get(channel, 0) - last) for channel, last in self._last.items())

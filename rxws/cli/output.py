@@ -1,4 +1,4 @@
-"""Standard output and standard error, which never hold up the event loop."""
+"""Writes to standard output and standard error without blocking the event loop."""
 
 from __future__ import annotations
 
@@ -18,20 +18,21 @@ from typing import Final, TextIO
 __all__ = ["Output"]
 
 CLOSE_TIMEOUT: Final = 2.0
-"""Seconds that what is still to be written has at the end. Then whoever does not read it will not."""
+"""Seconds that :meth:`Output.close` waits for unfinished writes. Then it discards the rest."""
 
 _Write = Callable[[bytes], int]
 
 
 class Output:
-    """Writes to standard output and standard error, in order, from a thread of its own.
+    """Writes to standard output and standard error, in order, from its own thread.
 
-    A terminal that is paused (Ctrl-S) or a pipe whose reader sleeps stops that thread, and not the event loop: the
-    connection lives on, and signals are heard.
+    A paused terminal (Ctrl-S) or a pipe with a slow reader blocks that thread, but not the event loop: the connection
+    stays open, and signals are handled.
 
     Args:
-        broken: called with the error, once, when standard output cannot be written to any more: also while nothing is
-            to be written, if it is a pipe whose reader has gone. None: nothing is written to it, and nobody minds.
+        broken: called once, with the error, when standard output cannot be written to any more. If standard output is
+            a pipe, it is called as soon as the reader closes the pipe, even if there is nothing to write. None means
+            that standard output is not used, and its state is ignored.
     """
 
     def __init__(self, broken: Callable[[OSError], None] | None) -> None:
@@ -44,8 +45,8 @@ class Output:
         self._last: asyncio.Future[None] = self._loop.create_future()
         self._last.set_result(None)
         self.encoding: str = getattr(sys.stdout, "encoding", None) or "utf-8"
-        """Of standard output."""
-        # The thread is left behind if it is stuck in a write; then it must not keep the process alive.
+        """The encoding of standard output."""
+        # A daemon thread, because a write that blocks for ever must not keep the process alive.
         threading.Thread(target=self._run, name="rxws output", daemon=True).start()
         if broken is None:
             return
@@ -57,19 +58,19 @@ class Output:
     # Writing
 
     def write(self, text: str) -> None:
-        """Write to standard output, soon."""
+        """Write text to standard output soon."""
         self._put(self._stdout, text, self.encoding)
 
-    def tell(self, line: str) -> None:
-        """Write a line to standard error, soon. Where there is none, nobody wants it."""
+    def report(self, line: str) -> None:
+        """Write a line to standard error soon. Without a standard error it is discarded."""
         self._put(self._stderr, line + "\n", getattr(sys.stderr, "encoding", None) or "utf-8")
 
     async def written(self) -> None:
-        """Return when all that was to be written until now has been. Cancelling is safe."""
+        """Wait until all text of earlier calls is written. Cancelling is safe."""
         await asyncio.wait({self._last})
 
     async def close(self) -> None:
-        """Write what is left, within two seconds, and end. Idempotent."""
+        """Wait up to two seconds for unfinished writes, then stop the thread. Idempotent."""
         await asyncio.wait({self._last}, timeout=CLOSE_TIMEOUT)
         self._broken = None
         self._unwatch()
@@ -89,7 +90,7 @@ class Output:
             except OSError as failed:
                 error = failed
             with contextlib.suppress(RuntimeError):
-                # The loop is closed if nobody waited for the end of this.
+                # The loop is closed: close() gave up waiting for this write.
                 self._loop.call_soon_threadsafe(self._settle, write, done, error)
 
     def _settle(self, write: _Write | None, done: asyncio.Future[None], error: OSError | None) -> None:
@@ -104,24 +105,24 @@ class Output:
         if broken is not None:
             broken(error)
 
-    # The reader at the other end
+    # The reader of the pipe
 
     def _watch(self) -> None:
-        # Without it, ``rxws tail URL | head -1`` on a quiet feed would end only with its second message.
+        # Otherwise ``rxws tail URL | head -1`` on a quiet feed would not end before the second message.
         try:
             descriptor = sys.stdout.fileno()
             if stat.S_ISFIFO(os.fstat(descriptor).st_mode):
                 self._loop.add_reader(descriptor, self._look, descriptor)
                 self._watched = descriptor
         except (OSError, NotImplementedError):
-            # No descriptor, or a loop that cannot watch pipes (Windows): the next write will tell.
+            # No descriptor, or a loop that cannot watch pipes (Windows): the next write detects the closed pipe.
             pass
 
     def _look(self, descriptor: int) -> None:
         self._unwatch()
         poll = select.poll()
         poll.register(descriptor, 0)
-        # A pipe that is open in both directions is merely readable: it has somebody at its other end, oneself.
+        # A pipe that this process has opened for reading, too, only became readable. It still has a reader.
         if any(event & (select.POLLERR | select.POLLHUP) for _, event in poll.poll(0)):
             self._fail(BrokenPipeError(errno.EPIPE, os.strerror(errno.EPIPE)))
 
@@ -132,14 +133,14 @@ class Output:
 
 
 def _writer(stream: TextIO | None) -> _Write | None:
-    """Give what writes octets to a stream; None where there is no stream."""
+    """Return a function that writes octets to a stream; None if there is no stream."""
     if stream is None:
         return None
     try:
-        # Past the stream's buffer, whose lock a thread that is stuck would hold at the end of the interpreter.
+        # Bypass the stream's buffer: a blocked thread would hold its lock when the interpreter exits.
         return functools.partial(os.write, stream.fileno())
     except OSError:
-        # A stream of Python's own, in a notebook or a test.
+        # A stream without a descriptor, as in a notebook or a test.
         def write(octets: bytes) -> int:
             stream.write(octets.decode(stream.encoding or "utf-8"))
             return len(octets)

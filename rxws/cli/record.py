@@ -1,4 +1,4 @@
-"""``rxws record URL PATH``: every frame of a feed, and what happens to its connection, in a file."""
+"""``rxws record URL PATH``: write all frames and connection events of a feed to a file."""
 
 from __future__ import annotations
 
@@ -21,50 +21,50 @@ _EPILOG: Final = """\
 example:
   rxws record wss://example.org/ws feed.jsonl.gz --seconds 3600
 
-exit codes: 0 done, or nobody reads the pipe any more; 1 no connection was ever
-open (one that is lost or refused is retried), or the file takes no more;
+exit codes: 0 finished, or the pipe was closed; 1 no connection was ever open
+(lost and refused connections are retried), or the file cannot be written;
 2 wrong arguments; 130 Ctrl-C; 143 SIGTERM."""
 
 
 def add(declare: Declare) -> None:
-    """Declare the command."""
+    """Declare the command ``record``."""
     parser = declare(
         "record",
         usage="rxws record URL PATH [options]",
         help="record a feed in a file",
-        description="Record every frame of a feed, and on stderr tell what happens to its connection,\n"
-        "which is opened again whenever it is lost. An existing recording is appended to.",
+        description="Record every frame of a feed, and print connection events on stderr. A lost\n"
+        "connection is opened again. An existing recording is appended to.",
         epilog=_EPILOG,
     )
     parser.set_defaults(command=record, prog=parser.prog, prints=False)
     parser.add_argument("url", metavar="URL", type=url, help="ws://... or wss://...")
-    parser.add_argument("path", metavar="PATH", help="JSON Lines; .gz and .zst are compressed")
-    parser.add_argument("--seconds", metavar="N", type=seconds, help="record for so long (default: until Ctrl-C)")
+    parser.add_argument("path", metavar="PATH", help="file of JSON Lines; .gz and .zst are compressed")
+    parser.add_argument("--seconds", metavar="N", type=seconds, help="stop after N seconds (default: at Ctrl-C)")
     add_connection_options(parser)
 
 
 def readable(path: str, error: OSError | ImportError) -> RxwsError:
-    """Return an error about a file as one line."""
+    """Return an error about a file as an RxwsError with a text of one line."""
     return RxwsError(f"{printable(path)}: {(error.strerror if isinstance(error, OSError) else None) or error}")
 
 
 async def record(options: argparse.Namespace, output: Output) -> int:
-    """Record for as long as is wanted; return the exit code.
+    """Record until ``--seconds`` have passed, the feed ends or the file fails; return the exit code.
 
     Raises:
-        rxws.RxwsError: no connection can be had, or the file cannot be opened, or takes no more.
+        rxws.RxwsError: no connection can be opened, or the file cannot be opened or written.
     """
     feed = connect(options)
     failed = asyncio.get_running_loop().create_future()
 
-    def tell(event: Event) -> None:
+    def report(event: Event) -> None:
         if isinstance(event, RecordingFailed):
             failed.set_result(event.error)
         elif is_news(event):
-            output.tell(event_line(event))
+            output.report(event_line(event))
 
     async with feed:
-        feed.events.subscribe(tell, lambda _: None)
+        feed.events.subscribe(report, lambda _: None)
         try:
             running = recordings.record(feed, options.path)
         except (OSError, ImportError) as error:
@@ -77,10 +77,10 @@ async def record(options: argparse.Namespace, output: Output) -> int:
             ended.cancel()
             has_opened = feed.statistics().opened > 0
             said = "" if has_opened else ": no connection was ever open"
-            output.tell(printable(f"recorded {running.frames:,} frames to {options.path}{said}"))
+            output.report(printable(f"recorded {running.frames:,} frames to {options.path}{said}"))
     if failed.done():
         if not isinstance(failed.result(), BrokenPipeError):
             raise readable(options.path, failed.result())
-        # ``record URL /dev/stdout | head`` has had enough, which is no failure.
-        output.tell(printable(f"rxws record: nobody reads {options.path} any more"))
+        # A reader that closes its pipe, as in ``record URL /dev/stdout | head``, is not a failure.
+        output.report(printable(f"rxws record: the reader of {options.path} has closed it"))
     return DONE if has_opened else FAILED

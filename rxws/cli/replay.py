@@ -1,4 +1,4 @@
-"""``rxws replay PATH``: a recording's messages as JSON lines, as if they came now."""
+"""``rxws replay PATH``: print the messages of a recording as JSON lines, at their recorded pace or faster."""
 
 from __future__ import annotations
 
@@ -22,33 +22,31 @@ _EPILOG: Final = """\
 example:
   rxws replay feed.jsonl.gz --speed max --filter e=trade | jq .p
 
-exit codes: 0 done, or nobody reads on; 1 the file cannot be read; 2 wrong
-arguments; 130 Ctrl-C; 143 SIGTERM."""
+exit codes: 0 finished, or the pipe was closed; 1 the file cannot be read;
+2 wrong arguments; 130 Ctrl-C; 143 SIGTERM."""
 
 
 def add(declare: Declare) -> None:
-    """Declare the command."""
+    """Declare the command ``replay``."""
     parser = declare(
         "replay",
         usage="rxws replay PATH [options]",
         help="print a recording's messages, at its pace or another",
-        description="Print a recording's messages on stdout, one JSON value a line; on stderr, what\n"
-        "happened to the connection.",
+        description="Print a recording's messages on stdout, one JSON value per line, and its\n"
+        "connection events on stderr.",
         epilog=_EPILOG,
     )
     parser.set_defaults(command=replay, prog=parser.prog)
-    parser.add_argument("path", metavar="PATH", help="what rxws record wrote")
-    parser.add_argument(
-        "--speed", metavar="N", type=speed, default=1.0, help="so many times as fast, or max (default: 1)"
-    )
+    parser.add_argument("path", metavar="PATH", help="file that rxws record wrote")
+    parser.add_argument("--speed", metavar="N", type=speed, default=1.0, help="N times as fast, or max (default: 1)")
     add_filter_options(parser)
 
 
 async def replay(options: argparse.Namespace, output: Output) -> int:
-    """Print messages until the recording ends, or there were enough of them; return the exit code.
+    """Print messages until the recording ends, or ``--count`` is reached; return the exit code.
 
     Raises:
-        rxws.RxwsError: the file cannot be read, or nothing that is in it.
+        rxws.RxwsError: the file cannot be read, or no frame in it can be read.
     """
     try:
         feed = recordings.replay(options.path, options.speed, decode=decode)
@@ -59,5 +57,5 @@ async def replay(options: argparse.Namespace, output: Output) -> int:
         said = summary(options.path, feed.bad_lines)
         if not feed.statistics().messages:
             raise RxwsError(f"{said}, and no frame is left")
-        output.tell(printable(f"rxws replay: {said}"))
+        output.report(printable(f"rxws replay: {said}"))
     return code

@@ -1,4 +1,4 @@
-"""Runs a command: signals, closed pipes and errors become exit codes."""
+"""Runs a command, and turns signals, closed pipes and errors into exit codes."""
 
 from __future__ import annotations
 
@@ -18,30 +18,30 @@ __all__ = ["DONE", "FAILED", "INTERRUPTED", "TERMINATED", "run"]
 DONE: Final = 0
 FAILED: Final = 1
 INTERRUPTED: Final = 130
-"""128 + SIGINT, as shells have it."""
+"""128 + SIGINT, the convention of shells."""
 TERMINATED: Final = 143
-"""128 + SIGTERM."""
+"""128 + SIGTERM, likewise."""
 
-# A command tells of the feed's events itself; without a handler, logging would print them once more.
+# A command prints the events of its feed. Without a handler, logging would print them a second time.
 _NO_LOG: Final = logging.NullHandler()
 
 
 def run(prog: str, command: Callable[[Output], Coroutine[Any, Any, int]], *, prints: bool = True) -> int:
-    """Run a command to its end and return its exit code.
+    """Run a command until it finishes, and return its exit code.
 
-    SIGINT, SIGTERM and the end of whoever reads standard output cancel it; it may then still say what it has to say.
-    An error of rxws is told in one line.
+    SIGINT, SIGTERM and a closed pipe at standard output cancel the command. While it is cancelled it may still write
+    its last lines. An :class:`rxws.RxwsError` is printed as one line.
 
     Args:
-        prog: what the command is called in that line.
-        command: coroutine function that is given the output, and returns the exit code.
-        prints: whether it writes to standard output; if not, it does not matter who reads that.
+        prog: name of the command in that line.
+        command: coroutine function that takes the output and returns the exit code.
+        prints: whether the command writes to standard output. If not, a closed standard output is ignored.
     """
     logging.getLogger("rxws").addHandler(_NO_LOG)
     try:
         return asyncio.run(_supervise(prog, command, prints))
     except KeyboardInterrupt:
-        # A second one, or one that came too early.
+        # A second Ctrl-C, or one before the signal handlers were installed.
         return INTERRUPTED
     finally:
         logging.getLogger("rxws").removeHandler(_NO_LOG)
@@ -56,10 +56,10 @@ async def _supervise(prog: str, command: Callable[[Output], Coroutine[Any, Any, 
 
     def broken(error: OSError) -> None:
         if isinstance(error, BrokenPipeError):
-            # ``| head`` has had enough, which is no failure.
+            # A reader that closes its pipe, as ``| head`` does, is not a failure.
             end(DONE)
             return
-        output.tell(f"{prog}: error: standard output cannot be written to: {error.strerror}")
+        output.report(f"{prog}: error: standard output cannot be written to: {error.strerror}")
         end(FAILED)
 
     output = Output(broken if prints else None)
@@ -69,17 +69,17 @@ async def _supervise(prog: str, command: Callable[[Output], Coroutine[Any, Any, 
             try:
                 await asyncio.wait({running})
             except asyncio.CancelledError:
-                # Ctrl-C, where a loop cannot handle signals (Windows): asyncio.run cancels its task.
+                # On Windows the loop cannot handle signals: after Ctrl-C, asyncio.run cancels its main task.
                 end(INTERRUPTED)
                 await asyncio.wait({running})
         if not codes:
             try:
                 codes.append(running.result())
             except RxwsError as error:
-                output.tell(printable(f"{prog}: error: {error}"))
+                output.report(printable(f"{prog}: error: {error}"))
                 codes.append(FAILED)
         elif not running.cancelled():
-            # It came to its end in spite of all; an error in that is a bug, and is seen.
+            # The command ended without being cancelled. An error in it is a bug: raise it.
             running.result()
         return codes[0]
     finally:
@@ -92,7 +92,7 @@ def _signals(codes: dict[signal.Signals, int], end: Callable[[int], None]) -> It
     handled = []
     try:
         for number, code in codes.items():
-            # Not on Windows, and not in a thread, which whoever started it has to end.
+            # Windows and other threads than the main thread do not support signal handlers.
             with contextlib.suppress(NotImplementedError, RuntimeError, ValueError):
                 loop.add_signal_handler(number, end, code)
                 handled.append(number)

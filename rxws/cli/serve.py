@@ -1,4 +1,4 @@
-"""``rxws serve PATH``: a recording as a feed, for any client."""
+"""``rxws serve PATH``: serve a recording as a feed to any client."""
 
 from __future__ import annotations
 
@@ -23,10 +23,10 @@ from .record import readable
 __all__ = ["add", "serve"]
 
 PATIENCE: Final = 60.0
-"""Seconds that a client may take nothing."""
+"""Seconds for which a client may receive nothing before its connection is cut."""
 
 LARGEST_MESSAGE: Final = 2**20
-"""Bytes of what a client may send, to be ignored."""
+"""Maximum size in bytes of a client's message. Its content is ignored."""
 
 _EPILOG: Final = """\
 example:
@@ -37,38 +37,36 @@ exit codes: 1 the file cannot be read, or the port is taken; 2 wrong arguments;
 
 
 def add(declare: Declare) -> None:
-    """Declare the command."""
+    """Declare the command ``serve``."""
     parser = declare(
         "serve",
         usage="rxws serve PATH [options]",
         help="serve a recording as a feed",
         description="Serve a recording on this machine until Ctrl-C, and print the URL. Each client\n"
-        "gets all frames, from the first one on, as on one connection; what it sends is\n"
-        "ignored. At the end its connection is closed with code 1000.",
+        "receives all frames on one connection, beginning with the first one. Messages\n"
+        "of clients are ignored. At the end each connection is closed with code 1000.",
         epilog=_EPILOG,
     )
     parser.set_defaults(command=serve, prog=parser.prog)
-    parser.add_argument("path", metavar="PATH", help="what rxws record wrote")
-    parser.add_argument("--port", metavar="N", type=port, default=0, help="the port to listen on (default: a free one)")
-    parser.add_argument(
-        "--speed", metavar="N", type=speed, default=1.0, help="so many times as fast, or max (default: 1)"
-    )
-    parser.add_argument("--loop", action="store_true", help="at the end begin again")
+    parser.add_argument("path", metavar="PATH", help="file that rxws record wrote")
+    parser.add_argument("--port", metavar="N", type=port, default=0, help="port to listen on (default: a free port)")
+    parser.add_argument("--speed", metavar="N", type=speed, default=1.0, help="N times as fast, or max (default: 1)")
+    parser.add_argument("--loop", action="store_true", help="begin again after the last frame")
 
 
 async def serve(options: argparse.Namespace, output: Output) -> int:
     """Serve until the command is cancelled.
 
     Raises:
-        rxws.RxwsError: the file cannot be read, or holds no frames, or the port is taken.
+        rxws.RxwsError: the file cannot be read or contains no frames, or the port is in use.
     """
     try:
         with read(options.path) as reading:
             if not any(isinstance(entry, FrameEntry) for entry in reading):
-                raise RxwsError(f"{options.path} holds no frames")
+                raise RxwsError(f"{options.path} contains no frames")
     except (OSError, ImportError) as error:
         raise readable(options.path, error) from error
-    script = functools.partial(_play, options, functools.lru_cache(output.tell))
+    script = functools.partial(_play, options, functools.lru_cache(output.report))
     server = FeedServer(script, port=options.port, max_size=LARGEST_MESSAGE)
     try:
         await server.start()
@@ -82,35 +80,38 @@ async def serve(options: argparse.Namespace, output: Output) -> int:
     raise AssertionError
 
 
-async def _play(options: argparse.Namespace, tell: Callable[[str], None], connection: FeedConnection) -> None:
-    """Send the recording to one client, and tell (whatever it is, once) what is wrong with it."""
+async def _play(options: argparse.Namespace, report: Callable[[str], None], connection: FeedConnection) -> None:
+    """Send the recording to one client, and report errors of the file and of the client.
+
+    The caller passes a ``report`` that prints equal lines only once.
+    """
     try:
         while True:
             with read(options.path) as reading:
                 await _send(reading, options.speed, connection)
             if reading.bad_lines:
-                tell(printable(f"rxws serve: {summary(options.path, reading.bad_lines)}"))
+                report(printable(f"rxws serve: {summary(options.path, reading.bad_lines)}"))
             if not options.loop:
                 break
         await connection.close(1000, "the end of the recording")
     except ConnectionClosed:
-        # The client has gone.
+        # The client has closed the connection.
         raise
     except TimeoutError:
-        tell(f"rxws serve: client {connection.number} took nothing for {PATIENCE:g} s: its connection is cut")
+        report(f"rxws serve: client {connection.number} received nothing for {PATIENCE:g} s: its connection is cut")
         connection.reset()
     except Exception as error:
-        # Others are served on: for the next client the file may be whole again.
-        tell(printable(f"rxws serve: error: client {connection.number}: {error}"))
+        # Go on serving: the file may be complete again when the next client connects.
+        report(printable(f"rxws serve: error: client {connection.number}: {error}"))
         await connection.close(1011, "the recording cannot be read")
 
 
 async def _send(reading: Reading, speed: float, connection: FeedConnection) -> None:
-    """Send all frames, each when it is due; a client that is behind is waited for, and then catches up.
+    """Send each frame when it is due. Wait for a slow client, and send late frames at once.
 
     Raises:
-        TimeoutError: the client took nothing for a minute.
-        rxws.RxwsError: there were no frames.
+        TimeoutError: the client received nothing for a minute.
+        rxws.RxwsError: the recording contains no frames.
     """
     clock = asyncio.get_running_loop().time
     began, sent = clock(), 0
@@ -123,4 +124,4 @@ async def _send(reading: Reading, speed: float, connection: FeedConnection) -> N
         await connection.send(what[0], timeout=PATIENCE)
         sent += 1
     if not sent:
-        raise RxwsError(f"{reading.path} holds no frames any more")
+        raise RxwsError(f"{reading.path} no longer contains frames")

@@ -1,4 +1,4 @@
-"""``rxws tail URL``: a feed's messages as JSON lines, what happens to its connection beside them."""
+"""``rxws tail URL``: print the messages of a feed as JSON lines, and its connection events."""
 
 from __future__ import annotations
 
@@ -22,24 +22,24 @@ if TYPE_CHECKING:
 __all__ = ["add", "print_messages", "tail"]
 
 MOST_COLOURED: Final = 20
-"""Messages of one batch that get colours, which take a third of a millisecond each: a flood is shown plain."""
+"""Largest batch of messages that is printed in colour. Larger batches are plain: colours take 0.3 ms per message."""
 
 _EPILOG = """\
 example:
   rxws tail wss://example.org/ws --filter e=trade,s=BTCUSDT --count 9 | jq .p
 
-exit codes: 0 done, or nobody reads on; 1 no connection can be had (one that is
-lost or refused is retried); 2 wrong arguments; 130 Ctrl-C; 143 SIGTERM."""
+exit codes: 0 finished, or the pipe was closed; 1 failed (lost and refused
+connections are retried); 2 wrong arguments; 130 Ctrl-C; 143 SIGTERM."""
 
 
 def add(declare: Declare) -> None:
-    """Declare the command."""
+    """Declare the command ``tail``."""
     parser = declare(
         "tail",
         usage="rxws tail URL [options]",
         help="print a feed's messages as JSON lines",
-        description="Print a feed's messages on stdout, one JSON value a line; on stderr, what\n"
-        "happens to its connection, which is opened again whenever it is lost.",
+        description="Print a feed's messages on stdout, one JSON value per line, and connection\n"
+        "events on stderr. A lost connection is opened again.",
         epilog=_EPILOG,
     )
     parser.set_defaults(command=tail, prog=parser.prog)
@@ -49,17 +49,17 @@ def add(declare: Declare) -> None:
 
 
 class _Screen(Protocol):
-    """Where messages and events are shown."""
+    """Shows messages and events."""
 
     def show(self, messages: list[Any]) -> None: ...
 
-    def tell(self, event: Event) -> None: ...
+    def show_event(self, event: Event) -> None: ...
 
     def close(self) -> None: ...
 
 
 class _Lines:
-    """Messages on standard output, events on standard error: for machines, and where there is no rich."""
+    """Prints messages on standard output and events on standard error: for programs, and without rich."""
 
     def __init__(self, output: Output) -> None:
         self._output = output
@@ -68,15 +68,15 @@ class _Lines:
     def show(self, messages: list[Any]) -> None:
         self._output.write(json_lines(messages, ascii=self._ascii))
 
-    def tell(self, event: Event) -> None:
-        self._output.tell(event_line(event))
+    def show_event(self, event: Event) -> None:
+        self._output.report(event_line(event))
 
     def close(self) -> None:
         pass
 
 
 class _Terminal:
-    """Messages and events in colour above a line that tells how it goes: for people."""
+    """Prints messages and events in colour above a status line: for people."""
 
     def __init__(self, console: Console, feed: ReactiveWebSocket[Any]) -> None:
         from rich.highlighter import JSONHighlighter
@@ -107,7 +107,7 @@ class _Terminal:
             self._highlight.highlight(text)
         self._console.print(text, soft_wrap=True)
 
-    def tell(self, event: Event) -> None:
+    def show_event(self, event: Event) -> None:
         self._console.print(self._text(event_line(event), style_of(event)), soft_wrap=True)
 
     def close(self) -> None:
@@ -115,31 +115,31 @@ class _Terminal:
 
 
 async def tail(options: argparse.Namespace, output: Output) -> int:
-    """Print messages until there were enough of them; return the exit code.
+    """Print messages until ``--count`` is reached or the feed ends; return the exit code.
 
     Raises:
-        rxws.RxwsError: no connection can be had, or standard output is read too slowly: a million messages wait.
+        rxws.RxwsError: no connection can be opened, or standard output is read so slowly that a million messages wait.
     """
     return await print_messages(connect(options), options, output)
 
 
 async def print_messages(feed: ReactiveWebSocket[Any], options: argparse.Namespace, output: Output) -> int:
-    """Print a feed's messages until it ends, or there were enough of them; return the exit code.
+    """Print a feed's messages until ``--count`` is reached or the feed ends; return the exit code.
 
     Raises:
-        rxws.RxwsError: the feed fails, or standard output is read too slowly: a million messages wait.
+        rxws.RxwsError: the feed fails, or standard output is read so slowly that a million messages wait.
     """
     console = terminal(output)
     screen: _Screen = _Lines(output) if console is None else _Terminal(console, feed)
 
-    def tell(event: Event) -> None:
+    def report(event: Event) -> None:
         if is_news(event):
-            screen.tell(event)
+            screen.show_event(event)
 
     try:
         async with feed:
             messages = feed.stream_filter(options.filter)
-            feed.events.subscribe(tell)
+            feed.events.subscribe(report)
             await _show(messages.batches(), options.count, screen, output)
     except StreamOverflow as error:
         raise RxwsError(f"the output is read too slowly: {error.maxsize:,} messages wait for it") from error
@@ -149,10 +149,10 @@ async def print_messages(feed: ReactiveWebSocket[Any], options: argparse.Namespa
 
 
 async def _show(batches: AsyncIterator[list[Any]], left: int | None, screen: _Screen, output: Output) -> None:
-    """Show all that comes, or so many messages of it."""
+    """Show the messages of all batches, or the first ``left`` messages."""
     async for batch in batches:
         screen.show(batch[:left])
-        # Whoever reads slowly holds up the printing; what comes meanwhile waits in the stream.
+        # Wait for a slow reader here, so that new messages wait in the stream, which limits their number.
         await output.written()
         if left is not None:
             left -= len(batch)

@@ -1,4 +1,4 @@
-"""Rich's Console, where it is installed and there is a terminal: for what moves and has colours."""
+"""Colours and animation with rich's Console, if rich is installed and the output is a terminal."""
 
 from __future__ import annotations
 
@@ -18,13 +18,13 @@ if TYPE_CHECKING:
 __all__ = ["Animation", "style_of", "terminal"]
 
 REFRESH: Final = 0.25
-"""Seconds between two pictures. Not one for each event: to draw it takes longer than to reconnect."""
+"""Seconds between two updates of the screen. Updating at each event would take longer than reconnecting."""
 
 
 def terminal(output: Output) -> Console | None:
-    """Give rich's Console on ``output``; None where there is no terminal, a dumb one, or no rich.
+    """Return rich's Console on ``output``; None without a terminal, on a dumb terminal, or without rich.
 
-    With ``NO_COLOR`` (no-color.org) it has no colours.
+    With the environment variable ``NO_COLOR`` (no-color.org) the console has no colours.
     """
     if not _is_terminal() or os.environ.get("TERM", "dumb") == "dumb":
         return None
@@ -42,7 +42,7 @@ def _is_terminal() -> bool:
 
 
 class _TerminalFile(io.StringIO):
-    """What rich prints to: an Output, which does not hold up the event loop."""
+    """The file that rich prints to. It passes text to an Output, which does not block the event loop."""
 
     def __init__(self, output: Output) -> None:
         super().__init__()
@@ -59,12 +59,12 @@ class _TerminalFile(io.StringIO):
 
 
 class Animation:
-    """What moves at the bottom of a terminal, below what is printed on its console.
+    """Shows a picture that updates itself at the bottom of a terminal, below the printed lines.
 
     Args:
-        console: as :func:`terminal` gives it.
-        render: function that gives the picture of now.
-        transient: whether it vanishes at the end.
+        console: the console that :func:`terminal` returned.
+        render: function that returns the present picture.
+        transient: whether :meth:`close` removes the picture.
     """
 
     def __init__(self, console: Console, render: Callable[[], RenderableType], *, transient: bool) -> None:
@@ -73,7 +73,7 @@ class Animation:
         self._live = Live(
             console=console,
             get_renderable=render,
-            # rich would do it in a thread; and what others print is left alone.
+            # rich would refresh in a thread, and would redirect the output of other code.
             auto_refresh=False,
             redirect_stdout=False,
             redirect_stderr=False,
@@ -88,13 +88,13 @@ class Animation:
             self._live.refresh()
 
     def close(self) -> None:
-        """Draw the last picture, or none."""
+        """Draw the last picture, or remove it if it is transient, and stop."""
         self._ticking.cancel()
         self._live.stop()
 
 
 def style_of(event: Event) -> str:
-    """Give the colour of an event: what is well, what is wrong, what is to be looked at."""
+    """Return the colour of an event: green for success, red for an error, yellow for a warning."""
     match event:
         case Connected() | Rotated():
             return "green"

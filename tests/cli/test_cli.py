@@ -1,4 +1,4 @@
-"""The command line: what can be typed, what comes of it, and how it ends."""
+"""The command line: arguments, printed lines, loss counter, exit codes, signals and closed pipes."""
 
 from __future__ import annotations
 
@@ -26,17 +26,17 @@ from tests.support.terminal import started, terminal
 
 
 def one_line(text):
-    """Give the only line of a text."""
+    """Return the only line of a text."""
     assert text.endswith("\n")
     assert text.count("\n") == 1, text
     return text.rstrip("\n")
 
 
-# What can be typed
+# Arguments
 
 
 @pytest.mark.parametrize("command", [[], ["demo"], ["tail"]])
-def test_help_fits_a_screen_when_asked_for(command, capsys, monkeypatch):
+def test_help_fits_a_screen_when_printed(command, capsys, monkeypatch):
     """Each help fits a screen of 24 lines of 80 columns, shows an example, and is plain ASCII."""
     monkeypatch.setenv("COLUMNS", "80")
     assert cli.main([*command, "--help"]) == 0
@@ -49,15 +49,15 @@ def test_help_fits_a_screen_when_asked_for(command, capsys, monkeypatch):
 
 
 @pytest.mark.parametrize("command", ["demo", "tail"])
-def test_help_documents_the_exit_codes_when_asked_for(command, capsys):
-    """The help of each command says what its exit codes mean."""
+def test_help_documents_the_exit_codes_when_printed(command, capsys):
+    """The help of each command explains its exit codes."""
     cli.main([command, "--help"])
     assert "exit codes: 0 " in (out := capsys.readouterr().out)
     assert "; 130 Ctrl-C; 143 SIGTERM" in out
 
 
-def test_version_is_told_when_asked_for(capsys):
-    """``rxws --version`` gives the version of the package."""
+def test_version_is_printed_when_requested(capsys):
+    """``rxws --version`` prints the version of the package."""
     assert cli.main(["--version"]) == 0
     assert capsys.readouterr().out == f"rxws {rxws.__version__}\n"
 
@@ -88,8 +88,8 @@ def test_version_is_told_when_asked_for(capsys):
         (["tail", "ws://x", "--filter", "\x1b[31m\nred"], r"\x1b[31m"),
     ],
 )
-def test_wrong_arguments_are_one_line_when_typed(wrong, said, capsys):
-    """What is typed wrongly gives one clear line on stderr, without secrets, and exit code 2."""
+def test_error_is_one_line_when_arguments_are_wrong(wrong, said, capsys):
+    """Wrong arguments print one clear line on stderr, without secrets, and give exit code 2."""
     assert cli.main(wrong) == 2
     out, err = capsys.readouterr()
     assert out == ""
@@ -123,28 +123,28 @@ def test_wrong_arguments_are_one_line_when_typed(wrong, said, capsys):
         ("0=x", {"0": "x"}),
     ],
 )
-def test_filter_is_read_when_typed(text, case):
-    """A value is read as JSON if it is JSON, otherwise as text; dots in a key make a path."""
+def test_filter_is_parsed_when_valid(text, case):
+    """A value is parsed as JSON if it is valid JSON, otherwise it is text. Dots in a key make a path."""
     read = arguments.filter_case(text)
     assert read == case
     assert [type(value) for value in read.values()] == [type(value) for value in case.values()]
 
 
 @pytest.mark.parametrize("text", ["", "e", "=trade", "e=trade,", "e=trade,s", "a..b=1", ".a=1", "a=1,a=2", "a=x,y,b=1"])
-def test_filter_is_refused_when_it_cannot_be_read(text):
-    """What is no list of key=value, or can never hold, is refused."""
+def test_filter_is_refused_when_invalid(text):
+    """A text that is not a list of key=value, or that names a key twice, is refused."""
     with pytest.raises(argparse.ArgumentTypeError):
         arguments.filter_case(text)
 
 
-def test_header_is_read_when_typed():
-    """A header is what stands before and after the first colon."""
+def test_header_is_parsed_when_valid():
+    """The first colon separates the name of a header from its value."""
     assert arguments.header("Authorization: Basic a:b ") == ("Authorization", "Basic a:b")
     assert arguments.header("X-Empty:") == ("X-Empty", "")
 
 
 def test_package_runs_as_a_module_when_no_script_is_installed():
-    """``python -m rxws`` is the same as ``rxws``, exit code included."""
+    """``python -m rxws`` behaves as ``rxws`` does, including the exit code."""
     with started("tail") as process:
         out, err = process.communicate(timeout=10)
     assert process.returncode == 2
@@ -152,8 +152,8 @@ def test_package_runs_as_a_module_when_no_script_is_installed():
     assert one_line(err).startswith("rxws tail: error:")
 
 
-def test_help_ends_quietly_when_nobody_reads_it():
-    """``rxws --help | true`` says nothing, also when the interpreter ends."""
+def test_help_prints_no_error_when_the_pipe_is_closed():
+    """``rxws --help | true`` prints no error, even when the interpreter exits."""
     read, write = os.pipe()
     os.close(read)
     try:
@@ -164,8 +164,8 @@ def test_help_ends_quietly_when_nobody_reads_it():
     assert (process.returncode, err) == (0, "")
 
 
-def test_help_closes_the_pipe_when_nobody_reads_it(monkeypatch):
-    """What could not be written is not tried again later: standard output leads nowhere from then on."""
+def test_standard_output_is_redirected_when_the_help_meets_a_closed_pipe(monkeypatch):
+    """After a failed write, standard output is the null device, so that the interpreter does not write again."""
     read, write = os.pipe()
     os.close(read)
     with open(write, "w") as stream, monkeypatch.context() as patch:
@@ -174,7 +174,7 @@ def test_help_closes_the_pipe_when_nobody_reads_it(monkeypatch):
         assert os.readlink(f"/proc/self/fd/{write}") == os.devnull
 
 
-# What is printed
+# Printed lines
 
 
 @pytest.mark.parametrize(
@@ -199,13 +199,13 @@ def test_help_closes_the_pipe_when_nobody_reads_it(monkeypatch):
         ('"\ufeff\u2028\U000e0041"', r'"\ufeff\u2028\udb40\udc41"'),
     ],
 )
-def test_message_is_one_safe_line_of_json(raw, line):
-    """Every message is one line of JSON, what is no JSON a string; nothing in it reaches a terminal as a command."""
+def test_message_is_one_safe_line_of_json_when_printed(raw, line):
+    """Each message is one line of JSON, text that is not JSON becomes a string, and control sequences are escaped."""
     assert lines.json_lines([lines.decode(raw)]) == line + "\n"
 
 
-def test_message_is_ascii_when_nothing_else_can_be_written():
-    """Where standard output cannot take Unicode, JSON escapes stand for it."""
+def test_message_is_ascii_when_the_output_has_no_unicode():
+    """If standard output cannot encode Unicode, all other characters than ASCII become JSON escapes."""
     assert lines.json_lines(["Köln", "👩"], ascii=True) == '"K\\u00f6ln"\n"\\ud83d\\udc69"\n'
 
 
@@ -266,11 +266,11 @@ SINCE = {"name": "feed", "time": 1_700_000_000.25}
         (rxws.Event(**SINCE), "Event: Event(name='feed', time=1700000000.25)"),
     ],
 )
-def test_event_is_one_line_in_words(event, words):
-    """An event is told in one line: when, which, and what it means, with nothing that a terminal obeys."""
-    clock, told = lines.event_line(event).split(" ", 1)
+def test_event_is_one_line_in_words_when_printed(event, words):
+    """An event is one line with its time, type and description, and without control characters."""
+    clock, text = lines.event_line(event).split(" ", 1)
     assert clock.endswith(".250")
-    assert told == words
+    assert text == words
 
 
 @pytest.mark.parametrize(
@@ -281,25 +281,25 @@ def test_event_is_one_line_in_words(event, words):
         (rxws.CallbackFailed(handler="f", message=None, error=ValueError("no"), **SINCE), "red"),
     ],
 )
-def test_event_has_a_colour_that_tells_how_bad_it_is(event, colour):
-    """What is well is green, what is wrong is red, the rest yellow."""
+def test_event_has_the_colour_of_its_severity_when_printed(event, colour):
+    """Success is green, an error is red, and a warning is yellow."""
     assert style_of(event) == colour
 
 
 @pytest.mark.parametrize(("kind", "is_one"), [("xterm-256color", True), ("dumb", False)])
-async def test_terminal_is_drawn_on_when_it_can_move_its_cursor(kind, is_one, monkeypatch):
-    """Nothing is drawn on a dumb terminal: it gets lines, as a pipe does."""
+async def test_terminal_is_used_when_it_can_move_its_cursor(kind, is_one, monkeypatch):
+    """A dumb terminal gets plain lines, as a pipe does."""
     with terminal(monkeypatch, kind=kind):
         output = Output([].append)
         assert (terminal_module.terminal(output) is not None) is is_one
         await output.close()
 
 
-# What is counted
+# Loss counter
 
 
-def test_ledger_counts_nothing_when_numbers_run_on():
-    """Numbers that follow each other on each channel are neither lost nor doubled, wherever they begin."""
+def test_loss_counter_counts_no_loss_when_numbers_are_consecutive():
+    """Consecutive numbers of a channel are neither lost nor doubled, whichever number is the first."""
     loss_counter = LossCounter()
     for number in range(5, 10):
         loss_counter.take("a", number)
@@ -307,16 +307,16 @@ def test_ledger_counts_nothing_when_numbers_run_on():
     assert (loss_counter.received, loss_counter.lost, loss_counter.doubled, loss_counter.missed) == (10, 0, 0, 0)
 
 
-def test_ledger_counts_what_is_lost_and_what_comes_twice():
-    """A hole is lost, a number that comes again or too late is doubled."""
+def test_loss_counter_counts_holes_and_repetitions_when_there_are_any():
+    """A hole counts as lost. A number that comes again or too late counts as doubled."""
     loss_counter = LossCounter()
     for number in (1, 2, 5, 5, 4, 6):
         loss_counter.take("a", number)
     assert (loss_counter.received, loss_counter.lost, loss_counter.doubled, loss_counter.missed) == (6, 2, 2, 0)
 
 
-def test_ledger_counts_apart_what_fell_into_an_interruption():
-    """After an interruption the first hole of each channel is missed, and only that one; new channels just begin."""
+def test_loss_counter_counts_missed_messages_when_there_was_an_interruption():
+    """After an interruption only the first hole of each channel counts as missed. New channels have no hole."""
     loss_counter = LossCounter()
     for channel in "ab":
         loss_counter.take(channel, 1)
@@ -326,36 +326,36 @@ def test_ledger_counts_apart_what_fell_into_an_interruption():
     assert (loss_counter.missed, loss_counter.lost, loss_counter.doubled) == (2, 2, 0)
 
 
-def test_ledger_knows_what_is_outstanding():
-    """What was sent on the channels that are known, and has not come, is outstanding."""
+def test_loss_counter_returns_outstanding_messages_when_some_have_not_come():
+    """Sent messages that have not come are outstanding, if a message of their channel has come before."""
     loss_counter = LossCounter()
     loss_counter.take("a", 3)
     loss_counter.take("b", 9)
     assert loss_counter.outstanding({"a": 5, "b": 8, "c": 4}) == 2
 
 
-# How it ends
+# Exit codes, signals and closed pipes
 
 
 def run_with(command):
-    """Run a command, given as a coroutine function of the output."""
+    """Run a command, which is a coroutine function that takes the output; return its exit code."""
     return running.run("rxws x", command)
 
 
-def test_exit_code_is_the_commands_when_it_ends_by_itself(capsys):
-    """A command's own exit code is the program's, and what it wrote is written."""
+def test_exit_code_is_that_of_the_command_when_it_finishes(capsys):
+    """The program exits with the code that the command returns, after it has written all output."""
 
     async def command(output):
         output.write("to stdout\n")
-        output.tell("to stderr")
+        output.report("to stderr")
         return 7
 
     assert run_with(command) == 7
     assert capsys.readouterr() == ("to stdout\n", "to stderr\n")
 
 
-def test_error_of_rxws_is_one_line_when_a_command_raises_it(capsys):
-    """An error of rxws or the system's is told in one line, without a traceback, and gives 1."""
+def test_error_is_one_line_when_a_command_raises_rxws_error(capsys):
+    """An RxwsError is printed as one line without a traceback, and the exit code is 1."""
 
     async def command(output):
         raise rxws.RxwsError("no\x1b[31m way")
@@ -364,8 +364,8 @@ def test_error_of_rxws_is_one_line_when_a_command_raises_it(capsys):
     assert capsys.readouterr() == ("", "rxws x: error: no\\x1b[31m way\n")
 
 
-def test_bug_is_raised_when_a_command_has_one():
-    """What nobody thought of is not hidden."""
+def test_unexpected_error_is_raised_when_a_command_raises_it():
+    """An unexpected exception is raised, not hidden."""
 
     async def command(output):
         raise ZeroDivisionError
@@ -374,8 +374,8 @@ def test_bug_is_raised_when_a_command_has_one():
         run_with(command)
 
 
-def test_interruption_gives_130_when_it_comes_as_an_exception():
-    """A Ctrl-C that nothing could handle in time is no traceback either."""
+def test_exit_code_is_130_when_the_command_raises_keyboard_interrupt():
+    """A Ctrl-C that raises KeyboardInterrupt gives 130 and no traceback."""
 
     async def command(output):
         raise KeyboardInterrupt
@@ -384,15 +384,15 @@ def test_interruption_gives_130_when_it_comes_as_an_exception():
 
 
 def send_soon(number, seconds=0.1):
-    """Send this process a signal from another thread, soon."""
+    """Send a signal to this process from another thread, after ``seconds``."""
     timer = threading.Timer(seconds, os.kill, (os.getpid(), number))
     timer.start()
     return timer
 
 
 @pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
-def test_signal_cancels_the_command_when_it_comes(number, code, capsys):
-    """SIGINT and SIGTERM let the command clean up and say its last words; 128 and their number is the exit code."""
+def test_command_is_cancelled_when_a_signal_comes(number, code, capsys):
+    """After SIGINT or SIGTERM the command cleans up and writes its last lines; the exit code is 128 + the signal."""
 
     async def command(output):
         send_soon(number)
@@ -407,8 +407,8 @@ def test_signal_cancels_the_command_when_it_comes(number, code, capsys):
     assert signal.getsignal(number) is before
 
 
-def test_interruption_cancels_the_command_where_a_loop_has_no_signals(monkeypatch, capsys):
-    """Where a loop cannot handle signals, as on Windows, Ctrl-C does the same."""
+def test_command_is_cancelled_by_ctrl_c_when_the_loop_has_no_signal_handlers(monkeypatch, capsys):
+    """If the loop cannot handle signals, as on Windows, Ctrl-C cancels the command, too."""
 
     def add_signal_handler(*_):
         raise NotImplementedError
@@ -426,8 +426,8 @@ def test_interruption_cancels_the_command_where_a_loop_has_no_signals(monkeypatc
     assert capsys.readouterr() == ("last words\n", "")
 
 
-def test_bug_is_raised_when_it_comes_after_a_signal():
-    """An error in the cleaning up is not hidden by the signal."""
+def test_unexpected_error_is_raised_when_it_follows_a_signal():
+    """An exception while the command cleans up after a signal is raised."""
 
     async def command(output):
         send_soon(signal.SIGINT)
@@ -442,21 +442,21 @@ def test_bug_is_raised_when_it_comes_after_a_signal():
 
 @contextlib.contextmanager
 def stdout_is(stream, monkeypatch):
-    """Let standard output be a stream while the block runs."""
+    """Replace standard output by ``stream`` inside the block."""
     with monkeypatch.context() as patch:
         patch.setattr(sys, "stdout", stream)
         yield
 
 
 async def endless(output):
-    """Be a command that writes once and never ends by itself."""
+    """A command that writes one line, then waits until it is cancelled."""
     output.write("hello\n")
     await asyncio.sleep(60)
-    raise AssertionError("nobody ended it")
+    raise AssertionError("the command was not cancelled")
 
 
-def test_end_is_quiet_when_the_reader_is_gone(monkeypatch, capsys):
-    """A write to a pipe whose reader has gone ends the command quietly with 0."""
+def test_command_ends_without_an_error_when_the_pipe_is_closed(monkeypatch, capsys):
+    """A write to a closed pipe ends the command with 0 and no error text."""
     read, write = os.pipe()
     os.close(read)
     with open(write, "w") as stream, stdout_is(stream, monkeypatch):
@@ -464,8 +464,8 @@ def test_end_is_quiet_when_the_reader_is_gone(monkeypatch, capsys):
     assert capsys.readouterr().err == ""
 
 
-def test_end_is_quiet_when_the_reader_goes_while_nothing_is_written(monkeypatch, capsys):
-    """It is noticed at once that a pipe's reader goes, not only at the next write."""
+def test_command_ends_without_an_error_when_the_pipe_is_closed_between_two_writes(monkeypatch, capsys):
+    """The command ends as soon as the reader closes the pipe, not only at the next write."""
     read, write = os.pipe()
 
     async def command(output):
@@ -478,7 +478,7 @@ def test_end_is_quiet_when_the_reader_goes_while_nothing_is_written(monkeypatch,
 
 
 def test_command_goes_on_when_its_pipe_is_open_in_both_directions(monkeypatch, tmp_path):
-    """A named pipe that one end has opened for reading too has a reader as long as it is open."""
+    """A named pipe that is opened for reading and writing has a reader, so the command goes on."""
     os.mkfifo(path := tmp_path / "fifo")
     descriptor = os.open(path, os.O_RDWR)
     assert stat.S_ISFIFO(os.fstat(descriptor).st_mode)
@@ -489,13 +489,13 @@ def test_command_goes_on_when_its_pipe_is_open_in_both_directions(monkeypatch, t
         await asyncio.sleep(0.05)
         return 5
 
-    # Not as one stream for both directions, which a pipe cannot be.
+    # Open for writing only: a Python stream for both directions needs seeking, which a pipe does not support.
     with open(descriptor, "w") as stream, stdout_is(stream, monkeypatch):
         assert run_with(command) == 5
 
 
-def test_error_is_told_when_standard_output_is_full(monkeypatch, capsys):
-    """A write that fails for another reason than a reader that went is an error: one line, and 1."""
+def test_error_is_printed_when_standard_output_is_full(monkeypatch, capsys):
+    """A write that fails for another reason than a closed pipe prints one line and gives 1."""
     with open("/dev/full", "w") as stream, stdout_is(stream, monkeypatch):
         assert run_with(endless) == 1
     assert one_line(capsys.readouterr().err) == (
@@ -503,18 +503,18 @@ def test_error_is_told_when_standard_output_is_full(monkeypatch, capsys):
     )
 
 
-def test_error_is_told_when_there_is_no_standard_output(monkeypatch, capsys):
-    """``rxws tail URL >&-`` says what is wrong."""
+def test_error_is_printed_when_there_is_no_standard_output(monkeypatch, capsys):
+    """``rxws tail URL >&-`` prints one line that names the error, and gives 1."""
     with stdout_is(None, monkeypatch):
         assert run_with(endless) == 1
     assert "Bad file descriptor" in one_line(capsys.readouterr().err)
 
 
 def test_command_goes_on_when_there_is_no_standard_error(monkeypatch, capsys):
-    """Who closed standard error does not want to be told."""
+    """Without a standard error the reports are discarded."""
 
     async def command(output):
-        output.tell("is anybody there?")
+        output.report("a report")
         return 0
 
     with monkeypatch.context() as patch:
@@ -523,8 +523,8 @@ def test_command_goes_on_when_there_is_no_standard_error(monkeypatch, capsys):
     assert capsys.readouterr() == ("", "")
 
 
-def test_loop_runs_on_when_the_reader_sleeps(monkeypatch):
-    """A pipe that is full stops the writing, not the event loop; and the end does not wait for it without a bound."""
+def test_loop_keeps_running_when_the_pipe_is_full(monkeypatch):
+    """A full pipe blocks writing, but not the event loop, and closing waits only for a limited time."""
     monkeypatch.setattr("rxws.cli.output.CLOSE_TIMEOUT", 0.05)
     read, write = os.pipe()
     ticks = 0
@@ -542,7 +542,7 @@ def test_loop_runs_on_when_the_reader_sleeps(monkeypatch):
 
     with open(write, "w") as stream, stdout_is(stream, monkeypatch):
         assert run_with(command) == 3
-        # The thread that is stuck in it comes to its end before its pipe does.
+        # Read everything, so that the blocked thread ends before its pipe is closed.
         drained = 0
         while drained < 1_000_000:
             drained += len(os.read(read, 65536))
@@ -550,8 +550,8 @@ def test_loop_runs_on_when_the_reader_sleeps(monkeypatch):
     assert ticks == 10
 
 
-def test_text_is_written_in_order_when_much_is_to_be_written(monkeypatch, capfd):
-    """What is written to a descriptor comes whole and in order, also where the system takes it piece by piece."""
+def test_text_is_complete_and_in_order_when_the_system_writes_parts(monkeypatch, capfd):
+    """Text is written completely and in order, even if each system call writes only a part."""
     write = os.write
     monkeypatch.setattr(os, "write", lambda descriptor, octets: write(descriptor, octets[:3]))
 
@@ -566,7 +566,7 @@ def test_text_is_written_in_order_when_much_is_to_be_written(monkeypatch, capfd)
 
 
 def test_text_is_escaped_when_it_cannot_be_encoded(monkeypatch):
-    """What the encoding of standard output does not have is escaped, and raises nothing."""
+    """Characters that the encoding of standard output lacks are escaped; no exception is raised."""
     octets = io.BytesIO()
 
     async def command(output):
@@ -579,8 +579,8 @@ def test_text_is_escaped_when_it_cannot_be_encoded(monkeypatch):
         assert octets.getvalue() == b"\xe9 \\u25b2\n"
 
 
-async def test_output_ends_twice_when_it_is_closed_twice(capsys):
-    """Closing is idempotent."""
+async def test_output_stays_closed_when_it_is_closed_twice(capsys):
+    """Closing an output twice is safe."""
     output = Output([].append)
     output.write("all\n")
     await output.close()
@@ -588,8 +588,8 @@ async def test_output_ends_twice_when_it_is_closed_twice(capsys):
     assert capsys.readouterr().out == "all\n"
 
 
-async def test_nobody_is_told_when_the_reader_goes_after_the_end(monkeypatch):
-    """What breaks when all is over is nobody's concern."""
+async def test_broken_is_not_called_when_the_pipe_is_closed_after_close(monkeypatch):
+    """After ``close`` a closed pipe is ignored."""
     monkeypatch.setattr("rxws.cli.output.CLOSE_TIMEOUT", 0.05)
     broken = []
     read, write = os.pipe()
@@ -602,8 +602,8 @@ async def test_nobody_is_told_when_the_reader_goes_after_the_end(monkeypatch):
     assert broken == []
 
 
-def test_command_runs_in_a_thread_when_started_there(capsys):
-    """In a thread there are no signals, and everything else is the same."""
+def test_command_runs_when_started_in_another_thread(capsys):
+    """In another thread than the main thread a command runs without signal handlers."""
 
     async def command(output):
         output.write("hello\n")
@@ -617,8 +617,8 @@ def test_command_runs_in_a_thread_when_started_there(capsys):
     assert capsys.readouterr().out == "hello\n"
 
 
-def test_log_is_silent_when_a_command_runs():
-    """What a command tells itself is not logged once more on stderr."""
+def test_log_is_not_printed_when_a_command_runs():
+    """The log of rxws is not printed on stderr, because a command prints the events itself."""
     code = (
         "import logging, sys\n"
         "from rxws.cli.running import run\n"

@@ -1,4 +1,4 @@
-"""``rxws demo``: the main job in one command, with a summary that is measured."""
+"""``rxws demo``: rotation, cut, gap, loss counting and summary."""
 
 from __future__ import annotations
 
@@ -16,12 +16,12 @@ from tests.support.terminal import COLOUR, finish, started, terminal
 
 
 def summary(out):
-    """Give what the summary says, by name."""
+    """Return the summary as a dict of name and text."""
     return dict(line.split(maxsplit=1) for line in out.rpartition("\n\n")[2].splitlines())
 
 
 def tampered(monkeypatch, tamper):
-    """Let something be done to the demo's exchange as soon as it serves."""
+    """Run the coroutine function ``tamper`` with the demo's exchange while it serves."""
     original = demo_module.serve
 
     @contextlib.asynccontextmanager
@@ -34,29 +34,31 @@ def tampered(monkeypatch, tamper):
     monkeypatch.setattr(demo_module, "serve", serve)
 
 
-def test_demo_measures_no_loss_when_all_is_well(capsys):
-    """One rotation without a loss or a copy, one cut with a gap that is measured; streams, handler and pipeline ran."""
+def test_demo_measures_no_loss_when_the_feed_is_healthy(capsys):
+    """The demo shows a rotation without loss or copy, a cut with its gap, and the counts of streams and handler."""
     assert cli.main(["demo", "--seconds", "1.8"]) == 0
     out, err = capsys.readouterr()
     assert err == ""
-    told = summary(out)
-    received = int(told["received"].split()[0].replace(",", ""))
+    measured = summary(out)
+    received = int(measured["received"].split()[0].replace(",", ""))
     assert received > 500
-    # Sixty streams, one for each channel: together they got what came.
-    assert int(told["streams"].split()[0].replace(",", "")) == received
-    assert sum(int(number.replace(",", "")) for number in re.findall(r"(\d[\d,]*) \w+", told["handler"])) == received
-    assert told["connections"] == "3"
-    assert told["rotation"].startswith("0 lost, 0 doubled; overlap proven, paused ")
-    gap = re.fullmatch(r"gap of [\d,.]+ ms, (\d+) messages in it; 0 lost, 0 doubled since", told["cut"])
+    # Sixty streams, one for each channel: together they received all messages.
+    assert int(measured["streams"].split()[0].replace(",", "")) == received
+    assert (
+        sum(int(number.replace(",", "")) for number in re.findall(r"(\d[\d,]*) \w+", measured["handler"])) == received
+    )
+    assert measured["connections"] == "3"
+    assert measured["rotation"].startswith("0 lost, 0 doubled; overlap proven, paused ")
+    gap = re.fullmatch(r"gap of [\d,.]+ ms, (\d+) messages in it; 0 lost, 0 doubled since", measured["cut"])
     assert int(gap[1]) > 0
-    # The operators' line for a second, and the events.
+    # The line per second that the operators compute, and the lines of the events.
     assert re.search(r"\d messages/s  BTCUSDT 6[34],\d{3}\.\d\d  ETHUSDT", out)
     kinds = re.findall(r"^[\d:.]+ (\w+):", out, re.MULTILINE)
     assert kinds == [*("Connected", "Disconnected", "Connected", "Rotated"), *("Disconnected", "Connected", "Gap")]
 
 
-def test_demo_says_so_when_something_is_lost(capsys, monkeypatch):
-    """Numbers that never come are counted as lost, and the exit code is 1."""
+def test_demo_fails_when_messages_are_lost(capsys, monkeypatch):
+    """Missing numbers count as lost, and the exit code is 1."""
 
     async def tamper(exchange):
         await exchange.server.connected()
@@ -68,8 +70,8 @@ def test_demo_says_so_when_something_is_lost(capsys, monkeypatch):
     assert summary(capsys.readouterr().out)["rotation"].startswith("3 lost, 0 doubled; ")
 
 
-def test_demo_counts_as_lost_what_falls_into_a_gap_that_was_not_asked_for(capsys, monkeypatch):
-    """Only the cut of the demo itself may miss messages."""
+def test_demo_counts_messages_as_lost_when_an_unplanned_gap_misses_them(capsys, monkeypatch):
+    """Only the demo's own cut may miss messages: those missing in another gap count as lost."""
 
     async def tamper(exchange):
         await exchange.server.connected()
@@ -78,13 +80,13 @@ def test_demo_counts_as_lost_what_falls_into_a_gap_that_was_not_asked_for(capsys
 
     tampered(monkeypatch, tamper)
     assert cli.main(["demo", "--seconds", "1"]) == 1
-    told = summary(capsys.readouterr().out)
-    assert re.match(r"[1-9]\d* lost, 0 doubled; ", told["rotation"])
-    assert told["connections"] == "4"
+    measured = summary(capsys.readouterr().out)
+    assert re.match(r"[1-9]\d* lost, 0 doubled; ", measured["rotation"])
+    assert measured["connections"] == "4"
 
 
-def test_demo_counts_as_lost_what_has_not_come_in_the_end(capsys, monkeypatch):
-    """What was sent before the end, and has not come when the patience is over, is lost."""
+def test_demo_counts_messages_as_lost_when_they_have_not_come_at_the_end(capsys, monkeypatch):
+    """Messages that were sent before the end and do not arrive within the patience count as lost."""
 
     async def tamper(exchange):
         await exchange.server.connected(3)
@@ -97,8 +99,8 @@ def test_demo_counts_as_lost_what_has_not_come_in_the_end(capsys, monkeypatch):
     assert re.search(r"; [1-9]\d* lost, 0 doubled since", summary(capsys.readouterr().out)["cut"])
 
 
-def test_demo_says_so_when_something_comes_twice(capsys, monkeypatch):
-    """Numbers that come again are counted as doubled, and the exit code is 1."""
+def test_demo_fails_when_messages_come_twice(capsys, monkeypatch):
+    """Repeated numbers count as doubled, and the exit code is 1."""
 
     async def tamper(exchange):
         await exchange.server.connected()
@@ -110,8 +112,8 @@ def test_demo_says_so_when_something_comes_twice(capsys, monkeypatch):
     assert ", 1 doubled; " in summary(capsys.readouterr().out)["rotation"]
 
 
-def test_demo_fails_when_rotation_and_cut_cannot_be_shown(capsys, monkeypatch):
-    """What was to happen and did not is told, and is no success."""
+def test_demo_fails_when_rotation_and_gap_do_not_happen(capsys, monkeypatch):
+    """If the rotation or the gap does not happen, the summary says so, and the exit code is 1."""
 
     async def tamper(exchange):
         await exchange.server.connected()
@@ -120,25 +122,25 @@ def test_demo_fails_when_rotation_and_cut_cannot_be_shown(capsys, monkeypatch):
     tampered(monkeypatch, tamper)
     monkeypatch.setattr(demo_module, "PATIENCE", 0.2)
     assert cli.main(["demo", "--seconds", "0.3"]) == 1
-    told = summary(capsys.readouterr().out)
-    assert told["rotation"].startswith("has not happened; 0 lost, 0 doubled so far")
-    assert told["cut"] == "was not noticed"
+    measured = summary(capsys.readouterr().out)
+    assert measured["rotation"].startswith("has not happened; 0 lost, 0 doubled so far")
+    assert measured["cut"] == "was not detected"
 
 
-def test_demo_ends_with_the_summary_so_far_when_a_signal_comes(capsys):
-    """A signal ends it cleanly, with what was measured until then."""
+def test_demo_prints_the_summary_so_far_when_a_signal_comes(capsys):
+    """A signal ends the demo, which prints the values measured so far."""
     send_soon(signal.SIGTERM, 0.5)
     assert cli.main(["demo", "--seconds", "60"]) == 143
     out, err = capsys.readouterr()
     assert err == ""
-    told = summary(out)
-    assert "messages/s" in told["received"]
-    assert told["rotation"] == "has not happened; 0 lost, 0 doubled so far"
-    assert told["cut"] == "has not happened"
+    measured = summary(out)
+    assert "messages/s" in measured["received"]
+    assert measured["rotation"] == "has not happened; 0 lost, 0 doubled so far"
+    assert measured["cut"] == "has not happened"
 
 
-async def test_demo_process_ends_cleanly_when_interrupted():
-    """As a process too Ctrl-C gives the summary, 130, and no traceback."""
+async def test_demo_process_prints_the_summary_when_interrupted():
+    """After Ctrl-C the process prints the summary and no traceback, and exits with 130."""
     with started("demo", "--seconds", "60", stderr=subprocess.STDOUT) as process:
         assert "Connected" in await asyncio.to_thread(process.stdout.readline)
         process.send_signal(signal.SIGINT)
@@ -148,8 +150,8 @@ async def test_demo_process_ends_cleanly_when_interrupted():
     assert "Traceback" not in out
 
 
-async def test_demo_process_ends_quietly_when_its_reader_has_had_enough():
-    """``rxws demo | head -1`` ends with 0 and no word."""
+async def test_demo_process_prints_no_error_when_the_pipe_is_closed():
+    """``rxws demo | head -1`` exits with 0 and prints no error."""
     with started("demo", "--seconds", "60") as process:
         assert "Connected" in await asyncio.to_thread(process.stdout.readline)
         process.stdout.close()
@@ -159,7 +161,7 @@ async def test_demo_process_ends_quietly_when_its_reader_has_had_enough():
 
 
 async def test_demo_shows_a_live_table_when_there_is_a_terminal(monkeypatch):
-    """On a terminal there is a table in colour that moves, with the events below it, and the summary at the end."""
+    """On a terminal the demo shows a live table in colour, the events below it, and the summary at the end."""
     with terminal(monkeypatch) as there:
         assert await asyncio.to_thread(cli.main, ["demo", "--seconds", "1.8"]) == 0
     assert COLOUR.search(there.text)
@@ -169,13 +171,13 @@ async def test_demo_shows_a_live_table_when_there_is_a_terminal(monkeypatch):
     last = there.shown.replace("\r", "").rpartition("\n\n")[2]
     assert "rotation    0 lost, 0 doubled" in last
     assert there.text.index("\x1b[?25l") < there.text.rindex("\x1b[?25h")
-    # The last picture and the summary fit the screen together.
+    # The last table and the summary fit on one screen.
     picture = there.shown.replace("\r", "").rpartition(" s · ")[2]
     assert picture.count("\n") < 24
 
 
-def test_price_is_weighted_by_volume():
-    """The price of a second is the sum of price times quantity by the sum of quantities, for each symbol."""
+def test_price_is_weighted_by_volume_when_trades_differ():
+    """The price of a symbol is the sum of price times quantity, divided by the sum of quantities."""
     trades = [{"s": "A", "p": 10.0, "q": 1.0}, {"s": "A", "p": 20.0, "q": 3.0}, {"s": "B", "p": 5.0, "q": 2.0}]
     assert volume_weighted(trades) == {"A": (17.5, 4.0, 2), "B": (5.0, 2.0, 1)}
     assert volume_weighted([]) == {}

@@ -1,4 +1,4 @@
-"""``rxws record``, ``rxws replay`` and ``rxws serve``: a feed in a file, and out of it again."""
+"""``rxws record``, ``rxws replay`` and ``rxws serve``: record a feed, replay it, serve it."""
 
 from __future__ import annotations
 
@@ -26,33 +26,33 @@ from tests.support.terminal import finish, started
 
 @pytest.fixture
 async def server():
-    """Give a server that a command in another thread, or process, can connect to."""
+    """Yield a server to which a command in another thread or process can connect."""
     async with FeedServer() as server:
         yield server
 
 
 @pytest.fixture
 def recorded(tmp_path: Path) -> Path:
-    """Give a recording of three messages in as many seconds, with a gap before the last."""
+    """Return a recording of three messages in three seconds, with a gap before the last one."""
     gap = rxws.Gap(1.0, 2.0, "server", None, name="feed", time=2.0)
     frames = [frame(1.0, {"e": "a", "n": 1}), frame(2.0, b"\xff", 1), (2.5, gap), frame(3.0, {"e": "b", "n": 2}, 2)]
     return write(tmp_path / "feed.jsonl.gz", start(), *frames, end(3.0))
 
 
 async def run(*arguments: object) -> int:
-    """Run a command in a thread; give its exit code."""
+    """Run a command in a thread; return its exit code."""
     async with asyncio.timeout(15):
         return await asyncio.to_thread(cli.main, list(map(str, arguments)))
 
 
 def frames_of(path: Path) -> list[str | bytes]:
-    """Give the frames that a file holds."""
+    """Return the frames in a file."""
     return [entry.raw for entry in read(path) if isinstance(entry, FrameEntry)]
 
 
 @pytest.mark.parametrize("command", ["record", "replay", "serve"])
-def test_help_fits_a_screen_when_asked_for(command, capsys, monkeypatch):
-    """Each help fits a screen, shows an example and the exit codes, and is plain ASCII."""
+def test_help_fits_a_screen_when_printed(command, capsys, monkeypatch):
+    """Each help fits a screen of 24 lines of 80 columns, shows an example and the exit codes, and is plain ASCII."""
     monkeypatch.setenv("COLUMNS", "80")
     assert cli.main([command, "--help"]) == 0
     out, err = capsys.readouterr()
@@ -78,8 +78,8 @@ def test_help_fits_a_screen_when_asked_for(command, capsys, monkeypatch):
         (["serve", "x", "--port", "-1"], "expected a port, from 0 to 65535, got '-1'"),
     ],
 )
-def test_wrong_arguments_are_one_line_when_typed(wrong, said, capsys):
-    """What is wrong is told in one line on stderr, with exit code 2."""
+def test_error_is_one_line_when_arguments_are_wrong(wrong, said, capsys):
+    """Wrong arguments print one line on stderr, and give exit code 2."""
     assert cli.main(wrong) == 2
     out, err = capsys.readouterr()
     assert out == ""
@@ -88,7 +88,7 @@ def test_wrong_arguments_are_one_line_when_typed(wrong, said, capsys):
 
 
 async def test_feed_is_recorded_when_it_sends(server, tmp_path, capsys):
-    """Every frame is in the file, and stderr tells what happened and how many frames there are."""
+    """The file contains every frame; stderr shows the events and the number of frames."""
 
     async def script(connection):
         await connection.expect("hello")
@@ -105,8 +105,8 @@ async def test_feed_is_recorded_when_it_sends(server, tmp_path, capsys):
     assert last == f"recorded 2 frames to {path}"
 
 
-async def test_recording_fails_when_the_file_takes_nothing(server, tmp_path, capsys):
-    """A file that cannot be opened, and one that takes no more, end the command with 1 and one line."""
+async def test_recording_fails_when_the_file_cannot_be_written(server, tmp_path, capsys):
+    """A file that cannot be opened or written ends the command with 1 and one line."""
     missing = tmp_path / "no" / "feed"
     assert await run("record", server.url, missing) == 1
     assert capsys.readouterr().err == f"rxws record: error: {missing}: No such file or directory\n"
@@ -115,30 +115,30 @@ async def test_recording_fails_when_the_file_takes_nothing(server, tmp_path, cap
         assert capsys.readouterr().err.endswith("rxws record: error: /dev/full: No space left on device\n")
 
 
-async def test_recording_fails_when_no_connection_can_be_had(server, tmp_path, capsys):
-    """A feed that fails for good ends the command with 1 and one line."""
+async def test_recording_fails_when_the_server_refuses_for_good(server, tmp_path, capsys):
+    """A final refusal by the server ends the command with 1 and one line."""
     server.refuse(404)
     assert await run("record", server.url, tmp_path / "feed.jsonl") == 1
     assert "rxws record: error: " in capsys.readouterr().err
 
 
 async def test_recording_fails_when_no_connection_was_ever_open(server, tmp_path, capsys):
-    """An address that does not answer in all the time is no success: exit code 1, and a word that says so."""
+    """If the server never answers, the exit code is 1, and stderr says that no connection was open."""
     server.mute(times=None)
     path = tmp_path / "feed.jsonl"
     assert await run("record", server.url, path, "--seconds", "0.3") == 1
     assert capsys.readouterr().err == f"recorded 0 frames to {path}: no connection was ever open\n"
 
 
-async def test_recording_succeeds_when_a_connection_brought_nothing(server, tmp_path, capsys):
-    """A feed that is silent has been recorded: there was nothing."""
+async def test_recording_succeeds_when_the_feed_is_silent(server, tmp_path, capsys):
+    """A recording of a silent feed has no frames, and the exit code is 0."""
     path = tmp_path / "feed.jsonl"
     assert await run("record", server.url, path, "--seconds", "0.5") == 0
     assert capsys.readouterr().err.endswith(f"recorded 0 frames to {path}\n")
 
 
-async def test_recording_ends_when_nobody_reads_its_pipe(server):
-    """``rxws record URL /dev/stdout | head`` ends with 0 and a word once the reader has gone."""
+async def test_recording_ends_when_its_pipe_is_closed(server):
+    """``rxws record URL /dev/stdout | head`` ends with 0, and says that the reader has closed the pipe."""
     with started("record", server.url, "/dev/stdout") as process:
         assert "Connected" in await asyncio.to_thread(process.stderr.readline)
         assert '"rxws":1' in await asyncio.to_thread(process.stdout.readline)
@@ -147,19 +147,19 @@ async def test_recording_ends_when_nobody_reads_its_pipe(server):
         await server.send({"n": 1})
         _, err = await finish(process)
     assert process.returncode == 0
-    assert err.endswith("rxws record: nobody reads /dev/stdout any more\n")
+    assert err.endswith("rxws record: the reader of /dev/stdout has closed it\n")
 
 
-async def test_recording_fails_when_nobody_reads_a_pipe(server, tmp_path, capsys):
-    """A named pipe that nobody reads is not waited for: exit code 1, and one line."""
+async def test_recording_fails_when_a_pipe_has_no_reader(server, tmp_path, capsys):
+    """A named pipe without a reader ends the command at once, with 1 and one line."""
     path = tmp_path / "pipe"
     os.mkfifo(path)
     assert await run("record", server.url, path) == 1
     assert capsys.readouterr().err == f"rxws record: error: {path}: nobody reads this pipe\n"
 
 
-async def test_recording_ends_cleanly_when_interrupted(server, tmp_path):
-    """Ctrl-C ends a recording with 130, and what came is in the file."""
+async def test_recording_is_complete_when_interrupted(server, tmp_path):
+    """Ctrl-C ends a recording with 130, and the file contains all frames that came."""
 
     async def script(connection):
         await connection.send({"n": 1})
@@ -177,8 +177,8 @@ async def test_recording_ends_cleanly_when_interrupted(server, tmp_path):
     assert len(frames_of(path)) == 1
 
 
-async def test_recording_ends_cleanly_when_terminated(server, tmp_path):
-    """SIGTERM ends a recording with 143, and what came is in the file."""
+async def test_recording_is_complete_when_terminated(server, tmp_path):
+    """SIGTERM ends a recording with 143, and the file contains all frames that came."""
     path = tmp_path / "feed.jsonl.zst"
     with started("record", server.url, str(path)) as process:
         assert "Connected" in await asyncio.to_thread(process.stderr.readline)
@@ -191,11 +191,11 @@ async def test_recording_ends_cleanly_when_terminated(server, tmp_path):
     assert len(frames_of(path)) == 1
 
 
-@pytest.mark.parametrize("stdout", ["a pipe that nobody reads", "nothing"])
-async def test_recording_goes_on_when_standard_output_is_gone(server, tmp_path, stdout):
-    """What becomes of its standard output, to which it writes nothing, is nothing to a recording."""
+@pytest.mark.parametrize("stdout", ["closed pipe", "none"])
+async def test_recording_goes_on_when_standard_output_is_closed(server, tmp_path, stdout):
+    """A recording does not use standard output, so it goes on when that is closed."""
     path = tmp_path / "feed.jsonl"
-    preexec = (lambda: os.close(1)) if stdout == "nothing" else None
+    preexec = (lambda: os.close(1)) if stdout == "none" else None
     with started("record", server.url, str(path), preexec_fn=preexec) as process:
         process.stdout.close()
         assert "Connected" in await asyncio.to_thread(process.stderr.readline)
@@ -209,8 +209,8 @@ async def test_recording_goes_on_when_standard_output_is_gone(server, tmp_path, 
     assert len(frames_of(path)) == 1
 
 
-async def test_recording_fails_when_it_would_spoil_a_file(server, tmp_path, capsys):
-    """A file that is no recording, and one that is being recorded to, end the command with 1 and one line."""
+async def test_recording_fails_when_it_would_damage_a_file(server, tmp_path, capsys):
+    """A file that is not a recording, or that another recording writes to, ends the command with 1 and one line."""
     path = tmp_path / "notes.txt"
     path.write_text("precious")
     assert await run("record", server.url, path) == 1
@@ -224,8 +224,8 @@ async def test_recording_fails_when_it_would_spoil_a_file(server, tmp_path, caps
 
 
 @pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
-async def test_replay_ends_cleanly_when_told_to(tmp_path, number, code):
-    """Ctrl-C and SIGTERM end a replay in the midst of it, without a word."""
+async def test_replay_ends_without_an_error_when_a_signal_comes(tmp_path, number, code):
+    """Ctrl-C and SIGTERM end a replay in the middle, and nothing is printed on stderr."""
     path = write(tmp_path / "feed", start(), frame(0.1, 1), frame(1000.0, 2))
     with started("replay", str(path)) as process:
         assert await asyncio.to_thread(process.stdout.readline)
@@ -236,8 +236,8 @@ async def test_replay_ends_cleanly_when_told_to(tmp_path, number, code):
 
 
 @pytest.mark.parametrize("speed", ["1", "max"])
-async def test_replay_ends_when_nobody_reads_on(tmp_path, speed):
-    """``| head`` ends a replay with 0 and without a word, also while it waits for its next message."""
+async def test_replay_ends_without_an_error_when_the_pipe_is_closed(tmp_path, speed):
+    """``| head`` ends a replay with 0 and no error, even while it waits for its next message."""
     path = write(tmp_path / "feed", start(), *(frame(n, n) for n in range(10)), frame(1000.0, 1))
     with started("replay", str(path), "--speed", speed) as process:
         assert await asyncio.to_thread(process.stdout.readline) == "0\n"
@@ -248,8 +248,8 @@ async def test_replay_ends_when_nobody_reads_on(tmp_path, speed):
     assert err == ""
 
 
-async def test_what_was_recorded_comes_again_when_replayed(tmp_path, capsys):
-    """What ``rxws record`` took of the demo feed, ``rxws replay`` gives, and ``rxws serve`` too, message by message."""
+async def test_messages_are_those_of_the_feed_when_replayed_or_served(tmp_path, capsys):
+    """``rxws replay`` and ``rxws serve`` give the messages that ``rxws record`` received, in the same order."""
     path = tmp_path / "feed.jsonl.gz"
     async with rxws.demo.serve(rate=500) as url, rxws.ReactiveWebSocket(url) as ws:
         live = ws.stream_filter()
@@ -267,7 +267,7 @@ async def test_what_was_recorded_comes_again_when_replayed(tmp_path, capsys):
 
 
 async def test_messages_are_json_lines_when_replayed(recorded, capsys):
-    """A recording's messages are lines of JSON on stdout, what happened is on stderr."""
+    """A replay prints messages as lines of JSON on stdout, and events on stderr."""
     assert await run("replay", recorded, "--speed", "max") == 0
     out, err = capsys.readouterr()
     assert out.splitlines() == ['{"e":"a","n":1}', '"/w=="', '{"e":"b","n":2}']
@@ -284,8 +284,8 @@ async def test_replay_fails_when_there_is_no_file(tmp_path, capsys):
     assert capsys.readouterr().err == f"rxws replay: error: {tmp_path}/feed\\x1b: No such file or directory\n"
 
 
-async def test_bad_lines_are_told_when_replayed(tmp_path, capsys):
-    """Lines that cannot be read are told of on stderr; where no frame is left, that is a failure."""
+async def test_bad_lines_are_reported_when_replayed(tmp_path, capsys):
+    """Stderr reports lines that cannot be read; if no frame is left, the exit code is 1."""
     path = write(tmp_path / "feed.jsonl", start(), frame(1.0, 1))
     with path.open("a") as file:
         file.write('{"time":')
@@ -299,7 +299,7 @@ async def test_bad_lines_are_told_when_replayed(tmp_path, capsys):
 
 @pytest.mark.parametrize("command", ["replay", "serve"])
 async def test_command_fails_when_the_file_is_no_recording(tmp_path, capsys, command):
-    """A file that is no recording ends the command with 1 and one line, which says what was expected."""
+    """A file that is not a recording ends the command with 1 and one line that names the expected format."""
     path = tmp_path / "notes.txt"
     path.write_text("something\nelse")
     assert await run(command, path) == 1
@@ -312,7 +312,7 @@ async def test_command_fails_when_the_file_is_no_recording(tmp_path, capsys, com
 
 
 async def test_recording_is_a_feed_when_served(recorded):
-    """Every client gets all frames from the first one on, then the end of the connection; Ctrl-C ends the server."""
+    """Each client receives all frames, then its connection is closed with code 1000. Ctrl-C ends the server."""
     with started("serve", str(recorded), "--speed", "max") as process:
         url = (await asyncio.to_thread(process.stdout.readline)).strip()
         for _ in range(2):
@@ -328,22 +328,22 @@ async def test_recording_is_a_feed_when_served(recorded):
 
 
 class Lines:
-    """Standard output and error, in a test."""
+    """Stands for standard output and standard error in a test."""
 
     def __init__(self) -> None:
         self.written = asyncio.Queue()
-        self.told = []
+        self.reported = []
 
     def write(self, text: str) -> None:
         self.written.put_nowait(text)
 
-    def tell(self, line: str) -> None:
-        self.told.append(line)
+    def report(self, line: str) -> None:
+        self.reported.append(line)
 
 
 @contextlib.asynccontextmanager
 async def serving(path: Path, *, speed: float = math.inf, loop: bool = False):
-    """Run ``rxws serve`` in this loop; give its URL, and what it says."""
+    """Run ``rxws serve`` in this loop; yield its URL and its output."""
     lines = Lines()
     options = argparse.Namespace(path=str(path), speed=speed, port=0, loop=loop)
     running = asyncio.create_task(serve.serve(options, lines))
@@ -356,28 +356,28 @@ async def serving(path: Path, *, speed: float = math.inf, loop: bool = False):
 
 
 def connect(url: str, **options):
-    """Connect with nothing that the test does not ask for."""
+    """Connect without compression, proxy and pings, unless ``options`` asks for them."""
     return websockets.connect(url, **{"compression": None, "proxy": None, "ping_interval": None} | options)
 
 
 @pytest.mark.parametrize("loop", [False, True])
-async def test_client_disturbs_nobody_when_it_leaves(recorded, loop):
-    """A client that leaves in the middle leaves nothing behind; the server stops when it is cancelled."""
+async def test_server_leaks_nothing_when_a_client_leaves(recorded, loop):
+    """A client that disconnects early leaves no task or socket behind, and cancelling stops the server."""
     async with assert_no_leaks(), asyncio.timeout(20), serving(recorded, speed=100.0, loop=loop) as (url, lines):
         for count in (1, 7 if loop else 3):
             async with rxws.ReactiveWebSocket(url, decode=lambda raw: raw) as ws:
                 assert len(await ws.messages.pipe(rxws_take(count))) == count
                 if not loop and count == 3:
                     await ws.events.filter(lambda event: isinstance(event, rxws.Disconnected)).take(1)
-        assert lines.told == []
+        assert lines.reported == []
 
 
 @pytest.mark.usefixtures("virtual_time")
 class TestServe:
-    """In virtual time."""
+    """``rxws serve`` in virtual time."""
 
-    async def test_frames_come_at_their_pace_when_served(self, recorded):
-        """Each frame is sent when it is due, so many times as fast; what happened between is not sent."""
+    async def test_frames_come_at_their_recorded_pace_when_served(self, recorded):
+        """Each frame is sent when it is due at the given speed; events are not sent."""
         loop = asyncio.get_running_loop()
         async with assert_no_leaks(), serving(recorded, speed=0.5) as (url, _), connect(url) as client:
             began = loop.time()
@@ -386,8 +386,8 @@ class TestServe:
         assert [when for _, when in frames] == pytest.approx([2.0, 4.0, 6.0], abs=0.01)
 
     @pytest.mark.parametrize(("seconds", "is_cut"), [(50, False), (70, True)])
-    async def test_client_misses_nothing_when_it_is_slow(self, tmp_path, seconds, is_cut):
-        """A client that takes nothing for a while is waited for; after a minute its connection is cut, and told of."""
+    async def test_client_is_waited_for_when_it_is_slow(self, tmp_path, seconds, is_cut):
+        """The server waits for a slow client; after a minute it cuts the connection and reports it."""
         frames = [frame(n, str(n) * 100_000) for n in range(9)]
         async with serving(write(tmp_path / "feed", start(), *frames)) as (url, lines), connect(url) as client:
             client.transport.pause_reading()
@@ -398,13 +398,13 @@ class TestServe:
                 taken = [raw async for raw in client]
             assert client.close_code == (1006 if is_cut else 1000)
         if is_cut:
-            assert lines.told == ["rxws serve: client 1 took nothing for 60 s: its connection is cut"]
+            assert lines.reported == ["rxws serve: client 1 received nothing for 60 s: its connection is cut"]
         else:
             assert taken == [raw for _, (raw, *_) in frames]
-            assert lines.told == []
+            assert lines.reported == []
 
-    async def test_bad_lines_are_told_once_when_served(self, recorded):
-        """Lines that cannot be read are left out, and told of once, however many clients there are."""
+    async def test_bad_lines_are_reported_once_when_served(self, recorded):
+        """Lines that cannot be read are left out, and reported once for all clients."""
         recorded = recorded.with_name("feed.jsonl")
         write(recorded, start(), frame(1.0, 1))
         with recorded.open("a") as file:
@@ -413,11 +413,11 @@ class TestServe:
             for _ in range(2):
                 async with connect(url) as client:
                     assert [raw async for raw in client] == ["1"]
-        assert lines.told == [f"rxws serve: {recorded}: bad lines, left out: 1 (line 3)"]
+        assert lines.reported == [f"rxws serve: {recorded}: bad lines, left out: 1 (line 3)"]
 
     @pytest.mark.parametrize("loop", [False, True])
-    async def test_clients_are_told_when_the_file_has_gone(self, recorded, loop):
-        """When the file is gone, or empty, a client gets 1011, and stderr tells why; later ones are served."""
+    async def test_client_is_closed_with_1011_when_the_file_is_missing(self, recorded, loop):
+        """A missing or empty file closes the client with 1011, stderr says why, and later clients are served."""
         octets = recorded.read_bytes()
         async with assert_no_leaks(), serving(recorded, loop=loop) as (url, lines):
             for spoil in (recorded.unlink, recorded.touch):
@@ -429,14 +429,14 @@ class TestServe:
             recorded.write_bytes(octets)
             async with connect(url) as client:
                 assert await client.recv() == '{"e": "a", "n": 1}'
-        assert lines.told == [
+        assert lines.reported == [
             f"rxws serve: error: client 1: [Errno 2] No such file or directory: '{recorded}'",
-            f"rxws serve: error: client 2: {recorded} holds no frames any more",
+            f"rxws serve: error: client 2: {recorded} no longer contains frames",
         ]
 
 
 async def test_recording_begins_again_when_served_in_a_loop(recorded):
-    """With ``--loop`` the frames come again after the last one; a client that leaves disturbs nobody."""
+    """With ``--loop`` the frames begin again after the last one, even after another client has left."""
     with started("serve", str(recorded), "--speed", "max", "--loop") as process:
         url = (await asyncio.to_thread(process.stdout.readline)).strip()
         for _ in range(2):
@@ -449,13 +449,13 @@ async def test_recording_begins_again_when_served_in_a_loop(recorded):
     assert err == ""
 
 
-async def test_serving_fails_when_it_cannot_be_done(recorded, tmp_path, capsys):
-    """No file, a file without frames, and a port that is taken end the command with 1 and one line."""
+async def test_serving_fails_when_file_or_port_is_unusable(recorded, tmp_path, capsys):
+    """A missing file, a file without frames, or a port in use ends the command with 1 and one line."""
     assert await run("serve", tmp_path / "nothing") == 1
     assert capsys.readouterr().err == f"rxws serve: error: {tmp_path}/nothing: No such file or directory\n"
     empty = write(tmp_path / "empty", start(), end(1.0))
     assert await run("serve", empty) == 1
-    assert capsys.readouterr().err == f"rxws serve: error: {empty} holds no frames\n"
+    assert capsys.readouterr().err == f"rxws serve: error: {empty} contains no frames\n"
     with socket.create_server(("127.0.0.1", 0)) as taken:
         assert await run("serve", recorded, "--port", taken.getsockname()[1]) == 1
     assert "rxws serve: error: port " in (err := capsys.readouterr().err)
@@ -463,5 +463,5 @@ async def test_serving_fails_when_it_cannot_be_done(recorded, tmp_path, capsys):
 
 
 def rxws_take(count: int):
-    """Give the operator that makes a list of so many items."""
+    """Return an operator that collects ``count`` items into a list."""
     return lambda source: source.take(count).to_list()

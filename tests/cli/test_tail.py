@@ -1,4 +1,4 @@
-"""``rxws tail``: messages as JSON lines, events beside them, and a clean end whatever happens."""
+"""``rxws tail``: messages as JSON lines, events on standard error, terminals, signals and closed pipes."""
 
 from __future__ import annotations
 
@@ -20,24 +20,24 @@ from rxws.testing import FeedServer
 from tests.support.terminal import COLOUR, SEQUENCE, finish, started, terminal
 
 HOSTILE = ['{"s": "\x9b31m\u202e"}', "\x1b]0;title\x07", '{"s": "\\u001b[2J"}']
-"""What a feed might send to whoever watches it."""
+"""Messages with control sequences that could attack a terminal."""
 
 
 @pytest.fixture
 async def server():
-    """Give a server that a command in another thread, or process, can connect to."""
+    """Yield a server to which a command in another thread or process can connect."""
     async with FeedServer() as server:
         yield server
 
 
 async def tail(server, *arguments, url=None):
-    """Run the command in a thread while the server serves; give its exit code."""
+    """Run the command in a thread while the server serves; return its exit code."""
     async with asyncio.timeout(15):
         return await asyncio.to_thread(cli.main, ["tail", url or server.url, *arguments])
 
 
 def sends(*messages):
-    """Give a script that sends messages on each connection."""
+    """Return a script that sends messages on each connection."""
 
     async def script(connection):
         await connection.send(*messages)
@@ -46,7 +46,7 @@ def sends(*messages):
 
 
 async def test_messages_are_json_lines_when_they_come(server, capfd):
-    """Each message is one line of JSON on stdout, in order; what is no JSON is a string; nothing else is there."""
+    """Stdout has one line of JSON per message, in order, and nothing else; text that is not JSON becomes a string."""
     server.script = sends({"e": "trade", "n": 1}, "pong", b'{"n": 2}', b"\xff", "[1, 2]")
     assert await tail(server, "--count", "5") == 0
     out, err = capfd.readouterr()
@@ -55,8 +55,8 @@ async def test_messages_are_json_lines_when_they_come(server, capfd):
     assert len(err.splitlines()) == 1
 
 
-async def test_count_is_kept_when_more_messages_come_at_once(server, capsys):
-    """``--count`` ends it after exactly so many messages."""
+async def test_count_is_exact_when_more_messages_come_at_once(server, capsys):
+    """``--count N`` ends the command after exactly N messages."""
     server.script = sends(*range(100))
     assert await tail(server, "--count", "7") == 0
     assert capsys.readouterr().out.split() == [str(number) for number in range(7)]
@@ -77,7 +77,7 @@ async def test_filters_are_alternatives_when_there_are_several(server, capsys):
 
 
 async def test_texts_and_headers_are_sent_when_each_connection_opens(server, capsys):
-    """What is to be sent goes as it stands, in order, on every connection; so do headers."""
+    """Every new connection sends the headers, and then the texts unchanged and in order."""
 
     async def script(connection):
         assert [await connection.expect() for _ in range(2)] == ['{"op": 1}', "two"]
@@ -93,8 +93,8 @@ async def test_texts_and_headers_are_sent_when_each_connection_opens(server, cap
     assert server.handshakes[0].headers.get_all("User-Agent") == ["mine"]
 
 
-async def test_lost_connection_is_told_when_it_is_opened_again(server, capsys):
-    """Why a connection ended, that there is a new one, and the gap in between stand on stderr, one line each."""
+async def test_events_are_printed_when_a_lost_connection_is_opened_again(server, capsys):
+    """Stderr has one line each for the end of a connection, the new connection, and the gap between them."""
 
     async def script(connection):
         await connection.send({"n": connection.number})
@@ -111,8 +111,8 @@ async def test_lost_connection_is_told_when_it_is_opened_again(server, capsys):
     assert "\x1b" not in err
 
 
-async def test_connection_is_rotated_when_asked_to(server, capsys):
-    """``--rotate`` has a new connection that often, says so, and prints every message once."""
+async def test_connection_is_rotated_when_rotate_is_given(server, capsys):
+    """``--rotate`` opens a new connection regularly, prints the event, and prints every message once."""
 
     async def send():
         for number in itertools.count():
@@ -130,8 +130,8 @@ async def test_connection_is_rotated_when_asked_to(server, capsys):
     assert "Rotated: connection 2 delivers: overlap proven" in err
 
 
-async def test_refused_credentials_are_one_line_when_they_are_final(server, capsys):
-    """A 401 ends it with one clear line and 1."""
+async def test_command_fails_when_the_first_connection_is_refused_with_401(server, capsys):
+    """A 401 at the first connection ends the command with 1 and one line without secrets."""
     server.refuse(401, times=None)
     assert await tail(server, "--header", "Authorization: Bearer S3CRET", url=server.url + "?key=S3CRET") == 1
     out, err = capsys.readouterr()
@@ -142,8 +142,8 @@ async def test_refused_credentials_are_one_line_when_they_are_final(server, caps
     assert "S3CRET" not in err
 
 
-async def test_refused_credentials_are_retried_when_there_was_a_connection(server, capsys):
-    """After a connection a 401 is retried, and said so; the third in a row ends it with one clear line and 1."""
+async def test_refusal_with_401_is_retried_when_there_was_a_connection(server, capsys):
+    """After a first connection a 401 is retried; the third in a row ends the command with 1 and one line."""
 
     async def script(connection):
         await connection.send(1)
@@ -162,8 +162,8 @@ async def test_refused_credentials_are_retried_when_there_was_a_connection(serve
     assert "401" in err.splitlines()[-1]
 
 
-async def test_output_that_is_read_too_slowly_is_told_when_too_much_waits(server, capsys, monkeypatch):
-    """Messages wait for a reader that sleeps; if too many do, one clear line is the end, and not a silent hole."""
+async def test_command_fails_when_the_output_is_read_too_slowly(server, capsys, monkeypatch):
+    """If too many messages wait for a slow reader, the command ends with 1 and one line; it drops none silently."""
     original = tail_module.ReactiveWebSocket.stream_filter
     monkeypatch.setattr(
         tail_module.ReactiveWebSocket, "stream_filter", lambda feed, filters: original(feed, filters, maxsize=20)
@@ -173,7 +173,7 @@ async def test_output_that_is_read_too_slowly_is_told_when_too_much_waits(server
         monkeypatch.setattr(sys, "stdout", stream)
         running = asyncio.ensure_future(tail(server, "--count", "61"))
         connection = await server.connected()
-        # More than a pipe holds.
+        # More than the buffer of a pipe.
         await connection.send("x" * 300_000)
         for number in range(60):
             await connection.send(number)
@@ -189,7 +189,7 @@ async def test_output_that_is_read_too_slowly_is_told_when_too_much_waits(server
 
 
 async def test_json_is_ascii_when_standard_output_is_not_unicode(server, monkeypatch):
-    """Where standard output has another encoding, what comes is still JSON, escaped."""
+    """If the encoding of standard output is not Unicode, the lines are JSON with ASCII escapes."""
     octets = io.BytesIO()
     monkeypatch.setattr(sys, "stdout", io.TextIOWrapper(octets, "latin-1", write_through=True))
     server.script = sends('{"s": "Köln ▲"}')
@@ -198,8 +198,8 @@ async def test_json_is_ascii_when_standard_output_is_not_unicode(server, monkeyp
 
 
 @pytest.mark.parametrize("where", ["pipe", "terminal"])
-async def test_content_is_escaped_when_it_would_command_a_terminal(server, capfd, monkeypatch, where):
-    """Control sequences and what turns the direction of text are shown escaped, on a pipe too: it may end at one."""
+async def test_content_is_escaped_when_a_terminal_would_execute_it(server, capfd, monkeypatch, where):
+    """Control sequences and bidi characters are escaped, on a pipe, too, because it may end at a terminal."""
     server.script = sends(*HOSTILE)
     if where == "pipe":
         assert await tail(server, "--count", "3") == 0
@@ -218,7 +218,7 @@ async def test_content_is_escaped_when_it_would_command_a_terminal(server, capfd
 
 
 async def test_terminal_has_colours_and_a_status_when_there_is_one(server, monkeypatch):
-    """On a terminal messages and events have colours, and a last line tells how it goes and vanishes at the end."""
+    """On a terminal, messages and events have colours, and a status line is shown until the end."""
 
     async def script(connection):
         await connection.send({"n": 1})
@@ -232,13 +232,13 @@ async def test_terminal_has_colours_and_a_status_when_there_is_one(server, monke
     assert [line for line in re.split(r"[\r\n]+", there.shown) if line.startswith("{")] == ['{"n":1}', '{"n":2}']
     assert "Connected: connection 1 is open" in there.shown
     assert "● connected · 1 received" in there.shown
-    # The cursor is there again, and the status is not.
+    # The cursor is visible again, and the status line is removed.
     assert there.text.index("\x1b[?25l") < there.text.rindex("\x1b[?25h")
     assert there.text.endswith("\x1b[1A\x1b[2K")
 
 
-async def test_terminal_shows_a_flood_plain(server, monkeypatch):
-    """When messages come by the dozen they have no colours, which would take longer than they do."""
+async def test_terminal_shows_no_colours_when_a_batch_is_large(server, monkeypatch):
+    """The messages of a large batch have no colours, because colouring them would take too long."""
     monkeypatch.setattr(tail_module, "MOST_COLOURED", 0)
     server.script = sends({"n": 1}, {"n": 2})
     with terminal(monkeypatch) as there:
@@ -247,7 +247,7 @@ async def test_terminal_shows_a_flood_plain(server, monkeypatch):
 
 
 async def test_terminal_has_no_colours_when_no_color_is_set(server, monkeypatch):
-    """With NO_COLOR there are none."""
+    """With the environment variable NO_COLOR, nothing has colours."""
     server.script = sends({"n": 1})
     with terminal(monkeypatch) as there:
         monkeypatch.setenv("NO_COLOR", "1")
@@ -256,9 +256,9 @@ async def test_terminal_has_no_colours_when_no_color_is_set(server, monkeypatch)
     assert not COLOUR.search(there.text)
 
 
-@pytest.mark.parametrize("lacking", ["rich", "a clever terminal"])
-async def test_terminal_shows_plain_lines_when_it_or_rich_is_lacking(server, monkeypatch, lacking):
-    """Without rich, and on a dumb terminal, lines are plain, and all the same there."""
+@pytest.mark.parametrize("lacking", ["rich", "cursor movement"])
+async def test_terminal_shows_plain_lines_when_rich_or_cursor_movement_is_lacking(server, monkeypatch, lacking):
+    """Without rich, or on a dumb terminal, messages and events are plain lines."""
     server.script = sends({"n": 1})
     with terminal(monkeypatch, kind="xterm" if lacking == "rich" else "dumb") as there:
         if lacking == "rich":
@@ -274,8 +274,8 @@ async def test_terminal_shows_plain_lines_when_it_or_rich_is_lacking(server, mon
 
 
 @pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
-async def test_process_ends_cleanly_when_a_signal_comes(server, number, code):
-    """Ctrl-C and SIGTERM end it at once with 130 and 143; what was printed is whole, and there is no traceback."""
+async def test_process_ends_without_a_traceback_when_a_signal_comes(server, number, code):
+    """Ctrl-C and SIGTERM end the process with 130 and 143; printed lines are complete, and there is no traceback."""
     server.script = sends({"n": 1})
     with started("tail", server.url) as process:
         assert await asyncio.to_thread(process.stdout.readline) == '{"n":1}\n'
@@ -288,8 +288,8 @@ async def test_process_ends_cleanly_when_a_signal_comes(server, number, code):
 
 
 @pytest.mark.parametrize("feed", ["busy", "quiet"])
-async def test_process_ends_quietly_when_its_reader_has_had_enough(server, feed):
-    """``| head`` ends it with 0 and no word, also when nothing more comes on the feed."""
+async def test_process_prints_no_error_when_the_pipe_is_closed(server, feed):
+    """``| head`` ends the process with 0 and no error, even if the feed sends nothing more."""
 
     async def script(connection):
         await connection.send({"n": 1})
@@ -309,16 +309,16 @@ async def test_process_ends_quietly_when_its_reader_has_had_enough(server, feed)
     assert [line.split()[1] for line in err.splitlines()] == ["Connected:"]
 
 
-async def test_process_retries_and_says_so_when_the_port_is_refused():
-    """A refused port is retried, each attempt is told in one line, and nothing but a signal ends it."""
+async def test_process_retries_when_the_connection_is_refused():
+    """A refused connection is retried, each attempt prints one line, and only a signal ends the process."""
     with socket.socket() as unused:
         unused.bind(("127.0.0.1", 0))
         url = f"ws://127.0.0.1:{unused.getsockname()[1]}"
         with started("tail", url) as process:
-            told = [await asyncio.to_thread(process.stderr.readline) for _ in range(2)]
+            lines = [await asyncio.to_thread(process.stderr.readline) for _ in range(2)]
             process.send_signal(signal.SIGINT)
             out, err = await finish(process)
     assert process.returncode == 130
     assert out == ""
-    assert all("Disconnected: no connection (network)" in line and "; retrying " in line for line in told)
+    assert all("Disconnected: no connection (network)" in line and "; retrying " in line for line in lines)
     assert "Traceback" not in err
