@@ -1,19 +1,19 @@
-"""Look at a live feed in a notebook: a table or a chart that updates itself while other cells run.
+"""Shows a live feed in a notebook: tables and charts that update themselves while other cells run.
 
 ::
 
-    live        the last few items, in a plain table
-    plot        a line chart
-    keep        what is to stay open from one cell to the next: a server, a feed
-    callback    what a widget is to call: it may call from another thread
-    on_rerun    what is to be taken away when the cell is run again: a subscription
+    live        shows the last items in a plain table
+    plot        draws a line chart
+    keep        enters an async context manager, such as a server or a feed, and keeps it open after the cell
+    callback    lets a widget call a function on the event loop from any thread
+    on_rerun    registers a function that is called when the cell is run again, such as a subscription's dispose
 
-``view`` is what both views share: when to draw, and when to stop; ``items`` and ``chart`` draw; ``cells`` is for the
-habits of notebooks.
+Module ``view`` decides when a view is drawn and when it stops; ``items`` and ``chart`` draw; ``cells`` contains
+``keep`` and ``callback``.
 
-Needs the extra ``jupyter``. The chart is bqplot's, which has no table. A table to sort and filter in is not offered: of
-those that were tried, bokeh's and plotly's took too much of the loop, and Perspective's broke. What ``collect``
-returns fits any table of a DataFrame.
+This package needs the extra ``jupyter``. The chart uses bqplot, which has no table. There is no table to sort and
+filter in: the tables of bokeh and plotly took too much time of the event loop, and Perspective's table failed. Use the
+list that ``collect`` returns with ``pandas.DataFrame`` instead.
 
 Example::
 
@@ -29,7 +29,7 @@ import warnings
 
 try:
     with warnings.catch_warnings():
-        # Of bqplot's scales, about traitlets: nothing that a user could do anything about.
+        # bqplot's use of traitlets causes the warning, so a user of rxws cannot fix it.
         warnings.simplefilter("ignore", DeprecationWarning)
         import bqplot  # type: ignore[import-untyped]  # noqa: F401
     import ipywidgets  # type: ignore[import-untyped]  # noqa: F401

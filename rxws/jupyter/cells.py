@@ -1,4 +1,4 @@
-"""The habits of notebooks: what stays open from one cell to the next, and what widgets call."""
+"""``keep`` for contexts that stay open after a cell, and ``callback`` for functions that widgets call."""
 
 from __future__ import annotations
 
@@ -22,27 +22,28 @@ _LOGGER: Final = logging.getLogger("rxws.jupyter")
 
 
 LEAVE_TIMEOUT: Final = 10.0
-"""Seconds that what a cell kept is given to be left, before anything is entered anew."""
+"""Seconds that :func:`keep` waits for earlier contexts to be left before it enters a new one."""
 
 _LEAVING: Final[set[asyncio.Task[None]]] = set()
-"""What :func:`keep` kept, and is being left."""
+"""The tasks of :func:`keep` that are leaving their contexts."""
 
 
 async def keep(context: AbstractAsyncContextManager[T]) -> T:
-    """Enter ``async with context`` and stay in it, until the cell is run again or the kernel ends.
+    """Enter ``async with context``, and stay inside until the cell is run again or the kernel ends.
 
-    A cell cannot be inside a block that another began; this is for what is to stay open from one cell to the next.
-    When the cell is run again, what it kept is left before anything is entered anew.
+    An ``async with`` block cannot extend over several cells, so use this function for a context that has to stay open
+    after its cell. When the cell is run again, rxws leaves the former context before it enters the new one; it waits
+    at most 10 seconds for that. Cancelling ``keep`` cancels entering.
 
     Args:
-        context: a feed, a server, a stream: anything that ``async with`` takes.
+        context: a feed, a server, a stream, or any other async context manager.
 
     Returns:
-        What ``async with context as …`` gives.
+        The value of ``async with context as value``.
 
     Raises:
-        TypeError: it is nothing that ``async with`` takes.
-        BaseException: what entering raises.
+        TypeError: ``context`` is not an async context manager.
+        BaseException: the exception that entering the context raised.
 
     Example::
 
@@ -55,7 +56,7 @@ async def keep(context: AbstractAsyncContextManager[T]) -> T:
     leave = asyncio.Event()
 
     async def stay() -> None:
-        # All of it in one task, as some contexts need it.
+        # Some contexts must be entered and left in the same task.
         try:
             await _until_left(_LEAVING - {asyncio.current_task()})
             async with context as value:
@@ -83,23 +84,35 @@ async def keep(context: AbstractAsyncContextManager[T]) -> T:
 
 
 async def _until_left(former: set[asyncio.Task[None]]) -> None:
-    """Wait for what is being left. Not in the task's own frame, which lives on, and would keep what they raised."""
+    """Wait until the former contexts are left.
+
+    A separate function, because the frame of ``stay`` lives on and would keep the exceptions of the former tasks alive.
+    """
     if former:
         _, late = await asyncio.wait(former, timeout=LEAVE_TIMEOUT)
         if late:
-            _LOGGER.warning("what a cell kept has not been left for %g s: going on without waiting", LEAVE_TIMEOUT)
+            _LOGGER.warning(
+                "a kept context has not been left within %g s: the new one is entered without waiting", LEAVE_TIMEOUT
+            )
 
 
 def callback(function: Callable[P, object]) -> Callable[P, None]:
-    """Make of a function, or a coroutine function, what a widget can call from any thread: it runs on this event loop.
+    """Wrap a function or coroutine function so that a widget can call it from any thread.
 
-    Kernels call back from another thread while a cell runs, and a feed belongs to its loop's thread. What the function
-    raises is logged. The handlers and views that it makes are those of the cell that made the callback, and go when
-    that is run again.
+    The function runs on the event loop of the caller of :func:`callback`. While a cell runs, the kernel may call
+    widgets' callbacks from another thread, but a feed must be used in the thread of its event loop. Exceptions of the
+    function are logged. Handlers and views that the function makes belong to the cell that called :func:`callback`, and
+    are removed when that cell is run again.
+
+    Args:
+        function: a function or coroutine function. Its result is ignored.
+
+    Returns:
+        A function with the same arguments, which returns None at once.
 
     Raises:
-        TypeError: it is no function.
-        RuntimeError: outside a running event loop.
+        TypeError: ``function`` is not callable.
+        RuntimeError: there is no running event loop.
 
     Example::
 
@@ -108,7 +121,7 @@ def callback(function: Callable[P, object]) -> Callable[P, None]:
     if not callable(function):
         raise TypeError(f"callback takes a function, not {function!r}")
     loop = asyncio.get_running_loop()
-    # The kernel knows by it which cell runs; of a widget's message it knows none.
+    # The context identifies the cell. When a widget calls, the kernel does not know any cell.
     context = contextvars.copy_context()
     tasks: set[asyncio.Future[Any]] = set()
 

@@ -1,4 +1,4 @@
-"""plot: a line chart of the latest items, a line for each value of a key."""
+"""plot: a line chart of the latest items, with one line for each value of a key."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ _LOGGER: Final = logging.getLogger("rxws.jupyter")
 _HEIGHT: Final = "360px"
 
 _PLAIN: Final = ",.12~r"
-"""d3's format for numbers that are written out: an axis' own has exponents for large prices."""
+"""A d3 format without exponents. The default format of an axis shows large prices with exponents."""
 
 _STILL_ROWS: Final = 5
 
@@ -67,10 +67,10 @@ class _Plot(View):
                 self._leave_out(f"no {name!r}")
                 return
         try:
-            # Many an exchange sends its numbers as strings.
+            # float() also converts strings, because many exchanges send numbers as strings.
             point = x.timestamp() * 1000.0 if isinstance(x, datetime) else float(x), float(y)
         except (TypeError, ValueError) as error:
-            self._leave_out(f"no number: {error}")
+            self._leave_out(f"not a number: {error}")
             return
         line = self._lines.get(by)
         if line is None:
@@ -78,7 +78,7 @@ class _Plot(View):
                 self._leave_out(f"more than {_MOST_LINES} lines: {by!r} is not drawn")
                 return
             line = self._lines[by] = _Line(self._window)
-        # Only when both are numbers: a line's x and y belong together.
+        # Append after both conversions succeeded, so that xs and ys have the same length.
         line.xs.append(point[0])
         line.ys.append(point[1])
         line.is_new = True
@@ -87,9 +87,9 @@ class _Plot(View):
             self._x_scale = bqplot.DateScale() if isinstance(x, datetime) else bqplot.LinearScale()
 
     def _leave_out(self, why: str) -> None:
-        # Once in the log, at a thousand a second; the title counts them.
+        # Log the first item only, because there may be thousands per second. The title shows their number.
         if not self._left_out:
-            _LOGGER.warning("plot leaves out items: %s (told once; the view counts them)", shown(why))
+            _LOGGER.warning("plot leaves out items: %s (logged once; the view counts them)", shown(why))
         self._left_out += 1
         self._why = why
 
@@ -145,7 +145,7 @@ class _Plot(View):
 
 
 class _Line:
-    """One line of a plot: its points, and what draws them, from the first drawing on."""
+    """One line of a plot: its points, and the bqplot mark that draws them, which is made at the first drawing."""
 
     __slots__ = ("is_new", "mark", "xs", "ys")
 
@@ -161,22 +161,27 @@ def plot(
 ) -> View:
     """Draw a line chart that updates itself.
 
-    Items without ``x``, ``y`` or ``by`` are left out, and so are those whose value there is None or no number. The
-    title counts them and says why, and the log says it once.
+    Items whose ``x``, ``y`` or ``by`` is missing or None are left out, and so are items whose ``x`` or ``y`` is not a
+    number. The title shows how many items are left out, and why the last one is. The log shows the first one.
 
     Args:
-        observable: ``ws.messages``, a stream, or whatever they are piped into.
-        x: a key of the items, or a tuple of keys, or a function of an item: a number (a string of one, too), or
-            a ``datetime``. None for the time at which an item comes.
-        y: the same; a number.
-        by: the same: one line for each value, of which there may be 50. None for one line.
-        window: how many points of each line are drawn, the latest.
-        hz: how many times a second it is updated at most.
+        observable: ``ws.messages``, a stream, or another Observable.
+        x: a key of the items, a tuple of keys (a path), or a function of an item. The value is a number, a string that
+            contains a number, or a ``datetime``. None means the time at which the item comes.
+        y: a key, a path or a function, as for ``x``. The value is a number or a string that contains a number.
+        by: a key, a path or a function, as for ``x``. Each value gets its own line; at most 50 lines are drawn. None
+            means one line for all items.
+        window: number of points that are drawn per line; the latest are kept.
+        hz: maximum number of updates per second.
+
+    Returns:
+        The view. On the last line of a cell, the cell shows it.
 
     Raises:
         ValueError: ``window`` or ``hz`` is not positive.
-        TypeError: it is no Observable, a key is none, or ``window`` or ``hz`` no number.
-        RuntimeError: outside a running event loop.
+        TypeError: ``observable`` is not an Observable, ``x``, ``y`` or ``by`` is not a key, or ``window`` or ``hz`` is
+            not a number.
+        RuntimeError: there is no running event loop.
 
     Example::
 

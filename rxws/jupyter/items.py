@@ -1,4 +1,4 @@
-"""live: a plain table of the last few items."""
+"""live: a plain table of the last items."""
 
 from __future__ import annotations
 
@@ -43,20 +43,20 @@ class _Live(View):
 
 
 def live(observable: Observable[Any], rows: int = 20, hz: float = 10.0) -> View:
-    """Show the last few items of an Observable in a table that updates itself, the newest first.
+    """Show the last items of an Observable in a table that updates itself, the newest first.
 
     Args:
-        observable: ``ws.messages``, a stream, or whatever they are piped into.
-        rows: how many items are shown.
-        hz: how many times a second the table is updated at most.
+        observable: ``ws.messages``, a stream, or another Observable.
+        rows: maximum number of items in the table.
+        hz: maximum number of updates per second.
 
     Returns:
-        The view. As the last line of a cell it is shown there.
+        The view. On the last line of a cell, the cell shows it.
 
     Raises:
         ValueError: ``rows`` or ``hz`` is not positive.
-        TypeError: it is no Observable, or ``rows`` or ``hz`` no number.
-        RuntimeError: outside a running event loop.
+        TypeError: ``observable`` is not an Observable, or ``rows`` or ``hz`` is not a number.
+        RuntimeError: there is no running event loop.
 
     Example::
 

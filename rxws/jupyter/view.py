@@ -1,4 +1,4 @@
-"""A view: shows an Observable, is drawn anew so often and no oftener, and stops."""
+"""The base class of views: it subscribes to an Observable, limits the rate of drawing, and stops."""
 
 from __future__ import annotations
 
@@ -21,15 +21,15 @@ _LOGGER: Final = logging.getLogger("rxws.jupyter")
 
 
 class View(ABC):
-    """Something that shows an Observable and updates itself: what :func:`live` and :func:`plot` return.
+    """Shows an Observable and updates itself. :func:`live` and :func:`plot` return a view.
 
-    It is shown by the cell whose last line it is, and goes on while other cells run, until :meth:`stop`, the end of the
-    sequence, or the next run of the cell that made it. It never draws more than ``hz`` times a second, nor when nothing
-    came.
+    A cell shows the view on its last line. The view goes on while other cells run, until :meth:`stop`, the end of the
+    Observable, or the next run of the cell that made it. It draws at most ``hz`` times per second, and only after new
+    items.
 
     Attributes:
-        count: how many items came.
-        draws: how many times it was drawn.
+        count: number of received items.
+        draws: number of drawings.
     """
 
     def __init__(self, observable: Observable[Any], hz: float) -> None:
@@ -47,9 +47,9 @@ class View(ABC):
         self._status = "live"
         self.count = 0
         self.draws = 0
-        # Also once it has stopped: what is shown stays until then.
+        # A stopped view is replaced, too, because it stays visible until its cell is run again.
         on_rerun(self._replaced)
-        # Last, because it may give items at once; and it may give them in any thread.
+        # Subscribe last, because items may come at once and in any thread.
         self._subscription = shown.subscribe(
             partial(self._context.call, self._take),
             partial(self._context.call, self._failed),
@@ -58,15 +58,15 @@ class View(ABC):
 
     @property
     def is_live(self) -> bool:
-        """Whether it goes on."""
+        """Whether the view still updates itself."""
         return not self._ended.done()
 
     def stop(self) -> None:
-        """Update no more; what is shown stays. Idempotent, and callable from any thread."""
+        """Stop updating; the view stays visible. Idempotent, and callable from any thread."""
         self._context.call(self._end, "stopped")
 
     def _replaced(self) -> None:
-        """Stop, and free what shows it: the output that it stood in is gone with the former run of its cell."""
+        """Stop, and close the widgets: the new run of the cell has removed the output that showed them."""
         self.stop()
         self._context.call(self._close_widgets)
 
@@ -75,14 +75,17 @@ class View(ABC):
             widget.close()
 
     async def run(self, seconds: float | None = None) -> None:
-        """Show it in this cell, wait for so many seconds, or with None for the sequence's end, and stop it.
+        """Show the view in this cell, wait for ``seconds``, and stop the view.
 
-        For notebooks that run without a browser: there, what is drawn after its cell has ended is lost. Cancelling
-        stops it, too.
+        Use it in notebooks that run without a browser, where drawings after the end of the cell are lost. Cancelling
+        stops the view, too.
+
+        Args:
+            seconds: how long to wait. None means until the Observable ends or :meth:`stop` is called.
 
         Raises:
-            TypeError: ``seconds`` is no number.
-            ValueError: it is negative.
+            TypeError: ``seconds`` is not a number.
+            ValueError: ``seconds`` is negative.
         """
         if seconds is not None:
             if isinstance(seconds, bool) or not isinstance(seconds, int | float):
@@ -95,33 +98,33 @@ class View(ABC):
         finally:
             self.stop()
             if shown is not None:
-                # Once more, for the notebook's file: it keeps what was displayed, and not what widgets were told since.
+                # The notebook's file stores what was displayed, not later changes of widgets. So display again.
                 shown.update(self)
 
     @property
     @abstractmethod
     def widget(self) -> Any:
-        """The widget that shows it, for layouts of your own."""
+        """The widget that shows the view, for your own layouts."""
 
     @abstractmethod
     def _widgets(self) -> list[Any]:
-        """Return all widgets that it has made."""
+        """Return all widgets that the view has made."""
 
     @abstractmethod
     def _keep(self, item: Any) -> None:
-        """Remember an item for the next drawing."""
+        """Store an item for the next drawing."""
 
     @abstractmethod
     def _draw(self) -> None:
-        """Show what is remembered."""
+        """Draw the stored items."""
 
     @abstractmethod
     def _show_title(self) -> None:
-        """Show what it is, and nothing else."""
+        """Show only the title."""
 
     @abstractmethod
     def _still(self) -> dict[str, str]:
-        """Return what is shown where widgets are not."""
+        """Return the representation for frontends without widgets."""
 
     def _repr_mimebundle_(self, include: Any = None, exclude: Any = None) -> dict[str, Any]:
         return {**self.widget._repr_mimebundle_(), **self._still()}
@@ -134,7 +137,7 @@ class View(ABC):
 
     def _take(self, item: Any) -> None:
         if not self.is_live:
-            # It was on its way from another thread.
+            # The item came from another thread, and the view has been stopped meanwhile.
             return
         self._keep(item)
         self.count += 1
@@ -148,14 +151,14 @@ class View(ABC):
         try:
             self._draw()
         except BaseException as error:
-            # Told by the loop's exception handler; ten times a second would be too often.
+            # The loop's exception handler reports the error. Stop, because otherwise each drawing would report it.
             self._status = f"failed: it cannot be drawn ({type(error).__name__})"
             self._dispose()
             self._show_title()
             raise
 
     def _failed(self, error: Exception) -> None:
-        _LOGGER.error("the sequence that is shown failed", exc_info=error)
+        _LOGGER.error("the Observable of a view failed", exc_info=error)
         self._end(f"failed: {shown(error)}")
 
     def _end(self, status: str) -> None:
@@ -170,7 +173,7 @@ class View(ABC):
             self._timer = None
         if not self._ended.done():
             self._ended.set_result(None)
-        # Not there yet where the sequence ends while it is being subscribed.
+        # The attribute does not exist yet if the Observable ends inside subscribe().
         subscription = getattr(self, "_subscription", None)
         if subscription is not None:
             subscription.dispose()

@@ -21,20 +21,20 @@ pytestmark = [
 
 
 def keep_screenshot(lab, name, folder):
-    """Keep what the browser shows, where ``RXWS_SCREENSHOTS`` says, or else among the test's files."""
+    """Save a screenshot in the folder ``RXWS_SCREENSHOTS``, or by default in ``folder``."""
     target = Path(os.environ.get("RXWS_SCREENSHOTS") or folder) / name
     lab.driver.get_screenshot_as_file(str(target))
     return target
 
 
-def test_dashboard_is_live_in_jupyterlab(tmp_path):
-    """In JupyterLab, offline, the table's rows change, the chart is drawn and goes on, and the button rotates."""
+def test_dashboard_is_live_when_opened_in_jupyterlab(tmp_path):
+    """In JupyterLab without a network, the table's rows change, the chart is updated, and the button rotates."""
     with open_lab(ROOT / "notebooks" / "3_dashboard.ipynb", tmp_path, height=2100) as lab:
         lab.hide_first_picture()
         run(lab)
         assert "Error" not in lab.text()
 
-        # The cells have ended: what is drawn from here on is drawn in the background.
+        # The cells have ended, so later drawings happen in the background.
         (charts,) = lab.outputs(1)
         lab.until("lines in the chart", lambda: lab.coloured(charts) > 500)
         drawn = charts.screenshot_as_base64
@@ -42,7 +42,7 @@ def test_dashboard_is_live_in_jupyterlab(tmp_path):
         rows = lab.until("rows", lambda: "trade" in lab.text(2) and lab.text(2))
         lab.until("other rows", lambda: lab.text(2) != rows)
 
-        # The cell itself clicked the button once.
+        # The notebook clicks the button once itself.
         assert "rotations" in lab.text(4)
         keep_screenshot(lab, "dashboard.png", tmp_path)
         assert lab.complaints() == []

@@ -1,4 +1,4 @@
-"""Looking at a live feed in a notebook: views that update themselves, and cells that are run again."""
+"""Views that update themselves, callbacks, contexts that stay open, and notebook cells that are run again."""
 
 from __future__ import annotations
 
@@ -26,8 +26,8 @@ virtual = pytest.mark.usefixtures("virtual_time")
 
 
 @virtual
-async def test_live_shows_the_last_items(virtual_time):
-    """The table has the last few items, the newest first, and their number."""
+async def test_live_shows_the_last_items_when_items_come(virtual_time):
+    """The table shows the number of items and the last items, the newest first."""
     source = Subject()
     view = live(source, rows=2)
     for n in range(5):
@@ -41,8 +41,8 @@ async def test_live_shows_the_last_items(virtual_time):
 
 
 @virtual
-async def test_live_is_coalesced(virtual_time):
-    """However fast the items come, there are never more than hz updates a second; without items there are none."""
+async def test_live_limits_its_updates_when_items_are_frequent(virtual_time):
+    """A view updates at most ``hz`` times per second at any rate of items, and never without new items."""
     source = Subject()
     view = live(source, hz=10.0)
     for n in range(10_000):
@@ -61,8 +61,8 @@ async def test_live_is_coalesced(virtual_time):
 
 
 @virtual
-async def test_live_shows_html_as_text(virtual_time):
-    """What a feed sends is text in the widget, too."""
+async def test_live_shows_html_as_text_when_items_contain_it(virtual_time):
+    """HTML in a message is escaped, so the widget shows it as text."""
     source = Subject()
     view = live(source)
     source.on_next({"<b>": "<img src=x onerror=alert(1)>"})
@@ -74,8 +74,8 @@ async def test_live_shows_html_as_text(virtual_time):
 
 
 @virtual
-async def test_stop_ends_a_view(virtual_time):
-    """After stop, a view takes nothing and draws nothing; it says so, and what it showed stays."""
+async def test_view_keeps_its_last_drawing_when_stopped(virtual_time):
+    """After ``stop`` a view ignores items and draws nothing; its title says so, and the shown items stay."""
     source = Subject()
     view = live(source)
     source.on_next("first")
@@ -91,8 +91,8 @@ async def test_stop_ends_a_view(virtual_time):
     assert view.draws == draws
 
 
-async def test_stop_from_another_thread_ends_a_view():
-    """A widget's callback may stop a view from whichever thread it runs in."""
+async def test_view_ends_when_another_thread_stops_it():
+    """A widget's callback may stop a view from any thread."""
     source = Subject()
     view = live(source)
     thread = threading.Thread(target=view.stop)
@@ -103,8 +103,8 @@ async def test_stop_from_another_thread_ends_a_view():
     assert not source.observers
 
 
-async def test_items_from_another_thread_are_shown():
-    """An Observable may give its items, and its end, in any thread: the view is drawn in its own."""
+async def test_view_is_drawn_in_its_own_thread_when_items_come_from_another():
+    """An Observable may emit items and end in any thread; the view is drawn in the thread of its loop."""
     source = Subject()
     view = live(source)
     drawn_in = set()
@@ -122,8 +122,8 @@ async def test_items_from_another_thread_are_shown():
     assert drawn_in == {threading.current_thread()}
 
 
-async def test_what_comes_from_another_thread_after_the_stop_is_left():
-    """What was on its way from another thread when a view was stopped is not shown any more."""
+async def test_item_from_another_thread_is_ignored_when_the_view_is_stopped():
+    """An item that another thread emitted just before ``stop`` is not shown."""
     source = Subject()
     view = live(source)
     thread = threading.Thread(target=source.on_next, args=["late"])
@@ -136,14 +136,14 @@ async def test_what_comes_from_another_thread_after_the_stop_is_left():
     assert "late" not in view.widget.value
 
 
-async def test_what_is_no_observable_is_refused():
-    """A feed is not its messages: who forgot that is told."""
+async def test_live_raises_type_error_when_its_argument_is_not_an_observable():
+    """If the argument is not an Observable, the error names ``ws.messages`` as an example."""
     with pytest.raises(TypeError, match=r"such as ws\.messages"):
         live(42)
 
 
-def test_stop_after_the_loop_does_nothing():
-    """A view whose loop is closed can be stopped all the same."""
+def test_stop_does_nothing_when_the_loop_is_closed():
+    """Stopping a view after its event loop is closed raises nothing."""
 
     async def make():
         return live(Subject())
@@ -152,8 +152,8 @@ def test_stop_after_the_loop_does_nothing():
 
 
 @virtual
-async def test_view_ends_with_its_sequence(virtual_time):
-    """At the end of the sequence the last items are shown, and that it has ended."""
+async def test_view_ends_when_its_observable_ends(virtual_time):
+    """When the Observable ends, the view shows the last items and the word 'ended'."""
     view = live(rx.from_iterable([1, 2, 3]))
     assert not view.is_live
     assert "ended, 3 items" in view.widget.value
@@ -161,34 +161,34 @@ async def test_view_ends_with_its_sequence(virtual_time):
 
 
 @virtual
-async def test_view_shows_the_error_of_its_sequence(virtual_time, caplog):
-    """An error is shown in the view, and logged: it is not lost."""
+async def test_view_shows_the_error_when_its_observable_fails(virtual_time, caplog):
+    """The error of an Observable is shown in the view, and logged."""
     source = Subject()
     view = live(source)
     source.on_error(ValueError("<broken>"))
     assert "failed: ValueError(&#x27;&lt;broken&gt;&#x27;)" in view.widget.value
-    assert "the sequence that is shown failed" in caplog.text
+    assert "the Observable of a view failed" in caplog.text
 
 
 @virtual
-async def test_view_that_cannot_draw_stops(virtual_time, monkeypatch):
-    """What drawing raises is told once, and the view stops: not ten times a second."""
-    told = []
-    virtual_time.set_exception_handler(lambda _, context: told.append(context["exception"]))
+async def test_view_stops_when_drawing_raises(virtual_time, monkeypatch):
+    """An exception while drawing is reported once, and stops the view."""
+    calls = []
+    virtual_time.set_exception_handler(lambda _, context: calls.append(context["exception"]))
     source = Subject()
     view = live(source)
     monkeypatch.setattr(view, "_draw", lambda: 1 / 0)
     source.on_next(1)
     await asyncio.sleep(10.0)
-    assert [type(error) for error in told] == [ZeroDivisionError]
+    assert [type(error) for error in calls] == [ZeroDivisionError]
     assert not view.is_live
     assert not source.observers
     assert "failed: it cannot be drawn (ZeroDivisionError)" in view.widget.value
 
 
 @virtual
-async def test_plot_that_cannot_draw_says_so(virtual_time):
-    """Also where that lies in what a message holds."""
+async def test_plot_shows_the_error_when_drawing_raises(virtual_time):
+    """If a value in a message cannot be drawn, the title of the plot names the error."""
 
     class Unprintable:
         def __str__(self):
@@ -204,8 +204,8 @@ async def test_plot_that_cannot_draw_says_so(virtual_time):
 
 
 @virtual
-async def test_view_whose_sequence_fails_with_what_has_no_repr_ends(virtual_time):
-    """However odd the error is, the view is over, and says so."""
+async def test_view_ends_when_the_repr_of_the_error_raises(virtual_time):
+    """If the repr of the Observable's error raises, the view still ends and shows that."""
 
     class Odd(Exception):
         def __repr__(self):
@@ -219,8 +219,8 @@ async def test_view_whose_sequence_fails_with_what_has_no_repr_ends(virtual_time
 
 
 @virtual
-async def test_view_that_cannot_draw_its_end_is_stopped(virtual_time, monkeypatch):
-    """What drawing raises is raised by ``stop``, which has stopped the view all the same."""
+async def test_view_is_stopped_when_its_last_drawing_raises(virtual_time, monkeypatch):
+    """``stop`` raises the exception of the last drawing, after it has stopped the view."""
     source = Subject()
     view = live(source)
     monkeypatch.setattr(view, "_draw", lambda: 1 / 0)
@@ -231,8 +231,8 @@ async def test_view_that_cannot_draw_its_end_is_stopped(virtual_time, monkeypatc
 
 
 @virtual
-async def test_run_updates_what_is_stored(virtual_time, monkeypatch):
-    """After its run, a view is displayed once more in its place: a notebook's file keeps what was displayed."""
+async def test_run_updates_the_stored_output_when_it_ends(virtual_time, monkeypatch):
+    """At its end ``run`` updates the displayed output, which the notebook's file stores."""
     shown = []
 
     class Handle:
@@ -246,8 +246,8 @@ async def test_run_updates_what_is_stored(virtual_time, monkeypatch):
 
 
 @virtual
-async def test_run_waits_and_stops(virtual_time, capsys):
-    """``run`` shows a view for so many seconds, then stops it."""
+async def test_run_stops_the_view_when_the_time_is_over(virtual_time, capsys):
+    """``run(5)`` shows a view for five seconds, then stops it."""
     source = Subject()
     view = live(source)
     virtual_time.call_later(1.0, source.on_next, "an item")
@@ -259,8 +259,8 @@ async def test_run_waits_and_stops(virtual_time, capsys):
 
 
 @virtual
-async def test_run_that_is_cancelled_stops_the_view(virtual_time, capsys):
-    """Interrupting the cell stops the view."""
+async def test_run_stops_the_view_when_cancelled(virtual_time, capsys):
+    """Cancelling ``run``, as an interrupted cell does, stops the view."""
     view = live(Subject())
     running = asyncio.ensure_future(view.run())
     await asyncio.sleep(1.0)
@@ -272,8 +272,8 @@ async def test_run_that_is_cancelled_stops_the_view(virtual_time, capsys):
 
 @virtual
 @pytest.mark.parametrize("wrong", [{"hz": 0.0}, {"hz": -1.0}, {"hz": float("inf")}, {"hz": float("nan")}])
-async def test_views_refuse_a_nonsensical_rate(virtual_time, wrong):
-    """A rate that is no positive number is a ValueError."""
+async def test_view_raises_value_error_when_a_number_is_not_positive(virtual_time, wrong):
+    """``hz``, ``rows`` and ``window`` must be positive and finite, otherwise ValueError is raised."""
     with pytest.raises(ValueError, match="hz must be"):
         live(Subject(), **wrong)
     with pytest.raises(ValueError, match="rows must be"):
@@ -283,8 +283,8 @@ async def test_views_refuse_a_nonsensical_rate(virtual_time, wrong):
 
 
 @virtual
-async def test_live_of_a_stream_takes_what_it_holds(feed_server):
-    """A stream is shown from its first message on, and holds nothing any more."""
+async def test_live_shows_waiting_messages_when_given_a_stream(feed_server):
+    """A view of a stream takes all messages, including those that wait in it."""
     async with rxws.ReactiveWebSocket(feed_server.url) as ws:
         stream = ws.stream_filter()
         await ws.wait_connected()
@@ -303,13 +303,13 @@ async def test_live_of_a_stream_takes_what_it_holds(feed_server):
 
 
 def points(view):
-    """Give the points of each line of a plot."""
+    """Return the points of each line of a plot."""
     return {mark.labels[0]: (list(mark.x), list(mark.y)) for mark in view.widget.marks}
 
 
 @virtual
-async def test_plot_draws_a_line_for_each_value(virtual_time):
-    """With ``by``, each value has a line of its own, with a legend and a colour."""
+async def test_plot_draws_a_line_for_each_value_when_by_is_given(virtual_time):
+    """Each value of ``by`` has its own line, with a legend and its own colour."""
     source = Subject()
     view = plot(source, "x", "y", "s")
     for n in range(3):
@@ -321,7 +321,7 @@ async def test_plot_draws_a_line_for_each_value(virtual_time):
     assert first.display_legend
     assert first.colors != second.colors
     assert [axis.label for axis in view.widget.axes] == ["x", "y"]
-    # A line that has nothing new is left alone; the others go on as the same line.
+    # A line without new points is not changed; other lines are updated, not made again.
     source.on_next({"x": 3, "y": 13.0, "s": "A"})
     await asyncio.sleep(1.0)
     assert view.widget.marks == [first, second]
@@ -330,16 +330,16 @@ async def test_plot_draws_a_line_for_each_value(virtual_time):
 
 
 @virtual
-async def test_plot_keeps_a_window(virtual_time):
-    """Of each line the latest points are kept, as many as the window says."""
+async def test_plot_keeps_the_latest_points_when_the_window_is_full(virtual_time):
+    """Each line keeps the latest ``window`` points."""
     view = plot(rx.from_iterable({"x": n, "y": n} for n in range(100)), "x", "y", window=3)
     assert points(view) == {"None": ([97, 98, 99], [97, 98, 99])}
     assert not view.widget.marks[0].display_legend
 
 
 @virtual
-async def test_plot_takes_keys_paths_and_functions(virtual_time):
-    """x, y and by are keys, paths of keys, or functions; attributes are taken, too."""
+async def test_plot_accepts_keys_paths_and_functions_when_made(virtual_time):
+    """``x``, ``y`` and ``by`` are keys, paths of keys, or functions; a key may be an attribute, too."""
     source = Subject()
     view = plot(source, lambda item: item["t"], ("d", "p"), by=("d", "real"))
     source.on_next({"t": 1, "d": {"p": 2.0, "real": "A"}})
@@ -353,8 +353,8 @@ async def test_plot_takes_keys_paths_and_functions(virtual_time):
 
 
 @virtual
-async def test_plot_leaves_out_a_point_that_is_no_number(virtual_time, caplog):
-    """Values that are no numbers are counted in the title and told once; the points after them stay in place."""
+async def test_plot_leaves_out_an_item_when_its_value_is_not_a_number(virtual_time, caplog):
+    """The title counts items whose values are not numbers, the log names one, and later points are drawn."""
     source = Subject()
     view = plot(source, "x", "y")
     source.on_next({"x": 1, "y": "10"})
@@ -363,14 +363,14 @@ async def test_plot_leaves_out_a_point_that_is_no_number(virtual_time, caplog):
     source.on_next({"x": 3, "y": "30"})
     await asyncio.sleep(1.0)
     assert points(view) == {"None": ([1, 3], [10, 30])}
-    assert "3 left out (no number: could not convert" in view.widget.title
-    assert caplog.text.count("no number: could not convert") == 1
+    assert "3 left out (not a number: could not convert" in view.widget.title
+    assert caplog.text.count("not a number: could not convert") == 1
     view.stop()
 
 
 @virtual
-async def test_plot_with_a_misspelled_key_says_so(virtual_time, caplog):
-    """A key that no item has is named in the view, which would be empty without a word."""
+async def test_plot_names_a_key_when_no_item_has_it(virtual_time, caplog):
+    """The title names a key that no item has, so that a misspelled key is seen."""
     source = Subject()
     view = plot(source, None, "prize", by="s")
     for _ in range(3):
@@ -383,15 +383,15 @@ async def test_plot_with_a_misspelled_key_says_so(virtual_time, caplog):
 
 
 @virtual
-async def test_plot_writes_large_numbers_out(virtual_time):
-    """Prices stand at the axis as numbers, and not with exponents."""
+async def test_plot_shows_no_exponents_when_numbers_are_large(virtual_time):
+    """The axis shows large prices without exponents."""
     view = plot(rx.of({"x": 1, "y": 65_000_000.0}), "x", "y")
     assert view.widget.axes[1].tick_format == ",.12~r"
 
 
 @virtual
-async def test_views_refuse_what_is_no_number(virtual_time):
-    """A number that is a string is one clear error."""
+async def test_view_raises_type_error_when_an_argument_is_not_a_number(virtual_time):
+    """A string in place of a number raises TypeError, which names the argument."""
     with pytest.raises(TypeError, match="hz must be a positive number of updates a second, not '9'"):
         live(Subject(), hz="9")
     with pytest.raises(TypeError, match="rows must be a whole number, not '5'"):
@@ -408,15 +408,15 @@ async def test_views_refuse_what_is_no_number(virtual_time):
 
 @virtual
 @pytest.mark.parametrize("y", [None, (), ["p"]])
-async def test_plot_refuses_what_is_no_key(virtual_time, y):
-    """A list in place of a tuple, or nothing, would never find anything."""
+async def test_plot_raises_type_error_when_a_key_is_invalid(virtual_time, y):
+    """A list, an empty tuple or None is not a key for ``y``, because it would never find a value."""
     with pytest.raises(TypeError, match="y must be a key, a tuple of keys or a function of an item, not"):
         plot(Subject(), None, y)
 
 
 @virtual
-async def test_plot_over_time(virtual_time):
-    """Times are drawn as times: those of the items, or with None those at which they come."""
+async def test_plot_draws_times_when_x_is_a_datetime_or_none(virtual_time):
+    """The x axis shows times if ``x`` is a datetime; if ``x`` is None, it shows when the items came."""
     noon = datetime(2024, 1, 2, 12, tzinfo=UTC)
     view = plot(rx.of({"t": noon, "y": 1}), "t", "y")
     assert points(view) == {"None": ([numpy.datetime64("2024-01-02T12:00:00.000")], [1])}
@@ -430,8 +430,8 @@ async def test_plot_over_time(virtual_time):
 
 
 @virtual
-async def test_plot_has_no_more_lines_than_can_be_seen(feed_server, caplog):
-    """Lines beyond the fiftieth are not drawn: the log says so once, and the view how many items are left out."""
+async def test_plot_draws_fifty_lines_when_there_are_more_values(feed_server, caplog):
+    """At most 50 lines are drawn; the log says so once, and the title counts the items that are left out."""
     async with rxws.ReactiveWebSocket(feed_server.url) as ws:
         view = plot(ws.messages, None, "y", by="s")
         await ws.wait_connected()
@@ -448,8 +448,8 @@ async def test_plot_has_no_more_lines_than_can_be_seen(feed_server, caplog):
 # callback
 
 
-async def test_callback_reaches_the_loop_from_another_thread():
-    """What a widget's thread calls runs in the loop's: functions and coroutine functions, with their arguments."""
+async def test_callback_runs_on_the_loop_when_called_from_another_thread():
+    """Functions and coroutine functions run in the loop's thread, with the arguments of the call."""
     done = asyncio.Queue()
 
     def function(argument):
@@ -468,8 +468,8 @@ async def test_callback_reaches_the_loop_from_another_thread():
     thread.join()
 
 
-async def test_callback_that_raises_is_logged(caplog):
-    """What a callback raises is logged: nobody else would learn of it. Its cancellation is no error."""
+async def test_callback_logs_the_exception_when_its_function_raises(caplog):
+    """An exception of the function is logged. A cancellation is not an error."""
 
     async def fail():
         raise ValueError("in a coroutine")
@@ -490,13 +490,13 @@ async def test_callback_that_raises_is_logged(caplog):
 # keep
 
 
-async def test_keep_enters_and_stays():
-    """``keep`` gives what entering gives, and stays inside; what entering raises, it raises."""
-    told = []
+async def test_keep_stays_inside_when_the_context_is_entered():
+    """``keep`` returns the value of the context and stays inside; it raises an exception of entering."""
+    calls = []
 
     @asynccontextmanager
     async def context(error=None):
-        told.append("entered")
+        calls.append("entered")
         if error:
             raise error
         yield "value"
@@ -504,25 +504,25 @@ async def test_keep_enters_and_stays():
     assert await keep(context()) == "value"
     with pytest.raises(ValueError, match="cannot enter"):
         await keep(context(ValueError("cannot enter")))
-    assert told == ["entered", "entered"]
+    assert calls == ["entered", "entered"]
 
 
 @pytest.mark.parametrize("wrong", [rxws.demo.serve, None, "url"])
-async def test_keep_refuses_what_cannot_be_entered(wrong):
-    """What ``async with`` would not take is refused, with a hint where it was not called."""
+async def test_keep_raises_type_error_when_its_argument_is_not_a_context(wrong):
+    """``keep`` refuses arguments without ``__aenter__``; for a function, the error asks for parentheses."""
     with pytest.raises(TypeError, match="keep takes what 'async with' takes") as caught:
         await keep(wrong)
     assert ("parentheses" in str(caught.value)) is callable(wrong)
 
 
-async def test_callback_refuses_what_is_no_function():
-    """And not only when the widget calls."""
+async def test_callback_raises_type_error_when_its_argument_is_not_callable():
+    """``callback`` refuses a wrong argument at once, not only when the widget calls."""
     with pytest.raises(TypeError, match="callback takes a function, not 5"):
         callback(5)
 
 
-async def test_keep_that_is_cancelled_does_not_stay():
-    """Cancelled while it enters, ``keep`` leaves nothing behind."""
+async def test_keep_leaves_the_context_when_cancelled():
+    """Cancelling ``keep`` while it enters the context cancels entering."""
     left = asyncio.Event()
 
     @asynccontextmanager
@@ -545,8 +545,8 @@ async def test_keep_that_is_cancelled_does_not_stay():
 # The extra
 
 
-def test_import_without_the_extra_names_it(monkeypatch):
-    """Without the extra, the import says how to install it."""
+def test_import_names_the_extra_when_it_is_missing(monkeypatch):
+    """Without the extra, the ImportError says how to install it."""
     real = builtins.__import__
 
     def without(name, *args, **kwargs):
@@ -559,8 +559,8 @@ def test_import_without_the_extra_names_it(monkeypatch):
         importlib.reload(rxws.jupyter)
 
 
-def test_on_rerun_does_nothing_outside_a_notebook():
-    """In a program, nothing is ever run again: what is registered is not kept, and calling it off is safe."""
+def test_on_rerun_does_nothing_when_outside_a_notebook():
+    """A program has no cells: ``on_rerun`` registers nothing, and cancelling the registration is safe."""
     from rxws.display.cells import in_notebook, on_rerun
 
     assert not in_notebook()
@@ -568,8 +568,8 @@ def test_on_rerun_does_nothing_outside_a_notebook():
 
 
 @virtual
-async def test_feeds_of_one_name_live_side_by_side_in_a_program(feed_server):
-    """Outside a notebook, a name is only a name: two feeds may have the same."""
+async def test_feeds_with_one_name_are_independent_when_outside_a_notebook(feed_server):
+    """Outside a notebook two live feeds may have the same name."""
     async with (
         rxws.ReactiveWebSocket(feed_server.url, name="twin") as one,
         rxws.ReactiveWebSocket(feed_server.url, name="twin") as two,
@@ -584,7 +584,7 @@ async def test_feeds_of_one_name_live_side_by_side_in_a_program(feed_server):
 
 @pytest.fixture(scope="module")
 def kernel():
-    """Give a kernel in which a demo exchange runs."""
+    """Yield a kernel in which a demo exchange runs."""
     with Kernel() as started:
         ran = started.run(
             "import asyncio, rxws, threading\nfrom rxws.jupyter import callback, keep, live, on_rerun, plot", "imports"
@@ -596,8 +596,8 @@ def kernel():
 
 
 @pytest.mark.slow
-def test_feed_with_the_name_of_a_live_one_replaces_it(kernel):
-    """A cell that is run twice leaves one connection and one handler, and says that the feed was replaced."""
+def test_feed_replaces_a_live_feed_when_it_has_its_name(kernel):
+    """A cell that makes a feed and is run twice leaves one connection, and a warning names the replaced feed."""
     code = """
 former = globals().get("ws")
 ws = rxws.ReactiveWebSocket(exchange, name="demo")
@@ -612,7 +612,7 @@ await ws.wait_connected()
     second = kernel.run(code, "feed")
     assert "replaces the live one of the same name, 'demo'" in second.stderr
     assert second.result == "(<State.CLOSED: 'closed'>, 1, <State.CONNECTED: 'connected'>)"
-    # From another cell, too: the name decides.
+    # A feed of another cell is replaced, too: only the name matters.
     third = kernel.run(code, "another feed")
     assert "replaces" in third.stderr
     assert third.result == "(<State.CLOSED: 'closed'>, 1, <State.CONNECTED: 'connected'>)"
@@ -623,25 +623,25 @@ await ws.wait_connected()
 
 
 @pytest.mark.slow
-def test_handler_of_a_cell_that_is_run_again_is_replaced(kernel):
-    """A cell that adds handlers leaves those of its last run only, be they edited or not."""
-    kernel.run("ws = rxws.ReactiveWebSocket(exchange, name='demo'); told = []", "feed for handlers")
-    code = "for n in range(2): ws.add_handler(lambda message, n=n: told.append((n, {})))"
+def test_handler_is_removed_when_its_cell_is_run_again(kernel):
+    """Only the handlers of a cell's last run remain, even if the cell was edited."""
+    kernel.run("ws = rxws.ReactiveWebSocket(exchange, name='demo'); calls = []", "feed for handlers")
+    code = "for n in range(2): ws.add_handler(lambda message, n=n: calls.append((n, {})))"
     for run in ("'a'", "'a'", "'b'"):
         assert kernel.run(code.format(run), "handlers").error is None
-    kernel.run("disposed = ws.add_handler(lambda message: told.append('c')); disposed.dispose()", "other handler")
-    assert kernel.run("told.clear(); await asyncio.sleep(0.3); sorted(set(told))").result == "[(0, 'b'), (1, 'b')]"
+    kernel.run("disposed = ws.add_handler(lambda message: calls.append('c')); disposed.dispose()", "other handler")
+    assert kernel.run("calls.clear(); await asyncio.sleep(0.3); sorted(set(calls))").result == "[(0, 'b'), (1, 'b')]"
 
 
 @pytest.mark.slow
-def test_view_of_a_cell_that_is_run_again_is_replaced(kernel):
-    """A cell that makes a view leaves one view, which is live while other cells run, and the former stopped."""
+def test_view_is_stopped_when_its_cell_is_run_again(kernel):
+    """The view of a cell's last run is live while other cells run, and the view of the run before is stopped."""
     kernel.run("ws = rxws.ReactiveWebSocket(exchange, name='demo'); views = []", "feed for views")
     for _ in range(2):
         assert kernel.run("views.append(live(ws.messages)); views[-1]", "view").error is None
     assert kernel.run("await asyncio.sleep(0.5); [view.is_live for view in views]").result == "[False, True]"
     assert kernel.run("views[1].count > 20, views[1].draws > 2").result == "(True, True)"
-    # An editor that does not name its cells.
+    # Likewise in an editor that does not identify its cells.
     for _ in range(2):
         assert kernel.run("unnamed = globals().get('unnamed', []) + [live(ws.messages)]").error is None
     assert kernel.run("[view.is_live for view in unnamed]").result == "[False, True]"
@@ -649,21 +649,23 @@ def test_view_of_a_cell_that_is_run_again_is_replaced(kernel):
 
 
 @pytest.mark.slow
-def test_cell_that_makes_no_view_any_more_takes_the_former_away(kernel):
-    """A cell edited so that it makes no view and adds no handler has those of its last run taken away."""
-    kernel.run("ws = rxws.ReactiveWebSocket(exchange, name='demo'); told = []", "feed for edited")
-    code = (
-        "former = live(ws.messages); ws.add_handler(told.append); on_rerun(ws.messages.subscribe(told.append).dispose)"
-    )
+def test_objects_of_the_former_run_are_removed_when_the_edited_cell_makes_none(kernel):
+    """An edited cell that makes no view and no handler still removes those of its last run."""
+    kernel.run("ws = rxws.ReactiveWebSocket(exchange, name='demo'); calls = []", "feed for edited")
+    code = """
+former = live(ws.messages)
+ws.add_handler(calls.append)
+on_rerun(ws.messages.subscribe(calls.append).dispose)
+"""
     assert kernel.run(code, "edited").error is None
-    assert kernel.run("await asyncio.sleep(0.2); former.is_live, len(told) > 2").result == "(True, True)"
+    assert kernel.run("await asyncio.sleep(0.2); former.is_live, len(calls) > 2").result == "(True, True)"
     assert kernel.run("1 + 1", "edited").stderr == ""
-    assert kernel.run("told.clear(); await asyncio.sleep(0.2); former.is_live, told").result == "(False, [])"
+    assert kernel.run("calls.clear(); await asyncio.sleep(0.2); former.is_live, calls").result == "(False, [])"
 
 
 @pytest.mark.slow
-def test_context_of_a_cell_that_is_run_again_is_left_first(kernel):
-    """What a cell keeps open is left before it is entered anew."""
+def test_context_is_left_before_it_is_entered_again_when_its_cell_is_run_again(kernel):
+    """``keep`` leaves the former context of a cell before it enters the new one."""
     code = """
 import contextlib
 order = globals().get("order", [])
@@ -683,8 +685,8 @@ order
 
 
 @pytest.mark.slow
-def test_interrupted_cell_leaves_the_feed_alive(kernel):
-    """Interrupting a cell that waits ends its own subscription; the feed lives, and what else is there is bounded."""
+def test_feed_stays_live_when_a_cell_is_interrupted(kernel):
+    """Interrupting a waiting cell ends its own subscription; the feed stays live, and no message is lost."""
     kernel.run("ws = rxws.ReactiveWebSocket(exchange, name='demo'); stream = ws.stream_filter(); seen = []", "feed i")
     number = kernel.start("async for message in ws.messages.pipe():\n    seen.append(message)", "endless")
     time.sleep(1.0)
@@ -695,7 +697,7 @@ def test_interrupted_cell_leaves_the_feed_alive(kernel):
     time.sleep(0.5)
     kernel.manager.interrupt_kernel()
     assert kernel.finish(collecting).error is not None
-    # The loop itself was not stopped, and it goes on where it was.
+    # The loop still runs, and the interrupted cell receives nothing more.
     assert kernel.run(
         "n = len(seen); await asyncio.sleep(0.3); ws.state.value.is_live, len(seen) == n > 20"
     ).result == ("(True, True)")
@@ -706,8 +708,8 @@ def test_interrupted_cell_leaves_the_feed_alive(kernel):
 
 
 @pytest.mark.slow
-def test_exception_in_the_background_is_shown(kernel):
-    """What a handler raises after its cell has ended is shown on standard error."""
+def test_exception_is_shown_when_raised_in_the_background(kernel):
+    """An exception of a handler or a task after the end of its cell is shown on standard error."""
     kernel.run("ws = rxws.ReactiveWebSocket(exchange, name='demo')", "feed e")
     ran = kernel.run("handler = ws.add_handler(lambda message: 1 / 0)", "failing handler")
     assert "ZeroDivisionError" in ran.stderr + kernel.listen(2.0).stderr
@@ -718,31 +720,31 @@ def test_exception_in_the_background_is_shown(kernel):
 
 
 @pytest.mark.slow
-def test_widget_callback_from_another_thread_reaches_the_feed(kernel):
-    """A widget that calls from another thread gets its feed rotated."""
+def test_feed_is_rotated_when_a_widget_calls_from_another_thread(kernel):
+    """A callback that rotates the feed works from another thread."""
     kernel.run("ws = rxws.ReactiveWebSocket(exchange, name='demo'); await ws.wait_connected()", "feed c")
     kernel.run("threading.Thread(target=callback(lambda: ws.rotate())).start(); await asyncio.sleep(2)")
     assert kernel.run("ws.statistics().rotations").result == "1"
 
 
 @pytest.mark.slow
-def test_what_a_callback_makes_belongs_to_the_cell_that_made_the_callback(kernel):
-    """One call takes nothing away that another made; the next run of the cell takes it all away."""
-    kernel.run("ws = rxws.ReactiveWebSocket(exchange, name='demo'); told = []", "feed cb")
-    code = "call = callback(lambda name: ws.add_handler(lambda message: told.append(name)))"
+def test_handler_of_a_callback_is_removed_when_the_cell_of_the_callback_is_run_again(kernel):
+    """Handlers that a callback adds stay until the cell that made the callback is run again."""
+    kernel.run("ws = rxws.ReactiveWebSocket(exchange, name='demo'); calls = []", "feed cb")
+    code = "call = callback(lambda name: ws.add_handler(lambda message: calls.append(name)))"
     kernel.run(code, "cb")
     kernel.run("call('a'); await asyncio.sleep(0.1)", "a")
     kernel.run("call('b'); await asyncio.sleep(0.1)", "b")
-    assert kernel.run("told.clear(); await asyncio.sleep(0.3); sorted(set(told))").result == "['a', 'b']"
+    assert kernel.run("calls.clear(); await asyncio.sleep(0.3); sorted(set(calls))").result == "['a', 'b']"
     kernel.run("1", "a")
-    assert kernel.run("told.clear(); await asyncio.sleep(0.3); sorted(set(told))").result == "['a', 'b']"
+    assert kernel.run("calls.clear(); await asyncio.sleep(0.3); sorted(set(calls))").result == "['a', 'b']"
     kernel.run(code, "cb")
-    assert kernel.run("told.clear(); await asyncio.sleep(0.3); sorted(set(told))").result == "[]"
+    assert kernel.run("calls.clear(); await asyncio.sleep(0.3); sorted(set(calls))").result == "[]"
 
 
 @pytest.mark.slow
-def test_widgets_of_a_view_that_is_replaced_are_closed(kernel):
-    """However often a cell is run, its views leave no widgets behind: neither live ones nor stopped ones."""
+def test_widgets_are_closed_when_their_view_is_replaced(kernel):
+    """Running a cell again and again leaves no widgets of its former views, live or stopped."""
     kernel.run("ws = rxws.ReactiveWebSocket(exchange, name='demo'); import ipywidgets", "feed w")
     code = """
 view = live(ws.messages)
@@ -759,8 +761,8 @@ len(ipywidgets.widgets.widget._instances)
 
 
 @pytest.mark.slow
-def test_context_that_does_not_leave_is_not_waited_for_for_ever(kernel):
-    """What a cell kept is given its time, then the next is entered, which is said."""
+def test_next_context_is_entered_when_leaving_the_former_hangs(kernel):
+    """``keep`` waits for the former context only until its timeout, then logs a warning and enters the next."""
     code = """
 import contextlib, rxws.jupyter.cells
 rxws.jupyter.cells.LEAVE_TIMEOUT = 0.2
@@ -775,12 +777,12 @@ await keep(context())
     assert kernel.run(code, "hanging").result == "'entered'"
     ran = kernel.run(code, "hanging")
     assert ran.result == "'entered'"
-    assert "has not been left for 0.2 s" in ran.stderr
+    assert "has not been left within 0.2 s" in ran.stderr
 
 
 @pytest.mark.slow
-def test_error_of_leaving_is_shown_at_once(kernel):
-    """What a context raises when it is left is shown, whatever the cell keeps now."""
+def test_error_is_shown_at_once_when_leaving_a_context_raises(kernel):
+    """An exception of leaving the former context is shown, even if the cell keeps a new one."""
     code = """
 import contextlib, gc
 
@@ -798,8 +800,8 @@ gc.collect()
 
 
 @pytest.mark.slow
-def test_restart_leaves_no_process():
-    """A feed is no process of its own: when the kernel is restarted, nothing of it is left."""
+def test_feed_is_gone_when_the_kernel_is_restarted():
+    """A feed starts no process, so nothing of it is left after a restart of the kernel."""
     with Kernel() as started:
         assert started.run(FEED.format(rate=100) + "live(ws.messages)").error is None
         process = started.process

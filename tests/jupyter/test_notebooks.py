@@ -1,4 +1,4 @@
-"""The notebooks: each is run in a fresh kernel, and what is stored in it is up to date."""
+"""The notebooks run in a fresh kernel, and their stored outputs are up to date."""
 
 from __future__ import annotations
 
@@ -16,14 +16,14 @@ notebooks = pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.ste
 
 
 def kinds(notebook):
-    """Give what each cell shows, without what it says."""
+    """Return the types of the outputs of each code cell."""
     return [[output.output_type for output in cell.outputs] for cell in code_cells(notebook)]
 
 
 @pytest.mark.slow
 @notebooks
-def test_notebook_runs(path):
-    """It runs from top to bottom, its asserts hold, nothing is on standard error, and it shows what is stored."""
+def test_notebook_shows_its_stored_outputs_when_run(path):
+    """Each notebook runs without an error or stderr, its asserts hold, and its outputs have the stored types."""
     notebook = execute(path)
     cells = code_cells(notebook)
     for cell in cells:
@@ -34,8 +34,8 @@ def test_notebook_runs(path):
 
 
 @notebooks
-def test_stored_outputs_are_up_to_date_and_small(path):
-    """The outputs belong to the code, were made by a run from top to bottom, and are small."""
+def test_stored_outputs_are_current_and_small_when_committed(path):
+    """The stored outputs are those of the present code, come from one run from top to bottom, and are small."""
     notebook = read(path)
     assert notebook.metadata["rxws"]["digest"] == digest(notebook), RUN_AGAIN
     cells = code_cells(notebook)
@@ -46,14 +46,14 @@ def test_stored_outputs_are_up_to_date_and_small(path):
 
 
 @notebooks
-def test_notebook_teaches(path):
-    """It begins with a title, has text between its cells, and ends by checking what it said."""
+def test_notebook_has_title_and_texts_when_read(path):
+    """Each notebook begins with a title and has at least three texts."""
     notebook = read(path)
     assert notebook.cells[0].source.startswith("# ")
     texts = [cell for cell in notebook.cells if cell.cell_type == "markdown"]
     assert len(texts) >= 3
 
 
-def test_there_are_five_notebooks():
-    """They are numbered in the order in which they are to be read."""
+def test_notebooks_are_numbered_when_listed():
+    """The five notebooks are numbered in the order in which to read them."""
     assert [path.name.split("_")[0] for path in NOTEBOOKS] == ["1", "2", "3", "4", "5"]
