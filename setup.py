@@ -1,11 +1,11 @@
-"""The build: setup.cfg has everything except the files that a source distribution holds besides the package."""
+"""The build. setup.cfg configures it, except for the additional files of the source distribution."""
 
 from setuptools import setup
 from setuptools.command.sdist import sdist
 
 
 class SourceDistribution(sdist):
-    """A source distribution with the tests, and with all files that the tests read."""
+    """A source distribution that contains the tests and all files that the tests read."""
 
     def make_distribution(self) -> None:
         """Add the files that setuptools does not add by itself."""

@@ -120,7 +120,7 @@ class Soak:
             self.report.longest_pause = max(self.report.longest_pause, event.paused)
 
     async def message(self) -> None:
-        """Wait for a message from now on."""
+        """Wait for the next message."""
         self._messages.clear()
         async with asyncio.timeout(60):
             await self._messages.wait()
@@ -155,7 +155,7 @@ async def soak(
     rotations: int = 200,
     rate: float = 5_000.0,
     minutes: float = 0.0,
-    tell: Callable[[str], Any] = lambda line: None,
+    report_line: Callable[[str], Any] = lambda line: None,
 ) -> Report:
     """Reconnect and rotate the given numbers of times, and continue with both until the minutes have passed.
 
@@ -191,7 +191,7 @@ async def soak(
             if number == max(1, rounds // 10):
                 await soaking.measure()
             if number % 50 == 0:
-                tell(
+                report_line(
                     f"{report.reconnects} reconnections, {report.rotations} rotations, {report.ledger.count:,} messages"
                 )
         await soaking.measure()
@@ -213,7 +213,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
             rotations=options.rotations,
             rate=options.rate,
             minutes=options.minutes,
-            tell=lambda line: print(line, file=sys.stderr, flush=True),
+            report_line=lambda line: print(line, file=sys.stderr, flush=True),
         )
     )
     print(report)

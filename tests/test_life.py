@@ -138,7 +138,7 @@ async def test_thirty_days_at_a_message_a_second(virtual_time, unscanned):
 @pytest.mark.slow
 @in_virtual_time
 async def test_three_days_on_real_connections(virtual_time):
-    """With a real server and real clients, in memory, and a loss every other hour, the same holds."""
+    """On in-memory sockets, with a loss every other hour, every message comes once or lies in a reported gap."""
     options = {"rotate_every": 2 * HOUR, "idle_timeout": 60, "connect_options": {"ping_interval": None}}
     async with (
         FeedServer() as server,
@@ -206,7 +206,7 @@ class Consumer:
 
 
 class Account:
-    """A ledger of a feed's numbers that records the rotations without a proven overlap."""
+    """Records the numbers of a feed, and its rotations without a proven overlap."""
 
     def __init__(self, feed) -> None:
         self.ledger = Ledger()

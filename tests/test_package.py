@@ -325,7 +325,7 @@ def test_version_equals_the_metadata():
 
 
 def test_needs_at_most_five_packages():
-    """An installation has at most five packages besides rxws, with the dependencies of dependencies."""
+    """An installation needs at most five packages besides rxws, including indirect dependencies."""
     config = configparser.ConfigParser()
     config.read(ROOT / "setup.cfg", encoding="utf-8")
     wanted = config["options"]["install_requires"].split()

@@ -1,4 +1,4 @@
-"""The guide is true: every program in it runs, every table is complete, every link has a target."""
+"""The guide is correct: every program in it runs, every table is complete, every link has a target."""
 
 from __future__ import annotations
 
@@ -58,7 +58,7 @@ def test_python_block_runs_as_it_stands(block: Block, tmp_path: Path) -> None:
 
 @pytest.mark.slow
 def test_database_has_every_trade_when_the_program_ends(tmp_path: Path) -> None:
-    """The program for a database stores what its stream holds at the end: all trades that matched."""
+    """When the program for a database ends, the database has every trade that passed the filter."""
     program = tmp_path / "database.py"
     program.write_text(named("database.py"))
     command = [sys.executable, "-W", "error", str(program)]
@@ -139,13 +139,13 @@ def test_file_of_a_users_tests_passes_as_it_stands(tmp_path: Path) -> None:
 
 
 def read(port: int) -> str:
-    """Return what a server on this machine sends until it closes."""
+    """Return the text that a server on this machine sends before it closes the connection."""
     with socket.create_connection(("127.0.0.1", port), timeout=10) as connection:
         return connection.makefile().read()
 
 
-def test_shell_blocks_are_the_two_commands() -> None:
-    """Two commands do all the set-up: one runs the demo, one passes the tests. ``.ci/run`` runs them as they stand."""
+def test_shell_blocks_are_the_commands_for_demo_and_tests() -> None:
+    """README.rst has one command for the demo and one for the tests, which ``.ci/run`` takes from it."""
     demo, tests = (block.text for block in blocks("sh", README))
     assert demo.strip().endswith("rxws demo")
     assert tests.strip().endswith("python -m pytest -n logical")
@@ -154,12 +154,12 @@ def test_shell_blocks_are_the_two_commands() -> None:
 
 
 def test_first_page_has_at_most_200_lines() -> None:
-    """README.rst stays a first page: what is longer belongs in the guide's parts."""
+    """README.rst stays a first page: longer texts belong in the guide's parts."""
     assert len(README.read_text().splitlines()) <= 200
 
 
 def test_failure_table_of_the_first_page_has_six_rows() -> None:
-    """Readers see six failures. (In a simple table a second line in the first column would be a row of its own.)"""
+    """The table shows six failures. (In a simple table, a second line in the first column would be another row.)"""
     document = docutils.core.publish_doctree(README.read_text(), settings_overrides={"syntax_highlight": "none"})
     [table] = document.findall(docutils.nodes.tbody)
     assert len(table.children) == 6
@@ -176,7 +176,7 @@ def test_guide_has_a_part_for_each_folder_that_users_touch() -> None:
 
 @pytest.mark.slow
 def test_picture_of_the_demo_has_what_the_demo_prints() -> None:
-    """Each line of the picture in README.rst is one that ``rxws demo`` prints, apart from the numbers in it."""
+    """``rxws demo`` prints each line of the picture in README.rst, apart from the numbers."""
     command = [sys.executable, "-m", "rxws", "demo", "--seconds", "2.5"]
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=60, check=True)
     picture = README.read_text().partition("    $ rxws demo\n\n")[2].partition("\nTest it")[0]
@@ -190,7 +190,7 @@ def test_picture_of_the_demo_has_what_the_demo_prints() -> None:
 
 @pytest.mark.parametrize("readme", READMES, ids=place)
 def test_readme_is_valid_restructured_text(readme: Path) -> None:
-    """Each part renders without a complaint, and each file that it links to exists."""
+    """Each part renders without a warning, and each file that it links to exists."""
     document = docutils.core.publish_doctree(
         readme.read_text(),
         source_path=str(readme),
@@ -240,13 +240,13 @@ def rows_of_options() -> list[tuple[str, str, str]]:
 
 
 def test_table_of_options_has_every_option_with_its_default() -> None:
-    """The table lists all options of ReactiveWebSocket, each with the default that the code has."""
+    """The table lists all options of ReactiveWebSocket with their defaults in the code."""
     assert {name: eval(default, NAMES) for name, default, _ in rows_of_options()} == options()
 
 
 @pytest.mark.parametrize(("name", "default", "example"), rows_of_options())
 async def test_example_of_an_option_is_accepted(name: str, default: str, example: str, feed_server: Any) -> None:
-    """Each example in the table is an argument that ReactiveWebSocket takes, and that differs from the default."""
+    """ReactiveWebSocket accepts each example in the table, and no example is the default."""
     arguments = eval(f"dict({example})", NAMES)
     assert [*arguments] == [name]
     assert arguments[name] != eval(default, NAMES)

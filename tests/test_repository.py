@@ -1,4 +1,4 @@
-"""What stands around the code: the changelog, the forms for issues, the workflow, the reference's pages."""
+"""The files around the code: the changelog, the issue forms, the workflow and the pages for contributors."""
 
 from __future__ import annotations
 
@@ -20,8 +20,8 @@ def load(path: Path) -> Any:
     return yaml.safe_load(path.read_text())
 
 
-def test_changelog_begins_with_what_is_not_released() -> None:
-    """The changelog has a section "Unreleased", then one for each version, the newest first; the last is ours."""
+def test_changelog_begins_with_unreleased_changes() -> None:
+    """The changelog begins with "Unreleased", then the present version, and its groups are the usual ones."""
     changelog = (GITHUB / "CHANGELOG.md").read_text()
     sections = re.findall(r"^## (\S+)", changelog, re.MULTILINE)
     assert sections[:2] == ["Unreleased", rxws.__version__]
@@ -30,14 +30,14 @@ def test_changelog_begins_with_what_is_not_released() -> None:
 
 
 def test_workflow_only_calls_the_script_of_the_repository() -> None:
-    """The workflow checks out, installs Python and runs ``.ci/run``: what passes there passes here."""
+    """The workflow only checks out, installs Python and runs ``.ci/run``, so it tests the same as a local run."""
     [job] = load(GITHUB / "workflows" / "ci.yml")["jobs"].values()
     assert [step["run"] for step in job["steps"] if "run" in step] == ["bash .ci/run"]
 
 
 @pytest.mark.parametrize("form", sorted((GITHUB / "ISSUE_TEMPLATE").glob("*.yml")), ids=lambda path: path.name)
 def test_form_for_an_issue_is_complete(form: Path) -> None:
-    """Each form has a name, a description and fields with different ids, as GitHub demands."""
+    """Each form has a name, a description and fields with different ids, as GitHub requires."""
     content = load(form)
     if form.name == "config.yml":
         assert content == {"blank_issues_enabled": True}

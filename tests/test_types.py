@@ -1,4 +1,4 @@
-"""The type checkers find nothing in what users write: one run of each checks all samples."""
+"""The type checkers report no error in users' code. One run of each checks all samples."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ MYPY = """
 strict = True
 explicit_package_bases = True
 
-# A reader who takes a block over has its functions checked, and need not annotate them.
+# The functions in the guide have no annotations, as in a reader's script, but their bodies are checked.
 [mypy-{blocks}]
 disallow_untyped_defs = False
 disallow_incomplete_defs = False
@@ -31,7 +31,7 @@ disallow_untyped_calls = False
 
 @pytest.fixture
 def readme(tmp_path: Path) -> list[str]:
-    """All Python blocks of the guide that use rxws, as files."""
+    """Return the files with the guide's Python blocks that use rxws."""
     files = []
     for number, block in enumerate(block for block in blocks("python") if block.kind != "other"):
         file = tmp_path / f"block_{number}.py"
@@ -40,14 +40,14 @@ def readme(tmp_path: Path) -> list[str]:
     return files
 
 
-def test_mypy_finds_nothing(readme: list[str], tmp_path: Path) -> None:
-    """mypy sees the items' types behind fluent and piped operators, and no mistake in the guide's Python blocks."""
+def test_mypy_reports_no_error(readme: list[str], tmp_path: Path) -> None:
+    """mypy infers the item types of fluent and piped operators, and reports no error in the guide's programs."""
     config = tmp_path / "mypy.ini"
     config.write_text(MYPY.format(blocks=",".join(Path(file).stem for file in readme)))
     run_mypy(*SAMPLES, *readme, config=config, cache=tmp_path / "cache")
 
 
 @needs_pyright
-def test_pyright_finds_nothing(readme: list[str]) -> None:
-    """pyright sees the same."""
+def test_pyright_reports_no_error(readme: list[str]) -> None:
+    """pyright infers the same types, and reports no error in the guide's programs."""
     run_pyright(*SAMPLES, *readme)

@@ -285,7 +285,7 @@ class TestOnOpen:
         """A plain function fails the feed with an error that asks for a coroutine function."""
 
         def subscribe(connection):
-            """Be a plain function by mistake."""
+            """A plain function in place of a coroutine function."""
 
         with pytest.raises(
             ConnectFailed, match=r"on_open must be an 'async def on_open\(connection\)', not .*subscribe"
