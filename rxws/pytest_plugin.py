@@ -57,7 +57,7 @@ else:
 
     @pytest_asyncio.fixture
     async def feed_server() -> AsyncIterator[FeedServer]:
-        """Give a running FeedServer that does nothing until it is told to."""
+        """Yield a running FeedServer that sends nothing by itself."""
         async with rxws.testing.FeedServer() as server:
             yield server
 

@@ -18,17 +18,17 @@ needs_pyright = pytest.mark.skipif(importlib.util.find_spec("pyright") is None, 
 
 
 def run_mypy(*files: str, config: Path, cache: Path) -> None:
-    """Run mypy with this configuration, and fail with what it says."""
+    """Run mypy with this configuration; fail with its output if it reports an error."""
     _run("mypy", "--config-file", str(config), "--cache-dir", str(cache), *files)
 
 
 def run_pyright(*files: str) -> None:
-    """Run pyright, and fail with what it says."""
+    """Run pyright; fail with its output if it reports an error."""
     _run("pyright", "--pythonpath", sys.executable, *files)
 
 
 def _run(*command: str) -> None:
-    # An installation that can be edited is found by no checker.
+    # The checkers do not find an editable installation.
     environment = {**os.environ, "MYPYPATH": str(ROOT), "PYTHONPATH": str(ROOT)}
     done = subprocess.run(
         [sys.executable, "-m", *command],

@@ -1,4 +1,4 @@
-"""A feed as plain as can be, and what tests of feeds do all the time."""
+"""A minimal feed, and functions that tests of feeds use often."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ T = TypeVar("T")
 
 
 class Feed(AsyncWebsocketStreamInterface[Any]):
-    """The three hooks: it connects to a server, stays, and parses JSON."""
+    """A feed with the three hooks only: it connects to a server, never rotates, and parses JSON."""
 
     def __init__(self, server: FeedServer | None, **options: Any) -> None:
         self.server = server
@@ -35,19 +35,19 @@ class Feed(AsyncWebsocketStreamInterface[Any]):
 
 
 def record(observable: Observable[T]) -> list[T]:
-    """Return a list that fills with what an Observable emits; how it ends is nobody's concern."""
+    """Return a list to which the items of an Observable are appended; its end and its error are ignored."""
     items: list[T] = []
     observable.subscribe(items.append, lambda _error: None)
     return items
 
 
 def of_kind(kind: type[T], events: list[Any]) -> list[T]:
-    """Return those of the events that are of one kind."""
+    """Return the events of one kind."""
     return [event for event in events if isinstance(event, kind)]
 
 
 async def take(stream: AsyncIterator[T], count: int) -> list[T]:
-    """Take so many messages of a stream, which must come within 30 seconds."""
+    """Return ``count`` messages of a stream, which must come within 30 seconds."""
     async with asyncio.timeout(30):
         return [await anext(stream) for _ in range(count)]
 
@@ -60,5 +60,5 @@ async def opened(feed: AsyncWebsocketStreamInterface[Any], server: FeedServer, c
 
 
 async def greet(connection: FeedConnection) -> None:
-    """Say at once, in two messages, which connection it is: a script for a FeedServer."""
+    """A script for a FeedServer: send two messages that contain the number of the connection."""
     await connection.send({"connection": connection.number, "n": 1}, {"connection": connection.number, "n": 2})

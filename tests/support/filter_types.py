@@ -1,4 +1,4 @@
-"""What the type checkers must take for a filter, and what not; checked by mypy and pyright. Never run."""
+"""Filters that the type checkers must accept or refuse; checked by mypy and pyright, never run."""
 
 # pyright: reportUnnecessaryTypeIgnoreComment=true
 
@@ -20,12 +20,12 @@ class Trade:
 
 
 def is_large(trade: Trade) -> bool:
-    """A filter's function that is no lambda."""
+    """A function for a filter, not a lambda."""
     return trade.price > 1e6
 
 
 async def is_large_later(trade: Trade) -> bool:
-    """What is no filter: its result is always true."""
+    """A coroutine function, which is not a filter because its result is always true."""
     return trade.price > 1e6
 
 
@@ -64,7 +64,7 @@ async def accepted(
 
 
 async def refused(feed: rxws.ReactiveWebSocket[Trade], url: str) -> None:
-    """A dict without its list, text, a number, a function that is asynchronous or returns no bool."""
+    """A dict without a list, text, a number, and functions that are asynchronous or do not return a bool."""
     feed.stream_filter({"e": 1})  # type: ignore[call-overload]
     feed.stream_filter(42)  # type: ignore[call-overload]
     feed.stream_filter("e=trade")  # type: ignore[arg-type]
@@ -86,7 +86,7 @@ async def refused(feed: rxws.ReactiveWebSocket[Trade], url: str) -> None:
 
 
 def events(lost: rxws.Disconnected, gap: rxws.Gap, full: rxws.Overflowed) -> None:
-    """Why it was lost, and what a full buffer does, are one of a few words."""
+    """``reason`` and ``overflow`` are literals, so a misspelled word is an error."""
     assert_type(full.overflow, Literal["error", "drop_oldest", "drop_newest"])
     assert_type(
         lost.reason, Literal["rotation", "server", "network", "idle", "handshake", "tls", "auth", "user", "internal"]

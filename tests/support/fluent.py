@@ -169,7 +169,7 @@ def split(arguments: ast.arguments) -> Iterator[str]:
 
 
 def parameter(argument: ast.arg, default: ast.expr | None) -> str:
-    """Return one parameter as it is written."""
+    """Return the source text of one parameter."""
     if argument.annotation is None:
         return argument.arg
     annotated = f"{argument.arg}: {ast.unparse(argument.annotation)}"
@@ -177,7 +177,7 @@ def parameter(argument: ast.arg, default: ast.expr | None) -> str:
 
 
 class Translation(ast.NodeTransformer):
-    """From the names of reactivex's mixins to those of the stub."""
+    """Translates the names of reactivex's mixins to those of the stub."""
 
     def visit_Name(self, node: ast.Name) -> ast.expr:
         if node.id.endswith("Mixin"):
@@ -199,7 +199,7 @@ class Translation(ast.NodeTransformer):
 
 
 def returned(annotation: ast.expr, name: str) -> str:
-    """Return the type that our operator returns, given that of reactivex's."""
+    """Return the type that the stub's operator returns, from the type that reactivex's operator returns."""
     if isinstance(annotation, ast.Subscript) and isinstance(annotation.value, ast.Name):
         if annotation.value.id == "list":
             return f"list[{returned(annotation.slice, name)}]"
@@ -210,12 +210,12 @@ def returned(annotation: ast.expr, name: str) -> str:
 
 
 def signature_of(function: ast.FunctionDef) -> str:
-    """Return the signature of our operator, given reactivex's."""
+    """Return the signature of the stub's operator, from that of reactivex's operator."""
     function = Translation().visit(function)
     assert function.returns is not None
     parameters = ", ".join(split(function.args))
     if function.name in KEEPS_ITEMS:
-        # A predicate is given the items; not a comparer, which is given keys.
+        # A predicate takes items. A comparer takes keys, so it is not changed.
         parameters = re.sub(r"(Predicate|PredicateIndexed|Mapper)\[Any", r"\1[_T_co", parameters)
     return f"({parameters}) -> {returned(function.returns, function.name)}"
 
@@ -256,9 +256,9 @@ def pipes() -> list[str]:
 
 
 def pipe_for_mypy() -> str:
-    """Return the one signature of ``pipe`` that mypy is shown: an operator that is left out changes no type.
+    """Return the single signature of ``pipe`` for mypy: an omitted operator does not change the type.
 
-    An operator may ask for a ConnectableObservable, as ``ref_count`` does: which one may, cannot be told here.
+    Some operators, such as ``ref_count``, need a ConnectableObservable, but the types here do not check that.
     """
     steps = (
         f"op{number}: Callable[[ConnectableObservable[{source}]], Observable[{target}]] = ..."

@@ -1,4 +1,4 @@
-"""What the type checkers must see; checked by tests/test_types.py. Never run."""
+"""Types that the type checkers must infer; checked by tests/test_types.py, never run."""
 
 from __future__ import annotations
 
@@ -30,12 +30,12 @@ class Trade:
 
 
 def price_of(trade: Trade) -> float:
-    """An operator's function that is no lambda."""
+    """A function for an operator, not a lambda."""
     return trade.price
 
 
 def untyped(messages: AsyncObservable[Any]) -> None:
-    """Messages as ``json.loads`` gives them: a lambda may do anything with one."""
+    """Untyped messages, as ``json.loads`` returns them: a lambda may do anything with one."""
     prices = messages.pipe(
         ops.filter(lambda message: message["e"] == "trade"),
         ops.map(lambda message: float(message["p"])),
@@ -47,7 +47,7 @@ def untyped(messages: AsyncObservable[Any]) -> None:
 
 
 def fluent(trades: AsyncObservable[Trade], other: Observable[int]) -> None:
-    """Operators as methods know what an item is, and chain."""
+    """Operators as methods know the type of an item, and can be chained."""
     assert_type(trades.filter(lambda trade: trade.price > 1).take(3), AsyncObservable[Trade])
     assert_type(trades.map(lambda trade: trade.price).scan(lambda a, b: a + b), AsyncObservable[float])
     assert_type(trades.buffer_with_time(1.0).map(len), AsyncObservable[int])
@@ -70,7 +70,7 @@ def fluent(trades: AsyncObservable[Trade], other: Observable[int]) -> None:
 
 
 def connectable(trades: AsyncObservable[Trade]) -> None:
-    """What must be connected keeps its members, and is an AsyncObservable otherwise."""
+    """A connectable Observable keeps its own members, and has those of an AsyncObservable."""
     assert_type(trades.publish(), AsyncConnectableObservable[Trade])
     assert_type(trades.replay(3), AsyncConnectableObservable[Trade])
     assert_type(trades.multicast(Subject[Trade]()), AsyncConnectableObservable[Trade])
@@ -82,7 +82,7 @@ def connectable(trades: AsyncObservable[Trade]) -> None:
 
 
 def piped(trades: AsyncObservable[Trade]) -> None:
-    """A pipe is as long as one likes, and as async as its source."""
+    """A pipe may have any number of operators, and returns an AsyncObservable."""
     assert_type(trades.pipe(ops.map(lambda trade: trade.price)), AsyncObservable[float])
     assert_type(trades.pipe(ops.map(lambda trade: trade.price), ops.pairwise()), AsyncObservable[tuple[float, float]])
     assert_type(trades.pipe(ops.filter(lambda trade: trade.price > 1), ops.share()), AsyncObservable[Trade])
@@ -104,19 +104,19 @@ def piped(trades: AsyncObservable[Trade]) -> None:
         trades.group_by(lambda trade: trade.symbol).flat_map(lambda group: group.map(price_of).debounce(1.0)),
         AsyncObservable[float],
     )
-    # In a lambda behind the first operator mypy takes an item for Any; to pyright it is what it is.
+    # In a lambda after the first operator an item is Any for mypy; pyright infers its type.
     trades.pipe(ops.timestamp(), ops.map(lambda stamped: stamped.value.price)).subscribe(print)
 
 
 async def awaited(trades: AsyncObservable[Trade]) -> None:
-    """To await gives the last item, to iterate gives each."""
+    """``await`` returns the last item; ``async for`` gives each item."""
     assert_type(await trades.take(1), Trade)
     async for prices in trades.map(lambda trade: trade.price).buffer_with_time(1.0):
         assert_type(prices, list[float])
 
 
 async def consumed(ws: rxws.ReactiveWebSocket[Trade], raw: rxws.ReactiveWebSocket[Any]) -> None:
-    """The type of a feed's messages is that of its streams, of what is collected, and of what is answered."""
+    """The type of a feed's messages is also the type of its streams' items, collected items and replies."""
     stream = ws.stream_filter(lambda message: message.price > 1)
     assert_type(stream, rxws.Stream[Trade])
     assert_type(ws.messages, AsyncObservable[Trade])
@@ -137,7 +137,7 @@ async def consumed(ws: rxws.ReactiveWebSocket[Trade], raw: rxws.ReactiveWebSocke
 
 
 async def resynced(changes: rxws.Stream[Trade], fetch: Callable[[], Awaitable[list[float]]]) -> None:
-    """What comes is a snapshot of what is fetched, or a change."""
+    """An item is a fetched snapshot or a change."""
     book = changes.resync(fetch, sequence=("U", "u"), snapshot_sequence=len)
     assert_type(book, rxws.Resynced[Trade, list[float]])
     async for item in book:
@@ -148,7 +148,7 @@ async def resynced(changes: rxws.Stream[Trade], fetch: Callable[[], Awaitable[li
 
 
 def edges(feed: rxws.ReactiveWebSocket[dict[str, Any]]) -> None:
-    """What is loaded when it is asked for is known all the same, and what is misspelled is not."""
+    """Modules that are loaded on use have types, and a misspelled name is an error."""
     rxws.replay("feed.jsonl", sped=3)  # type: ignore[call-overload]  # pyright: ignore
     rxws.ReactiveWebSockt("ws://localhost")  # type: ignore[attr-defined]  # pyright: ignore
     assert_type(rxws.record(feed, "feed.jsonl"), Recording)
@@ -157,7 +157,7 @@ def edges(feed: rxws.ReactiveWebSocket[dict[str, Any]]) -> None:
 
 
 async def feeds(url: str) -> None:
-    """A feed knows its messages from what decodes them; where nothing tells, they are anything."""
+    """The decoder defines the type of a feed's messages; otherwise they are Any."""
     async with rxws.ReactiveWebSocket(url) as ws:
         assert_type(ws.stream_filter([{"e": "trade"}]), rxws.Stream[Any])
     typed = rxws.ReactiveWebSocket(url, decode=msgspec.json.Decoder(Trade).decode)
@@ -166,7 +166,7 @@ async def feeds(url: str) -> None:
 
 
 class Untyped(rxws.AsyncWebsocketStreamInterface):
-    """A subclass as it was in the original package."""
+    """A subclass without types, as in the original package."""
 
     async def _create_ws(self) -> Any:
         return await websockets.connect("ws://127.0.0.1:9")

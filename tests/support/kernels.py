@@ -1,6 +1,6 @@
-"""A Jupyter kernel to run cells in, over its sockets, as a notebook does.
+"""Runs cells in a Jupyter kernel over its sockets, as a notebook does.
 
-``python -m tests.support.kernels`` measures for how long a cell waits while a live table is fed with 1,000 messages a
+``python -m tests.support.kernels`` measures how long a cell waits while a live table receives 1,000 messages per
 second.
 """
 
@@ -25,7 +25,7 @@ TIMEOUT = 60.0
 
 @dataclass
 class Cell:
-    """What a cell that was run has shown."""
+    """The outputs of a cell after its run."""
 
     stdout: str = ""
     stderr: str = ""
@@ -35,13 +35,13 @@ class Cell:
 
     @property
     def result(self) -> str:
-        """What the last line gave, as text."""
+        """The value of the last line as text."""
         assert self.error is None, self.error
         return self.data[-1]["text/plain"]
 
 
 class Kernel:
-    """A kernel in a process of its own; use it as a context manager."""
+    """A kernel in its own process; use it as a context manager."""
 
     def __enter__(self) -> Self:
         paths = [str(ROOT), *filter(None, [os.environ.get("PYTHONPATH")])]
@@ -62,7 +62,7 @@ class Kernel:
         return psutil.Process(self.manager.provisioner.pid)
 
     def start(self, code: str, cell: str | None = None) -> str:
-        """Ask for a cell to be run; return the request's number. ``cell`` is what JupyterLab names the cell."""
+        """Request a run of a cell, and return the request's id. ``cell`` is the cell's id in JupyterLab."""
         content = {"code": code, "silent": False, "store_history": True, "user_expressions": {}, "allow_stdin": False}
         metadata = {} if cell is None else {"cellId": cell}
         message = self.client.session.msg("execute_request", content, metadata=metadata)
@@ -70,7 +70,7 @@ class Kernel:
         return message["header"]["msg_id"]
 
     def finish(self, number: str) -> Cell:
-        """Wait until the request's cell has been run."""
+        """Wait until the requested run has ended, and return its outputs."""
         cell, started = Cell(), time.monotonic()
         while True:
             message = self.client.get_iopub_msg(timeout=TIMEOUT)
@@ -81,11 +81,11 @@ class Kernel:
                 return cell
 
     def run(self, code: str, cell: str | None = None) -> Cell:
-        """Run a cell."""
+        """Run a cell, and return its outputs."""
         return self.finish(self.start(code, cell))
 
     def listen(self, seconds: float) -> Cell:
-        """Gather what cells show that have been run before."""
+        """Collect the later outputs of cells whose runs have ended."""
         cell, end = Cell(), time.monotonic() + seconds
         while (left := end - time.monotonic()) > 0:
             try:
@@ -118,7 +118,7 @@ await ws.wait_connected()
 
 
 def measure(seconds: float = 10.0, rate: float = 1000.0) -> None:
-    """Print how long cells take while a live table shows ``rate`` messages a second, and what it costs the kernel."""
+    """Print the duration of cells and the kernel's CPU time while a live table shows ``rate`` messages per second."""
     with Kernel() as kernel:
         kernel.run(FEED.format(rate=rate))
         for name, code in (("nothing", ""), ("live", "view = live(ws.messages)\nview"), ("plot", PLOT)):

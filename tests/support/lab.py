@@ -1,6 +1,6 @@
-"""JupyterLab in headless Chromium, as a person would use it: offline, in a window, with a kernel of its own.
+"""Runs JupyterLab in headless Chromium, without a network and with its own kernel.
 
-``python -m tests.support.lab`` takes the screenshots anew that the README and the notebooks show.
+``python -m tests.support.lab`` takes the screenshots of the README and the notebooks again.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ START_TIMEOUT = 60.0
 
 SETTINGS = {
     "apputils-extension/notification": {"fetchNews": "false", "checkForUpdates": False},
-    # All cells are there, seen or not.
+    # Render all cells, including those that are not visible.
     "notebook-extension/tracker": {"windowingMode": "none"},
 }
 
@@ -52,13 +52,13 @@ ARGUMENTS = (
     "--hide-scrollbars",
 )
 
-# What is run before that is not run at all.
+# JupyterLab ignores a command to run cells before the kernel is ready.
 KERNEL_READY = """
 const session = window.jupyterapp.shell.currentWidget?.sessionContext;
 return !!session?.isReady && session.session?.kernel?.connectionStatus === "connected";
 """
 
-# How much of a picture has a strong colour, as the lines of a chart have and its frame has not.
+# Counts strongly coloured pixels. The lines of a chart are strongly coloured, its frame is not.
 COLOURED = """
 const [picture, done] = [new Image(), arguments[1]];
 picture.onload = () => {
@@ -77,17 +77,17 @@ picture.src = "data:image/png;base64," + arguments[0];
 
 
 class Lab:
-    """A notebook, open in JupyterLab in a browser."""
+    """A notebook that is open in JupyterLab in a browser."""
 
     def __init__(self, driver: webdriver.Chrome) -> None:
         self.driver = driver
 
     def command(self, name: str) -> None:
-        """Do what a menu's entry does."""
+        """Execute the command of a menu entry."""
         self.driver.execute_script("window.jupyterapp.commands.execute(arguments[0])", name)
 
     def until(self, what: str, condition: Callable[[], Any], timeout: float = 30.0) -> Any:
-        """Wait for what is to be seen; fail with its name."""
+        """Wait until a condition is true; otherwise fail with its name."""
         deadline = time.monotonic() + timeout
         while not (seen := condition()):
             assert time.monotonic() < deadline, f"{what}: not within {timeout:g} s; {self.prompts()} {self.text()!r}"
@@ -95,7 +95,7 @@ class Lab:
         return seen
 
     def outputs(self, cell: int) -> list[Any]:
-        """Return the outputs of a code cell, by its place among the code cells."""
+        """Return the outputs of the code cell with this index among the code cells."""
         return self.driver.execute_script(
             "return [...document.querySelectorAll('.jp-Notebook .jp-CodeCell')][arguments[0]]"
             ".querySelectorAll('.jp-OutputArea-output')",
@@ -103,23 +103,23 @@ class Lab:
         )
 
     def text(self, cell: int | None = None) -> str:
-        """Return what the outputs of a code cell, or of all, say."""
+        """Return the text of the outputs of one code cell or of all."""
         scope = "document" if cell is None else f"[...document.querySelectorAll('.jp-Notebook .jp-CodeCell')][{cell}]"
         script = f"return [...{scope}.querySelectorAll('.jp-OutputArea-output')].map(each => each.innerText).join('|')"
         return self.driver.execute_script(script)
 
     def prompts(self) -> list[str]:
-        """Return what stands before each code cell: its number, ``*`` while it runs or is to be run, or nothing."""
+        """Return the prompt of each code cell: its number, ``*`` while it runs or waits, or nothing."""
         texts = self.driver.execute_script(
             "return [...document.querySelectorAll('.jp-Notebook .jp-CodeCell .jp-InputPrompt')].map(e => e.innerText)"
         )
         return [text.strip("[]:\n ") for text in texts]
 
     def run_all(self) -> None:
-        """Run all cells, and wait until they have been run."""
+        """Run all cells, and wait until they have ended."""
 
         def begins() -> bool:
-            # A notebook that is not quite there yet does nothing, and does not say so.
+            # Try again, because a notebook that is still loading ignores the command without an error.
             self.command("notebook:run-all-cells")
             time.sleep(1.0)
             return any(self.prompts())
@@ -128,7 +128,7 @@ class Lab:
         self.until("all cells to be run", lambda: all(map(str.isdigit, self.prompts())), 60.0)
 
     def coloured(self, element: Any) -> int:
-        """Return how many strongly coloured pixels an element shows."""
+        """Return the number of strongly coloured pixels of an element."""
         return self.driver.execute_async_script(COLOURED, element.screenshot_as_base64)
 
     def hide_first_picture(self) -> None:
@@ -136,7 +136,7 @@ class Lab:
         self.driver.execute_script("document.querySelector('.jp-MarkdownOutput img').style.display = 'none'")
 
     def save(self, file: Path, bottom: int) -> None:
-        """Keep what the browser shows above ``bottom``, in pixels."""
+        """Save a screenshot of the part above ``bottom``, which is in pixels."""
         clip = {"x": 0, "y": 0, "width": self.driver.execute_script("return innerWidth"), "height": bottom, "scale": 1}
         picture = self.driver.execute_cdp_cmd("Page.captureScreenshot", {"format": "png", "clip": clip})
         file.write_bytes(base64.b64decode(picture["data"]))
@@ -148,11 +148,11 @@ class Lab:
 
 @contextmanager
 def open_lab(notebook: Path, folder: Path, *, width: int = 1280, height: int = 2600) -> Iterator[Lab]:
-    """Open a copy of ``notebook`` in JupyterLab, which has all its files in ``folder``."""
+    """Open a copy of ``notebook`` in JupyterLab. All its files are in ``folder``."""
     fresh = nbformat.read(notebook, as_version=4)
     for cell in fresh.cells:
         if cell.cell_type == "code":
-            # What is seen is then of this run.
+            # Remove the stored outputs, so that all visible outputs are those of this run.
             cell.outputs, cell.execution_count = [], None
     nbformat.write(fresh, folder / notebook.name)
     shutil.copytree(notebook.parent / "images", folder / "images")
@@ -206,7 +206,7 @@ def _until_up(runtime: Path, server: subprocess.Popen[bytes]) -> str:
     deadline = time.monotonic() + START_TIMEOUT
     while time.monotonic() < deadline and server.poll() is None:
         for file in runtime.glob("jpserver-*.json"):
-            # The file is there before all of it is written, and before the port is open.
+            # The file exists before it is complete, and before the port is open.
             with contextlib.suppress(requests.ConnectionError, json.JSONDecodeError):
                 url = json.loads(file.read_text())["url"]
                 if requests.get(f"{url}api/status", timeout=10).ok:
@@ -230,7 +230,7 @@ def _browser(folder: Path, width: int, height: int) -> Iterator[webdriver.Chrome
 
 
 def main() -> None:
-    """Take the screenshots that the README and the notebooks show."""
+    """Take the screenshots of the README and the notebooks."""
     notebooks = ROOT / "notebooks"
     with TemporaryDirectory() as folder, open_lab(notebooks / "3_dashboard.ipynb", Path(folder), height=2600) as lab:
         run(lab)
@@ -247,7 +247,7 @@ def main() -> None:
 
 
 def run(lab: Lab) -> None:
-    """Run all cells, in a window that has room for them."""
+    """Run all cells in a window that is large enough for them."""
     lab.command("application:toggle-left-area")
     lab.run_all()
     lab.driver.execute_script("document.querySelector('.jp-WindowedPanel-outer').scrollTop = 0")

@@ -1,4 +1,4 @@
-"""What the life of a feed is watched with: connections that a test scripts, a record of events, a ledger of numbers."""
+"""Scripted connections, a record of a feed's events, and a check of numbered messages."""
 
 from __future__ import annotations
 
@@ -21,30 +21,30 @@ Outcome = Any
 
 
 class ScriptedTransport:
-    """The transport of a :class:`ScriptedWebsocket`: it can be cut."""
+    """The transport of a :class:`ScriptedWebsocket`, which a test can abort."""
 
     def __init__(self, websocket: ScriptedWebsocket) -> None:
         self._websocket = websocket
         self.aborted = 0
 
     def abort(self) -> None:
-        """Cut it, as asyncio's transports do: what came before is still read."""
+        """Abort, as asyncio's transports do: frames that came before can still be read."""
         self.aborted += 1
         self._websocket.end()
 
 
 class ScriptedWebsocket:
-    """An open connection without a network: the test says what comes on it and how it takes what is asked of it.
+    """An open connection without a network. The test defines its frames and the results of its methods.
 
     Args:
-        frames: come at once.
-        transport: whether it shows a transport, as the connections of websockets do and those of picows do not.
+        frames: frames that come at once.
+        transport: whether it has a transport, as connections of websockets do; those of picows have none.
 
     Attributes:
-        sent: what was sent on it.
-        closes: how often it was closed.
-        on_send: called with each message; what it raises, ``send`` raises, and what it returns is awaited.
-        on_close: called by ``close``, likewise; None ends the iteration as a peer does that answers at once.
+        sent: the sent messages.
+        closes: number of calls of ``close``.
+        on_send: called with each message. ``send`` raises its exception, and awaits its result.
+        on_close: called by ``close``, likewise. None ends the iteration, as if the peer answered at once.
     """
 
     def __init__(self, *frames: Any, transport: bool = True) -> None:
@@ -61,24 +61,24 @@ class ScriptedWebsocket:
 
     @property
     def is_open(self) -> bool:
-        """Whether nobody has ended it."""
+        """Whether the connection has not ended."""
         return self._ending is None
 
     def come(self, *frames: Any) -> None:
-        """Let frames come, unless the connection has ended."""
+        """Add frames, unless the connection has ended."""
         if self._ending is None:
             self._frames.extend(frames)
             self._wake()
 
     def end(self, error: BaseException | None = None) -> None:
-        """End the connection, after the frames that have come, with an exception; None is a cut."""
+        """End the connection with an exception, after the frames that have come. None means a cut."""
         if self._ending is None:
             self._ending = error or ConnectionClosedError(None, None)
             self.state = Protocol.CLOSED
             self._wake()
 
     def close_by_server(self, code: int = 1000, reason: str = "") -> None:
-        """End it with a closing handshake that the server begins; 1000 and 1001 end the iteration silently."""
+        """End the connection with the server's closing handshake; 1000 and 1001 end the iteration without an error."""
         self.close_code, self.close_reason = code, reason
         close = Close(code, reason)
         kind = ConnectionClosedOK if code in (1000, 1001) else ConnectionClosedError
@@ -108,7 +108,7 @@ class ScriptedWebsocket:
         self.sent.append(message)
 
     async def close(self) -> None:
-        """Close as the script says."""
+        """Call ``on_close``, or end the iteration."""
         self.closes += 1
         if self.on_close is None:
             self.end(StopAsyncIteration())
@@ -117,7 +117,7 @@ class ScriptedWebsocket:
 
 
 class StuckWebsocket(ScriptedWebsocket):
-    """A connection whose peer takes nothing: a send waits until it is cancelled."""
+    """A connection whose peer receives nothing: ``send`` waits until it is cancelled."""
 
     async def send(self, message: Any) -> None:
         """Wait for ever."""
@@ -125,13 +125,13 @@ class StuckWebsocket(ScriptedWebsocket):
 
 
 class ScriptedFeed(rxws.AsyncWebsocketStreamInterface[Any]):
-    """A feed over connections that the test scripts; its messages are the frames, and numbers where they are digits.
+    """A feed over scripted connections. Its messages are the frames; frames of digits become numbers.
 
     Args:
-        outcomes: of the attempts to open a connection, in order; when there are no more, plain connections.
-        wait_rotation_due: the rotation hook; None never rotates.
-        parse: what makes messages of frames, if it is not that.
-        recorded: whether there is a record of messages, events and states.
+        outcomes: the results of the attempts to open a connection, in order. Later attempts return plain connections.
+        wait_rotation_due: the rotation hook. None means that the feed never rotates.
+        parse: parses a frame. None means the default above.
+        recorded: whether to record messages, events and states.
     """
 
     def __init__(
@@ -155,7 +155,7 @@ class ScriptedFeed(rxws.AsyncWebsocketStreamInterface[Any]):
 
     @property
     def websocket(self) -> Any:
-        """The connection that was opened last."""
+        """The last opened connection."""
         return self.websockets[-1]
 
     async def _create_ws(self) -> Any:
@@ -187,7 +187,7 @@ class ScriptedFeed(rxws.AsyncWebsocketStreamInterface[Any]):
 
 
 class Record:
-    """All messages, events and states of a feed, and waits for them."""
+    """Records all messages, events and states of a feed, and waits for them."""
 
     def __init__(self, feed: rxws.AsyncWebsocketStreamInterface[Any]) -> None:
         self.messages: list[Any] = []
@@ -203,12 +203,12 @@ class Record:
         self._changes.notify()
 
     def of(self, kind: type[EventT]) -> list[EventT]:
-        """All events of a kind so far."""
+        """Return all events of a kind so far."""
         return [event for event in self.events if isinstance(event, kind)]
 
     @property
     def reasons(self) -> list[str]:
-        """Why connections ended or could not be opened, in order."""
+        """Return the reasons of all Disconnected events, in order."""
         return [event.reason for event in self.of(rxws.Disconnected)]
 
     async def happened(self, kind: type[EventT], count: int = 1, *, timeout: float = 30.0) -> EventT:
@@ -220,7 +220,7 @@ class Record:
         )
 
     async def received(self, count: int, *, timeout: float = 30.0) -> list[Any]:
-        """Wait for ``count`` messages, and return all."""
+        """Wait for ``count`` messages, and return all messages."""
         return await self._changes.until(
             lambda: self.messages if len(self.messages) >= count else None,
             timeout=timeout,
@@ -228,7 +228,7 @@ class Record:
         )
 
     async def entered(self, state: rxws.State, count: int = 1, *, timeout: float = 30.0) -> None:
-        """Wait until a state was entered ``count`` times."""
+        """Wait until the feed has entered a state ``count`` times."""
         await self._changes.until(
             lambda: True if self.states.count(state) >= count else None,
             timeout=timeout,
@@ -237,15 +237,15 @@ class Record:
 
 
 class Ledger:
-    """Keeps account of numbers that should come once and in order, but for gaps that are reported in place.
+    """Checks that numbers come once and in order, except for gaps that are reported in place.
 
     Attributes:
         last: the last number that came.
-        count: how many came.
-        gaps: how many gaps were reported.
-        missed: how many numbers are missing inside reported gaps.
-        lost: the numbers after which some are missing without a gap.
-        doubled: the numbers that came again, or too late.
+        count: number of received numbers.
+        gaps: number of reported gaps.
+        missed: number of numbers that are missing inside reported gaps.
+        lost: numbers that are followed by missing numbers without a gap.
+        doubled: numbers that came again or too late.
     """
 
     def __init__(self, first: int = 1) -> None:
@@ -255,11 +255,11 @@ class Ledger:
         self.missed = 0
         self.lost: list[int] = []
         self.doubled: list[int] = []
-        # Before the first number everything may be missing: nobody was connected.
+        # Numbers before the first one may be missing, because there was no connection.
         self._excused = True
 
     def take(self, item: int | rxws.Gap) -> None:
-        """Enter a number, or a gap."""
+        """Record a number or a gap."""
         if isinstance(item, rxws.Gap):
             self.gaps += 1
             self._excused = True

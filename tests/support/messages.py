@@ -1,4 +1,4 @@
-"""Filters and messages of every kind, for tests of whatever meets them."""
+"""Filters and messages of every kind, for tests of filtering and routing."""
 
 from __future__ import annotations
 
@@ -30,8 +30,8 @@ MESSAGES = st.one_of(
 
 
 def passes(filter_, message):
-    """Return what a filter says, where one that raises rejects."""
+    """Return whether a message passes a filter. A filter that raises rejects it."""
     try:
         return filter_(message)
-    except TypeError:  # what `"a" in message` raises for a number
+    except TypeError:  # `"a" in message` raises it for a number
         return False

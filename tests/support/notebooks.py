@@ -1,6 +1,6 @@
-"""Runs the notebooks and stores what they show: ``python -m tests.support.notebooks``.
+"""Runs the notebooks and stores their outputs: ``python -m tests.support.notebooks``.
 
-What is stored is small and shows without a kernel: tables as HTML, no widgets, no times of execution.
+The stored outputs are small and visible without a kernel: tables are HTML, without widgets and execution times.
 """
 
 from __future__ import annotations
@@ -17,30 +17,30 @@ ROOT = Path(__file__).resolve().parents[2]
 NOTEBOOKS = sorted((ROOT / "notebooks").glob("*.ipynb"))
 
 CELL_TIMEOUT = 60
-"""Seconds that a cell may take."""
+"""Maximum duration of a cell in seconds."""
 
 WIDGETS = "application/vnd.jupyter.widget-view+json"
 
 
 def read(path: Path) -> nbformat.NotebookNode:
-    """Return a notebook as it is stored."""
+    """Return the stored notebook."""
     return nbformat.read(path, as_version=4)
 
 
 def code_cells(notebook: nbformat.NotebookNode) -> list[nbformat.NotebookNode]:
-    """Return the cells that are run."""
+    """Return the code cells of a notebook."""
     return [cell for cell in notebook.cells if cell.cell_type == "code"]
 
 
 def digest(notebook: nbformat.NotebookNode) -> str:
-    """Return what changes whenever the code does: stored beside the outputs, it tells whether they are up to date."""
+    """Return a hash of the code. It is stored with the outputs, to detect outputs of other code."""
     return hashlib.sha256("\0".join(cell.source for cell in code_cells(notebook)).encode()).hexdigest()[:16]
 
 
 def execute(path: Path) -> nbformat.NotebookNode:
-    """Run a notebook in a fresh kernel, and return it with its outputs. Raises if a cell does, or takes too long."""
+    """Run a notebook in a fresh kernel, and return it with its outputs. Raises if a cell raises or is too slow."""
     notebook = read(path)
-    # The checkout is imported, whatever is installed.
+    # Import this checkout, even if another version of rxws is installed.
     paths = [str(ROOT), *filter(None, [os.environ.get("PYTHONPATH")])]
     client = NotebookClient(
         notebook,
@@ -53,7 +53,7 @@ def execute(path: Path) -> nbformat.NotebookNode:
     client.execute(env={**os.environ, "PYTHONPATH": os.pathsep.join(paths)})
     for cell in code_cells(notebook):
         for output in cell.outputs:
-            # Without a kernel it would be shown as an error; what it showed is there as HTML, too.
+            # Without a kernel, a widget is shown as an error. Its content is also stored as HTML.
             output.get("data", {}).pop(WIDGETS, None)
     notebook.metadata.pop("widgets", None)
     notebook.metadata["language_info"] = {"name": "python"}
@@ -62,7 +62,7 @@ def execute(path: Path) -> nbformat.NotebookNode:
 
 
 def main(names: list[str]) -> None:
-    """Run the notebooks that are named, or all, and store them."""
+    """Run and store the named notebooks, or all if there are no names."""
     for path in NOTEBOOKS:
         if not names or path.name in names:
             nbformat.write(execute(path), path)

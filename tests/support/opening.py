@@ -1,4 +1,4 @@
-"""What opens connections in tests of the rotation, and how it fails."""
+"""Functions that open connections, and their failures, for tests of the rotation."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ REFUSED = ConnectionRefusedError("refused")
 
 
 def status(code):
-    """Return what a handshake raises that was answered with an HTTP status."""
+    """Return the exception of a handshake that was answered with an HTTP status."""
     return InvalidStatus(Response(code, "", Headers(), b""))
 
 
@@ -27,7 +27,7 @@ def delays(*seconds):
 
 
 def now():
-    """Return the loop's time, rounded to what matters."""
+    """Return the loop's time, rounded for comparisons."""
     return round(asyncio.get_running_loop().time(), 2)
 
 
@@ -40,7 +40,7 @@ class Followed(rxws.ReactiveWebSocket):
 
 
 def connecting(*outcomes):
-    """Return a ``connect`` that gives these connections, and then plain ones."""
+    """Return a ``connect`` that returns these connections, and then plain ones."""
     left = list(outcomes)
 
     async def connect(url):
@@ -50,12 +50,12 @@ def connecting(*outcomes):
 
 
 async def never():
-    """Wait for ever, and heed the cancellation."""
+    """Wait until cancelled."""
     await asyncio.get_running_loop().create_future()
 
 
 async def stubborn(until):
-    """Wait for a future, and heed no cancellation."""
+    """Wait for a future, and ignore cancellation."""
     while not until.done():
         with contextlib.suppress(asyncio.CancelledError):
             await asyncio.shield(until)

@@ -1,4 +1,4 @@
-"""What the type checkers must see of piped operators; checked by tests/test_types.py. Never run."""
+"""Types that the type checkers must infer for piped operators; checked by tests/test_types.py, never run."""
 
 from collections.abc import AsyncIterator
 from typing import Any, TypedDict, assert_type

@@ -1,4 +1,4 @@
-"""A TCP proxy that injects faults, with toxiproxy's list: what the network does to a connection, on command."""
+"""A TCP proxy that injects the faults of a network, with the toxics of toxiproxy."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ TICK = 0.01
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Toxics:
-    """What is wrong with one direction; all times in seconds. The defaults are a healthy network."""
+    """The faults of one direction; all times in seconds. The defaults are a healthy network."""
 
     latency: float = 0.0
     """Everything comes so much later."""
@@ -45,23 +45,23 @@ class Toxics:
 
 
 class Direction:
-    """The toxics of one direction, for all connections: those that are open and those that come."""
+    """The toxics of one direction, for all open and future connections."""
 
     def __init__(self) -> None:
         self.toxics = Toxics()
         self.changes = Changes()
 
     def set(self, **toxics: Any) -> None:
-        """Set some toxics, leaving the others as they are; takes effect at once."""
+        """Set some toxics and keep the others; takes effect at once."""
         self.toxics = replace(self.toxics, **toxics)
         self.changes.notify()
 
     async def changed(self, before: Toxics) -> None:
-        """Wait until the toxics are others than these."""
+        """Wait until the toxics differ from these."""
         await self.changes.until(lambda: None if self.toxics is before else True, timeout=None, describe=str)
 
     def clear(self, *names: str) -> None:
-        """Take toxics away, all of them or those named."""
+        """Remove the named toxics, or all."""
         healthy = Toxics()
         self.set(**{name: getattr(healthy, name) for name in names or [field.name for field in fields(Toxics)]})
 
@@ -77,7 +77,7 @@ class FaultProxy:
                 await proxy.up()                                 # on the same port
                 proxy.downstream.clear()
 
-    Leaving the block cuts everything and does not wait for any peer.
+    Leaving the block cuts all connections and does not wait for any peer.
     """
 
     def __init__(self, target: str, *, seed: int = 0) -> None:
@@ -103,21 +103,21 @@ class FaultProxy:
 
     @property
     def url(self) -> str:
-        """The target's URL, by way of this proxy."""
+        """The URL of the target through this proxy."""
         return self._target._replace(netloc=f"127.0.0.1:{self.port}").geturl()
 
     @property
     def connections(self) -> int:
-        """How many connections are open."""
+        """The number of open connections."""
         return len(self._links)
 
     async def up(self) -> None:
-        """Listen, on the same port as before."""
+        """Listen on the same port as before."""
         self._server = await asyncio.start_server(self._accept, "127.0.0.1", self.port)
         self.port = self._server.sockets[0].getsockname()[1]
 
     async def down(self) -> None:
-        """Refuse new connections and reset those that are open."""
+        """Refuse new connections, and reset all open ones."""
         if self._server is not None:
             self._server.close()
             self._server = None
@@ -148,7 +148,7 @@ Streams = tuple[asyncio.StreamReader, asyncio.StreamWriter]
 
 
 class End(enum.Enum):
-    """How a direction ended: alone, with its stream; or with the whole link, in good order or not."""
+    """How a direction ended: alone with its stream, or with the whole link, which is closed or reset."""
 
     STREAM = "stream"
     CLOSE = "close"
@@ -156,7 +156,7 @@ class End(enum.Enum):
 
 
 class _Link:
-    """One client's connection and the one that was opened to the target for it."""
+    """The connection of one client, and its connection to the target."""
 
     def __init__(self, proxy: FaultProxy, client: Streams, target: Streams) -> None:
         self._writers = (client[1], target[1])
@@ -166,11 +166,11 @@ class _Link:
         )
 
     async def run(self) -> None:
-        """Pass bytes on until both directions have ended, or one toxic or lost peer ends the whole."""
+        """Forward bytes until both directions have ended, or a toxic or a lost peer ends the link."""
         running = {asyncio.create_task(work()) for pump in self._pumps for work in (pump.run, pump.watch)}
         tasks, end = list(running), End.RESET
         try:
-            # The two watches end with the link alone, so what is left when both streams have ended is two.
+            # Two watches run until the link ends, so two tasks are left when both streams have ended.
             while len(running) > 2:
                 done, running = await asyncio.wait(running, return_when=asyncio.FIRST_COMPLETED)
                 ends = {task.result() for task in done} - {End.STREAM}
@@ -209,7 +209,7 @@ class _Pump:
         self._direction = direction
         self._random = numbers
         self._passed = 0
-        # Bounded, so that a throttled direction pushes back on its sender as a real one does.
+        # Bounded, so that a throttled direction slows its sender down, as a real network does.
         self._queue: asyncio.Queue[tuple[float, bytes | None]] = asyncio.Queue(64)
 
     @property
@@ -217,7 +217,7 @@ class _Pump:
         return self._direction.toxics
 
     async def run(self) -> End:
-        """Read and write side by side: what is delayed does not delay the reading."""
+        """Read and write concurrently, so that delayed writes do not delay reading."""
         reading = asyncio.create_task(self._read())
         try:
             return await self._write()
@@ -227,7 +227,7 @@ class _Pump:
             reading.cancel()
 
     async def watch(self) -> End:
-        """Wait until a toxic ends the link by time, also where nothing flows."""
+        """Wait until a toxic ends the link by time, even without traffic."""
         loop = asyncio.get_running_loop()
         set_at: dict[str, float] = {}
         while True:

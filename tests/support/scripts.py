@@ -1,4 +1,4 @@
-"""What servers that run as a process of their own do on each connection: ``--script tests.support.scripts:name``."""
+"""Scripts for servers that run in their own process: ``--script tests.support.scripts:name``."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ def frames(first: int, last: int) -> bytes:
 
 
 async def million(connection: FeedConnection) -> None:
-    """Send a million numbered messages as fast as they are taken, once the client asks for them."""
+    """Send a million numbered messages as fast as possible, after the client's request."""
     await connection.expect("go", timeout=60)
     for first in range(1, MILLION + 1, CHUNK):
         connection.send_raw(frames(first, first + CHUNK - 1))

@@ -1,4 +1,4 @@
-"""The command line in tests: as a process, and on a terminal that is none."""
+"""Runs the command line in tests: as a process, or on a pseudo-terminal."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ COLOUR = re.compile(r"\x1b\[[0-9;]*m")
 
 
 def start(*arguments, **options) -> subprocess.Popen[str]:
-    """Start ``rxws ARGUMENTS`` as a process of its own."""
+    """Start ``rxws ARGUMENTS`` in its own process."""
     return subprocess.Popen(
         [sys.executable, "-m", "rxws", *arguments],
         **{"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True, "env": ENVIRONMENT, "cwd": ROOT}
@@ -36,7 +36,7 @@ def start(*arguments, **options) -> subprocess.Popen[str]:
 
 @contextlib.contextmanager
 def started(*arguments, **options) -> Iterator[subprocess.Popen[str]]:
-    """Start it, and let it not outlive the block."""
+    """Start the process, and kill it at the end of the block if it still runs."""
     process = start(*arguments, **options)
     try:
         yield process
@@ -46,12 +46,12 @@ def started(*arguments, **options) -> Iterator[subprocess.Popen[str]]:
 
 
 async def finish(process: subprocess.Popen[str], timeout: float = 10) -> tuple[str, str]:
-    """Wait for the end of a process; give what it printed since."""
+    """Wait for the end of a process; return its remaining output."""
     return await asyncio.to_thread(process.communicate, timeout=timeout)
 
 
 class Terminal:
-    """A pseudo-terminal that keeps what is written to it."""
+    """A pseudo-terminal that stores its output."""
 
     def __init__(self, slave: int) -> None:
         self._slave = slave
@@ -59,24 +59,24 @@ class Terminal:
 
     @property
     def text(self) -> str:
-        """All that was written, sequences included."""
+        """The output, including control sequences."""
         return b"".join(self._parts).decode()
 
     @property
     def shown(self) -> str:
-        """The same without sequences: what can be read."""
+        """The output without control sequences."""
         return SEQUENCE.sub("", self.text)
 
 
 @contextlib.contextmanager
 def terminal(monkeypatch, *, kind: str = "xterm-256color") -> Iterator[Terminal]:
-    """Make a pseudo-terminal of 24 lines the standard output and error of this process while the block runs."""
+    """Use a pseudo-terminal of 24 lines as standard output and error of this process inside the block."""
     master, slave = pty.openpty()
     termios.tcsetwinsize(slave, (24, 80))
     there = Terminal(slave)
 
     def read() -> None:
-        # On Linux the end is an error.
+        # On Linux, reading raises an error at the end.
         with contextlib.suppress(OSError):
             while part := os.read(master, 65536):
                 there._parts.append(part)

@@ -1,4 +1,4 @@
-"""The proxy does to connections what it is told, in each direction, while they are open."""
+"""The proxy applies its toxics to open connections, in each direction."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from tests.support.proxy import FaultProxy
 
 
 class WhatProxiesDo:
-    """What the proxy does on every loop; the subclasses choose the loop."""
+    """Tests of the proxy for every loop; the subclasses choose the loop."""
 
     late = 5.0
     """By how many seconds things may be late: a busy machine's real time is no measure."""
@@ -44,7 +44,7 @@ class WhatProxiesDo:
         return asyncio.get_running_loop().time
 
     async def trip(self, client, message="hello"):
-        """Send a message and wait for its echo; give the seconds that it took."""
+        """Send a message and wait for its echo; return the duration in seconds."""
         clock = asyncio.get_running_loop().time
         began = clock()
         await client.send(message)
@@ -52,7 +52,7 @@ class WhatProxiesDo:
         return clock() - began
 
     async def end(self, client):
-        """Read to the end; give the close code."""
+        """Read until the end; return the close code."""
         with contextlib.suppress(ConnectionClosed):
             async with asyncio.timeout(5):
                 async for _ in client:
@@ -60,7 +60,7 @@ class WhatProxiesDo:
         return client.close_code
 
     async def test_a_healthy_proxy_passes_everything_on(self, client, proxy):
-        """Without toxics bytes go through whole in both directions, and so does the closing handshake."""
+        """Without toxics, bytes and the closing handshake pass unchanged in both directions."""
         assert proxy.connections == 1
         assert await self.trip(client, "x" * 500_000) < 0.01 + self.late
         await client.close(4000)
@@ -70,7 +70,7 @@ class WhatProxiesDo:
 
     @pytest.mark.parametrize("name", ["upstream", "downstream"])
     async def test_latency_delays_one_direction_of_open_connections(self, client, proxy, name):
-        """Latency counts from the moment that it is set; cleared, things are quick again."""
+        """Latency applies as soon as it is set, and ends as soon as it is cleared."""
         direction = getattr(proxy, name)
         assert await self.trip(client) < 0.01 + self.late
         direction.set(latency=0.15)
@@ -79,7 +79,7 @@ class WhatProxiesDo:
         assert await self.trip(client) < 0.01 + self.late
 
     async def test_latency_does_not_throttle(self, client, proxy):
-        """Delayed messages travel side by side: a hundred take one latency, not a hundred."""
+        """Delayed messages travel concurrently: a hundred take one latency, not a hundred."""
         proxy.upstream.set(latency=0.1, jitter=0.02)
         began = asyncio.get_running_loop().time()
         for n in range(100):
@@ -88,17 +88,17 @@ class WhatProxiesDo:
         assert 0.09 < asyncio.get_running_loop().time() - began < 0.13 + self.late
 
     async def test_bandwidth_limits_the_bytes_a_second(self, client, proxy):
-        """20,000 bytes at 100,000 a second take a fifth of a second."""
+        """20,000 bytes at 100,000 bytes per second take a fifth of a second."""
         proxy.downstream.set(bandwidth=100_000)
         assert 0.18 < await self.trip(client, "x" * 20_000) < 0.25 + self.late
 
     async def test_slicer_cuts_into_slices(self, client, proxy):
-        """One-byte slices with a pause between them arrive whole, in their time."""
+        """A message in one-byte slices with pauses arrives complete, after the sum of the pauses."""
         proxy.downstream.set(slicer=1, slicer_delay=0.002)
         assert 0.18 < await self.trip(client, "x" * 90) < 0.25 + self.late
 
     async def test_slow_close_holds_the_end_back(self, client, proxy, server):
-        """The server's end reaches the client so much later."""
+        """The server's close reaches the client after the delay."""
         proxy.downstream.set(slow_close=0.2)
         began = asyncio.get_running_loop().time()
         (connection,) = server.connections
@@ -107,7 +107,7 @@ class WhatProxiesDo:
         assert 0.18 < asyncio.get_running_loop().time() - began < 0.25 + self.late
 
     async def test_timeout_swallows_and_then_closes(self, client, proxy):
-        """Nothing gets through, and after its time the connection is closed, idle or not."""
+        """Nothing passes, and after the timeout the connection is closed, idle or not."""
         proxy.downstream.set(timeout=0.2)
         began = asyncio.get_running_loop().time()
         await client.send("swallowed")
@@ -115,7 +115,7 @@ class WhatProxiesDo:
         assert 0.18 < asyncio.get_running_loop().time() - began < 0.25 + self.late
 
     async def test_timeout_counts_from_the_moment_that_it_is_set(self, client, proxy):
-        """Other toxics that are set meanwhile do not start its time again."""
+        """Setting other toxics does not restart the timeout."""
         proxy.downstream.set(timeout=0.2)
         began = asyncio.get_running_loop().time()
         await asyncio.sleep(0.15)
@@ -124,7 +124,7 @@ class WhatProxiesDo:
         assert 0.18 < asyncio.get_running_loop().time() - began < 0.25 + self.late
 
     async def test_timeout_of_zero_swallows_for_good_until_cleared(self, client, proxy, server):
-        """With 0 the connection stays open and dead; what was swallowed is lost, what follows is not."""
+        """With 0 the connection stays open and silent. Swallowed bytes are lost; bytes after ``clear`` pass."""
         proxy.upstream.set(timeout=0)
         await client.send("swallowed")
         with pytest.raises(TimeoutError):
@@ -142,7 +142,7 @@ class WhatProxiesDo:
         await server.disconnected()
 
     async def test_limit_data_closes_in_mid_frame(self, client, proxy):
-        """After so many bytes, and not one more, the connection ends; the handshake counts."""
+        """The connection ends after exactly this number of bytes, including the handshake."""
         await self.trip(client)
         passed = []
         receive = client.data_received
@@ -154,7 +154,7 @@ class WhatProxiesDo:
         assert 100 < handshake_and_echo < 300
 
     async def test_down_cuts_and_refuses_until_up(self, client, proxy):
-        """Down means that open connections are reset and new ones refused; up brings the same port back."""
+        """``down`` resets open connections and refuses new ones; ``up`` listens on the same port again."""
         url = proxy.url
         await proxy.down()
         assert await self.end(client) == 1006
@@ -166,18 +166,18 @@ class WhatProxiesDo:
             await self.trip(again)
 
     async def test_a_reset_by_the_server_is_passed_on(self, client, server):
-        """A lost connection behind the proxy is lost before it, too."""
+        """If the server resets its connection, the proxy resets the client's connection."""
         server.reset()
         assert await self.end(client) == 1006
 
     async def test_a_target_that_refuses_is_a_reset(self, server, proxy):
-        """Where the target does not listen, the client's connection is cut."""
+        """If the target does not listen, the client's connection is reset."""
         await server.stop()
         with pytest.raises((OSError, EOFError, websockets.InvalidMessage)):
             await websockets.connect(proxy.url, proxy=None, process_exception=lambda error: error)
 
     async def test_leaving_the_block_is_quick_whatever_the_toxics(self, server):
-        """A proxy with everything delayed for an hour closes at once."""
+        """A proxy that delays everything for an hour closes at once."""
         async with FaultProxy(server.url) as proxy:
             client = await websockets.connect(proxy.url, proxy=None, close_timeout=0.05, ping_interval=None)
             proxy.downstream.set(latency=3600, slow_close=3600)

@@ -1,4 +1,4 @@
-"""A feed's inside without a connection: what is routed comes from the test."""
+"""The parts of a feed without a connection: the test routes the messages."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ class Wiring:
         self.events.subscribe(self.seen.append)
 
     def route(self, *messages: Any) -> None:
-        """Hand messages on."""
+        """Route messages."""
         for message in messages:
             self.router.route(message)
 
