@@ -222,7 +222,7 @@ NAMES = {
     "rxws": rxws,
     "websockets": websockets,
 }
-"""What the examples in the table of options may use."""
+"""The names that examples in the table of options may use."""
 
 
 def options() -> dict[str, Any]:

@@ -14,7 +14,7 @@ pytestmark = pytest.mark.slow
 SUPPORT = Path(__file__).parent / "support"
 
 SAMPLES = [str(SUPPORT / "fluent_types.py"), str(SUPPORT / "operator_types.py"), str(SUPPORT / "filter_types.py")]
-"""Operators as methods and operators that are piped, with the types that the checkers must see."""
+"""Files with fluent and piped operators and filters, and the types that the checkers must infer."""
 
 MYPY = """
 [mypy]

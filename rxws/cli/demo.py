@@ -48,7 +48,7 @@ def add(declare: Declare) -> None:
     parser = declare(
         "demo",
         usage="rxws demo [options]",
-        help="see a feed rotate and reconnect, and count what was lost",
+        help="see a feed rotate and reconnect, and count lost messages",
         description="Start an exchange on this machine; feed many streams, a handler and a pipeline\n"
         "of operators from one connection; rotate it once as planned, and cut it once;\n"
         "then count lost and repeated messages by the numbers in the messages.",
@@ -72,7 +72,10 @@ async def demo(options: argparse.Namespace, output: Output) -> int:
 
 
 def volume_weighted(trades: Iterable[Mapping[str, Any]]) -> dict[str, Price]:
-    """Return each symbol's volume-weighted average price: the sum of price times quantity by the sum of quantities."""
+    """Return the volume-weighted average price of each symbol.
+
+    It is the sum of price times quantity, divided by the sum of the quantities.
+    """
     turnover: Counter[str] = Counter()
     volume: Counter[str] = Counter()
     number: Counter[str] = Counter()

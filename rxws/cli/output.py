@@ -18,7 +18,7 @@ from typing import Final, TextIO
 __all__ = ["Output"]
 
 CLOSE_TIMEOUT: Final = 2.0
-"""Seconds that :meth:`Output.close` waits for unfinished writes. Then it discards the rest."""
+"""Seconds that :meth:`Output.close` waits for unfinished writes. Text that is not written by then may be lost."""
 
 _Write = Callable[[bytes], int]
 

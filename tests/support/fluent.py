@@ -25,16 +25,16 @@ STUB = Path(__file__).parents[2] / "rxws" / "observables" / "fluent.pyi"
 LINE_LENGTH = 120
 
 PIPE_LENGTH = 9
-"""How many operators ``pipe`` takes with types."""
+"""The largest number of operators for which ``pipe`` has types."""
 
 STEPS = [f"_{letter}" for letter in ascii_uppercase[: PIPE_LENGTH - 1]]
-"""The type variables for what the operators of a pipe return, but the last."""
+"""The type variables for the results of the operators of a pipe, except the last one."""
 
 RESULTS = [f"_Result{number}" for number in range(1, PIPE_LENGTH + 1)]
-"""The same for mypy, and for all of them: the default of each is the one before."""
+"""The type variables for mypy, for all operators: the default of each is the variable before it."""
 
 RETURNS = {"Observable": "AsyncObservable", "ConnectableObservable": "AsyncConnectableObservable"}
-"""What is returned instead of what."""
+"""Maps return types of reactivex to those of the stub."""
 
 KEEPS_ITEMS = frozenset(
     {
@@ -57,7 +57,7 @@ KEEPS_ITEMS = frozenset(
         "take_while_indexed",
     }
 )
-"""Operators that pass items on as they are, which reactivex declares as ``Observable[Any]``."""
+"""Operators that do not change items, although reactivex declares them as ``Observable[Any]``."""
 
 PAIRS = [
     "(self, source: Observable[_A], /) -> AsyncObservable[tuple[_T_co, _A]]",
@@ -91,7 +91,7 @@ BETTER = {
     "with_latest_from": PAIRS,
     "zip": PAIRS,
 }
-"""Signatures that say more than reactivex's own."""
+"""Signatures with more exact types than those of reactivex."""
 
 HEADER = """\
 # Written by tests/support/fluent.py from the signatures of reactivex; do not edit.

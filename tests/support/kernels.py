@@ -20,7 +20,7 @@ from jupyter_client import BlockingKernelClient, KernelManager
 ROOT = Path(__file__).resolve().parents[2]
 
 TIMEOUT = 60.0
-"""Seconds that a cell may take."""
+"""Maximum duration of a cell in seconds."""
 
 
 @dataclass

@@ -30,7 +30,7 @@ CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser")
 DRIVER = shutil.which("chromedriver")
 
 START_TIMEOUT = 60.0
-"""Seconds that JupyterLab and the browser may take to be there."""
+"""Maximum duration in seconds of starting JupyterLab and the browser."""
 
 SETTINGS = {
     "apputils-extension/notification": {"fetchNews": "false", "checkForUpdates": False},

@@ -17,7 +17,7 @@ from rxws.testing.waiting import Changes
 EventT = TypeVar("EventT", bound=rxws.Event)
 
 Outcome = Any
-"""What an attempt to open a connection comes to: a websocket, an exception, or a coroutine function that gives one."""
+"""The result of an attempt to open a connection: a websocket, an exception, or a coroutine function for either."""
 
 
 class ScriptedTransport:
@@ -130,7 +130,7 @@ class ScriptedFeed(rxws.AsyncWebsocketStreamInterface[Any]):
     Args:
         outcomes: the results of the attempts to open a connection, in order. Later attempts return plain connections.
         wait_rotation_due: the rotation hook. None means that the feed never rotates.
-        parse: parses a frame. None means the default above.
+        parse: parses a frame. None means this default.
         recorded: whether to record messages, events and states.
     """
 

@@ -17,7 +17,7 @@ from rxws.testing.waiting import Changes
 
 CHUNK = 65_536
 TICK = 0.01
-"""Seconds: a throttled direction sends what it may every so often."""
+"""Seconds between two sends of a throttled direction."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -25,23 +25,23 @@ class Toxics:
     """The faults of one direction; all times in seconds. The defaults are a healthy network."""
 
     latency: float = 0.0
-    """Everything comes so much later."""
+    """Delay of all bytes."""
     jitter: float = 0.0
-    """More latency, uniformly drawn from 0 up to this for each piece; order is kept."""
+    """Maximum of an additional random delay of each piece; the order is kept."""
     bandwidth: float | None = None
-    """Bytes a second; None: as many as come."""
+    """Maximum number of bytes per second. None means no limit."""
     slow_close: float = 0.0
-    """The end of the stream is passed on so much later."""
+    """Delay of the end of the stream."""
     timeout: float | None = None
-    """Nothing gets through any more, and the connection is closed after so long (0: never)."""
+    """No bytes pass, and the connection is closed after this time (0: never)."""
     reset_peer: float | None = None
-    """The connection is reset (RST, to both sides) after so long."""
+    """The connection is reset (RST to both sides) after this time."""
     slicer: int | None = None
-    """Bytes are passed on in slices of this size, each in a TCP segment of its own where the system lets it."""
+    """Size of the slices in which bytes pass, each in its own TCP segment if the system allows it."""
     slicer_delay: float = 0.0
     """Time between two slices."""
     limit_data: int | None = None
-    """The connection is closed when so many bytes have passed, counted from its opening."""
+    """The connection is closed after this number of bytes, counted from its opening."""
 
 
 class Direction:
@@ -73,7 +73,7 @@ class FaultProxy:
             async with ReactiveWebSocket(proxy.url) as feed:
                 proxy.downstream.set(latency=0.1, jitter=0.05)   # server to client
                 proxy.upstream.set(bandwidth=1000)               # client to server
-                await proxy.down()                               # refuses, and resets what is open
+                await proxy.down()                               # refuses, and resets open connections
                 await proxy.up()                                 # on the same port
                 proxy.downstream.clear()
 

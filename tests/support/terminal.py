@@ -20,7 +20,7 @@ ENVIRONMENT = {name: value for name, value in os.environ.items() if name not in 
 ENVIRONMENT |= {"PYTHONPATH": str(ROOT), "PYTHONUNBUFFERED": ""}
 
 SEQUENCE = re.compile(r"\x1b\[[0-9;?]*[A-Za-z]")
-"""What moves the cursor, erases or colours on a terminal (ECMA-48 §5.4)."""
+"""Matches control sequences, which move the cursor, erase or colour (ECMA-48 §5.4)."""
 
 COLOUR = re.compile(r"\x1b\[[0-9;]*m")
 

@@ -17,7 +17,7 @@ class WhatProxiesDo:
     """Tests of the proxy for every loop; the subclasses choose the loop."""
 
     late = 5.0
-    """By how many seconds things may be late: a busy machine's real time is no measure."""
+    """Allowed delay in seconds, because a busy machine is late."""
 
     @pytest.fixture
     async def server(self):

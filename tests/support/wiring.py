@@ -106,7 +106,7 @@ def in_thread(function: Callable[[], Any]) -> Any:
 
 
 def subscribed(observable: Any, **options: Any) -> list[Any]:
-    """Subscribe; return what comes, with ("end", error) at the end."""
+    """Subscribe; return a list to which the items are appended, and ("end", error) at the end."""
     items: list[Any] = []
     observable.subscribe(
         items.append, lambda error: items.append(("end", error)), lambda: items.append(("end", None)), **options
