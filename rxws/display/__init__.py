@@ -1,6 +1,6 @@
 """Feeds and streams in notebooks: their display, and cleaning up when a cell is run again."""
 
 from .cells import on_rerun
-from .snapshot import Columns, mimebundle, shown
+from .snapshot import COLUMNS, mimebundle, shown
 
-__all__ = ["Columns", "mimebundle", "on_rerun", "shown"]
+__all__ = ["COLUMNS", "mimebundle", "on_rerun", "shown"]

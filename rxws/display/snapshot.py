@@ -8,28 +8,29 @@ from __future__ import annotations
 import contextlib
 import html
 import reprlib
-from collections.abc import Hashable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
 from itertools import islice
 from typing import Any, Final
 
 from ..reporting.redaction import printable, redact
 
-__all__ = ["RECENT", "Columns", "RateMeter", "ago", "mimebundle", "shown"]
+__all__ = ["COLUMNS", "RECENT", "RateMeter", "ago", "mimebundle", "shown"]
 
 RECENT: Final = 5
 """The number of displayed messages."""
 
-_COLUMNS: Final = 10
+COLUMNS: Final = 10
+"""The largest number of columns of a table."""
 
 _MOST_KEYS: Final = 100
 """The largest number of keys read of one message, because a message may have a million."""
 
-_UNUSED_LOOKS: Final = 20
-"""A column is removed after this many displays without a value."""
-
 _WIDTH: Final = 40
 _LINE_WIDTH: Final = 200
 _LEFT: Final = ' style="text-align:left"'
+
+
+Select = Callable[[Mapping[Hashable, None]], Sequence[Hashable]]
 
 
 class RateMeter:
@@ -53,36 +54,18 @@ class RateMeter:
         return f"{came / seconds:,.1f} a second for {_duration(seconds)}"
 
 
-class Columns:
-    """Selects the columns of a table that is displayed repeatedly.
-
-    A key keeps its column from one display to the next. It loses the column after a while without a value, or when a
-    key with a value needs it.
-    """
-
-    def __init__(self) -> None:
-        self._unused: dict[Hashable, int] = {}
-
-    def look(self, present: Mapping[Hashable, None]) -> list[Hashable]:
-        """Return the keys with a column in this display. ``present`` has the keys of the displayed messages."""
-        looks = {key: 0 if key in present else unused + 1 for key, unused in self._unused.items()}
-        kept = {key: unused for key, unused in looks.items() if unused < _UNUSED_LOOKS}
-        new = list(islice((key for key in present if key not in kept), _COLUMNS))
-        # The sort is stable, so among columns that are unused for equally long the first are removed.
-        idle = sorted((key for key, unused in kept.items() if unused), key=kept.__getitem__, reverse=True)
-        for key in idle[: max(0, len(kept) + len(new) - _COLUMNS)]:
-            del kept[key]
-        self._unused = kept | dict.fromkeys(new[: _COLUMNS - len(kept)], 0)
-        return list(self._unused)
-
-
 def ago(seconds: float | None) -> str:
     """Return a time span in words, such as ``"1.2 s ago"``. None means that there was no message yet."""
     return "none yet" if seconds is None else f"{_duration(seconds)} ago"
 
 
+def _first_columns(present: Mapping[Hashable, None]) -> list[Hashable]:
+    """Return the first keys, as many as a table has columns."""
+    return list(islice(present, COLUMNS))
+
+
 def mimebundle(
-    title: str, facts: Mapping[str, object], messages: Iterable[object], columns: Columns | None = None
+    title: str, facts: Mapping[str, object], messages: Iterable[object], select: Select = _first_columns
 ) -> dict[str, str]:
     """Return the result of ``_repr_mimebundle_``: ``text/plain`` and ``text/html``.
 
@@ -90,11 +73,11 @@ def mimebundle(
         title: one line of text.
         facts: names and values, displayed below the title.
         messages: the last few messages. Mappings, dataclasses and ``msgspec.Struct`` get one column per key.
-        columns: the columns of the last display of the same table. None for a table that is displayed once.
+        select: returns the keys that have a column, given the keys of the messages; by default the first ones.
     """
     title = _line(title)
     known = [[_line(name), _line(str(value))] for name, value in facts.items()]
-    table = _table(messages, columns or Columns())
+    table = _table(messages, select)
     shown = "".join([*_html(list(zip(*known, strict=True))), *_html(table)])
     return {
         "text/plain": "\n".join([title, *_text(known), *_text(table)]),
@@ -102,11 +85,11 @@ def mimebundle(
     }
 
 
-def _table(messages: Iterable[object], columns: Columns) -> list[list[str]]:
+def _table(messages: Iterable[object], select: Select) -> list[list[str]]:
     """Return a table of messages, header first, with a limited number of columns."""
     fields = [_fields(message) for message in messages]
     keys = dict.fromkeys(key for each in fields for key in each)
-    shown_keys = columns.look(keys)
+    shown_keys = select(keys)
     more = len(keys.keys() - set(shown_keys))
     is_cut = any(len(each) == _MOST_KEYS for each in fields)
     header = [shown(key) for key in shown_keys] + [f"{more}{' or' * is_cut} more"] * bool(more)

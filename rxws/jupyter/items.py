@@ -8,7 +8,8 @@ from typing import Any
 import ipywidgets  # type: ignore[import-untyped]
 from reactivex import Observable
 
-from ..display import Columns, mimebundle
+from ..display import mimebundle
+from .columns import Columns
 from .view import View, check_count
 
 __all__ = ["live"]
@@ -39,7 +40,7 @@ class _Live(View):
         return [self._widget, self._widget.layout, self._widget.style]
 
     def _still(self) -> dict[str, str]:
-        return mimebundle(self._title(), {}, reversed(self._items), self._columns)
+        return mimebundle(self._title(), {}, reversed(self._items), self._columns.look)
 
 
 def live(observable: Observable[Any], rows: int = 20, hz: float = 10.0) -> View:

@@ -16,7 +16,7 @@ import msgspec
 import pytest
 
 import rxws
-from rxws.display.snapshot import Columns, RateMeter, ago, mimebundle, shown
+from rxws.display.snapshot import RateMeter, ago, mimebundle, shown
 from rxws.testing import FeedServer
 
 virtual = pytest.mark.usefixtures("virtual_time")
@@ -179,38 +179,6 @@ def test_exceptions_are_shown_without_secrets():
     )
     assert "s3cret" not in str(show(event))
     assert "s3cret" not in str(show([event], {"deep": [event.error]}))
-
-
-def header(*messages, columns):
-    return mimebundle("", {}, messages, columns)["text/plain"].splitlines()[1].split()
-
-
-def test_columns_stay_where_they_are():
-    """With a Columns object, columns keep their places from one display to the next."""
-    columns = Columns()
-    header({"a": 1}, {"b": 2}, columns=columns)
-    assert header({"c": 3, "b": 2}, columns=columns) == ["a", "b", "c"]
-
-
-def test_column_that_stays_empty_is_removed():
-    """A column without a value in 20 displays is removed."""
-    columns = Columns()
-    first = [f"a{n}" for n in range(9)]
-    assert header(dict.fromkeys(first), columns=columns) == first
-    for _ in range(19):
-        assert header({"b": 1}, columns=columns) == [*first, "b"]
-    assert header({"b": 1}, columns=columns) == ["b"]
-
-
-def test_empty_column_is_replaced_when_another_needs_its_place():
-    """If there are too many columns, those that are unused for longest are removed first."""
-    columns = Columns()
-    header(dict.fromkeys("abcdefghij"), columns=columns)
-    header(dict.fromkeys("bcdefghij"), columns=columns)
-    assert header(dict.fromkeys("cdefghijk"), columns=columns) == list("bcdefghijk")
-    for n in range(100):
-        keys = [f"{n}-{m}" for m in range(10)]
-        assert header(dict.fromkeys(keys), columns=columns) == keys
 
 
 @pytest.mark.parametrize(
