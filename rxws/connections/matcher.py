@@ -718,7 +718,7 @@ class Matcher(Generic[T]):
         return [each for each, seat in self._seats_of(line) if each is channel or seat.waiting or not each.joined()]
 
     def _gap(self, channel: _Channel[T], now: float) -> None:
-        """Tell one gap for all channels without a joined line; a channel is told once until it delivers again."""
+        """Report one gap for all channels without a joined line. A channel is reported once until it delivers again."""
         if channel.is_untold or now - channel.told_early > self._limits.settle:
             others = (each for each in self._channels.values() if each.is_untold and not each.joined())
             told = {id(each): each for each in (channel, *others)}.values()

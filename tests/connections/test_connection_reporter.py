@@ -76,8 +76,8 @@ async def test_refusal_is_reported_with_the_next_attempt(wiring, connection_repo
 
 
 @pytest.mark.parametrize(("failure", "reconnects"), [(LOST, {"network": 1}), (PLANNED, {})])
-async def test_gap_is_told_to_events_counters_and_streams(wiring, connection_reporter, failure, reconnects):
-    """Streams that want gaps get it; a loss that was not planned counts as a reconnect."""
+async def test_gap_reaches_events_counters_and_streams_when_reported(wiring, connection_reporter, failure, reconnects):
+    """Streams with ``gaps=True`` get the gap; a loss that was not planned counts as a reconnect."""
     stream = wiring.stream(gaps=True)
     wiring.route("last")
     connection_reporter.reconnected(failure.reason)

@@ -369,8 +369,8 @@ async def test_rotation_when_the_old_connection_dies_during_the_delay_of_a_retry
 
 
 @in_virtual_time
-async def test_rotation_counts_what_is_too_much_when_the_old_connection_is_lost(monkeypatch):
-    """What the new one brings before all is subscribed is nowhere else then, and what is not held is told."""
+async def test_rotation_counts_dropped_messages_when_the_old_connection_is_lost(monkeypatch):
+    """Messages of the new connection before its subscriptions are held; those beyond the limit count as dropped."""
     monkeypatch.setattr("rxws.connections.overlap.HELD_MAX", 10)
     first, second = ScriptedWebsocket(), ScriptedWebsocket()
     second.on_send = lambda _: asyncio.sleep(5)
