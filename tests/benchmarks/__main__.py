@@ -136,10 +136,15 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parsed = parser.parse_args(arguments)
     if parsed.readme and (parsed.only or parsed.compare):
         parser.error("--readme takes neither --only nor --compare: the table has all rows")
-    # In a burst consumers lag, as they should: no warning of that between the rows.
-    logging.getLogger("rxws").setLevel(logging.ERROR)
     rows = [row for row in ROWS if not parsed.only or row.name in parsed.only]
-    return asyncio.run((compare_with if parsed.compare else measure)(rows, parsed))
+    logger = logging.getLogger("rxws")
+    level = logger.level
+    try:
+        # In a burst consumers lag, as they should: no warning of that between the rows.
+        logger.setLevel(logging.ERROR)
+        return asyncio.run((compare_with if parsed.compare else measure)(rows, parsed))
+    finally:
+        logger.setLevel(level)
 
 
 if __name__ == "__main__":

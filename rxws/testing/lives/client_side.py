@@ -107,7 +107,7 @@ def blocking_consumers(rng: Random, plan: Plan) -> None:
 def slow_handlers(rng: Random, plan: Plan) -> None:
     """A handler takes longer over a message than there is between two, while the feed rotates."""
     at = rng.uniform(2.0, plan.seconds)
-    plan.set(handover_timeout=1.0, rate=30.0)
+    plan.set(handover_timeout=1.0, rate=30.0, consumer="callback")
     plan.need_channels(3)
     plan.act(at, "slow down", "", rng.uniform(7.0, 9.0))
     plan.act(at + rng.uniform(2.5, 4.0), "rotate")
