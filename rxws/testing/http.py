@@ -14,8 +14,15 @@ from websockets.datastructures import Headers
 from websockets.http11 import Response
 
 from ..errors import RxwsError
+from ..reporting import redact
 
 __all__ = ["HttpError", "HttpHandler", "HttpRequest", "HttpResponse", "get_json"]
+
+_LONGEST = 200
+"""Characters of a body that the text of an HttpError quotes."""
+
+_MOST_REDACTED = 20_000
+"""Octets of a body that are searched for secrets, so that a large body does not take long."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,7 +82,9 @@ HttpHandler = Callable[[HttpRequest], Any | Awaitable[Any]]
 
 
 class HttpError(RxwsError, OSError):
-    """An HTTP request was answered with something else than success.
+    """The server answered an HTTP request with another status than 2xx.
+
+    Its text quotes the beginning of the body as one line, without secrets.
 
     Attributes:
         status: the HTTP status.
@@ -88,7 +97,12 @@ class HttpError(RxwsError, OSError):
         self.body = body
 
     def __str__(self) -> str:
-        return f"HTTP {self.status}"
+        # A cut before the redaction could leave a part of a token that is too short to be recognized.
+        start = self.body[:_MOST_REDACTED].decode(errors="replace").strip()
+        words = redact(start)
+        if len(words) > _LONGEST or len(self.body) > _MOST_REDACTED:
+            words = f"{words[:_LONGEST]}…"
+        return f"HTTP {self.status}: {words}" if words else f"HTTP {self.status}"
 
 
 async def get_json(url: str, *, timeout: float = 5.0) -> Any:

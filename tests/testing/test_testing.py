@@ -420,6 +420,29 @@ class WhatFeedServersDo:
                 await get_json(f"{server.http_url}/text")
             assert server.handshakes == []
 
+    async def test_http_error_quotes_the_body_when_there_is_one(self):
+        """The text of an HttpError says what the server answered: one line, without secrets, at most 200 characters."""
+        bodies = {
+            "/said": b'{"code": -1121,\n "msg": "Invalid symbol."}\n',
+            "/secret": b'{"msg": "bad", "listenKey": "pqia91ma19a5s61cv6a81va65sdf19v8a65a1a5s61"}',
+            "/empty": b" \n",
+            "/binary": b"\xff\x1b",
+            "/long": b"so many words " * 1_000_000,
+        }
+        endpoints = {path: lambda request: HttpResponse(bodies[request.path], 400) for path in bodies}
+        texts = {}
+        async with FeedServer(http=endpoints) as server:
+            for path in bodies:
+                with pytest.raises(HttpError) as caught:
+                    await get_json(server.http_url + path)
+                assert caught.value.body == bodies[path]
+                texts[path] = str(caught.value)
+        assert texts["/said"] == r'HTTP 400: {"code": -1121,\n "msg": "Invalid symbol."}'
+        assert texts["/secret"] == 'HTTP 400: {"msg": "bad", "listenKey": "***"}'
+        assert texts["/empty"] == "HTTP 400"
+        assert texts["/binary"].isprintable()
+        assert texts["/long"] == "HTTP 400: " + ("so many words " * 15)[:200] + "…"
+
     async def test_stop_does_not_wait_for_slow_endpoints(self):
         """An endpoint that sleeps for an hour does not keep the server from stopping."""
         started = asyncio.Event()
