@@ -9,6 +9,7 @@ import sys
 from collections.abc import Sequence
 
 from ..testing import serve_until_told
+from ..testing.access import add_access_options
 from .exchange import serve
 
 
@@ -21,6 +22,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--lag", type=float, default=0.0, help="up to so many seconds of lag (default: 0)")
     parser.add_argument("--key-lifetime", type=float, default=3600.0, help="seconds (default: 3600)")
     parser.add_argument("--seconds", type=float, help="serve that long (default: until Ctrl-C)")
+    add_access_options(parser)
     options = parser.parse_args(arguments)
     exchange = serve(
         port=options.port,
@@ -28,6 +30,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         seed=options.seed,
         lag=options.lag,
         listen_key_lifetime=options.key_lifetime,
+        allow_origins=options.allow_origin,
+        allow_hosts=options.allow_host,
     )
     with contextlib.suppress(KeyboardInterrupt):
         asyncio.run(serve_until_told(exchange, seconds=options.seconds))

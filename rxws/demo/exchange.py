@@ -329,7 +329,8 @@ async def serve(
         lag: see :class:`DemoExchange`, as for the next two.
         snapshot_lag: changes that snapshots are behind.
         snapshot_delay: seconds that a snapshot takes.
-        options: more for :class:`rxws.testing.FeedServer`.
+        options: more for :class:`rxws.testing.FeedServer`, such as ``allow_origins`` and ``allow_hosts``, which let web
+            pages use the exchange.
 
     Returns:
         A context manager that gives a :class:`DemoExchange`, a string: the URL.

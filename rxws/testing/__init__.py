@@ -3,6 +3,7 @@
 ::
 
     messages      what a client sent: recorded, awaited, compared
+    access        which web pages may use a server, by Origin and Host
     http          plain HTTP beside the websocket
     connection    one client's connection, and all that a server can do to it
     clients       all of them: waited for, and told at once

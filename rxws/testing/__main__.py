@@ -11,6 +11,7 @@ import sys
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 
+from .access import add_access_options
 from .broadcast import NumberedBroadcast
 from .connection import FeedConnection
 from .process import serve_until_told
@@ -44,7 +45,8 @@ def _script(name: str) -> Script:
 
 @asynccontextmanager
 async def _serve(options: argparse.Namespace) -> AsyncIterator[FeedServer]:
-    async with FeedServer(options.script[1], port=options.port) as server:
+    access = {"allow_origins": options.allow_origin, "allow_hosts": options.allow_host}
+    async with FeedServer(options.script[1], port=options.port, **access) as server:
         if options.script[0] != "broadcast":
             yield server
             return
@@ -72,6 +74,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--rate", type=float, default=100.0, help="broadcast: messages a second (default: 100)")
     parser.add_argument("--channels", default="a", help="broadcast: names, separated by commas (default: a)")
     parser.add_argument("--lag", type=float, default=0.0, help="broadcast: up to so many seconds of lag (default: 0)")
+    add_access_options(parser)
     options = parser.parse_args(arguments)
     with contextlib.suppress(KeyboardInterrupt):
         asyncio.run(serve_until_told(_serve(options), seconds=options.seconds))

@@ -6,7 +6,7 @@ import asyncio
 import inspect
 import ssl
 import weakref
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Collection, Mapping
 from types import TracebackType
 from typing import Any, Self
 from urllib.parse import parse_qsl, urlsplit
@@ -15,6 +15,7 @@ from websockets.asyncio.server import Server, ServerConnection, serve
 from websockets.exceptions import ConnectionClosed
 from websockets.http11 import Request, Response
 
+from .access import Access
 from .clients import Clients, Handshake
 from .connection import FeedConnection
 from .faults import HandshakeFaults
@@ -46,6 +47,12 @@ class FeedServer(Clients, HandshakeFaults):
         port: the port; 0 takes a free one, and keeps it over :meth:`stop` and :meth:`start`.
         path: the path in :attr:`url`; any path is served.
         ssl: a context to serve ``wss://``; None serves ``ws://``.
+        allow_origins: values of the header ``Origin`` that are accepted, ``["http://localhost:8888"]`` for example;
+            ``["*"]`` accepts all. By default a request with an ``Origin`` is refused with 403, because web pages send
+            one, and any web page could use the server.
+        allow_hosts: names that the header ``Host`` may contain, in addition to ``localhost``, the addresses of loopback
+            and the address that the server listens on; ``["*"]`` accepts all. Other names are refused with 403, because
+            a web page can let its own name resolve to this machine (DNS rebinding).
         options: more for ``websockets.asyncio.server.serve``. Unless given, there are no pings, no compression and no
             limits on time, queue or size: what the test does not ask for does not happen.
 
@@ -68,6 +75,8 @@ class FeedServer(Clients, HandshakeFaults):
         port: int = 0,
         path: str = "/",
         ssl: ssl.SSLContext | None = None,
+        allow_origins: Collection[str] = (),
+        allow_hosts: Collection[str] = (),
         **options: Any,
     ) -> None:
         super().__init__()
@@ -78,6 +87,7 @@ class FeedServer(Clients, HandshakeFaults):
         self.host = host
         self.port = port
         self.path = path
+        self._access = Access(allow_origins, allow_hosts)
         self._options: dict[str, Any] = {
             "ssl": ssl,
             "compression": None,
@@ -196,21 +206,35 @@ class FeedServer(Clients, HandshakeFaults):
 
     async def _answer(self, websocket: ServerConnection, request: Request) -> Response | None:
         parts = urlsplit(request.path)
-        if (handler := self.http.get(parts.path)) is not None:
-            query = dict(parse_qsl(parts.query, keep_blank_values=True))
-            answer = handler(HttpRequest(request.method, parts.path, query, request.headers))
-            if inspect.isawaitable(answer):
-                answer = await answer
-            return (answer if isinstance(answer, HttpResponse) else HttpResponse(answer)).to_websockets()
-        if "Upgrade" not in request.headers:
-            return HttpResponse("no such endpoint\n", 404).to_websockets()
+        handler = self.http.get(parts.path)
+        is_handshake = handler is None and "Upgrade" in request.headers
         handshake = Handshake(asyncio.get_running_loop().time(), request.path, request.headers)
-        self._handshake_started(handshake)
+        if is_handshake:
+            self._handshake_started(handshake)
+        # First of all: a page that is refused must not reach an endpoint, and must not use up a fault.
+        if (forbidden := self._access.refusal(request.headers, self.host, websocket.local_address[0])) is not None:
+            return HttpResponse(forbidden, 403).to_websockets()
+        if handler is not None:
+            return await self._call(handler, request)
+        if not is_handshake:
+            return HttpResponse("no such endpoint\n", 404).to_websockets()
         if (fault := self._next_fault()) is not None and (response := await fault(websocket)) is not None:
             return response
         if self.admit is not None and (refusal := self.admit(handshake)) is not None:
             return refusal.to_websockets()
         return None
+
+    async def _call(self, handler: HttpHandler, request: Request) -> Response:
+        parts = urlsplit(request.path)
+        query = dict(parse_qsl(parts.query, keep_blank_values=True))
+        answer = handler(HttpRequest(request.method, parts.path, query, request.headers))
+        if inspect.isawaitable(answer):
+            answer = await answer
+        response = (answer if isinstance(answer, HttpResponse) else HttpResponse(answer)).to_websockets()
+        for origin in request.headers.get_all("Origin"):
+            # The origin is accepted, and without this header the browser would keep the answer from the page.
+            response.headers.setdefault("Access-Control-Allow-Origin", origin)
+        return response
 
     async def _serve_connection(self, websocket: ServerConnection) -> None:
         connection = FeedConnection(websocket, self.opened + 1)

@@ -260,7 +260,8 @@ class WhatTheDemoDoes:
         """The endpoint takes the method that real exchanges ask for, without a body."""
         parts = urlsplit(exchange)
         reader, writer = await asyncio.open_connection(parts.hostname, parts.port)
-        writer.write(b"POST /listenKey HTTP/1.1\r\nHost: x\r\nContent-Length: 0\r\n\r\n")
+        request = f"POST /listenKey HTTP/1.1\r\nHost: {parts.netloc}\r\nContent-Length: 0\r\n\r\n"
+        writer.write(request.encode())
         answer = await reader.read()
         writer.transport.abort()
         assert b"200 OK" in answer.splitlines()[0]
