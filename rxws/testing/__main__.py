@@ -1,4 +1,4 @@
-"""``python -m rxws.testing``: a scripted server as a process of its own; prints its URL and serves until Ctrl-C."""
+"""``python -m rxws.testing``: run a scripted server in its own process, print its URL, and serve until Ctrl-C."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from .server import FeedServer, Script
 
 
 async def echo(connection: FeedConnection) -> None:
-    """Send back whatever comes."""
+    """Send every message back."""
     async for message in connection:
         await connection.send(message)
 
@@ -61,19 +61,19 @@ async def _serve(options: argparse.Namespace) -> AsyncIterator[FeedServer]:
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Parse the command line and serve; returns the exit code."""
+    """Parse the command line, serve, and return the exit code."""
     parser = argparse.ArgumentParser(prog="python -m rxws.testing", description=__doc__)
     parser.add_argument(
         "--script",
         type=lambda name: (name, _script(name)),
         default="silent",
-        help="silent, echo, broadcast, or module:function for a script of yours (default: silent)",
+        help="silent, echo, broadcast, or your own script as module:function (default: silent)",
     )
     parser.add_argument("--port", type=int, default=0, help="the port to listen on (default: a free one)")
-    parser.add_argument("--seconds", type=float, help="serve that long (default: until Ctrl-C)")
+    parser.add_argument("--seconds", type=float, help="how long to serve (default: until Ctrl-C)")
     parser.add_argument("--rate", type=float, default=100.0, help="broadcast: messages a second (default: 100)")
     parser.add_argument("--channels", default="a", help="broadcast: names, separated by commas (default: a)")
-    parser.add_argument("--lag", type=float, default=0.0, help="broadcast: up to so many seconds of lag (default: 0)")
+    parser.add_argument("--lag", type=float, default=0.0, help="broadcast: the longest lag, in seconds (default: 0)")
     add_access_options(parser)
     options = parser.parse_args(arguments)
     with contextlib.suppress(KeyboardInterrupt):

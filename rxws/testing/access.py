@@ -62,7 +62,7 @@ class Access:
 
 
 def add_access_options(parser: argparse.ArgumentParser) -> None:
-    """Declare ``--allow-origin`` and ``--allow-host``, which set ``allow_origin`` and ``allow_host`` to lists."""
+    """Declare ``--allow-origin`` and ``--allow-host``; the parsed options have lists of these names."""
     parser.add_argument(
         "--allow-origin",
         metavar="URL",

@@ -331,7 +331,7 @@ class WhatFeedServersDo:
             await connect(url, process_exception=lambda error: error)
         await server.start()
         assert server.url == url
-        with pytest.raises(RuntimeError, match="runs already"):
+        with pytest.raises(RuntimeError, match="already running"):
             await server.start()
         async with connect(url):
             await server.connected(2)
@@ -724,7 +724,7 @@ class TestNumberedBroadcast:
             async with NumberedBroadcast(feed_server, lag=lambda *_: 60.0) as broadcast:
                 broadcast.publish(count=3)
                 assert broadcast.pending == 3
-                with pytest.raises(TimeoutError, match="3 messages are still on their way"):
+                with pytest.raises(TimeoutError, match="3 messages are not delivered yet"):
                     await broadcast.delivered(timeout=1)
             assert broadcast.pending == 0
 
