@@ -122,7 +122,8 @@ async def get_json(url: str, *, timeout: float = 5.0) -> Any:
 
     Example::
 
-        key = (await get_json("http://127.0.0.1:8080/listenKey"))["listenKey"]
+        async with rxws.demo.serve() as exchange:
+            key = (await get_json(f"{exchange.http_url}/listenKey"))["listenKey"]
     """
     parts = urlsplit(url)
     if parts.scheme != "http" or parts.hostname is None:
