@@ -1,4 +1,4 @@
-"""Servers refuse web pages: requests with an ``Origin``, and requests to a name that is not this machine's."""
+"""Servers refuse web pages: requests with an ``Origin``, and requests with a foreign ``Host``."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ async def answer(url: str, *, host: str | None = None, origin: str | None = None
 
 @contextlib.asynccontextmanager
 async def connected(url: str, *, name: str | None = None, origin: str | None = None):
-    """Connect as a web page of this origin does, to a server that the page reaches by this host name."""
+    """Connect as a web page of this origin that reaches the server by this host name."""
     parts = urlsplit(url)
     seen = url if name is None else f"ws://{name}:{parts.port}{parts.path}"
     options = {"proxy": None, "open_timeout": 5, "host": parts.hostname, "port": parts.port}
