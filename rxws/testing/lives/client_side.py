@@ -37,7 +37,7 @@ def rotations(rng: Random, plan: Plan) -> None:
 
 
 def rotations_by_time(rng: Random, plan: Plan) -> None:
-    """The feed rotates every so many seconds."""
+    """The feed rotates at fixed intervals (``rotate_every``)."""
     plan.set(rotate_every=round(rng.uniform(1.5, 5.0), 3))
 
 

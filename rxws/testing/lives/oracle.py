@@ -52,6 +52,7 @@ class Evidence:
         gaps: the feed's ``Gap`` events, with times of the loop's clock.
         rotate_calls: the calls of ``rotate()``.
         standstills: the intervals in which the client's loop was blocked.
+        slow_times: the intervals in which a slow handler delayed the client.
         wanted: the channels that must be subscribed at the end.
         quiet_from: messages that were published before this time must have arrived; None: the feed exited early.
         tolerance: seconds by which times may differ.
@@ -96,7 +97,7 @@ class _Judgement:
         self._record = evidence.record
         self._sent: dict[tuple[str, int], list[Sent]] = defaultdict(list)
         self._holdups = sorted(evidence.standstills)
-        # The Gaps behind which numbers are missing: these have a cause, whatever it was.
+        # The Gaps at which numbers are missing: they are justified, also without a known cause.
         self._explaining: set[tuple[float, float]] = set()
         for line in evidence.record.lines:
             self._holdups = sorted([*self._holdups, *line.holdups])
@@ -249,7 +250,7 @@ class _Judgement:
         return gap.reason == "idle" and bool(silent)
 
     def _was_drain_cut(self, gap: Gap) -> bool:
-        """Whether a rotation cut a connection that slow handlers kept from being read: what was on it is not known."""
+        """Return whether a rotation cut a connection that slow handlers delayed: its unread messages are not known."""
         return gap.reason == "rotation" and any(
             since <= gap.end and gap.start <= until + self._settings.reach for since, until in self._evidence.slow_times
         )
