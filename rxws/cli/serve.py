@@ -16,6 +16,7 @@ from ..recording.moments import moments
 from ..recording.reading import summary
 from ..reporting import printable
 from ..testing import FeedConnection, FeedServer
+from ..testing.access import add_access_options
 from .arguments import Declare, port, speed
 from .output import Output
 from .record import readable
@@ -52,6 +53,7 @@ def add(declare: Declare) -> None:
     parser.add_argument("--port", metavar="N", type=port, default=0, help="port to listen on (default: a free port)")
     parser.add_argument("--speed", metavar="N", type=speed, default=1.0, help="N times as fast, or max (default: 1)")
     parser.add_argument("--loop", action="store_true", help="begin again after the last frame")
+    add_access_options(parser)
 
 
 async def serve(options: argparse.Namespace, output: Output) -> int:
@@ -67,7 +69,8 @@ async def serve(options: argparse.Namespace, output: Output) -> int:
     except (OSError, ImportError) as error:
         raise readable(options.path, error) from error
     script = functools.partial(_play, options, functools.lru_cache(output.report))
-    server = FeedServer(script, port=options.port, max_size=LARGEST_MESSAGE)
+    access = {"allow_origins": options.allow_origin, "allow_hosts": options.allow_host}
+    server = FeedServer(script, port=options.port, max_size=LARGEST_MESSAGE, **access)
     try:
         await server.start()
     except OSError as error:

@@ -1,10 +1,10 @@
-"""An exchange to try feeds on: a websocket server on loopback that behaves like one, misbehaviour included.
+"""A demo exchange to try feeds with: a websocket server on loopback that behaves, and misbehaves, like an exchange.
 
 ::
 
     market        prices, order books and numbered messages; pure
     listen_keys   keys that expire, and their connections
-    exchange      serve() and what it gives, a DemoExchange: the URL, and all that can be asked of it
+    exchange      serve() and its result, a DemoExchange: the URL, and methods that control the exchange
 
 In a program or a notebook::
 

@@ -1,4 +1,4 @@
-"""``python -m rxws.demo``: the demo exchange as a process of its own; prints its URL and serves until Ctrl-C."""
+"""``python -m rxws.demo``: run the demo exchange in its own process, print its URL, and serve until Ctrl-C."""
 
 from __future__ import annotations
 
@@ -9,18 +9,20 @@ import sys
 from collections.abc import Sequence
 
 from ..testing import serve_until_told
+from ..testing.access import add_access_options
 from .exchange import serve
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Parse the command line and serve; returns the exit code."""
+    """Parse the command line, serve, and return the exit code."""
     parser = argparse.ArgumentParser(prog="python -m rxws.demo", description=__doc__)
     parser.add_argument("--port", type=int, default=0, help="the port to listen on (default: a free one)")
     parser.add_argument("--rate", type=float, default=100.0, help="messages a second (default: 100)")
     parser.add_argument("--seed", type=int, default=0, help="the same seed gives the same messages (default: 0)")
-    parser.add_argument("--lag", type=float, default=0.0, help="up to so many seconds of lag (default: 0)")
-    parser.add_argument("--key-lifetime", type=float, default=3600.0, help="seconds (default: 3600)")
-    parser.add_argument("--seconds", type=float, help="serve that long (default: until Ctrl-C)")
+    parser.add_argument("--lag", type=float, default=0.0, help="the longest lag, in seconds (default: 0)")
+    parser.add_argument("--key-lifetime", type=float, default=3600.0, help="of listen keys, in seconds (default: 3600)")
+    parser.add_argument("--seconds", type=float, help="how long to serve (default: until Ctrl-C)")
+    add_access_options(parser)
     options = parser.parse_args(arguments)
     exchange = serve(
         port=options.port,
@@ -28,6 +30,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         seed=options.seed,
         lag=options.lag,
         listen_key_lifetime=options.key_lifetime,
+        allow_origins=options.allow_origin,
+        allow_hosts=options.allow_host,
     )
     with contextlib.suppress(KeyboardInterrupt):
         asyncio.run(serve_until_told(exchange, seconds=options.seconds))

@@ -20,48 +20,50 @@ from .market import KINDS, SYMBOLS, Market, channel_of
 __all__ = ["DemoExchange", "serve"]
 
 _BATCH = 100
-"""Messages that are sent in one go before other tasks of the loop have their turn."""
+"""How many messages are sent before other tasks of the loop can run."""
 _MOST_UNREAD = 64 * 2**20
-"""Octets that may wait for a client before it is cut."""
+"""Bytes that may wait for a client; the connection is cut when there are more."""
 
 
 class DemoExchange(str):
-    """A running demo exchange, which *is* the URL of its feed: ``ReactiveWebSocket(exchange)``.
+    """A running demo exchange, which is a string: the URL of its feed (``ReactiveWebSocket(exchange)``).
 
-    It is made by :func:`serve`. Being a string, it can be given wherever a URL is expected; what it does besides is
-    in its attributes and methods.
+    :func:`serve` makes it. It can be passed wherever a URL is expected; its attributes and methods control the
+    exchange.
 
-    **Feeds.** ``/ws`` (this URL): everything is subscribed from the moment that the connection is open. ``/stream``
-    (:attr:`stream_url`): nothing is, until ``{"method": "SUBSCRIBE", "params": ["btcusdt@trade"], "id": 1}`` comes,
-    acknowledged with ``{"result": null, "id": 1}``; ``UNSUBSCRIBE`` likewise, on either path. ``/ws/<listen key>``:
-    everything, as long as the key lives; at its end ``{"e": "listenKeyExpired", "listenKey": …}`` comes, and a few
-    seconds later the connection is closed. An unknown or expired key is answered with 401.
+    **Feeds.** ``/ws`` (this URL): all channels are subscribed as soon as the connection is open. ``/stream``
+    (:attr:`stream_url`): no channel is subscribed until the client sends ``{"method": "SUBSCRIBE", "params":
+    ["btcusdt@trade"], "id": 1}``, which the exchange acknowledges with ``{"result": null, "id": 1}``. ``UNSUBSCRIBE``
+    works alike. Both work on either path. ``/ws/<listen key>``: all channels, until the key expires: then the exchange
+    sends ``{"e": "listenKeyExpired", "listenKey": …}``, and closes the connection a few seconds later. It answers an
+    unknown or expired key with 401.
 
-    **Messages.** ``n`` is the number of the message on its channel, from 1 up without holes, the same on every
-    connection: whatever is lost or doubled can be told. Prices and quantities are JSON numbers, ``T`` milliseconds::
+    **Messages.** ``n`` is the number of the message on its channel, from 1 without holes, the same on every connection:
+    a client can find everything that was lost or came twice. Prices and quantities are JSON numbers, ``T`` is in
+    milliseconds::
 
         {"e": "trade", "s": "BTCUSDT", "p": 64000.01, "q": 0.5, "T": 1700000000000, "n": 1}
         {"e": "bookTicker", "s": "BTCUSDT", "b": 63999.9, "B": 1.2, "a": 64000.1, "A": 3.4, "n": 1}
         {"e": "depthUpdate", "s": "BTCUSDT", "U": 81, "u": 83, "b": [[63999.9, 0.0]], "a": [...], "n": 1}
 
-    Changes of a book have numbers of their own, from ``U`` to ``u`` in each message, without holes; a quantity of 0
+    Changes of a book are numbered separately, from ``U`` to ``u`` in each message, without holes; a quantity of 0
     removes a price.
 
-    **HTTP**, at :attr:`http_url`: ``/listenKey`` (GET or POST) gives ``{"listenKey": …}``; ``/depth?symbol=BTCUSDT``
-    gives the book, ``{"lastUpdateId": …, "bids": [[price, quantity], …], "asks": …}``.
+    **HTTP**, at :attr:`http_url`: ``/listenKey`` (GET or POST) returns ``{"listenKey": …}``; ``/depth?symbol=BTCUSDT``
+    returns the book, ``{"lastUpdateId": …, "bids": [[price, quantity], …], "asks": …}``.
 
     Attributes:
-        server: the FeedServer that it runs on: its connections, handshakes and faults.
+        server: the FeedServer that it runs on, with its connections, handshakes and faults.
         market: prices and books.
-        lag: each message reaches each connection after its own lag, drawn uniformly from 0 to this many seconds;
-            order is kept per channel. May be changed at any time.
-        snapshot_lag: how many changes ``/depth`` is behind the feed, or 0. May be changed at any time.
-        snapshot_delay: seconds until ``/depth`` answers; the book is the one at the end of them. (So is one that is
-            ahead of the feed: with :attr:`lag`.) May be changed at any time.
+        lag: each message reaches each connection after its own lag, drawn uniformly from 0 to this many seconds; the
+            order on each channel is kept. It may be changed at any time.
+        snapshot_lag: how many changes ``/depth`` is behind the feed, or 0. It may be changed at any time.
+        snapshot_delay: seconds until ``/depth`` answers, with the book at the end of that time. With :attr:`lag` the
+            snapshot can be ahead of the feed. It may be changed at any time.
     """
 
     def __new__(cls, server: FeedServer, **options: Any) -> Self:
-        """Make the string, which cannot be set later."""
+        """Make the string here, because ``__init__`` cannot set it."""
         return super().__new__(cls, server.url)
 
     def __init__(
@@ -84,7 +86,7 @@ class DemoExchange(str):
         self.snapshot_lag = snapshot_lag
         self.snapshot_delay = snapshot_delay
         self._epoch = (time.time() if start is None else start) - loop.time()
-        # Chances that have nothing to do with each other have numbers of their own: lags do not change the prices.
+        # Lags have their own random numbers, so that they do not change the prices.
         self._lag_random = random.Random(f"lags {seed}")
         self._keys = keys
         self._limit = max_messages_per_second
@@ -103,12 +105,12 @@ class DemoExchange(str):
 
     @property
     def url(self) -> str:
-        """The feed on which everything is subscribed, as a plain string."""
+        """The URL of the feed on which all channels are subscribed, as a plain string."""
         return str.__str__(self)
 
     @property
     def stream_url(self) -> str:
-        """The feed on which nothing is subscribed at first."""
+        """The URL of the feed on which no channel is subscribed at first."""
         return self.url.removesuffix("/ws") + "/stream"
 
     @property
@@ -117,11 +119,11 @@ class DemoExchange(str):
         return self.server.http_url
 
     def key_url(self, listen_key: str) -> str:
-        """The feed of a listen key."""
+        """Return the URL of the feed of a listen key."""
         return f"{self.url}/{listen_key}"
 
     async def get_json(self, path: str, *, timeout: float = 5.0) -> Any:
-        """GET one of the endpoints: ``await exchange.get_json("/depth?symbol=BTCUSDT")``.
+        """GET from one of the endpoints: ``await exchange.get_json("/depth?symbol=BTCUSDT")``.
 
         Raises:
             rxws.testing.HttpError: the status is not 2xx.
@@ -129,16 +131,16 @@ class DemoExchange(str):
         """
         return await get_json(self.http_url + path, timeout=timeout)
 
-    # What there is
+    # State
 
     @property
     def channels(self) -> list[str]:
-        """All channels there are."""
+        """The names of all channels."""
         return [channel_of(symbol, kind) for symbol in self.market.symbols for kind in KINDS]
 
     @property
     def numbers(self) -> dict[str, int]:
-        """The last number published on each channel that had any."""
+        """The last number of each channel on which messages were published."""
         return dict(self.market.numbers)
 
     @property
@@ -152,16 +154,16 @@ class DemoExchange(str):
         return len(self.server.connections)
 
     def book(self, symbol: str) -> dict[str, Any]:
-        """The true order book now, in the form of a snapshot of ``/depth``."""
+        """Return the true order book now, in the form of a snapshot of ``/depth``."""
         return self.market.book(symbol)
 
-    # What can be asked for
+    # Control
 
     async def publish(self, count: int = 1) -> None:
-        """Publish the next ``count`` messages now, beside those that come at the exchange's rate.
+        """Publish the next ``count`` messages now, in addition to those at the exchange's rate.
 
-        Other tasks run every hundred messages. Nobody waits for a client that does not read: it is cut when 64 MiB
-        wait for it.
+        Other tasks can run every hundred messages. The exchange does not wait for a client that does not read: it cuts
+        the connection when 64 MiB wait for the client.
         """
         loop = asyncio.get_running_loop()
         for n in range(1, count + 1):
@@ -179,17 +181,17 @@ class DemoExchange(str):
         return count
 
     def slow(self, seconds: float, *, times: int | None = 1) -> None:
-        """Let the next handshakes take so many seconds. (For slow messages, set :attr:`lag`.)"""
+        """Make the next handshakes take this many seconds. (For slow messages, set :attr:`lag`.)"""
         self.server.slow_handshake(seconds, times=times)
 
     def refuse(self, status: int = 503, *, headers: dict[str, str] | None = None, times: int | None = 1) -> None:
-        """Answer the next handshakes with an HTTP status; None: all, until ``exchange.server.accept()``."""
+        """Answer the next ``times`` handshakes with an HTTP status; None: all until ``exchange.server.accept()``."""
         self.server.refuse(status, headers, times=times)
 
     def drop_deltas(self, count: int = 1, *, symbol: str | None = None) -> None:
-        """Withhold the next changes of a symbol's book (None: of any) from everybody: holes in the numbers.
+        """Send the next changes of a symbol's book (None: of any book) to no client: their numbers are missing.
 
-        The true book has them.
+        The true book contains the changes.
         """
         self._dropped_deltas[symbol] += count
 
@@ -198,7 +200,7 @@ class DemoExchange(str):
         self._failed_snapshots.extend([status] * count)
 
     def expire_listen_keys(self) -> None:
-        """Let all listen keys expire now."""
+        """Make all listen keys expire now."""
         self._keys.expire_all()
 
     # Inside
@@ -207,7 +209,7 @@ class DemoExchange(str):
         loop = asyncio.get_running_loop()
         start, published = loop.time(), 0
         while True:
-            # Not oftener than every 10 ms: timers of the loop are no finer than about a millisecond.
+            # At most every 10 ms, because the loop's timers are only accurate to about a millisecond.
             await asyncio.sleep(max(0.01, start + (published + 1) / rate - loop.time()))
             due = int((loop.time() - start) * rate + 1e-6) - published
             await self.publish(due)
@@ -238,7 +240,7 @@ class DemoExchange(str):
         path = urlsplit(connection.path).path
         key = path.removeprefix("/ws/") if path.startswith("/ws/") else None
         if key is not None and not self._keys.join(key, connection):
-            # It expired since the handshake was admitted.
+            # It has expired since the handshake was admitted.
             await connection.close(1000, "listen key expired")
             return
         self._subscriptions[connection] = set() if path == "/stream" else None
@@ -316,23 +318,25 @@ async def serve(
     """Serve the demo exchange on loopback while the block runs.
 
     Args:
-        symbols: what is traded; the default is 20 symbols.
+        symbols: the traded symbols; by default 20.
         seed: the same seed gives the same messages in the same order.
-        rate: messages a second, of all channels together; 0: only when told, by ``exchange.publish(n)``.
+        rate: messages a second, of all channels together; 0: messages come only from ``exchange.publish(n)``.
         host: the address to listen on.
         port: the port; 0 takes a free one.
-        start: the time, in seconds since the epoch, that ``T`` counts from; None: now. With ``start=0`` in virtual
-            time even ``T`` is the same in every run.
+        start: the time of the first ``T``, in seconds since the epoch; None: now. With ``start=0`` in virtual time even
+            ``T`` is the same in every run.
         listen_key_lifetime: seconds until a listen key expires.
         listen_key_grace: seconds from the ``listenKeyExpired`` message until the connection is closed.
-        max_messages_per_second: a client that sends more is closed with 1008; None: no limit.
-        lag: see :class:`DemoExchange`, as for the next two.
-        snapshot_lag: changes that snapshots are behind.
+        max_messages_per_second: the exchange closes the connection of a client that sends more, with 1008; None: no
+            limit.
+        lag: the longest lag of a message, in seconds, see :class:`DemoExchange`.
+        snapshot_lag: how many changes snapshots are behind the feed.
         snapshot_delay: seconds that a snapshot takes.
-        options: more for :class:`rxws.testing.FeedServer`.
+        options: more options for :class:`rxws.testing.FeedServer`, such as ``allow_origins`` and ``allow_hosts``, which
+            let web pages use the exchange.
 
     Returns:
-        A context manager that gives a :class:`DemoExchange`, a string: the URL.
+        A context manager whose value is a :class:`DemoExchange`: a string, the URL.
 
     Example::
 

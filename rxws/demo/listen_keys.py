@@ -1,4 +1,4 @@
-"""Listen keys: what gives access to a feed for a while, and what happens to its connections at the end."""
+"""Listen keys: they give access to a feed until they expire, and then their connections are closed."""
 
 from __future__ import annotations
 
@@ -12,12 +12,12 @@ __all__ = ["ListenKeys"]
 
 
 class ListenKeys:
-    """The listen keys that live, each with its connections.
+    """The valid listen keys, each with its connections.
 
     Args:
         lifetime: seconds until a key expires.
         grace: seconds from the ``listenKeyExpired`` message until the connections are closed.
-        seed: of the keys.
+        seed: the same seed makes the same keys.
     """
 
     def __init__(self, *, lifetime: float, grace: float, seed: int) -> None:
@@ -32,27 +32,27 @@ class ListenKeys:
         return key in self._keys
 
     def make(self) -> str:
-        """Make a key, which expires in its time."""
+        """Make a key, which expires after its lifetime."""
         key = f"{self._random.getrandbits(256):064x}"
         self._keys[key] = []
         self._later(self.lifetime, lambda: self.expire(key))
         return key
 
     def join(self, key: str, connection: FeedConnection) -> bool:
-        """Count a connection as one of the key's; False if there is no such key (any more)."""
+        """Add a connection to a key; return False if the key is unknown or has expired."""
         if key not in self._keys:
             return False
         self._keys[key].append(connection)
         return True
 
     def leave(self, connection: FeedConnection) -> None:
-        """Forget a connection, wherever it was counted."""
+        """Remove a connection from its key."""
         for connections in self._keys.values():
             if connection in connections:
                 connections.remove(connection)
 
     def expire(self, key: str) -> None:
-        """End a key: its connections are told, and closed after the grace."""
+        """Let a key expire: send ``listenKeyExpired`` to its connections, and close them after the grace."""
         connections = self._keys.pop(key, [])
         for connection in connections:
             connection.send_nowait({"e": "listenKeyExpired", "listenKey": key})
@@ -60,12 +60,12 @@ class ListenKeys:
             self._later(self.grace, lambda: self._close(connections))
 
     def expire_all(self) -> None:
-        """End all keys."""
+        """Let all keys expire."""
         for key in list(self._keys):
             self.expire(key)
 
     async def end(self) -> None:
-        """Leave no timer and no task behind."""
+        """Cancel all timers and tasks."""
         for timer in self._timers:
             timer.cancel()
         for task in self._closing:

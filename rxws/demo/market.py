@@ -1,4 +1,4 @@
-"""A market that exists only here: random-walk prices, numbered messages, order books. Pure: no clock, no network."""
+"""An invented market: random-walk prices, numbered messages, order books. Pure: no clock, no network."""
 
 from __future__ import annotations
 
@@ -14,9 +14,9 @@ KINDS = ("trade", "bookTicker", "depth")
 """The kinds of channels that each symbol has: ``btcusdt@trade``, ``btcusdt@bookTicker``, ``btcusdt@depth``."""
 
 HISTORY = 1_000
-"""How many old states of each book are kept, for snapshots that are behind."""
+"""How many old states of each book are kept, for snapshots that are behind the feed."""
 
-# The price to start from, in ticks, and the decimal places of a tick.
+# The first price, in ticks, and the decimal places of a tick.
 _START: dict[str, tuple[int, int]] = {
     "BTCUSDT": (6_400_000, 2),
     "ETHUSDT": (310_000, 2),
@@ -44,11 +44,11 @@ SYMBOLS = tuple(_START)
 """The twenty symbols that are traded."""
 
 _NEAR, _FAR = 10, 30
-"""Ticks from the middle: where orders come in, and where they are forgotten."""
+"""Ticks from the middle: new orders are at most _NEAR away, and orders farther away than _FAR are removed."""
 
 
 def channel_of(symbol: str, kind: str) -> str:
-    """Name a channel: ``channel_of("BTCUSDT", "trade")`` is ``"btcusdt@trade"``."""
+    """Return the name of a channel: ``channel_of("BTCUSDT", "trade")`` is ``"btcusdt@trade"``."""
     return f"{symbol.lower()}@{kind}"
 
 
@@ -74,8 +74,8 @@ class Market:
     """Prices, order books and the messages about them; the same seed gives the same messages.
 
     Args:
-        symbols: which of :data:`SYMBOLS` are traded; others begin at 100.00.
-        seed: of the random numbers.
+        symbols: the traded symbols. Symbols that are not in :data:`SYMBOLS` begin at 100.00.
+        seed: the seed of the random numbers.
     """
 
     def __init__(self, symbols: Sequence[str] = SYMBOLS, *, seed: int = 0) -> None:
@@ -91,7 +91,7 @@ class Market:
                 self._change_book(symbol)
 
     def next(self, time: float) -> tuple[str, dict[str, Any]]:
-        """Let something happen: half of it trades, the rest best prices and changes of books.
+        """Make the next message: half of them are trades, the others best prices and changes of books.
 
         Args:
             time: seconds since the epoch, for the trade's ``T``.
@@ -113,13 +113,13 @@ class Market:
         return channel, message
 
     def book(self, symbol: str, *, behind: int = 0) -> dict[str, Any]:
-        """Give the whole true order book: ``{"lastUpdateId": …, "bids": [[price, quantity], …], "asks": …}``.
+        """Return the whole true order book: ``{"lastUpdateId": …, "bids": [[price, quantity], …], "asks": …}``.
 
         Best prices come first.
 
         Args:
-            symbol: which.
-            behind: as it was so many changes ago (at most 1,000, or as many as there were).
+            symbol: the symbol.
+            behind: return the book of this many changes ago (at most 1,000, or all that there were).
 
         Raises:
             KeyError: the symbol is not traded.
@@ -158,7 +158,7 @@ class Market:
         book.history.append((book.updates, dict(book.bids), dict(book.asks)))
         changes: dict[str, list[list[float]]] = {}
         for name, side, sign in (("b", book.bids, -1), ("a", book.asks, 1)):
-            # The middle has moved since: what is on its wrong side would be matched, what is far off is forgotten.
+            # The middle has moved: orders on its wrong side would be matched, and orders far away are removed.
             changed = {ticks: 0.0 for ticks in side if not 0 < (ticks - book.middle) * sign <= _FAR}
             for _ in range(self._random.randint(1, 2)):
                 ticks = book.middle + sign * self._random.randint(1, _NEAR)

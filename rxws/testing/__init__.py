@@ -1,19 +1,21 @@
-"""What feeds are tested with: a server that misbehaves on command, and a check that nothing is left behind.
+"""Tools to test feeds with: a server that misbehaves on command, and a check for leaks.
 
 ::
 
-    messages      what a client sent: recorded, awaited, compared
+    messages      the messages of a client: recorded, awaited, compared
+    access        which web pages may use a server, by Origin and Host
     http          plain HTTP beside the websocket
+    waiting       bounded waits for a condition
     connection    one client's connection, and all that a server can do to it
-    clients       all of them: waited for, and told at once
-    faults        what a server can do to a handshake
+    clients       all clients: waits for them, and sends to all of them at once
+    faults        the faults of handshakes
     server        FeedServer
     broadcast     numbered messages with lags
-    process       a server in a process of its own
+    process       a server in its own process
     leaks         assert_no_leaks
-    lives         whole lives by seed
+    lives         random, repeatable histories of faults, by seed
 
-Nothing here needs pytest; its fixtures are in :mod:`rxws.pytest_plugin`.
+Nothing here needs pytest. The fixtures are in :mod:`rxws.pytest_plugin`.
 """
 
 from __future__ import annotations

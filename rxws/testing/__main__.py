@@ -1,4 +1,4 @@
-"""``python -m rxws.testing``: a scripted server as a process of its own; prints its URL and serves until Ctrl-C."""
+"""``python -m rxws.testing``: run a scripted server in its own process, print its URL, and serve until Ctrl-C."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ import sys
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 
+from .access import add_access_options
 from .broadcast import NumberedBroadcast
 from .connection import FeedConnection
 from .process import serve_until_told
@@ -18,7 +19,7 @@ from .server import FeedServer, Script
 
 
 async def echo(connection: FeedConnection) -> None:
-    """Send back whatever comes."""
+    """Send every message back."""
     async for message in connection:
         await connection.send(message)
 
@@ -44,7 +45,8 @@ def _script(name: str) -> Script:
 
 @asynccontextmanager
 async def _serve(options: argparse.Namespace) -> AsyncIterator[FeedServer]:
-    async with FeedServer(options.script[1], port=options.port) as server:
+    access = {"allow_origins": options.allow_origin, "allow_hosts": options.allow_host}
+    async with FeedServer(options.script[1], port=options.port, **access) as server:
         if options.script[0] != "broadcast":
             yield server
             return
@@ -59,19 +61,20 @@ async def _serve(options: argparse.Namespace) -> AsyncIterator[FeedServer]:
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Parse the command line and serve; returns the exit code."""
+    """Parse the command line, serve, and return the exit code."""
     parser = argparse.ArgumentParser(prog="python -m rxws.testing", description=__doc__)
     parser.add_argument(
         "--script",
         type=lambda name: (name, _script(name)),
         default="silent",
-        help="silent, echo, broadcast, or module:function for a script of yours (default: silent)",
+        help="silent, echo, broadcast, or your own script as module:function (default: silent)",
     )
     parser.add_argument("--port", type=int, default=0, help="the port to listen on (default: a free one)")
-    parser.add_argument("--seconds", type=float, help="serve that long (default: until Ctrl-C)")
+    parser.add_argument("--seconds", type=float, help="how long to serve (default: until Ctrl-C)")
     parser.add_argument("--rate", type=float, default=100.0, help="broadcast: messages a second (default: 100)")
     parser.add_argument("--channels", default="a", help="broadcast: names, separated by commas (default: a)")
-    parser.add_argument("--lag", type=float, default=0.0, help="broadcast: up to so many seconds of lag (default: 0)")
+    parser.add_argument("--lag", type=float, default=0.0, help="broadcast: the longest lag, in seconds (default: 0)")
+    add_access_options(parser)
     options = parser.parse_args(arguments)
     with contextlib.suppress(KeyboardInterrupt):
         asyncio.run(serve_until_told(_serve(options), seconds=options.seconds))

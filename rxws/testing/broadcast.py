@@ -1,4 +1,4 @@
-"""Numbered messages on channels, with lags: what makes every loss, double and disorder provable."""
+"""Numbered messages on channels, with lags, so that a test can prove every loss, copy and disorder."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ __all__ = ["DelayedDelivery", "NumberedBroadcast"]
 
 
 class DelayedDelivery:
-    """Delivers each message after a lag of its own, yet in order on each channel of each connection."""
+    """Delivers each message after its own lag, but in order on each channel of each connection."""
 
     def __init__(self) -> None:
         self._lines: dict[tuple[FeedConnection, Hashable], deque[tuple[float, Any, asyncio.TimerHandle]]] = {}
@@ -23,11 +23,11 @@ class DelayedDelivery:
 
     @property
     def pending(self) -> int:
-        """How many messages are on their way."""
+        """How many messages are not delivered yet."""
         return sum(map(len, self._lines.values()))
 
     def deliver(self, connection: FeedConnection, channel: Hashable, message: Any, lag: float) -> None:
-        """Send a message in ``lag`` seconds, or later where one before it on its channel comes later."""
+        """Send a message in ``lag`` seconds, or later if an earlier message of its channel is due later."""
         key = (connection, channel)
         line = self._lines.get(key)
         if line is None:
@@ -37,23 +37,23 @@ class DelayedDelivery:
             line = self._lines[key] = deque()
         loop = asyncio.get_running_loop()
         due = max(loop.time() + lag, line[-1][0] if line else 0.0)
-        # The timer takes whatever is first in line, not this message: timers that are due together fire in any order.
+        # The timer sends the first message in line, not this one: timers that are due together fire in any order.
         line.append((due, message, loop.call_at(due, self._deliver_first, key)))
 
     async def delivered(self, *, timeout: float = 5.0) -> None:
-        """Wait until nothing is on its way.
+        """Wait until all messages are delivered.
 
         Raises:
-            TimeoutError: something was for ``timeout`` seconds.
+            TimeoutError: some were not delivered within ``timeout`` seconds; the message says how many.
         """
         await self._changes.until(
             lambda: None if self._lines else True,
             timeout=timeout,
-            describe=lambda: f"{self.pending} messages are still on their way",
+            describe=lambda: f"{self.pending} messages are not delivered yet",
         )
 
     def clear(self) -> None:
-        """Drop what is on its way."""
+        """Drop the messages that are not delivered yet."""
         for line in self._lines.values():
             for _, _, timer in line:
                 timer.cancel()
@@ -76,19 +76,19 @@ def _numbered(channel: str, n: int) -> Any:
 class NumberedBroadcast:
     """Sends sequence-numbered messages on channels to every live connection of a server.
 
-    A number belongs to the channel, not to the connection: every connection that is subscribed when a number is
-    published gets it, each in its own time.
+    Numbers are counted per channel, not per connection: every connection that is subscribed when a number is published
+    gets it, each after its own lag.
 
     Args:
-        server: whose connections get the messages.
+        server: the server; all its connections get the messages.
         channels: the names of the channels.
-        lag: function of the connection and the channel, called for each message: seconds until it is delivered there.
-            Order on one channel of one connection is kept. None: at once.
-        subscribed_after: function of the connection and the channel: for how many seconds after its opening a
-            connection gets nothing on the channel. None: subscribed at once.
-        make: function of the channel and the number that gives the message; by default ``{"channel": …, "n": …}``.
+        lag: function of the connection and the channel, called for each message: returns the seconds until the message
+            is delivered. The order on one channel of one connection is kept. None: messages are delivered at once.
+        subscribed_after: function of the connection and the channel: returns for how many seconds after its opening the
+            connection gets nothing on the channel. None: it is subscribed at once.
+        make: function of the channel and the number that returns the message; by default ``{"channel": …, "n": …}``.
 
-    Leaving the block drops what is still on its way::
+    Leaving the block drops the messages that are not delivered yet::
 
         async with NumberedBroadcast(server, lag=lambda *_: random.uniform(0, 0.06)) as broadcast:
             await broadcast.run(rate=1000, seconds=5)
@@ -124,7 +124,7 @@ class NumberedBroadcast:
 
     @property
     def pending(self) -> int:
-        """How many messages are on their way."""
+        """How many messages are not delivered yet."""
         return self._dispatcher.pending
 
     def publish(self, channel: str | None = None, count: int = 1) -> None:
@@ -142,17 +142,19 @@ class NumberedBroadcast:
                     self._dispatcher.deliver(connection, name, message, lag)
 
     async def run(self, *, rate: float, seconds: float | None = None) -> None:
-        """Publish on one channel after the other, ``rate`` messages a second in all; keeps to the clock by catching up.
+        """Publish on one channel after the other, ``rate`` messages a second in all; late messages are caught up.
+
+        Cancelling is safe.
 
         Args:
             rate: messages a second, all channels together.
-            seconds: for how long; None until it is cancelled. Cancelling is safe at any time.
+            seconds: how long to publish; None: until it is cancelled.
         """
         loop = asyncio.get_running_loop()
         start, published = loop.time(), 0
         total = None if seconds is None else round(rate * seconds)
         while total is None or published < total:
-            # Not oftener than every 10 ms: timers of the loop are no finer than about a millisecond.
+            # At most every 10 ms, because the loop's timers are only accurate to about a millisecond.
             await asyncio.sleep(max(0.01, start + (published + 1) / rate - loop.time()))
             due = int((loop.time() - start) * rate + 1e-6)
             for _ in range((due if total is None else min(due, total)) - published):
@@ -160,9 +162,9 @@ class NumberedBroadcast:
                 published += 1
 
     async def delivered(self, *, timeout: float = 5.0) -> None:
-        """Wait until nothing is on its way.
+        """Wait until all messages are delivered.
 
         Raises:
-            TimeoutError: something was for ``timeout`` seconds.
+            TimeoutError: some were not delivered within ``timeout`` seconds; the message says how many.
         """
         await self._dispatcher.delivered(timeout=timeout)

@@ -1,4 +1,4 @@
-"""The clients of a server: those that knock, those that are there; waited for, listened to, and told all at once."""
+"""The clients of a server: waits for their handshakes, connections and messages, and sends to all of them."""
 
 from __future__ import annotations
 
@@ -19,12 +19,12 @@ __all__ = ["Clients", "Handshake"]
 
 @dataclass(frozen=True, slots=True)
 class Handshake:
-    """A client's attempt to open a websocket, whatever came of it.
+    """A client's attempt to open a websocket, successful or not.
 
     Attributes:
-        time: the loop's time, in seconds.
-        path: what was asked for, the query included.
-        headers: case-insensitive.
+        time: when it began, in seconds of the loop's clock.
+        path: the requested path with the query.
+        headers: the headers of the request; names are case-insensitive.
     """
 
     time: float
@@ -33,12 +33,12 @@ class Handshake:
 
 
 class Clients:
-    """All clients of a server. What can be done to one connection can be done to all live ones, by the same name."""
+    """All clients of a server. The methods of a connection also exist here, and act on all live connections."""
 
     def __init__(self) -> None:
         super().__init__()
         self.handshakes: list[Handshake] = []
-        """Every attempt to open a websocket, refused ones included, in order."""
+        """All attempts to open a websocket, including refused ones, in order."""
         self.opened = 0
         """How many websockets have ever been open."""
         self._inbox = Inbox()
@@ -53,16 +53,16 @@ class Clients:
 
     @property
     def received(self) -> list[str | bytes]:
-        """What all clients sent (the last 10,000 messages), oldest first."""
+        """The messages of all clients (the last 10,000), oldest first."""
         return self._inbox.received
 
     # Waiting
 
     async def connected(self, count: int = 1, *, timeout: float = 5.0) -> FeedConnection:
-        """Wait until ``count`` connections have ever been open, and return the newest, be it live or not.
+        """Wait until ``count`` connections have been opened in all, and return the newest, even if it has ended.
 
         Raises:
-            TimeoutError: there were fewer within ``timeout`` seconds; says how many.
+            TimeoutError: there were fewer within ``timeout`` seconds; the message says how many.
         """
         return await self._changes.until(
             lambda: self._newest if self.opened >= count else None,
@@ -71,10 +71,10 @@ class Clients:
         )
 
     async def attempted(self, count: int = 1, *, timeout: float = 5.0) -> Handshake:
-        """Wait until ``count`` handshakes have been attempted, refused ones included, and return the newest.
+        """Wait until ``count`` handshakes have been attempted, including refused ones, and return the newest.
 
         Raises:
-            TimeoutError: there were fewer within ``timeout`` seconds; says how many.
+            TimeoutError: there were fewer within ``timeout`` seconds; the message says how many.
         """
         return await self._changes.until(
             lambda: self.handshakes[-1] if len(self.handshakes) >= count else None,
@@ -86,7 +86,7 @@ class Clients:
         """Wait until no connection is live.
 
         Raises:
-            TimeoutError: there was one for ``timeout`` seconds; says which.
+            TimeoutError: one was still live after ``timeout`` seconds; the message says which.
         """
         await self._changes.until(
             lambda: None if self._connections else True,
@@ -95,16 +95,16 @@ class Clients:
         )
 
     async def expect(self, wanted: Any = None, *, timeout: float = 5.0) -> str | bytes:
-        """Return the first message of any client that was not yet returned here and is the wanted one.
+        """Wait for the wanted message of any client, and return the first one that was not returned here before.
 
-        As :meth:`FeedConnection.expect`; a message may be expected once here and once on its connection.
+        It works like :meth:`FeedConnection.expect`. A message can be returned once here and once by its connection.
         """
         return await self._inbox.expect(wanted, timeout=timeout)
 
     # To all live connections
 
     async def send(self, *messages: Any, to: Iterable[FeedConnection] | None = None, timeout: float = 5.0) -> None:
-        """Send messages in order to all live connections, or to those named; see :meth:`FeedConnection.send`.
+        """Send messages in order to all live connections, or to those in ``to``; see :meth:`FeedConnection.send`.
 
         A connection that is lost meanwhile is skipped.
         """
@@ -115,7 +115,7 @@ class Clients:
         await self._each(lambda connection: connection.burst(count, message))
 
     async def close(self, code: int = 1000, reason: str = "", *, timeout: float = 5.0) -> None:
-        """Close all live connections with a code; the server goes on. See :meth:`FeedConnection.close`."""
+        """Close all live connections with a code; the server keeps running. See :meth:`FeedConnection.close`."""
         await self._each(lambda connection: connection.close(code, reason, timeout=timeout))
 
     def reset(self) -> None:
@@ -124,7 +124,7 @@ class Clients:
             connection.reset()
 
     def stall(self) -> None:
-        """Let all live connections go dead while they stay open; see :meth:`FeedConnection.stall`."""
+        """Make all live connections dead while they stay open; see :meth:`FeedConnection.stall`."""
         for connection in self.connections:
             connection.stall()
 
@@ -136,24 +136,24 @@ class Clients:
     # Inside
 
     def _handshake_started(self, handshake: Handshake) -> None:
-        """Take note that a client wants to open a websocket."""
+        """Record that a client wants to open a websocket."""
         self.handshakes.append(handshake)
         self._changes.notify()
 
     def _came(self, connection: FeedConnection) -> None:
-        """Take note that a websocket is open."""
+        """Record that a websocket is open."""
         self.opened += 1
         self._newest = connection
         self._connections.append(connection)
         self._changes.notify()
 
     def _said(self, connection: FeedConnection, message: str | bytes) -> None:
-        """Take note of what a client sent."""
+        """Record a client's message."""
         self._inbox.record(message)
         connection.inbox.record(message)
 
     def _went(self, connection: FeedConnection) -> None:
-        """Take note that a websocket is open no more."""
+        """Record that a websocket has closed."""
         self._connections.remove(connection)
         self._changes.notify()
 

@@ -1,4 +1,4 @@
-"""What a server can do to a client that wants to open a websocket."""
+"""Faults of handshakes: what a server can do to a client that opens a websocket."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ class _Fault:
 
 
 class HandshakeFaults:
-    """A line of faults: each handshake that comes takes the first of them, until there are none."""
+    """A queue of faults: each handshake takes the first one, until the queue is empty."""
 
     def __init__(self) -> None:
         self._faults: list[_Fault] = []
@@ -34,13 +34,13 @@ class HandshakeFaults:
     ) -> None:
         """Answer the next handshakes with an HTTP status.
 
-        Faults queue up, this one and those below: each handshake takes the first in line.
+        All faults share one queue: each handshake takes the first one.
 
         Args:
-            status: any status but 101.
-            headers: ``{"Retry-After": "3"}``, say.
+            status: any status except 101.
+            headers: of the answer, ``{"Retry-After": "3"}`` for example.
             body: of the answer.
-            times: how many handshakes; None for all that come until :meth:`accept`.
+            times: how many handshakes; None: all until :meth:`accept`.
         """
         response = HttpResponse(body, status, headers or {})
 
@@ -50,7 +50,7 @@ class HandshakeFaults:
         self._queue_fault(action, times)
 
     def slow_handshake(self, seconds: float, *, times: int | None = 1) -> None:
-        """Answer the next handshakes well, but only after so many seconds."""
+        """Accept the next handshakes, but only after this many seconds."""
 
         async def action(websocket: ServerConnection) -> Response | None:
             with contextlib.suppress(TimeoutError):
@@ -61,7 +61,7 @@ class HandshakeFaults:
         self._queue_fault(action, times)
 
     def mute(self, *, times: int | None = 1) -> None:
-        """Accept the next TCP connections and stay silent on them until the client gives up."""
+        """Accept the next TCP connections and send nothing until the client gives up."""
 
         async def action(websocket: ServerConnection) -> Response | None:
             await websocket.wait_closed()
@@ -70,7 +70,7 @@ class HandshakeFaults:
         self._queue_fault(action, times)
 
     def garbage(self, octets: bytes = b"220 mail.example ESMTP\r\n", *, times: int | None = 1) -> None:
-        """Answer the next handshakes with something that is no HTTP, then close; ``b""`` just closes."""
+        """Answer the next handshakes with bytes that are not HTTP, then close; ``b""`` only closes."""
 
         async def action(websocket: ServerConnection) -> Response | None:
             websocket.transport.write(octets)
@@ -81,12 +81,12 @@ class HandshakeFaults:
         self._queue_fault(action, times)
 
     def accept(self) -> None:
-        """Forget the faults in line: the next handshakes are answered well."""
+        """Remove all faults from the queue: the next handshakes succeed."""
         self._faults.clear()
 
     def _queue_fault(self, action: _Action, times: int | None) -> None:
         if times is not None and times < 1:
-            raise ValueError(f"times: expected a number of handshakes from 1 up or None, got {times!r}")
+            raise ValueError(f"times: expected a number of handshakes of at least 1, or None, got {times!r}")
         self._faults.append(_Fault(action, times))
 
     def _next_fault(self) -> _Action | None:

@@ -1,4 +1,4 @@
-"""Plain HTTP, as much as a feed's neighbourhood needs: endpoints beside the websocket, and a GET to ask them."""
+"""Plain HTTP for tests of feeds: endpoints beside the websocket, and a GET to fetch from them."""
 
 from __future__ import annotations
 
@@ -14,8 +14,15 @@ from websockets.datastructures import Headers
 from websockets.http11 import Response
 
 from ..errors import RxwsError
+from ..reporting import redact
 
 __all__ = ["HttpError", "HttpHandler", "HttpRequest", "HttpResponse", "get_json"]
+
+_LONGEST = 200
+"""Characters of a body that the text of an HttpError quotes."""
+
+_MOST_REDACTED = 20_000
+"""Bytes of a body that are searched for secrets, so that a large body does not take long."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,10 +30,10 @@ class HttpRequest:
     """A request to an endpoint of a :class:`~rxws.testing.FeedServer`.
 
     Attributes:
-        method: ``"GET"``, ``"POST"`` … (a request with a body is refused: the server's parser takes none).
-        path: without the query.
-        query: the parameters of the query; of repeated ones the last.
-        headers: case-insensitive.
+        method: ``"GET"``, ``"POST"`` … A request with a body is refused, because the server's parser reads none.
+        path: the path without the query.
+        query: the parameters of the query; the last value of a repeated one.
+        headers: the headers; names are case-insensitive.
     """
 
     method: str
@@ -37,12 +44,12 @@ class HttpRequest:
 
 @dataclass(frozen=True, slots=True)
 class HttpResponse:
-    """An answer over HTTP, to a request or to a websocket handshake that is refused.
+    """An HTTP answer to a request, or to a refused websocket handshake.
 
     Attributes:
-        body: ``str`` and ``bytes`` go as they are, anything else as JSON.
+        body: ``str`` and ``bytes`` are sent unchanged, anything else as JSON.
         status: the HTTP status.
-        headers: added to Content-Type, Content-Length and Connection.
+        headers: sent in addition to Content-Type, Content-Length and Connection.
     """
 
     body: Any = b""
@@ -50,7 +57,7 @@ class HttpResponse:
     headers: Mapping[str, str] = field(default_factory=dict)
 
     def to_websockets(self) -> Response:
-        """Give it in the form that ``process_request`` of a websockets server returns."""
+        """Return the answer in the form that ``process_request`` of a websockets server returns."""
         if isinstance(self.body, str | bytes):
             content_type = "text/plain; charset=utf-8"
             body = self.body.encode() if isinstance(self.body, str) else self.body
@@ -65,17 +72,19 @@ class HttpResponse:
             headers.setdefault(name, value)
         try:
             phrase = http.HTTPStatus(self.status).phrase
-        except ValueError:  # 520 and its kind are in nobody's registry
+        except ValueError:  # No registry contains 520 and similar codes.
             phrase = "Unknown"
         return Response(self.status, phrase, headers, body)
 
 
 HttpHandler = Callable[[HttpRequest], Any | Awaitable[Any]]
-"""An endpoint: a function or coroutine function from the request to what is the answer's JSON, or an HttpResponse."""
+"""An endpoint: a function or coroutine function of the request that returns the JSON to send, or an HttpResponse."""
 
 
 class HttpError(RxwsError, OSError):
-    """An HTTP request was answered with something else than success.
+    """The server answered an HTTP request with another status than 2xx.
+
+    Its text quotes the beginning of the body as one line, without secrets.
 
     Attributes:
         status: the HTTP status.
@@ -88,27 +97,33 @@ class HttpError(RxwsError, OSError):
         self.body = body
 
     def __str__(self) -> str:
-        return f"HTTP {self.status}"
+        # A cut before the redaction could leave a part of a token that is too short to be recognized.
+        start = self.body[:_MOST_REDACTED].decode(errors="replace").strip()
+        words = redact(start)
+        if len(words) > _LONGEST or len(self.body) > _MOST_REDACTED:
+            words = f"{words[:_LONGEST]}…"
+        return f"HTTP {self.status}: {words}" if words else f"HTTP {self.status}"
 
 
 async def get_json(url: str, *, timeout: float = 5.0) -> Any:
-    """GET a JSON document from a plain ``http://`` URL; made for examples and tests, no client to build on.
+    """GET a JSON document from a plain ``http://`` URL; meant for examples and tests, not as an HTTP client.
 
-    It opens one connection of the event loop's own, so it also works in virtual time.
+    It connects with the event loop, so it also works in virtual time. Cancelling it closes the connection.
 
     Args:
-        url: with a host and a port.
-        timeout: seconds for the whole exchange.
+        url: a URL that starts with ``http://``.
+        timeout: seconds for request and answer together.
 
     Raises:
         HttpError: the status is not 2xx.
         TimeoutError: it took longer than ``timeout``.
-        OSError: no connection.
-        ValueError: the URL is not ``http://``, the answer is no HTTP, or its body is no JSON.
+        OSError: there is no connection.
+        ValueError: the URL does not start with ``http://``, the answer is not HTTP, or its body is not JSON.
 
-    Cancelling it closes the connection::
+    Example::
 
-        key = (await get_json("http://127.0.0.1:8080/listenKey"))["listenKey"]
+        async with rxws.demo.serve() as exchange:
+            key = (await get_json(f"{exchange.http_url}/listenKey"))["listenKey"]
     """
     parts = urlsplit(url)
     if parts.scheme != "http" or parts.hostname is None:
@@ -120,7 +135,7 @@ async def get_json(url: str, *, timeout: float = 5.0) -> Any:
             writer.write(f"GET {target} HTTP/1.1\r\nHost: {parts.netloc}\r\nConnection: close\r\n\r\n".encode())
             answer = await reader.read()
         finally:
-            # Abort: after the whole answer there is nothing left to say, and a close could wait for a stalled peer.
+            # Abort, because the exchange is complete, and a close could wait for a stalled peer.
             writer.transport.abort()
     head, separator, body = answer.partition(b"\r\n\r\n")
     words = head.split(None, 2)

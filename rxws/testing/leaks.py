@@ -1,4 +1,4 @@
-"""Does a block leave anything behind? Tasks, file descriptors, timers."""
+"""A check for leaks: tasks, file descriptors and timers that a block leaves behind."""
 
 from __future__ import annotations
 
@@ -14,17 +14,17 @@ __all__ = ["assert_no_leaks"]
 
 @asynccontextmanager
 async def assert_no_leaks(*, timeout: float = 1.0) -> AsyncIterator[None]:
-    """Assert that after the block there are no tasks, file descriptors and pending timers that were not there before.
+    """Assert that the block leaves no tasks, file descriptors and pending timers behind.
 
-    What is ending may take ``timeout`` seconds to do so. File descriptors are seen where the system lists them
-    (``/proc/self/fd`` or ``/dev/fd``), timers and in-memory sockets on asyncio's own loops and those derived from
-    them (not on uvloop). When the block raises, nothing is checked.
+    File descriptors are found where the system lists them (``/proc/self/fd`` or ``/dev/fd``). Timers and in-memory
+    sockets are found on asyncio's own loops and loops derived from them (not on uvloop). If the block raises, nothing
+    is checked.
 
     Args:
-        timeout: seconds of grace.
+        timeout: seconds in which tasks and connections that are ending must end.
 
     Raises:
-        AssertionError: names what leaked.
+        AssertionError: something leaked; the message lists it.
 
     Example::
 
@@ -38,10 +38,10 @@ async def assert_no_leaks(*, timeout: float = 1.0) -> AsyncIterator[None]:
     deadline = loop.time() + timeout
     pause = 0.001
     while True:
-        # Asleep first: what is ready to end gets its turns, and this sleep's own timer is gone when it is over.
+        # Sleep before looking: tasks that are ready to end can run, and this sleep's own timer is gone afterwards.
         await asyncio.sleep(pause)
         leaks = [
-            # A fixture's end runs in another task than its beginning.
+            # The end of a fixture runs in another task than its beginning.
             *_describe_tasks(asyncio.all_tasks() - tasks - {asyncio.current_task()}),
             *(f"file descriptor {number}: {target}" for number, target in sorted(_descriptors(loop) - descriptors)),
             *(f"timer: {callback} ({count} more than before)" for callback, count in (_timers(loop) - timers).items()),
@@ -60,7 +60,7 @@ def _describe_tasks(tasks: Iterable[asyncio.Task[Any]]) -> Iterable[str]:
 
 
 def _descriptors(loop: asyncio.AbstractEventLoop) -> set[tuple[int, str]]:
-    """File descriptors with what they are, since numbers are used again; and sockets that live in memory alone."""
+    """Return file descriptors with their targets, because numbers are reused, and sockets that exist only in memory."""
     found = set()
     selector = getattr(loop, "_selector", None)
     for folder in ("/proc/self/fd", "/dev/fd"):
@@ -69,8 +69,8 @@ def _descriptors(loop: asyncio.AbstractEventLoop) -> set[tuple[int, str]]:
                 try:
                     target = os.readlink(f"{folder}/{name}")
                 except OSError:
-                    continue  # the descriptor that listed the folder, gone by now; or no link on this system
-                # libuv, with no selector of asyncio's, keeps one in reserve for the day when there are no more.
+                    continue  # The descriptor that listed the folder is closed by now; or this system has no link.
+                # libuv, which has no selector of asyncio, keeps one descriptor in reserve for when none is left.
                 if target != os.devnull or selector is not None:
                     found.add((int(name), target))
             break
@@ -82,7 +82,7 @@ def _descriptors(loop: asyncio.AbstractEventLoop) -> set[tuple[int, str]]:
 
 
 def _timers(loop: asyncio.AbstractEventLoop) -> Counter[str]:
-    """Pending timers counted by callback: what runs on beside the block makes new ones all the time."""
+    """Count pending timers by callback, because code that runs beside the block replaces its timers all the time."""
     return Counter(_name(handle._callback) for handle in getattr(loop, "_scheduled", ()) if not handle.cancelled())
 
 

@@ -1,4 +1,4 @@
-"""What a client sent: recorded, awaited, compared."""
+"""The messages of a client: recorded, awaited, compared."""
 
 from __future__ import annotations
 
@@ -12,21 +12,21 @@ from .waiting import Changes
 __all__ = ["RECORDED", "Inbox", "encode", "matches"]
 
 RECORDED = 10_000
-"""How many received messages are kept: enough for any test, and a bound for a soak of weeks."""
+"""How many received messages are kept: enough for a test, and a bound for a soak of weeks."""
 
 
 def encode(message: Any) -> str | bytes:
-    """Turn a message into a frame's payload: ``str`` and ``bytes`` as they are, anything else as JSON text."""
+    """Return the payload of a frame for a message: ``str`` and ``bytes`` unchanged, anything else as JSON text."""
     return message if isinstance(message, str | bytes) else msgspec.json.encode(message).decode()
 
 
 def matches(wanted: Any, message: str | bytes) -> bool:
-    """Tell whether a received message is the wanted one.
+    """Return whether a received message is the wanted one.
 
     Args:
-        wanted: None (any message), ``str`` or ``bytes`` (that very message), a function of the message that gives a
-            truth value, a dict (a JSON object with at least these keys and values), or any other JSON value.
-        message: as it came.
+        wanted: None (any message), ``str`` or ``bytes`` (exactly this message), a function of the message that returns
+            a truth value, a dict (a JSON object with at least these keys and values), or any other JSON value.
+        message: the message, not decoded.
     """
     if wanted is None:
         return True
@@ -46,7 +46,7 @@ def matches(wanted: Any, message: str | bytes) -> bool:
 
 
 class Inbox:
-    """The messages that came, in order; each is claimed once, by whoever expected it."""
+    """The received messages, in order; ``expect`` or ``next`` returns each of them once."""
 
     def __init__(self) -> None:
         self._received: deque[str | bytes] = deque(maxlen=RECORDED)
@@ -56,22 +56,22 @@ class Inbox:
 
     @property
     def received(self) -> list[str | bytes]:
-        """All messages that came (the last 10,000), oldest first."""
+        """All received messages (the last 10,000), oldest first."""
         return list(self._received)
 
     def record(self, message: str | bytes) -> None:
-        """Take a message in."""
+        """Add a message."""
         self._received.append(message)
         self._unclaimed.append(message)
         self._changes.notify()
 
     def end(self) -> None:
-        """No more messages come: iteration ends."""
+        """Let iteration end: no more messages come."""
         self._ended = True
         self._changes.notify()
 
     async def expect(self, wanted: Any = None, *, timeout: float | None = 5.0) -> str | bytes:
-        """Claim the first unclaimed message that :func:`matches`, waiting for it if need be."""
+        """Wait for a message that :func:`matches`, and claim it: no other call returns it."""
         return await self._changes.until(
             lambda: self._claim(wanted),
             timeout=timeout,
@@ -79,7 +79,7 @@ class Inbox:
         )
 
     async def next(self) -> str | bytes | None:
-        """Claim the next message; None is the end."""
+        """Wait for the next message and claim it; return None at the end."""
         claimed = await self._changes.until(self._claim_or_end, timeout=None, describe=str)
         return claimed[0] if claimed else None
 

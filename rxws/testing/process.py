@@ -1,4 +1,4 @@
-"""Servers in a process of their own: what is to be stopped or killed cannot live in the test's process."""
+"""Servers in their own processes, because a test cannot freeze or kill a server in its own process."""
 
 from __future__ import annotations
 
@@ -18,11 +18,11 @@ _PACKAGE_FOLDER = str(Path(__file__).resolve().parents[2])
 
 
 class ServerProcess:
-    """A server that runs as a process of its own.
+    """A server that runs in its own process.
 
     Attributes:
-        url: what it printed first: where to connect.
-        process: the process of asyncio.
+        url: where to connect: the first line that the process printed.
+        process: the asyncio process.
     """
 
     def __init__(self, process: asyncio.subprocess.Process, url: str) -> None:
@@ -34,19 +34,19 @@ class ServerProcess:
 
     @property
     def pid(self) -> int:
-        """The number of the process."""
+        """The id of the process."""
         return self.process.pid
 
     def stop(self) -> None:
-        """Freeze it (SIGSTOP): its connections stay open and nothing answers. Not on Windows."""
+        """Freeze it (SIGSTOP): its connections stay open and it answers nothing. Not on Windows."""
         self.process.send_signal(signal.SIGSTOP)
 
     def resume(self) -> None:
-        """Thaw it (SIGCONT)."""
+        """Continue it after :meth:`stop` (SIGCONT)."""
         self.process.send_signal(signal.SIGCONT)
 
     def kill(self) -> None:
-        """Kill it (SIGKILL): it says goodbye to nobody."""
+        """Kill it (SIGKILL): it sends no close frames."""
         self.process.kill()
 
     def interrupt(self) -> None:
@@ -57,7 +57,7 @@ class ServerProcess:
         """Wait until it has ended; return its exit code.
 
         Raises:
-            TimeoutError: it has not within ``timeout`` seconds.
+            TimeoutError: it has not ended within ``timeout`` seconds.
         """
         async with asyncio.timeout(timeout):
             return await self.process.wait()
@@ -70,15 +70,15 @@ async def serve_in_process(
     """Run ``python -m rxws.testing`` (or another module that prints its URL) while the block runs.
 
     Args:
-        arguments: of the command line, ``"--script", "broadcast", "--rate", "1000"`` say.
-        module: ``"rxws.demo"``, or a module of yours that takes ``--seconds``, prints a URL on its first line and
-            serves until it is interrupted.
-        timeout: seconds until it must have printed its URL.
+        arguments: arguments of the command line, ``"--script", "broadcast", "--rate", "1000"`` for example.
+        module: ``"rxws.demo"``, or your own module that takes ``--seconds``, prints a URL on its first line and serves
+            until it is interrupted.
+        timeout: seconds in which it must print its URL.
         lifetime: seconds after which it ends by itself, so that a test run that was killed leaves no process behind.
 
     Raises:
-        RuntimeError: it ended before it printed a URL; the message has its error output.
-        TimeoutError: it printed none in time.
+        RuntimeError: it ended before it printed a URL; the message contains its error output.
+        TimeoutError: it printed no URL in time.
 
     Example::
 
@@ -104,7 +104,7 @@ async def serve_in_process(
                 raise RuntimeError(f"{module} did not start:\n{(await process.stderr.read()).decode()}")
         yield ServerProcess(process, url)
     finally:
-        # Killed, not asked: a frozen process hears nothing else, and there is nothing in it to save.
+        # Kill it: a frozen process reacts to no other signal, and it has nothing to save.
         with contextlib.suppress(ProcessLookupError):
             process.kill()
         # Reading to the end also closes the pipes.
@@ -112,23 +112,23 @@ async def serve_in_process(
 
 
 async def serve_until_told(server: AbstractAsyncContextManager[object], *, seconds: float | None = None) -> None:
-    """Run a server, printing its URL on the first line, until SIGINT or SIGTERM or for so many seconds.
+    """Run a server until SIGINT or SIGTERM or for some seconds, and print its URL on the first line.
 
     Args:
-        server: what it is entered to is printed, or its ``url`` where it has one.
-        seconds: None: until a signal comes.
+        server: a context manager; its value's ``url`` is printed, or the value itself if it has none.
+        seconds: how long to serve; None: until a signal.
     """
-    told = asyncio.Event()
+    signalled = asyncio.Event()
     loop = asyncio.get_running_loop()
     for number in (signal.SIGINT, signal.SIGTERM):
-        with contextlib.suppress(NotImplementedError):  # Windows: there Ctrl-C raises KeyboardInterrupt
-            loop.add_signal_handler(number, told.set)
+        with contextlib.suppress(NotImplementedError):  # On Windows Ctrl-C raises KeyboardInterrupt.
+            loop.add_signal_handler(number, signalled.set)
     try:
         async with server as running:
             print(getattr(running, "url", running), flush=True)
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(seconds):
-                    await told.wait()
+                    await signalled.wait()
     finally:
         for number in (signal.SIGINT, signal.SIGTERM):
             with contextlib.suppress(NotImplementedError):

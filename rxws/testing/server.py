@@ -1,4 +1,4 @@
-"""FeedServer: a websocket server on loopback that does what its script says, misbehaviour included."""
+"""FeedServer: a scripted websocket server on loopback, which can also misbehave."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import asyncio
 import inspect
 import ssl
 import weakref
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Collection, Mapping
 from types import TracebackType
 from typing import Any, Self
 from urllib.parse import parse_qsl, urlsplit
@@ -15,6 +15,7 @@ from websockets.asyncio.server import Server, ServerConnection, serve
 from websockets.exceptions import ConnectionClosed
 from websockets.http11 import Request, Response
 
+from .access import Access
 from .clients import Clients, Handshake
 from .connection import FeedConnection
 from .faults import HandshakeFaults
@@ -23,31 +24,36 @@ from .http import HttpHandler, HttpRequest, HttpResponse
 __all__ = ["FeedServer", "Script"]
 
 Script = Callable[[FeedConnection], Awaitable[None]]
-"""What to do on each new connection. The connection stays open when the script returns."""
+"""Called with each new connection. The connection stays open when the script returns."""
 
 
 class FeedServer(Clients, HandshakeFaults):
-    """A scripted websocket server on loopback, to test feeds with; it runs between entering and leaving its block.
+    """A scripted websocket server on loopback, to test feeds with; it runs while its block runs.
 
-    It sends nothing by itself, records what clients send, and does what it is told: by a script per connection, by
-    the methods of a :class:`FeedConnection`, or by its own methods of the same names, which do it to all live
-    connections. :meth:`refuse`, :meth:`slow_handshake`, :meth:`mute` and :meth:`garbage` are for those to come.
-    Every wait is bounded by a ``timeout`` in seconds. It also runs on async-solipsism's event loop, in memory and in
-    virtual time.
+    It sends nothing by itself and records the clients' messages. A script controls each connection; so do the methods
+    of a :class:`FeedConnection`; the server's methods of the same names act on all live connections. :meth:`refuse`,
+    :meth:`slow_handshake`, :meth:`mute` and :meth:`garbage` act on the next handshakes. Every wait is bounded by a
+    ``timeout`` in seconds. It also runs on async-solipsism's event loop, in memory and in virtual time.
 
     Args:
-        script: coroutine function that is given each new connection; cancelled when its connection ends. An exception
-            in it (other than that the connection is closed), in an endpoint or in ``admit`` is raised when the block is
-            left. None: no script.
-        http: endpoints for plain HTTP on the same port, by path: functions or coroutine functions from an
-            :class:`HttpRequest` to what is sent as JSON, or to an :class:`HttpResponse`.
-        admit: function of a :class:`Handshake` that gives an :class:`HttpResponse` to refuse it, or None.
+        script: coroutine function that is called with each new connection, and cancelled when the connection ends. An
+            exception in it (except ``ConnectionClosed``), in an endpoint or in ``admit`` is raised at the end of the
+            block. None: no script.
+        http: endpoints for plain HTTP on the same port, by path: functions or coroutine functions of an
+            :class:`HttpRequest` that return the JSON to send, or an :class:`HttpResponse`.
+        admit: function of a :class:`Handshake` that returns an :class:`HttpResponse` to refuse it, or None.
         host: the address to listen on.
-        port: the port; 0 takes a free one, and keeps it over :meth:`stop` and :meth:`start`.
-        path: the path in :attr:`url`; any path is served.
+        port: the port; 0 takes a free one, which stays the same after :meth:`stop` and :meth:`start`.
+        path: the path in :attr:`url`; every path is served.
         ssl: a context to serve ``wss://``; None serves ``ws://``.
-        options: more for ``websockets.asyncio.server.serve``. Unless given, there are no pings, no compression and no
-            limits on time, queue or size: what the test does not ask for does not happen.
+        allow_origins: values of the header ``Origin`` that are accepted, ``["http://localhost:8888"]`` for example;
+            ``["*"]`` accepts all. By default a request with an ``Origin`` is refused with 403, because web pages send
+            one, and any web page could use the server.
+        allow_hosts: names that the header ``Host`` may contain, in addition to ``localhost``, the addresses of loopback
+            and the address that the server listens on; ``["*"]`` accepts all. Other names are refused with 403, because
+            a web page can let its own name resolve to this machine (DNS rebinding).
+        options: more options for ``websockets.asyncio.server.serve``. By default there are no pings, no compression and
+            no limits on time, queue or size: only what the test asks for happens.
 
     Example::
 
@@ -68,22 +74,25 @@ class FeedServer(Clients, HandshakeFaults):
         port: int = 0,
         path: str = "/",
         ssl: ssl.SSLContext | None = None,
+        allow_origins: Collection[str] = (),
+        allow_hosts: Collection[str] = (),
         **options: Any,
     ) -> None:
         super().__init__()
-        # These three may be changed while the server runs: they are asked at each connection.
+        # These three may be changed while the server runs: they are read for each connection.
         self.script = script
         self.http = dict(http or {})
         self.admit = admit
         self.host = host
         self.port = port
         self.path = path
+        self._access = Access(allow_origins, allow_hosts)
         self._options: dict[str, Any] = {
             "ssl": ssl,
             "compression": None,
             "open_timeout": None,
             "ping_interval": None,
-            # Reading never pauses by itself: only stall() may do so.
+            # Only stall() may pause reading.
             "max_queue": None,
             "max_size": None,
         } | options
@@ -96,7 +105,7 @@ class FeedServer(Clients, HandshakeFaults):
     def __repr__(self) -> str:
         return f"<FeedServer {self.url} {'up' if self._server else 'down'}>"
 
-    # What there is
+    # Addresses
 
     @property
     def url(self) -> str:
@@ -108,7 +117,7 @@ class FeedServer(Clients, HandshakeFaults):
         """The same origin for plain HTTP, as ``http://127.0.0.1:port``."""
         return f"{'https' if self._secure else 'http'}://{self.host}:{self.port}"
 
-    # Life
+    # Starting and stopping
 
     async def __aenter__(self) -> Self:
         await self.start()
@@ -124,13 +133,17 @@ class FeedServer(Clients, HandshakeFaults):
             raise ExceptionGroup("in the server", self._errors)
 
     async def start(self) -> None:
-        """Listen; entering the block does it. After :meth:`stop` it listens on the same port again.
+        """Listen; entering the block does this. After :meth:`stop` it listens on the same port again.
 
         Cancelling is safe.
+
+        Raises:
+            OSError: the port is taken.
+            RuntimeError: the server is already running.
         """
         if self._server is not None:
-            raise RuntimeError("the server runs already")
-        # In a task of its own: cancelled in the midst of it, asyncio would leave the socket open.
+            raise RuntimeError("the server is already running")
+        # In its own task: if asyncio is cancelled while it opens the socket, it leaves it open.
         listening = asyncio.create_task(self._listen())
         try:
             await asyncio.shield(listening)
@@ -143,9 +156,9 @@ class FeedServer(Clients, HandshakeFaults):
         """Stop listening and end all connections: new ones are refused until :meth:`start`.
 
         Args:
-            code: of the close frame that live connections get.
-            reason: likewise.
-            timeout: seconds for the closing handshakes; whoever has not answered then, and whoever is stalled, is
+            code: the code of the close frame that live connections get.
+            reason: the reason in that frame.
+            timeout: seconds for the closing handshakes. Connections that are not closed then, and stalled ones, are
                 aborted.
         """
         server, self._server = self._server, None
@@ -158,7 +171,7 @@ class FeedServer(Clients, HandshakeFaults):
         finally:
             for websocket in list(self._accepted):
                 websocket.transport.abort()
-            # Handlers of HTTP requests may sleep: nobody waits for their answer any more.
+            # Handlers of HTTP requests may sleep, and their clients are gone.
             for task in list(server.handler_tasks):
                 task.cancel()
         await server.wait_closed()
@@ -171,7 +184,7 @@ class FeedServer(Clients, HandshakeFaults):
         accepted = self._accepted
 
         class Accepted(ServerConnection):
-            # websockets knows its connections from the handshake on; those that never come so far must end, too.
+            # websockets lists its connections only after the handshake; connections without one must end, too.
             def connection_made(self, transport: asyncio.BaseTransport) -> None:
                 accepted.add(self)
                 super().connection_made(transport)
@@ -196,25 +209,39 @@ class FeedServer(Clients, HandshakeFaults):
 
     async def _answer(self, websocket: ServerConnection, request: Request) -> Response | None:
         parts = urlsplit(request.path)
-        if (handler := self.http.get(parts.path)) is not None:
-            query = dict(parse_qsl(parts.query, keep_blank_values=True))
-            answer = handler(HttpRequest(request.method, parts.path, query, request.headers))
-            if inspect.isawaitable(answer):
-                answer = await answer
-            return (answer if isinstance(answer, HttpResponse) else HttpResponse(answer)).to_websockets()
-        if "Upgrade" not in request.headers:
-            return HttpResponse("no such endpoint\n", 404).to_websockets()
+        handler = self.http.get(parts.path)
+        is_handshake = handler is None and "Upgrade" in request.headers
         handshake = Handshake(asyncio.get_running_loop().time(), request.path, request.headers)
-        self._handshake_started(handshake)
+        if is_handshake:
+            self._handshake_started(handshake)
+        # This check comes first: a refused page must not reach an endpoint and must not use up a fault.
+        if (forbidden := self._access.refusal(request.headers, self.host, websocket.local_address[0])) is not None:
+            return HttpResponse(forbidden, 403).to_websockets()
+        if handler is not None:
+            return await self._call(handler, request)
+        if not is_handshake:
+            return HttpResponse("no such endpoint\n", 404).to_websockets()
         if (fault := self._next_fault()) is not None and (response := await fault(websocket)) is not None:
             return response
         if self.admit is not None and (refusal := self.admit(handshake)) is not None:
             return refusal.to_websockets()
         return None
 
+    async def _call(self, handler: HttpHandler, request: Request) -> Response:
+        parts = urlsplit(request.path)
+        query = dict(parse_qsl(parts.query, keep_blank_values=True))
+        answer = handler(HttpRequest(request.method, parts.path, query, request.headers))
+        if inspect.isawaitable(answer):
+            answer = await answer
+        response = (answer if isinstance(answer, HttpResponse) else HttpResponse(answer)).to_websockets()
+        for origin in request.headers.get_all("Origin"):
+            # The origin is accepted; without this header the browser would not show the answer to the page.
+            response.headers.setdefault("Access-Control-Allow-Origin", origin)
+        return response
+
     async def _serve_connection(self, websocket: ServerConnection) -> None:
         connection = FeedConnection(websocket, self.opened + 1)
-        # Before anybody is told: who waited for the connection finds that its script has begun.
+        # Start the script first: a test that waits for the connection can rely on a running script.
         script = asyncio.create_task(self._run_script(connection))
         self._scripts.add(script)
         script.add_done_callback(self._scripts.discard)
@@ -223,11 +250,11 @@ class FeedServer(Clients, HandshakeFaults):
             async for message in websocket:
                 self._said(connection, message)
         except ConnectionClosed:
-            pass  # how it ended is the client's concern
+            pass  # The way in which the connection ended is for the client to check.
         finally:
             connection.inbox.end()
             try:
-                # A script that iterates or sends ends by itself now; one that does something else is cancelled.
+                # A script that iterates or sends ends by itself now; any other script is cancelled.
                 await asyncio.wait([script], timeout=0.05)
             finally:
                 script.cancel()
@@ -239,6 +266,6 @@ class FeedServer(Clients, HandshakeFaults):
         try:
             await self.script(connection)
         except ConnectionClosed:
-            pass  # the script had something to send, and the client had gone
+            pass  # The client has gone while the script was sending.
         except Exception as error:
             self._errors.append(error)

@@ -1,4 +1,4 @@
-"""Bounded waits: wake whoever waits for a condition whenever something changed."""
+"""Bounded waits for a condition, which is checked after every change."""
 
 from __future__ import annotations
 
@@ -12,16 +12,16 @@ Result = TypeVar("Result")
 
 
 class Changes:
-    """Lets tasks wait for a condition on state that this loop's own callbacks change.
+    """Lets tasks wait for a condition on state that callbacks of this loop change.
 
-    ``asyncio.Condition`` would need a lock, and so an ``await``, around every change.
+    ``asyncio.Condition`` would need a lock, and therefore an ``await``, around every change.
     """
 
     def __init__(self) -> None:
         self._waiters: set[asyncio.Future[None]] = set()
 
     def notify(self) -> None:
-        """Tell all who wait that something changed."""
+        """Make all waiting tasks check their conditions again."""
         for waiter in self._waiters:
             if not waiter.done():
                 waiter.set_result(None)
@@ -29,15 +29,15 @@ class Changes:
     async def until(
         self, condition: Callable[[], Result | None], *, timeout: float | None, describe: Callable[[], str]
     ) -> Result:
-        """Return the first result of ``condition()`` that is not None; it is tried at once and after every change.
+        """Return the first result of ``condition()`` that is not None; it is called at once and after every change.
 
         Args:
-            condition: gives a result, or None while it is too early.
-            timeout: seconds to wait; None waits as long as it takes.
-            describe: called when the time is over: says in words what was waited for, and what there was.
+            condition: returns a result, or None to wait longer.
+            timeout: seconds to wait; None waits without a limit.
+            describe: called at the timeout; returns a text that says what was expected and what there was.
 
         Raises:
-            TimeoutError: with that description.
+            TimeoutError: the time is over; the message is the description.
         """
         try:
             async with asyncio.timeout(timeout):

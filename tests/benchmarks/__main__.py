@@ -1,4 +1,4 @@
-"""``python -m tests.benchmarks``: measure, and show which targets are reached."""
+"""``python -m tests.benchmarks``: measure the rows, and show which targets are reached."""
 
 from __future__ import annotations
 
@@ -110,7 +110,7 @@ def checkout(text: str) -> Path:
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Parse the command line and measure; returns the exit code."""
+    """Parse the command line, measure, and return the exit code."""
     parser = argparse.ArgumentParser(prog="python -m tests.benchmarks", description=__doc__)
     names = [row.name for row in ROWS]
     parser.add_argument(
@@ -126,13 +126,15 @@ def main(arguments: Sequence[str] | None = None) -> int:
         "--compare",
         type=checkout,
         metavar="PATH",
-        help="measure rxws alone, and in turn with the rxws of another checkout (a git worktree, say); prints old cost "
-        f"by new cost, and exits with 1 when a row is worse by more than {compare.TOLERANCE:.0%}".replace("%", "%%"),
+        help="measure only rxws, alternately with the rxws of another checkout (a git worktree, for example); prints "
+        f"old cost / new cost, and exits with 1 if a row is worse by more than {compare.TOLERANCE:.0%}".replace(
+            "%", "%%"
+        ),
     )
     parser.add_argument(
-        "--pairs", type=int, help=f"rounds of each row (default: mostly {PAIRS}, to compare {compare.PAIRS})"
+        "--pairs", type=int, help=f"rounds of each row (default: mostly {PAIRS}; with --compare {compare.PAIRS})"
     )
-    parser.add_argument("--scale", type=float, default=1.0, help="how many times as many messages (default: 1)")
+    parser.add_argument("--scale", type=float, default=1.0, help="factor for the numbers of messages (default: 1)")
     parsed = parser.parse_args(arguments)
     if parsed.readme and (parsed.only or parsed.compare):
         parser.error("--readme takes neither --only nor --compare: the table has all rows")
@@ -140,7 +142,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     logger = logging.getLogger("rxws")
     level = logger.level
     try:
-        # In a burst consumers lag, as they should: no warning of that between the rows.
+        # Consumers lag in a burst, as expected: show no warnings of that between the rows.
         logger.setLevel(logging.ERROR)
         return asyncio.run((compare_with if parsed.compare else measure)(rows, parsed))
     finally:

@@ -1,4 +1,4 @@
-"""Two checkouts of rxws, row by row: is this one slower than the other?"""
+"""Compares two checkouts of rxws row by row, to find out whether the new one is slower."""
 
 from __future__ import annotations
 
@@ -12,13 +12,13 @@ from .cost import ROOT, cost_of
 from .rows import Row
 
 PAIRS = 7
-"""How often each row is measured with both checkouts, in turn."""
+"""How often each row is measured with both checkouts."""
 
 TOLERANCE = 0.03
-"""By which part a row's cost may grow."""
+"""The fraction by which a row's cost may grow."""
 
 WIDE = 0.05
-"""From which distance of the quartiles on the spread is noted."""
+"""The distance of the quartiles from which on the spread is noted."""
 
 
 @dataclass(frozen=True)
@@ -31,7 +31,7 @@ class Comparison:
 
     @property
     def ratios(self) -> list[float]:
-        """Old cost by new cost: below 1 the new checkout is worse. What costs nothing on both sides is as good."""
+        """Old cost / new cost: below 1 the new checkout is worse; 1 if both cost nothing."""
         pairs = zip(self.old, self.new, strict=True)
         return [old / new if new > 0 else 1.0 if old <= 0 else float("inf") for old, new in pairs]
 
@@ -60,7 +60,7 @@ class Comparison:
 
     @property
     def note(self) -> str:
-        """What is to be known of the ratio."""
+        """A note on how far the ratio can be trusted, or ""."""
         if not self.row.is_steady:
             return "not steady: judged by its target" if self.row.theirs is None else "not steady: not judged"
         low, high = self.quartiles
@@ -86,7 +86,7 @@ def distinct(rows: Iterable[Row]) -> list[Row]:
 
 
 async def compare(checkout: Path, row: Row, run: Run, pairs: int | None = None) -> Comparison:
-    """Measure a row with both checkouts in turn, each time in a new process.
+    """Measure a row alternately with both checkouts, each time in a new process.
 
     A row that seems worse is measured up to three times as often before it counts as worse.
     """
@@ -95,7 +95,7 @@ async def compare(checkout: Path, row: Row, run: Run, pairs: int | None = None) 
     batch = pairs or min(row.rounds or PAIRS, PAIRS)
     for _ in range(3):
         for _ in range(batch):
-            # The first of a pair is the second of the next: what grows with time favours neither.
+            # The order alternates, so that a trend over time favours neither checkout.
             for side in ("old", "new") if len(new) % 2 else ("new", "old"):
                 costs, place = (old, checkout) if side == "old" else (new, ROOT)
                 costs.append(await cost_of(place, row.name, run))

@@ -1,7 +1,7 @@
-"""Who receives messages: each returns the processor time of this process per message, in microseconds.
+"""The contenders: each receives messages, and measures the processor time of this process per message in microseconds.
 
-It is taken from the order that a contender sends until the last message has reached its consumer, after a warm-up of a
-fifth as many on the same connection. Connecting, subscribing and closing are not in it.
+The time runs from the contender's order until the last message has reached its consumer, after a warm-up with a fifth
+of the messages on the same connection. Connecting, subscribing and closing are not included.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ import rxws
 from .frames import SYMBOLS, order, symbol
 
 WANTED: Final = 100
-"""One in so many symbols is wanted where a program wants 1 % of the messages; the last of an order is."""
+"""One in this many symbols is subscribed where a program wants 1 % of the messages; the last one of an order is."""
 
 Connect = Callable[..., Any]
 Decode = Callable[[Any], Any]
@@ -42,13 +42,13 @@ on_picows = picows.websockets.connect
 
 @dataclass(frozen=True)
 class Run:
-    """Where the server listens, and how many times as many messages as usual are measured."""
+    """The URL of the server, and the factor for the numbers of messages."""
 
     url: str
     scale: float = 1.0
 
     def scaled(self, count: int) -> int:
-        """Return how many messages are measured where ``count`` is usual: its fifth ends with the last symbol, too."""
+        """Return ``count`` times the scale, rounded so that a fifth of it also ends with the last symbol."""
         whole = 5 * SYMBOLS
         return max(1, round(count * self.scale / whole)) * whole
 
@@ -67,13 +67,13 @@ class Countdown:
         self.finished: asyncio.Future[float] = asyncio.get_running_loop().create_future()
 
     def take(self, _message: Any) -> None:
-        """Take a message."""
+        """Count a message."""
         self.left -= 1
         if not self.left:
             self.finished.set_result(time.process_time())
 
     async def microseconds_each(self, send: Send, count: int, kind: str = "trade", wanted: int = 1) -> float:
-        """Order ``count`` messages, of which one in ``wanted`` is taken; return the processor time of one."""
+        """Order ``count`` messages, of which one in ``wanted`` is consumed; return the processor time per message."""
         started = ended = 0.0
         for number in (count // 5, count):
             self.left = number // wanted
@@ -86,7 +86,7 @@ class Countdown:
 
 
 class Feed(rxws.AsyncWebsocketStreamInterface[Any]):
-    """The abstract class with an async parse hook: decoding is the user's."""
+    """A subclass of the abstract class with an async parse hook, so that the user's code decodes."""
 
     def __init__(self, connect: Connect, url: str) -> None:
         super().__init__()
@@ -104,12 +104,12 @@ class Feed(rxws.AsyncWebsocketStreamInterface[Any]):
 
 
 def ready_made(connect: Connect, url: str) -> rxws.ReactiveWebSocket[Any]:
-    """Make the ready-made class: decoding is rxws's own."""
+    """Make a feed of the ready-made class, so that rxws decodes."""
     return rxws.ReactiveWebSocket(url, connect=connect, connect_options=OPTIONS)
 
 
 def bare(connect: Connect, decode: Decode, count: int, kind: str = "trade") -> Measure:
-    """Make the loop that people write by hand: it decodes everything, and routes nothing."""
+    """Make the loop that programmers write by hand: it decodes all messages and routes none."""
 
     async def measure(run: Run) -> float:
         connection = await connect(run.url, **OPTIONS)
@@ -133,7 +133,7 @@ def bare(connect: Connect, decode: Decode, count: int, kind: str = "trade") -> M
 
 
 def subscribed(connect: Connect, count: int, shared: dict[str, Any] | None = None) -> Measure:
-    """Make rxws with a stream per symbol, each with a subscriber; ``shared`` is in the filter of all of them."""
+    """Make rxws with a stream per symbol, each with a subscriber; all filters contain ``shared``."""
 
     async def measure(run: Run) -> float:
         countdown = Countdown()
@@ -167,7 +167,7 @@ def iterated(connect: Connect, count: int) -> Measure:
 def looped(connect: Connect, count: int) -> Measure:
     """Make the ready-made rxws with one ``async for`` over everything.
 
-    In a burst the stream holds most of the messages before the loop takes them: what that costs is part of it.
+    In a burst the stream holds most of the messages before the loop reads them; that cost is included.
     """
 
     async def measure(run: Run) -> float:
@@ -181,7 +181,7 @@ def looped(connect: Connect, count: int) -> Measure:
 
 
 async def _loop(stream: AsyncIterable[Any], send: Send, count: int) -> float:
-    """Return the processor time of so many messages in one loop, in seconds."""
+    """Return the processor time of ``count`` messages in one loop, in seconds."""
     left = count
     gc.collect()
     started = time.process_time()
@@ -207,7 +207,7 @@ def wanting_few(connect: Connect, count: int, kind: str = "trade") -> Measure:
 
 
 def routed(connect: Connect, count: int, streams: int) -> Measure:
-    """Make rxws with so many disjoint streams, and one subscriber of all messages."""
+    """Make rxws with ``streams`` disjoint streams, and one subscriber of all messages."""
 
     async def measure(run: Run) -> float:
         countdown = Countdown()
@@ -222,7 +222,7 @@ def routed(connect: Connect, count: int, streams: int) -> Measure:
 
 
 def with_subject(connect: Connect, count: int) -> Measure:
-    """Make the Rx way by hand: a Subject, and ``ops.filter`` per stream."""
+    """Make plain Rx: a Subject, and an ``ops.filter`` per stream."""
 
     async def measure(run: Run) -> float:
         countdown = Countdown()
@@ -246,13 +246,13 @@ def with_subject(connect: Connect, count: int) -> Measure:
 
 
 def replaced(count: int) -> Measure:
-    """Make the package that rxws replaces: for each message it asks every stream, and copies.
+    """Make the package that rxws replaces: it checks every stream for each message, and copies.
 
-    It takes milliseconds per message: no warm-up, and no scale.
+    It takes milliseconds per message, so there is no warm-up and no scale.
     """
 
     async def measure(run: Run) -> float:
-        # An extra of its own, because of what it brings along.
+        # It is in a separate extra, because of its dependencies.
         import loguru
         from AsyncWebsocketStreamInterface import AsyncWebsocketStreamInterface
 
@@ -287,11 +287,11 @@ def replaced(count: int) -> Measure:
 
 
 def on_picows_bounded(url: str, **options: Any) -> Any:
-    """Connect with picows, which reads at once whatever the kernel holds, and so let that be 256 KiB at most."""
+    """Connect with picows and a kernel buffer of at most 256 KiB, because picows reads the whole buffer at once."""
 
     async def open_socket(parsed: Any) -> socket.socket:
         opened = socket.socket()
-        opened.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 2**17)  # the kernel doubles it
+        opened.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 2**17)  # The kernel doubles it.
         opened.setblocking(False)
         await asyncio.get_running_loop().sock_connect(opened, (parsed.host, parsed.port))
         return opened

@@ -1,4 +1,4 @@
-"""What one row costs, with the rxws of any checkout, in a process of its own."""
+"""Measures the cost of one row in its own process, with the rxws of any checkout."""
 
 from __future__ import annotations
 
@@ -13,8 +13,8 @@ from .rows import ROWS, TIMEOUT
 
 ROOT = Path(__file__).resolve().parents[2]
 
-# Both checkouts have a package `tests`. rxws is imported first, from PYTHONPATH, and brings its submodules from where
-# it lies; then comes the folder of these benchmarks. -P keeps the current folder out of it.
+# Both checkouts have a package `tests`. rxws is imported first, from PYTHONPATH, so that its submodules come from the
+# same folder; then the folder of these benchmarks is added. -P excludes the current folder.
 _PROGRAM = "import sys, rxws; sys.path.insert(0, sys.argv[1]); from tests.benchmarks.cost import main; main()"
 
 
@@ -22,7 +22,7 @@ async def cost_of(checkout: Path, name: str, run: Run) -> float:
     """Return the cost of a row with the rxws of ``checkout``, measured in a new process.
 
     Raises:
-        RuntimeError: the process failed; the message has its error output.
+        RuntimeError: the process failed; the message contains its error output.
         TimeoutError: it took longer than :data:`tests.benchmarks.rows.TIMEOUT`; the process is killed.
     """
     process = await asyncio.create_subprocess_exec(

@@ -1,4 +1,4 @@
-"""What else is measured: memory, waits, latency, fan-out. Each returns a cost: less is better."""
+"""Other costs: memory, waits, latency, fan-out. Less is better."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from .contenders import OPTIONS, Connect, Feed, Measure, Run, msgspec_decode, on
 from .frames import SYMBOLS, order, symbol
 
 FANS = 1_000
-"""How many subscribers one message goes to."""
+"""How many subscribers receive each message."""
 
 
 def _microseconds(emit: Callable[[Any], object], count: int = 300) -> float:
@@ -30,9 +30,9 @@ def _microseconds(emit: Callable[[Any], object], count: int = 300) -> float:
 
 
 async def fan_out(run: Run) -> float:
-    """Microseconds of processor time for one message to 1,000 subscribers of a hot Observable of rxws."""
+    """Return the processor time of one message to 1,000 subscribers of a hot Observable of rxws, in microseconds."""
     async with Feed(on_websockets, run.url) as feed:
-        # What parses and routes is left out: an item enters `messages` itself. No public name does that.
+        # Items are emitted by `messages` itself, without parsing and routing. No public name does that.
         messages: Any = feed.messages
         for _ in range(FANS):
             messages.subscribe(lambda _item: None)
@@ -41,7 +41,7 @@ async def fan_out(run: Run) -> float:
 
 
 async def fan_out_of_subject(_run: Run) -> float:
-    """Return the same of ``reactivex.Subject``."""
+    """Return the same for ``reactivex.Subject``."""
     subject: Subject[int] = Subject()
     for _ in range(FANS):
         subject.subscribe(lambda _item: None)
@@ -49,10 +49,10 @@ async def fan_out_of_subject(_run: Run) -> float:
 
 
 async def stream_memory(run: Run) -> float:
-    """Bytes per idle filtered stream."""
+    """Return the memory of one idle filtered stream, in bytes."""
     count = 2_000
     async with Feed(on_websockets, run.url) as feed:
-        # The first streams make what all share.
+        # The first streams create objects that all streams share.
         kept = [feed.stream_filter([{"s": symbol(number)}]) for number in range(10)]
         gc.collect()
         tracemalloc.start()
@@ -66,7 +66,7 @@ async def stream_memory(run: Run) -> float:
 
 
 def _resident_memory() -> int:
-    """Return the bytes of this process that are in memory."""
+    """Return the resident memory of this process, in bytes."""
     return int(Path("/proc/self/statm").read_text().split()[1]) * 4096
 
 
@@ -76,7 +76,7 @@ def _subscribe_all(feed: Feed) -> None:
 
 
 def memory_growth(connect: Connect) -> Measure:
-    """Resident mebibytes after 5,000,000 messages less those after the first 500,000."""
+    """Measure the resident memory after 5,000,000 messages minus that after the first 500,000, in mebibytes."""
 
     async def measure(run: Run) -> float:
         figures = []
@@ -96,7 +96,7 @@ def memory_growth(connect: Connect) -> Measure:
 
 
 def churn(streams: int) -> Measure:
-    """Microseconds of processor time to create and close a stream among so many."""
+    """Measure the processor time to create and close a stream among ``streams`` others, in microseconds."""
 
     async def measure(run: Run) -> float:
         async with Feed(on_websockets, run.url) as feed:
@@ -115,10 +115,10 @@ def churn(streams: int) -> Measure:
 
 
 def longest_wait(connect: Connect) -> Measure:
-    """Milliseconds that another task waits at most in a burst of 1,000,000 messages, the first of them included.
+    """Measure how long another task waits at most in a burst of 1,000,000 messages, in milliseconds.
 
-    In processor time of this process: on a busy machine the real time is mostly the turns of other processes. The two
-    are equal on an idle one, as nothing on the way of a message blocks.
+    The time is processor time of this process: on a busy machine the real time mostly belongs to other processes. On an
+    idle machine the two are equal, because nothing on the path of a message blocks.
     """
 
     async def measure(run: Run) -> float:
@@ -126,8 +126,8 @@ def longest_wait(connect: Connect) -> Measure:
         count = run.scaled(1_000_000)
         async with Feed(connect, run.url) as feed:
             _subscribe_all(feed)
-            # The first full collection of a process takes 15 ms and more. Which allocation it falls on depends on how
-            # many objects the imports made, so it is made here, not by chance in the burst.
+            # The first full garbage collection of a process takes 15 ms and more. Its time depends on how many objects
+            # the imports made, so it is started here, so that it does not happen in the burst.
             gc.collect()
             await feed.send(order(count))
             while feed.statistics().messages < count:
@@ -143,7 +143,7 @@ SECONDS_OF_LATENCY = 2
 
 
 class Stamped:
-    """Notes how long ago the bytes of each message came: in the order in which frames are made of them."""
+    """Records for each message how long ago its bytes arrived."""
 
     def __init__(self, count: int) -> None:
         self.arrived = 0.0
@@ -152,7 +152,7 @@ class Stamped:
         self.finished = asyncio.Event()
 
     def watch(self, connection: Any) -> Any:
-        """Note when bytes come on a connection of websockets."""
+        """Record the time when bytes arrive on a connection of websockets."""
         receive = connection.data_received
 
         def data_received(data: bytes) -> None:
@@ -163,19 +163,19 @@ class Stamped:
         return connection
 
     def note(self, _message: Any = None) -> None:
-        """Note that a message has reached its consumer."""
+        """Record that a message has reached its consumer."""
         self.waits.append(time.perf_counter() - self.arrived)
         self.left -= 1
         if not self.left:
             self.finished.set()
 
     def median(self) -> float:
-        """Return the median in microseconds."""
+        """Return the median of the waits, in microseconds."""
         return statistics.median(self.waits) * 1e6
 
 
 def bare_latency(rate: int) -> Measure:
-    """Microseconds from the arrival of the bytes to the body of the bare loop, median, at so many messages a second."""
+    """Measure the median time from the arrival of the bytes to the body of the bare loop, in microseconds."""
 
     async def measure(run: Run) -> float:
         count = rate * SECONDS_OF_LATENCY
@@ -194,7 +194,7 @@ def bare_latency(rate: int) -> Measure:
 
 
 def handler_latency(rate: int) -> Measure:
-    """Microseconds to a handler of rxws, among the streams of 1,000 symbols."""
+    """Measure the median time from the arrival of the bytes to a handler beside 1,000 streams, in microseconds."""
 
     async def measure(run: Run) -> float:
         count = rate * SECONDS_OF_LATENCY

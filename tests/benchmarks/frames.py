@@ -1,4 +1,4 @@
-"""The messages, as frames, and the order that asks the server for them."""
+"""The messages, as frames, and the order with which a client requests them."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ DEPTH_SIZE: Final = 2_000
 
 
 def symbol(number: int) -> str:
-    """Return the symbol of the message of this number."""
+    """Return the symbol of the message with this number."""
     return f"S{number % SYMBOLS:04}USDT"
 
 
@@ -44,5 +44,5 @@ def frame(payload: bytes) -> bytes:
 
 
 def order(count: int, kind: str = "trade", rate: float = 0) -> str:
-    """Return the message that asks the server for ``count`` frames: ``rate`` a second, or (0) as fast as they go."""
+    """Return the message that requests ``count`` frames: ``rate`` a second, or (0) as fast as possible."""
     return json.dumps({"count": count, "kind": kind, "rate": rate})

@@ -1,8 +1,8 @@
-"""How many messages a second a recording keeps up with: ``python -m tests.benchmarks.recording``.
+"""Measures how many messages a second can be recorded: ``python -m tests.benchmarks.recording``.
 
-A server in a process of its own sends 150-byte JSON trades. First at 50,000 a second: is every one of them in the file,
-and for how long did another task have to wait? Then as fast as they are taken, with a recording and without. Last, how
-fast that is replayed.
+A server in its own process sends 150-byte JSON trades. First it sends 50,000 a second: the benchmark checks that the
+file contains all of them, and measures how long another task had to wait. Then it sends as fast as possible, with and
+without a recording. Finally the benchmark measures how fast the recording is replayed.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ ENDINGS = (".jsonl", ".jsonl.gz", ".jsonl.zst")
 
 
 class Watch:
-    """A task that wants its turn every millisecond; ``longest`` is how late it was at worst, in seconds."""
+    """A task that wakes up every millisecond; ``longest`` is its longest delay, in seconds."""
 
     def __init__(self) -> None:
         self.longest = 0.0
@@ -43,9 +43,9 @@ class Watch:
 
 
 async def receive(url: str, count: int, path: Path | None, rate: float = 0) -> dict[str, float]:
-    """Receive ``count`` messages, ``rate`` a second or (0) as fast as they go.
+    """Receive ``count`` messages, ``rate`` a second or (0) as fast as possible.
 
-    Returns messages per second, processor time, and how long another task had to wait.
+    Return messages per second, processor time, and how long another task had to wait.
     """
     watch = Watch()
     async with rxws.ReactiveWebSocket(
@@ -75,7 +75,7 @@ async def receive(url: str, count: int, path: Path | None, rate: float = 0) -> d
 
 
 def recorded(path: Path) -> int:
-    """Return how many frames a file holds."""
+    """Return how many frames a file contains."""
     reading = recording.read(path)
     frames = sum(isinstance(entry, recording.FrameEntry) for entry in reading)
     assert not reading.bad_lines
@@ -92,7 +92,7 @@ async def replayed(path: Path) -> float:
 
 
 async def measure(url: str, folder: Path, seconds: float) -> dict[str, dict[str, str]]:
-    """Return all figures by what they are about."""
+    """Return all figures by name, for each format and without a recording."""
     count = int(RATE * seconds)
     figures = {}
     for ending in (None, *ENDINGS):
@@ -114,7 +114,7 @@ async def measure(url: str, folder: Path, seconds: float) -> dict[str, dict[str,
 
 
 async def run(seconds: float) -> None:
-    """Measure, and report."""
+    """Measure, and print the figures."""
     with tempfile.TemporaryDirectory() as folder:
         async with serve_in_process(module="tests.benchmarks.server") as server:
             for name, row in (await measure(server.url, Path(folder), seconds)).items():

@@ -1,4 +1,4 @@
-"""What is compared with what, and which ratio is to be reached."""
+"""The rows of the table: the two contenders, and the target."""
 
 from __future__ import annotations
 
@@ -27,21 +27,21 @@ from .contenders import (
 )
 
 PAIRS = 5
-"""How often each pair of contenders runs, one after the other; the median of the ratios counts."""
+"""How often each pair of contenders runs, one after the other; the result is the median of the ratios."""
 
 TIMEOUT = 900.0
-"""Seconds that one measurement may take: a server that has ended sends nothing for ever."""
+"""Seconds that one measurement may take; without a limit it would wait for ever if the server ended."""
 
 
 @dataclass(frozen=True)
 class Result:
-    """What a row measured.
+    """The result of a row.
 
     Attributes:
-        value: the ratio, or the figure, that is to be reached.
-        spread: the lowest and the highest.
-        ours: what rxws costs, the median.
-        theirs: what the other contender costs, the median; None without one.
+        value: the ratio, or the figure, that is compared with the target.
+        spread: the lowest and the highest value.
+        ours: the median cost of rxws.
+        theirs: the median cost of the other contender; None without one.
     """
 
     value: float
@@ -55,17 +55,17 @@ class Row:
     """One row of the table.
 
     Attributes:
-        name: what ``--only`` takes.
-        what: what is measured, as the README's table says it.
-        against: what it is compared with.
-        target: what is to be reached; None: the row is there for orientation.
-        ours: measures what rxws costs.
-        theirs: measures what the other contender costs; None: the row's value is the cost itself.
+        name: the name for ``--only``.
+        what: the text of the README's table that says what is measured.
+        against: the text that says what it is compared with.
+        target: the target; None: the row has none, and is shown for orientation.
+        ours: measures the cost of rxws.
+        theirs: measures the cost of the other contender; None: the row's value is the cost itself.
         cost_unit: the unit of both costs.
-        at_most: whether less is better: the value is ``ours / theirs`` then, and ``theirs / ours`` otherwise.
-        rounds: how often both are measured, where that is not as often as usual.
-        is_steady: whether two measurements differ little. Latency, the longest of many waits and resident memory vary:
-            a comparison of two checkouts judges such figures by their targets alone, and such ratios not at all.
+        at_most: whether less is better: then the value is ``ours / theirs``, and otherwise ``theirs / ours``.
+        rounds: how often both are measured; None: the default.
+        is_steady: whether repeated measurements differ little. Latency, the longest of many waits and resident memory
+            vary: a comparison of two checkouts judges such figures only by their targets, and such ratios not at all.
     """
 
     name: str
@@ -81,17 +81,17 @@ class Row:
 
     @property
     def unit(self) -> str:
-        """The unit of the value: that of the cost, where the value is no ratio."""
+        """The unit of the value: "" for a ratio, otherwise the unit of the cost."""
         return "" if self.theirs is not None else f" {self.cost_unit}"
 
     def is_reached(self, value: float) -> bool:
-        """Return whether a value is what is to be reached."""
+        """Return whether a value reaches the target."""
         if self.target is None:
             return True
         return value <= self.target if self.at_most else value >= self.target
 
     def result(self, ours: Sequence[float], theirs: Sequence[float] = ()) -> Result:
-        """Return the median of the ratios of the costs of each round, or of our costs alone."""
+        """Return the median of the ratios of each round, or of our costs if there is no other contender."""
         if self.theirs is None:
             return Result(statistics.median(ours), (min(ours), max(ours)), statistics.median(ours))
         pairs = zip(ours, theirs, strict=True)
@@ -101,7 +101,7 @@ class Row:
         )
 
     async def measure(self, run: Run, pairs: int | None = None) -> Result:
-        """Measure both contenders in turn: ``pairs`` times, or (None) as often as is usual for the row."""
+        """Measure both contenders alternately, ``pairs`` times or (None) as often as the row says."""
         ours, theirs = [], []
         for _ in range(pairs or self.rounds or PAIRS):
             if self.theirs is not None:

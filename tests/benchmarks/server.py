@@ -11,7 +11,7 @@ from rxws.testing import FeedConnection, FeedServer, serve_until_told
 from .frames import SYMBOLS, depth, frame, trade
 
 LARGEST_WRITE = 200_000
-"""Bytes that are written in one go."""
+"""The most bytes of one write."""
 
 FRAMES = {make.__name__: [frame(make(number).encode()) for number in range(SYMBOLS)] for make in (trade, depth)}
 
@@ -36,7 +36,7 @@ async def _carry_out(connection: FeedConnection, count: int, kind: str, rate: fl
             connection.send_raw(b"".join(frames[first : first + step]))
             sent += step
             await connection.websocket.drain()
-        # Also lets the connection see its end.
+        # This also lets the connection notice its end.
         await asyncio.sleep(0.001 if rate else 0)
 
 

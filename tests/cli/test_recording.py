@@ -345,7 +345,7 @@ class Lines:
 async def serving(path: Path, *, speed: float = math.inf, loop: bool = False):
     """Run ``rxws serve`` in this loop; yield its URL and its output."""
     lines = Lines()
-    options = argparse.Namespace(path=str(path), speed=speed, port=0, loop=loop)
+    options = argparse.Namespace(path=str(path), speed=speed, port=0, loop=loop, allow_origin=[], allow_host=[])
     running = asyncio.create_task(serve.serve(options, lines))
     try:
         yield (await lines.written.get()).strip(), lines

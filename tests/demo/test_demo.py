@@ -1,4 +1,4 @@
-"""The demo exchange sends what can be proven, expires its keys, and misbehaves when it is asked to."""
+"""Tests of the demo exchange: its messages are numbered, its keys expire, and it misbehaves on command."""
 
 from __future__ import annotations
 
@@ -19,33 +19,33 @@ from rxws.testing import HttpError, assert_no_leaks, serve_in_process
 
 
 def connect(url, **options):
-    """Connect with nothing that the test does not ask for."""
+    """Connect without compression, proxy and pings."""
     return websockets.connect(url, **{"compression": None, "proxy": None, "ping_interval": None} | options)
 
 
 async def receive(client, count):
-    """Receive so many messages, decoded."""
+    """Receive ``count`` messages and decode them."""
     async with asyncio.timeout(5):
         return [json.loads(await client.recv()) for _ in range(count)]
 
 
 async def closing(client):
-    """Read to the end; give the messages."""
+    """Read to the end of the connection; return the messages."""
     messages = []
     with contextlib.suppress(ConnectionClosed):
         async for message in client:
-            messages += [json.loads(message)]  # one by one: what came before the end is kept
+            messages += [json.loads(message)]  # A list comprehension would lose the messages before the end.
     return messages
 
 
 def channel(message):
-    """Name the channel of a message."""
+    """Return the name of a message's channel."""
     kind = {"depthUpdate": "depth"}.get(message["e"], message["e"])
     return demo.channel_of(message["s"], kind)
 
 
 def numbers_by_channel(messages):
-    """Give the numbers that came on each channel, in order."""
+    """Return the received numbers of each channel, in order."""
     numbers = defaultdict(list)
     for message in messages:
         numbers[channel(message)].append(message["n"])
@@ -53,7 +53,7 @@ def numbers_by_channel(messages):
 
 
 class OrderBook:
-    """A book kept by hand, from a snapshot and the changes after it."""
+    """An order book, kept from a snapshot and the changes after it."""
 
     def __init__(self, snapshot):
         self.last = snapshot["lastUpdateId"]
@@ -81,15 +81,15 @@ class OrderBook:
 
 
 class WhatTheDemoDoes:
-    """What the exchange does on every loop; the subclasses choose the loop."""
+    """Tests for every loop; the subclasses choose the loop."""
 
     @pytest.fixture
     async def exchange(self):
         async with assert_no_leaks(), demo.serve(rate=0, listen_key_lifetime=60, listen_key_grace=0.1) as exchange:
             yield exchange
 
-    async def test_the_exchange_is_its_url(self, exchange):
-        """What ``serve()`` gives is a string: the URL of the feed on which everything is subscribed."""
+    async def test_exchange_is_its_url(self, exchange):
+        """The value of ``serve()`` is a string: the URL of the feed on which all channels are subscribed."""
         parts = urlsplit(exchange)
         assert (parts.scheme, parts.hostname, parts.path) == ("ws", "127.0.0.1", "/ws")
         assert exchange == exchange.url == f"{exchange}"
@@ -98,7 +98,7 @@ class WhatTheDemoDoes:
         assert repr(exchange) == f"<DemoExchange http://{parts.netloc}>"
 
     async def test_every_connection_gets_the_same_numbered_messages(self, exchange):
-        """On each channel numbers run from 1 without holes; every connection gets those since it was opened."""
+        """The numbers of each channel run from 1 without holes; every connection gets those since its opening."""
         async with connect(exchange) as first:
             await exchange.publish(500)
             async with connect(exchange) as second:
@@ -116,7 +116,7 @@ class WhatTheDemoDoes:
         assert len(exchange.channels) == 60
 
     async def test_messages_have_the_fields_of_their_kind(self, exchange):
-        """Trades, best prices and changes of books look as documented."""
+        """Trades, best prices and changes of books have the documented fields."""
         async with connect(exchange) as client:
             await exchange.publish(200)
             examples = {message["e"]: message for message in await receive(client, 200)}
@@ -128,8 +128,8 @@ class WhatTheDemoDoes:
         assert examples["bookTicker"]["b"] < examples["bookTicker"]["a"]
         assert examples["trade"]["p"] > 0 < examples["trade"]["q"]
 
-    async def test_the_same_seed_gives_the_same_messages(self):
-        """A seed fixes everything, a listen key in between or not; another seed gives other messages."""
+    async def test_messages_are_the_same_when_the_seed_is(self):
+        """The same seed gives the same messages, even if a listen key is made meanwhile; another seed gives others."""
         runs = []
         for seed in (1, 1, 2):
             async with demo.serve(rate=0, seed=seed, start=1_000) as exchange, connect(exchange) as client:
@@ -139,8 +139,8 @@ class WhatTheDemoDoes:
                 runs.append([message | {"T": 0} for message in await receive(client, 100)])
         assert runs[0] == runs[1] != runs[2]
 
-    async def test_lag_keeps_order_per_channel(self, exchange):
-        """With a lag, channels interleave differently on each connection, and each channel stays in order."""
+    async def test_order_per_channel_is_kept_when_messages_lag(self, exchange):
+        """With a lag, channels interleave differently on each connection, but each channel stays in order."""
         exchange.lag = 0.05
         async with connect(exchange) as first, connect(exchange) as second:
             await exchange.publish(600)
@@ -149,8 +149,8 @@ class WhatTheDemoDoes:
         assert numbers_by_channel(one) == numbers_by_channel(two)
         assert all(numbers == sorted(numbers) for numbers in numbers_by_channel(one).values())
 
-    async def test_stream_starts_empty_and_takes_subscriptions(self, exchange):
-        """``/stream`` sends what was subscribed, acknowledged by id, until it is unsubscribed."""
+    async def test_stream_sends_a_channel_when_it_is_subscribed(self, exchange):
+        """``/stream`` sends a channel from its subscription, which it acknowledges by id, until it is unsubscribed."""
         async with connect(exchange.stream_url) as client:
             await exchange.publish(50)
             await client.send('{"method": "SUBSCRIBE", "params": ["btcusdt@trade", "ethusdt@depth"], "id": 1}')
@@ -164,8 +164,8 @@ class WhatTheDemoDoes:
             await client.send('{"method": "LIST_SUBSCRIPTIONS", "id": 3}')
             assert await receive(client, 2) == [{"result": None, "id": "two"}, {"result": ["ethusdt@depth"], "id": 3}]
 
-    async def test_ws_can_be_unsubscribed(self, exchange):
-        """On ``/ws`` everything is subscribed, and what is unsubscribed ends."""
+    async def test_ws_ends_a_channel_when_it_is_unsubscribed(self, exchange):
+        """On ``/ws`` all channels are subscribed, and a channel ends when it is unsubscribed."""
         async with connect(exchange) as client:
             await client.send('{"method": "LIST_SUBSCRIPTIONS", "id": 1}')
             (listed,) = await receive(client, 1)
@@ -189,23 +189,23 @@ class WhatTheDemoDoes:
             ),
         ],
     )
-    async def test_a_message_that_is_no_request_is_answered_with_an_error(self, exchange, message, answer):
-        """What cannot be done is answered, and the connection goes on."""
+    async def test_answer_is_an_error_when_the_request_is_invalid(self, exchange, message, answer):
+        """An invalid request gets an error as its answer, and the connection stays open."""
         async with connect(exchange.stream_url) as client:
             await client.send(message)
             (got,) = await receive(client, 1)
             assert got == answer or (answer is None and got["error"]["code"] == 1)
 
-    async def test_a_client_that_sends_too_much_is_closed(self):
-        """With a limit of 5 a second the sixth message within one closes with 1008."""
+    async def test_client_is_closed_when_it_sends_too_much(self):
+        """With a limit of 5 messages a second, the sixth in a second closes the connection with 1008."""
         async with demo.serve(rate=0, max_messages_per_second=5) as exchange, connect(exchange.stream_url) as client:
             for n in range(6):
                 await client.send(json.dumps({"method": "LIST_SUBSCRIPTIONS", "id": n}))
             assert len(await closing(client)) == 5
             assert (client.close_code, client.close_reason) == (1008, "too many messages")
 
-    async def test_a_listen_key_expires_and_then_its_connections_are_closed(self, exchange):
-        """A key gives everything; at its end comes the message, then the close, and after that 401."""
+    async def test_connections_are_closed_when_their_listen_key_expires(self, exchange):
+        """A key gives access to all channels; when it expires, a message comes, then the close, and after that 401."""
         key = (await exchange.get_json("/listenKey"))["listenKey"]
         async with connect(exchange.key_url(key)) as client:
             await exchange.publish(3)
@@ -221,8 +221,8 @@ class WhatTheDemoDoes:
         with pytest.raises(InvalidStatus, match="401"):
             await connect(exchange.key_url(key))
 
-    async def test_listen_keys_expire_by_themselves(self):
-        """A key lives as long as it was told; one that nobody uses just ends."""
+    async def test_listen_key_expires_after_its_lifetime(self):
+        """A key expires after its lifetime, also when no connection uses it."""
         async with demo.serve(rate=0, listen_key_lifetime=0.1, listen_key_grace=0.05) as exchange:
             used, unused = [(await exchange.get_json("/listenKey"))["listenKey"] for _ in range(2)]
             assert used != unused
@@ -232,8 +232,8 @@ class WhatTheDemoDoes:
                 with pytest.raises(InvalidStatus, match="401"):
                     await connect(exchange.key_url(key))
 
-    async def test_a_connection_that_left_is_not_told_of_the_end_of_its_key(self, exchange):
-        """Only live connections are told and closed; others with the same key go on until then."""
+    async def test_only_live_connections_get_the_message_when_their_key_expires(self, exchange):
+        """Only live connections get the message and are closed; an earlier end of one does not affect the others."""
         key = (await exchange.get_json("/listenKey"))["listenKey"]
         async with connect(exchange.key_url(key)) as stays:
             async with connect(exchange.key_url(key)):
@@ -241,8 +241,8 @@ class WhatTheDemoDoes:
             exchange.expire_listen_keys()
             assert [message["e"] for message in await closing(stays)] == ["listenKeyExpired"]
 
-    async def test_a_key_that_expires_during_the_handshake_is_closed_at_once(self, exchange):
-        """Between the check of the key and the open connection the key may end: then so does the connection."""
+    async def test_connection_is_closed_when_its_key_expires_during_the_handshake(self, exchange):
+        """When a key expires between its check and the opening of the connection, the connection is closed."""
         key = (await exchange.get_json("/listenKey"))["listenKey"]
         admit = exchange.server.admit
 
@@ -256,11 +256,12 @@ class WhatTheDemoDoes:
             assert await closing(client) == []
             assert client.close_reason == "listen key expired"
 
-    async def test_listen_keys_are_made_by_post_as_well(self, exchange):
-        """The endpoint takes the method that real exchanges ask for, without a body."""
+    async def test_listen_key_is_made_when_the_method_is_post(self, exchange):
+        """The endpoint accepts POST without a body, as real exchanges do."""
         parts = urlsplit(exchange)
         reader, writer = await asyncio.open_connection(parts.hostname, parts.port)
-        writer.write(b"POST /listenKey HTTP/1.1\r\nHost: x\r\nContent-Length: 0\r\n\r\n")
+        request = f"POST /listenKey HTTP/1.1\r\nHost: {parts.netloc}\r\nContent-Length: 0\r\n\r\n"
+        writer.write(request.encode())
         answer = await reader.read()
         writer.transport.abort()
         assert b"200 OK" in answer.splitlines()[0]
@@ -273,8 +274,8 @@ class WhatTheDemoDoes:
         with pytest.raises(HttpError, match="404"):
             await exchange.get_json("/elsewhere")
 
-    async def test_a_book_from_a_snapshot_and_the_changes_is_the_true_one(self, exchange):
-        """Deltas are contiguous, and a snapshot with what follows gives the true book at every time."""
+    async def test_book_from_a_snapshot_and_the_changes_is_the_true_one(self, exchange):
+        """Changes are contiguous, and a snapshot with the changes after it gives the true book at any time."""
         async with connect(exchange.stream_url) as client:
             names = [demo.channel_of(symbol, "depth") for symbol in demo.SYMBOLS]
             await client.send(json.dumps({"method": "SUBSCRIBE", "params": names, "id": 1}))
@@ -292,8 +293,8 @@ class WhatTheDemoDoes:
             assert book.last > 20
             assert max(book.bids) < min(book.asks)
 
-    async def test_snapshots_can_be_behind(self, exchange):
-        """With a lag of k, a snapshot is the book of k changes ago; too large a lag gives the oldest kept."""
+    async def test_snapshot_is_an_old_book_when_it_lags(self, exchange):
+        """With a lag of k, a snapshot is the book of k changes ago; for a larger lag it is the oldest kept book."""
         await exchange.publish(1_000)
         now = exchange.book("BTCUSDT")
         exchange.snapshot_lag = 5
@@ -305,7 +306,7 @@ class WhatTheDemoDoes:
         exchange.snapshot_lag = 0
         assert await exchange.get_json("/depth?symbol=BTCUSDT") == now
 
-    async def test_snapshots_can_be_slow(self, exchange):
+    async def test_snapshot_shows_the_book_at_the_end_when_it_is_delayed(self, exchange):
         """A delayed snapshot shows the book at the end of the delay."""
         exchange.snapshot_delay = 0.1
         request = asyncio.create_task(exchange.get_json("/depth?symbol=BTCUSDT"))
@@ -313,8 +314,8 @@ class WhatTheDemoDoes:
         await exchange.publish(500)
         assert await request == exchange.book("BTCUSDT")
 
-    async def test_snapshots_can_fail(self, exchange):
-        """So many requests are answered with an error; a symbol that is not traded always is."""
+    async def test_snapshot_requests_fail_on_command(self, exchange):
+        """``fail_snapshots`` makes ``count`` requests fail; requests for an unknown symbol always fail."""
         exchange.fail_snapshots(2, status=429)
         for _ in range(2):
             with pytest.raises(HttpError, match="429"):
@@ -325,8 +326,8 @@ class WhatTheDemoDoes:
                 await exchange.get_json("/depth" + query)
 
     @pytest.mark.parametrize("symbol", [None, "ETHUSDT"])
-    async def test_dropped_deltas_are_holes_in_the_numbers(self, exchange, symbol):
-        """Withheld changes are in the true book and in nobody's feed."""
+    async def test_numbers_are_missing_when_deltas_are_dropped(self, exchange, symbol):
+        """Dropped changes are in the true book, but no client receives them."""
         async with connect(exchange) as client:
             await exchange.publish(300)
             exchange.drop_deltas(3, symbol=symbol)
@@ -342,8 +343,8 @@ class WhatTheDemoDoes:
         if symbol is not None:
             assert lost == {"ethusdt@depth": 3}
 
-    async def test_cut_loses_all_connections_at_once(self, exchange):
-        """A cut is a reset: no close frame, and clients may come again."""
+    async def test_cut_resets_all_connections(self, exchange):
+        """A cut resets all connections without a close frame, and clients can connect again."""
         async with connect(exchange) as first, connect(exchange) as second:
             await asyncio.sleep(0.01)
             assert await exchange.cut() == 2
@@ -353,8 +354,8 @@ class WhatTheDemoDoes:
         async with connect(exchange):
             assert exchange.connections == 1
 
-    async def test_refused_and_slow_connections_come_on_request(self, exchange):
-        """The next handshakes are refused or slow, as many as were asked for."""
+    async def test_handshakes_are_refused_or_slow_on_command(self, exchange):
+        """``times`` handshakes are refused or slow, and then they succeed again."""
         exchange.refuse(429, headers={"Retry-After": "2"}, times=2)
         for _ in range(2):
             with pytest.raises(InvalidStatus, match="429"):
@@ -364,8 +365,8 @@ class WhatTheDemoDoes:
         async with connect(exchange):
             assert 0.09 < asyncio.get_running_loop().time() - began < 1
 
-    async def test_leaving_the_block_leaves_nothing_behind(self):
-        """With keys that live, connections that stall and messages on their way, everything ends."""
+    async def test_nothing_is_left_when_the_block_is_left(self):
+        """The end of the block leaves nothing behind: no valid key, stalled connection or undelivered message."""
         async with assert_no_leaks():
             async with demo.serve(rate=200, lag=30, listen_key_grace=30) as exchange:
                 keys = [(await exchange.get_json("/listenKey"))["listenKey"] for _ in range(2)]
@@ -388,7 +389,7 @@ class TestDemoInVirtualTime(WhatTheDemoDoes):
 
 
 async def test_rate_is_messages_a_second(virtual_time):
-    """Messages come by themselves, at the rate; ``T`` counts from ``start``."""
+    """Messages are published at the rate, and ``T`` counts from ``start``."""
     async with demo.serve(rate=400, start=5_000) as exchange, connect(exchange) as client:
         messages = await receive(client, 200)
     times = [message["T"] for message in messages if message["e"] == "trade"]
@@ -396,8 +397,8 @@ async def test_rate_is_messages_a_second(virtual_time):
     assert 450 < times[-1] - times[0] < 510
 
 
-async def test_a_day_of_the_demo_passes_at_once(virtual_time):
-    """In virtual time a slow exchange runs for days, and keeps to its rate."""
+async def test_rate_is_kept_for_days_in_virtual_time(virtual_time):
+    """In virtual time a slow exchange keeps its rate for days."""
     async with demo.serve(rate=0.01, start=0) as exchange, connect(exchange) as client:
         messages = []
         with contextlib.suppress(TimeoutError):
@@ -408,8 +409,8 @@ async def test_a_day_of_the_demo_passes_at_once(virtual_time):
     assert next(m["T"] for m in reversed(messages) if m["e"] == "trade") > 172_000_000
 
 
-async def test_a_client_that_keeps_to_the_limit_is_not_closed(virtual_time):
-    """Five messages in any second are allowed, for as long as one likes."""
+async def test_client_is_not_closed_when_it_keeps_to_the_limit(virtual_time):
+    """A client may send five messages in every second without being closed."""
     async with demo.serve(rate=0, max_messages_per_second=5) as exchange, connect(exchange.stream_url) as client:
         for n in range(100):
             await client.send(json.dumps({"method": "LIST_SUBSCRIPTIONS", "id": n}))
@@ -417,8 +418,8 @@ async def test_a_client_that_keeps_to_the_limit_is_not_closed(virtual_time):
         assert len(await receive(client, 100)) == 100
 
 
-async def test_keys_whose_connections_are_being_closed_do_not_outlive_the_exchange():
-    """A closing handshake that hangs is given up when the block is left."""
+async def test_hanging_close_is_given_up_when_the_block_is_left():
+    """Leaving the block gives up a closing handshake that hangs."""
     async with assert_no_leaks(), demo.serve(rate=0, listen_key_grace=0.01) as exchange:
         key = (await exchange.get_json("/listenKey"))["listenKey"]
         client = await connect(exchange.key_url(key), close_timeout=0.05)
@@ -428,8 +429,8 @@ async def test_keys_whose_connections_are_being_closed_do_not_outlive_the_exchan
         client.transport.abort()
 
 
-async def test_a_client_that_never_reads_is_cut():
-    """What waits for a client is bounded: at 64 MiB it is cut, and the others go on."""
+async def test_client_is_cut_when_it_never_reads():
+    """A client is cut when 64 MiB wait for it, and the other clients are not affected."""
     async with demo.serve(rate=0) as exchange, connect(exchange, close_timeout=0.05) as client:
         (connection,) = exchange.server.connections
         client.transport.pause_reading()
@@ -439,8 +440,8 @@ async def test_a_client_that_never_reads_is_cut():
         assert exchange.connections == 0
 
 
-async def test_an_error_in_the_market_is_raised_when_the_block_is_left(monkeypatch):
-    """A failure of the exchange itself is not swallowed."""
+async def test_exception_in_the_market_is_raised_when_the_block_is_left(monkeypatch):
+    """The end of the block raises an exception of the exchange itself."""
 
     async def block():
         async with demo.serve(rate=100) as exchange:
@@ -451,16 +452,16 @@ async def test_an_error_in_the_market_is_raised_when_the_block_is_left(monkeypat
         await block()
 
 
-def test_a_market_without_symbols_is_an_error():
-    """At least one symbol is traded; unknown ones are welcome."""
+def test_market_is_rejected_when_it_has_no_symbols():
+    """A market needs at least one symbol, and accepts unknown ones."""
     with pytest.raises(ValueError, match="symbols: expected"):
         demo.Market([])
     market = demo.Market(["MINE"])
     assert {market.next(0.0)[0].partition("@")[0] for _ in range(10)} == {"mine"}
 
 
-async def test_the_module_serves_as_a_process_until_it_is_interrupted():
-    """``python -m rxws.demo`` prints its URL, serves, and ends cleanly on SIGINT and SIGTERM."""
+async def test_module_serves_in_its_own_process_until_it_is_interrupted():
+    """``python -m rxws.demo`` prints its URL, serves, and exits cleanly on SIGINT and SIGTERM."""
     for number in (signal.SIGINT, signal.SIGTERM):
         async with serve_in_process("--rate", "200", "--seed", "3", module="rxws.demo") as server:
             assert urlsplit(server.url).path == "/ws"
@@ -473,6 +474,6 @@ async def test_the_module_serves_as_a_process_until_it_is_interrupted():
 
 
 def test_main_serves_for_its_seconds(capsys):
-    """``--seconds`` ends it by itself."""
+    """``--seconds`` ends the server after this time."""
     assert main(["--seconds", "0.01", "--rate", "10"]) == 0
     assert capsys.readouterr().out.startswith("ws://127.0.0.1:")

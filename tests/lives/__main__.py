@@ -1,7 +1,7 @@
-"""Plays lives by seed, and shows the shortest that fails: ``python -m tests.lives --count 1000``.
+"""Plays lives by seed, and shows the shortest life that fails: ``python -m tests.lives --count 1000``.
 
-A life is known by its seed, on every machine: ``--seed 17 --count 1`` plays one again. Without ``--seed`` they are new
-ones each time. ``--real`` plays the same lives on loopback sockets, in real time. Exit 0: all lives went well; 1: not.
+A seed is the same life on every machine: ``--seed 17 --count 1`` plays one again. Without ``--seed`` the seeds are new
+each time. ``--real`` plays the same lives on loopback sockets, in real time. Exit codes: 0 all passed; 1 some failed.
 """
 
 from __future__ import annotations
@@ -22,14 +22,14 @@ from rxws.testing.lives import INGREDIENTS, KNOWN, Report, shorter
 from .work import play_one, play_some
 
 CHUNK = 10
-"""How many lives a process is given at once."""
+"""How many lives a process plays per task."""
 
 MOST_SHRUNK = 5
-"""Of how many failures the shortest life is looked for."""
+"""For how many failures the shortest life is searched."""
 
 
 def failures(options: argparse.Namespace, without: Collection[str]) -> Iterator[Report]:
-    """Play all lives in processes, and give those that failed, in the order of their seeds."""
+    """Play all lives in processes, and yield the reports of those that failed, in the order of their seeds."""
     size = 1 if options.real else CHUNK
     seeds = range(options.seed, options.seed + options.count)
     chunks = [seeds[start : start + size] for start in range(0, len(seeds), size)]
@@ -41,16 +41,16 @@ def failures(options: argparse.Namespace, without: Collection[str]) -> Iterator[
 
 
 def main() -> int:
-    """Parse the command line and play; returns the exit code."""
+    """Parse the command line, play, and return the exit code."""
     parser = argparse.ArgumentParser(prog="python -m tests.lives", description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--count", type=int, default=100, help="how many lives (default: 100)")
-    parser.add_argument("--seed", type=int, help="the seed of the first; the others follow (default: by chance)")
-    parser.add_argument("--only", nargs="*", default=[], metavar="NAME", help="what they are made of, by all means")
-    parser.add_argument("--without", nargs="*", default=[], metavar="NAME", help="what they are not made of")
-    parser.add_argument("--known", action="store_true", help="with what rxws is known not to survive, too")
-    parser.add_argument("--list", action="store_true", help="name all that lives are made of, and end")
-    parser.add_argument("--real", action="store_true", help="on loopback sockets, in real time")
-    parser.add_argument("--jobs", type=int, help="how many processes (default: one a core; with --real 12)")
+    parser.add_argument("--seed", type=int, help="the seed of the first life; the others follow (default: random)")
+    parser.add_argument("--only", nargs="*", default=[], metavar="NAME", help="use exactly these ingredients")
+    parser.add_argument("--without", nargs="*", default=[], metavar="NAME", help="leave these ingredients out")
+    parser.add_argument("--known", action="store_true", help="also use ingredients that rxws does not survive yet")
+    parser.add_argument("--list", action="store_true", help="list all ingredients, and exit")
+    parser.add_argument("--real", action="store_true", help="play on loopback sockets, in real time")
+    parser.add_argument("--jobs", type=int, help="how many processes (default: one per core; with --real 12)")
     options = parser.parse_args()
     if options.list:
         for name, (ingredient, _) in INGREDIENTS.items():
@@ -67,7 +67,7 @@ def main() -> int:
     for report in failures(options, without):
         failed += 1
         if failed <= MOST_SHRUNK and not options.real:
-            print("shrunk to:", shorter(report, play_one), sep="\n", end="\n\n", flush=True)
+            print("shortest life that fails:", shorter(report, play_one), sep="\n", end="\n\n", flush=True)
         else:
             print(report, end="\n\n", flush=True)
     print(f"{options.count} lives, {failed} failed, {time.monotonic() - began:.0f} s")

@@ -1,4 +1,4 @@
-"""Whole lives by seed: those of the suite, those that once failed, and that they find what is broken."""
+"""Lives by seed: those of the suite, those that once failed, and lives of rxws with deliberate bugs."""
 
 from __future__ import annotations
 
@@ -27,19 +27,19 @@ from .work import play_one
 ROOT = Path(__file__).resolve().parents[2]
 
 NEW = random.SystemRandom().randrange(10**6, 10**9)
-"""The first of the new seeds of this run."""
+"""The first of this run's new seeds."""
 
 
 @pytest.fixture(autouse=True)
 def quiet() -> Any:
-    """Log nothing: lives are full of what is worth a line."""
+    """Disable logging, because lives contain many faults that are logged."""
     logging.disable(logging.CRITICAL)
     yield
     logging.disable(logging.NOTSET)
 
 
 def well(report: Report) -> None:
-    """Assert that all went well; or show the shortest life that fails."""
+    """Assert that there are no problems; otherwise show the shortest life that fails."""
     if report.problems:
         raise LifeFailed(shorter(report, play_one))
 
@@ -49,13 +49,13 @@ def well(report: Report) -> None:
 
 @pytest.mark.parametrize("tens", range(5))
 def test_lives_of_the_suite(tens: int) -> None:
-    """Ten lives each: whatever happens, each number comes once and in order, or behind a Gap that covers it."""
+    """In each of ten lives every number comes once and in order, or is covered by a Gap."""
     for seed in range(10 * tens, 10 * tens + 10):
         well(play_one(compose(seed, KNOWN)))
 
 
 def test_new_lives(capsys: pytest.CaptureFixture[str]) -> None:
-    """So do lives with new seeds; where one fails, its seed is shown."""
+    """Lives with new seeds pass, too; the seed of a life that fails is shown."""
     with capsys.disabled():
         print(f" [new lives: python -m tests.lives --count 10 --seed {NEW}] ", end="", flush=True)
     for seed in range(NEW, NEW + 10):
@@ -64,13 +64,13 @@ def test_new_lives(capsys: pytest.CaptureFixture[str]) -> None:
 
 @pytest.mark.parametrize("name", [name for name in INGREDIENTS if name not in KNOWN])
 def test_lives_of_one_ingredient(name: str) -> None:
-    """What lives are made of is survived by itself."""
+    """rxws survives each ingredient alone."""
     for seed in range(3):
         well(play_one(compose(seed, KNOWN, [name])))
 
 
 def once_failed() -> list[Any]:
-    """Return the seeds of the list."""
+    """Return the rows of seeds.txt."""
     lines = (ROOT / "tests/lives/seeds.txt").read_text().splitlines()
     rows = [line.split(" | ") for line in lines if line and not line.startswith("#")]
     return [pytest.param(int(seed), names.split(", "), kind, id=fault) for seed, names, kind, fault in rows]
@@ -78,29 +78,29 @@ def once_failed() -> list[Any]:
 
 @pytest.mark.parametrize(("seed", "names", "kind"), once_failed())
 def test_seed_that_once_failed(seed: int, names: list[str], kind: str) -> None:
-    """It goes well now; or fails as it did, as long as what it is made of is known to fail."""
+    """The life passes now; while one of its ingredients is in KNOWN, it still fails in the same way."""
     report = play_one(compose(seed, only=names))
     assert (kind in report.kinds) is bool(KNOWN.keys() & names), report
 
 
 def test_every_known_fault_is_shown_by_a_seed() -> None:
-    """What is known to fail stands in the list of seeds, and is an ingredient."""
+    """Each name in KNOWN is an ingredient, and a row of seeds.txt shows its fault."""
     assert KNOWN.keys() <= INGREDIENTS.keys()
     assert KNOWN.keys() <= {name for each in once_failed() for name in each.values[1]}
 
 
 @pytest.mark.parametrize("name", BREAKS)
 def test_break_is_found(name: str) -> None:
-    """Whatever of rxws is broken: one of 200 lives shows it."""
+    """One of 200 lives finds each deliberate bug in rxws."""
     with broken(name):
         assert any(play_one(compose(seed, KNOWN)).problems for seed in range(200))
 
 
-# What a seed stands for
+# Schedules
 
 
 def test_seed_is_the_same_life_on_every_machine() -> None:
-    """What is composed depends on the seed, and on nothing else."""
+    """The composed life depends only on the seed."""
     lives = json.dumps([compose(seed).to_dict() for seed in range(50)])
     code = "import json; from rxws.testing.lives import compose;"
     code += "print(json.dumps([compose(seed).to_dict() for seed in range(50)]), end='')"
@@ -113,7 +113,7 @@ def test_seed_is_the_same_life_on_every_machine() -> None:
 
 
 def test_same_life_goes_the_same_way_again() -> None:
-    """A life is played twice, and what comes of it is the same; the numbers of ``random`` go on as if nothing was."""
+    """A life that is played twice has the same report, and does not change the numbers of ``random`` afterwards."""
     random.seed(1)
     expected = random.random()
     random.seed(1)
@@ -126,28 +126,28 @@ def test_same_life_goes_the_same_way_again() -> None:
 
 
 def test_leaving_an_ingredient_out_changes_nothing_else() -> None:
-    """Each ingredient has chances of its own."""
+    """Each ingredient has its own random numbers."""
     whole = next(life for life in map(compose, range(100)) if {"cuts", "rotations"} <= set(life.ingredients))
     rest = compose(whole.seed, without=["cuts"])
     assert set(rest.ingredients) == set(whole.ingredients) - {"cuts"}
     assert [act for act in whole.acts if act.kind == "rotate"] == [act for act in rest.acts if act.kind == "rotate"]
 
 
-def test_unknown_ingredient_is_refused() -> None:
-    """A name that is none is an error that names those that are."""
+def test_unknown_ingredient_is_rejected() -> None:
+    """The error for an unknown ingredient lists all ingredients."""
     with pytest.raises(ValueError, match=r"no ingredients \['cutz'\]; there are .*'cuts'"):
         compose(1, only=["cutz"])
 
 
 def test_schedule_is_plain_data() -> None:
-    """A schedule comes back from JSON as it was, and shows what happens when."""
+    """A schedule survives a round trip through JSON, and its text shows settings and acts."""
     life = Schedule(7, Settings(lag=0.1), (Act(1.5, "cut", "rst", 2),), ("resets",))
     assert Schedule.from_dict(json.loads(json.dumps(life.to_dict()))) == life
     assert str(life) == "seed 7: resets\nsettings: lag=0.1\n  1.500  cut rst 2"
 
 
 def test_simpler_schedules_are_simpler() -> None:
-    """Steps to a shorter life leave out acts, set settings to what is simplest, or end it earlier."""
+    """Simpler schedules have fewer acts, default settings, or an earlier end."""
     life = Schedule(7, Settings(seconds=9.0, lag=0.1), (Act(1.0, "rotate"), Act(2.0, "rotate"), Act(3.0, "rotate")))
     steps = list(simpler(life))
     assert [len(step.acts) for step in steps][:4] == [0, 2, 2, 2]
@@ -156,7 +156,7 @@ def test_simpler_schedules_are_simpler() -> None:
 
 
 def test_failure_is_shrunk_to_what_it_needs() -> None:
-    """Of a life that fails the shortest is shown that fails in the same way."""
+    """Shrinking finds the shortest life that fails in the same way."""
     with broken("copies are delivered"):
         report = play_one(compose(0, only=["rotations", "lags", "goings", "heartbeats", "cuts", "slow consumers"]))
         shortest = shorter(report, play_one)
@@ -165,7 +165,7 @@ def test_failure_is_shrunk_to_what_it_needs() -> None:
     assert shortest.schedule.settings == dataclasses.replace(Settings(), seconds=shortest.schedule.settings.seconds)
 
 
-# For classes of other people
+# Classes of users
 
 
 class Theirs(rxws.AsyncWebsocketStreamInterface[Any]):
@@ -186,15 +186,15 @@ class Theirs(rxws.AsyncWebsocketStreamInterface[Any]):
 
 
 @pytest.mark.parametrize("seed", range(10))
-async def test_their_class_lives(life: Any, seed: int, assert_no_leaks: None) -> None:
-    """A user's class lives through the same faults: the fixture gives the function, in virtual time."""
+async def test_class_of_a_user_survives(life: Any, seed: int, assert_no_leaks: None) -> None:
+    """A user's class survives the same faults; the fixture is the function ``life``, in virtual time."""
     report = await life(Theirs, seed)
     assert report.counts["messages"] > 0
     assert not report.problems
 
 
-async def test_what_is_wrong_with_their_class_is_shown(life: Any) -> None:
-    """A class that loses messages fails, with its seed and the shortest life that still does."""
+async def test_class_of_a_user_fails_when_it_loses_messages(life: Any) -> None:
+    """A class that loses messages fails; the error shows the seed and the shortest life that still fails."""
 
     class Lossy(Theirs):
         async def _parse_raw_data(self, raw_data: Any) -> Any:
@@ -212,7 +212,7 @@ async def test_what_is_wrong_with_their_class_is_shown(life: Any) -> None:
 
 
 class Positions(Dialect):
-    """Messages are lists, all channels are sent unasked, and there is no heartbeat."""
+    """A dialect whose messages are lists; all channels come without a subscription, and there is no heartbeat."""
 
     pushes = True
 
@@ -230,8 +230,8 @@ class Positions(Dialect):
 
 
 @pytest.mark.parametrize("seed", range(5))
-async def test_their_server_speaks_otherwise(life: Any, seed: int) -> None:
-    """What server and client say is theirs to tell."""
+async def test_class_of_a_user_survives_with_its_own_dialect(life: Any, seed: int) -> None:
+    """A dialect replaces the messages of server and client."""
     report = await life(Theirs, seed, dialect=Positions(), only=["cuts", "lags", "rotations", "books", "heartbeats"])
     assert report.counts["connections"] > 1
 
@@ -241,7 +241,7 @@ async def test_their_server_speaks_otherwise(life: Any, seed: int) -> None:
 
 @pytest.mark.parametrize("how", ["cut rst", "half-open", "cut 1012", "protocol utf8"])
 def test_life_on_real_sockets(how: str) -> None:
-    """The same lives are played on loopback: with real resets, and a server that is stopped."""
+    """Lives can be played on loopback sockets, with real resets and a frozen server."""
     kind, _, word = how.partition(" ")
     life = Schedule(1, Settings(seconds=3.0, keepalive=0.6), (Act(2.0, kind, word), Act(2.3, "rotate")))
     report = play_one(life, is_real=True)
@@ -250,7 +250,7 @@ def test_life_on_real_sockets(how: str) -> None:
 
 
 def test_fault_on_real_sockets_is_found() -> None:
-    """What a life finds in virtual time it finds on loopback, too."""
+    """A fault that a life finds in virtual time is also found on loopback sockets."""
     life = Schedule(1, Settings(seconds=2.5), (Act(1.5, "rotate"),))
     with broken("copies are delivered"):
         assert "twice" in play_one(life, is_real=True).kinds
@@ -266,7 +266,7 @@ def run(*arguments: str) -> subprocess.CompletedProcess[str]:
 
 
 def test_command_plays_lives() -> None:
-    """The command plays as many as are asked for, and says with which seeds."""
+    """The command plays ``--count`` lives, and prints their seeds."""
     done = run("--count", "12")
     assert done.returncode == 0, done.stdout + done.stderr
     assert "lives of the seeds from " in done.stdout
@@ -274,21 +274,21 @@ def test_command_plays_lives() -> None:
 
 
 def test_command_shows_the_shortest_life_that_fails() -> None:
-    """Where one fails, the command shows its seed and what is left of it, and exits with 1."""
+    """When a life fails, the command prints its seed and the shortest life that fails, and exits with 1."""
     done = run("--count", "1", "--seed", "2", "--only", "stale snapshots", "cuts")
     assert done.returncode == 1
     assert "seed 2: cuts, stale snapshots" in done.stdout
     assert "the book went back from" in done.stdout
 
 
-def test_command_names_what_lives_are_made_of() -> None:
-    """``--list`` names every ingredient, and what is known of it."""
+def test_command_lists_all_ingredients() -> None:
+    """``--list`` prints every ingredient, with its known fault."""
     done = run("--list")
     assert done.returncode == 0
     assert len(done.stdout.splitlines()) == len(INGREDIENTS)
 
 
-async def test_life_ends_that_does_not_end_by_itself(virtual_time: Any, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A life ends after its longest time, and the report says so."""
+async def test_life_is_ended_when_it_takes_too_long(virtual_time: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A life that takes too long is ended, and the report says so."""
     monkeypatch.setattr(rxws.testing.lives.playing, "LONGEST", 3.0)
     assert "no end" in (await play(Schedule(1))).kinds

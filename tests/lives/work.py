@@ -1,4 +1,4 @@
-"""What a process that plays lives does."""
+"""Functions that play lives in their own loop, for tests and for processes."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ __all__ = ["play_one", "play_some"]
 
 
 def play_one(schedule: Schedule, *, is_real: bool = False) -> Report:
-    """Play a life in a loop of its own: in virtual time, or in real time on loopback sockets."""
+    """Play a life in its own loop: in virtual time, or in real time on loopback sockets."""
     if is_real:
         return asyncio.run(play(schedule, is_real=True))
     with asyncio.Runner(loop_factory=virtual_loop) as runner:
@@ -22,7 +22,7 @@ def play_one(schedule: Schedule, *, is_real: bool = False) -> Report:
 
 
 def play_some(seeds: Collection[int], without: Collection[str], only: Collection[str], is_real: bool) -> list[Report]:
-    """Play lives, and return the reports of those that failed: what a process does."""
+    """Play lives in a process of the pool, and return the reports of those that failed."""
     logging.disable(logging.CRITICAL)
     gc.freeze()
     reports = (play_one(compose(seed, without, only), is_real=is_real) for seed in seeds)

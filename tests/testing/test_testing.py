@@ -1,4 +1,4 @@
-"""The server that feeds are tested with does what it is told, and the check for leaks finds them."""
+"""Tests of rxws.testing: the server obeys its script and its methods, and the check for leaks finds them."""
 
 from __future__ import annotations
 
@@ -34,20 +34,20 @@ pytest_plugins = ["pytester"]
 
 
 def connect(url, **options):
-    """Connect with nothing that the test does not ask for."""
+    """Connect without compression, proxy and pings."""
     return websockets.connect(url, **{"compression": None, "proxy": None, "ping_interval": None} | options)
 
 
 async def closing(connection):
-    """Read to the end; return the close code."""
+    """Read to the end of the connection; return the close code."""
     with contextlib.suppress(ConnectionClosed):
         async for _ in connection:
             pass
     return connection.close_code
 
 
-class WhatFeedServersDo:
-    """What a server does on every loop; the subclasses choose the loop."""
+class FeedServerTests:
+    """Tests for every loop; the subclasses choose the loop."""
 
     @pytest.fixture
     async def server(self, feed_server):
@@ -56,14 +56,14 @@ class WhatFeedServersDo:
             await feed_server.stop()
 
     async def test_send_reaches_all_live_connections_in_order(self, server):
-        """What the server sends comes to every live client in order: text, binary, and anything else as JSON."""
+        """All live clients get the server's messages in order: text, binary, and anything else as JSON."""
         async with connect(server.url) as first, connect(server.url) as second:
             await server.connected(2)
             await server.send("a", b"b", {"n": 3})
             for client in (first, second):
                 assert [await client.recv() for _ in range(3)] == ["a", b"b", '{"n":3}']
 
-    async def test_send_reaches_only_the_connections_that_are_named(self, server):
+    async def test_send_reaches_only_some_connections_when_to_names_them(self, server):
         """``to=`` sends to some connections and not to the others."""
         async with connect(server.url) as first, connect(server.url) as second:
             newest = await server.connected(2)
@@ -72,8 +72,8 @@ class WhatFeedServersDo:
             assert await first.recv() == "for both"
             assert await second.recv() == "for the second"
 
-    async def test_send_skips_a_connection_that_is_lost_meanwhile(self, server):
-        """One client's end is no error for whoever sends to all."""
+    async def test_send_skips_a_connection_when_it_is_lost_meanwhile(self, server):
+        """A send to all connections does not fail because one of them is lost."""
         async with connect(server.url), connect(server.url) as second:
             await server.connected(2)
             both = server.connections
@@ -93,15 +93,15 @@ class WhatFeedServersDo:
         assert server.connections == []
         assert server.opened == 2
 
-    async def test_connected_returns_for_a_connection_that_has_gone(self, server):
-        """The n-th connection ever counts, be it live or not."""
+    async def test_connected_returns_the_connection_when_it_has_ended(self, server):
+        """``connected`` counts all connections that were ever open, including those that have ended."""
         async with connect(server.url):
             pass
         await server.disconnected()
         assert (await server.connected()).number == 1
 
-    async def test_waits_end_with_what_there_was_when_nothing_comes(self, server):
-        """Every wait is bounded, and its TimeoutError says what was there instead."""
+    async def test_wait_raises_timeout_error_when_nothing_comes(self, server):
+        """Every wait is bounded, and its TimeoutError says what there was instead."""
         with pytest.raises(TimeoutError, match=r"expected 1 connections, had 0 in 0 handshakes"):
             await server.connected(timeout=0.02)
         with pytest.raises(TimeoutError, match="expected 1 handshakes, had 0"):
@@ -116,7 +116,7 @@ class WhatFeedServersDo:
                 await connection.wait_closed(timeout=0.02)
 
     async def test_expect_claims_each_message_once(self, server):
-        """``expect`` gives the first unclaimed match, and leaves the others for later."""
+        """``expect`` returns the first match that was not returned before, and keeps the others for later."""
         async with connect(server.url) as client:
             connection = await server.connected()
             for message in ("a", '{"op": "subscribe", "id": 1}', b"\x01", "a"):
@@ -131,7 +131,7 @@ class WhatFeedServersDo:
                 await server.expect(timeout=0.02)
 
     async def test_script_runs_on_each_new_connection(self, server):
-        """A script talks with its client, and the connection outlives it."""
+        """A script exchanges messages with its client, and the connection stays open when the script returns."""
 
         async def script(connection):
             await connection.send({"hello": connection.number})
@@ -152,7 +152,7 @@ class WhatFeedServersDo:
                 assert (await (await client.ping())) >= 0
 
     async def test_iteration_ends_when_its_connection_ends(self, server):
-        """``async for`` over a connection stops when the client has gone."""
+        """``async for`` over a connection ends when the client has closed it."""
         seen = []
 
         async def script(connection):
@@ -166,7 +166,7 @@ class WhatFeedServersDo:
 
     @pytest.mark.parametrize("code", [1000, 1001, 1008, 1011, 1012, 1013, 3000, 4999])
     async def test_close_gives_the_client_the_code_and_the_reason(self, server, code):
-        """Any close code can be sent; the server goes on."""
+        """Any close code can be sent; the server keeps running."""
         async with connect(server.url) as client:
             await server.connected()
             await server.close(code, "because")
@@ -176,8 +176,8 @@ class WhatFeedServersDo:
         async with connect(server.url):
             await server.connected(2)
 
-    async def test_close_aborts_a_client_that_does_not_answer(self, server):
-        """A closing handshake waits for its timeout and not longer."""
+    async def test_close_aborts_the_connection_when_the_client_does_not_answer(self, server):
+        """A closing handshake takes no longer than its timeout."""
         async with connect(server.url, close_timeout=0.01) as client:
             connection = await server.connected()
             client.transport.pause_reading()
@@ -188,7 +188,7 @@ class WhatFeedServersDo:
             client.transport.resume_reading()
 
     async def test_reset_cuts_without_a_close_frame(self, server):
-        """After a reset the client sees a lost connection, at once, and the connection is listed no more."""
+        """After a reset the client loses the connection at once, and the server no longer lists it."""
         async with connect(server.url) as client:
             await server.connected()
             server.reset()
@@ -196,8 +196,8 @@ class WhatFeedServersDo:
             async with asyncio.timeout(1):
                 assert await closing(client) == 1006
 
-    async def test_reset_does_not_wait_for_what_is_not_sent_yet(self, server):
-        """What is buffered for a client that does not read is dropped by a reset."""
+    async def test_reset_drops_the_buffer_when_the_client_does_not_read(self, server):
+        """A reset drops the messages that are buffered for a client that does not read."""
         async with connect(server.url, close_timeout=0.01) as client:
             connection = await server.connected()
             client.transport.pause_reading()
@@ -208,7 +208,7 @@ class WhatFeedServersDo:
             client.transport.resume_reading()
 
     async def test_stall_keeps_the_connection_open_and_dead(self, server):
-        """While stalled nothing is sent, read, or answered; afterwards what the client sent is read."""
+        """A stalled connection sends, reads and answers nothing; after ``resume`` it reads what the client sent."""
         async with connect(server.url) as client:
             connection = await server.connected()
             server.stall()
@@ -228,7 +228,7 @@ class WhatFeedServersDo:
             assert await client.recv() == "alive"
 
     async def test_close_ends_a_stall(self, server):
-        """A stalled connection that is closed closes in good order."""
+        """Closing a stalled connection ends the stall and completes the closing handshake."""
         async with connect(server.url) as client:
             await server.connected()
             server.stall()
@@ -236,7 +236,7 @@ class WhatFeedServersDo:
             assert client.close_code == 4000
 
     async def test_stop_does_not_wait_for_stalled_connections(self, server):
-        """Leaving the block aborts what is stalled."""
+        """Leaving the block aborts stalled connections."""
         async with connect(server.url) as client:
             await server.connected()
             server.stall()
@@ -246,7 +246,7 @@ class WhatFeedServersDo:
             assert await closing(client) == 1006
 
     async def test_refuse_answers_the_next_handshakes_with_a_status(self, server):
-        """The next handshakes, and no more, get the status, the headers and the body."""
+        """As many handshakes as ``times`` says get the status, the headers and the body; the next one succeeds."""
         server.refuse(429, {"Retry-After": "3"}, body="slow down", times=2)
         for _ in range(2):
             with pytest.raises(InvalidStatus) as caught:
@@ -259,15 +259,15 @@ class WhatFeedServersDo:
         assert len(server.handshakes) == 3
         assert (await server.attempted(3)).path == "/"
 
-    async def test_refuse_takes_a_status_that_is_in_no_registry(self, server):
-        """520 and its kind can be sent."""
+    async def test_refuse_sends_a_status_when_no_registry_contains_it(self, server):
+        """520 and similar codes can be sent."""
         server.refuse(520)
         with pytest.raises(InvalidStatus) as caught:
             await connect(server.url, process_exception=lambda error: error)
         assert caught.value.response.status_code == 520
 
-    async def test_faults_queue_up_and_accept_forgets_them(self, server):
-        """Each handshake takes the first fault in line; ``times=None`` lasts until ``accept()``."""
+    async def test_faults_queue_up_until_accept_removes_them(self, server):
+        """Each handshake takes the first fault of the queue; ``times=None`` lasts until ``accept()``."""
         server.refuse(401)
         server.garbage()
         server.refuse(404, times=None)
@@ -284,14 +284,14 @@ class WhatFeedServersDo:
         async with connect(server.url):
             await server.connected()
 
-    async def test_garbage_of_nothing_closes_during_the_handshake(self, server):
-        """``garbage(b"")`` ends the TCP connection without a word."""
+    async def test_garbage_closes_during_the_handshake_when_it_is_empty(self, server):
+        """``garbage(b"")`` ends the TCP connection and sends nothing."""
         server.garbage(b"")
         with pytest.raises((InvalidMessage, OSError, EOFError)):
             await connect(server.url, process_exception=lambda error: error)
 
     async def test_mute_accepts_and_stays_silent(self, server):
-        """A muted handshake is answered by nothing until the client gives up."""
+        """A muted handshake gets no answer until the client gives up."""
         server.mute()
         with pytest.raises(TimeoutError):
             await connect(server.url, open_timeout=0.1)
@@ -304,8 +304,8 @@ class WhatFeedServersDo:
         with pytest.raises((InvalidMessage, OSError, EOFError)):
             await attempt
 
-    async def test_slow_handshake_takes_its_time(self, server):
-        """A slow handshake succeeds after the seconds it was told; a client that leaves earlier ends it."""
+    async def test_slow_handshake_succeeds_after_its_seconds(self, server):
+        """A slow handshake succeeds after the given seconds; it ends early when the client gives up."""
         server.slow_handshake(0.1, times=2)
         loop = asyncio.get_running_loop()
         began = loop.time()
@@ -316,7 +316,7 @@ class WhatFeedServersDo:
         assert server.opened == 1
 
     async def test_times_below_one_is_rejected(self, server):
-        """A fault for no handshake at all is an error that names the argument."""
+        """A fault for less than one handshake is an error that names the argument."""
         with pytest.raises(ValueError, match="times: expected"):
             server.refuse(times=0)
 
@@ -331,13 +331,13 @@ class WhatFeedServersDo:
             await connect(url, process_exception=lambda error: error)
         await server.start()
         assert server.url == url
-        with pytest.raises(RuntimeError, match="runs already"):
+        with pytest.raises(RuntimeError, match="already running"):
             await server.start()
         async with connect(url):
             await server.connected(2)
 
     async def test_burst_sends_numbered_messages(self, server):
-        """A burst is so many numbered messages, or one message so many times."""
+        """A burst sends ``count`` numbered messages, or one message ``count`` times."""
         async with connect(server.url) as client:
             await server.connected()
             sending = asyncio.create_task(server.burst(5_000))
@@ -347,14 +347,14 @@ class WhatFeedServersDo:
             assert [await client.recv() for _ in range(2)] == ["again", "again"]
 
     async def test_fragments_make_one_message(self, server):
-        """A message may come in thousands of frames."""
+        """A message can be sent in thousands of frames."""
         async with connect(server.url) as client:
             connection = await server.connected()
             await connection.send_fragments("x" for _ in range(4_000))
             assert await client.recv() == "x" * 4_000
 
     async def test_invalid_utf8_makes_the_client_fail_the_connection(self, server):
-        """A text frame that is no UTF-8 ends with 1007."""
+        """A client ends the connection with 1007 when a text frame is not UTF-8."""
         async with connect(server.url) as client:
             connection = await server.connected()
             await connection.send_invalid_utf8()
@@ -363,7 +363,7 @@ class WhatFeedServersDo:
             assert client.protocol.close_sent.code == 1007
 
     async def test_raw_octets_may_end_in_mid_frame(self, server):
-        """Half a frame and a reset are a cut in mid-frame."""
+        """Half a frame and then a reset cut the connection in the middle of a frame."""
         async with connect(server.url) as client:
             connection = await server.connected()
             connection.send_raw(b"\x81\x7ehalf")
@@ -371,8 +371,8 @@ class WhatFeedServersDo:
             connection.reset()
             assert await closing(client) == 1006
 
-    async def test_a_message_above_the_limit_makes_the_client_fail_the_connection(self, server):
-        """The server has no limit of its own: an oversize message gets to the client, who ends with 1009."""
+    async def test_client_fails_the_connection_when_a_message_is_above_its_limit(self, server):
+        """The server has no size limit: a message above the client's limit reaches it, and it closes with 1009."""
         async with connect(server.url, max_size=1000) as client:
             await server.connected()
             await server.send("x" * 1001)
@@ -381,7 +381,7 @@ class WhatFeedServersDo:
             assert client.protocol.close_sent.code == 1009
 
     async def test_send_is_bounded_when_the_client_does_not_read(self, server):
-        """A client that takes nothing makes ``send`` raise at its timeout, and ``send_nowait`` go on."""
+        """When the client does not read, ``send`` raises at its timeout, and ``send_nowait`` returns at once."""
         async with connect(server.url, close_timeout=0.01) as client:
             connection = await server.connected()
             client.transport.pause_reading()
@@ -392,7 +392,7 @@ class WhatFeedServersDo:
             client.transport.resume_reading()
 
     async def test_http_endpoints_answer_beside_the_websocket(self):
-        """Endpoints give JSON, text, any status; they see method, query and headers; other paths are 404."""
+        """Endpoints return JSON, text or any status; they see method, query and headers; other paths are 404."""
         seen: list[HttpRequest] = []
 
         async def answer(request):
@@ -420,6 +420,29 @@ class WhatFeedServersDo:
                 await get_json(f"{server.http_url}/text")
             assert server.handshakes == []
 
+    async def test_http_error_quotes_the_body_when_there_is_one(self):
+        """The text of an HttpError says what the server answered: one line, without secrets, at most 200 characters."""
+        bodies = {
+            "/said": b'{"code": -1121,\n "msg": "Invalid symbol."}\n',
+            "/secret": b'{"msg": "bad", "listenKey": "pqia91ma19a5s61cv6a81va65sdf19v8a65a1a5s61"}',
+            "/empty": b" \n",
+            "/binary": b"\xff\x1b",
+            "/long": b"so many words " * 1_000_000,
+        }
+        endpoints = {path: lambda request: HttpResponse(bodies[request.path], 400) for path in bodies}
+        texts = {}
+        async with FeedServer(http=endpoints) as server:
+            for path in bodies:
+                with pytest.raises(HttpError) as caught:
+                    await get_json(server.http_url + path)
+                assert caught.value.body == bodies[path]
+                texts[path] = str(caught.value)
+        assert texts["/said"] == r'HTTP 400: {"code": -1121,\n "msg": "Invalid symbol."}'
+        assert texts["/secret"] == 'HTTP 400: {"msg": "bad", "listenKey": "***"}'
+        assert texts["/empty"] == "HTTP 400"
+        assert texts["/binary"].isprintable()
+        assert texts["/long"] == "HTTP 400: " + ("so many words " * 15)[:200] + "…"
+
     async def test_stop_does_not_wait_for_slow_endpoints(self):
         """An endpoint that sleeps for an hour does not keep the server from stopping."""
         started = asyncio.Event()
@@ -435,8 +458,8 @@ class WhatFeedServersDo:
             with pytest.raises((ValueError, OSError)):
                 await request
 
-    async def test_get_json_is_bounded_and_names_what_it_does_not_take(self):
-        """A mute server ends in TimeoutError, junk and other schemes in ValueError."""
+    async def test_get_json_fails_when_the_server_is_mute_or_sends_junk(self):
+        """``get_json`` raises TimeoutError for a mute server, and ValueError for junk and for other schemes."""
 
         async def serve(reader, writer):
             writer.write((await reader.readline())[:0] + b"SSH-2.0\r\n\r\n")
@@ -453,8 +476,8 @@ class WhatFeedServersDo:
             with pytest.raises(TimeoutError):
                 await get_json(server.http_url, timeout=0.05)
 
-    async def test_admit_refuses_by_what_a_handshake_asks_for(self):
-        """``admit`` sees each handshake and may answer it with a status."""
+    async def test_admit_refuses_a_handshake_by_its_headers(self):
+        """``admit`` sees each handshake, and can answer it with a status."""
 
         def admit(handshake):
             return None if handshake.headers.get("X-Token") == "good" else HttpResponse("who are you?", 401)
@@ -465,8 +488,8 @@ class WhatFeedServersDo:
             async with connect(server.url, additional_headers={"X-Token": "good"}):
                 assert (await server.connected()).headers["X-Token"] == "good"
 
-    async def test_a_script_that_raises_is_reported_when_the_block_is_left(self):
-        """An exception in a script is not swallowed; that its client has gone is none."""
+    async def test_exception_of_a_script_is_raised_when_the_block_is_left(self):
+        """The end of the block raises the exceptions of scripts, except ConnectionClosed."""
 
         async def script(connection):
             if connection.number == 1:
@@ -486,8 +509,8 @@ class WhatFeedServersDo:
             await server.__aexit__(None, None, None)
         assert [str(error) for error in caught.value.exceptions] == ["wrong script"]
 
-    async def test_an_endpoint_that_raises_is_reported_when_the_block_is_left(self):
-        """An exception in an endpoint, or in ``admit``, gives the client 500, and is not swallowed."""
+    async def test_exception_of_an_endpoint_is_raised_when_the_block_is_left(self):
+        """When an endpoint or ``admit`` raises, the client gets 500, and the end of the block raises the exception."""
 
         def fail(request):
             raise LookupError("wrong endpoint")
@@ -503,8 +526,8 @@ class WhatFeedServersDo:
         for group in (caught.value, caught_too.value):
             assert [str(error) for error in group.exceptions] == ["wrong endpoint"]
 
-    async def test_starting_may_be_cancelled_at_any_step(self):
-        """Whenever it is cancelled, a server that was to start leaves no socket behind, and may be started again."""
+    async def test_start_leaves_no_socket_when_it_is_cancelled_at_any_step(self):
+        """A start that is cancelled at any step leaves no socket behind, and the server can be started again."""
         server = FeedServer()
         cancelled = 0
         for step in range(10):
@@ -518,8 +541,8 @@ class WhatFeedServersDo:
                 await server.stop()
         assert 2 < cancelled < 10
 
-    async def test_stopping_may_be_cancelled_at_any_step(self):
-        """Whenever it is cancelled, a server that was to stop leaves no connection behind."""
+    async def test_stop_leaves_no_connection_when_it_is_cancelled_at_any_step(self):
+        """A stop that is cancelled at any step leaves no connection behind."""
         for step in range(1, 10):
             async with assert_no_leaks():
                 server = FeedServer()
@@ -535,8 +558,8 @@ class WhatFeedServersDo:
                     await connection.wait_closed(timeout=0.5)
                     client.transport.resume_reading()
 
-    async def test_a_failed_script_is_noted_on_the_test_that_failed(self):
-        """When the block raises as well, its error carries a note of what happened in the script."""
+    async def test_exception_of_a_script_is_a_note_when_the_block_raises_too(self):
+        """When the block raises, its exception carries a note with the exception of the script."""
 
         async def script(connection):
             raise LookupError("wrong script")
@@ -547,18 +570,18 @@ class WhatFeedServersDo:
         assert "wrong script" in caught.value.__notes__[0]
 
 
-class TestFeedServer(WhatFeedServersDo):
+class TestFeedServer(FeedServerTests):
     """On real sockets."""
 
 
-class TestFeedServerInVirtualTime(WhatFeedServersDo):
+class TestFeedServerInVirtualTime(FeedServerTests):
     """On sockets in memory."""
 
     pytestmark = pytest.mark.usefixtures("virtual_time")
 
 
 async def test_reset_is_a_reset_on_the_wire():
-    """On real sockets the client gets ECONNRESET, not the end of the stream."""
+    """On real sockets a reset gives the client ECONNRESET, not the end of the stream."""
     async with FeedServer() as server, connect(server.url) as client:
         await server.connected()
         server.reset()
@@ -567,7 +590,7 @@ async def test_reset_is_a_reset_on_the_wire():
         assert isinstance(caught.value.__cause__, ConnectionResetError)
 
 
-async def test_tls_is_served_with_a_context():
+async def test_tls_is_served_when_a_context_is_given():
     """With ``ssl=`` the URL is ``wss://``, and reset works through TLS."""
     authority = trustme.CA()
     server_context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
@@ -600,8 +623,8 @@ async def test_tls_is_served_with_a_context():
         (5, "6", False),
     ],
 )
-def test_matches_compares_by_the_kind_of_what_is_wanted(wanted, message, result):
-    """Text and bytes are compared as they are, dicts by the keys that they have, other values as JSON."""
+def test_matches_compares_by_the_type_of_the_wanted_value(wanted, message, result):
+    """Text and bytes are compared unchanged, dicts by their own keys, and other values as JSON."""
     assert matches(wanted, message) is result
 
 
@@ -619,8 +642,8 @@ class TestNumberedBroadcast:
                     arrivals.append((message["channel"], message["n"]))
         return seen, arrivals
 
-    async def test_every_number_comes_once_and_in_order_per_channel_whatever_the_lags(self, feed_server):
-        """Lags differ per message and connection; order is kept per channel, and channels interleave differently."""
+    async def test_numbers_come_once_and_in_order_per_channel_when_lags_differ(self, feed_server):
+        """With random lags the order on each channel is kept, and channels interleave differently per connection."""
         numbers = random.Random(7)
         async with (
             NumberedBroadcast(
@@ -640,7 +663,7 @@ class TestNumberedBroadcast:
         assert one_order != two_order
 
     async def test_run_keeps_the_rate_of_the_clock(self, feed_server):
-        """``rate`` is messages a second in all, at low rates and at high ones."""
+        """``rate`` is the number of messages a second of all channels together, for low and high rates."""
         loop = asyncio.get_running_loop()
         for rate, seconds in ((0.5, 10), (3, 2), (20_000, 0.5)):
             broadcast = NumberedBroadcast(feed_server)
@@ -649,8 +672,8 @@ class TestNumberedBroadcast:
             assert broadcast.sent["a"] == rate * seconds
             assert abs(loop.time() - began - seconds) < 0.02
 
-    async def test_a_channel_that_is_subscribed_later_begins_later(self, feed_server):
-        """A late channel's first number on a connection is one that was published after its time."""
+    async def test_channel_begins_later_when_it_is_subscribed_later(self, feed_server):
+        """The first number of a late channel on a connection was published after its subscription."""
         async with (
             NumberedBroadcast(
                 feed_server,
@@ -667,8 +690,8 @@ class TestNumberedBroadcast:
         assert seen["late"] == list(range(seen["late"][0], 101))
         assert 28 <= seen["late"][0] <= 33
 
-    async def test_publish_takes_a_channel_and_a_message_of_your_own(self, feed_server):
-        """``publish`` numbers one channel or all, and ``make`` gives the message."""
+    async def test_publish_uses_the_given_channel_and_message(self, feed_server):
+        """``publish`` publishes on one channel or on all, and ``make`` makes the message."""
         async with (
             NumberedBroadcast(feed_server, channels=("x", "y"), make=lambda channel, n: f"{channel}{n}") as broadcast,
             connect(feed_server.url) as client,
@@ -679,8 +702,8 @@ class TestNumberedBroadcast:
             assert [await client.recv() for _ in range(4)] == ["x1", "x2", "x3", "y1"]
             assert broadcast.sent == {"x": 3, "y": 1}
 
-    async def test_no_message_comes_before_its_lag_is_over(self, feed_server):
-        """A message with a short lag waits for the one before it on its channel, not the other way round."""
+    async def test_message_comes_no_earlier_than_its_lag(self, feed_server):
+        """A message with a short lag waits for the previous message of its channel; none comes before its lag."""
         lags = iter([0.5, 0.1, 0.7])
         loop = asyncio.get_running_loop()
         async with (
@@ -694,34 +717,34 @@ class TestNumberedBroadcast:
         assert [n for n, _ in came] == [1, 2, 3]
         assert [time for _, time in came] == pytest.approx([0.5, 0.5, 0.7], abs=0.001)
 
-    async def test_leaving_the_block_drops_what_is_on_its_way(self, feed_server):
-        """No timer is left; waiting for what is on its way is bounded."""
+    async def test_undelivered_messages_are_dropped_when_the_block_is_left(self, feed_server):
+        """Leaving the block leaves no timer; waiting for undelivered messages is bounded."""
         async with connect(feed_server.url), assert_no_leaks():
             await feed_server.connected()
             async with NumberedBroadcast(feed_server, lag=lambda *_: 60.0) as broadcast:
                 broadcast.publish(count=3)
                 assert broadcast.pending == 3
-                with pytest.raises(TimeoutError, match="3 messages are still on their way"):
+                with pytest.raises(TimeoutError, match="3 messages are not delivered yet"):
                     await broadcast.delivered(timeout=1)
             assert broadcast.pending == 0
 
 
-async def test_no_channel_is_an_error(feed_server):
-    """A broadcast without channels is refused by name."""
+async def test_broadcast_is_rejected_when_it_has_no_channels(feed_server):
+    """A broadcast without channels is an error that names the argument."""
     with pytest.raises(ValueError, match="channels: expected"):
         NumberedBroadcast(feed_server, channels=())
 
 
 class TestAssertNoLeaks:
-    async def test_nothing_leaked_is_silence(self):
-        """A block that cleans up passes, what is just ending included."""
+    async def test_block_passes_when_nothing_leaks(self):
+        """A block that cleans up passes, even if its tasks are still ending."""
         async with assert_no_leaks():
             asyncio.create_task(asyncio.sleep(0.02))  # noqa: RUF006
             async with FeedServer() as server, connect(server.url):
                 await server.connected()
 
-    async def test_a_task_is_named(self):
-        """A task that runs on is named with its coroutine and its line."""
+    async def test_leaked_task_is_named(self):
+        """The error names a task that still runs, with its coroutine and its line."""
 
         async def forgotten():
             await asyncio.Event().wait()
@@ -731,15 +754,15 @@ class TestAssertNoLeaks:
                 task = asyncio.create_task(forgotten())
         task.cancel()
 
-    async def test_a_file_descriptor_is_named(self, tmp_path):
-        """An open file is named with its path."""
+    async def test_leaked_file_descriptor_is_named(self, tmp_path):
+        """The error names an open file by its path."""
         with pytest.raises(AssertionError, match=r"file descriptor \d+: .*left\.txt"):
             async with assert_no_leaks(timeout=0.02):
                 file = (tmp_path / "left.txt").open("w")
         file.close()
 
-    async def test_a_timer_is_named(self):
-        """A pending timer is named with its callback; a cancelled one is none."""
+    async def test_leaked_timer_is_named(self):
+        """The error names a pending timer by its callback; a cancelled timer is no leak."""
         loop = asyncio.get_running_loop()
 
         def forget():
@@ -751,16 +774,16 @@ class TestAssertNoLeaks:
                 timer = forget()
         timer.cancel()
 
-    async def test_a_socket_in_memory_is_named(self, virtual_time):
-        """In virtual time, where sockets are no file descriptors, an open one is found as well."""
+    async def test_leaked_socket_is_named_in_virtual_time(self, virtual_time):
+        """In virtual time, where sockets have no file descriptors, an open socket is found as well."""
         async with FeedServer() as server:
             with pytest.raises(AssertionError, match="in memory, "):
                 async with assert_no_leaks(timeout=0.02):
                     client = await connect(server.url)
             await client.close()
 
-    async def test_the_error_of_the_block_comes_first(self):
-        """A block that raises is not checked: its error is the news."""
+    async def test_nothing_is_checked_when_the_block_raises(self):
+        """When the block raises, its exception is not replaced by one about leaks."""
         timers = []
 
         async def block():
@@ -774,8 +797,8 @@ class TestAssertNoLeaks:
 
 
 class TestServerProcess:
-    async def test_a_frozen_server_answers_nothing_until_it_is_thawed(self):
-        """SIGSTOP leaves the connection open and dead; SIGCONT brings it back; SIGKILL ends it."""
+    async def test_server_answers_nothing_while_it_is_frozen(self):
+        """SIGSTOP leaves the connection open but dead; SIGCONT revives it; SIGKILL ends it."""
         async with serve_in_process("--script", "echo") as server, connect(server.url) as client:
             await client.send("a")
             assert await client.recv() == "a"
@@ -789,8 +812,8 @@ class TestServerProcess:
             assert await closing(client) == 1006
             assert await server.wait() == -signal.SIGKILL
 
-    async def test_broadcast_numbers_its_channels_and_ends_on_interrupt(self):
-        """The broadcast script numbers channels; SIGINT ends the process cleanly, with close code 1001."""
+    async def test_broadcast_ends_cleanly_when_it_is_interrupted(self):
+        """The broadcast script sends numbered messages; SIGINT ends the process cleanly, with close code 1001."""
         arguments = ("--script", "broadcast", "--rate", "200", "--channels", "a,b", "--lag", "0.01")
         async with serve_in_process(*arguments) as server, connect(server.url) as client:
             seen = defaultdict(list)
@@ -804,28 +827,28 @@ class TestServerProcess:
             assert await closing(client) == 1001
             assert await server.wait() == 0
 
-    async def test_a_process_that_cannot_start_says_why(self):
-        """When no URL comes, the error carries what the process wrote; nothing is left behind."""
+    async def test_error_contains_the_output_when_a_process_cannot_start(self):
+        """When a process prints no URL, the error contains its error output, and nothing is left behind."""
         async with assert_no_leaks(timeout=5):
             with pytest.raises(RuntimeError, match="expected silent, echo, broadcast or module:function"):
                 async with serve_in_process("--script", "nonsense"):
                     pass
 
-    async def test_a_process_is_killed_when_its_block_is_left(self):
-        """Even a frozen one is gone when the block is left, and so are its pipes."""
+    async def test_process_is_killed_when_its_block_is_left(self):
+        """Leaving the block kills the process, even a frozen one, and closes its pipes."""
         async with assert_no_leaks(timeout=5):
             async with serve_in_process() as server:
                 server.stop()
             assert server.process.returncode == -signal.SIGKILL
 
-    def test_main_runs_a_script_of_yours_and_ends_after_its_seconds(self, capsys):
-        """``--script module:function`` is looked up, the URL printed, the time kept."""
+    def test_main_runs_a_given_script_for_its_seconds(self, capsys):
+        """``--script module:function`` runs that function; the URL is printed; ``--seconds`` ends the server."""
         assert main(["--script", "rxws.testing.__main__:echo", "--seconds", "0.01"]) == 0
         assert capsys.readouterr().out.startswith("ws://127.0.0.1:")
         assert main(["--script", "broadcast", "--seconds", "0.01"]) == 0
 
     @pytest.mark.parametrize("name", ["no.such.module:f", "rxws.testing:no_such_function"])
-    def test_main_names_a_script_that_is_not_there(self, name, capsys):
+    def test_main_names_the_script_when_it_does_not_exist(self, name, capsys):
         """A script that cannot be imported is a usage error, with its name."""
         with pytest.raises(SystemExit):
             main(["--script", name])
@@ -838,7 +861,7 @@ class TestPlugin:
         monkeypatch.setenv("PYTHONPATH", str(Path(__file__).parents[2]))
 
     async def test_virtual_time_passes_at_once(self, virtual_time):
-        """A fortnight's sleep takes no time, and neither does one of a nanosecond stop the clock."""
+        """A sleep of two weeks takes no time, and a sleep of a nanosecond does not stop the clock."""
         began = virtual_time.time()
         await asyncio.sleep(14 * 24 * 3600)
         await asyncio.sleep(1e-9)
@@ -853,7 +876,7 @@ class TestPlugin:
 
     @pytest.mark.slow
     def test_fixtures_work_for_a_package_that_uses_them(self, pytester):
-        """In a project of a user's, in strict mode and with warnings as errors, the three fixtures work together."""
+        """In a user's project, in strict mode and with warnings as errors, the three fixtures work together."""
         pytester.makeini("[pytest]\nasyncio_default_fixture_loop_scope = function\nfilterwarnings = error\n")
         pytester.makepyfile(
             """
@@ -884,8 +907,8 @@ class TestPlugin:
         result.stdout.fnmatch_lines(["*timer: builtins.print (1 more than before)*"])
 
     @pytest.mark.slow
-    def test_plugin_stands_aside_where_its_extra_is_not_installed(self, pytester):
-        """Without pytest-asyncio and async-solipsism a test run goes on as if the plugin were not there."""
+    def test_plugin_does_nothing_when_its_extra_is_not_installed(self, pytester):
+        """Without pytest-asyncio and async-solipsism the plugin does not change a test run."""
         pytester.makeconftest(
             """
             import sys
@@ -899,8 +922,8 @@ class TestPlugin:
 
     @pytest.mark.slow
     @pytest.mark.parametrize("package", ["async_solipsism", "pytest_asyncio"])
-    def test_fixtures_say_what_is_missing_where_their_extra_is_not_installed(self, pytester, package):
-        """Without the extra, the fixtures are there, and fail their tests with the command that installs it."""
+    def test_fixture_names_the_extra_when_it_is_not_installed(self, pytester, package):
+        """Without the extra, the fixtures exist, and their tests fail with the command that installs it."""
         pytester.makeini("[pytest]\nasyncio_mode = auto\nasyncio_default_fixture_loop_scope = function\n")
         pytester.makeconftest(
             f"""
@@ -918,16 +941,16 @@ class TestPlugin:
         )
 
     @pytest.mark.slow
-    def test_plugin_loads_what_its_fixtures_need_when_they_are_asked_for(self, pytester):
-        """The start of pytest, which imports every plugin, does not load the server."""
+    def test_plugin_loads_the_server_only_when_a_fixture_needs_it(self, pytester):
+        """The start of pytest, which imports every plugin, does not import the server."""
         code = "import rxws.pytest_plugin, sys; print(*sys.modules, sep='\\n')"
         loaded = pytester.run(sys.executable, "-c", code).outlines
         assert "rxws.pytest_plugin" in loaded
         assert not {"rxws.testing", "websockets.asyncio.server"} & set(loaded)
 
     @pytest.mark.slow
-    def test_virtual_time_says_so_when_somebody_else_chose_the_loop(self, pytester):
-        """A conftest with the hook of pytest-asyncio wins, and then the fixture fails with the reason."""
+    def test_virtual_time_fails_with_the_reason_when_a_conftest_chose_the_loop(self, pytester):
+        """The hook of pytest-asyncio in a conftest takes precedence; then the fixture fails with the reason."""
         pytester.makeini("[pytest]\nasyncio_mode = auto\nasyncio_default_fixture_loop_scope = function\n")
         pytester.makeconftest(
             """
@@ -943,7 +966,7 @@ class TestPlugin:
         result.stdout.fnmatch_lines(["*a conftest or another plugin chose the event loop*"])
 
     @pytest.mark.slow
-    def test_testing_needs_neither_pytest_nor_its_plugins(self, pytester):
-        """``rxws.testing`` can be imported where pytest is not installed."""
+    def test_testing_can_be_imported_when_pytest_is_not_installed(self, pytester):
+        """``rxws.testing`` needs neither pytest nor its plugins."""
         code = "import sys; sys.modules['pytest'] = sys.modules['async_solipsism'] = None; import rxws.testing"
         assert pytester.run(sys.executable, "-c", code).ret == 0

@@ -1,26 +1,26 @@
-"""Whole lives of feeds, from a seed: what finds that tests by example do not.
+"""Lives of feeds: random, repeatable histories of faults, which find bugs that example tests miss.
 
 ::
 
-    ingredients   what lives are made of, by name; in server_side and client_side, with chances that they share
-    schedule      a life as plain data: settings, and what happens when
-    shrinking     the shortest life that still fails
-    dialect       what server and client say to each other
-    record        what the server did, and when
-    line, venue   the server: its end of a connection; numbered channels, and what it does to connections
+    ingredients   the kinds of faults, by name; their functions are in server_side, client_side and chances
+    schedule      a life as plain data: its settings, and its acts with their times
+    shrinking     finds the shortest life that still fails
+    dialect       the messages of server and client
+    record        the log of the server: what it sent and did, with times
+    line, venue   the server: its end of each connection; its channels and faults
     transport     connections without a socket, with lags in each direction
-    real, relay   the same on loopback sockets
-    clock         the loop's clock, which can be set on
-    endpoint      where a feed connects to
-    consumers     who looks at what the feed delivers; audience is all of them
-    oracle        the judge: knows what each connection was sent, and nothing of rxws's rules
-    report        what became of a life
-    course        from the beginning to the end
-    playing       the same, judged, with what is left behind
-    life          all of it for a class of yours
+    real, relay   connections on loopback sockets
+    clock         the loop's clock, which can be advanced
+    endpoint      the address and the options for a feed
+    consumers     the consumers of the feed; audience holds all of them
+    oracle        the judge: it knows what the server sent on each connection, and none of rxws's rules
+    report        the result of a life
+    course        runs a life from beginning to end
+    playing       runs a life, judges it, and looks for leaks
+    life          the public function, for your class
 
-A life is played in virtual time. Its seed decides all that is left to chance, with :class:`random.Random` and strings
-alone, so that it goes the same way on every machine.
+Lives are played in virtual time. All random decisions of a life come from its seed, through :class:`random.Random` and
+strings, so that a life is the same on every machine.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""All who consume the feed of a life: one for each channel, one for all of them, and a book."""
+"""All consumers of the feed of a life: one for each channel, one for all channels, and a book."""
 
 from __future__ import annotations
 
@@ -16,17 +16,17 @@ from .venue import BOOK, Venue, channel_names
 __all__ = ["Audience"]
 
 ANSWER_TIMEOUT: Final = 1.5
-"""Seconds in which a subscription is to be answered, besides the lags."""
+"""Seconds in which the server must answer a subscription, in addition to the lags."""
 
 
 class Audience:
-    """Those who consume, and what they want.
+    """All consumers, and the channels that they want.
 
     Args:
-        feed: what they consume.
+        feed: the feed that they consume.
         venue: the server.
-        evidence: where what they have seen, and want, is noted.
-        hooks: of the life.
+        evidence: receives what they have seen, and the channels that they want.
+        hooks: the methods of the life that consumers need.
     """
 
     def __init__(self, feed: Feed, venue: Venue, evidence: Evidence, hooks: LifeHooks) -> None:
@@ -51,18 +51,18 @@ class Audience:
 
     @property
     def has_a_wrong_book(self) -> bool:
-        """Whether there is a book that is not known to be right."""
+        """Whether there is a book that is not in sync."""
         return self._book is not None and not self._book.in_sync
 
     def want(self, channel: str) -> None:
-        """Consume a channel, unless it is consumed already or there is none of that name."""
+        """Consume a channel, unless it is consumed already or does not exist."""
         if channel not in self._consumers and channel in self._names:
             self._evidence.wanted.append(channel)
             seen = Seen(f"{channel} from {self._loop.time():.3f}", channel, self._loop.time())
             self._consume(channel, self._stream(channel), seen, self._settings.consumer)
 
     async def unwant(self, channel: str) -> None:
-        """Consume a channel no more."""
+        """Stop consuming a channel."""
         consumer = self._consumers.pop(channel, None)
         if consumer is not None:
             self._evidence.wanted.remove(channel)
@@ -70,12 +70,12 @@ class Audience:
             await consumer.close()
 
     def stop_looking(self) -> None:
-        """Look at the book no more: the feed is about to end."""
+        """Stop checking the book, because the feed is about to end."""
         if self._looking is not None:
             self._looking.cancel()
 
     async def finish(self) -> None:
-        """Wait until all has been consumed that there was, after the feed's end; and note what was seen."""
+        """Wait, after the feed's end, until everything has been consumed, and record what was seen."""
         for consumer in (*self._consumers.values(), *self._gone):
             await consumer.finished()
             self._evidence.seen.append(consumer.seen)
@@ -113,7 +113,7 @@ class Audience:
             book.look()
 
     def _known(self) -> int | None:
-        """Return the number of the newest change that has come on the only connection; None: there are others."""
+        """Return the number of the newest change on the only connection; None if that is not certain."""
         lines = [line for line in self._venue.lines if line.is_open]
         is_sole = len(lines) == 1 and self._feed.state.value is rxws.State.CONNECTED
         if not is_sole or lines[0].record.damages or not lines[0].is_read:

@@ -1,4 +1,4 @@
-"""When, and of which connections: what ingredients decide by chance. Pure."""
+"""Random choices that ingredients share: times and connections. Pure."""
 
 from __future__ import annotations
 
@@ -12,15 +12,15 @@ __all__ = ["ALL", "NEWEST", "OLDEST", "some", "which"]
 NEWEST: Final = 0
 OLDEST: Final = 1
 ALL: Final = 2
-"""Which connections an act is about."""
+"""The connections that an act affects."""
 
 
 def some(rng: Random, plan: Plan, most: int) -> list[float]:
-    """Return up to so many moments of ten seconds of life, at least one, none of them within its first second."""
+    """Return sorted times after the first second of a life: at least one, and at most ``most`` per ten seconds."""
     most = max(1, round(most * plan.seconds / 10))
     return sorted(rng.uniform(1.0, plan.seconds) for _ in range(rng.randint(1, most)))
 
 
 def which(rng: Random) -> int:
-    """Return which connections are meant: mostly the newest."""
+    """Return which connections an act affects: mostly the newest."""
     return rng.choice((NEWEST, NEWEST, OLDEST, ALL))

@@ -1,4 +1,4 @@
-"""Ingredients of lives: what is done to a feed by its own side. Pure."""
+"""Ingredients of lives: acts and settings of the client's side. Pure."""
 
 from __future__ import annotations
 
@@ -30,14 +30,14 @@ __all__ = [
 
 
 def rotations(rng: Random, plan: Plan) -> None:
-    """``rotate()`` is called, twice in a moment sometimes."""
+    """``rotate()`` is called, sometimes twice at once."""
     for at in some(rng, plan, 3):
         for _ in range(rng.choice((1, 1, 2))):
             plan.act(at, "rotate")
 
 
 def rotations_by_time(rng: Random, plan: Plan) -> None:
-    """The feed rotates every so many seconds."""
+    """The feed rotates at fixed intervals (``rotate_every``)."""
     plan.set(rotate_every=round(rng.uniform(1.5, 5.0), 3))
 
 
@@ -47,7 +47,7 @@ def one_connection(rng: Random, plan: Plan) -> None:
 
 
 def goings(rng: Random, plan: Plan) -> None:
-    """Channels go, and some come again."""
+    """Channels are unsubscribed, and some are subscribed again."""
     channels = rng.randint(2, 5)
     plan.need_channels(channels)
     for number in range(channels):
@@ -62,7 +62,7 @@ def goings(rng: Random, plan: Plan) -> None:
 
 
 def overlapped_goings(rng: Random, plan: Plan) -> None:
-    """Channels come while the feed rotates, and take effect at different times on either connection."""
+    """Channels are subscribed during a rotation, and take effect at different times on the two connections."""
     plan.need_channels(4)
     plan.set(overlaps=True, up=round(rng.uniform(0.05, 0.4), 3))
     at = rng.uniform(3.0, plan.seconds)
@@ -72,7 +72,7 @@ def overlapped_goings(rng: Random, plan: Plan) -> None:
 
 
 def swaps(rng: Random, plan: Plan) -> None:
-    """A channel is wanted again while it is just being unsubscribed."""
+    """A channel is subscribed again while it is being unsubscribed."""
     plan.set(up=round(rng.uniform(0.05, 0.3), 3), lag=round(rng.uniform(0.05, 0.2), 3))
     for at in some(rng, plan, 3):
         plan.act(at, "swap", "c0", rng.uniform(0.0, 0.3))
@@ -85,12 +85,12 @@ def combined(rng: Random, plan: Plan) -> None:
 
 
 def send_limit(rng: Random, plan: Plan) -> None:
-    """Few messages may be sent in a second."""
+    """The feed may send only a few messages per second."""
     plan.set(send_limit=rng.randint(2, 5))
 
 
 def slow_consumers(rng: Random, plan: Plan) -> None:
-    """Consumers take longer over a message than there is between two."""
+    """Consumers need more time for a message than there is between two messages."""
     plan.set(consumer=rng.choice(("iterator", "slow")))
 
 
@@ -105,7 +105,7 @@ def blocking_consumers(rng: Random, plan: Plan) -> None:
 
 
 def slow_handlers(rng: Random, plan: Plan) -> None:
-    """A handler takes longer over a message than there is between two, while the feed rotates."""
+    """A handler needs more time for a message than there is between two messages, while the feed rotates."""
     at = rng.uniform(2.0, plan.seconds)
     plan.set(handover_timeout=1.0, rate=30.0, consumer="callback")
     plan.need_channels(3)
@@ -114,13 +114,13 @@ def slow_handlers(rng: Random, plan: Plan) -> None:
 
 
 def standstills(rng: Random, plan: Plan) -> None:
-    """The loop stands still for a moment, and nothing is heard meanwhile."""
+    """The loop is blocked for a short time and receives nothing meanwhile."""
     for at in some(rng, plan, 2):
         plan.act(at, "stand still", "", rng.uniform(0.05, 0.3))
 
 
 def long_standstills(rng: Random, plan: Plan) -> None:
-    """The loop stands still for longer than an overlap settles in, or than silence is allowed to last."""
+    """The loop is blocked for longer than ``handover_settle`` or ``idle_timeout``."""
     at = rng.uniform(1.0, plan.seconds)
     if rng.random() < 0.5:
         plan.set(idle_timeout=1.0)
@@ -132,12 +132,12 @@ def long_standstills(rng: Random, plan: Plan) -> None:
 
 
 def exits(rng: Random, plan: Plan) -> None:
-    """``exit()`` comes before the life's time."""
+    """``exit()`` is called before the end of the life."""
     plan.act(rng.uniform(0.0, plan.seconds), "exit")
 
 
 def rotations_at_once(rng: Random, plan: Plan) -> None:
-    """``rotate()`` is called as soon as messages flow after a loss."""
+    """``rotate()`` is called as soon as messages arrive after a loss."""
     at = rng.uniform(1.0, plan.seconds)
     plan.act(at, "rotate at once")
     plan.act(at, "answer", "late", rng.uniform(0.2, 1.0))

@@ -1,4 +1,4 @@
-"""The loop's clock, where it is a virtual one: it can be set on."""
+"""The loop's clock; a virtual clock can be advanced."""
 
 from __future__ import annotations
 
@@ -9,16 +9,16 @@ from typing import Any, Final
 __all__ = ["stand_apart", "stand_still"]
 
 APART: Final = 600.0
-"""Seconds that a virtual clock must differ from the monotonic one, so that nothing takes it for that."""
+"""Seconds by which a virtual clock must differ from the monotonic one, so that code cannot confuse the two."""
 
 
 def _virtual_clock() -> Any:
-    """Return async-solipsism's clock, or None where time is real."""
+    """Return async-solipsism's clock, or None in real time."""
     return getattr(getattr(asyncio.get_running_loop(), "_selector", None), "clock", None)
 
 
 def stand_still(seconds: float) -> None:
-    """Let the loop stand still; in virtual time the clock goes on all the same."""
+    """Block the loop; in virtual time advance the clock instead."""
     clock = _virtual_clock()
     if clock is None:
         time.sleep(seconds)
@@ -27,7 +27,7 @@ def stand_still(seconds: float) -> None:
 
 
 def stand_apart() -> None:
-    """Set a virtual clock on where it is about to meet the monotonic one, which the feed's times would depend on."""
+    """Advance a virtual clock that is close to the monotonic one: otherwise the feed's times would depend on it."""
     clock = _virtual_clock()
     if clock is not None and abs(clock.time() - time.monotonic()) < APART:
         clock.advance(2 * APART)

@@ -1,4 +1,4 @@
-"""Who consumes a feed in a life, and notes what comes: quick and slow, raising and blocking, and a book."""
+"""Consumers of a feed in a life, which record what they receive: fast, slow, raising or blocking ones, and a book."""
 
 from __future__ import annotations
 
@@ -17,26 +17,26 @@ from .venue import book_at
 __all__ = ["Book", "Consumer", "Deliberate", "Look", "Seen"]
 
 SLOW: Final = 0.15
-"""Seconds that a slow consumer takes over a message."""
+"""Seconds that a slow consumer needs for a message."""
 
 BLOCKED: Final = 0.04
 """Seconds for which a blocking consumer blocks the loop."""
 
 EVERY: Final = 7
-"""A consumer that raises or blocks does so with every so many-th message."""
+"""A consumer that raises or blocks does so on every seventh message."""
 
 
 class Deliberate(Exception):
-    """Is raised by consumers that raise."""
+    """Raised by consumers that raise."""
 
 
 @dataclass(slots=True)
 class Look:
-    """What stood in a stream.
+    """An item of a stream.
 
     Attributes:
-        time: when it was taken, on the loop's clock.
-        item: a number, or a ``Gap``.
+        time: when the consumer received it, on the loop's clock.
+        item: a numbered message, or a ``Gap``.
     """
 
     time: float
@@ -48,12 +48,12 @@ class Seen:
     """What one consumer has seen.
 
     Attributes:
-        name: whose it is.
-        channel: whose messages they are; None: those of all.
-        since: when it began to look, on the loop's clock.
-        until: when it wanted no more; None: it went on to the feed's end.
-        looks: what came, in order.
-        has_ended: whether its iteration came to its end.
+        name: the name of the consumer.
+        channel: the consumed channel; None: all channels.
+        since: when it began, on the loop's clock.
+        until: when it stopped; None: it continued until the feed's end.
+        looks: the received items, in order.
+        has_ended: whether its iteration has ended.
     """
 
     name: str
@@ -65,24 +65,24 @@ class Seen:
 
 
 class LifeHooks(Protocol):
-    """What a consumer needs of its life."""
+    """The methods of a life that a consumer needs."""
 
     def dated(self, gap: rxws.Gap) -> rxws.Gap:
-        """Return a Gap with the loop's times."""
+        """Return the Gap with times of the loop's clock."""
 
     def stand_still(self, seconds: float) -> None:
-        """Let the loop stand still."""
+        """Block the loop."""
 
 
 class Consumer:
     """One consumer of one stream.
 
     Args:
-        stream: made with ``gaps=True``.
-        seen: where it notes what comes.
+        stream: the stream, made with ``gaps=True``.
+        seen: receives what the consumer sees.
         kind: how it consumes; see :class:`~rxws.testing.lives.schedule.Settings`.
-        dialect: what messages say.
-        hooks: of the life.
+        dialect: decodes the messages.
+        hooks: the methods of the life that the consumer needs.
     """
 
     def __init__(self, stream: rxws.Stream[Any], seen: Seen, kind: str, dialect: Dialect, hooks: LifeHooks) -> None:
@@ -101,7 +101,7 @@ class Consumer:
             self._subscription = stream.subscribe(self._take, on_completed=self._end, on_error=self._failed)
 
     async def close(self) -> None:
-        """Want no more: what is held is still taken."""
+        """Stop; items that the stream already holds are still consumed."""
         self.seen.until = self._loop.time()
         stream, self._stream = self._stream, None
         if stream is not None:
@@ -110,7 +110,7 @@ class Consumer:
             await stream.close()
 
     async def finished(self) -> None:
-        """Wait until all was taken; the feed has ended."""
+        """Wait until everything has been consumed; the feed must have ended."""
         if self._task is not None:
             await asyncio.wait([self._task])
             if isinstance(self._task.exception(), rxws.RxwsError):
@@ -143,22 +143,22 @@ class Consumer:
         self.seen.has_ended = True
 
     def _failed(self, _error: Exception | None = None) -> None:
-        # That the feed has failed is noted elsewhere.
+        # The course of the life records that the feed has failed.
         self.seen.has_ended = True
 
 
 class Book:
-    """A book, kept from snapshots and the changes after them, that is looked at.
+    """An order book, kept from snapshots and the changes after them, and checked.
 
     Args:
         changes: the stream of changes.
-        snapshot: gives a snapshot.
-        known: gives the number of the newest change that has come, where that is certain; otherwise None.
-        dialect: what messages say.
+        snapshot: returns a snapshot.
+        known: returns the number of the newest change that has arrived, or None if that is not certain.
+        dialect: decodes the messages.
 
     Attributes:
-        problems: what was wrong.
-        is_watched: whether it is looked at with every change.
+        problems: the errors that were found.
+        is_watched: whether it is checked at every change.
     """
 
     def __init__(
@@ -177,20 +177,20 @@ class Book:
 
     @property
     def in_sync(self) -> bool:
-        """Whether the library says that the book is right."""
+        """Whether rxws says that the book is right."""
         return self._resynced is not None and bool(self._resynced.in_sync)
 
     def look(self) -> None:
-        """Compare the book with the truth, where the library says that it is right."""
+        """Compare the book with the true one, if rxws says that it is right."""
         if not self.in_sync:
             return
         last, known = self._last, self._known()
         if self._levels != book_at(last):
-            self.problems.append(f"the book of {last} differs from the truth: {self._levels}")
+            self.problems.append(f"the book at {last} differs from the true one: {self._levels}")
         elif last < self._best:
-            self.problems.append(f"the book went back from {self._best} to {last}, and is said to be in sync")
+            self.problems.append(f"the book went back from {self._best} to {last}, but in_sync is True")
         elif known is not None and last < known:
-            self.problems.append(f"the book is at {last}, {known} has come, and it is said to be in sync")
+            self.problems.append(f"the book is at {last} and {known} has arrived, but in_sync is True")
         self._best = max(self._best, last)
 
     def _take(self, item: Any) -> None:
@@ -208,7 +208,7 @@ class Book:
         return read.n, read.n
 
     async def close(self) -> None:
-        """Keep it no more."""
+        """Stop keeping the book."""
         if self._subscription is not None and self._stream is not None:
             self._subscription.dispose()
             await self._stream.close()

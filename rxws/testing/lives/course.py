@@ -1,4 +1,4 @@
-"""The course of a life: act by act, then a calm, and the end."""
+"""The course of a life: its acts, then a time without faults, then the end."""
 
 from __future__ import annotations
 
@@ -28,30 +28,30 @@ __all__ = ["Life"]
 
 TOLERANCE: Final = 0.001
 REAL_TOLERANCE: Final = 0.3
-"""Seconds by which times may be wrong: in virtual time, and in real time on a busy machine."""
+"""Seconds by which times may differ: in virtual time, and in real time on a busy machine."""
 
 LOOK: Final = 0.25
-"""Seconds between two looks at whether all is well."""
+"""Seconds between two checks whether the feed has recovered."""
 
 CALM: Final = 15.0
-"""Seconds that a feed has at most to recover from all that was done to it."""
+"""Seconds in which a feed must recover after the last fault."""
 
 EXPECTED: Final = (Deliberate, ConnectionError, TimeoutError, LookupError, GeneratorExit)
-"""What functions of the life's own raise, and snapshots that are too old."""
+"""Exceptions that functions of the life raise on purpose, and those of snapshots that are too old."""
 
 ROTATING: Final = ("rotate", "rotate at once", "signal")
-"""Acts that lead to a rotation."""
+"""Acts that cause a rotation."""
 
 SLOW_HANDLER: Final = 0.03
-"""Seconds that a slow handler takes over a message."""
+"""Seconds that a slow handler needs for a message."""
 
 
 class Life:
     """One life.
 
     Attributes:
-        evidence: for the judge.
-        counts: what there was of everything.
+        evidence: the evidence for the judge.
+        counts: the numbers of connections, messages, gaps and so on.
     """
 
     def __init__(self, schedule: Schedule, dialect: Dialect) -> None:
@@ -67,7 +67,7 @@ class Life:
         self._reference: Callable[[], Feed | None] = lambda: None
         self._audience: Audience | None = None
         self._delivered_at = -1.0
-        # From the clock of events to the loop's.
+        # The time of events minus the time of the loop.
         self._shift = 0.0
         self._rotates_at_once = False
         self._slow_until = -1.0
@@ -75,18 +75,18 @@ class Life:
 
     @property
     def feed(self) -> Feed:
-        """The feed, while it lives."""
+        """The feed, while it exists."""
         assert self._feed is not None
         return self._feed
 
     @property
     def audience(self) -> Audience:
-        """Those who consume, while there is a feed."""
+        """The consumers, while there is a feed."""
         assert self._audience is not None
         return self._audience
 
     def references(self) -> list[Problem]:
-        """Return what is wrong if the feed is still in memory: nothing in the life refers to it."""
+        """Return a problem if the feed is still in memory although the life no longer refers to it."""
         if self._reference() is not None:
             gc.collect()
         return [] if self._reference() is None else [Problem("left behind", "a reference to the feed")]
@@ -97,7 +97,7 @@ class Life:
     # The course of a life
 
     async def live(self, make_feed: MakeFeed, is_real: bool) -> None:
-        """Live to the end."""
+        """Run the life to its end."""
         self.evidence.tolerance = REAL_TOLERANCE if is_real else TOLERANCE
         async with real_network(self._venue) if is_real else virtual_network(self._venue) as network:
             self._feed = make_feed(Endpoint(network.url, network.connect, options_of(self._settings)))
@@ -133,7 +133,7 @@ class Life:
             await asyncio.sleep(wait)
 
     async def _become_calm(self) -> None:
-        """Do nothing bad any more, and wait until all is well; then until all has come."""
+        """Stop all faults, wait until the feed has recovered, and then until all messages have arrived."""
         self._venue.calm()
         self._rotates_at_once = False
         self._slow_until = -1.0
@@ -141,7 +141,7 @@ class Life:
         await self._until_well()
         await asyncio.sleep(1.0 + self._settings.reach + self._settings.up)
         quiet_from = self._loop.time()
-        # Messages go on: silence would be a fault.
+        # Messages continue, because silence would be a fault.
         await asyncio.sleep(1.5 + 2 * self._settings.reach)
         await self._until_well()
         self._take_stock(quiet_from)
@@ -161,20 +161,20 @@ class Life:
         return (is_subscribed or self._settings.pushed) and is_known
 
     def _take_stock(self, quiet_from: float) -> None:
-        """Note how all is in the end."""
+        """Record the final state of the feed and of its connections."""
         state = self.feed.state.value
         for line in self._venue.lines:
             if line.is_open:
                 line.record.subscribed_in_the_end = list(line.channels)
         if state is rxws.State.CLOSED:
-            self._problem("closed by itself", "exit() was not called")
+            self._problem("closed by itself", "the feed is closed, and exit() was not called")
         elif state is rxws.State.FAILED:
             if not any(act.kind in ("cancel", "generator exit") for act in self._schedule.acts):
                 self._problem("failed", "the feed has failed")
         else:
             self.evidence.quiet_from = quiet_from
             if self.audience.has_a_wrong_book and not self._is_refused(BOOK):
-                self._problem("book", "it is not in sync in the end")
+                self._problem("book", "it is not in sync at the end")
 
     def _is_refused(self, channel: str) -> bool:
         return any(channel in line.record.refused for line in self._venue.lines if line.is_open)
@@ -190,7 +190,7 @@ class Life:
         await self.audience.finish()
         self._audience = None
         if statistics.gaps != len(self.evidence.gaps):
-            self._problem("statistics", f"{statistics.gaps} gaps, and {len(self.evidence.gaps)} were told")
+            self._problem("statistics", f"{statistics.gaps} gaps are counted, {len(self.evidence.gaps)} were reported")
         self.counts.update(
             connections=len(self._venue.lines),
             messages=statistics.messages,
@@ -201,13 +201,13 @@ class Life:
         await self._until_gone()
 
     async def _until_gone(self) -> None:
-        """Wait until the server knows that its connections have ended; those that are dead it does not."""
+        """Wait until the server has noticed the end of its connections; it cannot notice that of dead ones."""
         await asyncio.sleep(self._settings.up + self._settings.close_lag + 10 * self.evidence.tolerance)
         left = [line.record.number for line in self._venue.lines if line.is_open and not line.record.damages]
         if left:
             self._problem("left behind", f"connections {left}")
 
-    # What the feed tells
+    # What the feed reports
 
     def _event(self, event: rxws.Event) -> None:
         if not self.counts["events"]:
@@ -219,7 +219,7 @@ class Life:
             self._problem("failure", f"{event.handler}: {event.error!r}")
 
     def dated(self, gap: rxws.Gap) -> rxws.Gap:
-        """Return a Gap with the loop's times."""
+        """Return the Gap with times of the loop's clock."""
         shift = self._shift
         return dataclasses.replace(gap, start=gap.start - shift, end=gap.end - shift, time=gap.time - shift)
 
@@ -235,10 +235,10 @@ class Life:
     # Acts
 
     def stand_still(self, seconds: float) -> None:
-        """Let the loop stand still, and note it."""
+        """Block the loop, and record it."""
         since = self._loop.time()
         stand_still(seconds)
-        # In the loop's next turn, before its timers: there it reads what the system has received.
+        # In the loop's next iteration, before its timers, because there it reads what the system has received.
         self._loop.call_soon(self._venue.pass_time)
         self.evidence.standstills.append((since, self._loop.time()))
 
@@ -272,7 +272,7 @@ class Life:
             self._venue.act(act)
 
     async def _subscribe(self, channel: str) -> None:
-        """Want a channel; where overlaps are to be spared, neither during a rotation nor so that one overtakes it."""
+        """Subscribe a channel; without the setting ``overlaps``, not while a rotation runs or could begin."""
         if self._settings.send_limit and self._rotates and not self._settings.overlaps:
             return
         deadline = self._loop.time() + 10.0
@@ -294,10 +294,10 @@ class Life:
         ended = max((line.ended_at for line in lines if line.ended_at is not None), default=-1.0)
         flowing = len(is_open) == 1 and self._delivered_at > max(is_open[0].opened_at, ended + self._settings.reach)
         state = self.feed.state.value
-        # During a rotation the call is for that one.
+        # A call during a rotation belongs to that rotation.
         flowing = flowing and state is not rxws.State.ROTATING
         if flowing and state is rxws.State.CONNECTING and not is_at_once:
-            # A moment that has an ingredient of its own.
+            # The ingredient "rotations at once" covers this moment.
             return
         call = RotateCall(self._loop.time(), is_open[0].number if flowing else None)
         self.evidence.rotate_calls.append(call)

@@ -1,4 +1,4 @@
-"""What server and client of a life say to each other."""
+"""The messages between server and client of a life."""
 
 from __future__ import annotations
 
@@ -13,12 +13,12 @@ LEVELS = 5
 
 
 class Numbered(NamedTuple):
-    """What a message says.
+    """The content of a numbered message.
 
     Attributes:
         channel: its channel.
-        n: its number there; of a snapshot that of the last change in it.
-        is_snapshot: whether it is a snapshot, which says what all changes before it came to.
+        n: its number on the channel; for a snapshot, the number of the last change in it.
+        is_snapshot: whether it is a snapshot, which contains the result of all changes up to ``n``.
     """
 
     channel: str
@@ -27,11 +27,11 @@ class Numbered(NamedTuple):
 
 
 class Request(NamedTuple):
-    """What a client wants.
+    """A client's request.
 
     Attributes:
-        subscribes: whether it subscribes, or unsubscribes.
-        channels: what.
+        subscribes: True: it subscribes; False: it unsubscribes.
+        channels: the channels.
     """
 
     subscribes: bool
@@ -39,15 +39,16 @@ class Request(NamedTuple):
 
 
 class Dialect:
-    """The messages of a life, in JSON. Inherit from it, and change what your server and your class say otherwise.
+    """The messages of a life, in JSON. Subclass it to use the messages of your own protocol.
 
-    The methods that give frames are the server's; :meth:`read` and those that give filters and messages to be sent
-    serve the client, and get and give what your class delivers and takes.
+    The methods that return frames belong to the server. :meth:`read` and the methods that return filters and messages
+    belong to the client: :meth:`read` takes messages as your class delivers them, and the others return messages as
+    your class sends them.
 
     Attributes:
-        pushes: whether the server sends all channels on every connection, without being asked.
+        pushes: whether the server sends all channels on every connection without a subscription.
         knows_snapshots: whether your class knows which messages are snapshots for one connection
-            (``_is_per_connection``): only then are they sent.
+            (``_is_per_connection``). The server sends snapshots only if it does.
     """
 
     pushes = False
@@ -56,36 +57,36 @@ class Dialect:
     # The server's frames
 
     def change(self, channel: str, n: int) -> str | bytes:
-        """Return the frame of the ``n``-th message of a channel; the same on every connection."""
+        """Return the frame of the ``n``-th message of a channel; it is the same on every connection."""
         return json.dumps({"c": channel, "n": n, "level": n * 7 % LEVELS})
 
     def snapshot(self, channel: str, n: int) -> str | bytes | None:
-        """Return the snapshot that follows a subscription, with all changes up to ``n`` in it; None: there is none."""
+        """Return the snapshot that follows a subscription, with all changes up to ``n``, or None for no snapshot."""
         return json.dumps({"c": channel, "snapshot": n})
 
     def heartbeat(self) -> str | bytes | None:
-        """Return a frame that is the same each time; None: there is none."""
+        """Return a frame that is the same each time, or None for no heartbeat."""
         return '{"heartbeat": 1}'
 
     def signal(self) -> str | bytes | None:
-        """Return the frame that says that it is time for a new connection; None: there is none."""
+        """Return the frame that asks the client to open a new connection, or None for no such frame."""
         return '{"expired": true}'
 
     def request(self, frame: str | bytes) -> Request | None:
-        """Return what a client's frame asks for; None: nothing that concerns the life."""
+        """Return the request in a client's frame, or None if the frame is not a request."""
         message = json.loads(frame)
         if not isinstance(message, dict) or message.get("op") not in ("subscribe", "unsubscribe"):
             return None
         return Request(message["op"] == "subscribe", tuple(message["channels"]))
 
     def answer(self, request: Request, is_refused: bool) -> str | bytes | None:
-        """Return the answer to a request to subscribe; None: there is none."""
+        """Return the answer to a subscription, or None for no answer."""
         return json.dumps({"refused" if is_refused else "subscribed": request.channels[0]})
 
     # The client's side
 
     def read(self, message: Any) -> Numbered | None:
-        """Return what a message says, as your class delivers it; None where it has no number."""
+        """Return the content of a message that your class delivered, or None if it has no number."""
         if not isinstance(message, Mapping) or "c" not in message:
             return None
         if "snapshot" in message:
@@ -93,7 +94,7 @@ class Dialect:
         return Numbered(message["c"], message["n"])
 
     def belongs(self, channel: str) -> Any:
-        """Return a filter of a channel's messages."""
+        """Return a filter for the messages of a channel."""
         return [{"c": channel}]
 
     def subscribe(self, channels: Sequence[str]) -> Any:
@@ -101,17 +102,17 @@ class Dialect:
         return {"op": "subscribe", "channels": list(channels)}
 
     def unsubscribe(self, channel: str) -> Any:
-        """Return the message that ends a channel."""
+        """Return the message that unsubscribes a channel."""
         return {"op": "unsubscribe", "channels": [channel]}
 
     def acknowledged(self, channel: str) -> Any:
-        """Return a filter of the answer to a subscription; None: none is awaited."""
+        """Return a filter for the answer to a subscription, or None to wait for no answer."""
         return [{"subscribed": channel}]
 
     def rejected(self, channel: str) -> Any:
-        """Return a filter of its refusal; None: there is none."""
+        """Return a filter for the refusal of a subscription, or None if there are no refusals."""
         return [{"refused": channel}]
 
     def combine(self, messages: list[Any]) -> Any:
-        """Return one message for several that subscribe."""
+        """Return one message that replaces several subscriptions."""
         return self.subscribe([channel for message in messages for channel in message["channels"]])

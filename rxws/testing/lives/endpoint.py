@@ -1,4 +1,4 @@
-"""Where the feed of a life connects to, and how one is made."""
+"""The endpoint that the feed of a life connects to, and functions that make feeds."""
 
 from __future__ import annotations
 
@@ -18,17 +18,17 @@ __all__ = ["Endpoint", "Feed", "MakeFeed", "options_of", "ready_made"]
 Feed = rxws.AsyncWebsocketStreamInterface[Any]
 
 OPEN_TIMEOUT: Final = 2.0
-"""Seconds that opening a connection may take, besides the lags."""
+"""Seconds that opening a connection may take, in addition to the lags."""
 
 
 @dataclass(frozen=True, slots=True)
 class Endpoint:
-    """Where the feed of a life connects to.
+    """The endpoint that the feed of a life connects to.
 
     Attributes:
         url: the address.
-        connect: has the signature of ``websockets.connect``; the only way there.
-        options: what this life asks of the feed: keywords of every feed's constructor, timeouts above all.
+        connect: the only function that can connect to it; it has the signature of ``websockets.connect``.
+        options: keyword arguments for the constructor of the feed, mostly timeouts.
     """
 
     url: str
@@ -37,11 +37,11 @@ class Endpoint:
 
 
 MakeFeed = Callable[[Endpoint], Feed]
-"""Makes a feed that connects to an endpoint; is called in the running loop."""
+"""Makes a feed that connects to an endpoint; called in the running loop."""
 
 
 def options_of(settings: Settings) -> dict[str, Any]:
-    """Return the options that every feed takes."""
+    """Return the options that all feed classes take."""
     return {
         "open_timeout": OPEN_TIMEOUT + 2 * settings.lag,
         "send_timeout": 2.0,
@@ -55,7 +55,7 @@ def options_of(settings: Settings) -> dict[str, Any]:
 
 
 def ready_made(settings: Settings, dialect: Dialect) -> MakeFeed:
-    """Return what makes a ``ReactiveWebSocket``, with all that only that class takes."""
+    """Return a function that makes a ``ReactiveWebSocket``, with the options that only this class takes."""
 
     def is_snapshot(message: Any) -> bool:
         read = dialect.read(message)

@@ -1,4 +1,4 @@
-"""The life of a seed, for a class of yours."""
+"""The life of a seed, for your class."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from .shrinking import shrink
 __all__ = ["life"]
 
 SNAPSHOTS = ("declared snapshots", "plain snapshots")
-"""Ingredients that are not for classes that know no snapshots."""
+"""Ingredients that are left out for classes that do not know snapshots."""
 
 
 async def life(
@@ -28,32 +28,33 @@ async def life(
     only: Collection[str] = (),
     shrinks: bool = True,
 ) -> Report:
-    """Let a feed live through what a seed stands for, and judge what its consumers have seen.
+    """Take a feed through the life of a seed, and judge what its consumers have seen.
 
-    A server with numbered channels cuts, resets, refuses and lags; channels come and go; the feed rotates; consumers
-    are slow, raise and block; the loop stands still. Each number must come once and in order, or stand behind a ``Gap``
-    that covers its time; in the end the right channels are subscribed, and nothing is left behind.
+    The server has numbered channels; it cuts, resets and refuses connections, and it lags. Channels are subscribed and
+    unsubscribed; the feed rotates; consumers are slow, raise and block; the loop is blocked. Each number must come once
+    and in order, or be missing at a ``Gap`` that covers its time. At the end the right channels must be subscribed, and
+    no task or timer may be left.
 
-    It takes about 30 ms of a processor in virtual time, for some 20 s of life, and so long in real time. The same seed
-    is the same life on every machine. Meanwhile :mod:`random` gives the seed's numbers. Cancelling is safe.
+    A life of about 20 s takes about 30 ms of processor time in virtual time, and 20 s in real time. The same seed is
+    the same life on every machine. Meanwhile the numbers of :mod:`random` come from the seed. Cancelling is safe.
 
     Args:
-        make_feed: a function of an :class:`Endpoint` that makes your feed, with the ``options`` of the endpoint; it is
-            to connect with ``endpoint.connect(endpoint.url)`` and with nothing else. None: a ``ReactiveWebSocket``.
+        make_feed: a function of an :class:`Endpoint` that makes your feed with the ``options`` of the endpoint. The
+            feed must connect only with ``endpoint.connect(endpoint.url)``. None: a ``ReactiveWebSocket``.
         seed: any integer.
-        dialect: what server and client say to each other; None: JSON as :class:`Dialect` has it.
-        without: names of ingredients that are left out; None: those that rxws does not survive (``KNOWN``), unless
-            ``only`` names what there is.
-        only: names of the ingredients that the life is made of; empty: the seed decides.
-        shrinks: whether the shortest life that still fails is looked for, which plays up to 300 more.
+        dialect: the messages of server and client; None: the JSON messages of :class:`Dialect`.
+        without: names of ingredients to leave out. None: with ``only``, none; otherwise those that rxws does not
+            survive (``KNOWN``).
+        only: names of the ingredients of the life; empty: the seed decides.
+        shrinks: whether to search for the shortest life that still fails, which plays up to 300 more lives.
 
     Returns:
-        What became of it: counts of connections, messages, gaps.
+        The report, with the numbers of connections, messages and gaps.
 
     Raises:
-        LifeFailed: something was lost without a word, came twice, was left behind …; shows the seed and the shortest
-            schedule that still fails, and has them as attributes.
-        ValueError: there is no such ingredient.
+        LifeFailed: a message was lost without a Gap or came twice, a task was left behind …; the message shows the seed
+            and the shortest schedule that still fails, and the exception has them as attributes.
+        ValueError: an ingredient does not exist.
 
     Example::
 

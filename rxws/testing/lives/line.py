@@ -1,4 +1,4 @@
-"""The server's end of one connection: what is on its way there, and what is done to it."""
+"""The server's end of one connection: frames that are being delivered, and faults."""
 
 from __future__ import annotations
 
@@ -16,53 +16,53 @@ __all__ = ["Line", "Wire"]
 
 
 class Wire(Protocol):
-    """How a server reaches one client."""
+    """The path from the server to one client."""
 
     @property
     def has_unread(self) -> bool:
-        """Whether something has come that the client has not taken, as far as is known."""
+        """Whether a frame has arrived that the client has not read, as far as this can be known."""
 
     def come(self, frame: Any) -> None:
-        """Hand over a frame."""
+        """Deliver a frame."""
 
     def close_by_server(self, code: int) -> None:
-        """Close with a close frame, or answer one."""
+        """Send a close frame, or answer the client's."""
 
     def drop(self) -> None:
-        """End without a close frame."""
+        """End the connection without a close frame."""
 
     def reset(self) -> None:
-        """End with a reset."""
+        """End the connection with a reset."""
 
     def die(self) -> None:
-        """Stay open, and bring nothing any more in either direction."""
+        """Keep the connection open, but deliver nothing more in either direction."""
 
     def fail(self) -> None:
         """Break the protocol."""
 
 
 class Owner(Protocol):
-    """The server, as its connections know it."""
+    """The methods of the server that its connections need."""
 
     schedule: Schedule
     settings: Settings
     dialect: Dialect
 
     def asked(self, line: Line, request: Request) -> None:
-        """Take what a client asks for."""
+        """Handle a client's request."""
 
     def catch_up(self) -> None:
-        """Publish what is due."""
+        """Publish all messages that are due."""
 
 
 class Line:
     """The server's end of one connection.
 
     Attributes:
-        record: what was sent on it, and what was done to it.
+        record: the log of what was sent on it and done to it.
         is_open: whether messages are still published on it.
-        is_mute: whether it sends no message any more, and answers nevertheless.
-        answers_close: whether it answers the client's close.
+        is_mute: whether it sends no more messages, but still answers.
+        answers_close: whether it answers the client's close frame.
     """
 
     def __init__(self, venue: Owner, record: LineRecord, lag: float) -> None:
@@ -74,7 +74,7 @@ class Line:
         self._rng = Random(f"{venue.schedule.seed}/connection {record.number}")
         self._skews: dict[str, float] = {}
         self._outs: dict[str, float] = {}
-        # What is on its way, by the time at which it comes.
+        # The frames that are being delivered, ordered by the time at which they are due.
         self._waiting: list[tuple[float, int, Sent | None, Any]] = []
         self._count = 0
         self._timer: asyncio.TimerHandle | None = None
@@ -85,23 +85,23 @@ class Line:
         self.answers_close = True
 
     def attach(self, wire: Wire) -> None:
-        """Learn how the client is reached."""
+        """Set the path to the client."""
         self._wire = wire
 
     @property
     def channels(self) -> list[str]:
-        """What is subscribed on it."""
+        """The channels that are subscribed on it."""
         return self.record.subscribed
 
     @property
     def is_read(self) -> bool:
-        """Whether the client has taken all that has come."""
+        """Whether the client has read all frames that have arrived."""
         return self._wire is not None and not self._wire.has_unread
 
     # What it sends
 
     def publish(self, channel: str, n: int, frame: Any, now: float, *, is_snapshot: bool = False) -> None:
-        """Send a numbered message with the lags of this connection."""
+        """Send a numbered message, with the lags of this connection."""
         if not self.is_open or self.is_mute:
             return
         settings = self._venue.settings
@@ -115,7 +115,7 @@ class Line:
             self._put(sent.due, sent, frame)
 
     def say(self, frame: Any) -> None:
-        """Send something without a number."""
+        """Send a frame without a number."""
         if self.is_open and not self._is_dead and frame is not None:
             self._put(self._loop.time() + self._lag, None, frame)
 
@@ -134,7 +134,7 @@ class Line:
             self._timer = self._loop.call_at(due, self.bring)
 
     def bring(self) -> None:
-        """Let come what is due."""
+        """Deliver the frames that are due."""
         now = self._loop.time() + 1e-6
         while self._waiting and now >= max(self._waiting[0][0], self._not_before):
             _, _, sent, item = heapq.heappop(self._waiting)
@@ -148,59 +148,59 @@ class Line:
                 self._wire.come(item)
         self._set_timer()
 
-    # What it hears
+    # Frames of the client
 
     def received(self, frame: Any) -> None:
-        """Take a frame of the client."""
+        """Handle a frame of the client."""
         if self.is_open and not self._is_dead:
             request = self._venue.dialect.request(frame)
             if request is not None:
                 self._venue.asked(self, request)
 
     def closed_by_client(self) -> None:
-        """Take the client's close frame, and answer it in time."""
+        """Handle the client's close frame, and answer it after ``close_lag``."""
         if self.is_open and not self._is_dead and self.answers_close:
             self._loop.call_later(self._venue.settings.close_lag, self.end_with_code, 1000)
 
     def gone(self) -> None:
-        """Learn that the client has gone."""
+        """Handle the end of the connection by the client."""
         self._over()
         self._forget()
 
-    # What is done to it
+    # Faults
 
     def damage(self, what: str) -> None:
-        """Note that something is done to it that the client will notice."""
+        """Record a fault that the client will notice."""
         self.record.damages.append((self._loop.time(), what))
 
     def end_with_code(self, code: int) -> None:
-        """Close with a close frame, behind all that is on its way."""
+        """Close with a close frame, after all frames that are being delivered."""
         self._end(lambda wire: wire.close_by_server(code))
 
     def end_silently(self) -> None:
-        """End without a close frame, behind all that is on its way."""
+        """End without a close frame, after all frames that are being delivered."""
         self._end(lambda wire: wire.drop())
 
     def reset(self) -> None:
-        """End at once: a reset overtakes what is on its way, which never comes."""
+        """End at once: frames that are being delivered are lost."""
         self._over()
         self._forget()
         if self._wire is not None and not self._is_dead:
             self._wire.reset()
 
     def mute(self) -> None:
-        """Send no message any more; what is asked is answered."""
+        """Send no more messages, but answer requests."""
         self.is_mute = True
 
     def die(self) -> None:
-        """Be half-open."""
+        """Become half-open."""
         self._is_dead = True
         self._forget()
         if self._wire is not None:
             self._wire.die()
 
     def break_protocol(self, is_answered: bool) -> None:
-        """Send what no client may accept, behind all that is on its way."""
+        """Break the protocol, after all frames that are being delivered."""
         self.answers_close = is_answered
         self.is_mute = True
         wire = self._wire
@@ -208,7 +208,7 @@ class Line:
             self._put(self._last_due(), None, wire.fail)
 
     def postpone(self, seconds: float) -> None:
-        """Let nothing come for so many seconds, and then all that is on its way."""
+        """Deliver nothing for this many seconds, and then all frames that are due."""
         self._not_before = self._loop.time() + seconds
         self.record.holdups.append((self._loop.time(), self._not_before))
         self._set_timer()

@@ -1,4 +1,4 @@
-"""The judge of a life: knows what connections were sent, when, and what consumers saw; no rule of rxws. Pure."""
+"""The judge of a life: compares what the server sent with what consumers saw, and knows no rule of rxws. Pure."""
 
 from __future__ import annotations
 
@@ -18,10 +18,10 @@ from .schedule import Settings
 __all__ = ["CLOSE_TIMEOUT", "Evidence", "RotateCall", "judge"]
 
 CLOSE_TIMEOUT: Final = 1.0
-"""Seconds that a feed is given to close a connection."""
+"""The feed's ``close_timeout``, in seconds."""
 
 SILENT: Final = ("mute", "half-open", "protocol")
-"""What ends a connection so that the client finds out later."""
+"""Faults that the client notices only later."""
 
 
 @dataclass(slots=True)
@@ -29,10 +29,10 @@ class RotateCall:
     """A call of ``rotate()``.
 
     Attributes:
-        at: when, on the loop's clock.
-        flowing_on: the number of the only connection there was, if messages came on it; otherwise None.
-        result: what it gave; None: nothing yet.
-        newest: the number of the newest connection that there had been when it gave that.
+        at: when it was called, on the loop's clock.
+        flowing_on: the number of the only connection, if messages arrived on it; otherwise None.
+        result: its result; None: it has not returned yet.
+        newest: the number of the newest connection when it returned.
     """
 
     at: float
@@ -43,19 +43,20 @@ class RotateCall:
 
 @dataclass(slots=True)
 class Evidence:
-    """What the judge is given.
+    """The input of the judge.
 
     Attributes:
-        settings: of the life.
-        record: of the server.
-        seen: of each consumer.
-        gaps: the feed's ``Gap`` events, with the loop's times.
-        rotate_calls: of ``rotate()``.
-        standstills: from when to when the client's loop stood still.
-        wanted: what is subscribed in the end.
-        quiet_from: until when what was published must have come, if the feed was let live to the end; else None.
-        tolerance: seconds by which times may be wrong.
-        problems: what was found in another way.
+        settings: the settings of the life.
+        record: the log of the server.
+        seen: what each consumer saw.
+        gaps: the feed's ``Gap`` events, with times of the loop's clock.
+        rotate_calls: the calls of ``rotate()``.
+        standstills: the intervals in which the client's loop was blocked.
+        slow_times: the intervals in which a slow handler delayed the client.
+        wanted: the channels that must be subscribed at the end.
+        quiet_from: messages that were published before this time must have arrived; None: the feed exited early.
+        tolerance: seconds by which times may differ.
+        problems: problems that were found outside the judge.
     """
 
     settings: Settings
@@ -72,7 +73,7 @@ class Evidence:
 
 
 def judge(evidence: Evidence) -> list[Problem]:
-    """Return all that must not be."""
+    """Return all problems."""
     judgement = _Judgement(evidence)
     found = [*evidence.problems, *(Problem("bad request", text) for text in evidence.record.problems)]
     for seen in evidence.seen:
@@ -96,7 +97,7 @@ class _Judgement:
         self._record = evidence.record
         self._sent: dict[tuple[str, int], list[Sent]] = defaultdict(list)
         self._holdups = sorted(evidence.standstills)
-        # The Gaps behind which numbers are missing: these have a cause, whatever it was.
+        # The Gaps at which numbers are missing: they are justified, also without a known cause.
         self._explaining: set[tuple[float, float]] = set()
         for line in evidence.record.lines:
             self._holdups = sorted([*self._holdups, *line.holdups])
@@ -104,10 +105,10 @@ class _Judgement:
                 if not sent.is_snapshot:
                     self._sent[sent.channel, sent.n].append(sent)
 
-    # What consumers saw
+    # Consumers
 
     def of_order(self, seen: Seen) -> Iterator[Problem]:
-        """Of all channels: each number once, and in order."""
+        """Check a consumer of all channels: each number must come once and in order."""
         last: dict[str, int] = {}
         for look in seen.looks:
             if not isinstance(look.item, Gap) and not look.item.is_snapshot:
@@ -117,7 +118,7 @@ class _Judgement:
                 last[channel] = max(n, last.get(channel, 0))
 
     def of_channel(self, seen: Seen) -> Iterator[Problem]:
-        """Of one channel: each number once and in order, or behind a Gap in place whose interval covers it."""
+        """Check a consumer of one channel: each number must come once and in order, or be covered by a Gap."""
         yield from self._start(seen)
         numbers: set[int] = set()
         last, gaps = None, list[Gap]()
@@ -131,7 +132,7 @@ class _Judgement:
                 if not is_snapshot:
                     yield Problem("twice" if n in numbers else "out of order", f"{where} follows {last}")
                 elif n < last:
-                    yield Problem("old snapshot", f"{where} is the snapshot's, and follows {last}")
+                    yield Problem("old snapshot", f"{where} is a snapshot, and follows {last}")
                 continue
             if last is not None:
                 yield from self._missing(seen, range(last + 1, n), gaps)
@@ -141,7 +142,7 @@ class _Judgement:
         yield from self._rest(seen, last)
 
     def _start(self, seen: Seen) -> Iterator[Problem]:
-        """The first number is the first that came since the consumer began, on a connection that lasted."""
+        """Check that the first number is the first that arrived on a surviving connection since the consumer began."""
         first = seen.looks[0].item if seen.looks else None
         if first is None or isinstance(first, Gap) or first.is_snapshot:
             return
@@ -154,7 +155,7 @@ class _Judgement:
             if not sent.is_snapshot or self._settings.first_snapshot
         ]
         if came and min(came) < first.n and not self._was_refused(first.channel, min(came)):
-            yield Problem("lost at the start", f"{seen.name}: {min(came)} came, and {first.n} is the first")
+            yield Problem("lost at the start", f"{seen.name}: {min(came)} arrived, but it saw {first.n} first")
 
     def _missing(self, seen: Seen, numbers: range, gaps: list[Gap]) -> Iterator[Problem]:
         channel = seen.channel
@@ -166,11 +167,11 @@ class _Judgement:
         if lost:
             kind = "lost without a word" if not gaps else "lost outside the Gap"
             times = [f"{self._record.published[channel][n - 1]:.3f}" for n in (lost[0], lost[-1])]
-            told = "".join(f", Gap {gap.start:.3f} to {gap.end:.3f} ({gap.reason})" for gap in gaps)
-            yield Problem(kind, f"{seen.name}: {lost[0]} to {lost[-1]}, published {' to '.join(times)}{told}")
+            reported = "".join(f", Gap {gap.start:.3f} to {gap.end:.3f} ({gap.reason})" for gap in gaps)
+            yield Problem(kind, f"{seen.name}: {lost[0]} to {lost[-1]}, published {' to '.join(times)}{reported}")
 
     def _covers(self, gap: Gap, channel: str, n: int) -> bool:
-        """Whether the number came, or would have come, within the Gap."""
+        """Return whether the number arrived, or would have arrived, within the Gap."""
         tolerance, published = self._evidence.tolerance, self._record.published[channel][n - 1]
         latest = max([published + self._settings.reach, *(sent.due for sent in self._sent[channel, n])])
         for since, until in self._holdups:
@@ -179,12 +180,12 @@ class _Judgement:
         return start - tolerance <= latest and published <= gap.end + tolerance
 
     def _silences(self, gap: Gap) -> Iterator[float]:
-        """Give when connections became silent that are lost with this Gap."""
+        """Yield when the connections became silent whose loss this Gap reports."""
         for line in self._record.lines:
             yield from (at for at, what in line.damages if _is_silent(what) and self._is_cause(gap, line, at, what))
 
     def _was_in_silence(self, channel: str, n: int) -> bool:
-        """Whether a connection was silent when the number was published, where that need not be told."""
+        """Return whether a connection was silent at publication, if a Gap need not cover that (``silence``)."""
         published = self._record.published[channel][n - 1]
         return not self._settings.silence and any(
             at - self._settings.reach <= published and (line.ended_at is None or published <= line.ended_at)
@@ -194,7 +195,7 @@ class _Judgement:
         )
 
     def _was_refused(self, channel: str, n: int) -> bool:
-        """Whether the channel was refused when the number was published: that was told otherwise."""
+        """Return whether the channel was refused at publication: the feed reports that without a Gap."""
         published = self._record.published[channel][n - 1]
         since = None
         for at, each, is_refused in self._record.effects:
@@ -214,12 +215,12 @@ class _Judgement:
             return
         published = bisect(self._record.published[channel], evidence.quiet_from)
         if published and (last or 0) < published and not self._was_refused(channel, published):
-            yield Problem("never came", f"{seen.name}: {last or 0} is the last, and {published} was published")
+            yield Problem("never came", f"{seen.name}: it saw {last or 0} last, but {published} was published")
 
-    # What the feed told
+    # Reports of the feed
 
     def of_gaps(self) -> Iterator[Problem]:
-        """No Gap without a cause, and no more of them than there were losses."""
+        """Check that each Gap has a cause, and that there are at most as many Gaps as losses."""
         if not self._settings.handover_timeout:
             return
         gaps = [
@@ -237,10 +238,10 @@ class _Judgement:
                 yield Problem("Gap without a cause", f"{gap.start:.3f} to {gap.end:.3f} ({gap.reason})")
         losses = {line.number for line in (*damaged, *unbrought)}
         if len(gaps) > len(losses):
-            yield Problem("more Gaps than losses", f"{len(gaps)} and {len(losses)}")
+            yield Problem("more Gaps than losses", f"{len(gaps)} Gaps, {len(losses)} losses")
 
     def _was_silence_true(self, gap: Gap) -> bool:
-        """Whether nothing came for the ``idle_timeout`` because nothing was subscribed, say."""
+        """Return whether the server really sent nothing for the ``idle_timeout``, for lack of subscriptions say."""
         tolerance = self._evidence.tolerance
         since, until = gap.start + tolerance, gap.start + self._settings.idle_timeout - tolerance
         latest = since + self._settings.lag
@@ -249,7 +250,7 @@ class _Judgement:
         return gap.reason == "idle" and bool(silent)
 
     def _was_drain_cut(self, gap: Gap) -> bool:
-        """Whether a rotation cut a connection that slow handlers kept from being read: what was on it is not known."""
+        """Return whether a rotation cut a connection that slow handlers delayed: its unread messages are not known."""
         return gap.reason == "rotation" and any(
             since <= gap.end and gap.start <= until + self._settings.reach for since, until in self._evidence.slow_times
         )
@@ -258,27 +259,27 @@ class _Judgement:
         return line.ended_at is not None and line.ended_at < at
 
     def _is_cause(self, gap: Gap, line: LineRecord, at: float, what: str) -> bool:
-        """Whether what was done to a connection at that time has led to this Gap."""
+        """Return whether a fault of a connection at that time caused this Gap."""
         settings, tolerance = self._settings, self._evidence.tolerance
         since = max(settings.idle_timeout, settings.keepalive) + settings.reach + settings.up + 2.0
-        # Whatever the silent connection says besides its messages, it is not to be kept for that.
+        # A silent connection may still answer, but the feed should not keep it for that.
         was_kept = not settings.silence and _is_silent(what) and gap.start <= (line.ended_at or gap.start) + tolerance
         return at <= gap.end + tolerance and (gap.start - since <= at or was_kept)
 
     def of_rotate_calls(self) -> Iterator[Problem]:
-        """A rotation that is said to have succeeded has another connection."""
+        """Check that each rotation that returned True has a new connection."""
         for call in self._evidence.rotate_calls:
             if call.result is None:
                 yield Problem("rotate() did not end", f"called at {call.at:.3f}")
             elif call.result and call.newest == call.flowing_on:
                 yield Problem(
-                    "rotated nothing", f"rotate() at {call.at:.3f} gave True: still connection {call.flowing_on}"
+                    "rotated nothing", f"rotate() at {call.at:.3f} returned True: still connection {call.flowing_on}"
                 )
 
-    # What the server has
+    # The server
 
     def of_deaf_lines(self) -> Iterator[Problem]:
-        """A connection that the client itself has to close is given up in time, whether or not the server answers."""
+        """Check that the client gives up a broken connection in time, even if the server does not answer its close."""
         settings = self._settings
         longest = CLOSE_TIMEOUT + settings.lag + 2 * settings.up + 10 * self._evidence.tolerance + 0.5
         for line in self._record.lines:
@@ -287,16 +288,16 @@ class _Judgement:
                     yield Problem("stood still", f"connection {line.number} for {line.ended_at - at:.3f} s")
 
     def of_subscriptions(self) -> Iterator[Problem]:
-        """There is one connection, and subscribed on it is what is wanted and was not refused."""
+        """Check that there is one connection, with exactly the wanted channels, except refused ones."""
         sound = [line for line in self._record.lines if not line.damages and line.subscribed_in_the_end is not None]
         if len(sound) != 1:
-            yield Problem("connections", f"{len(sound)} in the end: {[line.number for line in sound]}")
+            yield Problem("connections", f"{len(sound)} at the end: {[line.number for line in sound]}")
             return
         [line] = sound
         if self._settings.pushed or line.subscribed_in_the_end is None:
             return
         wanted, subscribed = set(self._evidence.wanted), set(line.subscribed_in_the_end)
         for channel in sorted(subscribed - wanted):
-            yield Problem("subscriptions", f"{channel} is subscribed, and is not wanted")
+            yield Problem("subscriptions", f"{channel} is subscribed, but not wanted")
         for channel in sorted(wanted - subscribed - set(line.refused)):
-            yield Problem("subscriptions", f"{channel} is wanted, and is not subscribed")
+            yield Problem("subscriptions", f"{channel} is wanted, but not subscribed")

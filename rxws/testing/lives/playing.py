@@ -1,4 +1,4 @@
-"""A life is played and judged, and what it leaves behind is looked for."""
+"""Plays a life, judges it, and looks for leaks."""
 
 from __future__ import annotations
 
@@ -18,22 +18,22 @@ from .schedule import Schedule
 __all__ = ["play"]
 
 LONGEST: Final = 120.0
-"""Seconds that a life may take in all."""
+"""Seconds that a whole life may take."""
 
 
 async def play(
     schedule: Schedule, make_feed: MakeFeed | None = None, dialect: Dialect | None = None, *, is_real: bool = False
 ) -> Report:
-    """Play a life, and return what became of it.
+    """Play a life, and return its report.
 
-    The numbers that :mod:`random` gives are those of the schedule's seed meanwhile, so that it goes the same way again.
-    Cancelling is safe.
+    Meanwhile the numbers of :mod:`random` come from the schedule's seed, so that the life is repeatable. Cancelling is
+    safe.
 
     Args:
         schedule: the life.
         make_feed: makes the feed; None: a ``ReactiveWebSocket``.
-        dialect: what is said; None: JSON.
-        is_real: whether it is played on loopback sockets, in a loop in which time is real.
+        dialect: the messages of server and client; None: JSON.
+        is_real: whether to play on loopback sockets, in a loop with real time.
     """
     dialect = dialect or Dialect()
     stand_apart()
@@ -47,7 +47,7 @@ async def play(
         async with asyncio.timeout(LONGEST), assert_no_leaks(timeout=5.0):
             await life.live(make_feed or ready_made(schedule.settings, dialect), is_real)
     except TimeoutError:
-        problems.append(Problem("no end", f"the life was not over after {LONGEST:g} s"))
+        problems.append(Problem("no end", f"the life has not ended after {LONGEST:g} s"))
     except AssertionError as error:
         problems.append(Problem("left behind", str(error)))
     finally:

@@ -1,4 +1,4 @@
-"""A life on loopback sockets: real resets, and a server that is stopped (SIGSTOP)."""
+"""Lives on loopback sockets: with real resets, and a server that is frozen (SIGSTOP)."""
 
 from __future__ import annotations
 
@@ -19,11 +19,11 @@ from .venue import Venue
 __all__ = ["RealNetwork", "real_network"]
 
 FROZEN: Final = 2.0
-"""Seconds for which a server is stopped after its clients have found out."""
+"""Seconds for which a server stays frozen after its clients have noticed."""
 
 
 class _RealWire:
-    """How a server reaches a client through a socket."""
+    """The path from the server to a client through a socket."""
 
     has_unread = True
 
@@ -51,12 +51,12 @@ class _RealWire:
 
 
 class RealNetwork:
-    """The way from a client to a server on loopback: has the signature of ``websockets.connect``.
+    """The network between a client and a server on loopback; :meth:`connect` works like ``websockets.connect``.
 
     Args:
-        venue: what the server is.
-        server: its sockets.
-        relay: the process in between that can be stopped, where there is one.
+        venue: the server's behaviour.
+        server: the server's sockets.
+        relay: the process between client and server, which can be frozen, or None.
     """
 
     def __init__(self, venue: Venue, server: FeedServer, relay: ServerProcess | None) -> None:
@@ -69,7 +69,7 @@ class RealNetwork:
         server.script = self.serve
 
     async def connect(self, url: str, **options: Any) -> Any:
-        """Open a connection, after what is to happen to its handshake."""
+        """Open a connection, after the next fault of handshakes, if there is one."""
         word, seconds = self._venue.next_handshake()
         if word == "slow":
             self._server.slow_handshake(seconds)
@@ -84,7 +84,7 @@ class RealNetwork:
         return await websockets.connect(url, **{"ping_interval": half, "ping_timeout": half, **options})
 
     async def serve(self, connection: FeedConnection) -> None:
-        """Be the server's end of a connection: its script."""
+        """Run the server's end of a connection: the script of the FeedServer."""
         up, down = self._venue.lags()
         line, pipe = self._venue.open(down), Pipe()
         line.attach(_RealWire(self, connection))
@@ -96,7 +96,7 @@ class RealNetwork:
             line.gone()
 
     def begin(self, coroutine: Coroutine[Any, Any, None]) -> None:
-        """Do something in the background."""
+        """Run a coroutine in the background."""
         task = asyncio.ensure_future(coroutine)
         self._tasks.add(task)
         task.add_done_callback(self._done)
@@ -107,7 +107,7 @@ class RealNetwork:
             task.result()
 
     def freeze(self, connection: FeedConnection) -> None:
-        """Let nothing answer: the whole server, until clients have found out, or else one connection."""
+        """Freeze the whole server until its clients have noticed; without a relay, stall one connection."""
         if self._relay is None:
             connection.stall()
         elif self._thaw is None:
@@ -122,14 +122,14 @@ class RealNetwork:
             line.damage("half-open")
 
     def thaw(self) -> None:
-        """Let the server go on."""
+        """Continue a frozen server."""
         if self._relay is not None and self._thaw is not None:
             self._thaw.cancel()
             self._thaw = None
             self._relay.resume()
 
     async def finish(self) -> None:
-        """End what was begun."""
+        """Cancel the background tasks, and continue a frozen server."""
         self.thaw()
         for task in self._tasks:
             task.cancel()
@@ -139,7 +139,7 @@ class RealNetwork:
 
 @asynccontextmanager
 async def real_network(venue: Venue) -> AsyncIterator[RealNetwork]:
-    """Run a server on loopback; behind a process that can be stopped, where the life has use for it."""
+    """Run a server on loopback, behind a relay that can be frozen if the life needs one."""
     async with AsyncExitStack() as stack:
         server = await stack.enter_async_context(FeedServer())
         relay = None

@@ -1,4 +1,4 @@
-"""What a server did in a life, and when: all that the judge knows of it. Plain data that JSON can hold."""
+"""The log of the server in a life, for the judge: what it did, and when. Plain data that fits into JSON."""
 
 from __future__ import annotations
 
@@ -9,14 +9,14 @@ __all__ = ["LineRecord", "Sent", "VenueRecord"]
 
 @dataclass(slots=True)
 class Sent:
-    """A numbered message, as one connection was sent it. All times are the loop's, in seconds.
+    """A numbered message that the server sent on one connection. Times are in seconds of the loop's clock.
 
     Attributes:
-        channel: of which channel it is.
-        n: its number there; of a snapshot the number of the last change that is in it.
+        channel: its channel.
+        n: its number on the channel; for a snapshot, the number of the last change in it.
         at: when the server sent it.
-        due: when it was to come to the client.
-        came_at: when it came; None: it did not.
+        due: when it should reach the client.
+        came_at: when it reached the client; None: it did not.
         is_snapshot: whether it is a snapshot.
     """
 
@@ -30,18 +30,19 @@ class Sent:
 
 @dataclass(slots=True)
 class LineRecord:
-    """One connection.
+    """The log of one connection.
 
     Attributes:
-        number: 1 for the server's first.
+        number: 1 for the server's first connection.
         opened_at: when the server accepted it.
-        ended_at: when the server knew that it had ended; None: it has not.
-        damages: what the server did to it, and when.
-        holdups: from when to when nothing came on it that was on its way.
-        sent: its messages, in the order in which they were sent.
-        subscribed: what is subscribed on it, in the end.
-        refused: what was refused on it last.
-        subscribed_in_the_end: what was subscribed on it when the life was about to end; None: it had ended before.
+        ended_at: when the server noticed its end; None: it has not ended.
+        damages: its faults, with their times.
+        holdups: the intervals in which delivery was held up.
+        sent: its messages, in the order of sending.
+        subscribed: the channels that are subscribed on it now.
+        refused: the channels whose last subscription was refused.
+        subscribed_in_the_end: the channels that were subscribed shortly before the end of the life; None: it had ended
+            before.
     """
 
     number: int
@@ -56,20 +57,20 @@ class LineRecord:
 
     @property
     def is_sound(self) -> bool:
-        """Whether it is open, and nothing was done to it that ends it."""
+        """Whether it is open and has no fault."""
         return self.ended_at is None and not self.damages
 
 
 @dataclass(slots=True)
 class VenueRecord:
-    """The whole server.
+    """The log of the whole server.
 
     Attributes:
-        published: when each number of each channel was published: number n is at place n - 1.
+        published: the publication times of each channel: the time of number n is at index n - 1.
         lines: its connections.
-        effects: when which channel was subscribed, and when it was refused: (when, channel, whether it was refused).
-        refusals: when handshakes were refused, or not answered in time.
-        problems: what clients did that no client should do.
+        effects: the subscriptions and refusals: (time, channel, whether it was refused).
+        refusals: the faults of handshakes, with their times.
+        problems: errors of clients.
     """
 
     published: dict[str, list[float]] = field(default_factory=dict)

@@ -1,6 +1,6 @@
-"""``python -m rxws.testing.lives.relay``: hands on what comes on its port, both ways, as a process that can be stopped.
+"""``python -m rxws.testing.lives.relay``: a TCP relay in its own process, which can be frozen.
 
-A client behind it sees a server that is frozen while it is (SIGSTOP): connections stay open, and nothing answers.
+While it is frozen (SIGSTOP), its clients see a frozen server: connections stay open, and nothing answers.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ __all__ = ["main"]
 
 
 async def _hand_on(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-    """Hand on to the end of the stream, and that too; a reset becomes a reset."""
+    """Forward the stream and its end; forward a reset as a reset."""
     try:
         while octets := await reader.read(65536):
             writer.write(octets)
@@ -52,10 +52,10 @@ async def _serve(host: str, port: int) -> AsyncIterator[str]:
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Parse the command line and hand on; returns the exit code."""
+    """Parse the command line, relay, and return the exit code."""
     parser = argparse.ArgumentParser(prog="python -m rxws.testing.lives.relay", description=__doc__)
-    parser.add_argument("--to", required=True, metavar="HOST:PORT", help="where to")
-    parser.add_argument("--seconds", type=float, help="for how long (default: until Ctrl-C)")
+    parser.add_argument("--to", required=True, metavar="HOST:PORT", help="the server")
+    parser.add_argument("--seconds", type=float, help="how long to relay (default: until Ctrl-C)")
     options = parser.parse_args(arguments)
     host, _, port = options.to.rpartition(":")
     with contextlib.suppress(KeyboardInterrupt):

@@ -1,4 +1,4 @@
-"""What became of a life."""
+"""The report of a life: its problems and counts."""
 
 from __future__ import annotations
 
@@ -15,11 +15,11 @@ SHOWN = 8
 
 @dataclass(frozen=True, slots=True)
 class Problem:
-    """Something that must not be.
+    """An error that the judge found.
 
     Attributes:
-        kind: one of a few words, the same whatever the seed.
-        text: what exactly.
+        kind: the kind of error, which does not depend on the seed.
+        text: the details.
     """
 
     kind: str
@@ -31,12 +31,12 @@ class Problem:
 
 @dataclass(slots=True)
 class Report:
-    """What became of a life.
+    """The report of a life.
 
     Attributes:
         schedule: the life.
-        problems: what must not be; empty where all is well.
-        counts: how many connections, messages, gaps and so on there were.
+        problems: its problems; empty if there are none.
+        counts: the numbers of connections, messages, gaps and so on.
     """
 
     schedule: Schedule
@@ -45,7 +45,7 @@ class Report:
 
     @property
     def kinds(self) -> set[str]:
-        """What kinds of problems there are."""
+        """The kinds of the problems."""
         return {problem.kind for problem in self.problems}
 
     def __str__(self) -> str:
@@ -53,15 +53,15 @@ class Report:
         if len(self.problems) > SHOWN:
             shown.append(f"  and {len(self.problems) - SHOWN} more")
         counts = ", ".join(f"{count} {name}" for name, count in sorted(self.counts.items()))
-        return "\n".join([str(self.schedule), f"({counts})", *(shown or ["  all is well"])])
+        return "\n".join([str(self.schedule), f"({counts})", *(shown or ["  no problems"])])
 
 
 class LifeFailed(AssertionError):
-    """A feed did not survive a life: messages are missing without a word, say.
+    """A feed did not survive a life: messages are missing without a Gap, for example.
 
     Attributes:
-        report: of the shortest life that still fails.
-        seed: the seed.
+        report: the report of the shortest life that still fails.
+        seed: the seed of the life.
     """
 
     def __init__(self, report: Report) -> None:
@@ -70,4 +70,4 @@ class LifeFailed(AssertionError):
         self.seed = report.schedule.seed
 
     def __str__(self) -> str:
-        return f"the life of seed {self.seed} failed; the shortest that still does:\n{self.report}"
+        return f"the life of seed {self.seed} failed; the shortest life that still fails:\n{self.report}"

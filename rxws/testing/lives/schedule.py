@@ -1,4 +1,4 @@
-"""What happens in a life, as plain data: a seed's settings and acts. Pure."""
+"""A life as plain data: its settings and acts. Pure."""
 
 from __future__ import annotations
 
@@ -12,36 +12,36 @@ __all__ = ["Act", "Plan", "Schedule", "Settings", "simpler"]
 
 @dataclass(frozen=True, slots=True)
 class Settings:
-    """What does not change in a life. The defaults are those of the simplest life. All times are in seconds.
+    """The constants of a life. The defaults are those of the simplest life. All times are in seconds.
 
     Attributes:
-        seconds: how long acts and messages go on; a calm follows.
+        seconds: how long acts and messages continue; a time without faults follows.
         channels: how many channels the server has.
-        rate: messages a second on each of them.
-        pushed: whether the server sends all channels on every connection, without being asked.
-        lag: the greatest lag from the server; each connection has its own, up to that.
-        up: the greatest lag to the server, likewise.
-        skew: the greatest lag of one channel behind the others of its connection.
-        jitter: the greatest lag of one message behind the others of its channel.
-        keepalive: seconds until the websocket library finds out that nothing answers.
-        close_lag: seconds that the server takes to answer a close.
+        rate: messages a second on each channel.
+        pushed: whether the server sends all channels on every connection without a subscription.
+        lag: the longest lag from the server to the client; each connection has its own lag, up to this.
+        up: the longest lag from the client to the server, likewise.
+        skew: the longest lag of one channel behind the other channels of its connection.
+        jitter: the longest lag of one message behind the other messages of its channel.
+        keepalive: seconds until the websocket library notices that the server does not answer.
+        close_lag: seconds until the server answers a close frame.
         heartbeat: seconds between two equal messages of the server; 0: there are none.
-        snapshots: whether the server sends a snapshot with each subscription: ``""``, ``"declared"`` (the feed is given
-            a filter for them) or ``"plain"``.
-        first_snapshot: whether a channel that is subscribed is to begin with its snapshot, whenever that is.
-        book: whether a book of one channel is kept.
-        watched: whether the book's state is looked at with every change, too, and not only in between.
+        snapshots: whether the server sends a snapshot with each subscription: ``""`` (no), ``"declared"`` (the feed has
+            a filter for them) or ``"plain"`` (it has none).
+        first_snapshot: whether a channel must begin with its snapshot, no matter when it is subscribed.
+        book: whether an order book of one channel is kept.
+        watched: whether the book is also checked at every change, and not only at intervals.
         settle: the feed's ``handover_settle``.
-        handover_timeout: the feed's, 0 for break before make.
-        idle_timeout: the feed's, 0 for None.
-        rotate_every: the feed's, 0 for None.
-        send_limit: messages that may be sent in one second; 0: any number.
+        handover_timeout: the feed's ``handover_timeout``; 0 closes the old connection first.
+        idle_timeout: the feed's ``idle_timeout``; 0 stands for None.
+        rotate_every: the feed's ``rotate_every``; 0 stands for None.
+        send_limit: how many messages the feed may send in one second; 0: any number.
         retry_delay: seconds between two attempts to connect.
         combine: whether subscriptions are combined.
         consumer: how channels are consumed: ``"callback"``, ``"iterator"``, ``"slow"``, ``"raising"``, ``"blocking"``.
-        overlaps: whether subscriptions are made during rotations, too.
-        silence: whether a ``Gap`` is to begin with the last message, and not when the loss was found out; whether it is
-            to be told, too, what a connection was silent about that a rotation ends.
+        overlaps: whether channels may also be subscribed during rotations.
+        silence: whether a ``Gap`` must begin at the last message, and not when the loss was noticed; and whether a
+            ``Gap`` must also report what a connection did not send before a rotation ended it.
     """
 
     seconds: float = 8.0
@@ -72,23 +72,23 @@ class Settings:
 
     @property
     def reach(self) -> float:
-        """The greatest lag of a message."""
+        """The longest lag of a message."""
         return self.lag + self.skew + self.jitter
 
     def __str__(self) -> str:
         changed = (each.name for each in fields(self) if getattr(self, each.name) != each.default)
-        return ", ".join(f"{name}={getattr(self, name)!r}" for name in changed) or "the simplest"
+        return ", ".join(f"{name}={getattr(self, name)!r}" for name in changed) or "the defaults"
 
 
 @dataclass(frozen=True, slots=True, order=True)
 class Act:
-    """One thing that happens.
+    """One action in a life: a fault, or a call by the client.
 
     Attributes:
-        at: when, in seconds from the start.
-        kind: what; see :mod:`rxws.testing.lives.ingredients` for all.
-        word: a detail of it.
-        value: a number that it needs.
+        at: when it happens, in seconds from the start.
+        kind: its kind; :mod:`rxws.testing.lives.ingredients` lists all kinds.
+        word: a detail, or "".
+        value: a number for it, or 0.
     """
 
     at: float
@@ -102,13 +102,13 @@ class Act:
 
 @dataclass(frozen=True, slots=True)
 class Schedule:
-    """A whole life: what a seed stands for.
+    """A whole life.
 
     Attributes:
-        seed: its number; what is decided by chance during the life follows from it.
-        settings: what does not change.
-        acts: what happens, in the order of time.
-        ingredients: the names of what it was made of.
+        seed: its seed, which decides all random choices during the life.
+        settings: its constants.
+        acts: its acts, in the order of time.
+        ingredients: the names of its ingredients.
     """
 
     seed: int
@@ -117,22 +117,22 @@ class Schedule:
     ingredients: tuple[str, ...] = ()
 
     def __str__(self) -> str:
-        lines = [f"seed {self.seed}: {', '.join(self.ingredients) or 'nothing happens'}", f"settings: {self.settings}"]
+        lines = [f"seed {self.seed}: {', '.join(self.ingredients) or 'no ingredients'}", f"settings: {self.settings}"]
         return "\n".join([*lines, *map(str, self.acts)])
 
     def to_dict(self) -> dict[str, Any]:
-        """Return the same in terms of JSON."""
+        """Return the schedule as values that fit into JSON."""
         return dataclasses.asdict(self)
 
     @classmethod
     def from_dict(cls, data: dict[str, Any]) -> Schedule:
-        """Return the schedule that :meth:`to_dict` gave."""
+        """Return the schedule for a dict of :meth:`to_dict`."""
         acts = tuple(Act(**act) for act in data["acts"])
         return cls(data["seed"], Settings(**data["settings"]), acts, tuple(data["ingredients"]))
 
 
 class Plan:
-    """A schedule in the making."""
+    """A schedule that ingredients add to."""
 
     def __init__(self) -> None:
         self.settings: dict[str, Any] = {}
@@ -140,7 +140,7 @@ class Plan:
 
     @property
     def seconds(self) -> float:
-        """How long the life is."""
+        """The length of the life, in seconds."""
         return float(self.settings.get("seconds", Settings().seconds))
 
     def set(self, **settings: Any) -> None:
@@ -148,18 +148,18 @@ class Plan:
         self.settings |= settings
 
     def need_channels(self, count: int) -> None:
-        """Have so many channels at least."""
+        """Set the number of channels to at least this many."""
         self.set(channels=max(count, self.settings.get("channels", Settings().channels)))
 
     def act(self, at: float, kind: str, word: str = "", value: float = 0.0) -> None:
-        """Add an act; times are rounded to milliseconds, and so are numbers."""
+        """Add an act; time and value are rounded to three decimals."""
         self.acts.append(Act(round(at, 3), kind, word, round(value, 3)))
 
 
 def simpler(schedule: Schedule) -> Iterator[Schedule]:
-    """Give schedules that are simpler than this one by one step, the greatest steps first.
+    """Yield schedules that are one step simpler than this one, large steps first.
 
-    A step leaves out acts (half of them, a quarter … one), sets one setting to its default, or ends the life earlier.
+    A step removes acts (all, half of them, a quarter … one), sets one setting to its default, or ends the life earlier.
     """
     acts, settings = schedule.acts, schedule.settings
     size = len(acts)

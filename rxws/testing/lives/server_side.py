@@ -1,4 +1,4 @@
-"""Ingredients of lives: what servers and networks do. Pure."""
+"""Ingredients of lives: acts and settings of the server and the network. Pure."""
 
 from __future__ import annotations
 
@@ -47,26 +47,26 @@ def cuts(rng: Random, plan: Plan) -> None:
 
 
 def resets(rng: Random, plan: Plan) -> None:
-    """Connections are reset: what is on its way is lost."""
+    """Connections are reset: messages that are being delivered are lost."""
     for at in some(rng, plan, 3):
         plan.act(at, "cut", "rst", which(rng))
 
 
 def restarts(rng: Random, plan: Plan) -> None:
-    """The server restarts: it ends all connections with 1012, and refuses handshakes for a moment."""
+    """The server restarts: it closes all connections with 1012, and refuses a few handshakes."""
     at = rng.uniform(1.0, plan.seconds)
     plan.act(at, "cut", "1012", ALL)
     plan.act(at, "refuse", "503", rng.randint(1, 3))
 
 
 def half_open(rng: Random, plan: Plan) -> None:
-    """Connections stay open and dead: nothing comes on them, and nothing that is sent arrives."""
+    """Connections are half-open: they stay open, but deliver nothing in either direction."""
     plan.set(keepalive=round(rng.uniform(0.5, 2.5), 3))
     plan.act(rng.uniform(1.0, plan.seconds), "half-open", "", which(rng))
 
 
 def mutes(rng: Random, plan: Plan) -> None:
-    """Connections stay alive, and no message comes on them any more."""
+    """Connections stay alive, but the server sends no more messages on them."""
     plan.set(idle_timeout=round(rng.uniform(1.0, 2.5), 3))
     plan.act(rng.uniform(1.0, plan.seconds), "mute", "", which(rng))
 
@@ -83,13 +83,13 @@ def deaf_errors(rng: Random, plan: Plan) -> None:
 
 
 def hiccups(rng: Random, plan: Plan) -> None:
-    """What is on its way on a connection comes late, all of it."""
+    """All messages that are being delivered on a connection arrive late."""
     for at in some(rng, plan, 3):
         plan.act(at, "hiccup", rng.choice(("newest", "oldest")), rng.uniform(0.05, 0.4))
 
 
 def refusals(rng: Random, plan: Plan) -> None:
-    """Handshakes are refused with an HTTP status, after a connection was lost."""
+    """Handshakes are refused with an HTTP status after a connection was lost."""
     at = rng.uniform(1.0, plan.seconds)
     plan.act(at, "refuse", rng.choice(("500", "502", "503", "429 after 1", "503 after 2")), rng.randint(1, 2))
     plan.act(at + 0.01, "cut", rng.choice(("fin", "1000")), ALL)
@@ -103,7 +103,7 @@ def slow_handshakes(rng: Random, plan: Plan) -> None:
 
 
 def lags(rng: Random, plan: Plan) -> None:
-    """Each connection has a lag of its own, in each direction."""
+    """Each connection has its own lag in each direction."""
     plan.set(lag=round(rng.uniform(0.01, 0.2), 3), up=round(rng.uniform(0.0, 0.2), 3))
 
 
@@ -113,37 +113,37 @@ def skews(rng: Random, plan: Plan) -> None:
 
 
 def long_lags(rng: Random, plan: Plan) -> None:
-    """Connections lag by more than the overlap settles in, up to seconds."""
+    """Connections lag by more than ``handover_settle``, up to some seconds."""
     plan.set(lag=round(rng.uniform(0.6, 4.0), 3), handover_timeout=rng.choice((1.0, 2.0)))
     for at in some(rng, plan, 3):
         plan.act(at, "rotate")
 
 
 def slow_closes(rng: Random, plan: Plan) -> None:
-    """The server takes its time to answer a close."""
+    """The server answers close frames late."""
     plan.set(close_lag=round(rng.uniform(0.1, 3.0), 3))
 
 
 def signals(rng: Random, plan: Plan) -> None:
-    """The server says that it is time for a new connection: the rotation hook ends."""
+    """The server asks for a new connection: the rotation hook returns."""
     for at in some(rng, plan, 2):
         plan.act(at, "signal")
 
 
 def pushed(rng: Random, plan: Plan) -> None:
-    """The server sends all channels on every connection, without being asked."""
+    """The server sends all channels on every connection without a subscription."""
     plan.set(pushed=True)
     plan.need_channels(rng.randint(1, 4))
 
 
 def late_answers(rng: Random, plan: Plan) -> None:
-    """A subscription is answered late, or not at all."""
+    """The server answers a subscription late, or not at all."""
     for at in [0.0, *some(rng, plan, 2)]:
         plan.act(at, "answer", rng.choice(("late", "none")), rng.uniform(0.1, 1.2))
 
 
 def single_answers(rng: Random, plan: Plan) -> None:
-    """Subscriptions that were combined are answered one by one."""
+    """The server answers combined subscriptions one by one."""
     plan.set(combine=True)
     plan.need_channels(3)
     for at in [0.0, *some(rng, plan, 2)]:
@@ -151,7 +151,7 @@ def single_answers(rng: Random, plan: Plan) -> None:
 
 
 def late_effects(rng: Random, plan: Plan) -> None:
-    """A subscription takes effect long after it was sent, and is answered then."""
+    """A subscription takes effect, and is answered, long after it was sent."""
     at = rng.uniform(1.0, plan.seconds)
     for _ in range(2):
         plan.act(at, "answer", "deferred", rng.uniform(1.6, 4.0))
@@ -159,12 +159,12 @@ def late_effects(rng: Random, plan: Plan) -> None:
 
 
 def refused_channels(rng: Random, plan: Plan) -> None:
-    """A channel is refused from some moment on, on every connection."""
+    """The server refuses a channel on every connection, from some time on."""
     plan.act(rng.choice((0.0, rng.uniform(0.0, plan.seconds))), "ban", f"c{rng.randint(0, 2)}")
 
 
 def passing_refusals(rng: Random, plan: Plan) -> None:
-    """A subscription is refused on one connection, and not on the next, which answers late."""
+    """The server refuses a subscription on one connection, but not on the next, where it answers late."""
     at = rng.uniform(1.0, plan.seconds)
     plan.act(at, "answer", "refused")
     plan.act(at, "rotate")
@@ -173,12 +173,12 @@ def passing_refusals(rng: Random, plan: Plan) -> None:
 
 
 def declared_snapshots(rng: Random, plan: Plan) -> None:
-    """The server sends a snapshot with each subscription, which the feed knows to be for one connection."""
+    """The server sends a snapshot with each subscription; the feed knows that it is for one connection."""
     plan.set(snapshots="declared")
 
 
 def first_snapshots(rng: Random, plan: Plan) -> None:
-    """A channel is subscribed soon after a rotation, and is to begin with its snapshot."""
+    """A channel is subscribed soon after a rotation, and must begin with its snapshot."""
     plan.set(snapshots="declared", first_snapshot=True, heartbeat=0.2, lag=0.2)
     at = rng.uniform(4.0, plan.seconds)
     plan.act(at - 3.0, "unsubscribe", "c0")
@@ -187,18 +187,18 @@ def first_snapshots(rng: Random, plan: Plan) -> None:
 
 
 def plain_snapshots(rng: Random, plan: Plan) -> None:
-    """The server sends a snapshot with each subscription, and the feed was told nothing of it."""
+    """The server sends a snapshot with each subscription; the feed does not know that it is for one connection."""
     plan.set(snapshots="plain")
     plan.act(rng.uniform(2.0, plan.seconds), "rotate")
 
 
 def heartbeats(rng: Random, plan: Plan) -> None:
-    """The server sends equal messages that repeat."""
+    """The server repeats a message that is always the same."""
     plan.set(heartbeat=round(rng.uniform(0.1, 1.0), 3))
 
 
 def book(rng: Random, plan: Plan) -> None:
-    """A book is kept of snapshots and changes; some changes are missing, some snapshots late or not to be had."""
+    """A book is kept from snapshots and changes; some changes are missing, some snapshots are late or fail."""
     plan.set(book=True)
     for at in [0.0, *some(rng, plan, 3)]:
         plan.act(at, "snapshot", rng.choice(("late", "fail", "hang")), rng.uniform(0.05, 1.0))
@@ -207,7 +207,7 @@ def book(rng: Random, plan: Plan) -> None:
 
 
 def stale_snapshots(rng: Random, plan: Plan) -> None:
-    """Snapshots are older than what was delivered."""
+    """Snapshots are older than the delivered changes."""
     plan.set(book=True)
     for at in some(rng, plan, 3):
         plan.act(at, "snapshot", "stale", rng.randint(1, 20))
@@ -215,11 +215,11 @@ def stale_snapshots(rng: Random, plan: Plan) -> None:
 
 
 def watched_book(rng: Random, plan: Plan) -> None:
-    """The book's state is looked at with every change."""
+    """The book is checked at every change."""
     plan.set(book=True, watched=True)
     plan.act(0.0, "snapshot", "late", rng.uniform(0.5, 1.0))
 
 
 def dated_silence(rng: Random, plan: Plan) -> None:
-    """Silence ends a connection, and the Gap begins with the last message: in all lives, unless this is left out."""
+    """A silent connection is lost; the Gap must begin at the last message, in all lives that do not leave this out."""
     (half_open if rng.random() < 0.5 else mutes)(rng, plan)

@@ -1,4 +1,4 @@
-"""The shortest life that still fails."""
+"""Finds the shortest life that still fails."""
 
 from __future__ import annotations
 
@@ -11,11 +11,11 @@ from .schedule import Schedule, simpler
 __all__ = ["shorter", "shrink"]
 
 MOST_PLAYED: Final = 300
-"""How many lives are played at most to find a shorter one."""
+"""How many lives are played at most to find the shortest one."""
 
 
 def _search(report: Report) -> Generator[Schedule, Report, Report]:
-    """Give schedules to be played, take their reports, and return the shortest that fails as the first one did."""
+    """Yield schedules to play, receive their reports, and return that of the shortest that fails like the first."""
     played, is_shorter = 0, True
     while is_shorter:
         is_shorter = False
@@ -31,11 +31,11 @@ def _search(report: Report) -> Generator[Schedule, Report, Report]:
 
 
 async def shrink(report: Report, play: Callable[[Schedule], Awaitable[Report]]) -> Report:
-    """Return the report of the shortest schedule that fails in one of the ways in which this one does.
+    """Return the report of the shortest schedule that has one of the kinds of problems of this report.
 
     Args:
-        report: of a life that failed.
-        play: plays a schedule.
+        report: the report of a life that failed.
+        play: plays a schedule and returns its report.
     """
     search = _search(report)
     try:
@@ -48,7 +48,7 @@ async def shrink(report: Report, play: Callable[[Schedule], Awaitable[Report]]) 
 
 
 def shorter(report: Report, play: Callable[[Schedule], Report]) -> Report:
-    """Do the same with a function that plays each schedule in a loop of its own."""
+    """Do the same as :func:`shrink` with a function that plays each schedule in its own loop."""
     search = _search(report)
     try:
         schedule = next(search)

@@ -1,4 +1,4 @@
-"""Connections without a socket: with lags in each direction, and with ends that sockets in memory do not know."""
+"""Connections without a socket: with lags in each direction, and with resets, which sockets in memory lack."""
 
 from __future__ import annotations
 
@@ -20,17 +20,17 @@ from .venue import Venue
 __all__ = ["Pipe", "VirtualConnection", "VirtualNetwork", "virtual_network"]
 
 CLOSE_TIMEOUT: Final = 10.0
-"""Seconds after which the websockets library gives up to close."""
+"""Seconds after which the websockets library stops waiting for a closing handshake."""
 
 TOO_LATE: Final = 1000.0
-"""Seconds until an answer to a handshake comes that is not waited for so long."""
+"""Seconds until a late answer to a handshake; longer than any feed waits."""
 
 READ_AHEAD: Final = 16
-"""Frames that a websockets library takes in before they are asked for; the others wait in the system's buffer."""
+"""Frames that a websockets library reads before the application asks; the others wait in the system's buffer."""
 
 
 class _Peer(Protocol):
-    """The server's end."""
+    """The server's end of a connection."""
 
     def received(self, frame: Any) -> None: ...
 
@@ -40,7 +40,7 @@ class _Peer(Protocol):
 
 
 class Pipe:
-    """Hands on what is put in, in order, each when it is due."""
+    """Makes calls later, each at its time, in order."""
 
     def __init__(self) -> None:
         self._loop = asyncio.get_running_loop()
@@ -49,7 +49,7 @@ class Pipe:
         self._count = 0
 
     def put(self, seconds: float, call: Callable[[], object]) -> None:
-        """Make a call in so many seconds, and not before those that are due sooner."""
+        """Make a call in this many seconds, after all calls that are due sooner."""
         due = self._loop.time() + seconds
         self._count += 1
         heapq.heappush(self._waiting, (due, self._count, call))
@@ -58,12 +58,12 @@ class Pipe:
         self._timers.add(timer)
 
     def _next(self, timer: asyncio.TimerHandle) -> None:
-        # The first in line, whichever timer it is: timers that are due together fire in any order.
+        # Make the first call in line, not that of this timer: timers that are due together fire in any order.
         self._timers.discard(timer)
         heapq.heappop(self._waiting)[2]()
 
     def clear(self) -> None:
-        """Forget what is waiting."""
+        """Cancel all waiting calls."""
         self._waiting.clear()
         for timer in self._timers:
             timer.cancel()
@@ -75,17 +75,17 @@ def _broken() -> BaseException:
 
 
 class _Transport:
-    """What rxws cuts a connection with."""
+    """The transport, with which rxws cuts a connection."""
 
     def __init__(self, connection: VirtualConnection) -> None:
         self._connection = connection
 
     def abort(self) -> None:
-        """Cut it, as asyncio's transports do: what was read ahead is still delivered."""
+        """Cut the connection as asyncio's transports do: frames that were read ahead are still delivered."""
         self._connection.cut()
 
     def is_closing(self) -> bool:
-        """Whether it has ended, or is about to."""
+        """Return whether the connection has ended or is closing."""
         return self._connection.state is not State.OPEN
 
 
@@ -94,8 +94,8 @@ class VirtualConnection:
 
     Args:
         line: the server's end.
-        up: seconds until what is sent arrives there.
-        keepalive: seconds until it is found out that nothing answers.
+        up: seconds until a message of the client arrives there.
+        keepalive: seconds until the library notices that the server does not answer.
     """
 
     def __init__(self, line: _Peer, up: float, keepalive: float) -> None:
@@ -110,7 +110,7 @@ class VirtualConnection:
         self._pipe = Pipe()
         self._frames: deque[Any] = deque()
         self._buffered: deque[Any] = deque()
-        # Made afresh each time: an exception that is kept keeps all that it came through.
+        # A function that makes a new exception: a stored exception would keep all frames of its traceback alive.
         self._ending: Callable[[], BaseException] | None = None
         self._is_dead = False
         self._is_failing = False
@@ -120,20 +120,20 @@ class VirtualConnection:
 
     @property
     def has_unread(self) -> bool:
-        """Whether something has come that the client has not taken."""
+        """Whether a frame has arrived that the client has not read."""
         return bool(self._frames)
 
-    # What comes from the server
+    # From the server
 
     def come(self, frame: Any) -> None:
-        """Take a frame of the server."""
+        """Receive a frame of the server."""
         if self._ending is None and not self._is_failing:
             self._buffered.append(frame)
             self._read_ahead()
             self._wake()
 
     def close_by_server(self, code: int) -> None:
-        """Take the server's close frame: one that it begins with, or its answer."""
+        """Receive the server's close frame, which begins the closing handshake or answers it."""
         self.close_code = code
         if self.state is State.CLOSING:
             self._end(_broken if self._is_failing else StopAsyncIteration)
@@ -143,28 +143,28 @@ class VirtualConnection:
         self._pipe.put(self._up, self._line.gone)
 
     def drop(self) -> None:
-        """Take the end of the stream: there is no close frame."""
+        """Receive the end of the stream, without a close frame."""
         self._end(_broken)
 
     def reset(self) -> None:
-        """Take a reset, with which the system forgets what it has received."""
+        """Receive a reset, at which the system drops what it has received."""
         self._buffered.clear()
         self._end(_broken)
 
     def die(self) -> None:
-        """Be dead from now on: nothing comes, and nothing that is sent arrives. The keepalive finds out."""
+        """Become half-open: nothing arrives in either direction, until the keepalive notices."""
         self._is_dead = True
         self._pipe.clear()
         if self._timer is None and self._ending is None:
             self._timer = self._loop.call_later(self._keepalive, self.drop)
 
     def fail(self) -> None:
-        """Find that the server broke the protocol: close, and take nothing more in."""
+        """Receive a violation of the protocol: close, and read nothing more."""
         if self.state is State.OPEN:
             self._is_failing = True
             self._begin_to_close()
 
-    # What the client does
+    # By the client
 
     def __aiter__(self) -> AsyncIterator[Any]:
         return self
@@ -180,21 +180,21 @@ class VirtualConnection:
         return frame
 
     async def send(self, message: Any) -> None:
-        """Send; it arrives a lag later."""
+        """Send a message; it arrives after the lag."""
         if self.state is not State.OPEN:
             raise ConnectionClosedOK(None, None) if self._ending is None else _broken()
         if not self._is_dead:
             self._pipe.put(self._up, lambda: self._line.received(message))
 
     async def close(self, code: int = 1000, reason: str = "") -> None:
-        """Close with a closing handshake, and wait for its end."""
+        """Close with a closing handshake, and wait until it is complete."""
         if self.state is State.OPEN:
             self._begin_to_close()
         if not self._ended.done():
             await asyncio.wait([self._ended])
 
     def cut(self) -> None:
-        """End at once; the server learns of it a lag later."""
+        """End at once; the server notices it after the lag."""
         if self._ending is None:
             self._buffered.clear()
             self._end(_broken)
@@ -229,7 +229,7 @@ class VirtualConnection:
 
 
 class VirtualNetwork:
-    """The way from a client to a virtual server: has the signature of ``websockets.connect``."""
+    """The network between a client and a virtual server; :meth:`connect` works like ``websockets.connect``."""
 
     url = "ws://life.invalid/"
 
@@ -237,7 +237,7 @@ class VirtualNetwork:
         self._venue = venue
 
     async def connect(self, _url: str, **_options: Any) -> VirtualConnection:
-        """Open a connection, after what is to happen to its handshake."""
+        """Open a connection, after the next fault of handshakes, if there is one."""
         venue = self._venue
         word, seconds = venue.next_handshake()
         up, down = venue.lags()
@@ -263,7 +263,7 @@ class VirtualNetwork:
 
 @asynccontextmanager
 async def virtual_network(venue: Venue) -> AsyncIterator[VirtualNetwork]:
-    """Give the way to a virtual server."""
+    """Return the network of a virtual server."""
     yield VirtualNetwork(venue)
 
 

@@ -1,4 +1,4 @@
-"""The server of a life: numbered channels, connections that it damages on command, and a record of all that it did."""
+"""The server of a life: numbered channels, faults of connections, and a log of all that it did."""
 
 from __future__ import annotations
 
@@ -15,11 +15,11 @@ from .schedule import Act, Schedule
 __all__ = ["BOOK", "Venue", "book_at", "channel_names"]
 
 BOOK: Final = "book"
-"""The name of the channel that a book is kept of."""
+"""The name of the channel of the order book."""
 
 
 def channel_names(schedule: Schedule) -> list[str]:
-    """Return the names of a life's channels, without the book's."""
+    """Return the names of a life's channels, except the book's."""
     return [f"c{number}" for number in range(schedule.settings.channels)]
 
 
@@ -28,11 +28,11 @@ class Venue:
 
     Args:
         schedule: the life.
-        dialect: what is said.
+        dialect: the messages of server and client.
 
     Attributes:
-        record: what it did.
-        lines: its connections, the oldest first.
+        record: its log.
+        lines: its connections, oldest first.
     """
 
     def __init__(self, schedule: Schedule, dialect: Dialect) -> None:
@@ -44,7 +44,7 @@ class Venue:
         self._loop = asyncio.get_running_loop()
         self._rng = Random(f"{schedule.seed}/network")
         self._timers: dict[str, asyncio.TimerHandle] = {}
-        # When each channel publishes next, and what decides when.
+        # The time of each channel's next message, and the random numbers that decide it.
         self._next: dict[str, float] = {}
         self._chances: dict[str, Random] = {}
         self._handshakes: deque[tuple[str, float]] = deque()
@@ -57,7 +57,7 @@ class Venue:
     # Publishing
 
     def start(self) -> None:
-        """Begin to publish."""
+        """Start publishing."""
         names = [*channel_names(self.schedule), *([BOOK] if self.settings.book else [])]
         for name in names:
             self.record.published[name] = []
@@ -69,23 +69,24 @@ class Venue:
         self.pass_time()
 
     def stop(self) -> None:
-        """Publish no more."""
+        """Stop publishing."""
         self._next.clear()
         for timer in self._timers.values():
             timer.cancel()
         self._timers.clear()
 
     def pass_time(self) -> None:
-        """Publish what is due, and let it come: also what was due while the loop stood still, which a server does not.
+        """Publish and deliver all messages that are due.
 
-        Called by a timer, and after the loop has stood still.
+        A timer calls this. It is also called after the loop was blocked, because a real server would have published
+        meanwhile.
         """
         self.catch_up()
         for line in self.lines:
             line.bring()
 
     def catch_up(self) -> None:
-        """Publish what is due: before something happens that ends connections, say."""
+        """Publish all messages that are due, for example before a fault ends connections."""
         now = self._loop.time() + 1e-6
         while self._next:
             channel = min(self._next, key=self._next.__getitem__)
@@ -121,11 +122,11 @@ class Venue:
     # Connections
 
     def lags(self) -> tuple[float, float]:
-        """Return the lags of a new connection: to the server, and from it."""
+        """Return the lags of a new connection: to the server and from it."""
         return self._rng.uniform(0.0, self.settings.up), self._rng.uniform(0.0, self.settings.lag)
 
     def next_handshake(self) -> tuple[str, float]:
-        """Return what is to happen to the next handshake: a word and a number."""
+        """Return the fault of the next handshake, a word and a number; "" is no fault."""
         word, value = self._handshakes.popleft() if self._handshakes else ("", 0.0)
         if word:
             self.record.refusals.append((self._loop.time(), word))
@@ -148,7 +149,7 @@ class Venue:
                 if channel in line.channels:
                     line.channels.remove(channel)
                 else:
-                    self.record.problems.append(f"{channel} was unsubscribed, and was not subscribed")
+                    self.record.problems.append(f"{channel} was unsubscribed, but was not subscribed")
             return
         is_new = any(channel not in line.channels for channel in request.channels)
         word, value = self._answers.popleft() if self._answers and is_new else ("", 0.0)
@@ -194,7 +195,7 @@ class Venue:
     # Books
 
     async def snapshot(self) -> dict[str, Any]:
-        """Give the book as it is, unless something is to happen to this snapshot."""
+        """Return the current book, with the next fault of snapshots, if there is one."""
         word, value = self._snapshots.popleft() if self._snapshots else ("", 0.0)
         n = len(self.record.published.get(BOOK, ()))
         if word == "fail":
@@ -210,7 +211,7 @@ class Venue:
     # Faults
 
     def act(self, act: Act) -> None:
-        """Do what the schedule says."""
+        """Carry out an act of the schedule."""
         self.catch_up()
         if self._is_calm:
             return
@@ -236,7 +237,7 @@ class Venue:
                 self._damage(line, act)
 
     def calm(self) -> None:
-        """Do nothing bad from now on."""
+        """Stop all faults."""
         self._is_calm = True
         self._handshakes.clear()
         self._answers.clear()
@@ -259,7 +260,7 @@ class Venue:
             line.mute()
             return
         if act.kind == "half-open" and line.record.damages:
-            # One that closes already, say, has its own end.
+            # A connection that is already closing, for example, ends in its own way.
             return
         line.damage(f"{act.kind} {act.word}".rstrip())
         if act.kind == "half-open":
@@ -275,5 +276,5 @@ class Venue:
 
 
 def book_at(n: int) -> dict[str, int]:
-    """Return the book after ``n`` changes: the number of the last change of each level."""
+    """Return the book after ``n`` changes: for each level, the number of its last change."""
     return {str(k % LEVELS * 7 % LEVELS): k for k in range(max(1, n - LEVELS + 1), n + 1)}
