@@ -1,30 +1,30 @@
-"""Operators for feeds, that reactivex does not have: each is used in ``pipe``, of any reactivex Observable.
+"""Operators for feeds that reactivex does not have. Use them in ``pipe`` of any reactivex Observable.
 
 ::
 
     from rxws import operators as rxops
 
-    conflate            for a consumer that is slower than the feed: the newest message of each key
-    as_type             messages as Structs, dataclasses or TypedDicts, that the type checker knows
-    windows             messages by the time that stands in them: a candle per minute and symbol
-    detect_gaps         holes in sequence numbers
-    stale_after         a symbol that is silent while others are not
-    to_async_iterator   an async iterator with a bound of its own
+    conflate            the newest message of each key, for a consumer that is slower than the feed
+    as_type             messages as Structs, dataclasses or TypedDicts, which type checkers know
+    windows             messages grouped by the time in them: a candle per minute and symbol
+    detect_gaps         gaps in sequence numbers
+    stale_after         keys that are silent while others are not
+    to_async_iterator   an async iterator with its own buffer limit
 
-What they have in common:
+Common rules:
 
-- A *key*, a *time* and a *sequence* are read from a message as a filter does it: by a key of the message, by a path (a
-  tuple of keys, ``("data", "s")``), or by a plain function of the message (``operator.attrgetter("symbol")`` for
-  messages that are no dicts).
-- A feed does not end because one message is unlike the others. A message that lacks what an operator reads, or whose
-  function raises, is left out: logged (at most once a second), counted as rejected, and emitted as
-  :class:`~rxws.MessageRejected` on the ``events`` of the feed that the Observable comes from. So filter first; the
-  ``Gap`` objects of a stream made with ``gaps=True`` have no keys either. (``detect_gaps`` leaves nothing out, and
-  ``as_type`` passes them on.) Where
-  the Observable does not know its feed, as one that is no AsyncObservable, it is logged alone.
-- The end of the source, and its error, come after what an operator still holds.
-- Time passes on the scheduler that ``subscribe`` is given: on the loop's clock by default. Outside an event loop those
-  that wait need a scheduler.
+- The operators read a *key*, a *time* or a *sequence number* from a message as a filter does: by a key of the message,
+  by a path (a tuple of keys, ``("data", "s")``), or by a plain function of the message
+  (``operator.attrgetter("symbol")`` for messages that are not dicts).
+- One unexpected message does not end a feed. An operator leaves out a message that lacks a value, or for which the
+  function raises. It logs this (at most once a second), counts the message as rejected, and emits
+  :class:`~rxws.MessageRejected` on the ``events`` of the feed that the Observable belongs to. Filter first to avoid
+  this. The ``Gap`` objects of a stream made with ``gaps=True`` have no keys and are rejected too, except by
+  ``as_type``, which passes them on. ``detect_gaps`` leaves nothing out. An Observable that is not an AsyncObservable
+  belongs to no feed; then the operator only logs.
+- When the source ends or fails, an operator first delivers what it holds.
+- Time passes on the scheduler that ``subscribe`` is given; by default, this is the loop's clock. Outside an event loop,
+  operators that wait need a scheduler.
 """
 
 from .conflation import Conflated, conflate

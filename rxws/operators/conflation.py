@@ -1,4 +1,4 @@
-"""conflate: the newest message of each key, for a consumer that is slower than the feed."""
+"""conflate: delivers the newest message of each key, for a consumer that is slower than the feed."""
 
 from __future__ import annotations
 
@@ -27,8 +27,8 @@ class Conflated(Generic[T]):
     """The newest message of a key.
 
     Attributes:
-        message: the message, as it came.
-        merged: how many older ones of the same key it stands for, that were not delivered (0: none was skipped).
+        message: the message, unchanged.
+        merged: the number of older messages of the same key that it replaced; 0 if none was skipped.
     """
 
     message: T
@@ -36,26 +36,26 @@ class Conflated(Generic[T]):
 
 
 def conflate(key: Field | None = None, *, every: float = 0.0) -> Callable[[Observable[T]], Observable[Conflated[T]]]:
-    """Deliver the newest message of each key, when the consumer is ready for it, and count those it replaced.
+    """Deliver the newest message of each key when the consumer is ready, and count the messages that it replaced.
 
-    A source pushes and never waits; only who pulls can be slow. So ``async for`` over the result pulls: while its body
-    waits, messages of one key replace each other, and the next one it gets is of the key that has waited longest. For
-    that, conflate must be the last step: an operator behind it is a subscriber.
+    ``async for`` over the result pulls messages. While its body waits, a new message replaces the older one of its key.
+    The next message that the loop gets is of the key that has waited longest. This works only if conflate is the last
+    step of the pipe: an operator behind it is a subscriber.
 
-    A subscriber (an operator, a handler) cannot be seen to be slow, as it is called and has returned. It gets each key
-    at most once per turn of the event loop: a burst is merged, and what comes one by one passes unmerged. With
-    ``every``, it gets each key at most once in so many seconds: enough for a screen.
+    A subscriber (an operator or a handler) cannot show that it is slow. It gets each key at most once per turn of the
+    event loop: the messages of a burst are merged, and single messages pass unmerged. With ``every``, it gets each key
+    at most once per this number of seconds, which suits a display.
 
-    Held is at most one message per key, however long the consumer takes: choose a key of which there are not endlessly
-    many. A message without the key is left out and reported. What is held when the source ends is still delivered.
+    conflate holds at most one message per key, however slow the consumer is, so the number of keys must be limited. A
+    message without the key is left out and reported. When the source ends, held messages are still delivered.
 
     Args:
-        key: a key, a path, or a function of the message; None conflates all messages into one.
-        every: seconds that pass between two rounds of a subscriber; 0 (the default) for one round per turn of the
-            loop. An ``async for`` sets its own pace.
+        key: a key, a path, or a function of the message; None (the default) conflates all messages into one.
+        every: seconds between two deliveries to a subscriber; 0 (the default) delivers once per turn of the loop.
+            It does not apply to ``async for``.
 
     Raises:
-        TypeError: ``key`` is a coroutine function or cannot be hashed, or ``every`` is no number.
+        TypeError: ``key`` is a coroutine function or cannot be hashed, or ``every`` is not a number.
         ValueError: ``key`` is an empty path, or ``every`` is negative or more than a billion.
 
     Example::
@@ -103,7 +103,7 @@ class _Newest(Generic[T]):
         self._held: dict[Hashable, Conflated[T]] = {}
 
     def put(self, message: T, waits: Callable[[Hashable], object]) -> None:
-        """Take a message in, and call ``waits`` if its key did not wait yet."""
+        """Hold a message, and call ``waits`` if no message of its key was waiting."""
         try:
             key = self._read(message)
         except FAILURES as error:
@@ -117,16 +117,16 @@ class _Newest(Generic[T]):
             self._held[key] = Conflated(message, older.merged + 1)
 
     def keys(self) -> list[Hashable]:
-        """Return the keys that wait."""
+        """Return the keys of the waiting messages."""
         return list(self._held)
 
     def take(self, key: Hashable) -> Conflated[T] | None:
-        """Return what waits for a key, and hold it no longer."""
+        """Remove the message of a key, and return it."""
         return self._held.pop(key, None)
 
 
 def _pushed(source: Observable[T], newest: Callable[[], _Newest[T]], interval: timedelta) -> Observable[Conflated[T]]:
-    """Return what subscribers get: a round of all keys that wait, as soon as it is time."""
+    """Return the Observable for subscribers: it delivers all waiting keys in one round, as soon as a round is due."""
 
     def subscribe(
         observer: abc.ObserverBase[Conflated[T]], scheduler: abc.SchedulerBase | None = None
@@ -153,7 +153,7 @@ def _pushed(source: Observable[T], newest: Callable[[], _Newest[T]], interval: t
             deliver()
 
         def deliver() -> None:
-            for key in held.keys():  # noqa: SIM118 (a list: the observer may bring about messages, or the end)
+            for key in held.keys():  # noqa: SIM118 (a list: the observer may cause messages or the end)
                 conflated = held.take(key)
                 if conflated is not None:
                     observer.on_next(conflated)
@@ -172,7 +172,7 @@ def _pushed(source: Observable[T], newest: Callable[[], _Newest[T]], interval: t
 
 
 class _Conflation(AsyncObservable[Conflated[T]]):
-    """The result on an event loop: who iterates over it pulls."""
+    """The result on an event loop: iterating over it pulls messages."""
 
     def __init__(
         self,
@@ -186,7 +186,7 @@ class _Conflation(AsyncObservable[Conflated[T]]):
         self._newest = newest
 
     def __aiter__(self) -> AsyncIterator[Conflated[T]]:
-        """Subscribe now, and iterate over the newest; ends as the source does, or raises its error."""
+        """Subscribe now, and iterate over the newest messages, until the source ends or fails."""
         newest = self._newest()
         messages = self._messages
 
@@ -200,13 +200,13 @@ class _Conflation(AsyncObservable[Conflated[T]]):
                 scheduler=scheduler,
             )
 
-        # What waits is the key: its message is looked up when its turn has come. Bounded, as no key waits twice.
+        # Queue the keys, and look up the newest message when a key is taken. This is bounded: no key is queued twice.
         keys = to_async_iterator(maxsize=None)(AsyncObservable(self._context, Observable(subscribe)))
         return _Pull(keys, newest)
 
 
 class _Pull(AsyncIterator[Conflated[T]]):
-    """One ``async for`` over what is conflated. The stream of keys unsubscribes when nobody refers to it any more."""
+    """One ``async for`` over conflated messages. The stream of keys unsubscribes when it is garbage-collected."""
 
     __slots__ = ("_keys", "_newest")
 
@@ -220,6 +220,6 @@ class _Pull(AsyncIterator[Conflated[T]]):
         return conflated
 
     async def aclose(self) -> None:
-        """End the subscription; what is held is dropped. Cancelling is safe: it never waits."""
+        """End the subscription and drop what is held. Cancelling is safe: this never waits."""
         self._keys.clear()
         await self._keys.close()

@@ -1,4 +1,4 @@
-"""to_async_iterator: any Observable with a buffer of its own."""
+"""to_async_iterator: iterates over any Observable, with its own buffer."""
 
 from __future__ import annotations
 
@@ -22,23 +22,23 @@ EVERYTHING: Final = Filter.parse(None)
 def to_async_iterator(
     maxsize: int | None = DEFAULT_MAXSIZE, overflow: Overflow = "error"
 ) -> Callable[[Observable[T]], Stream[T]]:
-    """Make an async iterator of an Observable: the last step of a pipe.
+    """Make an async iterator of an Observable, as the last step of a pipe.
 
-    Every AsyncObservable can be iterated over; this is for a bound of one's own. What it returns is a
-    :class:`~rxws.Stream`: it subscribes at once, keeps what comes until it is taken, and also has ``batches()``,
-    ``pending``, ``dropped`` and ``close()``. It ends its subscription when it is closed, when it overflows, and when
-    nobody refers to it any more; after the source's last item it ends, or raises the source's error. Cancelling an
-    ``anext`` is safe.
+    Every AsyncObservable can be iterated over; use this to set the limit of the buffer. It returns a
+    :class:`~rxws.Stream`, which subscribes at once, holds items until they are taken, and has ``batches()``,
+    ``pending``, ``dropped`` and ``close()``. Its subscription ends when it is closed, overflows or is
+    garbage-collected. After the source's last item it ends, or raises the source's error. Cancelling an ``anext`` is
+    safe.
 
     Args:
-        maxsize: how many items it may hold; 1,000,000 by default, None for no bound.
-        overflow: when full: ``"error"`` (the default) ends it with :exc:`~rxws.StreamOverflow` after what it holds;
-            ``"drop_oldest"`` and ``"drop_newest"`` drop, count and report.
+        maxsize: the number of items that it may hold; 1,000,000 by default, None for no limit.
+        overflow: what to do when it is full. ``"error"`` (the default) ends it with :exc:`~rxws.StreamOverflow` after
+            the items that it holds; ``"drop_oldest"`` and ``"drop_newest"`` drop an item, count it and report it.
 
     Raises:
-        TypeError: ``maxsize`` is no int.
-        ValueError: ``maxsize`` is less than 1, or ``overflow`` unknown.
-        RuntimeError: when applied outside the (or any) event loop.
+        TypeError: ``maxsize`` is not an int.
+        ValueError: ``maxsize`` is less than 1, or ``overflow`` is unknown.
+        RuntimeError: it is applied outside an event loop, or outside the source's event loop.
 
     Example::
 
@@ -57,13 +57,14 @@ def to_async_iterator(
         async for trade in ws.messages.pipe(ops.filter(is_large), rxops.to_async_iterator(maxsize=100)):
             ...
 
-    To a type checker a pipe ends in an AsyncObservable. Applied to the pipe, it gives the Stream that it is::
+    A type checker takes the result of a pipe for an AsyncObservable. Call the operator with the pipe to get the type
+    Stream::
 
         large = rxops.to_async_iterator(maxsize=100)(ws.messages.pipe(ops.filter(is_large)))
     """
     options = StreamOptions(maxsize, overflow)
 
-    # A Stream, because it is an Observable too: mypy wants one at the end of a pipe (see fluent.pyi).
+    # Return a Stream, which is also an Observable: mypy requires one at the end of a pipe (see fluent.pyi).
     def operator(source: Observable[T]) -> Stream[T]:
         bound = on_loop(source)
         way = _Way(bound._context, bound)
@@ -73,7 +74,7 @@ def to_async_iterator(
 
 
 class _Way(Router):
-    """Stands where a feed's router does: a source's way to the one stream that it is subscribed for."""
+    """Takes the place of a feed's router: it passes the items of one source to one stream."""
 
     def __init__(self, context: LoopContext, source: Observable[Any]) -> None:
         super().__init__(context)
@@ -81,11 +82,11 @@ class _Way(Router):
         self._subscription = SingleAssignmentDisposable()
 
     def add(self, receiver: Receiver, filter: Filter) -> None:  # noqa: A002
-        """Subscribe. The subscription refers to the receiver alone, so that the stream can be collected meanwhile."""
+        """Subscribe. The subscription refers only to the receiver, so that the stream can be garbage-collected."""
         self._subscription.disposable = self._source.subscribe(
             receiver.on_message, receiver.on_end, lambda: receiver.on_end(None)
         )
 
     def remove(self, receiver: Receiver) -> None:
-        """End the subscription: the stream is closed, full or gone."""
+        """End the subscription: the stream is closed, full or garbage-collected."""
         self._subscription.dispose()

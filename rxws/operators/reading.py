@@ -1,4 +1,4 @@
-"""What operators are told to read from a message, and the times they are given."""
+"""The arguments of operators: which value to read from a message, and times in seconds."""
 
 from __future__ import annotations
 
@@ -15,11 +15,11 @@ Field = Hashable | Callable[[Any], Any]
 
 
 def reader(field: Field, argument: str) -> Callable[[Any], Any]:
-    """Return the function that reads ``field`` from a message; it raises LookupError where there is none.
+    """Return a function that reads ``field`` from a message, and raises LookupError if the message lacks it.
 
     Args:
         field: a key, a path or a function.
-        argument: what the operator's user calls it, for the message of an exception.
+        argument: the name of the operator's argument, for error texts.
 
     Raises:
         TypeError: it is a coroutine function, or neither callable nor hashable.
@@ -27,7 +27,7 @@ def reader(field: Field, argument: str) -> Callable[[Any], Any]:
     """
     if callable(field):
         if is_coroutine_function(field):
-            raise TypeError(f"{argument} must be a plain function: nobody waits for the coroutine of {name_of(field)}")
+            raise TypeError(f"{argument} must be a plain function, but {name_of(field)} is a coroutine function")
         return field
     try:
         hash(field)
@@ -35,19 +35,19 @@ def reader(field: Field, argument: str) -> Callable[[Any], Any]:
         kind = type(field).__name__
         raise TypeError(f"{argument} must be a key, a tuple of keys or a function, not a {kind}") from None
     if field == ():
-        raise ValueError(f"{argument} is an empty tuple: a path needs a step")
+        raise ValueError(f"{argument} is an empty tuple: a path needs at least one key")
 
     def read(message: Any) -> Any:
         found = look_up(message, field)
         if found is ABSENT:
-            raise LookupError(f"there is no {field!r} in the message")
+            raise LookupError(f"the message has no {field!r}")
         return found
 
     return read
 
 
 def key_reader(key: Field | None) -> Callable[[Any], Hashable]:
-    """Return the function that reads a message's key, which can be hashed; with None all messages have the key None.
+    """Return a function that reads the hashable key of a message; for None, every message has the key None.
 
     Raises:
         TypeError, ValueError: as :func:`reader`.
@@ -65,22 +65,26 @@ def key_reader(key: Field | None) -> Callable[[Any], Hashable]:
 
 
 def number_of(value: object) -> int | float | str:
-    """Return a value that is a number, or (as many feeds have it) a string that should be one; else raise TypeError."""
+    """Return a value that is a number or a string. Many feeds send numbers as strings.
+
+    Raises:
+        TypeError: it is neither.
+    """
     if isinstance(value, bool) or not isinstance(value, int | float | str):
-        raise TypeError(f"a {type(value).__name__} is no number")
+        raise TypeError(f"a number is expected, not an object of type {type(value).__name__}")
     return value
 
 
 LONGEST: Final = 1e9
-"""Seconds: thirty years, which every clock can still add to what it shows."""
+"""Seconds, about thirty years: every clock can add them to its time."""
 
 
 def parse_seconds(seconds: object, argument: str, at_least: float = 0.0) -> float:
-    """Return a time, which must be a number of seconds between ``at_least`` and a billion.
+    """Return a number of seconds between ``at_least`` and a billion.
 
     Raises:
-        TypeError: it is no number.
-        ValueError: it is less or more, or NaN.
+        TypeError: it is not a number.
+        ValueError: it is out of this range, or NaN.
     """
     if isinstance(seconds, bool) or not isinstance(seconds, int | float):
         raise TypeError(f"{argument} must be a number of seconds, not {seconds!r}")

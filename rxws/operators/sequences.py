@@ -1,4 +1,4 @@
-"""detect_gaps: holes in sequence numbers."""
+"""detect_gaps: finds gaps in sequence numbers."""
 
 from __future__ import annotations
 
@@ -19,12 +19,12 @@ T = TypeVar("T")
 
 @dataclass(frozen=True, slots=True)
 class SequenceGap:
-    """The numbers do not go on where they should: stands before the message that showed it.
+    """A gap in the sequence numbers. It is emitted before the message that shows it.
 
     Attributes:
-        expected: the number that was due.
-        received: the number that came: greater where numbers are missing, less where they start over.
-        key: the key that these numbers count, or None.
+        expected: the expected number.
+        received: the number of the message. It is greater if numbers are missing, and less if the count starts over.
+        key: the key of the message, or None.
     """
 
     expected: int
@@ -33,33 +33,34 @@ class SequenceGap:
 
     @property
     def missing(self) -> int | None:
-        """How many numbers are missing, or None where they start over: then it is not known."""
+        """The number of missing messages, or None if the count starts over, because then it is unknown."""
         return self.received - self.expected if self.received > self.expected else None
 
 
 def detect_gaps(
     sequence: Field, key: Field | None = None, *, reordering: int = 1_000
 ) -> Callable[[Observable[T]], Observable[T | SequenceGap]]:
-    """Pass all messages on, and put a :class:`SequenceGap` before each at which sequence numbers are missing.
+    """Pass all messages on, and emit a :class:`SequenceGap` before each message that shows a gap in the numbers.
 
-    Each key counts for itself, beginning with its first message's number; from then on every number is expected to be
-    one more than the greatest so far. A greater one shows a hole. A lesser one is a repetition, or comes late: it is
-    passed on, and changes nothing (the hole that it fills was reported when it was seen; ``ops.distinct`` drops
-    repetitions). But one that is lesser by more than ``reordering`` means that the server counts anew: a
-    ``SequenceGap`` says so, and from there on the count is followed. A server that starts over before it has counted
-    that far is taken to repeat itself until it has caught up.
+    Each key has its own count, which starts with the number of its first message. Each next number should be one more
+    than the greatest number so far. A greater number shows a gap. A smaller number is a repetition or is late: its
+    message is passed on without other effect. (Its gap was already reported. ``ops.distinct`` drops repetitions.) A
+    number that is smaller by more than ``reordering`` means that the server has restarted its count: a
+    ``SequenceGap`` reports it, and the new count is followed. If the server restarts before it has counted this far,
+    its messages are taken for repetitions until the count catches up.
 
-    No message is left out. One that has no number, or no key, is passed on unexamined, and reported as
+    No message is left out. A message without a number or a key is passed on unchecked, and reported as
     :class:`~rxws.CallbackFailed`.
 
     Args:
-        sequence: where the number stands: a key, a path, or a function of the message. An int, or a string of one.
-        key: what is counted separately: a key, a path, or a function of the message; None for one count of all.
-        reordering: how many numbers a message may come too late.
+        sequence: the sequence number, as a key, a path, or a function of the message. It is an int, or a str of one.
+        key: a key, a path, or a function of the message: each of its values has its own count. None (the default) for
+            one count of all messages.
+        reordering: by how many numbers a message may be late; 1,000 by default.
 
     Raises:
-        TypeError: a field is a coroutine function or cannot be hashed, or ``reordering`` is no int.
-        ValueError: a field is an empty path, or ``reordering`` is negative.
+        TypeError: ``sequence`` or ``key`` is a coroutine function or cannot be hashed, or ``reordering`` is not an int.
+        ValueError: ``sequence`` or ``key`` is an empty path, or ``reordering`` is negative.
 
     Example::
 
@@ -115,5 +116,5 @@ def detect_gaps(
 def _whole(value: Any) -> int:
     number = number_of(value)
     if isinstance(number, float):
-        raise TypeError(f"{number!r} is no sequence number")
+        raise TypeError(f"{number!r} is not a sequence number")
     return int(number)

@@ -1,4 +1,4 @@
-"""stale_after: what is silent while others are not."""
+"""stale_after: reports keys that are silent while others are not."""
 
 from __future__ import annotations
 
@@ -22,9 +22,9 @@ class Stale:
     """A key has been silent for too long.
 
     Attributes:
-        key: the key, or None where the whole Observable is watched.
-        seconds: for how long no message has come.
-        last: the last message, or None if there was none yet.
+        key: the key, or None if the whole Observable is watched.
+        seconds: the seconds since the last message, or since the subscription.
+        last: the last message, or None if none has come yet.
     """
 
     key: Hashable
@@ -34,11 +34,11 @@ class Stale:
 
 @dataclass(frozen=True, slots=True)
 class Recovered:
-    """A key that was stale has a message again.
+    """A key that was stale has sent a message again.
 
     Attributes:
-        key: the key, or None where the whole Observable is watched.
-        seconds: how long the silence was, in all.
+        key: the key, or None if the whole Observable is watched.
+        seconds: the length of the whole silence, in seconds.
         message: the message that ended it.
     """
 
@@ -50,22 +50,22 @@ class Recovered:
 def stale_after(
     seconds: float, key: Field | None = None, *, expected: Iterable[Hashable] = ()
 ) -> Callable[[Observable[Any]], Observable[Stale | Recovered]]:
-    """Emit :class:`Stale` when a key has been silent for ``seconds``, and :class:`Recovered` when it is heard again.
+    """Emit :class:`Stale` when a key has been silent for ``seconds``, and :class:`Recovered` at its next message.
 
-    The messages themselves are not passed on: subscribe to them beside it. One ``Stale`` comes per silence. Each key is
-    watched from its first message on, those of ``expected`` from the subscription on; without a key, the Observable
-    as a whole is. However many keys there are, one timer runs, and the last message of each is held. A message without
-    the key ends no silence; it is reported as rejected.
+    The messages are not passed on: subscribe to them separately. There is one ``Stale`` per silence. A key is watched
+    from its first message on, a key in ``expected`` from the subscription on. Without a key, the whole Observable is
+    watched. There is one timer for all keys, and the last message of each key is held. A message without the key is
+    reported as rejected, and ends no silence.
 
     Args:
-        seconds: of silence, on the clock of the scheduler.
-        key: a key, a path, or a function of the message; None watches for a silence of all.
-        expected: keys that are stale even if they never come.
+        seconds: the seconds of silence, on the clock of the scheduler.
+        key: a key, a path, or a function of the message; None (the default) watches the whole Observable.
+        expected: keys that become stale even if they never come.
 
     Raises:
-        TypeError: ``seconds`` is no number, ``key`` a coroutine function or unhashable, ``expected`` a str or without a
-            key.
-        ValueError: ``seconds`` is less than 0.001 or more than a billion, or ``key`` an empty path.
+        TypeError: ``seconds`` is not a number, ``key`` is a coroutine function or cannot be hashed, or ``expected`` is
+            a str or is given without ``key``.
+        ValueError: ``seconds`` is less than 0.001 or more than a billion, or ``key`` is an empty path.
 
     Example::
 
@@ -90,7 +90,7 @@ def stale_after(
         raise TypeError(f"expected must be a collection of keys, not {expected!r}")
     watched = dict.fromkeys(expected)
     if watched and key is None:
-        raise TypeError("expected names keys, so there must be a key")
+        raise TypeError("expected lists keys, so key must be given, too")
     if key is None:
         watched = {None: None}
 
@@ -113,7 +113,7 @@ def stale_after(
 
 
 class _Listening:
-    """Who of one subscriber's keys was heard when, and the one timer for all of them."""
+    """When each key of one subscriber sent its last message, and the timer for all keys."""
 
     def __init__(
         self,
@@ -126,8 +126,8 @@ class _Listening:
     ) -> None:
         self._silence = silence
         self._read = read
-        # When each key was heard last, and what: the one that has been silent for longest comes first, so that a
-        # message costs no timer.
+        # The time and content of the last message of each key. The key with the longest silence is first, so one timer
+        # is enough.
         self._heard = heard
         self._stale: dict[Hashable, datetime] = {}
         self._observer = observer
@@ -138,7 +138,7 @@ class _Listening:
         self._watch()
 
     def on_next(self, message: Any) -> None:
-        """Hear a key; one that was stale has recovered."""
+        """Note a message of its key, and emit Recovered if the key was stale."""
         try:
             name = self._read(message)
         except FAILURES as error:

@@ -1,4 +1,4 @@
-"""What an operator can know of its source: where that is at home, whose clock counts, who is told what happened."""
+"""The source of an operator: its event loop, its scheduler, and the feed that its reports go to."""
 
 from __future__ import annotations
 
@@ -17,34 +17,36 @@ from ..reporting import MessageRejected, redact
 __all__ = ["Reports", "home_of", "scheduler_of"]
 
 LOG_INTERVAL: Final = 1.0
-"""Seconds between two log lines of one operator, where no feed's reporter sees to that."""
+"""Seconds between two log lines of one operator whose source belongs to no feed."""
 
 
 def home_of(source: Observable[Any]) -> LoopContext | None:
-    """Return where a source is at home: for a plain Observable that is the running event loop, if there is one."""
+    """Return the context of a source. For a plain Observable, it is the running event loop, or None outside of one."""
     if isinstance(source, AsyncObservable):
         return source._context
     return None if asyncio._get_running_loop() is None else on_loop(source)._context
 
 
 def scheduler_of(source: Observable[Any], given: abc.SchedulerBase | None) -> abc.SchedulerBase:
-    """Return the scheduler that ``subscribe`` was given, else the loop's.
+    """Return the scheduler that ``subscribe`` was given, or else the scheduler of the loop.
 
-    reactivex's operators fall back on timer threads; ours belong to one thread.
+    The operators of reactivex use timer threads by default. The operators of rxws use only one thread.
 
     Raises:
-        RuntimeError: there is neither.
+        RuntimeError: no scheduler is given, and no event loop is running.
     """
     if given is not None:
         return given
     context = home_of(source)
     if context is None:
-        raise RuntimeError("this operator waits: subscribe in a running event loop, or give subscribe a scheduler")
+        raise RuntimeError(
+            "this operator needs a clock: subscribe in a running event loop, or pass a scheduler to subscribe"
+        )
     return context.scheduler
 
 
 class Reports:
-    """Tells what happened to single messages in an operator, which go on without them."""
+    """Reports messages that an operator cannot read."""
 
     def __init__(self, source: Observable[Any], operator: str) -> None:
         self._operator = operator
@@ -53,7 +55,7 @@ class Reports:
         self._suppressed = 0
 
     def rejected(self, message: Any, error: BaseException) -> None:
-        """Report a message that is left out, and why."""
+        """Report that a message is left out because of an error."""
         reporter = self._reporter
         line = "%s left a message out: %s"
         if reporter is None:
@@ -64,9 +66,9 @@ class Reports:
         reporter.emit(MessageRejected, raw=_as_text(message), error=error, count=reporter.counters.rejected)
 
     def failed(self, message: Any, error: BaseException) -> None:
-        """Report a message that is passed on, but could not be looked at."""
+        """Report a message that is passed on unchecked because of an error."""
         if self._reporter is None:
-            self._log("%s could not look at a message: %s", error)
+            self._log("%s could not check a message: %s", error)
         else:
             self._reporter.failed(self._operator, message, error)
 
@@ -81,11 +83,11 @@ class Reports:
 
 
 def _as_text(message: Any) -> str | bytes:
-    """Return a message as the event carries frames: as JSON, with the repr of what JSON cannot hold."""
+    """Return a message as text for the event: JSON, with the repr of objects that JSON cannot hold."""
     if isinstance(message, str | bytes):
         return message
     try:
         return msgspec.json.encode(message, enc_hook=repr).decode()
     except Exception:
-        # A dict with keys of its own, or one that holds itself; and repr manages those.
+        # A dict with keys that JSON does not allow, or one that contains itself. repr can show both.
         return repr(message)

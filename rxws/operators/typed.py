@@ -1,4 +1,4 @@
-"""as_type: messages of a type that the type checker knows."""
+"""as_type: converts messages to a type that type checkers know."""
 
 from __future__ import annotations
 
@@ -27,19 +27,19 @@ def as_type(type: Any, *, strict: bool = True) -> Callable[[Observable[Any]], Ob
 
 
 def as_type(type: Any, *, strict: bool = True) -> Callable[[Observable[Any]], Observable[Any]]:  # noqa: A002
-    """Convert each message with ``msgspec.convert``; what does not fit is left out and reported.
+    """Convert each message with ``msgspec.convert``; a message that does not fit is left out and reported.
 
-    The ``Gap`` objects of a stream made with ``gaps=True`` are passed on as they are. (A type checker does not know of
-    them behind it: ``isinstance`` tells them from messages.)
+    The ``Gap`` objects of a stream made with ``gaps=True`` are passed on unchanged. (A type checker does not expect
+    them in the result. Use ``isinstance`` to tell them from messages.)
 
     Args:
-        type: a ``msgspec.Struct``, dataclass, TypedDict, NamedTuple, or whatever else msgspec converts to: unions of
-            tagged Structs, ``list[Trade]``. (A type checker sees a class; of a union it sees Any.)
-        strict: with False, ``"1.5"`` is taken for a float and ``1`` for a bool, as msgspec's table of lax conversions
-            has it: for feeds that send numbers as strings.
+        type: a ``msgspec.Struct``, dataclass, TypedDict, NamedTuple, or any other type that msgspec converts to, such
+            as unions of tagged Structs, or ``list[Trade]``. (For a union, type checkers see Any.)
+        strict: False also converts ``"1.5"`` to a float and ``1`` to a bool, by msgspec's rules of lax conversion. Use
+            it for feeds that send numbers as strings. True by default.
 
     Raises:
-        TypeError: msgspec does not know the type.
+        TypeError: msgspec does not support the type.
 
     Example::
 
@@ -57,7 +57,7 @@ def as_type(type: Any, *, strict: bool = True) -> Callable[[Observable[Any]], Ob
         async for trade in ws.stream_filter([{"e": "trade"}]).pipe(rxops.as_type(Trade)):
             print(trade.symbol, trade.price)
     """
-    # convert itself would raise for every message.
+    # Raise now for an unsupported type: convert would raise for every message.
     msgspec.json.Decoder(type)
     name = f"as_type({name_of(type) if inspect.isclass(type) else type})"
 
@@ -69,7 +69,7 @@ def as_type(type: Any, *, strict: bool = True) -> Callable[[Observable[Any]], Ob
         ) -> abc.DisposableBase:
             def on_next(message: Any) -> None:
                 if isinstance(message, Gap):
-                    # No message, but what was asked for with gaps=True.
+                    # Not a message: the user asked for it with gaps=True.
                     observer.on_next(message)
                     return
                 try:

@@ -1,4 +1,4 @@
-"""windows: messages by the time that stands in them."""
+"""windows: groups messages by the time in them."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ ClosedBy = Literal["time", "timeout", "end"]
 PER_SECOND: Final = {"s": 1, "ms": 1_000, "us": 1_000_000, "ns": 1_000_000_000}
 
 MICROSECONDS: Final = 1_000_000
-"""Per second. Times are kept in whole ones: a float of seconds since the epoch is no more exact."""
+"""Microseconds per second. Times are kept in whole microseconds: a float of epoch seconds is not more exact."""
 
 FARTHEST: Final = 253_402_300_800 * MICROSECONDS
 """The end of the year 9999."""
@@ -33,16 +33,18 @@ FARTHEST: Final = 253_402_300_800 * MICROSECONDS
 
 @dataclass(frozen=True, slots=True)
 class Window(Generic[T]):
-    """The messages of one key whose times are in one stretch.
+    """The messages of one key whose times are in one interval.
 
     Attributes:
-        start: its beginning, in seconds since the epoch: a multiple of its length. A message of that very time is in.
-        end: its end, in seconds since the epoch. A message of that very time is in the next one.
-        key: the key, or None where there is one window for all.
+        start: the start of the interval, in seconds since the epoch: a multiple of its length. It belongs to the
+            interval.
+        end: the end of the interval, in seconds since the epoch. It belongs to the next interval.
+        key: the key, or None if ``windows`` has no key.
         items: the messages, in the order in which they came. Never empty.
-        late: how many messages of that key came too late for their windows since its window before.
-        closed_by: ``"time"``: a message of that key came from beyond its end; ``"timeout"``: none came for long enough;
-            ``"end"``: the source ended, so that it may be incomplete (as the first of each key may be).
+        late: the number of messages of the key that came after their window was closed, since the window before.
+        closed_by: ``"time"``: the key had a message with a time past the end. ``"timeout"``: it had no such message in
+            time. ``"end"``: the source ended, so this window may be incomplete. The first window of each key may be
+            incomplete, too.
     """
 
     start: float
@@ -62,31 +64,32 @@ def windows(
     allowed_lateness: float = 0.0,
     timeout: float | None = None,
 ) -> Callable[[Observable[T]], Observable[Window[T]]]:
-    """Gather the messages of each key into windows aligned to the clock, by the time that stands in them.
+    """Group the messages of each key into windows that are aligned to the clock, by the time in the messages.
 
-    A window is emitted once its key has a message whose time is at or past the window's end, by ``allowed_lateness`` or
-    more; that message is not in it. Each key has a time of its own, the greatest that its messages had: one symbol's
-    clock closes no other's window. A stretch without messages gives no window.
+    A window is emitted when its key has a message whose time is at least ``allowed_lateness`` past the window's end.
+    That message is not in the window. Each key has its own time, the greatest of its messages, so one symbol never
+    closes the windows of another. An interval without messages gives no window.
 
-    A message is late if its window has been closed, whether it held anything or not. It is left out: counted in
-    ``late`` of its key's next window, and reported as rejected, as is a message without a time or a key.
+    A message is late if its window has been closed, even if the window was empty. A late message is left out, counted
+    in ``late`` of the key's next window, and reported as rejected. A message without a time or a key is rejected, too.
 
     Args:
-        seconds: how long a window is; windows begin at the multiples of it since the epoch (UTC): 60 for minutes.
-        time: where the time stands: a key, a path, or a function of the message. A number, or a string of one.
-        unit: of ``time``, since the epoch: ``"s"``, ``"ms"`` (the default), ``"us"`` or ``"ns"``. Kept to the
-            microsecond.
-        key: a key, a path, or a function of the message; None for one window of all.
-        allowed_lateness: seconds, by the messages' times, that a window stays open past its end, for messages that come
-            out of order.
-        timeout: None (the default) leaves the last window of a key that falls silent open till the source ends. A
-            number closes it so many seconds after it is over by the scheduler's clock, which is taken to run on from
-            the time of the key's latest message: however wrong either clock is, only the pace counts.
+        seconds: the length of a window. Windows start at multiples of it since the epoch (UTC): 60 for minutes.
+        time: the time of a message: a key, a path, or a function of the message. It is a number, or a str of one.
+        unit: the unit of ``time``, which counts from the epoch: ``"s"``, ``"ms"`` (the default), ``"us"`` or ``"ns"``.
+            Times are kept to the microsecond.
+        key: a key, a path, or a function of the message; None (the default) for one window of all messages.
+        allowed_lateness: the seconds, by the times in the messages, that a window stays open past its end, for messages
+            that come out of order; 0 by default.
+        timeout: None (the default) keeps the last window of a silent key open until the source ends. A number closes it
+            this many seconds after its end on the scheduler's clock, counted from the key's latest message. Only the
+            speed of the clocks matters, not their settings.
 
     Raises:
-        TypeError: a time is no number, or a field a coroutine function or unhashable.
-        ValueError: a time is negative or more than a billion, ``seconds`` is less than a microsecond, a field is an
-            empty path, or ``unit`` unknown.
+        TypeError: an argument in seconds is not a number, or ``time`` or ``key`` is a coroutine function or cannot be
+            hashed.
+        ValueError: an argument in seconds is negative or more than a billion, ``seconds`` is less than a microsecond,
+            ``time`` or ``key`` is an empty path, or ``unit`` is unknown.
 
     Example::
 
@@ -136,7 +139,7 @@ def windows(
 
 @dataclass(frozen=True, slots=True)
 class _Rule:
-    """What was asked for. All times are whole microseconds, but for ``patience``."""
+    """The arguments of ``windows``. All times but ``patience`` are in whole microseconds."""
 
     width: int
     lateness: int
@@ -147,7 +150,7 @@ class _Rule:
 
 
 class _Gathering(Generic[T]):
-    """What one subscriber's messages are gathered in: a track for each key, and timers for those that fall silent."""
+    """The windows of one subscriber: a track for each key, and timers for silent keys."""
 
     def __init__(
         self, rule: _Rule, observer: abc.ObserverBase[Window[T]], reports: Reports, clock: abc.SchedulerBase | None
@@ -159,7 +162,7 @@ class _Gathering(Generic[T]):
         self._tracks: dict[Hashable, _Track[T]] = {}
 
     def on_next(self, message: T) -> None:
-        """Put a message into its window, and emit those that are over."""
+        """Put a message into its window, and emit the windows that are complete."""
         rule = self._rule
         try:
             name, moment = rule.read_key(message), _microseconds(rule.read_time(message), rule.per_second)
@@ -171,7 +174,9 @@ class _Gathering(Generic[T]):
             track = self._tracks[name] = _Track(name, rule.width, rule.lateness, moment)
         if not track.put(message, moment):
             behind = (track.time - moment) / MICROSECONDS
-            self._reports.rejected(message, ValueError(f"its window is closed: its time is {behind:g} s behind"))
+            self._reports.rejected(
+                message, ValueError(f"its window is closed: its time is {behind:g} s before the latest")
+            )
             return
         if self._clock is not None and moment == track.time:
             track.heard = self._clock.now
@@ -188,7 +193,7 @@ class _Gathering(Generic[T]):
         if clock is None or patience is None or not track.open:
             return
         due = track.over + patience
-        # A timer that has become too early looks again; only one that would be too late is set anew.
+        # A timer that fires too early checks and waits again. Only a timer that would be too late is replaced.
         if track.due is None or due < track.due:
             track.due = due
             track.timer.disposable = clock.schedule_absolute(due, lambda *_: self._look(track, clock.now, patience))
@@ -206,23 +211,23 @@ class _Gathering(Generic[T]):
                 self._observer.on_next(window)
 
     def on_error(self, error: Exception) -> None:
-        """Emit all that is open, and then the error."""
+        """Emit all open windows, and then the error."""
         self._flush()
         self._observer.on_error(error)
 
     def on_completed(self) -> None:
-        """Emit all that is open, and then the end."""
+        """Emit all open windows, and then the end."""
         self._flush()
         self._observer.on_completed()
 
     def stop(self) -> None:
-        """Emit nothing more."""
+        """Stop all timers, so that nothing more is emitted."""
         for track in self._tracks.values():
             track.timer.dispose()
 
 
 class _Track(Generic[T]):
-    """The windows of one key. All times are whole microseconds since the epoch, but for those of the scheduler."""
+    """The windows of one key. All times but those of the scheduler are in whole microseconds since the epoch."""
 
     __slots__ = ("_closed", "_key", "_late", "_lateness", "_width", "due", "heard", "open", "time", "timer")
 
@@ -231,34 +236,34 @@ class _Track(Generic[T]):
         self._width = width
         self._lateness = lateness
         self._late = 0
-        # The greatest of the messages' times, and when by the scheduler's clock it was heard.
+        # The greatest time in a message, and when that message came, by the scheduler's clock.
         self.time = time
         self.heard = datetime.min
-        # By their beginnings.
+        # The messages of the open windows, by the start of the window.
         self.open: dict[int, list[T]] = {}
-        # All windows that begin before are closed.
+        # All windows that start before this time are closed.
         self._closed = self.closable
         self.timer = SerialDisposable()
-        # When the timer fires, if it is set.
+        # When the timer fires; None if it is not set.
         self.due: datetime | None = None
 
     @property
     def closable(self) -> int:
-        """The beginning of the first window that must stay open."""
+        """The start of the first window that must stay open."""
         return (self.time - self._lateness) // self._width * self._width
 
     @property
     def first_end(self) -> int:
-        """The end of the first window that is open."""
+        """The end of the first open window."""
         return min(self.open) + self._width
 
     @property
     def over(self) -> datetime:
-        """When by the scheduler's clock the first open window is over, if time runs on from the latest message."""
+        """When the first open window ends on the scheduler's clock, counted from the latest message."""
         return self.heard + timedelta(microseconds=self.first_end + self._lateness - self.time)
 
     def put(self, message: T, time: int) -> bool:
-        """Put a message into its window, unless that is closed."""
+        """Put a message into its window, and return whether the window is still open."""
         start = time // self._width * self._width
         if start < self._closed:
             self._late += 1
@@ -268,7 +273,7 @@ class _Track(Generic[T]):
         return True
 
     def close(self, until: int | None, closed_by: ClosedBy) -> list[Window[T]]:
-        """Close the windows that begin before ``until``, or all; return those that hold something."""
+        """Close the windows that start before ``until``, or all for None, and return those with messages."""
         if until is not None and until <= self._closed:
             return []
         starts = sorted(start for start in self.open if until is None or start < until)
@@ -282,13 +287,13 @@ class _Track(Generic[T]):
 
 
 def _microseconds(value: Any, per_second: int) -> int:
-    """Return a time in whole microseconds, exactly where it is an int or a string."""
+    """Return a time in whole microseconds. An int or a string is converted exactly."""
     number = number_of(value)
     if isinstance(number, float):
         moment = round(number * (MICROSECONDS / per_second))
     else:
         moment = int((Decimal(number) if isinstance(number, str) else number) * MICROSECONDS // per_second)
     if abs(moment) > FARTHEST:
-        # One such message would close all windows to come. Milliseconds that are taken for seconds end here, too.
-        raise ValueError("the time is beyond the year 9999: is its unit right?")
+        # Such a message would close all later windows. It is usually a wrong unit: milliseconds taken for seconds.
+        raise ValueError("the time is after the year 9999: check the argument unit")
     return moment

@@ -1,17 +1,22 @@
-"""Recordings: a feed is written to a file, and played from it, as if it were live.
+"""Recordings: write a feed to a file, and play the file as a feed.
 
 ::
 
-    entries     what a recording holds, each as a line of JSON; pure
-    locks       one recording at a time in a file
-    files       lines in a file: appended, compressed, read back, whatever happened to them
-    reading     read(): the entries one after the other
+    entries     the entries of a recording, each as a line of JSON; pure
+    foreign     whether a line is damaged or another program wrote it; pure
+    formats     compression
+    lines       the lines of a file, of bounded length
+    locks       a lock, so that only one recording writes to a file
+    files       appends sessions to a file
+    decoding    from lines to entries, and the bad lines
+    timeline    entries whose time is damaged; pure
+    reading     read(): the entries, one by one
     recorder    record(): a thread that writes what a feed delivers
-    moments     what happened when, in one time for all sessions; pure
+    moments     the entries of all sessions on one clock; pure
     clock       the recording's time
-    consumers   waiting for those who are slow
+    consumers   waits for slow consumers
     playback    a feed whose frames come from a script
-    replaying   replay(): a recording is that script
+    replaying   replay(): a feed whose script is a recording
 """
 
 from __future__ import annotations

@@ -37,6 +37,8 @@ from ..reporting import (
 )
 
 __all__ = [
+    "BEGIN",
+    "FIELDS",
     "FORMAT",
     "OF_CONNECTIONS",
     "Entry",
@@ -145,6 +147,9 @@ _Nanoseconds = Annotated[int, msgspec.Meta(ge=-(2**63), le=2**63 - 1)]
 """A time of which a date can be made: from the year 1677 to 2262."""
 
 
+_NO_FIELDS: Final = msgspec.Raw()
+
+
 class _Line(msgspec.Struct, omit_defaults=True):
     """A line of JSON. One class for all kinds, because that is what reads fastest."""
 
@@ -158,13 +163,20 @@ class _Line(msgspec.Struct, omit_defaults=True):
     connection: int | None = None
     raw: str | _Packed | None = None
     event: str | None = None
-    fields: dict[str, Any] | None = None
+    # Any values when it is written. When it is read, nothing is made of them before the event is known.
+    fields: msgspec.Raw = _NO_FIELDS
     state: State | None = None
     end: bool = False
 
 
 OF_CONNECTIONS: Final = (Connected, Disconnected, Rotated, Gap, Quiet, SubscriptionFailed)
 """The events that tell of the feed itself. The others tell of the program that had it."""
+
+BEGIN: Final = b'{"time":'
+"""How each line begins."""
+
+FIELDS: Final = frozenset(_Line.__struct_fields__)
+"""The keys that a line may have."""
 
 _PACKED: Final = frozenset(_Packed.__struct_fields__)
 
@@ -182,6 +194,9 @@ what it holds, when it came and when it was delivered (both in nanoseconds since
 connection, and if not all of its messages were delivered, which. Others are an Event, a State, an :class:`Origin`, or
 None for the end."""
 
+MOST_VALUES: Final = 2**20
+"""Bytes of JSON that one list or object in an event may have: as Python objects they take twenty times as much."""
+
 SHORT: Final = 1_000_000
 """Nanoseconds for which a frame may be on its way without being held."""
 
@@ -197,7 +212,8 @@ class Origin:
 
 _encoder: Final = msgspec.json.Encoder()
 _decoder: Final = msgspec.json.Decoder(_Line)
-_packed_decoder: Final = msgspec.json.Decoder(_Packed)
+_frame_decoder: Final = msgspec.json.Decoder(str | _Packed)
+_fields_decoder: Final = msgspec.json.Decoder(dict[str, msgspec.Raw])
 
 
 def encode_notes(notes: Iterable[Note]) -> bytes:
@@ -235,7 +251,7 @@ def _line(seconds: float, what: Any) -> _Line:
                 for field in fields(what)
                 if (kind, field.name) not in _MESSAGES
             }
-            return _Line(time, event=kind.__name__, fields=values)
+            return _Line(time, event=kind.__name__, fields=msgspec.Raw(_encoder.encode(values)))
         case State():
             return _Line(time, state=what)
         case Origin():
@@ -270,16 +286,23 @@ def _to_json(value: Any) -> Any:
     return _pack(value) if isinstance(value, str | bytes) else value
 
 
-def _from_json(field: str, value: Any) -> Any:
-    if isinstance(value, dict) and value.keys() & _PACKED:
-        value = _unpack(msgspec.convert(value, _Packed))
-    return RecordedError(value) if field == "error" else value
+def _from_json(field: str, value: msgspec.Raw) -> Any:
+    if field == "raw":
+        return _unpack(_frame_decoder.decode(value))
+    octets = memoryview(value)
+    if len(octets) > MOST_VALUES and bytes(octets[:1]) in b"[{":
+        raise ValueError(f"an event with {len(octets):,} bytes of values")
+    decoded = msgspec.json.decode(value)
+    if isinstance(decoded, dict) and decoded.keys() & _PACKED:
+        decoded = _unpack(msgspec.convert(decoded, _Packed))
+    return RecordedError(decoded) if field == "error" else decoded
 
 
-def _event(kind: type[Event], fields: dict[str, Any]) -> Event:
-    values = {field: _from_json(field, value) for field, value in fields.items()}
+def _event(kind: type[Event], raw: msgspec.Raw) -> Event:
+    known = {field.name for field in fields(kind)}
+    values = {name: _from_json(name, value) for name, value in _fields_decoder.decode(raw).items() if name in known}
     values |= {field: None for holder, field in _MESSAGES if holder is kind}
-    # The types of those that are played are held to; the others have exceptions in them, which JSON knows nothing of.
+    # Check the types of the events that are played. The others hold exceptions, which have no type in JSON.
     return msgspec.convert(values, kind) if kind in OF_CONNECTIONS else kind(**values)
 
 
@@ -294,7 +317,7 @@ def decode_line(line: bytes) -> Entry:
         read = _decoder.decode(line)
         if read.connection is not None and read.raw is not None and read.wall is not None:
             return FrameEntry(read.time, _unpack(read.raw), read.wall, read.connection, read.held, read.kept)
-        if read.event is not None and read.fields is not None:
+        if read.event is not None and read.fields is not _NO_FIELDS:
             return EventEntry(read.time, _event(_EVENTS[read.event], read.fields))
     except (KeyError, TypeError, RecursionError) as error:
         raise ValueError(f"not an entry of a recording: {error!r}") from error
@@ -311,5 +334,4 @@ def decode_line(line: bytes) -> Entry:
 
 def is_begun(line: bytes) -> bool:
     """Whether a line may be an entry that was cut short, as far as it goes."""
-    begin = b'{"time":'
-    return begin.startswith(line[: len(begin)]) and not line.endswith(b"}")
+    return BEGIN.startswith(line[: len(BEGIN)]) and not line.endswith(b"}")

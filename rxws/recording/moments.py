@@ -7,6 +7,7 @@ from typing import Any
 
 from ..reporting import Connected, Gap, State
 from .entries import OF_CONNECTIONS, Entry, EventEntry, FrameEntry, SessionStart, StateEntry
+from .timeline import DISAGREEMENT
 
 __all__ = ["Moment", "moments"]
 
@@ -23,20 +24,29 @@ def moments(entries: Iterable[Entry]) -> Iterator[Moment]:
     """
     first: SessionStart | None = None
     shift = last = 0
-    # When the session before ended, until the gap after it is told.
+    # When the session before ended, until its gap is emitted.
     since: int | None = None
+    # The latest entry with a wall-clock time: when it is played, and that time.
+    played = wall = 0
     for number, entry in enumerate(entries):
         if isinstance(entry, SessionStart):
             if first is not None:
                 since = last if since is None else since
-                # A wall clock may have been set back meanwhile; time may not.
-                last = max(last, entry.wall - first.wall)
+                start, by_latest = entry.wall - first.wall, played + entry.wall - wall
+                if abs(start - by_latest) > DISAGREEMENT:
+                    # The clock was set in a session before, or its date is damaged. Do not wait for the difference.
+                    start = min(start, by_latest)
+                # The wall clock may have been set back in between. The time of a replay never goes back.
+                last = max(last, start)
             first = first or entry
+            played, wall = last, entry.wall
             shift = last - entry.time
         elif number == 0:
             # The line that began the session is a bad one.
             shift = -entry.time
         before, last = last, max(last, entry.time + shift)
+        if isinstance(entry, FrameEntry):
+            played, wall = last, entry.received
         what = _what(entry)
         if since is None or first is None or not _is_live(what):
             yield last / 1e9, what

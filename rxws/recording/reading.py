@@ -1,41 +1,67 @@
-"""Reading a recording: its entries one after the other, without those that cannot be read."""
+"""Reading a recording: its entries one after the other, without the lines that cannot be read."""
 
 from __future__ import annotations
 
 import logging
+import math
 import os
 import weakref
-from collections.abc import Iterator, Sequence
+from bisect import insort
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import Final, Self
 
-from ..errors import RxwsError
-from .entries import Entry, decode_line, is_begun
-from .files import format_of, read_lines
+from .decoding import BadLines, numbered_entries
+from .entries import Entry
+from .formats import format_of
+from .lines import LONGEST, read_lines
+from .timeline import without_jumps
 
 __all__ = ["Reading", "read", "summary"]
 
 MOST_NAMED: Final = 10
-"""How many bad lines a warning names by their numbers."""
-
-MOST_AT_FIRST: Final = 1_000
-"""Bad lines after which nothing is read on if there was nothing else: a file of another kind may be large."""
+"""The number of bad lines that a warning lists."""
 
 
 def summary(path: str | os.PathLike[str], bad_lines: Sequence[int]) -> str:
-    """Say how many lines of a file could not be read, and which were the first of them."""
+    """Say how many lines of a file could not be read, and list the first of them."""
     numbers = ", ".join(map(str, bad_lines[:MOST_NAMED]))
     more = ", …" if len(bad_lines) > MOST_NAMED else ""
     return f"{os.fspath(path)}: bad lines, left out: {len(bad_lines)} (line {numbers}{more})"
 
 
-class Reading(Iterator[Entry]):
-    """The entries of a recording, read as they are asked for; what :func:`read` returns.
+def _check_size(max_line_size: object) -> None:
+    if max_line_size is None:
+        return
+    expected = f"max_line_size must be a positive number of bytes or None, not {max_line_size!r}"
+    if isinstance(max_line_size, bool) or not isinstance(max_line_size, int):
+        raise TypeError(expected)
+    if max_line_size < 1:
+        raise ValueError(expected)
 
-    Lines that cannot be read, a last line that was cut short among them, are left out; when the end is reached, a
-    warning in the log counts and names them. The file is closed at the end, by :meth:`close`, when a ``with`` block is
-    left, and when nobody refers to this any more.
+
+def _entries(
+    lines: Iterator[bytes | Exception], bad: BadLines, path: Path, longest: float, close: Callable[[], object]
+) -> Iterator[Entry]:
+    """Yield the entries of a file, close it, and log how many lines could not be read."""
+    try:
+        yield from without_jumps(numbered_entries(lines, bad), lambda number: insort(bad.numbers, number))
+    finally:
+        close()
+    log = logging.getLogger("rxws")
+    if bad.numbers:
+        log.warning("%s", summary(path, bad.numbers))
+    if bad.too_long:
+        log.warning("%s: lines of more than max_line_size=%d bytes, left out: %d", path, longest, bad.too_long)
+
+
+class Reading(Iterator[Entry]):
+    """The entries of a recording, read one by one; :func:`read` returns it.
+
+    Lines that cannot be read are left out. At the end of the file, a warning in the log counts them and lists the
+    first. The file is closed at its end, by :meth:`close`, at the end of a ``with`` block, and when the object is
+    garbage-collected.
 
     Attributes:
         path: the file.
@@ -43,48 +69,24 @@ class Reading(Iterator[Entry]):
             is damaged, the rest of its session counts as one.
     """
 
-    def __init__(self, path: str | os.PathLike[str]) -> None:
+    def __init__(self, path: str | os.PathLike[str], max_line_size: int | None = LONGEST) -> None:
+        _check_size(max_line_size)
         self.path = Path(path)
-        self.bad_lines: list[int] = []
         how = format_of(self.path)
         file = self.path.open("rb", buffering=0)
         self._close = weakref.finalize(self, file.close)
-        self._lines = enumerate(read_lines(file, how), start=1)
-        # Whether an entry was read, and whether there was a line that is not even the beginning of one.
-        self._is_recording, self._has_others = False, False
+        bad = BadLines(self.path)
+        self.bad_lines = bad.numbers
+        longest = math.inf if max_line_size is None else max_line_size
+        # A function, because a method would make a reference cycle, which keeps the file open.
+        self._entries: Iterator[Entry] = _entries(read_lines(file, how, longest), bad, self.path, longest, self._close)
 
     def __next__(self) -> Entry:
-        if not self._close.alive:
-            raise StopIteration
-        for number, line in self._lines:
-            try:
-                if isinstance(line, Exception):
-                    raise ValueError(str(line)) from line
-                entry = decode_line(line)
-                self._is_recording = True
-                return entry
-            except ValueError:
-                self.bad_lines.append(number)
-                self._has_others = self._has_others or isinstance(line, Exception) or not is_begun(line)
-                if number >= MOST_AT_FIRST and self._is_something_else:
-                    break
-        self.close()
-        if self._is_something_else:
-            raise RxwsError(
-                f"{self.path} is no recording: expected JSON lines as rxws.record writes them, compressed where the "
-                f"name ends in .gz or .zst, and found none in {len(self.bad_lines):,} lines"
-            )
-        if self.bad_lines:
-            logging.getLogger("rxws").warning("%s", summary(self.path, self.bad_lines))
-        raise StopIteration
-
-    @property
-    def _is_something_else(self) -> bool:
-        # The beginning of a recording that was killed is left to be one.
-        return self._has_others and not self._is_recording
+        return next(self._entries)
 
     def close(self) -> None:
-        """Read no more. Idempotent."""
+        """Stop reading and close the file. Idempotent."""
+        self._entries = iter(())
         self._close()
 
     def __enter__(self) -> Self:
@@ -99,18 +101,25 @@ class Reading(Iterator[Entry]):
         return f"<Reading {os.fspath(self.path)!r}, {len(self.bad_lines)} bad lines>"
 
 
-def read(path: str | os.PathLike[str]) -> Reading:
-    """Iterate over what a recording holds: frames, events, states, and where sessions begin and end.
+def read(path: str | os.PathLike[str], *, max_line_size: int | None = LONGEST) -> Reading:
+    """Iterate over the entries of a recording: frames, events, states, and the start and end of each session.
 
-    Needs no event loop. Lines that cannot be read are left out, counted and named: see :class:`Reading`.
+    This needs no event loop. Lines that cannot be read are left out, counted and listed: see :class:`Reading`. A line
+    is also bad if its time jumps by more than a second and the lines after it contradict the jump.
 
     Args:
         path: the file; one that ends in ``.gz`` or ``.zst`` is decompressed.
+        max_line_size: the bytes that a line may have after decompression. Longer lines are bad lines. The default of
+            16 MiB bounds the memory that a small compressed file can take, and holds any text frame of up to 2 MiB.
+            None accepts any length.
 
     Raises:
         OSError: the file cannot be opened, or (while iterating) read.
-        RxwsError: while iterating, that it is no recording, or that a later version of rxws wrote it.
+        RxwsError: while iterating: the file is not a recording, another program wrote lines to it too, more than
+            100,000 lines cannot be read, or a later version of rxws wrote it.
         ImportError: ``.zst`` needs ``pip install 'rxws[zstd]'`` before Python 3.14.
+        TypeError: ``max_line_size`` is not an int or None.
+        ValueError: ``max_line_size`` is not positive.
 
     Example::
 
@@ -118,4 +127,4 @@ def read(path: str | os.PathLike[str]) -> Reading:
             if isinstance(entry, rxws.recording.FrameEntry):
                 print(entry.received, entry.raw)
     """
-    return Reading(path)
+    return Reading(path, max_line_size)

@@ -14,6 +14,7 @@ from .. import codec
 from ..interface import AsyncWebsocketStreamInterface, T
 from ..websocket import ReactiveWebSocket
 from .entries import SessionStart
+from .lines import LONGEST
 from .moments import moments
 from .playback import Script, check_feed, play
 from .reading import Reading
@@ -48,11 +49,14 @@ def replay(
     *,
     decode: Callable[[str | bytes], T | Awaitable[T]] = codec.decode,
     split: bool = False,
+    max_line_size: int | None = LONGEST,
 ) -> Replay[T]: ...
 
 
 @overload
-def replay(path: str | os.PathLike[str], speed: float = 1.0, *, feed: Callable[[], FeedT]) -> FeedT: ...
+def replay(
+    path: str | os.PathLike[str], speed: float = 1.0, *, feed: Callable[[], FeedT], max_line_size: int | None = LONGEST
+) -> FeedT: ...
 
 
 def replay(
@@ -62,6 +66,7 @@ def replay(
     decode: Callable[[str | bytes], Any] = codec.decode,
     split: bool = False,
     feed: Callable[[], AsyncWebsocketStreamInterface[Any]] | None = None,
+    max_line_size: int | None = LONGEST,
 ) -> AsyncWebsocketStreamInterface[Any]:
     """Play a recording as if it were a feed: the same streams, operators, handlers, events, states and statistics.
 
@@ -97,6 +102,7 @@ def replay(
         feed: a class of yours that inherits from :class:`~rxws.AsyncWebsocketStreamInterface`, or any function without
             arguments that makes a feed: the replay is that feed, which parses as it always does, and opens, rotates
             and answers no connection. None makes a :class:`~rxws.recording.Replay`.
+        max_line_size: the bytes that a line may have after decompression, as in :func:`read`. By default 16 MiB.
 
     Returns:
         A feed; see above.
@@ -126,7 +132,7 @@ def replay(
             raise TypeError("decode and split are for a replay without feed: a feed parses as it always does")
     # An integer may be larger than any float.
     speed = math.inf if speed > sys.float_info.max else float(speed)
-    reading = Reading(path)
+    reading = Reading(path, max_line_size)
     try:
         first = next(reading, None)
         start = first if isinstance(first, SessionStart) else None

@@ -1,4 +1,4 @@
-"""Operators for feeds: what each emits, when, and what it says of messages that it cannot read."""
+"""Operators for feeds: the items that they emit, the times, and reports of messages that they cannot read."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ TIMELESS: dict[str, Callable[[], Callable[[Observable[Any]], Observable[Any]]]] 
     "stale_after": lambda: rxops.stale_after(5.0, "s"),
     "windows": lambda: rxops.windows(10, time="T", unit="s", timeout=1.0),
 }
-"""Each operator that gives an Observable, applied to nothing in particular."""
+"""Each operator that returns an Observable, with simple arguments."""
 
 
 class Quote(msgspec.Struct):
@@ -46,12 +46,12 @@ class Quote(msgspec.Struct):
 
 
 def quote(symbol: str, price: float) -> dict[str, Any]:
-    """Make a message as an exchange sends it."""
+    """Return a message as an exchange sends it."""
     return {"s": symbol, "p": price}
 
 
 def collect(observable: Observable[Any]) -> list[Any]:
-    """Return all that an Observable emits while it is subscribed, and "end" or its error."""
+    """Return the items that an Observable emits while it is subscribed, and "end" or its error."""
     seen: list[Any] = []
     observable.subscribe(seen.append, seen.append, lambda: seen.append("end"))
     return seen
@@ -60,7 +60,7 @@ def collect(observable: Observable[Any]) -> list[Any]:
 def marbles(
     operator: Callable[[Observable[Any]], Observable[Any]], *records: Recorded[Any], disposed: float = 1000.0
 ) -> list[Recorded[Any]]:
-    """Return what an operator makes of recorded messages; the subscription begins at 200."""
+    """Return the output of an operator for recorded messages. The subscription starts at 200."""
     scheduler = TestScheduler()
     source = scheduler.create_hot_observable(*records)
     observer = scheduler.start(lambda: source.pipe(operator), disposed=disposed)
@@ -68,18 +68,18 @@ def marbles(
 
 
 async def turn() -> None:
-    """Let the event loop go round, its due timers included."""
+    """Let the event loop run once, with the timers that are due."""
     await asyncio.sleep(0.001)
 
 
 @pytest.fixture
 async def wiring(virtual_time: asyncio.AbstractEventLoop) -> Wiring:
-    """Give a feed's inside, in virtual time."""
+    """Return the internals of a feed, in virtual time."""
     return Wiring()
 
 
 def source_of(wiring: Wiring) -> HotObservable[Any]:
-    """Return what a feed's messages are: a hot Observable that knows its feed."""
+    """Return the messages of a feed: a hot Observable that knows its feed."""
     return wiring.router.messages
 
 
@@ -91,7 +91,7 @@ MODULES = [module.name for module in pkgutil.iter_modules(rxops.__path__, "rxws.
 
 @pytest.mark.parametrize("name", ["as_type", "conflate", "detect_gaps", "stale_after", "to_async_iterator", "windows"])
 def test_example_when_run(name: str) -> None:
-    """The example in each operator's docstring shows what it prints."""
+    """The example in each operator's docstring prints the output that it shows."""
     function = getattr(rxops, name)
     namespace = vars(importlib.import_module(function.__module__)).copy()
     (example,) = doctest.DocTestFinder(recurse=False).find(function, name, globs=namespace)
@@ -100,7 +100,7 @@ def test_example_when_run(name: str) -> None:
 
 
 def test_all_when_compared_with_the_modules() -> None:
-    """The package exports what its modules define for users, each with a docstring."""
+    """The package exports the public names of its modules, each with a docstring."""
     assert rxops.__all__ == sorted(rxops.__all__)
     assert all(getattr(rxops, name).__doc__ for name in rxops.__all__)
     for name in MODULES:
@@ -108,12 +108,12 @@ def test_all_when_compared_with_the_modules() -> None:
         assert all(hasattr(module, each) for each in module.__all__)
 
 
-# What all have in common
+# Common rules
 
 
 @pytest.mark.parametrize("name", TIMELESS)
 def test_operator_when_the_source_ends(name: str) -> None:
-    """The end of the source is the end of what an operator makes of it, and so is its error."""
+    """The result of an operator ends when its source ends, and fails with the error of its source."""
     error = ValueError("broken")
     assert marbles(TIMELESS[name](), on_completed(300))[-1] == on_completed(300)
     assert marbles(TIMELESS[name](), on_error(300, error))[-1] == on_error(300, error)
@@ -121,7 +121,7 @@ def test_operator_when_the_source_ends(name: str) -> None:
 
 @pytest.mark.parametrize("name", TIMELESS)
 def test_operator_when_disposed(name: str) -> None:
-    """A subscription that is disposed leaves nothing subscribed, and nothing scheduled that still emits."""
+    """After a subscription is disposed, the source is unsubscribed and nothing more is emitted."""
     scheduler = TestScheduler()
     source = scheduler.create_hot_observable(on_next(210, {"s": "BTC", "n": 1, "T": 3}))
     scheduler.start(lambda: source.pipe(TIMELESS[name]()), disposed=210.5)
@@ -130,7 +130,7 @@ def test_operator_when_disposed(name: str) -> None:
 
 @pytest.mark.parametrize("name", TIMELESS)
 async def test_operator_when_piped_on_a_loop(name: str, wiring: Wiring, assert_no_leaks: None) -> None:
-    """Each result on an event loop is an AsyncObservable, and leaves no timer behind when it is disposed."""
+    """Each result on an event loop is an AsyncObservable. Disposing its subscription leaves no timer."""
     result = source_of(wiring).pipe(TIMELESS[name]())
     assert isinstance(result, rxws.AsyncObservable)
     subscription = result.subscribe(print)
@@ -141,7 +141,7 @@ async def test_operator_when_piped_on_a_loop(name: str, wiring: Wiring, assert_n
 
 @pytest.mark.parametrize("name", ["conflate", "stale_after", "windows"])
 def test_waiting_operator_when_there_is_no_clock(name: str) -> None:
-    """Outside an event loop an operator that waits says that it needs a scheduler, instead of starting a thread."""
+    """Outside an event loop, an operator that waits fails and asks for a scheduler. It starts no thread."""
     (error,) = collect(rx.never().pipe(TIMELESS[name]()))
     assert isinstance(error, RuntimeError)
     assert "scheduler" in str(error)
@@ -149,7 +149,7 @@ def test_waiting_operator_when_there_is_no_clock(name: str) -> None:
 
 @pytest.mark.parametrize("name", ["conflate", "stale_after", "windows"])
 async def test_waiting_operator_when_nested(name: str, wiring: Wiring) -> None:
-    """In a flat_map, and on a plain Observable, an operator that waits runs on the loop's clock."""
+    """An operator that waits uses the loop's clock, also in a flat_map and on a plain Observable."""
     nested = collect(
         source_of(wiring).pipe(ops.flat_map(lambda _: rx.never().pipe(ops.start_with(TICK), TIMELESS[name]())))
     )
@@ -171,7 +171,7 @@ class Unreadable(NamedTuple):
 
 
 def attribute(message: Any) -> Any:
-    """Read what plain dicts do not have."""
+    """Read an attribute that dicts do not have."""
     return message.symbol
 
 
@@ -182,7 +182,7 @@ UNREADABLE = {
     "a list for a key": Unreadable(rxops.conflate("s"), {"s": []}, TypeError),
     "a function that raises": Unreadable(rxops.conflate(attribute), {}, AttributeError),
     "no such type": Unreadable(rxops.as_type(Quote), {"s": "BTC", "p": "1"}, msgspec.ValidationError),
-    "no key to be watched": Unreadable(rxops.stale_after(9e4, "s"), {}, LookupError),
+    "no key to watch": Unreadable(rxops.stale_after(9e4, "s"), {}, LookupError),
     "no time": Unreadable(rxops.windows(1, time="T"), {}, LookupError),
     "no key of a window": Unreadable(rxops.windows(1, time="T", key="s"), {"T": 1}, LookupError),
     "a time that is None": Unreadable(rxops.windows(1, time="T"), {"T": None}, TypeError),
@@ -195,7 +195,7 @@ UNREADABLE = {
 
 @pytest.mark.parametrize("case", UNREADABLE)
 async def test_message_when_unreadable(case: str, wiring: Wiring, caplog: pytest.LogCaptureFixture) -> None:
-    """A message that an operator cannot read is left out, counted, logged and emitted; the sequence goes on."""
+    """A message that an operator cannot read is left out, counted, logged and emitted as an event; the feed goes on."""
     operator, message, error = UNREADABLE[case]
     seen = collect(source_of(wiring).pipe(operator))
     source_of(wiring).on_next(message)
@@ -210,7 +210,7 @@ async def test_message_when_unreadable(case: str, wiring: Wiring, caplog: pytest
 
 
 async def test_rejected_message_when_shown(wiring: Wiring) -> None:
-    """The event carries the message as a frame would: text and bytes as they are, the rest as JSON or else its repr."""
+    """The event holds text and bytes unchanged, and other messages as JSON or, where JSON fails, as their repr."""
 
     class Thing:
         def __repr__(self) -> str:
@@ -225,7 +225,7 @@ async def test_rejected_message_when_shown(wiring: Wiring) -> None:
 
 
 def test_rejected_message_when_no_feed_is_known(caplog: pytest.LogCaptureFixture, monkeypatch: Any) -> None:
-    """An Observable that knows no feed has it logged, once a second at most, with the number of those left unsaid."""
+    """Without a feed, rejections are logged at most once a second, with the number of omitted lines."""
     now = 100.0
     monkeypatch.setattr(sources.time, "monotonic", lambda: now)
     messages: Subject[Any] = Subject()
@@ -244,7 +244,7 @@ def test_rejected_message_when_no_feed_is_known(caplog: pytest.LogCaptureFixture
 
 @pytest.mark.usefixtures("virtual_time")
 async def test_rejected_message_when_on_a_feed(feed_server: FeedServer) -> None:
-    """On a feed's messages it is an event of that feed, and in its statistics."""
+    """A message that is rejected on a feed is an event of the feed and counts in its statistics."""
     async with rxws.ReactiveWebSocket(feed_server.url, name="quotes") as ws:
         rejected: list[Any] = []
         ws.events.pipe(ops.filter(lambda event: isinstance(event, rxws.MessageRejected))).subscribe(rejected.append)
@@ -258,7 +258,7 @@ async def test_rejected_message_when_on_a_feed(feed_server: FeedServer) -> None:
 
 
 async def coroutine_function(_: Any) -> None:
-    """Stand for a function that is given where a plain one is wanted."""
+    """A coroutine function, where a plain function is required."""
 
 
 WRONG: dict[str, tuple[type[Exception], str, Callable[[], Any]]] = {
@@ -289,7 +289,7 @@ WRONG: dict[str, tuple[type[Exception], str, Callable[[], Any]]] = {
 
 @pytest.mark.parametrize("case", WRONG)
 def test_argument_when_wrong(case: str) -> None:
-    """A wrong argument is refused when the operator is made, in words that name it."""
+    """A wrong argument is refused when the operator is made. The error names the argument."""
     error, words, make = WRONG[case]
     with pytest.raises(error, match=words):
         make()
@@ -299,7 +299,7 @@ def test_argument_when_wrong(case: str) -> None:
 
 
 async def test_conflate_when_pulled_slowly(wiring: Wiring) -> None:
-    """An async for gets the newest message of each key and how many it replaced, the longest wait first."""
+    """An async for gets the newest message of each key and the number that it replaced, longest wait first."""
     messages = source_of(wiring)
     newest = aiter(messages.pipe(rxops.conflate("s")))
     for symbol, price in ("BTC", 1), ("ETH", 2), ("BTC", 3), ("BTC", 4):
@@ -311,7 +311,7 @@ async def test_conflate_when_pulled_slowly(wiring: Wiring) -> None:
 
 
 async def test_conflate_when_the_body_waits(wiring: Wiring) -> None:
-    """A consumer that takes a second for each gets one a second, and the newest at the end."""
+    """A consumer that needs a second per message gets one per second, and the newest message at the end."""
     result: list[tuple[int, int]] = []
 
     async def consume() -> None:
@@ -331,7 +331,7 @@ async def test_conflate_when_the_body_waits(wiring: Wiring) -> None:
 
 
 async def test_conflate_when_the_feed_waits(wiring: Wiring) -> None:
-    """A consumer that is faster than the feed gets every message as it comes."""
+    """A consumer that is faster than the feed gets every message."""
     newest = aiter(source_of(wiring).pipe(rxops.conflate("s")))
     for price in range(3):
         waiting = asyncio.ensure_future(anext(newest))
@@ -341,7 +341,7 @@ async def test_conflate_when_the_feed_waits(wiring: Wiring) -> None:
 
 
 async def test_conflate_when_a_pull_is_cancelled(wiring: Wiring) -> None:
-    """A cancelled anext loses nothing."""
+    """A cancelled anext loses no message."""
     newest = aiter(source_of(wiring).pipe(rxops.conflate()))
     waiting = asyncio.ensure_future(anext(newest))
     await turn()
@@ -353,7 +353,7 @@ async def test_conflate_when_a_pull_is_cancelled(wiring: Wiring) -> None:
 
 
 async def test_conflate_when_pulled_to_the_end(wiring: Wiring) -> None:
-    """What is held when the source ends is still delivered; then the iteration ends, or raises the source's error."""
+    """When the source ends, held messages are delivered; then the iteration ends, or raises the source's error."""
     newest = aiter(source_of(wiring).pipe(rxops.conflate("s")))
     source_of(wiring).on_next(quote("BTC", 1))
     source_of(wiring).end(ValueError("broken"))
@@ -363,7 +363,7 @@ async def test_conflate_when_pulled_to_the_end(wiring: Wiring) -> None:
 
 
 async def test_conflate_when_the_iterator_is_dropped_or_closed(wiring: Wiring) -> None:
-    """An iterator that nobody refers to any more ends its subscription, and so does one that is closed."""
+    """The subscription ends when the iterator is garbage-collected, and when it is closed."""
     observable = source_of(wiring).pipe(rxops.conflate())
     newest: Any = aiter(observable)
     assert source_of(wiring).observed
@@ -380,7 +380,7 @@ async def test_conflate_when_the_iterator_is_dropped_or_closed(wiring: Wiring) -
 
 
 async def test_conflate_when_each_consumer_pulls(wiring: Wiring) -> None:
-    """Each async for has its own pace."""
+    """Each async for gets messages at its own pace."""
     observable = source_of(wiring).pipe(rxops.conflate())
     first, second = aiter(observable), aiter(observable)
     source_of(wiring).on_next(1)
@@ -391,14 +391,14 @@ async def test_conflate_when_each_consumer_pulls(wiring: Wiring) -> None:
 
 
 async def test_conflate_when_pulled_elsewhere(wiring: Wiring) -> None:
-    """It belongs to its loop's thread."""
+    """An iterator that is made in another thread raises RuntimeError."""
     observable = source_of(wiring).pipe(rxops.conflate())
     with pytest.raises(RuntimeError, match="event loop"):
         await asyncio.to_thread(aiter, observable)
 
 
 async def test_conflate_when_subscribed(wiring: Wiring) -> None:
-    """A subscriber gets each key once per turn of the loop: a burst is merged, what comes one by one is not."""
+    """A subscriber gets each key once per turn of the loop: bursts are merged, single messages are not."""
     seen = collect(source_of(wiring).pipe(rxops.conflate("s")))
     for symbol, price in ("BTC", 1), ("ETH", 2), ("BTC", 3):
         source_of(wiring).on_next(quote(symbol, price))
@@ -411,7 +411,7 @@ async def test_conflate_when_subscribed(wiring: Wiring) -> None:
 
 
 def test_conflate_when_rounds_are_spaced() -> None:
-    """With every, the first message passes at once, and then each round comes so many seconds after the one before."""
+    """With every, the first message passes at once, and later rounds are that many seconds apart."""
     records = [on_next(time, number) for number, time in enumerate((300, 310, 320, 405, 600))]
     assert marbles(rxops.conflate(every=100.0), *records) == [
         on_next(300, rxops.Conflated(0, 0)),
@@ -422,7 +422,7 @@ def test_conflate_when_rounds_are_spaced() -> None:
 
 
 async def test_conflate_when_many_keys_wait(wiring: Wiring, monkeypatch: pytest.MonkeyPatch) -> None:
-    """One timer serves all keys, and is cancelled with the subscription."""
+    """There is one timer for all keys, which is cancelled with the subscription."""
     scheduler: Any = wiring.context.scheduler
     scheduled: list[Any] = []
     schedule = scheduler.schedule_relative
@@ -439,7 +439,7 @@ async def test_conflate_when_many_keys_wait(wiring: Wiring, monkeypatch: pytest.
 
 
 def test_conflate_when_the_source_ends_within_a_round() -> None:
-    """What a subscriber has not got yet comes before the end, and before an error."""
+    """A subscriber gets the held messages before the end or the error."""
     error = ValueError("broken")
     for end in on_completed(350), on_error(350, error):
         result = marbles(rxops.conflate(every=100.0), on_next(300, "a"), on_next(310, "b"), on_next(320, "c"), end)
@@ -447,7 +447,7 @@ def test_conflate_when_the_source_ends_within_a_round() -> None:
 
 
 async def test_conflate_when_the_source_ends_while_a_round_is_delivered(wiring: Wiring) -> None:
-    """An observer that ends the source gets the rest of the round once."""
+    """A subscriber that ends the source during a round gets the rest of the round once."""
     seen: list[Any] = []
 
     def take(conflated: rxops.Conflated[Any]) -> None:
@@ -462,7 +462,7 @@ async def test_conflate_when_the_source_ends_while_a_round_is_delivered(wiring: 
 
 
 async def test_conflate_when_the_consumer_is_behind_an_operator(wiring: Wiring) -> None:
-    """An operator behind it is a subscriber: what it passes on is merged per turn, and kept for the async for."""
+    """An operator behind it is a subscriber: it gets merged messages once per turn, and the async for gets them all."""
     prices = aiter(source_of(wiring).pipe(rxops.conflate("s"), ops.map(lambda conflated: conflated.message["p"])))
     for price in (1, 2):
         source_of(wiring).on_next(quote("BTC", price))
@@ -490,21 +490,21 @@ class Tick(TypedDict):
     ("kind", "expected"), [(Quote, Quote("BTC", 1.5)), (Trade, Trade("BTC", 1.5)), (Tick, quote("BTC", 1.5))]
 )
 def test_as_type_when_messages_fit(kind: Any, expected: Any) -> None:
-    """What fits becomes a Struct, a dataclass or a TypedDict; numbers in strings only when strict is off."""
+    """Messages become Structs, dataclasses or TypedDicts. Numbers in strings fit only with strict=False."""
     messages = rx.of(quote("BTC", 1.5), {"s": "BTC", "p": "1.5"})
     assert collect(messages.pipe(rxops.as_type(kind))) == [expected, "end"]
     assert collect(messages.pipe(rxops.as_type(kind, strict=False))) == [expected, expected, "end"]
 
 
 def test_as_type_when_a_gap_comes(caplog: pytest.LogCaptureFixture) -> None:
-    """What was asked for with ``gaps=True`` is no message that does not fit: it is passed on."""
+    """A Gap is passed on unchanged, and not rejected."""
     gap = rxws.Gap(name="feed", time=1.0, start=0.5, end=1.0, reason="network", last_message=None)
     assert collect(rx.of([1], gap).pipe(rxops.as_type(list[int]))) == [[1], gap, "end"]
     assert caplog.messages == []
 
 
 def test_as_type_when_given_a_union(caplog: pytest.LogCaptureFixture) -> None:
-    """Whatever msgspec converts to will do; the log calls it what it is."""
+    """Any type that msgspec converts to is accepted. The log names it."""
     assert collect(rx.of([1], {}).pipe(rxops.as_type(list[int] | None))) == [[1], "end"]
     assert caplog.messages[0].startswith("as_type(list[int] | None) left a message out")
 
@@ -513,12 +513,12 @@ def test_as_type_when_given_a_union(caplog: pytest.LogCaptureFixture) -> None:
 
 
 def trade(time: Any, symbol: str = "BTC") -> dict[str, Any]:
-    """Make a message with a time and a key."""
+    """Return a message with a time and a key."""
     return {"T": time, "s": symbol}
 
 
 def times(windows: list[Any]) -> list[tuple[Any, ...]]:
-    """Return of each window its bounds, the times in it, the number of latecomers, and what closed it."""
+    """Return the bounds, the times, the number of late messages and the closed_by of each window."""
     return [
         (each.start, each.end, [message["T"] for message in each.items], each.late, each.closed_by)
         for each in windows
@@ -527,7 +527,7 @@ def times(windows: list[Any]) -> list[tuple[Any, ...]]:
 
 
 def test_windows_when_time_passes_their_end() -> None:
-    """A window has all from its beginning up to its end; a message of its end closes it, and is in the next."""
+    """A window includes its start and excludes its end. A message with the time of the end closes it."""
     messages = rx.of(*map(trade, (59_999, 60_000, 119_999, 120_000, 300_000)))
     assert times(collect(messages.pipe(rxops.windows(60, time="T")))) == [
         (0.0, 60.0, [59_999], 0, "time"),
@@ -538,7 +538,7 @@ def test_windows_when_time_passes_their_end() -> None:
 
 
 def test_windows_when_keyed() -> None:
-    """Each key has windows of its own, and time of its own."""
+    """Each key has its own windows and its own time."""
     messages = rx.of(trade(1, "BTC"), trade(1, "ETH"), trade(11, "BTC"), trade(2, "ETH"))
     seen = collect(messages.pipe(rxops.windows(10, time="T", unit="s", key="s")))
     assert [(each.key, len(each.items), each.closed_by) for each in seen[:-1]] == [
@@ -549,21 +549,21 @@ def test_windows_when_keyed() -> None:
 
 
 async def test_windows_when_messages_are_late(wiring: Wiring) -> None:
-    """A message of a closed window is left out, counted in its key's next window, and reported."""
+    """A message for a closed window is left out, counted in its key's next window, and reported."""
     seen = collect(source_of(wiring).pipe(rxops.windows(10, time="T", unit="s")))
     for time in (5, 12, 9, 3, 11, 25):
         source_of(wiring).on_next(trade(time))
     assert times(seen) == [(0.0, 10.0, [5], 0, "time"), (10.0, 20.0, [12, 11], 2, "time")]
     assert [str(event.error) for event in wiring.seen] == [
-        "its window is closed: its time is 3 s behind",
-        "its window is closed: its time is 9 s behind",
+        "its window is closed: its time is 3 s before the latest",
+        "its window is closed: its time is 9 s before the latest",
     ]
     source_of(wiring).end()
     assert times(seen)[2:] == [(20.0, 30.0, [25], 0, "end")]
 
 
 def test_windows_when_lateness_is_allowed() -> None:
-    """A window stays open for latecomers as long as allowed; several are open meanwhile, and close in order."""
+    """A window stays open for late messages as long as allowed. Several open windows close in order."""
     messages = rx.of(*map(trade, (5, 12, 9, 21, 14, 24.5, 8, 25)))
     seen = collect(messages.pipe(rxops.windows(10, time="T", unit="s", allowed_lateness=5.0)))
     assert times(seen) == [
@@ -574,7 +574,7 @@ def test_windows_when_lateness_is_allowed() -> None:
 
 
 def test_windows_when_the_first_message_is_not_the_earliest() -> None:
-    """What comes before the first message's window is late, but within the allowed lateness it has its window."""
+    """A message before the window of the first message is late, unless it is within the allowed lateness."""
     messages = rx.of(*map(trade, (12, 9)))
     assert len(times(collect(messages.pipe(rxops.windows(10, time="T", unit="s"))))) == 1
     both = collect(messages.pipe(rxops.windows(10, time="T", unit="s", allowed_lateness=3.0)))
@@ -598,14 +598,14 @@ def test_windows_when_the_first_message_is_not_the_earliest() -> None:
     ],
 )
 def test_windows_when_times_are_of_a_unit(unit: Any, time: Any, start: float) -> None:
-    """A time is a number of its unit, or a string of one, and is in the right window to the microsecond."""
+    """A time is a number or a string in the given unit, and is put into the right window to the microsecond."""
     (window, _) = collect(rx.of(trade(time)).pipe(rxops.windows(0.1, time="T", unit=unit)))
     assert window.start == start
     assert window.end == pytest.approx(start + 0.1)
 
 
 def test_windows_when_time_is_a_path_or_a_function() -> None:
-    """A time is read as a filter reads it, or by a function."""
+    """A time is read by a key or path, as in a filter, or by a function."""
     messages = rx.of({"data": {"T": 3}})
     for time in ("data", "T"), lambda message: message["data"]["T"]:
         (window, _) = collect(messages.pipe(rxops.windows(2, time=time, unit="s")))
@@ -613,21 +613,21 @@ def test_windows_when_time_is_a_path_or_a_function() -> None:
 
 
 def test_windows_when_a_key_falls_silent() -> None:
-    """With a timeout, a window is closed so long after it is over by the scheduler, counted from the last message."""
+    """With a timeout, a window is closed that many seconds after its end, counted on the scheduler's clock."""
     records = [on_next(300, trade(3)), on_next(302, trade(5)), on_next(310, trade(4)), on_next(400, trade(7))]
     result = marbles(rxops.windows(10, time="T", unit="s", timeout=20.0), *records)
-    # It was 5 at 302, so it was 10 at 307: the message of 310 is no news of the time. The one of 400 is late.
+    # The time was 5 at 302, so it is 10 at 307. The message at 310 does not change that; the one at 400 is late.
     (record,) = result
     assert record.time == 327
     assert times([record.value.value]) == [(0.0, 10.0, [3, 5, 4], 0, "timeout")]
 
 
 def test_windows_when_a_key_falls_silent_with_several_open() -> None:
-    """Each window that is open is closed in its turn, the allowed lateness included, and time goes on after it."""
+    """Each open window is closed by its own timeout, after the allowed lateness. Later messages open new windows."""
     records = [on_next(300, trade(9)), on_next(301, trade(11)), on_next(400, trade(35)), on_next(410, trade(41))]
     operator = rxops.windows(10, time="T", unit="s", allowed_lateness=2.0, timeout=5.0)
     result = marbles(operator, *records, on_completed(412))
-    # 11 at 301: the first is over, lateness included, at 302, and the second at 312.
+    # The time is 11 at 301. With the lateness, the first window ends at 302 and the second at 312.
     assert [record.time for record in result] == [307, 317, 412, 412, 412]
     assert times([record.value.value for record in result[:-1]]) == [
         (0.0, 10.0, [9], 0, "timeout"),
@@ -638,14 +638,14 @@ def test_windows_when_a_key_falls_silent_with_several_open() -> None:
 
 
 def test_windows_when_the_timer_comes_early() -> None:
-    """A timer of a window that time has closed meanwhile closes no other."""
+    """A timer of a window that was already closed by time closes no other window."""
     records = [on_next(300, trade(1)), on_next(305, trade(10)), on_next(311, trade(17))]
     result = marbles(rxops.windows(10, time="T", unit="s", timeout=3.0), *records)
     assert [(record.time, record.value.value.closed_by) for record in result] == [(305, "time"), (317, "timeout")]
 
 
 async def test_windows_when_time_is_virtual(wiring: Wiring) -> None:
-    """The timeout runs on the loop's clock: a minute's candle comes two seconds after the minute."""
+    """The timeout uses the loop's clock: a candle of one minute comes two seconds after the minute."""
     seen: list[float] = []
     loop = asyncio.get_running_loop()
     minutes = source_of(wiring).pipe(rxops.windows(60, time="T", key="s", timeout=2.0))
@@ -653,12 +653,12 @@ async def test_windows_when_time_is_virtual(wiring: Wiring) -> None:
     await asyncio.sleep(10.0 - loop.time())
     source_of(wiring).on_next(trade(1_700_000_030_000))
     await asyncio.sleep(3600.0)
-    # Ten seconds before the end of the minute.
+    # The message came at 10 s, ten seconds before the end of its minute.
     assert seen == [pytest.approx(22.0)]
 
 
 def test_windows_when_the_source_fails() -> None:
-    """Windows that are open come before the error."""
+    """Open windows are emitted before the error."""
     error = ValueError("broken")
     *windows, end = collect(rx.concat(rx.of(trade(1)), rx.throw(error)).pipe(rxops.windows(10, time="T")))
     assert [each.closed_by for each in windows] == ["end"]
@@ -669,32 +669,32 @@ def test_windows_when_the_source_fails() -> None:
 
 
 def numbers(*items: Any, **options: Any) -> list[Any]:
-    """Return what detect_gaps makes of numbered messages: numbers, and for each hole what was due and what came."""
+    """Return the output of detect_gaps for numbers: the numbers, and (expected, received) for each gap."""
     seen = collect(rx.of(*items).pipe(rxops.detect_gaps(lambda number: number, **options)))
     return [(each.expected, each.received) if isinstance(each, rxops.SequenceGap) else each for each in seen[:-1]]
 
 
 def test_detect_gaps_when_numbers_are_missing() -> None:
-    """A hole is marked before the message that shows it; nothing is left out."""
+    """A gap is emitted before the message that shows it, and no message is left out."""
     assert numbers(5, 6, 9, 10) == [5, 6, (7, 9), 9, 10]
     assert rxops.SequenceGap(7, 9, None).missing == 2
 
 
 def test_detect_gaps_when_numbers_repeat_or_come_late() -> None:
-    """Repetitions and latecomers are passed on, and change nothing."""
+    """Repeated and late messages are passed on without a gap."""
     assert numbers(1, 2, 2, 3) == [1, 2, 2, 3]
     assert numbers(1, 3, 2, 4, 5) == [1, (2, 3), 3, 2, 4, 5]
 
 
 def test_detect_gaps_when_the_server_counts_anew() -> None:
-    """A number that is too far back is a new beginning: it is marked, and from there on the count is followed."""
+    """A number that is much smaller restarts the count: a gap is emitted, and the new count is followed."""
     assert numbers(5_000, 1, 2, 4) == [5_000, (5_001, 1), 1, 2, (3, 4), 4]
     assert numbers(10, 9, 8, reordering=2) == [10, 9, (11, 8), 8]
     assert rxops.SequenceGap(5_001, 1, None).missing is None
 
 
 def test_detect_gaps_when_keyed() -> None:
-    """Each key counts for itself; a number may stand in a string."""
+    """Each key has its own count, and a number may be a string."""
     messages = [{"s": "BTC", "u": "7"}, {"s": "ETH", "u": 1}, {"s": "BTC", "u": 8}, {"s": "ETH", "u": 3}]
     seen = collect(rx.of(*messages).pipe(rxops.detect_gaps("u", key="s")))
     assert seen == [*messages[:3], rxops.SequenceGap(2, 3, "ETH"), messages[3], "end"]
@@ -704,7 +704,7 @@ def test_detect_gaps_when_keyed() -> None:
 async def test_detect_gaps_when_there_is_no_number(
     message: dict[str, Any], wiring: Wiring, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """A message without a number is passed on, and reported as one that could not be looked at."""
+    """A message without a number is passed on, and reported as unchecked."""
     seen = collect(source_of(wiring).pipe(rxops.detect_gaps("u")))
     source_of(wiring).on_next(message)
     assert seen == [message]
@@ -713,14 +713,14 @@ async def test_detect_gaps_when_there_is_no_number(
     assert (event.handler, event.message) == ("detect_gaps", message)
     caplog.clear()
     assert collect(rx.of(message).pipe(rxops.detect_gaps("u"))) == [message, "end"]
-    assert "could not look at a message" in caplog.messages[0]
+    assert "could not check a message" in caplog.messages[0]
 
 
 # stale_after
 
 
 def test_stale_after_when_one_of_two_falls_silent() -> None:
-    """A key that is silent while another is not is told once; its next message tells how long the silence was."""
+    """A key that is silent while another is not is reported once; its next message gives the length of the silence."""
     records = [on_next(time, quote("ETH", time)) for time in range(210, 300, 10)]
     records += [on_next(210, quote("BTC", 1)), on_next(215, quote("BTC", 2)), on_next(290, quote("BTC", 3))]
     result = marbles(rxops.stale_after(30.0, "s"), *sorted(records, key=lambda record: record.time), disposed=300)
@@ -731,21 +731,21 @@ def test_stale_after_when_one_of_two_falls_silent() -> None:
 
 
 def test_stale_after_when_all_fall_silent() -> None:
-    """Each key is told in its turn, also two at one instant."""
+    """Each silent key is reported, also two at the same time."""
     records = [on_next(210, quote("a", 1)), on_next(210, quote("b", 1)), on_next(220, quote("c", 1))]
     result = marbles(rxops.stale_after(30.0, "s"), *records)
     assert [(record.time, record.value.value.key) for record in result] == [(240, "a"), (240, "b"), (250, "c")]
 
 
 def test_stale_after_when_nothing_ever_comes() -> None:
-    """The whole, and keys that are expected, are watched from the subscription on."""
+    """The whole Observable, and expected keys, are watched from the subscription on."""
     assert marbles(rxops.stale_after(30.0)) == [on_next(230, rxops.Stale(None, 30.0, None))]
     result = marbles(rxops.stale_after(30.0, "s", expected=["a", "b"]), on_next(215, quote("b", 1)))
     assert result == [on_next(230, rxops.Stale("a", 30.0, None)), on_next(245, rxops.Stale("b", 30.0, quote("b", 1)))]
 
 
 def test_stale_after_when_silent_again() -> None:
-    """Every silence is told."""
+    """Every silence is reported."""
     result = marbles(rxops.stale_after(30.0), on_next(250, 1), on_next(260, 2), disposed=400)
     assert [(record.time, type(record.value.value)) for record in result] == [
         (230, rxops.Stale),
@@ -755,7 +755,7 @@ def test_stale_after_when_silent_again() -> None:
 
 
 async def test_stale_after_when_time_is_virtual(wiring: Wiring, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Silence is measured on the loop's clock, to the microsecond, with one timer however many keys there are."""
+    """Silence is measured on the loop's clock to the microsecond, with one timer for all keys."""
     scheduled: list[Any] = []
     loop = asyncio.get_running_loop()
     seen: list[tuple[float, Any]] = []
@@ -779,7 +779,7 @@ async def test_stale_after_when_time_is_virtual(wiring: Wiring, monkeypatch: pyt
 
 @pytest.mark.parametrize(("overflow", "kept"), [("drop_oldest", [3, 4]), ("drop_newest", [1, 2])])
 async def test_to_async_iterator_when_full(overflow: Any, kept: list[int], wiring: Wiring) -> None:
-    """It holds as many as it may, drops as it was told, and the drops are counted and reported by the feed."""
+    """A full iterator drops items as its overflow says. The feed counts and reports them."""
     numbers = source_of(wiring).pipe(rxops.to_async_iterator(maxsize=2, overflow=overflow))
     for number in (1, 2, 3, 4):
         source_of(wiring).on_next(number)
@@ -790,7 +790,7 @@ async def test_to_async_iterator_when_full(overflow: Any, kept: list[int], wirin
 
 
 async def test_to_async_iterator_when_it_overflows(wiring: Wiring) -> None:
-    """With overflow "error" it delivers what it holds, raises StreamOverflow, and has ended its subscription."""
+    """With overflow "error" the iterator unsubscribes, delivers what it holds and raises StreamOverflow."""
     numbers = source_of(wiring).pipe(rxops.to_async_iterator(maxsize=1))
     source_of(wiring).on_next(1)
     source_of(wiring).on_next(2)
@@ -801,7 +801,7 @@ async def test_to_async_iterator_when_it_overflows(wiring: Wiring) -> None:
 
 
 async def test_to_async_iterator_when_the_source_is_plain_and_ends(wiring: Wiring) -> None:
-    """Any Observable will do; it ends as that does, or raises its error after what is held."""
+    """Any Observable can be iterated over. The iterator ends with it, or raises its error after the held items."""
     assert [number async for number in rx.of(1, 2).pipe(rxops.to_async_iterator(maxsize=None))] == [1, 2]
     broken = rx.concat(rx.of(1), rx.throw(ValueError("broken"))).pipe(rxops.to_async_iterator())
     assert await anext(broken) == 1
@@ -810,17 +810,17 @@ async def test_to_async_iterator_when_the_source_is_plain_and_ends(wiring: Wirin
 
 
 async def dropped(numbers: Any) -> None:
-    """Do nothing: who called keeps no reference."""
+    """Do nothing: the caller drops its reference."""
 
 
 async def closed(numbers: Any) -> None:
-    """Close it."""
+    """Close the iterator."""
     await numbers.close()
 
 
 @pytest.mark.parametrize("end", [dropped, closed])
 async def test_to_async_iterator_when_dropped_or_closed(end: Callable[[Any], Awaitable[None]], wiring: Wiring) -> None:
-    """It ends its subscription when it is closed, and when nobody refers to it any more."""
+    """The subscription ends when the iterator is closed, and when it is garbage-collected."""
     numbers: Any = source_of(wiring).pipe(ops.filter(bool), rxops.to_async_iterator())
     assert source_of(wiring).observed
     await end(numbers)
@@ -831,24 +831,24 @@ async def test_to_async_iterator_when_dropped_or_closed(end: Callable[[Any], Awa
 
 
 async def test_to_async_iterator_when_it_is_a_stream(wiring: Wiring) -> None:
-    """It keeps what comes from the call on, and has what a stream has, batches included."""
+    """The iterator is a Stream: it holds items from the call on, and has pending and batches."""
     numbers = rxops.to_async_iterator()(source_of(wiring))
     source_of(wiring).on_next(1)
     source_of(wiring).on_next(2)
     assert isinstance(numbers, rxws.Stream)
     assert numbers.pending == 2
     assert await anext(numbers.batches()) == [1, 2]
-    # Messages are counted where they come in, not again here.
+    # Messages are counted when they arrive, and not again here.
     assert wiring.reporter.counters.messages == 0
 
 
 def test_to_async_iterator_when_there_is_no_loop() -> None:
-    """Outside an event loop it is refused in words."""
+    """Outside an event loop, to_async_iterator raises RuntimeError."""
     with pytest.raises(RuntimeError, match="event loop"):
         rx.of(1).pipe(rxops.to_async_iterator())
 
 
 async def test_to_async_iterator_when_in_another_thread(wiring: Wiring) -> None:
-    """It belongs to its source's loop."""
+    """In another thread than its source's, to_async_iterator raises RuntimeError."""
     with pytest.raises(RuntimeError, match="event loop"):
         await asyncio.to_thread(rxops.to_async_iterator(), source_of(wiring))

@@ -39,15 +39,16 @@ from rxws.recording import (
     StateEntry,
     consumers,
     files,
+    lines,
     read,
     record,
     recorder,
     replay,
 )
 from rxws.recording.clock import RecordedClock
+from rxws.recording.decoding import MOST_AT_FIRST
 from rxws.recording.entries import Origin, encode_notes
 from rxws.recording.files import Appender
-from rxws.recording.reading import MOST_AT_FIRST
 from rxws.reporting.events import RecordingFailed
 from rxws.testing import FeedServer, assert_no_leaks
 
@@ -319,7 +320,7 @@ def test_append_when_the_session_before_was_cut_short(path: Path) -> None:
 @pytest.mark.parametrize("chunk", [1, 7, 25, 64])
 def test_sessions_when_marks_lie_across_chunks(path: Path, chunk: int, monkeypatch: pytest.MonkeyPatch) -> None:
     """Several sessions in a file are read one after the other, however the file is read."""
-    monkeypatch.setattr(files, "CHUNK", chunk)
+    monkeypatch.setattr(lines, "CHUNK", chunk)
     for n in range(3):
         write(path, start(), frame(1.0, n), end(2.0))
     reading = read(path)
@@ -344,7 +345,7 @@ def test_read_when_compressed_data_is_damaged(tmp_path: Path, ending: str) -> No
 
 def test_read_when_damage_comes_in_a_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """What stands before the damage, in the same line, is one bad line, and the damage is another."""
-    monkeypatch.setattr(files, "CHUNK", 8)
+    monkeypatch.setattr(lines, "CHUNK", 8)
     path, random = tmp_path / "feed.gz", Random(1)
     whole = gzip.compress(b'{"time":1,"end":true}\n' + random.randbytes(64).hex().encode())
     path.write_bytes(whole[:60] + b"\xff" * 40)

@@ -1,0 +1,110 @@
+"""The lines of a file, of bounded length, up to and behind damage."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import BinaryIO, Final
+
+from .formats import Format
+
+__all__ = ["LONGEST", "LineTooLong", "read_lines"]
+
+CHUNK: Final = 2**16
+"""Bytes that are read from the file at a time, at most."""
+
+
+LONGEST: Final = 2**24
+"""Bytes that a line may have by default: 16 MiB."""
+
+
+class LineTooLong(ValueError):
+    """A line is longer than the reader accepts. It is not kept in memory."""
+
+
+def read_lines(file: BinaryIO, how: Format, longest: float) -> Iterator[bytes | Exception]:
+    """Yield the lines of a file, without their line breaks.
+
+    A session that was cut short ends with an incomplete line, which is yielded too. An exception stands in the place
+    of lines that cannot be decompressed, up to the next session, and in the place of each line that is too long.
+
+    Args:
+        file: the file.
+        how: how it is compressed.
+        longest: the bytes that a line may have; ``math.inf`` for any number.
+    """
+    for session in _sessions(file, how.mark):
+        try:
+            yield from _split(how.decompressed(session), longest, how.errors)
+        except how.errors as error:
+            yield error
+
+
+def _split(pieces: Iterator[bytes], longest: float, errors: tuple[type[Exception], ...]) -> Iterator[bytes | Exception]:
+    """Yield the lines in a session's pieces, and raise the error of the decompressor after the last of them."""
+    # The parts of the line that is not complete yet, and their size. Parts that are too long are not kept.
+    parts: list[bytes] = []
+    size: float = 0
+    failure: Exception | None = None
+    while True:
+        try:
+            octets = next(pieces, None)
+        except errors as error:
+            octets, failure = None, error
+        if octets is None:
+            break
+        first, *others = octets.split(b"\n")
+        for index, part in enumerate((first, *others[-1:])):
+            if index:
+                if size <= longest:
+                    yield b"".join(parts)
+                yield from others[:-1] if len(octets) <= longest else _bounded(others[:-1], longest)
+                parts, size = [], 0
+            if size <= longest:
+                size += len(part)
+                parts.append(part)
+                if size > longest:
+                    parts.clear()
+                    # At once, not at the line's end: the end may be far away.
+                    yield LineTooLong(f"a line of more than {longest:,} bytes")
+    if cut_short := b"".join(parts):
+        yield cut_short
+    if failure is not None:
+        raise failure
+
+
+def _bounded(lines: list[bytes], longest: float) -> Iterator[bytes | Exception]:
+    for line in lines:
+        yield line if len(line) <= longest else LineTooLong(f"a line of more than {longest:,} bytes")
+
+
+def _sessions(file: BinaryIO, mark: bytes) -> Iterator[Iterator[bytes]]:
+    """Yield the parts of a file between the marks, each as an iterator of chunks, to be exhausted before the next."""
+    if not mark:
+        yield iter(lambda: file.read(CHUNK), b"")
+        return
+    rest: bytes | None = b""
+
+    def part() -> Iterator[bytes]:
+        nonlocal rest
+        assert rest is not None
+        while True:
+            before, found, after = rest.partition(mark)
+            if found:
+                rest = after
+                yield before
+                return
+            # Keep bytes that may be the beginning of a mark.
+            keep = len(mark) - 1
+            yield rest[:-keep]
+            chunk = file.read(CHUNK)
+            if not chunk:
+                last, rest = rest[-keep:], None
+                yield last
+                return
+            rest = rest[-keep:] + chunk
+
+    while rest is not None:
+        chunks = part()
+        yield chunks
+        for _ in chunks:
+            pass

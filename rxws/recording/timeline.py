@@ -1,0 +1,146 @@
+"""Entries whose time is damaged: a jump that the lines after it contradict. Pure.
+
+The times of one session ascend. A step of more than a second, forward or backward, is checked against the entries that
+follow in the session. Where they do not decide, the wall-clock time of frames does: it advances as the monotonic clock.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable, Iterator
+from typing import Final
+
+from .entries import Entry, FrameEntry, SessionStart
+
+__all__ = ["DISAGREEMENT", "without_jumps"]
+
+STEP: Final = 10**9
+"""Nanoseconds between two entries that need no check. A wrong step of up to this delays a replay by as much."""
+
+LOOK: Final = 8
+"""Entries that are read ahead for a check, at most."""
+
+DISAGREEMENT: Final = 3_600 * 10**9
+"""Nanoseconds by which the wall clock may differ from the monotonic clock: it may have been set meanwhile."""
+
+LONGEST_SILENCE: Final = 30 * 86_400 * 10**9
+"""Nanoseconds that may pass before the last entry of a session if no wall-clock time confirms them."""
+
+
+def without_jumps(entries: Iterator[tuple[int, Entry]], reject: Callable[[int], object]) -> Iterator[Entry]:
+    """Yield the entries whose time is plausible.
+
+    Args:
+        entries: the entries, each with the number of its line.
+        reject: called with the number of each line whose time is damaged.
+
+    Raises:
+        Exception: whatever ``entries`` raises, after the entries before it.
+    """
+    ahead = _Ahead(entries)
+    # The entry before, in the same session, and the last one of the session that has a wall-clock time.
+    before: Entry | None = None
+    walled: FrameEntry | SessionStart | None = None
+    while (item := next(entries, None) if ahead.is_empty else ahead.take()) is not None:
+        number, entry = item
+        if isinstance(entry, SessionStart):
+            if _contradicts_start(entry, walled is not None, ahead.session()):
+                reject(number)
+                before = None
+                continue
+            walled = entry
+        elif (
+            before is not None
+            and not -STEP <= entry.time - before.time <= STEP
+            and _is_contradicted(entry, before, walled, ahead.session())
+        ):
+            reject(number)
+            continue
+        before = entry
+        if isinstance(entry, FrameEntry):
+            walled = entry
+        yield entry
+
+
+class _Ahead:
+    """Entries that are read before it is their turn.
+
+    Attributes:
+        is_empty: whether there are none, and no error in place of the next one.
+    """
+
+    def __init__(self, entries: Iterator[tuple[int, Entry]]) -> None:
+        self.is_empty = True
+        self._entries = entries
+        self._read: deque[tuple[int, Entry]] = deque()
+        self._error: Exception | None = None
+
+    def take(self) -> tuple[int, Entry]:
+        """Take the first of them, or raise the error in its place."""
+        if not self._read:
+            assert self._error is not None
+            raise self._error
+        item = self._read.popleft()
+        self.is_empty = not self._read and self._error is None
+        return item
+
+    def session(self) -> list[Entry]:
+        """Return the next entries of this session, without taking them."""
+        following: list[Entry] = []
+        for index in range(LOOK):
+            if index == len(self._read) and not self._read_one():
+                break
+            entry = self._read[index][1]
+            if isinstance(entry, SessionStart):
+                break
+            following.append(entry)
+        return following
+
+    def _read_one(self) -> bool:
+        if self._error is not None:
+            return False
+        try:
+            item = next(self._entries, None)
+        except Exception as error:
+            # Raise it once the entries before it have been taken.
+            self._error, self.is_empty = error, False
+            return False
+        if item is None:
+            return False
+        self._read.append(item)
+        self.is_empty = False
+        return True
+
+
+def _is_contradicted(
+    entry: Entry, before: Entry, walled: FrameEntry | SessionStart | None, following: list[Entry]
+) -> bool:
+    """Whether the step from ``before`` to ``entry`` is damage."""
+    if entry.time < before.time:
+        # Most of what follows goes on from the entry before. Otherwise a new clock begins, whose header is a bad line.
+        return 2 * sum(other.time >= before.time - STEP for other in following) > len(following)
+    against = [other for other in following if other.time < entry.time - STEP]
+    if following and (len(against) != 1 or against[0].time < before.time - STEP):
+        return len(against) > 1
+    # One entry against one, or the last of its session.
+    if isinstance(entry, FrameEntry) and walled is not None:
+        return entry.time - walled.time - (entry.received - _wall(walled)) > DISAGREEMENT
+    return bool(against) or entry.time - before.time > LONGEST_SILENCE
+
+
+def _contradicts_start(start: SessionStart, has_session_before: bool, following: list[Entry]) -> bool:
+    """Whether the time or the date of a session's header is damaged."""
+    if not following:
+        return False
+    if len(following) > 1 and all(other.time < start.time - STEP for other in following):
+        return True
+    frame = next((other for other in following if isinstance(other, FrameEntry)), None)
+    if frame is None:
+        return False
+    excess = frame.time - start.time - (frame.received - start.wall)
+    # The first session waits for no date, and many devices set their clock after they have begun to record.
+    return excess > DISAGREEMENT and (has_session_before or following[0].time > start.time + STEP)
+
+
+def _wall(entry: FrameEntry | SessionStart) -> int:
+    return entry.received if isinstance(entry, FrameEntry) else entry.wall
