@@ -125,9 +125,14 @@ class Matcher(Generic[T]):
         return any(seat.held for seat in self._seats())
 
     def is_settled(self, now: float) -> bool:
-        """Return whether no later message can be a copy or be held: every line is joined and owes nothing."""
+        """Return whether no later message can be a copy or be held: every line is joined and owes nothing.
+
+        A channel without any line keeps the matcher unsettled for ``reach`` seconds after its last message.
+        """
         seats = list(self._seats())
         if not all(seat.is_joined and not seat.owed and not seat.held for seat in seats):
+            return False
+        if not all(each.seats or each.last_new < now - self.reach for each in self._channels.values()):
             return False
         lines = {seat.line for seat in seats}
         return all(seat.replay_until < now for seat in seats) or not any(
@@ -250,6 +255,10 @@ class Matcher(Generic[T]):
             if (channel, seat) not in broken and not seat.is_joined:
                 self._await_owed(seat)
                 self._join(channel, seat, now)
+        for channel in self._channels.values():
+            if channel.has_delivered and not channel.seats:
+                # It was not acknowledged on the reserved line, and may never be.
+                self._gap(channel, now)
 
     def tick(self, now: float) -> None:
         """Apply the rules that depend on time. Call this every few hundredths of a second."""
@@ -347,6 +356,10 @@ class Matcher(Generic[T]):
 
     def _expire_owed(self, channel: Channel[T], seat: Seat[T], now: float) -> None:
         """Give up owed messages that are late, or that a copy has overtaken by more than ``settle``."""
+        delivers = any(other is not seat and other.delivers for other in channel.joined())
+        if seat.awaited and not seat.held and not delivers:
+            # Until the line brings something, nothing shows whether the awaited messages are late or missing.
+            return
         is_late = is_stuck = False
         overtaken = seat.newest_copy.time - self._limits.settle if seat.newest_copy is not None else -math.inf
         for number, delivery in list(seat.owed.items()):
@@ -358,7 +371,7 @@ class Matcher(Generic[T]):
                 seat.complete_since, is_late, seat.is_ready = delivery.time, True, False
                 is_stuck = is_stuck or delivery.time >= overtaken
         if is_late and seat.is_joined:
-            if any(other is not seat and other.delivers for other in channel.joined()):
+            if delivers:
                 self._lose(channel, seat, "behind")
             elif is_stuck and seat.held:
                 self._give_up(self._stuck_with(channel, seat.line), seat.line, now)
@@ -451,8 +464,8 @@ class Matcher(Generic[T]):
     def _hold(self, channel: Channel[T], seat: Seat[T], message: HeldMessage[T], now: float) -> None:
         self.held += 1
         seat.held.add(seat.arrivals, message)
-        if not seat.is_joined and self._evidence.is_repeated(channel, message.key):
-            # An equal message followed the copy, so the copy was no evidence.
+        if not seat.is_joined and self._memory.find(channel.name, message.key):
+            # This equal message followed the copy, so the copy was no evidence.
             seat.first_copies = [each for each in seat.first_copies if each[1].key != message.key]
         if seat.line in self._reserved:
             self._shed(channel, seat, now)
@@ -505,15 +518,21 @@ class Matcher(Generic[T]):
             if (is_unique or other.is_joined) and (arrival := other.held.take(key)) is not None:
                 self._came(channel, other, delivery, arrival, now)
         for old in forgotten:
-            self._forget(old)
+            self._forget(old, now)
 
-    def _forget(self, old: Delivery) -> None:
-        """Reject a line that owes a forgotten delivery, because it cannot be compared any more."""
+    def _forget(self, old: Delivery, now: float) -> None:
+        """Reject a line that owes a forgotten delivery, or let it follow behind a gap if no other line is joined."""
         channel = self._channels.get(old.channel)
         if channel is None:
             return
         was_unique = not self._memory.find(old.channel, old.key)
         for seat in list(channel.seats.values()):
             is_owed = seat.owed.pop(old.number, None) is not None
-            if is_owed and was_unique and any(other is not seat for other in channel.joined()):
+            is_awaited = old.number in seat.awaited
+            seat.awaited.discard(old.number)
+            has_others = any(other is not seat for other in channel.joined())
+            if is_owed and was_unique and has_others:
                 self._reject(channel, seat)
+            elif is_awaited and not has_others:
+                # Whether the line brings it cannot be seen any more.
+                self._give_up(self._stuck_with(channel, seat.line), seat.line, now)

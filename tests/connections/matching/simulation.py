@@ -115,7 +115,8 @@ class World:
     def __init__(self, kind: Kind, seed: str) -> None:
         self.kind = kind
         self.rng = random.Random(seed)
-        self.limits = Limits(messages=kind.memory)
+        # A stall makes the lines wait for four times its length, at most for ``farthest``.
+        self.limits = Limits(messages=kind.memory, farthest=3.0 if kind.stalls else 10.0)
         self.matcher: Matcher[Sent] = Matcher(self.limits)
         self.now = 0.0
         self.lines: list[Line] = []
@@ -268,7 +269,7 @@ class LinesLife(World):
                 begin = rng.uniform(3, 6)
                 line.stall = begin, begin + rng.choice((rng.uniform(0.05, 1.0), rng.uniform(1.0, 3.0)))
                 # A line that stands still for longer than ``reach`` is given up as mute.
-                self.at(begin, lambda line=line: self.excuse(line.stall[1] - line.stall[0] + 2.7))
+                self.at(begin, lambda line=line: self.excuse(line.stall[1] - line.stall[0] + RECOVERY))
         if kind.rotates:
             for round_ in range(3):
                 self.at(1.8 + 2.2 * round_ + rng.random(), lambda: self._rotate(rng.choice(self.alive)))
@@ -437,7 +438,8 @@ def _judge_channel(world: World, channel: str, found: Counter[str]) -> None:
         elif each.channel == channel:
             found["twice"] += each.number in seen
             found["out of order"] += each.number < newest
-            found["twice, behind a gap"] += each.number in before
+            # A line that is behind by more than is remembered cannot be compared.
+            found["# twice, forgotten" if world.kind.memory < 1000 else "twice, behind a gap"] += each.number in before
             seen.add(each.number)
             last = newest = max(newest, each.number)
     seen |= before
@@ -445,7 +447,7 @@ def _judge_channel(world: World, channel: str, found: Counter[str]) -> None:
     for each in sent:
         if each.number in seen:
             previous = each.number
-        elif each.is_unique and previous is not None and each.time < END:
+        elif each.is_unique and previous is not None and each.time < END - world.kind.far:
             _judge_missing(world, each, gaps_behind[previous], found)
     found["# messages"] += len(seen)
     ordered = sorted(seen)
