@@ -255,10 +255,6 @@ class Matcher(Generic[T]):
             if (channel, seat) not in broken and not seat.is_joined:
                 self._await_owed(seat)
                 self._join(channel, seat, now)
-        for channel in self._channels.values():
-            if channel.has_delivered and not channel.seats:
-                # It was not acknowledged on the reserved line, and may never be.
-                self._gap(channel, now)
 
     def tick(self, now: float) -> None:
         """Apply the rules that depend on time. Call this every few hundredths of a second."""

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import argparse
 import heapq
+import itertools
 import math
 import random
 import sys
@@ -451,7 +452,7 @@ def _judge_channel(world: World, channel: str, found: Counter[str]) -> None:
             _judge_missing(world, each, gaps_behind[previous], found)
     found["# messages"] += len(seen)
     ordered = sorted(seen)
-    for first, second in zip(ordered, ordered[1:], strict=False):
+    for first, second in itertools.pairwise(ordered):
         between = sent[first : second - 1]
         if not gaps_behind[first] and not any(each.is_unique for each in between):
             true = Counter(each.key for each in between)
