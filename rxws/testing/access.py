@@ -1,4 +1,4 @@
-"""Which web pages may use a server: decides by the headers ``Origin`` and ``Host``. Pure, except for the options.
+"""Decides which web pages may use a server, by the headers ``Origin`` and ``Host``. Pure, except for the options.
 
 Any web page can open a websocket to the machine that shows it, and a page whose host name resolves to 127.0.0.1 (DNS
 rebinding) can even read answers over HTTP. Browsers send both headers and pages cannot change them: RFC 6455 §10.2.
