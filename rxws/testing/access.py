@@ -54,7 +54,9 @@ class Access:
             if not self._origins & {"*", origin.lower()}:
                 return _text("Origin", origin, "--allow-origin", "allow_origins")
         # A request without Host does not come from a browser.
-        for host in headers.get_all("Host"):
+        for value in headers.get_all("Host"):
+            # picows sends the user and the password of the URL, too. Browsers never do.
+            host = value.rpartition("@")[2]
             name = _name_of(host)
             if not (self._hosts & {"*", name} or _is_loopback(name) or name in map(_name_of, bound)):
                 return _text("Host", host, "--allow-host", "allow_hosts")
