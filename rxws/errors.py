@@ -23,8 +23,9 @@ class ConnectFailed(RxwsError, ConnectionError):
     """The feed failed, because no connection can be opened.
 
     Before the first connection was open, these failures are fatal: an invalid URI; a TLS verification that failed, or
-    TLS that met plain text; an HTTP status 4xx except 408, 425 and 429; :exc:`TypeError`, :exc:`AttributeError`,
-    :exc:`NameError` and :exc:`NotImplementedError`. Later only three statuses 401 or 403 in a row are fatal.
+    TLS that met plain text; an HTTP status 4xx without ``Retry-After``, except 408, 425 and 429; :exc:`TypeError`,
+    :exc:`AttributeError`, :exc:`NameError` and :exc:`NotImplementedError`. Later only three statuses 401 or 403 in a
+    row are fatal.
     ``should_retry`` overrides both rules. The feed also fails when the iterator of ``reconnect_delays`` ends.
 
     ``__cause__`` is the last failure as it was raised. Unlike ``reason`` it may quote a URL with its secrets, and so

@@ -20,7 +20,7 @@ from websockets.frames import Close, CloseCode
 from ..reporting.events import Reason
 from ..reporting.redaction import MASK, redact, redact_url
 
-__all__ = ["CREDENTIALS_REFUSED", "Failure", "diagnose", "is_fatal"]
+__all__ = ["CREDENTIALS_REFUSED", "TOO_MANY_REQUESTS", "Failure", "diagnose", "is_fatal"]
 
 LONGEST_RETRY_AFTER: Final = 86400.0
 """The longest ``Retry-After`` that is obeyed, in seconds: a day."""
@@ -36,7 +36,10 @@ _LONGEST_TEXT: Final = 4 * LONGEST_CAUSE
 CREDENTIALS_REFUSED: Final = frozenset({401, 403})
 """The HTTP statuses that a retry with the same credentials does not change."""
 
-_RETRIED_STATUS: Final = frozenset({408, 425, 429})
+TOO_MANY_REQUESTS: Final = 429
+"""The HTTP status of a server that limits how often clients connect."""
+
+_RETRIED_STATUS: Final = frozenset({408, 425, TOO_MANY_REQUESTS})
 
 # 3000 and 3003 are registered with IANA as Unauthorized and Forbidden; 4401 and 4403 are common, after HTTP.
 _AUTH_CODES: Final = frozenset({3000, 3003, 4401, 4403})
@@ -112,8 +115,9 @@ def is_fatal(failure: Failure, *, succeeded: bool, refusals: int) -> bool:
     """Return whether a retry is of no use.
 
     Before the first success these are fatal: an invalid URI; a failed TLS verification; plain text where TLS was
-    expected; an HTTP status 4xx except 408, 425 and 429; :exc:`TypeError`, :exc:`AttributeError`, :exc:`NameError` and
-    :exc:`NotImplementedError`. After the first success only three refusals of the credentials in a row are fatal.
+    expected; an HTTP status 4xx without ``Retry-After``, except 408, 425 and 429; :exc:`TypeError`,
+    :exc:`AttributeError`, :exc:`NameError` and :exc:`NotImplementedError`. After the first success only three refusals
+    of the credentials in a row are fatal.
 
     Args:
         failure: the failure of the last attempt.
@@ -125,7 +129,10 @@ def is_fatal(failure: Failure, *, succeeded: bool, refusals: int) -> bool:
     if succeeded:
         return False
     if failure.status is not None:
-        return 400 <= failure.status < 500 and failure.status not in _RETRIED_STATUS
+        # A server that names a time wants to be asked again: without a wait, a service that its supervisor restarts
+        # would prolong its ban (418).
+        is_refused = 400 <= failure.status < 500 and failure.status not in _RETRIED_STATUS
+        return is_refused and failure.retry_after is None
     error = failure.error
     return error is not None and (isinstance(error, _BUGS) or _is_invalid_uri(error) or _is_misconfigured_tls(error))
 

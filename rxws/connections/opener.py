@@ -203,7 +203,8 @@ class Opener:
             self._host.failed(asyncio.CancelledError())
             return
         failure = connection.failure
-        self.backoff.closed(connection.opened_at, self._loop.time())
+        heard = connection.inbound.first_received_at, connection.inbound.last_received_at
+        self.backoff.closed(connection.opened_at, self._loop.time(), *heard)
         self.connection_reporter.ended(connection.number, failure)
         if not self._stopped:
             rest = next((other for other, watchdog in reversed(self._open.items()) if watchdog is not None), None)

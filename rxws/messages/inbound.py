@@ -29,6 +29,7 @@ class Inbound:
     Attributes:
         number: the connection's number: 1 for the feed's first.
         sink: takes its messages; None: they go to the router.
+        first_received_at: when the first message came, on the loop's clock; None if none has come.
         last_received_at: when the last message came, on the loop's clock, to the accuracy of one turn of the loop;
             None if none has come.
         pending_replies: the awaited replies: by the future of the first message that passes, the filters, and whether
@@ -53,6 +54,7 @@ class Inbound:
     ) -> None:
         self.number: Final = number
         self.sink: Sink | None = None
+        self.first_received_at: float | None = None
         self.last_received_at: float | None = None
         self.pending_replies: Final[dict[asyncio.Future[tuple[Any, Filter]], tuple[list[Filter], bool]]] = {}
         self.answer: Final = answer
@@ -94,6 +96,8 @@ class Inbound:
 
     def received(self, now: float) -> None:
         """Note that a message came, ``now`` on the loop's clock."""
+        if self.first_received_at is None:
+            self.first_received_at = now
         self.last_received_at = now
 
     def expect_reply(self, filters: list[Filter], *, is_shared: bool = False) -> asyncio.Future[tuple[Any, Filter]]:

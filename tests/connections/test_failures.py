@@ -196,15 +196,19 @@ async def test_a_name_that_is_not_found_is_retried(connect):
     ],
 )
 async def test_a_handshake_is_refused_with_an_http_status(connect, status, reason, fatal):
-    """Before the first success only the HTTP statuses 4xx are fatal, except 408, 425 and 429."""
-    answer = f"HTTP/1.1 {status}\r\nRetry-After: 7\r\nContent-Length: 0\r\n\r\n".encode()
-    async with answering(answer) as port:
+    """Before the first success only the HTTP statuses 4xx are fatal, except 408, 425 and 429, and with Retry-After."""
+    answer = f"HTTP/1.1 {status}\r\n{{}}Content-Length: 0\r\n\r\n"
+    async with answering(answer.format("").encode()) as port:
+        untimed = await failure_to_open(connect, f"ws://127.0.0.1:{port}/?token=5ecre7")
+    async with answering(answer.format("Retry-After: 7\r\n").encode()) as port:
         failure = await failure_to_open(connect, f"ws://127.0.0.1:{port}/?token=5ecre7")
     assert failure.reason == reason
     assert failure.status == int(status[:3])
     assert failure.retry_after == 7
     assert failure.cause == f"InvalidStatus: server rejected WebSocket connection: HTTP {status[:3]}"
-    assert is_fatal_at_first(failure) is fatal
+    assert not is_fatal_at_first(failure)
+    assert untimed.retry_after is None
+    assert is_fatal_at_first(untimed) is fatal
 
 
 @both_libraries
@@ -368,7 +372,7 @@ async def test_this_side_closes(connect):
 
 
 async def test_a_hook_that_asks_an_http_server_is_judged_like_a_handshake():
-    """A request in the opening hook that fails is retried, unless its status is on the list."""
+    """A request in the opening hook that fails is retried, unless its status is on the list and names no time."""
 
     async def request(port):
         try:
@@ -384,7 +388,7 @@ async def test_a_hook_that_asks_an_http_server_is_judged_like_a_handshake():
     refused = await request(free_port())
     assert dropped.cause == "ServerDisconnectedError: Server disconnected"
     assert [failure.reason for failure in (dropped, banned, refused)] == ["network", "handshake", "network"]
-    assert [is_fatal_at_first(failure) for failure in (dropped, banned, refused)] == [False, True, False]
+    assert [is_fatal_at_first(failure) for failure in (dropped, banned, refused)] == [False, False, False]
     assert (banned.status, banned.retry_after) == (418, 60)
     assert "5ecre7" not in banned.cause
 
