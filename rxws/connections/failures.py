@@ -58,6 +58,10 @@ _BROKEN: Final = frozenset({"OSError", "EOFError", "ClientConnectionError"})
 # A retry does not repair a bug. ImportError is missing on purpose: a file that is being replaced may be complete one
 # second later.
 _BUGS: Final = (TypeError, AttributeError, NameError, NotImplementedError)
+# The modules through which an exception of the websocket library itself passes.
+_PASSED: Final = frozenset({"rxws.connections.connection", "rxws.messages.reader", "rxws.messages.frames"})
+# rxws.testing has connections of its own, which break like any other.
+_OURS: Final = re.compile(r"rxws\.(?!testing\b)")
 
 
 @dataclass(frozen=True, slots=True)
@@ -153,7 +157,7 @@ def _diagnose_close(error: BaseException) -> Failure:
     frame = sent if we_began else received
     if frame is None:
         # Without a close frame: the network broke, or a bug in this program ended the reading.
-        kind: Reason = "internal" if isinstance(error.__cause__, _BUGS) else "network"
+        kind: Reason = "internal" if _is_internal(error.__cause__) else "network"
         return Failure(kind, _shorten(_text(error), error.__cause__), error=error)
     code, reason = int(frame.code or CloseCode.NO_STATUS_RCVD), frame.reason or ""
     # websockets has the names of the codes, also for picows.
@@ -181,11 +185,19 @@ def _reason(error: BaseException, status: int | None, connection: object | None)
         return "auth" if status in CREDENTIALS_REFUSED or status == 407 else "handshake"
     if isinstance(error, ssl.SSLError) and not isinstance(error, _BROKEN_TLS):
         return "tls"
-    if isinstance(error, _BUGS) and connection is not None:
+    if connection is not None and _is_internal(error):
         return "internal"
     if _is_a(error, _BROKEN) or connection is not None:
         return "network"
     return "handshake"
+
+
+def _is_internal(error: BaseException | None) -> bool:
+    """Return whether an exception is a bug by its type, or was raised by a part of rxws that reads no connection."""
+    if error is None:
+        return False
+    places = (frame.f_globals.get("__name__") or "" for frame, _ in traceback.walk_tb(error.__traceback__))
+    return isinstance(error, _BUGS) or any(_OURS.match(place) and place not in _PASSED for place in places)
 
 
 def _is_a(error: BaseException, names: Iterable[str]) -> bool:

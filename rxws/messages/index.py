@@ -10,12 +10,12 @@ finds, and finds too much when no single pair selects well (500 symbols, 15 inte
 from __future__ import annotations
 
 import contextlib
-from asyncio import CancelledError
 from collections import deque
 from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
 from typing import Any, Generic, TypeVar, cast
 
-from .filters import ABSENT, Filter, has, look_up
+from ..reporting.cancellation import FAILURES
+from .filters import ABSENT, Filter, has, look_up, mapping_of
 
 __all__ = ["Index", "Registration"]
 
@@ -196,7 +196,7 @@ class Index(Generic[E]):
         if only is not None and type(message) is dict:
             try:
                 found = only.find(message.get(only.key, ABSENT))
-            except Exception:
+            except FAILURES:
                 return self._merge([*self._compare(only, message)])
             if found is None:
                 return ()
@@ -205,14 +205,15 @@ class Index(Generic[E]):
         hits: list[_Roster[Registration[E], E]] = []
         if self._unconditional.members:
             hits.append(self._unconditional)
-        if type(message) is dict or isinstance(message, Mapping):
-            get = message.get
+        source = message if type(message) is dict else mapping_of(message)
+        if source is not None:
+            get = source.get
             shapes = self._shapes.listed
             for shape in self._list(self._shapes) if shapes is None else shapes:
                 read = shape.read
                 try:
-                    bucket = shape.find(get(shape.key, ABSENT) if read is None else read(message))
-                except Exception:
+                    bucket = shape.find(get(shape.key, ABSENT) if read is None else read(source))
+                except FAILURES:
                     hits += self._compare(shape, message)
                 else:
                     if bucket is not None:
@@ -241,21 +242,21 @@ class Index(Generic[E]):
             try:
                 if registration.filter(message):
                     found.append(registration.entry)
-            except (Exception, CancelledError) as error:  # a predicate that asks a cancelled future raises the latter
+            except FAILURES as error:
                 self._on_error(registration.filter, message, error)
         return found
 
     def _compare(self, shape: _Shape[E], message: object) -> list[_Bucket[E]]:
         """Find a message's buckets where its values cannot be looked up: one that cannot be hashed, or raises."""
         found: list[_Bucket[E]] = []
-        with contextlib.suppress(Exception):  # which each bucket meets, too
+        with contextlib.suppress(*FAILURES):  # which each bucket meets, too
             if shape.excludes(message):
                 return found
         for bucket in self._list(shape):
             try:
                 if has(message, shape.by_key(bucket)):
                     found.append(bucket)
-            except (Exception, CancelledError) as error:
+            except FAILURES as error:
                 for registration in list(bucket.members):
                     self._on_error(registration.filter, message, error)
         return found

@@ -23,6 +23,7 @@ from websockets.frames import Close
 from websockets.http11 import Response
 
 from rxws.connections.failures import Failure, diagnose, is_fatal
+from rxws.messages.filters import Filter
 from rxws.testing import FeedServer
 
 NOW = 1_700_000_000.0
@@ -443,6 +444,35 @@ def test_a_connection_that_breaks_with_any_exception_is_a_network_failure():
     """Any exception of reading, except programming errors, is a network failure."""
     failure = diagnose(RuntimeError("torn"), object(), now=NOW)
     assert (failure.reason, failure.cause) == ("network", "RuntimeError: torn")
+
+
+def raised(kind):
+    """Return an exception that rxws itself raises while it reads a connection: the observer is rxws's."""
+
+    def broken(_message):
+        raise kind("broken")
+
+    try:
+        Filter.parse(broken)({})
+    except kind as error:
+        return error
+
+
+@pytest.mark.parametrize("kind", [RuntimeError, KeyError, OSError, AssertionError, ConnectionResetError])
+def test_an_exception_that_passed_through_rxws_is_an_internal_failure(kind):
+    """Whatever its type: an exception of rxws's own, or one that rxws let pass, is no failure of the network."""
+    error, closed = raised(kind), ConnectionClosedError(None, None)
+    closed.__cause__ = error
+    assert [diagnose(each, object(), now=NOW).reason for each in (error, closed)] == ["internal", "internal"]
+    assert diagnose(kind("broken"), object(), now=NOW).reason == "network"
+
+
+@pytest.mark.parametrize("module", ["rxws.messages.reader", "rxws.messages.frames", "rxws.testing.connection", "other"])
+def test_an_exception_of_the_library_is_a_network_failure(module):
+    """An exception that only passed through the reader came from the library."""
+    with pytest.raises(RuntimeError) as caught:
+        exec("raise RuntimeError('torn')", {"__name__": module})
+    assert diagnose(caught.value, object(), now=NOW).reason == "network"
 
 
 @pytest.mark.parametrize("kind", [TypeError, AttributeError, UnboundLocalError, NotImplementedError])
