@@ -144,6 +144,7 @@ class Opener:
         hold(connection.inbound)
         frames = functools.partial(frames_of, websocket, self._reporter)
         connection.start(self._host.make_reader(connection.inbound, frames))
+        connection.limit_close(self.options.close_timeout)
         connection.reader.add_done_callback(functools.partial(self._ended, connection))
         self._open[connection] = None
         try:

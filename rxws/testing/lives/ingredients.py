@@ -86,7 +86,6 @@ KNOWN: Final[Mapping[str, str]] = {
     "slow handlers in rotations": "a handler is slower than the feed, and the drain is cut short: lost without a word",
     "stale snapshots": "a snapshot older than what was delivered is accepted: the book goes back, and in_sync is True",
     "swaps": "a multiplex made while its channel is being unsubscribed has a hole without a Gap",
-    "unanswered protocol errors": "the feed stands still until the websocket library gives up to close",
     "watched books": "in_sync is True while held changes are still being delivered",
 }
 """The ingredients that rxws does not survive yet, each with what happens."""
