@@ -45,7 +45,7 @@ class RotationHost(Protocol):
         """Set the state of the feed."""
 
     def failed(self, error: BaseException) -> None:
-        """End the feed: no connection can be opened, or a task of the rotation was cancelled."""
+        """End the feed: no connection can be opened, or a reader or a task of the rotation was cut off."""
 
 
 class ConnectionSender(Protocol):
@@ -172,6 +172,9 @@ class Opener:
         try:
             await asyncio.wait({opening}, timeout=timeout)
             if opening.done():
+                if not opening.cancelled() and isinstance(opening.exception(), GeneratorExit):
+                    # Passed on it would end the handover, and the feed would stand still.
+                    raise RuntimeError("the opening hook raised GeneratorExit") from opening.exception()
                 return opening.result()
             opening.cancel()
             await asyncio.wait({opening}, timeout=CANCEL_TIMEOUT)
@@ -200,8 +203,9 @@ class Opener:
             watchdog.stop()
         connection.end()
         if reader.cancelled() or reader.exception() is not None:
-            # rxws does not end a reader this way: the loop is being torn down, or the program exits.
-            self._host.failed(asyncio.CancelledError())
+            # rxws does not end a reader this way: other code cancelled it, a function that is called with a message
+            # raised GeneratorExit, or the program exits.
+            self._host.failed((None if reader.cancelled() else reader.exception()) or asyncio.CancelledError())
             return
         failure = connection.failure
         heard = connection.inbound.first_received_at, connection.inbound.last_received_at

@@ -109,6 +109,11 @@ class CoroutineHandler(Buffer[Any]):
             pass
         except StreamOverflow as error:
             self._context.reporter.failed(self._function, None, error)
+        except GeneratorExit as error:
+            # Not where the loop is gone and its tasks are collected: this one is not running then.
+            if asyncio._get_running_loop() is self._context.loop and asyncio.current_task() is self.task:
+                self._context.reporter.failed(self._function, None, error)
+            raise
         except asyncio.CancelledError as error:
             # Somebody cancelled the task while it waited: nobody else would say why the function is called no more.
             if not (self._cancelled or is_torn_down()):

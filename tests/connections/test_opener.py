@@ -138,6 +138,30 @@ async def test_opening_when_the_hook_raises_a_cancelled_error():
 
 
 @in_virtual_time
+async def test_feed_fails_when_the_task_that_opens_connections_is_cancelled():
+    """Where other code cancels it no connection would be opened any more."""
+    feed = ScriptedFeed(REFUSED, reconnect_delays=delays(5))
+    await feed.record.happened(Disconnected)
+    (task,) = [task for task in asyncio.all_tasks() if task.get_name() == "rxws handover"]
+    task.cancel()
+    with pytest.raises(ConnectFailed, match="other code cancelled a task of the feed"):
+        await feed.wait_closed()
+
+
+@in_virtual_time
+async def test_opening_when_the_hook_raises_generator_exit():
+    """GeneratorExit of the hook is a failure like any other; the feed does not stand still."""
+
+    async def leave():
+        raise GeneratorExit
+
+    async with ScriptedFeed(leave) as feed:
+        await feed.record.happened(Connected)
+        (event,) = feed.record.of(Disconnected)
+        assert event.cause == "RuntimeError: the opening hook raised GeneratorExit"
+
+
+@in_virtual_time
 @pytest.mark.parametrize("turns", range(6))
 async def test_exit_at_the_moment_of_opening_leaves_no_connection(turns):
     """A connection that is opened while the feed is being closed is aborted, in any order of the two."""

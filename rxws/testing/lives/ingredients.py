@@ -72,10 +72,8 @@ INGREDIENTS: Final[Mapping[str, tuple[Ingredient, float]]] = {
 """All ingredients, in the order in which they are added, each with its share of lives."""
 
 KNOWN: Final[Mapping[str, str]] = {
-    "cancellations": "other code cancels the feed's tasks: the feed ends as after a wanted close",
     "dated silence": "Gap.start is when the loss was found out, and not the last message",
     "first snapshots": "the snapshot of a channel that is subscribed while an overlap is remembered is discarded",
-    "generator exits": "a handler raises GeneratorExit: the feed ends as after a wanted close",
     "goings in overlaps": "a channel subscribed during an overlap comes out of order, or is lost",
     "late effects": "Gap.end is before the subscription is in effect",
     "long lags": "the new connection lags by more than handover_settle: twice; the old one by seconds: lost",
