@@ -80,7 +80,6 @@ KNOWN: Final[Mapping[str, str]] = {
     "long standstills": "a loop that stood still is taken for silence; an overlap's memory ends meanwhile: twice",
     "passing refusals": "what a rotation's new connection alone has is dropped while its opening takes long",
     "plain snapshots": "the new connection's snapshot is delivered behind changes",
-    "rotations at once": "rotate() while messages flow and the state is connecting gives True and rotates nothing",
     "slow handlers in rotations": "a handler is slower than the feed, and the drain is cut short: lost without a word",
     "stale snapshots": "a snapshot older than what was delivered is accepted: the book goes back, and in_sync is True",
     "swaps": "a multiplex made while its channel is being unsubscribed has a hole without a Gap",
