@@ -4,12 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import time
-from typing import Any, Final
+from typing import Any
 
-__all__ = ["stand_apart", "stand_still"]
-
-APART: Final = 600.0
-"""Seconds that a virtual clock must differ from the monotonic one, so that nothing takes it for that."""
+__all__ = ["stand_still"]
 
 
 def _virtual_clock() -> Any:
@@ -24,10 +21,3 @@ def stand_still(seconds: float) -> None:
         time.sleep(seconds)
     else:
         clock.advance(seconds)
-
-
-def stand_apart() -> None:
-    """Set a virtual clock on where it is about to meet the monotonic one, which the feed's times would depend on."""
-    clock = _virtual_clock()
-    if clock is not None and abs(clock.time() - time.monotonic()) < APART:
-        clock.advance(2 * APART)
