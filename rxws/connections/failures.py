@@ -163,8 +163,9 @@ def _diagnose_close(error: BaseException) -> Failure:
     # websockets has the names of the codes, also for picows.
     words = f"{'this side' if we_began else 'the server'} closed with {Close(code, '')}{reason and ': ' + reason}"
     cause = error.__cause__ if we_began else None
-    if we_began and code == CloseCode.MESSAGE_TOO_BIG and cause is None and not re.search("[0-9]", reason):
-        words += " (the limit is the connection's max_size)"
+    if we_began and code == CloseCode.MESSAGE_TOO_BIG and not re.search("fragment|frames", f"{reason} {cause}"):
+        # First, because a long cause is cut.
+        words = f'{words} (raise the limit with connect_options={{"max_size": ...}})'
     return Failure(_close_reason(code, we_began), _shorten(words, cause), code=code, error=error)
 
 

@@ -30,7 +30,13 @@ LOSS_TIMEOUT: Final = 1.0
 
 
 class RotationHost(Protocol):
-    """What the opener and the rotation need of their feed."""
+    """What the opener and the rotation need of their feed.
+
+    Attributes:
+        opening: what opens a connection, for the text of a failure: the name of the user's hook, or the address.
+    """
+
+    opening: str
 
     async def create(self) -> Websocket:
         """Run the opening hook and return its websocket."""
@@ -179,7 +185,7 @@ class Opener:
             opening.cancel()
             await asyncio.wait({opening}, timeout=CANCEL_TIMEOUT)
             if not opening.done():
-                self._reporter.log(logging.WARNING, "_create_ws ignores its cancellation")
+                self._reporter.log(logging.WARNING, "%s ignores its cancellation", self._host.opening)
         except asyncio.CancelledError as error:
             # Otherwise the hook itself raised CancelledError.
             if is_being_cancelled(error):
@@ -187,7 +193,7 @@ class Opener:
                 opening.add_done_callback(_abort_opened)
             raise
         opening.add_done_callback(_abort_opened)
-        raise TimeoutError(f"_create_ws took longer than {timeout:g} s")
+        raise TimeoutError(f"{self._host.opening} took longer than {timeout:g} s")
 
     def _silent(self, connection: Connection, seconds: float) -> None:
         if self.options.idle_timeout is not None:

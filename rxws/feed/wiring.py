@@ -78,6 +78,7 @@ class Feed:
 
     Attributes:
         live_or_ended: an event that is set while the state is live, and after the end of the feed.
+        opening: what opens a connection, for the text of a failure: the name of the user's hook, or the address.
     """
 
     def __init__(self, hooks: Hooks, options: Options, kind: str) -> None:
@@ -90,6 +91,7 @@ class Feed:
         self.context = self._make_context(options.name or f"{kind}-{next(_NUMBERS)}")
         self.reporter = self.context.reporter
         self.error: Exception | None = None
+        self.opening = "_create_ws"
         self.events: EventObservable[Event] = EventObservable(self.context)
         self.reporter.publish = self.events.on_next
         self.state = CurrentObservable(self.context, State.CONNECTING)
