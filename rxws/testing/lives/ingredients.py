@@ -77,7 +77,7 @@ KNOWN: Final[Mapping[str, str]] = {
     "goings in overlaps": "a channel subscribed during an overlap comes out of order, or is lost",
     "late effects": "Gap.end is before the subscription is in effect",
     "long lags": "the new connection lags by more than handover_settle: twice; the old one by seconds: lost",
-    "long standstills": "a loop that stood still is taken for silence; an overlap's memory ends meanwhile: twice",
+    "long standstills": "the loop stands still after a rotation: the overlap's memory ends meanwhile: twice",
     "passing refusals": "what a rotation's new connection alone has is dropped while its opening takes long",
     "plain snapshots": "the new connection's snapshot is delivered behind changes",
     "slow handlers in rotations": "a handler is slower than the feed, and the drain is cut short: lost without a word",
