@@ -22,7 +22,7 @@ from ..interface import AsyncWebsocketStreamInterface, feed_of
 from ..messages import Frame, Frames, Inbound, Many, Reader, Sink
 from ..observables import LoopContext
 from ..options import Options
-from ..reporting import Connected, Event, Gap, Reporter, Rotated, State, redact
+from ..reporting import EXITS, Connected, Event, Gap, Reporter, Rotated, State, redact
 from ..streams import ALWAYS_AVAILABLE, Availability
 from .clock import RecordedClock
 from .consumers import Consumers
@@ -149,9 +149,11 @@ class PlayedFeed(Feed):
 
     def played(self, error: BaseException | None) -> None:
         """End as after ``exit()``, or fail because the script could not be read completely."""
-        if isinstance(error, asyncio.CancelledError):
-            # All tasks are being cancelled, as at the end of asyncio.run. A task that starts now would not be awaited.
-            self._closing.abandon()
+        if self.is_closing:
+            return
+        if error is not None and isinstance(error, (asyncio.CancelledError, *EXITS)):
+            # Not in a new task: where the program cancels all tasks, as asyncio.run does, it would not be awaited.
+            self._cut_off(error)
             return
         if isinstance(error, Exception):
             self.error = error

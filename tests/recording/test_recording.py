@@ -1388,15 +1388,18 @@ class TestReplay:
         assert "failed: OSError" in caplog.text
 
     async def test_replay_when_all_tasks_are_cancelled(self, plain: Path) -> None:
-        """If its task is cancelled, as at the end of ``asyncio.run``, the replay and its streams end."""
+        """When other code cancels its task, the replay fails, and its streams raise that after what they hold."""
         numbered(plain, 5, interval=10.0)
         ws = replay(plain)
         stream = ws.stream_filter()
         await asyncio.sleep(15)
         for task in asyncio.all_tasks() - {asyncio.current_task()}:
             task.cancel()
-        assert [message async for message in stream] == [{"n": 0}]
-        await ws.wait_closed()
+        assert await anext(stream) == {"n": 0}
+        with pytest.raises(rxws.ConnectFailed, match="other code cancelled"):
+            await anext(stream)
+        with pytest.raises(rxws.ConnectFailed, match="other code cancelled"):
+            await ws.wait_closed()
 
     # Consumers
 
