@@ -104,6 +104,10 @@ class Stream(AsyncObservable[T], BufferIterator[T], Generic[T]):
         self._context.check()
         self._receiver.on_end(None)
 
+    def fail(self, error: Exception) -> None:
+        """Take nothing more in. The consumer gets what is held, then ``error``. On the loop's thread; idempotent."""
+        self._receiver.on_end(error)
+
     async def __aenter__(self) -> Self:
         return self
 
