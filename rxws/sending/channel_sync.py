@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import copy
+import inspect
 import logging
-from collections.abc import Hashable, Iterator
+from collections.abc import Awaitable, Hashable, Iterator
 from typing import Any, Final
 
-from ..callables import resolve
 from ..codec import to_payload
 from ..connections.connection import Connection
 from ..connections.send_queue import Priority
@@ -71,6 +71,8 @@ class ChannelSync:
         # Of postponed channels and commands: the next delays, and the timer that runs now.
         self._delays: dict[Hashable, Iterator[float]] = {}
         self._timers: dict[ChannelCommand, asyncio.TimerHandle] = {}
+        # Tasks that were created and have not begun: what they send now comes before what is sent later.
+        self._unbegun = 0
         # While a combined command waits for its slot, no command is taken, so the next one can combine more channels.
         self._combining = 0
 
@@ -130,6 +132,11 @@ class ChannelSync:
         # Soon and not now: channels that become wanted in the same iteration of the loop can be combined.
         self._loop.call_soon(self._launch)
 
+    def launch(self) -> bool:
+        """Begin to send what is to be sent; return whether that takes another turn of the loop."""
+        self._launch()
+        return self._unbegun > 0
+
     def stop(self) -> None:
         """Repeat no more commands: the connection has ended."""
         for timer in self._timers.values():
@@ -140,6 +147,7 @@ class ChannelSync:
             command = self._states.take_command()
             if command is None:
                 return
+            self._unbegun += 1
             task = self._loop.create_task(self._carry_out(command), name="rxws subscriber")
             self._commands[task] = command
             if self._states.is_doubtful(command):
@@ -154,7 +162,12 @@ class ChannelSync:
         self._launch()
 
     async def _carry_out(self, command: ChannelCommand) -> None:
-        """Carry out a command; postpone the part that fails, unless the connection was lost."""
+        """Carry out a command; postpone the part that fails, unless the connection was lost.
+
+        Where sending is not limited, and no async function is called, it sends before it waits for the first time: so
+        that the order of the calls is the order on the wire.
+        """
+        self._unbegun -= 1
         try:
             messages = await self._messages_of(command)
             command = ChannelCommand(tuple(messages), command.subscribes)
@@ -188,14 +201,17 @@ class ChannelSync:
     async def _messages_of(self, command: ChannelCommand) -> dict[Channel, Any]:
         """Return the messages of a command; postpone the channels whose function fails."""
         # Before a slot is acquired: a slow function must not delay pongs.
-        asking = [self._message_of(each, command.subscribes) for each in command.channels]
-        answers = await asyncio.gather(*asking, return_exceptions=True)
-        messages = {}
-        for each, answer in zip(command.channels, answers, strict=True):
-            if isinstance(answer, BaseException):
-                self._postpone(ChannelCommand((each,), command.subscribes), answer)
-            else:
-                messages[each] = answer
+        messages = {each: self._message_of(each, command.subscribes) for each in command.channels}
+        asking = {each: self._wait_for(given) for each, given in messages.items() if inspect.isawaitable(given)}
+        if asking:
+            answers = await asyncio.gather(*asking.values(), return_exceptions=True)
+            messages.update(zip(asking, answers, strict=True))
+        for each, message in list(messages.items()):
+            if message is None and command.subscribes:
+                message = TypeError("a function for subscribe must return a message, not None")
+            if isinstance(message, BaseException):
+                self._postpone(ChannelCommand((each,), command.subscribes), message)
+                del messages[each]
         return messages
 
     async def _send_when_due(self, command: ChannelCommand, messages: dict[Channel, Any]) -> ChannelCommand:
@@ -239,15 +255,17 @@ class ChannelSync:
         self._commands[task] = nothing
         return nothing
 
-    async def _message_of(self, channel: Channel, subscribes: bool) -> Any:
+    def _message_of(self, channel: Channel, subscribes: bool) -> Any:
+        """Return the message, what the function for it returns, or the exception that the function raises."""
         message = channel.subscribe if subscribes else channel.unsubscribe
-        if not callable(message):
-            return message
+        try:
+            return message() if callable(message) else message
+        except FAILURES as error:
+            return error
+
+    async def _wait_for(self, message: Awaitable[Any]) -> Any:
         async with asyncio.timeout(self._options.send_timeout):
-            given = await resolve(message)
-        if given is None and subscribes:
-            raise TypeError("a function for subscribe must return a message, not None")
-        return given
+            return await message
 
     def _payload_of(self, messages: list[Any], command: ChannelCommand) -> str | bytes:
         combine = command.channels[0].combine

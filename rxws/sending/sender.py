@@ -45,6 +45,8 @@ class Sender:
         self._raise_if_ended = raise_if_ended
         self._live: Connection | None = None
         self._syncs: dict[Connection, ChannelSync] = {}
+        # How many calls of `send` wait for a connection, or for what was called before.
+        self._in_line = 0
         self.on_open: tuple[Any, ...] = ()
         self.channels: Final = ChannelRegistry()
         self.channel_of: Final = self.channels.channel_of
@@ -94,12 +96,32 @@ class Sender:
         deadline = self._loop.time() + timeout
         try:
             async with asyncio.timeout_at(deadline):
-                connection = await self._wait_for_slot()
+                connection = await self._wait_for_turn()
         except TimeoutError as error:
             raise SendTimeout(f"{self.obstacle} for {timeout:g} s: nothing was sent") from error
         if chosen is not None:
             chosen(connection)
         await connection.send(payload, max(0.0, deadline - self._loop.time()), None, patience=timeout)
+
+    async def _wait_for_turn(self) -> Connection:
+        """Let what was subscribed or sent before go first. Return the live connection, with a slot for a message."""
+        must_wait = self._is_subscribing() or self._in_line > 0
+        self._in_line += 1
+        try:
+            if must_wait:
+                # The loop calls in the order in which it was asked to: what was called before comes first.
+                await asyncio.sleep(0)
+            return await self._wait_for_slot()
+        finally:
+            self._in_line -= 1
+
+    def _is_subscribing(self) -> bool:
+        """Begin to send what was subscribed before. Where sending is limited, priorities decide instead."""
+        connection = self.present
+        if connection is None or connection.send_queue is not None:
+            return False
+        sync = self._syncs.get(connection)
+        return sync is not None and sync.launch()
 
     async def _wait_for_slot(self) -> Connection:
         """Return the live connection once it has a slot for one more message."""

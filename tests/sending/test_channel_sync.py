@@ -424,6 +424,74 @@ async def test_answer_serves_the_longest_waiting_channel_when_answers_are_alike(
         del streams
 
 
+@pytest.mark.parametrize("given", ["a message", "a function"])
+async def test_order_of_calls_is_the_order_on_the_wire_when_sending_is_not_limited(given):
+    """What is sent and asked for after a ``multiplex`` does not overtake it, and neither does what follows."""
+
+    def wanted(feed, name):
+        message = f"+{name}" if given == "a message" else lambda: f"+{name}"
+        return feed.multiplex(message, f"-{name}", filters=None, acknowledged=is_answer_to(f"+{name}"))
+
+    async with ScriptedFeed() as feed:
+        await feed.wait_connected()
+        streams = [wanted(feed, "a")]
+        asking = asyncio.ensure_future(feed.request("1", lambda message: message == "reply"))
+        await asyncio.sleep(0)
+        streams.append(wanted(feed, "b"))
+        await feed.send("2")
+        await feed.send("3")
+        streams.append(wanted(feed, "c"))
+        await streams[0].close()
+        sending = [asyncio.ensure_future(feed.send(text)) for text in "45"]
+        await settle()
+        feed.websocket.come("ok +a", "reply")
+        await asking
+        await asyncio.gather(*sending)
+        await streams[1].close()
+        feed.websocket.come("ok +b")
+        await settle()
+        assert [text for text in feed.websocket.sent if text[0] != "-"] == ["+a", "1", "+b", "2", "3", "+c", "4", "5"]
+        del streams
+
+
+async def test_sends_keep_their_order_when_one_is_called_between_the_turns_of_others():
+    """A ``send`` that is called while an earlier one waits for its turn does not overtake that one."""
+    loop = asyncio.get_running_loop()
+    async with ScriptedFeed() as feed:
+        await feed.wait_connected()
+        sending = []
+
+        def send(*texts):
+            for text in texts:
+                coroutine = feed.send(text)
+                sending.append(loop.create_task(coroutine))
+
+        loop.call_soon(lambda: loop.call_soon(lambda: loop.call_soon(send, "3")))
+        stream = channel(feed, "a")
+        send("1", "2")
+        await asyncio.sleep(1)
+        assert feed.websocket.sent == ["+a", "1", "2", "3"]
+        await asyncio.gather(*sending)
+        await stream.close()
+
+
+async def test_message_is_not_held_up_when_a_function_takes_long():
+    """What an async function returns is sent when it has returned: no ``send`` waits for it."""
+
+    async def token():
+        await asyncio.sleep(3)
+        return "+a"
+
+    async with ScriptedFeed() as feed:
+        await feed.wait_connected()
+        stream = feed.multiplex(token, filters=None)
+        await feed.send("1")
+        assert feed.websocket.sent == ["1"]
+        await asyncio.sleep(5)
+        assert feed.websocket.sent == ["1", "+a"]
+        await stream.close()
+
+
 async def test_failure_is_repeated_when_a_function_raises_on_an_open_connection():
     """On an open connection a function that raises is reported and called again; the connection stays."""
     errors = iter([ValueError("a"), asyncio.CancelledError(), rxws.SendTimeout("of another feed")])
