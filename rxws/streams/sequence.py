@@ -91,8 +91,8 @@ class SequenceTracker(Generic[T]):
     While the tracker is out of sync, it holds changes and needs a snapshot. A snapshot that is not older than the held
     changes brings it into sync. The snapshot is delivered, then the changes after it; each begins at most one after the
     end of the previous one. The tracker gets out of sync when numbers are missing, and when they go back because the
-    server restarted its count. Until they go back, a snapshot that is older than what was delivered is refused: it comes
-    from a cache.
+    server restarted its count. Until they go back, a snapshot that is older than what was delivered is refused, because
+    it comes from a cache.
 
     Args:
         range_of: returns the first and the last number of a change.

@@ -159,7 +159,7 @@ class Stream(AsyncObservable[T], BufferIterator[T], Generic[T]):
         the returned Observable is False. It is also False, and no snapshot is fetched, while the feed has no
         connection, and while a stream of ``multiplex`` is not subscribed on it or was refused by the server.
 
-        A snapshot that is older than the held or delivered changes is fetched again; from the second in a row on, this is
+        A snapshot that is older than held or delivered changes is fetched again; from the second in a row on, this is
         reported. A fetch that fails or takes longer than 10 s is reported and retried. The delays between fetches grow;
         they start over after a ``Gap`` and after 10 s in sync. A message whose numbers cannot be read may be a change:
         it is reported, and another snapshot is fetched. Disposing of the subscription, or leaving the ``async for``,
