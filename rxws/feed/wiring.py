@@ -192,6 +192,9 @@ class Feed:
         if not self.is_closing:
             wanted = self.sender.add_reference(channel, parsed)
             stream.when_ended(functools.partial(self._remove_reference, wanted))
+            if wanted.consent is not None:
+                # Messages of the old subscription may still come: what follows on them is missing in between.
+                self.sender.when_subscribed_again(wanted.identity, stream.hold_back)
         return stream
 
     def _remove_reference(self, channel: Channel) -> None:

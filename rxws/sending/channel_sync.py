@@ -7,6 +7,7 @@ import copy
 import functools
 import inspect
 import logging
+import math
 from collections.abc import Awaitable, Callable, Hashable, Iterator, Mapping, Sequence
 from typing import Any, Final
 
@@ -43,6 +44,9 @@ they may arrive faster than they can be sent."""
 ANSWER_PAUSE: Final = 1.0
 """Seconds to wait for another answer to a combined message, until the only answer counts for all its channels."""
 
+LINGER: Final = 30.0
+"""Seconds for which messages of a channel may still come after it was unsubscribed."""
+
 POLL_INTERVAL: Final = 0.1
 """Seconds between two checks whether postponed channels are subscribed, and whether the connection is still held."""
 
@@ -75,6 +79,9 @@ class ChannelSync:
         # Of postponed channels and commands: the next delays, and the timer that runs now.
         self._delays: dict[Hashable, Iterator[float]] = {}
         self._timers: dict[ChannelCommand, asyncio.TimerHandle] = {}
+        # When channels were unsubscribed that are not subscribed again yet, and what to call when they are.
+        self._left_at: dict[Hashable, float] = {}
+        self._on_subscribed: dict[Hashable, list[Callable[[], None]]] = {}
         # Tasks that were created and have not begun: what they send now comes before what is sent later.
         self._unbegun = 0
         # While a combined command waits for its slot, no command is taken, so the next one can combine more channels.
@@ -88,6 +95,17 @@ class ChannelSync:
     def has_subscribed(self, identity: Hashable) -> bool:
         """Whether a channel is subscribed: its command was sent and not refused."""
         return identity in self._states
+
+    def is_leaving(self, identity: Hashable) -> bool:
+        """Whether a channel was unsubscribed and is not subscribed again: messages of it may still come."""
+        return self._loop.time() - self._left_at.get(identity, -math.inf) < LINGER
+
+    def when_subscribed_again(self, identity: Hashable, function: Callable[[], None]) -> None:
+        """Call a function when a channel is subscribed again, before its next message.
+
+        It is also called if the server refuses the channel, and when the connection ends.
+        """
+        self._on_subscribed.setdefault(identity, []).append(function)
 
     async def prepare(self) -> None:
         """Subscribe all wanted channels, including those that become wanted within ``GATHERING`` seconds.
@@ -145,6 +163,8 @@ class ChannelSync:
         """Repeat no more commands: the connection has ended."""
         for timer in self._timers.values():
             timer.cancel()
+        for identity in list(self._on_subscribed):
+            self._subscribed_again(identity)
 
     def _launch(self) -> None:
         while self._connection.is_live and not self._combining and len(self._commands) - len(self._late) < MAX_COMMANDS:
@@ -246,6 +266,8 @@ class ChannelSync:
         if due.subscribes and any(each.consent for each in due.channels):
             await self._subscribe(due, payload, left)
         else:
+            if not due.subscribes:
+                self._note_leaving(due)
             await self._connection.send(payload, self._options.send_timeout, None)
             self._done(due, left)
 
@@ -255,6 +277,21 @@ class ChannelSync:
         for each in command.channels:
             left.pop(each, None)
             self._connection.change_channel(each.identity, command.subscribes)
+            if command.subscribes:
+                self._subscribed_again(each.identity)
+
+    def _subscribed_again(self, identity: Hashable) -> None:
+        self._left_at.pop(identity, None)
+        for function in self._on_subscribed.pop(identity, ()):
+            function()
+
+    def _note_leaving(self, command: ChannelCommand) -> None:
+        """Note that the message is sent that unsubscribes a channel: its last messages are on their way."""
+        now = self._loop.time()
+        while self._left_at and now - next(iter(self._left_at.values())) >= LINGER:
+            del self._left_at[next(iter(self._left_at))]
+        for each in command.channels:
+            self._left_at[each.identity] = now
 
     def _divide(self, channels: Sequence[Channel], pieces: int, left: dict[Channel, Any]) -> None:
         """Leave channels to this number of later commands."""
@@ -342,6 +379,7 @@ class ChannelSync:
             self._divide(channels, 2, left)
         else:
             self._states.refuse(command)
+            self._subscribed_again(channels[0].identity)
             self._states.free(command)
             left.pop(channels[0], None)
 

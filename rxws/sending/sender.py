@@ -187,6 +187,29 @@ class Sender:
         sync = None if self._live is None else self._syncs.get(self._live)
         return sync is None or sync.has_subscribed(identity)
 
+    def when_subscribed_again(self, identity: Hashable, hold_back: Callable[[], Callable[[], None]]) -> None:
+        """Hold a stream back whose channel was just unsubscribed, until it is subscribed again on all connections.
+
+        Messages of the old subscription may still come, and between them and the new subscription some are missing.
+
+        Args:
+            identity: the channel's.
+            hold_back: called if the channel was unsubscribed; returns the function that lets the stream begin.
+        """
+        leaving = [sync for sync in self._syncs.values() if sync.is_leaving(identity)]
+        if not leaving:
+            return
+        begin, missing = hold_back(), len(leaving)
+
+        def subscribed() -> None:
+            nonlocal missing
+            missing -= 1
+            if not missing:
+                begin()
+
+        for sync in leaving:
+            sync.when_subscribed_again(identity, subscribed)
+
     def add_reference(self, channel: Channel, wanted_messages: Filter) -> Channel:
         """Count one more stream that wants the channel; return the channel to pass to ``remove_reference``."""
         wanted = self.channels.add_reference(channel, wanted_messages)

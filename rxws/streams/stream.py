@@ -73,6 +73,10 @@ class Stream(AsyncObservable[T], BufferIterator[T], Generic[T]):
         """Whether the stream is open and no message has passed its filter yet."""
         return not (self._receiver.closed or self._receiver.matched)
 
+    def hold_back(self) -> Callable[[], None]:
+        """Discard messages until the returned function is called; if any came, the stream begins with a ``Gap``."""
+        return self._receiver.hold_back()
+
     def take_in(self, message: T) -> None:
         """Take a message that did not come through the router. On the loop's thread."""
         self._receiver.on_message(message)
