@@ -40,7 +40,7 @@ The public names::
         RxwsError                       the base class of all errors
         ConnectFailed                   the feed has failed
         FeedClosed                      the feed is closed
-        SendFailed                      the connection was lost while a message was sent
+        SendFailed                      the connection was lost with a message or before a reply
         SendTimeout                     a message could not be sent in time
         StreamOverflow                  a consumer was too slow for its stream
     Modules

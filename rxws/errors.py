@@ -5,7 +5,7 @@
     RxwsError
     ├── ConnectFailed            the feed failed: no connection can be opened, or its tasks were cut off
     ├── FeedClosed               the feed was closed by exit()
-    ├── SendFailed               the connection was lost while a message was being sent
+    ├── SendFailed               the connection was lost with a message or before a reply
     ├── SendTimeout              a message could not be sent in time
     └── StreamOverflow           a stream was full: its consumer was too slow
 """
@@ -55,7 +55,9 @@ class FeedClosed(RxwsError):
 
 
 class SendFailed(RxwsError, ConnectionError):
-    """The connection was lost while a message was being sent; the server may or may not have received it.
+    """The connection was lost while a message was being sent, or before the reply to a request came.
+
+    The server may or may not have received the message.
 
     ``__cause__`` is the transport's exception. The message is not repeated on the next connection.
     """

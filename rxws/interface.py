@@ -499,6 +499,7 @@ class AsyncWebsocketStreamInterface(Generic[T], metaclass=ABCMeta):
             TimeoutError: no reply came in time, or the message could not be sent in time; the text says which.
             TypeError: ``timeout`` is not a number, or ``reply`` is not a filter.
             ValueError: ``timeout`` is not positive and finite.
+            SendFailed: the connection was lost before the reply came. The server may have received the message.
             RxwsError: as in :meth:`send`.
 
         Example::

@@ -7,7 +7,7 @@ from collections.abc import Awaitable, Callable
 from typing import Any
 
 from ..connections.connection import Connection
-from ..errors import SendTimeout
+from ..errors import SendFailed, SendTimeout
 from ..messages.filters import Filter
 from ..reporting.redaction import redact
 from ..streams.stream import Stream
@@ -33,14 +33,22 @@ async def exchange(
 
     Raises:
         TimeoutError: in that time the message was not sent, or no reply came.
+        SendFailed: the connection was lost before the reply came.
         StopAsyncIteration: the feed was closed before the reply came.
     """
     replies: list[asyncio.Future[tuple[Any, Filter]]] = []
 
+    def take(reply: asyncio.Future[tuple[Any, Filter]]) -> None:
+        if not reply.cancelled():
+            stream.take_in(reply.result()[0])
+        else:
+            # The end of the connection cancels the reply. What the stream holds already comes before the error.
+            stream.fail(SendFailed("sent, then the connection was lost before the reply came"))
+
     def expect_reply(connection: Connection) -> None:
         # In a rotation the reply may come on a connection whose messages are held or discarded: expect it there too.
         reply = connection.inbound.expect_reply([wanted], is_shared=True)
-        reply.add_done_callback(lambda done: None if done.cancelled() else stream.take_in(done.result()[0]))
+        reply.add_done_callback(take)
         replies.append(reply)
 
     try:

@@ -22,7 +22,7 @@ from ..connections.opener import Opener
 from ..connections.rotation import Rotation
 from ..display.cells import in_notebook, on_rerun
 from ..display.feed_view import FeedView, replace_namesake
-from ..errors import ConnectFailed, FeedClosed, RxwsError
+from ..errors import ConnectFailed, FeedClosed, RxwsError, SendFailed
 from ..messages.dispatcher import FrameDispatcher
 from ..messages.filters import Filter
 from ..messages.frames import Frames, Websocket
@@ -50,6 +50,9 @@ from .shutdown import Shutdown
 from .source import FrameSource
 
 __all__ = ["FEED_FACTORY", "Feed", "Hooks", "make_feed"]
+
+FAILURE_DELAY: Final = 0.01
+"""Seconds within which a feed fails after a lost connection, if it does not open another one."""
 
 _NUMBERS = itertools.count(1)
 
@@ -191,6 +194,9 @@ class Feed:
         if not self.is_closing:
             wanted = self.sender.add_reference(channel, parsed)
             stream.when_ended(functools.partial(self._remove_reference, wanted))
+            if wanted.consent is not None:
+                # Messages of the old subscription may still come: what follows on them is missing in between.
+                self.sender.when_subscribed_again(wanted.identity, stream.hold_back)
         return stream
 
     def _remove_reference(self, channel: Channel) -> None:
@@ -228,6 +234,11 @@ class Feed:
             return await exchange(message, wanted, timeout, self.send, stream, lambda: self.sender.obstacle)
         except StopAsyncIteration:
             raise FeedClosed(f"{self.reporter.name} was closed before the reply came") from None
+        except SendFailed:
+            # The feed may be about to fail because of this loss: then the fatal error says why.
+            await asyncio.sleep(FAILURE_DELAY)
+            self.raise_if_failed()
+            raise
 
     async def wait_connected(self) -> None:
         """Return when there is a live connection and its held messages are delivered."""

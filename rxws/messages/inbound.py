@@ -34,9 +34,9 @@ class Inbound:
             of the loop. None: no message has arrived.
         last_received_time: the same in seconds since the epoch, because the loop's clock may stop while a machine
             sleeps.
-        pending_replies: the awaited replies. The key is the future of the first message that passes; the value is the
-            filters, and whether other receivers get that message, too. The dict is never replaced, and it is empty
-            while no reply is awaited.
+        pending_replies: the awaited replies. The key is a future, which is done when no reply is awaited any more; the
+            value is the function that takes replies, and whether other receivers get that message, too. The dict is
+            never replaced, and it is empty while no reply is awaited.
 
     Args:
         number: the connection's number.
@@ -53,7 +53,7 @@ class Inbound:
         self.first_received_at: float | None = None
         self.last_received_at: float | None = None
         self.last_received_time: float | None = None
-        self.pending_replies: Final[dict[asyncio.Future[tuple[Any, Filter]], tuple[list[Filter], bool]]] = {}
+        self.pending_replies: Final[dict[asyncio.Future[Any], tuple[Callable[[Any], bool], bool]]] = {}
         self.answer: Final = answer
         self.has_ended: Final = has_ended
         self._reporter = reporter
@@ -101,25 +101,40 @@ class Inbound:
         reply that ``is_shared`` resolves all callers that share it, and the streams get the message as well.
         """
         future: asyncio.Future[tuple[Any, Filter]] = asyncio.get_running_loop().create_future()
-        self.pending_replies[future] = filters, is_shared
+
+        def take(message: Any) -> bool:
+            passed = next((each for each in filters if self.passes(each, message)), None)
+            if passed is not None:
+                future.set_result((message, passed))
+            return passed is not None
+
+        self.pending_replies[future] = take, is_shared
+        future.add_done_callback(self.pending_replies.pop)
+        return future
+
+    def expect_replies(self, take: Callable[[Any], bool]) -> asyncio.Future[None]:
+        """Call ``take`` with each message here, until the returned future is cancelled.
+
+        ``take`` returns whether the message is a reply that it expects; nobody else gets that reply then.
+        """
+        future: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self.pending_replies[future] = take, False
         future.add_done_callback(self.pending_replies.pop)
         return future
 
     def resolve_reply(self, message: Any) -> bool:
         """Resolve the longest-awaited reply that ``message`` is; return whether no other receiver gets the message."""
         # A copy, because a user's filter may itself expect a reply.
-        for future, (filters, is_shared) in list(self.pending_replies.items()):
+        for future, (take, is_shared) in list(self.pending_replies.items()):
             if is_shared and self.sink is None:
                 # Without a sink the streams get this message now, the caller's stream too. Call the filter only there.
                 continue
-            passed = None if future.done() else next((each for each in filters if self._passes(each, message)), None)
-            if passed is not None:
-                future.set_result((message, passed))
-                if not is_shared:
-                    return True
+            if not future.done() and take(message) and not is_shared:
+                return True
         return False
 
-    def _passes(self, expected: Filter, message: Any) -> bool:
+    def passes(self, expected: Filter, message: Any) -> bool:
+        """Return whether a message passes a filter; a filter that raises is reported."""
         # A try instead of a guard, which costs more: each message is compared with up to a thousand awaited replies.
         try:
             return expected(message)

@@ -78,6 +78,13 @@ class Router:
         else:
             self._receivers[receiver] = self._index.add(receiver.on_message, filter)
 
+    def divert(self, receiver: Receiver, filter: Filter, push: Callable[[Any], None]) -> None:  # noqa: A002
+        """Give ``push`` the messages of a registered receiver from now on. Without a registration nothing happens."""
+        registration = self._receivers.get(receiver)
+        if registration is not None:
+            self._index.remove(registration)
+            self._receivers[receiver] = self._index.add(push, filter)
+
     def remove(self, receiver: Receiver) -> None:
         """Unregister a receiver. Idempotent. Call it on the loop's thread; it is safe while a message is delivered."""
         registration = self._receivers.pop(receiver, None)

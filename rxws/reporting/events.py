@@ -183,7 +183,9 @@ class Gap(Event):
         start: the delivery of the last message before the gap, in seconds since the epoch.
         end: the time when everything was subscribed again, or when the first message after the gap came, if that was
             earlier; in seconds since the epoch.
-        reason: as in :class:`Disconnected`; in a replay also ``"recording"``: nothing was recorded in between.
+        reason: as in :class:`Disconnected`; in a replay also ``"recording"``: nothing was recorded in between. With
+            ``"user"`` it is the beginning of a stream of ``multiplex`` whose channel had just been unsubscribed: what
+            came before the new subscription was discarded. Only that stream gets this Gap.
         last_message: the last message delivered before the gap, or None if there was none.
     """
 
@@ -345,7 +347,8 @@ class Statistics:
         gaps: gaps reported.
         rejected: frames that could not be parsed.
         duplicates: messages dropped in rotations because the old connection had delivered them.
-        discarded: messages dropped in rotations because they are per connection.
+        discarded: messages dropped in rotations because they are per connection, and messages of a channel's ended
+            subscription that came before its new one.
         failures: exceptions raised by handlers, subscribers, filters and hooks.
         unacknowledged: subscriptions that the server refused or did not answer in time.
         streams: streams that are open now.

@@ -4,22 +4,24 @@ from __future__ import annotations
 
 import asyncio
 import copy
+import functools
+import inspect
 import logging
-from collections.abc import Hashable, Iterator
+import math
+from collections.abc import Awaitable, Callable, Hashable, Iterator, Mapping, Sequence
 from typing import Any, Final
 
-from ..callables import resolve
 from ..codec import to_payload
 from ..connections.connection import Connection
 from ..connections.send_queue import Priority
 from ..delays import default_delays
 from ..errors import SendFailed
-from ..messages.filters import Filter
 from ..options import Options
 from ..reporting.cancellation import FAILURES, is_being_cancelled
 from ..reporting.events import SubscriptionFailed
 from ..reporting.redaction import redact
 from ..reporting.reporter import Reporter
+from .answers import Answers
 from .channel_states import ChannelStates
 from .channels import Channel, ChannelCommand, ChannelRegistry
 
@@ -38,6 +40,12 @@ PATIENCE: Final = 10.0
 GATHERING: Final = 10.0
 """Seconds for which ``prepare`` also waits for channels that become wanted meanwhile. After that it does not, because
 they may arrive faster than they can be sent."""
+
+ANSWER_PAUSE: Final = 1.0
+"""Seconds to wait for another answer to a combined message, until the only answer counts for all its channels."""
+
+LINGER: Final = 30.0
+"""Seconds for which messages of a channel may still come after it was unsubscribed."""
 
 POLL_INTERVAL: Final = 0.1
 """Seconds between two checks whether postponed channels are subscribed, and whether the connection is still held."""
@@ -71,6 +79,11 @@ class ChannelSync:
         # Of postponed channels and commands: the next delays, and the timer that runs now.
         self._delays: dict[Hashable, Iterator[float]] = {}
         self._timers: dict[ChannelCommand, asyncio.TimerHandle] = {}
+        # When channels were unsubscribed that are not subscribed again yet, and what to call when they are.
+        self._left_at: dict[Hashable, float] = {}
+        self._on_subscribed: dict[Hashable, list[Callable[[], None]]] = {}
+        # Tasks that were created and have not begun: what they send now comes before what is sent later.
+        self._unbegun = 0
         # While a combined command waits for its slot, no command is taken, so the next one can combine more channels.
         self._combining = 0
 
@@ -82,6 +95,17 @@ class ChannelSync:
     def has_subscribed(self, identity: Hashable) -> bool:
         """Whether a channel is subscribed: its command was sent and not refused."""
         return identity in self._states
+
+    def is_leaving(self, identity: Hashable) -> bool:
+        """Whether a channel was unsubscribed and is not subscribed again: messages of it may still come."""
+        return self._loop.time() - self._left_at.get(identity, -math.inf) < LINGER
+
+    def when_subscribed_again(self, identity: Hashable, function: Callable[[], None]) -> None:
+        """Call a function when a channel is subscribed again, before its next message.
+
+        It is also called if the server refuses the channel, and when the connection ends.
+        """
+        self._on_subscribed.setdefault(identity, []).append(function)
 
     async def prepare(self) -> None:
         """Subscribe all wanted channels, including those that become wanted within ``GATHERING`` seconds.
@@ -130,16 +154,24 @@ class ChannelSync:
         # Soon and not now: channels that become wanted in the same iteration of the loop can be combined.
         self._loop.call_soon(self._launch)
 
+    def launch(self) -> bool:
+        """Begin to send what is to be sent; return whether that takes another turn of the loop."""
+        self._launch()
+        return self._unbegun > 0
+
     def stop(self) -> None:
         """Repeat no more commands: the connection has ended."""
         for timer in self._timers.values():
             timer.cancel()
+        for identity in list(self._on_subscribed):
+            self._subscribed_again(identity)
 
     def _launch(self) -> None:
         while self._connection.is_live and not self._combining and len(self._commands) - len(self._late) < MAX_COMMANDS:
             command = self._states.take_command()
             if command is None:
                 return
+            self._unbegun += 1
             task = self._loop.create_task(self._carry_out(command), name="rxws subscriber")
             self._commands[task] = command
             if self._states.is_doubtful(command):
@@ -154,20 +186,24 @@ class ChannelSync:
         self._launch()
 
     async def _carry_out(self, command: ChannelCommand) -> None:
-        """Carry out a command; postpone the part that fails, unless the connection was lost."""
+        """Carry out a command; postpone the part that fails, unless the connection was lost.
+
+        Where sending is not limited, and no async function is called, it sends before it waits for the first time: so
+        that the order of the calls is the order on the wire.
+        """
+        self._unbegun -= 1
+        # What is left of the command: channels leave it when they are done, refused, or left to later commands.
+        left: dict[Channel, Any] = dict.fromkeys(command.channels)
         try:
-            messages = await self._messages_of(command)
-            command = ChannelCommand(tuple(messages), command.subscribes)
-            made = await self._send_when_due(command, messages)
-            self._states.done(made)
-            for channel in made.channels:
-                self._connection.change_channel(channel.identity, made.subscribes)
+            left = await self._messages_of(command)
+            command = ChannelCommand(tuple(left), command.subscribes)
+            await self._send_when_due(command, left)
             # Channels that are no longer wanted were not sent.
-            self._states.free(command)
+            self._states.free(ChannelCommand(tuple(left), command.subscribes))
         except FAILURES as error:
             if is_being_cancelled(error):
                 raise
-            self._postpone(command, error)
+            self._postpone(ChannelCommand(tuple(left), command.subscribes), error)
         else:
             for channel in command.channels:
                 self._delays.pop(channel.identity, None)
@@ -188,20 +224,24 @@ class ChannelSync:
     async def _messages_of(self, command: ChannelCommand) -> dict[Channel, Any]:
         """Return the messages of a command; postpone the channels whose function fails."""
         # Before a slot is acquired: a slow function must not delay pongs.
-        asking = [self._message_of(each, command.subscribes) for each in command.channels]
-        answers = await asyncio.gather(*asking, return_exceptions=True)
-        messages = {}
-        for each, answer in zip(command.channels, answers, strict=True):
-            if isinstance(answer, BaseException):
-                self._postpone(ChannelCommand((each,), command.subscribes), answer)
-            else:
-                messages[each] = answer
+        messages = {each: self._message_of(each, command.subscribes) for each in command.channels}
+        asking = {each: self._wait_for(given) for each, given in messages.items() if inspect.isawaitable(given)}
+        if asking:
+            answers = await asyncio.gather(*asking.values(), return_exceptions=True)
+            messages.update(zip(asking, answers, strict=True))
+        for each, message in list(messages.items()):
+            if message is None and command.subscribes:
+                message = TypeError("a function for subscribe must return a message, not None")
+            if isinstance(message, BaseException):
+                self._postpone(ChannelCommand((each,), command.subscribes), message)
+                del messages[each]
         return messages
 
-    async def _send_when_due(self, command: ChannelCommand, messages: dict[Channel, Any]) -> ChannelCommand:
-        """Acquire a slot and send the part of a command that is still due then. Return the part that was done."""
-        if all(message is None for message in messages.values()):
-            return command
+    async def _send_when_due(self, command: ChannelCommand, left: dict[Channel, Any]) -> None:
+        """Acquire a slot and send the part of a command that is still due then."""
+        if all(message is None for message in left.values()):
+            self._done(command, left)
+            return
         is_combining = command.subscribes and command.channels[0].combine is not None
         self._combining += is_combining
         try:
@@ -213,83 +253,135 @@ class ChannelSync:
         due = self._states.still_due(command)
         if not due.channels:
             self._connection.release_slot()
-            return due
+            return
         try:
-            payload = self._payload_of([messages[each] for each in due.channels], due)
+            payload = self._payload_of(due, left)
         except BaseException as error:
             self._connection.release_slot()
             if len(due.channels) == 1 or not isinstance(error, FAILURES):
                 raise
             self._reporter.failed(due.channels[0].combine, None, error)
-            return self._divide(due, len(due.channels))
-        if not await self._is_refused(due, payload):
-            return due
-        if len(due.channels) > 1:
-            # One channel may be the reason. Halving finds it with the fewest messages.
-            return self._divide(due, 2)
-        self._states.refuse(due)
-        return ChannelCommand((), due.subscribes)
+            self._divide(due.channels, len(due.channels), left)
+            return
+        if due.subscribes and any(each.consent for each in due.channels):
+            await self._subscribe(due, payload, left)
+        else:
+            if not due.subscribes:
+                self._note_leaving(due)
+            await self._connection.send(payload, self._options.send_timeout, None)
+            self._done(due, left)
 
-    def _divide(self, command: ChannelCommand, pieces: int) -> ChannelCommand:
-        """Divide a command into this number of later ones; return the part that was done, which is empty."""
+    def _done(self, command: ChannelCommand, left: dict[Channel, Any]) -> None:
+        """Note that the server has carried out a command, or this part of one."""
+        self._states.done(command)
+        for each in command.channels:
+            left.pop(each, None)
+            self._connection.change_channel(each.identity, command.subscribes)
+            if command.subscribes:
+                self._subscribed_again(each.identity)
+
+    def _subscribed_again(self, identity: Hashable) -> None:
+        self._left_at.pop(identity, None)
+        for function in self._on_subscribed.pop(identity, ()):
+            function()
+
+    def _note_leaving(self, command: ChannelCommand) -> None:
+        """Note that the message is sent that unsubscribes a channel: its last messages are on their way."""
+        now = self._loop.time()
+        while self._left_at and now - next(iter(self._left_at.values())) >= LINGER:
+            del self._left_at[next(iter(self._left_at))]
+        for each in command.channels:
+            self._left_at[each.identity] = now
+
+    def _divide(self, channels: Sequence[Channel], pieces: int, left: dict[Channel, Any]) -> None:
+        """Leave channels to this number of later commands."""
+        command = ChannelCommand(tuple(channels), subscribes=True)
         self._states.divide(command, pieces)
-        task, nothing = asyncio.current_task(), ChannelCommand((), command.subscribes)
+        for each in channels:
+            left.pop(each, None)
+        task = asyncio.current_task()
         assert task is not None
         # So that `prepare` waits for the later commands of these channels.
-        self._commands[task] = nothing
-        return nothing
+        self._commands[task] = ChannelCommand(tuple(left), subscribes=True)
+        self._states.free(command)
+        self._launch()
 
-    async def _message_of(self, channel: Channel, subscribes: bool) -> Any:
+    def _message_of(self, channel: Channel, subscribes: bool) -> Any:
+        """Return the message, what the function for it returns, or the exception that the function raises."""
         message = channel.subscribe if subscribes else channel.unsubscribe
-        if not callable(message):
-            return message
-        async with asyncio.timeout(self._options.send_timeout):
-            given = await resolve(message)
-        if given is None and subscribes:
-            raise TypeError("a function for subscribe must return a message, not None")
-        return given
+        try:
+            return message() if callable(message) else message
+        except FAILURES as error:
+            return error
 
-    def _payload_of(self, messages: list[Any], command: ChannelCommand) -> str | bytes:
-        combine = command.channels[0].combine
+    async def _wait_for(self, message: Awaitable[Any]) -> Any:
+        async with asyncio.timeout(self._options.send_timeout):
+            return await message
+
+    def _payload_of(self, command: ChannelCommand, messages: Mapping[Channel, Any]) -> str | bytes:
+        combine, parts = command.channels[0].combine, [messages[each] for each in command.channels]
         # Copies, because the messages are sent again on every connection and `combine` may change them.
-        message = messages[0] if len(messages) == 1 or combine is None else combine(copy.deepcopy(messages))
+        message = parts[0] if len(parts) == 1 or combine is None else combine(copy.deepcopy(parts))
         if message is None:
             raise TypeError("combine must return a message, not None")
         return to_payload(message, self._options.encode)
 
-    async def _is_refused(self, command: ChannelCommand, payload: str | bytes) -> bool:
-        """Send in the acquired slot, and a second time if no answer arrives. Return whether the server refused."""
-        asked = command.channels if command.subscribes else ()
-        refusals = [each.refusal for each in asked if each.refusal]
-        consents = [each.consent for each in asked if each.consent]
-        if not consents:
-            await self._connection.send(payload, self._options.send_timeout, None)
-            return False
-        timeout = max(each.timeout for each in asked)
+    async def _subscribe(self, due: ChannelCommand, payload: str | bytes, left: dict[Channel, Any]) -> None:
+        """Send in the acquired slot, and what is not answered a second time. Then it counts as subscribed."""
+
+        def accept(channels: Sequence[Channel]) -> None:
+            self._done(ChannelCommand(tuple(channels), subscribes=True), left)
+            # Some may not be wanted any more.
+            self._loop.call_soon(self._launch)
+
         for attempt in (1, 2):
-            # Refusals first, because an `acknowledged` filter may also pass an error with the same id.
-            answer = await self._ask(payload, [*refusals, *consents], timeout)
-            if answer is not None:
-                message, passed = answer
-                is_refused = any(passed is each for each in refusals)
-                if is_refused:
-                    self._report(command, payload, attempt, redact(repr(message))[:SHOWN])
-                return is_refused
-            self._report(command, payload, attempt, None)
+            answers = Answers(due.channels, self._connection.inbound.passes, accept)
+            await self._ask(payload, answers, functools.partial(self._refused, attempt, left))
+            if answers.is_complete:
+                return
+            due = ChannelCommand(tuple(answers.waiting), subscribes=True)
+            payload = self._payload_of(due, left)
+            self._report(len(due.channels), payload, attempt, None)
             if attempt == 1:
                 self._mark_late()
                 await self._connection.acquire_slot(Priority.LOW)
-        return False
+        self._done(due, left)
 
-    async def _ask(self, payload: str | bytes, filters: list[Filter], timeout: float) -> tuple[Any, Filter] | None:
-        """Send; return the answer and the filter that it passes; None: no answer arrived in time."""
-        answer = self._connection.inbound.expect_reply(filters)
+    async def _ask(
+        self, payload: str | bytes, answers: Answers, refused: Callable[[Sequence[Channel], Any], None]
+    ) -> None:
+        """Send, and wait for the answers. ``refused`` is called with channels that were refused, and the answer."""
+        timeout = max(each.timeout for each in answers.waiting)
+        expecting = self._connection.inbound.expect_replies(answers.take)
         try:
             await self._connection.send(payload, self._options.send_timeout, None)
-            await asyncio.wait({answer}, timeout=timeout)
+            deadline = self._loop.time() + timeout
+            until = 0.0
+            while not answers.is_complete and until < deadline:
+                until = min(deadline, self._loop.time() + ANSWER_PAUSE) if answers.is_doubtful else deadline
+                try:
+                    async with asyncio.timeout_at(until):
+                        await answers.heard.wait()
+                    until = 0.0
+                except TimeoutError:
+                    answers.conclude()
+                answers.heard.clear()
+                while answers.refusals:
+                    refused(*answers.refusals.pop(0))
         finally:
-            answer.cancel()
-        return None if answer.cancelled() else answer.result()
+            expecting.cancel()
+
+    def _refused(self, attempt: int, left: dict[Channel, Any], channels: Sequence[Channel], answer: Any) -> None:
+        """Report a refusal. Of several channels one may be the reason: halving finds it with the fewest messages."""
+        command = ChannelCommand(tuple(channels), subscribes=True)
+        self._report(len(channels), self._payload_of(command, left), attempt, redact(repr(answer))[:SHOWN])
+        if len(channels) > 1:
+            self._divide(channels, 2, left)
+        else:
+            self._states.refuse(command)
+            self._subscribed_again(channels[0].identity)
+            self._states.free(command)
+            left.pop(channels[0], None)
 
     def _mark_late(self) -> None:
         task = asyncio.current_task()
@@ -300,7 +392,7 @@ class ChannelSync:
         if not self._late_added.done():
             self._late_added.set_result(None)
 
-    def _report(self, command: ChannelCommand, payload: str | bytes, attempt: int, refusal: str | None) -> None:
+    def _report(self, combined: int, payload: str | bytes, attempt: int, refusal: str | None) -> None:
         reporter = self._reporter
         reporter.counters.unacknowledged += 1
         message = redact(payload if isinstance(payload, str) else f"{len(payload)} bytes")[:SHOWN]
@@ -308,5 +400,4 @@ class ChannelSync:
             reporter.log(logging.WARNING, "a subscription was not acknowledged: %s", message)
         else:
             reporter.log(logging.WARNING, "a subscription was refused with %s: %s", refusal, message)
-        combined = len(command.channels)
         reporter.emit(SubscriptionFailed, message=message, attempt=attempt, refusal=refusal, combined=combined)

@@ -45,6 +45,8 @@ class Sender:
         self._raise_if_ended = raise_if_ended
         self._live: Connection | None = None
         self._syncs: dict[Connection, ChannelSync] = {}
+        # How many calls of `send` wait for a connection, or for what was called before.
+        self._in_line = 0
         self.on_open: tuple[Any, ...] = ()
         self.channels: Final = ChannelRegistry()
         self.channel_of: Final = self.channels.channel_of
@@ -94,12 +96,32 @@ class Sender:
         deadline = self._loop.time() + timeout
         try:
             async with asyncio.timeout_at(deadline):
-                connection = await self._wait_for_slot()
+                connection = await self._wait_for_turn()
         except TimeoutError as error:
             raise SendTimeout(f"{self.obstacle} for {timeout:g} s: nothing was sent") from error
         if chosen is not None:
             chosen(connection)
         await connection.send(payload, max(0.0, deadline - self._loop.time()), None, patience=timeout)
+
+    async def _wait_for_turn(self) -> Connection:
+        """Let what was subscribed or sent before go first. Return the live connection, with a slot for a message."""
+        must_wait = self._is_subscribing() or self._in_line > 0
+        self._in_line += 1
+        try:
+            if must_wait:
+                # The loop calls in the order in which it was asked to: what was called before comes first.
+                await asyncio.sleep(0)
+            return await self._wait_for_slot()
+        finally:
+            self._in_line -= 1
+
+    def _is_subscribing(self) -> bool:
+        """Begin to send what was subscribed before. Where sending is limited, priorities decide instead."""
+        connection = self.present
+        if connection is None or connection.send_queue is not None:
+            return False
+        sync = self._syncs.get(connection)
+        return sync is not None and sync.launch()
 
     async def _wait_for_slot(self) -> Connection:
         """Return the live connection once it has a slot for one more message."""
@@ -164,6 +186,29 @@ class Sender:
         """Whether a channel is subscribed on the live connection; True if there is none, as in a replay."""
         sync = None if self._live is None else self._syncs.get(self._live)
         return sync is None or sync.has_subscribed(identity)
+
+    def when_subscribed_again(self, identity: Hashable, hold_back: Callable[[], Callable[[], None]]) -> None:
+        """Hold a stream back whose channel was just unsubscribed, until it is subscribed again on all connections.
+
+        Messages of the old subscription may still come, and between them and the new subscription some are missing.
+
+        Args:
+            identity: the channel's.
+            hold_back: called if the channel was unsubscribed; returns the function that lets the stream begin.
+        """
+        leaving = [sync for sync in self._syncs.values() if sync.is_leaving(identity)]
+        if not leaving:
+            return
+        begin, missing = hold_back(), len(leaving)
+
+        def subscribed() -> None:
+            nonlocal missing
+            missing -= 1
+            if not missing:
+                begin()
+
+        for sync in leaving:
+            sync.when_subscribed_again(identity, subscribed)
 
     def add_reference(self, channel: Channel, wanted_messages: Filter) -> Channel:
         """Count one more stream that wants the channel; return the channel to pass to ``remove_reference``."""

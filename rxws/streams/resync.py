@@ -83,7 +83,7 @@ class Resynced(AsyncObservable[T | Snapshot[S]], Generic[T, S]):
         """Whether all subscribers have got all changes. False without a subscriber, and while no changes can come
         because there is no connection, or because the changes are not subscribed on it."""
         is_known = bool(self._sessions) and self._changes.availability.is_available
-        return is_known and all(session.changes.in_sync for session in self._sessions)
+        return is_known and all(session.in_sync for session in self._sessions)
 
     def __repr__(self) -> str:
         return f"<{type(self).__name__} of {self._context.reporter.name}: {'' if self.in_sync else 'not '}in sync>"
@@ -105,8 +105,15 @@ class _Session(HotObservable[Any]):
         self._resynced: Final = resynced
         self._subscriptions: list[abc.DisposableBase] = []
         self._fetching: asyncio.Task[None] | None = None
+        # Whether further items follow the one that is being delivered.
+        self._has_more = False
         self._delays = default_delays()
         self._in_sync_since = math.inf
+
+    @property
+    def in_sync(self) -> bool:
+        """Whether all changes were delivered, including the one that is being delivered now."""
+        return self.changes.in_sync and not self._has_more
 
     def start(self) -> None:
         # Fetch first, so that the changes that the source holds already are held here.
@@ -159,7 +166,8 @@ class _Session(HotObservable[Any]):
             self._fetch()
 
     def _deliver(self, items: list[Any]) -> None:
-        for item in items:
+        for left, item in enumerate(items, 1 - len(items)):
+            self._has_more = left < 0
             self.on_next(item)
 
     def _fetch(self) -> None:
@@ -195,5 +203,5 @@ class _Session(HotObservable[Any]):
             # One outdated snapshot is normal. More in a row are reported, because no change is delivered meanwhile.
             outdated += 1
             if outdated > 1:
-                late = LookupError(f"{outdated} snapshots in a row are older than the changes that are held")
+                late = LookupError(f"{outdated} snapshots in a row are older than the changes that were received")
                 failed(resynced._snapshot_name, data, late)

@@ -91,7 +91,8 @@ class SequenceTracker(Generic[T]):
     While the tracker is out of sync, it holds changes and needs a snapshot. A snapshot that is not older than the held
     changes brings it into sync. The snapshot is delivered, then the changes after it; each begins at most one after the
     end of the previous one. The tracker gets out of sync when numbers are missing, and when they go back because the
-    server restarted its count.
+    server restarted its count. Until they go back, a snapshot that is older than what was delivered is refused, because
+    it comes from a cache.
 
     Args:
         range_of: returns the first and the last number of a change.
@@ -111,7 +112,8 @@ class SequenceTracker(Generic[T]):
         self._range_of: Final = range_of
         self._number_of: Final = number_of
         self._held: Final[deque[tuple[int, int, T]]] = deque(maxlen=held_max)
-        self._last = 0
+        # The last number that was delivered, in a snapshot or a change, since the server began to count.
+        self._last: float = -math.inf
         # The last number of the latest change, whether it was delivered or not.
         self._seen: float = -math.inf
         self.in_sync = False
@@ -122,7 +124,6 @@ class SequenceTracker(Generic[T]):
     def reset(self, reason: str) -> None:
         """Get out of sync and discard the held changes, because changes are missing for this reason."""
         self._held.clear()
-        self._seen = -math.inf
         self.in_sync = False
         self.reason = reason
         self.losses += 1
@@ -135,6 +136,8 @@ class SequenceTracker(Generic[T]):
         """
         first, last = self._range_of(message)
         if last < self._seen:
+            # Also after a gap: this change proves that the server restarted its count.
+            self._last = -math.inf
             self.reset("restart")
         self._seen = last
         return self._follow(first, last, message)
@@ -157,12 +160,15 @@ class SequenceTracker(Generic[T]):
     def snapshot(self, data: Any) -> list[Any] | None:
         """Take a snapshot and return the items to deliver, the snapshot first; None if the snapshot is too old.
 
+        It is too old if the held changes do not follow it, or if it is older than what was delivered.
         Afterwards :attr:`in_sync` is False if numbers are missing in the held changes: then another snapshot is needed.
 
         Raises:
             Exception: the number of the snapshot cannot be read. The tracker is unchanged.
         """
         number = self._number_of(data)
+        if number < self._last:
+            return None
         held = [change for change in self._held if change[1] > number]
         if held and held[0][0] > number + 1:
             return None

@@ -73,6 +73,10 @@ class Stream(AsyncObservable[T], BufferIterator[T], Generic[T]):
         """Whether the stream is open and no message has passed its filter yet."""
         return not (self._receiver.closed or self._receiver.matched)
 
+    def hold_back(self) -> Callable[[], None]:
+        """Discard messages until the returned function is called; if any came, the stream begins with a ``Gap``."""
+        return self._receiver.hold_back()
+
     def take_in(self, message: T) -> None:
         """Take a message that did not come through the router. On the loop's thread."""
         self._receiver.on_message(message)
@@ -103,6 +107,10 @@ class Stream(AsyncObservable[T], BufferIterator[T], Generic[T]):
         """
         self._context.check()
         self._receiver.on_end(None)
+
+    def fail(self, error: Exception) -> None:
+        """Take nothing more in. The consumer gets what is held, then ``error``. On the loop's thread; idempotent."""
+        self._receiver.on_end(error)
 
     async def __aenter__(self) -> Self:
         return self
@@ -155,7 +163,7 @@ class Stream(AsyncObservable[T], BufferIterator[T], Generic[T]):
         the returned Observable is False. It is also False, and no snapshot is fetched, while the feed has no
         connection, and while a stream of ``multiplex`` is not subscribed on it or was refused by the server.
 
-        A snapshot that is older than the held changes is fetched again; from the second one in a row on, this is
+        A snapshot that is older than held or delivered changes is fetched again; from the second in a row on, this is
         reported. A fetch that fails or takes longer than 10 s is reported and retried. The delays between fetches grow;
         they start over after a ``Gap`` and after 10 s in sync. A message whose numbers cannot be read may be a change:
         it is reported, and another snapshot is fetched. Disposing of the subscription, or leaving the ``async for``,

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import copy
+import logging
+from collections.abc import Callable
 from typing import Any, TypeVar
 
 from ..messages.filters import Filter
@@ -56,6 +58,28 @@ class StreamReceiver(Buffer[T]):
             self.put(message)
         if self.fan_out is not None:
             self.fan_out.on_next(message)
+
+    def hold_back(self) -> Callable[[], None]:
+        """Discard messages until the returned function is called; if any came, a Gap comes first then."""
+        counters, began, discarded = self._reporter.counters, self._reporter.now(), 0
+
+        def discard(message: T) -> None:
+            nonlocal discarded
+            discarded += 1
+            counters.discarded += 1
+
+        def begin() -> None:
+            self._router.divert(self, self._filters, self.on_message)
+            if discarded and not self.closed:
+                reporter = self._reporter
+                line = "%s begins with its new subscription: %d messages that came before were discarded"
+                reporter.log(logging.INFO, line, self.describe(), discarded)
+                # It is no loss of the feed: neither an event nor counted.
+                now = reporter.now()
+                self.on_gap(Gap(name=reporter.name, time=now, start=began, end=now, reason="user", last_message=None))
+
+        self._router.divert(self, self._filters, discard)
+        return begin
 
     def on_gap(self, gap: Gap, /) -> None:
         """Take a gap, if the stream was made with ``gaps=True``."""

@@ -136,6 +136,93 @@ async def test_stream_of_a_channel_has_gaps_and_copies_when_requested():
         assert own[0] is not shared[0]
 
 
+@pytest.mark.parametrize("gaps", [True, False])
+async def test_stream_begins_with_its_new_subscription_when_its_channel_was_just_unsubscribed(gaps):
+    """The last messages of the old subscription are not delivered: others are missing between them and the new one."""
+    async with FeedServer() as server, rxws.ReactiveWebSocket(server.url) as feed:
+
+        def wanted():
+            return feed.multiplex("+a", "-a", filters=[{"s": "a"}], acknowledged=[{"ok": "+a"}], gaps=gaps)
+
+        old = wanted()
+        await server.connected(1)
+        await server.expect("+a")
+        await server.send({"ok": "+a"}, {"s": "a", "n": 1})
+        assert (await anext(old))["n"] == 1
+        await old.close()
+        await asyncio.sleep(1)
+        new, second = wanted(), wanted()
+        # These were on their way when the server unsubscribed the channel; 4 to 6 are never sent.
+        await server.send({"s": "a", "n": 2}, {"s": "a", "n": 3})
+        await asyncio.sleep(0.5)
+        await server.send({"ok": "+a"}, {"s": "a", "n": 7}, {"s": "a", "n": 8})
+        for stream in (new, second):
+            items = await stream.collect(2 + gaps)
+            assert [item["n"] for item in items[gaps:]] == [7, 8]
+            if gaps:
+                assert (type(items[0]), items[0].reason) == (Gap, "user")
+                assert items[0].end - items[0].start == pytest.approx(0.5, abs=0.1)
+        assert feed.statistics().discarded == 4
+        assert feed.statistics().gaps == 0
+        third = wanted()
+        await server.send({"s": "a", "n": 9})
+        assert (await anext(third))["n"] == 9
+        assert server.connections[0].received == ["+a", "-a", "+a"]
+
+
+async def test_stream_begins_when_its_channel_is_refused_or_the_connection_is_lost_after_it_was_unsubscribed():
+    """A stream that waits for its new subscription begins without it, if none can come on this connection."""
+    async with FeedServer() as server, rxws.ReactiveWebSocket(server.url) as feed:
+
+        def wanted():
+            return feed.multiplex(
+                "+a", "-a", filters=[{"s": "a"}], acknowledged=[{"ok": "+a"}], rejected=[{"no": "+a"}], gaps=True
+            )
+
+        async def swap(stream):
+            await server.send({"ok": "+a"})
+            await asyncio.sleep(1)
+            await stream.close()
+            await asyncio.sleep(1)
+            return wanted()
+
+        first = wanted()
+        await server.connected(1)
+        await server.expect("+a")
+        stream = await swap(first)
+        await asyncio.sleep(0.5)
+        server.connections[0].reset()
+        await server.connected(2)
+        await server.expect("+a")
+        await server.send({"ok": "+a"}, {"s": "a", "n": 1})
+        items = await stream.collect(2)
+        assert (items[0].reason, items[1]["n"]) == ("network", 1)
+        stream = await swap(stream)
+        await server.send({"no": "+a"}, {"s": "a", "n": 2})
+        assert (await anext(stream))["n"] == 2
+
+
+async def test_stream_begins_at_once_when_its_channel_was_unsubscribed_long_ago():
+    """Half a minute after a channel was unsubscribed nothing of it comes any more: a stream begins as any other."""
+    async with FeedServer() as server, rxws.ReactiveWebSocket(server.url) as feed:
+        names = ["a", "b"]
+        streams = [
+            feed.multiplex(f"+{name}", f"-{name}", filters=[{"s": name}], acknowledged=lambda message: "ok" in message)
+            for name in names
+        ]
+        await server.connected(1)
+        await server.expect("+b")
+        await server.send({"ok": 1}, {"ok": 2})
+        await asyncio.sleep(1)
+        await streams[0].close()
+        await asyncio.sleep(31)
+        await streams[1].close()
+        await asyncio.sleep(1)
+        stream = feed.multiplex("+a", "-a", filters=[{"s": "a"}], acknowledged=[{"ok": 3}])
+        await server.send({"s": "a", "n": 1})
+        assert (await anext(stream))["n"] == 1
+
+
 async def test_channel_is_refused_when_the_server_does_not_know_it():
     """If the server refuses a channel, its answer is reported at once; the other channels are subscribed."""
     async with demo.serve() as exchange, rxws.ReactiveWebSocket(exchange.stream_url) as feed:

@@ -356,6 +356,47 @@ class TestRequest:
             assert reply == {"id": 7, "result": "first"}
             assert feed.statistics().failures == 1
 
+    @pytest.mark.parametrize("end", ["reset", "close"])
+    async def test_request_raises_at_once_when_its_connection_is_lost(self, feed_server, end):
+        """If the connection is lost after the message was sent, the request raises SendFailed and does not wait."""
+        loop = asyncio.get_running_loop()
+        async with Feed(feed_server) as feed:
+            requesting = asyncio.create_task(feed.request("hello", [{"id": 1}], timeout=60))
+            await feed_server.expect("hello")
+            began = loop.time()
+            await asyncio.sleep(1)
+            if end == "reset":
+                feed_server.connections[0].reset()
+            else:
+                await feed_server.connections[0].close(1001)
+            with pytest.raises(SendFailed, match="sent, then the connection was lost"):
+                await requesting
+            assert loop.time() - began < 2
+            assert feed.statistics().streams == 0
+
+    async def test_reply_counts_when_the_connection_is_lost_behind_it(self, feed_server):
+        """A reply that arrives with the end of the connection is returned."""
+
+        async def answer_and_close(connection):
+            async for _ in connection:
+                await connection.send({"id": 1})
+                await connection.close(1011)
+
+        feed_server.script = answer_and_close
+        async with Feed(feed_server) as feed:
+            assert await feed.request("hello", [{"id": 1}], timeout=60) == {"id": 1}
+
+    async def test_request_raises_when_a_rotation_closes_its_connection(self, feed_server):
+        """A rotation closes the connection on which a request waits: the reply cannot come, so the request raises."""
+        loop = asyncio.get_running_loop()
+        async with Feed(feed_server, handover_timeout=1) as feed:
+            requesting = asyncio.create_task(feed.request("hello", [{"id": 1}], timeout=60))
+            await feed_server.expect("hello")
+            assert await feed.rotate()
+            with pytest.raises(SendFailed, match="sent, then the connection was lost"):
+                await requesting
+            assert loop.time() < 10
+
     async def test_request_ends_with_the_feed(self, feed_server):
         """A request raises FeedClosed if the feed is closed meanwhile."""
         async with Feed(feed_server, name="mine") as feed:

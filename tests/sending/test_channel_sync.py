@@ -424,6 +424,74 @@ async def test_answer_serves_the_longest_waiting_channel_when_answers_are_alike(
         del streams
 
 
+@pytest.mark.parametrize("given", ["a message", "a function"])
+async def test_order_of_calls_is_the_order_on_the_wire_when_sending_is_not_limited(given):
+    """What is sent and asked for after a ``multiplex`` does not overtake it, and neither does what follows."""
+
+    def wanted(feed, name):
+        message = f"+{name}" if given == "a message" else lambda: f"+{name}"
+        return feed.multiplex(message, f"-{name}", filters=None, acknowledged=is_answer_to(f"+{name}"))
+
+    async with ScriptedFeed() as feed:
+        await feed.wait_connected()
+        streams = [wanted(feed, "a")]
+        asking = asyncio.ensure_future(feed.request("1", lambda message: message == "reply"))
+        await asyncio.sleep(0)
+        streams.append(wanted(feed, "b"))
+        await feed.send("2")
+        await feed.send("3")
+        streams.append(wanted(feed, "c"))
+        await streams[0].close()
+        sending = [asyncio.ensure_future(feed.send(text)) for text in "45"]
+        await settle()
+        feed.websocket.come("ok +a", "reply")
+        await asking
+        await asyncio.gather(*sending)
+        await streams[1].close()
+        feed.websocket.come("ok +b")
+        await settle()
+        assert [text for text in feed.websocket.sent if text[0] != "-"] == ["+a", "1", "+b", "2", "3", "+c", "4", "5"]
+        del streams
+
+
+async def test_sends_keep_their_order_when_one_is_called_between_the_turns_of_others():
+    """A ``send`` that is called while an earlier one waits for its turn does not overtake that one."""
+    loop = asyncio.get_running_loop()
+    async with ScriptedFeed() as feed:
+        await feed.wait_connected()
+        sending = []
+
+        def send(*texts):
+            for text in texts:
+                coroutine = feed.send(text)
+                sending.append(loop.create_task(coroutine))
+
+        loop.call_soon(lambda: loop.call_soon(lambda: loop.call_soon(send, "3")))
+        stream = channel(feed, "a")
+        send("1", "2")
+        await asyncio.sleep(1)
+        assert feed.websocket.sent == ["+a", "1", "2", "3"]
+        await asyncio.gather(*sending)
+        await stream.close()
+
+
+async def test_message_is_not_held_up_when_a_function_takes_long():
+    """What an async function returns is sent when it has returned: no ``send`` waits for it."""
+
+    async def token():
+        await asyncio.sleep(3)
+        return "+a"
+
+    async with ScriptedFeed() as feed:
+        await feed.wait_connected()
+        stream = feed.multiplex(token, filters=None)
+        await feed.send("1")
+        assert feed.websocket.sent == ["1"]
+        await asyncio.sleep(5)
+        assert feed.websocket.sent == ["1", "+a"]
+        await stream.close()
+
+
 async def test_failure_is_repeated_when_a_function_raises_on_an_open_connection():
     """On an open connection a function that raises is reported and called again; the connection stays."""
     errors = iter([ValueError("a"), asyncio.CancelledError(), rxws.SendTimeout("of another feed")])
@@ -603,6 +671,148 @@ async def test_next_combined_message_is_sent_when_the_one_before_is_not_answered
         assert feed.websocket.sent == ["a", "b", "cd"]
         for stream in streams:
             await stream.close()
+
+
+def one_by_one(feed, names, rejected="named", **options):
+    """Return streams of channels that share a message and are answered one by one."""
+    refusals = {"named": lambda name: [{"no": name}], "alike": lambda name: lambda message: "no" in message}
+    options = {"acknowledged": "ok", "timeout": 5} | options
+    return [
+        feed.multiplex(
+            name,
+            f"-{name}",
+            filters=None,
+            combine="".join,
+            acknowledged=[{options["acknowledged"]: name}],
+            rejected=refusals[rejected](name),
+            timeout=options["timeout"],
+        )
+        for name in names
+    ]
+
+
+@pytest.mark.parametrize("rejected", ["named", "alike"])
+@pytest.mark.parametrize("order", ["abc", "bac", "cab", "acb"])
+@pytest.mark.parametrize("pause", [0.0, 0.4])
+async def test_only_the_refused_channel_is_refused_when_answers_come_one_by_one(rejected, order, pause):
+    """Each channel of a combined message has its own answer, in any order: one refusal concerns one channel."""
+    async with ScriptedFeed(parse=json.loads) as feed:
+        await feed.wait_connected()
+        streams = one_by_one(feed, "abc", rejected)
+        await settle()
+        for name in order:
+            feed.websocket.come(json.dumps({"no" if name == "b" else "ok": name}))
+            await asyncio.sleep(pause)
+        await asyncio.sleep(60)
+        assert feed.websocket.sent == ["abc"]
+        (told,) = feed.record.of(SubscriptionFailed)
+        assert (told.message, told.attempt, told.refusal, told.combined) == ("b", 1, "{'no': 'b'}", 1)
+        for stream in streams:
+            await stream.close()
+        await settle()
+        assert feed.websocket.sent == ["abc", "-a", "-c"]
+
+
+@pytest.mark.parametrize("rejected", ["named", "alike"])
+async def test_each_refused_channel_is_told_when_two_are_refused(rejected):
+    """Two refusals of three are two events, each with its answer, whatever the filters of refusals say."""
+    async with ScriptedFeed(parse=json.loads) as feed:
+        await feed.wait_connected()
+        streams = one_by_one(feed, "abc", rejected)
+        await settle()
+        feed.websocket.come('{"no":"a"}', '{"no":"b"}', '{"ok":"c"}')
+        await asyncio.sleep(60)
+        assert feed.websocket.sent == ["abc"]
+        told = [(each.message, each.refusal, each.combined) for each in feed.record.of(SubscriptionFailed)]
+        assert told == [("a", "{'no': 'a'}", 1), ("b", "{'no': 'b'}", 1)]
+        assert len(streams) == 3
+
+
+async def test_filter_of_consents_names_the_refused_channel_when_refusals_are_alike():
+    """If all channels have the same filter of refusals, the id in ``acknowledged`` says which one is refused."""
+    async with ScriptedFeed(parse=json.loads) as feed:
+        await feed.wait_connected()
+        streams = one_by_one(feed, "abc", "alike", acknowledged="id")
+        await settle()
+        feed.websocket.come('{"id":"b","no":1}', '{"id":"a"}')
+        await settle()
+        assert [(each.message, each.combined) for each in feed.record.of(SubscriptionFailed)] == [("b", 1)]
+        feed.websocket.come('{"id":"c"}')
+        await asyncio.sleep(60)
+        assert feed.websocket.sent == ["abc"]
+        assert len(streams) == 3
+
+
+async def test_only_unanswered_channels_are_sent_again_when_answers_come_one_by_one():
+    """A channel that is not answered among others that are is told and sent a second time, alone."""
+    async with ScriptedFeed(parse=json.loads) as feed:
+        await feed.wait_connected()
+        streams = one_by_one(feed, "abcd")
+        await settle()
+        feed.websocket.come('{"ok":"a"}', '{"ok":"d"}')
+        await asyncio.sleep(4)
+        assert feed.websocket.sent == ["abcd"]
+        await asyncio.sleep(2)
+        assert feed.websocket.sent == ["abcd", "bc"]
+        feed.websocket.come('{"ok":"c"}')
+        await asyncio.sleep(60)
+        assert feed.websocket.sent == ["abcd", "bc"]
+        told = [
+            (each.message, each.attempt, each.refusal, each.combined) for each in feed.record.of(SubscriptionFailed)
+        ]
+        assert told == [("bc", 1, None, 2)]
+        assert len(streams) == 4
+
+
+async def test_unclear_refusals_are_found_by_halving_when_some_channels_are_accepted():
+    """If it is not known which of several channels was refused, these are sent again in halves, and no others."""
+    async with ScriptedFeed(parse=json.loads) as feed:
+        await feed.wait_connected()
+        streams = one_by_one(feed, "abc", "alike")
+        await settle()
+        feed.websocket.come('{"ok":"a"}', '{"no":"?"}')
+        await asyncio.sleep(3)
+        assert feed.websocket.sent == ["abc", "b", "c"]
+        feed.websocket.come('{"ok":"b"}', '{"no":"c"}')
+        await asyncio.sleep(60)
+        assert feed.websocket.sent == ["abc", "b", "c"]
+        told = [(each.message, each.combined) for each in feed.record.of(SubscriptionFailed)]
+        assert told == [("bc", 2), ("c", 1)]
+        assert len(streams) == 3
+
+
+async def test_channel_without_an_answer_is_done_with_the_others_when_it_shares_a_message():
+    """A channel without ``acknowledged`` in a combined message is subscribed, or sent again, with the others."""
+    async with ScriptedFeed(parse=json.loads) as feed:
+        await feed.wait_connected()
+        streams = [feed.multiplex("x", "-x", filters=None, combine="".join), *one_by_one(feed, "ab")]
+        await settle()
+        feed.websocket.come('{"no":"a"}')
+        await asyncio.sleep(2)
+        assert feed.websocket.sent == ["xab", "xa", "b"]
+        feed.websocket.come('{"ok":"a"}', '{"ok":"b"}')
+        await settle()
+        assert [each.combined for each in feed.record.of(SubscriptionFailed)] == [3]
+        for stream in streams:
+            await stream.close()
+        await settle()
+        assert feed.websocket.sent[3:] == ["-x", "-a", "-b"]
+
+
+async def test_channel_is_unsubscribed_when_others_of_its_message_are_unanswered():
+    """An accepted channel is subscribed at once: it does not wait for the answers of the others."""
+    async with ScriptedFeed(parse=json.loads) as feed:
+        await feed.wait_connected()
+        first, *others = one_by_one(feed, "abc")
+        await settle()
+        await first.close()
+        feed.websocket.come('{"ok":"a"}', '{"ok":"b"}')
+        await settle()
+        assert feed.websocket.sent == ["abc", "-a"]
+        feed.websocket.come('{"ok":"c"}')
+        await asyncio.sleep(60)
+        assert feed.websocket.sent == ["abc", "-a"]
+        assert len(others) == 2
 
 
 async def test_subscription_is_sent_twice_when_it_is_not_answered():

@@ -239,7 +239,39 @@ async def test_snapshot_when_it_is_too_old():
         assert repr(resync(feed, source)).endswith(": not in sync>")
         # The first one may be normal latency and is not reported.
         told = [str(event.error) for event in feed.record.of(CallbackFailed)]
-        assert told == [f"{n} snapshots in a row are older than the changes that are held" for n in (2, 3)]
+        assert told == [f"{n} snapshots in a row are older than the changes that were received" for n in (2, 3)]
+
+
+async def test_book_does_not_go_back_when_a_cache_gives_an_old_snapshot():
+    """After a cut a snapshot older than what was delivered is fetched again, also if no change has come since."""
+    async with Changing() as feed:
+        await feed.wait_connected()
+        got, source = [], Source(1, 2, 2, 3)
+        resynced = resync(feed, source)
+        resynced.subscribe(got.append)
+        await settle()
+        feed.come(c(2), c(3))
+        await settle()
+        assert (short(got), resynced.in_sync) == (["start 1", 2, 3], True)
+        feed.websocket.end()
+        await settle()
+        assert (short(got[3:]), resynced.in_sync) == ([], False)
+        await settle(60)
+        assert (short(got[3:]), resynced.in_sync) == (["network 3"], True)
+
+
+async def test_book_is_in_sync_with_the_last_of_the_held_changes():
+    """While held changes are being delivered the book is not in sync; it is with the last of them."""
+    async with Changing() as feed:
+        await feed.wait_connected()
+        resynced, looks = resync(feed, Source((1, 1))), []
+        resynced.subscribe(lambda item: looks.append((*short([item]), resynced.in_sync)))
+        feed.come(c(1), c(2), c(3), c(4))
+        await settle(2)
+        feed.come(c(5))
+        await settle()
+        assert looks == [("start 1", False), (2, False), (3, False), (4, True), (5, True)]
+        assert resynced.in_sync
 
 
 async def test_change_when_too_many_are_held(monkeypatch):

@@ -164,6 +164,45 @@ def test_numbers_when_they_cannot_be_read():
     assert changes.snapshot(s(0)) == [Snapshot(s(0), "start"), c(1)]
 
 
+@pytest.mark.parametrize("reason", ["network", "unreadable"])
+def test_snapshot_that_is_older_than_what_was_delivered_is_refused(reason):
+    """After a loss a snapshot from a cache must not take the book back, also if no change is held."""
+    changes = make()
+    changes.snapshot(s(7))
+    assert changes.apply(c(8)) == [c(8)]
+    changes.reset(reason)
+    assert changes.snapshot(s(7)) is None
+    assert not changes.in_sync
+    assert changes.snapshot(s(8)) == [Snapshot(s(8), reason)]
+    changes.reset(reason)
+    assert changes.apply(c(9)) == []
+    assert changes.snapshot(s(7)) is None
+    assert changes.snapshot(s(8)) == [Snapshot(s(8), reason), c(9)]
+
+
+def test_older_snapshot_is_accepted_when_a_change_proves_a_restart():
+    """If the server counts anew behind a gap, the first change that is older than the last one proves it."""
+    changes = make()
+    changes.snapshot(s(100))
+    changes.apply(c(101))
+    changes.reset("network")
+    assert changes.snapshot(s(2)) is None
+    assert changes.apply(c(3)) == []
+    assert changes.snapshot(s(2)) == [Snapshot(s(2), "restart"), c(3)]
+    assert changes.in_sync
+
+
+def test_change_that_a_snapshot_was_ahead_of_proves_no_restart():
+    """A snapshot may be ahead of the stream: a change that is older than it, and new in the stream, proves nothing."""
+    changes = make()
+    changes.apply(c(5))
+    changes.snapshot(s(10))
+    changes.reset("network")
+    assert changes.apply(c(8)) == []
+    assert changes.snapshot(s(8)) is None
+    assert changes.snapshot(s(11)) == [Snapshot(s(11), "network")]
+
+
 @given(st.data())
 def test_tracker_when_changes_are_dropped_doubled_late_or_early(data):
     """A consumer that applies the delivered items has all changes whenever in_sync is True."""

@@ -75,9 +75,6 @@ KNOWN: Final[Mapping[str, str]] = {
     "goings in overlaps": "a channel subscribed during an overlap begins with the later one of its two subscriptions",
     "late effects": "Gap.end is before the subscription is in effect",
     "long standstills": "the loop stands still after a rotation: the overlap's memory ends meanwhile: twice",
-    "stale snapshots": "a snapshot older than what was delivered is accepted: the book goes back, and in_sync is True",
-    "swaps": "a multiplex made while its channel is being unsubscribed has a hole without a Gap",
-    "watched books": "in_sync is True while held changes are still being delivered",
 }
 """The ingredients that rxws does not survive yet, each with what happens."""
 
