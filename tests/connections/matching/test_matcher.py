@@ -7,7 +7,7 @@ import math
 import pytest
 
 from rxws.connections.matching import INCOMPARABLE, GapFound, Joined, Limits, Lost, Matcher, Reopen
-from rxws.connections.matching.seats import TRANSITIONS, Seat, SeatState
+from rxws.connections.matching.seats import TRANSITIONS, HeldMessage, Seat, SeatState
 
 LIMITS = Limits(settle=0.5, reach=2.0, farthest=10.0)
 
@@ -228,6 +228,18 @@ def test_reach_grows_with_the_lag_up_to_farthest():
     assert table.at(2.0, "1d").at(4.0, "2d").matcher.reach == 6.0
 
 
+def test_held_equal_message_behind_the_newest_copy_uses_up_a_credit():
+    """A joining line has one credit for each equal message that was delivered behind its newest copy."""
+    table = Table().acknowledge(0.0, 1, 2).at(0.1, "1a", "2a", "1h", "1h", "2h").tick(0.6)
+    assert table.out == ["1a", "1h", "1h", Joined(2, "x")]
+    assert table.at(0.7, "2h", "2h").out == ["2h"]
+
+
+def test_copies_may_come_in_another_order():
+    """An older copy behind a newer one is a copy too."""
+    assert two_joined().at(0.8, "1c", "1d", "2d", "2c", "2e").out == ["1c", "1d", "2e"]
+
+
 # A line that is behind, mute, or strange
 
 
@@ -321,6 +333,29 @@ def test_joined_line_waits_for_what_it_owes():
     assert table.at(1.2, "2c").out == ["1c", "1d"]
     assert table.at(1.3, "2e").out == []
     assert table.at(1.4, "2d", "2f").out == ["2e", "2f"]
+
+
+def test_waiting_line_drops_what_another_line_delivers_first():
+    """A third line delivers while the second one waits; the second one's copies are dropped."""
+    table = two_joined().acknowledge(0.7, 3).at(0.8, "1c", "2c", "3c").tick(1.3)
+    table.at(1.4, "1d", "3d")
+    table.matcher.ended(1, 1.5)
+    assert table.at(1.6, "2e", "3e", "2d", "2f").out == ["1c", Joined(3, "x"), "1d", "3e", "2f"]
+
+
+def test_end_of_a_line_that_was_not_joined_changes_nothing():
+    """Its held messages go with it."""
+    table = Table().acknowledge(0.0, 1, 2).at(0.1, "1a", "2b")
+    table.matcher.ended(2, 0.2)
+    assert table.at(0.3, "1c").out == ["1a", "1c"]
+    assert not table.matcher.is_holding
+
+
+def test_matcher_is_not_settled_while_a_line_owes_something():
+    """A copy of what a joined line owes may still come."""
+    table = two_joined().at(1.0, "1c")
+    assert not table.matcher.is_settled(9.0)
+    assert table.at(1.1, "2c").matcher.is_settled(9.0)
 
 
 def test_gap_stands_before_the_held_messages_when_the_owed_do_not_come():
@@ -564,6 +599,14 @@ def test_state_changes_only_along_the_table(before, after):
     else:
         with pytest.raises(AssertionError, match="no transition"):
             seat.enter(after)
+
+
+def test_first_of_equal_held_messages_is_taken_first():
+    """Equal messages are taken in the order in which they came."""
+    held = Seat(1, 0.0).held
+    for arrival in (3, 4):
+        held.add(arrival, HeldMessage("h", "item", 1, float(arrival)))
+    assert [held.take("h"), held.first_time, held.take("h"), held.take("h"), held.size] == [3, 4.0, 4, None, 0]
 
 
 def test_empty_holding_has_no_times():
