@@ -13,8 +13,8 @@ from .frames import Frame
 
 __all__ = ["Inbound", "Sink"]
 
+#: Takes a frame, its message, and when it was received: in nanoseconds since the epoch, or 0 without subscribers.
 Sink = Callable[[Frame, Any, int], None]
-"""Takes a frame, its message, and when it was received: in nanoseconds since the epoch, or 0 without subscribers."""
 
 
 def _discard(_frame: Frame, _message: Any, _received: int) -> None:
