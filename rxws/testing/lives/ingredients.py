@@ -78,6 +78,7 @@ KNOWN: Final[Mapping[str, str]] = {
     "late effects": "Gap.end is before the subscription is in effect",
     "long standstills": "a loop that stood still is taken for silence; an overlap's memory ends meanwhile: twice",
     "rotations at once": "rotate() while messages flow and the state is connecting gives True and rotates nothing",
+    "swaps": "a channel that is unsubscribed and wanted again during an overlap is out of order, or has a hole",
     "unanswered protocol errors": "the feed stands still until the websocket library gives up to close",
 }
 """The ingredients that rxws does not survive yet, each with what happens."""
