@@ -115,7 +115,7 @@ class Inbound:
     def expect_replies(self, take: Callable[[Any], bool]) -> asyncio.Future[None]:
         """Call ``take`` with each message here, until the returned future is cancelled.
 
-        ``take`` returns whether the message is a reply that it expects; nobody else gets that reply then.
+        ``take`` returns whether the message is a reply that it expects. No other receiver gets that reply then.
         """
         future: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self.pending_replies[future] = take, False
