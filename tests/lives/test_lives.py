@@ -201,14 +201,14 @@ async def test_class_of_a_user_fails_when_it_loses_messages(life: Any) -> None:
             message = json.loads(raw_data)
             return rxws.Many() if message.get("n", 0) % 50 == 49 else message
 
-    with pytest.raises(LifeFailed, match="seed 3 failed") as failed:
-        await life(Lossy, 3)
-    assert failed.value.seed == 3
+    with pytest.raises(LifeFailed, match="seed 6 failed") as failed:
+        await life(Lossy, 6)
+    assert failed.value.seed == 6
     assert failed.value.report.schedule.acts == ()
     assert "lost without a word" in str(failed.value)
     with pytest.raises(LifeFailed) as unshrunk:
-        await life(Lossy, 3, shrinks=False)
-    assert unshrunk.value.report.schedule == compose(3, [*KNOWN, "declared snapshots"])
+        await life(Lossy, 6, shrinks=False)
+    assert unshrunk.value.report.schedule == compose(6, [*KNOWN, "declared snapshots"])
 
 
 class Positions(Dialect):
