@@ -82,7 +82,7 @@ Ten questions, each with the module and the name that answer it::
                                                     Overlap (a copy), messages.dispatcher: FrameDispatcher (a frame that
                                                     cannot be parsed), connections.rotation: HELD_MAX (a flood before
                                                     all is subscribed); counted in reporting.reporter: Counters
-    What holds messages back in a rotation?         connections.overlap: Overlap, by the rules of connections.matcher:
+    What holds messages back in a rotation?         connections.overlap: Overlap, by the rules of connections.matching:
                                                     Matcher; messages.backlog: Backlog releases them
     What makes a rotation start?                    connections.rotation: Signal
     Who decides that a connection is lost?          connections.connection: Connection (its reader ended),

@@ -3,7 +3,7 @@
 ::
 
     RxwsError
-    ├── ConnectFailed            the feed failed: no connection can be opened
+    ├── ConnectFailed            the feed failed: no connection can be opened, or its tasks were cut off
     ├── FeedClosed               the feed was closed by exit()
     ├── SendFailed               the connection was lost with a message or before a reply
     ├── SendTimeout              a message could not be sent in time
@@ -20,12 +20,15 @@ class RxwsError(Exception):
 
 
 class ConnectFailed(RxwsError, ConnectionError):
-    """The feed failed, because no connection can be opened.
+    """The feed failed: no connection can be opened, or its tasks were cut off.
 
     Before the first connection was open, these failures are fatal: an invalid URI; a TLS verification that failed, or
-    TLS that met plain text; an HTTP status 4xx except 408, 425 and 429; :exc:`TypeError`, :exc:`AttributeError`,
-    :exc:`NameError` and :exc:`NotImplementedError`. Later only three statuses 401 or 403 in a row are fatal.
-    ``should_retry`` overrides both rules. The feed also fails when the iterator of ``reconnect_delays`` ends.
+    TLS that met plain text; an HTTP status 4xx without ``Retry-After``, except 408, 425 and 429; :exc:`TypeError`,
+    :exc:`AttributeError`, :exc:`NameError` and :exc:`NotImplementedError`. Later only three statuses 401 or 403 in a
+    row are fatal.
+    ``should_retry`` overrides both rules. The feed also fails when the iterator of ``reconnect_delays`` ends, when a
+    handler raises :exc:`GeneratorExit`, and when other code cancels the feed's tasks while the program goes on;
+    ``__cause__`` is then that exception.
 
     ``__cause__`` is the last failure as it was raised. Unlike ``reason`` it may quote a URL with its secrets, and so
     may the traceback that Python prints. Log ``str(error)``, which contains no secret.

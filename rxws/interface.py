@@ -91,8 +91,8 @@ class AsyncWebsocketStreamInterface(Generic[T], metaclass=ABCMeta):
         idle_timeout: seconds without a message after which the connection is replaced. None, the default, never
             replaces it; a warning and a ``Quiet`` event still come after 60 s, 120 s, 240 s and so on.
         reconnect_delays: a function that returns an iterator of seconds, one for each retry. By default the delays are
-            0, then uniform(0, min(60, 0.5·2ⁿ)). A new iterator is started after a connection that was open for 30 s.
-            The feed fails when the iterator ends.
+            0, then uniform(0, min(60, 0.5·2ⁿ)). A new iterator is started after a healthy connection. The feed
+            fails when the iterator ends.
         encode: a function that turns a sent message, other than ``str`` and bytes, into a frame: ``str`` for a text
             frame, bytes for a binary frame. By default it writes JSON.
         heartbeat: ``(message, seconds)``: sends the message on every connection at this interval. The message may be

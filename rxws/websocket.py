@@ -7,7 +7,7 @@ import inspect
 import types
 from collections.abc import Awaitable, Callable, Hashable, Iterable, Iterator, Mapping
 from functools import partial
-from typing import Any, TypeVar, Unpack
+from typing import Any, Final, TypeVar, Unpack
 
 import reactivex
 import websockets
@@ -28,6 +28,9 @@ from .reporting.redaction import redact_url
 
 __all__ = ["ReactiveWebSocket"]
 
+HAPPY_EYEBALLS_DELAY: Final = 0.25
+"""Seconds after which the next address of a host is tried beside the one that has not answered (RFC 8305)."""
+
 Url = str | Callable[[], str | Awaitable[str]]
 ConnectOptions = Mapping[str, Any] | Callable[[], Mapping[str, Any] | Awaitable[Mapping[str, Any]]] | None
 F = TypeVar("F")
@@ -44,7 +47,9 @@ class ReactiveWebSocket(AsyncWebsocketStreamInterface[T]):
             fresh listen key, say.
         connect: a function with the signature of ``websockets.connect``, such as ``picows.websockets.connect``.
         connect_options: keyword arguments of ``connect`` (``additional_headers=…``, ``ssl=…``), or an (async) function
-            that returns them, called for every connection. None passes none.
+            that returns them, called for every connection. None passes none. Where the event loop takes it,
+            ``websockets.connect`` gets ``happy_eyeballs_delay=0.25``, unless another is given: the next address of a
+            host is tried when one has not answered for 0.25 s.
         decode: a function or a coroutine function that turns a frame into a message; by default
             ``msgspec.json.decode``. ``msgspec.json.Decoder(Trade).decode`` gives typed messages.
         split: whether a list that ``decode`` returns is split into one message per item.
@@ -115,6 +120,9 @@ class ReactiveWebSocket(AsyncWebsocketStreamInterface[T]):
         self.__set_hooks(identity, per_connection, reply)
         super().__init__(**options)
         feed_of(self).sender.on_open = messages
+        if type(self)._create_ws is ReactiveWebSocket._create_ws:
+            # A user who wrote no hook does not know its name.
+            feed_of(self).opening = f"connecting to {self.shown_url or 'the URL that a function returns'}"
 
     def __set_hooks(self, identity: Any, per_connection: object, reply: Any) -> None:
         """Set only the given hooks, on the instance: a hook that is not set costs nothing per message."""
@@ -131,8 +139,12 @@ class ReactiveWebSocket(AsyncWebsocketStreamInterface[T]):
 
     async def _create_ws(self) -> Websocket:
         url = await resolve(self.__url)
-        options = await resolve(self.__connect_options)
-        websocket = check_websocket(await self.__connect(url, **(options or {})), "connect")
+        options = await resolve(self.__connect_options) or {}
+        if type(self)._create_ws is ReactiveWebSocket._create_ws and isinstance(url, str):
+            feed_of(self).opening = f"connecting to {redact_url(url)}"
+        if self.__connect is websockets.connect and "unix" not in options and _takes_happy_eyeballs():
+            options = {"happy_eyeballs_delay": HAPPY_EYEBALLS_DELAY, **options}
+        websocket = check_websocket(await self.__connect(url, **options), "connect")
         try:
             if self.__on_open is not None:
                 done = self.__on_open(websocket)
@@ -189,6 +201,11 @@ class ReactiveWebSocket(AsyncWebsocketStreamInterface[T]):
 
     def __repr__(self) -> str:
         return f"{super().__repr__()[:-1]}, {self.shown_url or 'URL from a function'}>"
+
+
+def _takes_happy_eyeballs() -> bool:
+    """Return whether the running loop connects to a host's addresses side by side; that of uvloop does not."""
+    return isinstance(asyncio.get_running_loop(), asyncio.BaseEventLoop)
 
 
 def _check_source(argument: str, given: object, kind: Any, wanted: str) -> None:

@@ -45,8 +45,7 @@ PURE = (
     *(
         "connections.failures",
         "connections.backoff",
-        "connections.matcher",
-        "connections.memory",
+        *(f"connections.matching.{name}" for name in ("evidence", "matcher", "memory", "outcomes", "seats")),
         "connections.rate_limit",
     ),
     *("sending.channels", "sending.channel_states"),

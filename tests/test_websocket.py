@@ -7,6 +7,7 @@ import gc
 import inspect
 import json
 import logging
+import socket
 from collections import Counter
 
 import msgspec
@@ -743,3 +744,63 @@ def test_logger_is_not_configured():
     """The logger ``rxws`` has no handler and no level, so the user's configuration applies."""
     assert logging.getLogger("rxws").level == logging.NOTSET
     assert logging.getLogger("rxws").handlers == []
+
+
+# Addresses
+
+
+async def test_second_address_is_tried_when_the_first_swallows_packets(monkeypatch):
+    """A host whose first address does not answer is connected by the second within half a second."""
+    loop = asyncio.get_running_loop()
+    connect, asked = loop.sock_connect, []
+
+    async def getaddrinfo(host, port, **_):
+        kind = socket.AF_INET, socket.SOCK_STREAM, 6, ""
+        return [(*kind, (address, port)) for address in ("127.0.0.2", "127.0.0.1")]
+
+    async def sock_connect(sock, address):
+        asked.append(address[0])
+        if address[0] == "127.0.0.2":
+            await asyncio.Future()
+        await connect(sock, address)
+
+    monkeypatch.setattr(loop, "getaddrinfo", getaddrinfo)
+    monkeypatch.setattr(loop, "sock_connect", sock_connect)
+    async with FeedServer() as server:
+        url = server.url.replace("127.0.0.1", "two.example").replace("localhost", "two.example")
+        async with feed_of(url, open_timeout=5) as feed:
+            async with asyncio.timeout(1):
+                await feed.wait_connected()
+    assert asked == ["127.0.0.2", "127.0.0.1"]
+
+
+@virtual
+@pytest.mark.parametrize(
+    ("given", "passed"),
+    [
+        (None, {"happy_eyeballs_delay": 0.25}),
+        ({"happy_eyeballs_delay": None}, {"happy_eyeballs_delay": None}),
+        ({"unix": True, "path": "/a"}, {"unix": True, "path": "/a"}),
+    ],
+)
+async def test_happy_eyeballs_delay_is_a_default_of_websockets_connect_alone(given, passed, monkeypatch):
+    """Another value stands; a unix socket and other functions that connect do not get it."""
+    connect, calls = connecting(ScriptedWebsocket(), ScriptedWebsocket())
+    async with ReactiveWebSocket("ws://localhost", connect=connect) as feed:
+        await feed.wait_connected()
+    monkeypatch.setattr(websockets, "connect", connect)
+    async with ReactiveWebSocket("ws://localhost", connect=connect, connect_options=given) as feed:
+        await feed.wait_connected()
+    assert [options for _, options in calls] == [{}, passed]
+
+
+def test_happy_eyeballs_delay_is_not_passed_on_uvloop():
+    """The loop of uvloop does not take it, and connects without it."""
+    uvloop = pytest.importorskip("uvloop")
+
+    async def main():
+        async with FeedServer() as server, feed_of(server.url) as feed:
+            async with asyncio.timeout(5):
+                await feed.wait_connected()
+
+    uvloop.run(main())

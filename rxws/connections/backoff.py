@@ -9,12 +9,18 @@ from typing import Final
 
 from websockets.frames import CloseCode
 
-from .failures import CREDENTIALS_REFUSED, Failure, is_fatal
+from .failures import CREDENTIALS_REFUSED, TOO_MANY_REQUESTS, Failure, is_fatal
 
 __all__ = ["Backoff"]
 
-HEALTHY_AFTER: Final = 30.0
-"""Seconds that a connection must stay open for the delays to start over: many servers accept and then close."""
+HEALTHY_SPAN: Final = 3.0
+"""Seconds between a connection's first and last message that make it healthy: the delays start over."""
+
+HEALTHY_AFTER: Final = 20.0
+"""Seconds open that make a connection healthy that has delivered a message. Many servers accept and then close."""
+
+THROTTLE_DELAY: Final = 2.0
+"""The shortest delay, in seconds, after HTTP 429 (too many requests) without ``Retry-After``."""
 
 RESTART_DELAY: Final = 2.0
 """The shortest delay, in seconds, after the close codes 1012 (service restart) and 1013 (try again later)."""
@@ -58,16 +64,29 @@ class Backoff:
         self._is_open = True
         self._refusals = 0
 
-    def closed(self, opened_at: float, now: float) -> None:
-        """Note the end of a connection that was open since ``opened_at``. After 30 s or more the delays start over."""
+    def closed(self, opened_at: float, now: float, first: float | None, last: float | None) -> None:
+        """Note the end of a connection. If it was healthy, the delays start over.
+
+        It was healthy if at least 3 s lie between its first and its last message, or if it has brought a message and
+        was open for at least 20 s.
+
+        Args:
+            opened_at: when it was opened, in seconds on the clock of :meth:`opened`.
+            now: when it ended.
+            first: when its first message came; None if none came.
+            last: when its last message came; None if none came.
+        """
         # `opened_at` is an argument, because in a rotation the next connection opens before this one ends.
-        if now - opened_at >= HEALTHY_AFTER:
+        if first is None or last is None:
+            return
+        if last - first >= HEALTHY_SPAN or now - opened_at >= HEALTHY_AFTER:
             self._delays = None
 
     def next_delay(self, failure: Failure) -> float | None:
         """Return the seconds to wait after ``failure``, or None to give up.
 
-        The delay is at least 2 s after the close codes 1012 and 1013, and at least the ``Retry-After`` of the server.
+        The delay is at least the ``Retry-After`` of the server. It is at least 2 s after the close codes 1012 and 1013,
+        and after HTTP 429 without ``Retry-After``.
 
         Raises:
             TypeError: ``reconnect_delays`` returned no iterable of numbers, or ``should_retry`` no bool and not None.
@@ -78,8 +97,7 @@ class Backoff:
         delay = self._draw() if self._is_worth_a_retry(failure) else None
         if delay is None:
             return None
-        floor = RESTART_DELAY if failure.code in _RESTART_CODES else 0.0
-        return max(delay, floor, failure.retry_after or 0.0)
+        return max(delay, _shortest_delay(failure))
 
     def _is_worth_a_retry(self, failure: Failure) -> bool:
         verdict = None if failure.error is None else self._should_retry(failure.error)
@@ -105,3 +123,11 @@ class Backoff:
         if not 0 <= delay < math.inf:
             raise ValueError(f"reconnect_delays must give finite seconds that are not negative, not {delay!r}")
         return float(delay)
+
+
+def _shortest_delay(failure: Failure) -> float:
+    if failure.retry_after is not None:
+        return failure.retry_after
+    if failure.status == TOO_MANY_REQUESTS:
+        return THROTTLE_DELAY
+    return RESTART_DELAY if failure.code in _RESTART_CODES else 0.0

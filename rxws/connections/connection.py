@@ -15,6 +15,7 @@ from ..messages.frames import Websocket
 from ..messages.inbound import Inbound
 from ..reporting.cancellation import EXITS, is_being_cancelled
 from ..reporting.reporter import Reporter
+from .close_limit import CloseLimit
 from .failures import Failure, diagnose
 from .send_queue import Priority, PrioritySendQueue
 
@@ -169,6 +170,7 @@ class Connection:
         self._tasks: set[asyncio.Task[Any]] = set()
         self._closing: asyncio.Task[None] | None = None
         self._last_call: asyncio.TimerHandle | None = None
+        self._close_limit: CloseLimit | None = None
 
     @property
     def is_live(self) -> bool:
@@ -199,6 +201,15 @@ class Connection:
     def start(self, read: Callable[[], Awaitable[None]]) -> None:
         """Start the reader: ``read`` takes all frames, and returns or raises when the connection has ended."""
         self.reader = self._loop.create_task(self._read(read), name=f"rxws reader {self.number}")
+
+    def limit_close(self, timeout: float) -> None:
+        """Abort the connection when the websocket library has been closing it by itself for ``timeout`` seconds."""
+        self._close_limit = CloseLimit(self._loop, self.websocket, timeout, self._give_up_close)
+
+    def _give_up_close(self) -> None:
+        # A close of rxws's own has a timeout of its own. The failure is what the library closes for.
+        if self._closing is None:
+            self.abort()
 
     async def _read(self, read: Callable[[], Awaitable[None]]) -> Failure:
         error: BaseException | None = None
@@ -384,6 +395,8 @@ class Connection:
             self._enter(ConnectionState.ENDED)
         if self._last_call is not None:
             self._last_call.cancel()
+        if self._close_limit is not None:
+            self._close_limit.stop()
         if self.send_queue is not None:
             self.send_queue.stop()
         self.inbound.cancel_replies()

@@ -20,7 +20,7 @@ from websockets.frames import Close, CloseCode
 from ..reporting.events import Reason
 from ..reporting.redaction import MASK, redact, redact_url
 
-__all__ = ["CREDENTIALS_REFUSED", "Failure", "diagnose", "is_fatal"]
+__all__ = ["CREDENTIALS_REFUSED", "TOO_MANY_REQUESTS", "Failure", "diagnose", "is_fatal"]
 
 LONGEST_RETRY_AFTER: Final = 86400.0
 """The longest ``Retry-After`` that is obeyed, in seconds: a day."""
@@ -36,7 +36,10 @@ _LONGEST_TEXT: Final = 4 * LONGEST_CAUSE
 CREDENTIALS_REFUSED: Final = frozenset({401, 403})
 """The HTTP statuses that a retry with the same credentials does not change."""
 
-_RETRIED_STATUS: Final = frozenset({408, 425, 429})
+TOO_MANY_REQUESTS: Final = 429
+"""The HTTP status of a server that limits how often clients connect."""
+
+_RETRIED_STATUS: Final = frozenset({408, 425, TOO_MANY_REQUESTS})
 
 # 3000 and 3003 are registered with IANA as Unauthorized and Forbidden; 4401 and 4403 are common, after HTTP.
 _AUTH_CODES: Final = frozenset({3000, 3003, 4401, 4403})
@@ -55,6 +58,10 @@ _BROKEN: Final = frozenset({"OSError", "EOFError", "ClientConnectionError"})
 # A retry does not repair a bug. ImportError is missing on purpose: a file that is being replaced may be complete one
 # second later.
 _BUGS: Final = (TypeError, AttributeError, NameError, NotImplementedError)
+# The modules through which an exception of the websocket library itself passes.
+_PASSED: Final = frozenset({"rxws.connections.connection", "rxws.messages.reader", "rxws.messages.frames"})
+# rxws.testing has connections of its own, which break like any other.
+_OURS: Final = re.compile(r"rxws\.(?!testing\b)")
 
 
 @dataclass(frozen=True, slots=True)
@@ -112,8 +119,9 @@ def is_fatal(failure: Failure, *, succeeded: bool, refusals: int) -> bool:
     """Return whether a retry is of no use.
 
     Before the first success these are fatal: an invalid URI; a failed TLS verification; plain text where TLS was
-    expected; an HTTP status 4xx except 408, 425 and 429; :exc:`TypeError`, :exc:`AttributeError`, :exc:`NameError` and
-    :exc:`NotImplementedError`. After the first success only three refusals of the credentials in a row are fatal.
+    expected; an HTTP status 4xx without ``Retry-After``, except 408, 425 and 429; :exc:`TypeError`,
+    :exc:`AttributeError`, :exc:`NameError` and :exc:`NotImplementedError`. After the first success only three refusals
+    of the credentials in a row are fatal.
 
     Args:
         failure: the failure of the last attempt.
@@ -125,7 +133,10 @@ def is_fatal(failure: Failure, *, succeeded: bool, refusals: int) -> bool:
     if succeeded:
         return False
     if failure.status is not None:
-        return 400 <= failure.status < 500 and failure.status not in _RETRIED_STATUS
+        # A server that names a time wants to be asked again: without a wait, a service that its supervisor restarts
+        # would prolong its ban (418).
+        is_refused = 400 <= failure.status < 500 and failure.status not in _RETRIED_STATUS
+        return is_refused and failure.retry_after is None
     error = failure.error
     return error is not None and (isinstance(error, _BUGS) or _is_invalid_uri(error) or _is_misconfigured_tls(error))
 
@@ -146,14 +157,15 @@ def _diagnose_close(error: BaseException) -> Failure:
     frame = sent if we_began else received
     if frame is None:
         # Without a close frame: the network broke, or a bug in this program ended the reading.
-        kind: Reason = "internal" if isinstance(error.__cause__, _BUGS) else "network"
+        kind: Reason = "internal" if _is_internal(error.__cause__) else "network"
         return Failure(kind, _shorten(_text(error), error.__cause__), error=error)
     code, reason = int(frame.code or CloseCode.NO_STATUS_RCVD), frame.reason or ""
     # websockets has the names of the codes, also for picows.
     words = f"{'this side' if we_began else 'the server'} closed with {Close(code, '')}{reason and ': ' + reason}"
     cause = error.__cause__ if we_began else None
-    if we_began and code == CloseCode.MESSAGE_TOO_BIG and cause is None and not re.search("[0-9]", reason):
-        words += " (the limit is the connection's max_size)"
+    if we_began and code == CloseCode.MESSAGE_TOO_BIG and not re.search("fragment|frames", f"{reason} {cause}"):
+        # First, because a long cause is cut.
+        words = f'{words} (raise the limit with connect_options={{"max_size": ...}})'
     return Failure(_close_reason(code, we_began), _shorten(words, cause), code=code, error=error)
 
 
@@ -174,11 +186,19 @@ def _reason(error: BaseException, status: int | None, connection: object | None)
         return "auth" if status in CREDENTIALS_REFUSED or status == 407 else "handshake"
     if isinstance(error, ssl.SSLError) and not isinstance(error, _BROKEN_TLS):
         return "tls"
-    if isinstance(error, _BUGS) and connection is not None:
+    if connection is not None and _is_internal(error):
         return "internal"
     if _is_a(error, _BROKEN) or connection is not None:
         return "network"
     return "handshake"
+
+
+def _is_internal(error: BaseException | None) -> bool:
+    """Return whether an exception is a bug by its type, or was raised by a part of rxws that reads no connection."""
+    if error is None:
+        return False
+    places = (frame.f_globals.get("__name__") or "" for frame, _ in traceback.walk_tb(error.__traceback__))
+    return isinstance(error, _BUGS) or any(_OURS.match(place) and place not in _PASSED for place in places)
 
 
 def _is_a(error: BaseException, names: Iterable[str]) -> bool:

@@ -30,7 +30,13 @@ LOSS_TIMEOUT: Final = 1.0
 
 
 class RotationHost(Protocol):
-    """What the opener and the rotation need of their feed."""
+    """What the opener and the rotation need of their feed.
+
+    Attributes:
+        opening: what opens a connection, for the text of a failure: the name of the user's hook, or the address.
+    """
+
+    opening: str
 
     async def create(self) -> Websocket:
         """Run the opening hook and return its websocket."""
@@ -45,7 +51,7 @@ class RotationHost(Protocol):
         """Set the state of the feed."""
 
     def failed(self, error: BaseException) -> None:
-        """End the feed: no connection can be opened, or a task of the rotation was cancelled."""
+        """End the feed: no connection can be opened, or a reader or a task of the rotation was cut off."""
 
 
 class ConnectionSender(Protocol):
@@ -148,6 +154,7 @@ class Opener:
         hold(connection)
         frames = functools.partial(frames_of, websocket, self._reporter)
         connection.start(self._host.make_reader(connection.inbound, frames))
+        connection.limit_close(self.options.close_timeout)
         connection.reader.add_done_callback(functools.partial(self._ended, connection))
         self._open[connection] = None
         try:
@@ -175,11 +182,14 @@ class Opener:
         try:
             await asyncio.wait({opening}, timeout=timeout)
             if opening.done():
+                if not opening.cancelled() and isinstance(opening.exception(), GeneratorExit):
+                    # Passed on it would end the handover, and the feed would stand still.
+                    raise RuntimeError("the opening hook raised GeneratorExit") from opening.exception()
                 return opening.result()
             opening.cancel()
             await asyncio.wait({opening}, timeout=CANCEL_TIMEOUT)
             if not opening.done():
-                self._reporter.log(logging.WARNING, "_create_ws ignores its cancellation")
+                self._reporter.log(logging.WARNING, "%s ignores its cancellation", self._host.opening)
         except asyncio.CancelledError as error:
             # Otherwise the hook itself raised CancelledError.
             if is_being_cancelled(error):
@@ -187,7 +197,7 @@ class Opener:
                 opening.add_done_callback(_abort_opened)
             raise
         opening.add_done_callback(_abort_opened)
-        raise TimeoutError(f"_create_ws took longer than {timeout:g} s")
+        raise TimeoutError(f"{self._host.opening} took longer than {timeout:g} s")
 
     def _silent(self, connection: Connection, seconds: float) -> None:
         if self.options.idle_timeout is not None:
@@ -203,11 +213,13 @@ class Opener:
             watchdog.stop()
         connection.end()
         if reader.cancelled() or reader.exception() is not None:
-            # rxws does not end a reader this way: the loop is being torn down, or the program exits.
-            self._host.failed(asyncio.CancelledError())
+            # rxws does not end a reader this way: other code cancelled it, a function that is called with a message
+            # raised GeneratorExit, or the program exits.
+            self._host.failed((None if reader.cancelled() else reader.exception()) or asyncio.CancelledError())
             return
         failure = connection.failure
-        self.backoff.closed(connection.opened_at, self._loop.time())
+        heard = connection.inbound.first_received_at, connection.inbound.last_received_at
+        self.backoff.closed(connection.opened_at, self._loop.time(), *heard)
         self.connection_reporter.ended(connection.number, failure)
         if not self._stopped:
             rest = next((other for other, watchdog in reversed(self._open.items()) if watchdog is not None), None)

@@ -16,7 +16,7 @@ from ..messages.hooks import Many
 from ..observables.loop_context import LoopContext
 from ..options import Options
 from .connection import Connection
-from .matcher import INCOMPARABLE, GapFound, Limits, Matcher
+from .matching import INCOMPARABLE, GapFound, Limits, Matcher
 
 __all__ = ["HELD_MAX", "Overlap", "Verdict"]
 

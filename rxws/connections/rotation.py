@@ -93,6 +93,9 @@ class Rotation:
         self._finished: asyncio.Future[bool] | None = None
         self._handing_over: asyncio.Task[Connection] | None = None
         self._stopped = False
+        # Whether a connection that replaced a lost one delivers and is not announced yet, and whether rotate() was
+        # called meanwhile.
+        self._is_entered = self._is_asked = False
 
     # The Observable
 
@@ -116,6 +119,7 @@ class Rotation:
         """
         if self._finished is None or self._finished.done():
             self._finished = self._loop.create_future()
+        self._is_asked = self._is_asked or self._is_entered
         self._signals.on_next(Signal.ROTATE)
         # Each caller gets a future of its own: cancelling it does not cancel those of other callers.
         return asyncio.shield(self._finished)
@@ -168,6 +172,13 @@ class Rotation:
                 new = await self._break_before_make(old)
             else:
                 new = await self._make_before_break(old)
+        except GeneratorExit as error:
+            if asyncio.current_task() is not self._handing_over:
+                # The loop is gone, and this coroutine is collected.
+                raise
+            # A handler of a message that was held raised it.
+            self._host.failed(error)
+            raise asyncio.CancelledError from error
         except (Exception, asyncio.CancelledError, *EXITS):
             raise
         except BaseException as error:
@@ -178,9 +189,14 @@ class Rotation:
 
     def _announce_connected(self, connection: Connection) -> None:
         # First, because a subscriber of the state may call rotate(), which is about the next connection.
-        self._resolve_rotation(True)
+        is_asked, self._is_asked, self._is_entered = self._is_asked, False, False
+        if not is_asked:
+            self._resolve_rotation(True)
         if not (self._stopped or connection.reader.done()):
             self._host.enter(State.CONNECTED)
+        if is_asked and not self._stopped:
+            # It was called while messages came on this connection, so it is about the next one.
+            self._signals.on_next(Signal.ROTATE)
 
     async def _replace(self, old: Connection | None) -> Connection:
         """Open a connection while no other connection is open, and return it when it delivers.
@@ -198,6 +214,7 @@ class Rotation:
                 break
             self._resolve_rotation(False)
             await self._pause(opened)
+        self._is_entered = old is None or old.failure.reason != "rotation"
         await self._enter(opened, old)
         # Only now, because frames may be dropped until the connection is entered.
         if self._backlog.dropped:

@@ -17,8 +17,22 @@ EARLY: Final = 0.001
 """Seconds by which the event loop may fire a timer too early. Without this margin the timer would fire twice."""
 
 
+LATE: Final = 0.05
+"""Seconds by which a timer that fires later shows that the loop stood still."""
+
+GRACE: Final = 1.0
+"""Seconds that are waited for a message, at most, after the loop stood still."""
+
+TURNS: Final = 8
+"""Turns of the loop between the timer and the verdict: the reader takes what has come, through every library."""
+
+
 class Watchdog:
     """Calls a function when no message has come for a while.
+
+    A loop that stood still, because a function blocked it or the process was stopped, is no silence: what came
+    meanwhile waits in the socket. A timer that fires late looks again after 1 s, or after ``limit`` if that is less.
+    Silence is reported only after the reader has had its turn.
 
     Args:
         loop: the event loop.
@@ -36,7 +50,24 @@ class Watchdog:
         self._limit = self._first
         self._silent = silent
         self._heard = loop.time()
-        self._timer = loop.call_at(self._heard + self._limit, self._look)
+        self._timer: asyncio.Handle
+        self._wait_until(self._heard + self._limit)
+
+    def _wait_until(self, when: float) -> None:
+        self._timer = self._loop.call_at(when, self._fire, when)
+
+    def _fire(self, due: float) -> None:
+        if self._loop.time() - due > LATE:
+            # Not repeated if that is late, too: a loop that always is would hide every silence.
+            self._timer = self._loop.call_later(min(self._first, GRACE), self._look_in, TURNS)
+        else:
+            self._look_in(TURNS)
+
+    def _look_in(self, turns: int) -> None:
+        if turns:
+            self._timer = self._loop.call_soon(self._look_in, turns - 1)
+        else:
+            self._look()
 
     def _look(self) -> None:
         # One timer that checks the last message: setting a timer for every message would be slow.
@@ -49,7 +80,7 @@ class Watchdog:
             self._silent(self._limit)
             self._limit *= 2
         # A message may end this silence: check again no later than the first limit of the next silence.
-        self._timer = self._loop.call_at(min(heard + self._limit, now + self._first), self._look)
+        self._wait_until(min(heard + self._limit, now + self._first))
 
     def stop(self) -> None:
         """Cancel the timer."""

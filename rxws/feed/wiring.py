@@ -33,7 +33,7 @@ from ..messages.router import Router
 from ..observables.hot import CurrentObservable, HotObservable
 from ..observables.loop_context import LoopContext
 from ..options import Options
-from ..reporting.cancellation import is_torn_down
+from ..reporting.cancellation import EXITS, is_torn_down
 from ..reporting.events import TRANSITIONS, Event, State, Statistics
 from ..reporting.redaction import redact
 from ..reporting.reporter import Reporter
@@ -81,6 +81,7 @@ class Feed:
 
     Attributes:
         live_or_ended: an event that is set while the state is live, and after the end of the feed.
+        opening: what opens a connection, for the text of a failure: the name of the user's hook, or the address.
     """
 
     def __init__(self, hooks: Hooks, options: Options, kind: str) -> None:
@@ -93,6 +94,7 @@ class Feed:
         self.context = self._make_context(options.name or f"{kind}-{next(_NUMBERS)}")
         self.reporter = self.context.reporter
         self.error: Exception | None = None
+        self.opening = "_create_ws"
         # A subscriber of the events that raises is logged and counted, but makes no event: it would get that too.
         self.events: HotObservable[Event] = HotObservable(self.context.without_events())
         self.reporter.publish = self.events.on_next
@@ -322,15 +324,11 @@ class Feed:
             raise FeedClosed(f"{self.reporter.name} is closed")
 
     def failed(self, error: BaseException) -> None:
-        """Called when the rotation has failed or one of its tasks was cancelled."""
+        """Called when the rotation has failed, or a reader or a task of the rotation was cut off."""
         if self.is_closing:
             return
-        if isinstance(error, asyncio.CancelledError):
-            # The program cancels all tasks, as asyncio.run does at its end: a new task would not be awaited.
-            # Otherwise one of our own tasks was cancelled, which is a bug: log an error.
-            level = logging.INFO if is_torn_down() else logging.ERROR
-            self.reporter.log(level, "ended without being closed: a task of its own was cancelled")
-            self._closing.abandon()
+        if isinstance(error, (asyncio.CancelledError, *EXITS)):
+            self._cut_off(error)
             return
         if not isinstance(error, RxwsError):
             # A bug in rxws, or reconnect_delays raised: log it and end the feed.
@@ -341,6 +339,19 @@ class Feed:
         # Log the text only: a log record that is kept must not keep the feed alive.
         self.reporter.log(logging.ERROR, "failed: %s", str(error))
         self._closing.begin()
+
+    def _cut_off(self, error: BaseException) -> None:
+        """End at once, because a task was cut off; it is a failure unless the program ends."""
+        if is_torn_down() or isinstance(error, (KeyboardInterrupt, SystemExit)):
+            # The program cancels all tasks, as asyncio.run does at its end: a new task would not be awaited.
+            self.reporter.log(logging.INFO, "ended without being closed: the program ends")
+        else:
+            is_cancelled = isinstance(error, asyncio.CancelledError)
+            why = "other code cancelled a task of the feed" if is_cancelled else "a handler raised GeneratorExit"
+            self.error = ConnectFailed(None, why, self._backoff.attempts)
+            self.error.__cause__ = error
+            self.reporter.log(logging.ERROR, "failed: %s", str(self.error))
+        self._closing.abandon()
 
     def _stop(self) -> None:
         """Start nothing new, and discard messages from now on. Idempotent."""

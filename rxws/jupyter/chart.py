@@ -14,6 +14,7 @@ import numpy
 from reactivex import Observable
 
 from ..display import mimebundle, shown
+from ..messages import ABSENT, look_up
 from .view import View, check_count
 
 __all__ = ["plot"]
@@ -211,7 +212,12 @@ def _picker(key: Key) -> Callable[[Any], Any]:
 
     def pick(item: Any) -> Any:
         for step in path:
-            item = item.get(step) if isinstance(item, Mapping) else getattr(item, str(step), None)
+            if isinstance(item, Mapping):
+                # Not with `get`: a class may be registered as a Mapping and lack it.
+                found = look_up(item, (step,))
+                item = None if found is ABSENT else found
+            else:
+                item = getattr(item, str(step), None)
         return item
 
     return pick

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final, TypeAlias
 
 from ..callables import is_plain_function
+from ..reporting.cancellation import FAILURES
 
-__all__ = ["ABSENT", "Filter", "Filters", "has", "look_up"]
+__all__ = ["ABSENT", "Filter", "Filters", "has", "look_up", "mapping_of"]
 
 Filters: TypeAlias = Sequence[Mapping[Any, Any]] | Callable[[Any], bool] | None
 """The filters that users write: a list of dicts, a function ``message -> bool``, or None, which every message passes.
@@ -19,6 +20,41 @@ The type of the keys is Any, because a Mapping is invariant in it: so a ``list[d
 
 ABSENT: Final = object()
 """The result of :func:`look_up` for a key that the message lacks. It cannot be None, which may be a value."""
+
+
+class _Readable(Mapping[Any, Any]):
+    """A mapping with ``get`` around one that lacks it."""
+
+    def __init__(self, mapping: Mapping[Any, Any]) -> None:
+        self._mapping = mapping
+
+    def __getitem__(self, key: Any) -> Any:
+        # Asked first, because to read a key makes it in some mappings, such as a Struct of protobuf.
+        if key not in self._mapping:
+            raise KeyError(key)
+        return self._mapping[key]
+
+    def __iter__(self) -> Iterator[Any]:
+        return iter(self._mapping)
+
+    def __len__(self) -> int:
+        return len(self._mapping)
+
+
+def mapping_of(message: object) -> Mapping[Any, Any] | None:
+    """Return what a message has its keys from: a mapping that has ``get``; None if the message is no mapping.
+
+    A class may be registered as a Mapping without having ``get``; the Struct of protobuf is one.
+    """
+    if type(message) is dict:
+        return message
+    try:
+        if not isinstance(message, Mapping):
+            return None
+        return message if callable(getattr(message, "get", None)) else _Readable(message)
+    except FAILURES:
+        # What a message says of itself is the user's code. What cannot say that it is a mapping is none.
+        return None
 
 
 def look_up(message: object, key: Hashable) -> object:
@@ -38,8 +74,10 @@ def look_up(message: object, key: Hashable) -> object:
     """
     found = message
     for step in key if isinstance(key, tuple) else (key,):
-        if type(found) is dict or isinstance(found, Mapping):
+        if type(found) is dict:
             found = found.get(step, ABSENT)
+        elif (mapping := mapping_of(found)) is not None:
+            found = mapping.get(step, ABSENT)
         elif isinstance(found, (list, tuple)) and isinstance(step, int) and -len(found) <= step < len(found):
             found = found[step]
         else:
@@ -118,7 +156,7 @@ class Filter:
             return bool(self.predicate(message))
         if not self.alternatives:
             return True
-        return isinstance(message, Mapping) and any(has(message, each.items()) for each in self.alternatives)
+        return mapping_of(message) is not None and any(has(message, each.items()) for each in self.alternatives)
 
     @property
     def passes_everything(self) -> bool:

@@ -29,6 +29,7 @@ class Inbound:
     Attributes:
         number: the connection's number: 1 for the feed's first.
         sink: takes its messages; None: they go to the router.
+        first_received_at: when the first message arrived, in seconds of the loop's clock. None: no message has arrived.
         last_received_at: when the last message arrived, in seconds of the loop's clock. It is accurate to one iteration
             of the loop. None: no message has arrived.
         last_received_time: the same in seconds since the epoch, because the loop's clock may stop while a machine
@@ -49,6 +50,7 @@ class Inbound:
     ) -> None:
         self.number: Final = number
         self.sink: Sink | None = None
+        self.first_received_at: float | None = None
         self.last_received_at: float | None = None
         self.last_received_time: float | None = None
         self.pending_replies: Final[dict[asyncio.Future[Any], tuple[Callable[[Any], bool], bool]]] = {}
@@ -83,6 +85,8 @@ class Inbound:
 
     def received(self, now: float, time: float) -> None:
         """Note that a message arrived, ``now`` on the loop's clock, at ``time`` in seconds since the epoch."""
+        if self.first_received_at is None:
+            self.first_received_at = now
         self.last_received_at = now
         self.last_received_time = time
 

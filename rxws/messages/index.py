@@ -12,13 +12,13 @@ when no single pair is selective (500 symbols with 15 intervals each).
 from __future__ import annotations
 
 import contextlib
-from asyncio import CancelledError
 from collections import deque
 from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Generic, TypeVar
 
-from .filters import ABSENT, Filter, has, look_up
+from ..reporting.cancellation import FAILURES
+from .filters import ABSENT, Filter, has, look_up, mapping_of
 
 __all__ = ["Index", "Registration"]
 
@@ -189,19 +189,20 @@ class Index(Generic[E]):
         if only is not None and type(message) is dict:
             try:
                 found = only.find(message.get(only.key, ABSENT))
-            except Exception:
+            except FAILURES:
                 return self._merge([*self._compare(only, message)])
             return () if found is None else found.listed or found.as_tuple()
         hits: list[_Roster[Registration[E], E]] = []
         if self._unconditional.members:
             hits.append(self._unconditional)
-        if self._shapes.members and (type(message) is dict or isinstance(message, Mapping)):
-            get = message.get
+        source = message if type(message) is dict else mapping_of(message)
+        if source is not None and self._shapes.members:
+            get = source.get
             for shape in self._shapes.listed or self._shapes.as_tuple():
                 read = shape.read
                 try:
-                    bucket = shape.find(get(shape.key, ABSENT) if read is None else read(message))
-                except Exception:
+                    bucket = shape.find(get(shape.key, ABSENT) if read is None else read(source))
+                except FAILURES:
                     hits += self._compare(shape, message)
                 else:
                     if bucket is not None:
@@ -229,21 +230,21 @@ class Index(Generic[E]):
             try:
                 if registration.filter(message):
                     found.append(registration.entry)
-            except (Exception, CancelledError) as error:  # a predicate that reads a cancelled future raises the latter
+            except FAILURES as error:
                 self._on_error(registration.filter, message, error)
         return found
 
     def _compare(self, shape: _Shape[E], message: object) -> list[_Bucket[E]]:
         """Find the buckets of a message that has a value without a hash, or with a hash that raises."""
         found: list[_Bucket[E]] = []
-        with contextlib.suppress(Exception):  # the loop below meets the same exception and reports it
+        with contextlib.suppress(*FAILURES):  # the loop below meets the same exception and reports it
             if not shape.non_plain and any(type(look_up(message, key)) in _CONTAINERS for key in shape.keys):
                 return found  # a container equals no plain value, so do not compare it with each bucket
         for bucket in shape.as_tuple():
             try:
                 if has(message, bucket.alternative.items()):
                     found.append(bucket)
-            except (Exception, CancelledError) as error:
+            except FAILURES as error:
                 for registration in list(bucket.members):
                     self._on_error(registration.filter, message, error)
         return found

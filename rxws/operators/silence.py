@@ -16,6 +16,15 @@ from .sources import Reports, scheduler_of
 
 __all__ = ["Recovered", "Stale", "stale_after"]
 
+LATE = timedelta(seconds=0.05)
+"""A timer that fires later than by this shows that the loop stood still."""
+
+GRACE = timedelta(seconds=1.0)
+"""How long a message is waited for, at most, after the loop stood still."""
+
+TURNS = 8
+"""Turns of the loop between a late timer and the verdict: what has come is delivered first."""
+
 
 @dataclass(frozen=True, slots=True)
 class Stale:
@@ -56,6 +65,9 @@ def stale_after(
     from its first message on, a key in ``expected`` from the subscription on. Without a key, the whole Observable is
     watched. There is one timer for all keys, and the last message of each key is held. A message without the key is
     reported as rejected, and ends no silence.
+
+    A loop that stood still, because a function blocked it or the process was stopped, is no silence: a timer that fires
+    late looks again after 1 s, or after ``seconds`` if that is less.
 
     Args:
         seconds: the seconds of silence, on the clock of the scheduler.
@@ -156,9 +168,25 @@ class _Listening:
         if self._heard and not self._is_timed:
             self._is_timed = True
             since, _ = next(iter(self._heard.values()))
-            self.timer.disposable = self._clock.schedule_absolute(since + self._silence, self._look)
+            due = since + self._silence
+            self.timer.disposable = self._clock.schedule_absolute(due, self._fire, due)
 
-    def _look(self, *_: object) -> None:
+    def _fire(self, _clock: abc.SchedulerBase, due: datetime | None = None) -> None:
+        assert due is not None
+        late = self._clock.now - due
+        if late > LATE:
+            # Not repeated if that is late, too: a loop that always is would hide every silence.
+            self.timer.disposable = self._clock.schedule_relative(min(self._silence, GRACE), self._look_in, TURNS)
+        else:
+            self._look_in(self._clock, TURNS if late > timedelta() else 0)
+
+    def _look_in(self, _clock: abc.SchedulerBase, turns: int | None = None) -> None:
+        if turns:
+            self.timer.disposable = self._clock.schedule_relative(0.0, self._look_in, turns - 1)
+        else:
+            self._look()
+
+    def _look(self) -> None:
         self._is_timed = False
         now = self._clock.now
         silent = []

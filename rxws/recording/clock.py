@@ -1,4 +1,4 @@
-"""The clock of a recording: it stands while the program works, and goes on from one moment to the next."""
+"""The clock of a recording. It stands still while the program works, and moves from one entry to the next."""
 
 from __future__ import annotations
 
@@ -13,24 +13,24 @@ from typing import Final
 __all__ = ["RecordedClock"]
 
 EARLY: Final = 1e-6
-"""Seconds by which something may happen too early: a sleep so short would not end in virtual time."""
+"""Seconds by which an entry may be played too early: virtual time cannot sleep for less."""
 
 SLICE: Final = 0.010
-"""Seconds for which timers may run one after the other before other tasks get their turn."""
+"""Seconds for which timers may run without a pause for other tasks."""
 
 AFTERWARDS: Final = 1_000.0
-"""How many times as fast the clock goes after the recording's end, at most: what was still due comes soon, and a timer
-that never ends does not take the whole processor."""
+"""The highest speed of the clock after the recording's end. Timers that are still due fire soon, and an endless timer
+does not use the whole processor."""
 
 TICK: Final = 1e-6
-"""Seconds until what is due at once: a timer that is set again and again for now must not keep time from passing."""
+"""Seconds until a timer fires that is due at once: one that restarts itself for now must not stop the time."""
 
 FEW: Final = 100
-"""Cancelled timers that are not worth being cleared away."""
+"""The number of cancelled timers that are kept in the heap before they are removed."""
 
 
 class RecordedTimer:
-    """A call that is to come."""
+    """A scheduled call."""
 
     __slots__ = ("_clock", "callback", "due")
 
@@ -40,33 +40,33 @@ class RecordedTimer:
         self.callback: Callable[[float], object] | None = callback
 
     def cancel(self) -> None:
-        """Do not make the call. Idempotent."""
+        """Cancel the call. Idempotent."""
         if self.callback is not None:
             self.callback = None
             self._clock.cancelled()
 
 
 class RecordedClock:
-    """Seconds since the recording's beginning, for the scheduler of its home; see
+    """Seconds since the start of the recording, for the scheduler of the replay; see
     :class:`rxws.observables.scheduler.Clock`.
 
-    While timers and frames have their turn, it stands at their very time, so that what they schedule does not depend
-    on the speed. While it waits for the next, it goes ``speed`` times as fast as the loop's clock.
+    While timers run and frames are delivered, the clock stands at exactly their time, so that the timers that they set
+    do not depend on the speed. While it waits for the next one, it runs ``speed`` times as fast as the loop's clock.
 
     Args:
         loop: the event loop.
-        speed: how many times as fast as it was recorded; infinity does not wait at all.
-        epoch: the date of the recording's beginning.
+        speed: the speed, as a factor; infinity does not wait at all.
+        epoch: the date of the start of the recording.
     """
 
     def __init__(self, loop: asyncio.AbstractEventLoop, speed: float, epoch: datetime) -> None:
         self.epoch = epoch
         self._loop = loop
         self._speed = speed
-        # At this time of the loop's clock, this one stood, or would have stood, at 0.
+        # The time of the loop's clock at which this clock was, or would have been, 0.
         self._zero = loop.time()
         self._now = 0.0
-        # Until then it waits; None while it stands.
+        # The time until which it waits; None while it stands still.
         self._until: float | None = None
         self._wake: Callable[[], None] = lambda: None
         self._timers: list[tuple[float, int, RecordedTimer]] = []
@@ -75,19 +75,19 @@ class RecordedClock:
         self._handle: asyncio.TimerHandle | None = None
 
     def start(self) -> None:
-        """Begin now."""
+        """Start the clock."""
         self._zero = self._loop.time()
 
-    # For the scheduler
+    # Used by the scheduler
 
     def time(self) -> float:
-        """Return the time."""
+        """Return the time, in seconds since the start of the recording."""
         if self._until is None:
             return self._now
         return min(self._until, max(self._now, (self._loop.time() - self._zero) * self._speed))
 
     def call_at(self, when: float, callback: Callable[[float], object], due: float, /) -> RecordedTimer:
-        """Call ``callback(due)`` when the time is ``when``."""
+        """Call ``callback(due)`` at the time ``when``."""
         timer = RecordedTimer(self, due, callback)
         if self._until is None and when <= self._now:
             when = self._now + TICK
@@ -97,18 +97,18 @@ class RecordedClock:
         return timer
 
     def cancelled(self) -> None:
-        """Take note that a timer was cancelled."""
+        """Count a cancelled timer, and remove cancelled timers if there are many."""
         self._cancelled += 1
         if self._cancelled > FEW and self._cancelled * 2 > len(self._timers):
             self._timers = [entry for entry in self._timers if entry[2].callback is not None]
             heapq.heapify(self._timers)
             self._cancelled = 0
         if self._handle is not None and self._next() == math.inf:
-            # Nothing is left for which to wake the loop.
+            # No timer is left, so the loop need not wake up.
             self._handle.cancel()
 
     def _next(self) -> float:
-        """Return when the next timer is due, or infinity."""
+        """Return the time of the next timer, or infinity."""
         timers = self._timers
         if not timers:
             return math.inf
@@ -123,13 +123,13 @@ class RecordedClock:
         assert callback is not None
         callback(timer.due)
 
-    # For the playback
+    # Used by the playback
 
     def reach(self, when: float) -> bool:
-        """Go on to ``when``, as far as it is time; what is due on the way, and at ``when`` itself, has its turn first.
+        """Move the clock towards ``when``, and run all timers that are due on the way and at ``when``.
 
         Returns:
-            Whether it is there; if not, :meth:`wait` is to be awaited, and this to be called again.
+            Whether the clock has reached ``when``. If not, await :meth:`wait` and call this again.
         """
         clock = self._loop.time
         began = now = clock()
@@ -146,11 +146,11 @@ class RecordedClock:
             now = clock()
 
     def _early(self, when: float) -> float:
-        """Return for how many seconds to wait until ``when``."""
+        """Return the seconds of the loop's clock until ``when``."""
         return self._zero + when / self._speed - self._loop.time()
 
     async def wait(self, when: float) -> None:
-        """Wait until it is time for ``when``, or for a timer that is due before; other tasks get a turn at least."""
+        """Wait until ``when`` or an earlier timer is due, and let other tasks run at least once. Cancelling is safe."""
         target = min(self._next(), when)
         early = self._early(target)
         if early <= EARLY:
@@ -172,7 +172,7 @@ class RecordedClock:
             self._until = None
 
     def run_on(self) -> None:
-        """Go on by itself: the recording has come to its end, but operators may still wait for their time."""
+        """Run without a playback: the recording has ended, but operators may still wait for their timers."""
         self._speed = min(self._speed, AFTERWARDS)
         self._zero = self._loop.time() - self._now / self._speed
         self._wake = self._arrange

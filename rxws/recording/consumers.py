@@ -1,4 +1,4 @@
-"""Waiting for the consumers of a replay: unlike a live feed, a recording need not overrun anybody."""
+"""Waits for the slow consumers of a replay, which a live feed cannot do."""
 
 from __future__ import annotations
 
@@ -13,37 +13,37 @@ from ..streams import CoroutineHandler
 __all__ = ["MOST_WAITING", "PATIENCE", "STRIDE", "Consumers"]
 
 STRIDE: Final = 100
-"""Messages that may come until the consumers are looked at again, at most."""
+"""The most messages between two checks of the consumers."""
 
 MOST_WAITING: Final = 1_000
-"""Messages that may wait for one consumer before the recording waits for it."""
+"""Messages that may wait in one consumer before the replay pauses."""
 
 PATIENCE: Final = 5.0
-"""Seconds without taking a message after which the recording waits for a consumer no longer."""
+"""Seconds after which the replay stops waiting for a consumer that takes no message."""
 
 LOOKS: Final = 20
-"""How often the recording looks at once whether the consumers have caught up; then at intervals that grow."""
+"""The number of checks without a delay. After that, the replay checks at growing intervals."""
 
 INTERVALS: Final = (0.001, 0.05)
-"""Seconds: the first of these intervals, and the longest."""
+"""The first and the longest of these intervals, in seconds."""
 
 
 class Consumers:
-    """Those that have begun to take messages, and how far they are.
+    """The consumers that have started to take messages, and their progress.
 
     Args:
-        loop: whose clock it is.
-        buffers: what they take from.
+        loop: the event loop, for its clock.
+        buffers: the buffers from which they take messages.
     """
 
     def __init__(self, loop: asyncio.AbstractEventLoop, buffers: WeakSet[Buffer[Any]]) -> None:
         self._loop = loop
         self._buffers = buffers
-        # Of each that is being waited for: how much it held when it took the last, and when that was.
+        # For each buffer that the replay waits for: its size when its consumer last took a message, and when that was.
         self._waited_for: WeakKeyDictionary[Buffer[Any], tuple[int, float]] = WeakKeyDictionary()
 
     async def until_there_is_room(self) -> int:
-        """Let other tasks have their turn, wait for consumers that are behind, and return for how many there is room.
+        """Let other tasks run, wait for slow consumers, and return how many messages have room in all buffers.
 
         Cancelling is safe.
         """
@@ -58,7 +58,7 @@ class Consumers:
         return stride
 
     async def until_handled(self) -> None:
-        """Wait until coroutine handlers have been given all that they hold. Streams may as well be read later.
+        """Wait until coroutine handlers have taken all their messages. Streams can also be read later.
 
         Cancelling is safe.
         """
@@ -66,11 +66,11 @@ class Consumers:
         await self._wait_for(handlers, lambda _: 0)
 
     async def _wait_for(self, buffers: Sequence[Buffer[Any]], most: Callable[[Buffer[Any]], int]) -> None:
-        """Let other tasks have their turn, until none of ``buffers`` holds more than ``most`` of it says."""
+        """Let other tasks run until no buffer holds more messages than ``most`` returns for it."""
         first, longest = INTERVALS
         looks, interval = 0, 0.0
         await asyncio.sleep(0)
-        # Those that have room are done with: nothing comes meanwhile.
+        # A buffer with room need not be checked again: nothing is delivered during this wait.
         while buffers := [buffer for buffer in buffers if self._is_behind(buffer, most(buffer))]:
             await asyncio.sleep(interval)
             looks += 1

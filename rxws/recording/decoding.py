@@ -1,4 +1,4 @@
-"""From the lines of a file to its entries: bad lines are counted, and files of another kind are refused."""
+"""Decodes the lines of a file: counts bad lines, and refuses files of another kind."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ class BadLines:
         self._unlikely: int | None = None
 
     def found_entry(self) -> None:
-        """An entry was read."""
+        """Note that an entry was read."""
         self._is_recording, self._unlikely = True, None
 
     def add(self, number: int, line: bytes | Exception) -> None:
@@ -95,7 +95,7 @@ def numbered_entries(lines: Iterable[bytes | Exception], bad: BadLines) -> Itera
     Raises:
         RxwsError: see :class:`BadLines`; or a later version of rxws wrote the file.
     """
-    # Entries are many, so only the first one after a bad line is reported.
+    # Report only the first entry after a bad line, because there are many entries.
     is_news = True
     for number, line in enumerate(lines, start=1):
         if not isinstance(line, Exception):

@@ -1,14 +1,16 @@
-"""What a recording holds: its entries, and each as a line of JSON. Pure.
+"""The entries of a recording, each as a line of JSON. Pure.
 
 ::
 
-    {"time":…,"rxws":1,"name":"feed","url":"wss://…","wall":…}    a session begins
-    {"time":…,"wall":…,"connection":1,"raw":"…"}                  a frame came; of bytes: "raw":{"binary":"base64"};
-                                                                  "held":… if it came so long before it was delivered;
-                                                                  "kept":[true,false] if not all of its messages were
-    {"time":…,"event":"Gap","fields":{…}}                         something happened to the feed
-    {"time":…,"state":"connected"}                                the feed is in another state
-    {"time":…,"end":true}                                         the session ended as it should
+    {"time":…,"rxws":1,"name":"feed","url":"wss://…","wall":…}    a session starts
+    {"time":…,"wall":…,"connection":1,"raw":"…"}                  a frame was delivered; optional keys:
+                                                                  "raw":{"binary":"base64"} for bytes,
+                                                                  "held":… for the nanoseconds before its delivery,
+                                                                  "kept":[true,false] if only some of its messages
+                                                                  were delivered
+    {"time":…,"event":"Gap","fields":{…}}                         an event of the feed
+    {"time":…,"state":"connected"}                                the feed entered a state
+    {"time":…,"end":true}                                         the session was closed properly
 
 ``time`` is in nanoseconds on the monotonic clock of the session's event loop, ``wall`` in nanoseconds since the epoch.
 """
@@ -56,20 +58,20 @@ __all__ = [
 ]
 
 FORMAT: Final = 1
-"""The version of the format: a recording of a later one is not read."""
+"""The version of the format. Recordings of a later version cannot be read."""
 
 
 class RecordedError(Exception):
-    """What an event's ``error`` was: its ``repr``, without secrets. The exception itself is gone."""
+    """The ``repr`` of an event's ``error``, without secrets. The exception itself is not recorded."""
 
 
 @dataclass(frozen=True, slots=True)
 class Entry:
-    """The root of all entries.
+    """The base class of all entries.
 
     Attributes:
-        time: when it was recorded, in nanoseconds on the monotonic clock of the session's event loop. Of one session
-            they can be compared; where that clock's zero is, nobody knows.
+        time: when it was recorded, in nanoseconds on the monotonic clock of the session's event loop. Compare it only
+            with times of the same session: the zero of this clock is arbitrary.
     """
 
     time: int
@@ -77,12 +79,12 @@ class Entry:
 
 @dataclass(frozen=True, slots=True)
 class SessionStart(Entry):
-    """A recording begins; in a file that was recorded to several times, each has its own.
+    """A session starts. A file has one session for each time that it was recorded to.
 
     Attributes:
         name: the feed's name.
-        url: its address without secrets, or None where it has none of its own.
-        wall: when that was, in nanoseconds since the epoch.
+        url: its URL without secrets, or None if the feed has no URL.
+        wall: when the session started, in nanoseconds since the epoch.
     """
 
     name: str
@@ -92,17 +94,17 @@ class SessionStart(Entry):
 
 @dataclass(frozen=True, slots=True)
 class FrameEntry(Entry):
-    """A frame came.
+    """A frame was delivered.
 
     Attributes:
         time: when it was delivered.
-        raw: ``str`` of a text frame, bytes of a binary one.
-        received: when it came, in nanoseconds since the epoch.
+        raw: a str for a text frame, bytes for a binary frame.
+        received: when it was received, in nanoseconds since the epoch.
         connection: the number of its connection.
-        held: for how many nanoseconds it was held before it was delivered, in a rotation or by a parse hook that waits:
-            on the monotonic clock it came at ``time - held``. 0 for less than a millisecond.
-        kept: of a frame of several messages, which of them were delivered, where a rotation dropped the others: they
-            had come on the connection before. None: all.
+        held: the nanoseconds between receipt and delivery, if a rotation or a parse hook held the frame. It was
+            received at ``time - held`` on the monotonic clock. 0 for less than a millisecond.
+        kept: for a frame of several messages, whether each of them was delivered. A rotation drops those that came on
+            the connection before. None if all were delivered.
     """
 
     raw: str | bytes
@@ -114,11 +116,11 @@ class FrameEntry(Entry):
 
 @dataclass(frozen=True, slots=True)
 class EventEntry(Entry):
-    """Something happened to the feed.
+    """The feed emitted an event.
 
     Attributes:
-        event: as the feed emitted it, but for what a line cannot hold: a message in it is None (look at the frames
-            before it), and an exception is a :exc:`RecordedError`.
+        event: the event. A message in it is None (see the frames before it), and an exception is a
+            :exc:`RecordedError`.
     """
 
     event: Event
@@ -126,32 +128,32 @@ class EventEntry(Entry):
 
 @dataclass(frozen=True, slots=True)
 class StateEntry(Entry):
-    """The feed is in another state; at the beginning of a session, in the one that it was in."""
+    """The feed entered a state. At the start of a session: the state of the feed."""
 
     state: State
 
 
 @dataclass(frozen=True, slots=True)
 class SessionEnd(Entry):
-    """A recording ended as it should. Without it, it was cut short."""
+    """The session was closed properly. A session without this entry was cut short."""
 
 
 class _Packed(msgspec.Struct, omit_defaults=True):
-    """A frame that is no text: bytes, or text that UTF-8 cannot hold (lone surrogates)."""
+    """A frame that JSON cannot hold as text: bytes, or text with lone surrogates."""
 
     binary: bytes | None = None
     surrogates: bytes | None = None
 
 
 _Nanoseconds = Annotated[int, msgspec.Meta(ge=-(2**63), le=2**63 - 1)]
-"""A time of which a date can be made: from the year 1677 to 2262."""
+"""A time that is a valid date, from the year 1677 to 2262."""
 
 
 _NO_FIELDS: Final = msgspec.Raw()
 
 
 class _Line(msgspec.Struct, omit_defaults=True):
-    """A line of JSON. One class for all kinds, because that is what reads fastest."""
+    """A line of JSON. There is one class for all kinds of entries, because it decodes fastest."""
 
     time: _Nanoseconds
     rxws: int | None = None
@@ -163,14 +165,14 @@ class _Line(msgspec.Struct, omit_defaults=True):
     connection: int | None = None
     raw: str | _Packed | None = None
     event: str | None = None
-    # Any values when it is written. When it is read, nothing is made of them before the event is known.
+    # Decoded later, when the event is known, because arbitrary JSON takes much memory as Python objects.
     fields: msgspec.Raw = _NO_FIELDS
     state: State | None = None
     end: bool = False
 
 
 OF_CONNECTIONS: Final = (Connected, Disconnected, Rotated, Gap, Quiet, SubscriptionFailed)
-"""The events that tell of the feed itself. The others tell of the program that had it."""
+"""The events of the feed itself. The other events concern the program that recorded it."""
 
 BEGIN: Final = b'{"time":'
 """How each line begins."""
@@ -186,24 +188,24 @@ _EVENTS: Final[dict[str, type[Event]]] = {
     if isinstance(kind, type) and issubclass(kind, Event) and kind is not Event
 }
 _MESSAGES: Final = frozenset({(Gap, "last_message"), (CallbackFailed, "message")})
-"""Fields of events that hold a message of the feed, which may be anything at all."""
+"""Fields of events that hold a message of the feed, which may be any object."""
 
 Note = tuple[float, Any]
-"""What is recorded, as cheap as it can be had: the loop's time in seconds, and what happened then. A tuple is a frame:
-what it holds, when it came and when it was delivered (both in nanoseconds since the epoch), the number of its
-connection, and if not all of its messages were delivered, which. Others are an Event, a State, an :class:`Origin`, or
-None for the end."""
+"""The cheapest form of an entry: the loop's time in seconds, and the content. The content of a frame is a tuple: the
+raw data, when it was received and when it was delivered (both in nanoseconds since the epoch), the number of its
+connection, and ``kept`` if not all of its messages were delivered. Other contents are an Event, a State, an
+:class:`Origin`, or None for the end."""
 
 MOST_VALUES: Final = 2**20
 """Bytes of JSON that one list or object in an event may have: as Python objects they take twenty times as much."""
 
 SHORT: Final = 1_000_000
-"""Nanoseconds for which a frame may be on its way without being held."""
+"""Nanoseconds between receipt and delivery that do not count as held."""
 
 
 @dataclass(frozen=True, slots=True)
 class Origin:
-    """Where a session comes from; see :class:`SessionStart`."""
+    """The origin of a session; see :class:`SessionStart`."""
 
     name: str
     url: str | None
@@ -217,12 +219,12 @@ _fields_decoder: Final = msgspec.json.Decoder(dict[str, msgspec.Raw])
 
 
 def encode_notes(notes: Iterable[Note]) -> bytes:
-    """Return what was noted as lines of JSON."""
+    """Return notes as lines of JSON."""
     lines = [_line(time, what) for time, what in notes]
     try:
         return _encoder.encode_lines(lines)
     except UnicodeEncodeError:
-        # One of them holds text that UTF-8 cannot: rare enough for a look at each.
+        # One of them has lone surrogates. This is rare, so check each line.
         for line in lines:
             if isinstance(line.raw, str):
                 line.raw = _pack(line.raw)
@@ -231,7 +233,7 @@ def encode_notes(notes: Iterable[Note]) -> bytes:
 
 def _line(seconds: float, what: Any) -> _Line:
     time = round(seconds * 1e9)
-    # Frames first, because of them there are the most.
+    # Frames first, because most notes are frames.
     if type(what) is tuple:
         raw, received, delivered, connection, *kept = what
         held = delivered - received
@@ -277,7 +279,7 @@ def _unpack(raw: str | _Packed) -> str | bytes:
         return raw.binary
     if raw.surrogates is not None:
         return raw.surrogates.decode(errors="surrogatepass")
-    raise ValueError("a frame without content")
+    raise ValueError("the frame has no content")
 
 
 def _to_json(value: Any) -> Any:
@@ -291,7 +293,7 @@ def _from_json(field: str, value: msgspec.Raw) -> Any:
         return _unpack(_frame_decoder.decode(value))
     octets = memoryview(value)
     if len(octets) > MOST_VALUES and bytes(octets[:1]) in b"[{":
-        raise ValueError(f"an event with {len(octets):,} bytes of values")
+        raise ValueError(f"a value of the event has {len(octets):,} bytes")
     decoded = msgspec.json.decode(value)
     if isinstance(decoded, dict) and decoded.keys() & _PACKED:
         decoded = _unpack(msgspec.convert(decoded, _Packed))
@@ -307,11 +309,11 @@ def _event(kind: type[Event], raw: msgspec.Raw) -> Event:
 
 
 def decode_line(line: bytes) -> Entry:
-    """Return the entry that a line holds.
+    """Return the entry in a line.
 
     Raises:
-        ValueError: it holds none.
-        RxwsError: it is of a later format, of which nothing is known here.
+        ValueError: the line is not an entry.
+        RxwsError: the line is of a later format, which this version cannot read.
     """
     try:
         read = _decoder.decode(line)
@@ -333,5 +335,5 @@ def decode_line(line: bytes) -> Entry:
 
 
 def is_begun(line: bytes) -> bool:
-    """Whether a line may be an entry that was cut short, as far as it goes."""
+    """Return whether a line may be an entry that was cut short."""
     return BEGIN.startswith(line[: len(BEGIN)]) and not line.endswith(b"}")

@@ -1,4 +1,4 @@
-"""The files of recordings: created, locked, and appended to, also after a session that was cut short."""
+"""Creates and locks the files of recordings, and appends sessions, also after one that was cut short."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Which of the lines that are not entries are damaged, and which another program wrote. Pure."""
+"""Distinguishes damaged entries from lines that another program wrote. Pure."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ def judge(line: bytes) -> Verdict:
 
 
 def may_be_first(line: bytes) -> bool:
-    """Whether the first line of a file may belong to a recording: whole, damaged or cut short."""
+    """Return whether the first line of a file may belong to a recording: whole, damaged or cut short."""
     return BEGIN.startswith(line[: len(BEGIN)]) and judge(line) is Verdict.DAMAGED
 
 

@@ -1,4 +1,4 @@
-"""The lines of a file, of bounded length, up to and behind damage."""
+"""Reads the lines of a file, of bounded length, before and after damaged data."""
 
 from __future__ import annotations
 
@@ -64,7 +64,7 @@ def _split(pieces: Iterator[bytes], longest: float, errors: tuple[type[Exception
                 parts.append(part)
                 if size > longest:
                     parts.clear()
-                    # At once, not at the line's end: the end may be far away.
+                    # Report it now, because the end of the line may be far away.
                     yield LineTooLong(f"a line of more than {longest:,} bytes")
     if cut_short := b"".join(parts):
         yield cut_short

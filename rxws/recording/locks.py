@@ -1,8 +1,8 @@
-"""Only one recording at a time writes to a file, where the system has locks: Windows has none that readers can pass.
+"""A lock, so that only one recording at a time writes to a file. There is none on Windows.
 
-What it locks is a range of bytes (``msvcrt.locking``), which nobody else can read then, and which lies in the first
-2 GiB of the file. A second file that is made exclusively would be left behind by a process that is killed, and with it
-the recording that is to go on.
+Windows can lock only a range of bytes (``msvcrt.locking``) in the first 2 GiB of a file, and other processes cannot
+read this range. A separate lock file is no alternative: a killed process would leave it behind, and the recording could
+not be continued.
 """
 
 from __future__ import annotations
@@ -20,10 +20,10 @@ __all__ = ["lock", "unlock"]
 
 
 def lock(file: BinaryIO, path: Path) -> None:
-    """Keep others from locking a file until it is unlocked, or the process has ended, however it ends.
+    """Lock a file until it is unlocked or the process ends, in any way.
 
     Raises:
-        BlockingIOError: another has locked it.
+        BlockingIOError: another recording has locked it.
     """
     if sys.platform != "win32":
         try:
@@ -31,13 +31,13 @@ def lock(file: BinaryIO, path: Path) -> None:
         except BlockingIOError as error:
             raise BlockingIOError(error.errno, "another recording is writing to it", str(path)) from None
         except OSError as error:
-            # Some file systems of a network have no locks, which is no reason not to record.
+            # Some network file systems have no locks. Record nevertheless.
             logging.getLogger("rxws").debug("%s cannot be locked: %s", path, error)
 
 
 def unlock(file: BinaryIO) -> None:
-    """Let others lock the file, also where a process that was forked meanwhile has it open."""
+    """Unlock the file, also if a forked process still has it open."""
     if sys.platform != "win32":
-        # What could not be locked cannot be unlocked.
+        # Unlocking fails on a file system without locks.
         with contextlib.suppress(OSError):
             fcntl.flock(file, fcntl.LOCK_UN)

@@ -1,4 +1,4 @@
-"""What a recording holds, each at its time since the beginning, whatever clocks its sessions had. Pure."""
+"""The entries of a recording on one clock, although each session has its own. Pure."""
 
 from __future__ import annotations
 
@@ -12,15 +12,15 @@ from .timeline import DISAGREEMENT
 __all__ = ["Moment", "moments"]
 
 Moment = tuple[float, Any]
-"""Seconds since the beginning, and what happened then: an Event, a State, None for nothing; or a frame, a tuple: as
-``ws.frames`` gives it, and which of its messages were delivered (None: all)."""
+"""Seconds since the start of the recording, and an Event, a State, None, or a tuple for a frame: the items of
+``ws.frames``, and ``kept`` of its entry."""
 
 
 def moments(entries: Iterable[Entry]) -> Iterator[Moment]:
-    """Give what entries hold, in seconds since the first session began; time never goes back.
+    """Yield the contents of entries with seconds since the start of the first session. The seconds never go back.
 
-    The clock of a session is monotonic, but every session has its own: between two, the wall clock counts. As in a
-    live feed, the gap between them is told when there is a connection again, right after it.
+    Each session has its own monotonic clock; between two sessions, the wall clock is used. As in a live feed, the Gap
+    between two sessions is emitted when there is a connection again, right after the event Connected.
     """
     first: SessionStart | None = None
     shift = last = 0
@@ -42,7 +42,7 @@ def moments(entries: Iterable[Entry]) -> Iterator[Moment]:
             played, wall = last, entry.wall
             shift = last - entry.time
         elif number == 0:
-            # The line that began the session is a bad one.
+            # The header of the session is a bad line.
             shift = -entry.time
         before, last = last, max(last, entry.time + shift)
         if isinstance(entry, FrameEntry):
@@ -55,7 +55,7 @@ def moments(entries: Iterable[Entry]) -> Iterator[Moment]:
             yield last / 1e9, _gap(first, since, last)
             since = None
         else:
-            # It was connected all the time.
+            # The feed was connected during the whole time.
             yield before / 1e9, _gap(first, since, before)
             yield last / 1e9, what
             since = None
@@ -74,11 +74,11 @@ def _what(entry: Entry) -> Any:
 
 
 def _is_live(what: Any) -> bool:
-    """Whether it tells that there is a connection."""
+    """Return whether it shows that there is a connection."""
     return type(what) is tuple or isinstance(what, Connected) or (isinstance(what, State) and what.is_live)
 
 
 def _gap(first: SessionStart, end: int, start: int) -> Gap:
-    """Say that nothing was recorded between the end of one session and the start of the next."""
+    """Return a Gap: nothing was recorded between the end of one session and the start of the next."""
     since, until = ((first.wall + time) / 1e9 for time in (end, start))
     return Gap(since, until, "recording", None, name=first.name, time=until)

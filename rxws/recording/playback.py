@@ -1,4 +1,4 @@
-"""A feed without connections: what comes, and what happens to it, is played from a recording."""
+"""A feed without connections: its frames, events and states are played from a recording."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from ..interface import AsyncWebsocketStreamInterface, feed_of
 from ..messages import Frame, Frames, Inbound, Many, Reader, Sink
 from ..observables import LoopContext
 from ..options import Options
-from ..reporting import Connected, Event, Gap, Reporter, Rotated, State, redact
+from ..reporting import EXITS, Connected, Event, Gap, Reporter, Rotated, State, redact
 from ..streams import ALWAYS_AVAILABLE, Availability
 from .clock import RecordedClock
 from .consumers import Consumers
@@ -33,18 +33,18 @@ __all__ = ["Script", "check_feed", "play"]
 FeedT = TypeVar("FeedT", bound=AsyncWebsocketStreamInterface[Any])
 
 SLICE: Final = 0.010
-"""Seconds for which frames may be played one after the other before other tasks get their turn."""
+"""Seconds for which frames may be played without a pause for other tasks."""
 
 
 @dataclass(frozen=True, slots=True)
 class Script:
-    """What is played.
+    """The content of a replay.
 
     Attributes:
-        name: of the feed that was recorded.
-        epoch: when it began.
-        moments: in the order of their times.
-        close: called when no more of them are wanted.
+        name: the name of the recorded feed.
+        epoch: when the recording started.
+        moments: the frames, events and states, in the order of their times.
+        close: called when no more moments are needed.
     """
 
     name: str
@@ -54,11 +54,11 @@ class Script:
 
 
 def check_feed(make: Callable[[], object]) -> None:
-    """Raise a TypeError unless a feed may be had of ``make`` by a call without arguments."""
+    """Raise TypeError unless ``make`` can be called without arguments to make a feed."""
     expected = "feed must be a function that makes a feed, or a feed's class"
     if not is_plain_function(make):
         raise TypeError(f"{expected}, not {make!r}")
-    # Of what is written in C nobody knows what it takes.
+    # Functions written in C may have no signature.
     with contextlib.suppress(ValueError):
         signature = inspect.signature(make)
         try:
@@ -66,7 +66,7 @@ def check_feed(make: Callable[[], object]) -> None:
         except TypeError as error:
             name = name_of(make)
             raise TypeError(
-                f"{expected}; {name} cannot be called without arguments ({error}): give feed=lambda: {name}(...)"
+                f"{expected}; {name} cannot be called without arguments ({error}): pass feed=lambda: {name}(...)"
             ) from None
 
 
@@ -74,9 +74,9 @@ def play(script: Script, speed: float, make: Callable[[], FeedT]) -> FeedT:
     """Make a feed whose frames come from a script.
 
     Args:
-        script: what comes.
-        speed: how many times as fast as it is written.
-        make: makes the feed; its hooks that open, rotate and answer connections are not called.
+        script: the content.
+        speed: the speed, as a factor.
+        make: makes the feed. Its hooks for opening, rotating and answering connections are not called.
 
     Raises:
         TypeError: ``make`` made no feed.
@@ -87,17 +87,17 @@ def play(script: Script, speed: float, make: Callable[[], FeedT]) -> FeedT:
     finally:
         FEED_FACTORY.reset(token)
     if not isinstance(ws, AsyncWebsocketStreamInterface) or getattr(feed_of(ws), "script", None) is not script:
-        raise TypeError(f"feed must be a function that makes a feed, or a feed's class; it gave {ws!r}")
+        raise TypeError(f"feed must be a function that makes a feed, or a feed's class; it returned {ws!r}")
     return ws
 
 
 def _answer(_answer: Any) -> None:
-    """Stand for the connection that a reply would go to: a replay calls no reply hook."""
+    """Takes the place of a connection that sends replies. A replay calls no reply hook."""
     raise AssertionError
 
 
 class _RecordedReporter(Reporter):
-    """Tells when something happened by the clock of the recording."""
+    """Reports events with the time of the recording."""
 
     clock: RecordedClock
 
@@ -111,7 +111,7 @@ class PlayedFeed(Feed):
     def __init__(self, hooks: Hooks, options: Options, kind: str, script: Script, speed: float) -> None:
         self.script: Final = script
         self._speed = speed
-        # Nobody is there to be answered.
+        # There is no connection on which to reply.
         super().__init__(replace(hooks, reply=None), options, kind)
 
     def _make_context(self, name: str) -> LoopContext:
@@ -123,35 +123,37 @@ class PlayedFeed(Feed):
         return Playback(self, self.script)
 
     def _make_availability(self) -> Availability:
-        # What was recorded comes, whatever the state was that is told beside it.
+        # Recorded frames are delivered in any recorded state.
         return ALWAYS_AVAILABLE
 
     async def wait_connected(self) -> None:
-        """Wait until a connection was live; there is none to be had."""
+        """Wait until the recorded feed was connected. There is no connection to return."""
         self.check_open()
         while not self.state.value.is_live:
             await self.live_or_ended.wait()
             self.check_open()
 
     async def send(self, message: Any, chosen: Callable[[Connection], object] | None = None) -> None:
-        """Raise: nobody is there."""
+        """Raise RxwsError: there is no connection."""
         raise RxwsError(f"{self.reporter.name} is a replay: there is no connection to send on")
 
     def enter(self, state: State) -> None:
-        """Be in ``state`` from now on.
+        """Enter ``state``.
 
-        Any state may follow any but the final ones: where a line is bad, or one session ends and the next begins, the
-        recording goes ways that no connection goes.
+        Any state may follow any state that is not final. Bad lines and new sessions cause transitions that do not occur
+        in a live feed.
         """
         if state is self.state.value:
             return
         self._set_state(state)
 
     def played(self, error: BaseException | None) -> None:
-        """End, as after ``exit()``; or fail, because the script could not be read to its end."""
-        if isinstance(error, asyncio.CancelledError):
-            # Somebody cancels all tasks, as asyncio.run does at its end: none that is begun now would be awaited.
-            self._closing.abandon()
+        """End as after ``exit()``, or fail because the script could not be read completely."""
+        if self.is_closing:
+            return
+        if error is not None and isinstance(error, (asyncio.CancelledError, *EXITS)):
+            # Not in a new task: where the program cancels all tasks, as asyncio.run does, it would not be awaited.
+            self._cut_off(error)
             return
         if isinstance(error, Exception):
             self.error = error
@@ -160,7 +162,7 @@ class PlayedFeed(Feed):
 
 
 class Playback:
-    """Plays a script: what stands in a feed for its rotating connections."""
+    """Plays a script. In the feed, it takes the place of the rotating connections."""
 
     def __init__(self, feed: PlayedFeed, script: Script) -> None:
         self.last_received_at: float | None = None
@@ -178,26 +180,26 @@ class Playback:
         self._deliverers: dict[int, Sink] = {}
         assert feed.context.consumers is not None
         self._consumers = Consumers(self._loop, feed.context.consumers)
-        # After so many messages, or at this time of the loop's clock, others have their turn.
+        # Let other tasks run after this number of messages, or at this time of the loop's clock.
         self._pauses_at = 1
         self._slice_end = math.inf
         self._task: asyncio.Task[None] | None = None
         self._stopped = False
 
-    # What a feed asks for
+    # Used by the feed
 
     @property
     def tasks(self) -> list[asyncio.Task[Any]]:
-        """What must come to its end after :meth:`stop`."""
+        """The tasks to await after :meth:`stop`."""
         return [] if self._task is None or self._task.done() else [self._task]
 
     def start(self) -> None:
-        """Play."""
+        """Start playing."""
         self._task = self._loop.create_task(self._play(), name="rxws replay")
         self._task.add_done_callback(self._finished)
 
     def stop(self) -> None:
-        """Play no more. Idempotent."""
+        """Stop playing. Idempotent."""
         if self._stopped:
             return
         self._stopped = True
@@ -208,7 +210,7 @@ class Playback:
             self._clock.run_on()
 
     def rotate(self) -> asyncio.Future[bool]:
-        """Raise: there is nothing to rotate."""
+        """Raise RxwsError: there is no connection to rotate."""
         raise RxwsError(f"{self._reporter.name} is a replay: there is no connection to rotate")
 
     def _finished(self, task: asyncio.Task[None]) -> None:
@@ -228,7 +230,7 @@ class Playback:
         await self._consumers.until_handled()
 
     async def _next(self) -> Frame:
-        """Wait until the next frame is due; what happened before it happens."""
+        """Wait until the next frame is due, and return it. Play the events and states before it."""
         counters, clock = self._reporter.counters, self._loop.time
         if counters.messages >= self._pauses_at or clock() >= self._slice_end:
             self._pauses_at = counters.messages + await self._consumers.until_there_is_room()
@@ -251,16 +253,16 @@ class Playback:
         deliver = self._deliverers.get(self._number)
         if deliver is None:
             deliver = self._deliverers[self._number] = self._dispatcher.direct_sink(self._number)
-        # In place of the time at which it is played, the one at which it was received.
+        # Use the recorded time of receipt, not the time of the replay.
         received = self._received if self._dispatcher.frames.subscriptions else 0
-        # Of another number are those that are parsed otherwise than they were.
+        # The number of messages differs if the replay parses frames otherwise than the recorded feed.
         if self._kept is not None and type(message) is Many and len(message) == len(self._kept):
             self._dispatcher.deliver_kept(deliver, raw, message, self._kept, received)
         else:
             deliver(raw, message, received)
 
     def _enter(self, state: State) -> None:
-        # The replay has an end of its own.
+        # The replay enters the final state itself.
         if not state.is_final:
             self._feed.enter(state)
 
@@ -278,7 +280,7 @@ class Playback:
                 counters.gaps += 1
                 if event.reason != "rotation":
                     counters.reconnects[event.reason] = counters.reconnects.get(event.reason, 0) + 1
-                # The message itself is not in the recording, but in the frames.
+                # The event in the file has no message. The message is that of the last frame.
                 event = replace(event, last_message=self._router.last_message)
         event = replace(event, name=reporter.name)
         reporter.publish(event)

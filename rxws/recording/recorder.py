@@ -1,4 +1,4 @@
-"""Recording a feed: what it delivers and what happens to it, written by a thread of its own."""
+"""Records a feed: a separate thread writes its frames, events and states."""
 
 from __future__ import annotations
 
@@ -25,35 +25,35 @@ from .files import Appender
 __all__ = ["Recording", "record"]
 
 STEP: Final = 0.01
-"""Seconds between two looks at what is to be written. Each turn of the loop may wait until its thread has the
-interpreter's lock again: of 50,000 messages a second, one look finds as many as take a millisecond or two. With five
-times as many, other tasks waited for 8 to 40 ms."""
+"""Seconds between two writes. While this thread works, the loop may wait for the interpreter's lock: at 50,000 messages
+a second, the messages of one interval take one or two milliseconds. With an interval five times as long, other tasks
+waited for 8 to 40 ms."""
 
 BATCH: Final = 500
-"""Entries that are made into lines at a time. Fewer would not be kinder: where the loop's thread never rests, ours has
-its turn every few milliseconds, and should make something of it."""
+"""Entries that are encoded at a time. A smaller number does not help the loop: when the loop's thread is busy, this
+thread runs only every few milliseconds."""
 
 MOST_BYTES: Final = 2**28
-"""Bytes of frames that may wait to be written, before the disk is too slow for the feed."""
+"""Bytes of frames that may wait to be written. With more, the disk is too slow and the recording stops."""
 
 CLOSE_TIMEOUT: Final = 10.0
-"""Seconds that leaving the block waits for the disk."""
+"""Seconds to wait for the disk at the end of the block."""
 
 GLANCE: Final = 0.005
-"""Seconds between two looks at whether it is done, where the loop must not stand meanwhile."""
+"""Seconds between two checks for the end of the thread, while the loop continues."""
 
 
 def _ignore(_error: Exception) -> None:
-    """How the feed ended is not the recording's concern."""
+    """Ignore the error of the feed: the recording just ends."""
 
 
 class Recording(abc.DisposableBase):
-    """A recording that runs; what :func:`record` returns.
+    """A running recording; :func:`record` returns it.
 
     Attributes:
         path: the file.
-        frames: how many frames have been written.
-        error: what made the recording stop, or None.
+        frames: the number of frames written.
+        error: the exception that stopped the recording, or None.
     """
 
     def __init__(
@@ -62,7 +62,7 @@ class Recording(abc.DisposableBase):
         check_seconds("flush_interval", flush_interval, zero=False)
         if not isinstance(ws, AsyncWebsocketStreamInterface):
             raise TypeError(
-                f"ws must be a feed, the first argument of record, not an object of type {type(ws).__name__}"
+                f"ws must be a feed (the first argument of record), not an object of type {type(ws).__name__}"
             )
         feed = feed_of(ws)
         feed.context.check()
@@ -73,20 +73,20 @@ class Recording(abc.DisposableBase):
         self._now = feed.loop.time
         self._dispatcher = feed.dispatcher
         self._flush_interval = flush_interval
-        # Appended to by the loop's thread and emptied by ours: a deque needs no lock for that.
+        # The loop's thread appends, and the recording's thread removes. A deque needs no lock for this.
         self._notes: deque[Note] = deque()
-        # How many have been written since the file was flushed, and when that was.
+        # The number of notes written since the last flush, and when that was.
         self._unsafe, self._flushed = 0, time.monotonic()
         self._bytes = self._bytes_taken = 0
         self._ending = threading.Event()
         self._file = Appender(self.path)
         url = ws.shown_url if isinstance(ws, ReactiveWebSocket) else None
         self._note(Origin(redact(feed.reporter.name), url, time.time_ns()))
-        # A daemon, so that a program which forgets to exit() its feed can end; then _end comes by atexit.
+        # A daemon thread, so that a program can end without closing its feed. Then atexit ends the recording.
         self._thread = threading.Thread(target=self._run, name=f"rxws recording {self.path.name}", daemon=True)
         self._thread.start()
         atexit.register(self.dispose)
-        # In this order: the state that the feed is in stands before what happens in it. The events end last.
+        # In this order: the current state comes before frames and events. The events end last.
         self._subscriptions = [
             ws.state.subscribe(self._note, _ignore),
             ws.frames.subscribe(self._note_frame, _ignore),
@@ -100,7 +100,7 @@ class Recording(abc.DisposableBase):
 
     def _note_frame(self, frame: tuple[str | bytes, int, int]) -> None:
         if self._bytes - self._bytes_taken > MOST_BYTES:
-            self._fail(TimeoutError(f"the file is too slow: {MOST_BYTES:,} bytes wait to be written"))
+            self._fail(TimeoutError(f"the disk is too slow: more than {MOST_BYTES:,} bytes wait to be written"))
             return
         raw, received, connection = frame
         kept = self._dispatcher.kept
@@ -109,13 +109,13 @@ class Recording(abc.DisposableBase):
         self._bytes += len(raw)
 
     def _end(self, _error: Exception | None = None) -> None:
-        """Write what is left and close the file, soon. Idempotent."""
+        """Make the thread write what is left and close the file. This does not wait. Idempotent."""
         if not self._ending.is_set():
             self._note(None)
             self._ending.set()
 
     def _give_up(self) -> None:
-        """Tell that the recording has failed."""
+        """Stop the recording, and report its error."""
         for subscription in self._subscriptions:
             subscription.dispose()
         self._ending.set()
@@ -133,7 +133,7 @@ class Recording(abc.DisposableBase):
         try:
             ended = False
             while not ended:
-                # What was noted before the end is written, too: so this is asked first.
+                # Check for the end before writing, so that everything noted before the end is written.
                 ended = self._ending.wait(step)
                 while self._notes:
                     self._write()
@@ -147,7 +147,7 @@ class Recording(abc.DisposableBase):
             atexit.unregister(self.dispose)
 
     def _write(self) -> None:
-        """Write a batch of what has been noted."""
+        """Write a batch of notes."""
         notes = self._notes
         batch: list[Note] = []
         frames = 0
@@ -164,13 +164,13 @@ class Recording(abc.DisposableBase):
         self.frames += frames
 
     def _flush_if_due(self, step: float) -> None:
-        """Flush what is not safe, unless the next look is early enough for it."""
+        """Flush the file if the next check would be too late."""
         now = time.monotonic()
         if self._unsafe and now - self._flushed >= self._flush_interval - step:
             self._file.flush()
             self._unsafe, self._flushed = 0, now
 
-    # In either
+    # In both threads
 
     def _fail(self, error: Exception) -> None:
         if self.error is None:
@@ -178,9 +178,9 @@ class Recording(abc.DisposableBase):
             self._context.call(self._give_up)
 
     def dispose(self) -> None:
-        """Stop recording, and wait until all is written: for 10 seconds at most, then a warning says so.
+        """Stop recording, and wait until everything is written: at most 10 seconds, and then log a warning.
 
-        Idempotent; may be called from any thread.
+        Idempotent. It may be called from any thread.
         """
         self._stop()
         self._thread.join(CLOSE_TIMEOUT)
@@ -193,7 +193,9 @@ class Recording(abc.DisposableBase):
 
     def _warn_if_stuck(self) -> None:
         if self._thread.is_alive():
-            logging.getLogger("rxws").warning("%s takes nothing: the end of the recording may be lost", self.path)
+            logging.getLogger("rxws").warning(
+                "%s: writing does not finish; the end of the recording may be lost", self.path
+            )
 
     def __enter__(self) -> Self:
         return self
@@ -210,7 +212,7 @@ class Recording(abc.DisposableBase):
         self, exc_type: type[BaseException] | None, exc_value: BaseException | None, traceback: TracebackType | None
     ) -> None:
         self._stop()
-        # By the wall's time, also where the loop's is virtual: a thread is waited for.
+        # Use real time, because a thread does not follow the virtual time of a loop.
         deadline = time.monotonic() + CLOSE_TIMEOUT
         while self._thread.is_alive() and time.monotonic() < deadline:  # noqa: ASYNC110 - a thread sets no event here
             await asyncio.sleep(GLANCE)
@@ -224,34 +226,34 @@ class Recording(abc.DisposableBase):
 def record(
     ws: AsyncWebsocketStreamInterface[Any], path: str | os.PathLike[str], *, flush_interval: float = 1.0
 ) -> Recording:
-    """Record every frame of a feed, and its events and states in between, from now on.
+    """Record the frames, events and states of a feed from now on.
 
-    A thread of its own encodes, compresses and writes: the feed never waits for the disk. Frames are written as they
-    came, whatever they hold; of the address, secrets are left out. What is there is kept: another session is appended,
-    also where the last one was cut short. One recording at a time may write to a file. (On Windows nothing keeps
-    another from it, and the two spoil the file: give each its own.)
+    A separate thread encodes, compresses and writes, so the feed never waits for the disk. Frames are written
+    unchanged; the URL is written without secrets. A new file has mode 0600, so that only its user may read it. If the
+    file exists, a session is appended, also if the last session was cut short. Only one recording at a time may write
+    to a file. (On Windows this is not checked, and two recordings damage the file.)
 
-    It ends when it is disposed or its block is left, when the feed ends, and with the program. Leaving the block waits
-    until all is written, for 10 seconds at most; ``async with`` lets the loop go on meanwhile. When the file takes no
-    more (a full disk, or one that is 256 MiB behind), the recording stops with an error in the log and a
-    :class:`~rxws.RecordingFailed` event; the feed goes on.
+    The recording ends when it is disposed, at the end of the block, when the feed ends, and when the program ends. The
+    end of the block waits until everything is written, at most 10 seconds; with ``async with``, the loop continues
+    meanwhile. If the file cannot be written (the disk is full, or 256 MiB wait for it), the recording stops with an
+    error in the log and a :class:`~rxws.RecordingFailed` event. The feed continues.
 
     Args:
         ws: the feed.
-        path: the file: lines of JSON, compressed if its name ends in ``.gz`` or ``.zst``.
-        flush_interval: seconds after which a frame is safe from the end of the process, ``kill -9`` included.
+        path: the file. It has lines of JSON, compressed if its name ends in ``.gz`` or ``.zst``.
+        flush_interval: the seconds after which a frame survives the end of the process, even ``kill -9``; 1 by default.
 
     Returns:
-        A Disposable that is a context manager, too, of both kinds.
+        A Disposable that is also a context manager, for ``with`` and ``async with``.
 
     Raises:
         OSError: the file cannot be opened.
-        FileExistsError: what is in the file is no recording.
+        FileExistsError: the content of the file is not a recording.
         BlockingIOError: another recording is writing to it.
         ImportError: ``.zst`` needs ``pip install 'rxws[zstd]'`` before Python 3.14.
-        TypeError: ``ws`` is no feed, or ``flush_interval`` is no number.
+        TypeError: ``ws`` is not a feed, or ``flush_interval`` is not a number.
         ValueError: ``flush_interval`` is not positive and finite.
-        RuntimeError: outside the loop's thread.
+        RuntimeError: it is called outside the loop's thread.
 
     Example::
 

@@ -1,4 +1,4 @@
-"""Replaying a recording: a feed like any other, whose time is the recording's."""
+"""Replays a recording as a feed, on the recording's clock."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ FeedT = TypeVar("FeedT", bound=AsyncWebsocketStreamInterface[Any])
 
 
 class Replay(ReactiveWebSocket[T]):
-    """A recording as a feed; what :func:`replay` returns."""
+    """A recording as a feed; :func:`replay` returns it."""
 
     def __init__(self, reading: Reading, decode: Callable[[str | bytes], T | Awaitable[T]], split: bool) -> None:
         self.__reading = reading
@@ -33,12 +33,12 @@ class Replay(ReactiveWebSocket[T]):
 
     @property
     def bad_lines(self) -> tuple[int, ...]:
-        """The numbers of the lines that could not be read, so far; see :class:`~rxws.recording.Reading`."""
+        """The numbers of the lines that could not be read so far; see :class:`~rxws.recording.Reading`."""
         return tuple(self.__reading.bad_lines)
 
     @property
     def shown_url(self) -> str:
-        """The file."""
+        """The path of the file."""
         return os.fspath(self.__reading.path)
 
 
@@ -68,53 +68,55 @@ def replay(
     feed: Callable[[], AsyncWebsocketStreamInterface[Any]] | None = None,
     max_line_size: int | None = LONGEST,
 ) -> AsyncWebsocketStreamInterface[Any]:
-    """Play a recording as if it were a feed: the same streams, operators, handlers, events, states and statistics.
+    """Replay a recording as a feed, with the same streams, operators, handlers, events, states and statistics.
 
-    **When.** It begins at the first ``await`` of the block, so that what is subscribed before misses nothing; streams
-    end with the file, and so does ``wait_closed()``. ``exit()`` ends it sooner. ``send``, ``request`` and ``rotate``
-    raise :exc:`~rxws.RxwsError`, ``present_ws`` is None.
+    **Start and end.** The replay starts at the first ``await`` of the block, so earlier subscriptions miss nothing.
+    Streams and ``wait_closed()`` end with the file; ``exit()`` ends the replay sooner. ``send``, ``request`` and
+    ``rotate`` raise :exc:`~rxws.RxwsError`, and ``present_ws`` is None.
 
-    **Time.** Timed operators run on the recording's clock: ``buffer_with_time(1.0)`` gives the same buffers at every
-    speed. (Those of the live feed may differ at their edges, by as much as its timers were late.) What is due at the
-    very time of a frame has its turn before that frame. ``scheduler.now``, ``timestamp()`` and the ``time`` of events
-    are the recording's; ``asyncio.sleep``, and operators made with ``rxws.on_loop``, are of the loop's time. What
-    operators still wait for at the file's end comes after it, at the same speed, but at most a thousand times as fast.
+    **Time.** Timed operators use the recording's clock: ``buffer_with_time(1.0)`` gives the same buffers at every
+    speed. (The live feed's buffers may differ at their edges, because its timers were late.) A timer that is due at
+    exactly the time of a frame fires before the frame. ``scheduler.now``, ``timestamp()`` and the ``time`` of events
+    are times of the recording. ``asyncio.sleep``, and operators made with ``rxws.on_loop``, use the loop's time. Timers
+    that are still due at the end of the file fire after it, at the same speed, but at most 1,000 times as fast.
 
-    **What.** Frames are parsed anew, so that messages are equal to those of the live feed, and what cannot be parsed
-    is rejected, as there; a parse hook may take its time (ten seconds, as there): the recording waits. Frames that a
-    rotation held come when they were delivered, less those of their messages that it dropped. Recorded states come in
-    their place, and so do the events ``Connected``, ``Disconnected``, ``Rotated``, ``Gap``, ``Quiet`` and
-    ``SubscriptionFailed``; the others (``CallbackFailed``, ``Lagging`` …) tell of this program, not of the one that
-    recorded. Between two sessions of one file there is a ``Gap`` with the reason ``"recording"``, told once there is a
-    connection again, as in a live feed. Bad lines are left out, and told of in the log.
+    **Content.** Frames are parsed again, so messages are equal to those of the live feed. Frames that cannot be parsed
+    are rejected. A parse hook may take up to ten seconds, as in a live feed; the replay waits for it. Frames that a
+    rotation held come at the time of their delivery, without the messages that the rotation dropped. States are
+    replayed, and the events ``Connected``, ``Disconnected``, ``Rotated``, ``Gap``, ``Quiet`` and
+    ``SubscriptionFailed``. Other events, such as ``CallbackFailed`` and ``Lagging``, come from the replaying program.
+    Between two sessions of a file there is a ``Gap`` with the reason ``"recording"``; as in a live feed, it is emitted
+    when there is a connection again. Bad lines are left out and reported in the log. A line is also bad if its time
+    jumps by more than a second and the lines after it contradict the jump.
 
-    **Consumers.** Unlike a live feed, a recording can wait: while 1,000 messages wait in a stream that has an ``async
-    for`` (or in an ``async for`` over an Observable, or in a coroutine handler), or a stream with a small ``maxsize``
-    is about to be full, it does not go on, at any speed. It waits for nobody who takes nothing for 5 seconds, until
-    that one has caught up; and never for a stream that nobody has begun to iterate over: that fills as a live one
-    does. A stream that is done with is best closed.
+    **Consumers.** Unlike a live feed, a replay can wait for consumers, at any speed. It pauses while 1,000 messages
+    wait in a stream that is iterated over (or in an ``async for`` over an Observable, or in a coroutine handler), and
+    before a stream with a small ``maxsize`` is full. It stops waiting for a consumer that takes no message for 5
+    seconds, until this consumer has caught up. It never waits for a stream without an iteration, which fills as in a
+    live feed. Close streams that you no longer need.
 
     Args:
         path: the file.
-        speed: how many times as fast as it was recorded; ``math.inf`` is as fast as possible.
+        speed: the speed, as a factor; ``math.inf`` is as fast as possible. 1 by default.
         decode: makes a message of a frame, as in :class:`~rxws.ReactiveWebSocket`. By default JSON.
-        split: whether a frame whose message is a list holds one message per item.
-        feed: a class of yours that inherits from :class:`~rxws.AsyncWebsocketStreamInterface`, or any function without
-            arguments that makes a feed: the replay is that feed, which parses as it always does, and opens, rotates
-            and answers no connection. None makes a :class:`~rxws.recording.Replay`.
+        split: whether a frame whose message is a list holds one message per item. False by default.
+        feed: a subclass of :class:`~rxws.AsyncWebsocketStreamInterface`, or a function without arguments that makes a
+            feed. The replay is this feed: it parses frames as always, and opens, rotates and answers no connection.
+            None (the default) makes a :class:`~rxws.recording.Replay`.
         max_line_size: the bytes that a line may have after decompression, as in :func:`read`. By default 16 MiB.
 
     Returns:
-        A feed; see above.
+        The feed.
 
     Raises:
-        OSError: the file cannot be opened. One that cannot be read on ends streams and ``wait_closed()`` so.
-        RxwsError: it is no recording, or a later version of rxws wrote it.
+        OSError: the file cannot be opened. If reading fails later, streams and ``wait_closed()`` raise the error.
+        RxwsError: the file is not a recording, or a later version of rxws wrote it. If another program wrote lines to
+            it too, or more than 100,000 lines cannot be read, streams and ``wait_closed()`` raise this error.
         ImportError: ``.zst`` needs ``pip install 'rxws[zstd]'`` before Python 3.14.
-        TypeError: ``speed`` is no number, or ``feed`` makes no feed, or not without arguments, or is
-            given with ``decode`` or ``split``.
-        ValueError: ``speed`` is not positive.
-        RuntimeError: outside a running event loop.
+        TypeError: ``speed`` is not a number; ``feed`` does not make a feed, needs arguments, or is given with
+            ``decode`` or ``split``; or ``max_line_size`` is not an int or None.
+        ValueError: ``speed`` or ``max_line_size`` is not positive.
+        RuntimeError: it is called outside a running event loop.
 
     Example::
 
@@ -129,8 +131,8 @@ def replay(
     if feed is not None:
         check_feed(feed)
         if split or decode is not codec.decode:
-            raise TypeError("decode and split are for a replay without feed: a feed parses as it always does")
-    # An integer may be larger than any float.
+            raise TypeError("decode and split are for a replay without feed: a feed parses frames itself")
+    # An int may be larger than any float.
     speed = math.inf if speed > sys.float_info.max else float(speed)
     reading = Reading(path, max_line_size)
     try:

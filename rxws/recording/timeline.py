@@ -1,4 +1,4 @@
-"""Entries whose time is damaged: a jump that the lines after it contradict. Pure.
+"""Leaves out entries whose time is damaged: a jump that the lines after it contradict. Pure.
 
 The times of one session ascend. A step of more than a second, forward or backward, is checked against the entries that
 follow in the session. Where they do not decide, the wall-clock time of frames does: it advances as the monotonic clock.
@@ -35,7 +35,7 @@ def without_jumps(entries: Iterator[tuple[int, Entry]], reject: Callable[[int], 
         reject: called with the number of each line whose time is damaged.
 
     Raises:
-        Exception: whatever ``entries`` raises, after the entries before it.
+        Exception: an exception that ``entries`` raises, after the entries before it.
     """
     ahead = _Ahead(entries)
     # The entry before, in the same session, and the last one of the session that has a wall-clock time.
@@ -63,10 +63,10 @@ def without_jumps(entries: Iterator[tuple[int, Entry]], reject: Callable[[int], 
 
 
 class _Ahead:
-    """Entries that are read before it is their turn.
+    """Entries that were read ahead.
 
     Attributes:
-        is_empty: whether there are none, and no error in place of the next one.
+        is_empty: whether there is no such entry, and no error in place of the next one.
     """
 
     def __init__(self, entries: Iterator[tuple[int, Entry]]) -> None:
@@ -76,7 +76,7 @@ class _Ahead:
         self._error: Exception | None = None
 
     def take(self) -> tuple[int, Entry]:
-        """Take the first of them, or raise the error in its place."""
+        """Return and remove the first entry, or raise the error in its place."""
         if not self._read:
             assert self._error is not None
             raise self._error
@@ -85,7 +85,7 @@ class _Ahead:
         return item
 
     def session(self) -> list[Entry]:
-        """Return the next entries of this session, without taking them."""
+        """Return the next entries of this session, without removing them."""
         following: list[Entry] = []
         for index in range(LOOK):
             if index == len(self._read) and not self._read_one():
@@ -115,21 +115,22 @@ class _Ahead:
 def _is_contradicted(
     entry: Entry, before: Entry, walled: FrameEntry | SessionStart | None, following: list[Entry]
 ) -> bool:
-    """Whether the step from ``before`` to ``entry`` is damage."""
+    """Return whether the step from ``before`` to ``entry`` is damage."""
     if entry.time < before.time:
-        # Most of what follows goes on from the entry before. Otherwise a new clock begins, whose header is a bad line.
+        # It is damage if most of the following entries continue from the entry before. Otherwise this is a new session
+        # with another clock, and its header is a bad line.
         return 2 * sum(other.time >= before.time - STEP for other in following) > len(following)
     against = [other for other in following if other.time < entry.time - STEP]
     if following and (len(against) != 1 or against[0].time < before.time - STEP):
         return len(against) > 1
-    # One entry against one, or the last of its session.
+    # Either two entries contradict each other, or this is the last entry of its session.
     if isinstance(entry, FrameEntry) and walled is not None:
         return entry.time - walled.time - (entry.received - _wall(walled)) > DISAGREEMENT
     return bool(against) or entry.time - before.time > LONGEST_SILENCE
 
 
 def _contradicts_start(start: SessionStart, has_session_before: bool, following: list[Entry]) -> bool:
-    """Whether the time or the date of a session's header is damaged."""
+    """Return whether the time or the date of a session's header is damaged."""
     if not following:
         return False
     if len(following) > 1 and all(other.time < start.time - STEP for other in following):
@@ -138,7 +139,7 @@ def _contradicts_start(start: SessionStart, has_session_before: bool, following:
     if frame is None:
         return False
     excess = frame.time - start.time - (frame.received - start.wall)
-    # The first session waits for no date, and many devices set their clock after they have begun to record.
+    # The date of the first session delays no frame. A device without a battery sets its clock after the start.
     return excess > DISAGREEMENT and (has_session_before or following[0].time > start.time + STEP)
 
 

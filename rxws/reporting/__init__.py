@@ -1,6 +1,6 @@
 """Reporting: events, the reporter that counts, logs and emits them, and the redaction of secrets."""
 
-from .cancellation import FAILURES
+from .cancellation import EXITS, FAILURES
 from .events import (
     CallbackFailed,
     Connected,
@@ -18,6 +18,7 @@ from .redaction import printable, redact
 from .reporter import Reporter
 
 __all__ = [
+    "EXITS",
     "FAILURES",
     "CallbackFailed",
     "Connected",

@@ -26,8 +26,8 @@ LOG_INTERVAL: Final = 1.0
 MAX_KINDS: Final = 1_000
 """Above this number of kinds of log lines, kinds older than the interval are forgotten."""
 
-VIRTUAL_CLOCK_TOLERANCE: Final = 5.0
-"""A loop whose clock differs from the monotonic clock by more seconds than this has a virtual clock."""
+CLOCK_RESOLUTION: Final = 0.002
+"""Seconds by which a loop's clock may differ from the monotonic clock if it is the same: uvloop's has milliseconds."""
 
 
 @dataclass(slots=True)
@@ -58,6 +58,18 @@ def _publish_nothing(event: Event) -> None:
     """Stand in for the subscribers of events."""
 
 
+def _is_virtual(loop: asyncio.AbstractEventLoop) -> bool:
+    """Return whether a loop's clock is another one than the machine's monotonic clock."""
+    if getattr(loop.time, "__func__", None) is asyncio.BaseEventLoop.time:
+        return False
+    before, now, after = time.monotonic(), loop.time(), time.monotonic()
+    if not before - CLOCK_RESOLUTION <= now <= after + CLOCK_RESOLUTION:
+        return True
+    # It is the machine's, or near it by chance. A virtual clock stands while a function runs.
+    time.sleep(2 * CLOCK_RESOLUTION)
+    return loop.time() == now
+
+
 class Reporter:
     """Counts, logs and emits the events of one feed. Equal log lines are written at most once a second.
 
@@ -76,6 +88,7 @@ class Reporter:
         self.counters = Counters()
         self.publish: Callable[[Event], None] = _publish_nothing
         self._loop = loop
+        self._is_virtual = _is_virtual(loop)
         self._epoch = time.time() - loop.time()
         self._logger = logging.getLogger("rxws")
         # By kind of line: the time of the last logged line, and the number of lines suppressed since.
@@ -90,10 +103,10 @@ class Reporter:
 
     def now(self) -> float:
         """Return the seconds since the epoch: of the wall clock, or of the loop's clock if that is virtual."""
-        if abs(self._loop.time() - time.monotonic()) < VIRTUAL_CLOCK_TOLERANCE:
-            # Not computed from the loop's clock, because the monotonic clock stops while a machine sleeps.
-            return time.time()
-        return self._epoch + self._loop.time()
+        if self._is_virtual:
+            return self._epoch + self._loop.time()
+        # Not computed from the loop's clock, because the monotonic clock stops while a machine sleeps.
+        return time.time()
 
     def emit(self, kind: type[E], **values: Any) -> E:
         """Make an event with the feed's name, the present time and ``values``; publish it and return it."""

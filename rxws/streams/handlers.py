@@ -106,6 +106,11 @@ class CoroutineHandler(Buffer[Any]):
             pass
         except StreamOverflow as error:
             self._reporter.failed(self._function, None, error)
+        except GeneratorExit as error:
+            # Do not report it where the loop has gone and its tasks are collected: this task is not running then.
+            if asyncio._get_running_loop() is self._loop and asyncio.current_task() is self.task:
+                self._reporter.failed(self._function, None, error)
+            raise
         except asyncio.CancelledError as error:
             # Other code cancelled the task while it waited. Report it, as no other report says why the calls stopped.
             if not (self._cancelled or is_torn_down()):

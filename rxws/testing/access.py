@@ -1,4 +1,4 @@
-"""Which web pages may use a server: decides by the headers ``Origin`` and ``Host``. Pure, except for the options.
+"""Decides which web pages may use a server, by the headers ``Origin`` and ``Host``. Pure, except for the options.
 
 Any web page can open a websocket to the machine that shows it, and a page whose host name resolves to 127.0.0.1 (DNS
 rebinding) can even read answers over HTTP. Browsers send both headers and pages cannot change them: RFC 6455 §10.2.
@@ -54,7 +54,9 @@ class Access:
             if not self._origins & {"*", origin.lower()}:
                 return _text("Origin", origin, "--allow-origin", "allow_origins")
         # A request without Host does not come from a browser.
-        for host in headers.get_all("Host"):
+        for value in headers.get_all("Host"):
+            # picows sends the user and the password of the URL, too. Browsers never do.
+            host = value.rpartition("@")[2]
             name = _name_of(host)
             if not (self._hosts & {"*", name} or _is_loopback(name) or name in map(_name_of, bound)):
                 return _text("Host", host, "--allow-host", "allow_hosts")

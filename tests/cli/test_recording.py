@@ -155,7 +155,7 @@ async def test_recording_fails_when_a_pipe_has_no_reader(server, tmp_path, capsy
     path = tmp_path / "pipe"
     os.mkfifo(path)
     assert await run("record", server.url, path) == 1
-    assert capsys.readouterr().err == f"rxws record: error: {path}: nobody reads this pipe\n"
+    assert capsys.readouterr().err == f"rxws record: error: {path}: no process reads this pipe\n"
 
 
 async def test_recording_is_complete_when_interrupted(server, tmp_path):

@@ -69,23 +69,32 @@ def backoff_that_is_open(*delays: object, **options) -> Backoff:
     return backoff
 
 
-def test_the_delays_continue_when_a_connection_was_open_for_less_than_30_s():
-    """If a server accepts and closes at once, the delays go on growing."""
+SHORT = [(129.9, None, None), (119.9, 100, 102.9), (119.9, 110, 110), (160, None, None)]
+"""When a connection ends that was opened at 100, and when its first and its last message came: it was not healthy."""
+
+HEALTHY = [(103.1, 100, 103), (120, 100, 100), (120, 119, 119), (1000, 100, 900)]
+"""The same of connections that were healthy."""
+
+
+@pytest.mark.parametrize(("now", "first", "last"), SHORT)
+def test_the_delays_continue_when_a_connection_was_not_healthy(now, first, last):
+    """If a server accepts and cuts at once, greets and cuts, or accepts and is mute, the delays go on growing."""
     backoff = backoff_that_is_open(0, 1, 2, 3)
     delays = []
     for _ in range(4):
-        backoff.closed(100, 129.9)
+        backoff.closed(100, now, first, last)
         delays.append(backoff.next_delay(RETRIED))
         backoff.attempt_started()
         backoff.opened(100)
     assert delays == [0, 1, 2, 3]
 
 
-def test_the_delays_start_over_when_a_connection_was_open_for_30_s():
-    """Only after a connection that stayed open for 30 seconds does the next retry follow at once."""
+@pytest.mark.parametrize(("now", "first", "last"), HEALTHY)
+def test_the_delays_start_over_when_a_connection_was_healthy(now, first, last):
+    """After 3 s between the first and the last message, or 20 s with one, the next retry follows at once."""
     backoff = backoff_that_is_open(0, 1, 2)
     assert [backoff.next_delay(RETRIED), backoff.next_delay(RETRIED)] == [0, 1]
-    backoff.closed(100, 130)
+    backoff.closed(100, now, first, last)
     assert backoff.next_delay(RETRIED) == 0
 
 
@@ -94,7 +103,7 @@ def test_the_old_connections_age_counts_when_it_ends_after_the_new_one_opened():
     backoff = backoff_that_is_open(0, 1)
     assert backoff.next_delay(RETRIED) == 0
     backoff.opened(1000)
-    backoff.closed(0, 1001)
+    backoff.closed(0, 1001, 0, 0)
     assert backoff.next_delay(RETRIED) == 0
 
 
@@ -117,6 +126,21 @@ def test_retry_after_is_the_least_delay():
     backoff = backoff_that_is_open(0, 50)
     failure = diagnose(refusal(503, Retry_After="7"), now=NOW)
     assert [backoff.next_delay(failure), backoff.next_delay(failure)] == [7, 50]
+
+
+def test_too_many_requests_without_a_time_wait_for_two_seconds():
+    """After HTTP 429 without Retry-After the delay is at least 2 s; a Retry-After is obeyed, even a shorter one."""
+    backoff = backoff_that_is_open(0, 0, 5)
+    limited, timed = diagnose(refusal(429), now=NOW), diagnose(refusal(429, Retry_After="1"), now=NOW)
+    assert [backoff.next_delay(each) for each in (limited, timed, limited)] == [2, 1, 5]
+
+
+@pytest.mark.parametrize("status", [400, 403, 418, 451])
+def test_a_refusal_with_a_time_is_retried_before_the_first_success(status):
+    """A status 4xx with Retry-After is retried after that time; without it the feed fails."""
+    backoff = make_backoff()
+    assert backoff.next_delay(diagnose(refusal(status, Retry_After="120"), now=NOW)) == 120
+    assert backoff.next_delay(diagnose(refusal(status), now=NOW)) is None
 
 
 def test_a_fatal_failure_ends_the_feed_only_before_the_first_success():

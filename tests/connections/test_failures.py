@@ -23,6 +23,7 @@ from websockets.frames import Close
 from websockets.http11 import Response
 
 from rxws.connections.failures import Failure, diagnose, is_fatal
+from rxws.messages.filters import Filter
 from rxws.testing import FeedServer
 
 NOW = 1_700_000_000.0
@@ -196,15 +197,19 @@ async def test_a_name_that_is_not_found_is_retried(connect):
     ],
 )
 async def test_a_handshake_is_refused_with_an_http_status(connect, status, reason, fatal):
-    """Before the first success only the HTTP statuses 4xx are fatal, except 408, 425 and 429."""
-    answer = f"HTTP/1.1 {status}\r\nRetry-After: 7\r\nContent-Length: 0\r\n\r\n".encode()
-    async with answering(answer) as port:
+    """Before the first success only the HTTP statuses 4xx are fatal, except 408, 425 and 429, and with Retry-After."""
+    answer = f"HTTP/1.1 {status}\r\n{{}}Content-Length: 0\r\n\r\n"
+    async with answering(answer.format("").encode()) as port:
+        untimed = await failure_to_open(connect, f"ws://127.0.0.1:{port}/?token=5ecre7")
+    async with answering(answer.format("Retry-After: 7\r\n").encode()) as port:
         failure = await failure_to_open(connect, f"ws://127.0.0.1:{port}/?token=5ecre7")
     assert failure.reason == reason
     assert failure.status == int(status[:3])
     assert failure.retry_after == 7
     assert failure.cause == f"InvalidStatus: server rejected WebSocket connection: HTTP {status[:3]}"
-    assert is_fatal_at_first(failure) is fatal
+    assert not is_fatal_at_first(failure)
+    assert untimed.retry_after is None
+    assert is_fatal_at_first(untimed) is fatal
 
 
 @both_libraries
@@ -311,14 +316,16 @@ async def test_the_limit_is_named_when_a_message_is_too_big(connect):
     failure = await failure_to_stay(connect, sending("x" * 2000), max_size=1000)
     assert (failure.reason, failure.code) == ("server", 1009)
     assert failure.cause.startswith("this side closed with 1009 (message too big): ")
-    assert "1000" in failure.cause
+    assert "1000" in failure.cause or connect is picows.websockets.connect
+    assert 'raise the limit with connect_options={"max_size": ...}' in failure.cause
 
 
 def test_the_limit_is_named_when_the_library_does_not():
-    """If the library's reason has no number, as in picows, the cause names the option."""
+    """The cause names the option, whatever the library says."""
     failure = diagnose(ConnectionClosedError(None, Close(1009, "message too big")), now=NOW)
     assert failure.cause == (
-        "this side closed with 1009 (message too big): message too big (the limit is the connection's max_size)"
+        "this side closed with 1009 (message too big): message too big "
+        '(raise the limit with connect_options={"max_size": ...})'
     )
 
 
@@ -368,7 +375,7 @@ async def test_this_side_closes(connect):
 
 
 async def test_a_hook_that_asks_an_http_server_is_judged_like_a_handshake():
-    """A request in the opening hook that fails is retried, unless its status is on the list."""
+    """A request in the opening hook that fails is retried, unless its status is on the list and names no time."""
 
     async def request(port):
         try:
@@ -384,7 +391,7 @@ async def test_a_hook_that_asks_an_http_server_is_judged_like_a_handshake():
     refused = await request(free_port())
     assert dropped.cause == "ServerDisconnectedError: Server disconnected"
     assert [failure.reason for failure in (dropped, banned, refused)] == ["network", "handshake", "network"]
-    assert [is_fatal_at_first(failure) for failure in (dropped, banned, refused)] == [False, True, False]
+    assert [is_fatal_at_first(failure) for failure in (dropped, banned, refused)] == [False, False, False]
     assert (banned.status, banned.retry_after) == (418, 60)
     assert "5ecre7" not in banned.cause
 
@@ -439,6 +446,35 @@ def test_a_connection_that_breaks_with_any_exception_is_a_network_failure():
     """Any exception of reading, except programming errors, is a network failure."""
     failure = diagnose(RuntimeError("torn"), object(), now=NOW)
     assert (failure.reason, failure.cause) == ("network", "RuntimeError: torn")
+
+
+def raised(kind):
+    """Return an exception that rxws itself raises while it reads a connection: the observer is rxws's."""
+
+    def broken(_message):
+        raise kind("broken")
+
+    try:
+        Filter.parse(broken)({})
+    except kind as error:
+        return error
+
+
+@pytest.mark.parametrize("kind", [RuntimeError, KeyError, OSError, AssertionError, ConnectionResetError])
+def test_an_exception_that_passed_through_rxws_is_an_internal_failure(kind):
+    """Whatever its type: an exception of rxws's own, or one that rxws let pass, is no failure of the network."""
+    error, closed = raised(kind), ConnectionClosedError(None, None)
+    closed.__cause__ = error
+    assert [diagnose(each, object(), now=NOW).reason for each in (error, closed)] == ["internal", "internal"]
+    assert diagnose(kind("broken"), object(), now=NOW).reason == "network"
+
+
+@pytest.mark.parametrize("module", ["rxws.messages.reader", "rxws.messages.frames", "rxws.testing.connection", "other"])
+def test_an_exception_of_the_library_is_a_network_failure(module):
+    """An exception that only passed through the reader came from the library."""
+    with pytest.raises(RuntimeError) as caught:
+        exec("raise RuntimeError('torn')", {"__name__": module})
+    assert diagnose(caught.value, object(), now=NOW).reason == "network"
 
 
 @pytest.mark.parametrize("kind", [TypeError, AttributeError, UnboundLocalError, NotImplementedError])

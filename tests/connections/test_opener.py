@@ -107,6 +107,42 @@ async def test_opening_that_takes_too_long_is_retried():
 
 
 @in_virtual_time
+@pytest.mark.parametrize("is_function", [False, True])
+async def test_opening_that_takes_too_long_names_the_address(is_function, caplog):
+    """A user who wrote no hook is told the address, without its secrets, and no name of a hook."""
+
+    async def connect(_url):
+        await never()
+
+    url = "ws://me:hunter2@feed.example/stream?token=5ecre7"
+    async with Followed((lambda: url) if is_function else url, connect=connect, open_timeout=3) as feed:
+        event = await feed.record.happened(Disconnected)
+        assert event.cause == "TimeoutError: connecting to ws://***@feed.example/stream?token=*** took longer than 3 s"
+    assert "_create_ws" not in caplog.text
+
+
+@in_virtual_time
+async def test_opening_that_takes_too_long_to_find_its_address():
+    """A function that does not return the URL is named."""
+    async with Followed(never, connect=connecting(), open_timeout=3) as feed:
+        event = await feed.record.happened(Disconnected)
+        assert event.cause == "TimeoutError: connecting to the URL that a function returns took longer than 3 s"
+
+
+@in_virtual_time
+async def test_opening_that_takes_too_long_names_a_hook_that_the_user_wrote():
+    """A subclass that opens connections itself is told the name of its hook."""
+
+    class Own(Followed):
+        async def _create_ws(self):
+            await never()
+
+    async with Own("ws://localhost", open_timeout=3) as feed:
+        event = await feed.record.happened(Disconnected)
+        assert event.cause == "TimeoutError: _create_ws took longer than 3 s"
+
+
+@in_virtual_time
 async def test_opening_is_given_up_when_the_hook_ignores_cancellation(caplog):
     """A hook that ignores cancellation delays the feed by one second; a connection that it opens later is aborted."""
     late, until = ScriptedWebsocket(), asyncio.get_running_loop().create_future()
@@ -135,6 +171,30 @@ async def test_opening_when_the_hook_raises_a_cancelled_error():
     async with ScriptedFeed(asyncio.CancelledError()) as feed:
         await feed.record.happened(Connected)
         assert feed.record.reasons == ["handshake"]
+
+
+@in_virtual_time
+async def test_feed_fails_when_the_task_that_opens_connections_is_cancelled():
+    """Where other code cancels it no connection would be opened any more."""
+    feed = ScriptedFeed(REFUSED, reconnect_delays=delays(5))
+    await feed.record.happened(Disconnected)
+    (task,) = [task for task in asyncio.all_tasks() if task.get_name() == "rxws handover"]
+    task.cancel()
+    with pytest.raises(ConnectFailed, match="other code cancelled a task of the feed"):
+        await feed.wait_closed()
+
+
+@in_virtual_time
+async def test_opening_when_the_hook_raises_generator_exit():
+    """GeneratorExit of the hook is a failure like any other; the feed does not stand still."""
+
+    async def leave():
+        raise GeneratorExit
+
+    async with ScriptedFeed(leave) as feed:
+        await feed.record.happened(Connected)
+        (event,) = feed.record.of(Disconnected)
+        assert event.cause == "RuntimeError: the opening hook raised GeneratorExit"
 
 
 @in_virtual_time

@@ -48,8 +48,8 @@ async def test_loss_reconnects_at_once_and_reports_the_gap():
 
 
 @in_virtual_time
-async def test_losses_have_growing_delays_until_a_connection_was_open_for_30_s():
-    """The delays start over only after a connection was open for 30 seconds."""
+async def test_losses_have_growing_delays_until_a_connection_was_healthy():
+    """The delays start over only after a connection that has delivered messages for 3 seconds."""
     async with ScriptedFeed(reconnect_delays=lambda: itertools.count()) as feed:
         opened_at = []
         for n in range(1, 5):
@@ -57,11 +57,14 @@ async def test_losses_have_growing_delays_until_a_connection_was_open_for_30_s()
             opened_at.append(now())
             feed.websocket.end()
         await feed.record.happened(Connected, 5)
-        await asyncio.sleep(31)
+        feed.websocket.come("1")
+        await asyncio.sleep(3)
+        feed.websocket.come("2")
+        await asyncio.sleep(0.1)
         feed.websocket.end()
         await feed.record.happened(Connected, 6)
         assert [after - before for before, after in itertools.pairwise(opened_at)] == [0, 1, 2]
-        assert now() == opened_at[-1] + 3 + 31
+        assert now() == opened_at[-1] + 3 + 3.1
         assert dict(feed.statistics().reconnects) == {"network": 5}
 
 
@@ -97,6 +100,77 @@ async def test_loss_when_the_connection_ends_before_it_is_reported():
 
 
 # A rotation
+
+
+@in_virtual_time
+@pytest.mark.parametrize("is_lost", [False, True])
+@pytest.mark.parametrize("moment", [Connected, "message"])
+async def test_rotate_when_messages_flow_and_the_state_is_connecting(is_lost, moment):
+    """A call in the moment before the state is "connected" is about the next connection, and rotates."""
+    calls = []
+
+    def rotate(_):
+        if not calls and len(feed.websockets) == 1 + is_lost:
+            calls.append(feed.rotate())
+            assert feed.state.value is State.CONNECTING
+
+    async with ScriptedFeed(ScriptedWebsocket("1"), ScriptedWebsocket("1")) as feed:
+        if moment == "message":
+            feed.messages.subscribe(rotate)
+        else:
+            feed.events.subscribe(lambda event: rotate(event) if isinstance(event, Connected) else None)
+        if is_lost:
+            await feed.record.happened(Connected)
+            feed.websocket.end()
+        await feed.record.happened(Connected, 1 + is_lost)
+        await asyncio.sleep(0.01)
+        (call,) = calls
+        assert not call.done()
+        assert await call
+        assert feed.statistics().rotations == 1
+        assert len(feed.websockets) == 2 + is_lost
+
+
+@in_virtual_time
+async def test_handler_of_a_held_message_raises_generator_exit():
+    """The feed fails, and does not stand still: nothing would open a connection any more."""
+
+    def leave(_message):
+        raise GeneratorExit
+
+    first = ScriptedWebsocket("1")
+    first.on_send = lambda _: asyncio.sleep(1)
+    feed = Followed("ws://localhost", connect=connecting(first), on_open=["subscribe"])
+    feed.add_handler(leave)
+    with pytest.raises(ConnectFailed, match="a handler raised GeneratorExit"):
+        await feed.wait_closed()
+    assert feed.state.value is State.FAILED
+
+
+@in_virtual_time
+async def test_rotate_when_the_connection_is_lost_before_it_is_announced():
+    """The call is answered by the connection that follows; nothing hangs."""
+    first = ScriptedWebsocket("1")
+    async with ScriptedFeed(first) as feed:
+        calls = []
+        feed.messages.subscribe(lambda _: calls or (calls.append(feed.rotate()), first.end()))
+        await feed.record.received(1)
+        assert await calls[0]
+        assert feed.state.value is State.CONNECTED
+
+
+@in_virtual_time
+@pytest.mark.parametrize("timeout", [0, 1])
+async def test_rotate_in_a_rotation_is_about_that_one(timeout):
+    """A call when the new connection of a rotation begins to deliver starts no other rotation."""
+    async with ScriptedFeed(handover_timeout=timeout) as feed:
+        await feed.record.happened(Connected)
+        calls = []
+        feed.events.subscribe(lambda event: calls.append(feed.rotate()) if isinstance(event, Connected) else None)
+        assert await feed.rotate()
+        await asyncio.sleep(5)
+        assert all([await call for call in calls])
+        assert feed.statistics().rotations == 1
 
 
 async def overlap(feed, *numbers):
@@ -792,14 +866,16 @@ def test_loop_that_is_torn_down_under_the_feed(caplog):
 
 @in_virtual_time
 async def test_cancellation_of_the_reader_alone_is_logged(caplog):
-    """If a parse hook, for example, cancels the reader, the feed ends with an error in the log."""
-    async with ScriptedFeed() as feed:
-        await feed.wait_connected()
-        (reader,) = [task for task in asyncio.all_tasks() if task.get_name() == "rxws reader 1"]
-        reader.cancel()
+    """If a parse hook, for example, cancels the reader, the feed fails with an error in the log."""
+    name = "mine"
+    feed = ScriptedFeed(name=name)
+    await feed.wait_connected()
+    (reader,) = [task for task in asyncio.all_tasks() if task.get_name() == "rxws reader 1"]
+    reader.cancel()
+    with pytest.raises(ConnectFailed):
         await feed.wait_closed()
-    (record,) = [each for each in caplog.records if "ended without being closed" in each.message]
-    assert record.levelno == logging.ERROR
+    records = [each for each in caplog.records if each.message.startswith(f"{name}: failed: other code")]
+    assert [each.levelno for each in records] == [logging.ERROR]
 
 
 @in_virtual_time

@@ -6,9 +6,11 @@ import asyncio
 from types import SimpleNamespace
 
 import pytest
+import websockets
 from hypothesis import given
 from hypothesis import strategies as st
 
+import rxws
 from rxws.connections.watchdog import QUIET_AFTER, Watchdog
 from rxws.pytest_plugin import virtual_loop
 
@@ -66,6 +68,83 @@ async def test_silence_starts_over_after_a_message(connection):
     await asyncio.sleep(61)
     watchdog.stop()
     assert calls == [(60, 60), (120, 120), (190, 60)]
+
+
+def stand_still(seconds):
+    """Let the loop stand still, as a synchronous function or a stopped process does."""
+    asyncio.get_running_loop()._selector.clock.advance(seconds)
+
+
+@in_virtual_time
+@pytest.mark.parametrize("turns", range(1, 8))
+async def test_what_has_come_while_the_loop_stood_still_ends_the_silence(connection, turns):
+    """The reader has its turn before silence is reported, however many turns of the loop it needs."""
+    watchdog, calls = watch(connection, 1.0)
+    await asyncio.sleep(0.5)
+    stand_still(10.0)
+    for _ in range(turns):
+        await asyncio.sleep(0)
+    connection.last_received_at = asyncio.get_running_loop().time()
+    await asyncio.sleep(0.9)
+    assert calls == []
+    await asyncio.sleep(0.2)
+    watchdog.stop()
+    assert calls == [(11.5, 1)]
+
+
+@in_virtual_time
+async def test_a_peer_that_had_to_wait_may_go_on(connection):
+    """After a standstill the peer has a second, or the limit if that is less, to send on."""
+    for limit, grace in ((0.3, 0.3), (5.0, 1.0)):
+        connection.opened_at = asyncio.get_running_loop().time()
+        watchdog, calls = watch(connection, limit)
+        stand_still(10.0)
+        await asyncio.sleep(grace - 0.01)
+        connection.last_received_at = asyncio.get_running_loop().time()
+        await asyncio.sleep(0.05)
+        assert calls == []
+        watchdog.stop()
+
+
+@in_virtual_time
+async def test_silence_is_found_by_a_loop_that_is_always_late(connection):
+    """Where the second look is late as well, silence is reported all the same."""
+    watchdog, calls = watch(connection, 1.0)
+    for _ in range(4):
+        stand_still(1.5)
+        await asyncio.sleep(0)
+    await asyncio.sleep(0.01)
+    watchdog.stop()
+    assert [seconds for _, seconds in calls] == [1]
+
+
+@in_virtual_time
+@pytest.mark.parametrize("turns", range(7))
+async def test_stop_cancels_the_look_that_is_to_come(connection, turns):
+    """``stop`` also works between the timer and the verdict."""
+    watchdog, calls = watch(connection, 1.0)
+    await asyncio.sleep(1.0)
+    for _ in range(turns):
+        await asyncio.sleep(0)
+    watchdog.stop()
+    await asyncio.sleep(10)
+    assert calls == []
+
+
+@in_virtual_time
+@pytest.mark.parametrize("transport", ["pushed", "recv"])
+async def test_a_feed_is_kept_when_the_loop_stood_still(feed_server, transport):
+    """What waits in the socket after a standstill is delivered; the connection is not cut."""
+    kind = websockets.ClientConnection if transport == "pushed" else type("Other", (websockets.ClientConnection,), {})
+    options = {"idle_timeout": 1.0, "connect_options": {"create_connection": kind, "ping_interval": None}}
+    async with rxws.ReactiveWebSocket(feed_server.url, **options) as feed:
+        messages = feed.stream_filter()
+        await feed_server.connected()
+        for _ in range(3):
+            await feed_server.send(*range(1000))
+            stand_still(10.0)
+            assert await messages.collect(1000) == list(range(1000))
+        assert feed.statistics().opened == 1
 
 
 @in_virtual_time

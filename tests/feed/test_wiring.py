@@ -976,7 +976,7 @@ class TestExit:
         assert feed.state.value is State.CLOSED
 
     async def test_feed_is_abandoned_when_all_its_tasks_are_cancelled(self, feed_server):
-        """If the program cancels all tasks, as asyncio.run does at its end, the feed ends: nothing hangs or is left."""
+        """If other code cancels the feed's tasks, it fails at once: nothing hangs or is left."""
         feed = await Scenes.connected(feed_server)
         stream = feed.stream_filter()
         feed.add_handler(slow)
@@ -984,10 +984,62 @@ class TestExit:
             if task.get_name().startswith("rxws"):
                 task.cancel()
         await asyncio.sleep(0.1)
-        assert [message async for message in stream] == []
-        assert feed.state.value is State.CLOSED
-        await feed.wait_closed()
+        why = "other code cancelled a task of the feed"
+        with pytest.raises(ConnectFailed, match=why) as failed:
+            [message async for message in stream]
+        assert isinstance(failed.value.__cause__, asyncio.CancelledError)
+        assert feed.state.value is State.FAILED
+        for use in (feed.wait_closed(), feed.send("late"), feed.wait_connected()):
+            with pytest.raises(ConnectFailed, match=why):
+                await use
+        with pytest.raises(ConnectFailed, match=why):
+            async with feed:
+                pass
         await feed.exit()
+
+    async def test_feed_fails_when_a_handler_raises_generator_exit(self, feed_server, caplog):
+        """A plain function that raises GeneratorExit ends the feed, as a failure with that cause."""
+
+        def leave(_message):
+            raise GeneratorExit
+
+        feed = await Scenes.connected(feed_server)
+        stream = feed.stream_filter()
+        feed.add_handler(leave)
+        await feed_server.send("1")
+        with pytest.raises(ConnectFailed, match="a handler raised GeneratorExit") as failed:
+            await feed.wait_closed()
+        assert isinstance(failed.value.__cause__, GeneratorExit)
+        assert feed.state.value is State.FAILED
+        assert "failed: a handler raised GeneratorExit" in caplog.text
+        with pytest.raises(ConnectFailed):
+            await stream.collect(2)
+
+    async def test_coroutine_handler_that_raises_generator_exit_is_reported(self, feed_server):
+        """It is called no more, which is reported; the feed goes on."""
+
+        async def leave(_message):
+            raise GeneratorExit
+
+        feed = await Scenes.connected(feed_server)
+        failures = []
+        feed.events.subscribe(lambda event: failures.append(event) if isinstance(event, CallbackFailed) else None)
+        asyncio.get_running_loop().set_exception_handler(lambda *_: None)
+        feed.add_handler(leave)
+        await feed_server.send("1", "2")
+        await asyncio.sleep(0.1)
+        (failure,) = failures
+        assert isinstance(failure.error, GeneratorExit)
+        assert feed.state.value is State.CONNECTED
+        await feed.exit()
+
+    @pytest.mark.parametrize("error", [KeyboardInterrupt, SystemExit])
+    async def test_feed_that_ends_with_the_program_has_not_failed(self, feed_server, error):
+        """Where the program exits there is no failure of the feed."""
+        feed = await Scenes.connected(feed_server)
+        feed._AsyncWebsocketStreamInterface__feed.failed(error())
+        await feed.wait_closed()
+        assert feed.state.value is State.CLOSED
 
     async def test_running_handler_is_cancelled_when_the_feed_is_abandoned(self, feed_server):
         """A handler does not run longer than an abandoned feed."""
@@ -1005,7 +1057,8 @@ class TestExit:
         await asyncio.sleep(0.1)
         (reader,) = [task for task in asyncio.all_tasks() if task.get_name() == "rxws reader 1"]
         reader.cancel()
-        await feed.wait_closed()
+        with pytest.raises(ConnectFailed):
+            await feed.wait_closed()
         await asyncio.sleep(0)
         assert cancelled == [1]
         assert feed.statistics().failures == 0

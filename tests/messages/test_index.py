@@ -39,6 +39,53 @@ class AskedKeys(Mapping):
         return len(self.items_)
 
 
+@Mapping.register
+class Struct:
+    """A mapping that has no ``get`` and makes each key that is read, as the Struct of protobuf does."""
+
+    def __init__(self, items):
+        self.items_ = items
+
+    def __contains__(self, key):
+        return key in self.items_
+
+    def __getitem__(self, key):
+        return self.items_.setdefault(key, None)
+
+    def __iter__(self):
+        return iter(self.items_)
+
+    def __len__(self):
+        return len(self.items_)
+
+
+class Liar:
+    """A message that raises when it is asked for its class."""
+
+    def __init__(self, error):
+        self.error = error
+
+    @property
+    def __class__(self):
+        raise self.error
+
+
+@Mapping.register
+class Broken:
+    """A mapping that raises when it is asked for a key."""
+
+    def __init__(self, error):
+        self.error = error
+
+    def get(self, key, default=None):
+        raise self.error
+
+
+@Mapping.register
+class Keyless:
+    """A class that is registered as a mapping, and has nothing of one."""
+
+
 class Hostile:
     """A value, equal to others of the same number, that calls a function whenever it is compared."""
 
@@ -236,6 +283,77 @@ def test_match_skips_plain_values_when_the_message_has_a_container(monkeypatch):
 
 
 # Exceptions
+
+
+WHOLE = [
+    [{"a": 1}],
+    [{"a": 1, "b": 2}],
+    [{"a": 1, "b": 2, "c": 3}],
+    [{("c", "d"): 4}],
+    [{("c", "d"): 4, "a": 1}],
+    [{"e": [5]}],
+]
+"""Filters of each way in which a message is looked up."""
+
+
+@pytest.mark.parametrize("filters", WHOLE)
+@pytest.mark.parametrize("others", [[], [None]], ids=["alone", "not alone"])
+def test_match_reads_a_mapping_that_has_no_get(filters, others):
+    """A class that is registered as a Mapping is looked up by its items, and no key is made in it."""
+    index = Index(on_error=pytest.fail)
+    index.add("entry", parse(filters))
+    for other in others:
+        index.add("other", parse(other))
+    whole = Struct({"a": 1, "b": 2, "c": Struct({"d": 4}), "e": [5]})
+    whole.items_["c"].items_["x"] = 1
+    assert "entry" in index.match(whole) or filters == [{"a": 1, "b": 2, "c": 3}]
+    empty = Struct({})
+    assert "entry" not in index.match(empty)
+    assert len(empty) == 0
+    assert parse(filters)(whole) is ("entry" in index.match(whole))
+    assert not parse(filters)(empty)
+
+
+@pytest.mark.parametrize("filters", WHOLE)
+@pytest.mark.parametrize("error", [AttributeError("get"), CancelledError(), RuntimeError()])
+@pytest.mark.parametrize("kind", [Liar, Broken])
+def test_match_rejects_whatever_cannot_be_read(filters, error, kind):
+    """A message that raises when it is looked at passes no dict, and everything else goes on."""
+    reported = []
+    index = Index(on_error=lambda *report: reported.append(report[2]))
+    index.add("dicts", parse(filters))
+    index.add("all", parse(None))
+    assert list(index.match(kind(error))) == ["all"]
+    assert set(reported) == ({error} if kind is Broken else set())
+
+
+def test_match_rejects_a_mapping_that_has_nothing_of_one():
+    """A class that is registered as a Mapping, and cannot be asked for a key, passes no dict; that is reported."""
+    reported = []
+    index = Index(on_error=lambda *report: reported.append(report[2]))
+    index.add("dicts", parse([{"a": 1}]))
+    assert list(index.match(Keyless())) == []
+    assert [type(error) for error in reported] == [TypeError]
+
+
+@pytest.mark.parametrize("error", [CancelledError(), RuntimeError()])
+@pytest.mark.parametrize("is_only", [True, False])
+def test_match_rejects_and_reports_when_a_look_up_raises(error, is_only):
+    """What a value raises in the table, a CancelledError too, is reported; nothing leaves ``match``."""
+
+    errors, reported = [], []
+
+    def fail():
+        for each in errors:
+            raise each
+
+    index = Index(on_error=lambda *report: reported.append(report[2]))
+    index.add("dicts", parse([{"a": Hostile(1, fail)}]))
+    if not is_only:
+        index.add("all", parse(None))
+    errors.append(error)
+    assert "dicts" not in index.match({"a": Hostile(1)})
+    assert reported == [error]
 
 
 @pytest.mark.parametrize("error", [ValueError("no"), CancelledError()])

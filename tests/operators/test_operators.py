@@ -754,6 +754,55 @@ def test_stale_after_when_silent_again() -> None:
     ]
 
 
+@pytest.mark.parametrize(("stood", "turns", "grace"), [(0.53, 7, 0.0), (10.0, 1, 0.0), (10.0, 7, 0.98)])
+async def test_stale_after_when_the_loop_stood_still(wiring: Wiring, stood: float, turns: int, grace: float) -> None:
+    """What has come meanwhile is heard before silence is told, and a sender that had to wait has a second."""
+    loop: Any = asyncio.get_running_loop()
+    seen: list[Any] = []
+    source_of(wiring).pipe(rxops.stale_after(1.0, "s")).subscribe(seen.append)
+    source_of(wiring).on_next({"s": "BTC"})
+    await asyncio.sleep(0.5)
+    loop._selector.clock.advance(stood)
+    await asyncio.sleep(grace)
+    for _ in range(turns):
+        await asyncio.sleep(0)
+    source_of(wiring).on_next({"s": "BTC"})
+    await asyncio.sleep(0.9)
+    assert seen == []
+    await asyncio.sleep(1.5)
+    (stale,) = seen
+    assert stale.seconds == pytest.approx(1.0, abs=0.01)
+
+
+async def test_stale_after_when_the_loop_is_always_late(wiring: Wiring) -> None:
+    """Where the second look is late as well, silence is told all the same, in its true length."""
+    loop: Any = asyncio.get_running_loop()
+    seen: list[Any] = []
+    source_of(wiring).pipe(rxops.stale_after(1.0)).subscribe(seen.append)
+    for _ in range(4):
+        loop._selector.clock.advance(1.5)
+        await asyncio.sleep(0)
+    await asyncio.sleep(0.01)
+    (stale,) = seen
+    assert stale.seconds > 2
+
+
+async def test_stale_after_when_it_is_disposed_between_timer_and_verdict(wiring: Wiring) -> None:
+    """Nothing is told after the end, and no timer is left."""
+    loop: Any = asyncio.get_running_loop()
+    for turns in range(6):
+        seen: list[Any] = []
+        subscription = source_of(wiring).pipe(rxops.stale_after(1.0)).subscribe(seen.append)
+        await asyncio.sleep(0.5)
+        loop._selector.clock.advance(0.52)
+        for _ in range(turns):
+            await asyncio.sleep(0)
+        subscription.dispose()
+        await asyncio.sleep(5.0)
+        assert seen == []
+        assert not wiring.context.scheduler._instants
+
+
 async def test_stale_after_when_time_is_virtual(wiring: Wiring, monkeypatch: pytest.MonkeyPatch) -> None:
     """Silence is measured on the loop's clock to the microsecond, with one timer for all keys."""
     scheduled: list[Any] = []

@@ -1,4 +1,4 @@
-"""Recordings: what was recorded is read and replayed as it was, whatever happened to the file."""
+"""Recordings: entries are read and replayed as they were recorded, also from damaged files."""
 
 from __future__ import annotations
 
@@ -58,30 +58,30 @@ from ..support.wiring import in_thread, settle
 
 ENDINGS = (".jsonl", ".jsonl.gz", ".jsonl.zst")
 BEGAN = 1_790_000_000_000_000_000
-"""When the recordings that tests write began, in nanoseconds since the epoch."""
+"""The start of the recordings that the tests write, in nanoseconds since the epoch."""
 
 zstd = pytest.importorskip("backports.zstd" if sys.version_info < (3, 14) else "compression.zstd")
 
 
 def start(seconds: float = 0.0, *, name: str = "feed", wall: int = BEGAN, url: str | None = None) -> Any:
-    """Note that a session begins."""
+    """Return the note of a session's start."""
     return seconds, Origin(name, url, wall)
 
 
 def frame(seconds: float, message: Any, connection: int = 1) -> Any:
-    """Note that a frame came, JSON unless it is bytes."""
+    """Return the note of a frame: JSON, unless the message is bytes."""
     raw = message if isinstance(message, bytes) else json.dumps(message)
     received = BEGAN + round(seconds * 1e9)
     return seconds, (raw, received, received, connection)
 
 
 def end(seconds: float) -> Any:
-    """Note that the session ended."""
+    """Return the note of a session's end."""
     return seconds, None
 
 
 def write(path: Path, *notes: Any) -> Path:
-    """Append a session to a file, as one that goes on does."""
+    """Append a session to a file, with a flush after each 100 notes."""
     appender = Appender(path)
     for first in range(0, len(notes), 100):
         appender.append(encode_notes(notes[first : first + 100]))
@@ -91,7 +91,7 @@ def write(path: Path, *notes: Any) -> Path:
 
 
 def write_singly(path: Path, *notes: Any) -> Path:
-    """Append a session to a file, line by line."""
+    """Append a session to a file, with a flush after each line, and without a proper end of the compressed data."""
     appender = Appender(path)
     for note in notes:
         appender.append(encode_notes([note]))
@@ -101,18 +101,18 @@ def write_singly(path: Path, *notes: Any) -> Path:
 
 
 def numbered(path: Path, count: int, interval: float = 0.1, **more: Any) -> Path:
-    """Write a recording of the numbers from 0 up, as messages ``{"n": 0, …}``, one every interval."""
+    """Write a recording of ``count`` numbers, as messages ``{"n": 0, …}``, one every interval."""
     frames = [frame((n + 1) * interval, {"n": n, **more}) for n in range(count)]
     return write(path, start(), *frames, end((count + 1) * interval))
 
 
 def frames_of(path: Path) -> list[str | bytes]:
-    """Return the frames that a file holds."""
+    """Return the frames in a file."""
     return [entry.raw for entry in read(path) if isinstance(entry, FrameEntry)]
 
 
 async def until(condition: Callable[[], Any], timeout: float = 10.0) -> None:
-    """Wait, by the wall clock, until a condition holds: a thread is at work."""
+    """Wait in real time until a condition holds, because a thread does the work."""
     deadline = time.monotonic() + timeout
     while not condition():
         assert time.monotonic() < deadline
@@ -121,13 +121,13 @@ async def until(condition: Callable[[], Any], timeout: float = 10.0) -> None:
 
 @pytest.fixture(params=ENDINGS)
 def path(request: pytest.FixtureRequest, tmp_path: Path) -> Path:
-    """A file of each ending."""
+    """The path of a file, once with each ending."""
     return tmp_path / f"feed{request.param}"
 
 
 @pytest.fixture
 def plain(tmp_path: Path) -> Path:
-    """A file that is not compressed."""
+    """The path of a file that is not compressed."""
     return tmp_path / "feed.jsonl"
 
 
@@ -141,7 +141,7 @@ any_text = st.text(st.characters(exclude_categories=()))
 @given(raws=st.lists(any_text | st.binary(), max_size=20), ending=st.sampled_from(ENDINGS))
 @example(raws=["\ud83d\ude00", "\ud800", "a\nb\r\u2028\x00", "", b"", b"\xff\n"], ending=".jsonl")
 def test_frames_when_read_again(raws: list[str | bytes], ending: str) -> None:
-    """Frames of any content, text or binary, are read as they came."""
+    """Frames of any content, text or binary, are read as they were recorded."""
     with tempfile.TemporaryDirectory() as folder:
         file = Path(folder, f"x{ending}")
         write(file, start(), *((n, (raw, n + 5, n + 5 + 500_000 * n, n % 3)) for n, raw in enumerate(raws)), end(100))
@@ -175,7 +175,7 @@ def test_events_when_read_again(path: Path) -> None:
 
 
 def test_events_when_recorded_under_their_former_names(plain: Path) -> None:
-    """A recording of an earlier version, with the former names of two events, is read as events of today."""
+    """A recording with the former names of two events is read with their present names."""
     refused = rxws.SubscriptionFailed(name="feed", time=1.5, message="subscribe", attempt=1)
     failed = rxws.CallbackFailed(name="feed", time=1.0, handler="f", message=None, error=ValueError("no"))
     write(plain, start(), (1.0, refused), (1.0, failed))
@@ -189,7 +189,7 @@ def test_events_when_recorded_under_their_former_names(plain: Path) -> None:
 
 
 def test_events_when_they_hold_what_no_line_can(plain: Path) -> None:
-    """Of an event with an exception its text is kept, without secrets; of one with a message, that there was one."""
+    """Events are recorded with the text of their exception, without secrets, and without their message."""
     error = ValueError("wss://me:secret@example.org")
     write(
         plain,
@@ -232,7 +232,7 @@ JUNK = [
 
 
 def test_bad_lines_when_read(plain: Path, caplog: pytest.LogCaptureFixture) -> None:
-    """Lines that are junk are left out, counted, named by their numbers, and warned of once."""
+    """Bad lines are left out, and one warning counts them and lists their numbers."""
     good = encode_notes([frame(1.0, 1)]).rstrip()
     plain.write_bytes(b"\n".join([*JUNK, good, b"junk", good]) + b"\n")
     reading = read(plain)
@@ -246,7 +246,7 @@ def test_bad_lines_when_read(plain: Path, caplog: pytest.LogCaptureFixture) -> N
 
 
 def test_read_when_the_format_is_newer(plain: Path) -> None:
-    """A recording of a later version is not read: an error says so."""
+    """A recording of a later version raises an error that names both versions."""
     plain.write_text('{"time":1,"rxws":2,"name":"x","wall":1}\n')
     with pytest.raises(rxws.RxwsError, match="format 2: this version of rxws reads up to 1"):
         next(read(plain))
@@ -263,7 +263,7 @@ OTHERS = {
 
 @pytest.mark.parametrize("kind", OTHERS)
 def test_read_when_the_file_is_no_recording(path: Path, kind: str, caplog: pytest.LogCaptureFixture) -> None:
-    """A file in which no line is of a recording is one clear error, and no warning; a large one is not read whole."""
+    """A file without a line of a recording raises one error without a warning; a large one is not read completely."""
     path.write_bytes(OTHERS[kind])
     reading = read(path)
     with pytest.raises(rxws.RxwsError, match="is no recording: expected JSON lines as") as raised:
@@ -277,7 +277,7 @@ def test_read_when_the_file_is_no_recording(path: Path, kind: str, caplog: pytes
 
 @pytest.mark.usefixtures("virtual_time")
 async def test_replay_when_the_file_is_no_recording(path: Path) -> None:
-    """A file that is no recording is refused at once; one of which a kill left but the beginning is a short replay."""
+    """A file that is not a recording is refused at once. The beginning of a recording gives a short replay."""
     path.write_bytes(b"precious")
     async with assert_no_leaks():
         with pytest.raises(rxws.RxwsError, match="is no recording"):
@@ -291,7 +291,7 @@ async def test_replay_when_the_file_is_no_recording(path: Path) -> None:
 
 
 def test_read_when_the_file_was_cut_anywhere(path: Path, caplog: pytest.LogCaptureFixture) -> None:
-    """Wherever a file was cut short, what is before is read, and at most one line is bad."""
+    """If a file was cut short at any byte, the entries before it are read, and at most one line is bad."""
     write_singly(path, start(), *(frame(n, f"message {n}") for n in range(20)), end(20))
     whole, octets = list(read(path)), path.read_bytes()
     for length in range(len(octets)):
@@ -304,7 +304,7 @@ def test_read_when_the_file_was_cut_anywhere(path: Path, caplog: pytest.LogCaptu
 
 
 def test_append_when_the_session_before_was_cut_short(path: Path) -> None:
-    """A session that is appended to a file that was cut short, anywhere, is read whole."""
+    """A session that is appended to a file that was cut short at any byte is read completely."""
     write_singly(path, start(), *(frame(n, f"message {n}") for n in range(20)))
     octets = path.read_bytes()
     for length in range(0, len(octets), 7):
@@ -319,7 +319,7 @@ def test_append_when_the_session_before_was_cut_short(path: Path) -> None:
 
 @pytest.mark.parametrize("chunk", [1, 7, 25, 64])
 def test_sessions_when_marks_lie_across_chunks(path: Path, chunk: int, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Several sessions in a file are read one after the other, however the file is read."""
+    """Several sessions in a file are read one after the other, with chunks of any size."""
     monkeypatch.setattr(lines, "CHUNK", chunk)
     for n in range(3):
         write(path, start(), frame(1.0, n), end(2.0))
@@ -330,7 +330,7 @@ def test_sessions_when_marks_lie_across_chunks(path: Path, chunk: int, monkeypat
 
 @pytest.mark.parametrize("ending", ENDINGS[1:])
 def test_read_when_compressed_data_is_damaged(tmp_path: Path, ending: str) -> None:
-    """Where compressed data is damaged, the rest of that session is one bad line; the next session is read."""
+    """If compressed data is damaged, the rest of its session is one bad line, and the next session is read."""
     random = Random(1)
     path = tmp_path / f"feed{ending}"
     write(path, start(), *(frame(n, random.randbytes(100).hex()) for n in range(50)), end(50))
@@ -344,7 +344,7 @@ def test_read_when_compressed_data_is_damaged(tmp_path: Path, ending: str) -> No
 
 
 def test_read_when_damage_comes_in_a_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """What stands before the damage, in the same line, is one bad line, and the damage is another."""
+    """The incomplete line before the damage is one bad line, and the damage is another."""
     monkeypatch.setattr(lines, "CHUNK", 8)
     path, random = tmp_path / "feed.gz", Random(1)
     whole = gzip.compress(b'{"time":1,"end":true}\n' + random.randbytes(64).hex().encode())
@@ -355,7 +355,7 @@ def test_read_when_damage_comes_in_a_line(tmp_path: Path, monkeypatch: pytest.Mo
 
 
 def test_read_when_compressed_by_hand(tmp_path: Path) -> None:
-    """A recording may be compressed, and put together, by other tools."""
+    """Recordings that other tools compressed and joined are read."""
     plain = write(tmp_path / "feed.jsonl", start(), frame(1.0, 1))
     path = tmp_path / "feed.jsonl.GZ"
     path.write_bytes(gzip.compress(plain.read_bytes()) + gzip.compress(plain.read_bytes()))
@@ -364,7 +364,7 @@ def test_read_when_compressed_by_hand(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("ending", ENDINGS[1:])
 def test_compressed_file_when_read_by_other_tools(tmp_path: Path, ending: str) -> None:
-    """What decompresses files of that kind gives the lines of JSON."""
+    """Other tools decompress recordings to the lines of JSON."""
     path, plain = tmp_path / f"feed{ending}", tmp_path / "feed.jsonl"
     for _ in range(2):
         numbered(path, 5)
@@ -374,7 +374,7 @@ def test_compressed_file_when_read_by_other_tools(tmp_path: Path, ending: str) -
 
 
 def test_zstandard_when_it_is_not_installed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Without the package for it, ``.zst`` is refused with the command that installs it."""
+    """Without its package, ``.zst`` raises an error with the command that installs it."""
     for module in ("compression", "backports"):
         monkeypatch.setitem(sys.modules, module, None)
     path = tmp_path / "feed.zst"
@@ -384,7 +384,7 @@ def test_zstandard_when_it_is_not_installed(tmp_path: Path, monkeypatch: pytest.
 
 
 def test_reading_when_closed(plain: Path) -> None:
-    """A reading closes its file at its end, when it is closed, and when nobody refers to it any more."""
+    """A reading closes its file at the end, when it is closed, and when it is garbage-collected."""
     numbered(plain, 5)
     with pytest.raises(FileNotFoundError):
         read(plain.with_name("nothing"))
@@ -405,14 +405,14 @@ def test_reading_when_closed(plain: Path) -> None:
 
 
 class TwoFrames(ScriptedWebsocket):
-    """A connection on which a text frame and a binary one have come."""
+    """A connection that has received a text frame and a binary frame."""
 
     def __init__(self) -> None:
         super().__init__('{"n": 1}', b'{"n": 2}')
 
 
 async def test_record_when_frames_come(path: Path) -> None:
-    """Frames and events are recorded in their order, between a header and the end."""
+    """Frames and events are recorded in order, between a header and an end."""
     async with assert_no_leaks(), ScriptedFeed(TwoFrames(), name="feed") as ws:
         with record(ws, path) as running:
             await settle()
@@ -438,7 +438,7 @@ async def test_record_when_frames_come(path: Path) -> None:
 
 
 async def test_header_when_the_address_has_secrets(plain: Path, feed_server: FeedServer) -> None:
-    """The header has the address without its secrets."""
+    """The header has the URL without its secrets."""
     url = feed_server.url.replace("ws://", "ws://me:hidden@") + "?token=hidden"
     async with rxws.ReactiveWebSocket(url, name="wss://x/?key=hidden") as ws:
         with record(ws, plain):
@@ -449,14 +449,14 @@ async def test_header_when_the_address_has_secrets(plain: Path, feed_server: Fee
 
 
 async def test_frames_when_recorded_before_they_are_flushed(path: Path) -> None:
-    """After the flush interval a frame is in the file, while the recording goes on."""
+    """After the flush interval, a frame is in the file while the recording continues."""
     async with ScriptedFeed(TwoFrames()) as ws:
         with record(ws, path, flush_interval=0.05):
             await until(lambda: len(frames_of(path)) == 2)
 
 
 async def test_dispose_when_called_again_and_from_another_thread(plain: Path) -> None:
-    """A recording may be disposed from any thread, any number of times; what comes after is not in it."""
+    """A recording may be disposed from any thread and more than once. Later frames are not recorded."""
     websocket = ScriptedWebsocket("1")
     async with ScriptedFeed(websocket) as ws:
         running = record(ws, plain)
@@ -470,8 +470,8 @@ async def test_dispose_when_called_again_and_from_another_thread(plain: Path) ->
     assert frames_of(plain) == ["1"]
 
 
-async def test_dispose_when_called_by_those_who_are_called(path: Path) -> None:
-    """A recording may be disposed in a handler, in a coroutine handler and by a subscriber of the frames."""
+async def test_dispose_when_called_in_a_handler(path: Path) -> None:
+    """A handler, a coroutine handler and a subscriber of the frames may dispose a recording."""
     async with ScriptedFeed(ScriptedWebsocket("1", "2", "3")) as ws:
         running = record(ws, path)
 
@@ -489,7 +489,7 @@ async def test_dispose_when_called_by_those_who_are_called(path: Path) -> None:
 
 @pytest.mark.parametrize("step", range(0, 24, 2))
 async def test_record_when_cancelled_at_any_step(plain: Path, step: int) -> None:
-    """Whenever whoever records is cancelled, the recording ends as it should, and nothing is left behind."""
+    """If the recording task is cancelled at any step, the recording is closed properly, without leaks."""
 
     async def use(kind: str) -> None:
         async with ScriptedFeed(ScriptedWebsocket("1")) as ws:
@@ -515,7 +515,7 @@ async def test_record_when_cancelled_at_any_step(plain: Path, step: int) -> None
 
 
 async def test_recording_when_the_feed_ends(plain: Path) -> None:
-    """When the feed is closed its recording comes to an end by itself, and to an end at once when it was closed."""
+    """A recording ends when its feed is closed. The recording of a closed feed ends at once."""
     async with ScriptedFeed(ScriptedWebsocket("1")) as ws:
         running = record(ws, plain)
         await settle()
@@ -528,7 +528,7 @@ async def test_recording_when_the_feed_ends(plain: Path) -> None:
 
 
 async def test_frames_when_they_come_while_the_feed_is_closing(plain: Path) -> None:
-    """What comes after ``exit()`` is no message any more, and no frame: a recording has what the streams had."""
+    """A frame that comes after ``exit()`` is neither delivered nor recorded."""
 
     class Late(ScriptedWebsocket):
         async def close(self) -> None:
@@ -547,7 +547,7 @@ async def test_frames_when_they_come_while_the_feed_is_closing(plain: Path) -> N
 
 
 async def test_recording_when_the_feed_fails(plain: Path) -> None:
-    """When the feed fails its recording comes to an end, and nothing is reported of it."""
+    """A recording ends without a report when its feed fails."""
 
     class Failing(ScriptedFeed):
         async def _create_ws(self) -> Any:
@@ -566,7 +566,7 @@ async def test_recording_when_the_feed_fails(plain: Path) -> None:
 
 
 async def test_frames_when_they_are_held(plain: Path) -> None:
-    """Of a frame that was held, by a parse hook that waits, it is told for how long: it came so long before."""
+    """The entry of a frame that a parse hook held has the time for which it was held."""
 
     class Slow(ScriptedFeed):
         async def _parse_raw_data(self, raw_data: Any) -> Any:  # type: ignore[override]
@@ -583,7 +583,7 @@ async def test_frames_when_they_are_held(plain: Path) -> None:
 
 
 async def test_record_when_another_recording_writes_to_the_file(path: Path) -> None:
-    """A file that a recording writes to is refused to another, of this process or any, as long as that one runs."""
+    """Until a recording ends, other recordings to its file are refused, in this process and in others."""
     async with ScriptedFeed(ScriptedWebsocket("1")) as ws:
         with record(ws, path) as running:
             await settle()
@@ -592,7 +592,7 @@ async def test_record_when_another_recording_writes_to_the_file(path: Path) -> N
             assert raised.value.filename == str(path)
             with child(path, 60) as process:
                 assert await asyncio.to_thread(process.wait, 15) == 1
-            # One that has the file open by inheritance, and lives for longer.
+            # This process inherits the open file, and lives longer.
             heir = await asyncio.create_subprocess_exec("sleep", "60", pass_fds=[running._file._file.fileno()])
         try:
             with record(ws, path):
@@ -604,7 +604,7 @@ async def test_record_when_another_recording_writes_to_the_file(path: Path) -> N
 
 
 async def test_record_when_the_file_system_has_no_locks(plain: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Where files cannot be locked they are written to all the same."""
+    """On a file system without locks, recordings are written nevertheless."""
 
     def flock(*_: Any) -> None:
         raise OSError(errno.ENOLCK, os.strerror(errno.ENOLCK))
@@ -619,7 +619,7 @@ async def test_record_when_the_file_system_has_no_locks(plain: Path, monkeypatch
 
 @pytest.mark.parametrize("content", [b"precious", b"{", b'{"time":"12:00","level":"info"}\n', b"\x00", b"\x1f", b"("])
 async def test_record_when_the_file_is_no_recording(path: Path, content: bytes) -> None:
-    """A file that is no recording is refused, and left as it is; the beginning of one that was cut short is not."""
+    """A file that is not a recording is refused and left as it is. The beginning of a recording is accepted."""
     path.write_bytes(content)
     is_begun = content in {".jsonl": b"{", ".gz": b"\x1f", ".zst": b"("}[path.suffix]
     async with assert_no_leaks(), ScriptedFeed(TwoFrames()) as ws:
@@ -635,7 +635,7 @@ async def test_record_when_the_file_is_no_recording(path: Path, content: bytes) 
 
 
 async def test_record_when_arguments_are_wrong(tmp_path: Path) -> None:
-    """What cannot be is an error at once, and so is a file that cannot be opened."""
+    """Wrong arguments, and a file that cannot be opened, raise an error at once."""
     async with ScriptedFeed() as ws:
         with pytest.raises(TypeError, match="flush_interval"):
             record(ws, tmp_path / "x", flush_interval="1")  # type: ignore[arg-type]
@@ -653,7 +653,7 @@ async def test_record_when_arguments_are_wrong(tmp_path: Path) -> None:
 
 
 class Disk:
-    """A file on a disk that is full after so many bytes, or as slow as a gate that is shut."""
+    """A file on a disk that is full after ``room`` bytes, and blocks while its gate is closed."""
 
     def __init__(self, file: Any, room: float = math.inf) -> None:
         self.file = file
@@ -675,7 +675,7 @@ class Disk:
 
 @pytest.fixture
 def disk(monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[..., Disk]]:
-    """Give a function that sets what the next file is on, and that disk."""
+    """Return a function that sets and returns the disk of the next file."""
     disks: list[Disk] = []
 
     def prepare(path: Path, room: float = math.inf) -> Disk:
@@ -692,7 +692,7 @@ def disk(monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[..., Disk]]:
 async def test_recording_when_the_disk_is_full(
     path: Path, disk: Callable[..., Disk], monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """A full disk stops the recording with one event and one line in the log; the feed goes on."""
+    """A full disk stops the recording with one event and one line in the log. The feed continues."""
     websocket, random = ScriptedWebsocket(), Random(1)
     async with assert_no_leaks(), ScriptedFeed(websocket, name="feed", parse=json.loads) as ws:
         disk(path, 500)
@@ -724,7 +724,7 @@ async def test_recording_when_the_disk_is_full(
 
 
 async def test_recording_when_the_disk_is_full_later(plain: Path, disk: Callable[..., Disk]) -> None:
-    """What was flushed before the disk was full is not lost."""
+    """Frames that were flushed before the disk was full are not lost."""
     websocket = ScriptedWebsocket(*map(str, range(50)))
     async with ScriptedFeed(websocket) as ws:
         events: list[rxws.Event] = []
@@ -741,7 +741,7 @@ async def test_recording_when_the_disk_is_full_later(plain: Path, disk: Callable
 
 @pytest.mark.skipif(not os.path.exists("/dev/full"), reason="a device of Linux")
 async def test_recording_when_the_device_is_full() -> None:
-    """A device that takes nothing stops the recording with an event."""
+    """A device that is full stops the recording with an event."""
     async with ScriptedFeed(TwoFrames()) as ws:
         events: list[rxws.Event] = []
         ws.events.subscribe(events.append)
@@ -751,7 +751,7 @@ async def test_recording_when_the_device_is_full() -> None:
 
 
 async def test_recording_when_the_disk_is_full_at_its_end(path: Path, disk: Callable[..., Disk]) -> None:
-    """When the disk is full only as the last is written, after the feed's end, the recording ends all the same."""
+    """If the last write after the end of the feed fails, the recording ends with the error."""
     disk(path, 25)
     ws = ScriptedFeed(ScriptedWebsocket("1"))
     running = record(ws, path)
@@ -763,7 +763,7 @@ async def test_recording_when_the_disk_is_full_at_its_end(path: Path, disk: Call
 async def test_recording_when_the_disk_is_slow(
     plain: Path, disk: Callable[..., Disk], monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """A disk that is too slow holds up nothing: when too much waits for it, the recording stops with an event."""
+    """A slow disk does not delay the feed. When too many bytes wait for it, the recording stops with an event."""
     monkeypatch.setattr(recorder, "MOST_BYTES", 1000)
     monkeypatch.setattr(recorder, "CLOSE_TIMEOUT", 0.05)
     websocket = ScriptedWebsocket()
@@ -780,8 +780,8 @@ async def test_recording_when_the_disk_is_slow(
         assert isinstance(running.error, TimeoutError)
         assert len(of_kind(RecordingFailed, events)) == 1
         running.dispose()
-        assert "takes nothing" in caplog.text
-        # Nor is it news that it then fails, too.
+        assert "writing does not finish" in caplog.text
+        # The later failure of the disk is not reported again.
         slow.room = 0
         slow.gate.set()
         await until(lambda: not running._thread.is_alive())
@@ -790,7 +790,7 @@ async def test_recording_when_the_disk_is_slow(
 
 
 async def test_frame_when_it_is_huge(plain: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A frame larger than what may wait is recorded like any other: it is the only one that waits."""
+    """A single frame that is larger than the limit of waiting bytes is recorded."""
     monkeypatch.setattr(recorder, "MOST_BYTES", 1000)
     async with ScriptedFeed(ScriptedWebsocket("1" * 5000)) as ws:
         with record(ws, plain) as running:
@@ -800,7 +800,7 @@ async def test_frame_when_it_is_huge(plain: Path, monkeypatch: pytest.MonkeyPatc
 
 
 async def test_frames_when_writing_is_barely_fast_enough(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Also when frames come as fast as they can be written, they are flushed at the interval."""
+    """Frames are flushed at the interval, also if they come as fast as they can be written."""
     monkeypatch.setattr(recorder, "BATCH", 1)
     monkeypatch.setattr(recorder, "encode_notes", lambda notes: (time.sleep(0.005), encode_notes(notes))[1])
     websocket = ScriptedWebsocket()
@@ -818,13 +818,13 @@ async def test_frames_when_writing_is_barely_fast_enough(path: Path, monkeypatch
 async def test_loop_when_an_async_block_is_left(
     plain: Path, disk: Callable[..., Disk], monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """``async with`` waits until all is written, and lets the loop go on meanwhile; it does not wait for ever."""
+    """``async with`` waits until everything is written, while the loop continues. The wait has a timeout."""
     async with ScriptedFeed(TwoFrames()) as ws:
         slow = disk(plain)
         async with record(ws, plain):
             await settle()
             slow.gate.clear()
-            # In the loop: were it held up, the gate would stay shut.
+            # The loop opens the gate, so it must not be blocked.
             asyncio.get_running_loop().call_later(0.2, slow.gate.set)
         assert len(frames_of(plain)) == 2
         assert isinstance(list(read(plain))[-1], SessionEnd)
@@ -832,13 +832,13 @@ async def test_loop_when_an_async_block_is_left(
         stuck = disk(plain)
         async with record(ws, plain) as running:
             stuck.gate.clear()
-        assert "takes nothing" in caplog.text
+        assert "writing does not finish" in caplog.text
         stuck.gate.set()
         running.dispose()
 
 
 def test_recording_when_the_system_lets_no_file_grow(path: Path) -> None:
-    """In a real process, a real limit of the system stops the recording with an event; the feed goes on."""
+    """In a separate process, a limit of the system stops the recording with an event. The feed continues."""
     pytest.importorskip("resource")
     code = """
         import asyncio, os, resource, sys
@@ -891,7 +891,7 @@ asyncio.run(main())
 
 
 def child(path: Path, seconds: float) -> subprocess.Popen[str]:
-    """Start a process that records, prints every frame with the time, and ends without a word to its recording."""
+    """Start a process that records, prints every frame with the time, and exits without ending its recording."""
     environment = os.environ | {"PYTHONPATH": str(Path(rxws.__file__).parents[1])}
     return subprocess.Popen(
         [sys.executable, "-c", textwrap.dedent(CHILD), path, str(seconds)],
@@ -903,7 +903,7 @@ def child(path: Path, seconds: float) -> subprocess.Popen[str]:
 
 @pytest.mark.slow
 def test_recording_when_killed(path: Path) -> None:
-    """``kill -9`` loses nothing that is older than the flush interval."""
+    """``kill -9`` loses no frame that is older than the flush interval."""
     with child(path, 60) as process:
         assert process.stdout is not None
         lines = [process.stdout.readline() for _ in range(500)]
@@ -912,14 +912,14 @@ def test_recording_when_killed(path: Path) -> None:
         lines += process.stdout.readlines()
     printed = [line.rstrip("\n").partition(" ") for line in lines if line.endswith("\n")]
     recorded = set(frames_of(path))
-    # Twice the interval, because the machine may be busy; lost is, at worst, what came in the last of it.
+    # Twice the interval, because the machine may be busy.
     assert {raw for when, _, raw in printed if float(when) < killed - 0.6} <= recorded
     assert recorded
 
 
 @pytest.mark.slow
 def test_recording_when_the_program_ends(path: Path) -> None:
-    """A program that ends without closing its feed loses nothing."""
+    """A program that ends without closing its feed loses no frame."""
     with child(path, 0.5) as process:
         assert process.stdout is not None
         printed = [line.rstrip("\n").partition(" ")[2] for line in process.stdout]
@@ -934,7 +934,7 @@ def test_recording_when_the_program_ends(path: Path) -> None:
 
 @pytest.mark.usefixtures("virtual_time")
 async def test_frames_when_a_rotation_dropped_a_part_of_them(path: Path, feed_server: FeedServer) -> None:
-    """Of a frame of several messages that came before, in part, a replay delivers those that were delivered."""
+    """If a rotation dropped some messages of a frame, a replay delivers only the others."""
 
     class Items(Feed):
         def _parse_raw_data(self, raw_data: Any) -> Any:
@@ -971,14 +971,14 @@ async def test_frames_when_a_rotation_dropped_a_part_of_them(path: Path, feed_se
     async with replay(again, math.inf, split=True) as ws:
         assert [message async for message in ws.stream_filter()] == live
     async with replay(path, math.inf) as ws:
-        # Parsed otherwise, a frame is whole: nobody knows which part of it was meant.
+        # If it is parsed otherwise, all of a frame is delivered: kept does not apply to its messages.
         assert [message async for message in ws.stream_filter()] == [[1, 2], [0, 1], [1], [2, 3, 4], [5]]
 
 
 @pytest.mark.usefixtures("virtual_time")
 @pytest.mark.parametrize("speed", [math.inf, 10.0, 1.0, 0.1])
 async def test_replay_when_compared_with_the_live_feed(path: Path, speed: float) -> None:
-    """At every speed a replay gives, stream by stream, what the live feed gave: messages, buffers, gaps, events."""
+    """At every speed, each stream of a replay equals that of the live feed: messages, buffers, gaps and events."""
 
     def watch(ws: Any) -> list[list[Any]]:
         seen: list[list[Any]] = [[] for _ in range(7)]
@@ -1026,17 +1026,17 @@ async def test_replay_when_compared_with_the_live_feed(path: Path, speed: float)
 
 
 def live_seconds(path: Path) -> float:
-    """Return how long a recording took."""
+    """Return the length of a recording in seconds."""
     entries = list(read(path))
     return (entries[-1].time - entries[0].time) / 1e9
 
 
 @pytest.mark.usefixtures("virtual_time")
 class TestReplay:
-    """In virtual time."""
+    """Replays in virtual time."""
 
     async def test_messages_when_subscribed_before_the_first_await(self, plain: Path) -> None:
-        """Nothing is delivered before the block's first await; streams end with the file, and so does the replay."""
+        """The replay starts at the block's first await. Streams and the replay end with the file."""
         numbered(plain, 5)
         async with replay(plain, math.inf) as ws:
             stream = ws.stream_filter()
@@ -1053,13 +1053,13 @@ class TestReplay:
         assert ws.bad_lines == ()
 
     @pytest.mark.parametrize("speed", [10**400, 1e308], ids=["integer", "float"])
-    async def test_replay_when_the_speed_is_beyond_all_bounds(self, plain: Path, speed: float) -> None:
-        """A speed may be as large as it likes: that is as fast as possible."""
+    async def test_replay_when_the_speed_is_huge(self, plain: Path, speed: float) -> None:
+        """A speed of any size is accepted; a huge one is as fast as possible."""
         async with replay(numbered(plain, 3, interval=1e6), speed) as ws:
             assert len(await ws.messages.pipe(ops.to_list())) == 3
 
-    async def test_messages_when_at_a_pace(self, plain: Path) -> None:
-        """Messages come at the pace at which they were recorded, times the speed."""
+    async def test_messages_when_the_speed_is_finite(self, plain: Path) -> None:
+        """Messages come at the recorded intervals divided by the speed."""
         numbered(plain, 3, interval=60.0)
         loop = asyncio.get_running_loop()
         began = loop.time()
@@ -1071,7 +1071,7 @@ class TestReplay:
         assert loop.time() - began == pytest.approx(120.0, abs=1e-6)
 
     async def test_frames_when_replayed(self, plain: Path) -> None:
-        """Frames come with the time at which they were received, and the number of their connection."""
+        """Frames have the recorded time of receipt and the number of their connection."""
         write(plain, start(), frame(0.5, 1), frame(1.0, b"2", 2))
         async with replay(plain, math.inf) as ws:
             assert await ws.frames.pipe(ops.to_list()) == [
@@ -1080,7 +1080,7 @@ class TestReplay:
             ]
 
     async def test_states_when_replayed(self, plain: Path) -> None:
-        """States come as they were recorded, whatever follows what, but for the end, which is the replay's own."""
+        """States are replayed in any recorded order, except the final states, which the replay enters itself."""
         recorded = [rxws.State.WAITING, rxws.State.CLOSED, rxws.State.CONNECTED, rxws.State.CONNECTED]
         write(plain, start(), *((n, state) for n, state in enumerate(recorded)), frame(9, 1))
         async with replay(plain, math.inf) as ws:
@@ -1089,8 +1089,8 @@ class TestReplay:
             await ws.wait_closed()
         assert [state.name for state in states] == ["CONNECTING", "WAITING", "CONNECTED", "CLOSED"]
 
-    async def test_events_when_they_tell_of_the_recording_program(self, plain: Path) -> None:
-        """Events of the feed come again; those of the program that recorded do not."""
+    async def test_events_when_they_concern_the_recording_program(self, plain: Path) -> None:
+        """Events of the feed are replayed. Events of the recording program are not."""
         write(plain, start(), *((1.0, event) for event in EVENTS), frame(2.0, 1))
         async with replay(plain, math.inf) as ws:
             events: list[rxws.Event] = []
@@ -1101,7 +1101,7 @@ class TestReplay:
         assert (statistics.opened, statistics.rotations, statistics.duplicates, statistics.discarded) == (1, 1, 2, 1)
 
     async def test_gap_when_replayed(self, plain: Path) -> None:
-        """A gap stands in streams that want it, after the last message before it, and with it."""
+        """A Gap is in streams with gaps=True, after the last message before it, and holds this message."""
         gap = rxws.Gap(1.0, 2.0, "rotation", None, name="feed", time=2.0)
         write(plain, start(), frame(1.0, {"n": 1}), (2.0, gap), frame(3.0, {"n": 2}))
         async with replay(plain, math.inf) as ws:
@@ -1110,7 +1110,7 @@ class TestReplay:
         assert (ws.statistics().gaps, ws.statistics().reconnects) == (1, {})
 
     async def test_sessions_when_there_are_two(self, path: Path) -> None:
-        """Of two sessions the second comes as much later as it did, behind a gap: nothing was recorded."""
+        """The second of two sessions is replayed after the recorded pause, with a Gap before it."""
         write(path, start(100.0), frame(101.0, 1), end(102.0))
         write(path, start(5.0, wall=BEGAN + 60 * 10**9), frame(6.0, 2), end(7.0))
         async with replay(path, math.inf) as ws:
@@ -1123,17 +1123,17 @@ class TestReplay:
         assert ws.statistics().reconnects == {"recording": 1}
 
     async def test_events_when_a_session_begins_without_a_connection(self, plain: Path) -> None:
-        """As in a live feed, the gap between two sessions is told once there is a connection again, right after it."""
+        """As in a live feed, the Gap between two sessions is emitted when there is a connection again."""
         connected, state = rxws.Connected(name="feed", time=0.0, number=1, attempt=1), rxws.State
         refused = rxws.Disconnected(name="feed", time=0.0, number=None, reason="network", cause="no", delay=1.0)
         opening = (0.0, state.CONNECTING), (1.0, refused), (3.0, connected), (3.0, state.CONNECTED)
         write(plain, start(), *opening, frame(4.0, 1), end(5.0))
-        # One in which no connection was ever open tells of none; that gap goes on.
+        # This session has no connection, so the gap continues.
         write(plain, start(wall=BEGAN + 10 * 10**9), *opening[:2], end(2.0))
         write(plain, start(wall=BEGAN + 20 * 10**9), *opening, frame(4.0, 2), end(5.0))
-        # One that began in the middle of a connection tells of it first.
+        # This session started while the feed was connected, so its first entry is the state.
         write(plain, start(wall=BEGAN + 30 * 10**9), (0.0, state.CONNECTED), frame(9.0, 3), end(9.0))
-        # Of one, the line that tells of the connection is a bad one.
+        # In this session, the line of the connection is a bad line.
         write(plain, start(wall=BEGAN + 40 * 10**9), opening[0], frame(9.0, 4), end(9.0))
         async with replay(plain, math.inf) as ws:
             seen: list[Any] = []
@@ -1157,7 +1157,7 @@ class TestReplay:
         ]
 
     async def test_sessions_when_the_wall_clock_was_set_back(self, plain: Path) -> None:
-        """Time goes on, also where the wall clock was set back between two sessions."""
+        """The time of a replay does not go back if the wall clock was set back between two sessions."""
         write(plain, start(), frame(10.0, 1))
         write(plain, start(wall=BEGAN - 10**12), frame(1.0, 2))
         loop = asyncio.get_running_loop()
@@ -1167,7 +1167,7 @@ class TestReplay:
         assert loop.time() - began == pytest.approx(11.0, abs=1e-6)
 
     async def test_replay_when_the_header_is_a_bad_line(self, plain: Path, caplog: pytest.LogCaptureFixture) -> None:
-        """Without its header a recording is played from its first frame on; bad lines are told of."""
+        """Without its header, a recording is replayed from its first frame on. The log reports the bad line."""
         plain.write_bytes(b"junk\n" + encode_notes([frame(70.0, 1), frame(71.0, 2), start(5.0), frame(6.0, 3)]))
         loop = asyncio.get_running_loop()
         began = loop.time()
@@ -1179,14 +1179,14 @@ class TestReplay:
         assert "bad lines, left out: 1 (line 1)" in caplog.text
 
     async def test_replay_when_the_file_is_empty(self, plain: Path) -> None:
-        """An empty file is a short replay."""
+        """An empty file gives a replay that ends at once."""
         plain.touch()
         async with replay(plain) as ws:
             await ws.wait_closed()
             assert [message async for message in ws.stream_filter()] == []
 
     async def test_send_when_replayed(self, plain: Path) -> None:
-        """There is nobody to send to, and nothing to rotate: an error says so."""
+        """send, request and rotate raise RxwsError in a replay."""
         numbered(plain, 3)
         async with replay(plain) as ws:
             with pytest.raises(rxws.RxwsError, match="feed is a replay: there is no connection to send on"):
@@ -1198,7 +1198,7 @@ class TestReplay:
             assert ws.present_ws is None
 
     async def test_book_when_replayed(self, plain: Path) -> None:
-        """Nobody subscribes in a replay, and what is recorded comes: a book of a channel is kept as of the live one."""
+        """A book of a channel works in a replay, although the replay sends no subscription."""
 
         async def fetch() -> dict[str, int]:
             return {"last": 0}
@@ -1209,7 +1209,7 @@ class TestReplay:
             assert await book.collect() == [rxws.Snapshot({"last": 0}, "start"), {"n": 1}, {"n": 2}]
 
     async def test_wait_connected_when_replayed(self, plain: Path) -> None:
-        """Waiting for a connection waits until there was one; after the end there is none to wait for."""
+        """wait_connected waits for the recorded connection, and raises FeedClosed after the end."""
         write(plain, start(), (1.0, rxws.State.WAITING), (5.0, rxws.State.CONNECTED), end(9.0))
         loop = asyncio.get_running_loop()
         began = loop.time()
@@ -1223,8 +1223,8 @@ class TestReplay:
             with pytest.raises(rxws.FeedClosed):
                 await ws.wait_connected()
 
-    async def test_messages_when_decoded_otherwise(self, plain: Path) -> None:
-        """``decode`` and ``split`` mean what they mean to a live feed; what cannot be parsed is rejected, as there."""
+    async def test_messages_when_decode_and_split_are_given(self, plain: Path) -> None:
+        """``decode`` and ``split`` work as in a live feed, and frames that cannot be parsed are rejected."""
         write(plain, start(), frame(1.0, [1, 2]), frame(2.0, b"junk"), frame(3.0, [3]))
         async with replay(plain, math.inf, decode=json.loads, split=True) as ws:
             events: list[rxws.Event] = []
@@ -1234,8 +1234,8 @@ class TestReplay:
         assert (rejected.raw, rejected.count, rejected.time) == (b"junk", 1, pytest.approx(BEGAN / 1e9 + 2.0))
         assert ws.statistics().rejected == 1
 
-    async def test_replay_when_a_feed_of_ones_own_is_given(self, plain: Path) -> None:
-        """A replay may be a feed of one's own, which parses as it always does and opens no connection."""
+    async def test_replay_when_a_feed_class_is_given(self, plain: Path) -> None:
+        """A replay may be a feed of the user's class, which parses frames itself and opens no connection."""
 
         class Own(Feed):
             def __init__(self) -> None:
@@ -1259,13 +1259,13 @@ class TestReplay:
         for feed in (lambda: None, lambda: ws, dict, 5, ws, asyncio.sleep):
             with pytest.raises(TypeError, match="feed must be a function that makes a feed"):
                 replay(plain, feed=feed)  # type: ignore[type-var]
-        with pytest.raises(TypeError, match=r"Feed cannot be called .*'server'\): give feed=lambda: Feed\(\.\.\.\)"):
+        with pytest.raises(TypeError, match=r"Feed cannot be called .*'server'\): pass feed=lambda: Feed\(\.\.\.\)"):
             replay(plain, feed=Feed)  # type: ignore[call-overload]
         for options in ({"decode": json.loads}, {"split": True}):
             with pytest.raises(TypeError, match="decode and split are for a replay without feed"):
                 replay(plain, feed=Own, **options)  # type: ignore[call-overload]
         async with ScriptedFeed() as live:
-            # What is made after it connects as ever.
+            # A feed that is made later connects as usual.
             await live.wait_connected()
 
     @pytest.mark.parametrize(
@@ -1273,12 +1273,12 @@ class TestReplay:
         [(0, ValueError), (-1, ValueError), (math.nan, ValueError), (True, TypeError), ("1", TypeError)],
     )
     async def test_replay_when_the_speed_is_wrong(self, plain: Path, speed: Any, error: type[Exception]) -> None:
-        """A speed is a positive number."""
+        """A speed that is not a positive number is refused."""
         with pytest.raises(error, match="speed"):
             replay(numbered(plain, 1), speed)
 
     async def test_replay_when_exited(self, path: Path) -> None:
-        """``exit()`` ends a replay at once, also while it waits, and closes the file."""
+        """``exit()`` ends a replay at once, also during a wait, and closes the file."""
         numbered(path, 100, interval=10.0)
         async with assert_no_leaks():
             async with replay(path) as ws:
@@ -1302,7 +1302,7 @@ class TestReplay:
 
     @pytest.mark.parametrize("step", range(0, 40, 3))
     async def test_replay_when_cancelled_at_any_step(self, path: Path, step: int) -> None:
-        """Whenever whoever uses a replay is cancelled, nothing is left behind, the open file included."""
+        """If the replaying task is cancelled at any step, no task and no open file are left."""
         numbered(path, 100)
 
         async def use() -> None:
@@ -1321,7 +1321,7 @@ class TestReplay:
                 await using
 
     async def test_replay_when_its_consumer_leaves_or_raises(self, path: Path) -> None:
-        """A loop that is left early, and a block that raises, leave nothing behind; what was raised is raised."""
+        """A loop that ends early, and a block that raises, leave no task. The exception is propagated."""
         numbered(path, 2000, interval=0.001)
         async with assert_no_leaks():
             async with replay(path, math.inf) as ws:
@@ -1334,7 +1334,7 @@ class TestReplay:
                         raise LookupError("no such trade")
 
     async def test_replays_when_there_are_several_of_one_file(self, path: Path) -> None:
-        """A file may be replayed as often as one likes, at the same time."""
+        """A file may be replayed several times at the same time."""
         numbered(path, 500, interval=0.01)
 
         async def numbers(speed: float) -> list[int]:
@@ -1346,7 +1346,7 @@ class TestReplay:
             assert await asyncio.gather(*map(numbers, speeds)) == [list(range(500))] * 4
 
     async def test_replay_when_subscribers_raise(self, plain: Path) -> None:
-        """Subscribers and handlers that raise are reported, and stop neither the replay nor each other."""
+        """Subscribers and handlers that raise are reported. The replay and the other subscribers continue."""
         numbered(plain, 10)
 
         def fail(message: Any) -> None:
@@ -1365,10 +1365,10 @@ class TestReplay:
             await ws.wait_closed()
         assert len(of_kind(rxws.CallbackFailed, events)) == ws.statistics().failures == 30
 
-    async def test_replay_when_the_file_cannot_be_read_on(
+    async def test_replay_when_reading_the_file_fails(
         self, plain: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
     ) -> None:
-        """When the file cannot be read on, streams give what came before and raise the error."""
+        """If reading the file fails, streams deliver the messages before it and raise the error."""
 
         def lines(*_: Any) -> Iterator[bytes]:
             yield from encode_notes([start(), frame(1.0, 1)]).split(b"\n")[:2]
@@ -1388,20 +1388,23 @@ class TestReplay:
         assert "failed: OSError" in caplog.text
 
     async def test_replay_when_all_tasks_are_cancelled(self, plain: Path) -> None:
-        """When its task is cancelled, as at the end of ``asyncio.run``, the replay ends, and its streams with it."""
+        """When other code cancels its task, the replay fails, and its streams raise that after what they hold."""
         numbered(plain, 5, interval=10.0)
         ws = replay(plain)
         stream = ws.stream_filter()
         await asyncio.sleep(15)
         for task in asyncio.all_tasks() - {asyncio.current_task()}:
             task.cancel()
-        assert [message async for message in stream] == [{"n": 0}]
-        await ws.wait_closed()
+        assert await anext(stream) == {"n": 0}
+        with pytest.raises(rxws.ConnectFailed, match="other code cancelled"):
+            await anext(stream)
+        with pytest.raises(rxws.ConnectFailed, match="other code cancelled"):
+            await ws.wait_closed()
 
     # Consumers
 
     async def test_replay_when_consumers_are_slow(self, plain: Path) -> None:
-        """A replay at full speed waits for its consumers: no stream overflows, and none holds more than it should."""
+        """A replay at full speed waits for its consumers: no stream overflows, and each holds a limited number."""
         numbered(plain, 3000, interval=0.001)
         most = 0
 
@@ -1436,8 +1439,8 @@ class TestReplay:
             assert piped == handled == everything
         assert most <= consumers.MOST_WAITING + consumers.STRIDE
 
-    async def test_replay_when_nobody_consumes_a_stream(self, plain: Path) -> None:
-        """A stream that nobody iterates over, and one that is left, do not stop a replay; they hold what came."""
+    async def test_replay_when_a_stream_has_no_consumer(self, plain: Path) -> None:
+        """A stream without an iteration, and an abandoned one, do not stop a replay. They hold all messages."""
         numbered(plain, 3000, interval=0.001)
         loop = asyncio.get_running_loop()
         began = loop.time()
@@ -1453,7 +1456,7 @@ class TestReplay:
             assert [message["n"] async for message in left] == list(range(1, 3000))
 
     async def test_replay_when_handlers_are_slow_at_its_end(self, plain: Path) -> None:
-        """At its end a replay waits until coroutine handlers have been given all messages, however long that takes."""
+        """At its end, a replay waits until slow coroutine handlers have taken all messages."""
         numbered(plain, 100)
         handled: list[int] = []
 
@@ -1467,7 +1470,7 @@ class TestReplay:
         assert handled == list(range(100))
 
     async def test_replay_when_a_handler_hangs(self, plain: Path) -> None:
-        """A handler that hangs is cancelled, as it is at the end of a live feed: the replay comes to an end."""
+        """A handler that hangs is cancelled, as at the end of a live feed, and the replay ends."""
         numbered(plain, 3)
         calls = []
 
@@ -1482,7 +1485,7 @@ class TestReplay:
         assert calls == [{"n": 0}]
 
     async def test_statistics_when_replayed(self, plain: Path) -> None:
-        """A replay counts as a live feed does."""
+        """The statistics of a replay count messages and bytes as in a live feed."""
         numbered(plain, 3)
         async with replay(plain, math.inf) as ws:
             assert ws.statistics().last_message_age is None
@@ -1493,7 +1496,7 @@ class TestReplay:
     # Time
 
     async def test_timer_when_cancelled_again(self) -> None:
-        """A timer of the recording's clock may be cancelled twice, and after it has fired."""
+        """A timer of the recording's clock may be cancelled twice, and after it fired."""
         clock = RecordedClock(asyncio.get_running_loop(), math.inf, datetime.now(UTC))
         fired: list[float] = []
         timers = [clock.call_at(due, fired.append, due) for due in (1.0, 2.0, 3.0)]
@@ -1505,7 +1508,7 @@ class TestReplay:
         assert clock.time() == 5.0
 
     async def test_timers_when_they_are_due_with_a_frame(self, plain: Path) -> None:
-        """What is due at the very time of a frame has its turn before it; what is due between frames, between them."""
+        """Timers fire between the frames, and before a frame with exactly the same time."""
         write(plain, start(), frame(1.0, "a"), frame(1.5, "b"), frame(2.0, "c"), end(3.25))
         async with replay(plain, math.inf) as ws:
             assert [buffer async for buffer in ws.messages.pipe(ops.buffer_with_time(1.0))] == [
@@ -1518,7 +1521,7 @@ class TestReplay:
     @pytest.mark.parametrize("speed", [math.inf, 100.0, 1.0])
     @pytest.mark.parametrize("kind", ["messages", "stream"])
     async def test_collect_when_limited_in_time(self, plain: Path, speed: float, kind: str) -> None:
-        """``collect`` counts the recording's seconds, too, and gives what came in them, at every speed."""
+        """``collect`` uses the seconds of the recording, and returns the same messages at every speed."""
         numbered(plain, 100)
         async with assert_no_leaks(), replay(plain, speed) as ws:
             source, rest = (ws.messages, []) if kind == "messages" else (ws.stream_filter(), list(range(20, 100)))
@@ -1527,7 +1530,7 @@ class TestReplay:
             assert [message["n"] for message in await source.collect(seconds=1.0)] == rest
 
     async def test_collect_when_behind(self, plain: Path) -> None:
-        """What waits when the time is over is collected, too, and no more of it than was asked for."""
+        """Messages that wait at the end of the time are collected too, up to the given count."""
         numbered(plain, 100, interval=0.001)
         async with replay(plain, math.inf) as ws:
             stream = ws.stream_filter()
@@ -1536,7 +1539,7 @@ class TestReplay:
             assert [message["n"] async for message in stream] == list(range(30, 100))
 
     async def test_timers_when_set_while_the_replay_waits(self, plain: Path) -> None:
-        """A timer that is set while nothing comes counts from that moment of the recording, and is in time."""
+        """A timer that is set while the replay waits counts from the recording's present time, and fires on time."""
         write(plain, start(), frame(100.0, 1), end(200.0))
         loop = asyncio.get_running_loop()
         began = loop.time()
@@ -1555,7 +1558,7 @@ class TestReplay:
         assert fired == [(2, pytest.approx(11.0)), (4, pytest.approx(12.0)), (30, pytest.approx(25.0))]
 
     async def test_timers_when_many_are_cancelled(self, plain: Path) -> None:
-        """Timers that were cancelled do not pile up, and do not fire."""
+        """Cancelled timers are removed and do not fire."""
         numbered(plain, 1000, interval=0.001)
         async with replay(plain, math.inf) as ws:
             settled = ws.messages.pipe(ops.debounce(0.5))
@@ -1566,13 +1569,13 @@ class TestReplay:
                 most = max(most, len(ws.messages._context.clock._timers))  # type: ignore[attr-defined, union-attr]
 
             ws.messages.subscribe(look)
-            # Behind a timer that is due before those that are cancelled.
+            # This timer is due before the cancelled ones.
             ws.messages.pipe(ops.buffer_with_time(0.45)).subscribe()
             assert [message["n"] async for message in settled] == [999]
         assert 100 < most < 300
 
-    async def test_timers_when_set_for_now_again_and_again(self, plain: Path) -> None:
-        """A timer of no length that sets itself again does not keep the recording from going on."""
+    async def test_timers_when_restarted_without_a_delay(self, plain: Path) -> None:
+        """A timer that restarts itself without a delay does not stop the recording."""
         write(plain, start(), frame(0.0005, 1), frame(0.001, 2))
         async with replay(plain, math.inf) as ws:
             ticks = []
@@ -1582,7 +1585,7 @@ class TestReplay:
         assert len(ticks) >= 900
 
     async def test_operators_when_they_are_late(self, plain: Path) -> None:
-        """What operators still wait for when the recording ends comes after it, soon."""
+        """Timers of operators that are still due when the recording ends fire soon after it."""
         numbered(plain, 3, interval=1.0)
         loop = asyncio.get_running_loop()
         for speed, after in ((math.inf, 0.1), (1.0, 100.0), (10_000, 0.1)):
@@ -1593,7 +1596,7 @@ class TestReplay:
                 assert loop.time() - began == pytest.approx(after + 4.0 / speed, rel=0.1)
 
     async def test_timers_when_they_never_end(self, plain: Path) -> None:
-        """A timer that never ends goes on after the recording's end, without haste, until it is disposed."""
+        """An endless timer continues after the recording's end, at a limited speed, until it is disposed."""
         numbered(plain, 3, interval=1.0)
         loop = asyncio.get_running_loop()
         async with assert_no_leaks():
@@ -1615,7 +1618,7 @@ class TestReplay:
 
 
 async def test_replay_when_there_is_much_to_do(plain: Path) -> None:
-    """In a replay at full speed other tasks have their turn."""
+    """Other tasks run during a replay at full speed."""
     numbered(plain, 3_000, interval=1.0)
     send_queue = 0
 
@@ -1637,7 +1640,7 @@ async def test_replay_when_there_is_much_to_do(plain: Path) -> None:
 
 
 async def test_wait_for_timers_when_they_take_long(plain: Path) -> None:
-    """Timers that take long, with no frame in between, let other tasks have their turn, too."""
+    """Other tasks also run between slow timers without frames."""
     write(plain, start(), end(30.0))
     send_queue: list[int] = []
 
@@ -1655,24 +1658,24 @@ async def test_wait_for_timers_when_they_take_long(plain: Path) -> None:
 
 
 def test_replay_when_outside_an_event_loop(plain: Path) -> None:
-    """Without a running event loop a replay is an error, and leaves no file open."""
+    """Without a running event loop, replay raises RuntimeError and leaves no file open."""
     with pytest.raises(RuntimeError, match="inside a running event loop") as raised:
         replay(numbered(plain, 1))
-    # What was raised still refers to all that had been made by then.
+    # The traceback still refers to the objects that were made before the error.
     readings = [entry.locals["reading"] for entry in raised.traceback if "reading" in entry.locals]
     assert readings
     assert not any(reading._close.alive for reading in readings)
 
 
-def test_package_when_listed() -> None:
-    """The package offers what it says, each with a docstring."""
+def test_all_when_compared_with_the_docstrings() -> None:
+    """Every public name of the package has a docstring."""
     for name in recording.__all__:
         assert getattr(recording, name).__doc__
     assert {"record", "replay", "read"} <= set(recording.__all__)
 
 
 def test_benchmark_when_run_briefly(capsys: pytest.CaptureFixture[str]) -> None:
-    """The command that measures how fast recordings are works, and loses nothing."""
+    """The benchmark of recordings runs and loses no frame."""
     pytest.importorskip("picows")
     from ..benchmarks import recording as benchmark
 

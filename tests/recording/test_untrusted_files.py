@@ -1,4 +1,4 @@
-"""Recordings that are damaged, mixed with other content, or made to exhaust memory, and who may read a new one."""
+"""Files that are damaged, mixed with other content, or made to exhaust memory, and the permissions of new files."""
 
 from __future__ import annotations
 
@@ -64,7 +64,7 @@ def damaged(path: Path, number: int, old: str, new: str) -> Path:
 
 @pytest.mark.skipif(sys.platform == "win32", reason="Windows has no such permissions")
 async def test_permissions_when_the_file_is_new(path: Path) -> None:
-    """Only the user may read a new recording, whatever the umask allows; a file that exists keeps its permissions."""
+    """Only the user may read a new recording, also with umask 0. An existing file keeps its permissions."""
     umask = os.umask(0)
     try:
         async with ScriptedFeed(TwoFrames()) as ws:
@@ -84,7 +84,7 @@ async def test_permissions_when_the_file_is_new(path: Path) -> None:
 
 @pytest.mark.parametrize("whole", [True, False], ids=["whole", "without-end"])
 def test_memory_when_a_line_is_huge(path: Path, whole: bool, caplog: pytest.LogCaptureFixture) -> None:
-    """A line of more than 16 MiB is a bad line, which takes little memory, and a warning names the limit."""
+    """A line of more than 16 MiB is a bad line. It takes little memory, and a warning names the limit."""
     before, after = encode_notes([start(), frame(1.0, 1)]), encode_notes([frame(2.0, 2)])
     put(
         path,
@@ -107,7 +107,7 @@ def test_memory_when_a_line_is_huge(path: Path, whole: bool, caplog: pytest.LogC
 
 
 def test_memory_when_an_event_holds_many_values(plain: Path) -> None:
-    """A line within the limit takes a small multiple of its size, whatever values stand in it."""
+    """A line within the limit takes at most a small multiple of its size, with any values in it."""
     values = b"[" + b"[]," * (4 * MIB) + b"[]]"
     put(plain, encode_notes([start()]), b'{"time":1,"event":"Gap","fields":{"start":', values, b"}}\n")
     tracemalloc.start()
@@ -122,7 +122,7 @@ def test_memory_when_an_event_holds_many_values(plain: Path) -> None:
 
 
 def test_event_when_its_text_has_lone_surrogates(plain: Path) -> None:
-    """The text of an event is read as it was, also where UTF-8 cannot hold it."""
+    """The text of an event is read as it was recorded, also with lone surrogates."""
     event = rxws.Disconnected(name="feed", time=1.0, number=1, reason="network", cause="\ud800", code=None, delay=None)
     write(plain, start(), (1.0, event))
     assert [entry.event for entry in list(read(plain))[1:]] == [event]
@@ -140,7 +140,7 @@ def test_lines_when_their_limit_is_given(path: Path, size: int | None) -> None:
 @pytest.mark.parametrize("chunk", [1, 7, 64, 2**16])
 @pytest.mark.parametrize("piece", [1, 5, 64, 2**18])
 def test_lines_when_they_lie_across_pieces(path: Path, chunk: int, piece: int, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A line may have exactly the size of the limit, and no byte more, however the file is read."""
+    """A line may have exactly the size of the limit and no byte more, with chunks and pieces of any size."""
     monkeypatch.setattr(lines, "CHUNK", chunk)
     monkeypatch.setattr(formats, "PIECE", piece)
     put(path, b"12345\n123456\n\n123456789\n1\n12345\n123456\n1234")
@@ -172,7 +172,7 @@ def test_read_when_the_limit_is_wrong(plain: Path, size: Any, error: type[Except
 
 @pytest.mark.skipif(not os.path.exists("/dev/zero"), reason="a device of Unix")
 def test_read_when_a_file_without_line_breaks_never_ends() -> None:
-    """A file whose first line is too long is refused at once, and not read to its end."""
+    """A file whose first line is too long is refused at once, and not read completely."""
     with pytest.raises(rxws.RxwsError, match=r"is no recording: .* found none in 1 lines, of which 1 were too long"):
         list(read("/dev/zero"))
 
@@ -205,7 +205,7 @@ LOG = b'{"time":1790000000,"level":"info","msg":"up"}\n'
 )
 @pytest.mark.parametrize("place", ["middle", "end"])
 def test_read_when_another_program_wrote_lines_too(path: Path, others: bytes, named: str, place: str) -> None:
-    """Lines that another program wrote behind valid ones are an error that names them; what is before is read."""
+    """Lines of another program behind valid ones raise an error that names them. The entries before them are read."""
     put(
         path, encode_notes([start(), frame(1.0, 1), frame(2.0, 2)]), others, encode_notes([end(3.0)] * (place != "end"))
     )
@@ -227,7 +227,7 @@ def test_read_when_another_program_wrote_lines_too(path: Path, others: bytes, na
     ],
 )
 def test_read_when_lines_are_only_damaged(path: Path, others: bytes) -> None:
-    """Lines that damage may have left are bad lines, and the rest is read."""
+    """Lines that may be damaged entries are bad lines, and the rest is read."""
     put(path, encode_notes([start(), frame(1.0, 1)]), others, encode_notes([frame(2.0, 2)]))
     reading = read(path)
     assert [entry.raw for entry in reading if isinstance(entry, FrameEntry)] == ["1", "2"]
@@ -235,7 +235,7 @@ def test_read_when_lines_are_only_damaged(path: Path, others: bytes) -> None:
 
 
 def test_read_when_any_byte_is_damaged(plain: Path) -> None:
-    """Any damaged byte, but for the number of the format, costs two lines at most: no other program is accused."""
+    """A damaged byte, except in the number of the format, costs at most two lines. It never raises an error."""
     write(plain, start(), *(frame(n, n) for n in range(5)), (5.0, rxws.State.WAITING), end(6.0))
     whole, random = plain.read_bytes(), Random(1)
     version = whole.index(b'"rxws":1') + 7
@@ -250,7 +250,7 @@ def test_read_when_any_byte_is_damaged(plain: Path) -> None:
 
 @pytest.mark.usefixtures("virtual_time")
 async def test_replay_when_another_program_wrote_lines_too(path: Path) -> None:
-    """A replay of such a file gives what is before those lines and fails with the error."""
+    """A replay delivers the messages before lines of another program, and fails with the error."""
     put(path, encode_notes([start(), frame(1.0, 1)]), LOG, encode_notes([frame(2.0, 2)]))
     ws = replay(path, math.inf)
     ws.state.subscribe(None, lambda _: None)
@@ -298,7 +298,7 @@ async def play(path: Path) -> tuple[list[int], float, tuple[int, ...]]:
 @pytest.mark.parametrize("number", range(2, 24))
 @pytest.mark.parametrize("digit", ["9", "1001", "1", "0"])
 async def test_replay_when_a_digit_of_a_time_is_damaged(plain: Path, number: int, digit: str) -> None:
-    """A damaged time costs one line, and never stops a replay for longer than the recording took."""
+    """A damaged time costs at most one line, and the replay takes no longer than the recording."""
     session(plain)
     old, new = '{"time":10', f'{{"time":{digit}0'
     damaged(plain, number, old, new)
@@ -311,7 +311,7 @@ async def test_replay_when_a_digit_of_a_time_is_damaged(plain: Path, number: int
 @pytest.mark.usefixtures("virtual_time")
 @pytest.mark.parametrize("number", [22, 23])
 async def test_replay_when_the_time_of_the_last_frame_is_damaged(plain: Path, number: int) -> None:
-    """Where no line follows, the wall-clock time of a frame contradicts its jump."""
+    """In the last line, a jump is contradicted by the wall-clock time of the frame."""
     session(plain)
     plain.write_text("".join(plain.read_text().splitlines(keepends=True)[:number]))
     damaged(plain, number, '{"time":10', '{"time":90000010')
@@ -322,7 +322,7 @@ async def test_replay_when_the_time_of_the_last_frame_is_damaged(plain: Path, nu
 
 @pytest.mark.usefixtures("virtual_time")
 async def test_replay_when_the_time_of_the_end_is_damaged(plain: Path) -> None:
-    """An end that comes more than 30 days after all else is a bad line."""
+    """An end that comes more than 30 days after the last entry is a bad line."""
     session(plain)
     damaged(plain, 24, '{"time":10', '{"time":90000010')
     messages, took, bad = await play(plain)
@@ -332,7 +332,7 @@ async def test_replay_when_the_time_of_the_end_is_damaged(plain: Path) -> None:
 @pytest.mark.usefixtures("virtual_time")
 @pytest.mark.parametrize("new", ['{"time":9', '{"time":'])
 async def test_replay_when_the_time_of_a_header_is_damaged(plain: Path, new: str) -> None:
-    """A header whose time contradicts the lines after it is a bad line; they are played from the first of them on."""
+    """A header whose time contradicts the lines after it is a bad line. The replay starts with the first of them."""
     session(plain, began=1_000_000.0)
     damaged(plain, 1, '{"time":1', new)
     messages, took, bad = await play(plain)
@@ -341,7 +341,7 @@ async def test_replay_when_the_time_of_a_header_is_damaged(plain: Path, new: str
 
 @pytest.mark.usefixtures("virtual_time")
 async def test_replay_when_the_date_of_a_later_session_is_damaged(plain: Path) -> None:
-    """A date that the frames of its session contradict does not stop a replay for years."""
+    """A header whose date contradicts the frames of its session is a bad line."""
     session(plain)
     session(plain, began=1100.0, wall=100.0)
     damaged(plain, 25, f'"wall":{BEGAN // 10**17}', '"wall":29')
@@ -351,7 +351,7 @@ async def test_replay_when_the_date_of_a_later_session_is_damaged(plain: Path) -
 
 @pytest.mark.usefixtures("virtual_time")
 async def test_replay_when_the_date_of_the_first_session_is_wrong(plain: Path) -> None:
-    """A clock that was set after the recording began (a device without a battery) does not stop a replay for years."""
+    """A wall clock that was set during the first session does not delay the second one by years."""
     session(plain)
     session(plain, began=5.0, wall=100.0)
     damaged(plain, 1, f'"wall":{BEGAN // 10**17}', '"wall":0')
@@ -364,7 +364,7 @@ async def test_replay_when_the_date_of_the_first_session_is_wrong(plain: Path) -
 @pytest.mark.parametrize("silence", [2.0, 3600.0, 3 * DAY])
 @pytest.mark.parametrize("place", range(1, 6))
 def test_entries_when_a_feed_was_silent(plain: Path, silence: float, place: int) -> None:
-    """A silence, wherever it is, is no damage."""
+    """A silence in any place is not damage."""
     seconds = [n + silence * (n >= place) for n in range(6)]
     write(plain, start(), *(frame(n, n) for n in seconds[1:]), end(seconds[-1] + silence))
     reading = read(plain)
@@ -374,7 +374,7 @@ def test_entries_when_a_feed_was_silent(plain: Path, silence: float, place: int)
 
 @pytest.mark.parametrize("silence", [2.0, 3600.0, 3 * DAY])
 def test_entries_when_each_comes_after_a_silence(plain: Path, silence: float) -> None:
-    """A feed with few messages is read whole."""
+    """A feed with a long silence before each message is read completely."""
     write(plain, start(), *(frame(n * silence, n) for n in range(30)), end(30 * silence))
     reading = read(plain)
     assert len(list(reading)) == 32
@@ -382,7 +382,7 @@ def test_entries_when_each_comes_after_a_silence(plain: Path, silence: float) ->
 
 
 def test_frame_when_the_one_after_a_silence_is_damaged(plain: Path) -> None:
-    """Of two entries that contradict each other, the wall clock tells which one is damaged."""
+    """If two entries contradict each other, the wall clock decides which one is damaged."""
     write(plain, start(), frame(1.0, 1), frame(1000.0, 2), frame(1001.0, 3), frame(1002.0, 4), end(1003.0))
     damaged(plain, 4, '{"time":1001', '{"time":501')
     reading = read(plain)
@@ -391,7 +391,7 @@ def test_frame_when_the_one_after_a_silence_is_damaged(plain: Path) -> None:
 
 
 def test_session_when_its_header_is_a_bad_line(plain: Path) -> None:
-    """Without its header, a session whose clock is behind that of the one before is read whole."""
+    """A session without a header, whose clock is behind that of the session before, is read completely."""
     session(plain)
     session(plain, began=5.0, wall=100.0)
     damaged(plain, 25, '{"time":', '{"time":x')
@@ -401,7 +401,7 @@ def test_session_when_its_header_is_a_bad_line(plain: Path) -> None:
 
 
 def test_entries_when_the_file_fails_during_a_check(plain: Path) -> None:
-    """What was read ahead for a check is given before the error that ended it."""
+    """Entries that were read ahead for a check are delivered before the error behind them."""
     put(plain, encode_notes([start(), frame(100.0, 1), frame(101.0, 2)]), b'{"time":1,"rxws":2,"name":"x","wall":1}\n')
     reading = read(plain)
     assert [type(entry) for entry in itertools.islice(reading, 3)] == [SessionStart, FrameEntry, FrameEntry]
@@ -410,7 +410,7 @@ def test_entries_when_the_file_fails_during_a_check(plain: Path) -> None:
 
 
 def test_bad_lines_when_they_are_found_out_of_order(plain: Path, caplog: pytest.LogCaptureFixture) -> None:
-    """The numbers of bad lines ascend, also where a later one was found first."""
+    """The numbers of bad lines ascend, also if a later one was found first."""
     session(plain)
     damaged(plain, 8, '{"time":', '{"time":9')
     damaged(plain, 9, '{"time":', '{"time":x')

@@ -249,6 +249,29 @@ async def test_now_when_time_is_virtual(virtual_time):
     assert reporter.now() - before == pytest.approx(86_400)
 
 
+@pytest.mark.parametrize("distance", [-4.0, 0.0, 4.0])
+async def test_now_when_a_virtual_clock_is_near_the_machines(virtual_time, distance):
+    """A virtual clock that is, or comes, near the machine's clock by chance is still virtual."""
+    early = Reporter(virtual_time, "early")
+    virtual_time._selector.clock.advance(max(0.0, time.monotonic() + distance - virtual_time.time()))
+    for reporter in (early, Reporter(virtual_time, "late")):
+        before = reporter.now()
+        await asyncio.sleep(3)
+        assert reporter.now() - before == pytest.approx(3, abs=1e-4)
+
+
+def test_now_on_uvloop(monkeypatch):
+    """The clock of uvloop is the machine's."""
+    uvloop = pytest.importorskip("uvloop")
+
+    async def main():
+        reporter = Reporter(asyncio.get_running_loop(), "feed")
+        monkeypatch.setattr(time, "time", lambda: 5_000_000_000.0)
+        assert reporter.now() == 5_000_000_000.0
+
+    uvloop.run(main())
+
+
 async def test_log_when_an_error_holds_a_secret(reporter, caplog):
     """A traceback in the log contains neither secrets nor control characters."""
     error = ValueError("wss://me:hunter2@host/ws?token=SECRET \x1b[2J")

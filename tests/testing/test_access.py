@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 from urllib.parse import urlsplit
 
+import picows.websockets
 import pytest
 import websockets
 from websockets.datastructures import Headers
@@ -149,11 +150,13 @@ def test_help_names_the_options(main, capsys):
         ([("Host", "192.0.2.7:80")], None),
         ([("Host", "[2001:db8::1]:80")], None),
         ([("Host", "names.example:1")], None),
+        ([("Host", "me:hunter2@127.0.0.1:80")], None),
         ([("Host", "192.0.2.8")], "Host"),
         ([("Host", "localhost.evil.example")], "Host"),
         ([("Host", "127.0.0.1.evil.example")], "Host"),
         ([("Host", "[::1].evil.example")], "Host"),
         ([("Host", "notlocalhost")], "Host"),
+        ([("Host", "127.0.0.1@evil.example")], "Host"),
         ([("Host", "")], "Host"),
         ([("Host", "127.0.0.1"), ("Host", "evil.example")], "Host"),
         ([("Origin", "https://pages.example"), ("Host", "127.0.0.1")], None),
@@ -171,6 +174,18 @@ def test_request_is_refused_when_its_host_or_origin_is_foreign(headers, refused)
     access = Access(["https://pages.example/"], ["Names.example:8080"])
     text = access.refusal(Headers(headers), "192.0.2.7", "2001:db8::1")
     assert text is None if refused is None else text.startswith(f"{refused} '")
+
+
+def test_refusal_shows_no_password_when_the_host_contains_one():
+    """The user and the password that some libraries send in ``Host`` are not quoted."""
+    assert "hunter2" not in Access().refusal(Headers({"Host": "me:hunter2@evil.example"}))
+
+
+@pytest.mark.parametrize("connect", [websockets.connect, picows.websockets.connect])
+async def test_client_is_accepted_when_its_url_contains_a_password(connect):
+    """Clients of both libraries are accepted when the URL contains a user and a password."""
+    async with FeedServer() as server, connect(server.url.replace("://", "://me:hunter2@")):
+        await server.connected()
 
 
 def test_every_request_is_accepted_when_all_are_allowed():

@@ -4,12 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import time
-from typing import Any, Final
+from typing import Any
 
-__all__ = ["stand_apart", "stand_still"]
-
-APART: Final = 600.0
-"""Seconds by which a virtual clock must differ from the monotonic one, so that code cannot confuse the two."""
+__all__ = ["stand_still"]
 
 
 def _virtual_clock() -> Any:
@@ -24,10 +21,3 @@ def stand_still(seconds: float) -> None:
         time.sleep(seconds)
     else:
         clock.advance(seconds)
-
-
-def stand_apart() -> None:
-    """Advance a virtual clock that is close to the monotonic one: otherwise the feed's times would depend on it."""
-    clock = _virtual_clock()
-    if clock is not None and abs(clock.time() - time.monotonic()) < APART:
-        clock.advance(2 * APART)

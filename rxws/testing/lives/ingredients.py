@@ -72,14 +72,10 @@ INGREDIENTS: Final[Mapping[str, tuple[Ingredient, float]]] = {
 """All ingredients, in the order in which they are added, each with its share of lives."""
 
 KNOWN: Final[Mapping[str, str]] = {
-    "cancellations": "other code cancels the feed's tasks: the feed ends as after a wanted close",
-    "generator exits": "a handler raises GeneratorExit: the feed ends as after a wanted close",
     "goings in overlaps": "a channel subscribed during an overlap begins with the later one of its two subscriptions",
     "late effects": "Gap.end is before the subscription is in effect",
-    "long standstills": "a loop that stood still is taken for silence; an overlap's memory ends meanwhile: twice",
-    "rotations at once": "rotate() while messages flow and the state is connecting gives True and rotates nothing",
+    "long standstills": "the loop stands still after a rotation: the overlap's memory ends meanwhile: twice",
     "swaps": "a channel that is unsubscribed and wanted again during an overlap is out of order, or has a hole",
-    "unanswered protocol errors": "the feed stands still until the websocket library gives up to close",
 }
 """The ingredients that rxws does not survive yet, each with what happens."""
 

@@ -7,7 +7,6 @@ import random
 from typing import Final
 
 from ..leaks import assert_no_leaks
-from .clock import stand_apart
 from .course import Life
 from .dialect import Dialect
 from .endpoint import MakeFeed, ready_made
@@ -36,7 +35,6 @@ async def play(
         is_real: whether to play on loopback sockets, in a loop with real time.
     """
     dialect = dialect or Dialect()
-    stand_apart()
     loop, chance = asyncio.get_running_loop(), random.getstate()
     unhandled: list[str] = []
     before = loop.get_exception_handler()

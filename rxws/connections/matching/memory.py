@@ -1,4 +1,4 @@
-"""What was delivered and is still remembered, so that its copies are recognised. Pure."""
+"""The deliveries that are remembered, so that their copies are recognised. Pure."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ class Memory:
 
     Args:
         messages: how many deliveries the ring holds.
-        bytes: how many bytes of messages it holds.
+        bytes: how many bytes of messages the ring holds.
         tail: how many deliveries of each channel are remembered beside the ring.
     """
 
@@ -50,37 +50,23 @@ class Memory:
         self._tails: dict[Hashable, deque[Delivery]] = {}
         self._by_key: dict[tuple[Hashable, Hashable], list[Delivery]] = {}
 
-    def __len__(self) -> int:
-        return len(self._ring)
-
     def __iter__(self) -> Iterator[Delivery]:
-        """Iterate over all deliveries that are remembered, in order."""
-        beside = (each for tail in self._tails.values() for each in tail if each.number not in self._ring)
-        yield from sorted(beside, key=lambda each: each.number)
-        yield from self._ring.values()
-
-    @property
-    def newest(self) -> int:
-        """The number of the newest delivery, or 0."""
-        return self._number
-
-    @property
-    def oldest(self) -> int:
-        """The number of the oldest delivery in the ring, or 0."""
-        return next(iter(self._ring), 0)
+        """Iterate over all remembered deliveries, in no order."""
+        for deliveries in self._by_key.values():
+            yield from deliveries
 
     def find(self, channel: Hashable, key: Hashable) -> Sequence[Delivery]:
-        """Return the deliveries with this identity, the oldest first."""
+        """Return the remembered deliveries with this identity, the oldest first."""
         return self._by_key.get((channel, key), ())
 
     def is_unique(self, delivery: Delivery) -> bool:
-        """Whether no other delivery that is remembered has the same identity: only such a one is evidence."""
-        return len(self._by_key.get((delivery.channel, delivery.key), ())) == 1
+        """Return whether no other remembered delivery has the same identity: only such a delivery is evidence."""
+        return len(self.find(delivery.channel, delivery.key)) == 1
 
     def add(
         self, line: int, channel: Hashable, key: Hashable, size: int, now: float
     ) -> tuple[Delivery, list[Delivery]]:
-        """Remember a delivery; return it, and those that are forgotten for it."""
+        """Remember a delivery. Return it, and the deliveries that are forgotten for it."""
         self._number += 1
         new = Delivery(self._number, channel, key, size, now, {line})
         self._ring[new.number] = new
@@ -97,7 +83,7 @@ class Memory:
         while len(self._ring) > self._messages or self._size > self._bytes:
             old = self._ring.pop(next(iter(self._ring)))
             self._size -= old.size
-            if old not in self._tails.get(old.channel, ()):
+            if old not in self._tails[old.channel]:
                 forgotten.append(old)
         for old in forgotten:
             self._forget(old)

@@ -1,0 +1,15 @@
+"""One ordered sequence per channel from several lines: agreement, copies and gaps. Pure.
+
+::
+
+    memory      the deliveries that are remembered
+    outcomes    the limits, and what the caller learns besides the items
+    seats       what is known of one line in one channel
+    evidence    what the messages of a line prove
+    matcher     the rules
+"""
+
+from .matcher import Matcher
+from .outcomes import INCOMPARABLE, GapFound, Joined, Limits, Lost, Outcome, Reopen
+
+__all__ = ["INCOMPARABLE", "GapFound", "Joined", "Limits", "Lost", "Matcher", "Outcome", "Reopen"]

@@ -1,0 +1,199 @@
+"""What is known of one line in one channel, with the messages that the line holds there. Pure."""
+
+from __future__ import annotations
+
+import enum
+import math
+from collections.abc import Hashable, Iterable, Mapping
+from dataclasses import dataclass, field
+from typing import Final, Generic, TypeVar
+
+from .memory import Delivery
+
+__all__ = ["TRANSITIONS", "Channel", "HeldMessage", "Holding", "Seat", "SeatState"]
+
+T = TypeVar("T")
+
+
+class SeatState(enum.Enum):
+    """The state of a line in a channel."""
+
+    EARLY = "early"
+    """The channel is not acknowledged: its messages are held, and prove nothing."""
+    HELD = "held"
+    """Messages are held until the line agrees."""
+    JOINED = "joined"
+    """Messages that come first on this line are delivered."""
+    REJECTED = "rejected"
+    """The line cannot be compared; its messages are not delivered."""
+
+
+TRANSITIONS: Final[Mapping[SeatState, frozenset[SeatState]]] = {
+    SeatState.EARLY: frozenset({SeatState.HELD, SeatState.JOINED}),
+    SeatState.HELD: frozenset({SeatState.JOINED, SeatState.REJECTED}),
+    SeatState.JOINED: frozenset({SeatState.HELD}),
+    SeatState.REJECTED: frozenset({SeatState.JOINED}),
+}
+"""The states that may follow each state."""
+
+
+@dataclass(slots=True)
+class HeldMessage(Generic[T]):
+    """A message that waits until its line delivers.
+
+    Attributes:
+        key: its identity.
+        item: the item to deliver.
+        size: its bytes.
+        time: when it came.
+    """
+
+    key: Hashable
+    item: T
+    size: int
+    time: float
+
+
+class Holding(Generic[T]):
+    """The messages that a line holds in a channel, in the order in which they came.
+
+    Attributes:
+        size: the bytes of all messages.
+    """
+
+    __slots__ = ("_by_key", "_messages", "size")
+
+    def __init__(self) -> None:
+        self._messages: dict[int, HeldMessage[T]] = {}
+        self._by_key: dict[Hashable, list[int]] = {}
+        self.size = 0
+
+    def __len__(self) -> int:
+        return len(self._messages)
+
+    def items(self) -> Iterable[tuple[int, HeldMessage[T]]]:
+        """Return the messages with their places among the arrivals."""
+        return self._messages.items()
+
+    def add(self, arrival: int, message: HeldMessage[T]) -> None:
+        """Hold a message."""
+        self._messages[arrival] = message
+        self._by_key.setdefault(message.key, []).append(arrival)
+        self.size += message.size
+
+    def count(self, key: Hashable) -> int:
+        """Return how many messages have this identity."""
+        return len(self._by_key.get(key, ()))
+
+    def take(self, key: Hashable) -> int | None:
+        """Remove the first message with this identity. Return its place, or None if there is none."""
+        arrivals = self._by_key.get(key)
+        return None if arrivals is None else self._remove(arrivals[0])
+
+    def drop_oldest(self) -> None:
+        """Remove the message that came first."""
+        self._remove(next(iter(self._messages)))
+
+    def _remove(self, arrival: int) -> int:
+        message = self._messages.pop(arrival)
+        self.size -= message.size
+        arrivals = self._by_key[message.key]
+        arrivals.remove(arrival)
+        if not arrivals:
+            del self._by_key[message.key]
+        return arrival
+
+    @property
+    def first_time(self) -> float:
+        """When the first message came; infinity without messages."""
+        return next((each.time for each in self._messages.values()), math.inf)
+
+    @property
+    def last_time(self) -> float:
+        """When the last message came; minus infinity without messages."""
+        return next((each.time for each in reversed(self._messages.values())), -math.inf)
+
+
+@dataclass(eq=False, slots=True)
+class Seat(Generic[T]):
+    """What is known of one line in one channel.
+
+    Attributes:
+        line: the number of the line.
+        since: when the channel was acknowledged; before that, when the line was first heard of.
+    """
+
+    line: int
+    since: float
+    state: SeatState = field(default=SeatState.EARLY, init=False)
+    # A unique message that came before on another line is a copy until then, although it is not owed.
+    replay_until: float = field(default=-math.inf, init=False)
+    # Everything that was delivered after this time has come, except what is owed.
+    complete_since: float = field(init=False)
+    # Another line delivers: messages before the first copy are older than what was delivered.
+    is_overlapped: bool = field(default=False, init=False)
+    # Something unique was delivered since the acknowledgement, so that the line could have agreed.
+    could_agree: bool = field(default=False, init=False)
+    # The line was joined before.
+    was_joined: bool = field(default=False, init=False)
+    # The line would be joined if it were not reserved.
+    is_ready: bool = field(default=False, init=False)
+    # The deliveries that have not come on this line, and when each was delivered.
+    owed: dict[int, Delivery] = field(default_factory=dict, init=False)
+    # The deliveries of an ended line that the line owes: until they have come, messages are held.
+    awaited: set[int] = field(default_factory=set, init=False)
+    held: Holding[T] = field(default_factory=Holding, init=False)
+    arrivals: int = field(default=0, init=False)
+    # Arrivals up to this one prove nothing.
+    early_arrivals: int = field(default=0, init=False)
+    first_copies: list[tuple[int, Delivery]] = field(default_factory=list, init=False)
+    newest_copy: Delivery | None = field(default=None, init=False)
+    newest_arrival: int = field(default=-1, init=False)
+
+    def __post_init__(self) -> None:
+        self.complete_since = self.since
+
+    def enter(self, state: SeatState) -> None:
+        """Change the state."""
+        if state is not self.state:
+            if state not in TRANSITIONS[self.state]:
+                raise AssertionError(f"no transition from {self.state} to {state}")
+            self.state = state
+
+    @property
+    def is_joined(self) -> bool:
+        """Whether the line is joined."""
+        return self.state is SeatState.JOINED
+
+    @property
+    def delivers(self) -> bool:
+        """Whether new messages are delivered at once."""
+        return self.is_joined and not self.awaited
+
+
+@dataclass(eq=False, slots=True)
+class Channel(Generic[T]):
+    """A channel and its lines.
+
+    Attributes:
+        name: the name that the caller uses.
+        is_ordered: whether its order is the same on every line.
+        seats: what is known of each line.
+    """
+
+    name: Hashable
+    is_ordered: bool
+    seats: dict[int, Seat[T]] = field(default_factory=dict, init=False)
+    # A line that was joined has brought everything up to this time.
+    complete_until: float = field(default=0.0, init=False)
+    last_new: float = field(default=-math.inf, init=False)
+    # Something was delivered since the last gap of this channel.
+    has_delivered: bool = field(default=False, init=False)
+    # When a gap named this channel before the channel was acknowledged again.
+    early_gap_at: float = field(default=math.inf, init=False)
+    # When its last joined line ended, until the reserved line replaces that line.
+    orphaned_at: float | None = field(default=None, init=False)
+
+    def joined(self) -> list[Seat[T]]:
+        """Return the joined lines."""
+        return [seat for seat in self.seats.values() if seat.is_joined]

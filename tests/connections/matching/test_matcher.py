@@ -1,0 +1,615 @@
+"""The rules of the matcher, each by an example."""
+
+from __future__ import annotations
+
+import math
+
+import pytest
+
+from rxws.connections.matching import INCOMPARABLE, GapFound, Joined, Limits, Lost, Matcher, Reopen
+from rxws.connections.matching.seats import TRANSITIONS, HeldMessage, Seat, SeatState
+
+LIMITS = Limits(settle=0.5, reach=2.0, farthest=10.0)
+
+
+class Table:
+    """A matcher with a short notation: ``"1a"`` is a message with the identity ``a`` on line 1."""
+
+    def __init__(self, limits: Limits = LIMITS, unordered: tuple[object, ...] = ()) -> None:
+        self.matcher: Matcher[str] = Matcher(limits, lambda channel: channel not in unordered)
+        self.now = 0.0
+
+    def at(self, now: float, *messages: str, channel: object = "x", size: int = 1) -> Table:
+        """Let messages come at this time; each item is the text of its notation."""
+        self.now = now
+        for text in messages:
+            key = INCOMPARABLE if text.endswith("?") else text[1:]
+            self.matcher.arrived(int(text[0]), channel, key, text, size, now)
+        return self
+
+    def acknowledge(self, now: float, *lines: int, channel: object = "x") -> Table:
+        """Acknowledge a channel on these lines."""
+        for line in lines:
+            self.matcher.acknowledged(line, channel, now)
+        return self
+
+    def tick(self, *times: float) -> Table:
+        """Let the time pass."""
+        for now in times:
+            self.matcher.tick(now)
+        return self
+
+    @property
+    def out(self) -> list[object]:
+        """What came out since the last look: the items, and the outcomes."""
+        out, self.matcher.out = self.matcher.out, []
+        return [each[0] if isinstance(each, tuple) else each for each in out]
+
+
+def two_joined(**limits: float) -> Table:
+    """Return two lines that are joined in channel ``x`` at 0.7; both brought ``a`` and ``b``."""
+    table = Table(Limits(**{"settle": 0.5, "reach": 2.0, "farthest": 10.0, **limits}))  # type: ignore[arg-type]
+    table.acknowledge(0.0, 1, 2).at(0.1, "1a", "2a").at(0.6, "1b", "2b").tick(0.7)
+    assert table.out == ["1a", "1b", Joined(2, "x")]
+    return table
+
+
+def rotation(*, channels: tuple[object, ...] = ("x",), unordered: tuple[object, ...] = (), **limits: int) -> Table:
+    """Return line 1, which delivers, and line 2, which is reserved and subscribed at 0."""
+    table = Table(Limits(**limits), unordered)
+    table.matcher.begin(1, channels, 0.0, -1.0)
+    table.matcher.reserve(2)
+    for channel in channels:
+        table.acknowledge(0.0, 2, channel=channel)
+    return table
+
+
+# Joining
+
+
+def test_first_line_delivers_at_once():
+    """The first acknowledged line of a new channel delivers without a gap."""
+    table = Table().acknowledge(1.0, 1).at(1.1, "1a")
+    assert table.out == ["1a"]
+    assert table.matcher.is_joined(1)
+
+
+def test_second_line_joins_when_it_has_agreed_for_settle():
+    """A line joins when everything that was delivered for ``settle`` seconds has come on it too."""
+    table = Table().acknowledge(0.0, 1, 2).at(0.1, "1a", "2a").tick(0.4)
+    assert not table.matcher.is_joined(2)
+    table.tick(0.5)
+    assert table.matcher.is_joined(2)
+    assert table.at(0.6, "2b", "1b").out[-1] == "2b"
+
+
+def test_silent_line_joins_a_silent_channel_when_settle_has_passed():
+    """A line without messages joins if nothing was delivered since its acknowledgement."""
+    table = Table().acknowledge(0.0, 1, 2).tick(0.5)
+    assert table.out[-1] == Joined(2, "x")
+
+
+def test_line_does_not_join_while_it_lacks_a_message():
+    """A line that lacks a delivered message does not join within ``settle`` after its acknowledgement."""
+    table = Table().acknowledge(0.0, 1, 2).at(0.1, "1a").at(0.4, "1b", "2b").tick(0.55)
+    assert not table.matcher.is_joined(2)
+
+
+def test_acknowledgement_counts_once():
+    """A second acknowledgement of the same channel on the same line changes nothing."""
+    table = Table().acknowledge(0.0, 1).at(0.1, "1a").acknowledge(3.0, 1)
+    assert table.out == ["1a"]
+
+
+def test_messages_before_the_first_copy_are_older():
+    """Held messages before the first copy are dropped and counted."""
+    table = Table().acknowledge(0.0, 1).at(0.1, "1a", "1b").acknowledge(0.2, 2)
+    table.at(0.3, "2z").at(0.3, "2b").at(0.4, "1c", "2c").tick(0.8)
+    assert table.out == ["1a", "1b", "1c", Joined(2, "x")]
+    assert table.matcher.older == 1
+
+
+def test_messages_behind_the_first_copy_are_delivered_at_the_join():
+    """Held messages behind the first copy are delivered in order when their line joins."""
+    table = Table().acknowledge(0.0, 1, 2).at(0.1, "1a", "2a").at(0.45, "2b", "2c").tick(0.5)
+    assert table.out == ["1a", Joined(2, "x"), "2b", "2c"]
+
+
+def test_messages_before_the_first_copy_of_an_unordered_channel_are_delivered_and_counted():
+    """In a channel without an order nothing is older: held messages without copies are delivered."""
+    table = Table(unordered=("x",)).acknowledge(0.0, 1, 2)
+    table.at(0.1, "2z", "1a", "2a").tick(0.6)
+    assert table.out == ["1a", Joined(2, "x"), "2z"]
+    assert (table.matcher.uncopied, table.matcher.older) == (1, 0)
+
+
+def test_first_copy_is_no_evidence_when_the_line_brings_an_equal_message():
+    """A copy to which an equal message follows proves nothing about what stood before it."""
+    table = Table().acknowledge(0.0, 1).at(0.1, "1h").acknowledge(0.15, 2)
+    table.at(0.2, "2h", "2z", "2h").at(0.3, "1b", "2b").at(0.4, "1c", "2c").tick(0.9)
+    assert table.out == ["1h", "1b", "1c", Joined(2, "x")]
+    assert table.matcher.older == 2
+
+
+def test_only_the_first_eight_copies_are_kept_as_evidence():
+    """A long agreement keeps a bounded number of first copies."""
+    table = Table().acknowledge(0.0, 1, 2)
+    for number in range(20):
+        table.at(0.01 * number, f"1{number}", f"2{number}")
+    ((_, seat),) = table.matcher._seats_of(2)
+    assert len(seat.first_copies) == 8
+
+
+# Early messages
+
+
+def test_early_messages_are_held_and_prove_nothing():
+    """Messages before the acknowledgement are held; a copy among them proves nothing in an unordered channel."""
+    table = Table(unordered=("x",)).acknowledge(0.0, 1).at(0.1, "1a").at(0.2, "2a", "2b")
+    ((_, seat),) = table.matcher._seats_of(2)
+    assert seat.state is SeatState.EARLY
+    assert seat.newest_copy is None
+    assert table.acknowledge(0.3, 2).tick(1.0).out == ["1a", Joined(2, "x"), "2b"]
+
+
+def test_early_copy_stands_for_the_acknowledgement_of_an_ordered_channel():
+    """The first copy shows that the channel is subscribed: its acknowledgement may never come."""
+    table = Table().acknowledge(0.0, 1).at(0.1, "1a").at(0.2, "2a").at(0.3, "1b", "2b").tick(0.8)
+    assert table.out[-1] == Joined(2, "x")
+
+
+def test_reserved_line_drops_early_messages_that_came_long_ago():
+    """A line that waits long for its acknowledgement keeps twice ``settle`` of messages that another line brings."""
+    table = rotation(channels=()).acknowledge(0.0, 1)
+    table.at(0.1, "2a").at(0.2, "2b").at(1.15, "2c")
+    ((_, seat),) = table.matcher._seats_of(2)
+    assert [message.item for _, message in seat.held.items()] == ["2b", "2c"]
+    assert table.matcher.dropped == 0
+
+
+def test_reserved_line_drops_early_messages_when_it_is_full_and_alone():
+    """Messages of a flood that come on no other line are dropped and counted."""
+    table = rotation(channels=(), messages=3)
+    table.at(0.1, "2a", "2b", "2c", "2d", "2e")
+    assert table.matcher.dropped == 2
+
+
+# Copies, and equal messages
+
+
+def test_message_of_both_lines_is_delivered_once():
+    """A joined line delivers the messages that come first on it; the copies are dropped and counted."""
+    table = two_joined().at(0.8, "2c", "1c", "1d", "2d", "1d")
+    assert table.out == ["2c", "1d", "1d"]
+    assert table.matcher.copies == 4
+
+
+def test_equal_messages_leave_one_credit_each():
+    """An equal message uses up one credit; without a credit it is delivered."""
+    table = two_joined().at(0.8, "1h", "1h", "2h", "2h", "2h")
+    assert table.out == ["1h", "1h", "2h"]
+
+
+def test_credit_ends_with_reach():
+    """An equal message that comes later than ``reach`` is delivered, and the line stays joined."""
+    table = two_joined().at(0.8, "1h", "1h").at(2.0, "1i", "2i").tick(2.9).at(2.95, "2h")
+    assert table.out == ["1h", "1h", "1i", "2h"]
+    assert table.matcher.is_joined(2)
+
+
+def test_joining_line_discards_equal_messages_before_its_newest_copy():
+    """Equal messages that a line held before its newest copy are copies, and the credits of that time are void."""
+    table = Table().acknowledge(0.0, 1, 2).at(0.1, "1h", "1h", "2h", "2h", "1a", "2a").at(0.2, "1h").tick(0.6)
+    assert table.out == ["1h", "1h", "1a", "1h", Joined(2, "x")]
+    assert table.at(0.7, "2h", "2h").out == ["2h"]
+
+
+def test_incomparable_message_is_delivered_from_every_joined_line():
+    """A message without an identity is never a copy."""
+    assert two_joined().at(0.8, "1?", "2?", "1?").out == ["1?", "2?", "1?"]
+
+
+def test_repeated_value_is_new_when_it_comes_long_after():
+    """A unique message that a joined line does not owe is new, except shortly after it joined."""
+    table = Table()
+    table.matcher.begin(1, ["x"], 0.0)
+    table.at(0.1, "1a").acknowledge(0.2, 2).tick(0.8)
+    assert table.matcher.is_joined(2)
+    assert table.at(1.0, "2a").out == ["1a", Joined(2, "x")]
+    table.matcher.begin(3, ["x"], 1.0)
+    assert table.at(9.0, "3a").out == ["3a"]
+
+
+def test_reach_grows_with_the_lag_up_to_farthest():
+    """``reach`` is four times the largest lag, at least the limit, and at most ``farthest``."""
+    table = two_joined(farthest=6.0)
+    assert table.matcher.reach == 2.0
+    assert table.at(1.0, "1c").at(2.0, "2c").matcher.reach == 4.0
+    assert table.at(2.0, "1d").at(4.0, "2d").matcher.reach == 6.0
+
+
+def test_held_equal_message_behind_the_newest_copy_uses_up_a_credit():
+    """A joining line has one credit for each equal message that was delivered behind its newest copy."""
+    table = Table().acknowledge(0.0, 1, 2).at(0.1, "1a", "2a", "1h", "1h", "2h").tick(0.6)
+    assert table.out == ["1a", "1h", "1h", Joined(2, "x")]
+    assert table.at(0.7, "2h", "2h").out == ["2h"]
+
+
+def test_copies_may_come_in_another_order():
+    """An older copy behind a newer one is a copy too."""
+    assert two_joined().at(0.8, "1c", "1d", "2d", "2c", "2e").out == ["1c", "1d", "2e"]
+
+
+# A line that is behind, mute, or strange
+
+
+def test_joined_line_is_lost_when_a_message_has_not_come_within_reach():
+    """A line that lacks a unique message for ``reach`` is behind; it must agree again."""
+    table = two_joined().at(1.0, "1c").tick(3.0)
+    assert table.matcher.is_joined(2)
+    table.tick(3.1)
+    assert table.out == ["1c", Lost(2, "x", "behind")]
+    assert table.at(3.2, "1d", "2d").at(3.7, "1e", "2e").tick(3.8).out == ["1d", "1e", Joined(2, "x")]
+
+
+def test_joined_line_is_lost_when_a_copy_overtakes_a_message_by_settle():
+    """A message that a copy has overtaken by more than ``settle`` does not come any more; the copy is an agreement."""
+    table = two_joined().at(1.0, "1c").at(1.6, "1d", "2d").tick(1.7)
+    assert table.out == ["1c", "1d", Lost(2, "x", "behind"), Joined(2, "x")]
+
+
+def test_silent_joined_line_is_given_up_for_a_line_that_leads():
+    """After ``reach`` of silence, a line with new messages delivers behind one gap in all channels that are silent."""
+    table = Table()
+    table.matcher.begin(1, ["x", "y"], 0.0)
+    for channel in ("x", "y"):
+        # Line 2 lacks ``m``, so that it is not joined.
+        table.acknowledge(0.0, 2, channel=channel)
+        table.at(0.1, "1a", "1m", channel=channel).at(0.2, "2a", "2c", channel=channel)
+    table.tick(2.1)
+    assert table.out == ["1a", "1m"] * 2
+    lost = [Lost(1, "x", "mute"), Lost(1, "y", "mute")]
+    assert table.tick(2.3).out == [*lost, GapFound(0.1, 2.3, ("x", "y")), "2c", "2c"]
+
+
+def test_line_without_agreement_is_opened_anew_after_farthest():
+    """A line of which nothing agrees is rejected after ``farthest`` seconds, and delivers nothing."""
+    table = Table().acknowledge(0.0, 1, 2)
+    for second in range(11):
+        table.at(second, f"1{second}", f"2z{second}").tick(second + 0.5)
+    assert table.out[-1] == Reopen(2)
+    assert table.at(12.0, "2y").tick(12.5).out == []
+    table.matcher.ended(1, 13.0)
+    assert table.at(13.1, "2w").out == []
+
+
+def test_line_that_owes_a_forgotten_message_is_opened_anew():
+    """A line is rejected when a delivery that it owes is forgotten."""
+    table = two_joined(messages=3, tail=1).at(1.0, "1c", "1d", "1e", "1f")
+    assert table.out == ["1c", "1d", "1e", "1f", Lost(2, "x", "behind"), Reopen(2)]
+
+
+def test_forgotten_equal_message_is_no_reason_to_open_a_line_anew():
+    """Only unique messages count."""
+    table = two_joined(messages=3, tail=1).at(1.0, "1h", "1h", "1h", "1h", "1h")
+    assert Reopen(2) not in table.out
+
+
+def test_delivery_of_an_unsubscribed_channel_is_forgotten_quietly():
+    """A channel may be unsubscribed while its messages are remembered."""
+    table = two_joined(messages=2, tail=1)
+    for line in (1, 2):
+        table.matcher.unsubscribed(line, "x")
+    table.acknowledge(1.0, 1, channel="y").at(1.0, "1c", "1d", "1e", channel="y").acknowledge(1.1, 1)
+    assert table.at(1.2, "1f", "1g").out[-2:] == ["1f", "1g"]
+
+
+def test_held_messages_are_bounded():
+    """A line that holds more than the limit in messages or bytes drops the oldest, while another line delivers."""
+    table = Table(Limits(messages=3, bytes=100)).acknowledge(0.0, 1, 2).at(0.1, "1a", "2b", "2c", "2d", "2e")
+    ((_, seat),) = table.matcher._seats_of(2)
+    assert [message.item for _, message in seat.held.items()] == ["2c", "2d", "2e"]
+    table.at(0.2, "2f", size=100)
+    assert seat.held.size == 102
+    assert table.matcher.is_full(2)
+    assert not table.matcher.is_full(1)
+    assert table.matcher.is_holding
+
+
+# The end of a line
+
+
+def test_joined_line_goes_on_without_a_gap_when_it_owes_nothing():
+    """The end of a line makes no gap while a joined line lives."""
+    table = two_joined()
+    table.matcher.ended(1, 1.0)
+    assert table.at(1.1, "2c").out == ["2c"]
+
+
+def test_joined_line_waits_for_what_it_owes():
+    """Messages are held until the copies of what the ended line delivered have come."""
+    table = two_joined().at(1.0, "1c", "1d")
+    table.matcher.ended(1, 1.1)
+    assert table.at(1.2, "2c").out == ["1c", "1d"]
+    assert table.at(1.3, "2e").out == []
+    assert table.at(1.4, "2d", "2f").out == ["2e", "2f"]
+
+
+def test_waiting_line_drops_what_another_line_delivers_first():
+    """A third line delivers while the second one waits; the second one's copies are dropped."""
+    table = two_joined().acknowledge(0.7, 3).at(0.8, "1c", "2c", "3c").tick(1.3)
+    table.at(1.4, "1d", "3d")
+    table.matcher.ended(1, 1.5)
+    assert table.at(1.6, "2e", "3e", "2d", "2f").out == ["1c", Joined(3, "x"), "1d", "3e", "2f"]
+
+
+def test_end_of_a_line_that_was_not_joined_changes_nothing():
+    """Its held messages go with it."""
+    table = Table().acknowledge(0.0, 1, 2).at(0.1, "1a", "2b")
+    table.matcher.ended(2, 0.2)
+    assert table.at(0.3, "1c").out == ["1a", "1c"]
+    assert not table.matcher.is_holding
+
+
+def test_matcher_is_not_settled_while_a_line_owes_something():
+    """A copy of what a joined line owes may still come."""
+    table = two_joined().at(1.0, "1c")
+    assert not table.matcher.is_settled(9.0)
+    assert table.at(1.1, "2c").matcher.is_settled(9.0)
+
+
+def test_gap_stands_before_the_held_messages_when_the_owed_do_not_come():
+    """After ``reach`` the line delivers behind a gap."""
+    table = two_joined().at(1.0, "1c")
+    table.matcher.ended(1, 1.1)
+    table.at(1.3, "2e").tick(3.0)
+    assert table.out == ["1c"]
+    assert table.tick(3.1).out == [GapFound(1.0, 3.1, ("x",)), "2e"]
+
+
+def test_owed_message_that_was_overtaken_is_waited_for_no_longer():
+    """The line goes on when a copy has overtaken what it waits for, without a gap."""
+    table = two_joined().at(1.0, "1c").at(1.6, "1d")
+    table.matcher.ended(1, 1.7)
+    assert table.at(1.75, "2d", "2e").tick(1.8).out == ["1c", "1d", "2e"]
+
+
+def test_silent_line_waits_until_it_brings_something():
+    """A line that stands still for longer than ``reach`` recognises the copies that it brings afterwards."""
+    table = two_joined().at(1.0, "1c")
+    table.matcher.ended(1, 1.1)
+    assert table.tick(3.1, 4.0).at(4.5, "2c", "2d").out == ["1c", "2d"]
+
+
+def test_silent_line_that_skipped_what_it_owes_delivers_behind_a_gap():
+    """A line that brings something newer after ``reach`` has lost what it owes."""
+    table = two_joined().at(1.0, "1c")
+    table.matcher.ended(1, 1.1)
+    assert table.tick(3.1).at(4.5, "2d").tick(4.52).out == ["1c", GapFound(1.0, 4.52, ("x",)), "2d"]
+
+
+def test_waiting_line_delivers_behind_a_gap_when_it_is_full():
+    """A line that holds too much while it waits gives up waiting."""
+    table = two_joined(messages=4).at(1.0, "1c")
+    table.matcher.ended(1, 1.1)
+    table.at(1.2, "2d", "2e", "2f", "2g", "2h")
+    assert table.out == ["1c", GapFound(1.0, 1.2, ("x",)), "2d", "2e", "2f", "2g", "2h"]
+
+
+def test_waiting_line_delivers_behind_a_gap_when_what_it_owes_is_forgotten():
+    """A delivery of another channel may push out of the memory what a line waits for."""
+    table = two_joined(messages=3, tail=0).at(1.0, "1c")
+    table.matcher.ended(1, 1.1)
+    table.acknowledge(1.2, 2, channel="y").at(1.3, "2d").at(1.3, "2p", "2q", "2r", channel="y")
+    assert table.out[-2:] == [GapFound(1.0, 1.3, ("x",)), "2d"]
+
+
+def test_held_line_takes_over_at_once_when_it_brought_something_lately():
+    """At the end of the only joined line, a line with fresh messages delivers them behind a gap."""
+    table = Table().acknowledge(0.0, 1, 2).at(0.1, "1a", "2a", "2b").acknowledge(0.1, 3).at(0.1, "3z")
+    table.matcher.ended(1, 0.3)
+    assert table.out == ["1a", GapFound(0.1, 0.3, ("x",)), "2b"]
+
+
+def test_first_line_that_brings_something_takes_over():
+    """Without a fresh line, the first that brings something delivers behind a gap."""
+    table = Table().acknowledge(0.0, 1, 2).at(0.1, "1a", "2a")
+    table.matcher.ended(1, 0.3)
+    assert table.at(1.0, "2b").out[-2:] == [GapFound(0.1, 1.0, ("x",)), "2b"]
+
+
+def test_line_that_never_agreed_is_opened_anew_instead_of_taking_over():
+    """A line that has held for ``settle`` without any agreement never takes over."""
+    table = Table().acknowledge(0.0, 1, 2).at(0.1, "1a", "2y").at(0.8, "2z")
+    table.matcher.ended(1, 0.9)
+    assert table.out[-1] == Reopen(2)
+
+
+def test_one_gap_names_all_channels_without_a_line():
+    """A gap names every broken channel; a channel is named again only after it has delivered."""
+    table = Table()
+    table.matcher.begin(1, ["x", "y"], 0.0)
+    table.at(0.1, "1a").at(0.2, "1b", channel="y")
+    table.matcher.ended(1, 0.5)
+    table.acknowledge(1.0, 2).acknowledge(1.1, 2, channel="y")
+    assert table.out == ["1a", "1b", GapFound(0.2, 1.0, ("x", "y"))]
+
+
+def test_channel_is_named_again_when_its_acknowledgement_is_late():
+    """A channel that is acknowledged long after the common gap has a gap of its own."""
+    table = Table()
+    table.matcher.begin(1, ["x", "y"], 0.0)
+    table.matcher.ended(1, 0.5)
+    table.acknowledge(1.0, 2).acknowledge(2.0, 2, channel="y")
+    assert table.out == [GapFound(0.0, 1.0, ("x", "y")), GapFound(0.0, 2.0, ("y",))]
+
+
+def test_unsubscribed_channel_is_forgotten():
+    """A channel without lines does not count; an unknown channel is no error."""
+    table = Table().acknowledge(0.0, 1, 2)
+    table.matcher.unsubscribed(1, "nothing")
+    table.matcher.unsubscribed(1, "x")
+    assert not table.matcher.is_joined(2)
+    table.matcher.unsubscribed(2, "x")
+    assert table.matcher.is_joined(2)
+    assert not table.matcher.is_holding
+
+
+# Rotation
+
+
+def agreeing() -> Table:
+    """Return a rotation in which the reserved line agrees at 0.7 and holds ``c``."""
+    table = rotation().at(0.1, "1a", "2a").at(0.6, "1b", "2b", "2c").tick(0.7)
+    assert table.matcher.agrees(2, 0.7)
+    return table
+
+
+def test_reserved_line_does_not_deliver_before_it_replaces():
+    """A reserved line that agrees holds its messages."""
+    assert agreeing().out == ["1a", "1b"]
+
+
+def test_reserved_line_that_agrees_follows_without_a_gap():
+    """The agreement holds at the end of the old line, whether or not that was planned."""
+    table = agreeing()
+    table.matcher.ended(1, 0.8)
+    table.matcher.replace(2, 0.8, is_complete=False)
+    assert table.out == ["1a", "1b", Joined(2, "x"), "2c"]
+    assert table.matcher.is_settled(0.8)
+
+
+def test_lines_agree_in_no_channel_that_one_of_them_lacks():
+    """A channel that only the old line has is not agreed; a channel without a joined line does not count."""
+    table = agreeing()
+    table.acknowledge(0.7, 2, channel="new")
+    assert table.matcher.agrees(2, 0.7)
+    table.matcher.begin(1, ["y"], 0.7)
+    assert not table.matcher.agrees(2, 0.7)
+    table.acknowledge(0.7, 2, channel="y")
+    assert not table.matcher.agrees(2, 0.8)
+
+
+def test_lines_do_not_agree_when_nothing_was_brought():
+    """Silence is no agreement in a rotation."""
+    assert not rotation().matcher.agrees(2, 5.0)
+
+
+def test_channel_without_order_and_copies_does_not_prevent_the_agreement():
+    """Messages of no channel are mostly answers, which have no copies."""
+    table = rotation(channels=("x", None), unordered=(None,))
+    table.at(0.1, "1a", "2a").at(0.6, "1b", "2b").at(0.6, "1q", channel=None).tick(0.7)
+    assert table.matcher.agrees(2, 0.7)
+    table.matcher.ended(1, 0.8)
+    table.matcher.replace(2, 0.8, is_complete=True)
+    assert table.at(0.9, "2r", channel=None).out[-1] == "2r"
+
+
+def test_reserved_line_follows_without_agreement_when_the_old_line_is_complete():
+    """One copy suffices if the old line was read to its own end; what is owed is waited for."""
+    table = rotation().at(0.1, "1a", "1b", "2a", "2c")
+    table.matcher.ended(1, 0.2)
+    table.matcher.replace(2, 0.2, is_complete=True)
+    assert table.out == ["1a", "1b", Joined(2, "x"), "2c"]
+    assert table.at(0.3, "2d", "2b", "2e").out == ["2d", "2e"]
+
+
+def test_reserved_line_follows_in_a_quiet_channel_when_the_old_line_is_complete():
+    """Nothing had to agree in a channel without messages."""
+    table = rotation(channels=("x", "quiet")).at(0.1, "1a", "2a")
+    table.matcher.ended(1, 0.2)
+    table.matcher.replace(2, 0.2, is_complete=True)
+    assert table.out == ["1a", Joined(2, "x"), Joined(2, "quiet")]
+
+
+def test_gap_stands_before_the_reserved_line_when_the_old_line_was_cut():
+    """Without agreement and without the old line's own end, messages may be missing."""
+    table = rotation().at(0.1, "1a", "1b", "2a", "2c")
+    table.matcher.ended(1, 0.2)
+    table.matcher.replace(2, 0.2, is_complete=False)
+    assert table.out == ["1a", "1b", GapFound(0.1, 0.2, ("x",)), "2c"]
+    # A copy of ``b`` may follow.
+    assert not table.matcher.is_settled(2.1)
+    assert table.matcher.is_settled(2.3)
+
+
+def test_gap_stands_before_the_reserved_line_when_the_old_line_was_mute():
+    """An old line that delivered nothing, while the new one long held messages, was not complete."""
+    table = rotation().at(0.1, "2a").at(0.7, "2b")
+    table.matcher.ended(1, 0.8)
+    table.matcher.replace(2, 0.8, is_complete=True)
+    assert table.out == [GapFound(0.0, 0.8, ("x",)), "2a", "2b"]
+
+
+@pytest.mark.parametrize("is_complete", [True, False])
+def test_gap_stands_before_a_reserved_line_that_was_subscribed_too_late(is_complete):
+    """A channel that is acknowledged after the old line's end has a gap."""
+    table = rotation(channels=())
+    table.matcher.begin(1, ["x"], 0.0)
+    table.at(0.1, "1a")
+    table.matcher.ended(1, 0.2)
+    table.acknowledge(0.3, 2)
+    table.matcher.replace(2, 0.4, is_complete=is_complete)
+    assert table.out == ["1a", GapFound(0.1, 0.4, ("x",))]
+
+
+def test_channel_that_is_acknowledged_after_the_replacement_has_a_gap():
+    """A channel that the new line lacks keeps the overlap for a while; its acknowledgement makes a gap."""
+    table = agreeing()
+    table.matcher.begin(1, ["y"], 0.7)
+    table.at(0.75, "1p", channel="y")
+    table.matcher.ended(1, 0.8)
+    table.matcher.replace(2, 0.8, is_complete=True)
+    assert table.out[-1] == "2c"
+    assert not table.matcher.is_settled(0.9)
+    table.acknowledge(0.9, 2, channel="y")
+    assert table.at(1.0, "2p", "2q", channel="y").out == [GapFound(0.75, 0.9, ("y",)), "2q"]
+
+
+def test_rejected_reserved_line_delivers_when_no_other_is_left():
+    """A reserved line that cannot be compared replaces the old one behind a gap."""
+    table = rotation(messages=2, tail=1).at(0.1, "1a", "1b", "1c", "1d")
+    table.matcher.ended(1, 0.2)
+    table.matcher.replace(2, 0.2, is_complete=False)
+    assert table.at(0.3, "2e").out == ["1a", "1b", "1c", Reopen(2), "1d", GapFound(0.1, 0.2, ("x",)), "2e"]
+
+
+def test_matcher_is_not_settled_while_a_channel_lacks_its_line():
+    """A channel without a line keeps the matcher unsettled for ``reach`` after its last message."""
+    table = Table()
+    table.matcher.begin(1, ["x"], 0.0)
+    table.at(0.1, "1a")
+    table.matcher.ended(1, 0.2)
+    assert not table.matcher.is_settled(2.0)
+    assert table.matcher.is_settled(2.2)
+
+
+# States
+
+
+@pytest.mark.parametrize("before", SeatState)
+@pytest.mark.parametrize("after", SeatState)
+def test_state_changes_only_along_the_table(before, after):
+    """A change that is not in the table is a bug, and raises."""
+    seat: Seat[str] = Seat(1, 0.0)
+    seat.state = before
+    if after is before or after in TRANSITIONS[before]:
+        seat.enter(after)
+        assert seat.state is after
+    else:
+        with pytest.raises(AssertionError, match="no transition"):
+            seat.enter(after)
+
+
+def test_first_of_equal_held_messages_is_taken_first():
+    """Equal messages are taken in the order in which they came."""
+    held = Seat(1, 0.0).held
+    for arrival in (3, 4):
+        held.add(arrival, HeldMessage("h", "item", 1, float(arrival)))
+    assert [held.take("h"), held.first_time, held.take("h"), held.take("h"), held.size] == [3, 4.0, 4, None, 0]
+
+
+def test_empty_holding_has_no_times():
+    """Without messages the first time is infinite, and the last minus infinite."""
+    held = Seat(1, 0.0).held
+    assert (held.first_time, held.last_time, len(held)) == (math.inf, -math.inf, 0)

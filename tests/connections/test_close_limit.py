@@ -1,0 +1,127 @@
+"""A connection that the websocket library closes by itself: how long that may take."""
+
+from __future__ import annotations
+
+import asyncio
+import struct
+from types import SimpleNamespace
+
+import pytest
+
+import rxws
+from rxws import Connected, Disconnected
+from rxws.connections.close_limit import CLOSING, CloseLimit
+from rxws.testing import FeedServer
+from tests.support.life import ScriptedFeed
+from tests.support.opening import Followed, now
+
+in_virtual_time = pytest.mark.usefixtures("virtual_time", "assert_no_leaks")
+
+PAYLOADS = {
+    "text that is no UTF-8": (1007, struct.pack("!BB", 0x81, 1) + b"\xff"),
+    "a GiB announced": (1009, struct.pack("!BBQ", 0x82, 127, 2**30)),
+    "a frame of no kind": (1002, struct.pack("!BB", 0x83, 0)),
+    "an extension that was not agreed on": (1002, struct.pack("!BB", 0xC1, 0)),
+}
+"""What a server breaks the protocol with: the library's close code, and the bytes."""
+
+
+@in_virtual_time
+@pytest.mark.parametrize(("code", "payload"), PAYLOADS.values(), ids=PAYLOADS)
+async def test_a_protocol_error_ends_the_connection_after_close_timeout(code, payload):
+    """Where the server does not answer, the connection is aborted after ``close_timeout``; the cause is kept."""
+    async with FeedServer(compression=None) as server, Followed(server.url, close_timeout=1) as feed:
+        await feed.record.happened(Connected)
+        before = now()
+        server.connections[0].websocket.transport.pause_reading()
+        server.connections[0].send_raw(payload)
+        await feed.record.happened(Connected, 2)
+        assert 0.75 <= now() - before <= 1.01
+        (event,) = feed.record.of(Disconnected)
+        assert (event.reason, event.code) == ("server", code)
+
+
+@in_virtual_time
+async def test_a_deflate_bomb_ends_the_connection_after_close_timeout():
+    """A small message that grows beyond ``max_size`` is a protocol error like any other."""
+    async with (
+        FeedServer(compression="deflate") as server,
+        Followed(server.url, close_timeout=1, connect_options={"max_size": 1000}) as feed,
+    ):
+        await feed.record.happened(Connected)
+        before = now()
+        server.connections[0].websocket.transport.pause_reading()
+        await server.connections[0].websocket.send("0" * 100_000)
+        await feed.record.happened(Connected, 2)
+        assert 0.75 <= now() - before <= 1.01
+        assert feed.record.of(Disconnected)[0].code == 1009
+
+
+@in_virtual_time
+async def test_an_answer_in_time_ends_the_connection():
+    """A server that answers at once is not waited for."""
+    async with FeedServer() as server, Followed(server.url, close_timeout=20) as feed:
+        await feed.record.happened(Connected)
+        await server.connections[0].send_invalid_utf8()
+        await feed.record.happened(Connected, 2)
+        assert now() < 0.5
+
+
+@in_virtual_time
+async def test_a_close_of_rxws_has_a_limit_of_its_own():
+    """``exit`` is not cut short by the limit of the library's closing."""
+
+    async def answer_late():
+        feed.websocket.state = CLOSING
+        await asyncio.sleep(0.99)
+        feed.websocket.end(StopAsyncIteration())
+
+    async with ScriptedFeed(close_timeout=1) as feed:
+        await feed.record.happened(Connected)
+        feed.websocket.on_close = answer_late
+        feed.websocket.state = CLOSING
+        await asyncio.sleep(0.5)
+    assert feed.websocket.transport.aborted == 0
+    assert isinstance(feed.record.events[-1], rxws.Disconnected)
+
+
+@in_virtual_time
+async def test_a_rotation_hook_may_go_on_while_rxws_closes():
+    """A connection that rxws closes is aborted by that close alone."""
+    async with ScriptedFeed(close_timeout=0.4) as feed:
+        await feed.record.happened(Connected)
+        first = feed.websocket
+
+        async def answer_late():
+            first.state = CLOSING
+            await asyncio.sleep(0.9)
+            first.end(StopAsyncIteration())
+
+        first.on_close = answer_late
+        assert await feed.rotate()
+        assert first.transport.aborted == 0
+
+
+@in_virtual_time
+async def test_the_limit_is_never_exceeded():
+    """Whenever the closing begins, the function is called within the limit, and in its last quarter."""
+    loop = asyncio.get_running_loop()
+    for delay in (0.0, 0.1, 0.249, 0.26, 3.7):
+        calls, websocket = [], SimpleNamespace(state=1)
+        limit = CloseLimit(loop, websocket, 1.0, lambda calls=calls: calls.append(loop.time()))
+        await asyncio.sleep(delay)
+        websocket.state, began = CLOSING, loop.time()
+        await asyncio.sleep(3)
+        (at,) = calls
+        assert 0.74 <= at - began <= 1.001
+        limit.stop()
+
+
+@in_virtual_time
+async def test_a_connection_without_a_state_is_never_overdue():
+    """Other libraries' connections need not have a state."""
+    calls = []
+    limit = CloseLimit(asyncio.get_running_loop(), object(), 1.0, lambda: calls.append(1))
+    await asyncio.sleep(10)
+    limit.stop()
+    assert calls == []
