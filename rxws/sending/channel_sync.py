@@ -356,20 +356,26 @@ class ChannelSync:
         try:
             await self._connection.send(payload, self._options.send_timeout, None)
             deadline = self._loop.time() + timeout
-            until = 0.0
-            while not answers.is_complete and until < deadline:
+            is_late = False
+            while not (answers.is_complete or is_late):
                 until = min(deadline, self._loop.time() + ANSWER_PAUSE) if answers.is_doubtful else deadline
-                try:
-                    async with asyncio.timeout_at(until):
-                        await answers.heard.wait()
-                    until = 0.0
-                except TimeoutError:
+                if not await self._hears(answers, until):
+                    is_late = until == deadline
                     answers.conclude()
                 answers.heard.clear()
                 while answers.refusals:
                     refused(*answers.refusals.pop(0))
         finally:
             expecting.cancel()
+
+    async def _hears(self, answers: Answers, until: float) -> bool:
+        """Wait for an answer until a time of the loop's clock; return whether one came."""
+        try:
+            async with asyncio.timeout_at(until):
+                await answers.heard.wait()
+        except TimeoutError:
+            return False
+        return True
 
     def _refused(self, attempt: int, left: dict[Channel, Any], channels: Sequence[Channel], answer: Any) -> None:
         """Report a refusal. Of several channels one may be the reason: halving finds it with the fewest messages."""
