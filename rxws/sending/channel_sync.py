@@ -359,23 +359,15 @@ class ChannelSync:
             is_late = False
             while not (answers.is_complete or is_late):
                 until = min(deadline, self._loop.time() + ANSWER_PAUSE) if answers.is_doubtful else deadline
-                if not await self._hears(answers, until):
+                await asyncio.wait({answers.heard}, timeout=until - self._loop.time())
+                if not answers.heard.done():
                     is_late = until == deadline
                     answers.conclude()
-                answers.heard.clear()
+                answers.heard = self._loop.create_future()
                 while answers.refusals:
                     refused(*answers.refusals.pop(0))
         finally:
             expecting.cancel()
-
-    async def _hears(self, answers: Answers, until: float) -> bool:
-        """Wait for an answer until a time of the loop's clock; return whether one came."""
-        try:
-            async with asyncio.timeout_at(until):
-                await answers.heard.wait()
-        except TimeoutError:
-            return False
-        return True
 
     def _refused(self, attempt: int, left: dict[Channel, Any], channels: Sequence[Channel], answer: Any) -> None:
         """Report a refusal. Of several channels one may be the reason: halving finds it with the fewest messages."""
