@@ -28,8 +28,8 @@ from .reporting.redaction import redact_url
 
 __all__ = ["ReactiveWebSocket"]
 
+#: Seconds after which the next address of a host is tried beside the one that has not answered (RFC 8305).
 HAPPY_EYEBALLS_DELAY: Final = 0.25
-"""Seconds after which the next address of a host is tried beside the one that has not answered (RFC 8305)."""
 
 Url = str | Callable[[], str | Awaitable[str]]
 ConnectOptions = Mapping[str, Any] | Callable[[], Mapping[str, Any] | Awaitable[Mapping[str, Any]]] | None

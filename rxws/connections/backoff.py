@@ -13,17 +13,17 @@ from .failures import CREDENTIALS_REFUSED, TOO_MANY_REQUESTS, Failure, is_fatal
 
 __all__ = ["Backoff"]
 
+#: Seconds between a connection's first and last message that make it healthy: the delays start over.
 HEALTHY_SPAN: Final = 3.0
-"""Seconds between a connection's first and last message that make it healthy: the delays start over."""
 
+#: Seconds open that make a connection healthy that has delivered a message. Many servers accept and then close.
 HEALTHY_AFTER: Final = 20.0
-"""Seconds open that make a connection healthy that has delivered a message. Many servers accept and then close."""
 
+#: The shortest delay, in seconds, after HTTP 429 (too many requests) without ``Retry-After``.
 THROTTLE_DELAY: Final = 2.0
-"""The shortest delay, in seconds, after HTTP 429 (too many requests) without ``Retry-After``."""
 
+#: The shortest delay, in seconds, after the close codes 1012 (service restart) and 1013 (try again later).
 RESTART_DELAY: Final = 2.0
-"""The shortest delay, in seconds, after the close codes 1012 (service restart) and 1013 (try again later)."""
 
 _RESTART_CODES: Final = frozenset({CloseCode.SERVICE_RESTART, CloseCode.TRY_AGAIN_LATER})
 

@@ -8,11 +8,11 @@ from typing import Final
 
 __all__ = ["CloseLimit"]
 
+#: The state of a connection that is being closed in the enum of websockets and in that of picows; ``OPEN`` is 1.
 CLOSING: Final = 2
-"""The state of a connection that is being closed in the enum of websockets and in that of picows; ``OPEN`` is 1."""
 
+#: How often a connection is looked at within its limit.
 LOOKS: Final = 4
-"""How often a connection is looked at within its limit."""
 
 
 class CloseLimit:

@@ -21,31 +21,32 @@ from .send_queue import Priority, PrioritySendQueue
 
 __all__ = ["Connection", "ConnectionState", "abort_websocket", "check_websocket"]
 
+#: Seconds after which a reader is cancelled that has not ended since its transport was aborted.
 ABORT_TIMEOUT: Final = 0.25
-"""Seconds after which a reader is cancelled that has not ended since its transport was aborted."""
 
+#: Seconds after which a close in the background is given up; the libraries give up after 10.
 CLOSE_TIMEOUT: Final = 30.0
-"""Seconds after which a close in the background is given up; the libraries give up after 10."""
 
+#: The state of a closed connection in the enum of websockets and in that of picows; ``OPEN`` is 1.
 CLOSED: Final = 3
-"""The state of a closed connection in the enum of websockets and in that of picows; ``OPEN`` is 1."""
 
 
 class ConnectionState(enum.Enum):
     """The state of a connection."""
 
+    #: It is open and read; not everything is subscribed on it yet.
     SUBSCRIBING = "subscribing"
-    """It is open and read; not everything is subscribed on it yet."""
+    #: Everything is subscribed on it.
     LIVE = "live"
-    """Everything is subscribed on it."""
+    #: The closing handshake has begun; the connection is read to its end.
     CLOSING = "closing"
-    """The closing handshake has begun; the connection is read to its end."""
+    #: Its transport was aborted; frames that came before are still read.
     ABORTING = "aborting"
-    """Its transport was aborted; frames that came before are still read."""
+    #: It was read to its end.
     ENDED = "ended"
-    """It was read to its end."""
 
 
+#: Which states may follow each state.
 TRANSITIONS: Mapping[ConnectionState, frozenset[ConnectionState]] = {
     ConnectionState.SUBSCRIBING: frozenset(
         {ConnectionState.LIVE, ConnectionState.CLOSING, ConnectionState.ABORTING, ConnectionState.ENDED}
@@ -55,7 +56,6 @@ TRANSITIONS: Mapping[ConnectionState, frozenset[ConnectionState]] = {
     ConnectionState.ABORTING: frozenset({ConnectionState.ENDED}),
     ConnectionState.ENDED: frozenset(),
 }
-"""Which states may follow each state."""
 
 _USABLE: Final = frozenset({ConnectionState.SUBSCRIBING, ConnectionState.LIVE})
 
@@ -90,8 +90,8 @@ def _is_closing(websocket: Websocket) -> bool:
     return callable(is_closing) and bool(is_closing())
 
 
+#: Tasks that close websockets in the background: the event loop itself keeps only weak references to tasks.
 _CLOSING: Final[set[asyncio.Task[None]]] = set()
-"""Tasks that close websockets in the background: the event loop itself keeps only weak references to tasks."""
 
 
 def _close_soon(websocket: Websocket) -> asyncio.Task[None]:

@@ -12,8 +12,8 @@ from .failures import Failure
 
 __all__ = ["ConnectionReporter"]
 
+#: The log levels of connection ends, by reason; other reasons are warnings. An error is logged with its traceback.
 _LEVELS: Final[dict[Reason, int]] = {"rotation": logging.INFO, "user": logging.INFO, "internal": logging.ERROR}
-"""The log levels of connection ends, by reason; other reasons are warnings. An error is logged with its traceback."""
 
 
 class ConnectionReporter:

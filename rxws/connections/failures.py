@@ -22,22 +22,22 @@ from ..reporting.redaction import MASK, redact, redact_url
 
 __all__ = ["CREDENTIALS_REFUSED", "TOO_MANY_REQUESTS", "Failure", "diagnose", "is_fatal"]
 
+#: The longest ``Retry-After`` that is obeyed, in seconds: a day.
 LONGEST_RETRY_AFTER: Final = 86400.0
-"""The longest ``Retry-After`` that is obeyed, in seconds: a day."""
 
+#: After so many 401 or 403 in a row no retry follows, even after a success: the credentials are not valid any more.
 MOST_REFUSALS: Final = 3
-"""After so many 401 or 403 in a row no retry follows, even after a success: the credentials are not valid any more."""
 
+#: How many characters of a cause are kept.
 LONGEST_CAUSE: Final = 300
-"""How many characters of a cause are kept."""
 
 _LONGEST_TEXT: Final = 4 * LONGEST_CAUSE
 
+#: The HTTP statuses that a retry with the same credentials does not change.
 CREDENTIALS_REFUSED: Final = frozenset({401, 403})
-"""The HTTP statuses that a retry with the same credentials does not change."""
 
+#: The HTTP status of a server that limits how often clients connect.
 TOO_MANY_REQUESTS: Final = 429
-"""The HTTP status of a server that limits how often clients connect."""
 
 _RETRIED_STATUS: Final = frozenset({408, 425, TOO_MANY_REQUESTS})
 

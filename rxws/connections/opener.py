@@ -22,11 +22,11 @@ from .watchdog import Watchdog
 
 __all__ = ["ConnectionSender", "Opener", "RotationHost"]
 
+#: Seconds to wait for a cancelled opening hook to end.
 CANCEL_TIMEOUT: Final = 1.0
-"""Seconds to wait for a cancelled opening hook to end."""
 
+#: Seconds to wait for the end of a connection that was aborted because subscribing on it failed.
 LOSS_TIMEOUT: Final = 1.0
-"""Seconds to wait for the end of a connection that was aborted because subscribing on it failed."""
 
 
 class RotationHost(Protocol):

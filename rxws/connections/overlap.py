@@ -20,30 +20,30 @@ from .matching import INCOMPARABLE, GapFound, Limits, Matcher
 
 __all__ = ["HELD_MAX", "Overlap", "Verdict"]
 
+#: How many messages are held, at most, that come on a connection which does not deliver yet.
 HELD_MAX: Final = 100_000
-"""How many messages are held, at most, that come on a connection which does not deliver yet."""
 
+#: How many bytes of them are held, at most.
 BYTES_MAX: Final = 256 << 20
-"""How many bytes of them are held, at most."""
 
+#: Seconds by which a connection may be behind, at most, unless ``handover_timeout`` allows more.
 FARTHEST: Final = 10.0
-"""Seconds by which a connection may be behind, at most, unless ``handover_timeout`` allows more."""
 
+#: So many frames are delivered in one go, at most: more are delivered in turns with other tasks.
 SLICE: Final = 256
-"""So many frames are delivered in one go, at most: more are delivered in turns with other tasks."""
 
 
 class Verdict(enum.Enum):
     """Whether the old connection may be closed, and why."""
 
+    #: Not yet.
     WAIT = "wait"
-    """Not yet."""
+    #: Yes: the new connection brings what the old one does.
     PROVEN = "proven"
-    """Yes: the new connection brings what the old one does."""
+    #: Yes, unproven: the overlap has lasted long enough.
     TIMEOUT = "timeout"
-    """Yes, unproven: the overlap has lasted long enough."""
+    #: Yes, unproven: there is too much to remember.
     FULL = "full"
-    """Yes, unproven: there is too much to remember."""
 
 
 @dataclass(slots=True, eq=False)
@@ -56,8 +56,8 @@ class _Source:
     received: int
 
 
+#: A message: the frame that it came in, and its place there.
 _Unit = tuple[_Source, int]
-"""A message: the frame that it came in, and its place there."""
 
 
 class Overlap:

@@ -8,9 +8,9 @@ from typing import Final
 
 __all__ = ["MARGIN", "SlidingWindow"]
 
+#: Seconds by which the window is longer than the limit of the server. The server counts when messages arrive, and the
+#: time that they travel differs.
 MARGIN: Final = 0.1
-"""Seconds by which the window is longer than the limit of the server. The server counts when messages arrive, and the
-time that they travel differs."""
 
 
 class SlidingWindow:

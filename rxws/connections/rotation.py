@@ -32,17 +32,17 @@ from .overlap import HELD_MAX, Overlap, Verdict
 
 __all__ = ["Rotation", "Signal"]
 
+#: Seconds for which rxws goes on reading the old connection, at most, after the closing handshake has begun.
 DRAIN_TIMEOUT: Final = 1.0
-"""Seconds for which rxws goes on reading the old connection, at most, after the closing handshake has begun."""
 
+#: Seconds between two checks of whether an overlap is proven.
 POLL_INTERVAL: Final = 0.02
-"""Seconds between two checks of whether an overlap is proven."""
 
+#: A rotation hook that ends within so many seconds has its rotation delayed.
 TOO_SOON: Final = 0.25
-"""A rotation hook that ends within so many seconds has its rotation delayed."""
 
+#: By how many seconds such a rotation is delayed: the first delay, which doubles, and the longest delay.
 TOO_SOON_DELAYS: Final = (0.5, 60.0)
-"""By how many seconds such a rotation is delayed: the first delay, which doubles, and the longest delay."""
 
 
 class Signal(enum.Enum):
@@ -50,10 +50,10 @@ class Signal(enum.Enum):
 
     START = enum.auto()
     LOST = enum.auto()
+    #: The rotation hook ended.
     DUE = enum.auto()
-    """The rotation hook ended."""
+    #: ``rotate()`` was called.
     ROTATE = enum.auto()
-    """``rotate()`` was called."""
 
 
 class Rotation:

@@ -16,12 +16,12 @@ __all__ = ["Priority", "PrioritySendQueue"]
 class Priority(enum.IntEnum):
     """Which messages are sent first where sending is rate-limited."""
 
+    #: Pongs and heartbeats: a server that misses them closes the connection.
     HIGH = 0
-    """Pongs and heartbeats: a server that misses them closes the connection."""
+    #: Messages of users.
     NORMAL = 1
-    """Messages of users."""
+    #: Subscriptions, of which there may be hundreds.
     LOW = 2
-    """Subscriptions, of which there may be hundreds."""
 
 
 class PrioritySendQueue:

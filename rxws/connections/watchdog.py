@@ -10,21 +10,21 @@ from ..messages.inbound import Inbound
 
 __all__ = ["QUIET_AFTER", "Watchdog"]
 
+#: Seconds without a message after which silence is first reported; then after twice as many, and so on.
 QUIET_AFTER: Final = 60.0
-"""Seconds without a message after which silence is first reported; then after twice as many, and so on."""
 
+#: Seconds by which the event loop may fire a timer too early. Without this margin the timer would fire twice.
 EARLY: Final = 0.001
-"""Seconds by which the event loop may fire a timer too early. Without this margin the timer would fire twice."""
 
 
+#: Seconds by which a timer that fires later shows that the loop stood still.
 LATE: Final = 0.05
-"""Seconds by which a timer that fires later shows that the loop stood still."""
 
+#: Seconds that are waited for a message, at most, after the loop stood still.
 GRACE: Final = 1.0
-"""Seconds that are waited for a message, at most, after the loop stood still."""
 
+#: Turns of the loop between the timer and the verdict: the reader takes what has come, through every library.
 TURNS: Final = 8
-"""Turns of the loop between the timer and the verdict: the reader takes what has come, through every library."""
 
 
 class Watchdog:

@@ -22,8 +22,8 @@ class _Run:
     left: dict[object, Callable[[], object]] = field(default_factory=dict)
 
 
+#: The last run of each cell that has registered a function.
 _RUNS: Final[dict[str, _Run]] = {}
-"""The last run of each cell that has registered a function."""
 
 
 def in_notebook() -> bool:

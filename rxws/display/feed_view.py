@@ -15,8 +15,8 @@ from .snapshot import RECENT, RateMeter, ago, mimebundle
 
 __all__ = ["FeedView", "replace_namesake"]
 
+#: The last few messages are kept for this many seconds after a display, because keeping them costs time per message.
 KEEP_SECONDS: Final = 60.0
-"""The last few messages are kept for this many seconds after a display, because keeping them costs time per message."""
 
 
 class FeedView:

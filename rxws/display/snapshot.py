@@ -16,14 +16,14 @@ from ..reporting.redaction import printable, redact
 
 __all__ = ["COLUMNS", "RECENT", "RateMeter", "ago", "mimebundle", "shown"]
 
+#: The number of displayed messages.
 RECENT: Final = 5
-"""The number of displayed messages."""
 
+#: The largest number of columns of a table.
 COLUMNS: Final = 10
-"""The largest number of columns of a table."""
 
+#: The largest number of keys read of one message, because a message may have a million.
 _MOST_KEYS: Final = 100
-"""The largest number of keys read of one message, because a message may have a million."""
 
 _WIDTH: Final = 40
 _LINE_WIDTH: Final = 200

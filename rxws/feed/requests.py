@@ -14,8 +14,8 @@ from ..streams.stream import Stream
 
 __all__ = ["exchange"]
 
+#: Sends a message; calls the function with the chosen connection before it sends there.
 Send = Callable[[Any, Callable[[Connection], object]], Awaitable[None]]
-"""Sends a message; calls the function with the chosen connection before it sends there."""
 
 
 async def exchange(

@@ -14,11 +14,11 @@ from .source import FrameSource
 
 __all__ = ["Shutdown"]
 
+#: Seconds to wait for cancelled tasks to end.
 CANCEL_TIMEOUT: Final = 1.0
-"""Seconds to wait for cancelled tasks to end."""
 
+#: Seconds between two checks of which tasks still run.
 STEP: Final = 0.05
-"""Seconds between two checks of which tasks still run."""
 
 
 class Shutdown:

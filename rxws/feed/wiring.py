@@ -51,13 +51,13 @@ from .source import FrameSource
 
 __all__ = ["FEED_FACTORY", "Feed", "Hooks", "make_feed"]
 
+#: Seconds within which a feed fails after a lost connection, if it does not open another one.
 FAILURE_DELAY: Final = 0.01
-"""Seconds within which a feed fails after a lost connection, if it does not open another one."""
 
 _NUMBERS = itertools.count(1)
 
+#: The streams that the rotation hook of this context has made; they are closed when the hook ends.
 _HOOK_STREAMS: ContextVar[WeakSet[Stream[Any]] | None] = ContextVar("rxws_hook_streams", default=None)
-"""The streams that the rotation hook of this context has made; they are closed when the hook ends."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -393,8 +393,8 @@ class Feed:
         )
 
 
+#: Makes the next feed of this context; a replay puts its own in place of :class:`Feed`.
 FEED_FACTORY: Final[ContextVar[Callable[[Hooks, Options, str], Feed]]] = ContextVar("rxws_feed_factory", default=Feed)
-"""Makes the next feed of this context; a replay puts its own in place of :class:`Feed`."""
 
 
 def make_feed(hooks: Hooks, options: Options, kind: str) -> Feed:

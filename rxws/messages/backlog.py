@@ -11,11 +11,11 @@ __all__ = ["SLICE", "Backlog"]
 
 Ts = TypeVarTuple("Ts")
 
+#: Seconds for which messages may be delivered before other tasks run.
 SLICE: Final = 0.010
-"""Seconds for which messages may be delivered before other tasks run."""
 
+#: How many held items are delivered between two calls of the clock.
 _STEP: Final = 32
-"""How many held items are delivered between two calls of the clock."""
 
 
 class Backlog(Generic[*Ts]):

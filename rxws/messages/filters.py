@@ -12,14 +12,13 @@ from ..reporting.cancellation import FAILURES
 
 __all__ = ["ABSENT", "Filter", "Filters", "has", "look_up", "mapping_of"]
 
+#: The filters that users write: a list of dicts, a function ``message -> bool``, or None, which every message passes.
+#:
+#: The type of the keys is Any, because a Mapping is invariant in it: so a ``list[dict[str, str]]`` fits, too.
 Filters: TypeAlias = Sequence[Mapping[Any, Any]] | Callable[[Any], bool] | None
-"""The filters that users write: a list of dicts, a function ``message -> bool``, or None, which every message passes.
 
-The type of the keys is Any, because a Mapping is invariant in it: so a ``list[dict[str, str]]`` fits, too.
-"""
-
+#: The result of :func:`look_up` for a key that the message lacks. It cannot be None, which may be a value.
 ABSENT: Final = object()
-"""The result of :func:`look_up` for a key that the message lacks. It cannot be None, which may be a value."""
 
 
 class _Readable(Mapping[Any, Any]):

@@ -17,20 +17,20 @@ from ..reporting.reporter import Reporter
 
 __all__ = ["Frame", "Frames", "Websocket", "frames_of"]
 
+#: How many frames may wait before the connection pauses reading, so that they do not pile up. It resumes when the
+#: reader has taken all of them.
 HIGH_WATER: Final = 64
-"""How many frames may wait before the connection pauses reading, so that they do not pile up. It resumes when the
-reader has taken all of them."""
 
+#: Bytes that websockets parses in one call. asyncio reads four times as many at once. Their frames are so many objects
+#: that the garbage collector runs, each time over more live objects. In a burst that took 30 ms and an eighth of the
+#: speed.
 CHUNK_SIZE: Final = 2**16
-"""Bytes that websockets parses in one call. asyncio reads four times as many at once. Their frames are so many objects
-that the garbage collector runs, each time over more live objects. In a burst that took 30 ms and an eighth of the
-speed."""
 
+#: The undocumented attributes of websockets that pushed frames need. Another version may lack them.
 _PRIVATE_PARTS: Final = attrgetter("transport", "data_received", "process_event", "recv_messages.paused")
-"""The undocumented attributes of websockets that pushed frames need. Another version may lack them."""
 
+#: The payload of one websocket message: ``str`` for text, ``bytes`` for binary.
 Frame = str | bytes
-"""The payload of one websocket message: ``str`` for text, ``bytes`` for binary."""
 
 
 class Websocket(Protocol):

@@ -13,8 +13,8 @@ from .frames import Frame
 
 __all__ = ["Inbound", "Sink"]
 
+#: Takes a frame, its message, and when it was received: in nanoseconds since the epoch, or 0 without subscribers.
 Sink = Callable[[Frame, Any, int], None]
-"""Takes a frame, its message, and when it was received: in nanoseconds since the epoch, or 0 without subscribers."""
 
 
 def _discard(_frame: Frame, _message: Any, _received: int) -> None:
@@ -115,7 +115,7 @@ class Inbound:
     def expect_replies(self, take: Callable[[Any], bool]) -> asyncio.Future[None]:
         """Call ``take`` with each message here, until the returned future is cancelled.
 
-        ``take`` returns whether the message is a reply that it expects; nobody else gets that reply then.
+        ``take`` returns whether the message is a reply that it expects. No other receiver gets that reply then.
         """
         future: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self.pending_replies[future] = take, False

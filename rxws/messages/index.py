@@ -26,8 +26,8 @@ E = TypeVar("E")
 K = TypeVar("K")
 V = TypeVar("V")
 
+#: Types of values that cannot be hashed and equal no plain value. So a table of plain values need not be searched.
 _CONTAINERS = frozenset({list, dict, set})
-"""Types of values that cannot be hashed and equal no plain value. So a table of plain values need not be searched."""
 
 # Compared by their __eq__ and not by their type: a member of an enum is plain unless its class overrides __eq__.
 _PLAIN = tuple(kind.__eq__ for kind in (str, int, float, bytes, tuple, object))

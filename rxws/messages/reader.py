@@ -17,11 +17,11 @@ from .inbound import Inbound
 
 __all__ = ["Reader"]
 
+#: How many messages may pass between two calls of the clock.
 MAX_BATCH: Final = 32
-"""How many messages may pass between two calls of the clock."""
 
+#: Seconds that a parse hook may wait before its frame is rejected.
 PARSE_TIMEOUT: Final = 10.0
-"""Seconds that a parse hook may wait before its frame is rejected."""
 
 
 class Reader:

@@ -45,8 +45,8 @@ class Router:
         self._on_removed: dict[Receiver, Callable[[], None]] = {}
         self._ended = False
         self._error: Exception | None = None
+        #: Delivers a message. A receiver that raises does not affect the others.
         self.route: Final = self._router()
-        """Delivers a message. A receiver that raises does not affect the others."""
 
     def _router(self) -> Callable[[Any], None]:
         # A closure instead of a method, because it runs for every message and so reads no attributes.

@@ -18,17 +18,17 @@ __all__ = ["DEFAULT_MAXSIZE", "Buffer", "Overflow"]
 
 T = TypeVar("T")
 
+#: How many messages a buffer holds at most by default.
 DEFAULT_MAXSIZE: Final = 1_000_000
-"""How many messages a buffer holds at most by default."""
 
+#: Numbers of waiting messages at which a lagging consumer is reported.
 LAG_MARKS: Final = (10_000, 100_000, 1_000_000)
-"""Numbers of waiting messages at which a lagging consumer is reported."""
 
+#: How many messages a consumer takes at most before other tasks run: 5 ms, if it needs 50 µs for each.
 STREAK: Final = 100
-"""How many messages a consumer takes at most before other tasks run: 5 ms, if it needs 50 µs for each."""
 
+#: Seconds between two reports of the messages that one buffer dropped.
 DROP_REPORT_INTERVAL: Final = 1.0
-"""Seconds between two reports of the messages that one buffer dropped."""
 
 
 _running_loop: Final = asyncio._get_running_loop

@@ -7,12 +7,12 @@ from typing import Final
 
 __all__ = ["EXITS", "FAILURES", "is_being_cancelled", "is_torn_down"]
 
+#: Exceptions that a user's function may raise without an effect on its caller. CancelledError is one of them: the
+#: result of a cancelled future raises it, and that does not cancel the running task.
 FAILURES: Final = (Exception, asyncio.CancelledError)
-"""Exceptions that a user's function may raise without an effect on its caller. CancelledError is one of them: the
-result of a cancelled future raises it, and that does not cancel the running task."""
 
+#: Exceptions that end the program or the coroutine. rxws never catches them for good.
 EXITS: Final = (KeyboardInterrupt, SystemExit, GeneratorExit)
-"""Exceptions that end the program or the coroutine. rxws never catches them for good."""
 
 
 def is_being_cancelled(error: BaseException) -> bool:

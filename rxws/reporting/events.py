@@ -30,41 +30,40 @@ __all__ = [
 ]
 
 
+#: The reason why a connection ended or could not be opened.
+#:
+#: - ``"rotation"``: a planned rotation.
+#: - ``"server"``: the server closed it, or violated the protocol or a limit.
+#: - ``"network"``: the connection broke, or the peer did not answer in time.
+#: - ``"idle"``: no message came for ``idle_timeout`` seconds.
+#: - ``"handshake"``: the answer was not a websocket handshake, or the opening hook raised.
+#: - ``"tls"``: the server's identity was not proven, or the encryption failed.
+#: - ``"auth"``: the server refused the credentials.
+#: - ``"user"``: this side closed it.
+#: - ``"internal"``: the code that reads the connection raised a :exc:`TypeError`, :exc:`AttributeError`,
+#:   :exc:`NameError` or :exc:`NotImplementedError`: a bug in rxws, in the websocket library, or in the user's
+#:   connection class.
 Reason: TypeAlias = Literal["rotation", "server", "network", "idle", "handshake", "tls", "auth", "user", "internal"]
-"""The reason why a connection ended or could not be opened.
 
-- ``"rotation"``: a planned rotation.
-- ``"server"``: the server closed it, or violated the protocol or a limit.
-- ``"network"``: the connection broke, or the peer did not answer in time.
-- ``"idle"``: no message came for ``idle_timeout`` seconds.
-- ``"handshake"``: the answer was not a websocket handshake, or the opening hook raised.
-- ``"tls"``: the server's identity was not proven, or the encryption failed.
-- ``"auth"``: the server refused the credentials.
-- ``"user"``: this side closed it.
-- ``"internal"``: the code that reads the connection raised a :exc:`TypeError`, :exc:`AttributeError`,
-  :exc:`NameError` or :exc:`NotImplementedError`: a bug in rxws, in the websocket library, or in the user's connection
-  class.
-"""
-
+#: The action of a full buffer: end its stream after the items that it holds, drop the oldest item, or the newest.
 Overflow: TypeAlias = Literal["error", "drop_oldest", "drop_newest"]
-"""The action of a full buffer: end its stream after the items that it holds, drop the oldest item, or the newest."""
 
 
 class State(enum.Enum):
     """The state of a feed."""
 
+    #: There is no connection; one is being opened.
     CONNECTING = "connecting"
-    """There is no connection; one is being opened."""
+    #: Messages flow from one connection.
     CONNECTED = "connected"
-    """Messages flow from one connection."""
+    #: Messages flow from one connection while the next is being opened or overlaps with it.
     ROTATING = "rotating"
-    """Messages flow from one connection while the next is being opened or overlaps with it."""
+    #: There is no connection; the feed waits before the next attempt.
     WAITING = "waiting"
-    """There is no connection; the feed waits before the next attempt."""
+    #: The feed was closed with ``exit()``. Final.
     CLOSED = "closed"
-    """The feed was closed with ``exit()``. Final."""
+    #: A fatal error: no connection can be opened. Final.
     FAILED = "failed"
-    """A fatal error: no connection can be opened. Final."""
 
     @property
     def is_live(self) -> bool:
@@ -77,6 +76,7 @@ class State(enum.Enum):
         return not TRANSITIONS[self]
 
 
+#: The states that may follow each state. A state without followers is final.
 TRANSITIONS: Mapping[State, frozenset[State]] = {
     State.CONNECTING: frozenset({State.CONNECTED, State.WAITING, State.CLOSED, State.FAILED}),
     State.WAITING: frozenset({State.CONNECTING, State.CLOSED, State.FAILED}),
@@ -85,7 +85,6 @@ TRANSITIONS: Mapping[State, frozenset[State]] = {
     State.CLOSED: frozenset(),
     State.FAILED: frozenset(),
 }
-"""The states that may follow each state. A state without followers is final."""
 
 
 def _without_secrets(event: Event) -> str:
@@ -327,11 +326,11 @@ class NothingMatched(Event):
     values: Mapping[str, tuple[str, ...]]
 
 
+#: The former name of :class:`CallbackFailed`. Recordings that contain it can be read.
 HandlerFailed = CallbackFailed
-"""The former name of :class:`CallbackFailed`. Recordings that contain it can be read."""
 
+#: The former name of :class:`SubscriptionFailed`. Recordings that contain it can be read.
 Unacknowledged = SubscriptionFailed
-"""The former name of :class:`SubscriptionFailed`. Recordings that contain it can be read."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -11,8 +11,8 @@ from typing import Final
 
 __all__ = ["MASK", "printable", "redact", "redact_url"]
 
+#: Replaces a secret. It is ASCII, so that any terminal shows it, and differs from the sign of shortened texts.
 MASK: Final = "***"
-"""Replaces a secret. It is ASCII, so that any terminal shows it, and differs from the sign of shortened texts."""
 
 _SHORTEST_TOKEN: Final = 20
 _LONGEST_WORD: Final = 16

@@ -20,14 +20,14 @@ __all__ = ["Counters", "Reporter"]
 
 E = TypeVar("E", bound=Event)
 
+#: Seconds between two log lines of one kind.
 LOG_INTERVAL: Final = 1.0
-"""Seconds between two log lines of one kind."""
 
+#: Above this number of kinds of log lines, kinds older than the interval are forgotten.
 MAX_KINDS: Final = 1_000
-"""Above this number of kinds of log lines, kinds older than the interval are forgotten."""
 
+#: Seconds by which a loop's clock may differ from the monotonic clock if it is the same: uvloop's has milliseconds.
 CLOCK_RESOLUTION: Final = 0.002
-"""Seconds by which a loop's clock may differ from the monotonic clock if it is the same: uvloop's has milliseconds."""
 
 
 @dataclass(slots=True)

@@ -36,14 +36,15 @@ class ChannelState(enum.Enum):
     REFUSED = enum.auto()
 
 
+#: The state of a channel without a command in flight. The key is whether it is subscribed and whether it is wanted.
 _RESTING: Final[Mapping[tuple[bool, bool], ChannelState]] = {
     (False, False): ChannelState.ABSENT,
     (False, True): ChannelState.PENDING_SUBSCRIBE,
     (True, False): ChannelState.PENDING_UNSUBSCRIBE,
     (True, True): ChannelState.SUBSCRIBED,
 }
-"""The state of a channel without a command in flight. The key is whether it is subscribed and whether it is wanted."""
 
+#: Which states may follow each state.
 TRANSITIONS: Mapping[ChannelState, AbstractSet[ChannelState]] = {
     ChannelState.ABSENT: {ChannelState.PENDING_SUBSCRIBE},
     ChannelState.PENDING_SUBSCRIBE: {ChannelState.ABSENT, ChannelState.SUBSCRIBING},
@@ -53,7 +54,6 @@ TRANSITIONS: Mapping[ChannelState, AbstractSet[ChannelState]] = {
     ChannelState.UNSUBSCRIBING: {*_RESTING.values()},
     ChannelState.REFUSED: {ChannelState.ABSENT},
 }
-"""Which states may follow each state."""
 
 _IN_FLIGHT: Final = frozenset({ChannelState.SUBSCRIBING, ChannelState.UNSUBSCRIBING})
 _UNSETTLED: Final = _IN_FLIGHT | {ChannelState.PENDING_SUBSCRIBE, ChannelState.PENDING_UNSUBSCRIBE}

@@ -27,28 +27,28 @@ from .channels import Channel, ChannelCommand, ChannelRegistry
 
 __all__ = ["ChannelSync"]
 
+#: How many characters of a message logs and events show.
 SHOWN: Final = 200
-"""How many characters of a message logs and events show."""
 
+#: How many commands may be in flight at once, not counting late ones. Each message is compared with the answers that
+#: all of them wait for.
 MAX_COMMANDS: Final = 1_000
-"""How many commands may be in flight at once, not counting late ones. Each message is compared with the answers that
-all of them wait for."""
 
+#: Seconds for which a held connection waits for channels that could not be subscribed at once.
 PATIENCE: Final = 10.0
-"""Seconds for which a held connection waits for channels that could not be subscribed at once."""
 
+#: Seconds for which ``prepare`` also waits for channels that become wanted meanwhile. After that it does not, because
+#: they may arrive faster than they can be sent.
 GATHERING: Final = 10.0
-"""Seconds for which ``prepare`` also waits for channels that become wanted meanwhile. After that it does not, because
-they may arrive faster than they can be sent."""
 
+#: Seconds to wait for another answer to a combined message, until the only answer counts for all its channels.
 ANSWER_PAUSE: Final = 1.0
-"""Seconds to wait for another answer to a combined message, until the only answer counts for all its channels."""
 
+#: Seconds for which messages of a channel may still come after it was unsubscribed.
 LINGER: Final = 30.0
-"""Seconds for which messages of a channel may still come after it was unsubscribed."""
 
+#: Seconds between two checks whether postponed channels are subscribed, and whether the connection is still held.
 POLL_INTERVAL: Final = 0.1
-"""Seconds between two checks whether postponed channels are subscribed, and whether the connection is still held."""
 
 
 class ChannelSync:

@@ -20,8 +20,8 @@ from .channels import Channel, ChannelRegistry
 
 __all__ = ["Sender"]
 
+#: Seconds between two checks whether a closing connection has ended.
 POLL_INTERVAL: Final = 0.05
-"""Seconds between two checks whether a closing connection has ended."""
 
 
 class Sender:

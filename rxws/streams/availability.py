@@ -8,12 +8,12 @@ from typing import Final
 
 __all__ = ["ALWAYS_AVAILABLE", "Availability", "ChannelAvailability", "FeedAvailability"]
 
+#: The shortest and the longest interval, in seconds, at which availability is polled where no event reports it. The
+#: interval grows, because hundreds of channels may be refused for weeks.
 POLL_INTERVALS: Final = (0.1, 1.0)
-"""The shortest and the longest interval, in seconds, at which availability is polled where no event reports it. The
-interval grows, because hundreds of channels may be refused for weeks."""
 
+#: The polling interval as a share of the time waited so far: how much polling may prolong a wait.
 SHARE: Final = 0.1
-"""The polling interval as a share of the time waited so far: how much polling may prolong a wait."""
 
 
 class Availability:

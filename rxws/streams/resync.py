@@ -26,11 +26,11 @@ __all__ = ["ChangeSource", "Resynced"]
 T = TypeVar("T")
 S = TypeVar("S")
 
+#: Seconds after which fetching a snapshot fails.
 SNAPSHOT_TIMEOUT: Final = 10.0
-"""Seconds after which fetching a snapshot fails."""
 
+#: Seconds in sync after which the delays start over, so that numbers with constant holes fetch with growing delays.
 HEALTHY_AFTER: Final = 10.0
-"""Seconds in sync after which the delays start over, so that numbers with constant holes fetch with growing delays."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -14,9 +14,9 @@ __all__ = ["HELD_MAX", "SequenceTracker", "Snapshot", "number_reader", "range_re
 
 T = TypeVar("T")
 
+#: The largest number of changes held while a snapshot is fetched. Beyond it the oldest are dropped, and the snapshot
+#: must be newer than these.
 HELD_MAX: Final = 100_000
-"""The largest number of changes held while a snapshot is fetched. Beyond it the oldest are dropped, and the snapshot
-must be newer than these."""
 
 
 @dataclass(frozen=True, slots=True)

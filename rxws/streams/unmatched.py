@@ -18,26 +18,26 @@ from .stream import Stream
 
 __all__ = ["UnmatchedFilters"]
 
+#: Seconds of traffic without a match after which a filter is reported.
 PATIENCE: Final = 10.0
-"""Seconds of traffic without a match after which a filter is reported."""
 
+#: Seconds between two checks of the traffic, while there are unmatched streams.
 POLL_INTERVAL: Final = 0.25
-"""Seconds between two checks of the traffic, while there are unmatched streams."""
 
+#: The longest such interval: it doubles up to this value while there is no traffic.
 LONGEST_INTERVAL: Final = 10.0
-"""The longest such interval: it doubles up to this value while there is no traffic."""
 
+#: Number of messages that are kept to show their values under the keys of a filter.
 SAMPLES: Final = 40
-"""Number of messages that are kept to show their values under the keys of a filter."""
 
+#: Number of those values in a report.
 VALUES: Final = 5
-"""Number of those values in a report."""
 
+#: The largest number of filters that are reported: a user with more of them has seen enough reports.
 MOST_REPORTED: Final = 100
-"""The largest number of filters that are reported: a user with more of them has seen enough reports."""
 
+#: The largest number of characters of a filter in a report.
 SHOWN: Final = 200
-"""The largest number of characters of a filter in a report."""
 
 
 class _Watched(NamedTuple):

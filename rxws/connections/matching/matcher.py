@@ -43,8 +43,8 @@ __all__ = ["Matcher"]
 T = TypeVar("T")
 
 _DEFAULTS: Final = Limits()
+#: How many first copies are kept as evidence: an equal message may follow the first of them.
 _MOST_FIRST_COPIES: Final = 8
-"""How many first copies are kept as evidence: an equal message may follow the first of them."""
 
 
 class Matcher(Generic[T]):

@@ -8,8 +8,8 @@ from typing import Final
 
 __all__ = ["INCOMPARABLE", "GapFound", "Joined", "Limits", "Lost", "Outcome", "Reopen"]
 
+#: The identity of a message that cannot be compared: it is never a copy, has no copies, and proves nothing.
 INCOMPARABLE: Final = object()
-"""The identity of a message that cannot be compared: it is never a copy, has no copies, and proves nothing."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -18,23 +18,23 @@ T = TypeVar("T")
 class SeatState(enum.Enum):
     """The state of a line in a channel."""
 
+    #: The channel is not acknowledged: its messages are held, and prove nothing.
     EARLY = "early"
-    """The channel is not acknowledged: its messages are held, and prove nothing."""
+    #: Messages are held until the line agrees.
     HELD = "held"
-    """Messages are held until the line agrees."""
+    #: Messages that come first on this line are delivered.
     JOINED = "joined"
-    """Messages that come first on this line are delivered."""
+    #: The line cannot be compared; its messages are not delivered.
     REJECTED = "rejected"
-    """The line cannot be compared; its messages are not delivered."""
 
 
+#: The states that may follow each state.
 TRANSITIONS: Final[Mapping[SeatState, frozenset[SeatState]]] = {
     SeatState.EARLY: frozenset({SeatState.HELD, SeatState.JOINED}),
     SeatState.HELD: frozenset({SeatState.JOINED, SeatState.REJECTED}),
     SeatState.JOINED: frozenset({SeatState.HELD}),
     SeatState.REJECTED: frozenset({SeatState.JOINED}),
 }
-"""The states that may follow each state."""
 
 
 @dataclass(slots=True)

@@ -74,7 +74,6 @@ INGREDIENTS: Final[Mapping[str, tuple[Ingredient, float]]] = {
 KNOWN: Final[Mapping[str, str]] = {
     "goings in overlaps": "a channel subscribed during an overlap begins with the later one of its two subscriptions",
     "late effects": "Gap.end is before the subscription is in effect",
-    "long standstills": "the loop stands still after a rotation: the overlap's memory ends meanwhile: twice",
     "swaps": "a channel that is unsubscribed and wanted again during an overlap is out of order, or has a hole",
 }
 """The ingredients that rxws does not survive yet, each with what happens."""

@@ -281,7 +281,9 @@ class LinesLife(World):
             return
         line.is_alive = False
         self.kills += 1
-        if not self.has_sound_line():
+        # With little memory a line cannot agree with one that is far behind it.
+        is_unlike = self.kind.memory < 1000 and line.lag > 1
+        if is_unlike or not self.has_sound_line():
             self.excuse()
         self.matcher.ended(line.number, self.now)
         back = self.rng.uniform(0.05, 0.5) if back is None else back
