@@ -28,7 +28,7 @@ class Answers:
     Attributes:
         waiting: the channels whose answer is awaited.
         refusals: channels that were refused, with the answer. Of several channels it is not known which one was.
-        heard: set when an answer has come.
+        heard: done when an answer has come; the caller replaces it before it waits for the next one.
     """
 
     def __init__(
@@ -48,7 +48,7 @@ class Answers:
         # Refusals of which it is not known yet whom they concern.
         self._doubtful: list[tuple[list[Channel], Any]] = []
         self.refusals: Final[list[tuple[Sequence[Channel], Any]]] = []
-        self.heard: Final = asyncio.Event()
+        self.heard: asyncio.Future[None] = asyncio.get_running_loop().create_future()
 
     @property
     def is_complete(self) -> bool:
@@ -78,7 +78,8 @@ class Answers:
             self._attribute()
         if self.is_complete:
             self._have_accepted(self._silent)
-        self.heard.set()
+        if not self.heard.done():
+            self.heard.set_result(None)
         return True
 
     def conclude(self) -> None:

@@ -356,16 +356,14 @@ class ChannelSync:
         try:
             await self._connection.send(payload, self._options.send_timeout, None)
             deadline = self._loop.time() + timeout
-            until = 0.0
-            while not answers.is_complete and until < deadline:
+            is_late = False
+            while not (answers.is_complete or is_late):
                 until = min(deadline, self._loop.time() + ANSWER_PAUSE) if answers.is_doubtful else deadline
-                try:
-                    async with asyncio.timeout_at(until):
-                        await answers.heard.wait()
-                    until = 0.0
-                except TimeoutError:
+                await asyncio.wait({answers.heard}, timeout=until - self._loop.time())
+                if not answers.heard.done():
+                    is_late = until == deadline
                     answers.conclude()
-                answers.heard.clear()
+                answers.heard = self._loop.create_future()
                 while answers.refusals:
                     refused(*answers.refusals.pop(0))
         finally:
