@@ -241,6 +241,8 @@ class Matcher(Generic[T]):
             is_complete: the ended line was read to its own end. Then the reserved line also follows if something has
                 agreed, or if nothing had to agree; messages that it still owes are waited for.
         """
+        # The rules that depend on time were last applied when it was decided to close the line that has ended.
+        self.tick(now)
         self._reserved.discard(line)
         seats = list(self._seats_of(line))
         if self._evidence.is_mute((seat for _, seat in seats), now):
@@ -296,15 +298,21 @@ class Matcher(Generic[T]):
         return seat.is_ready or self._is_aside(channel, seat) or self._evidence.has_agreed(seat, now)
 
     def _is_aside(self, channel: Channel[T], seat: Seat[T]) -> bool:
-        """Return whether messages of no channel have no copies while other messages have: they are mostly answers."""
-        return not channel.is_ordered and seat.newest_copy is None and self._has_copies(seat.line)
+        """Return whether a line shows in a channel what it brings, so that its messages of no channel prove nothing.
+
+        They are mostly answers: those to one line do not come on another.
+        """
+        if channel.is_ordered:
+            return False
+        return any(other.newest_copy is not None for each, other in self._seats_of(seat.line) if each.is_ordered)
 
     def _follows(self, channel: Channel[T], seat: Seat[T], *, is_complete: bool) -> bool:
         """Return whether the reserved line replaces the ended line without a gap."""
         ended, channel.orphaned_at = channel.orphaned_at, None
-        if is_complete and self._is_aside(channel, seat):
-            # Answers to the ended line do not come on this line.
-            seat.owed.clear()
+        if self._is_aside(channel, seat):
+            if seat.newest_copy is None:
+                seat.owed.clear()
+            return True
         if ended is None or seat.is_ready or self._evidence.has_agreed(seat, ended):
             return True
         return is_complete and self._evidence.may_follow(seat, ended)
@@ -366,7 +374,7 @@ class Matcher(Generic[T]):
             if self._memory.is_unique(delivery):
                 seat.complete_since, is_late, seat.is_ready = delivery.time, True, False
                 is_stuck = is_stuck or delivery.time >= overtaken
-        if is_late and seat.is_joined:
+        if is_late and seat.is_joined and not self._is_aside(channel, seat):
             if delivers:
                 self._lose(channel, seat, "behind")
             elif is_stuck and seat.held:
