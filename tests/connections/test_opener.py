@@ -109,7 +109,7 @@ async def test_opening_that_takes_too_long_is_retried():
 @in_virtual_time
 @pytest.mark.parametrize("is_function", [False, True])
 async def test_opening_that_takes_too_long_names_the_address(is_function, caplog):
-    """A user who wrote no hook is told the address, without its secrets, and no name of a hook."""
+    """The error names the address without its secrets, and names no hook that the user did not write."""
 
     async def connect(_url):
         await never()
@@ -131,7 +131,7 @@ async def test_opening_that_takes_too_long_to_find_its_address():
 
 @in_virtual_time
 async def test_opening_that_takes_too_long_names_a_hook_that_the_user_wrote():
-    """A subclass that opens connections itself is told the name of its hook."""
+    """The error names the hook where a subclass opens the connections itself."""
 
     class Own(Followed):
         async def _create_ws(self):

@@ -35,7 +35,7 @@ def _hand_on_in_another_order(replace: Any) -> Any:
     return reversed_
 
 
-def _deliver_copies(_copied: Any) -> Any:
+def _deliver_copies(_original: Any) -> Any:
     return lambda self, seat, channel, key, now: None
 
 
@@ -47,7 +47,7 @@ def _mistake_all_for_copies(arrived: Any) -> Any:
     return arrive
 
 
-def _trust_the_new_one(_has_agreed: Any) -> Any:
+def _trust_the_new_one(_original: Any) -> Any:
     return lambda self, seat, now: True
 
 
@@ -103,18 +103,24 @@ def _lose_some(match: Any) -> Any:
 
 
 BREAKS: dict[str, tuple[str, Make]] = {
-    "a held message is dropped": ("rxws.connections.overlap:Matcher.replace", _drop_a_held_message),
-    "copies are delivered": ("rxws.connections.overlap:Matcher._copied", _deliver_copies),
+    "a held message is dropped": ("rxws.connections.matching.matcher:Matcher.replace", _drop_a_held_message),
+    "copies are delivered": ("rxws.connections.matching.evidence:Evidence.copied", _deliver_copies),
     "what comes after an overlap is taken for copies": (
-        "rxws.connections.overlap:Matcher.arrived",
+        "rxws.connections.matching.matcher:Matcher.arrived",
         _mistake_all_for_copies,
     ),
     "a Gap is forgotten": ("rxws.messages.router:Router.announce", _forget_gaps),
     "a Gap comes too late": ("rxws.messages.router:Router.announce", _announce_late),
     "a subscription is left out": ("rxws.sending.channel_states:ChannelStates.__init__", _leave_a_subscription_out),
     "nothing is unsubscribed": ("rxws.sending.channel_states:ChannelStates.take_command", _unsubscribe_nothing),
-    "the new connection is trusted at once": ("rxws.connections.overlap:Matcher._has_agreed", _trust_the_new_one),
-    "held messages change their order": ("rxws.connections.overlap:Matcher.replace", _hand_on_in_another_order),
+    "the new connection is trusted at once": (
+        "rxws.connections.matching.evidence:Evidence.has_agreed",
+        _trust_the_new_one,
+    ),
+    "held messages change their order": (
+        "rxws.connections.matching.matcher:Matcher.replace",
+        _hand_on_in_another_order,
+    ),
     "a book sees no hole": ("rxws.streams.sequence:SequenceTracker.apply", _see_no_hole),
     "timers are left behind": ("rxws.connections.watchdog:Watchdog.stop", _leave_timers),
     "a message is lost now and then": ("rxws.messages.index:Index.match", _lose_some),

@@ -714,7 +714,7 @@ async def test_only_the_refused_channel_is_refused_when_answers_come_one_by_one(
 
 
 @pytest.mark.parametrize("rejected", ["named", "alike"])
-async def test_each_refused_channel_is_told_when_two_are_refused(rejected):
+async def test_each_refused_channel_is_reported_when_two_are_refused(rejected):
     """Two refusals of three are two events, each with its answer, whatever the filters of refusals say."""
     async with ScriptedFeed(parse=json.loads) as feed:
         await feed.wait_connected()
@@ -744,7 +744,7 @@ async def test_filter_of_consents_names_the_refused_channel_when_refusals_are_al
 
 
 async def test_only_unanswered_channels_are_sent_again_when_answers_come_one_by_one():
-    """A channel that is not answered among others that are is told and sent a second time, alone."""
+    """A channel without an answer, among others with one, is reported and sent a second time, alone."""
     async with ScriptedFeed(parse=json.loads) as feed:
         await feed.wait_connected()
         streams = one_by_one(feed, "abcd")

@@ -117,7 +117,8 @@ class Line:
     def say(self, frame: Any) -> None:
         """Send a frame without a number."""
         if self.is_open and not self._is_dead and frame is not None:
-            self._put(self._loop.time() + self._lag, None, frame)
+            self.record.last_said = self._loop.time() + self._lag
+            self._put(self.record.last_said, None, frame)
 
     def _put(self, due: float, sent: Sent | None, item: Any) -> None:
         self._count += 1

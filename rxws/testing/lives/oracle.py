@@ -176,13 +176,19 @@ class _Judgement:
         latest = max([published + self._settings.reach, *(sent.due for sent in self._sent[channel, n])])
         for since, until in self._holdups:
             latest = until if since <= latest <= until else latest
-        start = gap.start if self._settings.silence else min([gap.start, *self._silences(gap)])
+        start = min([gap.start, *self._silences(gap)])
         return start - tolerance <= latest and published <= gap.end + tolerance
 
     def _silences(self, gap: Gap) -> Iterator[float]:
-        """Yield when the connections became silent whose loss this Gap reports."""
+        """Yield when the connections became silent whose loss this Gap reports, if the Gap need not cover that.
+
+        A mute connection may still answer: the feed takes the answer for its last message.
+        """
         for line in self._record.lines:
-            yield from (at for at, what in line.damages if _is_silent(what) and self._is_cause(gap, line, at, what))
+            for at, what in line.damages:
+                is_excused = not self._settings.silence or (line.last_said or 0.0) > at
+                if is_excused and _is_silent(what) and self._is_cause(gap, line, at, what):
+                    yield at
 
     def _was_in_silence(self, channel: str, n: int) -> bool:
         """Return whether a connection was silent at publication, if a Gap need not cover that (``silence``)."""

@@ -39,6 +39,7 @@ class LineRecord:
         damages: its faults, with their times.
         holdups: the intervals in which delivery was held up.
         sent: its messages, in the order of sending.
+        last_said: when its last frame without a number is due; None: there was none.
         subscribed: the channels that are subscribed on it now.
         refused: the channels whose last subscription was refused.
         subscribed_in_the_end: the channels that were subscribed shortly before the end of the life; None: it had ended
@@ -51,6 +52,7 @@ class LineRecord:
     damages: list[tuple[float, str]] = field(default_factory=list)
     holdups: list[tuple[float, float]] = field(default_factory=list)
     sent: list[Sent] = field(default_factory=list)
+    last_said: float | None = None
     subscribed: list[str] = field(default_factory=list)
     refused: list[str] = field(default_factory=list)
     subscribed_in_the_end: list[str] | None = None
