@@ -48,8 +48,8 @@ class Evidence(Generic[T]):
         return len(self._memory.find(channel.name, key)) > 1
 
     def first_copy(self, seat: Seat[T]) -> int:
-        """Return the place of the first copy that is evidence among the arrivals; -1 without one."""
-        return next((arrival for arrival, each in seat.first_copies if self._memory.is_unique(each)), -1)
+        """Return the place of the first copy among the arrivals: of one that is evidence, if there is one; -1: none."""
+        return next((place for place, each in seat.first_copies if self._memory.is_unique(each)), seat.early_copy)
 
     def unique_owed(self, seat: Seat[T]) -> Iterator[Delivery]:
         """Return the unique deliveries that a line owes, the oldest first."""

@@ -331,7 +331,9 @@ class Matcher(Generic[T]):
             seat.replay_until = max(seat.replay_until, now + self.reach)
         elif is_unique:
             self._lag = max(self._lag, now - delivery.time)
-        if is_unique and seat.state is not SeatState.EARLY and arrival > seat.early_arrivals:
+        if is_unique and (seat.state is SeatState.EARLY or arrival <= seat.early_arrivals):
+            seat.early_copy = arrival if seat.early_copy < 0 else min(arrival, seat.early_copy)
+        elif is_unique:
             if len(seat.first_copies) < _MOST_FIRST_COPIES:
                 seat.first_copies.append((arrival, delivery))
             if seat.newest_copy is None or delivery.number > seat.newest_copy.number:
@@ -404,7 +406,7 @@ class Matcher(Generic[T]):
     def _lose(self, channel: Channel[T], seat: Seat[T], reason: str) -> None:
         seat.enter(SeatState.HELD)
         seat.is_overlapped = seat.could_agree = True
-        seat.first_copies = []
+        seat.first_copies, seat.early_copy = [], -1
         seat.awaited.clear()
         self.out.append(Lost(seat.line, channel.name, reason))
 
@@ -430,7 +432,8 @@ class Matcher(Generic[T]):
         # The lines that are not joined must agree with this line from the beginning.
         for other in channel.seats.values():
             if not other.is_joined:
-                other.is_overlapped, other.complete_since, other.first_copies = True, now, []
+                other.is_overlapped, other.complete_since = True, now
+                other.first_copies, other.early_copy = [], -1
         self._release(channel, seat, now)
 
     def _give_up(self, channels: Iterable[Channel[T]], line: int, now: float) -> None:

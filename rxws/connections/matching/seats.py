@@ -144,8 +144,10 @@ class Seat(Generic[T]):
     awaited: set[int] = field(default_factory=set, init=False)
     held: Holding[T] = field(default_factory=Holding, init=False)
     arrivals: int = field(default=0, init=False)
-    # Arrivals up to this one prove nothing.
+    # Arrivals up to this one are no evidence that the line agrees.
     early_arrivals: int = field(default=0, init=False)
+    # The first copy among them: messages before it are older all the same.
+    early_copy: int = field(default=-1, init=False)
     first_copies: list[tuple[int, Delivery]] = field(default_factory=list, init=False)
     newest_copy: Delivery | None = field(default=None, init=False)
     newest_arrival: int = field(default=-1, init=False)
