@@ -123,9 +123,7 @@ def measure(row: Row) -> Result:
         random.setstate(state)
 
 
-def main(rows: Iterable[Row] = ROWS) -> int:
-    """Measure all rows and print them; return the exit code."""
-    logging.disable(logging.CRITICAL)
+def _measure_all(rows: Iterable[Row]) -> int:
     are_reached = True
     for row in rows:
         result = measure(row)
@@ -138,6 +136,16 @@ def main(rows: Iterable[Row] = ROWS) -> int:
             flush=True,
         )
     return int(not are_reached)
+
+
+def main(rows: Iterable[Row] = ROWS) -> int:
+    """Measure all rows and print them; return the exit code."""
+    level = logging.root.manager.disable
+    logging.disable(logging.CRITICAL)
+    try:
+        return _measure_all(rows)
+    finally:
+        logging.disable(level)
 
 
 if __name__ == "__main__":
