@@ -216,11 +216,15 @@ class Connection:
         try:
             await read()
         except asyncio.CancelledError as ended:
-            if self._failure is None and is_being_cancelled(ended):
+            if self.state is ConnectionState.ABORTING and self._failure is None:
+                # The websocket library closed for a failure of its own, and a handler still delayed the reader.
+                error = None
+            elif self._failure is None and is_being_cancelled(ended):
                 # The loop is being torn down, so there is no time for a closing handshake.
                 _abort_transport(self.websocket)
                 raise
-            error = ended
+            else:
+                error = ended
         except EXITS:
             abort_websocket(self.websocket)
             raise
