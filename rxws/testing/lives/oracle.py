@@ -131,7 +131,8 @@ class _Judgement:
             if last is not None and n <= last:
                 if not is_snapshot:
                     yield Problem("twice" if n in numbers else "out of order", f"{where} follows {last}")
-                elif n < last:
+                elif n < last and not gaps:
+                    # Behind a Gap nothing shows that an undeclared snapshot is older.
                     yield Problem("old snapshot", f"{where} is a snapshot, and follows {last}")
                 continue
             if last is not None:
