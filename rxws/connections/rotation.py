@@ -259,7 +259,8 @@ class Rotation:
         return await self._replace(old)
 
     def _announce_gap(self, old: Connection, start: float) -> None:
-        self._connection_reporter.gap(start, old.failure.reason)
+        # While the old connection still delivers, only the rotation can be why something is missing.
+        self._connection_reporter.gap(start, old.failure.reason if old.reader.done() else "rotation")
 
     async def _may_close(self, old: Connection, new: Connection, overlap: Overlap) -> bool:
         """Wait until ``old`` may be closed or has ended; return False if ``new`` ends first."""

@@ -183,6 +183,9 @@ class Matcher(Generic[T]):
             channel.seats.pop(line, None)
             if not channel.seats:
                 del self._channels[name]
+            elif not channel.joined():
+                # Its end was wanted, so it is no loss.
+                channel.has_delivered = False
 
     def arrived(self, line: int, name: Hashable, key: Hashable, item: T, size: int, now: float) -> None:
         """Take a message: a copy is dropped; a joined line delivers what is new; any other line holds it.

@@ -234,7 +234,7 @@ class _Judgement:
             gap
             for gap in self._evidence.gaps
             if not self._was_silence_true(gap) and (gap.start, gap.end) not in self._explaining
-            if not self._was_drain_cut(gap)
+            if not (self._was_drain_cut(gap) or self._was_alike(gap))
         ]
         damaged = [line for line in self._record.lines if line.damages]
         unbrought = [line for line in self._record.lines if any(sent.came_at is None for sent in line.sent)]
@@ -261,6 +261,12 @@ class _Judgement:
         return gap.reason == "rotation" and any(
             since <= gap.end and gap.start <= until + self._settings.reach for since, until in self._evidence.slow_times
         )
+
+    def _was_alike(self, gap: Gap) -> bool:
+        """Return whether only heartbeats were sent around a rotation: they are equal, so none shows what is missing."""
+        since = gap.start - self._settings.lag - self._settings.up - self._settings.skew - 1.0
+        sent = (each.at for line in self._record.lines for each in line.sent)
+        return gap.reason == "rotation" and not any(since <= at <= gap.end for at in sent)
 
     def _was_over(self, line: LineRecord, at: float) -> bool:
         return line.ended_at is not None and line.ended_at < at

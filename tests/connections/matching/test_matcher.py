@@ -613,3 +613,67 @@ def test_empty_holding_has_no_times():
     """Without messages the first time is infinite, and the last minus infinite."""
     held = Seat(1, 0.0).held
     assert (held.first_time, held.last_time, len(held)) == (math.inf, -math.inf, 0)
+
+
+def test_no_gap_when_a_channel_is_unsubscribed_first_on_the_line_that_delivers():
+    """A late message of a channel whose end was wanted is delivered without a gap."""
+    matcher = Matcher[str]()
+    matcher.begin(1, ["trades"], now=0.0)
+    matcher.arrived(1, "trades", "a", "message a", 9, now=0.1)
+    matcher.reserve(2)
+    matcher.acknowledged(2, "trades", now=0.2)
+    matcher.unsubscribed(1, "trades")
+    matcher.arrived(1, "trades", "b", "message b", 9, now=0.3)
+    assert matcher.out == [("message a",), ("message b",)]
+
+
+def test_messages_of_no_channel_prove_nothing_when_the_line_agrees_in_a_channel():
+    """Answers come on one line only: that they have no copies on the other is no loss."""
+    matcher = Matcher[str](is_ordered=lambda channel: channel is not None)
+    matcher.begin(1, ["trades", None], now=0.0)
+    matcher.reserve(2)
+    for channel in ("trades", None):
+        matcher.acknowledged(2, channel, now=0.0)
+    for n in range(20):
+        for line in (1, 2):
+            matcher.arrived(line, "trades", n, f"trade {n}", 9, now=n / 10)
+            matcher.arrived(line, None, (line, n), f"answer {n} on {line}", 9, now=n / 10)
+    matcher.ended(1, now=2.0)
+    matcher.replace(2, now=2.0, is_complete=False)
+    assert not [each for each in matcher.out if isinstance(each, GapFound)]
+
+
+def test_old_debts_are_forgotten_when_the_line_ends_long_after_it_was_decided():
+    """The rules of time are applied at the end once more."""
+    matcher = Matcher[str]()
+    matcher.begin(1, ["trades"], now=0.0)
+    matcher.reserve(2)
+    matcher.acknowledged(2, "trades", now=0.0)
+    matcher.arrived(1, "trades", "old", "older than the subscription", 9, now=0.1)
+    for n in range(10):
+        for line in (1, 2):
+            matcher.arrived(line, "trades", n, f"trade {n}", 9, now=1 + n / 5)
+    matcher.ended(1, now=3.0)
+    matcher.replace(2, now=3.0, is_complete=False)
+    assert not [each for each in matcher.out if isinstance(each, GapFound)]
+
+
+def test_messages_before_an_early_copy_are_older_when_the_line_takes_over_behind_a_gap():
+    """A copy that came before the acknowledgement is no evidence of agreement, but shows what is old."""
+    matcher = Matcher[str]()
+    matcher.begin(1, ["trades"], now=0.0)
+    matcher.reserve(2)
+    matcher.arrived(2, "trades", "snapshot", "old snapshot", 9, now=0.1)
+    for line in (1, 2):
+        matcher.arrived(line, "trades", "a", "message a", 9, now=0.2)
+    matcher.acknowledged(2, "trades", now=0.3)
+    matcher.arrived(1, "trades", "b", "message b", 9, now=0.4)
+    matcher.arrived(2, "trades", "c", "message c", 9, now=0.5)
+    matcher.ended(1, now=0.6)
+    matcher.replace(2, now=0.6, is_complete=False)
+    assert [each for each in matcher.out if isinstance(each, tuple) and not isinstance(each, GapFound)] == [
+        ("message a",),
+        ("message b",),
+        ("message c",),
+    ]
+    assert matcher.older == 1
