@@ -234,7 +234,7 @@ class _Judgement:
             gap
             for gap in self._evidence.gaps
             if not self._was_silence_true(gap) and (gap.start, gap.end) not in self._explaining
-            if not (self._was_drain_cut(gap) or self._was_alike(gap))
+            if not (self._was_drain_cut(gap) or self._was_close_cut(gap) or self._was_alike(gap))
         ]
         damaged = [line for line in self._record.lines if line.damages]
         unbrought = [line for line in self._record.lines if any(sent.came_at is None for sent in line.sent)]
@@ -261,6 +261,11 @@ class _Judgement:
         return gap.reason == "rotation" and any(
             since <= gap.end and gap.start <= until + self._settings.reach for since, until in self._evidence.slow_times
         )
+
+    def _was_close_cut(self, gap: Gap) -> bool:
+        """Return whether a rotation cut a close that lasts too long: the feed cannot know what it has not read."""
+        settings = self._settings
+        return gap.reason == "rotation" and settings.close_lag + settings.lag + settings.up > CLOSE_TIMEOUT
 
     def _was_alike(self, gap: Gap) -> bool:
         """Return whether only heartbeats were sent around a rotation: they are equal, so none shows what is missing."""
@@ -301,7 +306,8 @@ class _Judgement:
             for at, what in line.damages:
                 if what != "protocol unanswered" or line.ended_at is None:
                     continue
-                stood = sum(until - since for since, until in self._holdups if at <= until and since <= line.ended_at)
+                holdups = [*self._holdups, *self._evidence.slow_times]
+                stood = sum(until - since for since, until in holdups if at <= until and since <= line.ended_at)
                 if line.ended_at - at > longest + stood:
                     yield Problem("stood still", f"connection {line.number} for {line.ended_at - at:.3f} s")
 
