@@ -756,7 +756,7 @@ def test_stale_after_when_silent_again() -> None:
 
 @pytest.mark.parametrize(("stood", "turns", "grace"), [(0.53, 7, 0.0), (10.0, 1, 0.0), (10.0, 7, 0.98)])
 async def test_stale_after_when_the_loop_stood_still(wiring: Wiring, stood: float, turns: int, grace: float) -> None:
-    """What has come meanwhile is heard before silence is told, and a sender that had to wait has a second."""
+    """Messages that came meanwhile are read before silence is reported, and a delayed sender has one second."""
     loop: Any = asyncio.get_running_loop()
     seen: list[Any] = []
     source_of(wiring).pipe(rxops.stale_after(1.0, "s")).subscribe(seen.append)
@@ -775,7 +775,7 @@ async def test_stale_after_when_the_loop_stood_still(wiring: Wiring, stood: floa
 
 
 async def test_stale_after_when_the_loop_is_always_late(wiring: Wiring) -> None:
-    """Where the second look is late as well, silence is told all the same, in its true length."""
+    """If the second look is late as well, silence is reported all the same, with its true length."""
     loop: Any = asyncio.get_running_loop()
     seen: list[Any] = []
     source_of(wiring).pipe(rxops.stale_after(1.0)).subscribe(seen.append)
@@ -788,7 +788,7 @@ async def test_stale_after_when_the_loop_is_always_late(wiring: Wiring) -> None:
 
 
 async def test_stale_after_when_it_is_disposed_between_timer_and_verdict(wiring: Wiring) -> None:
-    """Nothing is told after the end, and no timer is left."""
+    """Nothing is reported after the end, and no timer is left."""
     loop: Any = asyncio.get_running_loop()
     for turns in range(6):
         seen: list[Any] = []
