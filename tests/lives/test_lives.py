@@ -277,6 +277,14 @@ def test_command_lists_all_ingredients() -> None:
     assert len(done.stdout.splitlines()) == len(INGREDIENTS)
 
 
+async def test_life_names_the_mistake_when_it_is_given_nonsense(virtual_time: Any) -> None:
+    """A function that returns no feed, and a string instead of names, are errors that say so."""
+    with pytest.raises(TypeError, match="make_feed must return a feed, not NoneType"):
+        await rxws.testing.life(lambda endpoint: None, 1)  # type: ignore[arg-type, return-value]
+    with pytest.raises(TypeError, match="a list of names, not the string 'cuts'"):
+        await rxws.testing.life(None, 1, only="cuts")
+
+
 async def test_life_is_ended_when_it_takes_too_long(virtual_time: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     """A life that takes too long is ended, and the report says so."""
     monkeypatch.setattr(rxws.testing.lives.playing, "LONGEST", 3.0)

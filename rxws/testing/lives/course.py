@@ -100,7 +100,11 @@ class Life:
         """Run the life to its end."""
         self.evidence.tolerance = REAL_TOLERANCE if is_real else TOLERANCE
         async with real_network(self._venue) if is_real else virtual_network(self._venue) as network:
-            self._feed = make_feed(Endpoint(network.url, network.connect, options_of(self._settings)))
+            feed = make_feed(Endpoint(network.url, network.connect, options_of(self._settings)))
+            if not isinstance(feed, rxws.AsyncWebsocketStreamInterface):
+                raise TypeError(f"make_feed must return a feed, not {type(feed).__name__}")
+            self._feed = feed
+            del feed
             self._reference = weakref.ref(self._feed)
             try:
                 self._begin()

@@ -93,12 +93,16 @@ def compose(seed: int, without: Collection[str] = (), only: Collection[str] = ()
         only: names of the ingredients that it has, whatever chance says; empty: chance decides.
 
     Raises:
+        TypeError: a string was given instead of a list of names.
         ValueError: there is no such ingredient.
 
     Example::
 
         print(compose(17, without=["exits"]))
     """
+    for names in (without, only):
+        if isinstance(names, str):
+            raise TypeError(f"ingredients must be a list of names, not the string {names!r}")
     unknown = sorted({*without, *only} - INGREDIENTS.keys())
     if unknown:
         raise ValueError(f"there are no ingredients {unknown}; there are {sorted(INGREDIENTS)}")

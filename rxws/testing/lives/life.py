@@ -32,11 +32,14 @@ async def life(
 
     The server has numbered channels; it cuts, resets and refuses connections, and it lags. Channels are subscribed and
     unsubscribed; the feed rotates; consumers are slow, raise and block; the loop is blocked. Each number must come once
-    and in order, or be missing at a ``Gap`` that covers its time. At the end the right channels must be subscribed, and
-    no task or timer may be left.
+    and in order, or be missing at a ``Gap`` that covers its time. At the end the right channels must be subscribed, no
+    task or timer may be left, and no object may refer to the feed.
 
-    A life of about 20 s takes about 30 ms of processor time in virtual time, and 20 s in real time. The same seed is
-    the same life on every machine. Meanwhile the numbers of :mod:`random` come from the seed. Cancelling is safe.
+    A life of about 20 s takes about 30 ms of processor time in virtual time, and 20 s in real time. The fixture
+    ``life`` plays in virtual time; outside of pytest, a life is played in the time of the running loop.
+
+    The same seed is the same life on every machine. Meanwhile the numbers of :mod:`random` come from the seed.
+    Cancelling is safe.
 
     Args:
         make_feed: a function of an :class:`Endpoint` that makes your feed with the ``options`` of the endpoint. The
@@ -53,7 +56,9 @@ async def life(
 
     Raises:
         LifeFailed: a message was lost without a Gap or came twice, a task was left behind …; the message shows the seed
-            and the shortest schedule that still fails, and the exception has them as attributes.
+            and the shortest schedule that still fails. The attributes are ``seed`` and ``report``; the schedule is
+            ``report.schedule``.
+        TypeError: ``make_feed`` returned no feed.
         ValueError: an ingredient does not exist.
 
     Example::

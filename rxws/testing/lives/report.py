@@ -70,4 +70,4 @@ class LifeFailed(AssertionError):
         self.seed = report.schedule.seed
 
     def __str__(self) -> str:
-        return f"the life of seed {self.seed} failed; the shortest life that still fails:\n{self.report}"
+        return f"the life of seed {self.seed} failed:\n{self.report}"
