@@ -17,7 +17,7 @@ import sys
 import time
 from collections.abc import Collection, Iterator
 
-from rxws.testing.lives import INGREDIENTS, KNOWN, Report, shorter
+from rxws.testing.lives import INGREDIENTS, KNOWN, Report, compose, shorter
 
 from .work import play_one, play_some
 
@@ -45,7 +45,7 @@ def main() -> int:
     parser = argparse.ArgumentParser(prog="python -m tests.lives", description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--count", type=int, default=100, help="how many lives (default: 100)")
     parser.add_argument("--seed", type=int, help="the seed of the first life; the others follow (default: random)")
-    parser.add_argument("--only", nargs="*", default=[], metavar="NAME", help="use exactly these ingredients")
+    parser.add_argument("--only", nargs="+", default=[], metavar="NAME", help="use exactly these ingredients")
     parser.add_argument("--without", nargs="*", default=[], metavar="NAME", help="leave these ingredients out")
     parser.add_argument("--known", action="store_true", help="also use ingredients that rxws does not survive yet")
     parser.add_argument("--list", action="store_true", help="list all ingredients, and exit")
@@ -57,6 +57,14 @@ def main() -> int:
             known = f" KNOWN: {KNOWN[name]}" if name in KNOWN else ""
             print(f"{name}: {(ingredient.__doc__ or '').strip()}{known}")
         return 0
+    if options.count < 1:
+        parser.error("--count must be at least 1")
+    if options.jobs is not None and options.jobs < 1:
+        parser.error("--jobs must be at least 1")
+    try:
+        compose(0, options.without, options.only)
+    except ValueError as error:
+        parser.error(str(error))
     if options.seed is None:
         options.seed = random.SystemRandom().randrange(10**9)
     options.jobs = options.jobs or (12 if options.real else os.cpu_count() or 1)

@@ -9,6 +9,7 @@ from contextlib import contextmanager
 from typing import Any
 from unittest.mock import patch
 
+import rxws
 from rxws.sending.channel_states import ChannelState
 
 __all__ = ["BREAKS", "broken"]
@@ -102,6 +103,28 @@ def _lose_some(match: Any) -> Any:
     return lambda self, message: match(self, message) if next(count) % 100 else ()
 
 
+def _change_gaps(**change: Callable[[Any], Any]) -> Make:
+    """Change fields of each Gap that is reported."""
+
+    def make(emit: Any) -> Any:
+        def changed(self: Any, kind: Any, **fields: Any) -> Any:
+            if kind is rxws.Gap:
+                fields |= {name: function(fields[name]) for name, function in change.items()}
+            return emit(self, kind, **fields)
+
+        return changed
+
+    return make
+
+
+def _announce_twice(announce: Any) -> Any:
+    def twice(self: Any, gap: Any) -> None:
+        announce(self, gap)
+        announce(self, gap)
+
+    return twice
+
+
 BREAKS: dict[str, tuple[str, Make]] = {
     "a held message is dropped": ("rxws.connections.matching.matcher:Matcher.replace", _drop_a_held_message),
     "copies are delivered": ("rxws.connections.matching.evidence:Evidence.copied", _deliver_copies),
@@ -110,6 +133,12 @@ BREAKS: dict[str, tuple[str, Make]] = {
         _mistake_all_for_copies,
     ),
     "a Gap is forgotten": ("rxws.messages.router:Router.announce", _forget_gaps),
+    "a Gap comes twice": ("rxws.messages.router:Router.announce", _announce_twice),
+    "a Gap ends in the future": ("rxws.reporting.reporter:Reporter.emit", _change_gaps(end=lambda end: end + 3600.0)),
+    "a Gap names no last message": (
+        "rxws.reporting.reporter:Reporter.emit",
+        _change_gaps(last_message=lambda _message: None),
+    ),
     "a Gap comes too late": ("rxws.messages.router:Router.announce", _announce_late),
     "a subscription is left out": ("rxws.sending.channel_states:ChannelStates.__init__", _leave_a_subscription_out),
     "nothing is unsubscribed": ("rxws.sending.channel_states:ChannelStates.take_command", _unsubscribe_nothing),

@@ -277,6 +277,22 @@ def test_command_lists_all_ingredients() -> None:
     assert len(done.stdout.splitlines()) == len(INGREDIENTS)
 
 
+@pytest.mark.parametrize(
+    ("arguments", "error"),
+    [
+        (["--count", "0"], "--count must be at least 1"),
+        (["--jobs", "-1"], "--jobs must be at least 1"),
+        (["--only", "nonsense"], "there are no ingredients ['nonsense']"),
+        (["--without", "nonsense"], "there are no ingredients ['nonsense']"),
+    ],
+)
+def test_command_refuses_arguments_that_play_nothing(arguments: list[str], error: str) -> None:
+    """A command that plays no life is no success: it says what it expected, and exits with 2."""
+    done = run(*arguments)
+    assert done.returncode == 2
+    assert error in done.stderr
+
+
 async def test_life_names_the_mistake_when_it_is_given_nonsense(virtual_time: Any) -> None:
     """A function that returns no feed, and a string instead of names, are errors that say so."""
     with pytest.raises(TypeError, match="make_feed must return a feed, not NoneType"):

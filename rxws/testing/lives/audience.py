@@ -111,6 +111,9 @@ class Audience:
         while True:
             await asyncio.sleep(0.1)
             book.look()
+            is_connected = any(line.is_open for line in self._venue.lines)
+            if book.in_sync and self._feed.state.value is rxws.State.CONNECTING and not is_connected:
+                book.problems.append("in_sync is True without a connection")
 
     def _known(self) -> int | None:
         """Return the number of the newest change on the only connection; None if that is not certain."""

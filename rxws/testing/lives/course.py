@@ -72,6 +72,7 @@ class Life:
         self._rotates_at_once = False
         self._slow_until = -1.0
         self._has_exited = False
+        self._last_message: Any = None
 
     @property
     def feed(self) -> Feed:
@@ -219,6 +220,8 @@ class Life:
         self.counts["events"] += 1
         if isinstance(event, rxws.Gap):
             self.evidence.gaps.append(self.dated(event))
+            if event.last_message != self._last_message:
+                self._problem("last message", f"a Gap has {event.last_message!r} instead of {self._last_message!r}")
         elif isinstance(event, rxws.HandlerFailed) and not isinstance(event.error, EXPECTED):
             self._problem("failure", f"{event.handler}: {event.error!r}")
 
@@ -228,6 +231,7 @@ class Life:
         return dataclasses.replace(gap, start=gap.start - shift, end=gap.end - shift, time=gap.time - shift)
 
     def _message(self, message: Any) -> None:
+        self._last_message = message
         if self._dialect.read(message) is not None:
             self._delivered_at = self._loop.time()
             if self._delivered_at < self._slow_until:

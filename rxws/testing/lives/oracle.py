@@ -124,6 +124,8 @@ class _Judgement:
         last, gaps = None, list[Gap]()
         for look in seen.looks:
             if isinstance(look.item, Gap):
+                if look.item in gaps:
+                    yield Problem("Gap twice", f"{seen.name}: the one from {look.item.start:.3f}")
                 gaps.append(look.item)
                 continue
             _, n, is_snapshot = look.item
@@ -227,7 +229,11 @@ class _Judgement:
     # Reports of the feed
 
     def of_gaps(self) -> Iterator[Problem]:
-        """Check that each Gap has a cause, and that there are at most as many Gaps as losses."""
+        """Check the times of each Gap, that it has a cause, and that there are at most as many Gaps as losses."""
+        latest = self._evidence.tolerance + 1e-6
+        for gap in self._evidence.gaps:
+            if gap.start > gap.end + latest or gap.end > gap.time + latest:
+                yield Problem("Gap in the future", f"{gap.start:.3f} to {gap.end:.3f}, reported at {gap.time:.3f}")
         if not self._settings.handover_timeout:
             return
         gaps = [

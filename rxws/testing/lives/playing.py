@@ -42,7 +42,7 @@ async def play(
     random.seed(schedule.seed)
     problems, life = list[Problem](), Life(schedule, dialect)
     try:
-        async with asyncio.timeout(LONGEST), assert_no_leaks(timeout=5.0):
+        async with asyncio.timeout(LONGEST), assert_no_leaks(timeout=5.0 if is_real else 1.0):
             await life.live(make_feed or ready_made(schedule.settings, dialect), is_real)
     except TimeoutError:
         problems.append(Problem("no end", f"the life has not ended after {LONGEST:g} s"))
