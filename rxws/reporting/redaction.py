@@ -28,7 +28,7 @@ _USER_IN_SEGMENT: Final = re.compile(r":.*@|@.*[.:]")
 _IN_TEXT: Final = re.compile(
     r"""(?P<url>(?<![\w+.\-])[\w+.\-]*://[^ ]*)"""
     r"""|(?P<field>(?<![?&])(?:authorization|cookie|api[-_]?key|access[-_]?(?:key|sign)|listen[-_]?key|private[-_]?key"""
-    r"""|token|secret|credentials?|signature|(?<![a-z])sig|passphrase|password)(?:[-_]?(?:key|id|value|token))*"""
+    r"""|token|secret|credentials?|signature|(?<![a-z])(?<![\w\-]{16})sig|passphrase|password)(?:[-_]?(?:key|id|value|token))*"""
     r"""(?:[\\"' ]*[:=]|["'],)[ ]*)(?:"(?:\\.|[^"\\])*"|'(?:\\.|[^'\\])*'|.+)""",
     re.IGNORECASE,
 )
