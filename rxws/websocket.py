@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import inspect
+import re
 import types
 from collections.abc import Awaitable, Callable, Hashable, Iterable, Iterator, Mapping
 from functools import partial
@@ -142,7 +143,7 @@ class ReactiveWebSocket(AsyncWebsocketStreamInterface[T]):
         options = await resolve(self.__connect_options) or {}
         if type(self)._create_ws is ReactiveWebSocket._create_ws and isinstance(url, str):
             feed_of(self).opening = f"connecting to {redact_url(url)}"
-        if self.__connect is websockets.connect and "unix" not in options and _takes_happy_eyeballs():
+        if self.__connect is websockets.connect and "unix" not in options and _takes_happy_eyeballs(url):
             options = {"happy_eyeballs_delay": HAPPY_EYEBALLS_DELAY, **options}
         websocket = check_websocket(await self.__connect(url, **options), "connect")
         try:
@@ -203,8 +204,13 @@ class ReactiveWebSocket(AsyncWebsocketStreamInterface[T]):
         return f"{super().__repr__()[:-1]}, {self.shown_url or 'URL from a function'}>"
 
 
-def _takes_happy_eyeballs() -> bool:
-    """Return whether the running loop connects to a host's addresses side by side; that of uvloop does not."""
+def _takes_happy_eyeballs(url: object) -> bool:
+    """Return whether the running loop connects to a host's addresses side by side; that of uvloop does not.
+
+    An IP address is the only one of its host. A race of one address could leave a socket behind if it is cancelled.
+    """
+    if isinstance(url, str) and re.match(r"\w+://([^/?#@]*@)?([0-9.]+|\[[^\]]*\])(:|/|\?|$)", url):
+        return False
     return isinstance(asyncio.get_running_loop(), asyncio.BaseEventLoop)
 
 
