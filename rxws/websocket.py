@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import inspect
-import re
+import ipaddress
 import types
 from collections.abc import Awaitable, Callable, Hashable, Iterable, Iterator, Mapping
 from functools import partial
 from typing import Any, Final, TypeVar, Unpack
+from urllib.parse import urlsplit
 
 import reactivex
 import websockets
@@ -49,8 +51,8 @@ class ReactiveWebSocket(AsyncWebsocketStreamInterface[T]):
         connect: a function with the signature of ``websockets.connect``, such as ``picows.websockets.connect``.
         connect_options: keyword arguments of ``connect`` (``additional_headers=…``, ``ssl=…``), or an (async) function
             that returns them, called for every connection. None passes none. Where the event loop takes it,
-            ``websockets.connect`` gets ``happy_eyeballs_delay=0.25``, unless another is given: the next address of a
-            host is tried when one has not answered for 0.25 s.
+            ``websockets.connect`` gets ``happy_eyeballs_delay=0.25``, unless another is given or the host is an IP
+            address: the next address of a host is tried when one has not answered for 0.25 s.
         decode: a function or a coroutine function that turns a frame into a message; by default
             ``msgspec.json.decode``. ``msgspec.json.Decoder(Trade).decode`` gives typed messages.
         split: whether a list that ``decode`` returns is split into one message per item.
@@ -209,7 +211,8 @@ def _takes_happy_eyeballs(url: object) -> bool:
 
     An IP address is the only one of its host. A race of one address could leave a socket behind if it is cancelled.
     """
-    if isinstance(url, str) and re.match(r"\w+://([^/?#@]*@)?([0-9.]+|\[[^\]]*\])(:|/|\?|$)", url):
+    with contextlib.suppress(ValueError):  # of what is no address, which is most often a name
+        ipaddress.ip_address((urlsplit(url).hostname if isinstance(url, str) else None) or "")
         return False
     return isinstance(asyncio.get_running_loop(), asyncio.BaseEventLoop)
 

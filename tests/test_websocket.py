@@ -794,6 +794,17 @@ async def test_happy_eyeballs_delay_is_a_default_of_websockets_connect_alone(giv
     assert [options for _, options in calls] == [{}, passed]
 
 
+@virtual
+@pytest.mark.parametrize("host", ["127.0.0.1", "127.0.0.1:80", "me:pass@127.0.0.1", "[::1]", "[::1]:80"])
+async def test_happy_eyeballs_delay_is_not_passed_when_the_host_is_an_address(host, monkeypatch):
+    """An address has no other to race with."""
+    connect, calls = connecting(ScriptedWebsocket())
+    monkeypatch.setattr(websockets, "connect", connect)
+    async with ReactiveWebSocket(f"ws://{host}/path", connect=connect) as feed:
+        await feed.wait_connected()
+    assert [options for _, options in calls] == [{}]
+
+
 def test_happy_eyeballs_delay_is_not_passed_on_uvloop():
     """The loop of uvloop does not take it, and connects without it."""
     uvloop = pytest.importorskip("uvloop")
