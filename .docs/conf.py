@@ -30,7 +30,9 @@ autodoc_typehints_description_target = "documented"
 autodoc_preserve_defaults = True
 autodoc_default_options = {"members": True, "show-inheritance": True}
 autodoc_mock_imports = [
-    name for name in ("IPython", "bqplot", "ipywidgets", "numpy", "pytest") if find_spec(name) is None
+    name
+    for name in ("IPython", "bqplot", "ipywidgets", "numpy", "prometheus_client", "pytest")
+    if find_spec(name) is None
 ]
 napoleon_google_docstring = True
 napoleon_numpy_docstring = False

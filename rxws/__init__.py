@@ -49,6 +49,7 @@ The public names::
         demo                            an exchange on this machine, for examples
         testing                         a server that fails on command
         jupyter                         live tables and charts, with the extra jupyter
+        prometheus                      metrics, with the extra prometheus
 
 The folders, from the ground up. Each folder imports only from folders above it in this list. Messages and streams do
 not depend on sockets, and connections do not depend on streams::
@@ -64,7 +65,8 @@ not depend on sockets, and connections do not depend on streams::
 
 The modules beside the folders are the two public classes of a feed, ``interface`` and ``websocket``; their
 ``options``; and modules that every folder may import: ``errors``, ``callables``, ``checks``, ``codec``, ``delays``. The
-edges ``operators``, ``recording``, ``jupyter``, ``testing``, ``demo`` and ``cli`` import only what the folders export.
+edges ``operators``, ``recording``, ``jupyter``, ``prometheus``, ``testing``, ``demo`` and ``cli`` import only what the
+folders export.
 The core imports no edge.
 
 The way of a message::
@@ -165,9 +167,9 @@ __all__ = [
 
 __version__ = "0.1.0"
 
-_EDGES = frozenset({"demo", "jupyter", "operators", "recording", "testing"})
+_EDGES = frozenset({"demo", "jupyter", "operators", "prometheus", "recording", "testing"})
 _OF_RECORDING = frozenset({"read", "record", "replay"})
-_REQUIREMENTS = {"jupyter": ("IPython", "bqplot", "ipywidgets", "numpy")}
+_REQUIREMENTS = {"jupyter": ("IPython", "bqplot", "ipywidgets", "numpy"), "prometheus": ("prometheus_client",)}
 
 
 if TYPE_CHECKING:
@@ -175,6 +177,7 @@ if TYPE_CHECKING:
     from . import demo as demo
     from . import jupyter as jupyter
     from . import operators as operators
+    from . import prometheus as prometheus
     from . import recording as recording
     from . import testing as testing
     from .recording import read as read

@@ -14,6 +14,7 @@ import rxws
 ROOT = Path(__file__).resolve().parents[1]
 
 EXTRAS = ("IPython", "bqplot", "ipywidgets", "numpy", "pandas", "pytest", "pytest_asyncio", "async_solipsism", "rich")
+EXTRAS += ("prometheus_client",)
 """Top-level packages that only the extras install."""
 
 BARE = f"import sys; sys.modules.update(dict.fromkeys({EXTRAS!r})); "
@@ -58,7 +59,7 @@ def test_every_public_name_has_a_line_in_a_group() -> None:
     found = groups(rxws.__doc__ or "")
     assert [*found] == ["Feeds", "Messages", "Recordings", "Events", "Errors", "Modules"]
     names = [name for group in found.values() for name in group]
-    modules = {"demo", "jupyter", "operators", "recording", "testing"}
+    modules = {"demo", "jupyter", "operators", "prometheus", "recording", "testing"}
     assert sorted(names) == sorted({*rxws.__all__, "read", "record", "replay", *modules})
     assert set(found["Modules"]) == modules
 
@@ -76,7 +77,7 @@ def test_dir_lists_only_names_that_can_be_loaded() -> None:
     code = "import rxws; [getattr(rxws, name) for name in dir(rxws)]; print(*dir(rxws))"
     public = {name for name in printed(code).split() if not name.startswith("_")}
     assert public == {*rxws.__all__, "read", "record", "replay", "demo", "operators", "recording", "testing"}
-    assert "jupyter" in dir(rxws)
+    assert {"jupyter", "prometheus"} <= {*dir(rxws)}
 
 
 async def test_observables_still_complete_operators() -> None:

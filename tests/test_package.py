@@ -52,7 +52,7 @@ PURE = (
 )
 """The modules without an event loop or a clock: times are passed in."""
 
-EDGES = ("operators", "recording", "jupyter", "testing", "demo", "cli", "pytest_plugin", "__main__")
+EDGES = ("operators", "recording", "jupyter", "prometheus", "testing", "demo", "cli", "pytest_plugin", "__main__")
 """The edges around the core, which are imported only on use."""
 
 
@@ -296,6 +296,7 @@ def test_import_loads_no_edge():
     assert {name.partition(".")[2] for name in names if name.split(".")[0] == "rxws"} <= {"", *CORE}
     assert not {name.split(".")[0] for name in names} & {
         *("pytest", "pytest_asyncio", "async_solipsism", "rich", "IPython", "ipykernel", "jupyterlab", "picows"),
+        *("prometheus_client",),
         *("argparse", "unittest"),
     }
 

@@ -12,6 +12,7 @@ from .events import (
     RecordingFailed,
     Rotated,
     State,
+    Statistics,
     SubscriptionFailed,
 )
 from .redaction import printable, redact
@@ -31,6 +32,7 @@ __all__ = [
     "Reporter",
     "Rotated",
     "State",
+    "Statistics",
     "SubscriptionFailed",
     "printable",
     "redact",

@@ -1,0 +1,125 @@
+"""Metrics for Prometheus: the statistics of feeds, read when Prometheus asks. Needs the extra ``prometheus``."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import fields
+from typing import Any, Final
+
+from .interface import AsyncWebsocketStreamInterface, feed_of
+from .reporting import State, Statistics, redact
+
+try:
+    from prometheus_client import Metric
+    from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, StateSetMetricFamily
+    from prometheus_client.registry import Collector
+except ImportError as error:
+    raise ImportError('rxws.prometheus needs the extra "prometheus": pip install "rxws[prometheus]"') from error
+
+__all__ = ["FeedCollector"]
+
+HELP: Final[Mapping[str, str]] = {
+    "messages": "Messages delivered.",
+    "bytes": "Bytes of the frames received, decompressed.",
+    "opened": "Connections opened.",
+    "rotations": "Planned rotations completed.",
+    "reconnects": "Unplanned reconnections, by the reason why the connection before was lost.",
+    "gaps": "Gaps reported: times when messages may be missing.",
+    "rejected": "Frames that could not be parsed.",
+    "duplicates": "Copies dropped in rotations.",
+    "discarded": "Messages dropped in rotations because each connection has its own.",
+    "failures": "Exceptions raised by handlers, subscribers, filters and hooks.",
+    "unacknowledged": "Subscriptions that the server refused or did not answer in time.",
+    "streams": "Streams that are open.",
+    "pending": "Messages that wait in the buffers of streams and handlers.",
+    "dropped": "Messages dropped by full streams and handlers.",
+    "last_message_age": "Seconds since the last message.",
+}
+"""The help text of each statistic. A statistic that is not listed here has its name as the text."""
+
+GAUGES: Final[Mapping[str, str]] = {"streams": "", "pending": "", "last_message_age": "_seconds"}
+"""The statistics that may fall, each with the unit in its metric's name. All others are counters."""
+
+LABELS: Final[Mapping[str, str]] = {"reconnects": "reason"}
+"""The second label of each statistic that is a mapping."""
+
+
+class FeedCollector(Collector):
+    """Exports the statistics and the state of feeds as Prometheus metrics.
+
+    Nothing runs per message: the collector reads :meth:`~rxws.AsyncWebsocketStreamInterface.statistics` when the
+    registry collects, which may be in any thread. Each metric has the label ``feed``, the name of the feed without
+    secrets. The metrics of a closed feed stay, with their last values, until the collector is unregistered.
+
+    * Each number of :class:`~rxws.Statistics` is a counter, such as ``rxws_messages_total``, or a gauge:
+      ``rxws_streams``, ``rxws_pending``, ``rxws_last_message_age_seconds`` (absent before the first message).
+    * ``rxws_reconnects_total`` has the label ``reason``.
+    * ``rxws_live`` is 1 while a connection delivers, otherwise 0.
+    * ``rxws_state`` is a state set: 1 for the current :class:`~rxws.State`, 0 for the others.
+
+    The names follow the `naming of Prometheus <https://prometheus.io/docs/practices/naming/>`_.
+
+    Args:
+        *feeds: the feeds. Each needs a name of its own.
+
+    Raises:
+        TypeError: an argument is not a feed.
+        ValueError: there is no feed, or two of them have the same name.
+
+    Example::
+
+        from prometheus_client import CollectorRegistry, generate_latest
+
+        registry = CollectorRegistry()
+        registry.register(rxws.prometheus.FeedCollector(ws))
+        print(generate_latest(registry).decode())
+    """
+
+    def __init__(self, *feeds: AsyncWebsocketStreamInterface[Any]) -> None:
+        if not feeds:
+            raise ValueError("FeedCollector needs at least one feed")
+        self._feeds: dict[str, AsyncWebsocketStreamInterface[Any]] = {}
+        for feed in feeds:
+            if not isinstance(feed, AsyncWebsocketStreamInterface):
+                raise TypeError(f"FeedCollector takes feeds, not an object of type {type(feed).__name__}")
+            name = redact(feed_of(feed).reporter.name)
+            if name in self._feeds:
+                raise ValueError(f"two feeds have the name {name!r}: give each its own name=")
+            self._feeds[name] = feed
+
+    def describe(self) -> Iterator[Metric]:
+        """Yield the metrics without values, so that a registry can detect two of the same name."""
+        yield from self._families().values()
+
+    def collect(self) -> Iterator[Metric]:
+        """Yield the metrics of all feeds. May be called from any thread."""
+        families = self._families()
+        for name, feed in self._feeds.items():
+            statistics, state = feed.statistics(), feed.state.value
+            for field in fields(statistics):
+                _add(families[field.name], name, getattr(statistics, field.name))
+            families["live"].add_metric([name], float(state.is_live))
+            families["state"].add_metric([name], {each.value: each is state for each in State})
+        yield from families.values()
+
+    def _families(self) -> dict[str, Any]:
+        families: dict[str, Any] = {field.name: _family(field.name) for field in fields(Statistics)}
+        families["live"] = GaugeMetricFamily("rxws_live", "1 while a connection delivers.", labels=["feed"])
+        families["state"] = StateSetMetricFamily("rxws_state", "The state of the feed.", labels=["feed"])
+        return families
+
+
+def _family(statistic: str) -> Metric:
+    labels = ["feed", *([LABELS[statistic]] if statistic in LABELS else [])]
+    text = HELP.get(statistic, statistic)
+    if statistic in GAUGES:
+        return GaugeMetricFamily(f"rxws_{statistic}{GAUGES[statistic]}", text, labels=labels)
+    return CounterMetricFamily(f"rxws_{statistic}", text, labels=labels)
+
+
+def _add(family: Any, feed: str, value: Mapping[str, int] | float | None) -> None:
+    if isinstance(value, Mapping):
+        for key, count in value.items():
+            family.add_metric([feed, key], count)
+    elif value is not None:
+        family.add_metric([feed], value)

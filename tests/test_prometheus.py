@@ -1,0 +1,129 @@
+"""The metrics of feeds for Prometheus."""
+
+import asyncio
+import re
+import subprocess
+import sys
+from dataclasses import fields
+
+import pytest
+from prometheus_client import CollectorRegistry, generate_latest
+from prometheus_client.openmetrics.exposition import generate_latest as generate_open_metrics
+
+import rxws
+from rxws.prometheus import HELP, FeedCollector
+
+
+def text_of(*feeds):
+    """Return what Prometheus reads of feeds."""
+    registry = CollectorRegistry()
+    registry.register(FeedCollector(*feeds))
+    return generate_latest(registry).decode()
+
+
+def values(text):
+    """Return the samples of a text: a name with labels, and a number."""
+    return {key: float(value) for key, value in re.findall(r"^(\w+\{.*\}) (\S+)$", text, re.MULTILINE)}
+
+
+async def test_metrics_equal_the_statistics():
+    """Each counter and gauge has the value of ``statistics()``, with the feed's name as a label."""
+    async with rxws.demo.serve() as exchange, rxws.ReactiveWebSocket(exchange, name="trades") as ws:
+        stream = ws.stream_filter([{"e": "trade"}])
+        await anext(stream)
+        assert await ws.rotate()
+        before, read, after = ws.statistics(), values(text_of(ws)), ws.statistics()
+        for name in ("messages", "bytes", "opened", "rotations", "gaps", "rejected", "duplicates", "failures"):
+            assert getattr(before, name) <= read[f'rxws_{name}_total{{feed="trades"}}'] <= getattr(after, name)
+        assert read['rxws_rotations_total{feed="trades"}'] == 1
+        assert read['rxws_streams{feed="trades"}'] == 1
+        assert read['rxws_pending{feed="trades"}'] >= 0
+        assert 0 <= read['rxws_last_message_age_seconds{feed="trades"}'] < 10
+        assert read['rxws_live{feed="trades"}'] == 1
+
+
+async def test_reconnects_have_their_reason_and_the_state_is_a_set():
+    """Reconnects are counted by their reason; exactly one state is 1."""
+    async with rxws.testing.FeedServer() as server, rxws.ReactiveWebSocket(server.url, name="cut") as ws:
+        await ws.wait_connected()
+        server.reset()
+        await server.connected(2)
+        await ws.wait_connected()
+        read = values(text_of(ws))
+        reasons = {key: value for key, value in read.items() if key.startswith("rxws_reconnects_total")}
+        assert sum(reasons.values()) == 1
+        assert all(re.fullmatch(r'rxws_reconnects_total\{feed="cut",reason="\w+"\}', key) for key in reasons)
+        assert [key for key in read if key.startswith("rxws_state{") and read[key]] == [
+            'rxws_state{feed="cut",rxws_state="connected"}'
+        ]
+    read = values(text_of(ws))
+    assert read['rxws_live{feed="cut"}'] == 0
+    assert read['rxws_state{feed="cut",rxws_state="closed"}'] == 1
+
+
+async def test_several_feeds_share_each_metric():
+    """Each metric is announced once, with a sample for each feed; the texts are valid in both formats."""
+    async with (
+        rxws.testing.FeedServer() as server,
+        rxws.ReactiveWebSocket(server.url, name="one") as one,
+        rxws.ReactiveWebSocket(server.url, name="two") as two,
+    ):
+        text = text_of(one, two)
+        assert text.count("# TYPE rxws_messages_total counter") == 1
+        read = values(text)
+        assert {'rxws_streams{feed="one"}', 'rxws_streams{feed="two"}'} <= read.keys()
+        registry = CollectorRegistry()
+        registry.register(FeedCollector(one, two))
+        assert generate_open_metrics(registry).endswith(b"# EOF\n")
+        with pytest.raises(ValueError, match="Duplicated"):
+            registry.register(FeedCollector(one))
+
+
+async def test_age_is_absent_before_the_first_message():
+    """A metric without a value has no sample, so that an alert does not take it for zero."""
+    async with rxws.testing.FeedServer() as server, rxws.ReactiveWebSocket(server.url, name="mute") as ws:
+        await ws.wait_connected()
+        assert "rxws_last_message_age_seconds{" not in text_of(ws)
+
+
+async def test_every_statistic_is_a_metric():
+    """No field of ``Statistics`` is left out, and each has a text of its own."""
+    async with rxws.testing.FeedServer() as server, rxws.ReactiveWebSocket(server.url, name="all") as ws:
+        text = text_of(ws)
+    for field in fields(rxws.Statistics):
+        assert re.search(rf"^# HELP rxws_{field.name}\w* [A-Z]", text, re.MULTILINE), field.name
+    assert HELP.keys() == {field.name for field in fields(rxws.Statistics)}
+
+
+async def test_metrics_are_read_in_any_thread_while_messages_flow():
+    """A registry may collect in another thread than the event loop's."""
+    async with rxws.demo.serve(rate=5_000) as exchange, rxws.ReactiveWebSocket(exchange, name="busy") as ws:
+        await ws.wait_connected()
+        counts = [values(await asyncio.to_thread(text_of, ws))['rxws_messages_total{feed="busy"}'] for _ in range(20)]
+        assert counts == sorted(counts)
+
+
+async def test_secret_in_a_name_is_not_exported():
+    """A feed that is named after its URL shows no secret."""
+    async with rxws.testing.FeedServer() as server:
+        secret = "kJ8s0dk3LmN7pQ2rT5vW"
+        async with rxws.ReactiveWebSocket(server.url, name=f"{server.url}?token={secret}") as ws:
+            assert secret[:8] not in text_of(ws)
+
+
+async def test_wrong_arguments_are_named():
+    """A collector without feeds, of something else, or of two feeds with one name raises at once."""
+    with pytest.raises(ValueError, match="at least one feed"):
+        FeedCollector()
+    with pytest.raises(TypeError, match="takes feeds, not an object of type str"):
+        FeedCollector("ws://localhost")
+    async with rxws.testing.FeedServer() as server, rxws.ReactiveWebSocket(server.url, name="same") as ws:
+        with pytest.raises(ValueError, match=r"two feeds have the name 'same'.*name="):
+            FeedCollector(ws, ws)
+
+
+def test_missing_extra_is_named():
+    """Without prometheus_client, ``rxws.prometheus`` says what to install."""
+    code = "import sys; sys.modules['prometheus_client'] = None; import rxws; rxws.prometheus"
+    run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60)
+    assert 'pip install "rxws[prometheus]"' in run.stderr.splitlines()[-1]
