@@ -39,7 +39,7 @@ from ..reporting.redaction import redact
 from ..reporting.reporter import Reporter
 from ..sending.channels import Channel
 from ..sending.sender import Sender
-from ..streams.availability import Availability, ChannelAvailability, FeedAvailability
+from ..streams.availability import Availability
 from ..streams.handlers import CoroutineHandler, make_handler
 from ..streams.stream import Stream
 from ..streams.stream_options import StreamOptions
@@ -136,7 +136,7 @@ class Feed:
     def _make_availability(self) -> Availability:
         # It refers to the state only, because a reference to a stream must not keep the feed alive.
         state = self.state
-        return FeedAvailability(lambda: state.value.is_live, self.live_or_ended)
+        return Availability(lambda: state.value.is_live, self.live_or_ended)
 
     def _start(self) -> None:
         if not self.is_closing:
@@ -188,9 +188,8 @@ class Feed:
         """Make a stream of a channel, which stays subscribed as long as it has a stream."""
         self.context.check()
         is_subscribed = functools.partial(self.sender.has_subscribed, channel.identity)
-        availability = ChannelAvailability(self._availability, is_subscribed)
         parsed = Filter.parse(filters, "filters")
-        stream = self.stream(parsed, options, availability)
+        stream = self.stream(parsed, options, self._availability.limited_to(is_subscribed))
         if not self.is_closing:
             wanted = self.sender.add_reference(channel, parsed)
             stream.when_ended(functools.partial(self._remove_reference, wanted))

@@ -82,7 +82,7 @@ class Resynced(AsyncObservable[T | Snapshot[S]], Generic[T, S]):
     def in_sync(self) -> bool:
         """Whether all subscribers have got all changes. False without a subscriber, and while no changes can come
         because there is no connection, or because the changes are not subscribed on it."""
-        is_known = bool(self._sessions) and self._changes.availability.is_available
+        is_known = bool(self._sessions) and self._changes.availability.is_available()
         return is_known and all(session.in_sync for session in self._sessions)
 
     def __repr__(self) -> str:

@@ -7,7 +7,7 @@ import itertools
 
 import pytest
 
-from rxws.streams.availability import ALWAYS_AVAILABLE, ChannelAvailability, FeedAvailability
+from rxws.streams.availability import ALWAYS_AVAILABLE, Availability
 
 pytestmark = pytest.mark.usefixtures("virtual_time", "assert_no_leaks")
 
@@ -18,8 +18,8 @@ class Switched:
     def __init__(self):
         self.is_live = self.is_subscribed = False
         self.live_or_ended = asyncio.Event()
-        self.feed = FeedAvailability(lambda: self.is_live, self.live_or_ended)
-        self.channel = ChannelAvailability(self.feed, lambda: self.is_subscribed)
+        self.feed = Availability(lambda: self.is_live, self.live_or_ended)
+        self.channel = self.feed.limited_to(lambda: self.is_subscribed)
 
     def connect(self, is_live=True):
         """Open a connection, or end the feed."""
@@ -35,7 +35,7 @@ async def is_done(waiting, seconds):
 
 async def test_availability_when_the_source_is_no_feed():
     """The messages of a source without a connection can always come."""
-    assert ALWAYS_AVAILABLE.is_available
+    assert ALWAYS_AVAILABLE.is_available()
     await ALWAYS_AVAILABLE.wait_available()
 
 
@@ -44,9 +44,9 @@ async def test_feed_when_it_gets_a_connection():
     switched = Switched()
     waiting = asyncio.ensure_future(switched.feed.wait_available())
     assert not await is_done(waiting, 60)
-    assert not switched.feed.is_available
+    assert not switched.feed.is_available()
     switched.connect()
-    assert switched.feed.is_available
+    assert switched.feed.is_available()
     assert await is_done(waiting, 0.001)
 
 
@@ -65,15 +65,15 @@ async def test_channel_when_it_gets_subscribed():
     waiting = asyncio.ensure_future(switched.channel.wait_available())
     switched.connect()
     assert not await is_done(waiting, 1)
-    assert not switched.channel.is_available
+    assert not switched.channel.is_available()
     switched.is_live = False
     switched.live_or_ended.clear()
     switched.is_subscribed = True
     assert not await is_done(waiting, 1)
-    assert not switched.channel.is_available
+    assert not switched.channel.is_available()
     switched.connect()
     assert await is_done(waiting, 0.2)
-    assert switched.channel.is_available
+    assert switched.channel.is_available()
 
 
 async def test_channel_when_it_is_refused_for_long():
@@ -85,7 +85,7 @@ async def test_channel_when_it_is_refused_for_long():
         looks.append(asyncio.get_running_loop().time())
         return len(looks) == 5_000
 
-    channel = ChannelAvailability(switched.feed, is_subscribed)
+    channel = switched.feed.limited_to(is_subscribed)
     await channel.wait_available()
     assert looks[1] < 0.2
     assert all(later - earlier <= max(0.101, 0.1 * earlier + 0.001) for earlier, later in itertools.pairwise(looks))
