@@ -9,8 +9,10 @@ from typing import Any
 from ..connections.connection import Connection
 from ..errors import SendFailed, SendTimeout
 from ..messages.filters import Filter
+from ..messages.router import Router
 from ..reporting.redaction import redact
-from ..streams.stream import Stream
+from ..streams.stream_options import StreamOptions
+from ..streams.stream_receiver import StreamReceiver
 
 __all__ = ["exchange"]
 
@@ -19,7 +21,7 @@ Send = Callable[[Any, Callable[[Connection], object]], Awaitable[None]]
 
 
 async def exchange(
-    message: Any, wanted: Filter, timeout: float, send: Send, stream: Stream[Any], obstacle: Callable[[], str]
+    message: Any, wanted: Filter, timeout: float, send: Send, router: Router, obstacle: Callable[[], str]
 ) -> Any:
     """Send a message and return its reply: the first message that passes a filter.
 
@@ -28,7 +30,7 @@ async def exchange(
         wanted: the filter of the reply.
         timeout: seconds for sending and for the reply together.
         send: sends the message.
-        stream: a stream with the filter of the reply; it is closed afterwards.
+        router: delivers the reply.
         obstacle: returns why a message could not be sent so far.
 
     Raises:
@@ -36,33 +38,38 @@ async def exchange(
         SendFailed: the connection was lost before the reply came.
         StopAsyncIteration: the feed was closed before the reply came.
     """
-    replies: list[asyncio.Future[tuple[Any, Filter]]] = []
+    receiver = StreamReceiver[Any](router, wanted, StreamOptions(maxsize=None))
+    router.add(receiver, wanted)
+    expected: list[asyncio.Future[None]] = []
 
-    def take(reply: asyncio.Future[tuple[Any, Filter]]) -> None:
-        if not reply.cancelled():
-            stream.take_in(reply.result()[0])
-        else:
-            # The end of the connection cancels the reply. What the stream holds already comes before the error.
-            stream.fail(SendFailed("sent, then the connection was lost before the reply came"))
+    def lost(_expected: asyncio.Future[None]) -> None:
+        # A reply that the receiver holds already comes before the error.
+        receiver.on_end(SendFailed("sent, then the connection was lost before the reply came"))
 
     def expect_reply(connection: Connection) -> None:
         # In a rotation the reply may come on a connection whose messages are held or discarded: expect it there too.
-        reply = connection.inbound.expect_reply([wanted], is_shared=True)
-        reply.add_done_callback(take)
-        replies.append(reply)
+        def take(message: Any) -> bool:
+            is_reply = connection.inbound.passes(wanted, message)
+            if is_reply:
+                receiver.on_message(message)
+            return is_reply
+
+        expected.append(connection.inbound.expect_replies(take, is_shared=True))
+        # The end of the connection cancels it.
+        expected[-1].add_done_callback(lost)
 
     try:
         async with asyncio.timeout(timeout):
             await send(message, expect_reply)
-            return await anext(stream)
+            return await receiver.get()
     except SendTimeout:
         raise
     except TimeoutError:
-        if not replies:
+        if not expected:
             raise TimeoutError(f"{obstacle()} for {timeout:g} s: nothing was sent") from None
         shown = redact(repr(wanted))
         raise TimeoutError(f"no message that passes {shown} came within {timeout:g} s") from None
     finally:
-        for reply in replies:
-            reply.cancel()
-        stream.close_nowait()
+        for each in expected:
+            each.cancel()
+        receiver.on_end(None)

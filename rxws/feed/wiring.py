@@ -162,16 +162,13 @@ class Feed:
         """Whether the end has begun."""
         return self._closing.has_begun
 
-    def stream(
-        self, filters: object, options: StreamOptions, availability: Availability | None = None, *, rare: bool = False
-    ) -> Stream[Any]:
+    def stream(self, filters: object, options: StreamOptions, availability: Availability | None = None) -> Stream[Any]:
         """Make a stream. A stream that is made in a rotation hook is closed when the hook ends.
 
         Args:
             filters: the filter, as in ``stream_filter``.
             options: the options of the stream.
             availability: whether its messages can come; None: while the feed has a connection.
-            rare: whether its messages may be rare: then there is no warning if none passes.
         """
         parsed = Filter.parse(filters)
         self.context.check()
@@ -180,7 +177,7 @@ class Feed:
         if in_hook is not None:
             # Rotation hooks wait for rare messages, so no warning.
             in_hook.add(stream)
-        elif not rare and not self.is_closing:
+        elif not self.is_closing:
             self._unmatched.watch(stream, parsed)
         return stream
 
@@ -228,9 +225,9 @@ class Feed:
         """Send a message and return the first one that passes the filter ``reply``."""
         check_seconds("timeout", timeout, zero=False)
         wanted = Filter.parse(reply, "reply")
-        stream = self.stream(wanted, StreamOptions(maxsize=None), rare=True)
+        self.context.check()
         try:
-            return await exchange(message, wanted, timeout, self.send, stream, lambda: self.sender.obstacle)
+            return await exchange(message, wanted, timeout, self.send, self.router, lambda: self.sender.obstacle)
         except StopAsyncIteration:
             raise FeedClosed(f"{self.reporter.name} was closed before the reply came") from None
         except SendFailed:

@@ -92,33 +92,15 @@ class Inbound:
 
     # Replies
 
-    def expect_reply(self, filters: list[Filter], *, is_shared: bool = False) -> asyncio.Future[tuple[Any, Filter]]:
-        """Return a future of the next message here that passes one of ``filters``, and of the first filter it passes.
+    def expect_replies(self, take: Callable[[Any], bool], *, is_shared: bool = False) -> asyncio.Future[None]:
+        """Call ``take`` with each message here, until the returned future is cancelled or the connection ends.
 
-        Cancel the future if you do not await it.
-
-        One message is one reply: of two callers that expect the same message, the second waits for the next one. A
-        reply that ``is_shared`` resolves all callers that share it, and the streams get the message as well.
-        """
-        future: asyncio.Future[tuple[Any, Filter]] = asyncio.get_running_loop().create_future()
-
-        def take(message: Any) -> bool:
-            passed = next((each for each in filters if self.passes(each, message)), None)
-            if passed is not None:
-                future.set_result((message, passed))
-            return passed is not None
-
-        self.pending_replies[future] = take, is_shared
-        future.add_done_callback(self.pending_replies.pop)
-        return future
-
-    def expect_replies(self, take: Callable[[Any], bool]) -> asyncio.Future[None]:
-        """Call ``take`` with each message here, until the returned future is cancelled.
-
-        ``take`` returns whether the message is a reply that it expects. No other receiver gets that reply then.
+        ``take`` returns whether the message is a reply that it expects. One message is one reply: of two callers that
+        expect the same message, the second waits for the next one. A reply that ``is_shared`` is for all callers that
+        share it, and the streams get the message as well.
         """
         future: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-        self.pending_replies[future] = take, False
+        self.pending_replies[future] = take, is_shared
         future.add_done_callback(self.pending_replies.pop)
         return future
 

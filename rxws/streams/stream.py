@@ -77,10 +77,6 @@ class Stream(AsyncObservable[T], BufferIterator[T], Generic[T]):
         """Discard messages until the returned function is called; if any came, the stream begins with a ``Gap``."""
         return self._receiver.hold_back()
 
-    def take_in(self, message: T) -> None:
-        """Take a message that did not come through the router. On the loop's thread."""
-        self._receiver.on_message(message)
-
     def clear(self) -> None:
         """Discard the waiting messages.
 
@@ -107,10 +103,6 @@ class Stream(AsyncObservable[T], BufferIterator[T], Generic[T]):
         """
         self._context.check()
         self._receiver.on_end(None)
-
-    def fail(self, error: Exception) -> None:
-        """Take nothing more in. The consumer gets what is held, then ``error``. On the loop's thread; idempotent."""
-        self._receiver.on_end(error)
 
     async def __aenter__(self) -> Self:
         return self
