@@ -1,10 +1,10 @@
-"""Checks of times in seconds. Pure."""
+"""Checks of numbers that users pass: times in seconds, and counts. Pure."""
 
 from __future__ import annotations
 
 import math
 
-__all__ = ["check_seconds"]
+__all__ = ["check_count", "check_seconds"]
 
 
 def check_seconds(option: str, seconds: object, *, zero: bool) -> None:
@@ -24,3 +24,21 @@ def check_seconds(option: str, seconds: object, *, zero: bool) -> None:
         raise TypeError(f"{option} must be {expected}, not {seconds!r}")
     if not math.isfinite(seconds) or seconds < 0 or (seconds == 0 and not zero):
         raise ValueError(f"{option} must be {expected}, not {seconds!r}")
+
+
+def check_count(option: str, count: object) -> None:
+    """Check that a count is an int of at least 1.
+
+    Args:
+        option: the argument's name, for the error text.
+        count: the count.
+
+    Raises:
+        TypeError: it is not an int.
+        ValueError: it is less than 1.
+    """
+    expected = f"{option} must be an int of at least 1, not {count!r}"
+    if isinstance(count, bool) or not isinstance(count, int):
+        raise TypeError(expected)
+    if count < 1:
+        raise ValueError(expected)

@@ -9,7 +9,7 @@ from dataclasses import dataclass, fields
 from typing import Any, TypedDict
 
 from .callables import is_plain_function
-from .checks import check_seconds
+from .checks import check_count, check_seconds
 from .codec import encode
 from .delays import default_delays
 
@@ -95,10 +95,7 @@ class Options:
             check_seconds("the seconds of heartbeat", self.heartbeat[1], zero=False)
         if self.send_limit is not None:
             messages, seconds = self.send_limit
-            is_int = isinstance(messages, int) and not isinstance(messages, bool)
-            if not is_int or messages < 1:
-                kind = ValueError if is_int else TypeError
-                raise kind(f"the messages of send_limit must be an int of at least 1, not {messages!r}")
+            check_count("the messages of send_limit", messages)
             check_seconds("the seconds of send_limit", seconds, zero=False)
 
 

@@ -1,4 +1,4 @@
-"""Checks of times in seconds."""
+"""Checks of times in seconds and of counts."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import math
 
 import pytest
 
-from rxws.checks import check_seconds
+from rxws.checks import check_count, check_seconds
 
 
 @pytest.mark.parametrize("seconds", [1, 0.001, 1e9])
@@ -35,3 +35,23 @@ def test_check_says_whether_zero_is_allowed():
     """The error text states the allowed values."""
     with pytest.raises(ValueError, match="timeout must be a number of seconds of at least 0, not -1"):
         check_seconds("timeout", -1, zero=True)
+
+
+def test_count_when_valid():
+    """Ints from 1 on pass."""
+    check_count("count", 1)
+    check_count("count", 10**9)
+
+
+@pytest.mark.parametrize("count", ["1", None, True, 1.0])
+def test_count_when_not_an_int(count):
+    """A count that is not an int raises TypeError with the argument's name."""
+    with pytest.raises(TypeError, match="count must be an int of at least 1, not"):
+        check_count("count", count)
+
+
+@pytest.mark.parametrize("count", [0, -1])
+def test_count_when_out_of_range(count):
+    """A count below 1 raises ValueError."""
+    with pytest.raises(ValueError, match="count must be an int of at least 1, not"):
+        check_count("count", count)

@@ -31,6 +31,8 @@ STREAK: Final = 100
 DROP_REPORT_INTERVAL: Final = 1.0
 
 
+_ALREADY_WAITING: Final = "another task is already waiting for the next message of this stream"
+
 _running_loop: Final = asyncio._get_running_loop
 
 
@@ -107,7 +109,7 @@ class Buffer(Generic[T]):
         if _running_loop() is not loop:
             raise RuntimeError(f"{self.describe()} belongs to the event loop in which it was made: use it in that loop")
         if self._waiter is not None:
-            raise RuntimeError("another task is already waiting for the next message of this stream")
+            raise RuntimeError(_ALREADY_WAITING)
         # The wait stands here and not in a second coroutine: the garbage collector visits each object that a waiting
         # consumer holds.
         try:
@@ -130,10 +132,40 @@ class Buffer(Generic[T]):
         self._streak += 1
         return self._items.popleft()
 
-    async def get_batch(self) -> list[T]:
-        """Wait for an item, then return all waiting items. Raises as :meth:`get` does; cancelling is safe."""
+    async def get_batch(self, count: int | None = None) -> list[T]:
+        """Wait for an item, then return all waiting items, or the first ``count``. Raises as :meth:`get` does.
+
+        Cancelling is safe.
+        """
         first = await self.get()
-        return [first, *self.take()]
+        return [first, *self.take(None if count is None else count - 1)]
+
+    async def wait_for(self, count: int | None, deadline: float = math.inf) -> None:
+        """Wait until ``count`` items wait, but no longer than the deadline, the end, or until the buffer is full.
+
+        Args:
+            count: the number of items; None: only the size of the buffer counts.
+            deadline: on the loop's clock.
+
+        Raises:
+            RuntimeError: another task already waits here.
+        """
+        full = min(count or math.inf, self.maxsize or math.inf)
+        while not self.closed and len(self) < full and self.now() < deadline:
+            if self._waiter is not None:
+                raise RuntimeError(_ALREADY_WAITING)
+            waiter = self._waiter = self._loop.create_future()
+            timer = self._loop.call_at(deadline, _wake, waiter) if deadline < math.inf else None
+            try:
+                await waiter
+            finally:
+                self._waiter = None
+                if timer is not None:
+                    timer.cancel()
+
+    def now(self) -> float:
+        """Return the time of the loop's clock."""
+        return self._loop.time()
 
     def take(self, count: int | None = None) -> list[T]:
         """Remove and return all waiting items, or the first ``count`` of them."""

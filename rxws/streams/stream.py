@@ -13,6 +13,7 @@ from ..messages.router import Router
 from ..observables.hot import HotObservable
 from ..observables.observable import AsyncObservable, BufferIterator, Scheduler
 from .availability import ALWAYS_AVAILABLE, Availability
+from .batches import Batches
 from .resync import ChangeSource, Resynced
 from .stream_options import StreamOptions
 from .stream_receiver import StreamReceiver
@@ -126,17 +127,32 @@ class Stream(AsyncObservable[T], BufferIterator[T], Generic[T]):
         """Call ``on_removed`` when the stream takes no more messages: it was closed or collected, or it overflowed."""
         self._router.when_removed(self._receiver, on_removed)
 
-    def batches(self) -> AsyncIterator[list[T]]:
-        """Iterate over lists of all waiting messages, which takes one wake-up for many messages.
+    def batches(self, count: int | None = None, seconds: float | None = None) -> AsyncIterator[list[T]]:
+        """Iterate over lists of messages, for example to store many in one transaction.
 
-        Ends and raises as the stream's own iteration does; each list holds at least one message.
+        Without arguments each list has all messages that wait. A list has at least one message. Messages wait in the
+        stream until their list is complete, so cancelling loses none, and ``maxsize`` limits them. Ends and raises as
+        the stream's own iteration does; the last list is delivered first, without waiting.
+
+        Args:
+            count: the number of messages that a list has at most. By default None: no limit. Without ``seconds`` a list
+                does not wait to grow.
+            seconds: how long a message waits at most for its list to grow, where the list has fewer than ``count``
+                messages. A message that came while the last list was processed has waited already. By default None:
+                a list is delivered as soon as a message waits.
+
+        Raises:
+            TypeError: ``count`` is not an int or None, or ``seconds`` is not a number or None.
+            ValueError: ``count`` is less than 1, or ``seconds`` is not positive and finite.
 
         Example::
 
-            async for trades in stream.batches():
+            async for trades in stream.batches(count=5000, seconds=1.0):
                 database.insert(trades)
         """
-        return _Batches(self)
+        batches = Batches(self._receiver, self, count, seconds)
+        aiter(self)
+        return batches
 
     def resync(
         self,
@@ -224,15 +240,3 @@ class Stream(AsyncObservable[T], BufferIterator[T], Generic[T]):
         if receiver is not None and not receiver.closed:
             receiver.abandon()
             self._context.call_from_finalizer(self._router.remove, receiver)
-
-
-class _Batches(AsyncIterator[list[T]]):
-    """The iterator of ``stream.batches()``. It keeps the stream alive."""
-
-    __slots__ = ("_stream",)
-
-    def __init__(self, stream: Stream[T]) -> None:
-        self._stream = aiter(stream)
-
-    async def __anext__(self) -> list[T]:
-        return await self._stream._receiver.get_batch()
