@@ -5,7 +5,7 @@ from __future__ import annotations
 import functools
 import inspect
 from collections.abc import Callable
-from typing import Any, Generic, TypeVar
+from typing import Any, Final, Generic, TypeVar
 
 from reactivex.observer import AutoDetachObserver
 
@@ -13,6 +13,7 @@ F = TypeVar("F")
 T = TypeVar("T")
 
 __all__ = [
+    "USE_OF_COROUTINES",
     "is_coroutine_function",
     "is_generator_function",
     "is_plain_function",
@@ -21,6 +22,11 @@ __all__ = [
     "resolve",
     "shadowable",
 ]
+
+#: How coroutine functions are used with operators, for error texts.
+USE_OF_COROUTINES: Final = (
+    "use ops.map(function), ops.flat_map(asyncio.ensure_future) in pipe, or pass the function to add_handler"
+)
 
 
 def is_coroutine_function(function: object) -> bool:

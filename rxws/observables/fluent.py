@@ -7,12 +7,16 @@ overrides those that do not.
 
 from __future__ import annotations
 
+import functools
+import inspect
 from abc import ABCMeta
-from collections.abc import Callable, Generator, Iterable
+from collections.abc import Callable, Generator, Iterable, Iterator
 from typing import Any, Final, NoReturn, TypeVar
 
 from reactivex import Observable, abc
 from reactivex import operators as ops
+
+from ..callables import USE_OF_COROUTINES, is_coroutine_function, name_of
 
 __all__ = ["FluentOperators"]
 
@@ -20,6 +24,9 @@ T_co = TypeVar("T_co", covariant=True)
 
 
 _OPERATORS: Final = frozenset(name for name in dir(Observable) if not name.startswith("_")) - {"pipe", "subscribe"}
+
+#: reactivex's functions behind the operators whose results are items. A later operator may await these items.
+_PROJECTIONS: Final = frozenset({"map_", "map_indexed_", "starmap_", "starmap_indexed_"})
 
 
 class _WithoutOperators(ABCMeta):
@@ -45,11 +52,18 @@ class FluentOperators(Observable[T_co], metaclass=_WithoutOperators):
         Example::
 
             ws.messages.pipe(ops.map(lambda trade: float(trade["p"])), ops.buffer_with_time(1.0))
+
+        Operators await nothing. An operator of reactivex that was given a coroutine function ends with TypeError at the
+        first item. ``ops.map`` may have one if a later operator awaits the coroutines:
+        ``ops.map(function), ops.flat_map(asyncio.ensure_future)``.
         """
         result: Any = self
         for operator in operators:
             # Bind each result, not only the last: an operator that subscribes to its source without a scheduler gets
             # the loop's.
+            unusable = next(filter(is_coroutine_function, _arguments_of(operator)), None)
+            if unusable is not None:
+                result = self._bind(ops.map(functools.partial(_refuse, "an operator", unusable))(result))
             result = self._bind(operator(result))
         return result
 
@@ -101,3 +115,44 @@ class FluentOperators(Observable[T_co], metaclass=_WithoutOperators):
     def switch_latest(self) -> Any:
         """Pass on the items of the latest of the Observables that are the items."""
         return self.pipe(ops.switch_latest())
+
+
+def _arguments_of(operator: object) -> Iterator[object]:
+    """Yield the arguments that an operator of reactivex was made with, except those of projections.
+
+    Only the closures of reactivex's own functions are read: another operator may await what its functions return.
+    """
+    if isinstance(operator, tuple):
+        for each in operator:
+            yield from _arguments_of(each)
+    elif isinstance(operator, dict):
+        yield from _arguments_of(tuple(operator.values()))
+    elif inspect.isfunction(operator) and operator.__module__.startswith("reactivex."):
+        closure = inspect.getclosurevars(operator).nonlocals
+        if getattr(closure.get("fun"), "__name__", None) not in _PROJECTIONS:
+            yield from _arguments_of(closure)
+    else:
+        yield operator
+
+
+def _refuse(operator: str, function: object, _item: object = None) -> NoReturn:
+    raise TypeError(
+        f"{operator} takes plain functions, and {name_of(function)} is a coroutine function: {USE_OF_COROUTINES}"
+    )
+
+
+def _refusing(name: str, method: Callable[..., Any]) -> Callable[..., Any]:
+    """Return a fluent operator that raises TypeError if an argument is a coroutine function."""
+
+    @functools.wraps(method)
+    def operator(self: Any, *arguments: Any, **options: Any) -> Any:
+        for each in (*arguments, *options.values()):
+            if is_coroutine_function(each):
+                _refuse(name, each)
+        return method(self, *arguments, **options)
+
+    return operator
+
+
+for _name in _OPERATORS:
+    setattr(FluentOperators, _name, _refusing(_name, getattr(FluentOperators, _name)))

@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Generator
+from types import CoroutineType
 from typing import Any, Final, TypeAlias, TypeVar
 
 from reactivex import Observable, abc
-from reactivex.disposable import Disposable
+from reactivex.disposable import Disposable, SingleAssignmentDisposable
 from reactivex.observable import ConnectableObservable, GroupedObservable
 from reactivex.scheduler import CurrentThreadScheduler
 from reactivex.subject import ReplaySubject
 
-from ..callables import is_coroutine_function, is_generator_function, name_of
+from ..callables import USE_OF_COROUTINES, is_coroutine_function, is_generator_function, name_of
 from ..reporting.cancellation import FAILURES
 from ..reporting.reporter import Reporter
 from .buffer import Buffer
@@ -98,23 +99,46 @@ class AsyncObservable(FluentOperators[T_co]):
 
     def _attach(self, on_next: Any, on_error: Any, on_completed: Any, scheduler: Scheduler) -> abc.DisposableBase:
         """Subscribe three functions; return a Disposable that may be disposed from any thread."""
+        subscription = SingleAssignmentDisposable()
         if scheduler is not self._context.scheduler:
             # These are the user's functions and not an operator's. Their exceptions must not pass through operators:
             # a shared operator would stop for its other subscribers too.
-            on_next = self._guard_next(on_next)
             on_error, on_completed = self._guard(on_error), self._guard(on_completed)
+            on_next = self._guard_next(on_next, on_error, subscription)
         # Subscribe to the source directly where there is one, so that its items pass no further observer.
         subscribe = super().subscribe if self._source is None else self._source.subscribe
-        subscription = subscribe(on_next, on_error, on_completed, scheduler=scheduler or self._context.scheduler)
+        given = scheduler or self._context.scheduler
+        subscription.disposable = subscribe(on_next, on_error, on_completed, scheduler=given)
         return self._context.disposable(subscription.dispose)
 
-    def _guard_next(self, on_next: Callable[[Any], object]) -> Callable[[Any], None]:
-        """Return a function that binds items that are Observables, and reports what ``on_next`` raises."""
+    def _guard_next(
+        self,
+        on_next: Callable[[Any], object],
+        on_error: Callable[[Exception], None],
+        subscription: SingleAssignmentDisposable,
+    ) -> Callable[[Any], None]:
+        """Return a function that binds items that are Observables, and reports what ``on_next`` raises.
+
+        An item that is a coroutine ends the subscription with TypeError: no operator awaited it.
+        """
         context = self._context
+        # The types of the items so far that are neither. One look-up takes less time than isinstance with an ABC.
+        plain: set[type] = set()
 
         def take(item: Any) -> None:
             try:
-                on_next(_bind(item, context) if isinstance(item, Observable) else item)
+                if type(item) not in plain:
+                    if isinstance(item, CoroutineType):
+                        item.close()
+                        if not subscription.is_disposed:
+                            subscription.dispose()
+                            on_error(TypeError(f"no operator awaited the coroutine of an item: {USE_OF_COROUTINES}"))
+                        return
+                    if isinstance(item, Observable):
+                        item = _bind(item, context)
+                    else:
+                        plain.add(type(item))
+                on_next(item)
             except FAILURES as error:
                 context.reporter.failed(on_next, item, error)
 
@@ -131,6 +155,22 @@ class AsyncObservable(FluentOperators[T_co]):
 
     def _bind(self, result: Any) -> Any:
         return _bind(result, self._context) if isinstance(result, Observable) else result
+
+    def __await__(self) -> Generator[Any, None, T_co]:
+        """Return the last item of the result of an operator, such as ``pipe(ops.take(10), ops.to_list())``.
+
+        Cancelling ends the subscription.
+
+        Raises:
+            TypeError: no operator was applied, so that the sequence ends only with its feed.
+            SequenceContainsNoElementsError: the sequence ends without an item.
+        """
+        if self._source is None:
+            raise TypeError(
+                f"a {type(self).__name__} cannot be awaited, because it ends only with its feed: "
+                "await anext(stream) for one item, or stream.collect(count) for a list"
+            )
+        return super().__await__()
 
     def __aiter__(self) -> AsyncIterator[T_co]:
         """Subscribe now and iterate over the items. The iteration ends with the sequence, or raises its error."""
@@ -244,6 +284,8 @@ def _end(subscription: abc.DisposableBase, buffer: Buffer[Any]) -> None:
 
 class AsyncConnectableObservable(AsyncObservable[T], ConnectableObservable[T]):
     """An AsyncObservable that starts with ``connect``: the result of ``publish`` and ``replay``."""
+
+    __await__ = FluentOperators.__await__
 
     def __init__(self, context: LoopContext, source: ConnectableObservable[T]) -> None:
         AsyncObservable.__init__(self, context)

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import ast
 import asyncio
+import functools
 import inspect
+import re
 from typing import Any
 
 import pytest
 import reactivex as rx
-from reactivex import Observable, abc
+from reactivex import ConnectableObservable, Observable, abc
 from reactivex import operators as ops
 from reactivex.internal.exceptions import SequenceContainsNoElementsError
 from reactivex.scheduler import CurrentThreadScheduler, ImmediateScheduler
@@ -220,3 +222,105 @@ async def test_await_when_cancelled() -> None:
         await task
     await asyncio.sleep(0)
     assert not subject.observers
+
+
+# Coroutine functions
+
+
+async def answer(*_: Any) -> bool:
+    return True
+
+
+class Answering:
+    """An object whose call is a coroutine function."""
+
+    async def __call__(self, *_: Any) -> bool:
+        return True
+
+
+COROUTINE_FUNCTIONS = [answer, functools.partial(answer, 1), Answering()]
+
+PROJECTIONS = {"map", "map_indexed", "starmap", "starmap_indexed"}
+
+CALLED_OTHERWISE = {
+    *[("catch", "handler"), ("do", "on_next"), ("finally_action", "action"), ("while_do", "condition")],
+    *[(f"{kind}_{when}", "closing_mapper") for kind in ("buffer", "window") for when in ("toggle", "when")],
+    *[(f"{side}join", f"{other}_duration_mapper") for side in ("", "group_") for other in ("left", "right")],
+    *[(name, "mapper") for name in ("publish", "publish_value", "replay")],
+    *[(f"group_by{until}", "subject_mapper") for until in ("", "_until")],
+    *[(name, "project") for name in ("concat_map", "switch_map")],
+    ("switch_map_indexed", "mapper_indexed"),
+}
+"""Functions that are not called with each item, or whose results another operator subscribes to."""
+
+FUNCTIONS = [
+    (name, parameter.name)
+    for name in sorted(set(fluent.operators()) - {"to_future"})
+    for parameter in inspect.signature(getattr(Observable, name)).parameters.values()
+    if re.search("mapper|predicate|accumulator|comparer|action|on_next|handler|condition|project", parameter.name)
+]
+"""Each parameter of an operator that takes a function."""
+
+
+def given(name: str, parameter: str, function: Any) -> list[Any]:
+    """Return positional arguments for an operator; the function is that of the parameter."""
+    _self, *parameters = inspect.signature(getattr(Observable, name)).parameters.values()
+    last = max(n for n, each in enumerate(parameters) if each.name == parameter or each.default is each.empty)
+    return [function if each.name == parameter else ARGUMENTS.get(each.name) for each in parameters[: last + 1]]
+
+
+@pytest.mark.parametrize(("name", "parameter"), FUNCTIONS)
+def test_fluent_operator_when_given_a_coroutine_function(name: str, parameter: str) -> None:
+    """A fluent operator raises TypeError at the call, which names the operator, the function, and what to use."""
+    with pytest.raises(TypeError, match=rf"^{name} .*answer is a coroutine function.*add_handler"):
+        getattr(Bound(rx.of(1)), name)(*given(name, parameter, answer))
+
+
+@pytest.mark.parametrize("function", COROUTINE_FUNCTIONS)
+def test_fluent_operator_when_given_any_kind_of_coroutine_function(function: Any) -> None:
+    """Partials and objects with an ``async def __call__`` are coroutine functions, also as a keyword argument."""
+    with pytest.raises(TypeError, match="is a coroutine function"):
+        Bound(rx.of(1)).filter(predicate=function)
+
+
+@pytest.mark.parametrize(
+    ("name", "parameter"), [each for each in FUNCTIONS if each[0] not in PROJECTIONS and each not in CALLED_OTHERWISE]
+)
+def test_pipe_when_an_operator_has_a_coroutine_function(name: str, parameter: str) -> None:
+    """Behind pipe the sequence ends with TypeError at the first item, and the coroutine function is not called."""
+    results = Bound(rx.of(1, 2)).pipe(getattr(ops, name)(*given(name, parameter, answer)))
+    for result in results if isinstance(results, list) else [results]:
+        errors: list[Exception] = []
+        result.subscribe(on_error=errors.append, scheduler=CurrentThreadScheduler.singleton())
+        if isinstance(result, ConnectableObservable):
+            result.connect()
+        (error,) = errors
+        assert isinstance(error, TypeError)
+        assert "answer is a coroutine function" in str(error)
+
+
+def test_pipe_when_a_coroutine_function_gets_no_item() -> None:
+    """Without an item there is no error, because nothing was computed."""
+    assert items_of(Bound(rx.empty()).pipe(ops.filter(answer))) == []
+
+
+async def test_pipe_when_coroutines_are_awaited() -> None:
+    """``map`` may have a coroutine function where a later operator makes futures of the coroutines."""
+
+    async def double(item: int) -> int:
+        await asyncio.sleep(0)
+        return item * 2
+
+    numbers = Bound(rx.of(1, 2, 3))
+    assert await numbers.pipe(ops.map(double), ops.flat_map(asyncio.ensure_future), ops.to_list()) == [2, 4, 6]
+    with_index = [ops.map_indexed(lambda item, _: double(item)), ops.flat_map(asyncio.ensure_future), ops.to_list()]
+    assert await numbers.pipe(rx.compose(*with_index)) == [2, 4, 6]
+
+
+async def test_pipe_when_an_operator_of_the_user_has_a_coroutine_function() -> None:
+    """An operator that reactivex did not make may await a coroutine function."""
+
+    def awaiting(function: Any) -> Any:
+        return lambda source: source.pipe(ops.flat_map(lambda item: asyncio.ensure_future(function(item))))
+
+    assert await Bound(rx.of(1)).pipe(awaiting(answer)) is True

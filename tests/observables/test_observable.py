@@ -18,9 +18,9 @@ from reactivex.subject import ReplaySubject, Subject
 
 import rxws
 from rxws.errors import StreamOverflow
-from rxws.observables.hot import HotObservable
+from rxws.observables.hot import CurrentObservable, HotObservable
 from rxws.observables.loop_context import LoopContext
-from rxws.observables.observable import AsyncConnectableObservable, AsyncGroupedObservable, AsyncObservable
+from rxws.observables.observable import AsyncConnectableObservable, AsyncGroupedObservable, AsyncObservable, on_loop
 
 from ..support.wiring import Wiring, emit, emit_at, in_thread, settle, subscribed
 
@@ -341,7 +341,71 @@ async def test_await_when_the_sequence_ends(hot):
     assert not hot.observed
     hot.end()
     with pytest.raises(SequenceContainsNoElementsError):
-        await hot
+        await hot.pipe(ops.take(2))
+
+
+@pytest.mark.parametrize("kind", ["hot", "stream", "current", "resynced"])
+async def test_await_when_the_sequence_ends_only_with_its_feed(hot, kind):
+    """await of a sequence without operators raises TypeError and names anext and collect; it does not wait."""
+    wiring = Wiring()
+    stream = wiring.stream()
+    resynced = stream.resync(answer, sequence=("U", "u"), snapshot_sequence="u")
+    sources = {"hot": hot, "stream": stream, "current": CurrentObservable(hot._context, 1), "resynced": resynced}
+    with pytest.raises(TypeError, match=r"anext.*collect"):
+        await sources[kind]
+
+
+async def test_await_when_connectable(hot):
+    """await of a published Observable returns its last item."""
+    published = hot.publish()
+    future = asyncio.ensure_future(awaited(published))
+    await settle()
+    connection = published.connect()
+    emit(hot, 1, 2)
+    hot.end()
+    assert await future == 2
+    connection.dispose()
+
+
+async def answer(*_):
+    return True
+
+
+async def test_subscriber_when_an_item_is_a_coroutine(hot):
+    """An item that is a coroutine is closed and ends the subscription with TypeError."""
+    items, errors = [], []
+    projected = hot.pipe(ops.map(lambda item: answer(item) if item > 1 else item))
+    projected.subscribe(items.append, errors.append)
+    emit(hot, 1, 2, 3)
+    (error,) = errors
+    assert isinstance(error, TypeError)
+    assert "flat_map(asyncio.ensure_future)" in str(error)
+    assert items == [1]
+    assert not hot.observed
+
+
+async def test_subscriber_when_coroutines_come_during_subscribe(hot):
+    """Coroutines that come before subscribe returns are closed, too, and reported once."""
+    errors = []
+    on_loop(rx.of(1, 2, 3)).pipe(ops.map(answer)).subscribe(print, errors.append)
+    assert [type(error) for error in errors] == [TypeError]
+
+
+async def test_iteration_when_an_item_is_a_coroutine(hot):
+    """async for raises the TypeError of an item that is a coroutine."""
+    iterator = aiter(hot.pipe(ops.map(answer)))
+    emit(hot, 1, 2)
+    with pytest.raises(TypeError, match="coroutine"):
+        await anext(iterator)
+    assert not hot.observed
+
+
+async def test_iteration_when_a_coroutine_function_decides_a_filter(hot):
+    """A filter with a coroutine function passes nothing: async for raises TypeError at the first item."""
+    iterator = aiter(hot.pipe(ops.filter(answer)))
+    emit(hot, 1)
+    with pytest.raises(TypeError, match="answer is a coroutine function"):
+        await anext(iterator)
 
 
 async def awaited(observable):
