@@ -196,18 +196,14 @@ async def test_coroutine_handler_and_rotation_hook_that_panic_are_reported(feed_
     assert sum(isinstance(failure.error, Strange) for failure in failures) >= 3
 
 
-async def test_generator_exit_of_handler_and_rotation_hook_passes(feed_server):
-    """GeneratorExit of a handler or of the rotation hook passes through."""
-
-    class Leaving(Feed):
-        async def _when2create_new_ws(self):
-            raise GeneratorExit
+async def test_generator_exit_of_a_coroutine_handler_passes(feed_server):
+    """GeneratorExit of a coroutine handler passes through its task, and the feed goes on."""
 
     async def leave(_message):
         raise GeneratorExit
 
     asyncio.get_running_loop().set_exception_handler(lambda *_: None)
-    async with Leaving(feed_server) as feed:
+    async with Feed(feed_server) as feed:
         feed.add_handler(leave)
         await feed_server.connected()
         await feed_server.send({"n": 1})

@@ -137,9 +137,11 @@ class Rotation:
         # In a later callback: a caller that waits for the state may call rotate() at once, which is ignored while this
         # handover runs.
         self._loop.call_soon(self._announce_connected, connection)
-        # Shielded, because switch_map cancels the futures of the connection that it leaves. It may cancel the rotation
-        # hook, but not the reader.
-        lost = reactivex.from_future(asyncio.shield(connection.reader)).pipe(ops.map(lambda _failure: Signal.LOST))
+        # A future of its own, because switch_map cancels the futures of the connection that it leaves, and because the
+        # reader may have raised: the opener has reported that then.
+        ended: asyncio.Future[Signal] = self._loop.create_future()
+        connection.reader.add_done_callback(lambda _: None if ended.done() else ended.set_result(Signal.LOST))
+        lost = reactivex.from_future(ended)
         assert connection.rotation_task is not None
         # A cancelled hook emits nothing: it was cancelled because its connection ended, and `lost` emits that.
         hook: Observable[float] = reactivex.from_future(connection.rotation_task).pipe(ops.catch(reactivex.empty()))
@@ -354,6 +356,11 @@ class Rotation:
         started = self._loop.time()
         try:
             await self._host.wait_rotation_due()
+        except GeneratorExit as error:
+            if asyncio.current_task() is not connection.rotation_task:
+                # The loop is gone, and this coroutine is collected.
+                raise
+            self._context.reporter.failed("_when2create_new_ws", None, error)
         except asyncio.CancelledError:
             # A connection that is not live has ended or was closed for its rotation, so the cancellation is rxws's own.
             # The reader may still run then, because a parse hook may ignore cancellation.

@@ -10,7 +10,7 @@ from collections.abc import Awaitable, Callable, Coroutine
 from contextvars import ContextVar
 from dataclasses import dataclass
 from typing import Any, Final
-from weakref import WeakSet
+from weakref import WeakSet, proxy
 
 from reactivex import abc
 
@@ -94,6 +94,8 @@ class Feed:
         self.context = self._make_context(options.name or f"{kind}-{next(_NUMBERS)}")
         self.reporter = self.context.reporter
         self.error: Exception | None = None
+        # Streams refer to the reporter, and must not keep the feed alive.
+        self.reporter.exited = functools.partial(type(self).failed, proxy(self))
         self.opening = "_create_ws"
         # A subscriber of the events that raises is logged and counted, but makes no event: it would get that too.
         self.events: HotObservable[Event] = HotObservable(self.context.without_events())

@@ -7,7 +7,7 @@ from typing import Any, Final, Protocol
 
 from ..observables.hot import HotObservable
 from ..observables.loop_context import LoopContext
-from ..reporting.cancellation import FAILURES
+from ..reporting.cancellation import RAISED
 from ..reporting.events import Gap
 from .filters import Filter
 from .index import Index
@@ -51,7 +51,7 @@ class Router:
     def _router(self) -> Callable[[Any], None]:
         # A closure instead of a method, because it runs for every message and so reads no attributes.
         counters, subscribers, emit = self._reporter.counters, self.messages.subscriptions, self.messages.on_next
-        match, failed = self._index.match, self._reporter.failed
+        match, raised = self._index.match, self._reporter.raised
 
         def route(message: Any) -> None:
             counters.messages += 1
@@ -61,8 +61,8 @@ class Router:
             for push in match(message):
                 try:
                     push(message)
-                except FAILURES as error:
-                    failed(push, message, error)
+                except RAISED as error:
+                    raised(push, message, error)
 
         return route
 

@@ -9,7 +9,7 @@ from typing import Any, Generic, TypeVar
 
 from reactivex import abc
 
-from ..reporting.cancellation import FAILURES
+from ..reporting.cancellation import RAISED
 from .loop_context import LoopContext
 from .observable import AsyncObservable, Scheduler
 
@@ -106,15 +106,15 @@ class HotObservable(AsyncObservable[T], Generic[T]):
         if push is not None:
             try:
                 push(item)
-            except FAILURES as error:
-                self._context.reporter.failed(push, item, error)
+            except RAISED as error:
+                self._context.reporter.raised(push, item, error)
             return
         changes, rest = observers.changes, iter(observers.pushes)
         for push in rest:
             try:
                 push(item)
-            except FAILURES as error:
-                self._context.reporter.failed(push, item, error)
+            except RAISED as error:
+                self._context.reporter.raised(push, item, error)
             if changes:
                 # This subscriber subscribed or disposed one: skip those that are gone.
                 for subscription in observers.subscriptions[len(observers.pushes) - length_hint(rest) :]:
@@ -135,8 +135,8 @@ class HotObservable(AsyncObservable[T], Generic[T]):
         """Pass an item to one subscriber."""
         try:
             subscription.on_next(item)
-        except FAILURES as error:
-            self._context.reporter.failed(subscription.on_next, item, error)
+        except RAISED as error:
+            self._context.reporter.raised(subscription.on_next, item, error)
 
     def end(self, error: Exception | None = None) -> None:
         """End the sequence for all present and later subscribers. Idempotent."""

@@ -38,7 +38,7 @@ class LoopContext:
     scheduler: LoopScheduler = field(init=False)
 
     def __post_init__(self) -> None:
-        failed = partial(self.reporter.failed, "a timed operator's subscriber", None)
+        failed = partial(self.reporter.raised, "a timed operator's subscriber", None)
         self.scheduler = LoopScheduler(self.loop, failed, self.clock)
 
     def check(self) -> None:

@@ -14,7 +14,7 @@ from reactivex.scheduler import CurrentThreadScheduler
 from reactivex.subject import ReplaySubject
 
 from ..callables import USE_OF_COROUTINES, is_coroutine_function, is_generator_function, name_of
-from ..reporting.cancellation import FAILURES
+from ..reporting.cancellation import RAISED
 from ..reporting.reporter import Reporter
 from .buffer import Buffer
 from .fluent import FluentOperators
@@ -139,8 +139,8 @@ class AsyncObservable(FluentOperators[T_co]):
                     else:
                         plain.add(type(item))
                 on_next(item)
-            except FAILURES as error:
-                context.reporter.failed(on_next, item, error)
+            except RAISED as error:
+                context.reporter.raised(on_next, item, error)
 
         return take
 

@@ -14,7 +14,7 @@ from reactivex.disposable import Disposable, MultipleAssignmentDisposable, Singl
 from reactivex.scheduler import CurrentThreadScheduler
 from reactivex.scheduler.periodicscheduler import PeriodicScheduler
 
-from ..reporting.cancellation import FAILURES
+from ..reporting.cancellation import RAISED
 
 __all__ = ["Clock", "LoopScheduler", "TimerHandle"]
 
@@ -142,7 +142,7 @@ class LoopScheduler(PeriodicScheduler):
         """Run an action now; pass its exception to ``on_error``."""
         try:
             return super().invoke_action(action, state)
-        except FAILURES as error:
+        except RAISED as error:
             self._on_error(error)
             return Disposable()
 

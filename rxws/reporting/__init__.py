@@ -1,6 +1,6 @@
 """Reporting: events, the reporter that counts, logs and emits them, and the redaction of secrets."""
 
-from .cancellation import EXITS, FAILURES
+from .cancellation import EXITS, FAILURES, RAISED
 from .events import (
     CallbackFailed,
     Connected,
@@ -21,6 +21,7 @@ from .reporter import Reporter
 __all__ = [
     "EXITS",
     "FAILURES",
+    "RAISED",
     "CallbackFailed",
     "Connected",
     "Disconnected",

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from typing import Final
 
-__all__ = ["EXITS", "FAILURES", "is_being_cancelled", "is_torn_down"]
+__all__ = ["EXITS", "FAILURES", "RAISED", "is_being_cancelled", "is_torn_down"]
 
 #: Exceptions that a user's function may raise without an effect on its caller. CancelledError is one of them: the
 #: result of a cancelled future raises it, and that does not cancel the running task.
@@ -13,6 +13,10 @@ FAILURES: Final = (Exception, asyncio.CancelledError)
 
 #: Exceptions that end the program or the coroutine. rxws never catches them for good.
 EXITS: Final = (KeyboardInterrupt, SystemExit, GeneratorExit)
+
+#: Exceptions of a plain function that gets messages. GeneratorExit is one of them, because only a coroutine that waits
+#: is collected: passed on, it would end one of the feed's tasks, perhaps one that no other code looks at.
+RAISED: Final = (*FAILURES, GeneratorExit)
 
 
 def is_being_cancelled(error: BaseException) -> bool:

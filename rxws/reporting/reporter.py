@@ -58,6 +58,10 @@ def _publish_nothing(event: Event) -> None:
     """Stand in for the subscribers of events."""
 
 
+def _pass(error: BaseException) -> None:
+    raise error
+
+
 def _is_virtual(loop: asyncio.AbstractEventLoop) -> bool:
     """Return whether a loop's clock is another one than the machine's monotonic clock."""
     if getattr(loop.time, "__func__", None) is asyncio.BaseEventLoop.time:
@@ -81,12 +85,14 @@ class Reporter:
         name: the feed's name.
         counters: the feed's counters.
         publish: passes an existing event to the subscribers of events.
+        exited: called with the GeneratorExit of a function that gets messages; the feed fails with it.
     """
 
     def __init__(self, loop: asyncio.AbstractEventLoop, name: str) -> None:
         self.name = name
         self.counters = Counters()
         self.publish: Callable[[Event], None] = _publish_nothing
+        self.exited: Callable[[BaseException], None] = _pass
         self._loop = loop
         self._is_virtual = _is_virtual(loop)
         self._epoch = time.time() - loop.time()
@@ -158,6 +164,12 @@ class Reporter:
         handler_name = name_of(handler)
         self.log(logging.ERROR, "%s raised", handler_name, about=handler_name, error=error)
         self.emit(CallbackFailed, handler=handler_name, message=message, error=error)
+
+    def raised(self, function: object, item: Any, error: BaseException) -> None:
+        """Report one of the exceptions ``RAISED``, which a plain function raised that gets messages or events."""
+        self.failed(function, item, error)
+        if isinstance(error, GeneratorExit):
+            self.exited(error)
 
     def guard(self, handler: object, message: Any = None, *, awaits: bool = False) -> _Guard:
         """Return a context manager that reports an exception of a user's function and suppresses it.

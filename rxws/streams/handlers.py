@@ -11,7 +11,7 @@ from ..callables import is_coroutine_function, is_generator_function, name_of
 from ..errors import StreamOverflow
 from ..messages.router import Router
 from ..observables.buffer import Buffer
-from ..reporting.cancellation import EXITS, FAILURES, is_torn_down
+from ..reporting.cancellation import EXITS, RAISED, is_torn_down
 from ..reporting.events import Gap
 from .stream_options import StreamOptions
 
@@ -37,8 +37,8 @@ class FunctionHandler:
             # A task or a future runs without being awaited.
             if result is not None and inspect.isawaitable(result) and not asyncio.isfuture(result):
                 raise _never_awaited(self._function, result)
-        except FAILURES as error:
-            self._reporter.failed(self._function, message, error)
+        except RAISED as error:
+            self._reporter.raised(self._function, message, error)
 
     def on_gap(self, gap: Gap, /) -> None:
         """Do nothing: handlers get messages only."""

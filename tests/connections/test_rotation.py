@@ -148,6 +148,49 @@ async def test_handler_of_a_held_message_raises_generator_exit():
 
 
 @in_virtual_time
+@pytest.mark.parametrize("turns", range(6))
+async def test_parse_hook_raises_generator_exit_when_a_connection_takes_over(turns):
+    """The feed fails, whatever the rotation does at that moment; the loop's exception handler is not called."""
+
+    def parse(frame):
+        if frame == "leave":
+            raise GeneratorExit
+        return frame
+
+    async def leave():
+        for _ in range(turns):
+            await asyncio.sleep(0)
+        feed.websocket.come("leave")
+
+    unhandled = []
+    asyncio.get_running_loop().set_exception_handler(lambda _, context: unhandled.append(context))
+    feed = ScriptedFeed(parse=parse)
+    feed.events.subscribe(lambda event: asyncio.ensure_future(leave()) if isinstance(event, Connected) else None)
+    with pytest.raises(ConnectFailed, match="a handler raised GeneratorExit"):
+        await feed.wait_closed()
+    await asyncio.sleep(1)
+    assert unhandled == []
+
+
+@in_virtual_time
+async def test_rotation_hook_raises_generator_exit():
+    """It is reported like any failure of the hook, and the feed rotates."""
+    hooks = iter([1, 2])
+
+    async def wait_rotation_due():
+        if next(hooks) == 1:
+            await asyncio.sleep(5)
+            raise GeneratorExit
+        await never()
+
+    async with ScriptedFeed(wait_rotation_due=wait_rotation_due) as feed:
+        await feed.record.happened(Rotated)
+        (failure,) = feed.record.of(CallbackFailed)
+        assert isinstance(failure.error, GeneratorExit)
+        assert now() < 12
+
+
+@in_virtual_time
 async def test_rotate_when_the_connection_is_lost_before_it_is_announced():
     """The call is answered by the connection that follows; nothing hangs."""
     first = ScriptedWebsocket("1")

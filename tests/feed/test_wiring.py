@@ -1015,6 +1015,44 @@ class TestExit:
         with pytest.raises(ConnectFailed):
             await stream.collect(2)
 
+    @pytest.mark.parametrize(
+        "follow",
+        [
+            lambda feed, leave: feed.add_handler(leave),
+            lambda feed, leave: feed.messages.subscribe(leave),
+            lambda feed, leave: feed.messages.map(str).subscribe(leave),
+            lambda feed, leave: feed.messages.delay(0.1).subscribe(leave),
+            lambda feed, leave: feed.stream_filter().subscribe(leave),
+            lambda feed, leave: feed.stream_filter(lambda message: leave(message)),
+            lambda feed, leave: feed.frames.subscribe(leave),
+            lambda feed, leave: feed.events.subscribe(leave),
+            lambda feed, leave: feed.state.subscribe(leave),
+        ],
+        ids=["handler", "messages", "operator", "timed operator", "stream", "filter", "frames", "events", "state"],
+    )
+    async def test_feed_fails_wherever_generator_exit_is_raised(self, feed_server, follow):
+        """Where the function is called makes no difference: the feed fails at once, and nothing else sees the error."""
+
+        def leave(_item):
+            raise GeneratorExit
+
+        feed, unhandled = await Scenes.connected(feed_server), []
+        asyncio.get_running_loop().set_exception_handler(lambda _, context: unhandled.append(context))
+        following = follow(feed, leave)
+        await feed_server.send("1")
+        await asyncio.sleep(1)
+        feed_server.reset()
+        with pytest.raises(ConnectFailed, match="a handler raised GeneratorExit") as failed:
+            async with asyncio.timeout(1):
+                await feed.wait_closed()
+        assert isinstance(failed.value.__cause__, GeneratorExit)
+        assert feed.state.value is State.FAILED
+        assert len(feed_server.connections) == 0
+        del following, failed
+        gc.collect()
+        await asyncio.sleep(1)
+        assert unhandled == []
+
     async def test_coroutine_handler_that_raises_generator_exit_is_reported(self, feed_server):
         """It is called no more, which is reported; the feed goes on."""
 

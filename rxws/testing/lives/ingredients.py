@@ -72,7 +72,6 @@ INGREDIENTS: Final[Mapping[str, tuple[Ingredient, float]]] = {
 """All ingredients, in the order in which they are added, each with its share of lives."""
 
 KNOWN: Final[Mapping[str, str]] = {
-    "generator exits": "GeneratorExit of a handler that gets held messages reaches the loop's exception handler",
     "goings in overlaps": "a channel subscribed during an overlap begins with the later one of its two subscriptions",
     "late effects": "Gap.end is before the subscription is in effect",
     "passing refusals": "a channel that is refused after a reconnect, and accepted later, has a hole without a Gap",
