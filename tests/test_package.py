@@ -45,6 +45,7 @@ PURE = (
     *(
         "connections.failures",
         "connections.backoff",
+        "connections.coverage",
         *(f"connections.matching.{name}" for name in ("evidence", "matcher", "memory", "outcomes", "seats")),
         "connections.rate_limit",
     ),
