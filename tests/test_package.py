@@ -41,7 +41,7 @@ FORMS = ("interface", "websocket")
 
 PURE = (
     *("errors", "callables", "checks", "codec", "delays", "options", "reporting.redaction", "reporting.events"),
-    *("messages.filters", "streams.sequence", "display.snapshot"),
+    *("reporting.quoting", "messages.fields", "messages.filters", "streams.sequence", "display.snapshot"),
     *(
         "connections.failures",
         "connections.backoff",

@@ -1,5 +1,6 @@
 """Takes a frame to the receivers of its message: frames, reader, dispatcher, router, index, filters."""
 
+from .fields import Field, field_reader, number_reader, range_reader
 from .filters import ABSENT, Filter, look_up
 from .frames import Frame, Frames
 from .hooks import Many
@@ -7,4 +8,20 @@ from .inbound import Inbound, Sink
 from .reader import Reader
 from .router import Receiver, Router
 
-__all__ = ["ABSENT", "Filter", "Frame", "Frames", "Inbound", "Many", "Reader", "Receiver", "Router", "Sink", "look_up"]
+__all__ = [
+    "ABSENT",
+    "Field",
+    "Filter",
+    "Frame",
+    "Frames",
+    "Inbound",
+    "Many",
+    "Reader",
+    "Receiver",
+    "Router",
+    "Sink",
+    "field_reader",
+    "look_up",
+    "number_reader",
+    "range_reader",
+]

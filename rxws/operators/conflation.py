@@ -10,11 +10,12 @@ from typing import Any, Generic, TypeVar
 from reactivex import Observable, abc
 from reactivex.disposable import CompositeDisposable, SerialDisposable
 
+from ..messages import Field
 from ..observables import AsyncObservable, LoopContext
 from ..reporting import FAILURES
 from ..streams import Stream
 from .iteration import to_async_iterator
-from .reading import Field, key_reader, parse_seconds
+from .reading import key_reader, parse_seconds
 from .sources import Reports, home_of, scheduler_of
 
 __all__ = ["Conflated", "conflate"]

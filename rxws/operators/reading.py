@@ -1,60 +1,24 @@
-"""The arguments of operators: which value to read from a message, and times in seconds."""
+"""The arguments of operators: the key of a message, and times in seconds."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Hashable
 from typing import Any, Final
 
-from ..callables import is_coroutine_function, name_of
-from ..messages import ABSENT, look_up
+from ..messages import Field, field_reader
 
-__all__ = ["Field", "key_reader", "number_of", "parse_seconds", "reader"]
-
-Field = Hashable | Callable[[Any], Any]
-"""A key, a path (a tuple of keys), or a function of the message."""
-
-
-def reader(field: Field, argument: str) -> Callable[[Any], Any]:
-    """Return a function that reads ``field`` from a message, and raises LookupError if the message lacks it.
-
-    Args:
-        field: a key, a path or a function.
-        argument: the name of the operator's argument, for error texts.
-
-    Raises:
-        TypeError: it is a coroutine function, or neither callable nor hashable.
-        ValueError: the path is empty.
-    """
-    if callable(field):
-        if is_coroutine_function(field):
-            raise TypeError(f"{argument} must be a plain function, but {name_of(field)} is a coroutine function")
-        return field
-    try:
-        hash(field)
-    except TypeError:
-        kind = type(field).__name__
-        raise TypeError(f"{argument} must be a key, a tuple of keys or a function, not a {kind}") from None
-    if field == ():
-        raise ValueError(f"{argument} is an empty tuple: a path needs at least one key")
-
-    def read(message: Any) -> Any:
-        found = look_up(message, field)
-        if found is ABSENT:
-            raise LookupError(f"the message has no {field!r}")
-        return found
-
-    return read
+__all__ = ["key_reader", "parse_seconds"]
 
 
 def key_reader(key: Field | None) -> Callable[[Any], Hashable]:
     """Return a function that reads the hashable key of a message; for None, every message has the key None.
 
     Raises:
-        TypeError, ValueError: as :func:`reader`.
+        TypeError, ValueError: as :func:`~rxws.messages.field_reader`.
     """
     if key is None:
         return lambda _message: None
-    read = reader(key, "key")
+    read = field_reader(key, "key")
 
     def read_key(message: Any) -> Hashable:
         found: Hashable = read(message)
@@ -62,17 +26,6 @@ def key_reader(key: Field | None) -> Callable[[Any], Hashable]:
         return found
 
     return read_key
-
-
-def number_of(value: object) -> int | float | str:
-    """Return a value that is a number or a string. Many feeds send numbers as strings.
-
-    Raises:
-        TypeError: it is neither.
-    """
-    if isinstance(value, bool) or not isinstance(value, int | float | str):
-        raise TypeError(f"a number is expected, not an object of type {type(value).__name__}")
-    return value
 
 
 LONGEST: Final = 1e9

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Callable, Hashable
 from dataclasses import dataclass
-from typing import Any, TypeVar
+from typing import TypeVar
 
 from reactivex import Observable, abc
 
+from ..messages import Field, range_reader
 from ..reporting import FAILURES
-from .reading import Field, key_reader, number_of, reader
+from .reading import key_reader
 from .sources import Reports
 
 __all__ = ["SequenceGap", "detect_gaps"]
@@ -23,7 +24,8 @@ class SequenceGap:
 
     Attributes:
         expected: the expected number.
-        received: the number of the message. It is greater if numbers are missing, and less if the count starts over.
+        received: the number of the message, or the first of its range. It is greater if numbers are missing, and less
+            if the count starts over.
         key: the key of the message, or None.
     """
 
@@ -38,7 +40,7 @@ class SequenceGap:
 
 
 def detect_gaps(
-    sequence: Field, key: Field | None = None, *, reordering: int = 1_000
+    sequence: Field | list[Field], key: Field | None = None, *, reordering: int = 1_000
 ) -> Callable[[Observable[T]], Observable[T | SequenceGap]]:
     """Pass all messages on, and emit a :class:`SequenceGap` before each message that shows a gap in the numbers.
 
@@ -49,17 +51,23 @@ def detect_gaps(
     ``SequenceGap`` reports it, and the new count is followed. If the server restarts before it has counted this far,
     its messages are taken for repetitions until the count catches up.
 
+    A message may have a range of numbers, such as the changes of an order book. Its first number should be at most one
+    more than the greatest number so far, and its last number is then the greatest.
+
     No message is left out. A message without a number or a key is passed on unchecked, and reported as
     :class:`~rxws.CallbackFailed`.
 
     Args:
-        sequence: the sequence number, as a key, a path, or a function of the message. It is an int, or a str of one.
+        sequence: the sequence number, as a key or a path; a list of two of these, ``["U", "u"]``, for the first and the
+            last number of a message; or a function of the message that returns a number or the pair. Each number is an
+            int, or a str of one.
         key: a key, a path, or a function of the message: each of its values has its own count. None (the default) for
             one count of all messages.
         reordering: by how many numbers a message may be late; 1,000 by default.
 
     Raises:
-        TypeError: ``sequence`` or ``key`` is a coroutine function or cannot be hashed, or ``reordering`` is not an int.
+        TypeError: ``sequence`` or ``key`` is a coroutine function or cannot be hashed, ``sequence`` is a list of other
+            than two, or ``reordering`` is not an int.
         ValueError: ``sequence`` or ``key`` is an empty path, or ``reordering`` is negative.
 
     Example::
@@ -78,7 +86,7 @@ def detect_gaps(
             if isinstance(item, rxops.SequenceGap):
                 await fetch_again(item.key)
     """
-    read_number, read_key = reader(sequence, "sequence"), key_reader(key)
+    read_range, read_key = range_reader(sequence, "sequence"), key_reader(key)
     if isinstance(reordering, bool) or not isinstance(reordering, int):
         raise TypeError(f"reordering must be an int, not {reordering!r}")
     if reordering < 0:
@@ -94,16 +102,16 @@ def detect_gaps(
 
             def on_next(message: T) -> None:
                 try:
-                    counted, number = read_key(message), _whole(read_number(message))
+                    counted, (first, last) = read_key(message), read_range(message)
                 except FAILURES as error:
                     reports.failed(message, error)
                 else:
-                    expected = next_numbers.get(counted, number)
-                    starts_over = number < expected - reordering
-                    if number >= expected or starts_over:
-                        next_numbers[counted] = number + 1
-                    if number > expected or starts_over:
-                        observer.on_next(SequenceGap(expected, number, counted))
+                    expected = next_numbers.get(counted, first)
+                    starts_over = last < expected - reordering
+                    if last >= expected or starts_over:
+                        next_numbers[counted] = last + 1
+                    if first > expected or starts_over:
+                        observer.on_next(SequenceGap(expected, first, counted))
                 observer.on_next(message)
 
             return source.subscribe(on_next, observer.on_error, observer.on_completed, scheduler=scheduler)
@@ -111,10 +119,3 @@ def detect_gaps(
         return Observable(subscribe)
 
     return operator
-
-
-def _whole(value: Any) -> int:
-    number = number_of(value)
-    if isinstance(number, float):
-        raise TypeError(f"{number!r} is not a sequence number")
-    return int(number)

@@ -10,8 +10,9 @@ from typing import Any
 from reactivex import Observable, abc
 from reactivex.disposable import CompositeDisposable, SerialDisposable
 
+from ..messages import Field
 from ..reporting import FAILURES
-from .reading import Field, key_reader, parse_seconds
+from .reading import key_reader, parse_seconds
 from .sources import Reports, scheduler_of
 
 __all__ = ["Recovered", "Stale", "stale_after"]

@@ -11,8 +11,9 @@ from typing import Any, Final, Generic, Literal, TypeVar, get_args
 from reactivex import Observable, abc
 from reactivex.disposable import CompositeDisposable, Disposable, SerialDisposable
 
+from ..messages import Field, field_reader
 from ..reporting import FAILURES
-from .reading import Field, key_reader, number_of, parse_seconds, reader
+from .reading import key_reader, parse_seconds
 from .sources import Reports, scheduler_of
 
 __all__ = ["ClosedBy", "Unit", "Window", "windows"]
@@ -114,7 +115,7 @@ def windows(
         width=round(parse_seconds(seconds, "seconds", 1 / MICROSECONDS) * MICROSECONDS),
         lateness=round(parse_seconds(allowed_lateness, "allowed_lateness") * MICROSECONDS),
         patience=None if timeout is None else timedelta(seconds=parse_seconds(timeout, "timeout")),
-        read_time=reader(time, "time"),
+        read_time=field_reader(time, "time"),
         per_second=PER_SECOND[unit],
         read_key=key_reader(key),
     )
@@ -288,11 +289,12 @@ class _Track(Generic[T]):
 
 def _microseconds(value: Any, per_second: int) -> int:
     """Return a time in whole microseconds. An int or a string is converted exactly."""
-    number = number_of(value)
-    if isinstance(number, float):
-        moment = round(number * (MICROSECONDS / per_second))
+    if isinstance(value, bool) or not isinstance(value, int | float | str):
+        raise TypeError(f"a number is expected, not an object of type {type(value).__name__}")
+    if isinstance(value, float):
+        moment = round(value * (MICROSECONDS / per_second))
     else:
-        moment = int((Decimal(number) if isinstance(number, str) else number) * MICROSECONDS // per_second)
+        moment = int((Decimal(value) if isinstance(value, str) else value) * MICROSECONDS // per_second)
     if abs(moment) > FARTHEST:
         # Such a message would close all later windows. It is usually a wrong unit: milliseconds taken for seconds.
         raise ValueError("the time is after the year 9999: check the argument unit")

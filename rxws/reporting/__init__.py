@@ -15,6 +15,7 @@ from .events import (
     Statistics,
     SubscriptionFailed,
 )
+from .quoting import quoted
 from .redaction import printable, redact
 from .reporter import Reporter
 
@@ -36,5 +37,6 @@ __all__ = [
     "Statistics",
     "SubscriptionFailed",
     "printable",
+    "quoted",
     "redact",
 ]

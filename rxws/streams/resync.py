@@ -13,13 +13,15 @@ from reactivex import Observable, abc
 
 from ..callables import name_of
 from ..delays import default_delays
+from ..messages.fields import number_reader, range_reader
 from ..observables.hot import HotObservable, Subscription
 from ..observables.loop_context import LoopContext
 from ..observables.observable import AsyncObservable, Scheduler
 from ..reporting.cancellation import FAILURES, is_being_cancelled
 from ..reporting.events import Gap, Overflowed
+from ..reporting.quoting import quoted_body
 from .availability import Availability
-from .sequence import HELD_MAX, SequenceTracker, Snapshot, number_reader, range_reader
+from .sequence import HELD_MAX, SequenceTracker, Snapshot
 
 __all__ = ["ChangeSource", "Resynced"]
 
@@ -74,8 +76,9 @@ class Resynced(AsyncObservable[T | Snapshot[S]], Generic[T, S]):
         self._snapshot: Final = snapshot
         # The name includes the source, because one function may fetch the snapshots of hundreds of streams.
         self._snapshot_name: Final = f"{name_of(snapshot)} for {source.name}"
-        self._range_of: Final = range_reader(sequence)
-        self._number_of: Final = number_reader(snapshot_sequence)
+        # A pair may be a tuple, which elsewhere is a path.
+        self._range_of: Final = range_reader(sequence, "sequence", pairs=(list, tuple))
+        self._number_of: Final = number_reader(snapshot_sequence, "snapshot_sequence")
         self._sessions: Final[set[_Session]] = set()
 
     @property
@@ -107,6 +110,8 @@ class _Session(HotObservable[Any]):
         self._fetching: asyncio.Task[None] | None = None
         # Whether further items follow the one that is being delivered.
         self._has_more = False
+        # Whether the last message had no readable numbers.
+        self._is_unreadable = False
         self._delays = default_delays()
         self._in_sync_since = math.inf
 
@@ -151,8 +156,14 @@ class _Session(HotObservable[Any]):
         dropped, reason, reporter = self.changes.dropped, self.changes.reason, self._context.reporter
         try:
             self._deliver(self.changes.apply(message))
+            self._is_unreadable = False
         except FAILURES as error:
-            reporter.failed("sequence of resync", message, error)
+            # A sequence that names nothing fails for every message: report it once.
+            if self._is_unreadable:
+                reporter.counters.failures += 1
+            else:
+                reporter.failed(f"sequence of resync for {self._resynced._changes.name}", message, error)
+            self._is_unreadable = True
             # The message may be a change, and without it the subscriber is not in sync.
             self.changes.reset("unreadable")
         if self.changes.dropped > dropped:
@@ -185,16 +196,18 @@ class _Session(HotObservable[Any]):
             await resynced._changes.availability.wait_available()
             # The first delay is 0 and the next ones grow, to spare a server that lags.
             await asyncio.sleep(next(self._delays))
-            losses = self.changes.losses
+            losses, name = self.changes.losses, resynced._snapshot_name
             try:
                 async with asyncio.timeout(SNAPSHOT_TIMEOUT):
                     data = await resynced._snapshot()
+                name = f"snapshot_sequence of resync for {resynced._changes.name}"
                 # Changes were lost during the fetch: the snapshot may be older than these, or of another numbering.
                 delivered = self.changes.snapshot(data) if losses == self.changes.losses else None
             except FAILURES as error:
                 if is_being_cancelled(error):
                     raise
-                failed(resynced._snapshot_name, None, error)
+                _quote_answer(error)
+                failed(name, None, error)
                 continue
             if delivered is not None:
                 self._in_sync_since = now()
@@ -205,3 +218,12 @@ class _Session(HotObservable[Any]):
             if outdated > 1:
                 late = LookupError(f"{outdated} snapshots in a row are older than the changes that were received")
                 failed(resynced._snapshot_name, data, late)
+
+
+def _quote_answer(error: BaseException) -> None:
+    """Note in an exception what the server answered, if the exception has the answer and does not quote it itself."""
+    body = quoted_body(error)
+    note = f"The server answered: {body}"
+    # The snapshot function may raise one object repeatedly.
+    if body and note not in getattr(error, "__notes__", ()):
+        error.add_note(note)

@@ -4,13 +4,11 @@ from __future__ import annotations
 
 import math
 from collections import deque
-from collections.abc import Callable, Hashable
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Final, Generic, TypeVar
 
-from ..messages.filters import ABSENT, look_up
-
-__all__ = ["HELD_MAX", "SequenceTracker", "Snapshot", "number_reader", "range_reader"]
+__all__ = ["HELD_MAX", "SequenceTracker", "Snapshot"]
 
 T = TypeVar("T")
 
@@ -32,57 +30,6 @@ class Snapshot(Generic[T]):
 
     data: T
     reason: str
-
-
-def range_reader(sequence: object) -> Callable[[Any], tuple[int, int]]:
-    """Return a function that reads the first and the last number of a message.
-
-    Args:
-        sequence: a pair of keys or paths, ``("U", "u")``, or such a function.
-
-    Raises:
-        TypeError: ``sequence`` is neither.
-    """
-    if callable(sequence):
-        function = sequence
-
-        def both(message: Any) -> tuple[int, int]:
-            first, last = function(message)
-            return _checked(first, "the first number of sequence"), _checked(last, "the last number of sequence")
-
-        return both
-    if not isinstance(sequence, tuple | list) or len(sequence) != 2:
-        raise TypeError(
-            "sequence must be the pair of keys of a message's first and last number, or a function that returns both, "
-            f"not {sequence!r}"
-        )
-    first, last = sequence
-    return lambda message: (_number(message, first), _number(message, last))
-
-
-def number_reader(snapshot_sequence: object) -> Callable[[Any], int]:
-    """Return a function that reads the last number in a snapshot.
-
-    Args:
-        snapshot_sequence: a key or path, ``"lastUpdateId"``, or such a function.
-    """
-    if callable(snapshot_sequence):
-        function = snapshot_sequence
-        return lambda data: _checked(function(data), "the number of snapshot_sequence")
-    return lambda data: _number(data, snapshot_sequence)
-
-
-def _number(message: Any, key: Hashable) -> int:
-    number = look_up(message, key)
-    if number is ABSENT:
-        raise KeyError(key)
-    return _checked(number, repr(key))
-
-
-def _checked(number: Any, what: str) -> int:
-    if isinstance(number, bool) or not isinstance(number, int):
-        raise TypeError(f"{what} must be an int, not {number!r}")
-    return number
 
 
 class SequenceTracker(Generic[T]):

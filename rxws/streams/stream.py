@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Hashable
+from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine
 from typing import Any, Final, Generic, Self, TypeVar
 
 from reactivex import abc
 
 from ..display.snapshot import RECENT, RateMeter, mimebundle
+from ..messages.fields import Field
 from ..messages.filters import Filter
 from ..messages.router import Router
 from ..observables.hot import HotObservable
@@ -158,8 +159,8 @@ class Stream(AsyncObservable[T], BufferIterator[T], Generic[T]):
         self,
         snapshot: Callable[[], Awaitable[S]],
         *,
-        sequence: tuple[Hashable, Hashable] | Callable[[Any], tuple[int, int]],
-        snapshot_sequence: Hashable | Callable[[Any], int],
+        sequence: Field | list[Field],
+        snapshot_sequence: Field,
     ) -> Resynced[T, S]:
         """Return an Observable of the snapshots and the changes that follow them.
 
@@ -174,13 +175,13 @@ class Stream(AsyncObservable[T], BufferIterator[T], Generic[T]):
         A snapshot that is older than held or delivered changes is fetched again; from the second in a row on, this is
         reported. A fetch that fails or takes longer than 10 s is reported and retried. The delays between fetches grow;
         they start over after a ``Gap`` and after 10 s in sync. A message whose numbers cannot be read may be a change:
-        it is reported, and another snapshot is fetched. Disposing of the subscription, or leaving the ``async for``,
+        it is reported, unless the message before it was unreadable, too, and another snapshot is fetched. Disposing of the subscription, or leaving the ``async for``,
         cancels the fetch. The sequence ends with the stream.
 
         Args:
             snapshot: a coroutine function that fetches a snapshot.
-            sequence: the keys, or paths, of the first and the last number of a change, ``("U", "u")``, which are ints;
-                or a function of a change that returns both as ints, for example from strings.
+            sequence: the keys, or paths, of the first and the last number of a change, ``("U", "u")``; the key of one
+                number; or a function of a change that returns a number, or both. Each is an int, or a str of one.
             snapshot_sequence: the key, or path, of the last number in a snapshot, ``"lastUpdateId"``; or a function of
                 a snapshot that returns it.
 

@@ -14,15 +14,9 @@ from websockets.datastructures import Headers
 from websockets.http11 import Response
 
 from ..errors import RxwsError
-from ..reporting import redact
+from ..reporting import quoted
 
 __all__ = ["HttpError", "HttpHandler", "HttpRequest", "HttpResponse", "get_json"]
-
-_LONGEST = 200
-"""Characters of a body that the text of an HttpError quotes."""
-
-_MOST_REDACTED = 20_000
-"""Bytes of a body that are searched for secrets, so that a large body does not take long."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,11 +91,7 @@ class HttpError(RxwsError, OSError):
         self.body = body
 
     def __str__(self) -> str:
-        # A cut before the redaction could leave a part of a token that is too short to be recognized.
-        start = self.body[:_MOST_REDACTED].decode(errors="replace").strip()
-        words = redact(start)
-        if len(words) > _LONGEST or len(self.body) > _MOST_REDACTED:
-            words = f"{words[:_LONGEST]}…"
+        words = quoted(self.body)
         return f"HTTP {self.status}: {words}" if words else f"HTTP {self.status}"
 
 

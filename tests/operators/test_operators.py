@@ -693,6 +693,23 @@ def test_detect_gaps_when_the_server_counts_anew() -> None:
     assert rxops.SequenceGap(5_001, 1, None).missing is None
 
 
+def test_detect_gaps_when_messages_have_ranges() -> None:
+    """Ranges that touch or overlap have no gap; one that begins later has, up to its first number."""
+    ranges = [(1, 3), (4, 4), (3, 6), (5, 6), (9, 12), (13, 12), (13, 13)]
+    messages = [{"U": first, "u": str(last)} for first, last in ranges]
+    expected = [*messages[:4], rxops.SequenceGap(7, 9, None), *messages[4:], "end"]
+    for sequence in (["U", "u"], lambda message: (message["U"], message["u"])):
+        assert collect(rx.of(*messages).pipe(rxops.detect_gaps(sequence))) == expected
+    assert expected[4].missing == 2
+
+
+def test_detect_gaps_when_ranges_count_anew() -> None:
+    """A range that ends further back than ``reordering`` starts the count over."""
+    messages = [{"U": 5_000, "u": 5_009}, {"U": 1, "u": 3}, {"U": 4, "u": 9}]
+    seen = collect(rx.of(*messages).pipe(rxops.detect_gaps(["U", "u"])))
+    assert seen == [messages[0], rxops.SequenceGap(5_010, 1, None), *messages[1:], "end"]
+
+
 def test_detect_gaps_when_keyed() -> None:
     """Each key has its own count, and a number may be a string."""
     messages = [{"s": "BTC", "u": "7"}, {"s": "ETH", "u": 1}, {"s": "BTC", "u": 8}, {"s": "ETH", "u": 3}]

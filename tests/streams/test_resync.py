@@ -299,10 +299,93 @@ async def test_snapshot_when_the_fetch_fails():
         await settle(100)
         assert short(got) == ["start 0"]
         kinds = [type(event.error) for event in feed.record.of(CallbackFailed)]
-        assert kinds == [OSError, asyncio.CancelledError, TimeoutError, TypeError, OSError]
-        assert {event.handler for event in feed.record.of(CallbackFailed)} == {"Source for stream Filter([{'s': 'a'}])"}
+        assert kinds == [OSError, asyncio.CancelledError, TimeoutError, ValueError, OSError]
+        stream = "stream Filter([{'s': 'a'}])"
+        names = [event.handler for event in feed.record.of(CallbackFailed)]
+        # The fourth snapshot was fetched, and its number is not one.
+        fetch, number = f"Source for {stream}", f"snapshot_sequence of resync for {stream}"
+        assert names == [fetch, fetch, fetch, number, fetch]
         assert source.times[0] == 0
         assert source.times[1:] == sorted(set(source.times[1:]))
+
+
+async def test_snapshot_when_snapshot_sequence_names_nothing(caplog):
+    """The error names the key, the keys that are there and the stream, and does not blame the fetch."""
+    async with Changing() as feed:
+        await feed.wait_connected()
+        stream = feed.stream_filter([{"e": "depth"}])
+        resynced = stream.resync(Source(1), sequence=("U", "u"), snapshot_sequence="lastUpdateId")
+        resynced.subscribe()
+        await settle()
+        (event,) = feed.record.of(CallbackFailed)
+        assert event.handler == "snapshot_sequence of resync for stream Filter([{'e': 'depth'}])"
+        assert "snapshot_sequence 'lastUpdateId': there is no 'lastUpdateId' in the keys 'last'" in str(event.error)
+        (line,) = [record.getMessage() for record in caplog.records if "raised" in record.getMessage()]
+        assert "stream Filter([{'e': 'depth'}])" in line
+        assert "no 'lastUpdateId' in the keys 'last'" in line
+
+
+async def test_snapshot_when_the_server_refuses_the_fetch(caplog):
+    """The report of a failed fetch quotes the body of the server's answer, shortened and without secrets."""
+
+    class Refused(Exception):
+        """An exception of a library for HTTP, which keeps the answer."""
+
+        body = b'{"code": -1121, "msg": "Invalid symbol.", "listenKey": "pqia91ma19a5s61cv6a81va65sdf19v8a65a1"}'
+
+    async with Changing() as feed:
+        await feed.wait_connected()
+        # The second failure is the same object.
+        refused = Refused("HTTP 400")
+        resync(feed, Source(refused, refused, Refused("HTTP 400"), 1)).subscribe()
+        await settle(60)
+        notes = [event.error.__notes__ for event in feed.record.of(CallbackFailed)]
+        quote = """The server answered: {"code": -1121, "msg": "Invalid symbol.", "listenKey": "***"}"""
+        assert notes == [[quote], [quote], [quote]]
+        assert quote in caplog.text
+        assert "pqia" not in caplog.text
+
+
+async def test_change_when_sequence_names_nothing(caplog):
+    """A sequence that names nothing is reported once, with the stream; the other messages are counted."""
+    async with Changing() as feed:
+        await feed.wait_connected()
+        stream = feed.stream_filter([{"s": "a"}])
+        resynced = stream.resync(Source(0), sequence=("first", "last"), snapshot_sequence="last")
+        resynced.subscribe()
+        for n in range(1, 100):
+            feed.come({"s": "a", **c(n)})
+            await settle(0.1)
+        (event,) = feed.record.of(CallbackFailed)
+        assert event.handler == "sequence of resync for stream Filter([{'s': 'a'}])"
+        assert "there is no 'first' in the keys 's', 'U', 'u'" in str(event.error)
+        assert caplog.text.count("sequence of resync for stream Filter([{'s': 'a'}]) raised") == 1
+        assert feed.statistics().failures == 99
+
+
+async def test_change_when_its_numbers_are_strings():
+    """Numbers may be strings, in changes and in snapshots; one number in place of a pair is a range of one."""
+    async with Changing() as feed:
+        await feed.wait_connected()
+        got = []
+        resynced = feed.stream_filter().resync(Source("0"), sequence="u", snapshot_sequence="last")
+        resynced.subscribe(got.append)
+        await settle()
+        feed.come({"u": "1"}, {"u": "2"})
+        await settle()
+        assert short(got) == ["start 0", "1", "2"]
+        assert resynced.in_sync
+
+
+async def test_change_when_its_numbers_are_unreadable_again():
+    """A message that cannot be read is reported again after one that could be read."""
+    async with Changing() as feed:
+        await feed.wait_connected()
+        resync(feed, Source(9)).subscribe()
+        await settle()
+        feed.come({"n": 1}, {"n": 2}, c(10), {"n": 3})
+        await settle()
+        assert [event.message for event in feed.record.of(CallbackFailed)] == [{"n": 1}, {"n": 3}]
 
 
 async def test_change_when_numbers_are_always_missing():

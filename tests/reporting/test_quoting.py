@@ -1,0 +1,72 @@
+"""Quotes of what a server answered: short, one line, and without secrets."""
+
+from __future__ import annotations
+
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+from websockets.datastructures import Headers
+from websockets.exceptions import InvalidStatus
+from websockets.http11 import Response
+
+from rxws.reporting.quoting import LONGEST, quoted, quoted_body
+from rxws.testing import HttpError
+
+TOKEN = "pqia91ma19a5s61cv6a81va65sdf19v8a65a1"
+
+
+class Failed(Exception):
+    """An exception with attributes."""
+
+    def __init__(self, text: str = "", **attributes: Any) -> None:
+        super().__init__(text)
+        self.__dict__.update(attributes)
+
+
+class Unread:
+    """A response whose body was not read yet, as httpx has it in a stream."""
+
+    @property
+    def text(self) -> str:
+        raise RuntimeError("not read")
+
+
+def test_quoted_when_a_text_is_long_or_has_secrets() -> None:
+    """A quote is one line of at most 200 characters and a mark, without secrets."""
+    assert quoted(' {"code": -1121}\n') == '{"code": -1121}'
+    assert quoted(b"\xff bad\nrequest") == "\ufffd bad\\nrequest"
+    assert TOKEN not in quoted(f"invalid key {TOKEN}")
+    for text in ("word " * 1_000, "word " * 1_000_000, b"word " * 1_000_000):
+        assert len(quoted(text)) == LONGEST + 1
+    # A secret that the limit of the redaction divides is beyond what is quoted.
+    assert "pqia" not in quoted("word " * 3_998 + TOKEN * 9)
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        Failed("HTTP 400", body=b'{"code": -1121}'),
+        Failed("400", response=SimpleNamespace(text='{"code": -1121}', body=b"other")),
+        InvalidStatus(Response(400, "Bad Request", Headers(), b'{"code": -1121}')),
+    ],
+)
+def test_quoted_body_when_the_exception_has_an_answer(error: Exception) -> None:
+    """The body is found where httpx, requests, websockets and rxws.testing keep it."""
+    assert quoted_body(error) == '{"code": -1121}'
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        OSError("down"),
+        Failed(body=None, response=None),
+        Failed(body=b" "),
+        Failed(response=Unread()),
+        Failed(response=SimpleNamespace(text=lambda: "a method", body=7)),
+        HttpError(400, b'{"code": -1121}'),
+    ],
+)
+def test_quoted_body_when_there_is_none(error: Exception) -> None:
+    """An exception without a readable body, or with the quote in its own text, adds nothing."""
+    assert quoted_body(error) == ""
