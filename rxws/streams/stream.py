@@ -156,11 +156,7 @@ class Stream(AsyncObservable[T], BufferIterator[T], Generic[T]):
         return batches
 
     def resync(
-        self,
-        snapshot: Callable[[], Awaitable[S]],
-        *,
-        sequence: Field | list[Field],
-        snapshot_sequence: Field,
+        self, snapshot: Callable[[], Awaitable[S]], *, sequence: Field | list[Field], snapshot_sequence: Field
     ) -> Resynced[T, S]:
         """Return an Observable of the snapshots and the changes that follow them.
 
@@ -175,8 +171,8 @@ class Stream(AsyncObservable[T], BufferIterator[T], Generic[T]):
         A snapshot that is older than held or delivered changes is fetched again; from the second in a row on, this is
         reported. A fetch that fails or takes longer than 10 s is reported and retried. The delays between fetches grow;
         they start over after a ``Gap`` and after 10 s in sync. A message whose numbers cannot be read may be a change:
-        it is reported, unless the message before it was unreadable, too, and another snapshot is fetched. Disposing of the subscription, or leaving the ``async for``,
-        cancels the fetch. The sequence ends with the stream.
+        another snapshot is fetched, and the first such message in a row is reported. Disposing of the subscription, or
+        leaving the ``async for``, cancels the fetch. The sequence ends with the stream.
 
         Args:
             snapshot: a coroutine function that fetches a snapshot.
