@@ -23,8 +23,12 @@ The end of a line
     ``reach`` seconds have passed: then a gap stands before the held messages. If no joined line is left, another line
     takes over behind a gap.
 
-A rotation is the failover to a line that begins before the other line ends. The rules are those of A/B line arbitration
-in market data feeds, with identities in place of sequence numbers.
+A rotation is the failover to a line that begins before the other line ends. Resuming is the failover to a line that
+begins after the end of the last joined line, where the server sends again what was missed: the line holds its messages
+until a proof shows that it begins where the other line stopped (see ``Proof``). If none does within ``settle`` seconds
+of the acknowledgement, or of the last copy, a gap stands before the held messages.
+
+The rules are those of A/B line arbitration in market data feeds, with identities in place of sequence numbers.
 """
 
 from __future__ import annotations
@@ -35,7 +39,8 @@ from typing import Final, Generic, TypeVar
 
 from .evidence import Evidence
 from .memory import Delivery, Memory
-from .outcomes import INCOMPARABLE, GapFound, Joined, Limits, Lost, Outcome, Reopen
+from .outcomes import INCOMPARABLE, GapFound, Joined, Limits, Lost, Outcome, Reopen, Resumed
+from .replay import Proof, Replay
 from .seats import Channel, HeldMessage, Holding, Seat, SeatState
 
 __all__ = ["Matcher"]
@@ -63,6 +68,7 @@ class Matcher(Generic[T]):
 
     Args:
         limits: the limits.
+        proof: what proves that a line resumes; None: the server does not send again what was missed.
         is_ordered: returns whether a channel has one order on every line, so that messages before the first copy are
             older. In an unordered channel such messages are delivered, and counted.
 
@@ -77,7 +83,10 @@ class Matcher(Generic[T]):
     """
 
     def __init__(
-        self, limits: Limits = _DEFAULTS, is_ordered: Callable[[Hashable], bool] = lambda _channel: True
+        self,
+        limits: Limits = _DEFAULTS,
+        is_ordered: Callable[[Hashable], bool] = lambda _channel: True,
+        proof: Proof | None = None,
     ) -> None:
         self.out: list[tuple[T] | Outcome] = []
         self.older = 0
@@ -87,6 +96,8 @@ class Matcher(Generic[T]):
         self.dropped = 0
         self._limits: Final = limits
         self._is_ordered: Final = is_ordered
+        self._proof: Final = proof
+        self._replays: dict[int, Replay] = {}
         self._lag = 0.0
         self._least_reach = limits.reach
         # The lines that deliver nothing before the line that they replace has ended.
@@ -166,6 +177,7 @@ class Matcher(Generic[T]):
         """Note that the subscription of a channel is in effect on a line. The line delivers if no line is joined."""
         channel = self._channel(name)
         seat = self._seat(line, channel, now)
+        self._replays.setdefault(line, Replay()).progress = now
         if seat.state is not SeatState.EARLY:
             return
         seat.enter(SeatState.HELD)
@@ -173,8 +185,26 @@ class Matcher(Generic[T]):
         seat.replay_until = now + self.reach
         seat.early_arrivals = seat.arrivals
         seat.is_overlapped = bool(channel.joined())
-        if not seat.is_overlapped and line not in self._reserved:
+        if not (seat.is_overlapped or line in self._reserved or self._resumes(channel)):
             self._take_over(channel, seat, now)
+
+    def stated(self, line: int, now: float, *, is_resumed: bool, name: Hashable = ..., are_older: bool = False) -> None:
+        """Note that the server states, or that a number shows, whether a line resumes where the last line stopped.
+
+        Args:
+            line: the line.
+            now: the time.
+            is_resumed: whether nothing is missing.
+            name: the channel; by default all channels.
+            are_older: whether the held messages of these channels are older than what was delivered.
+        """
+        channels = [each for each, _ in self._seats_of(line) if self._resumes(each) and name in (..., each.name)]
+        for channel in channels if are_older else ():
+            self._drop_held(channel.seats[line])
+        if is_resumed:
+            self._resume(channels, line, now)
+        else:
+            self._give_up(channels, line, now)
 
     def unsubscribed(self, line: int, name: Hashable) -> None:
         """Note that a channel is no longer subscribed on a line."""
@@ -214,6 +244,7 @@ class Matcher(Generic[T]):
     def ended(self, line: int, now: float) -> None:
         """Note the end of a line. Its held messages are dropped, because a gap or another line covers them."""
         last_new = self._last_new.pop(line, -math.inf)
+        self._replays.pop(line, None)
         broken = []
         for channel in self._channels.values():
             seat = channel.seats.pop(line, None)
@@ -228,6 +259,8 @@ class Matcher(Generic[T]):
         for channel in broken:
             if self._reserved:
                 channel.orphaned_at = now
+                continue
+            if self._resumes(channel):
                 continue
             heirs = [seat for seat in channel.seats.values() if seat.held.last_time > now - self._limits.settle]
             if heirs:
@@ -265,6 +298,53 @@ class Matcher(Generic[T]):
         """Apply the rules that depend on time. Call this every few hundredths of a second."""
         for channel in list(self._channels.values()):
             self._expire(channel, now)
+        for line, replay in list(self._replays.items()):
+            if now - replay.progress >= self._limits.settle:
+                self._give_up(self._unproven(line), line, now)
+
+    # Resuming
+
+    def _resumes(self, channel: Channel[T]) -> bool:
+        """Return whether a line must show in a channel that it begins where the last joined line stopped."""
+        return self._proof is not None and channel.last_new > -math.inf and not channel.joined()
+
+    def _unproven(self, line: int) -> list[Channel[T]]:
+        """Return the channels in which a line holds messages without a proof. A number may prove at any time."""
+        return [
+            channel
+            for channel, seat in self._seats_of(line)
+            if seat.state is SeatState.HELD
+            and self._resumes(channel)
+            and (seat.held or self._proof is not Proof.NUMBERS)
+        ]
+
+    def _resume(self, channels: list[Channel[T]], line: int, now: float) -> None:
+        """Let a line follow without a gap. It owes what was delivered after its newest copy: only equal messages."""
+        if not channels:
+            return
+        self.out.append(Resumed(line, tuple(each.name for each in channels)))
+        for channel in channels:
+            seat = channel.seats[line]
+            if seat.newest_copy is not None:
+                later = self._memory.after(seat.newest_copy.number, channel.name)
+                seat.owed = {each.number: each for each in later if line not in each.lines}
+            self._join(channel, seat, now)
+
+    def _replayed(self, line: int, copy: Delivery, now: float) -> None:
+        """Note that a line without a proof has brought a unique message again."""
+        replay = self._replays.setdefault(line, Replay())
+        replay.progress = now
+        is_complete = replay.came(line, copy, self._memory)
+        if replay.begins_with(self._memory.oldest):
+            for _, seat in self._seats_of(line):
+                self._drop_held(seat)
+        if is_complete and self._proof is Proof.COPIES:
+            self._resume([each for each, _ in self._seats_of(line) if self._resumes(each)], line, now)
+
+    def _drop_held(self, seat: Seat[T]) -> None:
+        """Drop held messages that are older than what was delivered."""
+        self.older += len(seat.held)
+        seat.held = Holding()
 
     # The lines and channels
 
@@ -345,6 +425,8 @@ class Matcher(Generic[T]):
             seat.awaited.discard(delivery.number)
             if not seat.awaited:
                 self._release(channel, seat, now)
+        if is_unique and self._resumes(channel):
+            self._replayed(seat.line, delivery, now)
 
     # Time
 
@@ -479,6 +561,9 @@ class Matcher(Generic[T]):
             seat.first_copies = [each for each in seat.first_copies if each[1].key != message.key]
         if seat.line in self._reserved:
             self._shed(channel, seat, now)
+        elif self._resumes(channel):
+            if self._evidence.is_over(seat):
+                self._give_up(self._unproven(seat.line) or [channel], seat.line, now)
         elif not channel.joined():
             self._take_over(channel, seat, now)
         elif self._evidence.is_over(seat):

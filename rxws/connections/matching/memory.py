@@ -55,6 +55,15 @@ class Memory:
         for deliveries in self._by_key.values():
             yield from deliveries
 
+    @property
+    def oldest(self) -> int:
+        """The number of the oldest delivery in the ring; 0: the ring is empty."""
+        return next(iter(self._ring), 0)
+
+    def after(self, number: int, channel: Hashable) -> list[Delivery]:
+        """Return the remembered deliveries of a channel after the one with this number, the oldest first."""
+        return [each for each in self._ring.values() if each.number > number and each.channel == channel]
+
     def find(self, channel: Hashable, key: Hashable) -> Sequence[Delivery]:
         """Return the remembered deliveries with this identity, the oldest first."""
         return self._by_key.get((channel, key), ())

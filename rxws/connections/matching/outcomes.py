@@ -6,7 +6,7 @@ from collections.abc import Hashable
 from dataclasses import dataclass
 from typing import Final
 
-__all__ = ["INCOMPARABLE", "GapFound", "Joined", "Limits", "Lost", "Outcome", "Reopen"]
+__all__ = ["INCOMPARABLE", "GapFound", "Joined", "Limits", "Lost", "Outcome", "Reopen", "Resumed"]
 
 #: The identity of a message that cannot be compared: it is never a copy, has no copies, and proves nothing.
 INCOMPARABLE: Final = object()
@@ -72,4 +72,12 @@ class Reopen:
     line: int
 
 
-Outcome = GapFound | Joined | Lost | Reopen
+@dataclass(frozen=True, slots=True)
+class Resumed:
+    """A line that began after the end of another continues it in these channels: nothing is missing."""
+
+    line: int
+    channels: tuple[Hashable, ...]
+
+
+Outcome = GapFound | Joined | Lost | Reopen | Resumed

@@ -20,7 +20,7 @@ from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 
-from rxws.connections.matching import GapFound, Limits, Matcher, Reopen
+from rxws.connections.matching import GapFound, Limits, Matcher, Proof, Reopen
 
 CHANNELS = ("A", "B", "C")
 END = 7.5
@@ -64,6 +64,7 @@ class Kind:
     both: bool = False
     memory: int = 10_000
     far: float = 0.0
+    resumes: str = ""
 
 
 KINDS = {
@@ -85,6 +86,15 @@ KINDS = {
     "rotations, early messages": Kind("rotation", early=0.4),
     "rotations, kills": Kind("rotation", kills=True, skew=0.03),
     "rotations, mute line": Kind("rotation", mute=True),
+    "resumes": Kind("resume", resumes="inclusive"),
+    "resumes, rewound": Kind("resume", resumes="rewound"),
+    "resumes, rewound, repeats": Kind("resume", resumes="rewound", repeats=0.3),
+    "resumes, stated": Kind("resume", resumes="stated"),
+    "resumes, greeted": Kind("resume", resumes="greeted"),
+    "resumes, before memory": Kind("resume", resumes="before memory", memory=150),
+    "resumes, forgotten": Kind("resume", resumes="forgotten"),
+    "resumes, forgotten, greeted": Kind("resume", resumes="forgotten greeted"),
+    "resumes, cut again": Kind("resume", resumes="cut again"),
 }
 
 
@@ -406,6 +416,84 @@ class RotationLife(World):
             self.at(self.now + self.rng.uniform(0.05, 0.5), self._rotate)
 
 
+class ResumeLife(World):
+    """One line that is cut again and again. The next line brings again what the server sends from a cursor on."""
+
+    def __init__(self, kind: Kind, seed: str) -> None:
+        super().__init__(kind, seed)
+        proof = Proof.STATEMENT if kind.resumes == "stated" else Proof.COPIES
+        self.matcher = Matcher(self.limits, proof=proof)
+
+    def start(self) -> None:
+        self.connect(0)
+        self.at(self.rng.uniform(2.0, 3.0), self.cut)
+
+    def connect(self, first: int, live: int | None = None) -> None:
+        """Open a line that brings the messages from this place in the log on, from ``live`` on as they are sent."""
+        rng, live = self.rng, first if live is None else live
+        line = Line(len(self.lines) + 1, 0, {}, rng.uniform(0, 0.06), {})
+        self.lines.append(line)
+        for channel in CHANNELS:
+            self.acknowledged(line, channel)
+        when = self.now
+        if "greeted" in self.kind.resumes:
+            greeting = Sent(self.now, "greeting", len(self.lines), f"hello {len(self.lines)}", True)
+            self.at(when, lambda: self.greet(line, greeting))
+        if self.kind.resumes == "stated" and line.number > 1:
+            # Before, with, or after the replay.
+            self.at(when + rng.uniform(0.0, 0.3), lambda: self.state(line))
+        for place in range(first, len(self.log)):
+            sent = self.log[place]
+            when = max(when + rng.uniform(0, 0.0005), sent.time + line.lag if place >= live else 0.0)
+            self.at(when, lambda sent=sent: self.bring(line, sent))
+
+    def greet(self, line: Line, greeting: Sent) -> None:
+        """Bring a message that each connection has for itself."""
+        if line.is_alive:
+            if line.number == 1:
+                self.matcher.acknowledged(line.number, "greeting", self.now)
+            self.matcher.arrived(line.number, "greeting", greeting.key, greeting, 20, self.now)
+
+    def state(self, line: Line) -> None:
+        """Bring the server's statement."""
+        if line.is_alive:
+            self.matcher.stated(line.number, self.now, is_resumed=True)
+
+    def bring(self, line: Line, sent: Sent) -> None:
+        """Bring a message."""
+        if line.is_alive:
+            self.first_arrival.setdefault(sent, self.now)
+            self.arrived(line, sent)
+
+    def cut(self) -> None:
+        """End the line, and open one that begins as the server pleases."""
+        rng, how = self.rng, self.kind.resumes
+        line = self.lines[-1]
+        line.is_alive = False
+        self.kills += 1
+        self.matcher.ended(line.number, self.now)
+        last = [each for _, each in self.out if isinstance(each, Sent) and each.channel in CHANNELS][-1]
+        cursor = self.log.index(last)
+        back = self.now + rng.uniform(0.05, 0.5)
+        live = next(place for place, each in enumerate(self.log) if each.time > back)
+        first = {
+            "rewound": max(0, cursor - rng.randrange(1, 40)),
+            "stated": cursor + 1,
+            "before memory": max(0, cursor - 200),
+            "forgotten": live,
+            "forgotten greeted": live,
+        }.get(how, cursor)
+        if first == live or (self.kind.repeats and not last.is_unique):
+            # The server forgot; or the cursor's own message proves nothing, so that one rewound by too little may not.
+            self.excuse(1.5 if first == live else 4.0)
+        self.at(back, lambda: self.connect(first, live))
+        if how == "cut again" and self.kills == 1:
+            # Soon enough that the line has not proven anything, or amid its replay.
+            self.at(back + rng.uniform(0, 0.02), self.cut)
+        elif self.now < 4.5:
+            self.at(back + rng.uniform(1.2, 2.0), self.cut)
+
+
 # The oracle
 
 
@@ -477,7 +565,7 @@ def _judge_missing(world: World, sent: Sent, gaps: list[GapFound], found: Counte
 def play(kind: str, seed: int) -> Counter[str]:
     """Play one life and judge it."""
     ingredients = KINDS[kind]
-    life = LinesLife if ingredients.driver == "lines" else RotationLife
+    life = {"lines": LinesLife, "rotation": RotationLife, "resume": ResumeLife}[ingredients.driver]
     return judge(life(ingredients, f"{kind} {seed}").run())
 
 

@@ -6,6 +6,7 @@ import pytest
 
 from rxws.connections.matching.evidence import Evidence
 from rxws.connections.matching.matcher import Matcher
+from rxws.connections.matching.replay import Replay
 from tests.connections.matching.simulation import KINDS, total_of
 
 LIVES = 15
@@ -49,6 +50,16 @@ def nothing_is_older(self, seat):
     return -1
 
 
+def never_gives_up(self, line):
+    """Wait for a proof for ever."""
+    return []
+
+
+def knows_no_beginning(self, oldest):
+    """Take the first copy for the first message, although more may precede it."""
+    return False
+
+
 @pytest.mark.parametrize(
     ("owner", "rule", "broken", "kind"),
     [
@@ -60,6 +71,9 @@ def nothing_is_older(self, seat):
         (Evidence, "first_copy", nothing_is_older, "kills, late channel"),
         (Evidence, "has_agreed", always_agrees, "rotations, kills"),
         (Evidence, "copied", never_a_copy, "rotations"),
+        (Evidence, "copied", never_a_copy, "resumes, rewound"),
+        (Matcher, "_unproven", never_gives_up, "resumes, forgotten"),
+        (Replay, "begins_with", knows_no_beginning, "resumes, before memory"),
     ],
 )
 def test_simulation_finds_a_broken_rule(monkeypatch, owner, rule, broken, kind):

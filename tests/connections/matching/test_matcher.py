@@ -6,7 +6,7 @@ import math
 
 import pytest
 
-from rxws.connections.matching import INCOMPARABLE, GapFound, Joined, Limits, Lost, Matcher, Reopen
+from rxws.connections.matching import INCOMPARABLE, GapFound, Joined, Limits, Lost, Matcher, Proof, Reopen, Resumed
 from rxws.connections.matching.seats import TRANSITIONS, HeldMessage, Seat, SeatState
 
 LIMITS = Limits(settle=0.5, reach=2.0, farthest=10.0)
@@ -677,3 +677,142 @@ def test_messages_before_an_early_copy_are_older_when_the_line_takes_over_behind
         ("message c",),
     ]
     assert matcher.older == 1
+
+
+# Resuming
+
+
+def resuming(proof, *delivered, channel="A"):
+    """Return a matcher whose only line has delivered these messages, and has ended."""
+    matcher = Matcher(Limits(), proof=proof)
+    matcher.acknowledged(1, channel, 0.0)
+    for place, key in enumerate(delivered):
+        matcher.arrived(1, channel, key, key, 1, 0.1 * place)
+    matcher.ended(1, 5.0)
+    matcher.out.clear()
+    return matcher
+
+
+def outcomes(matcher):
+    """Return what the matcher let go, without the notes that a line joined."""
+    return [each for each in matcher.out if not isinstance(each, Joined)]
+
+
+def test_line_resumes_when_everything_since_the_first_copy_has_come_again():
+    """A line that brings again what was delivered holds what follows, until the last delivered message has come."""
+    matcher = resuming(Proof.COPIES, "a", "b", "c")
+    matcher.acknowledged(2, "A", 6.0)
+    for key in ("b", "x", "c"):
+        assert matcher.out == []
+        matcher.arrived(2, "A", key, key, 1, 6.1)
+    matcher.arrived(2, "A", "d", "d", 1, 6.2)
+    assert outcomes(matcher) == [Resumed(2, ("A",)), ("x",), ("d",)]
+    assert matcher.copies == 2
+
+
+def test_gap_stands_before_what_is_held_when_nothing_is_proven_in_time():
+    """Without a copy for ``settle`` seconds the line follows behind a gap that begins with the last delivery."""
+    matcher = resuming(Proof.COPIES, "a", "b")
+    matcher.acknowledged(2, "A", 6.0)
+    matcher.arrived(2, "A", "x", "x", 1, 6.1)
+    matcher.tick(6.45)
+    assert matcher.out == []
+    matcher.tick(6.5)
+    assert matcher.out == [GapFound(pytest.approx(0.1), 6.5, ("A",)), ("x",)]
+
+
+def test_copies_give_more_time_to_prove():
+    """Each copy begins the time anew, as a long replay takes longer than ``settle``."""
+    matcher = resuming(Proof.COPIES, "a", "b", "c")
+    matcher.acknowledged(2, "A", 6.0)
+    for place, key in enumerate("abc"):
+        now = 6.4 + 0.4 * place
+        matcher.arrived(2, "A", key, key, 1, now)
+        matcher.tick(now + 0.05)
+    assert outcomes(matcher) == [Resumed(2, ("A",))]
+
+
+def test_copies_prove_nothing_where_only_a_statement_does():
+    """Copies may be last values that a server sends first: with ``Proof.STATEMENT`` they are no proof."""
+    matcher = resuming(Proof.STATEMENT, "a", "b")
+    matcher.acknowledged(2, "A", 6.0)
+    matcher.arrived(2, "A", "b", "b", 1, 6.1)
+    matcher.arrived(2, "A", "c", "c", 1, 6.2)
+    assert matcher.out == []
+    matcher.stated(2, 6.3, is_resumed=True)
+    assert outcomes(matcher) == [Resumed(2, ("A",)), ("c",)]
+
+
+@pytest.mark.parametrize("is_resumed", [True, False])
+def test_statement_is_about_one_channel(is_resumed):
+    """A statement about one channel leaves the others unproven."""
+    matcher = resuming(Proof.STATEMENT, "a")
+    other = Matcher(Limits(), proof=Proof.STATEMENT)
+    for channel in ("A", "B"):
+        other.acknowledged(1, channel, 0.0)
+        other.arrived(1, channel, channel, channel, 1, 0.1)
+    other.ended(1, 5.0)
+    other.out.clear()
+    for channel in ("A", "B"):
+        other.acknowledged(2, channel, 6.0)
+        other.arrived(2, channel, f"{channel}2", f"{channel}2", 1, 6.1)
+    other.stated(2, 6.2, is_resumed=is_resumed, name="A")
+    assert other.out[-1] == ("A2",)
+    assert ("B2",) not in other.out
+    other.tick(6.7)
+    assert other.out[-1] == ("B2",)
+    assert sum(isinstance(each, GapFound) for each in other.out) == 1
+    assert matcher.out == []
+
+
+def test_number_that_follows_shows_that_held_messages_are_older():
+    """With numbers what is held when the next number comes is older, and is dropped and counted."""
+    matcher = resuming(Proof.NUMBERS, 5, 6)
+    matcher.acknowledged(2, "A", 6.0)
+    matcher.arrived(2, "A", 1, 1, 1, 6.1)
+    matcher.tick(6.2)
+    matcher.stated(2, 6.3, is_resumed=True, name="A", are_older=True)
+    matcher.arrived(2, "A", 7, 7, 1, 6.3)
+    assert outcomes(matcher) == [Resumed(2, ("A",)), (7,)]
+    assert matcher.older == 1
+
+
+def test_numbered_channel_without_messages_stays_undecided():
+    """A number may prove at any time, so no gap is reported while nothing is held."""
+    matcher = resuming(Proof.NUMBERS, 5)
+    matcher.acknowledged(2, "A", 6.0)
+    matcher.tick(60.0)
+    assert matcher.out == []
+    matcher.arrived(2, "A", 1, 1, 1, 61.0)
+    matcher.tick(61.5)
+    assert matcher.out == [GapFound(0.0, 61.5, ("A",)), (1,)]
+
+
+def test_line_that_ends_without_a_proof_moves_no_gap():
+    """What a line held that ended without a proof is dropped, and the gap begins with the last delivery."""
+    matcher = resuming(Proof.COPIES, "a")
+    matcher.acknowledged(2, "A", 6.0)
+    matcher.arrived(2, "A", "x", "x", 1, 6.1)
+    matcher.ended(2, 6.2)
+    matcher.acknowledged(3, "A", 7.0)
+    matcher.arrived(3, "A", "y", "y", 1, 7.1)
+    matcher.tick(7.6)
+    assert matcher.out == [GapFound(0.0, 7.6, ("A",)), ("y",)]
+
+
+def test_too_many_held_messages_end_the_wait_for_a_proof():
+    """A line that holds as much as it may follows behind a gap."""
+    matcher = resuming(Proof.COPIES, "a")
+    matcher.acknowledged(2, "A", 6.0)
+    for number in range(10_001):
+        matcher.arrived(2, "A", number, number, 1, 6.1)
+    assert isinstance(matcher.out[0], GapFound)
+    assert len(matcher.out) == 10_002
+
+
+def test_line_without_memory_of_deliveries_begins_at_once():
+    """Where nothing was delivered there is nothing to resume."""
+    matcher = Matcher(Limits(), proof=Proof.COPIES)
+    matcher.acknowledged(1, "A", 0.0)
+    matcher.arrived(1, "A", "a", "a", 1, 0.1)
+    assert matcher.out == [("a",)]
