@@ -8,14 +8,13 @@ import inspect
 import ipaddress
 import types
 from collections.abc import Awaitable, Callable, Hashable, Iterable, Iterator, Mapping
-from functools import partial
 from typing import Any, Final, TypeVar, Unpack
 from urllib.parse import urlsplit
 
 import reactivex
 import websockets
 from reactivex import Observable
-from reactivex.disposable import CompositeDisposable
+from reactivex import operators as ops
 
 from . import codec
 from .callables import is_coroutine_function, name_of, resolve
@@ -25,7 +24,7 @@ from .interface import AsyncWebsocketStreamInterface, T, feed_of
 from .messages.filters import Filter, Filters
 from .messages.frames import Websocket
 from .messages.hooks import Many
-from .observables.observable import AsyncObservable, on_loop
+from .observables.observable import on_loop
 from .options import FeedOptions
 from .reporting.redaction import redact_url
 
@@ -162,30 +161,23 @@ class ReactiveWebSocket(AsyncWebsocketStreamInterface[T]):
         return websocket
 
     async def _when2create_new_ws(self) -> None:
-        due = asyncio.get_running_loop().create_future()
+        # Completion is no signal. Subscribed before the first suspension, so that a signal in the very first message is
+        # seen.
+        await on_loop(reactivex.merge(*self.__rotation_signals(), reactivex.never())).pipe(ops.first())
 
-        def rotate(_: object) -> None:
-            if not due.done():
-                due.set_result(None)
-
-        subscriptions = CompositeDisposable()
-        try:
-            # Subscribed before the first suspension, so that a signal in the very first message is seen.
-            for signal, on_error in self.__rotation_signals():
-                subscriptions.add(signal.subscribe(rotate, on_error))
-            await due
-        finally:
-            subscriptions.dispose()
-
-    def __rotation_signals(self) -> Iterator[tuple[AsyncObservable[Any], Callable[[Exception], None] | None]]:
+    def __rotation_signals(self) -> Iterator[Observable[Any]]:
         if self.__rotate_every is not None:
-            yield on_loop(reactivex.timer(self.__rotate_every)), None
+            yield reactivex.timer(self.__rotate_every)
         if isinstance(self.__rotate_on, Observable):
-            # An error is reported and is no signal: a new connection would not fix it. Nor is completion a signal.
-            yield on_loop(self.__rotate_on), partial(feed_of(self).reporter.failed, "rotate_on", None)
+            yield self.__rotate_on.pipe(ops.catch(self.__rotation_signal_failed))
         elif self.__rotate_on is not None:
             # The base's method, because a subclass may have an attribute of that name.
-            yield super().stream_filter(self.__rotate_on), None
+            yield super().stream_filter(self.__rotate_on)
+
+    def __rotation_signal_failed(self, error: Exception, _source: object) -> Observable[Any]:
+        # It is reported and is no signal: a new connection would not fix it.
+        feed_of(self).reporter.failed("rotate_on", None, error)
+        return reactivex.never()
 
     def _parse_raw_data(self, raw_data: str | bytes) -> Any:
         message = self.__decode(raw_data)

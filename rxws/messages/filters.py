@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping, Sequence
+from collections import ChainMap
+from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final, TypeAlias
 
@@ -21,25 +22,6 @@ Filters: TypeAlias = Sequence[Mapping[Any, Any]] | Callable[[Any], bool] | None
 ABSENT: Final = object()
 
 
-class _Readable(Mapping[Any, Any]):
-    """A mapping with ``get`` around one that lacks it."""
-
-    def __init__(self, mapping: Mapping[Any, Any]) -> None:
-        self._mapping = mapping
-
-    def __getitem__(self, key: Any) -> Any:
-        # Asked first, because to read a key makes it in some mappings, such as a Struct of protobuf.
-        if key not in self._mapping:
-            raise KeyError(key)
-        return self._mapping[key]
-
-    def __iter__(self) -> Iterator[Any]:
-        return iter(self._mapping)
-
-    def __len__(self) -> int:
-        return len(self._mapping)
-
-
 def mapping_of(message: object) -> Mapping[Any, Any] | None:
     """Return what a message has its keys from: a mapping that has ``get``; None if the message is no mapping.
 
@@ -50,7 +32,10 @@ def mapping_of(message: object) -> Mapping[Any, Any] | None:
     try:
         if not isinstance(message, Mapping):
             return None
-        return message if callable(getattr(message, "get", None)) else _Readable(message)
+        if callable(getattr(message, "get", None)):
+            return message
+        # Its ``get`` asks first whether a key is there: to read a key makes it in some mappings, such as that Struct.
+        return ChainMap(message)  # type: ignore[arg-type]
     except FAILURES:
         # What a message says of itself is the user's code. What cannot say that it is a mapping is none.
         return None
