@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from dataclasses import dataclass
 from typing import Any, Final
 
 from ..messages.router import Router
@@ -16,53 +17,53 @@ __all__ = ["ConnectionReporter"]
 _LEVELS: Final[dict[Reason, int]] = {"rotation": logging.INFO, "user": logging.INFO, "internal": logging.ERROR}
 
 
+@dataclass(frozen=True, slots=True)
 class ConnectionReporter:
     """Logs, counts and emits what happens to connections, each thing once.
 
-    Args:
+    Attributes:
         reporter: logs, counts and emits.
         router: announces gaps to its receivers, and has the last message.
     """
 
-    def __init__(self, reporter: Reporter, router: Router) -> None:
-        self._reporter = reporter
-        self._router = router
+    reporter: Reporter
+    router: Router
 
     def connected(self, number: int, attempt: int) -> None:
         """Report that a connection takes over; ``attempt`` is how many attempts it took."""
-        reporter = self._reporter
+        reporter = self.reporter
         reporter.log(logging.INFO, "connection %d is open", number)
         reporter.emit(Connected, number=number, attempt=attempt)
 
     def reconnected(self, reason: Reason) -> None:
         """Count a reconnection that was not planned, by the reason that the connection before was lost."""
         if reason != "rotation":
-            reconnects = self._reporter.counters.reconnects
+            reconnects = self.reporter.counters.reconnects
             reconnects[reason] = reconnects.get(reason, 0) + 1
 
     def gap(self, since: float, reason: Reason) -> None:
         """Report that messages between ``since``, in seconds since the epoch, and now may be missing."""
-        reporter = self._reporter
+        reporter = self.reporter
         reporter.counters.gaps += 1
-        last = self._router.last_message
+        last = self.router.last_message
         gap = reporter.emit(Gap, start=since, end=reporter.now(), reason=reason, last_message=last)
-        self._router.announce(gap)
+        self.router.announce(gap)
 
     def ended(self, number: int, failure: Failure) -> None:
         """Report that a connection has ended."""
         level = _LEVELS.get(failure.reason, logging.WARNING)
         error = failure.error if level == logging.ERROR else None
-        self._reporter.log(level, "connection %d ended: %s (%s)", number, failure.cause, failure.reason, error=error)
+        self.reporter.log(level, "connection %d ended: %s (%s)", number, failure.cause, failure.reason, error=error)
         self._disconnected(number, failure, None)
 
     def refused(self, failure: Failure, delay: float | None) -> None:
         """Report that no connection could be opened; the next attempt follows in ``delay`` seconds (None: never)."""
         after = "giving up" if delay is None else f"next attempt in {delay:.1f} s"
-        self._reporter.log(logging.WARNING, "no connection: %s (%s); %s", failure.cause, failure.reason, after)
+        self.reporter.log(logging.WARNING, "no connection: %s (%s); %s", failure.cause, failure.reason, after)
         self._disconnected(None, failure, delay)
 
     def _disconnected(self, number: int | None, failure: Failure, delay: float | None) -> None:
-        self._reporter.emit(
+        self.reporter.emit(
             Disconnected, number=number, reason=failure.reason, cause=failure.cause, code=failure.code, delay=delay
         )
 
@@ -73,9 +74,9 @@ class ConnectionReporter:
             number: the number of the new connection.
             overlap: the other fields of :class:`Rotated`, if there was an overlap.
         """
-        self._reporter.counters.rotations += 1
-        event = self._reporter.emit(Rotated, number=number, **overlap)
-        self._reporter.log(
+        self.reporter.counters.rotations += 1
+        event = self.reporter.emit(Rotated, number=number, **overlap)
+        self.reporter.log(
             logging.INFO if event.proven or not event.held else logging.WARNING,
             "rotated to connection %d: overlap %s, %d held, %d of them copies, paused %.3f s",
             event.number,
@@ -91,17 +92,17 @@ class ConnectionReporter:
             "_when2create_new_ws ended as soon as it had begun: its rotation waits %.1f s; "
             "to never rotate, let the hook wait forever: 'await asyncio.Future()'"
         )
-        self._reporter.log(logging.WARNING, line, delay)
+        self.reporter.log(logging.WARNING, line, delay)
 
     def quiet(self, number: int, seconds: float) -> None:
         """Report that no message has come for so many seconds, which may be normal for the feed."""
-        reporter = self._reporter
+        reporter = self.reporter
         reporter.log(logging.WARNING, "no message for %g s on connection %d", seconds, number)
         reporter.emit(Quiet, seconds=seconds)
 
     def flooded(self, number: int, dropped: int) -> None:
         """Report that more frames came before everything was subscribed on a connection than can be held."""
-        reporter = self._reporter
+        reporter = self.reporter
         reporter.counters.dropped += dropped
         line = "connection %d: too many frames came before everything was subscribed: the first %d were dropped"
         reporter.log(logging.WARNING, line, number, dropped)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections import deque
 from collections.abc import Callable
+from dataclasses import dataclass, field
 from typing import Any, Final
 from weakref import WeakValueDictionary
 
@@ -19,41 +20,39 @@ __all__ = ["FeedView", "replace_namesake"]
 KEEP_SECONDS: Final = 60.0
 
 
+@dataclass(eq=False, slots=True)
 class FeedView:
     """Displays a feed: its state, its counters and its last few messages.
 
     Messages are kept for a minute after each display, so a display slows the feed only for that time.
 
-    Args:
+    Attributes:
         loop: the feed's loop.
         subscribe: subscribes a function to the feed's messages.
         last_message: returns the last message, or None.
     """
 
-    def __init__(
-        self,
-        loop: asyncio.AbstractEventLoop,
-        subscribe: Callable[[Callable[[Any], None]], abc.DisposableBase],
-        last_message: Callable[[], Any],
-    ) -> None:
-        self._loop = loop
-        self._subscribe = subscribe
-        self._last_message = last_message
-        self._rate = RateMeter(loop.time())
-        self._recent: deque[Any] = deque(maxlen=RECENT)
-        self._subscription: abc.DisposableBase | None = None
-        self._timer: asyncio.TimerHandle
+    loop: asyncio.AbstractEventLoop
+    subscribe: Callable[[Callable[[Any], None]], abc.DisposableBase]
+    last_message: Callable[[], Any]
+    _rate: RateMeter = field(init=False)
+    _recent: deque[Any] = field(init=False, default_factory=lambda: deque(maxlen=RECENT))
+    _subscription: abc.DisposableBase | None = field(init=False, default=None)
+    _timer: asyncio.TimerHandle = field(init=False)
+
+    def __post_init__(self) -> None:
+        self._rate = RateMeter(self.loop.time())
 
     def show(self, title: str, state: State, statistics: Statistics, error: Exception | None) -> dict[str, str]:
         """Return the MIME bundle for a cell. Works in any thread."""
         messages = list(self._recent)[::-1]
-        if not messages and (last := self._last_message()) is not None:
+        if not messages and (last := self.last_message()) is not None:
             messages = [last]
-        if asyncio._get_running_loop() is self._loop and not state.is_final:
+        if asyncio._get_running_loop() is self.loop and not state.is_final:
             self.keep_messages()
         facts = {
             "state": state.value,
-            "rate": self._rate.look(statistics.messages, self._loop.time()),
+            "rate": self._rate.look(statistics.messages, self.loop.time()),
             "last message": ago(statistics.last_message_age),
             "rotations": statistics.rotations,
             "reconnects": sum(statistics.reconnects.values()),
@@ -65,10 +64,10 @@ class FeedView:
     def keep_messages(self) -> None:
         """Keep the last few messages during the next minute."""
         if self._subscription is None:
-            self._subscription = self._subscribe(self._recent.append)
+            self._subscription = self.subscribe(self._recent.append)
         else:
             self._timer.cancel()
-        self._timer = self._loop.call_later(KEEP_SECONDS, self.close)
+        self._timer = self.loop.call_later(KEEP_SECONDS, self.close)
 
     def close(self) -> None:
         """Stop keeping messages. Idempotent."""

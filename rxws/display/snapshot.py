@@ -9,6 +9,7 @@ import contextlib
 import html
 import reprlib
 from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from itertools import islice
 from typing import Any, Final
 
@@ -33,12 +34,17 @@ _LEFT: Final = ' style="text-align:left"'
 Select = Callable[[Mapping[Hashable, None]], Sequence[Hashable]]
 
 
+@dataclass(slots=True, eq=False)
 class RateMeter:
-    """Measures the rate between two displays. Two displays within a second count as one."""
+    """Measures the rate between two displays. Two displays within a second count as one.
 
-    def __init__(self, now: float) -> None:
-        self._time = now
-        self._count = 0
+    Attributes:
+        time: when the last display was, or the start, in seconds.
+        count: the number of messages then.
+    """
+
+    time: float
+    count: int = 0
 
     def look(self, count: int, now: float) -> str:
         """Return the rate since the last display, or since the start, in words.
@@ -47,10 +53,10 @@ class RateMeter:
             count: the number of messages so far.
             now: the present time in seconds.
         """
-        seconds, came = now - self._time, count - self._count
+        seconds, came = now - self.time, count - self.count
         if seconds < 1.0:
             return f"{came} within {seconds:.1f} s"
-        self._time, self._count = now, count
+        self.time, self.count = now, count
         return f"{came / seconds:,.1f} a second for {_duration(seconds)}"
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Callable, Collection
+from dataclasses import dataclass, field
 from typing import Any, Final
 
 from ..connections.failures import Failure
@@ -21,13 +22,12 @@ CANCEL_TIMEOUT: Final = 1.0
 STEP: Final = 0.05
 
 
+@dataclass(eq=False, slots=True)
 class Shutdown:
     """Shuts a feed down.
 
     Attributes:
         ended: a future that is done when the feed has ended.
-
-    Args:
         source: the source of frames, with the connections to close and the tasks to wait for.
         handlers: the handlers, which may finish the messages that they hold. A live collection.
         stop: called first, and again if the shutdown is cut short: from then on the feed starts nothing new.
@@ -36,26 +36,17 @@ class Shutdown:
         timeout: seconds for handlers to finish and for peers to close.
     """
 
-    def __init__(
-        self,
-        source: FrameSource,
-        handlers: Collection[CoroutineHandler],
-        stop: Callable[[], None],
-        finish: Callable[[], None],
-        reporter: Reporter,
-        timeout: float,
-    ) -> None:
-        self._loop = asyncio.get_running_loop()
-        self._source = source
-        self._handlers = handlers
-        self._stop = stop
-        self._report_end = finish
-        self._reporter = reporter
-        self._timeout = timeout
-        self._closing: asyncio.Task[None] | None = None
-        # Tasks that wait for the end of the shutdown: the shutdown must not wait for them.
-        self._closers: set[asyncio.Task[Any] | None] = set()
-        self.ended: Final[asyncio.Future[None]] = self._loop.create_future()
+    source: FrameSource
+    handlers: Collection[CoroutineHandler]
+    stop: Callable[[], None]
+    finish: Callable[[], None]
+    reporter: Reporter
+    timeout: float
+    ended: asyncio.Future[None] = field(init=False, default_factory=lambda: asyncio.get_running_loop().create_future())
+    _loop: asyncio.AbstractEventLoop = field(init=False, default_factory=asyncio.get_running_loop)
+    _closing: asyncio.Task[None] | None = field(init=False, default=None)
+    # Tasks that wait for the end of the shutdown: the shutdown must not wait for them.
+    _closers: set[asyncio.Task[Any] | None] = field(init=False, default_factory=set)
 
     @property
     def has_begun(self) -> bool:
@@ -80,17 +71,17 @@ class Shutdown:
             self._closing.add_done_callback(self._closed)
 
     async def _close(self) -> None:
-        self._stop()
+        self.stop()
         why = Failure("user", "exit()")
         closing = []
-        for connection in self._source.connections:
+        for connection in self.source.connections:
             # If the parse hook waits for this shutdown, the connection is not read meanwhile, so do not wait for it.
-            timeout = 0 if connection.reader in self._closers else self._timeout
+            timeout = 0 if connection.reader in self._closers else self.timeout
             closing.append(self._loop.create_task(connection.close(why, timeout), name="rxws close connection"))
-        await self._until_idle(closing, self._timeout)
+        await self._until_idle(closing, self.timeout)
         self._cut()
         if not await self._until_idle(closing, CANCEL_TIMEOUT):
-            self._reporter.log(logging.WARNING, "closed, but a hook or a handler ignores its cancellation")
+            self.reporter.log(logging.WARNING, "closed, but a hook or a handler ignores its cancellation")
         self._finish()
 
     def _closed(self, closing: asyncio.Task[None]) -> None:
@@ -106,7 +97,7 @@ class Shutdown:
         """
         deadline = self._loop.time() + timeout
         while True:
-            tasks = {*closing, *self._source.tasks, *(handler.task for handler in self._handlers)}
+            tasks = {*closing, *self.source.tasks, *(handler.task for handler in self.handlers)}
             busy = {task for task in tasks - self._closers if not task.done()}
             if not busy:
                 return True
@@ -116,14 +107,14 @@ class Shutdown:
 
     def abandon(self) -> None:
         """End at once, because the event loop is being torn down."""
-        self._stop()
+        self.stop()
         self._cut()
         self._finish()
 
     def _cut(self) -> None:
-        for connection in list(self._source.connections):
+        for connection in list(self.source.connections):
             connection.abort()
-        for handler in list(self._handlers):
+        for handler in list(self.handlers):
             if handler.task in self._closers:
                 # It waits for the shutdown and goes on afterwards, without the messages that it still holds.
                 handler.dispose()
@@ -132,5 +123,5 @@ class Shutdown:
 
     def _finish(self) -> None:
         self._closers.clear()
-        self._report_end()
+        self.finish()
         self.ended.set_result(None)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections import deque
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Final, Generic, TypeVar
 
 __all__ = ["HELD_MAX", "SequenceTracker", "Snapshot"]
@@ -32,6 +32,7 @@ class Snapshot(Generic[T]):
     reason: str
 
 
+@dataclass(eq=False, slots=True)
 class SequenceTracker(Generic[T]):
     """Decides which changes follow which snapshot.
 
@@ -41,32 +42,29 @@ class SequenceTracker(Generic[T]):
     server restarted its count. Until they go back, a snapshot that is older than what was delivered is refused, because
     it comes from a cache.
 
-    Args:
+    Attributes:
         range_of: returns the first and the last number of a change.
         number_of: returns the last number in a snapshot.
         held_max: the largest number of changes held.
-
-    Attributes:
         in_sync: whether all changes were delivered.
         reason: why a snapshot is needed, or was needed last.
         dropped: number of held changes that were dropped for later ones.
         losses: number of times that changes were missing. A snapshot requested before the last loss may be outdated.
     """
 
-    def __init__(
-        self, range_of: Callable[[Any], tuple[int, int]], number_of: Callable[[Any], int], held_max: int = HELD_MAX
-    ) -> None:
-        self._range_of: Final = range_of
-        self._number_of: Final = number_of
-        self._held: Final[deque[tuple[int, int, T]]] = deque(maxlen=held_max)
-        # The last number that was delivered, in a snapshot or a change, since the server began to count.
-        self._last: float = -math.inf
-        # The last number of the latest change, whether it was delivered or not.
-        self._seen: float = -math.inf
-        self.in_sync = False
-        self.reason = "start"
-        self.dropped = 0
-        self.losses = 0
+    range_of: Callable[[Any], tuple[int, int]]
+    number_of: Callable[[Any], int]
+    held_max: int = HELD_MAX
+    in_sync: bool = field(default=False, init=False)
+    reason: str = field(default="start", init=False)
+    dropped: int = field(default=0, init=False)
+    losses: int = field(default=0, init=False)
+    # The numbers of held changes, and the changes.
+    _held: deque[tuple[int, int, T]] = field(default_factory=deque, init=False)
+    # The last number that was delivered, in a snapshot or a change, since the server began to count.
+    _last: float = field(default=-math.inf, init=False)
+    # The last number of the latest change, whether it was delivered or not.
+    _seen: float = field(default=-math.inf, init=False)
 
     def reset(self, reason: str) -> None:
         """Get out of sync and discard the held changes, because changes are missing for this reason."""
@@ -81,7 +79,7 @@ class SequenceTracker(Generic[T]):
         Raises:
             Exception: the numbers of the change cannot be read. The tracker is unchanged.
         """
-        first, last = self._range_of(message)
+        first, last = self.range_of(message)
         if last < self._seen:
             # Also after a gap: this change proves that the server restarted its count.
             self._last = -math.inf
@@ -98,7 +96,8 @@ class SequenceTracker(Generic[T]):
                 self._last = last
                 return [message]
             self.reset("hole")
-        elif len(self._held) == self._held.maxlen:
+        elif len(self._held) >= self.held_max:
+            self._held.popleft()
             self.reason = "overflow"
             self.dropped += 1
         self._held.append((first, last, message))
@@ -113,7 +112,7 @@ class SequenceTracker(Generic[T]):
         Raises:
             Exception: the number of the snapshot cannot be read. The tracker is unchanged.
         """
-        number = self._number_of(data)
+        number = self.number_of(data)
         if number < self._last:
             return None
         held = [change for change in self._held if change[1] > number]
