@@ -88,7 +88,7 @@ Ten questions, each with the module and the name that answer it::
                                                     Matcher; messages.backlog: Backlog releases them
     What makes a rotation start?                    connections.rotation: Signal
     Who decides that a connection is lost?          connections.connection: Connection (its reader ended),
-                                                    connections.watchdog: Watchdog (silence); connections.failures:
+                                                    connections.watchdog: watch (silence); connections.failures:
                                                     diagnose says why
     Where does a Gap come from?                     connections.connection_reporter: ConnectionReporter
     In which order are messages sent?               connections.send_queue: Priority

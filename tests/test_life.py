@@ -109,17 +109,17 @@ async def test_thirty_days_at_a_message_a_second(virtual_time, unscanned):
     async with ScriptedFeed(**options) as feed:
         feed.events.subscribe(forget)
         month = Month(feed, publish, burst=5)
-        # Not on the hour, when timers that look after the feed are just running.
+        # Neither on the hour nor a whole hour after a cut, when what looks after the feed is just running.
         await asyncio.sleep(HOUR + 0.3)
         month.measure()
         for day in range(1, 31):
-            await asyncio.sleep(DAY - HOUR)
+            await asyncio.sleep(DAY - HOUR - 0.1)
             if day % 3 == 0:
                 feed.websocket.end()
             await asyncio.sleep(60)
             if day % 7 == 0:
                 stalled.update(feed.websockets)
-            await asyncio.sleep(HOUR - 60)
+            await asyncio.sleep(HOUR - 60 + 0.1)
             month.measure()
         month.stop()
         await asyncio.sleep(0.5)

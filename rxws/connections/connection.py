@@ -7,19 +7,21 @@ import contextlib
 import enum
 import functools
 import logging
-from collections.abc import Awaitable, Callable, Hashable, Mapping
-from typing import Any, Final
+from collections.abc import Awaitable, Callable, Coroutine, Hashable, Mapping
+from typing import Any, Final, TypeVar
 
 from ..errors import SendFailed, SendTimeout
 from ..messages.frames import Websocket
 from ..messages.inbound import Inbound
 from ..reporting.cancellation import EXITS, is_being_cancelled
 from ..reporting.reporter import Reporter
-from .close_limit import CloseLimit
+from .close_limit import wait_overdue
 from .failures import Failure, diagnose
 from .send_queue import Priority, PrioritySendQueue
 
 __all__ = ["Connection", "ConnectionState", "abort_websocket", "check_websocket"]
+
+T = TypeVar("T")
 
 #: Seconds after which a reader is cancelled that has not ended since its transport was aborted.
 ABORT_TIMEOUT: Final = 0.25
@@ -170,7 +172,6 @@ class Connection:
         self._tasks: set[asyncio.Task[Any]] = set()
         self._closing: asyncio.Task[None] | None = None
         self._last_call: asyncio.TimerHandle | None = None
-        self._close_limit: CloseLimit | None = None
 
     @property
     def is_live(self) -> bool:
@@ -202,11 +203,9 @@ class Connection:
         """Start the reader: ``read`` takes all frames, and returns or raises when the connection has ended."""
         self.reader = self._loop.create_task(self._read(read), name=f"rxws reader {self.number}")
 
-    def limit_close(self, timeout: float) -> None:
+    async def limit_close(self, timeout: float) -> None:
         """Abort the connection when the websocket library has been closing it by itself for ``timeout`` seconds."""
-        self._close_limit = CloseLimit(self._loop, self.websocket, timeout, self._give_up_close)
-
-    def _give_up_close(self) -> None:
+        await wait_overdue(self.websocket, timeout)
         # A close of rxws's own has a timeout of its own. The failure is what the library closes for.
         if self._closing is None:
             self.abort()
@@ -313,13 +312,14 @@ class Connection:
 
         A failure is reported if the connection is still live; otherwise the end of the connection is reported.
         """
-        task = self._loop.create_task(self.send(payload, timeout, priority), name=f"rxws send {self.number}")
-        self.track(task)
+        self.run(self.send(payload, timeout, priority), f"rxws send {self.number}")
 
-    def track(self, task: asyncio.Task[Any]) -> None:
-        """Keep a task, cancel it when the connection ends, and report it if it fails before."""
+    def run(self, coroutine: Coroutine[Any, Any, T], name: str) -> asyncio.Task[T]:
+        """Run a coroutine until the connection ends, which cancels it. If it fails before, report that."""
+        task = self._loop.create_task(coroutine, name=name)
         self._tasks.add(task)
         task.add_done_callback(self._forget)
+        return task
 
     def _forget(self, task: asyncio.Task[Any]) -> None:
         self._tasks.discard(task)
@@ -399,8 +399,6 @@ class Connection:
             self._enter(ConnectionState.ENDED)
         if self._last_call is not None:
             self._last_call.cancel()
-        if self._close_limit is not None:
-            self._close_limit.stop()
         if self.send_queue is not None:
             self.send_queue.stop()
         self.inbound.cancel_replies()

@@ -18,7 +18,7 @@ from .backoff import Backoff
 from .connection import Connection, abort_websocket
 from .connection_reporter import ConnectionReporter
 from .failures import Failure, diagnose
-from .watchdog import Watchdog
+from .watchdog import watch
 
 __all__ = ["ConnectionSender", "Opener", "RotationHost"]
 
@@ -108,8 +108,8 @@ class Opener:
         self._host = host
         self._sender = sender
         self.channel_of: Final = sender.channel_of
-        # Each connection with its watchdog; None until it is subscribed, because it may be silent until then.
-        self._open: dict[Connection, Watchdog | None] = {}
+        # Each connection, and whether it is subscribed.
+        self._open: dict[Connection, bool] = {}
         self.connections: Final = self._open.keys()
         self._opening: asyncio.Task[Websocket] | None = None
         self._last_received_at: float | None = None
@@ -154,9 +154,9 @@ class Opener:
         hold(connection)
         frames = functools.partial(frames_of, websocket, self._reporter)
         connection.start(self._host.make_reader(connection.inbound, frames))
-        connection.limit_close(self.options.close_timeout)
+        connection.run(connection.limit_close(self.options.close_timeout), "rxws close limit")
         connection.reader.add_done_callback(functools.partial(self._ended, connection))
-        self._open[connection] = None
+        self._open[connection] = False
         try:
             await self._sender.prepare(connection)
         except FAILURES as error:
@@ -171,7 +171,9 @@ class Opener:
         self.backoff.opened(self._loop.time())
         connection.subscribed()
         silent = functools.partial(self._silent, connection)
-        self._open[connection] = Watchdog(self._loop, connection.inbound, self.options.idle_timeout, silent)
+        # Only now, because it may be silent until it is subscribed.
+        connection.run(watch(connection.inbound, self.options.idle_timeout, silent), "rxws watchdog")
+        self._open[connection] = True
         self._sender.use(connection)
         return connection
 
@@ -208,9 +210,7 @@ class Opener:
     def _ended(self, connection: Connection, reader: asyncio.Task[Failure]) -> None:
         """Called when a connection was read to its end."""
         self._last_received_at = self.last_received_at
-        watchdog = self._open.pop(connection)
-        if watchdog is not None:
-            watchdog.stop()
+        del self._open[connection]
         connection.end()
         if reader.cancelled() or reader.exception() is not None:
             # rxws does not end a reader this way: other code cancelled it, a function that is called with a message
@@ -222,7 +222,7 @@ class Opener:
         self.backoff.closed(connection.opened_at, self._loop.time(), *heard)
         self.connection_reporter.ended(connection.number, failure)
         if not self._stopped:
-            rest = next((other for other, watchdog in reversed(self._open.items()) if watchdog is not None), None)
+            rest = next((other for other, is_subscribed in reversed(self._open.items()) if is_subscribed), None)
             self._sender.use(rest)
             if rest is None:
                 self._host.enter(State.CONNECTING)

@@ -346,9 +346,8 @@ class Rotation:
         if lost is not None:
             self._connection_reporter.reconnected(lost.failure.reason)
             self._connection_reporter.gap(lost.last_message_time, lost.failure.reason)
-        hook = self._loop.create_task(self._wait_rotation_due(connection), name=f"rxws hook {connection.number}")
-        connection.rotation_task = hook
-        connection.track(hook)
+        hook = self._wait_rotation_due(connection)
+        connection.rotation_task = connection.run(hook, f"rxws hook {connection.number}")
         await asyncio.sleep(0)
 
     async def _wait_rotation_due(self, connection: Connection) -> float:

@@ -172,12 +172,11 @@ class ChannelSync:
             if command is None:
                 return
             self._unbegun += 1
-            task = self._loop.create_task(self._carry_out(command), name="rxws subscriber")
+            task = self._connection.run(self._carry_out(command), "rxws subscriber")
             self._commands[task] = command
             if self._states.is_doubtful(command):
                 self._late.add(task)
             task.add_done_callback(self._on_done)
-            self._connection.track(task)
 
     def _on_done(self, task: asyncio.Task[None]) -> None:
         # Also after a failure: a postponed command has a timer, and `prepare` need not wait for a later command.

@@ -165,8 +165,7 @@ class Sender:
             connection.send_queue = PrioritySendQueue(self._loop, SlidingWindow(*self._options.send_limit))
         if self._options.heartbeat is not None:
             message, seconds = self._options.heartbeat
-            beating = self._loop.create_task(self._send_heartbeats(connection, message, seconds), name="rxws heartbeat")
-            connection.track(beating)
+            connection.run(self._send_heartbeats(connection, message, seconds), "rxws heartbeat")
         for message in self.on_open:
             payload = await self._payload_of(message)
             await connection.acquire_slot(Priority.NORMAL)

@@ -10,7 +10,7 @@ import pytest
 
 import rxws
 from rxws import Connected, Disconnected
-from rxws.connections.close_limit import CLOSING, CloseLimit
+from rxws.connections.close_limit import CLOSING, wait_overdue
 from rxws.testing import FeedServer
 from tests.support.life import ScriptedFeed
 from tests.support.opening import Followed, now
@@ -104,24 +104,18 @@ async def test_a_rotation_hook_may_go_on_while_rxws_closes():
 
 @in_virtual_time
 async def test_the_limit_is_never_exceeded():
-    """Whenever the closing begins, the function is called within the limit, and in its last quarter."""
-    loop = asyncio.get_running_loop()
+    """Whenever the closing begins, it is overdue within the limit, and in its last quarter."""
     for delay in (0.0, 0.1, 0.249, 0.26, 3.7):
-        calls, websocket = [], SimpleNamespace(state=1)
-        limit = CloseLimit(loop, websocket, 1.0, lambda calls=calls: calls.append(loop.time()))
+        websocket = SimpleNamespace(state=1)
+        overdue = asyncio.ensure_future(wait_overdue(websocket, 1.0))
         await asyncio.sleep(delay)
-        websocket.state, began = CLOSING, loop.time()
-        await asyncio.sleep(3)
-        (at,) = calls
-        assert 0.74 <= at - began <= 1.001
-        limit.stop()
+        websocket.state, began = CLOSING, now()
+        await overdue
+        assert 0.74 <= now() - began <= 1.001
 
 
 @in_virtual_time
 async def test_a_connection_without_a_state_is_never_overdue():
     """Other libraries' connections need not have a state."""
-    calls = []
-    limit = CloseLimit(asyncio.get_running_loop(), object(), 1.0, lambda: calls.append(1))
-    await asyncio.sleep(10)
-    limit.stop()
-    assert calls == []
+    with pytest.raises(TimeoutError):
+        await asyncio.wait_for(wait_overdue(object(), 1.0), timeout=10)

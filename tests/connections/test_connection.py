@@ -386,10 +386,9 @@ async def test_is_live_until_the_end_is_known(opened):
 
 @in_virtual_time
 async def test_end_cancels_the_tasks_of_the_connection(opened):
-    """The tracked tasks are cancelled when the connection ends."""
-    kept, done = asyncio.create_task(never()), asyncio.create_task(asyncio.sleep(0))
-    opened.connection.track(kept)
-    opened.connection.track(done)
+    """The tasks that run are cancelled when the connection ends."""
+    kept = opened.connection.run(never(), "kept")
+    opened.connection.run(asyncio.sleep(0), "done")
     await asyncio.sleep(0.1)
     assert not kept.done()
     opened.websocket.end()

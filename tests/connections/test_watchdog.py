@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import rxws
-from rxws.connections.watchdog import QUIET_AFTER, Watchdog
+from rxws.connections.watchdog import QUIET_AFTER, watch
 from rxws.pytest_plugin import virtual_loop
 
 in_virtual_time = pytest.mark.usefixtures("virtual_time", "assert_no_leaks")
@@ -23,31 +23,31 @@ async def connection():
     return SimpleNamespace(opened_at=asyncio.get_running_loop().time(), last_received_at=None)
 
 
-def watch(connection, limit, *, loop=None):
-    """Return a watchdog and the list of its calls: when, and with how many seconds."""
-    loop = loop or asyncio.get_running_loop()
+def watched(connection, limit):
+    """Return a task that watches, and the list of its calls: when, and with how many seconds."""
+    loop = asyncio.get_running_loop()
     calls = []
     start = connection.opened_at
 
     def silent(seconds):
         calls.append((round(loop.time() - start, 3), seconds))
 
-    return Watchdog(loop, connection, limit, silent), calls
+    return loop.create_task(watch(connection, limit, silent)), calls
 
 
 @in_virtual_time
 async def test_silence_without_a_limit_is_reported_at_a_minute_and_then_doubling(connection):
     """Without a limit, silence is reported at 60 s, 120 s, 240 s and so on."""
-    watchdog, calls = watch(connection, None)
+    watchdog, calls = watched(connection, None)
     await asyncio.sleep(16 * QUIET_AFTER + 1)
-    watchdog.stop()
+    watchdog.cancel()
     assert calls == [(60, 60), (120, 120), (240, 240), (480, 480), (960, 960)]
 
 
 @in_virtual_time
 async def test_silence_is_counted_from_the_last_message(connection):
     """A message restarts the limit, without a new timer for each message."""
-    watchdog, calls = watch(connection, 10.0)
+    watchdog, calls = watched(connection, 10.0)
     for _ in range(5):
         await asyncio.sleep(9)
         connection.last_received_at = asyncio.get_running_loop().time()
@@ -55,18 +55,18 @@ async def test_silence_is_counted_from_the_last_message(connection):
     await asyncio.sleep(9.9)
     assert calls == []
     await asyncio.sleep(0.2)
-    watchdog.stop()
+    watchdog.cancel()
     assert calls == [(55, 10)]
 
 
 @in_virtual_time
 async def test_silence_starts_over_after_a_message(connection):
     """After a message the doubled limit is the first one again."""
-    watchdog, calls = watch(connection, None)
+    watchdog, calls = watched(connection, None)
     await asyncio.sleep(130)
     connection.last_received_at = asyncio.get_running_loop().time()
     await asyncio.sleep(61)
-    watchdog.stop()
+    watchdog.cancel()
     assert calls == [(60, 60), (120, 120), (190, 60)]
 
 
@@ -79,7 +79,7 @@ def stand_still(seconds):
 @pytest.mark.parametrize("turns", range(1, 8))
 async def test_what_has_come_while_the_loop_stood_still_ends_the_silence(connection, turns):
     """The reader has its turn before silence is reported, however many turns of the loop it needs."""
-    watchdog, calls = watch(connection, 1.0)
+    watchdog, calls = watched(connection, 1.0)
     await asyncio.sleep(0.5)
     stand_still(10.0)
     for _ in range(turns):
@@ -88,7 +88,7 @@ async def test_what_has_come_while_the_loop_stood_still_ends_the_silence(connect
     await asyncio.sleep(0.9)
     assert calls == []
     await asyncio.sleep(0.2)
-    watchdog.stop()
+    watchdog.cancel()
     assert calls == [(11.5, 1)]
 
 
@@ -97,36 +97,38 @@ async def test_a_peer_that_had_to_wait_may_go_on(connection):
     """After a standstill the peer has a second, or the limit if that is less, to send on."""
     for limit, grace in ((0.3, 0.3), (5.0, 1.0)):
         connection.opened_at = asyncio.get_running_loop().time()
-        watchdog, calls = watch(connection, limit)
+        watchdog, calls = watched(connection, limit)
+        await asyncio.sleep(0)
         stand_still(10.0)
         await asyncio.sleep(grace - 0.01)
         connection.last_received_at = asyncio.get_running_loop().time()
         await asyncio.sleep(0.05)
         assert calls == []
-        watchdog.stop()
+        watchdog.cancel()
 
 
 @in_virtual_time
 async def test_silence_is_found_by_a_loop_that_is_always_late(connection):
     """Where the second look is late as well, silence is reported all the same."""
-    watchdog, calls = watch(connection, 1.0)
+    watchdog, calls = watched(connection, 1.0)
+    await asyncio.sleep(0)
     for _ in range(4):
         stand_still(1.5)
         await asyncio.sleep(0)
     await asyncio.sleep(0.01)
-    watchdog.stop()
+    watchdog.cancel()
     assert [seconds for _, seconds in calls] == [1]
 
 
 @in_virtual_time
 @pytest.mark.parametrize("turns", range(7))
-async def test_stop_cancels_the_look_that_is_to_come(connection, turns):
-    """``stop`` also works between the timer and the verdict."""
-    watchdog, calls = watch(connection, 1.0)
+async def test_cancelling_prevents_the_look_that_is_to_come(connection, turns):
+    """Cancelling also works between the wake-up and the verdict."""
+    watchdog, calls = watched(connection, 1.0)
     await asyncio.sleep(1.0)
     for _ in range(turns):
         await asyncio.sleep(0)
-    watchdog.stop()
+    watchdog.cancel()
     await asyncio.sleep(10)
     assert calls == []
 
@@ -148,10 +150,11 @@ async def test_a_feed_is_kept_when_the_loop_stood_still(feed_server, transport):
 
 
 @in_virtual_time
-async def test_stop_cancels_the_timer(connection):
-    """After ``stop`` no silence is reported, and no timer is left."""
-    watchdog, calls = watch(connection, 1.0)
-    watchdog.stop()
+async def test_cancelling_leaves_no_timer(connection):
+    """After a cancellation no silence is reported, and no timer is left."""
+    watchdog, calls = watched(connection, 1.0)
+    await asyncio.sleep(0.1)
+    watchdog.cancel()
     await asyncio.sleep(10)
     assert calls == []
 
@@ -163,9 +166,9 @@ def test_silence_is_reported_once_for_each_limit_when_times_are_rounded(opened_a
 
     async def main():
         loop._selector.clock.advance(opened_at)
-        watchdog, calls = watch(SimpleNamespace(opened_at=loop.time(), last_received_at=None), limit)
+        watchdog, calls = watched(SimpleNamespace(opened_at=loop.time(), last_received_at=None), limit)
         await asyncio.sleep(1.5 * limit)
-        watchdog.stop()
+        watchdog.cancel()
         assert calls == [(pytest.approx(limit, abs=0.002), limit)]
 
     with asyncio.Runner(loop_factory=lambda: loop) as runner:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import importlib
 import itertools
 from collections.abc import Callable, Iterator
@@ -93,8 +94,12 @@ def _see_no_hole(_change: Any) -> Any:
     return change
 
 
-def _leave_timers(_stop: Any) -> Any:
-    return lambda self: None
+def _leave_timers(watch: Any) -> Any:
+    async def leaving(*arguments: Any) -> None:
+        asyncio.get_running_loop().call_later(3600.0, abs, 0)
+        await watch(*arguments)
+
+    return leaving
 
 
 def _lose_some(match: Any) -> Any:
@@ -151,7 +156,7 @@ BREAKS: dict[str, tuple[str, Make]] = {
         _hand_on_in_another_order,
     ),
     "a book sees no hole": ("rxws.streams.sequence:SequenceTracker.apply", _see_no_hole),
-    "timers are left behind": ("rxws.connections.watchdog:Watchdog.stop", _leave_timers),
+    "timers are left behind": ("rxws.connections.opener:watch", _leave_timers),
     "a message is lost now and then": ("rxws.messages.index:Index.match", _lose_some),
 }
 """What is done to rxws, where, and how: the module and the name in it."""
