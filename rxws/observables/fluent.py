@@ -71,6 +71,12 @@ class FluentOperators(Observable[T_co], metaclass=_WithoutOperators):
         """Raise RuntimeError: a blocking wait would stop the event loop that has to deliver the items."""
         raise RuntimeError("run() would block its own event loop: await the Observable, or iterate with 'async for'")
 
+    @property
+    def batches(self) -> NoReturn:
+        """Raise AttributeError, because only a stream has ``batches()``."""
+        instead = "only a stream has batches(): use pipe(ops.buffer_with_time_or_count(seconds, count))"
+        raise AttributeError(f"{type(self).__name__!r} object has no attribute 'batches': {instead}")
+
     def __await__(self) -> Generator[Any, None, Any]:
         """Return the last item when the sequence ends. Cancelling ends the subscription.
 

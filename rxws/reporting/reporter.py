@@ -158,11 +158,18 @@ class Reporter:
         trace = "" if error is None else "\n" + redacted_traceback(error)
         self._logger.log(level, "%s: " + line + "%s%s", self.name, *values, more, trace)
 
-    def failed(self, handler: object, message: Any, error: BaseException) -> None:
-        """Report that a user's function raised. ``handler`` is the function or its name."""
+    def failed(self, handler: object, message: Any, error: BaseException, then: str = "") -> None:
+        """Report that a user's function raised.
+
+        Args:
+            handler: the function, or its name.
+            message: the message that the function was called with.
+            error: the exception.
+            then: what happens next, for the end of the log line: ``"; next try in 0.5 s"``.
+        """
         self.counters.failures += 1
         handler_name = name_of(handler)
-        self.log(logging.ERROR, "%s raised", handler_name, about=handler_name, error=error)
+        self.log(logging.ERROR, "%s raised%s", handler_name, then, about=handler_name, error=error)
         self.emit(CallbackFailed, handler=handler_name, message=message, error=error)
 
     def raised(self, function: object, item: Any, error: BaseException) -> None:

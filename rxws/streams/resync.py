@@ -83,10 +83,14 @@ class Resynced(AsyncObservable[T | Snapshot[S]], Generic[T, S]):
 
     @property
     def in_sync(self) -> bool:
-        """Whether all subscribers have got all changes. False without a subscriber, and while no changes can come
-        because there is no connection, or because the changes are not subscribed on it."""
-        is_known = bool(self._sessions) and self._changes.availability.is_available()
-        return is_known and all(session.in_sync for session in self._sessions)
+        """Whether all subscribers have got all changes. May be read in any thread.
+
+        False without a subscriber, and while no changes can come because there is no connection, or because the changes
+        are not subscribed on it.
+        """
+        # Another thread may read this: no subscriber can be added or removed while a set is copied.
+        sessions = (*self._sessions,)
+        return bool(sessions) and self._changes.availability.is_available() and all(each.in_sync for each in sessions)
 
     def __repr__(self) -> str:
         return f"<{type(self).__name__} of {self._context.reporter.name}: {'' if self.in_sync else 'not '}in sync>"
@@ -112,7 +116,7 @@ class _Session(HotObservable[Any]):
         self._has_more = False
         # Whether the last message had no readable numbers.
         self._is_unreadable = False
-        self._delays = default_delays()
+        self._start_delays_over()
         self._in_sync_since = math.inf
 
     @property
@@ -143,9 +147,13 @@ class _Session(HotObservable[Any]):
         assert self._fetching is not None
         self._fetching.cancel()
 
-    def _lose(self, gap: Gap) -> None:
-        # Start the delays over: reconnecting was delayed already.
+    def _start_delays_over(self) -> None:
         self._delays = default_delays()
+        self._delay = next(self._delays)
+
+    def _lose(self, gap: Gap) -> None:
+        # Start the delays over, because reconnecting was delayed already.
+        self._start_delays_over()
         self.changes.reset(gap.reason)
         self._fetch()
 
@@ -187,15 +195,16 @@ class _Session(HotObservable[Any]):
             self._fetching = self._context.loop.create_task(self._until_in_sync(), name="rxws resync")
 
     async def _until_in_sync(self) -> None:
-        resynced, now, failed = self._resynced, self._context.loop.time, self._context.reporter.failed
+        resynced, now = self._resynced, self._context.loop.time
         if now() - self._in_sync_since >= HEALTHY_AFTER:
-            self._delays = default_delays()
+            self._start_delays_over()
         outdated = 0
         while not self.changes.in_sync:
             # A snapshot that is fetched before changes can come would be older than the first change.
             await resynced._changes.availability.wait_available()
             # The first delay is 0 and the next ones grow, to spare a server that lags.
-            await asyncio.sleep(next(self._delays))
+            await asyncio.sleep(self._delay)
+            self._delay = next(self._delays)
             losses, name = self.changes.losses, resynced._snapshot_name
             try:
                 async with asyncio.timeout(SNAPSHOT_TIMEOUT):
@@ -207,7 +216,7 @@ class _Session(HotObservable[Any]):
                 if is_being_cancelled(error):
                     raise
                 _quote_answer(error)
-                failed(name, None, error)
+                self._failed(name, None, error)
                 continue
             if delivered is not None:
                 self._in_sync_since = now()
@@ -217,7 +226,10 @@ class _Session(HotObservable[Any]):
             outdated += 1
             if outdated > 1:
                 late = LookupError(f"{outdated} snapshots in a row are older than the changes that were received")
-                failed(resynced._snapshot_name, data, late)
+                self._failed(resynced._snapshot_name, data, late)
+
+    def _failed(self, name: str, data: Any, error: BaseException) -> None:
+        self._context.reporter.failed(name, data, error, f"; next try in {self._delay:.1f} s")
 
 
 def _quote_answer(error: BaseException) -> None:

@@ -3,14 +3,20 @@
 from __future__ import annotations
 
 import asyncio
+import concurrent.futures
 import json
 import random
+import re
+import sys
+import threading
 
 import pytest
+from reactivex import operators as ops
 
 import rxws
 from rxws import CallbackFailed, Overflowed, Snapshot, demo
 from rxws.streams.sequence import SequenceTracker
+from rxws.testing import HttpError
 from tests.support.life import ScriptedFeed, ScriptedWebsocket
 
 pytestmark = pytest.mark.usefixtures("virtual_time", "assert_no_leaks")
@@ -240,6 +246,58 @@ async def test_snapshot_when_it_is_too_old():
         # The first one may be normal latency and is not reported.
         told = [str(event.error) for event in feed.record.of(CallbackFailed)]
         assert told == [f"{n} snapshots in a row are older than the changes that were received" for n in (2, 3)]
+
+
+async def test_log_says_when_the_next_try_is(caplog):
+    """The log line of a snapshot that could not be fetched ends with the delay before the next try."""
+    async with Changing() as feed:
+        await feed.wait_connected()
+        source = Source(HttpError(503, b"try later"), 0)
+        resync(feed, source).subscribe()
+        await settle(60)
+        [line] = [record.getMessage().partition("\n")[0] for record in caplog.records if "raised" in record.msg]
+        delay = re.search(r" raised; next try in (\d+\.\d) s$", line)
+        assert source.times[1] - source.times[0] == pytest.approx(float(delay[1]), abs=0.06)
+
+
+async def test_in_sync_when_another_thread_reads_it():
+    """Another thread may read ``in_sync`` while subscribers come and go."""
+    async with Changing() as feed:
+        await feed.wait_connected()
+        resynced = resync(feed, Source(0))
+        subscriptions = [resynced.subscribe() for _ in range(50)]
+        await settle(1)
+        ended = threading.Event()
+
+        def read():
+            values = set()
+            while not ended.is_set():
+                values.add(resynced.in_sync)
+            return values
+
+        interval = sys.getswitchinterval()
+        sys.setswitchinterval(1e-6)
+        try:
+            with concurrent.futures.ThreadPoolExecutor(1) as executor:
+                reading = executor.submit(read)
+                for _ in range(2000):
+                    subscriptions.pop().dispose()
+                    subscriptions.append(resynced.subscribe())
+                ended.set()
+                assert reading.result() <= {True, False}
+        finally:
+            sys.setswitchinterval(interval)
+
+
+async def test_batches_when_the_changes_are_resynced():
+    """The AttributeError of ``batches`` names the operator to use, for what resync returns and for a pipe."""
+    async with Changing() as feed:
+        await feed.wait_connected()
+        for observable in (resync(feed, Source(0)), feed.stream_filter().pipe(ops.take(1)), feed.messages.map(str)):
+            with pytest.raises(AttributeError, match=r"no attribute 'batches': .*buffer_with_time_or_count"):
+                observable.batches()
+            assert not hasattr(observable, "batches")
+        assert hasattr(feed.stream_filter(), "batches")
 
 
 async def test_book_does_not_go_back_when_a_cache_gives_an_old_snapshot():
