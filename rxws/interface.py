@@ -21,7 +21,7 @@ from .sending.channels import Channel
 from .streams.stream import Stream
 from .streams.stream_options import StreamOptions
 
-__all__ = ["AsyncWebsocketStreamInterface", "ChannelKeywords", "StreamKeywords", "T", "feed_of"]
+__all__ = ["AsyncWebsocketStreamInterface", "ChannelKeywords", "FilterKeywords", "StreamKeywords", "T", "feed_of"]
 
 if TYPE_CHECKING:
     from typing_extensions import TypeVar
@@ -41,6 +41,12 @@ class StreamKeywords(TypedDict, total=False):
     maxsize: int | None
     overflow: Overflow
     copy: bool
+
+
+class FilterKeywords(StreamKeywords, total=False):
+    """The further keyword of ``stream_filter``: the old name of ``filters``."""
+
+    _filters: Filters
 
 
 class ChannelKeywords(StreamKeywords, total=False):
@@ -213,18 +219,19 @@ class AsyncWebsocketStreamInterface(Generic[T], metaclass=ABCMeta):
 
     @overload
     def stream_filter(
-        self, _filters: Filters = None, *, gaps: Literal[False] = False, **more: Unpack[StreamKeywords]
+        self, filters: Filters = None, *, gaps: Literal[False] = False, **more: Unpack[FilterKeywords]
     ) -> Stream[T]: ...
 
     @overload
     def stream_filter(
-        self, _filters: Filters = None, *, gaps: bool, **more: Unpack[StreamKeywords]
+        self, filters: Filters = None, *, gaps: bool, **more: Unpack[FilterKeywords]
     ) -> Stream[T | Gap]: ...
 
     def stream_filter(
         self,
-        _filters: Filters = None,
+        filters: Filters = None,
         *,
+        _filters: Filters = None,
         maxsize: int | None = DEFAULT_MAXSIZE,
         overflow: Overflow = "error",
         gaps: bool = False,
@@ -235,10 +242,11 @@ class AsyncWebsocketStreamInterface(Generic[T], metaclass=ABCMeta):
         The stream keeps the messages that arrive before it is consumed. Use it with ``async for``, or as an Observable.
 
         Args:
-            _filters: a list of dicts. A message passes if it contains all key-value pairs of at least one dict. A
+            filters: a list of dicts. A message passes if it contains all key-value pairs of at least one dict. A
                 tuple as key is a path: ``{("data", "s"): "BTCUSDT"}``. With None or ``[]`` every message passes. A
                 function ``message -> bool`` is a filter too; a message for which it raises does not pass. A message
                 that is not a mapping passes only a function, or if there is no filter.
+            _filters: the name that AsyncWebsocketStreamInterface gives to ``filters``.
             maxsize: the number of messages that the stream can hold. None sets no bound.
             overflow: the action when the stream is full. ``"error"`` ends it with :exc:`~rxws.StreamOverflow` after
                 the messages that it holds; ``"drop_oldest"`` and ``"drop_newest"`` drop messages, count the dropped
@@ -248,7 +256,8 @@ class AsyncWebsocketStreamInterface(Generic[T], metaclass=ABCMeta):
             copy: whether each message is a deep copy.
 
         Raises:
-            TypeError: the filter is neither a list of dicts nor a plain function, or ``maxsize`` is not an int.
+            TypeError: the filter is neither a list of dicts nor a plain function, ``filters`` and ``_filters`` are both
+                given, or ``maxsize`` is not an int.
             ValueError: ``maxsize`` is less than 1, or ``overflow`` is unknown.
             RuntimeError: the caller is not in the loop's thread.
 
@@ -257,7 +266,10 @@ class AsyncWebsocketStreamInterface(Generic[T], metaclass=ABCMeta):
             async for trade in ws.stream_filter([{"e": "trade", "s": "BTCUSDT"}]):
                 ...
         """
-        return self.__feed.stream(_filters, StreamOptions(maxsize, overflow, gaps, copy))
+        if filters is not None and _filters is not None:
+            raise TypeError("filters and _filters are two names of one argument: give only filters")
+        wanted = _filters if filters is None else filters
+        return self.__feed.stream(wanted, StreamOptions(maxsize, overflow, gaps, copy))
 
     def __aiter__(self) -> Stream[T]:
         """Return a stream of all messages, starting now; see :meth:`stream_filter`.

@@ -134,6 +134,7 @@ async def test_public_members_have_the_arguments_of_the_contract():
         }
 
     assert arguments("stream_filter") == {
+        "filters": None,
         "_filters": None,
         "maxsize": 1_000_000,
         "overflow": "error",
@@ -593,13 +594,24 @@ async def test_filter_selects_the_messages(feed_server, filters, passing):
 async def test_bad_filter_is_refused(feed_server, arguments, error, expected):
     """A filter that is neither a list of dicts nor a callable raises TypeError, which names the argument."""
     async with Feed(feed_server) as feed:
-        with pytest.raises(error, match=f"^_filters {expected}"):
+        with pytest.raises(error, match=f"^filters {expected}"):
             feed.stream_filter(*arguments)
         with pytest.raises(error, match=f"^filters {expected}"):
             feed.add_handler(print, *arguments)
         with pytest.raises(error, match=f"^reply {expected}"):
             await feed.request("ping", *arguments)
         assert feed.statistics().streams == 0
+
+
+async def test_filter_is_accepted_by_its_old_name(feed_server):
+    """``_filters``, the name of the original package, means the same as ``filters``; both together are refused."""
+    async with Feed(feed_server) as feed:
+        streams = [feed.stream_filter(filters=[{"e": "trade"}]), feed.stream_filter(_filters=[{"e": "trade"}])]
+        assert [repr(stream) for stream in streams] == 2 * [
+            "<stream Filter([{'e': 'trade'}]): 0 matched, 0 pending, 0 dropped>"
+        ]
+        with pytest.raises(TypeError, match="two names of one argument"):
+            feed.stream_filter([{"e": "trade"}], _filters=[])
 
 
 @pytest.mark.parametrize(

@@ -187,7 +187,7 @@ class Feed:
         """Make a stream of a channel, which stays subscribed as long as it has a stream."""
         self.context.check()
         is_subscribed = functools.partial(self.sender.has_subscribed, channel.identity)
-        parsed = Filter.parse(filters, "filters")
+        parsed = Filter.parse(filters)
         stream = self.stream(parsed, options, self._availability.limited_to(is_subscribed))
         if not self.is_closing:
             wanted = self.sender.add_reference(channel, parsed)
@@ -207,7 +207,7 @@ class Feed:
     ) -> abc.DisposableBase:
         """Call ``function`` with each message that passes."""
         self.context.check()
-        parsed = Filter.parse(filters, "filters")
+        parsed = Filter.parse(filters)
         handler = make_handler(self.router, function, options)
         self.router.add(handler, parsed)
         if isinstance(handler, CoroutineHandler):

@@ -1,4 +1,4 @@
-"""Filters: the ``_filters`` that users write, checked and copied once, and callable with a message."""
+"""Filters: the ``filters`` that users write, checked and copied once, and callable with a message."""
 
 from __future__ import annotations
 
@@ -87,7 +87,7 @@ class Filter:
     indexable: bool
 
     @classmethod
-    def parse(cls, filters: object, argument: str = "_filters") -> Filter:
+    def parse(cls, filters: object, argument: str = "filters") -> Filter:
         """Return the filter for a user's argument. Later changes to the argument do not affect the filter.
 
         Args:

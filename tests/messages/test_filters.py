@@ -136,14 +136,14 @@ def test_parse_raises_type_error_when_the_filters_are_something_else(filters, wo
 
 
 def test_parse_names_the_argument_filters_when_no_name_is_given():
-    """Without another name, error messages call the argument _filters."""
-    with pytest.raises(TypeError, match=r"^_filters must be"):
+    """Without another name, error messages call the argument filters."""
+    with pytest.raises(TypeError, match=r"^filters must be"):
         parse(3)
 
 
 def test_parse_raises_value_error_when_a_path_is_empty():
     """An empty path raises a ValueError that names its dict."""
-    with pytest.raises(ValueError, match=r"^_filters\[1\] has an empty tuple"):
+    with pytest.raises(ValueError, match=r"^filters\[1\] has an empty tuple"):
         parse([{"a": 1}, {(): 1}])
 
 
