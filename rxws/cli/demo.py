@@ -105,6 +105,7 @@ class _Run:
         self._awaited: Mapping[str, int] = {}
         self._all_came = asyncio.Event()
         self._is_complete = False
+        self._is_over = False
         self._seconds = 0.0
         self._opened = 0
 
@@ -119,15 +120,18 @@ class _Run:
             async with asyncio.TaskGroup() as consumers, feed:
                 for consumer in self._consumers(feed):
                     consumers.create_task(consumer)
-                await feed.wait_connected()
-                await asyncio.sleep(start + seconds / 3 - loop.time())
-                await feed.rotate()
-                await asyncio.sleep(start + seconds * 2 / 3 - loop.time())
-                self._was_cut = True
-                await self._exchange.cut()
-                await _within_patience(self._gap_came.wait())
-                await asyncio.sleep(start + seconds - loop.time())
-                await self._settle()
+                try:
+                    await feed.wait_connected()
+                    await asyncio.sleep(start + seconds / 3 - loop.time())
+                    await feed.rotate()
+                    await asyncio.sleep(start + seconds * 2 / 3 - loop.time())
+                    self._was_cut = True
+                    await self._exchange.cut()
+                    await _within_patience(self._gap_came.wait())
+                    await asyncio.sleep(start + seconds - loop.time())
+                    await self._settle()
+                finally:
+                    self._is_over = True
         finally:
             self._seconds = loop.time() - start
             self._opened = feed.statistics().opened
@@ -180,7 +184,9 @@ class _Run:
 
     async def _watch_prices(self, trades: Stream[dict[str, Any]]) -> None:
         async for prices in trades.pipe(ops.buffer_with_time(1.0), ops.map(volume_weighted)):
-            self._screen.show(prices, self._loss_counter.received)
+            # The last interval ends with the feed: its rate would be that of a part of a second.
+            if not self._is_over:
+                self._screen.show(prices, self._loss_counter.received)
 
     async def _count(self, stream: Stream[dict[str, Any]]) -> None:
         async for _ in stream:

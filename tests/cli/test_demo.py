@@ -57,6 +57,14 @@ def test_demo_measures_no_loss_when_the_feed_is_healthy(capsys):
     assert kinds == [*("Connected", "Disconnected", "Connected", "Rotated"), *("Disconnected", "Connected", "Gap")]
 
 
+def test_demo_prints_no_rate_of_a_part_of_a_second(capsys):
+    """The demo prints a line only for each whole second, so the last rate is not that of a shorter interval."""
+    assert cli.main(["demo", "--seconds", "1.4"]) == 0
+    out, _ = capsys.readouterr()
+    seconds = float(re.search(r" in (\d+\.\d) s", summary(out)["received"])[1])
+    assert 1 <= out.count("messages/s  ") <= int(seconds)
+
+
 def test_demo_fails_when_messages_are_lost(capsys, monkeypatch):
     """Missing numbers count as lost, and the exit code is 1."""
 
@@ -163,11 +171,11 @@ async def test_demo_process_prints_no_error_when_the_pipe_is_closed():
 async def test_demo_shows_a_live_table_when_there_is_a_terminal(monkeypatch):
     """On a terminal the demo shows a live table in colour, the events below it, and the summary at the end."""
     with terminal(monkeypatch) as there:
-        assert await asyncio.to_thread(cli.main, ["demo", "--seconds", "1.8"]) == 0
+        assert await asyncio.to_thread(cli.main, ["demo", "--seconds", "2.4"]) == 0
     assert COLOUR.search(there.text)
     assert re.search(r"│ BTCUSDT +│ +6[34],\d{3}\.\d\d [▲▼ ]", there.shown)
     assert "Rotated: connection 2 delivers" in there.shown
-    assert re.search(r"1\.\d of 1\.8 s · [\d,]+ messages, [\d,]+ messages/s", there.shown)
+    assert re.search(r"[12]\.\d of 2\.4 s · [\d,]+ messages, [\d,]+ messages/s", there.shown)
     last = there.shown.replace("\r", "").rpartition("\n\n")[2]
     assert "rotation    0 lost, 0 doubled" in last
     assert there.text.index("\x1b[?25l") < there.text.rindex("\x1b[?25h")
