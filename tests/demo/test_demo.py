@@ -473,6 +473,23 @@ async def test_module_serves_in_its_own_process_until_it_is_interrupted():
             assert await server.wait() == 0
 
 
+async def test_module_cuts_all_connections_repeatedly_when_given_an_interval():
+    """``--cut-every`` resets all connections each time that its seconds have passed."""
+    async with serve_in_process("--cut-every", "0.3", module="rxws.demo") as server:
+        for _ in range(2):
+            async with connect(server.url) as client:
+                await closing(client)
+                assert client.close_code == 1006
+
+
+@pytest.mark.parametrize("seconds", ["0", "-1", "nan", "inf", "often"])
+def test_main_refuses_an_interval_of_cuts_that_is_not_positive(seconds, capsys):
+    """``--cut-every`` takes a positive, finite number of seconds."""
+    with pytest.raises(SystemExit, match="2"):
+        main(["--cut-every", seconds])
+    assert "--cut-every" in capsys.readouterr().err
+
+
 def test_main_serves_for_its_seconds(capsys):
     """``--seconds`` ends the server after this time."""
     assert main(["--seconds", "0.01", "--rate", "10"]) == 0
