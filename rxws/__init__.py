@@ -63,8 +63,8 @@ not depend on sockets, and connections do not depend on streams::
     sending         the other direction: sent messages and subscribed channels
     feed            the wiring of all parts, requests, the shutdown
 
-The modules beside the folders are the two public classes of a feed, ``interface`` and ``websocket``; their
-``options``; and modules that every folder may import: ``errors``, ``callables``, ``checks``, ``codec``, ``delays``. The
+The modules beside the folders are the two public classes of a feed, ``interface`` and ``websocket``; their base,
+``consuming``, and their ``options``; and modules that every folder may import: ``errors``, ``callables``, ``checks``, ``codec``, ``delays``. The
 edges ``operators``, ``recording``, ``jupyter``, ``prometheus``, ``testing``, ``demo`` and ``cli`` import only what the
 folders export.
 The core imports no edge.

@@ -82,7 +82,7 @@ async def test_state_of_the_base_is_one_mangled_attribute(feed_server):
 async def test_subclass_may_use_any_name_for_itself(feed_server):
     """A subclass may reuse the names of public members, because the base class never reads them."""
     base = AsyncWebsocketStreamInterface
-    public = [name for name in vars(base) if not name.startswith("_") and name != "exit"]
+    public = [name for name in dir(base) if not name.startswith("_") and name != "exit"]
     shadowed = [*public, "name", "loop", "options", "_handlers", "_state", "_feed", "_exit", "_ws", "_task", "_closed"]
     namespace = dict.fromkeys(shadowed, "the subclass's own")
     shadow = type("Shadow", (Feed,), namespace)
@@ -154,7 +154,7 @@ async def test_public_members_have_the_arguments_of_the_contract():
     for name in ("send", "request", "exit", "wait_closed", "wait_connected", "wait_enter_handing_ws"):
         assert inspect.iscoroutinefunction(getattr(base, name))
     for name in ("messages", "frames", "state", "events", "present_ws"):
-        assert isinstance(vars(base)[name], shadowable)
+        assert isinstance(getattr(base, name), shadowable)
 
 
 async def test_option_that_does_not_exist_is_refused_by_name(feed_server):

@@ -36,7 +36,7 @@ on sockets; connections do not depend on streams."""
 FOUNDATION = ("errors", "callables", "checks", "codec", "delays", "options")
 """The modules beside the folders that every folder may import."""
 
-FORMS = ("interface", "websocket")
+FORMS = ("consuming", "interface", "websocket")
 """The modules of the public feed classes, which may import all folders."""
 
 PURE = (

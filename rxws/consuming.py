@@ -1,0 +1,317 @@
+"""The consuming half of a feed: its streams, handlers and Observables."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any, Generic, Literal, Required, TypedDict, Unpack, overload
+
+from reactivex import abc
+
+from .callables import shadowable
+from .feed.wiring import Feed
+from .messages.filters import Filters
+from .observables.buffer import DEFAULT_MAXSIZE, Overflow
+from .observables.hot import CurrentObservable
+from .observables.observable import AsyncObservable
+from .reporting.events import Event, Gap, State, Statistics
+from .sending.channels import Channel
+from .streams.stream import Stream
+from .streams.stream_options import StreamOptions
+
+__all__ = ["ChannelKeywords", "Consuming", "FilterKeywords", "StreamKeywords", "T", "feed_of"]
+
+if TYPE_CHECKING:
+    from typing_extensions import TypeVar
+
+    # The default needs PEP 696, which Python has from 3.13 on. Without a type argument a message is Any, as json.loads
+    # returns it.
+    T = TypeVar("T", default=Any)
+else:
+    from typing import TypeVar
+
+    T = TypeVar("T")
+
+
+class StreamKeywords(TypedDict, total=False):
+    """The buffer's keywords of ``stream_filter`` and ``multiplex``, written once for their overloads."""
+
+    maxsize: int | None
+    overflow: Overflow
+    copy: bool
+
+
+class FilterKeywords(StreamKeywords, total=False):
+    """The further keyword of ``stream_filter``: the old name of ``filters``."""
+
+    _filters: Filters
+
+
+class ChannelKeywords(StreamKeywords, total=False):
+    """The further keywords of ``multiplex``."""
+
+    filters: Required[Filters]
+    acknowledged: Filters
+    rejected: Filters
+    timeout: float
+    combine: Callable[[list[Any]], Any] | None
+    combine_max: int
+
+
+class Consuming(Generic[T]):
+    """The base of a feed that gives its messages, events and states to any number of consumers."""
+
+    @overload
+    def stream_filter(
+        self, filters: Filters = None, *, gaps: Literal[False] = False, **more: Unpack[FilterKeywords]
+    ) -> Stream[T]: ...
+
+    @overload
+    def stream_filter(
+        self, filters: Filters = None, *, gaps: bool, **more: Unpack[FilterKeywords]
+    ) -> Stream[T | Gap]: ...
+
+    def stream_filter(
+        self,
+        filters: Filters = None,
+        *,
+        _filters: Filters = None,
+        maxsize: int | None = DEFAULT_MAXSIZE,
+        overflow: Overflow = "error",
+        gaps: bool = False,
+        copy: bool = False,
+    ) -> Stream[Any]:
+        """Return a stream of the messages that pass a filter, starting now.
+
+        The stream keeps the messages that arrive before it is consumed. Use it with ``async for``, or as an Observable.
+
+        Args:
+            filters: a list of dicts. A message passes if it contains all key-value pairs of at least one dict. A
+                tuple as key is a path: ``{("data", "s"): "BTCUSDT"}``. With None or ``[]`` every message passes. A
+                function ``message -> bool`` is a filter too; a message for which it raises does not pass. A message
+                that is not a mapping passes only a function, or if there is no filter.
+            _filters: the name that AsyncWebsocketStreamInterface gives to ``filters``.
+            maxsize: the number of messages that the stream can hold. None sets no bound.
+            overflow: the action when the stream is full. ``"error"`` ends it with :exc:`~rxws.StreamOverflow` after
+                the messages that it holds; ``"drop_oldest"`` and ``"drop_newest"`` drop messages, count the dropped
+                ones and report them.
+            gaps: whether the stream contains a ``Gap`` object between the last message before a loss and the first
+                message after it.
+            copy: whether each message is a deep copy.
+
+        Raises:
+            TypeError: the filter is neither a list of dicts nor a plain function, ``filters`` and ``_filters`` are both
+                given, or ``maxsize`` is not an int.
+            ValueError: ``maxsize`` is less than 1, or ``overflow`` is unknown.
+            RuntimeError: the caller is not in the loop's thread.
+
+        Example::
+
+            async for trade in ws.stream_filter([{"e": "trade", "s": "BTCUSDT"}]):
+                ...
+        """
+        if filters is not None and _filters is not None:
+            raise TypeError("filters and _filters are two names of one argument: give only filters")
+        wanted = _filters if filters is None else filters
+        return feed_of(self).stream(wanted, StreamOptions(maxsize, overflow, gaps, copy))
+
+    def __aiter__(self) -> Stream[T]:
+        """Return a stream of all messages, starting now; see :meth:`stream_filter`.
+
+        Example::
+
+            async for message in ws:
+                ...
+        """
+        return feed_of(self).stream(None, StreamOptions())
+
+    @overload
+    def multiplex(
+        self, subscribe: Any, unsubscribe: Any = None, *, gaps: Literal[False] = False, **more: Unpack[ChannelKeywords]
+    ) -> Stream[T]: ...
+
+    @overload
+    def multiplex(
+        self, subscribe: Any, unsubscribe: Any = None, *, gaps: bool, **more: Unpack[ChannelKeywords]
+    ) -> Stream[T | Gap]: ...
+
+    def multiplex(
+        self,
+        subscribe: Any,
+        unsubscribe: Any = None,
+        *,
+        filters: Filters,
+        acknowledged: Filters = None,
+        rejected: Filters = None,
+        timeout: float = 10.0,
+        combine: Callable[[list[Any]], Any] | None = None,
+        combine_max: int = 200,
+        maxsize: int | None = DEFAULT_MAXSIZE,
+        overflow: Overflow = "error",
+        gaps: bool = False,
+        copy: bool = False,
+    ) -> Stream[Any]:
+        """Return a stream of a channel: messages that the server sends only while they are subscribed.
+
+        The first stream of a channel subscribes, and the last stream to be closed unsubscribes. Channels with equal
+        ``subscribe`` messages are one channel, with the other arguments of its first stream. Every new connection
+        subscribes again before it counts as open, so both connections of a rotation are subscribed. A change during
+        the overlap is made on both. A change of a channel waits for the previous change of the same channel only.
+
+        The channel stays subscribed while the stream is open: close the stream, or drop every reference to it.
+
+        If a function that makes a message raises or takes longer than ``send_timeout``, a ``CallbackFailed`` is emitted
+        and the function is called again after growing delays. The connection opens without the channel; in a planned
+        rotation, after 10 s.
+
+        Args:
+            subscribe: the message that subscribes, as in :meth:`send`, or an (async) function that returns it. The
+                function is called for each sending, for a fresh token, say. The order of keys makes no difference
+                between messages; a function is equal only to itself.
+            unsubscribe: the message that unsubscribes, or an (async) function that returns it. None sends nothing.
+            filters: the filter for the channel's messages, as in :meth:`stream_filter`.
+            acknowledged: a filter for the server's answer. With None no answer is awaited. One message answers one
+                channel: the one that has waited longest. If no answer comes in time, a ``SubscriptionFailed`` is
+                emitted and the message is sent once more. The filter must not match a refusal: errors often have the
+                same ``id``, so match the result too, or give ``rejected``, which is checked first.
+            rejected: a filter for the server's refusal. With None no message is a refusal. A refused channel is
+                reported as ``SubscriptionFailed`` with the server's answer. It is not subscribed again on this
+                connection, and not unsubscribed. The next connection sends it last, in a message of its own, and
+                opens without it. After the refusal of a combined message each half is sent, and so on, until the
+                refused channel is found. An error "already subscribed" is not a refusal: let ``acknowledged`` match
+                it.
+            timeout: seconds to wait for an answer. A new connection counts as open when all channels are answered, or
+                after this time; in a planned rotation, where the old connection still delivers, after twice this time.
+                One channel without an answer therefore delays every opening.
+            combine: a function that turns a list of ``subscribe`` messages into one message. Only channels with the
+                same function object are combined, so define it once. If it raises, or its result cannot be sent, that
+                is reported and each message is sent by itself. None combines nothing.
+            combine_max: the largest number of channels in one message.
+            maxsize: as in :meth:`stream_filter`.
+            overflow: as in :meth:`stream_filter`.
+            gaps: as in :meth:`stream_filter`.
+            copy: as in :meth:`stream_filter`.
+
+        Raises:
+            TypeError: an argument has the wrong type, or ``rejected`` is given without ``acknowledged``.
+            ValueError: ``timeout``, ``combine_max`` or ``maxsize`` is not positive, ``overflow`` is unknown, or a
+                message contains NaN, an infinity or a lone surrogate.
+            RuntimeError: the caller is not in the loop's thread.
+
+        Example::
+
+            trades = ws.multiplex(
+                {"method": "SUBSCRIBE", "params": ["btcusdt@trade"], "id": 1},
+                {"method": "UNSUBSCRIBE", "params": ["btcusdt@trade"], "id": 2},
+                filters=[{"e": "trade", "s": "BTCUSDT"}],
+                acknowledged=[{"id": 1, "result": None}],
+                rejected=lambda message: message.get("id") == 1 and "error" in message,
+            )
+        """
+        channel = Channel(
+            subscribe,
+            unsubscribe,
+            acknowledged,
+            rejected=rejected,
+            timeout=timeout,
+            combine=combine,
+            combine_max=combine_max,
+            encode=feed_of(self).options.encode,
+        )
+        return feed_of(self).multiplex(channel, filters, StreamOptions(maxsize, overflow, gaps, copy))
+
+    def add_handler(
+        self,
+        function_or_coroutine_function: Callable[[T], object],
+        filters: Filters = None,
+        *,
+        maxsize: int | None = DEFAULT_MAXSIZE,
+        overflow: Overflow = "error",
+    ) -> abc.DisposableBase:
+        """Call a function with each message that passes a filter, in order.
+
+        Each coroutine function has its own queue, so a slow one does not delay others. If the function raises, the
+        error is logged, counted and emitted as ``CallbackFailed``, and the function is called with the next message. A
+        handler may add and remove handlers.
+
+        Args:
+            function_or_coroutine_function: called with the message.
+            filters: as in :meth:`stream_filter`.
+            maxsize: the number of messages that can wait for a coroutine function. None sets no bound.
+            overflow: as in :meth:`stream_filter`. ``"error"`` removes the handler and reports that.
+
+        Returns:
+            A Disposable that removes the handler. A running call is not cancelled.
+
+        Raises:
+            TypeError: the function is not callable, or the filter is neither a list of dicts nor a plain function.
+            ValueError: ``maxsize`` is less than 1, or ``overflow`` is unknown.
+            RuntimeError: the caller is not in the loop's thread.
+
+        Example::
+
+            subscription = ws.add_handler(print, [{"e": "trade"}])
+            subscription.dispose()
+        """
+        return feed_of(self).add_handler(function_or_coroutine_function, filters, StreamOptions(maxsize, overflow))
+
+    @shadowable
+    def messages(self) -> AsyncObservable[T]:
+        """The hot Observable of all messages.
+
+        It keeps no message: a subscriber gets the messages from its subscription on.
+
+        Example::
+
+            async for second in ws.messages.pipe(ops.buffer_with_time(1.0)):
+                ...
+        """
+        return feed_of(self).router.messages
+
+    @shadowable
+    def frames(self) -> AsyncObservable[tuple[str | bytes, int, int]]:
+        """The hot Observable of all frames before parsing: ``(raw, received_ns, connection_number)``.
+
+        ``received_ns`` is in nanoseconds since the epoch. Frames that cannot be parsed are included. Without a
+        subscriber it costs nothing.
+        """
+        return feed_of(self).dispatcher.frames
+
+    @shadowable
+    def state(self) -> CurrentObservable[State]:
+        """The Observable of the feed's :class:`~rxws.State`: the current state first, then every change.
+
+        ``state.value`` is the current state, and may be read in any thread.
+
+        Example::
+
+            subscription = ws.state.subscribe(print)
+            assert ws.state.value.is_live
+        """
+        return feed_of(self).state
+
+    @shadowable
+    def events(self) -> AsyncObservable[Event]:
+        """The Observable of the feed's events, such as lost connections, gaps and failures; see :class:`~rxws.Event`.
+
+        Events never appear among the messages, except a ``Gap`` in a stream with ``gaps=True``.
+
+        Example::
+
+            subscription = ws.events.subscribe(print)
+        """
+        return feed_of(self).events
+
+    def statistics(self) -> Statistics:
+        """Return a snapshot of the feed's counters. Works in any thread.
+
+        Example::
+
+            print(ws.statistics().messages)
+        """
+        return feed_of(self).statistics()
+
+
+def feed_of(interface: Consuming[Any]) -> Feed:
+    """Return the wiring behind a feed's public class, for modules that extend a feed, such as recordings."""
+    feed: Feed = interface._AsyncWebsocketStreamInterface__feed  # type: ignore[attr-defined, unused-ignore]
+    return feed
