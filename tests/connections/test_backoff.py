@@ -70,15 +70,15 @@ def backoff_that_is_open(*delays: object, **options) -> Backoff:
 
 
 SHORT = [(129.9, None, None), (119.9, 100, 102.9), (119.9, 110, 110), (160, None, None)]
-"""When a connection ends that was opened at 100, and when its first and its last message came: it was not healthy."""
+"""Connections that were not healthy: all opened at 100; the end, the first and the last message of each."""
 
 HEALTHY = [(103.1, 100, 103), (120, 100, 100), (120, 119, 119), (1000, 100, 900)]
-"""The same of connections that were healthy."""
+"""Connections that were healthy, with the same fields."""
 
 
 @pytest.mark.parametrize(("now", "first", "last"), SHORT)
 def test_the_delays_continue_when_a_connection_was_not_healthy(now, first, last):
-    """If a server accepts and cuts at once, greets and cuts, or accepts and is mute, the delays go on growing."""
+    """The delays go on growing if a server accepts and cuts at once, greets and cuts, or accepts and stays silent."""
     backoff = backoff_that_is_open(0, 1, 2, 3)
     delays = []
     for _ in range(4):
@@ -99,7 +99,7 @@ def test_the_delays_start_over_when_a_connection_was_healthy(now, first, last):
 
 
 def test_the_old_connections_age_counts_when_it_ends_after_the_new_one_opened():
-    """In a rotation the age of the connection that ended decides, not that of the newer one."""
+    """In a rotation the age of the connection that has ended decides, not the age of the newer connection."""
     backoff = backoff_that_is_open(0, 1)
     assert backoff.next_delay(RETRIED) == 0
     backoff.opened(1000)
@@ -144,7 +144,7 @@ def test_a_refusal_with_a_time_is_retried_before_the_first_success(status):
 
 
 def test_a_fatal_failure_ends_the_feed_only_before_the_first_success():
-    """A failure that is fatal at first is retried after a connection was open."""
+    """A failure that is fatal before the first open connection is retried after it."""
     failure = diagnose(refusal(404), now=NOW)
     assert make_backoff().next_delay(failure) is None
     assert backoff_that_is_open().next_delay(failure) == 0
@@ -176,7 +176,7 @@ def test_should_retry_overrides_what_is_fatal():
 
 
 def test_should_retry_overrides_three_refusals():
-    """With ``should_retry`` a feed goes on although its credentials were refused three times."""
+    """If ``should_retry`` returns True, a feed retries although its credentials were refused three times."""
     backoff = make_backoff(should_retry=lambda error: True)
     failure = diagnose(refusal(401), now=NOW)
     assert None not in [backoff.next_delay(failure) for _ in range(5)]

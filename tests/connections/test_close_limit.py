@@ -1,4 +1,4 @@
-"""A connection that the websocket library closes by itself: how long that may take."""
+"""The limit of the time that the websocket library takes to close a connection by itself."""
 
 from __future__ import annotations
 
@@ -18,18 +18,18 @@ from tests.support.opening import Followed, now
 in_virtual_time = pytest.mark.usefixtures("virtual_time", "assert_no_leaks")
 
 PAYLOADS = {
-    "text that is no UTF-8": (1007, struct.pack("!BB", 0x81, 1) + b"\xff"),
+    "text that is not UTF-8": (1007, struct.pack("!BB", 0x81, 1) + b"\xff"),
     "a GiB announced": (1009, struct.pack("!BBQ", 0x82, 127, 2**30)),
     "a frame of no kind": (1002, struct.pack("!BB", 0x83, 0)),
     "an extension that was not agreed on": (1002, struct.pack("!BB", 0xC1, 0)),
 }
-"""What a server breaks the protocol with: the library's close code, and the bytes."""
+"""Violations of the protocol by a server: the close code that the library sends, and the bytes."""
 
 
 @in_virtual_time
 @pytest.mark.parametrize(("code", "payload"), PAYLOADS.values(), ids=PAYLOADS)
 async def test_a_protocol_error_ends_the_connection_after_close_timeout(code, payload):
-    """Where the server does not answer, the connection is aborted after ``close_timeout``; the cause is kept."""
+    """If the server does not answer the close, the connection is aborted after ``close_timeout``; the cause is kept."""
     async with FeedServer(compression=None) as server, Followed(server.url, close_timeout=1) as feed:
         await feed.record.happened(Connected)
         before = now()
@@ -59,7 +59,7 @@ async def test_a_deflate_bomb_ends_the_connection_after_close_timeout():
 
 @in_virtual_time
 async def test_an_answer_in_time_ends_the_connection():
-    """A server that answers at once is not waited for."""
+    """If the server answers the close at once, the connection ends without a wait."""
     async with FeedServer() as server, Followed(server.url, close_timeout=20) as feed:
         await feed.record.happened(Connected)
         await server.connections[0].send_invalid_utf8()
@@ -69,7 +69,7 @@ async def test_an_answer_in_time_ends_the_connection():
 
 @in_virtual_time
 async def test_a_close_of_rxws_has_a_limit_of_its_own():
-    """``exit`` is not cut short by the limit of the library's closing."""
+    """The limit for the library's own close does not shorten the close of ``exit``."""
 
     async def answer_late():
         feed.websocket.state = CLOSING
@@ -87,7 +87,7 @@ async def test_a_close_of_rxws_has_a_limit_of_its_own():
 
 @in_virtual_time
 async def test_a_rotation_hook_may_go_on_while_rxws_closes():
-    """A connection that rxws closes is aborted by that close alone."""
+    """The limit for the library's own close does not abort a connection that rxws closes."""
     async with ScriptedFeed(close_timeout=0.4) as feed:
         await feed.record.happened(Connected)
         first = feed.websocket
@@ -104,7 +104,7 @@ async def test_a_rotation_hook_may_go_on_while_rxws_closes():
 
 @in_virtual_time
 async def test_the_limit_is_never_exceeded():
-    """Whenever the closing begins, it is overdue within the limit, and in its last quarter."""
+    """Whenever the close begins, it is overdue in the last quarter of the limit."""
     for delay in (0.0, 0.1, 0.249, 0.26, 3.7):
         websocket = SimpleNamespace(state=1)
         overdue = asyncio.ensure_future(wait_overdue(websocket, 1.0))
@@ -116,6 +116,6 @@ async def test_the_limit_is_never_exceeded():
 
 @in_virtual_time
 async def test_a_connection_without_a_state_is_never_overdue():
-    """Other libraries' connections need not have a state."""
+    """A connection of another library, which has no state, is never aborted."""
     with pytest.raises(TimeoutError):
         await asyncio.wait_for(wait_overdue(object(), 1.0), timeout=10)

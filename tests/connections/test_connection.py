@@ -29,7 +29,7 @@ in_virtual_time = pytest.mark.usefixtures("virtual_time", "assert_no_leaks")
 
 
 class Opened:
-    """A connection with a running reader, and the frames and events of it."""
+    """A connection with a running reader, and the frames and events that it received."""
 
     def __init__(self, websocket, receive=None):
         loop = asyncio.get_running_loop()
@@ -93,7 +93,7 @@ async def test_check_websocket_accepts_any_object_with_the_api():
 
 
 def test_check_websocket_refuses_an_object_without_the_api():
-    """The error names the hook that returned it, its type and its missing methods."""
+    """The error names the hook that returned the object, the object's type and its missing methods."""
     with pytest.raises(TypeError, match=r"^_create_ws must .*, not NoneType without __aiter__, send, close$"):
         check_websocket(None, "_create_ws")
 
@@ -166,7 +166,7 @@ async def test_reader_reads_what_came_before_the_end(opened):
     ids=["closed", "closed with an error", "cut", "broken"],
 )
 async def test_reader_returns_why_the_connection_ended(opened, end, reason, code):
-    """The result of the reader is the failure, also if the iteration ended without an exception."""
+    """The reader returns the failure, also if the iteration ended without an exception."""
     before = time.time()
     end(opened.websocket)
     failure = await opened.ended()
@@ -192,7 +192,7 @@ async def test_reader_aborts_the_connection_when_reading_raises():
 
 @in_virtual_time
 async def test_reader_when_the_iteration_raises_a_cancelled_error(opened):
-    """A CancelledError of the websocket itself, without a cancelled task, ends the connection only."""
+    """A CancelledError that the websocket raises, while no task is cancelled, ends only the connection."""
     opened.websocket.end(asyncio.CancelledError())
     failure = await opened.ended()
     assert (failure.reason, failure.cause) == ("network", "CancelledError")
@@ -201,7 +201,7 @@ async def test_reader_when_the_iteration_raises_a_cancelled_error(opened):
 @in_virtual_time
 @pytest.mark.parametrize("transport", [True, False])
 async def test_reader_when_it_is_cancelled_itself(transport):
-    """A loop that is torn down cancels the reader: it aborts the transport, starts no task and stays cancelled."""
+    """When its loop is torn down, the cancelled reader aborts the transport, starts no task and stays cancelled."""
     opened = Opened(ScriptedWebsocket(transport=transport))
     await asyncio.sleep(0.1)
     opened.connection.reader.cancel()
@@ -245,7 +245,7 @@ async def test_send_hands_the_payload_over(opened):
 
 @in_virtual_time
 async def test_send_when_the_peer_takes_nothing(opened):
-    """``send`` raises at its timeout and aborts the connection, with that failure."""
+    """At its timeout ``send`` raises and aborts the connection, whose failure is that timeout."""
     opened.websocket.on_send = lambda _: never()
     loop = asyncio.get_running_loop()
     with pytest.raises(SendTimeout, match=r"the peer took nothing for 2 s: the connection was aborted"):
@@ -261,7 +261,7 @@ async def test_send_when_the_peer_takes_nothing(opened):
     "error", [ConnectionClosedError(None, None), TimeoutError("its own"), ValueError("surrogates")]
 )
 async def test_send_when_it_fails(opened, error):
-    """The websocket's exception is the cause of a SendFailed; the connection stays."""
+    """If the websocket raises, ``send`` raises SendFailed with that cause, and the connection stays open."""
 
     def fail(_):
         raise error
@@ -275,7 +275,7 @@ async def test_send_when_it_fails(opened, error):
 
 @in_virtual_time
 async def test_send_when_it_is_cancelled(opened):
-    """A cancelled send stays cancelled, and the connection stays."""
+    """A cancelled send raises CancelledError, and the connection stays open."""
     opened.websocket.on_send = lambda _: never()
     sending = asyncio.create_task(opened.connection.send("a", 2))
     await asyncio.sleep(1)
@@ -322,7 +322,7 @@ async def test_send_soon_when_the_connection_is_lost(opened):
 
 @in_virtual_time
 async def test_send_waits_for_a_slot_when_sending_is_limited(opened, virtual_time):
-    """Messages beyond the limit wait; a higher priority goes first; the wait counts for the timeout."""
+    """Messages beyond the limit wait; a higher priority goes first; the wait counts against the timeout."""
     opened.limit_sends(SlidingWindow(2, 1.0))
     for n in range(3):
         opened.connection.send_soon(f"normal {n}", 5)
@@ -337,7 +337,7 @@ async def test_send_waits_for_a_slot_when_sending_is_limited(opened, virtual_tim
 
 @in_virtual_time
 async def test_slot_when_it_is_used_or_released(opened, virtual_time):
-    """An acquired slot is used or released to the next sender; without a limit a slot is always free."""
+    """A slot that is not used can be released to the next sender; without a limit a slot is always free."""
     await opened.connection.acquire_slot(Priority.NORMAL)
     opened.connection.release_slot()
     opened.limit_sends(SlidingWindow(1, 1.0))
@@ -356,7 +356,7 @@ async def test_slot_when_it_is_used_or_released(opened, virtual_time):
 
 @in_virtual_time
 async def test_slot_when_the_connection_is_lost(opened, virtual_time):
-    """A sender that waits for a slot when the connection ends gets an error that nothing was sent."""
+    """If the connection ends while a sender waits for a slot, the error says that the message was not sent."""
     opened.limit_sends(SlidingWindow(1, 1000.0))
     await opened.connection.send("first", 5)
     waiting = asyncio.create_task(opened.connection.send("second", 500))
@@ -372,7 +372,7 @@ async def test_slot_when_the_connection_is_lost(opened, virtual_time):
 
 @in_virtual_time
 async def test_is_live_until_the_end_is_known(opened):
-    """A connection is live until it is known to be closing, or was read to its end."""
+    """A connection is live until its close is known, or until it was read to its end."""
     assert opened.connection.is_live
     opened.websocket.state = 2
     assert not opened.connection.is_live
@@ -494,7 +494,7 @@ async def test_close_without_a_transport_when_the_peer_does_not_answer(bare, vir
 
 @in_virtual_time
 async def test_close_that_raises(opened, virtual_time):
-    """If ``close`` raises, the connection is aborted at the timeout all the same."""
+    """If ``close`` raises, the connection is aborted at the timeout as well."""
 
     def close():
         raise RuntimeError("a bug")
@@ -531,7 +531,7 @@ async def test_close_twice_at_once(opened):
 
 @in_virtual_time
 async def test_close_when_a_parse_hook_ignores_cancellation(virtual_time):
-    """A reader that does not end is given up, and its later messages are discarded."""
+    """A reader that does not end is abandoned, and its later messages are discarded."""
     released = asyncio.Event()
     delivered = []
 

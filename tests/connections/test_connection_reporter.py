@@ -34,7 +34,7 @@ def report(wiring, caplog):
 
 
 async def test_open_connection_is_reported(wiring, connection_reporter, caplog):
-    """An open connection has an event with its number and its attempts, and a line in the log."""
+    """An open connection is reported with an event that has its number and its attempts, and with a log line."""
     connection_reporter.connected(3, 2)
     assert report(wiring, caplog) == ([Connected], [("INFO", "feed: connection 3 is open")])
     assert (wiring.seen[0].number, wiring.seen[0].attempt) == (3, 2)
@@ -100,7 +100,7 @@ async def test_rotation_is_reported(wiring, connection_reporter, caplog, proven,
 
 
 async def test_silence_haste_and_floods_are_reported(wiring, connection_reporter, caplog):
-    """Each has a line in the log; silence and floods have an event, too, and dropped frames are counted."""
+    """Silence, early ends of hooks and dropped frames are logged. Silence and dropped frames also emit events."""
     connection_reporter.quiet(1, 60.0)
     connection_reporter.rotated_too_soon(0.5)
     connection_reporter.flooded(3, 7)

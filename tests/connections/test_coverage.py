@@ -1,4 +1,4 @@
-"""The chain of what sources say is complete: examples, and properties over random sources whose clocks differ."""
+"""The chain of the intervals that sources claim to be complete: examples, and properties with clocks that differ."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ def spans(coverage: Coverage) -> list[tuple[float, float]]:
 
 
 def test_is_empty_before_the_first_claim():
-    """Before the first claim there is no chain, no interval and no hole."""
+    """Before the first claim the coverage has no chain, no interval and no hole."""
     coverage = Coverage()
     assert (coverage.since, coverage.until, coverage.intervals, coverage.holes(9.0)) == (None, None, (), [])
 
@@ -59,7 +59,7 @@ def test_sources_that_take_turns_make_one_interval_each():
 
 
 def test_claim_behind_a_hole_waits_for_another_source():
-    """A claim that begins later joins when another source has closed the hole before patience ends."""
+    """A claim that begins after the chain's end joins it when another source closes the hole within the patience."""
     coverage = Coverage(patience=2.0)
     coverage.claim("a", 0.0, 10.0, 10.0)
     coverage.claim("b", 11.0, 12.0, 12.0)
@@ -70,7 +70,7 @@ def test_claim_behind_a_hole_waits_for_another_source():
 
 
 def test_hole_is_found_once_when_patience_ends():
-    """A hole that no source closes is found once, and the chain begins anew behind it."""
+    """A hole that no source closes is found once, and a new chain begins after it."""
     coverage = Coverage(patience=2.0)
     coverage.claim("a", 0.0, 10.0, 10.0, "connection")
     coverage.claim("b", 11.0, 12.0, 12.0, "source")
@@ -82,7 +82,7 @@ def test_hole_is_found_once_when_patience_ends():
 
 
 def test_source_that_begins_anew_within_its_own_interval_needs_no_overlap():
-    """An interval that begins at the end of the same source's last one follows it, whatever the tolerance."""
+    """An interval that begins at the end of the same source's previous interval continues it, at any tolerance."""
     coverage = Coverage(tolerance=1.0)
     coverage.claim("a", 0.0, 10.0, 10.0)
     coverage.claim("a", 10.0, 11.0, 11.0)
@@ -91,7 +91,7 @@ def test_source_that_begins_anew_within_its_own_interval_needs_no_overlap():
 
 
 def test_overlap_that_clocks_may_feign_is_a_hole():
-    """Claims of two sources that overlap by less than the clocks may differ leave a hole as long as that difference."""
+    """If two sources' claims overlap by less than the tolerance of the clocks, the hole between them is that long."""
     coverage = Coverage(tolerance=0.5)
     coverage.claim("a", 0.0, 10.0, 10.0)
     coverage.claim("b", 9.75, 12.0, 12.0)
@@ -100,7 +100,7 @@ def test_overlap_that_clocks_may_feign_is_a_hole():
 
 
 def test_excluded_time_cuts_the_intervals_that_it_touches():
-    """A hole in the past cuts the intervals; the chain that lasts begins at its end."""
+    """An excluded time in the past is cut out of the intervals, and the chain begins at its end."""
     coverage = Coverage()
     coverage.claim("a", 0.0, 10.0, 10.0, "connection")
     coverage.claim("b", 5.0, 20.0, 20.0, "overlap")
@@ -110,7 +110,7 @@ def test_excluded_time_cuts_the_intervals_that_it_touches():
 
 
 def test_excluded_time_keeps_the_proofs_behind_it():
-    """Intervals that lie behind a hole keep their own proofs."""
+    """Intervals after an excluded time keep their own proofs."""
     coverage = Coverage()
     coverage.claim("a", 0.0, 10.0, 10.0, "connection")
     coverage.claim("b", 5.0, 20.0, 20.0, "overlap")
@@ -123,7 +123,7 @@ def test_excluded_time_keeps_the_proofs_behind_it():
 
 
 def test_excluded_time_before_the_chain_leaves_it():
-    """A hole that ends before the chain begins does not move the chain."""
+    """An excluded time before the chain does not change the chain."""
     coverage = Coverage()
     coverage.claim("a", 0.0, 10.0, 10.0)
     coverage.exclude(10.0, 15.0)
@@ -133,7 +133,7 @@ def test_excluded_time_before_the_chain_leaves_it():
 
 
 def test_excluded_time_at_the_end_ends_the_chain():
-    """A hole that reaches beyond the chain ends it; the same source begins the next chain at the hole's end."""
+    """An excluded time beyond the chain's end ends the chain; the same source begins the next chain after it."""
     coverage = Coverage()
     coverage.claim("a", 0.0, 10.0, 10.0, "connection")
     coverage.exclude(9.0, 12.0)
@@ -145,7 +145,7 @@ def test_excluded_time_at_the_end_ends_the_chain():
 
 
 def test_hole_without_a_length_still_ends_the_chain():
-    """A hole whose end is its start separates what stands before it from what stands behind."""
+    """An excluded time without a length still separates the intervals before it from those after it."""
     coverage = Coverage()
     coverage.claim("a", 0.0, 10.0, 10.0)
     coverage.exclude(4.0, 4.0)
@@ -155,7 +155,7 @@ def test_hole_without_a_length_still_ends_the_chain():
 @pytest.mark.parametrize(("start", "end"), [(2.0, 1.0), (math.nan, 1.0), (0.0, math.inf), (-math.inf, 0.0)])
 @pytest.mark.parametrize("method", ["claim", "exclude"])
 def test_refuses_what_is_no_interval(method, start, end):
-    """An interval that ends before it starts, or that is not finite, is an error that names both times."""
+    """An interval that ends before it starts, or is not finite, raises an error that names both times."""
     coverage = Coverage()
     more = (0.0,) if method == "claim" else ()
     with pytest.raises(ValueError, match="finite times"):
@@ -163,32 +163,32 @@ def test_refuses_what_is_no_interval(method, start, end):
 
 
 def test_keeps_the_newest_intervals_and_sources():
-    """Memory is bounded: the oldest intervals and the sources that claimed longest ago are forgotten."""
+    """The oldest intervals are forgotten, and so are the sources whose last claims are the oldest."""
     coverage = Coverage(limit=10)
     for number in range(SOURCES + 50):
         coverage.claim(number, float(number), number + 1.5, number + 1.5)
     assert len(coverage.intervals) == 10
     assert coverage.intervals[-1].end == coverage.until == SOURCES + 50.5
     assert coverage.since == 0.0
-    # The first source is forgotten: its last claim joins the chain as any other would.
+    # The first source is forgotten, so its next claim joins the chain as the claim of a new source would.
     coverage.claim(0, 0.0, SOURCES + 60.0, SOURCES + 60.0)
     assert coverage.until == SOURCES + 60.0
 
 
-# Properties: sources that are complete for a while, and not for a while, on clocks that differ.
+# Properties. Each source is complete in some intervals, and its clock differs from the true time.
 
 
 @dataclass(frozen=True)
 class World:
-    """What is true: the times in which each source is complete, how its clock differs, and when it claims.
+    """The times in which each source is complete, the error of its clock, and the times of its claims.
 
     Attributes:
         tolerance: the largest difference between two clocks.
         patience: the patience of the coverage.
-        offsets: by how much each source's clock is fast.
-        complete: for each source the times between which it is complete, in seconds of the true clock.
+        offsets: how many seconds each source's clock is ahead of the true clock.
+        complete: for each source the intervals in which it is complete, in seconds of the true clock.
         every: seconds between two claims.
-        delays: how long after its time each source's claims come.
+        delays: how many seconds after its time each source's claim arrives.
     """
 
     tolerance: float
@@ -199,7 +199,7 @@ class World:
     delays: list[float]
 
     def claims(self) -> list[tuple[float, int, float, float]]:
-        """Return the claims in the order in which they come: when, source, and the interval on the source's clock."""
+        """Return the claims by time of arrival: the time, the source, and the interval on the source's clock."""
         found = []
         for source, (offset, intervals) in enumerate(zip(self.offsets, self.complete, strict=True)):
             for start, end in intervals:
@@ -236,7 +236,7 @@ def covered(intervals: list[tuple[float, float]]) -> list[tuple[float, float]]:
 
 
 def played(world: World) -> tuple[Coverage, list[Hole]]:
-    """Let a world's claims come, and look for holes after each."""
+    """Pass a world's claims to a coverage; return the coverage and the holes that it found after each claim."""
     coverage, holes = Coverage(world.tolerance, world.patience), []
     for when, source, start, end in world.claims():
         holes += coverage.holes(when)
@@ -247,14 +247,14 @@ def played(world: World) -> tuple[Coverage, list[Hole]]:
 
 @given(worlds())
 def test_no_interval_covers_what_no_source_had(world):
-    """However clocks differ within the tolerance, no chain spans a time in which no source was complete."""
+    """With clocks that differ by at most the tolerance, no interval covers a time in which no source was complete."""
     coverage, _ = played(world)
     true = covered([interval for each in world.complete for interval in each])
     chains = covered(spans(coverage))
     margin = world.tolerance / 2
     for (_, start), (end, _) in itertools.pairwise(true):
         assert not any(since < start - margin and end + margin < until for since, until in chains)
-        # A chain that spans the hole would hold the middle of it, unless the hole is shorter than clocks differ.
+        # A chain that spans the hole would contain its middle, unless the hole is shorter than the clocks' difference.
         middle = (start + end) / 2
         if end - start > 2 * world.tolerance:
             assert not any(since < middle < until for since, until in chains)
@@ -262,7 +262,7 @@ def test_no_interval_covers_what_no_source_had(world):
 
 @given(worlds())
 def test_intervals_and_holes_never_overlap(world):
-    """Intervals are in order and apart, and each hole that was found lies between them."""
+    """Intervals are ordered and do not touch, and each hole that was found lies between two of them."""
     coverage, holes = played(world)
     found = spans(coverage)
     assert all(start <= end for start, end in found)
@@ -275,13 +275,13 @@ def test_intervals_and_holes_never_overlap(world):
 
 @given(worlds())
 def test_with_equal_clocks_all_that_was_claimed_is_covered(world):
-    """With one clock and endless patience the chain reaches as far as the union of what was claimed in it."""
+    """With equal clocks and infinite patience, the chain covers the union of the claims."""
     coverage = Coverage(0.0, math.inf)
     claims = [(start - world.offsets[source], end - world.offsets[source]) for _, source, start, end in world.claims()]
     for (when, source, _, _), (start, end) in zip(world.claims(), claims, strict=True):
         coverage.claim(source, start, end, when)
     chain = next((start, end) for start, end in covered(claims) if start <= claims[0][0] <= end)
-    # What a source lets wait is forgotten when that source begins anew, so the chain may end earlier.
+    # A waiting claim is forgotten when its source starts a new interval, so the chain may end earlier.
     assert coverage.since == claims[0][0]
     assert claims[0][1] <= coverage.until <= chain[1]
     if all(len(each) == 1 for each in world.complete):
@@ -290,6 +290,6 @@ def test_with_equal_clocks_all_that_was_claimed_is_covered(world):
 
 @given(worlds())
 def test_since_and_until_are_the_newest_chain(world):
-    """``since`` is the start of the intervals that touch up to the last one, and ``until`` its end."""
+    """``since`` is the start, and ``until`` the end, of the last sequence of intervals that touch each other."""
     coverage, _ = played(world)
     assert (coverage.since, coverage.until) == covered(spans(coverage))[-1]

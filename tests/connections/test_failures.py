@@ -1,4 +1,4 @@
-"""Why a connection ended or could not be opened: with real failures, and with exceptions made by hand."""
+"""The diagnosis of why a connection ended or could not be opened: real failures, and exceptions made by hand."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ both_libraries = pytest.mark.parametrize("connect", LIBRARIES.values(), ids=LIBR
 
 @contextlib.asynccontextmanager
 async def answering(answer: bytes | None, tls: ssl.SSLContext | None = None) -> AsyncIterator[int]:
-    """Run a server on TCP that reads a request and gives ``answer``, or aborts if that is None; yield its port."""
+    """Run a TCP server that reads a request and sends ``answer``, or aborts if it is None; yield the port."""
 
     async def answer_request(reader, writer):
         writers.append(writer)
@@ -72,7 +72,7 @@ async def failure_to_open(connect, url: str, **options) -> Failure:
 
 
 async def failure_to_stay(connect, script, **options) -> Failure:
-    """Open a connection, read it to the end that ``script`` gives it, and return the failure."""
+    """Open a connection to a server with this script, read the connection to its end, and return the failure."""
     async with asyncio.timeout(10), FeedServer(script, close_timeout=0.2) as server:
         connection = await connect(f"{server.url}?token=5ecre7", proxy=None, close_timeout=0.2, **options)
         error = None
@@ -88,7 +88,7 @@ async def failure_to_stay(connect, script, **options) -> Failure:
 
 
 def sending(*message, **options):
-    """Make a script that sends one message, to a client that may end the connection meanwhile."""
+    """Make a script that sends one message to a client that may close the connection meanwhile."""
 
     async def script(connection):
         await connection.websocket.send(*message, **options)
@@ -171,7 +171,7 @@ async def test_a_refused_port_is_retried(connect):
 
 @both_libraries
 async def test_a_name_that_is_not_found_is_retried(connect):
-    """A name that does not resolve is a network failure: it may resolve later."""
+    """A host name that does not resolve is a network failure, because it may resolve later."""
     failure = await failure_to_open(connect, "ws://nowhere.invalid/")
     assert failure.reason == "network"
     assert failure.cause.startswith("gaierror: ")
@@ -197,7 +197,7 @@ async def test_a_name_that_is_not_found_is_retried(connect):
     ],
 )
 async def test_a_handshake_is_refused_with_an_http_status(connect, status, reason, fatal):
-    """Before the first success only the HTTP statuses 4xx are fatal, except 408, 425 and 429, and with Retry-After."""
+    """Before the first success, HTTP 4xx is fatal, but not 408, 425, 429 or an answer with Retry-After."""
     answer = f"HTTP/1.1 {status}\r\n{{}}Content-Length: 0\r\n\r\n"
     async with answering(answer.format("").encode()) as port:
         untimed = await failure_to_open(connect, f"ws://127.0.0.1:{port}/?token=5ecre7")
@@ -292,7 +292,7 @@ async def test_the_server_closes_with_a_code(connect, code, reason, name):
     assert failure.reason == reason
     assert failure.code == code
     assert failure.cause == f"the server closed with {code} ({name}): bye token=***"
-    # A normal close ends the iteration without an exception; should_retry is called with one all the same.
+    # A normal close ends the iteration without an exception, but should_retry still gets one.
     assert isinstance(failure.error, ConnectionClosedOK) is (code in {1000, 1001})
     assert not is_fatal_at_first(failure)
 
@@ -321,7 +321,7 @@ async def test_the_limit_is_named_when_a_message_is_too_big(connect):
 
 
 def test_the_limit_is_named_when_the_library_does_not():
-    """The cause names the option, whatever the library says."""
+    """The cause names the option ``max_size`` also if the library's text does not name the limit."""
     failure = diagnose(ConnectionClosedError(None, Close(1009, "message too big")), now=NOW)
     assert failure.cause == (
         "this side closed with 1009 (message too big): message too big "
@@ -351,7 +351,7 @@ async def test_the_cause_is_named_when_text_is_no_utf8(connect):
 
 @both_libraries
 async def test_a_missing_pong_is_a_network_failure(connect):
-    """If keepalive gives a connection up, that is a network failure, although this side closed it with 1011."""
+    """When keepalive closes a connection with 1011 because no pong came, that is a network failure."""
 
     async def answer_nothing(connection):
         connection.stall()
@@ -375,7 +375,7 @@ async def test_this_side_closes(connect):
 
 
 async def test_a_hook_that_asks_an_http_server_is_judged_like_a_handshake():
-    """A request in the opening hook that fails is retried, unless its status is on the list and names no time."""
+    """An HTTP error in the opening hook is retried, unless its status is a fatal 4xx without Retry-After."""
 
     async def request(port):
         try:
@@ -430,7 +430,7 @@ def refusal(status: int, **headers: str) -> InvalidStatus:
     ids=repr,
 )
 def test_what_opening_raises_is_fatal_only_if_it_is_listed(error, reason, fatal):
-    """Programming errors, invalid URIs, unverified TLS and 4xx are fatal before the first success; nothing else is."""
+    """Only programming errors, invalid URIs, unverified TLS and 4xx are fatal before the first success."""
     failure = diagnose(error, now=NOW)
     assert failure.reason == reason
     assert failure.error is error
@@ -443,13 +443,13 @@ def test_empty_address_is_shown_unchanged():
 
 
 def test_a_connection_that_breaks_with_any_exception_is_a_network_failure():
-    """Any exception of reading, except programming errors, is a network failure."""
+    """An exception while reading is a network failure, unless it is a programming error."""
     failure = diagnose(RuntimeError("torn"), object(), now=NOW)
     assert (failure.reason, failure.cause) == ("network", "RuntimeError: torn")
 
 
 def raised(kind):
-    """Return an exception that rxws itself raises while it reads a connection: the observer is rxws's."""
+    """Return an exception that code of rxws raises while it reads a connection."""
 
     def broken(_message):
         raise kind("broken")
@@ -462,7 +462,7 @@ def raised(kind):
 
 @pytest.mark.parametrize("kind", [RuntimeError, KeyError, OSError, AssertionError, ConnectionResetError])
 def test_an_exception_that_passed_through_rxws_is_an_internal_failure(kind):
-    """Whatever its type: an exception of rxws's own, or one that rxws let pass, is no failure of the network."""
+    """An exception of any type that code of rxws raised, or let pass, is an internal failure."""
     error, closed = raised(kind), ConnectionClosedError(None, None)
     closed.__cause__ = error
     assert [diagnose(each, object(), now=NOW).reason for each in (error, closed)] == ["internal", "internal"]
@@ -471,7 +471,7 @@ def test_an_exception_that_passed_through_rxws_is_an_internal_failure(kind):
 
 @pytest.mark.parametrize("module", ["rxws.messages.reader", "rxws.messages.frames", "rxws.testing.connection", "other"])
 def test_an_exception_of_the_library_is_a_network_failure(module):
-    """An exception that only passed through the reader came from the library."""
+    """An exception that the library raised and that only passed through the reader is a network failure."""
     with pytest.raises(RuntimeError) as caught:
         exec("raise RuntimeError('torn')", {"__name__": module})
     assert diagnose(caught.value, object(), now=NOW).reason == "network"
@@ -479,7 +479,7 @@ def test_an_exception_of_the_library_is_a_network_failure(module):
 
 @pytest.mark.parametrize("kind", [TypeError, AttributeError, UnboundLocalError, NotImplementedError])
 def test_a_programming_error_while_reading_is_an_internal_failure(kind):
-    """A programming error is "internal", whether reading raises it or the library ends the connection for it."""
+    """A programming error has the reason "internal", also if the library closed the connection because of it."""
     error = kind("'X' object has no attribute 'paused'")
     closed = ConnectionClosedError(None, None)
     closed.__cause__ = error
@@ -491,7 +491,7 @@ def test_a_programming_error_while_reading_is_an_internal_failure(kind):
 
 
 def test_a_failure_without_an_exception_is_never_fatal():
-    """An idle connection, for example, does not end a feed."""
+    """A failure without an exception, such as an idle connection, is never fatal."""
     assert not is_fatal(Failure("idle", "no message for 60 s"), succeeded=False, refusals=0)
 
 
@@ -534,13 +534,13 @@ def test_the_first_close_frame_counts_when_both_sides_closed():
     ],
 )
 def test_retry_after_is_read_as_seconds_or_as_a_date(value, seconds):
-    """Retry-After is a number or one of HTTP's three date formats, limited to 0 s to one day; else it is ignored."""
+    """Retry-After may be a number or one of HTTP's three date formats, and is limited to 0 s to one day."""
     assert diagnose(refusal(503, Retry_After=value), now=NOW).retry_after == seconds
 
 
 @given(st.text(max_size=40) | st.from_regex(r"[A-Z][a-z]{2}, [0-9]+ [A-Z][a-z]{2} [0-9]+ [0-9:]+ [A-Z+0-9]*"))
 def test_retry_after_is_bounded_for_any_text(value):
-    """No header breaks the diagnosis or makes the wait longer than a day."""
+    """For every text of the header the diagnosis works, and the wait is at most a day."""
     headers = types.SimpleNamespace(get={"Retry-After": value}.get)
     error = aiohttp.ClientError()
     error.response = types.SimpleNamespace(status=503, headers=headers)
@@ -575,7 +575,7 @@ def test_the_cause_is_one_short_line_without_secrets_whatever_the_exception_says
 
 
 def test_the_cause_is_the_name_of_the_exception_when_it_has_no_text():
-    """An exception without a text, or whose text raises, is shown by its name."""
+    """The name of its class is shown for an exception without a text, or whose ``__str__`` raises."""
 
     class BrokenError(Exception):
         def __str__(self) -> str:

@@ -51,7 +51,7 @@ async def test_hook_runs_to_its_first_suspension_before_the_first_message():
 
 @in_virtual_time
 async def test_opening_is_retried_with_delays():
-    """Each failed attempt is reported with the delay until the next one; the state is WAITING meanwhile."""
+    """Each failed attempt is reported with the delay until the next attempt; during the delay the state is WAITING."""
     async with ScriptedFeed(REFUSED, status(503), reconnect_delays=delays(0, 1, 2)) as feed:
         event = await feed.record.happened(Connected)
         assert (now(), event.attempt) == (1, 3)
@@ -109,7 +109,7 @@ async def test_opening_that_takes_too_long_is_retried():
 @in_virtual_time
 @pytest.mark.parametrize("is_function", [False, True])
 async def test_opening_that_takes_too_long_names_the_address(is_function, caplog):
-    """The error names the address without its secrets, and names no hook that the user did not write."""
+    """The error names the address without its secrets, and not the hook, which the user did not write."""
 
     async def connect(_url):
         await never()
@@ -123,7 +123,7 @@ async def test_opening_that_takes_too_long_names_the_address(is_function, caplog
 
 @in_virtual_time
 async def test_opening_that_takes_too_long_to_find_its_address():
-    """A function that does not return the URL is named."""
+    """If a function that returns the URL takes too long, the error says that the URL comes from a function."""
     async with Followed(never, connect=connecting(), open_timeout=3) as feed:
         event = await feed.record.happened(Disconnected)
         assert event.cause == "TimeoutError: connecting to the URL that a function returns took longer than 3 s"
@@ -131,7 +131,7 @@ async def test_opening_that_takes_too_long_to_find_its_address():
 
 @in_virtual_time
 async def test_opening_that_takes_too_long_names_a_hook_that_the_user_wrote():
-    """The error names the hook where a subclass opens the connections itself."""
+    """The error names the hook if a subclass opens the connections itself."""
 
     class Own(Followed):
         async def _create_ws(self):
@@ -175,7 +175,7 @@ async def test_opening_when_the_hook_raises_a_cancelled_error():
 
 @in_virtual_time
 async def test_feed_fails_when_the_task_that_opens_connections_is_cancelled():
-    """Where other code cancels it no connection would be opened any more."""
+    """If other code cancels the task that opens connections, the feed fails, since it could not reconnect any more."""
     feed = ScriptedFeed(REFUSED, reconnect_delays=delays(5))
     await feed.record.happened(Disconnected)
     (task,) = [task for task in asyncio.all_tasks() if task.get_name() == "rxws handover"]
@@ -186,7 +186,7 @@ async def test_feed_fails_when_the_task_that_opens_connections_is_cancelled():
 
 @in_virtual_time
 async def test_opening_when_the_hook_raises_generator_exit():
-    """GeneratorExit of the hook is a failure like any other; the feed does not stand still."""
+    """A GeneratorExit of the hook is a failure like any other, and the feed retries."""
 
     async def leave():
         raise GeneratorExit
@@ -200,7 +200,7 @@ async def test_opening_when_the_hook_raises_generator_exit():
 @in_virtual_time
 @pytest.mark.parametrize("turns", range(6))
 async def test_exit_at_the_moment_of_opening_leaves_no_connection(turns):
-    """A connection that is opened while the feed is being closed is aborted, in any order of the two."""
+    """A connection that opens while the feed closes is aborted, whichever comes first."""
     opened, websocket = asyncio.get_running_loop().create_future(), ScriptedWebsocket()
 
     async def opening():
@@ -251,7 +251,7 @@ async def test_create_ws_that_returns_no_connection():
 
 @in_virtual_time
 async def test_opening_fails_when_the_first_messages_cannot_be_sent():
-    """A connection on which the first message cannot be sent is given up with that cause, and another is opened."""
+    """If the first message cannot be sent on a connection, the connection is closed with that cause and replaced."""
     refusing = ScriptedWebsocket()
     refusing.on_send = lambda _: never()
     options = {"on_open": ["subscribe"], "send_timeout": 2, "reconnect_delays": delays(0)}
@@ -266,7 +266,7 @@ async def test_opening_fails_when_the_first_messages_cannot_be_sent():
 
 @in_virtual_time
 async def test_opening_when_the_connection_is_lost_as_soon_as_it_is_prepared():
-    """A connection that ends while the first messages are sent is lost like any other."""
+    """A connection that ends while the first messages are being sent is reported as lost, and the feed reconnects."""
     brief = ScriptedWebsocket()
 
     def end_while_sending(_):
@@ -295,7 +295,7 @@ async def test_exit_while_a_connection_is_prepared():
 
 @in_virtual_time
 async def test_opening_holds_the_messages_that_come_while_it_is_prepared(caplog, monkeypatch):
-    """Messages that come while the first ones are sent are held; beyond the limit the oldest count as dropped."""
+    """Messages are held while the first ones are sent; beyond the limit the oldest are dropped and counted."""
     monkeypatch.setattr(rotation, "HELD_MAX", 3)
     websocket = ScriptedWebsocket()
     websocket.on_send = lambda _: asyncio.sleep(1)
@@ -312,7 +312,7 @@ async def test_opening_holds_the_messages_that_come_while_it_is_prepared(caplog,
 
 @in_virtual_time
 async def test_opening_counts_the_dropped_messages_until_it_delivers(monkeypatch):
-    """Messages that come while the connection is reported are held too, and counted if they are dropped."""
+    """Messages that arrive while the connection is reported are held too, and counted if they are dropped."""
     monkeypatch.setattr(rotation, "HELD_MAX", 3)
     websocket = ScriptedWebsocket()
     websocket.on_send = lambda _: asyncio.sleep(1)
@@ -326,7 +326,7 @@ async def test_opening_counts_the_dropped_messages_until_it_delivers(monkeypatch
 
 @in_virtual_time
 async def test_opening_catches_up_with_a_feed_that_is_as_fast_as_its_handlers(virtual_time):
-    """Held messages are delivered faster than new ones come; sending does not wait for that."""
+    """Held messages are delivered faster than new ones arrive, and ``send`` does not wait for them."""
     websocket = ScriptedWebsocket()
     websocket.on_send = lambda message: asyncio.sleep(1 if message == "subscribe" else 0)
     numbers = itertools.count()
@@ -349,7 +349,7 @@ async def test_opening_catches_up_with_a_feed_that_is_as_fast_as_its_handlers(vi
 
 @in_virtual_time
 async def test_opening_names_the_cause_when_the_first_message_fails(caplog):
-    """If the function of a first message raises, its exception is the cause of the failure."""
+    """If a function that returns a first message raises, the exception is the cause of the failure."""
 
     def broken():
         raise OSError("no key")

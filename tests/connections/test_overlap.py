@@ -1,4 +1,4 @@
-"""The overlap of two connections: delivered messages, held messages, copies, and the end of the overlap."""
+"""The overlap of two connections: which messages are delivered, held or dropped, and when the overlap ends."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ def rejected(events):
     return [(event.raw, event.error, event.count) for event in of_kind(MessageRejected, events)]
 
 
-# The release, alone
+# The release of held messages, without a feed
 
 
 def two_connections(wiring):
@@ -49,7 +49,7 @@ def two_connections(wiring):
 
 
 async def test_messages_during_the_release_are_delivered_after_the_held_ones():
-    """The order of the new connection is kept during the release, and copies are recognised as before."""
+    """Messages that arrive during the release are delivered after the held ones, and copies are still dropped."""
     wiring = Wiring()
     both, dispatcher, old, new = two_connections(wiring)
     messages, frames = [], []
@@ -74,7 +74,7 @@ async def test_messages_during_the_release_are_delivered_after_the_held_ones():
 
 
 async def test_messages_during_the_release_make_it_shorter():
-    """For each new frame two held frames are delivered, so the release ends at any rate of messages."""
+    """Two held frames are delivered for each new frame, so the release ends at any rate of messages."""
     wiring = Wiring()
     both, _, old, new = two_connections(wiring)
     messages = []
@@ -97,7 +97,7 @@ async def test_messages_during_the_release_make_it_shorter():
 
 
 async def test_frame_that_cannot_be_hashed_is_delivered_from_both_connections():
-    """A frame without a hash, of an unusual websocket, has no copies; that is reported."""
+    """If a frame cannot be hashed, this is reported, and the frame is delivered from both connections."""
     wiring = Wiring()
     both, _, old, new = two_connections(wiring)
     messages = []
@@ -133,7 +133,7 @@ async def overlap(feed, server, *, seconds=2.0):
 
 
 async def test_overlap_delivers_each_message_once(feed_server):
-    """A message of both connections is delivered once, a message of one of them too, in order; copies are counted."""
+    """Every message is delivered once and in order, whether it came on one connection or both; copies are counted."""
     async with Feed(feed_server) as feed:
         await opened(feed, feed_server)
         stream = feed.stream_filter()
@@ -151,7 +151,7 @@ async def test_overlap_delivers_each_message_once(feed_server):
 
 
 async def test_frames_through_a_rotation_are_those_of_the_messages(feed_server):
-    """In an overlap ``frames`` has one frame for each message, in the order of the messages."""
+    """During an overlap ``frames`` emits one frame for each message, in the order of the messages."""
     async with Feed(feed_server) as feed:
         await opened(feed, feed_server)
         frames, messages = record(feed.frames), record(feed.messages)
@@ -165,7 +165,7 @@ async def test_frames_through_a_rotation_are_those_of_the_messages(feed_server):
 
 
 async def test_equal_frames_that_are_held_are_all_in_frames(feed_server):
-    """Each held frame is in ``frames`` once, also equal frames and arrays with many messages."""
+    """``frames`` emits each held frame once, also if frames are equal or contain many messages."""
     async with parsing(lambda raw: Many(json.loads(raw)) if "[" in raw else json.loads(raw), Feed)(
         feed_server, handover_timeout=1
     ) as feed:
@@ -199,7 +199,7 @@ async def test_copies_are_dropped_for_settle_seconds_after_the_overlap(feed_serv
 
 
 async def test_frame_with_a_copy_and_a_new_message_is_in_frames_once(feed_server):
-    """If an array has copies and new items, the new items are delivered and the frame is in ``frames`` once."""
+    """Of an array with copies and new items only the new ones are delivered, and ``frames`` emits the frame once."""
     by_item = {
         "_parse_raw_data": lambda self, raw: Many(json.loads(raw)),
         "_message_identity": lambda self, message: message,
@@ -221,7 +221,7 @@ async def test_frame_with_a_copy_and_a_new_message_is_in_frames_once(feed_server
 
 
 async def test_equal_items_of_one_frame_are_not_copies_of_each_other(feed_server):
-    """By default the identity of an item is its frame and its place, so an array is delivered completely and once."""
+    """By default an item's identity is its frame and its index, so equal items of one array are all delivered."""
     async with parsing(lambda raw: Many(json.loads(raw)), Feed)(feed_server, handover_timeout=1) as feed:
         await opened(feed, feed_server)
         messages = record(feed.messages)
@@ -250,7 +250,7 @@ async def test_rejected_frames_do_not_disturb_an_overlap(feed_server):
 
 
 async def test_identity_decides_which_messages_are_copies(feed_server):
-    """With ``_message_identity`` different frames may be one message; by default they are two."""
+    """Two frames that differ are copies if ``_message_identity`` returns the same key; by default they are not."""
 
     class ById(Feed):
         def _message_identity(self, message):
@@ -333,14 +333,14 @@ async def test_messages_per_connection_of_the_old_one_are_delivered_in_an_overla
         await asyncio.sleep(0.9)
         await first.send({"e": "trade", "n": 1})
         await rotating
-        # The trade is still remembered, so the overlap is not over.
+        # The overlap still remembers the trade, so it has not ended.
         await second.send({"e": "acknowledgement"}, {"e": "trade", "n": 2})
         assert await take(stream, 3) == [{"e": "snapshot"}, {"e": "trade", "n": 1}, {"e": "trade", "n": 2}]
         assert feed.statistics().discarded == 1
 
 
 async def test_messages_per_connection_do_not_disprove_an_overlap(feed_server):
-    """A per-connection message of the old connection is not needed on the new one for a proof."""
+    """The proof of an overlap does not need copies of per-connection messages."""
     async with acknowledge_first()(feed_server, handover_timeout=20) as feed:
         events = record(feed.events)
         first = await opened(feed, feed_server)
@@ -372,7 +372,7 @@ async def test_per_connection_hook_that_raises_is_reported_and_loses_nothing(fee
 
 
 async def test_optional_hooks_are_not_called_outside_an_overlap():
-    """``_message_identity`` and ``_is_per_connection`` are called only in an overlap, so they cost nothing else."""
+    """``_message_identity`` and ``_is_per_connection`` are called only in an overlap, so they usually cost nothing."""
     asked = []
     hooks = {
         "_message_identity": lambda self, message: asked.append(message),

@@ -12,7 +12,7 @@ from rxws.connections.rate_limit import MARGIN, SlidingWindow
 
 
 def test_limit_allows_so_many_and_then_waits_for_the_oldest():
-    """So many messages may be sent at once; the next when the oldest has left the window, which has a margin."""
+    """When a window is full, the next message waits until the oldest one has left the window and its margin."""
     limit = SlidingWindow(2, 1.0)
     for now in (0.0, 0.25):
         assert limit.delay(now) == 0
@@ -32,7 +32,7 @@ def test_limit_counts_acquired_slots():
 
 
 def test_limit_counts_a_message_from_when_it_is_sent():
-    """If a slot is used late, the window of its message begins then."""
+    """A message counts from the time when it is sent, also if its slot was acquired much earlier."""
     limit = SlidingWindow(1, 1.0)
     limit.acquire()
     limit.record(5.0)
@@ -41,7 +41,7 @@ def test_limit_counts_a_message_from_when_it_is_sent():
 
 @given(st.integers(1, 6), st.floats(0.01, 10), st.lists(st.floats(0, 3), max_size=60))
 def test_limit_is_a_strict_rolling_window(messages, seconds, pauses):
-    """For any pauses, no stretch of the window's length has more messages than allowed."""
+    """For any pauses, no interval of the window's length contains more messages than allowed."""
     limit, now, sent = SlidingWindow(messages, seconds), 0.0, []
     for pause in pauses:
         now += pause

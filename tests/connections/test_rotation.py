@@ -1,4 +1,4 @@
-"""Keeping a feed connected: losses, rotations with and without an overlap, delays, gaps, the end."""
+"""How a feed stays connected: losses, rotations with and without an overlap, delays, gaps, and the end."""
 
 from __future__ import annotations
 
@@ -70,7 +70,7 @@ async def test_losses_have_growing_delays_until_a_connection_was_healthy():
 
 @in_virtual_time
 async def test_loss_ends_the_hook_and_the_streams_made_in_it():
-    """The rotation hook of a lost connection is cancelled and its streams are closed; the next one has its own."""
+    """After a loss the connection's rotation hook is cancelled, and the streams that the hook made are closed."""
     hooks = []
 
     async def wait_rotation_due():
@@ -89,7 +89,7 @@ async def test_loss_ends_the_hook_and_the_streams_made_in_it():
 
 @in_virtual_time
 async def test_loss_when_the_connection_ends_before_it_is_reported():
-    """A connection that ends before it is reported is reported as open, then as lost, and is replaced."""
+    """A connection that ends early is still reported as open, then as lost, and the feed reconnects."""
     first = ScriptedWebsocket()
     first.come("a")
     first.end()
@@ -106,7 +106,7 @@ async def test_loss_when_the_connection_ends_before_it_is_reported():
 @pytest.mark.parametrize("is_lost", [False, True])
 @pytest.mark.parametrize("moment", [Connected, "message"])
 async def test_rotate_when_messages_flow_and_the_state_is_connecting(is_lost, moment):
-    """A call in the moment before the state is "connected" is about the next connection, and rotates."""
+    """A call just before the state becomes "connected" applies to the connection that is opening, and rotates it."""
     calls = []
 
     def rotate(_):
@@ -133,7 +133,7 @@ async def test_rotate_when_messages_flow_and_the_state_is_connecting(is_lost, mo
 
 @in_virtual_time
 async def test_handler_of_a_held_message_raises_generator_exit():
-    """The feed fails, and does not stand still: nothing would open a connection any more."""
+    """A GeneratorExit of a handler fails the feed, which otherwise would never open a connection again."""
 
     def leave(_message):
         raise GeneratorExit
@@ -150,7 +150,7 @@ async def test_handler_of_a_held_message_raises_generator_exit():
 @in_virtual_time
 @pytest.mark.parametrize("turns", range(6))
 async def test_parse_hook_raises_generator_exit_when_a_connection_takes_over(turns):
-    """The feed fails, whatever the rotation does at that moment; the loop's exception handler is not called."""
+    """A GeneratorExit of a parse hook fails the feed at any moment of a rotation, and is not an unhandled exception."""
 
     def parse(frame):
         if frame == "leave":
@@ -174,7 +174,7 @@ async def test_parse_hook_raises_generator_exit_when_a_connection_takes_over(tur
 
 @in_virtual_time
 async def test_rotation_hook_raises_generator_exit():
-    """It is reported like any failure of the hook, and the feed rotates."""
+    """A GeneratorExit of the rotation hook is reported like any failure of the hook, and the feed rotates."""
     hooks = iter([1, 2])
 
     async def wait_rotation_due():
@@ -192,7 +192,7 @@ async def test_rotation_hook_raises_generator_exit():
 
 @in_virtual_time
 async def test_rotate_when_the_connection_is_lost_before_it_is_announced():
-    """The call is answered by the connection that follows; nothing hangs."""
+    """If the connection is lost before its announcement, a ``rotate`` call ends with the next connection."""
     first = ScriptedWebsocket("1")
     async with ScriptedFeed(first) as feed:
         calls = []
@@ -205,7 +205,7 @@ async def test_rotate_when_the_connection_is_lost_before_it_is_announced():
 @in_virtual_time
 @pytest.mark.parametrize("timeout", [0, 1])
 async def test_rotate_in_a_rotation_is_about_that_one(timeout):
-    """A call when the new connection of a rotation begins to deliver starts no other rotation."""
+    """A ``rotate`` call when the new connection begins to deliver joins the running rotation."""
     async with ScriptedFeed(handover_timeout=timeout) as feed:
         await feed.record.happened(Connected)
         calls = []
@@ -234,7 +234,7 @@ async def rotating(feed, count=2, *, at_once=False):
 
 @in_virtual_time
 async def test_rotation_starts_when_the_hook_ends():
-    """When the hook ends the next connection is opened; the old one delivers until the overlap is proven."""
+    """When the hook ends, a new connection is opened, and the old one delivers until the overlap is proven."""
     due = asyncio.get_running_loop().create_future()
     async with ScriptedFeed(wait_rotation_due=lambda: asyncio.shield(due)) as feed:
         await feed.record.happened(Connected)
@@ -273,7 +273,7 @@ async def test_rotation_starts_when_the_hook_raises():
 
 @in_virtual_time
 async def test_rotation_when_the_program_cancels_the_hook(caplog):
-    """If the program cancels the hook's task, the feed logs that and rotates: no other signal would come."""
+    """If the program cancels the hook's task, the feed logs this and rotates, because no other signal would come."""
 
     async def wait_rotation_due():
         feed.wait_rotation_due = never
@@ -313,7 +313,7 @@ async def test_rotate_returns_whether_the_first_attempt_succeeded():
 
 @in_virtual_time
 async def test_rotate_again_and_again():
-    """A caller that waited for a connection or for a rotation may rotate at once: no call is ignored."""
+    """Directly after ``wait_connected`` or a rotation, a ``rotate`` call starts another rotation."""
     async with ScriptedFeed(handover_timeout=1) as feed:
         await feed.wait_connected()
         for n in range(1, 6):
@@ -339,7 +339,7 @@ async def test_rotate_from_a_subscriber_of_the_state():
 
 @in_virtual_time
 async def test_rotate_while_a_rotation_is_under_way():
-    """Signals that come while a rotation runs are ignored; both callers wait for the same one."""
+    """Signals during a rotation are ignored, and two callers of ``rotate`` wait for the same rotation."""
     async with ScriptedFeed(handover_timeout=1) as feed:
         await feed.wait_connected()
         assert await asyncio.gather(feed.rotate(), feed.rotate()) == [True, True]
@@ -349,7 +349,7 @@ async def test_rotate_while_a_rotation_is_under_way():
 
 @in_virtual_time
 async def test_rotate_before_the_first_connection_waits_for_that():
-    """Before the first connection, ``rotate`` waits for that connection."""
+    """Before the first connection ``rotate`` waits for it."""
     async with ScriptedFeed(REFUSED) as feed:
         assert await feed.rotate() is False
         assert await feed.rotate() is True
@@ -358,7 +358,7 @@ async def test_rotate_before_the_first_connection_waits_for_that():
 
 @in_virtual_time
 async def test_rotate_when_the_feed_is_closed_meanwhile():
-    """``exit`` ends the wait for a rotation with False."""
+    """After ``exit`` the future of ``rotate`` is False."""
     feed = ScriptedFeed(ScriptedWebsocket(), never)
     await feed.wait_connected()
     rotated = feed.rotate()
@@ -437,7 +437,7 @@ async def test_rotation_when_the_old_connection_dies_in_the_overlap():
 
 @in_virtual_time
 async def test_rotation_when_the_old_connection_dies_while_the_new_one_is_opened():
-    """The connection that is being opened becomes the next one, after a gap; the loss adds no delay."""
+    """The connection that is being opened delivers after a gap, and the loss adds no delay."""
 
     async def slowly():
         await asyncio.sleep(1)
@@ -457,7 +457,7 @@ async def test_rotation_when_the_old_connection_dies_while_the_new_one_is_opened
 
 @in_virtual_time
 async def test_rotation_when_the_old_connection_dies_before_the_new_one_is_refused():
-    """A failed attempt is reported also if the old connection has ended meanwhile."""
+    """A failed attempt of a rotation is reported also if the old connection ended during the attempt."""
 
     async def slowly_refused():
         await asyncio.sleep(1)
@@ -475,7 +475,7 @@ async def test_rotation_when_the_old_connection_dies_before_the_new_one_is_refus
 
 @in_virtual_time
 async def test_rotation_when_the_old_connection_dies_during_the_delay_of_a_retry():
-    """The delay of a rotation's retry does not delay a reconnect."""
+    """After a loss the feed reconnects at once, also while a rotation's retry is delayed."""
     async with ScriptedFeed(ScriptedWebsocket(), REFUSED, reconnect_delays=delays(50, 0)) as feed:
         await feed.wait_connected()
         await rotating(feed, at_once=True)
@@ -487,7 +487,7 @@ async def test_rotation_when_the_old_connection_dies_during_the_delay_of_a_retry
 
 @in_virtual_time
 async def test_rotation_counts_dropped_messages_when_the_old_connection_is_lost(monkeypatch):
-    """Messages of the new connection before its subscriptions are held; those beyond the limit count as dropped."""
+    """Until the new connection is subscribed, its messages are held; those beyond the limit are dropped and counted."""
     monkeypatch.setattr("rxws.connections.overlap.HELD_MAX", 10)
     first, second = ScriptedWebsocket(), ScriptedWebsocket()
     second.on_send = lambda _: asyncio.sleep(5)
@@ -506,7 +506,7 @@ async def test_rotation_counts_dropped_messages_when_the_old_connection_is_lost(
 
 @in_virtual_time
 async def test_rotate_in_a_subscriber_that_gets_connected_starts_the_next_rotation():
-    """``rotate`` in a subscriber that gets CONNECTED starts a new rotation: the handover before is complete."""
+    """A ``rotate`` call of a subscriber that gets CONNECTED starts a new rotation, because the handover is complete."""
     asked = []
     async with ScriptedFeed(handover_timeout=1) as feed:
         feed.state.subscribe(lambda state: asked or (state is State.CONNECTED and asked.append(feed.rotate())))
@@ -519,7 +519,7 @@ async def test_rotate_in_a_subscriber_that_gets_connected_starts_the_next_rotati
 @pytest.mark.parametrize("later", [0, 0.01])
 @pytest.mark.parametrize("held", [["held"], []])
 async def test_rotation_when_both_connections_end_at_once(later, held):
-    """If both end, there was no rotation: held messages are delivered between two gaps; without any, one gap."""
+    """If both connections end, the held messages are delivered between two gaps; without held messages there is one."""
     async with ScriptedFeed(reconnect_delays=delays(3)) as feed:
         stream = feed.stream_filter(gaps=True)
         await feed.wait_connected()
@@ -546,7 +546,7 @@ async def test_rotation_when_both_connections_end_at_once(later, held):
 
 @in_virtual_time
 async def test_rotation_when_the_new_connection_dies_during_the_old_ones_close():
-    """The old connection is read to its end, and the new one is replaced, with a gap."""
+    """The old connection is read to its end, and the lost new one is replaced, with a gap."""
     async with ScriptedFeed(handover_timeout=1) as feed:
         stream = feed.stream_filter(gaps=True)
         await feed.wait_connected()
@@ -569,7 +569,7 @@ async def test_rotation_when_the_new_connection_dies_during_the_old_ones_close()
 @in_virtual_time
 @pytest.mark.parametrize("is_per_connection", [False, True])
 async def test_request_in_a_rotation_gets_its_reply_at_once(is_per_connection):
-    """The request returns at once, although the messages of the new connection are held or per connection."""
+    """A request returns its reply at once, also if the reply is a held or a per-connection message."""
 
     class Lonely(ScriptedFeed):
         def _is_per_connection(self, message):
@@ -601,7 +601,7 @@ async def test_request_in_a_rotation_gets_its_reply_at_once(is_per_connection):
 
 @in_virtual_time
 async def test_requests_in_a_rotation_share_a_reply_and_leave_nothing_behind():
-    """One message answers all requests whose filter it passes; a cancelled request leaves nothing."""
+    """One message answers all requests whose filter it passes; a cancelled request leaves nothing behind."""
     async with ScriptedFeed(handover_timeout=5) as feed:
         await feed.wait_connected()
         await rotating(feed)
@@ -621,7 +621,7 @@ async def test_requests_in_a_rotation_share_a_reply_and_leave_nothing_behind():
 
 @in_virtual_time
 async def test_request_whose_connection_is_lost_in_a_rotation():
-    """A reply from before the loss is returned. A request without a reply fails at once, and is not sent again."""
+    """A reply that came before the loss is returned. A request without a reply fails at once and is not repeated."""
     async with ScriptedFeed(handover_timeout=5, reconnect_delays=lambda: [1]) as feed:
         await feed.wait_connected()
         await rotating(feed)
@@ -664,7 +664,7 @@ async def test_request_in_a_rotation_on_a_real_server():
 
 @in_virtual_time
 async def test_rotation_when_a_parse_hook_waits_forever():
-    """A parse hook of the old connection that never returns delays the rotation by little more than the drain."""
+    """A parse hook that never returns on the old connection delays the rotation by little more than the drain time."""
     waits = True
 
     async def parse(frame):
@@ -711,7 +711,7 @@ async def test_rotation_when_the_old_ones_reader_cannot_be_ended(caplog):
 
 @in_virtual_time
 async def test_rotation_right_after_a_rotation_waits_until_the_overlap_is_forgotten():
-    """Only one overlap is active: a second one waits for the end of the first, and messages are delivered meanwhile."""
+    """A rotation right after another one waits until the first overlap ends, and messages are delivered meanwhile."""
     async with ScriptedFeed(handover_settle=2, handover_timeout=3) as feed:
         await feed.wait_connected()
         await rotating(feed)
@@ -729,7 +729,7 @@ async def test_rotation_right_after_a_rotation_waits_until_the_overlap_is_forgot
 
 @in_virtual_time
 async def test_loss_right_after_a_rotation_waits_for_nothing():
-    """A connection that is lost while its overlap is active is replaced at once, also if a rotation waited for it."""
+    """A connection that is lost during its overlap is replaced at once, also if a rotation waits for the overlap."""
     async with ScriptedFeed(handover_settle=2, handover_timeout=3) as feed:
         await feed.wait_connected()
         await rotating(feed)
@@ -749,7 +749,7 @@ async def test_loss_right_after_a_rotation_waits_for_nothing():
 
 @in_virtual_time
 async def test_exit_while_an_overlap_is_remembered():
-    """``exit`` frees the memory of an overlap at once."""
+    """``exit`` ends an overlap at once and frees its memory."""
     async with ScriptedFeed(handover_settle=2, handover_timeout=3) as feed:
         await feed.wait_connected()
         await rotating(feed)
@@ -807,7 +807,7 @@ async def test_rotation_without_handover_when_the_new_connection_is_refused():
 
 @in_virtual_time
 async def test_hooks_that_end_too_soon_are_delayed_more_and_more(caplog):
-    """If a hook ends as soon as it had begun, its rotation waits: 0.5 s at first, doubling to a minute."""
+    """If a hook ends as soon as it begins, its rotation waits: 0.5 s at first, then twice as long, up to a minute."""
 
     async def at_once():
         pass
@@ -908,7 +908,7 @@ def test_loop_that_is_torn_down_under_the_feed(caplog):
 
 @in_virtual_time
 async def test_cancellation_of_the_reader_alone_is_logged(caplog):
-    """If a parse hook, for example, cancels the reader, the feed fails with an error in the log."""
+    """If other code, such as a parse hook, cancels the reader, the feed fails and logs an error."""
     name = "mine"
     feed = ScriptedFeed(name=name)
     await feed.wait_connected()
@@ -922,7 +922,7 @@ async def test_cancellation_of_the_reader_alone_is_logged(caplog):
 
 @in_virtual_time
 async def test_log_has_each_state(caplog):
-    """Each state is logged, also if one follows another at once."""
+    """Each state is logged, also if it lasts no time."""
     caplog.set_level(logging.DEBUG, "rxws")
     async with ScriptedFeed() as feed:
         await feed.wait_connected()
@@ -938,7 +938,7 @@ async def test_log_has_each_state(caplog):
 
 @in_virtual_time
 async def test_log_has_no_line_more_than_once_a_second(caplog, virtual_time):
-    """If a server accepts and closes again and again, each kind of line is logged at most once a second."""
+    """If a server accepts and closes repeatedly, each kind of line is logged at most once a second."""
     caplog.set_level(logging.DEBUG, "rxws")
     logged = []
 

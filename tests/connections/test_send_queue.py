@@ -16,17 +16,17 @@ WINDOW = 1 + MARGIN
 
 @pytest.fixture
 def sent():
-    """The messages that were sent, and when."""
+    """The list of sent messages, each with its time."""
     return []
 
 
 def limited(messages=1):
-    """Return a queue with a limit of so many messages a second."""
+    """Return a queue with a limit of ``messages`` a second."""
     return PrioritySendQueue(asyncio.get_running_loop(), SlidingWindow(messages, 1))
 
 
 async def send(send_queue, sent, name, priority=Priority.NORMAL):
-    """Send when a slot is granted."""
+    """Wait for a slot, then record the sending."""
     if await send_queue.acquire(priority):
         send_queue.record()
         sent.append((name, round(asyncio.get_running_loop().time(), 3)))
@@ -86,7 +86,7 @@ async def test_cancelled_sender_is_skipped(sent):
 
 
 async def test_slot_when_its_sender_is_being_cancelled(sent):
-    """A slot that is granted in the same loop turn as the cancellation goes to the next sender."""
+    """If a sender is cancelled in the loop iteration that grants its slot, the slot goes to the next sender."""
     send_queue = limited()
     await send_queue.acquire(Priority.NORMAL)
     tasks = start(send_queue, sent, "a", "b")
@@ -117,7 +117,7 @@ async def test_stop_when_no_sender_waits():
 
 
 async def test_stop_when_a_sender_is_being_cancelled(sent):
-    """A sender that is cancelled in the same loop turn as ``stop`` releases no slot."""
+    """A sender that is cancelled in the same loop iteration as ``stop`` releases no slot."""
     send_queue = limited()
     tasks = start(send_queue, sent, "a", "b")
     await asyncio.sleep(0.5)

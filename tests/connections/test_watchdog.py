@@ -19,12 +19,12 @@ in_virtual_time = pytest.mark.usefixtures("virtual_time", "assert_no_leaks")
 
 @pytest.fixture
 async def connection():
-    """A connection that was opened now and has received nothing."""
+    """A connection that has just been opened and has received nothing."""
     return SimpleNamespace(opened_at=asyncio.get_running_loop().time(), last_received_at=None)
 
 
 def watched(connection, limit):
-    """Return a task that watches, and the list of its calls: when, and with how many seconds."""
+    """Return a task that watches, and the list of its calls: the time and the seconds of silence."""
     loop = asyncio.get_running_loop()
     calls = []
     start = connection.opened_at
@@ -46,7 +46,7 @@ async def test_silence_without_a_limit_is_reported_at_a_minute_and_then_doubling
 
 @in_virtual_time
 async def test_silence_is_counted_from_the_last_message(connection):
-    """A message restarts the limit, without a new timer for each message."""
+    """Silence counts from the last message, and a message starts no new timer."""
     watchdog, calls = watched(connection, 10.0)
     for _ in range(5):
         await asyncio.sleep(9)
@@ -61,7 +61,7 @@ async def test_silence_is_counted_from_the_last_message(connection):
 
 @in_virtual_time
 async def test_silence_starts_over_after_a_message(connection):
-    """After a message the doubled limit is the first one again."""
+    """After a message the limit, which had doubled, is the first limit again."""
     watchdog, calls = watched(connection, None)
     await asyncio.sleep(130)
     connection.last_received_at = asyncio.get_running_loop().time()
@@ -71,14 +71,14 @@ async def test_silence_starts_over_after_a_message(connection):
 
 
 def stand_still(seconds):
-    """Let the loop stand still, as a synchronous function or a stopped process does."""
+    """Block the loop, as a synchronous function or a stopped process does."""
     asyncio.get_running_loop()._selector.clock.advance(seconds)
 
 
 @in_virtual_time
 @pytest.mark.parametrize("turns", range(1, 8))
 async def test_what_has_come_while_the_loop_stood_still_ends_the_silence(connection, turns):
-    """The reader has its turn before silence is reported, however many turns of the loop it needs."""
+    """After a blocked loop, messages that wait in the socket end the silence, however many loop iterations it takes."""
     watchdog, calls = watched(connection, 1.0)
     await asyncio.sleep(0.5)
     stand_still(10.0)
@@ -94,7 +94,7 @@ async def test_what_has_come_while_the_loop_stood_still_ends_the_silence(connect
 
 @in_virtual_time
 async def test_a_peer_that_had_to_wait_may_go_on(connection):
-    """After a standstill the peer has a second, or the limit if that is less, to send on."""
+    """After a blocked loop the server has one second, or the limit if that is shorter, to send something."""
     for limit, grace in ((0.3, 0.3), (5.0, 1.0)):
         connection.opened_at = asyncio.get_running_loop().time()
         watchdog, calls = watched(connection, limit)
@@ -109,7 +109,7 @@ async def test_a_peer_that_had_to_wait_may_go_on(connection):
 
 @in_virtual_time
 async def test_silence_is_found_by_a_loop_that_is_always_late(connection):
-    """Where the second look is late as well, silence is reported all the same."""
+    """If the loop is blocked again during the second check, silence is still reported."""
     watchdog, calls = watched(connection, 1.0)
     await asyncio.sleep(0)
     for _ in range(4):
@@ -123,7 +123,7 @@ async def test_silence_is_found_by_a_loop_that_is_always_late(connection):
 @in_virtual_time
 @pytest.mark.parametrize("turns", range(7))
 async def test_cancelling_prevents_the_look_that_is_to_come(connection, turns):
-    """Cancelling also works between the wake-up and the verdict."""
+    """Cancelling also stops the check that follows the wake-up."""
     watchdog, calls = watched(connection, 1.0)
     await asyncio.sleep(1.0)
     for _ in range(turns):
@@ -136,7 +136,7 @@ async def test_cancelling_prevents_the_look_that_is_to_come(connection, turns):
 @in_virtual_time
 @pytest.mark.parametrize("transport", ["pushed", "recv"])
 async def test_a_feed_is_kept_when_the_loop_stood_still(feed_server, transport):
-    """What waits in the socket after a standstill is delivered; the connection is not cut."""
+    """After a blocked loop the messages that wait in the socket are delivered, and the connection stays open."""
     kind = websockets.ClientConnection if transport == "pushed" else type("Other", (websockets.ClientConnection,), {})
     options = {"idle_timeout": 1.0, "connect_options": {"create_connection": kind, "ping_interval": None}}
     async with rxws.ReactiveWebSocket(feed_server.url, **options) as feed:
@@ -161,7 +161,7 @@ async def test_cancelling_leaves_no_timer(connection):
 
 @given(opened_at=st.integers(1, 10**13).map(lambda ticks: ticks / 1e6), limit=st.floats(0.01, 1e5))
 def test_silence_is_reported_once_for_each_limit_when_times_are_rounded(opened_at, limit):
-    """For any numbers the timer fires once at the limit: rounding makes it neither late nor repeat."""
+    """For any times, rounding errors make the timer fire neither late nor twice."""
     loop = virtual_loop()
 
     async def main():

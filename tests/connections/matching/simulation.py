@@ -1,11 +1,11 @@
-"""Random lives of lines and of rotations for the matcher, with an oracle that knows only what the server sent.
+"""Random lives of lines and of rotations for the matcher. An oracle that knows only what the server sent judges them.
 
 ::
 
     python -m tests.connections.matching.simulation --count 2000 [--seed 0] [--kind KIND]
 
-A life has one server, three channels, and lines with their own lags. The oracle knows when the server sent each message
-and which lines were alive and able to deliver. It knows none of the matcher's rules.
+A life has one server, three channels, and lines (connections), each with its own lag. The oracle knows when the server
+sent each message, and which lines were alive and able to deliver. It knows none of the matcher's rules.
 """
 
 from __future__ import annotations
@@ -24,17 +24,17 @@ from rxws.connections.matching import GapFound, Limits, Matcher, Proof, Reopen
 
 CHANNELS = ("A", "B", "C")
 END = 7.5
-"""Messages that the server sent within so many seconds are judged."""
+"""The oracle judges the messages that the server sent in this many seconds from the start."""
 
 REST = 3.0
-"""Seconds for which the life goes on undisturbed, so that everything that is held must be delivered."""
+"""Seconds without a disturbance after ``END``, in which the matcher must deliver everything that it holds."""
 
 TICK = 0.02
 SETTLED = 1.5
-"""A line that was subscribed and undisturbed for so many seconds must be able to take over without a gap."""
+"""Seconds after which a subscribed and undisturbed line must be able to take over without a gap."""
 
 RECOVERY = 3.5
-"""Seconds after a disturbance of a line in which the line may have to agree again."""
+"""Seconds after a disturbance of a line during which a gap is allowed, because the line may have to agree again."""
 
 
 @dataclass(frozen=True)
@@ -50,7 +50,7 @@ class Sent:
 
 @dataclass(frozen=True)
 class Kind:
-    """The ingredients of a life."""
+    """The faults and the options of a life."""
 
     driver: str = "lines"
     kills: bool = False
@@ -115,24 +115,24 @@ class Line:
     last: dict[str, float] = field(default_factory=lambda: defaultdict(float))
 
     def is_sound(self, now: float) -> bool:
-        """Return whether this line is able to take over without a gap, if it was able to agree."""
+        """Return whether this line must be able to take over without a gap, provided that it could agree before."""
         is_subscribed = all(now - self.acknowledged.get(channel, math.inf) > SETTLED for channel in CHANNELS)
         return self.is_alive and is_subscribed and now < self.muted_at and self.lag < 0.1 and self.stopped_at > now
 
 
 class World:
-    """The server and its lines; subclasses drive them."""
+    """The server and its lines. Subclasses open and end the lines."""
 
     def __init__(self, kind: Kind, seed: str) -> None:
         self.kind = kind
         self.rng = random.Random(seed)
-        # A stall makes the lines wait for four times its length, at most for ``farthest``.
+        # A stall delays copies. The matcher then waits for copies four times as long, at most ``farthest`` seconds.
         self.limits = Limits(messages=kind.memory, farthest=3.0 if kind.stalls else 10.0)
         self.matcher: Matcher[Sent] = Matcher(self.limits)
         self.now = 0.0
         self.lines: list[Line] = []
         self.out: list[tuple[float, Sent | GapFound]] = []
-        # When a gap may follow, and how long after it.
+        # The times in which a gap is allowed: start and end.
         self.excuses: list[tuple[float, float]] = []
         self.first_arrival: dict[Sent, float] = {}
         self.kills = 0
@@ -153,21 +153,21 @@ class World:
             time += self.rng.expovariate(60.0)
 
     def at(self, time: float, call: Callable[[], object]) -> None:
-        """Call this at that time."""
+        """Call a function at a time of the simulation."""
         self._order += 1
         heapq.heappush(self._heap, (time, self._order, call))
 
     def has_sound_line(self) -> bool:
-        """Return whether a line lives that is able to take over without a gap."""
+        """Return whether a live line must be able to take over without a gap."""
         is_stalled = any(line.stall[0] <= self.now < line.stall[1] + RECOVERY for line in self.lines)
         return not is_stalled and any(line.is_sound(self.now) for line in self.alive)
 
     def excuse(self, seconds: float = 2.7) -> None:
-        """Allow a gap for so many seconds."""
+        """Allow gaps for this many seconds from now."""
         self.excuses.append((self.now, self.now + seconds))
 
     def run(self) -> World:
-        """Play the life."""
+        """Run the whole life and return this world."""
         self.start()
         for step in range(int((END + REST) / TICK)):
             self.at(step * TICK, self.tick)
@@ -178,15 +178,15 @@ class World:
         return self
 
     def start(self) -> None:
-        """Open the first lines and plan the life."""
+        """Open the first lines and schedule the faults."""
         raise NotImplementedError
 
     def tick(self) -> None:
-        """Let time pass."""
+        """Tell the matcher the time, as its owner does regularly."""
         self.matcher.tick(self.now)
 
     def collect(self) -> None:
-        """Take what the matcher let go."""
+        """Take the results of the matcher, and open a line again if the matcher asks for that."""
         out, self.matcher.out = self.matcher.out, []
         for each in out:
             if isinstance(each, tuple):
@@ -197,10 +197,10 @@ class World:
                 self.reopen(each.line)
 
     def reopen(self, number: int) -> None:
-        """Close a line that cannot be compared, and open another."""
+        """Called for a line that the matcher rejected. A subclass with several lines replaces the line."""
 
     def open(self, slot: int, lag: float | None = None) -> Line:
-        """Open a line: the server sends each channel from some time on, and acknowledges it."""
+        """Open a line. The server begins to send each channel after a delay, and acknowledges the channel."""
         rng, kind = self.rng, self.kind
         wait = {channel: rng.uniform(0, 0.02) for channel in CHANNELS}
         wait["C"] += rng.uniform(0, kind.late) if self.lines else 0.0
@@ -253,12 +253,12 @@ class World:
 
     @property
     def alive(self) -> list[Line]:
-        """The lines that are alive."""
+        """The open lines."""
         return [line for line in self.lines if line.is_alive]
 
 
 class LinesLife(World):
-    """Two lines that carry the same; each is opened again after its end."""
+    """Two lines with the same messages. A line that has ended is opened again."""
 
     def start(self) -> None:
         rng, kind = self.rng, self.kind
@@ -279,19 +279,19 @@ class LinesLife(World):
             for line in self.lines:
                 begin = rng.uniform(3, 6)
                 line.stall = begin, begin + rng.choice((rng.uniform(0.05, 1.0), rng.uniform(1.0, 3.0)))
-                # A line that stands still for longer than ``reach`` is given up as mute.
+                # The matcher gives up a line that is silent for longer than ``reach``.
                 self.at(begin, lambda line=line: self.excuse(line.stall[1] - line.stall[0] + RECOVERY))
         if kind.rotates:
             for round_ in range(3):
                 self.at(1.8 + 2.2 * round_ + rng.random(), lambda: self._rotate(rng.choice(self.alive)))
 
     def kill(self, line: Line, back: float | None = None) -> None:
-        """End a line, and open another in its place."""
+        """End a line, and open another line in its slot."""
         if not line.is_alive:
             return
         line.is_alive = False
         self.kills += 1
-        # With little memory a line cannot agree with one that is far behind it.
+        # With little memory the matcher forgets messages before they come on a line that is far behind.
         is_unlike = self.kind.memory < 1000 and line.lag > 1
         if is_unlike or not self.has_sound_line():
             self.excuse()
@@ -332,7 +332,7 @@ class LinesLife(World):
 
 
 class RotationLife(World):
-    """One line that is replaced again and again, with a new matcher each time, as an overlap does it."""
+    """One line that is replaced repeatedly. Each replacement has a new matcher, as each overlap of a feed has."""
 
     def start(self) -> None:
         self.old = self.open(0)
@@ -346,7 +346,7 @@ class RotationLife(World):
         self.at(1.0, self._rotate)
 
     def _rotate(self) -> None:
-        """Begin an overlap of the present line and a new one."""
+        """Begin an overlap of the present line and a new line."""
         self.collect()
         self.matcher = Matcher(self.limits)
         self.matcher.begin(self.old.number, CHANNELS, self.now, self.last_new)
@@ -406,7 +406,7 @@ class RotationLife(World):
                 self.agreed_at = self.now
             elif self.now < self.deadline:
                 return
-            # The server sends everything up to its close, which the line still brings.
+            # Until it closes the line, the server goes on sending. These messages still arrive on the line.
             self.old.stopped_at = self.now + 0.01
             self.at(self.now + 0.2, lambda: self._end_old(is_complete=True))
         elif self.is_replaced and self.now < END - 2 and self.matcher.is_settled(self.now):
@@ -417,7 +417,7 @@ class RotationLife(World):
 
 
 class ResumeLife(World):
-    """One line that is cut again and again. The next line brings again what the server sends from a cursor on."""
+    """One line that is cut repeatedly. On the next line the server sends again all messages from a cursor on."""
 
     def __init__(self, kind: Kind, seed: str) -> None:
         super().__init__(kind, seed)
@@ -429,7 +429,10 @@ class ResumeLife(World):
         self.at(self.rng.uniform(2.0, 3.0), self.cut)
 
     def connect(self, first: int, live: int | None = None) -> None:
-        """Open a line that brings the messages from this place in the log on, from ``live`` on as they are sent."""
+        """Open a line on which the server sends the log from index ``first`` on.
+
+        The messages before index ``live`` are a replay and arrive at once. Later ones arrive as the server sends them.
+        """
         rng, live = self.rng, first if live is None else live
         line = Line(len(self.lines) + 1, 0, {}, rng.uniform(0, 0.06), {})
         self.lines.append(line)
@@ -440,7 +443,7 @@ class ResumeLife(World):
             greeting = Sent(self.now, "greeting", len(self.lines), f"hello {len(self.lines)}", True)
             self.at(when, lambda: self.greet(line, greeting))
         if self.kind.resumes == "stated" and line.number > 1:
-            # Before, with, or after the replay.
+            # The statement may arrive before, during or after the replay.
             self.at(when + rng.uniform(0.0, 0.3), lambda: self.state(line))
         for place in range(first, len(self.log)):
             sent = self.log[place]
@@ -448,25 +451,25 @@ class ResumeLife(World):
             self.at(when, lambda sent=sent: self.bring(line, sent))
 
     def greet(self, line: Line, greeting: Sent) -> None:
-        """Bring a message that each connection has for itself."""
+        """Let a greeting arrive, which the server sends anew on each connection."""
         if line.is_alive:
             if line.number == 1:
                 self.matcher.acknowledged(line.number, "greeting", self.now)
             self.matcher.arrived(line.number, "greeting", greeting.key, greeting, 20, self.now)
 
     def state(self, line: Line) -> None:
-        """Bring the server's statement."""
+        """Let the server's statement arrive that the line resumes without a loss."""
         if line.is_alive:
             self.matcher.stated(line.number, self.now, is_resumed=True)
 
     def bring(self, line: Line, sent: Sent) -> None:
-        """Bring a message."""
+        """Let a message arrive on a line."""
         if line.is_alive:
             self.first_arrival.setdefault(sent, self.now)
             self.arrived(line, sent)
 
     def cut(self) -> None:
-        """End the line, and open one that begins as the server pleases."""
+        """End the line, and open the next one. The kind of the life decides at which message the next one begins."""
         rng, how = self.rng, self.kind.resumes
         line = self.lines[-1]
         line.is_alive = False
@@ -484,11 +487,12 @@ class ResumeLife(World):
             "forgotten greeted": live,
         }.get(how, cursor)
         if first == live or (self.kind.repeats and not last.is_unique):
-            # The server forgot; or the cursor's own message proves nothing, so that one rewound by too little may not.
+            # Either the server has forgotten the cursor, so messages are lost. Or the message at the cursor is not
+            # unique and proves nothing, so a short replay may not prove anything either.
             self.excuse(1.5 if first == live else 4.0)
         self.at(back, lambda: self.connect(first, live))
         if how == "cut again" and self.kills == 1:
-            # Soon enough that the line has not proven anything, or amid its replay.
+            # Cut the next line before it has proven anything, or during its replay.
             self.at(back + rng.uniform(0, 0.02), self.cut)
         elif self.now < 4.5:
             self.at(back + rng.uniform(1.2, 2.0), self.cut)
@@ -498,7 +502,7 @@ class ResumeLife(World):
 
 
 def judge(world: World) -> Counter[str]:
-    """Return what went wrong and how often, with some figures under names that begin with a number sign."""
+    """Return the number of faults of each kind. Names that begin with ``#`` are figures and not faults."""
     found: Counter[str] = Counter()
     gaps = [(time, each) for time, each in world.out if isinstance(each, GapFound)]
     found["# gaps"], found["# kills"], found["# lives"] = len(gaps), world.kills, 1
@@ -512,7 +516,7 @@ def judge(world: World) -> Counter[str]:
 
 def _judge_channel(world: World, channel: str, found: Counter[str]) -> None:
     sent = world.by_channel[channel]
-    # The messages since the last gap, and those before it.
+    # The numbers of the messages since the last gap, and of those before it.
     seen: set[int] = set()
     before: set[int] = set()
     last = newest = 0
@@ -529,7 +533,7 @@ def _judge_channel(world: World, channel: str, found: Counter[str]) -> None:
         elif each.channel == channel:
             found["twice"] += each.number in seen
             found["out of order"] += each.number < newest
-            # A line that is behind by more than is remembered cannot be compared.
+            # With little memory a message may come twice: the matcher has forgotten it when a late line delivers it.
             found["# twice, forgotten" if world.kind.memory < 1000 else "twice, behind a gap"] += each.number in before
             seen.add(each.number)
             last = newest = max(newest, each.number)
@@ -554,28 +558,28 @@ def _judge_missing(world: World, sent: Sent, gaps: list[GapFound], found: Counte
     if not gaps:
         found["lost without a gap"] += 1
         return
-    # A gap ends when the first channel is acknowledged: the others follow, with their lag.
+    # A gap ends when the first channel is acknowledged. The other channels are acknowledged later, by their lag.
     ends = [gap.end + 0.03 + world.kind.late for gap in gaps]
-    # A channel that is lost again before it delivers is in no second gap.
+    # A channel that is lost again before it has delivered anything is not named in a second gap.
     ends += [end for start, end in world.excuses if any(gap.end <= start + 0.2 for gap in gaps)]
     if not any(gap.start - 0.2 <= sent.time for gap in gaps) or sent.time > max(ends):
         found["lost outside the times of the gap"] += 1
 
 
 def play(kind: str, seed: int) -> Counter[str]:
-    """Play one life and judge it."""
+    """Run one life, and return the counts of :func:`judge`."""
     ingredients = KINDS[kind]
     life = {"lines": LinesLife, "rotation": RotationLife, "resume": ResumeLife}[ingredients.driver]
     return judge(life(ingredients, f"{kind} {seed}").run())
 
 
 def faults(found: Counter[str]) -> dict[str, int]:
-    """Return what went wrong."""
+    """Return the faults without the figures."""
     return {name: count for name, count in found.items() if count and not name.startswith("#")}
 
 
 def total_of(kind: str, seeds: Iterable[int]) -> tuple[Counter[str], dict[int, dict[str, int]]]:
-    """Play lives of one kind; return the figures, and the faults by seed."""
+    """Run lives of one kind; return all counts, and the faults by seed."""
     total: Counter[str] = Counter()
     faulty = {}
     for seed in seeds:
@@ -587,7 +591,7 @@ def total_of(kind: str, seeds: Iterable[int]) -> tuple[Counter[str], dict[int, d
 
 
 def main() -> int:
-    """Play many lives, and show the faults by kind; return 1 if there are any."""
+    """Run many lives, and print the faults by kind; return 1 if there are any."""
     parser = argparse.ArgumentParser(prog="python -m tests.connections.matching.simulation")
     parser.add_argument("--count", type=int, default=1000, help="how many lives in all (default: 1000)")
     parser.add_argument("--seed", type=int, default=0, help="the first seed (default: 0)")

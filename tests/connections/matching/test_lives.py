@@ -1,4 +1,4 @@
-"""Lives of lines and of rotations: nothing is lost without a gap, and no gap is false."""
+"""Random lives of lines and of rotations: the matcher loses nothing without a gap, and reports no false gap."""
 
 from __future__ import annotations
 
@@ -10,43 +10,43 @@ from rxws.connections.matching.replay import Replay
 from tests.connections.matching.simulation import KINDS, total_of
 
 LIVES = 15
-"""How many lives of each kind are played; ``python -m tests.connections.matching.simulation`` plays more."""
+"""The number of lives of each kind here. ``python -m tests.connections.matching.simulation`` runs more."""
 
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_every_message_comes_once_in_order_or_behind_a_gap(kind):
-    """Each number of each channel comes once and in order, or a gap stands in its place; no gap while a line lives."""
+    """Each message is delivered once and in order, or a gap covers it; there is no gap while a joined line is open."""
     total, faulty = total_of(kind, range(LIVES))
     assert faulty == {}
     assert total["# messages"] > 300 * LIVES
-    # Equal messages carry no number, so that a few may err.
+    # Repeated messages are equal, so the matcher cannot always tell a copy from a repetition: allow 1 % of errors.
     assert total["# repeats wrong"] <= 0.01 * total["# repeats"]
 
 
 def never_a_copy(self, seat, channel, key, now):
-    """Find no copies."""
+    """Replace the rule that finds copies: there are none."""
 
 
 def always_agrees(self, seat, now):
-    """Agree without evidence."""
+    """Replace the rule that lines need evidence to agree: they always agree."""
     return True
 
 
 def never_waits(self, seat):
-    """Wait for nothing at the end of a line."""
+    """Replace the rule that a line waits for missing copies when another line ends: it never waits."""
 
 
 def no_gap(self, channel, now):
-    """Report no gap."""
+    """Replace the rule that reports gaps: it reports none."""
 
 
 def never_leads(self, channel, seat, since):
-    """Never give up a silent line."""
+    """Replace the rule that gives up a silent line: it is never given up."""
     return False
 
 
 def nothing_is_older(self, seat):
-    """Know no first copy."""
+    """Replace the rule that finds the first copy: there is none, so no held message counts as older."""
     return -1
 
 
@@ -77,6 +77,6 @@ def knows_no_beginning(self, oldest):
     ],
 )
 def test_simulation_finds_a_broken_rule(monkeypatch, owner, rule, broken, kind):
-    """Without a rule the simulation finds a fault within a few lives."""
+    """When one rule of the matcher is broken, the simulation finds a fault within a few lives."""
     monkeypatch.setattr(owner, rule, broken)
     assert any(total_of(kind, [seed])[1] for seed in range(40))

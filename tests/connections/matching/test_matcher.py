@@ -1,4 +1,7 @@
-"""The rules of the matcher, each by an example."""
+"""The rules of the matcher, each with an example.
+
+A joined line *owes* a message while another line has delivered it and its copy has not arrived on the joined line.
+"""
 
 from __future__ import annotations
 
@@ -20,7 +23,7 @@ class Table:
         self.now = 0.0
 
     def at(self, now: float, *messages: str, channel: object = "x", size: int = 1) -> Table:
-        """Let messages come at this time; each item is the text of its notation."""
+        """Let messages arrive at a time. Each message's text in the notation is also its item."""
         self.now = now
         for text in messages:
             key = INCOMPARABLE if text.endswith("?") else text[1:]
@@ -28,26 +31,26 @@ class Table:
         return self
 
     def acknowledge(self, now: float, *lines: int, channel: object = "x") -> Table:
-        """Acknowledge a channel on these lines."""
+        """Let the server acknowledge a channel on some lines."""
         for line in lines:
             self.matcher.acknowledged(line, channel, now)
         return self
 
     def tick(self, *times: float) -> Table:
-        """Let the time pass."""
+        """Tell the matcher these times, one after the other."""
         for now in times:
             self.matcher.tick(now)
         return self
 
     @property
     def out(self) -> list[object]:
-        """What came out since the last look: the items, and the outcomes."""
+        """The results since the previous access: the delivered items, and the outcomes."""
         out, self.matcher.out = self.matcher.out, []
         return [each[0] if isinstance(each, tuple) else each for each in out]
 
 
 def two_joined(**limits: float) -> Table:
-    """Return two lines that are joined in channel ``x`` at 0.7; both brought ``a`` and ``b``."""
+    """Return a matcher with two lines that are joined in channel ``x`` at 0.7, after ``a`` and ``b`` came on both."""
     table = Table(Limits(**{"settle": 0.5, "reach": 2.0, "farthest": 10.0, **limits}))  # type: ignore[arg-type]
     table.acknowledge(0.0, 1, 2).at(0.1, "1a", "2a").at(0.6, "1b", "2b").tick(0.7)
     assert table.out == ["1a", "1b", Joined(2, "x")]
@@ -55,7 +58,7 @@ def two_joined(**limits: float) -> Table:
 
 
 def rotation(*, channels: tuple[object, ...] = ("x",), unordered: tuple[object, ...] = (), **limits: int) -> Table:
-    """Return line 1, which delivers, and line 2, which is reserved and subscribed at 0."""
+    """Return a matcher in which line 1 delivers, and line 2 is reserved and subscribed at 0."""
     table = Table(Limits(**limits), unordered)
     table.matcher.begin(1, channels, 0.0, -1.0)
     table.matcher.reserve(2)
@@ -75,7 +78,7 @@ def test_first_line_delivers_at_once():
 
 
 def test_second_line_joins_when_it_has_agreed_for_settle():
-    """A line joins when everything that was delivered for ``settle`` seconds has come on it too."""
+    """A line joins when all messages delivered in the last ``settle`` seconds have arrived on it too."""
     table = Table().acknowledge(0.0, 1, 2).at(0.1, "1a", "2a").tick(0.4)
     assert not table.matcher.is_joined(2)
     table.tick(0.5)
@@ -84,13 +87,13 @@ def test_second_line_joins_when_it_has_agreed_for_settle():
 
 
 def test_silent_line_joins_a_silent_channel_when_settle_has_passed():
-    """A line without messages joins if nothing was delivered since its acknowledgement."""
+    """A line without messages joins after ``settle`` seconds if no message was delivered since its acknowledgement."""
     table = Table().acknowledge(0.0, 1, 2).tick(0.5)
     assert table.out[-1] == Joined(2, "x")
 
 
 def test_line_does_not_join_while_it_lacks_a_message():
-    """A line that lacks a delivered message does not join within ``settle`` after its acknowledgement."""
+    """A line that lacks a delivered message does not join ``settle`` seconds after its acknowledgement."""
     table = Table().acknowledge(0.0, 1, 2).at(0.1, "1a").at(0.4, "1b", "2b").tick(0.55)
     assert not table.matcher.is_joined(2)
 
@@ -102,7 +105,7 @@ def test_acknowledgement_counts_once():
 
 
 def test_messages_before_the_first_copy_are_older():
-    """Held messages before the first copy are dropped and counted."""
+    """Messages that a line held before its first copy are older than that copy: they are dropped and counted."""
     table = Table().acknowledge(0.0, 1).at(0.1, "1a", "1b").acknowledge(0.2, 2)
     table.at(0.3, "2z").at(0.3, "2b").at(0.4, "1c", "2c").tick(0.8)
     assert table.out == ["1a", "1b", "1c", Joined(2, "x")]
@@ -110,13 +113,13 @@ def test_messages_before_the_first_copy_are_older():
 
 
 def test_messages_behind_the_first_copy_are_delivered_at_the_join():
-    """Held messages behind the first copy are delivered in order when their line joins."""
+    """Messages that a line held after its first copy are delivered in order when the line joins."""
     table = Table().acknowledge(0.0, 1, 2).at(0.1, "1a", "2a").at(0.45, "2b", "2c").tick(0.5)
     assert table.out == ["1a", Joined(2, "x"), "2b", "2c"]
 
 
 def test_messages_before_the_first_copy_of_an_unordered_channel_are_delivered_and_counted():
-    """In a channel without an order nothing is older: held messages without copies are delivered."""
+    """In an unordered channel no held message counts as older: those without copies are delivered at the join."""
     table = Table(unordered=("x",)).acknowledge(0.0, 1, 2)
     table.at(0.1, "2z", "1a", "2a").tick(0.6)
     assert table.out == ["1a", Joined(2, "x"), "2z"]
@@ -124,7 +127,7 @@ def test_messages_before_the_first_copy_of_an_unordered_channel_are_delivered_an
 
 
 def test_first_copy_is_no_evidence_when_the_line_brings_an_equal_message():
-    """A copy to which an equal message follows proves nothing about what stood before it."""
+    """A copy that is followed by an equal message does not prove that the messages before it are older."""
     table = Table().acknowledge(0.0, 1).at(0.1, "1h").acknowledge(0.15, 2)
     table.at(0.2, "2h", "2z", "2h").at(0.3, "1b", "2b").at(0.4, "1c", "2c").tick(0.9)
     assert table.out == ["1h", "1b", "1c", Joined(2, "x")]
@@ -132,7 +135,7 @@ def test_first_copy_is_no_evidence_when_the_line_brings_an_equal_message():
 
 
 def test_only_the_first_eight_copies_are_kept_as_evidence():
-    """A long agreement keeps a bounded number of first copies."""
+    """Of a long agreement only the first eight copies are kept."""
     table = Table().acknowledge(0.0, 1, 2)
     for number in range(20):
         table.at(0.01 * number, f"1{number}", f"2{number}")
@@ -144,7 +147,7 @@ def test_only_the_first_eight_copies_are_kept_as_evidence():
 
 
 def test_early_messages_are_held_and_prove_nothing():
-    """Messages before the acknowledgement are held; a copy among them proves nothing in an unordered channel."""
+    """Messages before the acknowledgement are held. In an unordered channel a copy among them is no evidence."""
     table = Table(unordered=("x",)).acknowledge(0.0, 1).at(0.1, "1a").at(0.2, "2a", "2b")
     ((_, seat),) = table.matcher._seats_of(2)
     assert seat.state is SeatState.EARLY
@@ -153,13 +156,13 @@ def test_early_messages_are_held_and_prove_nothing():
 
 
 def test_early_copy_stands_for_the_acknowledgement_of_an_ordered_channel():
-    """The first copy shows that the channel is subscribed: its acknowledgement may never come."""
+    """In an ordered channel the first copy counts as the acknowledgement, which may never come."""
     table = Table().acknowledge(0.0, 1).at(0.1, "1a").at(0.2, "2a").at(0.3, "1b", "2b").tick(0.8)
     assert table.out[-1] == Joined(2, "x")
 
 
 def test_reserved_line_drops_early_messages_that_came_long_ago():
-    """A line that waits long for its acknowledgement keeps twice ``settle`` of messages that another line brings."""
+    """Before its acknowledgement a line holds only the last ``2 * settle`` seconds; another line delivers the rest."""
     table = rotation(channels=()).acknowledge(0.0, 1)
     table.at(0.1, "2a").at(0.2, "2b").at(1.15, "2c")
     ((_, seat),) = table.matcher._seats_of(2)
@@ -168,7 +171,7 @@ def test_reserved_line_drops_early_messages_that_came_long_ago():
 
 
 def test_reserved_line_drops_early_messages_when_it_is_full_and_alone():
-    """Messages of a flood that come on no other line are dropped and counted."""
+    """If more messages come than may be held, and no other line delivers them, the oldest are dropped and counted."""
     table = rotation(channels=(), messages=3)
     table.at(0.1, "2a", "2b", "2c", "2d", "2e")
     assert table.matcher.dropped == 2
@@ -178,27 +181,27 @@ def test_reserved_line_drops_early_messages_when_it_is_full_and_alone():
 
 
 def test_message_of_both_lines_is_delivered_once():
-    """A joined line delivers the messages that come first on it; the copies are dropped and counted."""
+    """A message is delivered from the joined line on which it arrives first; its copies are dropped and counted."""
     table = two_joined().at(0.8, "2c", "1c", "1d", "2d", "1d")
     assert table.out == ["2c", "1d", "1d"]
     assert table.matcher.copies == 4
 
 
 def test_equal_messages_leave_one_credit_each():
-    """An equal message uses up one credit; without a credit it is delivered."""
+    """Each delivery on one line allows one equal message to be dropped on the other; a further one is delivered."""
     table = two_joined().at(0.8, "1h", "1h", "2h", "2h", "2h")
     assert table.out == ["1h", "1h", "2h"]
 
 
 def test_credit_ends_with_reach():
-    """An equal message that comes later than ``reach`` is delivered, and the line stays joined."""
+    """An equal message that comes more than ``reach`` seconds later is delivered, and the line stays joined."""
     table = two_joined().at(0.8, "1h", "1h").at(2.0, "1i", "2i").tick(2.9).at(2.95, "2h")
     assert table.out == ["1h", "1h", "1i", "2h"]
     assert table.matcher.is_joined(2)
 
 
 def test_joining_line_discards_equal_messages_before_its_newest_copy():
-    """Equal messages that a line held before its newest copy are copies, and the credits of that time are void."""
+    """Equal messages that a line held before its newest copy are dropped, and later equal messages are delivered."""
     table = Table().acknowledge(0.0, 1, 2).at(0.1, "1h", "1h", "2h", "2h", "1a", "2a").at(0.2, "1h").tick(0.6)
     assert table.out == ["1h", "1h", "1a", "1h", Joined(2, "x")]
     assert table.at(0.7, "2h", "2h").out == ["2h"]
@@ -210,7 +213,7 @@ def test_incomparable_message_is_delivered_from_every_joined_line():
 
 
 def test_repeated_value_is_new_when_it_comes_long_after():
-    """A unique message that a joined line does not owe is new, except shortly after it joined."""
+    """A joined line delivers a message that it does not owe, although an equal one is remembered from long ago."""
     table = Table()
     table.matcher.begin(1, ["x"], 0.0)
     table.at(0.1, "1a").acknowledge(0.2, 2).tick(0.8)
@@ -221,7 +224,7 @@ def test_repeated_value_is_new_when_it_comes_long_after():
 
 
 def test_reach_grows_with_the_lag_up_to_farthest():
-    """``reach`` is four times the largest lag, at least the limit, and at most ``farthest``."""
+    """``reach`` is four times the largest lag of a copy, but at least the limit ``reach`` and at most ``farthest``."""
     table = two_joined(farthest=6.0)
     assert table.matcher.reach == 2.0
     assert table.at(1.0, "1c").at(2.0, "2c").matcher.reach == 4.0
@@ -229,14 +232,14 @@ def test_reach_grows_with_the_lag_up_to_farthest():
 
 
 def test_held_equal_message_behind_the_newest_copy_uses_up_a_credit():
-    """A joining line has one credit for each equal message that was delivered behind its newest copy."""
+    """When a line joins, one equal message is dropped for each one that was delivered after the line's newest copy."""
     table = Table().acknowledge(0.0, 1, 2).at(0.1, "1a", "2a", "1h", "1h", "2h").tick(0.6)
     assert table.out == ["1a", "1h", "1h", Joined(2, "x")]
     assert table.at(0.7, "2h", "2h").out == ["2h"]
 
 
 def test_copies_may_come_in_another_order():
-    """An older copy behind a newer one is a copy too."""
+    """A copy that arrives after a newer copy is dropped too."""
     assert two_joined().at(0.8, "1c", "1d", "2d", "2c", "2e").out == ["1c", "1d", "2e"]
 
 
@@ -244,7 +247,7 @@ def test_copies_may_come_in_another_order():
 
 
 def test_joined_line_is_lost_when_a_message_has_not_come_within_reach():
-    """A line that lacks a unique message for ``reach`` is behind; it must agree again."""
+    """A joined line that lacks a unique message for ``reach`` seconds is behind, and must agree again."""
     table = two_joined().at(1.0, "1c").tick(3.0)
     assert table.matcher.is_joined(2)
     table.tick(3.1)
@@ -253,17 +256,20 @@ def test_joined_line_is_lost_when_a_message_has_not_come_within_reach():
 
 
 def test_joined_line_is_lost_when_a_copy_overtakes_a_message_by_settle():
-    """A message that a copy has overtaken by more than ``settle`` does not come any more; the copy is an agreement."""
+    """A message that is more than ``settle`` seconds older than a newer copy counts as missing on that line.
+
+    The line is lost as "behind", and joins again at once, because the newer copy agrees.
+    """
     table = two_joined().at(1.0, "1c").at(1.6, "1d", "2d").tick(1.7)
     assert table.out == ["1c", "1d", Lost(2, "x", "behind"), Joined(2, "x")]
 
 
 def test_silent_joined_line_is_given_up_for_a_line_that_leads():
-    """After ``reach`` of silence, a line with new messages delivers behind one gap in all channels that are silent."""
+    """After ``reach`` seconds of silence of the joined line, another line takes over, with one gap for all channels."""
     table = Table()
     table.matcher.begin(1, ["x", "y"], 0.0)
     for channel in ("x", "y"):
-        # Line 2 lacks ``m``, so that it is not joined.
+        # Line 2 lacks ``m``, so it cannot join.
         table.acknowledge(0.0, 2, channel=channel)
         table.at(0.1, "1a", "1m", channel=channel).at(0.2, "2a", "2c", channel=channel)
     table.tick(2.1)
@@ -273,7 +279,7 @@ def test_silent_joined_line_is_given_up_for_a_line_that_leads():
 
 
 def test_line_without_agreement_is_opened_anew_after_farthest():
-    """A line of which nothing agrees is rejected after ``farthest`` seconds, and delivers nothing."""
+    """A line on which no copy has come for ``farthest`` seconds is rejected, and delivers nothing."""
     table = Table().acknowledge(0.0, 1, 2)
     for second in range(11):
         table.at(second, f"1{second}", f"2z{second}").tick(second + 0.5)
@@ -284,19 +290,19 @@ def test_line_without_agreement_is_opened_anew_after_farthest():
 
 
 def test_line_that_owes_a_forgotten_message_is_opened_anew():
-    """A line is rejected when a delivery that it owes is forgotten."""
+    """A line is rejected when it owes a message that the memory forgets."""
     table = two_joined(messages=3, tail=1).at(1.0, "1c", "1d", "1e", "1f")
     assert table.out == ["1c", "1d", "1e", "1f", Lost(2, "x", "behind"), Reopen(2)]
 
 
 def test_forgotten_equal_message_is_no_reason_to_open_a_line_anew():
-    """Only unique messages count."""
+    """A line is not rejected when it owes a repeated message that the memory forgets."""
     table = two_joined(messages=3, tail=1).at(1.0, "1h", "1h", "1h", "1h", "1h")
     assert Reopen(2) not in table.out
 
 
 def test_delivery_of_an_unsubscribed_channel_is_forgotten_quietly():
-    """A channel may be unsubscribed while its messages are remembered."""
+    """Remembered messages of a channel that was unsubscribed are forgotten without an outcome."""
     table = two_joined(messages=2, tail=1)
     for line in (1, 2):
         table.matcher.unsubscribed(line, "x")
@@ -305,7 +311,7 @@ def test_delivery_of_an_unsubscribed_channel_is_forgotten_quietly():
 
 
 def test_held_messages_are_bounded():
-    """A line that holds more than the limit in messages or bytes drops the oldest, while another line delivers."""
+    """While another line delivers, a line that holds more messages or bytes than the limit drops the oldest."""
     table = Table(Limits(messages=3, bytes=100)).acknowledge(0.0, 1, 2).at(0.1, "1a", "2b", "2c", "2d", "2e")
     ((_, seat),) = table.matcher._seats_of(2)
     assert [message.item for _, message in seat.held.items()] == ["2c", "2d", "2e"]
@@ -320,14 +326,14 @@ def test_held_messages_are_bounded():
 
 
 def test_joined_line_goes_on_without_a_gap_when_it_owes_nothing():
-    """The end of a line makes no gap while a joined line lives."""
+    """When a line ends, a joined line that owes nothing delivers on, without a gap."""
     table = two_joined()
     table.matcher.ended(1, 1.0)
     assert table.at(1.1, "2c").out == ["2c"]
 
 
 def test_joined_line_waits_for_what_it_owes():
-    """Messages are held until the copies of what the ended line delivered have come."""
+    """A line that owes messages of the ended line holds its new messages until the missing copies have come."""
     table = two_joined().at(1.0, "1c", "1d")
     table.matcher.ended(1, 1.1)
     assert table.at(1.2, "2c").out == ["1c", "1d"]
@@ -336,7 +342,7 @@ def test_joined_line_waits_for_what_it_owes():
 
 
 def test_waiting_line_drops_what_another_line_delivers_first():
-    """A third line delivers while the second one waits; the second one's copies are dropped."""
+    """While line 2 waits for missing copies, line 3 delivers, and copies of these messages on line 2 are dropped."""
     table = two_joined().acknowledge(0.7, 3).at(0.8, "1c", "2c", "3c").tick(1.3)
     table.at(1.4, "1d", "3d")
     table.matcher.ended(1, 1.5)
@@ -344,7 +350,7 @@ def test_waiting_line_drops_what_another_line_delivers_first():
 
 
 def test_end_of_a_line_that_was_not_joined_changes_nothing():
-    """Its held messages go with it."""
+    """When a line ends that was not joined, its held messages are dropped and the other line delivers on."""
     table = Table().acknowledge(0.0, 1, 2).at(0.1, "1a", "2b")
     table.matcher.ended(2, 0.2)
     assert table.at(0.3, "1c").out == ["1a", "1c"]
@@ -352,14 +358,14 @@ def test_end_of_a_line_that_was_not_joined_changes_nothing():
 
 
 def test_matcher_is_not_settled_while_a_line_owes_something():
-    """A copy of what a joined line owes may still come."""
+    """The matcher is not settled while a joined line owes a message, because the copy may still come."""
     table = two_joined().at(1.0, "1c")
     assert not table.matcher.is_settled(9.0)
     assert table.at(1.1, "2c").matcher.is_settled(9.0)
 
 
 def test_gap_stands_before_the_held_messages_when_the_owed_do_not_come():
-    """After ``reach`` the line delivers behind a gap."""
+    """If the owed messages have not come ``reach`` seconds later, a gap precedes the held messages."""
     table = two_joined().at(1.0, "1c")
     table.matcher.ended(1, 1.1)
     table.at(1.3, "2e").tick(3.0)
@@ -368,28 +374,28 @@ def test_gap_stands_before_the_held_messages_when_the_owed_do_not_come():
 
 
 def test_owed_message_that_was_overtaken_is_waited_for_no_longer():
-    """The line goes on when a copy has overtaken what it waits for, without a gap."""
+    """A line stops waiting for an owed message when a copy of a much newer message arrives, and there is no gap."""
     table = two_joined().at(1.0, "1c").at(1.6, "1d")
     table.matcher.ended(1, 1.7)
     assert table.at(1.75, "2d", "2e").tick(1.8).out == ["1c", "1d", "2e"]
 
 
 def test_silent_line_waits_until_it_brings_something():
-    """A line that stands still for longer than ``reach`` recognises the copies that it brings afterwards."""
+    """Copies are recognized also if they arrive on a line after it was silent for longer than ``reach``."""
     table = two_joined().at(1.0, "1c")
     table.matcher.ended(1, 1.1)
     assert table.tick(3.1, 4.0).at(4.5, "2c", "2d").out == ["1c", "2d"]
 
 
 def test_silent_line_that_skipped_what_it_owes_delivers_behind_a_gap():
-    """A line that brings something newer after ``reach`` has lost what it owes."""
+    """If a newer message arrives after ``reach`` seconds in place of the owed one, a gap precedes the newer message."""
     table = two_joined().at(1.0, "1c")
     table.matcher.ended(1, 1.1)
     assert table.tick(3.1).at(4.5, "2d").tick(4.52).out == ["1c", GapFound(1.0, 4.52, ("x",)), "2d"]
 
 
 def test_waiting_line_delivers_behind_a_gap_when_it_is_full():
-    """A line that holds too much while it waits gives up waiting."""
+    """A line that waits for owed messages stops waiting when it holds too many: a gap precedes the held messages."""
     table = two_joined(messages=4).at(1.0, "1c")
     table.matcher.ended(1, 1.1)
     table.at(1.2, "2d", "2e", "2f", "2g", "2h")
@@ -397,7 +403,7 @@ def test_waiting_line_delivers_behind_a_gap_when_it_is_full():
 
 
 def test_waiting_line_delivers_behind_a_gap_when_what_it_owes_is_forgotten():
-    """A delivery of another channel may push out of the memory what a line waits for."""
+    """If the memory forgets an owed message that a line waits for, a gap precedes the messages that the line holds."""
     table = two_joined(messages=3, tail=0).at(1.0, "1c")
     table.matcher.ended(1, 1.1)
     table.acknowledge(1.2, 2, channel="y").at(1.3, "2d").at(1.3, "2p", "2q", "2r", channel="y")
@@ -405,28 +411,28 @@ def test_waiting_line_delivers_behind_a_gap_when_what_it_owes_is_forgotten():
 
 
 def test_held_line_takes_over_at_once_when_it_brought_something_lately():
-    """At the end of the only joined line, a line with fresh messages delivers them behind a gap."""
+    """When the only joined line ends, a line with recent messages takes over at once, and a gap precedes them."""
     table = Table().acknowledge(0.0, 1, 2).at(0.1, "1a", "2a", "2b").acknowledge(0.1, 3).at(0.1, "3z")
     table.matcher.ended(1, 0.3)
     assert table.out == ["1a", GapFound(0.1, 0.3, ("x",)), "2b"]
 
 
 def test_first_line_that_brings_something_takes_over():
-    """Without a fresh line, the first that brings something delivers behind a gap."""
+    """Without recent messages on any line, the line on which a message arrives first takes over, after a gap."""
     table = Table().acknowledge(0.0, 1, 2).at(0.1, "1a", "2a")
     table.matcher.ended(1, 0.3)
     assert table.at(1.0, "2b").out[-2:] == [GapFound(0.1, 1.0, ("x",)), "2b"]
 
 
 def test_line_that_never_agreed_is_opened_anew_instead_of_taking_over():
-    """A line that has held for ``settle`` without any agreement never takes over."""
+    """A line that has held messages for ``settle`` seconds without a copy among them is reopened, not used."""
     table = Table().acknowledge(0.0, 1, 2).at(0.1, "1a", "2y").at(0.8, "2z")
     table.matcher.ended(1, 0.9)
     assert table.out[-1] == Reopen(2)
 
 
 def test_one_gap_names_all_channels_without_a_line():
-    """A gap names every broken channel; a channel is named again only after it has delivered."""
+    """One gap names all channels without a joined line; a channel is named again only after it has delivered."""
     table = Table()
     table.matcher.begin(1, ["x", "y"], 0.0)
     table.at(0.1, "1a").at(0.2, "1b", channel="y")
@@ -445,7 +451,7 @@ def test_channel_is_named_again_when_its_acknowledgement_is_late():
 
 
 def test_unsubscribed_channel_is_forgotten():
-    """A channel without lines does not count; an unknown channel is no error."""
+    """A channel that is unsubscribed on all lines is forgotten, and an unknown channel is ignored."""
     table = Table().acknowledge(0.0, 1, 2)
     table.matcher.unsubscribed(1, "nothing")
     table.matcher.unsubscribed(1, "x")
@@ -466,12 +472,12 @@ def agreeing() -> Table:
 
 
 def test_reserved_line_does_not_deliver_before_it_replaces():
-    """A reserved line that agrees holds its messages."""
+    """A reserved line that agrees still holds its messages."""
     assert agreeing().out == ["1a", "1b"]
 
 
 def test_reserved_line_that_agrees_follows_without_a_gap():
-    """The agreement holds at the end of the old line, whether or not that was planned."""
+    """A reserved line that agrees replaces the old line without a gap, also if the old line was lost."""
     table = agreeing()
     table.matcher.ended(1, 0.8)
     table.matcher.replace(2, 0.8, is_complete=False)
@@ -480,7 +486,7 @@ def test_reserved_line_that_agrees_follows_without_a_gap():
 
 
 def test_lines_agree_in_no_channel_that_one_of_them_lacks():
-    """A channel that only the old line has is not agreed; a channel without a joined line does not count."""
+    """Lines do not agree while one channel of the old line is missing on the new one or has no copy there."""
     table = agreeing()
     table.acknowledge(0.7, 2, channel="new")
     assert table.matcher.agrees(2, 0.7)
@@ -491,12 +497,12 @@ def test_lines_agree_in_no_channel_that_one_of_them_lacks():
 
 
 def test_lines_do_not_agree_when_nothing_was_brought():
-    """Silence is no agreement in a rotation."""
+    """In a rotation lines without messages do not agree, however long they are silent."""
     assert not rotation().matcher.agrees(2, 5.0)
 
 
 def test_channel_without_order_and_copies_does_not_prevent_the_agreement():
-    """Messages of no channel are mostly answers, which have no copies."""
+    """Messages without a channel are mostly answers to requests, and need no copies for an agreement."""
     table = rotation(channels=("x", None), unordered=(None,))
     table.at(0.1, "1a", "2a").at(0.6, "1b", "2b").at(0.6, "1q", channel=None).tick(0.7)
     assert table.matcher.agrees(2, 0.7)
@@ -506,7 +512,7 @@ def test_channel_without_order_and_copies_does_not_prevent_the_agreement():
 
 
 def test_reserved_line_follows_without_agreement_when_the_old_line_is_complete():
-    """One copy suffices if the old line was read to its own end; what is owed is waited for."""
+    """If the old line was read to its end, one copy is enough, and the copies that follow are dropped."""
     table = rotation().at(0.1, "1a", "1b", "2a", "2c")
     table.matcher.ended(1, 0.2)
     table.matcher.replace(2, 0.2, is_complete=True)
@@ -515,7 +521,7 @@ def test_reserved_line_follows_without_agreement_when_the_old_line_is_complete()
 
 
 def test_reserved_line_follows_in_a_quiet_channel_when_the_old_line_is_complete():
-    """Nothing had to agree in a channel without messages."""
+    """If the old line was read to its end, a channel without messages needs no copy."""
     table = rotation(channels=("x", "quiet")).at(0.1, "1a", "2a")
     table.matcher.ended(1, 0.2)
     table.matcher.replace(2, 0.2, is_complete=True)
@@ -523,18 +529,18 @@ def test_reserved_line_follows_in_a_quiet_channel_when_the_old_line_is_complete(
 
 
 def test_gap_stands_before_the_reserved_line_when_the_old_line_was_cut():
-    """Without agreement and without the old line's own end, messages may be missing."""
+    """If the old line was cut before the lines agreed, a gap precedes the held messages."""
     table = rotation().at(0.1, "1a", "1b", "2a", "2c")
     table.matcher.ended(1, 0.2)
     table.matcher.replace(2, 0.2, is_complete=False)
     assert table.out == ["1a", "1b", GapFound(0.1, 0.2, ("x",)), "2c"]
-    # A copy of ``b`` may follow.
+    # A copy of ``b`` may still come.
     assert not table.matcher.is_settled(2.1)
     assert table.matcher.is_settled(2.3)
 
 
 def test_gap_stands_before_the_reserved_line_when_the_old_line_was_mute():
-    """An old line that delivered nothing, while the new one long held messages, was not complete."""
+    """If the old line delivered nothing while messages came on the new one, a gap precedes the held messages."""
     table = rotation().at(0.1, "2a").at(0.7, "2b")
     table.matcher.ended(1, 0.8)
     table.matcher.replace(2, 0.8, is_complete=True)
@@ -543,7 +549,7 @@ def test_gap_stands_before_the_reserved_line_when_the_old_line_was_mute():
 
 @pytest.mark.parametrize("is_complete", [True, False])
 def test_gap_stands_before_a_reserved_line_that_was_subscribed_too_late(is_complete):
-    """A channel that is acknowledged after the old line's end has a gap."""
+    """A channel that the server acknowledges on the new line after the old line's end has a gap."""
     table = rotation(channels=())
     table.matcher.begin(1, ["x"], 0.0)
     table.at(0.1, "1a")
@@ -554,7 +560,7 @@ def test_gap_stands_before_a_reserved_line_that_was_subscribed_too_late(is_compl
 
 
 def test_channel_that_is_acknowledged_after_the_replacement_has_a_gap():
-    """A channel that the new line lacks keeps the overlap for a while; its acknowledgement makes a gap."""
+    """While the new line lacks a channel, the matcher is not settled; a late acknowledgement leaves a gap."""
     table = agreeing()
     table.matcher.begin(1, ["y"], 0.7)
     table.at(0.75, "1p", channel="y")
@@ -567,7 +573,7 @@ def test_channel_that_is_acknowledged_after_the_replacement_has_a_gap():
 
 
 def test_rejected_reserved_line_delivers_when_no_other_is_left():
-    """A reserved line that cannot be compared replaces the old one behind a gap."""
+    """A reserved line that was rejected still replaces the old line, after a gap, when there is no other line."""
     table = rotation(messages=2, tail=1).at(0.1, "1a", "1b", "1c", "1d")
     table.matcher.ended(1, 0.2)
     table.matcher.replace(2, 0.2, is_complete=False)
@@ -590,7 +596,7 @@ def test_matcher_is_not_settled_while_a_channel_lacks_its_line():
 @pytest.mark.parametrize("before", SeatState)
 @pytest.mark.parametrize("after", SeatState)
 def test_state_changes_only_along_the_table(before, after):
-    """A change that is not in the table is a bug, and raises."""
+    """A change of state that is not in the table of transitions raises AssertionError."""
     seat: Seat[str] = Seat(1, 0.0)
     seat.state = before
     if after is before or after in TRANSITIONS[before]:
@@ -610,13 +616,13 @@ def test_first_of_equal_held_messages_is_taken_first():
 
 
 def test_empty_holding_has_no_times():
-    """Without messages the first time is infinite, and the last minus infinite."""
+    """Without held messages the first time is infinite, and the last time is minus infinity."""
     held = Seat(1, 0.0).held
     assert (held.first_time, held.last_time, len(held)) == (math.inf, -math.inf, 0)
 
 
 def test_no_gap_when_a_channel_is_unsubscribed_first_on_the_line_that_delivers():
-    """A late message of a channel whose end was wanted is delivered without a gap."""
+    """A message that comes after its channel was unsubscribed is delivered without a gap."""
     matcher = Matcher[str]()
     matcher.begin(1, ["trades"], now=0.0)
     matcher.arrived(1, "trades", "a", "message a", 9, now=0.1)
@@ -628,7 +634,7 @@ def test_no_gap_when_a_channel_is_unsubscribed_first_on_the_line_that_delivers()
 
 
 def test_messages_of_no_channel_prove_nothing_when_the_line_agrees_in_a_channel():
-    """Answers come on one line only: that they have no copies on the other is no loss."""
+    """Messages without a channel come on one line only, so their missing copies make no gap."""
     matcher = Matcher[str](is_ordered=lambda channel: channel is not None)
     matcher.begin(1, ["trades", None], now=0.0)
     matcher.reserve(2)
@@ -644,7 +650,7 @@ def test_messages_of_no_channel_prove_nothing_when_the_line_agrees_in_a_channel(
 
 
 def test_old_debts_are_forgotten_when_the_line_ends_long_after_it_was_decided():
-    """The rules of time are applied at the end once more."""
+    """The rules that depend on time are applied again when the line is replaced, so a late copy counts as missing."""
     matcher = Matcher[str]()
     matcher.begin(1, ["trades"], now=0.0)
     matcher.reserve(2)
@@ -659,7 +665,7 @@ def test_old_debts_are_forgotten_when_the_line_ends_long_after_it_was_decided():
 
 
 def test_messages_before_an_early_copy_are_older_when_the_line_takes_over_behind_a_gap():
-    """A copy that came before the acknowledgement is no evidence of agreement, but shows what is old."""
+    """A copy before the acknowledgement is no evidence of agreement, but shows which held messages are older."""
     matcher = Matcher[str]()
     matcher.begin(1, ["trades"], now=0.0)
     matcher.reserve(2)
@@ -694,12 +700,12 @@ def resuming(proof, *delivered, channel="A"):
 
 
 def outcomes(matcher):
-    """Return what the matcher let go, without the notes that a line joined."""
+    """Return the results of a matcher without the ``Joined`` outcomes."""
     return [each for each in matcher.out if not isinstance(each, Joined)]
 
 
 def test_line_resumes_when_everything_since_the_first_copy_has_come_again():
-    """A line that brings again what was delivered holds what follows, until the last delivered message has come."""
+    """A line resumes without a gap when copies of all messages since its first copy have arrived on it."""
     matcher = resuming(Proof.COPIES, "a", "b", "c")
     matcher.acknowledged(2, "A", 6.0)
     for key in ("b", "x", "c"):
@@ -711,7 +717,7 @@ def test_line_resumes_when_everything_since_the_first_copy_has_come_again():
 
 
 def test_gap_stands_before_what_is_held_when_nothing_is_proven_in_time():
-    """Without a copy for ``settle`` seconds the line follows behind a gap that begins with the last delivery."""
+    """Without a copy for ``settle`` seconds, a gap that starts at the last delivery precedes the held messages."""
     matcher = resuming(Proof.COPIES, "a", "b")
     matcher.acknowledged(2, "A", 6.0)
     matcher.arrived(2, "A", "x", "x", 1, 6.1)
@@ -722,7 +728,7 @@ def test_gap_stands_before_what_is_held_when_nothing_is_proven_in_time():
 
 
 def test_copies_give_more_time_to_prove():
-    """Each copy begins the time anew, as a long replay takes longer than ``settle``."""
+    """Each copy restarts the time for the proof, because a long replay takes longer than ``settle``."""
     matcher = resuming(Proof.COPIES, "a", "b", "c")
     matcher.acknowledged(2, "A", 6.0)
     for place, key in enumerate("abc"):
@@ -733,7 +739,7 @@ def test_copies_give_more_time_to_prove():
 
 
 def test_copies_prove_nothing_where_only_a_statement_does():
-    """Copies may be last values that a server sends first: with ``Proof.STATEMENT`` they are no proof."""
+    """With ``Proof.STATEMENT`` copies prove nothing, because a server may first send the last values again."""
     matcher = resuming(Proof.STATEMENT, "a", "b")
     matcher.acknowledged(2, "A", 6.0)
     matcher.arrived(2, "A", "b", "b", 1, 6.1)
@@ -745,7 +751,7 @@ def test_copies_prove_nothing_where_only_a_statement_does():
 
 @pytest.mark.parametrize("is_resumed", [True, False])
 def test_statement_is_about_one_channel(is_resumed):
-    """A statement about one channel leaves the others unproven."""
+    """A statement about one channel proves nothing about other channels."""
     matcher = resuming(Proof.STATEMENT, "a")
     other = Matcher(Limits(), proof=Proof.STATEMENT)
     for channel in ("A", "B"):
@@ -766,7 +772,7 @@ def test_statement_is_about_one_channel(is_resumed):
 
 
 def test_number_that_follows_shows_that_held_messages_are_older():
-    """With numbers what is held when the next number comes is older, and is dropped and counted."""
+    """Messages that are held when the next number comes are older: they are dropped and counted."""
     matcher = resuming(Proof.NUMBERS, 5, 6)
     matcher.acknowledged(2, "A", 6.0)
     matcher.arrived(2, "A", 1, 1, 1, 6.1)
@@ -778,7 +784,7 @@ def test_number_that_follows_shows_that_held_messages_are_older():
 
 
 def test_numbered_channel_without_messages_stays_undecided():
-    """A number may prove at any time, so no gap is reported while nothing is held."""
+    """While nothing is held, no gap is reported, because the next number may still prove that nothing is missing."""
     matcher = resuming(Proof.NUMBERS, 5)
     matcher.acknowledged(2, "A", 6.0)
     matcher.tick(60.0)
@@ -789,7 +795,7 @@ def test_numbered_channel_without_messages_stays_undecided():
 
 
 def test_line_that_ends_without_a_proof_moves_no_gap():
-    """What a line held that ended without a proof is dropped, and the gap begins with the last delivery."""
+    """Messages held by a line that ends without a proof are dropped, and the gap still starts at the last delivery."""
     matcher = resuming(Proof.COPIES, "a")
     matcher.acknowledged(2, "A", 6.0)
     matcher.arrived(2, "A", "x", "x", 1, 6.1)
@@ -801,7 +807,7 @@ def test_line_that_ends_without_a_proof_moves_no_gap():
 
 
 def test_too_many_held_messages_end_the_wait_for_a_proof():
-    """A line that holds as much as it may follows behind a gap."""
+    """A line that holds more messages than the limit stops waiting for a proof, and a gap precedes the messages."""
     matcher = resuming(Proof.COPIES, "a")
     matcher.acknowledged(2, "A", 6.0)
     for number in range(10_001):
@@ -811,7 +817,7 @@ def test_too_many_held_messages_end_the_wait_for_a_proof():
 
 
 def test_line_without_memory_of_deliveries_begins_at_once():
-    """Where nothing was delivered there is nothing to resume."""
+    """If no message was delivered before, a line delivers its first message at once."""
     matcher = Matcher(Limits(), proof=Proof.COPIES)
     matcher.acknowledged(1, "A", 0.0)
     matcher.arrived(1, "A", "a", "a", 1, 0.1)

@@ -1,4 +1,4 @@
-"""What holds for any schedule of calls."""
+"""Properties of the matcher that hold for every sequence of calls."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ CALLS = st.lists(
 
 
 def play(calls, reserved=None):
-    """Make these calls; return the matcher, and what came out with the times."""
+    """Make these calls; return the matcher, and its results with their times."""
     matcher: Matcher[int] = Matcher(LIMITS, lambda channel: channel == "x")
     matcher.begin(1, "xy", 0.0)
     if reserved is not None:
@@ -52,7 +52,7 @@ def play(calls, reserved=None):
 
 @given(CALLS, st.sampled_from((None, 2, 3)))
 def test_no_schedule_delivers_an_item_twice_or_invents_one(calls, reserved):
-    """Every item comes out at most once, and its line has brought it; gaps lie within the past."""
+    """Each delivered item has arrived before and is delivered at most once; no gap lies in the future."""
     _, out, arrived, _ = play(calls, reserved)
     items = Counter(each[0] for _, each in out if isinstance(each, tuple))
     assert all(count == 1 for count in items.values())
@@ -65,7 +65,7 @@ def test_no_schedule_delivers_an_item_twice_or_invents_one(calls, reserved):
 
 @given(CALLS, st.sampled_from((None, 2, 3)))
 def test_no_schedule_holds_more_than_the_limits(calls, reserved):
-    """What a line holds stays within the limits, plus one message, once its channel is acknowledged."""
+    """After its acknowledgement a line holds at most one message more than the limits allow."""
     matcher, _, _, _ = play(calls, reserved)
     for seat in matcher._seats():
         assert seat.held.size == 10 * len(seat.held)
@@ -76,7 +76,7 @@ def test_no_schedule_holds_more_than_the_limits(calls, reserved):
 
 @given(CALLS)
 def test_one_line_delivers_everything_at_once(calls):
-    """A line that is alone delivers each message when it comes, equal ones too."""
+    """A single line delivers each message at once, also messages that are equal."""
     calls = [(name, 1, *rest) for name, _, *rest in calls if name in ("arrived", "tick")]
     _, out, arrived, _ = play(calls)
     assert [each[0] for _, each in out] == [*arrived]
@@ -84,7 +84,7 @@ def test_one_line_delivers_everything_at_once(calls):
 
 @given(st.lists(st.tuples(st.sampled_from("xy"), st.sampled_from("abc"), st.integers(0, 40)), max_size=60))
 def test_memory_keeps_the_ring_and_the_tails(deliveries):
-    """The memory holds the newest messages within its limits, and the newest two of each channel."""
+    """The memory keeps the newest messages within its limits, and always the newest two of each channel."""
     memory = Memory(5, 100, 2)
     alive = {}
     for number, (channel, key, size) in enumerate(deliveries):
