@@ -1,4 +1,4 @@
-"""Which answers of the server belong to which channels of one message."""
+"""How the server's answers to a combined message are assigned to its channels."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from rxws.sending.channels import Channel
 
 
 def channels(names):
-    """Return channels that are answered one by one; all have the same filter of refusals."""
+    """Return channels with an answer of their own each. All have the same filter for refusals."""
     return [
         Channel(name, None, [{"ok": name}], rejected=[{"no": True}], timeout=1.0, combine="".join, combine_max=9)
         for name in names
@@ -15,7 +15,7 @@ def channels(names):
 
 
 def answers_to(names):
-    """Return the answers to a message for these channels, and the list of those that are accepted."""
+    """Return the ``Answers`` of a message for these channels, and the list of the channels that are accepted."""
     accepted = []
     made = Answers(
         channels(names),
@@ -26,7 +26,7 @@ def answers_to(names):
 
 
 async def test_nothing_is_decided_when_nothing_is_doubtful():
-    """Without an answer, and with two that name their channels, the others stay unanswered."""
+    """When no answer is ambiguous, the channels that no answer names stay unanswered."""
     answers, accepted = answers_to("abc")
     answers.conclude()
     assert len(answers.waiting) == 3
@@ -40,7 +40,7 @@ async def test_nothing_is_decided_when_nothing_is_doubtful():
 
 
 async def test_refusal_concerns_the_channel_that_is_left_when_the_others_are_accepted():
-    """A refusal that may concern two channels concerns the one that is not accepted."""
+    """A refusal that may belong to two channels belongs to the one that no other message accepts."""
     answers, accepted = answers_to("ab")
     assert answers.take({"no": True})
     assert answers.take({"ok": "a", "other": 1})
@@ -49,7 +49,7 @@ async def test_refusal_concerns_the_channel_that_is_left_when_the_others_are_acc
 
 
 async def test_only_refusal_concerns_all_channels_when_no_other_answer_comes():
-    """After a single refusal the message as a whole is refused."""
+    """If the only answer is a refusal, all channels of the message are refused."""
     answers, accepted = answers_to("abc")
     assert answers.take({"no": True})
     assert answers.is_doubtful

@@ -57,7 +57,7 @@ def test_unsubscribe_comes_first_when_both_are_due():
 
 
 def test_no_command_is_taken_when_a_change_is_undone_in_time():
-    """A channel that is dropped before its command, or wanted again before its command, costs no message."""
+    """If a change of a channel is undone before its command is taken, no message is sent."""
     wanted = ChannelRegistry()
     states = ChannelStates(wanted)
     change(wanted, states, add_reference="ab")
@@ -118,7 +118,7 @@ def test_refusal_is_forgotten_when_the_channel_is_no_longer_wanted():
 
 
 def test_halves_are_separate_commands_when_a_command_is_divided():
-    """Each half of a divided command is a command of its own, and later channels are combined with neither."""
+    """After a command is divided, each half is a separate command, and other channels are combined with neither."""
     wanted = ChannelRegistry()
     for name in "abcde":
         wanted.add_reference(channel(name, combine=joined))
@@ -133,7 +133,7 @@ def test_halves_are_separate_commands_when_a_command_is_divided():
 
 
 def test_refused_channel_comes_last_when_a_connection_is_new():
-    """A channel that was refused before comes last and alone, until it is subscribed once or no longer wanted."""
+    """A channel that was refused before is subscribed last and alone, until this succeeds or it is no longer wanted."""
     wanted = ChannelRegistry()
     for name in "abcd":
         wanted.add_reference(channel(name, combine=joined))
@@ -160,7 +160,7 @@ def test_refused_channel_comes_last_when_a_connection_is_new():
 
 
 def test_channels_are_combined_when_they_have_the_same_function():
-    """Channels with the same ``combine`` share a command, up to ``combine_max``; other channels have their own."""
+    """At most ``combine_max`` channels with the same ``combine`` share a command; other channels have separate ones."""
     wanted = ChannelRegistry()
     for name in ("a1", "b", "a2", "a3", "c", "a4"):
         combine = {"a": joined, "b": None, "c": max}[name[0]]
@@ -174,7 +174,7 @@ def test_channels_are_combined_when_they_have_the_same_function():
 
 
 def test_divided_channels_stay_alone_when_they_cannot_be_combined():
-    """Each has its own command until it is subscribed or no longer wanted; other channels are still combined."""
+    """Divided channels get separate commands until they are subscribed or unwanted; other channels are combined."""
     wanted = ChannelRegistry()
     first = [wanted.add_reference(channel(name, combine=joined)) for name in ("a", "b", "c")]
     states = ChannelStates(wanted)
@@ -202,7 +202,7 @@ def test_divided_channels_stay_alone_when_they_cannot_be_combined():
 
 @given(st.lists(st.tuples(st.sampled_from("abc"), st.booleans(), st.booleans())))
 def test_wanted_channels_are_subscribed_in_the_end_when_events_are_random(events):
-    """After any sequence of changes, commands and failures exactly the wanted channels are subscribed."""
+    """After any sequence of changes, commands and failures, exactly the wanted channels are subscribed."""
     wanted, held, server = ChannelRegistry(), [], set()
     states, under_way = ChannelStates(wanted), None
 

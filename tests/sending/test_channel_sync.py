@@ -23,7 +23,7 @@ def now():
 
 
 async def settle():
-    """Let all tasks run that take no time."""
+    """Let all tasks run until they wait for something."""
     await asyncio.sleep(0.001)
 
 
@@ -81,7 +81,7 @@ async def test_channel_is_unsubscribed_when_its_stream_is_collected_or_overflows
 
 
 async def test_nothing_is_sent_when_there_is_no_unsubscribe_message():
-    """Without ``unsubscribe`` a channel is dropped silently, and subscribed again when it is wanted again."""
+    """Without ``unsubscribe`` nothing is sent when a channel is dropped; wanted again, it is subscribed again."""
     async with ScriptedFeed() as feed:
         await feed.wait_connected()
         for _ in range(2):
@@ -107,7 +107,7 @@ async def test_nothing_is_sent_when_a_channel_is_wanted_again_at_once():
 
 
 async def test_commands_alternate_when_a_channel_changes_fast():
-    """Fast changes with slow answers and sends alternate subscribe and unsubscribe; no command overtakes another."""
+    """When a channel changes faster than the server answers, subscribe and unsubscribe commands strictly alternate."""
     websocket = ScriptedWebsocket()
 
     async def slowly(message):
@@ -131,7 +131,7 @@ async def test_commands_alternate_when_a_channel_changes_fast():
 
 
 async def test_channels_are_acknowledged_when_a_connection_counts_as_open():
-    """A new connection is open, for the state, ``wait_connected`` and events, once all channels are acknowledged."""
+    """State, ``wait_connected`` and events show a new connection as open only when all channels are acknowledged."""
     first, second = answering(ScriptedWebsocket()), ScriptedWebsocket()
     async with ScriptedFeed(first, second, reconnect_delays=lambda: [0]) as feed:
         streams = [channel(feed, name, acknowledged=is_answer_to(f"+{name}")) for name in "ab"]
@@ -155,7 +155,7 @@ async def test_channels_are_acknowledged_when_a_connection_counts_as_open():
 
 
 async def test_function_is_called_again_when_a_connection_is_new():
-    """A function returns a fresh message for every connection, and is itself the channel's identity."""
+    """A ``subscribe`` function is called for every connection, and the function itself is the channel's identity."""
     numbers = iter(range(1, 9))
 
     async def token():
@@ -188,7 +188,7 @@ async def test_failure_is_reported_when_a_function_returns_none():
 
 
 async def test_connection_opens_when_a_function_raises():
-    """A connection opens without a channel whose function raises; only this channel is reported and repeated."""
+    """A connection opens without a channel whose function raises; only this function is reported and called again."""
 
     def token():
         if now() < 3:
@@ -210,7 +210,7 @@ async def test_connection_opens_when_a_function_raises():
 
 
 async def test_other_channels_work_when_a_function_always_raises():
-    """A function that always raises is reported with growing delays; the feed and other channels go on."""
+    """A function that always raises is called and reported after growing delays; other channels are not affected."""
     async with ScriptedFeed() as feed:
         broken = feed.multiplex(lambda: len(7), filters=None)
         stream = channel(feed, "a")
@@ -275,7 +275,7 @@ async def test_connection_opens_when_a_function_takes_too_long():
 
 
 async def test_opening_takes_one_timeout_when_no_channel_is_acknowledged():
-    """Opening waits for all missing answers together: it takes one timeout for any number of channels."""
+    """Opening waits for all missing answers at once, so it takes one timeout for any number of channels."""
     async with ScriptedFeed() as feed:
         streams = [channel(feed, n, acknowledged=is_answer_to(f"+{n}"), timeout=5) for n in range(50)]
         await feed.wait_connected()
@@ -300,7 +300,7 @@ async def test_opening_takes_the_longest_timeout_when_timeouts_differ():
 
 
 async def test_rotation_waits_for_the_second_attempt_when_the_first_is_unanswered():
-    """In a rotation the old connection still delivers, so opening waits for the second attempt, too."""
+    """In a rotation opening also waits for the second attempt, because the old connection still delivers."""
     first = answering(ScriptedWebsocket(), lambda message: f"ok {message}")
     async with ScriptedFeed(first, handover_timeout=1) as feed:
         stream = channel(feed, "a", acknowledged=is_answer_to("+a"), timeout=2)
@@ -314,7 +314,7 @@ async def test_rotation_waits_for_the_second_attempt_when_the_first_is_unanswere
 
 @pytest.mark.parametrize(("lost_after", "opens_after"), [(1, 5), (7, 7), (30, 10)])
 async def test_opening_takes_one_timeout_when_the_old_connection_is_lost(lost_after, opens_after):
-    """After the loss of the old connection no connection delivers, so opening waits for one attempt only."""
+    """If the old connection is lost, opening waits for one attempt only, because no connection delivers."""
     first = answering(ScriptedWebsocket())
     async with ScriptedFeed(first, handover_timeout=1) as feed:
         stream = channel(feed, "a", acknowledged=is_answer_to("+a"), timeout=5)
@@ -366,7 +366,7 @@ async def test_thousand_commands_are_in_flight_when_more_channels_are_wanted():
 @pytest.mark.parametrize("rotates", [False, True], ids=["loss", "rotation"])
 @pytest.mark.parametrize("names", [10**6, 3], ids=["ever new channels", "the same three"])
 async def test_connection_opens_when_channels_change_faster_than_they_are_sent(names, rotates):
-    """Channels that change faster than ``send_limit`` allows do not keep a connection from opening."""
+    """A connection opens although channels change faster than ``send_limit`` allows."""
     async with ScriptedFeed(send_limit=(5, 1)) as feed:
         await feed.wait_connected()
 
@@ -412,7 +412,7 @@ async def test_connection_opens_when_later_channels_are_unanswered():
 
 
 async def test_answer_serves_the_longest_waiting_channel_when_answers_are_alike():
-    """If all answers are alike, each one serves the channel that has waited longest."""
+    """If all answers are equal, each is assigned to the channel that has waited longest."""
     async with ScriptedFeed() as feed:
         streams = [channel(feed, n, acknowledged=lambda answer: answer == "ok", timeout=5) for n in "abc"]
         await settle()
@@ -426,7 +426,7 @@ async def test_answer_serves_the_longest_waiting_channel_when_answers_are_alike(
 
 @pytest.mark.parametrize("given", ["a message", "a function"])
 async def test_order_of_calls_is_the_order_on_the_wire_when_sending_is_not_limited(given):
-    """What is sent and asked for after a ``multiplex`` does not overtake it, and neither does what follows."""
+    """A ``send``, a ``request`` or a ``multiplex`` after a ``multiplex`` call does not overtake that subscription."""
 
     def wanted(feed, name):
         message = f"+{name}" if given == "a message" else lambda: f"+{name}"
@@ -455,7 +455,7 @@ async def test_order_of_calls_is_the_order_on_the_wire_when_sending_is_not_limit
 
 
 async def test_sends_keep_their_order_when_one_is_called_between_the_turns_of_others():
-    """A ``send`` that is called while an earlier one waits for its turn does not overtake that one."""
+    """A ``send`` that is called while an earlier ``send`` waits does not overtake it."""
     loop = asyncio.get_running_loop()
     async with ScriptedFeed() as feed:
         await feed.wait_connected()
@@ -476,7 +476,7 @@ async def test_sends_keep_their_order_when_one_is_called_between_the_turns_of_ot
 
 
 async def test_message_is_not_held_up_when_a_function_takes_long():
-    """What an async function returns is sent when it has returned: no ``send`` waits for it."""
+    """A ``send`` does not wait for a ``subscribe`` function that is a slow coroutine function."""
 
     async def token():
         await asyncio.sleep(3)
@@ -512,7 +512,7 @@ async def test_failure_is_repeated_when_a_function_raises_on_an_open_connection(
 
 
 async def test_channels_share_messages_when_they_are_combined():
-    """Five hundred channels need three messages, of at most two hundred channels; a single one is not combined."""
+    """Five hundred channels need three messages of at most two hundred channels; one channel alone is not combined."""
 
     def combined(messages):
         return {"subscribe": [name for message in messages for name in message["subscribe"]]}
@@ -529,7 +529,7 @@ async def test_channels_share_messages_when_they_are_combined():
 
 
 async def test_all_channels_are_sent_when_more_than_the_limit_are_unanswered(monkeypatch):
-    """Unanswered subscriptions do not block others: late commands do not count for the limit."""
+    """Commands whose answer is late do not count against the limit, so they do not block other subscriptions."""
     monkeypatch.setattr("rxws.sending.channel_sync.MAX_COMMANDS", 2)
     async with ScriptedFeed() as feed:
         streams = [feed.multiplex(f"+{n}", filters=None, acknowledged=[{"never": n}], timeout=1.0) for n in range(7)]
@@ -582,7 +582,7 @@ async def test_channels_are_sent_alone_when_combine_raises():
 
 
 async def test_rotation_waits_when_combine_raises_late():
-    """A rotation waits until all channels are subscribed on the new connection, also after a late failure."""
+    """If ``combine`` raises, a rotation still waits until all channels are subscribed on the new connection."""
     async with ScriptedFeed(send_limit=(1, 4.9)) as feed:
         streams = [channel(feed, n) for n in range(5)]
         await feed.wait_connected()
@@ -599,7 +599,7 @@ async def test_rotation_waits_when_combine_raises_late():
 
 
 async def test_slot_is_released_when_combine_raises():
-    """A failed ``combine`` releases its slot, and only a channel that cannot be sent alone is postponed."""
+    """If ``combine`` raises, its slot is released, and only a channel that cannot be sent alone is postponed."""
     tokens = iter([1j, 1j])
 
     def number():
@@ -632,7 +632,7 @@ async def test_failure_is_reported_when_combine_returns_no_message(given):
 
 
 async def test_one_answer_is_enough_when_channels_are_combined():
-    """A combined message has one answer, which passes the filter of any of its channels, in the longest timeout."""
+    """A combined message needs one answer that passes any channel's filter, within the longest of their timeouts."""
     async with ScriptedFeed() as feed:
         await feed.wait_connected()
         feed.websocket.on_send = lambda _: (
@@ -649,7 +649,7 @@ async def test_one_answer_is_enough_when_channels_are_combined():
 
 
 async def test_no_slot_is_kept_when_a_subscription_is_not_answered():
-    """A subscription without an answer uses two slots of the send limit, and leaves the third one to the user."""
+    """An unanswered subscription uses two slots of the send limit, one for each attempt, and the third slot is free."""
     async with ScriptedFeed(ScriptedWebsocket(), send_limit=(3, 1000)) as feed:
         stream = feed.multiplex("+a", filters=None, acknowledged=[{"id": 1}], timeout=2)
         await feed.wait_connected()
@@ -660,7 +660,7 @@ async def test_no_slot_is_kept_when_a_subscription_is_not_answered():
 
 
 async def test_next_combined_message_is_sent_when_the_one_before_is_not_answered():
-    """Channels that become wanted while a message waits for its slot are sent in the next slot, in one message."""
+    """Channels that become wanted while a message waits for its slot are combined into the message of the next slot."""
     async with ScriptedFeed(ScriptedWebsocket(), send_limit=(1, 10)) as feed:
         options = {"filters": None, "acknowledged": [{"id": 1}], "combine": "".join, "timeout": 100}
         streams = []
@@ -674,7 +674,7 @@ async def test_next_combined_message_is_sent_when_the_one_before_is_not_answered
 
 
 def one_by_one(feed, names, rejected="named", **options):
-    """Return streams of channels that share a message and are answered one by one."""
+    """Return streams of channels that share a message and get separate answers."""
     refusals = {"named": lambda name: [{"no": name}], "alike": lambda name: lambda message: "no" in message}
     options = {"acknowledged": "ok", "timeout": 5} | options
     return [
@@ -695,7 +695,7 @@ def one_by_one(feed, names, rejected="named", **options):
 @pytest.mark.parametrize("order", ["abc", "bac", "cab", "acb"])
 @pytest.mark.parametrize("pause", [0.0, 0.4])
 async def test_only_the_refused_channel_is_refused_when_answers_come_one_by_one(rejected, order, pause):
-    """Each channel of a combined message has its own answer, in any order: one refusal concerns one channel."""
+    """If each channel of a combined message is answered, in any order, a refusal applies to one channel only."""
     async with ScriptedFeed(parse=json.loads) as feed:
         await feed.wait_connected()
         streams = one_by_one(feed, "abc", rejected)
@@ -715,7 +715,7 @@ async def test_only_the_refused_channel_is_refused_when_answers_come_one_by_one(
 
 @pytest.mark.parametrize("rejected", ["named", "alike"])
 async def test_each_refused_channel_is_reported_when_two_are_refused(rejected):
-    """Two refusals of three are two events, each with its answer, whatever the filters of refusals say."""
+    """If two of three channels are refused, each has an event with its own answer, also if the filters are equal."""
     async with ScriptedFeed(parse=json.loads) as feed:
         await feed.wait_connected()
         streams = one_by_one(feed, "abc", rejected)
@@ -729,7 +729,7 @@ async def test_each_refused_channel_is_reported_when_two_are_refused(rejected):
 
 
 async def test_filter_of_consents_names_the_refused_channel_when_refusals_are_alike():
-    """If all channels have the same filter of refusals, the id in ``acknowledged`` says which one is refused."""
+    """If all channels have the same ``rejected``, the id in ``acknowledged`` decides which channel is refused."""
     async with ScriptedFeed(parse=json.loads) as feed:
         await feed.wait_connected()
         streams = one_by_one(feed, "abc", "alike", acknowledged="id")
@@ -744,7 +744,7 @@ async def test_filter_of_consents_names_the_refused_channel_when_refusals_are_al
 
 
 async def test_only_unanswered_channels_are_sent_again_when_answers_come_one_by_one():
-    """A channel without an answer, among others with one, is reported and sent a second time, alone."""
+    """If only some channels of a message are answered, the others are reported and sent again in one message."""
     async with ScriptedFeed(parse=json.loads) as feed:
         await feed.wait_connected()
         streams = one_by_one(feed, "abcd")
@@ -765,7 +765,7 @@ async def test_only_unanswered_channels_are_sent_again_when_answers_come_one_by_
 
 
 async def test_unclear_refusals_are_found_by_halving_when_some_channels_are_accepted():
-    """If it is not known which of several channels was refused, these are sent again in halves, and no others."""
+    """If it is unknown which of several channels was refused, only these are sent again, in halves."""
     async with ScriptedFeed(parse=json.loads) as feed:
         await feed.wait_connected()
         streams = one_by_one(feed, "abc", "alike")
@@ -782,7 +782,7 @@ async def test_unclear_refusals_are_found_by_halving_when_some_channels_are_acce
 
 
 async def test_channel_without_an_answer_is_done_with_the_others_when_it_shares_a_message():
-    """A channel without ``acknowledged`` in a combined message is subscribed, or sent again, with the others."""
+    """In a combined message a channel without ``acknowledged`` is subscribed, or sent again, with the others."""
     async with ScriptedFeed(parse=json.loads) as feed:
         await feed.wait_connected()
         streams = [feed.multiplex("x", "-x", filters=None, combine="".join), *one_by_one(feed, "ab")]
@@ -800,7 +800,7 @@ async def test_channel_without_an_answer_is_done_with_the_others_when_it_shares_
 
 
 async def test_channel_is_unsubscribed_when_others_of_its_message_are_unanswered():
-    """An accepted channel is subscribed at once: it does not wait for the answers of the others."""
+    """An accepted channel counts as subscribed at once, although other channels of its message have no answer yet."""
     async with ScriptedFeed(parse=json.loads) as feed:
         await feed.wait_connected()
         first, *others = one_by_one(feed, "abc")
@@ -816,7 +816,7 @@ async def test_channel_is_unsubscribed_when_others_of_its_message_are_unanswered
 
 
 async def test_subscription_is_sent_twice_when_it_is_not_answered():
-    """Without an answer in time there is an event and exactly one retry; then the channel counts as subscribed."""
+    """A channel without an answer is reported and sent exactly once more; then it counts as subscribed."""
     async with ScriptedFeed() as feed:
         stream = feed.multiplex('{"op":"+a","token":"s3cret"}', "-a", filters=None, acknowledged=[{"id": 1}], timeout=2)
         raw = feed.multiplex(b"+b", filters=None, acknowledged=[{"id": 2}], timeout=2)
@@ -837,7 +837,7 @@ async def test_subscription_is_sent_twice_when_it_is_not_answered():
 
 
 async def test_refusal_is_reported_when_the_server_refuses():
-    """A refusal ends the wait, is reported once with its text, and is not repeated before the next connection."""
+    """A refusal ends the wait, is reported once with its text, and the channel is not sent again on this connection."""
     first, second = ScriptedWebsocket(), ScriptedWebsocket()
     refusal = {"id": 1, "error": {"msg": "no such channel", "token": "s3cret"}}
     for websocket in first, second:
@@ -846,7 +846,7 @@ async def test_refusal_is_reported_when_the_server_refuses():
         stream = feed.multiplex(
             "+a",
             filters=None,
-            # The filter of the answer also passes the refusal, so the refusal filter is called first.
+            # This filter also passes the refusal, so the test shows that ``rejected`` is checked first.
             acknowledged=[{"id": 1}],
             rejected=lambda message: "error" in message,
         )
@@ -867,7 +867,7 @@ async def test_refusal_is_reported_when_the_server_refuses():
 
 
 async def test_channel_is_acknowledged_when_it_has_a_refusal_filter():
-    """A channel with ``rejected`` is acknowledged like any other, and sent a second time without an answer."""
+    """A channel with ``rejected`` can be acknowledged, and is sent once more if no answer comes."""
     async with ScriptedFeed() as feed:
         await feed.wait_connected()
         answering(feed.websocket, lambda message: "ok +a" if message == "+a" else None)
@@ -881,7 +881,7 @@ async def test_channel_is_acknowledged_when_it_has_a_refusal_filter():
 
 
 async def test_combined_message_is_halved_when_it_is_refused():
-    """One unknown channel does not block the others: a refused message is halved until that channel is found."""
+    """A refused message is halved until the refused channel is found, so this channel does not block the others."""
 
     def answers(message):
         return f"no {message}" if "b" in message else f"ok {message}"
@@ -906,7 +906,7 @@ async def test_combined_message_is_halved_when_it_is_refused():
 
 
 async def test_opening_waits_for_the_halves_when_a_combined_message_is_refused():
-    """A connection counts as open once the channels of a refused message are answered one by one."""
+    """After the refusal of a combined message, a connection counts as open when each channel has been answered."""
     websocket = answering(ScriptedWebsocket(), lambda message: "no" if len(message) > 1 else None)
     async with ScriptedFeed(websocket) as feed:
         streams = [
@@ -929,7 +929,7 @@ async def test_opening_waits_for_the_halves_when_a_combined_message_is_refused()
 
 
 async def test_channel_is_refused_when_the_second_attempt_is():
-    """A refusal of the second attempt counts: the channel is not taken for subscribed."""
+    """If the second attempt is refused, the channel counts as refused and not as subscribed."""
 
     async def fetch():
         return {"last": 0}
@@ -957,7 +957,7 @@ async def test_connection_opens_when_refused_channels_are_unanswered():
         return f"no {message}" if "b" in message else f"ok {message}"
 
     first, second = answering(ScriptedWebsocket(), answers), ScriptedWebsocket()
-    # The server does not answer at all.
+    # The server does not answer messages that contain the refused channel.
     answering(second, lambda message: None if "b" in message else f"ok {message}")
     async with ScriptedFeed(first, second, reconnect_delays=lambda: itertools.repeat(0)) as feed:
         streams = [
@@ -981,7 +981,7 @@ async def test_connection_opens_when_refused_channels_are_unanswered():
 
 
 async def test_answers_keep_the_order_when_they_arrive_together():
-    """Of two channels that expect the same answers the first gets the first answer, the other one the second."""
+    """If two channels expect equal answers, the first channel gets the first answer, and the other one the second."""
     async with ScriptedFeed() as feed:
         await feed.wait_connected()
         options = {"acknowledged": lambda message: message == "ok", "rejected": lambda message: message == "no"}
@@ -996,7 +996,7 @@ async def test_answers_keep_the_order_when_they_arrive_together():
 
 
 async def test_late_answer_counts_when_the_retry_was_sent():
-    """An answer after the retry counts; then nothing more is sent."""
+    """An answer that comes after the retry is accepted, and nothing more is sent."""
     async with ScriptedFeed() as feed:
         await feed.wait_connected()
         stream = channel(feed, "a", acknowledged=is_answer_to("+a"), timeout=2)
@@ -1029,7 +1029,7 @@ async def test_failure_is_reported_when_an_answer_filter_raises():
 
 @pytest.mark.parametrize("options", [{}, {"acknowledged": is_answer_to("+a"), "timeout": 100}])
 async def test_next_attempt_follows_when_the_connection_is_lost_while_subscribing(options):
-    """A connection that ends before all channels are subscribed was never open; the next attempt follows at once."""
+    """A connection lost before all channels are subscribed never counts as open; the next attempt follows at once."""
     first, second = ScriptedWebsocket(), ScriptedWebsocket()
     async with ScriptedFeed(first, second, send_limit=(1, 50), reconnect_delays=lambda: [0]) as feed:
         streams = [channel(feed, "a", **options), channel(feed, "b")]
@@ -1049,7 +1049,7 @@ async def test_next_attempt_follows_when_the_connection_is_lost_while_subscribin
 
 
 async def test_connection_was_never_open_when_it_is_lost_with_the_last_message():
-    """A connection that ends while the last message is sent was never open."""
+    """A connection that ends while the last subscription is sent never counts as open."""
     first = ScriptedWebsocket()
 
     async def end(message):
@@ -1093,7 +1093,7 @@ async def test_stream_ends_at_once_when_the_feed_has_ended():
 
 
 async def test_channel_is_not_sent_when_it_is_dropped_while_waiting():
-    """A channel that is dropped while it waits for its slot costs no message, and the next one gets the slot."""
+    """A channel that is dropped while it waits for a slot is not sent, and the next channel gets the slot."""
     async with ScriptedFeed(send_limit=(1, 10)) as feed:
         await feed.wait_connected()
         kept = channel(feed, "a")
@@ -1108,7 +1108,7 @@ async def test_channel_is_not_sent_when_it_is_dropped_while_waiting():
 
 
 async def test_change_is_made_on_the_next_connection_when_this_one_is_lost():
-    """A change that waits when its connection ends is made on the next one, and no failure is reported."""
+    """A change that waits when its connection ends is made on the next connection, and no failure is reported."""
     async with ScriptedFeed(send_limit=(1, 10), reconnect_delays=lambda: [0]) as feed:
         await feed.wait_connected()
         streams = [channel(feed, name) for name in "ab"]
@@ -1122,7 +1122,7 @@ async def test_change_is_made_on_the_next_connection_when_this_one_is_lost():
 
 
 async def test_connection_ends_when_a_later_subscription_cannot_be_sent():
-    """A peer that takes nothing loses its connection, and all channels are subscribed on the next one."""
+    """If the server reads nothing, the connection is aborted, and all channels are subscribed on the next one."""
     first = ScriptedWebsocket()
     async with ScriptedFeed(first, send_timeout=2, reconnect_delays=lambda: [0]) as feed:
         await feed.wait_connected()
@@ -1135,7 +1135,7 @@ async def test_connection_ends_when_a_later_subscription_cannot_be_sent():
 
 
 async def test_idle_timeout_starts_when_all_channels_are_subscribed():
-    """``idle_timeout`` counts from the end of subscribing, because before there may be no messages."""
+    """``idle_timeout`` starts when all channels are subscribed, because no messages may come before that."""
     async with ScriptedFeed(send_limit=(1, 10), idle_timeout=5, reconnect_delays=lambda: [0]) as feed:
         streams = [channel(feed, name) for name in "abcd"]
         await feed.wait_connected()
@@ -1148,7 +1148,7 @@ async def test_idle_timeout_starts_when_all_channels_are_subscribed():
 
 
 async def test_messages_are_held_when_the_old_connection_is_lost_while_subscribing():
-    """From the loss on no connection is live, and the new one's messages are held until it is subscribed."""
+    """After the loss of the old connection, the new one's messages are held until all its channels are subscribed."""
     async with ScriptedFeed(send_limit=(1, 10)) as feed:
         streams = [channel(feed, name) for name in "abc"]
         await feed.wait_connected()

@@ -97,7 +97,7 @@ def test_channel_raises_when_an_argument_is_invalid(arguments, options, error, w
 
 
 def test_registry_counts_streams_when_they_want_equal_channels():
-    """The first of several equal channels stands for all; without streams it is no longer wanted."""
+    """The first of several equal channels represents them all, until none of their streams is open."""
     wanted = ChannelRegistry()
     first = wanted.add_reference(channel("a"))
     assert wanted.add_reference(channel("a")) is first

@@ -31,7 +31,7 @@ class SenderLife:
             raise self.ended
 
     async def open(self, prepare=True):
-        """Open a connection, and send on it from now on."""
+        """Open a connection, which the sender uses from now on."""
         websocket = ScriptedWebsocket()
         connection = Connection(websocket, 1, self.wiring.loop, self.wiring.reporter, never_asked)
 
@@ -149,7 +149,7 @@ async def test_slot_is_released_when_the_connection_is_closing():
 
 
 async def test_on_open_is_sent_first_when_a_connection_opens():
-    """The ``on_open`` messages are sent first and in order; functions are called for theirs."""
+    """The ``on_open`` messages, and those that its functions return, are sent first and in order."""
     sender = SenderLife()
 
     async def token():
@@ -173,7 +173,7 @@ async def test_heartbeat_stops_when_its_connection_ends():
 
 
 async def test_heartbeat_goes_on_when_its_function_raises():
-    """A heartbeat function that raises is reported and called again at the next interval; nothing is sent for it."""
+    """If a heartbeat function raises, this is reported, nothing is sent, and the next interval calls it again."""
     calls = []
 
     def beat():
