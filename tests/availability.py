@@ -1,6 +1,6 @@
-"""``python -m tests.availability``: how much of the time a feed is live whose server cuts again and again.
+"""``python -m tests.availability``: the share of the time that a feed is live although its server cuts repeatedly.
 
-Each row is two hours in virtual time. Exit 0: all rows reach what is required; 1: not.
+Each row takes two hours of virtual time. The exit code is 0 if all rows reach their requirements, otherwise 1.
 """
 
 from __future__ import annotations
@@ -21,23 +21,23 @@ from .support.life import ScriptedFeed, ScriptedWebsocket
 __all__ = ["LONGEST_HANDSHAKE", "ROWS", "Result", "Row", "measure"]
 
 SECONDS: Final = 2 * 3600.0
-"""How long a row lasts, in virtual time."""
+"""The length of each row, in seconds of virtual time."""
 
 LONGEST_HANDSHAKE: Final = 0.5
 """The longest handshake, in seconds; each handshake takes a random time up to this."""
 
 INTERVAL: Final = 0.5
-"""Seconds between two messages of the server; the seconds of service are a multiple of it."""
+"""Seconds between two messages of the server. The seconds of service are a multiple of this."""
 
 
 @dataclass(frozen=True, slots=True)
 class Row:
-    """What a server does, and what is required of a feed.
+    """The behaviour of a server, and the requirements for a feed.
 
     Attributes:
-        service: seconds of good service on each connection, until the server cuts it.
-        least_live: the least share of the time that the feed must be live.
-        least_pause: the least number of seconds from one attempt to the next, on average.
+        service: seconds for which the server sends on each connection before it cuts the connection.
+        least_live: the smallest share of the time that the feed must be live.
+        least_pause: the smallest average number of seconds from one attempt to the next.
     """
 
     service: float
@@ -50,7 +50,7 @@ ROWS: Final = (Row(5.0, 0.80), Row(20.0, 0.95), Row(29.0, 0.96), Row(0.0, least_
 
 @dataclass(frozen=True, slots=True)
 class Result:
-    """What came of a row.
+    """The result of a row.
 
     Attributes:
         live: the share of the time that the feed was live.
@@ -61,12 +61,12 @@ class Result:
     pause: float
 
     def reaches(self, row: Row) -> bool:
-        """Whether it is what the row requires."""
+        """Return whether the result reaches the requirements of the row."""
         return self.live >= row.least_live and self.pause >= row.least_pause
 
 
 class _CutFeed(ScriptedFeed):
-    """A feed whose server sends a message at once, and then regularly, until it cuts."""
+    """A feed whose server sends a message at once and then regularly, until it cuts the connection."""
 
     def __init__(self, service: float) -> None:
         super().__init__(recorded=False)
@@ -113,7 +113,7 @@ async def _live(row: Row) -> Result:
 
 
 def measure(row: Row) -> Result:
-    """Let a feed live with the server of a row for two hours of virtual time. The result is the same each time."""
+    """Run a feed with the server of a row for two hours of virtual time. The result is the same each time."""
     state = random.getstate()
     random.seed(7)
     try:

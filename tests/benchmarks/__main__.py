@@ -142,7 +142,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     logger = logging.getLogger("rxws")
     level = logger.level
     try:
-        # Consumers lag in a burst, as expected: show no warnings of that between the rows.
+        # Consumers lag in a burst, as expected. Show no warnings about this between the rows.
         logger.setLevel(logging.ERROR)
         return asyncio.run((compare_with if parsed.compare else measure)(rows, parsed))
     finally:

@@ -12,13 +12,13 @@ from .cost import ROOT, cost_of
 from .rows import Row
 
 PAIRS = 7
-"""How often each row is measured with both checkouts."""
+"""How many times each row is measured with each checkout."""
 
 TOLERANCE = 0.03
 """The fraction by which a row's cost may grow."""
 
 WIDE = 0.05
-"""The distance of the quartiles from which on the spread is noted."""
+"""If the quartiles differ by more than this fraction, the spread is noted."""
 
 
 @dataclass(frozen=True)
@@ -31,7 +31,7 @@ class Comparison:
 
     @property
     def ratios(self) -> list[float]:
-        """Old cost / new cost: below 1 the new checkout is worse; 1 if both cost nothing."""
+        """Old cost divided by new cost. Below 1 the new checkout is worse. If both costs are 0, the ratio is 1."""
         pairs = zip(self.old, self.new, strict=True)
         return [old / new if new > 0 else 1.0 if old <= 0 else float("inf") for old, new in pairs]
 
@@ -50,7 +50,10 @@ class Comparison:
 
     @property
     def is_worse(self) -> bool:
-        """Whether the new checkout is worse by more than :data:`TOLERANCE`, or alone misses the row's target."""
+        """Whether the new checkout is worse by more than :data:`TOLERANCE`.
+
+        A row that is not steady is worse only if the new checkout misses the row's target and the old one reaches it.
+        """
         if self.row.is_steady:
             return self.ratio * (1 + TOLERANCE) < 1
         if self.row.theirs is not None:
@@ -78,7 +81,7 @@ class Comparison:
 
 
 def distinct(rows: Iterable[Row]) -> list[Row]:
-    """Return the rows without those in which rxws does the same work as in an earlier one."""
+    """Return the rows, but leave out a row in which rxws does the same work as in an earlier row."""
     found: dict[object, Row] = {}
     for row in rows:
         found.setdefault(row.ours, row)

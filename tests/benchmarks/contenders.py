@@ -1,7 +1,7 @@
-"""The contenders: each receives messages, and measures the processor time of this process per message in microseconds.
+"""The contenders. Each receives messages and measures this process's processor time per message, in microseconds.
 
-The time runs from the contender's order until the last message has reached its consumer, after a warm-up with a fifth
-of the messages on the same connection. Connecting, subscribing and closing are not included.
+First a fifth of the messages warm up the same connection. Then the time runs from the contender's order until the last
+message has reached its consumer. Connecting, subscribing and closing are not included.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ import rxws
 from .frames import SYMBOLS, order, symbol
 
 WANTED: Final = 100
-"""One in this many symbols is subscribed where a program wants 1 % of the messages; the last one of an order is."""
+"""A program that wants 1 % of the messages subscribes every hundredth symbol, including the last one of an order."""
 
 Connect = Callable[..., Any]
 Decode = Callable[[Any], Any]
@@ -54,7 +54,7 @@ class Run:
 
 
 Measure = Callable[[Run], Coroutine[Any, Any, float]]
-"""Measures a cost: less is better."""
+"""Measures a cost. Lower is better."""
 
 
 class Countdown:
@@ -109,7 +109,7 @@ def ready_made(connect: Connect, url: str) -> rxws.ReactiveWebSocket[Any]:
 
 
 def bare(connect: Connect, decode: Decode, count: int, kind: str = "trade") -> Measure:
-    """Make the loop that programmers write by hand: it decodes all messages and routes none."""
+    """Make a contender: the loop that programmers write by hand, which decodes all messages and routes none."""
 
     async def measure(run: Run) -> float:
         connection = await connect(run.url, **OPTIONS)
@@ -133,7 +133,7 @@ def bare(connect: Connect, decode: Decode, count: int, kind: str = "trade") -> M
 
 
 def subscribed(connect: Connect, count: int, shared: dict[str, Any] | None = None) -> Measure:
-    """Make rxws with a stream per symbol, each with a subscriber; all filters contain ``shared``."""
+    """Make a contender: rxws with a subscribed stream per symbol. All filters also contain ``shared``."""
 
     async def measure(run: Run) -> float:
         countdown = Countdown()
@@ -146,7 +146,7 @@ def subscribed(connect: Connect, count: int, shared: dict[str, Any] | None = Non
 
 
 def iterated(connect: Connect, count: int) -> Measure:
-    """Make rxws with a stream per symbol, each consumed by a task with ``async for``."""
+    """Make a contender: rxws with a stream per symbol, and a task per stream that iterates with ``async for``."""
 
     async def consume(stream: rxws.Stream[Any], countdown: Countdown) -> None:
         async for message in stream:
@@ -165,9 +165,9 @@ def iterated(connect: Connect, count: int) -> Measure:
 
 
 def looped(connect: Connect, count: int) -> Measure:
-    """Make the ready-made rxws with one ``async for`` over everything.
+    """Make a contender: ``ReactiveWebSocket`` with one ``async for`` over all messages.
 
-    In a burst the stream holds most of the messages before the loop reads them; that cost is included.
+    In a burst the stream holds most of the messages before the loop takes them. The cost of holding them is included.
     """
 
     async def measure(run: Run) -> float:
@@ -194,7 +194,7 @@ async def _loop(stream: AsyncIterable[Any], send: Send, count: int) -> float:
 
 
 def wanting_few(connect: Connect, count: int, kind: str = "trade") -> Measure:
-    """Make the ready-made rxws with subscribed streams of 1 % of the symbols: all other messages match nothing."""
+    """Make a contender: ``ReactiveWebSocket`` with subscribed streams for 1 % of the symbols."""
 
     async def measure(run: Run) -> float:
         countdown = Countdown()
@@ -207,7 +207,7 @@ def wanting_few(connect: Connect, count: int, kind: str = "trade") -> Measure:
 
 
 def routed(connect: Connect, count: int, streams: int) -> Measure:
-    """Make rxws with ``streams`` disjoint streams, and one subscriber of all messages."""
+    """Make a contender: rxws with ``streams`` disjoint streams, and one subscriber of all messages."""
 
     async def measure(run: Run) -> float:
         countdown = Countdown()
@@ -222,7 +222,7 @@ def routed(connect: Connect, count: int, streams: int) -> Measure:
 
 
 def with_subject(connect: Connect, count: int) -> Measure:
-    """Make plain Rx: a Subject, and an ``ops.filter`` per stream."""
+    """Make a contender: plain Rx with a Subject, and an ``ops.filter`` per stream."""
 
     async def measure(run: Run) -> float:
         countdown = Countdown()
@@ -246,13 +246,13 @@ def with_subject(connect: Connect, count: int) -> Measure:
 
 
 def replaced(count: int) -> Measure:
-    """Make the package that rxws replaces: it checks every stream for each message, and copies.
+    """Make a contender: the package that rxws replaces, which checks every stream for each message, and copies.
 
     It takes milliseconds per message, so there is no warm-up and no scale.
     """
 
     async def measure(run: Run) -> float:
-        # It is in a separate extra, because of its dependencies.
+        # The package is in an extra of its own, because of its dependencies.
         import loguru
         from AsyncWebsocketStreamInterface import AsyncWebsocketStreamInterface
 

@@ -13,8 +13,8 @@ from .rows import ROWS, TIMEOUT
 
 ROOT = Path(__file__).resolve().parents[2]
 
-# Both checkouts have a package `tests`. rxws is imported first, from PYTHONPATH, so that its submodules come from the
-# same folder; then the folder of these benchmarks is added. -P excludes the current folder.
+# Both checkouts have a package `tests`. The program imports rxws first, from PYTHONPATH, so its submodules come from
+# the same folder. Then it adds the folder of these benchmarks. The option -P excludes the current folder.
 _PROGRAM = "import sys, rxws; sys.path.insert(0, sys.argv[1]); from tests.benchmarks.cost import main; main()"
 
 

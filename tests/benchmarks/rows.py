@@ -1,4 +1,4 @@
-"""The rows of the table: the two contenders, and the target."""
+"""The rows of the table: two contenders and a target each."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ from .contenders import (
 )
 
 PAIRS = 5
-"""How often each pair of contenders runs, one after the other; the result is the median of the ratios."""
+"""How many times both contenders run, one after the other. The result is the median of the ratios."""
 
 TIMEOUT = 900.0
 """Seconds that one measurement may take; without a limit it would wait for ever if the server ended."""
@@ -38,7 +38,7 @@ class Result:
     """The result of a row.
 
     Attributes:
-        value: the ratio, or the figure, that is compared with the target.
+        value: the ratio, or the cost alone, that is compared with the target.
         spread: the lowest and the highest value.
         ours: the median cost of rxws.
         theirs: the median cost of the other contender; None without one.
@@ -56,16 +56,18 @@ class Row:
 
     Attributes:
         name: the name for ``--only``.
-        what: the text of the README's table that says what is measured.
-        against: the text that says what it is compared with.
-        target: the target; None: the row has none, and is shown for orientation.
+        what: describes the measurement, in the first column of the table in tests/README.rst.
+        against: describes the other contender, in the second column.
+        target: the value that rxws must reach; None for a row without a target.
         ours: measures the cost of rxws.
-        theirs: measures the cost of the other contender; None: the row's value is the cost itself.
+        theirs: measures the cost of the other contender; None: the value of the row is the cost of rxws alone.
         cost_unit: the unit of both costs.
-        at_most: whether less is better: then the value is ``ours / theirs``, and otherwise ``theirs / ours``.
-        rounds: how often both are measured; None: the default.
+        at_most: True if a lower value is better: the value is ``ours / theirs``. False if a higher value is better: the
+            value is ``theirs / ours``.
+        rounds: how many times each contender is measured; None: the default.
         is_steady: whether repeated measurements differ little. Latency, the longest of many waits and resident memory
-            vary: a comparison of two checkouts judges such figures only by their targets, and such ratios not at all.
+            differ much. For such a row, a comparison of two checkouts only checks whether each reaches the target, and
+            checks nothing if the row is a ratio.
     """
 
     name: str

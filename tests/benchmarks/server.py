@@ -11,13 +11,13 @@ from rxws.testing import FeedConnection, FeedServer, serve_until_told
 from .frames import SYMBOLS, depth, frame, trade
 
 LARGEST_WRITE = 200_000
-"""The most bytes of one write."""
+"""The maximum number of bytes in one write."""
 
 FRAMES = {make.__name__: [frame(make(number).encode()) for number in range(SYMBOLS)] for make in (trade, depth)}
 
 
 async def send_frames(connection: FeedConnection) -> None:
-    """Carry out each order of a client (see :func:`tests.benchmarks.frames.order`)."""
+    """Send the frames that each order of a client requests (see :func:`tests.benchmarks.frames.order`)."""
     async for message in connection:
         await _carry_out(connection, **json.loads(message))
 

@@ -1,1 +1,1 @@
-"""Whole lives by seed: the command that plays them, the seeds that once failed, the ways in which rxws is broken."""
+"""Whole lives by seed: the command that runs them, seeds that once failed, and deliberate bugs that lives must find."""

@@ -22,10 +22,10 @@ from rxws.testing.lives import INGREDIENTS, KNOWN, Report, compose, shorter
 from .work import play_one, play_some
 
 CHUNK = 10
-"""How many lives a process plays per task."""
+"""How many lives one task of the process pool runs."""
 
 MOST_SHRUNK = 5
-"""For how many failures the shortest life is searched."""
+"""The command searches the shortest failing life for at most this many failures."""
 
 
 def failures(options: argparse.Namespace, without: Collection[str]) -> Iterator[Report]:

@@ -1,4 +1,4 @@
-"""Ways in which rxws is broken, to see that lives find it. What is patched inside stands in this one table."""
+"""Deliberate bugs in rxws that lives must find. ``BREAKS`` lists every patched name."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from rxws.sending.channel_states import ChannelState
 __all__ = ["BREAKS", "broken"]
 
 Make = Callable[[Any], Any]
-"""Makes what stands in the place of a function, from that function."""
+"""Makes the replacement of a function. The argument is the original function."""
 
 
 def _drop_a_held_message(replace: Any) -> Any:
@@ -58,7 +58,7 @@ def _forget_gaps(_announce: Any) -> Any:
 
 
 def _announce_late(announce: Any) -> Any:
-    """Announce each Gap with the next one, behind messages that came after it."""
+    """Delay each Gap until the next one is announced, so that it comes after later messages."""
     waiting: list[Any] = []
 
     def late(self: Any, gap: Any) -> None:
@@ -103,7 +103,7 @@ def _leave_timers(watch: Any) -> Any:
 
 
 def _lose_some(match: Any) -> Any:
-    """Lose one message in a hundred on the way to its consumers."""
+    """Deliver one message in a hundred to no consumer."""
     count = itertools.count(1)
     return lambda self, message: match(self, message) if next(count) % 100 else ()
 
@@ -159,12 +159,12 @@ BREAKS: dict[str, tuple[str, Make]] = {
     "timers are left behind": ("rxws.connections.opener:watch", _leave_timers),
     "a message is lost now and then": ("rxws.messages.index:Index.match", _lose_some),
 }
-"""What is done to rxws, where, and how: the module and the name in it."""
+"""By description of the bug: the patched function (module and name), and the function that makes its replacement."""
 
 
 @contextmanager
 def broken(name: str) -> Iterator[None]:
-    """Break rxws in one way while the block runs."""
+    """Put one deliberate bug into rxws while the block runs."""
     place, make = BREAKS[name]
     module, _, path = place.partition(":")
     owner: Any = importlib.import_module(module)

@@ -1,4 +1,4 @@
-"""Lives by seed: those of the suite, those that once failed, and lives of rxws with deliberate bugs."""
+"""Lives by seed: new ones, those that once failed, and lives of rxws with deliberate bugs."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ def quiet() -> Any:
 
 
 def well(report: Report) -> None:
-    """Assert that there are no problems; otherwise show the shortest life that fails."""
+    """Assert that a report has no problems; otherwise show the shortest life that fails."""
     if report.problems:
         raise LifeFailed(shorter(report, play_one))
 
@@ -46,7 +46,7 @@ def well(report: Report) -> None:
 
 @pytest.mark.parametrize("tens", range(5))
 def test_lives_of_the_suite(tens: int) -> None:
-    """In each of ten lives every number comes once and in order, or is covered by a Gap."""
+    """In each of ten lives every number arrives once and in order, or a Gap covers it."""
     for seed in range(10 * tens, 10 * tens + 10):
         well(play_one(compose(seed, KNOWN)))
 
@@ -176,7 +176,7 @@ class Theirs(rxws.AsyncWebsocketStreamInterface[Any]):
 
 @pytest.mark.parametrize("seed", range(10))
 async def test_class_of_a_user_survives(life: Any, seed: int, assert_no_leaks: None) -> None:
-    """A user's class survives the same faults; the fixture is the function ``life``, in virtual time."""
+    """The fixture ``life`` runs a user's class through the same faults, in virtual time."""
     report = await life(Theirs, seed)
     assert report.counts["messages"] > 0
     assert not report.problems
@@ -287,14 +287,14 @@ def test_command_lists_all_ingredients() -> None:
     ],
 )
 def test_command_refuses_arguments_that_play_nothing(arguments: list[str], error: str) -> None:
-    """A command that plays no life is no success: it says what it expected, and exits with 2."""
+    """If the arguments would run no life, the command says what it expected and exits with 2."""
     done = run(*arguments)
     assert done.returncode == 2
     assert error in done.stderr
 
 
 async def test_life_names_the_mistake_when_it_is_given_nonsense(virtual_time: Any) -> None:
-    """A function that returns no feed, and a string instead of names, are errors that say so."""
+    """A function that returns no feed, and a string in place of a list of names, raise errors that say so."""
     with pytest.raises(TypeError, match="make_feed must return a feed, not NoneType"):
         await rxws.testing.life(lambda endpoint: None, 1)  # type: ignore[arg-type, return-value]
     with pytest.raises(TypeError, match="a list of names, not the string 'cuts'"):
