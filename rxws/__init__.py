@@ -64,10 +64,9 @@ not depend on sockets, and connections do not depend on streams::
     feed            the wiring of all parts, requests, the shutdown
 
 The modules beside the folders are the two public classes of a feed, ``interface`` and ``websocket``; their base,
-``consuming``, and their ``options``; and modules that every folder may import: ``errors``, ``callables``, ``checks``, ``codec``, ``delays``. The
-edges ``operators``, ``recording``, ``jupyter``, ``prometheus``, ``testing``, ``demo`` and ``cli`` import only what the
-folders export.
-The core imports no edge.
+``consuming``, and their ``options``; and modules that every folder may import: ``errors``, ``callables``, ``checks``,
+``codec``, ``delays``. The edges ``operators``, ``recording``, ``jupyter``, ``prometheus``, ``testing``, ``demo`` and
+``cli`` import only what the folders export. The core imports no edge.
 
 The way of a message::
 

@@ -4,12 +4,16 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Iterable, Sequence
+from operator import attrgetter
 from typing import Any, Final
 
 from ..messages.filters import Filter
 from .channels import Channel
 
 __all__ = ["Answers"]
+
+_CONSENT: Final = attrgetter("consent")
+_REFUSAL: Final = attrgetter("refusal")
 
 
 class Answers:
@@ -64,7 +68,7 @@ class Answers:
         """Return whether a message is an answer, and note it."""
         refused, accepted = self._refused_by(message), []
         if not refused:
-            accepted = self._that_pass(message, list(self.waiting))
+            accepted = self._that_pass(message, self.waiting, _CONSENT)
             if not accepted:
                 return False
         self._count += 1
@@ -97,28 +101,17 @@ class Answers:
 
     def _refused_by(self, message: Any) -> list[Channel]:
         """Return the channels that a message may refuse."""
-        verdicts: dict[Filter, bool] = {}
-        refused = []
-        for each in self.waiting:
-            if each.refusal is not None:
-                if each.refusal not in verdicts:
-                    verdicts[each.refusal] = self._passes(each.refusal, message)
-                if verdicts[each.refusal]:
-                    refused.append(each)
+        refused = self._that_pass(message, self.waiting, _REFUSAL)
         # Where all channels have the same filter of refusals, an id that the other filter wants may name the channel.
-        return (len(refused) > 1 and self._that_pass(message, refused)) or refused
+        return (len(refused) > 1 and self._that_pass(message, refused, _CONSENT)) or refused
 
-    def _that_pass(self, message: Any, channels: list[Channel]) -> list[Channel]:
-        """Return the channels whose ``acknowledged`` filter a message passes."""
-        verdicts: dict[Filter, bool] = {}
-        passed = []
-        for each in channels:
-            assert each.consent is not None
-            if each.consent not in verdicts:
-                verdicts[each.consent] = self._passes(each.consent, message)
-            if verdicts[each.consent]:
-                passed.append(each)
-        return passed
+    def _that_pass(
+        self, message: Any, channels: Iterable[Channel], filter_of: Callable[[Channel], Filter | None]
+    ) -> list[Channel]:
+        """Return the channels whose filter a message passes. Each filter is called once."""
+        filters = dict.fromkeys(map(filter_of, channels))
+        passed = {each for each in filters if each is not None and self._passes(each, message)}
+        return [each for each in channels if filter_of(each) in passed]
 
     def _attribute(self) -> None:
         """Find out whom refusals concern: the server answers one by one."""
