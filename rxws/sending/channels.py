@@ -9,7 +9,7 @@ from typing import Any, Final
 
 from .. import codec
 from ..callables import is_plain_function
-from ..checks import check_seconds
+from ..checks import check_count, check_seconds
 from ..messages.filters import Filter
 from ..messages.index import Index, Registration
 
@@ -64,21 +64,14 @@ class Channel:
         self.consent = None if acknowledged is None else Filter.parse(acknowledged, "acknowledged")
         self.refusal = None if rejected is None else Filter.parse(rejected, "rejected")
         check_seconds("timeout", self.timeout, zero=False)
-        _check_combining(self.combine, self.combine_max)
+        if self.combine is not None and not is_plain_function(self.combine):
+            raise TypeError(f"combine must be a plain function of a list of messages, or None, not {self.combine!r}")
+        check_count("combine_max", self.combine_max)
         # Copies, because the messages are sent again on every connection: the user may change the arguments later.
         if not callable(self.subscribe):
             self.subscribe = copy.deepcopy(self.subscribe)
         if not callable(self.unsubscribe):
             self.unsubscribe = copy.deepcopy(self.unsubscribe)
-
-
-def _check_combining(combine: object, combine_max: object) -> None:
-    if combine is not None and not is_plain_function(combine):
-        raise TypeError(f"combine must be a plain function of a list of messages, or None, not {combine!r}")
-    if isinstance(combine_max, bool) or not isinstance(combine_max, int):
-        raise TypeError(f"combine_max must be a positive int, not {combine_max!r}")
-    if combine_max < 1:
-        raise ValueError(f"combine_max must be at least 1, not {combine_max}")
 
 
 @dataclass(frozen=True, slots=True)

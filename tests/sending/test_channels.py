@@ -84,7 +84,7 @@ class Unhashable:
         (("a",), {"combine": asyncio.sleep}, TypeError, "combine must be a plain function"),
         (("a",), {"combine_max": 2.0}, TypeError, "combine_max must be"),
         (("a",), {"combine_max": True}, TypeError, "combine_max must be"),
-        (("a",), {"combine_max": 0}, ValueError, "combine_max must be at least 1"),
+        (("a",), {"combine_max": 0}, ValueError, "combine_max must be an int of at least 1"),
     ],
 )
 def test_channel_raises_when_an_argument_is_invalid(arguments, options, error, words):
