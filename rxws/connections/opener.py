@@ -5,12 +5,12 @@ from __future__ import annotations
 import asyncio
 import functools
 import logging
-from collections.abc import Awaitable, Callable, Hashable
+from collections.abc import Callable, Hashable
 from typing import Any, Final, Protocol
 
-from ..messages.frames import Frames, Websocket, frames_of
-from ..messages.inbound import Inbound
-from ..observables.loop_context import LoopContext
+from ..messages.dispatcher import FrameDispatcher
+from ..messages.frames import Websocket, frames_of
+from ..messages.reader import Reader
 from ..options import Options
 from ..reporting.cancellation import FAILURES, is_being_cancelled
 from ..reporting.events import State
@@ -43,9 +43,6 @@ class RotationHost(Protocol):
 
     async def wait_rotation_due(self) -> None:
         """Run the rotation hook: return when a new connection is due. The feed reports what the hook raises."""
-
-    def make_reader(self, inbound: Inbound, frames: Callable[[], Frames]) -> Callable[[], Awaitable[None]]:
-        """Return a coroutine function that reads a connection: ``frames`` returns its source of frames."""
 
     def enter(self, state: State) -> None:
         """Set the state of the feed."""
@@ -80,12 +77,11 @@ class Opener:
     """Opens connections: starts their readers, has them subscribed, watches them for silence, and reports their ends.
 
     Args:
-        context: the feed's event loop and reporter.
         host: the feed.
         sender: prepares each connection, and sends on the newest.
+        dispatcher: takes the frames of all connections.
         backoff: counts attempts, successes and ends.
         options: the options of the feed; here its timeouts are used.
-        connection_reporter: logs, counts and emits what happens.
 
     Attributes:
         connections: all open connections.
@@ -93,18 +89,18 @@ class Opener:
 
     def __init__(
         self,
-        context: LoopContext,
         host: RotationHost,
         sender: ConnectionSender,
+        dispatcher: FrameDispatcher,
         backoff: Backoff,
         options: Options,
-        connection_reporter: ConnectionReporter,
     ) -> None:
         self.backoff: Final = backoff
-        self.connection_reporter: Final = connection_reporter
+        self.dispatcher: Final = dispatcher
         self.options: Final = options
-        self._loop = context.loop
-        self._reporter = context.reporter
+        self._loop = dispatcher.router.context.loop
+        self._reporter = dispatcher.reporter
+        self.connection_reporter: Final = ConnectionReporter(self._reporter, dispatcher.router)
         self._host = host
         self._sender = sender
         self.channel_of: Final = sender.channel_of
@@ -153,7 +149,7 @@ class Opener:
         connection = Connection(websocket, counters.opened, self._loop, self._reporter, self._sender.answer)
         hold(connection)
         frames = functools.partial(frames_of, websocket, self._reporter)
-        connection.start(self._host.make_reader(connection.inbound, frames))
+        connection.start(Reader(connection.inbound, frames, self.dispatcher).read)
         connection.run(connection.limit_close(self.options.close_timeout), "rxws close limit")
         connection.reader.add_done_callback(functools.partial(self._ended, connection))
         self._open[connection] = False

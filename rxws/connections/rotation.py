@@ -20,7 +20,6 @@ from reactivex.subject import Subject
 
 from ..errors import ConnectFailed
 from ..messages.backlog import Backlog
-from ..messages.dispatcher import FrameDispatcher
 from ..messages.frames import Frame
 from ..observables.loop_context import LoopContext
 from ..reporting.cancellation import EXITS, is_torn_down
@@ -68,19 +67,18 @@ class Rotation:
     Args:
         context: the feed's event loop, scheduler and reporter.
         host: the feed.
-        dispatcher: delivers the frames.
         opener: opens connections.
 
     Attributes:
         connections: all open connections.
     """
 
-    def __init__(self, context: LoopContext, host: RotationHost, dispatcher: FrameDispatcher, opener: Opener) -> None:
+    def __init__(self, context: LoopContext, host: RotationHost, opener: Opener) -> None:
         self.connections: Final = opener.connections
         self._context = context
         self._loop = context.loop
         self._host = host
-        self._dispatcher = dispatcher
+        self._dispatcher = opener.dispatcher
         self._opener = opener
         self._backoff = opener.backoff
         self._connection_reporter = opener.connection_reporter

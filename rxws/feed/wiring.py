@@ -6,7 +6,7 @@ import asyncio
 import functools
 import itertools
 import logging
-from collections.abc import Awaitable, Callable, Coroutine
+from collections.abc import Callable, Coroutine
 from contextvars import ContextVar
 from dataclasses import dataclass
 from typing import Any, Final
@@ -17,7 +17,6 @@ from reactivex import abc
 from ..checks import check_seconds
 from ..connections.backoff import Backoff
 from ..connections.connection import Connection, check_websocket
-from ..connections.connection_reporter import ConnectionReporter
 from ..connections.opener import Opener
 from ..connections.rotation import Rotation
 from ..display.cells import in_notebook, on_rerun
@@ -25,10 +24,8 @@ from ..display.feed_view import FeedView, replace_namesake
 from ..errors import ConnectFailed, FeedClosed, RxwsError, SendFailed
 from ..messages.dispatcher import FrameDispatcher
 from ..messages.filters import Filter
-from ..messages.frames import Frames, Websocket
+from ..messages.frames import Websocket
 from ..messages.hooks import ParseHooks
-from ..messages.inbound import Inbound
-from ..messages.reader import Reader
 from ..messages.router import Router
 from ..observables.hot import CurrentObservable, HotObservable
 from ..observables.loop_context import LoopContext
@@ -127,13 +124,8 @@ class Feed:
         return LoopContext(self.loop, Reporter(self.loop, name))
 
     def _make_source(self) -> FrameSource:
-        connection_reporter = ConnectionReporter(self.reporter, self.router)
-        opener = Opener(self.context, self, self.sender, self._backoff, self.options, connection_reporter)
-        return Rotation(self.context, self, self.dispatcher, opener)
-
-    def make_reader(self, inbound: Inbound, frames: Callable[[], Frames]) -> Callable[[], Awaitable[None]]:
-        """Return a coroutine function that reads a connection: ``frames`` returns its source of frames."""
-        return Reader(inbound, frames, self.dispatcher).read
+        opener = Opener(self, self.sender, self.dispatcher, self._backoff, self.options)
+        return Rotation(self.context, self, opener)
 
     def _make_availability(self) -> Availability:
         # It refers to the state only, because a reference to a stream must not keep the feed alive.
