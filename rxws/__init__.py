@@ -24,6 +24,7 @@ The public names::
         Event                           the base class of all events
         Connected                       a connection is open
         Disconnected                    a connection ended, or could not be opened
+        Resumed                         a connection that replaced a lost one begins where that one ended
         Rotated                         a planned rotation is complete
         Gap                             messages may be missing
         Quiet                           the connection is open, but no message comes
@@ -81,7 +82,7 @@ Ten questions, each with the module and the name that answer it::
     Where is a message matched?                     messages.index: Index
     Who drops a message, and where is it counted?   observables.buffer: Buffer (a full stream), connections.overlap:
                                                     Overlap (a copy), messages.dispatcher: FrameDispatcher (a frame that
-                                                    cannot be parsed), connections.rotation: HELD_MAX (a flood before
+                                                    cannot be parsed), connections.overlap: HELD_MAX (a flood before
                                                     all is subscribed); counted in reporting.reporter: Counters
     What holds messages back in a rotation?         connections.overlap: Overlap, by the rules of connections.matching:
                                                     Matcher; messages.backlog: Backlog releases them
@@ -89,7 +90,9 @@ Ten questions, each with the module and the name that answer it::
     Who decides that a connection is lost?          connections.connection: Connection (its reader ended),
                                                     connections.watchdog: watch (silence); connections.failures:
                                                     diagnose says why
-    Where does a Gap come from?                     connections.connection_reporter: ConnectionReporter
+    Where does a Gap come from?                     connections.loss_reporter: LossReporter (a loss),
+                                                    connections.overlap: Overlap (a rotation),
+                                                    messages.dispatcher: FrameDispatcher (the parse hook)
     In which order are messages sent?               connections.send_queue: Priority
     What happens at exit()?                         feed.shutdown: Shutdown
 """
@@ -117,6 +120,7 @@ from .reporting.events import (
     Overflowed,
     Quiet,
     RecordingFailed,
+    Resumed,
     Rotated,
     State,
     Statistics,
@@ -149,6 +153,7 @@ __all__ = [
     "Quiet",
     "ReactiveWebSocket",
     "RecordingFailed",
+    "Resumed",
     "Resynced",
     "Rotated",
     "RxwsError",

@@ -122,6 +122,9 @@ class AsyncWebsocketStreamInterface(Consuming[T], metaclass=ABCMeta):
         ``await websockets.connect(...)`` and ``await picows.websockets.connect(...)`` have it. Called for every new
         connection. Cancelled after ``open_timeout`` seconds and by :meth:`exit`. If it raises, the feed tries again,
         unless the error is fatal (see :exc:`~rxws.ConnectFailed`).
+
+        A connection may have an attribute ``is_resumed``. If it is true when the first message is to be delivered, the
+        connection begins where the lost one ended: a ``Resumed`` event is emitted in place of a ``Gap``.
         """
 
     @abstractmethod
@@ -142,8 +145,10 @@ class AsyncWebsocketStreamInterface(Consuming[T], metaclass=ABCMeta):
         """Return the message of a frame.
 
         A coroutine function or a plain function. To make several messages of one frame, or none, return
-        :class:`~rxws.Many`. A frame is skipped, logged, counted and emitted as ``MessageRejected`` if the hook raises,
-        takes longer than 10 s, or returns a future, a coroutine or an iterator.
+        :class:`~rxws.Many`. Where the source tells of missing messages, return ``rxws.Gap(start, end)``, alone or in a
+        ``Many``, with times in seconds since the epoch: it is announced in that place. A frame is skipped, logged,
+        counted and emitted as ``MessageRejected`` if the hook raises, takes longer than 10 s, or returns a future, a
+        coroutine, an iterator, or a Gap without proper times.
 
         Args:
             raw_data: ``str`` for a text frame, ``bytes`` for a binary frame.

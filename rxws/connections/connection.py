@@ -126,6 +126,7 @@ class Connection:
         websocket: the open websocket.
         inbound: its receiving side.
         opened_at: when it was opened, on the loop's clock.
+        opened_time: the same in seconds since the epoch.
         state: its state; only the connection itself changes it.
         reader: the task that reads it; the task's result is why the connection ended.
         ended_at: when it was read to its end, in seconds since the epoch; 0 before.
@@ -154,7 +155,7 @@ class Connection:
         self.number: Final = number
         self.websocket: Final = websocket
         self.opened_at: Final = loop.time()
-        self._opened_time: Final = reporter.now()
+        self.opened_time: Final = reporter.now()
         self.state = ConnectionState.SUBSCRIBING
         self.reader: asyncio.Task[Failure]
         self.inbound: Final = Inbound(
@@ -327,12 +328,6 @@ class Connection:
         # Otherwise the connection has ended, which is reported once, for its reader.
         if error is not None and self.is_live:
             self._reporter.failed(task.get_name(), None, error)
-
-    @property
-    def last_message_time(self) -> float:
-        """When it brought its last message, or else was opened, in seconds since the epoch."""
-        time = self.inbound.last_received_time
-        return self._opened_time if time is None else time
 
     def change_channel(self, channel: Hashable, is_subscribed: bool) -> None:
         """Note that a channel is subscribed here now, or no longer."""

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Any, Final
 
 from ..messages.router import Router
-from ..reporting.events import Connected, Disconnected, Gap, Overflowed, Quiet, Reason, Rotated
+from ..reporting.events import Connected, Disconnected, Overflowed, Quiet, Reason, Resumed, Rotated
 from ..reporting.reporter import Reporter
 from .failures import Failure
 
@@ -41,13 +41,14 @@ class ConnectionReporter:
             reconnects = self.reporter.counters.reconnects
             reconnects[reason] = reconnects.get(reason, 0) + 1
 
-    def gap(self, since: float, reason: Reason) -> None:
-        """Report that messages between ``since``, in seconds since the epoch, and now may be missing."""
-        reporter = self.reporter
-        reporter.counters.gaps += 1
-        last = self.router.last_message
-        gap = reporter.emit(Gap, start=since, end=reporter.now(), reason=reason, last_message=last)
-        self.router.announce(gap)
+    def gap(self, since: float, reason: Reason, until: float | None = None) -> None:
+        """Report that messages from ``since`` to ``until`` may be missing, in seconds since the epoch; None: now."""
+        self.router.report_gap(since, self.reporter.now() if until is None else until, reason)
+
+    def resumed(self, number: int) -> None:
+        """Report that a connection says that it begins where the last one ended."""
+        self.reporter.log(logging.INFO, "connection %d begins where the last one ended", number)
+        self.reporter.emit(Resumed, number=number)
 
     def ended(self, number: int, failure: Failure) -> None:
         """Report that a connection has ended."""

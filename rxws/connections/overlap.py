@@ -15,6 +15,7 @@ from ..messages.frames import Frame
 from ..messages.hooks import Many
 from ..observables.loop_context import LoopContext
 from ..options import Options
+from ..reporting.events import Gap
 from .connection import Connection
 from .matching import INCOMPARABLE, GapFound, Limits, Matcher
 
@@ -106,6 +107,7 @@ class Overlap:
         self._announce = announce
         self._timeout: Final = options.handover_timeout
         self._timeout_at: float | None = None
+        self._new: Connection
         self._verdict = Verdict.WAIT
         self._sinks = {old.number: dispatcher.direct_sink(old.number)}
         self._backlog: Backlog[GapFound | _Source, list[int]] | None = None
@@ -123,6 +125,7 @@ class Overlap:
 
     def hold(self, new: Connection) -> None:
         """Hold what comes on the new connection, which is open."""
+        self._new = new
         self._sinks[new.number] = self._dispatcher.direct_sink(new.number)
         self._matcher.reserve(new.number)
         new.inbound.hold(functools.partial(self._arrived, new.number), self._old.inbound)
@@ -231,6 +234,9 @@ class Overlap:
             self._note_end()
         source = _Source(number, frame, message, received)
         for place, (identity, item) in enumerate(self._units(frame, message)):
+            if type(item) is Gap:
+                self._gap_arrived(number, (source, place), now)
+                continue
             is_per_connection = self._is_per_connection(item)
             if is_per_connection and not is_old and self._channel_of(item) not in self._shared:
                 # The old connection never had this channel: no copy of its snapshot was delivered.
@@ -245,6 +251,20 @@ class Overlap:
             else:
                 self._discard(1)
         self._flush()
+
+    def _gap_arrived(self, number: int, unit: _Unit, now: float) -> None:
+        """Announce a gap of the connection that delivers. The other one must agree again from here on."""
+        if number == self._old.number or self.is_released:
+            self._matcher.out.append((unit,))
+        elif self._has_ended:
+            self._matcher.arrived(number, None, INCOMPARABLE, unit, 0, now)
+        else:
+            if self._matcher.own_since(number) is not None:
+                # Messages of channels that the old connection does not have are dropped, too.
+                self._matcher.out.append((unit,))
+            for channel in (*([None] if self._timeout_at is not None else []), *self._new.channels):
+                self._matcher.unsubscribed(number, channel)
+                self._matcher.acknowledged(number, channel, now)
 
     def _note_end(self) -> None:
         if not self._has_ended and self._old.inbound.has_ended():
@@ -313,7 +333,7 @@ class Overlap:
     def _identity(self, default: Hashable, message: Any) -> Hashable:
         identity = self._dispatcher.hooks.identity
         with self._reporter.guard(identity or "the identity of a frame", message):
-            found = default if identity is None else identity(message)
+            found = default if identity is None or type(message) is Gap else identity(message)
             # Checked here, because the matcher looks it up: a value that cannot be compared matches nothing.
             if hash(found) is not None and found == found:
                 return found

@@ -19,15 +19,14 @@ from reactivex.disposable import Disposable
 from reactivex.subject import Subject
 
 from ..errors import ConnectFailed
-from ..messages.backlog import Backlog
-from ..messages.frames import Frame
 from ..observables.loop_context import LoopContext
 from ..reporting.cancellation import EXITS, is_torn_down
 from ..reporting.events import State
 from .connection import Connection
 from .failures import Failure
+from .loss_reporter import LossReporter
 from .opener import Opener, RotationHost
-from .overlap import HELD_MAX, Overlap, Verdict
+from .overlap import Overlap, Verdict
 
 __all__ = ["Rotation", "Signal"]
 
@@ -86,7 +85,7 @@ class Rotation:
         self._subscription: abc.DisposableBase = Disposable()
         self._current: Connection | None = None
         self._forgetting: asyncio.Task[None] | None = None
-        self._backlog: Backlog[Frame, Any, int]
+        self._losses = LossReporter(opener.dispatcher, opener.channel_of, opener.connection_reporter)
         self._throttle_delay = 0.0
         self._finished: asyncio.Future[bool] | None = None
         self._handing_over: asyncio.Task[Connection] | None = None
@@ -209,24 +208,15 @@ class Rotation:
             await self._pause(old)
         while True:
             self._host.enter(State.CONNECTING)
-            opened = await self._opener.open(self._hold)
+            opened = await self._opener.open(self._losses.hold)
             if isinstance(opened, Connection):
                 break
             self._resolve_rotation(False)
             await self._pause(opened)
         self._is_entered = old is None or old.failure.reason != "rotation"
         await self._enter(opened, old)
-        # Only now, because frames may be dropped until the connection is entered.
-        if self._backlog.dropped:
-            self._connection_reporter.flooded(opened.number, self._backlog.dropped)
-        await self._backlog.drain()
-        opened.inbound.deliver()
+        await self._losses.deliver(opened)
         return opened
-
-    def _hold(self, opened: Connection) -> None:
-        """Hold the frames of a connection that is being subscribed while no other connection delivers."""
-        self._backlog = Backlog(self._dispatcher.direct_sink(opened.number), HELD_MAX)
-        opened.inbound.hold(self._backlog.hold)
 
     async def _break_before_make(self, old: Connection) -> Connection:
         """Close the old connection before opening the new one, for servers that allow only one."""
@@ -241,6 +231,7 @@ class Rotation:
         A failed attempt is repeated with the delays of the backoff, as long as the old connection lives.
         """
         options = self._opener.options
+        self._losses.decide()
         while not await self._overlap_forgotten(old):
             self._host.enter(State.ROTATING)
             announce = functools.partial(self._announce_gap, old)
@@ -287,6 +278,7 @@ class Rotation:
         if not is_planned and was_live:
             # The cause of its end may be about to end the other one, too.
             await self._ended_within(POLL_INTERVAL, new)
+        self._losses.last_delivery(old)
         if new.reader.done():
             # The held messages are the only ones of that time, so they are delivered.
             has_delivered = overlap.is_holding and await overlap.release(new, is_planned=is_planned)
@@ -343,7 +335,7 @@ class Rotation:
         self._connection_reporter.connected(connection.number, self._backoff.attempts)
         if lost is not None:
             self._connection_reporter.reconnected(lost.failure.reason)
-            self._connection_reporter.gap(lost.last_message_time, lost.failure.reason)
+            self._losses.replaced(connection, lost)
         hook = self._wait_rotation_due(connection)
         connection.rotation_task = connection.run(hook, f"rxws hook {connection.number}")
         await asyncio.sleep(0)

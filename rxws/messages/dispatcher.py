@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import itertools
 import logging
+import math
 from collections.abc import Callable
 from typing import Any, Final
 
 from ..observables.hot import HotObservable
 from ..observables.loop_context import LoopContext
 from ..reporting.cancellation import FAILURES
-from ..reporting.events import MessageRejected
+from ..reporting.events import Gap, MessageRejected
 from ..reporting.redaction import redact
 from .frames import Frame
 from .hooks import Many, ParseHooks
@@ -47,7 +48,7 @@ class FrameDispatcher:
         items = message if type(message) is Many else (message,)
         is_heard = bool(items)
         if inbound.pending_replies:
-            others = [item for item in items if not inbound.resolve_reply(item)]
+            others = [item for item in items if type(item) is Gap or not inbound.resolve_reply(item)]
             is_heard = bool(others)
             if inbound.is_held and len(others) < len(items):
                 # The reply answers a request of this connection only, so the other connection carries no copy of it.
@@ -83,11 +84,27 @@ class FrameDispatcher:
                 frames.on_next((frame, received, number))
             if type(message) is Many:
                 for item in message:
-                    route(item)
+                    if type(item) is Gap:
+                        self._announce(frame, item)
+                    else:
+                        route(item)
             else:
                 route(message)
 
         return deliver
+
+    def _announce(self, frame: Frame, gap: Gap) -> None:
+        """Announce a gap that the parse hook returned."""
+        try:
+            start, end = float(gap.start), float(gap.end)
+            if not -math.inf < start <= end < math.inf:
+                raise ValueError("the end is before the start, or a time is not finite")
+        except (TypeError, ValueError) as error:
+            expected = "a Gap of a parse hook needs its start and its end in seconds since the epoch"
+            self.reject(frame, ValueError(f"{expected}, not {gap.start!r} and {gap.end!r}: {error}"))
+            return
+        self.reporter.log(logging.WARNING, "messages of %.3f s may be missing, the source says", end - start)
+        self.router.report_gap(start, end, "source")
 
     def deliver_kept(self, sink: Sink, frame: Frame, message: Many[Any], kept: tuple[bool, ...], received: int) -> None:
         """Deliver those messages of a frame for which ``kept`` is true."""

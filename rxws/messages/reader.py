@@ -9,6 +9,7 @@ from types import CoroutineType
 from typing import Any, Final
 
 from ..reporting.cancellation import FAILURES, is_being_cancelled
+from ..reporting.events import Gap
 from .backlog import SLICE
 from .dispatcher import FrameDispatcher
 from .frames import Frame, Frames
@@ -91,7 +92,7 @@ class Reader:
                         # The hook returned a message when it was cancelled, so use that message.
                         self._has_parsed_too_long()
                 if type(message) not in complete:
-                    self._complete(type(message), message)
+                    message = self._complete(type(message), message)
             except FAILURES as error:
                 message = self._rejected(frame, error)
             if inbound.sink is None and not (received or expected) and type(message) is not Many:
@@ -149,16 +150,19 @@ class Reader:
         self._task.uncancel()
         return True
 
-    def _complete(self, kind: type, message: Any) -> None:
-        """Accept messages of this type from now on, unless they can be consumed only once.
+    def _complete(self, kind: type, message: Any) -> Any:
+        """Accept messages of this type from now on, unless they can be consumed only once; return the message.
 
         Raises:
             TypeError: the message is an awaitable or an iterator, which several receivers cannot share.
         """
+        if kind is Gap:
+            # Not straight to the router, which announces it in its place between the messages.
+            return Many((message,))
         is_awaitable = isinstance(message, Awaitable)
         if not is_awaitable and not isinstance(message, Iterator | AsyncIterator):
             self._complete_types.add(kind)
-            return
+            return message
         if type(message) is CoroutineType:
             message.close()
         raise TypeError(

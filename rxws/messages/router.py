@@ -8,7 +8,7 @@ from typing import Any, Final, Protocol
 from ..observables.hot import HotObservable
 from ..observables.loop_context import LoopContext
 from ..reporting.cancellation import RAISED
-from ..reporting.events import Gap
+from ..reporting.events import Gap, GapReason
 from .filters import Filter
 from .index import Index
 
@@ -99,6 +99,12 @@ class Router:
     def _rejected(self, filter: Filter, message: Any, error: BaseException) -> None:  # noqa: A002
         """Report that a filter raised, by the name of its function if it has one."""
         self._reporter.failed(filter.predicate or filter, message, error)
+
+    def report_gap(self, start: float, end: float, reason: GapReason) -> None:
+        """Count, emit and announce that messages from ``start`` to ``end`` may be missing here."""
+        self._reporter.counters.gaps += 1
+        gap = self._reporter.emit(Gap, start=start, end=end, reason=reason, last_message=self.last_message)
+        self.announce(gap)
 
     def announce(self, gap: Gap) -> None:
         """Send a gap to all receivers: messages may be missing here."""

@@ -31,6 +31,7 @@ from ..reporting import (
     Event,
     Gap,
     Quiet,
+    Resumed,
     Rotated,
     State,
     SubscriptionFailed,
@@ -171,7 +172,7 @@ class _Line(msgspec.Struct, omit_defaults=True):
     end: bool = False
 
 
-OF_CONNECTIONS: Final = (Connected, Disconnected, Rotated, Gap, Quiet, SubscriptionFailed)
+OF_CONNECTIONS: Final = (Connected, Disconnected, Rotated, Resumed, Gap, Quiet, SubscriptionFailed)
 """The events of the feed itself. The other events concern the program that recorded it."""
 
 BEGIN: Final = b'{"time":'

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import enum
 from collections.abc import Mapping
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, field, fields
 from typing import Any, Literal, TypeAlias
 
 from .redaction import redact
@@ -22,6 +22,7 @@ __all__ = [
     "Overflowed",
     "Quiet",
     "RecordingFailed",
+    "Resumed",
     "Rotated",
     "State",
     "Statistics",
@@ -44,6 +45,9 @@ __all__ = [
 #:   :exc:`NameError` or :exc:`NotImplementedError`: a bug in rxws, in the websocket library, or in the user's
 #:   connection class.
 Reason: TypeAlias = Literal["rotation", "server", "network", "idle", "handshake", "tls", "auth", "user", "internal"]
+
+#: The reason of a :class:`Gap`.
+GapReason: TypeAlias = Reason | Literal["recording", "source"]
 
 #: The action of a full buffer: end its stream after the items that it holds, drop the oldest item, or the newest.
 Overflow: TypeAlias = Literal["error", "drop_oldest", "drop_newest"]
@@ -90,9 +94,9 @@ TRANSITIONS: Mapping[State, frozenset[State]] = {
 def _without_secrets(event: Event) -> str:
     """Return the repr of an event with an exception, redacted, because its text may contain a URL with secrets."""
     shown = []
-    for field in fields(event):
-        value = getattr(event, field.name)
-        shown.append(f"{field.name}={redact(repr(value)) if isinstance(value, BaseException) else repr(value)}")
+    for each in fields(event):
+        value = getattr(event, each.name)
+        shown.append(f"{each.name}={redact(repr(value)) if isinstance(value, BaseException) else repr(value)}")
     return f"{type(event).__name__}({', '.join(shown)})"
 
 
@@ -174,9 +178,25 @@ class Rotated(Event):
     truncated: bool = False
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Resumed(Event):
+    """A connection that replaced a lost one begins where that one ended: nothing is missing.
+
+    Attributes:
+        number: the number of the new connection.
+        replayed: the number of its messages that had been delivered before the loss.
+    """
+
+    number: int
+    replayed: int = 0
+
+
 @dataclass(frozen=True, slots=True)
 class Gap(Event):
     """Messages may be missing here: there was no connection for a time, or an overlap ended early.
+
+    A parse hook whose source tells of missing messages returns ``Gap(start, end)``, alone or in a ``Many``. The feed
+    announces it in that place and fills in the other fields.
 
     Attributes:
         start: the delivery of the last message before the gap, in seconds since the epoch.
@@ -184,14 +204,25 @@ class Gap(Event):
             earlier; in seconds since the epoch.
         reason: as in :class:`Disconnected`; in a replay also ``"recording"``: nothing was recorded in between. With
             ``"user"`` it is the beginning of a stream of ``multiplex`` whose channel had just been unsubscribed: what
-            came before the new subscription was discarded. Only that stream gets this Gap.
+            came before the new subscription was discarded. Only that stream gets this Gap. With ``"source"``
+            the parse hook returned it, and its times are those of the source.
         last_message: the last message delivered before the gap, or None if there was none.
+
+    Example::
+
+        def parse(raw_data):
+            message = json.loads(raw_data)
+            if message["type"] == "missed":
+                return rxws.Gap(message["from"], message["to"])
+            return message
     """
 
     start: float
     end: float
-    reason: Reason | Literal["recording"]
-    last_message: Any
+    reason: GapReason = "source"
+    last_message: Any = None
+    name: str = field(default="", kw_only=True)
+    time: float = field(default=0.0, kw_only=True)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

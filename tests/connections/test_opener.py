@@ -9,7 +9,7 @@ import itertools
 import pytest
 
 from rxws import Connected, ConnectFailed, Disconnected, Gap, Overflowed, Quiet, State
-from rxws.connections import rotation
+from rxws.connections import loss_reporter
 from tests.support.life import ScriptedFeed, ScriptedWebsocket
 from tests.support.opening import REFUSED, Followed, connecting, delays, never, now, status, stubborn
 
@@ -296,7 +296,7 @@ async def test_exit_while_a_connection_is_prepared():
 @in_virtual_time
 async def test_opening_holds_the_messages_that_come_while_it_is_prepared(caplog, monkeypatch):
     """Messages are held while the first ones are sent; beyond the limit the oldest are dropped and counted."""
-    monkeypatch.setattr(rotation, "HELD_MAX", 3)
+    monkeypatch.setattr(loss_reporter, "HELD_MAX", 3)
     websocket = ScriptedWebsocket()
     websocket.on_send = lambda _: asyncio.sleep(1)
     websocket.come("1", "2", "3", "4", "5")
@@ -313,7 +313,7 @@ async def test_opening_holds_the_messages_that_come_while_it_is_prepared(caplog,
 @in_virtual_time
 async def test_opening_counts_the_dropped_messages_until_it_delivers(monkeypatch):
     """Messages that arrive while the connection is reported are held too, and counted if they are dropped."""
-    monkeypatch.setattr(rotation, "HELD_MAX", 3)
+    monkeypatch.setattr(loss_reporter, "HELD_MAX", 3)
     websocket = ScriptedWebsocket()
     websocket.on_send = lambda _: asyncio.sleep(1)
     websocket.come("1", "2", "3", "4", "5")

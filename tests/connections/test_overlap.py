@@ -420,3 +420,118 @@ async def test_old_connection_stays_when_the_new_one_ends_first(feed_server):
         assert feed.statistics().rotations == 1
         assert feed.statistics().gaps == 0
         assert rxws.State.CONNECTED is feed.state.value
+
+
+# Gaps of the source
+
+
+def numbers_and_gaps(raw):
+    """Parse digits as a number, and everything else as a Gap."""
+    return int(raw) if raw.isdigit() else rxws.Gap(1.0, 2.0)
+
+
+async def numbered(feed, numbers, *websockets, pause=0.1):
+    """Bring each number on all these connections."""
+    for number in numbers:
+        for websocket in websockets:
+            websocket.come(str(number))
+        await asyncio.sleep(pause)
+
+
+async def test_gap_of_the_old_connection_in_an_overlap_stands_in_its_place():
+    """A Gap of the connection that delivers is announced where it came."""
+    async with ScriptedFeed(parse=numbers_and_gaps, handover_timeout=2) as feed:
+        await feed.record.entered(rxws.State.CONNECTED)
+        old = feed.websocket
+        stream = feed.stream_filter(gaps=True)
+        rotating = feed.rotate()
+        new = await feed.opened(2)
+        await numbered(feed, range(3), old, new)
+        old.come("gap")
+        await numbered(feed, range(3, 20), old, new)
+        assert await rotating
+        items = await take(stream, 21)
+        assert [item if isinstance(item, int) else item.reason for item in items] == [
+            *range(3),
+            "source",
+            *range(3, 20),
+        ]
+
+
+async def test_gap_of_the_new_connection_in_an_overlap_delays_its_proof():
+    """A Gap of the connection that is held is no loss: the other delivers. It must agree again from there on."""
+    async with ScriptedFeed(parse=numbers_and_gaps, handover_timeout=5) as feed:
+        await feed.record.entered(rxws.State.CONNECTED)
+        old = feed.websocket
+        stream = feed.stream_filter(gaps=True)
+        rotating = feed.rotate()
+        new = await feed.opened(2)
+        await numbered(feed, range(4), old, new)
+        await numbered(feed, [4], old)
+        new.come("gap")
+        await numbered(feed, range(5, 9), old, new)
+        assert not rotating.done()
+        await numbered(feed, range(9, 20), old, new)
+        assert await rotating
+        assert await take(stream, 20) == [*range(20)]
+        assert feed.record.of(rxws.Gap) == []
+        (rotated,) = feed.record.of(Rotated)
+        assert rotated.proven
+
+
+async def test_gap_of_the_new_connection_when_the_old_one_is_lost_before_it_agreed():
+    """Where the other connection is lost before the held one agreed again, one Gap tells it."""
+    async with ScriptedFeed(parse=numbers_and_gaps, handover_timeout=5) as feed:
+        await feed.record.entered(rxws.State.CONNECTED)
+        old = feed.websocket
+        stream = feed.stream_filter(gaps=True)
+        feed.rotate()
+        new = await feed.opened(2)
+        await numbered(feed, range(4), old, new)
+        await numbered(feed, [4], old)
+        new.come("gap", "5")
+        await asyncio.sleep(0.01)
+        old.end()
+        await numbered(feed, [6], new)
+        items = await take(stream, 8)
+        assert [item if isinstance(item, int) else item.reason for item in items] == [*range(5), "network", 5, 6]
+
+
+async def test_gap_after_the_release_stands_in_its_place():
+    """A Gap of the new connection is announced in its place while it delivers, and copies are still looked for."""
+    async with ScriptedFeed(parse=numbers_and_gaps, handover_timeout=5) as feed:
+        await feed.record.entered(rxws.State.CONNECTED)
+        old = feed.websocket
+        stream = feed.stream_filter(gaps=True)
+        rotating = feed.rotate()
+        new = await feed.opened(2)
+        await numbered(feed, range(10), old, new)
+        assert await rotating
+        new.come("10", "gap", "11")
+        items = await take(stream, 13)
+        assert [item if isinstance(item, int) else item.reason for item in items] == [*range(11), "source", 11]
+
+
+async def test_hooks_for_messages_are_not_called_with_a_gap():
+    """Neither ``_message_identity`` nor ``_is_per_connection`` is called with a Gap during an overlap."""
+
+    class Feed(ScriptedFeed):
+        def _message_identity(self, message):
+            assert isinstance(message, int)
+            return message
+
+        def _is_per_connection(self, message):
+            assert isinstance(message, int)
+            return False
+
+    async with Feed(parse=lambda raw: Many([numbers_and_gaps(raw)]), handover_timeout=2) as feed:
+        await feed.record.entered(rxws.State.CONNECTED)
+        old = feed.websocket
+        rotating = feed.rotate()
+        new = await feed.opened(2)
+        old.come("gap")
+        new.come("gap")
+        await numbered(feed, range(10), old, new)
+        assert await rotating
+        assert feed.record.of(CallbackFailed) == []
+        assert feed.record.messages == [*range(10)]

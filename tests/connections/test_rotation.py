@@ -12,7 +12,7 @@ import warnings
 import pytest
 
 import rxws
-from rxws import CallbackFailed, Connected, ConnectFailed, Disconnected, Gap, Overflowed, Rotated, State
+from rxws import CallbackFailed, Connected, ConnectFailed, Disconnected, Gap, Many, Overflowed, Resumed, Rotated, State
 from rxws.pytest_plugin import virtual_loop
 from rxws.testing import FeedServer
 from tests.support.life import ScriptedFeed, ScriptedWebsocket
@@ -97,6 +97,178 @@ async def test_loss_when_the_connection_ends_before_it_is_reported():
         await feed.record.entered(State.CONNECTED)
         assert feed.record.messages == ["a"]
         assert [event.number for event in feed.record.of(Connected)] == [1, 2]
+
+
+async def three_losses(feed):
+    """Lose a connection with a message at 10 s, and then one without any message at 20 s; return both gaps."""
+    await feed.record.happened(Connected)
+    began = feed.record.of(Connected)[0].time
+    await asyncio.sleep(10)
+    feed.websocket.come("a")
+    await asyncio.sleep(5)
+    feed.websocket.end()
+    await feed.record.happened(Connected, 2)
+    await asyncio.sleep(5)
+    feed.websocket.end()
+    await feed.record.happened(Connected, 3)
+    return [(gap.start - began, gap.end - began) for gap in feed.record.of(Gap)]
+
+
+@in_virtual_time
+async def test_gap_of_a_connection_without_messages_starts_at_the_last_message():
+    """A connection that brought nothing does not move the start of the next gap."""
+    async with ScriptedFeed(reconnect_delays=lambda: itertools.repeat(1)) as feed:
+        gaps = await three_losses(feed)
+        assert [tuple(round(time, 6) for time in gap) for gap in gaps] == [(10, 16), (10, 22)]
+
+
+@in_virtual_time
+@pytest.mark.parametrize(("channels", "end"), [(["a"], 1), (["a", "b"], 2), (["a", "b", "c"], 3)])
+async def test_gap_ends_when_the_last_channel_has_begun(channels, end):
+    """Each channel begins with its answer or its first message, if that is earlier; the gap ends with the last one."""
+
+    class Feed(ScriptedFeed):
+        def _parse_raw_data(self, raw_data):
+            return json.loads(raw_data)
+
+    async with Feed() as feed:
+        await feed.record.happened(Connected)
+        began = feed.record.of(Connected)[0].time
+        answered = [{"answer": True}]
+        options = {"acknowledged": answered, "timeout": 9.0}
+        kept = [feed.multiplex(each, filters=[{"s": each}], **options) for each in channels]
+        await asyncio.sleep(0.1)
+        feed.websocket.come(*['{"answer": true}'] * 3)
+        await asyncio.sleep(0.1)
+        feed.websocket.end()
+        second = await feed.opened(2)
+        await asyncio.sleep(began + 1 - feed.record.of(Disconnected)[0].time)
+        second.come('{"s": "a"}')
+        await asyncio.sleep(1)
+        second.come('{"s": "b"}')
+        await asyncio.sleep(1)
+        second.come(*['{"answer": true}'] * 3)
+        gap = await feed.record.happened(Gap)
+        assert round(gap.end - began, 6) == end
+        assert len(kept) == len(channels)
+
+
+class Resuming(ScriptedWebsocket):
+    """A connection that says whether it begins where the last one ended."""
+
+    is_resumed = False
+
+
+def resuming(*frames, is_resumed=True):
+    """Return a connection that resumes, with frames that have come."""
+    websocket = Resuming(*frames)
+    websocket.is_resumed = is_resumed
+    return websocket
+
+
+@in_virtual_time
+@pytest.mark.parametrize("frames", [(), ("b",)])
+async def test_connection_that_is_resumed_begins_without_a_gap(frames):
+    """A connection with a true ``is_resumed`` begins where the lost one ended; the reconnection is counted."""
+    async with ScriptedFeed(ScriptedWebsocket(), resuming(*frames)) as feed:
+        stream = feed.stream_filter(gaps=True)
+        await feed.record.happened(Connected)
+        feed.websocket.come("a")
+        feed.websocket.end()
+        resumed = await feed.record.happened(Resumed)
+        assert (resumed.number, resumed.replayed) == (2, 0)
+        feed.websocket.come(*([] if frames else ["b"]), "c")
+        assert [await anext(stream) for _ in range(3)] == ["a", "b", "c"]
+        assert feed.record.of(Gap) == []
+        assert (feed.statistics().gaps, dict(feed.statistics().reconnects)) == (0, {"network": 1})
+
+
+@in_virtual_time
+async def test_is_resumed_is_read_when_the_first_message_comes():
+    """A connection that learns only later whether it resumed is asked when its first message is to be delivered."""
+    websockets = [ScriptedWebsocket(), resuming(is_resumed=False)]
+    async with ScriptedFeed(*websockets, parse=lambda raw: Many() if raw == "nothing" else raw) as feed:
+        stream = feed.stream_filter(gaps=True)
+        await feed.record.happened(Connected)
+        feed.websocket.come("a")
+        feed.websocket.end()
+        await feed.record.happened(Connected, 2)
+        feed.websocket.come("nothing")
+        await asyncio.sleep(5)
+        assert not feed.record.of(Gap) + feed.record.of(Resumed)
+        feed.websocket.is_resumed = True
+        feed.websocket.come("b")
+        assert [await anext(stream) for _ in range(2)] == ["a", "b"]
+        assert len(feed.record.of(Resumed)) == 1
+
+
+@in_virtual_time
+async def test_gap_of_a_connection_that_did_not_resume_stands_before_its_first_message():
+    """Where ``is_resumed`` is false at the first message, the Gap comes before it and ends at the subscription."""
+    async with ScriptedFeed(ScriptedWebsocket(), resuming(is_resumed=False)) as feed:
+        stream = feed.stream_filter(gaps=True)
+        await feed.record.happened(Connected)
+        feed.websocket.come("a")
+        feed.websocket.end()
+        connected = await feed.record.happened(Connected, 2)
+        await asyncio.sleep(5)
+        feed.websocket.come("b")
+        gap = await feed.record.happened(Gap)
+        assert gap.end == connected.time == gap.time - 5
+        assert [await anext(stream) for _ in range(3)] == ["a", gap, "b"]
+
+
+@in_virtual_time
+async def test_connection_that_never_brought_a_message_decides_nothing():
+    """A connection that might have resumed and was lost before its first message leaves the decision to the next."""
+    websockets = [ScriptedWebsocket(), resuming(is_resumed=False), resuming("b")]
+    async with ScriptedFeed(*websockets) as feed:
+        stream = feed.stream_filter(gaps=True)
+        await feed.record.happened(Connected)
+        feed.websocket.come("a")
+        feed.websocket.end()
+        await feed.record.happened(Connected, 2)
+        feed.websocket.end()
+        await feed.record.happened(Resumed)
+        assert [await anext(stream) for _ in range(2)] == ["a", "b"]
+        assert feed.record.of(Gap) == []
+        assert feed.statistics().reconnects["network"] == 2
+
+
+@in_virtual_time
+async def test_gap_starts_at_the_last_message_before_all_connections_that_decided_nothing():
+    """Connections that were lost before their first message do not move the start of the gap."""
+    websockets = [ScriptedWebsocket(), resuming(is_resumed=False), resuming(is_resumed=False)]
+    async with ScriptedFeed(*websockets, reconnect_delays=lambda: itertools.repeat(0)) as feed:
+        began = (await feed.record.happened(Connected)).time
+        await asyncio.sleep(2)
+        feed.websocket.come("a")
+        for number in (2, 3):
+            await asyncio.sleep(5)
+            feed.websocket.end()
+            await feed.record.happened(Connected, number)
+        await asyncio.sleep(5)
+        feed.websocket.come("b")
+        gap = await feed.record.happened(Gap)
+        assert [round(time - began, 6) for time in (gap.start, gap.end, gap.time)] == [2, 12, 17]
+
+
+@in_virtual_time
+@pytest.mark.parametrize("timeout", [0, 1])
+async def test_rotation_of_a_connection_that_brought_no_message(timeout):
+    """A rotation before the first message of a connection that did not resume reports the loss once."""
+    websockets = [ScriptedWebsocket(), resuming(is_resumed=False)]
+    async with ScriptedFeed(*websockets, handover_timeout=timeout) as feed:
+        await feed.record.happened(Connected)
+        feed.websocket.come("a")
+        feed.websocket.end()
+        await feed.record.happened(Connected, 2)
+        assert feed.record.of(Gap) == []
+        assert await feed.rotate()
+        feed.websocket.come("b")
+        await feed.record.received(2)
+        (gap,) = feed.record.of(Gap)
+        assert gap.last_message == "a"
 
 
 # A rotation

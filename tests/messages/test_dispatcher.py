@@ -8,7 +8,7 @@ import time
 
 import pytest
 
-from rxws import CallbackFailed, Many, MessageRejected
+from rxws import CallbackFailed, Gap, Many, MessageRejected
 from tests.support.feeds import Feed, of_kind, opened, record, take
 from tests.support.life import ScriptedFeed, ScriptedWebsocket, StuckWebsocket
 
@@ -352,3 +352,80 @@ async def test_connection_ends_when_an_answer_cannot_be_sent():
         assert await take(feed.stream_filter(), 2) == [1, 2]
         assert loop.time() - started == pytest.approx(3, abs=0.1)
         assert feed.statistics().reconnects == {"network": 1}
+
+
+# Gaps of the source
+
+
+def with_gaps(raw):
+    """Parse ``gap`` as a Gap, a text with blanks as many of such items, and everything else as it is."""
+    items = [Gap(5.0, 7.5) if word == "gap" else word for word in raw.split()]
+    return items[0] if len(items) == 1 else Many(items)
+
+
+@pytest.mark.parametrize("frames", [("a", "gap", "b"), ("a gap b",), ("a gap", "b"), ("a", "gap b")])
+async def test_gap_of_the_parse_hook_stands_in_its_place(frames, caplog):
+    """A Gap that the parse hook returns, alone or in a Many, is announced between the messages, emitted and counted."""
+    async with parsing(with_gaps)(ScriptedWebsocket(*frames)) as feed:
+        whole, messages_only = feed.stream_filter(gaps=True), feed.stream_filter()
+        first, gap, second = await take(whole, 3)
+        assert (first, second) == ("a", "b")
+        assert (gap.start, gap.end, gap.reason, gap.last_message) == (5.0, 7.5, "source", "a")
+        assert (gap.name, gap.time) == (repr(feed).split(":")[0][1:], feed.record.of(Gap)[0].time)
+        assert gap.time > 1e9
+        assert feed.record.of(Gap) == [gap]
+        assert feed.record.messages == await take(messages_only, 2) == ["a", "b"]
+        assert (feed.statistics().gaps, feed.statistics().messages) == (1, 2)
+    assert "messages of 2.500 s may be missing" in caplog.text
+
+
+async def test_gap_of_the_parse_hook_gets_its_fields_from_the_feed():
+    """What a hook writes into the other fields of a Gap is replaced by what the feed knows."""
+    made = Gap(1, 2, "network", "mine", name="mine", time=3.0)
+    async with parsing(lambda raw: made if raw == "gap" else raw)(ScriptedWebsocket("a", "gap")) as feed:
+        stream = feed.stream_filter(gaps=True)
+        _, gap = await take(stream, 2)
+        assert (gap.start, gap.end, gap.reason, gap.last_message) == (1.0, 2.0, "source", "a")
+        assert gap.name != "mine"
+        assert gap.time != 3.0
+
+
+@pytest.mark.parametrize(
+    ("start", "end"), [(2.0, 1.0), (float("nan"), 1.0), (0.0, float("inf")), ("then", 1.0), (0.0, None)]
+)
+@pytest.mark.parametrize("is_one_of_many", [False, True])
+async def test_gap_of_the_parse_hook_without_proper_times_is_rejected(start, end, is_one_of_many):
+    """A Gap whose times are no times is rejected with an error that names both; the other messages are delivered."""
+    gap = Gap(start, end)
+    found = Many(["b", gap, "c"]) if is_one_of_many else gap
+    async with parsing(lambda raw: found if raw == "gap" else raw)(ScriptedWebsocket("a", "gap", "d")) as feed:
+        stream, events = feed.stream_filter(gaps=True), record(feed.events)
+        assert await take(stream, 4 if is_one_of_many else 2) == ["a", *(["b", "c"] if is_one_of_many else []), "d"]
+        [(frame, error, count)] = rejected(events)
+        assert (frame, type(error), count) == ("gap", ValueError, 1)
+        assert f"not {start!r} and {end!r}" in str(error)
+        assert feed.statistics().gaps == 0
+
+
+async def test_gap_of_the_parse_hook_is_no_reply():
+    """A filter for an awaited reply is not called with a Gap."""
+    seen = []
+
+    async with parsing(with_gaps)(ScriptedWebsocket()) as feed:
+        await feed.opened()
+        asking = asyncio.create_task(feed.request("question", lambda message: seen.append(message) or message == "yes"))
+        await asyncio.sleep(0.1)
+        feed.websocket.come("gap", "gap yes")
+        assert await asking == "yes"
+        assert seen == ["yes"]
+        assert feed.statistics().gaps == 2
+
+
+async def test_gap_of_the_parse_hook_when_frames_are_subscribed():
+    """The frame of a Gap is in ``frames``, too, before the Gap is announced."""
+    async with parsing(with_gaps)(ScriptedWebsocket("a", "gap")) as feed:
+        seen = []
+        feed.frames.subscribe(lambda frame: seen.append(frame[0]))
+        feed.events.subscribe(lambda event: seen.append("Gap") if isinstance(event, Gap) else None)
+        await feed.record.happened(Gap)
+        assert seen == ["a", "gap", "Gap"]

@@ -1,0 +1,104 @@
+"""Reports what is missing between a lost connection and the one that replaces it, in front of its first message."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Hashable
+from typing import Any
+
+from ..messages.backlog import Backlog
+from ..messages.dispatcher import FrameDispatcher
+from ..messages.frames import Frame
+from ..messages.hooks import Many
+from ..reporting.events import Gap, Reason
+from .connection import Connection
+from .connection_reporter import ConnectionReporter
+from .overlap import HELD_MAX
+
+__all__ = ["LossReporter"]
+
+
+class LossReporter:
+    """Holds the messages of a connection that replaces a lost one until all is subscribed, and reports the loss.
+
+    Args:
+        dispatcher: delivers the messages.
+        channel_of: returns the channel of a message; None for messages of no channel.
+        connection_reporter: reports gaps.
+    """
+
+    def __init__(
+        self,
+        dispatcher: FrameDispatcher,
+        channel_of: Callable[[Any], Hashable],
+        connection_reporter: ConnectionReporter,
+    ) -> None:
+        self._dispatcher = dispatcher
+        self._channel_of = channel_of
+        self._report = connection_reporter
+        self._now = connection_reporter.reporter.now
+        self._backlog: Backlog[Frame, Any, int]
+        # When the first message of each channel came on the connection that is being subscribed, since the epoch.
+        self._firsts: dict[Hashable, float]
+        self._last_delivery: float | None = None
+        # Until the loss is reported: the new connection, the reason of the loss, when the last message came before it,
+        # and when everything was subscribed again.
+        self._undecided: tuple[Connection, Reason, float, float] | None = None
+
+    def hold(self, opened: Connection) -> None:
+        """Hold the frames of a connection that is being subscribed while no other connection delivers."""
+        backlog = self._backlog = Backlog(self._dispatcher.direct_sink(opened.number), HELD_MAX)
+        firsts = self._firsts = {}
+
+        def hold(frame: Frame, message: Any, received: int) -> None:
+            for item in message if type(message) is Many else (message,):
+                if type(item) is not Gap:
+                    firsts.setdefault(self._channel_of(item), self._now())
+            backlog.hold(frame, message, received)
+
+        opened.inbound.hold(hold)
+
+    def replaced(self, opened: Connection, lost: Connection) -> None:
+        """Note that everything is subscribed on ``opened``, which replaces ``lost``. Report the loss if it is known.
+
+        A connection with a false ``is_resumed`` may learn only with its first message whether it resumes.
+        """
+        self._undecided = opened, lost.failure.reason, self.last_delivery(lost), self._now()
+        if self._backlog or getattr(opened.websocket, "is_resumed", True):
+            self.decide()
+
+    async def deliver(self, opened: Connection) -> None:
+        """Deliver the held messages of a connection, and from now on those that come."""
+        # Only now, because frames may be dropped until the connection takes over.
+        if self._backlog.dropped:
+            self._report.flooded(opened.number, self._backlog.dropped)
+        await self._backlog.drain()
+        if self._undecided is None:
+            opened.inbound.deliver()
+            return
+
+        def deliver_first(frame: Frame, message: Any, received: int) -> None:
+            if type(message) is not Many or message:
+                opened.inbound.deliver()
+                self.decide()
+                self._dispatcher.direct_sink(opened.number)(frame, message, received)
+
+        opened.inbound.deliver(deliver_first)
+
+    def decide(self) -> None:
+        """Report the last loss, unless it is reported already."""
+        if self._undecided is None:
+            return
+        (opened, reason, since, now), self._undecided = self._undecided, None
+        if getattr(opened.websocket, "is_resumed", False):
+            self._report.resumed(opened.number)
+            return
+        # A channel is complete from its first message on, if that came before the answer to its subscription.
+        firsts = {} if self._backlog.dropped else self._firsts
+        until = max((firsts.get(channel, now) for channel in opened.channels), default=now)
+        self._report.gap(min(since, until), reason, until)
+
+    def last_delivery(self, ended: Connection) -> float:
+        """Return when the last message was delivered, on ``ended`` or before, in seconds since the epoch."""
+        times = [time for time in (self._last_delivery, ended.inbound.last_received_time) if time is not None]
+        self._last_delivery = max(times, default=None)
+        return ended.opened_time if self._last_delivery is None else self._last_delivery
