@@ -126,48 +126,58 @@ class _Newest(Generic[T]):
         return self._held.pop(key, None)
 
 
+class _Rounds(Generic[T]):
+    """Delivers all waiting keys to an observer in one round, as soon as a round is due."""
+
+    def __init__(
+        self, observer: abc.ObserverBase[Conflated[T]], held: _Newest[T], clock: abc.SchedulerBase, interval: timedelta
+    ) -> None:
+        self.timer = SerialDisposable()
+        self._observer = observer
+        self._held = held
+        self._clock = clock
+        self._interval = interval
+        self._next_round = clock.now
+        self._is_due = False
+
+    def on_next(self, message: T) -> None:
+        self._held.put(message, self._waits)
+
+    def _waits(self, _key: Hashable) -> None:
+        if not self._is_due:
+            self._is_due = True
+            delay = max(timedelta(), self._next_round - self._clock.now)
+            self.timer.disposable = self._clock.schedule_relative(delay, self._play)
+
+    def _play(self, *_: object) -> None:
+        self._is_due = False
+        self._next_round = self._clock.now + self._interval
+        self._deliver()
+
+    def _deliver(self) -> None:
+        for key in self._held.keys():  # noqa: SIM118 (a list: the observer may cause messages or the end)
+            conflated = self._held.take(key)
+            if conflated is not None:
+                self._observer.on_next(conflated)
+
+    def on_error(self, error: Exception) -> None:
+        self._deliver()
+        self._observer.on_error(error)
+
+    def on_completed(self) -> None:
+        self._deliver()
+        self._observer.on_completed()
+
+
 def _pushed(source: Observable[T], newest: Callable[[], _Newest[T]], interval: timedelta) -> Observable[Conflated[T]]:
-    """Return the Observable for subscribers: it delivers all waiting keys in one round, as soon as a round is due."""
+    """Return the Observable for subscribers."""
 
     def subscribe(
         observer: abc.ObserverBase[Conflated[T]], scheduler: abc.SchedulerBase | None = None
     ) -> abc.DisposableBase:
-        clock = scheduler_of(source, scheduler)
-        held = newest()
-        timer = SerialDisposable()
-        next_round = clock.now
-        is_due = False
-
-        def on_next(message: T) -> None:
-            held.put(message, waits)
-
-        def waits(_key: Hashable) -> None:
-            nonlocal is_due
-            if not is_due:
-                is_due = True
-                timer.disposable = clock.schedule_relative(max(timedelta(), next_round - clock.now), play_round)
-
-        def play_round(*_: object) -> None:
-            nonlocal is_due, next_round
-            is_due = False
-            next_round = clock.now + interval
-            deliver()
-
-        def deliver() -> None:
-            for key in held.keys():  # noqa: SIM118 (a list: the observer may cause messages or the end)
-                conflated = held.take(key)
-                if conflated is not None:
-                    observer.on_next(conflated)
-
-        def on_error(error: Exception) -> None:
-            deliver()
-            observer.on_error(error)
-
-        def on_completed() -> None:
-            deliver()
-            observer.on_completed()
-
-        return CompositeDisposable(source.subscribe(on_next, on_error, on_completed, scheduler=scheduler), timer)
+        rounds = _Rounds(observer, newest(), scheduler_of(source, scheduler), interval)
+        subscription = source.subscribe(rounds.on_next, rounds.on_error, rounds.on_completed, scheduler=scheduler)
+        return CompositeDisposable(subscription, rounds.timer)
 
     return Observable(subscribe)
 
