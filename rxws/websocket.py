@@ -19,7 +19,7 @@ from reactivex import operators as ops
 from . import codec
 from .callables import is_coroutine_function, name_of, resolve
 from .checks import check_seconds
-from .connections.connection import abort_websocket, check_websocket
+from .connections.transport import abort_websocket, check_websocket
 from .interface import AsyncWebsocketStreamInterface, T, feed_of
 from .messages.filters import Filter, Filters
 from .messages.frames import Websocket

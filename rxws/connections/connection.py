@@ -3,34 +3,29 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import enum
 import functools
 import logging
 from collections.abc import Awaitable, Callable, Coroutine, Hashable, Mapping
 from typing import Any, Final, TypeVar
 
+from websockets.protocol import State
+
 from ..errors import SendFailed, SendTimeout
 from ..messages.frames import Websocket
 from ..messages.inbound import Inbound
 from ..reporting.cancellation import EXITS, is_being_cancelled
 from ..reporting.reporter import Reporter
-from .close_limit import wait_overdue
 from .failures import Failure, diagnose
 from .send_queue import Priority, PrioritySendQueue
+from .transport import abort_transport, abort_websocket, close_soon, discards, wait_overdue
 
-__all__ = ["Connection", "ConnectionState", "abort_websocket", "check_websocket"]
+__all__ = ["Connection", "ConnectionState"]
 
 T = TypeVar("T")
 
 #: Seconds after which a reader is cancelled that has not ended since its transport was aborted.
 ABORT_TIMEOUT: Final = 0.25
-
-#: Seconds after which a close in the background is given up; the libraries give up after 10.
-CLOSE_TIMEOUT: Final = 30.0
-
-#: The state of a closed connection in the enum of websockets and in that of picows; ``OPEN`` is 1.
-CLOSED: Final = 3
 
 
 class ConnectionState(enum.Enum):
@@ -48,74 +43,12 @@ class ConnectionState(enum.Enum):
     ENDED = "ended"
 
 
-#: Which states may follow each state.
+#: Which states may follow each state: all later ones.
 TRANSITIONS: Mapping[ConnectionState, frozenset[ConnectionState]] = {
-    ConnectionState.SUBSCRIBING: frozenset(
-        {ConnectionState.LIVE, ConnectionState.CLOSING, ConnectionState.ABORTING, ConnectionState.ENDED}
-    ),
-    ConnectionState.LIVE: frozenset({ConnectionState.CLOSING, ConnectionState.ABORTING, ConnectionState.ENDED}),
-    ConnectionState.CLOSING: frozenset({ConnectionState.ABORTING, ConnectionState.ENDED}),
-    ConnectionState.ABORTING: frozenset({ConnectionState.ENDED}),
-    ConnectionState.ENDED: frozenset(),
+    state: frozenset(tuple(ConnectionState)[number:]) for number, state in enumerate(ConnectionState, 1)
 }
 
 _USABLE: Final = frozenset({ConnectionState.SUBSCRIBING, ConnectionState.LIVE})
-
-
-def check_websocket(websocket: object, origin: str) -> Websocket:
-    """Return ``websocket`` if it has the websockets asyncio API.
-
-    Raises:
-        TypeError: otherwise; the text names ``origin``, the type of ``websocket`` and what it lacks.
-    """
-    missing = [name for name in ("__aiter__", "send", "close") if not callable(getattr(websocket, name, None))]
-    if not missing:
-        return websocket  # type: ignore[return-value]
-    expected = "an open connection with the websockets asyncio API (async for, send, close)"
-    hint = " (is an 'await' missing?)" if callable(getattr(websocket, "__await__", None)) else ""
-    given = f"{type(websocket).__name__} without {', '.join(missing)}{hint}"
-    raise TypeError(f"{origin} must return {expected}, not {given}")
-
-
-def _abort_transport(websocket: Websocket) -> bool:
-    """Abort the transport; return False if the websocket has none with ``abort``, as those of picows."""
-    abort = getattr(getattr(websocket, "transport", None), "abort", None)
-    if not callable(abort):
-        return False
-    abort()
-    return True
-
-
-def _is_closing(websocket: Websocket) -> bool:
-    # A subclass may open another kind of websocket, whose transport may lack the method.
-    is_closing = getattr(getattr(websocket, "transport", None), "is_closing", None)
-    return callable(is_closing) and bool(is_closing())
-
-
-#: Tasks that close websockets in the background: the event loop itself keeps only weak references to tasks.
-_CLOSING: Final[set[asyncio.Task[None]]] = set()
-
-
-def _close_soon(websocket: Websocket) -> asyncio.Task[None]:
-    async def close() -> None:
-        # If the connection breaks meanwhile, it is closed as well.
-        with contextlib.suppress(Exception):
-            async with asyncio.timeout(CLOSE_TIMEOUT):
-                await websocket.close()
-
-    task = asyncio.get_running_loop().create_task(close(), name="rxws close websocket")
-    _CLOSING.add(task)
-    task.add_done_callback(_CLOSING.discard)
-    return task
-
-
-def abort_websocket(websocket: Websocket) -> None:
-    """Abort a websocket without a closing handshake, so that the peer cannot delay it.
-
-    A websocket without a transport, as those of picows, is closed in the background; its ``close`` has a timeout.
-    """
-    if not _abort_transport(websocket):
-        _close_soon(websocket)
 
 
 class Connection:
@@ -177,8 +110,9 @@ class Connection:
     @property
     def is_live(self) -> bool:
         """Whether messages can be sent on it: it was not read to its end and is not known to be closing."""
-        # Connections of websockets and of picows have a state; 1 is OPEN in both libraries.
-        return self.state in _USABLE and not self.reader.done() and getattr(self.websocket, "state", 1) == 1
+        # Connections of websockets and of picows have a state, with the same numbers.
+        is_open = getattr(self.websocket, "state", State.OPEN) == State.OPEN
+        return self.state in _USABLE and not self.reader.done() and is_open
 
     def _enter(self, state: ConnectionState) -> None:
         if state not in TRANSITIONS[self.state]:
@@ -221,7 +155,7 @@ class Connection:
                 error = None
             elif self._failure is None and is_being_cancelled(ended):
                 # The loop is being torn down, so there is no time for a closing handshake.
-                _abort_transport(self.websocket)
+                abort_transport(self.websocket)
                 raise
             else:
                 error = ended
@@ -234,7 +168,7 @@ class Connection:
         self.ended_at = self._reporter.now()
         # A clean end of the iteration, or a close frame: all that the peer had sent before came.
         self.is_complete = self.is_complete and (error is None or getattr(error, "rcvd", None) is not None)
-        if self._closing is None and getattr(self.websocket, "state", None) != CLOSED:
+        if self._closing is None and getattr(self.websocket, "state", None) != State.CLOSED:
             # The reading has ended, but the connection has not.
             abort_websocket(self.websocket)
         return self._failure or diagnose(error, self.websocket, now=self.ended_at)
@@ -304,8 +238,7 @@ class Connection:
             raise SendTimeout(f"the peer took nothing for {timeout:g} s: the connection was aborted") from error
         except Exception as error:
             raise SendFailed("the connection was lost while sending") from error
-        if _is_closing(self.websocket):
-            # A transport that is closing discards the payload without an error.
+        if discards(self.websocket):
             raise SendFailed("the connection was lost while sending")
 
     def send_soon(self, payload: str | bytes, timeout: float, priority: Priority = Priority.NORMAL) -> None:
@@ -350,7 +283,7 @@ class Connection:
         if self.state is not ConnectionState.ABORTING:
             self._enter(ConnectionState.ABORTING)
         self.is_complete = False
-        if not _abort_transport(self.websocket):
+        if not abort_transport(self.websocket):
             self._close_soon()
             self.reader.cancel()
         elif self._last_call is None:
@@ -359,7 +292,7 @@ class Connection:
 
     def _close_soon(self) -> asyncio.Task[None]:
         if self._closing is None:
-            self._closing = _close_soon(self.websocket)
+            self._closing = close_soon(self.websocket)
         return self._closing
 
     async def close(self, failure: Failure, timeout: float) -> None:

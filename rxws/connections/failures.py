@@ -59,7 +59,9 @@ _BROKEN: Final = frozenset({"OSError", "EOFError", "ClientConnectionError"})
 # second later.
 _BUGS: Final = (TypeError, AttributeError, NameError, NotImplementedError)
 # The modules through which an exception of the websocket library itself passes.
-_PASSED: Final = frozenset({"rxws.connections.connection", "rxws.messages.reader", "rxws.messages.frames"})
+_PASSED: Final = frozenset(
+    {"rxws.connections.connection", "rxws.connections.transport", "rxws.messages.reader", "rxws.messages.frames"}
+)
 # rxws.testing has connections of its own, which break like any other.
 _OURS: Final = re.compile(r"rxws\.(?!testing\b)")
 

@@ -15,9 +15,10 @@ from ..options import Options
 from ..reporting.cancellation import FAILURES, is_being_cancelled
 from ..reporting.events import State
 from .backoff import Backoff
-from .connection import Connection, abort_websocket
+from .connection import Connection
 from .connection_reporter import ConnectionReporter
 from .failures import Failure, diagnose
+from .transport import abort_websocket
 from .watchdog import watch
 
 __all__ = ["ConnectionSender", "Opener", "RotationHost"]

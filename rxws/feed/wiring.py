@@ -16,9 +16,10 @@ from reactivex import abc
 
 from ..checks import check_seconds
 from ..connections.backoff import Backoff
-from ..connections.connection import Connection, check_websocket
+from ..connections.connection import Connection
 from ..connections.opener import Opener
 from ..connections.rotation import Rotation
+from ..connections.transport import check_websocket
 from ..display.cells import in_notebook, on_rerun
 from ..display.feed_view import FeedView, replace_namesake
 from ..errors import ConnectFailed, FeedClosed, RxwsError, SendFailed

@@ -13,7 +13,7 @@ import websockets
 from websockets.exceptions import ConnectionClosedError
 
 from rxws import CallbackFailed, SendFailed, SendTimeout
-from rxws.connections.connection import Connection, abort_websocket, check_websocket
+from rxws.connections.connection import Connection
 from rxws.connections.failures import Failure
 from rxws.connections.rate_limit import SlidingWindow
 from rxws.connections.send_queue import Priority, PrioritySendQueue
@@ -80,66 +80,6 @@ async def bare():
 async def never():
     """Wait forever, until cancelled."""
     await asyncio.get_running_loop().create_future()
-
-
-# Websockets
-
-
-@in_virtual_time
-async def test_check_websocket_accepts_any_object_with_the_api():
-    """Any object with iteration, ``send`` and ``close`` is a websocket."""
-    websocket = ScriptedWebsocket()
-    assert check_websocket(websocket, "_create_ws") is websocket
-
-
-def test_check_websocket_refuses_an_object_without_the_api():
-    """The error names the hook that returned the object, the object's type and its missing methods."""
-    with pytest.raises(TypeError, match=r"^_create_ws must .*, not NoneType without __aiter__, send, close$"):
-        check_websocket(None, "_create_ws")
-
-
-async def test_check_websocket_hints_at_a_missing_await():
-    """If the object can be awaited, the error asks for a missing ``await``."""
-    connecting = never()
-    with pytest.raises(TypeError, match=r"not coroutine .* \(is an 'await' missing\?\)$"):
-        check_websocket(connecting, "connect")
-    connecting.close()
-
-
-@in_virtual_time
-async def test_abort_websocket_aborts_the_transport():
-    """A websocket with a transport is aborted, without a closing handshake."""
-    websocket = ScriptedWebsocket()
-    abort_websocket(websocket)
-    assert (websocket.transport.aborted, websocket.closes) == (1, 0)
-
-
-@in_virtual_time
-@pytest.mark.parametrize("error", [None, OSError("broken"), TypeError("a bug")])
-async def test_abort_websocket_without_a_transport_closes(error):
-    """A websocket without a transport is closed with ``close``, and an exception of that is ignored."""
-
-    async def close():
-        if error is not None:
-            raise error
-
-    websocket = ScriptedWebsocket(transport=False)
-    websocket.on_close = close
-    abort_websocket(websocket)
-    await asyncio.sleep(0.01)
-    assert websocket.closes == 1
-
-
-@in_virtual_time
-async def test_abort_websocket_gives_up_a_close_that_never_ends():
-    """A ``close`` in the background is cancelled after 30 seconds."""
-    websocket = ScriptedWebsocket(transport=False)
-    websocket.on_close = never
-    abort_websocket(websocket)
-    await asyncio.sleep(29)
-    assert len(asyncio.all_tasks()) == 2
-    await asyncio.sleep(2)
-    assert len(asyncio.all_tasks()) == 1
 
 
 # Reading

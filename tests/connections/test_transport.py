@@ -1,4 +1,4 @@
-"""The limit of the time that the websocket library takes to close a connection by itself."""
+"""A websocket of any library: it is checked, closed and aborted, and may close by itself in bounded time."""
 
 from __future__ import annotations
 
@@ -7,13 +7,14 @@ import struct
 from types import SimpleNamespace
 
 import pytest
+from websockets.protocol import State
 
 import rxws
 from rxws import Connected, Disconnected
-from rxws.connections.close_limit import CLOSING, wait_overdue
+from rxws.connections.transport import abort_websocket, check_websocket, wait_overdue
 from rxws.testing import FeedServer
-from tests.support.life import ScriptedFeed
-from tests.support.opening import Followed, now
+from tests.support.life import ScriptedFeed, ScriptedWebsocket
+from tests.support.opening import Followed, never, now
 
 in_virtual_time = pytest.mark.usefixtures("virtual_time", "assert_no_leaks")
 
@@ -24,6 +25,63 @@ PAYLOADS = {
     "an extension that was not agreed on": (1002, struct.pack("!BB", 0xC1, 0)),
 }
 """Violations of the protocol by a server: the close code that the library sends, and the bytes."""
+
+
+@in_virtual_time
+async def test_check_websocket_accepts_any_object_with_the_api():
+    """Any object with iteration, ``send`` and ``close`` is a websocket."""
+    websocket = ScriptedWebsocket()
+    assert check_websocket(websocket, "_create_ws") is websocket
+
+
+def test_check_websocket_refuses_an_object_without_the_api():
+    """The error names the hook that returned the object, the object's type and its missing methods."""
+    with pytest.raises(TypeError, match=r"^_create_ws must .*, not NoneType without __aiter__, send, close$"):
+        check_websocket(None, "_create_ws")
+
+
+async def test_check_websocket_hints_at_a_missing_await():
+    """If the object can be awaited, the error asks for a missing ``await``."""
+    connecting = never()
+    with pytest.raises(TypeError, match=r"not coroutine .* \(is an 'await' missing\?\)$"):
+        check_websocket(connecting, "connect")
+    connecting.close()
+
+
+@in_virtual_time
+async def test_abort_websocket_aborts_the_transport():
+    """A websocket with a transport is aborted, without a closing handshake."""
+    websocket = ScriptedWebsocket()
+    abort_websocket(websocket)
+    assert (websocket.transport.aborted, websocket.closes) == (1, 0)
+
+
+@in_virtual_time
+@pytest.mark.parametrize("error", [None, OSError("broken"), TypeError("a bug")])
+async def test_abort_websocket_without_a_transport_closes(error):
+    """A websocket without a transport is closed with ``close``, and an exception of that is ignored."""
+
+    async def close():
+        if error is not None:
+            raise error
+
+    websocket = ScriptedWebsocket(transport=False)
+    websocket.on_close = close
+    abort_websocket(websocket)
+    await asyncio.sleep(0.01)
+    assert websocket.closes == 1
+
+
+@in_virtual_time
+async def test_abort_websocket_gives_up_a_close_that_never_ends():
+    """A ``close`` in the background is cancelled after 30 seconds."""
+    websocket = ScriptedWebsocket(transport=False)
+    websocket.on_close = never
+    abort_websocket(websocket)
+    await asyncio.sleep(29)
+    assert len(asyncio.all_tasks()) == 2
+    await asyncio.sleep(2)
+    assert len(asyncio.all_tasks()) == 1
 
 
 @in_virtual_time
@@ -72,14 +130,14 @@ async def test_a_close_of_rxws_has_a_limit_of_its_own():
     """The limit for the library's own close does not shorten the close of ``exit``."""
 
     async def answer_late():
-        feed.websocket.state = CLOSING
+        feed.websocket.state = State.CLOSING
         await asyncio.sleep(0.99)
         feed.websocket.end(StopAsyncIteration())
 
     async with ScriptedFeed(close_timeout=1) as feed:
         await feed.record.happened(Connected)
         feed.websocket.on_close = answer_late
-        feed.websocket.state = CLOSING
+        feed.websocket.state = State.CLOSING
         await asyncio.sleep(0.5)
     assert feed.websocket.transport.aborted == 0
     assert isinstance(feed.record.events[-1], rxws.Disconnected)
@@ -93,7 +151,7 @@ async def test_a_rotation_hook_may_go_on_while_rxws_closes():
         first = feed.websocket
 
         async def answer_late():
-            first.state = CLOSING
+            first.state = State.CLOSING
             await asyncio.sleep(0.9)
             first.end(StopAsyncIteration())
 
@@ -109,7 +167,7 @@ async def test_the_limit_is_never_exceeded():
         websocket = SimpleNamespace(state=1)
         overdue = asyncio.ensure_future(wait_overdue(websocket, 1.0))
         await asyncio.sleep(delay)
-        websocket.state, began = CLOSING, now()
+        websocket.state, began = State.CLOSING, now()
         await overdue
         assert 0.74 <= now() - began <= 1.001
 

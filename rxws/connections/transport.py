@@ -1,0 +1,96 @@
+"""Checks, closes and aborts a websocket of any library, whose parts may be missing."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from typing import Final
+
+from websockets.protocol import State
+
+from ..messages.frames import Websocket
+
+__all__ = ["abort_transport", "abort_websocket", "check_websocket", "close_soon", "discards", "wait_overdue"]
+
+#: Seconds after which a close in the background is given up; the libraries give up after 10.
+CLOSE_TIMEOUT: Final = 30.0
+
+#: How often a connection is looked at within its limit.
+LOOKS: Final = 4
+
+
+def check_websocket(websocket: object, origin: str) -> Websocket:
+    """Return ``websocket`` if it has the websockets asyncio API.
+
+    Raises:
+        TypeError: otherwise; the text names ``origin``, the type of ``websocket`` and what it lacks.
+    """
+    missing = [name for name in ("__aiter__", "send", "close") if not callable(getattr(websocket, name, None))]
+    if not missing:
+        return websocket  # type: ignore[return-value]
+    expected = "an open connection with the websockets asyncio API (async for, send, close)"
+    hint = " (is an 'await' missing?)" if callable(getattr(websocket, "__await__", None)) else ""
+    given = f"{type(websocket).__name__} without {', '.join(missing)}{hint}"
+    raise TypeError(f"{origin} must return {expected}, not {given}")
+
+
+def abort_transport(websocket: Websocket) -> bool:
+    """Abort the transport; return False if the websocket has none with ``abort``, as those of picows."""
+    abort = getattr(getattr(websocket, "transport", None), "abort", None)
+    if not callable(abort):
+        return False
+    abort()
+    return True
+
+
+def discards(websocket: Websocket) -> bool:
+    """Return whether the transport is closing: it discards without an error what is sent."""
+    # A subclass may open another kind of websocket, whose transport may lack the method.
+    is_closing = getattr(getattr(websocket, "transport", None), "is_closing", None)
+    return callable(is_closing) and bool(is_closing())
+
+
+#: Tasks that close websockets in the background: the event loop itself keeps only weak references to tasks.
+_CLOSING: Final[set[asyncio.Task[None]]] = set()
+
+
+def close_soon(websocket: Websocket) -> asyncio.Task[None]:
+    """Close a websocket in the background, in bounded time."""
+
+    async def close() -> None:
+        # If the connection breaks meanwhile, it is closed as well.
+        with contextlib.suppress(Exception):
+            async with asyncio.timeout(CLOSE_TIMEOUT):
+                await websocket.close()
+
+    task = asyncio.get_running_loop().create_task(close(), name="rxws close websocket")
+    _CLOSING.add(task)
+    task.add_done_callback(_CLOSING.discard)
+    return task
+
+
+def abort_websocket(websocket: Websocket) -> None:
+    """Abort a websocket without a closing handshake, so that the peer cannot delay it.
+
+    A websocket without a transport, as those of picows, is closed in the background; its ``close`` has a timeout.
+    """
+    if not abort_transport(websocket):
+        close_soon(websocket)
+
+
+async def wait_overdue(websocket: object, timeout: float) -> None:
+    """Return when a websocket library has been closing a connection for too long. Cancelling is safe.
+
+    A library closes by itself when the server breaks the protocol: with text that is no UTF-8, a frame that is too big,
+    a deflate bomb. It then reads nothing more and waits for the server's answer, for 10 s and longer. No library tells
+    when it begins, so its state is looked at four times within ``timeout``.
+
+    Args:
+        websocket: the connection; it may lack ``state``, and then it is never overdue.
+        timeout: seconds of closing after which this returns; it may return earlier by a quarter of them, never later.
+    """
+    seen = 0
+    while seen < LOOKS:
+        await asyncio.sleep(timeout / LOOKS)
+        # How often it was seen closing, and not for how long: a loop that stood still has not read the answer yet.
+        seen = seen + 1 if getattr(websocket, "state", None) == State.CLOSING else 0
