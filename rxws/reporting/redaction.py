@@ -9,13 +9,16 @@ from __future__ import annotations
 import re
 from typing import Final
 
-__all__ = ["MASK", "printable", "redact", "redact_url"]
+from .tokens import MASK, is_secret_name, is_token, mask_tokens
 
-#: Replaces a secret. It is ASCII, so that any terminal shows it, and differs from the sign of shortened texts.
-MASK: Final = "***"
+__all__ = ["MASK", "brief", "printable", "redact", "redact_url"]
 
-_SHORTEST_TOKEN: Final = 20
-_LONGEST_WORD: Final = 16
+#: The longest text that is shown of a message.
+LONGEST: Final = 200
+
+#: The longest beginning that is redacted of a text: redaction may shorten it.
+_MOST_REDACTED: Final = 4_000
+
 _URL: Final = re.compile(r"([\w+.\-]*)://([^/?#]*)(.*)")
 _AUTHORITY: Final = re.compile(r"(?:(?P<user>.*)@)?(?P<host>[\w.\-]*|\[[\w:.]*\])(?P<port>(?::[0-9]{0,5})?)")
 # The characters of RFC 3986 §2, and all letters and digits of Unicode.
@@ -24,26 +27,28 @@ _PARAMETER: Final = re.compile(r"[\w.\-\[\]]+")
 _SEGMENT: Final = re.compile(r"[\w\-.~:@!$'()*+,]*")
 _USER_IN_SEGMENT: Final = re.compile(r":.*@|@.*[.:]")
 
-# A URL in a text ends only at a space, because a quote or a bracket may be part of a password.
+# What may be, or begin, a secret in a text. A URL ends only at a space, because a quote or a bracket may be part of a
+# password. The name of a field may follow an escaped line break, and ends with a colon, an equals sign, or, in a list
+# of pairs, a comma. Names in a query have a rule of their own.
 _IN_TEXT: Final = re.compile(
-    r"""(?P<url>(?<![\w+.\-])[\w+.\-]*://[^ ]*)"""
-    r"""|(?P<field>(?<![?&])(?:authorization|cookie|api[-_]?key|access[-_]?(?:key|sign)|listen[-_]?key|private[-_]?key"""
-    r"""|token|secret|credentials?|signature|(?<![a-z])(?<![\w\-]{16})sig|passphrase|password)(?:[-_]?(?:key|id|value|token))*"""
-    r"""(?:[\\"' ]*[:=]|["'],)[ ]*)(?:"(?:\\.|[^"\\])*"|'(?:\\.|[^'\\])*'|.+)""",
-    re.IGNORECASE,
+    r"""(?P<key>-----BEGIN [A-Z0-9 ]*-----.*?(?:-----END [A-Z0-9 ]*-----|$))"""
+    r"""|(?P<url>(?<![\w+.\-])[\w+.\-]*+://[^ ]*)"""
+    r"""|(?:\\(?:[abfnrtv]|x[0-9a-f]{2}|u[0-9a-f]{4})|(?<![?&\w.\-\[\]]))(?P<field>[\w.\-\[\]]++)"""
+    r"""(?:[\\"' ]*+(?:=>|[:=])|["'],(?= *b?["'0-9\-]))[ ]*"""
 )
-_CREDENTIALS: Final = re.compile(r"\b(bearer|basic) +[^ ]+", re.IGNORECASE)
+# The value of a field: quoted, or a number or a constant with its end. Anything else may have spaces.
+_VALUE: Final = re.compile(
+    r"""b?(?P<quote>["'])(?:\\.|(?!(?P=quote))[^\\])*+(?P=quote)"""
+    r"""|(?:-?[0-9][0-9.]*|true|false|null|True|False|None)(?=[ ]*(?:[,;&)\]}]|$))|.*"""
+)
+_CREDENTIALS: Final = re.compile(
+    r"\b(bearer|basic) +(?!(?:token|auth|scheme|credential|is\b|was\b|and\b|or\b))[^ ]+", re.IGNORECASE
+)
+_USER_INFORMATION: Final = re.compile(
+    r"(?<![^\s/:@'\"(])[^\s/:@'\"(]{1,100}:[^\s/@]{1,200}@(?=(?:[\w\-]+\.)+[A-Za-z0-9]{2,}|localhost\b|\[)"
+)
 _QUERY_VALUE: Final = re.compile(r"([?&][\w.\-\[\]]+=)([^ &]*)")
-_LONG_WORD: Final = re.compile(rf"[\w.~%+\-]{{{_SHORTEST_TOKEN},}}=*")
-_NAME: Final = re.compile(r"\w+")
 _CLOSING: Final = "'\"`,.;:)}>"
-
-_HEXADECIMAL: Final = re.compile(r"[0-9A-Fa-f\-]+")
-# A word, possibly with a number at its end, or a date.
-_WORD: Final = re.compile(r"[A-Za-z]*[0-9]{0,4}|[0-9]{5,8}")
-# A version or a duration (v3, 24h).
-_LABEL: Final = re.compile(r"[a-z][0-9]{1,2}|[0-9]{1,2}[a-z]")
-_HUMP: Final = re.compile(r"[A-Z]+(?![a-z])|[A-Z]?[a-z]+")
 
 
 def redact_url(url: str) -> str:
@@ -71,9 +76,10 @@ def redact_url(url: str) -> str:
 def redact(text: str, names: frozenset[str] = frozenset()) -> str:
     """Return ``text`` as one line without secrets, for display.
 
-    Every URL is redacted as by :func:`redact_url`. The values of headers and fields for secrets are masked
-    (``Authorization: Bearer x``, ``'Cookie': 'x'``, ``"listenKey": "x"``); a value without quotes is masked up to the
-    end of the text. Other words that look like tokens are masked. Control characters are escaped. A second redaction
+    Every URL is redacted as by :func:`redact_url`. The values of headers and fields for secrets are masked, whatever
+    their form (``Authorization: Bearer x``, ``'Cookie': 'x'``, ``"listenKey": "x"``, ``pin=1234``); a value without
+    quotes is masked up to the end of the text. The names are those of :func:`~rxws.reporting.tokens.is_secret_name`.
+    Other words that look like tokens are masked, UUIDs among them. Control characters are escaped. A second redaction
     changes nothing. Never raises.
 
     Args:
@@ -86,29 +92,53 @@ def redact(text: str, names: frozenset[str] = frozenset()) -> str:
         "ws://localhost/?key=*** isn't a valid URI"
     """
     text = printable(text)
-    shown = []
-    end = 0
-    for match in _IN_TEXT.finditer(text):
-        shown.append(_redact_words(text[end : match.start()], names))
-        shown.append(_redact_url_in_text(match["url"]) if match["url"] else _redact_field(match))
-        end = match.end()
+    shown: list[str] = []
+    end = position = 0
+    while match := _IN_TEXT.search(text, position):
+        position = match.end()
+        if match["url"]:
+            secret, start = _redact_url_in_text(match["url"]), match.start()
+        elif match["key"]:
+            secret, start = MASK, match.start()
+        elif is_secret_name(match["field"]):
+            value = _VALUE.match(text, position)
+            assert value is not None
+            # The name is redacted with the words before it, because it may be the end of a token.
+            secret, start, position = f"{value['quote'] or ''}{MASK}{value['quote'] or ''}", position, value.end()
+        else:
+            continue
+        shown += _redact_words(text[end:start], names), secret
+        end = position
     shown.append(_redact_words(text[end:], names))
     return "".join(shown)
+
+
+def brief(text: str) -> str:
+    """Return the beginning of ``text``, at most 200 characters, redacted as by :func:`redact`."""
+    if len(text) > _MOST_REDACTED:
+        # Drop the last word: redaction might not recognize a secret that was cut in two.
+        text = f"{text[:_MOST_REDACTED].rpartition(' ')[0]}…"
+    shown = redact(text)
+    return shown if len(shown) <= LONGEST else f"{shown[: LONGEST - 1]}…"
 
 
 def printable(text: str) -> str:
     """Return ``text`` as one printable line: characters that are not printable are escaped."""
     # Callers do this before they look for secrets: a line break or a zero-width character could divide a secret.
-    return "".join(
-        character if character.isprintable() else character.encode("unicode_escape").decode("ascii")
-        for character in text
+    return (
+        text
+        if text.isprintable()
+        else "".join(
+            character if character.isprintable() else character.encode("unicode_escape").decode("ascii")
+            for character in text
+        )
     )
 
 
 def _redact_without_scheme(text: str) -> str:
     authority = re.split(r"[/?#]", text, maxsplit=1)[0]
     shown = _redact_authority(authority)
-    if shown is None or _looks_secret(authority):
+    if shown is None or is_token(authority):
         return MASK
     return shown if authority == text else f"{shown}/{MASK}"
 
@@ -127,14 +157,14 @@ def _redact_rest(rest: str) -> str:
         return f"/{MASK}"
     rest, hash_sign, _ = rest.partition("#")
     path, question_mark, query = rest.partition("?")
-    segments = "/".join(_redact_segment(segment) for segment in path.split("/"))
+    segments = "/".join(_redact_segment(segment) for segment in mask_tokens(path).split("/"))
     parameters = "&".join(_redact_parameter(parameter) for parameter in query.split("&"))
     return f"{segments}{question_mark}{parameters}{hash_sign and hash_sign + MASK}"
 
 
 def _redact_segment(segment: str) -> str:
     is_plain = _SEGMENT.fullmatch(segment) and not _USER_IN_SEGMENT.search(segment)
-    return segment if is_plain and not _looks_secret(segment) else MASK
+    return segment if is_plain and not is_token(segment) else MASK
 
 
 def _redact_parameter(parameter: str) -> str:
@@ -144,7 +174,7 @@ def _redact_parameter(parameter: str) -> str:
     if not value.strip("="):
         # A name without a value may be a secret itself, with the padding of base64.
         return MASK
-    is_name = _PARAMETER.fullmatch(name) and not _looks_secret(name)
+    is_name = _PARAMETER.fullmatch(name) and not is_token(name)
     return f"{name if is_name else MASK}={MASK}"
 
 
@@ -153,48 +183,13 @@ def _redact_url_in_text(found: str) -> str:
     return redact_url(url) + found[len(url) :]
 
 
-def _redact_field(match: re.Match[str]) -> str:
-    name = match["field"]
-    value = match[0][len(name) :]
-    is_quoted = len(value) > 1 and value[0] == value[-1] and value[0] in "'\""
-    return f"{name}{value[0]}{MASK}{value[0]}" if is_quoted else f"{name}{MASK}"
-
-
 def _redact_words(text: str, names: frozenset[str]) -> str:
     text = _CREDENTIALS.sub(rf"\1 {MASK}", text)
+    text = _USER_INFORMATION.sub(f"{MASK}@", text)
     text = _QUERY_VALUE.sub(_redact_query_value, text)
-    return _LONG_WORD.sub(lambda word: _redact_word(word[0], names), text)
-
-
-def _redact_word(word: str, names: frozenset[str]) -> str:
-    # A word without letters and digits, like the marks under a traceback's line, contains no names and no secret.
-    return word if names.issuperset(_NAME.findall(word)) or not _looks_secret(word) else MASK
+    return mask_tokens(text, names)
 
 
 def _redact_query_value(match: re.Match[str]) -> str:
     name, value = match.groups()
     return f"{name}{MASK}{value[len(value.rstrip(_CLOSING)) :]}"
-
-
-def _looks_secret(text: str) -> bool:
-    """Return whether a part of ``text`` is long and does not consist of words."""
-    pieces = re.split(r"[^\w.~%+\-]", text)
-    return any(len(piece) >= _SHORTEST_TOKEN and not _is_made_of_words(piece) for piece in pieces)
-
-
-def _is_made_of_words(text: str) -> bool:
-    if _HEXADECIMAL.fullmatch(text):
-        return False
-    words = [word for word in re.split(r"[-_.~]", text) if not _LABEL.fullmatch(word)]
-    humps = [hump for word in words for hump in _HUMP.findall(word)]
-    letters = "".join(humps)
-    vowels = sum(letter in "aeiouyAEIOUY" for letter in letters)
-    return (
-        all(_WORD.fullmatch(word) for word in words)
-        and all(len(hump) <= _LONGEST_WORD for hump in humps)
-        # About 40 % of the letters of English are vowels, but less than 25 % of random letters (y counted as a vowel).
-        # In mixed case, random letters form humps of fewer than three letters.
-        and vowels * 5 >= len(letters)
-        and len(letters) >= 4 * len(humps)
-        and len(letters) * 2 >= len(text)
-    )

@@ -1,0 +1,144 @@
+"""Recognizes secrets in texts: by the names of fields, and by the lengths and characters of words. Pure.
+
+A word is a token, such as a key, a JSON web token or a UUID, if it has 20 characters or more and people would not write
+it. People write words of one case (``connection``), words in camel case (``aggTrade``) and numbers (``2024-06-28``).
+Random characters change between cases and digits more often.
+"""
+
+from __future__ import annotations
+
+import re
+from typing import Final
+
+__all__ = ["MASK", "is_secret_name", "is_token", "mask_tokens"]
+
+#: Replaces a secret. It is ASCII, so that any terminal shows it, and differs from the sign of shortened texts.
+MASK: Final = "***"
+
+_SHORTEST_TOKEN: Final = 20
+
+#: The characters at the end of a field's name that are looked at.
+_LONGEST_NAME: Final = 60
+
+_NAME_PART: Final = re.compile(r"(?<=[a-z0-9])(?=[A-Z])|(?<=[A-Z])(?=[A-Z][a-z])|[^A-Za-z0-9]+")
+# The names of secrets in snake case, with the words that may follow.
+_SECRET_NAME: Final = re.compile(
+    r"(?:pass_?(?:word|wd|phrase|code|key)|passwort|pwd|secret|token|cred(?:ential)?|signature|cookie|authorization"
+    r"|authentication|bearer|jwt|hmac|otp|mnemonic|seed_?phrase|session|[cx]srf|[a-z]sess_?id"
+    r"|(?:api|access|auth|private|secret|listen|sign|signing|encryption|master|shared|client|consumer|ssh|license|app"
+    r"|user)_?keys?|api_?sign"
+    r"|(?:^|_)(?:pass|pin|o?auth2?|mfa|2_?fa|sign|sig|mac|sid|cvv|cvc))s?"
+    r"(?:_?(?:key|id|value|token|hash|hex|base_?64|b64|str|string|text|bytes|header|code|old|new|confirm|confirmation"
+    r"|v?[0-9]+|sha_?[0-9]+))*_?$"
+)
+
+# The characters of base64 (RFC 4648 §4 and §5), of percent-encoding, and of JSON web tokens.
+# The letter of an escape is no part of the word behind it.
+_RUN: Final = re.compile(
+    rf"\\(?:[abfnrtv]|x[0-9a-f]{{2}}|u[0-9a-f]{{4}})|(?P<run>[A-Za-z0-9_.~%+/\-]{{{_SHORTEST_TOKEN},}}=*)"
+)
+_NAME: Final = re.compile(r"\w+")
+_BREAK: Final = re.compile(r"[^A-Za-z0-9_.~%+\-]")
+_BASE64: Final = re.compile(r"[A-Za-z0-9+]*")
+_PATH_WORD: Final = re.compile(r"[a-z]{0,7}|v[0-9]{1,2}")
+_SEPARATOR: Final = re.compile(r"[-_.~+]")
+_UUID: Final = re.compile(r"[0-9A-Fa-f]{8}(?:-[0-9A-Fa-f]{4}){3}-[0-9A-Fa-f]{12}")
+_HEXADECIMAL: Final = re.compile(r"(?=[0-9\-]*[A-Fa-f])[0-9A-Fa-f\-]+")
+_WORD: Final = re.compile(
+    r"(?!.{20})(?:[0-9]{0,5}(?:[A-Z]{0,16}|[A-Z]?[a-z]{0,16})[0-9]{0,4}"
+    r"|[a-z]{1,6}[0-9][a-z]{1,6}"  # when2create
+    r"|[0-9]{1,2}[A-Z]{3}[0-9]{2,4}"  # 28JUN24
+    r"|[0-9]{1,5}d[0-9]{1,5})"  # 0d5, a decimal fraction in the names of options
+    r"|[0-9]+|[0-9]{8}T[0-9]{4,12}Z?"
+)
+_HUMP: Final = re.compile(r"[A-Z]+(?![a-z])|[A-Z]?[a-z]+|[0-9]+")
+
+
+def is_secret_name(name: str) -> bool:
+    """Return whether a field of this name holds a secret; in snake, camel or kebab case, or in one word.
+
+    Example::
+
+        >>> [is_secret_name(name) for name in ("X-MBX-APIKEY", "sessionId", "pin", "pinned", "authors")]
+        [True, True, True, False, False]
+    """
+    return _SECRET_NAME.search(_NAME_PART.sub("_", name[-_LONGEST_NAME:]).lower()) is not None
+
+
+def is_token(text: str) -> bool:
+    """Return whether a part of a text without slashes is a token."""
+    return any(len(part) >= _SHORTEST_TOKEN and not _is_made_of_words(part) for part in _BREAK.split(text))
+
+
+def mask_tokens(text: str, names: frozenset[str] = frozenset()) -> str:
+    """Return ``text`` with its tokens masked. Words that consist of ``names`` are no tokens.
+
+    Example::
+
+        >>> mask_tokens("wrong key q8Xk29dLmZ7aT1bVw5RcYp/3 in /usr/lib/python3.11/site-packages")
+        'wrong key *** in /usr/lib/python3.11/site-packages'
+    """
+
+    def shown(match: re.Match[str]) -> str:
+        run = match["run"]
+        return match[0] if run is None or names.issuperset(_NAME.findall(run)) else _mask(run)
+
+    return _RUN.sub(shown, text)
+
+
+def _mask(run: str) -> str:
+    """Mask the tokens of a run. A token in base64 may have slashes, and a token in a path lies between them."""
+    parts = run.rstrip("=").split("/")
+    masked = [is_token(part) for part in parts]
+    start = 0
+    while start < len(parts):
+        end = start
+        while end < len(parts) and _BASE64.fullmatch(parts[end]):
+            end += 1
+        padding = run.endswith("=") and end == len(parts)
+        for number in _token_in(parts[start:end], padding=padding):
+            masked[start + number] = True
+        start = end + 1
+    shown = [MASK if hidden else part for part, hidden in zip(parts, masked, strict=True)]
+    # Adjacent masked parts are shown as one.
+    shown = [part for at, part in enumerate(shown) if not (at and masked[at] and masked[at - 1])]
+    return "/".join(shown) + ("" if masked[-1] else run[len(run.rstrip("=")) :])
+
+
+def _token_in(parts: list[str], *, padding: bool) -> range:
+    """Return which of adjacent parts, all of characters of base64, are one token."""
+    odd = [number for number, part in enumerate(parts) if not _is_made_of_words(part)]
+    if not odd or len("/".join(parts)) < _SHORTEST_TOKEN:
+        return range(0)
+    first, last = odd[0], odd[-1] + 1
+    if len("/".join(parts[first:last])) < 8 and not padding:
+        return range(0)
+    # A long part is a token in a path, whose words are no part of it. Other tokens are divided by slashes.
+    if not (is_token(parts[first]) and all(map(_PATH_WORD.fullmatch, parts[:first]))):
+        first = 0
+    if padding or not (is_token(parts[last - 1]) and all(map(_PATH_WORD.fullmatch, parts[last:]))):
+        last = len(parts)
+    return range(first, last)
+
+
+def _is_made_of_words(text: str) -> bool:
+    if len(text) >= _SHORTEST_TOKEN and (_HEXADECIMAL.fullmatch(text) or _UUID.fullmatch(text)):
+        return False
+    return all(_WORD.fullmatch(word) or _is_camel_case(word) for word in _SEPARATOR.split(text))
+
+
+def _is_camel_case(word: str) -> bool:
+    if not word.isalnum() or word in (word.lower(), word.upper()):
+        return False
+    parts = _HUMP.findall(word)
+    humps = [part for part in parts if part.isalpha()]
+    acronyms = [hump for hump in humps if hump.isupper()]
+    return (
+        len(parts) - len(humps) <= 1
+        and all(len(part) <= 16 for part in parts)
+        and len(acronyms) <= 1
+        and all(len(acronym) <= 6 for acronym in acronyms)
+        # Letters of random case form humps of two or three letters.
+        and sum(map(len, humps)) >= (5 if len(word) > 12 else 4) * len(humps)
+        and 4 * sum(len(hump) < 3 for hump in humps) <= len(humps)
+    )
