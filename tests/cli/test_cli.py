@@ -132,7 +132,7 @@ def test_filter_is_parsed_when_valid(text, case):
 
 @pytest.mark.parametrize("text", ["", "e", "=trade", "e=trade,", "e=trade,s", "a..b=1", ".a=1", "a=1,a=2", "a=x,y,b=1"])
 def test_filter_is_refused_when_invalid(text):
-    """A text that is not a list of key=value, or that names a key twice, is refused."""
+    """A filter that is not a list of key=value, or that contains a key twice, is refused."""
     with pytest.raises(argparse.ArgumentTypeError):
         arguments.filter_case(text)
 
@@ -205,7 +205,7 @@ def test_message_is_one_safe_line_of_json_when_printed(raw, line):
 
 
 def test_message_is_ascii_when_the_output_has_no_unicode():
-    """If standard output cannot encode Unicode, all other characters than ASCII become JSON escapes."""
+    """If standard output cannot encode Unicode, non-ASCII characters become JSON escapes."""
     assert lines.json_lines(["Köln", "👩"], ascii=True) == '"K\\u00f6ln"\n"\\ud83d\\udc69"\n'
 
 

@@ -33,7 +33,7 @@ async def server():
 
 @pytest.fixture
 def recorded(tmp_path: Path) -> Path:
-    """Return a recording of three messages in three seconds, with a gap before the last one."""
+    """Make a recording of three messages in three seconds, with a gap before the last message; return its path."""
     gap = rxws.Gap(1.0, 2.0, "server", None, name="feed", time=2.0)
     frames = [frame(1.0, {"e": "a", "n": 1}), frame(2.0, b"\xff", 1), (2.5, gap), frame(3.0, {"e": "b", "n": 2}, 2)]
     return write(tmp_path / "feed.jsonl.gz", start(), *frames, end(3.0))
@@ -210,7 +210,7 @@ async def test_recording_goes_on_when_standard_output_is_closed(server, tmp_path
 
 
 async def test_recording_fails_when_it_would_damage_a_file(server, tmp_path, capsys):
-    """A file that is not a recording, or that another recording writes to, ends the command with 1 and one line."""
+    """If the file is not a recording, or another recording writes to it, the command ends with 1 and one line."""
     path = tmp_path / "notes.txt"
     path.write_text("precious")
     assert await run("record", server.url, path) == 1
@@ -377,7 +377,7 @@ class TestServe:
     """``rxws serve`` in virtual time."""
 
     async def test_frames_come_at_their_recorded_pace_when_served(self, recorded):
-        """Each frame is sent when it is due at the given speed; events are not sent."""
+        """Each frame is sent at its recorded time, scaled by the speed; events are not sent."""
         loop = asyncio.get_running_loop()
         async with assert_no_leaks(), serving(recorded, speed=0.5) as (url, _), connect(url) as client:
             began = loop.time()

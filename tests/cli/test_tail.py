@@ -20,7 +20,7 @@ from rxws.testing import FeedServer
 from tests.support.terminal import COLOUR, SEQUENCE, finish, started, terminal
 
 HOSTILE = ['{"s": "\x9b31m\u202e"}', "\x1b]0;title\x07", '{"s": "\\u001b[2J"}']
-"""Messages with control sequences that could attack a terminal."""
+"""Messages with control sequences that a terminal would execute."""
 
 
 @pytest.fixture
@@ -173,7 +173,7 @@ async def test_command_fails_when_the_output_is_read_too_slowly(server, capsys, 
         monkeypatch.setattr(sys, "stdout", stream)
         running = asyncio.ensure_future(tail(server, "--count", "61"))
         connection = await server.connected()
-        # More than the buffer of a pipe.
+        # Longer than the buffer of a pipe, so that the write blocks.
         await connection.send("x" * 300_000)
         for number in range(60):
             await connection.send(number)
