@@ -1,4 +1,4 @@
-"""Tests of the demo exchange: its messages are numbered, its keys expire, and it misbehaves on command."""
+"""The demo exchange: numbered messages, listen keys that expire, and faults on request."""
 
 from __future__ import annotations
 
@@ -150,7 +150,7 @@ class WhatTheDemoDoes:
         assert all(numbers == sorted(numbers) for numbers in numbers_by_channel(one).values())
 
     async def test_stream_sends_a_channel_when_it_is_subscribed(self, exchange):
-        """``/stream`` sends a channel from its subscription, which it acknowledges by id, until it is unsubscribed."""
+        """``/stream`` acknowledges a subscription by its id, and sends the channel until it is unsubscribed."""
         async with connect(exchange.stream_url) as client:
             await exchange.publish(50)
             await client.send('{"method": "SUBSCRIBE", "params": ["btcusdt@trade", "ethusdt@depth"], "id": 1}')
@@ -205,7 +205,7 @@ class WhatTheDemoDoes:
             assert (client.close_code, client.close_reason) == (1008, "too many messages")
 
     async def test_connections_are_closed_when_their_listen_key_expires(self, exchange):
-        """A key gives access to all channels; when it expires, a message comes, then the close, and after that 401."""
+        """When a listen key expires, its connections get a message and are closed; later handshakes get 401."""
         key = (await exchange.get_json("/listenKey"))["listenKey"]
         async with connect(exchange.key_url(key)) as client:
             await exchange.publish(3)
@@ -275,7 +275,7 @@ class WhatTheDemoDoes:
             await exchange.get_json("/elsewhere")
 
     async def test_book_from_a_snapshot_and_the_changes_is_the_true_one(self, exchange):
-        """Changes are contiguous, and a snapshot with the changes after it gives the true book at any time."""
+        """Changes are contiguous, and a snapshot with the changes after it always gives the true book."""
         async with connect(exchange.stream_url) as client:
             names = [demo.channel_of(symbol, "depth") for symbol in demo.SYMBOLS]
             await client.send(json.dumps({"method": "SUBSCRIBE", "params": names, "id": 1}))
@@ -294,7 +294,7 @@ class WhatTheDemoDoes:
             assert max(book.bids) < min(book.asks)
 
     async def test_snapshot_is_an_old_book_when_it_lags(self, exchange):
-        """With a lag of k, a snapshot is the book of k changes ago; for a larger lag it is the oldest kept book."""
+        """With ``snapshot_lag=k`` a snapshot is the book of k changes ago, or the oldest book that is kept."""
         await exchange.publish(1_000)
         now = exchange.book("BTCUSDT")
         exchange.snapshot_lag = 5
@@ -419,7 +419,7 @@ async def test_client_is_not_closed_when_it_keeps_to_the_limit(virtual_time):
 
 
 async def test_hanging_close_is_given_up_when_the_block_is_left():
-    """Leaving the block gives up a closing handshake that hangs."""
+    """When the block is left, a closing handshake that hangs is aborted."""
     async with assert_no_leaks(), demo.serve(rate=0, listen_key_grace=0.01) as exchange:
         key = (await exchange.get_json("/listenKey"))["listenKey"]
         client = await connect(exchange.key_url(key), close_timeout=0.05)
