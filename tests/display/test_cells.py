@@ -142,7 +142,7 @@ def test_cancelled_registration_is_not_called(kernel):
 
 
 def test_function_that_raises_does_not_prevent_the_others(kernel):
-    """An exception of one function is raised after all others were called, and the new function is registered."""
+    """If a function raises, all others are still called, then its exception is raised; new functions are registered."""
     calls = []
     on_rerun(lambda: calls.append("first"))
     on_rerun(lambda: 1 / 0)
@@ -179,7 +179,7 @@ async def test_feed_replaces_the_live_one_of_its_name(kernel, feed_server, caplo
 
 @virtual
 async def test_feed_remembers_messages_in_a_notebook(kernel, feed_server):
-    """In a notebook the first display within a minute shows the last few messages."""
+    """In a notebook a feed keeps messages for its first minute, so the first display shows the last few of them."""
     async with rxws.ReactiveWebSocket(feed_server.url) as ws:
         await ws.wait_connected()
         for n in range(7):

@@ -129,7 +129,7 @@ def test_values_without_a_repr_are_named():
 
 
 class Loud:
-    """An object that must not be read completely."""
+    """An object of which only the beginning may be read."""
 
     def __repr__(self):
         raise AssertionError
@@ -231,7 +231,7 @@ def test_mapping_that_raises_is_shown_by_its_repr():
 
 
 def test_rate_is_measured_from_display_to_display():
-    """The rate is that since the last display; displays within a second count as one."""
+    """The displayed rate is the rate since the last display; displays within a second count as one."""
     meter = RateMeter(100.0)
     assert meter.look(50, 100.5) == "50 within 0.5 s"
     assert meter.look(3000, 102.0) == "1,500.0 a second for 2.0 s"
@@ -271,7 +271,7 @@ async def test_feed_shows_itself(feed_server):
 
 @virtual
 async def test_feed_shows_its_last_message_at_the_first_display(feed_server):
-    """Before the first display no messages are kept; it shows the last one, and later displays the last few."""
+    """The first display shows only the last message, as earlier ones are not kept; later displays show the last few."""
     async with rxws.ReactiveWebSocket(feed_server.url) as ws:
         await ws.wait_connected()
         for n in range(3):
