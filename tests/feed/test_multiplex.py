@@ -1,4 +1,4 @@
-"""Channels on whole feeds: the messages that the server gets, and that no message of a channel is lost."""
+"""Channels on whole feeds: which messages the server gets, and that no message of a channel is lost."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ def sent_by(connection):
 
 
 class Timed:
-    """A script that records when each message came."""
+    """A server script that records each message and when it came."""
 
     def __init__(self):
         self.times = []
@@ -55,7 +55,7 @@ class Timed:
             self.messages.append(message)
 
     def assert_strict(self, messages, seconds):
-        """Assert that no window of so many seconds has more messages than allowed."""
+        """Assert that no window of ``seconds`` contains more than ``messages`` messages."""
         for earlier, later in zip(self.times, self.times[messages:], strict=False):
             assert later - earlier > seconds
 
@@ -80,7 +80,7 @@ async def test_channel_is_subscribed_as_long_as_it_has_a_stream():
 
 @pytest.mark.parametrize("end", ["closed", "collected"])
 async def test_channel_stays_subscribed_when_a_new_stream_follows_at_once(end):
-    """If a stream ends and another of the same channel is made in one loop turn, nothing is sent."""
+    """If a stream ends, and another stream of its channel is made in the same loop iteration, nothing is sent."""
     async with FeedServer() as server, rxws.ReactiveWebSocket(server.url) as feed:
         stream = feed.multiplex("+a", "-a", filters=[{"s": "a"}])
         await feed.wait_connected()
@@ -96,7 +96,7 @@ async def test_channel_stays_subscribed_when_a_new_stream_follows_at_once(end):
 
 
 async def test_changes_during_an_overlap_are_made_on_both_connections():
-    """During an overlap a channel is (un)subscribed on both connections; one of the answers is delivered."""
+    """During an overlap a channel is (un)subscribed on both connections, and one of the two answers is delivered."""
     async with FeedServer() as server, rxws.ReactiveWebSocket(server.url, handover_timeout=5) as feed:
         answers = feed.stream_filter([{"ok": "+b"}])
         kept = feed.multiplex("+a", "-a", filters=[{"s": "a"}])
@@ -138,7 +138,10 @@ async def test_stream_of_a_channel_has_gaps_and_copies_when_requested():
 
 @pytest.mark.parametrize("gaps", [True, False])
 async def test_stream_begins_with_its_new_subscription_when_its_channel_was_just_unsubscribed(gaps):
-    """The last messages of the old subscription are not delivered: others are missing between them and the new one."""
+    """A new stream of a just unsubscribed channel begins after the server's answer to the new subscription.
+
+    Late messages of the old subscription are discarded, because messages are missing between them and the new ones.
+    """
     async with FeedServer() as server, rxws.ReactiveWebSocket(server.url) as feed:
 
         def wanted():
@@ -152,7 +155,7 @@ async def test_stream_begins_with_its_new_subscription_when_its_channel_was_just
         await old.close()
         await asyncio.sleep(1)
         new, second = wanted(), wanted()
-        # These were on their way when the server unsubscribed the channel; 4 to 6 are never sent.
+        # The server sent 2 and 3 before it unsubscribed the channel. It never sends 4 to 6.
         await server.send({"s": "a", "n": 2}, {"s": "a", "n": 3})
         await asyncio.sleep(0.5)
         await server.send({"ok": "+a"}, {"s": "a", "n": 7}, {"s": "a", "n": 8})
@@ -171,7 +174,7 @@ async def test_stream_begins_with_its_new_subscription_when_its_channel_was_just
 
 
 async def test_stream_begins_when_its_channel_is_refused_or_the_connection_is_lost_after_it_was_unsubscribed():
-    """A stream that waits for its new subscription begins without it, if none can come on this connection."""
+    """If the new subscription is refused or the connection is lost, the stream begins without its answer."""
     async with FeedServer() as server, rxws.ReactiveWebSocket(server.url) as feed:
 
         def wanted():
@@ -205,7 +208,7 @@ async def test_stream_begins_when_its_channel_is_refused_or_the_connection_is_lo
 
 
 async def test_stream_begins_at_once_when_its_channel_was_unsubscribed_long_ago():
-    """Half a minute after a channel was unsubscribed nothing of it comes any more: a stream begins as any other."""
+    """30 s after a channel was unsubscribed, a new stream of it begins at once, as no old messages can come."""
     async with FeedServer() as server, rxws.ReactiveWebSocket(server.url) as feed:
         names = ["a", "b"]
         streams = [
@@ -240,7 +243,7 @@ async def test_channel_is_refused_when_the_server_does_not_know_it():
 
 
 async def test_answers_in_frames_of_several_messages():
-    """If a frame of a held connection has an answer and other messages, only the answer is discarded."""
+    """If a frame on a held connection contains an answer and other messages, only the answer is discarded."""
     async with FeedServer() as server, rxws.ReactiveWebSocket(server.url, split=True, handover_timeout=1) as feed:
         stream = feed.multiplex("+a", filters=[{"s": "a"}], acknowledged=[{"ok": 1}])
         await server.expect("+a")
@@ -255,7 +258,7 @@ async def test_answers_in_frames_of_several_messages():
 
 
 async def test_limit_holds_for_all_messages_and_pongs_go_first():
-    """While 500 subscriptions wait, no second has more than five messages, and pongs and heartbeats hardly wait."""
+    """While 500 subscriptions wait, at most five messages are sent in any second; pongs and heartbeats go first."""
     script = Timed()
 
     async def ping(connection):
@@ -467,7 +470,7 @@ async def test_five_hundred_channels_survive_rotations_and_cuts():
 
 
 async def test_channels_come_and_go_through_rotations_and_cuts():
-    """After channels came and went, the server has subscribed exactly those that have streams."""
+    """After streams were made and closed at random, the server has subscribed exactly the channels with streams."""
     chance = random.Random(7)
     async with (
         demo.serve(max_messages_per_second=5) as exchange,

@@ -48,7 +48,7 @@ async def cancel_the_rest():
 
 
 async def test_closing_happens_once():
-    """The shutdown runs once for any number of callers, and all of them get its end."""
+    """The shutdown runs once for any number of callers, and all of them wait for its end."""
     whole = Whole(ScriptedWebsocket(), ScriptedWebsocket())
     assert not whole.closing.has_begun
     first = whole.closing.request()
@@ -95,7 +95,7 @@ async def test_shutdown_does_not_wait_for_a_task_that_waits_for_it():
 
 
 async def test_shutdown_does_not_wait_for_a_reader_that_waits_for_it(virtual_time):
-    """If a parse hook waits for the shutdown, its connection is not read meanwhile and is aborted at once."""
+    """If a parse hook waits for the shutdown, its connection cannot be read to its end and is aborted at once."""
     whole = Whole()
     websocket = ScriptedWebsocket()
     websocket.on_close = lambda: asyncio.sleep(1000)

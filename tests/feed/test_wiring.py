@@ -108,7 +108,7 @@ class TestSend:
             assert isinstance(caught.value, TimeoutError)
 
     async def test_send_takes_send_timeout_in_total(self):
-        """The time spent waiting for a connection counts for the peer's timeout."""
+        """The time that a send waits for a connection counts against ``send_timeout``."""
         loop = asyncio.get_running_loop()
 
         class Late(ScriptedFeed):
@@ -134,7 +134,7 @@ class TestSend:
             assert of_kind(Disconnected, events)[0].cause == "the peer took nothing for 2 s"
 
     async def test_send_on_a_connection_that_is_lost_meanwhile_raises(self):
-        """If the connection breaks during a send, it raises SendFailed from the transport's error."""
+        """If the connection breaks during a send, the send raises SendFailed, whose cause is the transport's error."""
 
         class Breaking(ScriptedWebsocket):
             async def send(self, message):
@@ -162,7 +162,7 @@ class TestSend:
             assert feed.present_ws is second
 
     async def test_send_gives_up_when_a_connection_does_not_end_its_closing(self):
-        """The wait for the next connection is bounded by ``send_timeout`` too."""
+        """``send_timeout`` also limits the wait for a connection that does not end its close."""
         first = ScriptedWebsocket()
         async with ScriptedFeed(first, send_timeout=2) as feed:
             await feed.wait_connected()
@@ -289,7 +289,7 @@ class TestRequest:
             await connection.send({"id": number - 1}, {"id": number, "result": "first"}, {"id": number, "result": 2})
 
     async def test_request_returns_the_first_message_that_passes(self, feed_server):
-        """The message is sent, and the first message that passes the filter is returned; streams get it as well."""
+        """A request returns the first message that passes its filter; streams get that message too."""
         feed_server.script = self.answer
         async with Feed(feed_server) as feed:
             stream = feed.stream_filter()
@@ -320,7 +320,7 @@ class TestRequest:
 
     @pytest.mark.parametrize("timeout", [None, 3])
     async def test_request_without_a_reply_times_out(self, feed_server, timeout):
-        """After ``timeout`` seconds, 10 by default, it raises TimeoutError, and its stream is freed."""
+        """After ``timeout`` seconds, 10 by default, a request without a reply raises TimeoutError."""
         async with Feed(feed_server) as feed:
             await feed.wait_connected()
             started = now()
@@ -375,7 +375,7 @@ class TestRequest:
             assert feed.statistics().streams == 0
 
     async def test_reply_counts_when_the_connection_is_lost_behind_it(self, feed_server):
-        """A reply that arrives with the end of the connection is returned."""
+        """A reply that arrives directly before the end of its connection is returned."""
 
         async def answer_and_close(connection):
             async for _ in connection:
@@ -387,7 +387,7 @@ class TestRequest:
             assert await feed.request("hello", [{"id": 1}], timeout=60) == {"id": 1}
 
     async def test_request_raises_when_a_rotation_closes_its_connection(self, feed_server):
-        """A rotation closes the connection on which a request waits: the reply cannot come, so the request raises."""
+        """If a rotation closes the connection on which a request waits, the request raises, as no reply can come."""
         loop = asyncio.get_running_loop()
         async with Feed(feed_server, handover_timeout=1) as feed:
             requesting = asyncio.create_task(feed.request("hello", [{"id": 1}], timeout=60))
@@ -419,7 +419,7 @@ class TestRequest:
             await feed.exit()
 
     async def test_request_that_cannot_be_sent_frees_its_stream(self):
-        """If sending raises or the request is cancelled, its stream is closed."""
+        """If sending raises, or the request is cancelled, no receiver is left."""
         async with ScriptedFeed(never, send_timeout=2) as feed:
             with pytest.raises(SendTimeout):
                 await feed.request("hello", None)
@@ -456,7 +456,7 @@ class TestConnected:
         assert feed.present_ws is None
 
     async def test_wait_connected_has_its_old_name_too(self):
-        """``wait_enter_handing_ws`` and ``wait_connected`` are the same."""
+        """``wait_enter_handing_ws`` and ``wait_connected`` are the same method."""
         assert Feed.wait_connected is Feed.wait_enter_handing_ws
 
     async def test_wait_connected_waits_for_a_live_connection(self, feed_server):
@@ -519,7 +519,7 @@ class TestRotate:
             assert feed.statistics().rotations == 5
 
     async def test_rotate_while_rotating_is_the_same_rotation(self, feed_server):
-        """Calls while a rotation runs start no other one: all wait for that rotation."""
+        """``rotate()`` during a rotation starts no other rotation; all callers wait for the running one."""
         async with Feed(feed_server, handover_timeout=1) as feed:
             await opened(feed, feed_server)
             assert await asyncio.gather(*(feed.rotate() for _ in range(5))) == [True] * 5
@@ -527,7 +527,7 @@ class TestRotate:
             assert feed_server.opened == 2
 
     async def test_rotate_while_connecting_waits_for_that_connection(self, feed_server):
-        """Without a connection, ``rotate`` waits for the one that is being opened, also before its opening begins."""
+        """Without a connection ``rotate`` waits for the next one, also before its opening begins."""
         feed_server.slow_handshake(2)
         async with Feed(feed_server) as feed:
             first = feed.rotate()
@@ -570,7 +570,7 @@ class TestRotate:
 
 
 async def slow(message=None):
-    """Take an hour."""
+    """Wait for an hour, as a slow hook or handler."""
     await asyncio.sleep(3600)
 
 
@@ -706,7 +706,7 @@ class TestExit:
 
     @pytest.mark.parametrize("scene", SCENES)
     async def test_feed_is_collected_after_exit(self, feed_server, scene):
-        """After ``exit()`` nothing refers to the feed, its connections or its streams any more."""
+        """After ``exit()`` the feed, its connections and its streams can be garbage collected."""
         feed = await getattr(Scenes, scene)(feed_server)
         feed.add_handler(lambda message: None)
         feed.state.subscribe(lambda state: None, lambda error: None)
@@ -720,7 +720,7 @@ class TestExit:
         assert [reference() for reference in references] == [None] * len(references)
 
     async def test_server_sees_a_normal_close(self, feed_server):
-        """The connection is closed with 1000, and the feed reports that."""
+        """``exit()`` closes the connection with 1000, and the feed reports that."""
         async with Feed(feed_server) as feed:
             events = record(feed.events)
             connection = await opened(feed, feed_server)
@@ -764,7 +764,7 @@ class TestExit:
         await asyncio.gather(*tasks)
 
     async def test_exit_from_a_coroutine_handler_does_not_wait_for_it(self, feed_server):
-        """A coroutine handler may await ``exit()``: it goes on afterwards, without the messages that it held."""
+        """A coroutine handler may await ``exit()``. It continues afterwards, and its waiting messages are dropped."""
         calls = []
 
         async def stop(message):
@@ -785,7 +785,7 @@ class TestExit:
             assert feed.statistics().failures == 0
 
     async def test_exit_from_two_coroutine_handlers(self, feed_server):
-        """Two handlers may await ``exit()``: it waits for neither of them."""
+        """Two handlers may await ``exit()``, which waits for neither of them."""
         calls = []
 
         async def stop(message):
@@ -809,7 +809,7 @@ class TestExit:
 
     @pytest.mark.parametrize("hook", ["_create_ws", "_when2create_new_ws", "_parse_raw_data"])
     async def test_exit_from_a_hook(self, feed_server, hook):
-        """A hook may await ``exit()``: the feed ends in bounded time."""
+        """A hook may await ``exit()``, and the feed ends in bounded time."""
 
         async def stop(self, *arguments):
             await self.exit()
@@ -900,7 +900,7 @@ class TestExit:
         assert feed.statistics().failures == 0
 
     async def test_handler_that_suppresses_its_cancellation_does_not_keep_the_feed(self, feed_server, caplog):
-        """A handler that ignores its cancellation is given up after another second, with a warning."""
+        """A handler that ignores its cancellation is abandoned after another second, with a warning."""
         released = asyncio.Event()
 
         async def handle(message):
@@ -920,7 +920,7 @@ class TestExit:
         released.set()
 
     async def test_hook_that_suppresses_its_cancellation_does_not_keep_the_feed(self, feed_server, caplog):
-        """A rotation hook that ignores its cancellation is given up after another second, with a warning."""
+        """A rotation hook that ignores its cancellation is abandoned after another second, with a warning."""
         released = asyncio.Event()
 
         class Stubborn(Feed):
@@ -976,7 +976,7 @@ class TestExit:
         assert feed.state.value is State.CLOSED
 
     async def test_feed_is_abandoned_when_all_its_tasks_are_cancelled(self, feed_server):
-        """If other code cancels the feed's tasks, it fails at once: nothing hangs or is left."""
+        """If other code cancels the feed's tasks, the feed fails at once, and nothing hangs or leaks."""
         feed = await Scenes.connected(feed_server)
         stream = feed.stream_filter()
         feed.add_handler(slow)
@@ -1031,7 +1031,7 @@ class TestExit:
         ids=["handler", "messages", "operator", "timed operator", "stream", "filter", "frames", "events", "state"],
     )
     async def test_feed_fails_wherever_generator_exit_is_raised(self, feed_server, follow):
-        """Where the function is called makes no difference: the feed fails at once, and nothing else sees the error."""
+        """The feed fails at once wherever a function raises GeneratorExit, and no other code gets the exception."""
 
         def leave(_item):
             raise GeneratorExit
@@ -1054,7 +1054,7 @@ class TestExit:
         assert unhandled == []
 
     async def test_coroutine_handler_that_raises_generator_exit_is_reported(self, feed_server):
-        """It is called no more, which is reported; the feed goes on."""
+        """A coroutine handler that raises GeneratorExit is reported and not called again, and the feed continues."""
 
         async def leave(_message):
             raise GeneratorExit
@@ -1073,14 +1073,14 @@ class TestExit:
 
     @pytest.mark.parametrize("error", [KeyboardInterrupt, SystemExit])
     async def test_feed_that_ends_with_the_program_has_not_failed(self, feed_server, error):
-        """Where the program exits there is no failure of the feed."""
+        """If the program exits, the feed ends without a failure."""
         feed = await Scenes.connected(feed_server)
         feed._AsyncWebsocketStreamInterface__feed.failed(error())
         await feed.wait_closed()
         assert feed.state.value is State.CLOSED
 
     async def test_running_handler_is_cancelled_when_the_feed_is_abandoned(self, feed_server):
-        """A handler does not run longer than an abandoned feed."""
+        """If other code cancels the feed's tasks, running handlers are cancelled too."""
         cancelled = []
 
         async def handle(message):
@@ -1103,7 +1103,7 @@ class TestExit:
 
     @pytest.mark.parametrize("turns", [0, 1, 2, 3])
     async def test_closing_that_is_cancelled_still_ends_the_feed(self, feed_server, turns):
-        """The feed ends also if its closing is cancelled, even before the closing has begun."""
+        """The feed also ends if its shutdown is cancelled, even before the shutdown has begun."""
         feed = await Scenes.connected(feed_server)
         exiting = asyncio.create_task(feed.exit())
         await asyncio.sleep(0)
@@ -1154,7 +1154,7 @@ class TestFailure:
             await anext(feed.stream_filter())
 
     async def test_everything_raises_the_fatal_error(self, feed_server):
-        """``send``, ``request``, all ``wait_…`` and ``rotate`` raise it; ``exit`` does not; the state is FAILED."""
+        """After a fatal error all methods that need a connection raise it, and ``exit`` does not."""
         feed, _ = await self.fail(feed_server)
         for call in (feed.wait_connected, feed.wait_closed, feed.wait_enter_handing_ws):
             with pytest.raises(ConnectFailed) as caught:
@@ -1187,7 +1187,7 @@ class TestFailure:
                 raise KeyError("mine")
 
     async def test_fatal_error_does_not_grow(self, feed_server):
-        """An error that is raised several times has the traceback of the last time only."""
+        """A fatal error that is raised repeatedly has only the traceback of the last raise."""
         feed, _ = await self.fail(feed_server)
         lengths = set()
         for _ in range(5):
@@ -1282,7 +1282,7 @@ class TestFailure:
         assert feed.statistics().failures == 0
 
     async def test_subscriber_of_the_events_that_raises_makes_no_event(self, feed_server):
-        """Its failure is logged and counted; an event of it would make it fail again."""
+        """A subscriber of the events that raises is logged and counted, but causes no event, which it would get too."""
         async with Feed(feed_server) as feed:
             seen = []
 
@@ -1385,7 +1385,7 @@ class TestLoops:
             asyncio.run(feed.send("hello"))
 
     def test_two_loops_have_feeds_of_their_own(self):
-        """Two event loops, one after the other, each have a feed of the same class."""
+        """A class of feeds can be used in two event loops, one after the other."""
 
         async def main():
             async with FeedServer(greet) as server, Feed(server) as feed:
@@ -1395,7 +1395,7 @@ class TestLoops:
 
     @pytest.mark.skipif(not hasattr(asyncio, "eager_task_factory"), reason="Python 3.12 brings eager tasks")
     def test_eager_tasks_change_nothing(self):
-        """With ``asyncio.eager_task_factory`` a feed connects, delivers, rotates and ends as without it."""
+        """With ``asyncio.eager_task_factory`` a feed connects, delivers, rotates and ends as usual."""
 
         async def main():
             asyncio.get_running_loop().set_task_factory(asyncio.eager_task_factory)
@@ -1476,7 +1476,7 @@ class TestProcesses:
         finally:
             with contextlib.suppress(ProcessLookupError):
                 process.kill()
-        # On a busy machine, a loop in debug mode logs that a callback took long.
+        # On a busy machine, a loop in debug mode logs callbacks that take long.
         expected += "|^Executing <.* took [0-9.]+ seconds$"
         assert [line for line in errors.decode().splitlines() if not re.search(expected, line)] == []
         assert process.returncode == 0
@@ -1540,7 +1540,7 @@ class TestProcesses:
             assert await self.run(server, body) == ["ended"]
 
     async def test_program_on_picows_that_ends_without_exit_ends(self):
-        """With picows rxws does not hang or warn; picows itself warns about its socket, which it does not expose."""
+        """On picows the program ends. Only picows warns, about its socket, which rxws cannot close."""
         body = """
         from picows import websockets
         feed = rxws.ReactiveWebSocket(sys.argv[1], connect=websockets.connect)
