@@ -205,7 +205,7 @@ async def test_plot_shows_the_error_when_drawing_raises(virtual_time):
 
 @virtual
 async def test_view_ends_when_the_repr_of_the_error_raises(virtual_time):
-    """If the repr of the Observable's error raises, the view still ends and shows that."""
+    """If the repr of the Observable's error raises, the view still ends, and shows that the repr raised."""
 
     class Odd(Exception):
         def __repr__(self):
@@ -354,7 +354,7 @@ async def test_plot_accepts_keys_paths_and_functions_when_made(virtual_time):
 
 @virtual
 async def test_plot_leaves_out_an_item_when_its_value_is_not_a_number(virtual_time, caplog):
-    """The title counts items whose values are not numbers, the log names one, and later points are drawn."""
+    """Items whose values are not numbers are counted in the title and logged once; later points are drawn."""
     source = Subject()
     view = plot(source, "x", "y")
     source.on_next({"x": 1, "y": "10"})
@@ -370,7 +370,7 @@ async def test_plot_leaves_out_an_item_when_its_value_is_not_a_number(virtual_ti
 
 @virtual
 async def test_plot_names_a_key_when_no_item_has_it(virtual_time, caplog):
-    """The title names a key that no item has, so that a misspelled key is seen."""
+    """The title names a key that no item has, so that the user notices a misspelled key."""
     source = Subject()
     view = plot(source, None, "prize", by="s")
     for _ in range(3):
@@ -431,7 +431,7 @@ async def test_plot_draws_times_when_x_is_a_datetime_or_none(virtual_time):
 
 @virtual
 async def test_plot_draws_fifty_lines_when_there_are_more_values(feed_server, caplog):
-    """At most 50 lines are drawn; the log says so once, and the title counts the items that are left out."""
+    """A plot draws at most 50 lines, logs this once, and its title counts the items that it leaves out."""
     async with rxws.ReactiveWebSocket(feed_server.url) as ws:
         view = plot(ws.messages, None, "y", by="s")
         await ws.wait_connected()
@@ -612,7 +612,7 @@ await ws.wait_connected()
     second = kernel.run(code, "feed")
     assert "replaces the live one of the same name, 'demo'" in second.stderr
     assert second.result == "(<State.CLOSED: 'closed'>, 1, <State.CONNECTED: 'connected'>)"
-    # A feed of another cell is replaced, too: only the name matters.
+    # A feed that another cell made is replaced too, because only the name matters.
     third = kernel.run(code, "another feed")
     assert "replaces" in third.stderr
     assert third.result == "(<State.CLOSED: 'closed'>, 1, <State.CONNECTED: 'connected'>)"
@@ -641,7 +641,7 @@ def test_view_is_stopped_when_its_cell_is_run_again(kernel):
         assert kernel.run("views.append(live(ws.messages)); views[-1]", "view").error is None
     assert kernel.run("await asyncio.sleep(0.5); [view.is_live for view in views]").result == "[False, True]"
     assert kernel.run("views[1].count > 20, views[1].draws > 2").result == "(True, True)"
-    # Likewise in an editor that does not identify its cells.
+    # The same holds in an editor that does not identify its cells.
     for _ in range(2):
         assert kernel.run("unnamed = globals().get('unnamed', []) + [live(ws.messages)]").error is None
     assert kernel.run("[view.is_live for view in unnamed]").result == "[False, True]"
@@ -762,7 +762,7 @@ len(ipywidgets.widgets.widget._instances)
 
 @pytest.mark.slow
 def test_next_context_is_entered_when_leaving_the_former_hangs(kernel):
-    """``keep`` waits for the former context only until its timeout, then logs a warning and enters the next."""
+    """If leaving the former context takes too long, ``keep`` logs a warning and enters the next context."""
     code = """
 import contextlib, rxws.jupyter.cells
 rxws.jupyter.cells.LEAVE_TIMEOUT = 0.2
@@ -782,7 +782,7 @@ await keep(context())
 
 @pytest.mark.slow
 def test_error_is_shown_at_once_when_leaving_a_context_raises(kernel):
-    """An exception of leaving the former context is shown, even if the cell keeps a new one."""
+    """An exception raised on leaving the former context is shown, even if the cell keeps a new context."""
     code = """
 import contextlib, gc
 
