@@ -1,4 +1,4 @@
-"""Items that are held first and delivered later, in slices between other tasks."""
+"""The backlog: items that are held first and delivered later, in time slices between other tasks."""
 
 from __future__ import annotations
 

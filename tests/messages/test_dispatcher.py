@@ -1,4 +1,4 @@
-"""Frames on their way to the router: parsed, answered, split into messages, rejected, emitted."""
+"""The dispatcher of frames: parsing, answers, splitting into messages, rejection, and the Observable of frames."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ class Immediate(ScriptedFeed):
 class Suspending(ScriptedFeed):
     async def _parse_raw_data(self, raw_data):
         message = json.loads(raw_data)
-        # The later the message, the shorter the wait, down to none.
+        # Each message waits for a shorter time than the one before, and the last ones do not wait.
         await asyncio.sleep(max(0, 1 - message / 5))
         await asyncio.sleep(0)
         return message
@@ -58,7 +58,7 @@ class Mixed(ScriptedFeed):
 
 @pytest.mark.parametrize("kind", [Plain, Immediate, Suspending, Mixed])
 async def test_messages_keep_the_order_when_the_parse_hook_suspends(kind):
-    """The message is the result of the parse hook, a plain or coroutine function; messages keep the order of frames."""
+    """Messages keep the order of their frames, whether the parse hook is a plain or a coroutine function."""
     websocket = ScriptedWebsocket(*map(str, range(12)))
     async with kind(websocket) as feed:
         stream = feed.stream_filter()
@@ -343,7 +343,7 @@ async def test_failure_is_reported_when_the_reply_hook_fails(reply, error):
 
 
 async def test_connection_ends_when_an_answer_cannot_be_sent():
-    """A peer that does not take an answer within ``send_timeout`` loses its connection; the feed opens a new one."""
+    """If an answer cannot be sent within ``send_timeout``, the connection is aborted and the feed reconnects."""
     loop = asyncio.get_running_loop()
     async with replying(lambda raw: raw, ScriptedFeed)(
         StuckWebsocket("1"), ScriptedWebsocket("2"), send_timeout=3

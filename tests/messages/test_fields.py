@@ -1,4 +1,4 @@
-"""Fields: what an argument names in a message, as a value, a number, or a range of numbers."""
+"""Fields: reading the value, the number or the range of numbers that an argument names in a message."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ def test_range_when_given_a_key_a_path_a_list_or_a_function() -> None:
 
 
 def test_range_when_tuples_are_pairs() -> None:
-    """A tuple of two is a pair only where the argument says so; elsewhere it is a path."""
+    """A tuple of two is a pair of keys only if ``pairs`` contains tuple; otherwise it is a path."""
     assert ranges(("U", "u"), {"U": 1, "u": 3}, pairs=(list, tuple)) == [(1, 3)]
     assert ranges(("data", 0, "u"), {"data": [{"u": 3}]}, pairs=(list, tuple)) == [(3, 3)]
     with pytest.raises(KeyError, match="there is no 'u' in an object of type int"):

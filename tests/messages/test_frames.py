@@ -68,7 +68,7 @@ async def taking(server, connect=websockets.connect, **options):
 
 
 async def pushing(server, **options):
-    """The same, after ``recv`` has waited once: from then on complete frames bypass it."""
+    """Open a connection whose ``recv`` has waited once, so that complete frames bypass it from now on."""
     taking_ = await taking(server, **options)
     waiting = asyncio.create_task(taking_.take())
     await asyncio.sleep(0)
@@ -99,7 +99,7 @@ async def test_frames_arrive_in_order_when_the_connection_ends(server, connect):
 
 @pytest.mark.parametrize(("code", "kind"), [(1000, ConnectionClosedOK), (1011, ConnectionClosedError)])
 async def test_end_is_that_of_recv_when_the_connection_closes(server, code, kind):
-    """A normal and an abnormal closure raise the exceptions of ``recv``, after the frames before them."""
+    """After the frames before it, a normal or abnormal closure raises the exception that ``recv`` would raise."""
     taking_ = await taking(server)
     await server.send("last")
     await server.close(code)
@@ -233,7 +233,7 @@ async def test_release_resumes_reading_when_it_is_paused(server):
 
 
 async def test_reading_pauses_when_too_many_frames_wait(server):
-    """A reader that takes no frames has a bounded number waiting; when it takes them, the rest arrive."""
+    """While the reader takes no frames, only a bounded number waits; when it takes them, the others arrive."""
     taking_ = await taking(server)
     first = asyncio.create_task(taking_.take())
     await asyncio.sleep(0)
@@ -281,7 +281,7 @@ async def test_no_frame_is_lost_when_a_wait_is_cancelled(server):
 
 
 class Derived(ClientConnection):
-    """A user's subclass of a connection, which puts hello before each message."""
+    """A user's subclass of a connection. It puts "hello" before each message."""
 
     async def recv(self, decode=None):
         return "hello " + await super().recv(decode)
@@ -364,7 +364,7 @@ def raw(*parts):
 
 @pytest.mark.parametrize("whole", [1, HIGH_WATER + 1, 3 * HIGH_WATER])
 async def test_reading_goes_on_when_it_pauses_within_a_message(server, whole):
-    """After a single read of whole messages and the first fragment of another one, reading goes on."""
+    """If one read contains whole messages and the first fragment of another message, reading goes on."""
     taking_ = await pushing(server)
     texts = [str(n) for n in range(whole)]
     transport = server.connections[-1].websocket.transport
@@ -378,7 +378,7 @@ async def test_reading_goes_on_when_it_pauses_within_a_message(server, whole):
 
 
 async def test_reading_pauses_again_when_recv_has_resumed_it(server):
-    """After ``recv`` has paused and resumed for a message in many fragments, waiting frames are still bounded."""
+    """After ``recv`` has paused and resumed reading for a fragmented message, the waiting frames are still bounded."""
     taking_ = await pushing(server)
     connection = server.connections[-1].websocket
     texts = [str(n) for n in range(HIGH_WATER + 10)]
@@ -398,7 +398,7 @@ async def test_reading_pauses_again_when_recv_has_resumed_it(server):
 
 
 async def test_order_is_kept_when_a_fragment_arrives_before_reading_begins(server):
-    """A message whose first fragment arrives before reading begins comes first, and at once after its last fragment."""
+    """A message whose first fragment arrives before reading begins comes first, as soon as it is complete."""
     async with websockets.connect(server.url) as websocket:
         await server.connected()
         transport = server.connections[-1].websocket.transport
@@ -425,7 +425,7 @@ def test_frame_of_websockets_has_the_expected_attributes():
 
 
 async def test_recv_is_used_when_the_connection_lacks_a_private_attribute(server, caplog):
-    """Such a connection keeps its methods, its frames arrive to the end, and each reporter logs one line."""
+    """If a private attribute is missing, frames are read through ``recv``, and each reporter logs one line."""
     reporter = Reporter(asyncio.get_running_loop(), "feed")
     for _ in range(2):
         websocket = await websockets.connect(server.url)
@@ -508,7 +508,7 @@ async def test_feed_uses_recv_when_websockets_lacks_a_private_attribute(server, 
         async with asyncio.timeout(60):
             for number in range(2):
                 await server.connected(number + 1)
-                # One by one, so that the client waits for the second.
+                # Send the two one by one, so that the client waits for the second.
                 await server.send(str(2 * number))
                 await asyncio.sleep(0.05)
                 await server.send(str(2 * number + 1))

@@ -16,7 +16,7 @@ pytestmark = pytest.mark.usefixtures("virtual_time", "assert_no_leaks")
 
 
 class Received:
-    """The receiving side of a connection whose end the test decides."""
+    """The receiving side of a connection that the test ends."""
 
     def __init__(self):
         loop = asyncio.get_running_loop()
@@ -63,7 +63,7 @@ async def test_reply_goes_to_the_longest_waiting_caller_when_several_wait():
 
 
 async def test_connection_is_held_when_its_predecessor_delivers():
-    """A connection is held as long as its predecessor delivers, and until it takes over."""
+    """Messages of a connection are held while its predecessor delivers, and until the connection takes over."""
     old, new = Received(), Received()
     assert not new.inbound.is_held
     new.inbound.hold(never_asked, old.inbound)
@@ -76,7 +76,7 @@ async def test_connection_is_held_when_its_predecessor_delivers():
 
 
 async def test_messages_are_discarded_when_the_connection_is_given_up():
-    """The messages of a connection that the feed has given up are discarded."""
+    """Messages of a connection that the feed has abandoned are discarded."""
     inbound = Received().inbound
     delivered = []
     inbound.deliver(lambda *frame: delivered.append(frame))

@@ -1,4 +1,4 @@
-"""The index: what it finds, exceptions of predicates and values, and calls from within itself."""
+"""The index: which entries it finds, exceptions of predicates and values, and reentrant calls."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ class AskedKeys(Mapping):
 
 @Mapping.register
 class Struct:
-    """A mapping that has no ``get`` and makes each key that is read, as the Struct of protobuf does."""
+    """A mapping without ``get`` that creates each key that is read, like the Struct of protobuf."""
 
     def __init__(self, items):
         self.items_ = items
@@ -60,7 +60,7 @@ class Struct:
 
 
 class Liar:
-    """A message that raises when it is asked for its class."""
+    """A message whose ``__class__`` raises."""
 
     def __init__(self, error):
         self.error = error
@@ -72,7 +72,7 @@ class Liar:
 
 @Mapping.register
 class Broken:
-    """A mapping that raises when it is asked for a key."""
+    """A mapping whose ``get`` raises."""
 
     def __init__(self, error):
         self.error = error
@@ -83,7 +83,7 @@ class Broken:
 
 @Mapping.register
 class Keyless:
-    """A class that is registered as a mapping, and has nothing of one."""
+    """A class that is registered as a Mapping, but has none of its methods."""
 
 
 class Hostile:
@@ -125,7 +125,7 @@ def make_index():
 
 
 def test_match_returns_each_entry_once_when_several_of_its_dicts_match():
-    """An entry is returned once if a message passes several dicts of its filter, beside entries of other filters."""
+    """An entry is returned once, even if a message passes several dicts of its filter."""
     index = make_index()
     index.add("several", parse([{"e": "trade"}, {"s": "BTCUSDT"}, {"e": "trade", "s": "BTCUSDT"}, {}]))
     index.add("one", parse([{"s": "BTCUSDT"}]))
@@ -264,7 +264,7 @@ def test_match_follows_changes_when_a_value_cannot_be_hashed():
 
 
 def test_match_skips_plain_values_when_the_message_has_a_container(monkeypatch):
-    """A container under a key for which entries want plain values costs the same for any number of entries."""
+    """Looking up a container costs the same for any number of entries that want plain values under its key."""
     index = make_index()
     kinds = enum.StrEnum("Kind", "TRADE"), enum.Enum("Side", "BUY")
     for number in range(100):
@@ -293,13 +293,13 @@ WHOLE = [
     [{("c", "d"): 4, "a": 1}],
     [{"e": [5]}],
 ]
-"""Filters of each way in which a message is looked up."""
+"""Filters for each of the ways in which a message is looked up."""
 
 
 @pytest.mark.parametrize("filters", WHOLE)
 @pytest.mark.parametrize("others", [[], [None]], ids=["alone", "not alone"])
 def test_match_reads_a_mapping_that_has_no_get(filters, others):
-    """A class that is registered as a Mapping is looked up by its items, and no key is made in it."""
+    """A Mapping without ``get`` is looked up by its items, and no key is created in it."""
     index = Index(on_error=pytest.fail)
     index.add("entry", parse(filters))
     for other in others:
@@ -318,7 +318,7 @@ def test_match_reads_a_mapping_that_has_no_get(filters, others):
 @pytest.mark.parametrize("error", [AttributeError("get"), CancelledError(), RuntimeError()])
 @pytest.mark.parametrize("kind", [Liar, Broken])
 def test_match_rejects_whatever_cannot_be_read(filters, error, kind):
-    """A message that raises when it is looked at passes no dict, and everything else goes on."""
+    """A message that raises when it is read passes no dict, and later messages are not affected."""
     reported = []
     index = Index(on_error=lambda *report: reported.append(report[2]))
     index.add("dicts", parse(filters))
@@ -328,7 +328,7 @@ def test_match_rejects_whatever_cannot_be_read(filters, error, kind):
 
 
 def test_match_rejects_a_mapping_that_has_nothing_of_one():
-    """A class that is registered as a Mapping, and cannot be asked for a key, passes no dict; that is reported."""
+    """A registered Mapping without methods passes no dict, and this is reported."""
     reported = []
     index = Index(on_error=lambda *report: reported.append(report[2]))
     index.add("dicts", parse([{"a": 1}]))
@@ -339,7 +339,7 @@ def test_match_rejects_a_mapping_that_has_nothing_of_one():
 @pytest.mark.parametrize("error", [CancelledError(), RuntimeError()])
 @pytest.mark.parametrize("is_only", [True, False])
 def test_match_rejects_and_reports_when_a_look_up_raises(error, is_only):
-    """What a value raises in the table, a CancelledError too, is reported; nothing leaves ``match``."""
+    """An exception of a value during a look-up, also a CancelledError, is reported, and ``match`` does not raise it."""
 
     errors, reported = [], []
 
@@ -519,7 +519,7 @@ def test_changes_work_when_made_during_match():
 
 
 def test_remove_works_when_a_finalizer_calls_it_during_a_change():
-    """An entry whose finalizer removes another entry during the change that dropped it loses no change."""
+    """If the finalizer of a removed entry removes another entry during the change, no change is lost."""
     index = make_index()
 
     class Chained:
@@ -580,7 +580,7 @@ def test_remove_loses_nothing_when_finalizers_call_it_anywhere():
 
 @pytest.mark.parametrize("allocations", range(12))
 def test_remove_is_not_lost_when_a_finalizer_calls_it_while_match_makes_its_tuple(allocations):
-    """After a finalizer at any allocation of the first match after a change, the kept tuple has no removed entry."""
+    """If a finalizer removes an entry while ``match`` makes its cached tuple, later results lack the entry."""
     index = make_index()
     for _ in range(30):  # Python reuses short tuples instead of allocating them
         index.add("kept", parse([{"a": 1}]))
@@ -623,7 +623,7 @@ def test_match_finds_the_same_entries_when_filters_are_called_directly(filters, 
 
 
 class IndexMachine(RuleBasedStateMachine):
-    """An index beside a plain dict of filters, through any sequence of changes and messages."""
+    """Compares an index with a plain dict of filters, through any sequence of changes and messages."""
 
     registrations = Bundle("registrations")
 

@@ -1,4 +1,4 @@
-"""The reader: frames are parsed and delivered in order, other tasks run in between, slow parse hooks time out."""
+"""The reader: order of messages, turns for other tasks, and timeouts of slow parse hooks."""
 
 from __future__ import annotations
 
@@ -65,7 +65,7 @@ async def test_reader_delivers_messages_in_order_when_frames_arrive():
 
 
 async def test_reader_keeps_the_order_when_the_parse_hook_waits():
-    """While a parse hook waits, the next frame waits, too: the order is kept."""
+    """While a parse hook waits, the next frame waits too, so the order is kept."""
 
     async def parse(raw):
         if raw == "slow":
@@ -138,7 +138,7 @@ async def test_parse_hook_runs_in_the_task_of_the_reader():
 
 @pytest.mark.parametrize("costs", [[1e-3], [2e-5], [1e-6], [1e-6] * 1000 + [2e-3] * 1000])
 async def test_other_tasks_run_when_a_burst_arrives(virtual_time, costs):
-    """In a burst other tasks run at least every 25 ms for any cost per message; within 80 ms when it rises."""
+    """In a burst other tasks run at least every 25 ms at any cost per message, or every 80 ms while the cost rises."""
     clock = virtual_time._selector.clock
     spent = 0.0
     longest = looked = 0.0

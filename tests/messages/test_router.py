@@ -198,7 +198,7 @@ async def test_all_receivers_end_when_the_router_ends(wiring, error):
 
 
 async def test_new_stream_ends_at_once_when_made_during_the_end(wiring):
-    """A stream that is made while the router ends is ended at once; the others are not affected."""
+    """A stream that is made while the router ends is ended at once, and other streams are not affected."""
     made = []
     stream, other = wiring.stream(), wiring.stream()
     stream.subscribe(on_completed=lambda: made.append(wiring.stream()))
