@@ -81,7 +81,7 @@ async def test_get_when_another_waits():
 
 
 async def test_get_when_cancelled_at_any_moment():
-    """A cancelled get loses no item: neither before an item comes, nor after it, nor before the consumer runs."""
+    """A get that is cancelled at any moment loses no item."""
     for moment in ("before", "with", "after"):
         buffer = make()
         waiting = asyncio.create_task(buffer.get())
@@ -122,7 +122,7 @@ async def drain_now(buffer):
 
 
 async def test_get_when_timed_out_against_a_producer(virtual_time):
-    """wait_for in a loop gets each item of a producer once and in order, wherever the timeouts fall."""
+    """``asyncio.wait_for`` in a loop gets each item once and in order, whenever its timeouts occur."""
     buffer = make()
     items = []
 
@@ -212,7 +212,7 @@ async def test_take_when_some_are_put_back():
 
 
 async def test_clear_when_the_consumer_has_been_woken():
-    """A consumer whose item is cleared before it runs waits for the next."""
+    """If the item that woke a consumer is cleared before the consumer runs, the consumer waits for the next item."""
     buffer = make()
     waiting = asyncio.create_task(buffer.get())
     await settle()
@@ -292,7 +292,7 @@ async def test_close_when_given_an_error():
 
 
 async def test_close_when_the_error_is_raised_often():
-    """An error that is raised many times does not collect tracebacks."""
+    """The traceback of an error does not grow when the error is raised repeatedly."""
     buffer = make()
     error = ZeroDivisionError()
     buffer.close(error)
@@ -346,7 +346,7 @@ async def test_get_when_a_million_are_held():
 
 
 async def test_get_when_items_come_one_by_one():
-    """A consumer that waits for each item does not give way in addition."""
+    """A consumer that waits for each item does not let other tasks run an additional time."""
     buffer = make()
     for number in range(3 * module.STREAK):
         waiting = asyncio.create_task(buffer.get())

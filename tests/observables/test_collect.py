@@ -143,7 +143,7 @@ async def test_collect_when_cancelled(feed_server):
 
 
 async def test_put_back_when_items_wait(virtual_time):
-    """Items that are put back come before those that came since."""
+    """Items that are put back come before items that arrived meanwhile."""
     buffer = Buffer(virtual_time, Reporter(virtual_time, "test"))
     for n in range(4):
         buffer.put(n)

@@ -60,7 +60,7 @@ ARGUMENTS: dict[str, Any] = {
     "value": 1,
     "window_duration": 1.0,
 }
-"""An argument for each parameter that some operator must be given."""
+"""Values for the required parameters of all operators, by the parameter's name."""
 
 
 class Bound(FluentOperators[Any]):
@@ -87,7 +87,7 @@ def items_of(observable: Observable[Any]) -> list[Any]:
 
 
 def test_stub_when_reactivex_is_the_installed_one() -> None:
-    """The stub is the output of its generator for the installed reactivex: python -m tests.support.fluent."""
+    """The stub equals the output of ``python -m tests.support.fluent`` for the installed reactivex."""
     assert fluent.STUB.read_text(encoding="utf-8") == fluent.stub()
 
 
@@ -155,7 +155,7 @@ def test_methods_when_subscribed() -> None:
 
 
 def test_partition_indexed_when_subscribed() -> None:
-    """The predicate gets item and index and divides the items."""
+    """The predicate of ``partition_indexed`` gets the item and its index, and divides the items."""
     subject: Subject[str] = Subject()
     first, others = Bound(subject).partition_indexed(lambda _, index: index == 0)
     items: list[tuple[str, str]] = []
@@ -251,7 +251,7 @@ CALLED_OTHERWISE = {
     *[(name, "project") for name in ("concat_map", "switch_map")],
     ("switch_map_indexed", "mapper_indexed"),
 }
-"""Functions that are not called with each item, or whose results another operator subscribes to."""
+"""Parameters whose function is not called with each item, or returns an Observable for another operator."""
 
 FUNCTIONS = [
     (name, parameter.name)
@@ -263,7 +263,7 @@ FUNCTIONS = [
 
 
 def given(name: str, parameter: str, function: Any) -> list[Any]:
-    """Return positional arguments for an operator; the function is that of the parameter."""
+    """Return positional arguments for an operator, with ``function`` for the named parameter."""
     _self, *parameters = inspect.signature(getattr(Observable, name)).parameters.values()
     last = max(n for n, each in enumerate(parameters) if each.name == parameter or each.default is each.empty)
     return [function if each.name == parameter else ARGUMENTS.get(each.name) for each in parameters[: last + 1]]
@@ -287,7 +287,7 @@ def test_fluent_operator_when_given_any_kind_of_coroutine_function(function: Any
     ("name", "parameter"), [each for each in FUNCTIONS if each[0] not in PROJECTIONS and each not in CALLED_OTHERWISE]
 )
 def test_pipe_when_an_operator_has_a_coroutine_function(name: str, parameter: str) -> None:
-    """Behind pipe the sequence ends with TypeError at the first item, and the coroutine function is not called."""
+    """In a pipe the sequence ends with TypeError at the first item, and the coroutine function is not called."""
     results = Bound(rx.of(1, 2)).pipe(getattr(ops, name)(*given(name, parameter, answer)))
     for result in results if isinstance(results, list) else [results]:
         errors: list[Exception] = []
@@ -300,7 +300,7 @@ def test_pipe_when_an_operator_has_a_coroutine_function(name: str, parameter: st
 
 
 def test_pipe_when_a_coroutine_function_gets_no_item() -> None:
-    """Without an item there is no error, because nothing was computed."""
+    """A pipe with a coroutine function and without an item ends without an error."""
     assert items_of(Bound(rx.empty()).pipe(ops.filter(answer))) == []
 
 

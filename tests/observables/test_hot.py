@@ -56,7 +56,7 @@ async def test_emit_when_there_is_no_subscriber(hot):
 
 @pytest.mark.parametrize("error", [ZeroDivisionError("no"), asyncio.CancelledError()], ids=repr)
 async def test_emit_when_a_subscriber_raises(wiring, hot, error, caplog):
-    """A subscriber that raises is logged, counted and emitted; the others get the item, and it gets the next one."""
+    """A subscriber that raises is logged, counted and emitted; the others get the item, and all get the next item."""
     calls = []
 
     def broken(item):
@@ -78,7 +78,7 @@ async def test_emit_when_a_subscriber_raises(wiring, hot, error, caplog):
 
 
 async def test_emit_when_a_subscriber_behind_operators_raises(wiring, hot):
-    """A subscriber behind operators that raises is reported by its own name, and the others get the item."""
+    """A subscriber after operators that raises is reported by its own name, and the others get the item."""
     calls = []
 
     def broken(item):
@@ -138,7 +138,7 @@ async def test_emit_when_a_connectable_is_subscribed(wiring, hot):
     hot.end(KeyError())
     assert after[0] == 1
     assert isinstance(after[1][1], KeyError)
-    # The first is its failure with the item; the second is the error that it has no on_error for.
+    # The first event is the failure with the item. The second is the error of the sequence, which has no on_error.
     assert [type(event.error) for event in wiring.seen] == [ZeroDivisionError, KeyError]
 
 
@@ -198,9 +198,9 @@ async def test_emit_when_the_sequence_ends_inside(hot):
 
 
 async def test_emit_when_a_subscriber_that_is_left_over_is_collected(hot):
-    """A garbage collection at any allocation may end a subscription: no item is lost, and no memory is kept.
+    """If a garbage collection ends a subscription at any allocation, no item is lost and no memory is kept.
 
-    It collects an iterator, or an object of the user's whose finalizer disposes of a subscription.
+    The collected object is an iterator, or a user's object whose finalizer disposes of a subscription.
     """
 
     class Disposing:
@@ -267,7 +267,7 @@ async def test_end_when_subscribed_before_and_after(hot, error):
 
 
 async def test_end_when_a_subscriber_raises(wiring, hot):
-    """An exception in on_completed or on_error is reported, and all others get the end, later ones too."""
+    """An exception in on_completed or on_error is reported, and all other subscribers still get the end."""
     for error in (None, KeyError()):
         source = HotObservable(wiring.context)
         before = subscribed(source)
@@ -344,7 +344,7 @@ async def test_current_when_a_subscriber_raises_on_the_current_value(wiring):
 
 
 async def test_current_when_one_value_is_enough(wiring):
-    """take(1) gets the current value only."""
+    """``take(1)`` gets only the current value."""
     current = CurrentObservable(wiring.context, 1)
     seen = subscribed(current.pipe(ops.take(1)))
     current.on_next(2)

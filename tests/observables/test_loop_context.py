@@ -84,7 +84,7 @@ async def test_scheduler_when_an_action_raises(wiring):
 
 
 async def test_without_events_when_an_action_raises(wiring, caplog):
-    """A failure in such a context is logged and counted, and makes no event; the loop and the clock are the same."""
+    """In the copy of a context without events, a failure is logged and counted, but emits no event."""
     silent = wiring.context.without_events()
     with caplog.at_level(logging.ERROR):
         silent.scheduler.schedule(lambda *_: 1 // 0)

@@ -119,7 +119,7 @@ async def test_subscribe_when_there_is_no_on_error(wiring, hot, caplog):
 
 
 async def test_subscribe_when_a_mapper_raises(wiring, hot):
-    """An error in a chain goes to its on_error and ends that chain only."""
+    """An error in a chain of operators is passed to the on_error of that chain, and ends only that chain."""
     chain, other = subscribed(hot.pipe(ops.map(lambda item: 1 / item))), subscribed(hot)
     emit(hot, 1, 0, 2)
     assert chain[0] == 1
@@ -131,7 +131,7 @@ async def test_subscribe_when_a_mapper_raises(wiring, hot):
 
 @pytest.mark.parametrize("derive", [lambda hot: hot, lambda hot: hot.map(str)], ids=["itself", "piped"])
 async def test_subscribe_when_disposed_from_another_thread(hot, derive):
-    """The Disposable may be disposed from any thread; at most one iteration of the loop later no item comes."""
+    """The Disposable may be disposed from any thread; at most one loop iteration later no more items come."""
     seen = []
     subscription = derive(hot).subscribe(seen.append)
     in_thread(subscription.dispose)
@@ -198,7 +198,7 @@ async def test_iteration_when_the_sequence_fails(hot):
 
 
 async def test_iteration_when_the_consumer_is_too_slow(wiring, hot):
-    """An async for holds at most a million items; with one more it raises StreamOverflow after them."""
+    """An async for holds at most a million items; when one more comes, it delivers them and raises StreamOverflow."""
     iterator = aiter(hot)
     for _ in range(1_000_000):
         iterator._buffer.put(None)
@@ -332,7 +332,7 @@ async def test_iteration_when_not_asynchronous(hot):
 
 
 async def test_await_when_the_sequence_ends(hot):
-    """await returns the last item and to_future a future of it; without an item both raise."""
+    """await returns the last item, and to_future a future with it; without an item both raise."""
     for make in (lambda source: asyncio.ensure_future(awaited(source)), lambda source: source.pipe(ops.to_future())):
         future = make(hot.pipe(ops.take(2)))
         await settle()
@@ -529,7 +529,7 @@ async def test_group_by_when_a_key_comes(hot):
 
 
 async def test_group_by_when_merged_again(hot):
-    """Groups can be merged with flat_map."""
+    """flat_map merges groups again."""
     seen = subscribed(
         hot.group_by(lambda item: item % 2).flat_map(lambda group: group.map(lambda item: (group.key, item)))
     )
@@ -538,7 +538,7 @@ async def test_group_by_when_merged_again(hot):
 
 
 async def test_window_when_timed_inside_a_subscriber(timed):
-    """Windows and groups that a subscriber gets run on the loop's clock, too."""
+    """Timed operators on windows and groups that a subscriber gets also run on the loop's clock."""
     seen = []
     threads = threading.active_count()
     timed.group_by(lambda item: "key").subscribe(lambda group: group.debounce(5.0).subscribe(seen.append))
@@ -606,7 +606,7 @@ async def test_operator_when_iterated_over(timed):
 
 
 async def test_operator_when_given_a_scheduler(timed):
-    """An operator, and subscribe, use a scheduler that they were given."""
+    """An operator that is given a scheduler uses it, and so does subscribe."""
     for given in ("operator", "subscribe"):
         scheduler = HistoricalScheduler()
         if given == "operator":
@@ -777,7 +777,7 @@ async def test_collect_when_cancelled(hot):
 
 
 async def test_consumed_when_the_producer_can_wait(wiring):
-    """The context of a producer that can wait for its consumers knows the buffers that have one."""
+    """If the producer can wait for consumers, the context records the buffers that have a consumer."""
     consumers = weakref.WeakSet()
     hot = HotObservable(LoopContext(wiring.loop, wiring.reporter, consumers=consumers))
     iterator = aiter(hot)

@@ -226,7 +226,7 @@ def test_zero_delay_when_repeated() -> None:
 
 
 def test_periodic_when_something_blocks() -> None:
-    """A late run does not shift a periodic action, and runs that were missed entirely are left out."""
+    """A late run of a periodic action does not shift later runs, and missed runs are skipped."""
 
     async def main() -> None:
         loop = asyncio.get_running_loop()
@@ -337,7 +337,7 @@ def test_dispose_when_called_before_and_after_the_action() -> None:
 
 
 def test_dispose_when_called_by_an_action_of_the_same_instant() -> None:
-    """An action that is cancelled by an earlier one of the same instant does not run."""
+    """An action does not run if another action of the same instant cancels it first."""
 
     async def main() -> None:
         scheduler = LoopScheduler(asyncio.get_running_loop(), unexpected)
