@@ -1,4 +1,4 @@
-"""Operators for feeds: the items that they emit, the times, and reports of messages that they cannot read."""
+"""Operators for feeds: the emitted items, their times, and the reports of messages that an operator cannot read."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ TIMELESS: dict[str, Callable[[], Callable[[Observable[Any]], Observable[Any]]]] 
     "stale_after": lambda: rxops.stale_after(5.0, "s"),
     "windows": lambda: rxops.windows(10, time="T", unit="s", timeout=1.0),
 }
-"""Each operator that returns an Observable, with simple arguments."""
+"""All operators that return an Observable, each with simple arguments."""
 
 
 class Quote(msgspec.Struct):
@@ -60,7 +60,7 @@ def collect(observable: Observable[Any]) -> list[Any]:
 def marbles(
     operator: Callable[[Observable[Any]], Observable[Any]], *records: Recorded[Any], disposed: float = 1000.0
 ) -> list[Recorded[Any]]:
-    """Return the output of an operator for recorded messages. The subscription starts at 200."""
+    """Return what an operator emits for recorded messages. The subscription starts at time 200."""
     scheduler = TestScheduler()
     source = scheduler.create_hot_observable(*records)
     observer = scheduler.start(lambda: source.pipe(operator), disposed=disposed)
@@ -130,7 +130,7 @@ def test_operator_when_disposed(name: str) -> None:
 
 @pytest.mark.parametrize("name", TIMELESS)
 async def test_operator_when_piped_on_a_loop(name: str, wiring: Wiring, assert_no_leaks: None) -> None:
-    """Each result on an event loop is an AsyncObservable. Disposing its subscription leaves no timer."""
+    """On an event loop an operator returns an AsyncObservable, and disposing its subscription leaves no timer."""
     result = source_of(wiring).pipe(TIMELESS[name]())
     assert isinstance(result, rxws.AsyncObservable)
     subscription = result.subscribe(print)
@@ -141,7 +141,7 @@ async def test_operator_when_piped_on_a_loop(name: str, wiring: Wiring, assert_n
 
 @pytest.mark.parametrize("name", ["conflate", "stale_after", "windows"])
 def test_waiting_operator_when_there_is_no_clock(name: str) -> None:
-    """Outside an event loop, an operator that waits fails and asks for a scheduler. It starts no thread."""
+    """Outside an event loop, an operator that needs a timer raises an error that asks for a scheduler."""
     (error,) = collect(rx.never().pipe(TIMELESS[name]()))
     assert isinstance(error, RuntimeError)
     assert "scheduler" in str(error)
@@ -299,7 +299,7 @@ def test_argument_when_wrong(case: str) -> None:
 
 
 async def test_conflate_when_pulled_slowly(wiring: Wiring) -> None:
-    """An async for gets the newest message of each key and the number that it replaced, longest wait first."""
+    """An async for gets the newest message of each key with the number of messages it replaced, longest wait first."""
     messages = source_of(wiring)
     newest = aiter(messages.pipe(rxops.conflate("s")))
     for symbol, price in ("BTC", 1), ("ETH", 2), ("BTC", 3), ("BTC", 4):
@@ -311,7 +311,7 @@ async def test_conflate_when_pulled_slowly(wiring: Wiring) -> None:
 
 
 async def test_conflate_when_the_body_waits(wiring: Wiring) -> None:
-    """A consumer that needs a second per message gets one per second, and the newest message at the end."""
+    """A consumer that needs a second per message gets one message per second, and at the end the newest one."""
     result: list[tuple[int, int]] = []
 
     async def consume() -> None:
@@ -398,7 +398,7 @@ async def test_conflate_when_pulled_elsewhere(wiring: Wiring) -> None:
 
 
 async def test_conflate_when_subscribed(wiring: Wiring) -> None:
-    """A subscriber gets each key once per turn of the loop: bursts are merged, single messages are not."""
+    """A subscriber gets each key once per loop iteration, so bursts are merged and single messages are not."""
     seen = collect(source_of(wiring).pipe(rxops.conflate("s")))
     for symbol, price in ("BTC", 1), ("ETH", 2), ("BTC", 3):
         source_of(wiring).on_next(quote(symbol, price))
@@ -411,7 +411,7 @@ async def test_conflate_when_subscribed(wiring: Wiring) -> None:
 
 
 def test_conflate_when_rounds_are_spaced() -> None:
-    """With every, the first message passes at once, and later rounds are that many seconds apart."""
+    """With ``every`` the first message passes at once, and later rounds are that many seconds apart."""
     records = [on_next(time, number) for number, time in enumerate((300, 310, 320, 405, 600))]
     assert marbles(rxops.conflate(every=100.0), *records) == [
         on_next(300, rxops.Conflated(0, 0)),
@@ -462,7 +462,7 @@ async def test_conflate_when_the_source_ends_while_a_round_is_delivered(wiring: 
 
 
 async def test_conflate_when_the_consumer_is_behind_an_operator(wiring: Wiring) -> None:
-    """An operator behind it is a subscriber: it gets merged messages once per turn, and the async for gets them all."""
+    """An operator after ``conflate`` gets merged messages once per loop iteration, and its async for gets them all."""
     prices = aiter(source_of(wiring).pipe(rxops.conflate("s"), ops.map(lambda conflated: conflated.message["p"])))
     for price in (1, 2):
         source_of(wiring).on_next(quote("BTC", price))
@@ -616,7 +616,7 @@ def test_windows_when_a_key_falls_silent() -> None:
     """With a timeout, a window is closed that many seconds after its end, counted on the scheduler's clock."""
     records = [on_next(300, trade(3)), on_next(302, trade(5)), on_next(310, trade(4)), on_next(400, trade(7))]
     result = marbles(rxops.windows(10, time="T", unit="s", timeout=20.0), *records)
-    # The time was 5 at 302, so it is 10 at 307. The message at 310 does not change that; the one at 400 is late.
+    # At 302 the messages' time was 5, so it is 10 at 307. The message at 310 changes nothing; that at 400 is late.
     (record,) = result
     assert record.time == 327
     assert times([record.value.value]) == [(0.0, 10.0, [3, 5, 4], 0, "timeout")]
@@ -627,7 +627,7 @@ def test_windows_when_a_key_falls_silent_with_several_open() -> None:
     records = [on_next(300, trade(9)), on_next(301, trade(11)), on_next(400, trade(35)), on_next(410, trade(41))]
     operator = rxops.windows(10, time="T", unit="s", allowed_lateness=2.0, timeout=5.0)
     result = marbles(operator, *records, on_completed(412))
-    # The time is 11 at 301. With the lateness, the first window ends at 302 and the second at 312.
+    # At 301 the messages' time is 11. With the lateness the first window ends at 302, and the second at 312.
     assert [record.time for record in result] == [307, 317, 412, 412, 412]
     assert times([record.value.value for record in result[:-1]]) == [
         (0.0, 10.0, [9], 0, "timeout"),
@@ -638,7 +638,7 @@ def test_windows_when_a_key_falls_silent_with_several_open() -> None:
 
 
 def test_windows_when_the_timer_comes_early() -> None:
-    """A timer of a window that was already closed by time closes no other window."""
+    """If a message has closed a window before its timer fires, the timer closes no other window."""
     records = [on_next(300, trade(1)), on_next(305, trade(10)), on_next(311, trade(17))]
     result = marbles(rxops.windows(10, time="T", unit="s", timeout=3.0), *records)
     assert [(record.time, record.value.value.closed_by) for record in result] == [(305, "time"), (317, "timeout")]
@@ -687,14 +687,14 @@ def test_detect_gaps_when_numbers_repeat_or_come_late() -> None:
 
 
 def test_detect_gaps_when_the_server_counts_anew() -> None:
-    """A number that is much smaller restarts the count: a gap is emitted, and the new count is followed."""
+    """A much smaller number restarts the count: one gap is emitted, then the new count is followed."""
     assert numbers(5_000, 1, 2, 4) == [5_000, (5_001, 1), 1, 2, (3, 4), 4]
     assert numbers(10, 9, 8, reordering=2) == [10, 9, (11, 8), 8]
     assert rxops.SequenceGap(5_001, 1, None).missing is None
 
 
 def test_detect_gaps_when_messages_have_ranges() -> None:
-    """Ranges that touch or overlap have no gap; one that begins later has, up to its first number."""
+    """Between ranges that touch or overlap there is no gap; before a range that begins later there is one."""
     ranges = [(1, 3), (4, 4), (3, 6), (5, 6), (9, 12), (13, 12), (13, 13)]
     messages = [{"U": first, "u": str(last)} for first, last in ranges]
     expected = [*messages[:4], rxops.SequenceGap(7, 9, None), *messages[4:], "end"]
@@ -704,7 +704,7 @@ def test_detect_gaps_when_messages_have_ranges() -> None:
 
 
 def test_detect_gaps_when_ranges_count_anew() -> None:
-    """A range that ends further back than ``reordering`` starts the count over."""
+    """A range that ends more than ``reordering`` before the expected number restarts the count."""
     messages = [{"U": 5_000, "u": 5_009}, {"U": 1, "u": 3}, {"U": 4, "u": 9}]
     seen = collect(rx.of(*messages).pipe(rxops.detect_gaps(["U", "u"])))
     assert seen == [messages[0], rxops.SequenceGap(5_010, 1, None), *messages[1:], "end"]
@@ -737,7 +737,7 @@ async def test_detect_gaps_when_there_is_no_number(
 
 
 def test_stale_after_when_one_of_two_falls_silent() -> None:
-    """A key that is silent while another is not is reported once; its next message gives the length of the silence."""
+    """A key that is silent while another key is not is reported once; its next message ends the silence."""
     records = [on_next(time, quote("ETH", time)) for time in range(210, 300, 10)]
     records += [on_next(210, quote("BTC", 1)), on_next(215, quote("BTC", 2)), on_next(290, quote("BTC", 3))]
     result = marbles(rxops.stale_after(30.0, "s"), *sorted(records, key=lambda record: record.time), disposed=300)
@@ -755,7 +755,7 @@ def test_stale_after_when_all_fall_silent() -> None:
 
 
 def test_stale_after_when_nothing_ever_comes() -> None:
-    """The whole Observable, and expected keys, are watched from the subscription on."""
+    """Without a key the whole Observable is watched from the subscription on, and so are expected keys."""
     assert marbles(rxops.stale_after(30.0)) == [on_next(230, rxops.Stale(None, 30.0, None))]
     result = marbles(rxops.stale_after(30.0, "s", expected=["a", "b"]), on_next(215, quote("b", 1)))
     assert result == [on_next(230, rxops.Stale("a", 30.0, None)), on_next(245, rxops.Stale("b", 30.0, quote("b", 1)))]
@@ -773,7 +773,7 @@ def test_stale_after_when_silent_again() -> None:
 
 @pytest.mark.parametrize(("stood", "turns", "grace"), [(0.53, 7, 0.0), (10.0, 1, 0.0), (10.0, 7, 0.98)])
 async def test_stale_after_when_the_loop_stood_still(wiring: Wiring, stood: float, turns: int, grace: float) -> None:
-    """Messages that came meanwhile are read before silence is reported, and a delayed sender has one second."""
+    """After a blocked loop, waiting messages are read before silence is reported, and a sender has one more second."""
     loop: Any = asyncio.get_running_loop()
     seen: list[Any] = []
     source_of(wiring).pipe(rxops.stale_after(1.0, "s")).subscribe(seen.append)
@@ -792,7 +792,7 @@ async def test_stale_after_when_the_loop_stood_still(wiring: Wiring, stood: floa
 
 
 async def test_stale_after_when_the_loop_is_always_late(wiring: Wiring) -> None:
-    """If the second look is late as well, silence is reported all the same, with its true length."""
+    """If the loop is blocked again during the second check, silence is still reported, with its true length."""
     loop: Any = asyncio.get_running_loop()
     seen: list[Any] = []
     source_of(wiring).pipe(rxops.stale_after(1.0)).subscribe(seen.append)
