@@ -64,7 +64,7 @@ zstd = pytest.importorskip("backports.zstd" if sys.version_info < (3, 14) else "
 
 
 def start(seconds: float = 0.0, *, name: str = "feed", wall: int = BEGAN, url: str | None = None) -> Any:
-    """Return the note of a session's start."""
+    """Return the note that starts a session."""
     return seconds, Origin(name, url, wall)
 
 
@@ -91,7 +91,7 @@ def write(path: Path, *notes: Any) -> Path:
 
 
 def write_singly(path: Path, *notes: Any) -> Path:
-    """Append a session to a file, with a flush after each line, and without a proper end of the compressed data."""
+    """Append a session to a file, flushed after each line, with compressed data that is not ended properly."""
     appender = Appender(path)
     for note in notes:
         appender.append(encode_notes([note]))
@@ -121,7 +121,7 @@ async def until(condition: Callable[[], Any], timeout: float = 10.0) -> None:
 
 @pytest.fixture(params=ENDINGS)
 def path(request: pytest.FixtureRequest, tmp_path: Path) -> Path:
-    """The path of a file, once with each ending."""
+    """The path of a recording, once for each file name extension."""
     return tmp_path / f"feed{request.param}"
 
 
@@ -263,7 +263,7 @@ OTHERS = {
 
 @pytest.mark.parametrize("kind", OTHERS)
 def test_read_when_the_file_is_no_recording(path: Path, kind: str, caplog: pytest.LogCaptureFixture) -> None:
-    """A file without a line of a recording raises one error without a warning; a large one is not read completely."""
+    """A file with no line of a recording raises one error without a warning, and is not read completely if large."""
     path.write_bytes(OTHERS[kind])
     reading = read(path)
     with pytest.raises(rxws.RxwsError, match="is no recording: expected JSON lines as") as raised:
@@ -277,7 +277,7 @@ def test_read_when_the_file_is_no_recording(path: Path, kind: str, caplog: pytes
 
 @pytest.mark.usefixtures("virtual_time")
 async def test_replay_when_the_file_is_no_recording(path: Path) -> None:
-    """A file that is not a recording is refused at once. The beginning of a recording gives a short replay."""
+    """A file that is not a recording is refused at once. The beginning of a recording can be replayed."""
     path.write_bytes(b"precious")
     async with assert_no_leaks():
         with pytest.raises(rxws.RxwsError, match="is no recording"):
@@ -592,7 +592,7 @@ async def test_record_when_another_recording_writes_to_the_file(path: Path) -> N
             assert raised.value.filename == str(path)
             with child(path, 60) as process:
                 assert await asyncio.to_thread(process.wait, 15) == 1
-            # This process inherits the open file, and lives longer.
+            # This child process inherits the open file, and outlives the recording.
             heir = await asyncio.create_subprocess_exec("sleep", "60", pass_fds=[running._file._file.fileno()])
         try:
             with record(ws, path):
@@ -781,7 +781,7 @@ async def test_recording_when_the_disk_is_slow(
         assert len(of_kind(RecordingFailed, events)) == 1
         running.dispose()
         assert "writing does not finish" in caplog.text
-        # The later failure of the disk is not reported again.
+        # The disk fails later too, which must not be reported again.
         slow.room = 0
         slow.gate.set()
         await until(lambda: not running._thread.is_alive())
@@ -912,7 +912,7 @@ def test_recording_when_killed(path: Path) -> None:
         lines += process.stdout.readlines()
     printed = [line.rstrip("\n").partition(" ") for line in lines if line.endswith("\n")]
     recorded = set(frames_of(path))
-    # Twice the interval, because the machine may be busy.
+    # Twice the flush interval, because the machine may be busy.
     assert {raw for when, _, raw in printed if float(when) < killed - 0.6} <= recorded
     assert recorded
 
@@ -971,7 +971,7 @@ async def test_frames_when_a_rotation_dropped_a_part_of_them(path: Path, feed_se
     async with replay(again, math.inf, split=True) as ws:
         assert [message async for message in ws.stream_filter()] == live
     async with replay(path, math.inf) as ws:
-        # If it is parsed otherwise, all of a frame is delivered: kept does not apply to its messages.
+        # If the replay parses frames in another way, ``kept`` does not apply, and all messages are delivered.
         assert [message async for message in ws.stream_filter()] == [[1, 2], [0, 1], [1], [2, 3, 4], [5]]
 
 
@@ -1101,7 +1101,7 @@ class TestReplay:
         assert (statistics.opened, statistics.rotations, statistics.duplicates, statistics.discarded) == (1, 1, 2, 1)
 
     async def test_gap_when_replayed(self, plain: Path) -> None:
-        """A Gap is in streams with gaps=True, after the last message before it, and holds this message."""
+        """A stream with gaps=True contains the Gap after the last message before it, which the Gap contains, too."""
         gap = rxws.Gap(1.0, 2.0, "rotation", None, name="feed", time=2.0)
         write(plain, start(), frame(1.0, {"n": 1}), (2.0, gap), frame(3.0, {"n": 2}))
         async with replay(plain, math.inf) as ws:
@@ -1456,7 +1456,7 @@ class TestReplay:
             assert [message["n"] async for message in left] == list(range(1, 3000))
 
     async def test_replay_when_handlers_are_slow_at_its_end(self, plain: Path) -> None:
-        """At its end, a replay waits until slow coroutine handlers have taken all messages."""
+        """At its end a replay waits until slow coroutine handlers have processed all messages."""
         numbered(plain, 100)
         handled: list[int] = []
 
@@ -1508,7 +1508,7 @@ class TestReplay:
         assert clock.time() == 5.0
 
     async def test_timers_when_they_are_due_with_a_frame(self, plain: Path) -> None:
-        """Timers fire between the frames, and before a frame with exactly the same time."""
+        """Timers fire between the frames. A timer and a frame with the same time: the timer fires first."""
         write(plain, start(), frame(1.0, "a"), frame(1.5, "b"), frame(2.0, "c"), end(3.25))
         async with replay(plain, math.inf) as ws:
             assert [buffer async for buffer in ws.messages.pipe(ops.buffer_with_time(1.0))] == [
@@ -1530,7 +1530,7 @@ class TestReplay:
             assert [message["n"] for message in await source.collect(seconds=1.0)] == rest
 
     async def test_collect_when_behind(self, plain: Path) -> None:
-        """Messages that wait at the end of the time are collected too, up to the given count."""
+        """``collect`` includes the messages that still wait when its time ends, up to the given count."""
         numbered(plain, 100, interval=0.001)
         async with replay(plain, math.inf) as ws:
             stream = ws.stream_filter()

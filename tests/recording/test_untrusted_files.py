@@ -34,7 +34,7 @@ COMPRESS = {".jsonl": bytes, ".jsonl.gz": gzip.compress, ".jsonl.zst": zstd.comp
 
 @pytest.fixture(params=ENDINGS)
 def path(request: pytest.FixtureRequest, tmp_path: Path) -> Path:
-    """A file of each ending."""
+    """The path of a recording, once for each file name extension."""
     return tmp_path / f"feed{request.param}"
 
 
@@ -45,7 +45,7 @@ def plain(tmp_path: Path) -> Path:
 
 
 def put(path: Path, *parts: bytes) -> Path:
-    """Write the parts to a file, compressed as its name says."""
+    """Write the parts to a file. The extension of its name selects the compression."""
     path.write_bytes(COMPRESS["".join(path.suffixes)](b"".join(parts)))
     return path
 
@@ -59,7 +59,7 @@ def damaged(path: Path, number: int, old: str, new: str) -> Path:
     return path
 
 
-# Who may read a recording
+# Permissions
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="Windows has no such permissions")
@@ -130,7 +130,7 @@ def test_event_when_its_text_has_lone_surrogates(plain: Path) -> None:
 
 @pytest.mark.parametrize("size", [300, None])
 def test_lines_when_their_limit_is_given(path: Path, size: int | None) -> None:
-    """``max_line_size`` is the bytes that a line may have; None accepts any length."""
+    """``max_line_size`` limits the bytes of a line; None accepts any length."""
     write(path, start(), frame(1.0, "a"), frame(2.0, "b" * 300), frame(3.0, "c"), end(4.0))
     reading = read(path, max_line_size=size)
     raws = [entry.raw[1:2] for entry in reading if isinstance(entry, FrameEntry)]
@@ -140,7 +140,7 @@ def test_lines_when_their_limit_is_given(path: Path, size: int | None) -> None:
 @pytest.mark.parametrize("chunk", [1, 7, 64, 2**16])
 @pytest.mark.parametrize("piece", [1, 5, 64, 2**18])
 def test_lines_when_they_lie_across_pieces(path: Path, chunk: int, piece: int, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A line may have exactly the size of the limit and no byte more, with chunks and pieces of any size."""
+    """A line may be exactly as long as the limit, with chunks and pieces of any size."""
     monkeypatch.setattr(lines, "CHUNK", chunk)
     monkeypatch.setattr(formats, "PIECE", piece)
     put(path, b"12345\n123456\n\n123456789\n1\n12345\n123456\n1234")
@@ -205,7 +205,7 @@ LOG = b'{"time":1790000000,"level":"info","msg":"up"}\n'
 )
 @pytest.mark.parametrize("place", ["middle", "end"])
 def test_read_when_another_program_wrote_lines_too(path: Path, others: bytes, named: str, place: str) -> None:
-    """Lines of another program behind valid ones raise an error that names them. The entries before them are read."""
+    """Lines of another program after valid ones raise an error that names them. The entries before them are read."""
     put(
         path, encode_notes([start(), frame(1.0, 1), frame(2.0, 2)]), others, encode_notes([end(3.0)] * (place != "end"))
     )
@@ -235,7 +235,7 @@ def test_read_when_lines_are_only_damaged(path: Path, others: bytes) -> None:
 
 
 def test_read_when_any_byte_is_damaged(plain: Path) -> None:
-    """A damaged byte, except in the number of the format, costs at most two lines. It never raises an error."""
+    """A damaged byte outside the format number makes at most two lines bad, and never raises an error."""
     write(plain, start(), *(frame(n, n) for n in range(5)), (5.0, rxws.State.WAITING), end(6.0))
     whole, random = plain.read_bytes(), Random(1)
     version = whole.index(b'"rxws":1') + 7
@@ -285,7 +285,7 @@ def session(path: Path, count: int = 20, began: float = 1000.0, wall: float = 0.
 
 
 async def play(path: Path) -> tuple[list[int], float, tuple[int, ...]]:
-    """Return the messages of a replay, how long it took, and its bad lines."""
+    """Return the messages of a replay, its duration, and its bad lines."""
     loop = asyncio.get_running_loop()
     began = loop.time()
     async with replay(path) as ws:
@@ -298,7 +298,7 @@ async def play(path: Path) -> tuple[list[int], float, tuple[int, ...]]:
 @pytest.mark.parametrize("number", range(2, 24))
 @pytest.mark.parametrize("digit", ["9", "1001", "1", "0"])
 async def test_replay_when_a_digit_of_a_time_is_damaged(plain: Path, number: int, digit: str) -> None:
-    """A damaged time costs at most one line, and the replay takes no longer than the recording."""
+    """A damaged time makes at most one line bad, and the replay takes no longer than the recording."""
     session(plain)
     old, new = '{"time":10', f'{{"time":{digit}0'
     damaged(plain, number, old, new)
@@ -311,7 +311,7 @@ async def test_replay_when_a_digit_of_a_time_is_damaged(plain: Path, number: int
 @pytest.mark.usefixtures("virtual_time")
 @pytest.mark.parametrize("number", [22, 23])
 async def test_replay_when_the_time_of_the_last_frame_is_damaged(plain: Path, number: int) -> None:
-    """In the last line, a jump is contradicted by the wall-clock time of the frame."""
+    """A damaged time in the last line is detected with the wall-clock time of the frame."""
     session(plain)
     plain.write_text("".join(plain.read_text().splitlines(keepends=True)[:number]))
     damaged(plain, number, '{"time":10', '{"time":90000010')
@@ -332,7 +332,7 @@ async def test_replay_when_the_time_of_the_end_is_damaged(plain: Path) -> None:
 @pytest.mark.usefixtures("virtual_time")
 @pytest.mark.parametrize("new", ['{"time":9', '{"time":'])
 async def test_replay_when_the_time_of_a_header_is_damaged(plain: Path, new: str) -> None:
-    """A header whose time contradicts the lines after it is a bad line. The replay starts with the first of them."""
+    """A header whose time contradicts the lines after it is a bad line, and the replay starts with the next line."""
     session(plain, began=1_000_000.0)
     damaged(plain, 1, '{"time":1', new)
     messages, took, bad = await play(plain)
@@ -355,7 +355,7 @@ async def test_replay_when_the_date_of_the_first_session_is_wrong(plain: Path) -
     session(plain)
     session(plain, began=5.0, wall=100.0)
     damaged(plain, 1, f'"wall":{BEGAN // 10**17}', '"wall":0')
-    # Without the leading zero, which JSON does not allow.
+    # The zero must be replaced, because JSON does not allow leading zeros.
     damaged(plain, 1, '"wall":0', '"wall":1')
     messages, took, bad = await play(plain)
     assert (len(messages), took, bad) == (40, pytest.approx(121.0, abs=1e-5), ())
@@ -401,7 +401,7 @@ def test_session_when_its_header_is_a_bad_line(plain: Path) -> None:
 
 
 def test_entries_when_the_file_fails_during_a_check(plain: Path) -> None:
-    """Entries that were read ahead for a check are delivered before the error behind them."""
+    """Entries that were read ahead for a check are delivered before the error that follows them."""
     put(plain, encode_notes([start(), frame(100.0, 1), frame(101.0, 2)]), b'{"time":1,"rxws":2,"name":"x","wall":1}\n')
     reading = read(plain)
     assert [type(entry) for entry in itertools.islice(reading, 3)] == [SessionStart, FrameEntry, FrameEntry]
@@ -410,7 +410,7 @@ def test_entries_when_the_file_fails_during_a_check(plain: Path) -> None:
 
 
 def test_bad_lines_when_they_are_found_out_of_order(plain: Path, caplog: pytest.LogCaptureFixture) -> None:
-    """The numbers of bad lines ascend, also if a later one was found first."""
+    """The numbers of bad lines are in ascending order, also if a later line was found first."""
     session(plain)
     damaged(plain, 8, '{"time":', '{"time":9')
     damaged(plain, 9, '{"time":', '{"time":x')
