@@ -45,7 +45,7 @@ async def test_is_being_cancelled_when_no_task_runs():
 
 
 async def test_is_torn_down_when_all_tasks_are_cancelled():
-    """The loop is torn down if all its tasks are being cancelled, and not if one of them is."""
+    """A loop counts as torn down if all its tasks are being cancelled, and not if only one of them is."""
     outcomes = []
 
     async def run():

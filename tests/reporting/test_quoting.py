@@ -39,7 +39,7 @@ def test_quoted_when_a_text_is_long_or_has_secrets() -> None:
     assert TOKEN not in quoted(f"invalid key {TOKEN}")
     for text in ("word " * 1_000, "word " * 1_000_000, b"word " * 1_000_000):
         assert len(quoted(text)) == LONGEST + 1
-    # A secret that the limit of the redaction divides is beyond what is quoted.
+    # A secret at the limit of the redacted text is beyond the quoted part.
     assert "pqia" not in quoted("word " * 3_998 + TOKEN * 9)
 
 
@@ -68,5 +68,5 @@ def test_quoted_body_when_the_exception_has_an_answer(error: Exception) -> None:
     ],
 )
 def test_quoted_body_when_there_is_none(error: Exception) -> None:
-    """An exception without a readable body, or with the quote in its own text, adds nothing."""
+    """Nothing is quoted of an exception without a readable body, or whose own text contains the body."""
     assert quoted_body(error) == ""

@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 
 from rxws.reporting.redaction import redact, redact_url
 
-# No part of a password or value may remain, however short or odd. The marks make it findable.
+# Passwords and values of any length and content. The marks at both ends make any rest of them visible.
 odd = st.text(
     st.one_of(
         st.sampled_from(string.ascii_letters + string.digits + "-_.~%!$'()*+,;="),
@@ -113,7 +113,7 @@ def test_no_secret_is_shown_when_a_text_quotes_a_header_or_field(form, secret, t
 @example(token="eyJhbGciOiJIUzI1NiIsInR5cCI6IkpXVCJ9.AAAAAAAAAAAAAAAAAA0Sig.AAAAAAAAAAAAAAAAAA0Sig")
 @given(token=tokens)
 def test_names_of_a_program_are_shown_and_no_token_beside_them(token):
-    """Words that consist of given names, and the marks below them, are not masked; tokens beside them are."""
+    """Given names, and the ``^`` marks below them, are not masked; tokens beside them are masked."""
     names = frozenset({"self", "stop2x", "IsMSXMLUrlq8"})
     text = f"    self.stop2x.IsMSXMLUrlq8({token!r}, self.stop2x.IsMSXMLUrlq8.{token})"
     assert redact(text, names) == "    self.stop2x.IsMSXMLUrlq8('***', ***)"

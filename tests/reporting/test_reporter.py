@@ -63,7 +63,7 @@ async def test_log_when_kinds_differ(reporter, caplog):
 
 
 async def test_log_when_kinds_are_many(reporter, caplog):
-    """Many kinds of lines are forgotten, but not within their second."""
+    """If there are too many kinds of lines, old kinds are forgotten, but not within a second of their last line."""
     for number in range(MAX_KINDS + 1):
         reporter.log(logging.WARNING, "%s lags", number, about=number)
     reporter.log(logging.WARNING, "%s lags", 0, about=0)
@@ -181,7 +181,7 @@ async def test_failed_when_two_functions_raise_at_once(reporter, caplog):
 
 
 def test_counters_are_read_at_once():
-    """The read counters are a copy, and have all counters that the statistics need."""
+    """``read`` returns a copy of all counters that the statistics need."""
     counters = Counters(messages=2, reconnects={"network": 1})
     read = counters.read()
     counters.reconnects["idle"] = 1
@@ -234,7 +234,7 @@ async def test_now_when_time_is_real():
 
 
 async def test_now_when_the_wall_clock_is_set(monkeypatch):
-    """The time follows a wall clock that is set, because the monotonic clock stops while a machine sleeps."""
+    """If the wall clock is set, the time of events follows it."""
     reporter = Reporter(asyncio.get_running_loop(), "feed")
     monkeypatch.setattr(time, "time", lambda: 5_000_000_000.0)
     assert reporter.now() == 5_000_000_000.0
@@ -251,7 +251,7 @@ async def test_now_when_time_is_virtual(virtual_time):
 
 @pytest.mark.parametrize("distance", [-4.0, 0.0, 4.0])
 async def test_now_when_a_virtual_clock_is_near_the_machines(virtual_time, distance):
-    """A virtual clock that is, or comes, near the machine's clock by chance is still virtual."""
+    """A virtual clock counts as virtual also if its time is near that of the machine's clock."""
     early = Reporter(virtual_time, "early")
     virtual_time._selector.clock.advance(max(0.0, time.monotonic() + distance - virtual_time.time()))
     for reporter in (early, Reporter(virtual_time, "late")):
