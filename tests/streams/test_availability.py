@@ -1,4 +1,4 @@
-"""Whether messages can come at present."""
+"""Availability: whether messages can come at present."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ pytestmark = pytest.mark.usefixtures("virtual_time", "assert_no_leaks")
 
 
 class Switched:
-    """The availability of a feed and of a channel, with both states under the control of the test."""
+    """The availability of a feed and of a channel, which the test switches on and off."""
 
     def __init__(self):
         self.is_live = self.is_subscribed = False
@@ -28,7 +28,7 @@ class Switched:
 
 
 async def is_done(waiting, seconds):
-    """Return whether a wait ends within so many seconds."""
+    """Return whether a wait ends within ``seconds``."""
     done, _ = await asyncio.wait({waiting}, timeout=seconds)
     return bool(done)
 
@@ -77,7 +77,7 @@ async def test_channel_when_it_gets_subscribed():
 
 
 async def test_channel_when_it_is_refused_for_long():
-    """A refused channel is polled at growing intervals, so that hundreds of them cost little."""
+    """A refused channel is polled at growing intervals, so hundreds of refused channels cost little."""
     switched, looks = Switched(), []
     switched.connect()
 

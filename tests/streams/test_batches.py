@@ -19,7 +19,7 @@ async def wiring(virtual_time):
 
 
 async def test_batch_has_at_most_count_messages(wiring):
-    """With a count, a list has no more messages, and the rest is in the next lists at once."""
+    """With ``count`` a list has at most that many messages, and the next lists have the rest without a wait."""
     stream = wiring.stream()
     wiring.route(*range(25))
     batches = stream.batches(10)
@@ -37,7 +37,7 @@ async def test_batch_of_one_message(wiring):
 
 
 async def test_batch_grows_for_some_seconds(wiring):
-    """With seconds, a list is delivered when its first message has waited that long."""
+    """With ``seconds`` a list is delivered when its first message has waited that long."""
     stream, loop = wiring.stream(), asyncio.get_running_loop()
     for delay in (10.0, 10.4, 10.9, 11.2):
         loop.call_later(delay, wiring.route, delay)
@@ -49,7 +49,7 @@ async def test_batch_grows_for_some_seconds(wiring):
 
 
 async def test_batch_that_is_full_does_not_wait(wiring):
-    """With both, a list is delivered when it has count messages, or when its first message is seconds old."""
+    """With both, a list is delivered when it has ``count`` messages or its first message has waited ``seconds``."""
     stream, loop = wiring.stream(), asyncio.get_running_loop()
     for number in range(7):
         loop.call_later(number * 0.1, wiring.route, number)
@@ -61,7 +61,7 @@ async def test_batch_that_is_full_does_not_wait(wiring):
 
 
 async def test_time_of_processing_counts_for_the_age(wiring):
-    """A message that came while the last list was processed has waited already, and waits no longer than seconds."""
+    """The time for which a message waited while the previous list was processed counts as part of ``seconds``."""
     stream, loop = wiring.stream(), asyncio.get_running_loop()
     batches = stream.batches(seconds=1.0)
     wiring.route(1)
@@ -74,7 +74,7 @@ async def test_time_of_processing_counts_for_the_age(wiring):
 
 
 async def test_what_a_full_list_left_does_not_wait(wiring):
-    """Messages beyond the count of the last list are as old as those in it: the next list is delivered at once."""
+    """Messages that a full list left over are as old as those in it, so the next list is delivered at once."""
     stream, loop = wiring.stream(), asyncio.get_running_loop()
     wiring.route(*range(5))
     started, batches = loop.time(), stream.batches(count=3, seconds=60)
@@ -85,7 +85,7 @@ async def test_what_a_full_list_left_does_not_wait(wiring):
 
 @pytest.mark.parametrize("seed", range(20))
 async def test_no_message_is_lost_nor_too_old(wiring, seed):
-    """For any arrivals and any time of processing, the lists have all messages in order, none too many or too old."""
+    """At any times of arrival and processing, no message is lost, and no list is too long or too old."""
     rng, loop = random.Random(seed), asyncio.get_running_loop()
     count, seconds = rng.choice([None, 1, 3, 50]), rng.choice([0.01, 0.5, 2.0])
     stream, sent = wiring.stream(), []
@@ -124,7 +124,7 @@ async def test_end_delivers_the_last_list_at_once(wiring):
 
 
 async def test_cancelled_wait_loses_no_message(wiring):
-    """A list that is cancelled while it grows leaves its messages in the stream."""
+    """When the wait for a growing list is cancelled, its messages stay in the stream."""
     stream = wiring.stream()
     batches = stream.batches(count=1000, seconds=10)
     asyncio.get_running_loop().call_later(0.5, wiring.route, 1, 2)
@@ -137,7 +137,7 @@ async def test_cancelled_wait_loses_no_message(wiring):
 
 
 async def test_full_stream_does_not_wait_for_the_count(wiring):
-    """A stream that is full delivers its list, before it drops messages or ends with an error."""
+    """A full stream delivers its list at once, before it drops messages or ends with an error."""
     stream, loop = wiring.stream(maxsize=3), asyncio.get_running_loop()
     started, batches = loop.time(), stream.batches(count=100, seconds=60)
     waiting = asyncio.create_task(anext(batches))
@@ -152,7 +152,7 @@ async def test_full_stream_does_not_wait_for_the_count(wiring):
 
 
 async def test_second_consumer_is_refused(wiring):
-    """While a list grows, another task that takes from the stream gets RuntimeError, and the list is not disturbed."""
+    """While a list grows, another task that takes from the stream gets RuntimeError, and the list is complete."""
     stream = wiring.stream()
     batches = stream.batches(seconds=1)
     waiting = asyncio.create_task(anext(batches))

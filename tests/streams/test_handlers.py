@@ -81,7 +81,7 @@ def kinds(record):
 @pytest.mark.parametrize("kind", [0, 1], ids=["plain", "coroutine"])
 @pytest.mark.parametrize("error", [ZeroDivisionError("no"), asyncio.CancelledError(), StopAsyncIteration()], ids=repr)
 async def test_handler_when_it_raises(wiring, kind, error, caplog):
-    """A handler that raises is logged, counted and emitted; it and its siblings get the next message."""
+    """A handler that raises is logged, counted and emitted; it and the other handlers get the next message."""
     calls, before, after = [], [], []
 
     def record(message):
@@ -158,7 +158,7 @@ async def test_handler_when_it_removes_itself(wiring, kind):
 
 
 async def test_handler_when_a_sibling_removes_it(wiring):
-    """A handler that is removed by a sibling does not get the present message."""
+    """A handler that another handler removes does not get the present message."""
     first, second, third = [], [], []
     subscriptions = []
 
@@ -284,7 +284,7 @@ async def test_coroutine_when_in_any_form(wiring):
 
 
 async def test_coroutine_when_slow(virtual_time):
-    """Each coroutine handler has its own queue: a slow one delays no other and misses no message."""
+    """Each coroutine handler has its own queue, so a slow one delays no other handler and misses no message."""
     wiring = Wiring()
     slow, fast, plain = [], [], []
 
@@ -332,7 +332,7 @@ async def test_coroutine_when_called(virtual_time):
 @pytest.mark.parametrize("waits", [False, True])
 @pytest.mark.parametrize("held", [False, True])
 async def test_coroutine_when_it_cancels_itself(wiring, times, waits, held):
-    """A handler that cancels its own task fails with that message and gets the next one."""
+    """A handler that cancels its own task fails for that message, and gets the next message."""
     done = []
 
     async def handle(message):
@@ -480,7 +480,7 @@ async def test_coroutine_when_it_fails_while_cancelled(wiring):
 
 
 async def test_coroutine_when_its_task_is_cancelled(wiring):
-    """A handler whose task is cancelled while it waits unregisters and reports it, so that its queue does not fill."""
+    """If a handler's task is cancelled while it waits, this is reported, and the handler is unregistered."""
 
     async def handle(message):
         raise AssertionError
@@ -549,7 +549,7 @@ async def test_coroutine_when_full_and_overflow_drops(wiring, overflow, expected
 
 
 async def test_coroutine_when_it_lags(wiring):
-    """The lag of a handler is reported."""
+    """A handler with 10,000 waiting messages is reported as lagging."""
 
     async def handle(message):
         await asyncio.Event().wait()

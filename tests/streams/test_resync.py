@@ -57,7 +57,7 @@ class Changing(ScriptedFeed):
 
 
 def resync(feed, source, stream=None):
-    """Subscribe to the messages of a feed together with their snapshots."""
+    """Return the Observable of a feed's messages, as changes, and their snapshots."""
     changes = feed.stream_filter() if stream is None else stream
     return changes.resync(source, sequence=("U", "u"), snapshot_sequence="last")
 
@@ -121,7 +121,7 @@ async def test_snapshot_when_several_subscribe():
 
 
 async def test_change_when_numbers_are_missing():
-    """When a number is missing, a snapshot with that reason follows, then the changes after it."""
+    """When a number is missing, a snapshot with the reason "hole" comes, then the changes after it."""
     async with Changing() as feed:
         await feed.wait_connected()
         resynced, got = resync(feed, Source(0, (0, 4))), []
@@ -243,7 +243,7 @@ async def test_snapshot_when_it_is_too_old():
         assert short(got) == ["start 4", 5, 6]
         assert len(source.times) == 4
         assert repr(resync(feed, source)).endswith(": not in sync>")
-        # The first one may be normal latency and is not reported.
+        # The first outdated snapshot may be due to normal latency and is not reported.
         told = [str(event.error) for event in feed.record.of(CallbackFailed)]
         assert told == [f"{n} snapshots in a row are older than the changes that were received" for n in (2, 3)]
 
@@ -319,7 +319,7 @@ async def test_book_does_not_go_back_when_a_cache_gives_an_old_snapshot():
 
 
 async def test_book_is_in_sync_with_the_last_of_the_held_changes():
-    """While held changes are being delivered the book is not in sync; it is with the last of them."""
+    """``in_sync`` is False while held changes are delivered, and becomes True with the last of them."""
     async with Changing() as feed:
         await feed.wait_connected()
         resynced, looks = resync(feed, Source((1, 1))), []
@@ -360,7 +360,7 @@ async def test_snapshot_when_the_fetch_fails():
         assert kinds == [OSError, asyncio.CancelledError, TimeoutError, ValueError, OSError]
         stream = "stream Filter([{'s': 'a'}])"
         names = [event.handler for event in feed.record.of(CallbackFailed)]
-        # The fourth snapshot was fetched, and its number is not one.
+        # The fourth fetch succeeds, but the number in its snapshot is not a number.
         fetch, number = f"Source for {stream}", f"snapshot_sequence of resync for {stream}"
         assert names == [fetch, fetch, fetch, number, fetch]
         assert source.times[0] == 0
@@ -405,7 +405,7 @@ async def test_snapshot_when_the_server_refuses_the_fetch(caplog):
 
 
 async def test_change_when_sequence_names_nothing(caplog):
-    """A sequence that names nothing is reported once, with the stream; the other messages are counted."""
+    """A ``sequence`` that fits no message is reported once, with the stream; later messages are only counted."""
     async with Changing() as feed:
         await feed.wait_connected()
         stream = feed.stream_filter([{"s": "a"}])
@@ -422,7 +422,7 @@ async def test_change_when_sequence_names_nothing(caplog):
 
 
 async def test_change_when_its_numbers_are_strings():
-    """Numbers may be strings, in changes and in snapshots; one number in place of a pair is a range of one."""
+    """Numbers may be strings, in changes and in snapshots. One number in place of a pair is a range of one number."""
     async with Changing() as feed:
         await feed.wait_connected()
         got = []
@@ -436,7 +436,7 @@ async def test_change_when_its_numbers_are_strings():
 
 
 async def test_change_when_its_numbers_are_unreadable_again():
-    """A message that cannot be read is reported again after one that could be read."""
+    """After a readable message, the next unreadable message is reported again."""
     async with Changing() as feed:
         await feed.wait_connected()
         resync(feed, Source(9)).subscribe()

@@ -1,4 +1,4 @@
-"""SequenceTracker: which changes follow which snapshot."""
+"""SequenceTracker: the decision which changes follow which snapshot."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ def s(last):
 
 
 def test_snapshot_when_changes_are_held():
-    """The snapshot comes first; held changes before it are dropped, and those after it follow."""
+    """The snapshot is delivered first, then the held changes after it; held changes before it are dropped."""
     changes = make()
     assert [changes.apply(c(n)) for n in (1, 2, 3, 4)] == [[], [], [], []]
     assert not changes.in_sync
@@ -85,7 +85,7 @@ def test_snapshot_when_held_changes_have_a_hole():
 
 
 def test_change_when_too_many_are_held():
-    """Beyond the bound the oldest changes are dropped, and only a newer snapshot is accepted, with that reason."""
+    """Beyond the bound the oldest changes are dropped, and only a snapshot newer than these is accepted."""
     changes = make(held_max=2)
     for n in (1, 2, 3):
         changes.apply(c(n))
@@ -95,7 +95,7 @@ def test_change_when_too_many_are_held():
 
 @pytest.mark.parametrize("is_in_sync", [True, False])
 def test_change_when_the_numbers_go_back(is_in_sync):
-    """Numbers that go back mean a restarted count and not repeated changes, before and after a snapshot."""
+    """If the numbers go back, the server has restarted its count, before and after a snapshot."""
     changes = make()
     changes.apply(c(101))
     if is_in_sync:
@@ -129,7 +129,7 @@ def test_numbers_when_they_cannot_be_read():
 
 @pytest.mark.parametrize("reason", ["network", "unreadable"])
 def test_snapshot_that_is_older_than_what_was_delivered_is_refused(reason):
-    """After a loss a snapshot from a cache must not take the book back, also if no change is held."""
+    """After a loss, a snapshot older than the delivered changes is refused, also if no change is held."""
     changes = make()
     changes.snapshot(s(7))
     assert changes.apply(c(8)) == [c(8)]
@@ -144,7 +144,7 @@ def test_snapshot_that_is_older_than_what_was_delivered_is_refused(reason):
 
 
 def test_older_snapshot_is_accepted_when_a_change_proves_a_restart():
-    """If the server counts anew behind a gap, the first change that is older than the last one proves it."""
+    """After a gap, a change with a smaller number than the previous one proves that the server restarted its count."""
     changes = make()
     changes.snapshot(s(100))
     changes.apply(c(101))
@@ -156,7 +156,7 @@ def test_older_snapshot_is_accepted_when_a_change_proves_a_restart():
 
 
 def test_change_that_a_snapshot_was_ahead_of_proves_no_restart():
-    """A snapshot may be ahead of the stream: a change that is older than it, and new in the stream, proves nothing."""
+    """A change older than the last snapshot does not prove a restart, because a snapshot may be ahead of the stream."""
     changes = make()
     changes.apply(c(5))
     changes.snapshot(s(10))

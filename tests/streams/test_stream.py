@@ -56,7 +56,7 @@ class Idle(rxws.AsyncWebsocketStreamInterface):
         raise AssertionError
 
 
-# What comes in
+# Incoming messages
 
 
 async def test_stream_when_made(wiring):
@@ -106,7 +106,7 @@ async def test_message_when_a_copy_is_asked_for(wiring):
 
 
 async def test_message_when_it_cannot_be_copied(wiring):
-    """A message that cannot be copied is missing in that stream only, and is reported."""
+    """A message that cannot be copied is reported, and is missing only in the stream that copies."""
     copying, sharing = wiring.stream(copy=True), wiring.stream()
     lock = threading.Lock()
     wiring.route(lock, 2)
@@ -203,7 +203,7 @@ async def test_iteration_when_cancelled(virtual_time):
 
 
 async def test_iteration_when_cancelled_at_any_step(wiring):
-    """Wherever a consumer is cancelled, it and the next consumer together get all messages."""
+    """If a consumer is cancelled at any step, it and the next consumer together get all messages."""
     for step in range(12):
         stream = wiring.stream()
         items = []
@@ -315,7 +315,7 @@ async def test_first_consumer_when_it_subscribes(wiring):
 
 
 async def test_first_consumer_when_it_iterates(wiring):
-    """A subscriber that comes after an async for has begun gets the later messages, and the async for gets all."""
+    """After an async for has begun, a new subscriber gets only later messages, and the async for gets all."""
     stream = wiring.stream()
     wiring.route(1)
     aiter(stream)
@@ -370,7 +370,7 @@ async def test_first_consumer_when_it_iterates_over_a_pipe(wiring):
     ids=["take", "take_while", "first"],
 )
 async def test_first_consumer_when_it_wants_only_some(wiring, operator, expected):
-    """An operator that has enough gets no more waiting messages, and the others are discarded."""
+    """When an operator ends its subscription, it gets no more waiting messages, and the others are discarded."""
     stream = wiring.stream()
     wiring.route(1, 2, 3)
     passed = []
@@ -449,7 +449,7 @@ async def test_collect_when_cancelled_or_failed(wiring):
 
 
 async def test_when_ended_when_the_stream_ends_in_any_way(wiring):
-    """The callback is called once when the stream takes no more messages, for whatever reason."""
+    """The callback of ``when_ended`` is called once, for whatever reason the stream ends."""
     told = []
     streams = {name: wiring.stream(maxsize=1) for name in ("closed", "overflowed", "collected", "ended")}
     for name, stream in streams.items():
@@ -484,7 +484,7 @@ async def test_stream_when_shown_in_a_notebook(wiring):
 
 @pytest.mark.parametrize("error", [ZeroDivisionError(), asyncio.CancelledError()], ids=repr)
 async def test_subscriber_when_it_raises(wiring, error):
-    """A subscriber that raises disturbs neither its siblings nor an async for, and gets the next message."""
+    """A subscriber that raises affects neither other subscribers nor an async for, and gets the next message."""
     stream = wiring.stream()
     calls = []
 
@@ -529,7 +529,7 @@ async def test_subscriber_when_another_comes_during_the_waiting_messages(wiring)
 
 
 async def test_subscriber_when_it_disposes_a_sibling(wiring):
-    """A subscriber that is disposed inside on_next of a sibling does not get this message."""
+    """A subscription that is disposed inside on_next of another subscriber does not get this message."""
     stream = wiring.stream()
     seen = []
     later = []
@@ -542,7 +542,7 @@ async def test_subscriber_when_it_disposes_a_sibling(wiring):
 
 
 async def test_subscriber_when_it_closes_the_stream(wiring):
-    """A subscriber may close the stream: it is completed, and an async for still gets this message."""
+    """If a subscriber closes the stream in on_next, its on_completed is called, and an async for gets the message."""
     stream = wiring.stream()
     aiter(stream)
     seen = []
@@ -589,7 +589,7 @@ async def test_subscriber_when_it_iterates_inside(wiring):
 
 
 async def test_subscriber_when_it_iterates_during_the_waiting_messages(wiring):
-    """An async for that the first subscriber begins gets the waiting messages that this one does not take."""
+    """If the first subscriber begins an async for, that gets the waiting messages after the present one."""
     stream = wiring.stream()
     wiring.route(1, 2, 3)
     seen = []
@@ -612,7 +612,7 @@ async def test_subscriber_when_disposed_from_another_thread(wiring):
 
 
 async def test_subscriber_when_on_completed_raises(wiring):
-    """An on_completed that raises is reported, and its siblings are completed."""
+    """An on_completed that raises is reported, and the other subscribers are completed."""
     stream = wiring.stream()
     stream.subscribe(on_completed=lambda: 1 / 0)
     sibling = subscribed(stream)
@@ -690,7 +690,7 @@ async def test_close_when_iterated_before_and_subscribed_after_it(wiring):
 
 
 async def test_close_when_subscribing_is_still_under_way(wiring):
-    """A stream that is closed before its first subscriber has got the waiting messages delivers these first."""
+    """If a stream is closed before its first subscriber has got the waiting messages, they are delivered first."""
     stream = wiring.stream()
     wiring.route(1, 2)
     seen = []
@@ -736,7 +736,7 @@ async def test_end_when_the_stream_was_closed_before(wiring):
 
 
 async def test_overflow_when_error(wiring):
-    """A full stream with overflow='error' takes no more messages: StreamOverflow follows the waiting ones."""
+    """A full stream with overflow='error' delivers the waiting messages, then raises StreamOverflow."""
     stream = wiring.stream([{"a": 1}], maxsize=2)
     wiring.route(*[{"a": 1, "n": number} for number in range(4)])
     assert (stream.pending, stream.dropped, stream.matched) == (2, 1, 3)
@@ -945,7 +945,7 @@ async def test_stream_when_a_subscription_is_alive(wiring):
 
 
 async def test_stream_when_a_subscription_to_its_pipe_is_alive(wiring):
-    """A subscription to a pipe, and an async for over one, keep the stream alive."""
+    """A subscription to a pipe, and an async for over a pipe, keep the stream alive."""
     seen = []
     subscription = wiring.stream().pipe(ops.map(str)).subscribe(seen.append)
     iterator = aiter(wiring.stream().pipe(ops.map(str)))
@@ -991,7 +991,7 @@ async def test_stream_when_an_iteration_is_under_way(wiring):
 
 
 async def test_stream_when_the_loop_has_been_closed():
-    """A stream that outlives its loop unregisters itself at once and without an error; so does its subscription."""
+    """A stream and a subscription that outlive their loop are freed at once and without an error."""
     held = []
 
     async def main():
@@ -1033,7 +1033,7 @@ async def test_memory_when_a_stream_is_idle():
     await feed.exit()
 
 
-# Whose loop it is
+# Other threads and loops
 
 
 CALLS = {
@@ -1065,7 +1065,7 @@ CALLS = {
 
 @pytest.mark.parametrize("call", CALLS.values(), ids=CALLS)
 async def test_call_when_in_another_thread(call):
-    """All but statistics, state.value and a stream's numbers raises RuntimeError in another thread."""
+    """In another thread everything raises RuntimeError, except statistics, state.value and a stream's numbers."""
     feed = Idle(name="my feed")
     stream = feed.stream_filter()
     iterated = feed.stream_filter()

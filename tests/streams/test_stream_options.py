@@ -10,7 +10,7 @@ from rxws.streams.stream_options import StreamOptions
 
 
 def test_options_when_none_are_given():
-    """The defaults are a million messages, then an error, without gaps or copies; and options are frozen."""
+    """By default a stream holds a million messages, then fails, without gaps or copies. Options are frozen."""
     options = StreamOptions()
     assert options == StreamOptions(1_000_000, "error", gaps=False, copy=False)
     with pytest.raises(dataclasses.FrozenInstanceError):
@@ -20,7 +20,7 @@ def test_options_when_none_are_given():
 @pytest.mark.parametrize("maxsize", [1, 2, 10**9, None])
 @pytest.mark.parametrize("overflow", ["error", "drop_oldest", "drop_newest"])
 def test_bounds_when_right(maxsize, overflow):
-    """maxsize is a positive int or None, and overflow one of three words."""
+    """maxsize is a positive int or None, and overflow is one of three words."""
     options = StreamOptions(maxsize, overflow)
     assert (options.maxsize, options.overflow, options.gaps, options.copy) == (maxsize, overflow, False, False)
 

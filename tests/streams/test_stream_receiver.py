@@ -19,7 +19,7 @@ async def wiring(virtual_time):
 
 
 def make(wiring, **options):
-    """Make and register a receiver without a stream, with a list of what its subscriber gets."""
+    """Make and register a receiver without a stream."""
     filters = Filter.parse([{"token": "q8Xk29dLmZ7aT1bVw5RcYp"}])
     receiver = StreamReceiver(wiring.router, filters, StreamOptions(**options))
     wiring.router.add(receiver, Filter.parse(None))
@@ -69,7 +69,7 @@ async def test_name_when_the_filter_holds_a_secret(wiring):
 
 
 async def test_end_when_messages_wait_for_the_first_subscriber(wiring):
-    """The end follows the waiting messages that are passed to the first subscriber."""
+    """The first subscriber gets the waiting messages before the end."""
     receiver = make(wiring)
     wiring.route(1, 2)
     subscription, got = subscribe(wiring, receiver)

@@ -1,4 +1,4 @@
-"""The report of filters that no message passes."""
+"""The report of filters that no message has passed."""
 
 from __future__ import annotations
 
@@ -60,7 +60,7 @@ async def test_filter_when_no_message_passes(caplog):
 
 
 async def test_filter_when_a_message_passes():
-    """A filter that one message passed is not reported, nor are functions and filters that every message passes."""
+    """Not reported: a filter that a message has passed, a function, and a filter that every message passes."""
     async with Trading() as feed:
         await feed.wait_connected()
         streams = [feed.stream_filter(f) for f in (None, [], lambda _: False, [{"s": "BTCUSDT"}, {"s": "nonsense"}])]
@@ -96,7 +96,7 @@ async def test_filter_when_many_streams_have_it():
 
 
 async def test_filters_when_there_are_very_many():
-    """No more than a fixed number of filters is reported."""
+    """At most a fixed number of filters is reported."""
     async with Trading() as feed:
         await feed.wait_connected()
         streams = [feed.stream_filter([{"s": n}]) for n in range(3 * MOST_REPORTED)]
@@ -121,7 +121,7 @@ async def test_stream_when_made_in_a_hook_or_a_request():
 
 
 async def test_filter_when_there_is_no_traffic():
-    """The ten seconds begin with the first message; without traffic no filter is reported and the timer seldom runs."""
+    """Without traffic no filter is reported; the ten seconds begin with the first message."""
     async with Trading() as feed:
         await feed.wait_connected()
         stream, gone = feed.stream_filter([{"s": "x"}]), feed.stream_filter([{"s": "z"}])
@@ -147,7 +147,7 @@ async def test_filter_when_traffic_is_slow():
 
 
 async def test_filter_when_a_connection_opens():
-    """Traffic of a connection that opens after a long time is noticed at once."""
+    """When a connection opens after a long time, the ten seconds begin with its first message."""
 
     async def later():
         await asyncio.sleep(500)
