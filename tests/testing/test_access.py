@@ -56,7 +56,7 @@ async def refusal(url: str, **options: str) -> str:
 
 @pytest.mark.usefixtures("virtual_time")
 async def test_handshake_is_refused_when_a_web_page_opens_it():
-    """A handshake with an ``Origin`` gets 403 and the name of the option; it is recorded, and uses up no fault."""
+    """A handshake with an ``Origin`` gets 403 and the name of the option. It is recorded, but takes no queued fault."""
     async with FeedServer() as server:
         server.refuse(429)
         text = await refusal(server.url, origin=EVIL)
@@ -78,7 +78,7 @@ async def test_handshake_is_refused_when_its_host_is_foreign():
 
 
 async def test_endpoint_is_not_called_when_a_web_page_asks_for_it():
-    """Requests of web pages to endpoints, and to paths without one, get 403; an endpoint does not see them."""
+    """Requests of web pages get 403 on every path, and no endpoint is called."""
     called = []
     async with FeedServer(http={"/key": called.append}) as server:
         for path in ("/key", "/nothing"):
@@ -170,7 +170,7 @@ def test_help_names_the_options(main, capsys):
     ],
 )
 def test_request_is_refused_when_its_host_or_origin_is_foreign(headers, refused):
-    """Accepted are loopback, the addresses of the server, and what is allowed; every other value is refused."""
+    """Only loopback, the addresses of the server, and allowed values are accepted."""
     access = Access(["https://pages.example/"], ["Names.example:8080"])
     text = access.refusal(Headers(headers), "192.0.2.7", "2001:db8::1")
     assert text is None if refused is None else text.startswith(f"{refused} '")
@@ -203,6 +203,6 @@ def test_refusal_is_one_short_line_when_the_header_is_long():
 
 @pytest.mark.parametrize("name", ["allow_origins", "allow_hosts"])
 def test_str_is_rejected_where_a_collection_is_expected(name):
-    """One str instead of a collection would allow its characters: TypeError names the argument."""
+    """One str in place of a collection raises TypeError, because each of its characters would be allowed."""
     with pytest.raises(TypeError, match=f"{name}: expected a collection of str"):
         FeedServer(**{name: "http://localhost"})

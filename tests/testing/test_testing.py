@@ -1,4 +1,4 @@
-"""Tests of rxws.testing: the server obeys its script and its methods, and the check for leaks finds them."""
+"""rxws.testing: the server with its script and methods, the broadcast, the check for leaks, processes, fixtures."""
 
 from __future__ import annotations
 
@@ -101,7 +101,7 @@ class FeedServerTests:
         assert (await server.connected()).number == 1
 
     async def test_wait_raises_timeout_error_when_nothing_comes(self, server):
-        """Every wait is bounded, and its TimeoutError says what there was instead."""
+        """Every wait is bounded, and its TimeoutError names the expected and the actual state."""
         with pytest.raises(TimeoutError, match=r"expected 1 connections, had 0 in 0 handshakes"):
             await server.connected(timeout=0.02)
         with pytest.raises(TimeoutError, match="expected 1 handshakes, had 0"):
@@ -246,7 +246,7 @@ class FeedServerTests:
             assert await closing(client) == 1006
 
     async def test_refuse_answers_the_next_handshakes_with_a_status(self, server):
-        """As many handshakes as ``times`` says get the status, the headers and the body; the next one succeeds."""
+        """The next ``times`` handshakes get the status, the headers and the body; then handshakes succeed again."""
         server.refuse(429, {"Retry-After": "3"}, body="slow down", times=2)
         for _ in range(2):
             with pytest.raises(InvalidStatus) as caught:
@@ -392,7 +392,7 @@ class FeedServerTests:
             client.transport.resume_reading()
 
     async def test_http_endpoints_answer_beside_the_websocket(self):
-        """Endpoints return JSON, text or any status; they see method, query and headers; other paths are 404."""
+        """Endpoints get method, query and headers, and return JSON, text or any status; other paths get 404."""
         seen: list[HttpRequest] = []
 
         async def answer(request):
@@ -477,7 +477,7 @@ class FeedServerTests:
                 await get_json(server.http_url, timeout=0.05)
 
     async def test_admit_refuses_a_handshake_by_its_headers(self):
-        """``admit`` sees each handshake, and can answer it with a status."""
+        """``admit`` is called with each handshake, and can answer it with a status."""
 
         def admit(handshake):
             return None if handshake.headers.get("X-Token") == "good" else HttpResponse("who are you?", 401)
@@ -783,7 +783,7 @@ class TestAssertNoLeaks:
             await client.close()
 
     async def test_nothing_is_checked_when_the_block_raises(self):
-        """When the block raises, its exception is not replaced by one about leaks."""
+        """When the block raises, leaks are not checked, so its exception is not replaced."""
         timers = []
 
         async def block():
