@@ -1,7 +1,7 @@
 # Written by tests/support/fluent.py from the signatures of reactivex; do not edit.
 
-# Each override takes what reactivex's method takes and returns more. The checkers do not see it where the result is a
-# list (invariant) or an overload's type variable.
+# Each override has the parameters of reactivex's method and returns a subtype of its result. The checkers cannot see
+# this if the result is a list (which is invariant) or a type variable of an overload.
 # mypy: disable-error-code="override"
 # pyright: reportIncompatibleMethodOverride=false, reportRedeclaration=false, reportInvalidTypeVarUse=false
 # ruff: noqa: PYI002
@@ -19,10 +19,10 @@ from .observable import AsyncConnectableObservable, AsyncObservable
 
 __all__ = ["FluentOperators"]
 
-# mypy takes this name for true; to other checkers it is a bool, and the later of two declarations holds. mypy looks at
-# the arguments of an overloaded function without knowing what they are for, so that a lambda in them does not know what
-# it is given; but where a type variable has a default, it understands that an argument is left out. For it a pipe ends
-# in an Observable: what ends otherwise has a method (to_future, partition, publish).
+# mypy treats this name as true. For other checkers it is a bool, so they use the later of two declarations. mypy cannot
+# infer the parameter of a lambda in a call of an overloaded function. So mypy gets one signature of pipe, in which each
+# type variable has a default for an omitted operator. In that signature the result is always an Observable. Operators
+# with another result are methods too: to_future, partition, publish.
 MYPY: bool
 
 _A = TypeVar("_A")

@@ -2,9 +2,9 @@
 
 Run ``python -m tests.support.fluent`` after an update of reactivex; a test fails while the stub is out of date.
 
-The operators and their parameters are read from the source of reactivex's mixins. Return types are changed from
-Observable to AsyncObservable. Where reactivex says Any and the item type is known, :data:`KEEPS_ITEMS` and
-:data:`BETTER` say it.
+It reads the operators and their parameters from the source of reactivex's mixins, and changes return types from
+Observable to AsyncObservable. :data:`KEEPS_ITEMS` and :data:`BETTER` give the item type of operators for which
+reactivex declares Any although the type is known.
 """
 
 from __future__ import annotations
@@ -96,8 +96,8 @@ BETTER = {
 HEADER = """\
 # Written by tests/support/fluent.py from the signatures of reactivex; do not edit.
 
-# Each override takes what reactivex's method takes and returns more. The checkers do not see it where the result is a
-# list (invariant) or an overload's type variable.
+# Each override has the parameters of reactivex's method and returns a subtype of its result. The checkers cannot see
+# this if the result is a list (which is invariant) or a type variable of an overload.
 # mypy: disable-error-code="override"
 # pyright: reportIncompatibleMethodOverride=false, reportRedeclaration=false, reportInvalidTypeVarUse=false
 # ruff: noqa: PYI002
@@ -115,10 +115,10 @@ from .observable import AsyncConnectableObservable, AsyncObservable
 
 __all__ = ["FluentOperators"]
 
-# mypy takes this name for true; to other checkers it is a bool, and the later of two declarations holds. mypy looks at
-# the arguments of an overloaded function without knowing what they are for, so that a lambda in them does not know what
-# it is given; but where a type variable has a default, it understands that an argument is left out. For it a pipe ends
-# in an Observable: what ends otherwise has a method (to_future, partition, publish).
+# mypy treats this name as true. For other checkers it is a bool, so they use the later of two declarations. mypy cannot
+# infer the parameter of a lambda in a call of an overloaded function. So mypy gets one signature of pipe, in which each
+# type variable has a default for an omitted operator. In that signature the result is always an Observable. Operators
+# with another result are methods too: to_future, partition, publish.
 MYPY: bool
 
 {type_variables}

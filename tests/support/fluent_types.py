@@ -35,7 +35,7 @@ def price_of(trade: Trade) -> float:
 
 
 def untyped(messages: AsyncObservable[Any]) -> None:
-    """Untyped messages, as ``json.loads`` returns them: a lambda may do anything with one."""
+    """Messages are Any, as ``json.loads`` returns them, so a lambda may do anything with a message."""
     prices = messages.pipe(
         ops.filter(lambda message: message["e"] == "trade"),
         ops.map(lambda message: float(message["p"])),
@@ -47,7 +47,7 @@ def untyped(messages: AsyncObservable[Any]) -> None:
 
 
 def fluent(trades: AsyncObservable[Trade], other: Observable[int]) -> None:
-    """Operators as methods know the type of an item, and can be chained."""
+    """Fluent operators keep the type of the items, and can be chained."""
     assert_type(trades.filter(lambda trade: trade.price > 1).take(3), AsyncObservable[Trade])
     assert_type(trades.map(lambda trade: trade.price).scan(lambda a, b: a + b), AsyncObservable[float])
     assert_type(trades.buffer_with_time(1.0).map(len), AsyncObservable[int])

@@ -17,7 +17,10 @@ from rxws.testing.waiting import Changes
 EventT = TypeVar("EventT", bound=rxws.Event)
 
 Outcome = Any
-"""The result of an attempt to open a connection: a websocket, an exception, or a coroutine function for either."""
+"""The result of an attempt to open a connection: a websocket, an exception, or a coroutine function.
+
+The coroutine function returns the websocket or raises the exception.
+"""
 
 
 class ScriptedTransport:
@@ -28,7 +31,7 @@ class ScriptedTransport:
         self.aborted = 0
 
     def abort(self) -> None:
-        """Abort, as asyncio's transports do: frames that came before can still be read."""
+        """Abort as asyncio's transports do. Frames that came before can still be read."""
         self.aborted += 1
         self._websocket.end()
 
@@ -43,8 +46,8 @@ class ScriptedWebsocket:
     Attributes:
         sent: the sent messages.
         closes: number of calls of ``close``.
-        on_send: called with each message. ``send`` raises its exception, and awaits its result.
-        on_close: called by ``close``, likewise. None ends the iteration, as if the peer answered at once.
+        on_send: called with each message. ``send`` awaits its result, and its exceptions propagate.
+        on_close: called by ``close`` in the same way. None ends the iteration, as if the peer answered at once.
     """
 
     def __init__(self, *frames: Any, transport: bool = True) -> None:
@@ -117,7 +120,7 @@ class ScriptedWebsocket:
 
 
 class StuckWebsocket(ScriptedWebsocket):
-    """A connection whose peer receives nothing: ``send`` waits until it is cancelled."""
+    """A connection whose peer reads nothing, so ``send`` waits until it is cancelled."""
 
     async def send(self, message: Any) -> None:
         """Wait for ever."""
@@ -244,7 +247,7 @@ class Ledger:
         count: number of received numbers.
         gaps: number of reported gaps.
         missed: number of numbers that are missing inside reported gaps.
-        lost: numbers that are followed by missing numbers without a gap.
+        lost: numbers after which numbers are missing without a gap.
         doubled: numbers that came again or too late.
     """
 

@@ -148,7 +148,7 @@ Streams = tuple[asyncio.StreamReader, asyncio.StreamWriter]
 
 
 class End(enum.Enum):
-    """How a direction ended: alone with its stream, or with the whole link, which is closed or reset."""
+    """How a direction ended: only its stream ended, or the whole link is closed, or the whole link is reset."""
 
     STREAM = "stream"
     CLOSE = "close"
@@ -170,7 +170,7 @@ class _Link:
         running = {asyncio.create_task(work()) for pump in self._pumps for work in (pump.run, pump.watch)}
         tasks, end = list(running), End.RESET
         try:
-            # Two watches run until the link ends, so two tasks are left when both streams have ended.
+            # Two watching tasks run until the link ends, so two tasks are left when both streams have ended.
             while len(running) > 2:
                 done, running = await asyncio.wait(running, return_when=asyncio.FIRST_COMPLETED)
                 ends = {task.result() for task in done} - {End.STREAM}
@@ -209,7 +209,7 @@ class _Pump:
         self._direction = direction
         self._random = numbers
         self._passed = 0
-        # Bounded, so that a throttled direction slows its sender down, as a real network does.
+        # The queue is bounded, so that a throttled direction slows down its sender, as a real network does.
         self._queue: asyncio.Queue[tuple[float, bytes | None]] = asyncio.Queue(64)
 
     @property

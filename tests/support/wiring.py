@@ -1,4 +1,4 @@
-"""The parts of a feed without a connection: the test routes the messages."""
+"""The parts of a feed without a connection. The test itself routes messages."""
 
 from __future__ import annotations
 
@@ -76,7 +76,7 @@ class Wiring:
 
 
 def never_asked(*_: Any) -> None:
-    """Stand for what sends replies, in a test without a reply hook."""
+    """Fail: used as the function that sends replies in tests without a reply hook."""
     raise AssertionError("a reply was to be sent")
 
 
@@ -121,7 +121,7 @@ def emit(hot: Any, *items: Any) -> None:
 
 
 async def emit_at(hot: Any, *times: float) -> None:
-    """Emit each time at that time, of the loop's virtual clock."""
+    """Emit each of these times as an item, at that time of the loop's virtual clock."""
     loop = asyncio.get_running_loop()
     for due in times:
         await asyncio.sleep(due - loop.time())
