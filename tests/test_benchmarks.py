@@ -40,7 +40,7 @@ def row(target: float | None = None, *, at_most: bool = False, is_steady: bool =
 
 
 async def test_row_when_more_is_better() -> None:
-    """The value is the other contender's cost divided by ours, as a median of pairs: above 1 rxws costs less."""
+    """The value is the median of the other contender's cost divided by ours, so above 1 rxws costs less."""
     result = await row(2.0).measure(Run("ws://unused"), pairs=3)
     assert (result.value, result.spread, result.ours, result.theirs) == (2.0, (1.0, 4.0), 4.0, 4.0)
     assert row(2.0).is_reached(2.0)
@@ -56,7 +56,7 @@ async def test_row_when_less_is_better() -> None:
 
 
 def test_comparison_when_a_row_costs_more() -> None:
-    """A row is worse if the median of its pairs grew by more than 3 %."""
+    """A row is worse if the median of its ratios shows that its cost grew by more than 3 %."""
     assert not Comparison(row(), [100.0] * 3, [50.0, 102.9, 120.0]).is_worse
     worse = Comparison(row(), [100.0] * 3, [50.0, 103.1, 120.0])
     assert worse.is_worse
@@ -70,7 +70,7 @@ def test_comparison_when_the_spread_is_narrow() -> None:
 
 
 def test_comparison_when_the_row_is_not_steady() -> None:
-    """A row that varies much is worse only if the new checkout alone misses its target; such a ratio is not judged."""
+    """An unsteady row is worse only if just the new checkout misses its target; an unsteady ratio is never worse."""
     figure = row(25.0, at_most=True, is_steady=False, is_ratio=False)
     assert not Comparison(figure, [5.0], [24.0]).is_worse
     assert Comparison(figure, [5.0], [26.0]).is_worse
@@ -84,7 +84,7 @@ def test_comparison_when_nothing_is_used() -> None:
 
 
 async def test_comparison_when_a_row_seems_worse(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A row that seems worse is measured up to three times, in pairs of alternating order."""
+    """A row that seems worse is measured up to three times as often, in pairs of alternating order."""
     asked: list[bool] = []
 
     async def cost_of(checkout: Path, name: str, run: Run) -> float:
@@ -99,7 +99,7 @@ async def test_comparison_when_a_row_seems_worse(monkeypatch: pytest.MonkeyPatch
 
 
 def test_rows_when_rxws_does_the_same_in_two() -> None:
-    """A comparison measures equal work of rxws once, and its rows have unique names."""
+    """A comparison measures rows with the same work of rxws only once, and its rows have unique names."""
     first = row()
     assert distinct([first, dataclasses.replace(first, name="other"), row()])[0] is first
     assert len(distinct([first, dataclasses.replace(first, name="other"), row()])) == 2
@@ -108,7 +108,7 @@ def test_rows_when_rxws_does_the_same_in_two() -> None:
 
 @pytest.mark.parametrize(("make", "size"), [(frames.trade, 150), (frames.depth, 2_000)])
 def test_message_when_made(make: Callable[[int], str], size: int) -> None:
-    """Every message has its size and one of 1,000 symbols."""
+    """Every message has the expected size, and one of 1,000 symbols."""
     for number in (0, 7, 999):
         assert len(make(number).encode()) == size
         assert json.loads(make(number))["s"] == frames.symbol(number)

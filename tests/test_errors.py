@@ -20,7 +20,7 @@ EXAMPLES = [
 
 
 def test_all_when_compared_with_the_examples():
-    """Every exception of the tree is exported and has an example here."""
+    """Every exception class of rxws is exported, and this module has an example of it."""
     assert set(errors.__all__) == {"RxwsError", *(type(error).__name__ for error in EXAMPLES)}
 
 

@@ -1,7 +1,7 @@
-"""Faults and their outcomes, one test for each row of the table of faults.
+"""Faults and their outcomes, one test for each fault.
 
-R: the feed reconnects, after a delay if one is required, subscribes again, and reports the cause and a gap. F: the feed
-and all its streams end with the error. S: the message is skipped, counted and emitted.
+"Reconnects" means: the feed opens the next connection, after a delay if one is required, subscribes again, and reports
+the cause and a gap. "Fails" means: the feed and all its streams end with the error.
 
 The main rows run on each event loop and with each library. Tests of long waits use virtual time. A server that is
 stopped or killed runs in its own process.
@@ -146,7 +146,7 @@ SUBSCRIBE = {"on_open": [{"subscribe": "trades"}]}
 
 @main_row
 async def test_close_1000_or_1001_by_the_server(kind):
-    """R: a normal close by the server is a loss like any other."""
+    """After a normal close by the server the feed reconnects, as after any loss."""
     async with FeedServer() as server, Followed(server.url, kind.connect, **SUBSCRIBE) as feed:
         for count, code in enumerate((1000, 1001, 1000), 2):
             await server.connected(count - 1)
@@ -165,7 +165,7 @@ async def test_close_1000_or_1001_by_the_server(kind):
 @in_virtual_time
 @pytest.mark.parametrize(("code", "delay"), [(1011, 0), (1012, 2), (1013, 2), (3005, 0), (4999, 0)])
 async def test_close_1011_1012_1013_3xxx_4xxx(feed_server, virtual_time, code, delay):
-    """R, with the code in the event; after 1012 and 1013 the delay is at least 2 s."""
+    """The feed reconnects and the event has the close code; after 1012 and 1013 the delay is at least 2 s."""
     async with Followed(feed_server.url, **SUBSCRIBE) as feed:
         await feed.record.happened(Connected)
         at = virtual_time.time()
@@ -180,7 +180,7 @@ async def test_close_1011_1012_1013_3xxx_4xxx(feed_server, virtual_time, code, d
 @in_virtual_time
 @pytest.mark.parametrize(("code", "reason"), [(1008, "server"), (3000, "auth"), (4401, "auth")])
 async def test_close_1008_or_an_authentication_code(virtual_time, code, reason):
-    """R with growing delays, because a refusal usually repeats; F if ``should_retry`` returns False."""
+    """The feed reconnects with growing delays, as a refusal usually repeats; ``should_retry`` can end the feed."""
 
     async def refuse(connection):
         await connection.close(code, "not you")
@@ -205,7 +205,7 @@ async def test_close_1008_or_an_authentication_code(virtual_time, code, reason):
 
 @main_row
 async def test_abort_rst(kind):
-    """R at once: a connection that was reset is replaced without delay."""
+    """The feed replaces a connection that was reset without a delay."""
     async with FeedServer() as server, Followed(server.url, kind.connect, **SUBSCRIBE) as feed:
         await feed.record.happened(Connected)
         server.reset()
@@ -217,7 +217,7 @@ async def test_abort_rst(kind):
 @pytest.mark.slow
 @main_row
 async def test_server_killed(kind):
-    """R: after a server was killed, the feed reconnects as soon as the server runs again."""
+    """After a server was killed, the feed reconnects as soon as the server runs again."""
     async with contextlib.AsyncExitStack() as stack:
         server = await stack.enter_async_context(serve_in_process("--script", "broadcast", "--rate", "200"))
         feed = await stack.enter_async_context(
@@ -243,7 +243,7 @@ async def test_server_killed(kind):
 @in_virtual_time
 @pytest.mark.parametrize("status", [400, 401, 403, 404])
 async def test_http_400_401_403_404_on_the_handshake(feed_server, status):
-    """F before the first success, and R after it."""
+    """These statuses fail the feed before the first success; after it the feed reconnects."""
     feed_server.refuse(status)
     feed = Followed(feed_server.url)
     stream = feed.stream_filter()
@@ -264,7 +264,7 @@ async def test_http_400_401_403_404_on_the_handshake(feed_server, status):
 
 @in_virtual_time
 async def test_http_401_403_three_times_in_a_row(feed_server):
-    """F at three 401 or 403 in a row, even after a success, because credentials do not recover by themselves."""
+    """The third 401 or 403 in a row fails the feed even after a success, as credentials do not mend by themselves."""
     feed = Followed(feed_server.url)
     await feed.record.happened(Connected)
     for status in (401, 403, 500, 401, 403, 401):
@@ -277,7 +277,7 @@ async def test_http_401_403_three_times_in_a_row(feed_server):
 
 @main_row
 async def test_http_status_on_the_handshake_with_each_library(kind):
-    """F before the first success and R after it, with both libraries."""
+    """With both libraries a 404 fails the feed before the first success; after it the feed reconnects."""
     async with FeedServer() as server:
         server.refuse(403)
         feed = Followed(server.url, kind.connect)
@@ -298,7 +298,7 @@ async def test_http_status_on_the_handshake_with_each_library(kind):
 @pytest.mark.parametrize("status", [429, 503])
 @pytest.mark.parametrize(("retry_after", "backoff", "delay"), [("7", 1, 7), ("1", 7, 7), ("nonsense", 3, 3)])
 async def test_http_429_503_with_retry_after(feed_server, virtual_time, status, retry_after, backoff, delay):
-    """R after the longer of ``Retry-After`` and backoff, even before the first success."""
+    """Even before the first success the feed retries, after ``Retry-After`` or the backoff, whichever is longer."""
     feed_server.refuse(status, {"Retry-After": retry_after})
     async with Followed(feed_server.url, reconnect_delays=lambda: itertools.repeat(backoff)) as feed:
         await feed.record.happened(Connected)
@@ -309,7 +309,7 @@ async def test_http_429_503_with_retry_after(feed_server, virtual_time, status, 
 @in_virtual_time
 @pytest.mark.parametrize("status", [500, 502, 504, 520])
 async def test_http_500_502_504_520(feed_server, status):
-    """R, before the first success and after it."""
+    """The feed retries after these statuses, before the first success and after it."""
     feed_server.refuse(status, times=5)
     async with Followed(feed_server.url, **SUBSCRIBE) as feed:
         await feed.record.happened(Connected)
@@ -326,7 +326,7 @@ def authority():
 
 
 def trusting(authority):
-    """Return a client's context that trusts an authority, or without one the system's."""
+    """Return a client's context that trusts this authority, or the system's authorities if it is None."""
     context = ssl.create_default_context()
     if authority is not None:
         authority.configure_trust(context)
@@ -356,7 +356,7 @@ async def plain_text(port=0):
 @both_libraries
 @pytest.mark.parametrize("fault", ["unknown CA", "wrong host", "plain text"])
 async def test_tls_unknown_ca_wrong_host_plain_text(authority, connect, fault, assert_no_leaks):
-    """F before the first success, and R after it."""
+    """A TLS fault fails the feed before the first success; after it the feed reconnects."""
 
     @contextlib.asynccontextmanager
     async def faulty(port=0):
@@ -390,7 +390,7 @@ async def test_tls_unknown_ca_wrong_host_plain_text(authority, connect, fault, a
 
 @both_libraries
 async def test_name_not_found_connection_refused(connect, assert_no_leaks):
-    """R: neither is fatal, even before the first success."""
+    """The feed retries after both faults, even before the first success."""
     with socket.socket() as unused:
         unused.bind(("127.0.0.1", 0))
         refused = f"ws://127.0.0.1:{unused.getsockname()[1]}/"
@@ -403,7 +403,7 @@ async def test_name_not_found_connection_refused(connect, assert_no_leaks):
 
 @in_virtual_time
 async def test_accepts_tcp_and_stays_silent(feed_server, virtual_time):
-    """R at ``open_timeout``."""
+    """If the server accepts TCP and sends nothing, the feed tries again after ``open_timeout``."""
     feed_server.mute()
     async with Followed(feed_server.url, open_timeout=7) as feed:
         await feed.record.happened(Connected)
@@ -413,7 +413,7 @@ async def test_accepts_tcp_and_stays_silent(feed_server, virtual_time):
 
 @both_libraries
 async def test_accepts_tls_and_stays_silent(authority, connect):
-    """R at ``open_timeout`` if the TLS handshake is not answered."""
+    """If the server does not answer after the TLS handshake, the feed tries again after ``open_timeout``."""
     mute = await asyncio.start_server(lambda reader, writer: writers.append(writer), "127.0.0.1", 0)
     writers = []
     async with FeedServer(ssl=serving(authority, "127.0.0.1")) as server:
@@ -431,7 +431,7 @@ async def test_accepts_tls_and_stays_silent(authority, connect):
 
 @main_row
 async def test_junk_instead_of_a_handshake(kind):
-    """R, before the first success and after it."""
+    """The feed retries after an answer that is no handshake, before the first success and after it."""
     async with FeedServer() as server:
         server.garbage(times=2)
         server.garbage(b"HTTP/1.1 200 OK\r\n\r\n")
@@ -448,7 +448,7 @@ async def test_junk_instead_of_a_handshake(kind):
 
 @in_virtual_time
 async def test_junk_repeatedly_has_capped_delays(feed_server, virtual_time):
-    """The delay grows to one minute at most, so the server is still tried and not flooded."""
+    """The delays grow to at most one minute, so the feed keeps trying and does not flood the server."""
     feed_server.garbage(times=None)
     async with Followed(feed_server.url, reconnect_delays=rxws.delays.default_delays) as feed:
         await asyncio.sleep(6 * 3600)
@@ -479,7 +479,7 @@ async def test_flapping(virtual_time):
 @pytest.mark.slow
 @main_row
 async def test_half_open_while_reading(kind):
-    """R after the ping interval and timeout: the library's pings detect a frozen peer."""
+    """The library's pings detect a frozen server, and the feed reconnects."""
     options = {"ping_interval": 0.3, "ping_timeout": 0.3, "close_timeout": 0.3, "proxy": None}
     async with (
         serve_in_process("--script", "broadcast", "--rate", "100") as server,
@@ -498,7 +498,7 @@ async def test_half_open_while_reading(kind):
 @pytest.mark.slow
 @main_row
 async def test_half_open_while_reading_without_pings(kind):
-    """R at ``idle_timeout``: a frozen peer is detected by its silence."""
+    """Without pings the feed detects a frozen server after ``idle_timeout``, and reconnects."""
     async with (
         serve_in_process("--script", "broadcast", "--rate", "100") as server,
         Followed(server.url, kind.connect, idle_timeout=1, open_timeout=1) as feed,
@@ -515,7 +515,7 @@ async def test_half_open_while_reading_without_pings(kind):
 @pytest.mark.slow
 @main_row
 async def test_half_open_while_sending(kind):
-    """``send`` raises at ``send_timeout``, then R; ``exit`` is bounded although nothing can be written."""
+    """``send`` raises at ``send_timeout`` and the feed reconnects; ``exit`` ends in time although no write succeeds."""
     loop = asyncio.get_running_loop()
     async with (
         serve_in_process("--script", "echo") as server,
@@ -544,7 +544,7 @@ async def test_half_open_while_sending(kind):
 @in_virtual_time
 @pytest.mark.parametrize("idle_timeout", [10, None])
 async def test_pongs_arrive_but_no_data(virtual_time, caplog, idle_timeout):
-    """R at ``idle_timeout``; without it ``Quiet`` and a warning come at 60 s, doubling, and the connection is kept."""
+    """At ``idle_timeout`` the feed reconnects; without it, it warns at 60 s, 120 s … and keeps the connection."""
     options = {"connect_options": {"ping_interval": 5, "ping_timeout": 5}}
     async with FeedServer() as server, Followed(server.url, idle_timeout=idle_timeout, **options) as feed:
         await feed.record.happened(Connected)
@@ -619,7 +619,7 @@ async def test_handler_raises(feed_server, caplog):
 
 @pytest.mark.slow
 async def test_handler_blocks_the_loop(assert_no_leaks):
-    """The feed survives: the messages that came meanwhile are delivered, or a gap is reported."""
+    """After a handler has blocked the loop, the messages that came meanwhile are delivered, or a gap is reported."""
     options = {"ping_interval": 0.5, "ping_timeout": 0.5}
     async with (
         serve_in_process("--script", "broadcast", "--rate", "200") as server,
@@ -644,7 +644,7 @@ class Trade(msgspec.Struct):
 
 @main_row
 async def test_garbage_json_wrong_type_nan_deep_nesting(kind):
-    """S: each frame is skipped, counted and emitted; the next message is delivered on the same connection."""
+    """Each bad frame is skipped, counted and emitted, and the next message is delivered on the same connection."""
     garbage = ["{", "", "nope", '{"n":"one"}', '{"n":NaN}', "[" * 100_000, '{"n":' * 50_000, b"\xff\xfe", b"", "\x00"]
     async with (
         FeedServer() as server,
@@ -661,7 +661,7 @@ async def test_garbage_json_wrong_type_nan_deep_nesting(kind):
 
 @main_row
 async def test_invalid_utf8_in_a_text_frame(kind):
-    """R with the cause in the event; the feed neither stalls nor loops."""
+    """The feed reconnects, and the event names the cause."""
     async with FeedServer() as server, Followed(server.url, kind.connect, **SUBSCRIBE) as feed:
         await feed.record.happened(Connected)
         await server.connections[0].send_invalid_utf8()
@@ -685,7 +685,7 @@ async def bomb(connection):
 
 @main_row
 async def test_oversize_message_deflate_bomb(kind):
-    """R with the limit in the event, and with a growing delay if it is repeated."""
+    """The feed reconnects, the event names the limit, and repeated faults have growing delays."""
     for script, compression in ((oversize, None), (bomb, "deflate")):
         options = {"connect_options": {"max_size": BIG // 2, "compression": compression, "ping_interval": None}}
         async with (
@@ -701,7 +701,7 @@ async def test_oversize_message_deflate_bomb(kind):
 
 @main_row
 async def test_more_than_4096_fragments(kind):
-    """R with the limit in the event, or delivered if the library has no limit; the next message arrives."""
+    """The feed reconnects and the event names the limit; a library without a limit delivers the message."""
     async with FeedServer() as server, Followed(server.url, kind.connect, **SUBSCRIBE) as feed:
         await feed.record.happened(Connected)
         with contextlib.suppress(ConnectionClosed):
@@ -734,7 +734,7 @@ async def test_a_message_in_4000_fragments(kind):
 
 
 async def longest_wait_in_a_burst(connect, total):
-    """Receive a burst over the network; return the longest wait of another task, in CPU time of the thread."""
+    """Receive a burst over the network; return the longest wait of another task, in seconds of CPU time."""
     numbers = msgspec.json.Decoder(Trade)
     longest, ledger, done = 0.0, Ledger(), asyncio.Event()
 
@@ -769,7 +769,7 @@ async def longest_wait_in_a_burst(connect, total):
 
 
 def slowness():
-    """Return how much slower than on a usual machine Python runs now, while other processes use the processor."""
+    """Return by which factor Python runs slower now than on a usual machine that has nothing else to do."""
     started = time.thread_time()
     sum(number * number for number in range(1_000_000))
     return max(1.0, (time.thread_time() - started) / 0.080)
@@ -835,7 +835,7 @@ async def test_one_byte_slices_latency_bandwidth_limit(connect, toxics, assert_n
 @both_libraries
 @pytest.mark.parametrize("toxic", ["limit_data", "reset_peer", "timeout", "slow_close", "down"])
 async def test_cut_in_mid_frame_and_other_ends(connect, toxic, assert_no_leaks):
-    """R after a cut in mid-frame, a reset, a black hole that closes, a slow close, and a network that is down."""
+    """The feed reconnects after a cut within a frame, a reset, a black hole, a slow close, and a network failure."""
     async with (
         FeedServer() as server,
         FaultProxy(server.url) as proxy,
@@ -869,7 +869,7 @@ async def test_cut_in_mid_frame_and_other_ends(connect, toxic, assert_no_leaks):
 @in_virtual_time
 @pytest.mark.parametrize("step", range(0, 60, 3))
 async def test_cancellation_at_every_await(feed_server, virtual_time, step):
-    """A user's code that is cancelled in its k-th step leaves no task and no descriptor behind.
+    """When a user's code is cancelled at its k-th suspension, no task and no descriptor is left.
 
     ``test_life`` tests every coroutine at every step.
     """
@@ -933,7 +933,7 @@ async def feed_in(feed_server, state):
 @in_virtual_time
 @pytest.mark.parametrize("state", STATES)
 async def test_exit_in_every_state(feed_server, virtual_time, state):
-    """``exit`` is bounded and idempotent, even if called twice at once; streams and waits end."""
+    """``exit`` ends in bounded time in every state, also if it is called twice at once; streams and waits end."""
     feed = await feed_in(feed_server, state)
     stream = feed.stream_filter()
     reading = asyncio.create_task(anext(stream, "the end"))
@@ -1057,7 +1057,7 @@ async def test_exit_by_ctrl_c(connected, assert_no_leaks):
 
 @main_row
 async def test_rotation_while_messages_arrive_on_both_connections(kind):
-    """Every number arrives once and in order, for all lags of the connections, with equal heartbeats between."""
+    """Every number arrives once and in order, at any lag of the two connections, with equal heartbeats in between."""
     lag = random.Random(3)
     async with (
         FeedServer() as server,
@@ -1128,9 +1128,9 @@ async def test_rotation_when_a_channel_is_subscribed_later(feed_server, seed):
 
 @in_virtual_time
 async def test_rotation_when_the_new_connection_begins_with_an_acknowledgement_and_a_snapshot(feed_server):
-    """Messages per connection are discarded and counted in a rotation, and a book built from the stream is right.
+    """A rotation discards and counts per-connection messages, and a book built from the stream stays correct.
 
-    After a loss they are delivered, because the book must start again there.
+    After a loss these messages are delivered, because the book must start again there.
     """
     truth: dict[str, int] = {}
 
@@ -1179,7 +1179,7 @@ async def test_rotation_when_the_new_connection_begins_with_an_acknowledgement_a
 
 @in_virtual_time
 async def test_rotation_when_the_signal_itself_comes_again_seconds_later(feed_server):
-    """A signal with the same payload as before rotates the new connection: it is not dropped as a duplicate."""
+    """A signal equal to the previous one rotates the new connection, and is not dropped as a copy."""
     expired = {"e": "listenKeyExpired"}
     async with NumberedBroadcast(feed_server) as broadcast, Followed(feed_server.url, rotate_on=[expired]) as feed:
         await feed.record.happened(Connected)
@@ -1189,7 +1189,7 @@ async def test_rotation_when_the_signal_itself_comes_again_seconds_later(feed_se
             old = feed_server.connections
             await feed_server.send(expired)
             await feed_server.connected(n + 1)
-            # Once more in the overlap, on the old connection only, so that the overlap remembers it.
+            # Send the signal again during the overlap, on the old connection only, so that the overlap remembers it.
             await feed_server.send(expired, to=old)
             event = await feed.record.happened(Rotated, n)
             assert event.number == n + 1
@@ -1265,7 +1265,7 @@ async def test_rotation_when_the_old_connection_dies_in_the_overlap(feed_server)
 @in_virtual_time
 @pytest.mark.parametrize("sends_on", [False, True])
 async def test_rotation_when_the_old_server_answers_the_close_after_3_s(sends_on, virtual_time):
-    """Delivery pauses for at most one second, although the old server is silent, or keeps sending, for three."""
+    """If the old server answers the close only after three seconds, delivery pauses for at most one second."""
     arrivals = []
 
     def connection(number):
@@ -1307,7 +1307,7 @@ async def test_rotation_when_the_old_server_answers_the_close_after_3_s(sends_on
 
 @in_virtual_time
 async def test_rotation_signal_is_the_first_message_on_a_new_connection(feed_server):
-    """The hook gets the signal, so a new connection that has expired is rotated, too."""
+    """The rotation hook gets a signal that is the first message of a new connection, and rotates that connection."""
     expired = {"e": "listenKeyExpired"}
 
     async def expire(connection):
@@ -1327,7 +1327,7 @@ async def test_rotation_signal_is_the_first_message_on_a_new_connection(feed_ser
 
 
 async def test_a_rest_call_inside_create_ws_fails_once(assert_no_leaks):
-    """A disconnect, a timeout and a refused connection in a REST call are retried, even before the first success."""
+    """A REST call that fails in ``_create_ws`` is retried, even before the first success."""
 
     class Keyed(rxws.AsyncWebsocketStreamInterface):
         async def _create_ws(self):
@@ -1375,7 +1375,7 @@ def pong(frame):
 @pytest.mark.slow
 @main_row
 async def test_application_level_ping(kind):
-    """A ping is answered on its own connection, while a consumer is slow and while the connection is held."""
+    """A ping is answered on the connection on which it came, also while a consumer is slow or messages are held."""
 
     async def slow(message):
         await asyncio.sleep(60)
@@ -1386,7 +1386,7 @@ async def test_application_level_ping(kind):
     ):
         feed.add_handler(slow)
         await feed.record.received(3)
-        # Each connection has different pings, so the overlap is not proven, and the new one is held until the timeout.
+        # The pings on the two connections differ, so the overlap is not proven: the new one is held until the timeout.
         assert await feed.rotate() is True
         (event,) = feed.record.of(Rotated)
         assert event.held > 5
@@ -1536,7 +1536,7 @@ async def test_log_of_a_flapping_server(feed_server, caplog, virtual_time):
         assert feed_server.opened > 200
         kinds = defaultdict(int)
         for record in caplog.records:
-            # Each state is a separate kind of line, so that one does not suppress the next.
+            # Each state is a separate kind of line, so one state does not suppress the line of the next.
             kinds[record.msg if record.levelno > logging.DEBUG else record.message.partition(" (")[0]] += 1
         assert max(kinds.values()) <= 6
         assert feed.state.value is not State.FAILED

@@ -1,4 +1,4 @@
-"""The abstract feed: its hooks, its public members, and its single private attribute."""
+"""AsyncWebsocketStreamInterface: its hooks, its public members, and its single private attribute."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ pytestmark = pytest.mark.usefixtures("virtual_time", "assert_no_leaks")
 
 
 async def test_constructor_raises_outside_a_running_loop():
-    """Outside a running event loop the constructor raises RuntimeError, which names the class and the problem."""
+    """Outside a running event loop the constructor raises RuntimeError, whose text names the class and the problem."""
     with pytest.raises(RuntimeError, match="Feed must be made inside a running event loop"):
         in_thread(lambda: Feed(None))
     with pytest.raises(RuntimeError, match="ReactiveWebSocket must be made inside a running event loop"):
@@ -43,7 +43,7 @@ async def test_constructor_of_the_subclass_returns_before_a_hook_runs(feed_serve
     class Late(Feed):
         def __init__(self, server):
             super().__init__(server)
-            # No task exists yet that could run a hook: an eager task would run it at once.
+            # No task of the feed exists yet, because an eager task would run a hook at once.
             assert not [task for task in asyncio.all_tasks() if task.get_name().startswith("rxws")]
             calls.append("constructed")
             self.late = "there"
@@ -253,7 +253,7 @@ async def test_create_ws_is_cancelled_at_open_timeout(feed_server):
 
 
 async def test_rotation_hook_is_called_once_per_connection_with_that_one_present(feed_server):
-    """The hook is called once after a rotation and after a loss, and ``present_ws`` is then its connection."""
+    """The rotation hook is called once per connection, and ``present_ws`` is that connection during the call."""
     called = []
 
     class Counting(Feed):
@@ -298,7 +298,7 @@ async def test_stream_made_in_the_rotation_hook_misses_nothing(feed_server):
 
 
 async def test_rotation_hook_sees_a_signal_in_the_first_message(feed_server):
-    """A signal in the first message of a new connection rotates, even if the message was held in the overlap."""
+    """The rotation hook gets the first message of a new connection, even if the overlap held the message."""
     rotations = []
 
     async def expire(connection):
@@ -362,7 +362,7 @@ async def test_stream_made_in_the_rotation_hook_is_closed_when_it_is_cancelled(f
 
 @pytest.mark.parametrize("end", ["server", "rotate", "exit"])
 async def test_rotation_hook_is_cancelled_when_its_connection_ends_otherwise(feed_server, end):
-    """The hook is cancelled once when the server closes, ``rotate()`` is called, or the feed is closed."""
+    """The rotation hook is cancelled once when the server closes, ``rotate()`` is called, or the feed is closed."""
     cancelled = []
 
     class Waiting(Feed):
@@ -642,7 +642,7 @@ async def test_handler_that_is_not_callable_is_refused(feed_server, handler):
 
 
 async def test_gap_stands_where_messages_may_be_missing(feed_server):
-    """Only with ``gaps=True`` a stream has a Gap between the last message before a loss and the first after it."""
+    """Only a stream with ``gaps=True`` contains a Gap between the last message before a loss and the first after it."""
     feed_server.script = greet
     async with Feed(feed_server) as feed:
         with_gaps, without = feed.stream_filter(gaps=True), feed.stream_filter()
@@ -792,7 +792,7 @@ async def test_handler_that_raises_is_reported_and_goes_on(feed_server, caplog, 
 
 
 async def test_handlers_may_be_added_and_removed_inside_a_handler(feed_server):
-    """A handler may remove itself or another handler, and add one, which gets the next message first."""
+    """A handler may remove handlers and add one. The new handler gets the next message first."""
     calls = []
 
     async with Feed(feed_server) as feed:

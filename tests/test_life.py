@@ -35,7 +35,7 @@ in_virtual_time = pytest.mark.usefixtures("virtual_time", "assert_no_leaks")
 
 
 class Month:
-    """Publishes a message a second, ``burst`` messages at once, and measures the feed day by day."""
+    """Publishes a message a second, in groups of ``burst``, and records the feed's resources each day."""
 
     def __init__(self, feed, publish: Callable[[int], object], *, burst: int = 1) -> None:
         self.feed = feed
@@ -55,7 +55,6 @@ class Month:
         self._timer = self._loop.call_at(self._timer.when() + self._burst, self._tick)
 
     def stop(self) -> None:
-        """Stop publishing."""
         self._timer.cancel()
 
     def measure(self) -> None:
@@ -70,7 +69,7 @@ async def rotation_due():
 
 
 def without_sockets(loop) -> None:
-    """Replace the loop's selector, because without sockets a month of iterations is faster."""
+    """Replace the loop's ``select``, because a month of iterations is faster without system calls."""
     clock = loop._selector.clock
 
     def select(timeout):
@@ -84,7 +83,7 @@ def without_sockets(loop) -> None:
 @pytest.mark.slow
 @in_virtual_time
 async def test_thirty_days_at_a_message_a_second(virtual_time, unscanned):
-    """Every message comes once or lies in a reported gap; tasks, timers and memory do not grow.
+    """Every message comes once or was sent during a reported gap; tasks, timers and memory do not grow.
 
     There is a rotation every 20 hours, a cut every third day, and a stall with an open connection every week. The
     messages are published in groups of five, because this test's time depends on iterations of the event loop.
@@ -109,7 +108,7 @@ async def test_thirty_days_at_a_message_a_second(virtual_time, unscanned):
     async with ScriptedFeed(**options) as feed:
         feed.events.subscribe(forget)
         month = Month(feed, publish, burst=5)
-        # Neither on the hour nor a whole hour after a cut, when what looks after the feed is just running.
+        # Measure at other times than full hours, and than full hours after a cut: timers of the feed fire then.
         await asyncio.sleep(HOUR + 0.3)
         month.measure()
         for day in range(1, 31):
@@ -129,7 +128,7 @@ async def test_thirty_days_at_a_message_a_second(virtual_time, unscanned):
         assert dict(statistics.reconnects) == {"network": 10, "idle": 4}
         assert statistics.rotations >= 25
         assert month.ledger.gaps == statistics.gaps == 14
-        # The missing messages were sent while the feed had not yet noticed the stall.
+        # All missing messages were sent before the feed noticed the stall.
         assert month.ledger.missed <= 4 * 62 + 10
         assert month.ledger.count + month.ledger.missed == month.published == pytest.approx(30 * DAY + HOUR, abs=2)
         gc.collect()
@@ -139,7 +138,7 @@ async def test_thirty_days_at_a_message_a_second(virtual_time, unscanned):
 @pytest.mark.slow
 @in_virtual_time
 async def test_three_days_on_real_connections(virtual_time):
-    """On in-memory sockets, with a loss every other hour, every message comes once or lies in a reported gap."""
+    """On in-memory sockets, with a loss every other hour, every message comes once or during a reported gap."""
     options = {"rotate_every": 2 * HOUR, "idle_timeout": 60, "connect_options": {"ping_interval": None}}
     async with (
         FeedServer() as server,
@@ -179,7 +178,7 @@ class Consumer:
         self.stream = feed.stream_filter(gaps=True)
         self.expected: list[object] = []
         self.got: list[object] = []
-        # Registered right after the stream, so that both get the same messages.
+        # Made directly after the other stream, so that both get the same messages.
         self.witness = feed.stream_filter(gaps=True)
         self._subscription = self.witness.subscribe(self.expected.append)
         self.begin()
@@ -207,7 +206,7 @@ class Consumer:
 
 
 class Account:
-    """Records the numbers of a feed, and its rotations without a proven overlap."""
+    """Records the numbers of a feed. A rotation without a proven overlap may lose some."""
 
     def __init__(self, feed) -> None:
         self.ledger = Ledger()
@@ -218,7 +217,7 @@ class Account:
         self.ledger.take(item if isinstance(item, Gap) else item["n"])
 
     def _note(self, event) -> None:
-        # The event comes after the held messages: some before it may be missing or doubled.
+        # The event comes after the held messages, so messages before it may be missing or doubled.
         if isinstance(event, Rotated) and not event.proven:
             self.ledger.lost.clear()
 
@@ -235,7 +234,7 @@ class Life(RuleBasedStateMachine):
         return self.runner.run(coroutine)
 
     async def open(self) -> None:
-        # With a timeout, because an in-memory client that gives up before it is accepted leaves no trace.
+        # The server needs a timeout, because it does not notice an in-memory client that left before it was accepted.
         self.server = FeedServer(open_timeout=5)
         await self.server.start()
         self.broadcast = NumberedBroadcast(self.server)
@@ -422,7 +421,7 @@ TestLife.settings = settings(
     deadline=None,
     suppress_health_check=list(HealthCheck),
 )
-TestLife.__doc__ = "Numbers are contiguous or a gap is reported, nothing comes twice, and nothing is left behind."
+TestLife.__doc__ = "Numbers are contiguous or a gap is reported, no message comes twice, and no resource leaks."
 
 
 # Cancellation
@@ -430,7 +429,7 @@ TestLife.__doc__ = "Numbers are contiguous or a gap is reported, nothing comes t
 
 @types.coroutine
 def cancelled_at(step, coroutine):
-    """Run a coroutine, and cancel the task in its ``step``-th wait, counted from 1."""
+    """Run a coroutine, and cancel its task at the ``step``-th suspension, counted from 1."""
     resume = functools.partial(coroutine.send, None)
     for number in itertools.count(1):
         try:
@@ -508,7 +507,7 @@ COROUTINES = {
 @pytest.mark.parametrize("wait", [0.0, 1.0], ids=["unconnected", "connected"])
 @pytest.mark.parametrize("name", COROUTINES)
 async def test_cancellation_of_every_coroutine_at_every_step(name, wait, transport):
-    """A coroutine that is cancelled in any wait raises and leaves nothing behind, and the feed continues."""
+    """A coroutine that is cancelled at any suspension raises and leaks nothing, and the feed continues."""
 
     async def opening():
         await asyncio.sleep(0.05)
@@ -539,7 +538,7 @@ async def test_cancellation_of_every_coroutine_at_every_step(name, wait, transpo
             await asyncio.wait({publishing})
             assert feed.state.value is State.CLOSED
             if not task.cancelled():
-                # It ended before this step, so there are no more steps.
+                # The coroutine ended before this step, so there are no more steps.
                 assert task.exception() is None
                 assert step <= 40
                 break
@@ -548,7 +547,7 @@ async def test_cancellation_of_every_coroutine_at_every_step(name, wait, transpo
 @in_virtual_time
 @pytest.mark.parametrize("hook", ["_create_ws", "_when2create_new_ws", "_parse_raw_data"])
 async def test_cancellation_inside_a_hook_at_every_step(hook):
-    """``exit`` at any step of a hook leaves nothing behind, and a CancelledError of a hook does not end the feed."""
+    """``exit`` at any suspension of a hook leaks nothing, and a CancelledError of a hook does not end the feed."""
 
     async def steps(raw=None):
         for _ in range(5):

@@ -92,7 +92,7 @@ def test_time_out_of_range_is_refused_by_name(option, seconds):
 
 @pytest.mark.parametrize("option", ["open_timeout", "send_timeout", "close_timeout", "idle_timeout"])
 def test_zero_is_refused_where_an_action_needs_time(option):
-    """A time in which something must happen cannot be 0."""
+    """An option that limits the time of an action cannot be 0."""
     with pytest.raises(ValueError, match=f"{option} must be a positive number of seconds, not 0"):
         Options(**{option: 0})
 
@@ -105,14 +105,14 @@ def test_zero_is_allowed_where_it_has_a_meaning(option):
 
 @pytest.mark.parametrize("option", [option for option in TIMES if option != "idle_timeout"])
 def test_none_is_refused_where_a_wait_must_end(option):
-    """Only ``idle_timeout`` may be None, because every other wait must end."""
+    """Only ``idle_timeout`` may be None, because all other waits must be limited."""
     with pytest.raises(TypeError, match=option):
         Options(**{option: None})
 
 
 @pytest.mark.parametrize("seconds", [1, 0.25, 1e9])
 def test_any_positive_time_is_allowed(seconds):
-    """A time may be an int or a float of any positive size."""
+    """A time may be any positive int or float."""
     options = Options(**dict.fromkeys(TIMES, seconds))
     assert [getattr(options, option) for option in TIMES] == [seconds] * len(TIMES)
 

@@ -30,8 +30,8 @@ FOLDERS = {
     "sending": {"connections", "messages", "reporting"},
     "feed": {"connections", "display", "messages", "observables", "reporting", "sending", "streams"},
 }
-"""The folders of the core, from the ground up, and the folders that each may import. Messages and streams do not depend
-on sockets; connections do not depend on streams."""
+"""The folders of the core, lowest first, with the folders that each may import. Messages and streams do not depend on
+sockets, and connections do not depend on streams."""
 
 FOUNDATION = ("errors", "callables", "checks", "codec", "delays", "options")
 """The modules beside the folders that every folder may import."""
@@ -51,7 +51,7 @@ PURE = (
     ),
     *("sending.channels", "sending.channel_states"),
 )
-"""The modules without an event loop or a clock: times are passed in."""
+"""The modules without an event loop and without a clock. Their callers pass the times."""
 
 EDGES = ("operators", "recording", "jupyter", "prometheus", "testing", "demo", "cli", "pytest_plugin", "__main__")
 """The edges around the core, which are imported only on use."""
@@ -153,7 +153,7 @@ def test_edge_uses_public_names_only(name):
 
 
 def test_map_answers_ten_questions_with_names_that_exist():
-    """The package's docstring answers ten questions, each with a module and a name in it."""
+    """The package's docstring answers ten questions, each with a module and a name in that module."""
     _, _, table = rxws.__doc__.partition("Ten questions")
     rows = re.findall(r"^    (\S[^\n]*\?) +(.*?)(?=^    \S|\Z)", table, re.MULTILINE | re.DOTALL)
     assert len(rows) == 10
@@ -184,7 +184,7 @@ def test_there_is_one_fake_server():
 
 
 def serves(path, servers):
-    """Return whether a file uses a library's server, and not the demo or a command of rxws."""
+    """Return whether a file uses the server of a library, apart from the demo and the commands of rxws."""
     lines = path.read_text(encoding="utf-8").splitlines()
     return any(servers.search(line) for line in lines if not re.search(r"from (\.|rxws)", line))
 

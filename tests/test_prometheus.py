@@ -15,7 +15,7 @@ from rxws.prometheus import HELP, FeedCollector
 
 
 def text_of(*feeds):
-    """Return what Prometheus reads of feeds."""
+    """Return the text that Prometheus gets for these feeds."""
     registry = CollectorRegistry()
     registry.register(FeedCollector(*feeds))
     return generate_latest(registry).decode()
@@ -87,7 +87,7 @@ async def test_age_is_absent_before_the_first_message():
 
 
 async def test_every_statistic_is_a_metric():
-    """No field of ``Statistics`` is left out, and each has a text of its own."""
+    """Every field of ``Statistics`` is a metric and has its own help text."""
     async with rxws.testing.FeedServer() as server, rxws.ReactiveWebSocket(server.url, name="all") as ws:
         text = text_of(ws)
     for field in fields(rxws.Statistics):
@@ -96,7 +96,7 @@ async def test_every_statistic_is_a_metric():
 
 
 async def test_metrics_are_read_in_any_thread_while_messages_flow():
-    """A registry may collect in another thread than the event loop's."""
+    """A registry may collect in a thread other than the event loop's."""
     async with rxws.demo.serve(rate=5_000) as exchange, rxws.ReactiveWebSocket(exchange, name="busy") as ws:
         await ws.wait_connected()
         counts = [values(await asyncio.to_thread(text_of, ws))['rxws_messages_total{feed="busy"}'] for _ in range(20)]
@@ -104,7 +104,7 @@ async def test_metrics_are_read_in_any_thread_while_messages_flow():
 
 
 async def test_secret_in_a_name_is_not_exported():
-    """A feed that is named after its URL shows no secret."""
+    """If a feed's name contains a URL, the metrics contain no secret of it."""
     async with rxws.testing.FeedServer() as server:
         secret = "kJ8s0dk3LmN7pQ2rT5vW"
         async with rxws.ReactiveWebSocket(server.url, name=f"{server.url}?token={secret}") as ws:
@@ -112,7 +112,7 @@ async def test_secret_in_a_name_is_not_exported():
 
 
 async def test_wrong_arguments_are_named():
-    """A collector without feeds, of something else, or of two feeds with one name raises at once."""
+    """A collector raises at once if it gets no feed, an object that is no feed, or two feeds with the same name."""
     with pytest.raises(ValueError, match="at least one feed"):
         FeedCollector()
     with pytest.raises(TypeError, match="takes feeds, not an object of type str"):

@@ -104,7 +104,7 @@ def test_service_ends_cleanly_on_a_signal(number: signal.Signals, tmp_path: Path
         try:
             assert service.stderr is not None
             lines = []
-            # The two lines come in either order, and messages may come before their connection counts as open.
+            # The two lines come in any order. Messages may come before their connection counts as open.
             while not ("statistics on port" in "".join(lines) and "trades: connection 1 is open" in "".join(lines)):
                 lines.append(service.stderr.readline())
                 assert lines[-1], lines
@@ -123,7 +123,7 @@ def test_service_ends_cleanly_on_a_signal(number: signal.Signals, tmp_path: Path
 
 @pytest.mark.slow
 def test_file_of_a_users_tests_passes_as_it_stands(tmp_path: Path) -> None:
-    """In an empty folder, pytest passes the test file, with the fixtures that rxws registers and warnings as errors."""
+    """In an empty folder the test file of the guide passes, with warnings as errors."""
     (tmp_path / "test_feed.py").write_text(named("test_feed.py"))
     done = subprocess.run(
         [sys.executable, "-m", "pytest", "-W", "error", "-o", "asyncio_default_fixture_loop_scope=function"],
@@ -166,7 +166,7 @@ def test_failure_table_of_the_first_page_has_six_rows() -> None:
 
 
 def test_guide_has_a_part_for_each_folder_that_users_touch() -> None:
-    """Each of these folders has a README.rst, and the first page links to it."""
+    """Each folder that users touch has a README.rst, and the first page links to it."""
     folders = [f"rxws/{name}" for name in ("streams", "connections", "sending", "operators", "recording", "testing")]
     folders += ["rxws/jupyter", "rxws/cli", "notebooks", "tests"]
     assert {place(readme) for readme in READMES} == {".", *folders}
@@ -246,7 +246,7 @@ def test_table_of_options_has_every_option_with_its_default() -> None:
 
 @pytest.mark.parametrize(("name", "default", "example"), rows_of_options())
 async def test_example_of_an_option_is_accepted(name: str, default: str, example: str, feed_server: Any) -> None:
-    """ReactiveWebSocket accepts each example in the table, and no example is the default."""
+    """ReactiveWebSocket accepts each example in the table, and each example differs from the default."""
     arguments = eval(f"dict({example})", NAMES)
     assert [*arguments] == [name]
     assert arguments[name] != eval(default, NAMES)

@@ -42,7 +42,7 @@ class UserFeed(rxws.AsyncWebsocketStreamInterface):
 
 
 class OriginalFeed(UserFeed):
-    """The hook of the original package's README, except ``asyncio.wait``, which now takes only tasks."""
+    """The class in the original package's README, with tasks for ``asyncio.wait``, which now requires them."""
 
     async def _when2create_new_ws(self):
         listen_key_expired_stream = self.stream_filter([{"e": "listenKeyExpired"}])
@@ -96,7 +96,7 @@ def free_port() -> int:
 async def jupyter_server(folder):
     """Run Jupyter Server on loopback; yield its URL and its token."""
     port, token = free_port(), secrets.token_hex(24)
-    # Separate folders, so that the machine's settings neither influence it nor change.
+    # Use folders of the test, so that the test neither reads nor changes the user's settings.
     environment = os.environ | {
         "JUPYTER_TOKEN": token,
         "JUPYTER_CONFIG_DIR": str(folder),

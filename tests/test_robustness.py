@@ -22,7 +22,7 @@ pytestmark = pytest.mark.usefixtures("virtual_time")
 
 
 class Strange(BaseException):
-    """A BaseException, like a panic in compiled code."""
+    """An exception that is no Exception, like a panic in compiled code."""
 
 
 class Forgetful(Feed):
@@ -73,7 +73,7 @@ def reading(websocket):
 
 
 async def test_send_on_a_transport_that_is_closing_is_no_success():
-    """A message on a closing transport raises, because it is not sent."""
+    """``send`` on a closing transport raises, because the message is not sent."""
     websocket, connection = await opened()
     connection.start(reading(websocket))
     websocket.transport.is_closing = lambda: True
@@ -85,7 +85,7 @@ async def test_send_on_a_transport_that_is_closing_is_no_success():
 
 
 async def test_send_that_waited_for_its_turn_keeps_the_connection(virtual_time):
-    """A send that waited for the rate limit does not disconnect a peer that had only the rest of the timeout."""
+    """If a send waited for the rate limit, the peer had only the rest of the timeout, so it is not disconnected."""
     websocket, connection = await opened()
     connection.start(reading(websocket))
     connection.send_queue = PrioritySendQueue(virtual_time, SlidingWindow(1, 10.0))

@@ -40,7 +40,7 @@ def feed_of(url, **arguments):
 
 
 def connecting(*websockets):
-    """Return a ``connect`` that returns these connections one after the other, and a list of its calls."""
+    """Return a ``connect`` function that returns these connections one after the other, and the list of its calls."""
     calls, left = [], list(websockets)
 
     async def connect(url, **options):
@@ -207,7 +207,7 @@ class TestOnOpen:
         assert second.received == ["text", b"binary", subscribe, "n=2", '{"n":3}', '["a","list"]', "again"]
 
     async def test_coroutine_function_is_called_with_every_connection(self, feed_server):
-        """``async on_open(connection)`` may send and receive on every connection before all other code."""
+        """``async on_open(connection)`` is called first on every connection, and may send and receive."""
 
         async def handshake(connection):
             await connection.send("hello")
@@ -392,7 +392,7 @@ class TestRotating:
             assert feed.statistics().streams == 2
 
     async def test_rotate_on_needs_no_public_name_of_the_subclass(self, feed_server):
-        """The signal works even if a subclass reuses the name ``stream_filter``."""
+        """``rotate_on`` works even if a subclass reuses the name ``stream_filter``."""
         kind = type("Shadow", (ReactiveWebSocket,), {"stream_filter": "the subclass's own"})
         async with kind(feed_server.url, rotate_on=[{"e": "bye"}], connect_options=PLAIN) as feed:
             events = record(feed.events)
@@ -411,7 +411,7 @@ class TestRotating:
             await opened(feed, feed_server, 2)
 
     async def test_rotate_on_a_signal_in_the_first_message(self, feed_server):
-        """A signal in the first message of a connection rotates, on the first connection and on a held one."""
+        """A connection rotates if its first message is the signal, also if that message was held."""
 
         async def expire(connection):
             await connection.send({"e": "expired"} if connection.number < 4 else {"e": "fine"})
@@ -750,7 +750,7 @@ def test_logger_is_not_configured():
 
 
 async def test_second_address_is_tried_when_the_first_swallows_packets(monkeypatch):
-    """A host whose first address does not answer is connected by the second within half a second."""
+    """If the first address of a host does not answer, the second one is connected within half a second."""
     loop = asyncio.get_running_loop()
     connect, asked = loop.sock_connect, []
 
@@ -784,7 +784,7 @@ async def test_second_address_is_tried_when_the_first_swallows_packets(monkeypat
     ],
 )
 async def test_happy_eyeballs_delay_is_a_default_of_websockets_connect_alone(given, passed, monkeypatch):
-    """Another value stands; a unix socket and other functions that connect do not get it."""
+    """A value of the user is kept. A unix socket, and a ``connect`` function of the user, get no default."""
     connect, calls = connecting(ScriptedWebsocket(), ScriptedWebsocket())
     async with ReactiveWebSocket("ws://localhost", connect=connect) as feed:
         await feed.wait_connected()
@@ -797,7 +797,7 @@ async def test_happy_eyeballs_delay_is_a_default_of_websockets_connect_alone(giv
 @virtual
 @pytest.mark.parametrize("host", ["127.0.0.1", "127.0.0.1:80", "me:pass@127.0.0.1", "[::1]", "[::1]:80"])
 async def test_happy_eyeballs_delay_is_not_passed_when_the_host_is_an_address(host, monkeypatch):
-    """An address has no other to race with."""
+    """``happy_eyeballs_delay`` is not passed for a URL with an IP address, because there is only one address."""
     connect, calls = connecting(ScriptedWebsocket())
     monkeypatch.setattr(websockets, "connect", connect)
     async with ReactiveWebSocket(f"ws://{host}/path", connect=connect) as feed:
@@ -806,7 +806,7 @@ async def test_happy_eyeballs_delay_is_not_passed_when_the_host_is_an_address(ho
 
 
 def test_happy_eyeballs_delay_is_not_passed_on_uvloop():
-    """The loop of uvloop does not take it, and connects without it."""
+    """On uvloop, which does not support ``happy_eyeballs_delay``, a feed connects without it."""
     uvloop = pytest.importorskip("uvloop")
 
     async def main():
