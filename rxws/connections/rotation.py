@@ -9,7 +9,6 @@ from __future__ import annotations
 import asyncio
 import enum
 import functools
-import logging
 from typing import Any, Final
 
 import reactivex
@@ -20,13 +19,14 @@ from reactivex.subject import Subject
 
 from ..errors import ConnectFailed
 from ..observables.loop_context import LoopContext
-from ..reporting.cancellation import EXITS, is_torn_down
+from ..reporting.cancellation import EXITS
 from ..reporting.events import State
 from .connection import Connection
 from .failures import Failure
 from .loss_reporter import LossReporter
 from .opener import Opener, RotationHost
 from .overlap import Overlap, Verdict
+from .rotation_hook import RotationHook
 
 __all__ = ["Rotation", "Signal"]
 
@@ -35,12 +35,6 @@ DRAIN_TIMEOUT: Final = 1.0
 
 #: Seconds between two checks of whether an overlap is proven.
 POLL_INTERVAL: Final = 0.02
-
-#: A rotation hook that ends within so many seconds has its rotation delayed.
-TOO_SOON: Final = 0.25
-
-#: By how many seconds such a rotation is delayed: the first delay, which doubles, and the longest delay.
-TOO_SOON_DELAYS: Final = (0.5, 60.0)
 
 
 class Signal(enum.Enum):
@@ -86,7 +80,7 @@ class Rotation:
         self._current: Connection | None = None
         self._forgetting: asyncio.Task[None] | None = None
         self._losses = LossReporter(opener.dispatcher, opener.channel_of, opener.connection_reporter)
-        self._throttle_delay = 0.0
+        self._hook = RotationHook(context, host, opener.connection_reporter)
         self._finished: asyncio.Future[bool] | None = None
         self._handing_over: asyncio.Task[Connection] | None = None
         self._stopped = False
@@ -124,7 +118,7 @@ class Rotation:
     def _handover(self, signal: Signal) -> Observable[Connection]:
         def begin(_scheduler: abc.SchedulerBase) -> Observable[Connection]:
             if signal is not Signal.DUE:
-                self._throttle_delay = 0.0
+                self._hook.reset()
             self._handing_over = self._loop.create_task(self._hand_over(), name="rxws handover")
             return reactivex.from_future(self._handing_over)
 
@@ -139,25 +133,8 @@ class Rotation:
         ended: asyncio.Future[Signal] = self._loop.create_future()
         connection.reader.add_done_callback(lambda _: None if ended.done() else ended.set_result(Signal.LOST))
         lost = reactivex.from_future(ended)
-        assert connection.rotation_task is not None
-        # A cancelled hook emits nothing: it was cancelled because its connection ended, and `lost` emits that.
-        hook: Observable[float] = reactivex.from_future(connection.rotation_task).pipe(ops.catch(reactivex.empty()))
-        return reactivex.merge(lost, hook.pipe(ops.flat_map(self._due))).pipe(ops.take(1))
-
-    def _due(self, lasted: float) -> Observable[Signal]:
-        """Emit DUE after a rotation hook that ran for ``lasted`` seconds.
-
-        If the hook ended within 0.25 s, delay the signal: the hook may do so every time, and the feed would do nothing
-        but rotate.
-        """
-        if lasted >= TOO_SOON:
-            self._throttle_delay = 0.0
-            return reactivex.just(Signal.DUE)
-        first, longest = TOO_SOON_DELAYS
-        self._throttle_delay = min(longest, self._throttle_delay * 2 or first)
-        self._connection_reporter.rotated_too_soon(self._throttle_delay)
-        timer = reactivex.timer(self._throttle_delay, scheduler=self._context.scheduler)
-        return timer.pipe(ops.map(lambda _: Signal.DUE))
+        due = self._hook.due(connection).pipe(ops.map(lambda _: Signal.DUE))
+        return reactivex.merge(lost, due).pipe(ops.take(1))
 
     # A handover
 
@@ -336,29 +313,7 @@ class Rotation:
         if lost is not None:
             self._connection_reporter.reconnected(lost.failure.reason)
             self._losses.replaced(connection, lost)
-        hook = self._wait_rotation_due(connection)
-        connection.rotation_task = connection.run(hook, f"rxws hook {connection.number}")
-        await asyncio.sleep(0)
-
-    async def _wait_rotation_due(self, connection: Connection) -> float:
-        """Run the rotation hook; return how many seconds it lasted."""
-        started = self._loop.time()
-        try:
-            await self._host.wait_rotation_due()
-        except GeneratorExit as error:
-            if asyncio.current_task() is not connection.rotation_task:
-                # The loop is gone, and this coroutine is collected.
-                raise
-            self._context.reporter.failed("_when2create_new_ws", None, error)
-        except asyncio.CancelledError:
-            # A connection that is not live has ended or was closed for its rotation, so the cancellation is rxws's own.
-            # The reader may still run then, because a parse hook may ignore cancellation.
-            if not connection.is_live or self._stopped or is_torn_down():
-                raise
-            # The program cancelled the task, or the hook raised CancelledError itself. Rotate, because no other signal
-            # would start the rotation of this connection.
-            self._context.reporter.log(logging.WARNING, "_when2create_new_ws was cancelled: the feed rotates")
-        return self._loop.time() - started
+        await self._hook.start(connection)
 
     # Waiting
 
@@ -392,7 +347,7 @@ class Rotation:
 
     def stop(self) -> None:
         """Open no more connections, and cancel a handover that is under way. Idempotent."""
-        self._stopped = True
+        self._stopped = self._hook.is_stopped = True
         self._opener.stop()
         self._subscription.dispose()
         if self._forgetting is not None:
