@@ -184,13 +184,15 @@ class Feed:
         stream = self.stream(parsed, options, self._availability.limited_to(is_subscribed))
         if not self.is_closing:
             wanted = self.sender.add_reference(channel, parsed)
-            stream.when_ended(functools.partial(self._remove_reference, wanted))
+            wanted.interrupts.add(stream.interrupt)
+            stream.when_ended(functools.partial(self._remove_reference, wanted, stream.interrupt))
             if wanted.consent is not None:
                 # Messages of the old subscription may still come: what follows on them is missing in between.
                 self.sender.when_subscribed_again(wanted.identity, stream.hold_back)
         return stream
 
-    def _remove_reference(self, channel: Channel) -> None:
+    def _remove_reference(self, channel: Channel, interrupt: Callable[[float], None]) -> None:
+        channel.interrupts.discard(interrupt)
         # A stream may be garbage-collected after its loop was closed.
         if not (self.is_closing or self.loop.is_closed()):
             self.sender.remove_reference(channel)

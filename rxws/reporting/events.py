@@ -47,7 +47,7 @@ __all__ = [
 Reason: TypeAlias = Literal["rotation", "server", "network", "idle", "handshake", "tls", "auth", "user", "internal"]
 
 #: The reason of a :class:`Gap`.
-GapReason: TypeAlias = Reason | Literal["recording", "source"]
+GapReason: TypeAlias = Reason | Literal["recording", "source", "subscription"]
 
 #: The action of a full buffer: end its stream after the items that it holds, drop the oldest item, or the newest.
 Overflow: TypeAlias = Literal["error", "drop_oldest", "drop_newest"]
@@ -204,8 +204,10 @@ class Gap(Event):
             earlier; in seconds since the epoch.
         reason: as in :class:`Disconnected`; in a replay also ``"recording"``: nothing was recorded in between. With
             ``"user"`` it is the beginning of a stream of ``multiplex`` whose channel had just been unsubscribed: what
-            came before the new subscription was discarded. Only that stream gets this Gap. With ``"source"``
-            the parse hook returned it, and its times are those of the source.
+            came before the new subscription was discarded. With ``"subscription"`` the channel of a stream of
+            ``multiplex`` was subscribed on no connection for a time: the server had refused it, or had not answered
+            when the connection was opened. Only the streams of that channel get a Gap with one of these two reasons.
+            With ``"source"`` the parse hook returned it, and its times are those of the source.
         last_message: the last message delivered before the gap, or None if there was none.
 
     Example::

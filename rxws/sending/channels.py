@@ -25,6 +25,7 @@ class Channel:
         consent: the filter that the server's consent passes; None: no answer is awaited.
         refusal: the filter that the server's refusal passes; None: refusals are not recognised.
         count: how many streams want the channel.
+        interrupts: functions of its streams that have a ``Gap`` since some time announced with the next message.
 
     Args:
         subscribe: the message that subscribes the channel, or an (async) function that returns it.
@@ -54,6 +55,7 @@ class Channel:
     consent: Filter | None = field(init=False)
     refusal: Filter | None = field(init=False)
     count: int = field(init=False, default=0)
+    interrupts: set[Callable[[float], None]] = field(init=False, default_factory=set)
 
     def __post_init__(self, acknowledged: Any, rejected: Any, encode: Callable[[Any], str | bytes]) -> None:
         self.identity = identity_of(self.subscribe, encode)

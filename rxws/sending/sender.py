@@ -47,6 +47,8 @@ class Sender:
         self._syncs: dict[Connection, ChannelSync] = {}
         # How many calls of `send` wait for a connection, or for what was called before.
         self._in_line = 0
+        # When the connection that ended last had brought its last message, in seconds since the epoch.
+        self._last_message_time = 0.0
         self.on_open: tuple[Any, ...] = ()
         self.channels: Final = ChannelRegistry()
         self.channel_of: Final = self.channels.channel_of
@@ -61,6 +63,20 @@ class Sender:
             self.connection_available.clear()
         else:
             self.connection_available.set()
+            self._interrupt_missing()
+
+    def _interrupt_missing(self) -> None:
+        """Let the streams announce a Gap whose channel is subscribed on no connection: it was refused, for example."""
+        syncs = []
+        for connection, sync in self._syncs.items():
+            if connection.reader.done():
+                self._last_message_time = connection.inbound.last_received_time or self._last_message_time
+            else:
+                syncs.append(sync)
+        for identity, channel in self.channels.items():
+            if not any(sync.has_subscribed(identity) for sync in syncs):
+                for interrupt in channel.interrupts:
+                    interrupt(self._last_message_time)
 
     @property
     def present(self) -> Connection | None:
@@ -171,8 +187,12 @@ class Sender:
             await connection.acquire_slot(Priority.NORMAL)
             await connection.send(payload, self._options.send_timeout, None)
         sync = self._syncs[connection] = ChannelSync(connection, self.channels, self._options, self._reporter)
-        connection.reader.add_done_callback(lambda _: self._syncs.pop(connection).stop())
+        connection.reader.add_done_callback(lambda _: self._ended(connection))
         await sync.prepare()
+
+    def _ended(self, connection: Connection) -> None:
+        self._syncs.pop(connection).stop()
+        self._last_message_time = connection.inbound.last_received_time or self._last_message_time
 
     # Channels
 

@@ -79,6 +79,11 @@ class Stream(AsyncObservable[T], BufferIterator[T], Generic[T]):
         """Discard messages until the returned function is called; if any came, the stream begins with a ``Gap``."""
         return self._receiver.hold_back()
 
+    @property
+    def interrupt(self) -> Callable[[float], None]:
+        """A function that has a ``Gap`` since some time announced with the next message. It keeps no stream alive."""
+        return self._receiver.interrupt
+
     def clear(self) -> None:
         """Discard the waiting messages.
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import copy
 import logging
 from collections.abc import Callable
-from typing import Any, TypeVar
+from typing import Any, Literal, TypeVar
 
 from ..messages.filters import Filter
 from ..messages.router import Router
@@ -32,7 +32,7 @@ class StreamReceiver(Buffer[T]):
         fan_out: passes messages to the subscribers; None until the first one subscribes.
     """
 
-    __slots__ = ("_copies", "_filters", "_router", "_takes_gaps", "abandoned", "fan_out", "keeps", "matched")
+    __slots__ = ("_copies", "_filters", "_router", "_takes_gaps", "_waits", "abandoned", "fan_out", "keeps", "matched")
 
     def __init__(self, router: Router, filters: Filter, options: StreamOptions) -> None:
         super().__init__(router.context.loop, router.context.reporter, options.maxsize, options.overflow)
@@ -40,6 +40,7 @@ class StreamReceiver(Buffer[T]):
         self._filters = filters
         self._takes_gaps = options.gaps
         self._copies = options.copy
+        self._waits = False
         self.abandoned = False
         self.matched = 0
         self.keeps = True
@@ -74,12 +75,33 @@ class StreamReceiver(Buffer[T]):
                 reporter = self._reporter
                 line = "%s begins with its new subscription: %d messages that came before were discarded"
                 reporter.log(logging.INFO, line, self.describe(), discarded)
-                # It is no loss of the feed: neither an event nor counted.
-                now = reporter.now()
-                self.on_gap(Gap(name=reporter.name, time=now, start=began, end=now, reason="user", last_message=None))
+                self._announce(began, "user")
 
         self._router.divert(self, self._filters, discard)
         return begin
+
+    def interrupt(self, since: float) -> None:
+        """Announce a Gap with the next message, because its channel is subscribed on no connection. Idempotent.
+
+        Args:
+            since: when the last message came before, in seconds since the epoch.
+        """
+        if self._waits or not self.matched:
+            return
+        self._waits = True
+
+        def resume(message: T) -> None:
+            self._waits = False
+            self._router.divert(self, self._filters, self.on_message)
+            self._announce(since, "subscription")
+            self.on_message(message)
+
+        self._router.divert(self, self._filters, resume)
+
+    def _announce(self, start: float, reason: Literal["user", "subscription"]) -> None:
+        # It is no loss of the feed: neither an event nor counted.
+        now = self._reporter.now()
+        self.on_gap(Gap(name=self._reporter.name, time=now, start=start, end=now, reason=reason, last_message=None))
 
     def on_gap(self, gap: Gap, /) -> None:
         """Take a gap, if the stream was made with ``gaps=True``."""

@@ -242,6 +242,79 @@ async def test_channel_is_refused_when_the_server_does_not_know_it():
         assert "no such channel" in event.refusal
 
 
+def answering(word, seconds=0.0):
+    """Return a script that answers subscriptions of "a" with this word, late perhaps, and others with consent."""
+
+    async def script(connection):
+        async for message in connection:
+            if message == "+a":
+                await asyncio.sleep(seconds)
+            await connection.send({word if message == "+a" else "ok": message})
+
+    return script
+
+
+@pytest.mark.parametrize("is_planned", [False, True], ids=["loss", "rotation"])
+async def test_gap_of_one_channel_is_announced_when_it_is_refused_on_one_connection(is_planned):
+    """Its streams get a Gap before its next message, from the end of its subscription on; others do not."""
+    async with FeedServer(answering("ok")) as server, rxws.ReactiveWebSocket(server.url) as feed:
+        record = Record(feed)
+
+        def wanted(name):
+            consent, refusal = [{"ok": f"+{name}"}], [{"no": f"+{name}"}]
+            return feed.multiplex(
+                f"+{name}", filters=[{"s": name}], acknowledged=consent, rejected=refusal, timeout=1, gaps=True
+            )
+
+        refused, other = wanted("a"), wanted("b")
+        await feed.wait_connected()
+        await server.send({"s": "a", "n": 1}, {"s": "b", "n": 1})
+        await asyncio.sleep(1)
+        server.script = answering("no")
+        if is_planned:
+            assert await feed.rotate()
+        else:
+            server.reset()
+        await record.happened(SubscriptionFailed)
+        await record.happened(Connected, 2)
+        unseen = wanted("a")
+        await server.send({"s": "b", "n": 2})
+        await asyncio.sleep(3)
+        server.script = answering("ok")
+        server.reset()
+        await record.happened(Connected, 3)
+        await server.send({"s": "a", "n": 9}, {"s": "b", "n": 3})
+        network = ["network", "network"][is_planned:]
+        *before, gap, last = await refused.collect(3 + len(network))
+        assert [each.reason if isinstance(each, Gap) else each["n"] for each in before] == [1, *network]
+        assert (gap.reason, gap.last_message, last["n"]) == ("subscription", None, 9)
+        assert gap.start == pytest.approx(record.of(Connected)[0].time, abs=0.1)
+        assert record.of(Connected)[2].time <= gap.end == gap.time
+        items = await other.collect(3 + len(network))
+        assert [each["n"] for each in items if not isinstance(each, Gap)] == [1, 2, 3]
+        assert {each.reason for each in items if isinstance(each, Gap)} == {"network"}
+        # It has seen no message that could be followed by a hole, except the loss of all.
+        assert [getattr(each, "reason", None) for each in await unseen.collect(2)] == ["network", None]
+        assert feed.statistics().gaps == len(network)
+
+
+async def test_gap_of_a_channel_lasts_until_its_message_when_it_is_answered_late():
+    """A connection does not wait for ever for an answer: what the channel misses until then is a Gap, too."""
+    async with FeedServer(answering("ok")) as server, rxws.ReactiveWebSocket(server.url) as feed:
+        stream = feed.multiplex("+a", filters=[{"s": "a"}], acknowledged=[{"ok": "+a"}], timeout=1, gaps=True)
+        await feed.wait_connected()
+        await server.send({"s": "a", "n": 1})
+        server.script = answering("ok", 3.0)
+        server.connections[0].reset()
+        await server.connected(2)
+        await asyncio.sleep(5)
+        await server.send({"s": "a", "n": 9})
+        first, lost, late, last = await stream.collect(4)
+        assert (first["n"], lost.reason, late.reason, last["n"]) == (1, "network", "subscription", 9)
+        assert lost.start == late.start
+        assert late.end - lost.end == pytest.approx(4, abs=0.2)
+
+
 async def test_answers_in_frames_of_several_messages():
     """If a frame on a held connection contains an answer and other messages, only the answer is discarded."""
     async with FeedServer() as server, rxws.ReactiveWebSocket(server.url, split=True, handover_timeout=1) as feed:

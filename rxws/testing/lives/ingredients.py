@@ -73,8 +73,6 @@ INGREDIENTS: Final[Mapping[str, tuple[Ingredient, float]]] = {
 
 KNOWN: Final[Mapping[str, str]] = {
     "goings in overlaps": "a channel subscribed during an overlap begins with the later one of its two subscriptions",
-    "late effects": "Gap.end is before the subscription is in effect",
-    "passing refusals": "a channel that is refused after a reconnect, and accepted later, has a hole without a Gap",
     "rotations at once": "rotate() while a connection that replaced a lost one delivers gives True, rotates nothing",
     "swaps": "a channel that is unsubscribed and wanted again during an overlap is out of order, or has a hole",
 }

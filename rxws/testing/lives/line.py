@@ -63,6 +63,7 @@ class Line:
         is_open: whether messages are still published on it.
         is_mute: whether it sends no more messages, but still answers.
         answers_close: whether it answers the client's close frame.
+        deferred: the channels whose subscription has come and takes effect later.
     """
 
     def __init__(self, venue: Owner, record: LineRecord, lag: float) -> None:
@@ -83,6 +84,7 @@ class Line:
         self.is_mute = False
         self._is_dead = False
         self.answers_close = True
+        self.deferred: set[str] = set()
 
     def attach(self, wire: Wire) -> None:
         """Set the path to the client."""

@@ -166,7 +166,7 @@ class _Judgement:
         covering = {n: [gap for gap in gaps if self._covers(gap, channel, n)] for n in numbers}
         self._explaining.update((gap.start, gap.end) for each in covering.values() for gap in each)
         lost = [n for n in numbers if not covering[n]]
-        lost = [n for n in lost if not (self._was_refused(channel, n) or self._was_in_silence(channel, n))]
+        lost = [n for n in lost if not self._was_in_silence(channel, n)]
         if lost:
             kind = "lost without a word" if not gaps else "lost outside the Gap"
             times = [f"{self._record.published[channel][n - 1]:.3f}" for n in (lost[0], lost[-1])]
@@ -204,7 +204,7 @@ class _Judgement:
         )
 
     def _was_refused(self, channel: str, n: int) -> bool:
-        """Return whether the channel was refused at publication: the feed reports that without a Gap."""
+        """Return whether the channel was refused at publication."""
         published = self._record.published[channel][n - 1]
         since = None
         for at, each, is_refused in self._record.effects:
@@ -240,7 +240,7 @@ class _Judgement:
             gap
             for gap in self._evidence.gaps
             if not self._was_silence_true(gap) and (gap.start, gap.end) not in self._explaining
-            if not (self._was_drain_cut(gap) or self._was_close_cut(gap) or self._was_alike(gap))
+            if not (self._was_drain_cut(gap) or self._was_close_cut(gap) or self._was_alike(gap) or self._was_late(gap))
         ]
         damaged = [line for line in self._record.lines if line.damages]
         unbrought = [line for line in self._record.lines if any(sent.came_at is None for sent in line.sent)]
@@ -278,6 +278,11 @@ class _Judgement:
         since = gap.start - self._settings.lag - self._settings.up - self._settings.skew - 1.0
         sent = (each.at for line in self._record.lines for each in line.sent)
         return gap.reason == "rotation" and not any(since <= at <= gap.end for at in sent)
+
+    def _was_late(self, gap: Gap) -> bool:
+        """Return whether the new connection of a rotation answered late: no other one brought a copy of that answer."""
+        opened = [line for line in self._record.lines if line.opened_at <= gap.end + self._evidence.tolerance]
+        return gap.reason == "rotation" and bool(opened) and bool(opened[-1].deferrals)
 
     def _was_over(self, line: LineRecord, at: float) -> bool:
         return line.ended_at is not None and line.ended_at < at

@@ -38,6 +38,7 @@ class LineRecord:
         ended_at: when the server noticed its end; None: it has not ended.
         damages: its faults, with their times.
         holdups: the intervals in which delivery was held up.
+        deferrals: the intervals between a subscription and its late effect.
         sent: its messages, in the order of sending.
         last_said: when its last frame without a number is due; None: there was none.
         subscribed: the channels that are subscribed on it now.
@@ -51,6 +52,7 @@ class LineRecord:
     ended_at: float | None = None
     damages: list[tuple[float, str]] = field(default_factory=list)
     holdups: list[tuple[float, float]] = field(default_factory=list)
+    deferrals: list[tuple[float, float]] = field(default_factory=list)
     sent: list[Sent] = field(default_factory=list)
     last_said: float | None = None
     subscribed: list[str] = field(default_factory=list)

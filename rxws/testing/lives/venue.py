@@ -148,6 +148,8 @@ class Venue:
             for channel in request.channels:
                 if channel in line.channels:
                     line.channels.remove(channel)
+                elif channel in line.deferred:
+                    line.deferred.remove(channel)
                 else:
                     self.record.problems.append(f"{channel} was unsubscribed, but was not subscribed")
             return
@@ -156,7 +158,9 @@ class Venue:
         if not self._banned.isdisjoint(request.channels):
             self._refuse(line, request)
         elif word == "deferred":
-            self._loop.call_later(value, self._subscribe, line, request, True)
+            line.deferred.update(request.channels)
+            line.record.deferrals.append((self._loop.time(), self._loop.time() + value))
+            self._loop.call_later(value, self._take_effect, line, request)
         elif word == "refused":
             self._refuse(line, request)
         else:
@@ -170,6 +174,12 @@ class Venue:
         self.record.effects += [(now, each, True) for each in request.channels]
         line.say(self.dialect.answer(request, True))
 
+    def _take_effect(self, line: Line, request: Request) -> None:
+        """Subscribe what was deferred, except what was unsubscribed meanwhile."""
+        left = tuple(each for each in request.channels if each in line.deferred or each in line.channels)
+        if left:
+            self._subscribe(line, request._replace(channels=left), True)
+
     def _subscribe(self, line: Line, request: Request, is_answered: bool, is_single: bool = False) -> None:
         if not line.is_open:
             return
@@ -181,6 +191,7 @@ class Venue:
         for channel in request.channels:
             if channel in line.record.refused:
                 line.record.refused.remove(channel)
+            line.deferred.discard(channel)
             if channel not in line.channels:
                 line.channels.append(channel)
                 self.record.effects.append((now, channel, False))
