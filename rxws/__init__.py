@@ -7,6 +7,8 @@ The public names::
         AsyncWebsocketStreamInterface   a feed made from a subclass with three hooks
         State                           whether a feed is connecting, connected, rotating, waiting, closed or failed
         Statistics                      a snapshot of a feed's counters
+        Continuity                      when nothing was missing, and the gaps
+        Interval                        a time in which nothing was missing
     Messages
         Stream                          the messages that match a filter, kept until they are taken
         Filters                         the type of a filter
@@ -101,6 +103,8 @@ import importlib
 from importlib.util import find_spec
 from typing import TYPE_CHECKING, Any
 
+from .connections.coverage import Interval
+from .connections.ledger import Continuity
 from .errors import ConnectFailed, FeedClosed, RxwsError, SendFailed, SendTimeout, StreamOverflow
 from .interface import AsyncWebsocketStreamInterface
 from .messages.filters import Filters
@@ -138,6 +142,7 @@ __all__ = [
     "CallbackFailed",
     "ConnectFailed",
     "Connected",
+    "Continuity",
     "CurrentObservable",
     "Disconnected",
     "Event",
@@ -145,6 +150,7 @@ __all__ = [
     "Filters",
     "Gap",
     "HandlerFailed",
+    "Interval",
     "Lagging",
     "Many",
     "MessageRejected",

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, Generic, Literal, Required, TypedDict, Un
 from reactivex import abc
 
 from .callables import shadowable
+from .connections.ledger import Continuity
 from .feed.wiring import Feed
 from .messages.filters import Filters
 from .observables.buffer import DEFAULT_MAXSIZE, Overflow
@@ -309,6 +310,25 @@ class Consuming(Generic[T]):
             print(ws.statistics().messages)
         """
         return feed_of(self).statistics()
+
+    def continuity(self) -> Continuity:
+        """Return when no message was missing, and the gaps: the newest 10,000 intervals and gaps.
+
+        An interval lasts from when everything was subscribed on a connection to its last message. Rotations without a
+        gap, and connections that resume, continue it. A hole in numbered messages is not known here.
+
+        Raises:
+            RuntimeError: the caller is not in the loop's thread.
+
+        Example::
+
+            for interval in ws.continuity().intervals:
+                print(f"{interval.end - interval.start:.0f} s complete ({interval.proof})")
+        """
+        feed = feed_of(self)
+        feed.context.check()
+        feed.ledger.heard(feed.rotation.last_delivery_time)
+        return feed.ledger.continuity()
 
 
 def feed_of(interface: Consuming[Any]) -> Feed:

@@ -34,10 +34,16 @@ HELP: Final[Mapping[str, str]] = {
     "pending": "Messages that wait in the buffers of streams and handlers.",
     "dropped": "Messages dropped by full streams and handlers.",
     "last_message_age": "Seconds since the last message.",
+    "complete_since": "Since when no message is missing, in seconds since the epoch.",
 }
 """The help text of each statistic. A statistic that is not listed here has its name as the text."""
 
-GAUGES: Final[Mapping[str, str]] = {"streams": "", "pending": "", "last_message_age": "_seconds"}
+GAUGES: Final[Mapping[str, str]] = {
+    "streams": "",
+    "pending": "",
+    "last_message_age": "_seconds",
+    "complete_since": "_timestamp_seconds",
+}
 """The statistics that may fall, each with the unit in its metric's name. All others are counters."""
 
 LABELS: Final[Mapping[str, str]] = {"reconnects": "reason"}
@@ -52,7 +58,8 @@ class FeedCollector(Collector):
     secrets. The metrics of a closed feed stay, with their last values, until the collector is unregistered.
 
     * Each number of :class:`~rxws.Statistics` is a counter, such as ``rxws_messages_total``, or a gauge:
-      ``rxws_streams``, ``rxws_pending``, ``rxws_last_message_age_seconds`` (absent before the first message).
+      ``rxws_streams``, ``rxws_pending``, ``rxws_last_message_age_seconds`` (absent before the first message),
+      ``rxws_complete_since_timestamp_seconds`` (absent while there is no connection).
     * ``rxws_reconnects_total`` has the label ``reason``.
     * ``rxws_live`` is 1 while a connection delivers, otherwise 0.
     * ``rxws_state`` is a state set: 1 for the current :class:`~rxws.State`, 0 for the others.

@@ -953,6 +953,7 @@ async def test_statistics_have_all_counters(feed_server):
         **dict.fromkeys(["discarded", "failures", "unacknowledged", "streams", "pending", "dropped"], 0),
         "reconnects": {},
         "last_message_age": None,
+        "complete_since": None,
     }
     async with feed:
         connection = await feed_server.connected()

@@ -46,6 +46,7 @@ PURE = (
         "connections.failures",
         "connections.backoff",
         "connections.coverage",
+        "connections.ledger",
         *(f"connections.matching.{name}" for name in ("evidence", "matcher", "memory", "outcomes", "seats")),
         "connections.rate_limit",
     ),

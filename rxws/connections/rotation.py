@@ -355,6 +355,11 @@ class Rotation:
         self._resolve_rotation(False)
 
     @property
+    def last_delivery_time(self) -> float | None:
+        """When the connection that delivers brought its last message, in seconds since the epoch."""
+        return None if self._current is None else self._current.inbound.last_received_time
+
+    @property
     def last_received_at(self) -> float | None:
         """When the last message came, on the loop's clock; None before the first. May be read from any thread."""
         return self._opener.last_received_at

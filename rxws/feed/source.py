@@ -26,6 +26,10 @@ class FrameSource(Protocol):
     def last_received_at(self) -> float | None:
         """When the last message came, on the loop's clock; None before the first. May be read from any thread."""
 
+    @property
+    def last_delivery_time(self) -> float | None:
+        """When the last message was delivered, in seconds since the epoch; None before the first."""
+
     def start(self) -> None:
         """Start the frames."""
 

@@ -17,6 +17,7 @@ from reactivex import abc
 from ..checks import check_seconds
 from ..connections.backoff import Backoff
 from ..connections.connection import Connection
+from ..connections.ledger import Ledger
 from ..connections.opener import Opener
 from ..connections.rotation import Rotation
 from ..connections.transport import check_websocket
@@ -97,7 +98,8 @@ class Feed:
         self.opening = "_create_ws"
         # A subscriber of the events that raises is logged and counted, but makes no event: it would get that too.
         self.events: HotObservable[Event] = HotObservable(self.context.without_events())
-        self.reporter.publish = self.events.on_next
+        self.ledger = Ledger()
+        self.reporter.publish = self.ledger.before(self.events.on_next)
         self.state = CurrentObservable(self.context, State.CONNECTING)
         self.live_or_ended = asyncio.Event()
         self._availability = self._make_availability()
@@ -383,6 +385,7 @@ class Feed:
             streams=sum(isinstance(receiver, StreamReceiver) for receiver in held),
             pending=sum(map(len, held)),
             last_message_age=None if last is None else max(0.0, self.loop.time() - last),
+            complete_since=self.ledger.complete_since,
         )
 
 

@@ -22,7 +22,7 @@ from ..interface import AsyncWebsocketStreamInterface, feed_of
 from ..messages import Frame, Frames, Inbound, Many, Reader, Sink
 from ..observables import LoopContext
 from ..options import Options
-from ..reporting import EXITS, Connected, Event, Gap, Reporter, Rotated, State, redact
+from ..reporting import EXITS, Connected, Disconnected, Event, Gap, Reporter, Rotated, State, redact
 from ..streams import ALWAYS_AVAILABLE, Availability
 from .clock import RecordedClock
 from .consumers import Consumers
@@ -31,6 +31,9 @@ from .moments import Moment
 __all__ = ["Script", "check_feed", "play"]
 
 FeedT = TypeVar("FeedT", bound=AsyncWebsocketStreamInterface[Any])
+
+MOST_GAPS: Final = 1_000
+"""Gaps of the parse hook whose recorded events are awaited, at most: there are none if the hook was another one."""
 
 SLICE: Final = 0.010
 """Seconds for which frames may be played without a pause for other tasks."""
@@ -166,6 +169,7 @@ class Playback:
 
     def __init__(self, feed: PlayedFeed, script: Script) -> None:
         self.last_received_at: float | None = None
+        self.last_delivery_time: float | None = None
         self.connections: list[Connection] = []
         self._feed = feed
         self._script = script
@@ -178,6 +182,10 @@ class Playback:
         self._number = 0
         self._kept: tuple[bool, ...] | None = None
         self._deliverers: dict[int, Sink] = {}
+        # The reason of the last loss, until there is a connection again.
+        self._lost: str | None = None
+        # The gaps that the parse hook has returned, until the recorded events of them come.
+        self._parsed_gaps: deque[tuple[float, float]] = deque(maxlen=MOST_GAPS)
         assert feed.context.consumers is not None
         self._consumers = Consumers(self._loop, feed.context.consumers)
         # Let other tasks run after this number of messages, or at this time of the loop's clock.
@@ -242,6 +250,7 @@ class Playback:
                 raw: Frame
                 raw, self._received, self._number, self._kept = what
                 self.last_received_at = clock()
+                self.last_delivery_time = self._received / 1e9
                 return raw
             if isinstance(what, State):
                 self._enter(what)
@@ -253,6 +262,8 @@ class Playback:
         deliver = self._deliverers.get(self._number)
         if deliver is None:
             deliver = self._deliverers[self._number] = self._dispatcher.direct_sink(self._number)
+        if type(message) is Many:
+            self._parsed_gaps.extend((item.start, item.end) for item in message if type(item) is Gap)
         # Use the recorded time of receipt, not the time of the replay.
         received = self._received if self._dispatcher.frames.subscriptions else 0
         # The number of messages differs if the replay parses frames otherwise than the recorded feed.
@@ -265,6 +276,14 @@ class Playback:
         # The replay enters the final state itself.
         if not state.is_final:
             self._feed.enter(state)
+        if state.is_live:
+            # Where the recording began later than the connection.
+            self._feed.ledger.began(self._reporter.now())
+
+    def _reconnected(self, reason: str | None) -> None:
+        if reason not in (None, "rotation"):
+            reconnects = self._reporter.counters.reconnects
+            reconnects[reason] = reconnects.get(reason, 0) + 1
 
     def _happen(self, event: Event) -> None:
         reporter = self._reporter
@@ -272,14 +291,23 @@ class Playback:
         match event:
             case Connected():
                 counters.opened += 1
+                self._reconnected(self._lost)
+                self._lost = None
+            case Disconnected(number=int(), reason=reason):
+                self._lost = reason
             case Rotated():
                 counters.rotations += 1
                 counters.duplicates += event.duplicates
                 counters.discarded += event.discarded
             case Gap():
+                if event.reason == "source" and (event.start, event.end) in self._parsed_gaps:
+                    # The parse hook has returned it again.
+                    self._parsed_gaps.remove((event.start, event.end))
+                    return
                 counters.gaps += 1
-                if event.reason != "rotation":
-                    counters.reconnects[event.reason] = counters.reconnects.get(event.reason, 0) + 1
+                if event.reason == "recording":
+                    self._reconnected("recording")
+                    self._feed.ledger.heard(self.last_delivery_time)
                 # The event in the file has no message. The message is that of the last frame.
                 event = replace(event, last_message=self._router.last_message)
         event = replace(event, name=reporter.name)

@@ -387,6 +387,9 @@ class Statistics:
         pending: messages that are in the buffers of streams and handlers now.
         dropped: messages dropped by full streams and handlers.
         last_message_age: seconds since the last message, or None before the first. Its former name is ``age``.
+        complete_since: since when no message is missing, in seconds since the epoch: the end of the last gap, or when
+            the first connection was open. None while there is no connection, and while it is not known whether the
+            connection follows the one before.
     """
 
     messages: int
@@ -404,6 +407,7 @@ class Statistics:
     dropped: int
     last_message_age: float | None
     unacknowledged: int = 0
+    complete_since: float | None = None
 
     @property
     def age(self) -> float | None:

@@ -1023,6 +1023,12 @@ async def test_replay_when_compared_with_the_live_feed(path: Path, speed: float)
     for counter in ("rotations", "reconnects", "gaps", "duplicates", "rejected"):
         assert getattr(before, counter) == getattr(after, counter)
     assert after.messages == len(live[0])
+    assert after.complete_since is before.complete_since is None
+    assert played.continuity().gaps == ws.continuity().gaps
+    assert [each.proof for each in played.continuity().intervals] == ["connection", "overlap", "connection"]
+    assert [(each.start, each.proof) for each in played.continuity().intervals[1:]] == [
+        (each.start, each.proof) for each in ws.continuity().intervals[1:]
+    ]
 
 
 def live_seconds(path: Path) -> float:

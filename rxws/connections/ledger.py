@@ -1,0 +1,119 @@
+"""The ledger of a feed: from its events, the intervals in which nothing is missing, and the gaps between them. Pure."""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from ..reporting.events import Connected, Disconnected, Event, Gap, Resumed, Rotated
+from .coverage import LIMIT, Coverage, Interval, Proof
+
+__all__ = ["Continuity", "Ledger"]
+
+
+@dataclass(frozen=True, slots=True)
+class Continuity:
+    """When a feed was complete, and where messages may be missing.
+
+    Attributes:
+        intervals: the newest 10,000 intervals, in the order of time. They do not overlap. A rotation or a resumption
+            begins a new one where the one before ends, as its ``proof`` says.
+        gaps: the newest 10,000 gaps, in the order in which they were reported. No interval overlaps with a gap.
+    """
+
+    intervals: tuple[Interval, ...]
+    gaps: tuple[Gap, ...]
+
+
+class Ledger:
+    """Keeps account of the continuity of a feed, from the events of its connections.
+
+    A connection is complete from the event ``Connected`` to its last message. Whether it follows the connection before
+    is known when ``Gap``, ``Rotated`` or ``Resumed`` comes.
+    """
+
+    def __init__(self) -> None:
+        self._coverage = Coverage()
+        self._gaps: deque[Gap] = deque(maxlen=LIMIT)
+        # The connection that delivers (0: its number is not known), the start of its claim, and whether it is open.
+        self._number, self._start, self._is_live = 0, 0.0, False
+        self._ended_at = 0.0
+        # A connection that is open, while it is not known whether it follows the one before.
+        self._undecided: int | None = None
+
+    @property
+    def complete_since(self) -> float | None:
+        """Since when nothing is missing, in seconds since the epoch; None: nothing is complete now."""
+        return self._coverage.since if self._is_live else None
+
+    def heard(self, time: float | None) -> None:
+        """Note when the last message was delivered, in seconds since the epoch; None: there was none."""
+        if self._coverage.since is not None and time is not None:
+            self._claim(time)
+
+    def continuity(self) -> Continuity:
+        """Return the intervals and the gaps."""
+        return Continuity(self._coverage.intervals, tuple(self._gaps))
+
+    def began(self, time: float) -> None:
+        """Note that there is a connection at this time whose beginning was not seen, unless one is known."""
+        if not self._is_live and self._undecided is None:
+            self._begin(0, time)
+
+    def before(self, publish: Callable[[Event], None]) -> Callable[[Event], None]:
+        """Return a function that takes an event and then publishes it."""
+
+        def note(event: Event) -> None:
+            self.note(event)
+            publish(event)
+
+        return note
+
+    def note(self, event: Event) -> None:
+        """Take an event of the feed."""
+        match event:
+            case Connected(number=number) if self._coverage.since is None:
+                self._begin(number, event.time)
+            case Connected(number=number):
+                self._undecided = number
+            case Disconnected(number=int() as number):
+                if number == self._undecided:
+                    self._undecided = None
+                elif self._is_live and number == (self._number or number):
+                    self._is_live, self._ended_at = False, event.time
+            case Rotated(number=number) if number == self._undecided:
+                self._follow(number, "overlap", self._ended_at)
+            case Resumed(number=number) if number == self._undecided:
+                self._follow(number, "resumed", self._ended_at)
+            case Gap():
+                self._lose(event)
+
+    def _lose(self, gap: Gap) -> None:
+        proof: Proof = "source" if gap.reason == "source" else "connection"
+        if gap.reason != "recording":
+            # What came before the gap belongs to the chain, also if its connection has ended.
+            self.heard(min(gap.start, gap.time))
+        self._coverage.exclude(min(gap.start, gap.end), gap.end, proof)
+        self._gaps.append(gap)
+        if self._undecided is not None:
+            self._begin(self._undecided, gap.end)
+        elif self._is_live and self._coverage.since is None:
+            self._follow(self._number, proof, gap.end)
+
+    def _begin(self, number: int, time: float) -> None:
+        """Begin a chain with this connection."""
+        if self._coverage.until is not None and self._coverage.until < time:
+            self._coverage.exclude(self._coverage.until, time)
+        self._follow(number, "connection", time)
+
+    def _follow(self, number: int, proof: Proof, time: float) -> None:
+        """Continue the chain at this time with this connection."""
+        self.heard(time)
+        until = self._coverage.until
+        self._number, self._start = number, time if until is None else until
+        self._is_live, self._undecided = True, None
+        self._claim(self._start, proof)
+
+    def _claim(self, end: float, proof: Proof = "connection") -> None:
+        self._coverage.claim((self._number, self._start), self._start, max(end, self._start), end, proof)
