@@ -1,8 +1,7 @@
 """The operators as methods: each returns what ``pipe`` returns, an AsyncObservable.
 
 The stub beside this file, ``fluent.pyi``, declares that for the type checkers, operator for operator.
-``tests/support/fluent.py`` writes it from reactivex's signatures. Most methods of reactivex call ``pipe``; this module
-overrides those that do not.
+``tests/support/fluent.py`` writes it from reactivex's signatures.
 """
 
 from __future__ import annotations
@@ -94,34 +93,6 @@ class FluentOperators(Observable[T_co], metaclass=_WithoutOperators):
     def __getitem__(self, key: slice | int) -> Any:
         return self._bind(super().__getitem__(key))
 
-    def dematerialize(self) -> Any:
-        """Turn notifications back into items, an error, or the end."""
-        return self.pipe(ops.dematerialize())
-
-    def exclusive(self) -> Any:
-        """Subscribe to one of the Observables that are the items at a time; drop those that come meanwhile."""
-        return self.pipe(ops.exclusive())
-
-    def partition_indexed(self, predicate_indexed: Callable[[Any, int], bool]) -> Any:
-        """Return two Observables: the items that ``predicate_indexed(item, index)`` accepts, and the others."""
-        return self.pipe(ops.partition_indexed(predicate_indexed))
-
-    def pluck(self, key: Any) -> Any:
-        """Pass on ``item[key]`` of each item."""
-        return self.pipe(ops.pluck(key))
-
-    def ref_count(self) -> Any:
-        """Stay connected while there is a subscriber. For the results of ``publish`` and ``replay``."""
-        return self.pipe(ops.ref_count())
-
-    def sum(self, key_mapper: Callable[[Any], float] | None = None) -> Any:
-        """Pass on the sum of all items, or of ``key_mapper(item)`` for each, at the end."""
-        return self.pipe(ops.sum(key_mapper) if key_mapper else ops.sum())
-
-    def switch_latest(self) -> Any:
-        """Pass on the items of the latest of the Observables that are the items."""
-        return self.pipe(ops.switch_latest())
-
 
 def _arguments_of(operator: object) -> Iterator[object]:
     """Yield the arguments that an operator of reactivex was made with, except those of projections.
@@ -147,18 +118,19 @@ def _refuse(operator: str, function: object, _item: object = None) -> NoReturn:
     )
 
 
-def _refusing(name: str, method: Callable[..., Any]) -> Callable[..., Any]:
-    """Return a fluent operator that raises TypeError if an argument is a coroutine function."""
+def _fluent(name: str, method: Callable[..., Any]) -> Callable[..., Any]:
+    """Return a fluent operator that binds its result, and raises TypeError if an argument is a coroutine function."""
 
     @functools.wraps(method)
     def operator(self: Any, *arguments: Any, **options: Any) -> Any:
         for each in (*arguments, *options.values()):
             if is_coroutine_function(each):
                 _refuse(name, each)
-        return method(self, *arguments, **options)
+        # Not each method of reactivex calls `pipe`.
+        return self._bind(method(self, *arguments, **options))
 
     return operator
 
 
 for _name in _OPERATORS:
-    setattr(FluentOperators, _name, _refusing(_name, getattr(FluentOperators, _name)))
+    setattr(FluentOperators, _name, _fluent(_name, getattr(FluentOperators, _name)))
