@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from abc import abstractmethod
 from collections.abc import Callable
-from typing import Any, Final, Protocol
+from typing import Any, Final
 
 from ..observables.hot import HotObservable
 from ..observables.loop_context import LoopContext
@@ -15,20 +16,24 @@ from .index import Index
 __all__ = ["Receiver", "Router"]
 
 
-class Receiver(Protocol):
-    """An object that is registered with a router: a stream or a handler."""
+class Receiver:
+    """An object that is registered with a router: a stream or a handler. It queues nothing, unless a subclass does."""
 
+    __slots__ = ()
+
+    @abstractmethod
     def on_message(self, message: Any, /) -> None:
         """Take a message that passes the receiver's filter."""
 
     def on_gap(self, gap: Gap, /) -> None:
-        """Called with a Gap: messages may be missing here."""
+        """Called with a Gap: messages may be missing here. By default do nothing."""
 
     def on_end(self, error: Exception | None, /) -> None:
         """Called once no message follows: the feed was closed (None), or it failed with ``error``."""
 
     def __len__(self) -> int:
         """Return how many messages are queued."""
+        return 0
 
 
 class Router:

@@ -151,12 +151,10 @@ class HotObservable(AsyncObservable[T], Generic[T]):
             self._finish(subscription)
 
     def _finish(self, subscription: Subscription[T]) -> None:
-        guard = self._context.reporter.guard
-        if self._error is None:
-            with guard(subscription.on_completed):
+        with self._context.reporter.guard(subscription.on_error if self._error else subscription.on_completed):
+            if self._error is None:
                 subscription.on_completed()
-        else:
-            with guard(subscription.on_error):
+            else:
                 subscription.on_error(self._error)
 
 

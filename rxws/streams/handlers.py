@@ -9,16 +9,15 @@ from typing import Any
 
 from ..callables import is_coroutine_function, is_generator_function, name_of
 from ..errors import StreamOverflow
-from ..messages.router import Router
+from ..messages.router import Receiver, Router
 from ..observables.buffer import Buffer
 from ..reporting.cancellation import EXITS, RAISED, is_torn_down
-from ..reporting.events import Gap
 from .stream_options import StreamOptions
 
 __all__ = ["CoroutineHandler", "FunctionHandler", "make_handler"]
 
 
-class FunctionHandler:
+class FunctionHandler(Receiver):
     """A plain function that is called with each message when it arrives."""
 
     def __init__(self, router: Router, function: Callable[[Any], object]) -> None:
@@ -40,22 +39,13 @@ class FunctionHandler:
         except RAISED as error:
             self._reporter.raised(self._function, message, error)
 
-    def on_gap(self, gap: Gap, /) -> None:
-        """Do nothing: handlers get messages only."""
-
-    def on_end(self, error: Exception | None, /) -> None:
-        """Do nothing: a plain function has no queue."""
-
-    def __len__(self) -> int:
-        return 0
-
     def dispose(self) -> None:
         """Stop calling the function."""
         self._disposed = True
         self._router.remove(self)
 
 
-class CoroutineHandler(Buffer[Any]):
+class CoroutineHandler(Buffer[Any], Receiver):
     """A coroutine function with its own queue, so that it delays no other receiver. One call at a time, in order."""
 
     __slots__ = ("_cancelled", "_function", "_router", "task")
@@ -74,9 +64,6 @@ class CoroutineHandler(Buffer[Any]):
     def describe(self) -> str:
         """Return the name of the handler's function."""
         return f"handler {name_of(self._function)}"
-
-    def on_gap(self, gap: Gap, /) -> None:
-        """Do nothing: handlers get messages only."""
 
     def on_end(self, error: Exception | None, /) -> None:
         """Handle the waiting messages, then end."""

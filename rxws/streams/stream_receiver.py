@@ -8,7 +8,7 @@ from collections.abc import Callable
 from typing import Any, Literal, TypeVar
 
 from ..messages.filters import Filter
-from ..messages.router import Router
+from ..messages.router import Receiver, Router
 from ..observables.buffer import Buffer
 from ..observables.hot import HotObservable, Subscription
 from ..reporting.events import Gap
@@ -20,7 +20,7 @@ __all__ = ["StreamReceiver"]
 T = TypeVar("T")
 
 
-class StreamReceiver(Buffer[T]):
+class StreamReceiver(Buffer[T], Receiver):
     """The part of a stream that the router holds. It must not refer to the stream, which could then not be collected.
 
     It refers to the stream only while there are subscribers, through ``fan_out``.
