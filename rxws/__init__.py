@@ -12,6 +12,10 @@ The public names::
     Messages
         Stream                          the messages that match a filter, kept until they are taken
         Filters                         the type of a filter
+        one_of                          a value of a filter: several values
+        starts_with                     a value of a filter: strings that start with a text
+        between                         a value of a filter: numbers in a range
+        present                         a value of a filter: any value
         AsyncObservable                 an Observable of reactivex, bound to the event loop, for pipe and async for
         CurrentObservable               an AsyncObservable that has a current value
         on_loop                         makes an AsyncObservable from any Observable
@@ -107,6 +111,7 @@ from .connections.coverage import Interval
 from .connections.ledger import Continuity
 from .errors import ConnectFailed, FeedClosed, RxwsError, SendFailed, SendTimeout, StreamOverflow
 from .interface import AsyncWebsocketStreamInterface
+from .messages.conditions import between, one_of, present, starts_with
 from .messages.filters import Filters
 from .messages.hooks import Many
 from .observables.hot import CurrentObservable
@@ -172,7 +177,11 @@ __all__ = [
     "StreamOverflow",
     "SubscriptionFailed",
     "Unacknowledged",
+    "between",
     "on_loop",
+    "one_of",
+    "present",
+    "starts_with",
 ]
 
 __version__ = "0.1.0"

@@ -86,10 +86,13 @@ class Consuming(Generic[T]):
         The stream keeps the messages that arrive before it is consumed. Use it with ``async for``, or as an Observable.
 
         Args:
-            filters: a list of dicts. A message passes if it contains all key-value pairs of at least one dict. A
-                tuple as key is a path: ``{("data", "s"): "BTCUSDT"}``. With None or ``[]`` every message passes. A
-                function ``message -> bool`` is a filter too; a message for which it raises does not pass. A message
-                that is not a mapping passes only a function, or if there is no filter.
+            filters: a list of dicts. A message passes if it contains all key-value pairs of at least one dict. A key is
+                a key of a mapping, a position in a list or a tuple (``{0: 993, -1: "XBT/USD"}``), or an attribute of a
+                msgspec Struct, a dataclass, an attrs object or a named tuple. A tuple as key is a path:
+                ``{("data", "s"): "BTCUSDT"}``. A value may be a condition: :func:`~rxws.one_of`,
+                :func:`~rxws.starts_with`, :func:`~rxws.between`, :data:`~rxws.present`. With None, ``[]`` or ``[{}]``
+                every message passes. A function ``message -> bool`` is a filter too; a message for which it raises does
+                not pass.
             _filters: the name that AsyncWebsocketStreamInterface gives to ``filters``.
             maxsize: the number of messages that the stream can hold. None sets no bound.
             overflow: the action when the stream is full. ``"error"`` ends it with :exc:`~rxws.StreamOverflow` after

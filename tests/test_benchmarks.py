@@ -106,12 +106,12 @@ def test_rows_when_rxws_does_the_same_in_two() -> None:
     assert len({each.name for each in ROWS}) == len(ROWS)
 
 
-@pytest.mark.parametrize(("make", "size"), [(frames.trade, 150), (frames.depth, 2_000)])
+@pytest.mark.parametrize(("make", "size"), [(frames.trade, 150), (frames.array, 150), (frames.depth, 2_000)])
 def test_message_when_made(make: Callable[[int], str], size: int) -> None:
     """Every message has the expected size, and one of 1,000 symbols."""
     for number in (0, 7, 999):
         assert len(make(number).encode()) == size
-        assert json.loads(make(number))["s"] == frames.symbol(number)
+        assert json.loads(make(number))[1 if make is frames.array else "s"] == frames.symbol(number)
 
 
 @pytest.mark.slow

@@ -41,7 +41,15 @@ FORMS = ("consuming", "interface", "websocket")
 
 PURE = (
     *("errors", "callables", "checks", "codec", "delays", "options", "reporting.redaction", "reporting.events"),
-    *("reporting.quoting", "messages.fields", "messages.filters", "streams.sequence", "display.snapshot"),
+    *(
+        "reporting.quoting",
+        "messages.conditions",
+        "messages.fields",
+        "messages.filters",
+        "messages.shapes",
+        "streams.sequence",
+        "display.snapshot",
+    ),
     *(
         "connections.failures",
         "connections.backoff",

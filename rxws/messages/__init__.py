@@ -1,12 +1,13 @@
 """Takes a frame to the receivers of its message: frames, reader, dispatcher, router, index, filters."""
 
 from .fields import Field, field_reader, number_reader, range_reader
-from .filters import ABSENT, Filter, look_up
+from .filters import Filter
 from .frames import Frame, Frames
 from .hooks import Many
 from .inbound import Inbound, Sink
 from .reader import Reader
 from .router import Receiver, Router
+from .shapes import ABSENT, look_up
 
 __all__ = [
     "ABSENT",

@@ -8,7 +8,7 @@ from typing import Any, Final, TypeAlias
 
 from ..callables import is_coroutine_function, name_of
 from ..reporting.quoting import quoted
-from .filters import ABSENT, look_up
+from .shapes import ABSENT, look_up
 
 __all__ = ["Field", "field_reader", "number_reader", "range_reader"]
 

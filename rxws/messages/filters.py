@@ -2,71 +2,26 @@
 
 from __future__ import annotations
 
+import contextlib
 import copy
-from collections import ChainMap
 from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from numbers import Number
 from typing import Any, Final, TypeAlias
 
 from ..callables import is_plain_function
-from ..reporting.cancellation import FAILURES
+from .conditions import Condition, OneOf
+from .shapes import ABSENT, look_up
 
-__all__ = ["ABSENT", "Filter", "Filters", "has", "look_up", "mapping_of"]
+__all__ = ["Filter", "Filters", "has", "is_met"]
 
 #: The filters that users write: a list of dicts, a function ``message -> bool``, or None, which every message passes.
 #:
 #: The type of the keys is Any, because a Mapping is invariant in it: so a ``list[dict[str, str]]`` fits, too.
 Filters: TypeAlias = Sequence[Mapping[Any, Any]] | Callable[[Any], bool] | None
 
-#: The result of :func:`look_up` for a key that the message lacks. It cannot be None, which may be a value.
-ABSENT: Final = object()
-
-
-def mapping_of(message: object) -> Mapping[Any, Any] | None:
-    """Return what a message has its keys from: a mapping that has ``get``; None if the message is no mapping.
-
-    A class may be registered as a Mapping without having ``get``; the Struct of protobuf is one.
-    """
-    if type(message) is dict:
-        return message
-    try:
-        if not isinstance(message, Mapping):
-            return None
-        if callable(getattr(message, "get", None)):
-            return message
-        # Its ``get`` asks first whether a key is there: to read a key makes it in some mappings, such as that Struct.
-        return ChainMap(message)  # type: ignore[arg-type]
-    except FAILURES:
-        # What a message says of itself is the user's code. What cannot say that it is a mapping is none.
-        return None
-
-
-def look_up(message: object, key: Hashable) -> object:
-    """Return the value that a message has under a key, or :data:`ABSENT`.
-
-    Args:
-        message: any object; an object that is no mapping has no keys.
-        key: a key, or a path: a tuple of keys of nested mappings and of int indices (negative ones count from
-            the end) of nested lists and tuples.
-
-    Raises:
-        Exception: a mapping or a key of the caller's own class raised it.
-
-    ::
-
-        look_up({"data": [{"s": "BTCUSDT"}]}, ("data", 0, "s"))  # "BTCUSDT"
-    """
-    found = message
-    for step in key if isinstance(key, tuple) else (key,):
-        if type(found) is dict:
-            found = found.get(step, ABSENT)
-        elif (mapping := mapping_of(found)) is not None:
-            found = mapping.get(step, ABSENT)
-        elif isinstance(found, (list, tuple)) and isinstance(step, int) and -len(found) <= step < len(found):
-            found = found[step]
-        else:
-            return ABSENT
-    return found
+#: The largest number of combinations of the values of several ``one_of`` that the index gets for one dict.
+_MOST_COMBINATIONS: Final = 10_000
 
 
 @dataclass(frozen=True, slots=True, eq=False, repr=False)
@@ -79,21 +34,22 @@ class Filter:
         alternatives: the dicts, in the user's order. A message passes if it contains all key-value pairs of at least
             one of them. Do not change them.
         predicate: the function; None if the filter consists of dicts.
-        indexable: whether the index can look up every value: it can be hashed and is equal to itself (NaN is not).
+        is_plain: whether the index can look up every value: it is no condition, it can be hashed, and it is equal to
+            itself (NaN is not).
     """
 
     alternatives: tuple[Mapping[Hashable, object], ...]
-    predicate: Callable[[Any], object] | None
-    indexable: bool
+    predicate: Callable[[Any], object] | None = None
+    is_plain: bool = True
 
     @classmethod
     def parse(cls, filters: object, argument: str = "filters") -> Filter:
         """Return the filter for a user's argument. Later changes to the argument do not affect the filter.
 
         Args:
-            filters: a list, a tuple or another Sequence of dicts, in which a key that is a tuple is a path (see
-                :func:`look_up`); or a function ``message -> bool``; or None or an empty list, which every message
-                passes; or a Filter.
+            filters: a list, a tuple or another Sequence of dicts, whose keys are those of :func:`~.shapes.look_up`, and
+                whose values are plain or conditions; or a function ``message -> bool``; or None or an empty list, which
+                every message passes; or a Filter.
             argument: the name of the user's parameter, for error messages.
 
         Raises:
@@ -117,22 +73,22 @@ class Filter:
         if filters is not None and (isinstance(filters, (str, bytes)) or not isinstance(filters, Sequence)):
             raise TypeError(f"{argument} must be a list of dicts, or a callable, not {type(filters).__name__}")
         alternatives: list[Mapping[Hashable, object]] = []
-        indexable = True
+        is_plain = True
         for number, alternative in enumerate(filters or ()):
             if not isinstance(alternative, Mapping):
                 kind = _kind_of(alternative)
                 raise TypeError(f"{argument} must be a list of dicts, but {argument}[{number}] is {kind}")
+            if () in alternative:
+                raise ValueError(f"{argument}[{number}] has an empty tuple for a key: a path needs a step")
             copied = {}
             for key, value in alternative.items():
-                if isinstance(key, tuple) and not key:
-                    raise ValueError(f"{argument}[{number}] has an empty tuple for a key: a path needs a step")
-                is_hashable = _is_hashable(value)
+                is_usual = type(value) is str or type(value) is int
                 # Copy a value that cannot be hashed, because its owner may change it later. Do not copy a hashable
                 # value: it may be equal only to itself, as a plain object is.
-                copied[_normalized(key)] = value if is_hashable else copy.deepcopy(value)
-                indexable = indexable and is_hashable and bool(value == value)
+                copied[_normalized(key)] = value if is_usual or _is_hashable(value) else copy.deepcopy(value)
+                is_plain = is_plain and (is_usual or _is_plain(value))
             alternatives.append(copied)
-        return cls(tuple(alternatives), None, indexable)
+        return cls(tuple(alternatives), None, is_plain)
 
     def __call__(self, message: object) -> bool:
         """Return whether a message passes. Exceptions of the predicate and of an ``__eq__`` propagate."""
@@ -140,24 +96,46 @@ class Filter:
             return bool(self.predicate(message))
         if not self.alternatives:
             return True
-        return mapping_of(message) is not None and any(has(message, each.items()) for each in self.alternatives)
+        return any(has(message, each.items()) for each in self.alternatives)
 
     @property
     def passes_everything(self) -> bool:
         """Whether every message passes."""
-        return not self.alternatives and self.predicate is None
+        return self.predicate is None and (not self.alternatives or {} in self.alternatives)
 
     @property
     def keys(self) -> tuple[Hashable, ...]:
         """The keys and paths that the filter reads, each once, in the user's order."""
         return tuple(dict.fromkeys(key for alternative in self.alternatives for key in alternative))
 
+    def plain_part(self) -> tuple[Filter, bool]:
+        """Return a filter without conditions and unhashable values, and whether it means the same as this one.
+
+        Every message that passes this filter passes that one, too. It has each value of a ``one_of``.
+        """
+        if self.predicate is not None:
+            return Filter(({},)), False
+        found: list[Mapping[Hashable, object]] = []
+        is_same = True
+        for alternative in self.alternatives:
+            plain = {key: each for key, each in alternative.items() if _is_plain(each)}
+            choices = {key: each.values for key, each in alternative.items() if isinstance(each, OneOf)}
+            is_same = is_same and len(plain) + len(choices) == len(alternative)
+            combined = [plain]
+            for key, values in sorted(choices.items(), key=lambda choice: len(choice[1]), reverse=True):
+                if len(combined) > 1 and len(combined) * len(values) > _MOST_COMBINATIONS:
+                    is_same = False
+                else:
+                    combined = [{**each, key: value} for each in combined for value in values]
+            found += combined
+        return Filter(tuple(found)), is_same
+
     def __eq__(self, other: object) -> bool:
         if not isinstance(other, Filter):
             return NotImplemented
-        if self.indexable is not other.indexable or self._hashable != other._hashable:
+        if self.is_plain is not other.is_plain or self._hashable != other._hashable:
             return False
-        if self.indexable or self.predicate is not None:
+        if self.is_plain or self.predicate is not None:
             return True
         ours, theirs = self.alternatives, other.alternatives
         return all(each in theirs for each in ours) and all(each in ours for each in theirs)
@@ -175,10 +153,10 @@ class Filter:
 
     @property
     def _hashable(self) -> Hashable:
-        """Equal for equal filters, and hashable: the function, the pairs, or the keys alone if a value has no hash."""
+        """Equal for equal filters, and hashable: the function, the pairs, or the keys alone if a value is not plain."""
         if self.predicate is not None:
             return self.predicate
-        return frozenset(frozenset(each.items() if self.indexable else each) for each in self.alternatives)
+        return frozenset(frozenset(each.items() if self.is_plain else each) for each in self.alternatives)
 
 
 _SHOWN_ALTERNATIVES = 3
@@ -189,9 +167,19 @@ def has(message: object, pairs: Iterable[tuple[Hashable, object]]) -> bool:
     for key, expected in pairs:
         found = look_up(message, key)
         # The key must exist even for a value that is equal to everything (unittest.mock.ANY).
-        if found is ABSENT or not expected == found:  # noqa: SIM201 (an expected value's own __eq__ decides)
+        if found is ABSENT or not is_met(expected, found):
             return False
     return True
+
+
+def is_met(expected: object, found: object) -> bool:
+    """Return whether a value of a message is what a filter expects. Exceptions of an ``__eq__`` propagate."""
+    # The __eq__ of the expected value decides.
+    return expected.accepts(found) if isinstance(expected, Condition) else bool(expected == found)
+
+
+def _is_plain(value: object) -> bool:
+    return not isinstance(value, Condition) and _is_hashable(value) and bool(value == value)
 
 
 def _is_hashable(value: object) -> bool:
@@ -203,13 +191,19 @@ def _is_hashable(value: object) -> bool:
 
 
 def _normalized(key: Hashable) -> Hashable:
-    """Replace each whole float in a path by its int.
+    """Replace each whole number in a key or a path by its int.
 
-    For Python ``("data", 0)`` and ``("data", 0.0)`` are the same key, so both must mean the same path.
+    For Python 0 and 0.0 are the same key, so both must mean the same position in a list.
     """
-    if not isinstance(key, tuple):
+    if isinstance(key, (str, int)):  # the usual ones
         return key
-    return tuple(int(step) if isinstance(step, float) and step.is_integer() else step for step in key)
+    if isinstance(key, tuple):
+        return tuple([_normalized(step) for step in key])
+    if isinstance(key, Number):
+        with contextlib.suppress(TypeError, ValueError, OverflowError):
+            whole = int(key)  # type: ignore[call-overload]
+            return whole if whole == key else key
+    return key
 
 
 def _kind_of(value: object) -> str:

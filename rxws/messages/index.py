@@ -18,7 +18,8 @@ from dataclasses import dataclass
 from typing import Any, Generic, TypeVar
 
 from ..reporting.cancellation import FAILURES
-from .filters import ABSENT, Filter, has, look_up, mapping_of
+from .filters import Filter, has
+from .shapes import ABSENT, Read, look_up, reader_for, reader_of_mappings
 
 __all__ = ["Index", "Registration"]
 
@@ -28,6 +29,9 @@ V = TypeVar("V")
 
 #: Types of values that cannot be hashed and equal no plain value. So a table of plain values need not be searched.
 _CONTAINERS = frozenset({list, dict, set})
+
+#: The largest number of types of messages whose readers a shape remembers.
+_MOST_TYPES = 1_000
 
 # Compared by their __eq__ and not by their type: a member of an enum is plain unless its class overrides __eq__.
 _PLAIN = tuple(kind.__eq__ for kind in (str, int, float, bytes, tuple, object))
@@ -88,42 +92,74 @@ class _Shape(_Roster[Hashable, _Bucket[E]]):
     The table's key is the value if the shape has one key, and the tuple of values if it has several.
     """
 
-    __slots__ = ("find", "key", "keys", "non_plain", "read")
+    __slots__ = ("find", "key", "keys", "non_plain", "read", "readers")
 
     def __init__(self, keys: Iterable[Hashable]) -> None:
         super().__init__()
         self.keys = tuple(keys)
         self.non_plain = 0  # how many buckets have a value that is not plain, so that it may equal anything
         self.find = self.members.get
-        self.key = next(iter(self.keys), None)
-        self.read = _reader(self.keys)
+        self.key = self.keys[0]
+        is_one_key = len(self.keys) == 1 and not isinstance(self.key, tuple)
+        # How dicts are read; None for one plain key, which ``match`` reads itself. Other types have their own readers.
+        self.read = None if is_one_key else reader_of_mappings(self.keys)
+        self.readers: dict[type, Read | None] = {}
+
+    def reader_for(self, kind: type) -> Read | None:
+        """Return how messages of a type are read, and remember it."""
+        if len(self.readers) >= _MOST_TYPES:  # a program that makes types while it runs
+            self.readers.clear()
+        read = self.readers[kind] = reader_for(kind, self.keys)
+        return read
 
     def values_of(self, alternative: Mapping[Hashable, object]) -> Hashable:
         values = tuple([alternative[key] for key in self.keys])
         return values[0] if len(values) == 1 else values
 
 
-def _reader(keys: tuple[Hashable, ...]) -> Callable[[Mapping[Any, Any]], Hashable] | None:
-    """Return a function that reads the values of these keys; None for one plain key, which ``match`` reads itself."""
-    has_paths = any(isinstance(key, tuple) for key in keys)
-    if len(keys) == 1:
-        path = keys[0]
-        return (lambda message: look_up(message, path)) if has_paths else None
-    if has_paths:
-        return lambda message: tuple([look_up(message, key) for key in keys])
-    if len(keys) == 2:
-        first, second = keys
-        return lambda message: (message.get(first, ABSENT), message.get(second, ABSENT))  # 0.2 µs instead of 0.5
-    return lambda message: tuple([message.get(key, ABSENT) for key in keys])
+class _Tried(_Roster[Registration[E], "Registration[Registration[E]]"]):
+    """The registrations whose filters have more than plain values: they are tried where the plain values match.
+
+    The members are their registrations in a second index, which has the plain values.
+    """
+
+    __slots__ = ("index", "on_error")
+
+    def __init__(self, on_error: Callable[[Filter, object, BaseException], object]) -> None:
+        super().__init__()
+        self.on_error = on_error
+        self.index: Index[Registration[E]]  # made with the first member: it has such a roster itself
+
+    def put(self, key: Registration[E], value: Any) -> None:
+        if not self.members:
+            self.index = Index(self.on_error)
+        super().put(key, self.index.add(key, key.filter.plain_part()[0]))
+
+    def drop(self, key: Registration[E]) -> None:
+        registration = self.members[key]
+        super().drop(key)
+        self.index.remove(registration)
+
+    def match(self, message: object) -> list[E]:
+        """Return the entries whose whole filters a message passes."""
+        found: list[E] = []
+        for registration in self.index.match(message):
+            try:
+                if registration.filter(message):
+                    found.append(registration.entry)
+            except FAILURES as error:
+                self.on_error(registration.filter, message, error)
+        return found
 
 
 class Index(Generic[E]):
     """Entries (any objects) with their filters. ``match`` finds the entries for a message.
 
-    ``match`` costs one look-up per shape (see the module), one call per filter that cannot be looked up (a function,
-    or values that cannot be hashed), and the size of its result. It does not cost more for more entries, with one
-    exception: the message has a value that cannot be hashed under a key for which an entry wants a value with its own
-    ``__eq__`` (so no str, number, None or enum). ``add`` and ``remove`` cost the same for any number of entries.
+    ``match`` costs one look-up per shape (see the module), and the size of its result. A filter with more than plain
+    values (a function, a condition, a value that cannot be hashed) is called where its plain values match. ``match``
+    does not cost more for more entries, with one exception: the message has a value that cannot be hashed under a key
+    for which an entry wants a value with its own ``__eq__`` (so no str, number, None or enum). ``add`` and ``remove``
+    cost the same for any number of entries.
 
     Use an index on one thread. A value's ``__eq__`` or ``__hash__`` and a finalizer may call it while it works. A
     change that is requested during another change is made after that one, before the outer call returns. A ``match``
@@ -149,7 +185,7 @@ class Index(Generic[E]):
         self._on_error = on_error
         self._shapes: _Roster[frozenset[Hashable], _Shape[E]] = _Roster()
         self._unconditional: _Roster[Registration[E], E] = _Roster()
-        self._unindexed: _Roster[Registration[E], Registration[E]] = _Roster()
+        self._tried: _Tried[E] = _Tried(on_error)
         self._only: _Shape[E] | None = None  # the only shape of one plain key, if nothing else is to be searched
         self._several = 0  # how many registrations are in several buckets: a message may find them twice
         self._count = 0
@@ -195,23 +231,39 @@ class Index(Generic[E]):
         hits: list[_Roster[Registration[E], E]] = []
         if self._unconditional.members:
             hits.append(self._unconditional)
-        source = message if type(message) is dict else mapping_of(message)
-        if source is not None and self._shapes.members:
-            get = source.get
+        if type(message) is not dict:
+            hits += self._find(message)
+        elif self._shapes.members:
+            get = message.get
             for shape in self._shapes.listed or self._shapes.as_tuple():
                 read = shape.read
                 try:
-                    bucket = shape.find(get(shape.key, ABSENT) if read is None else read(source))
+                    bucket = shape.find(get(shape.key, ABSENT) if read is None else read(message))
                 except FAILURES:
                     hits += self._compare(shape, message)
                 else:
                     if bucket is not None:
                         hits.append(bucket)
-        if self._unindexed.members:
-            return [*self._merge(hits), *self._try(message)]
+        if self._tried.members:
+            return [*self._merge(hits), *self._tried.match(message)]
         if len(hits) == 1:
             return hits[0].listed or hits[0].as_tuple()
         return self._merge(hits) if hits else ()
+
+    def _find(self, message: object) -> list[_Bucket[E]]:
+        """Find the buckets of a message that is no dict. Each shape reads each type of messages in its own way."""
+        found: list[_Bucket[E]] = []
+        kind = type(message)
+        for shape in self._shapes.listed or self._shapes.as_tuple():
+            try:
+                read = shape.readers[kind] if kind in shape.readers else shape.reader_for(kind)
+                bucket = None if read is None else shape.find(read(message))
+            except FAILURES:
+                found += self._compare(shape, message)
+            else:
+                if bucket is not None:
+                    found.append(bucket)
+        return found
 
     def _merge(self, hits: list[_Roster[Registration[E], E]]) -> list[E]:
         if not self._several:
@@ -223,16 +275,6 @@ class Index(Generic[E]):
         for roster in hits:
             found.update(roster.members)
         return list(found.values())
-
-    def _try(self, message: object) -> list[E]:
-        found: list[E] = []
-        for registration in self._unindexed.listed or self._unindexed.as_tuple():
-            try:
-                if registration.filter(message):
-                    found.append(registration.entry)
-            except FAILURES as error:
-                self._on_error(registration.filter, message, error)
-        return found
 
     def _compare(self, shape: _Shape[E], message: object) -> list[_Bucket[E]]:
         """Find the buckets of a message that has a value without a hash, or with a hash that raises."""
@@ -267,16 +309,17 @@ class Index(Generic[E]):
                 self._make_changes()
 
     def _take_in(self, registration: Registration[E]) -> None:
-        rosters = registration.rosters = self._rosters_for(registration.filter)
+        rosters = self._rosters_for(registration.filter)
+        for roster in rosters:
+            roster.put(registration, registration.entry)
+        registration.rosters = rosters
         self._count += 1
         self._several += len(rosters) > 1
-        for roster in rosters:
-            roster.put(registration, registration if roster is self._unindexed else registration.entry)
         self._find_only()
 
     def _find_only(self) -> None:
         self._only = None
-        if len(self._shapes.members) == 1 and not (self._unconditional.members or self._unindexed.members):
+        if len(self._shapes.members) == 1 and not (self._unconditional.members or self._tried.members):
             (shape,) = self._shapes.members.values()
             self._only = shape if shape.read is None else None
 
@@ -294,8 +337,10 @@ class Index(Generic[E]):
     def _rosters_for(self, wanted: Filter) -> tuple[_Roster[Registration[E], Any], ...]:
         if wanted.passes_everything:
             return (self._unconditional,)
-        if not wanted.indexable:
-            return (self._unindexed,)
+        if not wanted.is_plain:
+            wanted, is_same = wanted.plain_part()
+            if not is_same:
+                return (self._tried,)
         buckets: dict[_Bucket[E], None] = {}  # an ordered set: dicts may be equal ({"a": 1}, {"a": True})
         try:
             for alternative in wanted.alternatives:

@@ -10,8 +10,9 @@ from collections.abc import Callable, Hashable
 from typing import Any, Final, NamedTuple
 
 from ..display.snapshot import shown
-from ..messages.filters import ABSENT, Filter, look_up
+from ..messages.filters import Filter, has
 from ..messages.router import Router
+from ..messages.shapes import ABSENT, look_up
 from ..reporting.events import NothingMatched
 from ..reporting.redaction import MASK, redact
 from .stream import Stream
@@ -135,23 +136,34 @@ class UnmatchedFilters:
 
     def _report(self, filter: Filter, messages: int) -> None:  # noqa: A002
         reporter = self._reporter
-        values = {shown(key) if isinstance(key, tuple) else repr(key)[:SHOWN]: self._values(key) for key in filter.keys}
+        values = {
+            shown(key) if isinstance(key, tuple) else repr(key)[:SHOWN]: self._values(filter, key)
+            for key in filter.keys
+        }
         seen = "; ".join(f"{key} was {', '.join(those) or 'absent'}" for key, those in values.items())
         text = redact(repr(filter))[:SHOWN]
         reporter.log(logging.WARNING, "nothing of %d messages in %g s passed %s: %s", messages, PATIENCE, text, seen)
         reporter.emit(NothingMatched, filter=text, messages=messages, values=values)
 
-    def _values(self, key: Hashable) -> tuple[str, ...]:
-        """Return a few distinct values of the messages under a key, with secrets redacted."""
+    def _values(self, filter: Filter, key: Hashable) -> tuple[str, ...]:  # noqa: A002
+        """Return a few distinct values of the messages under a key, with secrets redacted.
+
+        They are values with which a message would pass, if any message has all other values of a dict of the filter.
+        """
+        dicts = [each for each in filter.alternatives if key in each]
+        others = [[pair for pair in each.items() if pair[0] != key] for each in dicts]
+        nearest: dict[str, None] = {}
         values: dict[str, None] = {}
         for message in self._samples:
             with self._reporter.guard("a filter's key", message):
                 value = look_up(message, key)
                 if value is not ABSENT:
-                    values[_harmless(key, value)] = None
-            if len(values) > VALUES:
-                return (*list(values)[:VALUES], "…")
-        return tuple(values)
+                    text = _harmless(key, value)
+                    values[text] = None
+                    if any(has(message, pairs) for pairs in others):
+                        nearest[text] = None
+        found = [*(nearest or values)]
+        return (*found[:VALUES], "…") if len(found) > VALUES else tuple(found)
 
 
 def _harmless(key: Hashable, value: object) -> str:

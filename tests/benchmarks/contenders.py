@@ -103,6 +103,26 @@ class Feed(rxws.AsyncWebsocketStreamInterface[Any]):
         return msgspec_decode(raw_data)
 
 
+class Trade(msgspec.Struct):
+    """A trade as a Struct."""
+
+    e: str
+    s: str
+    t: int
+    p: str
+    q: str
+    T: int
+
+
+class TypedFeed(Feed):
+    """The same with Structs as messages."""
+
+    _decode = staticmethod(msgspec.json.Decoder(Trade).decode)
+
+    async def _parse_raw_data(self, raw_data: Any) -> Any:
+        return self._decode(raw_data)
+
+
 def ready_made(connect: Connect, url: str) -> rxws.ReactiveWebSocket[Any]:
     """Make a feed of the ready-made class, so that rxws decodes."""
     return rxws.ReactiveWebSocket(url, connect=connect, connect_options=OPTIONS)
@@ -132,15 +152,32 @@ def bare(connect: Connect, decode: Decode, count: int, kind: str = "trade") -> M
     return measure
 
 
-def subscribed(connect: Connect, count: int, shared: dict[str, Any] | None = None) -> Measure:
-    """Make a contender: rxws with a subscribed stream per symbol. All filters also contain ``shared``."""
+def subscribed(
+    connect: Connect,
+    count: int,
+    shared: dict[str, Any] | None = None,
+    *,
+    key: str | int = "s",
+    kind: str = "trade",
+    make: type[Feed] = Feed,
+) -> Measure:
+    """Make a contender: rxws with a subscribed stream per symbol.
+
+    Args:
+        connect: connects with the library.
+        count: number of messages.
+        shared: what all filters contain.
+        key: the key, or the position, of the symbol.
+        kind: the kind of the frames.
+        make: the class of the feed.
+    """
 
     async def measure(run: Run) -> float:
         countdown = Countdown()
-        async with Feed(connect, run.url) as feed:
+        async with make(connect, run.url) as feed:
             for number in range(SYMBOLS):
-                feed.stream_filter([{**(shared or {}), "s": symbol(number)}]).subscribe(countdown.take)
-            return await countdown.microseconds_each(feed.send, run.scaled(count))
+                feed.stream_filter([{**(shared or {}), key: symbol(number)}]).subscribe(countdown.take)
+            return await countdown.microseconds_each(feed.send, run.scaled(count), kind)
 
     return measure
 

@@ -11,6 +11,7 @@ from . import figures
 from .contenders import (
     Measure,
     Run,
+    TypedFeed,
     bare,
     iterated,
     json_loads,
@@ -194,6 +195,22 @@ ROWS = [
         'of ``{"s": …}``',
         None,
         subscribed(on_picows, 300_000, shared={"e": "trade"}),
+        OURS_ON_PICOWS,
+    ),
+    Row(
+        "arrays",
+        "1,000 streams of ``{1: …}``, where messages are arrays",
+        'of ``{"s": …}``, where messages are objects',
+        0.5,
+        subscribed(on_picows, 300_000, key=1, kind="array"),
+        OURS_ON_PICOWS,
+    ),
+    Row(
+        "structs",
+        '1,000 streams of ``{"s": …}``, where messages are msgspec Structs',
+        "the same where they are dicts",
+        0.5,
+        subscribed(on_picows, 300_000, make=TypedFeed),
         OURS_ON_PICOWS,
     ),
     Row(

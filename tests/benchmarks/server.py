@@ -8,12 +8,12 @@ import json
 
 from rxws.testing import FeedConnection, FeedServer, serve_until_told
 
-from .frames import SYMBOLS, depth, frame, trade
+from .frames import SYMBOLS, array, depth, frame, trade
 
 LARGEST_WRITE = 200_000
 """The maximum number of bytes in one write."""
 
-FRAMES = {make.__name__: [frame(make(number).encode()) for number in range(SYMBOLS)] for make in (trade, depth)}
+FRAMES = {make.__name__: [frame(make(number).encode()) for number in range(SYMBOLS)] for make in (trade, array, depth)}
 
 
 async def send_frames(connection: FeedConnection) -> None:

@@ -10,8 +10,9 @@ from unittest.mock import ANY
 import pytest
 from hypothesis import given, settings
 
-from rxws.messages.filters import ABSENT, Filter, look_up
+from rxws.messages.filters import Filter
 from rxws.messages.index import Index
+from rxws.messages.shapes import ABSENT, look_up
 from tests.support.messages import FEW_FILTERS, MESSAGES, passes
 
 parse = Filter.parse
@@ -82,13 +83,14 @@ class CallableWithCoroutine:
         ([{("data", "s"): 1}], {"data": UserDict({"s": 1})}, True),
         ([{"s": 1}], UserDict({"s": 1}), True),
         ([{"s": 1}], defaultdict(lambda: 1), False),
-        ([{0: "BTCUSDT"}], ["BTCUSDT"], False),
-        ([{(0,): "BTCUSDT"}], ["BTCUSDT"], False),
+        ([{0: "BTCUSDT"}], ["BTCUSDT"], True),
+        ([{(0,): "BTCUSDT"}], ["BTCUSDT"], True),
         ([{"s": 1}], "s", False),
         ([{}], {"any": 1}, True),
         ([{}], {}, True),
-        ([{}], None, False),
-        ([{}], ["no mapping"], False),
+        ([{}], None, True),
+        ([{}], ["no mapping"], True),
+        ([{"s": 1}, {}], 7, True),
         (None, {"any": 1}, True),
         (None, None, True),
         ([], b"\x00", True),
@@ -189,7 +191,8 @@ def test_filter_raises_when_its_predicate_raises():
     [
         (None, True, ()),
         ([], True, ()),
-        ([{}], False, ()),
+        ([{}], True, ()),
+        ([{"a": 1}, {}], True, ("a",)),
         (bool, False, ()),
         ([{"b": 1, "a": 2}, {"a": 3, ("d", 0.0): 4}], False, ("b", "a", ("d", 0))),
     ],

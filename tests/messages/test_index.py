@@ -9,14 +9,16 @@ from collections import Counter
 from collections.abc import Mapping
 from contextlib import contextmanager
 
+import msgspec
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import Bundle, RuleBasedStateMachine, consumes, invariant, rule
 
+import rxws
 from rxws.messages.filters import Filter
 from rxws.messages.index import Index
-from tests.support.messages import FILTERS, MESSAGES, passes
+from tests.support.messages import FILTERS, MESSAGES, naively_passes, passes
 
 parse = Filter.parse
 
@@ -280,6 +282,124 @@ def test_match_skips_plain_values_when_the_message_has_a_container(monkeypatch):
             assert list(index.match(message | {"a": a})) == []
     index.add("odd again", parse([{"a": frozenset(), "e": "trade"}]))
     assert list(index.match(message)) == ["odd again"]
+
+
+# Conditions
+
+
+@pytest.fixture
+def calls(monkeypatch):
+    """The filters that are called, in order."""
+    called = []
+    call = Filter.__call__
+    monkeypatch.setattr(Filter, "__call__", lambda self, message: called.append(self) or call(self, message))
+    return called
+
+
+@pytest.mark.parametrize("shape", [dict, lambda pairs: Message(**dict(pairs))], ids=["dict", "struct"])
+def test_match_tries_a_condition_only_where_the_other_values_match(calls, shape):
+    """A condition, or a value without a hash, is tried only when the plain values beside it match."""
+    index = make_index()
+    index.add("plain", parse([{"e": "trade"}]))
+    for number in range(100):
+        index.add(number, parse([{"s": f"S{number}", "e": rxws.starts_with("tr")}]))
+        index.add(-number, parse([{"s": f"S{number}", "a": [number]}]))
+    assert sorted(index.match(shape([("e", "trade"), ("s", "S7"), ("a", [7])])), key=str) == [-7, 7, "plain"]
+    assert len(calls) == 2
+    assert list(index.match(shape([("e", "depth"), ("s", "S7"), ("a", [8])]))) == []
+    assert len(calls) == 4
+    assert list(index.match(shape([("e", "trade"), ("s", "other"), ("a", [8])]))) == ["plain"]
+    assert len(calls) == 4
+
+
+def test_match_looks_one_of_up(calls):
+    """The index has each value of a one_of, in any number of dicts and keys; no filter is called."""
+    index = make_index()
+    both = index.add("both", parse([{"s": rxws.one_of("A", "B"), "e": rxws.one_of(1, 2)}, {"x": rxws.one_of(1)}]))
+    index.add("one", parse([{"s": rxws.one_of("B", "C")}]))
+    index.add("none", parse([{"s": rxws.one_of(float("nan"))}]))
+    assert list(index.match({"s": "A", "e": 2, "x": 1})) == ["both"]
+    assert sorted(index.match({"s": "B", "e": 1})) == ["both", "one"]
+    assert list(index.match({"s": "B", "e": 3})) == ["one"]
+    index.remove(both)
+    assert list(index.match({"s": "A", "e": 2, "x": 1})) == []
+    assert calls == []
+
+
+def test_match_does_not_combine_large_one_ofs(calls):
+    """Of several one_of with very many combinations one is looked up, and the others are tried."""
+    index = make_index()
+    index.add("many", parse([{key: rxws.one_of(*range(number)) for key, number in (("a", 200), ("b", 300), ("c", 2))}]))
+    assert list(index.match({"a": 199, "b": 299, "c": 1})) == ["many"]
+    assert list(index.match({"a": 200, "b": 299, "c": 1})) == []
+    assert len(calls) == 2
+    assert list(index.match({"a": 199, "b": 300, "c": 1})) == []
+    assert len(calls) == 2
+
+
+def test_match_finds_an_entry_once_when_several_dicts_have_conditions():
+    """An entry whose dicts all match is returned once, and removed as a whole."""
+    index = make_index()
+    wanted = [{"a": 1, "s": rxws.present}, {"b": 1, "s": rxws.starts_with("B")}, {"c": 1}, {"s": rxws.present}]
+    registration = index.add("entry", parse(wanted))
+    assert list(index.match({"a": 1, "b": 1, "c": 1, "s": "B"})) == ["entry"]
+    index.remove(registration)
+    assert list(index.match({"a": 1, "b": 1, "c": 1, "s": "B"})) == []
+    index.add("again", parse(wanted[:1]))
+    assert list(index.match({"a": 1, "s": None})) == ["again"]
+
+
+def test_add_leaves_nothing_behind_when_a_hash_raises_beside_a_condition():
+    """An add that raises in the look-up of a condition's plain values registers nothing."""
+    index = make_index()
+    value = HostileHash(1)
+    wanted = parse([{"c": 1, "d": rxws.present}, {"a": value, "b": rxws.present}])
+
+    def fail():
+        raise ValueError("no")
+
+    value.on_compare = fail
+    with pytest.raises(ValueError, match="no"):
+        index.add("entry", wanted)
+    assert len(index) == 0
+    assert list(index.match({"c": 1, "d": 1})) == []
+
+
+# Shapes
+
+
+class Message(msgspec.Struct):
+    """A message with three fields."""
+
+    e: str = ""
+    s: str = ""
+    a: object = None
+
+
+def test_match_when_messages_have_several_types():
+    """One index serves messages of all types, each with the keys that its type can have."""
+    index = make_index()
+    filters = {"s": [{"s": "A"}], 0: [{0: "A"}], "both": [{"s": "A", "e": "x"}], "deep": [{(1, "s"): "A"}]}
+    for entry, each in filters.items():
+        index.add(entry, parse(each))
+    for _ in range(2):  # the second time the types are known
+        assert list(index.match({"s": "A"})) == ["s"]
+        assert list(index.match(Message(s="A", e="x"))) == ["s", "both"]
+        assert list(index.match(["A", {"s": "A"}])) == [0, "deep"]
+        assert list(index.match(("A", Message(s="A")))) == [0, "deep"]
+        assert list(index.match([])) == []
+        assert list(index.match("A")) == []
+
+
+def test_match_remembers_a_bounded_number_of_types():
+    """A program that makes types while it runs does not fill the memory."""
+    index = make_index()
+    index.add("entry", parse([{"s": "A"}]))
+    for number in range(2_500):
+        kind = msgspec.defstruct(f"Kind{number}", [("s", str)])
+        assert list(index.match(kind("A"))) == ["entry"]
+    (shape,) = index._shapes.members.values()
+    assert len(shape.readers) <= 1_000
 
 
 # Exceptions
@@ -613,13 +733,15 @@ def test_remove_is_not_lost_when_a_finalizer_calls_it_while_match_makes_its_tupl
 
 @settings(max_examples=300, deadline=None)
 @given(st.lists(FILTERS, max_size=8), MESSAGES)
-def test_match_finds_the_same_entries_when_filters_are_called_directly(filters, message):
-    """The index finds exactly the entries whose filter the message passes, each once."""
+def test_match_finds_what_a_naive_matcher_finds_when_messages_have_any_shape(filters, message):
+    """The index, and a filter that is called, find exactly what a naive matcher finds, for messages of every shape."""
     index = Index(on_error=lambda filter_, message, error: None)
     parsed = [parse(each) for each in filters]
     for number, each in enumerate(parsed):
         index.add(number, each)
-    assert sorted(index.match(message)) == [number for number, each in enumerate(parsed) if passes(each, message)]
+    expected = [number for number, each in enumerate(filters) if naively_passes(each, message)]
+    assert sorted(index.match(message)) == expected
+    assert [number for number, each in enumerate(parsed) if passes(each, message)] == expected
 
 
 class IndexMachine(RuleBasedStateMachine):
@@ -636,8 +758,8 @@ class IndexMachine(RuleBasedStateMachine):
     @rule(target=registrations, filters=FILTERS)
     def add(self, filters):
         self.number += 1
-        self.filters[self.number] = parse(filters)
-        return self.number, self.index.add(self.number, self.filters[self.number])
+        self.filters[self.number] = filters
+        return self.number, self.index.add(self.number, parse(filters))
 
     @rule(registered=consumes(registrations))
     def remove(self, registered):
@@ -648,7 +770,7 @@ class IndexMachine(RuleBasedStateMachine):
 
     @rule(message=MESSAGES)
     def match(self, message):
-        expected = [number for number, filter_ in self.filters.items() if passes(filter_, message)]
+        expected = [number for number, filters in self.filters.items() if naively_passes(filters, message)]
         assert sorted(self.index.match(message)) == expected
 
     @invariant()

@@ -186,6 +186,39 @@ async def test_filter_when_a_subscription_always_fails():
         del streams
 
 
+async def test_values_when_only_some_messages_could_pass():
+    """The values of a key are those of messages that have all other values of a dict, if there are such messages."""
+    async with Trading() as feed:
+        await feed.wait_connected()
+        streams = [
+            feed.stream_filter([{"e": "trade", "s": "btcusdt"}]),
+            feed.stream_filter([{"e": "trade", "s": rxws.starts_with("btc")}, {"e": "Depth", "s": "BNBUSDT"}]),
+        ]
+        for n in range(120):
+            kind, symbol = ("trade", "BTCUSDT") if n % 2 else ("depth", "BNBUSDT")
+            feed.websocket.come(json.dumps({"e": kind, "s": symbol}))
+            await asyncio.sleep(0.1)
+        one, other = feed.told
+        assert sorted(one.values["'e'"]) == ["depth", "trade"]
+        assert one.values["'s'"] == ("BTCUSDT",)
+        assert other.values == {"'e'": ("depth",), "'s'": ("BTCUSDT",)}
+        assert other.filter == ("Filter([{'e': 'trade', 's': starts_with('btc')}, {'e': 'Depth', 's': 'BNBUSDT'}])")
+        del streams
+
+
+async def test_values_when_messages_are_arrays():
+    """The values at a position are reported as those of a key."""
+    async with Trading() as feed:
+        await feed.wait_connected()
+        stream = feed.stream_filter([{0: 993, (-1,): "XBT/USD"}])
+        for _ in range(120):
+            feed.websocket.come(json.dumps([994, [["1.0", "2.0"]], "trade", "XBT/USD"]))
+            await asyncio.sleep(0.1)
+        (event,) = feed.told
+        assert event.values == {"0": ("994",), "(-1,)": ("XBT/USD",)}
+        await stream.close()
+
+
 async def test_values_when_they_hold_secrets_or_control_characters():
     """Values and filters in reports are escaped, shortened and redacted."""
     message = {"listenKey": "Z9zSecretSecret", "a": {"b": "x" * 500}, "c": "\x1b[2J", "d": [1, {}], "e": None}

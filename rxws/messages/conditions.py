@@ -1,0 +1,177 @@
+"""Conditions: values of a filter that stand for many values of a message."""
+
+from __future__ import annotations
+
+from collections.abc import Hashable
+from dataclasses import dataclass
+from decimal import Decimal, InvalidOperation
+from typing import Any, Final
+
+import msgspec
+
+__all__ = ["Condition", "OneOf", "between", "one_of", "present", "starts_with"]
+
+#: Number of values that a repr shows.
+_SHOWN: Final = 5
+
+
+class Condition:
+    """A value of a filter that decides by itself which values of a message it accepts. Frozen, and equal by value."""
+
+    __slots__ = ()
+
+    def accepts(self, value: Any) -> bool:
+        """Return whether a value of a message is accepted."""
+        raise NotImplementedError
+
+
+@dataclass(frozen=True, slots=True, repr=False)
+class OneOf(Condition):
+    """Accepts values that are equal to one of ``values``."""
+
+    values: frozenset[Hashable]
+
+    def accepts(self, value: Any) -> bool:
+        """Return whether a value of a message is accepted."""
+        try:
+            return value in self.values
+        except TypeError:  # it has no hash: a set is equal to a frozenset
+            return any(each == value for each in self.values)
+
+    def __repr__(self) -> str:
+        shown = sorted(map(repr, self.values))
+        more = [f"... {len(shown) - _SHOWN} more"] if len(shown) > _SHOWN else []
+        return f"one_of({', '.join(shown[:_SHOWN] + more)})"
+
+
+@dataclass(frozen=True, slots=True, repr=False)
+class _StartsWith(Condition):
+    text: str
+
+    def accepts(self, value: Any) -> bool:
+        return isinstance(value, str) and value.startswith(self.text)
+
+    def __repr__(self) -> str:
+        return f"starts_with({self.text!r})"
+
+
+@dataclass(frozen=True, slots=True, repr=False)
+class _Between(Condition):
+    low: int | float | Decimal | None
+    high: int | float | Decimal | None
+
+    def accepts(self, value: Any) -> bool:
+        number = _number(value)
+        try:
+            return (
+                number is not None
+                and (self.low is None or self.low <= number)
+                and (self.high is None or number <= self.high)
+            )
+        except InvalidOperation:  # a signaling NaN
+            return False
+
+    def __repr__(self) -> str:
+        return f"between({self.low}, {self.high})"
+
+
+@dataclass(frozen=True, slots=True, repr=False)
+class _Present(Condition):
+    """A value of a filter for any value: ``{"price": rxws.present}``. The key must be there, also with None."""
+
+    def accepts(self, value: Any) -> bool:
+        # msgspec leaves a field UNSET that the message lacks.
+        return value is not msgspec.UNSET
+
+    def __repr__(self) -> str:
+        return "present"
+
+
+#: See the class.
+present: Final[Condition] = _Present()
+
+
+def one_of(*values: Hashable) -> Condition:
+    """Return a value of a filter for several values: ``{"s": rxws.one_of("BTCUSDT", "ETHUSDT")}``.
+
+    It costs no time per message: the index has each of the values.
+
+    Args:
+        values: the values, at least one. Each can be hashed.
+
+    Raises:
+        TypeError: a value cannot be hashed, or is a condition itself. For a list write ``one_of(*symbols)``.
+        ValueError: no value is given.
+    """
+    for value in values:
+        if isinstance(value, Condition):
+            raise TypeError(
+                f"one_of takes values, and {value!r} is a condition: write an alternative, [{{...}}, {{...}}]"
+            )
+        try:
+            hash(value)
+        except TypeError:
+            kind = type(value).__name__
+            raise TypeError(f"one_of takes values that can be hashed, not a {kind}: write one_of(*values)") from None
+    if not values:
+        raise ValueError("one_of needs at least one value: no message would pass")
+    # NaN is equal to no value, but a set finds it by identity.
+    return OneOf(frozenset(value for value in values if value == value))
+
+
+def starts_with(text: str) -> Condition:
+    """Return a value of a filter for strings that start with a text: ``{"s": rxws.starts_with("BTC")}``.
+
+    Args:
+        text: the first characters. Values of other types than str are not accepted.
+
+    Raises:
+        TypeError: ``text`` is no str.
+    """
+    if not isinstance(text, str):
+        raise TypeError(f"starts_with takes a str, not {text!r}")
+    return _StartsWith(text)
+
+
+def between(low: float | Decimal | str | None, high: float | Decimal | str | None) -> Condition:
+    """Return a value of a filter for numbers in a range: ``{"q": rxws.between(10, None)}``.
+
+    Numeric strings are numbers, in messages, too. They are compared exactly. Values that are no numbers are not
+    accepted.
+
+    Args:
+        low: the least number; None for no limit.
+        high: the greatest number; None for no limit.
+
+    Raises:
+        TypeError: a limit is no number.
+        ValueError: a limit is NaN, ``low`` is greater than ``high``, or there is no limit.
+    """
+    limits = []
+    for name, given in (("low", low), ("high", high)):
+        limit = _number(given)
+        if given is not None and limit is None:
+            raise TypeError(f"{name} must be a number, a numeric str or None, not {given!r}")
+        if limit is not None and limit != limit:
+            raise ValueError(f"{name} must not be NaN")
+        limits.append(limit)
+    if low is None and high is None:
+        raise ValueError("between needs a limit: use present for any value")
+    least, greatest = limits
+    if least is not None and greatest is not None and least > greatest:
+        raise ValueError(f"low must not be greater than high: {low!r}, {high!r}")
+    return _Between(least, greatest)
+
+
+def _number(value: object) -> int | float | Decimal | None:
+    """Return a number, or a numeric string as a number; None for anything else."""
+    if isinstance(value, bool):
+        return None
+    if isinstance(value, int | float | Decimal):
+        return value
+    if not isinstance(value, str):
+        return None
+    try:
+        return Decimal(value)
+    except InvalidOperation:
+        return None
