@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import functools
 import logging
-from collections.abc import Callable, Hashable
+from collections.abc import Callable, Hashable, Iterable
 from typing import Any, Final, Protocol
 
 from ..messages.dispatcher import FrameDispatcher
@@ -55,6 +55,10 @@ class RotationHost(Protocol):
 class ConnectionSender(Protocol):
     """Sends on the connections that the opener opens."""
 
+    @property
+    def is_subscribed(self) -> bool:
+        """Whether all wanted channels are subscribed on every connection."""
+
     async def prepare(self, connection: Connection) -> None:
         """Subscribe everything on ``connection``, and start its heartbeat."""
 
@@ -66,6 +70,12 @@ class ConnectionSender(Protocol):
 
     def channel_of(self, message: Any) -> Hashable:
         """Return the channel of a message; None: it has none."""
+
+    def asked(self, connection: Connection) -> Iterable[Hashable]:
+        """Return the channels that were asked for on ``connection``, answered or not."""
+
+    def is_leaving(self, connection: Connection, channel: Hashable) -> bool:
+        """Return whether a channel was unsubscribed on ``connection`` and is not subscribed there again."""
 
 
 def _abort_opened(opening: asyncio.Task[Websocket]) -> None:
@@ -103,8 +113,7 @@ class Opener:
         self._reporter = dispatcher.reporter
         self.connection_reporter: Final = ConnectionReporter(self._reporter, dispatcher.router)
         self._host = host
-        self._sender = sender
-        self.channel_of: Final = sender.channel_of
+        self.sender: Final = sender
         # Each connection, and whether it is subscribed.
         self._open: dict[Connection, bool] = {}
         self.connections: Final = self._open.keys()
@@ -147,7 +156,7 @@ class Opener:
             return diagnose(error, now=self._reporter.now())
         counters = self._reporter.counters
         counters.opened += 1
-        connection = Connection(websocket, counters.opened, self._loop, self._reporter, self._sender.answer)
+        connection = Connection(websocket, counters.opened, self._loop, self._reporter, self.sender.answer)
         hold(connection)
         frames = functools.partial(frames_of, websocket, self._reporter)
         connection.start(Reader(connection.inbound, frames, self.dispatcher).read)
@@ -155,7 +164,7 @@ class Opener:
         connection.reader.add_done_callback(functools.partial(self._ended, connection))
         self._open[connection] = False
         try:
-            await self._sender.prepare(connection)
+            await self.sender.prepare(connection)
         except FAILURES as error:
             if is_being_cancelled(error):
                 raise
@@ -171,7 +180,7 @@ class Opener:
         # Only now, because it may be silent until it is subscribed.
         connection.run(watch(connection.inbound, self.options.idle_timeout, silent), "rxws watchdog")
         self._open[connection] = True
-        self._sender.use(connection)
+        self.sender.use(connection)
         return connection
 
     async def _create(self) -> Websocket:
@@ -220,6 +229,6 @@ class Opener:
         self.connection_reporter.ended(connection.number, failure)
         if not self._stopped:
             rest = next((other for other, is_subscribed in reversed(self._open.items()) if is_subscribed), None)
-            self._sender.use(rest)
+            self.sender.use(rest)
             if rest is None:
                 self._host.enter(State.CONNECTING)

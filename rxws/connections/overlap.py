@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import enum
 import functools
+import math
 from collections.abc import Callable, Hashable
 from dataclasses import dataclass
 from typing import Any, Final
@@ -18,6 +19,7 @@ from ..options import Options
 from ..reporting.events import Gap
 from .connection import Connection
 from .matching import INCOMPARABLE, GapFound, Limits, Matcher
+from .opener import ConnectionSender
 
 __all__ = ["HELD_MAX", "Overlap", "Verdict"]
 
@@ -68,7 +70,7 @@ class Overlap:
         context: where the feed lives.
         dispatcher: delivers.
         old: the connection that delivers.
-        channel_of: returns the channel of a message; None for messages of no channel.
+        sender: knows the channels of messages, and the subscriptions of either connection.
         options: the feed's options, of which the times are used.
         announce: called with the time of a gap's start, in seconds since the epoch, where messages may be missing.
 
@@ -84,9 +86,9 @@ class Overlap:
         context: LoopContext,
         dispatcher: FrameDispatcher,
         old: Connection,
-        channel_of: Callable[[Any], Hashable],
+        sender: ConnectionSender,
         options: Options,
-        announce: Callable[[float], object],
+        announce: Callable[..., object],
     ) -> None:
         self.held = 0
         self.duplicates = 0
@@ -103,21 +105,23 @@ class Overlap:
         self._draining: asyncio.Task[None] | None = None
         self._dispatcher = dispatcher
         self._old = old
-        self._channel_of = channel_of
+        self._sender = sender
         self._announce = announce
         self._timeout: Final = options.handover_timeout
         self._timeout_at: float | None = None
-        self._new: Connection
+        self._settle: Final = options.handover_settle
+        self._looked_at = math.inf
         self._verdict = Verdict.WAIT
+        self._connections = {old.number: old}
         self._sinks = {old.number: dispatcher.direct_sink(old.number)}
         self._backlog: Backlog[GapFound | _Source, list[int]] | None = None
         reach = max(options.reach, self._timeout)
         limits = Limits(options.handover_settle, reach, max(FARTHEST, reach), HELD_MAX, BYTES_MAX)
         self._matcher: Matcher[_Unit] = Matcher(limits, lambda channel: channel is not None)
         last_new = old.inbound.last_received_at
-        channels = (None, *old.channels)
-        self._shared = set(channels)
-        self._matcher.begin(old.number, channels, self._now(), old.opened_at if last_new is None else last_new)
+        last_new = old.opened_at if last_new is None else last_new
+        channels = dict.fromkeys((None, *old.channels, *sender.asked(old)))
+        self._matcher.begin(old.number, channels, self._now(), last_new)
         old.inbound.deliver(functools.partial(self._arrived, old.number))
         old.on_channel = functools.partial(self._channel_changed, old.number)
 
@@ -125,7 +129,7 @@ class Overlap:
 
     def hold(self, new: Connection) -> None:
         """Hold what comes on the new connection, which is open."""
-        self._new = new
+        self._connections[new.number] = new
         self._sinks[new.number] = self._dispatcher.direct_sink(new.number)
         self._matcher.reserve(new.number)
         new.inbound.hold(functools.partial(self._arrived, new.number), self._old.inbound)
@@ -133,7 +137,7 @@ class Overlap:
 
     def subscribed(self, new: Connection) -> None:
         """Note that everything is subscribed on the new connection: the timeout counts from here."""
-        now = self._now()
+        now = self._looked_at = self._now()
         self._matcher.acknowledged(new.number, None, now)
         self._timeout_at = now + self._timeout
 
@@ -141,8 +145,11 @@ class Overlap:
         """Return whether the old connection may be closed now. A verdict other than ``WAIT`` is final."""
         now = self._now()
         if self._verdict is Verdict.WAIT and self._timeout_at is not None and not self._old.inbound.has_ended():
+            if now - self._looked_at > self._settle:
+                self._matcher.stood_still(now)
+            self._looked_at = now
             self._matcher.tick(now)
-            if self._matcher.agrees(new.number, now):
+            if self._sender.is_subscribed and self._matcher.agrees(new.number, now):
                 self._verdict = Verdict.PROVEN
             elif self._matcher.is_full(new.number):
                 self._verdict = Verdict.FULL
@@ -174,33 +181,33 @@ class Overlap:
         self._backlog = None
         return self._counters.messages > messages
 
-    def give_up(self, new: Connection | None) -> float | None:
-        """Let the old connection deliver as if there had been no overlap.
+    def give_up(self, new: Connection | None) -> None:
+        """Let the old connection go on alone: call :meth:`forget` when this is over.
 
         Args:
             new: the new connection, which has ended; None: none was opened.
-
-        Returns:
-            Since when it held messages of channels that the old connection does not have, in seconds since the epoch.
-            None: it held none.
         """
-        own_since = None if new is None else self._matcher.own_since(new.number)
-        self._old.inbound.deliver()
-        self._old.on_channel = None
-        return None if own_since is None else self._reporter.now() - (self._now() - own_since)
+        if new is not None:
+            self._announce = functools.partial(self._announce, reason=new.failure.reason)
+            self._matcher.ended(new.number, self._now())
+            self._flush()
 
-    def forget(self, new: Connection) -> None:
-        """Let the new connection deliver without looking for copies."""
+    def forget(self, left: Connection) -> None:
+        """Let the connection that is left deliver without looking for copies."""
+        if left is self._old and not left.reader.done():
+            self._matcher.finish(self._now())
+            self._flush()
         if self._draining is not None:
             self._draining.cancel()
-        new.inbound.deliver()
-        new.on_channel = None
+        left.inbound.deliver()
+        left.on_channel = None
 
     def is_over(self) -> bool:
         """Whether nothing that comes can be a copy, or is held."""
         self._matcher.tick(self._now())
         self._flush()
-        return self._backlog is None and self._matcher.is_settled(self._now())
+        is_settled = self._sender.is_subscribed and self._matcher.is_settled(self._now())
+        return is_settled and self._backlog is None
 
     @property
     def is_holding(self) -> bool:
@@ -221,8 +228,6 @@ class Overlap:
 
     def _channel_changed(self, number: int, channel: Hashable, is_subscribed: bool) -> None:
         if is_subscribed:
-            if number == self._old.number:
-                self._shared.add(channel)
             self._matcher.acknowledged(number, channel, self._now())
         else:
             self._matcher.unsubscribed(number, channel)
@@ -237,19 +242,19 @@ class Overlap:
             if type(item) is Gap:
                 self._gap_arrived(number, (source, place), now)
                 continue
-            is_per_connection = self._is_per_connection(item)
-            if is_per_connection and not is_old and self._channel_of(item) not in self._shared:
-                # The old connection never had this channel: no copy of its snapshot was delivered.
-                is_per_connection = False
-            if not is_per_connection:
-                self.held += not (is_old or self.is_released)
-                # A channel may come or go meanwhile: both copies of a message belong to the same one.
-                channel = self._channel_by_identity.setdefault(identity, self._channel_of(item))
-                self._matcher.arrived(number, channel, identity, (source, place), len(frame), now)
-            elif is_old:
-                self._matcher.out.append(((source, place),))
-            else:
+            # A channel may come or go meanwhile: both copies of a message belong to the same one.
+            channel = self._channel_by_identity.setdefault(identity, self._sender.channel_of(item))
+            if self._sender.is_leaving(self._connections[number], channel):
+                # It belongs to the former subscription, and messages between that and the next one are missing.
                 self._discard(1)
+                continue
+            is_per_connection = self._is_per_connection(item)
+            if is_per_connection and self._matcher.owner(channel) not in (None, number):
+                self._discard(1)
+                continue
+            self.held += not (is_old or self.is_released)
+            key = INCOMPARABLE if is_per_connection else identity
+            self._matcher.arrived(number, channel, key, (source, place), len(frame), now)
         self._flush()
 
     def _gap_arrived(self, number: int, unit: _Unit, now: float) -> None:
@@ -258,13 +263,9 @@ class Overlap:
             self._matcher.out.append((unit,))
         elif self._has_ended:
             self._matcher.arrived(number, None, INCOMPARABLE, unit, 0, now)
-        else:
-            if self._matcher.own_since(number) is not None:
-                # Messages of channels that the old connection does not have are dropped, too.
-                self._matcher.out.append((unit,))
-            for channel in (*([None] if self._timeout_at is not None else []), *self._new.channels):
-                self._matcher.unsubscribed(number, channel)
-                self._matcher.acknowledged(number, channel, now)
+        elif self._matcher.interrupted(number, now):
+            # The new connection alone delivers some channels.
+            self._matcher.out.append((unit,))
 
     def _note_end(self) -> None:
         if not self._has_ended and self._old.inbound.has_ended():

@@ -20,7 +20,7 @@ from reactivex.subject import Subject
 from ..errors import ConnectFailed
 from ..observables.loop_context import LoopContext
 from ..reporting.cancellation import EXITS
-from ..reporting.events import State
+from ..reporting.events import Reason, State
 from .connection import Connection
 from .failures import Failure
 from .loss_reporter import LossReporter
@@ -79,7 +79,7 @@ class Rotation:
         self._subscription: abc.DisposableBase = Disposable()
         self._current: Connection | None = None
         self._forgetting: asyncio.Task[None] | None = None
-        self._losses = LossReporter(opener.dispatcher, opener.channel_of, opener.connection_reporter)
+        self._losses = LossReporter(opener.dispatcher, opener.sender.channel_of, opener.connection_reporter)
         self._hook = RotationHook(context, host, opener.connection_reporter)
         self._finished: asyncio.Future[bool] | None = None
         self._handing_over: asyncio.Task[Connection] | None = None
@@ -212,23 +212,22 @@ class Rotation:
         while not await self._overlap_forgotten(old):
             self._host.enter(State.ROTATING)
             announce = functools.partial(self._announce_gap, old)
-            overlap = Overlap(self._context, self._dispatcher, old, self._opener.channel_of, options, announce)
+            overlap = Overlap(self._context, self._dispatcher, old, self._opener.sender, options, announce)
             new = await self._opener.open(overlap.hold)
             if isinstance(new, Connection):
                 was_live = not old.reader.done()
                 overlap.subscribed(new)
                 if await self._may_close(old, new, overlap):
                     return await self._take_over(old, new, overlap, was_live)
-            missing_since = overlap.give_up(new if isinstance(new, Connection) else None)
-            if missing_since is not None and isinstance(new, Connection):
-                self._connection_reporter.gap(missing_since, new.failure.reason)
+            overlap.give_up(new if isinstance(new, Connection) else None)
+            self._forgetting = self._loop.create_task(self._forget(overlap, old), name="rxws forget overlap")
             self._resolve_rotation(False)
             await self._pause(new, old)
         return await self._replace(old)
 
-    def _announce_gap(self, old: Connection, start: float) -> None:
+    def _announce_gap(self, old: Connection, start: float, reason: Reason = "rotation") -> None:
         # While the old connection still delivers, only the rotation can be why something is missing.
-        self._connection_reporter.gap(start, old.failure.reason if old.reader.done() else "rotation")
+        self._connection_reporter.gap(start, old.failure.reason if old.reader.done() else reason)
 
     async def _may_close(self, old: Connection, new: Connection, overlap: Overlap) -> bool:
         """Wait until ``old`` may be closed or has ended; return False if ``new`` ends first."""
@@ -286,13 +285,13 @@ class Rotation:
         # given up half a second later.
         await old.close(Failure("rotation", "a planned rotation"), DRAIN_TIMEOUT)
 
-    async def _forget(self, overlap: Overlap, new: Connection) -> None:
-        """Let ``new`` deliver directly as soon as no message on it can be a copy any more."""
+    async def _forget(self, overlap: Overlap, left: Connection) -> None:
+        """Let the connection that is ``left`` deliver directly as soon as no message on it can be a copy any more."""
         try:
-            while not (overlap.is_over() or await self._ended_within(POLL_INTERVAL, new)):
+            while not (overlap.is_over() or await self._ended_within(POLL_INTERVAL, left)):
                 pass
         finally:
-            overlap.forget(new)
+            overlap.forget(left)
 
     async def _overlap_forgotten(self, old: Connection) -> bool:
         """Wait until the last overlap has ended: only one may be active. Return whether ``old`` has ended meanwhile."""

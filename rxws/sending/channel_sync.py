@@ -81,6 +81,8 @@ class ChannelSync:
         self._timers: dict[ChannelCommand, asyncio.TimerHandle] = {}
         # When channels were unsubscribed that are not subscribed again yet, and what to call when they are.
         self._left_at: dict[Hashable, float] = {}
+        #: The channels that were asked for and not refused. Their messages may come before the answers.
+        self.asked: Final[dict[Hashable, None]] = {}
         self._on_subscribed: dict[Hashable, list[Callable[[], None]]] = {}
         # Tasks that were created and have not begun: what they send now comes before what is sent later.
         self._unbegun = 0
@@ -291,6 +293,7 @@ class ChannelSync:
             del self._left_at[next(iter(self._left_at))]
         for each in command.channels:
             self._left_at[each.identity] = now
+            self.asked.pop(each.identity, None)
 
     def _divide(self, channels: Sequence[Channel], pieces: int, left: dict[Channel, Any]) -> None:
         """Leave channels to this number of later commands."""
@@ -354,6 +357,7 @@ class ChannelSync:
         expecting = self._connection.inbound.expect_replies(answers.take)
         try:
             await self._connection.send(payload, self._options.send_timeout, None)
+            self.asked.update(dict.fromkeys(each.identity for each in answers.waiting))
             deadline = self._loop.time() + timeout
             is_late = False
             while not (answers.is_complete or is_late):
@@ -376,6 +380,7 @@ class ChannelSync:
             self._divide(channels, 2, left)
         else:
             self._states.refuse(command)
+            self.asked.pop(channels[0].identity, None)
             self._subscribed_again(channels[0].identity)
             self._states.free(command)
             left.pop(channels[0], None)

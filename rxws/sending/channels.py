@@ -120,6 +120,8 @@ class ChannelRegistry(dict[Hashable, Channel]):
         # A message finds its channel by the filters of the channel's streams. The router reports a filter that raises.
         self._index: Index[Hashable] = Index(lambda *_: None)
         self._registrations: dict[Hashable, dict[Filter, Registration[Hashable]]] = {}
+        # Channels that are not wanted any more, whose messages are still known.
+        self._former: set[Hashable] = set()
         self.refused: Final[set[Hashable]] = set()
 
     def add_reference(self, channel: Channel, wanted_messages: Filter | None = None) -> Channel:
@@ -136,16 +138,28 @@ class ChannelRegistry(dict[Hashable, Channel]):
             registrations[wanted_messages] = self._index.add(channel.identity, wanted_messages)
         return wanted
 
-    def remove_reference(self, channel: Channel) -> None:
-        """Count one stream less. Without streams the channel is no longer wanted."""
+    def remove_reference(self, channel: Channel, *, is_remembered: bool = False) -> None:
+        """Count one stream less. Without streams the channel is no longer wanted.
+
+        Args:
+            channel: the channel.
+            is_remembered: whether its messages are still known, until the next channel is no longer wanted.
+        """
         channel.count -= 1
         if channel.count == 0:
             del self[channel.identity]
             self.refused.discard(channel.identity)
-            for registration in self._registrations.pop(channel.identity).values():
+            self._former.add(channel.identity)
+            if not is_remembered:
+                self._forget()
+
+    def _forget(self) -> None:
+        for identity in self._former - self.keys():
+            for registration in self._registrations.pop(identity).values():
                 self._index.remove(registration)
+        self._former.clear()
 
     def channel_of(self, message: Any) -> Hashable:
         """Return the identity of the channel that a message belongs to; None: it belongs to none."""
-        found = self._index.match(message) if self else ()
-        return found[0] if found else None
+        found = self._index.match(message) if self._registrations else ()
+        return next((each for each in found if each in self), found[0] if found else None)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Hashable
+from collections.abc import Callable, Hashable, Iterable
 from typing import Any, Final
 
 from ..callables import resolve
@@ -206,6 +206,16 @@ class Sender:
         sync = None if self._live is None else self._syncs.get(self._live)
         return sync is None or sync.has_subscribed(identity)
 
+    def asked(self, connection: Connection) -> Iterable[Hashable]:
+        """Return the channels that were asked for on ``connection``, answered or not."""
+        sync = self._syncs.get(connection)
+        return () if sync is None else sync.asked
+
+    def is_leaving(self, connection: Connection, channel: Hashable) -> bool:
+        """Return whether a channel was unsubscribed on ``connection`` and is not subscribed there again."""
+        sync = self._syncs.get(connection)
+        return sync is not None and sync.is_leaving(channel)
+
     def when_subscribed_again(self, identity: Hashable, hold_back: Callable[[], Callable[[], None]]) -> None:
         """Hold a stream back whose channel was just unsubscribed, until it is subscribed again on all connections.
 
@@ -237,7 +247,8 @@ class Sender:
 
     def remove_reference(self, channel: Channel) -> None:
         """Count one stream less that wants the channel."""
-        self.channels.remove_reference(channel)
+        # In an overlap, its last messages must be known for what they are.
+        self.channels.remove_reference(channel, is_remembered=len(self._syncs) > 1)
         self._notify_syncs(channel)
 
     def _notify_syncs(self, channel: Channel) -> None:

@@ -10,7 +10,7 @@ import pytest
 import rxws
 from rxws import CallbackFailed, Many, MessageRejected, Rotated
 from rxws.connections.connection import Connection
-from rxws.connections.overlap import Overlap
+from rxws.connections.overlap import Overlap, Verdict
 from rxws.messages.dispatcher import FrameDispatcher
 from rxws.messages.hooks import ParseHooks
 from rxws.options import Options
@@ -34,7 +34,28 @@ def rejected(events):
 # The release of held messages, without a feed
 
 
-def two_connections(wiring):
+class Subscriptions:
+    """The sender of a feed whose messages have no channel, except those that begin with a capital letter."""
+
+    def __init__(self):
+        self.is_subscribed = True
+        self.leaving = ""
+        self.asked_for = ""
+
+    def channel_of(self, message):
+        """Return the first letter if it is a capital."""
+        return message[0] if isinstance(message, str) and message[0].isupper() else None
+
+    def asked(self, connection):
+        """Return the channels that the first connection was asked for."""
+        return self.asked_for if connection.number == 1 else ""
+
+    def is_leaving(self, _connection, channel):
+        """Return whether the channel is the one that was unsubscribed."""
+        return channel == self.leaving
+
+
+def two_connections(wiring, sender=None):
     """Return an overlap, its dispatcher and its connections."""
     dispatcher = FrameDispatcher(wiring.context, wiring.router, ParseHooks(str, None, None, None))
     old, new = (Connection(ScriptedWebsocket(), number, wiring.loop, wiring.reporter, never_asked) for number in (1, 2))
@@ -42,7 +63,7 @@ def two_connections(wiring):
         connection.start(asyncio.get_running_loop().create_future)
     options = Options(handover_settle=1.0, handover_timeout=5.0)
     gaps = []
-    both = Overlap(wiring.context, dispatcher, old, lambda _message: None, options, gaps.append)
+    both = Overlap(wiring.context, dispatcher, old, sender or Subscriptions(), options, gaps.append)
     both.hold(new)
     both.subscribed(new)
     return both, dispatcher, old, new
@@ -111,6 +132,80 @@ async def test_frame_that_cannot_be_hashed_is_delivered_from_both_connections():
     assert [type(event.error) for event in wiring.seen] == [TypeError] * 3
     assert {event.handler for event in wiring.seen} == {"the identity of a frame"}
     new.reader.cancel()
+    await asyncio.wait({old.reader, new.reader})
+
+
+async def test_messages_of_an_unsubscribed_channel_are_discarded_in_an_overlap():
+    """They belong to the former subscription: if the channel is wanted again, messages are missing behind them."""
+    wiring, sender = Wiring(), Subscriptions()
+    both, _, old, new = two_connections(wiring, sender)
+    messages = []
+    wiring.router.messages.subscribe(messages.append)
+    old.on_channel("C", True)
+    old.inbound.sink("C1", "C1", 1)
+    sender.leaving = "C"
+    old.on_channel("C", False)
+    old.inbound.sink("C2", "C2", 1)
+    sender.leaving = ""
+    old.on_channel("C", True)
+    old.inbound.sink("C4", "C4", 1)
+    assert messages == ["C1", "C4"]
+    assert (both.discarded, wiring.reporter.counters.discarded) == (1, 1)
+    for connection in (old, new):
+        connection.reader.cancel()
+    await asyncio.wait({old.reader, new.reader})
+
+
+async def test_channel_that_was_asked_for_belongs_to_the_old_connection():
+    """Its messages may have come without an answer: so the new connection does not begin with it."""
+    wiring, sender = Wiring(), Subscriptions()
+    sender.asked_for = "O"
+    _, _, old, new = two_connections(wiring, sender)
+    messages = []
+    wiring.router.messages.subscribe(messages.append)
+    for channel in "ON":
+        new.on_channel(channel, True)
+        new.inbound.sink(f"{channel}2", f"{channel}2", 1)
+    assert messages == ["N2"]
+    for connection in (old, new):
+        connection.reader.cancel()
+    await asyncio.wait({old.reader, new.reader})
+
+
+async def test_old_connection_stays_until_all_is_subscribed():
+    """A channel that is being subscribed when the overlap is proven would be lost between the two connections."""
+    wiring, sender = Wiring(), Subscriptions()
+    both, _, old, new = two_connections(wiring, sender)
+    sender.is_subscribed = False
+    verdicts = []
+    for number in range(120):
+        for connection in (old, new):
+            connection.inbound.sink(str(number), str(number), 1)
+        verdicts.append(both.verdict(new))
+        await asyncio.sleep(0.02)
+        if number == 100:
+            sender.is_subscribed = True
+    assert verdicts == [Verdict.WAIT] * 101 + [Verdict.PROVEN] * 19
+    for connection in (old, new):
+        connection.reader.cancel()
+    await asyncio.wait({old.reader, new.reader})
+
+
+async def test_silence_while_the_loop_stood_still_proves_nothing():
+    """Between two looks that are far apart nothing was read, so the silence of a channel was none."""
+    wiring, sender = Wiring(), Subscriptions()
+    sender.asked_for = "O"
+    both, _, old, new = two_connections(wiring, sender)
+    new.on_channel("O", True)
+    verdicts = []
+    for seconds in (0.5, 1.3, 0.5, 0.6):
+        await asyncio.sleep(seconds)
+        for connection in (old, new):
+            connection.inbound.sink(f"{seconds}", f"{seconds}", 1)
+        verdicts.append(both.verdict(new))
+    assert verdicts == [Verdict.WAIT, Verdict.WAIT, Verdict.WAIT, Verdict.PROVEN]
+    for connection in (old, new):
+        connection.reader.cancel()
     await asyncio.wait({old.reader, new.reader})
 
 

@@ -582,6 +582,7 @@ async def test_rotation_when_the_new_connection_dies_in_the_overlap():
         await feed.record.received(3)
         await rotating(feed, 3)
         assert now() == pytest.approx(3.1, abs=0.2)
+        del feed.websockets[1]
         await overlap(feed, *range(4, 14))
         await feed.record.happened(Rotated)
         assert feed.record.messages == list(range(1, 14))

@@ -7,6 +7,7 @@ import math
 
 import pytest
 
+from rxws.messages.filters import Filter
 from rxws.sending.channels import Channel, ChannelRegistry, identity_of
 
 
@@ -106,3 +107,16 @@ def test_registry_counts_streams_when_they_want_equal_channels():
     assert len(wanted) == 1
     wanted.remove_reference(first)
     assert (len(wanted), "a" in wanted) == (0, False)
+
+
+def test_messages_of_a_former_channel_are_known_while_it_is_remembered():
+    """In an overlap the last messages of a channel must not be taken for messages of no channel."""
+    wanted = ChannelRegistry()
+    former = wanted.add_reference(channel("a"), Filter.parse([{"s": "a"}]))
+    wanted.remove_reference(former, is_remembered=True)
+    assert wanted.channel_of({"s": "a"}) == "a"
+    wanted.add_reference(channel("b"), Filter.parse([{"s": "a"}]))
+    assert wanted.channel_of({"s": "a"}) == "b"
+    other = wanted.add_reference(channel("c"), Filter.parse([{"s": "c"}]))
+    wanted.remove_reference(other)
+    assert [wanted.channel_of({"s": name}) for name in "ac"] == ["b", None]

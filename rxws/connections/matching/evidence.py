@@ -5,7 +5,8 @@ Only a message that is unique among those that are remembered proves anything.
 
 from __future__ import annotations
 
-from collections.abc import Hashable, Iterable, Iterator
+import math
+from collections.abc import Hashable, Iterator
 from typing import Final, Generic, TypeVar
 
 from .memory import Delivery, Memory
@@ -62,8 +63,25 @@ class Evidence(Generic[T]):
         if seat.newest_copy is not None:
             is_plausible = seat.newest_copy.time > seat.complete_since
         else:
-            is_plausible = not seat.could_agree and seat.held.last_time < now - self._limits.settle
+            is_silent = seat.ahead_since == math.inf and seat.held.last_time < now - self._limits.settle
+            is_plausible = is_silent and not seat.could_agree
         return is_plausible and self._owes_since(seat, now) - seat.complete_since >= self._limits.settle
+
+    def ahead_since(self, channel: Channel[T], seat: Seat[T]) -> float:
+        """Return since when a line without copies holds messages that it alone has brought; infinity: it holds none.
+
+        In an ordered channel, one message may have come with the subscription. Messages of no channel that came soon
+        after the subscriptions may be the answers to them.
+        """
+        if seat.newest_copy is not None:
+            return math.inf
+        soon = seat.since + self._limits.settle
+        new = (
+            each.time
+            for place, (_, each) in enumerate(seat.held.items())
+            if (place > 0 if channel.is_ordered else each.time > soon)
+        )
+        return next(new, math.inf)
 
     def may_follow(self, seat: Seat[T], ended: float) -> bool:
         """Return whether a line was subscribed when the other line ended, and owes it nothing old."""
@@ -82,12 +100,6 @@ class Evidence(Generic[T]):
             if arrival > first and seat.held.count(each.key) == 1 and not self._memory.find(channel.name, each.key)
         )
         return channel.last_new < next(new, channel.last_new) < since
-
-    def is_mute(self, seats: Iterable[Seat[T]], now: float) -> bool:
-        """Return whether these seats of a line have long held messages, and nothing was delivered meanwhile."""
-        seats = list(seats)
-        has_delivered = any(seat.newest_copy is not None or seat.owed for seat in seats)
-        return not has_delivered and any(seat.held.first_time < now - self._limits.settle for seat in seats)
 
     def is_over(self, seat: Seat[T], share: float = 1.0) -> bool:
         """Return whether a line holds more than this share of the limit."""

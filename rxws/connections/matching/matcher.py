@@ -100,7 +100,7 @@ class Matcher(Generic[T]):
         self._replays: dict[int, Replay] = {}
         self._lag = 0.0
         self._least_reach = limits.reach
-        # The lines that deliver nothing before the line that they replace has ended.
+        # The lines that hold, until the line that they replace has ended, what it delivers.
         self._reserved: set[int] = set()
         self._channels: dict[Hashable, Channel[T]] = {}
         # When each line last brought something new.
@@ -125,10 +125,10 @@ class Matcher(Generic[T]):
         """Return whether a line holds nearly as much as it may."""
         return any(self._evidence.is_over(seat, 0.9) for _, seat in self._seats_of(line))
 
-    def own_since(self, line: int) -> float | None:
-        """Return since when a line has held messages of channels that no other line has; None: it holds none."""
-        times = [seat.held.first_time for channel, seat in self._seats_of(line) if seat.held and not channel.joined()]
-        return min(times, default=None)
+    def owner(self, name: Hashable) -> int | None:
+        """Return the line from which a channel was delivered first, or behind the last gap; None: from no line yet."""
+        channel = self._channels.get(name)
+        return None if channel is None else channel.owner
 
     @property
     def is_holding(self) -> bool:
@@ -166,15 +166,21 @@ class Matcher(Generic[T]):
             channel = self._channel(name)
             seat = self._seat(line, channel, now)
             seat.enter(SeatState.JOINED)
-            seat.was_joined = True
+            seat.was_joined, channel.owner = True, line
             channel.has_delivered, channel.complete_until = True, max(last_new, 0.0)
 
     def reserve(self, line: int) -> None:
-        """Hold the messages of this line until the line that it is to replace has ended: see :meth:`replace`."""
+        """Hold the messages of this line until the line that it is to replace has ended: see :meth:`replace`.
+
+        It delivers only the channels that no other line has.
+        """
         self._reserved.add(line)
 
     def acknowledged(self, line: int, name: Hashable, now: float) -> None:
-        """Note that the subscription of a channel is in effect on a line. The line delivers if no line is joined."""
+        """Note that the subscription of a channel is in effect on a line.
+
+        The line delivers if no line is joined. In a rotation, the line that brings a new channel's first message does.
+        """
         channel = self._channel(name)
         seat = self._seat(line, channel, now)
         self._replays.setdefault(line, Replay()).progress = now
@@ -185,8 +191,9 @@ class Matcher(Generic[T]):
         seat.replay_until = now + self.reach
         seat.early_arrivals = seat.arrivals
         seat.is_overlapped = bool(channel.joined())
-        if not (seat.is_overlapped or line in self._reserved or self._resumes(channel)):
-            self._take_over(channel, seat, now)
+        is_due = channel.has_delivered or seat.held or not self._reserved
+        if is_due and not (seat.is_overlapped or channel.orphaned_at is not None or self._resumes(channel)):
+            self._take_over(channel, seat, now, is_last=line in self._reserved)
 
     def stated(self, line: int, now: float, *, is_resumed: bool, name: Hashable = ..., are_older: bool = False) -> None:
         """Note that the server states, or that a number shows, whether a line resumes where the last line stopped.
@@ -213,9 +220,8 @@ class Matcher(Generic[T]):
             channel.seats.pop(line, None)
             if not channel.seats:
                 del self._channels[name]
-            elif not channel.joined():
-                # Its end was wanted, so it is no loss.
-                channel.has_delivered = False
+            # Its end is wanted, so what is missing afterwards is no loss.
+            channel.is_wanted = channel.has_delivered = False
 
     def arrived(self, line: int, name: Hashable, key: Hashable, item: T, size: int, now: float) -> None:
         """Take a message: a copy is dropped; a joined line delivers what is new; any other line holds it.
@@ -245,6 +251,7 @@ class Matcher(Generic[T]):
         """Note the end of a line. Its held messages are dropped, because a gap or another line covers them."""
         last_new = self._last_new.pop(line, -math.inf)
         self._replays.pop(line, None)
+        self._reserved.discard(line)
         broken = []
         for channel in self._channels.values():
             seat = channel.seats.pop(line, None)
@@ -266,6 +273,21 @@ class Matcher(Generic[T]):
             if heirs:
                 self._take_over(channel, max(heirs, key=lambda seat: (bool(seat.first_copies), -seat.since)), now)
 
+    def interrupted(self, line: int, now: float) -> bool:
+        """Note that messages are missing on a line: it must agree again. Return whether it delivers in any channel."""
+        seats = list(self._seats_of(line))
+        for channel, seat in seats:
+            if seat.state is SeatState.HELD:
+                del channel.seats[line]
+                self.acknowledged(line, channel.name, now)
+        return any(seat.is_joined for _, seat in seats)
+
+    def finish(self, now: float) -> None:
+        """Report a gap for the channels that were delivered and that no line has: call this before the end."""
+        for channel in list(self._channels.values()):
+            if channel.has_delivered and not channel.joined():
+                self._gap(channel, now)
+
     def replace(self, line: int, now: float, *, is_complete: bool) -> None:
         """Let the reserved line replace the line that has ended, in all channels.
 
@@ -281,7 +303,7 @@ class Matcher(Generic[T]):
         self.tick(now)
         self._reserved.discard(line)
         seats = list(self._seats_of(line))
-        if self._evidence.is_mute((seat for _, seat in seats), now):
+        if self._was_mute(line, now):
             is_complete = False
         broken = [each for each in seats if not self._follows(*each, is_complete=is_complete)]
         if not broken:
@@ -289,10 +311,18 @@ class Matcher(Generic[T]):
             self._least_reach = self._limits.settle
         for channel, seat in broken:
             self._take_over(channel, seat, now, is_last=True)
+        for each in self._channels.values():
+            each.orphaned_at = None
         for channel, seat in seats:
             if (channel, seat) not in broken and not seat.is_joined:
                 self._await_owed(seat)
                 self._join(channel, seat, now)
+
+    def stood_still(self, now: float) -> None:
+        """Note that the loop stood still until now: the silence before proves nothing."""
+        for seat in self._seats():
+            if seat.newest_copy is None:
+                seat.complete_since = max(seat.complete_since, now)
 
     def tick(self, now: float) -> None:
         """Apply the rules that depend on time. Call this every few hundredths of a second."""
@@ -372,6 +402,12 @@ class Matcher(Generic[T]):
     def _has_copies(self, line: int) -> bool:
         return any(seat.newest_copy is not None for _, seat in self._seats_of(line))
 
+    def _was_mute(self, line: int, now: float) -> bool:
+        """Return whether nothing was delivered while a line held messages that it alone had brought."""
+        seats = [seat for _, seat in self._seats_of(line)]
+        has_delivered = any(seat.newest_copy is not None or seat.owed for seat in seats)
+        return not has_delivered and any(seat.ahead_since < now - self._limits.settle for seat in seats)
+
     def _agrees_in(self, channel: Channel[T], line: int, now: float) -> bool:
         if not channel.joined():
             return True
@@ -391,7 +427,7 @@ class Matcher(Generic[T]):
 
     def _follows(self, channel: Channel[T], seat: Seat[T], *, is_complete: bool) -> bool:
         """Return whether the reserved line replaces the ended line without a gap."""
-        ended, channel.orphaned_at = channel.orphaned_at, None
+        ended = channel.orphaned_at
         if self._is_aside(channel, seat):
             if seat.newest_copy is None:
                 seat.owed.clear()
@@ -410,10 +446,12 @@ class Matcher(Generic[T]):
         delivery.lines.add(seat.line)
         was_owed = seat.owed.pop(delivery.number, None) is not None
         is_unique = self._memory.is_unique(delivery)
+        if is_unique and (was_owed or seat.line in self._reserved):
+            self._lag = max(self._lag, now - delivery.time)
         if not was_owed:
             seat.replay_until = max(seat.replay_until, now + self.reach)
-        elif is_unique:
-            self._lag = max(self._lag, now - delivery.time)
+        if is_unique and channel.is_ordered and not seat.has_copies:
+            self._begin_with(seat, delivery)
         if is_unique and (seat.state is SeatState.EARLY or arrival <= seat.early_arrivals):
             seat.early_copy = arrival if seat.early_copy < 0 else min(arrival, seat.early_copy)
         elif is_unique:
@@ -428,6 +466,13 @@ class Matcher(Generic[T]):
         if is_unique and self._resumes(channel):
             self._replayed(seat.line, delivery, now)
 
+    def _begin_with(self, seat: Seat[T], first: Delivery) -> None:
+        """Owe nothing that was delivered before the first copy: it came before the line had the channel."""
+        for delivery in list(self._evidence.unique_owed(seat)):
+            if delivery.number < first.number:
+                del seat.owed[delivery.number]
+                seat.complete_since = max(seat.complete_since, delivery.time)
+
     # Time
 
     def _expire(self, channel: Channel[T], now: float) -> None:
@@ -435,8 +480,11 @@ class Matcher(Generic[T]):
             self._expire_owed(channel, seat, now)
             if seat.delivers and seat.held:
                 self._release(channel, seat, now)
+            if channel.joined():
+                seat.ahead_since = self._evidence.ahead_since(channel, seat)
             if seat.line in self._reserved:
-                seat.is_ready = seat.is_ready or self._evidence.has_agreed(seat, now)
+                was_ready = seat.is_ready and seat.newest_copy is not None
+                seat.is_ready = was_ready or self._evidence.has_agreed(seat, now)
             elif seat.state is SeatState.HELD and any(each.delivers for each in channel.joined()):
                 self._judge(channel, seat, now)
         for seat in list(channel.seats.values()):
@@ -510,6 +558,7 @@ class Matcher(Generic[T]):
             self._reject(channel, seat)
             return
         self._gap(channel, now)
+        channel.owner = seat.line
         seat.enter(SeatState.JOINED)
         seat.replay_until = now + self.reach
         seat.owed.clear()
@@ -559,13 +608,15 @@ class Matcher(Generic[T]):
         if not seat.is_joined and self._memory.find(channel.name, message.key):
             # This equal message followed the copy, so the copy was no evidence.
             seat.first_copies = [each for each in seat.first_copies if each[1].key != message.key]
-        if seat.line in self._reserved:
+        is_reserved = seat.line in self._reserved
+        if is_reserved and (channel.joined() or channel.orphaned_at is not None or seat.state is SeatState.EARLY):
             self._shed(channel, seat, now)
         elif self._resumes(channel):
             if self._evidence.is_over(seat):
                 self._give_up(self._unproven(seat.line) or [channel], seat.line, now)
         elif not channel.joined():
-            self._take_over(channel, seat, now)
+            # A reserved line, too, delivers a channel that no other line has.
+            self._take_over(channel, seat, now, is_last=is_reserved)
         elif self._evidence.is_over(seat):
             if seat.awaited:
                 self._give_up(self._stuck_with(channel, seat.line), seat.line, now)
@@ -599,7 +650,7 @@ class Matcher(Generic[T]):
 
     def _deliver(self, channel: Channel[T], seat: Seat[T], key: Hashable, item: T, size: int, now: float) -> None:
         channel.last_new = self._last_new[seat.line] = now
-        channel.has_delivered = True
+        channel.has_delivered = channel.is_wanted
         self.out.append((item,))
         if key is INCOMPARABLE:
             return

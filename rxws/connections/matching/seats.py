@@ -134,6 +134,8 @@ class Seat(Generic[T]):
     is_overlapped: bool = field(default=False, init=False)
     # Something unique was delivered since the acknowledgement, so that the line could have agreed.
     could_agree: bool = field(default=False, init=False)
+    # Since when it has held messages that it alone has brought.
+    ahead_since: float = field(default=math.inf, init=False)
     # The line was joined before.
     was_joined: bool = field(default=False, init=False)
     # The line would be joined if it were not reserved.
@@ -168,6 +170,11 @@ class Seat(Generic[T]):
         return self.state is SeatState.JOINED
 
     @property
+    def has_copies(self) -> bool:
+        """Whether the line has ever brought a unique message that another line delivered."""
+        return self.newest_copy is not None or self.early_copy >= 0
+
+    @property
     def delivers(self) -> bool:
         """Whether new messages are delivered at once."""
         return self.is_joined and not self.awaited
@@ -186,9 +193,13 @@ class Channel(Generic[T]):
     name: Hashable
     is_ordered: bool
     seats: dict[int, Seat[T]] = field(default_factory=dict, init=False)
+    # The line from which it was delivered first, or behind the last gap.
+    owner: int | None = field(default=None, init=False)
     # A line that was joined has brought everything up to this time.
     complete_until: float = field(default=0.0, init=False)
     last_new: float = field(default=-math.inf, init=False)
+    # It was not unsubscribed on any line since it was last acknowledged on one.
+    is_wanted: bool = field(default=True, init=False)
     # Something was delivered since the last gap of this channel.
     has_delivered: bool = field(default=False, init=False)
     # When a gap named this channel before the channel was acknowledged again.

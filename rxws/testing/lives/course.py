@@ -236,6 +236,8 @@ class Life:
             self._delivered_at = self._loop.time()
             if self._delivered_at < self._slow_until:
                 self.stand_still(SLOW_HANDLER)
+                began, until = self.evidence.slow_times.pop()
+                self.evidence.slow_times.append((began, max(until, self._loop.time())))
             if self._rotates_at_once and self.feed.state.value is rxws.State.CONNECTING:
                 self._rotates_at_once = False
                 self._rotate(is_at_once=True)

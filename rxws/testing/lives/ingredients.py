@@ -72,7 +72,6 @@ INGREDIENTS: Final[Mapping[str, tuple[Ingredient, float]]] = {
 """All ingredients, in the order in which they are added, each with its share of lives."""
 
 KNOWN: Final[Mapping[str, str]] = {
-    "goings in overlaps": "a channel subscribed during an overlap begins with the later one of its two subscriptions",
     "rotations at once": "rotate() while a connection that replaced a lost one delivers gives True, rotates nothing",
     "swaps": "a channel that is unsubscribed and wanted again during an overlap is out of order, or has a hole",
 }

@@ -164,7 +164,7 @@ def test_early_copy_stands_for_the_acknowledgement_of_an_ordered_channel():
 def test_reserved_line_drops_early_messages_that_came_long_ago():
     """Before its acknowledgement a line holds only the last ``2 * settle`` seconds; another line delivers the rest."""
     table = rotation(channels=()).acknowledge(0.0, 1)
-    table.at(0.1, "2a").at(0.2, "2b").at(1.15, "2c")
+    table.at(0.05, "1z").at(0.1, "2a").at(0.2, "2b").at(1.15, "2c")
     ((_, seat),) = table.matcher._seats_of(2)
     assert [message.item for _, message in seat.held.items()] == ["2b", "2c"]
     assert table.matcher.dropped == 0
@@ -541,10 +541,10 @@ def test_gap_stands_before_the_reserved_line_when_the_old_line_was_cut():
 
 def test_gap_stands_before_the_reserved_line_when_the_old_line_was_mute():
     """If the old line delivered nothing while messages came on the new one, a gap precedes the held messages."""
-    table = rotation().at(0.1, "2a").at(0.7, "2b")
-    table.matcher.ended(1, 0.8)
-    table.matcher.replace(2, 0.8, is_complete=True)
-    assert table.out == [GapFound(0.0, 0.8, ("x",)), "2a", "2b"]
+    table = rotation().at(0.1, "2a", "2b").at(0.5, "2c").tick(0.7)
+    table.matcher.ended(1, 1.5)
+    table.matcher.replace(2, 1.5, is_complete=True)
+    assert table.out == [GapFound(0.0, 1.5, ("x",)), "2a", "2b", "2c"]
 
 
 @pytest.mark.parametrize("is_complete", [True, False])
@@ -822,3 +822,95 @@ def test_line_without_memory_of_deliveries_begins_at_once():
     matcher.acknowledged(1, "A", 0.0)
     matcher.arrived(1, "A", "a", "a", 1, 0.1)
     assert matcher.out == [("a",)]
+
+
+# A rotation away from a silent line, and of new channels
+
+
+def test_gap_stands_before_the_reserved_line_when_both_lines_fell_silent_in_the_end():
+    """Silence of both lines is no agreement after the new line brought messages that the old one did not bring."""
+    table = rotation().at(0.1, "2a").at(0.4, "2b").tick(0.6, 1.2)
+    table.matcher.ended(1, 2.0)
+    table.matcher.replace(2, 2.0, is_complete=False)
+    assert table.out == [GapFound(0.0, 2.0, ("x",)), "2a", "2b"]
+
+
+def test_one_message_of_the_reserved_line_may_have_come_with_the_subscription():
+    """In a channel that is silent otherwise, a snapshot does not show that the old line is mute."""
+    table = rotation().at(0.1, "2s").tick(0.7)
+    table.matcher.ended(1, 1.0)
+    table.matcher.replace(2, 1.0, is_complete=False)
+    assert table.out == [Joined(2, "x"), "2s"]
+
+
+def test_silence_in_which_the_loop_stood_still_is_no_agreement():
+    """Until messages are read again, nothing shows which line is silent."""
+    table = rotation()
+    table.matcher.stood_still(1.0)
+    table.tick(1.1)
+    table.matcher.ended(1, 1.2)
+    table.matcher.replace(2, 1.2, is_complete=False)
+    assert table.out == [GapFound(0.0, 1.2, ("x",))]
+
+
+def test_reserved_line_owes_nothing_from_before_its_first_copy():
+    """The old line delivers late what was sent before the new line had the channel: the new line cannot bring it."""
+    table = rotation().at(0.1, "1a", "1b", "2c", "2d").at(0.2, "1c").at(0.3, "1d").tick(0.7)
+    table.matcher.ended(1, 0.8)
+    table.matcher.replace(2, 0.8, is_complete=True)
+    assert table.at(0.9, "2e").out == ["1a", "1b", "1c", "1d", Joined(2, "x"), "2e"]
+
+
+def test_reserved_line_that_lags_is_given_the_time_of_its_lag():
+    """Copies of messages from before its acknowledgement show the lag, too: later copies are recognised by it."""
+    table = Table(Limits(reach=1.0))
+    table.matcher.begin(1, ["x"], 0.0, -1.0)
+    table.matcher.reserve(2)
+    table.at(0.1, "1a").at(0.2, "1b").acknowledge(0.3, 2).at(2.1, "2a").at(2.2, "2b", "1c")
+    table.matcher.ended(1, 2.3)
+    table.matcher.replace(2, 2.3, is_complete=True)
+    assert table.tick(3.5).at(4.2, "2c", "2d").out == ["1a", "1b", "1c", Joined(2, "x"), "2d"]
+
+
+def test_new_channel_is_delivered_from_the_reserved_line_when_its_message_comes_first():
+    """A channel that is subscribed in a rotation begins with the first message of any line that has it."""
+    table = rotation(channels=()).acknowledge(0.1, 2).at(0.2, "2a").at(0.3, "2b").acknowledge(0.3, 1)
+    assert table.at(0.4, "1b", "1c", "2c").out == ["2a", "2b", "2c"]
+    assert table.matcher.owner("x") == 2
+    table.matcher.ended(1, 0.5)
+    table.matcher.replace(2, 0.5, is_complete=True)
+    assert table.at(0.6, "2d").out == ["2d"]
+
+
+def test_new_channel_is_delivered_from_the_old_line_when_its_message_comes_first():
+    """The acknowledgement alone does not decide: until a message came, the other line may bring an older one."""
+    table = rotation(channels=()).acknowledge(0.1, 2).acknowledge(0.2, 1).at(0.3, "1a").at(0.4, "2b")
+    assert table.at(0.5, "1b", "1c").out == ["1a", "1b", "1c"]
+    assert table.matcher.owner("x") == 1
+
+
+def test_old_line_follows_behind_a_gap_when_the_reserved_line_ends_that_delivered_a_channel():
+    """What the reserved line delivered is remembered: the old line brings it later, and does not deliver it again."""
+    table = rotation(channels=()).acknowledge(0.1, 2).at(0.2, "2a", "2b")
+    table.matcher.ended(2, 0.3)
+    table.at(0.4, "1a", "1b").at(0.5, "1c")
+    assert table.out == ["2a", "2b", GapFound(0.2, 0.4, ("x",)), "1c"]
+
+
+def test_channel_that_only_the_ended_reserved_line_had_has_a_gap_at_the_end():
+    """The old line may get the channel after the end of the matcher, so the gap is reported before."""
+    table = rotation(channels=()).acknowledge(0.1, 2).at(0.2, "2a")
+    table.matcher.ended(2, 0.3)
+    table.matcher.finish(2.5)
+    table.matcher.finish(2.6)
+    assert table.out == ["2a", GapFound(0.2, 2.5, ("x",))]
+
+
+def test_no_gap_when_a_channel_is_unsubscribed_on_the_new_line_while_the_old_one_closes():
+    """Its end was wanted, although the old line delivers to its own end."""
+    table = rotation().at(0.1, "1a", "2a")
+    table.matcher.unsubscribed(2, "x")
+    table.at(0.2, "1b")
+    table.matcher.ended(1, 0.3)
+    table.matcher.replace(2, 0.3, is_complete=True)
+    assert table.acknowledge(0.4, 2).at(0.5, "2c").out == ["1a", "1b", "2c"]
