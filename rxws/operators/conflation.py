@@ -39,20 +39,20 @@ class Conflated(Generic[T]):
 def conflate(key: Field | None = None, *, every: float = 0.0) -> Callable[[Observable[T]], Observable[Conflated[T]]]:
     """Deliver the newest message of each key when the consumer is ready, and count the messages that it replaced.
 
-    ``async for`` over the result pulls messages. While its body waits, a new message replaces the older one of its key.
-    The next message that the loop gets is of the key that has waited longest. This works only if conflate is the last
-    step of the pipe: an operator behind it is a subscriber.
+    ``async for`` over the result pulls messages. While its body waits, a new message replaces the waiting message of
+    the same key. The next iteration gets the message of the key that has waited longest. For this conflate must be the
+    last step of the pipe, because an operator after it is a subscriber.
 
-    A subscriber (an operator or a handler) cannot show that it is slow. It gets each key at most once per turn of the
-    event loop: the messages of a burst are merged, and single messages pass unmerged. With ``every``, it gets each key
-    at most once per this number of seconds, which suits a display.
+    A subscriber (an operator or a handler) cannot show that it is slow. It gets each key at most once per iteration of
+    the event loop, so the messages of a burst are merged, and single messages pass unmerged. With ``every`` it gets
+    each key at most once in this number of seconds, which suits a display.
 
     conflate holds at most one message per key, however slow the consumer is, so the number of keys must be limited. A
     message without the key is left out and reported. When the source ends, held messages are still delivered.
 
     Args:
         key: a key, a path, or a function of the message; None (the default) conflates all messages into one.
-        every: seconds between two deliveries to a subscriber; 0 (the default) delivers once per turn of the loop.
+        every: seconds between two deliveries to a subscriber; 0 (the default) delivers once per iteration of the loop.
             It does not apply to ``async for``.
 
     Raises:
@@ -127,7 +127,7 @@ class _Newest(Generic[T]):
 
 
 class _Rounds(Generic[T]):
-    """Delivers all waiting keys to an observer in one round, as soon as a round is due."""
+    """Delivers messages to an observer in rounds. A round delivers the messages of all waiting keys."""
 
     def __init__(
         self, observer: abc.ObserverBase[Conflated[T]], held: _Newest[T], clock: abc.SchedulerBase, interval: timedelta
@@ -183,7 +183,7 @@ def _pushed(source: Observable[T], newest: Callable[[], _Newest[T]], interval: t
 
 
 class _Conflation(AsyncObservable[Conflated[T]]):
-    """The result on an event loop: iterating over it pulls messages."""
+    """What ``conflate`` returns on an event loop. Its ``async for`` pulls messages."""
 
     def __init__(
         self,
@@ -211,7 +211,8 @@ class _Conflation(AsyncObservable[Conflated[T]]):
                 scheduler=scheduler,
             )
 
-        # Queue the keys, and look up the newest message when a key is taken. This is bounded: no key is queued twice.
+        # Queue only the keys, and look up the newest message when a key is taken. The queue needs no limit, because it
+        # contains each key at most once.
         keys = to_async_iterator(maxsize=None)(AsyncObservable(self._context, Observable(subscribe)))
         return _Pull(keys, newest)
 

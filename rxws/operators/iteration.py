@@ -24,9 +24,9 @@ def to_async_iterator(
 ) -> Callable[[Observable[T]], Stream[T]]:
     """Make an async iterator of an Observable, as the last step of a pipe.
 
-    Every AsyncObservable can be iterated over; use this to set the limit of the buffer. It returns a
-    :class:`~rxws.Stream`, which subscribes at once, holds items until they are taken, and has ``batches()``,
-    ``pending``, ``dropped`` and ``close()``. Its subscription ends when it is closed, overflows or is
+    Every AsyncObservable can be iterated over; use this operator to set the limit of the buffer. It returns a
+    :class:`~rxws.Stream`, which subscribes at once, holds items until a consumer takes them, and has ``batches()``,
+    ``pending``, ``dropped`` and ``close()``. The stream unsubscribes when it is closed, overflows or is
     garbage-collected. After the source's last item it ends, or raises the source's error. Cancelling an ``anext`` is
     safe.
 
@@ -57,7 +57,7 @@ def to_async_iterator(
         async for trade in ws.messages.pipe(ops.filter(is_large), rxops.to_async_iterator(maxsize=100)):
             ...
 
-    A type checker takes the result of a pipe for an AsyncObservable. Call the operator with the pipe to get the type
+    For a type checker, the result of a pipe is an AsyncObservable. Call the operator with the pipe to get the type
     Stream::
 
         large = rxops.to_async_iterator(maxsize=100)(ws.messages.pipe(ops.filter(is_large)))
@@ -74,7 +74,7 @@ def to_async_iterator(
 
 
 class _Way(Router):
-    """Takes the place of a feed's router: it passes the items of one source to one stream."""
+    """Replaces a feed's router: it passes the items of one source to one stream."""
 
     def __init__(self, context: LoopContext, source: Observable[Any]) -> None:
         super().__init__(context)
@@ -88,5 +88,5 @@ class _Way(Router):
         )
 
     def remove(self, receiver: Receiver) -> None:
-        """End the subscription: the stream is closed, full or garbage-collected."""
+        """End the subscription, because the stream is closed, full or garbage-collected."""
         self._subscription.dispose()

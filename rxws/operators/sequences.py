@@ -20,7 +20,7 @@ T = TypeVar("T")
 
 @dataclass(frozen=True, slots=True)
 class SequenceGap:
-    """A gap in the sequence numbers. It is emitted before the message that shows it.
+    """A gap in the sequence numbers. It is emitted directly before the message whose number shows it.
 
     Attributes:
         expected: the expected number.
@@ -44,15 +44,15 @@ def detect_gaps(
 ) -> Callable[[Observable[T]], Observable[T | SequenceGap]]:
     """Pass all messages on, and emit a :class:`SequenceGap` before each message that shows a gap in the numbers.
 
-    Each key has its own count, which starts with the number of its first message. Each next number should be one more
-    than the greatest number so far. A greater number shows a gap. A smaller number is a repetition or is late: its
-    message is passed on without other effect. (Its gap was already reported. ``ops.distinct`` drops repetitions.) A
-    number that is smaller by more than ``reordering`` means that the server has restarted its count: a
-    ``SequenceGap`` reports it, and the new count is followed. If the server restarts before it has counted this far,
-    its messages are taken for repetitions until the count catches up.
+    Each key has its own count, which starts with the number of its first message. Each later number should be one more
+    than the greatest number so far. A greater number shows a gap. A smaller number belongs to a repeated or a late
+    message, which is passed on without other effect. (The gap of a late message was already reported. ``ops.distinct``
+    drops repetitions.) A number that is smaller by more than ``reordering`` means that the server has restarted its
+    count: a ``SequenceGap`` reports this, and the new count is followed. If the server restarts before it has counted
+    to ``reordering``, its messages count as repetitions until the numbers exceed the old ones.
 
-    A message may have a range of numbers, such as the changes of an order book. Its first number should be at most one
-    more than the greatest number so far, and its last number is then the greatest.
+    A message may have a range of numbers, as changes of an order book have. Its first number should be at most one more
+    than the greatest number so far; its last number then becomes the greatest.
 
     No message is left out. A message without a number or a key is passed on unchecked, and reported as
     :class:`~rxws.CallbackFailed`.

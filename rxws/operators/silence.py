@@ -18,13 +18,13 @@ from .sources import Reports, scheduler_of
 __all__ = ["Recovered", "Stale", "stale_after"]
 
 LATE = timedelta(seconds=0.05)
-"""A timer that fires later than by this shows that the loop stood still."""
+"""A timer that fires later than this shows that the loop was blocked."""
 
 GRACE = timedelta(seconds=1.0)
-"""How long a message is waited for, at most, after the loop stood still."""
+"""The longest wait for a message after the loop was blocked."""
 
 TURNS = 8
-"""Turns of the loop between a late timer and the verdict: what has come is delivered first."""
+"""Iterations of the loop between a late timer and the check, in which waiting messages are delivered."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,13 +62,13 @@ def stale_after(
 ) -> Callable[[Observable[Any]], Observable[Stale | Recovered]]:
     """Emit :class:`Stale` when a key has been silent for ``seconds``, and :class:`Recovered` at its next message.
 
-    The messages are not passed on: subscribe to them separately. There is one ``Stale`` per silence. A key is watched
-    from its first message on, a key in ``expected`` from the subscription on. Without a key, the whole Observable is
-    watched. There is one timer for all keys, and the last message of each key is held. A message without the key is
-    reported as rejected, and ends no silence.
+    The messages themselves are not passed on: subscribe to them separately. There is one ``Stale`` per silence. A key
+    is watched from its first message on, a key in ``expected`` from the subscription on. Without a key, the whole
+    Observable is watched. There is one timer for all keys, and the last message of each key is held. A message without
+    the key is reported as rejected, and ends no silence.
 
-    A loop that stood still, because a function blocked it or the process was stopped, is no silence: a timer that fires
-    late looks again after 1 s, or after ``seconds`` if that is less.
+    Time during which the loop was blocked, by a function or because the process was stopped, does not count as silence:
+    if the timer fires late, it checks again after 1 s, or after ``seconds`` if that is less.
 
     Args:
         seconds: the seconds of silence, on the clock of the scheduler.
@@ -126,7 +126,7 @@ def stale_after(
 
 
 class _Listening:
-    """When each key of one subscriber sent its last message, and the timer for all keys."""
+    """For one subscriber: the time of each key's last message, and the timer for all keys."""
 
     def __init__(
         self,
@@ -151,7 +151,7 @@ class _Listening:
         self._watch()
 
     def on_next(self, message: Any) -> None:
-        """Note a message of its key, and emit Recovered if the key was stale."""
+        """Record the time of a message, and emit Recovered if its key was stale."""
         try:
             name = self._read(message)
         except FAILURES as error:
@@ -176,7 +176,8 @@ class _Listening:
         assert due is not None
         late = self._clock.now - due
         if late > LATE:
-            # Not repeated if that is late, too: a loop that always is would hide every silence.
+            # Do this only once, also if the second timer is late. Otherwise a loop that is always late would hide every
+            # silence.
             self.timer.disposable = self._clock.schedule_relative(min(self._silence, GRACE), self._look_in, TURNS)
         else:
             self._look_in(self._clock, TURNS if late > timedelta() else 0)

@@ -1,4 +1,4 @@
-"""The source of an operator: its event loop, its scheduler, and the feed that its reports go to."""
+"""The source of an operator: its event loop, its scheduler, and the feed that gets the operator's reports."""
 
 from __future__ import annotations
 

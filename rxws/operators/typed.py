@@ -57,7 +57,7 @@ def as_type(type: Any, *, strict: bool = True) -> Callable[[Observable[Any]], Ob
         async for trade in ws.stream_filter([{"e": "trade"}]).pipe(rxops.as_type(Trade)):
             print(trade.symbol, trade.price)
     """
-    # Raise now for an unsupported type: convert would raise for every message.
+    # Raise now for an unsupported type. Otherwise msgspec.convert would raise for every message.
     msgspec.json.Decoder(type)
     name = f"as_type({name_of(type) if inspect.isclass(type) else type})"
 

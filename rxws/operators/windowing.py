@@ -26,7 +26,7 @@ ClosedBy = Literal["time", "timeout", "end"]
 PER_SECOND: Final = {"s": 1, "ms": 1_000, "us": 1_000_000, "ns": 1_000_000_000}
 
 MICROSECONDS: Final = 1_000_000
-"""Microseconds per second. Times are kept in whole microseconds: a float of epoch seconds is not more exact."""
+"""Microseconds per second. Times are ints of microseconds, because a float of epoch seconds is not more exact."""
 
 FARTHEST: Final = 253_402_300_800 * MICROSECONDS
 """The end of the year 9999."""
@@ -37,15 +37,15 @@ class Window(Generic[T]):
     """The messages of one key whose times are in one interval.
 
     Attributes:
-        start: the start of the interval, in seconds since the epoch: a multiple of its length. It belongs to the
-            interval.
-        end: the end of the interval, in seconds since the epoch. It belongs to the next interval.
+        start: the start of the interval (inclusive), in seconds since the epoch. It is a multiple of the length.
+        end: the end of the interval (exclusive), in seconds since the epoch.
         key: the key, or None if ``windows`` has no key.
         items: the messages, in the order in which they came. Never empty.
-        late: the number of messages of the key that came after their window was closed, since the window before.
-        closed_by: ``"time"``: the key had a message with a time past the end. ``"timeout"``: it had no such message in
+        late: the number of late messages of the key since its previous window. A message is late if its window was
+            already closed.
+        closed_by: ``"time"``: a message of the key had a time past the end. ``"timeout"``: no such message came in
             time. ``"end"``: the source ended, so this window may be incomplete. The first window of each key may be
-            incomplete, too.
+            incomplete too.
     """
 
     start: float
@@ -83,8 +83,8 @@ def windows(
         allowed_lateness: the seconds, by the times in the messages, that a window stays open past its end, for messages
             that come out of order; 0 by default.
         timeout: None (the default) keeps the last window of a silent key open until the source ends. A number closes it
-            this many seconds after its end on the scheduler's clock, counted from the key's latest message. Only the
-            speed of the clocks matters, not their settings.
+            this many seconds after its end on the scheduler's clock. That end is computed from the time in the key's
+            latest message and the time since its arrival, so the clocks need not be set to the same time.
 
     Raises:
         TypeError: an argument in seconds is not a number, or ``time`` or ``key`` is a coroutine function or cannot be
@@ -151,7 +151,7 @@ class _Rule:
 
 
 class _Gathering(Generic[T]):
-    """The windows of one subscriber: a track for each key, and timers for silent keys."""
+    """The windows of one subscriber: a :class:`_Track` for each key, and timers for silent keys."""
 
     def __init__(
         self, rule: _Rule, observer: abc.ObserverBase[Window[T]], reports: Reports, clock: abc.SchedulerBase | None
@@ -194,7 +194,7 @@ class _Gathering(Generic[T]):
         if clock is None or patience is None or not track.open:
             return
         due = track.over + patience
-        # A timer that fires too early checks and waits again. Only a timer that would be too late is replaced.
+        # Replace the timer only if it would fire too late. A timer that fires too early is set again.
         if track.due is None or due < track.due:
             track.due = due
             track.timer.disposable = clock.schedule_absolute(due, lambda *_: self._look(track, clock.now, patience))
@@ -228,7 +228,7 @@ class _Gathering(Generic[T]):
 
 
 class _Track(Generic[T]):
-    """The windows of one key. All times but those of the scheduler are in whole microseconds since the epoch."""
+    """The windows of one key. Times in whole microseconds since the epoch, except those of the scheduler's clock."""
 
     __slots__ = ("_closed", "_key", "_late", "_lateness", "_width", "due", "heard", "open", "time", "timer")
 
@@ -237,7 +237,7 @@ class _Track(Generic[T]):
         self._width = width
         self._lateness = lateness
         self._late = 0
-        # The greatest time in a message, and when that message came, by the scheduler's clock.
+        # The greatest time in a message, and the time of the scheduler when that message came.
         self.time = time
         self.heard = datetime.min
         # The messages of the open windows, by the start of the window.
@@ -255,12 +255,12 @@ class _Track(Generic[T]):
 
     @property
     def first_end(self) -> int:
-        """The end of the first open window."""
+        """The time in messages at which the first open window ends."""
         return min(self.open) + self._width
 
     @property
     def over(self) -> datetime:
-        """When the first open window ends on the scheduler's clock, counted from the latest message."""
+        """The time of the scheduler at which the first open window ends, if the key sends no more messages."""
         return self.heard + timedelta(microseconds=self.first_end + self._lateness - self.time)
 
     def put(self, message: T, time: int) -> bool:
@@ -274,7 +274,7 @@ class _Track(Generic[T]):
         return True
 
     def close(self, until: int | None, closed_by: ClosedBy) -> list[Window[T]]:
-        """Close the windows that start before ``until``, or all for None, and return those with messages."""
+        """Close the windows that start before ``until``, or all if it is None; return those that have messages."""
         if until is not None and until <= self._closed:
             return []
         starts = sorted(start for start in self.open if until is None or start < until)
@@ -296,6 +296,6 @@ def _microseconds(value: Any, per_second: int) -> int:
     else:
         moment = int((Decimal(value) if isinstance(value, str) else value) * MICROSECONDS // per_second)
     if abs(moment) > FARTHEST:
-        # Such a message would close all later windows. It is usually a wrong unit: milliseconds taken for seconds.
+        # Such a message would close all later windows. Usually the unit is wrong: milliseconds are read as seconds.
         raise ValueError("the time is after the year 9999: check the argument unit")
     return moment
