@@ -1,4 +1,4 @@
-"""Parses and checks the arguments of the command line. Pure, except for the parser, which prints."""
+"""Parses and checks the arguments of the command line. Only the parser prints; everything else is pure."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ class Parser(argparse.ArgumentParser):
             try:
                 file.flush()
             except BrokenPipeError:
-                # Otherwise the interpreter flushes again when it exits, and prints an error.
+                # Otherwise the interpreter flushes the closed pipe again when it exits, and prints an error.
                 os.dup2(os.open(os.devnull, os.O_WRONLY), file.fileno())
 
 
@@ -53,7 +53,7 @@ def url(text: str) -> str:
     except InvalidURI as error:
         raise argparse.ArgumentTypeError(f"not the URL of a websocket, ws://… or wss://…: {error.msg}") from None
     except ValueError:
-        # The standard library raised it because of an invalid port or host. Its text may quote a password.
+        # The port or the host is invalid. The text of the standard library's exception may quote a password.
         raise argparse.ArgumentTypeError("not the URL of a websocket: its host or port cannot be read") from None
     return text
 
@@ -81,7 +81,7 @@ def seconds(text: str) -> float:
 
 
 def speed(text: str) -> float:
-    """Parse a speed factor: a number greater than 0, or ``max``, which is infinite."""
+    """Parse a speed factor: a number greater than 0, or ``max`` for infinity."""
     if text == "max":
         return math.inf
     try:

@@ -43,6 +43,6 @@ def connect(options: argparse.Namespace) -> ReactiveWebSocket[Any]:
         on_open=options.send,
         decode=decode,
         rotate_every=options.rotate,
-        # Otherwise the user would have to wait at the end for a peer that does not answer.
+        # A short timeout, so that the user does not wait long for a server that does not answer the close.
         close_timeout=1.0,
     )

@@ -30,10 +30,10 @@ LAG: Final = 0.02
 """Maximum lag in seconds. It makes channels interleave differently on each connection, as on real feeds."""
 
 PATIENCE: Final = 5.0
-"""Seconds to wait for an event that normally follows at once."""
+"""Seconds to wait for an event that normally comes at once."""
 
 EVENTS: Final = {"trade": "trade", "bookTicker": "bookTicker", "depthUpdate": "depth"}
-"""Maps the type of a message (its ``e``) to the kind of its channel."""
+"""By type of a message (its ``e``): the kind of its channel."""
 
 _EPILOG = """\
 example:
@@ -116,7 +116,7 @@ class _Run:
         # A configured proxy may not be able to reach a server on this machine.
         feed = ReactiveWebSocket[dict[str, Any]](self._exchange, connect_options={"proxy": None})
         try:
-            # The feed is left before the task group: its end ends the streams, and so the tasks that consume them.
+            # The feed closes before the task group ends. Its close ends the streams, so the tasks of the group end.
             async with asyncio.TaskGroup() as consumers, feed:
                 for consumer in self._consumers(feed):
                     consumers.create_task(consumer)
@@ -176,7 +176,7 @@ class _Run:
                 if self._awaited and not loss_counter.outstanding(self._awaited):
                     self._all_came.set()
             elif self._was_cut:
-                # Only the demo's own cut may miss messages. Those missing in an earlier gap count as lost.
+                # Only the gap of the demo's own cut may miss messages. Those missing in an earlier gap count as lost.
                 self._gap = item
                 self._before_gap = loss_counter.lost, loss_counter.doubled
                 loss_counter.interrupt()
@@ -184,7 +184,7 @@ class _Run:
 
     async def _watch_prices(self, trades: Stream[dict[str, Any]]) -> None:
         async for prices in trades.pipe(ops.buffer_with_time(1.0), ops.map(volume_weighted)):
-            # The last interval ends with the feed: its rate would be that of a part of a second.
+            # Do not show the last interval: it is shorter than a second, so its rate would be wrong.
             if not self._is_over:
                 self._screen.show(prices, self._loss_counter.received)
 
@@ -234,7 +234,7 @@ class _Run:
 
 
 async def _within_patience(happening: Coroutine[Any, Any, object]) -> None:
-    # The summary shows what has not happened in time.
+    # After a timeout the summary shows that the event has not happened.
     with contextlib.suppress(TimeoutError):
         async with asyncio.timeout(PATIENCE):
             await happening

@@ -108,21 +108,21 @@ class Output:
     # The reader of the pipe
 
     def _watch(self) -> None:
-        # Otherwise ``rxws tail URL | head -1`` on a quiet feed would not end before the second message.
+        # Without this, ``rxws tail URL | head -1`` on a quiet feed would not end before the second message.
         try:
             descriptor = sys.stdout.fileno()
             if stat.S_ISFIFO(os.fstat(descriptor).st_mode):
                 self._loop.add_reader(descriptor, self._look, descriptor)
                 self._watched = descriptor
         except (OSError, NotImplementedError):
-            # No descriptor, or a loop that cannot watch pipes (Windows): the next write detects the closed pipe.
+            # There is no descriptor, or the loop cannot watch pipes (Windows). The next write detects a closed pipe.
             pass
 
     def _look(self, descriptor: int) -> None:
         self._unwatch()
         poll = select.poll()
         poll.register(descriptor, 0)
-        # A pipe that this process has opened for reading, too, only became readable. It still has a reader.
+        # If this process has also opened the pipe for reading, the pipe may only have become readable.
         if any(event & (select.POLLERR | select.POLLHUP) for _, event in poll.poll(0)):
             self._fail(BrokenPipeError(errno.EPIPE, os.strerror(errno.EPIPE)))
 

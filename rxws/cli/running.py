@@ -20,7 +20,7 @@ FAILED: Final = 1
 INTERRUPTED: Final = 130
 """128 + SIGINT, the convention of shells."""
 TERMINATED: Final = 143
-"""128 + SIGTERM, likewise."""
+"""128 + SIGTERM, the convention of shells."""
 
 # A command prints the events of its feed. Without a handler, logging would print them a second time.
 _NO_LOG: Final = logging.NullHandler()
@@ -41,7 +41,7 @@ def run(prog: str, command: Callable[[Output], Coroutine[Any, Any, int]], *, pri
     try:
         return asyncio.run(_supervise(prog, command, prints))
     except KeyboardInterrupt:
-        # A second Ctrl-C, or one before the signal handlers were installed.
+        # The user pressed Ctrl-C twice, or before the signal handlers were installed.
         return INTERRUPTED
     finally:
         logging.getLogger("rxws").removeHandler(_NO_LOG)
@@ -79,7 +79,7 @@ async def _supervise(prog: str, command: Callable[[Output], Coroutine[Any, Any, 
                 output.report(printable(f"{prog}: error: {error}"))
                 codes.append(FAILED)
         elif not running.cancelled():
-            # The command ended without being cancelled. An error in it is a bug: raise it.
+            # The command ended without being cancelled, so an exception in it is a bug. Raise it.
             running.result()
         return codes[0]
     finally:
@@ -92,7 +92,7 @@ def _signals(codes: dict[signal.Signals, int], end: Callable[[int], None]) -> It
     handled = []
     try:
         for number, code in codes.items():
-            # Windows and other threads than the main thread do not support signal handlers.
+            # Signal handlers are supported neither on Windows nor outside the main thread.
             with contextlib.suppress(NotImplementedError, RuntimeError, ValueError):
                 loop.add_signal_handler(number, end, code)
                 handled.append(number)

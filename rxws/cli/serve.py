@@ -24,7 +24,7 @@ from .record import readable
 __all__ = ["add", "serve"]
 
 PATIENCE: Final = 60.0
-"""Seconds for which a client may receive nothing before its connection is cut."""
+"""Seconds after which a client that reads nothing is disconnected."""
 
 LARGEST_MESSAGE: Final = 2**20
 """Maximum size in bytes of a client's message. Its content is ignored."""
@@ -104,7 +104,7 @@ async def _play(options: argparse.Namespace, report: Callable[[str], None], conn
         report(f"rxws serve: client {connection.number} received nothing for {PATIENCE:g} s: its connection is cut")
         connection.reset()
     except Exception as error:
-        # Go on serving: the file may be complete again when the next client connects.
+        # Continue to serve, because the file may be complete again when the next client connects.
         report(printable(f"rxws serve: error: client {connection.number}: {error}"))
         await connection.close(1011, "the recording cannot be read")
 

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 __all__ = ["add", "print_messages", "tail"]
 
 MOST_COLOURED: Final = 20
-"""Largest batch of messages that is printed in colour. Larger batches are plain: colours take 0.3 ms per message."""
+"""Largest batch of messages that is printed in colour. Larger batches are not, as colours take 0.3 ms per message."""
 
 _EPILOG = """\
 example:
@@ -59,7 +59,7 @@ class _Screen(Protocol):
 
 
 class _Lines:
-    """Prints messages on standard output and events on standard error: for programs, and without rich."""
+    """Prints messages on standard output and events on standard error. Used for pipes, and without rich."""
 
     def __init__(self, output: Output) -> None:
         self._output = output
@@ -76,7 +76,7 @@ class _Lines:
 
 
 class _Terminal:
-    """Prints messages and events in colour above a status line: for people."""
+    """Prints messages and events in colour above a status line. Used for terminals."""
 
     def __init__(self, console: Console, feed: ReactiveWebSocket[Any]) -> None:
         from rich.highlighter import JSONHighlighter

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 __all__ = ["Animation", "style_of", "terminal"]
 
 REFRESH: Final = 0.25
-"""Seconds between two updates of the screen. Updating at each event would take longer than reconnecting."""
+"""Seconds between two updates of the screen. An update at each event would take longer than a reconnection."""
 
 
 def terminal(output: Output) -> Console | None:
