@@ -1,4 +1,4 @@
-"""A demo exchange to try feeds with: a websocket server on loopback that behaves, and misbehaves, like an exchange.
+"""A demo exchange to try feeds with: a websocket server on loopback with the messages and the faults of an exchange.
 
 ::
 

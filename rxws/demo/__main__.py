@@ -58,7 +58,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         "--cut-every",
         metavar="SECONDS",
         type=_positive,
-        help="cut all connections each time so many seconds have passed (default: never)",
+        help="cut all connections every SECONDS seconds (default: never)",
     )
     parser.add_argument("--seconds", type=float, help="how long to serve (default: until Ctrl-C)")
     add_access_options(parser)

@@ -20,9 +20,9 @@ from .market import KINDS, SYMBOLS, Market, channel_of
 __all__ = ["DemoExchange", "serve"]
 
 _BATCH = 100
-"""How many messages are sent before other tasks of the loop can run."""
+"""The number of messages after which other tasks of the loop can run."""
 _MOST_UNREAD = 64 * 2**20
-"""Bytes that may wait for a client; the connection is cut when there are more."""
+"""Bytes that may wait for a client. When more wait, its connection is cut."""
 
 
 class DemoExchange(str):
@@ -34,13 +34,13 @@ class DemoExchange(str):
     **Feeds.** ``/ws`` (this URL): all channels are subscribed as soon as the connection is open. ``/stream``
     (:attr:`stream_url`): no channel is subscribed until the client sends ``{"method": "SUBSCRIBE", "params":
     ["btcusdt@trade"], "id": 1}``, which the exchange acknowledges with ``{"result": null, "id": 1}``. ``UNSUBSCRIBE``
-    works alike. Both work on either path. ``/ws/<listen key>``: all channels, until the key expires: then the exchange
-    sends ``{"e": "listenKeyExpired", "listenKey": …}``, and closes the connection a few seconds later. It answers an
-    unknown or expired key with 401.
+    works in the same way. Both work on either path. ``/ws/<listen key>``: all channels are subscribed until the key
+    expires. Then the exchange sends ``{"e": "listenKeyExpired", "listenKey": …}``, and closes the connection a few
+    seconds later. It answers an unknown or expired key with 401.
 
-    **Messages.** ``n`` is the number of the message on its channel, from 1 without holes, the same on every connection:
-    a client can find everything that was lost or came twice. Prices and quantities are JSON numbers, ``T`` is in
-    milliseconds::
+    **Messages.** ``n`` is the number of the message on its channel. It starts at 1, has no holes, and is the same on
+    every connection, so a client can find all messages that were lost or came twice. Prices and quantities are JSON
+    numbers, ``T`` is in milliseconds::
 
         {"e": "trade", "s": "BTCUSDT", "p": 64000.01, "q": 0.5, "T": 1700000000000, "n": 1}
         {"e": "bookTicker", "s": "BTCUSDT", "b": 63999.9, "B": 1.2, "a": 64000.1, "A": 3.4, "n": 1}
@@ -63,7 +63,7 @@ class DemoExchange(str):
     """
 
     def __new__(cls, server: FeedServer, **options: Any) -> Self:
-        """Make the string here, because ``__init__`` cannot set it."""
+        """Make the string here, because ``__init__`` cannot set the value of a ``str``."""
         return super().__new__(cls, server.url)
 
     def __init__(
@@ -203,13 +203,13 @@ class DemoExchange(str):
         """Make all listen keys expire now."""
         self._keys.expire_all()
 
-    # Inside
+    # Implementation
 
     async def _run(self, rate: float) -> None:
         loop = asyncio.get_running_loop()
         start, published = loop.time(), 0
         while True:
-            # At most every 10 ms, because the loop's timers are only accurate to about a millisecond.
+            # Publish at most every 10 ms, because the loop's timers are accurate only to about a millisecond.
             await asyncio.sleep(max(0.01, start + (published + 1) / rate - loop.time()))
             due = int((loop.time() - start) * rate + 1e-6) - published
             await self.publish(due)
@@ -240,7 +240,7 @@ class DemoExchange(str):
         path = urlsplit(connection.path).path
         key = path.removeprefix("/ws/") if path.startswith("/ws/") else None
         if key is not None and not self._keys.join(key, connection):
-            # It has expired since the handshake was admitted.
+            # The key has expired since the handshake was admitted.
             await connection.close(1000, "listen key expired")
             return
         self._subscriptions[connection] = set() if path == "/stream" else None

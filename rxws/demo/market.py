@@ -14,9 +14,9 @@ KINDS = ("trade", "bookTicker", "depth")
 """The kinds of channels that each symbol has: ``btcusdt@trade``, ``btcusdt@bookTicker``, ``btcusdt@depth``."""
 
 HISTORY = 1_000
-"""How many old states of each book are kept, for snapshots that are behind the feed."""
+"""The number of old states of each book that are kept, for snapshots that are behind the feed."""
 
-# The first price, in ticks, and the decimal places of a tick.
+# By symbol: the first price in ticks, and the decimal places of a tick.
 _START: dict[str, tuple[int, int]] = {
     "BTCUSDT": (6_400_000, 2),
     "ETHUSDT": (310_000, 2),
@@ -44,7 +44,7 @@ SYMBOLS = tuple(_START)
 """The twenty symbols that are traded."""
 
 _NEAR, _FAR = 10, 30
-"""Ticks from the middle: new orders are at most _NEAR away, and orders farther away than _FAR are removed."""
+"""Distances from the middle price, in ticks. New orders are at most _NEAR away; orders beyond _FAR are removed."""
 
 
 def channel_of(symbol: str, kind: str) -> str:
@@ -91,7 +91,7 @@ class Market:
                 self._change_book(symbol)
 
     def next(self, time: float) -> tuple[str, dict[str, Any]]:
-        """Make the next message: half of them are trades, the others best prices and changes of books.
+        """Make the next message. Half of the messages are trades; the others are best prices and changes of books.
 
         Args:
             time: seconds since the epoch, for the trade's ``T``.
@@ -158,7 +158,7 @@ class Market:
         book.history.append((book.updates, dict(book.bids), dict(book.asks)))
         changes: dict[str, list[list[float]]] = {}
         for name, side, sign in (("b", book.bids, -1), ("a", book.asks, 1)):
-            # The middle has moved: orders on its wrong side would be matched, and orders far away are removed.
+            # The middle price has moved. Remove orders that it has passed, which would be matched, and orders far away.
             changed = {ticks: 0.0 for ticks in side if not 0 < (ticks - book.middle) * sign <= _FAR}
             for _ in range(self._random.randint(1, 2)):
                 ticks = book.middle + sign * self._random.randint(1, _NEAR)
