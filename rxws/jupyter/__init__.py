@@ -11,9 +11,9 @@
 Module ``view`` decides when a view is drawn and when it stops; ``items`` and ``chart`` draw; ``cells`` contains
 ``keep`` and ``callback``.
 
-This package needs the extra ``jupyter``. The chart uses bqplot, which has no table. There is no table to sort and
-filter in: the tables of bokeh and plotly took too much time of the event loop, and Perspective's table failed. Use the
-list that ``collect`` returns with ``pandas.DataFrame`` instead.
+This package needs the extra ``jupyter``. The chart uses bqplot. The table cannot be sorted or filtered, because bqplot
+has no table, the tables of bokeh and plotly kept the event loop busy for too long, and Perspective's table failed. Pass
+the list that ``collect`` returns to ``pandas.DataFrame`` instead.
 
 Example::
 
@@ -29,7 +29,7 @@ import warnings
 
 try:
     with warnings.catch_warnings():
-        # bqplot's use of traitlets causes the warning, so a user of rxws cannot fix it.
+        # The warning comes from bqplot's use of traitlets, so a user of rxws cannot fix it.
         warnings.simplefilter("ignore", DeprecationWarning)
         import bqplot  # type: ignore[import-untyped]  # noqa: F401
     import ipywidgets  # type: ignore[import-untyped]  # noqa: F401

@@ -86,7 +86,8 @@ async def keep(context: AbstractAsyncContextManager[T]) -> T:
 async def _until_left(former: set[asyncio.Task[None]]) -> None:
     """Wait until the former contexts are left.
 
-    A separate function, because the frame of ``stay`` lives on and would keep the exceptions of the former tasks alive.
+    This is a separate function, because the frame of ``stay`` stays alive with the context, and would keep the
+    exceptions of the former tasks alive.
     """
     if former:
         _, late = await asyncio.wait(former, timeout=LEAVE_TIMEOUT)
@@ -121,7 +122,7 @@ def callback(function: Callable[P, object]) -> Callable[P, None]:
     if not callable(function):
         raise TypeError(f"callback takes a function, not {function!r}")
     loop = asyncio.get_running_loop()
-    # The context identifies the cell. When a widget calls, the kernel does not know any cell.
+    # The context identifies the cell. When a widget calls the function, the kernel itself does not know the cell.
     context = contextvars.copy_context()
     tasks: set[asyncio.Future[Any]] = set()
 

@@ -26,7 +26,7 @@ _LOGGER: Final = logging.getLogger("rxws.jupyter")
 _HEIGHT: Final = "360px"
 
 _PLAIN: Final = ",.12~r"
-"""A d3 format without exponents. The default format of an axis shows large prices with exponents."""
+"""A d3 format that shows large prices without exponents. The default format of an axis uses exponents."""
 
 _STILL_ROWS: Final = 5
 
@@ -146,7 +146,7 @@ class _Plot(View):
 
 
 class _Line:
-    """One line of a plot: its points, and the bqplot mark that draws them, which is made at the first drawing."""
+    """One line of a plot: its points, and the bqplot mark that draws them. The first drawing makes the mark."""
 
     __slots__ = ("is_new", "mark", "xs", "ys")
 
@@ -213,7 +213,7 @@ def _picker(key: Key) -> Callable[[Any], Any]:
     def pick(item: Any) -> Any:
         for step in path:
             if isinstance(item, Mapping):
-                # Not with `get`: a class may be registered as a Mapping and lack it.
+                # Do not call `get`, because a class may be registered as a Mapping without it.
                 found = look_up(item, (step,))
                 item = None if found is ABSENT else found
             else:

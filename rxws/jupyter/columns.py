@@ -17,8 +17,8 @@ _UNUSED_LOOKS: Final = 20
 class Columns:
     """Selects the columns of a table that is displayed repeatedly.
 
-    A key keeps its column from one display to the next. It loses the column after a while without a value, or when a
-    key with a value needs it.
+    A key keeps its column from one display to the next. It loses the column after several displays without a value, or
+    when another key with a value needs the place.
     """
 
     def __init__(self) -> None:
@@ -29,7 +29,7 @@ class Columns:
         looks = {key: 0 if key in present else unused + 1 for key, unused in self._unused.items()}
         kept = {key: unused for key, unused in looks.items() if unused < _UNUSED_LOOKS}
         new = list(islice((key for key in present if key not in kept), COLUMNS))
-        # The sort is stable, so among columns that are unused for equally long the first are removed.
+        # The sort is stable: of columns that are unused for equally long, the first ones are removed first.
         idle = sorted((key for key, unused in kept.items() if unused), key=kept.__getitem__, reverse=True)
         for key in idle[: max(0, len(kept) + len(new) - COLUMNS)]:
             del kept[key]

@@ -98,7 +98,7 @@ class View(ABC):
         finally:
             self.stop()
             if shown is not None:
-                # The notebook's file stores what was displayed, not later changes of widgets. So display again.
+                # Display the view again, because the notebook's file does not store later changes of widgets.
                 shown.update(self)
 
     @property
@@ -137,7 +137,7 @@ class View(ABC):
 
     def _take(self, item: Any) -> None:
         if not self.is_live:
-            # The item came from another thread, and the view has been stopped meanwhile.
+            # The item came from another thread, and the view was stopped before this callback ran.
             return
         self._keep(item)
         self.count += 1
@@ -151,7 +151,7 @@ class View(ABC):
         try:
             self._draw()
         except BaseException as error:
-            # The loop's exception handler reports the error. Stop, because otherwise each drawing would report it.
+            # The loop's exception handler reports the error. Stop the view, so that later drawings do not repeat it.
             self._status = f"failed: it cannot be drawn ({type(error).__name__})"
             self._dispose()
             self._show_title()
