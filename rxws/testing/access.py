@@ -1,4 +1,4 @@
-"""Decides which web pages may use a server, by the headers ``Origin`` and ``Host``. Pure, except for the options.
+"""Decides which web pages may use a server, by the headers ``Origin`` and ``Host``.
 
 Any web page can open a websocket to the machine that shows it, and a page whose host name resolves to 127.0.0.1 (DNS
 rebinding) can even read answers over HTTP. Browsers send both headers and pages cannot change them: RFC 6455 §10.2.
@@ -27,8 +27,8 @@ class Access:
     """The origins and host names that a server accepts.
 
     Args:
-        origins: the accepted values of ``Origin``; ``"*"`` accepts every origin. Without them every request with an
-            ``Origin`` is refused: only browsers send one unasked.
+        origins: the accepted values of ``Origin``; ``"*"`` accepts every origin. If there are none, every request with
+            an ``Origin`` is refused, because normally only browsers send one.
         hosts: the names or addresses accepted in ``Host``, in addition to those of loopback, the address that the
             server listens on and the address that the client has reached; ``"*"`` accepts every host.
 
@@ -55,7 +55,7 @@ class Access:
                 return _text("Origin", origin, "--allow-origin", "allow_origins")
         # A request without Host does not come from a browser.
         for value in headers.get_all("Host"):
-            # picows sends the user and the password of the URL, too. Browsers never do.
+            # picows includes the user and the password of the URL. Browsers never do.
             host = value.rpartition("@")[2]
             name = _name_of(host)
             if not (self._hosts & {"*", name} or _is_loopback(name) or name in map(_name_of, bound)):
@@ -87,7 +87,7 @@ def _text(header: str, value: str, option: str, argument: str) -> str:
 
 
 def _name_of(host: str) -> str:
-    """Return the name or address in ``host``, without port and brackets, in one spelling; malformed ones stay whole."""
+    """Return the name or address in ``host`` in a normal form, without port and brackets; a malformed one unchanged."""
     name = host.strip().lower()
     if match := _HOST.fullmatch(name):
         name = match["address"] or match["name"]

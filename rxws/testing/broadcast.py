@@ -37,7 +37,7 @@ class DelayedDelivery:
             line = self._lines[key] = deque()
         loop = asyncio.get_running_loop()
         due = max(loop.time() + lag, line[-1][0] if line else 0.0)
-        # The timer sends the first message in line, not this one: timers that are due together fire in any order.
+        # The timer sends the first waiting message and not this one, as timers that are due together fire in any order.
         line.append((due, message, loop.call_at(due, self._deliver_first, key)))
 
     async def delivered(self, *, timeout: float = 5.0) -> None:
@@ -76,8 +76,8 @@ def _numbered(channel: str, n: int) -> Any:
 class NumberedBroadcast:
     """Sends sequence-numbered messages on channels to every live connection of a server.
 
-    Numbers are counted per channel, not per connection: every connection that is subscribed when a number is published
-    gets it, each after its own lag.
+    Numbers are counted per channel and not per connection. Every connection that is subscribed when a number is
+    published gets the number, after its own lag.
 
     Args:
         server: the server; all its connections get the messages.
@@ -142,7 +142,7 @@ class NumberedBroadcast:
                     self._dispatcher.deliver(connection, name, message, lag)
 
     async def run(self, *, rate: float, seconds: float | None = None) -> None:
-        """Publish on one channel after the other, ``rate`` messages a second in all; late messages are caught up.
+        """Publish on one channel after the other, ``rate`` messages a second in all. Delays are made up for.
 
         Cancelling is safe.
 
@@ -154,7 +154,7 @@ class NumberedBroadcast:
         start, published = loop.time(), 0
         total = None if seconds is None else round(rate * seconds)
         while total is None or published < total:
-            # At most every 10 ms, because the loop's timers are only accurate to about a millisecond.
+            # Publish at most every 10 ms, because the loop's timers are accurate only to about a millisecond.
             await asyncio.sleep(max(0.01, start + (published + 1) / rate - loop.time()))
             due = int((loop.time() - start) * rate + 1e-6)
             for _ in range((due if total is None else min(due, total)) - published):

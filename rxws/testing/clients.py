@@ -133,7 +133,7 @@ class Clients:
         for connection in self.connections:
             connection.resume()
 
-    # Inside
+    # Implementation
 
     def _handshake_started(self, handshake: Handshake) -> None:
         """Record that a client wants to open a websocket."""

@@ -63,7 +63,7 @@ class FeedConnection:
 
     @property
     def is_stalled(self) -> bool:
-        """Whether the connection is stalled, see :meth:`stall`."""
+        """Whether :meth:`stall` was called, and :meth:`resume` was not called since."""
         return self._stalled
 
     @property
@@ -110,7 +110,7 @@ class FeedConnection:
                 await self.websocket.send(encode(message))
             self._sent += 1
             if self._sent % 64 == 0:
-                # websockets' send does not yield while its buffer has room: an endless script would starve the loop.
+                # websockets' send does not yield while its buffer has room, so an endless script would starve the loop.
                 await asyncio.sleep(0)
 
     def send_nowait(self, message: Any) -> None:
@@ -163,7 +163,7 @@ class FeedConnection:
         self.websocket.transport.pause_reading()
 
     def resume(self) -> None:
-        """End a :meth:`stall`; messages sent meanwhile are lost, messages of the client are read now."""
+        """End a :meth:`stall`. Messages that the server sent meanwhile are lost; those of the client are read now."""
         if self._stalled:
             self._stalled = False
             self.websocket.transport.resume_reading()

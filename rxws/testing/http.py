@@ -76,7 +76,7 @@ HttpHandler = Callable[[HttpRequest], Any | Awaitable[Any]]
 
 
 class HttpError(RxwsError, OSError):
-    """The server answered an HTTP request with another status than 2xx.
+    """The server answered an HTTP request with a status other than 2xx.
 
     Its text quotes the beginning of the body as one line, without secrets.
 
@@ -125,7 +125,7 @@ async def get_json(url: str, *, timeout: float = 5.0) -> Any:
             writer.write(f"GET {target} HTTP/1.1\r\nHost: {parts.netloc}\r\nConnection: close\r\n\r\n".encode())
             answer = await reader.read()
         finally:
-            # Abort, because the exchange is complete, and a close could wait for a stalled peer.
+            # The answer is complete. Abort, because a close could wait for a stalled peer.
             writer.transport.abort()
     head, separator, body = answer.partition(b"\r\n\r\n")
     words = head.split(None, 2)

@@ -38,10 +38,10 @@ async def assert_no_leaks(*, timeout: float = 1.0) -> AsyncIterator[None]:
     deadline = loop.time() + timeout
     pause = 0.001
     while True:
-        # Sleep before looking: tasks that are ready to end can run, and this sleep's own timer is gone afterwards.
+        # Sleep before the check, so that tasks that are about to end can run. The sleep's own timer is gone afterwards.
         await asyncio.sleep(pause)
         leaks = [
-            # The end of a fixture runs in another task than its beginning.
+            # Leave out the present task, because the end of a fixture runs in another task than its beginning.
             *_describe_tasks(asyncio.all_tasks() - tasks - {asyncio.current_task()}),
             *(f"file descriptor {number}: {target}" for number, target in sorted(_descriptors(loop) - descriptors)),
             *(f"timer: {callback} ({count} more than before)" for callback, count in (_timers(loop) - timers).items()),
@@ -70,7 +70,7 @@ def _descriptors(loop: asyncio.AbstractEventLoop) -> set[tuple[int, str]]:
                     target = os.readlink(f"{folder}/{name}")
                 except OSError:
                     continue  # The descriptor that listed the folder is closed by now; or this system has no link.
-                # libuv, which has no selector of asyncio, keeps one descriptor in reserve for when none is left.
+                # libuv (a loop without asyncio's selector) keeps one descriptor of the null device in reserve.
                 if target != os.devnull or selector is not None:
                     found.add((int(name), target))
             break
@@ -82,7 +82,7 @@ def _descriptors(loop: asyncio.AbstractEventLoop) -> set[tuple[int, str]]:
 
 
 def _timers(loop: asyncio.AbstractEventLoop) -> Counter[str]:
-    """Count pending timers by callback, because code that runs beside the block replaces its timers all the time."""
+    """Count pending timers by callback, because code that runs beside the block sets new timers all the time."""
     return Counter(_name(handle._callback) for handle in getattr(loop, "_scheduled", ()) if not handle.cancelled())
 
 

@@ -12,7 +12,7 @@ from .waiting import Changes
 __all__ = ["RECORDED", "Inbox", "encode", "matches"]
 
 RECORDED = 10_000
-"""How many received messages are kept: enough for a test, and a bound for a soak of weeks."""
+"""The number of received messages that are kept: enough for a test, and bounded for a soak of weeks."""
 
 
 def encode(message: Any) -> str | bytes:
@@ -46,7 +46,7 @@ def matches(wanted: Any, message: str | bytes) -> bool:
 
 
 class Inbox:
-    """The received messages, in order; ``expect`` or ``next`` returns each of them once."""
+    """The received messages in order. Either ``expect`` or ``next`` returns a message, and only once."""
 
     def __init__(self) -> None:
         self._received: deque[str | bytes] = deque(maxlen=RECORDED)
@@ -66,12 +66,12 @@ class Inbox:
         self._changes.notify()
 
     def end(self) -> None:
-        """Let iteration end: no more messages come."""
+        """Note that no more messages come, so that the iteration ends."""
         self._ended = True
         self._changes.notify()
 
     async def expect(self, wanted: Any = None, *, timeout: float | None = 5.0) -> str | bytes:
-        """Wait for a message that :func:`matches`, and claim it: no other call returns it."""
+        """Wait for a message that :func:`matches`, and return it. No other call returns this message."""
         return await self._changes.until(
             lambda: self._claim(wanted),
             timeout=timeout,
@@ -79,7 +79,7 @@ class Inbox:
         )
 
     async def next(self) -> str | bytes | None:
-        """Wait for the next message and claim it; return None at the end."""
+        """Wait for the next message and return it, or None at the end. No other call returns this message."""
         claimed = await self._changes.until(self._claim_or_end, timeout=None, describe=str)
         return claimed[0] if claimed else None
 

@@ -104,7 +104,7 @@ async def serve_in_process(
                 raise RuntimeError(f"{module} did not start:\n{(await process.stderr.read()).decode()}")
         yield ServerProcess(process, url)
     finally:
-        # Kill it: a frozen process reacts to no other signal, and it has nothing to save.
+        # Kill the process, because a frozen process reacts to no other signal, and it has nothing to save.
         with contextlib.suppress(ProcessLookupError):
             process.kill()
         # Reading to the end also closes the pipes.

@@ -79,7 +79,7 @@ class FeedServer(Clients, HandshakeFaults):
         **options: Any,
     ) -> None:
         super().__init__()
-        # These three may be changed while the server runs: they are read for each connection.
+        # These three may be changed while the server runs, because each new connection reads them.
         self.script = script
         self.http = dict(http or {})
         self.admit = admit
@@ -143,7 +143,7 @@ class FeedServer(Clients, HandshakeFaults):
         """
         if self._server is not None:
             raise RuntimeError("the server is already running")
-        # In its own task: if asyncio is cancelled while it opens the socket, it leaves it open.
+        # Listen in a separate task. If asyncio is cancelled while it opens the socket, it leaves the socket open.
         listening = asyncio.create_task(self._listen())
         try:
             await asyncio.shield(listening)
@@ -171,20 +171,20 @@ class FeedServer(Clients, HandshakeFaults):
         finally:
             for websocket in list(self._accepted):
                 websocket.transport.abort()
-            # Handlers of HTTP requests may sleep, and their clients are gone.
+            # Cancel handlers of HTTP requests, which may sleep although their clients are gone.
             for task in list(server.handler_tasks):
                 task.cancel()
         await server.wait_closed()
         if self._scripts:
             await asyncio.wait(self._scripts, timeout=timeout)
 
-    # Inside
+    # Implementation
 
     async def _listen(self) -> None:
         accepted = self._accepted
 
         class Accepted(ServerConnection):
-            # websockets lists its connections only after the handshake; connections without one must end, too.
+            # websockets lists a connection only after its handshake, but connections without a handshake must end too.
             def connection_made(self, transport: asyncio.BaseTransport) -> None:
                 accepted.add(self)
                 super().connection_made(transport)
@@ -203,7 +203,7 @@ class FeedServer(Clients, HandshakeFaults):
         try:
             return await self._answer(websocket, request)
         except Exception as error:
-            # The client gets 500.
+            # websockets answers the client with 500.
             self._errors.append(error)
             raise
 
@@ -214,7 +214,7 @@ class FeedServer(Clients, HandshakeFaults):
         handshake = Handshake(asyncio.get_running_loop().time(), request.path, request.headers)
         if is_handshake:
             self._handshake_started(handshake)
-        # This check comes first: a refused page must not reach an endpoint and must not use up a fault.
+        # Check this first, because a refused page must not reach an endpoint and must not take a queued fault.
         if (forbidden := self._access.refusal(request.headers, self.host, websocket.local_address[0])) is not None:
             return HttpResponse(forbidden, 403).to_websockets()
         if handler is not None:
@@ -235,13 +235,13 @@ class FeedServer(Clients, HandshakeFaults):
             answer = await answer
         response = (answer if isinstance(answer, HttpResponse) else HttpResponse(answer)).to_websockets()
         for origin in request.headers.get_all("Origin"):
-            # The origin is accepted; without this header the browser would not show the answer to the page.
+            # The origin is accepted, but without this header the browser would not let the page read the answer.
             response.headers.setdefault("Access-Control-Allow-Origin", origin)
         return response
 
     async def _serve_connection(self, websocket: ServerConnection) -> None:
         connection = FeedConnection(websocket, self.opened + 1)
-        # Start the script first: a test that waits for the connection can rely on a running script.
+        # Start the script first, so that a test that waits for the connection can rely on a running script.
         script = asyncio.create_task(self._run_script(connection))
         self._scripts.add(script)
         script.add_done_callback(self._scripts.discard)
@@ -250,11 +250,11 @@ class FeedServer(Clients, HandshakeFaults):
             async for message in websocket:
                 self._said(connection, message)
         except ConnectionClosed:
-            pass  # The way in which the connection ended is for the client to check.
+            pass  # The client checks how the connection ended.
         finally:
             connection.inbox.end()
             try:
-                # A script that iterates or sends ends by itself now; any other script is cancelled.
+                # A script that iterates or sends ends by itself now. Any other script is cancelled below.
                 await asyncio.wait([script], timeout=0.05)
             finally:
                 script.cancel()

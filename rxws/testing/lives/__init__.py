@@ -13,14 +13,14 @@
     clock         the loop's clock, which can be advanced
     endpoint      the address and the options for a feed
     consumers     the consumers of the feed; audience holds all of them
-    oracle        the judge: it knows what the server sent on each connection, and none of rxws's rules
+    oracle        the judge, which knows what the server sent on each connection, and no rule of rxws
     report        the result of a life
     course        runs a life from beginning to end
     playing       runs a life, judges it, and looks for leaks
     life          the public function, for your class
 
-Lives are played in virtual time. All random decisions of a life come from its seed, through :class:`random.Random` and
-strings, so that a life is the same on every machine.
+Lives run in virtual time. All random decisions of a life come from :class:`random.Random` objects, seeded with strings
+that contain the life's seed, so that a life is the same on every machine.
 """
 
 from __future__ import annotations

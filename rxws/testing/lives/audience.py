@@ -25,7 +25,7 @@ class Audience:
     Args:
         feed: the feed that they consume.
         venue: the server.
-        evidence: receives what they have seen, and the channels that they want.
+        evidence: gets the items that the consumers have received, and the channels that they want.
         hooks: the methods of the life that consumers need.
     """
 
@@ -75,7 +75,7 @@ class Audience:
             self._looking.cancel()
 
     async def finish(self) -> None:
-        """Wait, after the feed's end, until everything has been consumed, and record what was seen."""
+        """After the feed's end, wait until the consumers have taken all items, and record them."""
         for consumer in (*self._consumers.values(), *self._gone):
             await consumer.finished()
             self._evidence.seen.append(consumer.seen)

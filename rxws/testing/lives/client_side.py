@@ -42,7 +42,7 @@ def rotations_by_time(rng: Random, plan: Plan) -> None:
 
 
 def one_connection(rng: Random, plan: Plan) -> None:
-    """The server allows one connection: the old one is closed first."""
+    """The server allows only one connection, so a rotation closes the old one first."""
     plan.set(handover_timeout=0.0)
 
 
@@ -90,7 +90,7 @@ def send_limit(rng: Random, plan: Plan) -> None:
 
 
 def slow_consumers(rng: Random, plan: Plan) -> None:
-    """Consumers need more time for a message than there is between two messages."""
+    """Consumers are slower than the messages of their channel."""
     plan.set(consumer=rng.choice(("iterator", "slow")))
 
 
@@ -105,7 +105,7 @@ def blocking_consumers(rng: Random, plan: Plan) -> None:
 
 
 def slow_handlers(rng: Random, plan: Plan) -> None:
-    """A handler needs more time for a message than there is between two messages, while the feed rotates."""
+    """A handler is slower than its messages, while the feed rotates."""
     at = rng.uniform(2.0, plan.seconds)
     plan.set(handover_timeout=1.0, rate=30.0, consumer="callback")
     plan.need_channels(3)

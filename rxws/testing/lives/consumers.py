@@ -45,7 +45,7 @@ class Look:
 
 @dataclass(slots=True)
 class Seen:
-    """What one consumer has seen.
+    """The items that one consumer has received.
 
     Attributes:
         name: the name of the consumer.
@@ -79,7 +79,7 @@ class Consumer:
 
     Args:
         stream: the stream, made with ``gaps=True``.
-        seen: receives what the consumer sees.
+        seen: records the items that the consumer receives.
         kind: how it consumes; see :class:`~rxws.testing.lives.schedule.Settings`.
         dialect: decodes the messages.
         hooks: the methods of the life that the consumer needs.
@@ -101,7 +101,7 @@ class Consumer:
             self._subscription = stream.subscribe(self._take, on_completed=self._end, on_error=self._failed)
 
     async def close(self) -> None:
-        """Stop; items that the stream already holds are still consumed."""
+        """Close the stream. Items that it already holds are still consumed."""
         self.seen.until = self._loop.time()
         stream, self._stream = self._stream, None
         if stream is not None:
@@ -110,7 +110,7 @@ class Consumer:
             await stream.close()
 
     async def finished(self) -> None:
-        """Wait until everything has been consumed; the feed must have ended."""
+        """Wait until all items have been consumed. Call it after the end of the feed."""
         if self._task is not None:
             await asyncio.wait([self._task])
             if isinstance(self._task.exception(), rxws.RxwsError):
@@ -143,7 +143,7 @@ class Consumer:
         self.seen.has_ended = True
 
     def _failed(self, _error: Exception | None = None) -> None:
-        # The course of the life records that the feed has failed.
+        # Ignore the error here, because the course of the life records that the feed has failed.
         self.seen.has_ended = True
 
 
@@ -177,11 +177,11 @@ class Book:
 
     @property
     def in_sync(self) -> bool:
-        """Whether rxws says that the book is right."""
+        """Whether rxws reports that the book is in sync."""
         return self._resynced is not None and bool(self._resynced.in_sync)
 
     def look(self) -> None:
-        """Compare the book with the true one, if rxws says that it is right."""
+        """Compare the book with the true one, if rxws reports that it is in sync."""
         if not self.in_sync:
             return
         last, known = self._last, self._known()
@@ -208,7 +208,7 @@ class Book:
         return read.n, read.n
 
     async def close(self) -> None:
-        """Stop keeping the book."""
+        """End the subscription of the book."""
         if self._subscription is not None and self._stream is not None:
             self._subscription.dispose()
             await self._stream.close()

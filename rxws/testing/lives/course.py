@@ -37,7 +37,7 @@ CALM: Final = 15.0
 """Seconds in which a feed must recover after the last fault."""
 
 EXPECTED: Final = (Deliberate, ConnectionError, TimeoutError, LookupError, GeneratorExit)
-"""Exceptions that functions of the life raise on purpose, and those of snapshots that are too old."""
+"""Expected exceptions: those that functions of the life raise on purpose, and those of snapshots that are too old."""
 
 ROTATING: Final = ("rotate", "rotate at once", "signal")
 """Acts that cause a rotation."""
@@ -67,7 +67,7 @@ class Life:
         self._reference: Callable[[], Feed | None] = lambda: None
         self._audience: Audience | None = None
         self._delivered_at = -1.0
-        # The time of events minus the time of the loop.
+        # The difference between the time of events and the time of the loop.
         self._shift = 0.0
         self._rotates_at_once = False
         self._slow_until = -1.0
@@ -146,7 +146,7 @@ class Life:
         await self._until_well()
         await asyncio.sleep(1.0 + self._settings.reach + self._settings.up)
         quiet_from = self._loop.time()
-        # Messages continue, because silence would be a fault.
+        # The server goes on publishing, because silence would be a fault.
         await asyncio.sleep(1.5 + 2 * self._settings.reach)
         await self._until_well()
         self._take_stock(quiet_from)
@@ -206,7 +206,7 @@ class Life:
         await self._until_gone()
 
     async def _until_gone(self) -> None:
-        """Wait until the server has noticed the end of its connections; it cannot notice that of dead ones."""
+        """Wait until the server has noticed the end of its connections, except dead ones, where it cannot notice it."""
         await asyncio.sleep(self._settings.up + self._settings.close_lag + 10 * self.evidence.tolerance)
         left = [line.record.number for line in self._venue.lines if line.is_open and not line.record.damages]
         if left:
@@ -248,7 +248,7 @@ class Life:
         """Block the loop, and record it."""
         since = self._loop.time()
         stand_still(seconds)
-        # In the loop's next iteration, before its timers, because there it reads what the system has received.
+        # Publish in the loop's next iteration before its timers, as a loop reads its sockets before it runs timers.
         self._loop.call_soon(self._venue.pass_time)
         self.evidence.standstills.append((since, self._loop.time()))
 
@@ -304,10 +304,10 @@ class Life:
         ended = max((line.ended_at for line in lines if line.ended_at is not None), default=-1.0)
         flowing = len(is_open) == 1 and self._delivered_at > max(is_open[0].opened_at, ended + self._settings.reach)
         state = self.feed.state.value
-        # A call during a rotation belongs to that rotation.
+        # A rotate() call during a rotation returns the result of that rotation.
         flowing = flowing and state is not rxws.State.ROTATING
         if flowing and state is rxws.State.CONNECTING and not is_at_once:
-            # The ingredient "rotations at once" covers this moment.
+            # Only the ingredient "rotations at once" calls rotate() at this moment.
             return
         call = RotateCall(self._loop.time(), is_open[0].number if flowing else None)
         self.evidence.rotate_calls.append(call)

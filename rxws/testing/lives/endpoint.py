@@ -41,7 +41,7 @@ MakeFeed = Callable[[Endpoint], Feed]
 
 
 def options_of(settings: Settings) -> dict[str, Any]:
-    """Return the options that all feed classes take."""
+    """Return the options that every feed class accepts."""
     return {
         "open_timeout": OPEN_TIMEOUT + 2 * settings.lag,
         "send_timeout": 2.0,
@@ -55,7 +55,7 @@ def options_of(settings: Settings) -> dict[str, Any]:
 
 
 def ready_made(settings: Settings, dialect: Dialect) -> MakeFeed:
-    """Return a function that makes a ``ReactiveWebSocket``, with the options that only this class takes."""
+    """Return a function that makes a ``ReactiveWebSocket``, with the options that only this class has."""
 
     def is_snapshot(message: Any) -> bool:
         read = dialect.read(message)

@@ -1,9 +1,9 @@
-"""What lives are made of: each ingredient adds faults of one kind to a plan, by chance alone. Pure.
+"""The ingredients of lives. Each ingredient adds random faults of one kind to a plan. Pure.
 
-Kinds of acts. At the server: ``cut``, ``mute``, ``half-open``, ``protocol``, ``hiccup`` (of connections: ``value`` says
-of which), ``refuse``, ``handshake`` (of the next ones), ``answer`` (to the next subscription), ``ban``
-(a channel), ``snapshot`` (the next
-one over HTTP), ``hole``, ``signal``. At the client: ``rotate``, ``subscribe``, ``unsubscribe``, ``swap``, ``stand
+Acts of the server: ``cut``, ``mute``, ``half-open`` and ``protocol`` affect the connections that ``value`` selects;
+``hiccup`` delays the frames of one connection; ``refuse`` and ``handshake`` affect the next handshakes; ``answer`` the
+next subscription; ``ban`` a channel; ``snapshot`` the next snapshot over HTTP; ``hole`` the next changes of the book;
+``signal`` asks the client to rotate. Acts of the client: ``rotate``, ``subscribe``, ``unsubscribe``, ``swap``, ``stand
 still``, ``slow down``, ``exit``, ``rotate at once``, ``generator exit``, ``cancel``.
 """
 
@@ -69,24 +69,24 @@ INGREDIENTS: Final[Mapping[str, tuple[Ingredient, float]]] = {
     "generator exits": (client_side.generator_exits, 0.03),
     "cancellations": (client_side.cancellations, 0.03),
 }
-"""All ingredients, in the order in which they are added, each with its share of lives."""
+"""All ingredients in the order in which they are added, each with the share of lives that have it."""
 
 KNOWN: Final[Mapping[str, str]] = {
     "rotations at once": "rotate() while a connection that replaced a lost one delivers gives True, rotates nothing",
     "swaps": "a channel that is unsubscribed and wanted again during an overlap is out of order, or has a hole",
 }
-"""The ingredients that rxws does not survive yet, each with what happens."""
+"""The ingredients that rxws does not survive yet, each with a description of the fault."""
 
 
 def compose(seed: int, without: Collection[str] = (), only: Collection[str] = ()) -> Schedule:
     """Return the life of a seed; the same on every machine.
 
-    Each ingredient has chances of its own: leaving one out changes nothing else in the life.
+    Each ingredient has random numbers of its own, so leaving one out changes nothing else in the life.
 
     Args:
         seed: any integer.
         without: names of ingredients that are left out.
-        only: names of the ingredients that it has, whatever chance says; empty: chance decides.
+        only: names of exactly the ingredients to use; empty: the seed decides.
 
     Raises:
         TypeError: a string was given instead of a list of names.

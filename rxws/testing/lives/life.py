@@ -28,17 +28,17 @@ async def life(
     only: Collection[str] = (),
     shrinks: bool = True,
 ) -> Report:
-    """Take a feed through the life of a seed, and judge what its consumers have seen.
+    """Take a feed through the life of a seed, and judge the items that its consumers have received.
 
     The server has numbered channels; it cuts, resets and refuses connections, and it lags. Channels are subscribed and
     unsubscribed; the feed rotates; consumers are slow, raise and block; the loop is blocked. Each number must come once
-    and in order, or be missing at a ``Gap`` that covers its time. At the end the right channels must be subscribed, no
-    task or timer may be left, and no object may refer to the feed.
+    and in order, or a ``Gap`` must stand at its place and cover its time. At the end the right channels must be
+    subscribed, no task or timer may be left, and no object may refer to the feed.
 
     A life of about 20 s takes about 30 ms of processor time in virtual time, and 20 s in real time. The fixture
-    ``life`` plays in virtual time; outside of pytest, a life is played in the time of the running loop.
+    ``life`` uses virtual time; outside of pytest, a life runs in the time of the running loop.
 
-    The same seed is the same life on every machine. Meanwhile the numbers of :mod:`random` come from the seed.
+    The same seed gives the same life on every machine. During a life, the numbers of :mod:`random` come from the seed.
     Cancelling is safe.
 
     Args:

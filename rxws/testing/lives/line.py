@@ -1,4 +1,4 @@
-"""The server's end of one connection: frames that are being delivered, and faults."""
+"""The server's end of one connection, with the frames that are being delivered, and its faults."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ class Wire(Protocol):
 
     @property
     def has_unread(self) -> bool:
-        """Whether a frame has arrived that the client has not read, as far as this can be known."""
+        """Whether a frame has arrived that the client has not read, if the transport can know this."""
 
     def come(self, frame: Any) -> None:
         """Deliver a frame."""
@@ -75,7 +75,7 @@ class Line:
         self._rng = Random(f"{venue.schedule.seed}/connection {record.number}")
         self._skews: dict[str, float] = {}
         self._outs: dict[str, float] = {}
-        # The frames that are being delivered, ordered by the time at which they are due.
+        # The frames that are being delivered, ordered by their due times.
         self._waiting: list[tuple[float, int, Sent | None, Any]] = []
         self._count = 0
         self._timer: asyncio.TimerHandle | None = None
@@ -100,7 +100,7 @@ class Line:
         """Whether the client has read all frames that have arrived."""
         return self._wire is not None and not self._wire.has_unread
 
-    # What it sends
+    # Sending
 
     def publish(self, channel: str, n: int, frame: Any, now: float, *, is_snapshot: bool = False) -> None:
         """Send a numbered message, with the lags of this connection."""

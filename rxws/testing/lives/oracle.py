@@ -1,4 +1,4 @@
-"""The judge of a life: compares what the server sent with what consumers saw, and knows no rule of rxws. Pure."""
+"""The judge of a life. It compares what the server sent with what consumers received, without rxws's rules. Pure."""
 
 from __future__ import annotations
 
@@ -48,13 +48,13 @@ class Evidence:
     Attributes:
         settings: the settings of the life.
         record: the log of the server.
-        seen: what each consumer saw.
+        seen: the items that each consumer received.
         gaps: the feed's ``Gap`` events, with times of the loop's clock.
         rotate_calls: the calls of ``rotate()``.
         standstills: the intervals in which the client's loop was blocked.
         slow_times: the intervals in which a slow handler delayed the client.
         wanted: the channels that must be subscribed at the end.
-        quiet_from: messages that were published before this time must have arrived; None: the feed exited early.
+        quiet_from: messages published before this time must have arrived. None if the feed exited early.
         tolerance: seconds by which times may differ.
         problems: problems that were found outside the judge.
     """
@@ -97,7 +97,7 @@ class _Judgement:
         self._record = evidence.record
         self._sent: dict[tuple[str, int], list[Sent]] = defaultdict(list)
         self._holdups = sorted(evidence.standstills)
-        # The Gaps at which numbers are missing: they are justified, also without a known cause.
+        # The Gaps at whose place numbers are missing. They are justified even without a known cause.
         self._explaining: set[tuple[float, float]] = set()
         for line in evidence.record.lines:
             self._holdups = sorted([*self._holdups, *line.holdups])
@@ -134,7 +134,7 @@ class _Judgement:
                 if not is_snapshot:
                     yield Problem("twice" if n in numbers else "out of order", f"{where} follows {last}")
                 elif n < last and not gaps:
-                    # Behind a Gap nothing shows that an undeclared snapshot is older.
+                    # After a Gap the feed cannot know that an undeclared snapshot is older.
                     yield Problem("old snapshot", f"{where} is a snapshot, and follows {last}")
                 continue
             if last is not None:
@@ -145,7 +145,7 @@ class _Judgement:
         yield from self._rest(seen, last)
 
     def _start(self, seen: Seen) -> Iterator[Problem]:
-        """Check that the first number is the first that arrived on a surviving connection since the consumer began."""
+        """Check that the consumer's first number is the first that a surviving connection delivered since its start."""
         first = seen.looks[0].item if seen.looks else None
         if first is None or isinstance(first, Gap) or first.is_snapshot:
             return
@@ -183,9 +183,9 @@ class _Judgement:
         return start - tolerance <= latest and published <= gap.end + tolerance
 
     def _silences(self, gap: Gap) -> Iterator[float]:
-        """Yield when the connections became silent whose loss this Gap reports, if the Gap need not cover that.
+        """Yield the times when connections became silent whose loss this Gap reports, if it need not cover the silence.
 
-        A mute connection may still answer: the feed takes the answer for its last message.
+        A mute connection may still answer. Then the feed counts the answer as its last message.
         """
         for line in self._record.lines:
             for at, what in line.damages:
@@ -254,7 +254,7 @@ class _Judgement:
             yield Problem("more Gaps than losses", f"{len(gaps)} Gaps, {len(losses)} losses")
 
     def _was_silence_true(self, gap: Gap) -> bool:
-        """Return whether the server really sent nothing for the ``idle_timeout``, for lack of subscriptions say."""
+        """Return whether the server really sent nothing for ``idle_timeout``, for example for lack of subscriptions."""
         tolerance = self._evidence.tolerance
         since, until = gap.start + tolerance, gap.start + self._settings.idle_timeout - tolerance
         latest = since + self._settings.lag
@@ -263,18 +263,18 @@ class _Judgement:
         return gap.reason == "idle" and bool(silent)
 
     def _was_drain_cut(self, gap: Gap) -> bool:
-        """Return whether a rotation cut a connection that slow handlers delayed: its unread messages are not known."""
+        """Return whether a rotation cut a connection that slow handlers delayed, so that messages were unread."""
         return gap.reason == "rotation" and any(
             since <= gap.end and gap.start <= until + self._settings.reach for since, until in self._evidence.slow_times
         )
 
     def _was_close_cut(self, gap: Gap) -> bool:
-        """Return whether a rotation cut a close that lasts too long: the feed cannot know what it has not read."""
+        """Return whether a rotation aborted a close that took too long, so that messages may have been unread."""
         settings = self._settings
         return gap.reason == "rotation" and settings.close_lag + settings.lag + settings.up > CLOSE_TIMEOUT
 
     def _was_alike(self, gap: Gap) -> bool:
-        """Return whether only heartbeats were sent around a rotation: they are equal, so none shows what is missing."""
+        """Return whether only heartbeats were sent around a rotation. They are equal, so they prove no overlap."""
         since = gap.start - self._settings.lag - self._settings.up - self._settings.skew - 1.0
         sent = (each.at for line in self._record.lines for each in line.sent)
         return gap.reason == "rotation" and not any(since <= at <= gap.end for at in sent)
@@ -291,7 +291,7 @@ class _Judgement:
         """Return whether a fault of a connection at that time caused this Gap."""
         settings, tolerance = self._settings, self._evidence.tolerance
         since = max(settings.idle_timeout, settings.keepalive) + settings.reach + settings.up + 2.0
-        # A silent connection may still answer, but the feed should not keep it for that.
+        # A silent connection may still answer. The feed should not keep it because of that.
         was_kept = not settings.silence and _is_silent(what) and gap.start <= (line.ended_at or gap.start) + tolerance
         return at <= gap.end + tolerance and (gap.start - since <= at or was_kept)
 
@@ -308,9 +308,9 @@ class _Judgement:
     # The server
 
     def of_deaf_lines(self) -> Iterator[Problem]:
-        """Check that the client gives up a broken connection in time, even if the server does not answer its close."""
+        """Check that the client ends a broken connection in time, even if the server does not answer its close."""
         settings = self._settings
-        # An early exit() waits for a close of its own.
+        # If exit() was called early, it waits for a further close.
         closings = 1 if self._evidence.quiet_from is not None else 2
         longest = closings * CLOSE_TIMEOUT + settings.lag + 2 * settings.up + 10 * self._evidence.tolerance + 0.5
         for line in self._record.lines:

@@ -25,8 +25,8 @@ async def play(
 ) -> Report:
     """Play a life, and return its report.
 
-    Meanwhile the numbers of :mod:`random` come from the schedule's seed, so that the life is repeatable. Cancelling is
-    safe.
+    During the life the numbers of :mod:`random` come from the schedule's seed, so that the life is repeatable.
+    Cancelling is safe.
 
     Args:
         schedule: the life.

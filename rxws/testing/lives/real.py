@@ -56,7 +56,7 @@ class RealNetwork:
     Args:
         venue: the server's behaviour.
         server: the server's sockets.
-        relay: the process between client and server, which can be frozen, or None.
+        relay: a process between client and server that can be frozen, or None.
     """
 
     def __init__(self, venue: Venue, server: FeedServer, relay: ServerProcess | None) -> None:

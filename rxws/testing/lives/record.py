@@ -1,4 +1,4 @@
-"""The log of the server in a life, for the judge: what it did, and when. Plain data that fits into JSON."""
+"""The server's log of a life, for the judge: its actions with their times, as plain data that fits into JSON."""
 
 from __future__ import annotations
 
@@ -43,8 +43,8 @@ class LineRecord:
         last_said: when its last frame without a number is due; None: there was none.
         subscribed: the channels that are subscribed on it now.
         refused: the channels whose last subscription was refused.
-        subscribed_in_the_end: the channels that were subscribed shortly before the end of the life; None: it had ended
-            before.
+        subscribed_in_the_end: the channels that were subscribed shortly before the end of the life. None if the
+            connection had ended before.
     """
 
     number: int

@@ -20,7 +20,7 @@ class Settings:
         rate: messages a second on each channel.
         pushed: whether the server sends all channels on every connection without a subscription.
         lag: the longest lag from the server to the client; each connection has its own lag, up to this.
-        up: the longest lag from the client to the server, likewise.
+        up: the longest lag from the client to the server; each connection has its own lag, up to this.
         skew: the longest lag of one channel behind the other channels of its connection.
         jitter: the longest lag of one message behind the other messages of its channel.
         keepalive: seconds until the websocket library notices that the server does not answer.
@@ -40,8 +40,9 @@ class Settings:
         combine: whether subscriptions are combined.
         consumer: how channels are consumed: ``"callback"``, ``"iterator"``, ``"slow"``, ``"raising"``, ``"blocking"``.
         overlaps: whether channels may also be subscribed during rotations.
-        silence: whether a ``Gap`` must begin at the last message, and not when the loss was noticed; and whether a
-            ``Gap`` must also report what a connection did not send before a rotation ended it.
+        silence: whether a ``Gap`` must begin at the last message instead of at the time when the loss was noticed, and
+            whether there must be a ``Gap`` for messages that a silent connection did not send before a rotation ended
+            it.
     """
 
     seconds: float = 8.0

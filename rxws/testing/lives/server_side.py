@@ -164,7 +164,7 @@ def refused_channels(rng: Random, plan: Plan) -> None:
 
 
 def passing_refusals(rng: Random, plan: Plan) -> None:
-    """The server refuses a subscription on one connection, but not on the next, where it answers late."""
+    """The server refuses a subscription on one connection. On the next one it accepts the subscription late."""
     at = rng.uniform(1.0, plan.seconds)
     plan.act(at, "answer", "refused")
     plan.act(at, "rotate")
@@ -173,7 +173,7 @@ def passing_refusals(rng: Random, plan: Plan) -> None:
 
 
 def declared_snapshots(rng: Random, plan: Plan) -> None:
-    """The server sends a snapshot with each subscription; the feed knows that it is for one connection."""
+    """The server sends a snapshot with each subscription, and the feed's filter declares it as per-connection."""
     plan.set(snapshots="declared")
 
 
@@ -187,7 +187,7 @@ def first_snapshots(rng: Random, plan: Plan) -> None:
 
 
 def plain_snapshots(rng: Random, plan: Plan) -> None:
-    """The server sends a snapshot with each subscription; the feed does not know that it is for one connection."""
+    """The server sends a snapshot with each subscription, and the feed does not know that it is per-connection."""
     plan.set(snapshots="plain")
     plan.act(rng.uniform(2.0, plan.seconds), "rotate")
 
@@ -221,5 +221,5 @@ def watched_book(rng: Random, plan: Plan) -> None:
 
 
 def dated_silence(rng: Random, plan: Plan) -> None:
-    """A silent connection is lost; the Gap must begin at the last message, in all lives that do not leave this out."""
+    """A silent connection is lost, and the Gap must begin at its last message."""
     (half_open if rng.random() < 0.5 else mutes)(rng, plan)

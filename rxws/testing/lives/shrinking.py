@@ -11,11 +11,11 @@ from .schedule import Schedule, simpler
 __all__ = ["shorter", "shrink"]
 
 MOST_PLAYED: Final = 300
-"""How many lives are played at most to find the shortest one."""
+"""Maximum number of lives that are run to find the shortest one."""
 
 
 def _search(report: Report) -> Generator[Schedule, Report, Report]:
-    """Yield schedules to play, receive their reports, and return that of the shortest that fails like the first."""
+    """Yield schedules to play and receive their reports. Return that of the shortest that fails like the first."""
     played, is_shorter = 0, True
     while is_shorter:
         is_shorter = False

@@ -1,4 +1,4 @@
-"""Connections without a socket: with lags in each direction, and with resets, which sockets in memory lack."""
+"""Connections without a socket, with lags in each direction, and with resets, which in-memory sockets lack."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ TOO_LATE: Final = 1000.0
 """Seconds until a late answer to a handshake; longer than any feed waits."""
 
 READ_AHEAD: Final = 16
-"""Frames that a websockets library reads before the application asks; the others wait in the system's buffer."""
+"""Frames that a websockets library reads ahead of the application. Further frames wait in the system's buffer."""
 
 
 class _Peer(Protocol):
@@ -40,7 +40,7 @@ class _Peer(Protocol):
 
 
 class Pipe:
-    """Makes calls later, each at its time, in order."""
+    """Calls functions later, each at its time, in order."""
 
     def __init__(self) -> None:
         self._loop = asyncio.get_running_loop()
@@ -49,7 +49,7 @@ class Pipe:
         self._count = 0
 
     def put(self, seconds: float, call: Callable[[], object]) -> None:
-        """Make a call in this many seconds, after all calls that are due sooner."""
+        """Call a function in this many seconds, after all calls that are due sooner."""
         due = self._loop.time() + seconds
         self._count += 1
         heapq.heappush(self._waiting, (due, self._count, call))
@@ -58,7 +58,7 @@ class Pipe:
         self._timers.add(timer)
 
     def _next(self, timer: asyncio.TimerHandle) -> None:
-        # Make the first call in line, not that of this timer: timers that are due together fire in any order.
+        # Make the first waiting call and not that of this timer, as timers that are due together fire in any order.
         self._timers.discard(timer)
         heapq.heappop(self._waiting)[2]()
 
@@ -110,7 +110,7 @@ class VirtualConnection:
         self._pipe = Pipe()
         self._frames: deque[Any] = deque()
         self._buffered: deque[Any] = deque()
-        # A function that makes a new exception: a stored exception would keep all frames of its traceback alive.
+        # A function that makes a new exception. A stored exception would keep all frames of its traceback alive.
         self._ending: Callable[[], BaseException] | None = None
         self._is_dead = False
         self._is_failing = False
@@ -147,19 +147,19 @@ class VirtualConnection:
         self._end(_broken)
 
     def reset(self) -> None:
-        """Receive a reset, at which the system drops what it has received."""
+        """Receive a reset. The system then drops the frames that it has received."""
         self._buffered.clear()
         self._end(_broken)
 
     def die(self) -> None:
-        """Become half-open: nothing arrives in either direction, until the keepalive notices."""
+        """Become half-open: nothing arrives in either direction, until the keepalive ends the connection."""
         self._is_dead = True
         self._pipe.clear()
         if self._timer is None and self._ending is None:
             self._timer = self._loop.call_later(self._keepalive, self.drop)
 
     def fail(self) -> None:
-        """Receive a violation of the protocol: close, and read nothing more."""
+        """Receive a violation of the protocol. The client closes the connection and reads nothing more."""
         if self.state is State.OPEN:
             self._is_failing = True
             self._begin_to_close()
@@ -201,7 +201,7 @@ class VirtualConnection:
             if not self._is_dead:
                 self._pipe.put(self._up, self._line.gone)
 
-    # Inside
+    # Implementation
 
     def _begin_to_close(self) -> None:
         self.state = State.CLOSING

@@ -1,4 +1,4 @@
-"""The server of a life: numbered channels, faults of connections, and a log of all that it did."""
+"""The server of a life: numbered channels, faults of connections, and a log of its actions."""
 
 from __future__ import annotations
 
@@ -271,7 +271,7 @@ class Venue:
             line.mute()
             return
         if act.kind == "half-open" and line.record.damages:
-            # A connection that is already closing, for example, ends in its own way.
+            # Leave a connection that has a fault already, which may be closing.
             return
         line.damage(f"{act.kind} {act.word}".rstrip())
         if act.kind == "half-open":
