@@ -3,13 +3,13 @@
 ::
 
     entries     the entries of a recording, each as a line of JSON; pure
-    foreign     whether a line is damaged or another program wrote it; pure
+    foreign     tells damaged lines from lines that another program wrote; pure
     formats     compression
     lines       the lines of a file, of bounded length
     locks       a lock, so that only one recording writes to a file
     files       appends sessions to a file
     decoding    from lines to entries, and the bad lines
-    timeline    entries whose time is damaged; pure
+    timeline    leaves out entries whose time is damaged; pure
     reading     read(): the entries, one by one
     recorder    record(): a thread that writes what a feed delivers
     moments     the entries of all sessions on one clock; pure

@@ -13,17 +13,17 @@ from typing import Final
 __all__ = ["RecordedClock"]
 
 EARLY: Final = 1e-6
-"""Seconds by which an entry may be played too early: virtual time cannot sleep for less."""
+"""Seconds by which an entry may be played too early, because virtual time cannot sleep for less."""
 
 SLICE: Final = 0.010
 """Seconds for which timers may run without a pause for other tasks."""
 
 AFTERWARDS: Final = 1_000.0
-"""The highest speed of the clock after the recording's end. Timers that are still due fire soon, and an endless timer
-does not use the whole processor."""
+"""The highest speed of the clock after the recording's end. Timers that are still set then fire soon, and an endless
+timer does not use the whole processor."""
 
 TICK: Final = 1e-6
-"""Seconds until a timer fires that is due at once: one that restarts itself for now must not stop the time."""
+"""Seconds until a timer with no delay fires. With 0, a timer that restarts itself without delay would stop the time."""
 
 FEW: Final = 100
 """The number of cancelled timers that are kept in the heap before they are removed."""
@@ -50,8 +50,8 @@ class RecordedClock:
     """Seconds since the start of the recording, for the scheduler of the replay; see
     :class:`rxws.observables.scheduler.Clock`.
 
-    While timers run and frames are delivered, the clock stands at exactly their time, so that the timers that they set
-    do not depend on the speed. While it waits for the next one, it runs ``speed`` times as fast as the loop's clock.
+    While timers run and frames are delivered, the clock shows exactly their time, so that timers set meanwhile do not
+    depend on the speed. Between them it runs ``speed`` times as fast as the loop's clock.
 
     Args:
         loop: the event loop.
@@ -63,10 +63,10 @@ class RecordedClock:
         self.epoch = epoch
         self._loop = loop
         self._speed = speed
-        # The time of the loop's clock at which this clock was, or would have been, 0.
+        # The time of the loop's clock that corresponds to 0 on this clock.
         self._zero = loop.time()
         self._now = 0.0
-        # The time until which it waits; None while it stands still.
+        # The time until which the clock runs; None while it stands still.
         self._until: float | None = None
         self._wake: Callable[[], None] = lambda: None
         self._timers: list[tuple[float, int, RecordedTimer]] = []
@@ -78,7 +78,7 @@ class RecordedClock:
         """Start the clock."""
         self._zero = self._loop.time()
 
-    # Used by the scheduler
+    # For the scheduler
 
     def time(self) -> float:
         """Return the time, in seconds since the start of the recording."""
@@ -123,7 +123,7 @@ class RecordedClock:
         assert callback is not None
         callback(timer.due)
 
-    # Used by the playback
+    # For the playback
 
     def reach(self, when: float) -> bool:
         """Move the clock towards ``when``, and run all timers that are due on the way and at ``when``.
@@ -172,7 +172,7 @@ class RecordedClock:
             self._until = None
 
     def run_on(self) -> None:
-        """Run without a playback: the recording has ended, but operators may still wait for their timers."""
+        """Continue without a playback after the recording's end, because operators may still wait for their timers."""
         self._speed = min(self._speed, AFTERWARDS)
         self._zero = self._loop.time() - self._now / self._speed
         self._wake = self._arrange

@@ -1,4 +1,4 @@
-"""Waits for the slow consumers of a replay, which a live feed cannot do."""
+"""Lets a replay wait for slow consumers. A live feed cannot wait."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from ..streams import CoroutineHandler
 __all__ = ["MOST_WAITING", "PATIENCE", "STRIDE", "Consumers"]
 
 STRIDE: Final = 100
-"""The most messages between two checks of the consumers."""
+"""Maximum number of messages between two checks of the consumers."""
 
 MOST_WAITING: Final = 1_000
 """Messages that may wait in one consumer before the replay pauses."""
@@ -22,10 +22,10 @@ PATIENCE: Final = 5.0
 """Seconds after which the replay stops waiting for a consumer that takes no message."""
 
 LOOKS: Final = 20
-"""The number of checks without a delay. After that, the replay checks at growing intervals."""
+"""The number of checks without a delay. After them the replay checks at growing intervals."""
 
 INTERVALS: Final = (0.001, 0.05)
-"""The first and the longest of these intervals, in seconds."""
+"""The shortest and the longest of the growing intervals, in seconds."""
 
 
 class Consumers:
@@ -33,13 +33,13 @@ class Consumers:
 
     Args:
         loop: the event loop, for its clock.
-        buffers: the buffers from which they take messages.
+        buffers: the buffers from which the consumers take messages.
     """
 
     def __init__(self, loop: asyncio.AbstractEventLoop, buffers: WeakSet[Buffer[Any]]) -> None:
         self._loop = loop
         self._buffers = buffers
-        # For each buffer that the replay waits for: its size when its consumer last took a message, and when that was.
+        # For each buffer that the replay waits for: its smallest size so far, and when it reached that size.
         self._waited_for: WeakKeyDictionary[Buffer[Any], tuple[int, float]] = WeakKeyDictionary()
 
     async def until_there_is_room(self) -> int:
@@ -70,7 +70,7 @@ class Consumers:
         first, longest = INTERVALS
         looks, interval = 0, 0.0
         await asyncio.sleep(0)
-        # A buffer with room need not be checked again: nothing is delivered during this wait.
+        # Check a buffer with room no more, because no message is delivered during this wait.
         while buffers := [buffer for buffer in buffers if self._is_behind(buffer, most(buffer))]:
             await asyncio.sleep(interval)
             looks += 1

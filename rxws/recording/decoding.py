@@ -14,10 +14,10 @@ from .lines import LineTooLong
 __all__ = ["BadLines", "numbered_entries"]
 
 MOST_AT_FIRST: Final = 1_000
-"""Bad lines after which reading stops if no entry came before them: a file of another kind may be large."""
+"""Bad lines after which reading stops if no entry came before them. A file of another kind may be large."""
 
 MOST_BAD: Final = 100_000
-"""Bad lines after which reading stops in any case: a small compressed file may hold billions of them."""
+"""Bad lines after which reading stops in any case. A small compressed file may hold billions of them."""
 
 
 class BadLines:
@@ -35,9 +35,9 @@ class BadLines:
         self.numbers: list[int] = []
         self.too_long = 0
         self._path = path
-        # Whether an entry was read, and whether a bad line was not even the beginning of one.
+        # Whether an entry was read, and whether a bad line was read that is not the beginning of an entry.
         self._is_recording, self._has_others = False, False
-        # The number of the line before, if another program probably wrote it.
+        # The number of the previous line, if another program probably wrote that line.
         self._unlikely: int | None = None
 
     def found_entry(self) -> None:
@@ -62,7 +62,7 @@ class BadLines:
             raise RxwsError(f"{self._path}: more than {MOST_BAD:,} lines cannot be read")
 
     def check_kind(self) -> None:
-        """Check that the lines so far can belong to a recording, of which only the beginning may be left.
+        """Check that the lines so far can belong to a recording, or to the beginning of one.
 
         Raises:
             RxwsError: they cannot.
@@ -95,7 +95,7 @@ def numbered_entries(lines: Iterable[bytes | Exception], bad: BadLines) -> Itera
     Raises:
         RxwsError: see :class:`BadLines`; or a later version of rxws wrote the file.
     """
-    # Report only the first entry after a bad line, because there are many entries.
+    # Call found_entry only for the first entry, and for the first one after a bad line, as there are many entries.
     is_news = True
     for number, line in enumerate(lines, start=1):
         if not isinstance(line, Exception):

@@ -100,12 +100,12 @@ class FrameEntry(Entry):
     Attributes:
         time: when it was delivered.
         raw: a str for a text frame, bytes for a binary frame.
-        received: when it was received, in nanoseconds since the epoch.
+        received: when the frame was received, in nanoseconds since the epoch.
         connection: the number of its connection.
         held: the nanoseconds between receipt and delivery, if a rotation or a parse hook held the frame. It was
             received at ``time - held`` on the monotonic clock. 0 for less than a millisecond.
-        kept: for a frame of several messages, whether each of them was delivered. A rotation drops those that came on
-            the connection before. None if all were delivered.
+        kept: for a frame of several messages, a bool for each message: whether it was delivered. A rotation drops
+            messages that the previous connection has delivered. None if all were delivered.
     """
 
     raw: str | bytes
@@ -120,7 +120,7 @@ class EventEntry(Entry):
     """The feed emitted an event.
 
     Attributes:
-        event: the event. A message in it is None (see the frames before it), and an exception is a
+        event: the event. Its message is None (see the frames before it), and its exception is a
             :exc:`RecordedError`.
     """
 
@@ -129,7 +129,7 @@ class EventEntry(Entry):
 
 @dataclass(frozen=True, slots=True)
 class StateEntry(Entry):
-    """The feed entered a state. At the start of a session: the state of the feed."""
+    """The feed entered a state. The first entry of a session is the state at its start."""
 
     state: State
 
@@ -140,14 +140,14 @@ class SessionEnd(Entry):
 
 
 class _Packed(msgspec.Struct, omit_defaults=True):
-    """A frame that JSON cannot hold as text: bytes, or text with lone surrogates."""
+    """The content of a frame that JSON cannot hold as text: bytes, or text with lone surrogates."""
 
     binary: bytes | None = None
     surrogates: bytes | None = None
 
 
 _Nanoseconds = Annotated[int, msgspec.Meta(ge=-(2**63), le=2**63 - 1)]
-"""A time that is a valid date, from the year 1677 to 2262."""
+"""A time in nanoseconds since the epoch that fits into 64 bits: from the year 1677 to 2262."""
 
 
 _NO_FIELDS: Final = msgspec.Raw()
@@ -166,14 +166,14 @@ class _Line(msgspec.Struct, omit_defaults=True):
     connection: int | None = None
     raw: str | _Packed | None = None
     event: str | None = None
-    # Decoded later, when the event is known, because arbitrary JSON takes much memory as Python objects.
+    # The fields are decoded later, for the type of the event. Arbitrary JSON takes much memory as Python objects.
     fields: msgspec.Raw = _NO_FIELDS
     state: State | None = None
     end: bool = False
 
 
 OF_CONNECTIONS: Final = (Connected, Disconnected, Rotated, Resumed, Gap, Quiet, SubscriptionFailed)
-"""The events of the feed itself. The other events concern the program that recorded it."""
+"""The events of the feed itself. Other events concern only the program that recorded the feed."""
 
 BEGIN: Final = b'{"time":'
 """How each line begins."""
@@ -192,16 +192,16 @@ _MESSAGES: Final = frozenset({(Gap, "last_message"), (CallbackFailed, "message")
 """Fields of events that hold a message of the feed, which may be any object."""
 
 Note = tuple[float, Any]
-"""The cheapest form of an entry: the loop's time in seconds, and the content. The content of a frame is a tuple: the
-raw data, when it was received and when it was delivered (both in nanoseconds since the epoch), the number of its
-connection, and ``kept`` if not all of its messages were delivered. Other contents are an Event, a State, an
-:class:`Origin`, or None for the end."""
+"""An entry before it is encoded, which is cheap to make: the loop's time in seconds, and the content. The content of a
+frame is a tuple: the raw data, when it was received and when it was delivered (both in nanoseconds since the epoch),
+the number of its connection, and ``kept`` if not all of its messages were delivered. Other contents are an Event, a
+State, an :class:`Origin`, or None for the end."""
 
 MOST_VALUES: Final = 2**20
-"""Bytes of JSON that one list or object in an event may have: as Python objects they take twenty times as much."""
+"""Bytes of JSON that one list or object in an event may have. As Python objects they take twenty times as much."""
 
 SHORT: Final = 1_000_000
-"""Nanoseconds between receipt and delivery that do not count as held."""
+"""A frame that was delivered within so many nanoseconds of its receipt does not count as held."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -225,7 +225,7 @@ def encode_notes(notes: Iterable[Note]) -> bytes:
     try:
         return _encoder.encode_lines(lines)
     except UnicodeEncodeError:
-        # One of them has lone surrogates. This is rare, so check each line.
+        # A text has lone surrogates. This is rare, so check each line only now.
         for line in lines:
             if isinstance(line.raw, str):
                 line.raw = _pack(line.raw)
@@ -305,7 +305,7 @@ def _event(kind: type[Event], raw: msgspec.Raw) -> Event:
     known = {field.name for field in fields(kind)}
     values = {name: _from_json(name, value) for name, value in _fields_decoder.decode(raw).items() if name in known}
     values |= {field: None for holder, field in _MESSAGES if holder is kind}
-    # Check the types of the events that are played. The others hold exceptions, which have no type in JSON.
+    # Check the field types of events that are replayed. Other events have exceptions, which msgspec cannot convert.
     return msgspec.convert(values, kind) if kind in OF_CONNECTIONS else kind(**values)
 
 

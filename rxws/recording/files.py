@@ -16,18 +16,18 @@ from .locks import lock, unlock
 __all__ = ["Appender"]
 
 MODE: Final = 0o600
-"""The permissions of a new recording: a feed may hold its user's orders and balances, so only the user reads it."""
+"""The permissions of a new recording. Only the user may read it, because it may contain orders and balances."""
 
 
 def open_to_append(path: Path) -> BinaryIO:
-    """Open a file to read and append, and create it with mode 0600. Open a pipe only to write.
+    """Open a file to read and append, and create it with mode 0600 if needed. Open a pipe only to write.
 
-    A process that also reads a pipe gets no error when all other readers have gone.
+    A process that opened a pipe also for reading would get no error after all other readers have closed it.
 
     Raises:
         OSError: it cannot be opened, or is a pipe without a reader. This function does not wait for a reader.
     """
-    # Unbuffered: bytes of a failed write must not be written later.
+    # Open it unbuffered, because bytes of a failed write must not be written later.
     if not path.is_fifo():
         return open(path, "a+b", buffering=0, opener=lambda name, flags: os.open(name, flags, MODE))
     try:
@@ -47,18 +47,18 @@ def claim(file: BinaryIO, path: Path, how: Format) -> None:
         FileExistsError: its content is not a recording.
     """
     if not stat.S_ISREG(os.fstat(file.fileno()).st_mode):
-        # A device has no content to protect, and may be shared.
+        # A device has no content to protect, and several recordings may write to it.
         return
     lock(file, path)
     file.seek(0)
     head = file.read(max(map(len, how.begins)))
-    # Compare only the bytes that are there: the recording may have been cut short.
+    # Compare only the bytes that the file has, because the recording may have been cut short.
     is_recording = any(begin.startswith(head[: len(begin)]) for begin in how.begins)
     if is_recording and head:
-        # The logs of other programs may begin with a time, too, and any file may be compressed.
+        # Check the first line too: logs of other programs may begin with a time, and any file may be compressed.
         file.seek(0)
         first = next(read_lines(file, how, LONGEST), b"")
-        # A first session that cannot be decompressed may be damage: another session can be appended.
+        # If the first session cannot be decompressed, it may be damaged. Another session can be appended.
         is_recording = isinstance(first, how.errors) or (isinstance(first, bytes) and may_be_first(first))
     if not is_recording:
         raise FileExistsError(errno.EEXIST, "it is no recording, and is left as it is", str(path))
@@ -95,7 +95,7 @@ class Appender:
         self._write(self._compressor.compress(lines))
 
     def flush(self) -> None:
-        """Hand everything to the operating system. After that, it survives the end of this process.
+        """Pass everything to the operating system. After that, it survives the end of this process.
 
         Raises:
             OSError: writing failed.
@@ -120,7 +120,7 @@ class Appender:
             self._file.close()
 
     def _line_break(self) -> bytes:
-        # End an incomplete line, so that it is one bad line.
+        # End an incomplete line, so that it does not make the next line a bad one too.
         size = self._file.seek(0, os.SEEK_END) if self._file.seekable() else 0
         if not size:
             return b""

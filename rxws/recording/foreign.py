@@ -15,18 +15,18 @@ _keys: Final = msgspec.json.Decoder(dict[str, msgspec.Raw])
 
 
 class Verdict(enum.Enum):
-    """Where a line that is not an entry comes from."""
+    """The probable origin of a line that is not an entry."""
 
     DAMAGED = enum.auto()
     """It may be an entry that was damaged or cut short."""
     UNLIKELY = enum.auto()
-    """It is readable text of another form. Damage leaves such a line, but hardly two in a row."""
+    """It is readable text of another form. Damage may leave one line like this, but hardly two in a row."""
     FOREIGN = enum.auto()
-    """It is a JSON object with several keys that no entry has. Damage does not leave such a line."""
+    """It is a JSON object with several keys that no entry has. Damage does not make a line like this."""
 
 
 def judge(line: bytes) -> Verdict:
-    """Say where a line that is not an entry comes from."""
+    """Return the probable origin of a line that is not an entry."""
     try:
         unknown = len(_keys.decode(line).keys() - FIELDS)
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):

@@ -1,8 +1,8 @@
 """How the files of recordings are compressed: not at all, with gzip or with Zstandard.
 
-Each session of a compressed recording is a separate stream. A mark, which other tools skip, stands before it. After a
-session that was cut short, the reader finds the next one by its mark. ``zcat`` and ``zstdcat`` read the sessions that
-were not cut short.
+Each session of a compressed recording is a separate stream with a mark before it, which other tools skip. If a session
+was cut short, the reader finds the next session by its mark. ``zcat`` and ``zstdcat`` read the sessions that were not
+cut short.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from typing import Any, Final, Protocol
 __all__ = ["Format", "format_of"]
 
 PIECE: Final = 2**18
-"""Bytes that are decompressed at a time, at most: one compressed chunk can hold a thousand times its own size."""
+"""Maximum number of bytes decompressed at a time. One compressed chunk can contain a thousand times its own size."""
 
 
 class _Compressor(Protocol):
@@ -25,7 +25,7 @@ class _Compressor(Protocol):
 
 
 class _Plain:
-    """The compressor of a file that is not compressed."""
+    """Takes the place of a compressor for a file that is not compressed."""
 
     def compress(self, octets: bytes, /) -> bytes:
         return octets
@@ -39,8 +39,8 @@ class Format:
     """How a file is compressed.
 
     Attributes:
-        mark: the bytes before each session; empty where a line break is enough.
-        begins: every recording begins with one of these, including one that another tool compressed.
+        mark: the bytes before each session; empty if a line break is enough.
+        begins: every recording begins with one of these, also if another tool compressed it.
         compressor: returns a new compressor, for one session.
         decompressed: yields the contents of a session's chunks, in pieces of bounded size.
         flush_mode: the argument with which ``flush`` writes everything so far and keeps the stream open.
@@ -56,18 +56,18 @@ class Format:
 
 
 def _inflate(stream: Any, octets: bytes) -> Iterator[bytes]:
-    """Yield what zlib makes of ``octets``, in pieces."""
+    """Yield the decompressed bytes of ``octets`` in pieces, with zlib."""
     while True:
         piece = stream.decompress(octets, PIECE)
         yield piece
         octets = stream.unconsumed_tail
-        # After a full piece zlib may hold more output although it has consumed all input.
+        # After a full piece zlib may still have output although it has consumed all input.
         if stream.eof or (not octets and len(piece) < PIECE):
             return
 
 
 def _expand(stream: Any, octets: bytes) -> Iterator[bytes]:
-    """Yield what Zstandard makes of ``octets``, in pieces."""
+    """Yield the decompressed bytes of ``octets`` in pieces, with Zstandard."""
     while True:
         yield stream.decompress(octets, PIECE)
         octets = b""
@@ -78,7 +78,7 @@ def _expand(stream: Any, octets: bytes) -> Iterator[bytes]:
 def _decompressed(
     chunks: Iterator[bytes], new_stream: Callable[[], Any], pieces: Callable[[Any, bytes], Iterator[bytes]]
 ) -> Iterator[bytes]:
-    """Yield the contents of a session's streams: usually one, but another tool may have joined several."""
+    """Yield the contents of a session's streams: usually one, but another tool may have joined several streams."""
     stream = new_stream()
     for chunk in chunks:
         while chunk:
@@ -90,11 +90,13 @@ def _decompressed(
 
 _PLAIN: Final = Format(b"", tuple(b'{"time":%c' % digit for digit in b"-0123456789"), _Plain, iter, 0, ())
 
-# A member without content (RFC 1952 §2.2): 20 bytes that compressed data has by chance once in 2¹⁶⁰.
+# The mark is a gzip member without content (RFC 1952 §2.2). Compressed data contains these 20 bytes by chance once in
+# 2¹⁶⁰.
 _GZIP: Final = Format(
     bytes.fromhex("1f8b08000000000000ff 0300 0000000000000000"),
     (bytes.fromhex("1f8b"),),
-    # Level 3 takes half the time of the default, for files that are a tenth larger. 16 + 15: gzip, the largest window.
+    # Level 3 takes half the time of the default level, and files are a tenth larger. wbits=31 means gzip with the
+    # largest window.
     lambda: zlib.compressobj(3, wbits=31),
     lambda chunks: _decompressed(chunks, lambda: zlib.decompressobj(wbits=31), _inflate),
     zlib.Z_SYNC_FLUSH,
@@ -112,13 +114,13 @@ def _zstd() -> Format:
             raise ImportError(
                 "recordings that end in .zst need Zstandard, which Python has from 3.14 on: pip install 'rxws[zstd]'"
             ) from None
-    # A skippable frame (RFC 8878 §3.1.2).
+    # The mark is a skippable frame (RFC 8878 §3.1.2).
     mark = bytes.fromhex("502a4d18 0e000000") + b"rxws recording"
     return Format(
         mark,
         (mark[:4], bytes.fromhex("28b52ffd")),
         zstd.ZstdCompressor,
-        # By default it refuses a window of more than 128 MiB.
+        # The decompressor refuses a window of more than 128 MiB by default.
         lambda chunks: _decompressed(chunks, zstd.ZstdDecompressor, _expand),
         zstd.ZstdCompressor.FLUSH_BLOCK,
         (zstd.ZstdError,),

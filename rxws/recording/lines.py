@@ -1,4 +1,4 @@
-"""Reads the lines of a file, of bounded length, before and after damaged data."""
+"""Reads the lines of a file. Their length is bounded, and reading continues after damaged data."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from .formats import Format
 __all__ = ["LONGEST", "LineTooLong", "read_lines"]
 
 CHUNK: Final = 2**16
-"""Bytes that are read from the file at a time, at most."""
+"""Maximum number of bytes that are read from the file at a time."""
 
 
 LONGEST: Final = 2**24
@@ -24,8 +24,8 @@ class LineTooLong(ValueError):
 def read_lines(file: BinaryIO, how: Format, longest: float) -> Iterator[bytes | Exception]:
     """Yield the lines of a file, without their line breaks.
 
-    A session that was cut short ends with an incomplete line, which is yielded too. An exception stands in the place
-    of lines that cannot be decompressed, up to the next session, and in the place of each line that is too long.
+    A session that was cut short ends with an incomplete line, which is yielded too. An exception is yielded in place of
+    each line that is too long, and in place of all lines from damaged compressed data to the next session.
 
     Args:
         file: the file.
@@ -40,8 +40,8 @@ def read_lines(file: BinaryIO, how: Format, longest: float) -> Iterator[bytes | 
 
 
 def _split(pieces: Iterator[bytes], longest: float, errors: tuple[type[Exception], ...]) -> Iterator[bytes | Exception]:
-    """Yield the lines in a session's pieces, and raise the error of the decompressor after the last of them."""
-    # The parts of the line that is not complete yet, and their size. Parts that are too long are not kept.
+    """Yield the lines of one session; raise the error of the decompressor after the last line."""
+    # The parts of the present, incomplete line, and their size. The parts of a line that is too long are not kept.
     parts: list[bytes] = []
     size: float = 0
     failure: Exception | None = None
@@ -64,7 +64,7 @@ def _split(pieces: Iterator[bytes], longest: float, errors: tuple[type[Exception
                 parts.append(part)
                 if size > longest:
                     parts.clear()
-                    # Report it now, because the end of the line may be far away.
+                    # Report the line now, because its end may be far away.
                     yield LineTooLong(f"a line of more than {longest:,} bytes")
     if cut_short := b"".join(parts):
         yield cut_short
@@ -78,7 +78,7 @@ def _bounded(lines: list[bytes], longest: float) -> Iterator[bytes | Exception]:
 
 
 def _sessions(file: BinaryIO, mark: bytes) -> Iterator[Iterator[bytes]]:
-    """Yield the parts of a file between the marks, each as an iterator of chunks, to be exhausted before the next."""
+    """Yield the sessions of a file, each as an iterator of chunks. Exhaust it before you take the next session."""
     if not mark:
         yield iter(lambda: file.read(CHUNK), b"")
         return
@@ -93,7 +93,7 @@ def _sessions(file: BinaryIO, mark: bytes) -> Iterator[Iterator[bytes]]:
                 rest = after
                 yield before
                 return
-            # Keep bytes that may be the beginning of a mark.
+            # Keep the last bytes, which may be the beginning of a mark.
             keep = len(mark) - 1
             yield rest[:-keep]
             chunk = file.read(CHUNK)

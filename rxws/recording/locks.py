@@ -1,4 +1,4 @@
-"""A lock, so that only one recording at a time writes to a file. There is none on Windows.
+"""A lock that lets only one recording at a time write to a file. There is no lock on Windows.
 
 Windows can lock only a range of bytes (``msvcrt.locking``) in the first 2 GiB of a file, and other processes cannot
 read this range. A separate lock file is no alternative: a killed process would leave it behind, and the recording could
@@ -31,7 +31,7 @@ def lock(file: BinaryIO, path: Path) -> None:
         except BlockingIOError as error:
             raise BlockingIOError(error.errno, "another recording is writing to it", str(path)) from None
         except OSError as error:
-            # Some network file systems have no locks. Record nevertheless.
+            # Some network file systems have no locks. Record without one.
             logging.getLogger("rxws").debug("%s cannot be locked: %s", path, error)
 
 

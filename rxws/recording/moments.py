@@ -12,21 +12,21 @@ from .timeline import DISAGREEMENT
 __all__ = ["Moment", "moments"]
 
 Moment = tuple[float, Any]
-"""Seconds since the start of the recording, and an Event, a State, None, or a tuple for a frame: the items of
-``ws.frames``, and ``kept`` of its entry."""
+"""Seconds since the start of the recording, and the content: an Event, a State, None, or a tuple for a frame. The tuple
+has the items of ``ws.frames``, and ``kept`` of the frame's entry."""
 
 
 def moments(entries: Iterable[Entry]) -> Iterator[Moment]:
     """Yield the contents of entries with seconds since the start of the first session. The seconds never go back.
 
-    Each session has its own monotonic clock; between two sessions, the wall clock is used. As in a live feed, the Gap
-    between two sessions is emitted when there is a connection again, right after the event Connected.
+    Each session has its own monotonic clock. The pause between two sessions is measured with the wall clock. As in a
+    live feed, the Gap between two sessions comes directly after the next event Connected.
     """
     first: SessionStart | None = None
     shift = last = 0
-    # When the session before ended, until its gap is emitted.
+    # When the previous session ended; None when its gap has been emitted.
     since: int | None = None
-    # The latest entry with a wall-clock time: when it is played, and that time.
+    # The latest entry with a wall-clock time: the time at which it is played, and its wall-clock time.
     played = wall = 0
     for number, entry in enumerate(entries):
         if isinstance(entry, SessionStart):
@@ -34,9 +34,9 @@ def moments(entries: Iterable[Entry]) -> Iterator[Moment]:
                 since = last if since is None else since
                 start, by_latest = entry.wall - first.wall, played + entry.wall - wall
                 if abs(start - by_latest) > DISAGREEMENT:
-                    # The clock was set in a session before, or its date is damaged. Do not wait for the difference.
+                    # The wall clock was set during an earlier session, or a date is damaged. Do not wait that long.
                     start = min(start, by_latest)
-                # The wall clock may have been set back in between. The time of a replay never goes back.
+                # The wall clock may have been set back between the sessions. The time of a replay never goes back.
                 last = max(last, start)
             first = first or entry
             played, wall = last, entry.wall
@@ -74,11 +74,11 @@ def _what(entry: Entry) -> Any:
 
 
 def _is_live(what: Any) -> bool:
-    """Return whether it shows that there is a connection."""
+    """Return whether the content of a moment shows that there is a connection."""
     return type(what) is tuple or isinstance(what, Connected) or (isinstance(what, State) and what.is_live)
 
 
 def _gap(first: SessionStart, end: int, start: int) -> Gap:
-    """Return a Gap: nothing was recorded between the end of one session and the start of the next."""
+    """Return the Gap between the end of one session and the start of the next."""
     since, until = ((first.wall + time) / 1e9 for time in (end, start))
     return Gap(since, until, "recording", None, name=first.name, time=until)

@@ -95,7 +95,7 @@ def play(script: Script, speed: float, make: Callable[[], FeedT]) -> FeedT:
 
 
 def _answer(_answer: Any) -> None:
-    """Takes the place of a connection that sends replies. A replay calls no reply hook."""
+    """Takes the place of the function that sends replies, which a replay never calls."""
     raise AssertionError
 
 
@@ -114,7 +114,7 @@ class PlayedFeed(Feed):
     def __init__(self, hooks: Hooks, options: Options, kind: str, script: Script, speed: float) -> None:
         self.script: Final = script
         self._speed = speed
-        # There is no connection on which to reply.
+        # A replay has no connection on which to send replies.
         super().__init__(replace(hooks, reply=None), options, kind)
 
     def _make_context(self, name: str) -> LoopContext:
@@ -130,7 +130,7 @@ class PlayedFeed(Feed):
         return ALWAYS_AVAILABLE
 
     async def wait_connected(self) -> None:
-        """Wait until the recorded feed was connected. There is no connection to return."""
+        """Return when the replay has reached a live state."""
         self.check_open()
         while not self.state.value.is_live:
             await self.live_or_ended.wait()
@@ -155,7 +155,8 @@ class PlayedFeed(Feed):
         if self.is_closing:
             return
         if error is not None and isinstance(error, (asyncio.CancelledError, *EXITS)):
-            # Not in a new task: where the program cancels all tasks, as asyncio.run does, it would not be awaited.
+            # Do this without a new task. If the program cancels all tasks, as asyncio.run does, it would not await the
+            # task.
             self._cut_off(error)
             return
         if isinstance(error, Exception):
@@ -165,7 +166,7 @@ class PlayedFeed(Feed):
 
 
 class Playback:
-    """Plays a script. In the feed, it takes the place of the rotating connections."""
+    """Plays a script. In the feed it takes the place of the rotation and its connections."""
 
     def __init__(self, feed: PlayedFeed, script: Script) -> None:
         self.last_received_at: float | None = None
@@ -188,13 +189,13 @@ class Playback:
         self._parsed_gaps: deque[tuple[float, float]] = deque(maxlen=MOST_GAPS)
         assert feed.context.consumers is not None
         self._consumers = Consumers(self._loop, feed.context.consumers)
-        # Let other tasks run after this number of messages, or at this time of the loop's clock.
+        # Let other tasks run after this total number of messages, or at this time of the loop's clock.
         self._pauses_at = 1
         self._slice_end = math.inf
         self._task: asyncio.Task[None] | None = None
         self._stopped = False
 
-    # Used by the feed
+    # For the feed
 
     @property
     def tasks(self) -> list[asyncio.Task[Any]]:
@@ -202,7 +203,7 @@ class Playback:
         return [] if self._task is None or self._task.done() else [self._task]
 
     def start(self) -> None:
-        """Start playing."""
+        """Play the script in a task. The feed ends with this task."""
         self._task = self._loop.create_task(self._play(), name="rxws replay")
         self._task.add_done_callback(self._finished)
 
@@ -266,7 +267,7 @@ class Playback:
             self._parsed_gaps.extend((item.start, item.end) for item in message if type(item) is Gap)
         # Use the recorded time of receipt, not the time of the replay.
         received = self._received if self._dispatcher.frames.subscriptions else 0
-        # The number of messages differs if the replay parses frames otherwise than the recorded feed.
+        # The number of messages differs if the replay parses frames in another way than the recorded feed did.
         if self._kept is not None and type(message) is Many and len(message) == len(self._kept):
             self._dispatcher.deliver_kept(deliver, raw, message, self._kept, received)
         else:

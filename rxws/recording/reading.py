@@ -25,7 +25,7 @@ MOST_NAMED: Final = 10
 
 
 def summary(path: str | os.PathLike[str], bad_lines: Sequence[int]) -> str:
-    """Say how many lines of a file could not be read, and list the first of them."""
+    """Return a text with the number of lines of a file that could not be read, and the first of their line numbers."""
     numbers = ", ".join(map(str, bad_lines[:MOST_NAMED]))
     more = ", …" if len(bad_lines) > MOST_NAMED else ""
     return f"{os.fspath(path)}: bad lines, left out: {len(bad_lines)} (line {numbers}{more})"
@@ -78,7 +78,7 @@ class Reading(Iterator[Entry]):
         bad = BadLines(self.path)
         self.bad_lines = bad.numbers
         longest = math.inf if max_line_size is None else max_line_size
-        # A function, because a method would make a reference cycle, which keeps the file open.
+        # _entries is a function, because a method would make a reference cycle, which would keep the file open.
         self._entries: Iterator[Entry] = _entries(read_lines(file, how, longest), bad, self.path, longest, self._close)
 
     def __next__(self) -> Entry:

@@ -25,16 +25,16 @@ from .files import Appender
 __all__ = ["Recording", "record"]
 
 STEP: Final = 0.01
-"""Seconds between two writes. While this thread works, the loop may wait for the interpreter's lock: at 50,000 messages
-a second, the messages of one interval take one or two milliseconds. With an interval five times as long, other tasks
-waited for 8 to 40 ms."""
+"""Seconds between two writes. While the recording's thread works, the loop may wait for the interpreter's lock. At
+50,000 messages a second, the messages of one interval take one or two milliseconds. With an interval five times as
+long, other tasks waited for 8 to 40 ms."""
 
 BATCH: Final = 500
-"""Entries that are encoded at a time. A smaller number does not help the loop: when the loop's thread is busy, this
-thread runs only every few milliseconds."""
+"""Entries that are encoded at a time. A smaller number would not help the loop, because the recording's thread runs
+only every few milliseconds while the loop's thread is busy."""
 
 MOST_BYTES: Final = 2**28
-"""Bytes of frames that may wait to be written. With more, the disk is too slow and the recording stops."""
+"""Bytes of frames that may wait to be written. If more wait, the disk is too slow, and the recording stops."""
 
 CLOSE_TIMEOUT: Final = 10.0
 """Seconds to wait for the disk at the end of the block."""
@@ -44,7 +44,7 @@ GLANCE: Final = 0.005
 
 
 def _ignore(_error: Exception) -> None:
-    """Ignore the error of the feed: the recording just ends."""
+    """Ignore the error of the feed. The recording just ends."""
 
 
 class Recording(abc.DisposableBase):
@@ -75,18 +75,18 @@ class Recording(abc.DisposableBase):
         self._flush_interval = flush_interval
         # The loop's thread appends, and the recording's thread removes. A deque needs no lock for this.
         self._notes: deque[Note] = deque()
-        # The number of notes written since the last flush, and when that was.
+        # The number of notes written since the last flush, and the time of that flush.
         self._unsafe, self._flushed = 0, time.monotonic()
         self._bytes = self._bytes_taken = 0
         self._ending = threading.Event()
         self._file = Appender(self.path)
         url = ws.shown_url if isinstance(ws, ReactiveWebSocket) else None
         self._note(Origin(redact(feed.reporter.name), url, time.time_ns()))
-        # A daemon thread, so that a program can end without closing its feed. Then atexit ends the recording.
+        # Use a daemon thread, so that a program can end without closing its feed. atexit then ends the recording.
         self._thread = threading.Thread(target=self._run, name=f"rxws recording {self.path.name}", daemon=True)
         self._thread.start()
         atexit.register(self.dispose)
-        # In this order: the current state comes before frames and events. The events end last.
+        # The order matters: the current state must come before frames and events, and the events end last.
         self._subscriptions = [
             ws.state.subscribe(self._note, _ignore),
             ws.frames.subscribe(self._note_frame, _ignore),
@@ -109,7 +109,7 @@ class Recording(abc.DisposableBase):
         self._bytes += len(raw)
 
     def _end(self, _error: Exception | None = None) -> None:
-        """Make the thread write what is left and close the file. This does not wait. Idempotent."""
+        """Make the thread write all notes and close the file. It does not wait for the thread. Idempotent."""
         if not self._ending.is_set():
             self._note(None)
             self._ending.set()
@@ -133,7 +133,7 @@ class Recording(abc.DisposableBase):
         try:
             ended = False
             while not ended:
-                # Check for the end before writing, so that everything noted before the end is written.
+                # Check for the end before writing, so that all notes from before the end are written.
                 ended = self._ending.wait(step)
                 while self._notes:
                     self._write()
@@ -164,7 +164,7 @@ class Recording(abc.DisposableBase):
         self.frames += frames
 
     def _flush_if_due(self, step: float) -> None:
-        """Flush the file if the next check would be too late."""
+        """Flush the file if a flush at the next check would be too late."""
         now = time.monotonic()
         if self._unsafe and now - self._flushed >= self._flush_interval - step:
             self._file.flush()
@@ -212,7 +212,7 @@ class Recording(abc.DisposableBase):
         self, exc_type: type[BaseException] | None, exc_value: BaseException | None, traceback: TracebackType | None
     ) -> None:
         self._stop()
-        # Use real time, because a thread does not follow the virtual time of a loop.
+        # Use real time, because the thread does not follow the virtual time of a loop.
         deadline = time.monotonic() + CLOSE_TIMEOUT
         while self._thread.is_alive() and time.monotonic() < deadline:  # noqa: ASYNC110 - a thread sets no event here
             await asyncio.sleep(GLANCE)

@@ -1,7 +1,8 @@
-"""Leaves out entries whose time is damaged: a jump that the lines after it contradict. Pure.
+"""Leaves out entries whose time is damaged: the time jumps, and the lines after it contradict the jump. Pure.
 
 The times of one session ascend. A step of more than a second, forward or backward, is checked against the entries that
-follow in the session. Where they do not decide, the wall-clock time of frames does: it advances as the monotonic clock.
+follow in the session. If they do not decide, the wall-clock times of frames do, because the wall clock advances as fast
+as the monotonic clock.
 """
 
 from __future__ import annotations
@@ -15,16 +16,16 @@ from .entries import Entry, FrameEntry, SessionStart
 __all__ = ["DISAGREEMENT", "without_jumps"]
 
 STEP: Final = 10**9
-"""Nanoseconds between two entries that need no check. A wrong step of up to this delays a replay by as much."""
+"""The longest step in nanoseconds that is not checked. A wrong step of this size delays a replay only by one second."""
 
 LOOK: Final = 8
-"""Entries that are read ahead for a check, at most."""
+"""Maximum number of entries that are read ahead for a check."""
 
 DISAGREEMENT: Final = 3_600 * 10**9
-"""Nanoseconds by which the wall clock may differ from the monotonic clock: it may have been set meanwhile."""
+"""Nanoseconds by which the wall clock may differ from the monotonic clock, because it may have been set meanwhile."""
 
 LONGEST_SILENCE: Final = 30 * 86_400 * 10**9
-"""Nanoseconds that may pass before the last entry of a session if no wall-clock time confirms them."""
+"""The longest silence before the last entry of a session, in nanoseconds, that no wall-clock time needs to confirm."""
 
 
 def without_jumps(entries: Iterator[tuple[int, Entry]], reject: Callable[[int], object]) -> Iterator[Entry]:
@@ -38,7 +39,7 @@ def without_jumps(entries: Iterator[tuple[int, Entry]], reject: Callable[[int], 
         Exception: an exception that ``entries`` raises, after the entries before it.
     """
     ahead = _Ahead(entries)
-    # The entry before, in the same session, and the last one of the session that has a wall-clock time.
+    # The previous entry of the same session, and the last entry of the session that has a wall-clock time.
     before: Entry | None = None
     walled: FrameEntry | SessionStart | None = None
     while (item := next(entries, None) if ahead.is_empty else ahead.take()) is not None:
@@ -66,7 +67,7 @@ class _Ahead:
     """Entries that were read ahead.
 
     Attributes:
-        is_empty: whether there is no such entry, and no error in place of the next one.
+        is_empty: whether there is neither an entry nor an error that was read ahead.
     """
 
     def __init__(self, entries: Iterator[tuple[int, Entry]]) -> None:
@@ -76,7 +77,7 @@ class _Ahead:
         self._error: Exception | None = None
 
     def take(self) -> tuple[int, Entry]:
-        """Return and remove the first entry, or raise the error in its place."""
+        """Return and remove the first entry, or raise the error that came in place of it."""
         if not self._read:
             assert self._error is not None
             raise self._error
@@ -102,7 +103,7 @@ class _Ahead:
         try:
             item = next(self._entries, None)
         except Exception as error:
-            # Raise it once the entries before it have been taken.
+            # Raise the error when the entries before it have been taken.
             self._error, self.is_empty = error, False
             return False
         if item is None:
@@ -117,8 +118,8 @@ def _is_contradicted(
 ) -> bool:
     """Return whether the step from ``before`` to ``entry`` is damage."""
     if entry.time < before.time:
-        # It is damage if most of the following entries continue from the entry before. Otherwise this is a new session
-        # with another clock, and its header is a bad line.
+        # If most of the following entries continue from the previous entry, this entry is damaged. Otherwise it belongs
+        # to a new session with another clock, whose header is a bad line.
         return 2 * sum(other.time >= before.time - STEP for other in following) > len(following)
     against = [other for other in following if other.time < entry.time - STEP]
     if following and (len(against) != 1 or against[0].time < before.time - STEP):
@@ -139,7 +140,8 @@ def _contradicts_start(start: SessionStart, has_session_before: bool, following:
     if frame is None:
         return False
     excess = frame.time - start.time - (frame.received - start.wall)
-    # The date of the first session delays no frame. A device without a battery sets its clock after the start.
+    # The date of the first session delays no frame, so it is not checked. It may be wrong, because a device without a
+    # battery sets its clock some time after its start.
     return excess > DISAGREEMENT and (has_session_before or following[0].time > start.time + STEP)
 
 
