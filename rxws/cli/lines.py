@@ -9,10 +9,10 @@ from typing import Any, Final
 
 import msgspec
 
-from .. import CallbackFailed, Connected, Disconnected, Event, Gap, Lagging, MessageRejected, Overflowed, Quiet, Rotated
-from ..reporting import printable, redact
+from .. import Disconnected, Event
+from ..reporting import printable
 
-__all__ = ["decode", "describe", "event_line", "is_news", "json_lines"]
+__all__ = ["decode", "event_line", "is_news", "json_lines"]
 
 _UNSAFE: Final = re.compile(
     "["
@@ -62,45 +62,10 @@ def _escape(match: re.Match[str]) -> str:
 
 
 def event_line(event: Event) -> str:
-    """Return an event as a line: its time, its type and a description."""
+    """Return an event as a line: its time, its type and its sentence."""
     clock = time.strftime("%H:%M:%S", time.localtime(event.time))
     milliseconds = int(event.time % 1 * 1000)
-    return printable(f"{clock}.{milliseconds:03} {type(event).__name__}: {describe(event)}")
-
-
-def describe(event: Event) -> str:
-    """Return a description of an event in words."""
-    match event:
-        case Connected():
-            after = f" after {event.attempt} attempts" if event.attempt > 1 else ""
-            return f"connection {event.number} is open{after}"
-        case Disconnected(number=None):
-            return f"no connection ({event.reason}): {event.cause}; {_next_attempt(event.delay)}"
-        case Disconnected():
-            code = "" if event.code is None else f", code {event.code}"
-            return f"connection {event.number} ended ({event.reason}{code}): {event.cause}"
-        case Rotated():
-            proven = "proven" if event.proven else "not proven"
-            return (
-                f"connection {event.number} delivers: overlap {proven}, {event.held:,} held, "
-                f"{event.duplicates:,} of them copies, paused {event.paused * 1000:.1f} ms"
-                + (", cut short" if event.truncated else "")
-            )
-        case Gap():
-            length = (event.end - event.start) * 1000
-            return f"{length:,.1f} ms without a connection ({event.reason}): messages may be missing"
-        case Quiet():
-            return f"connected, but no message for {event.seconds:g} s"
-        case MessageRejected():
-            return f"a frame could not be parsed ({event.count:,} so far): {redact(repr(event.error))}"
-        case CallbackFailed():
-            return f"{event.handler} raised {redact(repr(event.error))}"
-        case Lagging():
-            return f"{event.consumer} is behind: {event.pending:,} messages wait"
-        case Overflowed():
-            return f"{event.consumer} was full ({event.overflow}): {event.dropped:,} messages dropped in all"
-        case _:
-            return repr(event)
+    return printable(f"{clock}.{milliseconds:03} {type(event).__name__}: {event}")
 
 
 def is_news(event: Event) -> bool:
@@ -109,9 +74,3 @@ def is_news(event: Event) -> bool:
         return True
     gives_up = event.number is None and event.delay is None
     return event.reason != "user" and not gives_up
-
-
-def _next_attempt(delay: float | None) -> str:
-    if delay is None:
-        return "giving up"
-    return f"retrying in {delay:.1f} s" if delay else "retrying at once"

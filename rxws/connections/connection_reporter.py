@@ -31,9 +31,7 @@ class ConnectionReporter:
 
     def connected(self, number: int, attempt: int) -> None:
         """Report that a connection takes over; ``attempt`` is how many attempts it took."""
-        reporter = self.reporter
-        reporter.log(logging.INFO, "connection %d is open", number)
-        reporter.emit(Connected, number=number, attempt=attempt)
+        self.reporter.log(logging.INFO, self.reporter.emit(Connected, number=number, attempt=attempt))
 
     def reconnected(self, reason: Reason) -> None:
         """Count a reconnection that was not planned, by the reason that the connection before was lost."""
@@ -47,26 +45,24 @@ class ConnectionReporter:
 
     def resumed(self, number: int) -> None:
         """Report that a connection says that it begins where the last one ended."""
-        self.reporter.log(logging.INFO, "connection %d begins where the last one ended", number)
-        self.reporter.emit(Resumed, number=number)
+        self.reporter.log(logging.INFO, self.reporter.emit(Resumed, number=number))
 
     def ended(self, number: int, failure: Failure) -> None:
         """Report that a connection has ended."""
         level = _LEVELS.get(failure.reason, logging.WARNING)
-        error = failure.error if level == logging.ERROR else None
-        self.reporter.log(level, "connection %d ended: %s (%s)", number, failure.cause, failure.reason, error=error)
-        self._disconnected(number, failure, None)
+        self._disconnected(level, number, failure, None)
 
     def refused(self, failure: Failure, delay: float | None) -> None:
         """Report that no connection could be opened; the next attempt follows in ``delay`` seconds (None: never)."""
-        after = "giving up" if delay is None else f"next attempt in {delay:.1f} s"
-        self.reporter.log(logging.WARNING, "no connection: %s (%s); %s", failure.cause, failure.reason, after)
-        self._disconnected(None, failure, delay)
+        self._disconnected(logging.WARNING, None, failure, delay)
 
-    def _disconnected(self, number: int | None, failure: Failure, delay: float | None) -> None:
-        self.reporter.emit(
+    def _disconnected(self, level: int, number: int | None, failure: Failure, delay: float | None) -> None:
+        event = self.reporter.emit(
             Disconnected, number=number, reason=failure.reason, cause=failure.cause, code=failure.code, delay=delay
         )
+        # A failed attempt must not suppress the line of a loss, nor one reason another.
+        about = number is None, failure.reason
+        self.reporter.log(level, event, about=about, error=failure.error if level == logging.ERROR else None)
 
     def rotated(self, number: int, **overlap: Any) -> None:
         """Report that a planned rotation is complete. An overlap with messages and without a proof is a warning.
@@ -77,15 +73,7 @@ class ConnectionReporter:
         """
         self.reporter.counters.rotations += 1
         event = self.reporter.emit(Rotated, number=number, **overlap)
-        self.reporter.log(
-            logging.INFO if event.proven or not event.held else logging.WARNING,
-            "rotated to connection %d: overlap %s, %d held, %d of them copies, paused %.3f s",
-            event.number,
-            "proven" if event.proven else "not proven",
-            event.held,
-            event.duplicates,
-            event.paused,
-        )
+        self.reporter.log(logging.INFO if event.proven or not event.held else logging.WARNING, event)
 
     def rotated_too_soon(self, delay: float) -> None:
         """Report that a rotation is delayed, because its rotation hook ended as soon as it had begun."""
@@ -95,16 +83,14 @@ class ConnectionReporter:
         )
         self.reporter.log(logging.WARNING, line, delay)
 
-    def quiet(self, number: int, seconds: float) -> None:
+    def quiet(self, seconds: float) -> None:
         """Report that no message has come for so many seconds, which may be normal for the feed."""
-        reporter = self.reporter
-        reporter.log(logging.WARNING, "no message for %g s on connection %d", seconds, number)
-        reporter.emit(Quiet, seconds=seconds)
+        self.reporter.log(logging.WARNING, self.reporter.emit(Quiet, seconds=seconds))
 
     def flooded(self, number: int, dropped: int) -> None:
         """Report that more frames came before everything was subscribed on a connection than can be held."""
         reporter = self.reporter
         reporter.counters.dropped += dropped
-        line = "connection %d: too many frames came before everything was subscribed: the first %d were dropped"
-        reporter.log(logging.WARNING, line, number, dropped)
-        reporter.emit(Overflowed, consumer=f"connection {number}", overflow="drop_oldest", dropped=dropped)
+        consumer = f"connection {number}"
+        event = reporter.emit(Overflowed, consumer=consumer, overflow="drop_oldest", dropped=dropped)
+        reporter.log(logging.WARNING, event, about=consumer)

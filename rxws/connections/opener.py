@@ -211,7 +211,7 @@ class Opener:
         if self.options.idle_timeout is not None:
             connection.fail(Failure("idle", f"no message for {seconds:g} s"))
         else:
-            self.connection_reporter.quiet(connection.number, seconds)
+            self.connection_reporter.quiet(seconds)
 
     def _ended(self, connection: Connection, reader: asyncio.Task[Failure]) -> None:
         """Called when a connection was read to its end."""

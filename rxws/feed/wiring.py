@@ -362,6 +362,7 @@ class Feed:
 
     def _finish(self) -> None:
         """Enter the final state, and end the Observables."""
+        self.reporter.close()
         self.enter(State.CLOSED if self.error is None else State.FAILED)
         for observable in (self.state, self.events):
             observable.end(self.error)

@@ -12,7 +12,6 @@ from ..observables.hot import HotObservable
 from ..observables.loop_context import LoopContext
 from ..reporting.cancellation import FAILURES
 from ..reporting.events import Gap, MessageRejected
-from ..reporting.redaction import redact
 from .frames import Frame
 from .hooks import Many, ParseHooks
 from .inbound import Inbound, Sink
@@ -63,8 +62,8 @@ class FrameDispatcher:
         """Skip a frame that could not be parsed: count it, log it and emit an event."""
         reporter = self.reporter
         reporter.counters.rejected += 1
-        reporter.log(logging.WARNING, "a frame of %d characters was rejected: %s", len(frame), redact(repr(error)))
-        reporter.emit(MessageRejected, raw=frame, error=error, count=reporter.counters.rejected)
+        event = reporter.emit(MessageRejected, raw=frame, error=error, count=reporter.counters.rejected)
+        reporter.log(logging.WARNING, event)
 
     def reply(self, inbound: Inbound, frame: Frame, reply: Callable[[Frame], Any]) -> None:
         """Call the reply hook with a frame, and send the answer that it returns."""
@@ -103,7 +102,6 @@ class FrameDispatcher:
             expected = "a Gap of a parse hook needs its start and its end in seconds since the epoch"
             self.reject(frame, ValueError(f"{expected}, not {gap.start!r} and {gap.end!r}: {error}"))
             return
-        self.reporter.log(logging.WARNING, "messages of %.3f s may be missing, the source says", end - start)
         self.router.report_gap(start, end, "source")
 
     def deliver_kept(self, sink: Sink, frame: Frame, message: Many[Any], kept: tuple[bool, ...], received: int) -> None:

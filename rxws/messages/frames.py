@@ -13,6 +13,7 @@ from typing import Any, Final, NamedTuple, Protocol
 from websockets.asyncio.client import ClientConnection
 from websockets.frames import Opcode
 
+from ..reporting.log_limit import ONCE
 from ..reporting.reporter import Reporter
 
 __all__ = ["Frame", "Frames", "Websocket", "frames_of"]
@@ -68,7 +69,7 @@ def frames_of(websocket: Websocket, reporter: Reporter) -> Frames:
             _PRIVATE_PARTS(websocket)
         except AttributeError as error:
             line = "this version of websockets has no %s: frames are read through recv, which is slower"
-            reporter.log(logging.WARNING, line, error.name, once=True)
+            reporter.log(logging.WARNING, line, error.name, times=ONCE)
             return Frames(deque(), websocket.recv, _nothing)
         pushed = _PushedFrames(websocket)
         return Frames(pushed.waiting, pushed.next, pushed.release)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from abc import abstractmethod
 from collections.abc import Callable
 from typing import Any, Final
@@ -109,6 +110,8 @@ class Router:
         """Count, emit and announce that messages from ``start`` to ``end`` may be missing here."""
         self._reporter.counters.gaps += 1
         gap = self._reporter.emit(Gap, start=start, end=end, reason=reason, last_message=self.last_message)
+        # Each has a line of its own.
+        self._reporter.log(logging.WARNING, gap, about=self._reporter.counters.gaps)
         self.announce(gap)
 
     def announce(self, gap: Gap) -> None:

@@ -226,9 +226,8 @@ class Buffer(Generic[T]):
         if reached > self._lag_mark:
             self._lag_mark = reached
             consumer, pending = self.describe(), len(items)
-            line = "%s lags: %d messages wait"
-            self._reporter.log(logging.WARNING, line, consumer, pending, about=(consumer, reached))
-            self._reporter.emit(Lagging, consumer=consumer, pending=pending)
+            event = self._reporter.emit(Lagging, consumer=consumer, pending=pending)
+            self._reporter.log(logging.WARNING, event, about=(consumer, reached))
             self._mark = self._next_mark()
 
     def _drop(self, items: deque[T], maxsize: int) -> None:
@@ -243,9 +242,8 @@ class Buffer(Generic[T]):
             return
         self._reported_at = now
         consumer = self.describe()
-        line = "%s is full (overflow=%r): %d dropped"
-        self._reporter.log(logging.WARNING, line, consumer, self._overflow, self.dropped, about=consumer)
-        self._reporter.emit(Overflowed, consumer=consumer, overflow=self._overflow, dropped=self.dropped)
+        event = self._reporter.emit(Overflowed, consumer=consumer, overflow=self._overflow, dropped=self.dropped)
+        self._reporter.log(logging.WARNING, event, about=consumer)
 
 
 def _wake(waiter: asyncio.Future[Any]) -> None:

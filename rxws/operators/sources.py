@@ -62,7 +62,7 @@ class Reports:
             self._log(line, error)
             return
         reporter.counters.rejected += 1
-        reporter.log(logging.WARNING, line, self._operator, redact(repr(error)), about=self._operator)
+        reporter.log(logging.WARNING, line, self._operator, repr(error), about=self._operator)
         reporter.emit(MessageRejected, raw=_as_text(message), error=error, count=reporter.counters.rejected)
 
     def failed(self, message: Any, error: BaseException) -> None:

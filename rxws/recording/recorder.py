@@ -123,8 +123,8 @@ class Recording(abc.DisposableBase):
         self._notes.clear()
         reporter, error = self._context.reporter, self.error
         assert error is not None
-        reporter.log(logging.ERROR, "the recording to %s stopped: %s", self.path, error, about=self.path)
-        reporter.emit(RecordingFailed, path=os.fspath(self.path), error=error, lost=lost)
+        event = reporter.emit(RecordingFailed, path=os.fspath(self.path), error=error, lost=lost)
+        reporter.log(logging.ERROR, event, about=event.path)
 
     # In the recording's own thread
 

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, fields
 from typing import Any, Literal, TypeAlias
 
-from .redaction import redact
+from .redaction import MOST_REDACTED, brief, redact
 
 __all__ = [
     "CallbackFailed",
@@ -91,18 +91,29 @@ TRANSITIONS: Mapping[State, frozenset[State]] = {
 }
 
 
-def _without_secrets(event: Event) -> str:
-    """Return the repr of an event with an exception, redacted, because its text may contain a URL with secrets."""
-    shown = []
-    for each in fields(event):
-        value = getattr(event, each.name)
-        shown.append(f"{each.name}={redact(repr(value)) if isinstance(value, BaseException) else repr(value)}")
-    return f"{type(event).__name__}({', '.join(shown)})"
+def _shown(value: object) -> str:
+    """Return the beginning of a value's repr, without secrets."""
+    if isinstance(value, str | bytes):
+        # Not the repr of all: a message may have megabytes.
+        return brief(repr(value[:MOST_REDACTED]))
+    try:
+        return brief(repr(value))
+    except Exception as error:
+        return f"<{type(value).__name__} whose repr raised {type(error).__name__}>"
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+def _next_attempt(delay: float | None) -> str:
+    if delay is None:
+        return "giving up"
+    return f"retrying in {delay:.1f} s" if delay else "retrying at once"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, repr=False)
 class Event:
     """The root of all events.
+
+    ``str(event)`` is one sentence, the same that the log has. ``repr(event)`` shows all fields, with the beginning of
+    each. Both are without secrets and control characters.
 
     Attributes:
         name: the feed's name.
@@ -112,8 +123,19 @@ class Event:
     name: str
     time: float
 
+    @property
+    def _sentence(self) -> str:
+        return repr(self)
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+    def __str__(self) -> str:
+        return redact(self._sentence)
+
+    def __repr__(self) -> str:
+        values = ", ".join(f"{field.name}={_shown(getattr(self, field.name))}" for field in fields(self))
+        return f"{type(self).__name__}({values})"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, repr=False)
 class Connected(Event):
     """A connection is open and everything is subscribed on it.
 
@@ -125,8 +147,13 @@ class Connected(Event):
     number: int
     attempt: int
 
+    @property
+    def _sentence(self) -> str:
+        after = f" after {self.attempt} attempts" if self.attempt > 1 else ""
+        return f"connection {self.number} is open{after}"
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+
+@dataclass(frozen=True, slots=True, kw_only=True, repr=False)
 class Disconnected(Event):
     """A connection ended, or could not be opened.
 
@@ -145,8 +172,15 @@ class Disconnected(Event):
     code: int | None = None
     delay: float | None = None
 
+    @property
+    def _sentence(self) -> str:
+        if self.number is None:
+            return f"no connection ({self.reason}): {self.cause}; {_next_attempt(self.delay)}"
+        code = "" if self.code is None else f", code {self.code}"
+        return f"connection {self.number} ended ({self.reason}{code}): {self.cause}"
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+
+@dataclass(frozen=True, slots=True, kw_only=True, repr=False)
 class Rotated(Event):
     """A planned rotation is complete: the new connection delivers.
 
@@ -177,8 +211,15 @@ class Rotated(Event):
     uncopied: int = 0
     truncated: bool = False
 
+    @property
+    def _sentence(self) -> str:
+        return (
+            f"connection {self.number} delivers: overlap {'' if self.proven else 'not '}proven, {self.held:,} held, "
+            f"{self.duplicates:,} of them copies, paused {self.paused * 1000:.1f} ms{', cut short' * self.truncated}"
+        )
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+
+@dataclass(frozen=True, slots=True, kw_only=True, repr=False)
 class Resumed(Event):
     """A connection that replaced a lost one begins where that one ended: nothing is missing.
 
@@ -190,8 +231,12 @@ class Resumed(Event):
     number: int
     replayed: int = 0
 
+    @property
+    def _sentence(self) -> str:
+        return f"connection {self.number} begins where the last one ended"
 
-@dataclass(frozen=True, slots=True)
+
+@dataclass(frozen=True, slots=True, repr=False)
 class Gap(Event):
     """Messages may be missing here: there was no connection for a time, or an overlap ended early.
 
@@ -226,8 +271,15 @@ class Gap(Event):
     name: str = field(default="", kw_only=True)
     time: float = field(default=0.0, kw_only=True)
 
+    @property
+    def _sentence(self) -> str:
+        length = (self.end - self.start) * 1000
+        if self.reason in ("rotation", "user", "recording", "source"):
+            return f"messages of {length:,.1f} ms may be missing ({self.reason})"
+        return f"{length:,.1f} ms without a connection ({self.reason}): messages may be missing"
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+
+@dataclass(frozen=True, slots=True, kw_only=True, repr=False)
 class Quiet(Event):
     """The connection is open, but no message has come for a while (60 s, then 120 s, 240 s …).
 
@@ -237,8 +289,12 @@ class Quiet(Event):
 
     seconds: float
 
+    @property
+    def _sentence(self) -> str:
+        return f"connected, but no message for {self.seconds:g} s"
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+
+@dataclass(frozen=True, slots=True, kw_only=True, repr=False)
 class MessageRejected(Event):
     """A frame could not be parsed and was skipped.
 
@@ -252,10 +308,12 @@ class MessageRejected(Event):
     error: BaseException
     count: int
 
-    __repr__ = _without_secrets
+    @property
+    def _sentence(self) -> str:
+        return f"a frame could not be parsed ({self.count:,} so far): {_shown(self.error)}"
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(frozen=True, slots=True, kw_only=True, repr=False)
 class CallbackFailed(Event):
     """A user's function raised: a handler, a subscriber, a filter or a hook.
 
@@ -269,10 +327,12 @@ class CallbackFailed(Event):
     message: Any
     error: BaseException
 
-    __repr__ = _without_secrets
+    @property
+    def _sentence(self) -> str:
+        return f"{self.handler} raised {_shown(self.error)}"
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(frozen=True, slots=True, kw_only=True, repr=False)
 class Lagging(Event):
     """A consumer is too slow: its buffer has reached 10,000, 100,000 or 1,000,000 messages.
 
@@ -284,8 +344,12 @@ class Lagging(Event):
     consumer: str
     pending: int
 
+    @property
+    def _sentence(self) -> str:
+        return f"{self.consumer} is behind: {self.pending:,} messages wait"
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+
+@dataclass(frozen=True, slots=True, kw_only=True, repr=False)
 class Overflowed(Event):
     """A full buffer dropped messages, or (``overflow="error"``) ended its stream.
 
@@ -300,8 +364,12 @@ class Overflowed(Event):
     overflow: Overflow
     dropped: int
 
+    @property
+    def _sentence(self) -> str:
+        return f"{self.consumer} was full ({self.overflow}): {self.dropped:,} messages dropped in all"
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+
+@dataclass(frozen=True, slots=True, kw_only=True, repr=False)
 class RecordingFailed(Event):
     """A recording of the feed stopped because its file cannot be written (a full disk, say). The feed continues.
 
@@ -315,10 +383,12 @@ class RecordingFailed(Event):
     error: BaseException
     lost: int
 
-    __repr__ = _without_secrets
+    @property
+    def _sentence(self) -> str:
+        return f"the recording to {self.path} stopped: {_shown(self.error)}"
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(frozen=True, slots=True, kw_only=True, repr=False)
 class SubscriptionFailed(Event):
     """The server refused a subscription, or did not answer it in time.
 
@@ -339,8 +409,13 @@ class SubscriptionFailed(Event):
     refusal: str | None = None
     combined: int = 1
 
+    @property
+    def _sentence(self) -> str:
+        how = "was not acknowledged" if self.refusal is None else f"was refused with {self.refusal}"
+        return f"a subscription {how}: {self.message}"
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+
+@dataclass(frozen=True, slots=True, kw_only=True, repr=False)
 class NothingMatched(Event):
     """No message passed a stream's filter during ten seconds with messages. Emitted once per filter.
 
@@ -357,6 +432,11 @@ class NothingMatched(Event):
     filter: str
     messages: int
     values: Mapping[str, tuple[str, ...]]
+
+    @property
+    def _sentence(self) -> str:
+        seen = "; ".join(f"{key} was {', '.join(values) or 'absent'}" for key, values in self.values.items())
+        return f"none of {self.messages:,} messages passed {self.filter}: {seen}"
 
 
 #: The former name of :class:`CallbackFailed`. Recordings that contain it can be read.

@@ -11,13 +11,13 @@ from typing import Final
 
 from .tokens import MASK, is_secret_name, is_token, mask_tokens
 
-__all__ = ["MASK", "brief", "printable", "redact", "redact_url"]
+__all__ = ["MASK", "MOST_REDACTED", "brief", "printable", "redact", "redact_url"]
 
 #: The longest text that is shown of a message.
 LONGEST: Final = 200
 
 #: The longest beginning that is redacted of a text: redaction may shorten it.
-_MOST_REDACTED: Final = 4_000
+MOST_REDACTED: Final = 4_000
 
 _URL: Final = re.compile(r"([\w+.\-]*)://([^/?#]*)(.*)")
 _AUTHORITY: Final = re.compile(r"(?:(?P<user>.*)@)?(?P<host>[\w.\-]*|\[[\w:.]*\])(?P<port>(?::[0-9]{0,5})?)")
@@ -115,9 +115,9 @@ def redact(text: str, names: frozenset[str] = frozenset()) -> str:
 
 def brief(text: str) -> str:
     """Return the beginning of ``text``, at most 200 characters, redacted as by :func:`redact`."""
-    if len(text) > _MOST_REDACTED:
+    if len(text) > MOST_REDACTED:
         # Drop the last word: redaction might not recognize a secret that was cut in two.
-        text = f"{text[:_MOST_REDACTED].rpartition(' ')[0]}…"
+        text = f"{text[:MOST_REDACTED].rpartition(' ')[0]}…"
     shown = redact(text)
     return shown if len(shown) <= LONGEST else f"{shown[: LONGEST - 1]}…"
 

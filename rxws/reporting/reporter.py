@@ -5,26 +5,20 @@ from __future__ import annotations
 import asyncio
 import copy
 import logging
-import math
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Hashable
 from dataclasses import dataclass, field, fields
 from typing import Any, Final, TypeVar
 
 from ..callables import name_of
 from .cancellation import EXITS, FAILURES, is_being_cancelled
 from .events import CallbackFailed, Event
-from .tracebacks import redacted_traceback
+from .log_limit import EACH_SECOND, LESS_AND_LESS, LogLimit
+from .redaction import redact
 
 __all__ = ["Counters", "Reporter"]
 
 E = TypeVar("E", bound=Event)
-
-#: Seconds between two log lines of one kind.
-LOG_INTERVAL: Final = 1.0
-
-#: Above this number of kinds of log lines, kinds older than the interval are forgotten.
-MAX_KINDS: Final = 1_000
 
 #: Seconds by which a loop's clock may differ from the monotonic clock if it is the same: uvloop's has milliseconds.
 CLOCK_RESOLUTION: Final = 0.002
@@ -75,7 +69,7 @@ def _is_virtual(loop: asyncio.AbstractEventLoop) -> bool:
 
 
 class Reporter:
-    """Counts, logs and emits the events of one feed. Equal log lines are written at most once a second.
+    """Counts, logs and emits the events of one feed. Lines of one subject are logged at most once a second.
 
     Args:
         loop: the feed's event loop, whose clock it uses.
@@ -96,10 +90,7 @@ class Reporter:
         self._loop = loop
         self._is_virtual = _is_virtual(loop)
         self._epoch = time.time() - loop.time()
-        self._logger = logging.getLogger("rxws")
-        # By kind of line: the time of the last logged line, and the number of lines suppressed since.
-        self._logged: dict[tuple[str, object], tuple[float, int]] = {}
-        self._most_kinds = MAX_KINDS
+        self._log = LogLimit(loop, name)
 
     def without_events(self) -> Reporter:
         """Return a reporter with the same counters and log that emits no events."""
@@ -123,40 +114,29 @@ class Reporter:
     def log(
         self,
         level: int,
-        line: str,
+        line: str | Event,
         *values: object,
-        about: object = None,
+        about: Hashable = None,
         error: BaseException | None = None,
-        once: bool = False,
+        times: tuple[float, ...] = EACH_SECOND,
     ) -> None:
-        """Log ``line % values``, at most once a second for each kind of line. Suppressed lines are counted.
+        """Log the sentence of an event, or ``line % values`` without secrets, unless the same was logged just now.
 
-        Lines with the same ``line`` and ``about`` are of one kind.
+        Lines with the same format or type of event, level and ``about`` have one subject; see
+        :class:`~rxws.reporting.log_limit.LogLimit`.
 
         Args:
             level: as in :mod:`logging`.
-            line: the format, which is the same for all lines of a kind.
+            line: an event, or a format.
             values: the values of the format.
             about: the subject of the line, if a line about one subject must not suppress a line about another.
             error: an exception to log with its traceback.
-            once: whether only one line of this kind is logged while the feed lives.
+            times: seconds after the first line of a subject at which the next may follow.
         """
-        now = self._loop.time()
-        kind = line, about
-        last, suppressed = self._logged.get(kind, (-math.inf, 0))
-        if now - last < LOG_INTERVAL:
-            self._logged[kind] = (last, suppressed + 1)
-            return
-        if len(self._logged) >= self._most_kinds:
-            for each in [each for each, (at, _) in self._logged.items() if now - at >= LOG_INTERVAL]:
-                del self._logged[each]
-            # The limit doubles with the number that is left, so that many new kinds in one second cost few scans.
-            self._most_kinds = MAX_KINDS + 2 * len(self._logged)
-        self._logged[kind] = (math.inf if once else now, 0)
-        more = f" ({suppressed} more like this)" if suppressed else ""
-        # Not with exc_info, because the text of an exception may contain secrets or control characters.
-        trace = "" if error is None else "\n" + redacted_traceback(error)
-        self._logger.log(level, "%s: " + line + "%s%s", self.name, *values, more, trace)
+        if isinstance(line, Event):
+            self._log.write(level, (type(line), about), line.__str__, error, times)
+        else:
+            self._log.write(level, (line, about), lambda: redact(line % values), error, times)
 
     def failed(self, handler: object, message: Any, error: BaseException, then: str = "") -> None:
         """Report that a user's function raised.
@@ -168,15 +148,21 @@ class Reporter:
             then: what happens next, for the end of the log line: ``"; next try in 0.5 s"``.
         """
         self.counters.failures += 1
-        handler_name = name_of(handler)
-        self.log(logging.ERROR, "%s raised%s", handler_name, then, about=handler_name, error=error)
-        self.emit(CallbackFailed, handler=handler_name, message=message, error=error)
+        name = name_of(handler)
+        event = self.emit(CallbackFailed, handler=name, message=message, error=error)
+        # Lambdas have one name and different code.
+        about = name, getattr(handler, "__code__", None)
+        self.log(logging.ERROR, "%s%s", event, then, about=about, error=error, times=LESS_AND_LESS)
 
     def raised(self, function: object, item: Any, error: BaseException) -> None:
         """Report one of the exceptions ``RAISED``, which a plain function raised that gets messages or events."""
         self.failed(function, item, error)
         if isinstance(error, GeneratorExit):
             self.exited(error)
+
+    def close(self) -> None:
+        """Log what was suppressed, and stop the timer for it. Called when the feed has ended."""
+        self._log.close()
 
     def guard(self, handler: object, message: Any = None, *, awaits: bool = False) -> _Guard:
         """Return a context manager that reports an exception of a user's function and suppresses it.

@@ -15,8 +15,14 @@ def redacted_traceback(error: BaseException) -> str:
     errors = _related(error)
     kinds = tuple(f"{type(each).__module__}.{type(each).__qualname__}:" for each in errors)
     names = frozenset(name for each in errors for name in _names(each))
-    lines = [line for part in traceback.format_exception(error) for line in part.splitlines()]
+    lines = [line for part in traceback.format_exception(error) for line in _lines(part)]
     return "\n".join(_shown_line(line, kinds, names) for line in lines)
+
+
+def _lines(part: str) -> list[str]:
+    """Return the lines of a frame, and the text of an exception as one line: it may forge lines, or divide a secret."""
+    is_frame = part.lstrip(" |+-").startswith(('File "', "Traceback (", "Exception Group Traceback ("))
+    return part.splitlines() if is_frame or part.isspace() else [part.strip("\n")]
 
 
 def _shown_line(line: str, kinds: tuple[str, ...], names: frozenset[str]) -> str:

@@ -398,8 +398,5 @@ class ChannelSync:
         reporter = self._reporter
         reporter.counters.unacknowledged += 1
         message = redact(payload if isinstance(payload, str) else f"{len(payload)} bytes")[:SHOWN]
-        if refusal is None:
-            reporter.log(logging.WARNING, "a subscription was not acknowledged: %s", message)
-        else:
-            reporter.log(logging.WARNING, "a subscription was refused with %s: %s", refusal, message)
-        reporter.emit(SubscriptionFailed, message=message, attempt=attempt, refusal=refusal, combined=combined)
+        event = reporter.emit(SubscriptionFailed, message=message, attempt=attempt, refusal=refusal, combined=combined)
+        reporter.log(logging.WARNING, event, about=(message, refusal))

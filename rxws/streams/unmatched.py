@@ -140,10 +140,9 @@ class UnmatchedFilters:
             shown(key) if isinstance(key, tuple) else repr(key)[:SHOWN]: self._values(filter, key)
             for key in filter.keys
         }
-        seen = "; ".join(f"{key} was {', '.join(those) or 'absent'}" for key, those in values.items())
         text = redact(repr(filter))[:SHOWN]
-        reporter.log(logging.WARNING, "nothing of %d messages in %g s passed %s: %s", messages, PATIENCE, text, seen)
-        reporter.emit(NothingMatched, filter=text, messages=messages, values=values)
+        event = reporter.emit(NothingMatched, filter=text, messages=messages, values=values)
+        reporter.log(logging.WARNING, event, about=text)
 
     def _values(self, filter: Filter, key: Hashable) -> tuple[str, ...]:  # noqa: A002
         """Return a few distinct values of the messages under a key, with secrets redacted.

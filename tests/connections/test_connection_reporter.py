@@ -36,7 +36,7 @@ def report(wiring, caplog):
 async def test_open_connection_is_reported(wiring, connection_reporter, caplog):
     """An open connection is reported with an event that has its number and its attempts, and with a log line."""
     connection_reporter.connected(3, 2)
-    assert report(wiring, caplog) == ([Connected], [("INFO", "feed: connection 3 is open")])
+    assert report(wiring, caplog) == ([Connected], [("INFO", "feed: connection 3 is open after 2 attempts")])
     assert (wiring.seen[0].number, wiring.seen[0].attempt) == (3, 2)
 
 
@@ -44,9 +44,10 @@ async def test_open_connection_is_reported(wiring, connection_reporter, caplog):
 async def test_end_of_a_connection_is_reported(wiring, connection_reporter, caplog, failure, level):
     """A loss is a warning, a planned end is not."""
     connection_reporter.ended(3, failure)
+    code = "" if failure.code is None else f", code {failure.code}"
     assert report(wiring, caplog) == (
         [Disconnected],
-        [(level, f"feed: connection 3 ended: {failure.cause} ({failure.reason})")],
+        [(level, f"feed: connection 3 ended ({failure.reason}{code}): {failure.cause}")],
     )
     event = wiring.seen[0]
     assert (event.number, event.reason, event.code, event.delay) == (3, failure.reason, failure.code, None)
@@ -60,17 +61,17 @@ async def test_end_by_an_error_of_the_program_is_reported_with_its_traceback(wir
     (record,) = caplog.records
     assert record.levelname == "ERROR"
     assert record.message == (
-        "feed: connection 3 ended: AttributeError: no 'paused' (internal)\nAttributeError: no 'paused'"
+        "feed: connection 3 ended (internal): AttributeError: no 'paused'\nAttributeError: no 'paused'"
     )
 
 
-@pytest.mark.parametrize(("delay", "after"), [(1.25, "next attempt in 1.2 s"), (None, "giving up")])
+@pytest.mark.parametrize(("delay", "after"), [(1.25, "retrying in 1.2 s"), (None, "giving up")])
 async def test_refusal_is_reported_with_the_next_attempt(wiring, connection_reporter, caplog, delay, after):
     """A failed attempt is reported with the delay until the next one, or that the feed gives up."""
     connection_reporter.refused(LOST, delay)
     assert report(wiring, caplog) == (
         [Disconnected],
-        [("WARNING", f"feed: no connection: it broke (network); {after}")],
+        [("WARNING", f"feed: no connection (network): it broke; {after}")],
     )
     assert (wiring.seen[0].number, wiring.seen[0].delay) == (None, delay)
 
@@ -101,11 +102,11 @@ async def test_rotation_is_reported(wiring, connection_reporter, caplog, proven,
 
 async def test_silence_haste_and_floods_are_reported(wiring, connection_reporter, caplog):
     """Silence, early ends of hooks and dropped frames are logged. Silence and dropped frames also emit events."""
-    connection_reporter.quiet(1, 60.0)
+    connection_reporter.quiet(60.0)
     connection_reporter.rotated_too_soon(0.5)
     connection_reporter.flooded(3, 7)
     kinds, lines = report(wiring, caplog)
     assert kinds == [Quiet, Overflowed]
-    assert [line.split(": ")[1].split()[0] for _, line in lines] == ["no", "_when2create_new_ws", "connection"]
+    assert [line.split(": ")[1].split()[0] for _, line in lines] == ["connected,", "_when2create_new_ws", "connection"]
     assert (wiring.seen[1].consumer, wiring.seen[1].dropped) == ("connection 3", 7)
     assert wiring.reporter.counters.dropped == 7

@@ -459,7 +459,7 @@ async def test_put_when_many_are_dropped(virtual_time, caplog):
     assert [event.dropped for event in wiring.seen] == [1, 200]
     assert all(isinstance(event, Overflowed) and event.overflow == "drop_oldest" for event in wiring.seen)
     assert [record.levelno for record in caplog.records] == [logging.WARNING] * 2
-    assert "an async for is full (overflow='drop_oldest'): 200 dropped" in caplog.text
+    assert "an async for was full (drop_oldest): 200 messages dropped in all" in caplog.text
     assert buffer.dropped == 399
 
 
@@ -493,7 +493,7 @@ async def test_put_when_the_consumer_lags(caplog):
     ]
     assert [record.levelno for record in caplog.records] == [logging.WARNING] * 3
     assert [record.getMessage() for record in caplog.records] == [
-        f"feed: an async for lags: {pending} messages wait" for pending in (10_000, 100_000, 1_000_000)
+        f"feed: an async for is behind: {pending:,} messages wait" for pending in (10_000, 100_000, 1_000_000)
     ]
 
 

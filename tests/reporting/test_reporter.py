@@ -14,7 +14,8 @@ import pytest
 import rxws
 from rxws.reporting import events
 from rxws.reporting.events import CallbackFailed, Quiet
-from rxws.reporting.reporter import MAX_KINDS, Counters, Reporter
+from rxws.reporting.log_limit import MAX_SUBJECTS, ONCE
+from rxws.reporting.reporter import Counters, Reporter
 
 from ..support.wiring import Wiring
 
@@ -29,26 +30,11 @@ async def reporter(virtual_time):
     return Reporter(virtual_time, "feed")
 
 
-async def test_log_when_a_line_comes_again(reporter, caplog):
-    """Lines of one kind are logged at most once a second; the next line has the number of suppressed lines."""
-    for number in range(5):
-        reporter.log(logging.WARNING, "number %d", number)
-    await asyncio.sleep(0.999)
-    reporter.log(logging.WARNING, "number %d", 5)
-    assert lines(caplog) == ["feed: number 0"]
-    await asyncio.sleep(0.001)
-    reporter.log(logging.WARNING, "number %d", 6)
-    assert lines(caplog)[1:] == ["feed: number 6 (5 more like this)"]
-    await asyncio.sleep(1)
-    reporter.log(logging.WARNING, "number %d", 7)
-    assert lines(caplog)[2:] == ["feed: number 7"]
-
-
 async def test_log_once(reporter, caplog):
     """A line with ``once`` is logged once in a feed's life, however many other kinds there are."""
     for number in range(3):
-        reporter.log(logging.WARNING, "%s is missing", "a part", once=True)
-        for other in range(MAX_KINDS):
+        reporter.log(logging.WARNING, "%s is missing", "a part", times=ONCE)
+        for other in range(MAX_SUBJECTS):
             reporter.log(logging.WARNING, "other", about=(number, other))
         await asyncio.sleep(10)
     assert lines(caplog).count("feed: a part is missing") == 1
@@ -60,19 +46,6 @@ async def test_log_when_kinds_differ(reporter, caplog):
     reporter.log(logging.WARNING, "%s lags", "second", about="second")
     reporter.log(logging.WARNING, "%s ends", "first")
     assert lines(caplog) == ["feed: first lags", "feed: second lags", "feed: first ends"]
-
-
-async def test_log_when_kinds_are_many(reporter, caplog):
-    """If there are too many kinds of lines, old kinds are forgotten, but not within a second of their last line."""
-    for number in range(MAX_KINDS + 1):
-        reporter.log(logging.WARNING, "%s lags", number, about=number)
-    reporter.log(logging.WARNING, "%s lags", 0, about=0)
-    assert len(caplog.records) == MAX_KINDS + 1
-    for _ in range(10):
-        await asyncio.sleep(1)
-        for number in range(MAX_KINDS):
-            reporter.log(logging.WARNING, "%s lags", number, about=(asyncio.get_running_loop().time(), number))
-    assert len(reporter._logged) <= 4 * MAX_KINDS
 
 
 async def test_log_when_given_level_and_error(reporter, caplog):
@@ -120,7 +93,7 @@ async def test_failed_when_a_function_raised(reporter, caplog):
     assert reporter.counters.failures == 1
     assert seen == [CallbackFailed(name="feed", time=reporter.now(), handler="print", message={"a": 1}, error=error)]
     (record,) = caplog.records
-    assert lines(caplog) == ["feed: print raised"]
+    assert lines(caplog) == ["feed: print raised ZeroDivisionError('no')"]
     assert f"{type(error).__name__}: {error}" in record.getMessage()
 
 
@@ -176,7 +149,7 @@ async def test_failed_when_two_functions_raise_at_once(reporter, caplog):
     for _ in range(3):
         reporter.failed(print, None, ZeroDivisionError())
         reporter.failed(len, None, ZeroDivisionError())
-    assert lines(caplog) == ["feed: print raised", "feed: len raised"]
+    assert lines(caplog) == ["feed: print raised ZeroDivisionError()", "feed: len raised ZeroDivisionError()"]
     assert reporter.counters.failures == 6
 
 
@@ -186,7 +159,7 @@ def test_counters_are_read_at_once():
     read = counters.read()
     counters.reconnects["idle"] = 1
     assert (read["messages"], read["reconnects"]) == (2, {"network": 1})
-    feeds_own = {"streams", "pending", "last_message_age"}
+    feeds_own = {"streams", "pending", "last_message_age", "complete_since"}
     assert read.keys() == {each.name for each in dataclasses.fields(events.Statistics)} - feeds_own
 
 
@@ -224,7 +197,7 @@ async def test_without_events_when_it_fails(reporter, caplog):
     silent.failed(len, None, ZeroDivisionError())
     assert len(seen) == 1
     assert reporter.counters.failures == 3
-    assert lines(caplog) == ["feed: print raised", "feed: len raised"]
+    assert lines(caplog) == ["feed: print raised ZeroDivisionError()", "feed: len raised ZeroDivisionError()"]
 
 
 async def test_now_when_time_is_real():

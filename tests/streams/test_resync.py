@@ -255,8 +255,10 @@ async def test_log_says_when_the_next_try_is(caplog):
         source = Source(HttpError(503, b"try later"), 0)
         resync(feed, source).subscribe()
         await settle(60)
-        [line] = [record.getMessage().partition("\n")[0] for record in caplog.records if "raised" in record.msg]
-        delay = re.search(r" raised; next try in (\d+\.\d) s$", line)
+        [line] = [
+            record.getMessage().partition("\n")[0] for record in caplog.records if " raised " in record.getMessage()
+        ]
+        delay = re.search(r" raised HttpError.*; next try in (\d+\.\d) s$", line)
         assert source.times[1] - source.times[0] == pytest.approx(float(delay[1]), abs=0.06)
 
 
