@@ -1,4 +1,4 @@
-"""A bounded queue with one consumer, which it wakes once per burst."""
+"""A bounded queue with one consumer, which is woken once per burst."""
 
 from __future__ import annotations
 
@@ -18,13 +18,13 @@ __all__ = ["DEFAULT_MAXSIZE", "Buffer", "Overflow"]
 
 T = TypeVar("T")
 
-#: How many messages a buffer holds at most by default.
+#: The number of messages that a buffer can hold by default.
 DEFAULT_MAXSIZE: Final = 1_000_000
 
 #: Numbers of waiting messages at which a lagging consumer is reported.
 LAG_MARKS: Final = (10_000, 100_000, 1_000_000)
 
-#: How many messages a consumer takes at most before other tasks run: 5 ms, if it needs 50 µs for each.
+#: The number of messages after which a consumer lets other tasks run. At 50 µs for each message, that is every 5 ms.
 STREAK: Final = 100
 
 #: Seconds between two reports of the messages that one buffer dropped.
@@ -39,8 +39,8 @@ _running_loop: Final = asyncio._get_running_loop
 class Buffer(Generic[T]):
     """A queue with one consumer. Its producer never waits.
 
-    asyncio.Queue is not used because it makes a future per waiting ``get`` and wakes the consumer for each item: a
-    burst of messages for one consumer costs more than twice as much.
+    asyncio.Queue is not used, because it makes a future per waiting ``get`` and wakes the consumer for each item. With
+    it a burst of messages for one consumer costs more than twice as much time.
     """
 
     __slots__ = (
@@ -59,7 +59,7 @@ class Buffer(Generic[T]):
         self._reporter = reporter
         self.maxsize = maxsize
         self._overflow = overflow
-        # The first item makes the deque: an empty one takes 760 bytes, and most of many streams are idle.
+        # The first item makes the deque, because an empty deque takes 760 bytes, and most of many streams are idle.
         self._items: deque[T] | None = None
         self._waiter: asyncio.Future[None] | None = None
         self.error: Exception | None = None
@@ -81,7 +81,7 @@ class Buffer(Generic[T]):
         return len(self._items) if self._items is not None else 0
 
     def put(self, item: T) -> None:
-        """Append an item and wake the consumer. When the buffer is full, do what ``overflow`` says. Never waits."""
+        """Append an item and wake the consumer. A full buffer acts according to ``overflow``. Never waits."""
         items = self._items
         if items is None:
             if self.closed:
@@ -110,8 +110,8 @@ class Buffer(Generic[T]):
             raise RuntimeError(f"{self.describe()} belongs to the event loop in which it was made: use it in that loop")
         if self._waiter is not None:
             raise RuntimeError(_ALREADY_WAITING)
-        # The wait stands here and not in a second coroutine: the garbage collector visits each object that a waiting
-        # consumer holds.
+        # Wait here and not in a second coroutine, because each object of a waiting consumer costs the garbage collector
+        # time.
         try:
             if self._streak >= STREAK:
                 self._streak = 0
@@ -120,7 +120,7 @@ class Buffer(Generic[T]):
                 await waiter
             while not self._items:
                 if self.closed:
-                    # Drop the traceback: each consumer that got this error before has added its frames.
+                    # Drop the traceback, to which each earlier consumer of this error has added its frames.
                     raise StopAsyncIteration if self.error is None else self.error.with_traceback(None)
                 self._streak = 0
                 if self._lag_mark:
@@ -141,7 +141,7 @@ class Buffer(Generic[T]):
         return [first, *self.take(None if count is None else count - 1)]
 
     async def wait_for(self, count: int | None, deadline: float = math.inf) -> None:
-        """Wait until ``count`` items wait, but no longer than the deadline, the end, or until the buffer is full.
+        """Wait until ``count`` items wait, the deadline has passed, the buffer is full, or it is closed.
 
         Args:
             count: the number of items; None: only the size of the buffer counts.
@@ -203,20 +203,20 @@ class Buffer(Generic[T]):
             _wake(self._waiter)
 
     def _caught_up(self) -> None:
-        """Report the next lag from the first mark on."""
+        """Report a later lag at the first mark again."""
         if self._lag_mark:
             self._lag_mark = 0
             self._mark = self._next_mark()
 
     def _next_mark(self) -> float:
         if self.closed:
-            # Each later `put` reaches this mark, so that the hot path needs no check of its own.
+            # Return a mark that each later `put` reaches, so that the hot path need not check whether it is closed.
             return 0
         full = math.inf if self.maxsize is None else self.maxsize + 1
         return min([full, *LAG_MARKS[self._lag_mark :]])
 
     def _at_threshold(self, items: deque[T]) -> None:
-        """Drop an item or report the lag. Off the hot path: runs only at a mark, while full, and when closed."""
+        """Drop an item or report the lag. This is off the hot path: it runs at a mark, while full, and when closed."""
         if self.closed:
             items.pop()
             return

@@ -1,7 +1,7 @@
-"""The operators as methods: each returns what ``pipe`` returns, an AsyncObservable.
+"""The operators as methods. Each method returns an AsyncObservable, as ``pipe`` does.
 
-The stub beside this file, ``fluent.pyi``, declares that for the type checkers, operator for operator.
-``tests/support/fluent.py`` writes it from reactivex's signatures.
+The stub beside this file, ``fluent.pyi``, declares these return types for the type checkers.
+``tests/support/fluent.py`` writes the stub from reactivex's signatures.
 """
 
 from __future__ import annotations
@@ -24,14 +24,14 @@ T_co = TypeVar("T_co", covariant=True)
 
 _OPERATORS: Final = frozenset(name for name in dir(Observable) if not name.startswith("_")) - {"pipe", "subscribe"}
 
-#: reactivex's functions behind the operators whose results are items. A later operator may await these items.
+#: The functions in reactivex that implement operators whose function returns items. A later operator may await them.
 _PROJECTIONS: Final = frozenset({"map_", "map_indexed_", "starmap_", "starmap_indexed_"})
 
 
 class _WithoutOperators(ABCMeta):
-    """Lists a class's names without reactivex's operators, so that ``help(rxws)`` shows our own names.
+    """``dir`` of a class omits reactivex's operators, so that ``help(rxws)`` shows the names of rxws.
 
-    Instances list them, so that a notebook completes them.
+    ``dir`` of an instance lists them, so that a notebook completes them.
     """
 
     def __dir__(cls) -> Iterable[str]:
@@ -39,7 +39,7 @@ class _WithoutOperators(ABCMeta):
 
 
 class FluentOperators(Observable[T_co], metaclass=_WithoutOperators):
-    """An Observable whose operators, piped or fluent, return what :meth:`_bind` makes of their results."""
+    """An Observable whose operators, piped or fluent, pass their results through :meth:`_bind`."""
 
     def _bind(self, result: Any) -> Any:
         """Return the result of an operator, bound to the context of this Observable. Subclasses define it."""
@@ -58,8 +58,8 @@ class FluentOperators(Observable[T_co], metaclass=_WithoutOperators):
         """
         result: Any = self
         for operator in operators:
-            # Bind each result, not only the last: an operator that subscribes to its source without a scheduler gets
-            # the loop's.
+            # Bind each result and not only the last one, so that an operator that subscribes to its source without a
+            # scheduler gets the loop's scheduler.
             unusable = next(filter(is_coroutine_function, _arguments_of(operator)), None)
             if unusable is not None:
                 result = self._bind(ops.map(functools.partial(_refuse, "an operator", unusable))(result))
@@ -67,7 +67,7 @@ class FluentOperators(Observable[T_co], metaclass=_WithoutOperators):
         return result
 
     def run(self, scheduler: abc.SchedulerBase | None = None) -> NoReturn:
-        """Raise RuntimeError: a blocking wait would stop the event loop that has to deliver the items."""
+        """Raise RuntimeError, because a blocking wait would stop the event loop that must deliver the items."""
         raise RuntimeError("run() would block its own event loop: await the Observable, or iterate with 'async for'")
 
     @property
@@ -97,7 +97,8 @@ class FluentOperators(Observable[T_co], metaclass=_WithoutOperators):
 def _arguments_of(operator: object) -> Iterator[object]:
     """Yield the arguments that an operator of reactivex was made with, except those of projections.
 
-    Only the closures of reactivex's own functions are read: another operator may await what its functions return.
+    Only the closures of reactivex's own functions are read, because another operator may await the results of its
+    functions.
     """
     if isinstance(operator, tuple):
         for each in operator:

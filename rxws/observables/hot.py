@@ -1,4 +1,4 @@
-"""Hot Observables: they pass items on cheaply, and a subscriber that raises disturbs no other."""
+"""Hot Observables. They pass items on cheaply, and a subscriber that raises does not affect others."""
 
 from __future__ import annotations
 
@@ -20,10 +20,10 @@ T = TypeVar("T")
 
 @dataclass(slots=True, eq=False, repr=False)
 class Subscription(abc.DisposableBase, Generic[T]):
-    """One subscriber of a HotObservable. Disposable from any thread.
+    """One subscriber of a HotObservable. It can be disposed from any thread.
 
-    reactivex's AutoDetachObserver is not used because it adds a call between each item and the subscriber's function,
-    and because it takes six times the memory with its Disposables and their locks.
+    reactivex's AutoDetachObserver is not used, because it adds a call between each item and the subscriber's function,
+    and takes six times the memory with its Disposables and their locks.
     """
 
     source: HotObservable[T]
@@ -38,30 +38,31 @@ class Subscription(abc.DisposableBase, Generic[T]):
 
 @dataclass(slots=True, eq=False)
 class _Observers(Generic[T]):
-    """The subscribers in order, until one subscribes or disposes."""
+    """The subscribers in order. It is valid until one subscribes or disposes."""
 
     subscriptions: tuple[Subscription[T], ...] = ()
     pushes: tuple[Callable[[T], object], ...] = ()
-    # Most streams have one subscriber. What it changes while it handles an item affects no later one.
+    # The function of the only subscriber; None if there are several. With one subscriber, changes while it handles an
+    # item need not be checked.
     only: Callable[[T], object] | None = None
-    # Not empty once one has subscribed or disposed. A list, because the test for an empty list is the cheapest.
+    # Not empty after a subscriber has subscribed or disposed. It is a list, because testing an empty list is cheapest.
     changes: list[None] = field(default_factory=list)
 
 
 class HotObservable(AsyncObservable[T], Generic[T]):
-    """Passes each item to all subscribers. A subscriber that raises disturbs no other.
+    """Passes each item to all subscribers. A subscriber that raises does not affect others.
 
-    reactivex.Subject is not used because it takes a lock twice and copies its list of observers for each item, and
-    because an observer that raises keeps the item from those after it.
+    reactivex.Subject is not used, because it takes a lock twice and copies its list of observers for each item, and
+    because observers after one that raises do not get the item.
     """
 
     def __init__(self, context: LoopContext) -> None:
         super().__init__(context)
-        # The values are objects that live as long as the subscription. This dict is never replaced: the router's hot
-        # path keeps a reference to it and tests whether it is empty.
+        # The values are objects that the subscription keeps alive. This dict is never replaced, because the router's
+        # hot path keeps a reference to it and tests whether it is empty.
         self.subscriptions: dict[Subscription[T], object] = {}
-        # The subscribers of the next item. None after a change: the next item then lists them again, once for all
-        # changes before it.
+        # The subscribers of the next item. A change sets it to None, and the next item lists the subscribers again, so
+        # several changes cost one listing.
         self._observers: _Observers[T] | None = None
         self._ended = False
         self._error: Exception | None = None
@@ -101,7 +102,7 @@ class HotObservable(AsyncObservable[T], Generic[T]):
     def on_next(self, item: T) -> None:
         """Pass an item to all present subscribers, except those that are disposed before they get it."""
         observers = self._observers or self._list()
-        # `notify` is not called here: one more call for each subscriber would double the cost.
+        # `notify` is not called here, because one more call for each subscriber would double the cost.
         push = observers.only
         if push is not None:
             try:
@@ -116,14 +117,15 @@ class HotObservable(AsyncObservable[T], Generic[T]):
             except RAISED as error:
                 self._context.reporter.raised(push, item, error)
             if changes:
-                # This subscriber subscribed or disposed one: skip those that are gone.
+                # This subscriber has changed the subscriptions. Skip those that were disposed.
                 for subscription in observers.subscriptions[len(observers.pushes) - length_hint(rest) :]:
                     if subscription in self.subscriptions:
                         self.notify(subscription, item)
                 return
 
     def _list(self) -> _Observers[T]:
-        # Assigned before it is filled: at any allocation a finalizer may dispose of a subscription, and must find it.
+        # Assign the object before it is filled, because at any allocation a finalizer may dispose of a subscription,
+        # and must find the object.
         observers = self._observers = _Observers()
         observers.subscriptions = (*self.subscriptions,)
         observers.pushes = tuple([subscription.on_next for subscription in observers.subscriptions])
@@ -159,7 +161,7 @@ class HotObservable(AsyncObservable[T], Generic[T]):
 
 
 class CurrentObservable(HotObservable[T]):
-    """A value that changes: a subscriber gets the current value, then each new one."""
+    """A value that changes. A subscriber gets the current value, then each new one."""
 
     def __init__(self, context: LoopContext, value: T) -> None:
         super().__init__(context)
@@ -179,5 +181,5 @@ class CurrentObservable(HotObservable[T]):
         super().on_next(item)
 
     def _on_subscribe(self, subscription: Subscription[T]) -> None:
-        # Also after the end, so that a late subscriber gets the last value.
+        # Do this also after the end, so that a late subscriber gets the last value.
         self.notify(subscription, self._value)

@@ -26,7 +26,7 @@ class LoopContext:
         loop: the event loop.
         reporter: reports errors that no subscriber handles.
         clock: the clock of the scheduler; None for the loop's.
-        consumers: the buffers that have a consumer, where the producer (a recording) can wait for them; None where it
+        consumers: the buffers that have a consumer, if the producer (a replay) can wait for consumers; None if it
             cannot.
         scheduler: runs timed operators on the clock.
     """
@@ -42,8 +42,8 @@ class LoopContext:
         self.scheduler = LoopScheduler(self.loop, failed, self.clock)
 
     def check(self) -> None:
-        """Raise RuntimeError unless the caller runs on the loop's thread, in the loop."""
-        # _get_running_loop returns None without a running loop; get_running_loop raises.
+        """Raise RuntimeError unless the caller runs in the loop, on its thread."""
+        # Not get_running_loop, which raises another error without a running loop.
         if asyncio._get_running_loop() is not self.loop:
             raise RuntimeError(
                 f"{self.reporter.name} belongs to the event loop in which it was made: use it from that loop only "
@@ -55,7 +55,7 @@ class LoopContext:
         self.reporter.failed("a subscription without on_error", None, error)
 
     def call(self, function: Callable[..., object], *arguments: object) -> None:
-        """Call a function on the loop's thread: at once if this is that thread or the loop is closed, else soon."""
+        """Call a function on the loop's thread: now if this is that thread or the loop is closed, otherwise soon."""
         if asyncio._get_running_loop() is self.loop:
             function(*arguments)
         else:
@@ -64,13 +64,13 @@ class LoopContext:
     def call_from_finalizer(self, function: Callable[..., object], *arguments: object) -> None:
         """Call a function on the loop's thread in a later callback; at once if the loop is closed.
 
-        For ``__del__``: a garbage collection may run in any thread and at any allocation.
+        Use it in ``__del__``, because a garbage collection may run in any thread and at any allocation.
         """
         here = asyncio._get_running_loop() is self.loop
         try:
             (self.loop.call_soon if here else self.loop.call_soon_threadsafe)(function, *arguments)
         except RuntimeError:
-            # The loop is closed: no code of its thread can be interrupted.
+            # The loop is closed, so no code of it can be interrupted.
             function(*arguments)
 
     def disposable(self, dispose: Callable[[], None]) -> Disposable:
@@ -83,5 +83,5 @@ class LoopContext:
             self.consumers.add(buffer)
 
     def without_events(self) -> LoopContext:
-        """Return a copy of this context whose failures are logged and counted, and make no event."""
+        """Return a copy of this context that logs and counts failures but emits no events."""
         return replace(self, reporter=self.reporter.without_events())

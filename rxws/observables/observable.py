@@ -55,7 +55,7 @@ class AsyncObservable(FluentOperators[T_co]):
     __iter__ = None
 
     def __init__(self, context: LoopContext, source: Observable[T_co] | None = None) -> None:
-        # By name: in a subclass super() is ConnectableObservable, whose constructor takes more arguments.
+        # Not super(), which is ConnectableObservable in a subclass, whose constructor takes more arguments.
         Observable.__init__(self)
         self._context: Final = context
         self._source: Final = source
@@ -92,7 +92,7 @@ class AsyncObservable(FluentOperators[T_co]):
         for name, function in (("on_error", on_error), ("on_completed", on_completed)):
             if function is not None and not callable(function):
                 raise TypeError(f"{name} must be a function, or None for none, not {function!r}")
-        if scheduler is not self._context.scheduler:  # else an operator subscribes
+        if scheduler is not self._context.scheduler:  # with that scheduler, an operator subscribes and not the user
             for given in (on_next, on_error, on_completed):
                 _check_plain(given)
         return self._attach(on_next or _ignore, on_error or self._context.unhandled, on_completed or _ignore, scheduler)
@@ -101,11 +101,11 @@ class AsyncObservable(FluentOperators[T_co]):
         """Subscribe three functions; return a Disposable that may be disposed from any thread."""
         subscription = SingleAssignmentDisposable()
         if scheduler is not self._context.scheduler:
-            # These are the user's functions and not an operator's. Their exceptions must not pass through operators:
-            # a shared operator would stop for its other subscribers too.
+            # These are functions of the user and not of an operator. Their exceptions must not pass through operators,
+            # because a shared operator would then stop for its other subscribers too.
             on_error, on_completed = self._guard(on_error), self._guard(on_completed)
             on_next = self._guard_next(on_next, on_error, subscription)
-        # Subscribe to the source directly where there is one, so that its items pass no further observer.
+        # If there is a source, subscribe to it directly, so that its items pass no further observer.
         subscribe = super().subscribe if self._source is None else self._source.subscribe
         given = scheduler or self._context.scheduler
         subscription.disposable = subscribe(on_next, on_error, on_completed, scheduler=given)
@@ -122,7 +122,7 @@ class AsyncObservable(FluentOperators[T_co]):
         An item that is a coroutine ends the subscription with TypeError: no operator awaited it.
         """
         context = self._context
-        # The types of the items so far that are neither. One look-up takes less time than isinstance with an ABC.
+        # The types of earlier items that were neither. A look-up takes less time than isinstance with an ABC.
         plain: set[type] = set()
 
         def take(item: Any) -> None:
@@ -203,7 +203,7 @@ class AsyncObservable(FluentOperators[T_co]):
         _check_limits(count, seconds)
         loop, reporter = self._context.loop, self._context.reporter
         iterator = aiter(self)
-        # An operator's own iterator (that of `conflate`) takes no items back.
+        # An operator's own iterator (that of `conflate`) cannot take items back.
         buffer: Buffer[T_co] = iterator._buffer if isinstance(iterator, BufferIterator) else Buffer(loop, reporter)
         items = buffer.take(count)
         expiry: abc.DisposableBase = Disposable()
@@ -212,7 +212,7 @@ class AsyncObservable(FluentOperators[T_co]):
                 if seconds is not None:
 
                     def expire(*_: object) -> None:
-                        # The waiting items came in time; those that come before the timeout takes effect are late.
+                        # Take the waiting items, which came in time. Items that come from now on are too late.
                         items.extend(buffer.take(None if count is None else count - len(items)))
                         limit.reschedule(loop.time())
 
@@ -244,7 +244,7 @@ class BufferIterator(AsyncIterator[T]):
 
 
 class _Iteration(BufferIterator[T]):
-    """One ``async for``: its buffer and its subscription, which ends when the iterator is collected."""
+    """One ``async for``, with its buffer and its subscription, which ends when the iterator is collected."""
 
     __slots__ = ("_buffer", "_context", "_subscription")
 
@@ -268,9 +268,9 @@ class _Iteration(BufferIterator[T]):
         _end(self._subscription, self._buffer)
 
     def __del__(self) -> None:
-        # Absent when subscribing raised.
+        # The attribute is absent if subscribing raised.
         if hasattr(self, "_subscription"):
-            # Closed at once, so that the buffer takes no further item until the later callback.
+            # Close the buffer at once, so that it takes no further item until the callback runs.
             self._buffer.close()
             self._context.call_from_finalizer(_end, self._subscription, self._buffer)
 
@@ -278,7 +278,7 @@ class _Iteration(BufferIterator[T]):
 def _end(subscription: abc.DisposableBase, buffer: Buffer[Any]) -> None:
     subscription.dispose()
     buffer.close()
-    # Free the items now: operators may refer to the buffer until they are collected.
+    # Free the items now, because operators may refer to the buffer until they are collected.
     buffer.clear()
 
 
@@ -294,7 +294,7 @@ class AsyncConnectableObservable(AsyncObservable[T], ConnectableObservable[T]):
         self.has_subscription = source.has_subscription
         self.subscription = source.subscription
         if isinstance(self.subject, ReplaySubject) and isinstance(self.subject.scheduler, CurrentThreadScheduler):
-            # It was made without a scheduler and would measure its window with the wall clock.
+            # The subject was made without a scheduler, and would measure its window with the wall clock.
             self.subject.scheduler = context.scheduler
 
     def connect(self, scheduler: abc.SchedulerBase | None = None) -> abc.DisposableBase | None:
@@ -309,7 +309,7 @@ class AsyncConnectableObservable(AsyncObservable[T], ConnectableObservable[T]):
 
 
 class AsyncGroupedObservable(AsyncObservable[T], GroupedObservable[Any, T]):
-    """An AsyncObservable of the items that share a key: what ``group_by`` emits."""
+    """An AsyncObservable of the items with the same key. ``group_by`` emits these."""
 
     def __init__(self, context: LoopContext, source: GroupedObservable[Any, T]) -> None:
         AsyncObservable.__init__(self, context, source)
@@ -322,7 +322,7 @@ def _check_limits(count: Any, seconds: Any) -> None:
     for name, (given, kind, wanted) in kinds.items():
         if given is not None and (isinstance(given, bool) or not isinstance(given, kind)):
             raise TypeError(f"{name} must be {wanted}, or None for no limit, not {given!r}")
-    # Not "< 0", which is False for NaN.
+    # Not "given < 0", which is False for NaN.
     if not all(given is None or given >= 0 for given in (count, seconds)):
         raise ValueError(f"count and seconds must not be negative: {count!r}, {seconds!r}")
 
@@ -336,7 +336,7 @@ def _check_plain(function: object) -> None:
 
 
 def _ignore(*_: object) -> None:
-    """Used for each function that was not given."""
+    """Used for each function that the caller did not give."""
 
 
 def _bind(result: Observable[T], context: LoopContext) -> AsyncObservable[T]:

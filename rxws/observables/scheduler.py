@@ -47,11 +47,12 @@ class Clock(Protocol):
 class LoopScheduler(PeriodicScheduler):
     """Runs timed actions on an event loop and its clock. Actions without a delay run before ``subscribe`` returns.
 
-    reactivex's AsyncIOScheduler is not used for three reasons. It schedules on the loop's clock but its ``now`` is the
-    wall clock, and in virtual time the two differ. It delays actions without a delay, so that ``start_with`` on a hot
-    source loses the items that come meanwhile. It passes exceptions only to the loop's exception handler.
+    reactivex's AsyncIOScheduler is not used, for three reasons. It schedules on the loop's clock, but its ``now`` is
+    the wall clock, which differs in virtual time. It runs actions without a delay only in a later callback, so
+    ``start_with`` on a hot source loses the items that arrive before. It passes exceptions only to the loop's exception
+    handler.
 
-    Schedule on the loop's thread only. An action may be cancelled from any thread and does not start after that.
+    Schedule only on the loop's thread. An action may be cancelled from any thread, and does not start after that.
     Actions that are due at the same instant run in the order in which they were scheduled.
 
     Args:
@@ -73,8 +74,8 @@ class LoopScheduler(PeriodicScheduler):
         self._on_error = on_error
         self._clock = clock or loop
         self._epoch = clock.epoch if clock else datetime.now(UTC) - timedelta(seconds=loop.time())
-        # One timer of the loop for each instant: the loop's heap of timers does not keep the order of equal times, and
-        # these are frequent in virtual time and where the clock is coarse (Windows, uvloop).
+        # There is one timer of the loop for each instant, because the loop's heap does not keep the order of timers
+        # with equal times. Equal times are frequent in virtual time and with a coarse clock (Windows, uvloop).
         self._instants: dict[float, tuple[TimerHandle, dict[_Timer, None]]] = {}
 
     @property
@@ -83,13 +84,14 @@ class LoopScheduler(PeriodicScheduler):
         return self._epoch + timedelta(seconds=self._clock.time())
 
     def schedule(self, action: abc.ScheduledAction[S], state: S | None = None) -> abc.DisposableBase:
-        """Run an action before the outermost ``subscribe`` or ``schedule`` returns, after those scheduled before.
+        """Run an action before the outermost ``subscribe`` or ``schedule`` returns, after actions scheduled earlier.
 
         Raises:
             RuntimeError: outside the loop's thread.
         """
         self._check()
-        # The action gets this scheduler and not CurrentThreadScheduler, because it passes it to further subscriptions.
+        # The action gets this scheduler and not CurrentThreadScheduler, because it passes its scheduler to further
+        # subscriptions.
         return CurrentThreadScheduler.singleton().schedule(lambda _, state: self.invoke_action(action, state), state)
 
     def schedule_relative(
@@ -131,7 +133,7 @@ class LoopScheduler(PeriodicScheduler):
             nonlocal due
             state = action(state)
             late = self._clock.time() - due
-            # At least one period: with a coarse clock a timer fires slightly early.
+            # Add at least one period, because with a coarse clock a timer may fire slightly early.
             due += seconds * max(1, math.floor(late / seconds) + 1) if seconds else late
             current.disposable = self._schedule_at(due, beat, state)
 
@@ -175,7 +177,7 @@ class LoopScheduler(PeriodicScheduler):
 
 
 class _Timer(SingleAssignmentDisposable):
-    """One scheduled action. ``dispose`` cancels it; after it ran, ``dispose`` disposes what it returned."""
+    """One scheduled action. ``dispose`` cancels it. After the action ran, ``dispose`` disposes the action's result."""
 
     def __init__(self, scheduler: LoopScheduler, due: float, run: Callable[[], abc.DisposableBase]) -> None:
         super().__init__()
@@ -193,7 +195,7 @@ class _Timer(SingleAssignmentDisposable):
         if asyncio._get_running_loop() is loop or not loop.is_running():
             forget(self)
             return
-        # In another thread. The action is cancelled already; this frees its timer. A loop that was closed meanwhile has
-        # freed it.
+        # This is another thread. The action is cancelled already, so only free its timer. A loop that was closed
+        # meanwhile has freed it.
         with contextlib.suppress(RuntimeError):
             loop.call_soon_threadsafe(forget, self)
