@@ -1,4 +1,4 @@
-"""Takes a frame to the receivers of its message: frames, reader, dispatcher, router, index, filters."""
+"""The way of a frame to the receivers of its message: frames, reader, dispatcher, router, index, filters."""
 
 from .fields import Field, field_reader, number_reader, range_reader
 from .filters import Filter

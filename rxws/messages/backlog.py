@@ -14,7 +14,7 @@ Ts = TypeVarTuple("Ts")
 #: Seconds for which messages may be delivered before other tasks run.
 SLICE: Final = 0.010
 
-#: How many held items are delivered between two calls of the clock.
+#: The number of held items that are delivered between two calls of the clock.
 _STEP: Final = 32
 
 
@@ -61,7 +61,7 @@ class Backlog(Generic[*Ts]):
         """Deliver all items, including those that are added meanwhile. Other tasks run in between.
 
         Args:
-            yield_first: whether other tasks run before the first item is delivered, because the caller has just kept
+            yield_first: whether other tasks run before the first item is delivered. True if the caller has just kept
                 the loop busy.
         """
         clock = asyncio.get_running_loop().time
@@ -76,7 +76,7 @@ class Backlog(Generic[*Ts]):
                 began = clock()
 
     def _deliver_some(self, count: int) -> None:
-        # No loop over a range: the function that is called here may add items, and so deliver others.
+        # Check the deque each time, because `deliver` may add items, and adding an item delivers others.
         while count and self._items:
             count -= 1
             self._deliver(*self._items.popleft())

@@ -1,4 +1,4 @@
-"""Conditions: values of a filter that stand for many values of a message."""
+"""Conditions: values of a filter that accept many values of a message."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ class OneOf(Condition):
         """Return whether a value of a message is accepted."""
         try:
             return value in self.values
-        except TypeError:  # it has no hash: a set is equal to a frozenset
+        except TypeError:  # The value cannot be hashed, but may be equal to one of ours, as a set is to a frozenset.
             return any(each == value for each in self.values)
 
     def __repr__(self) -> str:
@@ -77,27 +77,27 @@ class _Between(Condition):
 
 @dataclass(frozen=True, slots=True, repr=False)
 class _Present(Condition):
-    """A value of a filter for any value: ``{"price": rxws.present}``. The key must be there, also with None."""
+    """A value of a filter that accepts any value: ``{"price": rxws.present}``. The key must exist; None is a value."""
 
     def accepts(self, value: Any) -> bool:
-        # msgspec leaves a field UNSET that the message lacks.
+        # msgspec sets a field to UNSET if the message lacks it.
         return value is not msgspec.UNSET
 
     def __repr__(self) -> str:
         return "present"
 
 
-#: See the class.
+#: Accepts any value, also None. The key must exist.
 present: Final[Condition] = _Present()
 
 
 def one_of(*values: Hashable) -> Condition:
-    """Return a value of a filter for several values: ``{"s": rxws.one_of("BTCUSDT", "ETHUSDT")}``.
+    """Return a value of a filter that accepts several values: ``{"s": rxws.one_of("BTCUSDT", "ETHUSDT")}``.
 
-    It costs no time per message: the index has each of the values.
+    It costs no time per message, because the index contains each of the values.
 
     Args:
-        values: the values, at least one. Each can be hashed.
+        values: the values, at least one. Each must be hashable.
 
     Raises:
         TypeError: a value cannot be hashed, or is a condition itself. For a list write ``one_of(*symbols)``.
@@ -120,10 +120,10 @@ def one_of(*values: Hashable) -> Condition:
 
 
 def starts_with(text: str) -> Condition:
-    """Return a value of a filter for strings that start with a text: ``{"s": rxws.starts_with("BTC")}``.
+    """Return a value of a filter that accepts strings with a prefix: ``{"s": rxws.starts_with("BTC")}``.
 
     Args:
-        text: the first characters. Values of other types than str are not accepted.
+        text: the prefix. Values of other types than str are not accepted.
 
     Raises:
         TypeError: ``text`` is no str.
@@ -134,9 +134,9 @@ def starts_with(text: str) -> Condition:
 
 
 def between(low: float | Decimal | str | None, high: float | Decimal | str | None) -> Condition:
-    """Return a value of a filter for numbers in a range: ``{"q": rxws.between(10, None)}``.
+    """Return a value of a filter that accepts numbers in a range: ``{"q": rxws.between(10, None)}``.
 
-    Numeric strings are numbers, in messages, too. They are compared exactly. Values that are no numbers are not
+    Numeric strings count as numbers, as limits and in messages. They are compared exactly. Other values are not
     accepted.
 
     Args:

@@ -1,4 +1,4 @@
-"""Handles the frames that do not go straight to the router: replies, rejections, subscribers of frames."""
+"""Handles what the reader does not pass straight to the router: replies, rejections, subscribers of frames."""
 
 from __future__ import annotations
 
@@ -39,10 +39,10 @@ class FrameDispatcher:
         self.kept: tuple[bool, ...] | None = None
 
     def dispatch(self, inbound: Inbound, frame: Frame, message: Any, received: int) -> bool:
-        """Deliver a message that a sink, an awaited reply or subscribers of frames get, or that is a ``Many``.
+        """Deliver a message to awaited replies, subscribers of frames and the sink. Items of a ``Many`` are messages.
 
         Returns:
-            Whether the frame holds more than replies.
+            Whether the frame contains more than replies.
         """
         items = message if type(message) is Many else (message,)
         is_heard = bool(items)
@@ -50,7 +50,8 @@ class FrameDispatcher:
             others = [item for item in items if type(item) is Gap or not inbound.resolve_reply(item)]
             is_heard = bool(others)
             if inbound.is_held and len(others) < len(items):
-                # The reply answers a request of this connection only, so the other connection carries no copy of it.
+                # Count the reply here, because it answers a request of this connection, and the other connection of an
+                # overlap gets no copy of it.
                 self.reporter.counters.discarded += len(items) - len(others)
                 if not others:
                     return False
@@ -75,7 +76,7 @@ class FrameDispatcher:
             self.reporter.failed(reply, frame, error)
 
     def direct_sink(self, number: int) -> Sink:
-        """Return the sink that delivers the messages of the connection with this number at once."""
+        """Return a sink that delivers the messages of the connection with this number at once."""
         frames, route = self.frames, self.router.route
 
         def deliver(frame: Frame, message: Any, received: int) -> None:

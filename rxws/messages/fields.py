@@ -1,4 +1,4 @@
-"""Reads what an argument names in a message: a value, a number, or a range of numbers."""
+"""Functions that read the part of a message that an argument names: a value, a number, or a range of numbers."""
 
 from __future__ import annotations
 

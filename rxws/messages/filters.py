@@ -17,16 +17,16 @@ __all__ = ["Filter", "Filters", "has", "is_met"]
 
 #: The filters that users write: a list of dicts, a function ``message -> bool``, or None, which every message passes.
 #:
-#: The type of the keys is Any, because a Mapping is invariant in it: so a ``list[dict[str, str]]`` fits, too.
+#: The type of the keys is Any, because a Mapping is invariant in its key type. So a ``list[dict[str, str]]`` fits too.
 Filters: TypeAlias = Sequence[Mapping[Any, Any]] | Callable[[Any], bool] | None
 
-#: The largest number of combinations of the values of several ``one_of`` that the index gets for one dict.
+#: The largest number of dicts that the index stores for one dict with several ``one_of``: one for each combination.
 _MOST_COMBINATIONS: Final = 10_000
 
 
 @dataclass(frozen=True, slots=True, eq=False, repr=False)
 class Filter:
-    """A filter, checked and copied: immutable, and callable with a message.
+    """A checked and copied filter. It is immutable, and callable with a message.
 
     Two filters are equal, and have the same hash, if they have the same function or the same dicts, in any order.
 
@@ -109,9 +109,10 @@ class Filter:
         return tuple(dict.fromkeys(key for alternative in self.alternatives for key in alternative))
 
     def plain_part(self) -> tuple[Filter, bool]:
-        """Return a filter without conditions and unhashable values, and whether it means the same as this one.
+        """Return a filter of plain values only, and whether exactly the same messages pass it.
 
-        Every message that passes this filter passes that one, too. It has each value of a ``one_of``.
+        Every message that passes this filter also passes the returned one, which omits conditions and unhashable
+        values. A ``one_of`` is replaced by one dict per value.
         """
         if self.predicate is not None:
             return Filter(({},)), False
@@ -153,7 +154,10 @@ class Filter:
 
     @property
     def _hashable(self) -> Hashable:
-        """Equal for equal filters, and hashable: the function, the pairs, or the keys alone if a value is not plain."""
+        """A hashable value that is equal for equal filters: the function, or the pairs, or only the keys.
+
+        It has only the keys if a value is not plain.
+        """
         if self.predicate is not None:
             return self.predicate
         return frozenset(frozenset(each.items() if self.is_plain else each) for each in self.alternatives)
@@ -166,7 +170,7 @@ def has(message: object, pairs: Iterable[tuple[Hashable, object]]) -> bool:
     """Return whether a message contains all pairs. Exceptions of an ``__eq__`` propagate."""
     for key, expected in pairs:
         found = look_up(message, key)
-        # The key must exist even for a value that is equal to everything (unittest.mock.ANY).
+        # Check ABSENT first, because the key must exist even for a value that equals everything (unittest.mock.ANY).
         if found is ABSENT or not is_met(expected, found):
             return False
     return True
@@ -193,7 +197,7 @@ def _is_hashable(value: object) -> bool:
 def _normalized(key: Hashable) -> Hashable:
     """Replace each whole number in a key or a path by its int.
 
-    For Python 0 and 0.0 are the same key, so both must mean the same position in a list.
+    To Python, 0 and 0.0 are the same key, so both must mean the same position in a list.
     """
     if isinstance(key, (str, int)):  # the usual ones
         return key

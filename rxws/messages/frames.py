@@ -18,13 +18,12 @@ from ..reporting.reporter import Reporter
 
 __all__ = ["Frame", "Frames", "Websocket", "frames_of"]
 
-#: How many frames may wait before the connection pauses reading, so that they do not pile up. It resumes when the
-#: reader has taken all of them.
+#: The number of waiting frames at which the connection pauses reading. It resumes when the reader has taken them all.
 HIGH_WATER: Final = 64
 
-#: Bytes that websockets parses in one call. asyncio reads four times as many at once. Their frames are so many objects
-#: that the garbage collector runs, each time over more live objects. In a burst that took 30 ms and an eighth of the
-#: speed.
+#: Bytes that websockets parses in one call. asyncio reads four times as many at once. If websockets parsed all of them,
+#: it would make so many objects that the garbage collector runs during the call, over more and more live objects. In a
+#: burst this made other tasks wait for 30 ms, and cost an eighth of the speed.
 CHUNK_SIZE: Final = 2**16
 
 #: The undocumented attributes of websockets that pushed frames need. Another version may lack them.
@@ -63,7 +62,7 @@ class Frames(NamedTuple):
 
 def frames_of(websocket: Websocket, reporter: Reporter) -> Frames:
     """Return the fastest frame source for ``websocket``; log once if this version of websockets supports only recv."""
-    # Exactly this class: a subclass may override the methods that pushing bypasses.
+    # Push only for exactly this class, because a subclass may override the methods that pushing bypasses.
     if type(websocket) is ClientConnection:
         try:
             _PRIVATE_PARTS(websocket)
@@ -74,21 +73,21 @@ def frames_of(websocket: Websocket, reporter: Reporter) -> Frames:
         pushed = _PushedFrames(websocket)
         return Frames(pushed.waiting, pushed.next, pushed.release)
     if type(websocket).__module__.partition(".")[0] == "picows":
-        # Its iteration is a generator that calls recv; without the generator it is faster.
+        # The connection's own iteration is a generator that calls recv. Without the generator it is faster.
         return Frames(deque(), websocket.recv, _nothing)  # type: ignore[attr-defined]
     return Frames(deque(), aiter(websocket).__anext__, _nothing)
 
 
 def _nothing() -> None:
-    """Stand for ``release`` where there is nothing to release."""
+    """Used as ``release`` if there is nothing to release."""
 
 
 class _PushedFrames:
-    """Takes complete frames from websockets as they arrive and bypasses ``recv``, which costs as much as all the rest.
+    """Takes complete frames from websockets as they arrive, without ``recv``.
 
-    A frame that is not complete (a fragment, or text that is not valid UTF-8) goes through ``recv``, and so do all
-    frames that arrive before ``recv`` has returned it. The end of the connection goes through ``recv``, too. So the
-    rules of websockets for these cases are not written a second time.
+    ``recv`` costs as much time as everything else that happens to a message. It is still used for a frame that is not
+    complete (a fragment, or text that is not valid UTF-8), for all frames that arrive before ``recv`` has returned that
+    frame, and for the end of the connection. So this class need not repeat the rules of websockets for these cases.
     """
 
     def __init__(self, websocket: ClientConnection) -> None:
@@ -97,7 +96,7 @@ class _PushedFrames:
         self._transport: Final = websocket.transport
         self._receive: Final = websocket.data_received
         self._process: Final = websocket.process_event
-        # How many messages `recv` has yet to return. The number is unknown until `recv` waits for a message.
+        # The number of messages that `recv` has still to return. It is unknown until `recv` waits for a message.
         self._owed = math.inf
         # Whether `recv` waits and no event has arrived since it began to wait.
         self._is_idle = False
@@ -105,12 +104,12 @@ class _PushedFrames:
         self._waiter: asyncio.Future[None] | None = None
         websocket.data_received = self._feed_chunks  # type: ignore[method-assign]
         websocket.process_event = self._take  # type: ignore[method-assign]
-        # In a task, because websockets has no other public way to learn of the end.
+        # Wait for the end in a task, because websockets has no other public way to notice the end.
         self._end = asyncio.get_running_loop().create_task(websocket.wait_closed(), name="rxws end of frames")
         self._end.add_done_callback(self._ended)
 
     def _feed_chunks(self, data: bytes) -> None:
-        """Pass received bytes to websockets in chunks. uvloop keeps the original method, so it passes them at once."""
+        """Pass received bytes to websockets in chunks. (uvloop keeps the original method and passes all at once.)"""
         for start in range(0, len(data), CHUNK_SIZE):
             self._receive(data[start : start + CHUNK_SIZE])
 
@@ -134,7 +133,7 @@ class _PushedFrames:
         """Hand this event to ``recv``."""
         if event.opcode is Opcode.TEXT or event.opcode is Opcode.BINARY:
             if self._is_idle and self._owed == math.inf:
-                # `recv` is not in the middle of a message, so it had none before this event.
+                # `recv` is not in the middle of a message, so no other message waits in it before this event.
                 self._owed = 0
             self._owed += 1
             self._wake()
@@ -164,7 +163,7 @@ class _PushedFrames:
         return frame
 
     def _resume(self) -> None:
-        """Resume reading, unless ``recv`` has paused it, too: then websockets resumes when ``recv`` has caught up."""
+        """Resume reading. If ``recv`` has paused it too, websockets resumes it when ``recv`` has caught up."""
         if self._is_paused:
             self._is_paused = False
             if not self._websocket.recv_messages.paused:
@@ -175,7 +174,7 @@ class _PushedFrames:
             self._waiter.set_result(None)
 
     def _ended(self, _end: asyncio.Task[None]) -> None:
-        """Restore the methods of websockets, so that ``recv`` raises the end of the connection."""
+        """Restore the methods of websockets, so that ``recv`` raises the exception of the connection's end."""
         for method in ("data_received", "process_event"):
             self._websocket.__dict__.pop(method, None)
         self._owed = math.inf

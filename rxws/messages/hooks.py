@@ -1,4 +1,4 @@
-"""The hooks that are called with a frame or its message, and the result of a parse hook that finds many messages."""
+"""The hooks that are called with a frame or its message, and the result of a parse hook for several messages."""
 
 from __future__ import annotations
 

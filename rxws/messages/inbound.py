@@ -13,29 +13,29 @@ from .frames import Frame
 
 __all__ = ["Inbound", "Sink"]
 
-#: Takes a frame, its message, and when it was received: in nanoseconds since the epoch, or 0 without subscribers.
+#: Takes a frame, its message, and the time of receipt in nanoseconds since the epoch (0 if frames have no subscriber).
 Sink = Callable[[Frame, Any, int], None]
 
 
 def _discard(_frame: Frame, _message: Any, _received: int) -> None:
-    """Discard a message of a connection that the feed has given up."""
+    """Discard a message of a connection that the feed has abandoned."""
 
 
 class Inbound:
-    """The part of a connection that reading needs. It has no socket, so a replay has one, too.
+    """The part of a connection that reading needs. It has no socket, so a replay has an Inbound too.
 
-    Its methods change it, except that the reader sets ``last_received_at``.
+    Other code changes it only through its methods, except that the reader sets ``last_received_at``.
 
     Attributes:
         number: the connection's number: 1 for the feed's first.
-        sink: takes its messages; None: they go to the router.
+        sink: takes the messages of the connection; None: they go to the router.
         first_received_at: when the first message arrived, in seconds of the loop's clock. None: no message has arrived.
         last_received_at: when the last message arrived, in seconds of the loop's clock. It is accurate to one iteration
             of the loop. None: no message has arrived.
-        last_received_time: the same in seconds since the epoch, because the loop's clock may stop while a machine
-            sleeps.
-        pending_replies: the awaited replies. The key is a future, which is done when no reply is awaited any more; the
-            value is the function that takes replies, and whether other receivers get that message, too. The dict is
+        last_received_time: when the last message arrived, in seconds since the epoch, because the loop's clock may stop
+            while a machine sleeps.
+        pending_replies: the awaited replies. A key is a future, which is done when its reply is no longer awaited. A
+            value has the function that takes the reply, and whether other receivers get that message too. The dict is
             never replaced, and it is empty while no reply is awaited.
 
     Args:
@@ -59,7 +59,7 @@ class Inbound:
         self._reporter = reporter
         self._predecessor: Inbound | None = None
 
-    # The sink of its messages
+    # The sink
 
     def deliver(self, sink: Sink | None = None) -> None:
         """Give its messages to the router from now on, or to a ``sink`` that delivers them."""
@@ -71,11 +71,11 @@ class Inbound:
         self._predecessor = predecessor
 
     def discard(self) -> None:
-        """Discard the messages that still arrive: they are too late."""
+        """Discard the messages that still arrive, because they are too late."""
         self.sink = _discard
 
     def take_over(self) -> None:
-        """Forget the predecessor: it was read to its end."""
+        """Forget the predecessor, which was read to its end."""
         self._predecessor = None
 
     @property
@@ -93,11 +93,12 @@ class Inbound:
     # Replies
 
     def expect_replies(self, take: Callable[[Any], bool], *, is_shared: bool = False) -> asyncio.Future[None]:
-        """Call ``take`` with each message here, until the returned future is cancelled or the connection ends.
+        """Call ``take`` with each message of this connection, until the returned future is cancelled or done.
 
-        ``take`` returns whether the message is a reply that it expects. One message is one reply: of two callers that
-        expect the same message, the second waits for the next one. A reply that ``is_shared`` is for all callers that
-        share it, and the streams get the message as well.
+        ``take`` returns whether the message is a reply that it expects. A message is the reply for one caller only: if
+        two callers expect the same message, the second one waits for the next message. With ``is_shared`` a message is
+        the reply for all callers that expect it, and the streams get the message as well. The end of the connection
+        cancels the future.
         """
         future: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self.pending_replies[future] = take, is_shared
@@ -105,11 +106,11 @@ class Inbound:
         return future
 
     def resolve_reply(self, message: Any) -> bool:
-        """Resolve the longest-awaited reply that ``message`` is; return whether no other receiver gets the message."""
-        # A copy, because a user's filter may itself expect a reply.
+        """Pass a message to the caller that has waited longest for it; return whether no other receiver gets it."""
+        # Iterate over a copy, because a user's filter may start another request.
         for future, (take, is_shared) in list(self.pending_replies.items()):
             if is_shared and self.sink is None:
-                # Without a sink the streams get this message now, the caller's stream too. Call the filter only there.
+                # Without a sink the streams get this message now, also the stream of the caller, who calls the filter.
                 continue
             if not future.done() and take(message) and not is_shared:
                 return True
@@ -117,7 +118,7 @@ class Inbound:
 
     def passes(self, expected: Filter, message: Any) -> bool:
         """Return whether a message passes a filter; a filter that raises is reported."""
-        # A try instead of a guard, which costs more: each message is compared with up to a thousand awaited replies.
+        # Use try instead of a guard, which costs more, because up to a thousand filters are called for each message.
         try:
             return expected(message)
         except FAILURES as error:

@@ -1,12 +1,12 @@
 """The index: finds the entries whose filters a message passes, without trying each filter.
 
-The dicts of all filters are grouped by *shape*: the set of keys that a dict reads. A program writes few shapes
-(``{"s": …}``, ``{"e": …, "s": …}``) and many values. So each shape has one table, from the values of all its keys to
-the entries that want exactly these values, and a message costs one look-up per shape.
+The dicts of all filters are grouped by *shape*: the set of keys that a dict reads. A program uses few shapes
+(``{"s": …}``, ``{"e": …, "s": …}``) and many values. So each shape has one table. It maps the values of all its keys to
+the entries that want exactly these values. A message costs one look-up per shape.
 
-Rejected design: one table per key, which files each dict under its most selective pair. It must guess which pair will
-be the most selective one, it has to check the other pairs of every entry that it finds, and it finds too many entries
-when no single pair is selective (500 symbols with 15 intervals each).
+Rejected design: one table per key, where each dict is filed under its most selective pair. That design must guess which
+pair is the most selective, must check the other pairs of every entry that it finds, and finds too many entries if no
+single pair is selective (500 symbols with 15 intervals each).
 """
 
 from __future__ import annotations
@@ -27,20 +27,21 @@ E = TypeVar("E")
 K = TypeVar("K")
 V = TypeVar("V")
 
-#: Types of values that cannot be hashed and equal no plain value. So a table of plain values need not be searched.
+#: Types of values that cannot be hashed and that equal no plain value, so a table of plain values need not be searched.
 _CONTAINERS = frozenset({list, dict, set})
 
 #: The largest number of types of messages whose readers a shape remembers.
 _MOST_TYPES = 1_000
 
-# Compared by their __eq__ and not by their type: a member of an enum is plain unless its class overrides __eq__.
+# A value is plain if the __eq__ of its type is one of these. So a member of an enum is plain, unless its class has its
+# own __eq__.
 _PLAIN = tuple(kind.__eq__ for kind in (str, int, float, bytes, tuple, object))
 
 
 class _Roster(Generic[K, V]):
     """Members in order of adding, and a tuple of them, which is made on demand and kept until the next change.
 
-    So neither a message nor a change copies the members, however many there are.
+    So messages without a change in between, and changes without a message in between, do not copy the members.
     """
 
     __slots__ = ("listed", "members")
@@ -59,8 +60,8 @@ class _Roster(Generic[K, V]):
 
     def as_tuple(self) -> tuple[V, ...]:
         """Return the members, and keep the tuple until the next change."""
-        # The star makes a list in one step first, because a finalizer may remove a member at any allocation. The tuple
-        # may contain a removed member until the next change; a removed receiver ignores its messages.
+        # A finalizer may remove a member at any allocation, so the star first makes a list in one step. The tuple may
+        # contain a removed member until the next change, but a removed receiver ignores messages.
         listed = self.listed = (*self.members.values(),)
         return listed
 
@@ -97,16 +98,16 @@ class _Shape(_Roster[Hashable, _Bucket[E]]):
     def __init__(self, keys: Iterable[Hashable]) -> None:
         super().__init__()
         self.keys = tuple(keys)
-        self.non_plain = 0  # how many buckets have a value that is not plain, so that it may equal anything
+        self.non_plain = 0  # the number of buckets with a value that is not plain, and may equal anything
         self.find = self.members.get
         self.key = self.keys[0]
         is_one_key = len(self.keys) == 1 and not isinstance(self.key, tuple)
-        # How dicts are read; None for one plain key, which ``match`` reads itself. Other types have their own readers.
+        # Reads dicts. It is None for one plain key, which ``match`` reads itself. Other types have their own readers.
         self.read = None if is_one_key else reader_of_mappings(self.keys)
         self.readers: dict[type, Read | None] = {}
 
     def reader_for(self, kind: type) -> Read | None:
-        """Return how messages of a type are read, and remember it."""
+        """Make the function that reads messages of a type, and remember it."""
         if len(self.readers) >= _MOST_TYPES:  # a program that makes types while it runs
             self.readers.clear()
         read = self.readers[kind] = reader_for(kind, self.keys)
@@ -118,9 +119,10 @@ class _Shape(_Roster[Hashable, _Bucket[E]]):
 
 
 class _Tried(_Roster[Registration[E], "Registration[Registration[E]]"]):
-    """The registrations whose filters have more than plain values: they are tried where the plain values match.
+    """The registrations whose filters have more than plain values.
 
-    The members are their registrations in a second index, which has the plain values.
+    A second index finds them by the plain values; then each filter is called. A member's value is its registration in
+    that second index.
     """
 
     __slots__ = ("index", "on_error")
@@ -128,7 +130,7 @@ class _Tried(_Roster[Registration[E], "Registration[Registration[E]]"]):
     def __init__(self, on_error: Callable[[Filter, object, BaseException], object]) -> None:
         super().__init__()
         self.on_error = on_error
-        self.index: Index[Registration[E]]  # made with the first member: it has such a roster itself
+        self.index: Index[Registration[E]]  # made with the first member, because each Index has such a roster itself
 
     def put(self, key: Registration[E], value: Any) -> None:
         if not self.members:
@@ -187,7 +189,7 @@ class Index(Generic[E]):
         self._unconditional: _Roster[Registration[E], E] = _Roster()
         self._tried: _Tried[E] = _Tried(on_error)
         self._only: _Shape[E] | None = None  # the only shape of one plain key, if nothing else is to be searched
-        self._several = 0  # how many registrations are in several buckets: a message may find them twice
+        self._several = 0  # the number of registrations in several buckets, which a message may find twice
         self._count = 0
         self._is_changing = False
         self._changes: deque[tuple[Callable[[Registration[E]], None], Registration[E]]] = deque()
@@ -251,7 +253,7 @@ class Index(Generic[E]):
         return self._merge(hits) if hits else ()
 
     def _find(self, message: object) -> list[_Bucket[E]]:
-        """Find the buckets of a message that is no dict. Each shape reads each type of messages in its own way."""
+        """Find the buckets of a message that is no dict. Each shape has one reader for each type of messages."""
         found: list[_Bucket[E]] = []
         kind = type(message)
         for shape in self._shapes.listed or self._shapes.as_tuple():
@@ -277,7 +279,7 @@ class Index(Generic[E]):
         return list(found.values())
 
     def _compare(self, shape: _Shape[E], message: object) -> list[_Bucket[E]]:
-        """Find the buckets of a message that has a value without a hash, or with a hash that raises."""
+        """Find the buckets of a message with an unhashable value, or a value whose hash or equality raises."""
         found: list[_Bucket[E]] = []
         with contextlib.suppress(*FAILURES):  # the loop below meets the same exception and reports it
             if not shape.non_plain and any(type(look_up(message, key)) in _CONTAINERS for key in shape.keys):
@@ -292,7 +294,7 @@ class Index(Generic[E]):
         return found
 
     def _change(self, change: Callable[[Registration[E]], None], registration: Registration[E]) -> None:
-        """Make a change now, or after the change that is under way further down the stack."""
+        """Make a change now, or after the change of an outer call on this stack."""
         self._changes.append((change, registration))
         if not self._is_changing:
             self._make_changes()
@@ -305,7 +307,7 @@ class Index(Generic[E]):
                 change(registration)
         finally:
             self._is_changing = False
-            if self._changes:  # this change raised; make the others nevertheless
+            if self._changes:  # this change raised; still make the others
                 self._make_changes()
 
     def _take_in(self, registration: Registration[E]) -> None:

@@ -18,7 +18,7 @@ from .inbound import Inbound
 
 __all__ = ["Reader"]
 
-#: How many messages may pass between two calls of the clock.
+#: The largest number of messages between two calls of the clock.
 MAX_BATCH: Final = 32
 
 #: Seconds that a parse hook may wait before its frame is rejected.
@@ -26,10 +26,10 @@ PARSE_TIMEOUT: Final = 10.0
 
 
 class Reader:
-    """Reads one connection to its end. It waits for no consumer, and after each time slice lets other tasks run.
+    """Reads one connection to its end. It waits for no consumer, and lets other tasks run after each time slice.
 
-    The parse hook runs in the reader's own task, not in one task per message: most hooks never suspend, and hooks that
-    suspend keep the order.
+    The parse hook runs in the reader's own task and not in one task per message, because most hooks never suspend, and
+    because hooks that suspend then keep the order.
 
     Args:
         inbound: the receiving side of the connection.
@@ -67,7 +67,8 @@ class Reader:
         inbound, dispatcher, clock = self._inbound, self._dispatcher, self._loop.time
         parse, reply = dispatcher.hooks.parse, dispatcher.hooks.reply
         route, counters = dispatcher.router.route, dispatcher.reporter.counters
-        # These two objects are never replaced. They are empty without subscribers of frames or awaited replies.
+        # These two objects are never replaced. Both are empty while there are neither subscribers of frames nor awaited
+        # replies.
         watching, expected = dispatcher.frames.subscriptions, inbound.pending_replies
         complete = self._complete_types
         step = countdown = 1
@@ -101,7 +102,7 @@ class Reader:
                 route(message)
             elif dispatcher.dispatch(inbound, frame, message, received) and self._is_unheard:
                 self._hear()
-            # The clock is called once per `step` messages, which is as many as pass in a fraction of a slice.
+            # Call the clock once per `step` messages. So many messages take only a fraction of a time slice.
             countdown -= 1
             if not countdown:
                 now = clock()
@@ -115,7 +116,7 @@ class Reader:
                 looked, countdown = now, step
 
     def _begin_burst(self) -> None:
-        # Once per iteration of the loop, however many messages arrive in it.
+        # This runs once per iteration of the loop, however many messages arrive in it.
         self._in_burst = self._is_unheard = True
         self._loop.call_soon(self._end_burst)
         if self._patience is not None:
@@ -123,14 +124,14 @@ class Reader:
             self._patience = None
 
     def _hear(self) -> None:
-        # Not each frame: one that is rejected, that holds no message or a mere reply, is no sign of a live feed.
+        # Only messages count: a frame that is rejected, or contains only replies, does not show that the feed is live.
         self._is_unheard = False
         self._inbound.received(self._loop.time(), self._dispatcher.reporter.now())
 
     def _end_burst(self) -> None:
         self._in_burst = False
         if self._is_parsing and self._patience is None:
-            # The hook is suspended. When the next burst begins, it has returned.
+            # The hook is suspended. It has returned before the next burst begins.
             self._patience = self._loop.call_later(PARSE_TIMEOUT, self._on_parse_timeout)
 
     @property
@@ -151,13 +152,13 @@ class Reader:
         return True
 
     def _complete(self, kind: type, message: Any) -> Any:
-        """Accept messages of this type from now on, unless they can be consumed only once; return the message.
+        """Return the message, and accept messages of its type from now on, unless they can be consumed only once.
 
         Raises:
             TypeError: the message is an awaitable or an iterator, which several receivers cannot share.
         """
         if kind is Gap:
-            # Not straight to the router, which announces it in its place between the messages.
+            # Wrap a Gap, so that it goes through the dispatcher, which announces it in its place between the messages.
             return Many((message,))
         is_awaitable = isinstance(message, Awaitable)
         if not is_awaitable and not isinstance(message, Iterator | AsyncIterator):

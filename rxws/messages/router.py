@@ -27,10 +27,10 @@ class Receiver:
         """Take a message that passes the receiver's filter."""
 
     def on_gap(self, gap: Gap, /) -> None:
-        """Called with a Gap: messages may be missing here. By default do nothing."""
+        """Called with a Gap, which means that messages may be missing at this point. By default do nothing."""
 
     def on_end(self, error: Exception | None, /) -> None:
-        """Called once no message follows: the feed was closed (None), or it failed with ``error``."""
+        """Called once, after the last message. ``error`` is None if the feed was closed, or why it failed."""
 
     def __len__(self) -> int:
         """Return how many messages are queued."""
@@ -55,7 +55,7 @@ class Router:
         self.route: Final = self._router()
 
     def _router(self) -> Callable[[Any], None]:
-        # A closure instead of a method, because it runs for every message and so reads no attributes.
+        # This is a closure and not a method, because it runs for every message, and a closure reads no attributes.
         counters, subscribers, emit = self._reporter.counters, self.messages.subscriptions, self.messages.on_next
         match, raised = self._index.match, self._reporter.raised
 
@@ -85,7 +85,7 @@ class Router:
             self._receivers[receiver] = self._index.add(receiver.on_message, filter)
 
     def divert(self, receiver: Receiver, filter: Filter, push: Callable[[Any], None]) -> None:  # noqa: A002
-        """Give ``push`` the messages of a registered receiver from now on. Without a registration nothing happens."""
+        """Pass the messages of a registered receiver to ``push`` from now on. Without a registration do nothing."""
         registration = self._receivers.get(receiver)
         if registration is not None:
             self._index.remove(registration)
@@ -103,11 +103,11 @@ class Router:
         self._on_removed[receiver] = on_removed
 
     def _rejected(self, filter: Filter, message: Any, error: BaseException) -> None:  # noqa: A002
-        """Report that a filter raised, by the name of its function if it has one."""
+        """Report that a filter raised, with the name of its function if it has one."""
         self._reporter.failed(filter.predicate or filter, message, error)
 
     def report_gap(self, start: float, end: float, reason: GapReason) -> None:
-        """Count, emit and announce that messages from ``start`` to ``end`` may be missing here."""
+        """Count, emit and announce a Gap: messages from ``start`` to ``end`` may be missing at this point."""
         self._reporter.counters.gaps += 1
         gap = self._reporter.emit(Gap, start=start, end=end, reason=reason, last_message=self.last_message)
         # Each has a line of its own.
@@ -115,7 +115,7 @@ class Router:
         self.announce(gap)
 
     def announce(self, gap: Gap) -> None:
-        """Send a gap to all receivers: messages may be missing here."""
+        """Pass a Gap to all receivers."""
         self.gaps.on_next(gap)
         for receiver in self.receivers:
             receiver.on_gap(gap)

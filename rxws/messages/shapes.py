@@ -15,18 +15,18 @@ __all__ = ["ABSENT", "Read", "look_up", "mapping_of", "reader_for", "reader_of_m
 #: The result of :func:`look_up` for a key that the message lacks. It cannot be None, which may be a value.
 ABSENT: Final = object()
 
-#: Reads the values of some keys: one value, or a tuple of several. If the message lacks a key, :data:`ABSENT` is among
-#: them, or stands for all of them.
+#: Reads the values of some keys: one value, or a tuple of several. If the message lacks a key, the result contains
+#: :data:`ABSENT` in place of its value, or is ABSENT as a whole.
 Read: TypeAlias = Callable[[Any], Any]
 
-#: What Structs, dataclasses, attrs classes and named tuples list their fields in.
+#: The attributes in which Structs, dataclasses, attrs classes and named tuples list their fields.
 _FIELDS: Final = ("__struct_fields__", "__dataclass_fields__", "__attrs_attrs__", "_fields")
 
 
 def mapping_of(message: object) -> Mapping[Any, Any] | None:
-    """Return what a message has its keys from: a mapping that has ``get``; None if the message is no mapping.
+    """Return the message as a mapping that has ``get``, or None if it is no mapping.
 
-    A class may be registered as a Mapping without having ``get``; the Struct of protobuf is one.
+    A class may be registered as a Mapping although it has no ``get``, as the Struct of protobuf is.
     """
     if type(message) is dict:
         return message
@@ -35,10 +35,10 @@ def mapping_of(message: object) -> Mapping[Any, Any] | None:
             return None
         if callable(getattr(message, "get", None)):
             return message
-        # Its ``get`` asks first whether a key is there: to read a key makes it in some mappings, such as that Struct.
+        # ChainMap's ``get`` first checks whether the key exists. Reading a missing key of a protobuf Struct creates it.
         return ChainMap(message)  # type: ignore[arg-type]
     except FAILURES:
-        # What a message says of itself is the user's code. What cannot say that it is a mapping is none.
+        # The message's own code raised. A message that cannot be checked counts as no mapping.
         return None
 
 
@@ -99,7 +99,7 @@ def reader_for(kind: Any, keys: tuple[Hashable, ...]) -> Read | None:
         first_steps = [step[0] if isinstance(step, tuple) else step for step in steps]
         if kind not in (list, tuple) or not all(isinstance(step, int) for step in first_steps):
             return None
-    # Also an object whose class is no Mapping may be one: a proxy is what its ``__class__`` says.
+    # An object whose class is no Mapping may still be a mapping: a proxy has the ``__class__`` of its target.
     return _reader_of_paths(keys)
 
 
@@ -122,9 +122,9 @@ def _reader_of_paths(keys: tuple[Hashable, ...]) -> Read:
 
 @functools.lru_cache(maxsize=4096)
 def _has_attribute(kind: Any, name: Any) -> bool:
-    """Return whether objects of a type have such an attribute: a field of a class that lists its fields, or a property.
+    """Return whether objects of a type have an attribute that a filter may read: a listed field, or a property.
 
-    Methods and other private attributes do not count: no server has sent them.
+    Methods and other private attributes do not count, because no server has sent them.
     """
     if not isinstance(name, str) or issubclass(kind, Mapping) or not any(hasattr(kind, each) for each in _FIELDS):
         return False
