@@ -34,15 +34,15 @@ def in_notebook() -> bool:
 def on_rerun(dispose: Callable[[], object]) -> Callable[[], None]:
     """Call ``dispose`` when the running notebook cell is run again. Outside a notebook it is never called.
 
-    A cell that is run again makes its objects a second time, so those of its last run must be disposed. rxws does this
-    for the handlers that a cell adds, for views, and for the objects of :func:`rxws.jupyter.keep`. It does not do it
-    for subscriptions: register their ``dispose`` here. The functions are called before the next run of the cell
-    starts, in reverse order.
+    A cell that is run again makes its objects a second time, so the objects of its last run must be disposed. rxws does
+    this for the handlers that a cell adds, for views, and for the objects of :func:`rxws.jupyter.keep`, but not for
+    subscriptions: register their ``dispose`` here. The functions are called in reverse order, before the next run of
+    the cell starts.
 
     JupyterLab, Notebook 7 and VS Code identify the cell that they run. Other front ends (nbconvert, a console) send
-    only its code. There an edited cell is a new cell, and the objects of its last run stay; cells with equal code are
-    one cell, and each disposes the objects of the other. Objects that a feed's handler makes belong to the cell that
-    made the feed.
+    only its code. With these, an edited cell is a new cell, and the objects of its last run stay; cells with equal code
+    are one cell, and each disposes the objects of the other. Objects that a feed's handler makes belong to the cell
+    that made the feed.
 
     Args:
         dispose: a plain function. An exception is shown above the cell after all other functions were called.
@@ -61,7 +61,7 @@ def on_rerun(dispose: Callable[[], object]) -> Callable[[], None]:
     # IPython registers the same function only once.
     shell.events.register("pre_run_cell", _take_away)
     cell, number = _running(shell)
-    # Tasks of a former run register here, too; the next run disposes their objects with the others.
+    # Tasks of a former run register here too. The next run disposes their objects with the others.
     run = _RUNS.setdefault(cell, _Run(number))
     key = object()
     run.left[key] = dispose

@@ -16,7 +16,7 @@ from .snapshot import RECENT, RateMeter, ago, mimebundle
 
 __all__ = ["FeedView", "replace_namesake"]
 
-#: The last few messages are kept for this many seconds after a display, because keeping them costs time per message.
+#: The last few messages are kept only for this many seconds after a display, as keeping them costs time per message.
 KEEP_SECONDS: Final = 60.0
 
 

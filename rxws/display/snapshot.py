@@ -1,4 +1,4 @@
-"""The display of a feed or a stream in a notebook cell, as text and as HTML. Pure: the time is passed in.
+"""The display of a feed or a stream in a notebook cell, as text and as HTML. Pure: callers pass the time.
 
 The contents of messages are displayed as plain text: HTML and control characters are escaped.
 """
@@ -23,7 +23,7 @@ RECENT: Final = 5
 #: The largest number of columns of a table.
 COLUMNS: Final = 10
 
-#: The largest number of keys read of one message, because a message may have a million.
+#: The largest number of keys that are read of one message, because a message may have a million keys.
 _MOST_KEYS: Final = 100
 
 _WIDTH: Final = 40
@@ -39,8 +39,8 @@ class RateMeter:
     """Measures the rate between two displays. Two displays within a second count as one.
 
     Attributes:
-        time: when the last display was, or the start, in seconds.
-        count: the number of messages then.
+        time: the time of the last display, or of the start, in seconds.
+        count: the number of messages at that time.
     """
 
     time: float
@@ -104,7 +104,7 @@ def _table(messages: Iterable[object], select: Select) -> list[list[str]]:
 
 
 def _fields(message: Any) -> Mapping[Any, object]:
-    """Return the first fields of a message: enough for a table, in little time."""
+    """Return the first fields of a message, as many as a table may show."""
     # A user's mapping may raise; then the message itself is the only field.
     with contextlib.suppress(Exception):
         if isinstance(message, Mapping):
@@ -134,7 +134,7 @@ class _Short(reprlib.Repr):
         if names:
             return self._repr_fields(x, names, level)
         if isinstance(x, BaseException):
-            # It may quote a URL with secrets.
+            # The text of an exception may quote a URL with secrets.
             return redact(repr(x)[:_LINE_WIDTH])
         if isinstance(x, str):
             # A user's subclass of str may return anything for a slice.
@@ -198,5 +198,6 @@ def _duration(seconds: float) -> str:
 
 _SHORT: Final = _Short()
 _SHORT.maxother = _SHORT.maxlong = _SHORT.maxstring = _WIDTH + 1
-# Deeper levels do not fit into a line, and six items on each of six levels are 46,656 items.
+# Three levels are enough, because deeper levels do not fit into a line. Six items on each of six levels would be 46,656
+# items.
 _SHORT.maxlevel = 3
