@@ -1,4 +1,4 @@
-"""Whether messages can come at present. ``resync`` asks this before it fetches a snapshot."""
+"""Availability: whether messages can come at present. ``resync`` checks it before it fetches a snapshot."""
 
 from __future__ import annotations
 
@@ -9,11 +9,11 @@ from typing import Final
 
 __all__ = ["ALWAYS_AVAILABLE", "Availability"]
 
-#: The shortest and the longest interval, in seconds, at which availability is polled where no event reports it. The
-#: interval grows, because hundreds of channels may be refused for weeks.
+#: The shortest and the longest interval in seconds at which the subscription of a channel is polled, as no event
+#: reports it. The interval grows, because hundreds of channels may be refused for weeks.
 POLL_INTERVALS: Final = (0.1, 1.0)
 
-#: The polling interval as a share of the time waited so far: how much polling may prolong a wait.
+#: The polling interval as a share of the time waited so far. So polling prolongs a wait at most by this share.
 SHARE: Final = 0.1
 
 
@@ -38,11 +38,11 @@ class Availability:
         """Return when messages can come. After the feed's end it never returns. Cancelling is safe."""
         clock, (shortest, longest) = asyncio.get_running_loop().time, POLL_INTERVALS
         began = clock()
-        # A channel is usually subscribed when the feed has a connection, since a connection counts as open only then.
+        # Usually this loop runs once: a connection counts as open only when its channels are subscribed.
         while not self.is_available():
             if self.live_or_ended.is_set():
-                # Nothing reports that a channel is subscribed. Or the feed has ended: its streams end soon and cancel
-                # this wait.
+                # Poll, because no event reports that a channel is subscribed. If the feed has ended, its streams end
+                # soon and cancel this wait.
                 await asyncio.sleep(min(longest, max(shortest, SHARE * (clock() - began))))
             else:
                 await self.live_or_ended.wait()

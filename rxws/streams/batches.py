@@ -15,7 +15,7 @@ T = TypeVar("T")
 
 
 class Batches(AsyncIterator[list[T]], Generic[T]):
-    """Iterates over the messages of a buffer in lists; what ``stream.batches()`` returns.
+    """Iterates over the messages of a buffer in lists. ``stream.batches()`` returns it.
 
     Args:
         buffer: the messages. They stay in it until their list is complete, so cancelling loses none.
@@ -39,7 +39,7 @@ class Batches(AsyncIterator[list[T]], Generic[T]):
         self._owner: Final = owner
         self._count: Final = count
         self._seconds: Final = seconds
-        # No message that waits now came before this time. The messages themselves have no times.
+        # The messages that wait now came after this time. The messages themselves have no times.
         self._taken_at = -math.inf
 
     async def __anext__(self) -> list[T]:

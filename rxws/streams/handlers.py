@@ -27,7 +27,7 @@ class FunctionHandler(Receiver):
         self._disposed = False
 
     def on_message(self, message: Any, /) -> None:
-        """Call the function with a message."""
+        """Call the function with a message, and report what it raises."""
         # Another receiver of this message may have disposed this handler.
         if self._disposed:
             return
@@ -94,7 +94,7 @@ class CoroutineHandler(Buffer[Any], Receiver):
         except StreamOverflow as error:
             self._reporter.failed(self._function, None, error)
         except GeneratorExit as error:
-            # Do not report it where the loop has gone and its tasks are collected: this task is not running then.
+            # Report it only if this task is running. If the loop has gone and its tasks are being collected, it is not.
             if asyncio._get_running_loop() is self._loop and asyncio.current_task() is self.task:
                 self._reporter.failed(self._function, None, error)
             raise
@@ -111,8 +111,8 @@ class CoroutineHandler(Buffer[Any], Receiver):
         try:
             await self._function(message)
             if self.task.cancelling():
-                # The function was cancelled, perhaps by itself, and has not awaited since. Raise the cancellation here,
-                # so that it does not hit the next message.
+                # The function's task was cancelled, perhaps by the function, and has not awaited since. Let the
+                # cancellation be raised here, so that it does not affect the next message.
                 await asyncio.sleep(0)
         except EXITS:
             raise
@@ -120,7 +120,7 @@ class CoroutineHandler(Buffer[Any], Receiver):
             if isinstance(error, asyncio.CancelledError) and (self._cancelled or is_torn_down()):
                 raise
             self._reporter.failed(self._function, message, error)
-        # A cancellation by other code is a failure of this call only: go on with the next message.
+        # A cancellation by other code is a failure of this call only. Continue with the next message.
         while self.task.uncancel():
             pass
 

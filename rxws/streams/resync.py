@@ -31,7 +31,7 @@ S = TypeVar("S")
 #: Seconds after which fetching a snapshot fails.
 SNAPSHOT_TIMEOUT: Final = 10.0
 
-#: Seconds in sync after which the delays start over, so that numbers with constant holes fetch with growing delays.
+#: Seconds in sync after which the delays start over. If numbers are missing again and again, the delays go on growing.
 HEALTHY_AFTER: Final = 10.0
 
 
@@ -53,7 +53,7 @@ class ChangeSource(Generic[T]):
 
 
 class Resynced(AsyncObservable[T | Snapshot[S]], Generic[T, S]):
-    """The result of ``stream.resync``: each subscriber gets a snapshot, the changes after it, and so on.
+    """The result of ``stream.resync``. Each subscriber gets a snapshot, the changes after it, and so on.
 
     Attributes:
         in_sync: whether all subscribers have got all changes; False without a subscriber, and while the feed has no
@@ -71,12 +71,12 @@ class Resynced(AsyncObservable[T | Snapshot[S]], Generic[T, S]):
         super().__init__(context)
         if not callable(snapshot):
             raise TypeError(f"snapshot must be a coroutine function that fetches one, not {snapshot!r}")
-        # Not named `_source`: an AsyncObservable subscribes to its `_source`.
+        # This is not named `_source`, because an AsyncObservable subscribes to its `_source`.
         self._changes: Final = source
         self._snapshot: Final = snapshot
         # The name includes the source, because one function may fetch the snapshots of hundreds of streams.
         self._snapshot_name: Final = f"{name_of(snapshot)} for {source.name}"
-        # A pair may be a tuple, which elsewhere is a path.
+        # Here a tuple is a pair of keys. For other arguments it is a path.
         self._range_of: Final = range_reader(sequence, "sequence", pairs=(list, tuple))
         self._number_of: Final = number_reader(snapshot_sequence, "snapshot_sequence")
         self._sessions: Final[set[_Session]] = set()
@@ -88,7 +88,7 @@ class Resynced(AsyncObservable[T | Snapshot[S]], Generic[T, S]):
         False without a subscriber, and while no changes can come because there is no connection, or because the changes
         are not subscribed on it.
         """
-        # Another thread may read this: no subscriber can be added or removed while a set is copied.
+        # Another thread may read this property, so copy the set, which happens in one step.
         sessions = (*self._sessions,)
         return bool(sessions) and self._changes.availability.is_available() and all(each.in_sync for each in sessions)
 
@@ -159,14 +159,14 @@ class _Session(HotObservable[Any]):
 
     def _take(self, message: Any) -> None:
         if isinstance(message, Gap):
-            # The stream was made with gaps=True; `_lose` got this gap already.
+            # The stream was made with gaps=True. `_lose` has already handled this gap.
             return
         dropped, reason, reporter = self.changes.dropped, self.changes.reason, self._context.reporter
         try:
             self._deliver(self.changes.apply(message))
             self._is_unreadable = False
         except FAILURES as error:
-            # A sequence that names nothing fails for every message: report it once.
+            # A `sequence` with wrong keys fails for every message, so report only the first failure in a row.
             if self._is_unreadable:
                 reporter.counters.failures += 1
             else:
@@ -177,7 +177,7 @@ class _Session(HotObservable[Any]):
         if self.changes.dropped > dropped:
             reporter.counters.dropped += 1
             if reason != "overflow":
-                # Report this once: until a snapshot comes, each further change replaces an older one.
+                # Report this once, because until a snapshot comes, each further change drops an older one.
                 line = "resync holds %d changes and has no snapshot: the oldest are dropped"
                 reporter.log(logging.WARNING, line, HELD_MAX)
                 reporter.emit(Overflowed, consumer="resync", overflow="drop_oldest", dropped=self.changes.dropped)
@@ -210,7 +210,8 @@ class _Session(HotObservable[Any]):
                 async with asyncio.timeout(SNAPSHOT_TIMEOUT):
                     data = await resynced._snapshot()
                 name = f"snapshot_sequence of resync for {resynced._changes.name}"
-                # Changes were lost during the fetch: the snapshot may be older than these, or of another numbering.
+                # If changes were lost during the fetch, refuse the snapshot: it may be older than the lost changes, or
+                # from before a restart of the numbers.
                 delivered = self.changes.snapshot(data) if losses == self.changes.losses else None
             except FAILURES as error:
                 if is_being_cancelled(error):
@@ -233,7 +234,7 @@ class _Session(HotObservable[Any]):
 
 
 def _quote_answer(error: BaseException) -> None:
-    """Note in an exception what the server answered, if the exception has the answer and does not quote it itself."""
+    """Add the server's answer to an exception as a note, if the exception has the answer and does not quote it."""
     body = quoted_body(error)
     note = f"The server answered: {body}"
     # The snapshot function may raise one object repeatedly.

@@ -36,11 +36,11 @@ class Snapshot(Generic[T]):
 class SequenceTracker(Generic[T]):
     """Decides which changes follow which snapshot.
 
-    While the tracker is out of sync, it holds changes and needs a snapshot. A snapshot that is not older than the held
-    changes brings it into sync. The snapshot is delivered, then the changes after it; each begins at most one after the
-    end of the previous one. The tracker gets out of sync when numbers are missing, and when they go back because the
-    server restarted its count. Until they go back, a snapshot that is older than what was delivered is refused, because
-    it comes from a cache.
+    While the tracker is out of sync, it holds changes and needs a snapshot. With a snapshot that is not older than the
+    held changes it is in sync: it delivers the snapshot, then the changes after it. The first number of a delivered
+    change is at most one more than the last number of the previous change. The tracker gets out of sync when numbers
+    are missing, and when they go back because the server restarted its count. Until they go back, a snapshot that is
+    older than the delivered changes is refused, because it comes from a cache.
 
     Attributes:
         range_of: returns the first and the last number of a change.
@@ -61,13 +61,13 @@ class SequenceTracker(Generic[T]):
     losses: int = field(default=0, init=False)
     # The numbers of held changes, and the changes.
     _held: deque[tuple[int, int, T]] = field(default_factory=deque, init=False)
-    # The last number that was delivered, in a snapshot or a change, since the server began to count.
+    # The last number of the last delivered snapshot or change; minus infinity after the server restarted its count.
     _last: float = field(default=-math.inf, init=False)
     # The last number of the latest change, whether it was delivered or not.
     _seen: float = field(default=-math.inf, init=False)
 
     def reset(self, reason: str) -> None:
-        """Get out of sync and discard the held changes, because changes are missing for this reason."""
+        """Get out of sync, and discard the held changes. ``reason`` says why changes are missing."""
         self._held.clear()
         self.in_sync = False
         self.reason = reason
@@ -81,7 +81,7 @@ class SequenceTracker(Generic[T]):
         """
         first, last = self.range_of(message)
         if last < self._seen:
-            # Also after a gap: this change proves that the server restarted its count.
+            # This change proves that the server restarted its count, also if the tracker is out of sync.
             self._last = -math.inf
             self.reset("restart")
         self._seen = last
@@ -106,8 +106,8 @@ class SequenceTracker(Generic[T]):
     def snapshot(self, data: Any) -> list[Any] | None:
         """Take a snapshot and return the items to deliver, the snapshot first; None if the snapshot is too old.
 
-        It is too old if the held changes do not follow it, or if it is older than what was delivered.
-        Afterwards :attr:`in_sync` is False if numbers are missing in the held changes: then another snapshot is needed.
+        It is too old if the first held change does not follow it, or if it is older than the delivered changes.
+        Afterwards :attr:`in_sync` is False if numbers are missing in the held changes. Then another snapshot is needed.
 
         Raises:
             Exception: the number of the snapshot cannot be read. The tracker is unchanged.

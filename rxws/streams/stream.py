@@ -76,7 +76,7 @@ class Stream(AsyncObservable[T], BufferIterator[T], Generic[T]):
         return not (self._receiver.closed or self._receiver.matched)
 
     def hold_back(self) -> Callable[[], None]:
-        """Discard messages until the returned function is called; if any came, the stream begins with a ``Gap``."""
+        """Discard messages until the returned function is called. If any were discarded, a ``Gap`` follows them."""
         return self._receiver.hold_back()
 
     @property
@@ -130,22 +130,21 @@ class Stream(AsyncObservable[T], BufferIterator[T], Generic[T]):
         return self._receiver.get(self)
 
     def when_ended(self, on_removed: Callable[[], None]) -> None:
-        """Call ``on_removed`` when the stream takes no more messages: it was closed or collected, or it overflowed."""
+        """Call ``on_removed`` when the stream takes no more messages: it was closed, collected or overflowed."""
         self._router.when_removed(self._receiver, on_removed)
 
     def batches(self, count: int | None = None, seconds: float | None = None) -> AsyncIterator[list[T]]:
         """Iterate over lists of messages, for example to store many in one transaction.
 
         Without arguments each list has all messages that wait. A list has at least one message. Messages wait in the
-        stream until their list is complete, so cancelling loses none, and ``maxsize`` limits them. Ends and raises as
-        the stream's own iteration does; the last list is delivered first, without waiting.
+        stream until their list is complete, so cancelling loses none, and ``maxsize`` limits them. The iteration ends
+        and raises like that of the stream. At the end the last list is delivered without waiting.
 
         Args:
             count: the number of messages that a list has at most. By default None: no limit. Without ``seconds`` a list
                 does not wait to grow.
-            seconds: how long a message waits at most for its list to grow, where the list has fewer than ``count``
-                messages. A message that came while the last list was processed has waited already. By default None:
-                a list is delivered as soon as a message waits.
+            seconds: how long a message waits at most for its list to reach ``count`` messages. The time during which
+                the previous list was processed counts. By default None: a list is delivered as soon as a message waits.
 
         Raises:
             TypeError: ``count`` is not an int or None, or ``seconds`` is not a number or None.
@@ -215,7 +214,8 @@ class Stream(AsyncObservable[T], BufferIterator[T], Generic[T]):
             fan_out.subscriptions[subscription] = self
         if is_first:
             receiver.keeps = False
-            # Run after the subscriptions under way, so that an operator can dispose of its own before it gets messages.
+            # Run this after the running subscribe calls, so that an operator can dispose of its subscription before it
+            # gets messages.
             self._context.scheduler.schedule(lambda *_: receiver.hand_over(subscription))
         return subscription
 
@@ -237,7 +237,7 @@ class Stream(AsyncObservable[T], BufferIterator[T], Generic[T]):
         return mimebundle(repr(self), facts, self._receiver.latest(RECENT))
 
     def __del__(self) -> None:
-        # Absent when the constructor raised.
+        # The attribute is absent if the constructor raised.
         receiver: StreamReceiver[T] | None = getattr(self, "_receiver", None)
         if receiver is not None and not receiver.closed:
             receiver.abandon()

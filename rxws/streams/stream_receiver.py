@@ -21,9 +21,9 @@ T = TypeVar("T")
 
 
 class StreamReceiver(Buffer[T], Receiver):
-    """The part of a stream that the router holds. It must not refer to the stream, which could then not be collected.
+    """The part of a stream to which the router refers. It must not refer to the stream, so that it can be collected.
 
-    It refers to the stream only while there are subscribers, through ``fan_out``.
+    Only while there are subscribers, it refers to the stream through ``fan_out``.
 
     Attributes:
         abandoned: whether the stream was collected.
@@ -61,7 +61,7 @@ class StreamReceiver(Buffer[T], Receiver):
             self.fan_out.on_next(message)
 
     def hold_back(self) -> Callable[[], None]:
-        """Discard messages until the returned function is called; if any came, a Gap comes first then."""
+        """Discard messages until the returned function is called. If any were discarded, a ``Gap`` follows them."""
         counters, began, discarded = self._reporter.counters, self._reporter.now(), 0
 
         def discard(message: T) -> None:
@@ -99,7 +99,7 @@ class StreamReceiver(Buffer[T], Receiver):
         self._router.divert(self, self._filters, resume)
 
     def _announce(self, start: float, reason: Literal["user", "subscription"]) -> None:
-        # It is no loss of the feed: neither an event nor counted.
+        # The feed lost no message, so publish no event and do not count a gap.
         now = self._reporter.now()
         self.on_gap(Gap(name=self._reporter.name, time=now, start=start, end=now, reason=reason, last_message=None))
 
@@ -116,19 +116,20 @@ class StreamReceiver(Buffer[T], Receiver):
         """Take no more messages, and end the sequence."""
         self._router.remove(self)
         self.close(error)
-        # Waiting messages without `keeps` are for the first subscriber: `hand_over` ends the sequence after them.
+        # If messages wait although `keeps` is False, they are for the first subscriber. Then `hand_over` ends the
+        # sequence after them.
         if self.fan_out is not None and (self.keeps or not self):
             self.fan_out.end(self.error)
 
     def overflowed(self) -> None:
         """Unregister and end the sequence, because the buffer was full."""
-        # At once, and not when the consumer reaches the end: a closed stream must not cost time for each message.
+        # Unregister now and not when the consumer reaches the end, so that a full stream costs no time per message.
         self._router.remove(self)
         if self.fan_out is not None:
             self.fan_out.end(self.error)
 
     def abandon(self) -> None:
-        """Keep no more messages, because the stream is being collected. From any thread, at any allocation."""
+        """Keep no more messages, because the stream is being collected. Called in any thread and at any allocation."""
         self.abandoned = True
         self.keeps = False
 

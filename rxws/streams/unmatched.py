@@ -1,4 +1,4 @@
-"""Reports filters that no message passes, because most of them are misspelled."""
+"""Reports filters that no message has passed. Most of them are misspelled."""
 
 from __future__ import annotations
 
@@ -25,16 +25,16 @@ PATIENCE: Final = 10.0
 #: Seconds between two checks of the traffic, while there are unmatched streams.
 POLL_INTERVAL: Final = 0.25
 
-#: The longest such interval: it doubles up to this value while there is no traffic.
+#: The longest interval in seconds. While there is no traffic, the interval doubles up to this value.
 LONGEST_INTERVAL: Final = 10.0
 
 #: Number of messages that are kept to show their values under the keys of a filter.
 SAMPLES: Final = 40
 
-#: Number of those values in a report.
+#: Number of values of a key in a report.
 VALUES: Final = 5
 
-#: The largest number of filters that are reported: a user with more of them has seen enough reports.
+#: The largest number of filters that are reported. More reports would not help the user.
 MOST_REPORTED: Final = 100
 
 #: The largest number of characters of a filter in a report.
@@ -42,7 +42,7 @@ SHOWN: Final = 200
 
 
 class _Watched(NamedTuple):
-    """A stream, its filter, and the number of messages of the feed before it was made."""
+    """A stream, its filter, and the number of messages that the feed had delivered before the stream was made."""
 
     stream: weakref.ref[Stream[Any]]
     filter: Filter
@@ -55,7 +55,7 @@ class _Watched(NamedTuple):
 
 
 class UnmatchedFilters:
-    """Reports each filter once that no message passed in ten seconds of traffic.
+    """Reports each filter that no message has passed in ten seconds of traffic, once.
 
     It costs no time per message: while there are new unmatched streams, a timer samples the router's last message. Each
     stream is checked once.
@@ -70,7 +70,7 @@ class UnmatchedFilters:
         self._loop = router.context.loop
         self._reporter = router.context.reporter
         self._is_settled = is_settled
-        # First the streams that have seen no traffic yet; then the others, with the time of their first traffic.
+        # `_fresh` has the streams without traffic so far; `_waiting` the others, with the time of their first traffic.
         self._fresh: list[_Watched] = []
         self._waiting: deque[tuple[float, _Watched]] = deque()
         self._samples: deque[Any] = deque(maxlen=SAMPLES)
@@ -80,7 +80,7 @@ class UnmatchedFilters:
         self._timer: asyncio.TimerHandle | None = None
 
     def watch(self, stream: Stream[Any], filter: Filter) -> None:  # noqa: A002
-        """Report the filter of a new stream if no message passes it. Functions are not watched: they have no keys."""
+        """Watch a new stream, and report its filter if no message passes it. Functions are not watched."""
         if not filter.alternatives:
             return
         self._fresh.append(_Watched(weakref.ref(stream), filter, self._reporter.counters.messages))
@@ -89,7 +89,7 @@ class UnmatchedFilters:
             self._schedule(POLL_INTERVAL)
 
     def wake(self) -> None:
-        """Check often again: called when messages may come."""
+        """Check at the shortest interval again. Called when messages may come."""
         if self._timer is not None:
             self._timer.cancel()
             self._schedule(POLL_INTERVAL)
@@ -116,7 +116,7 @@ class UnmatchedFilters:
             self._waiting.extend((now, each) for each in self._fresh)
             self._fresh.clear()
         else:
-            # Drop the streams that have ended: a time without traffic may be long.
+            # Drop the streams that have ended, because there may be no traffic for a long time.
             self._fresh = [each for each in self._fresh if each.is_unmatched]
             interval = POLL_INTERVAL if self._waiting else min(2 * self._interval, LONGEST_INTERVAL)
         while self._waiting and now - self._waiting[0][0] >= PATIENCE:
@@ -125,8 +125,8 @@ class UnmatchedFilters:
                 self._reported.add(watched.filter)
                 self._report(watched.filter, messages - watched.before)
         if self._waiting:
-            # Check when the next report is due, but wait at least 1 ms: a shorter wait may be below the clock's
-            # resolution.
+            # Check when the next report is due, but wait at least 1 ms, because a shorter wait may be below the
+            # resolution of the clock.
             interval = min(interval, max(0.001, self._waiting[0][0] + PATIENCE - now))
         if self._fresh or self._waiting:
             self._schedule(interval)
