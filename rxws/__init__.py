@@ -47,7 +47,7 @@ The public names::
         RxwsError                       the base class of all errors
         ConnectFailed                   the feed has failed
         FeedClosed                      the feed is closed
-        SendFailed                      the connection was lost with a message or before a reply
+        SendFailed                      the connection was lost while a message was sent, or before its reply
         SendTimeout                     a message could not be sent in time
         StreamOverflow                  a consumer was too slow for its stream
     Modules
@@ -58,7 +58,7 @@ The public names::
         jupyter                         live tables and charts, with the extra jupyter
         prometheus                      metrics, with the extra prometheus
 
-The folders, from the ground up. Each folder imports only from folders above it in this list. Messages and streams do
+The folders, lowest layer first. Each folder imports only from folders above it in this list. Messages and streams do
 not depend on sockets, and connections do not depend on streams::
 
     reporting       events, counters, the log, and the redaction of secrets in them
@@ -205,7 +205,7 @@ if TYPE_CHECKING:
 else:
 
     def __getattr__(name: str) -> Any:
-        # An edge is imported at its first use, so that programs without it do not pay for it.
+        # An edge is imported at its first use, so that programs that do not use it start faster.
         if name in _EDGES:
             return importlib.import_module(f"{__name__}.{name}")
         if name in _OF_RECORDING:
@@ -214,7 +214,7 @@ else:
 
 
 def __dir__() -> list[str]:
-    # help() and pydoc load each name listed here, so an edge whose extra is not installed must not be listed.
+    # help() and pydoc load each listed name, so edges whose extra is not installed must not be listed.
     missing = {edge for edge, packages in _REQUIREMENTS.items() if not all(map(find_spec, packages))}
     own = {name for name in globals() if name.startswith("__")}
     return sorted({*own, *__all__, *_OF_RECORDING, *(_EDGES - missing)})

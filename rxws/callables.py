@@ -38,7 +38,7 @@ def is_coroutine_function(function: object) -> bool:
 
 
 def is_generator_function(function: object) -> bool:
-    """Return whether a call returns a generator, asynchronous or not: the call alone does not run its code."""
+    """Return whether a call returns a generator (asynchronous or not) instead of running the code."""
     return any(inspect.isgeneratorfunction(each) or inspect.isasyncgenfunction(each) for each in _called_with(function))
 
 
@@ -82,12 +82,13 @@ class shadowable(Generic[T]):  # noqa: N801 (used like ``property``)
         self.__doc__ = read.__doc__
 
     def __get__(self, instance: Any, owner: type) -> T:
-        # On the class it returns itself, as ``property`` does. Type checkers need only the type on an instance.
+        # On the class this returns the property itself, as ``property`` does. Type checkers need only the type on an
+        # instance.
         return self if instance is None else self.fget(instance)  # type: ignore[return-value]
 
 
 async def resolve(value: Any) -> Any:
-    """Return the result of a function or a coroutine function, and any other value as it is."""
+    """Return the result of a function or a coroutine function, or any other value unchanged."""
     if callable(value):
         value = value()
         if inspect.isawaitable(value):
@@ -98,12 +99,12 @@ async def resolve(value: Any) -> Any:
 def name_of(function: object) -> str:
     """Return a function's name for the log: its qualified name, or its class's name if it has none.
 
-    A ``str`` is returned as it is.
+    A ``str`` is returned unchanged.
     """
     if isinstance(function, str):
         return function
     function = _unwrapped(function)
-    # reactivex hides a subscriber's function behind an observer's bound method.
+    # reactivex wraps a subscriber's function in an observer and passes the observer's bound method.
     observer, name = getattr(function, "__self__", None), getattr(function, "__name__", None)
     if isinstance(observer, AutoDetachObserver):
         return name_of(getattr(observer, f"_{name}", observer._on_next))

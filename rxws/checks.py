@@ -8,7 +8,7 @@ __all__ = ["check_count", "check_seconds"]
 
 
 def check_seconds(option: str, seconds: object, *, zero: bool) -> None:
-    """Check that a time is a finite and positive number, or zero where zero is allowed.
+    """Check that a time is a finite and positive number, or zero if zero is allowed.
 
     Args:
         option: the argument's name, for the error text.
@@ -17,7 +17,7 @@ def check_seconds(option: str, seconds: object, *, zero: bool) -> None:
 
     Raises:
         TypeError: it is not an int or float.
-        ValueError: it is negative, not finite, or zero where zero is not allowed.
+        ValueError: it is negative, not finite, or zero although zero is not allowed.
     """
     expected = "a number of seconds of at least 0" if zero else "a positive number of seconds"
     if isinstance(seconds, bool) or not isinstance(seconds, int | float):

@@ -32,7 +32,7 @@ def to_payload(message: Any, encode: Callable[[Any], str | bytes] = encode) -> s
     """Return the payload of a frame: ``str`` for a text frame, bytes for a binary frame.
 
     Args:
-        message: ``str`` and bytes are returned as they are; anything else is passed to ``encode``.
+        message: ``str`` and bytes are returned unchanged; anything else is passed to ``encode``.
         encode: turns a message into ``str`` or bytes.
 
     Raises:
@@ -43,7 +43,7 @@ def to_payload(message: Any, encode: Callable[[Any], str | bytes] = encode) -> s
         return bytes(message)
     payload = message if isinstance(message, str) else encode(message)
     if isinstance(payload, str):
-        # A lone surrogate has no UTF-8 form; sending it would break the connection. Here it raises a ValueError.
+        # Raise ValueError now for a lone surrogate. It has no UTF-8 form, so sending it would break the connection.
         payload.encode()
     elif not isinstance(payload, bytes):
         raise TypeError(f"encode must return str or bytes, not {type(payload).__name__}")

@@ -24,8 +24,8 @@ __all__ = ["ChannelKeywords", "Consuming", "FilterKeywords", "StreamKeywords", "
 if TYPE_CHECKING:
     from typing_extensions import TypeVar
 
-    # The default needs PEP 696, which Python has from 3.13 on. Without a type argument a message is Any, as json.loads
-    # returns it.
+    # The default of a TypeVar (PEP 696) exists from Python 3.13 on. Without a type argument a message is Any, like the
+    # result of json.loads.
     T = TypeVar("T", default=Any)
 else:
     from typing import TypeVar
@@ -34,7 +34,7 @@ else:
 
 
 class StreamKeywords(TypedDict, total=False):
-    """The buffer's keywords of ``stream_filter`` and ``multiplex``, written once for their overloads."""
+    """The keywords of ``stream_filter`` and ``multiplex`` for the stream's buffer, for their overloads."""
 
     maxsize: int | None
     overflow: Overflow
@@ -59,7 +59,7 @@ class ChannelKeywords(StreamKeywords, total=False):
 
 
 class Consuming(Generic[T]):
-    """The base of a feed that gives its messages, events and states to any number of consumers."""
+    """The part of a feed that any number of consumers use: streams, handlers, Observables, statistics."""
 
     @overload
     def stream_filter(
@@ -169,8 +169,8 @@ class Consuming(Generic[T]):
 
         Args:
             subscribe: the message that subscribes, as in :meth:`send`, or an (async) function that returns it. The
-                function is called for each sending, for a fresh token, say. The order of keys makes no difference
-                between messages; a function is equal only to itself.
+                function is called for each sending, so it can return a fresh token. Messages that differ only in the
+                order of keys are equal; a function is equal only to itself.
             unsubscribe: the message that unsubscribes, or an (async) function that returns it. None sends nothing.
             filters: the filter for the channel's messages, as in :meth:`stream_filter`.
             acknowledged: a filter for the server's answer. With None no answer is awaited. One message answers one
@@ -184,7 +184,7 @@ class Consuming(Generic[T]):
                 refused channel is found. An error "already subscribed" is not a refusal: let ``acknowledged`` match
                 it.
             timeout: seconds to wait for an answer. A new connection counts as open when all channels are answered, or
-                after this time; in a planned rotation, where the old connection still delivers, after twice this time.
+                after this time. In a planned rotation, when the old connection still delivers, it is twice this time.
                 One channel without an answer therefore delays every opening.
             combine: a function that turns a list of ``subscribe`` messages into one message. Only channels with the
                 same function object are combined, so define it once. If it raises, or its result cannot be sent, that

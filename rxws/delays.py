@@ -12,7 +12,7 @@ def default_delays() -> Iterator[float]:
     """Yield the seconds to wait before each retry: 0, then uniform(0, min(60, 0.5·2ⁿ)) for n = 0, 1, 2 …
 
     The iterator is endless. These are the "full jitter" delays of "Exponential Backoff And Jitter" (AWS Architecture
-    Blog, 2015): they keep clients that lost the same server from reconnecting at the same time.
+    Blog, 2015). They prevent clients that lost the same server from reconnecting at the same time.
 
     Example::
 

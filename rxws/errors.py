@@ -5,7 +5,7 @@
     RxwsError
     ├── ConnectFailed            the feed failed: no connection can be opened, or its tasks were cut off
     ├── FeedClosed               the feed was closed by exit()
-    ├── SendFailed               the connection was lost with a message or before a reply
+    ├── SendFailed               the connection was lost while a message was sent, or before its reply
     ├── SendTimeout              a message could not be sent in time
     └── StreamOverflow           a stream was full: its consumer was too slow
 """
@@ -22,16 +22,17 @@ class RxwsError(Exception):
 class ConnectFailed(RxwsError, ConnectionError):
     """The feed failed: no connection can be opened, or its tasks were cut off.
 
-    Before the first connection was open, these failures are fatal: an invalid URI; a TLS verification that failed, or
-    TLS that met plain text; an HTTP status 4xx without ``Retry-After``, except 408, 425 and 429; :exc:`TypeError`,
-    :exc:`AttributeError`, :exc:`NameError` and :exc:`NotImplementedError`. Later only three statuses 401 or 403 in a
-    row are fatal.
-    ``should_retry`` overrides both rules. The feed also fails when the iterator of ``reconnect_delays`` ends, when a
-    handler raises :exc:`GeneratorExit`, and when other code cancels the feed's tasks while the program goes on;
-    ``__cause__`` is then that exception.
+    Before the first connection was open, these failures are fatal: an invalid URI; a TLS verification that failed;
+    plain text from the server in place of TLS; an HTTP status 4xx without ``Retry-After``, except 408, 425 and 429;
+    :exc:`TypeError`, :exc:`AttributeError`, :exc:`NameError` and :exc:`NotImplementedError`. Later only three statuses
+    401 or 403 in a row are fatal. ``should_retry`` overrides both rules.
 
-    ``__cause__`` is the last failure as it was raised. Unlike ``reason`` it may quote a URL with its secrets, and so
-    may the traceback that Python prints. Log ``str(error)``, which contains no secret.
+    The feed also fails when the iterator of ``reconnect_delays`` ends. It fails when a handler raises
+    :exc:`GeneratorExit`, and when other code cancels the feed's tasks while the program goes on; then ``__cause__`` is
+    that exception.
+
+    Otherwise ``__cause__`` is the exception of the last attempt. Unlike ``reason`` it may quote a URL with its secrets,
+    and so may the traceback that Python prints. Log ``str(error)``, which contains no secret.
 
     Attributes:
         status: HTTP status of the refused handshake, or None after any other failure.
@@ -40,7 +41,7 @@ class ConnectFailed(RxwsError, ConnectionError):
     """
 
     def __init__(self, status: int | None, reason: str, attempt: int) -> None:
-        # One argument only: OSError would take two or three for errno, strerror and filename.
+        # Pass one argument only, because OSError would take two or three for errno, strerror and filename.
         super().__init__(f"{reason} (gave up after {attempt} attempt{'s' * (attempt != 1)})")
         self.status = status
         self.reason = reason
@@ -51,7 +52,7 @@ class ConnectFailed(RxwsError, ConnectionError):
 
 
 class FeedClosed(RxwsError):
-    """The feed was closed with ``exit()``, so the call can have no result."""
+    """The feed was closed with ``exit()``, so the call has no result."""
 
 
 class SendFailed(RxwsError, ConnectionError):
@@ -64,15 +65,15 @@ class SendFailed(RxwsError, ConnectionError):
 
 
 class SendTimeout(RxwsError, TimeoutError):
-    """A message could not be handed to a live connection within ``send_timeout``.
+    """A message could not be sent on a live connection within ``send_timeout``.
 
-    The text distinguishes three cases: the message was not sent; it was cut off with the connection; or it is on its
-    way, but the peer had not taken it in time, so the server may or may not receive it.
+    The text says which of three cases it is. The message was not sent. Or the connection was aborted while the message
+    was being sent. Or the peer had not read the message in time, so the server may or may not receive it.
     """
 
 
 class StreamOverflow(RxwsError):
-    """A stream with ``overflow="error"`` was full: it delivered the messages that it held, and then ended.
+    """A stream with ``overflow="error"`` was full. It delivered the messages that it held, then raised this error.
 
     Attributes:
         maxsize: the number of messages that the stream can hold.

@@ -31,8 +31,8 @@ class AsyncWebsocketStreamInterface(Consuming[T], metaclass=ABCMeta):
     acknowledgement.
 
     Construct it inside a running event loop. It belongs to that loop's thread, and its methods raise RuntimeError in
-    other threads. Three things work in any thread: :meth:`statistics`, reading ``state.value``, and disposing a
-    Disposable.
+    other threads. These work in any thread: :meth:`statistics`, reading ``state.value`` and the ``in_sync`` of
+    ``stream.resync``, and disposing a Disposable.
 
     All consumers share the same message objects. Treat them as read-only, or make streams with ``copy=True``.
 
@@ -44,12 +44,12 @@ class AsyncWebsocketStreamInterface(Consuming[T], metaclass=ABCMeta):
         close_timeout: seconds that :meth:`exit` waits for handlers to process their queues, and for the peer.
             Default 5.
         handover_timeout: seconds after which a rotation closes the old connection although the overlap is not proven,
-            counted from when the new connection is subscribed. Default 5. With 0 the old connection is closed first,
-            for servers that allow only one; messages may then be missing, and a ``Gap`` is emitted.
+            counted from the subscription of the new connection. Default 5. With 0 the old connection is closed first,
+            for servers that allow only one. Then messages may be missing, and a ``Gap`` is emitted.
         handover_settle: seconds during which both connections must deliver the same messages to prove the overlap.
             Default 0.5.
-        reach: seconds for which a message that one of two connections delivered is waited for on the other one, and for
-            which its copy is recognized, if no larger lag was seen. Default 2.
+        reach: how far one connection may lag behind the other in a rotation: the seconds for which a copy of a message
+            is awaited and recognized on the other connection. If a copy lags more, the time grows. Default 2.
         idle_timeout: seconds without a message after which the connection is replaced. None, the default, never
             replaces it; a warning and a ``Quiet`` event still come after 60 s, 120 s, 240 s and so on.
         reconnect_delays: a function that returns an iterator of seconds, one for each retry. By default the delays are
@@ -87,8 +87,8 @@ class AsyncWebsocketStreamInterface(Consuming[T], metaclass=ABCMeta):
                 ...
     """
 
-    # All state is behind this one mangled name, and the base never reads its own public names: a subclass may have
-    # attributes of any other name.
+    # All state is behind this one mangled name, and the base class never reads its own public names. So a subclass may
+    # have attributes with any other name.
     __feed: Feed
 
     def __init__(self, **options: Unpack[FeedOptions]) -> None:
@@ -145,10 +145,10 @@ class AsyncWebsocketStreamInterface(Consuming[T], metaclass=ABCMeta):
         """Return the message of a frame.
 
         A coroutine function or a plain function. To make several messages of one frame, or none, return
-        :class:`~rxws.Many`. Where the source tells of missing messages, return ``rxws.Gap(start, end)``, alone or in a
-        ``Many``, with times in seconds since the epoch: it is announced in that place. A frame is skipped, logged,
+        :class:`~rxws.Many`. If the frame says that messages are missing, return ``rxws.Gap(start, end)``, alone or in a
+        ``Many``, with times in seconds since the epoch. The Gap is announced at that place. A frame is skipped, logged,
         counted and emitted as ``MessageRejected`` if the hook raises, takes longer than 10 s, or returns a future, a
-        coroutine, an iterator, or a Gap without proper times.
+        coroutine, an iterator, or a Gap without valid times.
 
         Args:
             raw_data: ``str`` for a text frame, ``bytes`` for a binary frame.
@@ -169,10 +169,10 @@ class AsyncWebsocketStreamInterface(Consuming[T], metaclass=ABCMeta):
         raise NotImplementedError("the subclass has no _message_identity, so the frame itself is the identity")
 
     def _is_per_connection(self, message: Any) -> bool:
-        """Return whether the server sends this message anew on every connection: an acknowledgement, a snapshot.
+        """Return whether the server sends this message anew on every connection, like an acknowledgement or a snapshot.
 
-        A plain function. Such messages are delivered after a (re)connect, and are discarded and counted in a planned
-        rotation. By default no message is of this kind.
+        A plain function. These messages are delivered after a (re)connect, and are discarded and counted in a planned
+        rotation. By default there are none.
         """
         return False
 
@@ -189,8 +189,8 @@ class AsyncWebsocketStreamInterface(Consuming[T], metaclass=ABCMeta):
                 default as JSON in a text frame.
 
         Raises:
-            SendTimeout: the message was not handed over within ``send_timeout`` seconds. The text says whether it was
-                sent. A peer that takes nothing for that long is disconnected.
+            SendTimeout: the message could not be sent within ``send_timeout`` seconds. The text says whether a part of
+                it may have been sent. A peer that reads nothing for that long is disconnected.
             SendFailed: the connection was lost while the message was being sent.
             FeedClosed: the feed is closed.
             ConnectFailed: the feed has failed.
@@ -294,7 +294,7 @@ class AsyncWebsocketStreamInterface(Consuming[T], metaclass=ABCMeta):
         await self.__feed.wait_closed()
 
     async def __aenter__(self) -> Self:
-        # It does not wait for a connection, so a stream made first in the block gets the first message.
+        # Do not wait for a connection here, so that a stream made first in the block gets the first message.
         self.__feed.check_open()
         return self
 

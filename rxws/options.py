@@ -59,7 +59,7 @@ class Options:
 
     @classmethod
     def of(cls, kind: type, options: FeedOptions) -> Options:
-        """Return the options that the constructor of ``kind`` was called with.
+        """Return the checked options of a call of the constructor of ``kind``.
 
         Raises:
             TypeError: an option is unknown; the text names the nearest one.
@@ -76,7 +76,7 @@ class Options:
 
     def __post_init__(self) -> None:
         delays, retry = self.reconnect_delays, self.should_retry
-        # A generator function returns an iterator, so it is allowed here. An asynchronous one is not.
+        # A generator function returns an iterator, so it is allowed here. An asynchronous generator function is not.
         gives_delays = is_plain_function(delays) or inspect.isgeneratorfunction(delays)
         for option, is_right, expected in (
             ("name", self.name is None or isinstance(self.name, str), "a str, or None for a name made from the class"),

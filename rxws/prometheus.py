@@ -23,7 +23,7 @@ HELP: Final[Mapping[str, str]] = {
     "bytes": "Bytes of the frames received, decompressed.",
     "opened": "Connections opened.",
     "rotations": "Planned rotations completed.",
-    "reconnects": "Unplanned reconnections, by the reason why the connection before was lost.",
+    "reconnects": "Unplanned reconnections, by the reason why the previous connection was lost.",
     "gaps": "Gaps reported: times when messages may be missing.",
     "rejected": "Frames that could not be parsed.",
     "duplicates": "Copies dropped in rotations.",
@@ -44,7 +44,7 @@ GAUGES: Final[Mapping[str, str]] = {
     "last_message_age": "_seconds",
     "complete_since": "_timestamp_seconds",
 }
-"""The statistics that may fall, each with the unit in its metric's name. All others are counters."""
+"""The statistics whose values may decrease, each with the unit in its metric's name. All others are counters."""
 
 LABELS: Final[Mapping[str, str]] = {"reconnects": "reason"}
 """The second label of each statistic that is a mapping."""

@@ -3,9 +3,9 @@
 Fixtures:
 
 - ``feed_server``: a running :class:`rxws.testing.FeedServer`.
-- ``virtual_time``: the test runs on an event loop whose time passes infinitely fast, with sockets in memory. Ask for it
-  in one test, or in all of a class or module with ``pytestmark = pytest.mark.usefixtures("virtual_time")``.
-- ``life``: :func:`rxws.testing.life`, in virtual time: a feed of yours lives through everything that a seed stands for.
+- ``virtual_time``: the test runs on an event loop whose time passes infinitely fast, with sockets in memory. Use it in
+  one test, or in all tests of a class or module with ``pytestmark = pytest.mark.usefixtures("virtual_time")``.
+- ``life``: :func:`rxws.testing.life` in virtual time. It takes your feed through the random faults of a seed.
 - ``assert_no_leaks``: the test fails if it leaves a task, file descriptor or timer behind.
 
 Example::
@@ -35,11 +35,11 @@ if TYPE_CHECKING:
 try:
     import async_solipsism  # type: ignore[import-untyped]
     import pytest_asyncio
-except ImportError as error:  # rxws is installed beside pytest, but without its extra: other people's tests must go on
+except ImportError as error:  # rxws is installed without its extra. Tests that do not use its fixtures must still run.
     missing = error.name
 
     def refusing(name: str) -> Any:
-        """Make a fixture that says what its tests need."""
+        """Make a fixture that fails its tests with a text that says which package they need."""
 
         @pytest.fixture(name=name)
         def refuse() -> None:
@@ -53,7 +53,7 @@ except ImportError as error:  # rxws is installed beside pytest, but without its
 else:
     missing = None
 
-    # rxws.testing is loaded where it is asked for: a plugin is imported by each start of pytest.
+    # rxws.testing is loaded only when a fixture needs it, because every start of pytest imports this plugin.
 
     @pytest_asyncio.fixture
     async def feed_server() -> AsyncIterator[FeedServer]:
@@ -63,7 +63,7 @@ else:
 
     @pytest_asyncio.fixture
     async def virtual_time() -> asyncio.AbstractEventLoop:
-        """Run the test in virtual time; gives the loop, whose ``time()`` began at 0."""
+        """Run the test in virtual time; return the loop, whose ``time()`` began at 0."""
         loop = asyncio.get_running_loop()
         is_virtual: bool = isinstance(loop, async_solipsism.EventLoop)
         if not is_virtual:
@@ -72,7 +72,7 @@ else:
 
     @pytest.fixture(name="life")
     def life_fixture(virtual_time: asyncio.AbstractEventLoop) -> Callable[..., Awaitable[Report]]:
-        """Give the function that lets a feed live through what a seed stands for; the test runs in virtual time."""
+        """Return :func:`rxws.testing.life`, and run the test in virtual time."""
         return rxws.testing.life
 
     @pytest_asyncio.fixture(name="assert_no_leaks")
@@ -83,17 +83,17 @@ else:
 
 
 def virtual_loop() -> asyncio.AbstractEventLoop:
-    """Make an event loop with virtual time: async-solipsism's, whose sleeps may be as long and as short as you like.
+    """Make an event loop of async-solipsism with virtual time, in which a sleep may have any length.
 
-    As it comes, a lone sleep of a day or more raises ``SleepForeverError`` and one of less than a microsecond never
-    ends; a real wait without an end still raises that error.
+    In async-solipsism itself, a sleep of a day or more raises ``SleepForeverError`` if no other timer is set, and one
+    of less than a microsecond never ends. A wait that never ends still raises ``SleepForeverError``.
     """
     loop: asyncio.AbstractEventLoop = async_solipsism.EventLoop()
     selector: Any = loop._selector  # type: ignore[attr-defined]
     select = selector.select
 
     def bounded_select(timeout: float | None = None) -> Any:
-        # Half a day, well below asyncio's longest wait of a day, which async-solipsism takes for one without an end.
+        # Wait for at most half a day. async-solipsism treats asyncio's longest wait, a day, as a wait that never ends.
         return select(min(max(timeout, selector.clock.resolution), 43_200.0) if timeout else timeout)
 
     selector.select = bounded_select
@@ -104,7 +104,7 @@ def virtual_loop() -> asyncio.AbstractEventLoop:
 def pytest_asyncio_loop_factories(
     config: pytest.Config, item: pytest.Item
 ) -> Mapping[str, Callable[[], asyncio.AbstractEventLoop]]:
-    """Choose a test's event loop (hook of pytest-asyncio 1.4); a conftest's own comes first."""
+    """Choose a test's event loop (a hook of pytest-asyncio 1.4). The same hook in a conftest takes precedence."""
     if missing is None and "virtual_time" in getattr(item, "fixturenames", ()):
         return {"virtual_time": virtual_loop}
     return {"asyncio": asyncio.new_event_loop}

@@ -30,7 +30,7 @@ from .reporting.redaction import redact_url
 
 __all__ = ["ReactiveWebSocket"]
 
-#: Seconds after which the next address of a host is tried beside the one that has not answered (RFC 8305).
+#: Seconds after which the next address of a host is tried too, if the first one has not answered (RFC 8305).
 HAPPY_EYEBALLS_DELAY: Final = 0.25
 
 Url = str | Callable[[], str | Awaitable[str]]
@@ -45,20 +45,20 @@ class ReactiveWebSocket(AsyncWebsocketStreamInterface[T]):
     ``ReactiveWebSocket[T]`` tells type checkers that ``decode`` returns messages of type ``T``.
 
     Args:
-        url: the address, or an (async) function that returns it. The function is called for every connection, to get a
-            fresh listen key, say.
+        url: the address, or an (async) function that returns it. The function is called for every connection, so it can
+            get a fresh listen key.
         connect: a function with the signature of ``websockets.connect``, such as ``picows.websockets.connect``.
         connect_options: keyword arguments of ``connect`` (``additional_headers=…``, ``ssl=…``), or an (async) function
-            that returns them, called for every connection. None passes none. Where the event loop takes it,
-            ``websockets.connect`` gets ``happy_eyeballs_delay=0.25``, unless another is given or the host is an IP
-            address: the next address of a host is tried when one has not answered for 0.25 s.
+            that returns them, called for every connection. None passes none. ``websockets.connect`` gets
+            ``happy_eyeballs_delay=0.25`` by default: if an address of a host has not answered for 0.25 s, the next
+            address is tried too. (Not on uvloop, which does not support it, and not if the host is an IP address.)
         decode: a function or a coroutine function that turns a frame into a message; by default
             ``msgspec.json.decode``. ``msgspec.json.Decoder(Trade).decode`` gives typed messages.
         split: whether a list that ``decode`` returns is split into one message per item.
         rotate_every: seconds after which a connection is replaced. None, the default, never rotates by time.
         rotate_on: a filter, as in :meth:`stream_filter`, or an Observable. The feed rotates when a message passes the
             filter or the Observable emits. The Observable is subscribed for every connection; its error is reported
-            and does not rotate. None, the default, is no such signal.
+            and does not rotate. None, the default, gives no signal.
         on_open: the first action on every new connection, before it counts as open. Either a list of messages to send,
             and of (async) functions that return messages within ``send_timeout``; or one ``async def
             on_open(connection)``, which uses the raw connection and must finish within ``open_timeout``. Messages that
@@ -123,11 +123,11 @@ class ReactiveWebSocket(AsyncWebsocketStreamInterface[T]):
         super().__init__(**options)
         feed_of(self).sender.on_open = messages
         if type(self)._create_ws is ReactiveWebSocket._create_ws:
-            # A user who wrote no hook does not know its name.
+            # The user did not write the hook and does not know its name, so error texts must not use it.
             feed_of(self).opening = f"connecting to {self.shown_url or 'the URL that a function returns'}"
 
     def __set_hooks(self, identity: Any, per_connection: object, reply: Any) -> None:
-        """Set only the given hooks, on the instance: a hook that is not set costs nothing per message."""
+        """Set the given hooks on the instance. A hook that is not set costs nothing per message."""
         decode = self.__decode
         gives_messages = is_coroutine_function(decode) or isinstance(decode, types.BuiltinFunctionType)
         if gives_messages and not self.__split and type(self)._parse_raw_data is ReactiveWebSocket._parse_raw_data:
@@ -155,14 +155,14 @@ class ReactiveWebSocket(AsyncWebsocketStreamInterface[T]):
                     raise TypeError(f"on_open must be an 'async def on_open(connection)', not {what}")
                 await done
         except BaseException:
-            # The caller does not know this connection yet, so it must be closed here.
+            # Abort the connection here, because the caller has not got it yet.
             abort_websocket(websocket)
             raise
         return websocket
 
     async def _when2create_new_ws(self) -> None:
-        # Completion is no signal. Subscribed before the first suspension, so that a signal in the very first message is
-        # seen.
+        # `never` is merged, so that completion is no signal. This subscribes before its first suspension, so a signal
+        # in the first message is not missed.
         await on_loop(reactivex.merge(*self.__rotation_signals(), reactivex.never())).pipe(ops.first())
 
     def __rotation_signals(self) -> Iterator[Observable[Any]]:
@@ -171,11 +171,11 @@ class ReactiveWebSocket(AsyncWebsocketStreamInterface[T]):
         if isinstance(self.__rotate_on, Observable):
             yield self.__rotate_on.pipe(ops.catch(self.__rotation_signal_failed))
         elif self.__rotate_on is not None:
-            # The base's method, because a subclass may have an attribute of that name.
+            # Call the base class's method, because a subclass may have an attribute with this name.
             yield super().stream_filter(self.__rotate_on)
 
     def __rotation_signal_failed(self, error: Exception, _source: object) -> Observable[Any]:
-        # It is reported and is no signal: a new connection would not fix it.
+        # An error is reported and is no signal, because a new connection would not fix it.
         feed_of(self).reporter.failed("rotate_on", None, error)
         return reactivex.never()
 
@@ -199,11 +199,11 @@ class ReactiveWebSocket(AsyncWebsocketStreamInterface[T]):
 
 
 def _takes_happy_eyeballs(url: object) -> bool:
-    """Return whether the running loop connects to a host's addresses side by side; that of uvloop does not.
+    """Return whether to race the addresses of the URL's host: not on uvloop, which cannot, and not for an IP address.
 
-    An IP address is the only one of its host. A race of one address could leave a socket behind if it is cancelled.
+    With one address there is nothing to race, and a cancelled race could leave a socket open.
     """
-    with contextlib.suppress(ValueError):  # of what is no address, which is most often a name
+    with contextlib.suppress(ValueError):  # the host is a name and no IP address
         ipaddress.ip_address((urlsplit(url).hostname if isinstance(url, str) else None) or "")
         return False
     return isinstance(asyncio.get_running_loop(), asyncio.BaseEventLoop)
