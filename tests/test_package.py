@@ -40,7 +40,17 @@ FORMS = ("consuming", "interface", "websocket")
 """The modules of the public feed classes, which may import all folders."""
 
 PURE = (
-    *("errors", "callables", "checks", "codec", "delays", "options", "reporting.redaction", "reporting.events"),
+    *(
+        "errors",
+        "callables",
+        "checks",
+        "codec",
+        "delays",
+        "options",
+        "reporting.redaction",
+        "reporting.events",
+        "reporting.state",
+    ),
     *(
         "reporting.quoting",
         "messages.conditions",
