@@ -65,7 +65,10 @@ PURE = (
         "connections.backoff",
         "connections.coverage",
         "connections.ledger",
-        *(f"connections.matching.{name}" for name in ("evidence", "matcher", "memory", "outcomes", "seats")),
+        *(
+            f"connections.matching.{name}"
+            for name in ("deliveries", "evidence", "matcher", "memory", "outcomes", "seats")
+        ),
         "connections.rate_limit",
     ),
     *("sending.channels", "sending.channel_states"),

@@ -7,6 +7,7 @@
     seats       what is known of one line in one channel
     evidence    what the messages of a line prove
     replay      what a line has brought again that began after the end of another
+    deliveries  which line delivers, what the others hold, and what they owe
     matcher     the rules
 """
 

@@ -34,25 +34,19 @@ The rules are those of A/B line arbitration in market data feeds, with identitie
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Hashable, Iterable, Iterator
-from typing import Final, Generic, TypeVar
+from collections.abc import Hashable, Iterable
+from typing import TypeVar
 
-from .evidence import Evidence
-from .memory import Delivery, Memory
-from .outcomes import INCOMPARABLE, GapFound, Joined, Limits, Lost, Outcome, Reopen, Resumed
-from .replay import Proof, Replay
-from .seats import Channel, HeldMessage, Holding, Seat, SeatState
+from .deliveries import Deliveries
+from .replay import Replay
+from .seats import Channel, HeldMessage, Seat, SeatState
 
 __all__ = ["Matcher"]
 
 T = TypeVar("T")
 
-_DEFAULTS: Final = Limits()
-#: How many first copies are kept as evidence: an equal message may follow the first of them.
-_MOST_FIRST_COPIES: Final = 8
 
-
-class Matcher(Generic[T]):
+class Matcher(Deliveries[T]):
     """Joins lines channel by channel.
 
     All times are seconds on one monotonic clock. Each method appends its results to ``out``, in order: items to be
@@ -81,37 +75,6 @@ class Matcher(Generic[T]):
         matcher.arrived(2, "trades", "a", "message a", 9, now=0.3)
         assert matcher.out == [("message a",)]
     """
-
-    def __init__(
-        self,
-        limits: Limits = _DEFAULTS,
-        is_ordered: Callable[[Hashable], bool] = lambda _channel: True,
-        proof: Proof | None = None,
-    ) -> None:
-        self.out: list[tuple[T] | Outcome] = []
-        self.older = 0
-        self.uncopied = 0
-        self.copies = 0
-        self.held = 0
-        self.dropped = 0
-        self._limits: Final = limits
-        self._is_ordered: Final = is_ordered
-        self._proof: Final = proof
-        self._replays: dict[int, Replay] = {}
-        self._lag = 0.0
-        self._least_reach = limits.reach
-        # The lines that hold, until the line that they replace has ended, what it delivers.
-        self._reserved: set[int] = set()
-        self._channels: dict[Hashable, Channel[T]] = {}
-        # When each line last brought something new.
-        self._last_new: dict[int, float] = {}
-        self._memory: Final = Memory(limits.messages, limits.bytes, limits.tail)
-        self._evidence: Final[Evidence[T]] = Evidence(limits, self._memory)
-
-    @property
-    def reach(self) -> float:
-        """Seconds that a joined line may be behind: four times the largest lag of a copy, within two limits."""
-        return min(max(self._least_reach, 4 * self._lag), self._limits.farthest)
 
     def agrees(self, line: int, now: float) -> bool:
         """Return whether a reserved line has brought what the others did, and differs from them in no channel."""
@@ -332,71 +295,6 @@ class Matcher(Generic[T]):
             if now - replay.progress >= self._limits.settle:
                 self._give_up(self._unproven(line), line, now)
 
-    # Resuming
-
-    def _resumes(self, channel: Channel[T]) -> bool:
-        """Return whether a line must show in a channel that it begins where the last joined line stopped."""
-        return self._proof is not None and channel.last_new > -math.inf and not channel.joined()
-
-    def _unproven(self, line: int) -> list[Channel[T]]:
-        """Return the channels in which a line holds messages without a proof. A number may prove at any time."""
-        return [
-            channel
-            for channel, seat in self._seats_of(line)
-            if seat.state is SeatState.HELD
-            and self._resumes(channel)
-            and (seat.held or self._proof is not Proof.NUMBERS)
-        ]
-
-    def _resume(self, channels: list[Channel[T]], line: int, now: float) -> None:
-        """Let a line follow without a gap. It owes what was delivered after its newest copy: only equal messages."""
-        if not channels:
-            return
-        self.out.append(Resumed(line, tuple(each.name for each in channels)))
-        for channel in channels:
-            seat = channel.seats[line]
-            if seat.newest_copy is not None:
-                later = self._memory.after(seat.newest_copy.number, channel.name)
-                seat.owed = {each.number: each for each in later if line not in each.lines}
-            self._join(channel, seat, now)
-
-    def _replayed(self, line: int, copy: Delivery, now: float) -> None:
-        """Note that a line without a proof has brought a unique message again."""
-        replay = self._replays.setdefault(line, Replay())
-        replay.progress = now
-        is_complete = replay.came(line, copy, self._memory)
-        if replay.begins_with(self._memory.oldest):
-            for _, seat in self._seats_of(line):
-                self._drop_held(seat)
-        if is_complete and self._proof is Proof.COPIES:
-            self._resume([each for each, _ in self._seats_of(line) if self._resumes(each)], line, now)
-
-    def _drop_held(self, seat: Seat[T]) -> None:
-        """Drop held messages that are older than what was delivered."""
-        self.older += len(seat.held)
-        seat.held = Holding()
-
-    # The lines and channels
-
-    def _channel(self, name: Hashable) -> Channel[T]:
-        channel = self._channels.get(name)
-        if channel is None:
-            channel = self._channels[name] = Channel(name, self._is_ordered(name))
-        return channel
-
-    def _seat(self, line: int, channel: Channel[T], now: float) -> Seat[T]:
-        seat = channel.seats.get(line)
-        if seat is None:
-            self._last_new.setdefault(line, -math.inf)
-            seat = channel.seats[line] = Seat(line, now)
-        return seat
-
-    def _seats(self) -> Iterator[Seat[T]]:
-        return (seat for channel in self._channels.values() for seat in channel.seats.values())
-
-    def _seats_of(self, line: int) -> Iterator[tuple[Channel[T], Seat[T]]]:
-        return ((each, each.seats[line]) for each in self._channels.values() if line in each.seats)
-
     # Agreement
 
     def _has_copies(self, line: int) -> bool:
@@ -435,43 +333,6 @@ class Matcher(Generic[T]):
         if ended is None or seat.is_ready or self._evidence.has_agreed(seat, ended):
             return True
         return is_complete and self._evidence.may_follow(seat, ended)
-
-    def _await_owed(self, seat: Seat[T]) -> None:
-        """Hold messages until everything unique that is owed has come."""
-        seat.awaited.update(each.number for each in self._evidence.unique_owed(seat))
-
-    def _came(self, channel: Channel[T], seat: Seat[T], delivery: Delivery, arrival: int, now: float) -> None:
-        """Note that a delivered message has come on this line too."""
-        self.copies += 1
-        delivery.lines.add(seat.line)
-        was_owed = seat.owed.pop(delivery.number, None) is not None
-        is_unique = self._memory.is_unique(delivery)
-        if is_unique and (was_owed or seat.line in self._reserved):
-            self._lag = max(self._lag, now - delivery.time)
-        if not was_owed:
-            seat.replay_until = max(seat.replay_until, now + self.reach)
-        if is_unique and channel.is_ordered and not seat.has_copies:
-            self._begin_with(seat, delivery)
-        if is_unique and (seat.state is SeatState.EARLY or arrival <= seat.early_arrivals):
-            seat.early_copy = arrival if seat.early_copy < 0 else min(arrival, seat.early_copy)
-        elif is_unique:
-            if len(seat.first_copies) < _MOST_FIRST_COPIES:
-                seat.first_copies.append((arrival, delivery))
-            if seat.newest_copy is None or delivery.number > seat.newest_copy.number:
-                seat.newest_copy, seat.newest_arrival = delivery, arrival
-        if delivery.number in seat.awaited:
-            seat.awaited.discard(delivery.number)
-            if not seat.awaited:
-                self._release(channel, seat, now)
-        if is_unique and self._resumes(channel):
-            self._replayed(seat.line, delivery, now)
-
-    def _begin_with(self, seat: Seat[T], first: Delivery) -> None:
-        """Owe nothing that was delivered before the first copy: it came before the line had the channel."""
-        for delivery in list(self._evidence.unique_owed(seat)):
-            if delivery.number < first.number:
-                del seat.owed[delivery.number]
-                seat.complete_since = max(seat.complete_since, delivery.time)
 
     # Time
 
@@ -521,164 +382,3 @@ class Matcher(Generic[T]):
             self._join(channel, seat, now)
         elif seat.newest_copy is None and seat.could_agree and now - seat.since > self._limits.farthest:
             self._reject(channel, seat)
-
-    # Who delivers
-
-    def _join(self, channel: Channel[T], seat: Seat[T], now: float) -> None:
-        """Deliver from now on the messages that come first on this line."""
-        seat.enter(SeatState.JOINED)
-        seat.replay_until = now + self.reach
-        # Equal messages that were delivered before its newest copy leave no credit.
-        edge = seat.newest_copy.number if seat.newest_copy is not None else -1
-        for number, delivery in list(seat.owed.items()):
-            if number < edge and not self._memory.is_unique(delivery):
-                del seat.owed[number]
-        self.out.append(Joined(seat.line, channel.name))
-        self._release(channel, seat, now)
-
-    def _lose(self, channel: Channel[T], seat: Seat[T], reason: str) -> None:
-        seat.enter(SeatState.HELD)
-        seat.is_overlapped = seat.could_agree = True
-        seat.first_copies, seat.early_copy = [], -1
-        seat.awaited.clear()
-        self.out.append(Lost(seat.line, channel.name, reason))
-
-    def _reject(self, channel: Channel[T], seat: Seat[T]) -> None:
-        if seat.is_joined:
-            self._lose(channel, seat, "behind")
-        if seat.state is SeatState.HELD:
-            seat.enter(SeatState.REJECTED)
-            seat.held = Holding()
-            self.out.append(Reopen(seat.line))
-
-    def _take_over(self, channel: Channel[T], seat: Seat[T], now: float, *, is_last: bool = False) -> None:
-        """Deliver behind a gap. A line that could have agreed and never did is rejected, except if it is the last."""
-        never_agreed = seat.could_agree and not seat.was_joined and seat.newest_copy is None
-        if never_agreed and not is_last and seat.held.first_time < now - self._limits.settle:
-            self._reject(channel, seat)
-            return
-        self._gap(channel, now)
-        channel.owner = seat.line
-        seat.enter(SeatState.JOINED)
-        seat.replay_until = now + self.reach
-        seat.owed.clear()
-        seat.awaited.clear()
-        # The lines that are not joined must agree with this line from the beginning.
-        for other in channel.seats.values():
-            if not other.is_joined:
-                other.is_overlapped, other.complete_since = True, now
-                other.first_copies, other.early_copy = [], -1
-        self._release(channel, seat, now)
-
-    def _give_up(self, channels: Iterable[Channel[T]], line: int, now: float) -> None:
-        """Give up the lines that are joined in these channels: ``line`` delivers behind one gap for all channels."""
-        channels = list(channels)
-        for channel in channels:
-            for other in channel.joined():
-                channel.complete_until = max(channel.complete_until, channel.last_new)
-                if other.line != line:
-                    self._lose(channel, other, "mute")
-                else:
-                    other.enter(SeatState.HELD)
-        for channel in channels:
-            self._take_over(channel, channel.seats[line], now)
-
-    def _stuck_with(self, channel: Channel[T], line: int) -> list[Channel[T]]:
-        return [each for each, seat in self._seats_of(line) if each is channel or seat.awaited or not each.joined()]
-
-    def _gap(self, channel: Channel[T], now: float) -> None:
-        """Report one gap for all channels without a joined line; a channel is named once until it delivers again."""
-        if channel.has_delivered or now - channel.early_gap_at > self._limits.settle:
-            broken = [
-                each
-                for each in self._channels.values()
-                if each is channel or (each.has_delivered and not each.joined())
-            ]
-            start = min(each.complete_until for each in broken)
-            self.out.append(GapFound(start, now, tuple(each.name for each in broken)))
-            for each in broken:
-                each.has_delivered, each.early_gap_at = False, math.inf if each.seats else now
-        channel.early_gap_at = math.inf
-
-    # Held and delivered messages
-
-    def _hold(self, channel: Channel[T], seat: Seat[T], message: HeldMessage[T], now: float) -> None:
-        self.held += 1
-        seat.held.add(seat.arrivals, message)
-        if not seat.is_joined and self._memory.find(channel.name, message.key):
-            # This equal message followed the copy, so the copy was no evidence.
-            seat.first_copies = [each for each in seat.first_copies if each[1].key != message.key]
-        is_reserved = seat.line in self._reserved
-        if is_reserved and (channel.joined() or channel.orphaned_at is not None or seat.state is SeatState.EARLY):
-            self._shed(channel, seat, now)
-        elif self._resumes(channel):
-            if self._evidence.is_over(seat):
-                self._give_up(self._unproven(seat.line) or [channel], seat.line, now)
-        elif not channel.joined():
-            # A reserved line, too, delivers a channel that no other line has.
-            self._take_over(channel, seat, now, is_last=is_reserved)
-        elif self._evidence.is_over(seat):
-            if seat.awaited:
-                self._give_up(self._stuck_with(channel, seat.line), seat.line, now)
-            else:
-                seat.held.drop_oldest()
-
-    def _shed(self, channel: Channel[T], seat: Seat[T], now: float) -> None:
-        """Drop messages that came long before the acknowledgement, which is late where sending is limited."""
-        is_alone = not channel.joined()
-        oldest = -math.inf if is_alone else now - 2 * self._limits.settle
-        while seat.state is SeatState.EARLY and (seat.held.first_time < oldest or self._evidence.is_over(seat)):
-            seat.held.drop_oldest()
-            self.dropped += is_alone
-
-    def _release(self, channel: Channel[T], seat: Seat[T], now: float) -> None:
-        """Deliver held messages, except copies, older messages, and equal messages before the newest copy."""
-        held, seat.held = seat.held, Holding()
-        first = self._evidence.first_copy(seat) if seat.is_overlapped else -1
-        for arrival, message in held.items():
-            is_repeated = held.count(message.key) > 1 or self._evidence.is_repeated(channel, message.key)
-            if is_repeated and arrival < seat.newest_arrival:
-                self.copies += 1
-            elif (delivery := self._evidence.copied(seat, channel, message.key, now)) is not None:
-                self._came(channel, seat, delivery, arrival, now)
-            elif arrival < first and channel.is_ordered:
-                self.older += 1
-            else:
-                self.uncopied += arrival < first
-                self._deliver(channel, seat, message.key, message.item, message.size, now)
-        seat.is_overlapped, seat.first_copies, seat.was_joined = False, [], True
-
-    def _deliver(self, channel: Channel[T], seat: Seat[T], key: Hashable, item: T, size: int, now: float) -> None:
-        channel.last_new = self._last_new[seat.line] = now
-        channel.has_delivered = channel.is_wanted
-        self.out.append((item,))
-        if key is INCOMPARABLE:
-            return
-        delivery, forgotten = self._memory.add(seat.line, channel.name, key, size, now)
-        is_unique = self._memory.is_unique(delivery)
-        for other in channel.seats.values():
-            if other is seat:
-                continue
-            other.owed[delivery.number] = delivery
-            other.could_agree = other.could_agree or (is_unique and other.state is not SeatState.EARLY)
-            if (is_unique or other.is_joined) and (arrival := other.held.take(key)) is not None:
-                self._came(channel, other, delivery, arrival, now)
-        for old in forgotten:
-            self._forget(old, now)
-
-    def _forget(self, old: Delivery, now: float) -> None:
-        """Reject a line that owes a forgotten delivery, or let it follow behind a gap if no other line is joined."""
-        channel = self._channels.get(old.channel)
-        if channel is None:
-            return
-        was_unique = not self._memory.find(old.channel, old.key)
-        for seat in list(channel.seats.values()):
-            is_owed = seat.owed.pop(old.number, None) is not None
-            is_awaited = old.number in seat.awaited
-            seat.awaited.discard(old.number)
-            has_others = any(other is not seat for other in channel.joined())
-            if is_owed and was_unique and has_others:
-                self._reject(channel, seat)
-            elif is_awaited and not has_others:
-                # Whether the line brings it cannot be seen any more.
-                self._give_up(self._stuck_with(channel, seat.line), seat.line, now)
