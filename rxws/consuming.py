@@ -319,7 +319,8 @@ class Consuming(Generic[T]):
         """Return when no message was missing, and the gaps: the newest 10,000 intervals and gaps.
 
         An interval lasts from when everything was subscribed on a connection to its last message. Rotations without a
-        gap, and connections that resume, continue it. A hole in numbered messages is not known here.
+        gap, and connections that resume, continue it. A hole in numbered messages is not known here, and a channel
+        that the server has refused or not answered is not counted: its streams alone get a ``Gap``.
 
         Raises:
             RuntimeError: the caller is not in the loop's thread.

@@ -128,6 +128,8 @@ class Coverage:
             # It has not waited so far: there was nothing that it could extend.
             claim.came = now
         claim.end = max(claim.end, end)
+        # Behind a hole it begins an interval of its own, also one without a length.
+        claim.has_extended = claim.has_extended and self.since is not None
         self._claims[source] = claim
         if len(self._claims) > SOURCES:
             del self._claims[next(iter(self._claims))]

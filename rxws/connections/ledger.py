@@ -73,7 +73,7 @@ class Ledger:
     def note(self, event: Event) -> None:
         """Take an event of the feed."""
         match event:
-            case Connected(number=number) if self._coverage.since is None:
+            case Connected(number=number) if self._coverage.until is None:
                 self._begin(number, event.time)
             case Connected(number=number):
                 self._undecided = number

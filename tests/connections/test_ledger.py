@@ -178,10 +178,20 @@ def test_gap_of_a_recording_is_preceded_by_the_last_message_only():
     assert until(ledger, 30.0).intervals == (Interval(10.0, 12.0, "connection"), Interval(25.0, 30.0, "connection"))
 
 
-def test_connection_that_begins_behind_the_last_gap():
-    """Between the end of a gap and a connection that begins later nothing is complete."""
+def test_gap_that_ends_before_the_connection_is_reported():
+    """Behind a gap, and behind two, the next interval begins where the last gap ends, not with the connection."""
     ledger = kept(connected(1, 10.0), ended(1, 20.0), gap(15.0, 20.0), connected(2, 25.0))
-    assert until(ledger, 30.0).intervals == (Interval(10.0, 15.0, "connection"), Interval(25.0, 30.0, "connection"))
+    assert ledger.complete_since is None
+    ledger.note(gap(15.0, 24.0))
+    assert ledger.complete_since == 24.0
+    assert until(ledger, 30.0).intervals == (Interval(10.0, 15.0, "connection"), Interval(24.0, 30.0, "connection"))
+
+
+def test_gap_at_the_start_of_the_interval_that_lasts():
+    """A gap that ends where the interval begins leaves it, also before its first message."""
+    ledger = kept(connected(1, 10.0), gap(5.0, 10.0))
+    assert ledger.complete_since == 10.0
+    assert until(ledger, 12.0).intervals == (Interval(10.0, 12.0, "connection"),)
 
 
 def test_other_events_change_nothing():

@@ -130,6 +130,14 @@ def _announce_twice(announce: Any) -> Any:
     return twice
 
 
+def _cut_nothing(_exclude: Any) -> Any:
+    return lambda self, start, end, proof="connection": None
+
+
+def _cut_too_little(exclude: Any) -> Any:
+    return lambda self, start, end, proof="connection": exclude(self, start, max(start, end - 0.1), proof)
+
+
 BREAKS: dict[str, tuple[str, Make]] = {
     "a held message is dropped": ("rxws.connections.matching.matcher:Matcher.replace", _drop_a_held_message),
     "copies are delivered": ("rxws.connections.matching.evidence:Evidence.copied", _deliver_copies),
@@ -155,6 +163,8 @@ BREAKS: dict[str, tuple[str, Make]] = {
         "rxws.connections.matching.matcher:Matcher.replace",
         _hand_on_in_another_order,
     ),
+    "a gap cuts no interval": ("rxws.connections.coverage:Coverage.exclude", _cut_nothing),
+    "an interval begins too early": ("rxws.connections.coverage:Coverage.exclude", _cut_too_little),
     "a book sees no hole": ("rxws.streams.sequence:SequenceTracker.apply", _see_no_hole),
     "timers are left behind": ("rxws.connections.opener:watch", _leave_timers),
     "a message is lost now and then": ("rxws.messages.index:Index.match", _lose_some),

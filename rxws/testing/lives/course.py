@@ -136,6 +136,7 @@ class Life:
         wait = self._start + at - self._loop.time()
         if wait > 0:
             await asyncio.sleep(wait)
+        self._sample()
 
     async def _become_calm(self) -> None:
         """Stop all faults, wait until the feed has recovered, and then until all messages have arrived."""
@@ -178,6 +179,8 @@ class Life:
                 self._problem("failed", "the feed has failed")
         else:
             self.evidence.quiet_from = quiet_from
+            if self.feed.statistics().complete_since is None:
+                self._problem("complete since", "None, at the end of a life without faults")
             if self.audience.has_a_wrong_book and not self._is_refused(BOOK):
                 self._problem("book", "it is not in sync at the end")
 
@@ -186,6 +189,7 @@ class Life:
 
     async def _end(self) -> None:
         feed, statistics = self.feed, self.feed.statistics()
+        self._take_claims(feed.continuity())
         self.audience.stop_looking()
         began = self._loop.time()
         await feed.exit()
@@ -204,6 +208,19 @@ class Life:
             copies=statistics.duplicates,
         )
         await self._until_gone()
+
+    def _take_claims(self, continuity: rxws.Continuity) -> None:
+        """Record what the feed claims to be complete, with times of the loop's clock."""
+        claims, shift = self.evidence.claims, self._shift
+        claims.intervals = [
+            dataclasses.replace(each, start=each.start - shift, end=each.end - shift) for each in continuity.intervals
+        ]
+        claims.gaps = [self.dated(gap) for gap in continuity.gaps]
+
+    def _sample(self) -> None:
+        """Record since when the feed claims to be complete."""
+        since = self.feed.statistics().complete_since
+        self.evidence.claims.samples.append((self._loop.time(), None if since is None else since - self._shift))
 
     async def _until_gone(self) -> None:
         """Wait until the server has noticed the end of its connections, except dead ones, where it cannot notice it."""

@@ -11,6 +11,7 @@ from typing import Final
 from rxws import Gap
 
 from .consumers import Seen
+from .continuity import Claims, Loss, judge_claims
 from .record import LineRecord, Sent, VenueRecord
 from .report import Problem
 from .schedule import Settings
@@ -50,6 +51,7 @@ class Evidence:
         record: the log of the server.
         seen: the items that each consumer received.
         gaps: the feed's ``Gap`` events, with times of the loop's clock.
+        claims: what the feed claims to be complete.
         rotate_calls: the calls of ``rotate()``.
         standstills: the intervals in which the client's loop was blocked.
         slow_times: the intervals in which a slow handler delayed the client.
@@ -63,6 +65,7 @@ class Evidence:
     record: VenueRecord
     seen: list[Seen] = field(default_factory=list)
     gaps: list[Gap] = field(default_factory=list)
+    claims: Claims = field(default_factory=Claims)
     rotate_calls: list[RotateCall] = field(default_factory=list)
     standstills: list[tuple[float, float]] = field(default_factory=list)
     slow_times: list[tuple[float, float]] = field(default_factory=list)
@@ -79,6 +82,9 @@ def judge(evidence: Evidence) -> list[Problem]:
     for seen in evidence.seen:
         found += judgement.of_order(seen) if seen.channel is None else judgement.of_channel(seen)
     found += judgement.of_gaps()
+    found += judge_claims(evidence.claims, judgement.losses, evidence.tolerance)
+    if evidence.claims.gaps != evidence.gaps:
+        found.append(Problem("gaps of the continuity", f"{len(evidence.claims.gaps)}, not {len(evidence.gaps)}"))
     found += judgement.of_rotate_calls()
     found += judgement.of_deaf_lines()
     if evidence.quiet_from is not None:
@@ -99,6 +105,7 @@ class _Judgement:
         self._holdups = sorted(evidence.standstills)
         # The Gaps at whose place numbers are missing. They are justified even without a known cause.
         self._explaining: set[tuple[float, float]] = set()
+        self.losses: list[Loss] = []
         for line in evidence.record.lines:
             self._holdups = sorted([*self._holdups, *line.holdups])
             for sent in line.sent:
@@ -165,8 +172,14 @@ class _Judgement:
         assert channel is not None
         covering = {n: [gap for gap in gaps if self._covers(gap, channel, n)] for n in numbers}
         self._explaining.update((gap.start, gap.end) for each in covering.values() for gap in each)
-        lost = [n for n in numbers if not covering[n]]
-        lost = [n for n in lost if not self._was_in_silence(channel, n)]
+        missing = [n for n in numbers if not self._was_in_silence(channel, n)]
+        for n in missing:
+            # A Gap of this channel alone: the feed claims nothing of channels without a subscription.
+            if any(gap.reason in ("user", "subscription") for gap in covering[n]) or self._was_hidden(channel, n):
+                continue
+            loss = Loss(f"{seen.name}: {n}", self._record.published[channel][n - 1], self._latest(channel, n))
+            self.losses.append(loss)
+        lost = [n for n in missing if not covering[n]]
         if lost:
             kind = "lost without a word" if not gaps else "lost outside the Gap"
             times = [f"{self._record.published[channel][n - 1]:.3f}" for n in (lost[0], lost[-1])]
@@ -176,11 +189,16 @@ class _Judgement:
     def _covers(self, gap: Gap, channel: str, n: int) -> bool:
         """Return whether the number arrived, or would have arrived, within the Gap."""
         tolerance, published = self._evidence.tolerance, self._record.published[channel][n - 1]
+        start = min([gap.start, *self._silences(gap)])
+        return start - tolerance <= self._latest(channel, n) and published <= gap.end + tolerance
+
+    def _latest(self, channel: str, n: int) -> float:
+        """Return the latest time at which the number arrived, or would have arrived."""
+        published = self._record.published[channel][n - 1]
         latest = max([published + self._settings.reach, *(sent.due for sent in self._sent[channel, n])])
         for since, until in self._holdups:
             latest = until if since <= latest <= until else latest
-        start = min([gap.start, *self._silences(gap)])
-        return start - tolerance <= latest and published <= gap.end + tolerance
+        return latest
 
     def _silences(self, gap: Gap) -> Iterator[float]:
         """Yield the times when connections became silent whose loss this Gap reports, if it need not cover the silence.
@@ -198,6 +216,16 @@ class _Judgement:
         published = self._record.published[channel][n - 1]
         return not self._settings.silence and any(
             at - self._settings.reach <= published and (line.ended_at is None or published <= line.ended_at)
+            for line in self._record.lines
+            for at, what in line.damages
+            if _is_silent(what)
+        )
+
+    def _was_hidden(self, channel: str, n: int) -> bool:
+        """Return whether a connection left this number out and said something later: the feed cannot see that."""
+        published = self._record.published[channel][n - 1]
+        return any(
+            at - self._settings.reach <= published <= (line.last_said or at)
             for line in self._record.lines
             for at, what in line.damages
             if _is_silent(what)
