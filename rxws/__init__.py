@@ -131,10 +131,11 @@ from .reporting.events import (
     RecordingFailed,
     Resumed,
     Rotated,
+    State,
+    Statistics,
     SubscriptionFailed,
     Unacknowledged,
 )
-from .reporting.state import State, Statistics
 from .streams.resync import Resynced
 from .streams.sequence import Snapshot
 from .streams.stream import Stream

@@ -14,6 +14,7 @@ T = TypeVar("T")
 
 __all__ = [
     "USE_OF_COROUTINES",
+    "asks_for",
     "is_coroutine_function",
     "is_generator_function",
     "is_plain_function",
@@ -74,6 +75,21 @@ def _unwrapped(function: object) -> object:
     return function
 
 
+def asks_for(count: int, function: object) -> bool:
+    """Return whether a function has at least so many required positional parameters.
+
+    A callable without a signature, as some that are written in C, asks for nothing.
+    """
+    if not callable(function):
+        return False
+    try:
+        parameters = inspect.signature(function).parameters.values()
+    except (TypeError, ValueError):
+        return False
+    positional = (inspect.Parameter.POSITIONAL_ONLY, inspect.Parameter.POSITIONAL_OR_KEYWORD)
+    return sum(each.kind in positional and each.default is each.empty for each in parameters) >= count
+
+
 class shadowable(Generic[T]):  # noqa: N801 (used like ``property``)
     """A read-only property that an instance can replace with its own attribute: ``self.state = "mine"``."""
 
@@ -87,10 +103,10 @@ class shadowable(Generic[T]):  # noqa: N801 (used like ``property``)
         return self if instance is None else self.fget(instance)  # type: ignore[return-value]
 
 
-async def resolve(value: Any) -> Any:
+async def resolve(value: Any, *arguments: Any) -> Any:
     """Return the result of a function or a coroutine function, or any other value unchanged."""
     if callable(value):
-        value = value()
+        value = value(*arguments)
         if inspect.isawaitable(value):
             value = await value
     return value

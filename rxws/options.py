@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import difflib
 import inspect
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, fields
-from typing import Any, TypedDict
+from typing import Any, Literal, TypedDict
 
 from .callables import is_plain_function
 from .checks import check_count, check_seconds
@@ -32,6 +32,10 @@ class FeedOptions(TypedDict, total=False):
     encode: Callable[[Any], str | bytes]
     heartbeat: tuple[Any, float] | None
     send_limit: tuple[int, float] | None
+    resume: Literal[True] | Sequence[Mapping[Any, Any]] | Callable[[Any], bool] | None
+    cursor: Hashable | Callable[[Any], Any] | None
+    sequence: Hashable | list[Any] | Callable[[Any], Any] | None
+    key: Hashable | Callable[[Any], Any] | None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -56,6 +60,10 @@ class Options:
     encode: Callable[[Any], str | bytes] = encode
     heartbeat: tuple[Any, float] | None = None
     send_limit: tuple[int, float] | None = None
+    resume: Literal[True] | Sequence[Mapping[Any, Any]] | Callable[[Any], bool] | None = None
+    cursor: Hashable | Callable[[Any], Any] | None = None
+    sequence: Hashable | list[Any] | Callable[[Any], Any] | None = None
+    key: Hashable | Callable[[Any], Any] | None = None
 
     @classmethod
     def of(cls, kind: type, options: FeedOptions) -> Options:
@@ -97,6 +105,9 @@ class Options:
             messages, seconds = self.send_limit
             check_count("the messages of send_limit", messages)
             check_seconds("the seconds of send_limit", seconds, zero=False)
+        for option, needed in ("cursor", "resume"), ("sequence", "resume"), ("key", "sequence"):
+            if getattr(self, option) is not None and getattr(self, needed) is None:
+                raise ValueError(f"{option} has no effect without {needed}")
 
 
 def _is_pair_or_none(value: object) -> bool:

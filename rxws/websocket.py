@@ -17,7 +17,7 @@ from reactivex import Observable
 from reactivex import operators as ops
 
 from . import codec
-from .callables import is_coroutine_function, name_of, resolve
+from .callables import asks_for, is_coroutine_function, name_of, resolve
 from .checks import check_seconds
 from .connections.transport import abort_websocket, check_websocket
 from .interface import AsyncWebsocketStreamInterface, T, feed_of
@@ -107,12 +107,15 @@ class ReactiveWebSocket(AsyncWebsocketStreamInterface[T]):
         _check_source("connect_options", connect_options, Mapping | None, "a mapping")
         if rotate_every is not None:
             check_seconds("rotate_every", rotate_every, zero=False)
-        self.__url = url
+        self.__resumes = options.get("resume") is not None
+        if self.__resumes and split and identity is None:
+            raise ValueError("resume with split=True needs identity=: messages may come again in other frames")
+        self.__url = self.__with_cursor("url", 1, url)
         self.__connect = _checked("connect", connect)
-        self.__connect_options = connect_options
+        self.__connect_options = self.__with_cursor("connect_options", 1, connect_options)
         # The sender sends a list's messages, so that they count for send_limit.
-        messages = _messages_of(on_open)
-        self.__on_open = on_open if callable(on_open) else None
+        messages = [self.__with_cursor("a function in on_open", 1, each) for each in _messages_of(on_open)]
+        self.__on_open = self.__with_cursor("on_open", 2, on_open) if callable(on_open) else None
         self.__decode = _checked("decode", decode)
         self.__split = split
         self.__rotate_every = rotate_every
@@ -121,10 +124,18 @@ class ReactiveWebSocket(AsyncWebsocketStreamInterface[T]):
         self.__rotate_on = rotate_on
         self.__set_hooks(identity, per_connection, reply)
         super().__init__(**options)
-        feed_of(self).sender.on_open = messages
+        feed_of(self).sender.on_open = tuple(messages)
         if type(self)._create_ws is ReactiveWebSocket._create_ws:
             # The user did not write the hook and does not know its name, so error texts must not use it.
             feed_of(self).opening = f"connecting to {self.shown_url or 'the URL that a function returns'}"
+
+    def __with_cursor(self, what: str, parameters: int, function: Any) -> Any:
+        """Return a function that gives the cursor to ``function`` as its last argument, if ``function`` asks for it."""
+        if not asks_for(parameters, function):
+            return function
+        if not self.__resumes:
+            raise TypeError(f"{what}: {name_of(function)} has a parameter for the cursor, which needs resume=")
+        return lambda *arguments: function(*arguments, feed_of(self).cursor)
 
     def __set_hooks(self, identity: Any, per_connection: object, reply: Any) -> None:
         """Set the given hooks on the instance. A hook that is not set costs nothing per message."""

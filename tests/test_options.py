@@ -48,6 +48,10 @@ def test_defaults_are_those_of_the_contract():
         "encode": codec.encode,
         "heartbeat": None,
         "send_limit": None,
+        "resume": None,
+        "cursor": None,
+        "sequence": None,
+        "key": None,
     }
 
 

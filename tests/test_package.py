@@ -40,17 +40,7 @@ FORMS = ("consuming", "interface", "websocket")
 """The modules of the public feed classes, which may import all folders."""
 
 PURE = (
-    *(
-        "errors",
-        "callables",
-        "checks",
-        "codec",
-        "delays",
-        "options",
-        "reporting.redaction",
-        "reporting.events",
-        "reporting.state",
-    ),
+    *("errors", "callables", "checks", "codec", "delays", "options", "reporting.redaction", "reporting.events"),
     *(
         "reporting.quoting",
         "messages.conditions",

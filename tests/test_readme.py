@@ -248,7 +248,8 @@ def test_table_of_options_has_every_option_with_its_default() -> None:
 async def test_example_of_an_option_is_accepted(name: str, default: str, example: str, feed_server: Any) -> None:
     """ReactiveWebSocket accepts each example in the table, and each example differs from the default."""
     arguments = eval(f"dict({example})", NAMES)
-    assert [*arguments] == [name]
+    # Some options need another one.
+    assert name in arguments
     assert arguments[name] != eval(default, NAMES)
     async with rxws.ReactiveWebSocket[Any](feed_server.url, **arguments):
         pass

@@ -66,7 +66,8 @@ class Connection:
         rotation_task: the task of its rotation hook; None before the hook has begun.
         send_queue: the queue of messages where sending is rate-limited; None: sending is not limited.
         channels: the channels that are subscribed on it.
-        on_channel: called with a channel and whether it is subscribed, when that changes; None: nothing is called.
+        on_channel: called with a channel, whether it is subscribed, and the server's answer to the subscription, when
+            that changes; None: nothing is called.
         is_complete: whether it was read to its own end, so that nothing that had come was cut off.
 
     Args:
@@ -96,7 +97,7 @@ class Connection:
         )
         self.ended_at = 0.0
         self.channels: Final[dict[Hashable, None]] = {}
-        self.on_channel: Callable[[Hashable, bool], None] | None = None
+        self.on_channel: Callable[[Hashable, bool, Any], None] | None = None
         self.is_complete = True
         self.rotation_task: asyncio.Task[Any] | None = None
         self.send_queue: PrioritySendQueue | None = None
@@ -262,14 +263,14 @@ class Connection:
         if error is not None and self.is_live:
             self._reporter.failed(task.get_name(), None, error)
 
-    def change_channel(self, channel: Hashable, is_subscribed: bool) -> None:
-        """Note that a channel is subscribed here now, or no longer."""
+    def change_channel(self, channel: Hashable, is_subscribed: bool, answer: Any = None) -> None:
+        """Note that a channel is subscribed here now, or no longer, and what the server answered, if that is known."""
         if is_subscribed:
             self.channels[channel] = None
         else:
             self.channels.pop(channel, None)
         if self.on_channel is not None:
-            self.on_channel(channel, is_subscribed)
+            self.on_channel(channel, is_subscribed, answer)
 
     def fail(self, failure: Failure) -> None:
         """Abort the connection because of ``failure``. If it has a failure already, that one is kept."""

@@ -8,6 +8,7 @@ from typing import Any, Final
 
 from ..messages.router import Router
 from ..reporting.events import Connected, Disconnected, Overflowed, Quiet, Reason, Resumed, Rotated
+from ..reporting.log_limit import ONCE
 from ..reporting.reporter import Reporter
 from .failures import Failure
 
@@ -43,9 +44,14 @@ class ConnectionReporter:
         """Report that messages from ``since`` to ``until`` may be missing, in seconds since the epoch; None: now."""
         self.router.report_gap(since, self.reporter.now() if until is None else until, reason)
 
-    def resumed(self, number: int) -> None:
-        """Report that a connection says that it begins where the last one ended."""
-        self.reporter.log(logging.INFO, self.reporter.emit(Resumed, number=number))
+    def resumed(self, number: int, replayed: int = 0) -> None:
+        """Report that a connection begins where the lost one ended, with so many messages that came again."""
+        self.reporter.log(logging.INFO, self.reporter.emit(Resumed, number=number, replayed=replayed))
+
+    def not_resumed(self, doubts: list[str]) -> None:
+        """Warn, each once, of what may be why no connection resumes."""
+        for doubt in doubts:
+            self.reporter.log(logging.WARNING, "the feed did not resume: %s", doubt, about=doubt, times=ONCE)
 
     def ended(self, number: int, failure: Failure) -> None:
         """Report that a connection has ended."""

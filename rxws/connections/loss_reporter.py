@@ -73,12 +73,12 @@ class LossReporter:
             self._report.flooded(opened.number, self._backlog.dropped)
         await self._backlog.drain()
         if self._undecided is None:
-            opened.inbound.deliver()
+            self._dispatcher.deliver_from(opened.inbound)
             return
 
         def deliver_first(frame: Frame, message: Any, received: int) -> None:
             if type(message) is not Many or message:
-                opened.inbound.deliver()
+                self._dispatcher.deliver_from(opened.inbound)
                 self.decide()
                 self._dispatcher.direct_sink(opened.number)(frame, message, received)
 

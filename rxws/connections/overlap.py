@@ -6,7 +6,7 @@ import asyncio
 import enum
 import functools
 import math
-from collections.abc import Callable, Hashable
+from collections.abc import Callable, Hashable, Iterable
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -21,7 +21,7 @@ from .connection import Connection
 from .matching import INCOMPARABLE, GapFound, Limits, Matcher
 from .opener import ConnectionSender
 
-__all__ = ["HELD_MAX", "Overlap", "Verdict"]
+__all__ = ["FARTHEST", "HELD_MAX", "RECALLED", "Overlap", "Unit", "Verdict"]
 
 #: How many messages are held, at most, that come on a connection which does not deliver yet.
 HELD_MAX: Final = 100_000
@@ -31,6 +31,9 @@ BYTES_MAX: Final = 256 << 20
 
 #: Seconds by which a connection may be behind, at most, unless ``handover_timeout`` allows more.
 FARTHEST: Final = 10.0
+
+#: How many delivered frames are recalled in one go: a new connection may bring them again.
+RECALLED: Final = 256
 
 #: So many frames are delivered in one go, at most: more are delivered in turns with other tasks.
 SLICE: Final = 256
@@ -60,7 +63,7 @@ class _Source:
 
 
 #: A message: the frame that it came in, and its place there.
-_Unit = tuple[_Source, int]
+Unit = tuple[_Source, int]
 
 
 class Overlap:
@@ -117,23 +120,35 @@ class Overlap:
         self._backlog: Backlog[GapFound | _Source, list[int]] | None = None
         reach = max(options.reach, self._timeout)
         limits = Limits(options.handover_settle, reach, max(FARTHEST, reach), HELD_MAX, BYTES_MAX)
-        self._matcher: Matcher[_Unit] = Matcher(limits, lambda channel: channel is not None)
+        self._matcher = self._make_matcher(limits)
         last_new = old.inbound.last_received_at
-        last_new = old.opened_at if last_new is None else last_new
+        self._last_new: Final = old.opened_at if last_new is None else last_new
         channels = dict.fromkeys((None, *old.channels, *sender.asked(old)))
-        self._matcher.begin(old.number, channels, self._now(), last_new)
+        self._matcher.begin(old.number, channels, self._now(), self._last_new)
         old.inbound.deliver(functools.partial(self._arrived, old.number))
         old.on_channel = functools.partial(self._channel_changed, old.number)
 
+    def _make_matcher(self, limits: Limits) -> Matcher[Unit]:
+        return Matcher(limits, lambda channel: channel is not None)
+
     # The life of the overlap
+
+    def recall(self, delivered: Iterable[tuple[Frame, Any]]) -> None:
+        """Remember what was delivered before: these frames and their messages, the oldest first."""
+        for frame, message in delivered:
+            self._take(self._old.number, frame, message, 0)
+        self._matcher.out.clear()
 
     def hold(self, new: Connection) -> None:
         """Hold what comes on the new connection, which is open."""
         self._connections[new.number] = new
         self._sinks[new.number] = self._dispatcher.direct_sink(new.number)
-        self._matcher.reserve(new.number)
+        self._begin(new)
         new.inbound.hold(functools.partial(self._arrived, new.number), self._old.inbound)
         new.on_channel = functools.partial(self._channel_changed, new.number)
+
+    def _begin(self, new: Connection) -> None:
+        self._matcher.reserve(new.number)
 
     def subscribed(self, new: Connection) -> None:
         """Note that everything is subscribed on the new connection: the timeout counts from here."""
@@ -192,6 +207,11 @@ class Overlap:
             self._matcher.ended(new.number, self._now())
             self._flush()
 
+    async def drained(self) -> None:
+        """Wait until everything that was let go is delivered."""
+        if self._draining is not None:
+            await self._draining
+
     def forget(self, left: Connection) -> None:
         """Let the connection that is left deliver without looking for copies."""
         if left is self._old and not left.reader.done():
@@ -199,7 +219,7 @@ class Overlap:
             self._flush()
         if self._draining is not None:
             self._draining.cancel()
-        left.inbound.deliver()
+        self._dispatcher.deliver_from(left.inbound)
         left.on_channel = None
 
     def is_over(self) -> bool:
@@ -226,7 +246,8 @@ class Overlap:
 
     # Where the messages of either connection go
 
-    def _channel_changed(self, number: int, channel: Hashable, is_subscribed: bool) -> None:
+    def _channel_changed(self, number: int, channel: Hashable, is_subscribed: bool, answer: Any = None) -> None:
+        """Note that a channel is subscribed on a connection now, or no longer; the answer is not needed."""
         if is_subscribed:
             self._matcher.acknowledged(number, channel, self._now())
         else:
@@ -234,13 +255,17 @@ class Overlap:
         self._flush()
 
     def _arrived(self, number: int, frame: Frame, message: Any, received: int) -> None:
-        now, is_old = self._now(), number == self._old.number
+        self._take(number, frame, message, received)
+        self._flush()
+
+    def _take(self, number: int, frame: Frame, message: Any, received: int) -> None:
+        is_old = number == self._old.number
         if not is_old:
             self._note_end()
         source = _Source(number, frame, message, received)
         for place, (identity, item) in enumerate(self._units(frame, message)):
             if type(item) is Gap:
-                self._gap_arrived(number, (source, place), now)
+                self._gap_arrived(number, (source, place), self._now())
                 continue
             # A channel may come or go meanwhile: both copies of a message belong to the same one.
             channel = self._channel_by_identity.setdefault(identity, self._sender.channel_of(item))
@@ -254,10 +279,12 @@ class Overlap:
                 continue
             self.held += not (is_old or self.is_released)
             key = INCOMPARABLE if is_per_connection else identity
-            self._matcher.arrived(number, channel, key, (source, place), len(frame), now)
-        self._flush()
+            self._match(number, channel, key, (source, place), len(frame))
 
-    def _gap_arrived(self, number: int, unit: _Unit, now: float) -> None:
+    def _match(self, number: int, channel: Hashable, key: Hashable, unit: Unit, size: int) -> None:
+        self._matcher.arrived(number, channel, key, unit, size, self._now())
+
+    def _gap_arrived(self, number: int, unit: Unit, now: float) -> None:
         """Announce a gap of the connection that delivers. The other one must agree again from here on."""
         if number == self._old.number or self.is_released:
             self._matcher.out.append((unit,))
@@ -340,6 +367,12 @@ class Overlap:
                 return found
         # In doubt a message is delivered.
         return INCOMPARABLE
+
+    @staticmethod
+    def _item(unit: Unit) -> Any:
+        """Return the message of a frame that a unit stands for."""
+        source, place = unit
+        return source.message[place] if type(source.message) is Many else source.message
 
     def _is_per_connection(self, message: Any) -> bool:
         per_connection = self._dispatcher.hooks.per_connection

@@ -20,13 +20,13 @@ from reactivex.subject import Subject
 from ..errors import ConnectFailed
 from ..observables.loop_context import LoopContext
 from ..reporting.cancellation import EXITS
-from ..reporting.events import Reason
-from ..reporting.state import State
+from ..reporting.events import Reason, State
 from .connection import Connection
 from .failures import Failure
 from .loss_reporter import LossReporter
 from .opener import Opener, RotationHost
-from .overlap import Overlap, Verdict
+from .overlap import RECALLED, Overlap, Verdict
+from .resumption import Resumption
 from .rotation_hook import RotationHook
 
 __all__ = ["Rotation", "Signal"]
@@ -184,17 +184,53 @@ class Rotation:
         # No delay if the old connection was closed for a rotation.
         if old is not None and old.failure.reason != "rotation":
             await self._pause(old)
+        if self._forgetting is not None:
+            # What the last connection held is delivered before its loss is reported.
+            await asyncio.wait({self._forgetting})
+        resumption = None if old is None else await self._recall(old)
         while True:
             self._host.enter(State.CONNECTING)
-            opened = await self._opener.open(self._losses.hold)
+            opened = await self._opener.open(self._losses.hold if resumption is None else resumption.hold)
             if isinstance(opened, Connection):
-                break
+                if old is None or resumption is None:
+                    break
+                if await resumption.is_decided(opened):
+                    return await self._resume(opened, old, resumption)
+                resumption.dismiss(opened)
             self._resolve_rotation(False)
             await self._pause(opened)
         self._is_entered = old is None or old.failure.reason != "rotation"
         await self._enter(opened, old)
         await self._losses.deliver(opened)
         return opened
+
+    async def _recall(self, old: Connection) -> Resumption | None:
+        """Return what a connection in place of ``old`` may resume with; None: the feed cannot resume."""
+        recent = self._dispatcher.recent
+        if not recent:
+            return None
+        since = self._losses.last_delivery(old)
+
+        def announce(start: float) -> None:
+            self._announce_gap(old, min(start, since))
+
+        sender, options = self._opener.sender, self._opener.options
+        resumption = Resumption(self._context, self._dispatcher, old, sender, options, announce)
+        await resumption.recall_all(recent)
+        return resumption
+
+    async def _resume(self, new: Connection, old: Connection, resumption: Resumption) -> Connection:
+        """Let ``new`` deliver, for which it is decided whether it begins where ``old`` ended."""
+        report, recent = self._connection_reporter, self._dispatcher.recent
+        self._is_entered = old.failure.reason != "rotation"
+        await self._enter(new, None)
+        report.reconnected(old.failure.reason)
+        if resumption.is_broken and recent is not None:
+            report.not_resumed(resumption.doubts(recent))
+        resumption.on_resumed = functools.partial(report.resumed, new.number)
+        await resumption.deliver_held()
+        self._forgetting = self._loop.create_task(self._forget(resumption, new), name="rxws forget resumption")
+        return new
 
     async def _break_before_make(self, old: Connection) -> Connection:
         """Close the old connection before opening the new one, for servers that allow only one."""
@@ -214,6 +250,8 @@ class Rotation:
             self._host.enter(State.ROTATING)
             announce = functools.partial(self._announce_gap, old)
             overlap = Overlap(self._context, self._dispatcher, old, self._opener.sender, options, announce)
+            if self._dispatcher.recent is not None:
+                overlap.recall(self._dispatcher.recent.delivered(RECALLED))
             new = await self._opener.open(overlap.hold)
             if isinstance(new, Connection):
                 was_live = not old.reader.done()
@@ -291,6 +329,7 @@ class Rotation:
         try:
             while not (overlap.is_over() or await self._ended_within(POLL_INTERVAL, left)):
                 pass
+            await overlap.drained()
         finally:
             overlap.forget(left)
 

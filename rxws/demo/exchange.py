@@ -9,11 +9,12 @@ from collections import Counter, deque
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from typing import Any, Self
-from urllib.parse import urlsplit
+from urllib.parse import parse_qsl, urlsplit
 
 import msgspec
 
 from ..testing import DelayedDelivery, FeedConnection, FeedServer, Handshake, HttpRequest, HttpResponse, get_json
+from .history import History
 from .listen_keys import ListenKeys
 from .market import KINDS, SYMBOLS, Market, channel_of
 
@@ -49,6 +50,13 @@ class DemoExchange(str):
     Changes of a book are numbered separately, from ``U`` to ``u`` in each message, without holes; a quantity of 0
     removes a price.
 
+    **Resuming.** With ``?cursor=`` in the URL, each message has a count of all messages, ``"c"``; with ``?cursor=17``
+    the exchange first sends again what it has kept of the last minute from 17 on. ``{"method": "SUBSCRIBE", …,
+    "cursor": 17, "epoch": 1}`` does that for the channels of the subscription: the answer says ``"recovered"``, and
+    has ``"cursor"`` and ``"epoch"``. ``/session`` sends ``{"op": "hello", "session": …}`` first.
+    ``/session?id=…&cursor=17`` resumes that session: ``{"op": "resumed"}`` stands behind what is sent again, or
+    ``{"op": "invalid"}``. See :attr:`replays_cursor`, :attr:`shows_last_first`, :attr:`greets` and :meth:`forget`.
+
     **HTTP**, at :attr:`http_url`: ``/listenKey`` (GET or POST) returns ``{"listenKey": …}``; ``/depth?symbol=BTCUSDT``
     returns the book, ``{"lastUpdateId": …, "bids": [[price, quantity], …], "asks": …}``.
 
@@ -60,6 +68,9 @@ class DemoExchange(str):
         snapshot_lag: how many changes ``/depth`` is behind the feed, or 0. It may be changed at any time.
         snapshot_delay: seconds until ``/depth`` answers, with the book at the end of that time. With :attr:`lag` the
             snapshot can be ahead of the feed. It may be changed at any time.
+        replays_cursor: whether a replay begins with the cursor's own message (the default), or with the next one.
+        shows_last_first: whether the last message of each channel is sent first, before a replay and without one.
+        greets: whether each connection gets a greeting first that is another one each time, ``{"hello": …}``.
     """
 
     def __new__(cls, server: FeedServer, **options: Any) -> Self:
@@ -94,6 +105,11 @@ class DemoExchange(str):
         self._subscriptions: dict[FeedConnection, set[str] | None] = {}
         self._dropped_deltas: Counter[str | None] = Counter()
         self._failed_snapshots: deque[int] = deque()
+        self._history = History()
+        self._counted: set[FeedConnection] = set()
+        self._sessions: set[str] = set()
+        self.replays_cursor = True
+        self.shows_last_first = self.greets = False
         server.script = self._serve
         server.admit = self._admit
         server.http = {"/listenKey": lambda request: {"listenKey": keys.make()}, "/depth": self._snapshot}
@@ -199,6 +215,11 @@ class DemoExchange(str):
         """Answer the next requests for ``/depth`` with an HTTP status."""
         self._failed_snapshots.extend([status] * count)
 
+    def forget(self) -> None:
+        """Forget all messages, sessions and cursors, as an exchange that was restarted: nothing can be sent again."""
+        self._history.forget()
+        self._sessions.clear()
+
     def expire_listen_keys(self) -> None:
         """Make all listen keys expire now."""
         self._keys.expire_all()
@@ -222,15 +243,18 @@ class DemoExchange(str):
                 if self._dropped_deltas[symbol]:
                     self._dropped_deltas[symbol] -= 1
                     return
+        counted = self._history.add(now, channel, message)
         text = msgspec.json.encode(message).decode()
+        counted_text = msgspec.json.encode(counted).decode() if self._counted else text
         for connection, subscribed in self._subscriptions.items():
             if subscribed is None or channel in subscribed:
                 lag = self._lag_random.uniform(0, self.lag) if self.lag else 0.0
-                self._dispatcher.deliver(connection, channel, text, lag)
+                mine = counted_text if connection in self._counted else text
+                self._dispatcher.deliver(connection, channel, mine, lag)
 
     def _admit(self, handshake: Handshake) -> HttpResponse | None:
         path = urlsplit(handshake.path).path
-        if path in ("/ws", "/stream"):
+        if path in ("/ws", "/stream", "/session"):
             return None
         if not path.startswith("/ws/"):
             return HttpResponse("no such feed\n", 404)
@@ -238,11 +262,21 @@ class DemoExchange(str):
 
     async def _serve(self, connection: FeedConnection) -> None:
         path = urlsplit(connection.path).path
+        asked = dict(parse_qsl(urlsplit(connection.path).query, keep_blank_values=True))
         key = path.removeprefix("/ws/") if path.startswith("/ws/") else None
         if key is not None and not self._keys.join(key, connection):
             # The key has expired since the handshake was admitted.
             await connection.close(1000, "listen key expired")
             return
+        if self.greets:
+            connection.send_nowait({"hello": random.randrange(2**53)})
+        if "cursor" in asked or path == "/session":
+            self._counted.add(connection)
+            self._history.is_kept = True
+        if path == "/session":
+            self._begin_session(connection, asked)
+        elif path != "/stream" and "cursor" in asked:
+            self._replay(connection, _number_of(asked["cursor"]), self.channels)
         self._subscriptions[connection] = set() if path == "/stream" else None
         times: deque[float] = deque(maxlen=self._limit)
         loop = asyncio.get_running_loop()
@@ -253,12 +287,38 @@ class DemoExchange(str):
                         await connection.close(1008, "too many messages")
                         return
                     times.append(loop.time())
-                connection.send_nowait(self._answer(connection, message))
+                answer = self._answer(connection, message)
+                if answer is not None:
+                    connection.send_nowait(answer)
         finally:
             del self._subscriptions[connection]
+            self._counted.discard(connection)
             self._keys.leave(connection)
 
-    def _answer(self, connection: FeedConnection, message: str | bytes) -> dict[str, Any]:
+    def _begin_session(self, connection: FeedConnection, asked: dict[str, str]) -> None:
+        session = asked.get("id", "")
+        if session in self._sessions:
+            is_known = self._replay(connection, _number_of(asked.get("cursor", "")), self.channels)
+            connection.send_nowait({"op": "resumed" if is_known else "invalid"})
+            return
+        if session:
+            connection.send_nowait({"op": "invalid"})
+        self._sessions.add(session := f"{random.getrandbits(64):016x}")
+        connection.send_nowait({"op": "hello", "session": session})
+
+    def _replay(self, connection: FeedConnection, cursor: int | None, channels: Sequence[str]) -> bool:
+        """Send again what is kept from the cursor on; return whether that is everything."""
+        if self.shows_last_first:
+            for message in self._history.last_of(channels):
+                connection.send_nowait(message)
+        if cursor is None or not self._history.knows(cursor):
+            return False
+        for message in self._history.since(cursor, channels, includes=self.replays_cursor):
+            connection.send_nowait(message)
+        return True
+
+    def _answer(self, connection: FeedConnection, message: str | bytes) -> dict[str, Any] | None:
+        """Return the answer to a request; None: it was sent already, before what is sent again."""
         try:
             request = msgspec.json.decode(message, type=_Request)
         except msgspec.DecodeError:
@@ -274,7 +334,16 @@ class DemoExchange(str):
         wanted = set(request.params)
         subscribed = known if subscribed is None else subscribed
         self._subscriptions[connection] = subscribed | wanted if request.method == "SUBSCRIBE" else subscribed - wanted
-        return {"result": None, "id": request.id}
+        answer = {"result": None, "id": request.id}
+        if request.method == "SUBSCRIBE" and connection in self._counted:
+            is_known = request.cursor is not None and request.epoch in (None, self._history.epoch)
+            recovered = is_known and self._history.knows(request.cursor or 0)
+            connection.send_nowait(
+                answer | {"recovered": recovered, "cursor": self._history.count, "epoch": self._history.epoch}
+            )
+            self._replay(connection, request.cursor if recovered else None, request.params)
+            return None
+        return answer
 
     # HTTP
 
@@ -296,6 +365,12 @@ class _Request(msgspec.Struct):
     method: str
     params: list[str] = []
     id: int | str | None = None
+    cursor: int | None = None
+    epoch: int | None = None
+
+
+def _number_of(cursor: str) -> int | None:
+    return int(cursor) if cursor.isascii() and cursor.isdigit() else None
 
 
 @asynccontextmanager

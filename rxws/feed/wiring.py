@@ -19,6 +19,7 @@ from ..connections.backoff import Backoff
 from ..connections.connection import Connection
 from ..connections.ledger import Ledger
 from ..connections.opener import Opener
+from ..connections.resumption import Resumption
 from ..connections.rotation import Rotation
 from ..connections.transport import check_websocket
 from ..display.cells import in_notebook, on_rerun
@@ -28,15 +29,15 @@ from ..messages.dispatcher import FrameDispatcher
 from ..messages.filters import Filter
 from ..messages.frames import Websocket
 from ..messages.hooks import ParseHooks
+from ..messages.recent import RecentMessages
 from ..messages.router import Router
 from ..observables.hot import CurrentObservable, HotObservable
 from ..observables.loop_context import LoopContext
 from ..options import Options
 from ..reporting.cancellation import EXITS, is_torn_down
-from ..reporting.events import Event
+from ..reporting.events import TRANSITIONS, Event, State, Statistics
 from ..reporting.redaction import redact
 from ..reporting.reporter import Reporter
-from ..reporting.state import TRANSITIONS, State, Statistics
 from ..sending.channels import Channel
 from ..sending.sender import Sender
 from ..streams.availability import Availability
@@ -108,6 +109,7 @@ class Feed:
         self.sender = Sender(self.reporter, options, self.check_open)
         self._unmatched = UnmatchedFilters(self.router, lambda: self.sender.is_subscribed)
         self.dispatcher = FrameDispatcher(self.context, self.router, hooks)
+        self.recent = None if options.resume is None else self._keep_recent(hooks)
         self._backoff = Backoff(options.reconnect_delays, self._should_retry)
         self.rotation = self._make_source()
         self._hooks = hooks
@@ -126,6 +128,27 @@ class Feed:
 
     def _make_context(self, name: str) -> LoopContext:
         return LoopContext(self.loop, Reporter(self.loop, name))
+
+    def _keep_recent(self, hooks: Hooks) -> RecentMessages:
+        """Keep the newest messages from now on, for connections that resume."""
+        # Raise for wrong options now, and not after the first loss.
+        Resumption.check(self.options)
+        is_own = hooks.per_connection or (lambda _message: False)
+        channels = self.sender.channels
+        recent = channels.recent = RecentMessages(
+            self.reporter,
+            self.options.cursor,
+            counts=lambda message: not is_own(message),
+            channel_of=channels.channel_of,
+            channels=lambda: channels,
+        )
+        self.dispatcher.recent = recent
+        return recent
+
+    @property
+    def cursor(self) -> Any:
+        """The newest cursor; None: no message has one, or the feed does not resume."""
+        return None if self.recent is None else self.recent.cursor()
 
     def _make_source(self) -> FrameSource:
         opener = Opener(self, self.sender, self.dispatcher, self._backoff, self.options)
@@ -182,6 +205,8 @@ class Feed:
     def multiplex(self, channel: Channel, filters: object, options: StreamOptions) -> Stream[Any]:
         """Make a stream of a channel, which stays subscribed as long as it has a stream."""
         self.context.check()
+        if channel.takes_cursor and self.recent is None:
+            raise TypeError("subscribe: a parameter for the cursor needs the feed's option resume=")
         is_subscribed = functools.partial(self.sender.has_subscribed, channel.identity)
         parsed = Filter.parse(filters)
         stream = self.stream(parsed, options, self._availability.limited_to(is_subscribed))

@@ -15,6 +15,7 @@ from ..reporting.events import Gap, MessageRejected
 from .frames import Frame
 from .hooks import Many, ParseHooks
 from .inbound import Inbound, Sink
+from .recent import RecentMessages
 from .router import Router
 
 __all__ = ["FrameDispatcher"]
@@ -29,6 +30,7 @@ class FrameDispatcher:
         router: takes the messages.
         reporter: counts and reports failures.
         kept: which messages of the frame that ``frames`` emits now are delivered; None: all.
+        recent: keeps the frames that are delivered; None: they are not kept.
     """
 
     def __init__(self, context: LoopContext, router: Router, hooks: ParseHooks) -> None:
@@ -37,6 +39,7 @@ class FrameDispatcher:
         self.router: Final = router
         self.reporter: Final = context.reporter
         self.kept: tuple[bool, ...] | None = None
+        self.recent: RecentMessages | None = None
 
     def dispatch(self, inbound: Inbound, frame: Frame, message: Any, received: int) -> bool:
         """Deliver a message to awaited replies, subscribers of frames and the sink. Items of a ``Many`` are messages.
@@ -49,6 +52,8 @@ class FrameDispatcher:
         if inbound.pending_replies:
             others = [item for item in items if type(item) is Gap or not inbound.resolve_reply(item)]
             is_heard = bool(others)
+            if self.recent is not None:
+                self.recent.exclude([item for item in items if all(item is not other for other in others)])
             if inbound.is_held and len(others) < len(items):
                 # Count the reply here, because it answers a request of this connection, and the other connection of an
                 # overlap gets no copy of it.
@@ -75,13 +80,20 @@ class FrameDispatcher:
         except FAILURES as error:
             self.reporter.failed(reply, frame, error)
 
+    def deliver_from(self, inbound: Inbound) -> None:
+        """Deliver the messages of this connection at once from now on."""
+        inbound.deliver(None if self.recent is None else self.direct_sink(inbound.number))
+
     def direct_sink(self, number: int) -> Sink:
         """Return a sink that delivers the messages of the connection with this number at once."""
         frames, route = self.frames, self.router.route
+        keep = None if self.recent is None else self.recent.add
 
         def deliver(frame: Frame, message: Any, received: int) -> None:
             if received:
                 frames.on_next((frame, received, number))
+            if keep is not None:
+                keep(frame, message)
             if type(message) is Many:
                 for item in message:
                     if type(item) is Gap:

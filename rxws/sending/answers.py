@@ -27,7 +27,7 @@ class Answers:
     Args:
         channels: the channels of the message; at least one has an ``acknowledged`` filter.
         passes: returns whether a message passes a filter.
-        accept: called with channels that the server has accepted, before the next message is read.
+        accept: called with channels that the server has accepted, and its answer, before the next message is read.
 
     Attributes:
         waiting: the channels whose answer is awaited.
@@ -39,7 +39,7 @@ class Answers:
         self,
         channels: Iterable[Channel],
         passes: Callable[[Filter, Any], bool],
-        accept: Callable[[Sequence[Channel]], object],
+        accept: Callable[[Sequence[Channel], Any], object],
     ) -> None:
         self._passes = passes
         self._accept = accept
@@ -49,6 +49,7 @@ class Answers:
         self._silent = [each for each in channels if not each.consent]
         self._is_single = len({each.consent for each in self.waiting}) <= 1
         self._count = 0
+        self._latest: Any = None
         # Refusals of which it is not known yet whom they concern.
         self._doubtful: list[tuple[list[Channel], Any]] = []
         self.refusals: Final[list[tuple[Sequence[Channel], Any]]] = []
@@ -72,6 +73,7 @@ class Answers:
             if not accepted:
                 return False
         self._count += 1
+        self._latest = message
         if self._is_single:
             self._settle_all(message if refused else None, is_refused=bool(refused))
         elif refused:
@@ -144,7 +146,7 @@ class Answers:
     def _have_accepted(self, channels: Sequence[Channel]) -> None:
         if channels:
             self._forget(channels)
-            self._accept(channels)
+            self._accept(channels, self._latest)
 
     def _forget(self, channels: Sequence[Channel]) -> None:
         for each in channels:

@@ -67,6 +67,7 @@ class ChannelSync:
     def __init__(self, connection: Connection, channels: ChannelRegistry, options: Options, reporter: Reporter) -> None:
         self._loop = asyncio.get_running_loop()
         self._connection = connection
+        self._channels = channels
         self._states = ChannelStates(channels)
         self._options = options
         self._reporter = reporter
@@ -272,12 +273,14 @@ class ChannelSync:
             await self._connection.send(payload, self._options.send_timeout, None)
             self._done(due, left)
 
-    def _done(self, command: ChannelCommand, left: dict[Channel, Any]) -> None:
-        """Note that the server has carried out a command, or this part of one."""
+    def _done(self, command: ChannelCommand, left: dict[Channel, Any], answer: Any = None) -> None:
+        """Note that the server has carried out a command, or this part of one; ``answer`` is what it said, if known."""
         self._states.done(command)
         for each in command.channels:
             left.pop(each, None)
-            self._connection.change_channel(each.identity, command.subscribes)
+            if self._channels.recent is not None and answer is not None:
+                self._channels.recent.note(each.identity, answer)
+            self._connection.change_channel(each.identity, command.subscribes, answer)
             if command.subscribes:
                 self._subscribed_again(each.identity)
 
@@ -310,9 +313,10 @@ class ChannelSync:
 
     def _message_of(self, channel: Channel, subscribes: bool) -> Any:
         """Return the message, what the function for it returns, or the exception that the function raises."""
-        message = channel.subscribe if subscribes else channel.unsubscribe
         try:
-            return message() if callable(message) else message
+            if subscribes:
+                return self._channels.subscribing(channel)
+            return channel.unsubscribe() if callable(channel.unsubscribe) else channel.unsubscribe
         except FAILURES as error:
             return error
 
@@ -331,8 +335,8 @@ class ChannelSync:
     async def _subscribe(self, due: ChannelCommand, payload: str | bytes, left: dict[Channel, Any]) -> None:
         """Send in the acquired slot, and what is not answered a second time. Then it counts as subscribed."""
 
-        def accept(channels: Sequence[Channel]) -> None:
-            self._done(ChannelCommand(tuple(channels), subscribes=True), left)
+        def accept(channels: Sequence[Channel], answer: Any) -> None:
+            self._done(ChannelCommand(tuple(channels), subscribes=True), left, answer)
             # Some may not be wanted any more.
             self._loop.call_soon(self._launch)
 

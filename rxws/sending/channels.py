@@ -8,10 +8,11 @@ from dataclasses import KW_ONLY, InitVar, dataclass, field
 from typing import Any, Final
 
 from .. import codec
-from ..callables import is_plain_function
+from ..callables import asks_for, is_plain_function
 from ..checks import check_count, check_seconds
 from ..messages.filters import Filter
 from ..messages.index import Index, Registration
+from ..messages.recent import RecentMessages
 
 __all__ = ["Channel", "ChannelCommand", "ChannelRegistry", "identity_of"]
 
@@ -56,9 +57,12 @@ class Channel:
     refusal: Filter | None = field(init=False)
     count: int = field(init=False, default=0)
     interrupts: set[Callable[[float], None]] = field(init=False, default_factory=set)
+    #: Whether ``subscribe`` takes the cursor of the channel.
+    takes_cursor: bool = field(init=False)
 
     def __post_init__(self, acknowledged: Any, rejected: Any, encode: Callable[[Any], str | bytes]) -> None:
         self.identity = identity_of(self.subscribe, encode)
+        self.takes_cursor = asks_for(1, self.subscribe)
         if self.unsubscribe is not None:
             identity_of(self.unsubscribe, encode)
         if acknowledged is None and rejected is not None:
@@ -113,6 +117,7 @@ class ChannelRegistry(dict[Hashable, Channel]):
 
     Attributes:
         refused: the identities of the channels that the server refused at the last attempt, on any connection.
+        recent: has the cursor of each channel; None: the feed does not resume.
     """
 
     def __init__(self) -> None:
@@ -123,6 +128,7 @@ class ChannelRegistry(dict[Hashable, Channel]):
         # Channels that are not wanted any more, whose messages are still known.
         self._former: set[Hashable] = set()
         self.refused: Final[set[Hashable]] = set()
+        self.recent: RecentMessages | None = None
 
     def add_reference(self, channel: Channel, wanted_messages: Filter | None = None) -> Channel:
         """Count one more stream that wants a channel; return the equal channel that is already wanted, or this one.
@@ -158,6 +164,14 @@ class ChannelRegistry(dict[Hashable, Channel]):
             for registration in self._registrations.pop(identity).values():
                 self._index.remove(registration)
         self._former.clear()
+
+    def subscribing(self, channel: Channel) -> Any:
+        """Return the message that subscribes a channel, or what the function for it returns."""
+        if not callable(channel.subscribe):
+            return channel.subscribe
+        if not channel.takes_cursor:
+            return channel.subscribe()
+        return channel.subscribe(None if self.recent is None else self.recent.cursor(channel.identity))
 
     def channel_of(self, message: Any) -> Hashable:
         """Return the identity of the channel that a message belongs to; None: it belongs to none."""

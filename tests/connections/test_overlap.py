@@ -94,6 +94,24 @@ async def test_messages_during_the_release_are_delivered_after_the_held_ones():
     await asyncio.wait({old.reader, new.reader})
 
 
+async def test_many_messages_that_are_let_go_at_once_are_waited_for():
+    """What a late channel lets go at once is delivered in turns with other tasks, and can be waited for."""
+    wiring = Wiring()
+    both, _, old, new = two_connections(wiring)
+    messages = []
+    wiring.router.messages.subscribe(messages.append)
+    old.reader.cancel()
+    await both.release(new, is_planned=True)
+    for number in range(1000):
+        new.inbound.sink(f"frame {number}", f"Late {number}", 1)
+    new.change_channel("L", True)
+    await both.drained()
+    assert messages == [f"Late {number}" for number in range(1000)]
+    both.forget(new)
+    new.reader.cancel()
+    await asyncio.wait({old.reader, new.reader})
+
+
 async def test_messages_during_the_release_make_it_shorter():
     """Two held frames are delivered for each new frame, so the release ends at any rate of messages."""
     wiring = Wiring()

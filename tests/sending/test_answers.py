@@ -20,7 +20,7 @@ def answers_to(names):
     made = Answers(
         channels(names),
         lambda wanted, message: wanted(message),
-        lambda some: accepted.extend(each.subscribe for each in some),
+        lambda some, _answer: accepted.extend(each.subscribe for each in some),
     )
     return made, accepted
 

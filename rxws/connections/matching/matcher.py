@@ -98,6 +98,15 @@ class Matcher(Deliveries[T]):
         """Whether any line holds messages."""
         return any(seat.held for seat in self._seats())
 
+    def is_resuming(self, line: int) -> bool:
+        """Return whether a line that is subscribed has no proof yet in a channel."""
+        seats = self._seats_of(line)
+        return any(seat.state is SeatState.HELD and self._resumes(channel) for channel, seat in seats)
+
+    def has_evidence(self, name: Hashable) -> bool:
+        """Return whether unique messages of a channel were delivered."""
+        return any(each.channel == name and self._memory.is_unique(each) for each in self._memory)
+
     def is_settled(self, now: float) -> bool:
         """Return whether no later message can be a copy or be held: every line is joined and owes nothing.
 
@@ -131,6 +140,8 @@ class Matcher(Deliveries[T]):
             seat.enter(SeatState.JOINED)
             seat.was_joined, channel.owner = True, line
             channel.has_delivered, channel.complete_until = True, max(last_new, 0.0)
+            if self._proof is not None:
+                channel.last_new = max(channel.last_new, last_new)
 
     def reserve(self, line: int) -> None:
         """Hold the messages of this line until the line that it is to replace has ended: see :meth:`replace`.

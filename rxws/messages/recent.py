@@ -1,0 +1,143 @@
+"""The newest delivered messages, which a connection that resumes is compared with, and the cursor among them."""
+
+from __future__ import annotations
+
+import contextlib
+from collections import deque
+from collections.abc import Callable, Hashable, Iterable, Iterator
+from typing import Any, Final
+
+from ..reporting.reporter import Reporter
+from .fields import Field, field_reader
+from .frames import Frame
+from .hooks import Many
+
+__all__ = ["WHOLE_FEED", "RecentMessages"]
+
+#: How many messages are kept at most, and how many bytes of frames.
+MESSAGES_MAX: Final = 10_000
+BYTES_MAX: Final = 64 << 20
+
+#: How many answers to what was sent are left out at most.
+ANSWERS_MAX: Final = 1_000
+
+#: The messages are kept and dropped in so many chunks, so that a delivery costs one slot in a list.
+CHUNKS: Final = 10
+
+#: Stands for all channels where a cursor is asked for.
+WHOLE_FEED: Final = object()
+
+
+class RecentMessages:
+    """A ring of the newest delivered frames with their messages. It finds the newest cursor among them when asked.
+
+    Attributes:
+        field: the field of a message that is its cursor; None: a message is its own cursor.
+        was_asked: whether anything has asked for a cursor.
+
+    Args:
+        reporter: reports a function for the cursor that raises, and a key that no message has.
+        cursor: the field of a message that is its cursor; None: a message is its own cursor.
+        counts: returns whether a message counts; not those that each connection gets for itself.
+        channel_of: returns the channel of a message; None: it has none.
+        channels: returns the channels that have a cursor of their own.
+    """
+
+    def __init__(
+        self,
+        reporter: Reporter,
+        cursor: Field | None,
+        counts: Callable[[Any], bool],
+        channel_of: Callable[[Any], Hashable],
+        channels: Callable[[], Iterable[Hashable]],
+    ) -> None:
+        self._reporter = reporter
+        self.field: Final = cursor
+        self.was_asked = False
+        self._read = None if cursor is None else field_reader(cursor, "cursor")
+        self._counts = counts
+        self._channel_of = channel_of
+        self._channels = channels
+        # The newest answers to what was sent. They are kept, so that their ids stay theirs.
+        self._answers: Final[deque[Any]] = deque(maxlen=ANSWERS_MAX)
+        # The newest cursors among the messages that were dropped.
+        self._dropped: dict[Hashable, Any] = {}
+        self._chunks: Final[deque[list[tuple[Frame | None, Any, Hashable]]]] = deque([[]])
+        self._newest = self._chunks[-1]
+        self._size = 0
+
+    def add(self, frame: Frame, message: Any) -> None:
+        """Keep a delivered frame and its message, which may be a ``Many``. Called for every frame of a feed."""
+        self._newest.append((frame, message, WHOLE_FEED))
+        self._size += len(frame)
+        if len(self._newest) >= MESSAGES_MAX // CHUNKS or self._size >= BYTES_MAX // CHUNKS:
+            self._begin_chunk()
+
+    def note(self, channel: Hashable, answer: Any) -> None:
+        """Keep the server's answer to the subscription of a channel: it may have the channel's cursor."""
+        self._newest.append((None, answer, channel))
+
+    def exclude(self, answers: Iterable[Any]) -> None:
+        """Leave out answers to what was sent: the server sends them again on no other connection."""
+        self._answers.extend(answers)
+
+    def _begin_chunk(self) -> None:
+        if len(self._chunks) == CHUNKS:
+            oldest = self._chunks.popleft()
+            self._dropped.update(self._newest_cursors([oldest], {WHOLE_FEED, *self._channels()}))
+        self._newest = []
+        self._chunks.append(self._newest)
+        self._size = 0
+
+    def __bool__(self) -> bool:
+        return len(self._chunks) > 1 or bool(self._newest)
+
+    def delivered(self, count: int = MESSAGES_MAX) -> Iterator[tuple[Frame, Any]]:
+        """Iterate over the newest ``count`` frames and their messages without answers, the oldest first."""
+        answers = {*map(id, self._answers)}
+        entries = [
+            (frame, message)
+            for chunk in self._chunks
+            for frame, message, _ in chunk
+            if frame is not None and id(message) not in answers
+        ]
+        return iter(entries[-count:])
+
+    def cursor(self, channel: Hashable = WHOLE_FEED) -> Any:
+        """Return the newest cursor that is not None of a channel, or of the whole feed; None: there is none."""
+        self.was_asked = True
+        found = self._newest_cursors(self._chunks, {channel})
+        return found.get(channel, self._dropped.get(channel))
+
+    @property
+    def names_no_key(self) -> bool:
+        """Whether messages were delivered, and none of them has a cursor."""
+        return self.field is not None and bool(self) and self.cursor() is None
+
+    def _newest_cursors(
+        self, chunks: Iterable[list[tuple[Frame | None, Any, Hashable]]], missing: set[Hashable]
+    ) -> dict[Hashable, Any]:
+        """Return the newest cursor of each channel in ``missing`` that has one."""
+        found: dict[Hashable, Any] = {}
+        for chunk in reversed([*chunks]):
+            for frame, message, answered in reversed(chunk):
+                for item in reversed(message) if type(message) is Many else (message,):
+                    if not missing:
+                        return found
+                    channel = WHOLE_FEED if missing == {WHOLE_FEED} else self._channel_of(item)
+                    mine = missing & {WHOLE_FEED, channel if frame is not None else answered}
+                    if mine and (value := self._value_of(item, is_answer=frame is None)) is not None:
+                        found |= dict.fromkeys(mine, value)
+                        missing -= mine
+        return found
+
+    def _value_of(self, message: Any, *, is_answer: bool) -> Any:
+        if self._read is None:
+            return None if is_answer or not self._counts(message) else message
+        if not callable(self.field):
+            with contextlib.suppress(KeyError):
+                return self._read(message)
+            return None
+        with self._reporter.guard(self.field, message):
+            return self._read(message)
+        return None

@@ -1,0 +1,435 @@
+"""Resuming: after a loss a server sends again what was missed, and nothing is lost, doubled, or called missing."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import json
+import logging
+
+import pytest
+
+import rxws
+from rxws import Connected, Gap, Resumed
+
+from ..support.replays import ReplayingServer, ids
+
+pytestmark = pytest.mark.usefixtures("virtual_time", "assert_no_leaks")
+
+
+class Life:
+    """A feed of a replaying server, with what it delivered and reported."""
+
+    def __init__(self, ws):
+        self.ws = ws
+        self.items, self.events = [], []
+
+    @property
+    def ids(self):
+        """The ids of the delivered messages, with ``"gap"`` in place of gaps."""
+        return ids(self.items)
+
+    def of(self, kind):
+        """Return the events of a kind."""
+        return [each for each in self.events if isinstance(each, kind)]
+
+    @property
+    def verdicts(self):
+        """The events that tell how each loss ended."""
+        return [type(each).__name__ for each in self.events if isinstance(each, Resumed | Gap)]
+
+
+@contextlib.asynccontextmanager
+async def living(server, url=None, filters=None, **options):
+    """Connect a feed to a server, with a stream that has its gaps."""
+    options = {"resume": True, "cursor": "id", **options}
+    async with rxws.ReactiveWebSocket(url or server.at, **options) as ws:
+        life = Life(ws)
+        ws.stream_filter(filters, gaps=True).subscribe(life.items.append)
+        ws.events.subscribe(life.events.append)
+        await ws.wait_connected()
+        yield life
+
+
+async def cut(server, *, before=5, missed=5, after=5):
+    """Publish, cut all connections, publish what is missed, and publish again when the feed has decided."""
+    server.publish(before)
+    await asyncio.sleep(1)
+    server.reset()
+    server.publish(missed)
+    await asyncio.sleep(4)
+    server.publish(after)
+    await asyncio.sleep(3)
+
+
+@pytest.mark.parametrize("begins", [0, -3])
+async def test_replay_proves_that_nothing_is_missing(begins):
+    """A replay from the cursor's message, or from before it, is delivered once and without a gap."""
+    async with ReplayingServer() as server:
+        server.begins = begins
+        async with living(server) as life:
+            await cut(server)
+            await cut(server)
+    assert life.ids == list(range(1, 31))
+    assert life.verdicts == ["Resumed", "Resumed"]
+    assert [each.replayed for each in life.of(Resumed)] == [1 - begins, 1 - begins]
+    assert server.cursors == [None, 5, 20]
+
+
+async def test_reconnect_is_counted_without_a_gap():
+    """A loss that is resumed counts as a reconnect, and as no gap."""
+    async with ReplayingServer() as server, living(server) as life:
+        await cut(server)
+        statistics = life.ws.statistics()
+        assert dict(statistics.reconnects) == {"network": 1}
+        assert (statistics.gaps, statistics.duplicates, statistics.messages) == (0, 1, 15)
+
+
+@pytest.mark.parametrize("greets", [False, True])
+async def test_server_that_forgot_is_a_gap_in_place(greets):
+    """Where the server has forgotten, exactly one gap stands before what it sends, also if it greets first."""
+    async with ReplayingServer() as server:
+        server.greets, server.has_forgotten = greets, True
+        async with living(server) as life:
+            await cut(server)
+    assert life.ids == [1, 2, 3, 4, 5, "gap", 11, 12, 13, 14, 15]
+    assert life.verdicts == ["Gap"]
+    (gap,) = life.of(Gap)
+    assert gap.last_message["id"] == 5
+    assert gap.start < gap.end
+
+
+async def test_greeting_with_a_changing_id_disturbs_no_proof():
+    """A greeting that is another one on each connection is delivered, and the replay behind it is proven."""
+    async with ReplayingServer() as server:
+        server.greets = True
+        async with living(server) as life:
+            await cut(server)
+    assert life.ids == list(range(1, 16))
+    assert [each["hello"] for each in life.items if "hello" in each] == [0, 1]
+    assert life.verdicts == ["Resumed"]
+
+
+async def test_statement_decides():
+    """With a filter for the server's statement, a cursor that excludes its own message is proven by the statement."""
+    async with ReplayingServer() as server:
+        server.begins, server.states = 1, True
+        async with living(server, resume=[{"recovered": True}]) as life:
+            await cut(server)
+            server.has_forgotten = True
+            await cut(server)
+    assert life.ids == [*range(1, 21), "gap", *range(26, 31)]
+    assert life.verdicts == ["Resumed", "Gap"]
+
+
+@pytest.mark.parametrize("keys", ["A", "ABC"])
+async def test_numbers_decide(keys):
+    """With ``sequence`` the next number of each key proves that the cursor excludes its own message."""
+    async with ReplayingServer() as server:
+        server.begins, server.keys = 1, tuple(keys)
+        async with living(server, sequence="n", key="k") as life:
+            await cut(server)
+    assert life.ids == list(range(1, 16))
+    assert life.verdicts == ["Resumed"]
+
+
+async def test_last_values_first_are_no_proof_with_numbers():
+    """A server that forgot and sends last values first is one gap, and no message comes twice."""
+    async with ReplayingServer() as server:
+        server.keys, server.shows_last, server.has_forgotten = ("A", "B", "C"), True, True
+        server.publish(3)
+        async with living(server, sequence="n", key="k") as life:
+            await cut(server, before=6, missed=0, after=6)
+            await cut(server, before=0, missed=6, after=6)
+    numbers = [each for each in life.ids if each != "gap"]
+    assert len(numbers) == len(set(numbers))
+    assert life.ids[:15] == list(range(1, 16))
+    assert life.ids[15] == "gap"
+    assert life.verdicts.count("Gap") == 1
+
+
+async def test_numbers_that_begin_anew_are_a_gap():
+    """A server that restarts its count is behind a gap, and its messages are delivered."""
+    async with ReplayingServer() as server, living(server, sequence="n", key="k") as life:
+        server.publish(50)
+        await asyncio.sleep(1)
+        server.reset()
+        server.log.clear()
+        server.epoch = 2
+        await asyncio.sleep(1)
+        server.publish(3)
+        await asyncio.sleep(3)
+        server.publish(3)
+        await asyncio.sleep(1)
+    assert life.ids == [*range(1, 51), "gap", 1, 2, 3, 4, 5, 6]
+
+
+async def test_number_of_a_quiet_key_is_awaited_for_long():
+    """A key that sends nothing for a minute after the loss is proven, or not, by its next message."""
+    async with ReplayingServer() as server:
+        server.begins, server.keys = 1, ("A", "B")
+        async with living(server, sequence="n", key="k") as life:
+            server.publish(4)
+            await asyncio.sleep(1)
+            server.reset()
+            await asyncio.sleep(2)
+            server.keys = ("A",)
+            server.publish(4)
+            await asyncio.sleep(60)
+            # A message of the quiet key was lost on the way.
+            server.log.append({"id": 9, "k": "B", "n": 3})
+            server.keys = ("B",)
+            server.publish(2)
+            await asyncio.sleep(1)
+    assert life.ids == [1, 2, 3, 4, 5, 6, 7, 8, "gap", 10, 11]
+
+
+async def test_each_channel_has_a_cursor_and_a_statement():
+    """With ``multiplex`` each subscription is given its own cursor, and its answer says whether it was recovered."""
+    async with ReplayingServer() as server:
+        server.begins, server.keys = 1, ("A", "B")
+        async with living(server, server.channels_url, resume=[{"recovered": True}]) as life:
+            for key in server.keys:
+                stream = life.ws.multiplex(
+                    lambda cursor, key=key: {"subscribe": key, "cursor": cursor},
+                    filters=[{"k": key}],
+                    acknowledged=[{"subscribed": key}],
+                )
+                stream.subscribe(lambda _: None)
+            await asyncio.sleep(1)
+            await cut(server)
+            server.has_forgotten = True
+            await cut(server)
+    assert server.cursors == [None, None, 5, 4, 19, 20]
+    assert life.ids[20:] == ["gap", 26, 27, 28, 29, 30]
+    for parity in (0, 1):
+        mine = [each for each in life.ids[:20] if each % 2 == parity]
+        assert mine == [each for each in range(1, 21) if each % 2 == parity]
+    assert life.verdicts == ["Resumed", "Gap"]
+
+
+async def test_function_in_on_open_gets_the_cursor():
+    """A function in ``on_open``, ``connect_options``, and ``on_open(connection, cursor)`` get the cursor."""
+    asked = []
+
+    def options(cursor):
+        asked.append(("options", cursor))
+        return {}
+
+    def first(cursor):
+        asked.append(("message", cursor))
+        return {"cursor": cursor}
+
+    async def opened(connection, cursor):
+        asked.append(("connection", cursor))
+
+    async with ReplayingServer() as server:
+        async with living(server, connect_options=options, on_open=[first]):
+            await cut(server)
+        async with living(server, on_open=opened):
+            await cut(server)
+    assert asked[:4] == [("options", None), ("message", None), ("options", 5), ("message", 5)]
+    assert [each for each in asked if each[0] == "connection"] == [("connection", None), ("connection", 20)]
+
+
+async def test_functions_without_a_required_parameter_are_called_without_the_cursor():
+    """A default, ``*args`` and a keyword are no required positional parameter."""
+    async with ReplayingServer() as server:
+        calls = []
+
+        def url(cursor="none", *rest, **more):
+            calls.append((cursor, rest, more))
+            return server.url
+
+        async with living(server, url):
+            await cut(server)
+    assert calls == [("none", (), {})] * 2
+
+
+async def test_subclass_has_the_cursor():
+    """``self.cursor`` serves ``_create_ws``; a subclass may have an attribute of that name."""
+    async with ReplayingServer() as server:
+
+        class Feed(rxws.AsyncWebsocketStreamInterface):
+            async def _create_ws(self):
+                import websockets
+
+                return await websockets.connect(server.at(self.cursor))
+
+            async def _when2create_new_ws(self):
+                await asyncio.Event().wait()
+
+            def _parse_raw_data(self, raw_data):
+                return json.loads(raw_data)
+
+        async with Feed(resume=True, cursor="id") as ws:
+            items = []
+            ws.stream_filter(gaps=True).subscribe(items.append)
+            await ws.wait_connected()
+            await cut(server)
+            assert ws.cursor == 15
+            ws.cursor = "mine"
+            assert ws.cursor == "mine"
+    assert ids(items) == list(range(1, 16))
+
+
+async def test_connection_that_ends_undecided_moves_nothing():
+    """A connection that ends before it has proven anything delivers nothing; the next one begins at the same place."""
+    async with ReplayingServer() as server, living(server) as life:
+        server.publish(5)
+        await asyncio.sleep(1)
+        server.has_forgotten = True
+        server.reset()
+        server.publish(2)
+        await server.connected(2)
+        server.publish(2)
+        await asyncio.sleep(0.2)
+        server.has_forgotten = False
+        server.reset()
+        await asyncio.sleep(4)
+        server.publish(1)
+        await asyncio.sleep(2)
+    assert life.ids == list(range(1, 11))
+    assert server.cursors == [None, 5, 5]
+    assert life.verdicts == ["Resumed"]
+
+
+async def test_rotation_with_a_cursor_delivers_nothing_twice():
+    """A planned rotation gives the cursor as well; what comes again is dropped, and no gap is reported."""
+    async with ReplayingServer() as server, living(server, handover_settle=0.2) as life:
+        server.publish(5)
+        await asyncio.sleep(1)
+        rotating = life.ws.rotate()
+        for _ in range(50):
+            await asyncio.sleep(0.05)
+            server.publish(1)
+        assert await rotating
+        await asyncio.sleep(5)
+        assert life.ids == list(range(1, 56))
+        assert life.verdicts == []
+
+
+async def test_break_before_make_resumes():
+    """With ``handover_timeout=0`` a rotation resumes, and leaves no gap."""
+    async with ReplayingServer() as server, living(server, handover_timeout=0) as life:
+        server.publish(5)
+        await asyncio.sleep(1)
+        rotating = life.ws.rotate()
+        await asyncio.sleep(0)
+        server.publish(1)
+        assert await rotating
+        server.publish(3)
+        await asyncio.sleep(2)
+        assert life.ids == list(range(1, 10))
+        assert life.verdicts == ["Resumed"]
+
+
+async def test_state_is_live_only_when_it_is_decided():
+    """While a replay is compared the feed is not connected; ``send`` works nevertheless."""
+    async with ReplayingServer() as server, living(server) as life:
+        server.publish(1)
+        await asyncio.sleep(1)
+        server.has_forgotten = True
+        server.reset()
+        await server.connected(2)
+        await asyncio.sleep(0.3)
+        assert not life.ws.state.value.is_live
+        await life.ws.send({"any": "thing"})
+        await asyncio.sleep(0.4)
+        assert life.ws.state.value.is_live
+        assert [each.number for each in life.of(Connected)] == [1, 2]
+
+
+@pytest.mark.parametrize(
+    ("set_up", "options", "words"),
+    [
+        ({"begins": 1}, {}, "no message came again: a cursor that excludes its own message"),
+        ({"has_forgotten": True}, {"url": "plain"}, "nothing asks for the cursor"),
+        ({}, {"cursor": "number"}, "cursor='number' names nothing"),
+    ],
+)
+async def test_why_nothing_was_proven_is_said_once(caplog, set_up, options, words):
+    """A warning says once what may be why the feed does not resume."""
+    caplog.set_level(logging.WARNING, "rxws")
+    async with ReplayingServer() as server:
+        vars(server).update(set_up)
+        if "url" in options:
+            options = {"url": server.url}
+        async with living(server, **options) as life:
+            await cut(server)
+            await cut(server)
+    assert life.verdicts == ["Gap", "Gap"]
+    assert sum(words in record.getMessage() for record in caplog.records) == 1
+
+
+async def test_channels_need_a_statement_or_numbers(caplog):
+    """With ``multiplex`` copies prove nothing: without a statement or numbers a warning says so, and there is a gap."""
+    caplog.set_level(logging.WARNING, "rxws")
+    async with ReplayingServer() as server, living(server, server.channels_url) as life:
+        stream = life.ws.multiplex(
+            lambda cursor: {"subscribe": "A", "cursor": cursor},
+            filters=[{"k": "A"}],
+            acknowledged=[{"subscribed": "A"}],
+        )
+        stream.subscribe(lambda _: None)
+        await asyncio.sleep(1)
+        await cut(server)
+    assert life.verdicts == ["Gap"]
+    assert "of channels copies prove nothing" in caplog.text
+
+
+async def test_cursor_function_that_raises_is_reported():
+    """A cursor function that raises is reported, and the cursor of an older message counts."""
+
+    def cursor(message):
+        if message["id"] == 5:
+            raise ValueError("no cursor today")
+        return message["id"]
+
+    async with ReplayingServer() as server, living(server, cursor=cursor) as life:
+        await cut(server)
+    assert server.cursors == [None, 4]
+    assert life.ids == list(range(1, 16))
+    assert len(life.of(rxws.CallbackFailed)) == 1
+
+
+async def test_replay_that_never_stops_is_bounded():
+    """A server that sends unknown messages for ever as its replay does not keep the feed from delivering."""
+    async with ReplayingServer() as server, living(server) as life:
+        server.publish(5)
+        await asyncio.sleep(1)
+        server.has_forgotten = True
+        server.reset()
+        await server.connected(2)
+        for _ in range(200):
+            server.publish(1)
+            await asyncio.sleep(0.01)
+        assert life.verdicts == ["Gap"]
+        assert life.ids[-1] > 150
+
+
+@pytest.mark.parametrize(
+    ("options", "error", "words"),
+    [
+        ({"resume": False}, TypeError, "resume must be"),
+        ({"resume": "yes"}, TypeError, "resume must be"),
+        ({"resume": [{"recovered": True}], "cursor": []}, TypeError, "cursor must be"),
+        ({"resume": True, "sequence": []}, TypeError, "sequence must be"),
+        ({"resume": True, "key": "k"}, ValueError, "key has no effect without sequence"),
+        ({"cursor": "id"}, ValueError, "cursor has no effect without resume"),
+        ({"resume": True, "split": True}, ValueError, "resume with split=True needs identity="),
+    ],
+)
+async def test_wrong_options_are_named(options, error, words):
+    """A wrong option raises at once, and names what was expected."""
+    with pytest.raises(error, match=words):
+        rxws.ReactiveWebSocket(lambda: "ws://localhost", **options)
+
+
+async def test_cursor_parameter_without_resume_is_refused():
+    """A function with a required parameter raises TypeError where the feed does not resume."""
+    with pytest.raises(TypeError, match="a parameter for the cursor, which needs resume="):
+        rxws.ReactiveWebSocket(lambda cursor: "ws://localhost")
+    async with ReplayingServer() as server, rxws.ReactiveWebSocket(server.url) as ws:
+        with pytest.raises(TypeError, match="needs the feed's option resume="):
+            ws.multiplex(lambda cursor: {"subscribe": "A"}, filters=[{"k": "A"}])
