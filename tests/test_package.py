@@ -65,7 +65,18 @@ PURE = (
 )
 """The modules without an event loop and without a clock. Their callers pass the times."""
 
-EDGES = ("operators", "recording", "jupyter", "prometheus", "testing", "demo", "cli", "pytest_plugin", "__main__")
+EDGES = (
+    "operators",
+    "books",
+    "recording",
+    "jupyter",
+    "prometheus",
+    "testing",
+    "demo",
+    "cli",
+    "pytest_plugin",
+    "__main__",
+)
 """The edges around the core, which are imported only on use."""
 
 
