@@ -7,7 +7,7 @@ from collections.abc import Awaitable, Callable
 from typing import Any
 
 from ..connections.connection import Connection
-from ..errors import SendFailed, SendTimeout
+from ..errors import FeedClosed, SendFailed, SendTimeout
 from ..messages.filters import Filter
 from ..messages.router import Router
 from ..reporting.redaction import redact
@@ -36,7 +36,7 @@ async def exchange(
     Raises:
         TimeoutError: in that time the message was not sent, or no reply came.
         SendFailed: the connection was lost before the reply came.
-        StopAsyncIteration: the feed was closed before the reply came.
+        FeedClosed: the feed was closed before the reply came.
     """
     receiver = StreamReceiver[Any](router, wanted, StreamOptions(maxsize=None))
     router.add(receiver, wanted)
@@ -62,6 +62,8 @@ async def exchange(
         async with asyncio.timeout(timeout):
             await send(message, expect_reply)
             return await receiver.get()
+    except StopAsyncIteration:
+        raise FeedClosed(f"{router.context.reporter.name} was closed before the reply came") from None
     except SendTimeout:
         raise
     except TimeoutError:

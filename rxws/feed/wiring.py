@@ -253,8 +253,6 @@ class Feed:
         self.context.check()
         try:
             return await exchange(message, wanted, timeout, self.send, self.router, lambda: self.sender.obstacle)
-        except StopAsyncIteration:
-            raise FeedClosed(f"{self.reporter.name} was closed before the reply came") from None
         except SendFailed:
             # The feed may be about to fail because of this loss: then the fatal error says why.
             await asyncio.sleep(FAILURE_DELAY)
@@ -348,31 +346,30 @@ class Feed:
         """Called when the rotation has failed, or a reader or a task of the rotation was cut off."""
         if self.is_closing:
             return
-        if isinstance(error, (asyncio.CancelledError, *EXITS)):
-            self._cut_off(error)
-            return
-        if not isinstance(error, RxwsError):
-            # A bug in rxws, or reconnect_delays raised: log it and end the feed.
-            cause = error
-            error = ConnectFailed(None, redact(f"the rotation failed: {cause!r}"), self._backoff.attempts)
-            error.__cause__ = cause
-        self.error = error
-        # Log the text only: a log record that is kept must not keep the feed alive.
-        self.reporter.log(logging.ERROR, "failed: %s", str(error))
-        self._closing.begin()
-
-    def _cut_off(self, error: BaseException) -> None:
-        """End at once, because a task was cut off; it is a failure unless the program ends."""
-        if is_torn_down() or isinstance(error, (KeyboardInterrupt, SystemExit)):
-            # The program cancels all tasks, as asyncio.run does at its end: a new task would not be awaited.
+        is_cut_off = isinstance(error, (asyncio.CancelledError, *EXITS))
+        if is_cut_off and (is_torn_down() or isinstance(error, (KeyboardInterrupt, SystemExit))):
             self.reporter.log(logging.INFO, "ended without being closed: the program ends")
         else:
-            is_cancelled = isinstance(error, asyncio.CancelledError)
-            why = "other code cancelled a task of the feed" if is_cancelled else "a handler raised GeneratorExit"
-            self.error = ConnectFailed(None, why, self._backoff.attempts)
-            self.error.__cause__ = error
+            self.error = self._fatal(error)
+            # Log the text only: a log record that is kept must not keep the feed alive.
             self.reporter.log(logging.ERROR, "failed: %s", str(self.error))
-        self._closing.abandon()
+        # Where the program cancels all tasks, as asyncio.run does at its end, a new task would not be awaited.
+        (self._closing.abandon if is_cut_off else self._closing.begin)()
+
+    def _fatal(self, error: BaseException) -> RxwsError:
+        """Return the error that ends the feed."""
+        if isinstance(error, RxwsError):
+            return error
+        if isinstance(error, asyncio.CancelledError):
+            why = "other code cancelled a task of the feed"
+        elif isinstance(error, GeneratorExit):
+            why = "a handler raised GeneratorExit"
+        else:
+            # A bug in rxws, or reconnect_delays raised.
+            why = redact(f"the rotation failed: {error!r}")
+        fatal = ConnectFailed(None, why, self._backoff.attempts)
+        fatal.__cause__ = error
+        return fatal
 
     def _stop(self) -> None:
         """Start nothing new, and discard messages from now on. Idempotent."""

@@ -157,7 +157,7 @@ class PlayedFeed(Feed):
         if error is not None and isinstance(error, (asyncio.CancelledError, *EXITS)):
             # Do this without a new task. If the program cancels all tasks, as asyncio.run does, it would not await the
             # task.
-            self._cut_off(error)
+            self.failed(error)
             return
         if isinstance(error, Exception):
             self.error = error
