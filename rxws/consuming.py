@@ -14,7 +14,8 @@ from .messages.filters import Filters
 from .observables.buffer import DEFAULT_MAXSIZE, Overflow
 from .observables.hot import CurrentObservable
 from .observables.observable import AsyncObservable
-from .reporting.events import Event, Gap, State, Statistics
+from .reporting.events import Event, Gap
+from .reporting.state import State, Statistics
 from .sending.channels import Channel
 from .streams.stream import Stream
 from .streams.stream_options import StreamOptions

@@ -40,7 +40,17 @@ FORMS = ("consuming", "interface", "websocket")
 """The modules of the public feed classes, which may import all folders."""
 
 PURE = (
-    *("errors", "callables", "checks", "codec", "delays", "options", "reporting.redaction", "reporting.events"),
+    *(
+        "errors",
+        "callables",
+        "checks",
+        "codec",
+        "delays",
+        "options",
+        "reporting.redaction",
+        "reporting.events",
+        "reporting.state",
+    ),
     *(
         "reporting.quoting",
         "messages.conditions",
@@ -65,18 +75,7 @@ PURE = (
 )
 """The modules without an event loop and without a clock. Their callers pass the times."""
 
-EDGES = (
-    "operators",
-    "books",
-    "recording",
-    "jupyter",
-    "prometheus",
-    "testing",
-    "demo",
-    "cli",
-    "pytest_plugin",
-    "__main__",
-)
+EDGES = ("operators", "recording", "jupyter", "prometheus", "testing", "demo", "cli", "pytest_plugin", "__main__")
 """The edges around the core, which are imported only on use."""
 
 

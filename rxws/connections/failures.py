@@ -18,7 +18,8 @@ from websockets.exceptions import ConnectionClosedOK
 from websockets.frames import Close, CloseCode
 
 from ..reporting.events import Reason
-from ..reporting.redaction import MASK, redact, redact_url
+from ..reporting.quoting import quoted
+from ..reporting.redaction import MASK, redact_url
 
 __all__ = ["CREDENTIALS_REFUSED", "TOO_MANY_REQUESTS", "Failure", "diagnose", "is_fatal"]
 
@@ -30,8 +31,6 @@ MOST_REFUSALS: Final = 3
 
 #: How many characters of a cause are kept.
 LONGEST_CAUSE: Final = 300
-
-_LONGEST_TEXT: Final = 4 * LONGEST_CAUSE
 
 #: The HTTP statuses that a retry with the same credentials does not change.
 CREDENTIALS_REFUSED: Final = frozenset({401, 403})
@@ -291,10 +290,4 @@ def _text(error: BaseException) -> str:
 def _shorten(words: str, cause: BaseException | None = None) -> str:
     """Return ``words`` and the text of ``cause`` if that adds something, redacted and shortened for a log line."""
     text = "" if cause is None else _text(cause)
-    if text not in words:
-        words = f"{words}: {text}"
-    if len(words) > _LONGEST_TEXT:
-        # Drop the last word: redaction might not recognize a secret that was cut in two.
-        words = f"{words[:_LONGEST_TEXT].rpartition(' ')[0]} …"
-    shown = redact(words)
-    return shown if len(shown) <= LONGEST_CAUSE else f"{shown[: LONGEST_CAUSE - 1]}…"
+    return quoted(words if text in words else f"{words}: {text}", LONGEST_CAUSE - 1)

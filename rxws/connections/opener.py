@@ -13,7 +13,7 @@ from ..messages.frames import Websocket, frames_of
 from ..messages.reader import Reader
 from ..options import Options
 from ..reporting.cancellation import FAILURES, is_being_cancelled
-from ..reporting.events import State
+from ..reporting.state import State
 from .backoff import Backoff
 from .connection import Connection
 from .connection_reporter import ConnectionReporter

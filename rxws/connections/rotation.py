@@ -20,7 +20,8 @@ from reactivex.subject import Subject
 from ..errors import ConnectFailed
 from ..observables.loop_context import LoopContext
 from ..reporting.cancellation import EXITS
-from ..reporting.events import Reason, State
+from ..reporting.events import Reason
+from ..reporting.state import State
 from .connection import Connection
 from .failures import Failure
 from .loss_reporter import LossReporter

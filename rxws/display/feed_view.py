@@ -11,7 +11,7 @@ from weakref import WeakValueDictionary
 
 from reactivex import abc
 
-from ..reporting.events import State, Statistics
+from ..reporting.state import State, Statistics
 from .snapshot import RECENT, RateMeter, ago, mimebundle
 
 __all__ = ["FeedView", "replace_namesake"]

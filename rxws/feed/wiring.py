@@ -35,9 +35,10 @@ from ..observables.hot import CurrentObservable, HotObservable
 from ..observables.loop_context import LoopContext
 from ..options import Options
 from ..reporting.cancellation import EXITS, is_torn_down
-from ..reporting.events import TRANSITIONS, Event, State, Statistics
+from ..reporting.events import Event
 from ..reporting.redaction import redact
 from ..reporting.reporter import Reporter
+from ..reporting.state import TRANSITIONS, State, Statistics
 from ..sending.channels import Channel
 from ..sending.sender import Sender
 from ..streams.availability import Availability

@@ -12,13 +12,12 @@ from .events import (
     RecordingFailed,
     Resumed,
     Rotated,
-    State,
-    Statistics,
     SubscriptionFailed,
 )
 from .quoting import quoted
 from .redaction import printable, redact
 from .reporter import Reporter
+from .state import State, Statistics
 
 __all__ = [
     "EXITS",

@@ -16,11 +16,11 @@ LONGEST: Final = 200
 _MOST_REDACTED: Final = 100 * LONGEST
 
 
-def quoted(text: str | bytes) -> str:
-    """Return the beginning of a text as one line without secrets."""
+def quoted(text: str | bytes, longest: int = LONGEST) -> str:
+    """Return the first ``longest`` characters of a text as one line without secrets; a mark shows that more follow."""
     start = text[:_MOST_REDACTED]
     words = redact((start if isinstance(start, str) else start.decode(errors="replace")).strip())
-    return f"{words[:LONGEST]}…" if len(words) > LONGEST or len(text) > _MOST_REDACTED else words
+    return f"{words[:longest]}…" if len(words) > longest or len(text) > _MOST_REDACTED else words
 
 
 def quoted_body(error: BaseException) -> str:

@@ -26,7 +26,7 @@ CLOCK_RESOLUTION: Final = 0.002
 
 @dataclass(slots=True)
 class Counters:
-    """The numbers behind :class:`~rxws.reporting.events.Statistics`. Only the loop's thread writes them."""
+    """The numbers behind :class:`~rxws.reporting.state.Statistics`. Only the loop's thread writes them."""
 
     messages: int = 0
     bytes: int = 0

@@ -12,7 +12,8 @@ import pytest
 
 import rxws
 from rxws.reporting import events
-from rxws.reporting.events import TRANSITIONS, Event, Gap, State, Statistics
+from rxws.reporting.events import Event, Gap
+from rxws.reporting.state import TRANSITIONS, State, Statistics
 
 EVENTS = [getattr(events, name) for name in events.__all__ if name not in {"State", "Statistics", "Event"}]
 

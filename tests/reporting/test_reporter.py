@@ -160,7 +160,7 @@ def test_counters_are_read_at_once():
     counters.reconnects["idle"] = 1
     assert (read["messages"], read["reconnects"]) == (2, {"network": 1})
     feeds_own = {"streams", "pending", "last_message_age", "complete_since"}
-    assert read.keys() == {each.name for each in dataclasses.fields(events.Statistics)} - feeds_own
+    assert read.keys() == {each.name for each in dataclasses.fields(rxws.Statistics)} - feeds_own
 
 
 async def test_failed_when_events_have_no_subscriber(reporter):

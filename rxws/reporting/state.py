@@ -1,0 +1,96 @@
+"""The states and the statistics of a feed."""
+
+from __future__ import annotations
+
+import enum
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+__all__ = ["TRANSITIONS", "State", "Statistics"]
+
+
+class State(enum.Enum):
+    """The state of a feed."""
+
+    #: There is no connection; one is being opened.
+    CONNECTING = "connecting"
+    #: Messages flow from one connection.
+    CONNECTED = "connected"
+    #: Messages flow from one connection while the next is being opened or overlaps with it.
+    ROTATING = "rotating"
+    #: There is no connection; the feed waits before the next attempt.
+    WAITING = "waiting"
+    #: The feed was closed with ``exit()``. Final.
+    CLOSED = "closed"
+    #: A fatal error: no connection can be opened. Final.
+    FAILED = "failed"
+
+    @property
+    def is_live(self) -> bool:
+        """Whether a connection is open."""
+        return self in (State.CONNECTED, State.ROTATING)
+
+    @property
+    def is_final(self) -> bool:
+        """Whether no other state can follow."""
+        return not TRANSITIONS[self]
+
+
+#: The states that may follow each state. A state without followers is final.
+TRANSITIONS: Mapping[State, frozenset[State]] = {
+    State.CONNECTING: frozenset({State.CONNECTED, State.WAITING, State.CLOSED, State.FAILED}),
+    State.WAITING: frozenset({State.CONNECTING, State.CLOSED, State.FAILED}),
+    State.CONNECTED: frozenset({State.ROTATING, State.CONNECTING, State.WAITING, State.CLOSED, State.FAILED}),
+    State.ROTATING: frozenset({State.CONNECTED, State.CONNECTING, State.WAITING, State.CLOSED, State.FAILED}),
+    State.CLOSED: frozenset(),
+    State.FAILED: frozenset(),
+}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Statistics:
+    """A snapshot of a feed's counters, since the feed was made.
+
+    Attributes:
+        messages: messages delivered.
+        bytes: bytes of the frames received (payload, decompressed).
+        opened: connections opened.
+        rotations: planned rotations completed.
+        reconnects: unplanned reconnections, by the reason why the previous connection was lost.
+        gaps: gaps reported.
+        rejected: frames that could not be parsed.
+        duplicates: messages dropped in rotations because the old connection had delivered them.
+        discarded: messages dropped in rotations because they are per connection, and messages of a channel's ended
+            subscription that came before its new one.
+        failures: exceptions raised by handlers, subscribers, filters and hooks.
+        unacknowledged: subscriptions that the server refused or did not answer in time.
+        streams: streams that are open now.
+        pending: messages that are in the buffers of streams and handlers now.
+        dropped: messages dropped by full streams and handlers.
+        last_message_age: seconds since the last message, or None before the first. Its former name is ``age``.
+        complete_since: since when no message is missing, in seconds since the epoch: the end of the last gap, or when
+            the first connection was open. None while there is no connection, and while it is not known whether the
+            connection follows the one before.
+    """
+
+    messages: int
+    bytes: int
+    opened: int
+    rotations: int
+    reconnects: Mapping[str, int]
+    gaps: int
+    rejected: int
+    duplicates: int
+    discarded: int
+    failures: int
+    streams: int
+    pending: int
+    dropped: int
+    last_message_age: float | None
+    unacknowledged: int = 0
+    complete_since: float | None = None
+
+    @property
+    def age(self) -> float | None:
+        """The former name of ``last_message_age``."""
+        return self.last_message_age
