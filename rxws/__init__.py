@@ -41,6 +41,7 @@ The public names::
         NothingMatched                  no message matched the filter of a stream
         SubscriptionFailed              the server refused or did not answer a subscription
         RecordingFailed                 a recording stopped
+        RelayFailed                     a relay lost its broker, or could not relay a message
         HandlerFailed                   the former name of CallbackFailed
         Unacknowledged                  the former name of SubscriptionFailed
     Errors
@@ -56,6 +57,7 @@ The public names::
         demo                            an exchange on this machine, for examples
         testing                         a server that fails on command
         jupyter                         live tables and charts, with the extra jupyter
+        nats                            a relay and a feed over NATS JetStream, with the extra nats
         prometheus                      metrics, with the extra prometheus
 
 The folders, lowest layer first. Each folder imports only from folders above it in this list. Messages and streams do
@@ -72,8 +74,8 @@ not depend on sockets, and connections do not depend on streams::
 
 The modules beside the folders are the two public classes of a feed, ``interface`` and ``websocket``; their base,
 ``consuming``, and their ``options``; and modules that every folder may import: ``errors``, ``callables``, ``checks``,
-``codec``, ``delays``. The edges ``operators``, ``recording``, ``jupyter``, ``prometheus``, ``testing``, ``demo`` and
-``cli`` import only what the folders export. The core imports no edge.
+``codec``, ``delays``. The edges ``operators``, ``recording``, ``jupyter``, ``nats``, ``prometheus``,
+``testing``, ``demo`` and ``cli`` import only what the folders export. The core imports no edge.
 
 The way of a message::
 
@@ -129,6 +131,7 @@ from .reporting.events import (
     Overflowed,
     Quiet,
     RecordingFailed,
+    RelayFailed,
     Resumed,
     Rotated,
     SubscriptionFailed,
@@ -163,6 +166,7 @@ __all__ = [
     "Quiet",
     "ReactiveWebSocket",
     "RecordingFailed",
+    "RelayFailed",
     "Resumed",
     "Resynced",
     "Rotated",
@@ -185,15 +189,20 @@ __all__ = [
 
 __version__ = "0.1.0"
 
-_EDGES = frozenset({"demo", "jupyter", "operators", "prometheus", "recording", "testing"})
+_EDGES = frozenset({"demo", "jupyter", "nats", "operators", "prometheus", "recording", "testing"})
 _OF_RECORDING = frozenset({"read", "record", "replay"})
-_REQUIREMENTS = {"jupyter": ("IPython", "bqplot", "ipywidgets", "numpy"), "prometheus": ("prometheus_client",)}
+_REQUIREMENTS = {
+    "jupyter": ("IPython", "bqplot", "ipywidgets", "numpy"),
+    "nats": ("nats",),
+    "prometheus": ("prometheus_client",),
+}
 
 
 if TYPE_CHECKING:
     # Without these imports a type checker would see ``Any``.
     from . import demo as demo
     from . import jupyter as jupyter
+    from . import nats as nats
     from . import operators as operators
     from . import prometheus as prometheus
     from . import recording as recording

@@ -75,7 +75,18 @@ PURE = (
 )
 """The modules without an event loop and without a clock. Their callers pass the times."""
 
-EDGES = ("operators", "recording", "jupyter", "prometheus", "testing", "demo", "cli", "pytest_plugin", "__main__")
+EDGES = (
+    "operators",
+    "recording",
+    "jupyter",
+    "nats",
+    "prometheus",
+    "testing",
+    "demo",
+    "cli",
+    "pytest_plugin",
+    "__main__",
+)
 """The edges around the core, which are imported only on use."""
 
 
@@ -319,7 +330,7 @@ def test_import_loads_no_edge():
     assert {name.partition(".")[2] for name in names if name.split(".")[0] == "rxws"} <= {"", *CORE}
     assert not {name.split(".")[0] for name in names} & {
         *("pytest", "pytest_asyncio", "async_solipsism", "rich", "IPython", "ipykernel", "jupyterlab", "picows"),
-        *("prometheus_client",),
+        *("prometheus_client", "nats"),
         *("argparse", "unittest"),
     }
 

@@ -61,8 +61,8 @@ _BUGS: Final = (TypeError, AttributeError, NameError, NotImplementedError)
 _PASSED: Final = frozenset(
     {"rxws.connections.connection", "rxws.connections.transport", "rxws.messages.reader", "rxws.messages.frames"}
 )
-# rxws.testing has connections of its own, which break like any other.
-_OURS: Final = re.compile(r"rxws\.(?!testing\b)")
+# rxws.testing and rxws.nats have connections of their own, which break like any other.
+_OURS: Final = re.compile(r"rxws\.(?!(?:testing|nats)\b)")
 
 
 @dataclass(frozen=True, slots=True)

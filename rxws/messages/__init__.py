@@ -1,7 +1,7 @@
 """The way of a frame to the receivers of its message: frames, reader, dispatcher, router, index, filters."""
 
 from .fields import Field, field_reader, number_reader, range_reader
-from .filters import Filter
+from .filters import Filter, Filters
 from .frames import Frame, Frames
 from .hooks import Many
 from .inbound import Inbound, Sink
@@ -13,6 +13,7 @@ __all__ = [
     "ABSENT",
     "Field",
     "Filter",
+    "Filters",
     "Frame",
     "Frames",
     "Inbound",

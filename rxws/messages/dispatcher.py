@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 import logging
 import math
+import time
 from collections.abc import Callable
 from typing import Any, Final
 
@@ -31,6 +32,7 @@ class FrameDispatcher:
         reporter: counts and reports failures.
         kept: which messages of the frame that ``frames`` emits now are delivered; None: all.
         recent: keeps the frames that are delivered; None: they are not kept.
+        holds_many: whether the frame that ``frames`` emits now holds several messages, which follow it one by one.
     """
 
     def __init__(self, context: LoopContext, router: Router, hooks: ParseHooks) -> None:
@@ -40,6 +42,7 @@ class FrameDispatcher:
         self.reporter: Final = context.reporter
         self.kept: tuple[bool, ...] | None = None
         self.recent: RecentMessages | None = None
+        self.holds_many = False
 
     def dispatch(self, inbound: Inbound, frame: Frame, message: Any, received: int) -> bool:
         """Deliver a message to awaited replies, subscribers of frames and the sink. Items of a ``Many`` are messages.
@@ -90,8 +93,10 @@ class FrameDispatcher:
         keep = None if self.recent is None else self.recent.add
 
         def deliver(frame: Frame, message: Any, received: int) -> None:
-            if received:
-                frames.on_next((frame, received, number))
+            # A subscriber may have come since the frame was read.
+            if frames.subscriptions:
+                self.holds_many = type(message) is Many
+                frames.on_next((frame, received or time.time_ns(), number))
             if keep is not None:
                 keep(frame, message)
             if type(message) is Many:

@@ -213,7 +213,14 @@ class Origin:
     wall: int
 
 
-_encoder: Final = msgspec.json.Encoder()
+def _plain(value: Any) -> Any:
+    """Return a text of a subclass of str, such as the frames of ``rxws.nats``, as a str."""
+    if isinstance(value, str):
+        return str.__str__(value)
+    raise TypeError(f"Encoding objects of type {type(value).__name__} is unsupported")
+
+
+_encoder: Final = msgspec.json.Encoder(enc_hook=_plain)
 _decoder: Final = msgspec.json.Decoder(_Line)
 _frame_decoder: Final = msgspec.json.Decoder(str | _Packed)
 _fields_decoder: Final = msgspec.json.Decoder(dict[str, msgspec.Raw])

@@ -21,6 +21,7 @@ __all__ = [
     "Overflowed",
     "Quiet",
     "RecordingFailed",
+    "RelayFailed",
     "Resumed",
     "Rotated",
     "SubscriptionFailed",
@@ -345,6 +346,28 @@ class RecordingFailed(Event):
     @property
     def _sentence(self) -> str:
         return f"the recording to {self.path} stopped: {_shown(self.error)}"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, repr=False)
+class RelayFailed(Event):
+    """A relay of the feed lost its broker, could not reach it, or could not relay a message. The feed continues.
+
+    Attributes:
+        relay: the relay's name.
+        error: the exception.
+        pending: the number of messages that the broker has not acknowledged.
+        delay: seconds until the next attempt, or None if a message was refused and the relay continues with the next.
+    """
+
+    relay: str
+    error: BaseException
+    pending: int
+    delay: float | None = None
+
+    @property
+    def _sentence(self) -> str:
+        follows = "the message was dropped" if self.delay is None else _next_attempt(self.delay)
+        return f"relay {self.relay}: {_shown(self.error)}; {follows}"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, repr=False)

@@ -1,0 +1,28 @@
+"""A relay and a feed over NATS JetStream, for feeds that several processes or machines consume.
+
+::
+
+    subjects    subjects of messages, and patterns of filters; pure
+    control     what relays say of themselves, and what they know of one another; pure
+    outbox      what a relay has yet to publish; pure
+    delays      delays before a lost broker is tried again; pure
+    broker      one connection to the broker
+    stream      the stream: made or checked
+    capture     takes the messages of a feed into an outbox
+    publishing  publishes an outbox
+    frames      frames with their place in the stream
+    positions   the place of each message
+    merging     several consumers in the order of the stream; pure
+    watermarks  until when nothing is missing; pure
+    consumer    one pull consumer
+    subscription  the connection of a feed
+    feed        NatsFeed
+    relaying    relay(): a feed is published
+"""
+
+from __future__ import annotations
+
+from .feed import NatsFeed
+from .relaying import Relay, relay
+
+__all__ = ["NatsFeed", "Relay", "relay"]

@@ -1,0 +1,185 @@
+"""Takes the messages of a feed into an outbox: the side of a relay that the feed calls. It never waits."""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Callable
+from typing import Any, Final
+
+from ..codec import to_payload
+from ..feed import Feed
+from ..messages import Filter, Frame, Receiver
+from ..reporting import FAILURES, Connected, Event, Gap, Lagging, Overflowed
+from .outbox import Held, Hole, Outbox
+
+__all__ = ["Capture"]
+
+#: How many held messages a warning is about, each once.
+THRESHOLDS: Final = (10_000, 100_000, 1_000_000)
+
+#: Seconds between two reports of dropped messages.
+REPORT_INTERVAL: Final = 1.0
+
+
+class Capture(Receiver):
+    """Registered with the router of a feed: each message becomes an entry of the outbox.
+
+    Args:
+        feed: the feed.
+        outbox: takes the messages.
+        label: the relay, for logs and events.
+        subject_of: returns the subject of a message.
+        identity_of: returns the id of a message, by which the broker drops copies.
+        wake: called when there is something to publish.
+
+    Attributes:
+        since: the time since when it has every message, in seconds since the epoch; None: the feed was never connected.
+        has_ended: whether the feed has ended.
+    """
+
+    def __init__(
+        self,
+        feed: Feed,
+        outbox: Outbox,
+        label: str,
+        subject_of: Callable[[Any], str],
+        identity_of: Callable[[Any], str],
+        wake: Callable[[], None],
+    ) -> None:
+        self.has_ended = False
+        self._feed = feed
+        self._reporter = feed.reporter
+        self._outbox = outbox
+        self._label = label
+        self._subject_of = subject_of
+        self._identity_of = identity_of
+        self._wake = wake
+        self._frame: tuple[Frame, int, int] = ("", time.time_ns(), 0)
+        self._is_raw = False
+        self._reported_at = -REPORT_INTERVAL
+        self._dropped_before = 0
+        self._thresholds = list(THRESHOLDS)
+        #: The numbers of connections whose frames may be older than they look.
+        self._stale: frozenset[int] = frozenset()
+        self._is_stale = False
+        self._stale_since = 0.0
+        self.since = time.time() if feed.state.value.is_live else None
+        if self.since is not None:
+            outbox.add_hole(Hole(None, self.since, "start"))
+
+    @property
+    def is_complete(self) -> bool:
+        """Whether the feed is connected now, so that what it has delivered is all that came."""
+        return self.since is not None and not self._is_stale and self._feed.state.value.is_live
+
+    def start(self, filters: Filter) -> list[Any]:
+        """Begin; return what is to be disposed at the end."""
+        # The frame of a message is emitted before the message.
+        frames = self._feed.dispatcher.frames.subscribe(self._on_frame, _ignore)
+        events = self._feed.events.subscribe(self._on_event, _ignore)
+        self._feed.router.add(self, filters)
+        return [frames, events]
+
+    def stop(self) -> None:
+        """Take no more messages. Idempotent."""
+        self._feed.router.remove(self)
+
+    # Called by the feed
+
+    def _on_frame(self, frame: tuple[Frame, int, int]) -> None:
+        self._frame = frame
+        self._is_raw = not self._feed.dispatcher.holds_many
+
+    def _on_event(self, event: Event) -> None:
+        if isinstance(event, Connected) and self.since is None:
+            self.since = event.time
+            self._outbox.add_hole(Hole(None, self.since, "start"))
+            self._wake()
+
+    def on_message(self, message: Any) -> None:
+        """Take a message of the feed."""
+        raw, received, number = self._frame
+        is_raw, self._is_raw = self._is_raw, False
+        if self._stale:
+            self._check_age(number)
+        try:
+            payload = raw if is_raw else to_payload(message, self._feed.options.encode)
+            subject, identity = self._subject_of(message), self._identity_of(message)
+        except FAILURES as error:
+            self._reporter.failed(self._label, message, error)
+            self._lose(received)
+            return
+        is_binary = not isinstance(payload, str)
+        data = payload if is_binary else payload.encode()  # type: ignore[union-attr]
+        dropped = self._outbox.add(Held(subject, data, identity, number, received, is_binary))  # type: ignore[arg-type]
+        if dropped:
+            self._report_drops(dropped)
+        elif self._thresholds and self._outbox.pending >= self._thresholds[0]:
+            self._report_lag()
+        self._wake()
+
+    def on_gap(self, gap: Gap) -> None:
+        """Note that the feed itself misses messages."""
+        self._is_stale = False
+        self._outbox.add_hole(Hole(gap.start, gap.end, str(gap.reason)))
+        self._wake()
+
+    def on_end(self, _error: Exception | None) -> None:
+        """Note the end of the feed."""
+        self.has_ended = True
+        self._wake()
+
+    def __len__(self) -> int:
+        return self._outbox.pending
+
+    # What goes wrong
+
+    def _lose(self, received: int) -> None:
+        """Note that a message is missing that no relay of this feed can publish."""
+        self._outbox.dropped += 1
+        seconds = received / 1e9
+        self._outbox.add_hole(Hole(seconds, seconds, "refused", 1, is_ordered=True))
+
+    def stood_still(self, since: float) -> None:
+        """Note that this process did not run since ``since``: what its connections still hold may be old.
+
+        These connections are aborted, because the broker may have forgotten the copies of what they hold.
+        """
+        connections = [each for each in self._feed.rotation.connections if hasattr(each, "abort")]
+        self._stale = frozenset(each.number for each in connections)
+        self._stale_since = since
+        for connection in connections:
+            connection.abort()
+
+    def _check_age(self, number: int) -> None:
+        is_stale = number in self._stale
+        if is_stale and not self._is_stale:
+            self._outbox.add_hole(Hole(self._stale_since, None, "standstill", stale_since=self._stale_since))
+        if not is_stale:
+            self._stale = frozenset()
+        self._is_stale = is_stale
+
+    def _report_drops(self, dropped: int) -> None:
+        reporter = self._reporter
+        reporter.counters.dropped += dropped
+        now = self._feed.loop.time()
+        if now - self._reported_at >= REPORT_INTERVAL:
+            self._reported_at = now
+            total = self._outbox.dropped
+            reporter.log(logging.WARNING, "%s is full: %d messages were dropped so far", self._label, total)
+            reporter.emit(Overflowed, consumer=self._label, overflow="drop_oldest", dropped=total)
+
+    def _report_lag(self) -> None:
+        pending = self._outbox.pending
+        del self._thresholds[0]
+        self._reporter.log(logging.WARNING, "%s: %d messages wait for the broker", self._label, pending)
+        self._reporter.emit(Lagging, consumer=self._label, pending=pending)
+
+    def caught_up(self) -> None:
+        """Warn again at the next backlog: the present one is gone."""
+        self._thresholds = list(THRESHOLDS)
+
+
+def _ignore(_error: Exception) -> None:
+    """Ignore the error of the feed: the router reports its end."""

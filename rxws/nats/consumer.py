@@ -1,0 +1,222 @@
+"""One pull consumer of JetStream: asks for messages before they run out, and notices when one is missing."""
+
+from __future__ import annotations
+
+import json
+import secrets
+from collections.abc import Callable, Mapping
+from typing import Any, Final
+
+from .broker import Broker, BrokerError
+
+__all__ = ["Consumer", "Start", "stored_at"]
+
+#: Seconds without a request after which the server deletes the consumer.
+INACTIVE_THRESHOLD: Final = 30.0
+
+#: Seconds after which an unanswered request ends, and is made again.
+EXPIRES: Final = 60.0
+
+#: How many heartbeats may be missing.
+MISSED_HEARTBEATS: Final = 2.5
+
+_NANO: Final = 10**9
+
+#: Where a consumer begins, as JetStream's API names it: ``{"deliver_policy": …}`` and what belongs to it.
+Start = Mapping[str, Any]
+
+
+class Consumer:
+    """An ephemeral consumer without acknowledgements, in the server's memory.
+
+    Args:
+        broker: the connection.
+        stream: the stream.
+        pattern: the subjects; None: all.
+        batch: how many messages are asked for at a time.
+        idle_heartbeat: seconds between two heartbeats of a consumer that has nothing to deliver.
+        deliver: called with the sequence number of each message in the stream, and the message.
+        passed: called with the number that the consumer has passed; see :meth:`probe`.
+        failed: called with the error that ends it.
+        has_room: returns whether more may be asked for.
+        now: the clock of the loop.
+
+    Attributes:
+        outstanding: how many messages are asked for that have not come.
+        heard_at: when something came last, on the clock of the loop.
+        pending: how many messages the stream had behind the last one.
+        is_behind: whether so many wait in the stream that it may lose the oldest of them before they are read.
+    """
+
+    def __init__(
+        self,
+        broker: Broker,
+        stream: str,
+        pattern: str | None,
+        batch: int,
+        idle_heartbeat: float,
+        deliver: Callable[[int, Any], None],
+        passed: Callable[[int], None],
+        failed: Callable[[Exception], None],
+        has_room: Callable[[], bool],
+        now: Callable[[], float],
+    ) -> None:
+        self.outstanding = 0
+        self.pending = 0
+        self.is_behind = False
+        self._broker = broker
+        self._stream = stream
+        self._pattern = pattern
+        self._batch = batch
+        self._idle_heartbeat = idle_heartbeat
+        self._deliver = deliver
+        self._passed = passed
+        self._failed = failed
+        self._has_room = has_room
+        self._now = now
+        self.heard_at = now()
+        self._name = f"rxws-{secrets.token_hex(8)}"
+        self._inbox = broker.client.new_inbox()
+        self._next = f"$JS.API.CONSUMER.MSG.NEXT.{stream}.{self._name}"
+        self._count = 0
+        self._subscription: Any = None
+        self._is_closed = False
+        self._is_made = False
+        # The number of the probe that waits for its answer, and what it proves.
+        self._probes = 0
+        self._probed: int | None = None
+
+    async def create(self, start: Start) -> None:
+        """Make it at the server, and ask for the first messages.
+
+        Raises:
+            ApiError: the server refuses it.
+        """
+        self._subscription = await self._broker.client.subscribe(
+            f"{self._inbox}.*", cb=self._on_message, pending_msgs_limit=0, pending_bytes_limit=0
+        )
+        config = {
+            "name": self._name,
+            "ack_policy": "none",
+            "mem_storage": True,
+            "num_replicas": 1,
+            "inactive_threshold": int(INACTIVE_THRESHOLD * _NANO),
+            **start,
+        }
+        if self._pattern is not None:
+            config["filter_subject"] = self._pattern
+        subject = f"CONSUMER.CREATE.{self._stream}.{self._name}"
+        # With one filter the server checks permissions by the subject of the request.
+        subject += "" if self._pattern is None else f".{self._pattern}"
+        await self._broker.api(subject, {"stream_name": self._stream, "config": config})
+        self.heard_at = self._now()
+        self._is_made = True
+        await self.ask()
+
+    async def ask(self) -> None:
+        """Ask for more, if few of what was asked for are left."""
+        if self._is_closed or self.outstanding > self._batch // 2:
+            return
+        count = self._batch - self.outstanding
+        self.outstanding += count
+        request = {"batch": count, "expires": int(EXPIRES * _NANO), "idle_heartbeat": int(self._idle_heartbeat * _NANO)}
+        if not self._count:
+            self.heard_at = self._now()
+        await self._broker.client.publish(self._next, json.dumps(request).encode(), reply=f"{self._inbox}.0")
+
+    async def probe(self, sequence: int) -> None:
+        """Ask whether anything up to ``sequence`` is left, which is stored: ``passed`` is called if not.
+
+        A consumer that has nothing to deliver does not tell how far it has come: its heartbeats stand still while other
+        subjects go on (nats-server 2.15.1). A request that waits for nothing is answered at once.
+        """
+        if self._is_closed or not self._is_made or self._probed is not None:
+            return
+        self._probed = sequence
+        self._probes += 1
+        request = {"batch": 1, "no_wait": True}
+        await self._broker.client.publish(
+            self._next, json.dumps(request).encode(), reply=f"{self._inbox}.{self._probes}"
+        )
+
+    async def _on_message(self, message: Any) -> None:
+        if self._is_closed:
+            return
+        self.heard_at = self._now()
+        reply = message.reply
+        if not reply.startswith("$JS.ACK."):
+            self._on_status(message)
+            return
+        sequence, count, self.pending = _places(reply)
+        self.outstanding -= self.outstanding > 0
+        # The message may have been the answer to a probe. Then another probe follows where one is needed.
+        self._probed = None
+        if count != self._count + 1:
+            self._fail(BrokerError(f"the consumer's message {self._count + 1} is missing"))
+            return
+        self._count = count
+        if self.pending > self._batch // 2:
+            self.is_behind = True
+        elif not self.pending:
+            self.is_behind = False
+        self._deliver(sequence, message)
+        if self.outstanding <= self._batch // 2:
+            if self._has_room():
+                await self.ask()
+            else:
+                self.is_behind = True
+
+    def _on_status(self, message: Any) -> None:
+        headers = message.headers or {}
+        status = headers.get("Status", "")
+        last = headers.get("Nats-Last-Consumer")
+        probe = message.subject.rpartition(".")[2]
+        if status == "100":
+            if last is not None and int(last) != self._count:
+                self._fail(BrokerError(f"the consumer's message {self._count + 1} is missing"))
+        elif status == "404":
+            if probe == str(self._probes) and self._probed is not None:
+                sequence, self._probed = self._probed, None
+                self._passed(sequence)
+        elif status == "408":
+            if probe == "0":
+                self.outstanding = max(0, self.outstanding - int(headers.get("Nats-Pending-Messages", 0)))
+                self._passed(0)
+        else:
+            description = str(headers.get("Description", "")).partition("\n")[0] or "the consumer does not exist"
+            self._fail(BrokerError(f"the consumer ended: {description} ({status or 'no status'})"))
+
+    def check(self, now: float) -> None:
+        """Fail if nothing has come for longer than heartbeats allow."""
+        silence = now - self.heard_at
+        if self.outstanding and silence > MISSED_HEARTBEATS * self._idle_heartbeat:
+            self._fail(BrokerError(f"the broker sent nothing for {silence:.1f} s"))
+
+    def _fail(self, error: Exception) -> None:
+        self._is_closed = True
+        self._failed(error)
+
+    async def close(self) -> None:
+        """Delete it at the server, without waiting for the answer. Idempotent."""
+        self._is_closed = True
+        subscription, self._subscription = self._subscription, None
+        if subscription is not None and not self._broker.lost.done():
+            await subscription.unsubscribe()
+            await self._broker.client.publish(f"$JS.API.CONSUMER.DELETE.{self._stream}.{self._name}")
+
+
+def _places(reply: str) -> tuple[int, int, int]:
+    """Return the sequence numbers of a message in the stream and in the consumer, and how many follow it.
+
+    The subject has 9 tokens, or 11 and more with a domain and an account; see
+    https://docs.nats.io/reference/reference-protocols/nats_api_reference#ack-reply-subject.
+    """
+    tokens = reply.split(".")
+    first = 5 if len(tokens) == 9 else 7
+    return int(tokens[first]), int(tokens[first + 1]), int(tokens[first + 3])
+
+
+def stored_at(reply: str) -> float:
+    """Return when a message was stored, in seconds since the epoch."""
+    tokens = reply.split(".")
+    return int(tokens[7 if len(tokens) == 9 else 9]) / 1e9

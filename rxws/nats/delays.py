@@ -1,0 +1,17 @@
+"""Delays before a lost broker is tried again. It is one's own, so they are shorter than those of a feed. Pure."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Iterator
+
+__all__ = ["broker_delays"]
+
+
+def broker_delays() -> Iterator[float]:
+    """Yield the seconds to wait before each retry: 0, then uniform(0, min(2, 0.1·2ⁿ)) for n = 0, 1, 2 …"""
+    yield 0.0
+    ceiling = 0.1
+    while True:
+        yield random.uniform(0.0, ceiling)
+        ceiling = min(2.0, 2 * ceiling)

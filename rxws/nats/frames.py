@@ -1,0 +1,97 @@
+"""Frames that came from the broker: the captured frame, with its place in the stream."""
+
+from __future__ import annotations
+
+from typing import Final
+
+__all__ = ["BinaryFrame", "MissingFrame", "TextFrame", "make_frame"]
+
+
+class TextFrame(str):
+    """A text frame that a relay has captured.
+
+    Attributes:
+        sequence: its number in the stream; a feed that starts at the next number misses nothing.
+        subject: its subject.
+        origin: the header of the relay; see ``relay`` and ``received_ns``.
+    """
+
+    __slots__ = ("origin", "sequence", "subject")
+
+    sequence: int
+    subject: str
+    origin: str
+
+    @property
+    def relay(self) -> str:
+        """The name of the relay that has captured it; empty if no relay of rxws did."""
+        return self.origin.partition(" ")[0]
+
+    @property
+    def received_ns(self) -> int:
+        """When the relay received it, in nanoseconds since the epoch; 0 if no relay of rxws did."""
+        return _number(self.origin)
+
+
+class BinaryFrame(bytes):
+    """A binary frame that a relay has captured; its attributes are those of :class:`TextFrame`."""
+
+    sequence: int
+    subject: str
+    origin: str
+
+    @property
+    def relay(self) -> str:
+        """The name of the relay that has captured it; empty if no relay of rxws did."""
+        return self.origin.partition(" ")[0]
+
+    @property
+    def received_ns(self) -> int:
+        """When the relay received it, in nanoseconds since the epoch; 0 if no relay of rxws did."""
+        return _number(self.origin)
+
+
+class MissingFrame(str):
+    """An empty frame in the place where messages are missing.
+
+    Attributes:
+        start: since when, in seconds since the epoch.
+        end: until when.
+    """
+
+    __slots__ = ("end", "start")
+
+    start: float
+    end: float
+
+    @classmethod
+    def between(cls, start: float, end: float) -> MissingFrame:
+        """Return the frame for messages that are missing between two times."""
+        frame = cls()
+        frame.start, frame.end = start, end
+        return frame
+
+
+def make_frame(payload: bytes, sequence: int, subject: str, origin: str, kind: str) -> TextFrame | BinaryFrame:
+    """Return the frame of a message of the stream. What is not valid UTF-8 is a binary frame."""
+    frame: TextFrame | BinaryFrame
+    if kind == BINARY:
+        frame = BinaryFrame(payload)
+    else:
+        try:
+            frame = TextFrame(payload, "utf-8")
+        except UnicodeDecodeError:
+            frame = BinaryFrame(payload)
+    frame.sequence = sequence
+    frame.subject = subject
+    frame.origin = origin
+    return frame
+
+
+#: The value of the header ``Rxws-Kind`` of a binary frame.
+BINARY: Final = "b"
+
+
+def _number(origin: str) -> int:
+    text = origin.rpartition(" ")[2]
+    return int(text) if text.isascii() and text.isdigit() else 0

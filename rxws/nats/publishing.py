@@ -1,0 +1,345 @@
+"""Publishes an outbox on one connection to the broker, in order, and takes the acknowledgements."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any, Final
+
+import msgspec
+
+from .broker import ApiError, Broker, BrokerError
+from .control import CLOSED, CONTROL, JOINING, Control, Peers, control_subject, read_control
+from .outbox import Held, Hole, Mark, Outbox
+
+__all__ = ["Identity", "Publisher", "Timing"]
+
+_encode: Final = msgspec.json.encode
+
+#: The part of the duplicate window after which a message must not be sent without asking whether another relay has it.
+OLD: Final = 0.5
+
+
+@dataclass(frozen=True, slots=True)
+class Timing:
+    """The times of a relay, in seconds; see :func:`rxws.nats.relay`."""
+
+    ack_timeout: float
+    watermark_interval: float
+    settle: float
+    patience: float
+
+
+@dataclass(slots=True)
+class Identity:
+    """Who a relay is, and until when its own sequence is complete.
+
+    Attributes:
+        feed: the name of the captured feed.
+        relay: the relay's name.
+        boot: another one at each start.
+        is_shared: whether other relays publish the same messages with the same ids.
+        since: where the interval begins that is being published; None: it has not begun.
+        skip_before: what was received before this time is not published, because it would be out of order.
+        skips_stale: whether what is as old as a standstill is stored by another relay.
+        joining_since: when it began to wait to join, on the monotonic clock; None: it does not wait.
+        announced_at: when it said last that it waits.
+        told: the hole that was told last.
+    """
+
+    feed: str
+    relay: str
+    boot: str
+    is_shared: bool
+    since: float | None = None
+    skip_before: float = 0.0
+    skips_stale: bool = False
+    joining_since: float | None = None
+    announced_at: float = 0.0
+    told: Hole | None = None
+    stale_until: float | None = None
+
+    def state(self, event: Any, since: float, until: float, **more: Any) -> Control:
+        """Return a statement of this relay."""
+        since = min(since, until)
+        return Control(event=event, feed=self.feed, relay=self.relay, boot=self.boot, since=since, time=until, **more)
+
+
+@dataclass(slots=True)
+class Counts:
+    """What a relay has done: messages that were published, and those among them that the broker had already."""
+
+    published: int = 0
+    duplicates: int = 0
+
+
+@dataclass(slots=True, eq=False)
+class Publisher:
+    """Publishes until the outbox is empty and no more comes, or until something fails.
+
+    Args:
+        broker: the connection.
+        outbox: what is published.
+        identity: who publishes.
+        peers: what other relays say.
+        timing: times.
+        counts: counts.
+        is_ending: returns whether nothing more comes.
+        refused: called with the error of a message that cannot be published.
+
+    Attributes:
+        max_payload: bytes that a message may have.
+        window: seconds within which the broker drops copies.
+        knows_peers: whether the stream was asked which other relays live.
+    """
+
+    broker: Broker
+    outbox: Outbox
+    identity: Identity
+    peers: Peers
+    timing: Timing
+    counts: Counts
+    is_ending: Callable[[], bool]
+    refused: Callable[[Exception], None]
+    max_payload: int = 0
+    window: float = 0.0
+    knows_peers: bool = False
+    _awake: asyncio.Event = field(default_factory=asyncio.Event)
+    _failure: Exception | None = None
+    _prefix: str = ""
+    _origin: str = ""
+    _old_before: int = 0
+    _progress_at: float = 0.0
+
+    async def start(self) -> None:
+        """Listen for acknowledgements and for other relays."""
+        client = self.broker.client
+        self._prefix = client.new_inbox() + "."
+        self._origin = control_subject(self.identity.relay).partition(".")[2]
+        self.max_payload = min(self.max_payload or client.max_payload, client.max_payload)
+        self.broker.lost.add_done_callback(lambda _: self.wake())
+        self.identity.joining_since = None
+        await self.broker.subscribe(f"{self._prefix}*", self._on_ack)
+        if self.identity.is_shared:
+            await self.broker.subscribe(CONTROL, self._on_control)
+        self.tick()
+
+    def wake(self) -> None:
+        """Look again for something to publish."""
+        self._awake.set()
+
+    def tick(self) -> None:
+        """Note the time; called at each watermark interval."""
+        now = asyncio.get_running_loop().time()
+        self._old_before = time.time_ns() - int(self.window * OLD * 1e9) if self.identity.is_shared else 0
+        if self.outbox.in_flight and now - self._progress_at > self.timing.ack_timeout:
+            self._failure = BrokerError(f"the broker acknowledged nothing for {self.timing.ack_timeout:g} s")
+        self.wake()
+
+    # What the broker says
+
+    async def _on_ack(self, answer: Any) -> None:
+        data = answer.data
+        number = int(answer.subject[len(self._prefix) :])
+        if b'"seq"' not in data or b'"error"' in data:
+            error = _refusal(data)
+            if isinstance(error, ApiError) and error.err_code == _TOO_LARGE and self.outbox.refused(number):
+                self.refused(error)
+            else:
+                self._failure = self._failure or error
+            self.wake()
+            return
+        self._progress_at = asyncio.get_running_loop().time()
+        if type(self.outbox.acknowledged(number)) is Held:
+            self.counts.published += 1
+            if b'"duplicate"' in data:
+                self.counts.duplicates += 1
+        self._awake.set()
+
+    async def _on_control(self, message: Any) -> None:
+        control = read_control(message.data)
+        if control is not None:
+            self.peers.heard(control, asyncio.get_running_loop().time())
+            self.wake()
+
+    # Publishing
+
+    async def run(self) -> None:
+        """Publish until the end.
+
+        Raises:
+            BrokerError: the connection was lost, or the broker refused a message or acknowledged none in time.
+        """
+        outbox, awake = self.outbox, self._awake
+        while True:
+            self.broker.check()
+            if self._failure is not None:
+                raise self._failure
+            awake.clear()
+            entry = outbox.head
+            if entry is None:
+                if outbox.is_empty and self.is_ending():
+                    return
+                # The relay's ticks wake it, so no wait lasts longer.
+                await awake.wait()
+            elif not outbox.has_room or not await self._advance(entry):
+                await awake.wait()
+
+    async def _advance(self, entry: Any) -> bool:
+        """Do what the head of the outbox asks for; return False if it has to wait."""
+        if type(entry) is Held:
+            return await self._publish_held(entry)
+        if isinstance(entry, Control):
+            await self._publish(self.outbox.take(), control_subject(entry.relay), _encode(entry), _id_of(entry), "")
+            return True
+        if isinstance(entry, Mark):
+            return await self._pass_mark(entry)
+        return await self._pass_hole(entry)
+
+    async def _publish_held(self, held: Held) -> bool:
+        identity, seconds = self.identity, held.received / 1e9
+        if seconds < identity.skip_before or identity.skips_stale:
+            self.outbox.skip()
+            self.counts.duplicates += identity.skips_stale
+            return True
+        if held.received < self._old_before and self.peers.is_alive(asyncio.get_running_loop().time()):
+            if self.peers.covers(seconds, seconds):
+                # The broker may have forgotten the other relay's copy.
+                self.outbox.skip()
+                self.counts.duplicates += 1
+                return True
+            if self.peers.may_cover(seconds):
+                return False
+        if len(held.payload) + _HEADERS > self.max_payload:
+            self.outbox.reject()
+            self.refused(BrokerError(f"a message of {len(held.payload)} bytes exceeds {self.max_payload}, the largest"))
+            return True
+        kind = "b" if held.is_binary else ""
+        origin = f"{self._origin} {held.number} {held.received}"
+        await self._publish(self.outbox.take(), held.subject, held.payload, held.identity, origin, kind)
+        return True
+
+    async def _publish(
+        self, number: int, subject: str, payload: bytes, identity: str, origin: str, kind: str = ""
+    ) -> None:
+        headers = {"Nats-Msg-Id": identity}
+        if origin:
+            headers["Rxws-From"] = origin
+        if kind:
+            headers["Rxws-Kind"] = kind
+        if self.outbox.in_flight == 1:
+            self._progress_at = asyncio.get_running_loop().time()
+        await self.broker.client.publish(subject, payload, reply=f"{self._prefix}{number}", headers=headers)
+
+    async def _say(self, control: Control) -> None:
+        number = self.outbox.launch(control)
+        await self._publish(number, control_subject(control.relay), _encode(control), _id_of(control), "")
+
+    async def _pass_mark(self, mark: Mark) -> bool:
+        # A mark says that all before it is stored, so it waits for the acknowledgements.
+        if self.outbox.in_flight:
+            return False
+        self.outbox.skip()
+        since = self.identity.since
+        if since is not None and mark.time > since:
+            await self._say(self.identity.state("Alive", since, mark.time))
+        return True
+
+    # Where messages are missing
+
+    async def _pass_hole(self, hole: Hole) -> bool:
+        identity = self.identity
+        await self._tell(hole)
+        if hole.reason == CLOSED:
+            self.outbox.skip()
+            return True
+        following = self.outbox.next_held
+        since = hole.since
+        if since is None:
+            since = time.time() if following is None else following.received / 1e9
+        if hole.is_ordered or not identity.is_shared:
+            return await self._begin(since)
+        if hole.stale_since is not None:
+            return self._pass_standstill(hole.stale_since)
+        return await self._join(since)
+
+    async def _tell(self, hole: Hole) -> None:
+        """Say that messages are missing, once for each hole that ends an interval."""
+        identity = self.identity
+        if identity.told is hole:
+            return
+        identity.told = hole
+        if identity.since is not None and hole.until is not None:
+            event = "Overflowed" if hole.reason in ("overflow", "refused") else "Disconnected"
+            until = max(identity.since, hole.until)
+            more = {"reason": hole.reason, "dropped": hole.dropped}
+            await self._say(identity.state(event, identity.since, until, **more))
+        identity.since, identity.joining_since = None, None
+        identity.skips_stale = False
+        identity.stale_until = None
+
+    async def _join(self, since: float) -> bool:
+        """Begin at ``since`` if that keeps the order: after another relay, or first of those that wait."""
+        identity, timing = self.identity, self.timing
+        now = asyncio.get_running_loop().time()
+        claim = self.peers.following(since)
+        if claim is not None:
+            # What it received before the other one began, the other one lacks, and it would come too late.
+            first = claim.since + timing.settle if claim.since > since else 0.0
+            return await self._begin(max(since, first), skip_before=first)
+        if identity.joining_since is None:
+            identity.joining_since = now
+            identity.announced_at = -timing.watermark_interval
+        if now - identity.announced_at >= timing.watermark_interval:
+            identity.announced_at = now
+            await self._say(identity.state("Disconnected", since, since, reason=JOINING))
+        wait = timing.settle if self.knows_peers else timing.patience
+        if self.peers.is_alive(now) or now - identity.joining_since < wait or not self.peers.goes_first(since, now):
+            return False
+        return await self._begin(since)
+
+    async def _begin(self, since: float, skip_before: float = 0.0) -> bool:
+        identity = self.identity
+        identity.since, identity.skip_before = since, skip_before
+        identity.joining_since = None
+        self.outbox.skip()
+        await self._say(identity.state("Connected", since, since))
+        return True
+
+    def _pass_standstill(self, stale_since: float) -> bool:
+        """Decide whether what follows, which may be older than the duplicate window, is stored already."""
+        identity, now = self.identity, asyncio.get_running_loop().time()
+        if identity.stale_until is None:
+            identity.stale_until = time.time()
+            identity.joining_since = now
+        covered = self.peers.covers(stale_since, identity.stale_until)
+        waited = now - (identity.joining_since or now) >= self.timing.patience
+        if not covered and not waited:
+            return False
+        identity.skips_stale = covered
+        identity.skip_before = 0.0
+        self.outbox.skip()
+        return True
+
+
+#: The number of JetStream's error "message size exceeds maximum allowed".
+_TOO_LARGE: Final = 10054
+
+#: Bytes that the headers of a message have at most, ids of 512 bytes included.
+_HEADERS: Final = 1024
+
+
+def _id_of(control: Control) -> str:
+    return f"{control.boot}:{control.event}:{control.since}:{control.time}:{control.reason}"
+
+
+def _refusal(data: bytes) -> Exception:
+    if not data:
+        return BrokerError("no stream takes the messages: it does not exist, or has other subjects")
+    try:
+        return ApiError("the broker refuses a message", json.loads(data).get("error") or {})
+    except (ValueError, AttributeError):
+        return BrokerError("the broker's acknowledgement cannot be read")

@@ -1,0 +1,438 @@
+"""The relay: publishes the messages of a feed to a stream of JetStream, and tells until when they are complete."""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import itertools
+import logging
+import os
+import re
+import secrets
+import socket
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from types import TracebackType
+from typing import Any, Final, Self
+
+from nats.errors import Error as NatsError
+from reactivex import abc
+
+from ..callables import is_plain_function
+from ..checks import check_seconds
+from ..interface import AsyncWebsocketStreamInterface, feed_of
+from ..messages import Filter, Filters
+from ..reporting import RelayFailed
+from .broker import CLOSE_TIMEOUT as BROKER_CLOSE_TIMEOUT
+from .broker import Broker, BrokerError, UnsuitableError, check_connect_options, check_servers
+from .capture import THRESHOLDS, Capture
+from .control import CLOSED, Peers
+from .delays import broker_delays
+from .outbox import Hole, Outbox
+from .publishing import Counts, Identity, Publisher, Timing
+from .stream import DEFAULT_WINDOW, check_name, ensure_stream, last_statements
+from .subjects import Template, token_of
+
+__all__ = ["Relay", "relay"]
+
+#: Seconds to wait for the last acknowledgement at the end of the block.
+CLOSE_TIMEOUT: Final = 10.0
+
+#: A longer id is replaced by its hash: the broker keeps each for the length of the duplicate window.
+LONGEST_ID: Final = 256
+
+#: The part of the duplicate window that a process may stand still before its connections are aborted.
+STANDSTILL: Final = 0.25
+
+#: A server refuses a command line of more than 4,096 bytes, and closes.
+LONGEST_SUBJECT: Final = 1024
+
+_SUBJECT: Final = re.compile(r"[^\s.*>\x00-\x20]+(\.[^\s.*>\x00-\x20]+)+")
+_SAFE_ID: Final = re.compile(r"[!-~]*")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RelayOptions:
+    """The checked arguments of :func:`relay`."""
+
+    servers: str | Sequence[str]
+    stream: str
+    subject: str | Callable[[Any], str]
+    filters: Filters
+    identity: Callable[[Any], str | int] | None
+    feed_name: str | None
+    name: str | None
+    create: bool | Mapping[str, Any]
+    max_in_flight: int
+    maxsize: int
+    maxbytes: int
+    ack_timeout: float
+    watermark_interval: float
+    settle: float
+    patience: float
+    connect_options: Mapping[str, Any] | None
+
+    def __post_init__(self) -> None:
+        check_servers(self.servers)
+        check_connect_options(self.connect_options)
+        check_name("stream", self.stream)
+        for option in ("max_in_flight", "maxsize", "maxbytes"):
+            _check_count(option, getattr(self, option))
+        for option in ("ack_timeout", "watermark_interval", "settle", "patience"):
+            check_seconds(option, getattr(self, option), zero=option == "settle")
+        if self.identity is not None and not is_plain_function(self.identity):
+            raise TypeError(f"identity must be a plain function of a message, or None, not {self.identity!r}")
+        if not isinstance(self.subject, str) and not is_plain_function(self.subject):
+            raise TypeError(f"subject must be a template or a plain function of a message, not {self.subject!r}")
+        for option in ("feed_name", "name"):
+            given = getattr(self, option)
+            if given is not None and not (isinstance(given, str) and given):
+                raise TypeError(f"{option} must be a str that is not empty, or None, not {given!r}")
+        if not isinstance(self.create, bool | Mapping):
+            raise TypeError(f"create must be True, False or a mapping of settings, not {self.create!r}")
+
+
+def _check_count(option: str, value: object) -> None:
+    if isinstance(value, bool) or not isinstance(value, int):
+        raise TypeError(f"{option} must be an int, not {value!r}")
+    if value < 1:
+        raise ValueError(f"{option} must be at least 1, not {value}")
+
+
+class Relay(abc.DisposableBase):
+    """A running relay; :func:`relay` returns it. Use it as ``async with``, or dispose of it.
+
+    Attributes:
+        name: who captures.
+        error: the exception of the last attempt to reach the broker; None while the relay is connected.
+    """
+
+    def __init__(self, ws: AsyncWebsocketStreamInterface[Any], options: RelayOptions) -> None:
+        if not isinstance(ws, AsyncWebsocketStreamInterface):
+            raise TypeError(
+                f"ws must be a feed (the first argument of relay), not an object of type {type(ws).__name__}"
+            )
+        feed = feed_of(ws)
+        feed.check_open()
+        self.name: Final = options.name or f"{socket.gethostname()}-{os.getpid()}"
+        self.error: Exception | None = None
+        self._options = options
+        self._context = feed.context
+        self._loop = feed.loop
+        self._template = Template(options.subject) if isinstance(options.subject, str) else None
+        self._outbox = Outbox(options.max_in_flight, options.maxsize, options.maxbytes)
+        self._counts = Counts()
+        feed_name = options.feed_name or feed.reporter.name
+        boot = secrets.token_hex(6)
+        self._identity = Identity(feed_name, self.name, boot, is_shared=options.identity is not None)
+        self._peers = Peers(feed_name, boot, options.patience, options.settle)
+        self._publisher: Publisher | None = None
+        self._is_closing = False
+        self._window = DEFAULT_WINDOW
+        subject_of = self._template.render if self._template is not None else _checked_subject(options.subject)
+        identity_of = _numbered(boot) if options.identity is None else _identified(feed_name, options.identity)
+        self._capture = Capture(feed, self._outbox, f"relay {self.name}", subject_of, identity_of, self._wake)
+        self._subscriptions = self._capture.start(Filter.parse(options.filters, "filters"))
+        self._ticked_at = time.time()
+        self._ticking = self._loop.call_later(options.watermark_interval, self._tick)
+        self._task = self._loop.create_task(self._run(), name=f"rxws relay {self.name}")
+        self._task.add_done_callback(self._ended)
+
+    # Inspection
+
+    @property
+    def published(self) -> int:
+        """How many messages the broker has acknowledged."""
+        return self._counts.published
+
+    @property
+    def duplicates(self) -> int:
+        """How many of these messages the broker had already, or another relay has stored."""
+        return self._counts.duplicates
+
+    @property
+    def dropped(self) -> int:
+        """How many messages were dropped: too many waited, or the broker takes no message of that size."""
+        return self._outbox.dropped
+
+    @property
+    def pending(self) -> int:
+        """How many messages the broker has not acknowledged."""
+        return self._outbox.pending
+
+    @property
+    def is_connected(self) -> bool:
+        """Whether there is a connection to the broker."""
+        return self._publisher is not None
+
+    def __repr__(self) -> str:
+        state = "connected" if self.is_connected else "ended" if self._task.done() else "not connected"
+        return f"<Relay {self.name!r} {state}: {self.published} published, {self.pending} pending>"
+
+    # The life of the relay
+
+    def _wake(self) -> None:
+        if self._capture.has_ended:
+            self._begin_to_close()
+        if self._publisher is not None:
+            self._publisher.wake()
+
+    def _tick(self) -> None:
+        """Mark until when everything was received, and notice whether this process stood still."""
+        interval = self._options.watermark_interval
+        self._ticking = self._loop.call_later(interval, self._tick)
+        now, before = time.time(), self._ticked_at
+        self._ticked_at = now
+        if self._identity.is_shared and now - before > interval + STANDSTILL * self._window:
+            line = "%s: the process stood still for %.1f s: its connections are opened anew"
+            self._context.reporter.log(logging.WARNING, line, self.name, now - before)
+            self._capture.stood_still(before)
+        elif self._capture.is_complete:
+            self._outbox.mark(now)
+        if self._publisher is not None:
+            self._publisher.tick()
+        if self._outbox.pending < THRESHOLDS[0] // 2:
+            self._capture.caught_up()
+
+    async def _run(self) -> None:
+        """Publish, on one connection to the broker after another."""
+        delays = broker_delays()
+        while True:
+            published = self._counts.published
+            try:
+                await self._publish()
+                return
+            except Exception as error:
+                self._publisher = None
+                self._outbox.restore()
+                if self._counts.published > published:
+                    delays = broker_delays()
+                delay = next(delays)
+                self._report(error, delay)
+                await asyncio.sleep(delay)
+
+    async def _publish(self) -> None:
+        options = self._options
+        connect = {"skip_subject_validation": True, **check_connect_options(options.connect_options)}
+        broker = await Broker.connect(check_servers(options.servers), connect, f"rxws relay {self.name}")
+        try:
+            publisher = Publisher(
+                broker,
+                self._outbox,
+                self._identity,
+                self._peers,
+                self._timing,
+                self._counts,
+                self._is_over,
+                self._refused,
+            )
+            if options.create is not False:
+                await self._check_stream(broker, publisher)
+            publisher.window = self._window
+            await publisher.start()
+            if options.create is not False and self._identity.is_shared:
+                # After listening has begun: what is said later is heard.
+                now = self._loop.time()
+                for control, age in await last_statements(broker, options.stream):
+                    self._peers.heard(control, now - age)
+                publisher.knows_peers = True
+            self._publisher = publisher
+            self.error = None
+            await publisher.run()
+        except NatsError as error:
+            # The library found the connection closed before it said so.
+            raise BrokerError(f"the connection to NATS was lost: {error}") from None
+        finally:
+            self._publisher = None
+            await broker.close()
+
+    @property
+    def _timing(self) -> Timing:
+        options = self._options
+        return Timing(options.ack_timeout, options.watermark_interval, options.settle, options.patience)
+
+    async def _check_stream(self, broker: Broker, publisher: Publisher) -> None:
+        """Make the stream or check it."""
+        options = self._options
+        wanted = options.create if isinstance(options.create, Mapping) else {}
+        root = self._template.root if self._template is not None else "rx"
+        config = await ensure_stream(broker, options.stream, root, wanted)
+        self._window = config["duplicate_window"] / 1e9
+        longest = 4 * (options.watermark_interval + options.settle)
+        if self._identity.is_shared and self._window < longest:
+            raise UnsuitableError(
+                f"the stream {options.stream!r} drops copies for {self._window:g} s only: at least {longest:g} s are "
+                "needed (duplicate_window)"
+            )
+        publisher.max_payload = max(0, config.get("max_msg_size", -1))
+
+    def _report(self, error: Exception, delay: float) -> None:
+        self.error = error
+        reporter, pending = self._context.reporter, self._outbox.pending
+        line = "relay %s: %s; %d messages wait; next attempt in %.1f s"
+        reporter.log(logging.WARNING, line, self.name, error, pending, delay, about=self.name)
+        reporter.emit(RelayFailed, relay=self.name, error=error, pending=pending, delay=delay)
+
+    def _refused(self, error: Exception) -> None:
+        """Report a message that cannot be published."""
+        reporter = self._context.reporter
+        reporter.log(logging.ERROR, "relay %s: %s", self.name, error, about=self.name)
+        reporter.emit(RelayFailed, relay=self.name, error=error, pending=self._outbox.pending)
+
+    # The end
+
+    def _is_over(self) -> bool:
+        return self._is_closing
+
+    def _begin_to_close(self) -> None:
+        """Take nothing more in, and end when all is acknowledged, after 10 s at most. Idempotent."""
+        if self._is_closing:
+            return
+        self._is_closing = True
+        self._capture.stop()
+        for subscription in self._subscriptions:
+            subscription.dispose()
+        now = time.time()
+        if self._capture.is_complete:
+            self._outbox.mark(now)
+        self._outbox.add_hole(Hole(now, None, CLOSED))
+        self._loop.call_later(CLOSE_TIMEOUT, self._task.cancel)
+        if self._publisher is not None:
+            self._publisher.wake()
+
+    def _ended(self, task: asyncio.Task[None]) -> None:
+        self._ticking.cancel()
+        self._begin_to_close()
+        pending = self._outbox.pending
+        error = None if task.cancelled() else task.exception()
+        if pending or error is not None:
+            line = "relay %s ended with %d messages that the broker has not acknowledged%s"
+            why = f": {error!r}" if error is not None else ""
+            self._context.reporter.log(logging.ERROR, line, self.name, pending, why, about=self.name)
+
+    def dispose(self) -> None:
+        """Take no more messages. Those that wait are published in the background, for 10 s at most. Idempotent.
+
+        It may be called from any thread.
+        """
+        self._context.call(self._begin_to_close)
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(
+        self, exc_type: type[BaseException] | None, exc_value: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        self._begin_to_close()
+        await asyncio.wait({self._task}, timeout=CLOSE_TIMEOUT + 2 * BROKER_CLOSE_TIMEOUT)
+
+
+def _numbered(boot: str) -> Callable[[Any], str]:
+    numbers = itertools.count(1)
+    return lambda _message: f"{boot}.{next(numbers)}"
+
+
+def _identified(feed: str, identity: Callable[[Any], str | int]) -> Callable[[Any], str]:
+    prefix = f"{token_of(feed)}:"
+
+    def identity_of(message: Any) -> str:
+        value = identity(message)
+        if type(value) is int:
+            return f"{prefix}{value}"
+        if not isinstance(value, str):
+            raise TypeError(f"identity must return a str or an int, not {value!r}")
+        # A header has no line breaks, and the broker keeps each id for minutes.
+        if not _SAFE_ID.fullmatch(value) or len(value) > LONGEST_ID:
+            value = hashlib.sha256(value.encode(errors="surrogatepass")).hexdigest()
+        return prefix + value
+
+    return identity_of
+
+
+def _checked_subject(function: Any) -> Callable[[Any], str]:
+    def subject_of(message: Any) -> str:
+        subject = function(message)
+        if not isinstance(subject, str) or not _SUBJECT.fullmatch(subject) or len(subject) > LONGEST_SUBJECT:
+            raise ValueError(f"subject must return tokens with dots between them, not {subject!r}")
+        return subject
+
+    return subject_of
+
+
+def relay(
+    ws: AsyncWebsocketStreamInterface[Any],
+    servers: str | Sequence[str] = "nats://127.0.0.1:4222",
+    *,
+    # Where to
+    stream: str = "rxws",
+    subject: str | Callable[[Any], str] = "rx.{e}.{s}",
+    create: bool | Mapping[str, Any] = True,
+    connect_options: Mapping[str, Any] | None = None,
+    # What
+    filters: Filters = None,
+    identity: Callable[[Any], str | int] | None = None,
+    # Who
+    feed_name: str | None = None,
+    name: str | None = None,
+    # How much
+    max_in_flight: int = 1000,
+    maxsize: int = 100_000,
+    maxbytes: int = 64 * 2**20,
+    # Seconds
+    ack_timeout: float = 5.0,
+    watermark_interval: float = 0.5,
+    settle: float = 0.3,
+    patience: float = 2.5,
+) -> Relay:
+    """Publish the messages of a feed to a stream of NATS JetStream, from now on.
+
+    The local streams of the feed come first: the relay is one more subscriber with a bounded queue, and a broker that
+    is slow or dead delays none of them. Each message is published as the frame that it came in; a message of a frame
+    with several is encoded by the feed's ``encode``. The relay publishes until it is disposed, until the end of the
+    block, or until the feed ends; then it waits for the last acknowledgement, 10 s at most.
+
+    What the broker has not acknowledged is published again, with the same id and in order, on the next connection. The
+    broker drops copies of an id within its duplicate window, so each message is stored at least once, and once within
+    that window. Two relays of one feed with the same ``identity`` stand in for one another. Where messages are missing
+    a :class:`~rxws.nats.NatsFeed` gets a ``Gap`` in their place.
+
+    Args:
+        ws: the feed.
+        servers: the address of a server, or a list of addresses of one cluster.
+        stream: the name of the stream.
+        subject: the template of the subjects, see the guide: ``{field}`` is the value of a message under that key, and
+            ``{data.s}`` is a path. Or a plain function of a message that returns a subject that begins with ``rx.``.
+        create: whether the relay makes the stream if it is missing. A mapping has settings that differ from the
+            defaults. With False the relay needs no permission for JetStream's API.
+        connect_options: arguments of ``nats.connect``: ``tls``, ``user_credentials``, ``nkeys_seed``, ``token``.
+        filters: the filter of the messages that are relayed, as in ``stream_filter``. None relays all.
+        identity: a plain function that returns the id of a message, a str or an int: equal on every relay of this feed,
+            and no other message may have it within the duplicate window. None: ids serve retries only, and other relays
+            are not waited for.
+        feed_name: what is captured: relays with the same name stand in for one another. None takes the feed's name.
+        name: who captures, unique among relays. None takes the host's name and the process's id.
+        max_in_flight: the number of messages that may be published and not acknowledged.
+        maxsize: the number of messages that the relay holds. Then it drops the oldest, counts and reports them.
+        maxbytes: the bytes of frames that it holds, likewise.
+        ack_timeout: seconds without an acknowledgement after which the connection is replaced.
+        watermark_interval: seconds between two statements of the relay that everything so far is stored.
+        settle: seconds by which the clocks of two relays, and the delays of their connections, may differ.
+        patience: seconds without a statement after which another relay counts as dead.
+
+    Returns:
+        A Disposable that is also an asynchronous context manager.
+
+    Raises:
+        TypeError: an argument has the wrong type.
+        ValueError: a number is not positive, or ``subject`` is no template.
+        FeedClosed: the feed is closed.
+        RuntimeError: it is called outside the loop's thread.
+
+    Example::
+
+        async with rxws.nats.relay(ws, "nats://127.0.0.1:4222", identity=lambda message: message["t"]):
+            await asyncio.sleep(3600)
+    """
+    options = {key: value for key, value in locals().items() if key != "ws"}
+    return Relay(ws, RelayOptions(**options))

@@ -1,0 +1,424 @@
+"""The connection of a NatsFeed: it reads a stream of JetStream, and has the API of a websocket."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections import deque
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from functools import partial
+from typing import Any, Final, NoReturn, Self
+
+from nats.errors import Error as NatsError
+
+from .broker import CLOSE_TIMEOUT, Broker, BrokerError
+from .consumer import MISSED_HEARTBEATS, Consumer, Start, stored_at
+from .control import CONTROL, read_control
+from .frames import BinaryFrame, MissingFrame, TextFrame, make_frame
+from .merging import Merge
+from .stream import seconds_of, stream_info
+from .subjects import Template
+from .watermarks import Watermarks
+
+__all__ = ["Place", "Subscription"]
+
+#: Seconds to wait for further changes of what is wanted, so that a thousand new streams make one change.
+DEBOUNCE: Final = 0.02
+
+#: Seconds after which consumers for subjects that are not wanted any more are given up.
+NARROWING_DELAY: Final = 1.0
+
+#: How many numbers before its place a feed looks for earlier statements of relays.
+LOOK_BACK: Final = 100_000
+
+#: Seconds within which the earlier statements are read.
+LOOK_BACK_TIMEOUT: Final = 5.0
+
+
+@dataclass(slots=True)
+class Place:
+    """How far a feed has read a stream; it outlives connections.
+
+    Attributes:
+        following: the number of the next message of the stream; None: where it begins is not known yet.
+        start: where a consumer begins for which ``following`` is None.
+        created: when the stream was made, so that a stream that was made anew is noticed.
+        has_looked_back: whether the statements before the place were read.
+        delivered: the number of the last message that was parsed.
+        missing: what is to be told before the next message: messages are missing.
+        watermarks: what the relays have said.
+    """
+
+    following: int | None
+    start: Start
+    created: str | None = None
+    has_looked_back: bool = False
+    delivered: int = 0
+    missing: deque[MissingFrame] = field(default_factory=deque)
+    watermarks: Watermarks = field(default_factory=Watermarks)
+
+
+class Subscription:
+    """Reads the stream on one connection, in order, beginning at a place.
+
+    Args:
+        broker: the connection.
+        stream: the stream's name.
+        place: where it begins; it moves with what is taken.
+        template: the form of subjects.
+        batch: how many messages are asked for at a time.
+        idle_heartbeat: seconds between the heartbeats of an idle consumer.
+
+    Attributes:
+        is_resumed: whether it begins where the last connection ended, with nothing missing in between.
+        is_begun: whether :meth:`begin` was called.
+        changes: how many times consumers were made anew, because other subjects were wanted.
+    """
+
+    def __init__(
+        self, broker: Broker, stream: str, place: Place, template: Template, batch: int, idle_heartbeat: float
+    ) -> None:
+        self.is_resumed = False
+        self.is_begun = False
+        self.changes = 0
+        self._broker = broker
+        self._stream = stream
+        self._place = place
+        self._batch = batch
+        self._idle_heartbeat = idle_heartbeat
+        self._accepts = template.accepts()
+        self._everything = template.everything
+        self._known: dict[str, bool] = {}
+        self._loop = asyncio.get_running_loop()
+        self._consumers: list[Consumer] = []
+        self._merge: Merge[Any] = Merge(0, 1)
+        self._ready: deque[tuple[int, Any]] = deque()
+        # The last message that was taken. Until the next one is asked for it may not be delivered.
+        self._taken = 0
+        # Up to here the stream was asked whether it has lost messages before they were read, and its first number then.
+        self._verified = self._horizon = 0
+        self._waiter: asyncio.Future[None] | None = None
+        self._error: Exception | None = None
+        self._first_time = 0.0
+        self._patterns: tuple[str, ...] | None = ()
+        self._wanted: Callable[[], tuple[str, ...] | None] = lambda: ()
+        self._making: asyncio.TimerHandle | None = None
+        self._lock = asyncio.Lock()
+        self._probing = False
+        self._tasks: set[asyncio.Task[None]] = set()
+        self._checking = self._loop.call_later(idle_heartbeat, self._check, self._loop.time() + idle_heartbeat)
+        broker.lost.add_done_callback(self._on_lost)
+
+    # Opening
+
+    async def open(self) -> None:
+        """Find out whether the stream still has what follows the place.
+
+        Raises:
+            ApiError: there is no such stream.
+        """
+        info = await stream_info(self._broker, self._stream)
+        place, state = self._place, info["state"]
+        first, last = state["first_seq"], state["last_seq"]
+        self._first_time = max(0.0, seconds_of(state["first_ts"]))
+        is_same = place.created in (None, info["created"])
+        place.created = info["created"]
+        if place.following is None:
+            if place.start.get("deliver_policy") == "new":
+                place.following = last + 1
+            self.is_resumed = True
+        elif is_same and place.following <= last + 1 and first <= place.following:
+            self.is_resumed = True
+        elif not is_same or place.following > last + 1:
+            # Another stream of that name. It is read from its beginning, because all of it came meanwhile.
+            place.following = max(first, 1)
+            place.has_looked_back = True
+            place.watermarks.forget()
+        else:
+            place.following = first
+
+    def begin(self, wanted: Callable[[], tuple[str, ...] | None], is_first: bool) -> None:
+        """Begin to read: nothing comes before.
+
+        Args:
+            wanted: returns the patterns of the subjects that are wanted; None: all subjects.
+            is_first: whether no connection has delivered before, so that what is missing is to be told here.
+        """
+        self.is_begun = True
+        self._wanted = wanted
+        if is_first and not self.is_resumed:
+            # For how long is not known, because the place has no time.
+            self._place.missing.append(MissingFrame.between(self._first_time, self._first_time))
+            self._wake()
+        self._make_soon(0.0)
+
+    # What is wanted
+
+    def changed(self, *, is_less: bool) -> None:
+        """Look again for what is wanted: soon, or in a second if something is not wanted any more."""
+        if self.is_begun and self._error is None:
+            self._make_soon(NARROWING_DELAY if is_less else DEBOUNCE)
+
+    def _make_soon(self, delay: float) -> None:
+        due = self._loop.time() + delay
+        if self._making is None or self._making.when() > due:
+            if self._making is not None:
+                self._making.cancel()
+            self._making = self._loop.call_at(due, lambda: self._start(self._make_consumers()))
+
+    async def _make_consumers(self) -> None:
+        """Make the consumers for what is wanted now, in place of the former ones."""
+        self._making = None
+        async with self._lock:
+            patterns = self._wanted()
+            if patterns == self._patterns and self._consumers:
+                return
+            former, self._consumers = self._consumers, []
+            self._patterns = patterns
+            self.changes += bool(former)
+            for consumer in former:
+                await consumer.close()
+            if not self._place.has_looked_back:
+                await self._look_back()
+            await self._make(patterns)
+
+    async def _make(self, patterns: tuple[str, ...] | None) -> None:
+        following = self._place.following
+        if self._taken:
+            following = max(following or 0, self._taken + 1)
+        start = self._place.start if following is None else _from(following)
+        subjects: list[str | None] = [None] if patterns is None else [CONTROL, *patterns]
+        if start["deliver_policy"] == "last_per_subject" and patterns is None:
+            subjects = [">"]
+        # What the former consumers have brought, and has not been taken, comes again.
+        self._ready.clear()
+        merge = self._merge = Merge(len(subjects), following or 1)
+        self._consumers = [self._consumer(number, pattern, merge) for number, pattern in enumerate(subjects)]
+        for consumer in self._consumers:
+            await consumer.create(start)
+        # The first ones may have waited for the last.
+        self._give()
+
+    def _consumer(self, number: int, pattern: str | None, merge: Merge[Any]) -> Consumer:
+        # One consumer needs no merging.
+        is_alone = merge.consumers == 1
+        return Consumer(
+            *(self._broker, self._stream, pattern, self._batch, self._idle_heartbeat),
+            partial(self._pushed, merge) if is_alone else partial(self._merged, merge, number),
+            partial(self._passed, merge, number),
+            self._fail,
+            lambda: len(self._ready) + merge.held(number) < self._batch,
+            self._loop.time,
+        )
+
+    async def _look_back(self) -> None:
+        """Read the statements before the place, so that a hole between them and the next ones is noticed."""
+        place = self._place
+        place.has_looked_back = True
+        if place.following is None or place.following <= 1:
+            return
+        done = self._loop.create_future()
+
+        def deliver(sequence: int, message: Any) -> None:
+            if sequence < (place.following or 0):
+                self._take_statement(message)
+            if not done.done() and (sequence >= (place.following or 0) or not consumer.pending):
+                done.set_result(None)
+
+        def failed(error: Exception) -> None:
+            if not done.done():
+                done.set_exception(error)
+
+        consumer = Consumer(
+            *(self._broker, self._stream, CONTROL, self._batch, self._idle_heartbeat),
+            *(deliver, lambda _: None if done.done() else done.set_result(None), failed, lambda: True, self._loop.time),
+        )
+        await consumer.create(_from(max(1, place.following - LOOK_BACK)))
+        try:
+            await consumer.probe(place.following)
+            async with asyncio.timeout(LOOK_BACK_TIMEOUT):
+                await done
+        finally:
+            await consumer.close()
+
+    def _take_statement(self, message: Any) -> list[tuple[float, float]]:
+        control = read_control(message.data)
+        return [] if control is None else self._place.watermarks.take(control)
+
+    # What comes
+
+    def _pushed(self, merge: Merge[Any], sequence: int, message: Any) -> None:
+        if merge is self._merge:
+            self._ready.append((sequence, message))
+            self._wake()
+
+    def _merged(self, merge: Merge[Any], number: int, sequence: int, message: Any) -> None:
+        if merge is self._merge:
+            merge.add(number, sequence, message)
+            self._give()
+
+    def _passed(self, merge: Merge[Any], number: int, sequence: int) -> None:
+        if merge is not self._merge:
+            return
+        merge.passed(number, sequence)
+        self._give()
+        if number < len(self._consumers) and len(self._ready) + merge.held(number) < self._batch:
+            self._start(self._consumers[number].ask())
+
+    def _give(self) -> None:
+        """Move what is in order to what may be taken, and ask those who are silent whether they have come so far."""
+        merge = self._merge
+        while (found := merge.take()) is not None:
+            self._ready.append(found)
+        if self._ready:
+            self._wake()
+        waits_for = merge.waits_for
+        if waits_for and not self._probing:
+            self._probing = True
+            # Soon: the other consumers' messages may be in the same read.
+            self._loop.call_soon(self._probe)
+
+    def _probe(self) -> None:
+        self._probing = False
+        merge = self._merge
+        newest = merge.newest
+        for number in merge.waits_for:
+            if number < len(self._consumers):
+                self._start(self._consumers[number].probe(newest))
+
+    def _start(self, coroutine: Any) -> asyncio.Task[None]:
+        task: asyncio.Task[None] = self._loop.create_task(coroutine, name="rxws nats")
+        self._tasks.add(task)
+        task.add_done_callback(self._ended)
+        return task
+
+    def _ended(self, task: asyncio.Task[None]) -> None:
+        self._tasks.discard(task)
+        if not task.cancelled() and (error := task.exception()) is not None:
+            self._fail(error if isinstance(error, Exception) else BrokerError(repr(error)))
+
+    # What goes wrong
+
+    def _on_lost(self, lost: asyncio.Future[None]) -> None:
+        error = lost.exception()
+        self._fail(error if isinstance(error, Exception) else BrokerError("the connection to NATS was closed"))
+
+    def _fail(self, error: Exception) -> None:
+        self._error = self._error or error
+        self._wake()
+
+    def _check(self, due: float) -> None:
+        now = self._loop.time()
+        if now - due > self._idle_heartbeat:
+            # The loop stood still, and what came meanwhile was not read yet.
+            for consumer in self._consumers:
+                consumer.heard_at = now
+        for consumer in self._consumers:
+            consumer.check(now)
+        pause = self._idle_heartbeat * MISSED_HEARTBEATS / 5
+        self._checking = self._loop.call_later(pause, self._check, now + pause)
+
+    def _wake(self) -> None:
+        if self._waiter is not None and not self._waiter.done():
+            self._waiter.set_result(None)
+
+    # The API of a websocket
+
+    def __aiter__(self) -> Self:
+        return self
+
+    async def __anext__(self) -> TextFrame | BinaryFrame | MissingFrame:
+        """Wait for the next frame. Cancelling loses nothing."""
+        place, ready = self._place, self._ready
+        if self._taken:
+            # The reader has delivered it, or it would not ask for another one.
+            place.following, self._taken = self._taken + 1, 0
+        while True:
+            if place.missing:
+                return place.missing.popleft()
+            if not ready:
+                if self._error is not None:
+                    raise self._error
+                await self._wait()
+                continue
+            if ready[0][0] > self._verified and any(consumer.is_behind for consumer in self._consumers):
+                await self._verify()
+                continue
+            sequence, message = ready.popleft()
+            if len(ready) == self._batch // 2:
+                self._start(self._ask_all())
+            if place.following is not None and place.following < sequence and place.following < self._horizon:
+                # The stream has lost what stood here before it was read.
+                now = stored_at(message.reply)
+                place.missing.append(MissingFrame.between(now, now))
+                place.following = sequence
+                ready.appendleft((sequence, message))
+                continue
+            frame = self._frame_of(sequence, message)
+            if frame is not None:
+                self._taken = sequence
+                return frame
+            place.following = sequence + 1
+
+    async def _wait(self) -> None:
+        self._waiter = self._loop.create_future()
+        try:
+            await self._waiter
+        finally:
+            self._waiter = None
+
+    async def _verify(self) -> None:
+        """Ask the stream for its first number, after all that is ready has come."""
+        newest = self._ready[-1][0]
+        info = await stream_info(self._broker, self._stream)
+        self._verified, self._horizon = newest, info["state"]["first_seq"]
+
+    async def _ask_all(self) -> None:
+        for consumer in self._consumers:
+            await consumer.ask()
+
+    def _frame_of(self, sequence: int, message: Any) -> TextFrame | BinaryFrame | None:
+        subject = message.subject
+        is_data = self._known.get(subject)
+        if is_data is None:
+            if len(self._known) > _MOST_SUBJECTS:
+                self._known.clear()
+            is_data = self._known[subject] = self._accepts(subject)
+        if is_data:
+            headers = message.headers or {}
+            origin, kind = headers.get("Rxws-From", ""), headers.get("Rxws-Kind", "")
+            return make_frame(message.data, sequence, subject, origin, kind)
+        if subject.startswith(_CONTROL_ROOT):
+            for start, end in self._take_statement(message):
+                self._place.missing.append(MissingFrame.between(start, end))
+        return None
+
+    async def send(self, _message: Any) -> NoReturn:
+        """Raise TypeError: a feed from NATS only reads."""
+        raise TypeError("a NatsFeed only reads")
+
+    async def close(self) -> None:
+        """Close the connection. What was not taken comes again on the next one."""
+        self._checking.cancel()
+        if self._making is not None:
+            self._making.cancel()
+        self._fail(BrokerError("the connection to NATS was closed"))
+        for task in list(self._tasks):
+            task.cancel()
+        # Without the connection the server deletes them by itself, after 30 s.
+        with contextlib.suppress(NatsError, OSError, TimeoutError):
+            async with asyncio.timeout(CLOSE_TIMEOUT):
+                for consumer in self._consumers:
+                    await consumer.close()
+        await self._broker.close()
+
+
+_CONTROL_ROOT: Final = CONTROL.removesuffix(">")
+
+#: How many subjects are remembered.
+_MOST_SUBJECTS: Final = 100_000
+
+
+def _from(sequence: int) -> Start:
+    return {"deliver_policy": "by_start_sequence", "opt_start_seq": sequence}

@@ -1,0 +1,1 @@
+"""Tests of the relay and the feed over NATS JetStream, on a real server."""

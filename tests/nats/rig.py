@@ -1,0 +1,255 @@
+"""A source of numbered messages, relays in their own processes, a server, and what a NatsFeed gets of it all."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import json
+import random
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import AsyncIterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Self
+
+import rxws
+import rxws.nats
+from rxws.testing import FeedServer
+from rxws.testing.broadcast import DelayedDelivery
+
+from .server import NatsServer
+
+__all__ = ["RelayProcess", "Report", "Rig"]
+
+ROOT = Path(__file__).resolve().parents[2]
+
+KEYS = 50
+"""How many keys the messages have."""
+
+
+@dataclass
+class Report:
+    """What became of the messages.
+
+    Attributes:
+        sent: how many were sent after the first one that came.
+        untold: the numbers of those that are missing without a Gap in their place.
+        told: how many are missing behind a Gap.
+        doubled: how many came twice.
+        disordered: how many came behind a later one of their key.
+        gaps: the Gaps.
+    """
+
+    sent: int = 0
+    untold: list[int] = field(default_factory=list)
+    told: int = 0
+    doubled: int = 0
+    disordered: int = 0
+    gaps: list[rxws.Gap] = field(default_factory=list)
+
+    @property
+    def is_clean(self) -> bool:
+        """Whether nothing is missing without a Gap, doubled or out of order."""
+        return not (self.untold or self.doubled or self.disordered)
+
+    def __str__(self) -> str:
+        return (
+            f"{self.sent} sent, {len(self.untold)} lost untold {self.untold[:5]}, {self.told} behind a Gap, "
+            f"{self.doubled} doubled, {self.disordered} out of order, {len(self.gaps)} Gaps"
+        )
+
+
+def judge(sent: dict[int, str], entries: list[Any]) -> Report:
+    """Compare what a feed gave with what was sent.
+
+    Args:
+        sent: the key of each number, in the order of sending.
+        entries: what came: pairs of number and key, and Gaps.
+    """
+    report = Report(gaps=[entry for entry in entries if isinstance(entry, rxws.Gap)])
+    places: dict[int, int] = {}
+    newest: dict[str, int] = {}
+    gap_places = []
+    for place, entry in enumerate(entries):
+        if isinstance(entry, rxws.Gap):
+            gap_places.append(place)
+            continue
+        number, key = entry
+        if number in places:
+            report.doubled += 1
+            continue
+        places[number] = place
+        report.disordered += number < newest.get(key, -1)
+        newest[key] = max(number, newest.get(key, -1))
+    if not places:
+        return report
+    first, last = min(places), max(places)
+    before: dict[str, int] = {}
+    missing: dict[str, list[int]] = {}
+    for number, key in sent.items():
+        if not first <= number <= last:
+            continue
+        report.sent += 1
+        if number not in places:
+            missing.setdefault(key, []).append(number)
+            continue
+        lost = missing.pop(key, [])
+        start, end = before.get(key, -1), places[number]
+        if lost and any(start <= place <= end for place in gap_places):
+            report.told += len(lost)
+        else:
+            report.untold += lost
+        before[key] = end
+    for key, lost in missing.items():
+        if any(place >= before.get(key, -1) for place in gap_places):
+            report.told += len(lost)
+        else:
+            report.untold += [number for number in lost if number < last - 2 * KEYS]
+    return report
+
+
+class RelayProcess:
+    """A relay in its own process."""
+
+    def __init__(self, arguments: dict[str, Any]) -> None:
+        self._arguments = arguments
+        self._process: subprocess.Popen[bytes] | None = None
+
+    def start(self) -> None:
+        """Start it."""
+        command = [sys.executable, "-m", "tests.nats.relay_process", json.dumps(self._arguments)]
+        with Path(self._arguments["log"]).open("ab") as log:
+            self._process = subprocess.Popen(
+                command, cwd=ROOT, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=log
+            )
+
+    @property
+    def pid(self) -> int:
+        """The id of the process."""
+        assert self._process is not None
+        return self._process.pid
+
+    @property
+    def is_running(self) -> bool:
+        """Whether the process runs."""
+        return self._process is not None and self._process.poll() is None
+
+    def signal(self, number: int) -> None:
+        """Send it a signal."""
+        assert self._process is not None
+        self._process.send_signal(number)
+
+    def kill(self) -> None:
+        """Kill it with SIGKILL. Idempotent."""
+        if self._process is not None and self._process.poll() is None:
+            self._process.send_signal(signal.SIGCONT)
+            self._process.kill()
+        if self._process is not None:
+            self._process.wait(10)
+            for pipe in (self._process.stdin, self._process.stdout):
+                if pipe is not None:
+                    pipe.close()
+
+    def finish(self) -> dict[str, int]:
+        """Let it close its relay; return what it counted."""
+        assert self._process is not None
+        output, _ = self._process.communicate(timeout=20)
+        return json.loads(output)  # type: ignore[no-any-return]
+
+
+class Rig:
+    """Everything together. Use :meth:`running`.
+
+    Args:
+        folder: for the server's files.
+        rate: messages a second.
+        seed: of lags and kills.
+        lag: the longest lag of a message on a connection, in seconds.
+        server: options of :class:`NatsServer`.
+    """
+
+    def __init__(self, folder: Path, *, rate: float = 1000, seed: int = 1, lag: float = 0.03, **server: str) -> None:
+        self.folder = folder
+        self.chances = random.Random(seed)
+        self.server = NatsServer(folder, **server)
+        self.sent: dict[int, str] = {}
+        self.entries: list[Any] = []
+        self.upstream = FeedServer()
+        self.relays: list[RelayProcess] = []
+        self._rate = rate
+        self._lag = lag
+        self._delivery = DelayedDelivery()
+        self._paused = False
+
+    @classmethod
+    @contextlib.asynccontextmanager
+    async def running(cls, folder: Path, **options: Any) -> AsyncIterator[Self]:
+        """A rig whose server runs and whose source sends."""
+        rig = cls(folder, **options)
+        rig.server.start()
+        sending: asyncio.Task[None] | None = None
+        try:
+            async with rig.upstream:
+                sending = asyncio.create_task(rig._send())
+                yield rig
+        finally:
+            if sending is not None:
+                sending.cancel()
+            for relay in rig.relays:
+                relay.kill()
+            rig.server.kill()
+
+    async def _send(self) -> None:
+        number, began = 0, time.monotonic()
+        while True:
+            await asyncio.sleep(0.002)
+            while number < (time.monotonic() - began) * self._rate:
+                key = f"K{number % KEYS}"
+                self.sent[number] = key
+                text = json.dumps({"e": "trade", "s": key, "n": number, "x": "." * 80})
+                for connection in self.upstream.connections:
+                    self._delivery.deliver(connection, key, text, self.chances.uniform(0, self._lag))
+                number += 1
+
+    def relay(self, name: str, *, clock: float = 0.0, identity: bool = True, **options: Any) -> RelayProcess:
+        """Start a relay in a process of its own."""
+        arguments = {"upstream": self.upstream.url, "nats": self.server.url, "name": name, "options": options}
+        arguments |= {"clock": clock, "identity": identity, "log": str(self.folder / f"relay-{name}.log")}
+        process = RelayProcess(arguments)
+        process.start()
+        self.relays.append(process)
+        return process
+
+    def feed(self, **options: Any) -> rxws.nats.NatsFeed[Any]:
+        """Return a feed that reads what the relays publish."""
+        return rxws.nats.NatsFeed(self.server.url, **{"start": "all", "subject": "rx.{e}.{s}", **options})
+
+    async def collect(self, ws: rxws.nats.NatsFeed[Any]) -> None:
+        """Keep what a feed gives, until it ends."""
+        async for entry in ws.stream_filter(gaps=True, maxsize=None):
+            self.entries.append(entry if isinstance(entry, rxws.Gap) else (entry["n"], entry["s"]))
+
+    async def flowing(self, *, timeout: float = 20.0) -> None:
+        """Wait until messages of the newest half second come."""
+        wanted = len(self.sent)
+        await self.until(lambda: self.newest >= wanted, timeout=timeout)
+
+    @property
+    def newest(self) -> int:
+        """The greatest number that has come."""
+        return max((entry[0] for entry in self.entries[-2000:] if isinstance(entry, tuple)), default=-1)
+
+    async def until(self, condition: Any, *, timeout: float = 20.0) -> None:
+        """Wait until a condition is true."""
+        deadline = time.monotonic() + timeout
+        while not condition():
+            if time.monotonic() > deadline:
+                raise TimeoutError(f"not within {timeout} s: {self.report()}")
+            await asyncio.sleep(0.02)
+
+    def report(self) -> Report:
+        """Return what became of the messages so far."""
+        return judge(self.sent, self.entries)

@@ -1,0 +1,107 @@
+"""Statements of relays: how they are read, and what a relay knows of the others."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import pytest
+
+from rxws.nats.control import CLOSED, JOINING, Control, Peers, control_subject, read_control
+
+
+def said(event: Any, since: float, until: float, relay: str = "b", **more: Any) -> Control:
+    """Return a statement of another relay."""
+    return Control(
+        **{"event": event, "feed": "f", "relay": relay, "boot": relay, "since": since, "time": until, **more}
+    )
+
+
+def peers() -> Peers:
+    """Return what relay "a" knows."""
+    return Peers("f", "a", 2.5, 0.3)
+
+
+def test_statement_is_read_as_it_was_written() -> None:
+    """A statement is JSON with documented fields, and is read again as it was."""
+    statement = {"event": "Alive", "feed": "f", "relay": "r", "boot": "b", "since": 1.0, "time": 2.0}
+    assert read_control(json.dumps(statement).encode()) == said("Alive", 1.0, 2.0, relay="r", boot="b")
+
+
+@pytest.mark.parametrize("payload", [b"", b"{}", b"[1]", b"\xff", b'{"event":"Other"}'])
+def test_foreign_payload_is_no_statement(payload: bytes) -> None:
+    """What is not a statement is ignored."""
+    assert read_control(payload) is None
+
+
+def test_statement_without_an_interval_is_ignored() -> None:
+    """A statement that ends before it begins is ignored."""
+    wrong = {"event": "Alive", "feed": "f", "relay": "r", "boot": "b", "since": 3.0, "time": 2.0}
+    assert read_control(json.dumps(wrong).encode()) is None
+
+
+def test_subject_of_a_relay_is_one_token() -> None:
+    """The name of a relay is one token below the root of statements."""
+    assert control_subject("host.a b-1") == "_rx.host%2Ea%20b-1"
+
+
+def test_relay_follows_a_claim_that_reaches_beyond_its_beginning() -> None:
+    """A relay may begin when another one has stored what it received until then and a little longer."""
+    known = peers()
+    known.heard(said("Alive", 0.0, 10.2), 0.0)
+    assert known.following(10.0) is None
+    known.heard(said("Alive", 0.0, 10.3), 0.1)
+    claim = known.following(10.0)
+    assert claim is not None
+    assert claim.time == 10.3
+
+
+def test_other_relay_is_dead_without_claims() -> None:
+    """A relay that has said nothing for as long as the patience counts as dead."""
+    known = peers()
+    assert not known.is_alive(0.0)
+    known.heard(said("Alive", 0.0, 1.0), 0.0)
+    assert known.is_alive(2.5)
+    assert not known.is_alive(2.6)
+
+
+def test_own_statements_and_other_feeds_are_ignored() -> None:
+    """A relay does not follow itself, nor relays of another feed."""
+    known = peers()
+    known.heard(said("Alive", 0.0, 1.0, relay="a"), 0.0)
+    known.heard(said("Alive", 0.0, 1.0, feed="other"), 0.0)
+    assert not known.is_alive(0.0)
+
+
+@pytest.mark.parametrize("reason", [CLOSED, "network"])
+def test_disconnected_relay_covers_nothing(reason: str) -> None:
+    """A relay that is closed, or whose feed is disconnected, stands in for no other one."""
+    known = peers()
+    known.heard(said("Alive", 0.0, 10.0), 0.0)
+    assert known.covers(1.0, 2.0)
+    known.heard(said("Disconnected", 0.0, 10.0, reason=reason), 0.0)
+    assert not known.covers(1.0, 2.0)
+    assert not known.is_alive(0.0)
+
+
+def test_relay_with_the_longest_history_goes_first() -> None:
+    """Of relays that begin together, the one that has the oldest messages publishes first."""
+    known = peers()
+    assert known.goes_first(5.0, 0.0)
+    known.heard(said("Disconnected", 4.0, 4.0, reason=JOINING), 0.0)
+    assert not known.goes_first(5.0, 0.0)
+    assert known.goes_first(3.0, 0.0)
+    assert known.goes_first(5.0, 9.0)
+    known.heard(said("Disconnected", 5.0, 5.0, relay="0", reason=JOINING), 10.0)
+    assert not known.goes_first(5.0, 10.0)
+
+
+def test_coverage_needs_a_margin_on_both_sides() -> None:
+    """What another relay covers is at least as far inside its claim as clocks may differ."""
+    known = peers()
+    known.heard(said("Alive", 0.0, 10.0), 0.0)
+    assert known.covers(0.3, 9.7)
+    assert not known.covers(0.2, 9.7)
+    assert not known.covers(0.3, 9.8)
+    assert known.may_cover(50.0)
+    assert not known.may_cover(0.1)

@@ -1,0 +1,155 @@
+"""The outbox: bounded, in order, and what was not acknowledged is published again."""
+
+from __future__ import annotations
+
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from rxws.nats.control import Control
+from rxws.nats.outbox import Held, Hole, Mark, Outbox
+
+
+def held(number: int, size: int = 10) -> Held:
+    """Return a message."""
+    return Held(f"rx.{number}", b"x" * size, str(number), 1, number * 10**9, False)
+
+
+ACTS = st.lists(
+    st.one_of(
+        st.just("add"),
+        st.just("take"),
+        st.just("restore"),
+        st.just("mark"),
+        st.just("hole"),
+        st.tuples(st.just("ack"), st.integers(0, 5)),
+    ),
+    max_size=80,
+)
+
+
+@given(ACTS, st.integers(1, 6), st.integers(1, 8), st.integers(10, 100))
+@settings(max_examples=300)
+def test_each_message_is_published_in_order_or_stands_behind_a_hole(acts, in_flight, maxsize, maxbytes) -> None:
+    """Whatever is added, acknowledged, restored and dropped: what is stored is in order, with a hole for each drop.
+
+    The broker stores the first copy of each id, and acknowledges any of those in flight.
+    """
+    outbox = Outbox(in_flight, maxsize, maxbytes)
+    added, stored, numbers = 0, [], []
+
+    def take() -> None:
+        if outbox.head is None or not outbox.has_room:
+            return
+        head = outbox.head
+        if isinstance(head, Held):
+            numbers.append(outbox.take())
+            if head.identity not in stored:
+                stored.append(head.identity)
+        else:
+            if isinstance(head, Hole):
+                stored.append("hole")
+            outbox.skip()
+
+    for act in acts:
+        if act == "add":
+            outbox.add(held(added))
+            added += 1
+        elif act == "take":
+            take()
+        elif act == "restore":
+            outbox.restore()
+            numbers.clear()
+        elif act == "mark":
+            outbox.mark(float(added))
+        elif act == "hole":
+            outbox.add_hole(Hole(float(added), float(added), "cut"))
+        elif numbers:
+            outbox.acknowledged(numbers.pop(act[1] % len(numbers)))
+        assert outbox.in_flight <= in_flight
+        assert outbox.pending <= max(maxsize, in_flight + 1)
+    outbox.restore()
+    while outbox.head is not None:
+        numbers.clear()
+        take()
+        for number in numbers:
+            outbox.acknowledged(number)
+    kept = [int(each) for each in stored if each != "hole"]
+    assert kept == sorted(kept)
+    # One that was stored, and not acknowledged, may be dropped later.
+    assert added <= len(kept) + outbox.dropped <= added + len(kept)
+    before = -1
+    for each in stored:
+        if each == "hole":
+            before = None
+        else:
+            assert before is None or int(each) == before + 1
+            before = int(each)
+    assert outbox.pending == 0
+    assert outbox.bytes == 0
+
+
+def test_oldest_are_dropped_when_the_outbox_is_full() -> None:
+    """A full outbox drops what has waited longest, and a hole says so, with a mark before it that still holds."""
+    outbox = Outbox(10, 3, 1000)
+    outbox.mark(0.5)
+    assert [outbox.add(held(number)) for number in range(5)] == [0, 0, 0, 1, 1]
+    assert outbox.dropped == 2
+    assert isinstance(outbox.head, Mark)
+    outbox.skip()
+    hole = outbox.head
+    assert isinstance(hole, Hole)
+    assert (hole.until, hole.since, hole.dropped, hole.reason) == (0.0, None, 2, "overflow")
+    assert outbox.next_held is not None
+    assert outbox.next_held.identity == "2"
+
+
+def test_bytes_are_bounded_too() -> None:
+    """Frames of more bytes than allowed are dropped, but never the newest one."""
+    outbox = Outbox(10, 100, 1000)
+    outbox.add(held(0, 900))
+    outbox.add(held(1, 900))
+    assert (outbox.pending, outbox.bytes, outbox.dropped) == (1, 900, 1)
+    outbox.add(held(2, 5000))
+    assert (outbox.pending, outbox.bytes, outbox.dropped) == (1, 5000, 2)
+
+
+def test_those_in_flight_are_not_dropped() -> None:
+    """What was published may be stored, so it stays until it is acknowledged."""
+    outbox = Outbox(10, 2, 1000)
+    outbox.add(held(0))
+    outbox.add(held(1))
+    numbers = [outbox.take(), outbox.take()]
+    outbox.add(held(2))
+    assert outbox.dropped == 0
+    assert outbox.pending == 3
+    assert outbox.acknowledged(numbers[1]) is not None
+    assert outbox.acknowledged(numbers[1]) is None
+    outbox.restore()
+    assert outbox.head is not None
+    assert isinstance(outbox.head, Held)
+    assert outbox.head.identity == "0"
+
+
+def test_statement_in_flight_is_published_again_first() -> None:
+    """A statement that was published and not acknowledged is published again in its place."""
+    outbox = Outbox(10, 10, 1000)
+    outbox.add(held(0))
+    said = Control(event="Connected", feed="f", relay="r", boot="b", since=1.0, time=1.0)
+    outbox.launch(said)
+    outbox.restore()
+    assert outbox.head is said
+    outbox.take()
+    assert outbox.head is not said
+
+
+def test_refused_message_becomes_a_hole() -> None:
+    """A message that the broker refuses is counted, and a hole stands before all that waits."""
+    outbox = Outbox(10, 10, 1000)
+    outbox.add(held(0))
+    outbox.add(held(1))
+    number = outbox.take()
+    assert outbox.refused(number)
+    assert not outbox.refused(number)
+    assert isinstance(outbox.head, Hole)
+    assert outbox.head.is_ordered
+    assert outbox.dropped == 1
