@@ -48,6 +48,7 @@ PURE = (
         "delays",
         "options",
         "reporting.redaction",
+        "reporting.event",
         "reporting.events",
         "reporting.state",
     ),

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field
 from typing import Any, Literal, TypeAlias
 
-from .redaction import MOST_REDACTED, brief, redact
+from .event import Event, shown
 
 __all__ = [
     "CallbackFailed",
@@ -51,48 +51,10 @@ GapReason: TypeAlias = Reason | Literal["recording", "source", "subscription"]
 Overflow: TypeAlias = Literal["error", "drop_oldest", "drop_newest"]
 
 
-def _shown(value: object) -> str:
-    """Return the beginning of a value's repr, without secrets."""
-    if isinstance(value, str | bytes):
-        # Not the repr of all: a message may have megabytes.
-        return brief(repr(value[:MOST_REDACTED]))
-    try:
-        return brief(repr(value))
-    except Exception as error:
-        return f"<{type(value).__name__} whose repr raised {type(error).__name__}>"
-
-
 def _next_attempt(delay: float | None) -> str:
     if delay is None:
         return "giving up"
     return f"retrying in {delay:.1f} s" if delay else "retrying at once"
-
-
-@dataclass(frozen=True, slots=True, kw_only=True, repr=False)
-class Event:
-    """The root of all events.
-
-    ``str(event)`` is one sentence, the same that the log has. ``repr(event)`` shows all fields, with the beginning of
-    each. Both are without secrets and control characters.
-
-    Attributes:
-        name: the feed's name.
-        time: the time of the event, in seconds since the epoch (of the loop's clock, if that is virtual).
-    """
-
-    name: str
-    time: float
-
-    @property
-    def _sentence(self) -> str:
-        return repr(self)
-
-    def __str__(self) -> str:
-        return redact(self._sentence)
-
-    def __repr__(self) -> str:
-        values = ", ".join(f"{field.name}={_shown(getattr(self, field.name))}" for field in fields(self))
-        return f"{type(self).__name__}({values})"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, repr=False)
@@ -270,7 +232,7 @@ class MessageRejected(Event):
 
     @property
     def _sentence(self) -> str:
-        return f"a frame could not be parsed ({self.count:,} so far): {_shown(self.error)}"
+        return f"a frame could not be parsed ({self.count:,} so far): {shown(self.error)}"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, repr=False)
@@ -289,7 +251,7 @@ class CallbackFailed(Event):
 
     @property
     def _sentence(self) -> str:
-        return f"{self.handler} raised {_shown(self.error)}"
+        return f"{self.handler} raised {shown(self.error)}"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, repr=False)
@@ -345,7 +307,7 @@ class RecordingFailed(Event):
 
     @property
     def _sentence(self) -> str:
-        return f"the recording to {self.path} stopped: {_shown(self.error)}"
+        return f"the recording to {self.path} stopped: {shown(self.error)}"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, repr=False)

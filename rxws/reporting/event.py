@@ -1,0 +1,47 @@
+"""The root of all events: what each of them has, and how it is shown."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, fields
+
+from .redaction import MOST_REDACTED, brief, redact
+
+__all__ = ["Event", "shown"]
+
+
+def shown(value: object) -> str:
+    """Return the beginning of a value's repr, without secrets."""
+    if isinstance(value, str | bytes):
+        # Not the repr of all: a message may have megabytes.
+        return brief(repr(value[:MOST_REDACTED]))
+    try:
+        return brief(repr(value))
+    except Exception as error:
+        return f"<{type(value).__name__} whose repr raised {type(error).__name__}>"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, repr=False)
+class Event:
+    """The root of all events.
+
+    ``str(event)`` is one sentence, the same that the log has. ``repr(event)`` shows all fields, with the beginning of
+    each. Both are without secrets and control characters.
+
+    Attributes:
+        name: the feed's name.
+        time: the time of the event, in seconds since the epoch (of the loop's clock, if that is virtual).
+    """
+
+    name: str
+    time: float
+
+    @property
+    def _sentence(self) -> str:
+        return repr(self)
+
+    def __str__(self) -> str:
+        return redact(self._sentence)
+
+    def __repr__(self) -> str:
+        values = ", ".join(f"{field.name}={shown(getattr(self, field.name))}" for field in fields(self))
+        return f"{type(self).__name__}({values})"
