@@ -2,34 +2,27 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable, Hashable
 from dataclasses import dataclass
 from datetime import datetime, timedelta
-from decimal import Decimal
-from typing import Any, Final, Generic, Literal, TypeVar, get_args
+from typing import Any, Generic, Literal, TypeVar, get_args
 
 from reactivex import Observable, abc
 from reactivex.disposable import CompositeDisposable, Disposable, SerialDisposable
 
 from ..messages import Field, field_reader
+from ..observables import AsyncObservable
 from ..reporting import FAILURES
 from .reading import key_reader, parse_seconds
 from .sources import Reports, scheduler_of
+from .times import MICROSECONDS, PER_SECOND, Unit, UnitCheck, microseconds
 
 __all__ = ["ClosedBy", "Unit", "Window", "windows"]
 
 T = TypeVar("T")
 
-Unit = Literal["s", "ms", "us", "ns"]
 ClosedBy = Literal["time", "timeout", "end"]
-
-PER_SECOND: Final = {"s": 1, "ms": 1_000, "us": 1_000_000, "ns": 1_000_000_000}
-
-MICROSECONDS: Final = 1_000_000
-"""Microseconds per second. Times are ints of microseconds, because a float of epoch seconds is not more exact."""
-
-FARTHEST: Final = 253_402_300_800 * MICROSECONDS
-"""The end of the year 9999."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,9 +69,11 @@ def windows(
 
     Args:
         seconds: the length of a window. Windows start at multiples of it since the epoch (UTC): 60 for minutes.
-        time: the time of a message: a key, a path, or a function of the message. It is a number, or a str of one.
-        unit: the unit of ``time``, which counts from the epoch: ``"s"``, ``"ms"`` (the default), ``"us"`` or ``"ns"``.
-            Times are kept to the microsecond.
+        time: the time of a message: a key, a path, or a function of the message. It is a number, a str of one, an ISO
+            8601 str or a datetime; the last two without an offset are in UTC.
+        unit: the unit of a number, which counts from the epoch: ``"s"``, ``"ms"`` (the default), ``"us"`` or ``"ns"``.
+            Times are kept to the microsecond. If the times of a feed pass a thousand times too slowly, because they are
+            in seconds, say, that is reported as :class:`~rxws.CallbackFailed` when the first window should be over.
         key: a key, a path, or a function of the message; None (the default) for one window of all messages.
         allowed_lateness: the seconds, by the times in the messages, that a window stays open past its end, for messages
             that come out of order; 0 by default.
@@ -127,7 +122,9 @@ def windows(
             observer: abc.ObserverBase[Window[T]], scheduler: abc.SchedulerBase | None = None
         ) -> abc.DisposableBase:
             clock = None if rule.patience is None else scheduler_of(source, scheduler)
-            gathering = _Gathering(rule, observer, reports, clock)
+            # Only a feed's clock is compared with the times: other sources may deliver them at any speed.
+            feed_clock = source._context.scheduler if isinstance(source, AsyncObservable) else None
+            gathering = _Gathering(rule, observer, reports, clock, feed_clock)
             subscription = source.subscribe(
                 gathering.on_next, gathering.on_error, gathering.on_completed, scheduler=scheduler
             )
@@ -154,25 +151,40 @@ class _Gathering(Generic[T]):
     """The windows of one subscriber: a :class:`_Track` for each key, and timers for silent keys."""
 
     def __init__(
-        self, rule: _Rule, observer: abc.ObserverBase[Window[T]], reports: Reports, clock: abc.SchedulerBase | None
+        self,
+        rule: _Rule,
+        observer: abc.ObserverBase[Window[T]],
+        reports: Reports,
+        clock: abc.SchedulerBase | None,
+        feed_clock: abc.SchedulerBase | None,
     ) -> None:
         self._rule = rule
         self._observer = observer
         self._reports = reports
         self._clock = clock
+        self._feed_clock = feed_clock
+        self._unit_check: UnitCheck | None = None
         self._tracks: dict[Hashable, _Track[T]] = {}
 
     def on_next(self, message: T) -> None:
         """Put a message into its window, and emit the windows that are complete."""
         rule = self._rule
         try:
-            name, moment = rule.read_key(message), _microseconds(rule.read_time(message), rule.per_second)
+            name, moment = rule.read_key(message), microseconds(rule.read_time(message), rule.per_second)
         except FAILURES as error:
             self._reports.rejected(message, error)
             return
         track = self._tracks.get(name)
         if track is None:
             track = self._tracks[name] = _Track(name, rule.width, rule.lateness, moment)
+            if self._feed_clock is not None and self._unit_check is None:
+                self._unit_check = UnitCheck(
+                    self._feed_clock,
+                    rule.width / MICROSECONDS,
+                    rule.per_second,
+                    lambda: max(each.time - each.began for each in self._tracks.values()),
+                    functools.partial(self._reports.failed, message),
+                )
         if not track.put(message, moment):
             behind = (track.time - moment) / MICROSECONDS
             self._reports.rejected(
@@ -223,6 +235,8 @@ class _Gathering(Generic[T]):
 
     def stop(self) -> None:
         """Stop all timers, so that nothing more is emitted."""
+        if self._unit_check is not None:
+            self._unit_check.timer.dispose()
         for track in self._tracks.values():
             track.timer.dispose()
 
@@ -230,7 +244,7 @@ class _Gathering(Generic[T]):
 class _Track(Generic[T]):
     """The windows of one key. Times in whole microseconds since the epoch, except those of the scheduler's clock."""
 
-    __slots__ = ("_closed", "_key", "_late", "_lateness", "_width", "due", "heard", "open", "time", "timer")
+    __slots__ = ("_closed", "_key", "_late", "_lateness", "_width", "began", "due", "heard", "open", "time", "timer")
 
     def __init__(self, key: Hashable, width: int, lateness: int, time: int) -> None:
         self._key = key
@@ -238,7 +252,7 @@ class _Track(Generic[T]):
         self._lateness = lateness
         self._late = 0
         # The greatest time in a message, and the time of the scheduler when that message came.
-        self.time = time
+        self.began = self.time = time
         self.heard = datetime.min
         # The messages of the open windows, by the start of the window.
         self.open: dict[int, list[T]] = {}
@@ -285,17 +299,3 @@ class _Track(Generic[T]):
             end = start + self._width
             ready.append(Window(start / MICROSECONDS, end / MICROSECONDS, self._key, items, late, closed_by))
         return ready
-
-
-def _microseconds(value: Any, per_second: int) -> int:
-    """Return a time in whole microseconds. An int or a string is converted exactly."""
-    if isinstance(value, bool) or not isinstance(value, int | float | str):
-        raise TypeError(f"a number is expected, not an object of type {type(value).__name__}")
-    if isinstance(value, float):
-        moment = round(value * (MICROSECONDS / per_second))
-    else:
-        moment = int((Decimal(value) if isinstance(value, str) else value) * MICROSECONDS // per_second)
-    if abs(moment) > FARTHEST:
-        # Such a message would close all later windows. Usually the unit is wrong: milliseconds are read as seconds.
-        raise ValueError("the time is after the year 9999: check the argument unit")
-    return moment

@@ -9,6 +9,8 @@ import importlib
 import pkgutil
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta, timezone
+from decimal import Decimal
 from typing import Any, NamedTuple, TypedDict
 
 import msgspec
@@ -21,6 +23,7 @@ from reactivex.testing import ReactiveTest, TestScheduler
 from reactivex.testing.recorded import Recorded
 
 import rxws
+from rxws import CallbackFailed
 from rxws import operators as rxops
 from rxws.observables.hot import HotObservable
 from rxws.operators import sources
@@ -188,7 +191,7 @@ UNREADABLE = {
     "a time that is None": Unreadable(rxops.windows(1, time="T"), {"T": None}, TypeError),
     "a time that is a bool": Unreadable(rxops.windows(1, time="T"), {"T": True}, TypeError),
     "a time that is not finite": Unreadable(rxops.windows(1, time="T"), {"T": float("nan")}, ValueError),
-    "a time in letters": Unreadable(rxops.windows(1, time="T"), {"T": "noon"}, ArithmeticError),
+    "a time in letters": Unreadable(rxops.windows(1, time="T"), {"T": "noon"}, ValueError),
     "a time of the wrong unit": Unreadable(rxops.windows(1, time="T", unit="s"), {"T": 1.7e12}, ValueError),
 }
 
@@ -595,10 +598,19 @@ def test_windows_when_the_first_message_is_not_the_earliest() -> None:
         ("ns", "1700000000399999999", 1_700_000_000.3),
         ("s", -0.05, -0.1),
         ("s", 8.2, 8.2),
+        ("ns", "2023-11-14T22:13:20.361769Z", 1_700_000_000.3),
+        ("s", "2023-11-14T22:13:20.399999999Z", 1_700_000_000.3),
+        ("s", "2023-11-15 00:13:20.3+02:00", 1_700_000_000.3),
+        ("ms", "2023-11-14T22:13:20.3", 1_700_000_000.3),
+        ("s", "2023-11-14", 1_699_920_000.0),
+        ("ms", datetime(2023, 11, 14, 22, 13, 20, 399_999, UTC), 1_700_000_000.3),
+        ("ms", datetime(2023, 11, 15, 0, 13, 20, 300_000, timezone(timedelta(hours=2))), 1_700_000_000.3),
+        ("ms", datetime(2023, 11, 14, 22, 13, 20, 300_000), 1_700_000_000.3),
+        ("s", Decimal("1700000000.399999"), 1_700_000_000.3),
     ],
 )
 def test_windows_when_times_are_of_a_unit(unit: Any, time: Any, start: float) -> None:
-    """A time is a number or a string in the given unit, and is put into the right window to the microsecond."""
+    """A number or a string in the unit, ISO 8601, or a datetime is put into the right window to the microsecond."""
     (window, _) = collect(rx.of(trade(time)).pipe(rxops.windows(0.1, time="T", unit=unit)))
     assert window.start == start
     assert window.end == pytest.approx(start + 0.1)
@@ -655,6 +667,68 @@ async def test_windows_when_time_is_virtual(wiring: Wiring) -> None:
     await asyncio.sleep(3600.0)
     # The message came at 10 s, ten seconds before the end of its minute.
     assert seen == [pytest.approx(22.0)]
+
+
+@pytest.mark.parametrize(
+    ("time", "error", "words"),
+    [
+        ("today", ValueError, "a time must be a number or ISO 8601, not 'today'"),
+        ("2023-13-01", ValueError, "not '2023-13-01'"),
+        ("", ValueError, "not ''"),
+        (None, TypeError, "not of type NoneType"),
+        (True, TypeError, "not of type bool"),
+        ([1], TypeError, "not of type list"),
+        (1_700_000_000_000_000_000, ValueError, "after the year 9999: check the argument unit"),
+    ],
+)
+async def test_windows_when_a_time_is_none(wiring: Wiring, time: Any, error: type[Exception], words: str) -> None:
+    """A message whose time cannot be read is rejected with one error that says what a time is."""
+    seen = collect(source_of(wiring).pipe(rxops.windows(1, time="T")))
+    source_of(wiring).on_next(trade(time))
+    assert seen == []
+    (event,) = wiring.seen
+    assert isinstance(event.error, error)
+    assert words in str(event.error)
+
+
+async def test_windows_when_the_unit_is_wrong(wiring: Wiring) -> None:
+    """Seconds that are taken for milliseconds are reported once, when the first window should be over."""
+    for unit, per_second, other in (("ms", 1, "s"), ("us", 1_000, "ms"), ("us", 1, "s"), ("ns", 1_000, "ms")):
+        wiring.seen.clear()
+        subscription = source_of(wiring).pipe(rxops.windows(60, time="T", unit=unit)).subscribe()  # type: ignore[arg-type]
+        for second in range(300):
+            source_of(wiring).on_next(trade((1_700_000_000 + second) * per_second))
+            await asyncio.sleep(1.0)
+            assert bool(wiring.seen) is (second >= 60) or second == 59
+        (event,) = wiring.seen
+        assert event.handler == "windows"
+        assert str(event.error).endswith(f"s: give their unit, which seems to be {other!r}")
+        subscription.dispose()
+
+
+@pytest.mark.parametrize(
+    ("unit", "per_second", "pauses"),
+    [
+        ("s", 1, [1.0] * 200),
+        ("ms", 1_000, [1.0] * 200),
+        ("ms", 1_000, [0.03, 0.03, 59.0, 200.0]),
+        ("ms", 1_000, [0.01] * 6 + [3_000.0]),
+        ("ms", 1_000_000, [1.0] * 100),
+        ("ms", 0, [1.0] * 100),
+        ("s", 1 / 1_000, [1.0] * 300),
+    ],
+)
+async def test_windows_when_the_unit_is_right(
+    wiring: Wiring, unit: Any, per_second: float, pauses: list[float]
+) -> None:
+    """A feed with the right unit, a silent one, and one whose times pass at another rate are not reported."""
+    loop = asyncio.get_running_loop()
+    subscription = source_of(wiring).pipe(rxops.windows(60, time="T", unit=unit)).subscribe()
+    for pause in pauses:
+        source_of(wiring).on_next(trade(loop.time() * per_second))
+        await asyncio.sleep(pause)
+    assert not [event for event in wiring.seen if isinstance(event, CallbackFailed)]
+    subscription.dispose()
 
 
 def test_windows_when_the_source_fails() -> None:
