@@ -1,4 +1,4 @@
-"""How long to wait before the next attempt, over the life of a feed. Pure."""
+"""Computes the delay before the next attempt to connect. Pure."""
 
 from __future__ import annotations
 
@@ -13,10 +13,12 @@ from .failures import CREDENTIALS_REFUSED, TOO_MANY_REQUESTS, Failure, is_fatal
 
 __all__ = ["Backoff"]
 
-#: Seconds between a connection's first and last message that make it healthy: the delays start over.
+#: A connection is healthy if its first and last message are at least this many seconds apart. Then the delays start
+#: over.
 HEALTHY_SPAN: Final = 3.0
 
-#: Seconds open that make a connection healthy that has delivered a message. Many servers accept and then close.
+#: A connection with a message is also healthy if it was open for this many seconds. Without the time, servers that
+#: accept connections and soon close them would seem healthy.
 HEALTHY_AFTER: Final = 20.0
 
 #: The shortest delay, in seconds, after HTTP 429 (too many requests) without ``Retry-After``.
@@ -29,7 +31,7 @@ _RESTART_CODES: Final = frozenset({CloseCode.SERVICE_RESTART, CloseCode.TRY_AGAI
 
 
 class Backoff:
-    """How long to wait before the next attempt, over the life of a feed.
+    """Computes the delay before each attempt to connect, from the start of a feed to its end.
 
     Args:
         delays: returns an iterable of the seconds to wait before each retry; when it is exhausted, no retry follows.
@@ -37,8 +39,8 @@ class Backoff:
             :func:`is_fatal`.
 
     Attributes:
-        attempts: how many attempts were made since the last open connection. It includes the attempt that opened the
-            current connection, and it is 1 during the first attempt.
+        attempts: the number of attempts since the last connection ended, or since the feed started. The attempt that is
+            being made, or that opened the current connection, is counted.
         opened_at: when the last connection was opened, or None before the first success.
     """
 
@@ -67,16 +69,17 @@ class Backoff:
     def closed(self, opened_at: float, now: float, first: float | None, last: float | None) -> None:
         """Note the end of a connection. If it was healthy, the delays start over.
 
-        It was healthy if at least 3 s lie between its first and its last message, or if it has brought a message and
-        was open for at least 20 s.
+        It was healthy if its first and last message are at least 3 s apart, or if a message arrived and it was open for
+        at least 20 s.
 
         Args:
             opened_at: when it was opened, in seconds on the clock of :meth:`opened`.
             now: when it ended.
-            first: when its first message came; None if none came.
-            last: when its last message came; None if none came.
+            first: when its first message arrived; None if none arrived.
+            last: when its last message arrived; None if none arrived.
         """
-        # `opened_at` is an argument, because in a rotation the next connection opens before this one ends.
+        # `opened_at` is an argument and not the attribute, because in a rotation the next connection opens before this
+        # one ends.
         if first is None or last is None:
             return
         if last - first >= HEALTHY_SPAN or now - opened_at >= HEALTHY_AFTER:
@@ -104,7 +107,7 @@ class Backoff:
         if verdict is None:
             return not is_fatal(failure, succeeded=self.opened_at is not None, refusals=self._refusals)
         if not isinstance(verdict, bool):
-            # The coroutine of an async function, for example, would always count as True.
+            # The coroutine of an async function, for example, would always be true.
             raise TypeError(f"should_retry must return True, False or None, not {type(verdict).__name__}")
         return verdict
 

@@ -1,4 +1,4 @@
-"""One open websocket with its reader: state, sending with a timeout, closing, aborting."""
+"""One open websocket with its reader and its state. Sends with a timeout, closes, and aborts."""
 
 from __future__ import annotations
 
@@ -24,26 +24,26 @@ __all__ = ["Connection", "ConnectionState"]
 
 T = TypeVar("T")
 
-#: Seconds after which a reader is cancelled that has not ended since its transport was aborted.
+#: The reader is cancelled if it has not ended this many seconds after its transport was aborted.
 ABORT_TIMEOUT: Final = 0.25
 
 
 class ConnectionState(enum.Enum):
     """The state of a connection."""
 
-    #: It is open and read; not everything is subscribed on it yet.
+    #: It is open and has a reader. Not all channels are subscribed on it yet.
     SUBSCRIBING = "subscribing"
-    #: Everything is subscribed on it.
+    #: All channels are subscribed on it.
     LIVE = "live"
-    #: The closing handshake has begun; the connection is read to its end.
+    #: The closing handshake has begun. The reader continues until the connection ends.
     CLOSING = "closing"
-    #: Its transport was aborted; frames that came before are still read.
+    #: Its transport was aborted. The reader still takes the frames that arrived before.
     ABORTING = "aborting"
-    #: It was read to its end.
+    #: The reader has ended.
     ENDED = "ended"
 
 
-#: Which states may follow each state: all later ones.
+#: For each state the states that may follow, which are all later ones.
 TRANSITIONS: Mapping[ConnectionState, frozenset[ConnectionState]] = {
     state: frozenset(tuple(ConnectionState)[number:]) for number, state in enumerate(ConnectionState, 1)
 }
@@ -52,19 +52,19 @@ _USABLE: Final = frozenset({ConnectionState.SUBSCRIBING, ConnectionState.LIVE})
 
 
 class Connection:
-    """An open websocket with the task that reads it to its end.
+    """An open websocket with its reader: the task that takes all of its frames.
 
     Attributes:
         number: 1 for the feed's first connection.
         websocket: the open websocket.
         inbound: its receiving side.
         opened_at: when it was opened, on the loop's clock.
-        opened_time: the same in seconds since the epoch.
+        opened_time: the same time, in seconds since the epoch.
         state: its state; only the connection itself changes it.
-        reader: the task that reads it; the task's result is why the connection ended.
-        ended_at: when it was read to its end, in seconds since the epoch; 0 before.
+        reader: the task that takes its frames; the result is why the connection ended.
+        ended_at: when the reader ended, in seconds since the epoch; 0 before.
         rotation_task: the task of its rotation hook; None before the hook has begun.
-        send_queue: the queue of messages where sending is rate-limited; None: sending is not limited.
+        send_queue: the queue of messages if sending is rate-limited; None if it is not.
         channels: the channels that are subscribed on it.
         on_channel: called with a channel, whether it is subscribed, and the server's answer to the subscription, when
             that changes; None: nothing is called.
@@ -75,7 +75,7 @@ class Connection:
         number: 1 for the feed's first connection.
         loop: the event loop.
         reporter: logs, counts and emits.
-        answer: sends an answer on a connection; called with the connection and the answer.
+        answer: called with a connection and an answer, which it sends.
     """
 
     def __init__(
@@ -110,8 +110,8 @@ class Connection:
 
     @property
     def is_live(self) -> bool:
-        """Whether messages can be sent on it: it was not read to its end and is not known to be closing."""
-        # Connections of websockets and of picows have a state, with the same numbers.
+        """Whether messages can be sent: the reader has not ended, and the connection is not known to be closing."""
+        # Connections of both libraries, websockets and picows, have a ``state`` with the same numbers.
         is_open = getattr(self.websocket, "state", State.OPEN) == State.OPEN
         return self.state in _USABLE and not self.reader.done() and is_open
 
@@ -122,16 +122,16 @@ class Connection:
         self._reporter.log(logging.DEBUG, "connection %d is %s", self.number, state.value, about=(self.number, state))
 
     def subscribed(self) -> None:
-        """Enter the state LIVE: everything is subscribed."""
+        """Enter the state LIVE, because all channels are subscribed."""
         if self.state is ConnectionState.SUBSCRIBING:
             self._enter(ConnectionState.LIVE)
 
     @property
     def failure(self) -> Failure:
-        """Why it ended. Read this only after the connection was read to its end or closed."""
+        """Why the connection ended. Use this only after the reader has ended, or the connection was closed."""
         if self.reader.done():
             return self.reader.result()
-        # It is closed, but the parse hook of its last frame ignores cancellation.
+        # The connection is closed, but the parse hook of its last frame ignores cancellation, so the reader still runs.
         assert self._failure is not None
         return self._failure
 
@@ -140,9 +140,10 @@ class Connection:
         self.reader = self._loop.create_task(self._read(read), name=f"rxws reader {self.number}")
 
     async def limit_close(self, timeout: float) -> None:
-        """Abort the connection when the websocket library has been closing it by itself for ``timeout`` seconds."""
+        """Abort the connection when the websocket library, unasked, has been closing it for ``timeout`` seconds."""
         await wait_overdue(self.websocket, timeout)
-        # A close of rxws's own has a timeout of its own. The failure is what the library closes for.
+        # If rxws closes the connection, `close` has its own timeout. No failure is set here: the reader reports the
+        # library's reason.
         if self._closing is None:
             self.abort()
 
@@ -152,7 +153,7 @@ class Connection:
             await read()
         except asyncio.CancelledError as ended:
             if self.state is ConnectionState.ABORTING and self._failure is None:
-                # The websocket library closed for a failure of its own, and a handler still delayed the reader.
+                # The library closed the connection by itself, and a handler delayed the reader until it was cancelled.
                 error = None
             elif self._failure is None and is_being_cancelled(ended):
                 # The loop is being torn down, so there is no time for a closing handshake.
@@ -164,18 +165,18 @@ class Connection:
             abort_websocket(self.websocket)
             raise
         except BaseException as ended:
-            # Also what a hook or a handler raises ends the connection, with that failure.
+            # An exception of a hook or a handler also ends the connection, and is its failure.
             error = ended
         self.ended_at = self._reporter.now()
-        # A clean end of the iteration, or a close frame: all that the peer had sent before came.
+        # The iteration ended without an error, or there is a close frame. So everything that the peer sent has arrived.
         self.is_complete = self.is_complete and (error is None or getattr(error, "rcvd", None) is not None)
         if self._closing is None and getattr(self.websocket, "state", None) != State.CLOSED:
-            # The reading has ended, but the connection has not.
+            # The reader has ended, but the connection is still open.
             abort_websocket(self.websocket)
         return self._failure or diagnose(error, self.websocket, now=self.ended_at)
 
     async def acquire_slot(self, priority: Priority) -> None:
-        """Wait until one more message may be sent. Where sending is not limited, return at once.
+        """Wait until one more message may be sent. If sending is not limited, return at once.
 
         Afterwards call :meth:`send` with a ``priority`` of None, or :meth:`release_slot`. Cancelling is safe.
 
@@ -198,20 +199,20 @@ class Connection:
         *,
         patience: float | None = None,
     ) -> None:
-        """Send a payload. Where sending is limited, wait for a slot first.
+        """Send a payload. If sending is limited, wait for a slot first.
 
         If cancelled, the payload may or may not have been sent.
 
         Args:
             payload: ``str`` for a text frame, bytes for a binary one.
-            timeout: seconds for the slot and for the peer to take the payload.
-            priority: the priority in the queue; None: the caller has acquired a slot already.
-            patience: the connection is aborted only if the peer took nothing for half of so many seconds; None means
-                ``timeout``. The wait for the slot does not count here, because the peer did not cause it.
+            timeout: the seconds allowed for both, the wait for a slot and the wait for the peer to take the payload.
+            priority: the priority in the queue; None if the caller has already acquired a slot.
+            patience: a time in seconds; None means ``timeout``. The connection is aborted only if the peer took nothing
+                for at least half of it. The wait for the slot does not count, because the peer did not cause it.
 
         Raises:
-            SendTimeout: no slot was free in time: nothing was sent. Or the peer took nothing in time: the connection
-                was aborted. Or the peer had too little time, and it may take the payload later.
+            SendTimeout: no slot was free in time, and nothing was sent; or the peer took nothing in time, and the
+                connection was aborted; or the peer had too little time, and may take the payload later.
             SendFailed: the connection was lost meanwhile.
         """
         deadline = self._loop.time() + timeout
@@ -232,7 +233,7 @@ class Connection:
             if not waiting.expired():
                 raise SendFailed("the connection was lost while sending") from error
             if self._loop.time() - handed < patience / 2:
-                # The library sends the payload when the peer reads again: it cannot be withdrawn.
+                # The payload cannot be withdrawn. The library sends it when the peer reads again.
                 why = f"the peer had not taken the message within {patience:g} s: whether it does is not known"
                 raise SendTimeout(why) from error
             self.fail(Failure("network", f"the peer took nothing for {timeout:g} s", error=error))
@@ -245,12 +246,12 @@ class Connection:
     def send_soon(self, payload: str | bytes, timeout: float, priority: Priority = Priority.NORMAL) -> None:
         """Send in the background, in the order of the calls.
 
-        A failure is reported if the connection is still live; otherwise the end of the connection is reported.
+        A failure is reported if the connection is still live. Otherwise only the end of the connection is reported.
         """
         self.run(self.send(payload, timeout, priority), f"rxws send {self.number}")
 
     def run(self, coroutine: Coroutine[Any, Any, T], name: str) -> asyncio.Task[T]:
-        """Run a coroutine until the connection ends, which cancels it. If it fails before, report that."""
+        """Run a coroutine, and cancel it when the connection ends. If it fails before, report the failure."""
         task = self._loop.create_task(coroutine, name=name)
         self._tasks.add(task)
         task.add_done_callback(self._forget)
@@ -259,12 +260,12 @@ class Connection:
     def _forget(self, task: asyncio.Task[Any]) -> None:
         self._tasks.discard(task)
         error = None if task.cancelled() else task.exception()
-        # Otherwise the connection has ended, which is reported once, for its reader.
+        # If the connection is not live, its end explains the error, and is reported once, when the reader ends.
         if error is not None and self.is_live:
             self._reporter.failed(task.get_name(), None, error)
 
     def change_channel(self, channel: Hashable, is_subscribed: bool, answer: Any = None) -> None:
-        """Note that a channel is subscribed here now, or no longer, and what the server answered, if that is known."""
+        """Note that a channel is now subscribed on this connection, or no longer; and the server's answer, if known."""
         if is_subscribed:
             self.channels[channel] = None
         else:
@@ -273,7 +274,7 @@ class Connection:
             self.on_channel(channel, is_subscribed, answer)
 
     def fail(self, failure: Failure) -> None:
-        """Abort the connection because of ``failure``. If it has a failure already, that one is kept."""
+        """Abort the connection because of ``failure``. A failure that was set before is kept."""
         self._failure = self._failure or failure
         self.abort()
 
@@ -288,7 +289,7 @@ class Connection:
             self._close_soon()
             self.reader.cancel()
         elif self._last_call is None:
-            # By then the reader has delivered the frames that had come, unless a hook blocks it.
+            # By then the reader has delivered all frames that arrived, unless a hook delays it.
             self._last_call = self._loop.call_later(ABORT_TIMEOUT, self.reader.cancel)
 
     def _close_soon(self) -> asyncio.Task[None]:
@@ -297,7 +298,7 @@ class Connection:
         return self._closing
 
     async def close(self, failure: Failure, timeout: float) -> None:
-        """Close with code 1000 and read to the end; abort after ``timeout`` seconds.
+        """Close with code 1000 and wait for the reader; abort after ``timeout`` seconds.
 
         Cancelling aborts the connection.
 
@@ -318,12 +319,12 @@ class Connection:
                 self.abort()
         await asyncio.wait({self.reader}, timeout=2 * ABORT_TIMEOUT)
         if not self.reader.done():
-            # The parse hook ignores cancellation: discard what it returns later.
+            # The parse hook ignores cancellation. Discard what it returns later.
             self.ended_at = self._reporter.now()
             self.inbound.discard()
 
     def end(self) -> None:
-        """Enter the state ENDED and cancel the connection's tasks and replies: it was read to its end."""
+        """Enter the state ENDED after the reader has ended, and cancel the connection's tasks and awaited replies."""
         if self.state is not ConnectionState.ENDED:
             self._enter(ConnectionState.ENDED)
         if self._last_call is not None:

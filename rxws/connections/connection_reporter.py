@@ -1,4 +1,4 @@
-"""Reports what happens to the connections of a feed: in the log, the counters and the events."""
+"""Reports what happens to the connections of a feed, in the log, the counters and the events."""
 
 from __future__ import annotations
 
@@ -14,28 +14,28 @@ from .failures import Failure
 
 __all__ = ["ConnectionReporter"]
 
-#: The log levels of connection ends, by reason; other reasons are warnings. An error is logged with its traceback.
+#: The log level of a connection's end, by reason. Other reasons are warnings. Errors are logged with their traceback.
 _LEVELS: Final[dict[Reason, int]] = {"rotation": logging.INFO, "user": logging.INFO, "internal": logging.ERROR}
 
 
 @dataclass(frozen=True, slots=True)
 class ConnectionReporter:
-    """Logs, counts and emits what happens to connections, each thing once.
+    """Logs, counts and emits what happens to connections.
 
     Attributes:
         reporter: logs, counts and emits.
-        router: announces gaps to its receivers, and has the last message.
+        router: announces gaps to its receivers, and knows the last message.
     """
 
     reporter: Reporter
     router: Router
 
     def connected(self, number: int, attempt: int) -> None:
-        """Report that a connection takes over; ``attempt`` is how many attempts it took."""
+        """Report that a connection takes over. It was opened by the attempt with the number ``attempt``."""
         self.reporter.log(logging.INFO, self.reporter.emit(Connected, number=number, attempt=attempt))
 
     def reconnected(self, reason: Reason) -> None:
-        """Count a reconnection that was not planned, by the reason that the connection before was lost."""
+        """Count an unplanned reconnection, by the reason for which the previous connection was lost."""
         if reason != "rotation":
             reconnects = self.reporter.counters.reconnects
             reconnects[reason] = reconnects.get(reason, 0) + 1
@@ -45,11 +45,11 @@ class ConnectionReporter:
         self.router.report_gap(since, self.reporter.now() if until is None else until, reason)
 
     def resumed(self, number: int, replayed: int = 0) -> None:
-        """Report that a connection begins where the lost one ended, with so many messages that came again."""
+        """Report that a connection begins where the lost one ended. ``replayed`` is the number of repeated messages."""
         self.reporter.log(logging.INFO, self.reporter.emit(Resumed, number=number, replayed=replayed))
 
     def not_resumed(self, doubts: list[str]) -> None:
-        """Warn, each once, of what may be why no connection resumes."""
+        """Warn once of each possible reason why no connection resumes."""
         for doubt in doubts:
             self.reporter.log(logging.WARNING, "the feed did not resume: %s", doubt, about=doubt, times=ONCE)
 
@@ -59,14 +59,14 @@ class ConnectionReporter:
         self._disconnected(level, number, failure, None)
 
     def refused(self, failure: Failure, delay: float | None) -> None:
-        """Report that no connection could be opened; the next attempt follows in ``delay`` seconds (None: never)."""
+        """Report that no connection could be opened. The next attempt follows in ``delay`` seconds (None: never)."""
         self._disconnected(logging.WARNING, None, failure, delay)
 
     def _disconnected(self, level: int, number: int | None, failure: Failure, delay: float | None) -> None:
         event = self.reporter.emit(
             Disconnected, number=number, reason=failure.reason, cause=failure.cause, code=failure.code, delay=delay
         )
-        # A failed attempt must not suppress the line of a loss, nor one reason another.
+        # Repeated lines are suppressed per subject, which is the kind of failure (attempt or loss) and its reason.
         about = number is None, failure.reason
         self.reporter.log(level, event, about=about, error=failure.error if level == logging.ERROR else None)
 
@@ -90,11 +90,11 @@ class ConnectionReporter:
         self.reporter.log(logging.WARNING, line, delay)
 
     def quiet(self, seconds: float) -> None:
-        """Report that no message has come for so many seconds, which may be normal for the feed."""
+        """Report that no message has arrived for this many seconds, which may be normal for the feed."""
         self.reporter.log(logging.WARNING, self.reporter.emit(Quiet, seconds=seconds))
 
     def flooded(self, number: int, dropped: int) -> None:
-        """Report that more frames came before everything was subscribed on a connection than can be held."""
+        """Report that frames were dropped, because too many arrived before all channels were subscribed."""
         reporter = self.reporter
         reporter.counters.dropped += dropped
         consumer = f"connection {number}"

@@ -1,7 +1,7 @@
-"""Chains the intervals that sources say are complete: until when is nothing missing? Pure.
+"""Chains the intervals that sources claim to be complete, and so knows until when no message is missing. Pure.
 
 A *source* is a connection, a line, or a relay on another machine. It *claims* that it had every message between two
-times. Claims that follow each other without a hole are a chain. Messages may be missing only at the holes.
+times. Claims that follow each other without a hole are a *chain*. Messages may be missing only in the holes.
 """
 
 from __future__ import annotations
@@ -13,19 +13,19 @@ from typing import Final, Literal, NamedTuple, TypeAlias
 
 __all__ = ["LIMIT", "Coverage", "Hole", "Interval", "Proof"]
 
-#: How an interval follows the one before it.
+#: The proof that an interval follows the one before it without a missing message.
 #:
-#: - ``"connection"``: it does not. It begins where everything was subscribed on a new connection.
-#: - ``"overlap"``: a rotation: the new connection was subscribed before the old one was read to its end.
-#: - ``"resumed"``: the server sent again what the lost connection had missed.
-#: - ``"line"``: another line that carries the same takes over.
-#: - ``"source"``: the source of the messages says where it is complete.
+#: - ``"connection"``: none. The interval begins when all channels were subscribed on a new connection.
+#: - ``"overlap"``: in a rotation, the new connection was subscribed before the old one ended.
+#: - ``"resumed"``: the server sent the messages that the lost connection had missed again.
+#: - ``"line"``: another line with the same messages takes over.
+#: - ``"source"``: the source of the messages tells when it is complete.
 Proof: TypeAlias = Literal["connection", "overlap", "resumed", "line", "source"]
 
-#: How many intervals are kept: the newest ones.
+#: The number of intervals that are kept, which are the newest ones.
 LIMIT: Final = 10_000
 
-#: How many sources are remembered: those that claimed last.
+#: The number of sources that are remembered, which are those that claimed last.
 SOURCES: Final = 1_000
 
 
@@ -34,11 +34,11 @@ class Interval:
     """A time in which no message is missing. Times are in seconds since the epoch, by the clock of its source.
 
     Attributes:
-        start: its beginning. Where it is the end of the interval before, and no hole without a length stands there,
-            nothing is missing between the two.
-        end: its end; for one that lasts, the last message.
-        proof: how it follows the interval before: ``"connection"`` (it does not), ``"overlap"``, ``"resumed"``,
-            ``"line"`` or ``"source"``.
+        start: its beginning. If it equals the end of the interval before, no message is missing between the two, unless
+            a hole of length zero was reported there.
+        end: its end; for an interval that still goes on, the time of the last message.
+        proof: the proof that it follows the interval before: ``"overlap"``, ``"resumed"``, ``"line"`` or ``"source"``;
+            or ``"connection"``, which is none.
     """
 
     start: float
@@ -66,18 +66,18 @@ class _Claim:
 class Coverage:
     """Chains claims, and finds the holes between them.
 
-    A claim joins the chain where it begins before the chain's end. One that begins later waits for another source to
-    close the hole. One clock may be fast where another is slow: a source joins a chain of others only if it overlaps
-    with it by ``tolerance``.
+    A claim joins the chain if it begins before the chain's end. A claim that begins later waits for another source to
+    close the hole. Because the clocks of two sources may differ, a source joins the chain of others only if it overlaps
+    with the chain by ``tolerance``.
 
     Args:
         tolerance: seconds by which the clocks of two sources may differ, at most.
-        patience: seconds for which a claim waits before the hole in front of it counts.
-        limit: how many intervals are kept: the newest ones.
+        patience: seconds for which a claim waits before the hole before it is reported.
+        limit: the number of intervals that are kept, which are the newest ones.
 
     Attributes:
-        since: the start of the chain that lasts now; None: there is none.
-        until: its end, or that of the last hole if that is later; None before the first claim.
+        since: the start of the current chain; None if there is none.
+        until: the end of that chain, or of the last hole if that is later; None before the first claim.
 
     Example::
 
@@ -109,9 +109,9 @@ class Coverage:
         Args:
             source: the source. A claim with the same ``start`` as its last one continues that one.
             start: the beginning, in seconds on the source's clock.
-            end: the end, likewise.
+            end: the end, on the same clock.
             now: the time by which patience is measured, in seconds.
-            proof: how it follows the interval before.
+            proof: the proof that it follows the interval before.
 
         Raises:
             ValueError: ``start`` or ``end`` is not finite, or the end is before the start.
@@ -119,16 +119,16 @@ class Coverage:
         _check(start, end)
         claim = self._claims.pop(source, None)
         if claim is None or claim.start != start:
-            # An interval that begins within the last one of the same source needs no other clock.
+            # Both intervals are on the clock of the same source, so no tolerance is needed.
             follows = claim is not None and claim.is_joined and claim.start <= start <= claim.end
             claim = _Claim(start, end, proof, now, is_joined=follows)
         if self.until is None:
             self.until = start
         if claim.end <= self.until:
-            # It has not waited so far: there was nothing that it could extend.
+            # The claim could not extend the chain before, so it has not waited until now.
             claim.came = now
         claim.end = max(claim.end, end)
-        # Behind a hole it begins an interval of its own, also one without a length.
+        # After a hole, even one without a length, the claim begins a new interval.
         claim.has_extended = claim.has_extended and self.since is not None
         self._claims[source] = claim
         if len(self._claims) > SOURCES:
@@ -141,7 +141,7 @@ class Coverage:
         Args:
             start: the beginning of the hole, in seconds.
             end: its end.
-            proof: what the interval behind it begins with.
+            proof: the proof of the interval after it.
 
         Raises:
             ValueError: ``start`` or ``end`` is not finite, or the end is before the start.
@@ -163,7 +163,7 @@ class Coverage:
             self.since = max(self.since, end)
 
     def holes(self, now: float) -> list[Hole]:
-        """Return the holes for which a claim has waited long enough by now, each once. The chain begins anew there."""
+        """Return the new holes after which a claim has waited long enough. A new chain begins after each of them."""
         found: list[Hole] = []
         while self.until is not None:
             until = self.until
@@ -171,7 +171,7 @@ class Coverage:
             first = min(waiting, key=lambda each: each.start, default=None)
             if first is None or now - first.came < self._patience:
                 break
-            # Where clocks differ, a claim may begin before the chain's end without following it.
+            # Because clocks differ, a claim may begin before the chain's end without following it.
             end = max(first.start, until)
             found.append(Hole(min(until, end - self._tolerance), end))
             self.exclude(*found[-1])
@@ -186,7 +186,7 @@ class Coverage:
             changed = False
             for claim in self._claims.values():
                 assert self.until is not None
-                # A chain that begins anew has no clock yet.
+                # A new chain has no clock yet.
                 margin = 0.0 if self.since is None else self._tolerance
                 if not claim.is_joined and claim.start + margin <= self.until:
                     claim.is_joined = True

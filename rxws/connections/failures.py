@@ -1,4 +1,4 @@
-"""Why a connection ended, or could not be opened; and whether a retry is of use. Pure.
+"""Finds out why a connection ended or could not be opened, and whether a retry makes sense. Pure.
 
 The exceptions of websockets and of picows have no common base class. They are recognized by the names of their classes
 and by their attributes, as are the exceptions of HTTP clients, which a hook may use.
@@ -23,13 +23,14 @@ from ..reporting.redaction import MASK, redact_url
 
 __all__ = ["CREDENTIALS_REFUSED", "TOO_MANY_REQUESTS", "Failure", "diagnose", "is_fatal"]
 
-#: The longest ``Retry-After`` that is obeyed, in seconds: a day.
+#: The longest ``Retry-After`` that is obeyed, in seconds. It is a day.
 LONGEST_RETRY_AFTER: Final = 86400.0
 
-#: After so many 401 or 403 in a row no retry follows, even after a success: the credentials are not valid any more.
+#: After this many 401 or 403 in a row no retry follows, even after a success, because the credentials have become
+#: invalid.
 MOST_REFUSALS: Final = 3
 
-#: How many characters of a cause are kept.
+#: The number of characters of a cause that are kept.
 LONGEST_CAUSE: Final = 300
 
 #: The HTTP statuses that a retry with the same credentials does not change.
@@ -42,22 +43,22 @@ _RETRIED_STATUS: Final = frozenset({408, 425, TOO_MANY_REQUESTS})
 
 # 3000 and 3003 are registered with IANA as Unauthorized and Forbidden; 4401 and 4403 are common, after HTTP.
 _AUTH_CODES: Final = frozenset({3000, 3003, 4401, 4403})
-# A library sends these by itself when the server breaks a rule: protocol error, unsupported data, invalid data, message
-# too big, missing extension. It sends other codes on demand only.
+# The websocket libraries send these codes by themselves when the server breaks a rule: protocol error, unsupported
+# data, invalid data, message too big, missing extension. They send other codes only on demand.
 _OBJECTION_CODES: Final = frozenset({1002, 1003, 1007, 1009, 1010})
 
 _INVALID_URI: Final = frozenset({"InvalidURI", "WSInvalidURL", "InvalidURL"})
-# OpenSSL's reasons for plain text where TLS was expected. The reason depends on OpenSSL's version and on the text.
+# OpenSSL's reasons if it gets plain text instead of TLS. They depend on OpenSSL's version and on the text.
 _PLAIN_TEXT: Final = frozenset(
     {"WRONG_VERSION_NUMBER", "RECORD_LAYER_FAILURE", "HTTP_REQUEST", "PACKET_LENGTH_TOO_LONG", "UNKNOWN_PROTOCOL"}
 )
 _BROKEN_TLS: Final = (ssl.SSLEOFError, ssl.SSLZeroReturnError, ssl.SSLSyscallError)
 # aiohttp's ServerDisconnectedError is no OSError.
 _BROKEN: Final = frozenset({"OSError", "EOFError", "ClientConnectionError"})
-# A retry does not repair a bug. ImportError is missing on purpose: a file that is being replaced may be complete one
-# second later.
+# A retry does not repair a bug. ImportError is missing on purpose, because a file that is being replaced may be
+# complete one second later.
 _BUGS: Final = (TypeError, AttributeError, NameError, NotImplementedError)
-# The modules through which an exception of the websocket library itself passes.
+# The modules that an exception of the websocket library itself may pass through.
 _PASSED: Final = frozenset(
     {"rxws.connections.connection", "rxws.connections.transport", "rxws.messages.reader", "rxws.messages.frames"}
 )
@@ -74,7 +75,7 @@ class Failure:
         cause: what happened, in one line of text without secrets.
         status: the HTTP status of the answer to the handshake, or None.
         code: the close code of RFC 6455 §7.4 (1005: a close frame without a code), or None without a close frame.
-        retry_after: for how many seconds the server asked clients to wait, or None.
+        retry_after: the seconds that the server asked clients to wait, or None.
         error: the exception, or None without one.
     """
 
@@ -87,7 +88,7 @@ class Failure:
 
 
 def diagnose(error: BaseException | None, connection: object | None = None, *, now: float) -> Failure:
-    """Return the failure that an exception stands for.
+    """Return the failure that an exception reports.
 
     Args:
         error: the exception that opening or reading raised. None if reading ended without one, as it does when the
@@ -108,7 +109,7 @@ def diagnose(error: BaseException | None, connection: object | None = None, *, n
     status, headers = _response(error)
     return Failure(
         reason=_reason(error, status, connection),
-        # With a status, the exception's cause adds nothing.
+        # If there is a status, the exception's cause adds no information.
         cause=_shorten(_describe(error), error.__cause__ if status is None else None),
         status=status,
         retry_after=_retry_after(headers, now),
@@ -117,25 +118,25 @@ def diagnose(error: BaseException | None, connection: object | None = None, *, n
 
 
 def is_fatal(failure: Failure, *, succeeded: bool, refusals: int) -> bool:
-    """Return whether a retry is of no use.
+    """Return whether a retry makes no sense.
 
-    Before the first success these are fatal: an invalid URI; a failed TLS verification; plain text where TLS was
-    expected; an HTTP status 4xx without ``Retry-After``, except 408, 425 and 429; :exc:`TypeError`,
-    :exc:`AttributeError`, :exc:`NameError` and :exc:`NotImplementedError`. After the first success only three refusals
-    of the credentials in a row are fatal.
+    Before the first success these are fatal: an invalid URI; a failed TLS verification; plain text instead of TLS; an
+    HTTP status 4xx without ``Retry-After``, except 408, 425 and 429; :exc:`TypeError`, :exc:`AttributeError`,
+    :exc:`NameError` and :exc:`NotImplementedError`. After the first success only three refusals of the credentials in a
+    row are fatal.
 
     Args:
         failure: the failure of the last attempt.
         succeeded: whether a connection was ever open.
-        refusals: how many attempts in a row, this one included, were answered with HTTP 401 or 403.
+        refusals: the number of attempts in a row, including this one, that were answered with HTTP 401 or 403.
     """
     if refusals >= MOST_REFUSALS:
         return True
     if succeeded:
         return False
     if failure.status is not None:
-        # A server that names a time wants to be asked again: without a wait, a service that its supervisor restarts
-        # would prolong its ban (418).
+        # A server that names a time accepts a later attempt. If the feed failed instead, the program's supervisor might
+        # restart it at once, and prolong the ban (418).
         is_refused = 400 <= failure.status < 500 and failure.status not in _RETRIED_STATUS
         return is_refused and failure.retry_after is None
     error = failure.error
@@ -161,11 +162,11 @@ def _diagnose_close(error: BaseException) -> Failure:
         kind: Reason = "internal" if _is_internal(error.__cause__) else "network"
         return Failure(kind, _shorten(_text(error), error.__cause__), error=error)
     code, reason = int(frame.code or CloseCode.NO_STATUS_RCVD), frame.reason or ""
-    # websockets has the names of the codes, also for picows.
+    # websockets has names for the codes. Use them for connections of picows, too.
     words = f"{'this side' if we_began else 'the server'} closed with {Close(code, '')}{reason and ': ' + reason}"
     cause = error.__cause__ if we_began else None
     if we_began and code == CloseCode.MESSAGE_TOO_BIG and not re.search("fragment|frames", f"{reason} {cause}"):
-        # First, because a long cause is cut.
+        # Put the hint first, because a long cause is cut at its end.
         words = f'{words} (raise the limit with connect_options={{"max_size": ...}})'
     return Failure(_close_reason(code, we_began), _shorten(words, cause), code=code, error=error)
 
@@ -174,7 +175,7 @@ def _close_reason(code: int, we_began: bool) -> Reason:
     if not we_began:
         return "auth" if code in _AUTH_CODES else "server"
     if code == CloseCode.INTERNAL_ERROR:
-        # Keepalive closes with this code when no pong comes.
+        # Keepalive closes with this code if no pong arrives.
         return "network"
     return "server" if code in _OBJECTION_CODES else "user"
 
@@ -195,7 +196,7 @@ def _reason(error: BaseException, status: int | None, connection: object | None)
 
 
 def _is_internal(error: BaseException | None) -> bool:
-    """Return whether an exception is a bug by its type, or was raised by a part of rxws that reads no connection."""
+    """Return whether the type of an exception shows a bug, or code of rxws raised it, except ``rxws.testing``."""
     if error is None:
         return False
     places = (frame.f_globals.get("__name__") or "" for frame, _ in traceback.walk_tb(error.__traceback__))
@@ -209,8 +210,8 @@ def _is_a(error: BaseException, names: Iterable[str]) -> bool:
 def _is_invalid_uri(error: BaseException) -> bool:
     if _is_a(error, _INVALID_URI):
         return True
-    # For an impossible port or host, the standard library raises a ValueError, which neither library catches. Only the
-    # module that raised it distinguishes it from other ValueErrors.
+    # For an impossible port or host, the standard library raises a ValueError, which neither websocket library catches.
+    # It differs from other ValueErrors only in the module that raised it.
     if isinstance(error, UnicodeError):
         return "idna" in _text(error)
     return isinstance(error, ValueError) and any(
@@ -219,7 +220,7 @@ def _is_invalid_uri(error: BaseException) -> bool:
 
 
 def _is_misconfigured_tls(error: BaseException) -> bool:
-    # An SSLError that OpenSSL itself did not raise has no reason.
+    # If OpenSSL itself did not raise the SSLError, it has no reason.
     return isinstance(error, ssl.SSLCertVerificationError) or (
         isinstance(error, ssl.SSLError) and getattr(error, "reason", None) in _PLAIN_TEXT
     )
@@ -243,7 +244,7 @@ def _retry_after(headers: Any, now: float) -> float | None:
     try:
         value = headers.get("Retry-After")
     except (AttributeError, LookupError):
-        # There are no headers. Or the header comes twice, for which websockets raises: the right one is not known.
+        # There are no headers, or the header exists twice, for which websockets raises an exception.
         return None
     seconds = _seconds(value.strip(), now) if isinstance(value, str) else None
     return None if seconds is None else min(max(0.0, seconds), LONGEST_RETRY_AFTER)
@@ -274,9 +275,9 @@ def _invalid_uri_text(error: BaseException) -> str:
     text = _text(error)
     address = getattr(error, "uri", getattr(error, "url", None))
     if address is None:
-        # "Port could not be cast to integer value as '…'" quotes the password if that contains a slash.
+        # If the password contains a slash, "Port could not be cast to integer value as '…'" quotes it.
         return re.sub(r"(['\"]).*\1", MASK, text, flags=re.DOTALL)
-    # An invalid URI may contain any character, even spaces: only the attribute tells where it ends.
+    # An invalid URI may contain any character, even spaces, so take it from the attribute instead of searching its end.
     return text.replace(str(address), redact_url(str(address)))
 
 
@@ -288,6 +289,6 @@ def _text(error: BaseException) -> str:
 
 
 def _shorten(words: str, cause: BaseException | None = None) -> str:
-    """Return ``words`` and the text of ``cause`` if that adds something, redacted and shortened for a log line."""
+    """Return ``words``, and the text of ``cause`` if it adds information, redacted and shortened for a log line."""
     text = "" if cause is None else _text(cause)
     return quoted(words if text in words else f"{words}: {text}", LONGEST_CAUSE - 1)

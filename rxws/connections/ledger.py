@@ -1,4 +1,4 @@
-"""The ledger of a feed: from its events, the intervals in which nothing is missing, and the gaps between them. Pure."""
+"""Derives from the events of a feed the intervals in which no message is missing, and the gaps between them. Pure."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ class Continuity:
 
     Attributes:
         intervals: the newest 10,000 intervals, in the order of time. They do not overlap. A rotation or a resumption
-            begins a new one where the one before ends, as its ``proof`` says.
+            begins a new interval where the one before ends, and its ``proof`` names it.
         gaps: the newest 10,000 gaps, in the order in which they were reported. No interval overlaps with a gap.
     """
 
@@ -27,24 +27,24 @@ class Continuity:
 
 
 class Ledger:
-    """Keeps account of the continuity of a feed, from the events of its connections.
+    """Tracks the continuity of a feed from the events of its connections.
 
-    A connection is complete from the event ``Connected`` to its last message. Whether it follows the connection before
-    is known when ``Gap``, ``Rotated`` or ``Resumed`` comes.
+    A connection is complete from the event ``Connected`` to its last message. ``Gap``, ``Rotated`` or ``Resumed`` then
+    decides whether the connection follows the one before without a missing message.
     """
 
     def __init__(self) -> None:
         self._coverage = Coverage()
         self._gaps: deque[Gap] = deque(maxlen=LIMIT)
-        # The connection that delivers (0: its number is not known), the start of its claim, and whether it is open.
+        # The connection that delivers (0: its number is unknown), the start of its claim, and whether it is open.
         self._number, self._start, self._is_live = 0, 0.0, False
         self._ended_at = 0.0
-        # A connection that is open, while it is not known whether it follows the one before.
+        # An open connection, until it is known whether it follows the one before without a missing message.
         self._undecided: int | None = None
 
     @property
     def complete_since(self) -> float | None:
-        """Since when nothing is missing, in seconds since the epoch; None: nothing is complete now."""
+        """The time since which no message is missing, in seconds since the epoch; None if it is not complete now."""
         return self._coverage.since if self._is_live else None
 
     def heard(self, time: float | None) -> None:
@@ -57,7 +57,7 @@ class Ledger:
         return Continuity(self._coverage.intervals, tuple(self._gaps))
 
     def began(self, time: float) -> None:
-        """Note that there is a connection at this time whose beginning was not seen, unless one is known."""
+        """Note that an unknown connection is open at this time, whose start was not seen. Ignored if one is known."""
         if not self._is_live and self._undecided is None:
             self._begin(0, time)
 
@@ -92,7 +92,7 @@ class Ledger:
     def _lose(self, gap: Gap) -> None:
         proof: Proof = "source" if gap.reason == "source" else "connection"
         if gap.reason != "recording":
-            # What came before the gap belongs to the chain, also if its connection has ended.
+            # Messages before the gap belong to the chain, even if their connection has ended.
             self.heard(min(gap.start, gap.time))
         self._coverage.exclude(min(gap.start, gap.end), gap.end, proof)
         self._gaps.append(gap)

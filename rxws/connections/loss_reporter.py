@@ -1,4 +1,4 @@
-"""Reports what is missing between a lost connection and the one that replaces it, in front of its first message."""
+"""Reports the loss between a lost connection and its replacement, before the first message of the replacement."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ __all__ = ["LossReporter"]
 
 
 class LossReporter:
-    """Holds the messages of a connection that replaces a lost one until all is subscribed, and reports the loss.
+    """Holds the messages of a replacement of a lost connection until all channels are subscribed. Reports the loss.
 
     Args:
         dispatcher: delivers the messages.
@@ -37,11 +37,11 @@ class LossReporter:
         self._report = connection_reporter
         self._now = connection_reporter.reporter.now
         self._backlog: Backlog[Frame, Any, int]
-        # When the first message of each channel came on the connection that is being subscribed, since the epoch.
+        # When the first message of each channel arrived on the connection that is being subscribed, since the epoch.
         self._firsts: dict[Hashable, float]
         self._last_delivery: float | None = None
-        # Until the loss is reported: the new connection, the reason of the loss, when the last message came before it,
-        # and when everything was subscribed again.
+        # Until the loss is reported: the new connection, the reason of the loss, the time of the last message before
+        # it, and the time when all channels were subscribed again.
         self._undecided: tuple[Connection, Reason, float, float] | None = None
 
     def hold(self, opened: Connection) -> None:
@@ -58,17 +58,17 @@ class LossReporter:
         opened.inbound.hold(hold)
 
     def replaced(self, opened: Connection, lost: Connection) -> None:
-        """Note that everything is subscribed on ``opened``, which replaces ``lost``. Report the loss if it is known.
+        """Note that all channels are subscribed on ``opened``, which replaces ``lost``. Report the loss if it is known.
 
-        A connection with a false ``is_resumed`` may learn only with its first message whether it resumes.
+        If the connection has ``is_resumed``, and it is false, only the first message may show whether it resumes.
         """
         self._undecided = opened, lost.failure.reason, self.last_delivery(lost), self._now()
         if self._backlog or getattr(opened.websocket, "is_resumed", True):
             self.decide()
 
     async def deliver(self, opened: Connection) -> None:
-        """Deliver the held messages of a connection, and from now on those that come."""
-        # Only now, because frames may be dropped until the connection takes over.
+        """Deliver the held messages of a connection, and from now on each message that arrives."""
+        # Report dropped frames only now, because frames may be dropped until the connection takes over.
         if self._backlog.dropped:
             self._report.flooded(opened.number, self._backlog.dropped)
         await self._backlog.drain()
@@ -85,14 +85,14 @@ class LossReporter:
         opened.inbound.deliver(deliver_first)
 
     def decide(self) -> None:
-        """Report the last loss, unless it is reported already."""
+        """Report the last loss, unless it was already reported."""
         if self._undecided is None:
             return
         (opened, reason, since, now), self._undecided = self._undecided, None
         if getattr(opened.websocket, "is_resumed", False):
             self._report.resumed(opened.number)
             return
-        # A channel is complete from its first message on, if that came before the answer to its subscription.
+        # A channel is complete from its first message on, even if that arrived before the answer to its subscription.
         firsts = {} if self._backlog.dropped else self._firsts
         until = max((firsts.get(channel, now) for channel in opened.channels), default=now)
         self._report.gap(min(since, until), reason, until)

@@ -1,4 +1,4 @@
-"""Opens connections and keeps the open ones: one, or two during an overlap."""
+"""Opens connections, and keeps the open ones: usually one, and two during an overlap."""
 
 from __future__ import annotations
 
@@ -31,10 +31,10 @@ LOSS_TIMEOUT: Final = 1.0
 
 
 class RotationHost(Protocol):
-    """What the opener and the rotation need of their feed.
+    """The part of a feed that the opener and the rotation use.
 
     Attributes:
-        opening: what opens a connection, for the text of a failure: the name of the user's hook, or the address.
+        opening: the name of the user's opening hook, or the address. Texts of failures contain it.
     """
 
     opening: str
@@ -43,13 +43,13 @@ class RotationHost(Protocol):
         """Run the opening hook and return its websocket."""
 
     async def wait_rotation_due(self) -> None:
-        """Run the rotation hook: return when a new connection is due. The feed reports what the hook raises."""
+        """Run the rotation hook, and return when a new connection is due. The feed reports exceptions of the hook."""
 
     def enter(self, state: State) -> None:
         """Set the state of the feed."""
 
     def failed(self, error: BaseException) -> None:
-        """End the feed: no connection can be opened, or a reader or a task of the rotation was cut off."""
+        """End the feed, because no connection can be opened, or a reader or a task of the rotation was cancelled."""
 
 
 class ConnectionSender(Protocol):
@@ -60,39 +60,39 @@ class ConnectionSender(Protocol):
         """Whether all wanted channels are subscribed on every connection."""
 
     async def prepare(self, connection: Connection) -> None:
-        """Subscribe everything on ``connection``, and start its heartbeat."""
+        """Subscribe all channels on ``connection``, and start its heartbeat."""
 
     def use(self, connection: Connection | None) -> None:
-        """Send on ``connection`` from now on; None: there is no connection to send on."""
+        """Send on ``connection`` from now on. None means that there is no connection to send on."""
 
     def answer(self, connection: Connection, answer: Any) -> None:
-        """Send an answer, a pong for instance, on ``connection`` with the highest priority."""
+        """Send an answer, for example a pong, on ``connection`` with the highest priority."""
 
     def channel_of(self, message: Any) -> Hashable:
-        """Return the channel of a message; None: it has none."""
+        """Return the channel of a message, or None if it has none."""
 
     def asked(self, connection: Connection) -> Iterable[Hashable]:
-        """Return the channels that were asked for on ``connection``, answered or not."""
+        """Return the channels whose subscription was sent on ``connection``, whether or not it was answered."""
 
     def is_leaving(self, connection: Connection, channel: Hashable) -> bool:
         """Return whether a channel was unsubscribed on ``connection`` and is not subscribed there again."""
 
 
 def _abort_opened(opening: asyncio.Task[Websocket]) -> None:
-    """Abort a websocket that was opened too late: no other code has a reference to it."""
+    """Abort a websocket that was opened too late, because no other code has a reference to it."""
     if not opening.cancelled() and opening.exception() is None:
         abort_websocket(opening.result())
 
 
 class Opener:
-    """Opens connections: starts their readers, has them subscribed, watches them for silence, and reports their ends.
+    """Opens connections, starts their readers, gets them subscribed, watches them for silence, and reports their ends.
 
     Args:
         host: the feed.
         sender: prepares each connection, and sends on the newest.
         dispatcher: takes the frames of all connections.
         backoff: counts attempts, successes and ends.
-        options: the options of the feed; here its timeouts are used.
+        options: the options of the feed, for its timeouts.
 
     Attributes:
         connections: all open connections.
@@ -123,8 +123,8 @@ class Opener:
 
     @property
     def last_received_at(self) -> float | None:
-        """When the last message came, on the loop's clock; None before the first. May be read from any thread."""
-        # Read the open connections first: the time of one that ends meanwhile is then in the attribute.
+        """When the last message arrived, on the loop's clock; None before the first. May be read from any thread."""
+        # Read the open connections before the attribute, which gets the time of a connection that ends meanwhile.
         times = [*(connection.inbound.last_received_at for connection in list(self._open)), self._last_received_at]
         return max((time for time in times if time is not None), default=None)
 
@@ -142,10 +142,10 @@ class Opener:
         """Open a connection, and subscribe everything on it.
 
         Args:
-            hold: called with the connection before its first message; makes its receiving side hold its messages.
+            hold: called with the connection before its first message; makes the receiving side hold its messages.
 
         Returns:
-            The connection, or why none was opened.
+            The connection, or the failure if none was opened.
         """
         self.backoff.attempt_started()
         try:
@@ -177,7 +177,7 @@ class Opener:
         self.backoff.opened(self._loop.time())
         connection.subscribed()
         silent = functools.partial(self._silent, connection)
-        # Only now, because it may be silent until it is subscribed.
+        # Start the watchdog only now, because the connection may be silent until it is subscribed.
         connection.run(watch(connection.inbound, self.options.idle_timeout, silent), "rxws watchdog")
         self._open[connection] = True
         self.sender.use(connection)
@@ -191,7 +191,7 @@ class Opener:
             await asyncio.wait({opening}, timeout=timeout)
             if opening.done():
                 if not opening.cancelled() and isinstance(opening.exception(), GeneratorExit):
-                    # Passed on it would end the handover, and the feed would stand still.
+                    # If GeneratorExit propagated, it would end the handover, and the feed would make no more attempts.
                     raise RuntimeError("the opening hook raised GeneratorExit") from opening.exception()
                 return opening.result()
             opening.cancel()
@@ -214,12 +214,12 @@ class Opener:
             self.connection_reporter.quiet(seconds)
 
     def _ended(self, connection: Connection, reader: asyncio.Task[Failure]) -> None:
-        """Called when a connection was read to its end."""
+        """Called when the reader of a connection has ended."""
         self._last_received_at = self.last_received_at
         del self._open[connection]
         connection.end()
         if reader.cancelled() or reader.exception() is not None:
-            # rxws does not end a reader this way: other code cancelled it, a function that is called with a message
+            # rxws itself did not do this: other code cancelled the reader, a function that is called with a message
             # raised GeneratorExit, or the program exits.
             self._host.failed((None if reader.cancelled() else reader.exception()) or asyncio.CancelledError())
             return

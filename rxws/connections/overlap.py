@@ -1,4 +1,4 @@
-"""Two connections at once: the old one delivers, and what comes on the new one is held, to follow less the copies."""
+"""Two connections at once. The old one delivers. Messages of the new one are held until it delivers, except copies."""
 
 from __future__ import annotations
 
@@ -23,19 +23,19 @@ from .opener import ConnectionSender
 
 __all__ = ["FARTHEST", "HELD_MAX", "RECALLED", "Overlap", "Unit", "Verdict"]
 
-#: How many messages are held, at most, that come on a connection which does not deliver yet.
+#: The largest number of messages that are held for a connection that does not deliver yet.
 HELD_MAX: Final = 100_000
 
-#: How many bytes of them are held, at most.
+#: The largest number of bytes of these messages.
 BYTES_MAX: Final = 256 << 20
 
-#: Seconds by which a connection may be behind, at most, unless ``handover_timeout`` allows more.
+#: The largest number of seconds by which a connection may lag, unless ``handover_timeout`` allows more.
 FARTHEST: Final = 10.0
 
-#: How many delivered frames are recalled in one go: a new connection may bring them again.
+#: The number of delivered frames that are recalled at once. A new connection may deliver them again.
 RECALLED: Final = 256
 
-#: So many frames are delivered in one go, at most: more are delivered in turns with other tasks.
+#: The largest number of frames that are delivered at once. If there are more, other tasks run in between.
 SLICE: Final = 256
 
 
@@ -44,17 +44,17 @@ class Verdict(enum.Enum):
 
     #: Not yet.
     WAIT = "wait"
-    #: Yes: the new connection brings what the old one does.
+    #: Yes: it is proven that the new connection has all messages of the old one.
     PROVEN = "proven"
-    #: Yes, unproven: the overlap has lasted long enough.
+    #: Yes, without a proof: the overlap has lasted long enough.
     TIMEOUT = "timeout"
-    #: Yes, unproven: there is too much to remember.
+    #: Yes, without a proof: too many messages are held.
     FULL = "full"
 
 
 @dataclass(slots=True, eq=False)
 class _Source:
-    """A frame and its message, which may be many, on the connection that brought it."""
+    """A frame, its message (which may be a ``Many``), and the connection on which it arrived."""
 
     number: int
     frame: Frame
@@ -62,26 +62,27 @@ class _Source:
     received: int
 
 
-#: A message: the frame that it came in, and its place there.
+#: A message, as the frame that contains it and its place in that frame.
 Unit = tuple[_Source, int]
 
 
 class Overlap:
-    """What is known while two connections overlap, and where the messages of either go meanwhile.
+    """Decides during an overlap which messages of the two connections are delivered, held or dropped.
 
     Args:
-        context: where the feed lives.
-        dispatcher: delivers.
+        context: the feed's event loop, scheduler and reporter.
+        dispatcher: delivers the messages.
         old: the connection that delivers.
         sender: knows the channels of messages, and the subscriptions of either connection.
-        options: the feed's options, of which the times are used.
-        announce: called with the time of a gap's start, in seconds since the epoch, where messages may be missing.
+        options: the feed's options, for their times.
+        announce: called with the start of a gap, in seconds since the epoch, before the first message after the gap.
 
     Attributes:
-        held: how many messages came on the new connection before it delivered.
+        held: the number of messages that arrived on the new connection before it delivered.
         is_released: whether the new connection delivers.
-        duplicates: how many of the messages that were held were copies.
-        discarded: how many messages of the new connection were for it alone, or older than what was delivered.
+        duplicates: the number of held messages that were copies.
+        discarded: the number of messages of the new connection that were dropped, because they concern only that
+            connection, are older than the delivered ones, or belong to a channel that is being unsubscribed.
     """
 
     def __init__(
@@ -131,16 +132,16 @@ class Overlap:
     def _make_matcher(self, limits: Limits) -> Matcher[Unit]:
         return Matcher(limits, lambda channel: channel is not None)
 
-    # The life of the overlap
+    # The phases of the overlap
 
     def recall(self, delivered: Iterable[tuple[Frame, Any]]) -> None:
-        """Remember what was delivered before: these frames and their messages, the oldest first."""
+        """Remember these frames and their messages as delivered, the oldest first."""
         for frame, message in delivered:
             self._take(self._old.number, frame, message, 0)
         self._matcher.out.clear()
 
     def hold(self, new: Connection) -> None:
-        """Hold what comes on the new connection, which is open."""
+        """Hold the messages of the new connection, which has been opened."""
         self._connections[new.number] = new
         self._sinks[new.number] = self._dispatcher.direct_sink(new.number)
         self._begin(new)
@@ -151,13 +152,13 @@ class Overlap:
         self._matcher.reserve(new.number)
 
     def subscribed(self, new: Connection) -> None:
-        """Note that everything is subscribed on the new connection: the timeout counts from here."""
+        """Note that all channels are subscribed on the new connection. The timeout starts now."""
         now = self._looked_at = self._now()
         self._matcher.acknowledged(new.number, None, now)
         self._timeout_at = now + self._timeout
 
     def verdict(self, new: Connection) -> Verdict:
-        """Return whether the old connection may be closed now. A verdict other than ``WAIT`` is final."""
+        """Return whether the old connection may be closed now. Any result except ``WAIT`` is final."""
         now = self._now()
         if self._verdict is Verdict.WAIT and self._timeout_at is not None and not self._old.inbound.has_ended():
             if now - self._looked_at > self._settle:
@@ -173,9 +174,9 @@ class Overlap:
         return self._verdict
 
     async def release(self, new: Connection, *, is_planned: bool) -> bool:
-        """Let the new connection deliver: first the held messages, without the copies.
+        """Let the new connection deliver, beginning with the held messages except copies.
 
-        Call this when the old connection was read to its end.
+        Call this when the reader of the old connection has ended.
 
         Args:
             new: the new connection.
@@ -197,10 +198,10 @@ class Overlap:
         return self._counters.messages > messages
 
     def give_up(self, new: Connection | None) -> None:
-        """Let the old connection go on alone: call :meth:`forget` when this is over.
+        """Let the old connection continue alone. Call :meth:`forget` when :attr:`is_over` is true.
 
         Args:
-            new: the new connection, which has ended; None: none was opened.
+            new: the new connection, which has ended; None if none was opened.
         """
         if new is not None:
             self._announce = functools.partial(self._announce, reason=new.failure.reason)
@@ -208,12 +209,12 @@ class Overlap:
             self._flush()
 
     async def drained(self) -> None:
-        """Wait until everything that was let go is delivered."""
+        """Wait until all messages that the matcher has released are delivered."""
         if self._draining is not None:
             await self._draining
 
     def forget(self, left: Connection) -> None:
-        """Let the connection that is left deliver without looking for copies."""
+        """Let the remaining connection deliver without looking for copies."""
         if left is self._old and not left.reader.done():
             self._matcher.finish(self._now())
             self._flush()
@@ -223,7 +224,7 @@ class Overlap:
         left.on_channel = None
 
     def is_over(self) -> bool:
-        """Whether nothing that comes can be a copy, or is held."""
+        """Whether no later message can be a copy or be held."""
         self._matcher.tick(self._now())
         self._flush()
         is_settled = self._sender.is_subscribed and self._matcher.is_settled(self._now())
@@ -236,18 +237,18 @@ class Overlap:
 
     @property
     def dropped(self) -> int:
-        """How many messages were dropped that came on no other connection."""
+        """The number of dropped messages that arrived on no other connection."""
         return self._matcher.dropped
 
     @property
     def uncopied(self) -> int:
-        """How many messages of no channel were delivered although they stood before the first copy."""
+        """The number of messages without a channel that were delivered although a copy followed them."""
         return self._matcher.uncopied
 
     # Where the messages of either connection go
 
     def _channel_changed(self, number: int, channel: Hashable, is_subscribed: bool, answer: Any = None) -> None:
-        """Note that a channel is subscribed on a connection now, or no longer; the answer is not needed."""
+        """Note that a channel is now subscribed on a connection, or no longer. The answer is not used."""
         if is_subscribed:
             self._matcher.acknowledged(number, channel, self._now())
         else:
@@ -267,10 +268,12 @@ class Overlap:
             if type(item) is Gap:
                 self._gap_arrived(number, (source, place), self._now())
                 continue
-            # A channel may come or go meanwhile: both copies of a message belong to the same one.
+            # Channels may be added or removed meanwhile, so remember the channel: a message and its copy must have the
+            # same one.
             channel = self._channel_by_identity.setdefault(identity, self._sender.channel_of(item))
             if self._sender.is_leaving(self._connections[number], channel):
-                # It belongs to the former subscription, and messages between that and the next one are missing.
+                # The message belongs to a subscription that has ended. If the channel is subscribed again, messages in
+                # between are missing.
                 self._discard(1)
                 continue
             is_per_connection = self._is_per_connection(item)
@@ -285,13 +288,13 @@ class Overlap:
         self._matcher.arrived(number, channel, key, unit, size, self._now())
 
     def _gap_arrived(self, number: int, unit: Unit, now: float) -> None:
-        """Announce a gap of the connection that delivers. The other one must agree again from here on."""
+        """Announce a gap if the connection delivers. Otherwise the connection must agree again from now on."""
         if number == self._old.number or self.is_released:
             self._matcher.out.append((unit,))
         elif self._has_ended:
             self._matcher.arrived(number, None, INCOMPARABLE, unit, 0, now)
         elif self._matcher.interrupted(number, now):
-            # The new connection alone delivers some channels.
+            # The new connection delivers some channels, which the old one does not have.
             self._matcher.out.append((unit,))
 
     def _note_end(self) -> None:
@@ -300,7 +303,7 @@ class Overlap:
             self._matcher.ended(self._old.number, self._now())
 
     def _flush(self) -> None:
-        """Deliver what the matcher has let go, a frame at a time; much of it in turns with other tasks."""
+        """Deliver the matcher's results, grouped by frame. If there are many frames, let other tasks run in between."""
         self._count()
         out = self._matcher.out
         if not out:
@@ -347,30 +350,30 @@ class Overlap:
         self.discarded += count
         self._counters.discarded += count
 
-    # What the hooks say of a message
+    # The user's hooks for a message
 
     def _units(self, frame: Frame, message: Any) -> list[tuple[Hashable, Any]]:
-        """Return the messages of a frame with what makes each the same on another connection."""
+        """Return the messages of a frame, each with its identity, by which its copy is recognised."""
         if type(message) is not Many:
             return [(self._identity(frame, message), message)]
         if not message:
             return [(frame, message)]
-        # By default the frame and the place in it: equal items of one frame are not each other's copies.
+        # The default identity is the frame and the place in it, so equal items of one frame are not copies.
         return [(self._identity((frame, place), item), item) for place, item in enumerate(message)]
 
     def _identity(self, default: Hashable, message: Any) -> Hashable:
         identity = self._dispatcher.hooks.identity
         with self._reporter.guard(identity or "the identity of a frame", message):
             found = default if identity is None or type(message) is Gap else identity(message)
-            # Checked here, because the matcher looks it up: a value that cannot be compared matches nothing.
+            # The matcher uses the identity as a key of a dict, so it must be hashable and equal to itself.
             if hash(found) is not None and found == found:
                 return found
-        # In doubt a message is delivered.
+        # The identity is unusable, so the message is delivered even if it is a copy.
         return INCOMPARABLE
 
     @staticmethod
     def _item(unit: Unit) -> Any:
-        """Return the message of a frame that a unit stands for."""
+        """Return the message of a unit from its frame."""
         source, place = unit
         return source.message[place] if type(source.message) is Many else source.message
 

@@ -1,4 +1,4 @@
-"""A strict rolling window for rate limits. Pure: time is passed in."""
+"""A strict rolling window for rate limits. Pure: the caller passes the time."""
 
 from __future__ import annotations
 
@@ -8,18 +8,19 @@ from typing import Final
 
 __all__ = ["MARGIN", "SlidingWindow"]
 
-#: Seconds by which the window is longer than the limit of the server. The server counts when messages arrive, and the
-#: time that they travel differs.
+#: Seconds by which the window is longer than that of the server, because the server counts a message when it arrives,
+#: and the messages' travel times differ.
 MARGIN: Final = 0.1
 
 
 class SlidingWindow:
-    """A strict rolling window: never more than so many messages within so many seconds.
+    """A strict rolling window. In no period of ``seconds`` are more than ``messages`` messages sent.
 
-    Acquire a slot, then record the sending or release the slot. A message counts from the time at which it is sent.
+    Acquire a slot; then either record that the message is sent, or release the slot. A message counts from the time at
+    which it is sent.
 
     Args:
-        messages: how many messages are allowed, at least 1.
+        messages: the number of messages that are allowed, at least 1.
         seconds: the length of the window.
 
     Example::
@@ -37,7 +38,7 @@ class SlidingWindow:
         self._taken = 0
 
     def delay(self, now: float) -> float:
-        """Return in how many seconds a slot is free; infinity: not before an acquired slot is recorded or released."""
+        """Return the seconds until a slot is free; infinity if first an acquired slot must be recorded or released."""
         while self._used and self._used[0] + self._window <= now:
             self._used.popleft()
         if len(self._used) + self._taken < self._messages:
@@ -49,7 +50,7 @@ class SlidingWindow:
         self._taken += 1
 
     def record(self, now: float) -> None:
-        """Note that a message is sent in an acquired slot."""
+        """Note that a message is now sent, which uses an acquired slot."""
         self._taken -= 1
         self._used.append(now)
 

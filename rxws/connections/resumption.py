@@ -1,4 +1,4 @@
-"""A connection in place of a lost one, on a server that sends again what was missed."""
+"""Resuming: a new connection replaces a lost one, and the server sends the missed messages again."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ from .overlap import FARTHEST, RECALLED, Overlap, Unit
 
 __all__ = ["Resumption"]
 
-#: Seconds between two checks of whether it is decided if a connection resumes.
+#: Seconds between two checks of whether the matcher has decided that a connection resumes, or that it does not.
 POLL_INTERVAL: Final = 0.02
 
 
@@ -33,14 +33,14 @@ RangeReader = Callable[[Any], tuple[int, int]]
 
 
 class _Name(NamedTuple):
-    """What is counted separately: a key of a channel."""
+    """A sequence of numbers: those of one key in one channel."""
 
     channel: Hashable
     key: Hashable
 
 
 class _Counted(NamedTuple):
-    """The first and the last number of a message, and what they count."""
+    """The first and the last number of a message, and the sequence that they belong to."""
 
     name: _Name
     first: int
@@ -48,15 +48,15 @@ class _Counted(NamedTuple):
 
 
 class Resumption(Overlap):
-    """What was delivered before a loss, and the messages of the next connection, which may begin with what was missed.
+    """Decides whether the connection after a loss begins with the missed messages.
 
-    It is an overlap whose first connection has ended: what that connection delivered is remembered from before. The
-    next connection delivers as soon as copies, the server's statement or numbers prove that it begins where the lost
-    one ended. If nothing proves it in time, a gap stands before its messages.
+    It is an overlap whose first connection has ended. The messages that this connection delivered are remembered. The
+    next connection delivers as soon as there is a proof that it begins where the lost one ended: copies, the server's
+    statement, or numbers. Without a proof in time, a gap is reported before its messages.
 
     Attributes:
         is_broken: whether a gap was reported.
-        is_proven: whether a channel has been proven to be resumed.
+        is_proven: whether there was a proof for any channel.
     """
 
     def __init__(
@@ -71,12 +71,12 @@ class Resumption(Overlap):
         self.is_broken = self.is_proven = False
         self._statement, self._range_of, self._key_of = self.check(options)
         self._absent = () if callable(options.sequence) else (KeyError,)
-        # The last number of each counted channel that is not proven yet.
+        # The last number of each sequence in channels without a proof.
         self._last: dict[_Name, int] = {}
         self._unproven: set[_Name] = set()
-        #: Called with the number of copies when it is proven that nothing is missing.
+        #: Called with the number of copies when it is proven that no message is missing.
         self.on_resumed: Callable[[int], object] | None = None
-        # The channels whose messages prove nothing.
+        # The channels whose messages have no numbers, and so are no proof.
         self._unnumbered: set[Hashable] = set()
         self._next: Connection | None = None
         self._subscribed_at = 0.0
@@ -84,7 +84,7 @@ class Resumption(Overlap):
 
     @staticmethod
     def check(options: Options) -> tuple[Filter | None, RangeReader | None, Callable[[Any], Any]]:
-        """Return the filter of the statement, and what reads numbers and their keys.
+        """Return the filter of the server's statement, the function that reads numbers, and the one that reads keys.
 
         Raises:
             TypeError: ``resume``, ``sequence`` or ``key`` has the wrong type.
@@ -100,14 +100,14 @@ class Resumption(Overlap):
         if self._range_of is not None:
             self._proof = Proof.NUMBERS
         elif self._old.channels or self._statement is not None:
-            # Copies of a channel may be the last values that a server sends first.
+            # Copies are no proof in a channel, because a server may first send the last values of the channel again.
             self._proof = Proof.STATEMENT
         else:
             self._proof = Proof.COPIES
         return Matcher(limits, lambda channel: channel is not None, self._proof)
 
     async def recall_all(self, recent: RecentMessages) -> None:
-        """Remember everything that was delivered and is kept."""
+        """Remember all delivered messages that are kept."""
         delivered = recent.delivered()
         while some := [*islice(delivered, RECALLED)]:
             self.recall(some)
@@ -116,7 +116,7 @@ class Resumption(Overlap):
 
     @property
     def replayed(self) -> int:
-        """How many messages were copies of delivered ones."""
+        """The number of messages that were copies of delivered ones."""
         return self._matcher.copies
 
     # The next connection
@@ -124,36 +124,36 @@ class Resumption(Overlap):
     def _begin(self, new: Connection) -> None:
         self._next = new
         self._unproven = {*self._last}
-        # Nothing is delivered before the connection is entered.
+        # Hold all messages until the connection takes over.
         self._backlog = Backlog(self._deliver)
         self._acknowledge(new, None)
         if self._old.channels and not self._matcher.has_evidence(None):
-            # Beside channels there were no messages of no channel, or only equal ones: nothing can be missing.
+            # All unique messages belonged to channels, so no message without a channel can be missing.
             self._let_follow(new, None)
 
     def _let_follow(self, new: Connection, channel: Hashable) -> None:
-        """Let messages of a channel follow that can prove nothing."""
+        """Deliver the messages of a channel without a proof, because they can give none."""
         self._unnumbered.add(channel)
         self._matcher.stated(new.number, self._now(), is_resumed=True, name=channel)
 
     def _acknowledge(self, new: Connection, channel: Hashable) -> None:
-        """Note that a channel is subscribed, and what is counted separately in it."""
+        """Note that a channel is subscribed, and the sequences of numbers in it."""
         self._matcher.acknowledged(new.number, channel, self._now())
         if self._range_of is not None:
-            # Messages without a number.
+            # The messages of this channel have no number.
             self._let_follow(new, channel)
             for counted in self._last:
                 if counted.channel == channel:
                     self._matcher.acknowledged(new.number, counted, self._now())
 
     async def is_decided(self, new: Connection) -> bool:
-        """Wait until it is decided whether a connection resumes; return False if it ends before."""
+        """Wait until the matcher has decided whether a connection resumes. Return False if it ends before."""
         self._subscribed_at = self._now()
         self._matcher.acknowledged(new.number, None, self._subscribed_at)
         while True:
             self._matcher.tick(self._now())
             self._flush()
-            # First, because a connection may end just after it was decided: what it has brought is to be delivered.
+            # Check this first. A connection may end just after the decision, and its messages must still be delivered.
             if not self._matcher.is_resuming(new.number) or self._is_quiet():
                 return True
             if new.reader.done():
@@ -161,16 +161,16 @@ class Resumption(Overlap):
             await asyncio.wait({new.reader}, timeout=POLL_INTERVAL)
 
     def _is_quiet(self) -> bool:
-        """Return whether only numbers of messages that have not come yet can prove anything."""
+        """Return whether a proof can come only from the numbers of messages that have not arrived yet."""
         return self._proof is Proof.NUMBERS and self._now() - self._subscribed_at >= self._settle
 
     def dismiss(self, new: Connection) -> None:
-        """Forget a connection that has ended undecided: the next one begins with the same cursor."""
+        """Forget a connection that ended before the decision. The next connection begins with the same cursor."""
         self._matcher.ended(new.number, self._now())
         self._backlog = None
 
     def doubts(self, recent: RecentMessages) -> list[str]:
-        """Return what may be why the connection was not proven to resume, in words."""
+        """Return in words the possible reasons why there was no proof that the connection resumes."""
         doubts = []
         if not recent.was_asked:
             doubts.append(
@@ -191,7 +191,7 @@ class Resumption(Overlap):
         return doubts
 
     async def deliver_held(self) -> None:
-        """Deliver what the connection held, and from now on at once what it resumes with."""
+        """Deliver the held messages, and from now on each message at once."""
         self.is_released = True
         assert self._backlog is not None
         self._report()
@@ -199,18 +199,18 @@ class Resumption(Overlap):
         self._backlog = None
 
     def is_over(self) -> bool:
-        """Whether nothing that comes can be a copy, or is held. Numbers that may come at any time are awaited later."""
+        """Whether no later message can be a copy or be held. (First numbers are awaited later; see :meth:`forget`.)"""
         is_late = self._is_quiet() and self._now() - self._subscribed_at > FARTHEST
         return super().is_over() or (is_late and not self.is_holding)
 
     def forget(self, new: Connection) -> None:
-        """Let the connection deliver without looking for copies, but look at each first number that is awaited."""
+        """Let the connection deliver without looking for copies. Only check the first number of each open sequence."""
         super().forget(new)
         if self._unproven and not new.inbound.has_ended():
             new.inbound.deliver(functools.partial(self._await_numbers, new))
 
     def _await_numbers(self, new: Connection, frame: Frame, message: Any, received: int) -> None:
-        """Deliver a message behind a gap if its number is the first of its kind, and does not follow the last one."""
+        """Deliver a message. If it is the first of its sequence and does not follow the last number, report a gap."""
         for item in message if type(message) is Many else (message,):
             counted = self._number_of(self._sender.channel_of(item), item)
             if counted is not None and counted.name in self._unproven:
@@ -238,26 +238,26 @@ class Resumption(Overlap):
                 self._matcher.stated(number, self._now(), is_resumed=True)
 
     def _number_of(self, channel: Hashable, message: Any) -> _Counted | None:
-        """Return the number of a message, and what it counts; None: it has none."""
+        """Return the number of a message with its sequence; None if the message has no number."""
         assert self._range_of is not None
-        # A message without the field is reported only if it is a function that fails.
+        # Do not report a message that lacks the field, but report a function that fails.
         with self._reporter.guard("sequence", message), contextlib.suppress(*self._absent):
             first, last = self._range_of(message)
             return _Counted(_Name(channel, self._key_of(message)), first, last)
         return None
 
     def _is_behind(self, number: int, counted: _Counted) -> bool:
-        """Note the number of a message. Return whether it is not greater than the last one, of a line that follows."""
+        """Note the number of a message. Return whether it was delivered before, on a line that needs no more proof."""
         name, last, now = counted.name, self._last.get(counted.name), self._now()
         if last is None:
-            # Nothing was counted under this name before.
+            # There was no number of this sequence before.
             if number == self._old.number:
                 self._matcher.begin(number, [name], now, self._last_new)
             else:
                 self._matcher.acknowledged(number, name, now)
         elif number != self._old.number:
             if counted.last <= last:
-                # Before the first greater number it may be that the server counts anew.
+                # Until a greater number arrives, the server may have restarted its count.
                 return name not in self._unproven
             if name in self._unproven:
                 self._unproven.discard(name)
@@ -288,7 +288,7 @@ class Resumption(Overlap):
             self._report()
 
     def _report(self) -> None:
-        """Report once that nothing is missing, when that is proven."""
+        """When it is proven that no message is missing, report it once."""
         if self.is_proven and not self.is_broken and self.on_resumed is not None:
             self.on_resumed(self._matcher.copies)
             self.on_resumed = None

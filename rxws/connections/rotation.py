@@ -1,7 +1,7 @@
-"""Keeps a feed connected: rotation signals go in, connections that deliver come out.
+"""Keeps a feed connected. It takes signals that a new connection is needed, and provides connections that deliver.
 
-Each handover replaces the current connection by a new one, in one of three ways: there was none (replace), the old one
-is closed first (break before make), or both overlap for a while (make before break).
+A handover replaces the current connection by a new one, in one of three ways: the old one has already ended (replace);
+the old one is closed first (break before make); or both overlap for a while (make before break).
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ from .rotation_hook import RotationHook
 
 __all__ = ["Rotation", "Signal"]
 
-#: Seconds for which rxws goes on reading the old connection, at most, after the closing handshake has begun.
+#: The largest number of seconds for which rxws reads the old connection after the closing handshake has begun.
 DRAIN_TIMEOUT: Final = 1.0
 
 #: Seconds between two checks of whether an overlap is proven.
@@ -86,8 +86,8 @@ class Rotation:
         self._finished: asyncio.Future[bool] | None = None
         self._handing_over: asyncio.Task[Connection] | None = None
         self._stopped = False
-        # Whether a connection that replaced a lost one delivers and is not announced yet, and whether rotate() was
-        # called meanwhile.
+        # Whether the replacement of a lost connection delivers and is not announced yet, and whether rotate() was
+        # called since then.
         self._is_entered = self._is_asked = False
 
     # The Observable
@@ -96,7 +96,7 @@ class Rotation:
         """Open the first connection, and then a new one after each loss and for each rotation."""
         handovers = self._signals.pipe(
             ops.map(self._handover),
-            # Signals that come while a rotation runs are ignored.
+            # `exclusive` ignores signals during a rotation.
             ops.exclusive(),
         )
         self._subscription = handovers.pipe(ops.switch_map(self._watch)).subscribe(
@@ -108,13 +108,13 @@ class Rotation:
         """Rotate now, unless a rotation is under way.
 
         Returns:
-            A future of whether the first attempt succeeded. Cancelling it does not cancel the rotation.
+            A future that tells whether the first attempt succeeded. Cancelling it does not cancel the rotation.
         """
         if self._finished is None or self._finished.done():
             self._finished = self._loop.create_future()
         self._is_asked = self._is_asked or self._is_entered
         self._signals.on_next(Signal.ROTATE)
-        # Each caller gets a future of its own: cancelling it does not cancel those of other callers.
+        # Each caller gets its own future, so that cancelling it does not cancel the futures of other callers.
         return asyncio.shield(self._finished)
 
     def _handover(self, signal: Signal) -> Observable[Connection]:
@@ -127,11 +127,11 @@ class Rotation:
         return reactivex.defer(begin)
 
     def _watch(self, connection: Connection) -> Observable[Signal]:
-        # In a later callback: a caller that waits for the state may call rotate() at once, which is ignored while this
-        # handover runs.
+        # Announce in a later callback. A caller that waits for the state may then call rotate() at once, which would be
+        # ignored during this handover.
         self._loop.call_soon(self._announce_connected, connection)
-        # A future of its own, because switch_map cancels the futures of the connection that it leaves, and because the
-        # reader may have raised: the opener has reported that then.
+        # The reader itself is not passed to switch_map, because switch_map cancels the future of the connection that it
+        # leaves, and because the reader may have raised, which the opener reports.
         ended: asyncio.Future[Signal] = self._loop.create_future()
         connection.reader.add_done_callback(lambda _: None if ended.done() else ended.set_result(Signal.LOST))
         lost = reactivex.from_future(ended)
@@ -141,7 +141,7 @@ class Rotation:
     # A handover
 
     async def _hand_over(self) -> Connection:
-        """Open a connection in place of the current one, and return it when it delivers."""
+        """Open a connection to replace the current one, and return it when it delivers."""
         old = self._current
         try:
             if old is None or old.reader.done():
@@ -152,32 +152,32 @@ class Rotation:
                 new = await self._make_before_break(old)
         except GeneratorExit as error:
             if asyncio.current_task() is not self._handing_over:
-                # The loop is gone, and this coroutine is collected.
+                # The loop is gone, and this coroutine is being garbage-collected.
                 raise
-            # A handler of a message that was held raised it.
+            # A handler of a held message raised it.
             self._host.failed(error)
             raise asyncio.CancelledError from error
         except (Exception, asyncio.CancelledError, *EXITS):
             raise
         except BaseException as error:
-            # Rx passes on subclasses of Exception only. Any other exception would stop the feed without an error.
+            # Rx passes on only subclasses of Exception. Any other exception would stop the feed without an error.
             raise RuntimeError(f"the opening hook raised {type(error).__name__}") from error
         self._current = new
         return new
 
     def _announce_connected(self, connection: Connection) -> None:
-        # First, because a subscriber of the state may call rotate(), which is about the next connection.
+        # Reset the flags first, because a subscriber of the state may call rotate() to get the next connection.
         is_asked, self._is_asked, self._is_entered = self._is_asked, False, False
         if not is_asked:
             self._resolve_rotation(True)
         if not (self._stopped or connection.reader.done()):
             self._host.enter(State.CONNECTED)
         if is_asked and not self._stopped:
-            # It was called while messages came on this connection, so it is about the next one.
+            # rotate() was called after messages arrived on this connection, so it asks for the next one.
             self._signals.on_next(Signal.ROTATE)
 
     async def _replace(self, old: Connection | None) -> Connection:
-        """Open a connection while no other connection is open, and return it when it delivers.
+        """Open a connection when no other connection is open, and return it when it delivers.
 
         Args:
             old: the connection that ended last; None if there was none.
@@ -243,7 +243,7 @@ class Rotation:
     async def _make_before_break(self, old: Connection) -> Connection:
         """Open the new connection while the old one delivers, and hold its messages until the overlap is proven.
 
-        A failed attempt is repeated with the delays of the backoff, as long as the old connection lives.
+        A failed attempt is repeated with the delays of the backoff, as long as the old connection is open.
         """
         options = self._opener.options
         self._losses.decide()
@@ -266,7 +266,7 @@ class Rotation:
         return await self._replace(old)
 
     def _announce_gap(self, old: Connection, start: float, reason: Reason = "rotation") -> None:
-        # While the old connection still delivers, only the rotation can be why something is missing.
+        # If the old connection still delivers, the rotation is the only possible reason for missing messages.
         self._connection_reporter.gap(start, old.failure.reason if old.reader.done() else reason)
 
     async def _may_close(self, old: Connection, new: Connection, overlap: Overlap) -> bool:
@@ -292,11 +292,11 @@ class Rotation:
         await self._close_for_rotation(old)
         report, is_planned = self._connection_reporter, old.failure.reason == "rotation"
         if not is_planned and was_live:
-            # The cause of its end may be about to end the other one, too.
+            # The cause of its end may also end the other connection soon.
             await self._ended_within(POLL_INTERVAL, new)
         self._losses.last_delivery(old)
         if new.reader.done():
-            # The held messages are the only ones of that time, so they are delivered.
+            # No other connection has the held messages, so deliver them.
             has_delivered = overlap.is_holding and await overlap.release(new, is_planned=is_planned)
             self._resolve_rotation(False)
             return await self._replace(new if has_delivered or is_planned else old)
@@ -321,12 +321,12 @@ class Rotation:
         return new
 
     async def _close_for_rotation(self, old: Connection) -> None:
-        # The old connection is read for DRAIN_TIMEOUT at most. If its parse hook ignores cancellation, the reader is
-        # given up half a second later.
+        # The old connection is read for at most DRAIN_TIMEOUT. If its parse hook ignores cancellation, rxws stops
+        # waiting for the reader half a second later.
         await old.close(Failure("rotation", "a planned rotation"), DRAIN_TIMEOUT)
 
     async def _forget(self, overlap: Overlap, left: Connection) -> None:
-        """Let the connection that is ``left`` deliver directly as soon as no message on it can be a copy any more."""
+        """Let the remaining connection deliver directly, as soon as no later message on it can be a copy."""
         try:
             while not (overlap.is_over() or await self._ended_within(POLL_INTERVAL, left)):
                 pass
@@ -335,7 +335,7 @@ class Rotation:
             overlap.forget(left)
 
     async def _overlap_forgotten(self, old: Connection) -> bool:
-        """Wait until the last overlap has ended: only one may be active. Return whether ``old`` has ended meanwhile."""
+        """Wait for the end of the last overlap, as only one may be active. Return whether ``old`` ended meanwhile."""
         if self._forgetting is not None:
             await asyncio.wait({self._forgetting, old.reader}, return_when=asyncio.FIRST_COMPLETED)
         return old.reader.done()
@@ -347,7 +347,7 @@ class Rotation:
 
         Args:
             connection: the new connection.
-            lost: the connection that ended before it, without an overlap: a gap is reported. Else None.
+            lost: the connection that ended before it without an overlap, for which a gap is reported; otherwise None.
         """
         self._connection_reporter.connected(connection.number, self._backoff.attempts)
         if lost is not None:
@@ -361,7 +361,7 @@ class Rotation:
         """Wait for the backoff's delay, or until ``old`` ends.
 
         Args:
-            ended: the connection that ended, or why no connection was opened.
+            ended: the connection that ended, or the failure of the attempt.
             old: a connection that still delivers; None if there is none.
 
         Raises:
@@ -396,12 +396,12 @@ class Rotation:
 
     @property
     def last_delivery_time(self) -> float | None:
-        """When the connection that delivers brought its last message, in seconds since the epoch."""
+        """When the last message of the delivering connection arrived, in seconds since the epoch."""
         return None if self._current is None else self._current.inbound.last_received_time
 
     @property
     def last_received_at(self) -> float | None:
-        """When the last message came, on the loop's clock; None before the first. May be read from any thread."""
+        """When the last message arrived, on the loop's clock; None before the first. May be read from any thread."""
         return self._opener.last_received_at
 
     @property

@@ -1,4 +1,4 @@
-"""Runs the rotation hook of each connection, and tells when its rotation is due."""
+"""Runs the rotation hook for each connection, and signals when its rotation is due."""
 
 from __future__ import annotations
 
@@ -19,10 +19,10 @@ from .opener import RotationHost
 
 __all__ = ["RotationHook"]
 
-#: A rotation hook that ends within so many seconds has its rotation delayed.
+#: If a rotation hook ends within this many seconds, the rotation is delayed.
 TOO_SOON: Final = 0.25
 
-#: By how many seconds such a rotation is delayed: the first delay, which doubles, and the longest delay.
+#: The delays of such a rotation in seconds: the first delay, which then doubles, and the longest delay.
 TOO_SOON_DELAYS: Final = (0.5, 60.0)
 
 
@@ -34,7 +34,7 @@ class RotationHook:
         context: the feed's event loop, scheduler and reporter.
         host: the feed.
         connection_reporter: reports that a rotation is delayed.
-        is_stopped: whether the feed is closing, so that the hook's cancellation is rxws's own.
+        is_stopped: whether the feed is closing. Then rxws itself has cancelled the hook.
     """
 
     context: LoopContext
@@ -49,18 +49,18 @@ class RotationHook:
         await asyncio.sleep(0)
 
     async def _run(self, connection: Connection) -> float:
-        """Run the hook; return how many seconds it lasted."""
+        """Run the hook, and return its duration in seconds."""
         started = self.context.loop.time()
         try:
             await self.host.wait_rotation_due()
         except GeneratorExit as error:
             if asyncio.current_task() is not connection.rotation_task:
-                # The loop is gone, and this coroutine is collected.
+                # The loop is gone, and this coroutine is being garbage-collected.
                 raise
             self.context.reporter.failed("_when2create_new_ws", None, error)
         except asyncio.CancelledError:
-            # A connection that is not live has ended or was closed for its rotation, so the cancellation is rxws's own.
-            # The reader may still run then, because a parse hook may ignore cancellation.
+            # A connection that is not live has ended, or was closed for its rotation. Then rxws itself has cancelled
+            # the hook. The reader may still run, because a parse hook may ignore cancellation.
             if not connection.is_live or self.is_stopped or is_torn_down():
                 raise
             # The program cancelled the task, or the hook raised CancelledError itself. Rotate, because no other signal
@@ -71,8 +71,8 @@ class RotationHook:
     def due(self, connection: Connection) -> Observable[object]:
         """Emit when the hook of a connection has ended, and its delay is over.
 
-        If the hook ended within 0.25 s, the rotation is delayed: the hook may do so every time, and the feed would do
-        nothing but rotate.
+        If the hook ended within 0.25 s, the rotation is delayed. Otherwise a hook that always ends at once would make
+        the feed rotate all the time.
         """
         assert connection.rotation_task is not None
         # A cancelled hook emits nothing: it was cancelled because its connection ended.

@@ -1,4 +1,4 @@
-"""Priority queue for rate-limited sending."""
+"""A priority queue for rate-limited sending."""
 
 from __future__ import annotations
 
@@ -14,9 +14,9 @@ __all__ = ["Priority", "PrioritySendQueue"]
 
 
 class Priority(enum.IntEnum):
-    """Which messages are sent first where sending is rate-limited."""
+    """The order in which messages are sent if sending is rate-limited."""
 
-    #: Pongs and heartbeats: a server that misses them closes the connection.
+    #: Pongs and heartbeats. Without them the server closes the connection.
     HIGH = 0
     #: Messages of users.
     NORMAL = 1
@@ -25,9 +25,9 @@ class Priority(enum.IntEnum):
 
 
 class PrioritySendQueue:
-    """Grants slots for sending, as many as the limit allows: by priority, then in the order of the requests.
+    """Grants slots for sending within the limit, by priority and then in the order of the requests.
 
-    After :meth:`acquire`, call :meth:`record` when sending, or :meth:`release`.
+    After :meth:`acquire`, call :meth:`record` when you send, or :meth:`release` if you do not send.
 
     Args:
         loop: the event loop.
@@ -58,13 +58,13 @@ class PrioritySendQueue:
         try:
             return await slot
         except asyncio.CancelledError:
-            # The slot may have been granted in the same turn of the loop.
+            # The slot may have been granted in the same iteration of the event loop as the cancellation.
             if not slot.cancelled() and slot.result():
                 self.release()
             raise
 
     def record(self) -> None:
-        """Note that a message is sent now in an acquired slot."""
+        """Note that a message is now sent, which uses an acquired slot."""
         self._limit.record(self._loop.time())
         self._grant()
 
@@ -79,7 +79,7 @@ class PrioritySendQueue:
             self._timer = None
         while self._waiting:
             slot = self._waiting[0][2]
-            # A slot that is already done belongs to a cancelled caller.
+            # If the future of the slot is already done, its caller was cancelled.
             if not slot.done():
                 delay = self._limit.delay(self._loop.time())
                 if delay > 0:

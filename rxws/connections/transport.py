@@ -1,4 +1,4 @@
-"""Checks, closes and aborts a websocket of any library, whose parts may be missing."""
+"""Checks, closes and aborts a websocket of any library, even if it lacks some attributes."""
 
 from __future__ import annotations
 
@@ -12,10 +12,10 @@ from ..messages.frames import Websocket
 
 __all__ = ["abort_transport", "abort_websocket", "check_websocket", "close_soon", "discards", "wait_overdue"]
 
-#: Seconds after which a close in the background is given up; the libraries give up after 10.
+#: Seconds after which rxws stops waiting for a close in the background. The libraries stop after 10.
 CLOSE_TIMEOUT: Final = 30.0
 
-#: How often a connection is looked at within its limit.
+#: The number of checks of a connection's state within its limit.
 LOOKS: Final = 4
 
 
@@ -23,7 +23,7 @@ def check_websocket(websocket: object, origin: str) -> Websocket:
     """Return ``websocket`` if it has the websockets asyncio API.
 
     Raises:
-        TypeError: otherwise; the text names ``origin``, the type of ``websocket`` and what it lacks.
+        TypeError: it has not. The text names ``origin``, the type of ``websocket`` and the missing methods.
     """
     missing = [name for name in ("__aiter__", "send", "close") if not callable(getattr(websocket, name, None))]
     if not missing:
@@ -35,7 +35,7 @@ def check_websocket(websocket: object, origin: str) -> Websocket:
 
 
 def abort_transport(websocket: Websocket) -> bool:
-    """Abort the transport; return False if the websocket has none with ``abort``, as those of picows."""
+    """Abort the transport. Return False if the websocket has no transport with ``abort``, as with picows."""
     abort = getattr(getattr(websocket, "transport", None), "abort", None)
     if not callable(abort):
         return False
@@ -44,13 +44,14 @@ def abort_transport(websocket: Websocket) -> bool:
 
 
 def discards(websocket: Websocket) -> bool:
-    """Return whether the transport is closing: it discards without an error what is sent."""
+    """Return whether the transport is closing. A closing transport discards sent data without an error."""
     # A subclass may open another kind of websocket, whose transport may lack the method.
     is_closing = getattr(getattr(websocket, "transport", None), "is_closing", None)
     return callable(is_closing) and bool(is_closing())
 
 
-#: Tasks that close websockets in the background: the event loop itself keeps only weak references to tasks.
+#: Tasks that close websockets in the background. They are kept here, because the event loop has only weak references to
+#: tasks.
 _CLOSING: Final[set[asyncio.Task[None]]] = set()
 
 
@@ -58,7 +59,7 @@ def close_soon(websocket: Websocket) -> asyncio.Task[None]:
     """Close a websocket in the background, in bounded time."""
 
     async def close() -> None:
-        # If the connection breaks meanwhile, it is closed as well.
+        # If the connection breaks meanwhile, it is closed too.
         with contextlib.suppress(Exception):
             async with asyncio.timeout(CLOSE_TIMEOUT):
                 await websocket.close()
@@ -72,25 +73,27 @@ def close_soon(websocket: Websocket) -> asyncio.Task[None]:
 def abort_websocket(websocket: Websocket) -> None:
     """Abort a websocket without a closing handshake, so that the peer cannot delay it.
 
-    A websocket without a transport, as those of picows, is closed in the background; its ``close`` has a timeout.
+    A websocket without such a transport, as with picows, is closed in the background, with a timeout.
     """
     if not abort_transport(websocket):
         close_soon(websocket)
 
 
 async def wait_overdue(websocket: object, timeout: float) -> None:
-    """Return when a websocket library has been closing a connection for too long. Cancelling is safe.
+    """Wait until a websocket library has been closing a connection for too long. Cancelling is safe.
 
     A library closes by itself when the server breaks the protocol: with text that is no UTF-8, a frame that is too big,
-    a deflate bomb. It then reads nothing more and waits for the server's answer, for 10 s and longer. No library tells
-    when it begins, so its state is looked at four times within ``timeout``.
+    a deflate bomb. It then delivers nothing more and waits for the server's answer, for 10 s or longer. Libraries do
+    not report that they begin to close, so this checks the state four times within ``timeout``.
 
     Args:
         websocket: the connection; it may lack ``state``, and then it is never overdue.
-        timeout: seconds of closing after which this returns; it may return earlier by a quarter of them, never later.
+        timeout: seconds of closing after which this returns. It may return up to a quarter of that time earlier, but
+            not later.
     """
     seen = 0
     while seen < LOOKS:
         await asyncio.sleep(timeout / LOOKS)
-        # How often it was seen closing, and not for how long: a loop that stood still has not read the answer yet.
+        # Count how often the connection was closing and do not measure the time, because an event loop that was blocked
+        # has not read the answer yet.
         seen = seen + 1 if getattr(websocket, "state", None) == State.CLOSING else 0

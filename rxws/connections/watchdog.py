@@ -10,33 +10,35 @@ from ..messages.inbound import Inbound
 
 __all__ = ["QUIET_AFTER", "watch"]
 
-#: Seconds without a message after which silence is first reported; then after twice as many, and so on.
+#: Seconds without a message after which silence is first reported. This time then doubles with each report.
 QUIET_AFTER: Final = 60.0
 
-#: Seconds by which the event loop may wake too early. Without this margin it would wake twice.
+#: Seconds by which the event loop may wake the watchdog too early. Without this margin the watchdog would sleep twice.
 EARLY: Final = 0.001
 
-#: Seconds by which a late wake-up shows that the loop stood still.
+#: If the watchdog wakes up later than due by this many seconds, the event loop was blocked.
 LATE: Final = 0.05
 
-#: Seconds that are waited for a message, at most, after the loop stood still.
+#: The longest time in seconds that the watchdog waits for a message after the event loop was blocked.
 GRACE: Final = 1.0
 
-#: Turns of the loop between the wake-up and the verdict: the reader takes what has come, through every library.
+#: Iterations of the event loop between the wake-up and the check for messages, so that the reader can take messages
+#: that have arrived. Each library needs some iterations to pass them on.
 TURNS: Final = 8
 
 
 async def watch(inbound: Inbound, limit: float | None, silent: Callable[[float], None]) -> None:
-    """Call a function when no message has come for a while, until cancelled.
+    """Call a function whenever no message has arrived for some time. Never return.
 
-    A loop that stood still, because a function blocked it or the process was stopped, is no silence: what came
-    meanwhile waits in the socket. After a late wake-up this looks again after 1 s, or after ``limit`` if that is less.
-    Silence is reported only after the reader has had its turn.
+    Time during which the event loop was blocked, or the process was stopped, is no silence, because messages may wait
+    in the socket. So after a late wake-up this waits 1 s, or ``limit`` if that is less, before it checks. It reports
+    silence only after the reader had the opportunity to take messages.
 
     Args:
         inbound: the receiving side of the connection.
-        limit: seconds of silence after which ``silent`` is called; None: after 60 s, 120 s, 240 s … of one silence.
-        silent: called with the limit, in seconds, each time that one is reached.
+        limit: seconds of silence after which ``silent`` is called. It then doubles until the next message. None means
+            60 s.
+        silent: called with the reached limit, in seconds.
     """
     clock = asyncio.get_running_loop().time
     first = limit = QUIET_AFTER if limit is None else limit
@@ -45,11 +47,12 @@ async def watch(inbound: Inbound, limit: float | None, silent: Callable[[float],
     while True:
         await asyncio.sleep(due - clock())
         if clock() - due > LATE:
-            # Not repeated if that is late, too: a loop that always is would hide every silence.
+            # Do not repeat this if the second wake-up is late, too. Otherwise a loop that is always late would hide
+            # every silence.
             await asyncio.sleep(min(first, GRACE))
         for _ in range(TURNS):
             await asyncio.sleep(0)
-        # The last message is looked at once per limit: setting a timer for every message would be slow.
+        # Look at the time of the last message once per limit, because setting a timer for each message would be slow.
         last = inbound.last_received_at or heard
         if last != heard:
             heard, limit = last, first
@@ -57,5 +60,5 @@ async def watch(inbound: Inbound, limit: float | None, silent: Callable[[float],
         if now >= heard + limit - EARLY:
             silent(limit)
             limit *= 2
-        # A message may end this silence: look again no later than the first limit of the next silence.
+        # A message may end this silence, so look again within the first limit.
         due = min(heard + limit, now + first)

@@ -1,14 +1,14 @@
-"""One ordered sequence per channel from several lines: agreement, copies and gaps. Pure.
+"""Makes one ordered sequence per channel from the messages of several lines. Pure: without I/O and without a clock.
 
 ::
 
-    memory      the deliveries that are remembered
-    outcomes    the limits, and what the caller learns besides the items
-    seats       what is known of one line in one channel
-    evidence    what the messages of a line prove
-    replay      what a line has brought again that began after the end of another
-    deliveries  which line delivers, what the others hold, and what they owe
-    matcher     the rules
+    memory      the remembered deliveries
+    outcomes    the limits, and the results besides the items
+    seats       the state of one line in one channel
+    evidence    whether a line agrees, lags, or leads
+    replay      which earlier deliveries have arrived again on a line that began after the end of another
+    deliveries  the changes of lines and channels: joining, losing, holding, delivering, forgetting
+    matcher     the rules, which decide about these changes
 """
 
 from .matcher import Matcher

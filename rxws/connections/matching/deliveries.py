@@ -1,6 +1,6 @@
-"""Which line delivers in each channel, what the others hold, and what they owe. Pure.
+"""Changes the lines and channels of a matcher: lines join and are lost; messages are held and delivered. Pure.
 
-The rules stand in ``matcher``, which decides when a line joins, is lost, or takes over.
+The rules that decide when a line joins, is lost, or takes over are in ``matcher``.
 """
 
 from __future__ import annotations
@@ -20,12 +20,12 @@ __all__ = ["Deliveries"]
 T = TypeVar("T")
 
 _DEFAULTS: Final = Limits()
-#: How many first copies are kept as evidence: an equal message may follow the first of them.
+#: The number of first copies that are kept as evidence. One of them is evidence no more if an equal message follows.
 _MOST_FIRST_COPIES: Final = 8
 
 
 class Deliveries(Generic[T]):
-    """The lines and channels of a matcher: joins and loses lines, holds, delivers and forgets messages.
+    """The lines and channels of a matcher, with the methods that join and lose lines, and hold and deliver messages.
 
     The arguments and the attributes are those of its subclass, ``Matcher``.
     """
@@ -48,17 +48,17 @@ class Deliveries(Generic[T]):
         self._replays: dict[int, Replay] = {}
         self._lag = 0.0
         self._least_reach = limits.reach
-        # The lines that hold, until the line that they replace has ended, what it delivers.
+        # The lines that hold their messages until the line that they replace has ended.
         self._reserved: set[int] = set()
         self._channels: dict[Hashable, Channel[T]] = {}
-        # When each line last brought something new.
+        # When each line last delivered a message.
         self._last_new: dict[int, float] = {}
         self._memory: Final = Memory(limits.messages, limits.bytes, limits.tail)
         self._evidence: Final[Evidence[T]] = Evidence(limits, self._memory)
 
     @property
     def reach(self) -> float:
-        """Seconds that a joined line may be behind: four times the largest lag of a copy, within two limits."""
+        """The seconds by which a joined line may lag: four times the largest lag of a copy, within two limits."""
         return min(max(self._least_reach, 4 * self._lag), self._limits.farthest)
 
     # The lines and channels
@@ -85,11 +85,14 @@ class Deliveries(Generic[T]):
     # Resuming
 
     def _resumes(self, channel: Channel[T]) -> bool:
-        """Return whether a line must show in a channel that it begins where the last joined line stopped."""
+        """Return whether a channel is to be resumed: a line needs a proof that it begins where the last one stopped."""
         return self._proof is not None and channel.last_new > -math.inf and not channel.joined()
 
     def _unproven(self, line: int) -> list[Channel[T]]:
-        """Return the channels in which a line holds messages without a proof. A number may prove at any time."""
+        """Return the channels in which a line still needs a proof. A number can prove later that the line resumes.
+
+        So with numbers, a channel without held messages does not count.
+        """
         return [
             channel
             for channel, seat in self._seats_of(line)
@@ -99,7 +102,7 @@ class Deliveries(Generic[T]):
         ]
 
     def _resume(self, channels: list[Channel[T]], line: int, now: float) -> None:
-        """Let a line follow without a gap. It owes what was delivered after its newest copy: only equal messages."""
+        """Join a line without a gap. It owes the deliveries after its newest copy, all of them repeated messages."""
         if not channels:
             return
         self.out.append(Resumed(line, tuple(each.name for each in channels)))
@@ -111,7 +114,7 @@ class Deliveries(Generic[T]):
             self._join(channel, seat, now)
 
     def _replayed(self, line: int, copy: Delivery, now: float) -> None:
-        """Note that a line without a proof has brought a unique message again."""
+        """Note that a unique message has arrived again on a line without a proof."""
         replay = self._replays.setdefault(line, Replay())
         replay.progress = now
         is_complete = replay.came(line, copy, self._memory)
@@ -122,18 +125,18 @@ class Deliveries(Generic[T]):
             self._resume([each for each, _ in self._seats_of(line) if self._resumes(each)], line, now)
 
     def _drop_held(self, seat: Seat[T]) -> None:
-        """Drop held messages that are older than what was delivered."""
+        """Drop held messages that are older than the delivered ones."""
         self.older += len(seat.held)
         seat.held = Holding()
 
     # Copies
 
     def _await_owed(self, seat: Seat[T]) -> None:
-        """Hold messages until everything unique that is owed has come."""
+        """Hold messages until every unique owed message has arrived."""
         seat.awaited.update(each.number for each in self._evidence.unique_owed(seat))
 
     def _came(self, channel: Channel[T], seat: Seat[T], delivery: Delivery, arrival: int, now: float) -> None:
-        """Note that a delivered message has come on this line too."""
+        """Note that the copy of a delivery has arrived on this line."""
         self.copies += 1
         delivery.lines.add(seat.line)
         was_owed = seat.owed.pop(delivery.number, None) is not None
@@ -159,7 +162,7 @@ class Deliveries(Generic[T]):
             self._replayed(seat.line, delivery, now)
 
     def _begin_with(self, seat: Seat[T], first: Delivery) -> None:
-        """Owe nothing that was delivered before the first copy: it came before the line had the channel."""
+        """Let a line owe no delivery before its first copy, because it had not subscribed the channel by then."""
         for delivery in list(self._evidence.unique_owed(seat)):
             if delivery.number < first.number:
                 del seat.owed[delivery.number]
@@ -168,10 +171,10 @@ class Deliveries(Generic[T]):
     # Who delivers
 
     def _join(self, channel: Channel[T], seat: Seat[T], now: float) -> None:
-        """Deliver from now on the messages that come first on this line."""
+        """From now on, deliver the messages that arrive first on this line."""
         seat.enter(SeatState.JOINED)
         seat.replay_until = now + self.reach
-        # Equal messages that were delivered before its newest copy leave no credit.
+        # Drop the credit for repeated equal messages that were delivered before the line's newest copy.
         edge = seat.newest_copy.number if seat.newest_copy is not None else -1
         for number, delivery in list(seat.owed.items()):
             if number < edge and not self._memory.is_unique(delivery):
@@ -195,7 +198,10 @@ class Deliveries(Generic[T]):
             self.out.append(Reopen(seat.line))
 
     def _take_over(self, channel: Channel[T], seat: Seat[T], now: float, *, is_last: bool = False) -> None:
-        """Deliver behind a gap. A line that could have agreed and never did is rejected, except if it is the last."""
+        """Report a gap, and let this line deliver.
+
+        A line that could have agreed and never did is rejected instead, unless it is the last.
+        """
         never_agreed = seat.could_agree and not seat.was_joined and seat.newest_copy is None
         if never_agreed and not is_last and seat.held.first_time < now - self._limits.settle:
             self._reject(channel, seat)
@@ -206,7 +212,7 @@ class Deliveries(Generic[T]):
         seat.replay_until = now + self.reach
         seat.owed.clear()
         seat.awaited.clear()
-        # The lines that are not joined must agree with this line from the beginning.
+        # From now on the other lines must agree with this line, so discard their evidence.
         for other in channel.seats.values():
             if not other.is_joined:
                 other.is_overlapped, other.complete_since = True, now
@@ -214,7 +220,7 @@ class Deliveries(Generic[T]):
         self._release(channel, seat, now)
 
     def _give_up(self, channels: Iterable[Channel[T]], line: int, now: float) -> None:
-        """Give up the lines that are joined in these channels: ``line`` delivers behind one gap for all channels."""
+        """Replace the joined lines of these channels by ``line``, which delivers after one gap for all channels."""
         channels = list(channels)
         for channel in channels:
             for other in channel.joined():
@@ -230,7 +236,7 @@ class Deliveries(Generic[T]):
         return [each for each, seat in self._seats_of(line) if each is channel or seat.awaited or not each.joined()]
 
     def _gap(self, channel: Channel[T], now: float) -> None:
-        """Report one gap for all channels without a joined line; a channel is named once until it delivers again."""
+        """Report one gap for all channels without a joined line. It names no channel again that delivered nothing."""
         if channel.has_delivered or now - channel.early_gap_at > self._limits.settle:
             broken = [
                 each
@@ -249,7 +255,7 @@ class Deliveries(Generic[T]):
         self.held += 1
         seat.held.add(seat.arrivals, message)
         if not seat.is_joined and self._memory.find(channel.name, message.key):
-            # This equal message followed the copy, so the copy was no evidence.
+            # An equal message followed the copy, so the copy is no evidence.
             seat.first_copies = [each for each in seat.first_copies if each[1].key != message.key]
         is_reserved = seat.line in self._reserved
         if is_reserved and (channel.joined() or channel.orphaned_at is not None or seat.state is SeatState.EARLY):
@@ -258,7 +264,7 @@ class Deliveries(Generic[T]):
             if self._evidence.is_over(seat):
                 self._give_up(self._unproven(seat.line) or [channel], seat.line, now)
         elif not channel.joined():
-            # A reserved line, too, delivers a channel that no other line has.
+            # Even a reserved line delivers a channel that no other line has.
             self._take_over(channel, seat, now, is_last=is_reserved)
         elif self._evidence.is_over(seat):
             if seat.awaited:
@@ -267,7 +273,7 @@ class Deliveries(Generic[T]):
                 seat.held.drop_oldest()
 
     def _shed(self, channel: Channel[T], seat: Seat[T], now: float) -> None:
-        """Drop messages that came long before the acknowledgement, which is late where sending is limited."""
+        """Drop messages that arrived long before the acknowledgement, which a send limit may delay."""
         is_alone = not channel.joined()
         oldest = -math.inf if is_alone else now - 2 * self._limits.settle
         while seat.state is SeatState.EARLY and (seat.held.first_time < oldest or self._evidence.is_over(seat)):
@@ -275,7 +281,7 @@ class Deliveries(Generic[T]):
             self.dropped += is_alone
 
     def _release(self, channel: Channel[T], seat: Seat[T], now: float) -> None:
-        """Deliver held messages, except copies, older messages, and equal messages before the newest copy."""
+        """Deliver the held messages, except copies, older messages, and repeated messages before the newest copy."""
         held, seat.held = seat.held, Holding()
         first = self._evidence.first_copy(seat) if seat.is_overlapped else -1
         for arrival, message in held.items():
@@ -310,7 +316,7 @@ class Deliveries(Generic[T]):
             self._forget(old, now)
 
     def _forget(self, old: Delivery, now: float) -> None:
-        """Reject a line that owes a forgotten delivery, or let it follow behind a gap if no other line is joined."""
+        """Reject a line that owes a forgotten delivery, or let it deliver after a gap if no other line is joined."""
         channel = self._channels.get(old.channel)
         if channel is None:
             return
@@ -323,5 +329,5 @@ class Deliveries(Generic[T]):
             if is_owed and was_unique and has_others:
                 self._reject(channel, seat)
             elif is_awaited and not has_others:
-                # Whether the line brings it cannot be seen any more.
+                # The copy can no longer be recognised.
                 self._give_up(self._stuck_with(channel, seat.line), seat.line, now)

@@ -1,6 +1,6 @@
-"""What the messages of a line prove: whether it agrees, lags, or leads. Pure; changes nothing.
+"""Decides from the messages of a line whether it agrees, lags, or leads. Pure, and changes no state.
 
-Only a message that is unique among those that are remembered proves anything.
+Only messages whose identity is unique among the remembered deliveries are evidence.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ class Evidence(Generic[T]):
 
     Args:
         limits: the limits.
-        memory: the deliveries that are remembered.
+        memory: the remembered deliveries.
     """
 
     def __init__(self, limits: Limits, memory: Memory) -> None:
@@ -33,9 +33,9 @@ class Evidence(Generic[T]):
     def copied(self, seat: Seat[T], channel: Channel[T], key: Hashable, now: float) -> Delivery | None:
         """Return the delivery of which a message is a copy, or None.
 
-        A message is a copy of a unique delivery if its line owes that delivery; if its line is not joined, because then
-        another line delivers in doubt; or shortly after its line took over or brought its last such copy. A message is
-        a copy of one of several equal deliveries only on a joined line that owes that delivery.
+        A message is a copy of a unique delivery in three cases: its line owes that delivery; its line is not joined; or
+        its line was acknowledged, joined, or had its last such copy less than ``reach`` seconds ago. A message is a
+        copy of one of several equal deliveries only if its line is joined and owes that delivery.
         """
         same = self._memory.find(channel.name, key)
         if len(same) == 1:
@@ -49,7 +49,7 @@ class Evidence(Generic[T]):
         return len(self._memory.find(channel.name, key)) > 1
 
     def first_copy(self, seat: Seat[T]) -> int:
-        """Return the place of the first copy among the arrivals: of one that is evidence, if there is one; -1: none."""
+        """Return the arrival number of a line's first copy, preferably of one that is evidence; -1 without a copy."""
         return next((place for place, each in seat.first_copies if self._memory.is_unique(each)), seat.early_copy)
 
     def unique_owed(self, seat: Seat[T]) -> Iterator[Delivery]:
@@ -68,10 +68,11 @@ class Evidence(Generic[T]):
         return is_plausible and self._owes_since(seat, now) - seat.complete_since >= self._limits.settle
 
     def ahead_since(self, channel: Channel[T], seat: Seat[T]) -> float:
-        """Return since when a line without copies holds messages that it alone has brought; infinity: it holds none.
+        """Return when the first held message arrived that no other line has; infinity if there is none.
 
-        In an ordered channel, one message may have come with the subscription. Messages of no channel that came soon
-        after the subscriptions may be the answers to them.
+        A line with copies has none. In an ordered channel the first message does not count, because it may be an
+        initial value that the server sends on subscription. In an unordered channel the messages soon after the
+        subscriptions do not count, because they may be the answers to them.
         """
         if seat.newest_copy is not None:
             return math.inf
@@ -84,13 +85,13 @@ class Evidence(Generic[T]):
         return next(new, math.inf)
 
     def may_follow(self, seat: Seat[T], ended: float) -> bool:
-        """Return whether a line was subscribed when the other line ended, and owes it nothing old."""
+        """Return whether a line was subscribed when the other line ended, and owed it no old message."""
         if seat.state is not SeatState.HELD or seat.since > ended:
             return False
         return seat.newest_copy is not None or self._owes_since(seat, ended) > ended - self._limits.settle
 
     def leads(self, channel: Channel[T], seat: Seat[T], since: float) -> bool:
-        """Return whether a line has held something new since before ``since``, while the joined lines are silent."""
+        """Return whether the joined lines are silent, and a line holds a new message from before ``since``."""
         if seat.is_joined or not seat.held or channel.last_new > since or not channel.joined():
             return False
         first = self.first_copy(seat)

@@ -1,32 +1,33 @@
 """The rules that join lines into one ordered sequence per channel. Pure.
 
-A *line* is one connection. A *channel* is a sequence whose order is the same on every line. Two lines are joined in a
-channel when they are seen to agree: a message of one is identified as a message of the other. A message that both
-bring is delivered once, from the line that brings it first.
+A *line* is one connection. A *channel* is a sequence of messages whose order is the same on every line. A message that
+has the same identity as a delivered message of another line is a *copy*. It is dropped, so a message that arrives on
+several lines is delivered once, from the line on which it arrives first. A line *owes* a message that another line has
+delivered, until the copy arrives. Lines that are seen to agree in a channel are *joined*: they all deliver.
 
 Evidence
-    Only a message that is unique among those that are remembered proves anything. Messages that a line brings in a
-    channel before it has acknowledged the channel prove nothing.
+    Only messages whose identity is unique among the remembered deliveries are evidence. The messages of a channel that
+    arrive on a line before the channel is acknowledged there are no evidence.
 
 Joining
-    A line that is not joined in a channel holds its messages of that channel. It joins when for ``settle`` seconds
-    everything that was delivered has come on it too, or when for ``settle`` seconds nothing was delivered and the line
-    has brought nothing. Messages that it held before its first copy are older than what was delivered, and are dropped.
+    A line that is not joined in a channel holds its messages of that channel. It joins after ``settle`` seconds in
+    which copies of all delivered messages arrived, or in which no message was delivered and none arrived on the line.
+    Messages that it held before its first copy are older than the delivered ones, and are dropped.
 
 Staying joined
-    A joined line owes the messages that the other lines deliver, for ``reach`` seconds. If a unique message has not
-    come by then, the line is no longer joined. Equal messages that repeat (heartbeats) prove nothing: each delivery
-    leaves one credit on every other joined line, and an equal message on such a line uses up one credit.
+    A joined line that has owed a unique message for ``reach`` seconds is no longer joined. Repeated equal messages
+    (heartbeats) are no evidence. They are only counted: each delivery leaves one credit on every other joined line, and
+    an equal message on that line uses up one credit.
 
 The end of a line
-    A joined line that still owes messages of the ended line holds its own messages until those have come, or until
-    ``reach`` seconds have passed: then a gap stands before the held messages. If no joined line is left, another line
-    takes over behind a gap.
+    A joined line that still owes messages of the ended line holds its own messages until those arrive. If they have not
+    arrived after ``reach`` seconds, it reports a gap and delivers the held messages. If no joined line is left, another
+    line reports a gap and takes over.
 
 A rotation is the failover to a line that begins before the other line ends. Resuming is the failover to a line that
-begins after the end of the last joined line, where the server sends again what was missed: the line holds its messages
-until a proof shows that it begins where the other line stopped (see ``Proof``). If none does within ``settle`` seconds
-of the acknowledgement, or of the last copy, a gap stands before the held messages.
+begins after the last joined line has ended, if the server sends the missed messages again. The line holds its messages
+until there is a proof that it begins where the other line stopped (see ``Proof``). Without a proof within ``settle``
+seconds of the acknowledgement, or of the last copy, it reports a gap and delivers the held messages.
 
 The rules are those of A/B line arbitration in market data feeds, with identities in place of sequence numbers.
 """
@@ -54,15 +55,15 @@ class Matcher(Deliveries[T]):
 
     Attributes:
         out: the results: ``(item,)`` for an item to be delivered, or an outcome.
-        older: how many held messages were dropped because they were older than what was delivered.
-        uncopied: how many held messages of unordered channels were delivered although they stood before the first copy.
-        copies: how many messages were copies.
-        held: how many messages were held.
-        dropped: how many messages were dropped that no other line brings, because too many were held.
+        older: the number of held messages that were dropped because they were older than the delivered ones.
+        uncopied: the number of held messages of unordered channels that were delivered although a copy followed them.
+        copies: the number of copies.
+        held: the number of messages that were held.
+        dropped: the number of messages that were dropped because a line held too many, although no other line has them.
 
     Args:
         limits: the limits.
-        proof: what proves that a line resumes; None: the server does not send again what was missed.
+        proof: the proof that a line resumes; None if the server does not send missed messages again.
         is_ordered: returns whether a channel has one order on every line, so that messages before the first copy are
             older. In an unordered channel such messages are delivered, and counted.
 
@@ -77,7 +78,7 @@ class Matcher(Deliveries[T]):
     """
 
     def agrees(self, line: int, now: float) -> bool:
-        """Return whether a reserved line has brought what the others did, and differs from them in no channel."""
+        """Return whether a reserved line has copies, and agrees with the other lines in every channel."""
         return self._has_copies(line) and all(self._agrees_in(each, line, now) for each in self._channels.values())
 
     def is_joined(self, line: int) -> bool:
@@ -85,11 +86,11 @@ class Matcher(Deliveries[T]):
         return all(line in each.seats and each.seats[line].is_joined for each in self._channels.values() if each.seats)
 
     def is_full(self, line: int) -> bool:
-        """Return whether a line holds nearly as much as it may."""
+        """Return whether a line has nearly reached the limit of held messages."""
         return any(self._evidence.is_over(seat, 0.9) for _, seat in self._seats_of(line))
 
     def owner(self, name: Hashable) -> int | None:
-        """Return the line from which a channel was delivered first, or behind the last gap; None: from no line yet."""
+        """Return the line that delivered a channel's first message, or the first after its last gap; None if none."""
         channel = self._channels.get(name)
         return None if channel is None else channel.owner
 
@@ -108,9 +109,10 @@ class Matcher(Deliveries[T]):
         return any(each.channel == name and self._memory.is_unique(each) for each in self._memory)
 
     def is_settled(self, now: float) -> bool:
-        """Return whether no later message can be a copy or be held: every line is joined and owes nothing.
+        """Return whether no later message can be a copy or be held.
 
-        A channel without any line keeps the matcher unsettled for ``reach`` seconds after its last message.
+        For this, every line must be joined and owe nothing, and a channel without any line must have had no message for
+        ``reach`` seconds.
         """
         seats = list(self._seats())
         if not all(seat.is_joined and not seat.owed and not seat.held for seat in seats):
@@ -125,7 +127,7 @@ class Matcher(Deliveries[T]):
     # What happens to the lines
 
     def begin(self, line: int, channels: Iterable[Hashable], now: float, last_new: float = -math.inf) -> None:
-        """Join a line that delivers already in these channels, without a gap.
+        """Join a line that already delivers in these channels, without a gap.
 
         Args:
             line: the line.
@@ -144,16 +146,17 @@ class Matcher(Deliveries[T]):
                 channel.last_new = max(channel.last_new, last_new)
 
     def reserve(self, line: int) -> None:
-        """Hold the messages of this line until the line that it is to replace has ended: see :meth:`replace`.
+        """Hold the messages of this line until it replaces the ended line: see :meth:`replace`.
 
-        It delivers only the channels that no other line has.
+        Until then this line delivers only the channels that no other line has.
         """
         self._reserved.add(line)
 
     def acknowledged(self, line: int, name: Hashable, now: float) -> None:
         """Note that the subscription of a channel is in effect on a line.
 
-        The line delivers if no line is joined. In a rotation, the line that brings a new channel's first message does.
+        The line delivers if no line is joined. In a rotation, a new channel is delivered from the line on which its
+        first message arrives.
         """
         channel = self._channel(name)
         seat = self._seat(line, channel, now)
@@ -170,14 +173,14 @@ class Matcher(Deliveries[T]):
             self._take_over(channel, seat, now, is_last=line in self._reserved)
 
     def stated(self, line: int, now: float, *, is_resumed: bool, name: Hashable = ..., are_older: bool = False) -> None:
-        """Note that the server states, or that a number shows, whether a line resumes where the last line stopped.
+        """Note that a line resumes where the ended line stopped, or that it does not: the server or a number says so.
 
         Args:
             line: the line.
             now: the time.
-            is_resumed: whether nothing is missing.
+            is_resumed: whether no message is missing.
             name: the channel; by default all channels.
-            are_older: whether the held messages of these channels are older than what was delivered.
+            are_older: whether the held messages of these channels are older than the delivered ones.
         """
         channels = [each for each, _ in self._seats_of(line) if self._resumes(each) and name in (..., each.name)]
         for channel in channels if are_older else ():
@@ -194,14 +197,14 @@ class Matcher(Deliveries[T]):
             channel.seats.pop(line, None)
             if not channel.seats:
                 del self._channels[name]
-            # Its end is wanted, so what is missing afterwards is no loss.
+            # The user has unsubscribed, so missing messages are no loss.
             channel.is_wanted = channel.has_delivered = False
 
     def arrived(self, line: int, name: Hashable, key: Hashable, item: T, size: int, now: float) -> None:
-        """Take a message: a copy is dropped; a joined line delivers what is new; any other line holds it.
+        """Take a message: drop it if it is a copy, deliver it if its line is joined, otherwise hold it.
 
         Args:
-            line: the line that brought the message.
+            line: the line on which the message arrived.
             name: its channel.
             key: its identity, or INCOMPARABLE.
             item: the item to deliver.
@@ -214,7 +217,7 @@ class Matcher(Deliveries[T]):
         if (delivery := self._evidence.copied(seat, channel, key, now)) is not None:
             self._came(channel, seat, delivery, seat.arrivals, now)
             if seat.state is SeatState.EARLY and channel.is_ordered:
-                # Its acknowledgement may never come.
+                # A copy shows that the line is subscribed. The acknowledgement may never arrive.
                 self.acknowledged(line, name, now)
         elif seat.delivers:
             self._deliver(channel, seat, key, item, size, now)
@@ -222,7 +225,7 @@ class Matcher(Deliveries[T]):
             self._hold(channel, seat, HeldMessage(key, item, size, now), now)
 
     def ended(self, line: int, now: float) -> None:
-        """Note the end of a line. Its held messages are dropped, because a gap or another line covers them."""
+        """Note the end of a line. Its held messages are dropped: another line delivers them, or a gap is reported."""
         last_new = self._last_new.pop(line, -math.inf)
         self._replays.pop(line, None)
         self._reserved.discard(line)
@@ -248,7 +251,7 @@ class Matcher(Deliveries[T]):
                 self._take_over(channel, max(heirs, key=lambda seat: (bool(seat.first_copies), -seat.since)), now)
 
     def interrupted(self, line: int, now: float) -> bool:
-        """Note that messages are missing on a line: it must agree again. Return whether it delivers in any channel."""
+        """Note that a line lost messages, so it must agree again. Return whether it is joined in any channel."""
         seats = list(self._seats_of(line))
         for channel, seat in seats:
             if seat.state is SeatState.HELD:
@@ -257,7 +260,7 @@ class Matcher(Deliveries[T]):
         return any(seat.is_joined for _, seat in seats)
 
     def finish(self, now: float) -> None:
-        """Report a gap for the channels that were delivered and that no line has: call this before the end."""
+        """Report a gap for the channels that were delivered and have no joined line. Call this before the end."""
         for channel in list(self._channels.values()):
             if channel.has_delivered and not channel.joined():
                 self._gap(channel, now)
@@ -265,15 +268,15 @@ class Matcher(Deliveries[T]):
     def replace(self, line: int, now: float, *, is_complete: bool) -> None:
         """Let the reserved line replace the line that has ended, in all channels.
 
-        The reserved line follows without a gap in the channels where it agrees.
+        There is no gap in the channels in which the reserved line agrees.
 
         Args:
             line: the reserved line.
             now: the time.
-            is_complete: the ended line was read to its own end. Then the reserved line also follows if something has
-                agreed, or if nothing had to agree; messages that it still owes are waited for.
+            is_complete: whether the ended line was read to its own end. Then there is no gap either if the reserved
+                line has any copy, or owed no old message; it waits for the messages that it still owes.
         """
-        # The rules that depend on time were last applied when it was decided to close the line that has ended.
+        # The rules that depend on time were last applied before the ended line was closed.
         self.tick(now)
         self._reserved.discard(line)
         seats = list(self._seats_of(line))
@@ -281,7 +284,7 @@ class Matcher(Deliveries[T]):
             is_complete = False
         broken = [each for each in seats if not self._follows(*each, is_complete=is_complete)]
         if not broken:
-            # The lag of the line is known, so owed messages need not be waited for longer than that.
+            # The lag of the line is known, so do not wait longer for owed messages.
             self._least_reach = self._limits.settle
         for channel, seat in broken:
             self._take_over(channel, seat, now, is_last=True)
@@ -293,7 +296,7 @@ class Matcher(Deliveries[T]):
                 self._join(channel, seat, now)
 
     def stood_still(self, now: float) -> None:
-        """Note that the loop stood still until now: the silence before proves nothing."""
+        """Note that the event loop was blocked until now, so the silence before is no evidence."""
         for seat in self._seats():
             if seat.newest_copy is None:
                 seat.complete_since = max(seat.complete_since, now)
@@ -312,7 +315,7 @@ class Matcher(Deliveries[T]):
         return any(seat.newest_copy is not None for _, seat in self._seats_of(line))
 
     def _was_mute(self, line: int, now: float) -> bool:
-        """Return whether nothing was delivered while a line held messages that it alone had brought."""
+        """Return whether no message was delivered while a line held messages that no other line had."""
         seats = [seat for _, seat in self._seats_of(line)]
         has_delivered = any(seat.newest_copy is not None or seat.owed for seat in seats)
         return not has_delivered and any(seat.ahead_since < now - self._limits.settle for seat in seats)
@@ -326,9 +329,9 @@ class Matcher(Deliveries[T]):
         return seat.is_ready or self._is_aside(channel, seat) or self._evidence.has_agreed(seat, now)
 
     def _is_aside(self, channel: Channel[T], seat: Seat[T]) -> bool:
-        """Return whether a line shows in a channel what it brings, so that its messages of no channel prove nothing.
+        """Return whether a line need not agree in this unordered channel, because it has copies in an ordered one.
 
-        They are mostly answers: those to one line do not come on another.
+        The messages of an unordered channel are mostly answers, and the answers to one line arrive on no other.
         """
         if channel.is_ordered:
             return False
@@ -366,10 +369,10 @@ class Matcher(Deliveries[T]):
                 self._give_up(silent, seat.line, now)
 
     def _expire_owed(self, channel: Channel[T], seat: Seat[T], now: float) -> None:
-        """Give up owed messages that are late, or that a copy has overtaken by more than ``settle``."""
+        """Stop waiting for owed messages that are late, or older than the newest copy by more than ``settle``."""
         delivers = any(other is not seat and other.delivers for other in channel.joined())
         if seat.awaited and not seat.held and not delivers:
-            # Until the line brings something, nothing shows whether the awaited messages are late or missing.
+            # Until another message arrives on the line, it is unknown whether the awaited messages are late or missing.
             return
         is_late = is_stuck = False
         overtaken = seat.newest_copy.time - self._limits.settle if seat.newest_copy is not None else -math.inf
@@ -388,7 +391,7 @@ class Matcher(Deliveries[T]):
                 self._give_up(self._stuck_with(channel, seat.line), seat.line, now)
 
     def _judge(self, channel: Channel[T], seat: Seat[T], now: float) -> None:
-        """Join a line that has agreed; reject a line that never agrees."""
+        """Join a line that has agreed; reject a line that has not agreed in time."""
         if self._evidence.has_agreed(seat, now):
             self._join(channel, seat, now)
         elif seat.newest_copy is None and seat.could_agree and now - seat.since > self._limits.farthest:

@@ -1,4 +1,4 @@
-"""The deliveries that are remembered, so that their copies are recognised. Pure."""
+"""Remembers deliveries, so that their copies are recognised. Pure."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ class Delivery:
         key: its identity.
         size: its bytes.
         time: when it was delivered.
-        lines: the lines on which it has come.
+        lines: the lines on which it has arrived.
     """
 
     number: int
@@ -32,12 +32,12 @@ class Delivery:
 
 
 class Memory:
-    """A ring of the newest deliveries, with the newest few of each channel however old they are.
+    """A ring of the newest deliveries, and in addition the newest few deliveries of each channel.
 
     Args:
-        messages: how many deliveries the ring holds.
-        bytes: how many bytes of messages the ring holds.
-        tail: how many deliveries of each channel are remembered beside the ring.
+        messages: the largest number of deliveries in the ring.
+        bytes: the largest number of bytes of messages in the ring.
+        tail: the number of deliveries of each channel that are remembered even after they left the ring.
     """
 
     def __init__(self, messages: int, bytes: int, tail: int) -> None:  # noqa: A002
@@ -69,13 +69,13 @@ class Memory:
         return self._by_key.get((channel, key), ())
 
     def is_unique(self, delivery: Delivery) -> bool:
-        """Return whether no other remembered delivery has the same identity: only such a delivery is evidence."""
+        """Return whether no other remembered delivery has the same identity. Only a unique delivery is evidence."""
         return len(self.find(delivery.channel, delivery.key)) == 1
 
     def add(
         self, line: int, channel: Hashable, key: Hashable, size: int, now: float
     ) -> tuple[Delivery, list[Delivery]]:
-        """Remember a delivery. Return it, and the deliveries that are forgotten for it."""
+        """Remember a delivery. Return it, and the deliveries that were forgotten to make room."""
         self._number += 1
         new = Delivery(self._number, channel, key, size, now, {line})
         self._ring[new.number] = new

@@ -1,4 +1,4 @@
-"""The limits of a matcher, and its outcomes. Pure."""
+"""The limits of a matcher, and its results besides the items. Pure."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import Final
 
 __all__ = ["INCOMPARABLE", "GapFound", "Joined", "Limits", "Lost", "Outcome", "Reopen", "Resumed"]
 
-#: The identity of a message that cannot be compared: it is never a copy, has no copies, and proves nothing.
+#: The identity of a message that cannot be compared. Such a message is never a copy, has no copies, and is no evidence.
 INCOMPARABLE: Final = object()
 
 
@@ -17,12 +17,12 @@ class Limits:
     """The limits of a matcher, in seconds, messages and bytes.
 
     Attributes:
-        settle: lines must agree for this many seconds to be joined.
-        reach: a joined line may be this many seconds behind, if no larger lag was seen.
-        farthest: a joined line may never be further behind; a line without agreement for so long is opened anew.
-        messages: how many deliveries are remembered, and how many messages a line holds in a channel.
-        bytes: the same in bytes.
-        tail: how many deliveries of each channel are remembered in any case.
+        settle: a line joins after it has agreed for this many seconds.
+        reach: a joined line may lag by this many seconds. A larger observed lag raises this limit.
+        farthest: the upper limit of that lag. A line that has not agreed for this many seconds is opened anew.
+        messages: the largest number of remembered deliveries, and of messages that a line holds in a channel.
+        bytes: the same limit in bytes.
+        tail: the number of deliveries of each channel that are remembered in any case.
     """
 
     settle: float = 0.5
@@ -38,7 +38,7 @@ class GapFound:
     """Messages may be missing in these channels.
 
     Attributes:
-        start: when the last message before the gap was delivered.
+        start: the time until which every message of these channels was delivered.
         end: when the gap was found.
         channels: the channels of the gap.
     """
@@ -50,7 +50,7 @@ class GapFound:
 
 @dataclass(frozen=True, slots=True)
 class Joined:
-    """A line joined in a channel."""
+    """A line has joined in a channel."""
 
     line: int
     channel: Hashable
@@ -58,7 +58,7 @@ class Joined:
 
 @dataclass(frozen=True, slots=True)
 class Lost:
-    """A line is no longer joined in a channel, because it is ``"behind"`` or ``"mute"``."""
+    """A line is no longer joined in a channel: it is ``"behind"`` (lags too much) or ``"mute"`` (silent)."""
 
     line: int
     channel: Hashable
@@ -67,14 +67,14 @@ class Lost:
 
 @dataclass(frozen=True, slots=True)
 class Reopen:
-    """A line cannot be compared: the caller must close it and open another."""
+    """A line cannot be compared with the others. The caller must close it and open another."""
 
     line: int
 
 
 @dataclass(frozen=True, slots=True)
 class Resumed:
-    """A line that began after the end of another continues it in these channels: nothing is missing."""
+    """A line that began after the end of another continues it in these channels without a missing message."""
 
     line: int
     channels: tuple[Hashable, ...]

@@ -1,4 +1,4 @@
-"""What a line has brought again of the messages that were delivered before it began. Pure."""
+"""Tracks which earlier deliveries have arrived again on a line that began after them. Pure."""
 
 from __future__ import annotations
 
@@ -11,21 +11,21 @@ __all__ = ["Proof", "Replay"]
 
 
 class Proof(enum.Enum):
-    """What proves that a line resumes where the line that ended before it stopped."""
+    """The kind of proof that a line resumes where the ended line stopped."""
 
-    #: Every unique message that was delivered since the first copy has come again.
+    #: Every unique message that was delivered since the first copy has arrived again.
     COPIES = "copies"
-    #: The server states it.
+    #: The server states that the line resumes.
     STATEMENT = "statement"
-    #: The number of a message is the next one of its channel.
+    #: The number of a message is one more than the last number of its channel.
     NUMBERS = "numbers"
 
 
 class Replay:
-    """The copies that one line has brought of what was delivered before it began, in all channels.
+    """The copies of earlier deliveries that have arrived on one line, in all channels.
 
     Attributes:
-        progress: when the line was last subscribed somewhere, or brought a copy; infinity before.
+        progress: when a channel was last acknowledged, or a copy last arrived, on the line; infinity before.
     """
 
     __slots__ = ("_first", "_missing", "progress")
@@ -36,7 +36,7 @@ class Replay:
         self._missing: set[int] = set()
 
     def came(self, line: int, copy: Delivery, memory: Memory) -> bool:
-        """Note a unique copy. Return whether everything unique that was delivered since the first copy has come."""
+        """Note a unique copy. Return whether every unique message delivered since the first copy has arrived again."""
         if self._first is None or copy.number < self._first.number:
             end = math.inf if self._first is None else self._first.number
             self._missing.update(
@@ -49,5 +49,5 @@ class Replay:
         return not self._missing
 
     def begins_with(self, oldest: int) -> bool:
-        """Return whether the replay reaches back to the oldest remembered delivery, so that more may precede it."""
+        """Return whether the replay begins with the oldest remembered delivery, or with an even older message."""
         return self._first is not None and self._first.number <= oldest

@@ -1,4 +1,4 @@
-"""What is known of one line in one channel, with the messages that the line holds there. Pure."""
+"""A *seat*: the state of one line in one channel, with the messages that the line holds there. Pure."""
 
 from __future__ import annotations
 
@@ -18,13 +18,13 @@ T = TypeVar("T")
 class SeatState(enum.Enum):
     """The state of a line in a channel."""
 
-    #: The channel is not acknowledged: its messages are held, and prove nothing.
+    #: The channel is not acknowledged. Its messages are held, and are no evidence.
     EARLY = "early"
-    #: Messages are held until the line agrees.
+    #: The line holds its messages until it agrees.
     HELD = "held"
-    #: Messages that come first on this line are delivered.
+    #: Messages that arrive first on this line are delivered.
     JOINED = "joined"
-    #: The line cannot be compared; its messages are not delivered.
+    #: The line cannot be compared with the others. Its messages are dropped.
     REJECTED = "rejected"
 
 
@@ -39,13 +39,13 @@ TRANSITIONS: Final[Mapping[SeatState, frozenset[SeatState]]] = {
 
 @dataclass(slots=True)
 class HeldMessage(Generic[T]):
-    """A message that waits until its line delivers.
+    """A message that is held until its line delivers.
 
     Attributes:
         key: its identity.
         item: the item to deliver.
         size: its bytes.
-        time: when it came.
+        time: when it arrived.
     """
 
     key: Hashable
@@ -55,7 +55,7 @@ class HeldMessage(Generic[T]):
 
 
 class Holding(Generic[T]):
-    """The messages that a line holds in a channel, in the order in which they came.
+    """The messages that a line holds in a channel, in the order of arrival.
 
     Attributes:
         size: the bytes of all messages.
@@ -72,7 +72,7 @@ class Holding(Generic[T]):
         return len(self._messages)
 
     def items(self) -> Iterable[tuple[int, HeldMessage[T]]]:
-        """Return the messages with their places among the arrivals."""
+        """Return the messages with their arrival numbers."""
         return self._messages.items()
 
     def add(self, arrival: int, message: HeldMessage[T]) -> None:
@@ -82,16 +82,16 @@ class Holding(Generic[T]):
         self.size += message.size
 
     def count(self, key: Hashable) -> int:
-        """Return how many messages have this identity."""
+        """Return the number of messages with this identity."""
         return len(self._by_key.get(key, ()))
 
     def take(self, key: Hashable) -> int | None:
-        """Remove the first message with this identity. Return its place, or None if there is none."""
+        """Remove the first message with this identity. Return its arrival number, or None if there is none."""
         arrivals = self._by_key.get(key)
         return None if arrivals is None else self._remove(arrivals[0])
 
     def drop_oldest(self) -> None:
-        """Remove the message that came first."""
+        """Remove the message that arrived first."""
         self._remove(next(iter(self._messages)))
 
     def _remove(self, arrival: int) -> int:
@@ -105,50 +105,50 @@ class Holding(Generic[T]):
 
     @property
     def first_time(self) -> float:
-        """When the first message came; infinity without messages."""
+        """When the first message arrived; infinity without messages."""
         return next((each.time for each in self._messages.values()), math.inf)
 
     @property
     def last_time(self) -> float:
-        """When the last message came; minus infinity without messages."""
+        """When the last message arrived; minus infinity without messages."""
         return next((each.time for each in reversed(self._messages.values())), -math.inf)
 
 
 @dataclass(eq=False, slots=True)
 class Seat(Generic[T]):
-    """What is known of one line in one channel.
+    """The state of one line in one channel.
 
     Attributes:
         line: the number of the line.
-        since: when the channel was acknowledged; before that, when the line was first heard of.
+        since: when the channel was acknowledged; before that, when the line was first mentioned for it.
     """
 
     line: int
     since: float
     state: SeatState = field(default=SeatState.EARLY, init=False)
-    # A unique message that came before on another line is a copy until then, although it is not owed.
+    # Until this time, a unique message that another line has delivered counts as a copy even if it is not owed.
     replay_until: float = field(default=-math.inf, init=False)
-    # Everything that was delivered after this time has come, except what is owed.
+    # Every message that was delivered after this time has arrived on this line, except the owed ones.
     complete_since: float = field(init=False)
-    # Another line delivers: messages before the first copy are older than what was delivered.
+    # Another line delivers, so held messages before the first copy are older than the delivered ones.
     is_overlapped: bool = field(default=False, init=False)
-    # Something unique was delivered since the acknowledgement, so that the line could have agreed.
+    # A unique message was delivered since the acknowledgement, so the line could have agreed.
     could_agree: bool = field(default=False, init=False)
-    # Since when it has held messages that it alone has brought.
+    # When the first held message arrived that no other line has.
     ahead_since: float = field(default=math.inf, init=False)
     # The line was joined before.
     was_joined: bool = field(default=False, init=False)
     # The line would be joined if it were not reserved.
     is_ready: bool = field(default=False, init=False)
-    # The deliveries that have not come on this line, and when each was delivered.
+    # The deliveries that this line owes, by number.
     owed: dict[int, Delivery] = field(default_factory=dict, init=False)
-    # The deliveries of an ended line that the line owes: until they have come, messages are held.
+    # The numbers of the owed deliveries of an ended line. Until they have arrived, this line holds its messages.
     awaited: set[int] = field(default_factory=set, init=False)
     held: Holding[T] = field(default_factory=Holding, init=False)
     arrivals: int = field(default=0, init=False)
-    # Arrivals up to this one are no evidence that the line agrees.
+    # The number of the last arrival before the acknowledgement. Arrivals up to it are no evidence of agreement.
     early_arrivals: int = field(default=0, init=False)
-    # The first copy among them: messages before it are older all the same.
+    # The first copy up to there. It is no evidence, but the messages before it are older than the delivered ones.
     early_copy: int = field(default=-1, init=False)
     first_copies: list[tuple[int, Delivery]] = field(default_factory=list, init=False)
     newest_copy: Delivery | None = field(default=None, init=False)
@@ -171,12 +171,12 @@ class Seat(Generic[T]):
 
     @property
     def has_copies(self) -> bool:
-        """Whether the line has ever brought a unique message that another line delivered."""
+        """Whether a unique message of another line has ever arrived on this line."""
         return self.newest_copy is not None or self.early_copy >= 0
 
     @property
     def delivers(self) -> bool:
-        """Whether new messages are delivered at once."""
+        """Whether the line delivers new messages at once."""
         return self.is_joined and not self.awaited
 
 
@@ -187,24 +187,24 @@ class Channel(Generic[T]):
     Attributes:
         name: the name that the caller uses.
         is_ordered: whether its order is the same on every line.
-        seats: what is known of each line.
+        seats: the state of each line in the channel.
     """
 
     name: Hashable
     is_ordered: bool
     seats: dict[int, Seat[T]] = field(default_factory=dict, init=False)
-    # The line from which it was delivered first, or behind the last gap.
+    # The line that delivered the first message of the channel, or the first after its last gap.
     owner: int | None = field(default=None, init=False)
-    # A line that was joined has brought everything up to this time.
+    # Every message up to this time has arrived on a line that was joined.
     complete_until: float = field(default=0.0, init=False)
     last_new: float = field(default=-math.inf, init=False)
-    # It was not unsubscribed on any line since it was last acknowledged on one.
+    # The channel was not unsubscribed on any line since its last acknowledgement.
     is_wanted: bool = field(default=True, init=False)
-    # Something was delivered since the last gap of this channel.
+    # A message was delivered since the last gap of this channel.
     has_delivered: bool = field(default=False, init=False)
-    # When a gap named this channel before the channel was acknowledged again.
+    # When the last gap that names this channel was reported, until the channel is acknowledged again.
     early_gap_at: float = field(default=math.inf, init=False)
-    # When its last joined line ended, until the reserved line replaces that line.
+    # When the last joined line of the channel ended; None after the reserved line has replaced that line.
     orphaned_at: float | None = field(default=None, init=False)
 
     def joined(self) -> list[Seat[T]]:
