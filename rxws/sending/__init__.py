@@ -1,3 +1,3 @@
-"""The other direction: sends messages and subscribes channels."""
+"""Sends messages to the server, and subscribes channels there."""
 
 __all__: list[str] = []

@@ -1,4 +1,4 @@
-"""Which answers of the server belong to which channels of one message. Pure."""
+"""Finds out which of the server's answers belong to which channels of a sent message. Pure."""
 
 from __future__ import annotations
 
@@ -19,20 +19,21 @@ _REFUSAL: Final = attrgetter("refusal")
 class Answers:
     """The answers to one message that subscribes channels.
 
-    If the ``acknowledged`` filters of all channels are equal, the first answer counts for all channels. Where they
-    differ, the server may answer each channel, or the message as a whole with an answer that passes the filter of one
-    channel. The second answer shows which: so after a single one the caller waits a little and then calls
-    :meth:`conclude`.
+    If the ``acknowledged`` filters of all channels are equal, the first answer counts for all channels. If they differ,
+    the server may answer each channel; or it may answer the whole message once, with an answer that passes the filter
+    of one channel. A second answer shows that the server answers each channel. So after the first answer the caller
+    waits a little, and calls :meth:`conclude` if no second answer arrives.
 
     Args:
         channels: the channels of the message; at least one has an ``acknowledged`` filter.
         passes: returns whether a message passes a filter.
-        accept: called with channels that the server has accepted, and its answer, before the next message is read.
+        accept: called with channels that the server has accepted, and its answer, before the next message is handled.
 
     Attributes:
         waiting: the channels whose answer is awaited.
-        refusals: channels that were refused, with the answer. Of several channels it is not known which one was.
-        heard: done when an answer has come; the caller replaces it before it waits for the next one.
+        refusals: channels that were refused, with the answer. If there are several channels, the server refused one or
+            more of them, and it is unknown which.
+        heard: done when an answer has arrived; the caller replaces it before it waits for the next one.
     """
 
     def __init__(
@@ -45,24 +46,24 @@ class Answers:
         self._accept = accept
         self._all = channels = list(channels)
         self.waiting: Final[dict[Channel, None]] = {each: None for each in channels if each.consent}
-        # These are accepted or refused with the others.
+        # Channels without an ``acknowledged`` filter are accepted or refused together with the others.
         self._silent = [each for each in channels if not each.consent]
         self._is_single = len({each.consent for each in self.waiting}) <= 1
         self._count = 0
         self._latest: Any = None
-        # Refusals of which it is not known yet whom they concern.
+        # Refusals, each with the channels of which it may refuse one.
         self._doubtful: list[tuple[list[Channel], Any]] = []
         self.refusals: Final[list[tuple[Sequence[Channel], Any]]] = []
         self.heard: asyncio.Future[None] = asyncio.get_running_loop().create_future()
 
     @property
     def is_complete(self) -> bool:
-        """Whether no answer is awaited any more."""
+        """Whether all awaited answers have arrived."""
         return not self.waiting
 
     @property
     def is_doubtful(self) -> bool:
-        """Whether another answer, or none for a while, shows what an answer means that has come."""
+        """Whether the meaning of an answer depends on whether another one follows soon."""
         return bool(self.waiting) and (self._count == 1 or bool(self._doubtful))
 
     def take(self, message: Any) -> bool:
@@ -89,11 +90,11 @@ class Answers:
         return True
 
     def conclude(self) -> None:
-        """Decide what is doubtful: no other answer has come for a while."""
+        """Interpret the answers so far, because no other answer has arrived for a while."""
         if not self.is_doubtful:
             return
         if self._count == 1:
-            # The only answer is that to the message as a whole.
+            # There is only one answer, so it answers the whole message.
             message = self._doubtful[0][1] if self._doubtful else None
             self._settle_all(message, is_refused=bool(self._doubtful))
             return
@@ -104,7 +105,8 @@ class Answers:
     def _refused_by(self, message: Any) -> list[Channel]:
         """Return the channels that a message may refuse."""
         refused = self._that_pass(message, self.waiting, _REFUSAL)
-        # Where all channels have the same filter of refusals, an id that the other filter wants may name the channel.
+        # If all channels have the same ``rejected`` filter, an id in the answer may show the channel, because the
+        # answer then passes the ``acknowledged`` filter of that channel.
         return (len(refused) > 1 and self._that_pass(message, refused, _CONSENT)) or refused
 
     def _that_pass(
@@ -116,7 +118,7 @@ class Answers:
         return [each for each in channels if filter_of(each) in passed]
 
     def _attribute(self) -> None:
-        """Find out whom refusals concern: the server answers one by one."""
+        """Find the channel of each refusal. The server answers each channel."""
         for channels, message in list(self._doubtful):
             possible = [each for each in channels if each in self.waiting]
             if len(possible) <= 1:
@@ -124,7 +126,7 @@ class Answers:
                 self._refuse(possible, message)
         possible = list({each: None for channels, _ in self._doubtful for each in channels if each in self.waiting})
         if len(possible) == len(self._doubtful):
-            # As many refusals as channels that they may concern.
+            # There are as many refusals as channels, so each channel was refused.
             for each, (_, message) in zip(possible, self._doubtful, strict=True):
                 self._refuse([each], message)
             self._doubtful.clear()

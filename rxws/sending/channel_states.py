@@ -1,4 +1,4 @@
-"""The states of all channels on one connection, and the next command to send there. Pure."""
+"""Tracks the states of all channels on one connection, and chooses the next command to send there. Pure."""
 
 from __future__ import annotations
 
@@ -18,12 +18,12 @@ class ChannelState(enum.Enum):
     """The state of a channel on one connection.
 
     Attributes:
-        ABSENT: it is neither wanted nor subscribed.
-        PENDING_SUBSCRIBE: it is wanted, and no command that subscribes it was taken yet.
-        SUBSCRIBING: a command that subscribes it is in flight or postponed.
+        ABSENT: the channel is neither wanted nor subscribed.
+        PENDING_SUBSCRIBE: it is wanted, and the command that subscribes it was not taken yet.
+        SUBSCRIBING: the command that subscribes it is in flight or postponed.
         SUBSCRIBED: it is wanted and subscribed.
-        PENDING_UNSUBSCRIBE: it is no longer wanted, and no command that unsubscribes it was taken yet.
-        UNSUBSCRIBING: a command that unsubscribes it is in flight or postponed.
+        PENDING_UNSUBSCRIBE: it is no longer wanted, and the command that unsubscribes it was not taken yet.
+        UNSUBSCRIBING: the command that unsubscribes it is in flight or postponed.
         REFUSED: the server refused it. As long as it is wanted, it is not requested again on this connection.
     """
 
@@ -36,7 +36,7 @@ class ChannelState(enum.Enum):
     REFUSED = enum.auto()
 
 
-#: The state of a channel without a command in flight. The key is whether it is subscribed and whether it is wanted.
+#: The state of a channel without a command in flight, by whether the channel is subscribed and whether it is wanted.
 _RESTING: Final[Mapping[tuple[bool, bool], ChannelState]] = {
     (False, False): ChannelState.ABSENT,
     (False, True): ChannelState.PENDING_SUBSCRIBE,
@@ -44,7 +44,7 @@ _RESTING: Final[Mapping[tuple[bool, bool], ChannelState]] = {
     (True, True): ChannelState.SUBSCRIBED,
 }
 
-#: Which states may follow each state.
+#: The states that may follow each state.
 TRANSITIONS: Mapping[ChannelState, AbstractSet[ChannelState]] = {
     ChannelState.ABSENT: {ChannelState.PENDING_SUBSCRIBE},
     ChannelState.PENDING_SUBSCRIBE: {ChannelState.ABSENT, ChannelState.SUBSCRIBING},
@@ -65,9 +65,9 @@ _IS_SUBSCRIBED: Final = frozenset(
 class ChannelStates:
     """The states of all channels on one connection.
 
-    A command is taken, and later it is done or freed. Until then no other command is taken for its channels, so the
-    second of two changes of one channel waits for the first. A change and a command cost the same for any number of
-    subscribed channels.
+    The caller takes a command, and later reports it as done or frees it. Until then it can take no other command for
+    the same channels, so the second of two changes of one channel waits for the first. The time for a change and for a
+    command does not depend on the number of subscribed channels.
 
     Args:
         wanted: the channels that the feed wants.
@@ -76,11 +76,11 @@ class ChannelStates:
     def __init__(self, wanted: ChannelRegistry) -> None:
         self._wanted = wanted
         self._states: dict[Hashable, ChannelState] = {}
-        # The channels in each state. They are dicts because they keep the order.
+        # The channels in each state. They are in dicts, which keep the order.
         self._members: dict[ChannelState, dict[Hashable, None]] = {state: {} for state in ChannelState}
-        # The subscribed channels: the command that unsubscribes a channel needs it when it is no longer wanted.
+        # The subscribed channels. The command that unsubscribes a channel needs it, and the feed no longer has it then.
         self._channels: dict[Hashable, Channel] = {}
-        # Until they are subscribed, the channels of a group are combined only with each other.
+        # The group of a channel. Until they are subscribed, the channels of a group are combined only with each other.
         self._groups: dict[Hashable, object] = {identity: object() for identity in wanted.refused}
         # Channels that were refused before come last, so that the others do not wait for them.
         for identity in sorted(wanted, key=wanted.refused.__contains__):
@@ -93,7 +93,7 @@ class ChannelStates:
 
     @property
     def unsettled(self) -> set[Hashable]:
-        """The channels with a command in flight, or with a command to take."""
+        """The channels for which a command is in flight or can be taken."""
         return {identity for state in _UNSETTLED for identity in self._members[state]}
 
     def __contains__(self, identity: Hashable) -> bool:
@@ -119,11 +119,11 @@ class ChannelStates:
             self._groups.pop(identity, None)
 
     def is_doubtful(self, command: ChannelCommand) -> bool:
-        """Whether the server has refused all channels of this command before, and so may refuse them again."""
+        """Whether the server has refused all channels of this command before. Then it may refuse them again."""
         return command.subscribes and all(each.identity in self._wanted.refused for each in command.channels)
 
     def changed(self, identity: Hashable) -> None:
-        """Note that a channel is wanted now, or that it is no longer wanted."""
+        """Note that a channel is now wanted, or no longer wanted."""
         state, is_wanted = self._state_of(identity), identity in self._wanted
         if not is_wanted:
             self._groups.pop(identity, None)
@@ -134,9 +134,9 @@ class ChannelStates:
         self._enter(identity, _RESTING[is_subscribed, identity in self._wanted])
 
     def take_command(self) -> ChannelCommand | None:
-        """Take the next command; None: there is none now.
+        """Take the next command, or return None if there is none.
 
-        Channels that are no longer wanted come first, so that a server that limits subscriptions has room for the rest.
+        Unsubscribing comes first, so that a server that limits the number of subscriptions accepts the new ones.
         """
         command = self._next_command()
         if command is not None:
@@ -158,19 +158,19 @@ class ChannelStates:
         return ChannelCommand((first, *itertools.islice(same, others)), subscribes=True)
 
     def divide(self, command: ChannelCommand, pieces: int) -> None:
-        """Divide the channels of a command, which cannot be sent together, into this number of later commands."""
+        """Divide the channels of a command, which cannot be in one message, into this number of later commands."""
         size = math.ceil(len(command.channels) / pieces)
         for start in range(0, len(command.channels), size):
             group = object()
             self._groups.update((each.identity, group) for each in command.channels[start : start + size])
 
     def still_due(self, command: ChannelCommand) -> ChannelCommand:
-        """Return the part of a taken command that is still to be done."""
+        """Return the part of a taken command that is still wanted."""
         due = (each for each in command.channels if (each.identity in self._wanted) is command.subscribes)
         return ChannelCommand(tuple(due), command.subscribes)
 
     def done(self, command: ChannelCommand) -> None:
-        """Note that a command was carried out."""
+        """Note that the server has carried out a command."""
         for channel in command.channels:
             if command.subscribes:
                 self._channels[channel.identity] = channel
@@ -185,7 +185,7 @@ class ChannelStates:
                 self._enter(channel.identity, ChannelState.REFUSED)
 
     def free(self, command: ChannelCommand) -> None:
-        """Let the part of a taken command that is still to be done be taken again. Idempotent."""
+        """Return a taken command, so that its part that is still wanted can be taken again. Idempotent."""
         for channel in command.channels:
             state = self._state_of(channel.identity)
             if state in _IN_FLIGHT:

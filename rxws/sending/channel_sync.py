@@ -1,4 +1,4 @@
-"""Subscribes the wanted channels on one connection, and keeps them in sync with what is wanted."""
+"""Subscribes on one connection the channels that the feed wants, and follows changes of what it wants."""
 
 from __future__ import annotations
 
@@ -27,24 +27,24 @@ from .channels import Channel, ChannelCommand, ChannelRegistry
 
 __all__ = ["ChannelSync"]
 
-#: How many characters of a message logs and events show.
+#: The number of characters of a message that logs and events show.
 SHOWN: Final = 200
 
-#: How many commands may be in flight at once, not counting late ones. Each message is compared with the answers that
-#: all of them wait for.
+#: The largest number of commands in flight, not counting late ones. The number is limited because each received message
+#: is compared with the answers that all of these commands wait for.
 MAX_COMMANDS: Final = 1_000
 
 #: Seconds for which a held connection waits for channels that could not be subscribed at once.
 PATIENCE: Final = 10.0
 
-#: Seconds for which ``prepare`` also waits for channels that become wanted meanwhile. After that it does not, because
-#: they may arrive faster than they can be sent.
+#: Seconds for which ``prepare`` also waits for channels that become wanted meanwhile. After that it ignores new ones,
+#: because a program may add channels faster than they can be subscribed.
 GATHERING: Final = 10.0
 
-#: Seconds to wait for another answer to a combined message, until the only answer counts for all its channels.
+#: Seconds to wait for another answer to a combined message. After that the only answer counts for all its channels.
 ANSWER_PAUSE: Final = 1.0
 
-#: Seconds for which messages of a channel may still come after it was unsubscribed.
+#: Seconds for which messages of a channel may still arrive after it was unsubscribed.
 LINGER: Final = 30.0
 
 #: Seconds between two checks whether postponed channels are subscribed, and whether the connection is still held.
@@ -54,11 +54,11 @@ POLL_INTERVAL: Final = 0.1
 class ChannelSync:
     """Subscribes the wanted channels on one connection. The second of two changes of one channel waits for the first.
 
-    Each command runs in a task of its own, so that an unanswered command, or a function that does not return its
-    message, does not block the others. A command that fails is reported, postponed, and repeated with growing delays.
+    Each command runs in its own task, so that an unanswered command, or a slow function that returns a message, does
+    not block other commands. A command that fails is reported, postponed, and repeated with growing delays.
 
     Args:
-        connection: where to subscribe.
+        connection: the connection.
         channels: the channels that are wanted.
         options: ``encode`` and ``send_timeout``, which also limits functions that return a message.
         reporter: logs, counts and emits.
@@ -72,22 +72,26 @@ class ChannelSync:
         self._options = options
         self._reporter = reporter
         self._commands: dict[asyncio.Task[None], ChannelCommand] = {}
-        # After `GATHERING` seconds: the channels that `prepare` still waits for. None: it waits for all.
+        # The channels for which `prepare` still waits. It is None for the first `GATHERING` seconds, when it waits for
+        # all.
         self._last_awaited: set[Hashable] | None = None
-        # The tasks of commands that are sent a second time or were refused before. The future is set when one is added.
+        # The tasks of commands that are sent for the second time or were refused before. The future is done when a task
+        # is added.
         self._late: set[asyncio.Task[Any]] = set()
         self._late_added: asyncio.Future[None] = self._loop.create_future()
-        # Of postponed channels and commands: the next delays, and the timer that runs now.
+        # The next delays of channels whose command failed, and the timers of postponed commands.
         self._delays: dict[Hashable, Iterator[float]] = {}
         self._timers: dict[ChannelCommand, asyncio.TimerHandle] = {}
-        # When channels were unsubscribed that are not subscribed again yet, and what to call when they are.
+        # For channels that were unsubscribed and are not subscribed again: when that was, and the functions to call
+        # when they are subscribed.
         self._left_at: dict[Hashable, float] = {}
-        #: The channels that were asked for and not refused. Their messages may come before the answers.
+        #: The channels whose subscription was sent and not refused. Their messages may arrive before the answers.
         self.asked: Final[dict[Hashable, None]] = {}
         self._on_subscribed: dict[Hashable, list[Callable[[], None]]] = {}
-        # Tasks that were created and have not begun: what they send now comes before what is sent later.
+        # The number of tasks that were created and have not begun. Later messages must wait until they have sent.
         self._unbegun = 0
-        # While a combined command waits for its slot, no command is taken, so the next one can combine more channels.
+        # The number of combined commands that wait for a slot. Meanwhile no command is taken, so the next one can
+        # combine more channels.
         self._combining = 0
 
     @property
@@ -100,7 +104,7 @@ class ChannelSync:
         return identity in self._states
 
     def is_leaving(self, identity: Hashable) -> bool:
-        """Whether a channel was unsubscribed and is not subscribed again: messages of it may still come."""
+        """Whether a channel was unsubscribed and is not subscribed again. Then its last messages may still arrive."""
         return self._loop.time() - self._left_at.get(identity, -math.inf) < LINGER
 
     def when_subscribed_again(self, identity: Hashable, function: Callable[[], None]) -> None:
@@ -113,9 +117,8 @@ class ChannelSync:
     async def prepare(self) -> None:
         """Subscribe all wanted channels, including those that become wanted within ``GATHERING`` seconds.
 
-        A held connection also waits for failed commands, up to ``PATIENCE`` seconds, and for commands that are sent a
-        second time, as long as it is held: its predecessor still delivers, so waiting loses nothing. Any other
-        connection does not wait for these.
+        If the connection is held, its predecessor still delivers, so waiting loses no message. Then this also waits up
+        to ``PATIENCE`` seconds for failed commands, and without a limit for commands that are sent for the second time.
 
         Raises:
             SendFailed: the connection was lost.
@@ -128,7 +131,7 @@ class ChannelSync:
         ):
             self._late_added = self._loop.create_future()
             waiting: set[asyncio.Future[Any]] = {*commands, self._late_added, self._connection.reader}
-            # Poll while the connection is held: a postponed command has no task to wait for, and `is_held` no future.
+            # Poll while the connection is held, because a postponed command has no task, and `is_held` has no future.
             timeout = POLL_INTERVAL if inbound.is_held else None
             await asyncio.wait(waiting, timeout=timeout, return_when=asyncio.FIRST_COMPLETED)
             if self._connection.reader.done():
@@ -137,7 +140,7 @@ class ChannelSync:
                 self._last_awaited = self._states.unsettled
 
     def _awaited(self) -> set[asyncio.Task[None]]:
-        # If no other connection delivers, do not wait for late commands: their answer may never come.
+        # If no other connection delivers, do not wait for late commands, because their answer may never arrive.
         late = set() if self._connection.inbound.is_held else self._late
         if self._last_awaited is not None:
             self._last_awaited &= self._states.unsettled
@@ -152,18 +155,18 @@ class ChannelSync:
             self._last_awaited.difference_update(each.identity for each in command.channels)
 
     def changed(self, identity: Hashable) -> None:
-        """Note that a channel is wanted now, or that it is no longer wanted."""
+        """Note that a channel is now wanted, or no longer wanted."""
         self._states.changed(identity)
-        # Soon and not now: channels that become wanted in the same iteration of the loop can be combined.
+        # Launch in a later callback, so that channels that become wanted in one iteration of the loop are combined.
         self._loop.call_soon(self._launch)
 
     def launch(self) -> bool:
-        """Begin to send what is to be sent; return whether that takes another turn of the loop."""
+        """Create the tasks of all due commands. Return whether any of them begins in the next iteration of the loop."""
         self._launch()
         return self._unbegun > 0
 
     def stop(self) -> None:
-        """Repeat no more commands: the connection has ended."""
+        """Repeat no more commands, because the connection has ended."""
         for timer in self._timers.values():
             timer.cancel()
         for identity in list(self._on_subscribed):
@@ -182,7 +185,8 @@ class ChannelSync:
             task.add_done_callback(self._on_done)
 
     def _on_done(self, task: asyncio.Task[None]) -> None:
-        # Also after a failure: a postponed command has a timer, and `prepare` need not wait for a later command.
+        # Stop awaiting it even after a failure, because `prepare` does not wait for later commands, and waits for
+        # postponed ones by their timers.
         self._stop_awaiting(self._commands.pop(task))
         self._late.discard(task)
         self._launch()
@@ -190,11 +194,11 @@ class ChannelSync:
     async def _carry_out(self, command: ChannelCommand) -> None:
         """Carry out a command; postpone the part that fails, unless the connection was lost.
 
-        Where sending is not limited, and no async function is called, it sends before it waits for the first time: so
-        that the order of the calls is the order on the wire.
+        If sending is not limited, and no async function is called, this sends before its first suspension. So messages
+        are sent in the order of the user's calls.
         """
         self._unbegun -= 1
-        # What is left of the command: channels leave it when they are done, refused, or left to later commands.
+        # The rest of the command. Channels are removed when they are done, refused, or left to later commands.
         left: dict[Channel, Any] = dict.fromkeys(command.channels)
         try:
             left = await self._messages_of(command)
@@ -225,7 +229,7 @@ class ChannelSync:
 
     async def _messages_of(self, command: ChannelCommand) -> dict[Channel, Any]:
         """Return the messages of a command; postpone the channels whose function fails."""
-        # Before a slot is acquired: a slow function must not delay pongs.
+        # Call the functions before a slot is acquired, so that a slow function does not delay pongs.
         messages = {each: self._message_of(each, command.subscribes) for each in command.channels}
         asking = {each: self._wait_for(given) for each, given in messages.items() if inspect.isawaitable(given)}
         if asking:
@@ -240,7 +244,7 @@ class ChannelSync:
         return messages
 
     async def _send_when_due(self, command: ChannelCommand, left: dict[Channel, Any]) -> None:
-        """Acquire a slot and send the part of a command that is still due then."""
+        """Acquire a slot, and send the part of a command that is still wanted then."""
         if all(message is None for message in left.values()):
             self._done(command, left)
             return
@@ -274,7 +278,7 @@ class ChannelSync:
             self._done(due, left)
 
     def _done(self, command: ChannelCommand, left: dict[Channel, Any], answer: Any = None) -> None:
-        """Note that the server has carried out a command, or this part of one; ``answer`` is what it said, if known."""
+        """Note that the server has carried out a command, or a part of it, with its answer if it is known."""
         self._states.done(command)
         for each in command.channels:
             left.pop(each, None)
@@ -290,7 +294,7 @@ class ChannelSync:
             function()
 
     def _note_leaving(self, command: ChannelCommand) -> None:
-        """Note that the message is sent that unsubscribes a channel: its last messages are on their way."""
+        """Note that the unsubscribe message of a channel is now sent. The channel's last messages may still arrive."""
         now = self._loop.time()
         while self._left_at and now - next(iter(self._left_at.values())) >= LINGER:
             del self._left_at[next(iter(self._left_at))]
@@ -306,13 +310,13 @@ class ChannelSync:
             left.pop(each, None)
         task = asyncio.current_task()
         assert task is not None
-        # So that `prepare` waits for the later commands of these channels.
+        # Update the command of this task, so that `prepare` waits for the later commands of these channels instead.
         self._commands[task] = ChannelCommand(tuple(left), subscribes=True)
         self._states.free(command)
         self._launch()
 
     def _message_of(self, channel: Channel, subscribes: bool) -> Any:
-        """Return the message, what the function for it returns, or the exception that the function raises."""
+        """Return the message or, if it is a function, its result or the exception that it raises."""
         try:
             if subscribes:
                 return self._channels.subscribing(channel)
@@ -326,18 +330,18 @@ class ChannelSync:
 
     def _payload_of(self, command: ChannelCommand, messages: Mapping[Channel, Any]) -> str | bytes:
         combine, parts = command.channels[0].combine, [messages[each] for each in command.channels]
-        # Copies, because the messages are sent again on every connection and `combine` may change them.
+        # Pass copies, because the messages are sent again on every connection and `combine` may change them.
         message = parts[0] if len(parts) == 1 or combine is None else combine(copy.deepcopy(parts))
         if message is None:
             raise TypeError("combine must return a message, not None")
         return to_payload(message, self._options.encode)
 
     async def _subscribe(self, due: ChannelCommand, payload: str | bytes, left: dict[Channel, Any]) -> None:
-        """Send in the acquired slot, and what is not answered a second time. Then it counts as subscribed."""
+        """Send in the acquired slot. Send once more for channels without an answer; then they count as subscribed."""
 
         def accept(channels: Sequence[Channel], answer: Any) -> None:
             self._done(ChannelCommand(tuple(channels), subscribes=True), left, answer)
-            # Some may not be wanted any more.
+            # Some of them may no longer be wanted.
             self._loop.call_soon(self._launch)
 
         for attempt in (1, 2):
@@ -356,7 +360,7 @@ class ChannelSync:
     async def _ask(
         self, payload: str | bytes, answers: Answers, refused: Callable[[Sequence[Channel], Any], None]
     ) -> None:
-        """Send, and wait for the answers. ``refused`` is called with channels that were refused, and the answer."""
+        """Send, and wait for the answers. Call ``refused`` with refused channels and the answer."""
         timeout = max(each.timeout for each in answers.waiting)
         expecting = self._connection.inbound.expect_replies(answers.take)
         try:
@@ -377,7 +381,7 @@ class ChannelSync:
             expecting.cancel()
 
     def _refused(self, attempt: int, left: dict[Channel, Any], channels: Sequence[Channel], answer: Any) -> None:
-        """Report a refusal. Of several channels one may be the reason: halving finds it with the fewest messages."""
+        """Report a refusal. Send a combined message again in two halves, which finds the refused channel soonest."""
         command = ChannelCommand(tuple(channels), subscribes=True)
         self._report(len(channels), self._payload_of(command, left), attempt, redact(repr(answer))[:SHOWN])
         if len(channels) > 1:
@@ -393,7 +397,7 @@ class ChannelSync:
         task = asyncio.current_task()
         assert task is not None
         self._late.add(task)
-        # Its place is free for another command: the answer may never come.
+        # Another command may be sent in its place, because the answer may never arrive.
         self._launch()
         if not self._late_added.done():
             self._late_added.set_result(None)

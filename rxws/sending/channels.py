@@ -25,7 +25,7 @@ class Channel:
         identity: two channels with equal identities are the same channel.
         consent: the filter that the server's consent passes; None: no answer is awaited.
         refusal: the filter that the server's refusal passes; None: refusals are not recognised.
-        count: how many streams want the channel.
+        count: the number of streams that want the channel.
         interrupts: functions of its streams that have a ``Gap`` since some time announced with the next message.
 
     Args:
@@ -35,7 +35,7 @@ class Channel:
         rejected: the filter that the server's refusal passes; None: refusals are not recognised.
         timeout: seconds within which the answer must arrive.
         combine: makes one message of several ``subscribe`` messages; None: each is sent separately.
-        combine_max: how many messages are combined at most.
+        combine_max: the largest number of messages that are combined.
         encode: encodes messages that are neither ``str`` nor bytes.
 
     Raises:
@@ -73,7 +73,7 @@ class Channel:
         if self.combine is not None and not is_plain_function(self.combine):
             raise TypeError(f"combine must be a plain function of a list of messages, or None, not {self.combine!r}")
         check_count("combine_max", self.combine_max)
-        # Copies, because the messages are sent again on every connection: the user may change the arguments later.
+        # Copy the messages, because they are sent again on every connection and the user may change the arguments.
         if not callable(self.subscribe):
             self.subscribe = copy.deepcopy(self.subscribe)
         if not callable(self.unsubscribe):
@@ -82,7 +82,7 @@ class Channel:
 
 @dataclass(frozen=True, slots=True)
 class ChannelCommand:
-    """The next command on a connection: subscribe these channels with one message, or unsubscribe one channel."""
+    """A command for a connection: subscribe these channels with one message, or unsubscribe one channel."""
 
     channels: tuple[Channel, ...]
     subscribes: bool
@@ -117,25 +117,25 @@ class ChannelRegistry(dict[Hashable, Channel]):
 
     Attributes:
         refused: the identities of the channels that the server refused at the last attempt, on any connection.
-        recent: has the cursor of each channel; None: the feed does not resume.
+        recent: knows the cursor of each channel; None if the feed does not resume.
     """
 
     def __init__(self) -> None:
         super().__init__()
-        # A message finds its channel by the filters of the channel's streams. The router reports a filter that raises.
+        # Finds the channel of a message by the filters of its streams. (The router reports filters that raise.)
         self._index: Index[Hashable] = Index(lambda *_: None)
         self._registrations: dict[Hashable, dict[Filter, Registration[Hashable]]] = {}
-        # Channels that are not wanted any more, whose messages are still known.
+        # Channels that are no longer wanted, but whose messages are still recognised.
         self._former: set[Hashable] = set()
         self.refused: Final[set[Hashable]] = set()
         self.recent: RecentMessages | None = None
 
     def add_reference(self, channel: Channel, wanted_messages: Filter | None = None) -> Channel:
-        """Count one more stream that wants a channel; return the equal channel that is already wanted, or this one.
+        """Count one more stream that wants a channel. Return the equal channel that is already wanted, or this one.
 
         Args:
             channel: the channel.
-            wanted_messages: the filter of the stream: messages that pass it belong to the channel.
+            wanted_messages: the filter of the stream. Messages that pass it belong to the channel.
         """
         wanted = self.setdefault(channel.identity, channel)
         wanted.count += 1
@@ -149,7 +149,7 @@ class ChannelRegistry(dict[Hashable, Channel]):
 
         Args:
             channel: the channel.
-            is_remembered: whether its messages are still known, until the next channel is no longer wanted.
+            is_remembered: whether its messages are still recognised, until the next channel becomes unwanted.
         """
         channel.count -= 1
         if channel.count == 0:
@@ -166,7 +166,7 @@ class ChannelRegistry(dict[Hashable, Channel]):
         self._former.clear()
 
     def subscribing(self, channel: Channel) -> Any:
-        """Return the message that subscribes a channel, or what the function for it returns."""
+        """Return the message that subscribes a channel or, if it is a function, its result."""
         if not callable(channel.subscribe):
             return channel.subscribe
         if not channel.takes_cursor:
@@ -174,6 +174,6 @@ class ChannelRegistry(dict[Hashable, Channel]):
         return channel.subscribe(None if self.recent is None else self.recent.cursor(channel.identity))
 
     def channel_of(self, message: Any) -> Hashable:
-        """Return the identity of the channel that a message belongs to; None: it belongs to none."""
+        """Return the identity of the channel that a message belongs to, or None if it belongs to none."""
         found = self._index.match(message) if self._registrations else ()
         return next((each for each in found if each in self), found[0] if found else None)

@@ -30,12 +30,12 @@ class Sender:
     Attributes:
         on_open: messages, and (async) functions that return messages, which are sent first on every new connection.
         channels: the channels that streams want.
-        connection_available: set while there is a connection to send on, and when the feed has ended.
+        connection_available: set while there is a connection to send on, and after the feed has ended.
 
     Args:
         reporter: logs, counts and emits failures.
         options: the timeouts, the send limit, the heartbeat and ``encode``.
-        raise_if_ended: called before each wait; raises when the feed has ended, so that no connection follows.
+        raise_if_ended: called before each wait for a connection; raises after the feed has ended.
     """
 
     def __init__(self, reporter: Reporter, options: Options, raise_if_ended: Callable[[], None]) -> None:
@@ -45,9 +45,9 @@ class Sender:
         self._raise_if_ended = raise_if_ended
         self._live: Connection | None = None
         self._syncs: dict[Connection, ChannelSync] = {}
-        # How many calls of `send` wait for a connection, or for what was called before.
+        # The number of calls of `send` that wait for a connection, or for earlier calls.
         self._in_line = 0
-        # When the connection that ended last had brought its last message, in seconds since the epoch.
+        # When the last message arrived on the connection that ended last, in seconds since the epoch.
         self._last_message_time = 0.0
         self.on_open: tuple[Any, ...] = ()
         self.channels: Final = ChannelRegistry()
@@ -57,7 +57,7 @@ class Sender:
     # The live connection
 
     def use(self, connection: Connection | None) -> None:
-        """Send on ``connection`` from now on; None: there is no connection."""
+        """Send on ``connection`` from now on. None means that there is no connection."""
         self._live = connection
         if connection is None:
             self.connection_available.clear()
@@ -80,7 +80,7 @@ class Sender:
 
     @property
     def present(self) -> Connection | None:
-        """The connection that ``send`` uses now; None: there is no live connection."""
+        """The connection that ``send`` uses now; None if there is no live connection."""
         connection = self._live
         return connection if connection is not None and connection.is_live else None
 
@@ -100,13 +100,13 @@ class Sender:
 
     @property
     def obstacle(self) -> str:
-        """Why a waiting message was not sent."""
+        """The reason why a waiting message was not sent."""
         connection = self.present
         is_limited = connection is not None and connection.send_queue is not None
         return "the send limit left no slot" if is_limited else "there was no live connection"
 
     async def send(self, message: Any, chosen: Callable[[Connection], object] | None = None) -> None:
-        """Send a message on the live connection; ``chosen`` is called with that connection before."""
+        """Send a message on the live connection, and call ``chosen`` with that connection before."""
         payload = to_payload(message, self._options.encode)
         timeout = self._options.send_timeout
         deadline = self._loop.time() + timeout
@@ -120,19 +120,22 @@ class Sender:
         await connection.send(payload, max(0.0, deadline - self._loop.time()), None, patience=timeout)
 
     async def _wait_for_turn(self) -> Connection:
-        """Let what was subscribed or sent before go first. Return the live connection, with a slot for a message."""
+        """Wait for earlier calls that subscribe or send. Return the live connection, with a slot for a message."""
         must_wait = self._is_subscribing() or self._in_line > 0
         self._in_line += 1
         try:
             if must_wait:
-                # The loop calls in the order in which it was asked to: what was called before comes first.
+                # The event loop runs callbacks in the order in which they were scheduled, so earlier calls run first.
                 await asyncio.sleep(0)
             return await self._wait_for_slot()
         finally:
             self._in_line -= 1
 
     def _is_subscribing(self) -> bool:
-        """Begin to send what was subscribed before. Where sending is limited, priorities decide instead."""
+        """Begin to send earlier subscriptions. Return whether the caller must wait for them.
+
+        If sending is limited, the priorities decide the order instead.
+        """
         connection = self.present
         if connection is None or connection.send_queue is not None:
             return False
@@ -176,7 +179,7 @@ class Sender:
     # New connections
 
     async def prepare(self, connection: Connection) -> None:
-        """Send ``on_open`` messages, subscribe the wanted channels, send heartbeats as long as ``connection`` lives."""
+        """Send the ``on_open`` messages, subscribe the wanted channels, and start the heartbeats of ``connection``."""
         if self._options.send_limit is not None:
             connection.send_queue = PrioritySendQueue(self._loop, SlidingWindow(*self._options.send_limit))
         if self._options.heartbeat is not None:
@@ -207,7 +210,7 @@ class Sender:
         return sync is None or sync.has_subscribed(identity)
 
     def asked(self, connection: Connection) -> Iterable[Hashable]:
-        """Return the channels that were asked for on ``connection``, answered or not."""
+        """Return the channels whose subscription was sent on ``connection``, whether or not it was answered."""
         sync = self._syncs.get(connection)
         return () if sync is None else sync.asked
 
@@ -217,12 +220,13 @@ class Sender:
         return sync is not None and sync.is_leaving(channel)
 
     def when_subscribed_again(self, identity: Hashable, hold_back: Callable[[], Callable[[], None]]) -> None:
-        """Hold a stream back whose channel was just unsubscribed, until it is subscribed again on all connections.
+        """If the channel of a new stream was just unsubscribed, hold the stream back until it is subscribed again.
 
-        Messages of the old subscription may still come, and between them and the new subscription some are missing.
+        The channel must be subscribed on all connections. Until then, messages of the old subscription may still
+        arrive, and messages between the two subscriptions are missing.
 
         Args:
-            identity: the channel's.
+            identity: the identity of the channel.
             hold_back: called if the channel was unsubscribed; returns the function that lets the stream begin.
         """
         leaving = [sync for sync in self._syncs.values() if sync.is_leaving(identity)]
@@ -247,7 +251,7 @@ class Sender:
 
     def remove_reference(self, channel: Channel) -> None:
         """Count one stream less that wants the channel."""
-        # In an overlap, its last messages must be known for what they are.
+        # In an overlap, the last messages of the channel must still be recognised as its messages.
         self.channels.remove_reference(channel, is_remembered=len(self._syncs) > 1)
         self._notify_syncs(channel)
 
