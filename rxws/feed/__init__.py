@@ -1,4 +1,4 @@
-"""The wiring of one feed, its requests and its shutdown."""
+"""Connects the parts of one feed. Contains its requests and its shutdown."""
 
 from .wiring import FEED_FACTORY, Feed, Hooks
 

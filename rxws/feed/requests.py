@@ -1,4 +1,4 @@
-"""A request: a message is sent and its reply is awaited."""
+"""Requests: sends a message and waits for its reply."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from ..streams.stream_receiver import StreamReceiver
 
 __all__ = ["exchange"]
 
-#: Sends a message; calls the function with the chosen connection before it sends there.
+#: Sends a message. Before, it calls the function with the connection on which it will send.
 Send = Callable[[Any, Callable[[Connection], object]], Awaitable[None]]
 
 
@@ -31,23 +31,23 @@ async def exchange(
         timeout: seconds for sending and for the reply together.
         send: sends the message.
         router: delivers the reply.
-        obstacle: returns why a message could not be sent so far.
+        obstacle: returns why a message was not sent yet.
 
     Raises:
-        TimeoutError: in that time the message was not sent, or no reply came.
-        SendFailed: the connection was lost before the reply came.
-        FeedClosed: the feed was closed before the reply came.
+        TimeoutError: in that time the message was not sent, or no reply arrived.
+        SendFailed: the connection was lost before the reply arrived.
+        FeedClosed: the feed was closed before the reply arrived.
     """
     receiver = StreamReceiver[Any](router, wanted, StreamOptions(maxsize=None))
     router.add(receiver, wanted)
     expected: list[asyncio.Future[None]] = []
 
     def lost(_expected: asyncio.Future[None]) -> None:
-        # A reply that the receiver holds already comes before the error.
+        # If the receiver already holds a reply, it delivers that before the error.
         receiver.on_end(SendFailed("sent, then the connection was lost before the reply came"))
 
     def expect_reply(connection: Connection) -> None:
-        # In a rotation the reply may come on a connection whose messages are held or discarded: expect it there too.
+        # In a rotation the reply may arrive on a connection whose messages are held or discarded: expect it there too.
         def take(message: Any) -> bool:
             is_reply = connection.inbound.passes(wanted, message)
             if is_reply:
@@ -55,7 +55,7 @@ async def exchange(
             return is_reply
 
         expected.append(connection.inbound.expect_replies(take, is_shared=True))
-        # The end of the connection cancels it.
+        # The end of the connection cancels this future.
         expected[-1].add_done_callback(lost)
 
     try:

@@ -1,4 +1,4 @@
-"""The shutdown of a feed: once, in bounded time, from any state and from any task."""
+"""The shutdown of a feed. It happens once, takes bounded time, and can begin in any state and from any task."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ class Shutdown:
         ended: a future that is done when the feed has ended.
         source: the source of frames, with the connections to close and the tasks to wait for.
         handlers: the handlers, which may finish the messages that they hold. A live collection.
-        stop: called first, and again if the shutdown is cut short: from then on the feed starts nothing new.
+        stop: called first, and again if the shutdown is cut short. After it the feed starts nothing new.
         finish: called last.
         reporter: logs that a task did not end in time.
         timeout: seconds for handlers to finish and for peers to close.
@@ -45,7 +45,7 @@ class Shutdown:
     ended: asyncio.Future[None] = field(init=False, default_factory=lambda: asyncio.get_running_loop().create_future())
     _loop: asyncio.AbstractEventLoop = field(init=False, default_factory=asyncio.get_running_loop)
     _closing: asyncio.Task[None] | None = field(init=False, default=None)
-    # Tasks that wait for the end of the shutdown: the shutdown must not wait for them.
+    # Tasks that wait for the end of the shutdown. The shutdown must not wait for them.
     _closers: set[asyncio.Task[Any] | None] = field(init=False, default_factory=set)
 
     @property
@@ -86,7 +86,7 @@ class Shutdown:
 
     def _closed(self, closing: asyncio.Task[None]) -> None:
         if not self.ended.done():
-            # The task was cancelled before it had finished, perhaps before it had started.
+            # The shutdown's task was cancelled before it had finished, perhaps even before it had started.
             self.abandon()
 
     async def _until_idle(self, closing: list[asyncio.Task[None]], timeout: float) -> bool:
@@ -116,7 +116,7 @@ class Shutdown:
             connection.abort()
         for handler in list(self.handlers):
             if handler.task in self._closers:
-                # It waits for the shutdown and goes on afterwards, without the messages that it still holds.
+                # The handler itself waits for the shutdown. It continues afterwards without the messages that it holds.
                 handler.dispose()
             else:
                 handler.cancel()

@@ -24,7 +24,7 @@ class FrameSource(Protocol):
 
     @property
     def last_received_at(self) -> float | None:
-        """When the last message came, on the loop's clock; None before the first. May be read from any thread."""
+        """When the last message arrived, on the loop's clock; None before the first. May be read from any thread."""
 
     @property
     def last_delivery_time(self) -> float | None:

@@ -1,4 +1,4 @@
-"""The wiring of one feed: it connects rotation, dispatcher, router and sender, and serves the public interface."""
+"""The wiring of one feed. It connects rotation, dispatcher, router and sender, and implements the public interface."""
 
 from __future__ import annotations
 
@@ -53,12 +53,12 @@ from .source import FrameSource
 
 __all__ = ["FEED_FACTORY", "Feed", "Hooks", "make_feed"]
 
-#: Seconds within which a feed fails after a lost connection, if it does not open another one.
+#: If a feed does not open another connection after a loss, it fails within this many seconds.
 FAILURE_DELAY: Final = 0.01
 
 _NUMBERS = itertools.count(1)
 
-#: The streams that the rotation hook of this context has made; they are closed when the hook ends.
+#: The streams that the rotation hook that runs in this context has made. They are closed when the hook ends.
 _HOOK_STREAMS: ContextVar[WeakSet[Stream[Any]] | None] = ContextVar("rxws_hook_streams", default=None)
 
 
@@ -79,11 +79,11 @@ class Feed:
            │                      parse                    index      buffer
            └──► state, events, statistics                  send ──► the live connection
 
-    It belongs to the event loop that runs when it is made. Call its methods on that loop's thread.
+    A feed belongs to the event loop in which it is made. Call its methods on that loop's thread.
 
     Attributes:
         live_or_ended: an event that is set while the state is live, and after the end of the feed.
-        opening: what opens a connection, for the text of a failure: the name of the user's hook, or the address.
+        opening: the name of the user's opening hook, or the address. Texts of failures contain it.
     """
 
     def __init__(self, hooks: Hooks, options: Options, kind: str) -> None:
@@ -96,10 +96,10 @@ class Feed:
         self.context = self._make_context(options.name or f"{kind}-{next(_NUMBERS)}")
         self.reporter = self.context.reporter
         self.error: Exception | None = None
-        # Streams refer to the reporter, and must not keep the feed alive.
+        # Use a proxy, because streams refer to the reporter and must not keep the feed alive.
         self.reporter.exited = functools.partial(type(self).failed, proxy(self))
         self.opening = "_create_ws"
-        # A subscriber of the events that raises is logged and counted, but makes no event: it would get that too.
+        # If a subscriber of the events raises, this is logged and counted, but is no event, which it would get too.
         self.events: HotObservable[Event] = HotObservable(self.context.without_events())
         self.ledger = Ledger()
         self.reporter.publish = self.ledger.before(self.events.on_next)
@@ -121,10 +121,10 @@ class Feed:
         self._view = FeedView(self.loop, self.router.messages.subscribe, lambda: self.router.last_message)
         namesake = self._enter_notebook() if in_notebook() else None
         if namesake is None:
-            # In a later callback, after the constructors of all subclasses have returned.
+            # Start in a later callback, when the constructors of all subclasses have returned.
             self.loop.call_soon(self._start)
         else:
-            # After the end of the namesake, for servers that allow only one connection.
+            # Start after the end of the feed with the same name, for servers that allow only one connection.
             namesake._closing.ended.add_done_callback(lambda _: self._start())
 
     def _make_context(self, name: str) -> LoopContext:
@@ -132,7 +132,7 @@ class Feed:
 
     def _keep_recent(self, hooks: Hooks) -> RecentMessages:
         """Keep the newest messages from now on, for connections that resume."""
-        # Raise for wrong options now, and not after the first loss.
+        # Check the options now, so that wrong ones raise here and not after the first loss.
         Resumption.check(self.options)
         is_own = hooks.per_connection or (lambda _message: False)
         channels = self.sender.channels
@@ -148,7 +148,7 @@ class Feed:
 
     @property
     def cursor(self) -> Any:
-        """The newest cursor; None: no message has one, or the feed does not resume."""
+        """The newest cursor; None if no message has one, or the feed does not resume."""
         return None if self.recent is None else self.recent.cursor()
 
     def _make_source(self) -> FrameSource:
@@ -156,7 +156,7 @@ class Feed:
         return Rotation(self.context, self, opener)
 
     def _make_availability(self) -> Availability:
-        # It refers to the state only, because a reference to a stream must not keep the feed alive.
+        # Availability refers only to the state, because a reference to a stream must not keep the feed alive.
         state = self.state
         return Availability(lambda: state.value.is_live, self.live_or_ended)
 
@@ -171,7 +171,7 @@ class Feed:
         namesake: Feed | None = replace_namesake(name, self) if name else None
         if namesake is None or namesake.loop is not self.loop or namesake.is_closing:
             return None
-        # A warning, because a notebook shows warnings without configuration.
+        # Log a warning, because a notebook shows warnings without configuration.
         line = "this feed replaces the live one of the same name, %r, which is being closed"
         self.reporter.log(logging.WARNING, line, name)
         namesake._closing.begin()
@@ -190,14 +190,14 @@ class Feed:
         Args:
             filters: the filter, as in ``stream_filter``.
             options: the options of the stream.
-            availability: whether its messages can come; None: while the feed has a connection.
+            availability: tells when its messages can arrive; None means while the feed has a connection.
         """
         parsed = Filter.parse(filters)
         self.context.check()
         stream: Stream[Any] = Stream(self.router, parsed, options, availability or self._availability)
         in_hook = _HOOK_STREAMS.get()
         if in_hook is not None:
-            # Rotation hooks wait for rare messages, so no warning.
+            # Rotation hooks wait for rare messages, so do not warn if none passes the filter.
             in_hook.add(stream)
         elif not self.is_closing:
             self._unmatched.watch(stream, parsed)
@@ -216,7 +216,7 @@ class Feed:
             wanted.interrupts.add(stream.interrupt)
             stream.when_ended(functools.partial(self._remove_reference, wanted, stream.interrupt))
             if wanted.consent is not None:
-                # Messages of the old subscription may still come: what follows on them is missing in between.
+                # Messages of the old subscription may still arrive, and messages between the subscriptions are missing.
                 self.sender.when_subscribed_again(wanted.identity, stream.hold_back)
         return stream
 
@@ -255,7 +255,7 @@ class Feed:
         try:
             return await exchange(message, wanted, timeout, self.send, self.router, lambda: self.sender.obstacle)
         except SendFailed:
-            # The feed may be about to fail because of this loss: then the fatal error says why.
+            # The feed may fail soon because of this loss. Then raise its fatal error, which tells the reason.
             await asyncio.sleep(FAILURE_DELAY)
             self.raise_if_failed()
             raise
@@ -270,7 +270,7 @@ class Feed:
                 return
 
     async def send(self, message: Any, chosen: Callable[[Connection], object] | None = None) -> None:
-        """Send a message on a live connection; ``chosen`` is called before with that connection."""
+        """Send a message on a live connection, and call ``chosen`` with that connection before."""
         self.context.check()
         await self.sender.send(message, chosen)
 
@@ -333,7 +333,7 @@ class Feed:
     def raise_if_failed(self) -> None:
         """Raise the fatal error, if there was one."""
         if self.error is not None:
-            # Without the traceback of an earlier raise, which would keep that caller's local variables alive.
+            # Remove the traceback of an earlier raise, which would keep that caller's local variables alive.
             raise self.error.with_traceback(None)
 
     def check_open(self) -> None:
@@ -344,7 +344,7 @@ class Feed:
             raise FeedClosed(f"{self.reporter.name} is closed")
 
     def failed(self, error: BaseException) -> None:
-        """Called when the rotation has failed, or a reader or a task of the rotation was cut off."""
+        """Called when the rotation has failed, or a reader or a task of the rotation was cancelled."""
         if self.is_closing:
             return
         is_cut_off = isinstance(error, (asyncio.CancelledError, *EXITS))
@@ -354,7 +354,7 @@ class Feed:
             self.error = self._fatal(error)
             # Log the text only: a log record that is kept must not keep the feed alive.
             self.reporter.log(logging.ERROR, "failed: %s", str(self.error))
-        # Where the program cancels all tasks, as asyncio.run does at its end, a new task would not be awaited.
+        # If the program cancels all tasks, as asyncio.run does at its end, it would not await a new task.
         (self._closing.abandon if is_cut_off else self._closing.begin)()
 
     def _fatal(self, error: BaseException) -> RxwsError:
@@ -366,7 +366,7 @@ class Feed:
         elif isinstance(error, GeneratorExit):
             why = "a handler raised GeneratorExit"
         else:
-            # A bug in rxws, or reconnect_delays raised.
+            # There is a bug in rxws, or reconnect_delays raised.
             why = redact(f"the rotation failed: {error!r}")
         fatal = ConnectFailed(None, why, self._backoff.attempts)
         fatal.__cause__ = error
@@ -380,7 +380,7 @@ class Feed:
         self._unmatched.stop()
         self._view.close()
         self.rotation.stop()
-        # Both now: messages that arrive while closing are discarded.
+        # End the router now, so that messages that arrive during the shutdown are discarded.
         self.router.end(self.error)
         self.dispatcher.frames.end(self.error)
 
@@ -402,7 +402,7 @@ class Feed:
 
     def statistics(self) -> Statistics:
         """Return a snapshot of the counters. May be called from any thread."""
-        # A garbage-collected stream is registered until the next turn of the loop.
+        # A garbage-collected stream is registered until the next iteration of the event loop.
         held = [each for each in self.router.receivers if not (isinstance(each, StreamReceiver) and each.abandoned)]
         last = self.rotation.last_received_at
         return Statistics(
@@ -414,13 +414,13 @@ class Feed:
         )
 
 
-#: Makes the next feed of this context; a replay puts its own in place of :class:`Feed`.
+#: Makes the next feed of this context. A replay replaces :class:`Feed` by its own factory.
 FEED_FACTORY: Final[ContextVar[Callable[[Hooks, Options, str], Feed]]] = ContextVar("rxws_feed_factory", default=Feed)
 
 
 def make_feed(hooks: Hooks, options: Options, kind: str) -> Feed:
     """Make a feed that connects, or in a replay a feed that plays a recording."""
     factory = FEED_FACTORY.get()
-    # A replay replaces one feed, and not those that its subclass may make besides.
+    # A replay replaces only one feed, and no others that its subclass may make.
     FEED_FACTORY.set(Feed)
     return factory(hooks, options, kind)
