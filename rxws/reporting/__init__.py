@@ -1,4 +1,4 @@
-"""Reporting: events, the reporter that counts, logs and emits them, and the redaction of secrets."""
+"""Events, the reporter that counts, logs and emits them, and the redaction of secrets."""
 
 from .cancellation import EXITS, FAILURES, RAISED
 from .events import (

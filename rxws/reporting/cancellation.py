@@ -1,4 +1,4 @@
-"""Which exceptions are failures of a user's function, and which are cancellations or exits."""
+"""Distinguishes failures of a user's function from cancellations and exits."""
 
 from __future__ import annotations
 
@@ -7,15 +7,16 @@ from typing import Final
 
 __all__ = ["EXITS", "FAILURES", "RAISED", "is_being_cancelled", "is_torn_down"]
 
-#: Exceptions that a user's function may raise without an effect on its caller. CancelledError is one of them: the
-#: result of a cancelled future raises it, and that does not cancel the running task.
+#: Exceptions that a user's function may raise without an effect on its caller. CancelledError is one of them, because
+#: the result of a cancelled future raises it, and that does not cancel the running task.
 FAILURES: Final = (Exception, asyncio.CancelledError)
 
-#: Exceptions that end the program or the coroutine. rxws never catches them for good.
+#: Exceptions that end the program or the coroutine. rxws always raises them again.
 EXITS: Final = (KeyboardInterrupt, SystemExit, GeneratorExit)
 
-#: Exceptions of a plain function that gets messages. GeneratorExit is one of them, because only a coroutine that waits
-#: is collected: passed on, it would end one of the feed's tasks, perhaps one that no other code looks at.
+#: Exceptions of a plain function that gets messages. GeneratorExit is one of them: it cannot come from the garbage
+#: collection of a coroutine, because that coroutine would have to be suspended. If it propagated, it would silently end
+#: one of the feed's tasks.
 RAISED: Final = (*FAILURES, GeneratorExit)
 
 

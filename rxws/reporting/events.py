@@ -40,14 +40,14 @@ __all__ = [
 #: - ``"auth"``: the server refused the credentials.
 #: - ``"user"``: this side closed it.
 #: - ``"internal"``: the code that reads the connection raised a :exc:`TypeError`, :exc:`AttributeError`,
-#:   :exc:`NameError` or :exc:`NotImplementedError`: a bug in rxws, in the websocket library, or in the user's
-#:   connection class.
+#:   :exc:`NameError` or :exc:`NotImplementedError`, which shows a bug in rxws, in the websocket library, or in the
+#:   user's connection class.
 Reason: TypeAlias = Literal["rotation", "server", "network", "idle", "handshake", "tls", "auth", "user", "internal"]
 
 #: The reason of a :class:`Gap`.
 GapReason: TypeAlias = Reason | Literal["recording", "source", "subscription"]
 
-#: The action of a full buffer: end its stream after the items that it holds, drop the oldest item, or the newest.
+#: The action of a full buffer: to end its stream after the held items, to drop the oldest item, or to drop the newest.
 Overflow: TypeAlias = Literal["error", "drop_oldest", "drop_newest"]
 
 
@@ -59,11 +59,11 @@ def _next_attempt(delay: float | None) -> str:
 
 @dataclass(frozen=True, slots=True, kw_only=True, repr=False)
 class Connected(Event):
-    """A connection is open and everything is subscribed on it.
+    """A connection is open, and all channels are subscribed on it.
 
     Attributes:
         number: the connection's number: 1 for the feed's first.
-        attempt: the number of attempts that it took (1: the first succeeded).
+        attempt: the number of attempts that were needed; 1 if the first succeeded.
     """
 
     number: int
@@ -108,17 +108,17 @@ class Rotated(Event):
 
     Attributes:
         number: the number of the new connection.
-        proven: whether the overlap was proven: during ``handover_settle`` seconds the old connection delivered
-            messages, and all of them came on the new connection, too.
+        proven: whether the overlap was proven. For this, the old connection must have delivered messages during
+            ``handover_settle`` seconds, and all of them must have arrived on the new connection, too.
         held: the number of messages of the new connection that were held back during the overlap.
         duplicates: the number of held messages that were dropped because the old connection had delivered them.
         discarded: the number of held messages that were dropped because they are per connection (acknowledgements,
-            snapshots), or because they came before the first copy of their channel, so that they are older than the
-            messages that were delivered.
-        paused: the pause in delivery in seconds: from the old connection's last message, or from the request to close
-            it if that was later, to the first held message.
-        uncopied: the number of held messages of no channel that came before the first copy and had no copy. If every
-            connection gets them anew, declare them with ``per_connection``.
+            snapshots), or because they arrived before the first copy in their channel and so are older than the
+            delivered messages.
+        paused: the pause in delivery in seconds. It begins with the old connection's last message, or with the request
+            to close that connection if that was later, and ends with the first held message.
+        uncopied: the number of held messages without a channel that had no copy, although copies followed them. If the
+            server sends such messages on every new connection, declare them with ``per_connection``.
         truncated: whether the overlap ended early because too many messages were held.
 
     With ``handover_timeout=0`` there is no overlap, and all but ``number`` have their defaults.
@@ -143,7 +143,7 @@ class Rotated(Event):
 
 @dataclass(frozen=True, slots=True, kw_only=True, repr=False)
 class Resumed(Event):
-    """A connection that replaced a lost one begins where that one ended: nothing is missing.
+    """A connection that replaced a lost one begins where that one ended, so no message is missing.
 
     Attributes:
         number: the number of the new connection.
@@ -160,21 +160,21 @@ class Resumed(Event):
 
 @dataclass(frozen=True, slots=True, repr=False)
 class Gap(Event):
-    """Messages may be missing here: there was no connection for a time, or an overlap ended early.
+    """Messages may be missing at this point: there was no connection for a time, or an overlap ended early.
 
-    A parse hook whose source tells of missing messages returns ``Gap(start, end)``, alone or in a ``Many``. The feed
+    If a source reports missing messages, its parse hook returns ``Gap(start, end)``, alone or in a ``Many``. The feed
     announces it in that place and fills in the other fields.
 
     Attributes:
         start: the delivery of the last message before the gap, in seconds since the epoch.
-        end: the time when everything was subscribed again, or when the first message after the gap came, if that was
-            earlier; in seconds since the epoch.
-        reason: as in :class:`Disconnected`; in a replay also ``"recording"``: nothing was recorded in between. With
-            ``"user"`` it is the beginning of a stream of ``multiplex`` whose channel had just been unsubscribed: what
-            came before the new subscription was discarded. With ``"subscription"`` the channel of a stream of
-            ``multiplex`` was subscribed on no connection for a time: the server had refused it, or had not answered
-            when the connection was opened. Only the streams of that channel get a Gap with one of these two reasons.
-            With ``"source"`` the parse hook returned it, and its times are those of the source.
+        end: the time when all channels were subscribed again, or when the first message after the gap arrived if that
+            was earlier; in seconds since the epoch.
+        reason: as in :class:`Disconnected`, or one of the following. With ``"recording"``, in a replay, nothing was
+            recorded in between. With ``"user"``, a stream of ``multiplex`` begins whose channel had just been
+            unsubscribed, and messages before the new subscription were discarded. With ``"subscription"``, the channel
+            of a stream of ``multiplex`` was subscribed on no connection for a time, because the server had refused it,
+            or had not answered when the connection was opened. Only the streams of that channel get a Gap with one of
+            these two reasons. With ``"source"``, the parse hook returned it, and its times are those of the source.
         last_message: the last message delivered before the gap, or None if there was none.
 
     Example::
@@ -203,7 +203,7 @@ class Gap(Event):
 
 @dataclass(frozen=True, slots=True, kw_only=True, repr=False)
 class Quiet(Event):
-    """The connection is open, but no message has come for a while (60 s, then 120 s, 240 s …).
+    """The connection is open, but no message has arrived for a while (60 s, then 120 s, 240 s …).
 
     Attributes:
         seconds: the time without a message.
@@ -241,7 +241,7 @@ class CallbackFailed(Event):
 
     Attributes:
         handler: the function's name.
-        message: the message that it was called with, or None if it takes none.
+        message: the message that it was called with, or None if it was called without one.
         error: the exception.
     """
 
@@ -277,7 +277,8 @@ class Overflowed(Event):
 
     Attributes:
         consumer: the owner of the buffer: a stream with its filter; a handler with its function's name; ``"resync"``,
-            which waits for a snapshot; ``"connection 3"``, on which too many messages came before all was subscribed.
+            which waits for a snapshot; or ``"connection 3"``, on which too many messages arrived before all channels
+            were subscribed.
         overflow: its policy: ``"error"``, ``"drop_oldest"`` or ``"drop_newest"``.
         dropped: the number of messages that it has dropped in total.
     """
@@ -293,7 +294,7 @@ class Overflowed(Event):
 
 @dataclass(frozen=True, slots=True, kw_only=True, repr=False)
 class RecordingFailed(Event):
-    """A recording of the feed stopped because its file cannot be written (a full disk, say). The feed continues.
+    """A recording of the feed stopped because its file cannot be written (the disk is full, say). The feed continues.
 
     Attributes:
         path: the file.
@@ -344,8 +345,9 @@ class SubscriptionFailed(Event):
         message: the beginning of the sent message, without secrets.
         attempt: 1 for the first sending, 2 for the second.
         refusal: the beginning of the repr of the server's answer that passed ``rejected``, without secrets. None if no
-            answer came.
-        combined: the number of channels in the message. If it is more than one, a refusal is not final for each.
+            answer arrived.
+        combined: the number of channels in the message. If it is more than one, the refusal is not yet final for any of
+            them.
     """
 
     message: str
@@ -361,10 +363,10 @@ class SubscriptionFailed(Event):
 
 @dataclass(frozen=True, slots=True, kw_only=True, repr=False)
 class NothingMatched(Event):
-    """No message passed a stream's filter during ten seconds with messages. Emitted once per filter.
+    """For ten seconds messages arrived, and none passed a stream's filter. Emitted once per filter.
 
-    Not emitted for filters that are functions, for streams made in a rotation hook, which wait for rare messages, and
-    for more than a hundred filters of one feed.
+    It is not emitted for filters that are functions, for streams made in a rotation hook (which wait for rare
+    messages), and for more than a hundred filters of one feed.
 
     Attributes:
         filter: the filter as text, without secrets.

@@ -1,4 +1,4 @@
-"""Limits how often a line is written to the log, and writes how many lines were suppressed."""
+"""Limits how often a line is written to the log, and writes the number of suppressed lines."""
 
 from __future__ import annotations
 
@@ -19,13 +19,13 @@ EACH_SECOND: Final = (1.0,)
 LESS_AND_LESS: Final = (1.0, 10.0, 60.0, 600.0)
 ONCE: Final = (math.inf,)
 
-#: Above this number of subjects, those that could begin anew are forgotten.
+#: Above this number of subjects, those whose last line is long ago are forgotten.
 MAX_SUBJECTS: Final = 1_000
 
 
 @dataclass(slots=True)
 class _Subject:
-    """What was written about one subject, at one level."""
+    """The lines that were written and suppressed about one subject, at one level."""
 
     level: int
     times: tuple[float, ...]
@@ -42,7 +42,7 @@ class _Subject:
         self.suppressed = 0
 
     def is_over(self, now: float) -> bool:
-        """Return whether a line would begin the subject anew."""
+        """Return whether the next line would count as the first line of the subject."""
         return now - self.last >= self.times[-1] and not self.suppressed
 
 
@@ -50,8 +50,9 @@ class LogLimit:
     """Writes the lines of one feed to the log ``rxws``.
 
     The first line of a subject is written at once, with its traceback. Later lines are suppressed until the next time
-    of ``times``; then the first of them is written with the number of the others. A subject begins anew when no line of
-    it came for the last of ``times``: a second, or ten minutes. A line that the log does not show suppresses nothing.
+    of ``times``; then the first of them is written with the number of the others. If there was no line for the last of
+    ``times`` (a second, or ten minutes), the next line counts as the first again. A line whose level is disabled in the
+    log suppresses no other.
 
     Args:
         loop: the loop that has the clock and the timer.
@@ -93,7 +94,7 @@ class LogLimit:
         if subject is None or subject.is_over(now):
             self._forget(now)
             self._subjects[level, about] = _Subject(level, times, now, now, now + times[0])
-            # Not with exc_info, because the text of an exception may contain secrets or control characters.
+            # Do not pass exc_info, because the text of an exception may contain secrets or control characters.
             trace = "" if error is None else "\n" + redacted_traceback(error)
             self._logger.log(level, "%s: %s%s", self._name, text(), trace)
             return
@@ -145,5 +146,5 @@ class LogLimit:
         if len(self._subjects) < self._most_subjects:
             return
         self._subjects = {key: each for key, each in self._subjects.items() if not each.is_over(now)}
-        # The limit doubles with the number that is left, so that many new subjects in one second cost few scans.
+        # The limit grows with the number of remaining subjects, so that many new subjects in one second cost few scans.
         self._most_subjects = MAX_SUBJECTS + 2 * len(self._subjects)

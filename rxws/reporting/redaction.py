@@ -1,7 +1,7 @@
 """Redaction of URLs and texts. Pure.
 
-The result is meant for logs, events and reprs: one line without secrets and without control characters. In doubt a
-harmless part is masked, too.
+The result is for logs, events and reprs. It is one line without secrets and without control characters. A part that
+only might be a secret is masked, too.
 """
 
 from __future__ import annotations
@@ -13,10 +13,11 @@ from .tokens import MASK, is_secret_name, is_token, mask_tokens
 
 __all__ = ["MASK", "MOST_REDACTED", "brief", "printable", "redact", "redact_url"]
 
-#: The longest text that is shown of a message.
+#: The largest number of characters of a message that are shown.
 LONGEST: Final = 200
 
-#: The longest beginning that is redacted of a text: redaction may shorten it.
+#: The largest number of characters of a text that are redacted. It is more than are shown, as redaction may shorten the
+#: text.
 MOST_REDACTED: Final = 4_000
 
 _URL: Final = re.compile(r"([\w+.\-]*)://([^/?#]*)(.*)")
@@ -27,16 +28,17 @@ _PARAMETER: Final = re.compile(r"[\w.\-\[\]]+")
 _SEGMENT: Final = re.compile(r"[\w\-.~:@!$'()*+,]*")
 _USER_IN_SEGMENT: Final = re.compile(r":.*@|@.*[.:]")
 
-# What may be, or begin, a secret in a text. A URL ends only at a space, because a quote or a bracket may be part of a
-# password. The name of a field may follow an escaped line break, and ends with a colon, an equals sign, or, in a list
-# of pairs, a comma. Names in a query have a rule of their own.
+# Matches text that may be, or may begin, a secret. A URL ends only at a space, because a quote or a bracket may be part
+# of a password. The name of a field may follow an escaped line break, and ends with a colon, an equals sign, or (in a
+# list of pairs) a comma. Names in a query have their own rule.
 _IN_TEXT: Final = re.compile(
     r"""(?P<key>-----BEGIN [A-Z0-9 ]*-----.*?(?:-----END [A-Z0-9 ]*-----|$))"""
     r"""|(?P<url>(?<![\w+.\-])[\w+.\-]*+://[^ ]*)"""
     r"""|(?:\\(?:[abfnrtv]|x[0-9a-f]{2}|u[0-9a-f]{4})|(?<![?&\w.\-\[\]]))(?P<field>[\w.\-\[\]]++)"""
     r"""(?:[\\"' ]*+(?:=>|[:=])|["'],(?= *b?["'0-9\-]))[ ]*"""
 )
-# The value of a field: quoted, or a number or a constant with its end. Anything else may have spaces.
+# The value of a field that ends before the text does: it is quoted, a number or a constant. Other values may contain
+# spaces.
 _VALUE: Final = re.compile(
     r"""b?(?P<quote>["'])(?:\\.|(?!(?P=quote))[^\\])*+(?P=quote)"""
     r"""|(?:-?[0-9][0-9.]*|true|false|null|True|False|None)(?=[ ]*(?:[,;&)\]}]|$))|.*"""
@@ -103,7 +105,7 @@ def redact(text: str, names: frozenset[str] = frozenset()) -> str:
         elif is_secret_name(match["field"]):
             value = _VALUE.match(text, position)
             assert value is not None
-            # The name is redacted with the words before it, because it may be the end of a token.
+            # Redact the name together with the words before it, because it may be the end of a token.
             secret, start, position = f"{value['quote'] or ''}{MASK}{value['quote'] or ''}", position, value.end()
         else:
             continue
@@ -116,15 +118,15 @@ def redact(text: str, names: frozenset[str] = frozenset()) -> str:
 def brief(text: str) -> str:
     """Return the beginning of ``text``, at most 200 characters, redacted as by :func:`redact`."""
     if len(text) > MOST_REDACTED:
-        # Drop the last word: redaction might not recognize a secret that was cut in two.
+        # Drop the last word, because redaction might not recognize a secret that was cut in two.
         text = f"{text[:MOST_REDACTED].rpartition(' ')[0]}…"
     shown = redact(text)
     return shown if len(shown) <= LONGEST else f"{shown[: LONGEST - 1]}…"
 
 
 def printable(text: str) -> str:
-    """Return ``text`` as one printable line: characters that are not printable are escaped."""
-    # Callers do this before they look for secrets: a line break or a zero-width character could divide a secret.
+    """Return ``text`` as one line, in which characters that are not printable are escaped."""
+    # Callers do this before they search for secrets, because a line break or a zero-width character could divide one.
     return (
         text
         if text.isprintable()

@@ -1,4 +1,4 @@
-"""The reporter of a feed: it counts, logs and emits events."""
+"""The reporter of a feed, which counts, logs and emits events."""
 
 from __future__ import annotations
 
@@ -20,13 +20,14 @@ __all__ = ["Counters", "Reporter"]
 
 E = TypeVar("E", bound=Event)
 
-#: Seconds by which a loop's clock may differ from the monotonic clock if it is the same: uvloop's has milliseconds.
+#: Seconds by which a loop's clock may differ from the monotonic clock although it is that clock. (The clock of uvloop
+#: has a resolution of milliseconds.)
 CLOCK_RESOLUTION: Final = 0.002
 
 
 @dataclass(slots=True)
 class Counters:
-    """The numbers behind :class:`~rxws.reporting.state.Statistics`. Only the loop's thread writes them."""
+    """The counters of :class:`~rxws.reporting.state.Statistics`. Only the loop's thread writes them."""
 
     messages: int = 0
     bytes: int = 0
@@ -49,7 +50,7 @@ class Counters:
 
 
 def _publish_nothing(event: Event) -> None:
-    """Stand in for the subscribers of events."""
+    """Used if there are no subscribers of events."""
 
 
 def _pass(error: BaseException) -> None:
@@ -57,13 +58,13 @@ def _pass(error: BaseException) -> None:
 
 
 def _is_virtual(loop: asyncio.AbstractEventLoop) -> bool:
-    """Return whether a loop's clock is another one than the machine's monotonic clock."""
+    """Return whether a loop's clock differs from the machine's monotonic clock."""
     if getattr(loop.time, "__func__", None) is asyncio.BaseEventLoop.time:
         return False
     before, now, after = time.monotonic(), loop.time(), time.monotonic()
     if not before - CLOCK_RESOLUTION <= now <= after + CLOCK_RESOLUTION:
         return True
-    # It is the machine's, or near it by chance. A virtual clock stands while a function runs.
+    # Both show almost the same time, perhaps by chance. But a virtual clock does not advance while a function runs.
     time.sleep(2 * CLOCK_RESOLUTION)
     return loop.time() == now
 
@@ -102,7 +103,7 @@ class Reporter:
         """Return the seconds since the epoch: of the wall clock, or of the loop's clock if that is virtual."""
         if self._is_virtual:
             return self._epoch + self._loop.time()
-        # Not computed from the loop's clock, because the monotonic clock stops while a machine sleeps.
+        # Do not compute it from the loop's clock, because a monotonic clock stops while the machine sleeps.
         return time.time()
 
     def emit(self, kind: type[E], **values: Any) -> E:
@@ -150,18 +151,18 @@ class Reporter:
         self.counters.failures += 1
         name = name_of(handler)
         event = self.emit(CallbackFailed, handler=name, message=message, error=error)
-        # Lambdas have one name and different code.
+        # All lambdas have the same name, so use their code too.
         about = name, getattr(handler, "__code__", None)
         self.log(logging.ERROR, "%s%s", event, then, about=about, error=error, times=LESS_AND_LESS)
 
     def raised(self, function: object, item: Any, error: BaseException) -> None:
-        """Report one of the exceptions ``RAISED``, which a plain function raised that gets messages or events."""
+        """Report an exception of a plain function that gets messages or events: one of ``RAISED``."""
         self.failed(function, item, error)
         if isinstance(error, GeneratorExit):
             self.exited(error)
 
     def close(self) -> None:
-        """Log what was suppressed, and stop the timer for it. Called when the feed has ended."""
+        """Log the suppressed lines, and stop their timer. Called when the feed has ended."""
         self._log.close()
 
     def guard(self, handler: object, message: Any = None, *, awaits: bool = False) -> _Guard:
@@ -172,17 +173,17 @@ class Reporter:
         Args:
             handler: the function, or its name.
             message: the message that the function was called with.
-            awaits: whether the block awaits the function. Then a cancellation of the running task passes. Any other
-                exception is reported, even if it is not an Exception, so that it cannot end the feed's task; only
-                exceptions that end the program pass. Without ``awaits`` a CancelledError is a failure of the function:
-                it used the result of a cancelled future.
+            awaits: whether the block awaits the function. Then a cancellation of the running task propagates, and so do
+                exceptions that end the program. Any other exception is reported, even if it is not an Exception, so
+                that it cannot end the feed's task. Without ``awaits``, a CancelledError is a failure of the function,
+                which used the result of a cancelled future.
         """
         return _Guard(self, handler, message, awaits)
 
 
 @dataclass(slots=True)
 class _Guard:
-    """The context manager of :meth:`Reporter.guard`. As a generator it would take three times as long."""
+    """The context manager of :meth:`Reporter.guard`. One made of a generator would take three times as long."""
 
     reporter: Reporter
     handler: object

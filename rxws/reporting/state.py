@@ -12,17 +12,17 @@ __all__ = ["TRANSITIONS", "State", "Statistics"]
 class State(enum.Enum):
     """The state of a feed."""
 
-    #: There is no connection; one is being opened.
+    #: There is no connection, and one is being opened.
     CONNECTING = "connecting"
     #: Messages flow from one connection.
     CONNECTED = "connected"
     #: Messages flow from one connection while the next is being opened or overlaps with it.
     ROTATING = "rotating"
-    #: There is no connection; the feed waits before the next attempt.
+    #: There is no connection, and the feed waits before the next attempt.
     WAITING = "waiting"
     #: The feed was closed with ``exit()``. Final.
     CLOSED = "closed"
-    #: A fatal error: no connection can be opened. Final.
+    #: The feed ended with a fatal error, which ``wait_closed`` raises. Final.
     FAILED = "failed"
 
     @property
@@ -61,16 +61,16 @@ class Statistics:
         rejected: frames that could not be parsed.
         duplicates: messages dropped in rotations because the old connection had delivered them.
         discarded: messages dropped in rotations because they are per connection, and messages of a channel's ended
-            subscription that came before its new one.
+            subscription that arrived before its new one.
         failures: exceptions raised by handlers, subscribers, filters and hooks.
         unacknowledged: subscriptions that the server refused or did not answer in time.
         streams: streams that are open now.
         pending: messages that are in the buffers of streams and handlers now.
         dropped: messages dropped by full streams and handlers.
         last_message_age: seconds since the last message, or None before the first. Its former name is ``age``.
-        complete_since: since when no message is missing, in seconds since the epoch: the end of the last gap, or when
-            the first connection was open. None while there is no connection, and while it is not known whether the
-            connection follows the one before.
+        complete_since: the time since which no message is missing, in seconds since the epoch: the end of the last gap,
+            or the opening of the first connection. None while there is no connection, and until it is known whether the
+            connection follows the one before without a missing message.
     """
 
     messages: int

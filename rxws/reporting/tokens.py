@@ -1,8 +1,8 @@
 """Recognizes secrets in texts: by the names of fields, and by the lengths and characters of words. Pure.
 
-A word is a token, such as a key, a JSON web token or a UUID, if it has 20 characters or more and people would not write
-it. People write words of one case (``connection``), words in camel case (``aggTrade``) and numbers (``2024-06-28``).
-Random characters change between cases and digits more often.
+A word is a token (a key, a JSON web token, a UUID) if it has 20 characters or more and does not look like words that
+people write. People write words of one case (``connection``), words in camel case (``aggTrade``) and numbers
+(``2024-06-28``). Random characters change between cases and digits more often.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ MASK: Final = "***"
 
 _SHORTEST_TOKEN: Final = 20
 
-#: The characters at the end of a field's name that are looked at.
+#: The number of characters at the end of a field's name that are examined.
 _LONGEST_NAME: Final = 60
 
 _NAME_PART: Final = re.compile(r"(?<=[a-z0-9])(?=[A-Z])|(?<=[A-Z])(?=[A-Z][a-z])|[^A-Za-z0-9]+")
@@ -33,7 +33,7 @@ _SECRET_NAME: Final = re.compile(
 )
 
 # The characters of base64 (RFC 4648 §4 and §5), of percent-encoding, and of JSON web tokens.
-# The letter of an escape is no part of the word behind it.
+# The letter of an escape is no part of the word after it.
 _RUN: Final = re.compile(
     rf"\\(?:[abfnrtv]|x[0-9a-f]{{2}}|u[0-9a-f]{{4}})|(?P<run>[A-Za-z0-9_.~%+/\-]{{{_SHORTEST_TOKEN},}}=*)"
 )
@@ -55,7 +55,7 @@ _HUMP: Final = re.compile(r"[A-Z]+(?![a-z])|[A-Z]?[a-z]+|[0-9]+")
 
 
 def is_secret_name(name: str) -> bool:
-    """Return whether a field of this name holds a secret; in snake, camel or kebab case, or in one word.
+    """Return whether a field of this name holds a secret. The name may be in snake, camel or kebab case, or one word.
 
     Example::
 
@@ -87,7 +87,7 @@ def mask_tokens(text: str, names: frozenset[str] = frozenset()) -> str:
 
 
 def _mask(run: str) -> str:
-    """Mask the tokens of a run. A token in base64 may have slashes, and a token in a path lies between them."""
+    """Mask the tokens of a run. A token in base64 may contain slashes; a token in a path is between slashes."""
     parts = run.rstrip("=").split("/")
     masked = [is_token(part) for part in parts]
     start = 0
@@ -106,14 +106,14 @@ def _mask(run: str) -> str:
 
 
 def _token_in(parts: list[str], *, padding: bool) -> range:
-    """Return which of adjacent parts, all of characters of base64, are one token."""
+    """Return the range of adjacent parts that are one token. All parts consist of characters of base64."""
     odd = [number for number, part in enumerate(parts) if not _is_made_of_words(part)]
     if not odd or len("/".join(parts)) < _SHORTEST_TOKEN:
         return range(0)
     first, last = odd[0], odd[-1] + 1
     if len("/".join(parts[first:last])) < 8 and not padding:
         return range(0)
-    # A long part is a token in a path, whose words are no part of it. Other tokens are divided by slashes.
+    # A long part is a token by itself, and words before it are the rest of a path. Otherwise slashes divide the token.
     if not (is_token(parts[first]) and all(map(_PATH_WORD.fullmatch, parts[:first]))):
         first = 0
     if padding or not (is_token(parts[last - 1]) and all(map(_PATH_WORD.fullmatch, parts[last:]))):
@@ -138,7 +138,7 @@ def _is_camel_case(word: str) -> bool:
         and all(len(part) <= 16 for part in parts)
         and len(acronyms) <= 1
         and all(len(acronym) <= 6 for acronym in acronyms)
-        # Letters of random case form humps of two or three letters.
+        # Letters of random case make humps of two or three letters.
         and sum(map(len, humps)) >= (5 if len(word) > 12 else 4) * len(humps)
         and 4 * sum(len(hump) < 3 for hump in humps) <= len(humps)
     )

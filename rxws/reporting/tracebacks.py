@@ -1,4 +1,4 @@
-"""Tracebacks for the log: without secrets, but with the names of the program's classes and functions."""
+"""Makes tracebacks for the log, without secrets but with the names of the program's classes and functions."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ def redacted_traceback(error: BaseException) -> str:
 
 
 def _lines(part: str) -> list[str]:
-    """Return the lines of a frame, and the text of an exception as one line: it may forge lines, or divide a secret."""
+    """Return the lines of a frame, or an exception's text as one line, which can neither forge nor hide others."""
     is_frame = part.lstrip(" |+-").startswith(('File "', "Traceback (", "Exception Group Traceback ("))
     return part.splitlines() if is_frame or part.isspace() else [part.strip("\n")]
 
