@@ -43,7 +43,7 @@ class Consumers:
         self._waited_for: WeakKeyDictionary[Buffer[Any], tuple[int, float]] = WeakKeyDictionary()
 
     async def until_there_is_room(self) -> int:
-        """Let other tasks run, wait for slow consumers, and return how many messages have room in all buffers.
+        """Let other tasks run, wait for slow consumers, and return the number of messages that fit in all buffers.
 
         Cancelling is safe.
         """

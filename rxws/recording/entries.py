@@ -201,7 +201,7 @@ MOST_VALUES: Final = 2**20
 """Bytes of JSON that one list or object in an event may have. As Python objects they take twenty times as much."""
 
 SHORT: Final = 1_000_000
-"""A frame that was delivered within so many nanoseconds of its receipt does not count as held."""
+"""A frame that was delivered within this many nanoseconds of its receipt does not count as held."""
 
 
 @dataclass(frozen=True, slots=True)

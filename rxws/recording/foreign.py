@@ -18,11 +18,11 @@ class Verdict(enum.Enum):
     """The probable origin of a line that is not an entry."""
 
     DAMAGED = enum.auto()
-    """It may be an entry that was damaged or cut short."""
+    """The line may be an entry that was damaged or cut short."""
     UNLIKELY = enum.auto()
-    """It is readable text of another form. Damage may leave one line like this, but hardly two in a row."""
+    """The line is readable text of another form. Damage may produce one such line, but hardly two in a row."""
     FOREIGN = enum.auto()
-    """It is a JSON object with several keys that no entry has. Damage does not make a line like this."""
+    """The line is a JSON object with several keys that no entry has. Damage does not produce such a line."""
 
 
 def judge(line: bytes) -> Verdict:

@@ -44,7 +44,7 @@ def _check_size(max_line_size: object) -> None:
 def _entries(
     lines: Iterator[bytes | Exception], bad: BadLines, path: Path, longest: float, close: Callable[[], object]
 ) -> Iterator[Entry]:
-    """Yield the entries of a file, close it, and log how many lines could not be read."""
+    """Yield the entries of a file, close it, and log the number of lines that could not be read."""
     try:
         yield from without_jumps(numbered_entries(lines, bad), lambda number: insort(bad.numbers, number))
     finally:
