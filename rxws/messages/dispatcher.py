@@ -84,7 +84,7 @@ class FrameDispatcher:
             self.reporter.failed(reply, frame, error)
 
     def deliver_from(self, inbound: Inbound) -> None:
-        """Deliver the messages of this connection at once from now on."""
+        """From now on, deliver the messages of this connection at once."""
         inbound.deliver(None if self.recent is None else self.direct_sink(inbound.number))
 
     def direct_sink(self, number: int) -> Sink:

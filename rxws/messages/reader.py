@@ -102,7 +102,7 @@ class Reader:
                 route(message)
             elif dispatcher.dispatch(inbound, frame, message, received) and self._is_unheard:
                 self._hear()
-            # Call the clock once per `step` messages. So many messages take only a fraction of a time slice.
+            # Call the clock only once per `step` messages, which take a fraction of a time slice.
             countdown -= 1
             if not countdown:
                 now = clock()

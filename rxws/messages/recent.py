@@ -1,4 +1,4 @@
-"""The newest delivered messages, which a connection that resumes is compared with, and the cursor among them."""
+"""Keeps the newest delivered messages, to compare a resuming connection with them, and finds the cursor in them."""
 
 from __future__ import annotations
 
@@ -14,22 +14,22 @@ from .hooks import Many
 
 __all__ = ["WHOLE_FEED", "RecentMessages"]
 
-#: How many messages are kept at most, and how many bytes of frames.
+#: The largest numbers of messages, and of bytes of frames, that are kept.
 MESSAGES_MAX: Final = 10_000
 BYTES_MAX: Final = 64 << 20
 
-#: How many answers to what was sent are left out at most.
+#: The largest number of answers to sent messages that are left out.
 ANSWERS_MAX: Final = 1_000
 
-#: The messages are kept and dropped in so many chunks, so that a delivery costs one slot in a list.
+#: The number of chunks in which the messages are kept and dropped, so that a delivery costs one slot in a list.
 CHUNKS: Final = 10
 
-#: Stands for all channels where a cursor is asked for.
+#: The channel to pass for the cursor of the whole feed.
 WHOLE_FEED: Final = object()
 
 
 class RecentMessages:
-    """A ring of the newest delivered frames with their messages. It finds the newest cursor among them when asked.
+    """A ring of the newest delivered frames with their messages. It finds the newest cursor in them on demand.
 
     Attributes:
         field: the field of a message that is its cursor; None: a message is its own cursor.
@@ -38,9 +38,9 @@ class RecentMessages:
     Args:
         reporter: reports a function for the cursor that raises, and a key that no message has.
         cursor: the field of a message that is its cursor; None: a message is its own cursor.
-        counts: returns whether a message counts; not those that each connection gets for itself.
-        channel_of: returns the channel of a message; None: it has none.
-        channels: returns the channels that have a cursor of their own.
+        counts: returns whether a message is kept; messages that are per connection are not.
+        channel_of: returns the channel of a message, or None if it has none.
+        channels: returns the channels that have their own cursor.
     """
 
     def __init__(
@@ -58,7 +58,7 @@ class RecentMessages:
         self._counts = counts
         self._channel_of = channel_of
         self._channels = channels
-        # The newest answers to what was sent. They are kept, so that their ids stay theirs.
+        # The newest answers to sent messages. They are kept alive, because they are recognised by their ``id``.
         self._answers: Final[deque[Any]] = deque(maxlen=ANSWERS_MAX)
         # The newest cursors among the messages that were dropped.
         self._dropped: dict[Hashable, Any] = {}
@@ -74,11 +74,11 @@ class RecentMessages:
             self._begin_chunk()
 
     def note(self, channel: Hashable, answer: Any) -> None:
-        """Keep the server's answer to the subscription of a channel: it may have the channel's cursor."""
+        """Keep the server's answer to the subscription of a channel, because it may contain the channel's cursor."""
         self._newest.append((None, answer, channel))
 
     def exclude(self, answers: Iterable[Any]) -> None:
-        """Leave out answers to what was sent: the server sends them again on no other connection."""
+        """Leave out answers to sent messages, because the server sends them again on no other connection."""
         self._answers.extend(answers)
 
     def _begin_chunk(self) -> None:
@@ -104,7 +104,7 @@ class RecentMessages:
         return iter(entries[-count:])
 
     def cursor(self, channel: Hashable = WHOLE_FEED) -> Any:
-        """Return the newest cursor that is not None of a channel, or of the whole feed; None: there is none."""
+        """Return the newest cursor of a channel or of the whole feed; None if there is none. Cursors are not None."""
         self.was_asked = True
         found = self._newest_cursors(self._chunks, {channel})
         return found.get(channel, self._dropped.get(channel))
