@@ -50,12 +50,13 @@ class DemoExchange(str):
     Changes of a book are numbered separately, from ``U`` to ``u`` in each message, without holes; a quantity of 0
     removes a price.
 
-    **Resuming.** With ``?cursor=`` in the URL, each message has a count of all messages, ``"c"``; with ``?cursor=17``
-    the exchange first sends again what it has kept of the last minute from 17 on. ``{"method": "SUBSCRIBE", …,
-    "cursor": 17, "epoch": 1}`` does that for the channels of the subscription: the answer says ``"recovered"``, and
-    has ``"cursor"`` and ``"epoch"``. ``/session`` sends ``{"op": "hello", "session": …}`` first.
-    ``/session?id=…&cursor=17`` resumes that session: ``{"op": "resumed"}`` stands behind what is sent again, or
-    ``{"op": "invalid"}``. See :attr:`replays_cursor`, :attr:`shows_last_first`, :attr:`greets` and :meth:`forget`.
+    **Resuming.** With ``?cursor=`` in the URL, each message contains a count of all messages, ``"c"``. With
+    ``?cursor=17`` the exchange first sends the messages of the last minute again, from 17 on. ``{"method":
+    "SUBSCRIBE", …, "cursor": 17, "epoch": 1}`` does that for the channels of the subscription, and the answer has
+    ``"recovered"``, ``"cursor"`` and ``"epoch"``. ``/session`` first sends ``{"op": "hello", "session": …}``.
+    ``/session?id=…&cursor=17`` resumes that session: the exchange sends the messages again and then
+    ``{"op": "resumed"}``, or ``{"op": "invalid"}``. See :attr:`replays_cursor`, :attr:`shows_last_first`,
+    :attr:`greets` and :meth:`forget`.
 
     **HTTP**, at :attr:`http_url`: ``/listenKey`` (GET or POST) returns ``{"listenKey": …}``; ``/depth?symbol=BTCUSDT``
     returns the book, ``{"lastUpdateId": …, "bids": [[price, quantity], …], "asks": …}``.
@@ -69,8 +70,8 @@ class DemoExchange(str):
         snapshot_delay: seconds until ``/depth`` answers, with the book at the end of that time. With :attr:`lag` the
             snapshot can be ahead of the feed. It may be changed at any time.
         replays_cursor: whether a replay begins with the cursor's own message (the default), or with the next one.
-        shows_last_first: whether the last message of each channel is sent first, before a replay and without one.
-        greets: whether each connection gets a greeting first that is another one each time, ``{"hello": …}``.
+        shows_last_first: whether the last message of each channel is sent first, with or without a replay.
+        greets: whether each connection first gets a greeting, ``{"hello": …}``, which differs each time.
     """
 
     def __new__(cls, server: FeedServer, **options: Any) -> Self:
@@ -216,7 +217,7 @@ class DemoExchange(str):
         self._failed_snapshots.extend([status] * count)
 
     def forget(self) -> None:
-        """Forget all messages, sessions and cursors, as an exchange that was restarted: nothing can be sent again."""
+        """Forget all messages, sessions and cursors, like an exchange that was restarted."""
         self._history.forget()
         self._sessions.clear()
 
@@ -307,7 +308,7 @@ class DemoExchange(str):
         connection.send_nowait({"op": "hello", "session": session})
 
     def _replay(self, connection: FeedConnection, cursor: int | None, channels: Sequence[str]) -> bool:
-        """Send again what is kept from the cursor on; return whether that is everything."""
+        """Send the kept messages from the cursor on again. Return whether all messages since then were kept."""
         if self.shows_last_first:
             for message in self._history.last_of(channels):
                 connection.send_nowait(message)
@@ -318,7 +319,7 @@ class DemoExchange(str):
         return True
 
     def _answer(self, connection: FeedConnection, message: str | bytes) -> dict[str, Any] | None:
-        """Return the answer to a request; None: it was sent already, before what is sent again."""
+        """Return the answer to a request; None if it was already sent, as it must precede repeated messages."""
         try:
             request = msgspec.json.decode(message, type=_Request)
         except msgspec.DecodeError:

@@ -1,4 +1,4 @@
-"""The last minute of an exchange's messages, which a client that was away gets again. Pure."""
+"""Keeps the last minute of an exchange's messages, and sends them again to a client that was disconnected. Pure."""
 
 from __future__ import annotations
 
@@ -9,10 +9,10 @@ from typing import Any
 __all__ = ["History"]
 
 _SECONDS = 60.0
-"""How long messages are kept."""
+"""Seconds for which messages are kept."""
 
 _MOST = 200_000
-"""How many messages are kept at most."""
+"""The largest number of messages that are kept."""
 
 
 class History:
@@ -21,9 +21,9 @@ class History:
     The cursor is the count: ``"c"`` in each message that a client with a cursor gets.
 
     Attributes:
-        count: how many messages have been counted.
-        epoch: changes when everything is forgotten, so that a cursor of before is known to be useless.
-        is_kept: whether messages are kept; False until the first client asks for a cursor.
+        count: the number of messages so far.
+        epoch: changes when all messages are forgotten, so that earlier cursors are recognised as useless.
+        is_kept: whether messages are kept. It is False until the first client asks for a cursor.
     """
 
     def __init__(self) -> None:
@@ -46,12 +46,12 @@ class History:
         return counted
 
     def knows(self, cursor: int) -> bool:
-        """Return whether everything after the cursor's message is kept."""
+        """Return whether all messages after the cursor's message are kept."""
         kept_from = self._messages[0][2]["c"] if self._messages else self.count + 1
         return max(kept_from - 1, self._forgotten + 1) <= cursor <= self.count
 
     def since(self, cursor: int, channels: Collection[str], *, includes: bool) -> list[dict[str, Any]]:
-        """Return the messages of these channels from the cursor on, with or without the cursor's own message."""
+        """Return the messages of these channels from the cursor on, including the cursor's own message or not."""
         first = cursor if includes else cursor + 1
         return [each for _, channel, each in self._messages if each["c"] >= first and channel in channels]
 
@@ -60,7 +60,7 @@ class History:
         return [self._last[channel] for channel in sorted(channels) if channel in self._last]
 
     def forget(self) -> None:
-        """Forget all messages, as a server that was restarted."""
+        """Forget all messages, like a server that was restarted."""
         self._messages.clear()
         self._forgotten = self.count
         self._last.clear()

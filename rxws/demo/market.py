@@ -14,7 +14,7 @@ KINDS = ("trade", "bookTicker", "depth")
 """The kinds of channels that each symbol has: ``btcusdt@trade``, ``btcusdt@bookTicker``, ``btcusdt@depth``."""
 
 HISTORY = 1_000
-"""The number of old states of each book that are kept, for snapshots that are behind the feed."""
+"""The number of old states of each book that are kept, for snapshots that are older than the feed."""
 
 # By symbol: the first price in ticks, and the decimal places of a tick.
 _START: dict[str, tuple[int, int]] = {
