@@ -27,7 +27,7 @@ class DelayedDelivery:
         return sum(map(len, self._lines.values()))
 
     def deliver(self, connection: FeedConnection, channel: Hashable, message: Any, lag: float) -> None:
-        """Send a message in ``lag`` seconds, or later if an earlier message of its channel is due later."""
+        """Send a message after ``lag`` seconds, or later if an earlier message of its channel is due later."""
         key = (connection, channel)
         line = self._lines.get(key)
         if line is None:

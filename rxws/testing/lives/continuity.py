@@ -1,4 +1,4 @@
-"""The judge of what a feed claims to be complete: compares it with the messages that were lost. Pure."""
+"""Judges the times that a feed claims to be complete, by comparing them with the lost messages. Pure."""
 
 from __future__ import annotations
 
@@ -18,12 +18,12 @@ EXACT = 1e-6
 
 @dataclass(frozen=True, slots=True)
 class Loss:
-    """A number that a consumer did not get.
+    """The loss of a number that a consumer did not get.
 
     Attributes:
         name: the consumer and the number.
-        since: the earliest time at which it would have arrived.
-        until: the latest.
+        since: the earliest time at which the number would have arrived.
+        until: the latest time.
     """
 
     name: str
@@ -80,7 +80,7 @@ def _not_in_gaps(since: float, until: float, gaps: list[Gap]) -> Iterator[tuple[
 
 
 def _judge_samples(claims: Claims) -> Iterator[Problem]:
-    """Check that nothing was said to be complete since a time before a Gap that had been reported."""
+    """Check that ``complete_since`` was never before the end of a Gap that had already been reported."""
     for at, since in claims.samples:
         told = [gap for gap in claims.gaps if gap.time < at - EXACT]
         wrong = [gap for gap in told if since is not None and since < gap.end - EXACT and gap.start >= since - EXACT]
