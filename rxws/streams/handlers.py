@@ -111,8 +111,8 @@ class CoroutineHandler(Buffer[Any], Receiver):
         try:
             await self._function(message)
             if self.task.cancelling():
-                # The function's task was cancelled, perhaps by the function, and has not awaited since. Let the
-                # cancellation be raised here, so that it does not affect the next message.
+                # The function's task was cancelled, perhaps by the function itself, and the CancelledError was not
+                # raised yet. Suspend here, so that it is raised now and does not affect the next message.
                 await asyncio.sleep(0)
         except EXITS:
             raise

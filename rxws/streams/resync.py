@@ -190,7 +190,7 @@ class _Session(HotObservable[Any]):
             self.on_next(item)
 
     def _fetch(self) -> None:
-        # The subscriber may have disposed of its subscription when a failure was reported.
+        # A subscriber that gets the report of a failure may have disposed of its subscription.
         if self.observed and (self._fetching is None or self._fetching.done()):
             self._fetching = self._context.loop.create_task(self._until_in_sync(), name="rxws resync")
 
