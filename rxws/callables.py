@@ -76,9 +76,9 @@ def _unwrapped(function: object) -> object:
 
 
 def asks_for(count: int, function: object) -> bool:
-    """Return whether a function has at least so many required positional parameters.
+    """Return whether a function has at least ``count`` required positional parameters.
 
-    A callable without a signature, as some that are written in C, asks for nothing.
+    A callable without a signature (some are written in C) counts as a function without parameters.
     """
     if not callable(function):
         return False

@@ -319,8 +319,8 @@ class Consuming(Generic[T]):
         """Return when no message was missing, and the gaps: the newest 10,000 intervals and gaps.
 
         An interval lasts from when everything was subscribed on a connection to its last message. Rotations without a
-        gap, and connections that resume, continue it. A hole in numbered messages is not known here, and a channel
-        that the server has refused or not answered is not counted: its streams alone get a ``Gap``.
+        gap, and connections that resume, continue it. A hole in numbered messages is not noticed here. If the server
+        refused a channel or did not answer, this is not noticed either: only the channel's streams get a ``Gap``.
 
         Raises:
             RuntimeError: the caller is not in the loop's thread.
@@ -337,6 +337,6 @@ class Consuming(Generic[T]):
 
 
 def feed_of(interface: Consuming[Any]) -> Feed:
-    """Return the wiring behind a feed's public class, for modules that extend a feed, such as recordings."""
+    """Return the internal wiring of a feed, for modules that extend feeds, such as recordings."""
     feed: Feed = interface._AsyncWebsocketStreamInterface__feed  # type: ignore[attr-defined, unused-ignore]
     return feed

@@ -62,19 +62,19 @@ class AsyncWebsocketStreamInterface(Consuming[T], metaclass=ABCMeta):
         send_limit: ``(messages, seconds)``: sends at most this many messages within any period of this many seconds on
             one connection. Everything that rxws sends counts. Pongs and heartbeats go first, subscriptions last.
             None, the default, sets no limit.
-        resume: for servers that send again what was missed, from a cursor on: ``True``, or a filter for the message in
-            which the server states that it has sent everything (``[{"recovered": True}]``); with :meth:`multiplex` the
+        resume: for servers that send missed messages again, from a cursor on: ``True``, or a filter for the message in
+            which the server states that it has sent all of them (``[{"recovered": True}]``). With :meth:`multiplex` the
             filter is applied to the answer to the subscription. After a lost connection no ``Gap`` is reported if
-            copies, the statement, or numbers prove that nothing is missing, and nothing is delivered twice. None, the
-            default, reports a ``Gap`` after each lost connection.
-        cursor: the key, the path or a function of a message for what the server is asked to begin with; its newest
-            value that is not None counts. By default None: the last message itself. Functions with a required parameter
-            get the cursor: ``url``, ``connect_options``, those in ``on_open``, ``on_open(connection, cursor)``, and
-            ``subscribe`` of :meth:`multiplex`, for which the channel's own cursor counts.
+            copies, the statement, or numbers prove that no message is missing, and no message is delivered twice. With
+            None, the default, a ``Gap`` is reported after each lost connection.
+        cursor: the key, the path or a function of a message for the cursor, from which the server is asked to begin.
+            The newest value that is not None is used. By default None: the last message itself. Functions with a
+            required parameter get the cursor: ``url``, ``connect_options``, those in ``on_open``,
+            ``on_open(connection, cursor)``, and ``subscribe`` of :meth:`multiplex`, which gets that of the channel.
         sequence: the key, the path, a list of two of them, or a function of a message for its number, which grows by
             one. By default None: messages have no numbers.
-        key: the key, the path or a function of a message for what ``sequence`` counts separately. By default None:
-            there is one count for each channel.
+        key: the key, the path or a function of a message for its part of a channel, if ``sequence`` counts each part
+            separately. By default None: there is one count for each channel.
         should_retry: a function that takes the exception of a failed attempt to connect. True retries, False ends the
             feed, and None applies the rule described at :exc:`~rxws.ConnectFailed`.
 
@@ -100,7 +100,7 @@ class AsyncWebsocketStreamInterface(Consuming[T], metaclass=ABCMeta):
                 ...
     """
 
-    # All state is behind this one mangled name, and the base class never reads its own public names. So a subclass may
+    # All state is in this one attribute with a mangled name; the base class reads no public name. So a subclass may
     # have attributes with any other name.
     __feed: Feed
 
@@ -245,11 +245,11 @@ class AsyncWebsocketStreamInterface(Consuming[T], metaclass=ABCMeta):
 
     @shadowable
     def cursor(self) -> Any:
-        """The newest cursor that the server was seen to send, for :meth:`_create_ws`; None: there is none yet.
+        """The newest cursor that has arrived, for :meth:`_create_ws`; None if there is none yet.
 
         It is the value of the option ``cursor`` in the newest message, or answer to a subscription, in which it is not
-        None; without that option the last message. None as long as the option ``resume`` is not given. A program that
-        is to continue after a restart stores it, and passes the stored value where it is None.
+        None. Without that option it is the last message. It is None if the option ``resume`` is not given. A program
+        that continues after a restart stores it, and uses the stored value as long as this is None.
         """
         return self.__feed.cursor
 

@@ -130,7 +130,7 @@ class ReactiveWebSocket(AsyncWebsocketStreamInterface[T]):
             feed_of(self).opening = f"connecting to {self.shown_url or 'the URL that a function returns'}"
 
     def __with_cursor(self, what: str, parameters: int, function: Any) -> Any:
-        """Return a function that gives the cursor to ``function`` as its last argument, if ``function`` asks for it."""
+        """Return ``function``, or if it has a parameter for the cursor, a function that passes the cursor to it."""
         if not asks_for(parameters, function):
             return function
         if not self.__resumes:

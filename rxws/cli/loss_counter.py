@@ -54,5 +54,5 @@ class LossCounter:
         self._interrupted = set(self._last)
 
     def outstanding(self, numbers: Mapping[str, int]) -> int:
-        """Return how many messages have not arrived yet. ``numbers`` are the last sent numbers by channel."""
+        """Return the number of messages that have not arrived yet. ``numbers`` are the last sent numbers by channel."""
         return sum(max(0, numbers.get(channel, 0) - last) for channel, last in self._last.items())
