@@ -244,7 +244,7 @@ async def test_server_killed(kind):
 @in_virtual_time
 @pytest.mark.parametrize("status", [400, 401, 403, 404])
 async def test_http_400_401_403_404_on_the_handshake(feed_server, status):
-    """These statuses fail the feed before the first success; after it the feed reconnects."""
+    """HTTP 400, 401, 403 and 404 fail a feed that was never connected. After a success the feed reconnects."""
     feed_server.refuse(status)
     feed = Followed(feed_server.url)
     stream = feed.stream_filter()

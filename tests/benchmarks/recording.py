@@ -75,7 +75,7 @@ async def receive(url: str, count: int, path: Path | None, rate: float = 0) -> d
 
 
 def recorded(path: Path) -> int:
-    """Return how many frames a file contains."""
+    """Return the number of frames in a file."""
     reading = recording.read(path)
     frames = sum(isinstance(entry, recording.FrameEntry) for entry in reading)
     assert not reading.bad_lines

@@ -328,7 +328,7 @@ async def test_recording_is_a_feed_when_served(recorded):
 
 
 class Lines:
-    """Stands for standard output and standard error in a test."""
+    """Replaces standard output and standard error in a test."""
 
     def __init__(self) -> None:
         self.written = asyncio.Queue()

@@ -46,7 +46,7 @@ def test_the_default_delays_start_at_once_and_grow_to_a_minute(monkeypatch):
 
 
 def test_the_default_delays_are_fully_jittered():
-    """Delays spread over the whole range: clients that lost the same server come back at different times."""
+    """Delays spread over the whole range, so that clients that lost the same server return at different times."""
     fifth = [next(itertools.islice(default_delays(), 5, None)) for _ in range(500)]
     assert min(fifth) < 1
     assert max(fifth) > 7
@@ -208,7 +208,7 @@ RETRIED_ERROR = diagnose(ConnectionClosedError(None, None), now=NOW)
 
 @pytest.mark.parametrize("verdict", ["yes", 1, object()])
 def test_should_retry_is_refused_when_it_returns_anything_else(verdict):
-    """Only True, False and None are allowed: a coroutine, for example, would count as True."""
+    """Only True, False and None are allowed, because a coroutine, for example, would always be true."""
     with pytest.raises(TypeError, match="should_retry must return True, False or None"):
         make_backoff(should_retry=lambda error: verdict).next_delay(RETRIED_ERROR)
 

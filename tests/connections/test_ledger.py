@@ -95,7 +95,7 @@ def test_connection_that_follows_continues_the_chain(event, proof):
 
 
 def test_rotation_with_a_gap_begins_a_new_chain():
-    """Where an overlap has found a gap, which comes before ``Rotated``, the interval behind it follows nothing."""
+    """If an overlap finds a gap, the event ``Gap`` precedes ``Rotated``, and the next interval begins a new chain."""
     ledger = kept(connected(1, 10.0), ended(1, 20.0), connected(2, 21.0), gap(19.0, 21.5, "rotation"), rotated(2, 22.0))
     assert ledger.complete_since == 21.5
     assert until(ledger, 30.0).intervals == (Interval(10.0, 19.0, "connection"), Interval(21.5, 30.0, "connection"))
@@ -110,7 +110,7 @@ def test_gap_after_a_rotation_cuts_what_was_joined():
 
 
 def test_connection_that_ends_undecided_leaves_the_decision_to_the_next():
-    """A connection that ends before it is known whether it follows claims nothing."""
+    """A connection that ends before ``Gap``, ``Rotated`` or ``Resumed`` has decided about it claims nothing."""
     ledger = kept(connected(1, 10.0), ended(1, 20.0), connected(2, 21.0), ended(2, 22.0), connected(3, 23.0))
     assert ledger.complete_since is None
     ledger.note(gap(18.0, 23.0))

@@ -154,7 +154,7 @@ async def test_frame_that_cannot_be_hashed_is_delivered_from_both_connections():
 
 
 async def test_messages_of_an_unsubscribed_channel_are_discarded_in_an_overlap():
-    """They belong to the former subscription: if the channel is wanted again, messages are missing behind them."""
+    """Messages of an ended subscription are dropped, because messages between them and the next one are missing."""
     wiring, sender = Wiring(), Subscriptions()
     both, _, old, new = two_connections(wiring, sender)
     messages = []
@@ -175,7 +175,7 @@ async def test_messages_of_an_unsubscribed_channel_are_discarded_in_an_overlap()
 
 
 async def test_channel_that_was_asked_for_belongs_to_the_old_connection():
-    """Its messages may have come without an answer: so the new connection does not begin with it."""
+    """A channel that was requested on the old connection is delivered from there, even without an answer."""
     wiring, sender = Wiring(), Subscriptions()
     sender.asked_for = "O"
     _, _, old, new = two_connections(wiring, sender)
@@ -544,7 +544,7 @@ def numbers_and_gaps(raw):
 
 
 async def numbered(feed, numbers, *websockets, pause=0.1):
-    """Bring each number on all these connections."""
+    """Let each number arrive on all these connections."""
     for number in numbers:
         for websocket in websockets:
             websocket.come(str(number))
@@ -572,7 +572,7 @@ async def test_gap_of_the_old_connection_in_an_overlap_stands_in_its_place():
 
 
 async def test_gap_of_the_new_connection_in_an_overlap_delays_its_proof():
-    """A Gap of the connection that is held is no loss: the other delivers. It must agree again from there on."""
+    """A Gap of the held connection is no loss, but from then on that connection must agree again."""
     async with ScriptedFeed(parse=numbers_and_gaps, handover_timeout=5) as feed:
         await feed.record.entered(rxws.State.CONNECTED)
         old = feed.websocket

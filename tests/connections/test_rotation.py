@@ -117,7 +117,7 @@ async def three_losses(feed):
 
 @in_virtual_time
 async def test_gap_of_a_connection_without_messages_starts_at_the_last_message():
-    """A connection that brought nothing does not move the start of the next gap."""
+    """A connection without messages does not change the start of the next gap."""
     async with ScriptedFeed(reconnect_delays=lambda: itertools.repeat(1)) as feed:
         gaps = await three_losses(feed)
         assert [tuple(round(time, 6) for time in gap) for gap in gaps] == [(10, 16), (10, 22)]

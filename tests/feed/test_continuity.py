@@ -1,4 +1,4 @@
-"""What a feed says of its continuity: intervals, gaps, and since when nothing is missing."""
+"""The continuity that a feed reports: its intervals, its gaps, and since when no message is missing."""
 
 from __future__ import annotations
 
@@ -85,7 +85,7 @@ async def test_continuity_after_a_loss():
 
 
 async def test_continuity_through_a_rotation():
-    """A rotation without a gap continues the chain: nothing is missing since the first connection."""
+    """A rotation without a gap continues the chain, so no message is missing since the first connection."""
     async with ScriptedFeed(handover_timeout=2) as feed:
         began = await connected(feed)
         await asyncio.sleep(10)

@@ -256,7 +256,7 @@ def answering(word, seconds=0.0):
 
 @pytest.mark.parametrize("is_planned", [False, True], ids=["loss", "rotation"])
 async def test_gap_of_one_channel_is_announced_when_it_is_refused_on_one_connection(is_planned):
-    """Its streams get a Gap before its next message, from the end of its subscription on; others do not."""
+    """Streams of the refused channel get a Gap before their next message; streams of other channels get none."""
     async with FeedServer(answering("ok")) as server, rxws.ReactiveWebSocket(server.url) as feed:
         record = Record(feed)
 
@@ -299,7 +299,7 @@ async def test_gap_of_one_channel_is_announced_when_it_is_refused_on_one_connect
 
 
 async def test_gap_of_a_channel_lasts_until_its_message_when_it_is_answered_late():
-    """A connection does not wait for ever for an answer: what the channel misses until then is a Gap, too."""
+    """If the answer is so late that the connection no longer waits for it, the channel's streams get a Gap, too."""
     async with FeedServer(answering("ok")) as server, rxws.ReactiveWebSocket(server.url) as feed:
         stream = feed.multiplex("+a", filters=[{"s": "a"}], acknowledged=[{"ok": "+a"}], timeout=1, gaps=True)
         await feed.wait_connected()

@@ -1,4 +1,4 @@
-"""Conditions: values of a filter that stand for many values of a message."""
+"""Conditions: values of a filter that accept many values of a message."""
 
 from __future__ import annotations
 
@@ -71,7 +71,7 @@ def test_conditions_are_equal_by_value(one: Condition, other: Condition) -> None
 
 
 def test_conditions_are_shown_as_they_are_written() -> None:
-    """A repr is the call; a long list is cut."""
+    """The repr of a condition is the call that makes it; a long list of values is cut."""
     many = rxws.one_of(*range(10, 30))
     shown = [
         repr(each) for each in (rxws.one_of("A"), rxws.starts_with("B"), rxws.between(1, None), rxws.present, many)
@@ -104,6 +104,6 @@ def test_condition_when_an_argument_is_wrong(make: Any, error: type[Exception], 
 
 
 def test_base_class_accepts_nothing() -> None:
-    """A condition says itself what it accepts."""
+    """A subclass of Condition decides which values it accepts."""
     with pytest.raises(NotImplementedError):
         Condition().accepts(1)

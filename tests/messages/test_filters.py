@@ -19,17 +19,17 @@ parse = Filter.parse
 
 
 async def coroutine_function(message):
-    """Stand for a predicate that must be refused."""
+    """A predicate that must be refused."""
     raise AssertionError
 
 
 async def async_generator_function(message):
-    """Stand for a predicate that must be refused."""
+    """A predicate that must be refused."""
     yield
 
 
 def generator_function(message):
-    """Stand for a predicate that must be refused."""
+    """A predicate that must be refused."""
     yield
 
 

@@ -327,7 +327,7 @@ def test_match_looks_one_of_up(calls):
 
 
 def test_match_does_not_combine_large_one_ofs(calls):
-    """Of several one_of with very many combinations one is looked up, and the others are tried."""
+    """If several one_of have too many combinations, the index looks up one, and the filter checks the others."""
     index = make_index()
     index.add("many", parse([{key: rxws.one_of(*range(number)) for key, number in (("a", 200), ("b", 300), ("c", 2))}]))
     assert list(index.match({"a": 199, "b": 299, "c": 1})) == ["many"]
@@ -350,7 +350,7 @@ def test_match_finds_an_entry_once_when_several_dicts_have_conditions():
 
 
 def test_add_leaves_nothing_behind_when_a_hash_raises_beside_a_condition():
-    """An add that raises in the look-up of a condition's plain values registers nothing."""
+    """An ``add`` that raises while it stores the plain values beside a condition registers nothing."""
     index = make_index()
     value = HostileHash(1)
     wanted = parse([{"c": 1, "d": rxws.present}, {"a": value, "b": rxws.present}])
@@ -377,7 +377,7 @@ class Message(msgspec.Struct):
 
 
 def test_match_when_messages_have_several_types():
-    """One index serves messages of all types, each with the keys that its type can have."""
+    """One index finds messages of all types, each by the keys that its type can have."""
     index = make_index()
     filters = {"s": [{"s": "A"}], 0: [{0: "A"}], "both": [{"s": "A", "e": "x"}], "deep": [{(1, "s"): "A"}]}
     for entry, each in filters.items():
@@ -584,7 +584,7 @@ def test_remove_works_when_called_during_add():
 
 
 def test_add_works_when_called_during_add():
-    """An add during another add is made after the outer one, before the outer one returns."""
+    """An ``add`` that is called during another ``add`` takes effect after it, and before the outer call returns."""
     index = make_index()
     additions = [1, 2, 3]
 
@@ -601,7 +601,7 @@ def test_add_works_when_called_during_add():
 
 
 def test_match_works_when_called_during_add():
-    """A match during an add finds the entries from before; later matches find the new entry, too."""
+    """A ``match`` during an ``add`` finds the earlier entries; later matches find the new entry, too."""
     index = make_index()
     matched = []
     message = {"a": Hostile(1), "b": 1}

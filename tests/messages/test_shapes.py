@@ -15,7 +15,7 @@ from rxws.messages.shapes import ABSENT, look_up, reader_for
 
 
 class Trade(msgspec.Struct):
-    """A Struct with what Structs may have."""
+    """A Struct with every kind of member that a Struct may have."""
 
     price: float
     kind: ClassVar[str] = "trade"
@@ -112,14 +112,14 @@ def test_look_up_reads_every_shape(message: Any, key: Any, expected: Any) -> Non
 
 @pytest.mark.parametrize(("message", "key", "expected"), CASES)
 def test_reader_reads_what_look_up_reads(message: Any, key: Any, expected: Any) -> None:
-    """The readers of the index give the same: the value, or ABSENT, or no reader where no such message has the key."""
+    """The readers of the index find what ``look_up`` finds. A type whose messages lack the key has no reader."""
     read = reader_for(type(message), (key,))
     found = ABSENT if read is None else read(message)
     assert found is expected or found == expected
 
 
 def test_reader_of_several_keys_gives_a_tuple() -> None:
-    """Several values are a tuple; a missing one is ABSENT, or stands for all."""
+    """A reader of several keys returns a tuple; if a key is missing, its value or the whole result is ABSENT."""
     both = reader_for(list, (0, (-1,)))
     assert both is not None
     assert both([7, 8, 9]) == (7, 9)

@@ -57,7 +57,7 @@ def test_call_when_the_loop_is_closed(name):
 
 
 async def test_call_from_finalizer_when_on_the_loop(wiring):
-    """Also on the loop's thread a finalizer's function is called in a later callback."""
+    """A function that a finalizer passes is called in a later callback, even on the loop's thread."""
     calls = []
     wiring.context.call_from_finalizer(calls.append, 1)
     assert calls == []

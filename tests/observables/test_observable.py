@@ -621,7 +621,7 @@ async def test_operator_when_given_a_scheduler(timed):
 
 
 async def test_operator_when_its_timed_subscriber_raises(virtual_time):
-    """A subscriber that raises behind a timed operator is reported by its name, and gets the next item."""
+    """A subscriber of a timed operator that raises is reported by its name, and gets the next item."""
     wiring = Wiring()
     hot = wiring.router.messages
     calls = []

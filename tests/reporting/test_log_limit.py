@@ -29,7 +29,7 @@ async def reporter(virtual_time, caplog):
 
 
 async def test_suppressed_lines_are_said_when_the_second_is_over(reporter, caplog):
-    """Lines about one subject are written once a second: the first at once, the others as one with their number."""
+    """The first line about a subject is written at once; then once a second a line with the number of the others."""
     for number in range(5):
         reporter.log(logging.WARNING, "number %d", number)
     await asyncio.sleep(0.999)
@@ -45,7 +45,7 @@ async def test_suppressed_lines_are_said_when_the_second_is_over(reporter, caplo
 
 
 async def test_suppressed_lines_are_counted_for_each_subject(reporter, caplog):
-    """Each subject has its own first line and its own number."""
+    """Each subject has its own first line and its own number of suppressed lines."""
     for _ in range(3):
         for name in ("first", "second"):
             reporter.log(logging.WARNING, "%s lags", name, about=name)
@@ -59,7 +59,7 @@ async def test_suppressed_lines_are_counted_for_each_subject(reporter, caplog):
 
 
 async def test_line_that_the_log_does_not_show_suppresses_nothing(reporter, caplog):
-    """A line below the level of the log does not suppress the next line, nor is it counted."""
+    """A line whose level is disabled does not suppress the next line, and is not counted."""
     caplog.set_level(logging.WARNING, "rxws")
     reporter.log(logging.INFO, "it ended")
     reporter.log(logging.WARNING, "it ended")
@@ -92,7 +92,7 @@ async def test_loss_is_logged_when_it_follows_a_rotation(virtual_time, caplog):
 
 
 async def test_what_is_suppressed_is_said_when_the_feed_ends(reporter, caplog):
-    """The end of a feed writes the numbers that are due later, and leaves no timer."""
+    """At the end of a feed the numbers of suppressed lines are written, even if not yet due, and no timer is left."""
     for _ in range(3):
         reporter.log(logging.WARNING, "a line")
     reporter.close()
@@ -105,7 +105,7 @@ async def test_what_is_suppressed_is_said_when_the_feed_ends(reporter, caplog):
 
 
 async def test_failures_of_a_function_are_said_less_and_less_often(reporter, caplog):
-    """The first failure has its traceback; then a line with their number after 1 s, 10 s, 1 min and each 10 min."""
+    """The first failure is logged with its traceback; then their number after 1 s, 10 s, 1 min and every 10 min."""
     start = reporter._loop.time()
     when = []
     logging.getLogger("rxws").addFilter(lambda record: when.append(round(reporter._loop.time() - start)) or True)
@@ -123,7 +123,7 @@ async def test_failures_of_a_function_are_said_less_and_less_often(reporter, cap
 
 
 async def test_failures_of_a_function_begin_anew_when_it_went_well_for_long(reporter, caplog):
-    """A failure has its traceback again when none came for ten minutes; a rare one before that has a line."""
+    """A failure after ten minutes without one is logged with its traceback; an earlier one is logged as a line."""
     for pause in (20, 590, 600, 0):
         reporter.failed(print, None, ZeroDivisionError())
         await asyncio.sleep(pause)
@@ -138,7 +138,7 @@ async def test_failures_of_two_functions_of_one_name_are_apart(reporter, caplog)
 
 
 async def test_subjects_are_forgotten_when_they_are_many(virtual_time, caplog):
-    """Subjects are forgotten when they could begin anew, and not before."""
+    """A subject is forgotten when its next line would be written at once anyway, and not before."""
     limit = LogLimit(virtual_time, "feed")
     for number in range(MAX_SUBJECTS + 1):
         limit.write(logging.WARNING, number, str)

@@ -1,4 +1,4 @@
-"""Quotes of what a server answered: short, one line, and without secrets."""
+"""The quoted answer of a server is one short line without secrets."""
 
 from __future__ import annotations
 

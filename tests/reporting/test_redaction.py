@@ -191,7 +191,7 @@ def test_no_secret_is_shown_when_the_url_is_malformed(text, secret):
     ],
 )
 def test_odd_url_shows_only_its_certain_parts(url, shown):
-    """In doubt everything after the host is masked, or after the scheme if the host is in doubt."""
+    """In a malformed URL everything after the host is masked, or after the scheme if the host is not recognized."""
     assert redact_url(url) == shown
     assert redact_url(shown) == shown
 

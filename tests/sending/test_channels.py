@@ -110,7 +110,7 @@ def test_registry_counts_streams_when_they_want_equal_channels():
 
 
 def test_messages_of_a_former_channel_are_known_while_it_is_remembered():
-    """In an overlap the last messages of a channel must not be taken for messages of no channel."""
+    """In an overlap the last messages of an unwanted channel are still recognised as its messages."""
     wanted = ChannelRegistry()
     former = wanted.add_reference(channel("a"), Filter.parse([{"s": "a"}]))
     wanted.remove_reference(former, is_remembered=True)

@@ -533,7 +533,7 @@ def _judge_channel(world: World, channel: str, found: Counter[str]) -> None:
         elif each.channel == channel:
             found["twice"] += each.number in seen
             found["out of order"] += each.number < newest
-            # With little memory a message may come twice: the matcher has forgotten it when a late line delivers it.
+            # With little memory a message may be delivered twice, as the matcher forgets it before a late line has it.
             found["# twice, forgotten" if world.kind.memory < 1000 else "twice, behind a gap"] += each.number in before
             seen.add(each.number)
             last = newest = max(newest, each.number)

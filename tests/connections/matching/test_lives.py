@@ -24,29 +24,29 @@ def test_every_message_comes_once_in_order_or_behind_a_gap(kind):
 
 
 def never_a_copy(self, seat, channel, key, now):
-    """Replace the rule that finds copies: there are none."""
+    """Replace the rule that finds copies by one that finds none."""
 
 
 def always_agrees(self, seat, now):
-    """Replace the rule that lines need evidence to agree: they always agree."""
+    """Replace the rule that lines need evidence to agree by one that lets them always agree."""
     return True
 
 
 def never_waits(self, seat):
-    """Replace the rule that a line waits for missing copies when another line ends: it never waits."""
+    """Replace the rule that a line waits for missing copies when another line ends by one that never waits."""
 
 
 def no_gap(self, channel, now):
-    """Replace the rule that reports gaps: it reports none."""
+    """Replace the rule that reports gaps by one that reports none."""
 
 
 def never_leads(self, channel, seat, since):
-    """Replace the rule that gives up a silent line: it is never given up."""
+    """Replace the rule that gives up a silent line by one that never does."""
     return False
 
 
 def nothing_is_older(self, seat):
-    """Replace the rule that finds the first copy: there is none, so no held message counts as older."""
+    """Replace the rule that finds the first copy by one that finds none, so no held message counts as older."""
     return -1
 
 

@@ -105,7 +105,7 @@ def test_acknowledgement_counts_once():
 
 
 def test_messages_before_the_first_copy_are_older():
-    """Messages that a line held before its first copy are older than that copy: they are dropped and counted."""
+    """Messages that a line held before its first copy are older than that copy. They are dropped and counted."""
     table = Table().acknowledge(0.0, 1).at(0.1, "1a", "1b").acknowledge(0.2, 2)
     table.at(0.3, "2z").at(0.3, "2b").at(0.4, "1c", "2c").tick(0.8)
     assert table.out == ["1a", "1b", "1c", Joined(2, "x")]
@@ -119,7 +119,7 @@ def test_messages_behind_the_first_copy_are_delivered_at_the_join():
 
 
 def test_messages_before_the_first_copy_of_an_unordered_channel_are_delivered_and_counted():
-    """In an unordered channel no held message counts as older: those without copies are delivered at the join."""
+    """In an unordered channel no held message counts as older. Those without copies are delivered at the join."""
     table = Table(unordered=("x",)).acknowledge(0.0, 1, 2)
     table.at(0.1, "2z", "1a", "2a").tick(0.6)
     assert table.out == ["1a", Joined(2, "x"), "2z"]
@@ -213,7 +213,7 @@ def test_incomparable_message_is_delivered_from_every_joined_line():
 
 
 def test_repeated_value_is_new_when_it_comes_long_after():
-    """A joined line delivers a message that it does not owe, although an equal one is remembered from long ago."""
+    """A joined line delivers a message although an equal, much older one is remembered, which the line does not owe."""
     table = Table()
     table.matcher.begin(1, ["x"], 0.0)
     table.at(0.1, "1a").acknowledge(0.2, 2).tick(0.8)
@@ -395,7 +395,7 @@ def test_silent_line_that_skipped_what_it_owes_delivers_behind_a_gap():
 
 
 def test_waiting_line_delivers_behind_a_gap_when_it_is_full():
-    """A line that waits for owed messages stops waiting when it holds too many: a gap precedes the held messages."""
+    """A line that holds too many messages stops waiting for the owed ones, and a gap precedes the held messages."""
     table = two_joined(messages=4).at(1.0, "1c")
     table.matcher.ended(1, 1.1)
     table.at(1.2, "2d", "2e", "2f", "2g", "2h")
@@ -772,7 +772,7 @@ def test_statement_is_about_one_channel(is_resumed):
 
 
 def test_number_that_follows_shows_that_held_messages_are_older():
-    """Messages that are held when the next number comes are older: they are dropped and counted."""
+    """Messages that were held before the expected number arrives are older. They are dropped and counted."""
     matcher = resuming(Proof.NUMBERS, 5, 6)
     matcher.acknowledged(2, "A", 6.0)
     matcher.arrived(2, "A", 1, 1, 1, 6.1)
@@ -828,7 +828,7 @@ def test_line_without_memory_of_deliveries_begins_at_once():
 
 
 def test_gap_stands_before_the_reserved_line_when_both_lines_fell_silent_in_the_end():
-    """Silence of both lines is no agreement after the new line brought messages that the old one did not bring."""
+    """Silence of both lines is no agreement if messages arrived before on the new line only."""
     table = rotation().at(0.1, "2a").at(0.4, "2b").tick(0.6, 1.2)
     table.matcher.ended(1, 2.0)
     table.matcher.replace(2, 2.0, is_complete=False)
@@ -836,7 +836,7 @@ def test_gap_stands_before_the_reserved_line_when_both_lines_fell_silent_in_the_
 
 
 def test_one_message_of_the_reserved_line_may_have_come_with_the_subscription():
-    """In a channel that is silent otherwise, a snapshot does not show that the old line is mute."""
+    """One message on the new line, such as a snapshot at the start, does not show that the old line is mute."""
     table = rotation().at(0.1, "2s").tick(0.7)
     table.matcher.ended(1, 1.0)
     table.matcher.replace(2, 1.0, is_complete=False)
@@ -844,7 +844,7 @@ def test_one_message_of_the_reserved_line_may_have_come_with_the_subscription():
 
 
 def test_silence_in_which_the_loop_stood_still_is_no_agreement():
-    """Until messages are read again, nothing shows which line is silent."""
+    """After the event loop was blocked, lines must be silent for ``settle`` seconds again to agree."""
     table = rotation()
     table.matcher.stood_still(1.0)
     table.tick(1.1)
@@ -854,7 +854,7 @@ def test_silence_in_which_the_loop_stood_still_is_no_agreement():
 
 
 def test_reserved_line_owes_nothing_from_before_its_first_copy():
-    """The old line delivers late what was sent before the new line had the channel: the new line cannot bring it."""
+    """The new line does not owe late messages of the old line that were sent before the new line had subscribed."""
     table = rotation().at(0.1, "1a", "1b", "2c", "2d").at(0.2, "1c").at(0.3, "1d").tick(0.7)
     table.matcher.ended(1, 0.8)
     table.matcher.replace(2, 0.8, is_complete=True)
@@ -862,7 +862,7 @@ def test_reserved_line_owes_nothing_from_before_its_first_copy():
 
 
 def test_reserved_line_that_lags_is_given_the_time_of_its_lag():
-    """Copies of messages from before its acknowledgement show the lag, too: later copies are recognised by it."""
+    """Copies before the acknowledgement show the lag of a line, so copies with the same lag are recognised later."""
     table = Table(Limits(reach=1.0))
     table.matcher.begin(1, ["x"], 0.0, -1.0)
     table.matcher.reserve(2)
@@ -873,7 +873,7 @@ def test_reserved_line_that_lags_is_given_the_time_of_its_lag():
 
 
 def test_new_channel_is_delivered_from_the_reserved_line_when_its_message_comes_first():
-    """A channel that is subscribed in a rotation begins with the first message of any line that has it."""
+    """A channel that is subscribed in a rotation is delivered from the line on which its first message arrives."""
     table = rotation(channels=()).acknowledge(0.1, 2).at(0.2, "2a").at(0.3, "2b").acknowledge(0.3, 1)
     assert table.at(0.4, "1b", "1c", "2c").out == ["2a", "2b", "2c"]
     assert table.matcher.owner("x") == 2
@@ -883,14 +883,14 @@ def test_new_channel_is_delivered_from_the_reserved_line_when_its_message_comes_
 
 
 def test_new_channel_is_delivered_from_the_old_line_when_its_message_comes_first():
-    """The acknowledgement alone does not decide: until a message came, the other line may bring an older one."""
+    """An acknowledgement does not decide which line delivers a new channel; only the first message does."""
     table = rotation(channels=()).acknowledge(0.1, 2).acknowledge(0.2, 1).at(0.3, "1a").at(0.4, "2b")
     assert table.at(0.5, "1b", "1c").out == ["1a", "1b", "1c"]
     assert table.matcher.owner("x") == 1
 
 
 def test_old_line_follows_behind_a_gap_when_the_reserved_line_ends_that_delivered_a_channel():
-    """What the reserved line delivered is remembered: the old line brings it later, and does not deliver it again."""
+    """A message that the reserved line delivered is not delivered again when it arrives on the old line."""
     table = rotation(channels=()).acknowledge(0.1, 2).at(0.2, "2a", "2b")
     table.matcher.ended(2, 0.3)
     table.at(0.4, "1a", "1b").at(0.5, "1c")
@@ -907,7 +907,7 @@ def test_channel_that_only_the_ended_reserved_line_had_has_a_gap_at_the_end():
 
 
 def test_no_gap_when_a_channel_is_unsubscribed_on_the_new_line_while_the_old_one_closes():
-    """Its end was wanted, although the old line delivers to its own end."""
+    """A channel that was unsubscribed on the new line has no gap, although the old line still delivers it."""
     table = rotation().at(0.1, "1a", "2a")
     table.matcher.unsubscribed(2, "x")
     table.at(0.2, "1b")
