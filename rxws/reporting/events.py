@@ -330,7 +330,7 @@ class RelayFailed(Event):
     @property
     def _sentence(self) -> str:
         follows = "the message was dropped" if self.delay is None else _next_attempt(self.delay)
-        return f"relay {self.relay}: {_shown(self.error)}; {follows}"
+        return f"relay {self.relay}: {shown(self.error)}; {follows}"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, repr=False)
