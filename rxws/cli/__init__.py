@@ -10,7 +10,7 @@
     loss_counter  counts lost and repeated messages by their numbers
     connecting    options that several commands share, and the feed that they describe
     demo_screen   shows the progress of ``rxws demo``
-    demo, tail, record, replay, serve
+    demo, tail, record, replay, audit, serve
                   the commands
 
 Each command is a module with a function ``add(declare)``, which declares the command, and a coroutine function, which
@@ -24,7 +24,7 @@ from collections.abc import Sequence
 
 import rxws
 
-from . import demo, record, replay, serve, tail
+from . import audit, demo, record, replay, serve, tail
 from .arguments import Parser
 from .running import run
 
@@ -34,8 +34,9 @@ __all__ = ["main"]
 def main(argv: Sequence[str] | None = None) -> int:
     """Run a command; return its exit code.
 
-    Exit codes: 0 if the command finished or the reader of its output closed the pipe, 1 if it failed, 2 for wrong
-    arguments, 130 after SIGINT (Ctrl-C), 143 after SIGTERM.
+    Exit codes: 0 if the command finished or the reader of its output closed the pipe, 1 if it failed (``audit``: if
+    something is missing), 2 for wrong arguments (``audit``: also if a file cannot be read), 130 after SIGINT (Ctrl-C),
+    143 after SIGTERM.
 
     Args:
         argv: the arguments without the program's name. None means the arguments of this process.
@@ -56,6 +57,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     tail.add(commands.add_parser)
     record.add(commands.add_parser)
     replay.add(commands.add_parser)
+    audit.add(commands.add_parser)
     serve.add(commands.add_parser)
     try:
         options = parser.parse_args(argv)

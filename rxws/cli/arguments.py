@@ -16,7 +16,7 @@ from websockets.uri import parse_uri
 
 from ..reporting import printable
 
-__all__ = ["Declare", "Parser", "count", "filter_case", "header", "port", "seconds", "speed", "url"]
+__all__ = ["Declare", "Parser", "count", "filter_case", "header", "key", "port", "seconds", "speed", "url"]
 
 _TOKEN: Final = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
 """The name of a header in HTTP (RFC 9110 §5.6.2)."""
@@ -108,6 +108,11 @@ def header(text: str) -> tuple[str, str]:
     return name, value
 
 
+def key(text: str) -> str | tuple[str | int, ...]:
+    """Parse a key of messages; one with dots is a path, as in ``data.s`` or ``data.0.s``."""
+    return _path(text)
+
+
 def filter_case(text: str) -> dict[str | tuple[str | int, ...], Any]:
     """Parse ``key=value[,key=value]`` into one dict of a filter.
 
@@ -118,13 +123,13 @@ def filter_case(text: str) -> dict[str | tuple[str | int, ...], Any]:
     case: dict[str | tuple[str | int, ...], Any] = {}
     rest: str | None = text
     while rest is not None:
-        key, equals, rest = rest.partition("=")
-        if not equals or "," in key:
+        name, equals, rest = rest.partition("=")
+        if not equals or "," in name:
             raise argparse.ArgumentTypeError(f"expected key=value[,key=value], got {text!r}")
-        path = _path(key.strip())
+        path = _path(name.strip())
         if path in case:
             raise argparse.ArgumentTypeError(
-                f"{key.strip()!r} occurs twice in {text!r}; repeat --filter for alternatives"
+                f"{name.strip()!r} occurs twice in {text!r}; repeat --filter for alternatives"
             )
         case[path], rest = _value(rest)
     return case

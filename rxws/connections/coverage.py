@@ -73,7 +73,7 @@ class Coverage:
     Args:
         tolerance: seconds by which the clocks of two sources may differ, at most.
         patience: seconds for which a claim waits before the hole before it is reported.
-        limit: the number of intervals that are kept, which are the newest ones.
+        limit: the number of intervals that are kept, which are the newest ones; None: all.
 
     Attributes:
         since: the start of the current chain; None if there is none.
@@ -89,7 +89,7 @@ class Coverage:
         coverage.holes(18.5)                                    # [Hole(start=12.0, end=15.0)]
     """
 
-    def __init__(self, tolerance: float = 0.0, patience: float = 0.0, limit: int = LIMIT) -> None:
+    def __init__(self, tolerance: float = 0.0, patience: float = 0.0, limit: int | None = LIMIT) -> None:
         self.since: float | None = None
         self.until: float | None = None
         self._tolerance = tolerance

@@ -31,11 +31,14 @@ class Ledger:
 
     A connection is complete from the event ``Connected`` to its last message. ``Gap``, ``Rotated`` or ``Resumed`` then
     decides whether the connection follows the one before without a missing message.
+
+    Args:
+        limit: the number of intervals and of gaps that are kept, which are the newest ones; None: all.
     """
 
-    def __init__(self) -> None:
-        self._coverage = Coverage()
-        self._gaps: deque[Gap] = deque(maxlen=LIMIT)
+    def __init__(self, limit: int | None = LIMIT) -> None:
+        self._coverage = Coverage(limit=limit)
+        self._gaps: deque[Gap] = deque(maxlen=limit)
         # The connection that delivers (0: its number is unknown), the start of its claim, and whether it is open.
         self._number, self._start, self._is_live = 0, 0.0, False
         self._ended_at = 0.0
@@ -86,20 +89,20 @@ class Ledger:
                 self._follow(number, "overlap", self._ended_at)
             case Resumed(number=number) if number == self._undecided:
                 self._follow(number, "resumed", self._ended_at)
-            case Gap():
-                self._lose(event)
+            case Gap(start=start, end=end):
+                if event.reason != "recording":
+                    # Messages before the gap belong to the chain, even if their connection has ended.
+                    self.heard(min(start, event.time))
+                self._gaps.append(event)
+                self.exclude(min(start, end), end, "source" if event.reason == "source" else "connection")
 
-    def _lose(self, gap: Gap) -> None:
-        proof: Proof = "source" if gap.reason == "source" else "connection"
-        if gap.reason != "recording":
-            # Messages before the gap belong to the chain, even if their connection has ended.
-            self.heard(min(gap.start, gap.time))
-        self._coverage.exclude(min(gap.start, gap.end), gap.end, proof)
-        self._gaps.append(gap)
+    def exclude(self, start: float, end: float, proof: Proof = "connection") -> None:
+        """Note that messages may be missing from ``start`` to ``end``; ``proof`` is that of the interval behind."""
+        self._coverage.exclude(start, end, proof)
         if self._undecided is not None:
-            self._begin(self._undecided, gap.end)
+            self._begin(self._undecided, end)
         elif self._is_live and self._coverage.since is None:
-            self._follow(self._number, proof, gap.end)
+            self._follow(self._number, proof, end)
 
     def _begin(self, number: int, time: float) -> None:
         """Begin a chain with this connection."""

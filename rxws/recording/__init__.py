@@ -17,6 +17,7 @@
     consumers   waits for slow consumers
     playback    a feed whose frames come from a script
     replaying   replay(): a feed whose script is a recording
+    audit       what a recording proves, and what is missing in it; pure
 """
 
 from __future__ import annotations
