@@ -37,6 +37,7 @@ The public names::
         MessageRejected                 a frame could not be parsed
         CallbackFailed                  a function of the user's raised
         Lagging                         many messages wait for a consumer
+        LoopBlocked                     a function kept the event loop from running anything else
         Overflowed                      a full buffer dropped messages, or ended its stream
         NothingMatched                  no message matched the filter of a stream
         SubscriptionFailed              the server refused or did not answer a subscription
@@ -126,6 +127,7 @@ from .reporting.events import (
     Gap,
     HandlerFailed,
     Lagging,
+    LoopBlocked,
     MessageRejected,
     NothingMatched,
     Overflowed,
@@ -159,6 +161,7 @@ __all__ = [
     "HandlerFailed",
     "Interval",
     "Lagging",
+    "LoopBlocked",
     "Many",
     "MessageRejected",
     "NothingMatched",

@@ -162,6 +162,7 @@ class Feed:
 
     def _start(self) -> None:
         if not self.is_closing:
+            self.reporter.watch_loop()
             self.rotation.start()
 
     def _enter_notebook(self) -> Feed | None:

@@ -16,6 +16,7 @@ __all__ = [
     "Gap",
     "HandlerFailed",
     "Lagging",
+    "LoopBlocked",
     "MessageRejected",
     "NothingMatched",
     "Overflowed",
@@ -252,6 +253,27 @@ class CallbackFailed(Event):
     @property
     def _sentence(self) -> str:
         return f"{self.handler} raised {shown(self.error)}"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, repr=False)
+class LoopBlocked(Event):
+    """A function kept the event loop from running anything else, for half a second or longer.
+
+    Meanwhile no feed of the loop reads, answers pings or sends. Only the real time is watched, by a thread. It cannot
+    tell a process that was stopped from code in C that keeps Python's lock and waits without the processor.
+
+    Attributes:
+        seconds: how long the loop was seen to be blocked, to 0.4 s.
+        handlers: the names of the functions that ran then: handlers, subscribers, filters and hooks of any feed of this
+            loop, or other callbacks and coroutines of the program. Empty if none of them was found.
+    """
+
+    seconds: float
+    handlers: tuple[str, ...]
+
+    @property
+    def _sentence(self) -> str:
+        return f"the event loop was blocked for {self.seconds:.1f} s by {', '.join(self.handlers) or 'unknown code'}"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, repr=False)

@@ -12,8 +12,9 @@ from typing import Any, Final, TypeVar
 
 from ..callables import name_of
 from .cancellation import EXITS, FAILURES, is_being_cancelled
-from .events import CallbackFailed, Event
+from .events import CallbackFailed, Event, LoopBlocked
 from .log_limit import EACH_SECOND, LESS_AND_LESS, LogLimit
+from .loop_watch import watch_loop
 from .redaction import redact
 
 __all__ = ["Counters", "Reporter"]
@@ -51,6 +52,10 @@ class Counters:
 
 def _publish_nothing(event: Event) -> None:
     """Used if there are no subscribers of events."""
+
+
+def _do_nothing() -> None:
+    """Used if the loop is not watched."""
 
 
 def _pass(error: BaseException) -> None:
@@ -92,6 +97,7 @@ class Reporter:
         self._is_virtual = _is_virtual(loop)
         self._epoch = time.time() - loop.time()
         self._log = LogLimit(loop, name)
+        self._unwatch: Callable[[], None] = _do_nothing
 
     def without_events(self) -> Reporter:
         """Return a reporter with the same counters and log that emits no events."""
@@ -161,8 +167,17 @@ class Reporter:
         if isinstance(error, GeneratorExit):
             self.exited(error)
 
+    def watch_loop(self) -> None:
+        """Report from now on when the loop is blocked, until :meth:`close`. A virtual clock stands meanwhile."""
+        if not self._is_virtual:
+            self._unwatch = watch_loop(self._blocked)
+
+    def _blocked(self, seconds: float, handlers: tuple[str, ...]) -> None:
+        self.log(logging.WARNING, self.emit(LoopBlocked, seconds=seconds, handlers=handlers), about=handlers)
+
     def close(self) -> None:
-        """Log the suppressed lines, and stop their timer. Called when the feed has ended."""
+        """Log the suppressed lines, and stop their timer and the watch. Called when the feed has ended."""
+        self._unwatch()
         self._log.close()
 
     def guard(self, handler: object, message: Any = None, *, awaits: bool = False) -> _Guard:
