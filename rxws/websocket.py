@@ -26,6 +26,7 @@ from .messages.frames import Websocket
 from .messages.hooks import Many
 from .observables.observable import on_loop
 from .options import FeedOptions
+from .reporting.library_log import library_logger
 from .reporting.redaction import redact_url
 
 __all__ = ["ReactiveWebSocket"]
@@ -51,7 +52,8 @@ class ReactiveWebSocket(AsyncWebsocketStreamInterface[T]):
         connect_options: keyword arguments of ``connect`` (``additional_headers=…``, ``ssl=…``), or an (async) function
             that returns them, called for every connection. None passes none. ``websockets.connect`` gets
             ``happy_eyeballs_delay=0.25`` by default: if an address of a host has not answered for 0.25 s, the next
-            address is tried too. (Not on uvloop, which does not support it, and not if the host is an IP address.)
+            address is tried too. (Not on uvloop, which does not support it, and not if the host is an IP address.) It
+            also gets ``logger``, a child of ``websockets.client`` whose lines contain no secrets.
         decode: a function or a coroutine function that turns a frame into a message; by default
             ``msgspec.json.decode``. ``msgspec.json.Decoder(Trade).decode`` gives typed messages.
         split: whether a list that ``decode`` returns is split into one message per item.
@@ -155,8 +157,10 @@ class ReactiveWebSocket(AsyncWebsocketStreamInterface[T]):
         options = await resolve(self.__connect_options) or {}
         if type(self)._create_ws is ReactiveWebSocket._create_ws and isinstance(url, str):
             feed_of(self).opening = f"connecting to {redact_url(url)}"
-        if self.__connect is websockets.connect and "unix" not in options and _takes_happy_eyeballs(url):
-            options = {"happy_eyeballs_delay": HAPPY_EYEBALLS_DELAY, **options}
+        if self.__connect is websockets.connect:
+            options = {"logger": library_logger(), **options}
+            if "unix" not in options and _takes_happy_eyeballs(url):
+                options = {"happy_eyeballs_delay": HAPPY_EYEBALLS_DELAY, **options}
         websocket = check_websocket(await self.__connect(url, **options), "connect")
         try:
             if self.__on_open is not None:
