@@ -14,7 +14,7 @@ from typing import Any, Final, NoReturn
 from websockets.exceptions import InvalidURI
 from websockets.uri import parse_uri
 
-from ..reporting import printable
+from ..reporting import redact
 
 __all__ = ["Declare", "Parser", "count", "filter_case", "header", "key", "port", "seconds", "speed", "url"]
 
@@ -30,7 +30,7 @@ class Parser(argparse.ArgumentParser):
 
     def error(self, message: str) -> NoReturn:
         """Print what is wrong, and exit with code 2."""
-        self.exit(2, f"{self.prog}: error: {printable(message)} (see: {self.prog} --help)\n")
+        self.exit(2, f"{self.prog}: error: {redact(message)} (see: {self.prog} --help)\n")
 
     def _print_message(self, message: str, file: Any = None) -> None:
         super()._print_message(message, file)

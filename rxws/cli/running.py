@@ -10,7 +10,7 @@ from collections.abc import Callable, Coroutine, Iterator
 from typing import Any, Final
 
 from .. import RxwsError
-from ..reporting import printable
+from ..reporting import redact
 from .output import Output
 
 __all__ = ["DONE", "FAILED", "INTERRUPTED", "TERMINATED", "run"]
@@ -76,7 +76,7 @@ async def _supervise(prog: str, command: Callable[[Output], Coroutine[Any, Any, 
             try:
                 codes.append(running.result())
             except RxwsError as error:
-                output.report(printable(f"{prog}: error: {error}"))
+                output.report(redact(f"{prog}: error: {error}"))
                 codes.append(FAILED)
         elif not running.cancelled():
             # The command ended without being cancelled, so an exception in it is a bug. Raise it.

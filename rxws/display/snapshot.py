@@ -13,7 +13,9 @@ from dataclasses import dataclass
 from itertools import islice
 from typing import Any, Final
 
-from ..reporting.redaction import printable, redact
+from ..reporting.quoting import quoted, quoted_repr
+from ..reporting.redaction import MASK
+from ..reporting.tokens import is_secret_name
 
 __all__ = ["COLUMNS", "RECENT", "RateMeter", "ago", "mimebundle", "shown"]
 
@@ -81,8 +83,8 @@ def mimebundle(
         messages: the last few messages. Mappings, dataclasses and ``msgspec.Struct`` get one column per key.
         select: returns the keys that have a column, given the keys of the messages; by default the first ones.
     """
-    title = _line(title)
-    known = [[_line(name), _line(str(value))] for name, value in facts.items()]
+    title = quoted(title)
+    known = [[quoted(name), quoted(str(value))] for name, value in facts.items()]
     table = _table(messages, select)
     shown = "".join([*_html(list(zip(*known, strict=True))), *_html(table)])
     return {
@@ -99,7 +101,9 @@ def _table(messages: Iterable[object], select: Select) -> list[list[str]]:
     more = len(keys.keys() - set(shown_keys))
     is_cut = any(len(each) == _MOST_KEYS for each in fields)
     header = [shown(key) for key in shown_keys] + [f"{more}{' or' * is_cut} more"] * bool(more)
-    rows = [[shown(each[key]) if key in each else "" for key in shown_keys] + ["…"] * bool(more) for each in fields]
+    rows = [
+        [shown(each[key], key) if key in each else "" for key in shown_keys] + ["…"] * bool(more) for each in fields
+    ]
     return [header, *rows] if rows else []
 
 
@@ -135,12 +139,12 @@ class _Short(reprlib.Repr):
             return self._repr_fields(x, names, level)
         if isinstance(x, BaseException):
             # The text of an exception may quote a URL with secrets.
-            return redact(repr(x)[:_LINE_WIDTH])
+            return quoted_repr(x)
         if isinstance(x, str):
             # A user's subclass of str may return anything for a slice.
-            return self.repr_str(str.__getitem__(x, slice(self.maxstring + 1)), level)
+            return self.repr_str(quoted(str.__getitem__(x, slice(None))), level)
         if isinstance(x, bytes | bytearray):
-            return repr(x[: self.maxstring])
+            return quoted_repr(bytes(x[:_LINE_WIDTH]))
         if isinstance(x, Mapping):
             return self.repr_dict(dict(islice(x.items(), self.maxdict + 1)), level)
         if isinstance(x, list):
@@ -157,18 +161,21 @@ class _Short(reprlib.Repr):
         return f"{type(x).__name__}({fields if level > 0 else '...'})"
 
 
-def shown(value: object) -> str:
-    """Return a value as a short line of text, in little time even for a long value."""
+def shown(value: object, name: object = None) -> str:
+    """Return a value as a short line of text without secrets, in little time even for a long value.
+
+    Args:
+        value: any value.
+        name: the name of the value's field, which may tell that it is a secret.
+    """
+    if isinstance(name, str) and is_secret_name(name):
+        return MASK
     try:
-        text = str.__getitem__(value, slice(_WIDTH + 1)) if isinstance(value, str) else _SHORT.repr(value)
+        text = str.__getitem__(value, slice(None)) if isinstance(value, str) else _SHORT.repr(value)
     except Exception as error:
         # An int of 5,000 digits has no repr, and a user's class may raise.
         text = f"<{type(value).__name__} whose repr raised {type(error).__name__}>"
-    return _cut(printable(text), _WIDTH)
-
-
-def _line(text: str) -> str:
-    return _cut(printable(text[: _LINE_WIDTH + 1]), _LINE_WIDTH)
+    return _cut(quoted(text), _WIDTH)
 
 
 def _cut(text: str, width: int) -> str:

@@ -10,7 +10,7 @@ from ..connections.connection import Connection
 from ..errors import FeedClosed, SendFailed, SendTimeout
 from ..messages.filters import Filter
 from ..messages.router import Router
-from ..reporting.redaction import redact
+from ..reporting.quoting import quoted_repr
 from ..streams.stream_options import StreamOptions
 from ..streams.stream_receiver import StreamReceiver
 
@@ -69,7 +69,7 @@ async def exchange(
     except TimeoutError:
         if not expected:
             raise TimeoutError(f"{obstacle()} for {timeout:g} s: nothing was sent") from None
-        shown = redact(repr(wanted))
+        shown = quoted_repr(wanted)
         raise TimeoutError(f"no message that passes {shown} came within {timeout:g} s") from None
     finally:
         for each in expected:

@@ -4,20 +4,10 @@ from __future__ import annotations
 
 from dataclasses import dataclass, fields
 
-from .redaction import MOST_REDACTED, brief, redact
+from .quoting import quoted_repr
+from .redaction import redact
 
-__all__ = ["Event", "shown"]
-
-
-def shown(value: object) -> str:
-    """Return the beginning of a value's repr, without secrets."""
-    if isinstance(value, str | bytes):
-        # Not the repr of all: a message may have megabytes.
-        return brief(repr(value[:MOST_REDACTED]))
-    try:
-        return brief(repr(value))
-    except Exception as error:
-        return f"<{type(value).__name__} whose repr raised {type(error).__name__}>"
+__all__ = ["Event"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, repr=False)
@@ -43,5 +33,5 @@ class Event:
         return redact(self._sentence)
 
     def __repr__(self) -> str:
-        values = ", ".join(f"{field.name}={shown(getattr(self, field.name))}" for field in fields(self))
+        values = ", ".join(f"{field.name}={quoted_repr(getattr(self, field.name))}" for field in fields(self))
         return f"{type(self).__name__}({values})"

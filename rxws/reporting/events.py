@@ -6,7 +6,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal, TypeAlias
 
-from .event import Event, shown
+from .event import Event
+from .quoting import quoted_repr
 
 __all__ = [
     "CallbackFailed",
@@ -233,7 +234,7 @@ class MessageRejected(Event):
 
     @property
     def _sentence(self) -> str:
-        return f"a frame could not be parsed ({self.count:,} so far): {shown(self.error)}"
+        return f"a frame could not be parsed ({self.count:,} so far): {quoted_repr(self.error)}"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, repr=False)
@@ -252,7 +253,7 @@ class CallbackFailed(Event):
 
     @property
     def _sentence(self) -> str:
-        return f"{self.handler} raised {shown(self.error)}"
+        return f"{self.handler} raised {quoted_repr(self.error)}"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, repr=False)
@@ -330,7 +331,7 @@ class RecordingFailed(Event):
 
     @property
     def _sentence(self) -> str:
-        return f"the recording to {self.path} stopped: {shown(self.error)}"
+        return f"the recording to {self.path} stopped: {quoted_repr(self.error)}"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, repr=False)
@@ -352,7 +353,7 @@ class RelayFailed(Event):
     @property
     def _sentence(self) -> str:
         follows = "the message was dropped" if self.delay is None else _next_attempt(self.delay)
-        return f"relay {self.relay}: {shown(self.error)}; {follows}"
+        return f"relay {self.relay}: {quoted_repr(self.error)}; {follows}"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, repr=False)

@@ -5,7 +5,8 @@ from __future__ import annotations
 import logging
 from typing import Any, Final
 
-from .redaction import brief, redact, redact_url
+from .quoting import quoted
+from .redaction import redact, redact_url
 from .tracebacks import redacted_traceback
 
 __all__ = ["library_logger"]
@@ -43,5 +44,5 @@ def _shown(frame: Any) -> str:
     kind, data = frame.opcode.name, bytes(frame.data)
     size = f"{kind} [{len(data):,} bytes]"
     if kind == "CLOSE" and len(data) > 1:
-        return f"{size} {int.from_bytes(data[:2])} {brief(data[2:].decode(errors='backslashreplace'))}"
-    return f"{size} {brief(data.decode(errors='backslashreplace'))}" if kind == "TEXT" and frame.fin else size
+        return f"{size} {int.from_bytes(data[:2])} {quoted(data[2:].decode(errors='backslashreplace'))}"
+    return f"{size} {quoted(data.decode(errors='backslashreplace'))}" if kind == "TEXT" and frame.fin else size

@@ -1,4 +1,4 @@
-"""Quotes the answer of a server as one short line without secrets. Pure."""
+"""Quotes texts and messages: one line, cut and without secrets. Pure."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from typing import Final
 
 from .redaction import redact
 
-__all__ = ["quoted", "quoted_body"]
+__all__ = ["quoted", "quoted_body", "quoted_repr"]
 
 #: The largest number of characters that are quoted.
 LONGEST: Final = 200
@@ -21,6 +21,17 @@ def quoted(text: str | bytes, longest: int = LONGEST) -> str:
     start = text[:_MOST_REDACTED]
     words = redact((start if isinstance(start, str) else start.decode(errors="replace")).strip())
     return f"{words[:longest]}…" if len(words) > longest or len(text) > _MOST_REDACTED else words
+
+
+def quoted_repr(value: object) -> str:
+    """Return the quoted repr of any value. Never raises."""
+    if isinstance(value, str | bytes):
+        # Not the repr of all: a message may have megabytes.
+        return quoted(repr(value[:_MOST_REDACTED]))
+    try:
+        return quoted(repr(value))
+    except Exception as error:
+        return f"<{type(value).__name__} whose repr raised {type(error).__name__}>"
 
 
 def quoted_body(error: BaseException) -> str:

@@ -11,14 +11,7 @@ from typing import Final
 
 from .tokens import MASK, is_secret_name, is_token, mask_tokens
 
-__all__ = ["MASK", "MOST_REDACTED", "brief", "printable", "redact", "redact_url"]
-
-#: The largest number of characters of a message that are shown.
-LONGEST: Final = 200
-
-#: The largest number of characters of a text that are redacted. It is more than are shown, as redaction may shorten the
-#: text.
-MOST_REDACTED: Final = 4_000
+__all__ = ["MASK", "printable", "redact", "redact_url"]
 
 _URL: Final = re.compile(r"([\w+.\-]*)://([^/?#]*)(.*)")
 _AUTHORITY: Final = re.compile(r"(?:(?P<user>.*)@)?(?P<host>[\w.\-]*|\[[\w:.]*\])(?P<port>(?::[0-9]{0,5})?)")
@@ -113,15 +106,6 @@ def redact(text: str, names: frozenset[str] = frozenset()) -> str:
         end = position
     shown.append(_redact_words(text[end:], names))
     return "".join(shown)
-
-
-def brief(text: str) -> str:
-    """Return the beginning of ``text``, at most 200 characters, redacted as by :func:`redact`."""
-    if len(text) > MOST_REDACTED:
-        # Drop the last word, because redaction might not recognize a secret that was cut in two.
-        text = f"{text[:MOST_REDACTED].rpartition(' ')[0]}…"
-    shown = redact(text)
-    return shown if len(shown) <= LONGEST else f"{shown[: LONGEST - 1]}…"
 
 
 def printable(text: str) -> str:

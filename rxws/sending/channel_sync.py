@@ -19,16 +19,13 @@ from ..errors import SendFailed
 from ..options import Options
 from ..reporting.cancellation import FAILURES, is_being_cancelled
 from ..reporting.events import SubscriptionFailed
-from ..reporting.redaction import redact
+from ..reporting.quoting import quoted, quoted_repr
 from ..reporting.reporter import Reporter
 from .answers import Answers
 from .channel_states import ChannelStates
 from .channels import Channel, ChannelCommand, ChannelRegistry
 
 __all__ = ["ChannelSync"]
-
-#: The number of characters of a message that logs and events show.
-SHOWN: Final = 200
 
 #: The largest number of commands in flight, not counting late ones. The number is limited because each received message
 #: is compared with the answers that all of these commands wait for.
@@ -383,7 +380,7 @@ class ChannelSync:
     def _refused(self, attempt: int, left: dict[Channel, Any], channels: Sequence[Channel], answer: Any) -> None:
         """Report a refusal. Send a combined message again in two halves, which finds the refused channel soonest."""
         command = ChannelCommand(tuple(channels), subscribes=True)
-        self._report(len(channels), self._payload_of(command, left), attempt, redact(repr(answer))[:SHOWN])
+        self._report(len(channels), self._payload_of(command, left), attempt, quoted_repr(answer))
         if len(channels) > 1:
             self._divide(channels, 2, left)
         else:
@@ -405,6 +402,6 @@ class ChannelSync:
     def _report(self, combined: int, payload: str | bytes, attempt: int, refusal: str | None) -> None:
         reporter = self._reporter
         reporter.counters.unacknowledged += 1
-        message = redact(payload if isinstance(payload, str) else f"{len(payload)} bytes")[:SHOWN]
+        message = quoted(payload if isinstance(payload, str) else f"{len(payload)} bytes")
         event = reporter.emit(SubscriptionFailed, message=message, attempt=attempt, refusal=refusal, combined=combined)
         reporter.log(logging.WARNING, event, about=(message, refusal))

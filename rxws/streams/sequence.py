@@ -8,6 +8,8 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any, Final, Generic, TypeVar
 
+from ..reporting.quoting import quoted_repr
+
 __all__ = ["HELD_MAX", "SequenceTracker", "Snapshot"]
 
 T = TypeVar("T")
@@ -17,7 +19,7 @@ T = TypeVar("T")
 HELD_MAX: Final = 100_000
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, repr=False)
 class Snapshot(Generic[T]):
     """A snapshot, which ``stream.resync`` delivers before the changes that follow it.
 
@@ -30,6 +32,9 @@ class Snapshot(Generic[T]):
 
     data: T
     reason: str
+
+    def __repr__(self) -> str:
+        return f"Snapshot(data={quoted_repr(self.data)}, reason={self.reason!r})"
 
 
 @dataclass(eq=False, slots=True)

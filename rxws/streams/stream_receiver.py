@@ -12,7 +12,7 @@ from ..messages.router import Receiver, Router
 from ..observables.buffer import Buffer
 from ..observables.hot import HotObservable, Subscription
 from ..reporting.events import Gap
-from ..reporting.redaction import redact
+from ..reporting.quoting import quoted_repr
 from .stream_options import StreamOptions
 
 __all__ = ["StreamReceiver"]
@@ -48,7 +48,7 @@ class StreamReceiver(Buffer[T], Receiver):
 
     def describe(self) -> str:
         """Return the name of the stream, which contains its filter."""
-        return f"stream {redact(repr(self._filters))}"
+        return f"stream {quoted_repr(self._filters)}"
 
     def on_message(self, message: T, /) -> None:
         """Take a message that passes the filter."""

@@ -14,7 +14,7 @@ from ..messages.filters import Filter, has
 from ..messages.router import Router
 from ..messages.shapes import ABSENT, look_up
 from ..reporting.events import NothingMatched
-from ..reporting.redaction import MASK, redact
+from ..reporting.quoting import quoted_repr
 from .stream import Stream
 
 __all__ = ["UnmatchedFilters"]
@@ -36,9 +36,6 @@ VALUES: Final = 5
 
 #: The largest number of filters that are reported. More reports would not help the user.
 MOST_REPORTED: Final = 100
-
-#: The largest number of characters of a filter in a report.
-SHOWN: Final = 200
 
 
 class _Watched(NamedTuple):
@@ -137,10 +134,9 @@ class UnmatchedFilters:
     def _report(self, filter: Filter, messages: int) -> None:  # noqa: A002
         reporter = self._reporter
         values = {
-            shown(key) if isinstance(key, tuple) else repr(key)[:SHOWN]: self._values(filter, key)
-            for key in filter.keys
+            shown(key) if isinstance(key, tuple) else quoted_repr(key): self._values(filter, key) for key in filter.keys
         }
-        text = redact(repr(filter))[:SHOWN]
+        text = quoted_repr(filter)
         event = reporter.emit(NothingMatched, filter=text, messages=messages, values=values)
         reporter.log(logging.WARNING, event, about=text)
 
@@ -157,16 +153,9 @@ class UnmatchedFilters:
             with self._reporter.guard("a filter's key", message):
                 value = look_up(message, key)
                 if value is not ABSENT:
-                    text = _harmless(key, value)
+                    text = shown(value, key[-1] if isinstance(key, tuple) else key)
                     values[text] = None
                     if any(has(message, pairs) for pairs in others):
                         nearest[text] = None
         found = [*(nearest or values)]
         return (*found[:VALUES], "…") if len(found) > VALUES else tuple(found)
-
-
-def _harmless(key: Hashable, value: object) -> str:
-    # Redact name and value together, because the name may show that the value is a secret.
-    name = f"{key[-1] if isinstance(key, tuple) else key}="
-    text = redact(name + shown(value))
-    return text.removeprefix(name) if text.startswith(name) else MASK

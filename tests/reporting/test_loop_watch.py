@@ -51,6 +51,11 @@ def keep_the_lock(message):
         number *= 2
 
 
+def watches():
+    """Return the threads that watch a loop. Those of earlier tests may be ending."""
+    return {each for each in threading.enumerate() if each.name == "rxws loop watch"}
+
+
 async def blocked(server, consume):
     """Return the LoopBlocked events of a feed whose consumer gets one message."""
     events = []
@@ -112,30 +117,32 @@ async def test_loop_is_not_blocked_when_functions_are_short(feed_server):
 
 async def test_feeds_of_a_loop_share_one_thread(feed_server):
     """Each feed of the loop reports, and the thread ends with the last feed."""
-    threads = threading.active_count()
+    before = watches()
     feeds = [rxws.ReactiveWebSocket(feed_server.url) for _ in range(3)]
     events = []
     for feed in feeds:
         feed.events.subscribe(lambda event: events.append(event) if isinstance(event, LoopBlocked) else None)
         await feed.wait_connected()
-    assert threading.active_count() == threads + 1
+    assert len(watches() - before) == 1
     await feeds[0].exit()
     await asyncio.sleep(2 * INTERVAL)
+    events.clear()
     sleep(None)
     await asyncio.sleep(2 * INTERVAL)
     assert len(events) == 2
     for feed in feeds:
         await feed.exit()
-    await asyncio.sleep(3 * INTERVAL)
-    assert threading.active_count() == threads
+    async with asyncio.timeout(5):
+        while watches() - before:
+            await asyncio.sleep(INTERVAL)
 
 
 async def test_no_thread_when_time_is_virtual(virtual_time, feed_server):
     """In virtual time, where the clock stands while a function runs, nothing is watched."""
-    threads = threading.active_count()
+    before = watches()
     async with rxws.ReactiveWebSocket(feed_server.url) as feed:
         await feed.wait_connected()
-        assert threading.active_count() == threads
+        assert watches() <= before
 
 
 PROGRAM = """
@@ -174,10 +181,10 @@ def test_thread_ends_when_the_loop_is_closed_before_its_feed():
         await asyncio.sleep(INTERVAL)
         return feed
 
-    threads = threading.active_count()
+    before = watches()
     feed = asyncio.run(main())
     deadline = time.monotonic() + 5
-    while threading.active_count() > threads and time.monotonic() < deadline:
+    while watches() - before and time.monotonic() < deadline:
         time.sleep(0.05)
-    assert threading.active_count() <= threads
+    assert watches() <= before
     assert feed.state.value.is_final
