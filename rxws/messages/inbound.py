@@ -58,17 +58,33 @@ class Inbound:
         self.has_ended: Final = has_ended
         self._reporter = reporter
         self._predecessor: Inbound | None = None
+        # What to call when the held messages are delivered. None: nothing is held, or the predecessor delivers.
+        self._when_delivered: list[Callable[[], None]] | None = None
 
     # The sink
 
     def deliver(self, sink: Sink | None = None) -> None:
         """Give its messages to the router from now on, or to a ``sink`` that delivers them."""
         self.sink = sink
+        self._notify_delivered()
 
     def hold(self, sink: Sink, predecessor: Inbound | None = None) -> None:
         """Give its messages to a ``sink`` that holds them while ``predecessor`` delivers (None: no connection does)."""
         self.sink = sink
         self._predecessor = predecessor
+        self._when_delivered = [] if predecessor is None else None
+
+    def when_delivered(self, function: Callable[[], None]) -> None:
+        """Call a function when the messages that are held while no connection delivers were delivered, or now."""
+        if self._when_delivered is None:
+            function()
+        else:
+            self._when_delivered.append(function)
+
+    def _notify_delivered(self) -> None:
+        functions, self._when_delivered = self._when_delivered, None
+        for function in functions or ():
+            function()
 
     def discard(self) -> None:
         """Discard the messages that still arrive, because they are too late."""
@@ -127,5 +143,6 @@ class Inbound:
 
     def cancel_replies(self) -> None:
         """Cancel the replies that are still awaited, because the connection has ended."""
+        self._notify_delivered()
         for reply in self.pending_replies:
             reply.cancel()

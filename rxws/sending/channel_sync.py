@@ -84,7 +84,7 @@ class ChannelSync:
         self._left_at: dict[Hashable, float] = {}
         #: The channels whose subscription was sent and not refused. Their messages may arrive before the answers.
         self.asked: Final[dict[Hashable, None]] = {}
-        self._on_subscribed: dict[Hashable, list[Callable[[], None]]] = {}
+        self._on_subscribed: dict[Hashable, list[Callable[[bool], None]]] = {}
         # The number of tasks that were created and have not begun. Later messages must wait until they have sent.
         self._unbegun = 0
         # The number of combined commands that wait for a slot. Meanwhile no command is taken, so the next one can
@@ -104,10 +104,10 @@ class ChannelSync:
         """Whether a channel was unsubscribed and is not subscribed again. Then its last messages may still arrive."""
         return self._loop.time() - self._left_at.get(identity, -math.inf) < LINGER
 
-    def when_subscribed_again(self, identity: Hashable, function: Callable[[], None]) -> None:
-        """Call a function when a channel is subscribed again, before its next message.
+    def when_subscribed(self, identity: Hashable, function: Callable[[bool], None]) -> None:
+        """Call a function with True when a channel is subscribed, before its next message.
 
-        It is also called if the server refuses the channel, and when the connection ends.
+        It is called with False if the server refuses the channel, and when the connection ends.
         """
         self._on_subscribed.setdefault(identity, []).append(function)
 
@@ -167,7 +167,7 @@ class ChannelSync:
         for timer in self._timers.values():
             timer.cancel()
         for identity in list(self._on_subscribed):
-            self._subscribed_again(identity)
+            self._subscribed(identity, False)
 
     def _launch(self) -> None:
         while self._connection.is_live and not self._combining and len(self._commands) - len(self._late) < MAX_COMMANDS:
@@ -283,12 +283,12 @@ class ChannelSync:
                 self._channels.recent.note(each.identity, answer)
             self._connection.change_channel(each.identity, command.subscribes, answer)
             if command.subscribes:
-                self._subscribed_again(each.identity)
+                self._subscribed(each.identity, True)
 
-    def _subscribed_again(self, identity: Hashable) -> None:
+    def _subscribed(self, identity: Hashable, is_subscribed: bool) -> None:
         self._left_at.pop(identity, None)
         for function in self._on_subscribed.pop(identity, ()):
-            function()
+            function(is_subscribed)
 
     def _note_leaving(self, command: ChannelCommand) -> None:
         """Note that the unsubscribe message of a channel is now sent. The channel's last messages may still arrive."""
@@ -386,7 +386,7 @@ class ChannelSync:
         else:
             self._states.refuse(command)
             self.asked.pop(channels[0].identity, None)
-            self._subscribed_again(channels[0].identity)
+            self._subscribed(channels[0].identity, False)
             self._states.free(command)
             left.pop(channels[0], None)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import functools
 from collections.abc import Callable, Hashable, Iterable
 from typing import Any, Final
 
@@ -222,26 +223,29 @@ class Sender:
     def when_subscribed_again(self, identity: Hashable, hold_back: Callable[[], Callable[[], None]]) -> None:
         """If the channel of a new stream was just unsubscribed, hold the stream back until it is subscribed again.
 
-        The channel must be subscribed on all connections. Until then, messages of the old subscription may still
+        The channel must be subscribed on one connection. Until then, messages of the old subscription may still
         arrive, and messages between the two subscriptions are missing.
 
         Args:
             identity: the identity of the channel.
             hold_back: called if the channel was unsubscribed; returns the function that lets the stream begin.
         """
-        leaving = [sync for sync in self._syncs.values() if sync.is_leaving(identity)]
-        if not leaving:
+        syncs = self._syncs
+        if not any(sync.is_leaving(identity) for sync in syncs.values()):
             return
-        begin, missing = hold_back(), len(leaving)
+        if any(sync.has_subscribed(identity) and not sync.is_leaving(identity) for sync in syncs.values()):
+            return
+        begin, awaited = hold_back(), list(syncs)
 
-        def subscribed() -> None:
-            nonlocal missing
-            missing -= 1
-            if not missing:
-                begin()
+        def subscribed(connection: Connection, is_subscribed: bool) -> None:
+            if connection in awaited:
+                awaited.remove(connection)
+                if is_subscribed or not awaited:
+                    awaited.clear()
+                    connection.inbound.when_delivered(begin)
 
-        for sync in leaving:
-            sync.when_subscribed_again(identity, subscribed)
+        for connection, sync in syncs.items():
+            sync.when_subscribed(identity, functools.partial(subscribed, connection))
 
     def add_reference(self, channel: Channel, wanted_messages: Filter) -> Channel:
         """Count one more stream that wants the channel; return the channel to pass to ``remove_reference``."""

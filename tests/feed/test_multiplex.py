@@ -207,6 +207,73 @@ async def test_stream_begins_when_its_channel_is_refused_or_the_connection_is_lo
         assert (await anext(stream))["n"] == 2
 
 
+async def test_stream_begins_behind_held_messages_of_the_old_subscription():
+    """While a connection that replaces a lost one is subscribed, its messages wait: older ones are not the stream's."""
+    async with FeedServer() as server, rxws.ReactiveWebSocket(server.url) as feed:
+
+        def wanted(name):
+            acknowledged = [{"ok": f"+{name}"}]
+            return feed.multiplex(f"+{name}", f"-{name}", filters=[{"s": name}], acknowledged=acknowledged, gaps=True)
+
+        first, other = wanted("a"), wanted("b")
+        await server.connected(1)
+        await server.expect("+b")
+        await server.send({"ok": "+a"}, {"ok": "+b"}, {"s": "a", "n": 1}, {"s": "b", "n": 1})
+        await anext(other)
+        server.connections[0].reset()
+        await server.connected(2)
+        await server.expect("+b")
+        await server.send({"ok": "+a"}, {"s": "a", "n": 5})
+        await asyncio.sleep(0.5)
+        await first.close()
+        await server.expect("-a")
+        second = wanted("a")
+        await server.expect("+a")
+        await server.send({"ok": "+a"}, {"s": "a", "n": 8})
+        await asyncio.sleep(0.5)
+        await server.send({"ok": "+b"})
+        await asyncio.sleep(0.5)
+        await server.send({"s": "a", "n": 9})
+        items = await second.collect(3)
+        assert [item.reason for item in items[:2]] == ["network", "user"]
+        assert items[2]["n"] == 9
+        assert feed.statistics().discarded == 2
+
+
+async def test_stream_begins_with_the_first_connection_that_is_subscribed_again_in_an_overlap():
+    """It does not wait for the other connection, whose messages of the old subscription are discarded until then."""
+    async with FeedServer() as server, rxws.ReactiveWebSocket(server.url, handover_timeout=20) as feed:
+
+        def wanted():
+            return feed.multiplex("+a", "-a", filters=[{"s": "a"}], acknowledged=[{"ok": "+a"}], gaps=True)
+
+        first = wanted()
+        await server.connected(1)
+        await server.expect("+a")
+        await server.send({"ok": "+a"})
+        await feed.wait_connected()
+        rotating = asyncio.ensure_future(feed.rotate())
+        await server.connected(2)
+        await asyncio.sleep(0.1)
+        old, new = server.connections
+        await server.send({"ok": "+a"}, {"s": "a", "n": 1}, to=[new])
+        await server.send({"s": "a", "n": 1}, to=[old])
+        assert (await anext(first))["n"] == 1
+        await first.close()
+        await asyncio.sleep(0.1)
+        second = wanted()
+        await asyncio.sleep(0.1)
+        await server.send({"s": "a", "n": 2}, {"ok": "+a"}, {"s": "a", "n": 4}, to=[new])
+        await server.send({"s": "a", "n": 2}, {"s": "a", "n": 3}, to=[old])
+        assert (await anext(second))["n"] == 4
+        await server.send({"ok": "+a"}, {"s": "a", "n": 5}, to=[old])
+        for n in range(5, 20):
+            await server.send({"s": "a", "n": n}, to=[new, old] if n > 5 else [new])
+            await asyncio.sleep(0.1)
+        assert await rotating
+        assert [item["n"] for item in await second.collect(15)] == list(range(5, 20))
+
+
 async def test_stream_begins_at_once_when_its_channel_was_unsubscribed_long_ago():
     """30 s after a channel was unsubscribed, a new stream of it begins at once, as no old messages can come."""
     async with FeedServer() as server, rxws.ReactiveWebSocket(server.url) as feed:

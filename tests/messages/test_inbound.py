@@ -84,3 +84,18 @@ async def test_messages_are_discarded_when_the_connection_is_given_up():
     inbound.discard()
     inbound.sink("b", "b", 0)
     assert delivered == [("a", "a", 0)]
+
+
+@pytest.mark.parametrize("end", ["delivers", "ends"])
+async def test_function_is_called_when_the_held_messages_are_delivered(end):
+    """It waits for messages that are held while no connection delivers, but for no longer than the connection."""
+    old, new = Received().inbound, Received().inbound
+    called = []
+    new.hold(never_asked)
+    new.when_delivered(lambda: called.append("held"))
+    assert called == []
+    new.deliver() if end == "delivers" else new.cancel_replies()
+    assert called == ["held"]
+    new.hold(never_asked, old)
+    new.when_delivered(lambda: called.append("at once"))
+    assert called == ["held", "at once"]

@@ -258,7 +258,7 @@ class Deliveries(Generic[T]):
             # An equal message followed the copy, so the copy is no evidence.
             seat.first_copies = [each for each in seat.first_copies if each[1].key != message.key]
         is_reserved = seat.line in self._reserved
-        if is_reserved and (channel.joined() or channel.orphaned_at is not None or seat.state is SeatState.EARLY):
+        if is_reserved and (channel.joined() or channel.orphaned_at is not None):
             self._shed(channel, seat, now)
         elif self._resumes(channel):
             if self._evidence.is_over(seat):

@@ -78,7 +78,7 @@ class Matcher(Deliveries[T]):
     """
 
     def agrees(self, line: int, now: float) -> bool:
-        """Return whether a reserved line has copies, and agrees with the other lines in every channel."""
+        """Return whether a reserved line brings what the others do in some channel, and agrees in every channel."""
         return self._has_copies(line) and all(self._agrees_in(each, line, now) for each in self._channels.values())
 
     def is_joined(self, line: int) -> bool:
@@ -168,7 +168,7 @@ class Matcher(Deliveries[T]):
         seat.replay_until = now + self.reach
         seat.early_arrivals = seat.arrivals
         seat.is_overlapped = bool(channel.joined())
-        is_due = channel.has_delivered or seat.held or not self._reserved
+        is_due = channel.has_delivered or not self._reserved
         if is_due and not (seat.is_overlapped or channel.orphaned_at is not None or self._resumes(channel)):
             self._take_over(channel, seat, now, is_last=line in self._reserved)
 
@@ -197,8 +197,10 @@ class Matcher(Deliveries[T]):
             channel.seats.pop(line, None)
             if not channel.seats:
                 del self._channels[name]
-            # The user has unsubscribed, so missing messages are no loss.
+            # The user has unsubscribed: missing messages are no loss, and held messages are old.
             channel.is_wanted = channel.has_delivered = False
+            for seat in channel.seats.values():
+                self._drop_held(seat)
 
     def arrived(self, line: int, name: Hashable, key: Hashable, item: T, size: int, now: float) -> None:
         """Take a message: drop it if it is a copy, deliver it if its line is joined, otherwise hold it.
@@ -312,7 +314,7 @@ class Matcher(Deliveries[T]):
     # Agreement
 
     def _has_copies(self, line: int) -> bool:
-        return any(seat.newest_copy is not None for _, seat in self._seats_of(line))
+        return any(seat.newest_copy is not None or seat.is_joined for _, seat in self._seats_of(line))
 
     def _was_mute(self, line: int, now: float) -> bool:
         """Return whether no message was delivered while a line held messages that no other line had."""
@@ -335,7 +337,8 @@ class Matcher(Deliveries[T]):
         """
         if channel.is_ordered:
             return False
-        return any(other.newest_copy is not None for each, other in self._seats_of(seat.line) if each.is_ordered)
+        others = (other for each, other in self._seats_of(seat.line) if each.is_ordered)
+        return any(other.newest_copy is not None or other.is_joined for other in others)
 
     def _follows(self, channel: Channel[T], seat: Seat[T], *, is_complete: bool) -> bool:
         """Return whether the reserved line replaces the ended line without a gap."""

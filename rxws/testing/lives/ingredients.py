@@ -72,8 +72,7 @@ INGREDIENTS: Final[Mapping[str, tuple[Ingredient, float]]] = {
 """All ingredients in the order in which they are added, each with the share of lives that have it."""
 
 KNOWN: Final[Mapping[str, str]] = {
-    "rotations at once": "rotate() while a connection that replaced a lost one delivers gives True, rotates nothing",
-    "swaps": "a channel that is unsubscribed and wanted again during an overlap is out of order, or has a hole",
+    "rotations at once": "rotate() while a connection that replaced a lost one delivers gives True, rotates nothing"
 }
 """The ingredients that rxws does not survive yet, each with a description of the fault."""
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import heapq
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from random import Random
 from typing import Any, Final, Protocol
 
@@ -116,10 +116,11 @@ class Line:
         if not self._is_dead:
             self._put(sent.due, sent, frame)
 
-    def say(self, frame: Any) -> None:
-        """Send a frame without a number."""
+    def say(self, frame: Any, behind: Collection[str] = ()) -> None:
+        """Send a frame without a number, behind all messages of these channels that were sent before."""
         if self.is_open and not self._is_dead and frame is not None:
-            self.record.last_said = self._loop.time() + self._lag
+            earliest = max(self._outs.get(channel, 0.0) for channel in ("", *behind))
+            self.record.last_said = max(self._loop.time(), earliest) + self._lag
             self._put(self.record.last_said, None, frame)
 
     def _put(self, due: float, sent: Sent | None, item: Any) -> None:

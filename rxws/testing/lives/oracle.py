@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from bisect import bisect
 from collections import defaultdict
 from collections.abc import Iterator
@@ -152,20 +153,30 @@ class _Judgement:
         yield from self._rest(seen, last)
 
     def _start(self, seen: Seen) -> Iterator[Problem]:
-        """Check that the consumer's first number is the first that a surviving connection delivered since its start."""
+        """Check that no surviving connection brought an older number before the first number of the consumer."""
         first = seen.looks[0].item if seen.looks else None
         if first is None or isinstance(first, Gap) or first.is_snapshot:
             return
         came = [
-            sent.n
+            (sent.came_at, sent.n)
             for line in self._record.lines
             if not line.damages and (line.ended_at is None or line.ended_at > seen.looks[0].time)
             for sent in line.sent
             if sent.channel == seen.channel and sent.at >= seen.since and sent.came_at is not None
             if not sent.is_snapshot or self._settings.first_snapshot
+            if not self._was_former(line, sent, seen)
         ]
-        if came and min(came) < first.n and not self._was_refused(first.channel, min(came)):
-            yield Problem("lost at the start", f"{seen.name}: {min(came)} arrived, but it saw {first.n} first")
+        first_came = min((at for at, n in came if n == first.n), default=seen.looks[0].time)
+        lost = [n for at, n in came if n < first.n and at < first_came and not self._was_refused(first.channel, n)]
+        if lost:
+            yield Problem("lost at the start", f"{seen.name}: {min(lost)} arrived, but it saw {first.n} first")
+
+    def _was_former(self, line: LineRecord, sent: Sent, seen: Seen) -> bool:
+        """Return whether a message belongs to the subscription before this consumer's."""
+        until = math.inf if seen.until is None else seen.until
+        return any(
+            channel == sent.channel and sent.at <= at and seen.since <= at <= until for at, channel in line.unsubscribed
+        )
 
     def _missing(self, seen: Seen, numbers: range, gaps: list[Gap]) -> Iterator[Problem]:
         channel = seen.channel

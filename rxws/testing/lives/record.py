@@ -42,6 +42,7 @@ class LineRecord:
         sent: its messages, in the order of sending.
         last_said: when its last frame without a number is due; None: there was none.
         subscribed: the channels that are subscribed on it now.
+        unsubscribed: when channels were unsubscribed on it: (time, channel).
         refused: the channels whose last subscription was refused.
         subscribed_in_the_end: the channels that were subscribed shortly before the end of the life. None if the
             connection had ended before.
@@ -56,6 +57,7 @@ class LineRecord:
     sent: list[Sent] = field(default_factory=list)
     last_said: float | None = None
     subscribed: list[str] = field(default_factory=list)
+    unsubscribed: list[tuple[float, str]] = field(default_factory=list)
     refused: list[str] = field(default_factory=list)
     subscribed_in_the_end: list[str] | None = None
 

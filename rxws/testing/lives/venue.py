@@ -148,6 +148,7 @@ class Venue:
             for channel in request.channels:
                 if channel in line.channels:
                     line.channels.remove(channel)
+                    line.record.unsubscribed.append((self._loop.time(), channel))
                 elif channel in line.deferred:
                     line.deferred.remove(channel)
                 else:
@@ -160,13 +161,14 @@ class Venue:
         elif word == "deferred":
             line.deferred.update(request.channels)
             line.record.deferrals.append((self._loop.time(), self._loop.time() + value))
-            self._loop.call_later(value, self._take_effect, line, request)
+            timer = self._loop.call_later(value, self._take_effect, line, request)
+            self._timers[f"effect {len(self.record.effects)} {len(line.record.deferrals)}"] = timer
         elif word == "refused":
             self._refuse(line, request)
         else:
             self._subscribe(line, request, word in ("", "single"), word == "single")
             if word == "late":
-                self._loop.call_later(value, line.say, self.dialect.answer(request, False))
+                self._loop.call_later(value, line.say, self.dialect.answer(request, False), request.channels)
 
     def _refuse(self, line: Line, request: Request) -> None:
         now = self._loop.time()
@@ -186,7 +188,7 @@ class Venue:
         if is_answered:
             answered = [Request(True, (each,)) for each in request.channels] if is_single else [request]
             for each in answered:
-                line.say(self.dialect.answer(each, False))
+                line.say(self.dialect.answer(each, False), each.channels)
         now = self._loop.time()
         for channel in request.channels:
             if channel in line.record.refused:

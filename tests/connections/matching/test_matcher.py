@@ -171,8 +171,10 @@ def test_reserved_line_drops_early_messages_that_came_long_ago():
 
 
 def test_reserved_line_drops_early_messages_when_it_is_full_and_alone():
-    """If more messages come than may be held, and no other line delivers them, the oldest are dropped and counted."""
+    """If more messages come than may be held, and the old line has ended, the oldest are dropped and counted."""
     table = rotation(channels=(), messages=3)
+    table.matcher.begin(1, ["x"], 0.0)
+    table.matcher.ended(1, 0.05)
     table.at(0.1, "2a", "2b", "2c", "2d", "2e")
     assert table.matcher.dropped == 2
 
@@ -914,3 +916,29 @@ def test_no_gap_when_a_channel_is_unsubscribed_on_the_new_line_while_the_old_one
     table.matcher.ended(1, 0.3)
     table.matcher.replace(2, 0.3, is_complete=True)
     assert table.acknowledge(0.4, 2).at(0.5, "2c").out == ["1a", "1b", "2c"]
+
+
+def test_new_channel_is_delivered_from_the_reserved_line_before_the_answer_to_its_subscription():
+    """On every line, messages may come before the answer, which may be late or never come."""
+    table = rotation(channels=()).at(0.1, "2a").acknowledge(0.2, 1).at(0.3, "1a", "1b", "2b")
+    assert table.out == ["2a", "2b"]
+
+
+def test_held_messages_of_a_channel_are_dropped_when_it_is_unsubscribed_on_the_other_line():
+    """If the channel is wanted again at once, what was held before is old."""
+    table = rotation().at(0.1, "2a")
+    table.matcher.unsubscribed(1, "x")
+    table.acknowledge(0.2, 1).at(0.3, "1b", "2b", "2c")
+    table.matcher.ended(1, 0.4)
+    table.matcher.replace(2, 0.4, is_complete=True)
+    assert table.out == ["1b", Joined(2, "x"), "2c"]
+
+
+def test_messages_of_no_channel_prove_nothing_when_the_reserved_line_delivers_a_channel():
+    """Answers that only the old line brought are no loss: that the line delivers a channel shows what it brings."""
+    table = rotation(channels=(None,), unordered=(None,)).at(0.1, "1?", "1z", channel=None)
+    table.acknowledge(0.2, 2).at(0.3, "2a").acknowledge(0.4, 1).at(0.5, "1a").tick(0.6)
+    assert table.matcher.agrees(2, 0.6)
+    table.matcher.ended(1, 0.7)
+    table.matcher.replace(2, 0.7, is_complete=False)
+    assert table.out == ["1?", "1z", "2a", Joined(2, None)]
