@@ -3,21 +3,21 @@
 ::
 
     subjects    subjects of messages, and patterns of filters; pure
-    control     what relays say of themselves, and what they know of one another; pure
-    outbox      what a relay has yet to publish; pure
-    delays      delays before a lost broker is tried again; pure
+    control     the statements of relays, and what a relay knows of the others; pure
+    outbox      the messages that a relay has still to publish; pure
+    delays      delays before a connection to a lost broker is tried again; pure
     broker      one connection to the broker
     stream      the stream: made or checked
     capture     takes the messages of a feed into an outbox
     publishing  publishes an outbox
     frames      frames with their place in the stream
     positions   the place of each message
-    merging     several consumers in the order of the stream; pure
-    watermarks  until when nothing is missing; pure
+    merging     the messages of several consumers, in the order of the stream; pure
+    watermarks  the time until which no message is missing; pure
     consumer    one pull consumer
     subscription  the connection of a feed
     feed        NatsFeed
-    relaying    relay(): a feed is published
+    relaying    relay(), which publishes a feed
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""One connection to a NATS server, which is never opened again by itself: reconnecting is the caller's."""
+"""One connection to a NATS server. It does not reconnect by itself; the caller opens a new one."""
 
 from __future__ import annotations
 
@@ -16,10 +16,10 @@ from ..reporting import redact
 
 __all__ = ["ApiError", "Broker", "BrokerError", "UnsuitableError", "check_connect_options", "check_servers"]
 
-#: The oldest server that is used. An older one silently ignores that a consumer has several filters.
+#: The oldest version of the server that works. Older ones silently ignore several filters of one consumer.
 OLDEST_SERVER: Final = (2, 10)
 
-#: Seconds within which a connection must be open, unless the caller gives less.
+#: Seconds within which a connection must be open, unless the caller passes a shorter time.
 CONNECT_TIMEOUT: Final = 5.0
 
 #: Seconds to wait for the answer of JetStream's API.
@@ -28,10 +28,12 @@ API_TIMEOUT: Final = 5.0
 #: Seconds to wait for a connection to close; then it is aborted.
 CLOSE_TIMEOUT: Final = 1.0
 
-#: Seconds between two pings, of which two may be unanswered. The library's 2 minutes leave a dead peer unnoticed.
+#: Seconds between two pings. Two of them may be unanswered. With the library's default of 2 minutes, a dead peer would
+#: not be noticed in time.
 PING_INTERVAL: Final = 2
 
-#: What :class:`Broker` sets itself. The library's own reconnecting would send buffered messages behind newer ones.
+#: The options that :class:`Broker` sets. If the library reconnected by itself, it would send buffered messages after
+#: newer ones.
 _OWN_OPTIONS: Final = frozenset(
     {
         *("servers", "allow_reconnect", "max_reconnect_attempts", "reconnect_time_wait", "pending_size"),
@@ -41,15 +43,15 @@ _OWN_OPTIONS: Final = frozenset(
 
 
 class BrokerError(RxwsError, ConnectionError):
-    """The broker cannot be reached, refused something, or was lost."""
+    """The broker cannot be reached or refused a request, or its connection was lost."""
 
 
 class ApiError(BrokerError):
     """JetStream's API answered with an error.
 
     Attributes:
-        code: as in HTTP.
-        err_code: JetStream's own number of the error.
+        code: the status code, as in HTTP.
+        err_code: JetStream's number of the error.
     """
 
     def __init__(self, what: str, error: Mapping[str, Any]) -> None:
@@ -59,7 +61,7 @@ class ApiError(BrokerError):
 
 
 class UnsuitableError(BrokerError, NotImplementedError):
-    """The server is too old, or its stream is configured in a way that does not work: a retry does not help."""
+    """The server is too old, or the configuration of its stream does not work. A retry does not help."""
 
 
 def check_servers(servers: object) -> list[str]:
@@ -71,7 +73,7 @@ def check_servers(servers: object) -> list[str]:
     """
     listed = [servers] if isinstance(servers, str) else servers
     if not isinstance(listed, Sequence) or not all(isinstance(each, str) for each in listed):
-        # The value is not shown, because an address may contain a password.
+        # Do not show the value, because an address may contain a password.
         raise TypeError(f"servers must be a str or a list of str, not {type(servers).__name__}")
     if not listed or not all(listed):
         raise ValueError("servers must name at least one server, such as 'nats://127.0.0.1:4222'")
@@ -82,7 +84,7 @@ def check_connect_options(options: Mapping[str, Any] | None) -> dict[str, Any]:
     """Return the keyword arguments for the library's ``connect``.
 
     Raises:
-        TypeError: ``options`` is no mapping, or sets what rxws sets itself.
+        TypeError: ``options`` is no mapping, or contains an option that rxws sets.
     """
     if options is not None and not isinstance(options, Mapping):
         raise TypeError(f"connect_options must be a mapping or None, not {type(options).__name__}")
@@ -97,7 +99,7 @@ class Broker:
 
     Attributes:
         client: the library's client.
-        lost: a future that is done when the connection has ended; its exception says why.
+        lost: a future that is done when the connection has ended; its exception is the reason.
     """
 
     def __init__(self) -> None:
@@ -105,7 +107,7 @@ class Broker:
         self.lost: Final[asyncio.Future[None]] = asyncio.get_running_loop().create_future()
         self._refused: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self._last_error: Exception | None = None
-        # Retrieved, so that asyncio does not report them as never retrieved.
+        # Retrieve the exception, so that asyncio does not report it as never retrieved.
         self.lost.add_done_callback(lambda future: future.cancelled() or future.exception())
         self._refused.add_done_callback(lambda future: future.cancelled() or future.exception())
 
@@ -116,7 +118,7 @@ class Broker:
         Args:
             servers: the addresses.
             options: further arguments of the library's ``connect``.
-            name: what the server calls this client in its log.
+            name: the name of this client in the server's log.
 
         Raises:
             BrokerError: no server accepts the connection.
@@ -163,7 +165,7 @@ class Broker:
             self.lost.set_exception(BrokerError(f"the connection to NATS was lost{why}"))
 
     def check(self) -> None:
-        """Raise the error if the connection was lost, or if the broker refused what was sent."""
+        """Raise the error if the connection was lost, or the broker refused a message or request."""
         for future in (self.lost, self._refused):
             if future.done():
                 future.result()
@@ -172,13 +174,13 @@ class Broker:
         """Send a request to JetStream's API and return its answer.
 
         Args:
-            subject: without the prefix ``$JS.API.``
-            request: the request; None: it is empty.
-            timeout: seconds.
+            subject: the subject without the prefix ``$JS.API.``
+            request: the request; None sends an empty one.
+            timeout: seconds to wait for the answer.
 
         Raises:
             ApiError: the answer is an error.
-            BrokerError: no answer came, or the request is not permitted.
+            BrokerError: no answer arrived, or the request is not permitted.
         """
         payload = b"" if request is None else json.dumps(request).encode()
         asking = asyncio.ensure_future(self.client.request(f"$JS.API.{subject}", payload, timeout=timeout))
@@ -186,7 +188,7 @@ class Broker:
             futures: set[asyncio.Future[Any]] = {asking, self.lost, self._refused}
             await asyncio.wait(futures, return_when=asyncio.FIRST_COMPLETED)
             if not asking.done():
-                # A request that is not permitted has no answer, and the library would wait for its timeout.
+                # A request that is not permitted gets no answer, and the library would wait until the timeout.
                 self.check()
             answer = json.loads(asking.result().data)
         except (NatsError, TimeoutError) as error:
@@ -198,7 +200,7 @@ class Broker:
         return answer
 
     async def subscribe(self, subject: str, callback: Callable[[Any], Awaitable[None]]) -> None:
-        """Call a coroutine function with each message of a subject. Nothing is dropped where it is slow."""
+        """Call a coroutine function with each message of a subject. No message is dropped, even if it is slow."""
         await self.client.subscribe(subject, cb=callback, pending_msgs_limit=0, pending_bytes_limit=0)
 
     async def close(self) -> None:
@@ -209,7 +211,7 @@ class Broker:
             async with asyncio.timeout(CLOSE_TIMEOUT):
                 await self.client.close()
         except (NatsError, OSError, TimeoutError, RuntimeError, AttributeError):
-            # The library has no public way to give up a connection whose peer reads nothing.
+            # The library has no public method to abort a connection whose peer reads nothing.
             writer: Any = getattr(getattr(self.client, "_transport", None), "_io_writer", None)
             with contextlib.suppress(Exception):
                 writer.transport.abort()

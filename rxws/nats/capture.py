@@ -1,4 +1,4 @@
-"""Takes the messages of a feed into an outbox: the side of a relay that the feed calls. It never waits."""
+"""The part of a relay that the feed calls: it puts the messages of the feed into an outbox, and never waits."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from .outbox import Held, Hole, Outbox
 
 __all__ = ["Capture"]
 
-#: How many held messages a warning is about, each once.
+#: The numbers of held messages at which a warning is logged, each once.
 THRESHOLDS: Final = (10_000, 100_000, 1_000_000)
 
 #: Seconds between two reports of dropped messages.
@@ -23,18 +23,19 @@ REPORT_INTERVAL: Final = 1.0
 
 
 class Capture(Receiver):
-    """Registered with the router of a feed: each message becomes an entry of the outbox.
+    """A receiver that is registered with the router of a feed. It makes each message an entry of the outbox.
 
     Args:
         feed: the feed.
         outbox: takes the messages.
-        label: the relay, for logs and events.
+        label: the name of the relay in logs and events.
         subject_of: returns the subject of a message.
-        identity_of: returns the id of a message, by which the broker drops copies.
-        wake: called when there is something to publish.
+        identity_of: returns the id of a message, by which the broker recognises and drops copies.
+        wake: called when there is an entry to publish.
 
     Attributes:
-        since: the time since when it has every message, in seconds since the epoch; None: the feed was never connected.
+        since: the time since which it has every message, in seconds since the epoch; None if the feed was never
+            connected.
         has_ended: whether the feed has ended.
     """
 
@@ -60,7 +61,7 @@ class Capture(Receiver):
         self._reported_at = -REPORT_INTERVAL
         self._dropped_before = 0
         self._thresholds = list(THRESHOLDS)
-        #: The numbers of connections whose frames may be older than they look.
+        #: The numbers of connections whose frames may be older than the time at which they are read.
         self._stale: frozenset[int] = frozenset()
         self._is_stale = False
         self._stale_since = 0.0
@@ -70,11 +71,11 @@ class Capture(Receiver):
 
     @property
     def is_complete(self) -> bool:
-        """Whether the feed is connected now, so that what it has delivered is all that came."""
+        """Whether the feed is connected now. Then it has delivered all messages so far."""
         return self.since is not None and not self._is_stale and self._feed.state.value.is_live
 
     def start(self, filters: Filter) -> list[Any]:
-        """Begin; return what is to be disposed at the end."""
+        """Begin. Return the Disposables to dispose at the end."""
         # The frame of a message is emitted before the message.
         frames = self._feed.dispatcher.frames.subscribe(self._on_frame, _ignore)
         events = self._feed.events.subscribe(self._on_event, _ignore)
@@ -120,7 +121,7 @@ class Capture(Receiver):
         self._wake()
 
     def on_gap(self, gap: Gap) -> None:
-        """Note that the feed itself misses messages."""
+        """Note that the feed itself lost messages."""
         self._is_stale = False
         self._outbox.add_hole(Hole(gap.start, gap.end, str(gap.reason)))
         self._wake()
@@ -133,18 +134,18 @@ class Capture(Receiver):
     def __len__(self) -> int:
         return self._outbox.pending
 
-    # What goes wrong
+    # Losses
 
     def _lose(self, received: int) -> None:
-        """Note that a message is missing that no relay of this feed can publish."""
+        """Note the loss of a message that no relay of this feed can publish."""
         self._outbox.dropped += 1
         seconds = received / 1e9
         self._outbox.add_hole(Hole(seconds, seconds, "refused", 1, is_ordered=True))
 
     def stood_still(self, since: float) -> None:
-        """Note that this process did not run since ``since``: what its connections still hold may be old.
+        """Note that this process was suspended since ``since``, so messages that its connections still hold may be old.
 
-        These connections are aborted, because the broker may have forgotten the copies of what they hold.
+        Abort these connections, because the broker may have forgotten the copies of these messages.
         """
         connections = [each for each in self._feed.rotation.connections if hasattr(each, "abort")]
         self._stale = frozenset(each.number for each in connections)
@@ -177,9 +178,9 @@ class Capture(Receiver):
         self._reporter.emit(Lagging, consumer=self._label, pending=pending)
 
     def caught_up(self) -> None:
-        """Warn again at the next backlog: the present one is gone."""
+        """Warn again at the next backlog, because the present one has been published."""
         self._thresholds = list(THRESHOLDS)
 
 
 def _ignore(_error: Exception) -> None:
-    """Ignore the error of the feed: the router reports its end."""
+    """Ignore the error of the feed, because the router reports the end of the feed."""

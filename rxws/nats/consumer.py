@@ -1,4 +1,4 @@
-"""One pull consumer of JetStream: asks for messages before they run out, and notices when one is missing."""
+"""One pull consumer of JetStream. It requests more messages in time, and notices when one is missing."""
 
 from __future__ import annotations
 
@@ -14,15 +14,15 @@ __all__ = ["Consumer", "Start", "stored_at"]
 #: Seconds without a request after which the server deletes the consumer.
 INACTIVE_THRESHOLD: Final = 30.0
 
-#: Seconds after which an unanswered request ends, and is made again.
+#: Seconds after which an unanswered request ends and is repeated.
 EXPIRES: Final = 60.0
 
-#: How many heartbeats may be missing.
+#: The time without a heartbeat after which the consumer has failed, in intervals of the heartbeats.
 MISSED_HEARTBEATS: Final = 2.5
 
 _NANO: Final = 10**9
 
-#: Where a consumer begins, as JetStream's API names it: ``{"deliver_policy": …}`` and what belongs to it.
+#: The place where a consumer begins, in the form of JetStream's API: ``{"deliver_policy": …}`` and its parameters.
 Start = Mapping[str, Any]
 
 
@@ -32,20 +32,20 @@ class Consumer:
     Args:
         broker: the connection.
         stream: the stream.
-        pattern: the subjects; None: all.
-        batch: how many messages are asked for at a time.
-        idle_heartbeat: seconds between two heartbeats of a consumer that has nothing to deliver.
+        pattern: the pattern of the subjects; None for all.
+        batch: the number of messages that are requested at a time.
+        idle_heartbeat: seconds between two heartbeats of a consumer that has no message to deliver.
         deliver: called with the sequence number of each message in the stream, and the message.
-        passed: called with the number that the consumer has passed; see :meth:`probe`.
-        failed: called with the error that ends it.
-        has_room: returns whether more may be asked for.
+        passed: called with a sequence number up to which no message is left; see :meth:`probe`.
+        failed: called with the error that ends the consumer.
+        has_room: returns whether more messages may be requested.
         now: the clock of the loop.
 
     Attributes:
-        outstanding: how many messages are asked for that have not come.
-        heard_at: when something came last, on the clock of the loop.
-        pending: how many messages the stream had behind the last one.
-        is_behind: whether so many wait in the stream that it may lose the oldest of them before they are read.
+        outstanding: the number of requested messages that have not arrived.
+        heard_at: when the last message or heartbeat arrived, on the clock of the loop.
+        pending: the number of messages that the stream had after the last delivered one.
+        is_behind: whether so many messages are waiting in the stream that it may drop the oldest before they are read.
     """
 
     def __init__(
@@ -82,15 +82,15 @@ class Consumer:
         self._subscription: Any = None
         self._is_closed = False
         self._is_made = False
-        # The number of the probe that waits for its answer, and what it proves.
+        # The number of the probe that waits for its answer, and the sequence number that it asks about.
         self._probes = 0
         self._probed: int | None = None
 
     async def create(self, start: Start) -> None:
-        """Make it at the server, and ask for the first messages.
+        """Create the consumer at the server, and request the first messages.
 
         Raises:
-            ApiError: the server refuses it.
+            ApiError: the server refuses the consumer.
         """
         self._subscription = await self._broker.client.subscribe(
             f"{self._inbox}.*", cb=self._on_message, pending_msgs_limit=0, pending_bytes_limit=0
@@ -106,7 +106,7 @@ class Consumer:
         if self._pattern is not None:
             config["filter_subject"] = self._pattern
         subject = f"CONSUMER.CREATE.{self._stream}.{self._name}"
-        # With one filter the server checks permissions by the subject of the request.
+        # If there is one filter, the server checks the permission by the subject of the request.
         subject += "" if self._pattern is None else f".{self._pattern}"
         await self._broker.api(subject, {"stream_name": self._stream, "config": config})
         self.heard_at = self._now()
@@ -114,7 +114,7 @@ class Consumer:
         await self.ask()
 
     async def ask(self) -> None:
-        """Ask for more, if few of what was asked for are left."""
+        """Request more messages if few of the requested ones are outstanding."""
         if self._is_closed or self.outstanding > self._batch // 2:
             return
         count = self._batch - self.outstanding
@@ -125,10 +125,10 @@ class Consumer:
         await self._broker.client.publish(self._next, json.dumps(request).encode(), reply=f"{self._inbox}.0")
 
     async def probe(self, sequence: int) -> None:
-        """Ask whether anything up to ``sequence`` is left, which is stored: ``passed`` is called if not.
+        """Ask whether any message up to ``sequence`` (which is stored) is left. If none is, ``passed`` is called.
 
-        A consumer that has nothing to deliver does not tell how far it has come: its heartbeats stand still while other
-        subjects go on (nats-server 2.15.1). A request that waits for nothing is answered at once.
+        An idle consumer does not report its place: the sequence number in its heartbeats does not change while messages
+        of other subjects are stored (nats-server 2.15.1). A request that does not wait is answered at once.
         """
         if self._is_closed or not self._is_made or self._probed is not None:
             return
@@ -149,7 +149,7 @@ class Consumer:
             return
         sequence, count, self.pending = _places(reply)
         self.outstanding -= self.outstanding > 0
-        # The message may have been the answer to a probe. Then another probe follows where one is needed.
+        # The message may have been the answer to a probe. If another probe is needed, it follows.
         self._probed = None
         if count != self._count + 1:
             self._fail(BrokerError(f"the consumer's message {self._count + 1} is missing"))
@@ -187,7 +187,7 @@ class Consumer:
             self._fail(BrokerError(f"the consumer ended: {description} ({status or 'no status'})"))
 
     def check(self, now: float) -> None:
-        """Fail if nothing has come for longer than heartbeats allow."""
+        """Fail if neither a message nor a heartbeat has arrived in time."""
         silence = now - self.heard_at
         if self.outstanding and silence > MISSED_HEARTBEATS * self._idle_heartbeat:
             self._fail(BrokerError(f"the broker sent nothing for {silence:.1f} s"))
@@ -197,7 +197,7 @@ class Consumer:
         self._failed(error)
 
     async def close(self) -> None:
-        """Delete it at the server, without waiting for the answer. Idempotent."""
+        """Delete the consumer at the server, without waiting for the answer. Idempotent."""
         self._is_closed = True
         subscription, self._subscription = self._subscription, None
         if subscription is not None and not self._broker.lost.done():
@@ -206,7 +206,7 @@ class Consumer:
 
 
 def _places(reply: str) -> tuple[int, int, int]:
-    """Return the sequence numbers of a message in the stream and in the consumer, and how many follow it.
+    """Return a message's sequence numbers in the stream and in the consumer, and the number of messages after it.
 
     The subject has 9 tokens, or 11 and more with a domain and an account; see
     https://docs.nats.io/reference/reference-protocols/nats_api_reference#ack-reply-subject.

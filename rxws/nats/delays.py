@@ -1,4 +1,4 @@
-"""Delays before a lost broker is tried again. It is one's own, so they are shorter than those of a feed. Pure."""
+"""Delays before a lost broker is tried again. They are short, because users run their own brokers. Pure."""
 
 from __future__ import annotations
 

@@ -33,7 +33,7 @@ __all__ = ["NatsFeed"]
 
 U = TypeVar("U")
 
-#: Options that mean something for a websocket only.
+#: Options that have a meaning only for websockets.
 _UNSUITABLE: Final = ("lines", "channels_per_connection", "connect_limit", "heartbeat")
 
 
@@ -42,30 +42,30 @@ class NatsFeed(AsyncWebsocketStreamInterface[T]):
 
     Streams, operators, handlers, ``resync`` and recordings work as with any feed. The filters of the streams decide
     which subjects the server sends. Frames are those that were captured, so ``decode`` is the one of the captured feed.
-    A lost connection is replaced, and the feed goes on behind the last message that it has delivered: no ``Gap`` comes
-    unless the relays or the stream have lost messages. It only reads: ``send`` raises TypeError.
+    A lost connection is replaced, and the feed continues after the last message that it has delivered. So there is a
+    ``Gap`` only if the relays or the stream have lost messages. The feed only reads: ``send`` raises TypeError.
 
     Args:
         servers: the address of a server, or a list of addresses of one cluster.
         stream: the name of the stream.
         subject: the template of the subjects, as for the relay. ``*`` and ``>`` are allowed as tokens.
-        filters: what is asked of the server at all, as in ``stream_filter``. None asks for what the streams, handlers
-            and subscribers want at the time.
+        filters: the filter of all messages that the server is asked for, as in ``stream_filter``. With None the feed
+            asks for the messages that its streams, handlers and subscribers want at the time.
         start: where the feed begins: ``"new"`` (with the next message), ``"all"``, ``"last"`` (with the newest message
             of each subject), the number of a message in the stream, or an aware datetime.
         decode: a function or a coroutine function that turns a frame into a message, by default
             ``msgspec.json.decode``.
         batch: the number of messages that the server is asked for at a time.
-        idle_heartbeat: seconds between the heartbeats of a server that has nothing to send. After 2.5 of them the
-            connection counts as lost.
+        idle_heartbeat: seconds between the heartbeats of a server that has no message to send. After 2.5 intervals
+            without one, the connection counts as lost.
         connect_options: arguments of ``nats.connect``: ``tls``, ``user_credentials``, ``nkeys_seed``, ``token``.
         options: ``name``, ``idle_timeout`` and other options of :class:`~rxws.AsyncWebsocketStreamInterface`. By
             default ``reconnect_delays`` are 0, then uniform(0, min(2, 0.1·2ⁿ)) seconds. ``handover_timeout`` has no
-            effect, because ``rotate()`` goes on behind the last message.
+            effect, because ``rotate()`` continues after the last message.
 
     Raises:
         RuntimeError: outside a running event loop.
-        TypeError: an argument is unknown or has the wrong type, or means something for websockets only.
+        TypeError: an argument is unknown, has the wrong type, or has a meaning only for websockets.
         ValueError: a number is not positive, ``subject`` is no template, or ``start`` has no time zone.
 
     Example::
@@ -118,13 +118,13 @@ class NatsFeed(AsyncWebsocketStreamInterface[T]):
         super().__init__(**options)
         feed_of(self).opening = "connecting to NATS"
 
-    # Where it is
+    # Its place in the stream
 
     @property
     def position(self) -> int | None:
         """The number in the stream of the last message that was delivered, or None before the first one.
 
-        A feed with ``start=position + 1`` continues there. Consumers may not have processed the message yet; see
+        A feed with ``start=position + 1`` continues after it. Consumers may not have processed this message yet; see
         :meth:`position_of`.
         """
         place = self.__place
@@ -134,9 +134,9 @@ class NatsFeed(AsyncWebsocketStreamInterface[T]):
 
     @property
     def complete_until(self) -> float | None:
-        """The time before which nothing that the relays received is missing, in seconds since the epoch.
+        """The time before which all messages that the relays received have arrived, in seconds since the epoch.
 
-        Gaps apart. None: no relay has said anything yet, or all are closed.
+        Gaps are excepted. It is None before the first statement of a relay, and when all relays are closed.
         """
         return self.__place.watermarks.complete_until
 
@@ -182,7 +182,7 @@ class NatsFeed(AsyncWebsocketStreamInterface[T]):
     def _parse_raw_data(self, raw_data: Any) -> Any:
         if type(raw_data) is MissingFrame:
             return Gap(raw_data.start, raw_data.end)
-        # An exact str: msgspec takes no other.
+        # Convert to an exact str, because msgspec accepts no subclass.
         message = self.__decode(str(raw_data) if type(raw_data) is TextFrame else raw_data)
         self.__note(message, raw_data)
         return message
@@ -195,7 +195,7 @@ class NatsFeed(AsyncWebsocketStreamInterface[T]):
         return message
 
     def __note(self, message: Any, frame: Any) -> None:
-        # A replay has plain frames.
+        # In a replay, frames are plain and have no number.
         sequence = getattr(frame, "sequence", None)
         if sequence is None:
             return
@@ -203,7 +203,7 @@ class NatsFeed(AsyncWebsocketStreamInterface[T]):
             self.__positions.note(each, sequence)
         self.__place.delivered = sequence
 
-    # What is asked of the server
+    # The subjects that the server is asked for
 
     def __patterns(self) -> tuple[str, ...] | None:
         patterns = self.__filters
@@ -214,7 +214,7 @@ class NatsFeed(AsyncWebsocketStreamInterface[T]):
         return merged(patterns)
 
     def __want(self, wanted: Filter) -> Callable[[], None]:
-        """Ask for what a filter passes; return a function that takes this back."""
+        """Ask for the messages that pass a filter. Return a function that ends this."""
         patterns = self.__template.patterns(wanted)
         is_new = not self.__wanted[patterns]
         self.__wanted[patterns] += 1

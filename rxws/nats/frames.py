@@ -1,4 +1,4 @@
-"""Frames that came from the broker: the captured frame, with its place in the stream."""
+"""Frames from the broker. Each is a captured frame with its place in the stream."""
 
 from __future__ import annotations
 
@@ -11,9 +11,9 @@ class TextFrame(str):
     """A text frame that a relay has captured.
 
     Attributes:
-        sequence: its number in the stream; a feed that starts at the next number misses nothing.
+        sequence: its number in the stream. A feed that starts at the next number misses no message.
         subject: its subject.
-        origin: the header of the relay; see ``relay`` and ``received_ns``.
+        origin: the relay's header, which ``relay`` and ``received_ns`` read.
     """
 
     __slots__ = ("origin", "sequence", "subject")
@@ -24,12 +24,12 @@ class TextFrame(str):
 
     @property
     def relay(self) -> str:
-        """The name of the relay that has captured it; empty if no relay of rxws did."""
+        """The name of the relay that captured it; empty if it was no relay of rxws."""
         return self.origin.partition(" ")[0]
 
     @property
     def received_ns(self) -> int:
-        """When the relay received it, in nanoseconds since the epoch; 0 if no relay of rxws did."""
+        """When the relay received it, in nanoseconds since the epoch; 0 if it was no relay of rxws."""
         return _number(self.origin)
 
 
@@ -42,21 +42,21 @@ class BinaryFrame(bytes):
 
     @property
     def relay(self) -> str:
-        """The name of the relay that has captured it; empty if no relay of rxws did."""
+        """The name of the relay that captured it; empty if it was no relay of rxws."""
         return self.origin.partition(" ")[0]
 
     @property
     def received_ns(self) -> int:
-        """When the relay received it, in nanoseconds since the epoch; 0 if no relay of rxws did."""
+        """When the relay received it, in nanoseconds since the epoch; 0 if it was no relay of rxws."""
         return _number(self.origin)
 
 
 class MissingFrame(str):
-    """An empty frame in the place where messages are missing.
+    """An empty frame that marks the place of missing messages.
 
     Attributes:
-        start: since when, in seconds since the epoch.
-        end: until when.
+        start: the time since which messages are missing, in seconds since the epoch.
+        end: the time until which they are missing.
     """
 
     __slots__ = ("end", "start")
@@ -73,7 +73,7 @@ class MissingFrame(str):
 
 
 def make_frame(payload: bytes, sequence: int, subject: str, origin: str, kind: str) -> TextFrame | BinaryFrame:
-    """Return the frame of a message of the stream. What is not valid UTF-8 is a binary frame."""
+    """Return the frame of a message of the stream. A payload that is not valid UTF-8 is a binary frame."""
     frame: TextFrame | BinaryFrame
     if kind == BINARY:
         frame = BinaryFrame(payload)

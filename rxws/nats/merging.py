@@ -1,4 +1,4 @@
-"""Merges what several consumers of one stream bring into the order of the stream. Pure."""
+"""Merges the messages of several consumers of one stream in the order of the stream. Pure."""
 
 from __future__ import annotations
 
@@ -11,26 +11,26 @@ T = TypeVar("T")
 
 
 class Merge(Generic[T]):
-    """Gives items out in the order of their sequence numbers.
+    """Returns items in the order of their sequence numbers.
 
-    Each consumer brings increasing numbers, and an item is given out when no other consumer can bring a smaller one: it
-    has brought a greater one, or is known to have passed that number. An item whose number is not greater than one that
-    was given out is given out at once: late is better than lost.
+    The numbers of each consumer increase. An item is returned when every other consumer is known to have passed its
+    number, or has a greater one. An item that arrives after a greater number was returned is returned at once, because
+    late is better than lost.
 
     Args:
-        consumers: how many there are.
-        start: all have passed the numbers before this one.
+        consumers: the number of consumers.
+        start: the first number that consumers may have; all have passed the smaller ones.
 
     Attributes:
-        consumers: how many there are.
-        last: the greatest number that was given out, or the one before ``start``.
-        late: how many items were given out behind a greater number.
+        consumers: the number of consumers.
+        last: the greatest number that was returned, or the one before ``start``.
+        late: the number of items that were returned after a greater number.
 
     Example::
 
         merge = Merge(2, 1)
         merge.add(0, 5, "five")
-        merge.take()                    # None: the other consumer may bring less
+        merge.take()                    # None: the other consumer may have a smaller number
         merge.add(1, 7, "seven")
         merge.take()                    # (5, "five")
     """
@@ -46,16 +46,16 @@ class Merge(Generic[T]):
         return sum(map(len, self._queues))
 
     def add(self, consumer: int, sequence: int, item: T) -> None:
-        """Add an item that a consumer has brought."""
+        """Add an item of a consumer."""
         self._queues[consumer].append((sequence, item))
         self._passed[consumer] = max(self._passed[consumer], sequence)
 
     def passed(self, consumer: int, sequence: int) -> None:
-        """Note that a consumer brings no number up to ``sequence`` any more."""
+        """Note that a consumer has no more numbers up to ``sequence``."""
         self._passed[consumer] = max(self._passed[consumer], sequence)
 
     def take(self) -> tuple[int, T] | None:
-        """Return the next number and its item; None: it is not known yet which is next."""
+        """Return the next number and its item; None if it is not known yet which is next."""
         found = self._first()
         if found is None:
             return None
@@ -67,17 +67,17 @@ class Merge(Generic[T]):
         return self._queues[found].popleft()
 
     def held(self, consumer: int) -> int:
-        """Return how many items of a consumer wait."""
+        """Return the number of waiting items of a consumer."""
         return len(self._queues[consumer])
 
     @property
     def newest(self) -> int:
-        """The greatest number that some consumer has brought or passed."""
+        """The greatest number that any consumer has delivered or passed."""
         return max(self._passed)
 
     @property
     def waits_for(self) -> list[int]:
-        """The consumers that must bring something or pass the next number before it is given out."""
+        """The consumers that must deliver an item or pass the next number before that is returned."""
         found = self._first()
         return [] if found is None else self._lagging(self._queues[found][0][0])
 

@@ -1,4 +1,4 @@
-"""What a relay has yet to publish, and what it has published and not seen acknowledged. Pure; bounded."""
+"""The messages that a relay has still to publish, or has published without an acknowledgement yet. Pure; bounded."""
 
 from __future__ import annotations
 
@@ -17,10 +17,10 @@ class Held:
     """A message to publish.
 
     Attributes:
-        subject: where it is published.
+        subject: the subject to publish it to.
         payload: the frame.
         identity: the id by which the broker drops copies.
-        number: the number of the connection that brought it.
+        number: the number of the connection on which it arrived.
         received: when it was received, in nanoseconds since the epoch.
         is_binary: whether the frame was binary.
     """
@@ -35,22 +35,22 @@ class Held:
 
 @dataclass(slots=True, eq=False)
 class Mark:
-    """Everything that was received until ``time``, in seconds since the epoch, stands before it."""
+    """A mark in the outbox. All messages that were received until ``time`` (seconds since the epoch) precede it."""
 
     time: float
 
 
 @dataclass(slots=True, eq=False)
 class Hole:
-    """Messages are missing here.
+    """The place of missing messages in the outbox.
 
     Attributes:
-        until: the time until which none is, in seconds since the epoch; None: nothing came before.
-        since: the time from which on none is; None: the time of the message that follows.
-        reason: why.
-        dropped: how many messages were dropped.
-        stale_since: what follows may be as old as this, because the process stood still; None: it is not.
-        is_ordered: whether another relay cannot store meanwhile what is missing here.
+        until: the time until which no message is missing, in seconds since the epoch; None if there was none before.
+        since: the time from which on no message is missing again; None means the time of the message that follows.
+        reason: the reason.
+        dropped: the number of dropped messages.
+        stale_since: if the process was suspended, the time since which the messages that follow may have been held.
+        is_ordered: whether no other relay can store the missing messages meanwhile.
     """
 
     until: float | None
@@ -65,19 +65,19 @@ Entry: TypeAlias = Held | Mark | Hole | Control
 
 
 class Outbox:
-    """Entries in order: first those in flight, which were published and are not acknowledged, then those that wait.
+    """A queue of entries. The first ones are *in flight*: published and not acknowledged. The others wait.
 
-    Where more wait than are allowed, the oldest are dropped, and a hole stands in their place.
+    If too many entries wait, the oldest are dropped and replaced by a hole.
 
     Args:
-        max_in_flight: how many entries may be in flight.
-        maxsize: how many messages it holds at most.
-        maxbytes: how many bytes their frames have at most.
+        max_in_flight: the largest number of entries in flight.
+        maxsize: the largest number of messages.
+        maxbytes: the largest number of bytes of their frames.
 
     Attributes:
-        dropped: how many messages were dropped.
-        pending: how many messages it holds.
-        bytes: how many bytes their frames have.
+        dropped: the number of dropped messages.
+        pending: the number of messages in the queue.
+        bytes: the number of bytes of their frames.
     """
 
     def __init__(self, max_in_flight: int, maxsize: int, maxbytes: int) -> None:
@@ -88,15 +88,15 @@ class Outbox:
         self._maxsize = maxsize
         self._maxbytes = maxbytes
         self._waiting: deque[Entry] = deque()
-        # None stands for an entry that was acknowledged before an older one.
+        # An entry that was acknowledged before an older one is replaced by None.
         self._in_flight: deque[Entry | None] = deque()
         self._first_number = 0
         self._waiting_messages = 0
 
-    # What comes in
+    # Adding
 
     def add(self, held: Held) -> int:
-        """Add a message; return how many messages were dropped to make room."""
+        """Add a message. Return the number of messages that were dropped to make room."""
         self._waiting.append(held)
         self._waiting_messages += 1
         self.pending += 1
@@ -104,7 +104,7 @@ class Outbox:
         if self.pending <= self._maxsize and self.bytes <= self._maxbytes:
             return 0
         dropped = 0
-        # Those in flight stay: the broker may have them. The newest stays, too.
+        # Keep the entries in flight, because the broker may have them, and the newest message.
         while (self.pending > self._maxsize or self.bytes > self._maxbytes) and self._waiting_messages > 1:
             self._drop_oldest()
             dropped += 1
@@ -134,17 +134,17 @@ class Outbox:
         self._waiting.extendleft(reversed(statements))
 
     def add_hole(self, hole: Hole) -> None:
-        """Note that messages are missing behind all that was added so far."""
+        """Note that messages are missing after the entries so far."""
         self._waiting.append(hole)
 
     def mark(self, time: float) -> None:
-        """Note that everything that was received until ``time`` has been added."""
+        """Note that all messages that were received until ``time`` have been added."""
         if self._waiting and isinstance(last := self._waiting[-1], Mark):
             last.time = time
         else:
             self._waiting.append(Mark(time))
 
-    # What goes out
+    # Publishing
 
     @property
     def has_room(self) -> bool:
@@ -153,32 +153,32 @@ class Outbox:
 
     @property
     def is_empty(self) -> bool:
-        """Whether nothing waits and nothing is in flight."""
+        """Whether no entry waits or is in flight."""
         return not (self._waiting or self._in_flight)
 
     @property
     def in_flight(self) -> int:
-        """How many entries are in flight, and those that an older one keeps."""
+        """The number of entries in flight. Acknowledged ones count until all older ones are acknowledged."""
         return len(self._in_flight)
 
     @property
     def head(self) -> Entry | None:
-        """The entry that is to be published next."""
+        """The entry to be published next."""
         return self._waiting[0] if self._waiting else None
 
     @property
     def next_held(self) -> Held | None:
-        """The message that is to be published next."""
+        """The message to be published next."""
         return next((each for each in islice(self._waiting, 0, None) if isinstance(each, Held)), None)
 
     def take(self) -> int:
-        """Move the head to those in flight; return its number, for :meth:`acknowledged`."""
+        """Move the head to the entries in flight. Return its number, for :meth:`acknowledged`."""
         entry = self._waiting.popleft()
         self._waiting_messages -= isinstance(entry, Held)
         return self._launch(entry)
 
     def launch(self, control: Control) -> int:
-        """Add a statement to those in flight, before all that waits; return its number."""
+        """Add a statement to the entries in flight, before all that wait. Return its number."""
         return self._launch(control)
 
     def _launch(self, entry: Entry) -> int:
@@ -193,11 +193,11 @@ class Outbox:
             self._forget(entry)
 
     def reject(self) -> None:
-        """Replace the head, a message that cannot be published, by a hole."""
+        """Replace the head, which is a message that cannot be published, by a hole."""
         self.refused(self.take())
 
     def refused(self, number: int) -> bool:
-        """Replace an entry in flight by a hole before all that waits; return whether it was a message."""
+        """Replace an entry in flight by a hole before all waiting entries. Return whether it was a message."""
         entry = self.acknowledged(number)
         if not isinstance(entry, Held):
             return False
@@ -206,7 +206,7 @@ class Outbox:
         return True
 
     def acknowledged(self, number: int) -> Entry | None:
-        """Forget an entry that the broker has stored; return it. None: it is not in flight."""
+        """Remove an entry that the broker has stored. Return it, or None if it is not in flight."""
         at = number - self._first_number
         if not 0 <= at < len(self._in_flight):
             return None
@@ -220,7 +220,7 @@ class Outbox:
         return entry
 
     def restore(self) -> None:
-        """Put what is in flight before what waits, in order: the connection to the broker was lost."""
+        """Put the entries in flight back before the waiting ones, in order, because the connection was lost."""
         again = [entry for entry in self._in_flight if entry is not None]
         self._first_number += len(self._in_flight)
         self._in_flight.clear()

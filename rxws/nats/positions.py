@@ -1,4 +1,4 @@
-"""Where each message stood in the stream, for as long as something else holds the message."""
+"""Knows each message's number in the stream, as long as other code holds a reference to the message."""
 
 from __future__ import annotations
 
@@ -7,15 +7,15 @@ from typing import Any, Final
 
 __all__ = ["Positions"]
 
-#: So many messages are remembered before those that nothing else holds are forgotten.
+#: At this number of remembered messages, those without another reference are forgotten.
 SMALLEST: Final = 10_000
 
 
 class Positions:
     """Remembers the sequence numbers of messages.
 
-    A message is any object: it need not have a hash or an attribute. It is remembered with a reference, and forgotten
-    once this is the only one: so memory follows what consumers hold.
+    A message may be any object, even one without a hash or attributes. It is remembered by a reference, and forgotten
+    when this is its only reference. So memory depends on the number of messages that consumers hold.
     """
 
     def __init__(self) -> None:
@@ -32,17 +32,17 @@ class Positions:
             self._forget()
 
     def get(self, message: Any) -> int | None:
-        """Return the number of a message; None: it is not remembered."""
+        """Return the number of a message, or None if it is not remembered."""
         found = self._sequences.get(id(message))
         return found[1] if found is not None and found[0] is message else None
 
     def _forget(self) -> None:
-        """Forget the messages that nothing else holds."""
-        # An object of which the same is true shows how many references that is on this version of Python.
+        """Forget the messages without another reference."""
+        # The reference count of such a message depends on the version of Python, so measure it with a new object.
         unheld = _unheld()
         count = sys.getrefcount
         self._sequences = {key: entry for key, entry in self._sequences.items() if count(entry[0]) > unheld}
-        # Twice as many as are left, so that many that are held are not looked through again and again.
+        # Allow twice the number that is left, so that many held messages are not examined again and again.
         self._limit = max(SMALLEST, 2 * len(self._sequences))
 
 

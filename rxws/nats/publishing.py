@@ -1,4 +1,4 @@
-"""Publishes an outbox on one connection to the broker, in order, and takes the acknowledgements."""
+"""Publishes an outbox in order on one connection to the broker, and handles the acknowledgements."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ __all__ = ["Identity", "Publisher", "Timing"]
 
 _encode: Final = msgspec.json.encode
 
-#: The part of the duplicate window after which a message must not be sent without asking whether another relay has it.
+#: The part of the duplicate window after which a message must not be published before other relays were asked for it.
 OLD: Final = 0.5
 
 
@@ -35,19 +35,19 @@ class Timing:
 
 @dataclass(slots=True)
 class Identity:
-    """Who a relay is, and until when its own sequence is complete.
+    """The names of a relay, and the interval in which it has published all messages.
 
     Attributes:
         feed: the name of the captured feed.
         relay: the relay's name.
-        boot: another one at each start.
+        boot: an id that differs at each start.
         is_shared: whether other relays publish the same messages with the same ids.
-        since: where the interval begins that is being published; None: it has not begun.
-        skip_before: what was received before this time is not published, because it would be out of order.
-        skips_stale: whether what is as old as a standstill is stored by another relay.
-        joining_since: when it began to wait to join, on the monotonic clock; None: it does not wait.
-        announced_at: when it said last that it waits.
-        told: the hole that was told last.
+        since: the start of the interval that is being published; None before it begins.
+        skip_before: messages that were received before this time are not published, because they would be out of order.
+        skips_stale: whether another relay has stored the messages from before the process was suspended.
+        joining_since: when the relay began to wait for its turn, on the monotonic clock; None if it does not wait.
+        announced_at: when it last stated that it waits.
+        told: the last hole that it stated.
     """
 
     feed: str
@@ -70,7 +70,7 @@ class Identity:
 
 @dataclass(slots=True)
 class Counts:
-    """What a relay has done: messages that were published, and those among them that the broker had already."""
+    """The number of published messages, and the number of those that the broker already had."""
 
     published: int = 0
     duplicates: int = 0
@@ -78,22 +78,22 @@ class Counts:
 
 @dataclass(slots=True, eq=False)
 class Publisher:
-    """Publishes until the outbox is empty and no more comes, or until something fails.
+    """Publishes until an error occurs, or until the outbox is empty and the relay is ending.
 
     Args:
         broker: the connection.
-        outbox: what is published.
-        identity: who publishes.
-        peers: what other relays say.
-        timing: times.
-        counts: counts.
-        is_ending: returns whether nothing more comes.
+        outbox: the messages to publish.
+        identity: the relay that publishes.
+        peers: the statements of other relays.
+        timing: the times of the relay.
+        counts: the counters of the relay.
+        is_ending: returns whether no more messages will be added.
         refused: called with the error of a message that cannot be published.
 
     Attributes:
-        max_payload: bytes that a message may have.
+        max_payload: the largest number of bytes of a message.
         window: seconds within which the broker drops copies.
-        knows_peers: whether the stream was asked which other relays live.
+        knows_peers: whether the statements of other relays were read from the stream.
     """
 
     broker: Broker
@@ -128,18 +128,18 @@ class Publisher:
         self.tick()
 
     def wake(self) -> None:
-        """Look again for something to publish."""
+        """Check again for entries to publish."""
         self._awake.set()
 
     def tick(self) -> None:
-        """Note the time; called at each watermark interval."""
+        """Check the acknowledgements in time. Called at each watermark interval."""
         now = asyncio.get_running_loop().time()
         self._old_before = time.time_ns() - int(self.window * OLD * 1e9) if self.identity.is_shared else 0
         if self.outbox.in_flight and now - self._progress_at > self.timing.ack_timeout:
             self._failure = BrokerError(f"the broker acknowledged nothing for {self.timing.ack_timeout:g} s")
         self.wake()
 
-    # What the broker says
+    # Messages from the broker
 
     async def _on_ack(self, answer: Any) -> None:
         data = answer.data
@@ -168,7 +168,7 @@ class Publisher:
     # Publishing
 
     async def run(self) -> None:
-        """Publish until the end.
+        """Publish until the outbox is empty and the relay is ending.
 
         Raises:
             BrokerError: the connection was lost, or the broker refused a message or acknowledged none in time.
@@ -183,13 +183,13 @@ class Publisher:
             if entry is None:
                 if outbox.is_empty and self.is_ending():
                     return
-                # The relay's ticks wake it, so no wait lasts longer.
+                # No timeout is needed, because the relay's ticks set the event.
                 await awake.wait()
             elif not outbox.has_room or not await self._advance(entry):
                 await awake.wait()
 
     async def _advance(self, entry: Any) -> bool:
-        """Do what the head of the outbox asks for; return False if it has to wait."""
+        """Process the head of the outbox. Return False if it must wait."""
         if type(entry) is Held:
             return await self._publish_held(entry)
         if isinstance(entry, Control):
@@ -239,7 +239,7 @@ class Publisher:
         await self._publish(number, control_subject(control.relay), _encode(control), _id_of(control), "")
 
     async def _pass_mark(self, mark: Mark) -> bool:
-        # A mark says that all before it is stored, so it waits for the acknowledgements.
+        # A mark states that all entries before it are stored, so it waits for their acknowledgements.
         if self.outbox.in_flight:
             return False
         self.outbox.skip()
@@ -248,7 +248,7 @@ class Publisher:
             await self._say(self.identity.state("Alive", since, mark.time))
         return True
 
-    # Where messages are missing
+    # Holes
 
     async def _pass_hole(self, hole: Hole) -> bool:
         identity = self.identity
@@ -267,7 +267,7 @@ class Publisher:
         return await self._join(since)
 
     async def _tell(self, hole: Hole) -> None:
-        """Say that messages are missing, once for each hole that ends an interval."""
+        """State that messages are missing, once for each hole that ends an interval."""
         identity = self.identity
         if identity.told is hole:
             return
@@ -282,12 +282,13 @@ class Publisher:
         identity.stale_until = None
 
     async def _join(self, since: float) -> bool:
-        """Begin at ``since`` if that keeps the order: after another relay, or first of those that wait."""
+        """Begin at ``since`` if that keeps the order: after another relay, or as the first of the waiting relays."""
         identity, timing = self.identity, self.timing
         now = asyncio.get_running_loop().time()
         claim = self.peers.following(since)
         if claim is not None:
-            # What it received before the other one began, the other one lacks, and it would come too late.
+            # The other relay lacks the messages that this one received before the other one began, and it is too late
+            # to publish them.
             first = claim.since + timing.settle if claim.since > since else 0.0
             return await self._begin(max(since, first), skip_before=first)
         if identity.joining_since is None:
@@ -310,7 +311,7 @@ class Publisher:
         return True
 
     def _pass_standstill(self, stale_since: float) -> bool:
-        """Decide whether what follows, which may be older than the duplicate window, is stored already."""
+        """Decide whether the messages that follow, which may be older than the duplicate window, are already stored."""
         identity, now = self.identity, asyncio.get_running_loop().time()
         if identity.stale_until is None:
             identity.stale_until = time.time()
@@ -328,7 +329,7 @@ class Publisher:
 #: The number of JetStream's error "message size exceeds maximum allowed".
 _TOO_LARGE: Final = 10054
 
-#: Bytes that the headers of a message have at most, ids of 512 bytes included.
+#: The largest number of bytes of a message's headers, with an id of 512 bytes.
 _HEADERS: Final = 1024
 
 

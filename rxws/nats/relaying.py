@@ -1,4 +1,4 @@
-"""The relay: publishes the messages of a feed to a stream of JetStream, and tells until when they are complete."""
+"""The relay. It publishes the messages of a feed to a stream of JetStream, and states until when they are complete."""
 
 from __future__ import annotations
 
@@ -39,13 +39,13 @@ __all__ = ["Relay", "relay"]
 #: Seconds to wait for the last acknowledgement at the end of the block.
 CLOSE_TIMEOUT: Final = 10.0
 
-#: A longer id is replaced by its hash: the broker keeps each for the length of the duplicate window.
+#: A longer id is replaced by its hash, because the broker keeps each id for the length of the duplicate window.
 LONGEST_ID: Final = 256
 
-#: The part of the duplicate window that a process may stand still before its connections are aborted.
+#: If the process was suspended for longer than this part of the duplicate window, its connections are aborted.
 STANDSTILL: Final = 0.25
 
-#: A server refuses a command line of more than 4,096 bytes, and closes.
+#: The largest length of a subject. A server that gets a command line of more than 4,096 bytes closes the connection.
 LONGEST_SUBJECT: Final = 1024
 
 _SUBJECT: Final = re.compile(r"[^\s.*>\x00-\x20]+(\.[^\s.*>\x00-\x20]+)+")
@@ -104,7 +104,7 @@ class Relay(abc.DisposableBase):
     """A running relay; :func:`relay` returns it. Use it as ``async with``, or dispose of it.
 
     Attributes:
-        name: who captures.
+        name: the relay's name.
         error: the exception of the last attempt to reach the broker; None while the relay is connected.
     """
 
@@ -143,22 +143,22 @@ class Relay(abc.DisposableBase):
 
     @property
     def published(self) -> int:
-        """How many messages the broker has acknowledged."""
+        """The number of messages that the broker has acknowledged."""
         return self._counts.published
 
     @property
     def duplicates(self) -> int:
-        """How many of these messages the broker had already, or another relay has stored."""
+        """The number of these messages that the broker already had, or another relay has stored."""
         return self._counts.duplicates
 
     @property
     def dropped(self) -> int:
-        """How many messages were dropped: too many waited, or the broker takes no message of that size."""
+        """The number of messages that were dropped because too many waited, or were too large for the broker."""
         return self._outbox.dropped
 
     @property
     def pending(self) -> int:
-        """How many messages the broker has not acknowledged."""
+        """The number of messages that the broker has not acknowledged yet."""
         return self._outbox.pending
 
     @property
@@ -179,7 +179,7 @@ class Relay(abc.DisposableBase):
             self._publisher.wake()
 
     def _tick(self) -> None:
-        """Mark until when everything was received, and notice whether this process stood still."""
+        """Mark that all messages until now were received, and notice whether this process was suspended."""
         interval = self._options.watermark_interval
         self._ticking = self._loop.call_later(interval, self._tick)
         now, before = time.time(), self._ticked_at
@@ -232,7 +232,7 @@ class Relay(abc.DisposableBase):
             publisher.window = self._window
             await publisher.start()
             if options.create is not False and self._identity.is_shared:
-                # After listening has begun: what is said later is heard.
+                # Read the last statements only after listening has begun, so that no statement is missed.
                 now = self._loop.time()
                 for control, age in await last_statements(broker, options.stream):
                     self._peers.heard(control, now - age)
@@ -241,7 +241,7 @@ class Relay(abc.DisposableBase):
             self.error = None
             await publisher.run()
         except NatsError as error:
-            # The library found the connection closed before it said so.
+            # The library noticed that the connection was closed before it reported that.
             raise BrokerError(f"the connection to NATS was lost: {error}") from None
         finally:
             self._publisher = None
@@ -286,7 +286,7 @@ class Relay(abc.DisposableBase):
         return self._is_closing
 
     def _begin_to_close(self) -> None:
-        """Take nothing more in, and end when all is acknowledged, after 10 s at most. Idempotent."""
+        """Take no more messages, and end when all are acknowledged, but after 10 s at the latest. Idempotent."""
         if self._is_closing:
             return
         self._is_closing = True
@@ -312,7 +312,7 @@ class Relay(abc.DisposableBase):
             self._context.reporter.log(logging.ERROR, line, self.name, pending, why, about=self.name)
 
     def dispose(self) -> None:
-        """Take no more messages. Those that wait are published in the background, for 10 s at most. Idempotent.
+        """Take no more messages. Waiting messages are published in the background for at most 10 s. Idempotent.
 
         It may be called from any thread.
         """
@@ -342,7 +342,7 @@ def _identified(feed: str, identity: Callable[[Any], str | int]) -> Callable[[An
             return f"{prefix}{value}"
         if not isinstance(value, str):
             raise TypeError(f"identity must return a str or an int, not {value!r}")
-        # A header has no line breaks, and the broker keeps each id for minutes.
+        # Hash this id, because a header must not contain line breaks, and the broker keeps each id for minutes.
         if not _SAFE_ID.fullmatch(value) or len(value) > LONGEST_ID:
             value = hashlib.sha256(value.encode(errors="surrogatepass")).hexdigest()
         return prefix + value
@@ -387,36 +387,39 @@ def relay(
 ) -> Relay:
     """Publish the messages of a feed to a stream of NATS JetStream, from now on.
 
-    The local streams of the feed come first: the relay is one more subscriber with a bounded queue, and a broker that
-    is slow or dead delays none of them. Each message is published as the frame that it came in; a message of a frame
-    with several is encoded by the feed's ``encode``. The relay publishes until it is disposed, until the end of the
-    block, or until the feed ends; then it waits for the last acknowledgement, 10 s at most.
+    The relay is one more subscriber of the feed with a bounded queue, so a slow or dead broker does not delay the local
+    streams. Each message is published as its frame; if a frame contains several messages, each is encoded by the feed's
+    ``encode``. The relay publishes until it is disposed, until the end of the block, or until the feed ends; then it
+    waits at most 10 s for the last acknowledgement.
 
-    What the broker has not acknowledged is published again, with the same id and in order, on the next connection. The
-    broker drops copies of an id within its duplicate window, so each message is stored at least once, and once within
-    that window. Two relays of one feed with the same ``identity`` stand in for one another. Where messages are missing
-    a :class:`~rxws.nats.NatsFeed` gets a ``Gap`` in their place.
+    Messages without an acknowledgement are published again, with the same id and in order, on the next connection. The
+    broker drops copies of an id within its duplicate window, so each message is stored at least once, and only once
+    within that window. Two relays of one feed with the same ``identity`` can replace one another. If messages are
+    missing, a :class:`~rxws.nats.NatsFeed` gets a ``Gap`` in their place.
 
     Args:
         ws: the feed.
         servers: the address of a server, or a list of addresses of one cluster.
         stream: the name of the stream.
-        subject: the template of the subjects, see the guide: ``{field}`` is the value of a message under that key, and
-            ``{data.s}`` is a path. Or a plain function of a message that returns a subject that begins with ``rx.``.
-        create: whether the relay makes the stream if it is missing. A mapping has settings that differ from the
+        subject: the template of the subjects (see the guide), in which ``{field}`` is the value of a message under that
+            key, and ``{data.s}`` is a path; or a plain function of a message that returns a subject that begins with
+            ``rx.``.
+        create: whether the relay makes the stream if it is missing. A mapping contains settings that differ from the
             defaults. With False the relay needs no permission for JetStream's API.
         connect_options: arguments of ``nats.connect``: ``tls``, ``user_credentials``, ``nkeys_seed``, ``token``.
         filters: the filter of the messages that are relayed, as in ``stream_filter``. None relays all.
-        identity: a plain function that returns the id of a message, a str or an int: equal on every relay of this feed,
-            and no other message may have it within the duplicate window. None: ids serve retries only, and other relays
-            are not waited for.
-        feed_name: what is captured: relays with the same name stand in for one another. None takes the feed's name.
-        name: who captures, unique among relays. None takes the host's name and the process's id.
+        identity: a plain function that returns the id of a message, a str or an int. It must be equal on every relay of
+            this feed, and unique within the duplicate window. With None, ids are used only for retries, and the relay
+            does not wait for other relays.
+        feed_name: the name of what is captured. Relays with the same name can replace one another. None takes the
+            feed's name.
+        name: the name of the relay, unique among relays. None takes the host's name and the process's id.
         max_in_flight: the number of messages that may be published and not acknowledged.
-        maxsize: the number of messages that the relay holds. Then it drops the oldest, counts and reports them.
-        maxbytes: the bytes of frames that it holds, likewise.
+        maxsize: the largest number of messages that the relay holds. Beyond it, the relay drops the oldest, and counts
+            and reports them.
+        maxbytes: the largest number of bytes of their frames, with the same effect.
         ack_timeout: seconds without an acknowledgement after which the connection is replaced.
-        watermark_interval: seconds between two statements of the relay that everything so far is stored.
+        watermark_interval: seconds between two statements of the relay that all messages so far are stored.
         settle: seconds by which the clocks of two relays, and the delays of their connections, may differ.
         patience: seconds without a statement after which another relay counts as dead.
 

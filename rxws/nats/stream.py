@@ -1,4 +1,4 @@
-"""The stream of JetStream that relays write and feeds read: what is asked of it, made or checked."""
+"""Requests information about the stream of JetStream that relays write and feeds read; makes or checks it."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from .subjects import covers
 
 __all__ = ["DEFAULT_WINDOW", "check_name", "ensure_stream", "last_statements", "seconds_of", "stream_info"]
 
-#: Seconds within which the broker drops copies, unless the stream says otherwise.
+#: Seconds within which the broker drops copies, unless the stream's configuration differs.
 DEFAULT_WINDOW: Final = 120.0
 
 #: The number of JetStream's error "stream not found".
@@ -35,12 +35,12 @@ _DEFAULTS: Final[Mapping[str, Any]] = {
     "allow_direct": True,
 }
 
-#: What must be so, or messages go missing without a word.
+#: The settings that are required, because with others the stream would silently lose messages.
 _REQUIRED: Final[Mapping[str, Any]] = {"retention": "limits", "max_msgs_per_subject": -1, "discard": "old"}
 
 
 def check_name(argument: str, name: object) -> str:
-    """Return a name that JetStream takes.
+    """Check that a name is valid for JetStream, and return it.
 
     Raises:
         TypeError: it is no str.
@@ -54,7 +54,7 @@ def check_name(argument: str, name: object) -> str:
 
 
 async def stream_info(broker: Broker, stream: str, request: Mapping[str, Any] | None = None) -> Any:
-    """Return what JetStream says of a stream.
+    """Return JetStream's information about a stream.
 
     Raises:
         ApiError: there is no such stream.
@@ -63,7 +63,7 @@ async def stream_info(broker: Broker, stream: str, request: Mapping[str, Any] | 
 
 
 async def ensure_stream(broker: Broker, stream: str, root: str, wanted: Mapping[str, Any]) -> Any:
-    """Make the stream if it is missing, else check it; return its configuration.
+    """Make the stream if it is missing, or else check it. Return its configuration.
 
     Args:
         broker: the connection.
@@ -72,8 +72,8 @@ async def ensure_stream(broker: Broker, stream: str, root: str, wanted: Mapping[
         wanted: settings that differ from the defaults.
 
     Raises:
-        UnsuitableError: the stream exists, and loses messages with its configuration, or lacks a setting of ``wanted``.
-        ApiError: it cannot be made.
+        UnsuitableError: the stream exists, but its configuration loses messages or differs from ``wanted``.
+        ApiError: the stream cannot be made.
     """
     subjects = [f"{root}.>", CONTROL]
     config = {"name": stream, "subjects": subjects, **_DEFAULTS, **wanted}
@@ -82,7 +82,7 @@ async def ensure_stream(broker: Broker, stream: str, root: str, wanted: Mapping[
     except ApiError as error:
         if error.err_code != _NO_STREAM:
             raise
-        # Two relays that start together may both ask; with equal settings both get the same answer.
+        # Two relays that start together may both make it. With equal settings both get the same answer.
         found = (await broker.api(f"STREAM.CREATE.{stream}", config))["config"]
     for setting, expected in {**_REQUIRED, **wanted}.items():
         if setting != "subjects" and setting in found and found[setting] != expected:
@@ -98,7 +98,7 @@ async def ensure_stream(broker: Broker, stream: str, root: str, wanted: Mapping[
 
 
 async def last_statements(broker: Broker, stream: str) -> list[tuple[Control, float]]:
-    """Return the last statement of each relay in a stream, and how many seconds ago it was stored."""
+    """Return the last statement of each relay in a stream, each with its age in seconds."""
     info = await stream_info(broker, stream, {"subjects_filter": CONTROL})
     now = seconds_of(info["ts"])
     found = []
@@ -116,6 +116,6 @@ async def last_statements(broker: Broker, stream: str) -> list[tuple[Control, fl
 
 
 def seconds_of(moment: str) -> float:
-    """Return the seconds since the epoch of a time of Go, which has nanoseconds."""
+    """Return a time in Go's format, which has nanoseconds, as seconds since the epoch."""
     text, _, rest = moment.removesuffix("Z").partition(".")
     return datetime.fromisoformat(f"{text}+00:00").timestamp() + float(f"0.{rest or 0}")

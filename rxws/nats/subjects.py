@@ -1,8 +1,8 @@
-"""Subjects of NATS: a message becomes a subject, and a filter becomes patterns that pass at least what it passes. Pure.
+"""Makes subjects of NATS from messages, and from filters the patterns that match all subjects of their messages. Pure.
 
-A subject is a list of tokens with dots between them. In a pattern ``*`` stands for one token, and ``>`` for all tokens
-that follow; see https://docs.nats.io/nats-concepts/subjects. The patterns of one consumer must not overlap, so those
-that do become one pattern that is wider than both.
+A subject is a list of tokens with dots between them. In a pattern ``*`` matches one token, and ``>`` all tokens that
+follow; see https://docs.nats.io/nats-concepts/subjects. The patterns of one consumer must not overlap, so overlapping
+ones are replaced by one pattern that is wider than both.
 """
 
 from __future__ import annotations
@@ -17,19 +17,19 @@ from ..messages import ABSENT, Filter, look_up
 
 __all__ = ["MOST_PATTERNS", "Template", "covers", "merged", "overlap", "token_of"]
 
-#: With more patterns than this, everything is asked for: each pattern costs a consumer of its own at the server.
+#: If there are more patterns than this, all subjects are requested. Each pattern costs a consumer at the server.
 MOST_PATTERNS: Final = 16
 
-#: Of more patterns than this it is not tried whether some become one.
+#: If there are more patterns than this, they are not compared with each other.
 MOST_COMPARED: Final = 64
 
-#: The token of a value that has no token of its own.
+#: The common token of values that cannot be written as a token.
 NO_TOKEN: Final = "_"
 
-#: A longer token is replaced by :data:`NO_TOKEN`: a server refuses a command line of more than 4,096 bytes, and closes.
+#: A longer token is replaced by :data:`NO_TOKEN`, because servers refuse command lines of more than 4,096 bytes.
 LONGEST_TOKEN: Final = 200
 
-#: How many tokens a template remembers before it forgets all: as many as a feed has symbols.
+#: The number of tokens that a template remembers before it forgets all. A feed has fewer symbols.
 MOST_REMEMBERED: Final = 65_536
 
 _UNSAFE: Final = re.compile(rb"[^A-Za-z0-9\-:@/+=]")
@@ -41,8 +41,9 @@ _TOKEN: Final = re.compile(r"\{[^{}]*\}|[^.{}]+")
 def token_of(value: object) -> str:
     """Return the token of a value in a subject. Values that are equal in Python have the same token.
 
-    Letters, digits and ``-:@/+=`` of a text stay, and every other byte of its UTF-8 becomes ``%XX``; an empty text is
-    ``%``. A whole number is its digits, whether it is an int, a bool, a float or a Decimal. Any other value is ``_``.
+    In a text, letters, digits and ``-:@/+=`` are kept, and every other byte of its UTF-8 becomes ``%XX``. An empty text
+    becomes ``%``. A whole number becomes its digits, also if it is a bool, a float or a Decimal. Other values become
+    ``_``.
     """
     if isinstance(value, str):
         encoded = str.encode(value, errors="surrogatepass")
@@ -58,13 +59,13 @@ def _number_token(value: Any) -> str:
         if isinstance(value, complex):
             value = value.real if value.imag == 0 else math.nan
         whole = int(value)
-        # Beyond this a float is whole for lack of digits, and a long int has no short token.
+        # A larger float is whole only because it has too few digits, and a longer int has too long a token.
         return str(whole) if whole == value and abs(whole) < 10**LONGEST_TOKEN else NO_TOKEN
     except (ArithmeticError, TypeError, ValueError):
         return NO_TOKEN
 
 
-#: The types whose values are equal only to values with the same token. A value of another type may be equal to many.
+#: The types whose values are equal only to values with the same token. Values of other types may equal any value.
 _PLAIN: Final = frozenset({str, int, float, bool, type(None)})
 
 
@@ -106,7 +107,7 @@ class Template:
         self.root: Final = tokens[0]
         self._tokens: Final = tuple(tokens)
         self._paths: Final = {at: _path(field[1]) for at, field in enumerate(fields) if field}
-        #: The pattern of all subjects of this form.
+        #: The pattern that matches all subjects of this form.
         self.everything: Final = ".".join("*" if at in self._paths else token for at, token in enumerate(tokens))
         self._subjects: dict[tuple[object, ...], str] = {}
 
@@ -122,7 +123,7 @@ class Template:
             return self._filled(values)
         if found is None:
             found = self._filled(values)
-            # A value of another type may be equal to a text, and have another token.
+            # A value of another type may be equal to a text although its token differs, so do not remember it.
             if all(type(value) in _PLAIN or value is ABSENT for value in values):
                 if len(self._subjects) >= MOST_REMEMBERED:
                     self._subjects.clear()
@@ -140,7 +141,7 @@ class Template:
         if wanted.predicate is not None or not wanted.alternatives:
             return (self.everything,)
         found: dict[str, None] = {}
-        # The part that says which values, and no more: it passes at least what the filter passes.
+        # Use only the plain values. All messages that pass the filter pass this part, too.
         plain, _ = wanted.plain_part()
         for alternative in plain.alternatives:
             tokens = list(self.everything.split("."))
@@ -152,7 +153,7 @@ class Template:
         return tuple(found)
 
     def accepts(self) -> Callable[[str], bool]:
-        """Return a function that says whether a subject has this form."""
+        """Return a function that tells whether a subject has this form."""
         tokens = [".+" if each == ">" else r"[^.]+" if each == "*" else re.escape(each) for each in self._split()]
         found = re.compile(r"\.".join(tokens)).fullmatch
         return lambda subject: found(subject) is not None
@@ -170,7 +171,7 @@ def _same(key: object, path: tuple[str | int, ...]) -> bool:
 
 
 def covers(wide: str, narrow: str) -> bool:
-    """Return whether a pattern matches all that another one matches."""
+    """Return whether a pattern matches all subjects that another one matches."""
     ours, theirs = wide.split("."), narrow.split(".")
     if ours[-1] == ">":
         ours = ours[:-1]
@@ -183,7 +184,7 @@ def covers(wide: str, narrow: str) -> bool:
 
 
 def overlap(one: str, other: str) -> bool:
-    """Return whether some subject matches both patterns."""
+    """Return whether any subject matches both patterns."""
     ours, theirs = one.split("."), other.split(".")
     for our, their in zip(ours, theirs, strict=False):
         if ">" in (our, their):
@@ -194,7 +195,7 @@ def overlap(one: str, other: str) -> bool:
 
 
 def _generalized(one: str, other: str) -> str:
-    """Return the narrowest pattern that covers two that overlap."""
+    """Return the narrowest pattern that covers two overlapping patterns."""
     tokens = []
     for our, their in zip(one.split("."), other.split("."), strict=False):
         if ">" in (our, their):
@@ -205,9 +206,9 @@ def _generalized(one: str, other: str) -> str:
 
 
 def merged(patterns: Iterable[str], most: int = MOST_PATTERNS) -> tuple[str, ...] | None:
-    """Return patterns of which no two overlap and which cover all that are given; None: more than ``most`` remain.
+    """Return patterns that cover the given ones and do not overlap; None if these are more than ``most``.
 
-    Patterns that overlap become one that is wider than both.
+    Overlapping patterns are replaced by one pattern that is wider than both.
     """
     found = _uncovered(set(patterns))
     if len(found) > MOST_COMPARED:
@@ -224,7 +225,7 @@ def merged(patterns: Iterable[str], most: int = MOST_PATTERNS) -> tuple[str, ...
 
 
 def _uncovered(patterns: set[str]) -> list[str]:
-    """Return the patterns that no other one covers, without comparing each with each: there may be thousands."""
+    """Return the patterns that no other one covers. Do not compare each with each, as there may be thousands."""
     masks: dict[tuple[int, ...], set[str]] = {}
     for pattern in patterns:
         places = tuple(at for at, token in enumerate(pattern.split(".")) if token == "*")

@@ -1,4 +1,4 @@
-"""The connection of a NatsFeed: it reads a stream of JetStream, and has the API of a websocket."""
+"""The connection of a NatsFeed. It reads a stream of JetStream, and has the API of a websocket."""
 
 from __future__ import annotations
 
@@ -23,13 +23,13 @@ from .watermarks import Watermarks
 
 __all__ = ["Place", "Subscription"]
 
-#: Seconds to wait for further changes of what is wanted, so that a thousand new streams make one change.
+#: Seconds to wait for further changes of the wanted subjects, so that a thousand new streams cause one change.
 DEBOUNCE: Final = 0.02
 
-#: Seconds after which consumers for subjects that are not wanted any more are given up.
+#: Seconds after which consumers for subjects that are no longer wanted are replaced.
 NARROWING_DELAY: Final = 1.0
 
-#: How many numbers before its place a feed looks for earlier statements of relays.
+#: The number of messages before its place in which a feed searches for earlier statements of relays.
 LOOK_BACK: Final = 100_000
 
 #: Seconds within which the earlier statements are read.
@@ -38,16 +38,16 @@ LOOK_BACK_TIMEOUT: Final = 5.0
 
 @dataclass(slots=True)
 class Place:
-    """How far a feed has read a stream; it outlives connections.
+    """The place up to which a feed has read a stream. It is kept from connection to connection.
 
     Attributes:
-        following: the number of the next message of the stream; None: where it begins is not known yet.
-        start: where a consumer begins for which ``following`` is None.
-        created: when the stream was made, so that a stream that was made anew is noticed.
+        following: the number of the next message of the stream; None if it is not known yet.
+        start: where a consumer begins as long as ``following`` is None.
+        created: when the stream was made, so that the feed notices if the stream was deleted and made again.
         has_looked_back: whether the statements before the place were read.
         delivered: the number of the last message that was parsed.
-        missing: what is to be told before the next message: messages are missing.
-        watermarks: what the relays have said.
+        missing: the frames that report missing messages, to be delivered before the next message.
+        watermarks: the statements of the relays.
     """
 
     following: int | None
@@ -65,15 +65,15 @@ class Subscription:
     Args:
         broker: the connection.
         stream: the stream's name.
-        place: where it begins; it moves with what is taken.
+        place: the place where it begins, which advances with each frame that is taken.
         template: the form of subjects.
-        batch: how many messages are asked for at a time.
+        batch: the number of messages that are requested at a time.
         idle_heartbeat: seconds between the heartbeats of an idle consumer.
 
     Attributes:
-        is_resumed: whether it begins where the last connection ended, with nothing missing in between.
+        is_resumed: whether it begins where the last connection ended, with no message missing in between.
         is_begun: whether :meth:`begin` was called.
-        changes: how many times consumers were made anew, because other subjects were wanted.
+        changes: the number of times that the consumers were replaced, because other subjects were wanted.
     """
 
     def __init__(
@@ -94,9 +94,10 @@ class Subscription:
         self._consumers: list[Consumer] = []
         self._merge: Merge[Any] = Merge(0, 1)
         self._ready: deque[tuple[int, Any]] = deque()
-        # The last message that was taken. Until the next one is asked for it may not be delivered.
+        # The number of the last message that was taken. It is known to be delivered when the next one is taken.
         self._taken = 0
-        # Up to here the stream was asked whether it has lost messages before they were read, and its first number then.
+        # The number up to which it was verified that the stream lost no unread messages, and the stream's first number
+        # at that time.
         self._verified = self._horizon = 0
         self._waiter: asyncio.Future[None] | None = None
         self._error: Exception | None = None
@@ -113,7 +114,7 @@ class Subscription:
     # Opening
 
     async def open(self) -> None:
-        """Find out whether the stream still has what follows the place.
+        """Find out whether the stream still has the messages after the place.
 
         Raises:
             ApiError: there is no such stream.
@@ -131,7 +132,7 @@ class Subscription:
         elif is_same and place.following <= last + 1 and first <= place.following:
             self.is_resumed = True
         elif not is_same or place.following > last + 1:
-            # Another stream of that name. It is read from its beginning, because all of it came meanwhile.
+            # It is another stream with that name. Read it from its beginning, because all its messages are new.
             place.following = max(first, 1)
             place.has_looked_back = True
             place.watermarks.forget()
@@ -139,24 +140,24 @@ class Subscription:
             place.following = first
 
     def begin(self, wanted: Callable[[], tuple[str, ...] | None], is_first: bool) -> None:
-        """Begin to read: nothing comes before.
+        """Begin to read. Before this, no frame arrives.
 
         Args:
-            wanted: returns the patterns of the subjects that are wanted; None: all subjects.
-            is_first: whether no connection has delivered before, so that what is missing is to be told here.
+            wanted: returns the patterns of the wanted subjects; None for all subjects.
+            is_first: whether no connection has delivered before, so that this one reports missing messages.
         """
         self.is_begun = True
         self._wanted = wanted
         if is_first and not self.is_resumed:
-            # For how long is not known, because the place has no time.
+            # The length of the gap is unknown, because the place has no time.
             self._place.missing.append(MissingFrame.between(self._first_time, self._first_time))
             self._wake()
         self._make_soon(0.0)
 
-    # What is wanted
+    # The wanted subjects
 
     def changed(self, *, is_less: bool) -> None:
-        """Look again for what is wanted: soon, or in a second if something is not wanted any more."""
+        """Check the wanted subjects again: soon, or in a second if any are no longer wanted."""
         if self.is_begun and self._error is None:
             self._make_soon(NARROWING_DELAY if is_less else DEBOUNCE)
 
@@ -168,7 +169,7 @@ class Subscription:
             self._making = self._loop.call_at(due, lambda: self._start(self._make_consumers()))
 
     async def _make_consumers(self) -> None:
-        """Make the consumers for what is wanted now, in place of the former ones."""
+        """Replace the consumers by those for the subjects that are wanted now."""
         self._making = None
         async with self._lock:
             patterns = self._wanted()
@@ -191,17 +192,17 @@ class Subscription:
         subjects: list[str | None] = [None] if patterns is None else [CONTROL, *patterns]
         if start["deliver_policy"] == "last_per_subject" and patterns is None:
             subjects = [">"]
-        # What the former consumers have brought, and has not been taken, comes again.
+        # Discard messages of the former consumers that were not taken, because the new ones deliver them again.
         self._ready.clear()
         merge = self._merge = Merge(len(subjects), following or 1)
         self._consumers = [self._consumer(number, pattern, merge) for number, pattern in enumerate(subjects)]
         for consumer in self._consumers:
             await consumer.create(start)
-        # The first ones may have waited for the last.
+        # Messages of the first consumers may have waited for the last consumer.
         self._give()
 
     def _consumer(self, number: int, pattern: str | None, merge: Merge[Any]) -> Consumer:
-        # One consumer needs no merging.
+        # Messages of a single consumer need no merging.
         is_alone = merge.consumers == 1
         return Consumer(
             *(self._broker, self._stream, pattern, self._batch, self._idle_heartbeat),
@@ -213,7 +214,7 @@ class Subscription:
         )
 
     async def _look_back(self) -> None:
-        """Read the statements before the place, so that a hole between them and the next ones is noticed."""
+        """Read the statements before the place, so that a hole between them and later ones is noticed."""
         place = self._place
         place.has_looked_back = True
         if place.following is None or place.following <= 1:
@@ -246,7 +247,7 @@ class Subscription:
         control = read_control(message.data)
         return [] if control is None else self._place.watermarks.take(control)
 
-    # What comes
+    # Arriving messages
 
     def _pushed(self, merge: Merge[Any], sequence: int, message: Any) -> None:
         if merge is self._merge:
@@ -267,7 +268,7 @@ class Subscription:
             self._start(self._consumers[number].ask())
 
     def _give(self) -> None:
-        """Move what is in order to what may be taken, and ask those who are silent whether they have come so far."""
+        """Make messages available in the order of the stream, and probe the consumers that they wait for."""
         merge = self._merge
         while (found := merge.take()) is not None:
             self._ready.append(found)
@@ -276,7 +277,7 @@ class Subscription:
         waits_for = merge.waits_for
         if waits_for and not self._probing:
             self._probing = True
-            # Soon: the other consumers' messages may be in the same read.
+            # Probe in a later callback, because the other consumers' messages may have arrived in the same read.
             self._loop.call_soon(self._probe)
 
     def _probe(self) -> None:
@@ -298,7 +299,7 @@ class Subscription:
         if not task.cancelled() and (error := task.exception()) is not None:
             self._fail(error if isinstance(error, Exception) else BrokerError(repr(error)))
 
-    # What goes wrong
+    # Failures
 
     def _on_lost(self, lost: asyncio.Future[None]) -> None:
         error = lost.exception()
@@ -311,7 +312,7 @@ class Subscription:
     def _check(self, due: float) -> None:
         now = self._loop.time()
         if now - due > self._idle_heartbeat:
-            # The loop stood still, and what came meanwhile was not read yet.
+            # The event loop was blocked, so messages that arrived meanwhile were not read yet.
             for consumer in self._consumers:
                 consumer.heard_at = now
         for consumer in self._consumers:
@@ -329,10 +330,10 @@ class Subscription:
         return self
 
     async def __anext__(self) -> TextFrame | BinaryFrame | MissingFrame:
-        """Wait for the next frame. Cancelling loses nothing."""
+        """Wait for the next frame. Cancelling loses no frame."""
         place, ready = self._place, self._ready
         if self._taken:
-            # The reader has delivered it, or it would not ask for another one.
+            # The reader asks for another frame only after it has delivered the last one.
             place.following, self._taken = self._taken + 1, 0
         while True:
             if place.missing:
@@ -349,7 +350,7 @@ class Subscription:
             if len(ready) == self._batch // 2:
                 self._start(self._ask_all())
             if place.following is not None and place.following < sequence and place.following < self._horizon:
-                # The stream has lost what stood here before it was read.
+                # The stream lost the messages at this place before they were read.
                 now = stored_at(message.reply)
                 place.missing.append(MissingFrame.between(now, now))
                 place.following = sequence
@@ -369,7 +370,7 @@ class Subscription:
             self._waiter = None
 
     async def _verify(self) -> None:
-        """Ask the stream for its first number, after all that is ready has come."""
+        """Ask the stream for its first number, after all available messages were taken."""
         newest = self._ready[-1][0]
         info = await stream_info(self._broker, self._stream)
         self._verified, self._horizon = newest, info["state"]["first_seq"]
@@ -399,14 +400,14 @@ class Subscription:
         raise TypeError("a NatsFeed only reads")
 
     async def close(self) -> None:
-        """Close the connection. What was not taken comes again on the next one."""
+        """Close the connection. The next one delivers the messages that were not taken."""
         self._checking.cancel()
         if self._making is not None:
             self._making.cancel()
         self._fail(BrokerError("the connection to NATS was closed"))
         for task in list(self._tasks):
             task.cancel()
-        # Without the connection the server deletes them by itself, after 30 s.
+        # If the connection is lost, the server deletes the consumers by itself after 30 s.
         with contextlib.suppress(NatsError, OSError, TimeoutError):
             async with asyncio.timeout(CLOSE_TIMEOUT):
                 for consumer in self._consumers:
@@ -416,7 +417,7 @@ class Subscription:
 
 _CONTROL_ROOT: Final = CONTROL.removesuffix(">")
 
-#: How many subjects are remembered.
+#: The number of subjects that are remembered.
 _MOST_SUBJECTS: Final = 100_000
 
 

@@ -1,4 +1,4 @@
-"""Until when is nothing missing that any relay received? From the statements of all relays. Pure."""
+"""Finds out from the statements of all relays until when no message that any of them received is missing. Pure."""
 
 from __future__ import annotations
 
@@ -7,7 +7,8 @@ from .control import CLOSED, JOINING, Control
 
 __all__ = ["Watermarks"]
 
-#: Seconds by which the clocks of two relays may differ: a relay begins this much behind another one's watermark.
+#: Seconds by which the clocks of two relays may differ. The interval of a new relay must overlap with that of another
+#: one by this time.
 TOLERANCE = 0.3
 
 
@@ -15,8 +16,8 @@ class Watermarks:
     """The statements of the relays of one or more feeds, in the order of the stream.
 
     Attributes:
-        complete_until: the time before which nothing that the relays received is missing, in seconds since the epoch;
-            None before the first statement, and when all relays are closed.
+        complete_until: the time before which no message that the relays received is missing, in seconds since the
+            epoch; None before the first statement, and when all relays are closed.
     """
 
     def __init__(self) -> None:
@@ -24,7 +25,7 @@ class Watermarks:
         self._feeds: dict[str, _Feed] = {}
 
     def take(self, control: Control) -> list[tuple[float, float]]:
-        """Take the next statement; return the times, from and to, between which messages may be missing."""
+        """Take the next statement. Return the intervals (start and end) in which messages may be missing."""
         feed = self._feeds.setdefault(control.feed, _Feed())
         holes = feed.take(control)
         if feed.is_closed:
@@ -34,7 +35,7 @@ class Watermarks:
         return holes
 
     def forget(self) -> None:
-        """Begin anew: the stream was read from another place, or was made anew."""
+        """Forget all statements, because the stream is read from another place, or is another one."""
         self._feeds.clear()
         self.complete_until = None
 
@@ -42,7 +43,7 @@ class Watermarks:
 class _Feed:
     def __init__(self) -> None:
         self.coverage = Coverage(tolerance=TOLERANCE)
-        # What each relay has claimed: since and until when.
+        # The interval that each relay has claimed: its start and end.
         self._claims: dict[tuple[str, str], tuple[float, float]] = {}
 
     @property
@@ -64,7 +65,7 @@ class _Feed:
         return self._retract(source, control.time)
 
     def _begin(self, since: float) -> list[tuple[float, float]]:
-        """Return the hole in front of a relay that begins and does not follow the others, before its messages come."""
+        """Return the hole before a relay that begins and does not follow the others. Its messages come after this."""
         until = self.coverage.until
         if until is None or since + TOLERANCE <= until:
             return []
@@ -73,7 +74,7 @@ class _Feed:
         return [hole]
 
     def _retract(self, source: tuple[str, str], until: float) -> list[tuple[float, float]]:
-        """Take back what a relay has claimed beyond ``until``: it has learned later that its feed was silent."""
+        """Shorten a relay's claim to ``until``, because the relay noticed later that its feed was silent."""
         since, claimed = self._claims.get(source, (until, until))
         others = [claim for other, claim in self._claims.items() if other != source]
         if claimed <= until or any(start <= until and claimed <= end for start, end in others):
@@ -83,7 +84,7 @@ class _Feed:
         if others:
             self.coverage.exclude(until, claimed)
             return [(until, claimed)]
-        # Tell the hole when it ends, which is where this relay or another one begins.
+        # The hole is reported when it ends, which is when this relay or another one begins.
         self.coverage = Coverage(tolerance=TOLERANCE)
         self.coverage.claim(source, since, until, until)
         return []

@@ -1,4 +1,4 @@
-"""Fixtures: a server of one's own, which is killed at the end of the test."""
+"""Fixtures: a server for each test, which is killed at the end of the test."""
 
 from __future__ import annotations
 

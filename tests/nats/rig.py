@@ -1,4 +1,4 @@
-"""A source of numbered messages, relays in their own processes, a server, and what a NatsFeed gets of it all."""
+"""A source of numbered messages, relays in their own processes, a server, and the messages that a NatsFeed gets."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ KEYS = 50
 
 @dataclass
 class Report:
-    """What became of the messages.
+    """The counts of arrived and missing messages.
 
     Attributes:
         sent: how many were sent after the first one that came.
@@ -52,7 +52,7 @@ class Report:
 
     @property
     def is_clean(self) -> bool:
-        """Whether nothing is missing without a Gap, doubled or out of order."""
+        """Whether no message is missing without a Gap, arrived twice or out of order."""
         return not (self.untold or self.doubled or self.disordered)
 
     def __str__(self) -> str:
@@ -63,7 +63,7 @@ class Report:
 
 
 def judge(sent: dict[int, str], entries: list[Any]) -> Report:
-    """Compare what a feed gave with what was sent.
+    """Compare the messages of a feed with those that were sent.
 
     Args:
         sent: the key of each number, in the order of sending.
@@ -154,14 +154,14 @@ class RelayProcess:
                     pipe.close()
 
     def finish(self) -> dict[str, int]:
-        """Let it close its relay; return what it counted."""
+        """Let the process close its relay. Return its counts."""
         assert self._process is not None
         output, _ = self._process.communicate(timeout=20)
         return json.loads(output)  # type: ignore[no-any-return]
 
 
 class Rig:
-    """Everything together. Use :meth:`running`.
+    """A source, relays, a server and a feed. Use :meth:`running`.
 
     Args:
         folder: for the server's files.
@@ -224,22 +224,22 @@ class Rig:
         return process
 
     def feed(self, **options: Any) -> rxws.nats.NatsFeed[Any]:
-        """Return a feed that reads what the relays publish."""
+        """Return a feed of the messages that the relays publish."""
         return rxws.nats.NatsFeed(self.server.url, **{"start": "all", "subject": "rx.{e}.{s}", **options})
 
     async def collect(self, ws: rxws.nats.NatsFeed[Any]) -> None:
-        """Keep what a feed gives, until it ends."""
+        """Keep the messages of a feed until it ends."""
         async for entry in ws.stream_filter(gaps=True, maxsize=None):
             self.entries.append(entry if isinstance(entry, rxws.Gap) else (entry["n"], entry["s"]))
 
     async def flowing(self, *, timeout: float = 20.0) -> None:
-        """Wait until messages of the newest half second come."""
+        """Wait until a message arrives that was sent in the last half second."""
         wanted = len(self.sent)
         await self.until(lambda: self.newest >= wanted, timeout=timeout)
 
     @property
     def newest(self) -> int:
-        """The greatest number that has come."""
+        """The greatest number that has arrived."""
         return max((entry[0] for entry in self.entries[-2000:] if isinstance(entry, tuple)), default=-1)
 
     async def until(self, condition: Any, *, timeout: float = 20.0) -> None:
@@ -251,5 +251,5 @@ class Rig:
             await asyncio.sleep(0.02)
 
     def report(self) -> Report:
-        """Return what became of the messages so far."""
+        """Return the counts of the messages so far."""
         return judge(self.sent, self.entries)

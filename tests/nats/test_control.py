@@ -1,4 +1,4 @@
-"""Statements of relays: how they are read, and what a relay knows of the others."""
+"""Statements of relays: reading them, and what a relay knows about the others."""
 
 from __future__ import annotations
 
@@ -23,14 +23,14 @@ def peers() -> Peers:
 
 
 def test_statement_is_read_as_it_was_written() -> None:
-    """A statement is JSON with documented fields, and is read again as it was."""
+    """A statement is JSON with documented fields, and reading it gives the same statement."""
     statement = {"event": "Alive", "feed": "f", "relay": "r", "boot": "b", "since": 1.0, "time": 2.0}
     assert read_control(json.dumps(statement).encode()) == said("Alive", 1.0, 2.0, relay="r", boot="b")
 
 
 @pytest.mark.parametrize("payload", [b"", b"{}", b"[1]", b"\xff", b'{"event":"Other"}'])
 def test_foreign_payload_is_no_statement(payload: bytes) -> None:
-    """What is not a statement is ignored."""
+    """A payload that is no statement is ignored."""
     assert read_control(payload) is None
 
 
@@ -46,7 +46,7 @@ def test_subject_of_a_relay_is_one_token() -> None:
 
 
 def test_relay_follows_a_claim_that_reaches_beyond_its_beginning() -> None:
-    """A relay may begin when another one has stored what it received until then and a little longer."""
+    """A relay may begin when another one has stored its messages up to that time and a little longer."""
     known = peers()
     known.heard(said("Alive", 0.0, 10.2), 0.0)
     assert known.following(10.0) is None
@@ -57,7 +57,7 @@ def test_relay_follows_a_claim_that_reaches_beyond_its_beginning() -> None:
 
 
 def test_other_relay_is_dead_without_claims() -> None:
-    """A relay that has said nothing for as long as the patience counts as dead."""
+    """A relay without a statement for ``patience`` seconds counts as dead."""
     known = peers()
     assert not known.is_alive(0.0)
     known.heard(said("Alive", 0.0, 1.0), 0.0)
@@ -75,7 +75,7 @@ def test_own_statements_and_other_feeds_are_ignored() -> None:
 
 @pytest.mark.parametrize("reason", [CLOSED, "network"])
 def test_disconnected_relay_covers_nothing(reason: str) -> None:
-    """A relay that is closed, or whose feed is disconnected, stands in for no other one."""
+    """A relay that is closed, or whose feed is disconnected, cannot replace another one."""
     known = peers()
     known.heard(said("Alive", 0.0, 10.0), 0.0)
     assert known.covers(1.0, 2.0)
@@ -97,7 +97,7 @@ def test_relay_with_the_longest_history_goes_first() -> None:
 
 
 def test_coverage_needs_a_margin_on_both_sides() -> None:
-    """What another relay covers is at least as far inside its claim as clocks may differ."""
+    """Another relay covers a time only if it is inside its claim by more than clocks may differ."""
     known = peers()
     known.heard(said("Alive", 0.0, 10.0), 0.0)
     assert known.covers(0.3, 9.7)

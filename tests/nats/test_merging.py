@@ -1,4 +1,4 @@
-"""Merging: items of several consumers are given out in the order of the stream."""
+"""Merging: items of several consumers are returned in the order of the stream."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from rxws.nats.merging import Merge
 
 @given(st.lists(st.integers(0, 3), max_size=40), st.lists(st.tuples(st.integers(0, 3), st.booleans()), max_size=200))
 def test_items_are_given_out_in_order_and_none_is_lost(owners, schedule) -> None:
-    """Whichever consumer brings its items when, they are given out in order, once all have passed them."""
+    """In any order of arrival, items are returned in the order of their numbers, once all consumers passed them."""
     merge: Merge[str] = Merge(4, 1)
     lines = [[number for number, owner in enumerate(owners, 1) if owner == line] for line in range(4)]
     taken: list[int] = []
@@ -60,7 +60,7 @@ def test_item_waits_for_a_consumer_that_may_bring_less() -> None:
 
 
 def test_late_item_is_given_out_at_once() -> None:
-    """An item behind a greater number is not lost: it is given out, and counted as late."""
+    """An item that arrives after a greater number is returned, and counted as late."""
     merge: Merge[str] = Merge(2, 1)
     merge.add(0, 5, "five")
     merge.passed(1, 5)

@@ -1,4 +1,4 @@
-"""The outbox: bounded, in order, and what was not acknowledged is published again."""
+"""The outbox is bounded and in order, and messages without an acknowledgement are published again."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ ACTS = st.lists(
 @given(ACTS, st.integers(1, 6), st.integers(1, 8), st.integers(10, 100))
 @settings(max_examples=300)
 def test_each_message_is_published_in_order_or_stands_behind_a_hole(acts, in_flight, maxsize, maxbytes) -> None:
-    """Whatever is added, acknowledged, restored and dropped: what is stored is in order, with a hole for each drop.
+    """After any sequence of calls, the stored messages are in order, with a hole for each drop.
 
     The broker stores the first copy of each id, and acknowledges any of those in flight.
     """
@@ -75,7 +75,7 @@ def test_each_message_is_published_in_order_or_stands_behind_a_hole(acts, in_fli
             outbox.acknowledged(number)
     kept = [int(each) for each in stored if each != "hole"]
     assert kept == sorted(kept)
-    # One that was stored, and not acknowledged, may be dropped later.
+    # A message that was stored and not acknowledged may be dropped later.
     assert added <= len(kept) + outbox.dropped <= added + len(kept)
     before = -1
     for each in stored:
@@ -89,7 +89,7 @@ def test_each_message_is_published_in_order_or_stands_behind_a_hole(acts, in_fli
 
 
 def test_oldest_are_dropped_when_the_outbox_is_full() -> None:
-    """A full outbox drops what has waited longest, and a hole says so, with a mark before it that still holds."""
+    """A full outbox drops the oldest waiting messages, and a hole replaces them. An earlier mark remains valid."""
     outbox = Outbox(10, 3, 1000)
     outbox.mark(0.5)
     assert [outbox.add(held(number)) for number in range(5)] == [0, 0, 0, 1, 1]
@@ -114,7 +114,7 @@ def test_bytes_are_bounded_too() -> None:
 
 
 def test_those_in_flight_are_not_dropped() -> None:
-    """What was published may be stored, so it stays until it is acknowledged."""
+    """A published message may be stored, so it is kept until it is acknowledged."""
     outbox = Outbox(10, 2, 1000)
     outbox.add(held(0))
     outbox.add(held(1))
@@ -143,7 +143,7 @@ def test_statement_in_flight_is_published_again_first() -> None:
 
 
 def test_refused_message_becomes_a_hole() -> None:
-    """A message that the broker refuses is counted, and a hole stands before all that waits."""
+    """A message that the broker refuses is counted, and a hole precedes all waiting entries."""
     outbox = Outbox(10, 10, 1000)
     outbox.add(held(0))
     outbox.add(held(1))

@@ -1,4 +1,4 @@
-"""Positions: each message has its number for as long as something holds the message."""
+"""Positions: each message has its number as long as other code holds the message."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from rxws.nats.positions import SMALLEST, Positions
 
 
 def test_message_has_its_position_while_it_is_held() -> None:
-    """A message that a consumer holds has its number, however many came since."""
+    """A message that a consumer holds has its number, even after many more messages."""
     positions = Positions()
     kept = [{"n": number} for number in range(50)]
     for number, message in enumerate(kept):
@@ -27,7 +27,7 @@ def test_many_held_messages_are_all_remembered() -> None:
 
 
 def test_equal_object_has_no_position() -> None:
-    """A copy of a message has no number: only the object that was delivered has one."""
+    """A copy of a message has no number, because only the delivered object has one."""
     positions = Positions()
     message = {"n": 1}
     positions.note(message, 7)

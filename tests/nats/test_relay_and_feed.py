@@ -1,4 +1,4 @@
-"""Relay and feed in one process, on a real server: what is captured comes out, in order, wherever it is cut."""
+"""Relay and feed in one process, on a real server: captured messages arrive in order, whichever link is cut."""
 
 from __future__ import annotations
 
@@ -69,7 +69,7 @@ async def capturing(
 
 
 async def take(stream: Any, count: int) -> list[Any]:
-    """Return so many items of a stream."""
+    """Return the first items of a stream."""
     async with asyncio.timeout(TIMEOUT):
         return [await anext(stream) for _ in range(count)]
 
@@ -92,7 +92,7 @@ async def test_messages_come_out_as_they_were_captured(nats_server: NatsServer) 
 
 
 async def test_frames_are_those_that_were_captured(nats_server: NatsServer) -> None:
-    """Frames come out unchanged, text as text and bytes as bytes, with their sequence, subject, relay and time."""
+    """Frames arrive unchanged, text as text and bytes as bytes, with their sequence, subject, relay and time."""
     options = {"decode": lambda raw: {"e": "x", "s": "é.1", "raw": raw}}
     before = time.time_ns()
     async with (
@@ -125,7 +125,7 @@ async def test_each_message_of_a_frame_with_several_is_published(nats_server: Na
 
 
 async def test_filter_of_the_relay_decides_what_is_published(nats_server: NatsServer) -> None:
-    """A relay with a filter publishes only what passes it."""
+    """A relay with a filter publishes only the messages that pass it."""
     async with capturing(nats_server, filters=[{"s": "B"}]) as capture:
         await capture.server.send(trade(1, "A"))
         await capture.send(trade(2, "B"))
@@ -134,7 +134,7 @@ async def test_filter_of_the_relay_decides_what_is_published(nats_server: NatsSe
 
 @pytest.mark.parametrize("filters", [[{"s": "A"}], [{"s": "A"}, {"s": "C"}], lambda message: message["s"] in "AC"])
 async def test_streams_get_what_passes_their_filters_in_order(nats_server: NatsServer, filters: Any) -> None:
-    """Streams with one pattern, several patterns or a function get exactly what passes, in the stream's order."""
+    """Streams with one pattern, several patterns or a function get exactly the messages that pass, in order."""
     symbols = ["A", "B", "C", "C", "B", "A", "D"] * 30
     messages = [trade(number, symbol) for number, symbol in enumerate(symbols)]
     wanted = rxws.nats.subjects.Filter.parse(filters)
@@ -149,7 +149,7 @@ async def test_streams_get_what_passes_their_filters_in_order(nats_server: NatsS
 
 
 async def test_thousand_streams_make_one_change_at_the_server(nats_server: NatsServer) -> None:
-    """A thousand streams that are made at once cost one consumer, and few cost one for each pattern and one more."""
+    """A thousand new streams cost one consumer; a few streams cost one for each pattern, and one more."""
     async with capturing(nats_server) as capture:
         await capture.send(trade(0))
         async with rxws.nats.NatsFeed(nats_server.url, start="all") as ws, watching(nats_server) as js:
@@ -178,7 +178,7 @@ async def watching(nats_server: NatsServer) -> AsyncIterator[Any]:
 
 
 async def until_consumers(js: Any, count: int) -> None:
-    """Wait until the stream has so many consumers."""
+    """Wait until the stream has this number of consumers."""
     deadline = time.monotonic() + TIMEOUT
     while (found := (await js.stream_info("rxws")).state.consumer_count) != count:
         assert time.monotonic() < deadline, found
@@ -236,7 +236,7 @@ async def test_handlers_and_observables_get_messages(nats_server: NatsServer) ->
 
 
 async def test_lost_broker_costs_nothing(nats_server: NatsServer) -> None:
-    """A broker that is killed and comes back loses, doubles and disorders nothing, and makes no Gap."""
+    """If the broker is killed and restarted, each message arrives once and in order, without a Gap."""
     async with capturing(nats_server) as capture, rxws.nats.NatsFeed(nats_server.url, start="all") as ws:
         events: list[Any] = []
         capture.ws.events.subscribe(events.append)
@@ -259,7 +259,7 @@ async def test_lost_broker_costs_nothing(nats_server: NatsServer) -> None:
 
 
 async def test_frozen_broker_stalls_no_local_stream(nats_server: NatsServer) -> None:
-    """A broker that is frozen delays no local stream; afterwards everything is published, once."""
+    """A frozen broker delays no local stream; afterwards each message is published once."""
     async with capturing(nats_server, ack_timeout=1.0) as capture:
         local = capture.ws.stream_filter()
         nats_server.signal(signal.SIGSTOP)
@@ -276,7 +276,7 @@ async def test_frozen_broker_stalls_no_local_stream(nats_server: NatsServer) -> 
 
 
 async def test_full_relay_drops_the_oldest_and_tells(nats_server: NatsServer, caplog: pytest.LogCaptureFixture) -> None:
-    """A relay that may hold no more drops the oldest, counts and reports them; readers get a Gap in their place."""
+    """A full relay drops the oldest messages, and counts and reports them; readers get a Gap in their place."""
     async with (
         capturing(nats_server, maxsize=50, max_in_flight=10) as capture,
         rxws.nats.NatsFeed(nats_server.url, start="all") as ws,
@@ -320,7 +320,7 @@ async def test_lost_upstream_is_one_gap_in_its_place(nats_server: NatsServer) ->
 
 
 async def test_rotation_of_the_feed_loses_nothing(nats_server: NatsServer) -> None:
-    """``rotate()`` makes the consumer anew, and goes on behind the last message."""
+    """``rotate()`` makes a new consumer, and the feed continues after the last message."""
     async with capturing(nats_server) as capture, rxws.nats.NatsFeed(nats_server.url, start="all") as ws:
         stream = ws.stream_filter(gaps=True)
         for round_ in range(4):
@@ -331,7 +331,7 @@ async def test_rotation_of_the_feed_loses_nothing(nats_server: NatsServer) -> No
 
 
 async def test_too_large_frame_is_refused_and_told(nats_server: NatsServer) -> None:
-    """A frame of 2 MiB, which the broker does not take, is dropped and counted; a Gap stands in its place."""
+    """A frame of 2 MiB, which the broker refuses, is dropped and counted; readers get a Gap in its place."""
     async with (
         capturing(nats_server, feed={"connect_options": {"max_size": None}}) as capture,
         rxws.nats.NatsFeed(nats_server.url, start="all") as ws,
@@ -351,7 +351,7 @@ async def test_too_large_frame_is_refused_and_told(nats_server: NatsServer) -> N
 
 
 async def test_stream_that_was_made_anew_is_read_from_its_beginning(nats_server: NatsServer) -> None:
-    """A stream that was deleted and made anew shows one Gap, and all that it has."""
+    """After a stream was deleted and made again, the feed reports one Gap and delivers all its messages."""
     async with capturing(nats_server) as capture, rxws.nats.NatsFeed(nats_server.url, start="all") as ws:
         events: list[Any] = []
         capture.ws.events.subscribe(events.append)
@@ -369,7 +369,7 @@ async def test_stream_that_was_made_anew_is_read_from_its_beginning(nats_server:
 
 
 async def test_purge_while_the_feed_was_away_is_a_gap(nats_server: NatsServer) -> None:
-    """Messages that were purged before a feed came back are missing behind a Gap."""
+    """If messages were purged before a feed reconnected, it reports a Gap in their place."""
     async with capturing(nats_server) as capture:
         async with rxws.nats.NatsFeed(nats_server.url, start="all") as ws:
             await capture.send(trade(1))
@@ -387,7 +387,7 @@ async def test_purge_while_the_feed_was_away_is_a_gap(nats_server: NatsServer) -
 
 
 async def test_second_relay_adds_nothing_twice(nats_server: NatsServer) -> None:
-    """Two relays with equal ids store each message once, and both count what the other one has stored."""
+    """Two relays with equal ids store each message once, and both count those that the other one has stored."""
     identity = {"identity": lambda message: message["n"], "feed_name": "f", "patience": 1.0}
     async with (
         capturing(nats_server, name="a", **identity) as capture,
@@ -402,7 +402,7 @@ async def test_second_relay_adds_nothing_twice(nats_server: NatsServer) -> None:
 
 
 async def test_complete_until_follows_the_relays(nats_server: NatsServer) -> None:
-    """``complete_until`` is the time before which nothing is missing; closed relays say nothing."""
+    """``complete_until`` is the time before which no message is missing; it is None when all relays are closed."""
     async with capturing(nats_server) as capture, rxws.nats.NatsFeed(nats_server.url, start="all") as ws:
         stream = ws.stream_filter()
         assert ws.complete_until is None
@@ -415,7 +415,7 @@ async def test_complete_until_follows_the_relays(nats_server: NatsServer) -> Non
 
 
 async def test_typed_messages_have_positions(nats_server: NatsServer) -> None:
-    """A decoder that gives Structs, and an asynchronous one, work as in any feed, with positions."""
+    """A decoder that returns Structs, and an asynchronous one, work as in any feed, with positions."""
 
     class Trade(msgspec.Struct):
         n: int
@@ -433,7 +433,7 @@ async def test_typed_messages_have_positions(nats_server: NatsServer) -> None:
 
 
 async def test_recording_of_a_feed_is_replayed(nats_server: NatsServer, tmp_path: Path) -> None:
-    """A recording has the frames of a feed, without the statements of relays, and is replayed as any other."""
+    """A recording contains the frames of a feed without the relays' statements, and is replayed like any other."""
     path = tmp_path / "far.jsonl"
     async with (
         capturing(nats_server) as capture,
@@ -523,7 +523,7 @@ async def test_relay_names_the_argument_that_is_wrong(
 
 
 async def test_identity_that_raises_is_reported_and_told(nats_server: NatsServer) -> None:
-    """A message whose id or subject cannot be found is reported, counted as dropped, and shows a Gap."""
+    """A message whose id or subject cannot be read is reported, counted as dropped, and replaced by a Gap."""
     async with (
         capturing(nats_server, identity=lambda message: message["id"]) as capture,
         rxws.nats.NatsFeed(nats_server.url, start="all") as ws,
@@ -540,7 +540,7 @@ async def test_identity_that_raises_is_reported_and_told(nats_server: NatsServer
 
 
 async def test_subject_may_be_a_function(nats_server: NatsServer) -> None:
-    """A function gives the subject; one that is no subject is reported, and a feed reads with wildcards."""
+    """A function may return the subject; an invalid one is reported. A feed reads such subjects with wildcards."""
     subject = lambda message: f"rx.{message['s']}" if message["n"] else "rx. bad"  # noqa: E731
     async with capturing(nats_server, subject=subject) as capture:
         await capture.send(trade(0), trade(1))
@@ -550,7 +550,7 @@ async def test_subject_may_be_a_function(nats_server: NatsServer) -> None:
 
 
 async def test_stream_with_another_configuration_is_refused(nats_server: NatsServer) -> None:
-    """A stream that would lose messages without a word, or lacks the subjects, is refused with the reason."""
+    """A stream that would silently lose messages, or lacks the subjects, is refused with the reason."""
     async with watching(nats_server) as js:
         await js.add_stream(name="work", subjects=["w.>"], retention="workqueue")
         await js.add_stream(name="other", subjects=["o.>"])
@@ -577,7 +577,7 @@ async def test_settings_of_the_stream_are_taken(nats_server: NatsServer) -> None
 
 
 async def test_missing_stream_is_waited_for(nats_server: NatsServer) -> None:
-    """A feed of a stream that does not exist yet waits for it; a relay with create=False says what is missing."""
+    """A feed waits for a stream that does not exist yet; a relay with create=False reports that it is missing."""
     async with FeedServer() as server, rxws.ReactiveWebSocket(server.url) as upstream:
         await server.connected()
         async with rxws.nats.NatsFeed(nats_server.url, start="all") as ws:
@@ -595,7 +595,7 @@ async def test_missing_stream_is_waited_for(nats_server: NatsServer) -> None:
 
 
 async def test_end_of_the_feed_ends_its_relay(nats_server: NatsServer) -> None:
-    """When the feed ends, its relay publishes what it holds, and ends."""
+    """When the feed ends, its relay publishes the messages that it holds, and ends."""
     async with FeedServer() as server:
         ws = rxws.ReactiveWebSocket[Any](server.url)
         await server.connected()

@@ -72,7 +72,7 @@ def test_patterns_match_each_message_that_passes_the_filter(template, filters, m
 
 @given(st.lists(PATTERNS, max_size=20), st.lists(SUBJECTS, max_size=20))
 def test_merged_patterns_do_not_overlap_and_cover_all(patterns, subjects) -> None:
-    """Merged patterns match what the given ones match, and no two of them match the same subject."""
+    """Merged patterns match all subjects of the given ones, and no two of them match the same subject."""
     found = merged(patterns)
     assert found is not None
     for subject in subjects:
@@ -84,7 +84,7 @@ def test_merged_patterns_do_not_overlap_and_cover_all(patterns, subjects) -> Non
 
 @given(PATTERNS, PATTERNS, st.lists(SUBJECTS, max_size=30))
 def test_overlap_and_covers_agree_with_matching(one, other, subjects) -> None:
-    """Two patterns that match one subject overlap, and a pattern that covers another matches all that it does."""
+    """Two patterns overlap if both match a subject; a pattern that covers another matches all its subjects."""
     for subject in subjects:
         if matches(one, subject) and matches(other, subject):
             assert overlap(one, other)
@@ -110,7 +110,7 @@ def test_token_is_one_token_of_a_subject(value) -> None:
     ],
 )
 def test_token_of_a_value(value, token) -> None:
-    """Texts are escaped, whole numbers are their digits, and all else is ``_``."""
+    """Texts are escaped, whole numbers become their digits, and other values become ``_``."""
     assert token_of(value) == token
 
 
@@ -130,7 +130,7 @@ def test_template_refuses_other_types() -> None:
 
 
 def test_wildcards_are_accepted_when_they_are_allowed() -> None:
-    """A template that only reads may have wildcards, ``>`` at its end only."""
+    """A template for reading may have wildcards, but ``>`` only at its end."""
     assert Template("rx.*.>", wildcards=True).everything == "rx.*.>"
     accepts = Template("rx.*.>", wildcards=True).accepts()
     assert accepts("rx.a.b.c")
@@ -140,7 +140,7 @@ def test_wildcards_are_accepted_when_they_are_allowed() -> None:
 
 
 def test_everything_is_asked_for_when_patterns_are_many() -> None:
-    """More patterns than a consumer may each be made for are replaced by None, unless a wider one covers them."""
+    """If there are too many patterns, the result is None, unless one of them covers the others."""
     many = [f"rx.trade.{number}" for number in range(1000)]
     assert merged(many) is None
     assert merged([*many, "rx.trade.*"]) == ("rx.trade.*",)

@@ -1,4 +1,4 @@
-"""Watermarks: a message that is lost has a hole in its place, whatever relays do."""
+"""Watermarks: a lost message has a hole in its place, in any history of relays."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ def said(event: Any, since: float, until: float, relay: str = "a", **more: Any) 
 
 
 def test_chain_of_one_relay_has_no_hole() -> None:
-    """While one relay goes on, nothing is missing."""
+    """While one relay runs without an interruption, no message is missing."""
     marks = Watermarks()
     assert marks.complete_until is None
     assert marks.take(said("Connected", 0.0, 0.0)) == []
@@ -28,7 +28,7 @@ def test_chain_of_one_relay_has_no_hole() -> None:
 
 
 def test_relay_that_begins_late_shows_a_hole_at_once() -> None:
-    """The statement with which a relay begins comes before its messages, and tells what is missing before them."""
+    """The first statement of a relay precedes its messages, and shows the hole before them."""
     marks = Watermarks()
     marks.take(said("Alive", 0.0, 5.0))
     [(start, end)] = marks.take(said("Connected", 8.0, 8.0, relay="b"))
@@ -37,7 +37,7 @@ def test_relay_that_begins_late_shows_a_hole_at_once() -> None:
 
 
 def test_relay_that_takes_over_in_time_shows_no_hole() -> None:
-    """A relay that has begun while another one lived takes over without a hole."""
+    """A relay that began while another one was running takes over without a hole."""
     marks = Watermarks()
     marks.take(said("Alive", 0.0, 5.0))
     assert marks.take(said("Connected", 4.0, 4.0, relay="b")) == []
@@ -46,7 +46,7 @@ def test_relay_that_takes_over_in_time_shows_no_hole() -> None:
 
 
 def test_claim_that_is_taken_back_shows_a_hole() -> None:
-    """A relay that learns later that its feed was silent takes back what it has claimed: one hole until it begins."""
+    """A relay that notices later that its feed was silent shortens its claim, and there is a hole until it begins."""
     marks = Watermarks()
     marks.take(said("Alive", 0.0, 50.0))
     assert marks.take(said("Disconnected", 0.0, 20.0, reason="network")) == []
@@ -72,7 +72,7 @@ def test_claim_that_is_taken_back_shows_none_if_another_relay_has_it() -> None:
 
 
 def test_closed_relay_holds_nothing_back() -> None:
-    """A feed whose relays are closed does not count for the time until which all is complete."""
+    """A feed whose relays are all closed does not count for ``complete_until``."""
     marks = Watermarks()
     marks.take(said("Alive", 0.0, 5.0))
     marks.take(said("Alive", 0.0, 9.0, feed="other", relay="o"))
@@ -85,7 +85,7 @@ def test_closed_relay_holds_nothing_back() -> None:
 
 
 class _Relay:
-    """A relay of the simulation: it has all messages of its interval, and a clock of its own."""
+    """A relay of the simulation, with all messages of its interval, and its own clock."""
 
     def __init__(self, name: str, skew: float) -> None:
         self.name = name
@@ -98,7 +98,7 @@ class _Relay:
 @given(st.randoms(use_true_random=False))
 @settings(max_examples=200, deadline=None)
 def test_no_message_is_lost_without_a_hole_in_its_place(chances: Any) -> None:
-    """Any schedule of two relays, kills and lags, with clocks that differ: each lost message is behind a hole.
+    """For any schedule of two relays, kills and lags, with differing clocks, each lost message is in a hole.
 
     A relay holds what it receives for a while, and its watermark follows what it has stored.
     """
