@@ -30,17 +30,17 @@ __all__ = ["WAYS", "Result", "play"]
 
 @dataclass
 class Result:
-    """What came of the cuts.
+    """The result of the cuts.
 
     Attributes:
-        cuts: how often the exchange cut all connections.
-        lost: messages that were published and did not come, and that no gap stands for.
-        behind_gaps: messages that did not come, behind a gap.
-        twice: messages that came twice.
-        disordered: messages that came after a later one of their channel.
-        gaps: gaps that were reported.
-        resumed: losses that the feed resumed after.
-        messages: messages that came.
+        cuts: the number of times that the exchange cut all connections.
+        lost: published messages that did not arrive, without a gap.
+        behind_gaps: published messages that did not arrive, with a gap in their place.
+        twice: messages that arrived twice.
+        disordered: messages that arrived after a later one of their channel.
+        gaps: reported gaps.
+        resumed: losses after which the feed resumed.
+        messages: messages that arrived.
     """
 
     cuts: int = 0
@@ -79,12 +79,12 @@ class Result:
 
     @property
     def is_sound(self) -> bool:
-        """Whether nothing was lost without a gap, came twice, or was out of order."""
+        """Whether no message was lost without a gap, arrived twice, or was out of order."""
         return not (self.lost or self.twice or self.disordered)
 
 
 def key_of(message: Any) -> tuple[str, str]:
-    """Return what the exchange numbers separately."""
+    """Return the channel of a message, as the exchange numbers each channel separately."""
     return message["e"], message["s"]
 
 
@@ -125,7 +125,7 @@ def by_subscription(exchange: demo.DemoExchange) -> rxws.ReactiveWebSocket[Any]:
 
 
 def by_session(exchange: demo.DemoExchange) -> rxws.ReactiveWebSocket[Any]:
-    """Resume a session, of which the exchange states that it has sent everything again."""
+    """Resume a session. The exchange states that it has sent all missed messages again."""
     session = ""
 
     def note(message: Any) -> None:
@@ -152,14 +152,14 @@ WAYS: dict[str, Connect] = {"url": by_url, "subscription": by_subscription, "ses
 
 
 async def play(way: str, cuts: int, *, seed: int = 0, rate: float = 5_000, forgets: bool = False) -> Result:
-    """Cut the exchange so often, and judge what the feed delivers.
+    """Let the exchange cut its connections repeatedly, and judge the messages that the feed delivers.
 
     Args:
         way: how the feed resumes.
-        cuts: how often.
+        cuts: the number of cuts.
         seed: the same seed gives the same cuts.
         rate: messages a second.
-        forgets: whether the exchange forgets everything at each cut.
+        forgets: whether the exchange forgets all messages at each cut.
     """
     rng, result = random.Random(f"{way} {seed}"), Result()
     async with living(way, rate, result) as exchange:
@@ -167,7 +167,7 @@ async def play(way: str, cuts: int, *, seed: int = 0, rate: float = 5_000, forge
             await asyncio.sleep(rng.uniform(0.05, 0.5))
             if forgets:
                 exchange.forget()
-                # The next connection comes late, so that messages are missed.
+                # Delay the next connection, so that messages are missed.
                 exchange.slow(rng.uniform(0.1, 0.4))
             await exchange.cut()
             result.cuts += 1
@@ -184,7 +184,7 @@ async def play(way: str, cuts: int, *, seed: int = 0, rate: float = 5_000, forge
 
 @asynccontextmanager
 async def living(way: str, rate: float, result: Result) -> AsyncIterator[demo.DemoExchange]:
-    """Connect a feed to an exchange, and judge what it delivers."""
+    """Connect a feed to an exchange, and judge the messages that it delivers."""
     async with demo.serve(symbols=demo.SYMBOLS[:3], rate=rate, start=0) as exchange, WAYS[way](exchange) as ws:
 
         def count(event: Any) -> None:
@@ -198,7 +198,7 @@ async def living(way: str, rate: float, result: Result) -> AsyncIterator[demo.De
 
 
 def main() -> int:
-    """Play, and print what came of it; return 1 if something was lost without a gap, doubled or out of order."""
+    """Play, and print the results. Return 1 if a message was lost without a gap, arrived twice, or was out of order."""
     parser = argparse.ArgumentParser(prog="python -m tests.resuming")
     parser.add_argument("--cuts", type=int, default=500, help="how many cuts in each way (default: 500)")
     parser.add_argument("--seed", type=int, default=0, help="the seed (default: 0)")

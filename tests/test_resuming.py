@@ -1,4 +1,4 @@
-"""Cuts of a resuming feed: nothing is lost, nothing comes twice, and a gap is reported only where the server forgot."""
+"""Cuts of a resuming feed: each message arrives once, and a gap is reported only if the server forgot messages."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ pytestmark = pytest.mark.usefixtures("virtual_time")
 
 @pytest.mark.parametrize("way", WAYS)
 async def test_cuts_lose_nothing(way):
-    """Through random cuts and refused handshakes every message comes once, in order, and without a gap."""
+    """Despite random cuts and refused handshakes every message arrives once, in order, and without a gap."""
     result = await play(way, 15, rate=1_000)
     assert result.is_sound
     assert (result.gaps, result.behind_gaps) == (0, 0)
@@ -23,7 +23,7 @@ async def test_cuts_lose_nothing(way):
 
 @pytest.mark.parametrize("way", WAYS)
 async def test_each_cut_is_one_gap_where_the_server_forgot(way):
-    """Where the exchange has forgotten, each cut is exactly one gap, and what is missing is behind it."""
+    """If the exchange forgets its messages, each cut causes one gap, in the place of the missing messages."""
     result = await play(way, 4, rate=1_000, forgets=True)
     assert result.is_sound
     assert (result.gaps, result.resumed) == (4, 0)
@@ -31,7 +31,7 @@ async def test_each_cut_is_one_gap_where_the_server_forgot(way):
 
 
 async def test_judge_finds_a_broken_rule(monkeypatch):
-    """Without the rule that a gap stands before what is not proven, the judge finds lost messages."""
+    """Without the rule that reports a gap if there is no proof, the judge finds lost messages."""
     monkeypatch.setattr(Matcher, "_gap", lambda *_: None)
     result = await play("url", 4, rate=1_000, forgets=True)
     assert result.lost > 0

@@ -27,7 +27,7 @@ class Continuity:
 
 
 class Ledger:
-    """Tracks the continuity of a feed from the events of its connections.
+    """Tracks the continuity of a feed by the events of its connections.
 
     A connection is complete from the event ``Connected`` to its last message. ``Gap``, ``Rotated`` or ``Resumed`` then
     decides whether the connection follows the one before without a missing message.

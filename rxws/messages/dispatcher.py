@@ -31,7 +31,7 @@ class FrameDispatcher:
         router: takes the messages.
         reporter: counts and reports failures.
         kept: which messages of the frame that ``frames`` emits now are delivered; None: all.
-        recent: keeps the frames that are delivered; None: they are not kept.
+        recent: keeps the delivered frames; None if they are not kept.
         holds_many: whether the frame that ``frames`` emits now holds several messages, which follow it one by one.
     """
 

@@ -12,10 +12,10 @@ __all__ = ["Event"]
 
 @dataclass(frozen=True, slots=True, kw_only=True, repr=False)
 class Event:
-    """The root of all events.
+    """The base class of all events.
 
-    ``str(event)`` is one sentence, the same that the log has. ``repr(event)`` shows all fields, with the beginning of
-    each. Both are without secrets and control characters.
+    ``str(event)`` is the sentence that is logged for the event. ``repr(event)`` shows the beginning of each field. Both
+    are without secrets and control characters.
 
     Attributes:
         name: the feed's name.

@@ -179,7 +179,7 @@ def test_gap_of_a_recording_is_preceded_by_the_last_message_only():
 
 
 def test_gap_that_ends_before_the_connection_is_reported():
-    """Behind a gap, and behind two, the next interval begins where the last gap ends, not with the connection."""
+    """After one or two gaps the next interval begins where the last gap ends, not with the connection."""
     ledger = kept(connected(1, 10.0), ended(1, 20.0), gap(15.0, 20.0), connected(2, 25.0))
     assert ledger.complete_since is None
     ledger.note(gap(15.0, 24.0))

@@ -1,4 +1,4 @@
-"""Resuming: after a loss a server sends again what was missed, and nothing is lost, doubled, or called missing."""
+"""Resuming: after a loss the server sends the missed messages again, and the feed delivers each once without a gap."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ pytestmark = pytest.mark.usefixtures("virtual_time", "assert_no_leaks")
 
 
 class Life:
-    """A feed of a replaying server, with what it delivered and reported."""
+    """A feed of a replaying server, with the messages and events that it delivered."""
 
     def __init__(self, ws):
         self.ws = ws
@@ -52,7 +52,7 @@ async def living(server, url=None, filters=None, **options):
 
 
 async def cut(server, *, before=5, missed=5, after=5):
-    """Publish, cut all connections, publish what is missed, and publish again when the feed has decided."""
+    """Publish messages, cut all connections, publish the missed messages, and publish more after the decision."""
     server.publish(before)
     await asyncio.sleep(1)
     server.reset()
@@ -87,7 +87,7 @@ async def test_reconnect_is_counted_without_a_gap():
 
 @pytest.mark.parametrize("greets", [False, True])
 async def test_server_that_forgot_is_a_gap_in_place(greets):
-    """Where the server has forgotten, exactly one gap stands before what it sends, also if it greets first."""
+    """If the server has forgotten its messages, one gap precedes the new ones, even if the server greets first."""
     async with ReplayingServer() as server:
         server.greets, server.has_forgotten = greets, True
         async with living(server) as life:
@@ -100,7 +100,7 @@ async def test_server_that_forgot_is_a_gap_in_place(greets):
 
 
 async def test_greeting_with_a_changing_id_disturbs_no_proof():
-    """A greeting that is another one on each connection is delivered, and the replay behind it is proven."""
+    """A greeting that differs on each connection is delivered, and the replay after it is proven."""
     async with ReplayingServer() as server:
         server.greets = True
         async with living(server) as life:
@@ -111,7 +111,7 @@ async def test_greeting_with_a_changing_id_disturbs_no_proof():
 
 
 async def test_statement_decides():
-    """With a filter for the server's statement, a cursor that excludes its own message is proven by the statement."""
+    """If the cursor excludes its own message, the server's statement is the proof."""
     async with ReplayingServer() as server:
         server.begins, server.states = 1, True
         async with living(server, resume=[{"recovered": True}]) as life:
@@ -124,7 +124,7 @@ async def test_statement_decides():
 
 @pytest.mark.parametrize("keys", ["A", "ABC"])
 async def test_numbers_decide(keys):
-    """With ``sequence`` the next number of each key proves that the cursor excludes its own message."""
+    """If the cursor excludes its own message, with ``sequence`` the next number of each key is the proof."""
     async with ReplayingServer() as server:
         server.begins, server.keys = 1, tuple(keys)
         async with living(server, sequence="n", key="k") as life:
@@ -134,7 +134,7 @@ async def test_numbers_decide(keys):
 
 
 async def test_last_values_first_are_no_proof_with_numbers():
-    """A server that forgot and sends last values first is one gap, and no message comes twice."""
+    """If the server has forgotten its messages and sends last values first, there is one gap and no duplicate."""
     async with ReplayingServer() as server:
         server.keys, server.shows_last, server.has_forgotten = ("A", "B", "C"), True, True
         server.publish(3)
@@ -149,7 +149,7 @@ async def test_last_values_first_are_no_proof_with_numbers():
 
 
 async def test_numbers_that_begin_anew_are_a_gap():
-    """A server that restarts its count is behind a gap, and its messages are delivered."""
+    """If the server restarts its count, a gap precedes its messages, and these are delivered."""
     async with ReplayingServer() as server, living(server, sequence="n", key="k") as life:
         server.publish(50)
         await asyncio.sleep(1)
@@ -165,7 +165,7 @@ async def test_numbers_that_begin_anew_are_a_gap():
 
 
 async def test_number_of_a_quiet_key_is_awaited_for_long():
-    """A key that sends nothing for a minute after the loss is proven, or not, by its next message."""
+    """If a key has no message for a minute after the loss, its next message decides whether there is a gap."""
     async with ReplayingServer() as server:
         server.begins, server.keys = 1, ("A", "B")
         async with living(server, sequence="n", key="k") as life:
@@ -185,7 +185,7 @@ async def test_number_of_a_quiet_key_is_awaited_for_long():
 
 
 async def test_each_channel_has_a_cursor_and_a_statement():
-    """With ``multiplex`` each subscription is given its own cursor, and its answer says whether it was recovered."""
+    """With ``multiplex`` each subscription gets its own cursor, and the answer states whether it was recovered."""
     async with ReplayingServer() as server:
         server.begins, server.keys = 1, ("A", "B")
         async with living(server, server.channels_url, resume=[{"recovered": True}]) as life:
@@ -274,7 +274,7 @@ async def test_subclass_has_the_cursor():
 
 
 async def test_connection_that_ends_undecided_moves_nothing():
-    """A connection that ends before it has proven anything delivers nothing; the next one begins at the same place."""
+    """A connection that ends before the proof delivers nothing, and the next one begins with the same cursor."""
     async with ReplayingServer() as server, living(server) as life:
         server.publish(5)
         await asyncio.sleep(1)
@@ -295,7 +295,7 @@ async def test_connection_that_ends_undecided_moves_nothing():
 
 
 async def test_rotation_with_a_cursor_delivers_nothing_twice():
-    """A planned rotation gives the cursor as well; what comes again is dropped, and no gap is reported."""
+    """A planned rotation passes the cursor too; repeated messages are dropped, and no gap is reported."""
     async with ReplayingServer() as server, living(server, handover_settle=0.2) as life:
         server.publish(5)
         await asyncio.sleep(1)
@@ -349,7 +349,7 @@ async def test_state_is_live_only_when_it_is_decided():
     ],
 )
 async def test_why_nothing_was_proven_is_said_once(caplog, set_up, options, words):
-    """A warning says once what may be why the feed does not resume."""
+    """A warning names, once, the possible reason why the feed does not resume."""
     caplog.set_level(logging.WARNING, "rxws")
     async with ReplayingServer() as server:
         vars(server).update(set_up)
@@ -363,7 +363,7 @@ async def test_why_nothing_was_proven_is_said_once(caplog, set_up, options, word
 
 
 async def test_channels_need_a_statement_or_numbers(caplog):
-    """With ``multiplex`` copies prove nothing: without a statement or numbers a warning says so, and there is a gap."""
+    """With ``multiplex`` copies are no proof. Without a statement or numbers there is a warning and a gap."""
     caplog.set_level(logging.WARNING, "rxws")
     async with ReplayingServer() as server, living(server, server.channels_url) as life:
         stream = life.ws.multiplex(
@@ -379,7 +379,7 @@ async def test_channels_need_a_statement_or_numbers(caplog):
 
 
 async def test_cursor_function_that_raises_is_reported():
-    """A cursor function that raises is reported, and the cursor of an older message counts."""
+    """A cursor function that raises is reported, and the cursor of an older message is used."""
 
     def cursor(message):
         if message["id"] == 5:
@@ -394,7 +394,7 @@ async def test_cursor_function_that_raises_is_reported():
 
 
 async def test_replay_that_never_stops_is_bounded():
-    """A server that sends unknown messages for ever as its replay does not keep the feed from delivering."""
+    """If a server's replay consists of unknown messages without an end, the feed still delivers."""
     async with ReplayingServer() as server, living(server) as life:
         server.publish(5)
         await asyncio.sleep(1)
@@ -421,13 +421,13 @@ async def test_replay_that_never_stops_is_bounded():
     ],
 )
 async def test_wrong_options_are_named(options, error, words):
-    """A wrong option raises at once, and names what was expected."""
+    """A wrong option raises an error at once, which names the valid values."""
     with pytest.raises(error, match=words):
         rxws.ReactiveWebSocket(lambda: "ws://localhost", **options)
 
 
 async def test_cursor_parameter_without_resume_is_refused():
-    """A function with a required parameter raises TypeError where the feed does not resume."""
+    """A function with a parameter for the cursor raises TypeError if the feed does not resume."""
     with pytest.raises(TypeError, match="a parameter for the cursor, which needs resume="):
         rxws.ReactiveWebSocket(lambda cursor: "ws://localhost")
     async with ReplayingServer() as server, rxws.ReactiveWebSocket(server.url) as ws:

@@ -1,4 +1,4 @@
-"""The demo exchange sends again what a client missed: in the ways of several venues, and forgets on request."""
+"""The demo exchange sends missed messages again, in the ways of several exchanges, and forgets them on request."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ def connect(url):
 
 
 async def received(client, seconds=0.1):
-    """Return what comes within some seconds."""
+    """Return the messages that arrive within some seconds."""
     messages = []
     try:
         async with asyncio.timeout(seconds):
@@ -44,7 +44,7 @@ async def seen(exchange, url, count=10):
 
 
 async def test_messages_have_a_count_only_for_clients_with_a_cursor():
-    """Without ``cursor`` in the URL messages are as they were; with it they have a count without holes."""
+    """Without ``cursor`` in the URL messages are unchanged; with it each has a number, without holes."""
     async with demo.serve(rate=0) as exchange, connect(exchange.url) as plain:
         assert counts(await seen(exchange, f"{exchange}?cursor=")) == list(range(1, 11))
         assert counts(await received(plain)) == []
@@ -52,7 +52,7 @@ async def test_messages_have_a_count_only_for_clients_with_a_cursor():
 
 @pytest.mark.parametrize("includes", [True, False])
 async def test_replay_from_a_cursor(includes):
-    """``?cursor=7`` sends again from the seventh message on, with or without it, and goes on with new ones."""
+    """``?cursor=7`` sends messages again from the seventh on, including it or not, and then new ones."""
     async with demo.serve(rate=0) as exchange:
         exchange.replays_cursor = includes
         await seen(exchange, f"{exchange}?cursor=")
@@ -88,7 +88,7 @@ async def test_old_messages_are_dropped():
 
 
 async def test_subscription_with_a_cursor():
-    """The answer says whether the channel was recovered, and what is sent again stands behind it."""
+    """The answer states whether the channel was recovered, and precedes the repeated messages."""
     async with demo.serve(rate=0) as exchange:
         await seen(exchange, f"{exchange}?cursor=", 60)
         async with connect(f"{exchange.stream_url}?cursor=") as client:
@@ -104,7 +104,7 @@ async def test_subscription_with_a_cursor():
 
 
 async def test_session():
-    """A session is resumed with a statement behind what is sent again; an unknown one is invalid."""
+    """A resumed session gets the repeated messages and then a statement; an unknown session is invalid."""
     url = "/session"
     async with demo.serve(rate=0) as exchange:
         base = exchange.url.removesuffix("/ws") + url
@@ -125,7 +125,7 @@ async def test_session():
 
 
 async def test_last_values_first_and_greetings():
-    """The last message of each channel comes first on request, and a greeting that is another one each time."""
+    """On request the last message of each channel comes first, and each connection gets a different greeting."""
     async with demo.serve(rate=0) as exchange:
         exchange.greets = exchange.shows_last_first = True
         await seen(exchange, f"{exchange}?cursor=", 100)
@@ -140,7 +140,7 @@ async def test_last_values_first_and_greetings():
 
 
 async def test_history_is_bounded(monkeypatch):
-    """At most so many messages are kept."""
+    """The number of kept messages is limited."""
     monkeypatch.setattr("rxws.demo.history._MOST", 100)
     history = History()
     history.is_kept = True

@@ -30,7 +30,7 @@ def filled(ring: RecentMessages, *messages: Any) -> RecentMessages:
 
 
 async def test_cursor_is_the_newest_value_that_is_not_none() -> None:
-    """Messages without the key, and those with None, are passed over."""
+    """Messages without the key, or with None, have no cursor."""
     ring = make()
     assert ring.cursor() is None
     assert filled(ring, {"n": 1}, {"n": 2}, {"x": 9}, {"n": None}).cursor() == 2
@@ -38,14 +38,14 @@ async def test_cursor_is_the_newest_value_that_is_not_none() -> None:
 
 
 async def test_cursor_is_a_path_or_a_function() -> None:
-    """The cursor may be a path, or what a function returns."""
+    """The cursor may be given by a path or a function."""
     message = {"data": {"id": "a"}, "k": 3}
     assert filled(make(("data", "id")), message).cursor() == "a"
     assert filled(make(lambda message: message["k"] + 1), message).cursor() == 4
 
 
 async def test_message_is_its_own_cursor_without_a_field() -> None:
-    """Without ``cursor`` the last message is the cursor, except one that each connection gets for itself."""
+    """Without ``cursor`` the last message is the cursor, except messages that are per connection."""
     assert filled(make(None), {"n": 1}, {"n": 2}, {"own": True}).cursor() == {"n": 2}
 
 
@@ -61,7 +61,7 @@ async def test_each_channel_has_a_cursor_of_its_own() -> None:
 
 
 async def test_answer_to_a_subscription_has_a_cursor() -> None:
-    """The server's answer counts for its channel and for the whole feed, until a newer message comes."""
+    """The cursor in the server's answer is used for its channel and the whole feed, until a newer message arrives."""
     ring = make()
     ring.note("A", {"n": 5, "id": 1})
     assert (ring.cursor("A"), ring.cursor("B"), ring.cursor()) == (5, None, 5)
@@ -70,7 +70,7 @@ async def test_answer_to_a_subscription_has_a_cursor() -> None:
 
 
 async def test_answer_is_no_message() -> None:
-    """Without ``cursor`` an answer is no cursor: it is no message that was delivered."""
+    """Without ``cursor`` an answer is no cursor, because it was not delivered as a message."""
     ring = make(None)
     ring.note("A", {"id": 1})
     assert ring.cursor("A") is None
@@ -93,7 +93,7 @@ async def test_ring_is_bounded_in_bytes(monkeypatch: pytest.MonkeyPatch) -> None
 
 
 async def test_rare_cursor_outlives_its_message() -> None:
-    """A cursor that only an old message had is known after the ring has lost that message, for each channel."""
+    """The last cursor of each channel is remembered even after its message has left the ring."""
     ring = make(channels=("A", "B"))
     filled(ring, {"c": "A", "n": "a"}, {"c": "B", "n": "b"}, {"n": "x"})
     filled(ring, *({"c": "A"} for _ in range(30_000)))
@@ -111,7 +111,7 @@ async def test_function_that_raises_is_reported() -> None:
 
 
 async def test_key_that_no_message_has() -> None:
-    """Where messages were delivered and none has the key, that is known."""
+    """The ring knows if no delivered message has the key."""
     ring = make()
     assert not ring.names_no_key
     assert filled(ring, {"x": 1}).names_no_key
@@ -119,7 +119,7 @@ async def test_key_that_no_message_has() -> None:
 
 
 async def test_answers_are_left_out() -> None:
-    """An answer to what was sent is no message that may come again, even if an equal message is."""
+    """An answer to a sent message is left out, but an equal message is not."""
     ring, answer = make(), {"id": 1}
     filled(ring, {"n": 1}, answer, {"id": 1})
     ring.exclude([answer])

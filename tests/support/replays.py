@@ -1,4 +1,4 @@
-"""A server that sends again what a client missed, from a cursor on, in the ways of several venues."""
+"""A server that sends missed messages again, from a cursor on, in the ways of several exchanges."""
 
 from __future__ import annotations
 
@@ -20,15 +20,15 @@ class ReplayingServer(FeedServer):
     only the messages of the keys that it subscribes.)
 
     Attributes:
-        begins: where a replay begins: 0 with the cursor's own message, 1 with the next one, -3 three before it.
-        states: whether the server sends ``{"recovered": …}`` behind a replay.
-        greets: whether it sends a greeting first, another one on each connection.
+        begins: where a replay begins: 0 means the cursor's own message, 1 the next one, -3 the third one before it.
+        states: whether the server sends ``{"recovered": …}`` after a replay.
+        greets: whether it first sends a greeting, which differs on each connection.
         shows_last: whether it first sends the last message of each key again.
         has_forgotten: whether it ignores cursors.
         keys: the keys, whose messages come in turn.
-        epoch: a part of each message, which changes when the server counts anew.
+        epoch: a part of each message, which changes when the server restarts its count.
         log: all messages.
-        cursors: the cursors that were asked for.
+        cursors: the requested cursors.
     """
 
     def __init__(self, **options: Any) -> None:
