@@ -9,7 +9,9 @@ from typing import TYPE_CHECKING, Any, Self, Unpack
 
 from .callables import is_coroutine_function, name_of, reject_generator_function, shadowable
 from .consuming import Consuming, T, feed_of
-from .feed.wiring import Feed, Hooks, make_feed
+from .feed.factory import make_feed
+from .feed.hooks import Hooks
+from .feed.wiring import Feed
 from .messages.filters import Filters
 from .options import FeedOptions, Options
 

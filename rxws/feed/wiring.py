@@ -6,11 +6,9 @@ import asyncio
 import functools
 import itertools
 import logging
-from collections.abc import Callable, Coroutine
-from contextvars import ContextVar
-from dataclasses import dataclass
+from collections.abc import Callable
 from typing import Any, Final
-from weakref import WeakSet, proxy
+from weakref import proxy
 
 from reactivex import abc
 
@@ -28,7 +26,6 @@ from ..errors import ConnectFailed, FeedClosed, RxwsError, SendFailed
 from ..messages.dispatcher import FrameDispatcher
 from ..messages.filters import Filter
 from ..messages.frames import Websocket
-from ..messages.hooks import ParseHooks
 from ..messages.recent import RecentMessages
 from ..messages.router import Router
 from ..observables.hot import CurrentObservable, HotObservable
@@ -47,27 +44,17 @@ from ..streams.stream import Stream
 from ..streams.stream_options import StreamOptions
 from ..streams.stream_receiver import StreamReceiver
 from ..streams.unmatched import UnmatchedFilters
+from .hooks import Hooks, close_with_hook, running_hook
 from .requests import exchange
 from .shutdown import Shutdown
 from .source import FrameSource
 
-__all__ = ["FEED_FACTORY", "Feed", "Hooks", "make_feed"]
+__all__ = ["Feed"]
 
 #: If a feed does not open another connection after a loss, it fails within this many seconds.
 FAILURE_DELAY: Final = 0.01
 
 _NUMBERS = itertools.count(1)
-
-#: The streams that the rotation hook that runs in this context has made. They are closed when the hook ends.
-_HOOK_STREAMS: ContextVar[WeakSet[Stream[Any]] | None] = ContextVar("rxws_hook_streams", default=None)
-
-
-@dataclass(frozen=True, slots=True)
-class Hooks(ParseHooks):
-    """The hooks of a subclass: how to parse frames, how to connect, and when to rotate."""
-
-    create_ws: Callable[[], Coroutine[Any, Any, object]]
-    when2create_new_ws: Callable[[], Coroutine[Any, Any, object]]
 
 
 class Feed:
@@ -196,11 +183,8 @@ class Feed:
         parsed = Filter.parse(filters)
         self.context.check()
         stream: Stream[Any] = Stream(self.router, parsed, options, availability or self._availability)
-        in_hook = _HOOK_STREAMS.get()
-        if in_hook is not None:
-            # Rotation hooks wait for rare messages, so do not warn if none passes the filter.
-            in_hook.add(stream)
-        elif not self.is_closing:
+        # Rotation hooks wait for rare messages, so do not warn if none passes the filter.
+        if not (close_with_hook(stream) or self.is_closing):
             self._unmatched.watch(stream, parsed)
         return stream
 
@@ -283,14 +267,8 @@ class Feed:
 
     async def wait_rotation_due(self) -> None:
         """Run the rotation hook, and close the streams that it has made."""
-        streams: WeakSet[Stream[Any]] = WeakSet()
-        _HOOK_STREAMS.set(streams)
-        try:
-            with self.reporter.guard(self._hooks.when2create_new_ws, awaits=True):
-                await self._hooks.when2create_new_ws()
-        finally:
-            for stream in list(streams):
-                stream.close_nowait()
+        with running_hook(), self.reporter.guard(self._hooks.when2create_new_ws, awaits=True):
+            await self._hooks.when2create_new_ws()
 
     def enter(self, state: State) -> None:
         """Set the state of the feed."""
@@ -413,15 +391,3 @@ class Feed:
             last_message_age=None if last is None else max(0.0, self.loop.time() - last),
             complete_since=self.ledger.complete_since,
         )
-
-
-#: Makes the next feed of this context. A replay replaces :class:`Feed` by its own factory.
-FEED_FACTORY: Final[ContextVar[Callable[[Hooks, Options, str], Feed]]] = ContextVar("rxws_feed_factory", default=Feed)
-
-
-def make_feed(hooks: Hooks, options: Options, kind: str) -> Feed:
-    """Make a feed that connects, or in a replay a feed that plays a recording."""
-    factory = FEED_FACTORY.get()
-    # A replay replaces only one feed, and no others that its subclass may make.
-    FEED_FACTORY.set(Feed)
-    return factory(hooks, options, kind)
