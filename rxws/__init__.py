@@ -54,6 +54,7 @@ The public names::
         StreamOverflow                  a consumer was too slow for its stream
     Modules
         operators                       operators for feeds that reactivex does not have
+        books                           order books, kept from snapshots and changes
         recording                       the entries of recordings
         demo                            an exchange on this machine, for examples
         testing                         a server that fails on command
@@ -75,7 +76,7 @@ not depend on sockets, and connections do not depend on streams::
 
 The modules beside the folders are the two public classes of a feed, ``interface`` and ``websocket``; their base,
 ``consuming``, and their ``options``; and modules that every folder may import: ``errors``, ``callables``, ``checks``,
-``codec``, ``delays``. The edges ``operators``, ``recording``, ``jupyter``, ``nats``, ``prometheus``,
+``codec``, ``delays``. The edges ``operators``, ``books``, ``recording``, ``jupyter``, ``nats``, ``prometheus``,
 ``testing``, ``demo`` and ``cli`` import only what the folders export. The core imports no edge.
 
 The way of a message::
@@ -192,7 +193,7 @@ __all__ = [
 
 __version__ = "0.1.0"
 
-_EDGES = frozenset({"demo", "jupyter", "nats", "operators", "prometheus", "recording", "testing"})
+_EDGES = frozenset({"books", "demo", "jupyter", "nats", "operators", "prometheus", "recording", "testing"})
 _OF_RECORDING = frozenset({"read", "record", "replay"})
 _REQUIREMENTS = {
     "jupyter": ("IPython", "bqplot", "ipywidgets", "numpy"),
@@ -203,6 +204,7 @@ _REQUIREMENTS = {
 
 if TYPE_CHECKING:
     # Without these imports a type checker would see ``Any``.
+    from . import books as books
     from . import demo as demo
     from . import jupyter as jupyter
     from . import nats as nats

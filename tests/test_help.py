@@ -59,7 +59,7 @@ def test_every_public_name_has_a_line_in_a_group() -> None:
     found = groups(rxws.__doc__ or "")
     assert [*found] == ["Feeds", "Messages", "Recordings", "Events", "Errors", "Modules"]
     names = [name for group in found.values() for name in group]
-    modules = {"demo", "jupyter", "nats", "operators", "prometheus", "recording", "testing"}
+    modules = {"books", "demo", "jupyter", "nats", "operators", "prometheus", "recording", "testing"}
     assert sorted(names) == sorted({*rxws.__all__, "read", "record", "replay", *modules})
     assert set(found["Modules"]) == modules
 
@@ -76,7 +76,8 @@ def test_dir_lists_only_names_that_can_be_loaded() -> None:
     """``dir(rxws)`` has the public names, and no module whose extra is missing: each name in it can be loaded."""
     code = "import rxws; [getattr(rxws, name) for name in dir(rxws)]; print(*dir(rxws))"
     public = {name for name in printed(code).split() if not name.startswith("_")}
-    assert public == {*rxws.__all__, "read", "record", "replay", "demo", "operators", "recording", "testing"}
+    modules = {"books", "demo", "operators", "recording", "testing"}
+    assert public == {*rxws.__all__, "read", "record", "replay", *modules}
     assert {"jupyter", "prometheus"} <= {*dir(rxws)}
 
 

@@ -78,6 +78,7 @@ PURE = (
 
 EDGES = (
     "operators",
+    "books",
     "recording",
     "jupyter",
     "nats",

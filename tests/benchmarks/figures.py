@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import gc
+import random
 import statistics
 import time
 import tracemalloc
@@ -12,6 +13,8 @@ from pathlib import Path
 from typing import Any
 
 from reactivex.subject import Subject
+
+import rxws
 
 from .contenders import OPTIONS, Connect, Feed, Measure, Run, msgspec_decode, on_websockets
 from .frames import SYMBOLS, order, symbol
@@ -212,3 +215,80 @@ def handler_latency(rate: int) -> Measure:
         return stamped.median()
 
     return measure
+
+
+LEVELS = 1_000
+"""The levels of each side of the measured order book."""
+
+
+def _changes(count: int) -> list[dict[str, list[list[str]]]]:
+    """Return changes of five levels on each side; a sixth of them remove a level."""
+    chance = random.Random(1)
+    sizes = ["0", "0.5", "1.25", "2", "3.75", "10"]
+    return [
+        {
+            name: [[f"{50_000 + sign * chance.randint(1, LEVELS) / 2:.1f}", chance.choice(sizes)] for _ in range(5)]
+            for name, sign in (("b", -1), ("a", 1))
+        }
+        for _ in range(count)
+    ]
+
+
+def _microseconds_a_level(apply: Callable[[dict[str, list[list[str]]]], object]) -> float:
+    changes = _changes(4_000)
+    for change in changes:  # fills the book
+        apply(change)
+    gc.collect()
+    started = time.process_time()
+    for change in changes:
+        apply(change)
+    return (time.process_time() - started) / len(changes) / 10 * 1e6
+
+
+async def order_book(_run: Run) -> float:
+    """Return the processor time of one level of a change in an OrderBook of 1,000 levels, in microseconds."""
+    return _microseconds_a_level(rxws.books.OrderBook({"bids": "b", "asks": "a"}, number=float).apply)
+
+
+class DictBook:
+    """What programmers write by hand: plain dicts, which have no order and check nothing."""
+
+    def __init__(self) -> None:
+        self.bids: dict[float, float] = {}
+        self.asks: dict[float, float] = {}
+
+    def apply(self, change: dict[str, list[list[str]]]) -> None:
+        for side, levels in ((self.bids, change["b"]), (self.asks, change["a"])):
+            for price, size in levels:
+                number = float(size)
+                if number:
+                    side[float(price)] = number
+                else:
+                    side.pop(float(price), None)
+
+
+async def dict_book(_run: Run) -> float:
+    """Return the same for plain dicts."""
+    return _microseconds_a_level(DictBook().apply)
+
+
+async def best_of_order_book(_run: Run) -> float:
+    """Return the same for an OrderBook whose best prices are read after each change."""
+    book = rxws.books.OrderBook({"bids": "b", "asks": "a"}, number=float)
+
+    def apply(change: dict[str, list[list[str]]]) -> None:
+        book.apply(change)
+        _best = book.best
+
+    return _microseconds_a_level(apply)
+
+
+async def best_of_dict_book(_run: Run) -> float:
+    """Return the same for plain dicts, whose best prices ``max`` and ``min`` find."""
+    book = DictBook()
+
+    def apply(change: dict[str, list[list[str]]]) -> None:
+        book.apply(change)
+        _best = max(book.bids, default=None), min(book.asks, default=None)
+
+    return _microseconds_a_level(apply)

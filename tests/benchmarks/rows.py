@@ -267,6 +267,22 @@ ROWS = [
         at_most=True,
     ),
     Row(
+        "book",
+        "one level of a change in an ``OrderBook`` of floats with 1,000 levels",
+        "plain dicts without order and checks",
+        0.35,
+        figures.order_book,
+        figures.dict_book,
+    ),
+    Row(
+        "book-best",
+        "the same, and ``best`` after every ten levels",
+        "plain dicts with ``max`` and ``min``",
+        2.0,
+        figures.best_of_order_book,
+        figures.best_of_dict_book,
+    ),
+    Row(
         "fairness",
         "longest time that another task waits in a burst of 1,000,000 messages, on websockets",
         "",
