@@ -100,17 +100,18 @@ def _arguments_of(operator: object) -> Iterator[object]:
     Only the closures of reactivex's own functions are read, because another operator may await the results of its
     functions.
     """
-    if isinstance(operator, tuple):
-        for each in operator:
-            yield from _arguments_of(each)
-    elif isinstance(operator, dict):
-        yield from _arguments_of(tuple(operator.values()))
-    elif inspect.isfunction(operator) and operator.__module__.startswith("reactivex."):
-        closure = inspect.getclosurevars(operator).nonlocals
-        if getattr(closure.get("fun"), "__name__", None) not in _PROJECTIONS:
-            yield from _arguments_of(closure)
-    else:
+    if not inspect.isfunction(operator) or not operator.__module__.startswith("reactivex."):
         yield operator
+        return
+    closure = inspect.getclosurevars(operator).nonlocals
+    if getattr(closure.get("fun"), "__name__", None) in _PROJECTIONS:
+        return
+    for value in closure.values():
+        # Positional arguments and composed operators are in a tuple, and keyword arguments in a dict. What is in those
+        # is not searched: it is the user's, and may contain itself.
+        held = value if isinstance(value, tuple) else value.values() if isinstance(value, dict) else (value,)
+        for each in held:
+            yield from _arguments_of(each)
 
 
 def _refuse(operator: str, function: object, _item: object = None) -> NoReturn:

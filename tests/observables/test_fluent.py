@@ -317,6 +317,14 @@ async def test_pipe_when_coroutines_are_awaited() -> None:
     assert await numbers.pipe(rx.compose(*with_index)) == [2, 4, 6]
 
 
+def test_pipe_when_an_argument_contains_itself() -> None:
+    """The arguments of operators are not searched further: a dict that contains itself is an item like others."""
+    item: dict[str, Any] = {}
+    item["self"] = item
+    assert items_of(Bound(rx.empty()).pipe(ops.default_if_empty(item)))[0] is item
+    assert items_of(Bound(rx.empty()).pipe(ops.start_with(item, (item,))))[1][0] is item
+
+
 async def test_pipe_when_an_operator_of_the_user_has_a_coroutine_function() -> None:
     """An operator that reactivex did not make may await a coroutine function."""
 
