@@ -64,8 +64,8 @@ def look_up(message: object, key: Hashable) -> object:
             found = found.get(step, ABSENT)  # type: ignore[attr-defined]
         elif issubclass(kind, (list, tuple)) and isinstance(step, int):
             found = found[step] if -len(found) <= step < len(found) else ABSENT  # type: ignore[arg-type, index]
-        elif _has_attribute(kind, step):
-            found = getattr(found, step, ABSENT)
+        elif (read := _attribute_reader(kind, step)) is not None:
+            found = read(found)
         else:
             mapping = mapping_of(found)
             found = ABSENT if mapping is None else mapping.get(step, ABSENT)
@@ -93,7 +93,7 @@ def reader_for(kind: Any, keys: tuple[Hashable, ...]) -> Read | None:
         return lambda message: read(mapping_of(message))
     if issubclass(kind, (list, tuple)) and all(isinstance(step, int) for step in steps):
         return _reader(itemgetter(*steps), IndexError)
-    if all(_has_attribute(kind, step) for step in steps):
+    if all(_attribute_reader(kind, step) is not None for step in steps) and _tag_field_of(kind) not in steps:
         return _reader(attrgetter(*steps), AttributeError)  # type: ignore[arg-type]
     if kind.__module__ == "builtins":
         first_steps = [step[0] if isinstance(step, tuple) else step for step in steps]
@@ -121,12 +121,23 @@ def _reader_of_paths(keys: tuple[Hashable, ...]) -> Read:
 
 
 @functools.lru_cache(maxsize=4096)
-def _has_attribute(kind: Any, name: Any) -> bool:
-    """Return whether objects of a type have an attribute that a filter may read: a listed field, or a property.
+def _attribute_reader(kind: Any, name: Any) -> Read | None:
+    """Return a function that reads an attribute of objects of a type; None if they have no such attribute.
 
-    Methods and other private attributes do not count, because no server has sent them.
+    Attributes are the fields of a class that lists its fields, and its properties. The tag of a Struct is one, too,
+    under the name that it has in a message. Methods and other private attributes are none: no server has sent them.
     """
     if not isinstance(name, str) or issubclass(kind, Mapping) or not any(hasattr(kind, each) for each in _FIELDS):
-        return False
+        return None
+    if name == _tag_field_of(kind):
+        tag = kind.__struct_config__.tag
+        return lambda _message: tag
     listed = [*getattr(kind, "__dataclass_fields__", ()), *(each.name for each in getattr(kind, "__attrs_attrs__", ()))]
-    return name in listed or (hasattr(kind, name) and not name.startswith("_") and not callable(getattr(kind, name)))
+    if name in listed or (hasattr(kind, name) and not name.startswith("_") and not callable(getattr(kind, name))):
+        return lambda message: getattr(message, name, ABSENT)
+    return None
+
+
+def _tag_field_of(kind: Any) -> str | None:
+    """Return the name of a Struct's tag in messages; None for other types, and without a tag."""
+    return getattr(getattr(kind, "__struct_config__", None), "tag_field", None)

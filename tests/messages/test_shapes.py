@@ -28,6 +28,12 @@ class Trade(msgspec.Struct):
     def method(self) -> None: ...
 
 
+class Tagged(msgspec.Struct, tag_field="e", tag="trade"):
+    """A Struct whose type stands in the message."""
+
+    symbol: str = msgspec.field(name="s")
+
+
 @dataclasses.dataclass
 class Filled:
     """A dataclass with a field that is filled later, and one whose default is a function."""
@@ -76,6 +82,10 @@ CASES: list[tuple[Any, Any, Any]] = [
     (Trade(1.0), "other", ABSENT),
     (Trade(1.0), 0, ABSENT),
     (Trade(1.0), "price.real", ABSENT),
+    (Tagged("BTCUSDT"), "e", "trade"),
+    (Tagged("BTCUSDT"), "symbol", "BTCUSDT"),
+    (Tagged("BTCUSDT"), "s", ABSENT),
+    ([Tagged("BTCUSDT")], (0, "e"), "trade"),
     (Filled(1.0), "price", 1.0),
     (Filled(1.0), "convert", print),
     (Filled(1.0), "late", ABSENT),
@@ -127,6 +137,9 @@ def test_reader_of_several_keys_gives_a_tuple() -> None:
     fields = reader_for(Trade, ("price", "kind"))
     assert fields is not None
     assert fields(Trade(1.0)) == (1.0, "trade")
+    tagged = reader_for(Tagged, ("e", "symbol"))
+    assert tagged is not None
+    assert tagged(Tagged("BTCUSDT")) == ("trade", "BTCUSDT")
     mixed = reader_for(list, (0, (1, "s")))
     assert mixed is not None
     assert mixed([7, {"s": 8}]) == (7, 8)
