@@ -108,6 +108,15 @@ def _lose_some(match: Any) -> Any:
     return lambda self, message: match(self, message) if next(count) % 100 else ()
 
 
+def _deny_rotations(resolve: Any) -> Any:
+    return lambda self, success: resolve(self, False)
+
+
+def _miss_answers(_take: Any) -> Any:
+    """Recognise answers, so that no stream gets them, and do not note them."""
+    return lambda self, message: any(each.consent(message) for each in self.waiting)
+
+
 def _change_gaps(**change: Callable[[Any], Any]) -> Make:
     """Change fields of each Gap that is reported."""
 
@@ -148,12 +157,14 @@ BREAKS: dict[str, tuple[str, Make]] = {
     "a Gap is forgotten": ("rxws.messages.router:Router.announce", _forget_gaps),
     "a Gap comes twice": ("rxws.messages.router:Router.announce", _announce_twice),
     "a Gap ends in the future": ("rxws.reporting.reporter:Reporter.emit", _change_gaps(end=lambda end: end + 3600.0)),
+    "a Gap begins too early": ("rxws.reporting.reporter:Reporter.emit", _change_gaps(start=lambda start: start - 0.5)),
     "a Gap names no last message": (
         "rxws.reporting.reporter:Reporter.emit",
         _change_gaps(last_message=lambda _message: None),
     ),
     "a Gap comes too late": ("rxws.messages.router:Router.announce", _announce_late),
     "a subscription is left out": ("rxws.sending.channel_states:ChannelStates.__init__", _leave_a_subscription_out),
+    "a subscription is sent again": ("rxws.sending.answers:Answers.take", _miss_answers),
     "nothing is unsubscribed": ("rxws.sending.channel_states:ChannelStates.take_command", _unsubscribe_nothing),
     "the new connection is trusted at once": (
         "rxws.connections.matching.evidence:Evidence.has_agreed",
@@ -166,6 +177,7 @@ BREAKS: dict[str, tuple[str, Make]] = {
     "a gap cuts no interval": ("rxws.connections.coverage:Coverage.exclude", _cut_nothing),
     "an interval begins too early": ("rxws.connections.coverage:Coverage.exclude", _cut_too_little),
     "a book sees no hole": ("rxws.streams.sequence:SequenceTracker.apply", _see_no_hole),
+    "rotate() is False": ("rxws.connections.rotation:Rotation._resolve_rotation", _deny_rotations),
     "timers are left behind": ("rxws.connections.opener:watch", _leave_timers),
     "a message is lost now and then": ("rxws.messages.index:Index.match", _lose_some),
 }

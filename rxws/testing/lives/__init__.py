@@ -13,7 +13,9 @@
     clock         the loop's clock, which can be advanced
     endpoint      the address and the options for a feed
     consumers     the consumers of the feed; audience holds all of them
+    evidence      the input of the judge
     oracle        the judge, which knows what the server sent on each connection, and no rule of rxws
+    feed_reports  its part that judges the Gaps of the feed and the results of rotate()
     report        the result of a life
     course        runs a life from beginning to end
     playing       runs a life, judges it, and looks for leaks

@@ -9,7 +9,7 @@ import rxws
 
 from .consumers import Book, Consumer, LifeHooks, Seen
 from .endpoint import Feed
-from .oracle import Evidence
+from .evidence import Evidence
 from .report import Problem
 from .venue import BOOK, Venue, channel_names
 

@@ -15,9 +15,9 @@ import rxws
 from .audience import Audience
 from .clock import stand_still
 from .consumers import Deliberate
-from .dialect import Dialect
+from .dialect import Dialect, Numbered
 from .endpoint import Endpoint, Feed, MakeFeed, options_of
-from .oracle import CLOSE_TIMEOUT, Evidence, RotateCall
+from .evidence import CLOSE_TIMEOUT, Deliveries, Evidence, RotateCall
 from .real import real_network
 from .report import Problem
 from .schedule import Act, Schedule
@@ -67,6 +67,9 @@ class Life:
         self._reference: Callable[[], Feed | None] = lambda: None
         self._audience: Audience | None = None
         self._delivered_at = -1.0
+        # The last numbered message, and that of each channel.
+        self._last_numbered: Numbered | None = None
+        self._last_of: dict[str, Numbered] = {}
         # The difference between the time of events and the time of the loop.
         self._shift = 0.0
         self._rotates_at_once = False
@@ -237,6 +240,8 @@ class Life:
         self.counts["events"] += 1
         if isinstance(event, rxws.Gap):
             self.evidence.gaps.append(self.dated(event))
+            consumed = {each: self._last_of.get(each) for each in self.evidence.wanted}
+            self.evidence.deliveries.append(Deliveries(self._last_numbered, consumed))
             if event.last_message != self._last_message:
                 self._problem("last message", f"a Gap has {event.last_message!r} instead of {self._last_message!r}")
         elif isinstance(event, rxws.HandlerFailed) and not isinstance(event.error, EXPECTED):
@@ -249,8 +254,10 @@ class Life:
 
     def _message(self, message: Any) -> None:
         self._last_message = message
-        if self._dialect.read(message) is not None:
+        read = self._dialect.read(message)
+        if read is not None:
             self._delivered_at = self._loop.time()
+            self._last_numbered = self._last_of[read.channel] = read
             if self._delivered_at < self._slow_until:
                 self.stand_still(SLOW_HANDLER)
                 began, until = self.evidence.slow_times.pop()
@@ -333,6 +340,7 @@ class Life:
     def _rotated(self, call: RotateCall, done: asyncio.Future[bool]) -> None:
         call.result = False if done.cancelled() or done.exception() is not None else done.result()
         call.newest = len(self._venue.lines)
+        call.returned_at, call.has_ended = self._loop.time(), self.feed.state.value.is_final
 
     def _leave_once(self) -> None:
         def leave(_message: Any) -> None:

@@ -10,7 +10,7 @@ from typing import Any, Final
 import rxws
 
 from .dialect import Dialect
-from .oracle import CLOSE_TIMEOUT
+from .evidence import CLOSE_TIMEOUT
 from .schedule import Settings
 
 __all__ = ["Endpoint", "Feed", "MakeFeed", "options_of", "ready_made"]

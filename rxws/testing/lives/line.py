@@ -64,6 +64,7 @@ class Line:
         is_mute: whether it sends no more messages, but still answers.
         answers_close: whether it answers the client's close frame.
         deferred: the channels whose subscription has come and takes effect later.
+        answered: for each channel, when the client should have the answer to its subscription.
     """
 
     def __init__(self, venue: Owner, record: LineRecord, lag: float) -> None:
@@ -85,6 +86,7 @@ class Line:
         self._is_dead = False
         self.answers_close = True
         self.deferred: set[str] = set()
+        self.answered: dict[str, float] = {}
 
     def attach(self, wire: Wire) -> None:
         """Set the path to the client."""
@@ -116,12 +118,18 @@ class Line:
         if not self._is_dead:
             self._put(sent.due, sent, frame)
 
-    def say(self, frame: Any, behind: Collection[str] = ()) -> None:
-        """Send a frame without a number, behind all messages of these channels that were sent before."""
-        if self.is_open and not self._is_dead and frame is not None:
-            earliest = max(self._outs.get(channel, 0.0) for channel in ("", *behind))
-            self.record.last_said = max(self._loop.time(), earliest) + self._lag
-            self._put(self.record.last_said, None, frame)
+    def say(self, frame: Any, behind: Collection[str] = ()) -> float | None:
+        """Send a frame without a number, behind all messages of these channels that were sent before.
+
+        Returns:
+            When it is due at the client; None if it is not sent.
+        """
+        if not self.is_open or self._is_dead or frame is None:
+            return None
+        earliest = max(self._outs.get(channel, 0.0) for channel in ("", *behind))
+        due = self.record.last_said = max(self._loop.time(), earliest) + self._lag
+        self._put(due, None, frame)
+        return due
 
     def _put(self, due: float, sent: Sent | None, item: Any) -> None:
         self._count += 1
@@ -165,6 +173,10 @@ class Line:
         """Handle the client's close frame, and answer it after ``close_lag``."""
         if self.is_open and not self._is_dead and self.answers_close:
             self._loop.call_later(self._venue.settings.close_lag, self.end_with_code, 1000)
+
+    def cut_by_client(self) -> None:
+        """Record that the client cuts the connection while it is closing it."""
+        self.record.cut_at = self._loop.time()
 
     def gone(self) -> None:
         """Handle the end of the connection by the client."""

@@ -6,74 +6,17 @@ import math
 from bisect import bisect
 from collections import defaultdict
 from collections.abc import Iterator
-from dataclasses import dataclass, field
-from typing import Final
 
 from rxws import Gap
 
 from .consumers import Seen
-from .continuity import Claims, Loss, judge_claims
-from .record import LineRecord, Sent, VenueRecord
+from .continuity import Loss, judge_claims
+from .evidence import CLOSE_TIMEOUT, Evidence
+from .feed_reports import FeedReports, is_silent
+from .record import Sent
 from .report import Problem
-from .schedule import Settings
 
-__all__ = ["CLOSE_TIMEOUT", "Evidence", "RotateCall", "judge"]
-
-CLOSE_TIMEOUT: Final = 1.0
-"""The feed's ``close_timeout``, in seconds."""
-
-SILENT: Final = ("mute", "half-open", "protocol")
-"""Faults that the client notices only later."""
-
-
-@dataclass(slots=True)
-class RotateCall:
-    """A call of ``rotate()``.
-
-    Attributes:
-        at: when it was called, on the loop's clock.
-        flowing_on: the number of the only connection, if messages arrived on it; otherwise None.
-        result: its result; None: it has not returned yet.
-        newest: the number of the newest connection when it returned.
-    """
-
-    at: float
-    flowing_on: int | None
-    result: bool | None = None
-    newest: int = 0
-
-
-@dataclass(slots=True)
-class Evidence:
-    """The input of the judge.
-
-    Attributes:
-        settings: the settings of the life.
-        record: the log of the server.
-        seen: the items that each consumer received.
-        gaps: the feed's ``Gap`` events, with times of the loop's clock.
-        claims: what the feed claims to be complete.
-        rotate_calls: the calls of ``rotate()``.
-        standstills: the intervals in which the client's loop was blocked.
-        slow_times: the intervals in which a slow handler delayed the client.
-        wanted: the channels that must be subscribed at the end.
-        quiet_from: messages published before this time must have arrived. None if the feed exited early.
-        tolerance: seconds by which times may differ.
-        problems: problems that were found outside the judge.
-    """
-
-    settings: Settings
-    record: VenueRecord
-    seen: list[Seen] = field(default_factory=list)
-    gaps: list[Gap] = field(default_factory=list)
-    claims: Claims = field(default_factory=Claims)
-    rotate_calls: list[RotateCall] = field(default_factory=list)
-    standstills: list[tuple[float, float]] = field(default_factory=list)
-    slow_times: list[tuple[float, float]] = field(default_factory=list)
-    wanted: list[str] = field(default_factory=list)
-    quiet_from: float | None = None
-    tolerance: float = 0.0
-    problems: list[Problem] = field(default_factory=list)
+__all__ = ["judge"]
 
 
 def judge(evidence: Evidence) -> list[Problem]:
@@ -82,19 +25,17 @@ def judge(evidence: Evidence) -> list[Problem]:
     found = [*evidence.problems, *(Problem("bad request", text) for text in evidence.record.problems)]
     for seen in evidence.seen:
         found += judgement.of_order(seen) if seen.channel is None else judgement.of_channel(seen)
-    found += judgement.of_gaps()
+    found += judgement.reports.of_gaps()
     found += judge_claims(evidence.claims, judgement.losses, evidence.tolerance)
     if evidence.claims.gaps != evidence.gaps:
         found.append(Problem("gaps of the continuity", f"{len(evidence.claims.gaps)}, not {len(evidence.gaps)}"))
-    found += judgement.of_rotate_calls()
+    found += judgement.reports.of_starts()
+    found += judgement.reports.of_rotate_calls()
     found += judgement.of_deaf_lines()
+    found += judgement.of_repeats()
     if evidence.quiet_from is not None:
         found += judgement.of_subscriptions()
     return found
-
-
-def _is_silent(what: str) -> bool:
-    return what.partition(" ")[0] in SILENT
 
 
 class _Judgement:
@@ -103,12 +44,10 @@ class _Judgement:
         self._settings = evidence.settings
         self._record = evidence.record
         self._sent: dict[tuple[str, int], list[Sent]] = defaultdict(list)
-        self._holdups = sorted(evidence.standstills)
-        # The Gaps at whose place numbers are missing. They are justified even without a known cause.
-        self._explaining: set[tuple[float, float]] = set()
+        self.reports = FeedReports(evidence)
         self.losses: list[Loss] = []
+        self._holdups = sorted([*evidence.standstills, *evidence.record.holdups])
         for line in evidence.record.lines:
-            self._holdups = sorted([*self._holdups, *line.holdups])
             for sent in line.sent:
                 if not sent.is_snapshot:
                     self._sent[sent.channel, sent.n].append(sent)
@@ -182,7 +121,7 @@ class _Judgement:
         channel = seen.channel
         assert channel is not None
         covering = {n: [gap for gap in gaps if self._covers(gap, channel, n)] for n in numbers}
-        self._explaining.update((gap.start, gap.end) for each in covering.values() for gap in each)
+        self.reports.explaining.update((gap.start, gap.end) for each in covering.values() for gap in each)
         missing = [n for n in numbers if not self._was_in_silence(channel, n)]
         for n in missing:
             # A Gap of this channel alone: the feed claims nothing of channels without a subscription.
@@ -200,7 +139,7 @@ class _Judgement:
     def _covers(self, gap: Gap, channel: str, n: int) -> bool:
         """Return whether the number arrived, or would have arrived, within the Gap."""
         tolerance, published = self._evidence.tolerance, self._record.published[channel][n - 1]
-        start = min([gap.start, *self._silences(gap)])
+        start = min([gap.start, *self.reports.silences(gap)])
         return start - tolerance <= self._latest(channel, n) and published <= gap.end + tolerance
 
     def _latest(self, channel: str, n: int) -> float:
@@ -211,17 +150,6 @@ class _Judgement:
             latest = until if since <= latest <= until else latest
         return latest
 
-    def _silences(self, gap: Gap) -> Iterator[float]:
-        """Yield the times when connections became silent whose loss this Gap reports, if it need not cover the silence.
-
-        A mute connection may still answer. Then the feed counts the answer as its last message.
-        """
-        for line in self._record.lines:
-            for at, what in line.damages:
-                is_excused = not self._settings.silence or (line.last_said or 0.0) > at
-                if is_excused and _is_silent(what) and self._is_cause(gap, line, at, what):
-                    yield at
-
     def _was_in_silence(self, channel: str, n: int) -> bool:
         """Return whether a connection was silent at publication, if a Gap need not cover that (``silence``)."""
         published = self._record.published[channel][n - 1]
@@ -229,7 +157,7 @@ class _Judgement:
             at - self._settings.reach <= published and (line.ended_at is None or published <= line.ended_at)
             for line in self._record.lines
             for at, what in line.damages
-            if _is_silent(what)
+            if is_silent(what)
         )
 
     def _was_hidden(self, channel: str, n: int) -> bool:
@@ -239,7 +167,7 @@ class _Judgement:
             at - self._settings.reach <= published <= (line.last_said or at)
             for line in self._record.lines
             for at, what in line.damages
-            if _is_silent(what)
+            if is_silent(what)
         )
 
     def _was_refused(self, channel: str, n: int) -> bool:
@@ -265,85 +193,6 @@ class _Judgement:
         if published and (last or 0) < published and not self._was_refused(channel, published):
             yield Problem("never came", f"{seen.name}: it saw {last or 0} last, but {published} was published")
 
-    # Reports of the feed
-
-    def of_gaps(self) -> Iterator[Problem]:
-        """Check the times of each Gap, that it has a cause, and that there are at most as many Gaps as losses."""
-        latest = self._evidence.tolerance + 1e-6
-        for gap in self._evidence.gaps:
-            if gap.start > gap.end + latest or gap.end > gap.time + latest:
-                yield Problem("Gap in the future", f"{gap.start:.3f} to {gap.end:.3f}, reported at {gap.time:.3f}")
-        if not self._settings.handover_timeout:
-            return
-        gaps = [
-            gap
-            for gap in self._evidence.gaps
-            if not self._was_silence_true(gap) and (gap.start, gap.end) not in self._explaining
-            if not (self._was_drain_cut(gap) or self._was_close_cut(gap) or self._was_alike(gap) or self._was_late(gap))
-        ]
-        damaged = [line for line in self._record.lines if line.damages]
-        unbrought = [line for line in self._record.lines if any(sent.came_at is None for sent in line.sent)]
-        for gap in gaps:
-            if not any(self._is_cause(gap, line, *damage) for line in damaged for damage in line.damages) and not any(
-                self._is_cause(gap, line, line.ended_at, "") for line in unbrought if line.ended_at is not None
-            ):
-                yield Problem("Gap without a cause", f"{gap.start:.3f} to {gap.end:.3f} ({gap.reason})")
-        losses = {line.number for line in (*damaged, *unbrought)}
-        if len(gaps) > len(losses):
-            yield Problem("more Gaps than losses", f"{len(gaps)} Gaps, {len(losses)} losses")
-
-    def _was_silence_true(self, gap: Gap) -> bool:
-        """Return whether the server really sent nothing for ``idle_timeout``, for example for lack of subscriptions."""
-        tolerance = self._evidence.tolerance
-        since, until = gap.start + tolerance, gap.start + self._settings.idle_timeout - tolerance
-        latest = since + self._settings.lag
-        open_then = [line for line in self._record.lines if line.opened_at < latest and not self._was_over(line, since)]
-        silent = [line for line in open_then if not any(since < each.due <= until for each in line.sent)]
-        return gap.reason == "idle" and bool(silent)
-
-    def _was_drain_cut(self, gap: Gap) -> bool:
-        """Return whether a rotation cut a connection that slow handlers delayed, so that messages were unread."""
-        return gap.reason == "rotation" and any(
-            since <= gap.end and gap.start <= until + self._settings.reach for since, until in self._evidence.slow_times
-        )
-
-    def _was_close_cut(self, gap: Gap) -> bool:
-        """Return whether a rotation aborted a close that took too long, so that messages may have been unread."""
-        settings = self._settings
-        return gap.reason == "rotation" and settings.close_lag + settings.lag + settings.up > CLOSE_TIMEOUT
-
-    def _was_alike(self, gap: Gap) -> bool:
-        """Return whether only heartbeats were sent around a rotation. They are equal, so they prove no overlap."""
-        since = gap.start - self._settings.lag - self._settings.up - self._settings.skew - 1.0
-        sent = (each.at for line in self._record.lines for each in line.sent)
-        return gap.reason == "rotation" and not any(since <= at <= gap.end for at in sent)
-
-    def _was_late(self, gap: Gap) -> bool:
-        """Return whether the new connection of a rotation answered late: no other one brought a copy of that answer."""
-        opened = [line for line in self._record.lines if line.opened_at <= gap.end + self._evidence.tolerance]
-        return gap.reason == "rotation" and bool(opened) and bool(opened[-1].deferrals)
-
-    def _was_over(self, line: LineRecord, at: float) -> bool:
-        return line.ended_at is not None and line.ended_at < at
-
-    def _is_cause(self, gap: Gap, line: LineRecord, at: float, what: str) -> bool:
-        """Return whether a fault of a connection at that time caused this Gap."""
-        settings, tolerance = self._settings, self._evidence.tolerance
-        since = max(settings.idle_timeout, settings.keepalive) + settings.reach + settings.up + 2.0
-        # A silent connection may still answer. The feed should not keep it because of that.
-        was_kept = not settings.silence and _is_silent(what) and gap.start <= (line.ended_at or gap.start) + tolerance
-        return at <= gap.end + tolerance and (gap.start - since <= at or was_kept)
-
-    def of_rotate_calls(self) -> Iterator[Problem]:
-        """Check that each rotation that returned True has a new connection."""
-        for call in self._evidence.rotate_calls:
-            if call.result is None:
-                yield Problem("rotate() did not end", f"called at {call.at:.3f}")
-            elif call.result and call.newest == call.flowing_on:
-                yield Problem(
-                    "rotated nothing", f"rotate() at {call.at:.3f} returned True: still connection {call.flowing_on}"
-                )
-
     # The server
 
     def of_deaf_lines(self) -> Iterator[Problem]:
@@ -360,6 +209,17 @@ class _Judgement:
                 stood = sum(until - since for since, until in holdups if at <= until and since <= line.ended_at)
                 if line.ended_at - at > longest + stood:
                     yield Problem("stood still", f"connection {line.number} for {line.ended_at - at:.3f} s")
+
+    def of_repeats(self) -> Iterator[Problem]:
+        """Check that no subscription is sent again after its answer has come."""
+        evidence = self._evidence
+        latest = evidence.settings.up + 10 * evidence.tolerance
+        for each in evidence.record.repeats:
+            holdups = [*self._holdups, *evidence.slow_times]
+            was_held_up = any(since <= each.at and each.answered_at - latest <= until for since, until in holdups)
+            if each.at - latest > each.answered_at and not was_held_up:
+                text = f"{each.channel} at {each.at:.3f}, answered at {each.answered_at:.3f}"
+                yield Problem("subscribed again", text)
 
     def of_subscriptions(self) -> Iterator[Problem]:
         """Check that there is one connection, with exactly the wanted channels, except refused ones."""

@@ -18,6 +18,9 @@ from .venue import Venue
 
 __all__ = ["RealNetwork", "real_network"]
 
+ABNORMAL: Final = 1006
+"""The close code of a connection that ended without a closing handshake (RFC 6455, 7.4.1)."""
+
 FROZEN: Final = 2.0
 """Seconds for which a server stays frozen after its clients have noticed."""
 
@@ -93,6 +96,8 @@ class RealNetwork:
                 pipe.put(up, lambda frame=frame: line.received(frame))  # type: ignore[misc]
         finally:
             pipe.clear()
+            if connection.websocket.close_code == ABNORMAL and not line.record.damages:
+                line.cut_by_client()
             line.gone()
 
     def begin(self, coroutine: Coroutine[Any, Any, None]) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
-__all__ = ["LineRecord", "Sent", "VenueRecord"]
+__all__ = ["LineRecord", "Repeat", "Sent", "VenueRecord"]
 
 
 @dataclass(slots=True)
@@ -41,6 +41,7 @@ class LineRecord:
         deferrals: the intervals between a subscription and its late effect.
         sent: its messages, in the order of sending.
         last_said: when its last frame without a number is due; None: there was none.
+        cut_at: when the client cut it while it was closing it; None: it did not.
         subscribed: the channels that are subscribed on it now.
         unsubscribed: when channels were unsubscribed on it: (time, channel).
         refused: the channels whose last subscription was refused.
@@ -56,6 +57,7 @@ class LineRecord:
     deferrals: list[tuple[float, float]] = field(default_factory=list)
     sent: list[Sent] = field(default_factory=list)
     last_said: float | None = None
+    cut_at: float | None = None
     subscribed: list[str] = field(default_factory=list)
     unsubscribed: list[tuple[float, str]] = field(default_factory=list)
     refused: list[str] = field(default_factory=list)
@@ -68,6 +70,21 @@ class LineRecord:
 
 
 @dataclass(slots=True)
+class Repeat:
+    """A subscription that came again on the same connection after the server had answered it.
+
+    Attributes:
+        at: when it came again.
+        channel: its channel.
+        answered_at: when the client should have had the answer.
+    """
+
+    at: float
+    channel: str
+    answered_at: float
+
+
+@dataclass(slots=True)
 class VenueRecord:
     """The log of the whole server.
 
@@ -76,6 +93,7 @@ class VenueRecord:
         lines: its connections.
         effects: the subscriptions and refusals: (time, channel, whether it was refused).
         refusals: the faults of handshakes, with their times.
+        repeats: the subscriptions that came again after their answer.
         problems: errors of clients.
     """
 
@@ -83,4 +101,10 @@ class VenueRecord:
     lines: list[LineRecord] = field(default_factory=list)
     effects: list[tuple[float, str, bool]] = field(default_factory=list)
     refusals: list[tuple[float, str]] = field(default_factory=list)
+    repeats: list[Repeat] = field(default_factory=list)
     problems: list[str] = field(default_factory=list)
+
+    @property
+    def holdups(self) -> list[tuple[float, float]]:
+        """The intervals in which delivery was held up on any connection."""
+        return [each for line in self.lines for each in line.holdups]

@@ -38,6 +38,8 @@ class _Peer(Protocol):
 
     def gone(self) -> None: ...
 
+    def cut_by_client(self) -> None: ...
+
 
 class Pipe:
     """Calls functions later, each at its time, in order."""
@@ -196,6 +198,8 @@ class VirtualConnection:
     def cut(self) -> None:
         """End at once; the server notices it after the lag."""
         if self._ending is None:
+            if self.state is State.CLOSING and not self._is_failing:
+                self._line.cut_by_client()
             self._buffered.clear()
             self._end(_broken)
             if not self._is_dead:

@@ -9,10 +9,13 @@ from typing import Any, Final
 
 from .dialect import LEVELS, Dialect, Request
 from .line import Line
-from .record import LineRecord, VenueRecord
+from .record import LineRecord, Repeat, VenueRecord
 from .schedule import Act, Schedule
 
 __all__ = ["BOOK", "Venue", "book_at", "channel_names"]
+
+ANSWER_PAUSE: Final = 1.0
+"""Seconds after which a client takes a single answer for that to all channels of its message."""
 
 BOOK: Final = "book"
 """The name of the channel of the order book."""
@@ -146,6 +149,7 @@ class Venue:
         self.catch_up()
         if not request.subscribes:
             for channel in request.channels:
+                line.answered.pop(channel, None)
                 if channel in line.channels:
                     line.channels.remove(channel)
                     line.record.unsubscribed.append((self._loop.time(), channel))
@@ -154,6 +158,9 @@ class Venue:
                 else:
                     self.record.problems.append(f"{channel} was unsubscribed, but was not subscribed")
             return
+        for channel in request.channels:
+            if channel in line.answered:
+                self.record.repeats.append(Repeat(self._loop.time(), channel, line.answered[channel]))
         is_new = any(channel not in line.channels for channel in request.channels)
         word, value = self._answers.popleft() if self._answers and is_new else ("", 0.0)
         if not self._banned.isdisjoint(request.channels):
@@ -168,7 +175,14 @@ class Venue:
         else:
             self._subscribe(line, request, word in ("", "single"), word == "single")
             if word == "late":
-                self._loop.call_later(value, line.say, self.dialect.answer(request, False), request.channels)
+                self._loop.call_later(value, self._consent, line, request)
+
+    def _consent(self, line: Line, request: Request) -> None:
+        due = line.say(self.dialect.answer(request, False), request.channels)
+        if due is not None:
+            # One answer to several: the client waits a while for answers to the others.
+            pause = ANSWER_PAUSE if len(request.channels) > 1 else 0.0
+            line.answered |= dict.fromkeys(request.channels, due + pause)
 
     def _refuse(self, line: Line, request: Request) -> None:
         now = self._loop.time()
@@ -188,7 +202,7 @@ class Venue:
         if is_answered:
             answered = [Request(True, (each,)) for each in request.channels] if is_single else [request]
             for each in answered:
-                line.say(self.dialect.answer(each, False), each.channels)
+                self._consent(line, each)
         now = self._loop.time()
         for channel in request.channels:
             if channel in line.record.refused:

@@ -1,0 +1,89 @@
+"""What the judge of a life gets: the log of the server, and what the client saw and did. Plain data."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Final
+
+from rxws import Gap
+
+from .consumers import Seen
+from .continuity import Claims
+from .dialect import Numbered
+from .record import VenueRecord
+from .report import Problem
+from .schedule import Settings
+
+__all__ = ["CLOSE_TIMEOUT", "Deliveries", "Evidence", "RotateCall"]
+
+CLOSE_TIMEOUT: Final = 1.0
+"""The feed's ``close_timeout``, in seconds."""
+
+
+@dataclass(slots=True)
+class RotateCall:
+    """A call of ``rotate()``.
+
+    Attributes:
+        at: when it was called, on the loop's clock.
+        flowing_on: the number of the only connection, if messages arrived on it; otherwise None.
+        result: its result; None: it has not returned yet.
+        newest: the number of the newest connection when it returned.
+        returned_at: when it returned.
+        has_ended: whether the feed had ended then.
+    """
+
+    at: float
+    flowing_on: int | None
+    result: bool | None = None
+    newest: int = 0
+    returned_at: float = 0.0
+    has_ended: bool = False
+
+
+@dataclass(slots=True)
+class Deliveries:
+    """The numbered messages that the feed had delivered last when it reported a ``Gap``.
+
+    Attributes:
+        last: the last one of all; None: none was delivered.
+        channels: the last one of each channel that was consumed then; None: none was delivered.
+    """
+
+    last: Numbered | None
+    channels: dict[str, Numbered | None]
+
+
+@dataclass(slots=True)
+class Evidence:
+    """The input of the judge.
+
+    Attributes:
+        settings: the settings of the life.
+        record: the log of the server.
+        seen: the items that each consumer received.
+        gaps: the feed's ``Gap`` events, with times of the loop's clock.
+        claims: what the feed claims to be complete.
+        deliveries: for each of the Gaps, what had been delivered last.
+        rotate_calls: the calls of ``rotate()``.
+        standstills: the intervals in which the client's loop was blocked.
+        slow_times: the intervals in which a slow handler delayed the client.
+        wanted: the channels that must be subscribed at the end.
+        quiet_from: messages published before this time must have arrived. None if the feed exited early.
+        tolerance: seconds by which times may differ.
+        problems: problems that were found outside the judge.
+    """
+
+    settings: Settings
+    record: VenueRecord
+    seen: list[Seen] = field(default_factory=list)
+    gaps: list[Gap] = field(default_factory=list)
+    claims: Claims = field(default_factory=Claims)
+    deliveries: list[Deliveries] = field(default_factory=list)
+    rotate_calls: list[RotateCall] = field(default_factory=list)
+    standstills: list[tuple[float, float]] = field(default_factory=list)
+    slow_times: list[tuple[float, float]] = field(default_factory=list)
+    wanted: list[str] = field(default_factory=list)
+    quiet_from: float | None = None
+    tolerance: float = 0.0
+    problems: list[Problem] = field(default_factory=list)

@@ -1,0 +1,177 @@
+"""Judges what the feed itself reports: its Gaps, and the results of ``rotate()``. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Final
+
+from rxws import Gap
+
+from .dialect import Numbered
+from .evidence import Evidence, RotateCall
+from .record import LineRecord
+from .report import Problem
+
+__all__ = ["FeedReports", "is_silent"]
+
+SILENT: Final = ("mute", "half-open", "protocol")
+"""Faults that the client notices only later."""
+
+
+def is_silent(what: str) -> bool:
+    """Return whether the client notices a fault only later."""
+    return what.partition(" ")[0] in SILENT
+
+
+class FeedReports:
+    """The reports of the feed, compared with the record.
+
+    Args:
+        evidence: the input of the judge.
+
+    Attributes:
+        explaining: the start and the end of each Gap at whose place numbers are missing. These are justified even
+            without a known cause.
+    """
+
+    def __init__(self, evidence: Evidence) -> None:
+        self.explaining: Final[set[tuple[float, float]]] = set()
+        self._evidence = evidence
+        self._settings = evidence.settings
+        self._record = evidence.record
+
+    def silences(self, gap: Gap) -> Iterator[float]:
+        """Yield the times when connections became silent whose loss this Gap reports, if it need not cover the silence.
+
+        A mute connection may still answer. Then the feed counts the answer as its last message.
+        """
+        for line in self._record.lines:
+            for at, what in line.damages:
+                is_excused = not self._settings.silence or (line.last_said or 0.0) > at
+                if is_excused and is_silent(what) and self._is_cause(gap, line, at, what):
+                    yield at
+
+    def of_gaps(self) -> Iterator[Problem]:
+        """Check the times of each Gap, that it has a cause, and that there are at most as many Gaps as losses."""
+        latest = self._evidence.tolerance + 1e-6
+        for gap in self._evidence.gaps:
+            if gap.start > gap.end + latest or gap.end > gap.time + latest:
+                yield Problem("Gap in the future", f"{gap.start:.3f} to {gap.end:.3f}, reported at {gap.time:.3f}")
+        if not self._settings.handover_timeout:
+            return
+        gaps = [
+            gap
+            for gap in self._evidence.gaps
+            if not self._was_silence_true(gap) and (gap.start, gap.end) not in self.explaining
+            if not (self._was_drain_cut(gap) or self._was_close_cut(gap) or self._was_alike(gap) or self._was_late(gap))
+        ]
+        damaged = [line for line in self._record.lines if line.damages]
+        unbrought = [line for line in self._record.lines if any(sent.came_at is None for sent in line.sent)]
+        for gap in gaps:
+            if not any(self._is_cause(gap, line, *damage) for line in damaged for damage in line.damages) and not any(
+                self._is_cause(gap, line, line.ended_at, "") for line in unbrought if line.ended_at is not None
+            ):
+                yield Problem("Gap without a cause", f"{gap.start:.3f} to {gap.end:.3f} ({gap.reason})")
+        losses = {line.number for line in (*damaged, *unbrought)}
+        if len(gaps) > len(losses):
+            yield Problem("more Gaps than losses", f"{len(gaps)} Gaps, {len(losses)} losses")
+
+    def of_starts(self) -> Iterator[Problem]:
+        """Check that no Gap begins before the last message that it does not cover."""
+        evidence, tolerance = self._evidence, self._evidence.tolerance
+        for gap, delivered in zip(evidence.gaps, evidence.deliveries, strict=True):
+            last = self._came_at(delivered.last, gap.start)
+            until = last + tolerance
+            if any(since <= until and gap.start - tolerance <= ended for since, ended in evidence.standstills):
+                # What is read in one go counts as received when that begins.
+                continue
+            after = self._settings.reach + self._settings.up + tolerance
+            open_then = [
+                line
+                for line in self._record.lines
+                if line.opened_at <= until and not self._was_over(line, gap.start - after)
+            ]
+            if len(open_then) != 1:
+                # In an overlap the Gap may be about one channel.
+                last = min((self._came_at(each, gap.start) for each in delivered.channels.values()), default=gap.start)
+            if last > gap.start + tolerance:
+                text = f"{gap.start:.3f} to {gap.end:.3f} ({gap.reason}), but messages came until {last:.3f}"
+                yield Problem("Gap too early", text)
+
+    def _came_at(self, message: Numbered | None, default: float) -> float:
+        """Return when a message reached the client first; the default if that is not known."""
+        if message is None or message.is_snapshot:
+            return default
+        copies = (
+            sent.came_at
+            for line in self._record.lines
+            for sent in line.sent
+            if (sent.channel, sent.n, sent.is_snapshot) == message
+        )
+        return min((at for at in copies if at is not None), default=default)
+
+    def _was_silence_true(self, gap: Gap) -> bool:
+        """Return whether the server really sent nothing for ``idle_timeout``, for example for lack of subscriptions."""
+        tolerance = self._evidence.tolerance
+        since, until = gap.start + tolerance, gap.start + self._settings.idle_timeout - tolerance
+        latest = since + self._settings.lag
+        open_then = [line for line in self._record.lines if line.opened_at < latest and not self._was_over(line, since)]
+        silent = [line for line in open_then if not any(since < each.due <= until for each in line.sent)]
+        return gap.reason == "idle" and bool(silent)
+
+    def _was_drain_cut(self, gap: Gap) -> bool:
+        """Return whether a rotation cut a connection that slow handlers delayed, so that messages were unread."""
+        return gap.reason == "rotation" and any(
+            since <= gap.end and gap.start <= until + self._settings.reach for since, until in self._evidence.slow_times
+        )
+
+    def _was_close_cut(self, gap: Gap) -> bool:
+        """Return whether the client aborted its close, which took too long, so that messages may have been unread."""
+        tolerance = self._evidence.tolerance
+        cuts = (line.cut_at for line in self._record.lines if line.cut_at is not None)
+        return gap.reason == "rotation" and any(gap.start - tolerance <= at <= gap.end + tolerance for at in cuts)
+
+    def _was_alike(self, gap: Gap) -> bool:
+        """Return whether only heartbeats were sent around a rotation. They are equal, so they prove no overlap."""
+        since = gap.start - self._settings.lag - self._settings.up - self._settings.skew - 1.0
+        sent = (each.at for line in self._record.lines for each in line.sent)
+        return gap.reason == "rotation" and not any(since <= at <= gap.end for at in sent)
+
+    def _was_late(self, gap: Gap) -> bool:
+        """Return whether the new connection of a rotation answered late: no other one brought a copy of that answer."""
+        opened = [line for line in self._record.lines if line.opened_at <= gap.end + self._evidence.tolerance]
+        return gap.reason == "rotation" and bool(opened) and bool(opened[-1].deferrals)
+
+    def _was_over(self, line: LineRecord, at: float) -> bool:
+        return line.ended_at is not None and line.ended_at < at
+
+    def _is_cause(self, gap: Gap, line: LineRecord, at: float, what: str) -> bool:
+        """Return whether a fault of a connection at that time caused this Gap."""
+        settings, tolerance = self._settings, self._evidence.tolerance
+        since = max(settings.idle_timeout, settings.keepalive) + settings.reach + settings.up + 2.0
+        # A silent connection may still answer. The feed should not keep it because of that.
+        was_kept = not settings.silence and is_silent(what) and gap.start <= (line.ended_at or gap.start) + tolerance
+        return at <= gap.end + tolerance and (gap.start - since <= at or was_kept)
+
+    def of_rotate_calls(self) -> Iterator[Problem]:
+        """Check that each rotation that returned True has a new connection."""
+        for call in self._evidence.rotate_calls:
+            if call.result is None:
+                yield Problem("rotate() did not end", f"called at {call.at:.3f}")
+            elif call.result and call.newest == call.flowing_on:
+                yield Problem(
+                    "rotated nothing", f"rotate() at {call.at:.3f} returned True: still connection {call.flowing_on}"
+                )
+            elif call.result is False and call.flowing_on is not None and not self._was_disturbed(call):
+                yield Problem("rotate() is False", f"called at {call.at:.3f}, without a fault until it returned")
+
+    def _was_disturbed(self, call: RotateCall) -> bool:
+        """Return whether the first attempt of a rotation may have failed: for a fault, a standstill or the end."""
+        settings, evidence = self._settings, self._evidence
+        since = call.at - max(settings.idle_timeout, settings.keepalive) - settings.reach - settings.up - 2.0
+        moments = [at for line in self._record.lines for at, _ in line.damages]
+        moments += [at for at, _ in self._record.refusals]
+        # What the client takes for silence ends a connection, too.
+        moments += [gap.end for gap in evidence.gaps if gap.reason == "idle"]
+        intervals = [*evidence.standstills, *evidence.slow_times, *self._record.holdups, *((at, at) for at in moments)]
+        return call.has_ended or any(began <= call.returned_at and since <= ended for began, ended in intervals)

@@ -1,0 +1,95 @@
+"""The judge alone: hand-made logs of a server, and what it finds in them."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from rxws import Gap
+from rxws.testing.lives import Numbered, Settings
+from rxws.testing.lives.evidence import Deliveries, Evidence, RotateCall
+from rxws.testing.lives.oracle import judge
+from rxws.testing.lives.record import LineRecord, Repeat, Sent, VenueRecord
+
+
+def rotated(**line: Any) -> Evidence:
+    """Return a life in which connection 2 replaced connection 1 at 5.0; both have brought a message each second."""
+    first, second = LineRecord(1, 0.0, ended_at=5.0), LineRecord(2, 4.0)
+    for name, value in line.items():
+        setattr(first, name, value)
+    for record, numbers in ((first, range(1, 6)), (second, range(5, 11))):
+        record.sent += [Sent("c0", n, float(n), float(n), came_at=float(n)) for n in numbers]
+    published = {"c0": [float(n) for n in range(1, 11)]}
+    return Evidence(Settings(close_lag=2.0), VenueRecord(published=published, lines=[first, second]), tolerance=0.001)
+
+
+def reported(evidence: Evidence, start: float, end: float, reason: str = "rotation", *, last: int = 5) -> set[str]:
+    """Return the kinds of problems if the feed reported a Gap after the number ``last``."""
+    message = Numbered("c0", last)
+    evidence.gaps.append(Gap(start, end, reason, None, name="feed", time=end))  # type: ignore[arg-type]
+    evidence.deliveries.append(Deliveries(message, {"c0": message}))
+    return {problem.kind for problem in judge(evidence)}
+
+
+def test_gap_of_a_rotation_needs_a_close_that_was_cut() -> None:
+    """A slow answer to the close alone excuses no Gap: the client must have cut the close, and at that time."""
+    assert "Gap without a cause" in reported(rotated(), 5.0, 6.5)
+    assert "Gap without a cause" in reported(rotated(cut_at=3.0), 5.0, 6.5)
+    assert not reported(rotated(cut_at=6.0), 5.0, 6.5)
+
+
+def test_gap_begins_with_the_last_message_when_it_has_another_cause() -> None:
+    """A Gap with a cause must not begin before a message that came and was delivered, either."""
+    lost: dict[str, Any] = {"damages": [(5.0, "cut fin")]}
+    assert not reported(rotated(**lost), 5.0, 5.5, "network")
+    assert reported(rotated(**lost), 4.0, 5.5, "network") == {"Gap too early"}
+
+
+def test_gap_of_one_channel_may_begin_before_messages_of_another_in_an_overlap() -> None:
+    """In an overlap the Gap may be about the channel that came last long before."""
+    evidence = rotated(damages=[(5.0, "cut fin")])
+    message = Numbered("c0", 5)
+    evidence.gaps.append(Gap(4.0, 5.5, "network", None, name="feed", time=5.5))
+    evidence.deliveries.append(Deliveries(message, {"c0": message, "c1": None}))
+    assert not judge(evidence)
+
+
+@pytest.mark.parametrize(
+    ("change", "is_found"),
+    [({}, True), ({"has_ended": True}, False), ({"flowing_on": None}, False), ({"result": True}, False)],
+)
+def test_rotation_that_failed_needs_a_fault(change: dict[str, Any], is_found: bool) -> None:
+    """``rotate()`` must not return False for a feed that goes on and was not disturbed."""
+    evidence = rotated()
+    call: dict[str, Any] = {"at": 4.0, "flowing_on": 1, "result": False, "newest": 2, "returned_at": 5.0} | change
+    evidence.rotate_calls.append(RotateCall(**call))
+    assert bool(judge(evidence)) is is_found
+
+
+@pytest.mark.parametrize("fault", ["refusal", "hiccup", "cut", "standstill"])
+def test_rotation_may_fail_for_a_fault(fault: str) -> None:
+    """A refused handshake, a hiccup, a cut or a standstill may be why ``rotate()`` returned False."""
+    evidence = rotated()
+    evidence.rotate_calls.append(RotateCall(4.0, 1, False, 2, 5.0))
+    line = evidence.record.lines[1]
+    if fault == "refusal":
+        evidence.record.refusals.append((4.1, "503"))
+    elif fault == "hiccup":
+        line.holdups.append((4.1, 4.4))
+    elif fault == "cut":
+        line.damages.append((4.5, "cut fin"))
+    else:
+        evidence.standstills.append((4.1, 4.3))
+    assert not judge(evidence)
+
+
+def test_subscription_may_come_again_while_its_answer_is_on_its_way() -> None:
+    """A client cannot know an answer that has not come, or that it could not read because its loop stood still."""
+    evidence = rotated()
+    evidence.record.repeats.append(Repeat(6.0, "c0", 5.9999))
+    assert not judge(evidence)
+    evidence.record.repeats.append(Repeat(6.0, "c0", 5.0))
+    assert [problem.kind for problem in judge(evidence)] == ["subscribed again"]
+    evidence.standstills.append((4.9, 5.5))
+    assert not judge(evidence)
