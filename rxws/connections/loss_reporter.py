@@ -20,6 +20,9 @@ __all__ = ["LossReporter"]
 class LossReporter:
     """Holds the messages of a replacement of a lost connection until all channels are subscribed. Reports the loss.
 
+    Attributes:
+        delivered_until: when the connections that have ended delivered last, in seconds since the epoch; None: never.
+
     Args:
         dispatcher: delivers the messages.
         channel_of: returns the channel of a message; None for messages of no channel.
@@ -39,7 +42,7 @@ class LossReporter:
         self._backlog: Backlog[Frame, Any, int]
         # When the first message of each channel arrived on the connection that is being subscribed, since the epoch.
         self._firsts: dict[Hashable, float]
-        self._last_delivery: float | None = None
+        self.delivered_until: float | None = None
         # Until the loss is reported: the new connection, the reason of the loss, the time of the last message before
         # it, and the time when all channels were subscribed again.
         self._undecided: tuple[Connection, Reason, float, float] | None = None
@@ -99,6 +102,6 @@ class LossReporter:
 
     def last_delivery(self, ended: Connection) -> float:
         """Return when the last message was delivered, on ``ended`` or before, in seconds since the epoch."""
-        times = [time for time in (self._last_delivery, ended.inbound.last_received_time) if time is not None]
-        self._last_delivery = max(times, default=None)
-        return ended.opened_time if self._last_delivery is None else self._last_delivery
+        times = [time for time in (self.delivered_until, ended.inbound.last_received_time) if time is not None]
+        self.delivered_until = max(times, default=None)
+        return ended.opened_time if self.delivered_until is None else self.delivered_until

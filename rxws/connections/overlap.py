@@ -80,6 +80,8 @@ class Overlap:
     Attributes:
         held: the number of messages that arrived on the new connection before it delivered.
         is_released: whether the new connection delivers.
+        has_mixed: whether a message of the new connection was delivered. That may happen before the new connection
+            delivers, in a channel that the old one does not have.
         duplicates: the number of held messages that were copies.
         discarded: the number of messages of the new connection that were dropped, because they concern only that
             connection, are older than the delivered ones, or belong to a channel that is being unsubscribed.
@@ -97,7 +99,7 @@ class Overlap:
         self.held = 0
         self.duplicates = 0
         self.discarded = 0
-        self.is_released = False
+        self.is_released = self.has_mixed = False
         self._has_ended = False
         self._channel_by_identity: dict[Hashable, Hashable] = {}
         self._counted = 0
@@ -333,6 +335,7 @@ class Overlap:
         if isinstance(what, GapFound):
             self._announce(self._reporter.now() - (self._now() - what.start))
             return
+        self.has_mixed = self.has_mixed or what.number != self._old.number
         sink, message = self._sinks[what.number], what.message
         if type(message) is Many and len(places) < len(message):
             kept = tuple(place in places for place in range(len(message)))

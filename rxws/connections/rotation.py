@@ -213,7 +213,7 @@ class Rotation:
         since = self._losses.last_delivery(old)
 
         def announce(start: float) -> None:
-            self._announce_gap(old, min(start, since))
+            self._announce_gap(old, 0.0, min(start, since))
 
         sender, options = self._opener.sender, self._opener.options
         resumption = Resumption(self._context, self._dispatcher, old, sender, options, announce)
@@ -249,7 +249,7 @@ class Rotation:
         self._losses.decide()
         while not await self._overlap_forgotten(old):
             self._host.enter(State.ROTATING)
-            announce = functools.partial(self._announce_gap, old)
+            announce = functools.partial(self._announce_gap, old, self._losses.delivered_until or 0.0)
             overlap = Overlap(self._context, self._dispatcher, old, self._opener.sender, options, announce)
             if self._dispatcher.recent is not None:
                 overlap.recall(self._dispatcher.recent.delivered(RECALLED))
@@ -265,9 +265,10 @@ class Rotation:
             await self._pause(new, old)
         return await self._replace(old)
 
-    def _announce_gap(self, old: Connection, start: float, reason: Reason = "rotation") -> None:
+    def _announce_gap(self, old: Connection, earliest: float, start: float, reason: Reason = "rotation") -> None:
+        # If the old connection has brought nothing, the one before it may have delivered after the old one was opened.
         # If the old connection still delivers, the rotation is the only possible reason for missing messages.
-        self._connection_reporter.gap(start, old.failure.reason if old.reader.done() else reason)
+        self._connection_reporter.gap(max(earliest, start), old.failure.reason if old.reader.done() else reason)
 
     async def _may_close(self, old: Connection, new: Connection, overlap: Overlap) -> bool:
         """Wait until ``old`` may be closed or has ended; return False if ``new`` ends first."""
@@ -298,6 +299,8 @@ class Rotation:
         if new.reader.done():
             # No other connection has the held messages, so deliver them.
             has_delivered = overlap.is_holding and await overlap.release(new, is_planned=is_planned)
+            if overlap.has_mixed:
+                self._losses.last_delivery(new)
             self._resolve_rotation(False)
             return await self._replace(new if has_delivered or is_planned else old)
         await self._enter(new, None)

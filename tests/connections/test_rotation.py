@@ -591,6 +591,29 @@ async def test_rotation_when_the_new_connection_dies_in_the_overlap():
 
 
 @in_virtual_time
+async def test_gap_begins_with_the_last_message_when_the_lost_connection_brought_none():
+    """In an overlap, too: the connection before delivered after the lost one was opened."""
+    async with ScriptedFeed(handover_timeout=5) as feed:
+        await feed.record.happened(Connected)
+        first, rotating = feed.websocket, feed.rotate()
+        await asyncio.sleep(3)
+        first.come("a")
+        delivered_at = now()
+        assert await rotating
+        second, rotating = feed.websocket, feed.rotate()
+        await feed.record.entered(State.ROTATING, 2)
+        await asyncio.sleep(1)
+        feed.websocket.come("b")
+        await asyncio.sleep(1)
+        second.end()
+        await feed.record.happened(Connected, 3)
+        await asyncio.sleep(0.1)
+        gap = feed.record.of(Gap)[-1]
+        assert gap.time - gap.start == pytest.approx(now() - delivered_at, abs=0.2)
+        await rotating
+
+
+@in_virtual_time
 async def test_rotation_when_the_old_connection_dies_in_the_overlap():
     """The held messages are delivered at once, after a gap; the rotation counts as not proven."""
     async with ScriptedFeed() as feed:

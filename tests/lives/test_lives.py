@@ -264,9 +264,9 @@ def test_command_plays_lives() -> None:
 
 def test_command_shows_the_shortest_life_that_fails() -> None:
     """When a life fails, the command prints its seed and the shortest life that fails, and exits with 1."""
-    done = run("--count", "1", "--seed", "6", "--only", "rotations", "swaps")
+    done = run("--count", "1", "--seed", "14", "--only", "rotations", "swaps")
     assert done.returncode == 1
-    assert "seed 6: rotations, swaps" in done.stdout
+    assert "seed 14: rotations, swaps" in done.stdout
     assert "lost at the start" in done.stdout
 
 

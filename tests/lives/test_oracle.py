@@ -21,7 +21,11 @@ def rotated(**line: Any) -> Evidence:
     for record, numbers in ((first, range(1, 6)), (second, range(5, 11))):
         record.sent += [Sent("c0", n, float(n), float(n), came_at=float(n)) for n in numbers]
     published = {"c0": [float(n) for n in range(1, 11)]}
-    return Evidence(Settings(close_lag=2.0), VenueRecord(published=published, lines=[first, second]), tolerance=0.001)
+    evidence = Evidence(Settings(close_lag=2.0), VenueRecord(published=published, lines=[first, second]))
+    evidence.tolerance = 0.001
+    # The feed reports the same Gaps as events and as its continuity.
+    evidence.claims.gaps = evidence.gaps
+    return evidence
 
 
 def reported(evidence: Evidence, start: float, end: float, reason: str = "rotation", *, last: int = 5) -> set[str]:

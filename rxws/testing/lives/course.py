@@ -74,7 +74,7 @@ class Life:
         self._shift = 0.0
         self._rotates_at_once = False
         self._slow_until = -1.0
-        self._has_exited = False
+        self._has_exited = self._is_ending = False
         self._last_message: Any = None
 
     @property
@@ -193,6 +193,7 @@ class Life:
     async def _end(self) -> None:
         feed, statistics = self.feed, self.feed.statistics()
         self._take_claims(feed.continuity())
+        self._is_ending = True
         self.audience.stop_looking()
         began = self._loop.time()
         await feed.exit()
@@ -340,7 +341,7 @@ class Life:
     def _rotated(self, call: RotateCall, done: asyncio.Future[bool]) -> None:
         call.result = False if done.cancelled() or done.exception() is not None else done.result()
         call.newest = len(self._venue.lines)
-        call.returned_at, call.has_ended = self._loop.time(), self.feed.state.value.is_final
+        call.returned_at, call.has_ended = self._loop.time(), self._is_ending or self.feed.state.value.is_final
 
     def _leave_once(self) -> None:
         def leave(_message: Any) -> None:

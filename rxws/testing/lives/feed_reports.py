@@ -171,7 +171,9 @@ class FeedReports:
         since = call.at - max(settings.idle_timeout, settings.keepalive) - settings.reach - settings.up - 2.0
         moments = [at for line in self._record.lines for at, _ in line.damages]
         moments += [at for at, _ in self._record.refusals]
-        # What the client takes for silence ends a connection, too.
-        moments += [gap.end for gap in evidence.gaps if gap.reason == "idle"]
+        # The client also ends a new connection on which the server really sends nothing.
+        moments += [
+            line.ended_at for line in self._record.lines if line.opened_at >= call.at and line.ended_at is not None
+        ]
         intervals = [*evidence.standstills, *evidence.slow_times, *self._record.holdups, *((at, at) for at in moments)]
         return call.has_ended or any(began <= call.returned_at and since <= ended for began, ended in intervals)
