@@ -13,7 +13,7 @@ from .consumers import Seen
 from .continuity import Loss, judge_claims
 from .evidence import CLOSE_TIMEOUT, Evidence
 from .feed_reports import FeedReports, is_silent
-from .record import Sent
+from .record import LineRecord, Sent
 from .report import Problem
 
 __all__ = ["judge"]
