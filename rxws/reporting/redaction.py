@@ -34,7 +34,7 @@ _IN_TEXT: Final = re.compile(
 # spaces.
 _VALUE: Final = re.compile(
     r"""b?(?P<quote>["'])(?:\\.|(?!(?P=quote))[^\\])*+(?P=quote)"""
-    r"""|(?:-?[0-9][0-9.]*|true|false|null|True|False|None)(?=[ ]*(?:[,;&)\]}]|$))|.*"""
+    r"""|(?:-?[0-9][0-9.]*|true|false|null|True|False|None)(?=,[ "']|&[\w.\-]+=|[)\]}]+(?:[, "']|$)|["']?$)|.*"""
 )
 _CREDENTIALS: Final = re.compile(
     r"\b(bearer|basic) +(?!(?:token|auth|scheme|credential|is\b|was\b|and\b|or\b))[^ ]+", re.IGNORECASE
