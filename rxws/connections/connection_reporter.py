@@ -7,7 +7,8 @@ from dataclasses import dataclass
 from typing import Any, Final
 
 from ..messages.router import Router
-from ..reporting.events import Connected, Disconnected, Overflowed, Quiet, Reason, Resumed, Rotated
+from ..reporting.event import Reason
+from ..reporting.events import Connected, Disconnected, Overflowed, Quiet, Resumed, Rotated
 from ..reporting.log_limit import ONCE
 from ..reporting.reporter import Reporter
 from .failures import Failure

@@ -17,7 +17,7 @@ from typing import Any, Final
 from websockets.exceptions import ConnectionClosedOK
 from websockets.frames import Close, CloseCode
 
-from ..reporting.events import Reason
+from ..reporting.event import Reason
 from ..reporting.quoting import quoted
 from ..reporting.redaction import MASK, redact_url
 

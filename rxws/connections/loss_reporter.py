@@ -9,7 +9,8 @@ from ..messages.backlog import Backlog
 from ..messages.dispatcher import FrameDispatcher
 from ..messages.frames import Frame
 from ..messages.hooks import Many
-from ..reporting.events import Gap, Reason
+from ..reporting.event import Reason
+from ..reporting.events import Gap
 from .connection import Connection
 from .connection_reporter import ConnectionReporter
 from .overlap import HELD_MAX

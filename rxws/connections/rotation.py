@@ -20,7 +20,7 @@ from reactivex.subject import Subject
 from ..errors import ConnectFailed
 from ..observables.loop_context import LoopContext
 from ..reporting.cancellation import EXITS
-from ..reporting.events import Reason
+from ..reporting.event import Reason
 from ..reporting.state import State
 from .connection import Connection
 from .failures import Failure

@@ -10,7 +10,8 @@ from typing import Any, Final
 from ..observables.hot import HotObservable
 from ..observables.loop_context import LoopContext
 from ..reporting.cancellation import RAISED
-from ..reporting.events import Gap, GapReason
+from ..reporting.event import GapReason
+from ..reporting.events import Gap
 from .filters import Filter
 from .index import Index
 

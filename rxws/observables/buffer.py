@@ -11,7 +11,8 @@ from itertools import islice
 from typing import Any, Final, Generic, TypeVar
 
 from ..errors import StreamOverflow
-from ..reporting.events import Lagging, Overflow, Overflowed
+from ..reporting.event import Overflow
+from ..reporting.events import Lagging, Overflowed
 from ..reporting.reporter import Reporter
 
 __all__ = ["DEFAULT_MAXSIZE", "Buffer", "Overflow"]

@@ -1,13 +1,35 @@
-"""The root of all events: what each of them has, and how it is shown."""
+"""The root of all events: what each of them has, how it is shown, and the reasons that events give."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass, fields
+from typing import Literal, TypeAlias
 
 from .quoting import quoted_repr
 from .redaction import redact
 
-__all__ = ["Event"]
+__all__ = ["Event", "GapReason", "Overflow", "Reason"]
+
+#: The reason why a connection ended or could not be opened.
+#:
+#: - ``"rotation"``: a planned rotation.
+#: - ``"server"``: the server closed it, or violated the protocol or a limit.
+#: - ``"network"``: the connection broke, or the peer did not answer in time.
+#: - ``"idle"``: no message came for ``idle_timeout`` seconds.
+#: - ``"handshake"``: the answer was not a websocket handshake, or the opening hook raised.
+#: - ``"tls"``: the server's identity was not proven, or the encryption failed.
+#: - ``"auth"``: the server refused the credentials.
+#: - ``"user"``: this side closed it.
+#: - ``"internal"``: the code that reads the connection raised a :exc:`TypeError`, :exc:`AttributeError`,
+#:   :exc:`NameError` or :exc:`NotImplementedError`, which shows a bug in rxws, in the websocket library, or in the
+#:   user's connection class.
+Reason: TypeAlias = Literal["rotation", "server", "network", "idle", "handshake", "tls", "auth", "user", "internal"]
+
+#: The reason of a :class:`Gap`.
+GapReason: TypeAlias = Reason | Literal["recording", "source", "subscription"]
+
+#: The action of a full buffer: to end its stream after the held items, to drop the oldest item, or to drop the newest.
+Overflow: TypeAlias = Literal["error", "drop_oldest", "drop_newest"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, repr=False)

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any, Literal, TypeAlias
+from typing import Any
 
-from .event import Event
+from .event import Event, GapReason, Overflow, Reason
 from .quoting import quoted_repr
 
 __all__ = [
@@ -29,28 +29,6 @@ __all__ = [
     "SubscriptionFailed",
     "Unacknowledged",
 ]
-
-
-#: The reason why a connection ended or could not be opened.
-#:
-#: - ``"rotation"``: a planned rotation.
-#: - ``"server"``: the server closed it, or violated the protocol or a limit.
-#: - ``"network"``: the connection broke, or the peer did not answer in time.
-#: - ``"idle"``: no message came for ``idle_timeout`` seconds.
-#: - ``"handshake"``: the answer was not a websocket handshake, or the opening hook raised.
-#: - ``"tls"``: the server's identity was not proven, or the encryption failed.
-#: - ``"auth"``: the server refused the credentials.
-#: - ``"user"``: this side closed it.
-#: - ``"internal"``: the code that reads the connection raised a :exc:`TypeError`, :exc:`AttributeError`,
-#:   :exc:`NameError` or :exc:`NotImplementedError`, which shows a bug in rxws, in the websocket library, or in the
-#:   user's connection class.
-Reason: TypeAlias = Literal["rotation", "server", "network", "idle", "handshake", "tls", "auth", "user", "internal"]
-
-#: The reason of a :class:`Gap`.
-GapReason: TypeAlias = Reason | Literal["recording", "source", "subscription"]
-
-#: The action of a full buffer: to end its stream after the held items, to drop the oldest item, or to drop the newest.
-Overflow: TypeAlias = Literal["error", "drop_oldest", "drop_newest"]
 
 
 def _next_attempt(delay: float | None) -> str:

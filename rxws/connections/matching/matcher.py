@@ -79,7 +79,8 @@ class Matcher(Deliveries[T]):
 
     def agrees(self, line: int, now: float) -> bool:
         """Return whether a reserved line brings what the others do in some channel, and agrees in every channel."""
-        return self._has_copies(line) and all(self._agrees_in(each, line, now) for each in self._channels.values())
+        has_copies = any(seat.newest_copy is not None for _, seat in self._seats_of(line))
+        return has_copies and all(self._agrees_in(each, line, now) for each in self._channels.values())
 
     def is_joined(self, line: int) -> bool:
         """Return whether a line is joined in all channels."""
@@ -312,9 +313,6 @@ class Matcher(Deliveries[T]):
                 self._give_up(self._unproven(line), line, now)
 
     # Agreement
-
-    def _has_copies(self, line: int) -> bool:
-        return any(seat.newest_copy is not None or seat.is_joined for _, seat in self._seats_of(line))
 
     def _was_mute(self, line: int, now: float) -> bool:
         """Return whether no message was delivered while a line held messages that no other line had."""
