@@ -79,7 +79,7 @@ class Matcher(Deliveries[T]):
 
     def agrees(self, line: int, now: float) -> bool:
         """Return whether a reserved line brings what the others do in some channel, and agrees in every channel."""
-        has_copies = any(seat.newest_copy is not None for _, seat in self._seats_of(line))
+        has_copies = any(seat.newest_copy is not None or seat.is_joined for _, seat in self._seats_of(line))
         return has_copies and all(self._agrees_in(each, line, now) for each in self._channels.values())
 
     def is_joined(self, line: int) -> bool:
