@@ -71,7 +71,7 @@ class Outbox:
 
     Args:
         max_in_flight: the largest number of entries in flight.
-        maxsize: the largest number of messages.
+        maxsize: the largest number of waiting messages.
         maxbytes: the largest number of bytes of their frames.
 
     Attributes:
@@ -91,24 +91,33 @@ class Outbox:
         # An entry that was acknowledged before an older one is replaced by None.
         self._in_flight: deque[Entry | None] = deque()
         self._first_number = 0
-        self._waiting_messages = 0
+        # The number of waiting messages, and the bytes of their frames.
+        self._count = self._bytes = 0
+
+    @property
+    def _is_over(self) -> bool:
+        return self._count > self._maxsize or self._bytes > self._maxbytes
 
     # Adding
 
     def add(self, held: Held) -> int:
         """Add a message. Return the number of messages that were dropped to make room."""
         self._waiting.append(held)
-        self._waiting_messages += 1
+        self._note(held, 1)
         self.pending += 1
         self.bytes += len(held.payload)
-        if self.pending <= self._maxsize and self.bytes <= self._maxbytes:
-            return 0
         dropped = 0
-        # Keep the entries in flight, because the broker may have them, and the newest message.
-        while (self.pending > self._maxsize or self.bytes > self._maxbytes) and self._waiting_messages > 1:
+        # Keep the newest message, however large it is.
+        while self._is_over and self._count > 1:
             self._drop_oldest()
             dropped += 1
         return dropped
+
+    def _note(self, entry: Entry, sign: int) -> None:
+        """Count an entry that begins to wait (``sign`` is 1) or stops waiting (-1)."""
+        if isinstance(entry, Held):
+            self._count += sign
+            self._bytes += sign * len(entry.payload)
 
     def _drop_oldest(self) -> None:
         mark: Mark | None = None
@@ -122,7 +131,7 @@ class Outbox:
             elif hole is None:
                 mark = entry
         self._forget(entry)
-        self._waiting_messages -= 1
+        self._note(entry, -1)
         self.dropped += 1
         if hole is None:
             hole = Hole(entry.received / 1e9, None, "overflow")
@@ -174,7 +183,7 @@ class Outbox:
     def take(self) -> int:
         """Move the head to the entries in flight. Return its number, for :meth:`acknowledged`."""
         entry = self._waiting.popleft()
-        self._waiting_messages -= isinstance(entry, Held)
+        self._note(entry, -1)
         return self._launch(entry)
 
     def launch(self, control: Control) -> int:
@@ -188,8 +197,8 @@ class Outbox:
     def skip(self) -> None:
         """Remove the head without publishing it."""
         entry = self._waiting.popleft()
+        self._note(entry, -1)
         if isinstance(entry, Held):
-            self._waiting_messages -= 1
             self._forget(entry)
 
     def reject(self) -> None:
@@ -225,7 +234,8 @@ class Outbox:
         self._first_number += len(self._in_flight)
         self._in_flight.clear()
         self._waiting.extendleft(reversed(again))
-        self._waiting_messages += sum(isinstance(entry, Held) for entry in again)
+        for entry in again:
+            self._note(entry, 1)
 
     def _forget(self, entry: Held) -> None:
         self.pending -= 1

@@ -214,9 +214,11 @@ class Rig:
                     self._delivery.deliver(connection, key, text, self.chances.uniform(0, self._lag))
                 number += 1
 
-    def relay(self, name: str, *, clock: float = 0.0, identity: bool = True, **options: Any) -> RelayProcess:
+    def relay(
+        self, name: str, *, clock: float = 0.0, identity: bool = True, nats: str | None = None, **options: Any
+    ) -> RelayProcess:
         """Start a relay in a process of its own."""
-        arguments = {"upstream": self.upstream.url, "nats": self.server.url, "name": name, "options": options}
+        arguments = {"upstream": self.upstream.url, "nats": nats or self.server.url, "name": name, "options": options}
         arguments |= {"clock": clock, "identity": identity, "log": str(self.folder / f"relay-{name}.log")}
         process = RelayProcess(arguments)
         process.start()
@@ -247,8 +249,18 @@ class Rig:
         deadline = time.monotonic() + timeout
         while not condition():
             if time.monotonic() > deadline:
-                raise TimeoutError(f"not within {timeout} s: {self.report()}")
+                raise TimeoutError(f"not within {timeout} s: {self._diagnosis()}")
             await asyncio.sleep(0.02)
+
+    def _diagnosis(self) -> str:
+        """Return what may have gone wrong: the numbers, who runs, and the end of the relays' logs."""
+        logs = [path.read_text()[-1500:] for path in sorted(self.folder.glob("relay-*.log"))]
+        running = [relay.is_running for relay in self.relays], self.server.is_running
+        connections = len(self.upstream.connections)
+        return (
+            f"{len(self.sent)} sent on {connections} connections, {self._delivery.pending} under way, newest "
+            f"{self.newest}, running {running}, {self.report()}\n" + "\n".join(logs)
+        )
 
     def report(self) -> Report:
         """Return the counts of the messages so far."""
