@@ -94,6 +94,22 @@ def check_connect_options(options: Mapping[str, Any] | None) -> dict[str, Any]:
     return dict(options or {})
 
 
+class _Client(Client):
+    """The library's client, which reads the headers of each message faster.
+
+    The library looks at each character of each name. A version without this method would not call it.
+    """
+
+    @staticmethod
+    def _parse_header_lines(raw: bytes) -> dict[str, str]:
+        found = {}
+        for line in raw.decode("utf-8", "replace").split("\r\n"):
+            name, colon, value = line.partition(":")
+            if colon:
+                found[name.strip()] = value.strip()
+        return found
+
+
 class Broker:
     """A connection to a NATS server. Open it with :meth:`connect`.
 
@@ -103,7 +119,7 @@ class Broker:
     """
 
     def __init__(self) -> None:
-        self.client: Final = Client()
+        self.client: Final[Client] = _Client()
         self.lost: Final[asyncio.Future[None]] = asyncio.get_running_loop().create_future()
         self._refused: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self._last_error: Exception | None = None

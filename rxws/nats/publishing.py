@@ -107,6 +107,7 @@ class Publisher:
     max_payload: int = 0
     window: float = 0.0
     knows_peers: bool = False
+    _now: Callable[[], float] = field(default_factory=lambda: asyncio.get_running_loop().time)
     _awake: asyncio.Event = field(default_factory=asyncio.Event)
     _failure: Exception | None = None
     _prefix: str = ""
@@ -133,7 +134,7 @@ class Publisher:
 
     def tick(self) -> None:
         """Check the acknowledgements in time. Called at each watermark interval."""
-        now = asyncio.get_running_loop().time()
+        now = self._now()
         self._old_before = time.time_ns() - int(self.window * OLD * 1e9) if self.identity.is_shared else 0
         if self.outbox.in_flight and now - self._progress_at > self.timing.ack_timeout:
             self._failure = BrokerError(f"the broker acknowledged nothing for {self.timing.ack_timeout:g} s")
@@ -152,7 +153,7 @@ class Publisher:
                 self._failure = self._failure or error
             self.wake()
             return
-        self._progress_at = asyncio.get_running_loop().time()
+        self._progress_at = self._now()
         if type(self.outbox.acknowledged(number)) is Held:
             self.counts.published += 1
             if b'"duplicate"' in data:
@@ -162,7 +163,7 @@ class Publisher:
     async def _on_control(self, message: Any) -> None:
         control = read_control(message.data)
         if control is not None:
-            self.peers.heard(control, asyncio.get_running_loop().time())
+            self.peers.heard(control, self._now())
             self.wake()
 
     # Publishing
@@ -205,7 +206,7 @@ class Publisher:
             self.outbox.skip()
             self.counts.duplicates += identity.skips_stale
             return True
-        if held.received < self._old_before and self.peers.is_alive(asyncio.get_running_loop().time()):
+        if held.received < self._old_before and self.peers.is_alive(self._now()):
             if self.peers.covers(seconds, seconds):
                 # The broker may have forgotten the other relay's copy.
                 self.outbox.skip()
@@ -231,7 +232,7 @@ class Publisher:
         if kind:
             headers["Rxws-Kind"] = kind
         if self.outbox.in_flight == 1:
-            self._progress_at = asyncio.get_running_loop().time()
+            self._progress_at = self._now()
         await self.broker.client.publish(subject, payload, reply=f"{self._prefix}{number}", headers=headers)
 
     async def _say(self, control: Control) -> None:
@@ -284,7 +285,7 @@ class Publisher:
     async def _join(self, since: float) -> bool:
         """Begin at ``since`` if that keeps the order: after another relay, or as the first of the waiting relays."""
         identity, timing = self.identity, self.timing
-        now = asyncio.get_running_loop().time()
+        now = self._now()
         claim = self.peers.following(since)
         if claim is not None:
             # The other relay lacks the messages that this one received before the other one began, and it is too late
@@ -312,7 +313,7 @@ class Publisher:
 
     def _pass_standstill(self, stale_since: float) -> bool:
         """Decide whether the messages that follow, which may be older than the duplicate window, are already stored."""
-        identity, now = self.identity, asyncio.get_running_loop().time()
+        identity, now = self.identity, self._now()
         if identity.stale_until is None:
             identity.stale_until = time.time()
             identity.joining_since = now

@@ -18,6 +18,9 @@ from .rows import PAIRS, ROWS, Result, Row
 
 README = Path(__file__).resolve().parents[1] / "README.rst"
 
+GROUPS = ("nats",)
+"""The groups of rows: the beginnings of their names."""
+
 LIFETIME = 4 * 3600.0
 """Seconds after which the server ends by itself."""
 
@@ -116,9 +119,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument(
         "--only",
         action="append",
-        choices=names,
+        choices=[*names, *GROUPS],
         metavar="NAME",
-        help=f"measure one row; may be given several times: {', '.join(names)}",
+        help=f"measure one row, or the rows of a group ({', '.join(GROUPS)}); may be given several times: "
+        + ", ".join(names),
     )
     parser.add_argument("--json", action="store_true", help="print JSON")
     parser.add_argument("--readme", action="store_true", help="write the table into tests/README.rst")
@@ -138,7 +142,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parsed = parser.parse_args(arguments)
     if parsed.readme and (parsed.only or parsed.compare):
         parser.error("--readme takes neither --only nor --compare: the table has all rows")
-    rows = [row for row in ROWS if not parsed.only or row.name in parsed.only]
+    only = parsed.only or []
+    rows = [row for row in ROWS if not only or row.name in only or row.name.partition("-")[0] in {*only} & {*GROUPS}]
     logger = logging.getLogger("rxws")
     level = logger.level
     try:
