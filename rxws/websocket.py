@@ -34,10 +34,15 @@ __all__ = ["ReactiveWebSocket"]
 #: Seconds after which the next address of a host is tried too, if the first one has not answered (RFC 8305).
 HAPPY_EYEBALLS_DELAY: Final = 0.25
 
-Url = str | Callable[[], str | Awaitable[str]]
-ConnectOptions = Mapping[str, Any] | Callable[[], Mapping[str, Any] | Awaitable[Mapping[str, Any]]] | None
+Url = str | Callable[[], str | Awaitable[str]] | Callable[[Any], str | Awaitable[str]]
+ConnectOptions = (
+    Mapping[str, Any]
+    | Callable[[], Mapping[str, Any] | Awaitable[Mapping[str, Any]]]
+    | Callable[[Any], Mapping[str, Any] | Awaitable[Mapping[str, Any]]]
+    | None
+)
 F = TypeVar("F")
-OnOpen = Iterable[Any] | Callable[[Any], Awaitable[object]]
+OnOpen = Iterable[Any] | Callable[[Any], Awaitable[object]] | Callable[[Any, Any], Awaitable[object]]
 
 
 class ReactiveWebSocket(AsyncWebsocketStreamInterface[T]):

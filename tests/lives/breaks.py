@@ -147,6 +147,18 @@ def _cut_too_little(exclude: Any) -> Any:
     return lambda self, start, end, proof="connection": exclude(self, start, max(start, end - 0.1), proof)
 
 
+def _prove_nothing(_came: Any) -> Any:
+    return lambda *_: False
+
+
+def _resume_at_once(_is_resuming: Any) -> Any:
+    def resume(self: Any, line: int) -> bool:
+        self.stated(line, self._last_new.get(line, 0.0), is_resumed=True)
+        return False
+
+    return resume
+
+
 BREAKS: dict[str, tuple[str, Make]] = {
     "a held message is dropped": ("rxws.connections.matching.matcher:Matcher.replace", _drop_a_held_message),
     "copies are delivered": ("rxws.connections.matching.evidence:Evidence.copied", _deliver_copies),
@@ -176,6 +188,8 @@ BREAKS: dict[str, tuple[str, Make]] = {
     ),
     "a gap cuts no interval": ("rxws.connections.coverage:Coverage.exclude", _cut_nothing),
     "an interval begins too early": ("rxws.connections.coverage:Coverage.exclude", _cut_too_little),
+    "a replay proves nothing": ("rxws.connections.matching.replay:Replay.came", _prove_nothing),
+    "a connection resumes without a proof": ("rxws.connections.matching.matcher:Matcher.is_resuming", _resume_at_once),
     "a book sees no hole": ("rxws.streams.sequence:SequenceTracker.apply", _see_no_hole),
     "rotate() is False": ("rxws.connections.rotation:Rotation._resolve_rotation", _deny_rotations),
     "timers are left behind": ("rxws.connections.opener:watch", _leave_timers),

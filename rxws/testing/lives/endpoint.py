@@ -61,13 +61,23 @@ def ready_made(settings: Settings, dialect: Dialect) -> MakeFeed:
         read = dialect.read(message)
         return read is not None and read.is_snapshot
 
+    def cursor(message: Any) -> str | None:
+        read = dialect.read(message)
+        return None if read is None else f"{read.channel}:{read.n}"
+
     def make(endpoint: Endpoint) -> Feed:
+        replays: dict[str, Any] = {"resume": True, "cursor": cursor} if settings.resumes else {}
+
+        def url(cursor: str | None) -> str:
+            return endpoint.url if cursor is None else f"{endpoint.url}?cursor={cursor}"
+
         return rxws.ReactiveWebSocket(
-            endpoint.url,
+            url if settings.resumes else endpoint.url,
             connect=endpoint.connect,
             rotate_every=settings.rotate_every or None,
             rotate_on=[{"expired": True}],
             per_connection=is_snapshot if settings.snapshots == "declared" else None,
+            **replays,
             **endpoint.options,
         )
 

@@ -65,6 +65,9 @@ class FeedReports:
             if not self._was_silence_true(gap) and (gap.start, gap.end) not in self.explaining
             if not (self._was_drain_cut(gap) or self._was_close_cut(gap) or self._was_alike(gap) or self._was_late(gap))
         ]
+        for gap in gaps:
+            if self._was_replayed(gap):
+                yield Problem("Gap of what was sent again", f"{gap.start:.3f} to {gap.end:.3f} ({gap.reason})")
         damaged = [line for line in self._record.lines if line.damages]
         unbrought = [line for line in self._record.lines if any(sent.came_at is None for sent in line.sent)]
         for gap in gaps:
@@ -109,6 +112,17 @@ class FeedReports:
             if (sent.channel, sent.n, sent.is_snapshot) == message
         )
         return min((at for at in copies if at is not None), default=default)
+
+    def _was_replayed(self, gap: Gap) -> bool:
+        """Return whether the connection behind a Gap brought again what was missed, so that nothing was missing."""
+        opened = [line for line in self._record.lines if line.opened_at <= gap.end + self._evidence.tolerance]
+        is_slow = self._settings.lag + self._settings.up > self._settings.settle / 2
+        if not opened or gap.reason == "rotation" or is_slow:
+            # What comes again may take longer than the feed waits for it.
+            return False
+        line, holdups = opened[-1], [*self._evidence.standstills, *self._record.holdups]
+        is_disturbed = line.damages or any(until > line.opened_at and since < gap.end for since, until in holdups)
+        return line.replayed_from is not None and not is_disturbed
 
     def _was_silence_true(self, gap: Gap) -> bool:
         """Return whether the server really sent nothing for ``idle_timeout``, for example for lack of subscriptions."""

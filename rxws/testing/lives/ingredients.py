@@ -3,8 +3,9 @@
 Acts of the server: ``cut``, ``mute``, ``half-open`` and ``protocol`` affect the connections that ``value`` selects;
 ``hiccup`` delays the frames of one connection; ``refuse`` and ``handshake`` affect the next handshakes; ``answer`` the
 next subscription; ``ban`` a channel; ``snapshot`` the next snapshot over HTTP; ``hole`` the next changes of the book;
-``signal`` asks the client to rotate. Acts of the client: ``rotate``, ``subscribe``, ``unsubscribe``, ``swap``, ``stand
-still``, ``slow down``, ``exit``, ``rotate at once``, ``generator exit``, ``cancel``.
+``signal`` asks the client to rotate; ``forget`` makes all cursors unknown. Acts of the client: ``rotate``,
+``subscribe``, ``unsubscribe``, ``swap``, ``stand still``, ``slow down``, ``exit``, ``rotate at once``, ``generator
+exit``, ``cancel``.
 """
 
 from __future__ import annotations
@@ -68,6 +69,7 @@ INGREDIENTS: Final[Mapping[str, tuple[Ingredient, float]]] = {
     "rotations at once": (client_side.rotations_at_once, 0.06),
     "generator exits": (client_side.generator_exits, 0.03),
     "cancellations": (client_side.cancellations, 0.03),
+    "replays": (server_side.replays, 0.1),
 }
 """All ingredients in the order in which they are added, each with the share of lives that have it."""
 

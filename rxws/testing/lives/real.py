@@ -14,7 +14,7 @@ from ..process import ServerProcess, serve_in_process
 from ..server import FeedServer
 from .line import Line
 from .transport import Pipe
-from .venue import Venue
+from .venue import Venue, cursor_of
 
 __all__ = ["RealNetwork", "real_network"]
 
@@ -89,7 +89,7 @@ class RealNetwork:
     async def serve(self, connection: FeedConnection) -> None:
         """Run the server's end of a connection: the script of the FeedServer."""
         up, down = self._venue.lags()
-        line, pipe = self._venue.open(down), Pipe()
+        line, pipe = self._venue.open(down, cursor_of(connection.path)), Pipe()
         line.attach(_RealWire(self, connection))
         try:
             async for frame in connection:

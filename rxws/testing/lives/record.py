@@ -40,6 +40,7 @@ class LineRecord:
         holdups: the intervals in which delivery was held up.
         deferrals: the intervals between a subscription and its late effect.
         sent: its messages, in the order of sending.
+        replayed_from: the number of the first message that was sent again on it, among all published messages, or None.
         last_said: when its last frame without a number is due; None: there was none.
         cut_at: when the client cut it while it was closing it; None: it did not.
         subscribed: the channels that are subscribed on it now.
@@ -58,6 +59,7 @@ class LineRecord:
     sent: list[Sent] = field(default_factory=list)
     last_said: float | None = None
     cut_at: float | None = None
+    replayed_from: int | None = None
     subscribed: list[str] = field(default_factory=list)
     unsubscribed: list[tuple[float, str]] = field(default_factory=list)
     refused: list[str] = field(default_factory=list)

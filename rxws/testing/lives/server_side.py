@@ -136,6 +136,16 @@ def pushed(rng: Random, plan: Plan) -> None:
     plan.need_channels(rng.randint(1, 4))
 
 
+def replays(rng: Random, plan: Plan) -> None:
+    """The server sends again what was missed, from a cursor on; sometimes it has forgotten everything."""
+    # A cursor is a position in the order of the connection, so channels must not interleave differently on each.
+    plan.set(pushed=True, replays=True, skew=0.0, jitter=0.0)
+    for at in some(rng, plan, 3):
+        plan.act(at, "cut", rng.choice(("fin", "rst", "1000", "1011")), ALL)
+    if rng.random() < 0.3:
+        plan.act(rng.uniform(1.0, plan.seconds), "forget")
+
+
 def late_answers(rng: Random, plan: Plan) -> None:
     """The server answers a subscription late, or not at all."""
     for at in [0.0, *some(rng, plan, 2)]:

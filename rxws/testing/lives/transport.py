@@ -15,7 +15,7 @@ from websockets.frames import Close
 from websockets.http11 import Response
 from websockets.protocol import State
 
-from .venue import Venue
+from .venue import Venue, cursor_of
 
 __all__ = ["Pipe", "VirtualConnection", "VirtualNetwork", "virtual_network"]
 
@@ -240,7 +240,7 @@ class VirtualNetwork:
     def __init__(self, venue: Venue) -> None:
         self._venue = venue
 
-    async def connect(self, _url: str, **_options: Any) -> VirtualConnection:
+    async def connect(self, url: str, **_options: Any) -> VirtualConnection:
         """Open a connection, after the next fault of handshakes, if there is one."""
         venue = self._venue
         word, seconds = venue.next_handshake()
@@ -254,7 +254,7 @@ class VirtualNetwork:
             raise ConnectionResetError(104, "Connection reset by peer")
         elif word and word != "late":
             raise InvalidStatus(_response(word))
-        line = venue.open(down)
+        line = venue.open(down, cursor_of(url))
         connection = VirtualConnection(line, up, venue.settings.keepalive)
         line.attach(connection)
         try:

@@ -12,7 +12,7 @@ from .line import Line
 from .record import LineRecord, Repeat, VenueRecord
 from .schedule import Act, Schedule
 
-__all__ = ["BOOK", "Venue", "book_at", "channel_names"]
+__all__ = ["BOOK", "Venue", "book_at", "channel_names", "cursor_of"]
 
 ANSWER_PAUSE: Final = 1.0
 """Seconds after which a client takes a single answer for that to all channels of its message."""
@@ -54,6 +54,9 @@ class Venue:
         self._answers: deque[tuple[str, float]] = deque()
         self._snapshots: deque[tuple[str, float]] = deque()
         self._banned: set[str] = set()
+        # All published messages in their order, and from which one on the server remembers them.
+        self._log: list[tuple[str, int]] = []
+        self._remembered_from = 0
         self._missing = 0
         self._is_calm = False
 
@@ -112,6 +115,7 @@ class Venue:
             self._missing -= 1
             return
         frame = self.dialect.change(channel, len(times))
+        self._log.append((channel, len(times)))
         for line in self.lines:
             if line.is_open and (self.settings.pushed or channel in line.channels):
                 line.publish(channel, len(times), frame, at)
@@ -135,11 +139,19 @@ class Venue:
             self.record.refusals.append((self._loop.time(), word))
         return word, value
 
-    def open(self, lag: float) -> Line:
-        """Accept a connection."""
+    def open(self, lag: float, cursor: tuple[str, int] | None = None) -> Line:
+        """Accept a connection, and send again the messages from the cursor's on."""
+        # Now, so that what is due now is not sent once as new and once as a part of the replay.
+        self.catch_up()
         line = Line(self, LineRecord(len(self.lines) + 1, self._loop.time()), lag)
         self.lines.append(line)
         self.record.lines.append(line.record)
+        if self.settings.resumes and cursor in self._log:
+            first = self._log.index(cursor)
+            if first >= self._remembered_from:
+                line.record.replayed_from = first
+                for channel, n in self._log[first:]:
+                    line.publish(channel, n, self.dialect.change(channel, n), self._loop.time())
         return line
 
     # Subscriptions
@@ -254,6 +266,8 @@ class Venue:
             self._snapshots.append((act.word, act.value))
         elif act.kind == "hole":
             self._missing += int(act.value)
+        elif act.kind == "forget":
+            self._remembered_from = len(self._log)
         elif act.kind == "signal":
             self._signal()
         elif act.kind == "hiccup":
@@ -305,3 +319,10 @@ class Venue:
 def book_at(n: int) -> dict[str, int]:
     """Return the book after ``n`` changes: for each level, the number of its last change."""
     return {str(k % LEVELS * 7 % LEVELS): k for k in range(max(1, n - LEVELS + 1), n + 1)}
+
+
+def cursor_of(url: str) -> tuple[str, int] | None:
+    """Return the cursor in a URL, a channel and a number; None: there is none."""
+    _, found, cursor = url.partition("?cursor=")
+    channel, _, n = cursor.rpartition(":")
+    return (channel, int(n)) if found else None
