@@ -1,6 +1,6 @@
 """Order books, kept from snapshots and changes.
 
-``stream.resync`` and a venue's own snapshots say what to apply; an :class:`OrderBook` holds the levels in order.
+An :class:`OrderBook` keeps the levels in order. It applies the items of ``stream.resync``, or a venue's own snapshots.
 """
 
 from .order_book import ChecksumMismatch, Levels, OrderBook

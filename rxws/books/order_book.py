@@ -17,36 +17,36 @@ __all__ = ["ChecksumMismatch", "Levels", "OrderBook"]
 
 N = TypeVar("N", Decimal, float)
 
-#: Where the levels of a message are: the keys or paths of ``bids`` and ``asks``, and the key or position of ``price``
-#: (0 by default) and ``size`` (1) in a level. Or a function that returns the levels as ``(side, price, size)``, where
-#: ``side`` is ``"bid"`` or ``"ask"``.
+#: The place of the levels in a message: the keys or paths of ``bids`` and ``asks``, and the key or position of
+#: ``price`` (0 by default) and ``size`` (1) in a level. Or a function that returns the levels as
+#: ``(side, price, size)``, with the side ``"bid"`` or ``"ask"``.
 Levels: TypeAlias = Mapping[str, Hashable] | Callable[[Any], Iterable[tuple[str, Any, Any]]]
 
 _Levels: TypeAlias = tuple[list[tuple[Any, Any]], list[tuple[Any, Any]]]
 
 
 class ChecksumMismatch(RxwsError):
-    """An order book is not what its venue says: the ``checksum`` function returned False. Get a new snapshot."""
+    """An order book differs from its venue's: the ``checksum`` function returned False. Get a new snapshot."""
 
 
 class OrderBook(Generic[N]):
     """The bids and asks of one market, in order.
 
-    It applies what ``stream.resync`` delivers, or what a venue sends. It does not read the numbers of the messages:
+    It applies the items of ``stream.resync``, or messages of a venue. It does not read the numbers of messages, because
     ``resync`` decides which changes follow which snapshot.
 
     Args:
-        changes: where the levels are in a change, ``{"bids": "b", "asks": "a"}``: keys or paths; and optionally
+        changes: the place of the levels in a change: the keys or paths ``{"bids": "b", "asks": "a"}``, and optionally
             ``"price"`` and ``"size"``, the keys or positions in a level (0 and 1 by default). Or a function of a change
-            that returns ``(side, price, size)`` for each level, where ``side`` is ``"bid"`` or ``"ask"``. A size of 0
+            that returns ``(side, price, size)`` for each level, with the side ``"bid"`` or ``"ask"``. A size of 0
             removes a level.
-        snapshot: the same for a snapshot; None (the default) if it looks like a change.
+        snapshot: the same for a snapshot; None (the default) if it has the structure of a change.
         number: the type of prices and sizes: ``Decimal`` (the default), which is exact and keeps the digits for
             checksums, or ``float``, which takes less time.
-        depth: the number of levels of each side that are kept, the best ones; None (the default) for all. Give the
-            depth that you subscribed if the venue does not remove levels that fall out of it (Kraken).
-        checksum: a function of the book and the applied message, or the snapshot's data, that returns whether the book
-            is right; None (the default) checks nothing.
+        depth: the number of levels of each side that are kept, which are the best ones; None (the default) for all.
+            Pass the subscribed depth if the venue does not remove levels beyond it (Kraken).
+        checksum: a function of the book and the applied message (or the snapshot's data) that returns whether the book
+            is correct; None (the default) checks nothing.
 
     Raises:
         TypeError: an argument has the wrong type, or ``checksum`` or a function for levels is a coroutine function.
@@ -195,7 +195,7 @@ class OrderBook(Generic[N]):
         def read(message: Any) -> _Levels:
             found = look_up(message, bids), look_up(message, asks)
             if found == (ABSENT, ABSENT):
-                read_bids(message)  # Raises what names the missing key. Some venues send only the side that changed.
+                read_bids(message)  # Raise the error that names the missing key. (One missing side is no error.)
             return (
                 read_levels(found[0]) if found[0] is not ABSENT and found[0] else [],
                 read_levels(found[1]) if found[1] is not ABSENT and found[1] else [],
@@ -223,7 +223,7 @@ class OrderBook(Generic[N]):
 
 
 def _exact(value: Any) -> Decimal:
-    # The shortest digits of a float are those that the server has sent.
+    # The repr of a float has the digits that the server sent.
     return Decimal(value) if type(value) is not float else Decimal(repr(value))
 
 
@@ -236,11 +236,11 @@ def _level_reader(
     def read(levels: Any) -> list[tuple[N, N]]:
         try:
             found = [(number(level[price]), number(level[size])) for level in levels]
-            # All at once, because a check of each level by a function takes as long as all the rest.
+            # Check all levels at once. A function call for each level would double the time.
             if not [price for price, size in found if not (isfinite(price) and 0 <= size < inf)]:
                 return found
         except (ArithmeticError, LookupError, TypeError, ValueError):
-            pass  # Levels that are not lists or dicts, or a wrong one, which the error names.
+            pass  # The levels are no lists or dicts, or one is wrong. The code below raises an error that names it.
         return [_checked(read_price(level), read_size(level), number) for level in levels]
 
     return read

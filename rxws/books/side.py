@@ -15,11 +15,11 @@ N = TypeVar("N", Decimal, float)
 class Side(Sequence[tuple[N, N]], Generic[N]):
     """The levels of one side, as a sequence of pairs of price and size, the best price first.
 
-    It is a view: it shows the present levels. A slice is a list, ``book.bids[:10]``. ``len``, the first level and a
-    change of a size take the same time for any number of levels; iterating takes time in proportion to them.
+    It is a view, which always shows the present levels. A slice (``book.bids[:10]``) is a list. The time for ``len``,
+    the first level and a change of a size does not depend on the number of levels.
 
-    A dict has the sizes, and a list the sorted prices. Inserting into a list moves memory. For thousands of prices that
-    takes less time than a SortedDict of sortedcontainers.
+    A dict contains the sizes, and a list the sorted prices. Inserting into a list moves memory, but for thousands of
+    prices this takes less time than a SortedDict of sortedcontainers.
     """
 
     __slots__ = ("_is_bid", "_prices", "_sizes")
@@ -27,7 +27,7 @@ class Side(Sequence[tuple[N, N]], Generic[N]):
     def __init__(self, *, is_bid: bool) -> None:
         self._is_bid = is_bid
         self._sizes: dict[N, N] = {}
-        # In ascending order: the best bid is the last one.
+        # In ascending order, so the best bid is the last one.
         self._prices: list[N] = []
 
     @property
@@ -40,7 +40,7 @@ class Side(Sequence[tuple[N, N]], Generic[N]):
         return self._sizes.get(price)
 
     def volume_to(self, price: N) -> N | int:
-        """Return the sum of the sizes of all levels at this price or a better one: what an order with this limit finds.
+        """Return the volume for an order with this limit: the sizes of all levels at this price or a better one.
 
         Args:
             price: the limit, as a number of the book's type.
@@ -55,7 +55,7 @@ class Side(Sequence[tuple[N, N]], Generic[N]):
         return sum(map(self._sizes.__getitem__, prices))
 
     def apply(self, levels: Iterable[tuple[N, N]]) -> None:
-        """Set the sizes of prices; a size of 0 removes the level, which need not be there."""
+        """Set the sizes at prices. A size of 0 removes the level, if there is one."""
         sizes, prices = self._sizes, self._prices
         for price, size in levels:
             if size:
@@ -97,7 +97,7 @@ class Side(Sequence[tuple[N, N]], Generic[N]):
         if isinstance(index, slice):
             start, stop, step = index.indices(len(prices))
             if self._is_bid:
-                # From the end, so that the first levels of many cost no copy of all.
+                # Index from the end, so that a few best levels cost no copy of all prices.
                 return [(price, sizes[price]) for price in (prices[-1 - each] for each in range(start, stop, step))]
             return [(price, sizes[price]) for price in prices[index]]
         price = prices[~index if self._is_bid else index]

@@ -29,7 +29,7 @@ class Parser(argparse.ArgumentParser):
         super().__init__(formatter_class=argparse.RawDescriptionHelpFormatter, allow_abbrev=False, **options)
 
     def error(self, message: str) -> NoReturn:
-        """Print what is wrong, and exit with code 2."""
+        """Print the error, and exit with code 2."""
         self.exit(2, f"{self.prog}: error: {redact(message)} (see: {self.prog} --help)\n")
 
     def _print_message(self, message: str, file: Any = None) -> None:

@@ -1,4 +1,4 @@
-"""``rxws audit PATH``: say what a recording proves, what is missing in it, and what is damaged."""
+"""``rxws audit PATH``: shows which times of a recording are complete, and which messages are missing or damaged."""
 
 from __future__ import annotations
 
@@ -24,13 +24,13 @@ __all__ = ["add", "audit"]
 UNREADABLE: Final = 2
 
 SUFFIXES: Final = (".jsonl", ".jsonl.gz", ".jsonl.zst")
-"""How the names of recordings in a folder end."""
+"""The endings of the names of recordings in a folder."""
 
 STEP: Final = 500
-"""Entries after which the event loop runs, for signals."""
+"""The number of entries after which the event loop runs, to handle signals."""
 
 MOST_SHOWN: Final = 10
-"""Gaps, holes and lines that are listed."""
+"""The largest numbers of gaps, holes and lines that are listed."""
 
 _EPILOG: Final = """\
 example:
@@ -58,7 +58,7 @@ def add(declare: Declare) -> None:
 
 
 async def audit(options: argparse.Namespace, output: Output) -> int:
-    """Print what each recording proves; return the exit code."""
+    """Print the audit of each recording. Return the exit code."""
     if options.key is not None and options.sequence is None:
         output.report("rxws audit: error: --key needs --sequence: it says what the numbers count")
         return UNREADABLE
@@ -115,12 +115,12 @@ async def _audited(path: Path, sequence: Hashable, key_: Hashable) -> Audit:
 
 
 def _fields(path: Path, found: Audit) -> dict[str, Any]:
-    """Return what is printed as JSON."""
+    """Return the fields of the output in JSON."""
     return {"path": str(path), "whole": found.is_whole, **dataclasses.asdict(found)}
 
 
 def _text(path: Path, found: Audit) -> str:
-    """Return what is printed for people."""
+    """Return the output as text."""
     lines = [f"{path}: {'whole' if found.is_whole else 'not whole'}"]
     times = f", {_moment(found.start)} to {_moment(found.end)}" if found.start and found.end else ""
     lines.append(f"  messages       {found.messages:,}, {_count(found.sessions, 'session')}{times}")

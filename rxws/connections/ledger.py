@@ -97,7 +97,7 @@ class Ledger:
                 self.exclude(min(start, end), end, "source" if event.reason == "source" else "connection")
 
     def exclude(self, start: float, end: float, proof: Proof = "connection") -> None:
-        """Note that messages may be missing from ``start`` to ``end``; ``proof`` is that of the interval behind."""
+        """Note that messages may be missing from ``start`` to ``end``. ``proof`` is that of the interval after it."""
         self._coverage.exclude(start, end, proof)
         if self._undecided is not None:
             self._begin(self._undecided, end)

@@ -186,7 +186,7 @@ class Rotation:
         if old is not None and old.failure.reason != "rotation":
             await self._pause(old)
         if self._forgetting is not None:
-            # What the last connection held is delivered before its loss is reported.
+            # Wait until the held messages of the last connection are delivered, before its loss is reported.
             await asyncio.wait({self._forgetting})
         resumption = None if old is None else await self._recall(old)
         while True:
@@ -266,7 +266,7 @@ class Rotation:
         return await self._replace(old)
 
     def _announce_gap(self, old: Connection, earliest: float, start: float, reason: Reason = "rotation") -> None:
-        # If the old connection has brought nothing, the one before it may have delivered after the old one was opened.
+        # If the old connection had no message, the one before it may have delivered after the old one was opened.
         # If the old connection still delivers, the rotation is the only possible reason for missing messages.
         self._connection_reporter.gap(max(earliest, start), old.failure.reason if old.reader.done() else reason)
 

@@ -162,7 +162,7 @@ class DemoExchange(str):
 
     @property
     def published(self) -> int:
-        """How many messages have been published in all."""
+        """The number of messages that have been published."""
         return self.market.numbers.total()
 
     @property

@@ -16,7 +16,7 @@ from ..streams.stream_receiver import StreamReceiver
 
 __all__ = ["exchange"]
 
-#: Sends a message. Before, it calls the function with the connection on which it will send.
+#: Calls the function with the connection that it has chosen, and then sends the message there.
 Send = Callable[[Any, Callable[[Connection], object]], Awaitable[None]]
 
 

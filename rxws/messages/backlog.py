@@ -25,11 +25,11 @@ class Backlog(Generic[*Ts]):
     arrive.
 
     Attributes:
-        dropped: how many items were dropped. At the limit the oldest item is dropped.
+        dropped: the number of dropped items. At the limit the oldest item is dropped.
 
     Args:
         deliver: called with each item.
-        limit: how many items it holds at most before it drains; None: no limit.
+        limit: the largest number of items that it holds before it drains; None means no limit.
 
     Example::
 

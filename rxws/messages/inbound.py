@@ -58,7 +58,8 @@ class Inbound:
         self.has_ended: Final = has_ended
         self._reporter = reporter
         self._predecessor: Inbound | None = None
-        # What to call when the held messages are delivered. None: nothing is held, or the predecessor delivers.
+        # The function to call after the held messages are delivered; None if no message is held, or the predecessor
+        # delivers.
         self._when_delivered: list[Callable[[], None]] | None = None
 
     # The sink

@@ -68,7 +68,7 @@ _NEVER: Final = (None, float("-inf"))
 
 
 class Peers:
-    """Knows what the other relays of a feed have claimed, and which of them wait to begin.
+    """Knows the claims of the other relays of a feed, and which of them wait to begin.
 
     Args:
         feed: the name of the feed.

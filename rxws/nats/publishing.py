@@ -288,8 +288,8 @@ class Publisher:
         now = self._now()
         claim = self.peers.following(since)
         if claim is not None:
-            # The other relay lacks the messages that this one received before the other one began, and it is too late
-            # to publish them.
+            # Skip the messages that this relay received before the other one began. The other relay lacks them, but
+            # they would be out of order.
             first = claim.since + timing.settle if claim.since > since else 0.0
             return await self._begin(max(since, first), skip_before=first)
         if identity.joining_since is None:

@@ -183,7 +183,7 @@ def _pushed(source: Observable[T], newest: Callable[[], _Newest[T]], interval: t
 
 
 class _Conflation(AsyncObservable[Conflated[T]]):
-    """What ``conflate`` returns on an event loop. Its ``async for`` pulls messages."""
+    """The result of ``conflate`` on an event loop. Its ``async for`` pulls messages."""
 
     def __init__(
         self,
@@ -232,6 +232,6 @@ class _Pull(AsyncIterator[Conflated[T]]):
         return conflated
 
     async def aclose(self) -> None:
-        """End the subscription and drop what is held. Cancelling is safe: this never waits."""
+        """End the subscription and drop the held messages. Cancelling is safe, because this never waits."""
         self._keys.clear()
         await self._keys.close()

@@ -1,4 +1,4 @@
-"""The times in messages, and the check of their unit."""
+"""Reads the times in messages, and checks their unit."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ Unit: TypeAlias = Literal["s", "ms", "us", "ns"]
 PER_SECOND: Final = {"s": 1, "ms": 1_000, "us": 1_000_000, "ns": 1_000_000_000}
 
 MICROSECONDS: Final = 1_000_000
-"""Microseconds per second. Times are kept in whole microseconds: a float of epoch seconds is not more exact."""
+"""Microseconds per second. Times are whole microseconds, because a float of epoch seconds is not more precise."""
 
 FARTHEST: Final = 253_402_300_800 * MICROSECONDS
 """The end of the year 9999."""
@@ -30,10 +30,10 @@ def microseconds(value: Any, per_second: int) -> int:
 
     Args:
         value: a number or a numeric str, an ISO 8601 str, or a datetime. Without an offset the last two are in UTC.
-        per_second: how many units of a number are a second.
+        per_second: the number of time units in a second.
 
     Raises:
-        TypeError: it is none of these.
+        TypeError: the value has another type.
         ValueError: the string is neither a number nor ISO 8601, or the time is after the year 9999.
     """
     if isinstance(value, str):
@@ -49,34 +49,34 @@ def microseconds(value: Any, per_second: int) -> int:
     else:
         moment = int(value * MICROSECONDS // per_second)
     if abs(moment) > FARTHEST:
-        # Such a message would close all later windows. It is usually a wrong unit: milliseconds taken for seconds.
+        # Such a message would close all later windows. Usually the unit is wrong: milliseconds are read as seconds.
         raise ValueError("the time is after the year 9999: check the argument unit")
     return moment
 
 
 def _parsed(text: str) -> Decimal | datetime:
     try:
-        # A date such as 2026-11-30 has a hyphen behind the year; a number has none there.
+        # A date such as 2026-11-30 has a hyphen after the year. A number has none there.
         return datetime.fromisoformat(text) if text[4:5] == "-" else Decimal(text)
     except (InvalidOperation, ValueError):
         raise ValueError(f"a time must be a number or ISO 8601, not {text!r}") from None
 
 
 class UnitCheck:
-    """Reports once that times pass a thousand times or more too slowly, because their unit is not that of the argument.
+    """Reports once if the times in messages increase a thousand times too slowly, because the argument unit is wrong.
 
-    Then no window ever closes. The times are compared with the clock when half a window is over, when the window is
-    over, and so on, each time after twice the time. One slow comparison proves nothing: the feed may be silent. Two
-    show that the times still pass, at that rate.
+    Without the report, no window would ever close, and the user would not know why. The times are compared with the
+    clock after half a window, after a window, and then always after twice the time. If they increased too slowly once,
+    the feed may have been silent. Two such comparisons show that they still increase, at that rate.
 
-    Times that pass too fast are after the year 9999. Seconds that are taken for nanoseconds are not noticed: to the
-    microsecond, they stand.
+    If times increase too fast, they are after the year 9999, which raises an error. Seconds that are read as
+    nanoseconds are not noticed, because they do not increase by a microsecond.
 
     Args:
         clock: the scheduler whose clock the times should follow.
         window: the length of a window in seconds.
-        per_second: how many units of a time are a second, by the argument.
-        passed: returns how many microseconds the times have passed since the first message.
+        per_second: the number of time units in a second, according to the argument.
+        passed: returns the microseconds by which the times have increased since the first message.
         report: called with the error.
     """
 
@@ -104,14 +104,14 @@ class UnitCheck:
         elapsed, passed = (self._clock.now - self._began) // timedelta(microseconds=1), self._passed()
         if passed * 100 >= elapsed:
             return
-        # The unit with which the times would have passed as the clock did, give or take a factor of two.
+        # Find the unit with which the times would have increased as much as the clock, within a factor of two.
         units = {name: passed * self._per_second // each for name, each in PER_SECOND.items()}
         unit = next((name for name, moved in units.items() if elapsed <= 2 * moved <= 4 * elapsed), None)
         before, self._suspected = self._suspected, None if unit is None else (unit, passed)
-        # In a burst before a silence the times pass, and then they stand.
+        # Report only if the times have increased since the last comparison, and not only in a burst before a silence.
         if before is not None and before[0] == unit and 2 * passed >= 3 * before[1]:
             seconds = f"{passed / MICROSECONDS:g} s in {elapsed / MICROSECONDS:g} s"
             self._report(ValueError(f"the times passed only {seconds}: give their unit, which seems to be {unit!r}"))
             return
-        # The time that has passed so far doubles: half a window, a window, two, and so on.
+        # Compare again when the elapsed time has doubled.
         self._schedule(elapsed / MICROSECONDS)

@@ -17,7 +17,7 @@
     consumers   waits for slow consumers
     playback    a feed whose frames come from a script
     replaying   replay(): a feed whose script is a recording
-    audit       what a recording proves, and what is missing in it; pure
+    audit       finds out what a recording proves, and which messages are missing; pure
 """
 
 from __future__ import annotations

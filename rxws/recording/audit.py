@@ -1,4 +1,4 @@
-"""What a recording proves: what is complete, what is missing, what is damaged. Pure."""
+"""Audits a recording: finds out what is complete, missing or damaged. Pure."""
 
 from __future__ import annotations
 
@@ -18,10 +18,10 @@ from .moments import moments
 __all__ = ["Audit", "AuditedGap", "AuditedHole", "Auditor"]
 
 MOST_HOLES: Final = 10_000
-"""Holes that are kept, at most; all are counted."""
+"""The largest number of holes that are kept. All are counted."""
 
 INSTANT: Final = 1e-3
-"""Seconds that count as none: the clocks of a recording are that accurate."""
+"""Shorter times (in seconds) are ignored, because the clocks of a recording are not more accurate."""
 
 
 @dataclass(slots=True)
@@ -32,8 +32,8 @@ class AuditedGap:
         start: its start, in seconds since the epoch.
         end: its end.
         reason: as in :class:`~rxws.Gap`.
-        missing: how many numbers are missing there; None: the messages have no numbers.
-        unknown: how many keys have no later message, so that it is not known what they miss.
+        missing: the number of messages that are missing there; None if messages have no numbers.
+        unknown: the number of keys without a later message, so that their missing messages are unknown.
     """
 
     start: float
@@ -45,13 +45,13 @@ class AuditedGap:
 
 @dataclass(frozen=True, slots=True)
 class AuditedHole:
-    """Numbers that are missing without a gap.
+    """A hole in the numbers of messages that no gap explains.
 
     Attributes:
         key: the key of the message, or None.
         first: the first missing number.
         last: the last missing number.
-        time: when the message behind the hole was received, in seconds since the epoch.
+        time: when the first message after the hole was received, in seconds since the epoch.
     """
 
     key: Any
@@ -62,24 +62,24 @@ class AuditedHole:
 
 @dataclass(frozen=True, slots=True)
 class Audit:
-    """What a recording proves.
+    """The result of an audit.
 
     Attributes:
-        messages: how many messages it has.
-        numbered: how many of them have a number; None: no key of a number was given.
-        sessions: how many sessions it has.
-        cut_short: how many of them were not closed properly.
-        start: when the first connection or message was recorded, in seconds since the epoch; None: there was none.
-        end: when the last message was received, likewise.
+        messages: the number of messages.
+        numbered: the number of messages with a number; None if no key of a number was given.
+        sessions: the number of sessions.
+        cut_short: the number of sessions that were not closed properly.
+        start: when the first connection or message was recorded, in seconds since the epoch; None without one.
+        end: when the last message was received, in seconds since the epoch; None without one.
         proven: seconds in which connections were complete.
-        resumed: seconds without a connection whose messages came later.
-        resumptions: how many connections resumed.
+        resumed: seconds without a connection whose messages arrived later.
+        resumptions: the number of connections that resumed.
         gaps: the gaps, in the order in which they were reported.
         gap_seconds: the length of all gaps together.
         unexplained: seconds that neither a connection nor a gap covers.
-        holes: the first 10,000 holes in numbers that no gap explains.
-        missing: how many numbers are missing in all such holes; None: the messages have no numbers.
-        doubles: how many messages have a number that came before; None: they have no numbers.
+        holes: the first 10,000 holes in the numbers that no gap explains.
+        missing: the number of messages that are missing in all such holes; None if messages have no numbers.
+        doubles: the number of messages whose number had arrived before; None if messages have no numbers.
         damaged_lines: the numbers of the lines that cannot be read.
     """
 
@@ -102,7 +102,7 @@ class Audit:
 
     @property
     def is_whole(self) -> bool:
-        """Whether nothing is missing, doubled or damaged. A gap whose numbers show that nothing is missing is none."""
+        """Whether no message is missing, doubled or damaged. A gap in which no number is missing does not count."""
         has_loss = any(gap.missing is None or gap.missing or gap.unknown for gap in self.gaps)
         faults = self.missing, self.doubles, self.damaged_lines, self.unexplained > INSTANT
         return not (has_loss or any(faults))
@@ -111,19 +111,20 @@ class Audit:
 @dataclass(slots=True)
 class _Key:
     last: int
-    # How many gaps there were before its last message.
+    # The number of gaps before its last message.
     gaps: int
 
 
 class Auditor(Iterator[None]):
-    """Audits entries. Iterate over it to the end, and then take the :meth:`result`.
+    """Audits entries. Iterate over it to the end, and then call :meth:`result`.
 
-    A frame that holds a JSON array of objects holds as many messages.
+    In a frame with a JSON array of objects, each object is a message.
 
     Args:
         entries: the entries of a recording.
-        sequence: the key or path of the messages' numbers, which grow by one; None: they have none.
-        key: the key or path of what the numbers count, such as a symbol; None: they count all messages.
+        sequence: the key or path of the messages' numbers, which grow by one; None if there are none.
+        key: the key or path of a field, such as a symbol, for whose values messages are numbered separately; None if
+            all messages have one count.
 
     Example::
 
@@ -145,11 +146,12 @@ class Auditor(Iterator[None]):
         self._messages = self._numbered = self._missing = self._doubles = 0
         self._sessions = self._ends = self._resumptions = 0
         self._resumed = self._ended_at = 0.0
-        # When the first session began, when something first came, and when the last message came.
+        # The times of the start of the first session, of the first connection or message, and of the last message.
         self._epoch: float | None = None
         self._first: float | None = None
         self._heard: float | None = None
-        # A connection of which no event has said whether it follows, and the time without messages before its first.
+        # The connection about which no event has decided yet whether it follows the last one, and the time without
+        # messages before its first message.
         self._undecided: int | None = None
         self._silence: tuple[float, float] | None = None
 
@@ -165,7 +167,7 @@ class Auditor(Iterator[None]):
                 self._ledger.began(self._epoch + seconds)
 
     def result(self, bad_lines: Sequence[int]) -> Audit:
-        """Return what the entries so far prove; ``bad_lines`` are the lines that could not be read."""
+        """Return the audit of the entries so far. ``bad_lines`` are the lines that could not be read."""
         self._decide()
         self._ledger.heard(self._heard)
         intervals = [(each.start, each.end) for each in self._ledger.continuity().intervals]
@@ -205,7 +207,7 @@ class Auditor(Iterator[None]):
             elif isinstance(entry, SessionEnd):
                 self._ends += 1
             elif isinstance(entry, FrameEntry) and not self._sessions:
-                # The header is a bad line.
+                # The header of the first session is a bad line.
                 self._sessions = 1
             yield entry
 
@@ -224,7 +226,7 @@ class Auditor(Iterator[None]):
             self._ledger.heard(self._heard)
             start, missing = event.start, None if self._sequence is None else 0
             if event.reason == "recording" and self._heard is not None:
-                # A connection proves nothing between its last message and the end of the session.
+                # After its last message it is unknown until when a connection was complete.
                 start = min(start, self._heard)
             self._gaps.append(AuditedGap(start, event.end, event.reason, missing))
         if isinstance(event, Connected) or (isinstance(event, Disconnected) and event.number == self._undecided):
@@ -237,7 +239,7 @@ class Auditor(Iterator[None]):
             self._undecided = event.number
 
     def _decide(self) -> None:
-        """Exclude the silence before a connection that brought messages, if the event about it is not recorded."""
+        """Exclude the silence before a connection with messages, if the event that decides about it is not recorded."""
         if self._silence is not None:
             self._ledger.heard(self._silence[0])
             self._ledger.exclude(*self._silence)
@@ -281,7 +283,7 @@ class Auditor(Iterator[None]):
 
 
 def _messages(raw: str | bytes, is_decoded: bool) -> list[Any]:
-    """Return the messages of a frame; those that are not decoded are None."""
+    """Return the messages of a frame, with None for messages that are not decoded."""
     if not is_decoded and raw[:1] not in ("[", b"["):
         return [None]
     try:
@@ -294,7 +296,7 @@ def _messages(raw: str | bytes, is_decoded: bool) -> list[Any]:
 
 
 def _whole(value: Any) -> int | None:
-    """Return a number of a message; None: it is none."""
+    """Return a value as a whole number; None if it is none."""
     if type(value) is str and value.isdecimal():
         return int(value)
     return int(value) if type(value) in (int, float) and value == int(value) else None

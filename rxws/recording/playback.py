@@ -278,7 +278,7 @@ class Playback:
         if not state.is_final:
             self._feed.enter(state)
         if state.is_live:
-            # Where the recording began later than the connection.
+            # The recording began later than the connection.
             self._feed.ledger.began(self._reporter.now())
 
     def _reconnected(self, reason: str | None) -> None:

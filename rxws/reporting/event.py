@@ -1,4 +1,4 @@
-"""The root of all events: what each of them has, how it is shown, and the reasons that events give."""
+"""The base class of all events, how events are shown, and the reasons that they contain."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A logger for the websocket library: at DEBUG it would show tokens, headers and login messages."""
+"""A logger for the websocket library. The library's own logger shows tokens, headers and login messages at DEBUG."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from .tracebacks import redacted_traceback
 
 __all__ = ["library_logger"]
 
-#: A child of the library's own logger, so that its level and its handlers are those of the user.
+#: The name of a child of the library's own logger, so that the user's level and handlers apply.
 NAME: Final = "websockets.client.rxws"
 
 _REQUEST: Final = "> GET %s HTTP/1.1"
@@ -30,7 +30,7 @@ def _redact(record: logging.LogRecord) -> bool:
         text = record.msg % redact_url(f"ws://host{record.args[0]}").removeprefix("ws://host")
     else:
         if isinstance(record.args, tuple):
-            # The library would shorten the content in its middle, which could cut a secret in two.
+            # Shorten the content here. The library would cut it in its middle, and so might cut a secret in two.
             record.args = tuple(_shown(each) if hasattr(each, "opcode") else each for each in record.args)
         text = redact(record.getMessage())
     if record.exc_info and record.exc_info[1] is not None:

@@ -1,4 +1,4 @@
-"""Watches an event loop from a thread, which sees the function that blocks the loop."""
+"""Watches an event loop from a thread, and finds the function that blocks the loop."""
 
 from __future__ import annotations
 
@@ -14,16 +14,16 @@ from ..callables import name_of
 
 __all__ = ["watch_loop"]
 
-#: Seconds between two questions to the loop.
+#: Seconds between two checks of the loop.
 INTERVAL: Final = 0.2
 
 #: Seconds after which a loop that does not answer is reported.
 BLOCKED: Final = 0.5
 
-#: The frames around a callback of the loop. uvloop has only the second.
+#: The code of the frames around a callback of the loop. uvloop has only the second.
 _BOUNDARIES: Final = {asyncio.Handle._run.__code__, asyncio.Runner.run.__code__}
 
-#: Packages whose functions call the user's.
+#: Packages whose functions call the user's functions.
 _CALLERS: Final = {
     "rxws",
     "reactivex",
@@ -40,12 +40,12 @@ Report = Callable[[float, tuple[str, ...]], None]
 
 
 def watch_loop(report: Report) -> Callable[[], None]:
-    """Call ``report`` in the running loop when this loop was blocked, with the seconds and the functions' names.
+    """Call ``report`` in the running loop after this loop was blocked, with the seconds and the functions' names.
 
-    All feeds of a loop share one thread. It asks the loop to run a callback; while none runs, it looks which functions
-    run instead. Only what the thread has seen counts: a process that was stopped, and a machine that slept, stop the
-    thread as well. A thread that runs late counts its delay only as far as the process used the processor meanwhile,
-    because code in C that keeps Python's lock stops the thread, too.
+    All feeds of a loop share one thread. It schedules a callback in the loop; until that runs, the thread notes which
+    functions run instead. Only time in which the thread itself ran counts, because the thread also stops if the process
+    is stopped or the machine sleeps. If the thread is late, the delay counts only as far as the process used processor
+    time, because C code that keeps Python's lock stops the thread, too.
 
     Args:
         report: called in the loop.
@@ -70,13 +70,13 @@ class _LoopWatch(threading.Thread):
     """The thread that watches one loop, made and started in that loop's thread."""
 
     def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
-        # A daemon, because the end of a program does not wait for feeds that were never closed.
+        # It is a daemon, so that the program can end although feeds were never closed.
         super().__init__(name="rxws loop watch", daemon=True)
         self.reports: list[Report] = []
         self._loop = loop
         self._watched = threading.get_ident()
         self._ended = threading.Event()
-        # Whether the loop has yet to answer, for how long it was seen not to, and what ran meanwhile.
+        # Whether the callback is still to run, the observed time without it, and the functions that ran meanwhile.
         self._asked = False
         self._seconds = 0.0
         self._looked = time.monotonic()
@@ -90,12 +90,13 @@ class _LoopWatch(threading.Thread):
         _WATCHES.pop(self._loop, None)
 
     def run(self) -> None:
-        """Ask the loop again and again."""
+        """Check the loop periodically."""
         used = time.process_time()
         while not self._ended.wait(INTERVAL):
             now, use = time.monotonic(), time.process_time()
             passed, worked = now - self._looked, use - used
-            # A delay of this thread alone counts only if the process worked: C code kept Python's lock.
+            # If only this thread was late, count the delay only if the process used processor time. Then C code kept
+            # Python's lock.
             seen = min(passed, 2 * INTERVAL + worked) if self._asked else min(passed - INTERVAL, worked)
             if self._asked or seen >= INTERVAL:
                 self._seconds += seen

@@ -26,7 +26,7 @@ def quoted(text: str | bytes, longest: int = LONGEST) -> str:
 def quoted_repr(value: object) -> str:
     """Return the quoted repr of any value. Never raises."""
     if isinstance(value, str | bytes):
-        # Not the repr of all: a message may have megabytes.
+        # Do not make the repr of the whole message, which may have megabytes.
         return quoted(repr(value[:_MOST_REDACTED]))
     try:
         return quoted(repr(value))

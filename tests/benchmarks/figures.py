@@ -251,7 +251,7 @@ async def order_book(_run: Run) -> float:
 
 
 class DictBook:
-    """What programmers write by hand: plain dicts, which have no order and check nothing."""
+    """The book that programmers write by hand: plain dicts, which have no order and check nothing."""
 
     def __init__(self) -> None:
         self.bids: dict[float, float] = {}

@@ -45,7 +45,7 @@ class Watch:
 async def receive(url: str, count: int, path: Path | None, rate: float = 0) -> dict[str, float]:
     """Receive ``count`` messages, ``rate`` a second or (0) as fast as possible.
 
-    Return messages per second, processor time, and how long another task had to wait.
+    Return messages per second, processor time, and the longest wait of another task.
     """
     watch = Watch()
     async with rxws.ReactiveWebSocket(

@@ -1,4 +1,4 @@
-"""OrderBook: what it reads, keeps and refuses."""
+"""OrderBook: the messages that it reads, the levels that it keeps, and the errors that it raises."""
 
 from __future__ import annotations
 
@@ -86,7 +86,7 @@ def test_book_when_venues_have_other_shapes(changes: Any, message: Any, number: 
 
 
 def test_book_when_numbers_are_floats() -> None:
-    """Decimals have the digits that the server has sent, also of floats; strings keep their zeros for checksums."""
+    """Decimals have the digits that the server sent, even those of floats; strings keep their zeros for checksums."""
     book = OrderBook(BINANCE[0])
     book.apply({"b": [[0.1, 1e-8]], "a": [["0.10", "5.00000000"], ["0.20", 7]]})
     assert levels(book) == ([(D("0.1"), D("1E-8"))], [(D("0.10"), D(5)), (D("0.2"), 7)])
@@ -170,7 +170,7 @@ def test_function_when_it_gives_another_side() -> None:
 
 
 def digits(number: Decimal) -> str:
-    """Return a number as Kraken's checksum has it: without the point and without zeros before it."""
+    """Return a number in the form of Kraken's checksum: without the point and without leading zeros."""
     return f"{number:f}".replace(".", "").lstrip("0")
 
 
@@ -185,7 +185,7 @@ KRAKEN: dict[str, Any] = {"bids": ("data", 0, "bids"), "asks": ("data", 0, "asks
 
 
 def test_checksum_when_it_is_kraken_s_own_example() -> None:
-    """The example of Kraken's documentation is right, a changed size is not, and a later snapshot is again."""
+    """The checksum in Kraken's documentation fits. It does not fit after a changed size, and fits a later snapshot."""
     asks = [
         *[("45285.2", "0.00100000"), ("45286.4", "1.54571953"), ("45286.6", "1.54571109"), ("45289.6", "1.54560911")],
         *[("45290.2", "0.15890660"), ("45291.8", "1.54553491"), ("45294.7", "0.04454749"), ("45296.1", "0.35380000")],
@@ -208,7 +208,7 @@ def test_checksum_when_it_is_kraken_s_own_example() -> None:
     ):
         book.apply({"data": [change]})
     book.apply(Snapshot(snapshot, "restart"))
-    # The new level pushes the worst one out.
+    # The new level replaces the worst one.
     change = {"bids": [{"price": "45284.0", "qty": "1"}], "asks": [], "checksum": 0}
     with pytest.raises(ChecksumMismatch):
         book.apply({"data": [change]})
@@ -216,7 +216,7 @@ def test_checksum_when_it_is_kraken_s_own_example() -> None:
 
 
 def test_checksum_when_its_function_raises() -> None:
-    """The exception passes with a note that names the function and the book."""
+    """An exception of ``checksum`` propagates, with a note that names the function and the book."""
     book = OrderBook(KRAKEN, checksum=kraken)
     with pytest.raises(KeyError) as caught:
         book.apply({"data": [{"bids": []}]})
@@ -226,7 +226,7 @@ def test_checksum_when_its_function_raises() -> None:
 
 
 def test_type_of_numbers_is_known() -> None:
-    """A JSON number that a decoder gives as a Decimal keeps its digits."""
+    """A JSON number that a decoder returns as a Decimal keeps its digits."""
     decode = msgspec.json.Decoder(dict[str, list[list[Decimal]]]).decode
     book = OrderBook(BINANCE[0])
     book.apply(decode(b'{"b": [[9.90, 1.50]], "a": []}'))
@@ -239,7 +239,7 @@ def test_type_of_numbers_is_known() -> None:
 
 @pytest.mark.usefixtures("virtual_time", "assert_no_leaks")
 async def test_book_when_faults_happen() -> None:
-    """Through cuts, rotations and dropped changes a book that applies what resync delivers is the exchange's book."""
+    """Despite cuts, rotations and dropped changes, a book that applies the items of resync equals the exchange's."""
     chance = random.Random(7)
     async with (
         demo.serve(symbols=("BTCUSDT",), rate=0) as exchange,
@@ -260,7 +260,7 @@ async def test_book_when_faults_happen() -> None:
                 await feed.rotate()
             elif fault == "drop":
                 exchange.drop_deltas(2)
-            # Many, because only a later change shows that changes were dropped.
+            # Publish many changes, because only a later change shows that earlier ones were dropped.
             await exchange.publish(100)
             await asyncio.sleep(2)
             if resynced.in_sync:

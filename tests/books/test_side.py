@@ -24,7 +24,7 @@ ACTS = st.lists(
 @pytest.mark.parametrize("is_bid", [True, False])
 @given(acts=ACTS, limit=PRICES, part=st.slices(8))
 def test_side_when_compared_with_a_plain_dict(is_bid: bool, acts: Any, limit: float, part: slice) -> None:
-    """Through any changes a side has the levels of a plain dict, sorted, the best first."""
+    """After any changes a side has the levels of a plain dict, sorted, the best first."""
     side: Side[float] = Side(is_bid=is_bid)
     expected: dict[float, float] = {}
 

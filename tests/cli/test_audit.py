@@ -1,4 +1,4 @@
-"""``rxws audit``: what it prints, and its exit codes."""
+"""``rxws audit``: its output and its exit codes."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from tests.recording.test_recording import end, start, write
 
 @pytest.fixture
 def whole(tmp_path: Path) -> Path:
-    """Return a recording in which nothing is missing."""
+    """Return a recording in which no message is missing."""
     return write(tmp_path / "whole.jsonl", start(), connected(1.0), *numbers(2.0, 1, 2, 3), end(9.0))
 
 
@@ -64,7 +64,7 @@ def test_audit_of_a_whole_recording(whole, capsys):
 
 
 def test_audit_of_a_recording_with_losses(broken, capsys):
-    """A recording in which something is missing gives exit code 1, and says what and when."""
+    """If messages are missing, the exit code is 1, and the output says which and when."""
     code, out, err = printed(capsys, broken, "--sequence", "n", "--key", "s")
     assert (code, err) == (1, "")
     assert out.splitlines() == [
@@ -82,7 +82,7 @@ def test_audit_of_a_recording_with_losses(broken, capsys):
 
 
 def test_audit_without_numbers(broken, capsys):
-    """Without ``--sequence`` no number of messages is claimed."""
+    """Without ``--sequence`` the output contains no number of missing messages."""
     code, out, _ = printed(capsys, broken)
     assert code == 1
     assert "  gaps           1: 2.000 s\n" in out
@@ -103,7 +103,7 @@ def test_audit_as_json(broken, capsys):
 
 
 def test_audit_of_a_folder(whole, broken, capsys):
-    """In a folder each recording is audited, in the order of names; other files are left alone."""
+    """In a folder each recording is audited, in the order of names; other files are ignored."""
     (whole.parent / "notes.txt").write_text("no recording")
     code, out, err = printed(capsys, whole.parent, "--json")
     assert (code, err) == (1, "")
@@ -114,7 +114,7 @@ def test_audit_of_a_folder(whole, broken, capsys):
 
 
 def test_audit_of_a_folder_with_a_file_that_cannot_be_read(whole, capsys):
-    """A file that cannot be read gives exit code 2; the others are audited all the same."""
+    """If a file cannot be read, the exit code is 2, and the other files are still audited."""
     bad = whole.parent / "bad.jsonl"
     bad.write_text("no recording\n" * 3)
     code, out, err = printed(capsys, whole.parent)
@@ -166,7 +166,7 @@ def test_audit_with_wrong_arguments(arguments, said, whole, capsys):
 
 
 def test_audit_lists_only_the_first_of_many(tmp_path, capsys):
-    """Of many gaps and holes the first ten are listed, and the others counted."""
+    """Only the first ten gaps and holes are listed; the others are counted."""
     notes = [connected(1.0)]
     for number in range(12):
         at = 2.0 + 4 * number

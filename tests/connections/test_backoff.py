@@ -183,7 +183,7 @@ def test_should_retry_overrides_three_refusals():
 
 
 def test_should_retry_is_called_after_a_normal_close_but_not_without_an_exception():
-    """``should_retry`` may end a feed after a close with 1000; it is not called for an idle connection."""
+    """``should_retry`` may end a feed after a close with code 1000. It is not called after ``idle_timeout``."""
     asked = []
     backoff = backoff_that_is_open(should_retry=lambda error: asked.append(error) or False)
     assert backoff.next_delay(Failure("idle", "no message for 60 s")) == 0

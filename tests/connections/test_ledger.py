@@ -134,7 +134,7 @@ def test_gap_of_the_source_now_is_followed_by_its_own_proof(end):
 
 
 def test_gap_of_the_source_in_the_past_cuts_the_interval():
-    """A gap of the source in the past leaves what came before and after it."""
+    """A gap of the source in the past does not change the intervals before and after it."""
     ledger = kept(connected(1, 10.0))
     until(ledger, 20.0)
     ledger.note(gap(12.0, 13.0, "source"))
@@ -170,7 +170,7 @@ def test_beginning_that_was_not_seen():
 
 
 def test_gap_of_a_recording_is_preceded_by_the_last_message_only():
-    """What lies between the last message of a session and the next session is not complete."""
+    """The time between the last message of a session and the next session is not complete."""
     ledger = kept(connected(1, 10.0))
     ledger.heard(12.0)
     ledger.note(connected(1, 25.0))

@@ -205,7 +205,7 @@ async def test_is_resumed_is_read_when_the_first_message_comes():
 
 @in_virtual_time
 async def test_gap_of_a_connection_that_did_not_resume_stands_before_its_first_message():
-    """Where ``is_resumed`` is false at the first message, the Gap comes before it and ends at the subscription."""
+    """If ``is_resumed`` is false at the first message, the Gap precedes that message and ends at the subscription."""
     async with ScriptedFeed(ScriptedWebsocket(), resuming(is_resumed=False)) as feed:
         stream = feed.stream_filter(gaps=True)
         await feed.record.happened(Connected)
@@ -1161,7 +1161,7 @@ async def test_log_has_no_line_more_than_once_a_second(caplog, virtual_time):
 
     async with ScriptedFeed(*[flapping, REFUSED] * 200, reconnect_delays=delays(0.01)) as feed:
         await feed.record.happened(Connected, 150)
-        # The end of the feed says at once what is suppressed.
+        # The end of the feed writes the suppressed lines at once.
         logging.getLogger("rxws").removeFilter(note)
     lines = {}
     for line, at in logged:

@@ -156,7 +156,7 @@ async def test_continuity_in_another_thread():
 
 
 async def test_continuity_is_a_snapshot_that_cannot_be_changed():
-    """What ``continuity()`` has returned does not change, and an interval is immutable."""
+    """A result of ``continuity()`` does not change later, and an interval is immutable."""
     async with ScriptedFeed() as feed:
         await connected(feed)
         before = feed.continuity()

@@ -1,4 +1,4 @@
-"""The judge alone: hand-made logs of a server, and what it finds in them."""
+"""The judge alone: the problems that it finds in hand-made logs of a server."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from rxws.testing.lives.record import LineRecord, Repeat, Sent, VenueRecord
 
 
 def rotated(**line: Any) -> Evidence:
-    """Return a life in which connection 2 replaced connection 1 at 5.0; both have brought a message each second."""
+    """Return a life in which connection 2 replaced connection 1 at 5.0. Both had a message each second."""
     first, second = LineRecord(1, 0.0, ended_at=5.0), LineRecord(2, 4.0)
     for name, value in line.items():
         setattr(first, name, value)
@@ -44,14 +44,14 @@ def test_gap_of_a_rotation_needs_a_close_that_was_cut() -> None:
 
 
 def test_gap_begins_with_the_last_message_when_it_has_another_cause() -> None:
-    """A Gap with a cause must not begin before a message that came and was delivered, either."""
+    """Even a Gap with a cause must not begin before a message that arrived and was delivered."""
     lost: dict[str, Any] = {"damages": [(5.0, "cut fin")]}
     assert not reported(rotated(**lost), 5.0, 5.5, "network")
     assert reported(rotated(**lost), 4.0, 5.5, "network") == {"Gap too early"}
 
 
 def test_gap_of_one_channel_may_begin_before_messages_of_another_in_an_overlap() -> None:
-    """In an overlap the Gap may be about the channel that came last long before."""
+    """In an overlap, a Gap may begin at the last message of a channel, even if that was long before."""
     evidence = rotated(damages=[(5.0, "cut fin")])
     message = Numbered("c0", 5)
     evidence.gaps.append(Gap(4.0, 5.5, "network", None, name="feed", time=5.5))
@@ -89,7 +89,7 @@ def test_rotation_may_fail_for_a_fault(fault: str) -> None:
 
 
 def test_subscription_may_come_again_while_its_answer_is_on_its_way() -> None:
-    """A client cannot know an answer that has not come, or that it could not read because its loop stood still."""
+    """A client cannot know an answer that has not arrived, or that it could not read because its loop was blocked."""
     evidence = rotated()
     evidence.record.repeats.append(Repeat(6.0, "c0", 5.9999))
     assert not judge(evidence)

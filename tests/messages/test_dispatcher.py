@@ -380,7 +380,7 @@ async def test_gap_of_the_parse_hook_stands_in_its_place(frames, caplog):
 
 
 async def test_gap_of_the_parse_hook_gets_its_fields_from_the_feed():
-    """What a hook writes into the other fields of a Gap is replaced by what the feed knows."""
+    """The feed sets the other fields of a Gap, even if the hook has set them."""
     made = Gap(1, 2, "network", "mine", name="mine", time=3.0)
     async with parsing(lambda raw: made if raw == "gap" else raw)(ScriptedWebsocket("a", "gap")) as feed:
         stream = feed.stream_filter(gaps=True)

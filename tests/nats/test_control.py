@@ -85,7 +85,7 @@ def test_disconnected_relay_covers_nothing(reason: str) -> None:
 
 
 def test_relay_with_the_longest_history_goes_first() -> None:
-    """Of relays that begin together, the one that has the oldest messages publishes first."""
+    """If relays begin together, the one with the oldest messages publishes first."""
     known = peers()
     assert known.goes_first(5.0, 0.0)
     known.heard(said("Disconnected", 4.0, 4.0, reason=JOINING), 0.0)

@@ -100,7 +100,7 @@ class _Relay:
 def test_no_message_is_lost_without_a_hole_in_its_place(chances: Any) -> None:
     """For any schedule of two relays, kills and lags, with differing clocks, each lost message is in a hole.
 
-    A relay holds what it receives for a while, and its watermark follows what it has stored.
+    A relay holds received messages for a while, and its watermark follows the stored ones.
     """
     relays = [_Relay("a", chances.uniform(-0.1, 0.1)), _Relay("b", chances.uniform(-0.1, 0.1))]
     stream: list[Any] = []

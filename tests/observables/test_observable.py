@@ -412,7 +412,7 @@ async def awaited(observable):
     return await observable
 
 
-# What operators return
+# The results of operators
 
 
 async def test_pipe_when_operators_are_chained(hot):

@@ -22,14 +22,14 @@ from rxws.recording.entries import Origin, encode_notes
 from rxws.recording.files import Appender
 
 WALL = 1_700_000_000.0
-"""When the world begins, in seconds since the epoch."""
+"""When the simulation begins, in seconds since the epoch."""
 
 KEYS = ("BTC", "ETH", "SOL")
 
 
 @dataclass
 class Truth:
-    """What really happened, by the server's log and the times that the world itself has chosen."""
+    """The truth, from the server's log and the times that the simulation has chosen."""
 
     messages: int = 0
     doubles: int = 0
@@ -40,11 +40,11 @@ class Truth:
     damaged: int = 0
     complete: list[tuple[float, float]] = field(default_factory=list)
     gaps: list[tuple[float, float]] = field(default_factory=list)
-    # The server's log: the keys and numbers that it sent; whether each was recorded; gaps stand in their places.
+    # The server's log: each sent key and number, and whether it was recorded; and gaps, in their places.
     log: list[tuple[str, int, bool] | None] = field(default_factory=list)
 
     def missing(self) -> tuple[int, int]:
-        """Return how many numbers are missing at gaps, and how many elsewhere."""
+        """Return the count of numbers that are missing in gaps, and of those that are missing elsewhere."""
         at_gaps = elsewhere = 0
         for key in KEYS:
             waiting, has_begun, has_gap = 0, False, False
@@ -61,7 +61,7 @@ class Truth:
 
 
 class World:
-    """A server with numbered messages, and a recorder; both make random things.
+    """A server with numbered messages, and a recorder, both with random behaviour.
 
     Args:
         rng: decides everything.
@@ -76,7 +76,7 @@ class World:
         self._numbers = dict.fromkeys(KEYS, 0)
         self._notes: list[tuple[float, Any]] = []
         self._connection = 0
-        # The zero of the session's monotonic clock, the start of what is complete, and the last message.
+        # The zero of the session's monotonic clock, the start of the complete time, and the time of the last message.
         self._zero = 0.0
         self._since: float | None = None
         self._heard = WALL
@@ -104,7 +104,7 @@ class World:
         truth.sessions += 1
         self._note(Origin("feed", None, round(self._now * 1e9)))
         if not is_first and rng.random() < 0.5:
-            # The feed went on meanwhile, and only the recorder was started again.
+            # Only the recorder was restarted, and the feed continued meanwhile.
             self._note(rxws.State.CONNECTED)
             self._connection = 7
         else:
@@ -134,7 +134,7 @@ class World:
         self._notes = []
         written = []
         for number, line in enumerate(lines):
-            # Not the header of a session, and not in a row: that is the work of another program.
+            # Damage no session header and no two lines in a row, because that would look like another program's file.
             if 2 < number < len(lines) - 3 and self._rng.random() < 0.02:
                 written.append(b'{"time":12' + self._rng.randbytes(9).replace(b"\n", b"") + b"\xff\n")
                 self.truth.damaged += 1
@@ -143,7 +143,7 @@ class World:
         file.append(b"".join(written))
         file.close()
 
-    # What the server does
+    # Actions of the server
 
     def _send(self, key: str, *, is_recorded: bool) -> None:
         self._numbers[key] += 1
@@ -187,7 +187,7 @@ class World:
             self._frame({"s": key, "n": self._rng.randint(max(1, last - 3), last)})
             self.truth.doubles += 1
 
-    # What happens to the connection
+    # Events of the connection
 
     def _gap(self, start: float, end: float, reason: str = "network", *, is_noted: bool = True) -> None:
         self.truth.gaps.append((start, end))
@@ -223,7 +223,7 @@ class World:
         self._event(rxws.Resumed, number=self._connection, replayed=0)
         self.truth.resumptions += 1
         self.truth.resumed += self._now - ended
-        # What was missed comes now.
+        # Send the missed messages now.
         self._messages(at_least=1)
 
     def _rotate(self) -> None:
@@ -234,7 +234,7 @@ class World:
         self._messages(at_least=1)
 
     def _tell(self) -> None:
-        """Have the source tell of a gap."""
+        """Let the source report a gap."""
         self._skip()
         start = max(self._heard, self._since or 0.0)
         self.truth.complete.append((self._since or 0.0, start))

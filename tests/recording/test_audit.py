@@ -1,4 +1,4 @@
-"""The audit of recordings: random ones against the server's log, and each rule by an example."""
+"""The audit of recordings: random ones are compared with the server's log, and each rule has an example."""
 
 from __future__ import annotations
 
@@ -57,7 +57,7 @@ def numbers(first: float, *found: int, key: str = "a", connection: int = 1) -> l
 
 @pytest.mark.parametrize("tens", range(10))
 def test_audit_of_random_recordings_is_that_of_the_servers_log(tens: int, tmp_path: Path) -> None:
-    """Each of ten random recordings is audited as its server's log says: every count, all times, and whether whole."""
+    """The audits of random recordings agree with the server's log in every count and time."""
     logging.disable(logging.CRITICAL)
     try:
         assert [mistake for seed in range(10 * tens, 10 * tens + 10) for mistake in mistakes(seed, tmp_path)] == []
@@ -66,7 +66,7 @@ def test_audit_of_random_recordings_is_that_of_the_servers_log(tens: int, tmp_pa
 
 
 def test_audit_of_a_whole_recording(tmp_path: Path) -> None:
-    """A recording without a loss is whole: proven from its connection to its last message."""
+    """A recording without a loss is whole, and proven from its connection to its last message."""
     path = write(tmp_path / "a.jsonl", start(), connected(1.0), *numbers(2.0, 1, 2, 3), end(9.0))
     found = audited(path, "n", "s")
     assert found.is_whole
@@ -95,7 +95,7 @@ def test_audit_counts_what_is_missing_at_a_gap(after: int, missing: int, is_whol
 
 
 def test_audit_does_not_know_what_a_key_misses_that_does_not_come_again(tmp_path: Path) -> None:
-    """A gap is no proven whole for a key without a later message."""
+    """A gap counts as a loss if a key has no later message."""
     notes = [connected(1.0), *numbers(2.0, 1), *numbers(2.5, 1, key="b"), lost(3.5), connected(4.0, 2)]
     notes += [gap(4.0, 3.0, 4.0), *numbers(5.0, 2, connection=2)]
     found = audited(write(tmp_path / "a.jsonl", start(), *notes, end(9.0)), "n", "s")
@@ -113,14 +113,14 @@ def test_audit_finds_holes_and_doubles_of_each_key(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("key", [None, "absent"])
 def test_audit_without_a_key_counts_all_messages(key: Any, tmp_path: Path) -> None:
-    """Without a key, or where messages lack it, the numbers count all messages."""
+    """Without a key, or if messages lack it, the numbers count all messages."""
     path = write(tmp_path / "a.jsonl", start(), connected(1.0), *numbers(2.0, 1, 2), end(9.0))
     assert audited(path, "n", key).is_whole
 
 
 @pytest.mark.parametrize("number", ["7", 7.0, 7])
 def test_audit_reads_numbers_in_text_and_in_paths(number: Any, tmp_path: Path) -> None:
-    """A number may be a whole number or digits, and stand at a path; other messages have none."""
+    """A number may be an int or digits, at a key or a path; other messages have no number."""
     others = [{"data": 1}, {"data": {"n": True}}, {"data": {"n": 1.5}}, {"data": {"n": "x"}}, b"\xff", [1], 3]
     messages = [{"data": {"n": 6}}, *others, {"data": {"n": number}}]
     notes = [frame(2.0 + index, message) for index, message in enumerate(messages)]
@@ -135,20 +135,20 @@ def test_audit_survives_frames_that_no_decoder_can_read(tmp_path: Path) -> None:
 
 
 def test_audit_of_keys_that_cannot_be_hashed(tmp_path: Path) -> None:
-    """A key that is a list or an object counts like any other."""
+    """The value of a key may be a list or an object."""
     notes = [frame(2.0 + n, {"s": ["a"], "n": n}) for n in range(3)]
     assert audited(write(tmp_path / "a.jsonl", start(), connected(1.0), *notes, end(9.0)), "n", "s").is_whole
 
 
 def test_audit_of_a_connection_that_resumed(tmp_path: Path) -> None:
-    """The time without a connection is resumed, not proven, and no loss."""
+    """If a connection resumes, the time before it counts as resumed, and is no loss."""
     notes = [connected(1.0), *numbers(2.0, 1), lost(3.0), connected(5.0, 2), event(5.5, rxws.Resumed, number=2)]
     found = audited(write(tmp_path / "a.jsonl", start(), *notes, *numbers(6.0, 2, connection=2), end(9.0)), "n", "s")
     assert (found.resumed, found.resumptions, found.proven, found.is_whole) == (2.5, 1, 2.5, True)
 
 
 def test_audit_of_a_loss_whose_gap_is_not_recorded(tmp_path: Path) -> None:
-    """A loss without a gap or a resumption leaves time that nothing explains."""
+    """A lost connection without a gap or a resumption leaves unexplained time."""
     notes = [connected(1.0), *numbers(2.0, 1), lost(3.0), connected(5.0, 2), *numbers(6.0, 2, 3, connection=2)]
     notes += [lost(8.0, 2), connected(9.0, 3), gap(9.0, 7.0, 9.0), *numbers(10.0, 4, connection=3)]
     found = audited(write(tmp_path / "a.jsonl", start(), *notes, end(12.0)), "n", "s")
@@ -157,7 +157,7 @@ def test_audit_of_a_loss_whose_gap_is_not_recorded(tmp_path: Path) -> None:
 
 
 def test_audit_of_damaged_lines_and_a_session_that_was_cut_short(tmp_path: Path) -> None:
-    """Bad lines are named; a session without an end is counted, and is no loss by itself."""
+    """Bad lines are listed; a session without an end is counted, and is no loss by itself."""
     path = write(tmp_path / "a.jsonl", start(), connected(1.0), *numbers(2.0, 1, 2))
     assert (audited(path, "n").cut_short, audited(path, "n").is_whole) == (1, True)
     lines = path.read_bytes().splitlines(keepends=True)
@@ -167,7 +167,7 @@ def test_audit_of_damaged_lines_and_a_session_that_was_cut_short(tmp_path: Path)
 
 
 def test_audit_of_a_recording_without_its_header(tmp_path: Path) -> None:
-    """A recording whose header is damaged is one session, in which connections are known as before."""
+    """A recording with a damaged header is one session, and its connections are still known."""
     path = write(tmp_path / "a.jsonl", start(), connected(1.0), (1.0, rxws.State.CONNECTED), *numbers(2.0, 1), end(3.0))
     lines = path.read_bytes().splitlines(keepends=True)
     path.write_bytes(b"".join([b'{"time":0,"rxws"\n', *lines[1:]]))
@@ -176,7 +176,7 @@ def test_audit_of_a_recording_without_its_header(tmp_path: Path) -> None:
 
 
 async def test_audit_of_a_feed_that_was_recorded(tmp_path: Path) -> None:
-    """A recording of a real feed is audited like the feed's own continuity, with what the server did not send."""
+    """The audit of a real feed's recording agrees with the feed's own continuity, and finds the numbers never sent."""
     path = tmp_path / "feed.jsonl.gz"
     async with FeedServer() as server, rxws.ReactiveWebSocket(server.url, reconnect_delays=lambda: iter([0.1])) as ws:
         with record(ws, path):

@@ -1394,7 +1394,7 @@ class TestReplay:
         assert "failed: OSError" in caplog.text
 
     async def test_replay_when_all_tasks_are_cancelled(self, plain: Path) -> None:
-        """When other code cancels its task, the replay fails, and its streams raise that after what they hold."""
+        """If other code cancels its task, the replay fails, and its streams raise that after the held messages."""
         numbered(plain, 5, interval=10.0)
         ws = replay(plain)
         stream = ws.stream_filter()

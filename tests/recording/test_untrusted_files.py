@@ -178,7 +178,7 @@ def test_read_when_a_file_without_line_breaks_never_ends() -> None:
 
 
 def test_read_when_there_are_millions_of_bad_lines(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Reading stops with an error after 100,000 bad lines: a small compressed file may hold billions."""
+    """Reading stops with an error after 100,000 bad lines, because a small compressed file may hold billions."""
     put(path, encode_notes([start()]), b"\n" * 200_000)
     reading = read(path)
     with pytest.raises(rxws.RxwsError, match="more than 100,000 lines cannot be read"):

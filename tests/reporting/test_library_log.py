@@ -46,7 +46,7 @@ async def test_log_has_no_secret_when_the_root_logger_is_at_debug(feed_server, c
 
 
 async def test_log_is_that_of_the_user_when_a_logger_is_given(feed_server, caplog):
-    """A logger in ``connect_options``, and that of a ``connect`` of the user's own, is not replaced."""
+    """A logger in ``connect_options``, or of the user's own ``connect``, is not replaced."""
     caplog.set_level(logging.DEBUG)
     logger = logging.getLogger("mine")
     async with rxws.ReactiveWebSocket(feed_server.url, connect_options={"logger": logger}) as feed:
@@ -75,7 +75,7 @@ async def test_log_is_that_of_the_user_when_a_logger_is_given(feed_server, caplo
     ],
 )
 def test_frame_is_shown_without_secrets(caplog, frame, shown):
-    """A text frame is redacted as a whole and then shortened; other contents are not shown."""
+    """A text frame is redacted as a whole and then shortened; the contents of other frames are not shown."""
     caplog.set_level(logging.DEBUG)
     library_logger().debug("> %s", frame)
     assert caplog.messages == [shown]

@@ -1,4 +1,4 @@
-"""Which function blocks the event loop is found, and a process that was stopped is no alarm."""
+"""The function that blocks the event loop is found, and a stopped process causes no report."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ def count(message):
 
 
 def keep_the_lock(message):
-    # One call of C code, which no other thread interrupts.
+    # One call of C code, which keeps Python's lock.
     start = time.process_time()
     number = 10**6
     while time.process_time() - start < SECONDS:
@@ -52,7 +52,7 @@ def keep_the_lock(message):
 
 
 def watches():
-    """Return the threads that watch a loop. Those of earlier tests may be ending."""
+    """Return the threads that watch a loop. They may include ending threads of earlier tests."""
     return {each for each in threading.enumerate() if each.name == "rxws loop watch"}
 
 
@@ -77,7 +77,7 @@ async def blocked(server, consume):
     ids=["sleep", "count", "lock", "C", "partial"],
 )
 async def test_handler_is_named_when_it_blocks_the_loop(feed_server, handler, caplog):
-    """A plain handler that blocks the loop is named in one event and one warning, whatever it waits for."""
+    """A plain handler that blocks the loop in any way is named in one event and one warning."""
     events = await blocked(feed_server, lambda feed: feed.add_handler(handler))
     (event,) = events
     assert event.handlers == (getattr(handler, "func", handler).__qualname__,)
@@ -138,7 +138,7 @@ async def test_feeds_of_a_loop_share_one_thread(feed_server):
 
 
 async def test_no_thread_when_time_is_virtual(virtual_time, feed_server):
-    """In virtual time, where the clock stands while a function runs, nothing is watched."""
+    """A loop with virtual time is not watched, because its clock does not advance while a function runs."""
     before = watches()
     async with rxws.ReactiveWebSocket(feed_server.url) as feed:
         await feed.wait_connected()
@@ -174,7 +174,7 @@ def test_loop_is_not_blocked_when_the_process_was_stopped():
 
 
 def test_thread_ends_when_the_loop_is_closed_before_its_feed():
-    """A feed that is never closed leaves no thread behind its loop."""
+    """If a feed is never closed, its thread ends with the loop."""
 
     async def main():
         feed = rxws.ReactiveWebSocket("ws://localhost:9")

@@ -66,7 +66,7 @@ def shown(secret: str, contents: list[object], failures: list[Exception]) -> Ite
 @COUNTS
 @pytest.mark.parametrize("shape", [*TOKENS, *PASSWORDS])
 def test_no_secret_is_shown_when_it_has_the_name_of_one(shape, count):
-    """Of many random secrets of each shape none is shown by 8 characters in an event, a repr, a notebook or a line."""
+    """No event, repr, notebook or log line shows 8 characters of any random secret, whatever its shape."""
     shapes = TOKENS | PASSWORDS
     for secret in samples({shape: shapes[shape]}, count):
         for text in shown(secret, messages(secret), errors(secret)):

@@ -1,4 +1,4 @@
-"""What is a secret: by the name of a field, and by the lengths and characters of a word."""
+"""Secrets are recognized by the name of a field, and by the lengths and characters of words."""
 
 from __future__ import annotations
 
@@ -67,7 +67,7 @@ def test_value_is_shown_when_its_name_only_resembles_that_of_a_secret(name):
 
 @pytest.mark.parametrize("shape", TOKENS)
 def test_token_is_masked_when_it_stands_in_any_text(shape):
-    """Of 500 random secrets of each shape none is shown in a text, a path, a list or a call."""
+    """None of 500 random secrets of each shape is shown in a text, a path, a list or a call."""
     for token in samples({shape: TOKENS[shape]}, 500):
         for text in (
             f"no {token} there",
@@ -83,7 +83,7 @@ def test_token_is_masked_when_it_stands_in_any_text(shape):
 
 @pytest.mark.parametrize("shape", PASSWORDS)
 def test_password_is_masked_when_its_place_is_that_of_a_secret(shape):
-    """Of 500 random passwords none is shown in user information, a query, a form or a header."""
+    """None of 500 random passwords is shown in user information, a query, a form or a header."""
     for secret in samples({shape: PASSWORDS[shape]}, 500):
         quoted = secret.replace(" ", "%20")
         for text in (

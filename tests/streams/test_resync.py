@@ -582,7 +582,7 @@ class Book:
 
 @pytest.mark.slow
 async def test_book_when_a_thousand_faults_happen():
-    """Through cuts, rotations, dropped changes and bad snapshots, a book is right whenever it is in sync."""
+    """Despite cuts, rotations, dropped changes and bad snapshots, a book is right whenever it is in sync."""
     symbols = ("BTCUSDT", "ETHUSDT")
     chance = random.Random(5)
     # The delays are random, too.

@@ -233,7 +233,7 @@ class Life:
         if left:
             self._problem("left behind", f"connections {left}")
 
-    # What the feed reports
+    # Reports of the feed
 
     def _event(self, event: rxws.Event) -> None:
         if not self.counts["events"]:

@@ -1,4 +1,4 @@
-"""What the judge of a life gets: the log of the server, and what the client saw and did. Plain data."""
+"""The evidence for the judge of a life: the log of the server, and the client's observations and calls. Plain data."""
 
 from __future__ import annotations
 
@@ -63,7 +63,7 @@ class Evidence:
         record: the log of the server.
         seen: the items that each consumer received.
         gaps: the feed's ``Gap`` events, with times of the loop's clock.
-        claims: what the feed claims to be complete.
+        claims: the times that the feed claims to be complete.
         deliveries: for each of the Gaps, what had been delivered last.
         rotate_calls: the calls of ``rotate()``.
         standstills: the intervals in which the client's loop was blocked.

@@ -1,4 +1,4 @@
-"""Judges what the feed itself reports: its Gaps, and the results of ``rotate()``. Pure."""
+"""Judges the reports of the feed itself: its Gaps, and the results of ``rotate()``. Pure."""
 
 from __future__ import annotations
 
@@ -86,7 +86,7 @@ class FeedReports:
             last = self._came_at(delivered.last, gap.start)
             until = last + tolerance
             if any(since <= until and gap.start - tolerance <= ended for since, ended in evidence.standstills):
-                # What is read in one go counts as received when that begins.
+                # Messages that are read together count as received when the reading begins.
                 continue
             after = self._settings.reach + self._settings.up + tolerance
             open_then = [

@@ -59,7 +59,7 @@ class Line:
     """The server's end of one connection.
 
     Attributes:
-        record: the log of what was sent on it and done to it.
+        record: the log of the frames that were sent on it, and of its faults.
         is_open: whether messages are still published on it.
         is_mute: whether it sends no more messages, but still answers.
         answers_close: whether it answers the client's close frame.

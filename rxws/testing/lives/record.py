@@ -73,7 +73,7 @@ class LineRecord:
 
 @dataclass(slots=True)
 class Repeat:
-    """A subscription that came again on the same connection after the server had answered it.
+    """A subscription that was sent again on the same connection after the server had answered it.
 
     Attributes:
         at: when it came again.

@@ -33,8 +33,8 @@ class Settings:
         watched: whether the book is also checked at every change, and not only at intervals.
         settle: the feed's ``handover_settle``.
         handover_timeout: the feed's ``handover_timeout``; 0 closes the old connection first.
-        idle_timeout: the feed's ``idle_timeout``; 0 stands for None.
-        rotate_every: the feed's ``rotate_every``; 0 stands for None.
+        idle_timeout: the feed's ``idle_timeout``; 0 means None.
+        rotate_every: the feed's ``rotate_every``; 0 means None.
         send_limit: how many messages the feed may send in one second; 0: any number.
         retry_delay: seconds between two attempts to connect.
         combine: whether subscriptions are combined.

@@ -203,7 +203,7 @@ class Venue:
         line.say(self.dialect.answer(request, True))
 
     def _take_effect(self, line: Line, request: Request) -> None:
-        """Subscribe what was deferred, except what was unsubscribed meanwhile."""
+        """Subscribe the deferred channels, except those that were unsubscribed meanwhile."""
         left = tuple(each for each in request.channels if each in line.deferred or each in line.channels)
         if left:
             self._subscribe(line, request._replace(channels=left), True)
