@@ -1,4 +1,4 @@
-"""Plain English: texts name who acts, so they avoid words that hide it."""
+"""Plain English: texts avoid words that hide who acts, and expressions that readers had to read twice."""
 
 from __future__ import annotations
 
@@ -11,9 +11,12 @@ import pytest
 from .support.guide import READMES, ROOT
 
 FORBIDDEN: Final = (
-    *("nobody", "whoever", "somebody", "anybody"),
+    *("nobody", "whoever", "somebody", "anybody", "whom"),
     *("is told", "are told", "comes to its end", "is had", "are had"),
+    *("turn of the loop", "turns of the loop", "stood still", "behind a gap", "stand for", "stands for"),
+    *("taken for", "comes upon", "so many seconds", "likewise", "in doubt", "all the same"),
 )
+"""Words that hide who acts, and expressions that readers had to read twice."""
 
 CHECKED: Final = ("rxws", "tests", "notebooks")
 """Folders, and patterns of files."""

@@ -164,7 +164,7 @@ class Overlap:
         now = self._now()
         if self._verdict is Verdict.WAIT and self._timeout_at is not None and not self._old.inbound.has_ended():
             if now - self._looked_at > self._settle:
-                self._matcher.stood_still(now)
+                self._matcher.was_blocked(now)
             self._looked_at = now
             self._matcher.tick(now)
             if self._sender.is_subscribed and self._matcher.agrees(new.number, now):
@@ -247,7 +247,7 @@ class Overlap:
         """The number of messages without a channel that were delivered although a copy followed them."""
         return self._matcher.uncopied
 
-    # Where the messages of either connection go
+    # The messages of both connections
 
     def _channel_changed(self, number: int, channel: Hashable, is_subscribed: bool, answer: Any = None) -> None:
         """Note that a channel is now subscribed on a connection, or no longer. The answer is not used."""

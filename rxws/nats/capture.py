@@ -142,7 +142,7 @@ class Capture(Receiver):
         seconds = received / 1e9
         self._outbox.add_hole(Hole(seconds, seconds, "refused", 1, is_ordered=True))
 
-    def stood_still(self, since: float) -> None:
+    def was_suspended(self, since: float) -> None:
         """Note that this process was suspended since ``since``, so messages that its connections still hold may be old.
 
         Abort these connections, because the broker may have forgotten the copies of these messages.

@@ -185,9 +185,9 @@ class Relay(abc.DisposableBase):
         now, before = time.time(), self._ticked_at
         self._ticked_at = now
         if self._identity.is_shared and now - before > interval + STANDSTILL * self._window:
-            line = "%s: the process stood still for %.1f s: its connections are opened anew"
+            line = "%s: the process was suspended for %.1f s: its connections are opened anew"
             self._context.reporter.log(logging.WARNING, line, self.name, now - before)
-            self._capture.stood_still(before)
+            self._capture.was_suspended(before)
         elif self._capture.is_complete:
             self._outbox.mark(now)
         if self._publisher is not None:
@@ -364,7 +364,7 @@ def relay(
     ws: AsyncWebsocketStreamInterface[Any],
     servers: str | Sequence[str] = "nats://127.0.0.1:4222",
     *,
-    # Where to
+    # The destination
     stream: str = "rxws",
     subject: str | Callable[[Any], str] = "rx.{e}.{s}",
     create: bool | Mapping[str, Any] = True,
@@ -375,7 +375,7 @@ def relay(
     # Who
     feed_name: str | None = None,
     name: str | None = None,
-    # How much
+    # Limits
     max_in_flight: int = 1000,
     maxsize: int = 100_000,
     maxbytes: int = 64 * 2**20,

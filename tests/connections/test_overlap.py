@@ -95,7 +95,7 @@ async def test_messages_during_the_release_are_delivered_after_the_held_ones():
 
 
 async def test_many_messages_that_are_let_go_at_once_are_waited_for():
-    """What a late channel lets go at once is delivered in turns with other tasks, and can be waited for."""
+    """If a late channel releases many messages at once, other tasks run in between, and a caller can await the end."""
     wiring = Wiring()
     both, _, old, new = two_connections(wiring)
     messages = []
@@ -209,7 +209,7 @@ async def test_old_connection_stays_until_all_is_subscribed():
     await asyncio.wait({old.reader, new.reader})
 
 
-async def test_silence_while_the_loop_stood_still_proves_nothing():
+async def test_silence_while_the_loop_was_blocked_proves_nothing():
     """Between two looks that are far apart nothing was read, so the silence of a channel was none."""
     wiring, sender = Wiring(), Subscriptions()
     sender.asked_for = "O"
@@ -312,7 +312,7 @@ async def test_copies_are_dropped_for_settle_seconds_after_the_overlap(feed_serv
 
 
 async def test_frame_with_a_copy_and_a_new_message_is_in_frames_once(feed_server):
-    """Of an array with copies and new items only the new ones are delivered, and ``frames`` emits the frame once."""
+    """If an array contains copies and new items, only these are delivered, and ``frames`` emits the frame once."""
     by_item = {
         "_parse_raw_data": lambda self, raw: Many(json.loads(raw)),
         "_message_identity": lambda self, message: message,
@@ -593,7 +593,7 @@ async def test_gap_of_the_new_connection_in_an_overlap_delays_its_proof():
 
 
 async def test_gap_of_the_new_connection_when_the_old_one_is_lost_before_it_agreed():
-    """Where the other connection is lost before the held one agreed again, one Gap tells it."""
+    """If the other connection is lost before the held one agrees again, there is one Gap."""
     async with ScriptedFeed(parse=numbers_and_gaps, handover_timeout=5) as feed:
         await feed.record.entered(rxws.State.CONNECTED)
         old = feed.websocket

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from rxws.connections.rate_limit import MARGIN, SlidingWindow
 
 
-def test_limit_allows_so_many_and_then_waits_for_the_oldest():
+def test_limit_allows_a_number_and_then_waits_for_the_oldest():
     """When a window is full, the next message waits until the oldest one has left the window and its margin."""
     limit = SlidingWindow(2, 1.0)
     for now in (0.0, 0.25):

@@ -77,7 +77,7 @@ def stand_still(seconds):
 
 @in_virtual_time
 @pytest.mark.parametrize("turns", range(1, 8))
-async def test_what_has_come_while_the_loop_stood_still_ends_the_silence(connection, turns):
+async def test_what_has_come_while_the_loop_was_blocked_ends_the_silence(connection, turns):
     """After a blocked loop, messages that wait in the socket end the silence, however many loop iterations it takes."""
     watchdog, calls = watched(connection, 1.0)
     await asyncio.sleep(0.5)
@@ -135,7 +135,7 @@ async def test_cancelling_prevents_the_look_that_is_to_come(connection, turns):
 
 @in_virtual_time
 @pytest.mark.parametrize("transport", ["pushed", "recv"])
-async def test_a_feed_is_kept_when_the_loop_stood_still(feed_server, transport):
+async def test_a_feed_is_kept_when_the_loop_was_blocked(feed_server, transport):
     """After a blocked loop the messages that wait in the socket are delivered, and the connection stays open."""
     kind = websockets.ClientConnection if transport == "pushed" else type("Other", (websockets.ClientConnection,), {})
     options = {"idle_timeout": 1.0, "connect_options": {"create_connection": kind, "ping_interval": None}}

@@ -162,7 +162,7 @@ def _resume_at_once(_is_resuming: Any) -> Any:
 BREAKS: dict[str, tuple[str, Make]] = {
     "a held message is dropped": ("rxws.connections.matching.matcher:Matcher.replace", _drop_a_held_message),
     "copies are delivered": ("rxws.connections.matching.evidence:Evidence.copied", _deliver_copies),
-    "what comes after an overlap is taken for copies": (
+    "messages after an overlap are mistaken for copies": (
         "rxws.connections.matching.matcher:Matcher.arrived",
         _mistake_all_for_copies,
     ),

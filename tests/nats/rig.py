@@ -35,11 +35,11 @@ class Report:
     """The counts of arrived and missing messages.
 
     Attributes:
-        sent: how many were sent after the first one that came.
-        untold: the numbers of those that are missing without a Gap in their place.
-        told: how many are missing behind a Gap.
-        doubled: how many came twice.
-        disordered: how many came behind a later one of their key.
+        sent: the number of messages that were sent after the first one that arrived.
+        untold: the numbers of messages that are missing without a Gap in their place.
+        told: the number of messages that are missing with a Gap in their place.
+        doubled: the number of messages that arrived twice.
+        disordered: the number of messages that arrived after a later one of their key.
         gaps: the Gaps.
     """
 
@@ -57,7 +57,7 @@ class Report:
 
     def __str__(self) -> str:
         return (
-            f"{self.sent} sent, {len(self.untold)} lost untold {self.untold[:5]}, {self.told} behind a Gap, "
+            f"{self.sent} sent, {len(self.untold)} lost untold {self.untold[:5]}, {self.told} in a Gap, "
             f"{self.doubled} doubled, {self.disordered} out of order, {len(self.gaps)} Gaps"
         )
 
@@ -67,7 +67,7 @@ def judge(sent: dict[int, str], entries: list[Any]) -> Report:
 
     Args:
         sent: the key of each number, in the order of sending.
-        entries: what came: pairs of number and key, and Gaps.
+        entries: the entries that arrived: pairs of number and key, and Gaps.
     """
     report = Report(gaps=[entry for entry in entries if isinstance(entry, rxws.Gap)])
     places: dict[int, int] = {}

@@ -692,7 +692,7 @@ async def test_windows_when_a_time_is_none(wiring: Wiring, time: Any, error: typ
 
 
 async def test_windows_when_the_unit_is_wrong(wiring: Wiring) -> None:
-    """Seconds that are taken for milliseconds are reported once, when the first window should be over."""
+    """Seconds that are read as milliseconds are reported once, when the first window should be over."""
     for unit, per_second, other in (("ms", 1, "s"), ("us", 1_000, "ms"), ("us", 1, "s"), ("ns", 1_000, "ms")):
         wiring.seen.clear()
         subscription = source_of(wiring).pipe(rxops.windows(60, time="T", unit=unit)).subscribe()  # type: ignore[arg-type]
@@ -846,7 +846,7 @@ def test_stale_after_when_silent_again() -> None:
 
 
 @pytest.mark.parametrize(("stood", "turns", "grace"), [(0.53, 7, 0.0), (10.0, 1, 0.0), (10.0, 7, 0.98)])
-async def test_stale_after_when_the_loop_stood_still(wiring: Wiring, stood: float, turns: int, grace: float) -> None:
+async def test_stale_after_when_the_loop_was_blocked(wiring: Wiring, stood: float, turns: int, grace: float) -> None:
     """After a blocked loop, waiting messages are read before silence is reported, and a sender has one more second."""
     loop: Any = asyncio.get_running_loop()
     seen: list[Any] = []

@@ -104,7 +104,7 @@ async def test_handler_when_it_raises(wiring, kind, error, caplog):
 
 
 @pytest.mark.parametrize("kind", [0, 1], ids=["plain", "coroutine"])
-async def test_handler_when_it_comes_upon_a_cancelled_future(wiring, kind):
+async def test_handler_when_it_awaits_a_cancelled_future(wiring, kind):
     """A CancelledError that rxws did not cause is reported like any other exception."""
     calls = []
     future = asyncio.get_running_loop().create_future()

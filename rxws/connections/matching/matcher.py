@@ -78,7 +78,7 @@ class Matcher(Deliveries[T]):
     """
 
     def agrees(self, line: int, now: float) -> bool:
-        """Return whether a reserved line brings what the others do in some channel, and agrees in every channel."""
+        """Return whether a reserved line has copies in any channel, and agrees in every channel."""
         has_copies = any(seat.newest_copy is not None or seat.is_joined for _, seat in self._seats_of(line))
         return has_copies and all(self._agrees_in(each, line, now) for each in self._channels.values())
 
@@ -125,7 +125,7 @@ class Matcher(Deliveries[T]):
             lines - each.lines and self._memory.is_unique(each) for each in self._memory
         )
 
-    # What happens to the lines
+    # Events of the lines
 
     def begin(self, line: int, channels: Iterable[Hashable], now: float, last_new: float = -math.inf) -> None:
         """Join a line that already delivers in these channels, without a gap.
@@ -298,7 +298,7 @@ class Matcher(Deliveries[T]):
                 self._await_owed(seat)
                 self._join(channel, seat, now)
 
-    def stood_still(self, now: float) -> None:
+    def was_blocked(self, now: float) -> None:
         """Note that the event loop was blocked until now, so the silence before is no evidence."""
         for seat in self._seats():
             if seat.newest_copy is None:

@@ -161,7 +161,7 @@ class _Judgement:
         )
 
     def _was_hidden(self, channel: str, n: int) -> bool:
-        """Return whether a connection left this number out and said something later: the feed cannot see that."""
+        """Return whether a connection omitted this number and sent a later message. The feed cannot notice that."""
         published = self._record.published[channel][n - 1]
         return any(
             at - self._settings.reach <= published <= (line.last_said or at)
@@ -208,7 +208,7 @@ class _Judgement:
                 holdups = [*self._holdups, *self._evidence.slow_times]
                 stood = sum(until - since for since, until in holdups if at <= until and since <= line.ended_at)
                 if line.ended_at - at > longest + stood:
-                    yield Problem("stood still", f"connection {line.number} for {line.ended_at - at:.3f} s")
+                    yield Problem("stalled", f"connection {line.number} for {line.ended_at - at:.3f} s")
 
     def of_repeats(self) -> Iterator[Problem]:
         """Check that no subscription is sent again after its answer has come."""

@@ -417,7 +417,7 @@ class RotationLife(World):
 
 
 class ResumeLife(World):
-    """One line that is cut repeatedly. On the next line the server sends again all messages from a cursor on."""
+    """One line that is cut repeatedly. On the next line the server sends all messages from a cursor on again."""
 
     def __init__(self, kind: Kind, seed: str) -> None:
         super().__init__(kind, seed)
@@ -534,7 +534,7 @@ def _judge_channel(world: World, channel: str, found: Counter[str]) -> None:
             found["twice"] += each.number in seen
             found["out of order"] += each.number < newest
             # With little memory a message may be delivered twice, as the matcher forgets it before a late line has it.
-            found["# twice, forgotten" if world.kind.memory < 1000 else "twice, behind a gap"] += each.number in before
+            found["# twice, forgotten" if world.kind.memory < 1000 else "twice, after a gap"] += each.number in before
             seen.add(each.number)
             last = newest = max(newest, each.number)
     seen |= before

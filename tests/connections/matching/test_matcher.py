@@ -135,7 +135,7 @@ def test_first_copy_is_no_evidence_when_the_line_brings_an_equal_message():
 
 
 def test_only_the_first_eight_copies_are_kept_as_evidence():
-    """Of a long agreement only the first eight copies are kept."""
+    """Only the first eight copies of a long agreement are kept."""
     table = Table().acknowledge(0.0, 1, 2)
     for number in range(20):
         table.at(0.01 * number, f"1{number}", f"2{number}")
@@ -155,7 +155,7 @@ def test_early_messages_are_held_and_prove_nothing():
     assert table.acknowledge(0.3, 2).tick(1.0).out == ["1a", Joined(2, "x"), "2b"]
 
 
-def test_early_copy_stands_for_the_acknowledgement_of_an_ordered_channel():
+def test_early_copy_replaces_the_acknowledgement_of_an_ordered_channel():
     """In an ordered channel the first copy counts as the acknowledgement, which may never come."""
     table = Table().acknowledge(0.0, 1).at(0.1, "1a").at(0.2, "2a").at(0.3, "1b", "2b").tick(0.8)
     assert table.out[-1] == Joined(2, "x")
@@ -389,14 +389,14 @@ def test_silent_line_waits_until_it_brings_something():
     assert table.tick(3.1, 4.0).at(4.5, "2c", "2d").out == ["1c", "2d"]
 
 
-def test_silent_line_that_skipped_what_it_owes_delivers_behind_a_gap():
+def test_silent_line_that_skipped_an_owed_message_delivers_after_a_gap():
     """If a newer message arrives after ``reach`` seconds in place of the owed one, a gap precedes the newer message."""
     table = two_joined().at(1.0, "1c")
     table.matcher.ended(1, 1.1)
     assert table.tick(3.1).at(4.5, "2d").tick(4.52).out == ["1c", GapFound(1.0, 4.52, ("x",)), "2d"]
 
 
-def test_waiting_line_delivers_behind_a_gap_when_it_is_full():
+def test_waiting_line_delivers_after_a_gap_when_it_is_full():
     """A line that holds too many messages stops waiting for the owed ones, and a gap precedes the held messages."""
     table = two_joined(messages=4).at(1.0, "1c")
     table.matcher.ended(1, 1.1)
@@ -404,7 +404,7 @@ def test_waiting_line_delivers_behind_a_gap_when_it_is_full():
     assert table.out == ["1c", GapFound(1.0, 1.2, ("x",)), "2d", "2e", "2f", "2g", "2h"]
 
 
-def test_waiting_line_delivers_behind_a_gap_when_what_it_owes_is_forgotten():
+def test_waiting_line_delivers_after_a_gap_when_an_owed_message_is_forgotten():
     """If the memory forgets an owed message that a line waits for, a gap precedes the messages that the line holds."""
     table = two_joined(messages=3, tail=0).at(1.0, "1c")
     table.matcher.ended(1, 1.1)
@@ -666,7 +666,7 @@ def test_old_debts_are_forgotten_when_the_line_ends_long_after_it_was_decided():
     assert not [each for each in matcher.out if isinstance(each, GapFound)]
 
 
-def test_messages_before_an_early_copy_are_older_when_the_line_takes_over_behind_a_gap():
+def test_messages_before_an_early_copy_are_older_when_the_line_takes_over_after_a_gap():
     """A copy before the acknowledgement is no evidence of agreement, but shows which held messages are older."""
     matcher = Matcher[str]()
     matcher.begin(1, ["trades"], now=0.0)
@@ -845,10 +845,10 @@ def test_one_message_of_the_reserved_line_may_have_come_with_the_subscription():
     assert table.out == [Joined(2, "x"), "2s"]
 
 
-def test_silence_in_which_the_loop_stood_still_is_no_agreement():
+def test_silence_in_which_the_loop_was_blocked_is_no_agreement():
     """After the event loop was blocked, lines must be silent for ``settle`` seconds again to agree."""
     table = rotation()
-    table.matcher.stood_still(1.0)
+    table.matcher.was_blocked(1.0)
     table.tick(1.1)
     table.matcher.ended(1, 1.2)
     table.matcher.replace(2, 1.2, is_complete=False)
@@ -891,7 +891,7 @@ def test_new_channel_is_delivered_from_the_old_line_when_its_message_comes_first
     assert table.matcher.owner("x") == 1
 
 
-def test_old_line_follows_behind_a_gap_when_the_reserved_line_ends_that_delivered_a_channel():
+def test_old_line_delivers_after_a_gap_when_the_reserved_line_of_a_channel_ends():
     """A message that the reserved line delivered is not delivered again when it arrives on the old line."""
     table = rotation(channels=()).acknowledge(0.1, 2).at(0.2, "2a", "2b")
     table.matcher.ended(2, 0.3)
@@ -925,7 +925,7 @@ def test_new_channel_is_delivered_from_the_reserved_line_before_the_answer_to_it
 
 
 def test_held_messages_of_a_channel_are_dropped_when_it_is_unsubscribed_on_the_other_line():
-    """If the channel is wanted again at once, what was held before is old."""
+    """If the channel is wanted again at once, the messages that were held before are old."""
     table = rotation().at(0.1, "2a")
     table.matcher.unsubscribed(1, "x")
     table.acknowledge(0.2, 1).at(0.3, "1b", "2b", "2c")
@@ -935,7 +935,7 @@ def test_held_messages_of_a_channel_are_dropped_when_it_is_unsubscribed_on_the_o
 
 
 def test_messages_of_no_channel_prove_nothing_when_the_reserved_line_delivers_a_channel():
-    """Answers that only the old line brought are no loss: that the line delivers a channel shows what it brings."""
+    """Answers on the old line only are no loss if the new line has shown its agreement by a channel."""
     table = rotation(channels=(None,), unordered=(None,)).at(0.1, "1?", "1z", channel=None)
     table.acknowledge(0.2, 2).at(0.3, "2a").acknowledge(0.4, 1).at(0.5, "1a").tick(0.6)
     assert table.matcher.agrees(2, 0.6)
