@@ -37,7 +37,9 @@ class Memory:
     Args:
         messages: the largest number of deliveries in the ring.
         bytes: the largest number of bytes of messages in the ring.
-        tail: the number of deliveries of each channel that are remembered even after they left the ring.
+        tail: the number of deliveries of each channel that are remembered even after they left the ring. They are
+            remembered for as many channels and bytes as the ring has messages and bytes: of the channels that delivered
+            last.
     """
 
     def __init__(self, messages: int, bytes: int, tail: int) -> None:  # noqa: A002
@@ -47,7 +49,9 @@ class Memory:
         self._number = 0
         self._size = 0
         self._ring: dict[int, Delivery] = {}
+        # The channel that delivered last is the last one.
         self._tails: dict[Hashable, deque[Delivery]] = {}
+        self._tails_size = 0
         self._by_key: dict[tuple[Hashable, Hashable], list[Delivery]] = {}
 
     def __iter__(self) -> Iterator[Delivery]:
@@ -84,15 +88,19 @@ class Memory:
         return new, self._shrink(new)
 
     def _shrink(self, new: Delivery) -> list[Delivery]:
-        forgotten = []
-        tail = self._tails.setdefault(new.channel, deque())
+        tail = self._tails[new.channel] = self._tails.pop(new.channel, None) or deque()
         tail.append(new)
-        if len(tail) > self._tail and (old := tail.popleft()).number not in self._ring:
-            forgotten.append(old)
+        left = deque(tail.popleft() for _ in range(len(tail) - self._tail))
+        self._tails_size += new.size - sum(each.size for each in left)
+        while len(self._tails) > self._messages or (self._tails_size > self._bytes and len(self._tails) > 1):
+            oldest = self._tails.pop(next(iter(self._tails)))
+            self._tails_size -= sum(each.size for each in oldest)
+            left += oldest
+        forgotten = [each for each in left if each.number not in self._ring]
         while len(self._ring) > self._messages or self._size > self._bytes:
             old = self._ring.pop(next(iter(self._ring)))
             self._size -= old.size
-            if old not in self._tails[old.channel]:
+            if old not in self._tails.get(old.channel, ()):
                 forgotten.append(old)
         for old in forgotten:
             self._forget(old)
