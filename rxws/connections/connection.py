@@ -17,6 +17,7 @@ from ..messages.inbound import Inbound
 from ..reporting.cancellation import EXITS, is_being_cancelled
 from ..reporting.reporter import Reporter
 from .failures import Failure, diagnose
+from .patience import timeout_at
 from .send_queue import Priority, PrioritySendQueue
 from .transport import abort_transport, abort_websocket, close_soon, discards, wait_overdue
 
@@ -226,7 +227,7 @@ class Connection:
         if self.send_queue is not None:
             self.send_queue.record()
         try:
-            async with asyncio.timeout_at(deadline) as waiting:
+            async with timeout_at(deadline) as waiting:
                 handed = self._loop.time()
                 await self.websocket.send(payload)
         except TimeoutError as error:

@@ -18,6 +18,7 @@ from .backoff import Backoff
 from .connection import Connection
 from .connection_reporter import ConnectionReporter
 from .failures import Failure, diagnose
+from .patience import wait_done
 from .transport import abort_websocket
 from .watchdog import watch
 
@@ -188,7 +189,7 @@ class Opener:
         timeout = self.options.open_timeout
         opening = self._opening = self._loop.create_task(self._host.create(), name="rxws open")
         try:
-            await asyncio.wait({opening}, timeout=timeout)
+            await wait_done(opening, timeout)
             if opening.done():
                 if not opening.cancelled() and isinstance(opening.exception(), GeneratorExit):
                     # If GeneratorExit propagated, it would end the handover, and the feed would make no more attempts.

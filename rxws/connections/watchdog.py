@@ -7,6 +7,7 @@ from collections.abc import Callable
 from typing import Final
 
 from ..messages.inbound import Inbound
+from .patience import GRACE, LATE
 
 __all__ = ["QUIET_AFTER", "watch"]
 
@@ -15,12 +16,6 @@ QUIET_AFTER: Final = 60.0
 
 #: Seconds by which the event loop may wake the watchdog too early. Without this margin the watchdog would sleep twice.
 EARLY: Final = 0.001
-
-#: If the watchdog wakes up later than due by this many seconds, the event loop was blocked.
-LATE: Final = 0.05
-
-#: The longest time in seconds that the watchdog waits for a message after the event loop was blocked.
-GRACE: Final = 1.0
 
 #: Iterations of the event loop between the wake-up and the check for messages, so that the reader can take messages
 #: that have arrived. Each library needs some iterations to pass them on.
