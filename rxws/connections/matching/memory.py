@@ -88,7 +88,7 @@ class Memory:
         return new, self._shrink(new)
 
     def _shrink(self, new: Delivery) -> list[Delivery]:
-        tail = self._tails[new.channel] = self._tails.pop(new.channel, None) or deque()
+        tail = self._tails[new.channel] = self._tails.pop(new.channel, deque())
         tail.append(new)
         left = deque(tail.popleft() for _ in range(len(tail) - self._tail))
         self._tails_size += new.size - sum(each.size for each in left)

@@ -84,8 +84,8 @@ def test_one_line_delivers_everything_at_once(calls):
 
 @given(st.lists(st.tuples(st.sampled_from("xy"), st.sampled_from("abc"), st.integers(0, 40)), max_size=60))
 def test_memory_keeps_the_ring_and_the_tails(deliveries):
-    """The memory keeps the newest messages within its limits, and always the newest two of each channel."""
-    memory = Memory(5, 100, 2)
+    """The memory keeps the newest messages within its limits, and the newest two of each channel within 200 bytes."""
+    memory = Memory(5, 200, 2)
     alive = {}
     for number, (channel, key, size) in enumerate(deliveries):
         new, forgotten = memory.add(1, channel, key, size, float(number))
