@@ -182,6 +182,9 @@ class NatsFeed(AsyncWebsocketStreamInterface[T]):
     def _parse_raw_data(self, raw_data: Any) -> Any:
         if type(raw_data) is MissingFrame:
             return Gap(raw_data.start, raw_data.end)
+        if raw_data == "":
+            # In a replay the empty frame is plain, and the recorded Gap follows.
+            return Many()
         # Convert to an exact str, because msgspec accepts no subclass.
         message = self.__decode(str(raw_data) if type(raw_data) is TextFrame else raw_data)
         self.__note(message, raw_data)
@@ -201,7 +204,7 @@ class NatsFeed(AsyncWebsocketStreamInterface[T]):
             return
         for each in message if type(message) is Many else (message,):
             self.__positions.note(each, sequence)
-        self.__place.delivered = sequence
+        self.__place.delivered = max(self.__place.delivered, sequence)
 
     # The subjects that the server is asked for
 

@@ -107,6 +107,7 @@ class Subscription:
         self._making: asyncio.TimerHandle | None = None
         self._lock = asyncio.Lock()
         self._probing = False
+        self._is_throttled = False
         self._tasks: set[asyncio.Task[None]] = set()
         self._checking = self._loop.call_later(idle_heartbeat, self._check, self._loop.time() + idle_heartbeat)
         broker.lost.add_done_callback(self._on_lost)
@@ -209,9 +210,15 @@ class Subscription:
             partial(self._pushed, merge) if is_alone else partial(self._merged, merge, number),
             partial(self._passed, merge, number),
             self._fail,
-            lambda: len(self._ready) + merge.held(number) < self._batch,
+            partial(self._has_room, merge, number),
             self._loop.time,
         )
+
+    def _has_room(self, merge: Merge[Any], number: int) -> bool:
+        """Return whether a consumer may ask for more. If not, all ask again when few messages are left."""
+        has_room = len(self._ready) + merge.held(number) < self._batch
+        self._is_throttled = self._is_throttled or not has_room
+        return has_room
 
     async def _look_back(self) -> None:
         """Read the statements before the place, so that a hole between them and later ones is noticed."""
@@ -264,7 +271,7 @@ class Subscription:
             return
         merge.passed(number, sequence)
         self._give()
-        if number < len(self._consumers) and len(self._ready) + merge.held(number) < self._batch:
+        if number < len(self._consumers) and self._has_room(merge, number):
             self._start(self._consumers[number].ask())
 
     def _give(self) -> None:
@@ -334,7 +341,8 @@ class Subscription:
         place, ready = self._place, self._ready
         if self._taken:
             # The reader asks for another frame only after it has delivered the last one.
-            place.following, self._taken = self._taken + 1, 0
+            self._advance(self._taken)
+            self._taken = 0
         while True:
             if place.missing:
                 return place.missing.popleft()
@@ -347,7 +355,8 @@ class Subscription:
                 await self._verify()
                 continue
             sequence, message = ready.popleft()
-            if len(ready) == self._batch // 2:
+            if self._is_throttled and len(ready) <= self._batch // 2:
+                self._is_throttled = False
                 self._start(self._ask_all())
             if place.following is not None and place.following < sequence and place.following < self._horizon:
                 # The stream lost the messages at this place before they were read.
@@ -360,7 +369,11 @@ class Subscription:
             if frame is not None:
                 self._taken = sequence
                 return frame
-            place.following = sequence + 1
+            self._advance(sequence)
+
+    def _advance(self, sequence: int) -> None:
+        """Move the place behind a message. A late message does not move it back."""
+        self._place.following = max(self._place.following or 0, sequence + 1)
 
     async def _wait(self) -> None:
         self._waiter = self._loop.create_future()

@@ -625,3 +625,53 @@ def test_api_error_has_its_numbers() -> None:
     """An error of JetStream's API has its code, its number and its text."""
     error = ApiError("STREAM.INFO.x", {"code": 404, "err_code": 10059, "description": "stream not found"})
     assert (error.code, error.err_code, str(error)) == (404, 10059, "STREAM.INFO.x: stream not found (10059)")
+
+
+async def test_slow_consumer_of_several_patterns_gets_everything(nats_server: NatsServer) -> None:
+    """Small batches and uneven patterns never leave a consumer without a request: everything comes, in order."""
+    symbols = ["A"] * 7 + ["B"] + ["C"] * 40 + ["A", "C"] * 5
+    messages = [trade(number, symbol) for number, symbol in enumerate(symbols * 12)]
+    async with capturing(nats_server) as capture:
+        await capture.send(*messages)
+        async with rxws.nats.NatsFeed(nats_server.url, start="all", batch=4) as ws:
+            stream = ws.stream_filter([{"s": "A"}, {"s": "B"}, {"s": "D"}])
+            wanted = [message for message in messages if message["s"] in "AB"]
+            assert await take(stream, len(wanted)) == wanted
+
+
+async def test_nothing_is_left_behind(nats_server: NatsServer) -> None:
+    """After feed and relay have ended, none of their tasks runs, and the server has neither consumer nor client."""
+    before = asyncio.all_tasks()
+    async with capturing(nats_server) as capture, rxws.nats.NatsFeed(nats_server.url, start="all") as ws:
+        stream = ws.stream_filter([{"s": "BTC"}])
+        await capture.send(trade(1))
+        await take(stream, 1)
+        await ws.rotate()
+    deadline = time.monotonic() + 3
+    while asyncio.all_tasks() - before and time.monotonic() < deadline:
+        await asyncio.sleep(0.05)
+    assert not asyncio.all_tasks() - before
+    async with watching(nats_server) as js:
+        await until_consumers(js, 0)
+
+
+async def test_recorded_gap_is_replayed(nats_server: NatsServer, tmp_path: Path) -> None:
+    """A Gap that relays told is in the recording of a feed, and comes again in a replay."""
+    path = tmp_path / "far.jsonl"
+    async with (
+        capturing(nats_server) as capture,
+        rxws.nats.NatsFeed(nats_server.url, start="all") as ws,
+        rxws.record(ws, path),
+    ):
+        stream = ws.stream_filter(gaps=True)
+        await capture.send(trade(1))
+        await asyncio.sleep(0.7)
+        capture.server.connections[0].reset()
+        await capture.server.connected(2)
+        await until(lambda: capture.ws.statistics().gaps == 1)
+        await capture.send(trade(2))
+        await take(stream, 3)
+    async with rxws.replay(path, math.inf, feed=rxws.nats.NatsFeed) as again:
+        found = [message async for message in again.stream_filter(gaps=True)]
+        assert again.statistics().rejected == 0
+    assert [type(message) for message in found] == [dict, rxws.Gap, dict]
