@@ -21,7 +21,7 @@ from .contenders import Connect, Countdown, Measure, Run, on_websockets, ready_m
 from .frames import order
 
 RATE = 15_000
-"""Messages a second: more would wait in the relay, or in the server."""
+"""Messages a second. With a higher rate they would wait in the relay, or in the server."""
 
 HELD = 100_000
 """The messages that a relay holds while its broker is dead."""
@@ -71,7 +71,7 @@ def read(count: int, *, headers: bool = True, filters: Any = None) -> Measure:
 
     Args:
         count: the number of messages.
-        headers: whether they have the headers of a relay, or an id only.
+        headers: whether they have the headers of a relay, or only an id.
         filters: the filter of the handler.
     """
 
@@ -97,7 +97,7 @@ def read(count: int, *, headers: bool = True, filters: Any = None) -> Measure:
 
 
 async def _publish(url: str, count: int, headers: bool) -> None:
-    """Fill a stream as a relay does."""
+    """Fill a stream with messages like those of a relay."""
     import nats
 
     from .frames import trade
@@ -162,7 +162,7 @@ def added_latency(share: float) -> Measure:
 
 
 async def held_memory(run: Run) -> float:
-    """Measure what a relay needs for 100,000 messages that it holds, in MiB of resident memory."""
+    """Measure the resident memory, in MiB, that a relay needs for 100,000 held messages."""
     process = psutil.Process()
     async with server() as nats, ready_made(on_websockets, run.url) as ws, rxws.nats.relay(ws, nats.url) as relay:
         await ws.send(order(20_000, rate=RATE))

@@ -1,4 +1,4 @@
-"""Kills relays and the broker at random, and counts what readers miss: ``python -m tests.nats.campaign --kills 200``.
+"""Kills relays and the broker at random, and counts missing messages: ``python -m tests.nats.campaign --kills 200``.
 
 Two relays capture one source, with lags that differ for each message. In each round the broker or a relay is killed
 with SIGKILL, and started again after 0.05 to 1.2 s. The next round begins when both relays have said that they are
@@ -28,11 +28,11 @@ from .rig import KEYS, ROOT, Rig
 __all__ = ["attack", "kill_worker", "main"]
 
 SETTLE = 1.0
-"""Seconds for which a relay goes on before the next kill."""
+"""Seconds for which a relay runs before the next kill."""
 
 
 async def until_back(rig: Rig, since: float) -> None:
-    """Wait until both relays have said, after ``since``, that all that they received is stored."""
+    """Wait until both relays have stated, after ``since``, that all their messages are stored."""
     deadline = time.monotonic() + 30
     client = await nats.connect(rig.server.url)
     try:
@@ -49,13 +49,13 @@ async def until_back(rig: Rig, since: float) -> None:
 
 
 async def attack(rig: Rig, kills: int, *, both: bool = False, victims: str = "broker a b") -> dict[str, int]:
-    """Kill so many times, while a feed reads; return how often each victim was killed.
+    """Kill repeatedly, while a feed reads. Return the number of kills of each victim.
 
     Args:
         rig: a running rig, without relays.
-        kills: how many times.
-        both: whether the next kill does not wait until all are back.
-        victims: the names of those that are killed.
+        kills: the number of kills.
+        both: whether the next kill does not wait until all victims run again.
+        victims: the names of the processes that are killed.
     """
     relays = {name: rig.relay(name) for name in ("a", "b")}
     counts = dict.fromkeys(victims.split(), 0)
@@ -83,7 +83,7 @@ async def attack(rig: Rig, kills: int, *, both: bool = False, victims: str = "br
 
 
 async def kill_worker(rig: Rig, path: Path, kills: int) -> list[int]:
-    """Kill a worker so many times, and let it catch up; return what it has stored, in the order of the stream."""
+    """Kill a worker repeatedly, and let it catch up. Return the numbers that it has stored, in the stream's order."""
     rig.relay("a")
     command = [sys.executable, "-m", "tests.nats.worker_process", rig.server.url, str(path)]
     for _ in range(kills):
@@ -98,7 +98,7 @@ async def kill_worker(rig: Rig, path: Path, kills: int) -> list[int]:
     finally:
         worker.kill()
         await worker.wait()
-    # Messages overtake each other on their way, so the newest ones may not all have come.
+    # Messages overtake each other on their way, so some of the newest ones may not have arrived.
     return [number for number in stored(path) if number < last]
 
 
@@ -110,7 +110,7 @@ def stored(path: Path) -> list[int]:
 
 
 async def run(arguments: argparse.Namespace) -> int:
-    """Run the campaign, and print what came of it."""
+    """Run the campaign, and print its results."""
     began = time.monotonic()
     with tempfile.TemporaryDirectory() as folder:
         if arguments.worker:

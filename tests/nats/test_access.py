@@ -1,4 +1,4 @@
-"""Who may do what: TLS, the least permissions, wrong credentials, old servers; and secrets appear nowhere."""
+"""TLS, the least permissions, wrong credentials and old servers; and no secret is logged or shown."""
 
 from __future__ import annotations
 
@@ -147,7 +147,7 @@ async def test_least_permissions_suffice(tmp_path: Path) -> None:
 
 
 async def test_old_server_is_refused_with_its_version(nats_server: NatsServer) -> None:
-    """A server older than 2.10 ignores filters without a word, so feed and relay refuse it and name its version."""
+    """A server older than 2.10 silently ignores filters, so feed and relay refuse it and name its version."""
 
     def older(data: bytes) -> bytes:
         return data.replace(b'"version":"2.15.1"', b'"version":"2.9.10"')

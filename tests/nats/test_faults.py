@@ -1,4 +1,4 @@
-"""What is killed, frozen, filled and delayed: real processes, with numbers that prove each loss, copy and disorder."""
+"""Real processes are killed, frozen, filled and delayed. Numbers in the messages show each loss, copy and disorder."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ async def reading(rig: Rig, **options: Any) -> AsyncIterator[rxws.nats.NatsFeed[
 @pytest.mark.slow
 @pytest.mark.parametrize("seed", [1])
 async def test_nothing_is_lost_while_one_of_two_relays_lives(tmp_path: Path, seed: int) -> None:
-    """Kills of relays and of the broker, one after the other: 0 lost, 0 doubled, 0 out of order, 0 Gaps."""
+    """If relays and the broker are killed one after the other, no message is lost, doubled or out of order."""
     async with Rig.running(tmp_path, seed=seed) as rig:
         await attack(rig, 3)
         report = rig.report()
@@ -46,7 +46,7 @@ async def test_nothing_is_lost_while_one_of_two_relays_lives(tmp_path: Path, see
 @pytest.mark.slow
 @pytest.mark.parametrize("seed", [1])
 async def test_what_is_lost_while_both_are_dead_is_behind_a_gap(tmp_path: Path, seed: int) -> None:
-    """Kills that do not wait until all are back: what is missing is behind a Gap, and nothing is doubled."""
+    """If they are killed while others are down, a Gap covers the missing messages, and no message is doubled."""
     async with Rig.running(tmp_path, seed=seed) as rig:
         await attack(rig, 6, both=True)
         report = rig.report()
@@ -56,7 +56,7 @@ async def test_what_is_lost_while_both_are_dead_is_behind_a_gap(tmp_path: Path, 
 
 @pytest.mark.slow
 async def test_killed_single_relay_is_a_gap(tmp_path: Path) -> None:
-    """A single relay that is killed cannot say so; readers get a Gap in the place of what it missed."""
+    """If a single relay is killed, readers get a Gap in the place of the messages that it missed."""
     async with Rig.running(tmp_path) as rig:
         relay = rig.relay("a")
         async with reading(rig):
@@ -74,7 +74,7 @@ async def test_killed_single_relay_is_a_gap(tmp_path: Path) -> None:
 
 @pytest.mark.slow
 async def test_frozen_broker_loses_nothing(tmp_path: Path) -> None:
-    """A broker that is frozen for some seconds: relays and readers notice, connect again, and go on where they were."""
+    """If the broker is frozen for some seconds, relays and readers notice, connect again, and continue."""
     async with Rig.running(tmp_path) as rig:
         rig.relay("a", ack_timeout=2.0)
         async with reading(rig) as ws:
@@ -90,7 +90,7 @@ async def test_frozen_broker_loses_nothing(tmp_path: Path) -> None:
 
 @pytest.mark.slow
 async def test_full_relay_tells_what_it_dropped(tmp_path: Path) -> None:
-    """A broker that is dead for longer than the relay can hold messages: what was dropped is behind a Gap."""
+    """If the broker is dead for longer than the relay can hold messages, a Gap covers the dropped messages."""
     async with Rig.running(tmp_path) as rig:
         rig.relay("a", maxsize=1000)
         async with reading(rig):
@@ -107,7 +107,7 @@ async def test_full_relay_tells_what_it_dropped(tmp_path: Path) -> None:
 
 @pytest.mark.slow
 async def test_frozen_relay_doubles_nothing_beyond_the_duplicate_window(tmp_path: Path) -> None:
-    """A relay that stood still for longer than the duplicate window publishes nothing that the other one has stored."""
+    """A relay that was suspended for longer than the duplicate window publishes nothing that is already stored."""
     window = {"create": {"duplicate_window": 4 * 10**9}}
     async with Rig.running(tmp_path) as rig:
         rig.relay("a", **window)
@@ -127,7 +127,7 @@ async def test_frozen_relay_doubles_nothing_beyond_the_duplicate_window(tmp_path
 
 @pytest.mark.slow
 async def test_relay_that_was_cut_off_longer_than_the_window_doubles_nothing(tmp_path: Path) -> None:
-    """A relay that could not reach the broker for longer than the window drops what the other one has stored."""
+    """A relay that could not reach the broker for longer than the window drops messages that the other has stored."""
     window = {"create": {"duplicate_window": 4 * 10**9}, "ack_timeout": 1.0}
     async with Rig.running(tmp_path) as rig, Wire(rig.server.port) as wire:
         rig.relay("a", **window)
@@ -146,7 +146,7 @@ async def test_relay_that_was_cut_off_longer_than_the_window_doubles_nothing(tmp
 
 @pytest.mark.slow
 async def test_clocks_of_relays_may_differ(tmp_path: Path) -> None:
-    """Two relays whose clocks differ by 200 ms take over from each other as if they did not."""
+    """Two relays whose clocks differ by 200 ms take over from each other without an error."""
     async with Rig.running(tmp_path, seed=5) as rig:
         relays = [rig.relay("a", clock=0.1), rig.relay("b", clock=-0.1)]
         async with reading(rig):
@@ -164,7 +164,7 @@ async def test_clocks_of_relays_may_differ(tmp_path: Path) -> None:
 
 @pytest.mark.slow
 async def test_relay_names_the_reason_when_the_disk_is_full(tmp_path: Path) -> None:
-    """A broker whose disk is full refuses messages: the relay says why, and goes on once there is room."""
+    """If the broker's disk is full, it refuses messages; the relay reports why, and continues when there is room."""
     async with Rig.running(tmp_path, jetstream="max_file_store: 2MB", lag=0.0) as rig:
         create = {"max_bytes": -1, "max_age": 0}
         async with rxws.ReactiveWebSocket(rig.upstream.url) as ws:
@@ -181,7 +181,7 @@ async def test_relay_names_the_reason_when_the_disk_is_full(tmp_path: Path) -> N
 
 @pytest.mark.slow
 async def test_reader_that_slept_beyond_the_streams_memory_gets_a_gap(tmp_path: Path) -> None:
-    """A reader that takes nothing for longer than the stream keeps messages gets a Gap in place of what is gone."""
+    """A reader that reads nothing for longer than the stream keeps messages gets a Gap in place of the deleted ones."""
     async with Rig.running(tmp_path, lag=0.0) as rig:
         rig.relay("a", create={"max_age": 2 * 10**9, "duplicate_window": 10**9, "max_bytes": -1}, identity=False)
         command = [sys.executable, "-m", "tests.nats.reader_process", rig.server.url]
@@ -207,7 +207,7 @@ async def test_reader_that_slept_beyond_the_streams_memory_gets_a_gap(tmp_path: 
 
 @pytest.mark.slow
 async def test_cut_feed_is_one_gap(tmp_path: Path) -> None:
-    """A captured feed that is cut shows readers one Gap for each cut, with all that is missing behind it."""
+    """If the captured feed is cut, readers get one Gap for each cut, which covers all missing messages."""
     async with Rig.running(tmp_path) as rig:
         rig.relay("a")
         async with reading(rig):
@@ -223,7 +223,7 @@ async def test_cut_feed_is_one_gap(tmp_path: Path) -> None:
 
 @pytest.mark.slow
 async def test_worker_that_is_killed_processes_each_message_once(tmp_path: Path) -> None:
-    """A worker that stores position and result in one transaction has each message once, however often it is killed."""
+    """A worker that stores position and result in one transaction has each message once, despite many kills."""
     async with Rig.running(tmp_path, rate=200) as rig:
         numbers = await kill_worker(rig, tmp_path / "results.db", 5)
     assert len(numbers) > 200

@@ -114,7 +114,7 @@ def test_bytes_are_bounded_too() -> None:
 
 
 def test_those_in_flight_are_not_dropped() -> None:
-    """A published message may be stored, so it is kept until it is acknowledged, beside the waiting messages."""
+    """A published message may be stored, so it is kept until it is acknowledged, in addition to the waiting ones."""
     outbox = Outbox(10, 2, 1000)
     outbox.add(held(0))
     outbox.add(held(1))

@@ -80,7 +80,7 @@ class FeedReports:
             yield Problem("more Gaps than losses", f"{len(gaps)} Gaps, {len(losses)} losses")
 
     def of_starts(self) -> Iterator[Problem]:
-        """Check that no Gap begins before the last message that it does not cover."""
+        """Check that no Gap begins before the last message that was delivered before it."""
         evidence, tolerance = self._evidence, self._evidence.tolerance
         for gap, delivered in zip(evidence.gaps, evidence.deliveries, strict=True):
             last = self._came_at(delivered.last, gap.start)
@@ -114,7 +114,7 @@ class FeedReports:
         return min((at for at in copies if at is not None), default=default)
 
     def _was_replayed(self, gap: Gap) -> bool:
-        """Return whether the connection behind a Gap brought again what was missed, so that nothing was missing."""
+        """Return whether the connection after a Gap delivered the missed messages again, so that none was missing."""
         opened = [line for line in self._record.lines if line.opened_at <= gap.end + self._evidence.tolerance]
         is_slow = self._settings.lag + self._settings.up > self._settings.settle / 2
         if not opened or gap.reason == "rotation" or is_slow:
@@ -152,7 +152,7 @@ class FeedReports:
         return gap.reason == "rotation" and not any(since <= at <= gap.end for at in sent)
 
     def _was_late(self, gap: Gap) -> bool:
-        """Return whether the new connection of a rotation answered late: no other one brought a copy of that answer."""
+        """Return whether the new connection of a rotation answered late. No other one had a copy of that answer."""
         opened = [line for line in self._record.lines if line.opened_at <= gap.end + self._evidence.tolerance]
         return gap.reason == "rotation" and bool(opened) and bool(opened[-1].deferrals)
 

@@ -119,7 +119,7 @@ class Line:
             self._put(sent.due, sent, frame)
 
     def say(self, frame: Any, behind: Collection[str] = ()) -> float | None:
-        """Send a frame without a number, behind all messages of these channels that were sent before.
+        """Send a frame without a number. It arrives after all earlier messages of the channels in ``behind``.
 
         Returns:
             When it is due at the client; None if it is not sent.

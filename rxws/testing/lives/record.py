@@ -40,7 +40,7 @@ class LineRecord:
         holdups: the intervals in which delivery was held up.
         deferrals: the intervals between a subscription and its late effect.
         sent: its messages, in the order of sending.
-        replayed_from: the number of the first message that was sent again on it, among all published messages, or None.
+        replayed_from: the index, among all published messages, of the first one that was sent again on it; or None.
         last_said: when its last frame without a number is due; None: there was none.
         cut_at: when the client cut it while it was closing it; None: it did not.
         subscribed: the channels that are subscribed on it now.
@@ -95,7 +95,7 @@ class VenueRecord:
         lines: its connections.
         effects: the subscriptions and refusals: (time, channel, whether it was refused).
         refusals: the faults of handshakes, with their times.
-        repeats: the subscriptions that came again after their answer.
+        repeats: the subscriptions that were sent again after their answer.
         problems: errors of clients.
     """
 

@@ -40,7 +40,7 @@ class Settings:
         combine: whether subscriptions are combined.
         consumer: how channels are consumed: ``"callback"``, ``"iterator"``, ``"slow"``, ``"raising"``, ``"blocking"``.
         overlaps: whether channels may also be subscribed during rotations.
-        replays: whether the server sends again what was missed to a client that gives a cursor; only if ``pushed``.
+        replays: whether the server sends missed messages again to a client with a cursor; only if ``pushed``.
         silence: whether a ``Gap`` must begin at the last message instead of at the time when the loss was noticed, and
             whether there must be a ``Gap`` for messages that a silent connection did not send before a rotation ended
             it.

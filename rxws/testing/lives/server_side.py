@@ -137,8 +137,8 @@ def pushed(rng: Random, plan: Plan) -> None:
 
 
 def replays(rng: Random, plan: Plan) -> None:
-    """The server sends again what was missed, from a cursor on; sometimes it has forgotten everything."""
-    # A cursor is a position in the order of the connection, so channels must not interleave differently on each.
+    """The server sends missed messages again, from a cursor on. Sometimes it has forgotten all messages."""
+    # A cursor is a position in the order of all messages, so this order must be the same on each connection.
     plan.set(pushed=True, replays=True, skew=0.0, jitter=0.0)
     for at in some(rng, plan, 3):
         plan.act(at, "cut", rng.choice(("fin", "rst", "1000", "1011")), ALL)

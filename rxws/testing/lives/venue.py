@@ -54,7 +54,7 @@ class Venue:
         self._answers: deque[tuple[str, float]] = deque()
         self._snapshots: deque[tuple[str, float]] = deque()
         self._banned: set[str] = set()
-        # All published messages in their order, and from which one on the server remembers them.
+        # All published messages in their order, and the index of the first one that the server remembers.
         self._log: list[tuple[str, int]] = []
         self._remembered_from = 0
         self._missing = 0
@@ -140,8 +140,8 @@ class Venue:
         return word, value
 
     def open(self, lag: float, cursor: tuple[str, int] | None = None) -> Line:
-        """Accept a connection, and send again the messages from the cursor's on."""
-        # Now, so that what is due now is not sent once as new and once as a part of the replay.
+        """Accept a connection, and send the messages from the cursor on again."""
+        # Publish due messages now, so that none is sent both as a new one and in the replay.
         self.catch_up()
         line = Line(self, LineRecord(len(self.lines) + 1, self._loop.time()), lag)
         self.lines.append(line)
@@ -322,7 +322,7 @@ def book_at(n: int) -> dict[str, int]:
 
 
 def cursor_of(url: str) -> tuple[str, int] | None:
-    """Return the cursor in a URL, a channel and a number; None: there is none."""
+    """Return the cursor in a URL, which is a channel and a number; None if there is none."""
     _, found, cursor = url.partition("?cursor=")
     channel, _, n = cursor.rpartition(":")
     return (channel, int(n)) if found else None
