@@ -1,4 +1,4 @@
-"""Timeouts of a loop that stood still: what has arrived meanwhile is read before anything is given up."""
+"""Timeouts after the event loop was blocked: messages and answers that arrived meanwhile are taken first."""
 
 from __future__ import annotations
 
@@ -14,8 +14,8 @@ from tests.support.opening import never
 pytestmark = pytest.mark.usefixtures("virtual_time", "assert_no_leaks")
 
 
-async def test_send_waits_again_when_the_loop_stood_still() -> None:
-    """The peer took the message while the loop was blocked: neither is the send a failure, nor the connection cut."""
+async def test_send_waits_again_when_the_loop_was_blocked() -> None:
+    """If the peer took the message while the loop was blocked, the send succeeds and the connection stays."""
     websocket = ScriptedWebsocket()
     websocket.on_send = lambda _: asyncio.sleep(0.5)
     async with ScriptedFeed(websocket, send_timeout=1.0) as feed:
@@ -29,7 +29,7 @@ async def test_send_waits_again_when_the_loop_stood_still() -> None:
 
 
 async def test_send_fails_when_the_peer_takes_nothing_after_the_standstill() -> None:
-    """A standstill hides no silent peer: the connection is cut a second later."""
+    """If the peer takes nothing after the loop was blocked, the connection is cut a second later."""
     websocket = ScriptedWebsocket()
     websocket.on_send = lambda _: never()
     async with ScriptedFeed(websocket, send_timeout=1.0) as feed:
@@ -45,8 +45,8 @@ async def test_send_fails_when_the_peer_takes_nothing_after_the_standstill() -> 
 
 
 @pytest.mark.parametrize(("seconds", "attempts"), [(0.5, 1), (30.0, 2)])
-async def test_opening_waits_again_when_the_loop_stood_still(seconds: float, attempts: int) -> None:
-    """A handshake whose answer came meanwhile is not given up; one without an answer is, a second later."""
+async def test_opening_waits_again_when_the_loop_was_blocked(seconds: float, attempts: int) -> None:
+    """A handshake that was answered while the loop was blocked succeeds; one without an answer fails a second later."""
 
     async def slow() -> ScriptedWebsocket:
         await asyncio.sleep(seconds)

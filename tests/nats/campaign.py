@@ -1,9 +1,9 @@
 """Kills relays and the broker at random, and counts missing messages: ``python -m tests.nats.campaign --kills 200``.
 
 Two relays capture one source, with lags that differ for each message. In each round the broker or a relay is killed
-with SIGKILL, and started again after 0.05 to 1.2 s. The next round begins when both relays have said that they are
-complete, so that one of both always lives. With ``--both`` the next one does not wait, so that both may be dead; what
-is missing must then stand behind a Gap in its place.
+with SIGKILL, and started again after 0.05 to 1.2 s. The next round begins when both relays have stated that they are
+complete, so that one of them always runs. With ``--both`` the next round does not wait, so that both may be dead; then
+a Gap must be reported in the place of the missing messages.
 """
 
 from __future__ import annotations

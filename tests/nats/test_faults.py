@@ -45,7 +45,7 @@ async def test_nothing_is_lost_while_one_of_two_relays_lives(tmp_path: Path, see
 
 @pytest.mark.slow
 @pytest.mark.parametrize("seed", [1])
-async def test_what_is_lost_while_both_are_dead_is_behind_a_gap(tmp_path: Path, seed: int) -> None:
+async def test_messages_that_are_lost_while_both_are_dead_are_in_a_gap(tmp_path: Path, seed: int) -> None:
     """If they are killed while others are down, a Gap covers the missing messages, and no message is doubled."""
     async with Rig.running(tmp_path, seed=seed) as rig:
         await attack(rig, 6, both=True)
