@@ -186,6 +186,10 @@ BREAKS: dict[str, tuple[str, Make]] = {
         "rxws.connections.matching.matcher:Matcher.replace",
         _hand_on_in_another_order,
     ),
+    "a gap of the source is dropped": (
+        "rxws.messages.dispatcher:FrameDispatcher._announce",
+        lambda _announce: lambda self, frame, gap: None,
+    ),
     "a gap cuts no interval": ("rxws.connections.coverage:Coverage.exclude", _cut_nothing),
     "an interval begins too early": ("rxws.connections.coverage:Coverage.exclude", _cut_too_little),
     "a replay proves nothing": ("rxws.connections.matching.replay:Replay.came", _prove_nothing),

@@ -72,6 +72,10 @@ class Dialect:
         """Return the frame that asks the client to open a new connection, or None for no such frame."""
         return '{"expired": true}'
 
+    def gap(self, start: float, end: float) -> str | bytes:
+        """Return the frame that tells that all messages between two times are missing."""
+        return json.dumps({"gap": [start, end]})
+
     def request(self, frame: str | bytes) -> Request | None:
         """Return the request in a client's frame, or None if the frame is not a request."""
         message = json.loads(frame)

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import asyncio
 import itertools
+import weakref
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, Final
 
 import rxws
+from rxws import codec
+from rxws.interface import feed_of
 
 from .dialect import Dialect
 from .evidence import CLOSE_TIMEOUT
@@ -71,8 +75,20 @@ def ready_made(settings: Settings, dialect: Dialect) -> MakeFeed:
         def url(cursor: str | None) -> str:
             return endpoint.url if cursor is None else f"{endpoint.url}?cursor={cursor}"
 
-        return rxws.ReactiveWebSocket(
+        # A weak reference, because the life checks that nothing keeps the feed alive.
+        made: list[weakref.ref[Feed]] = []
+
+        def decode(frame: str | bytes) -> Any:
+            message, feed = codec.decode(frame), made[0]()
+            if "gap" not in message or feed is None:
+                return message
+            # From the loop's clock to that of the feed.
+            shift = feed_of(feed).reporter.now() - asyncio.get_running_loop().time()
+            return rxws.Gap(*(time + shift for time in message["gap"]))
+
+        ws: Feed = rxws.ReactiveWebSocket(
             url if settings.resumes else endpoint.url,
+            decode=decode if settings.tells else codec.decode,
             connect=endpoint.connect,
             rotate_every=settings.rotate_every or None,
             rotate_on=[{"expired": True}],
@@ -80,5 +96,7 @@ def ready_made(settings: Settings, dialect: Dialect) -> MakeFeed:
             **replays,
             **endpoint.options,
         )
+        made.append(weakref.ref(ws))
+        return ws
 
     return make

@@ -57,12 +57,19 @@ class FeedReports:
         for gap in self._evidence.gaps:
             if gap.start > gap.end + latest or gap.end > gap.time + latest:
                 yield Problem("Gap in the future", f"{gap.start:.3f} to {gap.end:.3f}, reported at {gap.time:.3f}")
+            if gap.reason == "source" and not any(
+                abs(gap.start - start) <= latest and abs(gap.end - end) <= latest for start, end in self._record.outages
+            ):
+                yield Problem("Gap without an outage", f"{gap.start:.3f} to {gap.end:.3f}")
+        yield from self._of_resumptions()
         if not self._settings.handover_timeout:
             return
         gaps = [
             gap
             for gap in self._evidence.gaps
-            if not self._was_silence_true(gap) and (gap.start, gap.end) not in self.explaining
+            if gap.reason != "source"
+            and not self._was_silence_true(gap)
+            and (gap.start, gap.end) not in self.explaining
             if not (self._was_drain_cut(gap) or self._was_close_cut(gap) or self._was_alike(gap) or self._was_late(gap))
         ]
         for gap in gaps:
@@ -79,6 +86,14 @@ class FeedReports:
         if len(gaps) > len(losses):
             yield Problem("more Gaps than losses", f"{len(gaps)} Gaps, {len(losses)} losses")
 
+    def _of_resumptions(self) -> Iterator[Problem]:
+        """Check that there is no Gap before a connection that resumed; in a rotation the other one may bring less."""
+        if self._settings.is_resumed and not self._evidence.rotate_calls and not self._settings.rotate_every:
+            gaps = [gap for gap in self._evidence.gaps if gap.reason not in ("source", "rotation")]
+            anew = [line for line in self._record.lines[1:] if not line.is_resumed]
+            if len(gaps) > len(anew):
+                yield Problem("Gap although it resumed", f"{len(gaps)} Gaps, {len(anew)} connections began anew")
+
     def of_starts(self) -> Iterator[Problem]:
         """Check that no Gap begins before the last message that was delivered before it."""
         evidence, tolerance = self._evidence, self._evidence.tolerance
@@ -87,6 +102,9 @@ class FeedReports:
             until = last + tolerance
             if any(since <= until and gap.start - tolerance <= ended for since, ended in evidence.standstills):
                 # Messages that are read together count as received when the reading begins.
+                continue
+            if gap.reason == "source":
+                # Its times are those of the server.
                 continue
             after = self._settings.reach + self._settings.up + tolerance
             open_then = [

@@ -3,9 +3,9 @@
 Acts of the server: ``cut``, ``mute``, ``half-open`` and ``protocol`` affect the connections that ``value`` selects;
 ``hiccup`` delays the frames of one connection; ``refuse`` and ``handshake`` affect the next handshakes; ``answer`` the
 next subscription; ``ban`` a channel; ``snapshot`` the next snapshot over HTTP; ``hole`` the next changes of the book;
-``signal`` asks the client to rotate; ``forget`` makes all cursors unknown. Acts of the client: ``rotate``,
-``subscribe``, ``unsubscribe``, ``swap``, ``stand still``, ``slow down``, ``exit``, ``rotate at once``, ``generator
-exit``, ``cancel``.
+``signal`` asks the client to rotate; ``forget`` makes all cursors unknown; ``outage`` leaves all messages out for a
+time; ``begin anew`` is about the next connection. Acts of the client: ``rotate``, ``subscribe``, ``unsubscribe``,
+``swap``, ``stand still``, ``slow down``, ``exit``, ``rotate at once``, ``generator exit``, ``cancel``.
 """
 
 from __future__ import annotations
@@ -70,6 +70,8 @@ INGREDIENTS: Final[Mapping[str, tuple[Ingredient, float]]] = {
     "generator exits": (client_side.generator_exits, 0.03),
     "cancellations": (client_side.cancellations, 0.03),
     "replays": (server_side.replays, 0.1),
+    "outages": (server_side.outages, 0.1),
+    "resumed connections": (server_side.resumed_connections, 0.1),
 }
 """All ingredients in the order in which they are added, each with the share of lives that have it."""
 

@@ -18,6 +18,9 @@ __all__ = ["life"]
 SNAPSHOTS = ("declared snapshots", "plain snapshots")
 """Ingredients that are left out for classes that do not know snapshots."""
 
+OF_READY_MADE = ("outages", "resumed connections")
+"""Ingredients that need a parse hook that returns gaps, or the connections of this module as they are."""
+
 
 async def life(
     make_feed: MakeFeed | None,
@@ -71,6 +74,8 @@ async def life(
     left_out = [*(without or ())] if only or without is not None else [*KNOWN]
     if make_feed is not None and not dialect.knows_snapshots:
         left_out += SNAPSHOTS
+    if make_feed is not None:
+        left_out += OF_READY_MADE
     schedule = compose(seed, left_out, only)
     if dialect.pushes:
         schedule = dataclasses.replace(schedule, settings=dataclasses.replace(schedule.settings, pushed=True))

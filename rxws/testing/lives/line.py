@@ -131,6 +131,11 @@ class Line:
         self._put(due, None, frame)
         return due
 
+    def tell(self, frame: Any) -> None:
+        """Send a frame that stands behind all messages so far, unless it is mute."""
+        if self.is_open and not (self._is_dead or self.is_mute):
+            self._put(self._last_due(), None, frame)
+
     def _put(self, due: float, sent: Sent | None, item: Any) -> None:
         self._count += 1
         heapq.heappush(self._waiting, (due, self._count, sent, item))

@@ -124,11 +124,16 @@ class _Judgement:
         self.reports.explaining.update((gap.start, gap.end) for each in covering.values() for gap in each)
         missing = [n for n in numbers if not self._was_in_silence(channel, n)]
         for n in missing:
-            # A Gap of this channel alone: the feed claims nothing of channels without a subscription.
-            if any(gap.reason in ("user", "subscription") for gap in covering[n]) or self._was_hidden(channel, n):
-                continue
-            loss = Loss(f"{seen.name}: {n}", self._record.published[channel][n - 1], self._latest(channel, n))
-            self.losses.append(loss)
+            latest = self._latest(channel, n)
+            # A Gap of this channel alone, as the feed claims nothing of channels without a subscription; or a Gap that
+            # begins too late, as a silent connection still answered.
+            excused = (
+                gap.reason in ("user", "subscription") or gap.start - self._evidence.tolerance > latest
+                for gap in covering[n]
+            )
+            if not (any(excused) or self._was_hidden(channel, n)):
+                since = self._record.published[channel][n - 1]
+                self.losses.append(Loss(f"{seen.name}: {n}", since, latest))
         lost = [n for n in missing if not covering[n]]
         if lost:
             kind = "lost without a word" if not gaps else "lost outside the Gap"

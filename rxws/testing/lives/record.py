@@ -37,6 +37,7 @@ class LineRecord:
         opened_at: when the server accepted it.
         ended_at: when the server noticed its end; None: it has not ended.
         damages: its faults, with their times.
+        is_resumed: whether it began where the client's messages had ended.
         holdups: the intervals in which delivery was held up.
         deferrals: the intervals between a subscription and its late effect.
         sent: its messages, in the order of sending.
@@ -54,6 +55,7 @@ class LineRecord:
     opened_at: float
     ended_at: float | None = None
     damages: list[tuple[float, str]] = field(default_factory=list)
+    is_resumed: bool = False
     holdups: list[tuple[float, float]] = field(default_factory=list)
     deferrals: list[tuple[float, float]] = field(default_factory=list)
     sent: list[Sent] = field(default_factory=list)
@@ -94,6 +96,7 @@ class VenueRecord:
         published: the publication times of each channel: the time of number n is at index n - 1.
         lines: its connections.
         effects: the subscriptions and refusals: (time, channel, whether it was refused).
+        outages: the intervals in which the server left all messages out, of which it told its clients.
         refusals: the faults of handshakes, with their times.
         repeats: the subscriptions that were sent again after their answer.
         problems: errors of clients.
@@ -102,6 +105,7 @@ class VenueRecord:
     published: dict[str, list[float]] = field(default_factory=dict)
     lines: list[LineRecord] = field(default_factory=list)
     effects: list[tuple[float, str, bool]] = field(default_factory=list)
+    outages: list[tuple[float, float]] = field(default_factory=list)
     refusals: list[tuple[float, str]] = field(default_factory=list)
     repeats: list[Repeat] = field(default_factory=list)
     problems: list[str] = field(default_factory=list)

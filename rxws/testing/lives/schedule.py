@@ -29,6 +29,9 @@ class Settings:
         snapshots: whether the server sends a snapshot with each subscription: ``""`` (no), ``"declared"`` (the feed has
             a filter for them) or ``"plain"`` (it has none).
         first_snapshot: whether a channel must begin with its snapshot, no matter when it is subscribed.
+        tells: whether the server tells of messages that it has left out, which the feed's parse hook makes a ``Gap``.
+        is_resumed: whether a connection begins where the last one ended, and says so: ``""`` (no), ``"at once"``, or
+            ``"late"`` (it knows only with its first frame). Not together with ``replays``.
         book: whether an order book of one channel is kept.
         watched: whether the book is also checked at every change, and not only at intervals.
         settle: the feed's ``handover_settle``.
@@ -59,6 +62,8 @@ class Settings:
     heartbeat: float = 0.0
     snapshots: str = ""
     first_snapshot: bool = False
+    tells: bool = False
+    is_resumed: str = ""
     book: bool = False
     watched: bool = False
     settle: float = 0.5

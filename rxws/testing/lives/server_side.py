@@ -22,6 +22,7 @@ __all__ = [
     "late_effects",
     "long_lags",
     "mutes",
+    "outages",
     "passing_refusals",
     "plain_snapshots",
     "protocol_errors",
@@ -30,6 +31,7 @@ __all__ = [
     "refused_channels",
     "resets",
     "restarts",
+    "resumed_connections",
     "signals",
     "single_answers",
     "skews",
@@ -228,6 +230,23 @@ def watched_book(rng: Random, plan: Plan) -> None:
     """The book is checked at every change."""
     plan.set(book=True, watched=True)
     plan.act(0.0, "snapshot", "late", rng.uniform(0.5, 1.0))
+
+
+def outages(rng: Random, plan: Plan) -> None:
+    """The server leaves all messages out for a time, and then tells which time: the parse hook returns a ``Gap``."""
+    # One order of all channels, and nothing else that is a message: then the frame of the gap stands in its place.
+    plan.set(tells=True, skew=0.0, jitter=0.0, heartbeat=0.0, snapshots="")
+    for at in some(rng, plan, 3):
+        plan.act(at, "outage", "", rng.uniform(0.1, 1.5))
+
+
+def resumed_connections(rng: Random, plan: Plan) -> None:
+    """Connections begin where the last one ended, and say so; sometimes the server has forgotten."""
+    plan.set(pushed=True, is_resumed=rng.choice(("at once", "late")), snapshots="")
+    for at in some(rng, plan, 4):
+        plan.act(at, "cut", rng.choice(("fin", "1001", "rst")), which(rng))
+        if rng.random() < 0.3:
+            plan.act(at, "begin anew")
 
 
 def dated_silence(rng: Random, plan: Plan) -> None:

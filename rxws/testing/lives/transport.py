@@ -94,13 +94,20 @@ class _Transport:
 class VirtualConnection:
     """The client's end of a connection, with the websockets asyncio API.
 
+    Attributes:
+        is_resumed: whether it knows that it begins where the last one ended; only in lives with resumptions.
+        knows_with_first: whether it knows that with its first frame.
+
     Args:
         line: the server's end.
         up: seconds until a message of the client arrives there.
         keepalive: seconds until the library notices that the server does not answer.
     """
 
+    is_resumed: bool
+
     def __init__(self, line: _Peer, up: float, keepalive: float) -> None:
+        self.knows_with_first = False
         self.state = State.OPEN
         self.transport = _Transport(self)
         self.close_code: int | None = None
@@ -179,6 +186,8 @@ class VirtualConnection:
             await self._waiter
         frame = self._frames.popleft()
         self._read_ahead()
+        if self.knows_with_first:
+            self.is_resumed = True
         return frame
 
     async def send(self, message: Any) -> None:
@@ -257,6 +266,10 @@ class VirtualNetwork:
         line = venue.open(down, cursor_of(url))
         connection = VirtualConnection(line, up, venue.settings.keepalive)
         line.attach(connection)
+        if venue.settings.is_resumed and not venue.settings.replays:
+            venue.resume(line)
+            connection.is_resumed = line.record.is_resumed and venue.settings.is_resumed == "at once"
+            connection.knows_with_first = line.record.is_resumed
         try:
             await asyncio.sleep(TOO_LATE if word == "late" else down)
         except asyncio.CancelledError:

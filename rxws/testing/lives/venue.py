@@ -36,6 +36,7 @@ class Venue:
     Attributes:
         record: its log.
         lines: its connections, oldest first.
+        delivered: the last number that the client has delivered, of each channel.
     """
 
     def __init__(self, schedule: Schedule, dialect: Dialect) -> None:
@@ -44,6 +45,7 @@ class Venue:
         self.dialect = dialect
         self.record: Final = VenueRecord()
         self.lines: list[Line] = []
+        self.delivered: dict[str, int] = {}
         self._loop = asyncio.get_running_loop()
         self._rng = Random(f"{schedule.seed}/network")
         self._timers: dict[str, asyncio.TimerHandle] = {}
@@ -59,6 +61,9 @@ class Venue:
         self._remembered_from = 0
         self._missing = 0
         self._is_calm = False
+        # Since when all messages are left out; None: they are sent.
+        self._out_since: float | None = None
+        self._begins_anew = False
 
     # Publishing
 
@@ -114,6 +119,8 @@ class Venue:
         if channel == BOOK and self._missing:
             self._missing -= 1
             return
+        if self._out_since is not None:
+            return
         frame = self.dialect.change(channel, len(times))
         self._log.append((channel, len(times)))
         for line in self.lines:
@@ -153,6 +160,19 @@ class Venue:
                 for channel, n in self._log[first:]:
                     line.publish(channel, n, self.dialect.change(channel, n), self._loop.time())
         return line
+
+    def resume(self, line: Line) -> None:
+        """Send on a new connection what the client has not delivered, unless the server has forgotten that.
+
+        In a rotation the other connection still delivers, so nothing is sent again.
+        """
+        is_sole = not any(each.is_open for each in self.lines if each is not line)
+        line.record.is_resumed, self._begins_anew = bool(self.delivered) and is_sole and not self._begins_anew, False
+        if line.record.is_resumed:
+            now = self._loop.time()
+            for channel, times in self.record.published.items():
+                for n in range(self.delivered.get(channel, len(times)) + 1, len(times) + 1):
+                    line.publish(channel, n, self.dialect.change(channel, n), now)
 
     # Subscriptions
 
@@ -270,6 +290,13 @@ class Venue:
             self._remembered_from = len(self._log)
         elif act.kind == "signal":
             self._signal()
+        elif act.kind == "outage":
+            # A server that sends again what it remembers would have to tell of the outage again, too.
+            if self.settings.tells and not self.settings.replays and self._out_since is None:
+                self._out_since = self._loop.time()
+                self._timers["outage"] = self._loop.call_later(act.value, self._end_outage)
+        elif act.kind == "begin anew":
+            self._begins_anew = True
         elif act.kind == "hiccup":
             for line in self._chosen(0.0 if act.word == "newest" else 1.0):
                 line.postpone(act.value)
@@ -280,12 +307,27 @@ class Venue:
     def calm(self) -> None:
         """Stop all faults."""
         self._is_calm = True
+        self._begins_anew = False
+        self._end_outage()
         self._handshakes.clear()
         self._answers.clear()
         self._snapshots.clear()
         self._missing = 0
 
+    def _end_outage(self) -> None:
+        """Send messages again, and tell the clients which time is missing."""
+        self.catch_up()
+        if self._out_since is not None:
+            since, until = self._out_since, self._loop.time()
+            self._out_since = None
+            self.record.outages.append((since, until))
+            for line in self.lines:
+                line.tell(self.dialect.gap(since, until))
+
     def _signal(self) -> None:
+        if self._out_since is not None:
+            # It would be the last message of a connection whose messages are left out.
+            return
         for line in [each for each in self.lines if each.is_open][-1:]:
             line.say(self.dialect.signal())
 
