@@ -303,6 +303,7 @@ class Rotation:
                 self._losses.last_delivery(new)
             self._resolve_rotation(False)
             return await self._replace(new if has_delivered or is_planned else old)
+        self._is_entered = not is_planned
         await self._enter(new, None)
         report.reconnected(old.failure.reason)
         if overlap.dropped:

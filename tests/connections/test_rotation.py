@@ -376,6 +376,24 @@ async def test_rotate_when_the_connection_is_lost_before_it_is_announced():
 
 
 @in_virtual_time
+async def test_rotate_when_the_new_connection_of_a_rotation_replaces_a_lost_one():
+    """A call when the held messages are delivered applies to the next rotation: the old connection was lost."""
+    async with ScriptedFeed() as feed:
+        await feed.record.happened(Connected)
+        calls = [await rotating(feed)]
+        feed.messages.subscribe(lambda _: calls.append(feed.rotate()) if len(calls) == 1 else None)
+        feed.websocket.come("1")
+        await asyncio.sleep(0.01)
+        feed.websockets[0].end()
+        await feed.record.happened(Connected, 2)
+        await asyncio.sleep(0.1)
+        assert len(calls) == 2
+        await overlap(feed, *range(2, 20))
+        assert all([await call for call in calls])
+        assert len(feed.websockets) == 3
+
+
+@in_virtual_time
 @pytest.mark.parametrize("timeout", [0, 1])
 async def test_rotate_in_a_rotation_is_about_that_one(timeout):
     """A ``rotate`` call when the new connection begins to deliver joins the running rotation."""

@@ -75,9 +75,7 @@ INGREDIENTS: Final[Mapping[str, tuple[Ingredient, float]]] = {
 }
 """All ingredients in the order in which they are added, each with the share of lives that have it."""
 
-KNOWN: Final[Mapping[str, str]] = {
-    "rotations at once": "rotate() while a connection that replaced a lost one delivers gives True, rotates nothing"
-}
+KNOWN: Final[Mapping[str, str]] = {}
 """The ingredients that rxws does not survive yet, each with a description of the fault."""
 
 
