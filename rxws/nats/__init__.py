@@ -5,6 +5,7 @@
     subjects    subjects of messages, and patterns of filters; pure
     control     the statements of relays, and what a relay knows of the others; pure
     outbox      the messages that a relay has still to publish; pure
+    sharing     the partitions of a stream, and a worker's share of them; pure
     delays      delays before a connection to a lost broker is tried again; pure
     broker      one connection to the broker
     stream      the stream: made or checked

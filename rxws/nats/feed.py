@@ -25,6 +25,7 @@ from .broker import Broker, check_connect_options, check_servers
 from .delays import broker_delays
 from .frames import MissingFrame, TextFrame
 from .positions import Positions
+from .sharing import check_share
 from .stream import check_name
 from .subjects import Template, merged
 from .subscription import Place, Subscription
@@ -53,6 +54,8 @@ class NatsFeed(AsyncWebsocketStreamInterface[T]):
             asks for the messages that its streams, handlers and subscribers want at the time.
         start: where the feed begins: ``"new"`` (with the next message), ``"all"``, ``"last"`` (with the newest message
             of each subject), the number of a message in the stream, or an aware datetime.
+        share: ``(k, n)``: this is the k-th (from 0) of n workers, and reads its part of the partitions of the stream,
+            see the guide. None reads all.
         decode: a function or a coroutine function that turns a frame into a message, by default
             ``msgspec.json.decode``.
         batch: the number of messages that the server is asked for at a time.
@@ -82,6 +85,7 @@ class NatsFeed(AsyncWebsocketStreamInterface[T]):
         subject: str = "rx.{e}.{s}",
         filters: Filters = None,
         start: str | int | datetime = "new",
+        share: tuple[int, int] | None = None,
         decode: Callable[[str | bytes], T | Awaitable[T]] = codec.decode,
         batch: int = 1000,
         idle_heartbeat: float = 1.0,
@@ -104,6 +108,7 @@ class NatsFeed(AsyncWebsocketStreamInterface[T]):
         self.__template = Template(subject, wildcards=True)
         self.__filters = None if filters is None else self.__template.patterns(Filter.parse(filters, "filters"))
         self.__place = _place_of(start)
+        self.__place.share = check_share(share)
         self.__decode = decode
         self.__batch = batch
         self.__idle_heartbeat = idle_heartbeat

@@ -12,13 +12,14 @@ from typing import Any, Final, NoReturn, Self
 
 from nats.errors import Error as NatsError
 
-from .broker import CLOSE_TIMEOUT, Broker, BrokerError
+from .broker import CLOSE_TIMEOUT, Broker, BrokerError, UnsuitableError
 from .consumer import MISSED_HEARTBEATS, Consumer, Start, stored_at
 from .control import CONTROL, read_control
 from .frames import BinaryFrame, MissingFrame, TextFrame, make_frame
 from .merging import Merge
+from .sharing import Partitions
 from .stream import seconds_of, stream_info
-from .subjects import Template
+from .subjects import Template, merged
 from .watermarks import Watermarks
 
 __all__ = ["Place", "Subscription"]
@@ -47,6 +48,7 @@ class Place:
         has_looked_back: whether the statements before the place were read.
         delivered: the number of the last message that was parsed.
         missing: the frames that report missing messages, to be delivered before the next message.
+        share: the worker and the number of workers that share the partitions of the stream; None: it is not shared.
         watermarks: the statements of the relays.
     """
 
@@ -55,6 +57,7 @@ class Place:
     created: str | None = None
     has_looked_back: bool = False
     delivered: int = 0
+    share: tuple[int, int] | None = None
     missing: deque[MissingFrame] = field(default_factory=deque)
     watermarks: Watermarks = field(default_factory=Watermarks)
 
@@ -89,6 +92,7 @@ class Subscription:
         self._idle_heartbeat = idle_heartbeat
         self._accepts = template.accepts()
         self._everything = template.everything
+        self._partitions: Partitions | None = None
         self._known: dict[str, bool] = {}
         self._loop = asyncio.get_running_loop()
         self._consumers: list[Consumer] = []
@@ -119,9 +123,15 @@ class Subscription:
 
         Raises:
             ApiError: there is no such stream.
+            UnsuitableError: the feed has a share, and the stream has no partitions.
         """
         info = await stream_info(self._broker, self._stream)
         place, state = self._place, info["state"]
+        self._partitions = Partitions.of(info["config"], place.share)
+        if place.share is not None and self._partitions is None:
+            raise UnsuitableError(
+                f"share needs partitions: stream {self._stream!r} has no subject_transform with {{{{partition(n)}}}}"
+            )
         first, last = state["first_seq"], state["last_seq"]
         self._first_time = max(0.0, seconds_of(state["first_ts"]))
         is_same = place.created in (None, info["created"])
@@ -173,7 +183,7 @@ class Subscription:
         """Replace the consumers by those for the subjects that are wanted now."""
         self._making = None
         async with self._lock:
-            patterns = self._wanted()
+            patterns = self._stored(self._wanted())
             if patterns == self._patterns and self._consumers:
                 return
             former, self._consumers = self._consumers, []
@@ -184,6 +194,12 @@ class Subscription:
             if not self._place.has_looked_back:
                 await self._look_back()
             await self._make(patterns)
+
+    def _stored(self, patterns: tuple[str, ...] | None) -> tuple[str, ...] | None:
+        """Return patterns of subjects as the stream stores them: with the partition, if it has partitions."""
+        if self._partitions is None or (patterns is None and self._place.share is None):
+            return patterns
+        return merged(self._partitions.expanded((self._everything,) if patterns is None else patterns))
 
     async def _make(self, patterns: tuple[str, ...] | None) -> None:
         following = self._place.following
@@ -398,7 +414,8 @@ class Subscription:
         if is_data is None:
             if len(self._known) > _MOST_SUBJECTS:
                 self._known.clear()
-            is_data = self._known[subject] = self._accepts(subject)
+            plain = subject if self._partitions is None else self._partitions.stripped(subject)
+            is_data = self._known[subject] = plain is not None and self._accepts(plain)
         if is_data:
             headers = message.headers or {}
             origin, kind = headers.get("Rxws-From", ""), headers.get("Rxws-Kind", "")
