@@ -111,11 +111,9 @@ def _whole(value: Any, argument: str) -> int:
 
 def _missing(message: Any, field: Hashable, argument: str) -> KeyError:
     """Return the error for a message that lacks a field: it names the missing key, and the keys that are there."""
-    for step in field if isinstance(field, tuple) else (field,):
-        found = look_up(message, (step,))
-        if found is ABSENT:
-            break
-        message = found
+    steps = field if isinstance(field, tuple) else (field,)
+    missing = next(n for n in range(len(steps)) if look_up(message, steps[: n + 1]) is ABSENT)
+    message = look_up(message, steps[:missing])
     kind = f"an object of type {type(message).__name__}"
     there = f"the keys {', '.join(map(repr, islice(message, _NAMED_KEYS)))}" if isinstance(message, Mapping) else kind
-    return KeyError(quoted(f"{argument} {field!r}: there is no {step!r} in {there}"))
+    return KeyError(quoted(f"{argument} {field!r}: there is no {steps[missing]!r} in {there}"))

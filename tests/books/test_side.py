@@ -6,7 +6,7 @@ from decimal import Decimal
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from rxws.books import Side
@@ -22,6 +22,7 @@ ACTS = st.lists(
 
 
 @pytest.mark.parametrize("is_bid", [True, False])
+@settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(acts=ACTS, limit=PRICES, part=st.slices(8))
 def test_side_when_compared_with_a_plain_dict(is_bid: bool, acts: Any, limit: float, part: slice) -> None:
     """After any changes a side has the levels of a plain dict, sorted, the best first."""

@@ -10,7 +10,7 @@ from typing import Any
 
 import msgspec
 import pytest
-from hypothesis import given
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 import rxws
@@ -39,6 +39,7 @@ def test_condition_accepts_values(condition: Any, accepted: list[Any], rejected:
     assert not any(condition.accepts(value) for value in rejected)
 
 
+@settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(st.decimals(allow_nan=False, allow_infinity=False), st.floats(allow_nan=False), st.decimals(allow_nan=False))
 def test_between_when_numbers_are_close(low: Decimal, high: float, value: Decimal) -> None:
     """Numbers of all types are compared exactly."""

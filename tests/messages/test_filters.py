@@ -5,10 +5,11 @@ from __future__ import annotations
 import functools
 import math
 from collections import UserDict, defaultdict
+from decimal import Decimal
 from unittest.mock import ANY
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import HealthCheck, given, settings
 
 from rxws.messages.filters import Filter
 from rxws.messages.index import Index
@@ -64,6 +65,9 @@ class CallableWithCoroutine:
         ([{"a": ANY}], {"a": 5}, True),
         ([{"a": ANY}], {"b": 5}, False),
         ([{1: "x"}], {1: "x"}, True),
+        ([{None: "x", 0.5: 1}], {None: "x", 0.5: 1}, True),
+        ([{math.inf: "x"}], {math.inf: "x"}, True),
+        ([{Decimal(1): "x"}], [0, "x"], True),
         ([{("data", "s"): "BTCUSDT"}], {"data": {"s": "BTCUSDT"}}, True),
         ([{("data", "s"): "BTCUSDT"}], {"data": {"s": "ETHUSDT"}}, False),
         ([{("data", "s"): None}], {"data": {}}, False),
@@ -272,7 +276,7 @@ def test_look_up_returns_absent_when_the_key_is_missing():
 # Any filters and messages
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=300, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(FEW_FILTERS, FEW_FILTERS, MESSAGES)
 def test_filters_pass_the_same_messages_when_they_are_equal(one, other, message):
     """Equal filters have the same hash and pass the same messages."""

@@ -11,7 +11,7 @@ from contextlib import contextmanager
 
 import msgspec
 import pytest
-from hypothesis import given, settings
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import Bundle, RuleBasedStateMachine, consumes, invariant, rule
 
@@ -731,7 +731,7 @@ def test_remove_is_not_lost_when_a_finalizer_calls_it_while_match_makes_its_tupl
 # Any filters and messages
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=300, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(st.lists(FILTERS, max_size=8), MESSAGES)
 def test_match_finds_what_a_naive_matcher_finds_when_messages_have_any_shape(filters, message):
     """The index, and a filter that is called, find exactly what a naive matcher finds, for messages of every shape."""
@@ -779,4 +779,6 @@ class IndexMachine(RuleBasedStateMachine):
 
 
 TestIndexMachine = IndexMachine.TestCase
-TestIndexMachine.settings = settings(max_examples=60, stateful_step_count=30, deadline=None)
+TestIndexMachine.settings = settings(
+    max_examples=60, stateful_step_count=30, deadline=None, suppress_health_check=[HealthCheck.too_slow]
+)
