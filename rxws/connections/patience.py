@@ -12,7 +12,7 @@ __all__ = ["GRACE", "LATE", "timeout_at", "wait_done"]
 #: If a timer fires later than due by this many seconds, the event loop was blocked.
 LATE: Final = 0.05
 
-#: The longest further wait in seconds after the event loop was blocked, for what has arrived in the meantime.
+#: The longest further wait, in seconds, for data that arrived while the event loop was blocked.
 GRACE: Final = 1.0
 
 
@@ -34,7 +34,7 @@ async def timeout_at(deadline: float) -> AsyncIterator[asyncio.Timeout]:
 
 
 async def wait_done(task: asyncio.Task[Any], timeout: float) -> None:
-    """Wait until a task is done or the timeout has passed, and after it for ``GRACE`` if the loop was blocked."""
+    """Wait until a task is done or the timeout has passed. If the loop was blocked, wait ``GRACE`` seconds more."""
     loop = asyncio.get_running_loop()
     due = loop.time() + timeout
     await asyncio.wait({task}, timeout=timeout)

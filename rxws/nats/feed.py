@@ -188,7 +188,7 @@ class NatsFeed(AsyncWebsocketStreamInterface[T]):
         if type(raw_data) is MissingFrame:
             return Gap(raw_data.start, raw_data.end)
         if raw_data == "":
-            # In a replay the empty frame is plain, and the recorded Gap follows.
+            # In a replay this is a plain empty frame, and the recorded Gap follows it.
             return Many()
         # Convert to an exact str, because msgspec accepts no subclass.
         message = self.__decode(str(raw_data) if type(raw_data) is TextFrame else raw_data)

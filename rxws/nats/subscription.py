@@ -231,7 +231,7 @@ class Subscription:
         )
 
     def _has_room(self, merge: Merge[Any], number: int) -> bool:
-        """Return whether a consumer may ask for more. If not, all ask again when few messages are left."""
+        """Return whether a consumer may request more messages. If not, all try again when few messages are left."""
         has_room = len(self._ready) + merge.held(number) < self._batch
         self._is_throttled = self._is_throttled or not has_room
         return has_room
@@ -388,7 +388,7 @@ class Subscription:
             self._advance(sequence)
 
     def _advance(self, sequence: int) -> None:
-        """Move the place behind a message. A late message does not move it back."""
+        """Move the place past a message. A late message does not move it back."""
         self._place.following = max(self._place.following or 0, sequence + 1)
 
     async def _wait(self) -> None:

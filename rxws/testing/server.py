@@ -109,7 +109,7 @@ class FeedServer(Clients, HandshakeFaults):
 
     @property
     def url(self) -> str:
-        """Where to connect, as ``ws://127.0.0.1:port/path``; the port is known once the server runs."""
+        """The URL of the server, ``ws://127.0.0.1:port/path``. The port is known when the server runs."""
         return f"{'wss' if self._secure else 'ws'}://{self.host}:{self.port}{self.path}"
 
     @property

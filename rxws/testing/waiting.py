@@ -29,7 +29,7 @@ class Changes:
     async def until(
         self, condition: Callable[[], Result | None], *, timeout: float | None, describe: Callable[[], str]
     ) -> Result:
-        """Return the first result of ``condition()`` that is not None; it is called at once and after every change.
+        """Return the first result of ``condition()`` that is not None. Call it at once and after every change.
 
         Args:
             condition: returns a result, or None to wait longer.

@@ -575,7 +575,7 @@ def test_the_cause_is_one_short_line_without_secrets_whatever_the_exception_says
 
 
 def test_the_cause_is_the_name_of_the_exception_when_it_has_no_text():
-    """The name of its class is shown for an exception without a text, or whose ``__str__`` raises."""
+    """If an exception has no text, or its ``__str__`` raises, the name of its class is shown."""
 
     class BrokenError(Exception):
         def __str__(self) -> str:

@@ -210,7 +210,7 @@ async def test_old_connection_stays_until_all_is_subscribed():
 
 
 async def test_silence_while_the_loop_was_blocked_proves_nothing():
-    """Between two looks that are far apart nothing was read, so the silence of a channel was none."""
+    """If the loop was blocked between two checks, the silence of a channel is no evidence."""
     wiring, sender = Wiring(), Subscriptions()
     sender.asked_for = "O"
     both, _, old, new = two_connections(wiring, sender)

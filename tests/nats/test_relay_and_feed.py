@@ -628,7 +628,7 @@ def test_api_error_has_its_numbers() -> None:
 
 
 async def test_slow_consumer_of_several_patterns_gets_everything(nats_server: NatsServer) -> None:
-    """Small batches and uneven patterns never leave a consumer without a request: everything comes, in order."""
+    """Even with small batches and uneven patterns each consumer has a request, and all messages arrive in order."""
     symbols = ["A"] * 7 + ["B"] + ["C"] * 40 + ["A", "C"] * 5
     messages = [trade(number, symbol) for number, symbol in enumerate(symbols * 12)]
     async with capturing(nats_server) as capture:
@@ -656,7 +656,7 @@ async def test_nothing_is_left_behind(nats_server: NatsServer) -> None:
 
 
 async def test_recorded_gap_is_replayed(nats_server: NatsServer, tmp_path: Path) -> None:
-    """A Gap that relays told is in the recording of a feed, and comes again in a replay."""
+    """A recording of a feed contains the Gaps that its relays caused, and a replay emits them again."""
     path = tmp_path / "far.jsonl"
     async with (
         capturing(nats_server) as capture,

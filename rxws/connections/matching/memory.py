@@ -49,7 +49,7 @@ class Memory:
         self._number = 0
         self._size = 0
         self._ring: dict[int, Delivery] = {}
-        # The channel that delivered last is the last one.
+        # The channels in the order of their last delivery.
         self._tails: dict[Hashable, deque[Delivery]] = {}
         self._tails_size = 0
         self._by_key: dict[tuple[Hashable, Hashable], list[Delivery]] = {}

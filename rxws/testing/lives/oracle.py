@@ -92,7 +92,7 @@ class _Judgement:
         yield from self._rest(seen, last)
 
     def _start(self, seen: Seen) -> Iterator[Problem]:
-        """Check that no surviving connection brought an older number before the first number of the consumer."""
+        """Check that no surviving connection delivered a number that is older than the consumer's first one."""
         first = seen.looks[0].item if seen.looks else None
         if first is None or isinstance(first, Gap) or first.is_snapshot:
             return

@@ -1,4 +1,4 @@
-"""What is remembered of deliveries, and how much."""
+"""The deliveries that the memory keeps, and the limits of their number and bytes."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from rxws.connections.matching.memory import Memory
 
 
 def test_memory_is_bounded_for_any_number_of_channels() -> None:
-    """Of channels that come and go for weeks, only the newest deliveries of the newest channels are remembered."""
+    """If channels come and go for weeks, only the newest deliveries of the newest channels are remembered."""
     memory, forgotten = Memory(messages=10, bytes=1_000, tail=3), set()
     for n in range(5_000):
         _, left = memory.add(1, f"channel {n // 5}", n, 10, float(n))
@@ -22,7 +22,7 @@ def test_memory_is_bounded_for_any_number_of_channels() -> None:
 
 
 def test_memory_is_bounded_in_bytes() -> None:
-    """Few large deliveries of many channels are forgotten, too; the newest one is remembered in any case."""
+    """Large deliveries of many channels are forgotten too, even if they are few; the newest one is always kept."""
     memory = Memory(messages=1_000, bytes=1_000, tail=3)
     for n in range(100):
         memory.add(1, f"channel {n}", n, 300, float(n))
@@ -32,7 +32,7 @@ def test_memory_is_bounded_in_bytes() -> None:
 
 
 def test_rare_channel_is_remembered_beyond_the_ring() -> None:
-    """The last deliveries of a channel stay while others fill the ring."""
+    """The last deliveries of a channel are kept while other channels fill the ring."""
     memory = Memory(messages=10, bytes=1_000, tail=3)
     for n in range(5):
         memory.add(1, "rare", f"r{n}", 1, 0.0)
