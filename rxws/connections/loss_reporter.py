@@ -40,9 +40,12 @@ class LossReporter:
         self._channel_of = channel_of
         self._report = connection_reporter
         self._now = connection_reporter.reporter.now
-        self._backlog: Backlog[Frame, Any, int]
+        self._backlog: Backlog[Frame, Any, int] = Backlog(dispatcher.direct_sink(0))
         # When the first message of each channel arrived on the connection that is being subscribed, since the epoch.
-        self._firsts: dict[Hashable, float]
+        # The key of a Gap is its type.
+        self._firsts: dict[Hashable, float] = {}
+        # Whether messages were dropped since the last delivery, so that a connection cannot begin after them.
+        self._has_dropped = False
         self.delivered_until: float | None = None
         # Until the loss is reported: the new connection, the reason of the loss, the time of the last message before
         # it, and the time when all channels were subscribed again.
@@ -50,13 +53,14 @@ class LossReporter:
 
     def hold(self, opened: Connection) -> None:
         """Hold the frames of a connection that is being subscribed while no other connection delivers."""
+        # Messages of a connection that ended before it took over are never delivered.
+        self._has_dropped = self._has_dropped or bool(self._backlog and self._firsts)
         backlog = self._backlog = Backlog(self._dispatcher.direct_sink(opened.number), HELD_MAX)
         firsts = self._firsts = {}
 
         def hold(frame: Frame, message: Any, received: int) -> None:
             for item in message if type(message) is Many else (message,):
-                if type(item) is not Gap:
-                    firsts.setdefault(self._channel_of(item), self._now())
+                firsts.setdefault(Gap if type(item) is Gap else self._channel_of(item), self._now())
             backlog.hold(frame, message, received)
 
         opened.inbound.hold(hold)
@@ -67,7 +71,7 @@ class LossReporter:
         If the connection has ``is_resumed``, and it is false, only the first message may show whether it resumes.
         """
         self._undecided = opened, lost.failure.reason, self.last_delivery(lost), self._now()
-        if self._backlog or getattr(opened.websocket, "is_resumed", True):
+        if self._firsts or getattr(opened.websocket, "is_resumed", True):
             self.decide()
 
     async def deliver(self, opened: Connection) -> None:
@@ -93,7 +97,8 @@ class LossReporter:
         if self._undecided is None:
             return
         (opened, reason, since, now), self._undecided = self._undecided, None
-        if getattr(opened.websocket, "is_resumed", False):
+        has_dropped, self._has_dropped = self._has_dropped or self._backlog.dropped > 0, False
+        if getattr(opened.websocket, "is_resumed", False) and not has_dropped:
             self._report.resumed(opened.number)
             return
         # A channel is complete from its first message on, even if that arrived before the answer to its subscription.

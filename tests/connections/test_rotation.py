@@ -255,6 +255,53 @@ async def test_gap_starts_at_the_last_message_before_all_connections_that_decide
 
 
 @in_virtual_time
+@pytest.mark.parametrize("held", ["b", "nothing"])
+async def test_connection_cannot_resume_after_messages_that_were_dropped(held):
+    """What a connection brought that ended before it was subscribed is lost, whatever the next connection says."""
+
+    class Feed(ScriptedFeed):
+        def _parse_raw_data(self, raw_data):
+            return {"s": raw_data} if raw_data != "nothing" else Many()
+
+    second = ScriptedWebsocket(held)
+    second.on_send = lambda _message: asyncio.sleep(1)
+    async with Feed(ScriptedWebsocket(), second, resuming("c")) as feed:
+        stream = feed.stream_filter(gaps=True)
+        await feed.record.happened(Connected)
+        kept = feed.multiplex("subscribe", filters=[{"s": "a"}])
+        await asyncio.sleep(0.1)
+        feed.websocket.come("a")
+        feed.websocket.end()
+        await feed.opened(2)
+        await asyncio.sleep(0.5)
+        second.end()
+        await feed.record.received(2)
+        gaps = feed.record.of(Gap)
+        assert [await anext(stream) for _ in range(2 + len(gaps))] == [{"s": "a"}, *gaps, {"s": "c"}]
+        assert (len(gaps), len(feed.record.of(Resumed))) == ((1, 0) if held == "b" else (0, 1))
+        assert kept.pending == 1
+
+
+@in_virtual_time
+async def test_frames_without_a_message_do_not_decide_whether_a_connection_resumes():
+    """Frames without a message that are held decide nothing: ``is_resumed`` is read with the first message."""
+    second = resuming("nothing", is_resumed=False)
+    second.on_send = lambda _message: asyncio.sleep(1)
+    async with ScriptedFeed(ScriptedWebsocket(), second, parse=lambda raw: Many() if raw == "nothing" else raw) as feed:
+        await feed.record.happened(Connected)
+        kept = feed.multiplex("subscribe", filters=[{"s": "a"}])
+        await asyncio.sleep(0.1)
+        feed.websocket.come("a")
+        feed.websocket.end()
+        await feed.record.happened(Connected, 2)
+        second.is_resumed = True
+        second.come("b")
+        await feed.record.happened(Resumed)
+        assert feed.record.of(Gap) == []
+        assert kept.pending == 0
+
+
+@in_virtual_time
 @pytest.mark.parametrize("timeout", [0, 1])
 async def test_rotation_of_a_connection_that_brought_no_message(timeout):
     """A rotation before the first message of a connection that did not resume reports the loss once."""
