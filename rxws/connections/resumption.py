@@ -32,6 +32,23 @@ POLL_INTERVAL: Final = 0.02
 RangeReader = Callable[[Any], tuple[int, int]]
 
 
+class _NoNumber(Exception):
+    """A function for ``sequence`` returned None: the message has no number."""
+
+
+def _absent_where_none(sequence: Any) -> Any:
+    if not callable(sequence):
+        return sequence
+
+    def read(message: Any) -> Any:
+        found = sequence(message)
+        if found is None:
+            raise _NoNumber
+        return found
+
+    return functools.wraps(sequence)(read) if hasattr(sequence, "__name__") else read
+
+
 class _Name(NamedTuple):
     """A sequence of numbers: those of one key in one channel."""
 
@@ -70,7 +87,7 @@ class Resumption(Overlap):
     ) -> None:
         self.is_broken = self.is_proven = False
         self._statement, self._range_of, self._key_of = self.check(options)
-        self._absent = () if callable(options.sequence) else (KeyError,)
+        self._absent = (_NoNumber,) if callable(options.sequence) else (KeyError,)
         # The last number of each sequence in channels without a proof.
         self._last: dict[_Name, int] = {}
         self._unproven: set[_Name] = set()
@@ -92,7 +109,7 @@ class Resumption(Overlap):
         """
         return (
             None if options.resume is True else Filter.parse(options.resume, "resume"),
-            None if options.sequence is None else range_reader(options.sequence, "sequence"),
+            None if options.sequence is None else range_reader(_absent_where_none(options.sequence), "sequence"),
             (lambda _message: None) if options.key is None else field_reader(options.key, "key"),
         )
 
@@ -157,7 +174,8 @@ class Resumption(Overlap):
             if not self._matcher.is_resuming(new.number) or self._is_quiet():
                 return True
             if new.reader.done():
-                return False
+                # Where some channels were decided, their messages are to be delivered; the others are not decided yet.
+                return bool(self._backlog)
             await asyncio.wait({new.reader}, timeout=POLL_INTERVAL)
 
     def _is_quiet(self) -> bool:

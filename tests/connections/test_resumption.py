@@ -133,6 +133,18 @@ async def test_numbers_decide(keys):
     assert life.verdicts == ["Resumed"]
 
 
+async def test_message_without_a_number_is_no_failure():
+    """A function for ``sequence`` returns None for messages without a number; they are delivered as they come."""
+    async with ReplayingServer() as server:
+        server.begins, server.greets = 1, True
+        async with living(server, sequence=lambda message: message.get("n"), key=lambda message: message["k"]) as life:
+            await cut(server)
+    assert life.ids == list(range(1, 16))
+    assert [each["hello"] for each in life.items if "hello" in each] == [0, 1]
+    assert life.verdicts == ["Resumed"]
+    assert life.of(rxws.CallbackFailed) == []
+
+
 async def test_last_values_first_are_no_proof_with_numbers():
     """If the server has forgotten its messages and sends last values first, there is one gap and no duplicate."""
     async with ReplayingServer() as server:
@@ -292,6 +304,26 @@ async def test_connection_that_ends_undecided_moves_nothing():
     assert life.ids == list(range(1, 11))
     assert server.cursors == [None, 5, 5]
     assert life.verdicts == ["Resumed"]
+
+
+async def test_connection_that_ends_when_one_key_was_decided_loses_nothing():
+    """What a connection has brought of a decided key is delivered, although it ends before the other key is decided."""
+    async with ReplayingServer() as server:
+        server.begins, server.keys = 1, ("A", "B")
+        async with living(server, sequence="n", key="k") as life:
+            server.publish(4)
+            await asyncio.sleep(1)
+            server.reset()
+            server.publish(1)
+            await server.connected(2)
+            await asyncio.sleep(0.1)
+            server.reset()
+            server.publish(3)
+            await asyncio.sleep(3)
+            server.publish(2)
+            await asyncio.sleep(1)
+    assert life.ids == list(range(1, 11))
+    assert "Gap" not in life.verdicts
 
 
 async def test_rotation_with_a_cursor_delivers_nothing_twice():

@@ -68,6 +68,14 @@ class Dialect:
         """Return a frame that is the same each time, or None for no heartbeat."""
         return '{"heartbeat": 1}'
 
+    def greeting(self, number: int) -> str | bytes | None:
+        """Return the first frame of the ``number``-th connection, or None for no greeting."""
+        return json.dumps({"hello": number})
+
+    def statement(self, is_resumed: bool) -> str | bytes | None:
+        """Return the frame that says whether everything was sent again, or None for no statement."""
+        return json.dumps({"recovered": is_resumed})
+
     def signal(self) -> str | bytes | None:
         """Return the frame that asks the client to open a new connection, or None for no such frame."""
         return '{"expired": true}'

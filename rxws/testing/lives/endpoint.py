@@ -69,8 +69,20 @@ def ready_made(settings: Settings, dialect: Dialect) -> MakeFeed:
         read = dialect.read(message)
         return None if read is None else f"{read.channel}:{read.n}"
 
+    def number(message: Any) -> int | None:
+        read = dialect.read(message)
+        return None if read is None else read.n
+
+    def channel(message: Any) -> str | None:
+        read = dialect.read(message)
+        return None if read is None else read.channel
+
     def make(endpoint: Endpoint) -> Feed:
         replays: dict[str, Any] = {"resume": True, "cursor": cursor} if settings.resumes else {}
+        if settings.replays == "statement" and replays:
+            replays["resume"] = [{"recovered": True}]
+        elif settings.replays == "numbers" and replays:
+            replays |= {"sequence": number, "key": channel}
 
         def url(cursor: str | None) -> str:
             return endpoint.url if cursor is None else f"{endpoint.url}?cursor={cursor}"

@@ -43,7 +43,10 @@ class Settings:
         combine: whether subscriptions are combined.
         consumer: how channels are consumed: ``"callback"``, ``"iterator"``, ``"slow"``, ``"raising"``, ``"blocking"``.
         overlaps: whether channels may also be subscribed during rotations.
-        replays: whether the server sends missed messages again to a client with a cursor; only if ``pushed``.
+        replays: how the server sends again what was missed, to a client that gives a cursor; only if ``pushed``: ``""``
+            (it does not), ``"copies"`` (from the cursor's own message on), ``"statement"`` (from the next message on,
+            with a statement behind it) or ``"numbers"`` (from the next message on; the feed compares numbers).
+        greets: whether each connection begins with a greeting of its own.
         silence: whether a ``Gap`` must begin at the last message instead of at the time when the loss was noticed, and
             whether there must be a ``Gap`` for messages that a silent connection did not send before a rotation ended
             it.
@@ -75,13 +78,14 @@ class Settings:
     combine: bool = False
     consumer: str = "callback"
     overlaps: bool = False
-    replays: bool = False
+    replays: str = ""
+    greets: bool = False
     silence: bool = False
 
     @property
     def resumes(self) -> bool:
         """Whether the feed resumes after a loss."""
-        return self.replays and self.pushed
+        return bool(self.replays) and self.pushed
 
     @property
     def reach(self) -> float:

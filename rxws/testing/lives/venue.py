@@ -153,12 +153,10 @@ class Venue:
         line = Line(self, LineRecord(len(self.lines) + 1, self._loop.time()), lag)
         self.lines.append(line)
         self.record.lines.append(line.record)
+        if self.settings.greets:
+            line.say(self.dialect.greeting(line.record.number))
         if self.settings.resumes and cursor in self._log:
-            first = self._log.index(cursor)
-            if first >= self._remembered_from:
-                line.record.replayed_from = first
-                for channel, n in self._log[first:]:
-                    line.publish(channel, n, self.dialect.change(channel, n), self._loop.time())
+            self._replay(line, self._log.index(cursor))
         return line
 
     def resume(self, line: Line) -> None:
@@ -173,6 +171,16 @@ class Venue:
             for channel, times in self.record.published.items():
                 for n in range(self.delivered.get(channel, len(times)) + 1, len(times) + 1):
                     line.publish(channel, n, self.dialect.change(channel, n), now)
+
+    def _replay(self, line: Line, first: int) -> None:
+        """Send again what is remembered, from the cursor's message or from the next one on."""
+        is_known = first >= self._remembered_from
+        if is_known:
+            line.record.replayed_from = first
+            for channel, n in self._log[first + (self.settings.replays != "copies") :]:
+                line.publish(channel, n, self.dialect.change(channel, n), self._loop.time())
+        if self.settings.replays == "statement":
+            line.say(self.dialect.statement(is_known))
 
     # Subscriptions
 
