@@ -25,7 +25,7 @@ from .clients import Handshake
 from .connection import FeedConnection
 from .http import HttpError, HttpHandler, HttpRequest, HttpResponse, get_json
 from .leaks import assert_no_leaks
-from .lives import Dialect, Endpoint, LifeFailed, life
+from .lives import Dialect, Endpoint, LifeFailed, Numbered, Request, life
 from .process import ServerProcess, serve_in_process, serve_until_told
 from .server import FeedServer, Script
 
@@ -41,7 +41,9 @@ __all__ = [
     "HttpRequest",
     "HttpResponse",
     "LifeFailed",
+    "Numbered",
     "NumberedBroadcast",
+    "Request",
     "Script",
     "ServerProcess",
     "assert_no_leaks",

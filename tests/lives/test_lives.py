@@ -200,6 +200,58 @@ async def test_class_of_a_user_fails_when_it_loses_messages(life: Any) -> None:
     assert unshrunk.value.report.schedule == compose(6, [*KNOWN, "declared snapshots"])
 
 
+async def test_failed_feed_is_reported_with_its_cause(life: Any) -> None:
+    """The report quotes the fatal error and its cause."""
+
+    class Mistaken(Theirs):
+        async def _create_ws(self) -> Any:
+            raise NameError("tpyo")
+
+    with pytest.raises(LifeFailed, match=r"failed: the feed has failed: .*tpyo.*caused by NameError\('tpyo'\)"):
+        await life(Mistaken, 1, only=["lags"], shrinks=False)
+
+
+async def test_feed_that_never_connects_is_reported_with_the_last_cause(life: Any) -> None:
+    """The report says so, and quotes why the last attempt failed."""
+
+    class Refused(Theirs):
+        async def _create_ws(self) -> Any:
+            raise ConnectionError("nothing listens there")
+
+    with pytest.raises(LifeFailed, match=r"never connected: the last attempt: .*nothing listens there") as failed:
+        await life(Refused, 1, only=["lags"], shrinks=False)
+    assert repr(failed.value).startswith("LifeFailed(seed 1: ")
+    assert "never connected" in repr(failed.value)
+    assert len(repr(failed.value)) < 200
+
+
+async def test_rotations_by_time_are_refused_for_a_class_with_its_own_hook(life: Any) -> None:
+    """They would do nothing: they are left out where chance decides, and an error where they are asked for."""
+    with pytest.raises(ValueError, match="'rotations by time' needs make_feed=None"):
+        await life(Theirs, 1, only=["rotations by time"])
+    seed = next(seed for seed in range(100) if "rotations by time" in compose(seed, KNOWN).ingredients)
+    assert "rotations by time" not in (await life(Theirs, seed)).schedule.ingredients
+
+
+async def test_report_says_when_the_life_began_on_the_clock_of_its_problems(virtual_time: Any) -> None:
+    """The times of problems are those of the loop, and acts have times of the life."""
+    await asyncio.sleep(100.0)
+    with broken("copies are delivered"):
+        report = await play(compose(3, only=["long lags"]))
+    assert report.problems
+    assert "the life began at 100.000)" in str(report)
+
+
+def test_shortened_report_says_which_ingredients_are_left() -> None:
+    """The whole list of ingredients stays, so that the seed can be played again."""
+    with broken("copies are delivered"):
+        report = play_one(compose(0, only=["rotations", "lags", "goings", "heartbeats", "cuts", "slow consumers"]))
+        shortest = shorter(report, play_one)
+    assert "shortened" not in str(report)
+    assert "cuts" in shortest.schedule.ingredients
+    assert "(shortened: acts and settings are left of these ingredients: rotations)" in str(shortest)
+
+
 class Positions(Dialect):
     """A dialect whose messages are lists; all channels come without a subscription, and there is no heartbeat."""
 

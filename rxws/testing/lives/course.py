@@ -52,6 +52,7 @@ class Life:
     Attributes:
         evidence: the evidence for the judge.
         counts: the numbers of connections, messages, gaps and so on.
+        began_at: when it began, on the loop's clock.
     """
 
     def __init__(self, schedule: Schedule, dialect: Dialect) -> None:
@@ -62,7 +63,7 @@ class Life:
         self._loop = asyncio.get_running_loop()
         self._venue = Venue(schedule, dialect)
         self.evidence = Evidence(schedule.settings, self._venue.record)
-        self._start = self._loop.time()
+        self.began_at: Final = self._loop.time()
         self._feed: Feed | None = None
         self._reference: Callable[[], Feed | None] = lambda: None
         self._audience: Audience | None = None
@@ -75,6 +76,7 @@ class Life:
         self._rotates_at_once = False
         self._slow_until = -1.0
         self._has_exited = self._is_ending = False
+        self._last_cause = ""
         self._last_message: Any = None
 
     @property
@@ -136,7 +138,7 @@ class Life:
         await self._until(self._settings.seconds)
 
     async def _until(self, at: float) -> None:
-        wait = self._start + at - self._loop.time()
+        wait = self.began_at + at - self._loop.time()
         if wait > 0:
             await asyncio.sleep(wait)
         self._sample()
@@ -179,13 +181,20 @@ class Life:
             self._problem("closed by itself", "the feed is closed, and exit() was not called")
         elif state is rxws.State.FAILED:
             if not any(act.kind in ("cancel", "generator exit") for act in self._schedule.acts):
-                self._problem("failed", "the feed has failed")
+                self._problem("failed", f"the feed has failed: {self._cause()}")
+        elif not self.feed.statistics().opened:
+            self._problem("never connected", f"the last attempt: {self._last_cause or 'it made none'}")
         else:
             self.evidence.quiet_from = quiet_from
             if self.feed.statistics().complete_since is None:
                 self._problem("complete since", "None, at the end of a life without faults")
             if self.audience.has_a_wrong_book and not self._is_refused(BOOK):
                 self._problem("book", "it is not in sync at the end")
+
+    def _cause(self) -> str:
+        errors: list[BaseException] = []
+        self.feed.state.subscribe(on_error=errors.append)
+        return "; ".join(f"{error}, caused by {error.__cause__!r}" for error in errors)
 
     def _is_refused(self, channel: str) -> bool:
         return any(channel in line.record.refused for line in self._venue.lines if line.is_open)
@@ -245,6 +254,8 @@ class Life:
             self.evidence.deliveries.append(Deliveries(self._last_numbered, consumed))
             if event.last_message != self._last_message:
                 self._problem("last message", f"a Gap has {event.last_message!r} instead of {self._last_message!r}")
+        elif isinstance(event, rxws.Disconnected):
+            self._last_cause = event.cause
         elif isinstance(event, rxws.HandlerFailed) and not isinstance(event.error, EXPECTED):
             self._problem("failure", f"{event.handler}: {event.error!r}")
 

@@ -49,6 +49,23 @@ class Dialect:
         pushes: whether the server sends all channels on every connection without a subscription.
         knows_snapshots: whether your class knows which messages are snapshots for one connection
             (``_is_per_connection``). The server sends snapshots only if it does.
+
+    Example::
+
+        class Positions(Dialect):                        # ["c0", 17], and all channels come without a subscription
+            pushes = True
+
+            def change(self, channel, n):
+                return json.dumps([channel, n])
+
+            def heartbeat(self):
+                return None
+
+            def read(self, message):
+                return Numbered(*message)
+
+            def belongs(self, channel):
+                return lambda message: message[0] == channel
     """
 
     pushes = False

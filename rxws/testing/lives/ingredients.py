@@ -17,7 +17,7 @@ from typing import Final
 from . import client_side, server_side
 from .schedule import Plan, Schedule, Settings
 
-__all__ = ["INGREDIENTS", "KNOWN", "compose"]
+__all__ = ["INGREDIENTS", "KNOWN", "compose", "needed"]
 
 Ingredient = Callable[[Random, Plan], None]
 
@@ -103,9 +103,7 @@ def compose(seed: int, without: Collection[str] = (), only: Collection[str] = ()
     unknown = sorted({*without, *only} - INGREDIENTS.keys())
     if unknown:
         raise ValueError(f"there are no ingredients {unknown}; there are {sorted(INGREDIENTS)}")
-    plan, chosen = Plan(), []
-    rng = Random(f"{seed}/life")
-    plan.set(seconds=round(rng.uniform(5.0, 20.0), 3), channels=rng.randint(1, 3), rate=round(rng.uniform(4, 12), 3))
+    plan, chosen = _plain(seed), []
     plan.set(silence="dated silence" not in without and (not only or "dated silence" in only))
     for name, (ingredient, share) in INGREDIENTS.items():
         rng = Random(f"{seed}/{name}")
@@ -114,3 +112,23 @@ def compose(seed: int, without: Collection[str] = (), only: Collection[str] = ()
             chosen.append(name)
             ingredient(rng, plan)
     return Schedule(seed, Settings(**plan.settings), tuple(sorted(plan.acts)), tuple(chosen))
+
+
+def _plain(seed: int) -> Plan:
+    """Return the life of a seed without ingredients."""
+    plan, rng = Plan(), Random(f"{seed}/life")
+    plan.set(seconds=round(rng.uniform(5.0, 20.0), 3), channels=rng.randint(1, 3), rate=round(rng.uniform(4, 12), 3))
+    return plan
+
+
+def needed(schedule: Schedule) -> tuple[str, ...]:
+    """Return those of a schedule's ingredients of which it still has an act or a setting, after it was shortened."""
+    plain, found = _plain(schedule.seed).settings, []
+    for name in schedule.ingredients:
+        plan = _plain(schedule.seed)
+        INGREDIENTS[name][0](Random(f"{schedule.seed}/{name}"), plan)
+        kept = (key for key, value in plan.settings.items() if getattr(schedule.settings, key) == value)
+        changed = (key for key in kept if plan.settings[key] not in (plain.get(key), getattr(Settings(), key)))
+        if any(changed) or not set(plan.acts).isdisjoint(schedule.acts):
+            found.append(name)
+    return tuple(found)

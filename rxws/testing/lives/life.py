@@ -15,6 +15,9 @@ from .shrinking import shrink
 
 __all__ = ["life"]
 
+BY_TIME = "rotations by time"
+"""The ingredient that is left out for classes of users: their own hook decides when they rotate."""
+
 SNAPSHOTS = ("declared snapshots", "plain snapshots")
 """Ingredients that are left out for classes that do not know snapshots."""
 
@@ -62,7 +65,7 @@ async def life(
             and the shortest schedule that still fails. The attributes are ``seed`` and ``report``; the schedule is
             ``report.schedule``.
         TypeError: ``make_feed`` returned no feed.
-        ValueError: an ingredient does not exist.
+        ValueError: an ingredient does not exist, or ``only`` has "rotations by time" and ``make_feed`` is given.
 
     Example::
 
@@ -75,6 +78,9 @@ async def life(
     if make_feed is not None and not dialect.knows_snapshots:
         left_out += SNAPSHOTS
     if make_feed is not None:
+        if BY_TIME in only:
+            raise ValueError(f"{BY_TIME!r} needs make_feed=None: your class decides itself when it rotates")
+        left_out.append(BY_TIME)
         left_out += OF_READY_MADE
     schedule = compose(seed, left_out, only)
     if dialect.pushes:

@@ -53,4 +53,4 @@ async def play(
         loop.set_exception_handler(before)
     problems += [*judge(life.evidence), *life.references()]
     problems += [Problem("unhandled", text) for text in unhandled]
-    return Report(schedule, problems, life.counts)
+    return Report(schedule, problems, life.counts, life.began_at)

@@ -5,9 +5,13 @@ from __future__ import annotations
 from collections import Counter
 from dataclasses import dataclass, field
 
+from .ingredients import needed
 from .schedule import Schedule
 
 __all__ = ["LifeFailed", "Problem", "Report"]
+
+EARLY = 0.0005
+"""A life that begins sooner, in seconds of the loop's clock, has the same times as that clock."""
 
 SHOWN = 8
 """How many problems of one life are shown."""
@@ -37,11 +41,15 @@ class Report:
         schedule: the life.
         problems: its problems; empty if there are none.
         counts: the numbers of connections, messages, gaps and so on.
+        began_at: when the life began on the loop's clock, which is the clock of the times in problems.
+        is_shortened: whether the schedule is a part of the life of its seed.
     """
 
     schedule: Schedule
     problems: list[Problem] = field(default_factory=list)
     counts: Counter[str] = field(default_factory=Counter)
+    began_at: float = 0.0
+    is_shortened: bool = False
 
     @property
     def kinds(self) -> set[str]:
@@ -52,7 +60,12 @@ class Report:
         shown = [f"  {problem}" for problem in self.problems[:SHOWN]]
         if len(self.problems) > SHOWN:
             shown.append(f"  and {len(self.problems) - SHOWN} more")
+        if self.problems and self.began_at > EARLY:
+            shown.insert(0, f"  (the times of problems are of the loop's clock: the life began at {self.began_at:.3f})")
         counts = ", ".join(f"{count} {name}" for name, count in sorted(self.counts.items()))
+        if self.is_shortened:
+            left = ", ".join(needed(self.schedule)) or "none"
+            shown.insert(0, f"  (shortened: acts and settings are left of these ingredients: {left})")
         return "\n".join([str(self.schedule), f"({counts})", *(shown or ["  no problems"])])
 
 
@@ -68,6 +81,9 @@ class LifeFailed(AssertionError):
         super().__init__(report)
         self.report = report
         self.seed = report.schedule.seed
+
+    def __repr__(self) -> str:
+        return f"{type(self).__name__}(seed {self.seed}: {', '.join(sorted(self.report.kinds))})"
 
     def __str__(self) -> str:
         return f"the life of seed {self.seed} failed:\n{self.report}"

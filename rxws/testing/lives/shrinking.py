@@ -26,6 +26,7 @@ def _search(report: Report) -> Generator[Schedule, Report, Report]:
             found = yield schedule
             if found.kinds & report.kinds:
                 report, is_shorter = found, True
+                report.is_shortened = True
                 break
     return report
 
