@@ -11,13 +11,16 @@
     stream      the stream: made or checked
     capture     takes the messages of a feed into an outbox
     publishing  publishes an outbox
+    place       the place of a feed in a stream
     frames      frames with their place in the stream
     positions   the place of each message
     merging     the messages of several consumers, in the order of the stream; pure
     watermarks  the time until which no message is missing; pure
     consumer    one pull consumer
+    look_back   the statements before the place of a feed
     subscription  the connection of a feed
     feed        NatsFeed
+    relay_options  the arguments of a relay, its ids and subjects
     relaying    relay(), which publishes a feed
 """
 

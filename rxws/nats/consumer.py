@@ -9,7 +9,7 @@ from typing import Any, Final
 
 from .broker import Broker, BrokerError
 
-__all__ = ["Consumer", "Start", "stored_at"]
+__all__ = ["Consumer", "Start", "start_at", "stored_at"]
 
 #: Seconds without a request after which the server deletes the consumer.
 INACTIVE_THRESHOLD: Final = 30.0
@@ -220,3 +220,8 @@ def stored_at(reply: str) -> float:
     """Return when a message was stored, in seconds since the epoch."""
     tokens = reply.split(".")
     return int(tokens[7 if len(tokens) == 9 else 9]) / 1e9
+
+
+def start_at(sequence: int) -> Start:
+    """Return the start of a consumer that begins with a number in the stream."""
+    return {"deliver_policy": "by_start_sequence", "opt_start_seq": sequence}

@@ -24,11 +24,12 @@ from ..streams import Stream
 from .broker import Broker, check_connect_options, check_servers
 from .delays import broker_delays
 from .frames import MissingFrame, TextFrame
+from .place import Place
 from .positions import Positions
 from .sharing import check_share
 from .stream import check_name
 from .subjects import Template, merged
-from .subscription import Place, Subscription
+from .subscription import Subscription
 
 __all__ = ["NatsFeed"]
 
@@ -92,16 +93,7 @@ class NatsFeed(AsyncWebsocketStreamInterface[T]):
         connect_options: Mapping[str, Any] | None = None,
         **options: Unpack[FeedOptions],
     ) -> None:
-        unsuitable = [option for option in _UNSUITABLE if option in options]
-        if unsuitable:
-            raise TypeError(f"NatsFeed() has no option {unsuitable[0]!r}: it is for websockets")
-        if isinstance(batch, bool) or not isinstance(batch, int):
-            raise TypeError(f"batch must be an int, not {batch!r}")
-        if batch < 1:
-            raise ValueError(f"batch must be at least 1, not {batch}")
-        check_seconds("idle_heartbeat", idle_heartbeat, zero=False)
-        if not callable(decode):
-            raise TypeError(f"decode must be a function, not {decode!r}")
+        _check(batch, idle_heartbeat, decode, options)
         self.__servers = check_servers(servers)
         self.__connect_options = check_connect_options(connect_options)
         self.__stream = check_name("stream", stream)
@@ -308,6 +300,20 @@ class NatsFeed(AsyncWebsocketStreamInterface[T]):
     def multiplex(self, *_: Any, **__: Any) -> NoReturn:
         """Raise TypeError: the feed only reads. The filters of its streams decide what the server sends."""
         raise TypeError("a NatsFeed only reads: stream_filter asks the server for what its filter passes")
+
+
+def _check(batch: object, idle_heartbeat: object, decode: object, options: Mapping[str, Any]) -> None:
+    """Raise TypeError or ValueError if one of these arguments is wrong."""
+    unsuitable = [option for option in _UNSUITABLE if option in options]
+    if unsuitable:
+        raise TypeError(f"NatsFeed() has no option {unsuitable[0]!r}: it is for websockets")
+    if isinstance(batch, bool) or not isinstance(batch, int):
+        raise TypeError(f"batch must be an int, not {batch!r}")
+    if batch < 1:
+        raise ValueError(f"batch must be at least 1, not {batch}")
+    check_seconds("idle_heartbeat", idle_heartbeat, zero=False)
+    if not callable(decode):
+        raise TypeError(f"decode must be a function, not {decode!r}")
 
 
 def _place_of(start: object) -> Place:

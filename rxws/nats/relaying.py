@@ -3,24 +3,18 @@
 from __future__ import annotations
 
 import asyncio
-import hashlib
-import itertools
 import logging
 import os
-import re
 import secrets
 import socket
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
 from types import TracebackType
 from typing import Any, Final, Self
 
 from nats.errors import Error as NatsError
 from reactivex import abc
 
-from ..callables import is_plain_function
-from ..checks import check_seconds
 from ..interface import AsyncWebsocketStreamInterface, feed_of
 from ..messages import Filter, Filters
 from ..reporting import RelayFailed
@@ -31,73 +25,17 @@ from .control import CLOSED, Peers
 from .delays import broker_delays
 from .outbox import Hole, Outbox
 from .publishing import Counts, Identity, Publisher, Timing
-from .stream import DEFAULT_WINDOW, check_name, ensure_stream, last_statements
-from .subjects import Template, token_of
+from .relay_options import RelayOptions, checked_subject, numbered_ids, shared_ids
+from .stream import DEFAULT_WINDOW, ensure_stream, last_statements
+from .subjects import Template
 
 __all__ = ["Relay", "relay"]
 
 #: Seconds to wait for the last acknowledgement at the end of the block.
 CLOSE_TIMEOUT: Final = 10.0
 
-#: A longer id is replaced by its hash, because the broker keeps each id for the length of the duplicate window.
-LONGEST_ID: Final = 256
-
 #: If the process was suspended for longer than this part of the duplicate window, its connections are aborted.
 STANDSTILL: Final = 0.25
-
-#: The largest length of a subject. A server that gets a command line of more than 4,096 bytes closes the connection.
-LONGEST_SUBJECT: Final = 1024
-
-_SUBJECT: Final = re.compile(r"[^\s.*>\x00-\x20]+(\.[^\s.*>\x00-\x20]+)+")
-_SAFE_ID: Final = re.compile(r"[!-~]*")
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class RelayOptions:
-    """The checked arguments of :func:`relay`."""
-
-    servers: str | Sequence[str]
-    stream: str
-    subject: str | Callable[[Any], str]
-    filters: Filters
-    identity: Callable[[Any], str | int] | None
-    feed_name: str | None
-    name: str | None
-    create: bool | Mapping[str, Any]
-    max_in_flight: int
-    maxsize: int
-    maxbytes: int
-    ack_timeout: float
-    watermark_interval: float
-    settle: float
-    patience: float
-    connect_options: Mapping[str, Any] | None
-
-    def __post_init__(self) -> None:
-        check_servers(self.servers)
-        check_connect_options(self.connect_options)
-        check_name("stream", self.stream)
-        for option in ("max_in_flight", "maxsize", "maxbytes"):
-            _check_count(option, getattr(self, option))
-        for option in ("ack_timeout", "watermark_interval", "settle", "patience"):
-            check_seconds(option, getattr(self, option), zero=option == "settle")
-        if self.identity is not None and not is_plain_function(self.identity):
-            raise TypeError(f"identity must be a plain function of a message, or None, not {self.identity!r}")
-        if not isinstance(self.subject, str) and not is_plain_function(self.subject):
-            raise TypeError(f"subject must be a template or a plain function of a message, not {self.subject!r}")
-        for option in ("feed_name", "name"):
-            given = getattr(self, option)
-            if given is not None and not (isinstance(given, str) and given):
-                raise TypeError(f"{option} must be a str that is not empty, or None, not {given!r}")
-        if not isinstance(self.create, bool | Mapping):
-            raise TypeError(f"create must be True, False or a mapping of settings, not {self.create!r}")
-
-
-def _check_count(option: str, value: object) -> None:
-    if isinstance(value, bool) or not isinstance(value, int):
-        raise TypeError(f"{option} must be an int, not {value!r}")
-    if value < 1:
-        raise ValueError(f"{option} must be at least 1, not {value}")
 
 
 class Relay(abc.DisposableBase):
@@ -130,8 +68,8 @@ class Relay(abc.DisposableBase):
         self._publisher: Publisher | None = None
         self._is_closing = False
         self._window = DEFAULT_WINDOW
-        subject_of = self._template.render if self._template is not None else _checked_subject(options.subject)
-        identity_of = _numbered(boot) if options.identity is None else _identified(feed_name, options.identity)
+        subject_of = self._template.render if self._template is not None else checked_subject(options.subject)
+        identity_of = numbered_ids(boot) if options.identity is None else shared_ids(feed_name, options.identity)
         self._capture = Capture(feed, self._outbox, f"relay {self.name}", subject_of, identity_of, self._wake)
         self._subscriptions = self._capture.start(Filter.parse(options.filters, "filters"))
         self._ticked_at = time.time()
@@ -326,38 +264,6 @@ class Relay(abc.DisposableBase):
     ) -> None:
         self._begin_to_close()
         await asyncio.wait({self._task}, timeout=CLOSE_TIMEOUT + 2 * BROKER_CLOSE_TIMEOUT)
-
-
-def _numbered(boot: str) -> Callable[[Any], str]:
-    numbers = itertools.count(1)
-    return lambda _message: f"{boot}.{next(numbers)}"
-
-
-def _identified(feed: str, identity: Callable[[Any], str | int]) -> Callable[[Any], str]:
-    prefix = f"{token_of(feed)}:"
-
-    def identity_of(message: Any) -> str:
-        value = identity(message)
-        if type(value) is int:
-            return f"{prefix}{value}"
-        if not isinstance(value, str):
-            raise TypeError(f"identity must return a str or an int, not {value!r}")
-        # Hash this id, because a header must not contain line breaks, and the broker keeps each id for minutes.
-        if not _SAFE_ID.fullmatch(value) or len(value) > LONGEST_ID:
-            value = hashlib.sha256(value.encode(errors="surrogatepass")).hexdigest()
-        return prefix + value
-
-    return identity_of
-
-
-def _checked_subject(function: Any) -> Callable[[Any], str]:
-    def subject_of(message: Any) -> str:
-        subject = function(message)
-        if not isinstance(subject, str) or not _SUBJECT.fullmatch(subject) or len(subject) > LONGEST_SUBJECT:
-            raise ValueError(f"subject must return tokens with dots between them, not {subject!r}")
-        return subject
-
-    return subject_of
 
 
 def relay(

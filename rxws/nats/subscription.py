@@ -6,60 +6,29 @@ import asyncio
 import contextlib
 from collections import deque
 from collections.abc import Callable
-from dataclasses import dataclass, field
 from functools import partial
 from typing import Any, Final, NoReturn, Self
 
 from nats.errors import Error as NatsError
 
 from .broker import CLOSE_TIMEOUT, Broker, BrokerError, UnsuitableError
-from .consumer import MISSED_HEARTBEATS, Consumer, Start, stored_at
-from .control import CONTROL, read_control
+from .consumer import MISSED_HEARTBEATS, Consumer, start_at, stored_at
+from .control import CONTROL
 from .frames import BinaryFrame, MissingFrame, TextFrame, make_frame
+from .look_back import look_back
 from .merging import Merge
+from .place import Place
 from .sharing import Partitions
 from .stream import seconds_of, stream_info
 from .subjects import Template, merged
-from .watermarks import Watermarks
 
-__all__ = ["Place", "Subscription"]
+__all__ = ["Subscription"]
 
 #: Seconds to wait for further changes of the wanted subjects, so that a thousand new streams cause one change.
 DEBOUNCE: Final = 0.02
 
 #: Seconds after which consumers for subjects that are no longer wanted are replaced.
 NARROWING_DELAY: Final = 1.0
-
-#: The number of messages before its place in which a feed searches for earlier statements of relays.
-LOOK_BACK: Final = 100_000
-
-#: Seconds within which the earlier statements are read.
-LOOK_BACK_TIMEOUT: Final = 5.0
-
-
-@dataclass(slots=True)
-class Place:
-    """The place up to which a feed has read a stream. It is kept from connection to connection.
-
-    Attributes:
-        following: the number of the next message of the stream; None if it is not known yet.
-        start: where a consumer begins as long as ``following`` is None.
-        created: when the stream was made, so that the feed notices if the stream was deleted and made again.
-        has_looked_back: whether the statements before the place were read.
-        delivered: the number of the last message that was parsed.
-        missing: the frames that report missing messages, to be delivered before the next message.
-        share: the worker and the number of workers that share the partitions of the stream; None: it is not shared.
-        watermarks: the statements of the relays.
-    """
-
-    following: int | None
-    start: Start
-    created: str | None = None
-    has_looked_back: bool = False
-    delivered: int = 0
-    share: tuple[int, int] | None = None
-    missing: deque[MissingFrame] = field(default_factory=deque)
-    watermarks: Watermarks = field(default_factory=Watermarks)
 
 
 class Subscription:
@@ -192,7 +161,7 @@ class Subscription:
             for consumer in former:
                 await consumer.close()
             if not self._place.has_looked_back:
-                await self._look_back()
+                await look_back(self._broker, self._stream, self._place)
             await self._make(patterns)
 
     def _stored(self, patterns: tuple[str, ...] | None) -> tuple[str, ...] | None:
@@ -205,7 +174,7 @@ class Subscription:
         following = self._place.following
         if self._taken:
             following = max(following or 0, self._taken + 1)
-        start = self._place.start if following is None else _from(following)
+        start = self._place.start if following is None else start_at(following)
         subjects: list[str | None] = [None] if patterns is None else [CONTROL, *patterns]
         if start["deliver_policy"] == "last_per_subject" and patterns is None:
             subjects = [">"]
@@ -235,40 +204,6 @@ class Subscription:
         has_room = len(self._ready) + merge.held(number) < self._batch
         self._is_throttled = self._is_throttled or not has_room
         return has_room
-
-    async def _look_back(self) -> None:
-        """Read the statements before the place, so that a hole between them and later ones is noticed."""
-        place = self._place
-        place.has_looked_back = True
-        if place.following is None or place.following <= 1:
-            return
-        done = self._loop.create_future()
-
-        def deliver(sequence: int, message: Any) -> None:
-            if sequence < (place.following or 0):
-                self._take_statement(message)
-            if not done.done() and (sequence >= (place.following or 0) or not consumer.pending):
-                done.set_result(None)
-
-        def failed(error: Exception) -> None:
-            if not done.done():
-                done.set_exception(error)
-
-        consumer = Consumer(
-            *(self._broker, self._stream, CONTROL, self._batch, self._idle_heartbeat),
-            *(deliver, lambda _: None if done.done() else done.set_result(None), failed, lambda: True, self._loop.time),
-        )
-        await consumer.create(_from(max(1, place.following - LOOK_BACK)))
-        try:
-            await consumer.probe(place.following)
-            async with asyncio.timeout(LOOK_BACK_TIMEOUT):
-                await done
-        finally:
-            await consumer.close()
-
-    def _take_statement(self, message: Any) -> list[tuple[float, float]]:
-        control = read_control(message.data)
-        return [] if control is None else self._place.watermarks.take(control)
 
     # Arriving messages
 
@@ -421,7 +356,7 @@ class Subscription:
             origin, kind = headers.get("Rxws-From", ""), headers.get("Rxws-Kind", "")
             return make_frame(message.data, sequence, subject, origin, kind)
         if subject.startswith(_CONTROL_ROOT):
-            for start, end in self._take_statement(message):
+            for start, end in self._place.take(message.data):
                 self._place.missing.append(MissingFrame.between(start, end))
         return None
 
@@ -449,7 +384,3 @@ _CONTROL_ROOT: Final = CONTROL.removesuffix(">")
 
 #: The number of subjects that are remembered.
 _MOST_SUBJECTS: Final = 100_000
-
-
-def _from(sequence: int) -> Start:
-    return {"deliver_policy": "by_start_sequence", "opt_start_seq": sequence}

@@ -675,3 +675,22 @@ async def test_recorded_gap_is_replayed(nats_server: NatsServer, tmp_path: Path)
         found = [message async for message in again.stream_filter(gaps=True)]
         assert again.statistics().rejected == 0
     assert [type(message) for message in found] == [dict, rxws.Gap, dict]
+
+
+async def test_gap_while_the_reader_was_away_is_noticed(nats_server: NatsServer) -> None:
+    """A reader that starts at its position gets a Gap for what the relay missed meanwhile."""
+    async with capturing(nats_server) as capture:
+        await capture.send(trade(1))
+        await asyncio.sleep(0.7)
+        async with rxws.nats.NatsFeed(nats_server.url, start="all") as ws:
+            assert await take(ws.stream_filter(), 1) == [trade(1)]
+            position = ws.position
+        capture.server.connections[0].reset()
+        await capture.server.connected(2)
+        await until(lambda: capture.ws.statistics().gaps == 1)
+        await capture.send(trade(2))
+        assert position is not None
+        async with rxws.nats.NatsFeed(nats_server.url, start=position + 1) as ws:
+            found = await take(ws.stream_filter(gaps=True), 2)
+    assert isinstance(found[0], rxws.Gap)
+    assert found[1] == trade(2)
