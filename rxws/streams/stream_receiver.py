@@ -62,15 +62,16 @@ class StreamReceiver(Buffer[T], Receiver):
 
     def hold_back(self) -> Callable[[], None]:
         """Discard messages until the returned function is called. If any were discarded, a ``Gap`` follows them."""
-        counters, began, discarded = self._reporter.counters, self._reporter.now(), 0
+        counters, began = self._reporter.counters, self._reporter.now()
+        before = counters.discarded
 
         def discard(message: T) -> None:
-            nonlocal discarded
-            discarded += 1
             counters.discarded += 1
 
         def begin() -> None:
             self._router.divert(self, self._filters, self.on_message)
+            # During an overlap, the overlap discards them.
+            discarded = counters.discarded - before
             if discarded and not self.closed:
                 reporter = self._reporter
                 line = "%s begins with its new subscription: %d messages that came before were discarded"
