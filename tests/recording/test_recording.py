@@ -1688,3 +1688,34 @@ def test_benchmark_when_run_briefly(capsys: pytest.CaptureFixture[str]) -> None:
     benchmark.main(["--seconds", "0.02"])
     output = capsys.readouterr().out
     assert output.count("lost 0") == 3
+
+
+@pytest.mark.usefixtures("virtual_time")
+async def test_replay_when_the_source_told_of_a_gap(plain: Path) -> None:
+    """A Gap of the parse hook comes once in a replay: from the hook where it makes one, otherwise from the file."""
+
+    def decode(raw: str | bytes) -> Any:
+        message = json.loads(raw)
+        return rxws.Gap(*message["gap"]) if "gap" in message else message
+
+    class Parsing(ScriptedFeed):
+        def _parse_raw_data(self, raw_data: Any) -> Any:
+            return decode(raw_data)
+
+    frames = ['{"n": 1}', '{"gap": [5, 7.5]}', '{"n": 2}', '{"gap": [8, 9]}', '{"gap": [8, 9]}', '{"n": 3}']
+    async with Parsing() as feed:
+        with record(feed, plain):
+            await feed.record.entered(rxws.State.CONNECTED)
+            feed.websocket.come(*frames)
+            await feed.record.received(3)
+            feed.websocket.end()
+            await feed.record.happened(rxws.Gap, 4)
+    assert (feed.statistics().gaps, feed.statistics().reconnects) == (4, {"network": 1})
+    for make in (decode, json.loads):
+        async with replay(plain, math.inf, decode=make) as played:
+            items = [item async for item in played.stream_filter(gaps=True)]
+            found = [(item.start, item.end) for item in items if isinstance(item, rxws.Gap) and item.reason == "source"]
+            assert found == [(5.0, 7.5), (8.0, 9.0), (8.0, 9.0)]
+            assert [item["n"] for item in items if isinstance(item, dict) and "n" in item] == [1, 2, 3]
+            assert (played.statistics().gaps, played.statistics().reconnects) == (4, {"network": 1})
+            assert [gap.reason for gap in played.continuity().gaps] == ["source"] * 3 + ["network"]
