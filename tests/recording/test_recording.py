@@ -715,7 +715,7 @@ async def test_recording_when_the_disk_is_full(
         assert failed.error.errno == errno.ENOSPC
         assert failed.lost > 0
         assert "failed" in repr(running)
-        assert len([line for line in caplog.records if "stopped: [Errno 28]" in line.getMessage()]) == 1
+        assert len([line for line in caplog.records if "stopped: OSError(28" in line.getMessage()]) == 1
         monkeypatch.undo()
         assert path.stat().st_size == 500
         with record(ws, path):
@@ -868,7 +868,7 @@ def test_recording_when_the_system_lets_no_file_grow(path: Path) -> None:
         check=False,
     )
     assert done.stdout.splitlines() == ["OSError True", "True"]
-    assert [line.partition("stopped: ")[2] for line in done.stderr.splitlines()] == ["[Errno 27] File too large"]
+    assert [line.partition("stopped: ")[2] for line in done.stderr.splitlines()] == ["OSError(27, 'File too large')"]
     assert path.stat().st_size == 5000
     numbers = [json.loads(raw)["n"] for raw in frames_of(path)]
     assert numbers == list(range(len(numbers)))
