@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import functools
 import inspect
 import ipaddress
 import types
@@ -142,7 +143,8 @@ class ReactiveWebSocket(AsyncWebsocketStreamInterface[T]):
             return function
         if not self.__resumes:
             raise TypeError(f"{what}: {name_of(function)} has a parameter for the cursor, which needs resume=")
-        return lambda *arguments: function(*arguments, feed_of(self).cursor)
+        # Error texts name the function of the user.
+        return functools.wraps(function)(lambda *arguments: function(*arguments, feed_of(self).cursor))
 
     def __set_hooks(self, identity: Any, per_connection: object, reply: Any) -> None:
         """Set the given hooks on the instance. A hook that is not set costs nothing per message."""

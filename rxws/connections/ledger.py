@@ -42,8 +42,10 @@ class Ledger:
         # The connection that delivers (0: its number is unknown), the start of its claim, and whether it is open.
         self._number, self._start, self._is_live = 0, 0.0, False
         self._ended_at = 0.0
-        # An open connection, until it is known whether it follows the one before without a missing message.
+        # An open connection, until it is known whether it follows the one before without a missing message; and whether
+        # this was unknown at the end of the connection that it replaces.
         self._undecided: int | None = None
+        self._is_doubtful = False
 
     @property
     def complete_since(self) -> float | None:
@@ -51,9 +53,12 @@ class Ledger:
         return self._coverage.since if self._is_live else None
 
     def heard(self, time: float | None) -> None:
-        """Note when the last message was delivered, in seconds since the epoch; None: there was none."""
-        if self._coverage.since is not None and time is not None:
-            self._claim(time)
+        """Note when the last message was delivered, in seconds since the epoch; None: there was none.
+
+        Ignored while it is unknown whether the connection of that message follows the one before.
+        """
+        if self._undecided is None and time is not None:
+            self._extend(time)
 
     def continuity(self) -> Continuity:
         """Return the intervals and the gaps."""
@@ -82,17 +87,18 @@ class Ledger:
                 self._undecided = number
             case Disconnected(number=int() as number):
                 if number == self._undecided:
-                    self._undecided = None
+                    self._undecided, self._is_doubtful = None, True
                 elif self._is_live and number == (self._number or number):
                     self._is_live, self._ended_at = False, event.time
-            case Rotated(number=number) if number == self._undecided:
+            case Rotated(number=number) if number == self._undecided and not self._is_doubtful:
                 self._follow(number, "overlap", self._ended_at)
-            case Resumed(number=number) if number == self._undecided:
-                self._follow(number, "resumed", self._ended_at)
+            case Resumed() if self._undecided is not None:
+                # It may be the connection that a rotation has replaced meanwhile.
+                self._follow(self._undecided, "resumed", self._ended_at)
             case Gap(start=start, end=end):
                 if event.reason != "recording":
                     # Messages before the gap belong to the chain, even if their connection has ended.
-                    self.heard(min(start, event.time))
+                    self._extend(min(start, event.time))
                 self._gaps.append(event)
                 self.exclude(min(start, end), end, "source" if event.reason == "source" else "connection")
 
@@ -112,11 +118,15 @@ class Ledger:
 
     def _follow(self, number: int, proof: Proof, time: float) -> None:
         """Continue the chain at this time with this connection."""
-        self.heard(time)
+        self._extend(time)
         until = self._coverage.until
         self._number, self._start = number, time if until is None else until
-        self._is_live, self._undecided = True, None
+        self._is_live, self._undecided, self._is_doubtful = True, None, False
         self._claim(self._start, proof)
+
+    def _extend(self, end: float) -> None:
+        if self._coverage.since is not None:
+            self._claim(end)
 
     def _claim(self, end: float, proof: Proof = "connection") -> None:
         self._coverage.claim((self._number, self._start), self._start, max(end, self._start), end, proof)

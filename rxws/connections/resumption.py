@@ -13,13 +13,12 @@ from ..messages.backlog import Backlog
 from ..messages.dispatcher import FrameDispatcher
 from ..messages.fields import field_reader, range_reader
 from ..messages.filters import Filter
-from ..messages.frames import Frame
 from ..messages.hooks import Many
 from ..messages.recent import RecentMessages
 from ..observables.loop_context import LoopContext
 from ..options import Options
 from .connection import Connection
-from .matching import GapFound, Limits, Matcher, Proof, Resumed
+from .matching import INCOMPARABLE, GapFound, Limits, Matcher, Proof, Resumed
 from .opener import ConnectionSender
 from .overlap import FARTHEST, RECALLED, Overlap, Unit
 
@@ -93,8 +92,11 @@ class Resumption(Overlap):
         self._unproven: set[_Name] = set()
         #: Called with the number of copies when it is proven that no message is missing.
         self.on_resumed: Callable[[int], object] | None = None
-        # The channels whose messages have no numbers, and so are no proof.
+        # The channels that are delivered without a proof, because their messages have no numbers.
         self._unnumbered: set[Hashable] = set()
+        # The channels in which the lost connection delivered messages without a number.
+        self._uncounted: set[Hashable] = set()
+        self._has_numbers = False
         self._next: Connection | None = None
         self._subscribed_at = 0.0
         super().__init__(context, dispatcher, old, sender, options, announce)
@@ -132,15 +134,15 @@ class Resumption(Overlap):
         self._note_end()
 
     @property
-    def replayed(self) -> int:
-        """The number of messages that were copies of delivered ones."""
-        return self._matcher.copies
+    def has_begun(self) -> bool:
+        """Whether a next connection was opened. If that one ends before it delivers, another resumption is needed."""
+        return self._next is not None
 
     # The next connection
 
     def _begin(self, new: Connection) -> None:
         self._next = new
-        self._unproven = {*self._last}
+        self._unproven, self._has_numbers = {*self._last}, bool(self._last)
         # Hold all messages until the connection takes over.
         self._backlog = Backlog(self._deliver)
         self._acknowledge(new, None)
@@ -157,11 +159,12 @@ class Resumption(Overlap):
         """Note that a channel is subscribed, and the sequences of numbers in it."""
         self._matcher.acknowledged(new.number, channel, self._now())
         if self._range_of is not None:
-            # The messages of this channel have no number.
-            self._let_follow(new, channel)
-            for counted in self._last:
-                if counted.channel == channel:
-                    self._matcher.acknowledged(new.number, counted, self._now())
+            counted = [each for each in self._last if each.channel == channel]
+            if counted or (self._has_numbers and (channel is None or channel not in self._uncounted)):
+                # The numbers of other messages are the proof for those without a number.
+                self._let_follow(new, channel)
+            for each in counted:
+                self._matcher.acknowledged(new.number, each, self._now())
 
     async def is_decided(self, new: Connection) -> bool:
         """Wait until the matcher has decided whether a connection resumes. Return False if it ends before."""
@@ -182,11 +185,6 @@ class Resumption(Overlap):
         """Return whether a proof can come only from the numbers of messages that have not arrived yet."""
         return self._proof is Proof.NUMBERS and self._now() - self._subscribed_at >= self._settle
 
-    def dismiss(self, new: Connection) -> None:
-        """Forget a connection that ended before the decision. The next connection begins with the same cursor."""
-        self._matcher.ended(new.number, self._now())
-        self._backlog = None
-
     def doubts(self, recent: RecentMessages) -> list[str]:
         """Return in words the possible reasons why there was no proof that the connection resumes."""
         doubts = []
@@ -197,6 +195,8 @@ class Resumption(Overlap):
             )
         elif recent.names_no_key:
             doubts.append(f"no message has a cursor: cursor={recent.field!r} names nothing in them")
+        if self._proof is Proof.NUMBERS and not self._has_numbers:
+            doubts.append("no message has a number and a key: sequence= or key= names nothing in them, or raises")
         if self._proof is Proof.STATEMENT and self._statement is None:
             doubts.append(
                 "of channels copies prove nothing: resume needs a filter for the server's statement, or sequence="
@@ -224,21 +224,28 @@ class Resumption(Overlap):
     def forget(self, new: Connection) -> None:
         """Let the connection deliver without looking for copies. Only check the first number of each open sequence."""
         super().forget(new)
-        if self._unproven and not new.inbound.has_ended():
-            new.inbound.deliver(functools.partial(self._await_numbers, new))
+        recent = self._dispatcher.recent
+        if self._unproven and recent is not None and not new.inbound.has_ended():
+            # Not a sink of this connection, because a rotation may replace the connection before the numbers arrive.
+            recent.watch = self._await_numbers
 
-    def _await_numbers(self, new: Connection, frame: Frame, message: Any, received: int) -> None:
-        """Deliver a message. If it is the first of its sequence and does not follow the last number, report a gap."""
+    def _await_numbers(self, message: Any) -> None:
+        """Look at a message before its delivery. The first number of an open sequence proves a gap, or none."""
         for item in message if type(message) is Many else (message,):
             counted = self._number_of(self._sender.channel_of(item), item)
-            if counted is not None and counted.name in self._unproven:
-                self._unproven.discard(counted.name)
-                if counted.first > self._last[counted.name] + 1 and not self.is_broken:
-                    self.is_broken = True
-                    self._announce(self._old.inbound.last_received_time or self._old.opened_time)
+            if counted is None or counted.name not in self._unproven:
+                continue
+            self._unproven.discard(counted.name)
+            last = self._last[counted.name]
+            if counted.first <= last + 1 and counted.last > last:
+                self.is_proven = True
+            elif not self.is_broken:
+                self.is_broken = True
+                self._announce(self._old.inbound.last_received_time or self._old.opened_time)
+        self._report()
         if not self._unproven:
-            self._dispatcher.deliver_from(new.inbound)
-        self._sinks[new.number](frame, message, received)
+            assert self._dispatcher.recent is not None
+            self._dispatcher.recent.watch = None
 
     # Its messages
 
@@ -249,6 +256,8 @@ class Resumption(Overlap):
             if self._is_behind(number, counted):
                 self._counters.duplicates += 1
                 return
+        elif number == self._old.number and key is not INCOMPARABLE:
+            self._uncounted.add(channel)
         super()._match(number, channel, key, unit, size)
         if number != self._old.number and self._statement is not None and not self._old.channels:
             assert self._next is not None
@@ -259,9 +268,12 @@ class Resumption(Overlap):
         """Return the number of a message with its sequence; None if the message has no number."""
         assert self._range_of is not None
         # Do not report a message that lacks the field, but report a function that fails.
-        with self._reporter.guard("sequence", message), contextlib.suppress(*self._absent):
+        with self._reporter.guard("sequence or key", message), contextlib.suppress(*self._absent):
             first, last = self._range_of(message)
-            return _Counted(_Name(channel, self._key_of(message)), first, last)
+            name = _Name(channel, self._key_of(message))
+            # The key must be hashable, because each sequence is found by it.
+            hash(name)
+            return _Counted(name, first, last)
         return None
 
     def _is_behind(self, number: int, counted: _Counted) -> bool:

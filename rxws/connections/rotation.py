@@ -197,7 +197,9 @@ class Rotation:
                     break
                 if await resumption.is_decided(opened):
                     return await self._resume(opened, old, resumption)
-                resumption.dismiss(opened)
+            if old is not None and resumption is not None and resumption.has_begun:
+                # The held messages are lost, so nothing that they proved is valid on the next connection.
+                resumption = await self._recall(old, is_repeated=True)
             self._resolve_rotation(False)
             await self._pause(opened)
         self._is_entered = old is None or old.failure.reason != "rotation"
@@ -205,11 +207,17 @@ class Rotation:
         await self._losses.deliver(opened)
         return opened
 
-    async def _recall(self, old: Connection) -> Resumption | None:
-        """Return what a connection in place of ``old`` may resume with; None: the feed cannot resume."""
+    async def _recall(self, old: Connection, *, is_repeated: bool = False) -> Resumption | None:
+        """Return what a connection in place of ``old`` may resume with; None: the feed cannot resume.
+
+        Args:
+            old: the connection that ended last.
+            is_repeated: whether a connection in place of ``old`` has ended before it delivered.
+        """
         recent = self._dispatcher.recent
         if not recent:
             return None
+        recent.await_delivery(is_repeated=is_repeated)
         since = self._losses.last_delivery(old)
 
         def announce(start: float) -> None:

@@ -34,6 +34,7 @@ class RecentMessages:
     Attributes:
         field: the field of a message that is its cursor; None: a message is its own cursor.
         was_asked: whether anything has asked for a cursor.
+        watch: called with each message, which may be a ``Many``, before it is delivered; None: nothing is called.
 
     Args:
         reporter: reports a function for the cursor that raises, and a key that no message has.
@@ -54,6 +55,7 @@ class RecentMessages:
         self._reporter = reporter
         self.field: Final = cursor
         self.was_asked = False
+        self.watch: Callable[[Any], None] | None = None
         self._read = None if cursor is None else field_reader(cursor, "cursor")
         self._counts = counts
         self._channel_of = channel_of
@@ -65,9 +67,13 @@ class RecentMessages:
         self._chunks: Final[deque[list[tuple[Frame | None, Any, Hashable]]]] = deque([[]])
         self._newest = self._chunks[-1]
         self._size = 0
+        # The number of newest messages and answers at the end of the last connection that delivered.
+        self._settled = 0
 
     def add(self, frame: Frame, message: Any) -> None:
         """Keep a delivered frame and its message, which may be a ``Many``. Called for every frame of a feed."""
+        if self.watch is not None:
+            self.watch(message)
         self._newest.append((frame, message, WHOLE_FEED))
         self._size += len(frame)
         if len(self._newest) >= MESSAGES_MAX // CHUNKS or self._size >= BYTES_MAX // CHUNKS:
@@ -76,6 +82,18 @@ class RecentMessages:
     def note(self, channel: Hashable, answer: Any) -> None:
         """Keep the server's answer to the subscription of a channel, because it may contain the channel's cursor."""
         self._newest.append((None, answer, channel))
+
+    def await_delivery(self, *, is_repeated: bool = False) -> None:
+        """Note that no connection delivers. Cursors in answers count only if their connection delivers later.
+
+        Args:
+            is_repeated: whether a connection has ended before it delivered. Then the answers on it are forgotten,
+                because the messages before their cursors were not delivered.
+        """
+        self.watch = None
+        if is_repeated:
+            del self._newest[self._settled :]
+        self._settled = len(self._newest)
 
     def exclude(self, answers: Iterable[Any]) -> None:
         """Leave out answers to sent messages, because the server sends them again on no other connection."""

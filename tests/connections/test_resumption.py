@@ -326,6 +326,166 @@ async def test_connection_that_ends_when_one_key_was_decided_loses_nothing():
     assert "Gap" not in life.verdicts
 
 
+def send(connection, numbers, key="A"):
+    """Send messages whose id is their number."""
+    for number in numbers:
+        connection.send_nowait({"id": number, "k": key, "n": number})
+
+
+@pytest.mark.parametrize(("first", "then"), [(True, True), (False, True), (False, False)])
+async def test_answer_that_arrives_before_another_loss_counts_no_more(first, then):
+    """A statement, a gap and a cursor of an answer are void if the connection ends before all channels are answered."""
+    cursors = []
+
+    async def script(connection):
+        number = server.count = server.count + 1
+        async for request in connection:
+            asked = json.loads(request)
+            key, cursor = asked["subscribe"], asked["cursor"]
+            cursors.append((number, key, cursor))
+            recovered = [False, first, then][number - 1]
+            connection.send_nowait({"subscribed": key, "recovered": recovered, "id": [0, 8, 12][number - 1]})
+            if number == 2:
+                await asyncio.sleep(0.1)
+                connection.reset()
+                return
+            send(connection, range(cursor + 1 if recovered else number * 4 - 3, number * 4 + 1), key)
+
+    async with ReplayingServer() as server:
+        server.script, server.count = script, 0
+        async with living(server, server.url, resume=[{"recovered": True}]) as life:
+            for key in "AB":
+                life.ws.multiplex(
+                    lambda cursor, key=key: {"subscribe": key, "cursor": cursor},
+                    filters=[{"k": key}],
+                    acknowledged=[{"subscribed": key}],
+                ).subscribe(lambda _: None)
+            await asyncio.sleep(1)
+            server.reset()
+            await asyncio.sleep(4)
+    assert cursors[2:] == [(2, "A", 4), (3, "A", 4), (3, "B", 4)]
+    expected = [*range(1, 13)] if then else [1, 2, 3, 4, "gap", 9, 10, 11, 12]
+    for key in "AB":
+        assert ids([each for each in life.items if isinstance(each, Gap) or each.get("k") == key]) == expected
+    assert life.verdicts == ["Resumed" if then else "Gap"]
+
+
+async def test_answer_that_is_equal_on_each_connection_begins_no_replay():
+    """If an equal answer arrives behind the replay, the replay is delivered, although that answer was the first one."""
+
+    async def script(connection):
+        server.count += 1
+        if server.count == 1:
+            await anext(aiter(connection))
+            connection.send_nowait({"result": None})
+            send(connection, range(1, 6))
+        else:
+            send(connection, range(6, 11))
+            await anext(aiter(connection))
+            connection.send_nowait({"result": None})
+            connection.send_nowait({"recovered": True})
+
+    async with ReplayingServer() as server:
+        server.script, server.count = script, 0
+        async with living(server, resume=[{"recovered": True}], on_open=[{"any": "message"}]) as life:
+            await asyncio.sleep(1)
+            server.reset()
+            await asyncio.sleep(3)
+    assert life.ids == list(range(1, 11))
+    assert life.verdicts == ["Resumed"]
+
+
+def fail(message):
+    """Raise."""
+    raise ValueError(message)
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"sequence": "number"},
+        {"sequence": "n", "key": "kind"},
+        {"sequence": "n", "key": "list"},
+        {"sequence": "n", "key": fail},
+    ],
+)
+async def test_messages_without_a_number_prove_nothing(caplog, options):
+    """If no message has a number and a usable key, there is a gap, and a warning says why."""
+
+    async def script(connection):
+        server.count += 1
+        for number in range(1, 4) if server.count == 1 else range(6, 9):
+            connection.send_nowait({"id": number, "n": number, "list": []})
+
+    async with ReplayingServer() as server:
+        server.script, server.count = script, 0
+        async with living(server, **options) as life:
+            await asyncio.sleep(1)
+            server.reset()
+            await asyncio.sleep(3)
+            assert life.ws.state.value.is_live
+    assert life.ids == [1, 2, 3, "gap", 6, 7, 8]
+    assert life.verdicts == ["Gap"]
+    assert caplog.text.count("no message has a number and a key") == 1
+
+
+async def test_channel_without_numbers_is_not_proven_by_the_numbers_of_another():
+    """If the messages of a channel have no numbers, a gap is reported, although another channel is proven."""
+
+    async def script(connection):
+        server.count += 1
+        async for request in connection:
+            key = json.loads(request)["subscribe"]
+            connection.send_nowait({"subscribed": key})
+            for number in range(1, 4) if server.count == 1 else range(4, 7):
+                # The message 4 of B is lost.
+                if (key, number) != ("B", 4):
+                    connection.send_nowait({"id": number, "k": key, **({"n": number} if key == "A" else {})})
+
+    async with ReplayingServer() as server:
+        server.script, server.count = script, 0
+        async with living(server, server.url, sequence="n") as life:
+            for key in "AB":
+                stream = life.ws.multiplex({"subscribe": key}, filters=[{"k": key}], acknowledged=[{"subscribed": key}])
+                stream.subscribe(lambda _: None)
+            await asyncio.sleep(1)
+            server.reset()
+            await asyncio.sleep(3)
+    assert ids([each for each in life.items if isinstance(each, Gap) or each.get("k") == "B"]) == [1, 2, 3, "gap", 5, 6]
+    assert life.verdicts.count("Gap") == 1
+
+
+@pytest.mark.parametrize("rotates", [False, True])
+@pytest.mark.parametrize("following", [6, 7, 1])
+async def test_first_number_decides_however_late_it_arrives(rotates, following):
+    """A number that arrives long after the loss, even on a later connection, decides whether the feed has resumed."""
+
+    async def script(connection):
+        server.count += 1
+        if server.count == 1:
+            send(connection, range(1, 6))
+
+    async with ReplayingServer() as server:
+        server.script, server.count = script, 0
+        async with living(server, sequence="n") as life:
+            await asyncio.sleep(1)
+            server.reset()
+            await asyncio.sleep(15)
+            if rotates:
+                assert await life.ws.rotate()
+                await asyncio.sleep(12)
+            assert life.ws.statistics().complete_since is None
+            assert life.verdicts == []
+            send(server.connections[-1], [following, following + 1])
+            await asyncio.sleep(1)
+            continuity, since = life.ws.continuity(), life.ws.statistics().complete_since
+    follows = following == 6
+    assert life.ids == [1, 2, 3, 4, 5, *([] if follows else ["gap"]), following, following + 1]
+    assert life.verdicts == ["Resumed" if follows else "Gap"]
+    assert len(continuity.gaps) == (not follows)
+    assert since == (continuity.intervals[0].start if follows else continuity.gaps[0].end)
+
+
 async def test_rotation_with_a_cursor_delivers_nothing_twice():
     """A planned rotation passes the cursor too; repeated messages are dropped, and no gap is reported."""
     async with ReplayingServer() as server, living(server, handover_settle=0.2) as life:
@@ -456,6 +616,20 @@ async def test_wrong_options_are_named(options, error, words):
     """A wrong option raises an error at once, which names the valid values."""
     with pytest.raises(error, match=words):
         rxws.ReactiveWebSocket(lambda: "ws://localhost", **options)
+
+
+async def test_function_that_gets_the_cursor_is_named_in_errors():
+    """An error text contains the name of the user's function."""
+
+    def opened(connection, cursor):
+        pass
+
+    async with ReplayingServer() as server:
+        with pytest.raises(rxws.ConnectFailed, match=r"not .*\.opened"):
+            async with rxws.ReactiveWebSocket(
+                server.url, resume=True, on_open=opened, should_retry=lambda _: False
+            ) as ws:
+                await ws.wait_connected()
 
 
 async def test_cursor_parameter_without_resume_is_refused():

@@ -117,17 +117,21 @@ class Deliveries(Generic[T]):
         """Note that a unique message has arrived again on a line without a proof."""
         replay = self._replays.setdefault(line, Replay())
         replay.progress = now
-        is_complete = replay.came(line, copy, self._memory)
-        if replay.begins_with(self._memory.oldest):
+        if not replay.has_begun:
             for _, seat in self._seats_of(line):
-                self._drop_held(seat)
+                seat.before_replay = seat.arrivals
+        is_complete = replay.came(line, copy, self._memory)
+        # A single message that the server repeats on every connection, such as an answer, is no replay. It may be the
+        # oldest delivery as long as none was forgotten.
+        if replay.begins_with(self._memory.oldest) and (is_complete or self._memory.oldest > 1):
+            for _, seat in self._seats_of(line):
+                self._drop_held(seat, seat.before_replay)
         if is_complete and self._proof is Proof.COPIES:
             self._resume([each for each, _ in self._seats_of(line) if self._resumes(each)], line, now)
 
-    def _drop_held(self, seat: Seat[T]) -> None:
-        """Drop held messages that are older than the delivered ones."""
-        self.older += len(seat.held)
-        seat.held = Holding()
+    def _drop_held(self, seat: Seat[T], until: float = math.inf) -> None:
+        """Drop held messages that are older than the delivered ones: those up to an arrival number."""
+        self.older += seat.held.drop_until(until)
 
     # Copies
 

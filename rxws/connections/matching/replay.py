@@ -48,6 +48,11 @@ class Replay:
         self._missing.discard(copy.number)
         return not self._missing
 
+    @property
+    def has_begun(self) -> bool:
+        """Whether any copy has arrived."""
+        return self._first is not None
+
     def begins_with(self, oldest: int) -> bool:
         """Return whether the replay begins with the oldest remembered delivery, or with an even older message."""
         return self._first is not None and self._first.number <= oldest

@@ -94,6 +94,13 @@ class Holding(Generic[T]):
         """Remove the message that arrived first."""
         self._remove(next(iter(self._messages)))
 
+    def drop_until(self, arrival: float) -> int:
+        """Remove the messages up to an arrival number. Return how many there were."""
+        before = len(self)
+        while self._messages and next(iter(self._messages)) <= arrival:
+            self.drop_oldest()
+        return before - len(self)
+
     def _remove(self, arrival: int) -> int:
         message = self._messages.pop(arrival)
         self.size -= message.size
@@ -151,6 +158,8 @@ class Seat(Generic[T]):
     # The first copy up to there. It is no evidence, but the messages before it are older than the delivered ones.
     early_copy: int = field(default=-1, init=False)
     first_copies: list[tuple[int, Delivery]] = field(default_factory=list, init=False)
+    # The number of the last arrival before the first copy on a line that resumes.
+    before_replay: int = field(default=0, init=False)
     newest_copy: Delivery | None = field(default=None, init=False)
     newest_arrival: int = field(default=-1, init=False)
 
