@@ -35,6 +35,9 @@ __all__ = ["Rotation", "Signal"]
 #: The largest number of seconds for which rxws reads the old connection after the closing handshake has begun.
 DRAIN_TIMEOUT: Final = 1.0
 
+#: Seconds after which an overlap is forgotten at the latest, when the next rotation waits for that.
+FORGET_TIMEOUT: Final = 15.0
+
 #: Seconds between two checks of whether an overlap is proven.
 POLL_INTERVAL: Final = 0.02
 
@@ -349,7 +352,12 @@ class Rotation:
     async def _overlap_forgotten(self, old: Connection) -> bool:
         """Wait for the end of the last overlap, as only one may be active. Return whether ``old`` ended meanwhile."""
         if self._forgetting is not None:
-            await asyncio.wait({self._forgetting, old.reader}, return_when=asyncio.FIRST_COMPLETED)
+            both = {self._forgetting, old.reader}
+            done, _ = await asyncio.wait(both, timeout=FORGET_TIMEOUT, return_when=asyncio.FIRST_COMPLETED)
+            if not done:
+                # A channel that only a lost connection had may leave it undecided. That must not stop all rotations.
+                self._forgetting.cancel()
+                await asyncio.wait({self._forgetting})
         return old.reader.done()
 
     # A connection

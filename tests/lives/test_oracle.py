@@ -7,10 +7,12 @@ from typing import Any
 import pytest
 
 from rxws import Gap
-from rxws.testing.lives import Numbered, Settings
+from rxws.testing.lives import Act, Numbered, Schedule, Settings
 from rxws.testing.lives.evidence import Deliveries, Evidence, RotateCall
 from rxws.testing.lives.oracle import judge
 from rxws.testing.lives.record import LineRecord, Repeat, Sent, VenueRecord
+
+from .work import play_one
 
 
 def rotated(**line: Any) -> Evidence:
@@ -97,3 +99,11 @@ def test_subscription_may_come_again_while_its_answer_is_on_its_way() -> None:
     assert [problem.kind for problem in judge(evidence)] == ["subscribed again"]
     evidence.standstills.append((4.9, 5.5))
     assert not judge(evidence)
+
+
+def test_rotation_is_tried_again_when_only_the_lost_connection_had_a_channel() -> None:
+    """An overlap that stays undecided stops no later rotation: the channel is subscribed on the next connection."""
+    acts = (Act(8.306, "answer", "refused"), Act(8.306, "rotate"), Act(12.306, "answer", "none"), Act(12.306, "rotate"))
+    report = play_one(Schedule(7000124, Settings(seconds=0.3), (*acts, Act(12.8, "cut", "rst"))))
+    assert not report.problems, report
+    assert report.counts["rotations"] == 2
