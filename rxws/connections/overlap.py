@@ -279,12 +279,16 @@ class Overlap:
                 self._discard(1)
                 continue
             is_per_connection = self._is_per_connection(item)
-            if is_per_connection and self._matcher.owner(channel) not in (None, number):
+            if is_per_connection and self._is_superfluous(number, channel):
                 self._discard(1)
                 continue
             self.held += not (is_old or self.is_released)
             key = INCOMPARABLE if is_per_connection else identity
             self._match(number, channel, key, (source, place), len(frame))
+
+    def _is_superfluous(self, number: int, channel: Hashable) -> bool:
+        """Return whether the messages of this channel that concern only their connection are dropped."""
+        return self._matcher.owner(channel) not in (None, number)
 
     def _match(self, number: int, channel: Hashable, key: Hashable, unit: Unit, size: int) -> None:
         self._matcher.arrived(number, channel, key, unit, size, self._now())

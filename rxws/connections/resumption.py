@@ -90,6 +90,8 @@ class Resumption(Overlap):
         # The last number of each sequence in channels without a proof.
         self._last: dict[_Name, int] = {}
         self._unproven: set[_Name] = set()
+        # Those whose numbers on the next connection are not greater.
+        self._restarted: set[Hashable] = set()
         #: Called with the number of copies when it is proven that no message is missing.
         self.on_resumed: Callable[[int], object] | None = None
         # The channels that are delivered without a proof, because their messages have no numbers.
@@ -249,6 +251,10 @@ class Resumption(Overlap):
 
     # Its messages
 
+    def _is_superfluous(self, number: int, channel: Hashable) -> bool:
+        # They are delivered after each reconnect. Only in a rotation they concern a connection that does not deliver.
+        return False
+
     def _match(self, number: int, channel: Hashable, key: Hashable, unit: Unit, size: int) -> None:
         counted = None if self._range_of is None else self._number_of(channel, self._item(unit))
         if counted is not None:
@@ -287,10 +293,13 @@ class Resumption(Overlap):
                 self._matcher.acknowledged(number, name, now)
         elif number != self._old.number:
             if counted.last <= last:
+                if name not in self._unproven:
+                    return True
                 # Until a greater number arrives, the server may have restarted its count.
-                return name not in self._unproven
-            if name in self._unproven:
+                self._restarted.add(name)
+            elif name in self._unproven:
                 self._unproven.discard(name)
+                self._restarted.discard(name)
                 self._matcher.stated(number, now, is_resumed=counted.first <= last + 1, name=name, are_older=True)
         self._last[name] = counted.last if last is None else max(last, counted.last)
         return False
@@ -308,7 +317,7 @@ class Resumption(Overlap):
             if isinstance(outcome, GapFound):
                 self.is_broken = True
                 for channel in outcome.channels:
-                    if isinstance(channel, _Name):
+                    if channel in self._restarted and isinstance(channel, _Name):
                         self._unproven.discard(channel)
                         self._last.pop(channel, None)
             elif isinstance(outcome, Resumed):

@@ -308,8 +308,9 @@ class Rotation:
             await self._ended_within(POLL_INTERVAL, new)
         self._losses.last_delivery(old)
         if new.reader.done():
-            # No other connection has the held messages, so deliver them.
-            has_delivered = overlap.is_holding and await overlap.release(new, is_planned=is_planned)
+            # No other connection has the held messages, so deliver them, unless the server sends them again.
+            is_needed = overlap.is_holding and self._dispatcher.recent is None
+            has_delivered = is_needed and await overlap.release(new, is_planned=is_planned)
             if overlap.has_mixed:
                 self._losses.last_delivery(new)
             self._resolve_rotation(False)

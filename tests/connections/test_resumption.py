@@ -486,6 +486,56 @@ async def test_first_number_decides_however_late_it_arrives(rotates, following):
     assert since == (continuity.intervals[0].start if follows else continuity.gaps[0].end)
 
 
+async def test_messages_per_connection_are_delivered_after_each_loss():
+    """A greeting and a statement that are declared as per connection are delivered, and the statement decides."""
+    async with ReplayingServer() as server:
+        server.begins, server.greets, server.states = 1, True, True
+        own = [{"hello": rxws.present}, {"recovered": rxws.present}]
+        async with living(server, resume=[{"recovered": True}], per_connection=own) as life:
+            await cut(server)
+    assert life.ids == list(range(1, 16))
+    assert [each["hello"] for each in life.items if "hello" in each] == [0, 1]
+    assert [each for each in life.items if "recovered" in each] == [{"recovered": True}]
+    assert life.verdicts == ["Resumed"]
+
+
+async def test_missed_messages_behind_the_last_values_are_delivered_in_no_other_order():
+    """If the last value of each key precedes the replay, there is a gap, and no older number follows a greater one."""
+    async with ReplayingServer() as server:
+        server.keys, server.shows_last, server.begins = ("A", "B"), True, 1
+        server.publish(2)
+        async with living(server, sequence="n", key="k") as life:
+            await cut(server, before=4, missed=6, after=4)
+    assert life.verdicts == ["Gap"]
+    for key in server.keys:
+        numbers = [each["n"] for each in life.items if not isinstance(each, Gap) and each["k"] == key]
+        assert numbers == sorted({*numbers})
+        assert numbers[-1] == 8
+
+
+async def test_loss_of_both_connections_of_a_rotation_is_resumed():
+    """If both connections are lost during a rotation, the next one resumes without a gap."""
+    async with ReplayingServer() as server:
+        # The held greeting has no copy.
+        server.greets, server.begins = True, 1
+        async with living(server, sequence="n") as life:
+            server.publish(5)
+            await asyncio.sleep(1)
+            rotating = life.ws.rotate()
+            await server.connected(2)
+            await asyncio.sleep(0.1)
+            server.publish(3)
+            await asyncio.sleep(0.1)
+            server.reset()
+            server.publish(3)
+            assert not await rotating
+            await asyncio.sleep(3)
+            server.publish(1)
+            await asyncio.sleep(1)
+    assert life.ids == list(range(1, 13))
+    assert life.verdicts == ["Resumed"]
+
+
 async def test_rotation_with_a_cursor_delivers_nothing_twice():
     """A planned rotation passes the cursor too; repeated messages are dropped, and no gap is reported."""
     async with ReplayingServer() as server, living(server, handover_settle=0.2) as life:

@@ -125,13 +125,14 @@ class Deliveries(Generic[T]):
         # oldest delivery as long as none was forgotten.
         if replay.begins_with(self._memory.oldest) and (is_complete or self._memory.oldest > 1):
             for _, seat in self._seats_of(line):
-                self._drop_held(seat, seat.before_replay)
+                self.older += seat.held.drop_older(seat.before_replay)
         if is_complete and self._proof is Proof.COPIES:
             self._resume([each for each, _ in self._seats_of(line) if self._resumes(each)], line, now)
 
-    def _drop_held(self, seat: Seat[T], until: float = math.inf) -> None:
-        """Drop held messages that are older than the delivered ones: those up to an arrival number."""
-        self.older += seat.held.drop_until(until)
+    def _drop_held(self, seat: Seat[T]) -> None:
+        """Drop held messages that are older than the delivered ones."""
+        self.older += len(seat.held)
+        seat.held = Holding()
 
     # Copies
 

@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from typing import Final, Generic, TypeVar
 
 from .memory import Delivery
+from .outcomes import INCOMPARABLE
 
 __all__ = ["TRANSITIONS", "Channel", "HeldMessage", "Holding", "Seat", "SeatState"]
 
@@ -94,12 +95,12 @@ class Holding(Generic[T]):
         """Remove the message that arrived first."""
         self._remove(next(iter(self._messages)))
 
-    def drop_until(self, arrival: float) -> int:
-        """Remove the messages up to an arrival number. Return how many there were."""
-        before = len(self)
-        while self._messages and next(iter(self._messages)) <= arrival:
-            self.drop_oldest()
-        return before - len(self)
+    def drop_older(self, arrival: int) -> int:
+        """Remove the messages up to an arrival number, except incomparable ones. Return how many there were."""
+        older = [place for place, each in self._messages.items() if place <= arrival and each.key is not INCOMPARABLE]
+        for place in older:
+            self._remove(place)
+        return len(older)
 
     def _remove(self, arrival: int) -> int:
         message = self._messages.pop(arrival)
