@@ -214,6 +214,9 @@ class Resumption(Overlap):
         """Deliver the held messages, and from now on each message at once."""
         self.is_released = True
         assert self._backlog is not None
+        assert self._next is not None
+        # Otherwise each connection would keep the one before alive, and what was remembered of it.
+        self._next.inbound.take_over()
         self._report()
         await self._backlog.drain()
         self._backlog = None

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import gc
 import json
 import logging
 
@@ -11,6 +12,7 @@ import pytest
 
 import rxws
 from rxws import Connected, Gap, Resumed
+from rxws.connections.resumption import Resumption
 
 from ..support.replays import ReplayingServer, ids
 
@@ -74,6 +76,16 @@ async def test_replay_proves_that_nothing_is_missing(begins):
     assert life.verdicts == ["Resumed", "Resumed"]
     assert [each.replayed for each in life.of(Resumed)] == [1 - begins, 1 - begins]
     assert server.cursors == [None, 5, 20]
+
+
+async def test_memory_of_a_loss_is_freed():
+    """What was remembered for one loss is freed before the next one but one."""
+    async with ReplayingServer() as server, living(server) as life:
+        for _ in range(4):
+            await cut(server)
+        gc.collect()
+        assert sum(isinstance(each, Resumption) for each in gc.get_objects()) <= 1
+    assert life.verdicts == ["Resumed"] * 4
 
 
 async def test_reconnect_is_counted_without_a_gap():
