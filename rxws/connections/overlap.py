@@ -272,7 +272,9 @@ class Overlap:
                 continue
             # Channels may be added or removed meanwhile, so remember the channel: a message and its copy must have the
             # same one.
-            channel = self._channel_by_identity.setdefault(identity, self._sender.channel_of(item))
+            channel = self._sender.channel_of(item)
+            if identity is not INCOMPARABLE:
+                channel = self._channel_by_identity.setdefault(identity, channel)
             if self._sender.is_leaving(self._connections[number], channel):
                 # The message belongs to a subscription that has ended. If the channel is subscribed again, messages in
                 # between are missing.

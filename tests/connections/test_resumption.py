@@ -382,6 +382,34 @@ async def test_answer_that_arrives_before_another_loss_counts_no_more(first, the
     assert life.verdicts == ["Resumed" if then else "Gap"]
 
 
+async def test_message_without_a_usable_identity_belongs_to_its_own_channel():
+    """If identities cannot be hashed, the messages of a channel that is not recovered are behind its gap."""
+
+    async def script(connection):
+        server.count += 1
+        async for request in connection:
+            key = json.loads(request)["subscribe"]
+            if server.count == 1:
+                connection.send_nowait({"subscribed": key})
+                send(connection, range(1, 4), key)
+            else:
+                send(connection, range(4, 7) if key == "A" else range(5, 7), key)
+                connection.send_nowait({"subscribed": key, "recovered": key == "A"})
+
+    async with ReplayingServer() as server:
+        server.script, server.count = script, 0
+        options = {"resume": [{"recovered": True}], "identity": lambda message: [message.get("id")]}
+        async with living(server, server.url, **options) as life:
+            for key in "AB":
+                stream = life.ws.multiplex({"subscribe": key}, filters=[{"k": key}], acknowledged=[{"subscribed": key}])
+                stream.subscribe(lambda _: None)
+            await asyncio.sleep(1)
+            server.reset()
+            await asyncio.sleep(3)
+    assert ids([each for each in life.items if isinstance(each, Gap) or each.get("k") == "B"]) == [1, 2, 3, "gap", 5, 6]
+    assert [each["id"] for each in life.items if isinstance(each, dict) and each.get("k") == "A"] == [*range(1, 7)]
+
+
 async def test_answer_that_is_equal_on_each_connection_begins_no_replay():
     """If an equal answer arrives behind the replay, the replay is delivered, although that answer was the first one."""
 
