@@ -99,6 +99,8 @@ class Resumption(Overlap):
         # The channels in which the lost connection delivered messages without a number.
         self._uncounted: set[Hashable] = set()
         self._has_numbers = False
+        # Both messages of channels and messages of no channel are to be proven.
+        self._is_mixed = False
         self._next: Connection | None = None
         self._subscribed_at = 0.0
         super().__init__(context, dispatcher, old, sender, options, announce)
@@ -148,7 +150,8 @@ class Resumption(Overlap):
         # Hold all messages until the connection takes over.
         self._backlog = Backlog(self._deliver)
         self._acknowledge(new, None)
-        if self._old.channels and not self._matcher.has_evidence(None):
+        self._is_mixed = bool(self._old.channels) and self._matcher.has_evidence(None)
+        if self._old.channels and not self._is_mixed:
             # All unique messages belonged to channels, so no message without a channel can be missing.
             self._let_follow(new, None)
 
@@ -202,6 +205,10 @@ class Resumption(Overlap):
         if self._proof is Proof.STATEMENT and self._statement is None:
             doubts.append(
                 "of channels copies prove nothing: resume needs a filter for the server's statement, or sequence="
+            )
+        elif self._proof is Proof.STATEMENT and self._is_mixed:
+            doubts.append(
+                "no statement is about messages of no channel: declare those that never come again with per_connection="
             )
         elif self._proof is Proof.COPIES and not self._matcher.copies:
             doubts.append(

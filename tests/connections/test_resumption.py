@@ -382,6 +382,27 @@ async def test_answer_that_arrives_before_another_loss_counts_no_more(first, the
     assert life.verdicts == ["Resumed" if then else "Gap"]
 
 
+async def test_why_messages_of_no_channel_are_not_proven_is_said(caplog):
+    """If only messages of no channel lack a statement, the warning about the gap says what to do."""
+
+    async def script(connection):
+        async for request in connection:
+            server.count += 1
+            connection.send_nowait({"ping": server.count})
+            connection.send_nowait({"subscribed": json.loads(request)["subscribe"], "recovered": True})
+
+    async with ReplayingServer() as server:
+        server.script, server.count = script, 0
+        async with living(server, server.url, resume=[{"recovered": True}]) as life:
+            stream = life.ws.multiplex({"subscribe": "A"}, filters=[{"k": "A"}], acknowledged=[{"subscribed": "A"}])
+            stream.subscribe(lambda _: None)
+            await asyncio.sleep(1)
+            server.reset()
+            await asyncio.sleep(3)
+    assert life.verdicts == ["Gap"]
+    assert caplog.text.count("no statement is about messages of no channel") == 1
+
+
 async def test_message_without_a_usable_identity_belongs_to_its_own_channel():
     """If identities cannot be hashed, the messages of a channel that is not recovered are behind its gap."""
 
