@@ -373,7 +373,7 @@ class Feed:
     # Inspection
 
     def __repr__(self) -> str:
-        return f"<{self.reporter.name}: {self.state.value.value}, {self.reporter.counters.messages} messages>"
+        return f"<{redact(self.reporter.name)}: {self.state.value.value}, {self.reporter.counters.messages} messages>"
 
     def snapshot(self, title: str) -> dict[str, str]:
         """Return the feed's display in a notebook. May be called from any thread."""

@@ -24,23 +24,27 @@ _USER_IN_SEGMENT: Final = re.compile(r":.*@|@.*[.:]")
 # Matches text that may be, or may begin, a secret. A URL ends only at a space, because a quote or a bracket may be part
 # of a password. The name of a field may follow an escaped line break, and ends with a colon, an equals sign, or (in a
 # list of pairs) a comma. Names in a query have their own rule.
+# After a comma, the next string may be the name of another field, as in an answer to a login: {"event": "auth",
+# "status": "ok"}. Only the arguments of a login are secrets.
 _IN_TEXT: Final = re.compile(
     r"""(?P<key>-----BEGIN [A-Z0-9 ]*-----.*?(?:-----END [A-Z0-9 ]*-----|$))"""
     r"""|(?P<url>(?<![\w+.\-])[\w+.\-]*+://[^ ]*)"""
     r"""|(?:\\(?:[abfnrtv]|x[0-9a-f]{2}|u[0-9a-f]{4})|(?<![?&\w.\-\[\]]))(?P<field>[\w.\-\[\]]++)"""
-    r"""(?:[\\"' ]*+(?:=>|[:=])|["'],(?= *b?["'0-9\-]))[ ]*"""
+    r"""(?:(?:\\[nrt]|[\\"' ])*+(?:=>|[:=\uff1a])"""
+    r"""|["'],(?: *["'](?:args|params)["']:|(?= *b?["'0-9\-])(?! *["']\w*["'] *:)))[ ]*"""
 )
 # The value of a field that ends before the text does: it is quoted, a number or a constant. Other values may contain
-# spaces.
+# spaces. A quote behind a backslash ends no value, because in the repr of JSON it may be part of the value.
 _VALUE: Final = re.compile(
-    r"""b?(?P<quote>["'])(?:\\.|(?!(?P=quote))[^\\])*+(?P=quote)"""
+    r"""b?(?P<quote>["'])(?:\\.|(?!(?P=quote))[^\\])*+(?<!\\)(?P=quote)(?!\w)"""
     r"""|(?:-?[0-9][0-9.]*|true|false|null|True|False|None)(?=,[ "']|&[\w.\-]+=|[)\]}]+(?:[, "']|$)|["']?$)|.*"""
 )
 _CREDENTIALS: Final = re.compile(
     r"\b(bearer|basic) +(?!(?:token|auth|scheme|credential|is\b|was\b|and\b|or\b))[^ ]+", re.IGNORECASE
 )
 _USER_INFORMATION: Final = re.compile(
-    r"(?<![^\s/:@'\"(])[^\s/:@'\"(]{1,100}:[^\s/@]{1,200}@(?=(?:[\w\-]+\.)+[A-Za-z0-9]{2,}|localhost\b|\[)"
+    r"(?<![^\s/:@'\"(])[^\s/:@'\"(]{1,100}:[^\s/@]{1,200}@"
+    r"(?=(?:[\w\-]+\.)+(?:[A-Za-z0-9]{2,}|[0-9])|[\w\-]+:[0-9]{4,5}\b|localhost\b|\[)"
 )
 _QUERY_VALUE: Final = re.compile(r"([?&][\w.\-\[\]]+=)([^ &]*)")
 _CLOSING: Final = "'\"`,.;:)}>"

@@ -32,14 +32,17 @@ _SECRET_NAME: Final = re.compile(
     r"|v?[0-9]+|sha_?[0-9]+))*_?$"
 )
 
-# The characters of base64 (RFC 4648 §4 and §5), of percent-encoding, and of JSON web tokens.
-# The letter of an escape is no part of the word after it.
+# The characters of base64 (RFC 4648 §4 and §5), of percent-encoding, and of JSON web tokens. Some encoders of JSON
+# escape three of them: ``\/``, ``\u002B``, ``\u003D``. The letter of another escape is no part of the word after it.
+_ESCAPED: Final = re.compile(r"\\+(?:(/)|u00(2[BbFf]|3[Dd]))")
 _RUN: Final = re.compile(
-    rf"\\(?:[abfnrtv]|x[0-9a-f]{{2}}|u[0-9a-f]{{4}})|(?P<run>[A-Za-z0-9_.~%+/\-]{{{_SHORTEST_TOKEN},}}=*)"
+    rf"(?P<run>(?:[A-Za-z0-9_.~%+/\-]|\\{{1,8}}+(?:/|u002[BbFf])){{{_SHORTEST_TOKEN},}}+(?:=|\\{{1,8}}+u003[Dd])*+)"
+    r"|\\(?:[abfnrtv]|x[0-9a-f]{2}|u[0-9a-f]{4})"
 )
 _NAME: Final = re.compile(r"\w+")
 _BREAK: Final = re.compile(r"[^A-Za-z0-9_.~%+\-]")
-_BASE64: Final = re.compile(r"[A-Za-z0-9+]*")
+_BASE64: Final = re.compile(rf"(?<![A-Za-z0-9+/])[A-Za-z0-9+/]{{{_SHORTEST_TOKEN},}}(?![\w.~%+\-])")
+_MIXED: Final = re.compile(r"(?=[^0-9]*[0-9])(?=[^a-z]*[a-z])[^A-Z]*[A-Z]")
 _PATH_WORD: Final = re.compile(r"[a-z]{0,7}|v[0-9]{1,2}")
 _SEPARATOR: Final = re.compile(r"[-_.~+]")
 _UUID: Final = re.compile(r"[0-9A-Fa-f]{8}(?:-[0-9A-Fa-f]{4}){3}-[0-9A-Fa-f]{12}")
@@ -49,7 +52,7 @@ _WORD: Final = re.compile(
     r"|[a-z]{1,6}[0-9][a-z]{1,6}"  # when2create
     r"|[0-9]{1,2}[A-Z]{3}[0-9]{2,4}"  # 28JUN24
     r"|[0-9]{1,5}d[0-9]{1,5})"  # 0d5, a decimal fraction in the names of options
-    r"|[0-9]+|[0-9]{8}T[0-9]{4,12}Z?"
+    r"|[0-9]+|[0-9]{2,8}T[0-9]{4,12}Z?"
 )
 _HUMP: Final = re.compile(r"[A-Z]+(?![a-z])|[A-Z]?[a-z]+|[0-9]+")
 
@@ -81,34 +84,37 @@ def mask_tokens(text: str, names: frozenset[str] = frozenset()) -> str:
 
     def shown(match: re.Match[str]) -> str:
         run = match["run"]
-        return match[0] if run is None or names.issuperset(_NAME.findall(run)) else _mask(run)
+        if run is None or names.issuperset(_NAME.findall(run)):
+            return match[0]
+        plain = _ESCAPED.sub(lambda escape: escape[1] or chr(int(escape[2], 16)), run) if "\\" in run else run
+        masked = _mask(plain)
+        return run if masked == plain else masked
 
     return _RUN.sub(shown, text)
 
 
 def _mask(run: str) -> str:
     """Mask the tokens of a run. A token in base64 may contain slashes; a token in a path is between slashes."""
-    parts = run.rstrip("=").split("/")
+    body = run.rstrip("=")
+    parts = body.split("/")
     masked = [is_token(part) for part in parts]
-    start = 0
-    while start < len(parts):
-        end = start
-        while end < len(parts) and _BASE64.fullmatch(parts[end]):
-            end += 1
-        padding = run.endswith("=") and end == len(parts)
-        for number in _token_in(parts[start:end], padding=padding):
+    start = end = 0
+    for each in _BASE64.finditer(body):
+        start, end = start + body.count("/", end, each.start()), each.start()
+        for number in _token_in(each[0].split("/"), padding=run[each.end() :] if each.end() == len(body) else ""):
             masked[start + number] = True
-        start = end + 1
     shown = [MASK if hidden else part for part, hidden in zip(parts, masked, strict=True)]
     # Adjacent masked parts are shown as one.
     shown = [part for at, part in enumerate(shown) if not (at and masked[at] and masked[at - 1])]
-    return "/".join(shown) + ("" if masked[-1] else run[len(run.rstrip("=")) :])
+    return "/".join(shown) + ("" if masked[-1] else run[len(body) :])
 
 
-def _token_in(parts: list[str], *, padding: bool) -> range:
+def _token_in(parts: list[str], padding: str) -> range:
     """Return the range of adjacent parts that are one token. All parts consist of characters of base64."""
+    if padding == "==" and _MIXED.match("/".join(parts)):
+        return range(len(parts))
     odd = [number for number, part in enumerate(parts) if not _is_made_of_words(part)]
-    if not odd or len("/".join(parts)) < _SHORTEST_TOKEN:
+    if not odd:
         return range(0)
     first, last = odd[0], odd[-1] + 1
     if len("/".join(parts[first:last])) < 8 and not padding:
@@ -122,7 +128,7 @@ def _token_in(parts: list[str], *, padding: bool) -> range:
 
 
 def _is_made_of_words(text: str) -> bool:
-    if len(text) >= _SHORTEST_TOKEN and (_HEXADECIMAL.fullmatch(text) or _UUID.fullmatch(text)):
+    if len(text) >= _SHORTEST_TOKEN and (_HEXADECIMAL.fullmatch(text) or _UUID.search(text)):
         return False
     return all(_WORD.fullmatch(word) or _is_camel_case(word) for word in _SEPARATOR.split(text))
 

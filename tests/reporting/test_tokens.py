@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import pytest
@@ -75,6 +76,11 @@ def test_token_is_masked_when_it_stands_in_any_text(shape):
             f"['auth', 1, \"{token}\"]",
             f"f({token}).",
             f"a\n{token}\n",
+            f"key_{token}",
+            # Encoders of JSON in PHP and .NET escape these characters.
+            json.dumps({"x": token}).replace("/", r"\/"),
+            repr(json.dumps({"x": token}).replace("/", r"\/")),
+            json.dumps({"x": token}).replace("+", r"\u002B").replace("=", r"\u003d"),
         ):
             assert not is_shown(token, redact(text)), text
         assert not is_shown(token, redact_url(f"wss://example.com/stream/{token}/x"))
@@ -92,9 +98,35 @@ def test_password_is_masked_when_its_place_is_that_of_a_secret(shape):
             f"body: user=me&password={quoted}&x=1",
             f"GET / HTTP/1.1\r\nCookie: id={quoted}\r\nHost: example.com",
             f"proxy me:{quoted}@proxy.example.com:80 failed",
+            f"proxy me:{quoted}@10.0.0.1 failed",
+            f"broker me:{quoted}@broker:4222 failed",
+            f"sent {{'op': 'auth', 'args': ['me', '{quoted}']}}",
+            f'sent {{"op":"auth","args":["me","{quoted}"]}}',
             f"sent Bearer {quoted} and failed",
         ):
             assert not is_shown(quoted, redact(text)), text
+
+
+@pytest.mark.parametrize(
+    "password", ['abc"0123456789', 'abc\\"0123456789', 'abc"0123456789", "x": 12', "abc'0123456789"]
+)
+def test_password_is_masked_up_to_its_end_when_it_contains_a_quote(password):
+    """A quote in a password does not end it, in JSON, in a repr, and in a repr of JSON."""
+    message = {"password": password, "n": 1}
+    for text in (json.dumps(message), repr(message), repr(json.dumps(message)), repr(ValueError(json.dumps(message)))):
+        assert not is_shown("0123456789", redact(text)), text
+
+
+def test_password_is_masked_when_unusual_characters_follow_its_name():
+    """A tab may precede the colon, and the colon may be that of Chinese texts."""
+    assert redact('{"password"\t:\t"abc"}') == r'{"password"\t:***'
+    assert redact("password\uff1aabc") == "password\uff1a***"
+
+
+def test_answer_to_a_login_is_shown():
+    """The value of a field may be a word that would be the name of a secret."""
+    text = '{"event":"auth","status":"FAILED","code":10100}'
+    assert redact(text) == text
 
 
 def test_private_key_is_masked_when_it_has_many_lines():
@@ -116,7 +148,7 @@ def test_corpus_of_ordinary_texts_is_large():
 
 
 @pytest.mark.parametrize(
-    "text", ["a", "a.", "a=", "pin=", '"', "\\n", "/", "A1/", "://", "@:", "a:b@", "-----BEGIN ", "?a=&"]
+    "text", ["a", "a.", "a=", "pin=", '"', "\\n", "/", "A1/", "://", "@:", "a:b@", "-----BEGIN ", "?a=&", "\\"]
 )
 def test_redaction_takes_little_time_when_a_text_is_long(text):
     """No text takes more time than in proportion to its length."""
