@@ -9,7 +9,7 @@ from collections.abc import Callable, Hashable
 from dataclasses import dataclass
 from typing import Final
 
-from .redaction import printable
+from .redaction import redact
 from .tracebacks import redacted_traceback
 
 __all__ = ["EACH_SECOND", "LESS_AND_LESS", "MAX_SUBJECTS", "ONCE", "LogLimit"]
@@ -43,7 +43,7 @@ class _Subject:
 
     def is_over(self, now: float) -> bool:
         """Return whether the next line would count as the first line of the subject."""
-        return now - self.last >= self.times[-1] and not self.suppressed
+        return now >= self.due and now - self.last >= self.times[-1] and not self.suppressed
 
 
 class LogLimit:
@@ -61,7 +61,7 @@ class LogLimit:
 
     def __init__(self, loop: asyncio.AbstractEventLoop, name: str) -> None:
         self._loop = loop
-        self._name = printable(name)
+        self._name = redact(name)
         self._logger = logging.getLogger("rxws")
         self._subjects: dict[tuple[int, Hashable], _Subject] = {}
         self._most_subjects = MAX_SUBJECTS

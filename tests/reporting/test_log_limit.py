@@ -44,6 +44,18 @@ async def test_suppressed_lines_are_said_when_the_second_is_over(reporter, caplo
     assert lines(caplog)[3:] == ["feed: number 6"]
 
 
+async def test_lines_are_a_second_apart_when_a_suppressed_one_was_said(reporter, caplog):
+    """A suppressed line that is said late counts as a line, so the next follows a second after it."""
+    said = []
+    for pause in (0.0, 0.5, 1.1, 0.8):
+        await asyncio.sleep(pause)
+        reporter.log(logging.WARNING, "slow")
+        said.append(len(lines(caplog)))
+    await asyncio.sleep(2)
+    assert said == [1, 1, 2, 3]
+    assert len(lines(caplog)) == 4
+
+
 async def test_suppressed_lines_are_counted_for_each_subject(reporter, caplog):
     """Each subject has its own first line and its own number of suppressed lines."""
     for _ in range(3):
@@ -165,6 +177,12 @@ async def test_suppressed_failure_is_not_kept(reporter):
     kept = [fail() for _ in range(3)]
     gc.collect()
     assert [each() for each in kept] == [None] * 3
+
+
+async def test_name_is_shown_without_secrets(virtual_time, caplog):
+    """The name of a feed may be made from its URL."""
+    Reporter(virtual_time, "ws://me:secret@localhost/x").log(logging.WARNING, "a line")
+    assert lines(caplog) == ["ws://***@localhost/x: a line"]
 
 
 async def test_line_cannot_be_forged(reporter, caplog):
