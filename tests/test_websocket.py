@@ -19,6 +19,7 @@ from reactivex.subject import Subject
 
 import rxws
 from rxws import CallbackFailed, ConnectFailed, Disconnected, FeedClosed, Gap, ReactiveWebSocket, Rotated, State
+from rxws.reporting.library_log import library_logger
 from rxws.testing import FeedServer, assert_no_leaks
 from tests.support.feeds import greet, of_kind, opened, record, take
 from tests.support.life import ScriptedWebsocket, StuckWebsocket
@@ -791,7 +792,7 @@ async def test_happy_eyeballs_delay_is_a_default_of_websockets_connect_alone(giv
     monkeypatch.setattr(websockets, "connect", connect)
     async with ReactiveWebSocket("ws://localhost", connect=connect, connect_options=given) as feed:
         await feed.wait_connected()
-    assert [options for _, options in calls] == [{}, passed]
+    assert [options for _, options in calls] == [{}, {"logger": library_logger(), **passed}]
 
 
 @virtual
@@ -802,7 +803,7 @@ async def test_happy_eyeballs_delay_is_not_passed_when_the_host_is_an_address(ho
     monkeypatch.setattr(websockets, "connect", connect)
     async with ReactiveWebSocket(f"ws://{host}/path", connect=connect) as feed:
         await feed.wait_connected()
-    assert [options for _, options in calls] == [{}]
+    assert [options for _, options in calls] == [{"logger": library_logger()}]
 
 
 def test_happy_eyeballs_delay_is_not_passed_on_uvloop():
