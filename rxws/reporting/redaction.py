@@ -22,13 +22,13 @@ _SEGMENT: Final = re.compile(r"[\w\-.~:@!$'()*+,]*")
 _USER_IN_SEGMENT: Final = re.compile(r":.*@|@.*[.:]")
 
 # Matches text that may be, or may begin, a secret. A URL ends only at a space, because a quote or a bracket may be part
-# of a password. The name of a field may follow an escaped line break, and ends with a colon, an equals sign, or (in a
-# list of pairs) a comma. Names in a query have their own rule.
+# of a password. A colon without a port begins a password, which may contain spaces. The name of a field may follow an
+# escaped line break, and ends with a colon, an equals sign, or (in a list of pairs) a comma. A query has its own rule.
 # After a comma, the next string may be the name of another field, as in an answer to a login: {"event": "auth",
 # "status": "ok"}. Only the arguments of a login are secrets.
 _IN_TEXT: Final = re.compile(
     r"""(?P<key>-----BEGIN [A-Z0-9 ]*-----.*?(?:-----END [A-Z0-9 ]*-----|$))"""
-    r"""|(?P<url>(?<![\w+.\-])[\w+.\-]*+://[^ ]*)"""
+    r"""|(?P<url>(?<![\w+.\-])[\w+.\-]*+://(?:[^ /@:\[]{1,100}:(?![0-9]{0,5}(?!\w))[^@/]{1,200}@)?[^ ]*)"""
     r"""|(?:\\(?:[abfnrtv]|x[0-9a-f]{2}|u[0-9a-f]{4})|(?<![?&\w.\-\[\]]))(?P<field>[\w.\-\[\]]++)"""
     r"""(?:(?:\\[nrt]|[\\"' ])*+(?:=>|[:=\uff1a])"""
     r"""|["'],(?: *["'](?:args|params)["']:|(?= *b?["'0-9\-])(?! *["']\w*["'] *:)))[ ]*"""

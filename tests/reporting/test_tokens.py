@@ -94,6 +94,7 @@ def test_password_is_masked_when_its_place_is_that_of_a_secret(shape):
         quoted = secret.replace(" ", "%20")
         for text in (
             f"cannot open wss://me:{quoted}@example.com/x",
+            f"cannot open wss://me:{secret}@example.com/x",
             f"GET /ws?a=1&x={quoted} HTTP/1.1",
             f"body: user=me&password={quoted}&x=1",
             f"GET / HTTP/1.1\r\nCookie: id={quoted}\r\nHost: example.com",
