@@ -168,7 +168,7 @@ def test_failure_table_of_the_first_page_has_six_rows() -> None:
 def test_guide_has_a_part_for_each_folder_that_users_touch() -> None:
     """Each folder that users touch has a README.rst, and the first page links to it."""
     folders = [f"rxws/{name}" for name in ("streams", "connections", "sending", "operators", "recording", "testing")]
-    folders += ["rxws/jupyter", "rxws/cli", "notebooks", "tests"]
+    folders += ["rxws/books", "rxws/nats", "rxws/jupyter", "rxws/cli", "notebooks", "tests"]
     assert {place(readme) for readme in READMES} == {".", *folders}
     for folder in folders:
         assert f"<{folder}/README.rst>" in README.read_text()

@@ -61,9 +61,11 @@ def options_of(settings: Settings) -> dict[str, Any]:
 def ready_made(settings: Settings, dialect: Dialect) -> MakeFeed:
     """Return a function that makes a ``ReactiveWebSocket``, with the options that only this class has."""
 
-    def is_snapshot(message: Any) -> bool:
+    def is_own(message: Any) -> bool:
+        """Return whether each connection gets this message for itself: a greeting, or a declared snapshot."""
         read = dialect.read(message)
-        return read is not None and read.is_snapshot
+        is_snapshot = settings.snapshots == "declared" and read is not None and read.is_snapshot
+        return is_snapshot or (read is None and "hello" in message)
 
     def cursor(message: Any) -> str | None:
         read = dialect.read(message)
@@ -104,7 +106,7 @@ def ready_made(settings: Settings, dialect: Dialect) -> MakeFeed:
             connect=endpoint.connect,
             rotate_every=settings.rotate_every or None,
             rotate_on=[{"expired": True}],
-            per_connection=is_snapshot if settings.snapshots == "declared" else None,
+            per_connection=is_own if settings.snapshots == "declared" or settings.greets else None,
             **replays,
             **endpoint.options,
         )

@@ -132,15 +132,19 @@ class FeedReports:
         return min((at for at in copies if at is not None), default=default)
 
     def _was_replayed(self, gap: Gap) -> bool:
-        """Return whether the connection after a Gap delivered the missed messages again, so that none was missing."""
-        opened = [line for line in self._record.lines if line.opened_at <= gap.end + self._evidence.tolerance]
-        is_slow = self._settings.lag + self._settings.up > self._settings.settle / 2
-        if not opened or gap.reason == "rotation" or is_slow:
-            # What comes again may take longer than the feed waits for it.
+        """Return whether the connection after a Gap brought again what was missed, so that nothing was missing."""
+        settings, tolerance = self._settings, self._evidence.tolerance
+        opened = [line for line in self._record.lines if line.opened_at <= gap.end + tolerance]
+        if not opened or any(line.ended_at is None or line.ended_at > opened[-1].opened_at for line in opened[:-1]):
+            # It was opened for a rotation, in which the other connection was lost.
             return False
+        # What comes again may take longer than the feed waits for it; a book has numbers that the server never sends.
+        is_slow = settings.lag + settings.up > settings.settle / 2
+        has_holes = settings.book and settings.replays == "numbers"
         line, holdups = opened[-1], [*self._evidence.standstills, *self._record.holdups]
         is_disturbed = line.damages or any(until > line.opened_at and since < gap.end for since, until in holdups)
-        return line.replayed_from is not None and not is_disturbed
+        was_silent = any(is_silent(what) for each in opened for _, what in each.damages)
+        return line.replayed_from is not None and not (is_slow or has_holes or is_disturbed or was_silent)
 
     def _was_silence_true(self, gap: Gap) -> bool:
         """Return whether the server really sent nothing for ``idle_timeout``, for example for lack of subscriptions."""

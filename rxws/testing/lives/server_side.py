@@ -140,11 +140,9 @@ def pushed(rng: Random, plan: Plan) -> None:
 
 def replays(rng: Random, plan: Plan) -> None:
     """The server sends missed messages again, from a cursor on. Sometimes it has forgotten all messages."""
-    # Without numbers a cursor is a position in the order of the connection: channels must interleave alike on each.
+    # A cursor is a position in the order of all messages, so this order must be the same on each connection.
     how = rng.choice(("copies", "copies", "statement", "numbers"))
-    plan.set(pushed=True, replays=how, greets=rng.random() < 0.5)
-    if how != "numbers":
-        plan.set(skew=0.0, jitter=0.0)
+    plan.set(pushed=True, replays=how, greets=rng.random() < 0.5, skew=0.0, jitter=0.0)
     for at in some(rng, plan, 3):
         plan.act(at, "cut", rng.choice(("fin", "rst", "1000", "1011")), ALL)
     if rng.random() < 0.3:
