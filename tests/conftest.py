@@ -5,7 +5,12 @@ from __future__ import annotations
 import gc
 from collections.abc import Generator
 
+import hypothesis
 import pytest
+
+# A deadline for each example measures the machine: on a busy one a test fails that has found nothing.
+hypothesis.settings.register_profile("rxws", deadline=None)
+hypothesis.settings.load_profile("rxws")
 
 pytest_plugins = ["rxws.pytest_plugin"]
 
