@@ -58,7 +58,12 @@ class Ledger:
         Ignored while it is unknown whether the connection of that message follows the one before.
         """
         if self._undecided is None and time is not None:
-            self._extend(time)
+            self.extend(time)
+
+    def extend(self, time: float) -> None:
+        """Note that the connection whose claim is the newest was complete until then, in seconds since the epoch."""
+        if self._coverage.since is not None:
+            self._claim(time)
 
     def continuity(self) -> Continuity:
         """Return the intervals and the gaps."""
@@ -98,7 +103,7 @@ class Ledger:
             case Gap(start=start, end=end):
                 if event.reason != "recording":
                     # Messages before the gap belong to the chain, even if their connection has ended.
-                    self._extend(min(start, event.time))
+                    self.extend(min(start, event.time))
                 self._gaps.append(event)
                 self.exclude(min(start, end), end, "source" if event.reason == "source" else "connection")
 
@@ -118,15 +123,11 @@ class Ledger:
 
     def _follow(self, number: int, proof: Proof, time: float) -> None:
         """Continue the chain at this time with this connection."""
-        self._extend(time)
+        self.extend(time)
         until = self._coverage.until
         self._number, self._start = number, time if until is None else until
         self._is_live, self._undecided, self._is_doubtful = True, None, False
         self._claim(self._start, proof)
-
-    def _extend(self, end: float) -> None:
-        if self._coverage.since is not None:
-            self._claim(end)
 
     def _claim(self, end: float, proof: Proof = "connection") -> None:
         self._coverage.claim((self._number, self._start), self._start, max(end, self._start), end, proof)

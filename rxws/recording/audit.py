@@ -223,7 +223,8 @@ class Auditor(Iterator[None]):
             self._resumptions += 1
             self._resumed += max(0.0, event.time - self._ended_at)
         elif isinstance(event, Gap):
-            self._ledger.heard(self._heard)
+            if self._heard is not None:
+                self._ledger.extend(self._heard)
             start, missing = event.start, None if self._sequence is None else 0
             if event.reason == "recording" and self._heard is not None:
                 # After its last message it is unknown until when a connection was complete.
@@ -241,7 +242,7 @@ class Auditor(Iterator[None]):
     def _decide(self) -> None:
         """Exclude the silence before a connection with messages, if the event that decides about it is not recorded."""
         if self._silence is not None:
-            self._ledger.heard(self._silence[0])
+            self._ledger.extend(self._silence[0])
             self._ledger.exclude(*self._silence)
         self._undecided = self._silence = None
 
