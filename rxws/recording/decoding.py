@@ -9,7 +9,7 @@ from typing import Final
 from ..errors import RxwsError
 from .entries import Entry, decode_line, is_begun
 from .foreign import Verdict, judge
-from .lines import LineTooLong
+from .lines import CutShort, LineTooLong
 
 __all__ = ["BadLines", "numbered_entries"]
 
@@ -53,7 +53,9 @@ class BadLines:
         self.numbers.append(number)
         is_too_long = isinstance(line, LineTooLong)
         self.too_long += is_too_long
-        self._has_others = self._has_others or isinstance(line, Exception) or not is_begun(line)
+        is_other = isinstance(line, Exception) or not is_begun(line)
+        # A session that was cut short in its first block may be of a recording.
+        self._has_others = self._has_others or (is_other and not isinstance(line, CutShort))
         if self._is_recording:
             self._check_writer(number, line)
         elif is_too_long or number >= MOST_AT_FIRST:

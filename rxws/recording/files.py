@@ -10,7 +10,7 @@ from typing import BinaryIO, Final
 
 from .foreign import may_be_first
 from .formats import Format, format_of
-from .lines import LONGEST, read_lines
+from .lines import LONGEST, CutShort, read_lines
 from .locks import lock, unlock
 
 __all__ = ["Appender"]
@@ -59,7 +59,7 @@ def claim(file: BinaryIO, path: Path, how: Format) -> None:
         file.seek(0)
         first = next(read_lines(file, how, LONGEST), b"")
         # If the first session cannot be decompressed, it may be damaged. Another session can be appended.
-        is_recording = isinstance(first, how.errors) or (isinstance(first, bytes) and may_be_first(first))
+        is_recording = isinstance(first, (CutShort, *how.errors)) or (isinstance(first, bytes) and may_be_first(first))
     if not is_recording:
         raise FileExistsError(errno.EEXIST, "it is no recording, and is left as it is", str(path))
 

@@ -7,7 +7,7 @@ from typing import BinaryIO, Final
 
 from .formats import Format
 
-__all__ = ["LONGEST", "LineTooLong", "read_lines"]
+__all__ = ["LONGEST", "CutShort", "LineTooLong", "read_lines"]
 
 CHUNK: Final = 2**16
 """Maximum number of bytes that are read from the file at a time."""
@@ -15,6 +15,14 @@ CHUNK: Final = 2**16
 
 LONGEST: Final = 2**24
 """Bytes that a line may have by default: 16 MiB."""
+
+
+HEADERS_MAX: Final = 64
+"""Bytes that a session which has just begun may have: headers of the compression, and no line yet."""
+
+
+class CutShort(EOFError):
+    """Nothing of a compressed session can be read, because it was cut short in its first block."""
 
 
 class LineTooLong(ValueError):
@@ -33,10 +41,24 @@ def read_lines(file: BinaryIO, how: Format, longest: float) -> Iterator[bytes | 
         longest: the bytes that a line may have; ``math.inf`` for any number.
     """
     for session in _sessions(file, how.mark):
+        size, has_lines = 0, False
+
+        def counted(chunks: Iterator[bytes]) -> Iterator[bytes]:
+            nonlocal size
+            for chunk in chunks:
+                size += len(chunk)
+                yield chunk
+
         try:
-            yield from _split(how.decompressed(session), longest, how.errors)
+            for line in _split(how.decompressed(counted(session)), longest, how.errors):
+                has_lines = True
+                yield line
         except how.errors as error:
             yield error
+        else:
+            if how.mark and not has_lines and size > HEADERS_MAX:
+                # A compressed block was cut short, so nothing of it can be decompressed.
+                yield CutShort(f"nothing of {size:,} compressed bytes can be read: they were cut short")
 
 
 def _split(pieces: Iterator[bytes], longest: float, errors: tuple[type[Exception], ...]) -> Iterator[bytes | Exception]:

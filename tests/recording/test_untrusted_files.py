@@ -418,3 +418,18 @@ def test_bad_lines_when_they_are_found_out_of_order(plain: Path, caplog: pytest.
     assert len(list(reading)) == 22
     assert reading.bad_lines == [8, 9]
     assert "bad lines, left out: 2 (line 8, 9)" in caplog.text
+
+
+@pytest.mark.parametrize("ending", [".jsonl.gz", ".jsonl.zst"])
+def test_read_when_compressed_data_is_cut_short_in_its_only_block(tmp_path: Path, ending: str) -> None:
+    """A session of which nothing can be decompressed is a bad line, and not an empty recording."""
+    notes = [start(), *(frame(float(number), {"n": number}) for number in range(200)), end(201.0)]
+    path = put(tmp_path / f"feed{ending}", encode_notes(notes))
+    whole = path.read_bytes()
+    path.write_bytes(whole[:-20])
+    with read(path) as reading:
+        assert list(reading) or reading.bad_lines == [1]
+    path.write_bytes(whole[:20])
+    with read(path) as reading:
+        # A session that has just begun has no line yet.
+        assert list(reading) == reading.bad_lines == []
