@@ -61,7 +61,7 @@ class Result:
     pause: float
 
     def reaches(self, row: Row) -> bool:
-        """Return whether the result reaches the requirements of the row."""
+        """Return whether the result meets the requirements of the row."""
         return self.live >= row.least_live and self.pause >= row.least_pause
 
 

@@ -176,7 +176,8 @@ class _Run:
                 if self._awaited and not loss_counter.outstanding(self._awaited):
                     self._all_came.set()
             elif self._was_cut:
-                # Only the gap of the demo's own cut may miss messages. Those missing in an earlier gap count as lost.
+                # Messages may be missing only in the gap that the demo's own cut causes. Those that are missing in an
+                # earlier gap count as lost.
                 self._gap = item
                 self._before_gap = loss_counter.lost, loss_counter.doubled
                 loss_counter.interrupt()

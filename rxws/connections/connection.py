@@ -208,8 +208,8 @@ class Connection:
             payload: ``str`` for a text frame, bytes for a binary one.
             timeout: the seconds allowed for both, the wait for a slot and the wait for the peer to take the payload.
             priority: the priority in the queue; None if the caller has already acquired a slot.
-            patience: a time in seconds; None means ``timeout``. The connection is aborted only if the peer took nothing
-                for at least half of it. The wait for the slot does not count, because the peer did not cause it.
+            patience: the connection is aborted only if the peer took nothing for at least half of this time, in
+                seconds; None means ``timeout``. The wait for the slot does not count: the peer did not cause it.
 
         Raises:
             SendTimeout: no slot was free in time, and nothing was sent; or the peer took nothing in time, and the

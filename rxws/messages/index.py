@@ -119,10 +119,10 @@ class _Shape(_Roster[Hashable, _Bucket[E]]):
 
 
 class _Tried(_Roster[Registration[E], "Registration[Registration[E]]"]):
-    """The registrations whose filters have more than plain values.
+    """The registrations whose filters also have values that are not plain.
 
-    A second index finds them by the plain values; then each filter is called. A member's value is its registration in
-    that second index.
+    A second index finds candidates by the plain values; then the whole filter of each candidate is called. Maps each
+    registration to its own registration in the second index.
     """
 
     __slots__ = ("index", "on_error")

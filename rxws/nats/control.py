@@ -56,7 +56,7 @@ def control_subject(relay: str) -> str:
 
 
 def read_control(payload: bytes) -> Control | None:
-    """Return the statement in a payload; None if there is none, or its times are no interval."""
+    """Return the statement in a payload; None if there is none, or if its ``since`` is after its ``time``."""
     try:
         control = _READ(payload)
     except (msgspec.MsgspecError, UnicodeDecodeError):

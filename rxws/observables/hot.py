@@ -38,7 +38,7 @@ class Subscription(abc.DisposableBase, Generic[T]):
 
 @dataclass(slots=True, eq=False)
 class _Observers(Generic[T]):
-    """The subscribers in order. It is valid until one subscribes or disposes."""
+    """A list of the subscribers, in order. It is valid until one subscribes or disposes."""
 
     subscriptions: tuple[Subscription[T], ...] = ()
     pushes: tuple[Callable[[T], object], ...] = ()

@@ -102,7 +102,10 @@ class Audit:
 
     @property
     def is_whole(self) -> bool:
-        """Whether no message is missing, doubled or damaged. A gap in which no number is missing does not count."""
+        """Whether nothing is missing, doubled, damaged or unexplained.
+
+        A gap counts only if a number is missing in it, or if it is not known whether one is.
+        """
         has_loss = any(gap.missing is None or gap.missing or gap.unknown for gap in self.gaps)
         faults = self.missing, self.doubles, self.damaged_lines, self.unexplained > INSTANT
         return not (has_loss or any(faults))

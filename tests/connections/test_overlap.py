@@ -572,7 +572,7 @@ async def test_gap_of_the_old_connection_in_an_overlap_stands_in_its_place():
 
 
 async def test_gap_of_the_new_connection_in_an_overlap_delays_its_proof():
-    """A Gap of the held connection is no loss, but from then on that connection must agree again."""
+    """A Gap on the new connection, whose messages are held, is not reported; but it must prove again that it agrees."""
     async with ScriptedFeed(parse=numbers_and_gaps, handover_timeout=5) as feed:
         await feed.record.entered(rxws.State.CONNECTED)
         old = feed.websocket

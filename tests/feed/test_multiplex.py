@@ -367,7 +367,7 @@ async def test_gap_of_one_channel_is_announced_when_it_is_refused_on_one_connect
 
 
 async def test_gap_of_a_channel_lasts_until_its_message_when_it_is_answered_late():
-    """If the answer is so late that the connection no longer waits for it, the channel's streams get a Gap, too."""
+    """If the answer comes after ``timeout``, the streams get a second Gap, which lasts until the next message."""
     async with FeedServer(answering("ok")) as server, rxws.ReactiveWebSocket(server.url) as feed:
         stream = feed.multiplex("+a", filters=[{"s": "a"}], acknowledged=[{"ok": "+a"}], timeout=1, gaps=True)
         await feed.wait_connected()

@@ -25,7 +25,7 @@ def rotated(**line: Any) -> Evidence:
     published = {"c0": [float(n) for n in range(1, 11)]}
     evidence = Evidence(Settings(close_lag=2.0), VenueRecord(published=published, lines=[first, second]))
     evidence.tolerance = 0.001
-    # The feed reports the same Gaps as events and as its continuity.
+    # The feed reports each Gap twice: as an event, and in its continuity.
     evidence.claims.gaps = evidence.gaps
     return evidence
 

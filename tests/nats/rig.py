@@ -235,7 +235,7 @@ class Rig:
             self.entries.append(entry if isinstance(entry, rxws.Gap) else (entry["n"], entry["s"]))
 
     async def flowing(self, *, timeout: float = 20.0) -> None:
-        """Wait until a message arrives that was sent in the last half second."""
+        """Wait until all messages that were sent before this call have arrived."""
         wanted = len(self.sent)
         await self.until(lambda: self.newest >= wanted, timeout=timeout)
 

@@ -56,7 +56,7 @@ async def test_emit_when_there_is_no_subscriber(hot):
 
 @pytest.mark.parametrize("error", [ZeroDivisionError("no"), asyncio.CancelledError()], ids=repr)
 async def test_emit_when_a_subscriber_raises(wiring, hot, error, caplog):
-    """A subscriber that raises is logged, counted and emitted; the others get the item, and all get the next item."""
+    """If a subscriber raises, this is logged, counted and emitted; the others get the item, and all get the next."""
     calls = []
 
     def broken(item):

@@ -339,7 +339,7 @@ class Matcher(Deliveries[T]):
         return any(other.newest_copy is not None or other.is_joined for other in others)
 
     def _follows(self, channel: Channel[T], seat: Seat[T], *, is_complete: bool) -> bool:
-        """Return whether the reserved line replaces the ended line without a gap."""
+        """Return whether the line that was reserved for it can replace the ended line without a gap."""
         ended = channel.orphaned_at
         if self._is_aside(channel, seat):
             if seat.newest_copy is None:

@@ -299,7 +299,7 @@ class Venue:
         elif act.kind == "signal":
             self._signal()
         elif act.kind == "outage":
-            # A server that sends again what it remembers would have to tell of the outage again, too.
+            # Not if the server replays messages: it would have to replay the notice of the outage, which it does not.
             if self.settings.tells and not self.settings.replays and self._out_since is None:
                 self._out_since = self._loop.time()
                 self._timers["outage"] = self._loop.call_later(act.value, self._end_outage)

@@ -458,7 +458,7 @@ class ResumeLife(World):
             self.matcher.arrived(line.number, "greeting", greeting.key, greeting, 20, self.now)
 
     def state(self, line: Line) -> None:
-        """Let the server's statement arrive that the line resumes without a loss."""
+        """Deliver the server's statement that the line resumes without a loss."""
         if line.is_alive:
             self.matcher.stated(line.number, self.now, is_resumed=True)
 

@@ -1,4 +1,4 @@
-"""Random lives of lines and of rotations: the matcher loses nothing without a gap, and reports no false gap."""
+"""Random simulations of lines and rotations: the matcher reports a gap for every loss, and no gap without a loss."""
 
 from __future__ import annotations
 
