@@ -110,3 +110,11 @@ async def test_silence_haste_and_floods_are_reported(wiring, connection_reporter
     assert [line.split(": ")[1].split()[0] for _, line in lines] == ["connected,", "_when2create_new_ws", "connection"]
     assert (wiring.seen[1].consumer, wiring.seen[1].dropped) == ("connection 3", 7)
     assert wiring.reporter.counters.dropped == 7
+
+
+async def test_every_gap_is_logged_when_several_come_within_a_second(wiring, connection_reporter, caplog):
+    """No Gap hides another one in the log: each has its own line."""
+    for number in range(5):
+        connection_reporter.gap(wiring.reporter.now() - number, "network")
+    _, lines = report(wiring, caplog)
+    assert [level for level, line in lines if "messages may be missing" in line] == ["WARNING"] * 5

@@ -59,6 +59,20 @@ async def test_filter_when_no_message_passes(caplog):
         await stream.close()
 
 
+async def test_filters_when_several_match_nothing(caplog):
+    """Each filter that no message passes has a line of its own in the log, although all are found at once."""
+    names = ("BTC", "ETH", "BNB")
+    async with Trading() as feed:
+        await feed.wait_connected()
+        streams = [feed.stream_filter([{"s": name}]) for name in names]
+        with caplog.at_level(logging.WARNING, "rxws"):
+            await feed.trade(12)
+        lines = [each.getMessage() for each in caplog.records]
+        assert [sum(f"'{name}'" in line for line in lines) for name in names] == [1, 1, 1]
+        for stream in streams:
+            await stream.close()
+
+
 async def test_filter_when_a_message_passes():
     """Not reported: a filter that a message has passed, a function, and a filter that every message passes."""
     async with Trading() as feed:
