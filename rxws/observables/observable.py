@@ -36,6 +36,15 @@ T = TypeVar("T")
 T_co = TypeVar("T_co", covariant=True)
 
 
+_CONTAINERS: Final = (list, tuple, dict)
+
+
+def _coroutines_in(item: Any) -> list[CoroutineType[Any, Any, Any]]:
+    """Return the coroutines that an item is or contains, one level deep."""
+    members = item.values() if type(item) is dict else item if type(item) in _CONTAINERS else (item,)
+    return [each for each in members if isinstance(each, CoroutineType)]
+
+
 class AsyncObservable(FluentOperators[T_co]):
     """A ``reactivex.Observable`` bound to an event loop, with ``async for``. Its operators return AsyncObservables.
 
@@ -119,7 +128,8 @@ class AsyncObservable(FluentOperators[T_co]):
     ) -> Callable[[Any], None]:
         """Return a function that binds items that are Observables, and reports what ``on_next`` raises.
 
-        An item that is a coroutine ends the subscription with TypeError: no operator awaited it.
+        An item that is a coroutine, or a list, tuple or dict of them, ends the subscription with TypeError: no operator
+        awaited it. Containers are looked into once for each type, at the first one that is not empty.
         """
         context = self._context
         # The types of earlier items that were neither. A look-up takes less time than isinstance with an ABC.
@@ -128,15 +138,16 @@ class AsyncObservable(FluentOperators[T_co]):
         def take(item: Any) -> None:
             try:
                 if type(item) not in plain:
-                    if isinstance(item, CoroutineType):
-                        item.close()
+                    if coroutines := _coroutines_in(item):
+                        for coroutine in coroutines:
+                            coroutine.close()
                         if not subscription.is_disposed:
                             subscription.dispose()
                             on_error(TypeError(f"no operator awaited the coroutine of an item: {USE_OF_COROUTINES}"))
                         return
                     if isinstance(item, Observable):
                         item = _bind(item, context)
-                    else:
+                    elif type(item) not in _CONTAINERS or item:
                         plain.add(type(item))
                 on_next(item)
             except RAISED as error:

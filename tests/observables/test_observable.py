@@ -384,6 +384,28 @@ async def test_subscriber_when_an_item_is_a_coroutine(hot):
     assert not hot.observed
 
 
+@pytest.mark.parametrize(
+    "gather", [lambda one: [one], lambda one: (1, one), lambda one: {"result": one}], ids=["list", "tuple", "dict"]
+)
+async def test_subscriber_when_an_item_contains_a_coroutine(hot, gather):
+    """A list, tuple or dict of coroutines ends the subscription with TypeError, also behind an empty one."""
+    got, errors = [], []
+
+    async def later(item):
+        return item
+
+    hot.pipe(ops.map(lambda item: gather(later(item)) if item else type(gather(0))())).subscribe(
+        got.append, errors.append
+    )
+    hot.on_next(0)
+    hot.on_next(1)
+    hot.on_next(2)
+    assert len(got) == 1
+    (error,) = errors
+    assert isinstance(error, TypeError)
+    assert "no operator awaited the coroutine" in str(error)
+
+
 async def test_subscriber_when_coroutines_come_during_subscribe(hot):
     """Coroutines that come before subscribe returns are closed, too, and reported once."""
     errors = []
