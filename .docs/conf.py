@@ -43,7 +43,8 @@ napoleon_use_ivar = True
 nitpick_ignore_regex = [
     (r"py:.*", r"(?!rxws\b).*"),
     (r"py:.*", r"rxws\.(\w+\.)+(T|S|N|T_co|FeedT)"),
-    (r"py:class", r"rxws\.(\w+\.)+(BufferIterator|Clients|Consuming|FluentOperators|HandshakeFaults|HotObservable|\w+Keywords)"),
+    (r"py:class", r"rxws\.(\w+\.)+(BufferIterator|Clients|Consuming|FluentOperators|HandshakeFaults|HotObservable)"),
+    (r"py:class", r"rxws\.(\w+\.)+\w+Keywords"),
     (r"py:class", r"rxws\.testing\.lives\.report\.Report"),
 ]
 
