@@ -1,4 +1,4 @@
-"""Items that are held first and delivered later, in slices between other tasks."""
+"""A backlog holds items first and delivers them later, in time slices. Other tasks run between the slices."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ __all__ = ["SLICE", "Backlog"]
 
 Ts = TypeVarTuple("Ts")
 
-#: Seconds for which messages may be delivered before other tasks run.
+#: The length of a time slice: after this number of seconds of work on messages, other tasks run.
 SLICE: Final = 0.010
 
 #: The number of held items that are delivered between two calls of the clock.
@@ -25,7 +25,7 @@ class Backlog(Generic[*Ts]):
     arrive.
 
     Attributes:
-        dropped: the number of dropped items. At the limit the oldest item is dropped.
+        dropped: the number of items that were dropped. When the backlog is full, it drops the oldest item.
 
     Args:
         deliver: called with each item.
@@ -61,8 +61,8 @@ class Backlog(Generic[*Ts]):
         """Deliver all items, including those that are added meanwhile. Other tasks run in between.
 
         Args:
-            yield_first: whether other tasks run before the first item is delivered. True if the caller has just kept
-                the loop busy.
+            yield_first: whether other tasks run before the first item is delivered. Pass True if the caller has just
+                kept the loop busy.
         """
         clock = asyncio.get_running_loop().time
         self._is_draining = True

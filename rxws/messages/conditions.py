@@ -94,7 +94,7 @@ present: Final[Condition] = _Present()
 def one_of(*values: Hashable) -> Condition:
     """Return a value of a filter that accepts several values: ``{"s": rxws.one_of("BTCUSDT", "ETHUSDT")}``.
 
-    It costs no time per message, because the index contains each of the values.
+    It costs no extra time per message, because the index has an entry for each value.
 
     Args:
         values: the values, at least one. Each must be hashable.
@@ -106,7 +106,7 @@ def one_of(*values: Hashable) -> Condition:
     for value in values:
         if isinstance(value, Condition):
             raise TypeError(
-                f"one_of takes values, and {value!r} is a condition: write an alternative, [{{...}}, {{...}}]"
+                f"one_of takes plain values, but {value!r} is a condition: write two dicts, [{{...}}, {{...}}]"
             )
         try:
             hash(value)
@@ -126,7 +126,7 @@ def starts_with(text: str) -> Condition:
         text: the prefix. Values of other types than str are not accepted.
 
     Raises:
-        TypeError: ``text`` is no str.
+        TypeError: ``text`` is not a str.
     """
     if not isinstance(text, str):
         raise TypeError(f"starts_with takes a str, not {text!r}")
@@ -136,15 +136,15 @@ def starts_with(text: str) -> Condition:
 def between(low: float | Decimal | str | None, high: float | Decimal | str | None) -> Condition:
     """Return a value of a filter that accepts numbers in a range: ``{"q": rxws.between(10, None)}``.
 
-    Numeric strings count as numbers, as limits and in messages. They are compared exactly. Other values are not
-    accepted.
+    A numeric string counts as a number, both as a limit and in a message. It is converted to a Decimal, so no digit is
+    lost. Other values are not accepted.
 
     Args:
         low: the least number; None for no limit.
         high: the greatest number; None for no limit.
 
     Raises:
-        TypeError: a limit is no number.
+        TypeError: a limit is not a number.
         ValueError: a limit is NaN, ``low`` is greater than ``high``, or there is no limit.
     """
     limits = []

@@ -1,4 +1,8 @@
-"""Handles what the reader does not pass straight to the router: replies, rejections, subscribers of frames."""
+"""The dispatcher handles what the reader cannot pass straight to the router.
+
+These are replies, frames that cannot be parsed, frames that have subscribers, frames with several messages, and
+messages that are held during a rotation.
+"""
 
 from __future__ import annotations
 
@@ -30,9 +34,11 @@ class FrameDispatcher:
         hooks: the hooks that are called with a frame.
         router: takes the messages.
         reporter: counts and reports failures.
-        kept: which messages of the frame that ``frames`` emits now are delivered; None: all.
+        kept: one flag for each message of the frame that ``frames`` is emitting: whether the message is delivered.
+            None: all its messages are delivered.
         recent: keeps the delivered frames; None if they are not kept.
-        holds_many: whether the frame that ``frames`` emits now holds several messages, which follow it one by one.
+        holds_many: whether the frame that ``frames`` is emitting contains several messages. They are delivered one by
+            one after the frame.
     """
 
     def __init__(self, context: LoopContext, router: Router, hooks: ParseHooks) -> None:
@@ -45,7 +51,9 @@ class FrameDispatcher:
         self.holds_many = False
 
     def dispatch(self, inbound: Inbound, frame: Frame, message: Any, received: int) -> bool:
-        """Deliver a message to awaited replies, subscribers of frames and the sink. Items of a ``Many`` are messages.
+        """Deliver a message to the callers that await it as a reply, to the subscribers of frames, and to the sink.
+
+        Each item of a ``Many`` is a message.
 
         Returns:
             Whether the frame contains more than replies.
@@ -58,8 +66,8 @@ class FrameDispatcher:
             if self.recent is not None:
                 self.recent.exclude([item for item in items if all(item is not other for other in others)])
             if inbound.is_held and len(others) < len(items):
-                # Count the reply here, because it answers a request of this connection, and the other connection of an
-                # overlap gets no copy of it.
+                # A reply answers a request on this connection, and the other connection of an overlap gets no copy of
+                # it. So do not pass replies on to the overlap, but count them as discarded here.
                 self.reporter.counters.discarded += len(items) - len(others)
                 if not others:
                     return False
@@ -84,16 +92,16 @@ class FrameDispatcher:
             self.reporter.failed(reply, frame, error)
 
     def deliver_from(self, inbound: Inbound) -> None:
-        """From now on, deliver the messages of this connection at once."""
+        """From now on, deliver the messages of this connection as soon as they arrive."""
         inbound.deliver(None if self.recent is None else self.direct_sink(inbound.number))
 
     def direct_sink(self, number: int) -> Sink:
-        """Return a sink that delivers the messages of the connection with this number at once."""
+        """Return a sink that delivers the messages of the connection with this number as soon as they arrive."""
         frames, route = self.frames, self.router.route
         keep = None if self.recent is None else self.recent.add
 
         def deliver(frame: Frame, message: Any, received: int) -> None:
-            # A subscriber may have come since the frame was read.
+            # The frame may have been held, so ask only now whether frames have subscribers.
             if frames.subscriptions:
                 self.holds_many = type(message) is Many
                 frames.on_next((frame, received or time.time_ns(), number))
@@ -117,7 +125,7 @@ class FrameDispatcher:
             if not -math.inf < start <= end < math.inf:
                 raise ValueError("the end is before the start, or a time is not finite")
         except (TypeError, ValueError) as error:
-            expected = "a Gap of a parse hook needs its start and its end in seconds since the epoch"
+            expected = "a Gap that a parse hook returns needs its start and its end in seconds since the epoch"
             self.reject(frame, ValueError(f"{expected}, not {gap.start!r} and {gap.end!r}: {error}"))
             return
         self.router.report_gap(start, end, "source")

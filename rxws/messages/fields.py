@@ -27,7 +27,7 @@ def field_reader(field: Field, argument: str) -> Callable[[Any], Any]:
         argument: the name of the user's argument, for error texts.
 
     Raises:
-        TypeError: it is a coroutine function, or neither callable nor hashable.
+        TypeError: ``field`` is a coroutine function, or neither callable nor hashable.
         ValueError: the path is empty.
     """
     if callable(field):
@@ -52,12 +52,13 @@ def field_reader(field: Field, argument: str) -> Callable[[Any], Any]:
 
 
 def number_reader(field: Field, argument: str) -> Callable[[Any], int]:
-    """Return a function that reads a whole number: an int, or a str of one.
+    """Return a function that reads a whole number from ``field``: an int, or an int as a str.
 
-    The function raises KeyError if the message lacks the field, TypeError or ValueError if it is no whole number.
+    The function raises KeyError if the message lacks the field, and TypeError or ValueError if the field is not a whole
+    number.
 
     Raises:
-        TypeError, ValueError: as :func:`field_reader`.
+        TypeError, ValueError: for the same reasons as :func:`field_reader`.
     """
     read = field_reader(field, argument)
     return lambda message: _whole(read(message), argument)
@@ -70,9 +71,9 @@ def range_reader(
 
     Args:
         sequence: a key or a path of one number; a list of two of them, for the first and the last number; or a function
-            that returns a number, or the first and the last one. Each number is an int, or a str of one.
+            that returns a number, or the first and the last one. Each number is an int, or an int as a str.
         argument: the name of the user's argument, for error texts.
-        pairs: the types of the sequences that contain two fields.
+        pairs: the types in which the caller may give two fields. A tuple is a path, unless ``pairs`` contains tuple.
 
     Raises:
         TypeError: ``sequence`` is none of these.
@@ -102,15 +103,15 @@ def _whole(value: Any, argument: str) -> int:
     if type(value) is int:
         return value
     if isinstance(value, bool) or not isinstance(value, int | str):
-        raise TypeError(f"{argument} must be an int or a str of one, not {value!r}")
+        raise TypeError(f"{argument} must be an int or an int as a str, not {value!r}")
     try:
         return int(value)
     except ValueError:
-        raise ValueError(f"{argument} must be an int or a str of one, not {value!r}") from None
+        raise ValueError(f"{argument} must be an int or an int as a str, not {value!r}") from None
 
 
 def _missing(message: Any, field: Hashable, argument: str) -> KeyError:
-    """Return the error for a message that lacks a field: it names the missing key, and the keys that are there."""
+    """Return the error for a message that lacks a field. The error names the missing key and the existing keys."""
     steps = field if isinstance(field, tuple) else (field,)
     missing = next(n for n in range(len(steps)) if look_up(message, steps[: n + 1]) is ABSENT)
     message = look_up(message, steps[:missing])

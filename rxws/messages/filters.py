@@ -17,7 +17,8 @@ __all__ = ["Filter", "Filters", "has", "is_met"]
 
 #: The filters that users write: a list of dicts, a function ``message -> bool``, or None, which every message passes.
 #:
-#: The type of the keys is Any, because a Mapping is invariant in its key type. So a ``list[dict[str, str]]`` fits too.
+#: The key type is Any, because Mapping is invariant in its key type. With Hashable, type checkers would reject a
+#: ``list[dict[str, str]]``.
 Filters: TypeAlias = Sequence[Mapping[Any, Any]] | Callable[[Any], bool] | None
 
 #: The largest number of dicts that the index stores for one dict with several ``one_of``: one for each combination.
@@ -34,8 +35,8 @@ class Filter:
         alternatives: the dicts, in the user's order. A message passes if it contains all key-value pairs of at least
             one of them. Do not change them.
         predicate: the function; None if the filter consists of dicts.
-        is_plain: whether the index can look up every value: it is no condition, it can be hashed, and it is equal to
-            itself (NaN is not).
+        is_plain: whether every value is plain, so that the index can look it up. A plain value is not a condition, can
+            be hashed, and is equal to itself (NaN is not).
     """
 
     alternatives: tuple[Mapping[Hashable, object], ...]
@@ -154,9 +155,9 @@ class Filter:
 
     @property
     def _hashable(self) -> Hashable:
-        """A hashable value that is equal for equal filters: the function, or the pairs, or only the keys.
+        """A hashable value that is equal for equal filters.
 
-        It has only the keys if a value is not plain.
+        It is the function, or the key-value pairs of the dicts. If a value is not plain, it is only the keys.
         """
         if self.predicate is not None:
             return self.predicate
@@ -178,7 +179,7 @@ def has(message: object, pairs: Iterable[tuple[Hashable, object]]) -> bool:
 
 def is_met(expected: object, found: object) -> bool:
     """Return whether a value of a message is what a filter expects. Exceptions of an ``__eq__`` propagate."""
-    # The __eq__ of the expected value decides.
+    # The expected value stands on the left, so that Python asks its __eq__ first.
     return expected.accepts(found) if isinstance(expected, Condition) else bool(expected == found)
 
 
@@ -195,9 +196,9 @@ def _is_hashable(value: object) -> bool:
 
 
 def _normalized(key: Hashable) -> Hashable:
-    """Replace each whole number in a key or a path by its int.
+    """Convert each whole number in a key or a path to an int.
 
-    To Python, 0 and 0.0 are the same key, so both must mean the same position in a list.
+    For a dict, 0 and 0.0 are the same key, so both must also mean the same position in a list.
     """
     if isinstance(key, (str, int)):  # the usual ones
         return key

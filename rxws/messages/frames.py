@@ -21,9 +21,10 @@ __all__ = ["Frame", "Frames", "Websocket", "frames_of"]
 #: The number of waiting frames at which the connection pauses reading. It resumes when the reader has taken them all.
 HIGH_WATER: Final = 64
 
-#: Bytes that websockets parses in one call. asyncio reads four times as many at once. If websockets parsed all of them,
-#: it would make so many objects that the garbage collector runs during the call, over more and more live objects. In a
-#: burst this made other tasks wait for 30 ms, and cost an eighth of the speed.
+#: The number of bytes that websockets parses in one call. asyncio reads up to four times as many at once. If websockets
+#: parsed all of these in one call, it would create so many objects that the garbage collector runs several times during
+#: the call, each time over more live objects. In a measured burst, other tasks waited for 30 ms, and one eighth of the
+#: speed was lost.
 CHUNK_SIZE: Final = 2**16
 
 #: The undocumented attributes of websockets that pushed frames need. Another version may lack them.
@@ -73,7 +74,7 @@ def frames_of(websocket: Websocket, reporter: Reporter) -> Frames:
         pushed = _PushedFrames(websocket)
         return Frames(pushed.waiting, pushed.next, pushed.release)
     if type(websocket).__module__.partition(".")[0] == "picows":
-        # The connection's own iteration is a generator that calls recv. Without the generator it is faster.
+        # A connection of picows iterates with a generator that calls recv. Calling recv directly is faster.
         return Frames(deque(), websocket.recv, _nothing)  # type: ignore[attr-defined]
     return Frames(deque(), aiter(websocket).__anext__, _nothing)
 
@@ -85,9 +86,10 @@ def _nothing() -> None:
 class _PushedFrames:
     """Takes complete frames from websockets as they arrive, without ``recv``.
 
-    ``recv`` costs as much time as everything else that happens to a message. It is still used for a frame that is not
-    complete (a fragment, or text that is not valid UTF-8), for all frames that arrive before ``recv`` has returned that
-    frame, and for the end of the connection. So this class need not repeat the rules of websockets for these cases.
+    ``recv`` costs as much time as everything else that happens to a message. This class calls it in three cases only,
+    so that it need not repeat the rules of websockets for them: for a frame that is not complete (a fragment, or text
+    that is not valid UTF-8), for all frames that arrive before ``recv`` has returned that frame, and for the end of the
+    connection.
     """
 
     def __init__(self, websocket: ClientConnection) -> None:
@@ -96,9 +98,10 @@ class _PushedFrames:
         self._transport: Final = websocket.transport
         self._receive: Final = websocket.data_received
         self._process: Final = websocket.process_event
-        # The number of messages that `recv` has still to return. It is unknown until `recv` waits for a message.
+        # The number of messages that `recv` has yet to return. Infinity means that the number is not known: messages
+        # may wait in `recv` until it is called and has to wait for the next one.
         self._owed = math.inf
-        # Whether `recv` waits and no event has arrived since it began to wait.
+        # Whether `recv` is waiting, and no event has arrived since it began to wait.
         self._is_idle = False
         self._is_paused = False
         self._waiter: asyncio.Future[None] | None = None

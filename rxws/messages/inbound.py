@@ -34,9 +34,9 @@ class Inbound:
             of the loop. None: no message has arrived.
         last_received_time: when the last message arrived, in seconds since the epoch, because the loop's clock may stop
             while a machine sleeps.
-        pending_replies: the awaited replies. A key is a future, which is done when its reply is no longer awaited. A
-            value has the function that takes the reply, and whether other receivers get that message too. The dict is
-            never replaced, and it is empty while no reply is awaited.
+        pending_replies: the awaited replies. Each key is a future, which is done when its reply is no longer awaited.
+            Each value is a pair: the function that recognizes and takes the reply, and whether other receivers get the
+            reply too. The dict is never replaced, and it is empty while no reply is awaited.
 
     Args:
         number: the connection's number.
@@ -58,25 +58,33 @@ class Inbound:
         self.has_ended: Final = has_ended
         self._reporter = reporter
         self._predecessor: Inbound | None = None
-        # The function to call after the held messages are delivered; None if no message is held, or the predecessor
-        # delivers.
+        # The functions to call after the held messages are delivered. None if no messages are held, or if they are held
+        # because the predecessor still delivers.
         self._when_delivered: list[Callable[[], None]] | None = None
 
     # The sink
 
     def deliver(self, sink: Sink | None = None) -> None:
-        """Give its messages to the router from now on, or to a ``sink`` that delivers them."""
+        """Pass this connection's messages to the router from now on, or to a ``sink`` that delivers them."""
         self.sink = sink
         self._notify_delivered()
 
     def hold(self, sink: Sink, predecessor: Inbound | None = None) -> None:
-        """Give its messages to a ``sink`` that holds them while ``predecessor`` delivers (None: no connection does)."""
+        """Pass this connection's messages to a ``sink`` that holds them.
+
+        Args:
+            sink: holds the messages.
+            predecessor: the connection that delivers meanwhile; None if no connection delivers.
+        """
         self.sink = sink
         self._predecessor = predecessor
         self._when_delivered = [] if predecessor is None else None
 
     def when_delivered(self, function: Callable[[], None]) -> None:
-        """Call a function when the messages that are held while no connection delivers were delivered, or now."""
+        """Call ``function`` after the held messages are delivered.
+
+        Call it now if no messages are held, or if they are held because the predecessor still delivers.
+        """
         if self._when_delivered is None:
             function()
         else:
@@ -88,16 +96,16 @@ class Inbound:
             function()
 
     def discard(self) -> None:
-        """Discard the messages that still arrive, because they are too late."""
+        """Discard the messages that arrive from now on, because they are too late."""
         self.sink = _discard
 
     def take_over(self) -> None:
-        """Forget the predecessor, which was read to its end."""
+        """Forget the predecessor, because its last message was read."""
         self._predecessor = None
 
     @property
     def is_held(self) -> bool:
-        """Whether its messages are held because its predecessor still delivers."""
+        """Whether this connection's messages are held because its predecessor still delivers."""
         return self._predecessor is not None and not self._predecessor.has_ended()
 
     def received(self, now: float, time: float) -> None:
@@ -123,11 +131,11 @@ class Inbound:
         return future
 
     def resolve_reply(self, message: Any) -> bool:
-        """Pass a message to the caller that has waited longest for it; return whether no other receiver gets it."""
+        """Pass a message to the caller that has awaited it longest. Return whether no other receiver may get it."""
         # Iterate over a copy, because a user's filter may start another request.
         for future, (take, is_shared) in list(self.pending_replies.items()):
             if is_shared and self.sink is None:
-                # Without a sink the streams get this message now, also the stream of the caller, who calls the filter.
+                # Without a sink the streams get this message now. One of them is the caller's, and checks the filter.
                 continue
             if not future.done() and take(message) and not is_shared:
                 return True

@@ -27,7 +27,8 @@ E = TypeVar("E")
 K = TypeVar("K")
 V = TypeVar("V")
 
-#: Types of values that cannot be hashed and that equal no plain value, so a table of plain values need not be searched.
+#: Types whose values cannot be hashed and never equal a plain value. So a table of plain values need not be searched
+#: for them.
 _CONTAINERS = frozenset({list, dict, set})
 
 #: The largest number of types of messages whose readers a shape remembers.
@@ -41,7 +42,7 @@ _PLAIN = tuple(kind.__eq__ for kind in (str, int, float, bytes, tuple, object))
 class _Roster(Generic[K, V]):
     """Members in order of adding, and a tuple of them, which is made on demand and kept until the next change.
 
-    So messages without a change in between, and changes without a message in between, do not copy the members.
+    So a series of messages without a change copies the members only once, and a series of changes copies nothing.
     """
 
     __slots__ = ("listed", "members")
@@ -60,8 +61,9 @@ class _Roster(Generic[K, V]):
 
     def as_tuple(self) -> tuple[V, ...]:
         """Return the members, and keep the tuple until the next change."""
-        # A finalizer may remove a member at any allocation, so the star first makes a list in one step. The tuple may
-        # contain a removed member until the next change, but a removed receiver ignores messages.
+        # Any allocation may run a finalizer that removes a member, so copy with a star, which first copies the members
+        # into a list in one step. If a finalizer removes a member after that step, the tuple contains it until the next
+        # change. That does no harm, because a removed receiver ignores messages.
         listed = self.listed = (*self.members.values(),)
         return listed
 
@@ -102,13 +104,14 @@ class _Shape(_Roster[Hashable, _Bucket[E]]):
         self.find = self.members.get
         self.key = self.keys[0]
         is_one_key = len(self.keys) == 1 and not isinstance(self.key, tuple)
-        # Reads dicts. It is None for one plain key, which ``match`` reads itself. Other types have their own readers.
+        # Reads messages that are dicts; None for one plain key, which `match` reads itself. `readers` are for other
+        # types.
         self.read = None if is_one_key else reader_of_mappings(self.keys)
         self.readers: dict[type, Read | None] = {}
 
     def reader_for(self, kind: type) -> Read | None:
         """Make the function that reads messages of a type, and remember it."""
-        if len(self.readers) >= _MOST_TYPES:  # a program that makes types while it runs
+        if len(self.readers) >= _MOST_TYPES:  # the program creates types at run time
             self.readers.clear()
         read = self.readers[kind] = reader_for(kind, self.keys)
         return read
@@ -121,8 +124,8 @@ class _Shape(_Roster[Hashable, _Bucket[E]]):
 class _Tried(_Roster[Registration[E], "Registration[Registration[E]]"]):
     """The registrations whose filters also have values that are not plain.
 
-    A second index finds candidates by the plain values; then the whole filter of each candidate is called. Maps each
-    registration to its own registration in the second index.
+    A second index finds candidates by the plain values. Then the whole filter of each candidate is called. The members
+    map each registration to its registration in the second index.
     """
 
     __slots__ = ("index", "on_error")
@@ -130,7 +133,7 @@ class _Tried(_Roster[Registration[E], "Registration[Registration[E]]"]):
     def __init__(self, on_error: Callable[[Filter, object, BaseException], object]) -> None:
         super().__init__()
         self.on_error = on_error
-        self.index: Index[Registration[E]]  # made with the first member, because each Index has such a roster itself
+        self.index: Index[Registration[E]]  # created with the first member, because each Index creates a _Tried
 
     def put(self, key: Registration[E], value: Any) -> None:
         if not self.members:
@@ -157,15 +160,15 @@ class _Tried(_Roster[Registration[E], "Registration[Registration[E]]"]):
 class Index(Generic[E]):
     """Entries (any objects) with their filters. ``match`` finds the entries for a message.
 
-    ``match`` costs one look-up per shape (see the module), and the size of its result. A filter with more than plain
-    values (a function, a condition, a value that cannot be hashed) is called where its plain values match. ``match``
-    does not cost more for more entries, with one exception: the message has a value that cannot be hashed under a key
-    for which an entry wants a value with its own ``__eq__`` (so no str, number, None or enum). ``add`` and ``remove``
-    cost the same for any number of entries.
+    The cost of ``match`` grows with the number of shapes (see the module) and with the number of entries that it finds.
+    It also calls each filter that has more than plain values (a function, a condition, a value that cannot be hashed)
+    and whose plain values match. It does not grow with the number of other entries, with one exception: an entry wants
+    a value with an ``__eq__`` of its own (so not a str, a number, None or an enum), and the message has a value that
+    cannot be hashed under the same key. ``add`` and ``remove`` cost the same for any number of entries.
 
-    Use an index on one thread. A value's ``__eq__`` or ``__hash__`` and a finalizer may call it while it works. A
-    change that is requested during another change is made after that one, before the outer call returns. A ``match``
-    during a change may or may not find the entry that changes.
+    Use an index on one thread. A value's ``__eq__`` or ``__hash__`` and a finalizer may call its methods while another
+    call is running. A change that is requested during another change is made after that one, before the outer call
+    returns. A ``match`` during a change may or may not find the entry that changes.
 
     Args:
         on_error: called with the filter, the message and the exception when a predicate or an ``__eq__`` raises; the
@@ -188,8 +191,8 @@ class Index(Generic[E]):
         self._shapes: _Roster[frozenset[Hashable], _Shape[E]] = _Roster()
         self._unconditional: _Roster[Registration[E], E] = _Roster()
         self._tried: _Tried[E] = _Tried(on_error)
-        self._only: _Shape[E] | None = None  # the only shape of one plain key, if nothing else is to be searched
-        self._several = 0  # the number of registrations in several buckets, which a message may find twice
+        self._only: _Shape[E] | None = None  # the only shape, if it has one plain key and nothing else is searched
+        self._several = 0  # the number of registrations that are in several buckets, so a message may find them twice
         self._count = 0
         self._is_changing = False
         self._changes: deque[tuple[Callable[[Registration[E]], None], Registration[E]]] = deque()
@@ -253,7 +256,7 @@ class Index(Generic[E]):
         return self._merge(hits) if hits else ()
 
     def _find(self, message: object) -> list[_Bucket[E]]:
-        """Find the buckets of a message that is no dict. Each shape has one reader for each type of messages."""
+        """Find the buckets for a message that is not a dict. Each shape has one reader for each type of message."""
         found: list[_Bucket[E]] = []
         kind = type(message)
         for shape in self._shapes.listed or self._shapes.as_tuple():
@@ -279,7 +282,7 @@ class Index(Generic[E]):
         return list(found.values())
 
     def _compare(self, shape: _Shape[E], message: object) -> list[_Bucket[E]]:
-        """Find the buckets of a message with an unhashable value, or a value whose hash or equality raises."""
+        """Find the buckets for a message with an unhashable value, or with a value whose hash or equality raises."""
         found: list[_Bucket[E]] = []
         with contextlib.suppress(*FAILURES):  # the loop below meets the same exception and reports it
             if not shape.non_plain and any(type(look_up(message, key)) in _CONTAINERS for key in shape.keys):

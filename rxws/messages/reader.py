@@ -33,7 +33,7 @@ class Reader:
 
     Args:
         inbound: the receiving side of the connection.
-        frames: returns the source of its frames; called when reading begins.
+        frames: returns the source of the connection's frames; called when reading begins.
         dispatcher: has the hooks and the router, and delivers messages that do not go straight to the router.
     """
 
@@ -67,8 +67,8 @@ class Reader:
         inbound, dispatcher, clock = self._inbound, self._dispatcher, self._loop.time
         parse, reply = dispatcher.hooks.parse, dispatcher.hooks.reply
         route, counters = dispatcher.router.route, dispatcher.reporter.counters
-        # These two objects are never replaced. Both are empty while there are neither subscribers of frames nor awaited
-        # replies.
+        # These two objects are never replaced, so read the attributes only once. `watching` is empty while frames have
+        # no subscribers, `expected` while no reply is awaited.
         watching, expected = dispatcher.frames.subscriptions, inbound.pending_replies
         complete = self._complete_types
         step = countdown = 1
@@ -90,7 +90,7 @@ class Reader:
                     self._parsing = message
                     message = await message
                     if self._is_overdue:
-                        # The hook returned a message when it was cancelled, so use that message.
+                        # The hook caught the cancellation and returned a message, so use that message.
                         self._has_parsed_too_long()
                 if type(message) not in complete:
                     message = self._complete(type(message), message)
@@ -131,7 +131,7 @@ class Reader:
     def _end_burst(self) -> None:
         self._in_burst = False
         if self._is_parsing and self._patience is None:
-            # The hook is suspended. It has returned before the next burst begins.
+            # The hook is suspended. The next burst cannot begin before it returns, and cancels this timer.
             self._patience = self._loop.call_later(PARSE_TIMEOUT, self._on_parse_timeout)
 
     @property
@@ -152,7 +152,7 @@ class Reader:
         return True
 
     def _complete(self, kind: type, message: Any) -> Any:
-        """Return the message, and accept messages of its type from now on, unless they can be consumed only once.
+        """Check that several receivers can share the message, and return it. Remember its type for the next messages.
 
         Raises:
             TypeError: the message is an awaitable or an iterator, which several receivers cannot share.

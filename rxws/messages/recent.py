@@ -14,14 +14,15 @@ from .hooks import Many
 
 __all__ = ["WHOLE_FEED", "RecentMessages"]
 
-#: The largest numbers of messages, and of bytes of frames, that are kept.
+#: The largest number of messages that are kept, and the largest number of bytes that their frames have.
 MESSAGES_MAX: Final = 10_000
 BYTES_MAX: Final = 64 << 20
 
-#: The largest number of answers to sent messages that are left out.
+#: The number of newest answers to sent messages that are remembered, because ``delivered`` leaves them out.
 ANSWERS_MAX: Final = 1_000
 
-#: The number of chunks in which the messages are kept and dropped, so that a delivery costs one slot in a list.
+#: The number of lists in which messages are kept. A whole list is dropped at a time, so keeping a message costs only
+#: one append.
 CHUNKS: Final = 10
 
 #: The channel to pass for the cursor of the whole feed.
@@ -33,13 +34,13 @@ class RecentMessages:
 
     Attributes:
         field: the field of a message that is its cursor; None: a message is its own cursor.
-        was_asked: whether anything has asked for a cursor.
+        was_asked: whether ``cursor`` was called.
         watch: called with each message, which may be a ``Many``, before it is delivered; None: nothing is called.
 
     Args:
-        reporter: reports a function for the cursor that raises, and a key that no message has.
+        reporter: reports the exceptions of a ``cursor`` that is a function.
         cursor: the field of a message that is its cursor; None: a message is its own cursor.
-        counts: returns whether a message is kept; messages that are per connection are not.
+        counts: returns whether a message may be a cursor itself; a message that is per connection may not.
         channel_of: returns the channel of a message, or None if it has none.
         channels: returns the channels that have their own cursor.
     """
@@ -60,14 +61,14 @@ class RecentMessages:
         self._counts = counts
         self._channel_of = channel_of
         self._channels = channels
-        # The newest answers to sent messages. They are kept alive, because they are recognised by their ``id``.
+        # The newest answers to sent messages. They are compared by `id`, so they must be kept alive.
         self._answers: Final[deque[Any]] = deque(maxlen=ANSWERS_MAX)
         # The newest cursors among the messages that were dropped.
         self._dropped: dict[Hashable, Any] = {}
         self._chunks: Final[deque[list[tuple[Frame | None, Any, Hashable]]]] = deque([[]])
         self._newest = self._chunks[-1]
         self._size = 0
-        # The number of newest messages and answers at the end of the last connection that delivered.
+        # The length of `_newest` at the end of the last connection that delivered.
         self._settled = 0
 
     def add(self, frame: Frame, message: Any) -> None:
@@ -84,11 +85,11 @@ class RecentMessages:
         self._newest.append((None, answer, channel))
 
     def await_delivery(self, *, is_repeated: bool = False) -> None:
-        """Note that no connection delivers. Cursors in answers count only if their connection delivers later.
+        """Note that no connection delivers now. Until one does, the cursors in its answers are provisional.
 
         Args:
-            is_repeated: whether a connection has ended before it delivered. Then the answers on it are forgotten,
-                because the messages before their cursors were not delivered.
+            is_repeated: whether a connection ended before it delivered. Then its answers are forgotten, because the
+                messages before their cursors were not delivered.
         """
         self.watch = None
         if is_repeated:
@@ -96,7 +97,7 @@ class RecentMessages:
         self._settled = len(self._newest)
 
     def exclude(self, answers: Iterable[Any]) -> None:
-        """Leave out answers to sent messages, because the server sends them again on no other connection."""
+        """Leave out answers to sent messages, because the server does not repeat them on another connection."""
         self._answers.extend(answers)
 
     def _begin_chunk(self) -> None:
@@ -122,7 +123,7 @@ class RecentMessages:
         return iter(entries[-count:])
 
     def cursor(self, channel: Hashable = WHOLE_FEED) -> Any:
-        """Return the newest cursor of a channel or of the whole feed; None if there is none. Cursors are not None."""
+        """Return the newest cursor of a channel or of the whole feed; None if there is none. A cursor is never None."""
         self.was_asked = True
         found = self._newest_cursors(self._chunks, {channel})
         return found.get(channel, self._dropped.get(channel))

@@ -19,7 +19,7 @@ __all__ = ["Receiver", "Router"]
 
 
 class Receiver:
-    """An object that is registered with a router: a stream or a handler. It queues nothing, unless a subclass does."""
+    """An object that is registered with a router: a stream or a handler. This base class has no queue."""
 
     __slots__ = ()
 
@@ -28,10 +28,10 @@ class Receiver:
         """Take a message that passes the receiver's filter."""
 
     def on_gap(self, gap: Gap, /) -> None:
-        """Called with a Gap, which means that messages may be missing at this point. By default do nothing."""
+        """Called with a Gap when messages may be missing at this point. This method does nothing."""
 
     def on_end(self, error: Exception | None, /) -> None:
-        """Called once, after the last message. ``error`` is None if the feed was closed, or why it failed."""
+        """Called once, after the last message. ``error`` says why the feed failed, or is None if it was closed."""
 
     def __len__(self) -> int:
         """Return how many messages are queued."""
@@ -79,14 +79,14 @@ class Router:
         return list(self._receivers)
 
     def add(self, receiver: Receiver, filter: Filter) -> None:  # noqa: A002
-        """Register a receiver. After the end of the feed the receiver ends at once."""
+        """Register a receiver. If the feed has ended, call its ``on_end`` immediately instead."""
         if self._ended:
             receiver.on_end(self._error)
         else:
             self._receivers[receiver] = self._index.add(receiver.on_message, filter)
 
     def divert(self, receiver: Receiver, filter: Filter, push: Callable[[Any], None]) -> None:  # noqa: A002
-        """Pass the messages of a registered receiver to ``push`` from now on. Without a registration do nothing."""
+        """Pass the messages of ``receiver`` to ``push`` from now on. Do nothing if it is not registered."""
         registration = self._receivers.get(receiver)
         if registration is not None:
             self._index.remove(registration)
@@ -104,14 +104,14 @@ class Router:
         self._on_removed[receiver] = on_removed
 
     def _rejected(self, filter: Filter, message: Any, error: BaseException) -> None:  # noqa: A002
-        """Report that a filter raised, with the name of its function if it has one."""
+        """Report that a filter raised. The report names the filter's function if it has one."""
         self._reporter.failed(filter.predicate or filter, message, error)
 
     def report_gap(self, start: float, end: float, reason: GapReason) -> None:
         """Count, emit and announce a Gap: messages from ``start`` to ``end`` may be missing at this point."""
         self._reporter.counters.gaps += 1
         gap = self._reporter.emit(Gap, start=start, end=end, reason=reason, last_message=self.last_message)
-        # Each has a line of its own.
+        # The log limits repeated lines per `about`. The number of the gap differs, so every gap is logged.
         self._reporter.log(logging.WARNING, gap, about=self._reporter.counters.gaps)
         self.announce(gap)
 
@@ -122,7 +122,7 @@ class Router:
             receiver.on_gap(gap)
 
     def end(self, error: Exception | None) -> None:
-        """End all receivers, now and in future."""
+        """End all receivers, and from now on each receiver that is added."""
         self._ended = True
         self._error = error
         self.last_message = None

@@ -12,7 +12,7 @@ from ..reporting.cancellation import FAILURES
 
 __all__ = ["ABSENT", "Read", "look_up", "mapping_of", "reader_for", "reader_of_mappings"]
 
-#: The result of :func:`look_up` for a key that the message lacks. It cannot be None, which may be a value.
+#: The result of :func:`look_up` for a key that the message lacks. None would be ambiguous, because it may be a value.
 ABSENT: Final = object()
 
 #: Reads the values of some keys: one value, or a tuple of several. If the message lacks a key, the result contains
@@ -24,9 +24,9 @@ _FIELDS: Final = ("__struct_fields__", "__dataclass_fields__", "__attrs_attrs__"
 
 
 def mapping_of(message: object) -> Mapping[Any, Any] | None:
-    """Return the message as a mapping that has ``get``, or None if it is no mapping.
+    """Return the message as a mapping that has ``get``, or None if it is not a mapping.
 
-    A class may be registered as a Mapping although it has no ``get``, as the Struct of protobuf is.
+    A class without ``get`` may be registered as a Mapping. An example is the Struct of protobuf.
     """
     if type(message) is dict:
         return message
@@ -38,7 +38,7 @@ def mapping_of(message: object) -> Mapping[Any, Any] | None:
         # ChainMap's ``get`` first checks whether the key exists. Reading a missing key of a protobuf Struct creates it.
         return ChainMap(message)  # type: ignore[arg-type]
     except FAILURES:
-        # The message's own code raised. A message that cannot be checked counts as no mapping.
+        # The message's own code raised. Treat a message that cannot be checked as one that is not a mapping.
         return None
 
 
@@ -99,7 +99,7 @@ def reader_for(kind: Any, keys: tuple[Hashable, ...]) -> Read | None:
         first_steps = [step[0] if isinstance(step, tuple) else step for step in steps]
         if kind not in (list, tuple) or not all(isinstance(step, int) for step in first_steps):
             return None
-    # An object whose class is no Mapping may still be a mapping: a proxy has the ``__class__`` of its target.
+    # An object may be a mapping although its type is not: a proxy reports the ``__class__`` of its target.
     return _reader_of_paths(keys)
 
 
@@ -124,8 +124,9 @@ def _reader_of_paths(keys: tuple[Hashable, ...]) -> Read:
 def _attribute_reader(kind: Any, name: Any) -> Read | None:
     """Return a function that reads an attribute of objects of a type; None if they have no such attribute.
 
-    Attributes are the fields of a class that lists its fields, and its properties. The tag of a Struct is one, too,
-    under the name that it has in a message. Methods and other private attributes are none: no server has sent them.
+    Only classes that list their fields have attributes in this sense: the fields, the public properties, and the tag of
+    a Struct under the name that it has in a message. Methods and other private attributes do not count, because a
+    server did not send them.
     """
     if not isinstance(name, str) or issubclass(kind, Mapping) or not any(hasattr(kind, each) for each in _FIELDS):
         return None
@@ -139,5 +140,5 @@ def _attribute_reader(kind: Any, name: Any) -> Read | None:
 
 
 def _tag_field_of(kind: Any) -> str | None:
-    """Return the name of a Struct's tag in messages; None for other types, and without a tag."""
+    """Return the name that a Struct's tag has in messages; None for other types, and for a Struct without a tag."""
     return getattr(getattr(kind, "__struct_config__", None), "tag_field", None)

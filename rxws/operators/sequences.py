@@ -60,7 +60,7 @@ def detect_gaps(
     Args:
         sequence: the sequence number, as a key or a path; a list of two of these, ``["U", "u"]``, for the first and the
             last number of a message; or a function of the message that returns a number or the pair. Each number is an
-            int, or a str of one.
+            int, or an int as a str.
         key: a key, a path, or a function of the message: each of its values has its own count. None (the default) for
             one count of all messages.
         reordering: by how many numbers a message may be late; 1,000 by default.

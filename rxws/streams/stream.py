@@ -181,7 +181,7 @@ class Stream(AsyncObservable[T], BufferIterator[T], Generic[T]):
         Args:
             snapshot: a coroutine function that fetches a snapshot.
             sequence: the keys, or paths, of the first and the last number of a change, ``("U", "u")``; the key of one
-                number; or a function of a change that returns a number, or both. Each is an int, or a str of one.
+                number; or a function of a change that returns a number, or both. Each is an int, or an int as a str.
             snapshot_sequence: the key, or path, of the last number in a snapshot, ``"lastUpdateId"``; or a function of
                 a snapshot that returns it.
 
