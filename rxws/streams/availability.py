@@ -9,8 +9,8 @@ from typing import Final
 
 __all__ = ["ALWAYS_AVAILABLE", "Availability"]
 
-#: The shortest and the longest interval in seconds at which the subscription of a channel is polled, as no event
-#: reports it. The interval grows, because hundreds of channels may be refused for weeks.
+#: The shortest and the longest interval, in seconds, between two checks of whether a channel is subscribed. No event
+#: reports that. The interval grows, because the server may refuse hundreds of channels for weeks.
 POLL_INTERVALS: Final = (0.1, 1.0)
 
 #: The polling interval as a share of the time waited so far. So polling prolongs a wait at most by this share.

@@ -21,7 +21,7 @@ class Batches(AsyncIterator[list[T]], Generic[T]):
         buffer: the messages. They stay in it until their list is complete, so cancelling loses none.
         owner: the stream, which is kept alive.
         count: the number of messages that one list has at most; None: no limit.
-        seconds: how long a message waits at most for its list to grow; None: lists do not wait.
+        seconds: how long a message waits at most for its list to grow; None: a list does not wait for more messages.
 
     Raises:
         TypeError: ``count`` is not an int or None, or ``seconds`` is not a number or None.
@@ -39,7 +39,7 @@ class Batches(AsyncIterator[list[T]], Generic[T]):
         self._owner: Final = owner
         self._count: Final = count
         self._seconds: Final = seconds
-        # The messages that wait now came after this time. The messages themselves have no times.
+        # The messages that wait now arrived after this time. Messages have no times of their own.
         self._taken_at = -math.inf
 
     async def __anext__(self) -> list[T]:

@@ -27,13 +27,13 @@ class FunctionHandler(Receiver):
         self._disposed = False
 
     def on_message(self, message: Any, /) -> None:
-        """Call the function with a message, and report what it raises."""
+        """Call the function with a message, and report the exception that it raises."""
         # Another receiver of this message may have disposed this handler.
         if self._disposed:
             return
         try:
             result = self._function(message)
-            # A task or a future runs without being awaited.
+            # The function may return a task or a future, because these run without being awaited.
             if result is not None and inspect.isawaitable(result) and not asyncio.isfuture(result):
                 raise _never_awaited(self._function, result)
         except RAISED as error:
@@ -46,7 +46,10 @@ class FunctionHandler(Receiver):
 
 
 class CoroutineHandler(Buffer[Any], Receiver):
-    """A coroutine function with its own queue, so that it delays no other receiver. One call at a time, in order."""
+    """A coroutine function that is called with each message, one call at a time, in order.
+
+    Messages wait in the handler's own queue, so that a slow handler does not delay other receivers.
+    """
 
     __slots__ = ("_cancelled", "_function", "_router", "task")
 
@@ -74,7 +77,7 @@ class CoroutineHandler(Buffer[Any], Receiver):
         self._router.remove(self)
 
     def dispose(self) -> None:
-        """Stop calling the function. A running call goes on to its end."""
+        """Stop calling the function. A call that is running is not cancelled."""
         self._router.remove(self)
         self.clear()
         self.close()
@@ -94,12 +97,13 @@ class CoroutineHandler(Buffer[Any], Receiver):
         except StreamOverflow as error:
             self._reporter.failed(self._function, None, error)
         except GeneratorExit as error:
-            # Report it only if this task is running. If the loop has gone and its tasks are being collected, it is not.
+            # If this task is running, the function raised this. Otherwise the loop is gone and the task is being
+            # garbage collected, which is not a failure.
             if asyncio._get_running_loop() is self._loop and asyncio.current_task() is self.task:
                 self._reporter.failed(self._function, None, error)
             raise
         except asyncio.CancelledError as error:
-            # Other code cancelled the task while it waited. Report it, as no other report says why the calls stopped.
+            # Other code cancelled the task while it waited for a message. No other report says why the calls stopped.
             if not (self._cancelled or is_torn_down()):
                 self._reporter.failed(self._function, None, error)
             raise

@@ -31,7 +31,8 @@ S = TypeVar("S")
 #: Seconds after which fetching a snapshot fails.
 SNAPSHOT_TIMEOUT: Final = 10.0
 
-#: Seconds in sync after which the delays start over. If numbers are missing again and again, the delays go on growing.
+#: After this number of seconds in sync, the delays between fetches start over. If numbers are missing again sooner, the
+#: delays keep growing.
 HEALTHY_AFTER: Final = 10.0
 
 
@@ -41,7 +42,7 @@ class ChangeSource(Generic[T]):
 
     Attributes:
         changes: the changes.
-        gaps: the gaps of their feed.
+        gaps: the gaps of the feed.
         availability: whether changes can come at present.
         name: the name of the source in reports.
     """
@@ -53,7 +54,7 @@ class ChangeSource(Generic[T]):
 
 
 class Resynced(AsyncObservable[T | Snapshot[S]], Generic[T, S]):
-    """The result of ``stream.resync``. Each subscriber gets a snapshot, the changes after it, and so on.
+    """The result of ``stream.resync``. Each subscriber gets a snapshot and the changes after it, again after each loss.
 
     Attributes:
         in_sync: whether all subscribers have got all changes; False without a subscriber, and while the feed has no
@@ -125,7 +126,7 @@ class _Session(HotObservable[Any]):
         return self.changes.in_sync and not self._has_more
 
     def start(self) -> None:
-        # Fetch first, so that the changes that the source holds already are held here.
+        # Fetch first: a source that has ended ends this session while it subscribes, and `_stop` cancels the fetch.
         self._fetch()
         source = self._resynced._changes
         self._subscriptions.append(source.gaps.subscribe(self._lose))
@@ -190,7 +191,7 @@ class _Session(HotObservable[Any]):
             self.on_next(item)
 
     def _fetch(self) -> None:
-        # A subscriber that gets the report of a failure may have disposed of its subscription.
+        # A failure or a message was passed to the user's code before, which may have disposed of the subscription.
         if self.observed and (self._fetching is None or self._fetching.done()):
             self._fetching = self._context.loop.create_task(self._until_in_sync(), name="rxws resync")
 
@@ -211,7 +212,7 @@ class _Session(HotObservable[Any]):
                     data = await resynced._snapshot()
                 name = f"snapshot_sequence of resync for {resynced._changes.name}"
                 # If changes were lost during the fetch, refuse the snapshot: it may be older than the lost changes, or
-                # from before a restart of the numbers.
+                # the server may have made it before it restarted its count.
                 delivered = self.changes.snapshot(data) if losses == self.changes.losses else None
             except FAILURES as error:
                 if is_being_cancelled(error):

@@ -1,4 +1,4 @@
-"""Decides which changes follow which snapshot. Pure."""
+"""Decides which changes follow which snapshot, without any I/O."""
 
 from __future__ import annotations
 
@@ -14,14 +14,14 @@ __all__ = ["HELD_MAX", "SequenceTracker", "Snapshot"]
 
 T = TypeVar("T")
 
-#: The largest number of changes held while a snapshot is fetched. Beyond it the oldest are dropped, and the snapshot
-#: must be newer than these.
+#: The largest number of changes that are held while a snapshot is fetched. If more arrive, the oldest are dropped, and
+#: the snapshot must be newer than the dropped ones.
 HELD_MAX: Final = 100_000
 
 
 @dataclass(frozen=True, slots=True, repr=False)
 class Snapshot(Generic[T]):
-    """A snapshot, which ``stream.resync`` delivers before the changes that follow it.
+    """A snapshot. ``stream.resync`` delivers it before the changes that follow it.
 
     Attributes:
         data: the value that ``snapshot()`` returned.
@@ -44,8 +44,8 @@ class SequenceTracker(Generic[T]):
     While the tracker is out of sync, it holds changes and needs a snapshot. With a snapshot that is not older than the
     held changes it is in sync: it delivers the snapshot, then the changes after it. The first number of a delivered
     change is at most one more than the last number of the previous change. The tracker gets out of sync when numbers
-    are missing, and when they go back because the server restarted its count. Until they go back, a snapshot that is
-    older than the delivered changes is refused, because it comes from a cache.
+    are missing, and when they go back because the server restarted its count. A snapshot that is older than the
+    delivered changes is refused, because it comes from a cache, unless the numbers went back after those changes.
 
     Attributes:
         range_of: returns the first and the last number of a change.
@@ -86,7 +86,7 @@ class SequenceTracker(Generic[T]):
         """
         first, last = self.range_of(message)
         if last < self._seen:
-            # This change proves that the server restarted its count, also if the tracker is out of sync.
+            # This change proves that the server restarted its count, even if the tracker is out of sync.
             self._last = -math.inf
             self.reset("restart")
         self._seen = last

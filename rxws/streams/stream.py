@@ -81,7 +81,10 @@ class Stream(AsyncObservable[T], BufferIterator[T], Generic[T]):
 
     @property
     def interrupt(self) -> Callable[[float], None]:
-        """A function that has a ``Gap`` since some time announced with the next message. It keeps no stream alive."""
+        """A function that makes the stream announce a ``Gap`` before its next message.
+
+        Its argument is the start of the gap, in seconds since the epoch. It does not keep the stream alive.
+        """
         return self._receiver.interrupt
 
     def clear(self) -> None:
@@ -136,15 +139,16 @@ class Stream(AsyncObservable[T], BufferIterator[T], Generic[T]):
     def batches(self, count: int | None = None, seconds: float | None = None) -> AsyncIterator[list[T]]:
         """Iterate over lists of messages, for example to store many in one transaction.
 
-        Without arguments each list has all messages that wait. A list has at least one message. Messages wait in the
-        stream until their list is complete, so cancelling loses none, and ``maxsize`` limits them. The iteration ends
-        and raises like that of the stream. At the end the last list is delivered without waiting.
+        Without arguments each list contains all messages that wait. A list is never empty. Messages wait in the stream
+        until their list is complete, so cancelling loses none, and ``maxsize`` limits them. The iteration ends and
+        raises like the iteration of the stream. At the end of the stream the last list is delivered without waiting.
 
         Args:
             count: the number of messages that a list has at most. By default None: no limit. Without ``seconds`` a list
                 does not wait to grow.
-            seconds: how long a message waits at most for its list to reach ``count`` messages. The time during which
-                the previous list was processed counts. By default None: a list is delivered as soon as a message waits.
+            seconds: how long a message waits at most for its list to reach ``count`` messages, including the time that
+                the consumer needs for the previous list. By default None: a list is delivered as soon as a message
+                waits.
 
         Raises:
             TypeError: ``count`` is not an int or None, or ``seconds`` is not a number or None.
@@ -165,18 +169,20 @@ class Stream(AsyncObservable[T], BufferIterator[T], Generic[T]):
         """Return an Observable of the snapshots and the changes that follow them.
 
         Each subscriber, and each ``async for``, gets a :class:`~rxws.Snapshot`, then only the changes after it. Changes
-        whose last number is not after the snapshot's are dropped. Each delivered change begins at most one after the
-        end of the previous one. Another snapshot is fetched and delivered, for this subscriber only, after each ``Gap``
-        of the feed, when numbers are missing, and when they go back because the server restarted its count. Missing
-        numbers are noticed with the next change. During the fetch changes are held, at most 100,000, and ``in_sync`` of
-        the returned Observable is False. It is also False, and no snapshot is fetched, while the feed has no
-        connection, and while a stream of ``multiplex`` is not subscribed on it or was refused by the server.
+        whose last number is not after the snapshot's are dropped. The first number of each delivered change is at most
+        one more than the last number of the previous one. Another snapshot is fetched and delivered, for this
+        subscriber only, after each ``Gap`` of the feed, when numbers are missing, and when they go back because the
+        server restarted its count. Missing numbers are noticed with the next change. During the fetch changes are held,
+        at most 100,000, and ``in_sync`` of the returned Observable is False. ``in_sync`` is also False, and no snapshot
+        is fetched, while the feed has no connection, and while the server has not accepted the subscription of a
+        ``multiplex`` stream.
 
-        A snapshot that is older than held or delivered changes is fetched again; from the second in a row on, this is
-        reported. A fetch that fails or takes longer than 10 s is reported and retried. The delays between fetches grow;
-        they start over after a ``Gap`` and after 10 s in sync. A message whose numbers cannot be read may be a change:
-        another snapshot is fetched, and the first such message in a row is reported. Disposing of the subscription, or
-        leaving the ``async for``, cancels the fetch. The sequence ends with the stream.
+        If a snapshot is older than held or delivered changes, another one is fetched; the second in a row and each
+        further one are reported. A fetch that fails or takes longer than 10 s is reported and retried. The delays
+        between fetches grow. They start over after a ``Gap`` and after 10 s in sync. A message whose numbers cannot be
+        read may be a change, so another snapshot is fetched. Of several such messages in a row, the first is reported.
+        Disposing of the subscription, or leaving the ``async for``, cancels the fetch. The sequence ends with the
+        stream.
 
         Args:
             snapshot: a coroutine function that fetches a snapshot.

@@ -18,7 +18,7 @@ class StreamOptions:
 
     Attributes:
         maxsize: the largest number of waiting messages; None for no bound.
-        overflow: what happens to further messages.
+        overflow: what happens when a message arrives while ``maxsize`` messages wait.
         gaps: whether the stream contains ``Gap`` objects. Handlers ignore it.
         copy: whether each message is a deep copy. Handlers ignore it.
 

@@ -21,9 +21,10 @@ T = TypeVar("T")
 
 
 class StreamReceiver(Buffer[T], Receiver):
-    """The part of a stream to which the router refers. It must not refer to the stream, so that it can be collected.
+    """The part of a stream that the router refers to.
 
-    Only while there are subscribers, it refers to the stream through ``fan_out``.
+    It must not refer to the stream itself, so that a stream that is no longer used can be garbage collected. It does so
+    only while the stream has subscribers, through ``fan_out``.
 
     Attributes:
         abandoned: whether the stream was collected.
@@ -70,7 +71,7 @@ class StreamReceiver(Buffer[T], Receiver):
 
         def begin() -> None:
             self._router.divert(self, self._filters, self.on_message)
-            # During an overlap, the overlap discards them.
+            # Take the difference of the counter, because during an overlap the overlap discards the messages.
             discarded = counters.discarded - before
             if discarded and not self.closed:
                 reporter = self._reporter
@@ -82,10 +83,10 @@ class StreamReceiver(Buffer[T], Receiver):
         return begin
 
     def interrupt(self, since: float) -> None:
-        """Announce a Gap with the next message, because its channel is subscribed on no connection. Idempotent.
+        """Announce a Gap before the next message, because the channel is not subscribed on any connection. Idempotent.
 
         Args:
-            since: when the last message came before, in seconds since the epoch.
+            since: the start of the gap: when the last message arrived, in seconds since the epoch.
         """
         if self._waits or not self.matched:
             return
@@ -130,7 +131,7 @@ class StreamReceiver(Buffer[T], Receiver):
             self.fan_out.end(self.error)
 
     def abandon(self) -> None:
-        """Keep no more messages, because the stream is being collected. Called in any thread and at any allocation."""
+        """Keep no more messages. Called by the garbage collector, in any thread and during any allocation."""
         self.abandoned = True
         self.keeps = False
 

@@ -25,7 +25,8 @@ PATIENCE: Final = 10.0
 #: Seconds between two checks of the traffic, while there are unmatched streams.
 POLL_INTERVAL: Final = 0.25
 
-#: The longest interval in seconds. While there is no traffic, the interval doubles up to this value.
+#: The longest interval between two checks, in seconds. While there is no traffic, the interval doubles up to this
+#: value.
 LONGEST_INTERVAL: Final = 10.0
 
 #: Number of messages that are kept to show their values under the keys of a filter.
@@ -67,7 +68,8 @@ class UnmatchedFilters:
         self._loop = router.context.loop
         self._reporter = router.context.reporter
         self._is_settled = is_settled
-        # `_fresh` has the streams without traffic so far; `_waiting` the others, with the time of their first traffic.
+        # `_fresh` contains the streams for which no traffic was seen yet. `_waiting` contains the others, each with the
+        # time when traffic was first seen.
         self._fresh: list[_Watched] = []
         self._waiting: deque[tuple[float, _Watched]] = deque()
         self._samples: deque[Any] = deque(maxlen=SAMPLES)
@@ -77,7 +79,7 @@ class UnmatchedFilters:
         self._timer: asyncio.TimerHandle | None = None
 
     def watch(self, stream: Stream[Any], filter: Filter) -> None:  # noqa: A002
-        """Watch a new stream, and report its filter if no message passes it. Functions are not watched."""
+        """Watch a new stream, and report its filter if no message passes it. A filter that is a function is ignored."""
         if not filter.alternatives:
             return
         self._fresh.append(_Watched(weakref.ref(stream), filter, self._reporter.counters.messages))
@@ -113,7 +115,7 @@ class UnmatchedFilters:
             self._waiting.extend((now, each) for each in self._fresh)
             self._fresh.clear()
         else:
-            # Drop the streams that have ended, because there may be no traffic for a long time.
+            # Drop the streams that have ended. Without traffic nothing else drops them, perhaps for a long time.
             self._fresh = [each for each in self._fresh if each.is_unmatched]
             interval = POLL_INTERVAL if self._waiting else min(2 * self._interval, LONGEST_INTERVAL)
         while self._waiting and now - self._waiting[0][0] >= PATIENCE:
@@ -143,7 +145,7 @@ class UnmatchedFilters:
     def _values(self, filter: Filter, key: Hashable) -> tuple[str, ...]:  # noqa: A002
         """Return a few distinct values of the messages under a key, with secrets redacted.
 
-        They are values with which a message would pass, if any message has all other values of a dict of the filter.
+        If there are messages that fail a dict of the filter only because of this key, only their values are returned.
         """
         dicts = [each for each in filter.alternatives if key in each]
         others = [[pair for pair in each.items() if pair[0] != key] for each in dicts]
