@@ -52,8 +52,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--port", type=int, default=0, help="the port to listen on (default: a free one)")
     parser.add_argument("--rate", type=float, default=100.0, help="messages a second (default: 100)")
     parser.add_argument("--seed", type=int, default=0, help="the same seed gives the same messages (default: 0)")
-    parser.add_argument("--lag", type=float, default=0.0, help="the longest lag, in seconds (default: 0)")
-    parser.add_argument("--key-lifetime", type=float, default=3600.0, help="of listen keys, in seconds (default: 3600)")
+    parser.add_argument("--lag", type=float, default=0.0, help="the longest lag of a message, in seconds (default: 0)")
+    parser.add_argument(
+        "--key-lifetime", type=float, default=3600.0, help="seconds until a listen key expires (default: 3600)"
+    )
     parser.add_argument(
         "--cut-every",
         metavar="SECONDS",

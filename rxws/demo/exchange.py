@@ -66,7 +66,7 @@ class DemoExchange(str):
         market: prices and books.
         lag: each message reaches each connection after its own lag, drawn uniformly from 0 to this many seconds; the
             order on each channel is kept. It may be changed at any time.
-        snapshot_lag: how many changes ``/depth`` is behind the feed, or 0. It may be changed at any time.
+        snapshot_lag: the number of changes by which ``/depth`` is behind the feed. It may be changed at any time.
         snapshot_delay: seconds until ``/depth`` answers, with the book at the end of that time. With :attr:`lag` the
             snapshot can be ahead of the feed. It may be changed at any time.
         replays_cursor: whether a replay begins with the cursor's own message (the default), or with the next one.
@@ -98,7 +98,7 @@ class DemoExchange(str):
         self.snapshot_lag = snapshot_lag
         self.snapshot_delay = snapshot_delay
         self._epoch = (time.time() if start is None else start) - loop.time()
-        # Lags have their own random numbers, so that they do not change the prices.
+        # Lags have their own random generator, so that drawing a lag does not change the prices.
         self._lag_random = random.Random(f"lags {seed}")
         self._keys = keys
         self._limit = max_messages_per_second
@@ -319,7 +319,10 @@ class DemoExchange(str):
         return True
 
     def _answer(self, connection: FeedConnection, message: str | bytes) -> dict[str, Any] | None:
-        """Return the answer to a request; None if it was already sent, as it must precede repeated messages."""
+        """Return the answer to a request, or None if this method has already sent the answer.
+
+        It sends the answer itself when messages are repeated, because the answer must precede them.
+        """
         try:
             request = msgspec.json.decode(message, type=_Request)
         except msgspec.DecodeError:
@@ -406,8 +409,8 @@ async def serve(
         max_messages_per_second: the exchange closes the connection of a client that sends more, with 1008; None: no
             limit.
         lag: the longest lag of a message, in seconds, see :class:`DemoExchange`.
-        snapshot_lag: how many changes snapshots are behind the feed.
-        snapshot_delay: seconds that a snapshot takes.
+        snapshot_lag: the number of changes by which snapshots are behind the feed.
+        snapshot_delay: seconds until a request for a snapshot is answered.
         options: more options for :class:`rxws.testing.FeedServer`, such as ``allow_origins`` and ``allow_hosts``, which
             let web pages use the exchange.
 

@@ -51,7 +51,7 @@ class History:
         return max(kept_from - 1, self._forgotten + 1) <= cursor <= self.count
 
     def since(self, cursor: int, channels: Collection[str], *, includes: bool) -> list[dict[str, Any]]:
-        """Return the messages of these channels from the cursor on, including the cursor's own message or not."""
+        """Return the messages of these channels after the cursor; ``includes`` adds the cursor's own message."""
         first = cursor if includes else cursor + 1
         return [each for _, channel, each in self._messages if each["c"] >= first and channel in channels]
 
