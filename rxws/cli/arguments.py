@@ -43,7 +43,7 @@ class Parser(argparse.ArgumentParser):
 
 
 Declare = Callable[..., argparse.ArgumentParser]
-"""The type of ``add_parser``, with which a command is declared."""
+"""The type of argparse's ``add_parser``, which declares a command."""
 
 
 def url(text: str) -> str:
@@ -109,7 +109,7 @@ def header(text: str) -> tuple[str, str]:
 
 
 def key(text: str) -> str | tuple[str | int, ...]:
-    """Parse a key of messages; one with dots is a path, as in ``data.s`` or ``data.0.s``."""
+    """Parse a key of messages. A key with dots is a path, as in ``data.s`` or ``data.0.s``."""
     return _path(text)
 
 

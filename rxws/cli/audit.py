@@ -1,4 +1,4 @@
-"""``rxws audit PATH``: shows which times of a recording are complete, and which messages are missing or damaged."""
+"""``rxws audit PATH``: shows when a recording is complete, and which of its messages are missing or damaged."""
 
 from __future__ import annotations
 
@@ -24,10 +24,10 @@ __all__ = ["add", "audit"]
 UNREADABLE: Final = 2
 
 SUFFIXES: Final = (".jsonl", ".jsonl.gz", ".jsonl.zst")
-"""The endings of the names of recordings in a folder."""
+"""File name suffixes of the recordings in a folder."""
 
 STEP: Final = 500
-"""The number of entries after which the event loop runs, to handle signals."""
+"""The number of entries after which the audit yields to the event loop, so that signals are handled."""
 
 MOST_SHOWN: Final = 10
 """The largest numbers of gaps, holes and lines that are listed."""
@@ -45,22 +45,22 @@ def add(declare: Declare) -> None:
     parser = declare(
         "audit",
         usage="rxws audit PATH [options]",
-        help="say what is missing in a recording",
-        description="Say what a recording proves, and what is missing or damaged in it.\n"
-        "In a folder, all files are audited that end in .jsonl, .jsonl.gz or .jsonl.zst.",
+        help="show what is missing in a recording",
+        description="Show when a recording is proven to be complete, and what is missing or\n"
+        "damaged in it. In a folder, all .jsonl, .jsonl.gz and .jsonl.zst files are audited.",
         epilog=_EPILOG,
     )
     parser.set_defaults(command=audit, prog=parser.prog)
-    parser.add_argument("path", metavar="PATH", help="file that rxws record wrote, or a folder of such")
+    parser.add_argument("path", metavar="PATH", help="file that rxws record wrote, or a folder of such files")
     parser.add_argument("--sequence", metavar="K", type=key, help="key of consecutive numbers; a.b is a path")
-    parser.add_argument("--key", metavar="K", type=key, help="key of what they count, such as a symbol")
+    parser.add_argument("--key", metavar="K", type=key, help="key whose values are numbered separately: a symbol")
     parser.add_argument("--json", action="store_true", help="print one JSON object for each file")
 
 
 async def audit(options: argparse.Namespace, output: Output) -> int:
     """Print the audit of each recording. Return the exit code."""
     if options.key is not None and options.sequence is None:
-        output.report("rxws audit: error: --key needs --sequence: it says what the numbers count")
+        output.report("rxws audit: error: --key needs --sequence, the numbers that each value of the key has")
         return UNREADABLE
     codes = [DONE]
     try:

@@ -19,8 +19,8 @@ def add_filter_options(parser: argparse.ArgumentParser) -> None:
         metavar="K=V",
         type=filter_case,
         action="append",
-        help="K=V,K2=V2 requires both; repeat it for alternatives; a.b=1 is a path; a value is JSON if it is valid "
-        "JSON, otherwise text",
+        help="K=V,K2=V2 requires both pairs; repeat the option for alternatives; a.b=1 is a path; a value is JSON if "
+        "it is valid JSON, otherwise text",
     )
     parser.add_argument("--count", "-n", metavar="N", type=count, help="stop after N messages")
 
@@ -31,7 +31,7 @@ def add_connection_options(parser: argparse.ArgumentParser) -> None:
     option(
         "--send", "-s", metavar="TEXT", action="append", default=[], help="send TEXT on every connection; repeatable"
     )
-    option("--rotate", metavar="SECONDS", type=seconds, help="open a new connection that often, without a gap")
+    option("--rotate", metavar="SECONDS", type=seconds, help="rotate the connection at this interval, without a gap")
     option("--header", metavar="K:V", type=header, action="append", help="add a header to the handshake; repeatable")
 
 

@@ -33,7 +33,7 @@ PATIENCE: Final = 5.0
 """Seconds to wait for an event that normally comes at once."""
 
 EVENTS: Final = {"trade": "trade", "bookTicker": "bookTicker", "depthUpdate": "depth"}
-"""By type of a message (its ``e``): the kind of its channel."""
+"""The kind of channel for each type of message (its ``e``)."""
 
 _EPILOG = """\
 example:

@@ -69,7 +69,11 @@ def event_line(event: Event) -> str:
 
 
 def is_news(event: Event) -> bool:
-    """Return whether to print an event. The end by the command itself and the final error are not printed."""
+    """Return whether to print an event.
+
+    Not printed are the end of a connection that the command itself closes, and the final error, which the command
+    reports itself.
+    """
     if not isinstance(event, Disconnected):
         return True
     gives_up = event.number is None and event.delay is None

@@ -58,11 +58,11 @@ class Output:
     # Writing
 
     def write(self, text: str) -> None:
-        """Write text to standard output soon."""
+        """Queue text for standard output."""
         self._put(self._stdout, text, self.encoding)
 
     def report(self, line: str) -> None:
-        """Write a line to standard error soon. Without a standard error it is discarded."""
+        """Queue a line for standard error. Without a standard error the line is discarded."""
         self._put(self._stderr, line + "\n", getattr(sys.stderr, "encoding", None) or "utf-8")
 
     async def written(self) -> None:
@@ -122,7 +122,7 @@ class Output:
         self._unwatch()
         poll = select.poll()
         poll.register(descriptor, 0)
-        # If this process has also opened the pipe for reading, the pipe may only have become readable.
+        # Look for an error: the pipe may also have become readable, if this process has opened it for reading, too.
         if any(event & (select.POLLERR | select.POLLHUP) for _, event in poll.poll(0)):
             self._fail(BrokenPipeError(errno.EPIPE, os.strerror(errno.EPIPE)))
 
@@ -137,7 +137,8 @@ def _writer(stream: TextIO | None) -> _Write | None:
     if stream is None:
         return None
     try:
-        # Bypass the stream's buffer: a blocked thread would hold its lock when the interpreter exits.
+        # Bypass the stream's buffer: a thread that is blocked in a write would hold the lock of the buffer, which the
+        # interpreter needs when it exits.
         return functools.partial(os.write, stream.fileno())
     except OSError:
         # A stream without a descriptor, as in a notebook or a test.

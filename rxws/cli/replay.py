@@ -38,7 +38,7 @@ def add(declare: Declare) -> None:
     )
     parser.set_defaults(command=replay, prog=parser.prog)
     parser.add_argument("path", metavar="PATH", help="file that rxws record wrote")
-    parser.add_argument("--speed", metavar="N", type=speed, default=1.0, help="N times as fast, or max (default: 1)")
+    parser.add_argument("--speed", metavar="N", type=speed, default=1.0, help="N times the pace, or max (default: 1)")
     add_filter_options(parser)
 
 

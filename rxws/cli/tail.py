@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 __all__ = ["add", "print_messages", "tail"]
 
 MOST_COLOURED: Final = 20
-"""Largest batch of messages that is printed in colour. Larger batches are not, as colours take 0.3 ms per message."""
+"""Batches of more messages are printed without colours, because colours take 0.3 ms per message."""
 
 _EPILOG = """\
 example:
