@@ -163,7 +163,7 @@ def plot(
     """Draw a line chart that updates itself.
 
     Items whose ``x``, ``y`` or ``by`` is missing or None are left out, and so are items whose ``x`` or ``y`` is not a
-    number. The title shows how many items are left out, and why the last one is. The log shows the first one.
+    number. The title shows how many items are left out, and why the last one is. Only the first one is logged.
 
     Args:
         observable: ``ws.messages``, a stream, or another Observable.
