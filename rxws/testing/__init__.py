@@ -4,16 +4,16 @@
 
     messages      the messages of a client: recorded, awaited, compared
     access        which web pages may use a server, by Origin and Host
-    http          plain HTTP beside the websocket
+    http          HTTP endpoints on the port of the websocket server
     waiting       bounded waits for a condition
     connection    one client's connection, and all that a server can do to it
     clients       all clients: waits for them, and sends to all of them at once
-    faults        the faults of handshakes
+    faults        faults of the websocket handshake: refused, slow, never answered
     server        FeedServer
     broadcast     numbered messages with lags
     process       a server in its own process
     leaks         assert_no_leaks
-    lives         random, repeatable histories of faults, by seed
+    lives         random sequences of faults, which a seed makes repeatable
 
 Nothing here needs pytest. The fixtures are in :mod:`rxws.pytest_plugin`.
 """

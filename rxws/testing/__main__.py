@@ -72,8 +72,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--port", type=int, default=0, help="the port to listen on (default: a free one)")
     parser.add_argument("--seconds", type=float, help="how long to serve (default: until Ctrl-C)")
     parser.add_argument("--rate", type=float, default=100.0, help="broadcast: messages a second (default: 100)")
-    parser.add_argument("--channels", default="a", help="broadcast: names, separated by commas (default: a)")
-    parser.add_argument("--lag", type=float, default=0.0, help="broadcast: the longest lag, in seconds (default: 0)")
+    parser.add_argument("--channels", default="a", help="broadcast: channel names, separated by commas (default: a)")
+    parser.add_argument("--lag", type=float, default=0.0, help="broadcast: a message's longest lag (s; default: 0)")
     add_access_options(parser)
     options = parser.parse_args(arguments)
     with contextlib.suppress(KeyboardInterrupt):

@@ -1,7 +1,8 @@
 """Decides which web pages may use a server, by the headers ``Origin`` and ``Host``.
 
-Any web page can open a websocket to the machine that shows it, and a page whose host name resolves to 127.0.0.1 (DNS
-rebinding) can even read answers over HTTP. Browsers send both headers and pages cannot change them: RFC 6455 §10.2.
+Any web page can open a websocket to the machine on which it is shown, and a page whose host name resolves to 127.0.0.1
+(DNS rebinding) can even read answers over HTTP. Browsers send both headers, and pages cannot change them: RFC 6455
+§10.2.
 """
 
 from __future__ import annotations
@@ -18,7 +19,7 @@ from ..reporting import printable
 __all__ = ["Access", "add_access_options"]
 
 _LONGEST = 200
-"""Characters of a header that a refusal quotes."""
+"""The number of characters of a header that the text of a refusal quotes."""
 
 _HOST = re.compile(r"(?:\[(?P<address>[^]]*)\]|(?P<name>[^:]*))(?::[0-9]*)?")
 
@@ -64,20 +65,20 @@ class Access:
 
 
 def add_access_options(parser: argparse.ArgumentParser) -> None:
-    """Declare ``--allow-origin`` and ``--allow-host``; the parsed options have lists of these names."""
+    """Declare ``--allow-origin`` and ``--allow-host``. Their values are lists, ``allow_origin`` and ``allow_host``."""
     parser.add_argument(
         "--allow-origin",
         metavar="URL",
         action="append",
         default=[],
-        help="accept web pages of this origin, * for all; repeatable",
+        help="accept requests of web pages of this origin, * for all; repeatable",
     )
     parser.add_argument(
         "--allow-host",
         metavar="NAME",
         action="append",
         default=[],
-        help="accept this name of the host, * for all; repeatable",
+        help="accept requests to this host name, * for all; repeatable",
     )
 
 
@@ -87,7 +88,7 @@ def _text(header: str, value: str, option: str, argument: str) -> str:
 
 
 def _name_of(host: str) -> str:
-    """Return the name or address in ``host`` in a normal form, without port and brackets; a malformed one unchanged."""
+    """Return the name or address in ``host``, normalized, without port and brackets. A malformed one is unchanged."""
     name = host.strip().lower()
     if match := _HOST.fullmatch(name):
         name = match["address"] or match["name"]

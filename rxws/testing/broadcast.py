@@ -37,7 +37,7 @@ class DelayedDelivery:
             line = self._lines[key] = deque()
         loop = asyncio.get_running_loop()
         due = max(loop.time() + lag, line[-1][0] if line else 0.0)
-        # The timer sends the first waiting message and not this one, as timers that are due together fire in any order.
+        # The timer sends the first waiting message, not this one: timers with equal due times fire in any order.
         line.append((due, message, loop.call_at(due, self._deliver_first, key)))
 
     async def delivered(self, *, timeout: float = 5.0) -> None:
@@ -128,7 +128,7 @@ class NumberedBroadcast:
         return self._dispatcher.pending
 
     def publish(self, channel: str | None = None, count: int = 1) -> None:
-        """Publish the next ``count`` numbers on a channel, or (None) on each of them."""
+        """Publish the next ``count`` numbers on a channel, or on each channel if ``channel`` is None."""
         now = asyncio.get_running_loop().time()
         for _ in range(count):
             for name in self.channels if channel is None else (channel,):
@@ -142,7 +142,7 @@ class NumberedBroadcast:
                     self._dispatcher.deliver(connection, name, message, lag)
 
     async def run(self, *, rate: float, seconds: float | None = None) -> None:
-        """Publish on one channel after the other, ``rate`` messages a second in all. Delays are made up for.
+        """Publish on the channels in turn, ``rate`` messages a second in all. After a delay it catches up.
 
         Cancelling is safe.
 

@@ -95,9 +95,9 @@ class Clients:
         )
 
     async def expect(self, wanted: Any = None, *, timeout: float = 5.0) -> str | bytes:
-        """Wait for the wanted message of any client, and return the first one that was not returned here before.
+        """Wait for a wanted message of any client, and return the first one that this method has not returned before.
 
-        It works like :meth:`FeedConnection.expect`. A message can be returned once here and once by its connection.
+        The arguments are those of :meth:`FeedConnection.expect`. Both methods can return the same message, each once.
         """
         return await self._inbox.expect(wanted, timeout=timeout)
 
@@ -124,7 +124,10 @@ class Clients:
             connection.reset()
 
     def stall(self) -> None:
-        """Make all live connections dead while they stay open; see :meth:`FeedConnection.stall`."""
+        """Stall all live connections: they stay open, but nothing is sent, read or answered on them.
+
+        See :meth:`FeedConnection.stall`.
+        """
         for connection in self.connections:
             connection.stall()
 

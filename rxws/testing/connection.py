@@ -29,15 +29,15 @@ def reset_transport(transport: asyncio.WriteTransport) -> None:
 class FeedConnection:
     """A client's connection, seen from the server. Scripts are called with it.
 
-    Iterating it (``async for message in connection``) yields the client's messages and ends with the connection. Either
-    an iteration or :meth:`expect` returns a message, and only once; :attr:`received` keeps all messages.
+    Iterating it (``async for message in connection``) yields the client's messages and ends with the connection. Each
+    message is returned only once, either by the iteration or by :meth:`expect`; :attr:`received` keeps all messages.
 
     Attributes:
         websocket: the connection of the websockets library, for everything that this class does not offer.
         number: 1 for the first connection of the server, and so on.
         path: the path that the client asked for, with the query.
         headers: the headers of the client's handshake.
-        opened_at: when it was opened, in seconds of the loop's clock.
+        opened_at: when the connection was opened, in seconds of the loop's clock.
     """
 
     def __init__(self, websocket: ServerConnection, number: int) -> None:
@@ -81,7 +81,7 @@ class FeedConnection:
         return message
 
     async def expect(self, wanted: Any = None, *, timeout: float = 5.0) -> str | bytes:
-        """Wait for the wanted message of this client, and return the first one that was not returned before.
+        """Wait for a wanted message of this client, and return the first one that was not returned before.
 
         Args:
             wanted: None (any message), ``str`` or ``bytes`` (exactly this message), a function of the message, a dict
@@ -89,15 +89,15 @@ class FeedConnection:
             timeout: seconds to wait.
 
         Raises:
-            TimeoutError: it did not arrive; the message lists what arrived instead.
+            TimeoutError: no such message arrived; the text of the error lists the messages that arrived.
         """
         return await self.inbox.expect(wanted, timeout=timeout)
 
     async def send(self, *messages: Any, timeout: float = 5.0) -> None:
-        """Send messages in order, and wait while the client does not read them.
+        """Send messages in order; wait when the client reads too slowly.
 
-        ``str`` is sent as a text frame, ``bytes`` as a binary frame, anything else as JSON text. A stalled connection
-        sends nothing: the messages are lost, as in a server that hangs.
+        ``str`` is sent as a text frame, ``bytes`` as a binary frame, anything else as JSON text. On a stalled
+        connection nothing is sent: the messages are lost, as those of a server that hangs.
 
         Raises:
             websockets.ConnectionClosed: the connection is closed. A script need not catch it.

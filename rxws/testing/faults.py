@@ -34,13 +34,11 @@ class HandshakeFaults:
     ) -> None:
         """Answer the next handshakes with an HTTP status.
 
-        All faults share one queue: each handshake takes the first one.
-
         Args:
             status: any status except 101.
-            headers: of the answer, ``{"Retry-After": "3"}`` for example.
-            body: of the answer.
-            times: how many handshakes; None: all until :meth:`accept`.
+            headers: the headers of the answer, ``{"Retry-After": "3"}`` for example.
+            body: the body of the answer.
+            times: the number of handshakes to refuse. None refuses all until :meth:`accept`.
         """
         response = HttpResponse(body, status, headers or {})
 

@@ -26,7 +26,7 @@ class HttpRequest:
     Attributes:
         method: ``"GET"``, ``"POST"`` … A request with a body is refused, because the server's parser reads none.
         path: the path without the query.
-        query: the parameters of the query; the last value of a repeated one.
+        query: the parameters of the query. Of a repeated parameter, the last value counts.
         headers: the headers; names are case-insensitive.
     """
 
@@ -43,7 +43,7 @@ class HttpResponse:
     Attributes:
         body: ``str`` and ``bytes`` are sent unchanged, anything else as JSON.
         status: the HTTP status.
-        headers: sent in addition to Content-Type, Content-Length and Connection.
+        headers: headers to send in addition to Content-Type, Content-Length and Connection.
     """
 
     body: Any = b""
@@ -66,7 +66,7 @@ class HttpResponse:
             headers.setdefault(name, value)
         try:
             phrase = http.HTTPStatus(self.status).phrase
-        except ValueError:  # No registry contains 520 and similar codes.
+        except ValueError:  # http.HTTPStatus lacks unregistered codes such as 520.
             phrase = "Unknown"
         return Response(self.status, phrase, headers, body)
 

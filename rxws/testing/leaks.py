@@ -14,14 +14,14 @@ __all__ = ["assert_no_leaks"]
 
 @asynccontextmanager
 async def assert_no_leaks(*, timeout: float = 1.0) -> AsyncIterator[None]:
-    """Assert that the block leaves no tasks, file descriptors and pending timers behind.
+    """Assert that the block leaves no task, file descriptor or pending timer behind.
 
     File descriptors are found where the system lists them (``/proc/self/fd`` or ``/dev/fd``). Timers and in-memory
     sockets are found on asyncio's own loops and loops derived from them (not on uvloop). If the block raises, nothing
     is checked.
 
     Args:
-        timeout: seconds in which tasks and connections that are ending must end.
+        timeout: seconds after the block within which its tasks and connections must have ended.
 
     Raises:
         AssertionError: something leaked; the message lists it.
@@ -38,7 +38,7 @@ async def assert_no_leaks(*, timeout: float = 1.0) -> AsyncIterator[None]:
     deadline = loop.time() + timeout
     pause = 0.001
     while True:
-        # Sleep before the check, so that tasks that are about to end can run. The sleep's own timer is gone afterwards.
+        # Sleep first, so that tasks that are about to end can run. The sleep's own timer is gone at the check.
         await asyncio.sleep(pause)
         leaks = [
             # Leave out the present task, because the end of a fixture runs in another task than its beginning.
@@ -60,7 +60,10 @@ def _describe_tasks(tasks: Iterable[asyncio.Task[Any]]) -> Iterable[str]:
 
 
 def _descriptors(loop: asyncio.AbstractEventLoop) -> set[tuple[int, str]]:
-    """Return file descriptors with their targets, because numbers are reused, and sockets that exist only in memory."""
+    """Return the open file descriptors, and the sockets that exist only in memory.
+
+    A descriptor is returned with its target, because the system reuses the numbers of closed descriptors.
+    """
     found = set()
     selector = getattr(loop, "_selector", None)
     for folder in ("/proc/self/fd", "/dev/fd"):
@@ -69,7 +72,8 @@ def _descriptors(loop: asyncio.AbstractEventLoop) -> set[tuple[int, str]]:
                 try:
                     target = os.readlink(f"{folder}/{name}")
                 except OSError:
-                    continue  # The descriptor that listed the folder is closed by now; or this system has no link.
+                    # The descriptor that listed the folder is closed by now, or this system has no such links.
+                    continue
                 # libuv (a loop without asyncio's selector) keeps one descriptor of the null device in reserve.
                 if target != os.devnull or selector is not None:
                     found.add((int(name), target))
@@ -82,7 +86,11 @@ def _descriptors(loop: asyncio.AbstractEventLoop) -> set[tuple[int, str]]:
 
 
 def _timers(loop: asyncio.AbstractEventLoop) -> Counter[str]:
-    """Count pending timers by callback, because code that runs beside the block sets new timers all the time."""
+    """Count pending timers by callback.
+
+    Code that runs beside the block sets its timers again and again, so the timers differ and only their number can be
+    compared.
+    """
     return Counter(_name(handle._callback) for handle in getattr(loop, "_scheduled", ()) if not handle.cancelled())
 
 

@@ -12,7 +12,7 @@ from .waiting import Changes
 __all__ = ["RECORDED", "Inbox", "encode", "matches"]
 
 RECORDED = 10_000
-"""The number of received messages that are kept: enough for a test, and bounded for a soak of weeks."""
+"""The number of received messages that are kept. The limit bounds the memory of a test that runs for weeks."""
 
 
 def encode(message: Any) -> str | bytes:
@@ -46,7 +46,7 @@ def matches(wanted: Any, message: str | bytes) -> bool:
 
 
 class Inbox:
-    """The received messages in order. Either ``expect`` or ``next`` returns a message, and only once."""
+    """The received messages in order. Each message is returned only once, by ``expect`` or by ``next``."""
 
     def __init__(self) -> None:
         self._received: deque[str | bytes] = deque(maxlen=RECORDED)
@@ -66,7 +66,7 @@ class Inbox:
         self._changes.notify()
 
     def end(self) -> None:
-        """Note that no more messages come, so that the iteration ends."""
+        """Mark the end of the messages, so that the iteration ends."""
         self._ended = True
         self._changes.notify()
 

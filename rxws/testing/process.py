@@ -21,7 +21,7 @@ class ServerProcess:
     """A server that runs in its own process.
 
     Attributes:
-        url: where to connect: the first line that the process printed.
+        url: the URL to connect to, which is the first line that the process printed.
         process: the asyncio process.
     """
 
@@ -38,23 +38,23 @@ class ServerProcess:
         return self.process.pid
 
     def stop(self) -> None:
-        """Freeze it (SIGSTOP): its connections stay open and it answers nothing. Not on Windows."""
+        """Freeze the process (SIGSTOP): its connections stay open, but it answers nothing. Not on Windows."""
         self.process.send_signal(signal.SIGSTOP)
 
     def resume(self) -> None:
-        """Continue it after :meth:`stop` (SIGCONT)."""
+        """Continue the process after :meth:`stop` (SIGCONT)."""
         self.process.send_signal(signal.SIGCONT)
 
     def kill(self) -> None:
-        """Kill it (SIGKILL): it sends no close frames."""
+        """Kill the process (SIGKILL): it sends no close frames."""
         self.process.kill()
 
     def interrupt(self) -> None:
-        """Interrupt it (SIGINT), as Ctrl-C does."""
+        """Interrupt the process (SIGINT), as Ctrl-C does."""
         self.process.send_signal(signal.SIGINT)
 
     async def wait(self, *, timeout: float = 5.0) -> int:
-        """Wait until it has ended; return its exit code.
+        """Wait until the process has ended; return its exit code.
 
         Raises:
             TimeoutError: it has not ended within ``timeout`` seconds.
@@ -73,12 +73,12 @@ async def serve_in_process(
         arguments: arguments of the command line, ``"--script", "broadcast", "--rate", "1000"`` for example.
         module: ``"rxws.demo"``, or your own module that takes ``--seconds``, prints a URL on its first line and serves
             until it is interrupted.
-        timeout: seconds in which it must print its URL.
-        lifetime: seconds after which it ends by itself, so that a test run that was killed leaves no process behind.
+        timeout: seconds within which the process must print its URL.
+        lifetime: seconds after which the process ends by itself, so that a killed test run leaves no process behind.
 
     Raises:
-        RuntimeError: it ended before it printed a URL; the message contains its error output.
-        TimeoutError: it printed no URL in time.
+        RuntimeError: the process ended before it printed a URL; the text of the error contains its error output.
+        TimeoutError: the process printed no URL in time.
 
     Example::
 
@@ -107,7 +107,7 @@ async def serve_in_process(
         # Kill the process, because a frozen process reacts to no other signal, and it has nothing to save.
         with contextlib.suppress(ProcessLookupError):
             process.kill()
-        # Reading to the end also closes the pipes.
+        # communicate() reads the pipes to their end, which also closes them.
         await process.communicate()
 
 
@@ -115,7 +115,7 @@ async def serve_until_told(server: AbstractAsyncContextManager[object], *, secon
     """Run a server until SIGINT or SIGTERM or for some seconds, and print its URL on the first line.
 
     Args:
-        server: a context manager; its value's ``url`` is printed, or the value itself if it has none.
+        server: a context manager. The ``url`` of its value is printed, or the value itself if it has no ``url``.
         seconds: how long to serve; None: until a signal.
     """
     signalled = asyncio.Event()

@@ -30,8 +30,8 @@ Script = Callable[[FeedConnection], Awaitable[None]]
 class FeedServer(Clients, HandshakeFaults):
     """A scripted websocket server on loopback, to test feeds with; it runs while its block runs.
 
-    It sends nothing by itself and records the clients' messages. A script controls each connection; so do the methods
-    of a :class:`FeedConnection`; the server's methods of the same names act on all live connections. :meth:`refuse`,
+    It sends nothing by itself and records the clients' messages. A script or the methods of a :class:`FeedConnection`
+    control one connection; the server's methods of the same names act on all live connections. :meth:`refuse`,
     :meth:`slow_handshake`, :meth:`mute` and :meth:`garbage` act on the next handshakes. Every wait is bounded by a
     ``timeout`` in seconds. It also runs on async-solipsism's event loop, in memory and in virtual time.
 
@@ -41,7 +41,7 @@ class FeedServer(Clients, HandshakeFaults):
             block. None: no script.
         http: endpoints for plain HTTP on the same port, by path: functions or coroutine functions of an
             :class:`HttpRequest` that return the JSON to send, or an :class:`HttpResponse`.
-        admit: function of a :class:`Handshake` that returns an :class:`HttpResponse` to refuse it, or None.
+        admit: function of a :class:`Handshake` that returns an :class:`HttpResponse` to refuse it, or None to accept.
         host: the address to listen on.
         port: the port; 0 takes a free one, which stays the same after :meth:`stop` and :meth:`start`.
         path: the path in :attr:`url`; every path is served.
@@ -53,7 +53,7 @@ class FeedServer(Clients, HandshakeFaults):
             and the address that the server listens on; ``["*"]`` accepts all. Other names are refused with 403, because
             a web page can let its own name resolve to this machine (DNS rebinding).
         options: more options for ``websockets.asyncio.server.serve``. By default there are no pings, no compression and
-            no limits on time, queue or size: only what the test asks for happens.
+            no limits on time, queue or size, so that nothing happens that the test did not ask for.
 
     Example::
 
@@ -79,7 +79,7 @@ class FeedServer(Clients, HandshakeFaults):
         **options: Any,
     ) -> None:
         super().__init__()
-        # These three may be changed while the server runs, because each new connection reads them.
+        # A test may change the following three attributes while the server runs: each new connection reads them.
         self.script = script
         self.http = dict(http or {})
         self.admit = admit
@@ -109,7 +109,7 @@ class FeedServer(Clients, HandshakeFaults):
 
     @property
     def url(self) -> str:
-        """The URL of the server, ``ws://127.0.0.1:port/path``. The port is known when the server runs."""
+        """The URL of the server, ``ws://127.0.0.1:port/path``. The port is known once the server runs."""
         return f"{'wss' if self._secure else 'ws'}://{self.host}:{self.port}{self.path}"
 
     @property
@@ -143,7 +143,7 @@ class FeedServer(Clients, HandshakeFaults):
         """
         if self._server is not None:
             raise RuntimeError("the server is already running")
-        # Listen in a separate task. If asyncio is cancelled while it opens the socket, it leaves the socket open.
+        # Listen in a separate task, because asyncio leaves the socket open if it is cancelled while it opens it.
         listening = asyncio.create_task(self._listen())
         try:
             await asyncio.shield(listening)
@@ -153,13 +153,13 @@ class FeedServer(Clients, HandshakeFaults):
             raise
 
     async def stop(self, code: int = 1001, reason: str = "", *, timeout: float = 1.0) -> None:
-        """Stop listening and end all connections: new ones are refused until :meth:`start`.
+        """Stop listening and end all connections. New connections are refused until :meth:`start`.
 
         Args:
             code: the code of the close frame that live connections get.
             reason: the reason in that frame.
-            timeout: seconds for the closing handshakes. Connections that are not closed then, and stalled ones, are
-                aborted.
+            timeout: seconds for the closing handshakes. Connections that are still open afterwards are aborted, and
+                so are stalled ones.
         """
         server, self._server = self._server, None
         if server is None:
@@ -203,7 +203,7 @@ class FeedServer(Clients, HandshakeFaults):
         try:
             return await self._answer(websocket, request)
         except Exception as error:
-            # websockets answers the client with 500.
+            # The end of the server's block raises this error. websockets answers the client with 500.
             self._errors.append(error)
             raise
 
@@ -214,7 +214,7 @@ class FeedServer(Clients, HandshakeFaults):
         handshake = Handshake(asyncio.get_running_loop().time(), request.path, request.headers)
         if is_handshake:
             self._handshake_started(handshake)
-        # Check this first, because a refused page must not reach an endpoint and must not take a queued fault.
+        # Check Origin and Host first: a refused page must neither reach an endpoint nor take a fault from the queue.
         if (forbidden := self._access.refusal(request.headers, self.host, websocket.local_address[0])) is not None:
             return HttpResponse(forbidden, 403).to_websockets()
         if handler is not None:
@@ -250,7 +250,7 @@ class FeedServer(Clients, HandshakeFaults):
             async for message in websocket:
                 self._said(connection, message)
         except ConnectionClosed:
-            pass  # The client checks how the connection ended.
+            pass  # How the connection ended is checked at the client.
         finally:
             connection.inbox.end()
             try:

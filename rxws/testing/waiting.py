@@ -29,15 +29,15 @@ class Changes:
     async def until(
         self, condition: Callable[[], Result | None], *, timeout: float | None, describe: Callable[[], str]
     ) -> Result:
-        """Return the first result of ``condition()`` that is not None. Call it at once and after every change.
+        """Return the first result of ``condition()`` that is not None. It is called at once and after every change.
 
         Args:
             condition: returns a result, or None to wait longer.
             timeout: seconds to wait; None waits without a limit.
-            describe: called at the timeout; returns a text that says what was expected and what there was.
+            describe: called at the timeout; returns the text of the error: the expected state and the actual state.
 
         Raises:
-            TimeoutError: the time is over; the message is the description.
+            TimeoutError: no result within ``timeout`` seconds; the text of the error is the result of ``describe``.
         """
         try:
             async with asyncio.timeout(timeout):

@@ -1,4 +1,4 @@
-"""Lives of feeds: random, repeatable histories of faults, which find bugs that example tests miss.
+"""Lives of feeds: random, repeatable sequences of faults, which find bugs that hand-written tests miss.
 
 ::
 
@@ -14,8 +14,8 @@
     endpoint      the address and the options for a feed
     consumers     the consumers of the feed; audience holds all of them
     evidence      the input of the judge
-    oracle        the judge, which knows what the server sent on each connection, and no rule of rxws
-    feed_reports  its part that judges the Gaps of the feed and the results of rotate()
+    oracle        the judge, which knows what the server sent on each connection, but does not know the rules of rxws
+    feed_reports  the part of the judge that checks the Gaps of the feed and the results of rotate()
     report        the result of a life
     course        runs a life from beginning to end
     playing       runs a life, judges it, and looks for leaks

@@ -16,7 +16,7 @@ from .venue import BOOK, Venue, channel_names
 __all__ = ["Audience"]
 
 ANSWER_TIMEOUT: Final = 1.5
-"""Seconds in which the server must answer a subscription, in addition to the lags."""
+"""Seconds within which the server must answer a subscription, in addition to the lags."""
 
 
 class Audience:
@@ -25,7 +25,7 @@ class Audience:
     Args:
         feed: the feed that they consume.
         venue: the server.
-        evidence: gets the items that the consumers have received, and the channels that they want.
+        evidence: records the items that the consumers receive, and the channels that they want.
         hooks: the methods of the life that consumers need.
     """
 
@@ -75,7 +75,7 @@ class Audience:
             self._looking.cancel()
 
     async def finish(self) -> None:
-        """After the feed's end, wait until the consumers have taken all items, and record them."""
+        """After the feed's end, wait until the consumers have taken all items, and record these items."""
         for consumer in (*self._consumers.values(), *self._gone):
             await consumer.finished()
             self._evidence.seen.append(consumer.seen)
@@ -116,7 +116,7 @@ class Audience:
                 book.problems.append("in_sync is True without a connection")
 
     def _known(self) -> int | None:
-        """Return the number of the newest change on the only connection; None if that is not certain."""
+        """Return the number of the book's newest change that has arrived; None if that is not certain."""
         lines = [line for line in self._venue.lines if line.is_open]
         is_sole = len(lines) == 1 and self._feed.state.value is rxws.State.CONNECTED
         if not is_sole or lines[0].record.damages or not lines[0].is_read:

@@ -85,7 +85,7 @@ def combined(rng: Random, plan: Plan) -> None:
 
 
 def send_limit(rng: Random, plan: Plan) -> None:
-    """The feed may send only a few messages per second."""
+    """The feed's ``send_limit`` allows only a few messages per second."""
     plan.set(send_limit=rng.randint(2, 5))
 
 

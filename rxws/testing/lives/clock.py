@@ -1,4 +1,4 @@
-"""The loop's clock; a virtual clock can be advanced."""
+"""Blocks the loop: by sleeping in real time, or by advancing the clock in virtual time."""
 
 from __future__ import annotations
 

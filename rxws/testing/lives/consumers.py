@@ -1,4 +1,4 @@
-"""Consumers of a feed in a life, which record what they receive: fast, slow, raising or blocking ones, and a book."""
+"""Consumers of a feed in a life, which record the items that they receive: fast, slow, raising, blocking, a book."""
 
 from __future__ import annotations
 
@@ -50,10 +50,10 @@ class Seen:
     Attributes:
         name: the name of the consumer.
         channel: the consumed channel; None: all channels.
-        since: when it began, on the loop's clock.
-        until: when it stopped; None: it continued until the feed's end.
+        since: when the consumer began, on the loop's clock.
+        until: when the consumer stopped; None: it continued until the feed's end.
         looks: the received items, in order.
-        has_ended: whether its iteration has ended.
+        has_ended: whether the consumer's iteration has ended.
     """
 
     name: str
@@ -80,7 +80,7 @@ class Consumer:
     Args:
         stream: the stream, made with ``gaps=True``.
         seen: records the items that the consumer receives.
-        kind: how it consumes; see :class:`~rxws.testing.lives.schedule.Settings`.
+        kind: how the consumer works; see ``consumer`` in :class:`~rxws.testing.lives.schedule.Settings`.
         dialect: decodes the messages.
         hooks: the methods of the life that the consumer needs.
     """
@@ -143,12 +143,12 @@ class Consumer:
         self.seen.has_ended = True
 
     def _failed(self, _error: Exception | None = None) -> None:
-        # Ignore the error here, because the course of the life records that the feed has failed.
+        # Ignore the error here: the module ``course`` records that the feed has failed.
         self.seen.has_ended = True
 
 
 class Book:
-    """An order book, kept from snapshots and the changes after them, and checked.
+    """An order book that ``resync`` keeps from snapshots and changes, and that is compared with the true book.
 
     Args:
         changes: the stream of changes.
@@ -158,7 +158,7 @@ class Book:
 
     Attributes:
         problems: the errors that were found.
-        is_watched: whether it is checked at every change.
+        is_watched: whether the book is checked at every change.
     """
 
     def __init__(
@@ -186,11 +186,11 @@ class Book:
             return
         last, known = self._last, self._known()
         if self._levels != book_at(last):
-            self.problems.append(f"the book at {last} differs from the true one: {self._levels}")
+            self.problems.append(f"the book at change {last} differs from the true one: {self._levels}")
         elif last < self._best:
-            self.problems.append(f"the book went back from {self._best} to {last}, but in_sync is True")
+            self.problems.append(f"the book went back from change {self._best} to {last}, and in_sync is True")
         elif known is not None and last < known:
-            self.problems.append(f"the book is at {last} and {known} has arrived, but in_sync is True")
+            self.problems.append(f"the book is at change {last}, {known} has arrived, and in_sync is True")
         self._best = max(self._best, last)
 
     def _take(self, item: Any) -> None:

@@ -1,4 +1,4 @@
-"""Judges the times that a feed claims to be complete, by comparing them with the lost messages. Pure."""
+"""Judges the intervals that a feed claims to be complete, by comparing them with the lost messages. Pure."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from .report import Problem
 __all__ = ["Claims", "Loss", "judge_claims"]
 
 EXACT = 1e-6
-"""Seconds by which floats may differ."""
+"""Seconds by which equal times may differ, because floats are inexact."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,12 +33,12 @@ class Loss:
 
 @dataclass(slots=True)
 class Claims:
-    """What a feed claims. Times are those of the loop's clock.
+    """What a feed claims about its completeness. Times are those of the loop's clock.
 
     Attributes:
         intervals: the intervals of ``continuity()``.
-        gaps: its gaps.
-        samples: ``statistics().complete_since`` at some times.
+        gaps: the gaps of ``continuity()``.
+        samples: pairs of a time and the value of ``statistics().complete_since`` at that time.
     """
 
     intervals: list[Interval] = field(default_factory=list)

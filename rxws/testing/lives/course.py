@@ -31,13 +31,13 @@ REAL_TOLERANCE: Final = 0.3
 """Seconds by which times may differ: in virtual time, and in real time on a busy machine."""
 
 LOOK: Final = 0.25
-"""Seconds between two checks whether the feed has recovered."""
+"""Seconds between two checks of whether the feed has recovered."""
 
 CALM: Final = 15.0
 """Seconds in which a feed must recover after the last fault."""
 
 EXPECTED: Final = (Deliberate, ConnectionError, TimeoutError, LookupError, GeneratorExit)
-"""Expected exceptions: those that functions of the life raise on purpose, and those of snapshots that are too old."""
+"""Exceptions that functions of the life raise on purpose, or that ``resync`` raises for a snapshot that is too old."""
 
 ROTATING: Final = ("rotate", "rotate at once", "signal")
 """Acts that cause a rotation."""
@@ -47,12 +47,12 @@ SLOW_HANDLER: Final = 0.03
 
 
 class Life:
-    """One life.
+    """One life while it runs: its feed, its server and its consumers.
 
     Attributes:
         evidence: the evidence for the judge.
         counts: the numbers of connections, messages, gaps and so on.
-        began_at: when it began, on the loop's clock.
+        began_at: when the life began, on the loop's clock.
     """
 
     def __init__(self, schedule: Schedule, dialect: Dialect) -> None:
@@ -68,10 +68,10 @@ class Life:
         self._reference: Callable[[], Feed | None] = lambda: None
         self._audience: Audience | None = None
         self._delivered_at = -1.0
-        # The last numbered message, and that of each channel.
+        # The last numbered message of all, and the last one of each channel.
         self._last_numbered: Numbered | None = None
         self._last_of: dict[str, Numbered] = {}
-        # The difference between the time of events and the time of the loop.
+        # The time of an event minus this is a time of the loop's clock.
         self._shift = 0.0
         self._rotates_at_once = False
         self._slow_until = -1.0
@@ -236,7 +236,7 @@ class Life:
         self.evidence.claims.samples.append((self._loop.time(), None if since is None else since - self._shift))
 
     async def _until_gone(self) -> None:
-        """Wait until the server has noticed the end of its connections, except dead ones, where it cannot notice it."""
+        """Wait until the server has noticed the end of its connections. It cannot notice the end of half-open ones."""
         await asyncio.sleep(self._settings.up + self._settings.close_lag + 10 * self.evidence.tolerance)
         left = [line.record.number for line in self._venue.lines if line.is_open and not line.record.damages]
         if left:

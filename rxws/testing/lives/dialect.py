@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 __all__ = ["Dialect", "Numbered", "Request"]
 
 LEVELS = 5
-"""How many levels a book has."""
+"""The number of levels of a book."""
 
 
 class Numbered(NamedTuple):
@@ -17,7 +17,7 @@ class Numbered(NamedTuple):
 
     Attributes:
         channel: its channel.
-        n: its number on the channel; for a snapshot, the number of the last change in it.
+        n: the number of the message on the channel; for a snapshot, the number of the last change that it contains.
         is_snapshot: whether it is a snapshot, which contains the result of all changes up to ``n``.
     """
 
@@ -30,7 +30,7 @@ class Request(NamedTuple):
     """A client's request.
 
     Attributes:
-        subscribes: True: it subscribes; False: it unsubscribes.
+        subscribes: True to subscribe, False to unsubscribe.
         channels: the channels.
     """
 
@@ -90,7 +90,7 @@ class Dialect:
         return json.dumps({"hello": number})
 
     def statement(self, is_resumed: bool) -> str | bytes | None:
-        """Return the frame that says whether everything was sent again, or None for no statement."""
+        """Return the frame that says whether all missed messages were sent again, or None for no such frame."""
         return json.dumps({"recovered": is_resumed})
 
     def signal(self) -> str | bytes | None:
@@ -98,7 +98,7 @@ class Dialect:
         return '{"expired": true}'
 
     def gap(self, start: float, end: float) -> str | bytes:
-        """Return the frame that tells that all messages between two times are missing."""
+        """Return the frame that says that all messages between two times are missing."""
         return json.dumps({"gap": [start, end]})
 
     def request(self, frame: str | bytes) -> Request | None:

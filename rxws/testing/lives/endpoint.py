@@ -62,7 +62,7 @@ def ready_made(settings: Settings, dialect: Dialect) -> MakeFeed:
     """Return a function that makes a ``ReactiveWebSocket``, with the options that only this class has."""
 
     def is_own(message: Any) -> bool:
-        """Return whether each connection gets this message for itself: a greeting, or a declared snapshot."""
+        """Return whether each connection gets a message of its own of this kind: a greeting, or a declared snapshot."""
         read = dialect.read(message)
         is_snapshot = settings.snapshots == "declared" and read is not None and read.is_snapshot
         return is_snapshot or (read is None and "hello" in message)
@@ -96,7 +96,7 @@ def ready_made(settings: Settings, dialect: Dialect) -> MakeFeed:
             message, feed = codec.decode(frame), made[0]()
             if "gap" not in message or feed is None:
                 return message
-            # From the loop's clock to that of the feed.
+            # The frame has times of the loop's clock. A Gap needs times of the feed's clock.
             shift = feed_of(feed).reporter.now() - asyncio.get_running_loop().time()
             return rxws.Gap(*(time + shift for time in message["gap"]))
 

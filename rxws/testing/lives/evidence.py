@@ -25,12 +25,12 @@ class RotateCall:
     """A call of ``rotate()``.
 
     Attributes:
-        at: when it was called, on the loop's clock.
+        at: when ``rotate()`` was called, on the loop's clock.
         flowing_on: the number of the only connection, if messages arrived on it; otherwise None.
-        result: its result; None: it has not returned yet.
-        newest: the number of the newest connection when it returned.
-        returned_at: when it returned.
-        has_ended: whether the feed had ended then.
+        result: the result of the call; None: it has not returned yet.
+        newest: the number of the newest connection when the call returned.
+        returned_at: when the call returned.
+        has_ended: whether the feed had ended when the call returned.
     """
 
     at: float
@@ -43,11 +43,11 @@ class RotateCall:
 
 @dataclass(slots=True)
 class Deliveries:
-    """The numbered messages that the feed had delivered last when it reported a ``Gap``.
+    """The last numbered messages that the feed had delivered before it reported a ``Gap``.
 
     Attributes:
-        last: the last one of all; None: none was delivered.
-        channels: the last one of each channel that was consumed then; None: none was delivered.
+        last: the last message of all; None: none was delivered.
+        channels: the last message of each channel that was consumed at that time; None: none was delivered.
     """
 
     last: Numbered | None
@@ -64,7 +64,7 @@ class Evidence:
         seen: the items that each consumer received.
         gaps: the feed's ``Gap`` events, with times of the loop's clock.
         claims: the times that the feed claims to be complete.
-        deliveries: for each of the Gaps, what had been delivered last.
+        deliveries: for each of the Gaps, the last messages that had been delivered before.
         rotate_calls: the calls of ``rotate()``.
         standstills: the intervals in which the client's loop was blocked.
         slow_times: the intervals in which a slow handler delayed the client.

@@ -24,7 +24,7 @@ def is_silent(what: str) -> bool:
 
 
 class FeedReports:
-    """The reports of the feed, compared with the record.
+    """Compares the reports of the feed with the record of the server.
 
     Args:
         evidence: the input of the judge.
@@ -41,9 +41,10 @@ class FeedReports:
         self._record = evidence.record
 
     def silences(self, gap: Gap) -> Iterator[float]:
-        """Yield the times when connections became silent whose loss this Gap reports, if it need not cover the silence.
+        """Yield when a connection became silent, if this Gap reports its loss and need not cover the silence.
 
-        A mute connection may still answer. Then the feed counts the answer as its last message.
+        A Gap begins at the connection's last message. A mute connection may still answer, and the feed counts the
+        answer as that message.
         """
         for line in self._record.lines:
             for at, what in line.damages:
@@ -52,7 +53,7 @@ class FeedReports:
                     yield at
 
     def of_gaps(self) -> Iterator[Problem]:
-        """Check the times of each Gap, that it has a cause, and that there are at most as many Gaps as losses."""
+        """Check that each Gap has plausible times and a cause, and that there are at most as many Gaps as losses."""
         latest = self._evidence.tolerance + 1e-6
         for gap in self._evidence.gaps:
             if gap.start > gap.end + latest or gap.end > gap.time + latest:
@@ -87,7 +88,10 @@ class FeedReports:
             yield Problem("more Gaps than losses", f"{len(gaps)} Gaps, {len(losses)} losses")
 
     def _of_resumptions(self) -> Iterator[Problem]:
-        """Check that there is no Gap before a connection that resumed; in a rotation the other one may bring less."""
+        """Check that there is no Gap before a connection that resumed.
+
+        Lives with rotations are not checked, because the connection that remains may have delivered less.
+        """
         if self._settings.is_resumed and not self._evidence.rotate_calls and not self._settings.rotate_every:
             gaps = [gap for gap in self._evidence.gaps if gap.reason not in ("source", "rotation")]
             anew = [line for line in self._record.lines[1:] if not line.is_resumed]
@@ -95,7 +99,7 @@ class FeedReports:
                 yield Problem("Gap although it resumed", f"{len(gaps)} Gaps, {len(anew)} connections began anew")
 
     def of_starts(self) -> Iterator[Problem]:
-        """Check that no Gap begins before the last message that was delivered before it."""
+        """Check that no Gap begins before the last message that was delivered before the Gap."""
         evidence, tolerance = self._evidence, self._evidence.tolerance
         for gap, delivered in zip(evidence.gaps, evidence.deliveries, strict=True):
             last = self._came_at(delivered.last, gap.start)
@@ -104,7 +108,7 @@ class FeedReports:
                 # Messages that are read together count as received when the reading begins.
                 continue
             if gap.reason == "source":
-                # Its times are those of the server.
+                # The server gave the times of this Gap.
                 continue
             after = self._settings.reach + self._settings.up + tolerance
             open_then = [
@@ -113,14 +117,14 @@ class FeedReports:
                 if line.opened_at <= until and not self._was_over(line, gap.start - after)
             ]
             if len(open_then) != 1:
-                # In an overlap the Gap may be about one channel.
+                # With two connections the Gap may concern one channel only.
                 last = min((self._came_at(each, gap.start) for each in delivered.channels.values()), default=gap.start)
             if last > gap.start + tolerance:
                 text = f"{gap.start:.3f} to {gap.end:.3f} ({gap.reason}), but messages came until {last:.3f}"
                 yield Problem("Gap too early", text)
 
     def _came_at(self, message: Numbered | None, default: float) -> float:
-        """Return when a message reached the client first; the default if that is not known."""
+        """Return when a message first reached the client, or ``default`` if that is not known."""
         if message is None or message.is_snapshot:
             return default
         copies = (
@@ -132,13 +136,14 @@ class FeedReports:
         return min((at for at in copies if at is not None), default=default)
 
     def _was_replayed(self, gap: Gap) -> bool:
-        """Return whether the connection after a Gap brought again what was missed, so that nothing was missing."""
+        """Return whether the connection after a Gap delivered all missed messages again, so that none was missing."""
         settings, tolerance = self._settings, self._evidence.tolerance
         opened = [line for line in self._record.lines if line.opened_at <= gap.end + tolerance]
         if not opened or any(line.ended_at is None or line.ended_at > opened[-1].opened_at for line in opened[:-1]):
-            # It was opened for a rotation, in which the other connection was lost.
+            # A rotation opened this connection beside another one, which was lost.
             return False
-        # What comes again may take longer than the feed waits for it; a book has numbers that the server never sends.
+        # The feed may stop waiting before the repeated messages arrive. Of a book, the server omits some numbers, which
+        # the feed counts as missing.
         is_slow = settings.lag + settings.up > settings.settle / 2
         has_holes = settings.book and settings.replays == "numbers"
         line, holdups = opened[-1], [*self._evidence.standstills, *self._record.holdups]
@@ -162,19 +167,22 @@ class FeedReports:
         )
 
     def _was_close_cut(self, gap: Gap) -> bool:
-        """Return whether the client aborted its close, which took too long, so that messages may have been unread."""
+        """Return whether the client aborted a close that took too long, so that messages may have been unread."""
         tolerance = self._evidence.tolerance
         cuts = (line.cut_at for line in self._record.lines if line.cut_at is not None)
         return gap.reason == "rotation" and any(gap.start - tolerance <= at <= gap.end + tolerance for at in cuts)
 
     def _was_alike(self, gap: Gap) -> bool:
-        """Return whether only heartbeats were sent around a rotation. They are equal, so they prove no overlap."""
+        """Return whether only heartbeats were sent around a rotation. Equal messages do not prove an overlap."""
         since = gap.start - self._settings.lag - self._settings.up - self._settings.skew - 1.0
         sent = (each.at for line in self._record.lines for each in line.sent)
         return gap.reason == "rotation" and not any(since <= at <= gap.end for at in sent)
 
     def _was_late(self, gap: Gap) -> bool:
-        """Return whether the new connection of a rotation answered late. No other one had a copy of that answer."""
+        """Return whether a subscription took effect late on the new connection of a rotation.
+
+        Then no other connection had copies of the messages that came before.
+        """
         opened = [line for line in self._record.lines if line.opened_at <= gap.end + self._evidence.tolerance]
         return gap.reason == "rotation" and bool(opened) and bool(opened[-1].deferrals)
 
@@ -185,7 +193,7 @@ class FeedReports:
         """Return whether a fault of a connection at that time caused this Gap."""
         settings, tolerance = self._settings, self._evidence.tolerance
         since = max(settings.idle_timeout, settings.keepalive) + settings.reach + settings.up + 2.0
-        # A silent connection may still answer. The feed should not keep it because of that.
+        # A silent connection may still answer, so the feed may have kept it for longer than ``since``.
         was_kept = not settings.silence and is_silent(what) and gap.start <= (line.ended_at or gap.start) + tolerance
         return at <= gap.end + tolerance and (gap.start - since <= at or was_kept)
 
@@ -202,12 +210,12 @@ class FeedReports:
                 yield Problem("rotate() is False", f"called at {call.at:.3f}, without a fault until it returned")
 
     def _was_disturbed(self, call: RotateCall) -> bool:
-        """Return whether the first attempt of a rotation may have failed: for a fault, a standstill or the end."""
+        """Return whether a fault, a blocked loop or the feed's end may have made the rotation's first attempt fail."""
         settings, evidence = self._settings, self._evidence
         since = call.at - max(settings.idle_timeout, settings.keepalive) - settings.reach - settings.up - 2.0
         moments = [at for line in self._record.lines for at, _ in line.damages]
         moments += [at for at, _ in self._record.refusals]
-        # The client also ends a new connection on which the server really sends nothing.
+        # The client also ends a new connection because the server has sent nothing on it.
         moments += [
             line.ended_at for line in self._record.lines if line.opened_at >= call.at and line.ended_at is not None
         ]

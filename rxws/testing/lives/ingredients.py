@@ -1,11 +1,12 @@
 """The ingredients of lives. Each ingredient adds random faults of one kind to a plan. Pure.
 
 Acts of the server: ``cut``, ``mute``, ``half-open`` and ``protocol`` affect the connections that ``value`` selects;
-``hiccup`` delays the frames of one connection; ``refuse`` and ``handshake`` affect the next handshakes; ``answer`` the
-next subscription; ``ban`` a channel; ``snapshot`` the next snapshot over HTTP; ``hole`` the next changes of the book;
-``signal`` asks the client to rotate; ``forget`` makes all cursors unknown; ``outage`` leaves all messages out for a
-time; ``begin anew`` is about the next connection. Acts of the client: ``rotate``, ``subscribe``, ``unsubscribe``,
-``swap``, ``stand still``, ``slow down``, ``exit``, ``rotate at once``, ``generator exit``, ``cancel``.
+``hiccup`` delays the frames of one connection; ``refuse`` and ``handshake`` affect the next handshakes; ``answer``
+affects the next subscription; ``ban`` refuses a channel; ``snapshot`` affects the next snapshot over HTTP; ``hole``
+omits the next changes of the book; ``signal`` asks the client to rotate; ``forget`` makes all cursors unknown;
+``outage`` leaves all messages out for a time; ``begin anew`` keeps the next connection from resuming. Acts of the
+client: ``rotate``, ``subscribe``, ``unsubscribe``, ``swap``, ``stand still``, ``slow down``, ``exit``,
+``rotate at once``, ``generator exit``, ``cancel``.
 """
 
 from __future__ import annotations
@@ -80,14 +81,14 @@ KNOWN: Final[Mapping[str, str]] = {}
 
 
 def compose(seed: int, without: Collection[str] = (), only: Collection[str] = ()) -> Schedule:
-    """Return the life of a seed; the same on every machine.
+    """Return the life of a seed, which is the same on every machine.
 
-    Each ingredient has random numbers of its own, so leaving one out changes nothing else in the life.
+    Each ingredient has its own random generator, so leaving one out changes nothing else in the life.
 
     Args:
         seed: any integer.
         without: names of ingredients that are left out.
-        only: names of exactly the ingredients to use; empty: the seed decides.
+        only: names of the ingredients to use, and no others; empty: the seed decides.
 
     Raises:
         TypeError: a string was given instead of a list of names.
@@ -122,7 +123,7 @@ def _plain(seed: int) -> Plan:
 
 
 def needed(schedule: Schedule) -> tuple[str, ...]:
-    """Return those of a schedule's ingredients of which it still has an act or a setting, after it was shortened."""
+    """Return the ingredients of which a shortened schedule still contains an act or a setting."""
     plain, found = _plain(schedule.seed).settings, []
     for name in schedule.ingredients:
         plan = _plain(schedule.seed)

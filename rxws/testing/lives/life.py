@@ -16,13 +16,13 @@ from .shrinking import shrink
 __all__ = ["life"]
 
 BY_TIME = "rotations by time"
-"""The ingredient that is left out for classes of users: their own hook decides when they rotate."""
+"""The ingredient that is left out for a class of yours, whose own hook decides when it rotates."""
 
 SNAPSHOTS = ("declared snapshots", "plain snapshots")
 """Ingredients that are left out for classes that do not know snapshots."""
 
 OF_READY_MADE = ("outages", "resumed connections")
-"""Ingredients that need a parse hook that returns gaps, or the connections of this module as they are."""
+"""Ingredients that need a parse hook that returns gaps, or a feed that uses the life's connections unwrapped."""
 
 
 async def life(
@@ -38,7 +38,7 @@ async def life(
 
     The server has numbered channels; it cuts, resets and refuses connections, and it lags. Channels are subscribed and
     unsubscribed; the feed rotates; consumers are slow, raise and block; the loop is blocked. Each number must come once
-    and in order, or a ``Gap`` must stand at its place and cover its time. At the end the right channels must be
+    and in order, or a ``Gap`` must be in its place and cover its time. At the end the right channels must be
     subscribed, no task or timer may be left, and no object may refer to the feed.
 
     A life of about 20 s takes about 30 ms of processor time in virtual time, and 20 s in real time. The fixture
@@ -52,10 +52,10 @@ async def life(
             feed must connect only with ``endpoint.connect(endpoint.url)``. None: a ``ReactiveWebSocket``.
         seed: any integer.
         dialect: the messages of server and client; None: the JSON messages of :class:`Dialect`.
-        without: names of ingredients to leave out. None: with ``only``, none; otherwise those that rxws does not
-            survive (``KNOWN``).
+        without: names of ingredients to leave out. None leaves out those that rxws does not survive (``KNOWN``), or
+            none if ``only`` is given.
         only: names of the ingredients of the life; empty: the seed decides.
-        shrinks: whether to search for the shortest life that still fails, which plays up to 300 more lives.
+        shrinks: whether to search for the shortest life that still fails. The search plays up to 300 more lives.
 
     Returns:
         The report, with the numbers of connections, messages and gaps.
@@ -79,7 +79,7 @@ async def life(
         left_out += SNAPSHOTS
     if make_feed is not None:
         if BY_TIME in only:
-            raise ValueError(f"{BY_TIME!r} needs make_feed=None: your class decides itself when it rotates")
+            raise ValueError(f"{BY_TIME!r} needs make_feed=None, because your own class decides when it rotates")
         left_out.append(BY_TIME)
         left_out += OF_READY_MADE
     schedule = compose(seed, left_out, only)

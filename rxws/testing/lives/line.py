@@ -61,10 +61,10 @@ class Line:
     Attributes:
         record: the log of the frames that were sent on it, and of its faults.
         is_open: whether messages are still published on it.
-        is_mute: whether it sends no more messages, but still answers.
-        answers_close: whether it answers the client's close frame.
-        deferred: the channels whose subscription has come and takes effect later.
-        answered: for each channel, when the client should have the answer to its subscription.
+        is_mute: whether the server sends no more messages on it, but still answers.
+        answers_close: whether the server answers the client's close frame.
+        deferred: the channels whose subscription has arrived but has not taken effect yet.
+        answered: for each channel, the time at which the client should have the answer to the subscription.
     """
 
     def __init__(self, venue: Owner, record: LineRecord, lag: float) -> None:
@@ -94,7 +94,7 @@ class Line:
 
     @property
     def channels(self) -> list[str]:
-        """The channels that are subscribed on it."""
+        """The channels that are subscribed on the connection."""
         return self.record.subscribed
 
     @property
@@ -132,7 +132,7 @@ class Line:
         return due
 
     def tell(self, frame: Any) -> None:
-        """Send a frame that stands behind all messages so far, unless it is mute."""
+        """Send a frame that arrives after all messages sent so far, unless the connection is mute."""
         if self.is_open and not (self._is_dead or self.is_mute):
             self._put(self._last_due(), None, frame)
 
@@ -180,7 +180,7 @@ class Line:
             self._loop.call_later(self._venue.settings.close_lag, self.end_with_code, 1000)
 
     def cut_by_client(self) -> None:
-        """Record that the client cuts the connection while it is closing it."""
+        """Record that the client cuts the connection during the closing handshake."""
         self.record.cut_at = self._loop.time()
 
     def gone(self) -> None:

@@ -1,4 +1,4 @@
-"""The judge of a life. It compares what the server sent with what consumers received, without rxws's rules. Pure."""
+"""The judge of a life: compares what the server sent with what consumers received, by rules of its own. Pure."""
 
 from __future__ import annotations
 
@@ -81,7 +81,7 @@ class _Judgement:
                 if not is_snapshot:
                     yield Problem("twice" if n in numbers else "out of order", f"{where} follows {last}")
                 elif n < last and not gaps:
-                    # After a Gap the feed cannot know that an undeclared snapshot is older.
+                    # After a Gap this is no problem, because the feed cannot know that an undeclared snapshot is old.
                     yield Problem("old snapshot", f"{where} is a snapshot, and follows {last}")
                 continue
             if last is not None:
@@ -92,7 +92,7 @@ class _Judgement:
         yield from self._rest(seen, last)
 
     def _start(self, seen: Seen) -> Iterator[Problem]:
-        """Check that no surviving connection delivered a number that is older than the consumer's first one."""
+        """Check that the consumer did not miss an earlier number, which a connection without a fault had delivered."""
         first = seen.looks[0].item if seen.looks else None
         if first is None or isinstance(first, Gap) or first.is_snapshot:
             return
@@ -111,7 +111,7 @@ class _Judgement:
             yield Problem("lost at the start", f"{seen.name}: {min(lost)} arrived, but it saw {first.n} first")
 
     def _was_former(self, line: LineRecord, sent: Sent, seen: Seen) -> bool:
-        """Return whether a message belongs to the subscription before this consumer's."""
+        """Return whether a message belongs to an earlier subscription of the channel, not to this consumer's."""
         until = math.inf if seen.until is None else seen.until
         return any(
             channel == sent.channel and sent.at <= at and seen.since <= at <= until for at, channel in line.unsubscribed
@@ -125,8 +125,9 @@ class _Judgement:
         missing = [n for n in numbers if not self._was_in_silence(channel, n)]
         for n in missing:
             latest = self._latest(channel, n)
-            # A Gap of this channel alone, as the feed claims nothing of channels without a subscription; or a Gap that
-            # begins too late, as a silent connection still answered.
+            # Two kinds of Gaps contradict no claim of the feed: one of this channel alone, because the feed claims
+            # nothing about channels without a subscription, and one that begins too late, because a silent connection
+            # still answered.
             excused = (
                 gap.reason in ("user", "subscription") or gap.start - self._evidence.tolerance > latest
                 for gap in covering[n]
@@ -156,7 +157,7 @@ class _Judgement:
         return latest
 
     def _was_in_silence(self, channel: str, n: int) -> bool:
-        """Return whether a connection was silent at publication, if a Gap need not cover that (``silence``)."""
+        """Return whether the number was published on a silent connection, which a Gap need not cover (``silence``)."""
         published = self._record.published[channel][n - 1]
         return not self._settings.silence and any(
             at - self._settings.reach <= published and (line.ended_at is None or published <= line.ended_at)
@@ -166,7 +167,7 @@ class _Judgement:
         )
 
     def _was_hidden(self, channel: str, n: int) -> bool:
-        """Return whether a connection omitted this number and sent a later message. The feed cannot notice that."""
+        """Return whether a connection omitted this number but sent a later message, so the feed cannot notice that."""
         published = self._record.published[channel][n - 1]
         return any(
             at - self._settings.reach <= published <= (line.last_said or at)
@@ -176,7 +177,7 @@ class _Judgement:
         )
 
     def _was_refused(self, channel: str, n: int) -> bool:
-        """Return whether the channel was refused at publication."""
+        """Return whether the server refused the channel when it published the number."""
         published = self._record.published[channel][n - 1]
         since = None
         for at, each, is_refused in self._record.effects:
@@ -203,7 +204,7 @@ class _Judgement:
     def of_deaf_lines(self) -> Iterator[Problem]:
         """Check that the client ends a broken connection in time, even if the server does not answer its close."""
         settings = self._settings
-        # If exit() was called early, it waits for a further close.
+        # An early exit() waits for one more close.
         closings = 1 if self._evidence.quiet_from is not None else 2
         longest = closings * CLOSE_TIMEOUT + settings.lag + 2 * settings.up + 10 * self._evidence.tolerance + 0.5
         for line in self._record.lines:

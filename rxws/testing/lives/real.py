@@ -19,7 +19,7 @@ from .venue import Venue, cursor_of
 __all__ = ["RealNetwork", "real_network"]
 
 ABNORMAL: Final = 1006
-"""The close code of a connection that ended without a closing handshake (RFC 6455, 7.4.1)."""
+"""The close code of a connection that ended without a closing handshake (RFC 6455 §7.4.1)."""
 
 FROZEN: Final = 2.0
 """Seconds for which a server stays frozen after its clients have noticed."""
@@ -72,7 +72,7 @@ class RealNetwork:
         server.script = self.serve
 
     async def connect(self, url: str, **options: Any) -> Any:
-        """Open a connection, after the next fault of handshakes, if there is one."""
+        """Open a connection. The next fault in the queue of handshake faults is applied first."""
         word, seconds = self._venue.next_handshake()
         if word == "slow":
             self._server.slow_handshake(seconds)

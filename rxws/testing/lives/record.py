@@ -1,4 +1,4 @@
-"""The server's log of a life, for the judge: its actions with their times, as plain data that fits into JSON."""
+"""The server's log of a life, for the judge: its actions and their times, as data that can be written as JSON."""
 
 from __future__ import annotations
 
@@ -13,10 +13,10 @@ class Sent:
 
     Attributes:
         channel: its channel.
-        n: its number on the channel; for a snapshot, the number of the last change in it.
+        n: its number on the channel; for a snapshot, the number of the last change that it contains.
         at: when the server sent it.
         due: when it should reach the client.
-        came_at: when it reached the client; None: it did not.
+        came_at: when it reached the client, or None if it did not.
         is_snapshot: whether it is a snapshot.
     """
 
@@ -33,21 +33,21 @@ class LineRecord:
     """The log of one connection.
 
     Attributes:
-        number: 1 for the server's first connection.
-        opened_at: when the server accepted it.
-        ended_at: when the server noticed its end; None: it has not ended.
-        damages: its faults, with their times.
-        is_resumed: whether it began where the client's messages had ended.
-        holdups: the intervals in which delivery was held up.
+        number: the number of the connection, 1 for the server's first one.
+        opened_at: when the server accepted the connection.
+        ended_at: when the server noticed the end of the connection, or None if it has not ended.
+        damages: the faults of the connection: (time, fault).
+        is_resumed: whether the connection began where the client's messages had ended.
+        holdups: the intervals in which the delivery of frames was held up.
         deferrals: the intervals between a subscription and its late effect.
-        sent: its messages, in the order of sending.
-        replayed_from: the index, among all published messages, of the first one that was sent again on it; or None.
-        last_said: when its last frame without a number is due; None: there was none.
-        cut_at: when the client cut it while it was closing it; None: it did not.
-        subscribed: the channels that are subscribed on it now.
-        unsubscribed: when channels were unsubscribed on it: (time, channel).
+        sent: the messages, in the order of sending.
+        replayed_from: the index of the first message that was sent again, among all published messages; or None.
+        last_said: when the last frame without a number is due, or None if there was none.
+        cut_at: when the client cut the connection during the closing handshake, or None if it did not.
+        subscribed: the channels that are subscribed now.
+        unsubscribed: the channels that were unsubscribed: (time, channel).
         refused: the channels whose last subscription was refused.
-        subscribed_in_the_end: the channels that were subscribed shortly before the end of the life. None if the
+        subscribed_in_the_end: the channels that were subscribed shortly before the end of the life, or None if the
             connection had ended before.
     """
 
@@ -69,7 +69,7 @@ class LineRecord:
 
     @property
     def is_sound(self) -> bool:
-        """Whether it is open and has no fault."""
+        """Whether the connection is open and has no fault."""
         return self.ended_at is None and not self.damages
 
 
@@ -78,8 +78,8 @@ class Repeat:
     """A subscription that was sent again on the same connection after the server had answered it.
 
     Attributes:
-        at: when it came again.
-        channel: its channel.
+        at: when the subscription came again.
+        channel: the subscribed channel.
         answered_at: when the client should have had the answer.
     """
 
@@ -96,7 +96,7 @@ class VenueRecord:
         published: the publication times of each channel: the time of number n is at index n - 1.
         lines: its connections.
         effects: the subscriptions and refusals: (time, channel, whether it was refused).
-        outages: the intervals in which the server left all messages out, of which it told its clients.
+        outages: the intervals in which the server left all messages out; it told its clients about them.
         refusals: the faults of handshakes, with their times.
         repeats: the subscriptions that were sent again after their answer.
         problems: errors of clients.

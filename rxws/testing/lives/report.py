@@ -11,10 +11,10 @@ from .schedule import Schedule
 __all__ = ["LifeFailed", "Problem", "Report"]
 
 EARLY = 0.0005
-"""A life that begins sooner, in seconds of the loop's clock, has the same times as that clock."""
+"""If a life begins before this time of the loop's clock, the times of its acts are those of the clock, too."""
 
 SHOWN = 8
-"""How many problems of one life are shown."""
+"""The number of problems that are shown of one life."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,7 +42,7 @@ class Report:
         problems: its problems; empty if there are none.
         counts: the numbers of connections, messages, gaps and so on.
         began_at: when the life began on the loop's clock, which is the clock of the times in problems.
-        is_shortened: whether the schedule is a part of the life of its seed.
+        is_shortened: whether the schedule is only a part of the life of its seed.
     """
 
     schedule: Schedule

@@ -21,18 +21,19 @@ class Settings:
         pushed: whether the server sends all channels on every connection without a subscription.
         lag: the longest lag from the server to the client; each connection has its own lag, up to this.
         up: the longest lag from the client to the server; each connection has its own lag, up to this.
-        skew: the longest lag of one channel behind the other channels of its connection.
-        jitter: the longest lag of one message behind the other messages of its channel.
+        skew: the longest additional lag of a channel; each channel of each connection has its own, up to this.
+        jitter: the longest additional lag of a message; each message has its own, up to this.
         keepalive: seconds until the websocket library notices that the server does not answer.
         close_lag: seconds until the server answers a close frame.
         heartbeat: seconds between two equal messages of the server; 0: there are none.
         snapshots: whether the server sends a snapshot with each subscription: ``""`` (no), ``"declared"`` (the feed has
             a filter for them) or ``"plain"`` (it has none).
         first_snapshot: whether a channel must begin with its snapshot, no matter when it is subscribed.
-        tells: whether the server tells of messages that it has left out, which the feed's parse hook makes a ``Gap``.
-        is_resumed: whether a connection begins where the last one ended, and says so: ``""`` (no), ``"at once"``, or
-            ``"late"`` (it knows only with its first frame). Not together with ``replays``.
-        book: whether an order book of one channel is kept.
+        tells: whether the server reports the messages that it has left out. The feed's parse hook turns such a report
+            into a ``Gap``.
+        is_resumed: whether a connection resumes where the last one ended, and when its ``is_resumed`` says so: ``""``
+            (it does not resume), ``"at once"``, or ``"late"`` (with its first frame). Not together with ``replays``.
+        book: whether one channel is an order book, which the client keeps.
         watched: whether the book is also checked at every change, and not only at intervals.
         settle: the feed's ``handover_settle``.
         handover_timeout: the feed's ``handover_timeout``; 0 closes the old connection first.
@@ -43,9 +44,10 @@ class Settings:
         combine: whether subscriptions are combined.
         consumer: how channels are consumed: ``"callback"``, ``"iterator"``, ``"slow"``, ``"raising"``, ``"blocking"``.
         overlaps: whether channels may also be subscribed during rotations.
-        replays: how the server sends again what was missed, to a client that gives a cursor; only if ``pushed``: ``""``
-            (it does not), ``"copies"`` (from the cursor's own message on), ``"statement"`` (from the next message on,
-            with a statement behind it) or ``"numbers"`` (from the next message on; the feed compares numbers).
+        replays: how the server repeats missed messages to a client that gives a cursor; only if ``pushed``: ``""`` (it
+            does not), ``"copies"`` (from the cursor's own message on), ``"statement"`` (from the next message on,
+            followed by a frame that says whether all were repeated) or ``"numbers"`` (from the next message on; the
+            feed compares numbers).
         greets: whether each connection begins with a greeting of its own.
         silence: whether a ``Gap`` must begin at the last message instead of at the time when the loss was noticed, and
             whether there must be a ``Gap`` for messages that a silent connection did not send before a rotation ended
@@ -102,10 +104,10 @@ class Act:
     """One action in a life: a fault, or a call by the client.
 
     Attributes:
-        at: when it happens, in seconds from the start.
-        kind: its kind; :mod:`rxws.testing.lives.ingredients` lists all kinds.
-        word: a detail, or "".
-        value: a number for it, or 0.
+        at: the time of the act, in seconds from the start of the life.
+        kind: the kind of the act; :mod:`rxws.testing.lives.ingredients` lists all kinds.
+        word: a detail of the act, such as a close code or a channel, or "".
+        value: a number that the act needs, such as a duration, or 0.
     """
 
     at: float

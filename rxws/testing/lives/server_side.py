@@ -140,7 +140,7 @@ def pushed(rng: Random, plan: Plan) -> None:
 
 def replays(rng: Random, plan: Plan) -> None:
     """The server sends missed messages again, from a cursor on. Sometimes it has forgotten all messages."""
-    # A cursor is a position in the order of all messages, so this order must be the same on each connection.
+    # A cursor is a position in the sequence of all messages, so their order must be the same on each connection.
     how = rng.choice(("copies", "copies", "statement", "numbers"))
     plan.set(pushed=True, replays=how, greets=rng.random() < 0.5, skew=0.0, jitter=0.0)
     for at in some(rng, plan, 3):
@@ -234,15 +234,16 @@ def watched_book(rng: Random, plan: Plan) -> None:
 
 
 def outages(rng: Random, plan: Plan) -> None:
-    """The server leaves all messages out for a time, and then tells which time: the parse hook returns a ``Gap``."""
-    # One order of all channels, and nothing else that is a message: then the frame of the gap stands in its place.
+    """The server leaves all messages out for a time, and then reports that time: the parse hook returns a ``Gap``."""
+    # The report must arrive after all messages before the outage and before all messages after it, so these settings
+    # keep one order on all channels, and no message has no number.
     plan.set(tells=True, skew=0.0, jitter=0.0, heartbeat=0.0, snapshots="")
     for at in some(rng, plan, 3):
         plan.act(at, "outage", "", rng.uniform(0.1, 1.5))
 
 
 def resumed_connections(rng: Random, plan: Plan) -> None:
-    """Connections begin where the last one ended, and say so; sometimes the server has forgotten."""
+    """Connections resume where the last one ended, and say so; sometimes the server has forgotten the messages."""
     plan.set(pushed=True, is_resumed=rng.choice(("at once", "late")), snapshots="")
     for at in some(rng, plan, 4):
         plan.act(at, "cut", rng.choice(("fin", "1001", "rst")), which(rng))

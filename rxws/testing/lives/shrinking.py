@@ -15,7 +15,10 @@ MOST_PLAYED: Final = 300
 
 
 def _search(report: Report) -> Generator[Schedule, Report, Report]:
-    """Yield schedules to play and receive their reports. Return that of the shortest that fails like the first."""
+    """Yield schedules to play and receive their reports. Return the report of the shortest schedule that still fails.
+
+    A schedule still fails if it has a problem of the same kind as the first report.
+    """
     played, is_shorter = 0, True
     while is_shorter:
         is_shorter = False
@@ -49,7 +52,7 @@ async def shrink(report: Report, play: Callable[[Schedule], Awaitable[Report]]) 
 
 
 def shorter(report: Report, play: Callable[[Schedule], Report]) -> Report:
-    """Do the same as :func:`shrink` with a function that plays each schedule in its own loop."""
+    """Return what :func:`shrink` returns, with a function that plays each schedule in its own loop."""
     search = _search(report)
     try:
         schedule = next(search)

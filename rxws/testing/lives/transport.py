@@ -23,10 +23,13 @@ CLOSE_TIMEOUT: Final = 10.0
 """Seconds after which the websockets library stops waiting for a closing handshake."""
 
 TOO_LATE: Final = 1000.0
-"""Seconds until a late answer to a handshake; longer than any feed waits."""
+"""Seconds after which a late handshake is answered. No feed waits that long."""
 
 READ_AHEAD: Final = 16
-"""Frames that a websockets library reads ahead of the application. Further frames wait in the system's buffer."""
+"""The number of frames that a websocket library reads ahead of the application.
+
+Further frames wait in the buffer of the operating system.
+"""
 
 
 class _Peer(Protocol):
@@ -42,7 +45,7 @@ class _Peer(Protocol):
 
 
 class Pipe:
-    """Calls functions later, each at its time, in order."""
+    """Calls functions later: each when it is due, and never before one that was put in earlier with the same time."""
 
     def __init__(self) -> None:
         self._loop = asyncio.get_running_loop()
@@ -60,7 +63,7 @@ class Pipe:
         self._timers.add(timer)
 
     def _next(self, timer: asyncio.TimerHandle) -> None:
-        # Make the first waiting call and not that of this timer, as timers that are due together fire in any order.
+        # Make the first waiting call, not the one of this timer: timers with equal due times fire in any order.
         self._timers.discard(timer)
         heapq.heappop(self._waiting)[2]()
 
@@ -77,7 +80,7 @@ def _broken() -> BaseException:
 
 
 class _Transport:
-    """The transport, with which rxws cuts a connection."""
+    """The part of an asyncio transport that rxws uses to cut a connection."""
 
     def __init__(self, connection: VirtualConnection) -> None:
         self._connection = connection
@@ -95,12 +98,12 @@ class VirtualConnection:
     """The client's end of a connection, with the websockets asyncio API.
 
     Attributes:
-        is_resumed: whether it knows that it begins where the last one ended; only in lives with resumptions.
-        knows_with_first: whether it knows that with its first frame.
+        is_resumed: whether the connection resumes where the last one ended. It exists only in lives with resumptions.
+        knows_with_first: whether ``is_resumed`` becomes True only when the first frame is read.
 
     Args:
         line: the server's end.
-        up: seconds until a message of the client arrives there.
+        up: seconds until a message of the client arrives at the server.
         keepalive: seconds until the library notices that the server does not answer.
     """
 
@@ -156,7 +159,7 @@ class VirtualConnection:
         self._end(_broken)
 
     def reset(self) -> None:
-        """Receive a reset. The system then drops the frames that it has received."""
+        """Receive a reset. The frames in the operating system's buffer are dropped."""
         self._buffered.clear()
         self._end(_broken)
 
@@ -205,7 +208,7 @@ class VirtualConnection:
             await asyncio.wait([self._ended])
 
     def cut(self) -> None:
-        """End at once; the server notices it after the lag."""
+        """End the connection at once. The server notices the end after the lag."""
         if self._ending is None:
             if self.state is State.CLOSING and not self._is_failing:
                 self._line.cut_by_client()
@@ -250,7 +253,7 @@ class VirtualNetwork:
         self._venue = venue
 
     async def connect(self, url: str, **_options: Any) -> VirtualConnection:
-        """Open a connection, after the next fault of handshakes, if there is one."""
+        """Open a connection. The next fault in the queue of handshake faults is applied first."""
         venue = self._venue
         word, seconds = venue.next_handshake()
         up, down = venue.lags()

@@ -15,7 +15,7 @@ from .schedule import Act, Schedule
 __all__ = ["BOOK", "Venue", "book_at", "channel_names", "cursor_of"]
 
 ANSWER_PAUSE: Final = 1.0
-"""Seconds after which a client takes a single answer for that to all channels of its message."""
+"""Seconds after which a client treats a single answer as the answer to all channels of its message."""
 
 BOOK: Final = "book"
 """The name of the channel of the order book."""
@@ -36,7 +36,7 @@ class Venue:
     Attributes:
         record: its log.
         lines: its connections, oldest first.
-        delivered: the last number that the client has delivered, of each channel.
+        delivered: for each channel, the last number that the client has delivered.
     """
 
     def __init__(self, schedule: Schedule, dialect: Dialect) -> None:
@@ -49,19 +49,19 @@ class Venue:
         self._loop = asyncio.get_running_loop()
         self._rng = Random(f"{schedule.seed}/network")
         self._timers: dict[str, asyncio.TimerHandle] = {}
-        # The time of each channel's next message, and the random numbers that decide it.
+        # For each channel, the time of the next message, and the random generator that determines it.
         self._next: dict[str, float] = {}
         self._chances: dict[str, Random] = {}
         self._handshakes: deque[tuple[str, float]] = deque()
         self._answers: deque[tuple[str, float]] = deque()
         self._snapshots: deque[tuple[str, float]] = deque()
         self._banned: set[str] = set()
-        # All published messages in their order, and the index of the first one that the server remembers.
+        # All published messages in order, and the index of the first one that the server still remembers.
         self._log: list[tuple[str, int]] = []
         self._remembered_from = 0
         self._missing = 0
         self._is_calm = False
-        # Since when all messages are left out; None: they are sent.
+        # When the outage began in which all messages are left out; None while messages are sent.
         self._out_since: float | None = None
         self._begins_anew = False
 
@@ -140,7 +140,7 @@ class Venue:
         return self._rng.uniform(0.0, self.settings.up), self._rng.uniform(0.0, self.settings.lag)
 
     def next_handshake(self) -> tuple[str, float]:
-        """Return the fault of the next handshake, a word and a number; "" is no fault."""
+        """Return the fault of the next handshake: its name and a number. The name "" means no fault."""
         word, value = self._handshakes.popleft() if self._handshakes else ("", 0.0)
         if word:
             self.record.refusals.append((self._loop.time(), word))
@@ -160,7 +160,7 @@ class Venue:
         return line
 
     def resume(self, line: Line) -> None:
-        """Send on a new connection what the client has not delivered, unless the server has forgotten that.
+        """Send on a new connection the messages that the client has not delivered, unless the server forgot them.
 
         In a rotation the other connection still delivers, so nothing is sent again.
         """
@@ -173,7 +173,7 @@ class Venue:
                     line.publish(channel, n, self.dialect.change(channel, n), now)
 
     def _replay(self, line: Line, first: int) -> None:
-        """Send again what is remembered, from the cursor's message or from the next one on."""
+        """Repeat the remembered messages, from the cursor's own message or from the next one on."""
         is_known = first >= self._remembered_from
         if is_known:
             line.record.replayed_from = first
@@ -220,7 +220,7 @@ class Venue:
     def _consent(self, line: Line, request: Request) -> None:
         due = line.say(self.dialect.answer(request, False), request.channels)
         if due is not None:
-            # One answer to several: the client waits a while for answers to the others.
+            # After one answer to a message with several channels, the client waits for further answers.
             pause = ANSWER_PAUSE if len(request.channels) > 1 else 0.0
             line.answered |= dict.fromkeys(request.channels, due + pause)
 
@@ -231,7 +231,7 @@ class Venue:
         line.say(self.dialect.answer(request, True))
 
     def _take_effect(self, line: Line, request: Request) -> None:
-        """Subscribe the deferred channels, except those that were unsubscribed meanwhile."""
+        """Subscribe the deferred channels, except those that have been unsubscribed since."""
         left = tuple(each for each in request.channels if each in line.deferred or each in line.channels)
         if left:
             self._subscribe(line, request._replace(channels=left), True)
@@ -262,7 +262,7 @@ class Venue:
     # Books
 
     async def snapshot(self) -> dict[str, Any]:
-        """Return the current book, with the next fault of snapshots, if there is one."""
+        """Return the current book. The next fault in the queue of snapshot faults is applied first."""
         word, value = self._snapshots.popleft() if self._snapshots else ("", 0.0)
         n = len(self.record.published.get(BOOK, ()))
         if word == "fail":
@@ -299,7 +299,7 @@ class Venue:
         elif act.kind == "signal":
             self._signal()
         elif act.kind == "outage":
-            # Not if the server replays messages: it would have to replay the notice of the outage, which it does not.
+            # A server that replays messages has no outages: it would have to replay the report of the outage, too.
             if self.settings.tells and not self.settings.replays and self._out_since is None:
                 self._out_since = self._loop.time()
                 self._timers["outage"] = self._loop.call_later(act.value, self._end_outage)
@@ -323,7 +323,7 @@ class Venue:
         self._missing = 0
 
     def _end_outage(self) -> None:
-        """Send messages again, and tell the clients which time is missing."""
+        """Stop leaving messages out, and report the outage to the clients."""
         self.catch_up()
         if self._out_since is not None:
             since, until = self._out_since, self._loop.time()
@@ -334,7 +334,7 @@ class Venue:
 
     def _signal(self) -> None:
         if self._out_since is not None:
-            # It would be the last message of a connection whose messages are left out.
+            # During an outage nothing may be sent: the signal would count as the last message before the Gap.
             return
         for line in [each for each in self.lines if each.is_open][-1:]:
             line.say(self.dialect.signal())
@@ -351,7 +351,7 @@ class Venue:
             line.mute()
             return
         if act.kind == "half-open" and line.record.damages:
-            # Leave a connection that has a fault already, which may be closing.
+            # Do not add this fault to a connection that has a fault already, because the connection may be closing.
             return
         line.damage(f"{act.kind} {act.word}".rstrip())
         if act.kind == "half-open":
