@@ -27,14 +27,14 @@ HELP: Final[Mapping[str, str]] = {
     "gaps": "Gaps reported: times when messages may be missing.",
     "rejected": "Frames that could not be parsed.",
     "duplicates": "Copies dropped in rotations.",
-    "discarded": "Messages dropped in rotations because each connection has its own.",
+    "discarded": "Messages that each connection has for itself, such as acknowledgements, dropped in rotations.",
     "failures": "Exceptions raised by handlers, subscribers, filters and hooks.",
     "unacknowledged": "Subscriptions that the server refused or did not answer in time.",
     "streams": "Streams that are open.",
     "pending": "Messages that wait in the buffers of streams and handlers.",
     "dropped": "Messages dropped by full streams and handlers.",
     "last_message_age": "Seconds since the last message.",
-    "complete_since": "Since when no message is missing, in seconds since the epoch.",
+    "complete_since": "The time since which no message is missing, in seconds since the epoch.",
 }
 """The help text of each statistic. A statistic that is not listed here has its name as the text."""
 
@@ -71,7 +71,7 @@ class FeedCollector(Collector):
 
     Raises:
         TypeError: an argument is not a feed.
-        ValueError: there is no feed, or two of them have the same name.
+        ValueError: no feed is given, or two feeds have the same name.
 
     Example::
 
@@ -95,7 +95,7 @@ class FeedCollector(Collector):
             self._feeds[name] = feed
 
     def describe(self) -> Iterator[Metric]:
-        """Yield the metrics without values, so that a registry can detect two of the same name."""
+        """Yield the metrics without values, so that a registry can detect two metrics of the same name."""
         yield from self._families().values()
 
     def collect(self) -> Iterator[Metric]:

@@ -1,4 +1,4 @@
-"""The pytest plugin of rxws: fixtures to test feeds with. Without the ``testing`` extra, they say that it is missing.
+"""The pytest plugin of rxws: fixtures to test feeds with. They need the extra ``testing``.
 
 Fixtures:
 
@@ -35,11 +35,11 @@ if TYPE_CHECKING:
 try:
     import async_solipsism  # type: ignore[import-untyped]
     import pytest_asyncio
-except ImportError as error:  # rxws is installed without its extra. Tests that do not use its fixtures must still run.
+except ImportError as error:  # Without the extra, tests that do not use these fixtures must still run.
     missing = error.name
 
     def refusing(name: str) -> Any:
-        """Make a fixture that fails its tests with a text that says which package they need."""
+        """Make a fixture that fails each test that uses it, with a text that names the missing package."""
 
         @pytest.fixture(name=name)
         def refuse() -> None:
@@ -63,7 +63,7 @@ else:
 
     @pytest_asyncio.fixture
     async def virtual_time() -> asyncio.AbstractEventLoop:
-        """Run the test in virtual time; return the loop, whose ``time()`` began at 0."""
+        """Run the test in virtual time. Return the event loop, whose ``time()`` begins at 0."""
         loop = asyncio.get_running_loop()
         is_virtual: bool = isinstance(loop, async_solipsism.EventLoop)
         if not is_virtual:
@@ -85,8 +85,8 @@ else:
 def virtual_loop() -> asyncio.AbstractEventLoop:
     """Make an event loop of async-solipsism with virtual time, in which a sleep may have any length.
 
-    In async-solipsism itself, a sleep of a day or more raises ``SleepForeverError`` if no other timer is set, and one
-    of less than a microsecond never ends. A wait that never ends still raises ``SleepForeverError``.
+    On async-solipsism's own loop, a sleep of a day or more raises ``SleepForeverError`` if no other timer is set, and a
+    sleep of less than a microsecond never ends. A wait that never ends still raises ``SleepForeverError``.
     """
     loop: asyncio.AbstractEventLoop = async_solipsism.EventLoop()
     selector: Any = loop._selector  # type: ignore[attr-defined]
