@@ -46,8 +46,8 @@ def add(declare: Declare) -> None:
         "audit",
         usage="rxws audit PATH [options]",
         help="show what is missing in a recording",
-        description="Show when a recording is proven to be complete, and what is missing or\n"
-        "damaged in it. In a folder, all .jsonl, .jsonl.gz and .jsonl.zst files are audited.",
+        description="Show when a recording is proven to be complete, and what is missing or damaged\n"
+        "in it. In a folder, all files that end in .jsonl, .jsonl.gz or .jsonl.zst are\naudited.",
         epilog=_EPILOG,
     )
     parser.set_defaults(command=audit, prog=parser.prog)
