@@ -8,7 +8,7 @@ from collections.abc import Generator
 import hypothesis
 import pytest
 
-# A deadline for each example measures the machine: on a busy one a test fails that has found nothing.
+# Examples have no deadline: on a busy machine it would fail tests in which nothing is wrong.
 hypothesis.settings.register_profile("rxws", deadline=None)
 hypothesis.settings.load_profile("rxws")
 
@@ -17,19 +17,19 @@ pytest_plugins = ["rxws.pytest_plugin"]
 
 @pytest.hookimpl(wrapper=True)
 def pytest_runtestloop() -> Generator[None, object, object]:
-    """Exclude the objects of the imports from garbage collections, because the tests start hundreds of them."""
+    """Exclude imported objects from garbage collection, because the tests start hundreds of collections."""
     gc.collect()
     gc.freeze()
     try:
         return (yield)
     finally:
-        # Plugins that are imported at the end look for referrers of objects, which a freeze hides.
+        # At the end of the run, plugins look for the referrers of objects. gc does not find them in frozen objects.
         gc.unfreeze()
 
 
 @pytest.fixture
 def unscanned() -> None:
-    """Exclude the objects of earlier tests from garbage collections, during this test and after it."""
-    # No unfreeze here, because it would include the objects of the imports again.
+    """Exclude the objects of earlier tests from garbage collection, during this test and after it."""
+    # Do not unfreeze afterwards, because that would include the imported objects again.
     gc.collect()
     gc.freeze()

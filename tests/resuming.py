@@ -34,8 +34,8 @@ class Result:
 
     Attributes:
         cuts: the number of times that the exchange cut all connections.
-        lost: published messages that did not arrive, without a gap.
-        behind_gaps: published messages that did not arrive, with a gap in their place.
+        lost: published messages that did not arrive and that no gap reports.
+        behind_gaps: published messages that did not arrive and that a gap in their place reports.
         twice: messages that arrived twice.
         disordered: messages that arrived after a later one of their channel.
         gaps: reported gaps.
@@ -84,7 +84,7 @@ class Result:
 
 
 def key_of(message: Any) -> tuple[str, str]:
-    """Return the channel of a message, as the exchange numbers each channel separately."""
+    """Return the key of a message. The exchange numbers the messages of each key separately."""
     return message["e"], message["s"]
 
 
@@ -92,7 +92,7 @@ Connect = Callable[[demo.DemoExchange], rxws.ReactiveWebSocket[Any]]
 
 
 def by_url(exchange: demo.DemoExchange) -> rxws.ReactiveWebSocket[Any]:
-    """Resume with a cursor in the URL that includes its own message."""
+    """Resume with a cursor in the URL. The replay begins with the cursor's own message."""
 
     def url(cursor: int | None) -> str:
         return f"{exchange}?cursor={'' if cursor is None else cursor}"
@@ -101,7 +101,7 @@ def by_url(exchange: demo.DemoExchange) -> rxws.ReactiveWebSocket[Any]:
 
 
 def by_subscription(exchange: demo.DemoExchange) -> rxws.ReactiveWebSocket[Any]:
-    """Resume with a cursor in each subscription that excludes its own message, and with numbers."""
+    """Resume with a cursor in each subscription, and with numbers. The replay begins after the cursor's message."""
     exchange.replays_cursor = False
     ws = rxws.ReactiveWebSocket[Any](
         f"{exchange.stream_url}?cursor=",
@@ -148,7 +148,7 @@ def by_session(exchange: demo.DemoExchange) -> rxws.ReactiveWebSocket[Any]:
 
 
 WAYS: dict[str, Connect] = {"url": by_url, "subscription": by_subscription, "session": by_session}
-"""The ways to resume, each with a feed that does."""
+"""The ways to resume, each with the function that makes a feed."""
 
 
 async def play(way: str, cuts: int, *, seed: int = 0, rate: float = 5_000, forgets: bool = False) -> Result:

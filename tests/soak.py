@@ -137,7 +137,7 @@ class Soak:
         self.report.slowest_reconnect = max(self.report.slowest_reconnect, time.monotonic() - started)
 
     async def rotate(self) -> None:
-        """Rotate, and wait until it is done and messages come again."""
+        """Rotate, and wait until the rotation is complete and messages come again."""
         rotations = self.report.rotations
         while self.report.rotations == rotations:
             await self._feed.rotate()

@@ -41,7 +41,7 @@ class ScriptedWebsocket:
 
     Args:
         frames: frames that come at once.
-        transport: whether it has a transport, as connections of websockets do; those of picows have none.
+        transport: whether the connection has a transport. Connections of websockets have one, those of picows do not.
 
     Attributes:
         sent: the sent messages.

@@ -182,7 +182,7 @@ def _accepts(wanted, key, message):
 
 
 def naively_passes(filters, message):
-    """Return whether a message passes what a user wrote as a filter, by the simplest code that can tell it."""
+    """Return whether a message passes the filters of a user. The code is simple, to be compared with rxws's own."""
     if callable(filters):
         return bool(passes(filters, message))
     return not filters or any(all(_accepts(wanted, key, message) for key, wanted in each.items()) for each in filters)

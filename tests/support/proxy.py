@@ -22,7 +22,7 @@ TICK = 0.01
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Toxics:
-    """The faults of one direction; all times in seconds. The defaults are a healthy network."""
+    """The faults of one direction. All times are in seconds. The defaults are those of a healthy network."""
 
     latency: float = 0.0
     """Delay of all bytes."""

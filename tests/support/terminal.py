@@ -76,7 +76,7 @@ def terminal(monkeypatch, *, kind: str = "xterm-256color") -> Iterator[Terminal]
     there = Terminal(slave)
 
     def read() -> None:
-        # On Linux, reading raises an error at the end.
+        # On Linux, reading raises an error at the end of the output.
         with contextlib.suppress(OSError):
             while part := os.read(master, 65536):
                 there._parts.append(part)

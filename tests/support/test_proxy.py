@@ -107,7 +107,7 @@ class WhatProxiesDo:
         assert 0.18 < asyncio.get_running_loop().time() - began < 0.25 + self.late
 
     async def test_timeout_swallows_and_then_closes(self, client, proxy):
-        """Nothing passes, and after the timeout the connection is closed, idle or not."""
+        """No byte passes, and after the timeout the connection is closed, whether it is idle or not."""
         proxy.downstream.set(timeout=0.2)
         began = asyncio.get_running_loop().time()
         await client.send("swallowed")
