@@ -34,7 +34,7 @@ async def is_done(waiting, seconds):
 
 
 async def test_availability_when_the_source_is_no_feed():
-    """The messages of a source without a connection can always come."""
+    """A source that is not a feed is always available."""
     assert ALWAYS_AVAILABLE.is_available()
     await ALWAYS_AVAILABLE.wait_available()
 

@@ -19,7 +19,7 @@ async def wiring(virtual_time):
 
 
 async def test_batch_has_at_most_count_messages(wiring):
-    """With ``count`` a list has at most that many messages, and the next lists have the rest without a wait."""
+    """With ``count`` each list has at most that many messages. The rest come in the next lists at once."""
     stream = wiring.stream()
     wiring.route(*range(25))
     batches = stream.batches(10)
@@ -49,7 +49,7 @@ async def test_batch_grows_for_some_seconds(wiring):
 
 
 async def test_batch_that_is_full_does_not_wait(wiring):
-    """With both, a list is delivered when it has ``count`` messages or its first message has waited ``seconds``."""
+    """With ``count`` and ``seconds`` a list is delivered when it is full or its first message has waited that long."""
     stream, loop = wiring.stream(), asyncio.get_running_loop()
     for number in range(7):
         loop.call_later(number * 0.1, wiring.route, number)
@@ -74,7 +74,7 @@ async def test_time_of_processing_counts_for_the_age(wiring):
 
 
 async def test_what_a_full_list_left_does_not_wait(wiring):
-    """Messages that a full list left over are as old as those in it, so the next list is delivered at once."""
+    """``seconds`` counts from a message's arrival, so messages that a full list left over are delivered at once."""
     stream, loop = wiring.stream(), asyncio.get_running_loop()
     wiring.route(*range(5))
     started, batches = loop.time(), stream.batches(count=3, seconds=60)
@@ -85,7 +85,7 @@ async def test_what_a_full_list_left_does_not_wait(wiring):
 
 @pytest.mark.parametrize("seed", range(20))
 async def test_no_message_is_lost_nor_too_old(wiring, seed):
-    """At any times of arrival and processing, no message is lost, and no list is too long or too old."""
+    """Whenever messages arrive and lists are taken, no message is lost, and no list is too long or too old."""
     rng, loop = random.Random(seed), asyncio.get_running_loop()
     count, seconds = rng.choice([None, 1, 3, 50]), rng.choice([0.01, 0.5, 2.0])
     stream, sent = wiring.stream(), []
@@ -165,7 +165,7 @@ async def test_second_consumer_is_refused(wiring):
 
 
 async def test_other_tasks_run_while_many_lists_wait(wiring):
-    """A consumer of many small lists that all wait lets other tasks run."""
+    """A consumer that takes thousands of waiting lists without a pause lets other tasks run."""
     stream, turns = wiring.stream(), 0
     wiring.route(*range(10_000))
     await stream.close()

@@ -81,7 +81,7 @@ def kinds(record):
 @pytest.mark.parametrize("kind", [0, 1], ids=["plain", "coroutine"])
 @pytest.mark.parametrize("error", [ZeroDivisionError("no"), asyncio.CancelledError(), StopAsyncIteration()], ids=repr)
 async def test_handler_when_it_raises(wiring, kind, error, caplog):
-    """A handler that raises is logged, counted and emitted; it and the other handlers get the next message."""
+    """A handler's exception is logged, counted and emitted; this handler and all others get the next message."""
     calls, before, after = [], [], []
 
     def record(message):
@@ -123,7 +123,7 @@ async def test_handler_when_it_awaits_a_cancelled_future(wiring, kind):
 
 @pytest.mark.parametrize("kind", [0, 1], ids=["plain", "coroutine"])
 async def test_handler_when_another_is_added_inside(wiring, kind):
-    """A handler may add another, which gets the next message."""
+    """A handler may add another handler, which gets the next message."""
     added = []
 
     def record(message):
@@ -181,7 +181,7 @@ async def test_handler_when_a_sibling_removes_it(wiring):
 
 @pytest.mark.parametrize("kind", [0, 1], ids=["plain", "coroutine"])
 async def test_handler_when_disposed_from_another_thread(wiring, kind):
-    """The Disposable may be disposed from any thread, and twice."""
+    """The Disposable of a handler may be disposed from any thread, and more than once."""
     calls = []
     subscription = wiring.handler(kinds(calls.append)[kind])
     in_thread(subscription.dispose)
@@ -514,7 +514,7 @@ def test_coroutine_when_the_loop_is_torn_down(caplog):
 
 
 async def test_coroutine_when_full_and_overflow_is_error(wiring):
-    """A handler whose queue overflows handles its waiting messages, then ends; both are reported."""
+    """A handler whose queue overflows handles its waiting messages and ends. The overflow and the end are reported."""
     done = []
 
     async def handle(message):

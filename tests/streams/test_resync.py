@@ -23,12 +23,15 @@ pytestmark = pytest.mark.usefixtures("virtual_time", "assert_no_leaks")
 
 
 def c(first, last=None):
-    """A change."""
+    """Return a change with the numbers from ``first`` to ``last``."""
     return {"U": first, "u": last or first}
 
 
 class Source:
-    """Returns snapshots as scripted: a number, an exception, or seconds to wait first."""
+    """Returns a snapshot with the next scripted number, or raises it if it is an exception.
+
+    A pair contains the seconds to wait first.
+    """
 
     def __init__(self, *answers):
         self.answers = list(answers)
@@ -57,7 +60,7 @@ class Changing(ScriptedFeed):
 
 
 def resync(feed, source, stream=None):
-    """Return the Observable of a feed's messages, as changes, and their snapshots."""
+    """Return the Observable that ``resync`` makes of a feed's messages."""
     changes = feed.stream_filter() if stream is None else stream
     return changes.resync(source, sequence=("U", "u"), snapshot_sequence="last")
 
@@ -185,7 +188,7 @@ async def test_in_sync_when_there_is_no_connection():
 
 
 async def test_in_sync_when_the_channel_is_not_subscribed_yet():
-    """No snapshot is fetched before the channel is subscribed, since its changes do not come yet."""
+    """No snapshot is fetched before the channel is subscribed, because its changes cannot come yet."""
     async with Changing() as feed:
         await feed.wait_connected()
         source, got = Source(0), []
@@ -233,7 +236,7 @@ async def test_snapshot_when_the_numbers_restart_during_the_fetch():
 
 
 async def test_snapshot_when_it_is_too_old():
-    """A snapshot older than the held changes is fetched again; from the second one in a row this is reported."""
+    """A snapshot that is older than the held changes is fetched again; the second one in a row is reported."""
     async with Changing() as feed:
         await feed.wait_connected()
         got, source = [], Source(0, 1, 2, 4)
@@ -292,7 +295,7 @@ async def test_in_sync_when_another_thread_reads_it():
 
 
 async def test_batches_when_the_changes_are_resynced():
-    """The AttributeError of ``batches`` names the operator to use, for what resync returns and for a pipe."""
+    """``batches`` of a pipe, and of the result of resync, raises an AttributeError that names the operator to use."""
     async with Changing() as feed:
         await feed.wait_connected()
         for observable in (resync(feed, Source(0)), feed.stream_filter().pipe(ops.take(1)), feed.messages.map(str)):
@@ -303,7 +306,7 @@ async def test_batches_when_the_changes_are_resynced():
 
 
 async def test_book_does_not_go_back_when_a_cache_gives_an_old_snapshot():
-    """After a cut a snapshot older than what was delivered is fetched again, also if no change has come since."""
+    """After a cut, a snapshot older than the delivered changes is fetched again, even before the next change."""
     async with Changing() as feed:
         await feed.wait_connected()
         got, source = [], Source(1, 2, 2, 3)
@@ -362,7 +365,7 @@ async def test_snapshot_when_the_fetch_fails():
         assert kinds == [OSError, asyncio.CancelledError, TimeoutError, ValueError, OSError]
         stream = "stream Filter([{'s': 'a'}])"
         names = [event.handler for event in feed.record.of(CallbackFailed)]
-        # The fourth fetch succeeds, but the number in its snapshot is not a number.
+        # The fourth fetch succeeds, but its snapshot contains a text in place of a number.
         fetch, number = f"Source for {stream}", f"snapshot_sequence of resync for {stream}"
         assert names == [fetch, fetch, fetch, number, fetch]
         assert source.times[0] == 0
@@ -370,7 +373,7 @@ async def test_snapshot_when_the_fetch_fails():
 
 
 async def test_snapshot_when_snapshot_sequence_names_nothing(caplog):
-    """The error names the key, the keys that are there and the stream, and does not blame the fetch."""
+    """If a snapshot lacks the key ``snapshot_sequence``, the error names this key, the existing keys and the stream."""
     async with Changing() as feed:
         await feed.wait_connected()
         stream = feed.stream_filter([{"e": "depth"}])
@@ -395,7 +398,7 @@ async def test_snapshot_when_the_server_refuses_the_fetch(caplog):
 
     async with Changing() as feed:
         await feed.wait_connected()
-        # The second failure is the same object.
+        # Both fetches raise the same exception object.
         refused = Refused("HTTP 400")
         resync(feed, Source(refused, refused, Refused("HTTP 400"), 1)).subscribe()
         await settle(60)
@@ -466,7 +469,7 @@ async def test_change_when_numbers_are_always_missing():
 
 
 async def test_change_when_its_numbers_cannot_be_read():
-    """A message without readable numbers is reported, and another snapshot is fetched, as it may be a change."""
+    """A message without readable numbers may be a change, so it is reported, and another snapshot is fetched."""
     async with Changing() as feed:
         await feed.wait_connected()
         got = []
@@ -634,7 +637,7 @@ async def test_book_when_a_thousand_faults_happen():
                 await asyncio.sleep(0.1)
             if rotating is not None:
                 await rotating
-            # Without a later change the book cannot notice that the last ones were dropped.
+            # Without a later change, the book cannot notice that the last changes were dropped.
             await exchange.publish(30)
             await asyncio.sleep(0.5)
             in_sync += check()

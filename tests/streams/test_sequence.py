@@ -11,17 +11,17 @@ from rxws.streams.sequence import SequenceTracker, Snapshot
 
 
 def make(held_max=100):
-    """Make changes whose numbers are U, u and last."""
+    """Make a tracker of changes with the numbers ``U`` and ``u``, and of snapshots with the number ``last``."""
     return SequenceTracker(range_reader(["U", "u"], "sequence"), number_reader("last", "snapshot_sequence"), held_max)
 
 
 def c(first, last=None):
-    """A change."""
+    """Return a change with the numbers from ``first`` to ``last``."""
     return {"U": first, "u": last or first}
 
 
 def s(last):
-    """A snapshot."""
+    """Return a snapshot that contains all changes up to ``last``."""
     return {"last": last}
 
 
@@ -95,7 +95,7 @@ def test_change_when_too_many_are_held():
 
 @pytest.mark.parametrize("is_in_sync", [True, False])
 def test_change_when_the_numbers_go_back(is_in_sync):
-    """If the numbers go back, the server has restarted its count, before and after a snapshot."""
+    """A smaller number than before means that the server has restarted its count, also before the first snapshot."""
     changes = make()
     changes.apply(c(101))
     if is_in_sync:
@@ -129,7 +129,7 @@ def test_numbers_when_they_cannot_be_read():
 
 @pytest.mark.parametrize("reason", ["network", "unreadable"])
 def test_snapshot_that_is_older_than_what_was_delivered_is_refused(reason):
-    """After a loss, a snapshot older than the delivered changes is refused, also if no change is held."""
+    """After a loss, a snapshot older than the delivered changes is refused, even if no change is held."""
     changes = make()
     changes.snapshot(s(7))
     assert changes.apply(c(8)) == [c(8)]

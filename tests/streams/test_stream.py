@@ -157,7 +157,7 @@ async def test_iteration_when_left_and_entered_again(wiring):
 
 
 async def test_iteration_when_the_producer_is_slower(wiring):
-    """The consumer waits for each message."""
+    """An async for that is faster than the producer waits for each message."""
     stream = wiring.stream()
     task = asyncio.create_task(taken(stream, 3))
     for number in range(3):
@@ -370,7 +370,7 @@ async def test_first_consumer_when_it_iterates_over_a_pipe(wiring):
     ids=["take", "take_while", "first"],
 )
 async def test_first_consumer_when_it_wants_only_some(wiring, operator, expected):
-    """When an operator ends its subscription, it gets no more waiting messages, and the others are discarded."""
+    """When an operator ends its subscription during the waiting messages, the remaining ones are discarded."""
     stream = wiring.stream()
     wiring.route(1, 2, 3)
     passed = []
@@ -589,7 +589,7 @@ async def test_subscriber_when_it_iterates_inside(wiring):
 
 
 async def test_subscriber_when_it_iterates_during_the_waiting_messages(wiring):
-    """If the first subscriber begins an async for, that gets the waiting messages after the present one."""
+    """If the first subscriber begins an async for, the async for gets the waiting messages after the present one."""
     stream = wiring.stream()
     wiring.route(1, 2, 3)
     seen = []
@@ -600,7 +600,7 @@ async def test_subscriber_when_it_iterates_during_the_waiting_messages(wiring):
 
 
 async def test_subscriber_when_disposed_from_another_thread(wiring):
-    """The Disposable may be disposed from any thread, and twice."""
+    """The Disposable of a subscription may be disposed from any thread, and more than once."""
     stream = wiring.stream()
     seen = []
     subscription = stream.subscribe(seen.append)
@@ -834,7 +834,7 @@ async def test_stream_when_shown(wiring):
     assert "}]) closed: 1 matched" in repr(stream)
 
 
-# Its life
+# Lifetime
 
 
 async def test_stream_when_it_is_unreferenced(wiring):
@@ -925,7 +925,7 @@ async def test_stream_when_collected_in_a_cycle_while_messages_come(wiring):
 
 
 async def test_stream_when_a_subscription_is_alive(wiring):
-    """A subscription keeps its stream alive until it is disposed, also without other references to both."""
+    """A subscription keeps its stream alive until it is disposed, even without a reference to either of them."""
     stream = wiring.stream()
     seen = []
     subscription = stream.subscribe(seen.append)
@@ -960,7 +960,7 @@ async def test_stream_when_a_subscription_to_its_pipe_is_alive(wiring):
 
 
 async def test_stream_when_its_subscription_was_never_referred_to(wiring):
-    """A subscription keeps its stream alive also without a reference to its Disposable."""
+    """A subscription keeps its stream alive even if the returned Disposable was discarded."""
     seen = []
     wiring.stream().subscribe(seen.append)
     gc.collect()

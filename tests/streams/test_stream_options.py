@@ -10,7 +10,7 @@ from rxws.streams.stream_options import StreamOptions
 
 
 def test_options_when_none_are_given():
-    """By default a stream holds a million messages, then fails, without gaps or copies. Options are frozen."""
+    """By default a stream holds up to a million messages and then ends with an error. Options cannot be changed."""
     options = StreamOptions()
     assert options == StreamOptions(1_000_000, "error", gaps=False, copy=False)
     with pytest.raises(dataclasses.FrozenInstanceError):
@@ -27,20 +27,20 @@ def test_bounds_when_right(maxsize, overflow):
 
 @pytest.mark.parametrize("maxsize", [0, -1, -(10**9)])
 def test_bounds_when_maxsize_is_too_small(maxsize):
-    """A maxsize below 1 raises ValueError, which names it and shows both values."""
+    """A maxsize below 1 raises a ValueError that shows the smallest value and the given value."""
     with pytest.raises(ValueError, match=rf"maxsize must be at least 1, or None .* not {maxsize}"):
         StreamOptions(maxsize)
 
 
 @pytest.mark.parametrize("maxsize", ["10", 1.5, True, False, [1]])
 def test_bounds_when_maxsize_is_no_number(maxsize):
-    """A maxsize that is not an int raises TypeError, which names it."""
+    """A maxsize that is not an int raises a TypeError that names the option."""
     with pytest.raises(TypeError, match="maxsize must be a positive int, or None"):
         StreamOptions(maxsize)
 
 
 @pytest.mark.parametrize("overflow", ["drop", "", None, 1, "ERROR", ["error"]])
 def test_bounds_when_overflow_is_unknown(overflow):
-    """An unknown overflow raises ValueError, which names it and the three words."""
+    """An unknown overflow raises a ValueError that names the option and the three allowed words."""
     with pytest.raises(ValueError, match="overflow must be 'error', 'drop_oldest' or 'drop_newest', not"):
         StreamOptions(overflow=overflow)

@@ -27,7 +27,7 @@ def make(wiring, **options):
 
 
 def subscribe(wiring, receiver):
-    """Subscribe to a receiver as its stream does; return the subscription and a list of what it gets."""
+    """Subscribe to a receiver as its stream does; return the subscription and the list of its items."""
     got = []
     receiver.fan_out = receiver.fan_out or HotObservable(wiring.context)
     return receiver.fan_out._attach(got.append, got.append, lambda: got.append("end"), None), got
@@ -94,7 +94,7 @@ async def test_overflow_when_the_buffer_is_full(wiring):
 
 
 async def test_abandon_when_messages_come(wiring):
-    """A receiver whose stream is collected keeps no further message."""
+    """A receiver whose stream was garbage-collected keeps no further message."""
     receiver = make(wiring)
     receiver.abandon()
     wiring.route(1)

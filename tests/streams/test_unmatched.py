@@ -74,7 +74,7 @@ async def test_filters_when_several_match_nothing(caplog):
 
 
 async def test_filter_when_a_message_passes():
-    """Not reported: a filter that a message has passed, a function, and a filter that every message passes."""
+    """A filter that a message has passed, a function, and a filter that every message passes are not reported."""
     async with Trading() as feed:
         await feed.wait_connected()
         streams = [feed.stream_filter(f) for f in (None, [], lambda _: False, [{"s": "BTCUSDT"}, {"s": "nonsense"}])]
@@ -151,7 +151,7 @@ async def test_filter_when_there_is_no_traffic():
 
 
 async def test_filter_when_traffic_is_slow():
-    """Filters are reported also when messages are rare."""
+    """Filters are reported even when messages are rare."""
     async with Trading() as feed:
         await feed.wait_connected()
         stream = feed.stream_filter([{"s": "x"}])
@@ -201,7 +201,7 @@ async def test_filter_when_a_subscription_always_fails():
 
 
 async def test_values_when_only_some_messages_could_pass():
-    """The values of a key are those of messages that have all other values of a dict, if there are such messages."""
+    """The reported values of a key are from messages that have all other values of the dict, if any have."""
     async with Trading() as feed:
         await feed.wait_connected()
         streams = [
@@ -221,7 +221,7 @@ async def test_values_when_only_some_messages_could_pass():
 
 
 async def test_values_when_messages_are_arrays():
-    """The values at a position are reported as those of a key."""
+    """The values at a position of an array are reported in the same way as the values of a key."""
     async with Trading() as feed:
         await feed.wait_connected()
         stream = feed.stream_filter([{0: 993, (-1,): "XBT/USD"}])
