@@ -34,7 +34,7 @@ from rxws.messages.filters import Filter
     ],
 )
 def test_condition_accepts_values(condition: Any, accepted: list[Any], rejected: list[Any]) -> None:
-    """A condition accepts what its function says, and values of other types raise nothing."""
+    """A condition accepts the values that it describes, and rejects values of other types without an exception."""
     assert all(condition.accepts(value) for value in accepted)
     assert not any(condition.accepts(value) for value in rejected)
 

@@ -93,7 +93,7 @@ def fail(error):
     "error", [ValueError("bad"), asyncio.CancelledError(), StopAsyncIteration(), KeyError("e"), TimeoutError("slow")]
 )
 async def test_frame_is_skipped_when_the_parse_hook_raises(how, error, caplog):
-    """A frame whose parse hook raises is skipped, logged, counted and emitted; the next frame is delivered."""
+    """A frame for which the parse hook raises is skipped, logged, counted and emitted; the next frame is delivered."""
     websocket = ScriptedWebsocket("1", "bad", "2", "bad")
     async with parsing(lambda raw: how(error) if raw == "bad" else json.loads(raw))(websocket) as feed:
         events = record(feed.events)
@@ -118,7 +118,7 @@ async def test_log_contains_no_secret_when_the_parse_hook_raises(caplog):
 
 @pytest.mark.parametrize("how", [fail, fail_at_once, fail_later])
 async def test_frame_is_skipped_when_the_parse_hook_raises_stop_iteration(how):
-    """A StopIteration of the parse hook, from a ``next()`` without an item, skips the frame as any exception does."""
+    """A StopIteration from ``next()`` in the parse hook skips the frame, as any other exception does."""
     websocket = ScriptedWebsocket("bad", "2")
     async with parsing(lambda raw: how(StopIteration("a value")) if raw == "bad" else json.loads(raw))(
         websocket
@@ -220,7 +220,7 @@ async def test_many_is_a_typed_tuple():
 
 
 async def test_frames_emits_each_frame_before_its_message():
-    """``frames`` emits ``(raw, received_ns, connection_number)`` before the message, and also for rejected frames."""
+    """``frames`` emits ``(raw, received_ns, connection_number)`` before the message, even for a rejected frame."""
     first, second = ScriptedWebsocket("1", "bad", "[2, 3]"), ScriptedWebsocket(b"4")
     both = []
     started = time.time_ns()
@@ -358,7 +358,7 @@ async def test_connection_ends_when_an_answer_cannot_be_sent():
 
 
 def with_gaps(raw):
-    """Parse ``gap`` as a Gap, a text with blanks as many of such items, and everything else as it is."""
+    """Parse each word of a frame: ``gap`` becomes a Gap, other words are messages. Several words become a Many."""
     items = [Gap(5.0, 7.5) if word == "gap" else word for word in raw.split()]
     return items[0] if len(items) == 1 else Many(items)
 
@@ -395,7 +395,7 @@ async def test_gap_of_the_parse_hook_gets_its_fields_from_the_feed():
 )
 @pytest.mark.parametrize("is_one_of_many", [False, True])
 async def test_gap_of_the_parse_hook_without_proper_times_is_rejected(start, end, is_one_of_many):
-    """A Gap whose times are no times is rejected with an error that names both; the other messages are delivered."""
+    """A Gap with invalid times is rejected with an error that shows both; the other messages are delivered."""
     gap = Gap(start, end)
     found = Many(["b", gap, "c"]) if is_one_of_many else gap
     async with parsing(lambda raw: found if raw == "gap" else raw)(ScriptedWebsocket("a", "gap", "d")) as feed:

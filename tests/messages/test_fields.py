@@ -20,7 +20,7 @@ def ranges(sequence: Any, *messages: Any, **options: Any) -> list[tuple[int, int
 
 
 def test_range_when_given_a_key_a_path_a_list_or_a_function() -> None:
-    """One field gives one number twice; a list of two gives both; a function may give a number or both."""
+    """One field gives both ends of a range; two fields give one end each; a function returns a number or both ends."""
     assert ranges("u", {"u": 3}) == [(3, 3)]
     assert ranges(("data", "u"), {"data": {"u": 3}}) == [(3, 3)]
     assert ranges(["U", ("data", "u")], {"U": 1, "data": {"u": 3}}) == [(1, 3)]
@@ -67,7 +67,7 @@ def test_range_reader_when_it_is_no_sequence(sequence: Any) -> None:
     ],
 )
 def test_reader_when_the_field_is_none(field: Any, error: str) -> None:
-    """A coroutine function, a value without a hash and an empty path raise an error that names the argument."""
+    """A coroutine function, an unhashable value and an empty path raise an error that names the argument."""
     for make in (field_reader, number_reader):
         with pytest.raises((TypeError, ValueError), match=error):
             make(field, "time")

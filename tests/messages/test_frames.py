@@ -99,7 +99,7 @@ async def test_frames_arrive_in_order_when_the_connection_ends(server, connect):
 
 @pytest.mark.parametrize(("code", "kind"), [(1000, ConnectionClosedOK), (1011, ConnectionClosedError)])
 async def test_end_is_that_of_recv_when_the_connection_closes(server, code, kind):
-    """After the frames before it, a normal or abnormal closure raises the exception that ``recv`` would raise."""
+    """After the last frame, a normal or abnormal closure raises the exception that ``recv`` would raise."""
     taking_ = await taking(server)
     await server.send("last")
     await server.close(code)
@@ -464,7 +464,7 @@ RENAMED = {
     "process_event": {r"\bprocess_event\b": "handle_event"},
     "recv_messages": {r"\brecv_messages\b": "incoming"},
     "paused": {r"\bpaused\b": "is_paused"},
-    # asyncio calls it by this name, unless the protocol has another base class.
+    # asyncio calls data_received() by its name. A version of websockets without it needs another base class.
     "data_received": {
         r"\bdata_received\b": "receive_bytes",
         r"asyncio\.Protocol": "asyncio.BufferedProtocol",
@@ -486,12 +486,12 @@ async def main():
 
 asyncio.run(main())
 """
-"""Reads four messages, also over a reconnection."""
+"""A program that reads four messages, the last two after a reconnection."""
 
 
 @pytest.mark.parametrize(("missing", "renames"), RENAMED.items(), ids=RENAMED)
 async def test_feed_uses_recv_when_websockets_lacks_a_private_attribute(server, tmp_path, missing, renames):
-    """A feed delivers through ``recv``, also after a reconnection, and logs once which attribute is missing."""
+    """A feed delivers through ``recv``, even after a reconnection, and logs once which attribute is missing."""
     package = tmp_path / "websockets"
     shutil.copytree(Path(websockets.__file__).parent, package, ignore=shutil.ignore_patterns("__pycache__"))
     for path in (package / "asyncio").glob("*.py"):
@@ -508,7 +508,7 @@ async def test_feed_uses_recv_when_websockets_lacks_a_private_attribute(server, 
         async with asyncio.timeout(60):
             for number in range(2):
                 await server.connected(number + 1)
-                # Send the two one by one, so that the client waits for the second.
+                # Pause between the two messages, so that the client waits for the second one.
                 await server.send(str(2 * number))
                 await asyncio.sleep(0.05)
                 await server.send(str(2 * number + 1))

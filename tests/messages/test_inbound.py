@@ -88,7 +88,10 @@ async def test_messages_are_discarded_when_the_connection_is_given_up():
 
 @pytest.mark.parametrize("end", ["delivers", "ends"])
 async def test_function_is_called_when_the_held_messages_are_delivered(end):
-    """It waits for messages that are held while no connection delivers, but for no longer than the connection."""
+    """``when_delivered`` calls a function when the held messages are delivered, or when the connection ends.
+
+    While another connection delivers, it calls the function at once.
+    """
     old, new = Received().inbound, Received().inbound
     called = []
     new.hold(never_asked)

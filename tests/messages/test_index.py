@@ -119,7 +119,7 @@ def unexpected(filter_, message, error):
 
 
 def make_index():
-    """Return an index without an expected error."""
+    """Return an index that fails the test when it reports an error."""
     return Index(on_error=unexpected)
 
 
@@ -137,7 +137,7 @@ def test_match_returns_each_entry_once_when_several_of_its_dicts_match():
 
 
 def test_match_returns_an_entry_once_when_its_filter_repeats_a_dict():
-    """Equal dicts of one filter count as one, also when the entry is removed."""
+    """Equal dicts of one filter count as one, both when the entry is added and when it is removed."""
     index = make_index()
     registration = index.add("entry", parse([{"a": 1}, {"a": True}]))
     assert list(index.match({"a": 1.0})) == ["entry"]
@@ -156,7 +156,7 @@ def test_match_returns_an_entry_twice_when_it_was_added_twice():
 
 
 def test_match_keeps_the_order_of_adding_when_filters_are_equal():
-    """Entries with equal conditions are returned in the order of adding, also after removals."""
+    """Entries with equal conditions are returned in the order of adding, even after removals."""
     index = make_index()
     registrations = [index.add(number, parse([{"a": 1}])) for number in range(5)]
     index.remove(registrations[1])
@@ -241,7 +241,7 @@ def test_match_compares_few_values_when_filters_share_pairs(reverse, message):
 
 
 def test_match_does_not_fail_when_a_value_cannot_be_hashed():
-    """A message's value without a hash is compared with each wanted value, and matches an equal one."""
+    """An unhashable value of a message is compared with each wanted value, and matches an equal one."""
     index = make_index()
     index.add("frozen", parse([{"a": frozenset({1})}]))
     index.add("frozen, b", parse([{"b": 1, "a": frozenset({1})}]))
@@ -254,7 +254,7 @@ def test_match_does_not_fail_when_a_value_cannot_be_hashed():
 
 
 def test_match_follows_changes_when_a_value_cannot_be_hashed():
-    """Changes between two messages with a value without a hash take effect."""
+    """Entries that are added or removed between two messages with an unhashable value take effect."""
     index = make_index()
     index.add(1, parse([{"a": frozenset({1})}]))
     assert list(index.match({"a": {2}})) == []
@@ -266,7 +266,7 @@ def test_match_follows_changes_when_a_value_cannot_be_hashed():
 
 
 def test_match_skips_plain_values_when_the_message_has_a_container(monkeypatch):
-    """Looking up a container costs the same for any number of entries that want plain values under its key."""
+    """The cost of looking up a container does not depend on the number of plain values that entries want there."""
     index = make_index()
     kinds = enum.StrEnum("Kind", "TRADE"), enum.Enum("Side", "BUY")
     for number in range(100):
@@ -298,7 +298,7 @@ def calls(monkeypatch):
 
 @pytest.mark.parametrize("shape", [dict, lambda pairs: Message(**dict(pairs))], ids=["dict", "struct"])
 def test_match_tries_a_condition_only_where_the_other_values_match(calls, shape):
-    """A condition, or a value without a hash, is tried only when the plain values beside it match."""
+    """A condition or an unhashable value is tried only if the plain values of the same dict match."""
     index = make_index()
     index.add("plain", parse([{"e": "trade"}]))
     for number in range(100):
@@ -313,7 +313,7 @@ def test_match_tries_a_condition_only_where_the_other_values_match(calls, shape)
 
 
 def test_match_looks_one_of_up(calls):
-    """The index has each value of a one_of, in any number of dicts and keys; no filter is called."""
+    """The index stores each value of a one_of, in any number of dicts and keys, so it calls no filter."""
     index = make_index()
     both = index.add("both", parse([{"s": rxws.one_of("A", "B"), "e": rxws.one_of(1, 2)}, {"x": rxws.one_of(1)}]))
     index.add("one", parse([{"s": rxws.one_of("B", "C")}]))
@@ -350,7 +350,7 @@ def test_match_finds_an_entry_once_when_several_dicts_have_conditions():
 
 
 def test_add_leaves_nothing_behind_when_a_hash_raises_beside_a_condition():
-    """An ``add`` that raises while it stores the plain values beside a condition registers nothing."""
+    """If ``add`` raises while it stores the plain values of a dict with a condition, it registers nothing."""
     index = make_index()
     value = HostileHash(1)
     wanted = parse([{"c": 1, "d": rxws.present}, {"a": value, "b": rxws.present}])
@@ -459,7 +459,7 @@ def test_match_rejects_a_mapping_that_has_nothing_of_one():
 @pytest.mark.parametrize("error", [CancelledError(), RuntimeError()])
 @pytest.mark.parametrize("is_only", [True, False])
 def test_match_rejects_and_reports_when_a_look_up_raises(error, is_only):
-    """An exception of a value during a look-up, also a CancelledError, is reported, and ``match`` does not raise it."""
+    """A value's exception in a look-up, even a CancelledError, is reported, and ``match`` does not raise it."""
 
     errors, reported = [], []
 
@@ -521,7 +521,7 @@ def test_match_raises_when_on_error_raises():
 
 
 def test_add_leaves_nothing_behind_when_a_hash_raises():
-    """An add that raises registers nothing; a change that was requested during it is made nevertheless."""
+    """An add that raises registers nothing; a change that is requested meanwhile still takes effect."""
     index = make_index()
     other = index.add("other", parse([{"b": 1}]))
     value = HostileHash(1)
@@ -559,7 +559,7 @@ def test_remove_takes_the_entry_out_when_a_hash_raises():
     assert list(index.match({"a": value})) == ["again"]
 
 
-# Calls from within itself
+# Reentrant calls
 
 
 def test_remove_works_when_called_during_add():

@@ -1,4 +1,4 @@
-"""The reader: order of messages, turns for other tasks, and timeouts of slow parse hooks."""
+"""The reader: order of messages, fairness to other tasks, and timeouts of slow parse hooks."""
 
 from __future__ import annotations
 

@@ -15,7 +15,7 @@ from ..support.wiring import Wiring
 
 
 def make(cursor: Any = "n", *, channels: tuple[str, ...] = (), wiring: Wiring | None = None) -> RecentMessages:
-    """Make a ring of messages whose key ``"c"`` is their channel; those with a key ``"own"`` do not count."""
+    """Make a ring of messages. The key ``"c"`` is their channel; those with a key ``"own"`` are per-connection."""
     reporter = (wiring or Wiring()).reporter
     return RecentMessages(
         reporter, cursor, lambda message: "own" not in message, lambda message: message.get("c"), lambda: channels
@@ -45,7 +45,7 @@ async def test_cursor_is_a_path_or_a_function() -> None:
 
 
 async def test_message_is_its_own_cursor_without_a_field() -> None:
-    """Without ``cursor`` the last message is the cursor, except messages that are per connection."""
+    """Without ``cursor`` the cursor is the last message that is not per-connection."""
     assert filled(make(None), {"n": 1}, {"n": 2}, {"own": True}).cursor() == {"n": 2}
 
 
@@ -70,7 +70,7 @@ async def test_answer_to_a_subscription_has_a_cursor() -> None:
 
 
 async def test_answer_is_no_message() -> None:
-    """Without ``cursor`` an answer is no cursor, because it was not delivered as a message."""
+    """Without ``cursor`` the server's answer is not used as the cursor, because it was not delivered as a message."""
     ring = make(None)
     ring.note("A", {"id": 1})
     assert ring.cursor("A") is None
@@ -111,7 +111,7 @@ async def test_function_that_raises_is_reported() -> None:
 
 
 async def test_key_that_no_message_has() -> None:
-    """The ring knows if no delivered message has the key."""
+    """The ring notices if none of the delivered messages has the key of the cursor."""
     ring = make()
     assert not ring.names_no_key
     assert filled(ring, {"x": 1}).names_no_key
@@ -119,7 +119,7 @@ async def test_key_that_no_message_has() -> None:
 
 
 async def test_answers_are_left_out() -> None:
-    """An answer to a sent message is left out, but an equal message is not."""
+    """``exclude`` removes an answer from the ring, but no other message that is equal to it."""
     ring, answer = make(), {"id": 1}
     filled(ring, {"n": 1}, answer, {"id": 1})
     ring.exclude([answer])

@@ -85,7 +85,7 @@ async def test_other_receivers_get_the_message_when_one_raises(wiring, error):
 
 
 async def test_message_is_rejected_when_a_predicate_raises(wiring, caplog):
-    """A predicate that raises rejects; it is counted, logged and emitted by name, and called again next time."""
+    """A raising predicate rejects the message, is counted, logged and emitted by name, and is called again later."""
     calls = []
 
     def is_large(message):
@@ -163,7 +163,7 @@ async def test_receivers_when_read_from_another_thread(wiring):
 
 
 async def test_every_receiver_gets_the_gap_when_it_is_announced(wiring):
-    """Every receiver gets a gap, for any filter, and also if it is removed meanwhile."""
+    """Every receiver gets a gap, whatever its filter."""
     first, second = add(wiring, [{"a": 1}]), add(wiring)
     gap = wiring.gap()
     wiring.router.announce(gap)

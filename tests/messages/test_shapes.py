@@ -29,7 +29,7 @@ class Trade(msgspec.Struct):
 
 
 class Tagged(msgspec.Struct, tag_field="e", tag="trade"):
-    """A Struct whose type stands in the message."""
+    """A Struct whose messages contain the name of the type."""
 
     symbol: str = msgspec.field(name="s")
 
