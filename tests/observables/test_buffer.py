@@ -53,7 +53,7 @@ async def test_get_when_items_are_held():
 
 
 async def test_put_when_a_burst_meets_a_waiting_consumer():
-    """A burst wakes the consumer once, and the consumer finds all its items."""
+    """A burst wakes the consumer once, and the consumer then finds all items of the burst."""
     buffer = make()
     wakes = []
     waiting = asyncio.create_task(buffer.get())
@@ -144,7 +144,7 @@ async def test_get_when_timed_out_against_a_producer(virtual_time):
 
 
 async def test_get_when_outside_its_loop():
-    """In another thread, with or without a loop, get raises RuntimeError, also when an item waits."""
+    """In another thread, with or without a loop, get raises RuntimeError, even when an item waits."""
     buffer = make()
     buffer.put("item")
     with pytest.raises(RuntimeError, match="event loop in which it was made"):
@@ -260,7 +260,7 @@ async def test_close_when_the_consumer_waits():
 
 
 async def test_close_when_the_consumer_has_been_woken():
-    """A consumer that was woken for an item gets it, also when the buffer is closed before the consumer runs."""
+    """A consumer that was woken for an item gets it, even if the buffer is closed before the consumer runs."""
     buffer = make()
     waiting = asyncio.create_task(buffer.get())
     await settle()
@@ -346,7 +346,7 @@ async def test_get_when_a_million_are_held():
 
 
 async def test_get_when_items_come_one_by_one():
-    """A consumer that waits for each item does not let other tasks run an additional time."""
+    """A consumer that waits for each item does not yield to other tasks in addition."""
     buffer = make()
     for number in range(3 * module.STREAK):
         waiting = asyncio.create_task(buffer.get())
@@ -395,7 +395,7 @@ async def test_put_when_exactly_full():
     ("overflow", "kept"), [("drop_oldest", [7, 8, 9]), ("drop_newest", [0, 1, 2])], ids=["oldest", "newest"]
 )
 async def test_put_when_full_and_overflow_drops(overflow, kept):
-    """A full buffer drops the oldest or the newest item, and counts each."""
+    """A full buffer drops its oldest or its newest item, and counts the dropped items."""
     wiring = Wiring()
     buffer = make(wiring, maxsize=3, overflow=overflow)
     for number in range(10):
@@ -409,7 +409,7 @@ async def test_put_when_full_and_overflow_drops(overflow, kept):
 
 @pytest.mark.parametrize(("overflow", "kept"), [("drop_oldest", 2), ("drop_newest", 0)])
 async def test_put_when_maxsize_is_one(overflow, kept):
-    """A buffer of one item holds the latest, or the first."""
+    """A buffer with maxsize=1 keeps the latest item with drop_oldest, and the first item with drop_newest."""
     buffer = make(maxsize=1, overflow=overflow)
     for number in range(3):
         buffer.put(number)
@@ -418,7 +418,7 @@ async def test_put_when_maxsize_is_one(overflow, kept):
 
 
 async def test_put_when_full_with_a_waiting_consumer():
-    """A consumer that was woken and has not run yet makes no room."""
+    """The item of a woken consumer occupies the buffer until the consumer runs, so the next item overflows it."""
     buffer = make(maxsize=1)
     waiting = asyncio.create_task(buffer.get())
     await settle()
@@ -478,7 +478,7 @@ async def test_clear_when_an_overflow_closed_it():
 
 
 async def test_put_when_the_consumer_lags(caplog):
-    """A warning and an event are made at 10,000, 100,000 and 1,000,000 waiting items, once each."""
+    """A buffer emits one warning and one event at 10,000, at 100,000 and at 1,000,000 waiting items."""
     wiring = Wiring()
     buffer = make(wiring, maxsize=None)
     for _ in range(9_999):
@@ -542,7 +542,7 @@ async def test_put_when_the_bound_is_a_mark_of_lag():
 
 
 async def test_put_when_the_report_empties_the_buffer():
-    """A subscriber of events may clear the buffer whose lag it gets."""
+    """A subscriber of events may clear the buffer whose Lagging event it receives."""
     wiring = Wiring()
     buffer = make(wiring)
     wiring.events.subscribe(lambda event: buffer.clear())

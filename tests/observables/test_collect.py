@@ -38,7 +38,7 @@ async def test_collect_when_given_a_count(feed_server):
 
 
 async def test_collect_when_given_seconds(feed_server, virtual_time):
-    """With seconds, collect returns the items that come within them on the loop's clock."""
+    """With seconds, collect returns the items that come within this time of the loop's clock."""
     async with rxws.ReactiveWebSocket(feed_server.url) as ws:
         stream = ws.stream_filter()
         await ws.wait_connected()
@@ -70,7 +70,7 @@ async def test_collect_when_seconds_are_zero_and_items_come_on_subscribing():
 
 
 async def test_collect_when_a_message_comes_at_the_end_of_the_seconds(virtual_time):
-    """The stream keeps a message that comes after the seconds."""
+    """The stream keeps a message that comes when the seconds are over."""
     wiring = Wiring()
     stream = wiring.stream()
     at_one_second = functools.partial(wiring.context.scheduler.schedule_relative, 1.0)
@@ -201,7 +201,7 @@ async def test_await_when_the_sequence_ends(feed_server, virtual_time):
 
 @pytest.mark.parametrize("given", [{"count": "5"}, {"count": 2.5}, {"count": float("nan")}, {"seconds": "1"}])
 async def test_collect_when_a_limit_has_the_wrong_type(feed_server, given):
-    """A limit that is not a number raises a TypeError that names it."""
+    """A limit that is not a number raises a TypeError that names the limit."""
     async with rxws.ReactiveWebSocket(feed_server.url) as feed:
         with pytest.raises(TypeError, match=f"^{next(iter(given))} must be "):
             await feed.messages.collect(**given)

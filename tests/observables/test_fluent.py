@@ -144,7 +144,7 @@ def test_bind_when_not_defined() -> None:
 
 
 def test_methods_when_subscribed() -> None:
-    """The methods that do not call reactivex's pipe do the same as the operators of their names."""
+    """The methods that replace reactivex's own do the same as the operators of these names."""
     numbers = Bound(rx.of(3, 4, 5))
     assert items_of(numbers.sum()) == [12]
     assert items_of(numbers.sum(lambda item: item * 2)) == [24]
@@ -192,7 +192,7 @@ def test_arithmetic_when_observables_are_added_and_sliced() -> None:
 
 
 def test_run_when_called() -> None:
-    """run() raises RuntimeError, which names the alternatives, because it would block."""
+    """run() would block, so it raises a RuntimeError that names the alternatives."""
     with pytest.raises(RuntimeError, match="await"):
         Bound(rx.of(1)).run()
 
@@ -271,14 +271,14 @@ def given(name: str, parameter: str, function: Any) -> list[Any]:
 
 @pytest.mark.parametrize(("name", "parameter"), FUNCTIONS)
 def test_fluent_operator_when_given_a_coroutine_function(name: str, parameter: str) -> None:
-    """A fluent operator raises TypeError at the call, which names the operator, the function, and what to use."""
+    """A call of a fluent operator raises a TypeError that names the operator, the function, and the alternative."""
     with pytest.raises(TypeError, match=rf"^{name} .*answer is a coroutine function.*add_handler"):
         getattr(Bound(rx.of(1)), name)(*given(name, parameter, answer))
 
 
 @pytest.mark.parametrize("function", COROUTINE_FUNCTIONS)
 def test_fluent_operator_when_given_any_kind_of_coroutine_function(function: Any) -> None:
-    """Partials and objects with an ``async def __call__`` are coroutine functions, also as a keyword argument."""
+    """Partials and objects with an ``async def __call__`` are coroutine functions, even as keyword arguments."""
     with pytest.raises(TypeError, match="is a coroutine function"):
         Bound(rx.of(1)).filter(predicate=function)
 
@@ -305,7 +305,7 @@ def test_pipe_when_a_coroutine_function_gets_no_item() -> None:
 
 
 async def test_pipe_when_coroutines_are_awaited() -> None:
-    """``map`` may have a coroutine function where a later operator makes futures of the coroutines."""
+    """``map`` may have a coroutine function if a later operator makes futures of the coroutines."""
 
     async def double(item: int) -> int:
         await asyncio.sleep(0)
@@ -318,7 +318,7 @@ async def test_pipe_when_coroutines_are_awaited() -> None:
 
 
 def test_pipe_when_an_argument_contains_itself() -> None:
-    """The arguments of operators are not searched further: a dict that contains itself is an item like others."""
+    """Containers in arguments are not searched for functions, so an argument may be a dict that contains itself."""
     item: dict[str, Any] = {}
     item["self"] = item
     assert items_of(Bound(rx.empty()).pipe(ops.default_if_empty(item)))[0] is item

@@ -78,7 +78,7 @@ async def test_emit_when_a_subscriber_raises(wiring, hot, error, caplog):
 
 
 async def test_emit_when_a_subscriber_behind_operators_raises(wiring, hot):
-    """A subscriber after operators that raises is reported by its own name, and the others get the item."""
+    """A raising subscriber of a pipe is reported by its own name, and the other subscribers get the item."""
     calls = []
 
     def broken(item):
@@ -105,7 +105,7 @@ async def test_emit_when_a_subscriber_behind_operators_raises(wiring, hot):
     ids=["share", "fluent share", "publish", "replay", "auto_connect"],
 )
 async def test_emit_when_a_subscriber_of_something_shared_raises(wiring, hot, share):
-    """A subscriber of a shared operator that raises, also at the end, does not disturb the others."""
+    """A subscriber of a shared Observable that raises, at an item or at the end, does not disturb the others."""
     shared = share(hot)
     before = subscribed(shared)
     shared.subscribe(lambda item: 1 / 0, on_completed=lambda: 1 / 0)
@@ -364,7 +364,7 @@ async def test_current_when_one_value_is_enough(wiring):
     ids=["itself", "piped", "delayed", "shared"],
 )
 async def test_events_when_a_subscriber_raises(virtual_time, derive, caplog):
-    """A subscriber of events that raises is logged and counted, disturbs no other, and makes no event."""
+    """If a subscriber of events raises, this is logged and counted, but emits no event and disturbs no subscriber."""
     wiring = Wiring()
     calls = []
 

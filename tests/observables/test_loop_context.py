@@ -23,7 +23,7 @@ async def wiring():
 
 
 async def test_check_when_inside_and_outside_the_loop(wiring):
-    """The loop's thread passes; another thread raises a RuntimeError with the feed's name and a remedy."""
+    """The check passes on the loop's thread. Elsewhere it raises a RuntimeError with the feed's name and a remedy."""
     wiring.context.check()
     with pytest.raises(RuntimeError, match=r"feed belongs to the event loop .*call_soon_threadsafe"):
         in_thread(wiring.context.check)
@@ -37,7 +37,7 @@ async def test_call_when_on_the_loop(wiring):
 
 
 async def test_call_when_in_another_thread(wiring):
-    """From another thread a function is called on the loop's thread, soon."""
+    """A function from another thread is called on the loop's thread, in a later callback."""
     threads = []
     in_thread(lambda: wiring.context.call(lambda: threads.append(threading.current_thread())))
     assert threads == []
@@ -66,7 +66,7 @@ async def test_call_from_finalizer_when_on_the_loop(wiring):
 
 
 async def test_disposable_when_disposed_in_another_thread(wiring):
-    """``dispose`` runs on the loop's thread, once."""
+    """``dispose`` runs once, on the loop's thread, whichever thread calls it."""
     threads = []
     disposable = wiring.context.disposable(lambda: threads.append(threading.current_thread()))
     in_thread(disposable.dispose)
@@ -84,7 +84,7 @@ async def test_scheduler_when_an_action_raises(wiring):
 
 
 async def test_without_events_when_an_action_raises(wiring, caplog):
-    """In the copy of a context without events, a failure is logged and counted, but emits no event."""
+    """The failures of a context's copy without events are logged and counted, but emit no event."""
     silent = wiring.context.without_events()
     with caplog.at_level(logging.ERROR):
         silent.scheduler.schedule(lambda *_: 1 // 0)
@@ -97,7 +97,7 @@ async def test_without_events_when_an_action_raises(wiring, caplog):
 
 
 async def test_consumed_when_the_producer_cannot_wait(wiring):
-    """Without ``consumers`` a context does not record buffers; with it, it records those that have a consumer."""
+    """A context records the buffers that have a consumer only if it was given the set ``consumers``."""
     buffer = Buffer(wiring.loop, wiring.reporter)
     wiring.context.consumed(buffer)
     assert wiring.context.consumers is None

@@ -59,7 +59,7 @@ async def test_subscribe_when_given_an_observer(hot):
 
 
 async def test_subscribe_when_given_a_coroutine_function(hot):
-    """A coroutine function, also as a method, raises a TypeError that names it and add_handler."""
+    """A coroutine function or method raises a TypeError that names the function and add_handler."""
 
     async def handle(item=None):
         raise AssertionError
@@ -105,7 +105,7 @@ async def test_subscribe_when_the_callbacks_of_the_end_are_no_functions(hot, wro
 
 
 async def test_subscribe_when_there_is_no_on_error(wiring, hot, caplog):
-    """An error without on_error is logged and emitted, from a source and from a mapper."""
+    """The error of a source or of a mapper is logged and emitted if the subscription has no on_error."""
     hot.pipe(ops.map(lambda item: 1 / item)).subscribe(print)
     sibling = subscribed(hot)
     hot.on_next(0)
@@ -189,7 +189,7 @@ async def test_iteration_when_two_iterate(hot):
 
 
 async def test_iteration_when_the_sequence_fails(hot):
-    """The error follows the waiting items."""
+    """An async for gets the waiting items before it raises the error of the sequence."""
     iterator = aiter(hot.pipe(ops.map(lambda item: 1 / item)))
     emit(hot, 1, 0)
     assert await anext(iterator) == 1
@@ -388,7 +388,7 @@ async def test_subscriber_when_an_item_is_a_coroutine(hot):
     "gather", [lambda one: [one], lambda one: (1, one), lambda one: {"result": one}], ids=["list", "tuple", "dict"]
 )
 async def test_subscriber_when_an_item_contains_a_coroutine(hot, gather):
-    """A list, tuple or dict of coroutines ends the subscription with TypeError, also behind an empty one."""
+    """A list, tuple or dict of coroutines ends the subscription with TypeError, even after an empty one."""
     got, errors = [], []
 
     async def later(item):
@@ -551,7 +551,7 @@ async def test_group_by_when_a_key_comes(hot):
 
 
 async def test_group_by_when_merged_again(hot):
-    """flat_map merges groups again."""
+    """flat_map merges the groups of group_by into one sequence."""
     seen = subscribed(
         hot.group_by(lambda item: item % 2).flat_map(lambda group: group.map(lambda item: (group.key, item)))
     )
@@ -643,7 +643,7 @@ async def test_operator_when_given_a_scheduler(timed):
 
 
 async def test_operator_when_its_timed_subscriber_raises(virtual_time):
-    """A subscriber of a timed operator that raises is reported by its name, and gets the next item."""
+    """A raising subscriber of a timed operator is reported by its own name, and gets the next item."""
     wiring = Wiring()
     hot = wiring.router.messages
     calls = []
@@ -705,7 +705,7 @@ async def test_on_loop_when_it_can_be_connected():
 
 
 async def test_on_loop_when_timed(virtual_time):
-    """All its timed operators, also those inside a pipe, run on the loop's clock."""
+    """All timed operators of an on_loop Observable, even those inside a pipe, run on the loop's clock."""
     seen = []
     rxws.on_loop(rx.timer(3600.0)).subscribe(lambda _: seen.append(virtual_time.time()))
     rxws.on_loop(rx.merge(rx.timer(60.0), rx.timer(120.0))).pipe(ops.delay(1.0)).subscribe(

@@ -172,7 +172,7 @@ def test_start_with_when_the_source_is_hot() -> None:
 
 
 def test_schedule_when_nested() -> None:
-    """An action that is scheduled without a delay inside another runs after that one, on the same scheduler."""
+    """An action that another action schedules without a delay runs after the other one, on the same scheduler."""
 
     async def main() -> None:
         scheduler = LoopScheduler(asyncio.get_running_loop(), unexpected)
@@ -267,7 +267,7 @@ def test_periodic_when_the_action_raises() -> None:
 
 
 def test_periodic_when_the_clock_is_coarse() -> None:
-    """A run that is slightly early does not run twice."""
+    """A periodic action does not run twice if its timer fires slightly early."""
 
     async def main() -> None:
         loop = asyncio.get_running_loop()
@@ -290,7 +290,7 @@ def test_periodic_when_the_clock_is_coarse() -> None:
 
 
 def test_error_when_an_action_raises() -> None:
-    """on_error gets the exception of an action, also a CancelledError, and the other actions still run."""
+    """on_error gets the exception of an action, even a CancelledError, and the other actions still run."""
 
     async def main() -> None:
         errors: list[BaseException] = []
