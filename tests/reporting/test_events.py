@@ -30,7 +30,7 @@ def example(kind: type) -> Event:
 
 
 def test_all_when_compared_with_the_contract():
-    """The contract's nine events exist."""
+    """The module has the nine events that the design promises."""
     assert {kind.__name__ for kind in EVENTS} >= {
         "Connected",
         "Disconnected",

@@ -29,7 +29,7 @@ async def reporter(virtual_time, caplog):
 
 
 async def test_suppressed_lines_are_said_when_the_second_is_over(reporter, caplog):
-    """The first line about a subject is written at once; then once a second a line with the number of the others."""
+    """The first line about a subject is written at once; then one line per second counts the suppressed ones."""
     for number in range(5):
         reporter.log(logging.WARNING, "number %d", number)
     await asyncio.sleep(0.999)
@@ -45,7 +45,7 @@ async def test_suppressed_lines_are_said_when_the_second_is_over(reporter, caplo
 
 
 async def test_lines_are_a_second_apart_when_a_suppressed_one_was_said(reporter, caplog):
-    """A suppressed line that is said late counts as a line, so the next follows a second after it."""
+    """The line that reports suppressed ones counts as a line, so the next line follows a second later."""
     said = []
     for pause in (0.0, 0.5, 1.1, 0.8):
         await asyncio.sleep(pause)
@@ -117,7 +117,7 @@ async def test_what_is_suppressed_is_said_when_the_feed_ends(reporter, caplog):
 
 
 async def test_failures_of_a_function_are_said_less_and_less_often(reporter, caplog):
-    """The first failure is logged with its traceback; then their number after 1 s, 10 s, 1 min and every 10 min."""
+    """The first failure is logged with its traceback; later ones are counted after 1 s, 10 s, 1 min, every 10 min."""
     start = reporter._loop.time()
     when = []
     logging.getLogger("rxws").addFilter(lambda record: when.append(round(reporter._loop.time() - start)) or True)
@@ -135,7 +135,7 @@ async def test_failures_of_a_function_are_said_less_and_less_often(reporter, cap
 
 
 async def test_failures_of_a_function_begin_anew_when_it_went_well_for_long(reporter, caplog):
-    """A failure after ten minutes without one is logged with its traceback; an earlier one is logged as a line."""
+    """A failure has its traceback in the log again if the function did not fail for ten minutes before."""
     for pause in (20, 590, 600, 0):
         reporter.failed(print, None, ZeroDivisionError())
         await asyncio.sleep(pause)
@@ -143,7 +143,7 @@ async def test_failures_of_a_function_begin_anew_when_it_went_well_for_long(repo
 
 
 async def test_failures_of_two_functions_of_one_name_are_apart(reporter, caplog):
-    """A lambda does not suppress the failures of another."""
+    """A lambda does not suppress the failures of another lambda."""
     for function in (lambda _: 1, lambda _: 2):
         reporter.failed(function, None, ZeroDivisionError())
     assert len(caplog.records) == 2
@@ -180,7 +180,7 @@ async def test_suppressed_failure_is_not_kept(reporter):
 
 
 async def test_name_is_shown_without_secrets(virtual_time, caplog):
-    """The name of a feed may be made from its URL."""
+    """Secrets in the name of a feed, which may be its URL, are redacted in the log."""
     Reporter(virtual_time, "ws://me:secret@localhost/x").log(logging.WARNING, "a line")
     assert lines(caplog) == ["ws://***@localhost/x: a line"]
 

@@ -43,7 +43,7 @@ def count(message):
 
 
 def keep_the_lock(message):
-    # One call of C code, which keeps Python's lock.
+    # Each call of pow() runs C code that keeps the GIL.
     start = time.process_time()
     number = 10**6
     while time.process_time() - start < SECONDS:
@@ -72,7 +72,7 @@ async def blocked(server, consume):
 
 
 async def test_handler_is_named_when_it_keeps_the_lock_of_python(feed_server):
-    """Code in C that keeps Python's lock is named, although the watch runs only between two of its calls."""
+    """A handler in C code that keeps the GIL is named, although the watching thread runs only between its calls."""
     events = await blocked(feed_server, lambda feed: feed.add_handler(keep_the_lock))
     assert any("keep_the_lock" in handler for event in events for handler in event.handlers)
 

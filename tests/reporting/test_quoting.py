@@ -25,7 +25,7 @@ class Failed(Exception):
 
 
 class Unread:
-    """A response whose body was not read yet, as httpx has it in a stream."""
+    """A response whose body has not been read yet, such as a streamed response of httpx."""
 
     @property
     def text(self) -> str:
@@ -33,13 +33,13 @@ class Unread:
 
 
 def test_quoted_when_a_text_is_long_or_has_secrets() -> None:
-    """A quote is one line of at most 200 characters and a mark, without secrets."""
+    """A quote is one line without secrets: at most 200 characters, and a mark if the text was cut."""
     assert quoted(' {"code": -1121}\n') == '{"code": -1121}'
     assert quoted(b"\xff bad\nrequest") == "\ufffd bad\\nrequest"
     assert TOKEN not in quoted(f"invalid key {TOKEN}")
     for text in ("word " * 1_000, "word " * 1_000_000, b"word " * 1_000_000):
         assert len(quoted(text)) == LONGEST + 1
-    # A secret at the limit of the redacted text is beyond the quoted part.
+    # Only the beginning of a long text is redacted. A token at the end of that beginning is not quoted.
     assert "pqia" not in quoted("word " * 3_998 + TOKEN * 9)
 
 

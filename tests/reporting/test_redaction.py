@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 
 from rxws.reporting.redaction import redact, redact_url
 
-# Passwords and values of any length and content. The marks at both ends make any rest of them visible.
+# Passwords and values of any length and content. The marks at both ends show whether any part was not masked.
 odd = st.text(
     st.one_of(
         st.sampled_from(string.ascii_letters + string.digits + "-_.~%!$'()*+,;="),
@@ -24,7 +24,7 @@ odd = st.text(
     max_size=30,
 )
 secrets = st.builds("5ec{}re7".format, odd)
-# Random, because bytes that a test chooses by its own rules may spell words and numbers.
+# The bytes are random, because hypothesis prefers simple bytes, which may spell words and numbers.
 bytes_of_tokens = st.builds(lambda seed, size: random.Random(seed).randbytes(size), st.integers(0), st.integers(16, 48))
 
 
@@ -115,7 +115,7 @@ def test_no_secret_is_shown_when_a_text_quotes_a_header_or_field(form, secret, t
 @example(token="eyJhbGciOiJIUzI1NiIsInR5cCI6IkpXVCJ9.AAAAAAAAAAAAAAAAAA0Sig.AAAAAAAAAAAAAAAAAA0Sig")
 @given(token=tokens)
 def test_names_of_a_program_are_shown_and_no_token_beside_them(token):
-    """Given names, and the ``^`` marks below them, are not masked; tokens beside them are masked."""
+    """Names in the argument ``names``, and marks such as ``^``, are not masked; tokens beside them are masked."""
     names = frozenset({"self", "stop2x", "IsMSXMLUrlq8"})
     text = f"    self.stop2x.IsMSXMLUrlq8({token!r}, self.stop2x.IsMSXMLUrlq8.{token})"
     assert redact(text, names) == "    self.stop2x.IsMSXMLUrlq8('***', ***)"

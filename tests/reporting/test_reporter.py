@@ -121,7 +121,7 @@ async def test_guard_lets_exits_pass(reporter, error, awaits):
 
 
 async def test_guard_when_a_base_exception_is_raised(reporter):
-    """A BaseException of a plain function passes; one of an awaited function is reported and suppressed."""
+    """A BaseException of a plain function propagates; one of an awaited function is reported and suppressed."""
     with pytest.raises(BaseException, match="odd"), reporter.guard(print):
         raise BaseException("odd")
     with reporter.guard(print, awaits=True):
@@ -131,7 +131,7 @@ async def test_guard_when_a_base_exception_is_raised(reporter):
 
 @pytest.mark.parametrize("awaits", [False, True])
 async def test_guard_when_the_task_is_cancelled(reporter, awaits):
-    """A cancellation of the awaiting task passes; without ``awaits`` it is a failure."""
+    """A cancellation of the awaiting task propagates; without ``awaits`` it is reported as a failure."""
 
     async def run():
         with reporter.guard("a hook", awaits=awaits):
@@ -170,7 +170,7 @@ async def test_failed_when_events_have_no_subscriber(reporter):
 
 
 async def test_failed_when_the_subscriber_of_events_raises(caplog):
-    """A subscriber of events that raises is logged and counted, but causes no event, which it would get as well."""
+    """A raising subscriber of events is logged and counted, but emits no event, because it would get this event too."""
     wiring = Wiring()
     calls = []
 
@@ -224,7 +224,7 @@ async def test_now_when_time_is_virtual(virtual_time):
 
 @pytest.mark.parametrize("distance", [-4.0, 0.0, 4.0])
 async def test_now_when_a_virtual_clock_is_near_the_machines(virtual_time, distance):
-    """A virtual clock counts as virtual also if its time is near that of the machine's clock."""
+    """A virtual clock counts as virtual even if its time is close to the time of the machine's clock."""
     early = Reporter(virtual_time, "early")
     virtual_time._selector.clock.advance(max(0.0, time.monotonic() + distance - virtual_time.time()))
     for reporter in (early, Reporter(virtual_time, "late")):
@@ -234,7 +234,7 @@ async def test_now_when_a_virtual_clock_is_near_the_machines(virtual_time, dista
 
 
 def test_now_on_uvloop(monkeypatch):
-    """The clock of uvloop is the machine's."""
+    """The clock of uvloop counts as the machine's clock, and not as virtual."""
     uvloop = pytest.importorskip("uvloop")
 
     async def main():

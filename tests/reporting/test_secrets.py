@@ -23,7 +23,7 @@ FEED = {"name": "feed", "time": 1.0}
 
 
 def messages(secret: str) -> list[object]:
-    """Return messages that hold a secret under the names of secrets."""
+    """Return messages that contain a secret in a field whose name tells that it is one."""
     return [
         {"e": "listenKeyExpired", "listenKey": secret, "n": 1},
         {"op": "login", "args": [{"apiKey": "k", "sign": secret}]},
@@ -54,7 +54,7 @@ def events(secret: str, contents: list[object], failures: list[Exception]) -> It
 
 
 def shown(secret: str, contents: list[object], failures: list[Exception]) -> Iterator[str]:
-    """Yield what each place shows."""
+    """Yield the texts that reprs, log lines and notebook cells show of events, messages and filters."""
     for event in events(secret, contents, failures):
         yield from (repr(event), str(event), event_line(event))
     for content in contents:

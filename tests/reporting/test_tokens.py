@@ -23,7 +23,7 @@ NAMES = (
     *("JSESSIONID", "connect.sid", "X-CSRF-Token", "credentials", "seed_phrase", "totp", "otpCode", "user[password]"),
     *("hmac_sha256", "signingKey", "oauth_token", "x-api-key", "appKey", "passcode", "sign_2", "signatureHash"),
 )
-"""Names of secrets."""
+"""Names of fields whose values are secrets."""
 
 OTHER_NAMES = (
     *("pinned", "author", "assign", "design", "signal", "signup", "compass", "machine", "macro", "side", "price"),
@@ -31,7 +31,7 @@ OTHER_NAMES = (
     *("monkey", "keyboard", "hotkey", "type", "method", "topic", "signed", "spin", "opinion", "sign_type"),
     *("token_type", "expires_in", "secretary", "pinging", "macd", "auth_method", "option", "session_start"),
 )
-"""Names that only resemble them."""
+"""Names that only resemble the names of secrets."""
 
 FORMS = (
     '{{"{name}": "{secret}", "a": 1}}',
@@ -125,7 +125,7 @@ def test_password_is_masked_when_unusual_characters_follow_its_name():
 
 
 def test_answer_to_a_login_is_shown():
-    """The value of a field may be a word that would be the name of a secret."""
+    """A field whose value is a word such as "auth" is not masked, and neither are the fields after it."""
     text = '{"event":"auth","status":"FAILED","code":10100}'
     assert redact(text) == text
 
@@ -152,7 +152,7 @@ def test_corpus_of_ordinary_texts_is_large():
     "text", ["a", "a.", "a=", "pin=", '"', "\\n", "/", "A1/", "://", "@:", "a:b@", "-----BEGIN ", "?a=&", "\\"]
 )
 def test_redaction_takes_little_time_when_a_text_is_long(text):
-    """No text takes more time than in proportion to its length."""
+    """The time for redacting a text is at most proportional to its length."""
     redact(text * (200_000 // len(text)))
 
 
