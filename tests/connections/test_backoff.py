@@ -91,7 +91,7 @@ def test_the_delays_continue_when_a_connection_was_not_healthy(now, first, last)
 
 @pytest.mark.parametrize(("now", "first", "last"), HEALTHY)
 def test_the_delays_start_over_when_a_connection_was_healthy(now, first, last):
-    """After 3 s between the first and the last message, or 20 s with one, the next retry follows at once."""
+    """After a connection that delivered for 3 s, or lived for 20 s and delivered, the next retry follows at once."""
     backoff = backoff_that_is_open(0, 1, 2)
     assert [backoff.next_delay(RETRIED), backoff.next_delay(RETRIED)] == [0, 1]
     backoff.closed(100, now, first, last)

@@ -51,7 +51,7 @@ class Opened:
         self.received.append(frame)
 
     def limit_sends(self, window):
-        """Limit sending to what the window allows."""
+        """Limit the rate of sending."""
         self.connection.send_queue = PrioritySendQueue(asyncio.get_running_loop(), window)
 
     async def ended(self):
@@ -106,7 +106,7 @@ async def test_reader_reads_what_came_before_the_end(opened):
     ids=["closed", "closed with an error", "cut", "broken"],
 )
 async def test_reader_returns_why_the_connection_ended(opened, end, reason, code):
-    """The reader returns the failure, also if the iteration ended without an exception."""
+    """The reader returns the failure, even if the iteration ended without an exception."""
     before = time.time()
     end(opened.websocket)
     failure = await opened.ended()
@@ -326,7 +326,7 @@ async def test_is_live_until_the_end_is_known(opened):
 
 @in_virtual_time
 async def test_end_cancels_the_tasks_of_the_connection(opened):
-    """The tasks that run are cancelled when the connection ends."""
+    """The tasks that belong to a connection are cancelled when the connection ends."""
     kept = opened.connection.run(never(), "kept")
     opened.connection.run(asyncio.sleep(0), "done")
     await asyncio.sleep(0.1)
@@ -339,7 +339,7 @@ async def test_end_cancels_the_tasks_of_the_connection(opened):
 
 @in_virtual_time
 async def test_fail_keeps_the_first_failure(opened):
-    """The first failure of a connection is kept, also after its end."""
+    """The first failure of a connection is kept, even after its end."""
     opened.connection.fail(NETWORK)
     opened.connection.fail(ROTATION)
     assert await opened.ended() is NETWORK
@@ -434,7 +434,7 @@ async def test_close_without_a_transport_when_the_peer_does_not_answer(bare, vir
 
 @in_virtual_time
 async def test_close_that_raises(opened, virtual_time):
-    """If ``close`` raises, the connection is aborted at the timeout as well."""
+    """If ``close`` raises, the connection is still aborted at the timeout."""
 
     def close():
         raise RuntimeError("a bug")

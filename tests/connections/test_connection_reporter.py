@@ -42,7 +42,7 @@ async def test_open_connection_is_reported(wiring, connection_reporter, caplog):
 
 @pytest.mark.parametrize(("failure", "level"), [(LOST, "WARNING"), (PLANNED, "INFO")])
 async def test_end_of_a_connection_is_reported(wiring, connection_reporter, caplog, failure, level):
-    """A loss is a warning, a planned end is not."""
+    """The end of a connection is logged: a loss as a warning, a planned end as information."""
     connection_reporter.ended(3, failure)
     code = "" if failure.code is None else f", code {failure.code}"
     assert report(wiring, caplog) == (
@@ -67,7 +67,7 @@ async def test_end_by_an_error_of_the_program_is_reported_with_its_traceback(wir
 
 @pytest.mark.parametrize(("delay", "after"), [(1.25, "retrying in 1.2 s"), (None, "giving up")])
 async def test_refusal_is_reported_with_the_next_attempt(wiring, connection_reporter, caplog, delay, after):
-    """A failed attempt is reported with the delay until the next one, or that the feed gives up."""
+    """A failed attempt is reported with the delay until the next one, or with a statement that the feed gives up."""
     connection_reporter.refused(LOST, delay)
     assert report(wiring, caplog) == (
         [Disconnected],
@@ -113,7 +113,7 @@ async def test_silence_haste_and_floods_are_reported(wiring, connection_reporter
 
 
 async def test_every_gap_is_logged_when_several_come_within_a_second(wiring, connection_reporter, caplog):
-    """No Gap hides another one in the log: each has its own line."""
+    """Each Gap has its own line in the log, even if several come within a second."""
     for number in range(5):
         connection_reporter.gap(wiring.reporter.now() - number, "network")
     _, lines = report(wiring, caplog)

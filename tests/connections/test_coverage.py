@@ -91,7 +91,7 @@ def test_source_that_begins_anew_within_its_own_interval_needs_no_overlap():
 
 
 def test_overlap_that_clocks_may_feign_is_a_hole():
-    """If two sources' claims overlap by less than the tolerance of the clocks, the hole between them is that long."""
+    """If two sources' claims overlap by less than the tolerance of the clocks, there is a hole of this tolerance."""
     coverage = Coverage(tolerance=0.5)
     coverage.claim("a", 0.0, 10.0, 10.0)
     coverage.claim("b", 9.75, 12.0, 12.0)

@@ -252,7 +252,7 @@ async def test_junk_instead_of_a_handshake_is_retried(connect, answer):
     ],
 )
 async def test_an_invalid_uri_is_fatal_at_first_when_it_is_opened(connect, url):
-    """An invalid URI is fatal, also if the standard library finds it, and its cause contains no secret."""
+    """An invalid URI is fatal, even if the standard library rejects it, and the cause contains no secret."""
     failure = await failure_to_open(connect, url)
     assert failure.reason == "handshake"
     assert "cre7" not in failure.cause
@@ -321,7 +321,7 @@ async def test_the_limit_is_named_when_a_message_is_too_big(connect):
 
 
 def test_the_limit_is_named_when_the_library_does_not():
-    """The cause names the option ``max_size`` also if the library's text does not name the limit."""
+    """The cause names the option ``max_size`` even if the library's text does not name the limit."""
     failure = diagnose(ConnectionClosedError(None, Close(1009, "message too big")), now=NOW)
     assert failure.cause == (
         "this side closed with 1009 (message too big): message too big "
@@ -343,7 +343,7 @@ async def test_the_limit_is_named_when_a_message_has_too_many_fragments():
 
 @both_libraries
 async def test_the_cause_is_named_when_text_is_no_utf8(connect):
-    """Invalid UTF-8 in a text frame has the reason "server"; the cause names it."""
+    """Invalid UTF-8 in a text frame has the reason "server", and the cause says that the text was invalid."""
     failure = await failure_to_stay(connect, sending(b"\xff", text=True))
     assert (failure.reason, failure.code) == ("server", 1007)
     assert "invalid start byte" in failure.cause
@@ -479,7 +479,7 @@ def test_an_exception_of_the_library_is_a_network_failure(module):
 
 @pytest.mark.parametrize("kind", [TypeError, AttributeError, UnboundLocalError, NotImplementedError])
 def test_a_programming_error_while_reading_is_an_internal_failure(kind):
-    """A programming error has the reason "internal", also if the library closed the connection because of it."""
+    """A programming error has the reason "internal", even if the library closed the connection because of it."""
     error = kind("'X' object has no attribute 'paused'")
     closed = ConnectionClosedError(None, None)
     closed.__cause__ = error
@@ -496,7 +496,7 @@ def test_a_failure_without_an_exception_is_never_fatal():
 
 
 def test_a_silent_end_is_a_close_by_the_server_when_the_connection_has_no_code():
-    """An iteration that ends without an exception is a normal close, also if the connection has no close code."""
+    """An iteration that ends without an exception is a normal close, even if the connection has no close code."""
     for connection in (None, types.SimpleNamespace(close_code=0, close_reason=None)):
         failure = diagnose(None, connection, now=NOW)
         assert (failure.reason, failure.code) == ("server", 1005)

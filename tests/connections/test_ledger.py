@@ -110,7 +110,7 @@ def test_gap_after_a_rotation_cuts_what_was_joined():
 
 
 def test_connection_that_ends_undecided_leaves_the_decision_to_the_next():
-    """A connection that ends before ``Gap``, ``Rotated`` or ``Resumed`` has decided about it claims nothing."""
+    """A connection that ends before its ``Gap``, ``Rotated`` or ``Resumed`` event adds no interval."""
     ledger = kept(connected(1, 10.0), ended(1, 20.0), connected(2, 21.0), ended(2, 22.0), connected(3, 23.0))
     assert ledger.complete_since is None
     ledger.note(gap(18.0, 23.0))
@@ -118,7 +118,7 @@ def test_connection_that_ends_undecided_leaves_the_decision_to_the_next():
 
 
 def test_new_connection_that_ends_in_a_rotation_changes_nothing():
-    """The end of a connection that never delivered leaves the interval of the other."""
+    """The end of a connection that never delivered does not change the interval of the other connection."""
     ledger = kept(connected(1, 10.0), ended(2, 20.0), ended(None, 21.0, "handshake"))
     assert ledger.complete_since == 10.0
 
@@ -188,14 +188,14 @@ def test_gap_that_ends_before_the_connection_is_reported():
 
 
 def test_gap_at_the_start_of_the_interval_that_lasts():
-    """A gap that ends where the interval begins leaves it, also before its first message."""
+    """A gap that ends where the interval begins does not change the interval, even before its first message."""
     ledger = kept(connected(1, 10.0), gap(5.0, 10.0))
     assert ledger.complete_since == 10.0
     assert until(ledger, 12.0).intervals == (Interval(10.0, 12.0, "connection"),)
 
 
 def test_other_events_change_nothing():
-    """Events that concern no continuity are ignored, and events are passed on after they are noted."""
+    """Events that do not affect continuity are ignored. Every event is passed on after the ledger has handled it."""
     seen = []
     ledger = Ledger()
     publish = ledger.before(lambda event: seen.append((event, ledger.complete_since)))

@@ -282,7 +282,7 @@ async def test_opening_when_the_connection_is_lost_as_soon_as_it_is_prepared():
 
 @in_virtual_time
 async def test_exit_while_a_connection_is_prepared():
-    """``exit`` also cancels the sending of the first messages."""
+    """``exit`` cancels the sending of a connection's first messages, too."""
     refusing = ScriptedWebsocket()
     refusing.on_send = lambda _: never()
     feed = Followed("ws://localhost", connect=connecting(refusing), on_open=["subscribe"])

@@ -47,7 +47,7 @@ class Subscriptions:
         return message[0] if isinstance(message, str) and message[0].isupper() else None
 
     def asked(self, connection):
-        """Return the channels that the first connection was asked for."""
+        """Return the channels that were requested on the first connection."""
         return self.asked_for if connection.number == 1 else ""
 
     def is_leaving(self, _connection, channel):
@@ -191,7 +191,7 @@ async def test_channel_that_was_asked_for_belongs_to_the_old_connection():
 
 
 async def test_old_connection_stays_until_all_is_subscribed():
-    """A channel that is being subscribed when the overlap is proven would be lost between the two connections."""
+    """The old connection stays until all channels are subscribed on the new one, so none is lost in between."""
     wiring, sender = Wiring(), Subscriptions()
     both, _, old, new = two_connections(wiring, sender)
     sender.is_subscribed = False
@@ -278,7 +278,7 @@ async def test_frames_through_a_rotation_are_those_of_the_messages(feed_server):
 
 
 async def test_equal_frames_that_are_held_are_all_in_frames(feed_server):
-    """``frames`` emits each held frame once, also if frames are equal or contain many messages."""
+    """``frames`` emits each held frame once, even if frames are equal or contain many messages."""
     async with parsing(lambda raw: Many(json.loads(raw)) if "[" in raw else json.loads(raw), Feed)(
         feed_server, handover_timeout=1
     ) as feed:
@@ -515,7 +515,7 @@ async def test_nothing_is_remembered_when_the_new_connection_ends_first(feed_ser
 
 
 async def test_old_connection_stays_when_the_new_one_ends_first(feed_server):
-    """The held messages are dropped, the old connection goes on delivering, and the rotation is tried again."""
+    """If the new connection ends first, its held messages are dropped, the old one delivers on, and rxws retries."""
     async with Feed(feed_server, handover_timeout=2, reconnect_delays=lambda: iter([1, 1, 1])) as feed:
         first = await opened(feed, feed_server)
         stream = feed.stream_filter()
@@ -572,7 +572,7 @@ async def test_gap_of_the_old_connection_in_an_overlap_stands_in_its_place():
 
 
 async def test_gap_of_the_new_connection_in_an_overlap_delays_its_proof():
-    """A Gap on the new connection, whose messages are held, is not reported; but it must prove again that it agrees."""
+    """A Gap on the new connection, whose messages are held, is not reported, but delays the proof of the overlap."""
     async with ScriptedFeed(parse=numbers_and_gaps, handover_timeout=5) as feed:
         await feed.record.entered(rxws.State.CONNECTED)
         old = feed.websocket
@@ -593,7 +593,7 @@ async def test_gap_of_the_new_connection_in_an_overlap_delays_its_proof():
 
 
 async def test_gap_of_the_new_connection_when_the_old_one_is_lost_before_it_agreed():
-    """If the other connection is lost before the held one agrees again, there is one Gap."""
+    """If the old connection is lost after a Gap on the new one and before the proof, there is one Gap."""
     async with ScriptedFeed(parse=numbers_and_gaps, handover_timeout=5) as feed:
         await feed.record.entered(rxws.State.CONNECTED)
         old = feed.websocket

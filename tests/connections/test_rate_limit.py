@@ -32,7 +32,7 @@ def test_limit_counts_acquired_slots():
 
 
 def test_limit_counts_a_message_from_when_it_is_sent():
-    """A message counts from the time when it is sent, also if its slot was acquired much earlier."""
+    """A message counts from the time when it is sent, even if its slot was acquired much earlier."""
     limit = SlidingWindow(1, 1.0)
     limit.acquire()
     limit.record(5.0)

@@ -79,7 +79,7 @@ async def test_replay_proves_that_nothing_is_missing(begins):
 
 
 async def test_memory_of_a_loss_is_freed():
-    """What was remembered for one loss is freed before the next one but one."""
+    """The memory of a loss is freed at the latest when the next loss is resumed."""
     async with ReplayingServer() as server, living(server) as life:
         for _ in range(4):
             await cut(server)
@@ -123,7 +123,7 @@ async def test_greeting_with_a_changing_id_disturbs_no_proof():
 
 
 async def test_statement_decides():
-    """If the cursor excludes its own message, the server's statement is the proof."""
+    """If the replay begins after the cursor's own message, the server's statement proves that none is missing."""
     async with ReplayingServer() as server:
         server.begins, server.states = 1, True
         async with living(server, resume=[{"recovered": True}]) as life:
@@ -136,7 +136,7 @@ async def test_statement_decides():
 
 @pytest.mark.parametrize("keys", ["A", "ABC"])
 async def test_numbers_decide(keys):
-    """If the cursor excludes its own message, with ``sequence`` the next number of each key is the proof."""
+    """If the replay begins after the cursor's own message, the next number (``sequence``) of each key is the proof."""
     async with ReplayingServer() as server:
         server.begins, server.keys = 1, tuple(keys)
         async with living(server, sequence="n", key="k") as life:
@@ -257,7 +257,7 @@ async def test_function_in_on_open_gets_the_cursor():
 
 
 async def test_functions_without_a_required_parameter_are_called_without_the_cursor():
-    """A default, ``*args`` and a keyword are no required positional parameter."""
+    """A function without a required positional parameter is called without the cursor."""
     async with ReplayingServer() as server:
         calls = []
 
@@ -271,7 +271,7 @@ async def test_functions_without_a_required_parameter_are_called_without_the_cur
 
 
 async def test_subclass_has_the_cursor():
-    """``self.cursor`` serves ``_create_ws``; a subclass may have an attribute of that name."""
+    """``_create_ws`` can read ``self.cursor``, and a subclass may set an attribute of that name."""
     async with ReplayingServer() as server:
 
         class Feed(rxws.AsyncWebsocketStreamInterface):
@@ -319,7 +319,7 @@ async def test_connection_that_ends_undecided_moves_nothing():
 
 
 async def test_connection_that_ends_when_one_key_was_decided_loses_nothing():
-    """What a connection has brought of a decided key is delivered, although it ends before the other key is decided."""
+    """If a connection ends when one of two keys is proven, the messages of the proven key are delivered."""
     async with ReplayingServer() as server:
         server.begins, server.keys = 1, ("A", "B")
         async with living(server, sequence="n", key="k") as life:
@@ -383,7 +383,7 @@ async def test_answer_that_arrives_before_another_loss_counts_no_more(first, the
 
 
 async def test_why_messages_of_no_channel_are_not_proven_is_said(caplog):
-    """If only messages of no channel lack a statement, the warning about the gap says what to do."""
+    """If only messages without a channel lack a statement, the warning about the gap says what to do."""
 
     async def script(connection):
         async for request in connection:
@@ -404,7 +404,7 @@ async def test_why_messages_of_no_channel_are_not_proven_is_said(caplog):
 
 
 async def test_message_without_a_usable_identity_belongs_to_its_own_channel():
-    """If identities cannot be hashed, the messages of a channel that is not recovered are behind its gap."""
+    """If identities cannot be hashed, the messages of a channel that is not recovered still come after its gap."""
 
     async def script(connection):
         server.count += 1
@@ -432,7 +432,7 @@ async def test_message_without_a_usable_identity_belongs_to_its_own_channel():
 
 
 async def test_answer_that_is_equal_on_each_connection_begins_no_replay():
-    """If an equal answer arrives behind the replay, the replay is delivered, although that answer was the first one."""
+    """An answer that is equal on each connection does not count as the first copy, so a replay before it is kept."""
 
     async def script(connection):
         server.count += 1
@@ -697,7 +697,7 @@ async def test_cursor_function_that_raises_is_reported():
 
 
 async def test_replay_that_never_stops_is_bounded():
-    """If a server's replay consists of unknown messages without an end, the feed still delivers."""
+    """If a server replays unknown messages without end, the feed delivers them after a while."""
     async with ReplayingServer() as server, living(server) as life:
         server.publish(5)
         await asyncio.sleep(1)
@@ -724,7 +724,7 @@ async def test_replay_that_never_stops_is_bounded():
     ],
 )
 async def test_wrong_options_are_named(options, error, words):
-    """A wrong option raises an error at once, which names the valid values."""
+    """A wrong option raises at once an error that names the valid values."""
     with pytest.raises(error, match=words):
         rxws.ReactiveWebSocket(lambda: "ws://localhost", **options)
 

@@ -126,7 +126,7 @@ async def test_gap_of_a_connection_without_messages_starts_at_the_last_message()
 @in_virtual_time
 @pytest.mark.parametrize(("channels", "end"), [(["a"], 1), (["a", "b"], 2), (["a", "b", "c"], 3)])
 async def test_gap_ends_when_the_last_channel_has_begun(channels, end):
-    """Each channel begins with its answer or its first message, if that is earlier; the gap ends with the last one."""
+    """A channel begins with its answer or its first message. The gap ends when the last channel has begun."""
 
     class Feed(ScriptedFeed):
         def _parse_raw_data(self, raw_data):
@@ -257,7 +257,7 @@ async def test_gap_starts_at_the_last_message_before_all_connections_that_decide
 @in_virtual_time
 @pytest.mark.parametrize("held", ["b", "nothing"])
 async def test_connection_cannot_resume_after_messages_that_were_dropped(held):
-    """What a connection brought that ended before it was subscribed is lost, whatever the next connection says."""
+    """If a connection ends before its held messages are delivered, they are lost, so the next one cannot resume."""
 
     class Feed(ScriptedFeed):
         def _parse_raw_data(self, raw_data):
@@ -284,7 +284,7 @@ async def test_connection_cannot_resume_after_messages_that_were_dropped(held):
 
 @in_virtual_time
 async def test_frames_without_a_message_do_not_decide_whether_a_connection_resumes():
-    """Frames without a message that are held decide nothing: ``is_resumed`` is read with the first message."""
+    """Held frames without a message decide nothing: ``is_resumed`` is read with the first message."""
     second = resuming("nothing", is_resumed=False)
     second.on_send = lambda _message: asyncio.sleep(1)
     async with ScriptedFeed(ScriptedWebsocket(), second, parse=lambda raw: Many() if raw == "nothing" else raw) as feed:
@@ -326,7 +326,7 @@ async def test_rotation_of_a_connection_that_brought_no_message(timeout):
 @pytest.mark.parametrize("is_lost", [False, True])
 @pytest.mark.parametrize("moment", [Connected, "message"])
 async def test_rotate_when_messages_flow_and_the_state_is_connecting(is_lost, moment):
-    """A call just before the state becomes "connected" applies to the connection that is opening, and rotates it."""
+    """A ``rotate`` call just before the state becomes CONNECTED rotates the connection that has just been opened."""
     calls = []
 
     def rotate(_):
@@ -424,7 +424,7 @@ async def test_rotate_when_the_connection_is_lost_before_it_is_announced():
 
 @in_virtual_time
 async def test_rotate_when_the_new_connection_of_a_rotation_replaces_a_lost_one():
-    """A call when the held messages are delivered applies to the next rotation: the old connection was lost."""
+    """If the old connection is lost in a rotation, a ``rotate`` call of the first held message rotates once more."""
     async with ScriptedFeed() as feed:
         await feed.record.happened(Connected)
         calls = [await rotating(feed)]
@@ -596,7 +596,7 @@ async def test_rotate_before_the_first_connection_waits_for_that():
 
 @in_virtual_time
 async def test_rotate_when_the_feed_is_closed_meanwhile():
-    """After ``exit`` the future of ``rotate`` is False."""
+    """If the feed is closed during a rotation, the result of ``rotate`` is False."""
     feed = ScriptedFeed(ScriptedWebsocket(), never)
     await feed.wait_connected()
     rotated = feed.rotate()
@@ -607,7 +607,7 @@ async def test_rotate_when_the_feed_is_closed_meanwhile():
 
 @in_virtual_time
 async def test_rotation_when_the_new_connection_is_refused():
-    """The old connection stays and delivers; the attempt is reported and repeated with backoff."""
+    """If the new connection is refused, the old one stays and delivers, and the attempt is repeated with backoff."""
     async with ScriptedFeed(ScriptedWebsocket(), REFUSED, REFUSED, reconnect_delays=delays(0, 2)) as feed:
         await feed.wait_connected()
         rotated = await rotating(feed)
@@ -634,7 +634,7 @@ async def test_rotation_ends_the_feed_when_its_failure_is_fatal():
 
 @in_virtual_time
 async def test_rotation_when_the_new_connection_dies_in_the_overlap():
-    """The held messages are dropped, the old connection stays, and the rotation is repeated with backoff."""
+    """If the new connection is lost in the overlap, its held messages are dropped, and the rotation is repeated."""
     async with ScriptedFeed(reconnect_delays=delays(3)) as feed:
         await feed.wait_connected()
         rotated = await rotating(feed)
@@ -657,7 +657,10 @@ async def test_rotation_when_the_new_connection_dies_in_the_overlap():
 
 @in_virtual_time
 async def test_gap_begins_with_the_last_message_when_the_lost_connection_brought_none():
-    """In an overlap, too: the connection before delivered after the lost one was opened."""
+    """If a lost connection had no message, the gap begins at the last message of the connection before it.
+
+    That message came in the overlap, after the lost connection was opened.
+    """
     async with ScriptedFeed(handover_timeout=5) as feed:
         await feed.record.happened(Connected)
         first, rotating = feed.websocket, feed.rotate()
@@ -680,7 +683,7 @@ async def test_gap_begins_with_the_last_message_when_the_lost_connection_brought
 
 @in_virtual_time
 async def test_rotation_when_the_old_connection_dies_in_the_overlap():
-    """The held messages are delivered at once, after a gap; the rotation counts as not proven."""
+    """If the old connection is lost in the overlap, a gap precedes the held messages, and the overlap is not proven."""
     async with ScriptedFeed() as feed:
         stream = feed.stream_filter(gaps=True)
         await feed.wait_connected()
@@ -699,7 +702,7 @@ async def test_rotation_when_the_old_connection_dies_in_the_overlap():
 
 @in_virtual_time
 async def test_rotation_when_the_old_connection_dies_while_the_new_one_is_opened():
-    """The connection that is being opened delivers after a gap, and the loss adds no delay."""
+    """If the old connection is lost while the new one is opened, the new one delivers after a gap, without a delay."""
 
     async def slowly():
         await asyncio.sleep(1)
@@ -719,7 +722,7 @@ async def test_rotation_when_the_old_connection_dies_while_the_new_one_is_opened
 
 @in_virtual_time
 async def test_rotation_when_the_old_connection_dies_before_the_new_one_is_refused():
-    """A failed attempt of a rotation is reported also if the old connection ended during the attempt."""
+    """A failed attempt of a rotation is reported even if the old connection ended during the attempt."""
 
     async def slowly_refused():
         await asyncio.sleep(1)
@@ -737,7 +740,7 @@ async def test_rotation_when_the_old_connection_dies_before_the_new_one_is_refus
 
 @in_virtual_time
 async def test_rotation_when_the_old_connection_dies_during_the_delay_of_a_retry():
-    """After a loss the feed reconnects at once, also while a rotation's retry is delayed."""
+    """After a loss the feed reconnects at once, even while a rotation's retry is delayed."""
     async with ScriptedFeed(ScriptedWebsocket(), REFUSED, reconnect_delays=delays(50, 0)) as feed:
         await feed.wait_connected()
         await rotating(feed, at_once=True)
@@ -808,7 +811,7 @@ async def test_rotation_when_both_connections_end_at_once(later, held):
 
 @in_virtual_time
 async def test_rotation_when_the_new_connection_dies_during_the_old_ones_close():
-    """The old connection is read to its end, and the lost new one is replaced, with a gap."""
+    """If the new connection is lost while the old one closes, the old one is read to its end, and a gap follows."""
     async with ScriptedFeed(handover_timeout=1) as feed:
         stream = feed.stream_filter(gaps=True)
         await feed.wait_connected()
@@ -831,7 +834,7 @@ async def test_rotation_when_the_new_connection_dies_during_the_old_ones_close()
 @in_virtual_time
 @pytest.mark.parametrize("is_per_connection", [False, True])
 async def test_request_in_a_rotation_gets_its_reply_at_once(is_per_connection):
-    """A request returns its reply at once, also if the reply is a held or a per-connection message."""
+    """A request returns its reply at once, even if the reply is a held or a per-connection message."""
 
     class Lonely(ScriptedFeed):
         def _is_per_connection(self, message):
@@ -903,7 +906,7 @@ async def test_request_whose_connection_is_lost_in_a_rotation():
 
 @in_virtual_time
 async def test_request_in_a_rotation_on_a_real_server():
-    """The reply is returned during the overlap, not after it."""
+    """The reply to a request in an overlap is returned during the overlap, not after it."""
 
     async def answer(connection):
         async for message in connection:
@@ -991,7 +994,7 @@ async def test_rotation_right_after_a_rotation_waits_until_the_overlap_is_forgot
 
 @in_virtual_time
 async def test_loss_right_after_a_rotation_waits_for_nothing():
-    """A connection that is lost during its overlap is replaced at once, also if a rotation waits for the overlap."""
+    """A connection that is lost during its overlap is replaced at once, even if a rotation waits for the overlap."""
     async with ScriptedFeed(handover_settle=2, handover_timeout=3) as feed:
         await feed.wait_connected()
         await rotating(feed)
@@ -1056,7 +1059,7 @@ async def test_rotation_without_handover_breaks_before_it_makes():
 
 @in_virtual_time
 async def test_rotation_without_handover_when_the_new_connection_is_refused():
-    """The opening is repeated with backoff, and ``rotate`` returns False."""
+    """With ``handover_timeout=0`` a refused connection is retried with backoff, and ``rotate`` returns False."""
     async with ScriptedFeed(ScriptedWebsocket(), REFUSED, handover_timeout=0) as feed:
         await feed.wait_connected()
         assert await feed.rotate() is False
@@ -1099,7 +1102,7 @@ async def test_hooks_that_take_their_time_are_not_delayed():
 
 @in_virtual_time
 async def test_loss_while_a_rotation_is_delayed():
-    """A lost connection is replaced at once, also while its rotation is delayed."""
+    """A lost connection is replaced at once, even while its rotation is delayed."""
 
     async def at_once():
         feed.wait_rotation_due = never
@@ -1135,7 +1138,7 @@ async def test_rotate_rotates_at_once_while_a_rotation_is_delayed():
 
 @in_virtual_time
 async def test_age_of_the_last_message():
-    """``last_message_age`` counts from the last message of any connection, also while no connection is open."""
+    """``last_message_age`` counts from the last message of any connection, even while no connection is open."""
     async with ScriptedFeed(ScriptedWebsocket(), REFUSED, reconnect_delays=delays(10, 100)) as feed:
         await feed.wait_connected()
         assert feed.statistics().last_message_age is None
@@ -1184,7 +1187,7 @@ async def test_cancellation_of_the_reader_alone_is_logged(caplog):
 
 @in_virtual_time
 async def test_log_has_each_state(caplog):
-    """Each state is logged, also if it lasts no time."""
+    """Each state is logged, even if it lasts no time."""
     caplog.set_level(logging.DEBUG, "rxws")
     async with ScriptedFeed() as feed:
         await feed.wait_connected()
@@ -1205,7 +1208,7 @@ async def test_log_has_each_state(caplog):
 
 @in_virtual_time
 async def test_log_has_no_line_more_than_once_a_second(caplog, virtual_time):
-    """If a server accepts and closes repeatedly, each kind of line is logged at most once a second, and every Gap."""
+    """If a server accepts and closes repeatedly, each kind of line but Gap is logged at most once a second."""
     caplog.set_level(logging.DEBUG, "rxws")
     logged = []
 

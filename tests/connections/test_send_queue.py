@@ -44,7 +44,7 @@ async def test_slots_are_granted_in_the_order_of_the_requests(sent):
 
 
 async def test_slots_are_granted_by_priority(sent):
-    """Pongs go before messages of users, and those before subscriptions, in any order of the requests."""
+    """Slots go to pongs first, then to messages of users, then to subscriptions, whatever the order of the requests."""
     send_queue = limited()
     tasks = start(send_queue, sent, "now", "subscribe", priority=Priority.LOW) + start(send_queue, sent, "user")
     tasks += start(send_queue, sent, "pong", priority=Priority.HIGH)
@@ -110,7 +110,7 @@ async def test_stop_ends_all_waiting(sent):
 
 
 async def test_stop_when_no_sender_waits():
-    """``stop`` works also without waiting senders."""
+    """``stop`` works even without waiting senders."""
     send_queue = limited()
     send_queue.stop()
     assert not await send_queue.acquire(Priority.NORMAL)

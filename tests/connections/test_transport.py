@@ -101,7 +101,7 @@ async def test_a_protocol_error_ends_the_connection_after_close_timeout(code, pa
 
 @in_virtual_time
 async def test_a_deflate_bomb_ends_the_connection_after_close_timeout():
-    """A small message that grows beyond ``max_size`` is a protocol error like any other."""
+    """A small message that decompresses to more than ``max_size`` is a protocol error like any other."""
     async with (
         FeedServer(compression="deflate") as server,
         Followed(server.url, close_timeout=1, connect_options={"max_size": 1000}) as feed,
@@ -162,7 +162,7 @@ async def test_a_rotation_hook_may_go_on_while_rxws_closes():
 
 @in_virtual_time
 async def test_the_limit_is_never_exceeded():
-    """Whenever the close begins, it is overdue in the last quarter of the limit."""
+    """A close is found to be overdue in the last quarter of its limit, whenever it begins."""
     for delay in (0.0, 0.1, 0.249, 0.26, 3.7):
         websocket = SimpleNamespace(state=1)
         overdue = asyncio.ensure_future(wait_overdue(websocket, 1.0))
@@ -174,6 +174,6 @@ async def test_the_limit_is_never_exceeded():
 
 @in_virtual_time
 async def test_a_connection_without_a_state_is_never_overdue():
-    """A connection of another library, which has no state, is never aborted."""
+    """A connection of another library, which has no state, is never overdue."""
     with pytest.raises(TimeoutError):
         await asyncio.wait_for(wait_overdue(object(), 1.0), timeout=10)

@@ -61,7 +61,7 @@ async def test_silence_is_counted_from_the_last_message(connection):
 
 @in_virtual_time
 async def test_silence_starts_over_after_a_message(connection):
-    """After a message the limit, which had doubled, is the first limit again."""
+    """A message resets the limit, which had doubled, to the first limit."""
     watchdog, calls = watched(connection, None)
     await asyncio.sleep(130)
     connection.last_received_at = asyncio.get_running_loop().time()

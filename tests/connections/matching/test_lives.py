@@ -56,7 +56,7 @@ def never_gives_up(self, line):
 
 
 def knows_no_beginning(self, oldest):
-    """Take the first copy for the first message, although more may precede it."""
+    """Treat the first copy as the first message of a replay, although other messages may precede it."""
     return False
 
 

@@ -147,7 +147,7 @@ def test_only_the_first_eight_copies_are_kept_as_evidence():
 
 
 def test_early_messages_are_held_and_prove_nothing():
-    """Messages before the acknowledgement are held. In an unordered channel a copy among them is no evidence."""
+    """Messages before the acknowledgement are held. In an unordered channel a copy among them proves nothing."""
     table = Table(unordered=("x",)).acknowledge(0.0, 1).at(0.1, "1a").at(0.2, "2a", "2b")
     ((_, seat),) = table.matcher._seats_of(2)
     assert seat.state is SeatState.EARLY
@@ -215,7 +215,7 @@ def test_incomparable_message_is_delivered_from_every_joined_line():
 
 
 def test_repeated_value_is_new_when_it_comes_long_after():
-    """A joined line delivers a message although an equal, much older one is remembered, which the line does not owe."""
+    """A message is delivered even if a much older equal one, which the joined line does not owe, is remembered."""
     table = Table()
     table.matcher.begin(1, ["x"], 0.0)
     table.at(0.1, "1a").acknowledge(0.2, 2).tick(0.8)
@@ -383,7 +383,7 @@ def test_owed_message_that_was_overtaken_is_waited_for_no_longer():
 
 
 def test_silent_line_waits_until_it_brings_something():
-    """Copies are recognized also if they arrive on a line after it was silent for longer than ``reach``."""
+    """Copies are recognized even if they arrive on a line that was silent for longer than ``reach``."""
     table = two_joined().at(1.0, "1c")
     table.matcher.ended(1, 1.1)
     assert table.tick(3.1, 4.0).at(4.5, "2c", "2d").out == ["1c", "2d"]
@@ -479,7 +479,7 @@ def test_reserved_line_does_not_deliver_before_it_replaces():
 
 
 def test_reserved_line_that_agrees_follows_without_a_gap():
-    """A reserved line that agrees replaces the old line without a gap, also if the old line was lost."""
+    """A reserved line that agrees replaces the old line without a gap, even if the old line was lost."""
     table = agreeing()
     table.matcher.ended(1, 0.8)
     table.matcher.replace(2, 0.8, is_complete=False)
@@ -583,7 +583,7 @@ def test_rejected_reserved_line_delivers_when_no_other_is_left():
 
 
 def test_matcher_is_not_settled_while_a_channel_lacks_its_line():
-    """A channel without a line keeps the matcher unsettled for ``reach`` after its last message."""
+    """For ``reach`` seconds after its last message, a channel without a line keeps the matcher unsettled."""
     table = Table()
     table.matcher.begin(1, ["x"], 0.0)
     table.at(0.1, "1a")
@@ -900,7 +900,7 @@ def test_old_line_delivers_after_a_gap_when_the_reserved_line_of_a_channel_ends(
 
 
 def test_channel_that_only_the_ended_reserved_line_had_has_a_gap_at_the_end():
-    """The old line may get the channel after the end of the matcher, so the gap is reported before."""
+    """The old line may get the channel only after the matcher has finished, so ``finish`` reports the gap."""
     table = rotation(channels=()).acknowledge(0.1, 2).at(0.2, "2a")
     table.matcher.ended(2, 0.3)
     table.matcher.finish(2.5)
@@ -919,13 +919,13 @@ def test_no_gap_when_a_channel_is_unsubscribed_on_the_new_line_while_the_old_one
 
 
 def test_new_channel_is_delivered_from_the_reserved_line_before_the_answer_to_its_subscription():
-    """On every line, messages may come before the answer, which may be late or never come."""
+    """The first message of a new channel is delivered before the server's answer, which may come late or never."""
     table = rotation(channels=()).at(0.1, "2a").acknowledge(0.2, 1).at(0.3, "1a", "1b", "2b")
     assert table.out == ["2a", "2b"]
 
 
 def test_held_messages_of_a_channel_are_dropped_when_it_is_unsubscribed_on_the_other_line():
-    """If the channel is wanted again at once, the messages that were held before are old."""
+    """When a channel is unsubscribed on one line and subscribed again, the other line drops its held messages."""
     table = rotation().at(0.1, "2a")
     table.matcher.unsubscribed(1, "x")
     table.acknowledge(0.2, 1).at(0.3, "1b", "2b", "2c")
@@ -935,7 +935,7 @@ def test_held_messages_of_a_channel_are_dropped_when_it_is_unsubscribed_on_the_o
 
 
 def test_messages_of_no_channel_prove_nothing_when_the_reserved_line_delivers_a_channel():
-    """Answers on the old line only are no loss if the new line has shown its agreement by a channel."""
+    """Messages without a channel that came only on the old line are no loss if the new line agrees in a channel."""
     table = rotation(channels=(None,), unordered=(None,)).at(0.1, "1?", "1z", channel=None)
     table.acknowledge(0.2, 2).at(0.3, "2a").acknowledge(0.4, 1).at(0.5, "1a").tick(0.6)
     assert table.matcher.agrees(2, 0.6)

@@ -76,7 +76,7 @@ def test_no_schedule_holds_more_than_the_limits(calls, reserved):
 
 @given(CALLS)
 def test_one_line_delivers_everything_at_once(calls):
-    """A single line delivers each message at once, also messages that are equal."""
+    """A single line delivers each message at once, even if messages are equal."""
     calls = [(name, 1, *rest) for name, _, *rest in calls if name in ("arrived", "tick")]
     _, out, arrived, _ = play(calls)
     assert [each[0] for _, each in out] == [*arrived]
