@@ -7,7 +7,7 @@ from rxws.sending.channels import Channel
 
 
 def channels(names):
-    """Return channels with an answer of their own each. All have the same filter for refusals."""
+    """Return channels that each have their own filter for an answer. All have the same filter for refusals."""
     return [
         Channel(name, None, [{"ok": name}], rejected=[{"no": True}], timeout=1.0, combine="".join, combine_max=9)
         for name in names

@@ -1,4 +1,4 @@
-"""The states of all channels on one connection, and the next command there."""
+"""The states of all channels on one connection, and the command that is sent next."""
 
 from __future__ import annotations
 

@@ -81,7 +81,7 @@ async def test_channel_is_unsubscribed_when_its_stream_is_collected_or_overflows
 
 
 async def test_nothing_is_sent_when_there_is_no_unsubscribe_message():
-    """Without ``unsubscribe`` nothing is sent when a channel is dropped; wanted again, it is subscribed again."""
+    """Without ``unsubscribe`` nothing is sent for a dropped channel. If it is wanted again, it is subscribed again."""
     async with ScriptedFeed() as feed:
         await feed.wait_connected()
         for _ in range(2):
@@ -715,7 +715,7 @@ async def test_only_the_refused_channel_is_refused_when_answers_come_one_by_one(
 
 @pytest.mark.parametrize("rejected", ["named", "alike"])
 async def test_each_refused_channel_is_reported_when_two_are_refused(rejected):
-    """If two of three channels are refused, each has an event with its own answer, also if the filters are equal."""
+    """If two of three channels are refused, each has an event with its own answer, even if the filters are equal."""
     async with ScriptedFeed(parse=json.loads) as feed:
         await feed.wait_connected()
         streams = one_by_one(feed, "abc", rejected)

@@ -89,7 +89,7 @@ class Unhashable:
     ],
 )
 def test_channel_raises_when_an_argument_is_invalid(arguments, options, error, words):
-    """An invalid argument raises at once, and the error names it."""
+    """An invalid argument raises at once an error that names the argument."""
     with pytest.raises(error, match=words):
         channel(*arguments, **options)
 
@@ -110,7 +110,7 @@ def test_registry_counts_streams_when_they_want_equal_channels():
 
 
 def test_messages_of_a_former_channel_are_known_while_it_is_remembered():
-    """In an overlap the last messages of an unwanted channel are still recognised as its messages."""
+    """In an overlap the last messages of an unwanted channel are still recognised as messages of that channel."""
     wanted = ChannelRegistry()
     former = wanted.add_reference(channel("a"), Filter.parse([{"s": "a"}]))
     wanted.remove_reference(former, is_remembered=True)
