@@ -147,7 +147,7 @@ async def test_continuity_with_a_gap_of_the_source():
 
 
 async def test_continuity_in_another_thread():
-    """``continuity()`` belongs to the loop's thread, and ``statistics().complete_since`` to all."""
+    """In another thread ``continuity()`` raises, but ``statistics().complete_since`` can be read."""
     async with ScriptedFeed() as feed:
         began = await connected(feed)
         with pytest.raises(RuntimeError, match="belongs to the event loop"):

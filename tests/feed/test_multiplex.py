@@ -208,7 +208,10 @@ async def test_stream_begins_when_its_channel_is_refused_or_the_connection_is_lo
 
 
 async def test_stream_begins_behind_held_messages_of_the_old_subscription():
-    """While a connection that replaces a lost one is subscribed, its messages wait: older ones are not the stream's."""
+    """A new stream does not get the messages that a connection held before the stream subscribed its channel.
+
+    A connection that replaces a lost one holds its messages until all channels are subscribed.
+    """
     async with FeedServer() as server, rxws.ReactiveWebSocket(server.url) as feed:
 
         def wanted(name):
@@ -241,7 +244,10 @@ async def test_stream_begins_behind_held_messages_of_the_old_subscription():
 
 
 async def test_stream_begins_with_the_first_connection_that_is_subscribed_again_in_an_overlap():
-    """It does not wait for the other connection, whose messages of the old subscription are discarded until then."""
+    """A new stream in an overlap begins on the connection that first answers its subscription.
+
+    It does not wait for the other connection, which still sends messages of the old subscription. These are discarded.
+    """
     async with FeedServer() as server, rxws.ReactiveWebSocket(server.url, handover_timeout=20) as feed:
 
         def wanted():
@@ -276,7 +282,7 @@ async def test_stream_begins_with_the_first_connection_that_is_subscribed_again_
 
 
 async def test_stream_begins_at_once_when_its_channel_was_unsubscribed_long_ago():
-    """30 s after a channel was unsubscribed, a new stream of it begins at once, as no old messages can come."""
+    """30 s after a channel was unsubscribed, a new stream of it begins at once, because no old messages can come."""
     async with FeedServer() as server, rxws.ReactiveWebSocket(server.url) as feed:
         names = ["a", "b"]
         streams = [
@@ -311,7 +317,7 @@ async def test_channel_is_refused_when_the_server_does_not_know_it():
 
 
 def answering(word, seconds=0.0):
-    """Return a script that answers subscriptions of "a" with this word, late perhaps, and others with consent."""
+    """Return a script that answers subscriptions of "a" with ``word`` after ``seconds``, and accepts all others."""
 
     async def script(connection):
         async for message in connection:
@@ -361,7 +367,7 @@ async def test_gap_of_one_channel_is_announced_when_it_is_refused_on_one_connect
         items = await other.collect(3 + len(network))
         assert [each["n"] for each in items if not isinstance(each, Gap)] == [1, 2, 3]
         assert {each.reason for each in items if isinstance(each, Gap)} == {"network"}
-        # It has seen no message that could be followed by a hole, except the loss of all.
+        # This stream began after the refusal, so it gets only the Gap of the second loss.
         assert [getattr(each, "reason", None) for each in await unseen.collect(2)] == ["network", None]
         assert feed.statistics().gaps == len(network)
 
@@ -438,7 +444,7 @@ async def test_limit_holds_for_all_messages_and_pongs_go_first():
         prompt = [(m, at) for m, at in zip(script.messages, script.times, strict=True) if m[:4] in ("pong", "beat")]
         assert len(prompt) > 100
         assert max(at - float(m.split()[2]) for m, at in prompt) < 1.2
-        # The limit is used fully.
+        # The subscriptions take no longer than the limit requires.
         total = len(script.messages[: script.messages.index("+499")])
         assert script.times[script.messages.index("+499")] <= (total // 5 + 2) * (1 + MARGIN)
         del streams

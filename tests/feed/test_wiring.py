@@ -72,7 +72,7 @@ class TestSend:
         [(float("nan"), ValueError), ({"x": [float("inf")]}, ValueError), (object(), TypeError), ({1j}, TypeError)],
     )
     async def test_send_raises_at_once_for_what_json_cannot_hold(self, message, error):
-        """NaN and objects without JSON raise before waiting for a connection."""
+        """NaN, and objects that JSON cannot represent, raise before the send waits for a connection."""
         async with ScriptedFeed() as feed:
             started = now()
             with pytest.raises(error):
@@ -99,7 +99,7 @@ class TestSend:
             assert await feed_server.expect() == "hello"
 
     async def test_send_gives_up_at_send_timeout(self, feed_server):
-        """Without a connection for ``send_timeout`` seconds it raises SendTimeout, which is a TimeoutError."""
+        """A send without a connection raises SendTimeout, which is a TimeoutError, after ``send_timeout`` seconds."""
         async with ScriptedFeed(never, send_timeout=3) as feed:
             started = now()
             with pytest.raises(SendTimeout, match="no live connection for 3 s: nothing was sent") as caught:
@@ -244,7 +244,7 @@ class TestSend:
         assert now() - started < 1
 
     async def test_waiting_send_does_not_wait_for_the_end(self):
-        """A waiting send raises as soon as the closing begins, also if a handler takes long to finish."""
+        """A waiting send raises as soon as the closing begins, even if a handler takes long to finish."""
         websocket = ScriptedWebsocket("1")
         async with ScriptedFeed(websocket, never, close_timeout=4) as feed:
             feed.add_handler(slow)
@@ -341,7 +341,7 @@ class TestRequest:
             assert feed.statistics().streams == 0
 
     async def test_request_that_gets_no_slot_says_so(self, feed_server):
-        """If sending is limited and no slot was free, the error says so."""
+        """The error of a request says if the send limit left no slot."""
         async with Feed(feed_server, send_limit=(1, 60)) as feed:
             await feed.send("first")
             with pytest.raises(TimeoutError, match="the send limit left no slot for 3 s: nothing was sent"):
@@ -387,7 +387,7 @@ class TestRequest:
             assert await feed.request("hello", [{"id": 1}], timeout=60) == {"id": 1}
 
     async def test_request_raises_when_a_rotation_closes_its_connection(self, feed_server):
-        """If a rotation closes the connection on which a request waits, the request raises, as no reply can come."""
+        """If a rotation closes the connection of a waiting request, the request raises, because no reply can come."""
         loop = asyncio.get_running_loop()
         async with Feed(feed_server, handover_timeout=1) as feed:
             requesting = asyncio.create_task(feed.request("hello", [{"id": 1}], timeout=60))
@@ -436,7 +436,7 @@ class TestRequest:
 @virtual
 class TestConnected:
     async def test_present_ws_is_the_live_connection_or_none(self, feed_server):
-        """``present_ws`` is what ``_create_ws`` returned, or None without a live connection."""
+        """``present_ws`` is the connection that ``_create_ws`` returned, or None if no connection is live."""
         created = []
 
         class Watched(Feed):
@@ -527,7 +527,7 @@ class TestRotate:
             assert feed_server.opened == 2
 
     async def test_rotate_while_connecting_waits_for_that_connection(self, feed_server):
-        """Without a connection ``rotate`` waits for the next one, also before its opening begins."""
+        """Without a connection ``rotate`` waits for the next one, even before its opening has begun."""
         feed_server.slow_handshake(2)
         async with Feed(feed_server) as feed:
             first = feed.rotate()
@@ -558,7 +558,7 @@ class TestRotate:
             feed.rotate()
 
     async def test_rotate_raises_the_fatal_error(self):
-        """After a fatal error ``rotate()`` raises it."""
+        """After a fatal error ``rotate()`` raises this error."""
         feed = Fatal(None)
         with pytest.raises(ConnectFailed):
             await feed.wait_closed()
@@ -837,7 +837,7 @@ class TestExit:
         assert seen == [1, 2]
 
     async def test_streams_deliver_their_messages_then_end(self, feed_server):
-        """After ``exit()`` each stream delivers the messages that it holds and ends; handlers finish theirs."""
+        """After ``exit()`` each stream and each handler gets its waiting messages, and then ends."""
         handled, completed, seen = [], [], []
 
         async def handle(message):
@@ -862,7 +862,7 @@ class TestExit:
         assert sorted(completed) == ["events", "frames", "messages", "state", "stream"]
 
     async def test_stream_made_after_exit_ends_at_once(self, feed_server):
-        """A stream, a handler or a subscription that is made after ``exit()`` gets no messages; streams end."""
+        """A stream that is made after ``exit()`` ends at once; a new handler or subscription gets no messages."""
         completed = []
 
         async def handle(message):
@@ -1103,7 +1103,7 @@ class TestExit:
 
     @pytest.mark.parametrize("turns", [0, 1, 2, 3])
     async def test_closing_that_is_cancelled_still_ends_the_feed(self, feed_server, turns):
-        """The feed also ends if its shutdown is cancelled, even before the shutdown has begun."""
+        """The feed ends even if its shutdown is cancelled, at any moment."""
         feed = await Scenes.connected(feed_server)
         exiting = asyncio.create_task(feed.exit())
         await asyncio.sleep(0)
@@ -1282,7 +1282,7 @@ class TestFailure:
         assert feed.statistics().failures == 0
 
     async def test_subscriber_of_the_events_that_raises_makes_no_event(self, feed_server):
-        """A subscriber of the events that raises is logged and counted, but causes no event, which it would get too."""
+        """A raising subscriber of the events is logged and counted, but emits no event, as it would get this event."""
         async with Feed(feed_server) as feed:
             seen = []
 
