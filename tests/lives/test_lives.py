@@ -81,7 +81,7 @@ def test_every_known_fault_is_shown_by_a_seed() -> None:
 
 @pytest.mark.parametrize("name", BREAKS)
 def test_break_is_found(name: str) -> None:
-    """One of 200 lives finds each deliberate bug in rxws."""
+    """For each deliberate bug in rxws, at least one of 200 lives fails."""
     with broken(name):
         assert any(play_one(compose(seed, KNOWN)).problems for seed in range(200))
 
@@ -116,7 +116,7 @@ def test_same_life_goes_the_same_way_again() -> None:
 
 
 def test_leaving_an_ingredient_out_changes_nothing_else() -> None:
-    """Each ingredient has its own random numbers."""
+    """Leaving an ingredient out changes nothing else, because each ingredient has its own random generator."""
     whole = next(life for life in map(compose, range(100)) if {"cuts", "rotations"} <= set(life.ingredients))
     rest = compose(whole.seed, without=["cuts"])
     assert set(rest.ingredients) == set(whole.ingredients) - {"cuts"}
@@ -213,7 +213,7 @@ async def test_failed_feed_is_reported_with_its_cause(life: Any) -> None:
 
 
 async def test_feed_that_never_connects_is_reported_with_the_last_cause(life: Any) -> None:
-    """The report says so, and quotes why the last attempt failed."""
+    """The report of a feed that never connects says so, and quotes why the last attempt failed."""
 
     class Refused(Theirs):
         async def _create_ws(self) -> Any:
@@ -227,7 +227,7 @@ async def test_feed_that_never_connects_is_reported_with_the_last_cause(life: An
 
 
 async def test_rotations_by_time_are_refused_for_a_class_with_its_own_hook(life: Any) -> None:
-    """They would do nothing: they are left out where chance decides, and an error where they are asked for."""
+    """For a class with its own rotation hook, lives leave out rotations by time; asking for them raises ValueError."""
     with pytest.raises(ValueError, match="'rotations by time' needs make_feed=None"):
         await life(Theirs, 1, only=["rotations by time"])
     seed = next(seed for seed in range(100) if "rotations by time" in compose(seed, KNOWN).ingredients)
@@ -235,7 +235,7 @@ async def test_rotations_by_time_are_refused_for_a_class_with_its_own_hook(life:
 
 
 async def test_report_says_when_the_life_began_on_the_clock_of_its_problems(virtual_time: Any) -> None:
-    """The times of problems are those of the loop, and acts have times of the life."""
+    """The report says when the life began, because problems have times of the loop, and acts times of the life."""
     await asyncio.sleep(100.0)
     with broken("copies are delivered"):
         report = await play(compose(3, only=["long lags"]))
@@ -244,7 +244,7 @@ async def test_report_says_when_the_life_began_on_the_clock_of_its_problems(virt
 
 
 def test_shortened_report_says_which_ingredients_are_left() -> None:
-    """The whole list of ingredients stays, so that the seed can be played again."""
+    """A shortened report names the remaining ingredients, and keeps the whole list to play the seed again."""
     with broken("copies are delivered"):
         report = play_one(compose(0, only=["rotations", "lags", "goings", "heartbeats", "cuts", "slow consumers"]))
         shortest = shorter(report, play_one)
@@ -273,7 +273,7 @@ class Positions(Dialect):
 
 @pytest.mark.parametrize("seed", range(5))
 async def test_class_of_a_user_survives_with_its_own_dialect(life: Any, seed: int) -> None:
-    """A dialect replaces the messages of server and client."""
+    """A user's class survives lives whose messages are those of its own dialect."""
     report = await life(Theirs, seed, dialect=Positions(), only=["cuts", "lags", "rotations", "books", "heartbeats"])
     assert report.counts["connections"] > 1
 
@@ -321,7 +321,7 @@ def test_command_shows_the_shortest_life_that_fails(
     """When a life fails, the command prints its seed and the shortest life that fails, and exits with 1."""
     with broken("a Gap is forgotten"):
         report = next(each for each in map(play_one, map(compose, range(200))) if each.problems)
-        # In this process, because the bug is not in those of the pool.
+        # Play in this process, because the processes of the pool do not have the bug.
         monkeypatch.setattr(command, "failures", lambda *_: iter([report]))
         monkeypatch.setattr(sys, "argv", ["lives", "--count", "1"])
         assert command.main() == 1

@@ -39,7 +39,7 @@ def reported(evidence: Evidence, start: float, end: float, reason: str = "rotati
 
 
 def test_gap_of_a_rotation_needs_a_close_that_was_cut() -> None:
-    """A slow answer to the close alone excuses no Gap: the client must have cut the close, and at that time."""
+    """A rotation's Gap is excused only if the client cut the closing handshake during the time of the Gap."""
     assert "Gap without a cause" in reported(rotated(), 5.0, 6.5)
     assert "Gap without a cause" in reported(rotated(cut_at=3.0), 5.0, 6.5)
     assert not reported(rotated(cut_at=6.0), 5.0, 6.5)
@@ -91,7 +91,7 @@ def test_rotation_may_fail_for_a_fault(fault: str) -> None:
 
 
 def test_subscription_may_come_again_while_its_answer_is_on_its_way() -> None:
-    """A client cannot know an answer that has not arrived, or that it could not read because its loop was blocked."""
+    """A client may repeat a subscription whose answer has not arrived, or came while its loop was blocked."""
     evidence = rotated()
     evidence.record.repeats.append(Repeat(6.0, "c0", 5.9999))
     assert not judge(evidence)
@@ -102,7 +102,7 @@ def test_subscription_may_come_again_while_its_answer_is_on_its_way() -> None:
 
 
 def test_rotation_is_tried_again_when_only_the_lost_connection_had_a_channel() -> None:
-    """An overlap that stays undecided stops no later rotation: the channel is subscribed on the next connection."""
+    """If a channel was subscribed only on the lost connection of an overlap, the next rotation subscribes it."""
     acts = (Act(8.306, "answer", "refused"), Act(8.306, "rotate"), Act(12.306, "answer", "none"), Act(12.306, "rotate"))
     report = play_one(Schedule(7000124, Settings(seconds=0.3), (*acts, Act(12.8, "cut", "rst"))))
     assert not report.problems, report
