@@ -60,7 +60,8 @@ class Buffer(Generic[T]):
         self._reporter = reporter
         self.maxsize = maxsize
         self._overflow = overflow
-        # The first item makes the deque, because an empty deque takes 760 bytes, and most of many streams are idle.
+        # The deque is created with the first item. An empty deque takes 760 bytes, and a program may have thousands of
+        # streams, most of which are idle.
         self._items: deque[T] | None = None
         self._waiter: asyncio.Future[None] | None = None
         self.error: Exception | None = None
@@ -145,8 +146,8 @@ class Buffer(Generic[T]):
         """Wait until ``count`` items wait, the deadline has passed, the buffer is full, or it is closed.
 
         Args:
-            count: the number of items; None: only the size of the buffer counts.
-            deadline: on the loop's clock.
+            count: the number of items; None: as many as the buffer can hold.
+            deadline: a time on the loop's clock.
 
         Raises:
             RuntimeError: another task already waits here.
@@ -178,13 +179,13 @@ class Buffer(Generic[T]):
         return taken
 
     def put_back(self, items: list[T]) -> None:
-        """Put items that were taken back in front of the others, also when the buffer is full."""
+        """Return items, which ``take`` or ``get`` removed, to the front of the queue, even if the buffer is full."""
         if items:
             self._items = deque(items + self.take())
 
     def latest(self, count: int) -> list[T]:
         """Return the last ``count`` waiting items, the newest first. May be called from any thread."""
-        # One call of C code, so that no other thread changes the deque meanwhile.
+        # This is one call of C code, so no other thread can change the deque meanwhile.
         return list(islice(reversed(self._items or ()), count))
 
     def clear(self) -> None:
@@ -204,7 +205,7 @@ class Buffer(Generic[T]):
             _wake(self._waiter)
 
     def _caught_up(self) -> None:
-        """Report a later lag at the first mark again."""
+        """Start over with the marks, because the consumer has caught up. The next lag is reported at the first mark."""
         if self._lag_mark:
             self._lag_mark = 0
             self._mark = self._next_mark()
@@ -217,7 +218,7 @@ class Buffer(Generic[T]):
         return min([full, *LAG_MARKS[self._lag_mark :]])
 
     def _at_threshold(self, items: deque[T]) -> None:
-        """Drop an item or report the lag. This is off the hot path: it runs at a mark, while full, and when closed."""
+        """Drop an item or report the lag. Called only if the buffer has reached a mark, is full, or is closed."""
         if self.closed:
             items.pop()
             return

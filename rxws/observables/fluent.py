@@ -24,7 +24,8 @@ T_co = TypeVar("T_co", covariant=True)
 
 _OPERATORS: Final = frozenset(name for name in dir(Observable) if not name.startswith("_")) - {"pipe", "subscribe"}
 
-#: The functions in reactivex that implement operators whose function returns items. A later operator may await them.
+#: The functions in reactivex that implement the operators which emit the results of the user's function. That function
+#: may be a coroutine function, because a later operator may await the coroutines.
 _PROJECTIONS: Final = frozenset({"map_", "map_indexed_", "starmap_", "starmap_indexed_"})
 
 
@@ -52,8 +53,8 @@ class FluentOperators(Observable[T_co], metaclass=_WithoutOperators):
 
             ws.messages.pipe(ops.map(lambda trade: float(trade["p"])), ops.buffer_with_time(1.0))
 
-        Operators await nothing. An operator of reactivex that was given a coroutine function ends with TypeError at the
-        first item. ``ops.map`` may have one if a later operator awaits the coroutines:
+        Operators do not await. If an operator of reactivex was given a coroutine function, the sequence ends with
+        TypeError at the first item. Only ``ops.map`` may be given one, if a later operator awaits the coroutines:
         ``ops.map(function), ops.flat_map(asyncio.ensure_future)``.
         """
         result: Any = self
@@ -80,7 +81,7 @@ class FluentOperators(Observable[T_co], metaclass=_WithoutOperators):
         """Return the last item when the sequence ends. Cancelling ends the subscription.
 
         Raises:
-            SequenceContainsNoElementsError: if the sequence ends without an item.
+            SequenceContainsNoElementsError: the sequence ended without an item.
         """
         # reactivex's own method passes a scheduler that uses the wall clock.
         return self.pipe(ops.to_future()).__await__()
@@ -97,8 +98,8 @@ class FluentOperators(Observable[T_co], metaclass=_WithoutOperators):
 def _arguments_of(operator: object) -> Iterator[object]:
     """Yield the arguments that an operator of reactivex was made with, except those of projections.
 
-    Only the closures of reactivex's own functions are read, because another operator may await the results of its
-    functions.
+    Only the closures of reactivex's own functions are read, because an operator from elsewhere may await the results of
+    the functions that it was given.
     """
     if not inspect.isfunction(operator) or not operator.__module__.startswith("reactivex."):
         yield operator
@@ -107,8 +108,8 @@ def _arguments_of(operator: object) -> Iterator[object]:
     if getattr(closure.get("fun"), "__name__", None) in _PROJECTIONS:
         return
     for value in closure.values():
-        # Positional arguments and composed operators are in a tuple, and keyword arguments in a dict. What is in those
-        # is not searched: it is the user's, and may contain itself.
+        # reactivex keeps positional arguments and composed operators in a tuple, and keyword arguments in a dict.
+        # Search these, but not deeper: a user's own container may contain itself.
         held = value if isinstance(value, tuple) else value.values() if isinstance(value, dict) else (value,)
         for each in held:
             yield from _arguments_of(each)
@@ -116,7 +117,7 @@ def _arguments_of(operator: object) -> Iterator[object]:
 
 def _refuse(operator: str, function: object, _item: object = None) -> NoReturn:
     raise TypeError(
-        f"{operator} takes plain functions, and {name_of(function)} is a coroutine function: {USE_OF_COROUTINES}"
+        f"{operator} takes plain functions, but {name_of(function)} is a coroutine function: {USE_OF_COROUTINES}"
     )
 
 
@@ -128,7 +129,7 @@ def _fluent(name: str, method: Callable[..., Any]) -> Callable[..., Any]:
         for each in (*arguments, *options.values()):
             if is_coroutine_function(each):
                 _refuse(name, each)
-        # Not each method of reactivex calls `pipe`.
+        # Bind the result here, because some methods of reactivex do not call `pipe`.
         return self._bind(method(self, *arguments, **options))
 
     return operator

@@ -38,14 +38,14 @@ class Subscription(abc.DisposableBase, Generic[T]):
 
 @dataclass(slots=True, eq=False)
 class _Observers(Generic[T]):
-    """A list of the subscribers, in order. It is valid until one subscribes or disposes."""
+    """A list of the subscribers, in order. It is valid until a subscriber is added or removed."""
 
     subscriptions: tuple[Subscription[T], ...] = ()
     pushes: tuple[Callable[[T], object], ...] = ()
-    # The function of the only subscriber; None if there are several. With one subscriber, changes while it handles an
-    # item need not be checked.
+    # The function of the only subscriber; None if there are several. If there is only one, no other subscriber can be
+    # removed before it gets the item, so `changes` need not be checked.
     only: Callable[[T], object] | None = None
-    # Not empty after a subscriber has subscribed or disposed. It is a list, because testing an empty list is cheapest.
+    # Not empty after a subscriber was added or removed. It is a list, because testing an empty list is cheapest.
     changes: list[None] = field(default_factory=list)
 
 
@@ -58,11 +58,11 @@ class HotObservable(AsyncObservable[T], Generic[T]):
 
     def __init__(self, context: LoopContext) -> None:
         super().__init__(context)
-        # The values are objects that the subscription keeps alive. This dict is never replaced, because the router's
+        # Each value is an object that the subscription keeps alive. This dict is never replaced, because the router's
         # hot path keeps a reference to it and tests whether it is empty.
         self.subscriptions: dict[Subscription[T], object] = {}
-        # The subscribers of the next item. A change sets it to None, and the next item lists the subscribers again, so
-        # several changes cost one listing.
+        # The subscribers that get the next item. A change sets this to None, and `on_next` then makes a new list. So
+        # several changes in a row make only one list.
         self._observers: _Observers[T] | None = None
         self._ended = False
         self._error: Exception | None = None
@@ -124,8 +124,8 @@ class HotObservable(AsyncObservable[T], Generic[T]):
                 return
 
     def _list(self) -> _Observers[T]:
-        # Assign the object before it is filled, because at any allocation a finalizer may dispose of a subscription,
-        # and must find the object.
+        # Assign the object before it is filled. Any allocation may run a finalizer that disposes of a subscription, and
+        # `_change` must then find the object.
         observers = self._observers = _Observers()
         observers.subscriptions = (*self.subscriptions,)
         observers.pushes = tuple([subscription.on_next for subscription in observers.subscriptions])

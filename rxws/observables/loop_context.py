@@ -55,14 +55,17 @@ class LoopContext:
         self.reporter.failed("a subscription without on_error", None, error)
 
     def call(self, function: Callable[..., object], *arguments: object) -> None:
-        """Call a function on the loop's thread: now if this is that thread or the loop is closed, otherwise soon."""
+        """Call a function on the loop's thread.
+
+        It is called now if this is that thread or if the loop is closed, and otherwise in a later callback.
+        """
         if asyncio._get_running_loop() is self.loop:
             function(*arguments)
         else:
             self.call_from_finalizer(function, *arguments)
 
     def call_from_finalizer(self, function: Callable[..., object], *arguments: object) -> None:
-        """Call a function on the loop's thread in a later callback; at once if the loop is closed.
+        """Call a function on the loop's thread in a later callback, or now if the loop is closed.
 
         Use it in ``__del__``, because a garbage collection may run in any thread and at any allocation.
         """
@@ -70,7 +73,7 @@ class LoopContext:
         try:
             (self.loop.call_soon if here else self.loop.call_soon_threadsafe)(function, *arguments)
         except RuntimeError:
-            # The loop is closed, so no code of it can be interrupted.
+            # The loop is closed, so this call cannot interrupt code that runs in it.
             function(*arguments)
 
     def disposable(self, dispose: Callable[[], None]) -> Disposable:

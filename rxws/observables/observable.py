@@ -1,4 +1,4 @@
-"""AsyncObservable: an Observable bound to an event loop, which ``async for`` iterates over."""
+"""AsyncObservable: an Observable that is bound to an event loop and works with ``async for``."""
 
 from __future__ import annotations
 
@@ -48,10 +48,11 @@ def _coroutines_in(item: Any) -> list[CoroutineType[Any, Any, Any]]:
 class AsyncObservable(FluentOperators[T_co]):
     """A ``reactivex.Observable`` bound to an event loop, with ``async for``. Its operators return AsyncObservables.
 
-    Timed operators run on the loop's clock unless they are given a scheduler. Each ``async for`` has a buffer of its
-    own from the call of ``aiter`` on: at most 1,000,000 items, then :exc:`~rxws.StreamOverflow`. The buffer is freed
-    when the ``async for`` is left or the iterator is dropped. An AsyncObservable raises RuntimeError outside its loop's
-    thread; only the Disposable that ``subscribe`` returns may be disposed from any thread.
+    Timed operators run on the loop's clock unless they are given a scheduler. Each ``async for`` has its own buffer,
+    which keeps items from the call of ``aiter`` on. If it holds 1,000,000 items and another one arrives, the iteration
+    ends with :exc:`~rxws.StreamOverflow`. The buffer is freed when the ``async for`` is left or the iterator is
+    dropped. An AsyncObservable raises RuntimeError outside its loop's thread; only the Disposable that ``subscribe``
+    returns may be disposed from any thread.
 
     Example::
 
@@ -64,7 +65,7 @@ class AsyncObservable(FluentOperators[T_co]):
     __iter__ = None
 
     def __init__(self, context: LoopContext, source: Observable[T_co] | None = None) -> None:
-        # Not super(), which is ConnectableObservable in a subclass, whose constructor takes more arguments.
+        # Do not use super(): in a subclass it is ConnectableObservable, whose constructor takes more arguments.
         Observable.__init__(self)
         self._context: Final = context
         self._source: Final = source
@@ -81,7 +82,7 @@ class AsyncObservable(FluentOperators[T_co]):
 
         Args:
             on_next: an observer, or a plain function called with each item; None ignores the items.
-            on_error: called with the error that ends the sequence; None logs it and emits it on ``events``.
+            on_error: called with the error that ends the sequence; None logs the error and emits it on ``events``.
             on_completed: called at the end; None does nothing.
             scheduler: the scheduler of timed operators; None for the loop's clock.
 
@@ -89,7 +90,7 @@ class AsyncObservable(FluentOperators[T_co]):
             A Disposable that ends the subscription; it may be disposed from any thread.
 
         Raises:
-            TypeError: if a function is a coroutine function (see ``add_handler``), or not callable.
+            TypeError: a function is a coroutine function (see ``add_handler``), or is not callable.
             RuntimeError: outside the loop's thread.
         """
         self._context.check()
@@ -101,7 +102,7 @@ class AsyncObservable(FluentOperators[T_co]):
         for name, function in (("on_error", on_error), ("on_completed", on_completed)):
             if function is not None and not callable(function):
                 raise TypeError(f"{name} must be a function, or None for none, not {function!r}")
-        if scheduler is not self._context.scheduler:  # with that scheduler, an operator subscribes and not the user
+        if scheduler is not self._context.scheduler:  # this scheduler means that an operator subscribes, not the user
             for given in (on_next, on_error, on_completed):
                 _check_plain(given)
         return self._attach(on_next or _ignore, on_error or self._context.unhandled, on_completed or _ignore, scheduler)
@@ -114,7 +115,7 @@ class AsyncObservable(FluentOperators[T_co]):
             # because a shared operator would then stop for its other subscribers too.
             on_error, on_completed = self._guard(on_error), self._guard(on_completed)
             on_next = self._guard_next(on_next, on_error, subscription)
-        # If there is a source, subscribe to it directly, so that its items pass no further observer.
+        # If there is a source, subscribe to it directly, so that items do not pass through another observer.
         subscribe = super().subscribe if self._source is None else self._source.subscribe
         given = scheduler or self._context.scheduler
         subscription.disposable = subscribe(on_next, on_error, on_completed, scheduler=given)
@@ -126,13 +127,14 @@ class AsyncObservable(FluentOperators[T_co]):
         on_error: Callable[[Exception], None],
         subscription: SingleAssignmentDisposable,
     ) -> Callable[[Any], None]:
-        """Return a function that binds items that are Observables, and reports what ``on_next`` raises.
+        """Return a function that passes items to ``on_next`` and reports the exceptions that ``on_next`` raises.
 
-        An item that is a coroutine, or a list, tuple or dict of them, ends the subscription with TypeError: no operator
-        awaited it. Containers are looked into once for each type, at the first one that is not empty.
+        An item that is an Observable is bound to the context first. If an item is a coroutine that no operator awaited,
+        or a list, tuple or dict that contains one, the subscription ends with TypeError. Of each of these three types,
+        only the first item that is not empty is searched for coroutines.
         """
         context = self._context
-        # The types of earlier items that were neither. A look-up takes less time than isinstance with an ABC.
+        # The types of items that need none of these checks. A look-up takes less time than isinstance with an ABC.
         plain: set[type] = set()
 
         def take(item: Any) -> None:
@@ -156,7 +158,7 @@ class AsyncObservable(FluentOperators[T_co]):
         return take
 
     def _guard(self, function: Callable[..., object]) -> Callable[..., None]:
-        """Return a function that reports what ``function`` raises."""
+        """Return a function that calls ``function`` and reports the exception that it raises."""
 
         def guarded(*error: Exception) -> None:
             with self._context.reporter.guard(function):
@@ -174,7 +176,7 @@ class AsyncObservable(FluentOperators[T_co]):
 
         Raises:
             TypeError: no operator was applied, so that the sequence ends only with its feed.
-            SequenceContainsNoElementsError: the sequence ends without an item.
+            SequenceContainsNoElementsError: the sequence ended without an item.
         """
         if self._source is None:
             raise TypeError(
@@ -190,22 +192,23 @@ class AsyncObservable(FluentOperators[T_co]):
     async def collect(self, count: int | None = None, seconds: float | None = None) -> list[T_co]:
         """Return the items from now on as a list, for example for ``pandas.DataFrame``.
 
-        It ends with ``count`` items, after ``seconds``, or with the sequence, whichever is first. A stream returns the
-        items that it holds first, and keeps those beyond ``count``. ``await observable`` returns the last item only.
+        It returns when it has ``count`` items, after ``seconds``, or when the sequence ends, whichever is first. The
+        list from a stream begins with the items that the stream holds, and items beyond ``count`` stay in the stream.
+        (To get only the last item, use ``await observable``.)
 
-        If the sequence ends with an error, ``collect`` raises it. Then, and when ``collect`` is cancelled, a stream
-        gets the collected items back; the items of any other Observable are lost.
+        If the sequence ends with an error, ``collect`` raises it. In this case, and when ``collect`` is cancelled, the
+        collected items are put back if they came from a stream; the items of any other Observable are lost.
 
         Args:
             count: the largest number of items; None (the default) for no limit.
             seconds: the longest time in seconds, on the loop's clock (in a replay, on the recording's clock); 0 returns
-                the items that wait already; None (the default) for no limit.
+                only items that already wait; None (the default) for no limit.
 
         Raises:
             TypeError: ``count`` is not an int, or ``seconds`` is not a number.
             ValueError: ``count`` or ``seconds`` is negative.
             RuntimeError: outside the loop's thread.
-            StreamOverflow: more than 1,000,000 items came at once.
+            StreamOverflow: more than 1,000,000 items arrived before ``collect`` could take them.
 
         Example::
 
@@ -214,7 +217,7 @@ class AsyncObservable(FluentOperators[T_co]):
         _check_limits(count, seconds)
         loop, reporter = self._context.loop, self._context.reporter
         iterator = aiter(self)
-        # An operator's own iterator (that of `conflate`) cannot take items back.
+        # The iterator of `conflate` has no buffer to which items can be returned. The new buffer stays empty.
         buffer: Buffer[T_co] = iterator._buffer if isinstance(iterator, BufferIterator) else Buffer(loop, reporter)
         items = buffer.take(count)
         expiry: abc.DisposableBase = Disposable()
@@ -223,7 +226,7 @@ class AsyncObservable(FluentOperators[T_co]):
                 if seconds is not None:
 
                     def expire(*_: object) -> None:
-                        # Take the waiting items, which came in time. Items that come from now on are too late.
+                        # Take the waiting items, which arrived in time. Items that arrive from now on are too late.
                         items.extend(buffer.take(None if count is None else count - len(items)))
                         limit.reschedule(loop.time())
 
@@ -255,7 +258,7 @@ class BufferIterator(AsyncIterator[T]):
 
 
 class _Iteration(BufferIterator[T]):
-    """One ``async for``, with its buffer and its subscription, which ends when the iterator is collected."""
+    """One ``async for`` with its buffer. The subscription ends when this iterator is garbage collected."""
 
     __slots__ = ("_buffer", "_context", "_subscription")
 
@@ -263,7 +266,7 @@ class _Iteration(BufferIterator[T]):
         context = self._context = source._context
         buffer = self._buffer = Buffer[T](context.loop, context.reporter)
         context.consumed(buffer)
-        # The subscription refers only to the buffer, so that the iterator can be collected during the subscription.
+        # The subscription refers only to the buffer, so it does not keep this iterator alive.
         self._subscription = source.subscribe(buffer.put, buffer.close, buffer.close)
 
     async def __anext__(self) -> T:
@@ -281,7 +284,7 @@ class _Iteration(BufferIterator[T]):
     def __del__(self) -> None:
         # The attribute is absent if subscribing raised.
         if hasattr(self, "_subscription"):
-            # Close the buffer at once, so that it takes no further item until the callback runs.
+            # Close the buffer now, so that it takes no more items before the callback runs.
             self._buffer.close()
             self._context.call_from_finalizer(_end, self._subscription, self._buffer)
 
@@ -289,7 +292,7 @@ class _Iteration(BufferIterator[T]):
 def _end(subscription: abc.DisposableBase, buffer: Buffer[Any]) -> None:
     subscription.dispose()
     buffer.close()
-    # Free the items now, because operators may refer to the buffer until they are collected.
+    # Free the items now, because operators may refer to the buffer until they are garbage collected.
     buffer.clear()
 
 
@@ -309,12 +312,12 @@ class AsyncConnectableObservable(AsyncObservable[T], ConnectableObservable[T]):
             self.subject.scheduler = context.scheduler
 
     def connect(self, scheduler: abc.SchedulerBase | None = None) -> abc.DisposableBase | None:
-        """Subscribe to the source for all observers; the Disposable ends that subscription."""
+        """Subscribe to the source for all observers, and return a Disposable that ends this subscription."""
         self._context.check()
         return super().connect(scheduler or self._context.scheduler)
 
     def auto_connect(self, subscriber_count: int = 1) -> AsyncObservable[T]:
-        """Return an Observable that connects when it has ``subscriber_count`` subscribers (0: at once)."""
+        """Return an Observable that connects when it has ``subscriber_count`` subscribers (0: immediately)."""
         self._context.check()
         return _bind(super().auto_connect(subscriber_count), self._context)
 
@@ -333,7 +336,7 @@ def _check_limits(count: Any, seconds: Any) -> None:
     for name, (given, kind, wanted) in kinds.items():
         if given is not None and (isinstance(given, bool) or not isinstance(given, kind)):
             raise TypeError(f"{name} must be {wanted}, or None for no limit, not {given!r}")
-    # Not "given < 0", which is False for NaN.
+    # Do not write "given < 0", which is False for NaN.
     if not all(given is None or given >= 0 for given in (count, seconds)):
         raise ValueError(f"count and seconds must not be negative: {count!r}, {seconds!r}")
 
@@ -341,7 +344,7 @@ def _check_limits(count: Any, seconds: Any) -> None:
 def _check_plain(function: object) -> None:
     if is_coroutine_function(function) or is_generator_function(function):
         raise TypeError(
-            f"subscribe takes plain functions, and {name_of(function)} is a coroutine or generator function: "
+            f"subscribe takes plain functions, but {name_of(function)} is a coroutine or generator function: "
             "pass a coroutine function to add_handler, or iterate with 'async for'"
         )
 
@@ -361,7 +364,7 @@ def _bind(result: Observable[T], context: LoopContext) -> AsyncObservable[T]:
 
 
 def on_loop(observable: Observable[T]) -> AsyncObservable[T]:
-    """Make an AsyncObservable of any Observable, on the running event loop.
+    """Make an AsyncObservable from any Observable, on the running event loop.
 
     Args:
         observable: the result of ``rx.merge(...)``, ``rx.timer(...)``, or an operator.

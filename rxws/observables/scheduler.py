@@ -90,14 +90,14 @@ class LoopScheduler(PeriodicScheduler):
             RuntimeError: outside the loop's thread.
         """
         self._check()
-        # The action gets this scheduler and not CurrentThreadScheduler, because it passes its scheduler to further
-        # subscriptions.
+        # Pass this scheduler to the action and not CurrentThreadScheduler, because the action passes its scheduler on
+        # to the subscriptions that it makes.
         return CurrentThreadScheduler.singleton().schedule(lambda _, state: self.invoke_action(action, state), state)
 
     def schedule_relative(
         self, duetime: typing.RelativeTime, action: abc.ScheduledAction[S], state: S | None = None
     ) -> abc.DisposableBase:
-        """Run an action after ``duetime`` (seconds or a timedelta); 0 or less: in the next iteration of the loop.
+        """Run an action after ``duetime`` (seconds or a timedelta). 0 or less means the next iteration of the loop.
 
         Raises:
             RuntimeError: outside the loop's thread.
@@ -195,7 +195,7 @@ class _Timer(SingleAssignmentDisposable):
         if asyncio._get_running_loop() is loop or not loop.is_running():
             forget(self)
             return
-        # This is another thread. The action is cancelled already, so only free its timer. A loop that was closed
-        # meanwhile has freed it.
+        # This is another thread. The action is already cancelled, so only its timer must be freed. If the loop was
+        # closed meanwhile, the timer is already freed.
         with contextlib.suppress(RuntimeError):
             loop.call_soon_threadsafe(forget, self)
