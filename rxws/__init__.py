@@ -7,7 +7,7 @@ The public names::
         AsyncWebsocketStreamInterface   a feed made from a subclass with three hooks
         State                           whether a feed is connecting, connected, rotating, waiting, closed or failed
         Statistics                      a snapshot of a feed's counters
-        Continuity                      when nothing was missing, and the gaps
+        Continuity                      the intervals in which nothing was missing, and the gaps
         Interval                        a time in which nothing was missing
     Messages
         Stream                          the messages that match a filter, kept until they are taken
@@ -33,9 +33,9 @@ The public names::
         Resumed                         a connection that replaced a lost one begins where that one ended
         Rotated                         a planned rotation is complete
         Gap                             messages may be missing
-        Quiet                           the connection is open, but no message comes
+        Quiet                           the connection is open, but no message arrives
         MessageRejected                 a frame could not be parsed
-        CallbackFailed                  a function of the user's raised
+        CallbackFailed                  a function of the user raised an exception
         Lagging                         many messages wait for a consumer
         LoopBlocked                     a function kept the event loop from running anything else
         Overflowed                      a full buffer dropped messages, or ended its stream

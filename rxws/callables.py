@@ -56,10 +56,10 @@ def reject_generator_function(function: F, what: str) -> F:
         what: the function's purpose, for the error text.
 
     Raises:
-        TypeError: it is a generator function.
+        TypeError: ``function`` is a generator function.
     """
     if is_generator_function(function):
-        raise TypeError(f"{what} must return its result, and {name_of(function)} is a generator function")
+        raise TypeError(f"{what} must return its result, but {name_of(function)} is a generator function")
     return function
 
 
@@ -98,8 +98,8 @@ class shadowable(Generic[T]):  # noqa: N801 (used like ``property``)
         self.__doc__ = read.__doc__
 
     def __get__(self, instance: Any, owner: type) -> T:
-        # On the class this returns the property itself, as ``property`` does. Type checkers need only the type on an
-        # instance.
+        # Like `property`, this returns itself if it is read on the class. The declared type is that of the value,
+        # because type checkers need only the type on an instance.
         return self if instance is None else self.fget(instance)  # type: ignore[return-value]
 
 
@@ -120,7 +120,7 @@ def name_of(function: object) -> str:
     if isinstance(function, str):
         return function
     function = _unwrapped(function)
-    # reactivex wraps a subscriber's function in an observer and passes the observer's bound method.
+    # This may be a method of an observer in which reactivex has wrapped a subscriber's function: name that function.
     observer, name = getattr(function, "__self__", None), getattr(function, "__name__", None)
     if isinstance(observer, AutoDetachObserver):
         return name_of(getattr(observer, f"_{name}", observer._on_next))

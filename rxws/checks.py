@@ -1,4 +1,4 @@
-"""Checks of numbers that users pass: times in seconds, and counts. Pure."""
+"""Checks of numbers that users pass: times in seconds, and counts."""
 
 from __future__ import annotations
 
@@ -16,8 +16,8 @@ def check_seconds(option: str, seconds: object, *, zero: bool) -> None:
         zero: whether zero is allowed.
 
     Raises:
-        TypeError: it is not an int or float.
-        ValueError: it is negative, not finite, or zero although zero is not allowed.
+        TypeError: the time is not an int or a float.
+        ValueError: the time is negative, not finite, or zero although zero is not allowed.
     """
     expected = "a number of seconds of at least 0" if zero else "a positive number of seconds"
     if isinstance(seconds, bool) or not isinstance(seconds, int | float):
@@ -34,8 +34,8 @@ def check_count(option: str, count: object) -> None:
         count: the count.
 
     Raises:
-        TypeError: it is not an int.
-        ValueError: it is less than 1.
+        TypeError: the count is not an int.
+        ValueError: the count is less than 1.
     """
     expected = f"{option} must be an int of at least 1, not {count!r}"
     if isinstance(count, bool) or not isinstance(count, int):

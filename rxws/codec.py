@@ -24,7 +24,7 @@ def encode(message: Any) -> str:
         ValueError: the message contains NaN or an infinity, which JSON (RFC 8259 §6) does not allow.
         TypeError: the message has no JSON form.
     """
-    # The standard library writes the text, because msgspec would silently write NaN as null.
+    # Use the standard library to write the text, because msgspec silently writes NaN as null.
     return json.dumps(msgspec.to_builtins(message), allow_nan=False, ensure_ascii=False, separators=(",", ":"))
 
 

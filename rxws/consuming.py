@@ -25,7 +25,7 @@ __all__ = ["ChannelKeywords", "Consuming", "FilterKeywords", "StreamKeywords", "
 if TYPE_CHECKING:
     from typing_extensions import TypeVar
 
-    # The default of a TypeVar (PEP 696) exists from Python 3.13 on. Without a type argument a message is Any, like the
+    # A TypeVar can have a default (PEP 696) since Python 3.13. Without a type argument a message is Any, like the
     # result of json.loads.
     T = TypeVar("T", default=Any)
 else:
@@ -115,7 +115,7 @@ class Consuming(Generic[T]):
                 ...
         """
         if filters is not None and _filters is not None:
-            raise TypeError("filters and _filters are two names of one argument: give only filters")
+            raise TypeError("filters and _filters are two names of the same argument: give only filters")
         wanted = _filters if filters is None else filters
         return feed_of(self).stream(wanted, StreamOptions(maxsize, overflow, gaps, copy))
 
@@ -157,16 +157,17 @@ class Consuming(Generic[T]):
     ) -> Stream[Any]:
         """Return a stream of a channel: messages that the server sends only while they are subscribed.
 
-        The first stream of a channel subscribes, and the last stream to be closed unsubscribes. Channels with equal
-        ``subscribe`` messages are one channel, with the other arguments of its first stream. Every new connection
-        subscribes again before it counts as open, so both connections of a rotation are subscribed. A change during
-        the overlap is made on both. A change of a channel waits for the previous change of the same channel only.
+        The first stream of a channel subscribes it, and the last stream to be closed unsubscribes it. Streams with
+        equal ``subscribe`` messages share one channel, which uses the other arguments of its first stream. All channels
+        are subscribed again on every new connection before it counts as open. So during a rotation they are subscribed
+        on both connections, and changes are made on both. A change of a channel waits only for the previous change of
+        the same channel.
 
         The channel stays subscribed while the stream is open: close the stream, or drop every reference to it.
 
         If a function that makes a message raises or takes longer than ``send_timeout``, a ``CallbackFailed`` is emitted
-        and the function is called again after growing delays. The connection opens without the channel; in a planned
-        rotation, after 10 s.
+        and the function is called again after growing delays. Meanwhile the connection counts as open without the
+        channel. In a planned rotation, the new connection first waits up to 10 s for the channel.
 
         Args:
             subscribe: the message that subscribes, as in :meth:`send`, or an (async) function that returns it. The
@@ -180,16 +181,16 @@ class Consuming(Generic[T]):
                 same ``id``, so match the result too, or give ``rejected``, which is checked first.
             rejected: a filter for the server's refusal. With None no message is a refusal. A refused channel is
                 reported as ``SubscriptionFailed`` with the server's answer. It is not subscribed again on this
-                connection, and not unsubscribed. The next connection sends it last, in a message of its own, and
-                opens without it. After the refusal of a combined message each half is sent, and so on, until the
-                refused channel is found. An error "already subscribed" is not a refusal: let ``acknowledged`` match
-                it.
+                connection, and not unsubscribed. On the next connection it is subscribed last, in a message of its own,
+                and the connection counts as open without it. If the server refuses a combined message, each half of the
+                message is sent, then each half of a refused half, until the refused channel is found. An error "already
+                subscribed" is not a refusal: let ``acknowledged`` match it.
             timeout: seconds to wait for an answer. A new connection counts as open when all channels are answered, or
-                after this time. In a planned rotation, when the old connection still delivers, it is twice this time.
-                One channel without an answer therefore delays every opening.
+                after this time. In a planned rotation, when the old connection still delivers, the limit is twice this
+                time. So one channel that is never answered delays every opening.
             combine: a function that turns a list of ``subscribe`` messages into one message. Only channels with the
-                same function object are combined, so define it once. If it raises, or its result cannot be sent, that
-                is reported and each message is sent by itself. None combines nothing.
+                same function object are combined, so define it once. If it raises, or its result cannot be sent, this
+                is reported and each message is sent separately. With None no messages are combined.
             combine_max: the largest number of channels in one message.
             maxsize: as in :meth:`stream_filter`.
             overflow: as in :meth:`stream_filter`.
@@ -242,7 +243,7 @@ class Consuming(Generic[T]):
             function_or_coroutine_function: called with the message.
             filters: as in :meth:`stream_filter`.
             maxsize: the number of messages that can wait for a coroutine function. None sets no bound.
-            overflow: as in :meth:`stream_filter`. ``"error"`` removes the handler and reports that.
+            overflow: as in :meth:`stream_filter`. ``"error"`` removes the handler and reports its removal.
 
         Returns:
             A Disposable that removes the handler. A running call is not cancelled.
@@ -316,11 +317,11 @@ class Consuming(Generic[T]):
         return feed_of(self).statistics()
 
     def continuity(self) -> Continuity:
-        """Return when no message was missing, and the gaps: the newest 10,000 intervals and gaps.
+        """Return the intervals in which no message was missing, and the gaps between them: the newest 10,000 of each.
 
-        An interval lasts from when everything was subscribed on a connection to its last message. Rotations without a
-        gap, and connections that resume, continue it. A hole in numbered messages is not noticed here. If the server
-        refused a channel or did not answer, this is not noticed either: only the channel's streams get a ``Gap``.
+        An interval begins when everything is subscribed on a connection, and ends with the connection's last message.
+        Rotations without a gap, and connections that resume, continue the interval. Missing numbers in messages do not
+        count here. Neither does a channel that the server refused or did not answer: only its streams get a ``Gap``.
 
         Raises:
             RuntimeError: the caller is not in the loop's thread.

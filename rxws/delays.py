@@ -1,4 +1,4 @@
-"""Jittered, growing, capped delays before retries. Pure."""
+"""The delays before retries. They grow, they are random, and they have an upper limit."""
 
 from __future__ import annotations
 

@@ -3,7 +3,7 @@
 ::
 
     RxwsError
-    ├── ConnectFailed            the feed failed: no connection can be opened, or its tasks were cut off
+    ├── ConnectFailed            the feed failed: no connection can be opened, or its tasks were ended from outside
     ├── FeedClosed               the feed was closed by exit()
     ├── SendFailed               the connection was lost while a message was sent, or before its reply
     ├── SendTimeout              a message could not be sent in time
@@ -20,19 +20,19 @@ class RxwsError(Exception):
 
 
 class ConnectFailed(RxwsError, ConnectionError):
-    """The feed failed: no connection can be opened, or its tasks were cut off.
+    """The feed failed: no connection can be opened, or its tasks were ended from outside.
 
-    Before the first connection was open, these failures are fatal: an invalid URI; a TLS verification that failed;
-    plain text from the server in place of TLS; an HTTP status 4xx without ``Retry-After``, except 408, 425 and 429;
-    :exc:`TypeError`, :exc:`AttributeError`, :exc:`NameError` and :exc:`NotImplementedError`. Later only three statuses
-    401 or 403 in a row are fatal. ``should_retry`` overrides both rules.
+    Until a connection has been open, these failures are fatal: an invalid URI; a TLS verification that failed; plain
+    text from the server in place of TLS; an HTTP status 4xx without ``Retry-After``, except 408, 425 and 429;
+    :exc:`TypeError`, :exc:`AttributeError`, :exc:`NameError` and :exc:`NotImplementedError`. After that, only the third
+    attempt in a row that the server answers with status 401 or 403 is fatal. ``should_retry`` overrides both rules.
 
-    The feed also fails when the iterator of ``reconnect_delays`` ends. It fails when a handler raises
-    :exc:`GeneratorExit`, and when other code cancels the feed's tasks while the program goes on; then ``__cause__`` is
-    that exception.
+    The feed also fails when the iterator of ``reconnect_delays`` ends. It also fails when a handler raises
+    :exc:`GeneratorExit`, and when other code cancels the feed's tasks although the program continues; then
+    ``__cause__`` is the GeneratorExit or the cancellation.
 
-    Otherwise ``__cause__`` is the exception of the last attempt. Unlike ``reason`` it may quote a URL with its secrets,
-    and so may the traceback that Python prints. Log ``str(error)``, which contains no secret.
+    In all other cases ``__cause__`` is the exception of the last attempt. Unlike ``reason`` it may quote a URL with its
+    secrets, and so may the traceback that Python prints. Log ``str(error)``, which contains no secret.
 
     Attributes:
         status: HTTP status of the refused handshake, or None after any other failure.
@@ -56,7 +56,7 @@ class FeedClosed(RxwsError):
 
 
 class SendFailed(RxwsError, ConnectionError):
-    """The connection was lost while a message was being sent, or before the reply to a request came.
+    """The connection was lost while a message was being sent, or before the reply to a request arrived.
 
     The server may or may not have received the message.
 
@@ -67,8 +67,8 @@ class SendFailed(RxwsError, ConnectionError):
 class SendTimeout(RxwsError, TimeoutError):
     """A message could not be sent on a live connection within ``send_timeout``.
 
-    The text says which of three cases it is. The message was not sent. Or the connection was aborted while the message
-    was being sent. Or the peer had not read the message in time, so the server may or may not receive it.
+    The text says which of three cases occurred: the message was not sent; the connection was aborted while the message
+    was being sent; or the peer did not read the message in time, so the server may or may not receive it.
     """
 
 

@@ -1,4 +1,4 @@
-"""AsyncWebsocketStreamInterface: implement three hooks, get one Observable and any number of streams."""
+"""AsyncWebsocketStreamInterface: a base class that turns three hooks into one Observable and any number of streams."""
 
 from __future__ import annotations
 
@@ -43,40 +43,46 @@ class AsyncWebsocketStreamInterface(Consuming[T], metaclass=ABCMeta):
         open_timeout: seconds after which an unfinished :meth:`_create_ws` is cancelled. Default 10.
         send_timeout: seconds that :meth:`send` waits for a live connection and for the peer to take the message.
             Default 10.
-        close_timeout: seconds that :meth:`exit` waits for handlers to process their queues, and for the peer.
-            Default 5.
-        handover_timeout: seconds after which a rotation closes the old connection although the overlap is not proven,
-            counted from the subscription of the new connection. Default 5. With 0 the old connection is closed first,
-            for servers that allow only one. Then messages may be missing, and a ``Gap`` is emitted.
+        close_timeout: seconds that :meth:`exit` waits for handlers to process their queues, and for the peer to close
+            the connection. Default 5.
+        handover_timeout: seconds after which a rotation closes the old connection even if the overlap is not proven,
+            counted from the moment when everything is subscribed on the new connection. Default 5. With 0 the old
+            connection is closed first, for servers that allow only one connection. Then messages may be missing, and a
+            ``Gap`` is emitted.
         handover_settle: seconds during which both connections must deliver the same messages to prove the overlap.
             Default 0.5.
-        reach: how far one connection may lag behind the other in a rotation: the seconds for which a copy of a message
-            is awaited and recognized on the other connection. If a copy lags more, the time grows. Default 2.
+        reach: how far one connection may lag behind the other in a rotation, in seconds. For this time a copy of a
+            message is awaited on the other connection, and recognized as a copy. If a copy lags more, the time grows.
+            Default 2.
         idle_timeout: seconds without a message after which the connection is replaced. None, the default, never
             replaces it; a warning and a ``Quiet`` event still come after 60 s, 120 s, 240 s and so on.
         reconnect_delays: a function that returns an iterator of seconds, one for each retry. By default the delays are
-            0, then uniform(0, min(60, 0.5·2ⁿ)). A new iterator is started after a healthy connection. The feed
-            fails when the iterator ends.
+            0, then uniform(0, min(60, 0.5·2ⁿ)). After a healthy connection the function is called again. The feed fails
+            when the iterator ends.
         encode: a function that turns a sent message, other than ``str`` and bytes, into a frame: ``str`` for a text
             frame, bytes for a binary frame. By default it writes JSON.
-        heartbeat: ``(message, seconds)``: sends the message on every connection at this interval. The message may be
-            an (async) function that returns one. None, the default, sends no heartbeat.
+        heartbeat: ``(message, seconds)``: sends the message on every connection at this interval. In place of the
+            message you may give an (async) function that returns it. None, the default, sends no heartbeat.
         send_limit: ``(messages, seconds)``: sends at most this many messages within any period of this many seconds on
             one connection. Everything that rxws sends counts. Pongs and heartbeats go first, subscriptions last.
             None, the default, sets no limit.
-        resume: for servers that send missed messages again, from a cursor on: ``True``, or a filter for the message in
-            which the server states that it has sent all of them (``[{"recovered": True}]``). With :meth:`multiplex` the
-            filter is applied to the answer to the subscription. After a lost connection no ``Gap`` is reported if
-            copies, the statement, or numbers prove that no message is missing, and no message is delivered twice. With
-            None, the default, a ``Gap`` is reported after each lost connection.
-        cursor: the key, the path or a function of a message for the cursor, from which the server is asked to begin.
-            The newest value that is not None is used. By default None: the last message itself. Functions with a
-            required parameter get the cursor: ``url``, ``connect_options``, those in ``on_open``,
-            ``on_open(connection, cursor)``, and ``subscribe`` of :meth:`multiplex`, which gets that of the channel.
-        sequence: the key, the path, a list of two of them, or a function of a message for its number, which grows by
-            one. By default None: messages have no numbers.
-        key: the key, the path or a function of a message for its part of a channel, if ``sequence`` counts each part
-            separately. By default None: there is one count for each channel.
+        resume: for servers that send missed messages again, beginning at a cursor: ``True``, or a filter for the
+            message in which the server states that it has sent all of them (``[{"recovered": True}]``). With
+            :meth:`multiplex` the filter is applied to the answer to the subscription. After a lost connection, no
+            ``Gap`` is reported if one of these proves that no message is missing: copies of messages, the server's
+            statement, or the numbers in messages (``sequence``). Copies are not delivered again. With None, the
+            default, a ``Gap`` is reported after each lost connection.
+        cursor: where a message contains its cursor: a key, a path, or a function of the message. After a lost
+            connection the server is asked to begin at the newest cursor that is not None. By default None: the last
+            message itself is the cursor. These functions are called with the cursor if they have a required parameter
+            for it: ``url``, ``connect_options``, the functions in the list ``on_open``, and
+            ``on_open(connection, cursor)``. So is ``subscribe`` of :meth:`multiplex`, with the cursor of its channel.
+        sequence: where a message contains its number, which grows by one: a key, a path, or a function of the message;
+            or a list of two of these, for the first and the last number of a message. By default None: messages have no
+            numbers.
+        key: where a message names the part of the channel that it belongs to, if the server numbers the messages of
+            each part separately: a key, a path, or a function of the message. By default None: the messages of a
+            channel are numbered together.
         should_retry: a function that takes the exception of a failed attempt to connect. True retries, False ends the
             feed, and None applies the rule described at :exc:`~rxws.ConnectFailed`.
 
@@ -102,8 +108,8 @@ class AsyncWebsocketStreamInterface(Consuming[T], metaclass=ABCMeta):
                 ...
     """
 
-    # All state is in this one attribute with a mangled name; the base class reads no public name. So a subclass may
-    # have attributes with any other name.
+    # All state is in this one attribute, whose name is mangled, and this class reads no other attribute. So a subclass
+    # may give its attributes any other name.
     __feed: Feed
 
     def __init__(self, **options: Unpack[FeedOptions]) -> None:
@@ -114,7 +120,7 @@ class AsyncWebsocketStreamInterface(Consuming[T], metaclass=ABCMeta):
             if getattr(method, "__func__", None) is getattr(base, hook):
                 return None
             if is_coroutine_function(method):
-                raise TypeError(f"{hook} must be a plain function, and {name_of(method)} is a coroutine function")
+                raise TypeError(f"{hook} must be a plain function, but {name_of(method)} is a coroutine function")
             return reject_generator_function(method, hook)
 
         hooks = Hooks(
@@ -138,20 +144,20 @@ class AsyncWebsocketStreamInterface(Consuming[T], metaclass=ABCMeta):
         connection. Cancelled after ``open_timeout`` seconds and by :meth:`exit`. If it raises, the feed tries again,
         unless the error is fatal (see :exc:`~rxws.ConnectFailed`).
 
-        A connection may have an attribute ``is_resumed``. If it is true when the first message is to be delivered, the
-        connection begins where the lost one ended: a ``Resumed`` event is emitted in place of a ``Gap``.
+        You may set an attribute ``is_resumed`` on the connection. If it is true before the first message is delivered,
+        the feed assumes that the connection begins where the lost one ended. It then emits ``Resumed`` and no ``Gap``.
         """
 
     @abstractmethod
     async def _when2create_new_ws(self) -> Any:
         """Return when a new connection is due.
 
-        Called once for every connection. It runs to its first suspension before the connection's first message is
-        delivered, so a stream made before that misses nothing. Streams made in this hook are closed when it ends. The
-        hook is cancelled when its connection ends for another reason. If it raises, the error is reported and the feed
-        rotates as well.
+        Called once for every connection. The hook runs until it first suspends before the connection's first message
+        is delivered, so a stream that it makes at its start misses no message. Streams that the hook makes are closed
+        when it ends. The hook is cancelled when its connection ends for another reason. If it raises, the error is
+        reported, and the feed rotates too.
 
-        If it ends within 0.25 s of its start, the rotation is delayed: by 0.5 s at first, then twice as long each
+        If the hook ends within 0.25 s of its start, the rotation is delayed: by 0.5 s at first, then twice as long each
         time, up to 60 s.
         """
 
@@ -159,11 +165,11 @@ class AsyncWebsocketStreamInterface(Consuming[T], metaclass=ABCMeta):
     def _parse_raw_data(self, raw_data: Any) -> Any:
         """Return the message of a frame.
 
-        A coroutine function or a plain function. To make several messages of one frame, or none, return
+        It may be a coroutine function or a plain function. If a frame contains several messages, or none, return
         :class:`~rxws.Many`. If the frame says that messages are missing, return ``rxws.Gap(start, end)``, alone or in a
-        ``Many``, with times in seconds since the epoch. The Gap is announced at that place. A frame is skipped, logged,
-        counted and emitted as ``MessageRejected`` if the hook raises, takes longer than 10 s, or returns a future, a
-        coroutine, an iterator, or a Gap without valid times.
+        ``Many``, with times in seconds since the epoch. The Gap is announced in its place between the messages. A frame
+        is skipped, logged, counted and emitted as ``MessageRejected`` if the hook raises, takes longer than 10 s, or
+        returns a future, a coroutine, an iterator, or a Gap without valid times.
 
         Args:
             raw_data: ``str`` for a text frame, ``bytes`` for a binary frame.
@@ -172,22 +178,23 @@ class AsyncWebsocketStreamInterface(Consuming[T], metaclass=ABCMeta):
     def _reply(self, raw_data: Any) -> Any:
         """Return an answer to send back at once on the same connection, such as an application-level pong.
 
-        A plain function, called with every frame before it is parsed. None, the default, sends nothing.
+        It must be a plain function. It is called with every frame before the frame is parsed. If it returns None,
+        nothing is sent. The default always returns None.
         """
         return None
 
     def _message_identity(self, message: Any) -> Hashable:
         """Return the key by which copies of a message are recognized while two connections overlap.
 
-        A plain function. By default the frame itself is the key.
+        It must be a plain function. By default the frame itself is the key.
         """
         raise NotImplementedError("the subclass has no _message_identity, so the frame itself is the identity")
 
     def _is_per_connection(self, message: Any) -> bool:
         """Return whether the server sends this message anew on every connection, like an acknowledgement or a snapshot.
 
-        A plain function. These messages are delivered after a (re)connect, and are discarded and counted in a planned
-        rotation. By default there are none.
+        It must be a plain function. These messages are delivered after a (re)connect. In a planned rotation they are
+        discarded and counted. By default there are no such messages.
         """
         return False
 
@@ -221,10 +228,10 @@ class AsyncWebsocketStreamInterface(Consuming[T], metaclass=ABCMeta):
         await self.__feed.send(msg)
 
     async def request(self, msg: Any, reply: Filters, *, timeout: float = 10.0) -> T:
-        """Send a message and return the first message, from the call on, that passes the filter ``reply``.
+        """Send a message, and return the first message after this call that passes the filter ``reply``.
 
-        Any message that passes counts as the reply, so let the filter match an ``id``. A cancellation leaves nothing
-        behind, but the message may have been sent.
+        Any message that passes counts as the reply, so let the filter match an ``id``. Cancelling is safe, but the
+        message may have been sent.
 
         Args:
             msg: as in :meth:`send`.
@@ -232,10 +239,10 @@ class AsyncWebsocketStreamInterface(Consuming[T], metaclass=ABCMeta):
             timeout: seconds for sending and for the reply together.
 
         Raises:
-            TimeoutError: no reply came in time, or the message could not be sent in time; the text says which.
+            TimeoutError: no reply arrived in time, or the message could not be sent in time; the text says which.
             TypeError: ``timeout`` is not a number, or ``reply`` is not a filter.
             ValueError: ``timeout`` is not positive and finite.
-            SendFailed: the connection was lost before the reply came. The server may have received the message.
+            SendFailed: the connection was lost before the reply arrived. The server may have received the message.
             RxwsError: as in :meth:`send`.
 
         Example::
@@ -247,11 +254,12 @@ class AsyncWebsocketStreamInterface(Consuming[T], metaclass=ABCMeta):
 
     @shadowable
     def cursor(self) -> Any:
-        """The newest cursor that has arrived, for :meth:`_create_ws`; None if there is none yet.
+        """The newest cursor that was received, for :meth:`_create_ws`; None if there is none yet.
 
-        It is the value of the option ``cursor`` in the newest message, or answer to a subscription, in which it is not
-        None. Without that option it is the last message. It is None if the option ``resume`` is not given. A program
-        that continues after a restart stores it, and uses the stored value as long as this is None.
+        With the option ``cursor`` it is the newest cursor, except None, in a message or in an answer to a subscription.
+        Without that option it is the last message. Without the option ``resume`` it is always None.
+
+        A program that must resume after its own restart stores the cursor, and uses the stored one while this is None.
         """
         return self.__feed.cursor
 
@@ -300,9 +308,9 @@ class AsyncWebsocketStreamInterface(Consuming[T], metaclass=ABCMeta):
     async def exit(self) -> None:
         """Close the feed. Streams deliver the messages that they hold, then end; handlers process their queues.
 
-        It returns after at most ``close_timeout`` seconds, and one second more for hooks and handlers that ignore their
-        cancellation. It may be called repeatedly, in any state, and from inside a handler. If it is cancelled, the
-        feed still closes in the background.
+        It returns after at most ``close_timeout`` seconds, plus one second if hooks or handlers ignore their
+        cancellation. You may call it repeatedly, in any state, and in a handler. If it is cancelled, the feed still
+        closes in the background.
 
         Example::
 
@@ -319,7 +327,8 @@ class AsyncWebsocketStreamInterface(Consuming[T], metaclass=ABCMeta):
         await self.__feed.wait_closed()
 
     async def __aenter__(self) -> Self:
-        # Do not wait for a connection here, so that a stream made first in the block gets the first message.
+        # Do not wait for a connection here, so that a stream that is made at the start of the block gets the feed's
+        # first message.
         self.__feed.check_open()
         return self
 
@@ -328,10 +337,10 @@ class AsyncWebsocketStreamInterface(Consuming[T], metaclass=ABCMeta):
         if error is None:
             self.__feed.raise_if_failed()
 
-    if not TYPE_CHECKING:  # with it a type checker would accept every name
+    if not TYPE_CHECKING:  # with `__getattr__`, a type checker would accept every attribute
 
         def __getattr__(self, name: str) -> Any:
-            # Python calls it only for missing attributes.
+            # Python calls this method only for attributes that do not exist.
             kind = type(self).__name__
             if name == "_AsyncWebsocketStreamInterface__feed":
                 raise RuntimeError(f"{kind}.__init__ must call super().__init__() before the feed is used")

@@ -32,7 +32,7 @@ from .reporting.redaction import redact_url
 
 __all__ = ["ReactiveWebSocket"]
 
-#: Seconds after which the next address of a host is tried too, if the first one has not answered (RFC 8305).
+#: Seconds after which the next address of a host is tried too, if the one before has not answered (RFC 8305).
 HAPPY_EYEBALLS_DELAY: Final = 0.25
 
 Url = str | Callable[[], str | Awaitable[str]] | Callable[[Any], str | Awaitable[str]]
@@ -65,12 +65,13 @@ class ReactiveWebSocket(AsyncWebsocketStreamInterface[T]):
         split: whether a list that ``decode`` returns is split into one message per item.
         rotate_every: seconds after which a connection is replaced. None, the default, never rotates by time.
         rotate_on: a filter, as in :meth:`stream_filter`, or an Observable. The feed rotates when a message passes the
-            filter or the Observable emits. The Observable is subscribed for every connection; its error is reported
-            and does not rotate. None, the default, gives no signal.
-        on_open: the first action on every new connection, before it counts as open. Either a list of messages to send,
-            and of (async) functions that return messages within ``send_timeout``; or one ``async def
+            filter or the Observable emits. The Observable is subscribed anew for every connection. If it ends with an
+            error, the error is reported, and the feed does not rotate. By default None: neither of them.
+        on_open: the first action on every new connection, before it counts as open. Either a list of messages to send
+            and of (async) functions that return a message to send within ``send_timeout``; or one ``async def
             on_open(connection)``, which uses the raw connection and must finish within ``open_timeout``. Messages that
-            it sends do not count for ``send_limit``. If it raises, the connection is closed and opening is tried again.
+            this function sends do not count for ``send_limit``. If it raises, the connection is closed, and the feed
+            tries again.
         identity: a function of a message, see :meth:`_message_identity`. None uses the frame itself.
         per_connection: a filter for the messages that the server sends anew on every connection, see
             :meth:`_is_per_connection`. None matches no message.
@@ -117,11 +118,11 @@ class ReactiveWebSocket(AsyncWebsocketStreamInterface[T]):
             check_seconds("rotate_every", rotate_every, zero=False)
         self.__resumes = options.get("resume") is not None
         if self.__resumes and split and identity is None:
-            raise ValueError("resume with split=True needs identity=: messages may come again in other frames")
+            raise ValueError("resume with split=True needs identity=: messages may be repeated in other frames")
         self.__url = self.__with_cursor("url", 1, url)
         self.__connect = _checked("connect", connect)
         self.__connect_options = self.__with_cursor("connect_options", 1, connect_options)
-        # The sender sends a list's messages, so that they count for send_limit.
+        # The sender sends the messages of a list, so that they count for send_limit.
         messages = [self.__with_cursor("a function in on_open", 1, each) for each in _messages_of(on_open)]
         self.__on_open = self.__with_cursor("on_open", 2, on_open) if callable(on_open) else None
         self.__decode = _checked("decode", decode)
@@ -143,7 +144,7 @@ class ReactiveWebSocket(AsyncWebsocketStreamInterface[T]):
             return function
         if not self.__resumes:
             raise TypeError(f"{what}: {name_of(function)} has a parameter for the cursor, which needs resume=")
-        # Error texts name the function of the user.
+        # `wraps` keeps the name of the user's function for error texts.
         return functools.wraps(function)(lambda *arguments: function(*arguments, feed_of(self).cursor))
 
     def __set_hooks(self, identity: Any, per_connection: object, reply: Any) -> None:
@@ -183,8 +184,8 @@ class ReactiveWebSocket(AsyncWebsocketStreamInterface[T]):
         return websocket
 
     async def _when2create_new_ws(self) -> None:
-        # `never` is merged, so that completion is no signal. This subscribes before its first suspension, so a signal
-        # in the first message is not missed.
+        # The signals are merged with `never`, because without it the completion of all signals would end the hook. The
+        # signals are subscribed before this hook first suspends, so a signal in the first message is not missed.
         await on_loop(reactivex.merge(*self.__rotation_signals(), reactivex.never())).pipe(ops.first())
 
     def __rotation_signals(self) -> Iterator[Observable[Any]]:
@@ -193,11 +194,11 @@ class ReactiveWebSocket(AsyncWebsocketStreamInterface[T]):
         if isinstance(self.__rotate_on, Observable):
             yield self.__rotate_on.pipe(ops.catch(self.__rotation_signal_failed))
         elif self.__rotate_on is not None:
-            # Call the base class's method, because a subclass may have an attribute with this name.
+            # Call the method of the base class, because a subclass may use the name for another attribute.
             yield super().stream_filter(self.__rotate_on)
 
     def __rotation_signal_failed(self, error: Exception, _source: object) -> Observable[Any]:
-        # An error is reported and is no signal, because a new connection would not fix it.
+        # Report the error and do not rotate, because a new connection would not fix it.
         feed_of(self).reporter.failed("rotate_on", None, error)
         return reactivex.never()
 
@@ -221,11 +222,12 @@ class ReactiveWebSocket(AsyncWebsocketStreamInterface[T]):
 
 
 def _takes_happy_eyeballs(url: object) -> bool:
-    """Return whether to race the addresses of the URL's host: not on uvloop, which cannot, and not for an IP address.
+    """Return whether to try the addresses of the URL's host in parallel.
 
-    With one address there is nothing to race, and a cancelled race could leave a socket open.
+    uvloop does not support it. For an IP address there is only one address to try, and a cancelled attempt could leave
+    a socket open.
     """
-    with contextlib.suppress(ValueError):  # the host is a name and no IP address
+    with contextlib.suppress(ValueError):  # the host is not an IP address
         ipaddress.ip_address((urlsplit(url).hostname if isinstance(url, str) else None) or "")
         return False
     return isinstance(asyncio.get_running_loop(), asyncio.BaseEventLoop)

@@ -610,7 +610,7 @@ async def test_filter_is_accepted_by_its_old_name(feed_server):
         assert [repr(stream) for stream in streams] == 2 * [
             "<stream Filter([{'e': 'trade'}]): 0 matched, 0 pending, 0 dropped>"
         ]
-        with pytest.raises(TypeError, match="two names of one argument"):
+        with pytest.raises(TypeError, match="two names of the same argument"):
             feed.stream_filter([{"e": "trade"}], _filters=[])
 
 

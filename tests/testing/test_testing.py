@@ -937,7 +937,7 @@ class TestPlugin:
         result = pytester.runpytest_subprocess("-p", "no:rxws")
         result.assert_outcomes(errors=3)
         result.stdout.fnmatch_lines(
-            [f"{name} needs {package}, which pip install 'rxws?testing?' brings" for name in names], consecutive=False
+            [f"{name} needs {package}, which pip install 'rxws?testing?' installs" for name in names], consecutive=False
         )
 
     @pytest.mark.slow
