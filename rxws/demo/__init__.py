@@ -4,6 +4,7 @@
 
     market        prices, order books and numbered messages; pure
     history       the last minute of messages, which are sent again from a cursor on; pure
+    trades        the history of trades over HTTP, with its faults
     listen_keys   keys that expire, and their connections
     exchange      serve() and its result, a DemoExchange: the URL, and methods that control the exchange
 

@@ -17,6 +17,7 @@ from ..testing import DelayedDelivery, FeedConnection, FeedServer, Handshake, Ht
 from .history import History
 from .listen_keys import ListenKeys
 from .market import KINDS, SYMBOLS, Market, channel_of
+from .trades import Trades
 
 __all__ = ["DemoExchange", "serve"]
 
@@ -59,11 +60,14 @@ class DemoExchange(str):
     :attr:`greets` and :meth:`forget`.
 
     **HTTP**, at :attr:`http_url`: ``/listenKey`` (GET or POST) returns ``{"listenKey": …}``; ``/depth?symbol=BTCUSDT``
-    returns the book, ``{"lastUpdateId": …, "bids": [[price, quantity], …], "asks": …}``.
+    returns the book, ``{"lastUpdateId": …, "bids": [[price, quantity], …], "asks": …}``;
+    ``/trades?symbol=BTCUSDT&after=17`` returns the trades after number 17, in the form of the feed; see
+    :class:`~rxws.demo.trades.Trades`.
 
     Attributes:
         server: the FeedServer that it runs on, with its connections, handshakes and faults.
         market: prices and books.
+        trades: answers ``/trades``; its attributes and methods make the answers late, short or wrong.
         lag: each message reaches each connection after its own lag, drawn uniformly from 0 to this many seconds; the
             order on each channel is kept. It may be changed at any time.
         snapshot_lag: the number of changes by which ``/depth`` is behind the feed. It may be changed at any time.
@@ -113,7 +117,12 @@ class DemoExchange(str):
         self.shows_last_first = self.greets = False
         server.script = self._serve
         server.admit = self._admit
-        server.http = {"/listenKey": lambda request: {"listenKey": keys.make()}, "/depth": self._snapshot}
+        self.trades = Trades(market.symbols)
+        server.http = {
+            "/listenKey": lambda request: {"listenKey": keys.make()},
+            "/depth": self._snapshot,
+            "/trades": self.trades.answer,
+        }
 
     def __repr__(self) -> str:
         return f"<DemoExchange {self.http_url}>"
@@ -244,6 +253,7 @@ class DemoExchange(str):
                 if self._dropped_deltas[symbol]:
                     self._dropped_deltas[symbol] -= 1
                     return
+        self.trades.add(message)
         counted = self._history.add(now, channel, message)
         text = msgspec.json.encode(message).decode()
         counted_text = msgspec.json.encode(counted).decode() if self._counted else text
