@@ -70,7 +70,7 @@ not depend on sockets, and connections do not depend on streams::
     messages        the way of a message: frames, reader, dispatcher, router, index
     display         feeds and streams as notebook cells show them
     streams         the receivers of messages: streams, handlers, synchronized order books
-    connections     one websocket, or two during a rotation: open, watch, reconnect, rotate, overlap
+    connections     a line: one websocket that is kept alive. Open, watch, reconnect, rotate, overlap
     sending         the other direction: sent messages and subscribed channels
     feed            the wiring of all parts, requests, the shutdown
 
@@ -96,7 +96,7 @@ Ten questions, each with the module and the name that answer it::
                                                     all is subscribed); counted in reporting.reporter: Counters
     What holds messages back in a rotation?         connections.overlap: Overlap, by the rules of connections.matching:
                                                     Matcher; messages.backlog: Backlog releases them
-    What makes a rotation start?                    connections.rotation: Signal
+    What makes a rotation start?                    connections.line: Signal
     Who decides that a connection is lost?          connections.connection: Connection (its reader ended),
                                                     connections.watchdog: watch (silence); connections.failures:
                                                     diagnose says why

@@ -333,7 +333,7 @@ class Consuming(Generic[T]):
         """
         feed = feed_of(self)
         feed.context.check()
-        feed.ledger.heard(feed.rotation.last_delivery_time)
+        feed.ledger.heard(feed.source.last_delivery_time)
         return feed.ledger.continuity()
 
 

@@ -303,7 +303,7 @@ class AsyncWebsocketStreamInterface(Consuming[T], metaclass=ABCMeta):
             succeeded = await ws.rotate()
         """
         self.__feed.check_open()
-        return self.__feed.rotation.rotate()
+        return self.__feed.source.rotate()
 
     async def exit(self) -> None:
         """Close the feed. Streams deliver the messages that they hold, then end; handlers process their queues.

@@ -1,39 +1,26 @@
-"""Keeps a feed connected. It takes signals that a new connection is needed, and provides connections that deliver.
+"""The line of a feed that has one: what one connection delivers continues what the one before has delivered.
 
-A handover replaces the current connection by a new one, in one of three ways: the old one has already ended (replace);
-the old one is closed first (break before make); or both overlap for a while (make before break).
+A new connection replaces the current one in one of three ways: the old one has already ended (replace); the old one is
+closed first (break before make); or both overlap for a while (make before break).
 """
 
 from __future__ import annotations
 
 import asyncio
-import enum
 import functools
 from typing import Any, Final
 
-import reactivex
-from reactivex import Observable, abc
-from reactivex import operators as ops
-from reactivex.disposable import Disposable
-from reactivex.subject import Subject
-
-from ..errors import ConnectFailed
 from ..observables.loop_context import LoopContext
-from ..reporting.cancellation import EXITS
 from ..reporting.event import Reason
 from ..reporting.state import State
 from .connection import Connection
-from .failures import Failure
+from .line import Line
 from .loss_reporter import LossReporter
 from .opener import Opener, RotationHost
 from .overlap import RECALLED, Overlap, Verdict
 from .resumption import Resumption
-from .rotation_hook import RotationHook
 
-__all__ = ["Rotation", "Signal"]
-
-#: The largest number of seconds for which rxws reads the old connection after the closing handshake has begun.
-DRAIN_TIMEOUT: Final = 1.0
+__all__ = ["Rotation"]
 
 #: Seconds after which an overlap is forgotten at the latest, when the next rotation waits for that.
 FORGET_TIMEOUT: Final = 15.0
@@ -42,142 +29,29 @@ FORGET_TIMEOUT: Final = 15.0
 POLL_INTERVAL: Final = 0.02
 
 
-class Signal(enum.Enum):
-    """Why a new connection is needed."""
-
-    START = enum.auto()
-    LOST = enum.auto()
-    #: The rotation hook ended.
-    DUE = enum.auto()
-    #: ``rotate()`` was called.
-    ROTATE = enum.auto()
-
-
-class Rotation:
-    """Keeps a feed connected.
-
-    ::
-
-        signals ── exclusive(handover) ── switch_map(watch) ──┐
-           ▲       one at a time          the newest one      │
-           └──────── lost, or due for rotation ◄──────────────┘
+class Rotation(Line):
+    """The line of a feed that has one. What it delivers is whole, or a gap is reported.
 
     Args:
         context: the feed's event loop, scheduler and reporter.
         host: the feed.
         opener: opens connections.
-
-    Attributes:
-        connections: all open connections.
     """
 
     def __init__(self, context: LoopContext, host: RotationHost, opener: Opener) -> None:
-        self.connections: Final = opener.connections
-        self._context = context
-        self._loop = context.loop
-        self._host = host
+        super().__init__(context, host, opener)
         self._dispatcher = opener.dispatcher
-        self._opener = opener
-        self._backoff = opener.backoff
-        self._connection_reporter = opener.connection_reporter
-        self._signals: Subject[Signal] = Subject()
-        self._subscription: abc.DisposableBase = Disposable()
-        self._current: Connection | None = None
         self._forgetting: asyncio.Task[None] | None = None
         self._losses = LossReporter(opener.dispatcher, opener.sender.channel_of, opener.connection_reporter)
-        self._hook = RotationHook(context, host, opener.connection_reporter)
-        self._finished: asyncio.Future[bool] | None = None
-        self._handing_over: asyncio.Task[Connection] | None = None
-        self._stopped = False
-        # Whether the replacement of a lost connection delivers and is not announced yet, and whether rotate() was
-        # called since then.
-        self._is_entered = self._is_asked = False
-
-    # The Observable
-
-    def start(self) -> None:
-        """Open the first connection, and then a new one after each loss and for each rotation."""
-        handovers = self._signals.pipe(
-            ops.map(self._handover),
-            # `exclusive` ignores signals during a rotation.
-            ops.exclusive(),
-        )
-        self._subscription = handovers.pipe(ops.switch_map(self._watch)).subscribe(
-            self._signals.on_next, self._host.failed, scheduler=self._context.scheduler
-        )
-        self._signals.on_next(Signal.START)
-
-    def rotate(self) -> asyncio.Future[bool]:
-        """Rotate now, unless a rotation is under way.
-
-        Returns:
-            A future that tells whether the first attempt succeeded. Cancelling it does not cancel the rotation.
-        """
-        if self._finished is None or self._finished.done():
-            self._finished = self._loop.create_future()
-        self._is_asked = self._is_asked or self._is_entered
-        self._signals.on_next(Signal.ROTATE)
-        # Each caller gets its own future, so that cancelling it does not cancel the futures of other callers.
-        return asyncio.shield(self._finished)
-
-    def _handover(self, signal: Signal) -> Observable[Connection]:
-        def begin(_scheduler: abc.SchedulerBase) -> Observable[Connection]:
-            if signal is not Signal.DUE:
-                self._hook.reset()
-            self._handing_over = self._loop.create_task(self._hand_over(), name="rxws handover")
-            return reactivex.from_future(self._handing_over)
-
-        return reactivex.defer(begin)
-
-    def _watch(self, connection: Connection) -> Observable[Signal]:
-        # Announce in a later callback. A caller that waits for the state may then call rotate() at once, which would be
-        # ignored during this handover.
-        self._loop.call_soon(self._announce_connected, connection)
-        # The reader itself is not passed to switch_map, because switch_map cancels the future of the connection that it
-        # leaves, and because the reader may have raised, which the opener reports.
-        ended: asyncio.Future[Signal] = self._loop.create_future()
-        connection.reader.add_done_callback(lambda _: None if ended.done() else ended.set_result(Signal.LOST))
-        lost = reactivex.from_future(ended)
-        due = self._hook.due(connection).pipe(ops.map(lambda _: Signal.DUE))
-        return reactivex.merge(lost, due).pipe(ops.take(1))
 
     # A handover
 
-    async def _hand_over(self) -> Connection:
-        """Open a connection to replace the current one, and return it when it delivers."""
-        old = self._current
-        try:
-            if old is None or old.reader.done():
-                new = await self._replace(old)
-            elif self._opener.options.handover_timeout == 0:
-                new = await self._break_before_make(old)
-            else:
-                new = await self._make_before_break(old)
-        except GeneratorExit as error:
-            if asyncio.current_task() is not self._handing_over:
-                # The loop is gone, and this coroutine is being garbage-collected.
-                raise
-            # A handler of a held message raised it.
-            self._host.failed(error)
-            raise asyncio.CancelledError from error
-        except (Exception, asyncio.CancelledError, *EXITS):
-            raise
-        except BaseException as error:
-            # Rx passes on only subclasses of Exception. Any other exception would stop the feed without an error.
-            raise RuntimeError(f"the opening hook raised {type(error).__name__}") from error
-        self._current = new
-        return new
-
-    def _announce_connected(self, connection: Connection) -> None:
-        # Reset the flags first, because a subscriber of the state may call rotate() to get the next connection.
-        is_asked, self._is_asked, self._is_entered = self._is_asked, False, False
-        if not is_asked:
-            self._resolve_rotation(True)
-        if not (self._stopped or connection.reader.done()):
-            self._host.enter(State.CONNECTED)
-        if is_asked and not self._stopped:
-            # rotate() was called after messages arrived on this connection, so it asks for the next one.
-            self._signals.on_next(Signal.ROTATE)
+    async def _next_connection(self, old: Connection | None) -> Connection:
+        if old is None or old.reader.done():
+            return await self._replace(old)
+        if self._opener.options.handover_timeout == 0:
+            return await self._break_before_make(old)
+        return await self._make_before_break(old)
 
     async def _replace(self, old: Connection | None) -> Connection:
         """Open a connection when no other connection is open, and return it when it delivers.
@@ -336,11 +210,6 @@ class Rotation:
         )
         return new
 
-    async def _close_for_rotation(self, old: Connection) -> None:
-        # The old connection is read for at most DRAIN_TIMEOUT. If its parse hook ignores cancellation, rxws stops
-        # waiting for the reader half a second later.
-        await old.close(Failure("rotation", "a planned rotation"), DRAIN_TIMEOUT)
-
     async def _forget(self, overlap: Overlap, left: Connection) -> None:
         """Let the remaining connection deliver directly, as soon as no later message on it can be a copy."""
         try:
@@ -370,67 +239,21 @@ class Rotation:
             connection: the new connection.
             lost: the connection that ended before it without an overlap, for which a gap is reported; otherwise None.
         """
-        self._connection_reporter.connected(connection.number, self._backoff.attempts)
+        self._report_connected(connection, lost)
         if lost is not None:
-            self._connection_reporter.reconnected(lost.failure.reason)
             self._losses.replaced(connection, lost)
         await self._hook.start(connection)
-
-    # Waiting
-
-    async def _pause(self, ended: Connection | Failure, old: Connection | None = None) -> None:
-        """Wait for the backoff's delay, or until ``old`` ends.
-
-        Args:
-            ended: the connection that ended, or the failure of the attempt.
-            old: a connection that still delivers; None if there is none.
-
-        Raises:
-            ConnectFailed: if the backoff allows no further attempt.
-        """
-        failure = ended if isinstance(ended, Failure) else ended.failure
-        delay = self._backoff.next_delay(failure)
-        if ended is failure:
-            self._connection_reporter.refused(failure, delay)
-        if delay is None:
-            raise ConnectFailed(failure.status, failure.cause, self._backoff.attempts) from failure.error
-        if old is not None:
-            await self._ended_within(delay, old)
-        elif delay > 0:
-            self._host.enter(State.WAITING)
-            await asyncio.sleep(delay)
-
-    async def _ended_within(self, seconds: float, connection: Connection) -> bool:
-        await asyncio.wait({connection.reader}, timeout=seconds)
-        return connection.reader.done()
 
     # The end
 
     def stop(self) -> None:
         """Open no more connections, and cancel a handover that is under way. Idempotent."""
-        self._stopped = self._hook.is_stopped = True
-        self._opener.stop()
-        self._subscription.dispose()
+        super().stop()
         if self._forgetting is not None:
             self._forgetting.cancel()
-        self._resolve_rotation(False)
-
-    @property
-    def last_delivery_time(self) -> float | None:
-        """When the last message of the delivering connection arrived, in seconds since the epoch."""
-        return None if self._current is None else self._current.inbound.last_received_time
-
-    @property
-    def last_received_at(self) -> float | None:
-        """When the last message arrived, on the loop's clock; None before the first. May be read from any thread."""
-        return self._opener.last_received_at
 
     @property
     def tasks(self) -> list[asyncio.Task[Any]]:
         """The tasks that must end after :meth:`stop`, besides those of the connections."""
-        own = (self._handing_over, self._forgetting)
-        return [*self._opener.tasks, *(task for task in own if task is not None)]
-
-    def _resolve_rotation(self, success: bool) -> None:
-        if self._finished is not None and not self._finished.done():
-            self._finished.set_result(success)
+        own = [] if self._forgetting is None else [self._forgetting]
+        return [*super().tasks, *own]

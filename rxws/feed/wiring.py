@@ -99,11 +99,11 @@ class Feed:
         self.dispatcher = FrameDispatcher(self.context, self.router, hooks)
         self.recent = None if options.resume is None else self._keep_recent(hooks)
         self._backoff = Backoff(options.reconnect_delays, self._should_retry)
-        self.rotation = self._make_source()
+        self.source = self._make_source()
         self._hooks = hooks
         self.handlers: set[CoroutineHandler] = set()
         self._closing = Shutdown(
-            self.rotation, self.handlers, self._stop, self._finish, self.reporter, options.close_timeout
+            self.source, self.handlers, self._stop, self._finish, self.reporter, options.close_timeout
         )
         self._view = FeedView(self.loop, self.router.messages.subscribe, lambda: self.router.last_message)
         namesake = self._enter_notebook() if in_notebook() else None
@@ -150,7 +150,7 @@ class Feed:
     def _start(self) -> None:
         if not self.is_closing:
             self.reporter.watch_loop()
-            self.rotation.start()
+            self.source.start()
 
     def _enter_notebook(self) -> Feed | None:
         """Keep messages for the display. Close the live feed of the same name, if there is one, and return it."""
@@ -358,7 +358,7 @@ class Feed:
         self.live_or_ended.set()
         self._unmatched.stop()
         self._view.close()
-        self.rotation.stop()
+        self.source.stop()
         # End the router now, so that messages that arrive during the shutdown are discarded.
         self.router.end(self.error)
         self.dispatcher.frames.end(self.error)
@@ -383,7 +383,7 @@ class Feed:
         """Return a snapshot of the counters. May be called from any thread."""
         # A garbage-collected stream is registered until the next iteration of the event loop.
         held = [each for each in self.router.receivers if not (isinstance(each, StreamReceiver) and each.abandoned)]
-        last = self.rotation.last_received_at
+        last = self.source.last_received_at
         return Statistics(
             **self.reporter.counters.read(),
             streams=sum(isinstance(receiver, StreamReceiver) for receiver in held),

@@ -147,7 +147,7 @@ class Capture(Receiver):
 
         Abort these connections, because the broker may have forgotten the copies of these messages.
         """
-        connections = [each for each in self._feed.rotation.connections if hasattr(each, "abort")]
+        connections = [each for each in self._feed.source.connections if hasattr(each, "abort")]
         self._stale = frozenset(each.number for each in connections)
         self._stale_since = since
         for connection in connections:

@@ -195,7 +195,7 @@ BREAKS: dict[str, tuple[str, Make]] = {
     "a replay proves nothing": ("rxws.connections.matching.replay:Replay.came", _prove_nothing),
     "a connection resumes without a proof": ("rxws.connections.matching.matcher:Matcher.is_resuming", _resume_at_once),
     "a book sees no hole": ("rxws.streams.sequence:SequenceTracker.apply", _see_no_hole),
-    "rotate() is False": ("rxws.connections.rotation:Rotation._resolve_rotation", _deny_rotations),
+    "rotate() is False": ("rxws.connections.line:Line._resolve_rotation", _deny_rotations),
     "timers are left behind": ("rxws.connections.opener:watch", _leave_timers),
     "a message is lost now and then": ("rxws.messages.index:Index.match", _lose_some),
 }

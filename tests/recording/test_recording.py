@@ -1303,7 +1303,7 @@ class TestReplay:
             await asyncio.sleep(1.0)
             feed = feed_of(ws)
             before = feed.clock.time()
-            feed.rotation.stop()
+            feed.source.stop()
             assert feed.clock.time() >= before > 0
 
     @pytest.mark.parametrize("step", range(0, 40, 3))
