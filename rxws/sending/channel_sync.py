@@ -341,49 +341,56 @@ class ChannelSync:
             # Some of them may no longer be wanted.
             self._loop.call_soon(self._launch)
 
+        connection = self._connection
         for attempt in (1, 2):
-            answers = Answers(due.channels, self._connection.inbound.passes, accept)
-            await self._ask(payload, answers, functools.partial(self._refused, attempt, left))
+            answers = Answers(due.channels, connection.inbound.passes, accept)
+            refused = functools.partial(self._refused, attempt, left)
+            expecting = connection.inbound.expect_replies(answers.take)
+            try:
+                await connection.send(payload, self._options.send_timeout, None)
+                self.asked.update(dict.fromkeys(each.identity for each in answers.waiting))
+                await self._hear(answers, max(each.timeout for each in answers.waiting), refused)
+                if not answers.is_complete:
+                    self._report(tuple(answers.waiting), left, attempt, None)
+                    if attempt == 1:
+                        await self._wait_to_repeat(answers, refused)
+            finally:
+                expecting.cancel()
             if answers.is_complete:
                 return
             due = ChannelCommand(tuple(answers.waiting), subscribes=True)
             payload = self._payload_of(due, left)
-            self._report(len(due.channels), payload, attempt, None)
-            if attempt == 1:
-                self._mark_late()
-                await self._connection.acquire_slot(Priority.LOW)
         self._done(due, left)
 
-    async def _ask(
-        self, payload: str | bytes, answers: Answers, refused: Callable[[Sequence[Channel], Any], None]
-    ) -> None:
-        """Send, and wait for the answers. Call ``refused`` with refused channels and the answer."""
-        timeout = max(each.timeout for each in answers.waiting)
-        expecting = self._connection.inbound.expect_replies(answers.take)
-        try:
-            await self._connection.send(payload, self._options.send_timeout, None)
-            self.asked.update(dict.fromkeys(each.identity for each in answers.waiting))
-            deadline = self._loop.time() + timeout
-            is_late = False
-            while not (answers.is_complete or is_late):
-                until = min(deadline, self._loop.time() + ANSWER_PAUSE) if answers.is_doubtful else deadline
-                await asyncio.wait({answers.heard}, timeout=until - self._loop.time())
-                if not answers.heard.done():
-                    is_late = until == deadline
-                    answers.conclude()
-                answers.heard = self._loop.create_future()
-                while answers.refusals:
-                    refused(*answers.refusals.pop(0))
-        finally:
-            expecting.cancel()
+    async def _wait_to_repeat(self, answers: Answers, refused: Callable[[Sequence[Channel], Any], None]) -> None:
+        """Acquire a slot to send once more, unless all answers arrive meanwhile."""
+        self._mark_late()
+        await self._connection.acquire_slot(Priority.LOW)
+        await self._hear(answers, ANSWER_PAUSE if answers.is_doubtful else 0.0, refused)
+        if answers.is_complete:
+            self._connection.release_slot()
+
+    async def _hear(self, answers: Answers, seconds: float, refused: Callable[[Sequence[Channel], Any], None]) -> None:
+        """Wait for the answers. Call ``refused`` with refused channels and the answer."""
+        deadline = self._loop.time() + seconds
+        is_late = False
+        while answers.refusals or not (answers.is_complete or is_late):
+            until = min(deadline, self._loop.time() + ANSWER_PAUSE) if answers.is_doubtful else deadline
+            await asyncio.wait({answers.heard}, timeout=until - self._loop.time())
+            if not answers.heard.done():
+                is_late = until == deadline
+                answers.conclude()
+            answers.heard = self._loop.create_future()
+            while answers.refusals:
+                refused(*answers.refusals.pop(0))
 
     def _refused(self, attempt: int, left: dict[Channel, Any], channels: Sequence[Channel], answer: Any) -> None:
         """Report a refusal. Send a combined message again in two halves, which finds the refused channel soonest."""
-        command = ChannelCommand(tuple(channels), subscribes=True)
-        self._report(len(channels), self._payload_of(command, left), attempt, quoted_repr(answer))
+        self._report(channels, left, attempt, quoted_repr(answer))
         if len(channels) > 1:
             self._divide(channels, 2, left)
         else:
+            command = ChannelCommand(tuple(channels), subscribes=True)
             self._states.refuse(command)
             self.asked.pop(channels[0].identity, None)
             self._subscribed(channels[0].identity, False)
@@ -399,9 +406,12 @@ class ChannelSync:
         if not self._late_added.done():
             self._late_added.set_result(None)
 
-    def _report(self, combined: int, payload: str | bytes, attempt: int, refusal: str | None) -> None:
-        reporter = self._reporter
+    def _report(
+        self, channels: Sequence[Channel], messages: Mapping[Channel, Any], attempt: int, refusal: str | None
+    ) -> None:
+        reporter, combined = self._reporter, len(channels)
         reporter.counters.unacknowledged += 1
+        payload = self._payload_of(ChannelCommand(tuple(channels), subscribes=True), messages)
         message = quoted(payload if isinstance(payload, str) else f"{len(payload)} bytes")
         event = reporter.emit(SubscriptionFailed, message=message, attempt=attempt, refusal=refusal, combined=combined)
         reporter.log(logging.WARNING, event, about=(message, refusal))

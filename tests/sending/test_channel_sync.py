@@ -764,6 +764,36 @@ async def test_only_unanswered_channels_are_sent_again_when_answers_come_one_by_
         assert len(streams) == 4
 
 
+async def test_nothing_is_sent_again_when_the_answer_comes_during_the_wait_for_a_slot():
+    """An answer still counts while the second attempt waits for a slot of ``send_limit``; the slot is released."""
+    async with ScriptedFeed(send_limit=(1, 9.9)) as feed:
+        await feed.wait_connected()
+        stream = channel(feed, "a", acknowledged=is_answer_to("+a"), timeout=2)
+        await asyncio.sleep(5)
+        assert [each.attempt for each in feed.record.of(SubscriptionFailed)] == [1]
+        feed.websocket.come("ok +a")
+        await asyncio.sleep(6)
+        assert feed.websocket.sent == ["+a"]
+        await asyncio.wait_for(feed.send("next"), 0.1)
+        await asyncio.sleep(20)
+        assert feed.websocket.sent == ["+a", "next"]
+        assert len(feed.record.of(SubscriptionFailed)) == 1
+        del stream
+
+
+async def test_refusal_during_the_wait_for_a_slot_counts():
+    """A refusal still counts while the second attempt waits for a slot of ``send_limit``."""
+    async with ScriptedFeed(send_limit=(1, 9.9)) as feed:
+        await feed.wait_connected()
+        stream = channel(feed, "a", acknowledged=is_answer_to("+a"), rejected=lambda each: each == "no", timeout=2)
+        await asyncio.sleep(5)
+        feed.websocket.come("no")
+        await asyncio.sleep(20)
+        assert feed.websocket.sent == ["+a"]
+        assert [each.refusal for each in feed.record.of(SubscriptionFailed)] == [None, "'no'"]
+        del stream
+
+
 async def test_unclear_refusals_are_found_by_halving_when_some_channels_are_accepted():
     """If it is unknown which of several channels was refused, only these are sent again, in halves."""
     async with ScriptedFeed(parse=json.loads) as feed:
