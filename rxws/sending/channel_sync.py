@@ -94,6 +94,10 @@ class ChannelSync:
     @property
     def is_settled(self) -> bool:
         """Whether all wanted channels are subscribed, except postponed ones."""
+        connection = self._connection
+        if not connection.is_live and self.asked.keys() - connection.channels.keys():
+            # No answer is awaited on a connection that is ending, but the reader may still find the channel's messages.
+            return False
         return not (self._commands or self._states.is_due)
 
     def has_subscribed(self, identity: Hashable) -> bool:

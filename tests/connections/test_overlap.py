@@ -538,6 +538,34 @@ async def test_old_connection_stays_when_the_new_one_ends_first(feed_server):
 # Gaps of the source
 
 
+async def test_copies_are_dropped_when_the_old_connection_is_read_late_without_an_answer():
+    """A connection that is ending may bring a channel's messages late, although no answer is awaited on it any more."""
+
+    async def parse(raw):
+        if raw == "slow":
+            await asyncio.sleep(1)
+        return raw
+
+    first, second = ScriptedWebsocket(), ScriptedWebsocket()
+    second.on_send = lambda message: second.come(f"ok {message}")
+    async with ScriptedFeed(first, second, parse=parse, handover_timeout=1) as feed:
+        await feed.wait_connected()
+        rotating = asyncio.ensure_future(feed.rotate())
+        await feed.opened(2)
+        answer = {"acknowledged": lambda each: each == "ok +x", "timeout": 1}
+        stream = feed.multiplex("+x", filters=lambda each: each[0] == "x", **answer)
+        await asyncio.sleep(0.1)
+        first.come(*["slow"] * 5, "ok +x", "x1", "x2", "x3")
+        first.end()
+        second.come("x1", "x2")
+        await asyncio.sleep(0.1)
+        second.end()
+        await rotating
+        await asyncio.sleep(10)
+        assert [each for each in feed.record.messages if each[0] == "x"] == ["x1", "x2", "x3"]
+        await stream.close()
+
+
 def numbers_and_gaps(raw):
     """Parse digits as a number, and everything else as a Gap."""
     return int(raw) if raw.isdigit() else rxws.Gap(1.0, 2.0)
