@@ -90,6 +90,16 @@ def test_rotation_may_fail_for_a_fault(fault: str) -> None:
     assert not judge(evidence)
 
 
+def test_gap_at_the_end_of_a_slow_handler_is_excused() -> None:
+    """A rotation may cut a connection in the moment in which a slow handler ends, so that messages were unread."""
+    evidence = rotated()
+    evidence.slow_times.append((2.0, 4.9995))
+    assert not reported(evidence, 5.0, 5.0)
+    evidence = rotated()
+    evidence.slow_times.append((2.0, 4.9))
+    assert "Gap without a cause" in reported(evidence, 5.0, 5.0)
+
+
 def test_subscription_may_come_again_while_its_answer_is_on_its_way() -> None:
     """A client may repeat a subscription whose answer has not arrived, or came while its loop was blocked."""
     evidence = rotated()
@@ -107,3 +117,10 @@ def test_rotation_is_tried_again_when_only_the_lost_connection_had_a_channel() -
     report = play_one(Schedule(7000124, Settings(seconds=0.3), (*acts, Act(12.8, "cut", "rst"))))
     assert not report.problems, report
     assert report.counts["rotations"] == 2
+
+
+def test_half_open_connection_has_no_protocol_error() -> None:
+    """A protocol error that is sent on a half-open connection never arrives, so it is no fault of that connection."""
+    acts = (Act(2.0, "half-open"), Act(3.5, "protocol", "unanswered"), Act(8.0, "cut", "1012", 2.0))
+    report = play_one(Schedule(1, Settings(seconds=9.0, keepalive=2.4), acts))
+    assert not report.problems, report

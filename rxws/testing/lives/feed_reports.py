@@ -162,8 +162,9 @@ class FeedReports:
 
     def _was_drain_cut(self, gap: Gap) -> bool:
         """Return whether a rotation cut a connection that slow handlers delayed, so that messages were unread."""
+        after = self._settings.reach + self._evidence.tolerance
         return gap.reason == "rotation" and any(
-            since <= gap.end and gap.start <= until + self._settings.reach for since, until in self._evidence.slow_times
+            since <= gap.end and gap.start <= until + after for since, until in self._evidence.slow_times
         )
 
     def _was_close_cut(self, gap: Gap) -> bool:

@@ -62,6 +62,7 @@ class Line:
         record: the log of the frames that were sent on it, and of its faults.
         is_open: whether messages are still published on it.
         is_mute: whether the server sends no more messages on it, but still answers.
+        is_dead: whether it is half-open: nothing is delivered in either direction.
         answers_close: whether the server answers the client's close frame.
         deferred: the channels whose subscription has arrived but has not taken effect yet.
         answered: for each channel, the time at which the client should have the answer to the subscription.
@@ -83,7 +84,7 @@ class Line:
         self._not_before = 0.0
         self._wire: Wire | None = None
         self.is_mute = False
-        self._is_dead = False
+        self.is_dead = False
         self.answers_close = True
         self.deferred: set[str] = set()
         self.answered: dict[str, float] = {}
@@ -115,7 +116,7 @@ class Line:
         out = self._outs[channel] = max(self._outs.get(channel, 0.0), now + lag)
         sent = Sent(channel, n, now, out + self._lag, is_snapshot=is_snapshot)
         self.record.sent.append(sent)
-        if not self._is_dead:
+        if not self.is_dead:
             self._put(sent.due, sent, frame)
 
     def say(self, frame: Any, behind: Collection[str] = ()) -> float | None:
@@ -124,7 +125,7 @@ class Line:
         Returns:
             When it is due at the client; None if it is not sent.
         """
-        if not self.is_open or self._is_dead or frame is None:
+        if not self.is_open or self.is_dead or frame is None:
             return None
         earliest = max(self._outs.get(channel, 0.0) for channel in ("", *behind))
         due = self.record.last_said = max(self._loop.time(), earliest) + self._lag
@@ -133,7 +134,7 @@ class Line:
 
     def tell(self, frame: Any) -> None:
         """Send a frame that arrives after all messages sent so far, unless the connection is mute."""
-        if self.is_open and not (self._is_dead or self.is_mute):
+        if self.is_open and not (self.is_dead or self.is_mute):
             self._put(self._last_due(), None, frame)
 
     def _put(self, due: float, sent: Sent | None, item: Any) -> None:
@@ -169,14 +170,14 @@ class Line:
 
     def received(self, frame: Any) -> None:
         """Handle a frame of the client."""
-        if self.is_open and not self._is_dead:
+        if self.is_open and not self.is_dead:
             request = self._venue.dialect.request(frame)
             if request is not None:
                 self._venue.asked(self, request)
 
     def closed_by_client(self) -> None:
         """Handle the client's close frame, and answer it after ``close_lag``."""
-        if self.is_open and not self._is_dead and self.answers_close:
+        if self.is_open and not self.is_dead and self.answers_close:
             self._loop.call_later(self._venue.settings.close_lag, self.end_with_code, 1000)
 
     def cut_by_client(self) -> None:
@@ -206,7 +207,7 @@ class Line:
         """End at once: frames that are being delivered are lost."""
         self._over()
         self._forget()
-        if self._wire is not None and not self._is_dead:
+        if self._wire is not None and not self.is_dead:
             self._wire.reset()
 
     def mute(self) -> None:
@@ -215,7 +216,7 @@ class Line:
 
     def die(self) -> None:
         """Become half-open."""
-        self._is_dead = True
+        self.is_dead = True
         self._forget()
         if self._wire is not None:
             self._wire.die()
@@ -225,7 +226,7 @@ class Line:
         self.answers_close = is_answered
         self.is_mute = True
         wire = self._wire
-        if wire is not None and not self._is_dead:
+        if wire is not None and not self.is_dead:
             self._put(self._last_due(), None, wire.fail)
 
     def postpone(self, seconds: float) -> None:
@@ -241,7 +242,7 @@ class Line:
         if self.is_open:
             self._over()
             wire = self._wire
-            if wire is not None and not self._is_dead:
+            if wire is not None and not self.is_dead:
                 self._put(self._last_due(), None, lambda: how(wire))
 
     def _over(self) -> None:

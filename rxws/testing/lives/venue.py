@@ -353,6 +353,9 @@ class Venue:
         if act.kind == "half-open" and line.record.damages:
             # Do not add this fault to a connection that has a fault already, because the connection may be closing.
             return
+        if act.kind == "protocol" and line.is_dead:
+            # The client would never receive the fault.
+            return
         line.damage(f"{act.kind} {act.word}".rstrip())
         if act.kind == "half-open":
             line.die()
