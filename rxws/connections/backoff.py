@@ -1,4 +1,4 @@
-"""Computes the delay before the next attempt to connect. Pure."""
+"""Computes the delay before the next attempt to connect. No I/O."""
 
 from __future__ import annotations
 
@@ -17,8 +17,8 @@ __all__ = ["Backoff"]
 #: over.
 HEALTHY_SPAN: Final = 3.0
 
-#: A connection with a message is also healthy if it was open for this many seconds. Without the time, servers that
-#: accept connections and soon close them would seem healthy.
+#: A connection with a message is also healthy if it was open for this many seconds. Without this minimum, a server
+#: that accepts connections and soon closes them would seem healthy.
 HEALTHY_AFTER: Final = 20.0
 
 #: The shortest delay, in seconds, after HTTP 429 (too many requests) without ``Retry-After``.
@@ -61,7 +61,7 @@ class Backoff:
         self._is_open = False
 
     def opened(self, now: float) -> None:
-        """Note that the attempt succeeded at ``now``, in seconds on any clock. The delays continue where they were."""
+        """Note that the attempt succeeded at ``now``, in seconds on any clock. This does not reset the delays."""
         self.opened_at = now
         self._is_open = True
         self._refusals = 0
@@ -78,8 +78,7 @@ class Backoff:
             first: when its first message arrived; None if none arrived.
             last: when its last message arrived; None if none arrived.
         """
-        # `opened_at` is an argument and not the attribute, because in a rotation the next connection opens before this
-        # one ends.
+        # Do not use the attribute `opened_at`: in a rotation the next connection opens before this one ends.
         if first is None or last is None:
             return
         if last - first >= HEALTHY_SPAN or now - opened_at >= HEALTHY_AFTER:
@@ -92,7 +91,8 @@ class Backoff:
         and after HTTP 429 without ``Retry-After``.
 
         Raises:
-            TypeError: ``reconnect_delays`` returned no iterable of numbers, or ``should_retry`` no bool and not None.
+            TypeError: ``reconnect_delays`` did not return an iterable of numbers, or ``should_retry`` returned
+                something other than True, False or None.
             ValueError: a delay is negative, infinite or NaN.
             BaseException: the exception of ``reconnect_delays`` or ``should_retry``.
         """

@@ -69,7 +69,7 @@ class Connection:
         channels: the channels that are subscribed on it.
         on_channel: called with a channel, whether it is subscribed, and the server's answer to the subscription, when
             that changes; None: nothing is called.
-        is_complete: whether it was read to its own end, so that nothing that had come was cut off.
+        is_complete: whether the reader took everything that the peer sent before the connection ended.
 
     Args:
         websocket: the open websocket.
@@ -112,7 +112,7 @@ class Connection:
     @property
     def is_live(self) -> bool:
         """Whether messages can be sent: the reader has not ended, and the connection is not known to be closing."""
-        # Connections of both libraries, websockets and picows, have a ``state`` with the same numbers.
+        # The connections of websockets and of picows both have a ``state`` with the same numbers.
         is_open = getattr(self.websocket, "state", State.OPEN) == State.OPEN
         return self.state in _USABLE and not self.reader.done() and is_open
 
@@ -141,7 +141,7 @@ class Connection:
         self.reader = self._loop.create_task(self._read(read), name=f"rxws reader {self.number}")
 
     async def limit_close(self, timeout: float) -> None:
-        """Abort the connection when the websocket library, unasked, has been closing it for ``timeout`` seconds."""
+        """Abort the connection if the websocket library itself began to close it and needs over ``timeout`` seconds."""
         await wait_overdue(self.websocket, timeout)
         # If rxws closes the connection, `close` has its own timeout. No failure is set here: the reader reports the
         # library's reason.
@@ -154,7 +154,8 @@ class Connection:
             await read()
         except asyncio.CancelledError as ended:
             if self.state is ConnectionState.ABORTING and self._failure is None:
-                # The library closed the connection by itself, and a handler delayed the reader until it was cancelled.
+                # The library itself closed the connection, and a handler delayed the reader so long that it was
+                # cancelled.
                 error = None
             elif self._failure is None and is_being_cancelled(ended):
                 # The loop is being torn down, so there is no time for a closing handshake.
@@ -166,7 +167,7 @@ class Connection:
             abort_websocket(self.websocket)
             raise
         except BaseException as ended:
-            # An exception of a hook or a handler also ends the connection, and is its failure.
+            # An exception from a hook or a handler also ends the connection, and becomes its failure.
             error = ended
         self.ended_at = self._reporter.now()
         # The iteration ended without an error, or there is a close frame. So everything that the peer sent has arrived.
@@ -185,7 +186,7 @@ class Connection:
             SendFailed: the connection was lost meanwhile.
         """
         if self.send_queue is not None and not await self.send_queue.acquire(priority):
-            raise SendFailed("the connection was lost before it was the message's turn: it was not sent")
+            raise SendFailed("the connection was lost while the message was queued: the message was not sent")
 
     def release_slot(self) -> None:
         """Give back a slot without sending."""
@@ -208,12 +209,12 @@ class Connection:
             payload: ``str`` for a text frame, bytes for a binary one.
             timeout: the seconds allowed for both, the wait for a slot and the wait for the peer to take the payload.
             priority: the priority in the queue; None if the caller has already acquired a slot.
-            patience: the connection is aborted only if the peer took nothing for at least half of this time, in
-                seconds; None means ``timeout``. The wait for the slot does not count: the peer did not cause it.
+            patience: seconds; the connection is aborted only if the peer took nothing for at least half of this time.
+                None means ``timeout``. The wait for the slot does not count, because the peer did not cause it.
 
         Raises:
             SendTimeout: no slot was free in time, and nothing was sent; or the peer took nothing in time, and the
-                connection was aborted; or the peer had too little time, and may take the payload later.
+                connection was aborted; or too little time was left for the peer, which may still take the payload.
             SendFailed: the connection was lost meanwhile.
         """
         deadline = self._loop.time() + timeout
@@ -223,7 +224,7 @@ class Connection:
                 async with asyncio.timeout_at(deadline):
                     await self.acquire_slot(priority)
             except TimeoutError as error:
-                raise SendTimeout(f"it was not the message's turn for {timeout:g} s: it was not sent") from error
+                raise SendTimeout(f"the message was queued for {timeout:g} s and was not sent") from error
         if self.send_queue is not None:
             self.send_queue.record()
         try:
@@ -235,7 +236,7 @@ class Connection:
                 raise SendFailed("the connection was lost while sending") from error
             if self._loop.time() - handed < patience / 2:
                 # The payload cannot be withdrawn. The library sends it when the peer reads again.
-                why = f"the peer had not taken the message within {patience:g} s: whether it does is not known"
+                why = f"the peer did not take the message within {patience:g} s, but may still take it"
                 raise SendTimeout(why) from error
             self.fail(Failure("network", f"the peer took nothing for {timeout:g} s", error=error))
             raise SendTimeout(f"the peer took nothing for {timeout:g} s: the connection was aborted") from error
@@ -266,7 +267,7 @@ class Connection:
             self._reporter.failed(task.get_name(), None, error)
 
     def change_channel(self, channel: Hashable, is_subscribed: bool, answer: Any = None) -> None:
-        """Note that a channel is now subscribed on this connection, or no longer; and the server's answer, if known."""
+        """Note whether a channel is now subscribed on this connection, and the server's answer if it is known."""
         if is_subscribed:
             self.channels[channel] = None
         else:

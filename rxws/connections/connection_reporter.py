@@ -72,7 +72,7 @@ class ConnectionReporter:
         self.reporter.log(level, event, about=about, error=failure.error if level == logging.ERROR else None)
 
     def rotated(self, number: int, **overlap: Any) -> None:
-        """Report that a planned rotation is complete. An overlap with messages and without a proof is a warning.
+        """Report that a planned rotation is complete. Warn if the overlap had messages and was not proven.
 
         Args:
             number: the number of the new connection.
@@ -83,9 +83,9 @@ class ConnectionReporter:
         self.reporter.log(logging.INFO if event.proven or not event.held else logging.WARNING, event)
 
     def rotated_too_soon(self, delay: float) -> None:
-        """Report that a rotation is delayed, because its rotation hook ended as soon as it had begun."""
+        """Report that a rotation is delayed, because its rotation hook returned too soon."""
         line = (
-            "_when2create_new_ws ended as soon as it had begun: its rotation waits %.1f s; "
+            "_when2create_new_ws returned too soon, so the rotation is delayed by %.1f s; "
             "to never rotate, let the hook wait forever: 'await asyncio.Future()'"
         )
         self.reporter.log(logging.WARNING, line, delay)

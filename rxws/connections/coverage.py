@@ -1,4 +1,4 @@
-"""Chains the intervals that sources claim to be complete, and so knows until when no message is missing. Pure.
+"""Chains the intervals that sources claim to be complete, and so knows up to what time no message is missing. No I/O.
 
 A *source* is a connection, a line, or a relay on another machine. It *claims* that it had every message between two
 times. Claims that follow each other without a hole are a *chain*. Messages may be missing only in the holes.
@@ -22,21 +22,21 @@ __all__ = ["LIMIT", "Coverage", "Hole", "Interval", "Proof"]
 #: - ``"source"``: the source of the messages tells when it is complete.
 Proof: TypeAlias = Literal["connection", "overlap", "resumed", "line", "source"]
 
-#: The number of intervals that are kept, which are the newest ones.
+#: Only this many of the newest intervals are kept.
 LIMIT: Final = 10_000
 
-#: The number of sources that are remembered, which are those that claimed last.
+#: Only this many sources are remembered: those with the latest claims.
 SOURCES: Final = 1_000
 
 
 @dataclass(frozen=True, slots=True)
 class Interval:
-    """A time in which no message is missing. Times are in seconds since the epoch, by the clock of its source.
+    """A period in which no message is missing. Times are in seconds since the epoch, by the clock of its source.
 
     Attributes:
         start: its beginning. If it equals the end of the interval before, no message is missing between the two, unless
             a hole of length zero was reported there.
-        end: its end; for an interval that still goes on, the time of the last message.
+        end: its end; while the interval is still open, the time of the last message.
         proof: the proof that it follows the interval before: ``"overlap"``, ``"resumed"``, ``"line"`` or ``"source"``;
             or ``"connection"``, which is none.
     """
@@ -47,7 +47,7 @@ class Interval:
 
 
 class Hole(NamedTuple):
-    """A time in which messages may be missing."""
+    """A period in which messages may be missing."""
 
     start: float
     end: float
@@ -72,8 +72,9 @@ class Coverage:
 
     Args:
         tolerance: seconds by which the clocks of two sources may differ, at most.
-        patience: seconds for which a claim waits before the hole before it is reported.
-        limit: the number of intervals that are kept, which are the newest ones; None: all.
+        patience: seconds for which a claim waits for another source to close the hole in front of it, before the hole
+            is reported.
+        limit: the largest number of intervals to keep; the oldest are dropped. None keeps all.
 
     Attributes:
         since: the start of the current chain; None if there is none.
@@ -95,7 +96,7 @@ class Coverage:
         self._tolerance = tolerance
         self._patience = patience
         self._intervals: deque[Interval] = deque(maxlen=limit)
-        # The newest claim of each source; the source that claimed last is the last one.
+        # The newest claim of each source, in the order of these claims.
         self._claims: dict[Hashable, _Claim] = {}
 
     @property
@@ -163,7 +164,7 @@ class Coverage:
             self.since = max(self.since, end)
 
     def holes(self, now: float) -> list[Hole]:
-        """Return the new holes after which a claim has waited long enough. A new chain begins after each of them."""
+        """Return the new holes that no source has closed in time. A new chain begins after each of them."""
         found: list[Hole] = []
         while self.until is not None:
             until = self.until
@@ -186,7 +187,7 @@ class Coverage:
             changed = False
             for claim in self._claims.values():
                 assert self.until is not None
-                # A new chain has no clock yet.
+                # A new chain has no times yet with which the clock of a source could disagree.
                 margin = 0.0 if self.since is None else self._tolerance
                 if not claim.is_joined and claim.start + margin <= self.until:
                     claim.is_joined = True

@@ -1,4 +1,4 @@
-"""Finds out why a connection ended or could not be opened, and whether a retry makes sense. Pure.
+"""Finds out why a connection ended or could not be opened, and whether a retry makes sense. No I/O.
 
 The exceptions of websockets and of picows have no common base class. They are recognized by the names of their classes
 and by their attributes, as are the exceptions of HTTP clients, which a hook may use.
@@ -26,8 +26,8 @@ __all__ = ["CREDENTIALS_REFUSED", "TOO_MANY_REQUESTS", "Failure", "diagnose", "i
 #: The longest ``Retry-After`` that is obeyed, in seconds. It is a day.
 LONGEST_RETRY_AFTER: Final = 86400.0
 
-#: After this many 401 or 403 in a row no retry follows, even after a success, because the credentials have become
-#: invalid.
+#: After this many 401 or 403 in a row there is no further retry, even after an earlier success, because the credentials
+#: have become invalid.
 MOST_REFUSALS: Final = 3
 
 #: The number of characters of a cause that are kept.
@@ -58,7 +58,7 @@ _BROKEN: Final = frozenset({"OSError", "EOFError", "ClientConnectionError"})
 # A retry does not repair a bug. ImportError is missing on purpose, because a file that is being replaced may be
 # complete one second later.
 _BUGS: Final = (TypeError, AttributeError, NameError, NotImplementedError)
-# The modules that an exception of the websocket library itself may pass through.
+# The modules of rxws that call the websocket library. An exception of the library passes through them.
 _PASSED: Final = frozenset(
     {"rxws.connections.connection", "rxws.connections.transport", "rxws.messages.reader", "rxws.messages.frames"}
 )
@@ -220,7 +220,7 @@ def _is_invalid_uri(error: BaseException) -> bool:
 
 
 def _is_misconfigured_tls(error: BaseException) -> bool:
-    # If OpenSSL itself did not raise the SSLError, it has no reason.
+    # An SSLError that OpenSSL itself did not raise has no ``reason``.
     return isinstance(error, ssl.SSLCertVerificationError) or (
         isinstance(error, ssl.SSLError) and getattr(error, "reason", None) in _PLAIN_TEXT
     )

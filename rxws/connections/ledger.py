@@ -1,4 +1,4 @@
-"""Derives from the events of a feed the intervals in which no message is missing, and the gaps between them. Pure."""
+"""Derives from the events of a feed the intervals in which no message is missing, and the gaps between them. No I/O."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ class Ledger:
     decides whether the connection follows the one before without a missing message.
 
     Args:
-        limit: the number of intervals and of gaps that are kept, which are the newest ones; None: all.
+        limit: the largest number of intervals to keep, and of gaps; the oldest are dropped. None keeps all.
     """
 
     def __init__(self, limit: int | None = LIMIT) -> None:
@@ -61,7 +61,7 @@ class Ledger:
             self.extend(time)
 
     def extend(self, time: float) -> None:
-        """Note that the connection whose claim is the newest was complete until then, in seconds since the epoch."""
+        """Note that the connection with the newest claim was complete until ``time``, in seconds since the epoch."""
         if self._coverage.since is not None:
             self._claim(time)
 
@@ -70,7 +70,7 @@ class Ledger:
         return Continuity(self._coverage.intervals, tuple(self._gaps))
 
     def began(self, time: float) -> None:
-        """Note that an unknown connection is open at this time, whose start was not seen. Ignored if one is known."""
+        """Note that a connection whose start was not seen is open at this time. Ignored if a connection is known."""
         if not self._is_live and self._undecided is None:
             self._begin(0, time)
 

@@ -22,7 +22,8 @@ class LossReporter:
     """Holds the messages of a replacement of a lost connection until all channels are subscribed. Reports the loss.
 
     Attributes:
-        delivered_until: when the connections that have ended delivered last, in seconds since the epoch; None: never.
+        delivered_until: when a connection that has ended delivered the last message, in seconds since the epoch; None
+            if none did.
 
     Args:
         dispatcher: delivers the messages.
@@ -42,7 +43,7 @@ class LossReporter:
         self._now = connection_reporter.reporter.now
         self._backlog: Backlog[Frame, Any, int] = Backlog(dispatcher.direct_sink(0))
         # When the first message of each channel arrived on the connection that is being subscribed, since the epoch.
-        # The key of a Gap is its type.
+        # A Gap has its type as the key.
         self._firsts: dict[Hashable, float] = {}
         # Whether messages were dropped since the last delivery, so that a connection cannot begin after them.
         self._has_dropped = False
@@ -68,7 +69,7 @@ class LossReporter:
     def replaced(self, opened: Connection, lost: Connection) -> None:
         """Note that all channels are subscribed on ``opened``, which replaces ``lost``. Report the loss if it is known.
 
-        If the connection has ``is_resumed``, and it is false, only the first message may show whether it resumes.
+        The loss is not known yet if ``opened.websocket.is_resumed`` is False. The first message may then set it.
         """
         self._undecided = opened, lost.failure.reason, self.last_delivery(lost), self._now()
         if self._firsts or getattr(opened.websocket, "is_resumed", True):

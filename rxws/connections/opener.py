@@ -35,7 +35,7 @@ class RotationHost(Protocol):
     """The part of a feed that the opener and the rotation use.
 
     Attributes:
-        opening: the name of the user's opening hook, or the address. Texts of failures contain it.
+        opening: the name of the user's opening hook, or the address, for the texts of failures.
     """
 
     opening: str
@@ -44,7 +44,7 @@ class RotationHost(Protocol):
         """Run the opening hook and return its websocket."""
 
     async def wait_rotation_due(self) -> None:
-        """Run the rotation hook, and return when a new connection is due. The feed reports exceptions of the hook."""
+        """Run the rotation hook, and return when a new connection is due. The feed reports what the hook raises."""
 
     def enter(self, state: State) -> None:
         """Set the state of the feed."""
@@ -86,7 +86,7 @@ def _abort_opened(opening: asyncio.Task[Websocket]) -> None:
 
 
 class Opener:
-    """Opens connections, starts their readers, gets them subscribed, watches them for silence, and reports their ends.
+    """Opens connections, starts their readers and subscriptions, watches them for silence, and reports when they end.
 
     Args:
         host: the feed.

@@ -1,4 +1,4 @@
-"""Two connections at once. The old one delivers. Messages of the new one are held until it delivers, except copies."""
+"""Two connections at once: the old one delivers until the new one takes over, whose messages are held until then."""
 
 from __future__ import annotations
 
@@ -250,7 +250,7 @@ class Overlap:
     # The messages of both connections
 
     def _channel_changed(self, number: int, channel: Hashable, is_subscribed: bool, answer: Any = None) -> None:
-        """Note that a channel is now subscribed on a connection, or no longer. The answer is not used."""
+        """Note whether a channel is now subscribed on a connection. ``answer`` is not used."""
         if is_subscribed:
             self._matcher.acknowledged(number, channel, self._now())
         else:

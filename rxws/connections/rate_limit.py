@@ -1,4 +1,4 @@
-"""A strict rolling window for rate limits. Pure: the caller passes the time."""
+"""A strict rolling window for rate limits. The caller passes the time."""
 
 from __future__ import annotations
 

@@ -90,7 +90,7 @@ class Resumption(Overlap):
         # The last number of each sequence in channels without a proof.
         self._last: dict[_Name, int] = {}
         self._unproven: set[_Name] = set()
-        # Those whose numbers on the next connection are not greater.
+        # The sequences whose numbers on the next connection are not greater than the last number.
         self._restarted: set[Hashable] = set()
         #: Called with the number of copies when it is proven that no message is missing.
         self.on_resumed: Callable[[int], object] | None = None
@@ -99,7 +99,7 @@ class Resumption(Overlap):
         # The channels in which the lost connection delivered messages without a number.
         self._uncounted: set[Hashable] = set()
         self._has_numbers = False
-        # Both messages of channels and messages of no channel are to be proven.
+        # Whether a proof is needed both for messages of channels and for messages without a channel.
         self._is_mixed = False
         self._next: Connection | None = None
         self._subscribed_at = 0.0
@@ -156,7 +156,7 @@ class Resumption(Overlap):
             self._let_follow(new, None)
 
     def _let_follow(self, new: Connection, channel: Hashable) -> None:
-        """Deliver the messages of a channel without a proof, because they can give none."""
+        """Deliver the messages of a channel without a proof, because they cannot provide one."""
         self._unnumbered.add(channel)
         self._matcher.stated(new.number, self._now(), is_resumed=True, name=channel)
 
@@ -182,7 +182,7 @@ class Resumption(Overlap):
             if not self._matcher.is_resuming(new.number) or self._is_quiet():
                 return True
             if new.reader.done():
-                # Where some channels were decided, their messages are to be delivered; the others are not decided yet.
+                # Deliver the messages of the channels that are already decided, if there are any.
                 return bool(self._backlog)
             await asyncio.wait({new.reader}, timeout=POLL_INTERVAL)
 
@@ -199,21 +199,23 @@ class Resumption(Overlap):
                 "parameter for it, or _create_ws must use self.cursor"
             )
         elif recent.names_no_key:
-            doubts.append(f"no message has a cursor: cursor={recent.field!r} names nothing in them")
+            doubts.append(f"no message has a cursor: cursor={recent.field!r} matches no field")
         if self._proof is Proof.NUMBERS and not self._has_numbers:
-            doubts.append("no message has a number and a key: sequence= or key= names nothing in them, or raises")
+            doubts.append("no message has a number and a key: sequence= or key= matches no field, or raises")
         if self._proof is Proof.STATEMENT and self._statement is None:
             doubts.append(
-                "of channels copies prove nothing: resume needs a filter for the server's statement, or sequence="
+                "copies prove nothing in a channel: resume= must be a filter for the server's statement, or sequence= "
+                "must be set"
             )
         elif self._proof is Proof.STATEMENT and self._is_mixed:
             doubts.append(
-                "no statement is about messages of no channel: declare those that never come again with per_connection="
+                "the server's statements do not cover messages without a channel: declare those that are never sent "
+                "again with per_connection="
             )
         elif self._proof is Proof.COPIES and not self._matcher.copies:
             doubts.append(
-                "no message came again: a cursor that excludes its own message proves nothing without sequence=, or a "
-                "filter for the server's statement as resume="
+                "the server sent no message again: if the cursor excludes its own message, set sequence=, or set "
+                "resume= to a filter for the server's statement"
             )
         return doubts
 
@@ -222,7 +224,7 @@ class Resumption(Overlap):
         self.is_released = True
         assert self._backlog is not None
         assert self._next is not None
-        # Otherwise each connection would keep the one before alive, and what was remembered of it.
+        # Otherwise each connection would keep the one before it alive, with all that is remembered of it.
         self._next.inbound.take_over()
         self._report()
         await self._backlog.drain()
@@ -238,11 +240,11 @@ class Resumption(Overlap):
         super().forget(new)
         recent = self._dispatcher.recent
         if self._unproven and recent is not None and not new.inbound.has_ended():
-            # Not a sink of this connection, because a rotation may replace the connection before the numbers arrive.
+            # Do not watch this connection only, because a rotation may replace it before the numbers arrive.
             recent.watch = self._await_numbers
 
     def _await_numbers(self, message: Any) -> None:
-        """Look at a message before its delivery. The first number of an open sequence proves a gap, or none."""
+        """Look at a message before its delivery. The first number of an open sequence shows whether there is a gap."""
         for item in message if type(message) is Many else (message,):
             counted = self._number_of(self._sender.channel_of(item), item)
             if counted is None or counted.name not in self._unproven:
@@ -262,7 +264,7 @@ class Resumption(Overlap):
     # Its messages
 
     def _is_superfluous(self, number: int, channel: Hashable) -> bool:
-        # They are delivered after each reconnect. Only in a rotation they concern a connection that does not deliver.
+        # Such messages are delivered after each reconnect. Only in a rotation are those of the new connection dropped.
         return False
 
     def _match(self, number: int, channel: Hashable, key: Hashable, unit: Unit, size: int) -> None:

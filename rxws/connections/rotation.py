@@ -22,7 +22,7 @@ from .resumption import Resumption
 
 __all__ = ["Rotation"]
 
-#: Seconds after which an overlap is forgotten at the latest, when the next rotation waits for that.
+#: The longest time, in seconds, for which the next rotation waits until the last overlap is forgotten.
 FORGET_TIMEOUT: Final = 15.0
 
 #: Seconds between two checks of whether an overlap is proven.
@@ -85,11 +85,11 @@ class Rotation(Line):
         return opened
 
     async def _recall(self, old: Connection, *, is_repeated: bool = False) -> Resumption | None:
-        """Return what a connection in place of ``old`` may resume with; None: the feed cannot resume.
+        """Return the resumption for the connection that replaces ``old``; None if the feed cannot resume.
 
         Args:
             old: the connection that ended last.
-            is_repeated: whether a connection in place of ``old`` has ended before it delivered.
+            is_repeated: whether a replacement of ``old`` has already ended before it delivered.
         """
         recent = self._dispatcher.recent
         if not recent:
@@ -106,7 +106,7 @@ class Rotation(Line):
         return resumption
 
     async def _resume(self, new: Connection, old: Connection, resumption: Resumption) -> Connection:
-        """Let ``new`` deliver, for which it is decided whether it begins where ``old`` ended."""
+        """Let ``new`` deliver, after it was decided whether it begins where ``old`` ended."""
         report, recent = self._connection_reporter, self._dispatcher.recent
         self._is_entered = old.failure.reason != "rotation"
         await self._enter(new, None)
@@ -225,7 +225,7 @@ class Rotation(Line):
             both = {self._forgetting, old.reader}
             done, _ = await asyncio.wait(both, timeout=FORGET_TIMEOUT, return_when=asyncio.FIRST_COMPLETED)
             if not done:
-                # A channel that only a lost connection had may leave it undecided. That must not stop all rotations.
+                # A channel that only a lost connection had may leave the overlap undecided. Rotate nevertheless.
                 self._forgetting.cancel()
                 await asyncio.wait({self._forgetting})
         return old.reader.done()

@@ -89,5 +89,5 @@ class RotationHook:
         return reactivex.timer(self._throttle_delay, scheduler=self.context.scheduler)
 
     def reset(self) -> None:
-        """Let the next delay be the first one."""
+        """Start over with the first delay."""
         self._throttle_delay = 0.0

@@ -15,7 +15,7 @@ __all__ = ["abort_transport", "abort_websocket", "check_websocket", "close_soon"
 #: Seconds after which rxws stops waiting for a close in the background. The libraries stop after 10.
 CLOSE_TIMEOUT: Final = 30.0
 
-#: The number of checks of a connection's state within its limit.
+#: How often `wait_overdue` checks the state of a connection within its timeout.
 LOOKS: Final = 4
 
 
@@ -94,6 +94,6 @@ async def wait_overdue(websocket: object, timeout: float) -> None:
     seen = 0
     while seen < LOOKS:
         await asyncio.sleep(timeout / LOOKS)
-        # Count how often the connection was closing and do not measure the time, because an event loop that was blocked
-        # has not read the answer yet.
+        # Count the checks that found the connection closing, and do not measure the time: after the event loop was
+        # blocked, the answer may have arrived without being read yet.
         seen = seen + 1 if getattr(websocket, "state", None) == State.CLOSING else 0

@@ -25,9 +25,9 @@ TURNS: Final = 8
 async def watch(inbound: Inbound, limit: float | None, silent: Callable[[float], None]) -> None:
     """Call a function whenever no message has arrived for some time. Never return.
 
-    Time during which the event loop was blocked, or the process was stopped, is no silence, because messages may wait
-    in the socket. So after a late wake-up this waits 1 s, or ``limit`` if that is less, before it checks. It reports
-    silence only after the reader had the opportunity to take messages.
+    Time during which the event loop was blocked, or the process was stopped, does not count as silence, because
+    messages may wait in the socket. So after a late wake-up this waits 1 s, or ``limit`` if that is less, before it
+    checks. It reports silence only after the reader had the opportunity to take messages.
 
     Args:
         inbound: the receiving side of the connection.

@@ -268,7 +268,7 @@ async def test_send_waits_for_a_slot_when_sending_is_limited(opened, virtual_tim
         opened.connection.send_soon(f"normal {n}", 5)
     opened.connection.send_soon("pong", 5, Priority.HIGH)
     await asyncio.sleep(0.01)
-    with pytest.raises(SendTimeout, match=r"not the message's turn for 0\.5 s: it was not sent"):
+    with pytest.raises(SendTimeout, match=r"the message was queued for 0\.5 s and was not sent"):
         await opened.connection.send("too late", 0.5)
     await asyncio.sleep(2)
     assert opened.websocket.sent == ["normal 0", "normal 1", "pong", "normal 2"]
@@ -303,7 +303,7 @@ async def test_slot_when_the_connection_is_lost(opened, virtual_time):
     await asyncio.sleep(1)
     opened.websocket.end()
     await opened.ended()
-    with pytest.raises(SendFailed, match="it was not sent"):
+    with pytest.raises(SendFailed, match="the message was not sent"):
         await waiting
 
 

@@ -400,7 +400,7 @@ async def test_why_messages_of_no_channel_are_not_proven_is_said(caplog):
             server.reset()
             await asyncio.sleep(3)
     assert life.verdicts == ["Gap"]
-    assert caplog.text.count("no statement is about messages of no channel") == 1
+    assert caplog.text.count("the server's statements do not cover messages without a channel") == 1
 
 
 async def test_message_without_a_usable_identity_belongs_to_its_own_channel():
@@ -646,9 +646,9 @@ async def test_state_is_live_only_when_it_is_decided():
 @pytest.mark.parametrize(
     ("set_up", "options", "words"),
     [
-        ({"begins": 1}, {}, "no message came again: a cursor that excludes its own message"),
+        ({"begins": 1}, {}, "the server sent no message again: if the cursor excludes its own message"),
         ({"has_forgotten": True}, {"url": "plain"}, "nothing asks for the cursor"),
-        ({}, {"cursor": "number"}, "cursor='number' names nothing"),
+        ({}, {"cursor": "number"}, "cursor='number' matches no field"),
     ],
 )
 async def test_why_nothing_was_proven_is_said_once(caplog, set_up, options, words):
@@ -678,7 +678,7 @@ async def test_channels_need_a_statement_or_numbers(caplog):
         await asyncio.sleep(1)
         await cut(server)
     assert life.verdicts == ["Gap"]
-    assert "of channels copies prove nothing" in caplog.text
+    assert "copies prove nothing in a channel" in caplog.text
 
 
 async def test_cursor_function_that_raises_is_reported():

@@ -1082,7 +1082,7 @@ async def test_hooks_that_end_too_soon_are_delayed_more_and_more(caplog):
         times = [event.time for event in feed.record.of(Connected)]
         waits = [round(after - before, 1) for before, after in itertools.pairwise(times)]
         assert waits == [0.5, 1, 2, 4, 8, 16, 32, 60, 60, 60, 60]
-        assert "_when2create_new_ws ended as soon as it had begun: its rotation waits 0.5 s" in caplog.text
+        assert "_when2create_new_ws returned too soon, so the rotation is delayed by 0.5 s" in caplog.text
 
 
 @in_virtual_time

@@ -1,4 +1,4 @@
-"""Makes one ordered sequence per channel from the messages of several lines. Pure: without I/O and without a clock.
+"""Makes one ordered sequence per channel from the messages of several lines, without I/O and without a clock.
 
 ::
 

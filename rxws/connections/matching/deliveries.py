@@ -1,4 +1,4 @@
-"""Changes the lines and channels of a matcher: lines join and are lost; messages are held and delivered. Pure.
+"""Changes the lines and channels of a matcher: lines join and are lost; messages are held and delivered. No I/O.
 
 The rules that decide when a line joins, is lost, or takes over are in ``matcher``.
 """
@@ -20,7 +20,7 @@ __all__ = ["Deliveries"]
 T = TypeVar("T")
 
 _DEFAULTS: Final = Limits()
-#: The number of first copies that are kept as evidence. One of them is evidence no more if an equal message follows.
+#: The number of first copies that are kept as evidence. A copy stops being evidence if an equal message follows it.
 _MOST_FIRST_COPIES: Final = 8
 
 
@@ -89,9 +89,9 @@ class Deliveries(Generic[T]):
         return self._proof is not None and channel.last_new > -math.inf and not channel.joined()
 
     def _unproven(self, line: int) -> list[Channel[T]]:
-        """Return the channels in which a line still needs a proof. A number can prove later that the line resumes.
+        """Return the channels in which a line still needs a proof.
 
-        So with numbers, a channel without held messages does not count.
+        With ``Proof.NUMBERS``, a channel without held messages is left out, because its next number may be the proof.
         """
         return [
             channel
@@ -102,7 +102,7 @@ class Deliveries(Generic[T]):
         ]
 
     def _resume(self, channels: list[Channel[T]], line: int, now: float) -> None:
-        """Join a line without a gap. It owes the deliveries after its newest copy, all of them repeated messages."""
+        """Join a line without a gap. It owes the deliveries after its newest copy, which are all repeated messages."""
         if not channels:
             return
         self.out.append(Resumed(line, tuple(each.name for each in channels)))
@@ -121,8 +121,8 @@ class Deliveries(Generic[T]):
             for _, seat in self._seats_of(line):
                 seat.before_replay = seat.arrivals
         is_complete = replay.came(line, copy, self._memory)
-        # A single message that the server repeats on every connection, such as an answer, is no replay. It may be the
-        # oldest delivery as long as none was forgotten.
+        # A single message that the server repeats on every connection, such as an answer, is not a replay. It may be
+        # the oldest delivery as long as none was forgotten.
         if replay.begins_with(self._memory.oldest) and (is_complete or self._memory.oldest > 1):
             for _, seat in self._seats_of(line):
                 self.older += seat.held.drop_older(seat.before_replay)
@@ -167,7 +167,7 @@ class Deliveries(Generic[T]):
             self._replayed(seat.line, delivery, now)
 
     def _begin_with(self, seat: Seat[T], first: Delivery) -> None:
-        """Let a line owe no delivery before its first copy, because it had not subscribed the channel by then."""
+        """Clear what a line owes from before its first copy, because it had not subscribed the channel by then."""
         for delivery in list(self._evidence.unique_owed(seat)):
             if delivery.number < first.number:
                 del seat.owed[delivery.number]
@@ -241,7 +241,7 @@ class Deliveries(Generic[T]):
         return [each for each, seat in self._seats_of(line) if each is channel or seat.awaited or not each.joined()]
 
     def _gap(self, channel: Channel[T], now: float) -> None:
-        """Report one gap for all channels without a joined line. It names no channel again that delivered nothing."""
+        """Report one gap for all channels without a joined line that had messages since their last gap."""
         if channel.has_delivered or now - channel.early_gap_at > self._limits.settle:
             broken = [
                 each

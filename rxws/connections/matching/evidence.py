@@ -1,4 +1,4 @@
-"""Decides from the messages of a line whether it agrees, lags, or leads. Pure, and changes no state.
+"""Decides from the messages of a line whether it agrees, lags, or leads. Does no I/O, and changes no state.
 
 Only messages whose identity is unique among the remembered deliveries are evidence.
 """
@@ -68,7 +68,7 @@ class Evidence(Generic[T]):
         return is_plausible and self._owes_since(seat, now) - seat.complete_since >= self._limits.settle
 
     def ahead_since(self, channel: Channel[T], seat: Seat[T]) -> float:
-        """Return when the first held message arrived that no other line has; infinity if there is none.
+        """Return the arrival time of the first held message that no other line has; infinity if there is none.
 
         A line with copies has none. In an ordered channel the first message does not count, because it may be an
         initial value that the server sends on subscription. In an unordered channel the messages soon after the
@@ -85,7 +85,7 @@ class Evidence(Generic[T]):
         return next(new, math.inf)
 
     def may_follow(self, seat: Seat[T], ended: float) -> bool:
-        """Return whether a line was subscribed when the other line ended, and owed it no old message."""
+        """Return whether a line was subscribed when the other line ended, and then owed none of its old messages."""
         if seat.state is not SeatState.HELD or seat.since > ended:
             return False
         return seat.newest_copy is not None or self._owes_since(seat, ended) > ended - self._limits.settle

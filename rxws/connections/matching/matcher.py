@@ -1,4 +1,4 @@
-"""The rules that join lines into one ordered sequence per channel. Pure.
+"""The rules that join lines into one ordered sequence per channel. No I/O.
 
 A *line* is one connection. A *channel* is a sequence of messages whose order is the same on every line. A message that
 has the same identity as a delivered message of another line is a *copy*. It is dropped, so a message that arrives on
@@ -174,7 +174,7 @@ class Matcher(Deliveries[T]):
             self._take_over(channel, seat, now, is_last=line in self._reserved)
 
     def stated(self, line: int, now: float, *, is_resumed: bool, name: Hashable = ..., are_older: bool = False) -> None:
-        """Note that a line resumes where the ended line stopped, or that it does not: the server or a number says so.
+        """Note whether a line resumes where the ended line stopped, as the server states or a number shows.
 
         Args:
             line: the line.
@@ -339,7 +339,7 @@ class Matcher(Deliveries[T]):
         return any(other.newest_copy is not None or other.is_joined for other in others)
 
     def _follows(self, channel: Channel[T], seat: Seat[T], *, is_complete: bool) -> bool:
-        """Return whether the line that was reserved for it can replace the ended line without a gap."""
+        """Return whether the reserved line can replace the ended line in this channel without a gap."""
         ended = channel.orphaned_at
         if self._is_aside(channel, seat):
             if seat.newest_copy is None:

@@ -1,4 +1,4 @@
-"""Remembers deliveries, so that their copies are recognised. Pure."""
+"""Remembers deliveries, so that their copies are recognised. No I/O."""
 
 from __future__ import annotations
 
@@ -37,9 +37,9 @@ class Memory:
     Args:
         messages: the largest number of deliveries in the ring.
         bytes: the largest number of bytes of messages in the ring.
-        tail: the number of deliveries of each channel that are remembered even after they left the ring. They are
-            remembered for as many channels and bytes as the ring has messages and bytes: of the channels that delivered
-            last.
+        tail: the number of deliveries of each channel that are remembered even after they have left the ring. For these
+            ``messages`` limits the number of channels, and ``bytes`` their size. The channels that have been silent
+            longest are forgotten first.
     """
 
     def __init__(self, messages: int, bytes: int, tail: int) -> None:  # noqa: A002
@@ -55,7 +55,7 @@ class Memory:
         self._by_key: dict[tuple[Hashable, Hashable], list[Delivery]] = {}
 
     def __iter__(self) -> Iterator[Delivery]:
-        """Iterate over all remembered deliveries, in no order."""
+        """Iterate over all remembered deliveries, in no particular order."""
         for deliveries in self._by_key.values():
             yield from deliveries
 

@@ -1,4 +1,4 @@
-"""The limits of a matcher, and its results besides the items. Pure."""
+"""The limits of a matcher, and its results besides the items. No I/O."""
 
 from __future__ import annotations
 
@@ -19,7 +19,8 @@ class Limits:
     Attributes:
         settle: a line joins after it has agreed for this many seconds.
         reach: a joined line may lag by this many seconds. A larger observed lag raises this limit.
-        farthest: the upper limit of that lag. A line that has not agreed for this many seconds is opened anew.
+        farthest: the upper limit of that lag. A line that has not agreed for this many seconds is closed, and another
+            is opened.
         messages: the largest number of remembered deliveries, and of messages that a line holds in a channel.
         bytes: the same limit in bytes.
         tail: the number of deliveries of each channel that are remembered in any case.

@@ -1,4 +1,4 @@
-"""Tracks which earlier deliveries have arrived again on a line that began after them. Pure."""
+"""Tracks which earlier deliveries have arrived again on a line that began after them. No I/O."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A *seat*: the state of one line in one channel, with the messages that the line holds there. Pure."""
+"""A *seat*: the state of one line in one channel, with the messages that the line holds there. No I/O."""
 
 from __future__ import annotations
 
