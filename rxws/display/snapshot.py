@@ -1,4 +1,4 @@
-"""The display of a feed or a stream in a notebook cell, as text and as HTML. Pure: callers pass the time.
+"""The display of a feed or a stream in a notebook cell, as text and as HTML. Callers pass the time.
 
 The contents of messages are displayed as plain text: HTML and control characters are escaped.
 """
@@ -129,7 +129,7 @@ def _names(message: Any) -> Iterable[str]:
 class _Short(reprlib.Repr):
     """Writes the beginning of a value.
 
-    reprlib itself sorts a whole dict or set first, and writes all of bytes, of subclasses of these types, and of
+    reprlib itself would sort a whole dict or set first. It would not shorten bytes, subclasses of these types, and
     objects with fields.
     """
 
@@ -166,7 +166,7 @@ def shown(value: object, name: object = None) -> str:
 
     Args:
         value: any value.
-        name: the name of the value's field, which may tell that it is a secret.
+        name: the name of the value's field, which may show that the value is a secret.
     """
     if isinstance(name, str) and is_secret_name(name):
         return MASK

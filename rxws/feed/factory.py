@@ -19,6 +19,6 @@ FEED_FACTORY: Final[ContextVar[Callable[[Hooks, Options, str], Feed]]] = Context
 def make_feed(hooks: Hooks, options: Options, kind: str) -> Feed:
     """Make a feed that connects, or in a replay a feed that plays a recording."""
     factory = FEED_FACTORY.get()
-    # A replay replaces only one feed, and no others that its subclass may make.
+    # A replay replaces only this feed, and not other feeds that its subclass may make.
     FEED_FACTORY.set(Feed)
     return factory(hooks, options, kind)

@@ -70,7 +70,7 @@ class Feed:
 
     Attributes:
         live_or_ended: an event that is set while the state is live, and after the end of the feed.
-        opening: the name of the user's opening hook, or the address. Texts of failures contain it.
+        opening: the name of the user's opening hook, or the address, for the texts of failures.
     """
 
     def __init__(self, hooks: Hooks, options: Options, kind: str) -> None:
@@ -86,7 +86,8 @@ class Feed:
         # Use a proxy, because streams refer to the reporter and must not keep the feed alive.
         self.reporter.exited = functools.partial(type(self).failed, proxy(self))
         self.opening = "_create_ws"
-        # If a subscriber of the events raises, this is logged and counted, but is no event, which it would get too.
+        # If a subscriber of the events raises, the exception is logged and counted, but not emitted as an event,
+        # because the same subscriber would get it.
         self.events: HotObservable[Event] = HotObservable(self.context.without_events())
         self.ledger = Ledger()
         self.reporter.publish = self.ledger.before(self.events.on_next)
@@ -328,7 +329,7 @@ class Feed:
             return
         is_cut_off = isinstance(error, (asyncio.CancelledError, *EXITS))
         if is_cut_off and (is_torn_down() or isinstance(error, (KeyboardInterrupt, SystemExit))):
-            self.reporter.log(logging.INFO, "ended without being closed: the program ends")
+            self.reporter.log(logging.INFO, "ended without being closed, because the program is ending")
         else:
             self.error = self._fatal(error)
             # Log the text only: a log record that is kept must not keep the feed alive.

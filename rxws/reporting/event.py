@@ -15,7 +15,7 @@ __all__ = ["Event", "GapReason", "Overflow", "Reason"]
 #: - ``"rotation"``: a planned rotation.
 #: - ``"server"``: the server closed it, or violated the protocol or a limit.
 #: - ``"network"``: the connection broke, or the peer did not answer in time.
-#: - ``"idle"``: no message came for ``idle_timeout`` seconds.
+#: - ``"idle"``: no message arrived for ``idle_timeout`` seconds.
 #: - ``"handshake"``: the answer was not a websocket handshake, or the opening hook raised.
 #: - ``"tls"``: the server's identity was not proven, or the encryption failed.
 #: - ``"auth"``: the server refused the credentials.
@@ -28,7 +28,7 @@ Reason: TypeAlias = Literal["rotation", "server", "network", "idle", "handshake"
 #: The reason of a :class:`Gap`.
 GapReason: TypeAlias = Reason | Literal["recording", "source", "subscription"]
 
-#: The action of a full buffer: to end its stream after the held items, to drop the oldest item, or to drop the newest.
+#: What a full buffer does: it ends its stream after the held items, drops the oldest item, or drops the newest.
 Overflow: TypeAlias = Literal["error", "drop_oldest", "drop_newest"]
 
 
@@ -36,12 +36,12 @@ Overflow: TypeAlias = Literal["error", "drop_oldest", "drop_newest"]
 class Event:
     """The base class of all events.
 
-    ``str(event)`` is the sentence that is logged for the event. ``repr(event)`` shows the beginning of each field. Both
-    are without secrets and control characters.
+    ``str(event)`` is the sentence that is logged for the event. ``repr(event)`` shows the beginning of each field.
+    Neither contains secrets or control characters.
 
     Attributes:
         name: the feed's name.
-        time: the time of the event, in seconds since the epoch (of the loop's clock, if that is virtual).
+        time: the time of the event, in seconds since the epoch (by the loop's clock if that clock is virtual).
     """
 
     name: str

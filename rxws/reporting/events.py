@@ -149,12 +149,12 @@ class Gap(Event):
         start: the delivery of the last message before the gap, in seconds since the epoch.
         end: the time when all channels were subscribed again, or when the first message after the gap arrived if that
             was earlier; in seconds since the epoch.
-        reason: as in :class:`Disconnected`, or one of the following. With ``"recording"``, in a replay, nothing was
-            recorded in between. With ``"user"``, a stream of ``multiplex`` begins whose channel had just been
-            unsubscribed, and messages before the new subscription were discarded. With ``"subscription"``, the channel
-            of a stream of ``multiplex`` was subscribed on no connection for a time, because the server had refused it,
-            or had not answered when the connection was opened. Only the streams of that channel get a Gap with one of
-            these two reasons. With ``"source"``, the parse hook returned it, and its times are those of the source.
+        reason: as in :class:`Disconnected`, or one of the following. ``"recording"``: in a replay, nothing was recorded
+            in between. ``"user"``: a stream of ``multiplex`` was made just after its channel had been unsubscribed,
+            and messages before the new subscription were discarded. ``"subscription"``: for some time, no connection
+            had the channel of a stream of ``multiplex`` subscribed, because the server had refused it, or had not
+            answered when the connection was opened. Only the streams of that channel get a Gap with one of these two
+            reasons. ``"source"``: the parse hook returned the Gap, and its times are those of the source.
         last_message: the last message delivered before the gap, or None if there was none.
 
     Example::
@@ -238,11 +238,11 @@ class CallbackFailed(Event):
 class LoopBlocked(Event):
     """A function kept the event loop from running anything else, for half a second or longer.
 
-    Meanwhile no feed of the loop reads, answers pings or sends. Only the real time is watched, by a thread. It cannot
-    tell a process that was stopped from code in C that keeps Python's lock and waits without the processor.
+    Meanwhile no feed of the loop reads, answers pings or sends. A thread watches the loop, but not a loop with a
+    virtual clock. The thread cannot distinguish a stopped process from C code that waits while it holds the GIL.
 
     Attributes:
-        seconds: how long the loop was seen to be blocked, to 0.4 s.
+        seconds: how long the loop was seen to be blocked, accurate to 0.4 s.
         handlers: the names of the functions that ran then: handlers, subscribers, filters and hooks of any feed of this
             loop, or other callbacks and coroutines of the program. Empty if none of them was found.
     """
@@ -366,8 +366,8 @@ class SubscriptionFailed(Event):
 class NothingMatched(Event):
     """For ten seconds messages arrived, and none passed a stream's filter. Emitted once per filter.
 
-    It is not emitted for filters that are functions, for streams made in a rotation hook (which wait for rare
-    messages), and for more than a hundred filters of one feed.
+    It is emitted for at most a hundred filters of one feed. It is not emitted for filters that are functions, nor for
+    streams that are made in a rotation hook, because such a hook waits for rare messages.
 
     Attributes:
         filter: the filter as text, without secrets.

@@ -14,12 +14,13 @@ from .tracebacks import redacted_traceback
 
 __all__ = ["EACH_SECOND", "LESS_AND_LESS", "MAX_SUBJECTS", "ONCE", "LogLimit"]
 
-#: Seconds after the first line of a subject at which the next lines may be written. The last one repeats.
+#: Seconds after the first line of a subject at which the next lines may be written. The last of these times is also the
+#: interval of all further lines.
 EACH_SECOND: Final = (1.0,)
 LESS_AND_LESS: Final = (1.0, 10.0, 60.0, 600.0)
 ONCE: Final = (math.inf,)
 
-#: Above this number of subjects, those whose last line is long ago are forgotten.
+#: Above this number of subjects, those without a recent line are forgotten.
 MAX_SUBJECTS: Final = 1_000
 
 
@@ -37,7 +38,7 @@ class _Subject:
     text: str = ""
 
     def advance(self, now: float) -> None:
-        """Set when the next line is due."""
+        """Compute the time at which the next line may be written."""
         self.due = next((self.began + each for each in self.times if self.began + each > now), now + self.times[-1])
         self.suppressed = 0
 
@@ -52,7 +53,7 @@ class LogLimit:
     The first line of a subject is written at once, with its traceback. Later lines are suppressed until the next time
     of ``times``; then the first of them is written with the number of the others. If there was no line for the last of
     ``times`` (a second, or ten minutes), the next line counts as the first again. A line whose level is disabled in the
-    log suppresses no other.
+    log does not suppress others.
 
     Args:
         loop: the loop that has the clock and the timer.
@@ -125,7 +126,7 @@ class LogLimit:
         self._timer = self._loop.call_at(due, self._tick)
 
     def _tick(self) -> None:
-        # A timer may run a little before its time.
+        # A timer may fire slightly early.
         now = max(self._loop.time(), self._timer.when() if self._timer is not None else 0.0)
         self._timer = None
         self._write_due(now)

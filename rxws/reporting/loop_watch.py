@@ -44,8 +44,8 @@ def watch_loop(report: Report) -> Callable[[], None]:
 
     All feeds of a loop share one thread. It schedules a callback in the loop; until that runs, the thread notes which
     functions run instead. Only time in which the thread itself ran counts, because the thread also stops if the process
-    is stopped or the machine sleeps. If the thread is late, the delay counts only as far as the process used processor
-    time, because C code that keeps Python's lock stops the thread, too.
+    is stopped or the machine sleeps. Of a delay of the thread, only the processor time that the process used counts,
+    because C code that holds the GIL stops the thread, too.
 
     Args:
         report: called in the loop.
@@ -76,7 +76,7 @@ class _LoopWatch(threading.Thread):
         self._loop = loop
         self._watched = threading.get_ident()
         self._ended = threading.Event()
-        # Whether the callback is still to run, the observed time without it, and the functions that ran meanwhile.
+        # Whether the callback has not run yet, the observed time without it, and the functions that ran meanwhile.
         self._asked = False
         self._seconds = 0.0
         self._looked = time.monotonic()
@@ -95,8 +95,8 @@ class _LoopWatch(threading.Thread):
         while not self._ended.wait(INTERVAL):
             now, use = time.monotonic(), time.process_time()
             passed, worked = now - self._looked, use - used
-            # If only this thread was late, count the delay only if the process used processor time. Then C code kept
-            # Python's lock.
+            # If only this thread was late, count only the processor time that the process used: C code may have held
+            # the GIL.
             seen = min(passed, 2 * INTERVAL + worked) if self._asked else min(passed - INTERVAL, worked)
             if self._asked or seen >= INTERVAL:
                 self._seconds += seen
@@ -132,13 +132,13 @@ _WATCHES: Final[dict[asyncio.AbstractEventLoop, _LoopWatch]] = {}
 
 
 def _running(frame: FrameType | None) -> str | None:
-    """Return the name of the function that the loop runs: the first that rxws or the loop has called."""
+    """Return the name of the function that the loop runs: the outermost one that rxws or the loop has called."""
     frames: list[FrameType] = []
     while frame is not None and frame.f_code not in _BOUNDARIES:
         frames.append(frame)
         frame = frame.f_back
     if frame is None:
-        # This is no callback of a known loop, so the outermost functions are the program's.
+        # No known loop runs a callback, so the outermost functions belong to the program.
         return None
     frames.reverse()
     first = next((number for number, each in enumerate(frames) if _package(each) == "rxws"), 0)

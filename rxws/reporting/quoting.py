@@ -1,4 +1,4 @@
-"""Quotes texts and messages: one line, cut and without secrets. Pure."""
+"""Quotes texts and messages: one line, cut and without secrets. No I/O."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ _MOST_REDACTED: Final = 100 * LONGEST
 
 
 def quoted(text: str | bytes, longest: int = LONGEST) -> str:
-    """Return the first ``longest`` characters of a text as one line without secrets. A mark shows that more follow."""
+    """Return the first ``longest`` characters of a text as one line without secrets, with a mark if it was cut."""
     start = text[:_MOST_REDACTED]
     words = redact((start if isinstance(start, str) else start.decode(errors="replace")).strip())
     return f"{words[:longest]}…" if len(words) > longest or len(text) > _MOST_REDACTED else words
@@ -35,7 +35,7 @@ def quoted_repr(value: object) -> str:
 
 
 def quoted_body(error: BaseException) -> str:
-    """Return the quoted body of the HTTP answer in an exception; "" if there is none, or the exception quotes it.
+    """Return the quoted body of an exception's HTTP response; "" if there is none, or its own text contains the body.
 
     The body is ``error.body`` (:exc:`rxws.testing.HttpError`), ``error.response.text`` (httpx, requests) or
     ``error.response.body`` (websockets).

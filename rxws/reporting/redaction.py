@@ -1,7 +1,7 @@
-"""Redaction of URLs and texts. Pure.
+"""Redaction of URLs and texts. No I/O.
 
 The result is for logs, events and reprs. It is one line without secrets and without control characters. A part that
-only might be a secret is masked, too.
+might be a secret is masked, too.
 """
 
 from __future__ import annotations
@@ -78,7 +78,7 @@ def redact(text: str, names: frozenset[str] = frozenset()) -> str:
     Every URL is redacted as by :func:`redact_url`. The values of headers and fields for secrets are masked, whatever
     their form (``Authorization: Bearer x``, ``'Cookie': 'x'``, ``"listenKey": "x"``, ``pin=1234``); a value without
     quotes is masked up to the end of the text. The names are those of :func:`~rxws.reporting.tokens.is_secret_name`.
-    Other words that look like tokens are masked, UUIDs among them. Control characters are escaped. A second redaction
+    Other words that look like tokens are masked, including UUIDs. Control characters are escaped. A second redaction
     changes nothing. Never raises.
 
     Args:

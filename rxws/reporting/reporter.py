@@ -168,7 +168,7 @@ class Reporter:
             self.exited(error)
 
     def watch_loop(self) -> None:
-        """Report from now on when the loop is blocked, until :meth:`close`. A virtual clock stands meanwhile."""
+        """Report when the loop is blocked, from now on until :meth:`close`. Do nothing if its clock is virtual."""
         if not self._is_virtual:
             self._unwatch = watch_loop(self._blocked)
 
@@ -198,7 +198,7 @@ class Reporter:
 
 @dataclass(slots=True)
 class _Guard:
-    """The context manager of :meth:`Reporter.guard`. One made of a generator would take three times as long."""
+    """The context manager of :meth:`Reporter.guard`. A generator would take three times as long as this class."""
 
     reporter: Reporter
     handler: object

@@ -1,4 +1,4 @@
-"""Recognizes secrets in texts: by the names of fields, and by the lengths and characters of words. Pure.
+"""Recognizes secrets in texts: by the names of fields, and by the lengths and characters of words. No I/O.
 
 A word is a token (a key, a JSON web token, a UUID) if it has 20 characters or more and does not look like words that
 people write. People write words of one case (``connection``), words in camel case (``aggTrade``) and numbers
@@ -33,7 +33,7 @@ _SECRET_NAME: Final = re.compile(
 )
 
 # The characters of base64 (RFC 4648 §4 and §5), of percent-encoding, and of JSON web tokens. Some encoders of JSON
-# escape three of them: ``\/``, ``\u002B``, ``\u003D``. The letter of another escape is no part of the word after it.
+# escape three of them: ``\/``, ``\u002B``, ``\u003D``. The letter of another escape does not belong to the next word.
 _ESCAPED: Final = re.compile(r"\\+(?:(/)|u00(2[BbFf]|3[Dd]))")
 _RUN: Final = re.compile(
     rf"(?P<run>(?:[A-Za-z0-9_.~%+/\-]|\\{{1,8}}+(?:/|u002[BbFf])){{{_SHORTEST_TOKEN},}}+(?:=|\\{{1,8}}+u003[Dd])*+)"
@@ -74,7 +74,7 @@ def is_token(text: str) -> bool:
 
 
 def mask_tokens(text: str, names: frozenset[str] = frozenset()) -> str:
-    """Return ``text`` with its tokens masked. Words that consist of ``names`` are no tokens.
+    """Return ``text`` with its tokens masked. Words that consist of ``names`` are not tokens.
 
     Example::
 

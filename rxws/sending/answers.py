@@ -1,4 +1,4 @@
-"""Finds out which of the server's answers belong to which channels of a sent message. Pure."""
+"""Finds out which of the server's answers belong to which channels of a sent message. No I/O."""
 
 from __future__ import annotations
 

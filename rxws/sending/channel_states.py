@@ -1,4 +1,4 @@
-"""Tracks the states of all channels on one connection, and chooses the next command to send there. Pure."""
+"""Tracks the states of all channels on one connection, and chooses the next command to send there. No I/O."""
 
 from __future__ import annotations
 
@@ -158,7 +158,7 @@ class ChannelStates:
         return ChannelCommand((first, *itertools.islice(same, others)), subscribes=True)
 
     def divide(self, command: ChannelCommand, pieces: int) -> None:
-        """Divide the channels of a command, which cannot be in one message, into this number of later commands."""
+        """Divide a command into this number of later commands, because its channels cannot be in one message."""
         size = math.ceil(len(command.channels) / pieces)
         for start in range(0, len(command.channels), size):
             group = object()

@@ -85,7 +85,8 @@ class ChannelSync:
         #: The channels whose subscription was sent and not refused. Their messages may arrive before the answers.
         self.asked: Final[dict[Hashable, None]] = {}
         self._on_subscribed: dict[Hashable, list[Callable[[bool], None]]] = {}
-        # The number of tasks that were created and have not begun. Later messages must wait until they have sent.
+        # The number of tasks that were created and have not begun. Later messages must wait until these tasks have sent
+        # theirs.
         self._unbegun = 0
         # The number of combined commands that wait for a slot. Meanwhile no command is taken, so the next one can
         # combine more channels.

@@ -1,4 +1,4 @@
-"""The channels that a feed subscribes, with their reference counts. Pure."""
+"""The channels that a feed subscribes, with their reference counts. No I/O."""
 
 from __future__ import annotations
 
@@ -26,7 +26,8 @@ class Channel:
         consent: the filter that the server's consent passes; None: no answer is awaited.
         refusal: the filter that the server's refusal passes; None: refusals are not recognised.
         count: the number of streams that want the channel.
-        interrupts: functions of its streams that have a ``Gap`` since some time announced with the next message.
+        interrupts: functions of its streams. Each is called with a time, and has the stream announce a ``Gap`` since
+            then with its next message.
 
     Args:
         subscribe: the message that subscribes the channel, or an (async) function that returns it.

@@ -67,7 +67,7 @@ class Sender:
             self._interrupt_missing()
 
     def _interrupt_missing(self) -> None:
-        """Let the streams announce a Gap whose channel is subscribed on no connection: it was refused, for example."""
+        """Let streams announce a Gap if no connection has their channel subscribed, for example after a refusal."""
         syncs = []
         for connection, sync in self._syncs.items():
             if connection.reader.done():
