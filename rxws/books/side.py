@@ -1,4 +1,4 @@
-"""One side of an order book: its levels in order. Pure."""
+"""One side of an order book: its levels in order. No I/O."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Formats messages and events as lines of text that are safe on a terminal. Pure."""
+"""Formats messages and events as lines of text that are safe on a terminal. No I/O."""
 
 from __future__ import annotations
 

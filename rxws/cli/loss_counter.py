@@ -1,4 +1,4 @@
-"""Counts lost and repeated messages by their numbers. Pure."""
+"""Counts lost and repeated messages by their numbers. No I/O."""
 
 from __future__ import annotations
 

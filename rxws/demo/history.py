@@ -1,4 +1,4 @@
-"""Keeps the last minute of an exchange's messages, and sends them again to a client that was disconnected. Pure."""
+"""Keeps the last minute of an exchange's messages, and sends them again to a client that was disconnected. No I/O."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""An invented market: random-walk prices, numbered messages, order books. Pure: no clock, no network."""
+"""An invented market: random-walk prices, numbered messages, order books. No clock, no network."""
 
 from __future__ import annotations
 

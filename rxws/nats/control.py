@@ -1,4 +1,4 @@
-"""The statements of relays, which tell until when all messages that they received are stored. Pure."""
+"""The statements of relays, which tell until when all messages that they received are stored. No I/O."""
 
 from __future__ import annotations
 

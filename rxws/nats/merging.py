@@ -1,4 +1,4 @@
-"""Merges the messages of several consumers of one stream in the order of the stream. Pure."""
+"""Merges the messages of several consumers of one stream in the order of the stream. No I/O."""
 
 from __future__ import annotations
 

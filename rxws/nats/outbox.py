@@ -1,4 +1,4 @@
-"""The messages that a relay has still to publish, or has published without an acknowledgement yet. Pure; bounded."""
+"""The messages that a relay has still to publish, or has published without an acknowledgement yet. Bounded, no I/O."""
 
 from __future__ import annotations
 

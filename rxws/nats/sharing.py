@@ -1,4 +1,4 @@
-"""The partitions of a stream, and the share of one worker in them. Pure."""
+"""The partitions of a stream, and the share of one worker in them. No I/O."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Makes subjects of NATS from messages, and from filters the patterns that match all subjects of their messages. Pure.
+"""Makes NATS subjects from messages, and from filters the patterns that match all subjects of their messages. No I/O.
 
 A subject is a list of tokens with dots between them. In a pattern ``*`` matches one token, and ``>`` all tokens that
 follow; see https://docs.nats.io/nats-concepts/subjects. The patterns of one consumer must not overlap, so overlapping

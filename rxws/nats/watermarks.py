@@ -1,4 +1,4 @@
-"""Finds out from the statements of all relays until when no message that any of them received is missing. Pure."""
+"""Finds out from the statements of all relays until when no message that any of them received is missing. No I/O."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Audits a recording: finds out what is complete, missing or damaged. Pure."""
+"""Audits a recording: finds out what is complete, missing or damaged. No I/O."""
 
 from __future__ import annotations
 

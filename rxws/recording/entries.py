@@ -1,4 +1,4 @@
-"""The entries of a recording, each as a line of JSON. Pure.
+"""The entries of a recording, each as a line of JSON. No I/O.
 
 ::
 

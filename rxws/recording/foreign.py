@@ -1,4 +1,4 @@
-"""Distinguishes damaged entries from lines that another program wrote. Pure."""
+"""Distinguishes damaged entries from lines that another program wrote. No I/O."""
 
 from __future__ import annotations
 

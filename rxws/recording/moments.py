@@ -1,4 +1,4 @@
-"""The entries of a recording on one clock, although each session has its own. Pure."""
+"""The entries of a recording on one clock, although each session has its own. No I/O."""
 
 from __future__ import annotations
 

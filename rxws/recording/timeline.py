@@ -1,4 +1,4 @@
-"""Leaves out entries whose time is damaged: the time jumps, and the lines after it contradict the jump. Pure.
+"""Leaves out entries whose time is damaged: the time jumps, and the lines after it contradict the jump. No I/O.
 
 The times of one session ascend. A step of more than a second, forward or backward, is checked against the entries that
 follow in the session. If they do not decide, the wall-clock times of frames do, because the wall clock advances as fast

@@ -1,4 +1,4 @@
-"""Random choices that ingredients share: times and connections. Pure."""
+"""Random choices that ingredients share: times and connections. No I/O."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Ingredients of lives: acts and settings of the client's side. Pure."""
+"""Ingredients of lives: acts and settings of the client's side. No I/O."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Judges the intervals that a feed claims to be complete, by comparing them with the lost messages. Pure."""
+"""Judges the intervals that a feed claims to be complete, by comparing them with the lost messages. No I/O."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Judges the reports of the feed itself: its Gaps, and the results of ``rotate()``. Pure."""
+"""Judges the reports of the feed itself: its Gaps, and the results of ``rotate()``. No I/O."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The ingredients of lives. Each ingredient adds random faults of one kind to a plan. Pure.
+"""The ingredients of lives. Each ingredient adds random faults of one kind to a plan. No I/O.
 
 Acts of the server: ``cut``, ``mute``, ``half-open`` and ``protocol`` affect the connections that ``value`` selects;
 ``hiccup`` delays the frames of one connection; ``refuse`` and ``handshake`` affect the next handshakes; ``answer``

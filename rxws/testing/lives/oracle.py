@@ -1,4 +1,4 @@
-"""The judge of a life: compares what the server sent with what consumers received, by rules of its own. Pure."""
+"""The judge of a life: compares what the server sent with what consumers received, by rules of its own. No I/O."""
 
 from __future__ import annotations
 

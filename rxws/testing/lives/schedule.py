@@ -1,4 +1,4 @@
-"""A life as plain data: its settings and acts. Pure."""
+"""A life as plain data: its settings and acts. No I/O."""
 
 from __future__ import annotations
 

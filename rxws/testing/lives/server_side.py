@@ -1,4 +1,4 @@
-"""Ingredients of lives: acts and settings of the server and the network. Pure."""
+"""Ingredients of lives: acts and settings of the server and the network. No I/O."""
 
 from __future__ import annotations
 
