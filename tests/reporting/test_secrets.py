@@ -17,7 +17,7 @@ from rxws.reporting.tracebacks import redacted_traceback
 
 from ..support.secrets import PASSWORDS, TOKENS, is_shown, samples
 
-COUNTS = pytest.mark.parametrize("count", [10, pytest.param(500, marks=pytest.mark.slow)])
+COUNTS = pytest.mark.parametrize("count", [10, pytest.param(100, marks=pytest.mark.slow)])
 
 FEED = {"name": "feed", "time": 1.0}
 

@@ -9,7 +9,7 @@ from rxws.connections.matching.matcher import Matcher
 from rxws.connections.matching.replay import Replay
 from tests.connections.matching.simulation import KINDS, total_of
 
-LIVES = 15
+LIVES = 8
 """The number of lives of each kind here. ``python -m tests.connections.matching.simulation`` runs more."""
 
 
