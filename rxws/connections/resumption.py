@@ -19,8 +19,9 @@ from ..observables.loop_context import LoopContext
 from ..options import Options
 from .connection import Connection
 from .matching import INCOMPARABLE, GapFound, Limits, Matcher, Proof, Resumed
+from .merger import Unit
 from .opener import ConnectionSender
-from .overlap import FARTHEST, RECALLED, Overlap, Unit
+from .overlap import FARTHEST, RECALLED, Overlap
 
 __all__ = ["Resumption"]
 
