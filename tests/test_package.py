@@ -72,7 +72,7 @@ PURE = (
         ),
         "connections.rate_limit",
     ),
-    *("sending.channels", "sending.channel_states"),
+    *("sending.channels", "sending.subscriptions"),
 )
 """The modules without an event loop and without a clock. Their callers pass the times."""
 

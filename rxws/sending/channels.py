@@ -14,7 +14,7 @@ from ..messages.filters import Filter
 from ..messages.index import Index, Registration
 from ..messages.recent import RecentMessages
 
-__all__ = ["Channel", "ChannelCommand", "ChannelRegistry", "identity_of"]
+__all__ = ["Channel", "ChannelRegistry", "identity_of"]
 
 
 @dataclass(eq=False, slots=True)
@@ -79,14 +79,6 @@ class Channel:
             self.subscribe = copy.deepcopy(self.subscribe)
         if not callable(self.unsubscribe):
             self.unsubscribe = copy.deepcopy(self.unsubscribe)
-
-
-@dataclass(frozen=True, slots=True)
-class ChannelCommand:
-    """A command for a connection: subscribe these channels with one message, or unsubscribe one channel."""
-
-    channels: tuple[Channel, ...]
-    subscribes: bool
 
 
 def identity_of(message: object, encode: Callable[[Any], str | bytes] = codec.encode) -> Hashable:

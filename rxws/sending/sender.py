@@ -75,7 +75,7 @@ class Sender:
             else:
                 syncs.append(sync)
         for identity, channel in self.channels.items():
-            if not any(sync.has_subscribed(identity) for sync in syncs):
+            if not any(sync.subscriptions.has(identity) for sync in syncs):
                 for interrupt in channel.interrupts:
                     interrupt(self._last_message_time)
 
@@ -208,7 +208,7 @@ class Sender:
     def has_subscribed(self, identity: Hashable) -> bool:
         """Whether a channel is subscribed on the live connection; True if there is none, as in a replay."""
         sync = None if self._live is None else self._syncs.get(self._live)
-        return sync is None or sync.has_subscribed(identity)
+        return sync is None or sync.subscriptions.has(identity)
 
     def asked(self, connection: Connection) -> Iterable[Hashable]:
         """Return the channels whose subscription was sent on ``connection``, whether or not it was answered."""
@@ -231,9 +231,13 @@ class Sender:
             hold_back: called if the channel was unsubscribed; returns the function that lets the stream begin.
         """
         syncs = self._syncs
-        if not any(sync.is_leaving(identity) for sync in syncs.values()):
+        expiring = {sync for sync in syncs.values() if sync.subscriptions.is_expiring(identity)}
+        if not (expiring or any(sync.is_leaving(identity) for sync in syncs.values())):
             return
-        if any(sync.has_subscribed(identity) and not sync.is_leaving(identity) for sync in syncs.values()):
+        if any(
+            sync.subscriptions.has(identity) and not (sync in expiring or sync.is_leaving(identity))
+            for sync in syncs.values()
+        ):
             return
         begin, awaited = hold_back(), list(syncs)
 
@@ -245,7 +249,7 @@ class Sender:
                     connection.inbound.when_delivered(begin)
 
         for connection, sync in syncs.items():
-            sync.when_subscribed(identity, functools.partial(subscribed, connection))
+            sync.subscriptions[identity].on_subscribed.append(functools.partial(subscribed, connection))
 
     def add_reference(self, channel: Channel, wanted_messages: Filter) -> Channel:
         """Count one more stream that wants the channel; return the channel to pass to ``remove_reference``."""

@@ -11,7 +11,7 @@ from typing import Any
 from unittest.mock import patch
 
 import rxws
-from rxws.sending.channel_states import ChannelState
+from rxws.sending.subscriptions import SubscriptionState
 
 __all__ = ["BREAKS", "broken"]
 
@@ -72,7 +72,7 @@ def _announce_late(announce: Any) -> Any:
 def _leave_a_subscription_out(init: Any) -> Any:
     def without_the_last(self: Any, wanted: Any) -> None:
         init(self, wanted)
-        pending = self._members[ChannelState.PENDING_SUBSCRIBE]
+        pending = self._members[SubscriptionState.PENDING]
         if len(pending) > 1:
             pending.popitem()
 
@@ -81,7 +81,7 @@ def _leave_a_subscription_out(init: Any) -> Any:
 
 def _unsubscribe_nothing(take_step: Any) -> Any:
     def subscribe_only(self: Any) -> Any:
-        self._members[ChannelState.PENDING_UNSUBSCRIBE].clear()
+        self._members[SubscriptionState.EXPIRED].clear()
         return take_step(self)
 
     return subscribe_only
@@ -175,9 +175,9 @@ BREAKS: dict[str, tuple[str, Make]] = {
         _change_gaps(last_message=lambda _message: None),
     ),
     "a Gap comes too late": ("rxws.messages.router:Router.announce", _announce_late),
-    "a subscription is left out": ("rxws.sending.channel_states:ChannelStates.__init__", _leave_a_subscription_out),
+    "a subscription is left out": ("rxws.sending.subscriptions:Subscriptions.__init__", _leave_a_subscription_out),
     "a subscription is sent again": ("rxws.sending.answers:Answers.take", _miss_answers),
-    "nothing is unsubscribed": ("rxws.sending.channel_states:ChannelStates.take_command", _unsubscribe_nothing),
+    "nothing is unsubscribed": ("rxws.sending.subscriptions:Subscriptions.take_command", _unsubscribe_nothing),
     "the new connection is trusted at once": (
         "rxws.connections.matching.evidence:Evidence.has_agreed",
         _trust_the_new_one,

@@ -93,17 +93,25 @@ async def test_nothing_is_sent_when_there_is_no_unsubscribe_message():
         assert feed.websocket.sent == ["+a", "+a"]
 
 
-async def test_nothing_is_sent_when_a_channel_is_wanted_again_at_once():
-    """A channel that is dropped and wanted again before a message was sent stays subscribed."""
-    async with ScriptedFeed() as feed:
+async def test_both_messages_are_sent_when_a_channel_is_closed_and_made_again_in_one_go():
+    """A stream that is closed and made again at once unsubscribes and subscribes again, even several times in one go.
+
+    The new stream begins after the server's answer.
+    """
+    websocket = answering(ScriptedWebsocket())
+    async with ScriptedFeed(websocket) as feed:
         await feed.wait_connected()
-        stream = channel(feed, "a")
+        stream = channel(feed, "a", acknowledged=is_answer_to("+a"))
         await settle()
         for _ in range(50):
             await stream.close()
-            stream = channel(feed, "a")
+            stream = channel(feed, "a", acknowledged=is_answer_to("+a"), gaps=True)
+        websocket.come("a")
         await settle()
-        assert feed.websocket.sent == ["+a"]
+        assert websocket.sent == ["+a", "-a", "+a"]
+        websocket.come("a")
+        assert [(await anext(stream)).reason, await anext(stream)] == ["user", "a"]
+        assert not stream.pending
 
 
 async def test_commands_alternate_when_a_channel_changes_fast():

@@ -1,0 +1,288 @@
+"""The subscriptions of all channels on one connection: the life of each, and the next command. No I/O."""
+
+from __future__ import annotations
+
+import enum
+import itertools
+import math
+from collections.abc import Callable, Collection, Hashable, Iterator, Mapping
+from collections.abc import Set as AbstractSet
+from dataclasses import dataclass, field
+from typing import Any, Final
+
+from ..delays import default_delays
+from .channels import Channel, ChannelRegistry
+
+__all__ = ["LINGER", "TRANSITIONS", "Command", "Subscription", "SubscriptionState", "Subscriptions"]
+
+#: Seconds for which messages of a channel may still arrive after it was unsubscribed.
+LINGER: Final = 30.0
+
+
+class SubscriptionState(enum.Enum):
+    """The state of a channel on one connection.
+
+    Attributes:
+        ABSENT: the channel is neither wanted nor subscribed.
+        PENDING: it is wanted, and no command that subscribes it was taken yet.
+        SUBSCRIBING: the command that subscribes it is under way.
+        OVERDUE: the same, but its answer is late or may be a refusal. A connection opens without it.
+        SUBSCRIBED: it is subscribed and wanted.
+        EXPIRED: it is subscribed and no longer wanted, and no command that unsubscribes it was taken yet.
+        UNSUBSCRIBING: the command that unsubscribes it is under way.
+        POSTPONED: its command failed and is taken again later.
+        REFUSED: the server refused it. As long as it is wanted, it is not requested again on this connection.
+    """
+
+    ABSENT = enum.auto()
+    PENDING = enum.auto()
+    SUBSCRIBING = enum.auto()
+    OVERDUE = enum.auto()
+    SUBSCRIBED = enum.auto()
+    EXPIRED = enum.auto()
+    UNSUBSCRIBING = enum.auto()
+    POSTPONED = enum.auto()
+    REFUSED = enum.auto()
+
+
+_State = SubscriptionState
+
+#: The states of a channel without a command.
+_RESTING: Final = frozenset({_State.ABSENT, _State.PENDING, _State.SUBSCRIBED, _State.EXPIRED})
+
+#: The states that may follow each state.
+TRANSITIONS: Mapping[SubscriptionState, AbstractSet[SubscriptionState]] = {
+    _State.ABSENT: {_State.PENDING},
+    _State.PENDING: {_State.ABSENT, _State.SUBSCRIBING, _State.OVERDUE},
+    _State.SUBSCRIBING: {*_RESTING, _State.OVERDUE, _State.POSTPONED, _State.REFUSED},
+    _State.OVERDUE: {*_RESTING, _State.POSTPONED, _State.REFUSED},
+    _State.SUBSCRIBED: {_State.EXPIRED},
+    _State.EXPIRED: {_State.UNSUBSCRIBING},
+    _State.UNSUBSCRIBING: {_State.ABSENT, _State.PENDING, _State.EXPIRED, _State.POSTPONED},
+    _State.POSTPONED: {_State.ABSENT, _State.PENDING, _State.EXPIRED},
+    _State.REFUSED: {_State.ABSENT, _State.PENDING},
+}
+
+#: The states of a channel whose command is under way.
+_IN_FLIGHT: Final = frozenset({_State.SUBSCRIBING, _State.OVERDUE, _State.UNSUBSCRIBING})
+
+#: The states of a channel whose subscription is not decided yet.
+_UNDECIDED: Final = frozenset({_State.PENDING, _State.SUBSCRIBING, _State.OVERDUE, _State.POSTPONED})
+
+#: The states in which a command is under way or due.
+_UNSETTLED: Final = _IN_FLIGHT | {_State.PENDING, _State.EXPIRED}
+
+
+@dataclass(eq=False, slots=True)
+class Subscription:
+    """A channel on one connection.
+
+    Attributes:
+        channel: the channel of its last command. After a change it may differ from the wanted one of equal identity.
+        state: its state; only :class:`Subscriptions` changes it.
+        is_present: whether the server has the subscription: the command was sent and not refused.
+        is_asked: whether the subscription was sent and neither refused nor unsubscribed. Its messages may arrive.
+        left_at: when it was unsubscribed last, if it is not subscribed again; -inf: it was not.
+        group: until they are subscribed, the channels of a group are combined only with each other.
+        delays: the seconds until its next commands, if they fail.
+        on_subscribed: called with whether it is subscribed, once that is decided.
+    """
+
+    channel: Channel
+    state: SubscriptionState = _State.ABSENT
+    is_present: bool = False
+    is_asked: bool = False
+    left_at: float = -math.inf
+    group: object | None = None
+    delays: Iterator[float] = field(default_factory=default_delays)
+    on_subscribed: list[Callable[[bool], None]] = field(default_factory=list)
+
+
+@dataclass(eq=False, slots=True)
+class Command:
+    """A command for a connection: subscribe these channels with one message, or unsubscribe one channel.
+
+    Attributes:
+        subscribes: whether it subscribes.
+        messages: the channels that are not done yet, each with its message, once that is known.
+        is_overdue: whether a connection opens without these channels.
+    """
+
+    subscribes: bool
+    messages: dict[Channel, Any]
+    is_overdue: bool = False
+
+
+class Subscriptions(dict[Hashable, Subscription]):
+    """The subscriptions on one connection, by the identities of their channels.
+
+    The caller takes a command, and later reports each of its channels as done, refused, postponed or free. Until then
+    it can take no other command for these channels, so the second of two changes of one channel waits for the first.
+    The time for a change and for a command does not depend on the number of subscribed channels.
+
+    Args:
+        wanted: the channels that the feed wants.
+    """
+
+    def __init__(self, wanted: ChannelRegistry) -> None:
+        super().__init__()
+        self._wanted = wanted
+        # The channels in each state. They are in dicts, which keep the order.
+        self._members: dict[SubscriptionState, dict[Hashable, None]] = {state: {} for state in SubscriptionState}
+        # The channels that an opening waits for: a program may add channels faster than they can be subscribed.
+        self._awaited = set(wanted)
+        # Channels that were refused before come last and alone, so that the others do not wait for them.
+        for identity in sorted(wanted, key=wanted.refused.__contains__):
+            self.changed(identity)
+            if identity in wanted.refused:
+                self[identity].group = object()
+
+    @property
+    def is_settled(self) -> bool:
+        """Whether no command is under way or due."""
+        return not any(self._members[state] for state in _UNSETTLED)
+
+    def is_awaited(self, *, overdue: bool, postponed: bool) -> bool:
+        """Whether an opening still waits for a channel that was wanted when it began.
+
+        Args:
+            overdue: whether it also waits for overdue answers.
+            postponed: whether it also waits for postponed commands.
+        """
+        ignored = {_State.OVERDUE: not overdue, _State.POSTPONED: not postponed}
+        return not all(ignored.get(self[identity].state) for identity in self._awaited)
+
+    def has(self, identity: Hashable) -> bool:
+        """Whether the server has the subscription of a channel."""
+        return identity in self and self[identity].is_present
+
+    def is_leaving(self, identity: Hashable, now: float) -> bool:
+        """Whether a channel was unsubscribed and is not subscribed again. Then its last messages may still arrive."""
+        return identity in self and now - self[identity].left_at < LINGER
+
+    def is_expiring(self, identity: Hashable) -> bool:
+        """Whether a channel is subscribed, and is to be unsubscribed."""
+        return identity in self and self[identity].state in (_State.EXPIRED, _State.UNSUBSCRIBING)
+
+    def _enter(self, subscription: Subscription, state: SubscriptionState) -> None:
+        previous, identity = subscription.state, subscription.channel.identity
+        if state is previous:
+            return
+        if state not in TRANSITIONS[previous]:
+            raise AssertionError(f"no transition from {previous} to {state}")
+        self._members[previous].pop(identity, None)
+        self._members[state][identity] = None
+        subscription.state = state
+        if state not in _UNDECIDED:
+            subscription.group = None
+            self._awaited.discard(identity)
+        if state is _State.ABSENT:
+            self._forget_absent(subscription)
+
+    def _forget_absent(self, newest: Subscription) -> None:
+        """Forget absent channels of which no message can arrive any more: they never had one, or left long ago."""
+        if newest.left_at == -math.inf:
+            self._forget(newest.channel.identity)
+            return
+        while newest.left_at - self[oldest := next(iter(self._members[_State.ABSENT]))].left_at >= LINGER:
+            self._forget(oldest)
+
+    def _forget(self, identity: Hashable) -> None:
+        del self[identity], self._members[_State.ABSENT][identity]
+
+    def _rest(self, subscription: Subscription) -> None:
+        wanted = self._wanted.get(subscription.channel.identity)
+        if not subscription.is_present:
+            self._enter(subscription, _State.ABSENT if wanted is None else _State.PENDING)
+        else:
+            # If it was dropped and is wanted again, that is another channel, and both changes are made.
+            self._enter(subscription, _State.SUBSCRIBED if wanted is subscription.channel else _State.EXPIRED)
+
+    def changed(self, identity: Hashable) -> None:
+        """Note that a channel is now wanted, or no longer wanted."""
+        wanted, subscription = self._wanted.get(identity), self.get(identity)
+        if subscription is None:
+            if wanted is None:
+                return
+            subscription = self[identity] = Subscription(wanted)
+        if wanted is None:
+            subscription.group = None
+        if subscription.state in _RESTING or (
+            subscription.state is _State.REFUSED and wanted is not subscription.channel
+        ):
+            self._rest(subscription)
+
+    # Commands
+
+    def take_command(self) -> Command | None:
+        """Take the next command, or return None if there is none.
+
+        Unsubscribing comes first, so that a server that limits the number of subscriptions accepts the new ones.
+        """
+        for identity in self._members[_State.EXPIRED]:
+            self._enter(self[identity], _State.UNSUBSCRIBING)
+            return Command(False, {self[identity].channel: None})
+        pending = (self._wanted[identity] for identity in self._members[_State.PENDING])
+        first = next(pending, None)
+        if first is None:
+            return None
+        group, combine = self[first.identity].group, first.combine
+        same = (each for each in pending if each.combine == combine and self[each.identity].group is group)
+        others = 0 if combine is None else first.combine_max - 1
+        channels = [first, *itertools.islice(same, others)]
+        # The server has refused all of them before, so it may refuse them again.
+        is_overdue = all(each.identity in self._wanted.refused for each in channels)
+        for each in channels:
+            self[each.identity].channel = each
+            self._enter(self[each.identity], _State.OVERDUE if is_overdue else _State.SUBSCRIBING)
+        return Command(True, dict.fromkeys(channels), is_overdue)
+
+    def is_due(self, channel: Channel, subscribes: bool) -> bool:
+        """Whether the command of a channel, once taken, is still to be sent."""
+        return not subscribes or self._wanted.get(channel.identity) is channel
+
+    def divide(self, channels: Collection[Channel], pieces: int) -> None:
+        """Leave channels to this number of later commands, because they cannot be in one message."""
+        size, group = math.ceil(len(channels) / pieces), object()
+        for place, each in enumerate(channels):
+            if place % size == 0:
+                group = object()
+            self[each.identity].group = group
+            self.free(each)
+
+    def overdue(self, channel: Channel) -> None:
+        """Note that the answer to a channel's subscription is late."""
+        self._enter(self[channel.identity], _State.OVERDUE)
+
+    def leaving(self, channel: Channel, now: float) -> None:
+        """Note that the message that unsubscribes a channel is now sent. Its last messages may still arrive."""
+        self[channel.identity].left_at, self[channel.identity].is_asked = now, False
+
+    def done(self, channel: Channel, subscribes: bool) -> None:
+        """Note that the server has carried out the command for a channel."""
+        subscription = self[channel.identity]
+        subscription.delays = default_delays()
+        subscription.is_present = subscribes
+        if subscribes:
+            self._wanted.refused.discard(channel.identity)
+            subscription.left_at = -math.inf
+        self._rest(subscription)
+
+    def refuse(self, channel: Channel) -> None:
+        """Note that the server refused to subscribe a channel."""
+        subscription = self[channel.identity]
+        subscription.is_asked = False
+        if self.is_due(channel, True):
+            self._wanted.refused.add(channel.identity)
+            self._enter(subscription, _State.REFUSED)
+        else:
+            self._rest(subscription)
+
+    def postpone(self, channel: Channel) -> float:
+        """Note that the command for a channel has failed. Return the seconds until it is to be freed."""
+        self._enter(self[channel.identity], _State.POSTPONED)
+        return next(self[channel.identity].delays)
+
+    def free(self, channel: Channel) -> None:
+        """Return a channel of a taken command, so that it can be taken again if it is still wanted."""
+        self._rest(self[channel.identity])
