@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from abc import ABCMeta, abstractmethod
-from collections.abc import Hashable
+from collections.abc import Callable, Hashable
 from typing import TYPE_CHECKING, Any, Self, Unpack
 
 from .callables import is_coroutine_function, name_of, reject_generator_function, shadowable
@@ -27,7 +27,8 @@ class AsyncWebsocketStreamInterface(Consuming[T], metaclass=ABCMeta):
     delays, even if the server closed it normally. When :meth:`_when2create_new_ws` ends, the feed rotates: it changes
     to a new connection without a gap.
 
-    Three more hooks are optional. ``_reply(raw_data)`` returns an answer to send back at once, such as a pong.
+    Four more hooks are optional. ``_create_parser()`` returns the parse hook of one connection, if parsing depends on
+    earlier frames of the connection. ``_reply(raw_data)`` returns an answer to send back at once, such as a pong.
     ``_message_identity(message)`` returns the key by which copies are recognized while two connections overlap.
     ``_is_per_connection(message)`` returns whether the server sends the message anew on every connection, such as an
     acknowledgement.
@@ -119,19 +120,27 @@ class AsyncWebsocketStreamInterface(Consuming[T], metaclass=ABCMeta):
             method = getattr(self, hook)
             if getattr(method, "__func__", None) is getattr(base, hook):
                 return None
-            if is_coroutine_function(method):
+            if is_coroutine_function(method) and hook != "_parse_raw_data":
                 raise TypeError(f"{hook} must be a plain function, but {name_of(method)} is a coroutine function")
             return reject_generator_function(method, hook)
 
+        if not any([given("_parse_raw_data"), given("_create_parser")]):
+            raise TypeError(f"{type(self).__name__} needs the hook _parse_raw_data, or _create_parser")
         hooks = Hooks(
             create_ws=self._create_ws,
             when2create_new_ws=self._when2create_new_ws,
-            parse=reject_generator_function(self._parse_raw_data, "_parse_raw_data"),
+            create_parser=self.__parser,
             reply=given("_reply"),
             identity=given("_message_identity"),
             per_connection=given("_is_per_connection"),
         )
         self.__feed = make_feed(hooks, Options.of(type(self), options), type(self).__name__)
+
+    def __parser(self) -> Callable[[Any], Any]:
+        parse = self._create_parser()
+        if not callable(parse):
+            raise TypeError(f"_create_parser must return a function of a frame, not {parse!r}")
+        return reject_generator_function(parse, "the parse hook")
 
     # Hooks
 
@@ -161,7 +170,6 @@ class AsyncWebsocketStreamInterface(Consuming[T], metaclass=ABCMeta):
         time, up to 60 s.
         """
 
-    @abstractmethod
     def _parse_raw_data(self, raw_data: Any) -> Any:
         """Return the message of a frame.
 
@@ -174,6 +182,26 @@ class AsyncWebsocketStreamInterface(Consuming[T], metaclass=ABCMeta):
         Args:
             raw_data: ``str`` for a text frame, ``bytes`` for a binary frame.
         """
+        raise NotImplementedError("_create_parser returns the parse hook")
+
+    def _create_parser(self) -> Callable[[Any], Any]:
+        """Return the parse hook of a new connection: a function, or a coroutine function, like :meth:`_parse_raw_data`.
+
+        Override it if the meaning of a frame depends on earlier frames of the same connection: a compressed stream, or
+        ids that the server gave on this connection. It must be a plain function. It is called for every connection
+        after :meth:`_create_ws`; if it raises, the connection is closed, and the feed tries again. By default every
+        connection uses :meth:`_parse_raw_data`. A subclass with this hook needs no ``_parse_raw_data``.
+
+        A recording contains only frames whose messages were delivered. So a replay cannot parse a compressed stream
+        after a rotation in which copies were dropped.
+
+        Example::
+
+            def _create_parser(self):
+                stream = zlib.decompressobj()
+                return lambda raw_data: json.loads(stream.decompress(raw_data))
+        """
+        return self._parse_raw_data
 
     def _reply(self, raw_data: Any) -> Any:
         """Return an answer to send back at once on the same connection, such as an application-level pong.

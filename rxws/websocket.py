@@ -18,7 +18,7 @@ from reactivex import Observable
 from reactivex import operators as ops
 
 from . import codec
-from .callables import asks_for, is_coroutine_function, name_of, resolve
+from .callables import asks_for, is_coroutine_function, is_plain_function, name_of, resolve
 from .checks import check_seconds
 from .connections.transport import abort_websocket, check_websocket
 from .interface import AsyncWebsocketStreamInterface, T, feed_of
@@ -62,6 +62,9 @@ class ReactiveWebSocket(AsyncWebsocketStreamInterface[T]):
             also gets ``logger``, a child of ``websockets.client`` whose lines contain no secrets.
         decode: a function or a coroutine function that turns a frame into a message; by default
             ``msgspec.json.decode``. ``msgspec.json.Decoder(Trade).decode`` gives typed messages.
+        decoder_factory: a plain function without parameters that returns the ``decode`` of a new connection, for frames
+            whose meaning depends on earlier frames of the same connection, see :meth:`_create_parser`. It excludes
+            ``decode``. None, the default, uses ``decode`` on every connection.
         split: whether a list that ``decode`` returns is split into one message per item.
         rotate_every: seconds after which a connection is replaced. None, the default, never rotates by time.
         rotate_on: a filter, as in :meth:`stream_filter`, or an Observable. The feed rotates when a message passes the
@@ -101,6 +104,7 @@ class ReactiveWebSocket(AsyncWebsocketStreamInterface[T]):
         on_open: OnOpen = (),
         # What a frame means
         decode: Callable[[str | bytes], T | Awaitable[T]] = codec.decode,
+        decoder_factory: Callable[[], Callable[[str | bytes], T | Awaitable[T]]] | None = None,
         split: bool = False,
         identity: Callable[[T], Hashable] | None = None,
         per_connection: Filters = None,
@@ -126,6 +130,12 @@ class ReactiveWebSocket(AsyncWebsocketStreamInterface[T]):
         messages = [self.__with_cursor("a function in on_open", 1, each) for each in _messages_of(on_open)]
         self.__on_open = self.__with_cursor("on_open", 2, on_open) if callable(on_open) else None
         self.__decode = _checked("decode", decode)
+        if decoder_factory is not None:
+            if not is_plain_function(decoder_factory) or asks_for(1, decoder_factory):
+                raise TypeError(f"decoder_factory must be a plain function without parameters, not {decoder_factory!r}")
+            if decode is not codec.decode:
+                raise TypeError("decode and decoder_factory exclude each other")
+        self.__decoder_factory = decoder_factory
         self.__split = split
         self.__rotate_every = rotate_every
         if not isinstance(rotate_on, Observable | None):
@@ -202,8 +212,17 @@ class ReactiveWebSocket(AsyncWebsocketStreamInterface[T]):
         feed_of(self).reporter.failed("rotate_on", None, error)
         return reactivex.never()
 
+    def _create_parser(self) -> Callable[[str | bytes], Any]:
+        if self.__decoder_factory is None:
+            return super()._create_parser()
+        decode = _checked("the result of decoder_factory", self.__decoder_factory())
+        return functools.partial(self.__parse, decode) if self.__split else decode
+
     def _parse_raw_data(self, raw_data: str | bytes) -> Any:
-        message = self.__decode(raw_data)
+        return self.__parse(self.__decode, raw_data)
+
+    def __parse(self, decode: Callable[[str | bytes], Any], raw_data: str | bytes) -> Any:
+        message = decode(raw_data)
         return self.__split_later(message) if inspect.isawaitable(message) else self.__split_now(message)
 
     async def __split_later(self, message: Awaitable[T]) -> Any:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import dataclasses
 import inspect
+import itertools
 import json
 import time
 import typing
@@ -68,8 +69,10 @@ async def test_subclass_without_all_hooks_cannot_be_made():
         async def _when2create_new_ws(self):
             """Never called."""
 
-    with pytest.raises(TypeError, match="_parse_raw_data"):
+    with pytest.raises(TypeError, match="Half needs the hook _parse_raw_data, or _create_parser"):
         Half()
+    with pytest.raises(TypeError, match="_when2create_new_ws"):
+        type("Less", (AsyncWebsocketStreamInterface,), {"_create_ws": Half._create_ws})()
 
 
 async def test_state_of_the_base_is_one_mangled_attribute(feed_server):
@@ -505,7 +508,53 @@ async def test_messages_flow_while_an_early_rotation_waits(feed_server):
 # The optional hooks
 
 
-@pytest.mark.parametrize("hook", ["_reply", "_message_identity", "_is_per_connection"])
+@pytest.mark.parametrize("is_coroutine_function", [False, True])
+async def test_each_connection_has_its_own_parser(feed_server, is_coroutine_function):
+    """``_create_parser`` is called once per connection, after ``_create_ws``, and needs no ``_parse_raw_data``."""
+    calls = []
+
+    class Counting(AsyncWebsocketStreamInterface):
+        async def _create_ws(self):
+            calls.append("connect")
+            return await websockets.connect(feed_server.url, compression=None, proxy=None, ping_interval=None)
+
+        async def _when2create_new_ws(self):
+            await asyncio.Future()
+
+        def _create_parser(self):
+            calls.append("parser")
+            count = itertools.count(1)
+
+            async def parse_later(frame):
+                await asyncio.sleep(0.01)
+                return frame, next(count)
+
+            return parse_later if is_coroutine_function else lambda frame: (frame, next(count))
+
+    async with Counting(handover_timeout=0.1) as feed:
+        messages = record(feed.messages)
+        for number in (1, 2):
+            connection = await feed_server.connected(number)
+            await connection.send("a", "b")
+            await asyncio.sleep(1)
+            feed.rotate()
+        await asyncio.sleep(1)
+        assert messages == [("a", 1), ("b", 2)] * 2
+        assert calls == ["connect", "parser"] * 3
+        with pytest.raises(NotImplementedError, match="_create_parser"):
+            feed._parse_raw_data("a")
+
+
+@pytest.mark.parametrize("given", [None, 3])
+async def test_parser_that_is_no_function_fails_the_feed(feed_server, given):
+    """A ``_create_parser`` that returns no function fails the feed; the error names the hook."""
+    kind = type("Wrong", (Feed,), {"_create_parser": lambda self: given})
+    with pytest.raises(ConnectFailed, match=f"_create_parser must return a function of a frame, not {given}"):
+        await kind(feed_server).wait_connected()
+    await feed_server.disconnected()
+
+
+@pytest.mark.parametrize("hook", ["_create_parser", "_reply", "_message_identity", "_is_per_connection"])
 async def test_optional_hook_must_be_a_plain_function(feed_server, hook):
     """A coroutine function raises TypeError with the hook's name, because its result would always be true."""
 

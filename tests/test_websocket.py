@@ -68,6 +68,7 @@ def test_arguments_have_the_defaults_of_the_contract():
         "connect": websockets.connect,
         "connect_options": None,
         "decode": msgspec.json.decode,
+        "decoder_factory": None,
         "split": False,
         "rotate_every": None,
         "rotate_on": None,
@@ -331,6 +332,48 @@ class TestDecoding:
             await connection.send([1, [2]], [], {"a": [3]})
             await asyncio.sleep(1)
             assert messages == ([1, [2], {"a": [3]}] if split else [[1, [2]], [], {"a": [3]}])
+
+    @pytest.mark.parametrize("split", [False, True])
+    async def test_decoder_factory_is_called_for_every_connection(self, feed_server, split):
+        """Each connection has a decoder of its own; ``split`` applies to its result."""
+
+        def counting():
+            seen = []
+
+            def decode(frame):
+                seen.append(frame)
+                return list(seen)
+
+            return decode
+
+        async with feed_of(feed_server.url, decoder_factory=counting, split=split) as feed:
+            messages = record(feed.messages)
+            for number in (1, 2):
+                connection = await opened(feed, feed_server, number)
+                await connection.send("a", "b")
+                await asyncio.sleep(1)
+                connection.reset()
+            assert messages == (["a", "a", "b"] * 2 if split else [["a"], ["a", "b"]] * 2)
+
+    async def test_decoder_factory_that_raises_on_a_later_connection_is_called_again(self, feed_server):
+        """After a success the feed goes on trying, and reports why no connection was opened."""
+        results = [json.loads, None, ValueError("no dictionary"), json.loads]
+
+        def factory():
+            result = results.pop(0)
+            if isinstance(result, Exception):
+                raise result
+            return result
+
+        async with feed_of(feed_server.url, decoder_factory=factory) as feed:
+            events = record(feed.events)
+            connection = await opened(feed, feed_server)
+            connection.reset()
+            await opened(feed, feed_server, 4)
+            causes = [each.cause for each in of_kind(Disconnected, events)][1:]
+            assert "the result of decoder_factory must be a function, not None" in causes[0]
+            assert "no dictionary" in causes[1]
+            assert len(feed_server.connections) == 1
 
     async def test_encode_applies_to_everything_that_is_sent(self, feed_server):
         """``encode`` applies to ``send``, ``on_open``, ``heartbeat`` and ``reply``."""
@@ -648,6 +691,10 @@ class TestBadArguments:
             ({"connect": "ws"}, TypeError, "connect must be a function, not 'ws'"),
             ({"connect_options": [1]}, TypeError, "connect_options must be a mapping or a function .*, not list"),
             ({"decode": None}, TypeError, "decode must be a function, not None"),
+            ({"decoder_factory": 3}, TypeError, "decoder_factory must be a plain function without parameters, not 3"),
+            ({"decoder_factory": json.loads}, TypeError, "decoder_factory must be a plain function without parameters"),
+            ({"decoder_factory": greet}, TypeError, "decoder_factory must be a plain function without parameters"),
+            ({"decoder_factory": dict, "decode": str}, TypeError, "decode and decoder_factory exclude each other"),
             ({"identity": 3}, TypeError, "identity must be a function, not 3"),
             ({"reply": "pong"}, TypeError, "reply must be a function, not 'pong'"),
             ({"encode": 3}, TypeError, "encode must be a plain function of a message, not 3"),

@@ -9,7 +9,7 @@ from collections.abc import Callable, Hashable, Iterable
 from typing import Any, Final, Protocol
 
 from ..messages.dispatcher import FrameDispatcher
-from ..messages.frames import Websocket, frames_of
+from ..messages.frames import Frame, Websocket, frames_of
 from ..messages.reader import Reader
 from ..options import Options
 from ..reporting.cancellation import FAILURES, is_being_cancelled
@@ -151,6 +151,7 @@ class Opener:
         self.backoff.attempt_started()
         try:
             websocket = await self._create()
+            parse = self._parser_for(websocket)
         except FAILURES as error:
             if is_being_cancelled(error):
                 raise
@@ -160,7 +161,7 @@ class Opener:
         connection = Connection(websocket, counters.opened, self._loop, self._reporter, self.sender.answer)
         hold(connection)
         frames = functools.partial(frames_of, websocket, self._reporter)
-        connection.start(Reader(connection.inbound, frames, self.dispatcher).read)
+        connection.start(Reader(connection.inbound, frames, self.dispatcher, parse).read)
         connection.run(connection.limit_close(self.options.close_timeout), "rxws close limit")
         connection.reader.add_done_callback(functools.partial(self._ended, connection))
         self._open[connection] = False
@@ -207,6 +208,13 @@ class Opener:
             raise
         opening.add_done_callback(_abort_opened)
         raise TimeoutError(f"{self._host.opening} took longer than {timeout:g} s")
+
+    def _parser_for(self, websocket: Websocket) -> Callable[[Frame], Any]:
+        try:
+            return self.dispatcher.hooks.create_parser()
+        except BaseException:
+            abort_websocket(websocket)
+            raise
 
     def _silent(self, connection: Connection, seconds: float) -> None:
         if self.options.idle_timeout is not None:

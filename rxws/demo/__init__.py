@@ -5,6 +5,7 @@
     market        prices, order books and numbered messages; pure
     history       the last minute of messages, which are sent again from a cursor on; pure
     trades        the history of trades over HTTP, with its faults
+    dialects      what some venues do differently: compressed streams
     listen_keys   keys that expire, and their connections
     exchange      serve() and its result, a DemoExchange: the URL, and methods that control the exchange
 

@@ -14,6 +14,7 @@ from urllib.parse import parse_qsl, urlsplit
 import msgspec
 
 from ..testing import DelayedDelivery, FeedConnection, FeedServer, Handshake, HttpRequest, HttpResponse, get_json
+from .dialects.compression import CompressedConnection
 from .history import History
 from .listen_keys import ListenKeys
 from .market import KINDS, SYMBOLS, Market, channel_of
@@ -50,6 +51,8 @@ class DemoExchange(str):
 
     Changes of a book are numbered separately, from ``U`` to ``u`` in each message, without holes; a quantity of 0
     removes a price.
+
+    **Compression.** With ``?compress=zlib`` in the URL, all frames of a connection are pieces of one zlib stream.
 
     **Resuming.** With ``?cursor=`` in the URL, each message contains a count of all messages, ``"c"``. With
     ``?cursor=17`` the exchange first sends the messages of the last minute again, from 17 on. ``{"method":
@@ -274,6 +277,8 @@ class DemoExchange(str):
     async def _serve(self, connection: FeedConnection) -> None:
         path = urlsplit(connection.path).path
         asked = dict(parse_qsl(urlsplit(connection.path).query, keep_blank_values=True))
+        if asked.get("compress") == "zlib":
+            connection = CompressedConnection(connection)
         key = path.removeprefix("/ws/") if path.startswith("/ws/") else None
         if key is not None and not self._keys.join(key, connection):
             # The key has expired since the handshake was admitted.

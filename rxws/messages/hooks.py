@@ -29,9 +29,13 @@ class Many(tuple[T, ...], Generic[T]):
 
 @dataclass(frozen=True, slots=True)
 class ParseHooks:
-    """The hooks that are called with a frame or its message. A hook that is None is not called."""
+    """The hooks that are called with a frame or its message. A hook that is None is not called.
 
-    parse: Callable[[Frame], Any]
+    Attributes:
+        create_parser: returns the function that parses the frames of one connection.
+    """
+
+    create_parser: Callable[[], Callable[[Frame], Any]]
     reply: Callable[[Frame], Any] | None
     identity: Callable[[Any], Hashable] | None
     per_connection: Callable[[Any], bool] | None

@@ -35,12 +35,16 @@ class Reader:
         inbound: the receiving side of the connection.
         frames: returns the source of the connection's frames; called when reading begins.
         dispatcher: has the hooks and the router, and delivers messages that do not go straight to the router.
+        parse: returns the message of a frame, or a coroutine that returns it.
     """
 
-    def __init__(self, inbound: Inbound, frames: Callable[[], Frames], dispatcher: FrameDispatcher) -> None:
+    def __init__(
+        self, inbound: Inbound, frames: Callable[[], Frames], dispatcher: FrameDispatcher, parse: Callable[[Frame], Any]
+    ) -> None:
         self._inbound = inbound
         self._frames = frames
         self._dispatcher = dispatcher
+        self._parse = parse
         self._loop = asyncio.get_running_loop()
         self._task: asyncio.Task[Any] | None = None
         self._in_burst = False
@@ -65,7 +69,7 @@ class Reader:
     async def _read(self, frames: Frames) -> None:
         waiting, take, next_frame = frames.waiting, frames.waiting.popleft, frames.next
         inbound, dispatcher, clock = self._inbound, self._dispatcher, self._loop.time
-        parse, reply = dispatcher.hooks.parse, dispatcher.hooks.reply
+        parse, reply = self._parse, dispatcher.hooks.reply
         route, counters = dispatcher.router.route, dispatcher.reporter.counters
         # These two objects are never replaced, so read the attributes only once. `watching` is empty while frames have
         # no subscribers, `expected` while no reply is awaited.

@@ -182,6 +182,7 @@ class Playback:
         self._received = 0
         self._number = 0
         self._kept: tuple[bool, ...] | None = None
+        self._parsers: dict[int, Callable[[Frame], Any]] = {}
         self._deliverers: dict[int, Sink] = {}
         # The reason of the last loss, until there is a connection again.
         self._lost: str | None = None
@@ -235,8 +236,14 @@ class Playback:
         inbound = Inbound(0, self._reporter, answer=_answer, has_ended=lambda: False)
         inbound.deliver(self._deliver)
         frames = Frames(deque(), self._next, self._script.close)
-        await Reader(inbound, lambda: frames, self._dispatcher).read()
+        await Reader(inbound, lambda: frames, self._dispatcher, self._parse).read()
         await self._consumers.until_handled()
+
+    def _parse(self, raw: Frame) -> Any:
+        parse = self._parsers.get(self._number)
+        if parse is None:
+            parse = self._parsers[self._number] = self._dispatcher.hooks.create_parser()
+        return parse(raw)
 
     async def _next(self) -> Frame:
         """Wait until the next frame is due, and return it. Play the events and states before it."""

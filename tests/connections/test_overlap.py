@@ -57,7 +57,7 @@ class Subscriptions:
 
 def two_connections(wiring, sender=None):
     """Return an overlap, its dispatcher and its connections."""
-    dispatcher = FrameDispatcher(wiring.context, wiring.router, ParseHooks(str, None, None, None))
+    dispatcher = FrameDispatcher(wiring.context, wiring.router, ParseHooks(lambda: str, None, None, None))
     old, new = (Connection(ScriptedWebsocket(), number, wiring.loop, wiring.reporter, never_asked) for number in (1, 2))
     for connection in (old, new):
         connection.start(asyncio.get_running_loop().create_future)

@@ -32,11 +32,13 @@ class Reading:
         self.wiring = Wiring()
         self.websocket = ScriptedWebsocket()
         dispatcher = FrameDispatcher(
-            self.wiring.context, self.wiring.router, ParseHooks(parse, reply=None, identity=None, per_connection=None)
+            self.wiring.context,
+            self.wiring.router,
+            ParseHooks(lambda: parse, reply=None, identity=None, per_connection=None),
         )
         self.connection = Connection(self.websocket, 1, self.wiring.loop, self.wiring.reporter, never_asked)
         frames = functools.partial(frames_of, self.websocket, self.wiring.reporter)
-        reader = Reader(self.connection.inbound, frames, dispatcher)
+        reader = Reader(self.connection.inbound, frames, dispatcher, parse)
         self.messages = []
         self.wiring.router.messages.subscribe(self.messages.append)
         self.connection.start(reader.read)

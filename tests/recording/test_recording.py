@@ -1719,3 +1719,16 @@ async def test_replay_when_the_source_told_of_a_gap(plain: Path) -> None:
             assert [item["n"] for item in items if isinstance(item, dict) and "n" in item] == [1, 2, 3]
             assert (played.statistics().gaps, played.statistics().reconnects) == (4, {"network": 1})
             assert [gap.reason for gap in played.continuity().gaps] == ["source"] * 3 + ["network"]
+
+
+async def test_replay_when_each_connection_has_a_decoder(plain: Path) -> None:
+    """The frames of each recorded connection have a decoder of their own."""
+    notes = [frame(0.1, 1, 1), frame(0.2, 1, 2), frame(0.3, 2, 1), frame(0.4, 2, 2)]
+    write(plain, start(), *notes, end(0.5))
+
+    def counting() -> Callable[[str | bytes], Any]:
+        seen: list[Any] = []
+        return lambda raw: seen.append(raw) or len(seen)  # type: ignore[func-returns-value]
+
+    feed = replay(plain, math.inf, feed=lambda: rxws.ReactiveWebSocket("ws://localhost", decoder_factory=counting))
+    assert [message async for message in feed] == [1, 1, 2, 2]
