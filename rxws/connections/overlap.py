@@ -78,6 +78,8 @@ class Overlap(Merger):
         self.duplicates = 0
         self.is_released = self.has_mixed = False
         self._has_ended = False
+        # The gaps that the new connection had before it agreed.
+        self._missed: list[Unit] = []
         self._old = old
         self._announce = announce
         self._timeout: Final = options.handover_timeout
@@ -158,6 +160,7 @@ class Overlap(Merger):
         self.is_released = True
         await self._backlog.drain(yield_first=True)
         self._backlog = None
+        self._missed.clear()
         return self._counters.messages > messages
 
     def give_up(self, new: Connection | None) -> None:
@@ -226,6 +229,9 @@ class Overlap(Merger):
         elif self._matcher.interrupted(number, now):
             # The new connection delivers some channels, which the old one does not have.
             self._matcher.out.append((unit,))
+        else:
+            # The old connection may have these messages. They are lost if it ends before the new one agrees.
+            self._missed.append(unit)
 
     def _note_end(self) -> None:
         if not self._has_ended and self._old.inbound.has_ended():
@@ -233,6 +239,9 @@ class Overlap(Merger):
             self._matcher.ended(self._old.number, self._now())
 
     def _announce_gap(self, gap: GapFound) -> None:
+        missed, self._missed = self._missed, []
+        for source, place in missed:
+            self._deliver(source, [place])
         self._announce(self._reporter.now() - (self._now() - gap.start))
 
     def _deliver(self, what: GapFound | Source, places: list[int]) -> None:

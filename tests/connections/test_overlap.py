@@ -621,7 +621,7 @@ async def test_gap_of_the_new_connection_in_an_overlap_delays_its_proof():
 
 
 async def test_gap_of_the_new_connection_when_the_old_one_is_lost_before_it_agreed():
-    """If the old connection is lost after a Gap on the new one and before the proof, there is one Gap."""
+    """If the old connection is lost after a Gap on the new one and before the proof, that Gap is announced, too."""
     async with ScriptedFeed(parse=numbers_and_gaps, handover_timeout=5) as feed:
         await feed.record.entered(rxws.State.CONNECTED)
         old = feed.websocket
@@ -634,8 +634,14 @@ async def test_gap_of_the_new_connection_when_the_old_one_is_lost_before_it_agre
         await asyncio.sleep(0.01)
         old.end()
         await numbered(feed, [6], new)
-        items = await take(stream, 8)
-        assert [item if isinstance(item, int) else item.reason for item in items] == [*range(5), "network", 5, 6]
+        items = await take(stream, 9)
+        assert [item if isinstance(item, int) else item.reason for item in items] == [
+            *range(5),
+            "source",
+            "network",
+            5,
+            6,
+        ]
 
 
 async def test_gap_after_the_release_stands_in_its_place():
