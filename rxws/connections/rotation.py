@@ -212,11 +212,14 @@ class Rotation(Line):
 
     async def _forget(self, overlap: Overlap, left: Connection) -> None:
         """Let the remaining connection deliver directly, as soon as no later message on it can be a copy."""
+        router = self._dispatcher.router
+        router.is_holding = lambda: overlap.is_holding
         try:
             while not (overlap.is_over() or await self._ended_within(POLL_INTERVAL, left)):
                 pass
             await overlap.drained()
         finally:
+            router.is_holding = lambda: False
             overlap.forget(left)
 
     async def _overlap_forgotten(self, old: Connection) -> bool:

@@ -93,8 +93,8 @@ class Feed:
         self.reporter.publish = self.ledger.before(self.events.on_next)
         self.state = CurrentObservable(self.context, State.CONNECTING)
         self.live_or_ended = asyncio.Event()
-        self._availability = self._make_availability()
         self.router = Router(self.context)
+        self._availability = self._make_availability()
         self.sender = Sender(self.reporter, options, self.check_open)
         self._unmatched = UnmatchedFilters(self.router, lambda: self.sender.is_subscribed)
         self.dispatcher = FrameDispatcher(self.context, self.router, hooks)
@@ -144,9 +144,9 @@ class Feed:
         return Rotation(self.context, self, opener)
 
     def _make_availability(self) -> Availability:
-        # Availability refers only to the state, because a reference to a stream must not keep the feed alive.
-        state = self.state
-        return Availability(lambda: state.value.is_live, self.live_or_ended)
+        # Availability does not refer to the feed, because a reference to a stream must not keep the feed alive.
+        state, router = self.state, self.router
+        return Availability(lambda: state.value.is_live and not router.is_holding(), self.live_or_ended)
 
     def _start(self) -> None:
         if not self.is_closing:

@@ -50,6 +50,8 @@ class Router:
         self._index: Index[Callable[[Any], None]] = Index(self._rejected)
         self._receivers: dict[Receiver, Any] = {}
         self._on_removed: dict[Receiver, Callable[[], None]] = {}
+        #: Returns whether messages are held at the end of a rotation, because earlier ones may still arrive.
+        self.is_holding: Callable[[], bool] = lambda: False
         self._ended = False
         self._error: Exception | None = None
         #: Delivers a message. A receiver that raises does not affect the others.

@@ -57,8 +57,8 @@ class Resynced(AsyncObservable[T | Snapshot[S]], Generic[T, S]):
     """The result of ``stream.resync``. Each subscriber gets a snapshot and the changes after it, again after each loss.
 
     Attributes:
-        in_sync: whether all subscribers have got all changes; False without a subscriber, and while the feed has no
-            connection on which the changes are subscribed.
+        in_sync: whether all subscribers have got all changes; False without a subscriber, while the feed has no
+            connection on which the changes are subscribed, and while it holds messages at the end of a rotation.
     """
 
     def __init__(
@@ -86,8 +86,8 @@ class Resynced(AsyncObservable[T | Snapshot[S]], Generic[T, S]):
     def in_sync(self) -> bool:
         """Whether all subscribers have got all changes. May be read in any thread.
 
-        False without a subscriber, and while no changes can come because there is no connection, or because the changes
-        are not subscribed on it.
+        False without a subscriber, while no changes can come because there is no connection, or because the changes are
+        not subscribed on it, and while the feed holds messages at the end of a rotation.
         """
         # Another thread may read this property, so copy the set, which happens in one step.
         sessions = (*self._sessions,)

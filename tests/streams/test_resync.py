@@ -337,6 +337,36 @@ async def test_book_is_in_sync_with_the_last_of_the_held_changes():
         assert resynced.in_sync
 
 
+async def test_book_is_not_in_sync_while_a_rotation_holds_changes():
+    """``in_sync`` is False while a new connection holds changes, because those of the old one follow there later."""
+    async with Changing() as feed:
+        await feed.wait_connected()
+        resynced, got = resync(feed, Source(0)), []
+        resynced.subscribe(got.append)
+        await settle()
+        old = feed.websocket
+        rotating = asyncio.ensure_future(feed.rotate())
+        await feed.opened(2)
+        n = 0
+        while not rotating.done():
+            n += 1
+            old.come(json.dumps(c(n)))
+            await settle(0.1)
+            if n > 3:
+                # The new connection lags by 0.3 s.
+                feed.come(c(n - 3))
+        assert await rotating
+        assert (short(got), resynced.in_sync) == (["start 0", *range(1, n + 1)], True)
+        feed.come(c(n + 1))
+        await settle()
+        assert (got[-1]["u"], resynced.in_sync) == (n, False)
+        feed.come(*(c(each) for each in range(n - 2, n + 1)))
+        await settle()
+        assert (got[-1]["u"], resynced.in_sync) == (n + 1, True)
+        await settle(5)
+        assert short(got) == ["start 0", *range(1, n + 2)]
+
+
 async def test_change_when_too_many_are_held(monkeypatch):
     """Held changes beyond the bound are dropped and counted, and reported once."""
     monkeypatch.setattr(SequenceTracker.__init__, "__defaults__", (3,))

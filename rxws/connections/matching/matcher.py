@@ -97,8 +97,8 @@ class Matcher(Deliveries[T]):
 
     @property
     def is_holding(self) -> bool:
-        """Whether any line holds messages."""
-        return any(seat.held for seat in self._seats())
+        """Whether any line holds messages. May be read in any thread."""
+        return any(seat.held for channel in [*self._channels.values()] for seat in [*channel.seats.values()])
 
     def is_resuming(self, line: int) -> bool:
         """Return whether a line that is subscribed has no proof yet in a channel."""
