@@ -566,6 +566,29 @@ async def test_copies_are_dropped_when_the_old_connection_is_read_late_without_a
         await stream.close()
 
 
+async def test_messages_of_a_channel_keep_their_order_when_it_is_unsubscribed_before_the_release():
+    """Messages of a channel that is no longer wanted are recognised until the new connection has delivered its own."""
+    first, second = ScriptedWebsocket(), ScriptedWebsocket()
+    async with ScriptedFeed(first, second) as feed:
+        await feed.wait_connected()
+        answer = {"acknowledged": lambda each: each == "ok +x", "timeout": 1}
+        stream = feed.multiplex("+x", filters=lambda each: each[0] == "x", **answer)
+        await asyncio.sleep(0.1)
+        first.come("ok +x")
+        await asyncio.sleep(0.1)
+        rotating = asyncio.ensure_future(feed.rotate())
+        await feed.opened(2)
+        first.come("x1")
+        second.come("x1", "x2")
+        first.end()
+        await asyncio.sleep(0.1)
+        await stream.close()
+        second.come("x3")
+        await rotating
+        await asyncio.sleep(5)
+        assert [each for each in feed.record.messages if each[0] == "x"] == ["x1", "x2", "x3"]
+
+
 def numbers_and_gaps(raw):
     """Parse digits as a number, and everything else as a Gap."""
     return int(raw) if raw.isdigit() else rxws.Gap(1.0, 2.0)
