@@ -73,9 +73,9 @@ def test_rotation_that_failed_needs_a_fault(change: dict[str, Any], is_found: bo
     assert bool(judge(evidence)) is is_found
 
 
-@pytest.mark.parametrize("fault", ["refusal", "hiccup", "cut", "standstill"])
+@pytest.mark.parametrize("fault", ["refusal", "hiccup", "cut", "standstill", "silence"])
 def test_rotation_may_fail_for_a_fault(fault: str) -> None:
-    """A refused handshake, a hiccup, a cut or a standstill may be why ``rotate()`` returned False."""
+    """A refused handshake, a hiccup, a cut, a standstill or a silent new connection may make ``rotate()`` fail."""
     evidence = rotated()
     evidence.rotate_calls.append(RotateCall(4.0, 1, False, 2, 5.0))
     line = evidence.record.lines[1]
@@ -85,9 +85,32 @@ def test_rotation_may_fail_for_a_fault(fault: str) -> None:
         line.holdups.append((4.1, 4.4))
     elif fault == "cut":
         line.damages.append((4.5, "cut fin"))
+    elif fault == "silence":
+        # The server notices the client's close frame after the lag.
+        evidence.settings = Settings(close_lag=2.0, up=0.2)
+        line.ended_at = 5.2
     else:
         evidence.standstills.append((4.1, 4.3))
     assert not judge(evidence)
+
+
+def test_gap_of_a_channel_that_the_new_connection_answers_late_is_excused() -> None:
+    """A rotation whose time is up closes a connection although the new one has not answered a subscription yet."""
+    evidence = rotated()
+    evidence.record.lines[1].answers.append((5.4, "c0"))
+    assert not reported(evidence, 5.0, 5.4)
+    evidence = rotated()
+    evidence.record.lines[1].answers.append((2.9, "c0"))
+    assert "Gap without a cause" in reported(evidence, 5.0, 5.4)
+
+
+def test_gap_of_a_connection_that_sends_again_beside_another_one_is_excused() -> None:
+    """Replayed messages close no gap if the client did not know of the loss when the new connection was opened."""
+    first, second = {"ended_at": 3.9, "damages": [(3.9, "cut 1000")]}, {"replayed_from": 4}
+    for left_at, is_excused in ((3.95, False), (4.1, True)):
+        evidence = rotated(**first, left_at=left_at)
+        evidence.record.lines[1].replayed_from = second["replayed_from"]
+        assert ("Gap of what was sent again" in reported(evidence, 5.0, 5.4, "server")) is not is_excused
 
 
 def test_gap_at_the_end_of_a_slow_handler_is_excused() -> None:

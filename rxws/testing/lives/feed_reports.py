@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 from typing import Final
 
@@ -139,7 +140,7 @@ class FeedReports:
         """Return whether the connection after a Gap delivered all missed messages again, so that none was missing."""
         settings, tolerance = self._settings, self._evidence.tolerance
         opened = [line for line in self._record.lines if line.opened_at <= gap.end + tolerance]
-        if not opened or any(line.ended_at is None or line.ended_at > opened[-1].opened_at for line in opened[:-1]):
+        if not opened or not all(self._was_noticed(line, opened[-1].opened_at) for line in opened[:-1]):
             # A rotation opened this connection beside another one, which was lost.
             return False
         # The feed may stop waiting before the repeated messages arrive. Of a book, the server omits some numbers, which
@@ -150,6 +151,10 @@ class FeedReports:
         is_disturbed = line.damages or any(until > line.opened_at and since < gap.end for since, until in holdups)
         was_silent = any(is_silent(what) for each in opened for _, what in each.damages)
         return line.replayed_from is not None and not (is_slow or has_holes or is_disturbed or was_silent)
+
+    def _was_noticed(self, line: LineRecord, at: float) -> bool:
+        """Return whether a connection had ended by this time, and the client knew that."""
+        return line.ended_at is not None and max(line.ended_at, line.left_at or 0.0) <= at
 
     def _was_silence_true(self, gap: Gap) -> bool:
         """Return whether the server really sent nothing for ``idle_timeout``, for example for lack of subscriptions."""
@@ -180,12 +185,18 @@ class FeedReports:
         return gap.reason == "rotation" and not any(since <= at <= gap.end for at in sent)
 
     def _was_late(self, gap: Gap) -> bool:
-        """Return whether a subscription took effect late on the new connection of a rotation.
+        """Return whether a subscription took effect or was answered late on the new connection of a rotation.
 
         Then no other connection had copies of the messages that came before.
         """
-        opened = [line for line in self._record.lines if line.opened_at <= gap.end + self._evidence.tolerance]
-        return gap.reason == "rotation" and bool(opened) and bool(opened[-1].deferrals)
+        settings, until = self._settings, gap.end + self._evidence.tolerance
+        opened = [line for line in self._record.lines if line.opened_at <= until]
+        if gap.reason != "rotation" or not opened:
+            return False
+        ended = max((line.ended_at for line in opened[:-1] if line.ended_at is not None), default=math.inf)
+        # The client closes a connection before the server notices that.
+        closed = ended - settings.up - settings.close_lag - self._evidence.tolerance
+        return bool(opened[-1].deferrals) or any(closed <= at <= until for at, _ in opened[-1].answers)
 
     def _was_over(self, line: LineRecord, at: float) -> bool:
         return line.ended_at is not None and line.ended_at < at
@@ -216,9 +227,11 @@ class FeedReports:
         since = call.at - max(settings.idle_timeout, settings.keepalive) - settings.reach - settings.up - 2.0
         moments = [at for line in self._record.lines for at, _ in line.damages]
         moments += [at for at, _ in self._record.refusals]
-        # The client also ends a new connection because the server has sent nothing on it.
+        # The client also ends a silent new connection. The server notices that later.
         moments += [
-            line.ended_at for line in self._record.lines if line.opened_at >= call.at and line.ended_at is not None
+            line.ended_at - settings.up - evidence.tolerance
+            for line in self._record.lines
+            if line.opened_at >= call.at and line.ended_at is not None
         ]
         intervals = [*evidence.standstills, *evidence.slow_times, *self._record.holdups, *((at, at) for at in moments)]
         return call.has_ended or any(began <= call.returned_at and since <= ended for began, ended in intervals)

@@ -243,7 +243,8 @@ class Line:
             self._over()
             wire = self._wire
             if wire is not None and not self.is_dead:
-                self._put(self._last_due(), None, lambda: how(wire))
+                self.record.left_at = self._last_due()
+                self._put(self.record.left_at, None, lambda: how(wire))
 
     def _over(self) -> None:
         if self.is_open:

@@ -43,6 +43,8 @@ class LineRecord:
         sent: the messages, in the order of sending.
         replayed_from: the index of the first message that was sent again, among all published messages; or None.
         last_said: when the last frame without a number is due, or None if there was none.
+        left_at: when the end of the connection by the server reaches the client, or None.
+        answers: the answers to subscriptions: (when it should reach the client, channel).
         cut_at: when the client cut the connection during the closing handshake, or None if it did not.
         subscribed: the channels that are subscribed now.
         unsubscribed: the channels that were unsubscribed: (time, channel).
@@ -54,10 +56,12 @@ class LineRecord:
     number: int
     opened_at: float
     ended_at: float | None = None
+    left_at: float | None = None
     damages: list[tuple[float, str]] = field(default_factory=list)
     is_resumed: bool = False
     holdups: list[tuple[float, float]] = field(default_factory=list)
     deferrals: list[tuple[float, float]] = field(default_factory=list)
+    answers: list[tuple[float, str]] = field(default_factory=list)
     sent: list[Sent] = field(default_factory=list)
     last_said: float | None = None
     cut_at: float | None = None

@@ -223,6 +223,7 @@ class Venue:
             # After one answer to a message with several channels, the client waits for further answers.
             pause = ANSWER_PAUSE if len(request.channels) > 1 else 0.0
             line.answered |= dict.fromkeys(request.channels, due + pause)
+            line.record.answers += [(due + pause, channel) for channel in request.channels]
 
     def _refuse(self, line: Line, request: Request) -> None:
         now = self._loop.time()
