@@ -7,6 +7,7 @@
     outbox      the messages that a relay has still to publish; pure
     sharing     the partitions of a stream, and a worker's share of them; pure
     delays      delays before a connection to a lost broker is tried again; pure
+    client      the library's client, with a shorter way for each message
     broker      one connection to the broker
     stream      the stream: made or checked
     capture     takes the messages of a feed into an outbox

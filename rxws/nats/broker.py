@@ -3,16 +3,15 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import json
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
-from nats.aio.client import Client
 from nats.errors import Error as NatsError
 
 from ..errors import RxwsError
 from ..reporting import redact
+from .client import DirectClient
 
 __all__ = ["ApiError", "Broker", "BrokerError", "UnsuitableError", "check_connect_options", "check_servers"]
 
@@ -94,32 +93,16 @@ def check_connect_options(options: Mapping[str, Any] | None) -> dict[str, Any]:
     return dict(options or {})
 
 
-class _Client(Client):
-    """The library's client, which reads the headers of each message faster.
-
-    The library looks at each character of each name. A version without this method would not call it.
-    """
-
-    @staticmethod
-    def _parse_header_lines(raw: bytes) -> dict[str, str]:
-        found = {}
-        for line in raw.decode("utf-8", "replace").split("\r\n"):
-            name, colon, value = line.partition(":")
-            if colon:
-                found[name.strip()] = value.strip()
-        return found
-
-
 class Broker:
     """A connection to a NATS server. Open it with :meth:`connect`.
 
     Attributes:
-        client: the library's client.
+        client: the library's client. An exception of a function that gets its messages ends the connection.
         lost: a future that is done when the connection has ended; its exception is the reason.
     """
 
     def __init__(self) -> None:
-        self.client: Final[Client] = _Client()
+        self.client: Final = DirectClient(self._failed)
         self.lost: Final[asyncio.Future[None]] = asyncio.get_running_loop().create_future()
         self._refused: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self._last_error: Exception | None = None
@@ -160,6 +143,10 @@ class Broker:
         except BaseException:
             await broker.close()
             raise
+        if not broker.client.is_connected:
+            # The library takes a message about the cluster for the answer to its first ping, and then sends nothing.
+            await broker.close()
+            raise BrokerError("no connection to NATS: the server sent another message than the first PONG")
         version = broker.client.connected_server_version
         if (version.major, version.minor) < OLDEST_SERVER:
             await broker.close()
@@ -173,6 +160,10 @@ class Broker:
         self._last_error = error
         if "permissions violation" in str(error).lower() and not self._refused.done():
             self._refused.set_exception(BrokerError(f"the broker refuses: {_shown(error)}"))
+
+    def _failed(self, error: Exception) -> None:
+        if not self.lost.done():
+            self.lost.set_exception(error)
 
     async def _on_closed(self) -> None:
         if not self.lost.done():
@@ -215,10 +206,6 @@ class Broker:
             raise ApiError(subject, answer["error"])
         return answer
 
-    async def subscribe(self, subject: str, callback: Callable[[Any], Awaitable[None]]) -> None:
-        """Call a coroutine function with each message of a subject. No message is dropped, even if it is slow."""
-        await self.client.subscribe(subject, cb=callback, pending_msgs_limit=0, pending_bytes_limit=0)
-
     async def close(self) -> None:
         """Close the connection, or abort it after a second. Idempotent."""
         if not self.lost.done():
@@ -227,10 +214,10 @@ class Broker:
             async with asyncio.timeout(CLOSE_TIMEOUT):
                 await self.client.close()
         except (NatsError, OSError, TimeoutError, RuntimeError, AttributeError):
-            # The library has no public method to abort a connection whose peer reads nothing.
-            writer: Any = getattr(getattr(self.client, "_transport", None), "_io_writer", None)
-            with contextlib.suppress(Exception):
-                writer.transport.abort()
+            # A connection that cannot be closed is aborted.
+            pass
+        finally:
+            self.client.abort()
 
 
 def _shown(error: BaseException) -> str:

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import secrets
 from collections.abc import Callable, Mapping
-from typing import Any, Final
+from typing import Any, Final, TypeAlias
 
 from .broker import Broker, BrokerError
+from .client import Headers, header_of, status_of
 
-__all__ = ["Consumer", "Start", "start_at", "stored_at"]
+__all__ = ["Consumer", "Message", "Start", "start_at", "stored_at"]
 
 #: Seconds without a request after which the server deletes the consumer.
 INACTIVE_THRESHOLD: Final = 30.0
@@ -23,7 +25,10 @@ MISSED_HEARTBEATS: Final = 2.5
 _NANO: Final = 10**9
 
 #: The place where a consumer begins, in the form of JetStream's API: ``{"deliver_policy": …}`` and its parameters.
-Start = Mapping[str, Any]
+Start: TypeAlias = Mapping[str, Any]
+
+#: A message of a stream: its subject, the subject of its acknowledgement, its data, and its headers.
+Message: TypeAlias = tuple[str, str, bytes, Headers]
 
 
 class Consumer:
@@ -55,7 +60,7 @@ class Consumer:
         pattern: str | None,
         batch: int,
         idle_heartbeat: float,
-        deliver: Callable[[int, Any], None],
+        deliver: Callable[[int, Message], None],
         passed: Callable[[int], None],
         failed: Callable[[Exception], None],
         has_room: Callable[[], bool],
@@ -80,6 +85,7 @@ class Consumer:
         self._next = f"$JS.API.CONSUMER.MSG.NEXT.{stream}.{self._name}"
         self._count = 0
         self._subscription: Any = None
+        self._asking: asyncio.Task[None] | None = None
         self._is_closed = False
         self._is_made = False
         # The number of the probe that waits for its answer, and the sequence number that it asks about.
@@ -92,9 +98,7 @@ class Consumer:
         Raises:
             ApiError: the server refuses the consumer.
         """
-        self._subscription = await self._broker.client.subscribe(
-            f"{self._inbox}.*", cb=self._on_message, pending_msgs_limit=0, pending_bytes_limit=0
-        )
+        self._subscription = await self._broker.client.receive(f"{self._inbox}.*", self._on_message)
         config = {
             "name": self._name,
             "ack_policy": "none",
@@ -139,13 +143,12 @@ class Consumer:
             self._next, json.dumps(request).encode(), reply=f"{self._inbox}.{self._probes}"
         )
 
-    async def _on_message(self, message: Any) -> None:
+    def _on_message(self, subject: str, reply: str, data: bytes, headers: Headers) -> None:
         if self._is_closed:
             return
         self.heard_at = self._now()
-        reply = message.reply
         if not reply.startswith("$JS.ACK."):
-            self._on_status(message)
+            self._on_status(subject, headers)
             return
         sequence, count, self.pending = _places(reply)
         self.outstanding -= self.outstanding > 0
@@ -155,24 +158,34 @@ class Consumer:
             self._fail(BrokerError(f"the consumer's message {self._count + 1} is missing"))
             return
         self._count = count
-        if self.pending > self._batch // 2:
+        half = self._batch // 2
+        if self.pending > half:
             self.is_behind = True
         elif not self.pending:
             self.is_behind = False
-        self._deliver(sequence, message)
-        if self.outstanding <= self._batch // 2:
+        self._deliver(sequence, (subject, reply, data, headers))
+        if self.outstanding <= half:
             if self._has_room():
-                await self.ask()
+                self._ask_soon()
             else:
                 self.is_behind = True
 
-    def _on_status(self, message: Any) -> None:
-        headers = message.headers or {}
-        status = headers.get("Status", "")
-        last = headers.get("Nats-Last-Consumer")
-        probe = message.subject.rpartition(".")[2]
+    def _ask_soon(self) -> None:
+        if self._asking is None:
+            self._asking = asyncio.get_running_loop().create_task(self.ask(), name="rxws nats")
+            self._asking.add_done_callback(self._asked)
+
+    def _asked(self, task: asyncio.Task[None]) -> None:
+        self._asking = None
+        if not task.cancelled() and (error := task.exception()) is not None and not self._is_closed:
+            self._fail(BrokerError(f"no more messages can be requested: {error!r}"))
+
+    def _on_status(self, subject: str, headers: Headers) -> None:
+        status, description = status_of(headers)
+        probe = subject.rpartition(".")[2]
         if status == "100":
-            if last is not None and int(last) != self._count:
+            last = header_of(headers, b"Nats-Last-Consumer")
+            if last and int(last) != self._count:
                 self._fail(BrokerError(f"the consumer's message {self._count + 1} is missing"))
         elif status == "404":
             if probe == str(self._probes) and self._probed is not None:
@@ -180,10 +193,10 @@ class Consumer:
                 self._passed(sequence)
         elif status == "408":
             if probe == "0":
-                self.outstanding = max(0, self.outstanding - int(headers.get("Nats-Pending-Messages", 0)))
+                self.outstanding = max(0, self.outstanding - int(header_of(headers, b"Nats-Pending-Messages") or 0))
                 self._passed(0)
         else:
-            description = str(headers.get("Description", "")).partition("\n")[0] or "the consumer does not exist"
+            description = description or "the consumer does not exist"
             self._fail(BrokerError(f"the consumer ended: {description} ({status or 'no status'})"))
 
     def check(self, now: float) -> None:
@@ -199,6 +212,8 @@ class Consumer:
     async def close(self) -> None:
         """Delete the consumer at the server, without waiting for the answer. Idempotent."""
         self._is_closed = True
+        if self._asking is not None:
+            self._asking.cancel()
         subscription, self._subscription = self._subscription, None
         if subscription is not None and not self._broker.lost.done():
             await subscription.unsubscribe()

@@ -199,9 +199,13 @@ class NatsFeed(AsyncWebsocketStreamInterface[T]):
         sequence = getattr(frame, "sequence", None)
         if sequence is None:
             return
-        for each in message if type(message) is Many else (message,):
-            self.__positions.note(each, sequence)
-        self.__place.delivered = max(self.__place.delivered, sequence)
+        if type(message) is Many:
+            for each in message:
+                self.__positions.note(each, sequence)
+        else:
+            self.__positions.note(message, sequence)
+        if sequence > self.__place.delivered:
+            self.__place.delivered = sequence
 
     # The subjects that the server is asked for
 

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import Final
 
+from .client import Headers, header_of
+
 __all__ = ["BinaryFrame", "MissingFrame", "TextFrame", "make_frame"]
 
 
@@ -13,24 +15,24 @@ class TextFrame(str):
     Attributes:
         sequence: its number in the stream. A feed that starts at the next number misses no message.
         subject: its subject.
-        origin: the relay's header, which ``relay`` and ``received_ns`` read.
+        headers: its headers, which ``relay`` and ``received_ns`` read.
     """
 
-    __slots__ = ("origin", "sequence", "subject")
+    __slots__ = ("headers", "sequence", "subject")
 
     sequence: int
     subject: str
-    origin: str
+    headers: Headers
 
     @property
     def relay(self) -> str:
         """The name of the relay that captured it; empty if it was no relay of rxws."""
-        return self.origin.partition(" ")[0]
+        return header_of(self.headers, _FROM).partition(" ")[0]
 
     @property
     def received_ns(self) -> int:
         """When the relay received it, in nanoseconds since the epoch; 0 if it was no relay of rxws."""
-        return _number(self.origin)
+        return _received(self.headers)
 
 
 class BinaryFrame(bytes):
@@ -38,17 +40,17 @@ class BinaryFrame(bytes):
 
     sequence: int
     subject: str
-    origin: str
+    headers: Headers
 
     @property
     def relay(self) -> str:
         """The name of the relay that captured it; empty if it was no relay of rxws."""
-        return self.origin.partition(" ")[0]
+        return header_of(self.headers, _FROM).partition(" ")[0]
 
     @property
     def received_ns(self) -> int:
         """When the relay received it, in nanoseconds since the epoch; 0 if it was no relay of rxws."""
-        return _number(self.origin)
+        return _received(self.headers)
 
 
 class MissingFrame(str):
@@ -72,10 +74,10 @@ class MissingFrame(str):
         return frame
 
 
-def make_frame(payload: bytes, sequence: int, subject: str, origin: str, kind: str) -> TextFrame | BinaryFrame:
+def make_frame(payload: bytes, sequence: int, subject: str, headers: Headers) -> TextFrame | BinaryFrame:
     """Return the frame of a message of the stream. A payload that is not valid UTF-8 is a binary frame."""
     frame: TextFrame | BinaryFrame
-    if kind == BINARY:
+    if _IS_BINARY in headers:
         frame = BinaryFrame(payload)
     else:
         try:
@@ -84,14 +86,18 @@ def make_frame(payload: bytes, sequence: int, subject: str, origin: str, kind: s
             frame = BinaryFrame(payload)
     frame.sequence = sequence
     frame.subject = subject
-    frame.origin = origin
+    frame.headers = headers
     return frame
 
+
+_FROM: Final = b"Rxws-From"
 
 #: The value of the header ``Rxws-Kind`` of a binary frame.
 BINARY: Final = "b"
 
+_IS_BINARY: Final = b"\r\nRxws-Kind: b\r\n"
 
-def _number(origin: str) -> int:
-    text = origin.rpartition(" ")[2]
+
+def _received(headers: Headers) -> int:
+    text = header_of(headers, _FROM).rpartition(" ")[2]
     return int(text) if text.isascii() and text.isdigit() else 0

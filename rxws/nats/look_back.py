@@ -6,7 +6,7 @@ import asyncio
 from typing import Any, Final
 
 from .broker import Broker
-from .consumer import Consumer, start_at
+from .consumer import Consumer, Message, start_at
 from .control import CONTROL
 from .place import Place
 
@@ -35,9 +35,10 @@ async def look_back(broker: Broker, stream: str, place: Place) -> None:
         if not done.done():
             done.set_result(None)
 
-    def deliver(sequence: int, message: Any) -> None:
+    def deliver(sequence: int, message: Message) -> None:
         if sequence < following:
-            place.take(message.data)
+            _subject, _reply, data, _headers = message
+            place.take(data)
         if sequence >= following or not consumer.pending:
             finish()
 

@@ -7,11 +7,12 @@ import json
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import Any, Final
+from typing import Any, Final, cast
 
 import msgspec
 
 from .broker import ApiError, Broker, BrokerError
+from .client import Headers
 from .control import CLOSED, CONTROL, JOINING, Control, Peers, control_subject, read_control
 from .outbox import Held, Hole, Mark, Outbox
 
@@ -108,11 +109,15 @@ class Publisher:
     window: float = 0.0
     knows_peers: bool = False
     _now: Callable[[], float] = field(default_factory=lambda: asyncio.get_running_loop().time)
-    _awake: asyncio.Event = field(default_factory=asyncio.Event)
+    _is_awake: bool = False
+    _waiter: asyncio.Future[None] | None = None
+    # Publications for which the library has no buffer: subject, reply subject, payload and headers.
+    _unsent: list[tuple[str, str, bytes, str]] = field(default_factory=list)
     _failure: Exception | None = None
     _prefix: str = ""
     _origin: str = ""
     _old_before: int = 0
+    _has_progress: bool = False
     _progress_at: float = 0.0
 
     async def start(self) -> None:
@@ -123,28 +128,31 @@ class Publisher:
         self.max_payload = min(self.max_payload or client.max_payload, client.max_payload)
         self.broker.lost.add_done_callback(lambda _: self.wake())
         self.identity.joining_since = None
-        await self.broker.subscribe(f"{self._prefix}*", self._on_ack)
+        await client.receive(f"{self._prefix}*", self._on_ack)
         if self.identity.is_shared:
-            await self.broker.subscribe(CONTROL, self._on_control)
+            await client.receive(CONTROL, self._on_control)
         self.tick()
 
     def wake(self) -> None:
         """Check again for entries to publish."""
-        self._awake.set()
+        self._is_awake = True
+        if self._waiter is not None and not self._waiter.done():
+            self._waiter.set_result(None)
 
     def tick(self) -> None:
         """Check the acknowledgements in time. Called at each watermark interval."""
         now = self._now()
         self._old_before = time.time_ns() - int(self.window * OLD * 1e9) if self.identity.is_shared else 0
-        if self.outbox.in_flight and now - self._progress_at > self.timing.ack_timeout:
+        if self._has_progress or not self.outbox.in_flight:
+            self._has_progress, self._progress_at = False, now
+        elif now - self._progress_at > self.timing.ack_timeout:
             self._failure = BrokerError(f"the broker acknowledged nothing for {self.timing.ack_timeout:g} s")
         self.wake()
 
     # Messages from the broker
 
-    async def _on_ack(self, answer: Any) -> None:
-        data = answer.data
-        number = int(answer.subject[len(self._prefix) :])
+    def _on_ack(self, subject: str, _reply: str, data: bytes, _headers: Headers) -> None:
+        number = int(subject[len(self._prefix) :])
         if b'"seq"' not in data or b'"error"' in data:
             error = _refusal(data)
             if isinstance(error, ApiError) and error.err_code == _TOO_LARGE and self.outbox.refused(number):
@@ -153,15 +161,16 @@ class Publisher:
                 self._failure = self._failure or error
             self.wake()
             return
-        self._progress_at = self._now()
+        self._has_progress = True
         if type(self.outbox.acknowledged(number)) is Held:
             self.counts.published += 1
             if b'"duplicate"' in data:
                 self.counts.duplicates += 1
-        self._awake.set()
+        if self._waiter is not None and (self.outbox.head is not None or self.is_ending()):
+            self.wake()
 
-    async def _on_control(self, message: Any) -> None:
-        control = read_control(message.data)
+    def _on_control(self, _subject: str, _reply: str, data: bytes, _headers: Headers) -> None:
+        control = read_control(data)
         if control is not None:
             self.peers.heard(control, self._now())
             self.wake()
@@ -174,33 +183,68 @@ class Publisher:
         Raises:
             BrokerError: the connection was lost, or the broker refused a message or acknowledged none in time.
         """
-        outbox, awake = self.outbox, self._awake
+        outbox = self.outbox
         while True:
             self.broker.check()
             if self._failure is not None:
                 raise self._failure
-            awake.clear()
+            self._is_awake = False
+            has_advanced = self._advance()
+            if self._unsent:
+                await self._send_unsent()
+            if has_advanced:
+                # Other tasks run between two batches.
+                await asyncio.sleep(0)
+            elif outbox.is_empty and self.is_ending():
+                return
+            else:
+                await self._wait()
+
+    async def _wait(self) -> None:
+        """Wait until :meth:`wake` is called. No timeout is needed, because the relay's ticks call it."""
+        if not self._is_awake:
+            self._waiter = asyncio.get_running_loop().create_future()
+            try:
+                await self._waiter
+            finally:
+                self._waiter = None
+
+    def _advance(self) -> bool:
+        """Process entries of the outbox. Return False if the next one must wait, or if there is none."""
+        outbox = self.outbox
+        for _ in range(BATCH):
             entry = outbox.head
-            if entry is None:
-                if outbox.is_empty and self.is_ending():
-                    return
-                # No timeout is needed, because the relay's ticks set the event.
-                await awake.wait()
-            elif not outbox.has_room or not await self._advance(entry):
-                await awake.wait()
+            if entry is None or not outbox.has_room:
+                return False
+            if type(entry) is Held:
+                has_advanced = self._publish_held(entry)
+            elif isinstance(entry, Control):
+                has_advanced = self._say_again(entry)
+            elif isinstance(entry, Mark):
+                has_advanced = self._pass_mark(entry)
+            else:
+                has_advanced = self._pass_hole(cast("Hole", entry))
+            if not has_advanced:
+                return False
+        return True
 
-    async def _advance(self, entry: Any) -> bool:
-        """Process the head of the outbox. Return False if it must wait."""
-        if type(entry) is Held:
-            return await self._publish_held(entry)
-        if isinstance(entry, Control):
-            await self._publish(self.outbox.take(), control_subject(entry.relay), _encode(entry), _id_of(entry), "")
+    def _publish_held(self, held: Held) -> bool:
+        identity = self.identity
+        if held.received < self._old_before or held.received < identity.skip_before * 1e9 or identity.skips_stale:
+            decided = self._decide_on_old(held)
+            if decided is not None:
+                return decided
+        if len(held.payload) + _HEADERS > self.max_payload:
+            self.outbox.reject()
+            self.refused(BrokerError(f"a message of {len(held.payload)} bytes exceeds {self.max_payload}, the largest"))
             return True
-        if isinstance(entry, Mark):
-            return await self._pass_mark(entry)
-        return await self._pass_hole(entry)
+        kind = _BINARY if held.is_binary else ""
+        headers = f"Nats-Msg-Id: {held.identity}\r\nRxws-From: {self._origin} {held.number} {held.received}\r\n{kind}"
+        self._send(self.outbox.take(), held.subject, held.payload, headers)
+        return True
 
-    async def _publish_held(self, held: Held) -> bool:
+    def _decide_on_old(self, held: Held) -> bool | None:
+        """Return True if a message is skipped, False if it must wait, and None if it is published."""
         identity, seconds = self.identity, held.received / 1e9
         if seconds < identity.skip_before or identity.skips_stale:
             self.outbox.skip()
@@ -214,46 +258,44 @@ class Publisher:
                 return True
             if self.peers.may_cover(seconds):
                 return False
-        if len(held.payload) + _HEADERS > self.max_payload:
-            self.outbox.reject()
-            self.refused(BrokerError(f"a message of {len(held.payload)} bytes exceeds {self.max_payload}, the largest"))
-            return True
-        kind = "b" if held.is_binary else ""
-        origin = f"{self._origin} {held.number} {held.received}"
-        await self._publish(self.outbox.take(), held.subject, held.payload, held.identity, origin, kind)
+        return None
+
+    def _send(self, number: int, subject: str, payload: bytes, headers: str) -> None:
+        reply = f"{self._prefix}{number}"
+        if self._unsent or not self.broker.client.put(subject, reply, payload, headers):
+            self._unsent.append((subject, reply, payload, headers))
+
+    async def _send_unsent(self) -> None:
+        unsent, self._unsent = self._unsent, []
+        for subject, reply, payload, lines in unsent:
+            headers = dict(line.split(": ", 1) for line in lines.splitlines())
+            await self.broker.client.publish(subject, payload, reply=reply, headers=headers)
+
+    def _say(self, control: Control) -> None:
+        self._send_statement(self.outbox.launch(control), control)
+
+    def _say_again(self, control: Control) -> bool:
+        self._send_statement(self.outbox.take(), control)
         return True
 
-    async def _publish(
-        self, number: int, subject: str, payload: bytes, identity: str, origin: str, kind: str = ""
-    ) -> None:
-        headers = {"Nats-Msg-Id": identity}
-        if origin:
-            headers["Rxws-From"] = origin
-        if kind:
-            headers["Rxws-Kind"] = kind
-        if self.outbox.in_flight == 1:
-            self._progress_at = self._now()
-        await self.broker.client.publish(subject, payload, reply=f"{self._prefix}{number}", headers=headers)
+    def _send_statement(self, number: int, control: Control) -> None:
+        self._send(number, control_subject(control.relay), _encode(control), f"Nats-Msg-Id: {_id_of(control)}\r\n")
 
-    async def _say(self, control: Control) -> None:
-        number = self.outbox.launch(control)
-        await self._publish(number, control_subject(control.relay), _encode(control), _id_of(control), "")
-
-    async def _pass_mark(self, mark: Mark) -> bool:
+    def _pass_mark(self, mark: Mark) -> bool:
         # A mark states that all entries before it are stored, so it waits for their acknowledgements.
         if self.outbox.in_flight:
             return False
         self.outbox.skip()
         since = self.identity.since
         if since is not None and mark.time > since:
-            await self._say(self.identity.state("Alive", since, mark.time))
+            self._say(self.identity.state("Alive", since, mark.time))
         return True
 
     # Holes
 
-    async def _pass_hole(self, hole: Hole) -> bool:
+    def _pass_hole(self, hole: Hole) -> bool:
         identity = self.identity
-        await self._tell(hole)
+        self._tell(hole)
         if hole.reason == CLOSED:
             self.outbox.skip()
             return True
@@ -262,12 +304,12 @@ class Publisher:
         if since is None:
             since = time.time() if following is None else following.received / 1e9
         if hole.is_ordered or not identity.is_shared:
-            return await self._begin(since)
+            return self._begin(since)
         if hole.stale_since is not None:
             return self._pass_standstill(hole.stale_since)
-        return await self._join(since)
+        return self._join(since)
 
-    async def _tell(self, hole: Hole) -> None:
+    def _tell(self, hole: Hole) -> None:
         """State that messages are missing, once for each hole that ends an interval."""
         identity = self.identity
         if identity.told is hole:
@@ -277,12 +319,12 @@ class Publisher:
             event = "Overflowed" if hole.reason in ("overflow", "refused") else "Disconnected"
             until = max(identity.since, hole.until)
             more = {"reason": hole.reason, "dropped": hole.dropped}
-            await self._say(identity.state(event, identity.since, until, **more))
+            self._say(identity.state(event, identity.since, until, **more))
         identity.since, identity.joining_since = None, None
         identity.skips_stale = False
         identity.stale_until = None
 
-    async def _join(self, since: float) -> bool:
+    def _join(self, since: float) -> bool:
         """Begin at ``since`` if that keeps the order: after another relay, or as the first of the waiting relays."""
         identity, timing = self.identity, self.timing
         now = self._now()
@@ -291,24 +333,24 @@ class Publisher:
             # Skip the messages that this relay received before the other one began. The other relay lacks them, but
             # they would be out of order.
             first = claim.since + timing.settle if claim.since > since else 0.0
-            return await self._begin(max(since, first), skip_before=first)
+            return self._begin(max(since, first), skip_before=first)
         if identity.joining_since is None:
             identity.joining_since = now
             identity.announced_at = -timing.watermark_interval
         if now - identity.announced_at >= timing.watermark_interval:
             identity.announced_at = now
-            await self._say(identity.state("Disconnected", since, since, reason=JOINING))
+            self._say(identity.state("Disconnected", since, since, reason=JOINING))
         wait = timing.settle if self.knows_peers else timing.patience
         if self.peers.is_alive(now) or now - identity.joining_since < wait or not self.peers.goes_first(since, now):
             return False
-        return await self._begin(since)
+        return self._begin(since)
 
-    async def _begin(self, since: float, skip_before: float = 0.0) -> bool:
+    def _begin(self, since: float, skip_before: float = 0.0) -> bool:
         identity = self.identity
         identity.since, identity.skip_before = since, skip_before
         identity.joining_since = None
         self.outbox.skip()
-        await self._say(identity.state("Connected", since, since))
+        self._say(identity.state("Connected", since, since))
         return True
 
     def _pass_standstill(self, stale_since: float) -> bool:
@@ -329,6 +371,11 @@ class Publisher:
 
 #: The number of JetStream's error "message size exceeds maximum allowed".
 _TOO_LARGE: Final = 10054
+
+#: The number of entries that are published before other tasks run.
+BATCH: Final = 100
+
+_BINARY: Final = "Rxws-Kind: b\r\n"
 
 #: The largest number of bytes of a message's headers, with an id of 512 bytes.
 _HEADERS: Final = 1024

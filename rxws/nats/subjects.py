@@ -11,6 +11,7 @@ import math
 import re
 from collections.abc import Callable, Iterable
 from numbers import Number
+from operator import itemgetter
 from typing import Any, Final
 
 from ..messages import ABSENT, Filter, look_up
@@ -110,13 +111,16 @@ class Template:
         #: The pattern that matches all subjects of this form.
         self.everything: Final = ".".join("*" if at in self._paths else token for at, token in enumerate(tokens))
         self._subjects: dict[tuple[object, ...], str] = {}
+        keys = [path[0] for path in self._paths.values() if len(path) == 1]
+        # Reads several keys of a dict at once, where no field is a path.
+        self._read = itemgetter(*keys) if 1 < len(keys) == len(self._paths) else None
 
     def __repr__(self) -> str:
         return f"Template({self.text!r})"
 
     def render(self, message: Any) -> str:
         """Return the subject of a message. Exceptions of the message's own methods propagate."""
-        values = tuple([look_up(message, path) for path in self._paths.values()])
+        values = self._values(message)
         try:
             found = self._subjects.get(values)
         except TypeError:  # a value without a hash
@@ -129,6 +133,15 @@ class Template:
                     self._subjects.clear()
                 self._subjects[values] = found
         return found
+
+    def _values(self, message: Any) -> tuple[object, ...]:
+        if self._read is not None and type(message) is dict:
+            try:
+                found: tuple[object, ...] = self._read(message)
+                return found
+            except KeyError:
+                pass
+        return tuple([look_up(message, path) for path in self._paths.values()])
 
     def _filled(self, values: Iterable[object]) -> str:
         tokens = list(self._tokens)

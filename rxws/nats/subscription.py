@@ -12,7 +12,7 @@ from typing import Any, Final, NoReturn, Self
 from nats.errors import Error as NatsError
 
 from .broker import CLOSE_TIMEOUT, Broker, BrokerError, UnsuitableError
-from .consumer import MISSED_HEARTBEATS, Consumer, start_at, stored_at
+from .consumer import MISSED_HEARTBEATS, Consumer, Message, start_at, stored_at
 from .control import CONTROL
 from .frames import BinaryFrame, MissingFrame, TextFrame, make_frame
 from .look_back import look_back
@@ -65,8 +65,8 @@ class Subscription:
         self._known: dict[str, bool] = {}
         self._loop = asyncio.get_running_loop()
         self._consumers: list[Consumer] = []
-        self._merge: Merge[Any] = Merge(0, 1)
-        self._ready: deque[tuple[int, Any]] = deque()
+        self._merge: Merge[Message] = Merge(0, 1)
+        self._ready: deque[tuple[int, Message]] = deque()
         # The number of the last message that was taken. It is known to be delivered when the next one is taken.
         self._taken = 0
         # The number up to which it was verified that the stream lost no unread messages, and the stream's first number
@@ -187,7 +187,7 @@ class Subscription:
         # Messages of the first consumers may have waited for the last consumer.
         self._give()
 
-    def _consumer(self, number: int, pattern: str | None, merge: Merge[Any]) -> Consumer:
+    def _consumer(self, number: int, pattern: str | None, merge: Merge[Message]) -> Consumer:
         # Messages of a single consumer need no merging.
         is_alone = merge.consumers == 1
         return Consumer(
@@ -199,7 +199,7 @@ class Subscription:
             self._loop.time,
         )
 
-    def _has_room(self, merge: Merge[Any], number: int) -> bool:
+    def _has_room(self, merge: Merge[Message], number: int) -> bool:
         """Return whether a consumer may request more messages. If not, all try again when few messages are left."""
         has_room = len(self._ready) + merge.held(number) < self._batch
         self._is_throttled = self._is_throttled or not has_room
@@ -207,17 +207,17 @@ class Subscription:
 
     # Arriving messages
 
-    def _pushed(self, merge: Merge[Any], sequence: int, message: Any) -> None:
+    def _pushed(self, merge: Merge[Message], sequence: int, message: Message) -> None:
         if merge is self._merge:
             self._ready.append((sequence, message))
             self._wake()
 
-    def _merged(self, merge: Merge[Any], number: int, sequence: int, message: Any) -> None:
+    def _merged(self, merge: Merge[Message], number: int, sequence: int, message: Message) -> None:
         if merge is self._merge:
             merge.add(number, sequence, message)
             self._give()
 
-    def _passed(self, merge: Merge[Any], number: int, sequence: int) -> None:
+    def _passed(self, merge: Merge[Message], number: int, sequence: int) -> None:
         if merge is not self._merge:
             return
         merge.passed(number, sequence)
@@ -302,7 +302,7 @@ class Subscription:
                     raise self._error
                 await self._wait()
                 continue
-            if ready[0][0] > self._verified and any(consumer.is_behind for consumer in self._consumers):
+            if ready[0][0] > self._verified and self._is_behind():
                 await self._verify()
                 continue
             sequence, message = ready.popleft()
@@ -311,7 +311,7 @@ class Subscription:
                 self._start(self._ask_all())
             if place.following is not None and place.following < sequence and place.following < self._horizon:
                 # The stream lost the messages at this place before they were read.
-                now = stored_at(message.reply)
+                now = stored_at(message[1])
                 place.missing.append(MissingFrame.between(now, now))
                 place.following = sequence
                 ready.appendleft((sequence, message))
@@ -322,9 +322,14 @@ class Subscription:
                 return frame
             self._advance(sequence)
 
+    def _is_behind(self) -> bool:
+        return any(consumer.is_behind for consumer in self._consumers)
+
     def _advance(self, sequence: int) -> None:
         """Move the place past a message. A late message does not move it back."""
-        self._place.following = max(self._place.following or 0, sequence + 1)
+        following = self._place.following
+        if following is None or following <= sequence:
+            self._place.following = sequence + 1
 
     async def _wait(self) -> None:
         self._waiter = self._loop.create_future()
@@ -343,22 +348,24 @@ class Subscription:
         for consumer in self._consumers:
             await consumer.ask()
 
-    def _frame_of(self, sequence: int, message: Any) -> TextFrame | BinaryFrame | None:
-        subject = message.subject
+    def _frame_of(self, sequence: int, message: Message) -> TextFrame | BinaryFrame | None:
+        subject, _reply, data, headers = message
         is_data = self._known.get(subject)
         if is_data is None:
-            if len(self._known) > _MOST_SUBJECTS:
-                self._known.clear()
-            plain = subject if self._partitions is None else self._partitions.stripped(subject)
-            is_data = self._known[subject] = plain is not None and self._accepts(plain)
+            is_data = self._is_data(subject)
         if is_data:
-            headers = message.headers or {}
-            origin, kind = headers.get("Rxws-From", ""), headers.get("Rxws-Kind", "")
-            return make_frame(message.data, sequence, subject, origin, kind)
+            return make_frame(data, sequence, subject, headers)
         if subject.startswith(_CONTROL_ROOT):
-            for start, end in self._place.take(message.data):
+            for start, end in self._place.take(data):
                 self._place.missing.append(MissingFrame.between(start, end))
         return None
+
+    def _is_data(self, subject: str) -> bool:
+        if len(self._known) > _MOST_SUBJECTS:
+            self._known.clear()
+        plain = subject if self._partitions is None else self._partitions.stripped(subject)
+        is_data = self._known[subject] = plain is not None and self._accepts(plain)
+        return is_data
 
     async def send(self, _message: Any) -> NoReturn:
         """Raise TypeError: a feed from NATS only reads."""

@@ -8,12 +8,14 @@ import json
 import logging
 import sys
 from collections.abc import Sequence
+from contextlib import nullcontext
 from pathlib import Path
 
 from rxws.testing import serve_in_process
 
 from . import compare
 from .contenders import Run
+from .profiling import profile
 from .rows import PAIRS, ROWS, Result, Row
 
 README = Path(__file__).resolve().parents[1] / "README.rst"
@@ -70,12 +72,15 @@ async def measure(rows: Sequence[Row], arguments: argparse.Namespace) -> int:
     async with serve_in_process(module="tests.benchmarks.server", lifetime=LIFETIME) as server:
         for row in rows:
             try:
-                results[row.name] = await row.measure(Run(server.url, arguments.scale), arguments.pairs)
+                with profile() if arguments.profile else nullcontext() as taken:
+                    results[row.name] = await row.measure(Run(server.url, arguments.scale), arguments.pairs)
             except ModuleNotFoundError as error:
                 print(f"{row.name}: not measured without rxws[benchmarks]: {error}", file=sys.stderr, flush=True)
                 continue
             if not arguments.json:
                 print(line(row, results[row.name]), flush=True)
+            if taken is not None and taken.samples:
+                print(taken.table(results[row.name].value, row.cost_unit), flush=True)
     if arguments.json:
         figures = {
             name: {"value": r.value, "spread": r.spread, "ours": r.ours, "theirs": r.theirs}
@@ -123,6 +128,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
         metavar="NAME",
         help=f"measure one row, or the rows of a group ({', '.join(GROUPS)}); may be given several times: "
         + ", ".join(names),
+    )
+    parser.add_argument(
+        "--profile", action="store_true", help="show which modules take the time; only rows of NATS are profiled"
     )
     parser.add_argument("--json", action="store_true", help="print JSON")
     parser.add_argument("--readme", action="store_true", help="write the table into tests/README.rst")

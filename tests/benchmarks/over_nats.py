@@ -19,6 +19,7 @@ import rxws
 from ..nats.server import NatsServer
 from .contenders import Connect, Countdown, Measure, Run, on_websockets, ready_made
 from .frames import order
+from .profiling import window
 
 RATE = 15_000
 """Messages a second. With a higher rate they would wait in the relay, or in the server."""
@@ -52,18 +53,23 @@ def relayed(connect: Connect, count: int) -> Measure:
             ready_made(connect, run.url) as ws,
             rxws.nats.relay(ws, nats.url, maxsize=10**6) as relay,
         ):
-            started, published = 0.0, 0
-            for number in (total // 5, total):
-                published += number
-                gc.collect()
-                started = time.process_time()
-                await ws.send(order(number, rate=RATE))
-                while relay.published < published:
-                    await asyncio.sleep(0.05)
+            await _relay(ws, relay, total // 5)
+            gc.collect()
+            started = time.process_time()
+            with window():
+                await _relay(ws, relay, total)
             assert not relay.dropped
             return (time.process_time() - started) / total * 1e6
 
     return measure
+
+
+async def _relay(ws: Any, relay: rxws.nats.Relay, count: int) -> None:
+    """Order messages, and wait until the broker has acknowledged them."""
+    published = relay.published + count
+    await ws.send(order(count, rate=RATE))
+    while relay.published < published:
+        await asyncio.sleep(0.05)
 
 
 def read(count: int, *, headers: bool = True, filters: Any = None) -> Measure:
@@ -90,8 +96,10 @@ def read(count: int, *, headers: bool = True, filters: Any = None) -> Measure:
                         warm.set_result(time.process_time())
 
                 ws.add_handler(take, filters)
-                ended = await countdown.finished
-                return (ended - warm.result()) / (total * 4 / 5) * 1e6
+                began = await warm
+                with window():
+                    ended = await countdown.finished
+                return (ended - began) / (total * 4 / 5) * 1e6
 
     return measure
 

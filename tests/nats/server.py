@@ -15,7 +15,7 @@ from pathlib import Path
 
 __all__ = ["NatsServer", "free_port"]
 
-STARTUP = 10.0
+STARTUP = 20.0
 """Seconds within which a server must be healthy."""
 
 
@@ -45,6 +45,7 @@ class NatsServer:
     """
 
     def __init__(self, folder: Path, jetstream: str = "", more: str = "", scheme: str = "nats") -> None:
+        folder.mkdir(exist_ok=True)
         self.folder = folder
         self.port = free_port()
         self.http = free_port()
@@ -58,18 +59,24 @@ class NatsServer:
 
     def start(self) -> None:
         """Start it, and wait until it is healthy."""
+        self.launch()
+        self.wait_healthy()
+
+    def launch(self) -> None:
+        """Start it."""
         with (self.folder / "nats.log").open("ab") as log:
             self._process = subprocess.Popen([executable(), "-c", str(self._config)], stdout=log, stderr=log)
+
+    def wait_healthy(self) -> None:
+        """Wait until it is healthy. A server of a cluster is healthy when the cluster has a leader."""
         deadline = time.monotonic() + STARTUP
-        while time.monotonic() < deadline:
+        while time.monotonic() < deadline and self.is_running:
             try:
                 with urllib.request.urlopen(f"http://127.0.0.1:{self.http}/healthz", timeout=1) as answer:
                     if answer.status == 200:
                         return
             except (urllib.error.URLError, OSError):
                 pass
-            if self._process.poll() is not None:
-                break
             time.sleep(0.02)
         raise RuntimeError(f"the server did not start: {(self.folder / 'nats.log').read_text()[-2000:]}")
 
