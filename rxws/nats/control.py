@@ -74,14 +74,15 @@ class Peers:
         feed: the name of the feed.
         boot: the ``boot`` of this relay, whose own statements are ignored.
         patience: seconds without a claim after which another relay counts as dead.
-        settle: seconds by which clocks and connections may differ.
+        settle: seconds by which the clocks of two relays may differ, and also by which a message may reach one of them
+            later than the other. So two times of two relays are compared with twice this margin.
     """
 
     def __init__(self, feed: str, boot: str, patience: float, settle: float) -> None:
         self._feed = feed
         self._boot = boot
         self._patience = patience
-        self._settle = settle
+        self._margin = 2 * settle
         # By relay: its last statement, and when that arrived, on this machine's monotonic clock.
         self._claims: dict[tuple[str, str], tuple[Control, float]] = {}
         self._joining: dict[tuple[str, str], tuple[Control, float]] = {}
@@ -114,16 +115,21 @@ class Peers:
             del statements[key]
         return [control for control, _ in statements.values()]
 
-    def following(self, since: float) -> Control | None:
-        """Return a claim that ends far enough after ``since`` that a relay that begins at ``since`` may follow it."""
-        claims = [each for each, _ in self._claims.values() if each.time >= since + self._settle]
-        return min(claims, key=lambda each: each.since, default=None)
+    def first_after(self, since: float) -> float | None:
+        """Return the time of the first message that a relay with all messages from ``since`` on may publish.
+
+        It is ``since``, or later if another relay lacks the messages received then: they would be out of order. It is
+        None until another relay has stored all messages before.
+        """
+        claims = [claim for claim, _ in self._claims.values()]
+        firsts = [(max(since, claim.since + self._margin), claim.time) for claim in claims]
+        return min((first for first, until in firsts if first + self._margin <= until), default=None)
 
     def covers(self, start: float, end: float) -> bool:
         """Return whether another relay has stored all messages from ``start`` to ``end``, however the clocks differ."""
-        settle = self._settle
-        return any(each.since + settle <= start and end + settle <= each.time for each, _ in self._claims.values())
+        margin = self._margin
+        return any(each.since + margin <= start and end + margin <= each.time for each, _ in self._claims.values())
 
     def may_cover(self, start: float) -> bool:
         """Return whether a relay with a claim may later cover the messages that were received at ``start``."""
-        return any(each.since + self._settle <= start for each, _ in self._claims.values())
+        return any(each.since + self._margin <= start for each, _ in self._claims.values())

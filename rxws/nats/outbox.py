@@ -8,8 +8,6 @@ from typing import Final, TypeAlias
 
 import msgspec
 
-from .control import Control
-
 __all__ = ["Entry", "Held", "Hole", "Mark", "Outbox"]
 
 
@@ -53,6 +51,7 @@ class Hole:
         since: the time from which on no message is missing again; None means the time of the message that follows.
         reason: the reason.
         dropped: the number of dropped messages.
+        before: the start of the interval that it ends; None if it ends none, or is not stated yet.
         stale_since: if the process was suspended, the time since which the messages that follow may have been held.
         is_ordered: whether no other relay can store the missing messages meanwhile.
     """
@@ -61,15 +60,18 @@ class Hole:
     since: float | None
     reason: str
     dropped: int = 0
+    before: float | None = None
     stale_since: float | None = None
     is_ordered: bool = False
 
 
-Entry: TypeAlias = Held | Mark | Hole | Control
+Entry: TypeAlias = Held | Mark | Hole
 
 
 class Outbox:
     """A queue of entries. The first ones are *in flight*: published and not acknowledged. The others wait.
+
+    A mark and a hole are published as a statement, and so may be in flight, too.
 
     If too many entries wait, the oldest are dropped and replaced by a hole.
 
@@ -124,11 +126,8 @@ class Outbox:
     def _drop_oldest(self) -> None:
         mark: Mark | None = None
         hole: Hole | None = None
-        statements: list[Control] = []
         while not isinstance(entry := self._waiting.popleft(), Held):
-            if isinstance(entry, Control):
-                statements.append(entry)
-            elif isinstance(entry, Hole):
+            if isinstance(entry, Hole):
                 hole = entry if hole is None else _joined(hole, entry)
             elif hole is None:
                 mark = entry
@@ -142,7 +141,6 @@ class Outbox:
         self._waiting.appendleft(hole)
         if mark is not None:
             self._waiting.appendleft(mark)
-        self._waiting.extendleft(reversed(statements))
 
     def add_hole(self, hole: Hole) -> None:
         """Note that messages are missing after the entries so far."""
@@ -188,10 +186,6 @@ class Outbox:
         if isinstance(entry, Held):
             self._count -= 1
             self._bytes -= len(entry.payload)
-        return self.launch(entry)
-
-    def launch(self, entry: Entry) -> int:
-        """Add an entry to those in flight, before all that wait. Return its number."""
         self._in_flight.append(entry)
         return self._first_number + len(self._in_flight) - 1
 
@@ -229,14 +223,18 @@ class Outbox:
             self._forget(entry)
         return entry
 
-    def restore(self) -> None:
-        """Put the entries in flight back before the waiting ones, in order, because the connection was lost."""
+    def restore(self) -> Hole | None:
+        """Put the entries in flight back before the waiting ones, in order, because the connection was lost.
+
+        Return the first hole among them.
+        """
         again = [entry for entry in self._in_flight if entry is not None]
         self._first_number += len(self._in_flight)
         self._in_flight.clear()
         self._waiting.extendleft(reversed(again))
         for entry in again:
             self._note(entry, 1)
+        return next((entry for entry in again if isinstance(entry, Hole)), None)
 
     def _forget(self, entry: Held) -> None:
         self.pending -= 1
@@ -244,4 +242,6 @@ class Outbox:
 
 
 def _joined(first: Hole, second: Hole) -> Hole:
-    return Hole(first.until, second.since, first.reason, first.dropped + second.dropped, second.stale_since)
+    before = second.before if first.before is None else first.before
+    dropped = first.dropped + second.dropped
+    return Hole(first.until, second.since, first.reason, dropped, before, second.stale_since)

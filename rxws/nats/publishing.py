@@ -23,6 +23,9 @@ _encode: Final = msgspec.json.encode
 #: The part of the duplicate window after which a message must not be published before other relays were asked for it.
 OLD: Final = 0.5
 
+#: The number of a statement for which no entry is in flight.
+UNTRACKED: Final = -1
+
 
 @dataclass(frozen=True, slots=True)
 class Timing:
@@ -48,7 +51,6 @@ class Identity:
         skips_stale: whether another relay has stored the messages from before the process was suspended.
         joining_since: when the relay began to wait for its turn, on the monotonic clock; None if it does not wait.
         announced_at: when it last stated that it waits.
-        told: the last hole that it stated.
     """
 
     feed: str
@@ -60,8 +62,12 @@ class Identity:
     skips_stale: bool = False
     joining_since: float | None = None
     announced_at: float = 0.0
-    told: Hole | None = None
     stale_until: float | None = None
+
+    def rewind(self, hole: Hole) -> None:
+        """Return to the interval before a hole, because entries before the hole are published again."""
+        self.since = hole.before
+        self.skip_before, self.skips_stale = 0.0, False
 
     def state(self, event: Any, since: float, until: float, **more: Any) -> Control:
         """Return a statement of this relay."""
@@ -114,6 +120,8 @@ class Publisher:
     # Publications for which the library has no buffer: subject, reply subject, payload and headers.
     _unsent: list[tuple[str, str, bytes, str]] = field(default_factory=list)
     _failure: Exception | None = None
+    # The hole that this connection stated last.
+    _told: Hole | None = None
     _prefix: str = ""
     _origin: str = ""
     _old_before: int = 0
@@ -218,8 +226,6 @@ class Publisher:
                 return False
             if type(entry) is Held:
                 has_advanced = self._publish_held(entry)
-            elif isinstance(entry, Control):
-                has_advanced = self._say_again(entry)
             elif isinstance(entry, Mark):
                 has_advanced = self._pass_mark(entry)
             else:
@@ -271,34 +277,29 @@ class Publisher:
             headers = dict(line.split(": ", 1) for line in lines.splitlines())
             await self.broker.client.publish(subject, payload, reply=reply, headers=headers)
 
-    def _say(self, control: Control) -> None:
-        self._send_statement(self.outbox.launch(control), control)
-
-    def _say_again(self, control: Control) -> bool:
-        self._send_statement(self.outbox.take(), control)
-        return True
-
-    def _send_statement(self, number: int, control: Control) -> None:
+    def _say(self, control: Control, number: int = UNTRACKED) -> None:
+        """Publish a statement, for the entry in flight with this number."""
         self._send(number, control_subject(control.relay), _encode(control), f"Nats-Msg-Id: {_id_of(control)}\r\n")
 
     def _pass_mark(self, mark: Mark) -> bool:
         # A mark states that all entries before it are stored, so it waits for their acknowledgements.
         if self.outbox.in_flight:
             return False
-        self.outbox.skip()
         since = self.identity.since
         if since is not None and mark.time > since:
-            self._say(self.identity.state("Alive", since, mark.time))
+            self._say(self.identity.state("Alive", since, mark.time), self.outbox.take())
+        else:
+            self.outbox.skip()
         return True
 
     # Holes
 
     def _pass_hole(self, hole: Hole) -> bool:
         identity = self.identity
-        self._tell(hole)
         if hole.reason == CLOSED:
-            self.outbox.skip()
+            self._close(hole)
             return True
+        self._tell(hole)
         following = self.outbox.next_held
         since = hole.since
         if since is None:
@@ -310,30 +311,35 @@ class Publisher:
         return self._join(since)
 
     def _tell(self, hole: Hole) -> None:
-        """State that messages are missing, once for each hole that ends an interval."""
-        identity = self.identity
-        if identity.told is hole:
+        """State that messages are missing, once on each connection for a hole that ends an interval."""
+        if self._told is hole:
             return
-        identity.told = hole
-        if identity.since is not None and hole.until is not None:
+        self._told = hole
+        identity = self.identity
+        if hole.before is None:
+            hole.before = identity.since
+        if hole.before is not None and hole.until is not None:
             event = "Overflowed" if hole.reason in ("overflow", "refused") else "Disconnected"
-            until = max(identity.since, hole.until)
-            more = {"reason": hole.reason, "dropped": hole.dropped}
-            self._say(identity.state(event, identity.since, until, **more))
+            until = max(hole.before, hole.until)
+            self._say(identity.state(event, hole.before, until, reason=hole.reason, dropped=hole.dropped))
         identity.since, identity.joining_since = None, None
         identity.skips_stale = False
         identity.stale_until = None
+
+    def _close(self, hole: Hole) -> None:
+        since, until = self.identity.since, cast("float", hole.until)
+        if since is None:
+            self.outbox.skip()
+        else:
+            self._say(self.identity.state("Disconnected", since, until, reason=CLOSED), self.outbox.take())
 
     def _join(self, since: float) -> bool:
         """Begin at ``since`` if that keeps the order: after another relay, or as the first of the waiting relays."""
         identity, timing = self.identity, self.timing
         now = self._now()
-        claim = self.peers.following(since)
-        if claim is not None:
-            # Skip the messages that this relay received before the other one began. The other relay lacks them, but
-            # they would be out of order.
-            first = claim.since + timing.settle if claim.since > since else 0.0
-            return self._begin(max(since, first), skip_before=first)
+        first = self.peers.first_after(since)
+        if first is not None:
+            return self._begin(first, skip_before=first if first > since else 0.0)
         if identity.joining_since is None:
             identity.joining_since = now
             identity.announced_at = -timing.watermark_interval
@@ -349,8 +355,7 @@ class Publisher:
         identity = self.identity
         identity.since, identity.skip_before = since, skip_before
         identity.joining_since = None
-        self.outbox.skip()
-        self._say(identity.state("Connected", since, since))
+        self._say(identity.state("Connected", since, since), self.outbox.take())
         return True
 
     def _pass_standstill(self, stale_since: float) -> bool:

@@ -34,6 +34,9 @@ __all__ = ["Relay", "relay"]
 #: Seconds to wait for the last acknowledgement at the end of the block.
 CLOSE_TIMEOUT: Final = 10.0
 
+#: The rounds of the event loop in which messages that have arrived are read and delivered.
+READING: Final = 5
+
 #: If the process was suspended for longer than this part of the duplicate window, its connections are aborted.
 STANDSTILL: Final = 0.25
 
@@ -117,7 +120,7 @@ class Relay(abc.DisposableBase):
             self._publisher.wake()
 
     def _tick(self) -> None:
-        """Mark that all messages until now were received, and notice whether this process was suspended."""
+        """Mark that all messages until now were received, and notice that this process was suspended."""
         interval = self._options.watermark_interval
         self._ticking = self._loop.call_later(interval, self._tick)
         now, before = time.time(), self._ticked_at
@@ -126,12 +129,23 @@ class Relay(abc.DisposableBase):
             line = "%s: the process was suspended for %.1f s: its connections are opened anew"
             self._context.reporter.log(logging.WARNING, line, self.name, now - before)
             self._capture.was_suspended(before)
-        elif self._capture.is_complete:
-            self._outbox.mark(now)
+        else:
+            self._mark(now, READING)
         if self._publisher is not None:
             self._publisher.tick()
         if self._outbox.pending < THRESHOLDS[0] // 2:
             self._capture.caught_up()
+
+    def _mark(self, until: float, rounds: int) -> None:
+        """Mark that all messages until ``until`` were received, after some rounds of the event loop.
+
+        After a blocked loop or a delay of the process, those that have arrived by then are read in these rounds.
+        """
+        if rounds:
+            self._loop.call_soon(self._mark, until, rounds - 1)
+        elif self._capture.is_complete and not self._is_closing:
+            self._outbox.mark(until)
+            self._wake()
 
     async def _run(self) -> None:
         """Publish, on one connection to the broker after another."""
@@ -143,7 +157,9 @@ class Relay(abc.DisposableBase):
                 return
             except Exception as error:
                 self._publisher = None
-                self._outbox.restore()
+                hole = self._outbox.restore()
+                if hole is not None:
+                    self._identity.rewind(hole)
                 if self._counts.published > published:
                     delays = broker_delays()
                 delay = next(delays)
@@ -326,7 +342,8 @@ def relay(
         maxbytes: the largest number of bytes of their frames, with the same effect.
         ack_timeout: seconds without an acknowledgement after which the connection is replaced.
         watermark_interval: seconds between two statements of the relay that all messages so far are stored.
-        settle: seconds by which the clocks of two relays, and the delays of their connections, may differ.
+        settle: seconds by which the clocks of two relays may differ, and also by which a message may reach one of them
+            later than the other.
         patience: seconds without a statement after which another relay counts as dead.
 
     Returns:

@@ -18,6 +18,7 @@ import sys
 import tempfile
 import time
 from pathlib import Path
+from typing import Any
 
 import nats
 import nats.js.errors
@@ -25,7 +26,7 @@ import psutil
 
 from .rig import KEYS, ROOT, Rig
 
-__all__ = ["attack", "kill_worker", "main"]
+__all__ = ["attack", "kill_worker", "main", "until_back"]
 
 SETTLE = 1.0
 """Seconds for which a relay runs before the next kill."""
@@ -33,17 +34,24 @@ SETTLE = 1.0
 
 async def until_back(rig: Rig, since: float) -> None:
     """Wait until both relays have stated, after ``since``, that all their messages are stored."""
-    deadline = time.monotonic() + 30
     client = await nats.connect(rig.server.url)
-    try:
+    said: dict[str, Any] = {}
+
+    async def are_back() -> bool:
         for relay in ("a", "b"):
-            while time.monotonic() < deadline:
-                with contextlib.suppress(nats.js.errors.NotFoundError):
-                    last = await client.jetstream().get_last_msg("rxws", f"_rx.{relay}")
-                    said = json.loads(last.data or b"{}")
-                    if said["event"] == "Alive" and said["time"] > since + SETTLE:
-                        break
-                await asyncio.sleep(0.1)
+            with contextlib.suppress(nats.js.errors.NotFoundError):
+                last = await client.jetstream().get_last_msg("rxws", f"_rx.{relay}")
+                said[relay] = json.loads(last.data or b"{}")
+        return len(said) == 2 and all(
+            each["event"] == "Alive" and each["time"] > since + SETTLE for each in said.values()
+        )
+
+    try:
+        deadline = time.monotonic() + 30
+        while not await are_back():
+            if time.monotonic() > deadline:
+                raise TimeoutError(f"not both relays are back after {since}, which said {said}: {rig.diagnosis()}")
+            await asyncio.sleep(0.1)
     finally:
         await client.close()
 

@@ -62,12 +62,14 @@ class Report:
         )
 
 
-def judge(sent: dict[int, str], entries: list[Any]) -> Report:
+def judge(sent: dict[int, str], entries: list[Any], settled: int) -> Report:
     """Compare the messages of a feed with those that were sent.
 
     Args:
         sent: the key of each number, in the order of sending.
         entries: the entries that arrived: pairs of number and key, and Gaps.
+        settled: the number before which no more messages can arrive. A later one is missing only if a still later one
+            of its key has arrived.
     """
     report = Report(gaps=[entry for entry in entries if isinstance(entry, rxws.Gap)])
     places: dict[int, int] = {}
@@ -107,7 +109,7 @@ def judge(sent: dict[int, str], entries: list[Any]) -> Report:
         if any(place >= before.get(key, -1) for place in gap_places):
             report.told += len(lost)
         else:
-            report.untold += [number for number in lost if number < last - 2 * KEYS]
+            report.untold += [number for number in lost if number < settled]
     return report
 
 
@@ -179,6 +181,9 @@ class Rig:
         self.entries: list[Any] = []
         self.upstream = FeedServer()
         self.relays: list[RelayProcess] = []
+        # The greatest number that has arrived of each key, and the number before which all keys have arrived.
+        self._newest: dict[str, int] = {}
+        self._settled = 0
         self._rate = rate
         self._lag = lag
         self._delivery = DelayedDelivery()
@@ -232,36 +237,45 @@ class Rig:
     async def collect(self, ws: rxws.nats.NatsFeed[Any]) -> None:
         """Keep the messages of a feed until it ends."""
         async for entry in ws.stream_filter(gaps=True, maxsize=None):
-            self.entries.append(entry if isinstance(entry, rxws.Gap) else (entry["n"], entry["s"]))
+            if isinstance(entry, rxws.Gap):
+                self.entries.append(entry)
+                continue
+            number, key = entry["n"], entry["s"]
+            self.entries.append((number, key))
+            self._newest[key] = max(number, self._newest.get(key, -1))
 
     async def flowing(self, *, timeout: float = 20.0) -> None:
-        """Wait until all messages that were sent before this call have arrived."""
+        """Wait until all messages that were sent before this call have arrived, or are lost.
+
+        That is known when a later message of each key has arrived, because only messages of one key are in order.
+        """
         wanted = len(self.sent)
-        await self.until(lambda: self.newest >= wanted, timeout=timeout)
+        await self.until(lambda: self._oldest >= wanted, timeout=timeout)
+        self._settled = wanted
 
     @property
-    def newest(self) -> int:
-        """The greatest number that has arrived."""
-        return max((entry[0] for entry in self.entries[-2000:] if isinstance(entry, tuple)), default=-1)
+    def _oldest(self) -> int:
+        """The smallest of the greatest numbers of all keys."""
+        return min(self._newest.values()) if len(self._newest) == KEYS else -1
 
     async def until(self, condition: Any, *, timeout: float = 20.0) -> None:
         """Wait until a condition is true."""
         deadline = time.monotonic() + timeout
         while not condition():
             if time.monotonic() > deadline:
-                raise TimeoutError(f"not within {timeout} s: {self._diagnosis()}")
+                raise TimeoutError(f"not within {timeout} s: {self.diagnosis()}")
             await asyncio.sleep(0.02)
 
-    def _diagnosis(self) -> str:
+    def diagnosis(self) -> str:
         """Return what may have gone wrong: the numbers, who runs, and the end of the relays' logs."""
         logs = [path.read_text()[-1500:] for path in sorted(self.folder.glob("relay-*.log"))]
         running = [relay.is_running for relay in self.relays], self.server.is_running
         connections = len(self.upstream.connections)
         return (
-            f"{len(self.sent)} sent on {connections} connections, {self._delivery.pending} under way, newest "
-            f"{self.newest}, running {running}, {self.report()}\n" + "\n".join(logs)
+            f"{len(self.sent)} sent on {connections} connections, {self._delivery.pending} under way, all arrived "
+            f"before {self._oldest}, running {running}, {self.report()}\n" + "\n".join(logs)
         )
 
     def report(self) -> Report:
         """Return the counts of the messages so far."""
-        return judge(self.sent, self.entries)
+        return judge(self.sent, self.entries, self._settled)

@@ -5,7 +5,6 @@ from __future__ import annotations
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from rxws.nats.control import Control
 from rxws.nats.outbox import Held, Hole, Mark, Outbox
 
 
@@ -41,14 +40,14 @@ def test_each_message_is_published_in_order_or_stands_behind_a_hole(acts, in_fli
         if outbox.head is None or not outbox.has_room:
             return
         head = outbox.head
-        if isinstance(head, Held):
-            numbers.append(outbox.take())
-            if head.identity not in stored:
-                stored.append(head.identity)
-        else:
-            if isinstance(head, Hole):
-                stored.append("hole")
+        if isinstance(head, Mark):
             outbox.skip()
+            return
+        numbers.append(outbox.take())
+        if isinstance(head, Hole):
+            stored.append("hole")
+        elif head.identity not in stored:
+            stored.append(head.identity)
 
     for act in acts:
         if act == "add":
@@ -128,16 +127,24 @@ def test_those_in_flight_are_not_dropped() -> None:
     assert outbox.head.identity == "0"
 
 
-def test_statement_in_flight_is_published_again_first() -> None:
-    """A statement that was published and not acknowledged is published again in its place."""
-    outbox = Outbox(10, 10, 1000)
+def test_hole_in_flight_returns_to_its_place() -> None:
+    """A hole whose statement was not acknowledged is published again in its place, and joins one that follows drops."""
+    outbox = Outbox(10, 2, 1000)
     outbox.add(held(0))
-    said = Control(event="Connected", feed="f", relay="r", boot="b", since=1.0, time=1.0)
-    outbox.launch(said)
-    outbox.restore()
-    assert outbox.head is said
     outbox.take()
-    assert outbox.head is not said
+    cut = Hole(0.0, 1.0, "cut", before=-5.0)
+    outbox.add_hole(cut)
+    outbox.take()
+    outbox.add(held(2))
+    assert outbox.restore() is cut
+    assert isinstance(outbox.head, Held)
+    outbox.add(held(3))
+    outbox.add(held(4))
+    hole = outbox.head
+    assert isinstance(hole, Hole)
+    # The hole of the dropped messages joins the later one, which ends the same interval.
+    assert (hole.until, hole.before, hole.dropped) == (0.0, -5.0, 2)
+    assert outbox.restore() is None
 
 
 def test_refused_message_becomes_a_hole() -> None:

@@ -388,12 +388,14 @@ async def test_purge_while_the_feed_was_away_is_a_gap(nats_server: NatsServer) -
 
 async def test_second_relay_adds_nothing_twice(nats_server: NatsServer) -> None:
     """Two relays with equal ids store each message once, and both count those that the other one has stored."""
-    identity = {"identity": lambda message: message["n"], "feed_name": "f", "patience": 1.0}
+    identity = {"identity": lambda message: message["n"], "feed_name": "f", "patience": 1.0, "settle": 0.05}
     async with (
         capturing(nats_server, name="a", **identity) as capture,
         rxws.nats.relay(capture.ws, nats_server.url, name="b", **identity) as second,
     ):
         await until(lambda: second.is_connected)
+        # The relay that begins later skips what it received within twice ``settle`` after the beginning of the other.
+        await asyncio.sleep(0.2)
         await capture.send(*map(trade, range(100)))
         await until(lambda: second.published == 100)
         async with rxws.nats.NatsFeed(nats_server.url, start="all") as ws:
