@@ -214,8 +214,10 @@ class Merger(ABC):
 
     def _is_per_connection(self, message: Any) -> bool:
         per_connection = self._dispatcher.hooks.per_connection
-        if per_connection is None or type(message) is Many:
+        if type(message) is Many:
             return False
-        with self._reporter.guard(per_connection, message):
-            return bool(per_connection(message))
+        with self._reporter.guard(per_connection or "the filter of a snapshot", message):
+            if self._dispatcher.router.is_snapshot(message):
+                return True
+            return per_connection is not None and bool(per_connection(message))
         return False

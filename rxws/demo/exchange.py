@@ -50,7 +50,8 @@ class DemoExchange(str):
         {"e": "depthUpdate", "s": "BTCUSDT", "U": 81, "u": 83, "b": [[63999.9, 0.0]], "a": [...], "n": 1}
 
     Changes of a book are numbered separately, from ``U`` to ``u`` in each message, without holes; a quantity of 0
-    removes a price.
+    removes a price. After ``{"method": "SUBSCRIBE", "params": ["btcusdt@depth"], "snapshot": true, "id": 1}`` the whole
+    book comes first, ``{"e": "depthUpdate", "s": "BTCUSDT", "snapshot": true, "u": 80, "b": [...], "a": [...]}``.
 
     **Compression.** With ``?compress=zlib`` in the URL, all frames of a connection are pieces of one zlib stream.
 
@@ -262,9 +263,11 @@ class DemoExchange(str):
         counted_text = msgspec.json.encode(counted).decode() if self._counted else text
         for connection, subscribed in self._subscriptions.items():
             if subscribed is None or channel in subscribed:
-                lag = self._lag_random.uniform(0, self.lag) if self.lag else 0.0
-                mine = counted_text if connection in self._counted else text
-                self._dispatcher.deliver(connection, channel, mine, lag)
+                self._deliver(connection, channel, counted_text if connection in self._counted else text)
+
+    def _deliver(self, connection: FeedConnection, channel: str, text: str) -> None:
+        lag = self._lag_random.uniform(0, self.lag) if self.lag else 0.0
+        self._dispatcher.deliver(connection, channel, text, lag)
 
     def _admit(self, handshake: Handshake) -> HttpResponse | None:
         path = urlsplit(handshake.path).path
@@ -336,7 +339,7 @@ class DemoExchange(str):
     def _answer(self, connection: FeedConnection, message: str | bytes) -> dict[str, Any] | None:
         """Return the answer to a request, or None if this method has already sent the answer.
 
-        It sends the answer itself when messages are repeated, because the answer must precede them.
+        It sends the answer itself before repeated messages and before snapshots.
         """
         try:
             request = msgspec.json.decode(message, type=_Request)
@@ -354,6 +357,12 @@ class DemoExchange(str):
         subscribed = known if subscribed is None else subscribed
         self._subscriptions[connection] = subscribed | wanted if request.method == "SUBSCRIBE" else subscribed - wanted
         answer = {"result": None, "id": request.id}
+        if request.snapshot and request.method == "SUBSCRIBE":
+            connection.send_nowait(answer)
+            for symbol in self.market.symbols:
+                if (channel := channel_of(symbol, "depth")) in wanted:
+                    self._deliver(connection, channel, msgspec.json.encode(self.market.snapshot(symbol)).decode())
+            return None
         if request.method == "SUBSCRIBE" and connection in self._counted:
             is_known = request.cursor is not None and request.epoch in (None, self._history.epoch)
             recovered = is_known and self._history.knows(request.cursor or 0)
@@ -386,6 +395,7 @@ class _Request(msgspec.Struct):
     id: int | str | None = None
     cursor: int | None = None
     epoch: int | None = None
+    snapshot: bool = False
 
 
 def _number_of(cursor: str) -> int | None:

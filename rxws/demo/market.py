@@ -134,6 +134,12 @@ class Market:
             "asks": book.levels(asks, best_first=False),
         }
 
+    def snapshot(self, symbol: str) -> dict[str, Any]:
+        """Return the whole true order book as a message of the feed."""
+        book = self.book(symbol)
+        levels = {"b": book["bids"], "a": book["asks"]}
+        return {"e": "depthUpdate", "s": symbol, "snapshot": True, "u": book["lastUpdateId"], **levels}
+
     def _quantity(self) -> float:
         return self._random.randint(1, 50_000) / 1_000
 

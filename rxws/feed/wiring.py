@@ -196,11 +196,14 @@ class Feed:
             raise TypeError("subscribe: a parameter for the cursor needs the feed's option resume=")
         is_subscribed = functools.partial(self.sender.has_subscribed, channel.identity)
         parsed = Filter.parse(filters)
-        stream = self.stream(parsed, options, self._availability.limited_to(is_subscribed))
+        availability = self._availability.limited_to(is_subscribed)
+        stream = self.stream(parsed, options, availability)
+        stream.is_late = availability.is_available()
         if not self.is_closing:
             wanted = self.sender.add_reference(channel, parsed)
             wanted.interrupts.add(stream.interrupt)
             stream.when_ended(functools.partial(self._remove_reference, wanted, stream.interrupt))
+            stream.renew = functools.partial(self.sender.resubscribe, wanted)
             if wanted.consent is not None:
                 # Messages of the old subscription may still arrive, and messages between the subscriptions are missing.
                 self.sender.when_subscribed_again(wanted.identity, stream.hold_back)

@@ -13,7 +13,7 @@ from ..reporting.cancellation import RAISED
 from ..reporting.event import GapReason
 from ..reporting.events import Gap
 from .filters import Filter
-from .index import Index
+from .index import Index, Registration
 
 __all__ = ["Receiver", "Router"]
 
@@ -44,7 +44,6 @@ class Router:
     def __init__(self, context: LoopContext) -> None:
         self.context: Final = context
         self.messages: HotObservable[Any] = HotObservable(context)
-        self.gaps: HotObservable[Gap] = HotObservable(context)
         self.last_message: Any = None
         self._reporter = context.reporter
         self._index: Index[Callable[[Any], None]] = Index(self._rejected)
@@ -52,6 +51,9 @@ class Router:
         self._on_removed: dict[Receiver, Callable[[], None]] = {}
         #: Returns whether messages are held at the end of a rotation, because earlier ones may still arrive.
         self.is_holding: Callable[[], bool] = lambda: False
+        # Finds the filters of snapshots by the messages of the streams that they are for.
+        self._snapshots: Index[Filter] = Index(self._rejected)
+        self._expecting: dict[Receiver, dict[Filter, Registration[Filter]]] = {}
         self._ended = False
         self._error: Exception | None = None
         #: Delivers a message. A receiver that raises does not affect the others.
@@ -99,11 +101,29 @@ class Router:
         registration = self._receivers.pop(receiver, None)
         if registration is not None:
             self._index.remove(registration)
+        for expected in self._expecting.pop(receiver, {}).values():
+            self._snapshots.remove(expected)
         self._on_removed.pop(receiver, lambda: None)()
 
     def when_removed(self, receiver: Receiver, on_removed: Callable[[], None]) -> None:
         """Call ``on_removed`` when ``receiver`` is unregistered."""
         self._on_removed[receiver] = on_removed
+
+    def expect_snapshots(self, receiver: Receiver, filter: Filter, snapshots: Filter) -> None:  # noqa: A002
+        """Note that the server begins each subscription of a registered receiver with a snapshot.
+
+        Args:
+            receiver: the receiver.
+            filter: its filter.
+            snapshots: the filter of the snapshots among its messages.
+        """
+        expected = self._expecting.setdefault(receiver, {})
+        if receiver in self._receivers and snapshots not in expected:
+            expected[snapshots] = self._snapshots.add(snapshots, filter)
+
+    def is_snapshot(self, message: Any) -> bool:
+        """Return whether a message is a snapshot with which a subscription begins, on one connection only."""
+        return bool(self._expecting) and any(each(message) for each in self._snapshots.match(message))
 
     def _rejected(self, filter: Filter, message: Any, error: BaseException) -> None:  # noqa: A002
         """Report that a filter raised. The report names the filter's function if it has one."""
@@ -119,7 +139,6 @@ class Router:
 
     def announce(self, gap: Gap) -> None:
         """Pass a Gap to all receivers."""
-        self.gaps.on_next(gap)
         for receiver in self.receivers:
             receiver.on_gap(gap)
 

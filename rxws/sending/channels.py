@@ -144,6 +144,8 @@ class ChannelRegistry(dict[Hashable, Channel]):
             channel: the channel.
             is_remembered: whether its messages are still recognised, until the next channel becomes unwanted.
         """
+        # It may have been renewed.
+        channel = self[channel.identity]
         channel.count -= 1
         if channel.count == 0:
             del self[channel.identity]
@@ -151,6 +153,10 @@ class ChannelRegistry(dict[Hashable, Channel]):
             self._former.add(channel.identity)
             if not is_remembered:
                 self._forget()
+
+    def renew(self, channel: Channel) -> None:
+        """Put an equal channel in place of a wanted one, so that each connection subscribes it again."""
+        self[channel.identity] = copy.copy(self[channel.identity])
 
     def _forget(self) -> None:
         for identity in self._former - self.keys():

@@ -264,6 +264,11 @@ class Sender:
         self.channels.remove_reference(channel, is_remembered=is_overlap)
         self._notify_syncs(channel)
 
+    def resubscribe(self, channel: Channel) -> None:
+        """Unsubscribe a wanted channel and subscribe it again, on each connection."""
+        self.channels.renew(channel)
+        self._notify_syncs(channel)
+
     def _notify_syncs(self, channel: Channel) -> None:
         # In an overlap there are two connections, and each must subscribe the channel.
         for sync in self._syncs.values():

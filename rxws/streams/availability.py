@@ -31,6 +31,8 @@ class Availability:
 
     def limited_to(self, is_subscribed: Callable[[], bool]) -> Availability:
         """Return the availability of a channel: its messages can come while it is subscribed on the connection."""
+        if self is ALWAYS_AVAILABLE:
+            return self
         is_available = self.is_available
         return Availability(lambda: is_available() and is_subscribed(), self.live_or_ended)
 

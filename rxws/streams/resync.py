@@ -1,56 +1,27 @@
-"""The changes of a stream, with a snapshot at the start and after each loss."""
+"""Resynced: the changes of a stream, with a snapshot at the start and after each loss."""
 
 from __future__ import annotations
 
-import asyncio
-import logging
-import math
-from collections.abc import Awaitable, Callable
-from dataclasses import dataclass
+import itertools
+from collections.abc import AsyncIterator, Awaitable, Callable
+from functools import partial
 from typing import Any, Final, Generic, TypeVar
+from weakref import WeakSet
 
-from reactivex import Observable, abc
+from reactivex import abc
 
-from ..callables import name_of
-from ..delays import default_delays
 from ..messages.fields import number_reader, range_reader
-from ..observables.hot import HotObservable, Subscription
+from ..messages.filters import Filter
+from ..observables.buffer import Buffer
 from ..observables.loop_context import LoopContext
-from ..observables.observable import AsyncObservable, Scheduler
-from ..reporting.cancellation import FAILURES, is_being_cancelled
-from ..reporting.events import Gap, Overflowed
-from ..reporting.quoting import quoted_body
-from .availability import Availability
-from .sequence import HELD_MAX, SequenceTracker, Snapshot
+from ..observables.observable import AsyncObservable, BufferIterator, Scheduler
+from .resync_session import ChangeSource, FeedSession, FetchingSession, Session
+from .sequence import SequenceTracker, Snapshot
 
-__all__ = ["ChangeSource", "Resynced"]
+__all__ = ["Resynced"]
 
 T = TypeVar("T")
 S = TypeVar("S")
-
-#: Seconds after which fetching a snapshot fails.
-SNAPSHOT_TIMEOUT: Final = 10.0
-
-#: After this number of seconds in sync, the delays between fetches start over. If numbers are missing again sooner, the
-#: delays keep growing.
-HEALTHY_AFTER: Final = 10.0
-
-
-@dataclass(frozen=True, slots=True)
-class ChangeSource(Generic[T]):
-    """The source of changes.
-
-    Attributes:
-        changes: the changes.
-        gaps: the gaps of the feed.
-        availability: whether changes can come at present.
-        name: the name of the source in reports.
-    """
-
-    changes: Observable[T]
-    gaps: Observable[Gap]
-    availability: Availability
-    name: str
 
 
 class Resynced(AsyncObservable[T | Snapshot[S]], Generic[T, S]):
@@ -64,23 +35,22 @@ class Resynced(AsyncObservable[T | Snapshot[S]], Generic[T, S]):
     def __init__(
         self,
         context: LoopContext,
-        source: ChangeSource[T],
-        snapshot: Callable[[], Awaitable[S]],
+        source: ChangeSource,
+        snapshot: Filter | Callable[[], Awaitable[S]],
         sequence: object,
         snapshot_sequence: object,
     ) -> None:
         super().__init__(context)
-        if not callable(snapshot):
-            raise TypeError(f"snapshot must be a coroutine function that fetches one, not {snapshot!r}")
         # This is not named `_source`, because an AsyncObservable subscribes to its `_source`.
         self._changes: Final = source
-        self._snapshot: Final = snapshot
-        # The name includes the source, because one function may fetch the snapshots of hundreds of streams.
-        self._snapshot_name: Final = f"{name_of(snapshot)} for {source.name}"
-        # Here a tuple is a pair of keys. For other arguments it is a path.
-        self._range_of: Final = range_reader(sequence, "sequence", pairs=(list, tuple))
-        self._number_of: Final = number_reader(snapshot_sequence, "snapshot_sequence")
-        self._sessions: Final[set[_Session]] = set()
+        self._buffers: Final[WeakSet[Buffer[Any]]] = WeakSet()
+        self._make_session: Callable[[], Session]
+        if isinstance(snapshot, Filter):
+            make_tracker = _tracker_of_sent(sequence, snapshot_sequence)
+            self._make_session = lambda: FeedSession(context, source, make_tracker(), snapshot)
+        else:
+            make_tracker = _tracker_of_fetched(sequence, snapshot_sequence)
+            self._make_session = lambda: FetchingSession(context, source, make_tracker(), snapshot)
 
     @property
     def in_sync(self) -> bool:
@@ -90,154 +60,83 @@ class Resynced(AsyncObservable[T | Snapshot[S]], Generic[T, S]):
         not subscribed on it, and while the feed holds messages at the end of a rotation.
         """
         # Another thread may read this property, so copy the set, which happens in one step.
-        sessions = (*self._sessions,)
+        sessions = (*self._changes.sessions,)
         return bool(sessions) and self._changes.availability.is_available() and all(each.in_sync for each in sessions)
+
+    def restart(self, reason: str) -> None:
+        """Begin again with another snapshot, because the consumer found an error, such as a wrong checksum.
+
+        No subscriber gets a change before its next snapshot. Each ``async for`` discards its waiting items. If a
+        subscriber waits for a snapshot already, that one is used.
+
+        Args:
+            reason: the ``reason`` of the next :class:`~rxws.Snapshot`, for example ``"checksum"``.
+
+        Raises:
+            TypeError: ``reason`` is not a str.
+            RuntimeError: outside the loop's thread.
+
+        Example::
+
+            try:
+                book.apply(item)
+            except rxws.books.ChecksumMismatch:
+                resynced.restart("checksum")
+        """
+        if not isinstance(reason, str):
+            raise TypeError(f"reason must be a str, such as 'checksum', not {reason!r}")
+        self._context.check()
+        for buffer in self._buffers:
+            buffer.clear()
+        for session in [*self._changes.sessions]:
+            session.restart(reason)
 
     def __repr__(self) -> str:
         return f"<{type(self).__name__} of {self._context.reporter.name}: {'' if self.in_sync else 'not '}in sync>"
 
+    def __aiter__(self) -> AsyncIterator[T | Snapshot[S]]:
+        iteration = super().__aiter__()
+        assert isinstance(iteration, BufferIterator)
+        self._buffers.add(iteration._buffer)
+        return iteration
+
     def _attach(self, on_next: Any, on_error: Any, on_completed: Any, scheduler: Scheduler) -> abc.DisposableBase:
-        session = _Session(self)
+        session = self._make_session()
         subscription = session._attach(on_next, on_error, on_completed, scheduler)
-        self._sessions.add(session)
         session.start()
         return subscription
 
 
-class _Session(HotObservable[Any]):
-    """The items of one subscriber, and the task that fetches its snapshots."""
-
-    def __init__(self, resynced: Resynced[Any, Any]) -> None:
-        super().__init__(resynced._context)
-        self.changes: Final[SequenceTracker[Any]] = SequenceTracker(resynced._range_of, resynced._number_of)
-        self._resynced: Final = resynced
-        self._subscriptions: list[abc.DisposableBase] = []
-        self._fetching: asyncio.Task[None] | None = None
-        # Whether further items follow the one that is being delivered.
-        self._has_more = False
-        # Whether the last message had no readable numbers.
-        self._is_unreadable = False
-        self._start_delays_over()
-        self._in_sync_since = math.inf
-
-    @property
-    def in_sync(self) -> bool:
-        """Whether all changes were delivered, including the one that is being delivered now."""
-        return self.changes.in_sync and not self._has_more
-
-    def start(self) -> None:
-        # Fetch first: a source that has ended ends this session while it subscribes, and `_stop` cancels the fetch.
-        self._fetch()
-        source = self._resynced._changes
-        self._subscriptions.append(source.gaps.subscribe(self._lose))
-        self._subscriptions.append(source.changes.subscribe(self._take, self.end, self.end))
-
-    def remove(self, subscription: Subscription[Any]) -> None:
-        super().remove(subscription)
-        self._stop()
-
-    def end(self, error: Exception | None = None) -> None:
-        self._stop()
-        super().end(error)
-
-    def _stop(self) -> None:
-        self._resynced._sessions.discard(self)
-        for subscription in self._subscriptions:
-            subscription.dispose()
-        # `start` fetches before it subscribes.
-        assert self._fetching is not None
-        self._fetching.cancel()
-
-    def _start_delays_over(self) -> None:
-        self._delays = default_delays()
-        self._delay = next(self._delays)
-
-    def _lose(self, gap: Gap) -> None:
-        # Start the delays over, because reconnecting was delayed already.
-        self._start_delays_over()
-        self.changes.reset(gap.reason)
-        self._fetch()
-
-    def _take(self, message: Any) -> None:
-        if isinstance(message, Gap):
-            # The stream was made with gaps=True. `_lose` has already handled this gap.
-            return
-        dropped, reason, reporter = self.changes.dropped, self.changes.reason, self._context.reporter
-        try:
-            self._deliver(self.changes.apply(message))
-            self._is_unreadable = False
-        except FAILURES as error:
-            # A `sequence` with wrong keys fails for every message, so report only the first failure in a row.
-            if self._is_unreadable:
-                reporter.counters.failures += 1
-            else:
-                reporter.failed(f"sequence of resync for {self._resynced._changes.name}", message, error)
-            self._is_unreadable = True
-            # The message may be a change, and without it the subscriber is not in sync.
-            self.changes.reset("unreadable")
-        if self.changes.dropped > dropped:
-            reporter.counters.dropped += 1
-            if reason != "overflow":
-                # Report this once, because until a snapshot comes, each further change drops an older one.
-                line = "resync holds %d changes and has no snapshot: the oldest are dropped"
-                reporter.log(logging.WARNING, line, HELD_MAX)
-                reporter.emit(Overflowed, consumer="resync", overflow="drop_oldest", dropped=self.changes.dropped)
-        if not self.changes.in_sync:
-            self._fetch()
-
-    def _deliver(self, items: list[Any]) -> None:
-        for left, item in enumerate(items, 1 - len(items)):
-            self._has_more = left < 0
-            self.on_next(item)
-
-    def _fetch(self) -> None:
-        # A failure or a message was passed to the user's code before, which may have disposed of the subscription.
-        if self.observed and (self._fetching is None or self._fetching.done()):
-            self._fetching = self._context.loop.create_task(self._until_in_sync(), name="rxws resync")
-
-    async def _until_in_sync(self) -> None:
-        resynced, now = self._resynced, self._context.loop.time
-        if now() - self._in_sync_since >= HEALTHY_AFTER:
-            self._start_delays_over()
-        outdated = 0
-        while not self.changes.in_sync:
-            # A snapshot that is fetched before changes can come would be older than the first change.
-            await resynced._changes.availability.wait_available()
-            # The first delay is 0 and the next ones grow, to spare a server that lags.
-            await asyncio.sleep(self._delay)
-            self._delay = next(self._delays)
-            losses, name = self.changes.losses, resynced._snapshot_name
-            try:
-                async with asyncio.timeout(SNAPSHOT_TIMEOUT):
-                    data = await resynced._snapshot()
-                name = f"snapshot_sequence of resync for {resynced._changes.name}"
-                # If changes were lost during the fetch, refuse the snapshot: it may be older than the lost changes, or
-                # the server may have made it before it restarted its count.
-                delivered = self.changes.snapshot(data) if losses == self.changes.losses else None
-            except FAILURES as error:
-                if is_being_cancelled(error):
-                    raise
-                _quote_answer(error)
-                self._failed(name, None, error)
-                continue
-            if delivered is not None:
-                self._in_sync_since = now()
-                self._deliver(delivered)
-                continue
-            # One outdated snapshot is normal. More in a row are reported, because no change is delivered meanwhile.
-            outdated += 1
-            if outdated > 1:
-                late = LookupError(f"{outdated} snapshots in a row are older than the changes that were received")
-                self._failed(resynced._snapshot_name, data, late)
-
-    def _failed(self, name: str, data: Any, error: BaseException) -> None:
-        self._context.reporter.failed(name, data, error, f"; next try in {self._delay:.1f} s")
+def _tracker_of_fetched(sequence: Any, snapshot_sequence: Any) -> Callable[[], SequenceTracker[Any]]:
+    """Return a function that makes the tracker of changes whose snapshots are fetched."""
+    if sequence is None or snapshot_sequence is None:
+        raise TypeError(
+            "a function for snapshot needs sequence and snapshot_sequence: the numbers show which changes follow"
+        )
+    # Here a tuple is a pair of keys. For other arguments it is a path.
+    range_of = range_reader(sequence, "sequence", pairs=(list, tuple))
+    return partial(SequenceTracker, range_of, number_reader(snapshot_sequence, "snapshot_sequence"))
 
 
-def _quote_answer(error: BaseException) -> None:
-    """Add the server's answer to an exception as a note, if the exception has the answer and does not quote it."""
-    body = quoted_body(error)
-    note = f"The server answered: {body}"
-    # The snapshot function may raise one object repeatedly.
-    if body and note not in getattr(error, "__notes__", ()):
-        error.add_note(note)
+def _tracker_of_sent(sequence: Any, snapshot_sequence: Any) -> Callable[[], SequenceTracker[Any]]:
+    """Return a function that makes the tracker of changes whose snapshots come in the feed."""
+    if snapshot_sequence is not None:
+        raise TypeError("snapshot_sequence needs a function for snapshot: sequence reads a snapshot in the feed")
+    if sequence is None:
+        return _tracker_of_arrivals
+    range_of = range_reader(sequence, "sequence", pairs=(list, tuple))
+    if isinstance(sequence, tuple | list) and len(sequence) == 2:
+        # A snapshot may have no first number.
+        return partial(SequenceTracker, range_of, number_reader(sequence[1], "sequence"))
+    return partial(SequenceTracker, range_of, lambda snapshot: range_of(snapshot)[1])
+
+
+def _tracker_of_arrivals() -> SequenceTracker[Any]:
+    """Return a tracker of messages without numbers, which counts them. It holds none, as no snapshot comes later."""
+    arrivals = itertools.count(1)
+
+    def range_of(_change: Any) -> tuple[int, int]:
+        number = next(arrivals)
+        return number, number
+
+    return SequenceTracker(range_of, lambda _snapshot: next(arrivals), held_max=0)

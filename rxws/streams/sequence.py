@@ -24,10 +24,11 @@ class Snapshot(Generic[T]):
     """A snapshot. ``stream.resync`` delivers it before the changes that follow it.
 
     Attributes:
-        data: the value that ``snapshot()`` returned.
+        data: the value that ``snapshot()`` returned, or the message with the snapshot.
         reason: why it was fetched: ``"start"``, ``"hole"`` (numbers are missing), ``"overflow"`` (too many changes had
             to be held), ``"restart"`` (the numbers went back), ``"unreadable"`` (the numbers of a message could not be
-            read), or the reason of the feed's ``Gap``.
+            read), ``"server"`` (the server sent it without need), the reason of the feed's ``Gap``, or that of
+            ``restart(reason)``.
     """
 
     data: T
@@ -50,7 +51,7 @@ class SequenceTracker(Generic[T]):
     Attributes:
         range_of: returns the first and the last number of a change.
         number_of: returns the last number in a snapshot.
-        held_max: the largest number of changes held.
+        held_max: the largest number of changes held. With 0 none is held, and nothing is dropped for it.
         in_sync: whether all changes were delivered.
         reason: why a snapshot is needed, or was needed last.
         dropped: number of held changes that were dropped for later ones.
@@ -71,6 +72,10 @@ class SequenceTracker(Generic[T]):
     # The last number of the latest change, whether it was delivered or not.
     _seen: float = field(default=-math.inf, init=False)
 
+    def forget(self) -> None:
+        """Note that the server may have restarted its count, so that lower numbers are not older."""
+        self._last = self._seen = -math.inf
+
     def reset(self, reason: str) -> None:
         """Get out of sync, and discard the held changes. ``reason`` says why changes are missing."""
         self._held.clear()
@@ -87,7 +92,7 @@ class SequenceTracker(Generic[T]):
         first, last = self.range_of(message)
         if last < self._seen:
             # This change proves that the server restarted its count, even if the tracker is out of sync.
-            self._last = -math.inf
+            self.forget()
             self.reset("restart")
         self._seen = last
         return self._follow(first, last, message)
@@ -101,6 +106,8 @@ class SequenceTracker(Generic[T]):
                 self._last = last
                 return [message]
             self.reset("hole")
+        elif not self.held_max:
+            return []
         elif len(self._held) >= self.held_max:
             self._held.popleft()
             self.reason = "overflow"

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine
-from typing import Any, Final, Generic, Self, TypeVar
+from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Mapping, Sequence
+from typing import Any, Final, Generic, Self, TypeVar, overload
 
 from reactivex import abc
 
@@ -15,7 +15,8 @@ from ..observables.hot import HotObservable
 from ..observables.observable import AsyncObservable, BufferIterator, Scheduler
 from .availability import ALWAYS_AVAILABLE, Availability
 from .batches import Batches
-from .resync import ChangeSource, Resynced
+from .resync import Resynced
+from .resync_session import ChangeSource
 from .stream_options import StreamOptions
 from .stream_receiver import StreamReceiver
 
@@ -52,7 +53,12 @@ class Stream(AsyncObservable[T], BufferIterator[T], Generic[T]):
         self._iterated = False
         self._rate: Final = RateMeter(self._context.loop.time())
         self._router: Final = router
+        self._filters: Final = filters
         self._availability: Final = availability
+        #: Subscribes the channel of a stream of ``multiplex`` again; None for other streams.
+        self.renew: Callable[[], None] | None = None
+        #: Whether the channel was subscribed before the stream was made, so that the stream misses the snapshot.
+        self.is_late = False
         router.add(self._receiver, filters)
 
     @property
@@ -132,6 +138,26 @@ class Stream(AsyncObservable[T], BufferIterator[T], Generic[T]):
             aiter(self)
         return self._receiver.get(self)
 
+    async def resubscribe(self) -> None:
+        """Unsubscribe the channel of this stream and subscribe it again, for all streams that want it.
+
+        The server's messages between the two subscriptions are missing. This returns before the server has answered,
+        so cancelling is safe. Without a connection, the next connection subscribes the channel anyway.
+
+        Raises:
+            TypeError: this is not a stream of ``multiplex``.
+            RuntimeError: outside the loop's thread.
+
+        Example::
+
+            book = ws.multiplex("+book", "-book", filters=[{"topic": "book"}])
+            await book.resubscribe()
+        """
+        if self.renew is None:
+            raise TypeError(f"{self._receiver.describe()} cannot be subscribed again: only a stream of multiplex can")
+        self._context.check()
+        self.renew()
+
     def when_ended(self, on_removed: Callable[[], None]) -> None:
         """Call ``on_removed`` when the stream takes no more messages: it was closed, collected or overflowed."""
         self._router.when_removed(self._receiver, on_removed)
@@ -163,48 +189,91 @@ class Stream(AsyncObservable[T], BufferIterator[T], Generic[T]):
         aiter(self)
         return batches
 
+    @overload
     def resync(
         self, snapshot: Callable[[], Awaitable[S]], *, sequence: Field | list[Field], snapshot_sequence: Field
-    ) -> Resynced[T, S]:
+    ) -> Resynced[T, S]: ...
+
+    @overload
+    def resync(
+        self, snapshot: Sequence[Mapping[Any, Any]], *, sequence: Field | list[Field] | None
+    ) -> Resynced[T, T]: ...
+
+    def resync(
+        self,
+        snapshot: Callable[[], Awaitable[Any]] | Sequence[Mapping[Any, Any]],
+        *,
+        sequence: Field | list[Field] | None,
+        snapshot_sequence: Field | None = None,
+    ) -> Resynced[T, Any]:
         """Return an Observable of the snapshots and the changes that follow them.
 
         Each subscriber, and each ``async for``, gets a :class:`~rxws.Snapshot`, then only the changes after it. Changes
         whose last number is not after the snapshot's are dropped. The first number of each delivered change is at most
-        one more than the last number of the previous one. Another snapshot is fetched and delivered, for this
-        subscriber only, after each ``Gap`` of the feed, when numbers are missing, and when they go back because the
-        server restarted its count. Missing numbers are noticed with the next change. During the fetch changes are held,
-        at most 100,000, and ``in_sync`` of the returned Observable is False. ``in_sync`` is also False, and no snapshot
-        is fetched, while the feed has no connection, and while the server has not accepted the subscription of a
-        ``multiplex`` stream.
+        one more than the last number of the previous one. Another snapshot is needed and delivered after each ``Gap``
+        of the stream, when numbers are missing, and when they go back because the server restarted its count. Missing
+        numbers are noticed with the next change. Until the snapshot comes, changes are held, at most 100,000, and
+        ``in_sync`` of the returned Observable is False. ``in_sync`` is also False, and no snapshot is requested, while
+        the feed has no connection, and while the server has not accepted the subscription of a ``multiplex`` stream.
 
-        If a snapshot is older than held or delivered changes, another one is fetched; the second in a row and each
-        further one are reported. A fetch that fails or takes longer than 10 s is reported and retried. The delays
-        between fetches grow. They start over after a ``Gap`` and after 10 s in sync. A message whose numbers cannot be
-        read may be a change, so another snapshot is fetched. Of several such messages in a row, the first is reported.
-        Disposing of the subscription, or leaving the ``async for``, cancels the fetch. The sequence ends with the
-        stream.
+        If ``snapshot`` is a function, each subscriber fetches its own snapshots. If one is older than held or delivered
+        changes, another one is fetched; the second in a row and each further one are reported.
+
+        If ``snapshot`` is a filter, the server sends a snapshot in the feed after each subscription. The first one
+        after the start, and after a lost connection, comes by itself. Otherwise the stream is subscribed again, which
+        needs a stream of ``multiplex``; the snapshot is for all subscribers. In a planned rotation the changes go on,
+        and the snapshot of the new connection is discarded.
+
+        An attempt that fails or takes longer than 10 s is reported and repeated. The delays between attempts grow. They
+        start over after a ``Gap`` and after 10 s in sync. A message whose numbers cannot be read may be a change, so
+        another snapshot is needed. Of several such messages in a row, the first is reported. Disposing of the
+        subscription, or leaving the ``async for``, cancels the attempt. The sequence ends with the stream.
 
         Args:
-            snapshot: a coroutine function that fetches a snapshot.
+            snapshot: a coroutine function that fetches a snapshot; or a list of dicts, as in ``stream_filter``, that
+                the snapshots pass, and no change, if the server sends them in the feed.
             sequence: the keys, or paths, of the first and the last number of a change, ``("U", "u")``; the key of one
-                number; or a function of a change that returns a number, or both. Each is an int, or an int as a str.
-            snapshot_sequence: the key, or path, of the last number in a snapshot, ``"lastUpdateId"``; or a function of
-                a snapshot that returns it.
+                number; or a function of a change that returns a number, or both. Each is an int, or an int as a str. A
+                snapshot in the feed has its last number in the same place. None, with a filter only: the changes have
+                no numbers, so only a ``Gap`` and ``restart(reason)`` of the returned Observable say that some are
+                missing.
+            snapshot_sequence: the key, or path, of the last number in a fetched snapshot, ``"lastUpdateId"``; or a
+                function of a snapshot that returns it. Required with a function, not allowed with a filter.
 
         Raises:
-            TypeError: an argument has the wrong type.
+            TypeError: an argument has the wrong type, is missing, or is not allowed with this ``snapshot``.
+            ValueError: the filter ``snapshot`` passes all messages of the stream.
 
         Example::
 
             changes = ws.stream_filter([{"e": "depthUpdate", "s": "BTCUSDT"}])
             async for item in changes.resync(fetch, sequence=("U", "u"), snapshot_sequence="lastUpdateId"):
-                if isinstance(item, rxws.Snapshot):
-                    book = Book(item.data)
-                else:
-                    book.apply(item)
+                book.apply(item)
+
+        Example with snapshots in the feed::
+
+            changes = ws.multiplex({"op": "subscribe", "args": ["book.BTC"]}, ..., filters=[{"topic": "book.BTC"}])
+            async for item in changes.resync([{"type": "snapshot"}], sequence="u"):
+                book.apply(item)
         """
-        source = ChangeSource(self, self._router.gaps, self._availability, self._receiver.describe())
-        return Resynced(self._context, source, snapshot, sequence, snapshot_sequence)
+        receiver, filters = self._receiver, self._filters
+        parsed = snapshot if callable(snapshot) else Filter.parse(snapshot, "snapshot")
+        if isinstance(parsed, Filter) and (parsed.passes_everything or parsed == filters):
+            raise ValueError(f"snapshot must be a filter that only snapshots pass, not {snapshot!r}")
+        if receiver.gaps is None:
+            receiver.gaps = HotObservable(self._context)
+        source = ChangeSource(
+            self,
+            receiver.gaps,
+            self._availability,
+            receiver.describe(),
+            lambda: receiver.keeps and not self.is_late,
+            self.resubscribe,
+        )
+        resynced: Resynced[T, Any] = Resynced(self._context, source, parsed, sequence, snapshot_sequence)
+        if isinstance(parsed, Filter):
+            self._router.expect_snapshots(receiver, filters, parsed)
+        return resynced
 
     def _attach(self, on_next: Any, on_error: Any, on_completed: Any, scheduler: Scheduler) -> abc.DisposableBase:
         receiver = self._receiver

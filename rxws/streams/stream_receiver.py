@@ -31,9 +31,21 @@ class StreamReceiver(Buffer[T], Receiver):
         matched: number of messages that passed the filter.
         keeps: whether messages are put into the buffer: until the first subscription, and from the first iteration on.
         fan_out: passes messages to the subscribers; None until the first one subscribes.
+        gaps: emits each gap, also without ``gaps=True``; None until it is needed.
     """
 
-    __slots__ = ("_copies", "_filters", "_router", "_takes_gaps", "_waits", "abandoned", "fan_out", "keeps", "matched")
+    __slots__ = (
+        "_copies",
+        "_filters",
+        "_router",
+        "_takes_gaps",
+        "_waits",
+        "abandoned",
+        "fan_out",
+        "gaps",
+        "keeps",
+        "matched",
+    )
 
     def __init__(self, router: Router, filters: Filter, options: StreamOptions) -> None:
         super().__init__(router.context.loop, router.context.reporter, options.maxsize, options.overflow)
@@ -46,6 +58,7 @@ class StreamReceiver(Buffer[T], Receiver):
         self.matched = 0
         self.keeps = True
         self.fan_out: HotObservable[T] | None = None
+        self.gaps: HotObservable[Gap] | None = None
 
     def describe(self) -> str:
         """Return the name of the stream, which contains its filter."""
@@ -106,7 +119,9 @@ class StreamReceiver(Buffer[T], Receiver):
         self.on_gap(Gap(name=self._reporter.name, time=now, start=start, end=now, reason=reason, last_message=None))
 
     def on_gap(self, gap: Gap, /) -> None:
-        """Take a gap, if the stream was made with ``gaps=True``."""
+        """Emit a gap, and take it if the stream was made with ``gaps=True``."""
+        if self.gaps is not None:
+            self.gaps.on_next(gap)
         if self._takes_gaps:
             item: Any = gap
             if self.keeps:

@@ -170,14 +170,24 @@ async def test_every_receiver_gets_the_gap_when_it_is_announced(wiring):
     assert first.received == second.received == [gap]
 
 
-async def test_gaps_emits_each_gap_when_subscribed(wiring):
-    """Subscribers of ``gaps`` get each gap once."""
-    gaps = []
-    wiring.router.gaps.subscribe(gaps.append)
-    add(wiring)
-    gap = wiring.gap()
-    wiring.router.announce(gap)
-    assert gaps == [gap]
+async def test_snapshot_is_known_while_its_receiver_is_registered(wiring):
+    """A message is a snapshot if it passes the filters of a receiver and of the receiver's snapshots."""
+    first, second = add(wiring, [{"a": 1}]), add(wiring, [{"a": 2}])
+    router = wiring.router
+    assert not router.is_snapshot({"a": 1, "b": 1})
+    for receiver, filters, snapshots in (
+        (first, [{"a": 1}], [{"b": 1}]),
+        (first, [{"a": 1}], [{"b": 2}]),
+        (first, [{"a": 1}], [{"b": 2}]),
+        (second, [{"a": 2}], [{"b": 3}]),
+    ):
+        router.expect_snapshots(receiver, Filter.parse(filters), Filter.parse(snapshots))
+    messages = [{"a": a, "b": b} for a in (1, 2) for b in (1, 2, 3)]
+    assert [router.is_snapshot(message) for message in messages] == [True, True, False, False, False, True]
+    router.remove(first)
+    assert [router.is_snapshot(message) for message in messages] == [False, False, False, False, False, True]
+    router.expect_snapshots(first, Filter.parse([{"a": 1}]), Filter.parse([{"b": 1}]))
+    assert not router.is_snapshot({"a": 1, "b": 1})
 
 
 @pytest.mark.parametrize("error", [None, ZeroDivisionError()])

@@ -109,6 +109,19 @@ def test_registry_counts_streams_when_they_want_equal_channels():
     assert (len(wanted), "a" in wanted) == (0, False)
 
 
+def test_renewed_channel_is_another_one_with_the_same_streams():
+    """A renewed channel is an equal one in place of the old, and is wanted by the same streams."""
+    wanted = ChannelRegistry()
+    first = wanted.add_reference(channel("a"))
+    wanted.add_reference(channel("a"))
+    wanted.renew(first)
+    assert wanted["a"] is not first
+    wanted.remove_reference(first)
+    assert "a" in wanted
+    wanted.remove_reference(first)
+    assert "a" not in wanted
+
+
 def test_messages_of_a_former_channel_are_known_while_it_is_remembered():
     """In an overlap the last messages of an unwanted channel are still recognised as messages of that channel."""
     wanted = ChannelRegistry()

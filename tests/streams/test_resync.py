@@ -569,10 +569,10 @@ async def test_subscriber_when_it_disposes_at_a_reported_failure():
         assert source.times == [0]
 
 
-async def test_snapshot_when_it_is_no_function():
-    """A snapshot argument that is not callable raises TypeError at once."""
+async def test_snapshot_when_it_is_neither_a_function_nor_a_filter():
+    """A snapshot argument of another type raises TypeError at once."""
     async with Changing() as feed:
-        with pytest.raises(TypeError, match="snapshot must be a coroutine function"):
+        with pytest.raises(TypeError, match="snapshot must be a list of dicts, not a dict"):
             feed.stream_filter().resync({}, sequence=("U", "u"), snapshot_sequence="last")
 
 

@@ -166,6 +166,26 @@ def test_change_that_a_snapshot_was_ahead_of_proves_no_restart():
     assert changes.snapshot(s(11)) == [Snapshot(s(11), "network")]
 
 
+def test_older_snapshot_is_accepted_when_the_numbers_are_forgotten():
+    """When the server may have restarted its count, a snapshot with a lower number is accepted."""
+    changes = make()
+    changes.snapshot(s(100))
+    assert changes.apply(c(101)) == [c(101)]
+    changes.forget()
+    changes.reset("network")
+    assert changes.apply(c(3)) == []
+    assert changes.snapshot(s(2)) == [Snapshot(s(2), "network"), c(3)]
+
+
+def test_change_when_none_may_be_held():
+    """Without room for held changes, those before the snapshot are not delivered, and are no loss."""
+    changes = make(0)
+    assert changes.apply(c(1)) == changes.apply(c(2)) == []
+    assert changes.snapshot(s(2)) == [Snapshot(s(2), "start")]
+    assert changes.apply(c(3)) == [c(3)]
+    assert changes.dropped == 0
+
+
 @given(st.data())
 def test_tracker_when_changes_are_dropped_doubled_late_or_early(data):
     """A consumer that applies the delivered items has all changes whenever in_sync is True."""

@@ -16,6 +16,7 @@ import rxws
 from rxws.errors import StreamOverflow
 from rxws.observables import buffer
 from rxws.reporting.events import Lagging, Overflowed
+from rxws.testing import FeedServer
 
 from ..support.wiring import Wiring, in_thread, settle
 
@@ -1108,3 +1109,28 @@ async def test_numbers_when_read_from_another_thread(wiring):
     wiring.route(1)
     assert in_thread(lambda: (stream.pending, stream.matched, stream.dropped)) == (1, 1, 0)
     assert "1 pending" in in_thread(lambda: repr(stream))
+
+
+@pytest.mark.usefixtures("virtual_time")
+async def test_resubscribe_sends_both_messages_for_all_streams_of_the_channel():
+    """``resubscribe`` unsubscribes the channel and subscribes it again, once for all streams that want it."""
+    async with FeedServer() as server, rxws.ReactiveWebSocket(server.url) as feed:
+        streams = [feed.multiplex("+a", "-a", filters=[{"s": "a"}]) for _ in range(2)]
+        await feed.wait_connected()
+        await asyncio.sleep(1)
+        await streams[0].resubscribe()
+        await asyncio.sleep(1)
+        assert server.connections[0].received == ["+a", "-a", "+a"]
+        for stream in streams:
+            await stream.close()
+        await asyncio.sleep(1)
+        assert server.connections[0].received == ["+a", "-a", "+a", "-a"]
+
+
+async def test_resubscribe_raises_when_the_stream_is_not_multiplexed():
+    """A stream of ``stream_filter`` has no channel, so ``resubscribe`` raises TypeError."""
+    async with FeedServer() as server, rxws.ReactiveWebSocket(server.url) as feed:
+        with pytest.raises(
+            TypeError, match=r"Filter\(\[\]\) cannot be subscribed again: only a stream of multiplex can"
+        ):
+            await feed.stream_filter().resubscribe()
