@@ -163,16 +163,17 @@ class Overlap(Merger):
         self._missed.clear()
         return self._counters.messages > messages
 
-    def give_up(self, new: Connection | None) -> None:
-        """Let the old connection continue alone. Call :meth:`forget` when :attr:`is_over` is true.
+    def give_up(self) -> None:
+        """Let the old connection continue alone, because the new one has ended, or none was opened.
 
-        Args:
-            new: the new connection, which has ended; None if none was opened.
+        Call :meth:`forget` when :meth:`is_over` returns True.
         """
-        if new is not None:
+        for new in [each for each in self._connections.values() if each is not self._old]:
+            # Its parse hook may delay the last messages.
+            new.inbound.discard()
             self._announce = functools.partial(self._announce, reason=new.failure.reason)
             self._matcher.ended(new.number, self._now())
-            self._flush()
+        self._flush()
 
     def forget(self, left: Connection) -> None:
         """Let the remaining connection deliver without looking for copies."""

@@ -144,7 +144,7 @@ class Rotation(Line):
                 overlap.subscribed(new)
                 if await self._may_close(old, new, overlap):
                     return await self._take_over(old, new, overlap, was_live)
-            overlap.give_up(new if isinstance(new, Connection) else None)
+            overlap.give_up()
             self._forgetting = self._loop.create_task(self._forget(overlap, old), name="rxws forget overlap")
             self._resolve_rotation(False)
             await self._pause(new, old)

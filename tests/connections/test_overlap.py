@@ -535,6 +535,33 @@ async def test_old_connection_stays_when_the_new_one_ends_first(feed_server):
         assert rxws.State.CONNECTED is feed.state.value
 
 
+async def test_overlap_ends_when_the_new_connection_is_lost_while_it_subscribes():
+    """The next rotation does not wait for a channel that only the lost connection had. A Gap reports the loss."""
+    first, second, third = ScriptedWebsocket(), ScriptedWebsocket(), ScriptedWebsocket()
+    async with ScriptedFeed(first, second, third, reconnect_delays=lambda: [0] * 9) as feed:
+        await feed.wait_connected()
+        x = feed.multiplex(
+            "+x", filters=lambda each: each[0] == "x", acknowledged=lambda each: each == "ok +x", rejected="no".__eq__
+        )
+        y = feed.multiplex("+y", filters=lambda each: each[0] == "y", acknowledged=lambda each: each == "ok +y")
+        await asyncio.sleep(0.1)
+        first.come("no", "ok +y")
+        await asyncio.sleep(0.1)
+        rotating = asyncio.ensure_future(feed.rotate())
+        await feed.opened(2)
+        await asyncio.sleep(0.1)
+        second.come("ok +x", "x1")
+        await asyncio.sleep(0.1)
+        first.come("y1")
+        second.come("y1")
+        second.end()
+        assert not await rotating
+        await feed.opened(3, timeout=5)
+        assert [gap.reason for gap in feed.record.of(rxws.Gap)] == ["network"]
+        await x.close()
+        await y.close()
+
+
 # Gaps of the source
 
 

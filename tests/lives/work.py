@@ -6,7 +6,9 @@ import asyncio
 import gc
 import logging
 from collections.abc import Collection
+from unittest import mock
 
+from rxws.connections import rotation
 from rxws.pytest_plugin import virtual_loop
 from rxws.testing.lives import Report, Schedule, compose, play
 
@@ -17,7 +19,9 @@ def play_one(schedule: Schedule, *, is_real: bool = False) -> Report:
     """Play a life in its own loop: in virtual time, or in real time on loopback sockets."""
     if is_real:
         return asyncio.run(play(schedule, is_real=True))
-    with asyncio.Runner(loop_factory=virtual_loop) as runner:
+    # An overlap must end by itself. The limit would hide one that does not.
+    no_limit = mock.patch.object(rotation, "FORGET_TIMEOUT", 1e6)
+    with no_limit, asyncio.Runner(loop_factory=virtual_loop) as runner:
         return runner.run(play(schedule))
 
 
