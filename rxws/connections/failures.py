@@ -53,7 +53,7 @@ _PLAIN_TEXT: Final = frozenset(
     {"WRONG_VERSION_NUMBER", "RECORD_LAYER_FAILURE", "HTTP_REQUEST", "PACKET_LENGTH_TOO_LONG", "UNKNOWN_PROTOCOL"}
 )
 _BROKEN_TLS: Final = (ssl.SSLEOFError, ssl.SSLZeroReturnError, ssl.SSLSyscallError)
-# aiohttp's ServerDisconnectedError is no OSError.
+# aiohttp's ServerDisconnectedError is not an OSError.
 _BROKEN: Final = frozenset({"OSError", "EOFError", "ClientConnectionError"})
 # A retry does not repair a bug. ImportError is missing on purpose, because a file that is being replaced may be
 # complete one second later.

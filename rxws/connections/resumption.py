@@ -124,7 +124,7 @@ class Resumption(Overlap):
         if self._range_of is not None:
             self._proof = Proof.NUMBERS
         elif self._old.channels or self._statement is not None:
-            # Copies are no proof in a channel, because a server may first send the last values of the channel again.
+            # Copies prove nothing in a channel, because a server may first send the last values of the channel again.
             self._proof = Proof.STATEMENT
         else:
             self._proof = Proof.COPIES

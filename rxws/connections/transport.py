@@ -82,9 +82,9 @@ def abort_websocket(websocket: Websocket) -> None:
 async def wait_overdue(websocket: object, timeout: float) -> None:
     """Wait until a websocket library has been closing a connection for too long. Cancelling is safe.
 
-    A library closes by itself when the server breaks the protocol: with text that is no UTF-8, a frame that is too big,
-    a deflate bomb. It then delivers nothing more and waits for the server's answer, for 10 s or longer. Libraries do
-    not report that they begin to close, so this checks the state four times within ``timeout``.
+    A library closes by itself when the server breaks the protocol: with text that is not UTF-8, a frame that is too
+    big, a deflate bomb. It then delivers nothing more and waits for the server's answer, for 10 s or longer. Libraries
+    do not report that they begin to close, so this checks the state four times within ``timeout``.
 
     Args:
         websocket: the connection; it may lack ``state``, and then it is never overdue.

@@ -2,11 +2,11 @@
 
 ::
 
-    subjects    subjects of messages, and patterns of filters; pure
-    control     the statements of relays, and what a relay knows of the others; pure
-    outbox      the messages that a relay has still to publish; pure
-    sharing     the partitions of a stream, and a worker's share of them; pure
-    delays      delays before a connection to a lost broker is tried again; pure
+    subjects    subjects of messages, and patterns of filters (no I/O)
+    control     the statements of relays, and what a relay knows of the others (no I/O)
+    outbox      the messages that a relay has still to publish (no I/O)
+    sharing     the partitions of a stream, and a worker's share of them (no I/O)
+    delays      delays before a connection to a lost broker is tried again (no I/O)
     client      the library's client, with a shorter way for each message
     broker      one connection to the broker
     stream      the stream: made or checked
@@ -15,8 +15,8 @@
     place       the place of a feed in a stream
     frames      frames with their place in the stream
     positions   the place of each message
-    merging     the messages of several consumers, in the order of the stream; pure
-    watermarks  the time until which no message is missing; pure
+    merging     the messages of several consumers, in the order of the stream (no I/O)
+    watermarks  the time until which no message is missing (no I/O)
     consumer    one pull consumer
     look_back   the statements before the place of a feed
     subscription  the connection of a feed

@@ -83,7 +83,7 @@ def check_connect_options(options: Mapping[str, Any] | None) -> dict[str, Any]:
     """Return the keyword arguments for the library's ``connect``.
 
     Raises:
-        TypeError: ``options`` is no mapping, or contains an option that rxws sets.
+        TypeError: ``options`` is not a mapping, or contains an option that rxws sets.
     """
     if options is not None and not isinstance(options, Mapping):
         raise TypeError(f"connect_options must be a mapping or None, not {type(options).__name__}")

@@ -152,7 +152,7 @@ class Consumer:
             return
         sequence, count, self.pending = _places(reply)
         self.outstanding -= self.outstanding > 0
-        # The message may have been the answer to a probe. If another probe is needed, it follows.
+        # The message may have been the answer to a probe. If another probe is needed, the caller sends it.
         self._probed = None
         if count != self._count + 1:
             self._fail(BrokerError(f"the consumer's message {self._count + 1} is missing"))

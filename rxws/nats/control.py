@@ -1,4 +1,4 @@
-"""The statements of relays, which tell until when all messages that they received are stored. No I/O."""
+"""The statements of relays: up to what time all messages that they received are stored. No I/O."""
 
 from __future__ import annotations
 
@@ -126,7 +126,7 @@ class Peers:
         return min((first for first, until in firsts if first + self._margin <= until), default=None)
 
     def covers(self, start: float, end: float) -> bool:
-        """Return whether another relay has stored all messages from ``start`` to ``end``, however the clocks differ."""
+        """Return whether another relay has stored all messages from ``start`` to ``end``, despite different clocks."""
         margin = self._margin
         return any(each.since + margin <= start and end + margin <= each.time for each, _ in self._claims.values())
 

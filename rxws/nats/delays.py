@@ -1,4 +1,4 @@
-"""Delays before a lost broker is tried again. They are short, because users run their own brokers. No I/O."""
+"""Delays between attempts to reach a broker. They are short, because users run their own brokers. No I/O."""
 
 from __future__ import annotations
 

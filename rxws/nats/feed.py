@@ -43,8 +43,8 @@ class NatsFeed(AsyncWebsocketStreamInterface[T]):
     """A feed of the messages that relays have published to a stream of NATS JetStream; see :func:`relay`.
 
     Streams, operators, handlers, ``resync`` and recordings work as with any feed. The filters of the streams decide
-    which subjects the server sends. Frames are those that were captured, so ``decode`` is the one of the captured feed.
-    A lost connection is replaced, and the feed continues after the last message that it has delivered. So there is a
+    which subjects the server sends. The frames are those of the captured feed, so pass the ``decode`` of that feed. A
+    lost connection is replaced, and the feed continues after the last message that it has delivered. So there is a
     ``Gap`` only if the relays or the stream have lost messages. The feed only reads: ``send`` raises TypeError.
 
     Args:
@@ -70,7 +70,7 @@ class NatsFeed(AsyncWebsocketStreamInterface[T]):
     Raises:
         RuntimeError: outside a running event loop.
         TypeError: an argument is unknown, has the wrong type, or has a meaning only for websockets.
-        ValueError: a number is not positive, ``subject`` is no template, or ``start`` has no time zone.
+        ValueError: a number is not positive, ``subject`` is not a template, or ``start`` has no time zone.
 
     Example::
 
@@ -133,7 +133,8 @@ class NatsFeed(AsyncWebsocketStreamInterface[T]):
     def complete_until(self) -> float | None:
         """The time before which all messages that the relays received have arrived, in seconds since the epoch.
 
-        Gaps are excepted. It is None before the first statement of a relay, and when all relays are closed.
+        Messages that a Gap reports as missing are excepted. It is None before the first statement of a relay, and when
+        all relays are closed.
         """
         return self.__place.watermarks.complete_until
 
@@ -151,7 +152,7 @@ class NatsFeed(AsyncWebsocketStreamInterface[T]):
         """
         found = self.__positions.get(message)
         if found is None:
-            raise LookupError("this object is no message of this feed (a copy has no position)")
+            raise LookupError("this object is not a message of this feed (a copy has no position)")
         return found
 
     # Hooks
@@ -303,7 +304,7 @@ class NatsFeed(AsyncWebsocketStreamInterface[T]):
 
     def multiplex(self, *_: Any, **__: Any) -> NoReturn:
         """Raise TypeError: the feed only reads. The filters of its streams decide what the server sends."""
-        raise TypeError("a NatsFeed only reads: stream_filter asks the server for what its filter passes")
+        raise TypeError("a NatsFeed only reads: stream_filter asks the server for the messages that pass its filter")
 
 
 def _check(batch: object, idle_heartbeat: object, decode: object, options: Mapping[str, Any]) -> None:

@@ -1,4 +1,4 @@
-"""The messages that a relay has still to publish, or has published without an acknowledgement yet. Bounded, no I/O."""
+"""The messages that a relay must still publish, or that are not acknowledged yet. Bounded, no I/O."""
 
 from __future__ import annotations
 

@@ -20,7 +20,8 @@ __all__ = ["Identity", "Publisher", "Timing"]
 
 _encode: Final = msgspec.json.encode
 
-#: The part of the duplicate window after which a message must not be published before other relays were asked for it.
+#: A message that is older than this part of the duplicate window must not be published before the relay knows whether
+#: another relay has stored it.
 OLD: Final = 0.5
 
 #: The number of a statement for which no entry is in flight.
@@ -148,7 +149,7 @@ class Publisher:
             self._waiter.set_result(None)
 
     def tick(self) -> None:
-        """Check the acknowledgements in time. Called at each watermark interval."""
+        """Check that acknowledgements arrive in time. Called at each watermark interval."""
         now = self._now()
         self._old_before = time.time_ns() - int(self.window * OLD * 1e9) if self.identity.is_shared else 0
         if self._has_progress or not self.outbox.in_flight:

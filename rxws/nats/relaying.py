@@ -1,4 +1,4 @@
-"""The relay. It publishes the messages of a feed to a stream of JetStream, and states until when they are complete."""
+"""The relay. It publishes a feed's messages to a JetStream stream, and states up to what time they are complete."""
 
 from __future__ import annotations
 
@@ -126,7 +126,7 @@ class Relay(abc.DisposableBase):
         now, before = time.time(), self._ticked_at
         self._ticked_at = now
         if self._identity.is_shared and now - before > interval + STANDSTILL * self._window:
-            line = "%s: the process was suspended for %.1f s: its connections are opened anew"
+            line = "%s: the process was suspended for %.1f s, so its connections are replaced"
             self._context.reporter.log(logging.WARNING, line, self.name, now - before)
             self._capture.was_suspended(before)
         else:
@@ -216,8 +216,8 @@ class Relay(abc.DisposableBase):
         longest = 4 * (options.watermark_interval + options.settle)
         if self._identity.is_shared and self._window < longest:
             raise UnsuitableError(
-                f"the stream {options.stream!r} drops copies for {self._window:g} s only: at least {longest:g} s are "
-                "needed (duplicate_window)"
+                f"the stream {options.stream!r} drops copies only within {self._window:g} s, but needs at least "
+                f"{longest:g} s (duplicate_window)"
             )
         publisher.max_payload = max(0, config.get("max_msg_size", -1))
 
@@ -351,7 +351,7 @@ def relay(
 
     Raises:
         TypeError: an argument has the wrong type.
-        ValueError: a number is not positive, or ``subject`` is no template.
+        ValueError: a number is not positive, or ``subject`` is not a template.
         FeedClosed: the feed is closed.
         RuntimeError: it is called outside the loop's thread.
 

@@ -43,7 +43,7 @@ def check_name(argument: str, name: object) -> str:
     """Check that a name is valid for JetStream, and return it.
 
     Raises:
-        TypeError: it is no str.
+        TypeError: it is not a str.
         ValueError: it is empty, or contains blanks, dots, wildcards or slashes.
     """
     if not isinstance(name, str):
@@ -92,7 +92,7 @@ async def ensure_stream(broker: Broker, stream: str, root: str, wanted: Mapping[
     for subject in subjects:
         if not any(covers(each, subject) for each in found["subjects"]):
             raise UnsuitableError(
-                f"the stream {stream!r} must take the subjects {subject!r}, and takes {found['subjects']!r}"
+                f"the stream {stream!r} must take the subjects {subject!r}, but takes {found['subjects']!r}"
             )
     return found
 

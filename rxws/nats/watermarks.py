@@ -1,4 +1,4 @@
-"""Finds out from the statements of all relays until when no message that any of them received is missing. No I/O."""
+"""Finds out from the statements of all relays up to what time none of their messages is missing. No I/O."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from .control import CLOSED, JOINING, Control
 __all__ = ["Watermarks"]
 
 #: Seconds by which the clocks of two relays may differ. The interval of a new relay must overlap with that of another
-#: one by this time.
+#: one by at least this time.
 TOLERANCE = 0.3
 
 
@@ -65,7 +65,7 @@ class _Feed:
         return self._retract(source, control.time)
 
     def _begin(self, since: float) -> list[tuple[float, float]]:
-        """Return the hole before a relay that begins and does not follow the others. Its messages come after this."""
+        """Return the hole before a relay that begins and does not follow the others. Its messages follow the hole."""
         until = self.coverage.until
         if until is None or since + TOLERANCE <= until:
             return []

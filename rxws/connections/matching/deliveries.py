@@ -260,7 +260,7 @@ class Deliveries(Generic[T]):
         self.held += 1
         seat.held.add(seat.arrivals, message)
         if not seat.is_joined and self._memory.find(channel.name, message.key):
-            # An equal message followed the copy, so the copy is no evidence.
+            # An equal message followed the copy, so the copy is not evidence.
             seat.first_copies = [each for each in seat.first_copies if each[1].key != message.key]
         is_reserved = seat.line in self._reserved
         if is_reserved and (channel.joined() or channel.orphaned_at is not None):

@@ -7,7 +7,7 @@ delivered, until the copy arrives. Lines that are seen to agree in a channel are
 
 Evidence
     Only messages whose identity is unique among the remembered deliveries are evidence. The messages of a channel that
-    arrive on a line before the channel is acknowledged there are no evidence.
+    arrive on a line before the channel is acknowledged there are not evidence.
 
 Joining
     A line that is not joined in a channel holds its messages of that channel. It joins after ``settle`` seconds in
@@ -16,8 +16,8 @@ Joining
 
 Staying joined
     A joined line that has owed a unique message for ``reach`` seconds is no longer joined. Repeated equal messages
-    (heartbeats) are no evidence. They are only counted: each delivery leaves one credit on every other joined line, and
-    an equal message on that line uses up one credit.
+    (heartbeats) are not evidence. They are only counted: each delivery leaves one credit on every other joined line,
+    and an equal message on that line uses up one credit.
 
 The end of a line
     A joined line that still owes messages of the ended line holds its own messages until those arrive. If they have not
@@ -198,7 +198,7 @@ class Matcher(Deliveries[T]):
             channel.seats.pop(line, None)
             if not channel.seats:
                 del self._channels[name]
-            # The user has unsubscribed: missing messages are no loss, and held messages are old.
+            # The user has unsubscribed: missing messages are not a loss, and held messages are old.
             channel.is_wanted = channel.has_delivered = False
             for seat in channel.seats.values():
                 self._drop_held(seat)
@@ -299,7 +299,7 @@ class Matcher(Deliveries[T]):
                 self._join(channel, seat, now)
 
     def was_blocked(self, now: float) -> None:
-        """Note that the event loop was blocked until now, so the silence before is no evidence."""
+        """Note that the event loop was blocked until now, so the silence before is not evidence."""
         for seat in self._seats():
             if seat.newest_copy is None:
                 seat.complete_since = max(seat.complete_since, now)

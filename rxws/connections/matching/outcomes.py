@@ -8,7 +8,7 @@ from typing import Final
 
 __all__ = ["INCOMPARABLE", "GapFound", "Joined", "Limits", "Lost", "Outcome", "Reopen", "Resumed"]
 
-#: The identity of a message that cannot be compared. Such a message is never a copy, has no copies, and is no evidence.
+#: The identity of a message that cannot be compared. It is never a copy, has no copies, and is not evidence.
 INCOMPARABLE: Final = object()
 
 

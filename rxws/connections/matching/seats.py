@@ -19,7 +19,7 @@ T = TypeVar("T")
 class SeatState(enum.Enum):
     """The state of a line in a channel."""
 
-    #: The channel is not acknowledged. Its messages are held, and are no evidence.
+    #: The channel is not acknowledged. Its messages are held, and are not evidence.
     EARLY = "early"
     #: The line holds its messages until it agrees.
     HELD = "held"
@@ -154,9 +154,9 @@ class Seat(Generic[T]):
     awaited: set[int] = field(default_factory=set, init=False)
     held: Holding[T] = field(default_factory=Holding, init=False)
     arrivals: int = field(default=0, init=False)
-    # The number of the last arrival before the acknowledgement. Arrivals up to it are no evidence of agreement.
+    # The number of the last arrival before the acknowledgement. Arrivals up to it are not evidence of agreement.
     early_arrivals: int = field(default=0, init=False)
-    # The first copy up to there. It is no evidence, but the messages before it are older than the delivered ones.
+    # The first copy up to there. It is not evidence, but the messages before it are older than the delivered ones.
     early_copy: int = field(default=-1, init=False)
     first_copies: list[tuple[int, Delivery]] = field(default_factory=list, init=False)
     # The number of the last arrival before the first copy on a line that resumes.
