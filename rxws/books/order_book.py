@@ -43,8 +43,8 @@ class OrderBook(Generic[N]):
         snapshot: the same for a snapshot; None (the default) if it has the structure of a change.
         number: the type of prices and sizes: ``Decimal`` (the default), which is exact and keeps the digits for
             checksums, or ``float``, which takes less time.
-        depth: the number of levels of each side that are kept, which are the best ones; None (the default) for all.
-            Pass the subscribed depth if the venue does not remove levels beyond it (Kraken).
+        depth: keep only this many of the best levels of each side; None (the default) keeps all. Pass the subscribed
+            depth if the venue does not remove levels beyond it (Kraken).
         checksum: a function of the book and the applied message (or the snapshot's data) that returns whether the book
             is correct; None (the default) checks nothing.
 
@@ -133,7 +133,7 @@ class OrderBook(Generic[N]):
 
         Raises:
             KeyError: the message has neither bids nor asks, or a level lacks its price or size; the book is unchanged.
-            ValueError: a price or a size is no finite number, or a size is negative; the book is unchanged.
+            ValueError: a price or a size is not a finite number, or a size is negative; the book is unchanged.
             ChecksumMismatch: ``checksum`` returned False; the message was applied.
             Exception: ``checksum`` raised it; the message was applied.
         """
@@ -195,7 +195,7 @@ class OrderBook(Generic[N]):
         def read(message: Any) -> _Levels:
             found = look_up(message, bids), look_up(message, asks)
             if found == (ABSENT, ABSENT):
-                read_bids(message)  # Raise the error that names the missing key. (One missing side is no error.)
+                read_bids(message)  # Raise the error that names the missing key. (One missing side is not an error.)
             return (
                 read_levels(found[0]) if found[0] is not ABSENT and found[0] else [],
                 read_levels(found[1]) if found[1] is not ABSENT and found[1] else [],
@@ -240,7 +240,7 @@ def _level_reader(
             if not [price for price, size in found if not (isfinite(price) and 0 <= size < inf)]:
                 return found
         except (ArithmeticError, LookupError, TypeError, ValueError):
-            pass  # The levels are no lists or dicts, or one is wrong. The code below raises an error that names it.
+            pass  # A level is neither a list nor a dict, or is wrong. The code below raises an error that names it.
         return [_checked(read_price(level), read_size(level), number) for level in levels]
 
     return read
@@ -252,5 +252,5 @@ def _checked(price: Any, size: Any, number: Callable[[Any], N]) -> tuple[N, N]:
         if isfinite(level[0]) and 0 <= level[1] < inf:
             return level
     except (ArithmeticError, TypeError, ValueError):
-        pass  # It is no number.
+        pass  # The value is not a number.
     raise ValueError(f"a level needs a finite price, and a size that is not negative, not {price!r} and {size!r}")

@@ -102,7 +102,7 @@ class Audit:
 
     @property
     def is_whole(self) -> bool:
-        """Whether nothing is missing, doubled, damaged or unexplained.
+        """Whether nothing is missing, duplicated, damaged or unexplained.
 
         A gap counts only if a number is missing in it, or if it is not known whether one is.
         """
@@ -230,7 +230,7 @@ class Auditor(Iterator[None]):
                 self._ledger.extend(self._heard)
             start, missing = event.start, None if self._sequence is None else 0
             if event.reason == "recording" and self._heard is not None:
-                # After its last message it is unknown until when a connection was complete.
+                # It is unknown how long a connection stayed complete after its last message.
                 start = min(start, self._heard)
             self._gaps.append(AuditedGap(start, event.end, event.reason, missing))
         if isinstance(event, Connected) or (isinstance(event, Disconnected) and event.number == self._undecided):
@@ -300,7 +300,7 @@ def _messages(raw: str | bytes, is_decoded: bool) -> list[Any]:
 
 
 def _whole(value: Any) -> int | None:
-    """Return a value as a whole number; None if it is none."""
+    """Return a value as a whole number; None if it is not one."""
     if type(value) is str and value.isdecimal():
         return int(value)
     return int(value) if type(value) in (int, float) and value == int(value) else None
@@ -313,7 +313,7 @@ def _hashable(key: Any) -> Hashable:
 
 
 def _length(times: list[tuple[float, float]]) -> float:
-    """Return the length of the union of some times."""
+    """Return the length of the union of these intervals."""
     length, until = 0.0, float("-inf")
     for start, end in sorted(times):
         length += max(0.0, end - max(start, until))

@@ -70,7 +70,7 @@ class Consumers:
         first, longest = INTERVALS
         looks, interval = 0, 0.0
         await asyncio.sleep(0)
-        # Check a buffer with room no more, because no message is delivered during this wait.
+        # Stop checking a buffer that has room, because no message is delivered during this wait.
         while buffers := [buffer for buffer in buffers if self._is_behind(buffer, most(buffer))]:
             await asyncio.sleep(interval)
             looks += 1

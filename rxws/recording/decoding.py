@@ -45,7 +45,7 @@ class BadLines:
         self._is_recording, self._unlikely = True, None
 
     def add(self, number: int, line: bytes | Exception) -> None:
-        """Count a bad line, or the exception in its place.
+        """Count a bad line, or the exception that was yielded in its place.
 
         Raises:
             RxwsError: the file is not a recording, another program wrote to it too, or too many lines are bad.
@@ -54,7 +54,7 @@ class BadLines:
         is_too_long = isinstance(line, LineTooLong)
         self.too_long += is_too_long
         is_other = isinstance(line, Exception) or not is_begun(line)
-        # A session that was cut short in its first block may be of a recording.
+        # A session that was cut short in its first block may belong to a recording.
         self._has_others = self._has_others or (is_other and not isinstance(line, CutShort))
         if self._is_recording:
             self._check_writer(number, line)
@@ -73,8 +73,8 @@ class BadLines:
             return
         long = f", of which {self.too_long:,} were too long" if self.too_long else ""
         raise RxwsError(
-            f"{self._path} is no recording: expected JSON lines as rxws.record writes them, compressed where the "
-            f"name ends in .gz or .zst, and found none in {len(self.numbers):,} lines{long}"
+            f"{self._path} is not a recording: expected JSON lines as rxws.record writes them, compressed if the name "
+            f"ends in .gz or .zst, and found none in {len(self.numbers):,} lines{long}"
         )
 
     def _check_writer(self, number: int, line: bytes | Exception) -> None:

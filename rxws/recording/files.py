@@ -61,7 +61,7 @@ def claim(file: BinaryIO, path: Path, how: Format) -> None:
         # If the first session cannot be decompressed, it may be damaged. Another session can be appended.
         is_recording = isinstance(first, (CutShort, *how.errors)) or (isinstance(first, bytes) and may_be_first(first))
     if not is_recording:
-        raise FileExistsError(errno.EEXIST, "it is no recording, and is left as it is", str(path))
+        raise FileExistsError(errno.EEXIST, "it is not a recording, and was left unchanged", str(path))
 
 
 class Appender:

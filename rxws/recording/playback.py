@@ -33,7 +33,8 @@ __all__ = ["Script", "check_feed", "play"]
 FeedT = TypeVar("FeedT", bound=AsyncWebsocketStreamInterface[Any])
 
 MOST_GAPS: Final = 1_000
-"""Gaps of the parse hook whose recorded events are awaited, at most: there are none if the hook was another one."""
+"""The largest number of the parse hook's Gaps that wait for their recorded events. They wait in vain if the feed was
+recorded with another hook."""
 
 SLICE: Final = 0.010
 """Seconds for which frames may be played without a pause for other tasks."""
@@ -186,7 +187,7 @@ class Playback:
         self._deliverers: dict[int, Sink] = {}
         # The reason of the last loss, until there is a connection again.
         self._lost: str | None = None
-        # The gaps that the parse hook has returned, until the recorded events of them come.
+        # The gaps that the parse hook has returned, and whose recorded events have not been played yet.
         self._parsed_gaps: deque[tuple[float, float]] = deque(maxlen=MOST_GAPS)
         assert feed.context.consumers is not None
         self._consumers = Consumers(self._loop, feed.context.consumers)
@@ -309,7 +310,7 @@ class Playback:
                 counters.discarded += event.discarded
             case Gap():
                 if event.reason == "source" and (event.start, event.end) in self._parsed_gaps:
-                    # The parse hook has returned it again.
+                    # The parse hook has already returned this Gap, from the recorded frame.
                     self._parsed_gaps.remove((event.start, event.end))
                     return
                 counters.gaps += 1

@@ -25,7 +25,7 @@ from .files import Appender
 __all__ = ["Recording", "record"]
 
 STEP: Final = 0.01
-"""Seconds between two writes. While the recording's thread works, the loop may wait for the interpreter's lock. At
+"""Seconds between two writes. While the recording's thread works, the loop may wait for the GIL. At
 50,000 messages a second, the messages of one interval take one or two milliseconds. With an interval five times as
 long, other tasks waited for 8 to 40 ms."""
 

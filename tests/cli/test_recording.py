@@ -214,7 +214,7 @@ async def test_recording_fails_when_it_would_damage_a_file(server, tmp_path, cap
     path = tmp_path / "notes.txt"
     path.write_text("precious")
     assert await run("record", server.url, path) == 1
-    assert capsys.readouterr().err == f"rxws record: error: {path}: it is no recording, and is left as it is\n"
+    assert capsys.readouterr().err == f"rxws record: error: {path}: it is not a recording, and was left unchanged\n"
     assert path.read_text() == "precious"
     path = tmp_path / "feed.gz"
     async with rxws.ReactiveWebSocket(server.url) as ws:
@@ -306,7 +306,7 @@ async def test_command_fails_when_the_file_is_no_recording(tmp_path, capsys, com
     out, err = capsys.readouterr()
     assert out == ""
     assert err == (
-        f"rxws {command}: error: {path} is no recording: expected JSON lines as rxws.record writes them, compressed "
+        f"rxws {command}: error: {path} is not a recording: expected JSON lines as rxws.record writes them, compressed "
         "where the name ends in .gz or .zst, and found none in 2 lines\n"
     )
 

@@ -266,7 +266,7 @@ def test_read_when_the_file_is_no_recording(path: Path, kind: str, caplog: pytes
     """A file with no line of a recording raises one error without a warning, and is not read completely if large."""
     path.write_bytes(OTHERS[kind])
     reading = read(path)
-    with pytest.raises(rxws.RxwsError, match="is no recording: expected JSON lines as") as raised:
+    with pytest.raises(rxws.RxwsError, match="is not a recording: expected JSON lines as") as raised:
         list(reading)
     assert str(path) in str(raised.value)
     assert len(reading.bad_lines) <= MOST_AT_FIRST
@@ -280,7 +280,7 @@ async def test_replay_when_the_file_is_no_recording(path: Path) -> None:
     """A file that is not a recording is refused at once. The beginning of a recording can be replayed."""
     path.write_bytes(b"precious")
     async with assert_no_leaks():
-        with pytest.raises(rxws.RxwsError, match="is no recording"):
+        with pytest.raises(rxws.RxwsError, match="is not a recording"):
             replay(path)
     path.unlink()
     octets = write_singly(path, start()).read_bytes()
@@ -628,7 +628,7 @@ async def test_record_when_the_file_is_no_recording(path: Path, content: bytes) 
                 await settle()
             assert len(frames_of(path)) == 2
             return
-        with pytest.raises(FileExistsError, match="it is no recording, and is left as it is") as raised:
+        with pytest.raises(FileExistsError, match="it is not a recording, and was left unchanged") as raised:
             record(ws, path)
     assert raised.value.filename == str(path)
     assert path.read_bytes() == content

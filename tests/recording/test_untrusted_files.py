@@ -173,7 +173,7 @@ def test_read_when_the_limit_is_wrong(plain: Path, size: Any, error: type[Except
 @pytest.mark.skipif(not os.path.exists("/dev/zero"), reason="a device of Unix")
 def test_read_when_a_file_without_line_breaks_never_ends() -> None:
     """A file whose first line is too long is refused at once, and not read completely."""
-    with pytest.raises(rxws.RxwsError, match=r"is no recording: .* found none in 1 lines, of which 1 were too long"):
+    with pytest.raises(rxws.RxwsError, match=r"is not a recording: .* found none in 1 lines, of which 1 were too long"):
         list(read("/dev/zero"))
 
 
@@ -265,7 +265,7 @@ async def test_record_when_the_first_line_is_of_another_program(path: Path, cont
     """A log whose lines begin with a time, and a compressed file of another kind, are refused and left as they are."""
     before = put(path, content).read_bytes()
     async with ScriptedFeed(ScriptedWebsocket("1")) as ws:
-        with pytest.raises(FileExistsError, match="it is no recording, and is left as it is"):
+        with pytest.raises(FileExistsError, match="it is not a recording, and was left unchanged"):
             record(ws, path)
     assert path.read_bytes() == before
 
