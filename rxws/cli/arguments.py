@@ -1,4 +1,4 @@
-"""Parses and checks the arguments of the command line. Only the parser prints; everything else is pure."""
+"""Parses and checks the arguments of the command line. Only the parser prints."""
 
 from __future__ import annotations
 

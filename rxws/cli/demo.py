@@ -39,7 +39,7 @@ _EPILOG = """\
 example:
   rxws demo --seconds 6 --streams 1000
 
-exit codes: 0 every message came once; 1 messages were lost or came twice;
+exit codes: 0 every message arrived once; 1 messages were lost or repeated;
 2 wrong arguments; 130 Ctrl-C; 143 SIGTERM (both print the summary so far)."""
 
 
@@ -197,7 +197,7 @@ class _Run:
 
     @property
     def is_flawless(self) -> bool:
-        """Whether rotation and cut happened, and every message came once."""
+        """Whether rotation and cut happened, and every message arrived exactly once."""
         return self._is_complete and not (self._loss_counter.lost or self._loss_counter.doubled)
 
     def summary(self) -> list[tuple[str, str]]:

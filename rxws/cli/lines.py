@@ -71,7 +71,7 @@ def event_line(event: Event) -> str:
 def is_news(event: Event) -> bool:
     """Return whether to print an event.
 
-    Not printed are the end of a connection that the command itself closes, and the final error, which the command
+    The end of a connection that the command itself closes is not printed, nor is the final error, which the command
     reports itself.
     """
     if not isinstance(event, Disconnected):

@@ -2,8 +2,8 @@
 
 ::
 
-    market        prices, order books and numbered messages; pure
-    history       the last minute of messages, which are sent again from a cursor on; pure
+    market        prices, order books and numbered messages (no I/O)
+    history       the last minute of messages, which are sent again from a cursor on (no I/O)
     trades        the history of trades over HTTP, with its faults
     dialects      what some venues do differently: compressed streams
     listen_keys   keys that expire, and their connections

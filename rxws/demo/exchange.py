@@ -42,7 +42,7 @@ class DemoExchange(str):
     seconds later. It answers an unknown or expired key with 401.
 
     **Messages.** ``n`` is the number of the message on its channel. It starts at 1, has no holes, and is the same on
-    every connection, so a client can find all messages that were lost or came twice. Prices and quantities are JSON
+    every connection, so a client can find all messages that were lost or repeated. Prices and quantities are JSON
     numbers, ``T`` is in milliseconds::
 
         {"e": "trade", "s": "BTCUSDT", "p": 64000.01, "q": 0.5, "T": 1700000000000, "n": 1}

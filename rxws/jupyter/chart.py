@@ -168,7 +168,7 @@ def plot(
     Args:
         observable: ``ws.messages``, a stream, or another Observable.
         x: a key of the items, a tuple of keys (a path), or a function of an item. The value is a number, a string that
-            contains a number, or a ``datetime``. None means the time at which the item comes.
+            contains a number, or a ``datetime``. None means the time at which the item arrives.
         y: a key, a path or a function, as for ``x``. The value is a number or a string that contains a number.
         by: a key, a path or a function, as for ``x``. Each value gets its own line; at most 50 lines are drawn. None
             means one line for all items.
@@ -176,7 +176,7 @@ def plot(
         hz: maximum number of updates per second.
 
     Returns:
-        The view. On the last line of a cell, the cell shows it.
+        The view. A cell shows it if the view is the value of its last line.
 
     Raises:
         ValueError: ``window`` or ``hz`` is not positive.

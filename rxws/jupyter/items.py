@@ -52,7 +52,7 @@ def live(observable: Observable[Any], rows: int = 20, hz: float = 10.0) -> View:
         hz: maximum number of updates per second.
 
     Returns:
-        The view. On the last line of a cell, the cell shows it.
+        The view. A cell shows it if the view is the value of its last line.
 
     Raises:
         ValueError: ``rows`` or ``hz`` is not positive.

@@ -48,8 +48,8 @@ def detect_gaps(
     than the greatest number so far. A greater number shows a gap. A smaller number belongs to a repeated or a late
     message, which is passed on without other effect. (The gap of a late message was already reported. ``ops.distinct``
     drops repetitions.) A number that is smaller by more than ``reordering`` means that the server has restarted its
-    count: a ``SequenceGap`` reports this, and the new count is followed. If the server restarts before it has counted
-    to ``reordering``, its messages count as repetitions until the numbers exceed the old ones.
+    count: a ``SequenceGap`` reports this, and the next numbers are compared with the new count. If the server restarts
+    before it has counted to ``reordering``, its messages count as repetitions until the numbers exceed the old ones.
 
     A message may have a range of numbers, as changes of an order book have. Its first number should be at most one more
     than the greatest number so far; its last number then becomes the greatest.
@@ -66,8 +66,8 @@ def detect_gaps(
         reordering: by how many numbers a message may be late; 1,000 by default.
 
     Raises:
-        TypeError: ``sequence`` or ``key`` is a coroutine function or cannot be hashed, ``sequence`` is a list of other
-            than two, or ``reordering`` is not an int.
+        TypeError: ``sequence`` or ``key`` is a coroutine function or cannot be hashed, ``sequence`` is a list that does
+            not have two items, or ``reordering`` is not an int.
         ValueError: ``sequence`` or ``key`` is an empty path, or ``reordering`` is negative.
 
     Example::

@@ -34,7 +34,7 @@ class Stale:
     Attributes:
         key: the key, or None if the whole Observable is watched.
         seconds: the seconds since the last message, or since the subscription.
-        last: the last message, or None if none has come yet.
+        last: the last message, or None if none has arrived yet.
     """
 
     key: Hashable
@@ -65,7 +65,7 @@ def stale_after(
     The messages themselves are not passed on: subscribe to them separately. There is one ``Stale`` per silence. A key
     is watched from its first message on, a key in ``expected`` from the subscription on. Without a key, the whole
     Observable is watched. There is one timer for all keys, and the last message of each key is held. A message without
-    the key is reported as rejected, and ends no silence.
+    the key is reported as rejected, and does not end a silence.
 
     Time during which the loop was blocked, by a function or because the process was stopped, does not count as silence:
     if the timer fires late, it checks again after 1 s, or after ``seconds`` if that is less.
@@ -73,7 +73,7 @@ def stale_after(
     Args:
         seconds: the seconds of silence, on the clock of the scheduler.
         key: a key, a path, or a function of the message; None (the default) watches the whole Observable.
-        expected: keys that become stale even if they never come.
+        expected: keys that become stale even if no message has them.
 
     Raises:
         TypeError: ``seconds`` is not a number, ``key`` is a coroutine function or cannot be hashed, or ``expected`` is

@@ -66,8 +66,8 @@ class UnitCheck:
     """Reports once if the times in messages increase a thousand times too slowly, because the argument unit is wrong.
 
     Without the report, no window would ever close, and the user would not know why. The times are compared with the
-    clock after half a window, after a window, and then always after twice the time. If they increased too slowly once,
-    the feed may have been silent. Two such comparisons show that they still increase, at that rate.
+    clock after half a window, after a window, and then each time the elapsed time has doubled. If they increased too
+    slowly once, the feed may have been silent. Two such comparisons show that they still increase, at that rate.
 
     If times increase too fast, they are after the year 9999, which raises an error. Seconds that are read as
     nanoseconds are not noticed, because they do not increase by a microsecond.

@@ -69,7 +69,7 @@ def as_type(type: Any, *, strict: bool = True) -> Callable[[Observable[Any]], Ob
         ) -> abc.DisposableBase:
             def on_next(message: Any) -> None:
                 if isinstance(message, Gap):
-                    # A Gap is no message. The stream contains it because of gaps=True.
+                    # A Gap is not a message. The stream contains it because of gaps=True.
                     observer.on_next(message)
                     return
                 try:

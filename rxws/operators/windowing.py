@@ -33,10 +33,10 @@ class Window(Generic[T]):
         start: the start of the interval (inclusive), in seconds since the epoch. It is a multiple of the length.
         end: the end of the interval (exclusive), in seconds since the epoch.
         key: the key, or None if ``windows`` has no key.
-        items: the messages, in the order in which they came. Never empty.
+        items: the messages, in the order of arrival. Never empty.
         late: the number of late messages of the key since its previous window. A message is late if its window was
             already closed.
-        closed_by: ``"time"``: a message of the key had a time past the end. ``"timeout"``: no such message came in
+        closed_by: ``"time"``: a message of the key had a time past the end. ``"timeout"``: no such message arrived in
             time. ``"end"``: the source ended, so this window may be incomplete. The first window of each key may be
             incomplete too.
     """
@@ -69,11 +69,12 @@ def windows(
 
     Args:
         seconds: the length of a window. Windows start at multiples of it since the epoch (UTC): 60 for minutes.
-        time: the time of a message: a key, a path, or a function of the message. It is a number, a str of one, an ISO
+        time: the time of a message: a key, a path, or a function of the message. It is a number, a numeric str, an ISO
             8601 str or a datetime; the last two without an offset are in UTC.
         unit: the unit of a number, which counts from the epoch: ``"s"``, ``"ms"`` (the default), ``"us"`` or ``"ns"``.
-            Times are kept to the microsecond. If the times of a feed pass a thousand times too slowly, because they are
-            in seconds, say, that is reported as :class:`~rxws.CallbackFailed` when the first window should be over.
+            Times are kept to the microsecond. If the times of a feed pass a thousand times too slowly, for example
+            because they are in seconds, this is reported as :class:`~rxws.CallbackFailed` when the first window should
+            be over.
         key: a key, a path, or a function of the message; None (the default) for one window of all messages.
         allowed_lateness: the seconds, by the times in the messages, that a window stays open past its end, for messages
             that come out of order; 0 by default.
@@ -251,7 +252,7 @@ class _Track(Generic[T]):
         self._width = width
         self._lateness = lateness
         self._late = 0
-        # The greatest time in a message, and the time of the scheduler when that message came.
+        # The greatest time in a message, and the time of the scheduler when that message arrived.
         self.began = self.time = time
         self.heard = datetime.min
         # The messages of the open windows, by the start of the window.
