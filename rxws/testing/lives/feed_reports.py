@@ -143,7 +143,7 @@ class FeedReports:
         if not opened or not all(self._was_noticed(line, opened[-1].opened_at) for line in opened[:-1]):
             # A rotation opened this connection beside another one, which was lost.
             return False
-        # The feed may stop waiting before the repeated messages arrive. Of a book, the server omits some numbers, which
+        # The feed may stop waiting before the repeated messages arrive. The server omits some numbers of a book, which
         # the feed counts as missing.
         is_slow = settings.lag + settings.up > settings.settle / 2
         has_holes = settings.book and settings.replays == "numbers"

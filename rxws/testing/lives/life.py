@@ -16,7 +16,7 @@ from .shrinking import shrink
 __all__ = ["life"]
 
 BY_TIME = "rotations by time"
-"""The ingredient that is left out for a class of yours, whose own hook decides when it rotates."""
+"""The ingredient that is left out for your own class, because its hook decides when it rotates."""
 
 SNAPSHOTS = ("declared snapshots", "plain snapshots")
 """Ingredients that are left out for classes that do not know snapshots."""
@@ -37,8 +37,8 @@ async def life(
     """Take a feed through the life of a seed, and judge the items that its consumers have received.
 
     The server has numbered channels; it cuts, resets and refuses connections, and it lags. Channels are subscribed and
-    unsubscribed; the feed rotates; consumers are slow, raise and block; the loop is blocked. Each number must come once
-    and in order, or a ``Gap`` must be in its place and cover its time. At the end the right channels must be
+    unsubscribed; the feed rotates; consumers are slow, raise and block; the loop is blocked. Each number must arrive
+    once and in order, or a ``Gap`` must be in its place and cover its time. At the end the right channels must be
     subscribed, no task or timer may be left, and no object may refer to the feed.
 
     A life of about 20 s takes about 30 ms of processor time in virtual time, and 20 s in real time. The fixture
@@ -61,10 +61,10 @@ async def life(
         The report, with the numbers of connections, messages and gaps.
 
     Raises:
-        LifeFailed: a message was lost without a Gap or came twice, a task was left behind …; the message shows the seed
-            and the shortest schedule that still fails. The attributes are ``seed`` and ``report``; the schedule is
-            ``report.schedule``.
-        TypeError: ``make_feed`` returned no feed.
+        LifeFailed: a message was lost without a Gap or delivered twice, a task was left behind …; the error's text
+            shows the seed and the shortest schedule that still fails. The attributes are ``seed`` and ``report``; the
+            schedule is ``report.schedule``.
+        TypeError: ``make_feed`` did not return a feed.
         ValueError: an ingredient does not exist, or ``only`` has "rotations by time" and ``make_feed`` is given.
 
     Example::

@@ -55,7 +55,7 @@ class _Judgement:
     # Consumers
 
     def of_order(self, seen: Seen) -> Iterator[Problem]:
-        """Check a consumer of all channels: each number must come once and in order."""
+        """Check a consumer of all channels: each number must arrive once and in order."""
         last: dict[str, int] = {}
         for look in seen.looks:
             if not isinstance(look.item, Gap) and not look.item.is_snapshot:
@@ -65,7 +65,7 @@ class _Judgement:
                 last[channel] = max(n, last.get(channel, 0))
 
     def of_channel(self, seen: Seen) -> Iterator[Problem]:
-        """Check a consumer of one channel: each number must come once and in order, or be covered by a Gap."""
+        """Check a consumer of one channel: each number must arrive once and in order, or be covered by a Gap."""
         yield from self._start(seen)
         numbers: set[int] = set()
         last, gaps = None, list[Gap]()
@@ -81,7 +81,7 @@ class _Judgement:
                 if not is_snapshot:
                     yield Problem("twice" if n in numbers else "out of order", f"{where} follows {last}")
                 elif n < last and not gaps:
-                    # After a Gap this is no problem, because the feed cannot know that an undeclared snapshot is old.
+                    # After a Gap this is allowed, because the feed cannot know that an undeclared snapshot is old.
                     yield Problem("old snapshot", f"{where} is a snapshot, and follows {last}")
                 continue
             if last is not None:
@@ -217,7 +217,7 @@ class _Judgement:
                     yield Problem("stalled", f"connection {line.number} for {line.ended_at - at:.3f} s")
 
     def of_repeats(self) -> Iterator[Problem]:
-        """Check that no subscription is sent again after its answer has come."""
+        """Check that no subscription is sent again after its answer has arrived."""
         evidence = self._evidence
         latest = evidence.settings.up + 10 * evidence.tolerance
         for each in evidence.record.repeats:

@@ -236,7 +236,7 @@ def watched_book(rng: Random, plan: Plan) -> None:
 def outages(rng: Random, plan: Plan) -> None:
     """The server leaves all messages out for a time, and then reports that time: the parse hook returns a ``Gap``."""
     # The report must arrive after all messages before the outage and before all messages after it, so these settings
-    # keep one order on all channels, and no message has no number.
+    # keep one order on all channels, and give every message a number.
     plan.set(tells=True, skew=0.0, jitter=0.0, heartbeat=0.0, snapshots="")
     for at in some(rng, plan, 3):
         plan.act(at, "outage", "", rng.uniform(0.1, 1.5))
