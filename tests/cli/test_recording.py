@@ -307,7 +307,7 @@ async def test_command_fails_when_the_file_is_no_recording(tmp_path, capsys, com
     assert out == ""
     assert err == (
         f"rxws {command}: error: {path} is not a recording: expected JSON lines as rxws.record writes them, compressed "
-        "where the name ends in .gz or .zst, and found none in 2 lines\n"
+        "if the name ends in .gz or .zst, and found none in 2 lines\n"
     )
 
 
