@@ -176,7 +176,7 @@ class Consuming(Generic[T]):
             unsubscribe: the message that unsubscribes, or an (async) function that returns it. None sends nothing.
             filters: the filter for the channel's messages, as in :meth:`stream_filter`.
             acknowledged: a filter for the server's answer. With None no answer is awaited. One message answers one
-                channel: the one that has waited longest. If no answer comes in time, a ``SubscriptionFailed`` is
+                channel: the one that has waited longest. If no answer arrives in time, a ``SubscriptionFailed`` is
                 emitted and the message is sent once more. The filter must not match a refusal: errors often have the
                 same ``id``, so match the result too, or give ``rejected``, which is checked first.
             rejected: a filter for the server's refusal. With None no message is a refusal. A refused channel is

@@ -30,7 +30,7 @@ class AsyncWebsocketStreamInterface(Consuming[T], metaclass=ABCMeta):
     Four more hooks are optional. ``_create_parser()`` returns the parse hook of one connection, if parsing depends on
     earlier frames of the connection. ``_reply(raw_data)`` returns an answer to send back at once, such as a pong.
     ``_message_identity(message)`` returns the key by which copies are recognized while two connections overlap.
-    ``_is_per_connection(message)`` returns whether the server sends the message anew on every connection, such as an
+    ``_is_per_connection(message)`` returns whether the server sends the message on every new connection, such as an
     acknowledgement.
 
     Construct it inside a running event loop. It belongs to that loop's thread, and its methods raise RuntimeError in
@@ -219,7 +219,7 @@ class AsyncWebsocketStreamInterface(Consuming[T], metaclass=ABCMeta):
         raise NotImplementedError("the subclass has no _message_identity, so the frame itself is the identity")
 
     def _is_per_connection(self, message: Any) -> bool:
-        """Return whether the server sends this message anew on every connection, like an acknowledgement or a snapshot.
+        """Return whether the server sends this message on every new connection, like an acknowledgement or a snapshot.
 
         It must be a plain function. These messages are delivered after a (re)connect. In a planned rotation they are
         discarded and counted. By default there are no such messages.

@@ -43,7 +43,7 @@ except ImportError as error:  # Without the extra, tests that do not use these f
 
         @pytest.fixture(name=name)
         def refuse() -> None:
-            pytest.fail(f"{name} needs {missing}, which pip install 'rxws[testing]' brings", pytrace=False)
+            pytest.fail(f"{name} needs {missing}, which pip install 'rxws[testing]' installs", pytrace=False)
 
         return refuse
 

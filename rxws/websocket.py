@@ -68,7 +68,7 @@ class ReactiveWebSocket(AsyncWebsocketStreamInterface[T]):
         split: whether a list that ``decode`` returns is split into one message per item.
         rotate_every: seconds after which a connection is replaced. None, the default, never rotates by time.
         rotate_on: a filter, as in :meth:`stream_filter`, or an Observable. The feed rotates when a message passes the
-            filter or the Observable emits. The Observable is subscribed anew for every connection. If it ends with an
+            filter or the Observable emits. The Observable is subscribed again for every connection. If it ends with an
             error, the error is reported, and the feed does not rotate. By default None: neither of them.
         on_open: the first action on every new connection, before it counts as open. Either a list of messages to send
             and of (async) functions that return a message to send within ``send_timeout``; or one ``async def
@@ -76,7 +76,7 @@ class ReactiveWebSocket(AsyncWebsocketStreamInterface[T]):
             this function sends do not count for ``send_limit``. If it raises, the connection is closed, and the feed
             tries again.
         identity: a function of a message, see :meth:`_message_identity`. None uses the frame itself.
-        per_connection: a filter for the messages that the server sends anew on every connection, see
+        per_connection: a filter for the messages that the server sends on every new connection, see
             :meth:`_is_per_connection`. None matches no message.
         reply: a function of a frame, see :meth:`_reply`. None sends no replies.
         options: ``name``, ``encode``, ``heartbeat`` and all other options of

@@ -35,7 +35,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Run a command; return its exit code.
 
     Exit codes: 0 if the command finished or the reader of its output closed the pipe, 1 if it failed (``audit``: if
-    something is missing), 2 for wrong arguments (``audit``: also if a file cannot be read), 130 after SIGINT (Ctrl-C),
+    something is missing), 2 for wrong arguments (``audit``: or an unreadable file), 130 after SIGINT (Ctrl-C),
     143 after SIGTERM.
 
     Args:

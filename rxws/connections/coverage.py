@@ -19,7 +19,7 @@ __all__ = ["LIMIT", "Coverage", "Hole", "Interval", "Proof"]
 #: - ``"overlap"``: in a rotation, the new connection was subscribed before the old one ended.
 #: - ``"resumed"``: the server sent the messages that the lost connection had missed again.
 #: - ``"line"``: another line with the same messages takes over.
-#: - ``"source"``: the source of the messages tells when it is complete.
+#: - ``"source"``: the source of the messages states when it is complete.
 Proof: TypeAlias = Literal["connection", "overlap", "resumed", "line", "source"]
 
 #: Only this many of the newest intervals are kept.

@@ -99,7 +99,7 @@ class Line(ABC):
         """Rotate now, unless a rotation is under way.
 
         Returns:
-            A future that tells whether the first attempt succeeded. Cancelling it does not cancel the rotation.
+            A future with the result: whether the first attempt succeeded. Cancelling it does not cancel the rotation.
         """
         if self._finished is None or self._finished.done():
             self._finished = self._loop.create_future()

@@ -244,7 +244,7 @@ class Feed:
         try:
             return await exchange(message, wanted, timeout, self.send, self.router, lambda: self.sender.obstacle)
         except SendFailed:
-            # The feed may fail soon because of this loss. Then raise its fatal error, which tells the reason.
+            # The feed may fail soon because of this loss. Then raise its fatal error, which contains the reason.
             await asyncio.sleep(FAILURE_DELAY)
             self.raise_if_failed()
             raise

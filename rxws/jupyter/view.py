@@ -49,7 +49,7 @@ class View(ABC):
         self.draws = 0
         # A stopped view is replaced, too, because it stays visible until its cell is run again.
         on_rerun(self._replaced)
-        # Subscribe last, because items may come at once and in any thread.
+        # Subscribe last, because items may arrive at once and in any thread.
         self._subscription = shown.subscribe(
             partial(self._context.call, self._take),
             partial(self._context.call, self._failed),
@@ -137,7 +137,7 @@ class View(ABC):
 
     def _take(self, item: Any) -> None:
         if not self.is_live:
-            # The item came from another thread, and the view was stopped before this callback ran.
+            # The item arrived from another thread, and the view was stopped before this callback ran.
             return
         self._keep(item)
         self.count += 1

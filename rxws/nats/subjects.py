@@ -43,7 +43,7 @@ def token_of(value: object) -> str:
     """Return the token of a value in a subject. Values that are equal in Python have the same token.
 
     In a text, letters, digits and ``-:@/+=`` are kept, and every other byte of its UTF-8 becomes ``%XX``. An empty text
-    becomes ``%``. A whole number becomes its digits, also if it is a bool, a float or a Decimal. Other values become
+    becomes ``%``. A whole number becomes its digits, even if it is a bool, a float or a Decimal. Other values become
     ``_``.
     """
     if isinstance(value, str):
@@ -166,7 +166,7 @@ class Template:
         return tuple(found)
 
     def accepts(self) -> Callable[[str], bool]:
-        """Return a function that tells whether a subject has this form."""
+        """Return a function that returns whether a subject has this form."""
         tokens = [".+" if each == ">" else r"[^.]+" if each == "*" else re.escape(each) for each in self._split()]
         found = re.compile(r"\.".join(tokens)).fullmatch
         return lambda subject: found(subject) is not None

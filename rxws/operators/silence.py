@@ -176,7 +176,7 @@ class _Listening:
         assert due is not None
         late = self._clock.now - due
         if late > LATE:
-            # Do this only once, also if the second timer is late. Otherwise a loop that is always late would hide every
+            # Do this only once, even if the second timer is late. Otherwise a loop that is always late would hide every
             # silence.
             self.timer.disposable = self._clock.schedule_relative(min(self._silence, GRACE), self._look_in, TURNS)
         else:

@@ -62,7 +62,7 @@ def windows(
 
     A window is emitted when its key has a message whose time is at least ``allowed_lateness`` past the window's end.
     That message is not in the window. Each key has its own time, the greatest of its messages, so one symbol never
-    closes the windows of another. An interval without messages gives no window.
+    closes the windows of another. An interval without messages has no window.
 
     A message is late if its window has been closed, even if the window was empty. A late message is left out, counted
     in ``late`` of the key's next window, and reported as rejected. A message without a time or a key is rejected, too.

@@ -3,7 +3,7 @@
 ::
 
     entries     the entries of a recording, each as a line of JSON (no I/O)
-    foreign     tells damaged lines from lines that another program wrote (no I/O)
+    foreign     distinguishes damaged lines from lines that another program wrote (no I/O)
     formats     compression
     lines       the lines of a file, of bounded length
     locks       a lock, so that only one recording writes to a file

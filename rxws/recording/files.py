@@ -1,4 +1,4 @@
-"""Creates and locks the files of recordings, and appends sessions, also after one that was cut short."""
+"""Creates and locks the files of recordings, and appends sessions, even after one that was cut short."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ MODE: Final = 0o600
 def open_to_append(path: Path) -> BinaryIO:
     """Open a file to read and append, and create it with mode 0600 if needed. Open a pipe only to write.
 
-    A process that opened a pipe also for reading would get no error after all other readers have closed it.
+    A process that also opened a pipe for reading would get no error after all other readers have closed it.
 
     Raises:
         OSError: it cannot be opened, or is a pipe without a reader. This function does not wait for a reader.

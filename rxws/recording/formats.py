@@ -40,7 +40,7 @@ class Format:
 
     Attributes:
         mark: the bytes before each session; empty if a line break is enough.
-        begins: the bytes with which a recording can begin, also if another tool compressed it.
+        begins: the bytes with which a recording can begin, even if another tool compressed it.
         compressor: returns a new compressor, for one session.
         decompressed: yields the contents of a session's chunks, in pieces of bounded size.
         flush_mode: the argument with which ``flush`` writes everything so far and keeps the stream open.

@@ -36,7 +36,7 @@ def lock(file: BinaryIO, path: Path) -> None:
 
 
 def unlock(file: BinaryIO) -> None:
-    """Unlock the file, also if a forked process still has it open."""
+    """Unlock the file, even if a forked process still has it open."""
     if sys.platform != "win32":
         # Unlocking fails on a file system without locks.
         with contextlib.suppress(OSError):

@@ -20,7 +20,7 @@ def moments(entries: Iterable[Entry]) -> Iterator[Moment]:
     """Yield the contents of entries with seconds since the start of the first session. The seconds never go back.
 
     Each session has its own monotonic clock. The pause between two sessions is measured with the wall clock. As in a
-    live feed, the Gap between two sessions comes directly after the next event Connected.
+    live feed, the Gap between two sessions follows directly after the next event Connected.
     """
     first: SessionStart | None = None
     shift = last = 0

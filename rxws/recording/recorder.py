@@ -230,7 +230,7 @@ def record(
 
     A separate thread encodes, compresses and writes, so the feed never waits for the disk. Frames are written
     unchanged; the URL is written without secrets. A new file has mode 0600, so that only its user may read it. If the
-    file exists, a session is appended, also if the last session was cut short. Only one recording at a time may write
+    file exists, a session is appended, even if the last session was cut short. Only one recording at a time may write
     to a file. (On Windows this is not checked, and two recordings damage the file.)
 
     The recording ends when it is disposed, at the end of the block, when the feed ends, and when the program ends. The

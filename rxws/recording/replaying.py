@@ -82,8 +82,8 @@ def replay(
 
     **Content.** Frames are parsed again, so messages are equal to those of the live feed. Frames that cannot be parsed
     are rejected. A parse hook may take up to ten seconds, as in a live feed; the replay waits for it. Frames that a
-    rotation held come at the time of their delivery, without the messages that the rotation dropped. States are
-    replayed, and the events ``Connected``, ``Disconnected``, ``Rotated``, ``Gap``, ``Quiet`` and
+    rotation held are replayed at the time of their delivery, without the messages that the rotation dropped. States
+    are replayed, and the events ``Connected``, ``Disconnected``, ``Rotated``, ``Gap``, ``Quiet`` and
     ``SubscriptionFailed``. Other events, such as ``CallbackFailed`` and ``Lagging``, come from the replaying program.
     Between two sessions of a file there is a ``Gap`` with the reason ``"recording"``; as in a live feed, it is emitted
     when there is a connection again. Bad lines are left out and reported in the log. A line is also bad if its time

@@ -34,7 +34,7 @@ _IN_TEXT: Final = re.compile(
     r"""|["'],(?: *["'](?:args|params)["']:|(?= *b?["'0-9\-])(?! *["']\w*["'] *:)))[ ]*"""
 )
 # The value of a field that ends before the text does: it is quoted, a number or a constant. Other values may contain
-# spaces. A quote behind a backslash ends no value, because in the repr of JSON it may be part of the value.
+# spaces. A quote after a backslash does not end a value, because in the repr of JSON it may be part of the value.
 _VALUE: Final = re.compile(
     r"""b?(?P<quote>["'])(?:\\.|(?!(?P=quote))[^\\])*+(?<!\\)(?P=quote)(?!\w)"""
     r"""|(?:-?[0-9][0-9.]*|true|false|null|True|False|None)(?=,[ "']|&[\w.\-]+=|[)\]}]+(?:[, "']|$)|["']?$)|.*"""

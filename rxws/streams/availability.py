@@ -1,4 +1,4 @@
-"""Availability: whether messages can come at present. ``resync`` checks it before it fetches a snapshot."""
+"""Availability: whether messages can arrive at present. ``resync`` checks it before it fetches a snapshot."""
 
 from __future__ import annotations
 
@@ -19,10 +19,10 @@ SHARE: Final = 0.1
 
 @dataclass(frozen=True, slots=True)
 class Availability:
-    """Whether messages can come.
+    """Whether messages can arrive.
 
     Attributes:
-        is_available: returns whether messages can come at present.
+        is_available: returns whether messages can arrive at present.
         live_or_ended: set while the feed has a connection, and after its end.
     """
 
@@ -30,14 +30,14 @@ class Availability:
     live_or_ended: asyncio.Event
 
     def limited_to(self, is_subscribed: Callable[[], bool]) -> Availability:
-        """Return the availability of a channel: its messages can come while it is subscribed on the connection."""
+        """Return the availability of a channel: its messages can arrive while it is subscribed on the connection."""
         if self is ALWAYS_AVAILABLE:
             return self
         is_available = self.is_available
         return Availability(lambda: is_available() and is_subscribed(), self.live_or_ended)
 
     async def wait_available(self) -> None:
-        """Return when messages can come. After the feed's end it never returns. Cancelling is safe."""
+        """Return when messages can arrive. After the feed's end it never returns. Cancelling is safe."""
         clock, (shortest, longest) = asyncio.get_running_loop().time, POLL_INTERVALS
         began = clock()
         # Usually this loop runs once: a connection counts as open only when its channels are subscribed.

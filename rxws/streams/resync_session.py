@@ -45,7 +45,7 @@ class ChangeSource:
     Attributes:
         changes: the changes; also the snapshots, if they come in the feed.
         gaps: the gaps among them.
-        availability: whether changes can come at present.
+        availability: whether changes can arrive at present.
         name: the name of the source in reports.
         is_fresh: returns whether the first consumer of the changes also gets the snapshot of their subscription.
         resubscribe: subscribes the changes again, so that the server sends a snapshot.
@@ -156,7 +156,7 @@ class Session(HotObservable[Any]):
         if self._tracker.dropped > dropped:
             reporter.counters.dropped += 1
             if reason != "overflow":
-                # Report this once, because until a snapshot comes, each further change drops an older one.
+                # Report this once, because until a snapshot arrives, each further change drops an older one.
                 line = "resync holds %d changes and has no snapshot: the oldest are dropped"
                 reporter.log(logging.WARNING, line, HELD_MAX)
                 reporter.emit(Overflowed, consumer="resync", overflow="drop_oldest", dropped=self._tracker.dropped)
@@ -191,7 +191,7 @@ class Session(HotObservable[Any]):
         if now() - self._in_sync_since >= HEALTHY_AFTER:
             self._start_delays_over()
         while not self._tracker.in_sync:
-            # A snapshot that is obtained before changes can come would be older than the first change.
+            # A snapshot that is obtained before changes can arrive would be older than the first change.
             await self._changes.availability.wait_available()
             # The first delay is 0 and the next ones grow, to spare a server that lags.
             await asyncio.sleep(self._delay)

@@ -88,7 +88,7 @@ class UnmatchedFilters:
             self._schedule(POLL_INTERVAL)
 
     def wake(self) -> None:
-        """Check at the shortest interval again. Called when messages may come."""
+        """Check at the shortest interval again. Called when messages may arrive."""
         if self._timer is not None:
             self._timer.cancel()
             self._schedule(POLL_INTERVAL)

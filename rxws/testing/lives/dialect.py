@@ -52,7 +52,7 @@ class Dialect:
 
     Example::
 
-        class Positions(Dialect):                        # ["c0", 17], and all channels come without a subscription
+        class Positions(Dialect):                        # ["c0", 17], and all channels arrive without a subscription
             pushes = True
 
             def change(self, channel, n):
