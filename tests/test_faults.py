@@ -934,7 +934,7 @@ async def feed_in(feed_server, state):
 @in_virtual_time
 @pytest.mark.parametrize("state", STATES)
 async def test_exit_in_every_state(feed_server, virtual_time, state):
-    """``exit`` ends in bounded time in every state, also if it is called twice at once; streams and waits end."""
+    """``exit`` ends in bounded time in every state, even if it is called twice at once; streams and waits end."""
     feed = await feed_in(feed_server, state)
     stream = feed.stream_filter()
     reading = asyncio.create_task(anext(stream, "the end"))
@@ -1376,7 +1376,7 @@ def pong(frame):
 @pytest.mark.slow
 @main_row
 async def test_application_level_ping(kind):
-    """A ping is answered on the connection on which it came, also while a consumer is slow or messages are held."""
+    """A ping is answered on the connection on which it came, even while a consumer is slow or messages are held."""
 
     async def slow(message):
         await asyncio.sleep(60)

@@ -83,10 +83,10 @@ def without_sockets(loop) -> None:
 @pytest.mark.slow
 @in_virtual_time
 async def test_thirty_days_with_rotations_cuts_and_stalls(virtual_time, unscanned):
-    """Every message comes once or was sent during a reported gap; tasks, timers and memory do not grow.
+    """Every message arrives once or was sent during a reported gap; tasks, timers and memory do not grow.
 
     There is a rotation every 20 hours, a cut every third day, and a stall with an open connection every week. Five
-    messages come each half minute: more of them would make the test slow and show nothing more.
+    messages are sent every half minute: more of them would make the test slow and show nothing more.
     """
     without_sockets(virtual_time)
     stalled = set()
@@ -140,7 +140,7 @@ async def test_thirty_days_with_rotations_cuts_and_stalls(virtual_time, unscanne
 @pytest.mark.slow
 @in_virtual_time
 async def test_three_days_on_real_connections(virtual_time):
-    """On in-memory sockets, with a loss every other hour, every message comes once or during a reported gap."""
+    """On in-memory sockets, with a loss every other hour, every message arrives once or during a reported gap."""
     options = {"rotate_every": 2 * HOUR, "idle_timeout": 60, "connect_options": {"ping_interval": None}}
     async with (
         FeedServer() as server,
@@ -219,7 +219,7 @@ class Account:
         self.ledger.take(item if isinstance(item, Gap) else item["n"])
 
     def _note(self, event) -> None:
-        # The event comes after the held messages, so messages before it may be missing or doubled.
+        # The event is emitted after the held messages, so messages before it may be missing or doubled.
         if isinstance(event, Rotated) and not event.proven:
             self.ledger.lost.clear()
 
@@ -423,7 +423,7 @@ TestLife.settings = settings(
     deadline=None,
     suppress_health_check=list(HealthCheck),
 )
-TestLife.__doc__ = "Numbers are contiguous or a gap is reported, no message comes twice, and no resource leaks."
+TestLife.__doc__ = "Numbers are contiguous or a gap is reported, no message is delivered twice, and no resource leaks."
 
 
 # Cancellation

@@ -104,7 +104,7 @@ def test_service_ends_cleanly_on_a_signal(number: signal.Signals, tmp_path: Path
         try:
             assert service.stderr is not None
             lines = []
-            # The two lines come in any order. Messages may come before their connection counts as open.
+            # The two lines appear in any order. Messages may arrive before their connection counts as open.
             while not ("statistics on port" in "".join(lines) and "trades: connection 1 is open" in "".join(lines)):
                 lines.append(service.stderr.readline())
                 assert lines[-1], lines

@@ -455,7 +455,7 @@ class TestRotating:
             await opened(feed, feed_server, 2)
 
     async def test_rotate_on_a_signal_in_the_first_message(self, feed_server):
-        """A connection rotates if its first message is the signal, also if that message was held."""
+        """A connection rotates if its first message is the signal, even if that message was held."""
 
         async def expire(connection):
             await connection.send({"e": "expired"} if connection.number < 4 else {"e": "fine"})

@@ -184,7 +184,7 @@ def kraken(book: OrderBook[Decimal], message: Any) -> bool:
 KRAKEN: dict[str, Any] = {"bids": ("data", 0, "bids"), "asks": ("data", 0, "asks"), "price": "price", "size": "qty"}
 
 
-def test_checksum_when_it_is_kraken_s_own_example() -> None:
+def test_checksum_when_it_is_the_example_of_kraken() -> None:
     """The checksum in Kraken's documentation fits. It does not fit after a changed size, and fits a later snapshot."""
     asks = [
         *[("45285.2", "0.00100000"), ("45286.4", "1.54571953"), ("45286.6", "1.54571109"), ("45289.6", "1.54560911")],

@@ -134,7 +134,7 @@ def test_audit_of_a_file_that_is_no_recording(content, tmp_path, capsys):
     assert str(path) in err
 
 
-def test_audit_of_what_is_not_there(tmp_path, capsys):
+def test_audit_of_a_missing_path(tmp_path, capsys):
     """A missing file, and a folder without recordings, give exit code 2 and one line."""
     missing = tmp_path / "feed.jsonl"
     assert printed(capsys, missing) == (2, "", f"rxws audit: error: {missing}: No such file or directory\n")

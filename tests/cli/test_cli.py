@@ -308,7 +308,7 @@ def test_loss_counter_counts_no_loss_when_numbers_are_consecutive():
 
 
 def test_loss_counter_counts_holes_and_repetitions_when_there_are_any():
-    """A hole counts as lost. A number that comes again or too late counts as doubled."""
+    """A hole counts as lost. A number that arrives again or too late counts as doubled."""
     loss_counter = LossCounter()
     for number in (1, 2, 5, 5, 4, 6):
         loss_counter.take("a", number)
@@ -326,8 +326,8 @@ def test_loss_counter_counts_missed_messages_when_there_was_an_interruption():
     assert (loss_counter.missed, loss_counter.lost, loss_counter.doubled) == (2, 2, 0)
 
 
-def test_loss_counter_returns_outstanding_messages_when_some_have_not_come():
-    """Sent messages that have not come are outstanding, if a message of their channel has come before."""
+def test_loss_counter_returns_outstanding_messages_when_some_have_not_arrived():
+    """Sent messages that have not arrived are outstanding, if an earlier message of their channel has arrived."""
     loss_counter = LossCounter()
     loss_counter.take("a", 3)
     loss_counter.take("b", 9)

@@ -159,7 +159,7 @@ async def test_recording_fails_when_a_pipe_has_no_reader(server, tmp_path, capsy
 
 
 async def test_recording_is_complete_when_interrupted(server, tmp_path):
-    """Ctrl-C ends a recording with 130, and the file contains all frames that came."""
+    """Ctrl-C ends a recording with 130, and the file contains all frames that arrived."""
 
     async def script(connection):
         await connection.send({"n": 1})
@@ -178,7 +178,7 @@ async def test_recording_is_complete_when_interrupted(server, tmp_path):
 
 
 async def test_recording_is_complete_when_terminated(server, tmp_path):
-    """SIGTERM ends a recording with 143, and the file contains all frames that came."""
+    """SIGTERM ends a recording with 143, and the file contains all frames that arrived."""
     path = tmp_path / "feed.jsonl.zst"
     with started("record", server.url, str(path)) as process:
         assert "Connected" in await asyncio.to_thread(process.stderr.readline)
@@ -249,7 +249,7 @@ async def test_replay_ends_without_an_error_when_the_pipe_is_closed(tmp_path, sp
 
 
 async def test_messages_are_those_of_the_feed_when_replayed_or_served(tmp_path, capsys):
-    """``rxws replay`` and ``rxws serve`` give the messages that ``rxws record`` received, in the same order."""
+    """``rxws replay`` and ``rxws serve`` deliver the messages that ``rxws record`` received, in the same order."""
     path = tmp_path / "feed.jsonl.gz"
     async with rxws.demo.serve(rate=500) as url, rxws.ReactiveWebSocket(url) as ws:
         live = ws.stream_filter()

@@ -51,7 +51,7 @@ def test_another_source_that_overlaps_continues_the_chain():
 
 
 def test_sources_that_take_turns_make_one_interval_each():
-    """Two sources that both go on make two intervals, and not one for each claim."""
+    """Two sources that both continue make two intervals, and not one for each claim."""
     coverage = Coverage()
     for time in range(1, 100):
         coverage.claim("ab"[time % 2], 0.0, float(time), float(time))

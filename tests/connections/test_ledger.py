@@ -86,7 +86,7 @@ def test_interval_of_a_lost_connection_is_known_before_the_next_connection():
 
 @pytest.mark.parametrize(("event", "proof"), [(rotated, "overlap"), (resumed, "resumed")])
 def test_connection_that_follows_continues_the_chain(event, proof):
-    """A rotation and a resumption begin an interval where the one before ends, and the chain goes on."""
+    """A rotation and a resumption begin an interval where the one before ends, and the chain continues."""
     ledger = kept(connected(1, 10.0), ended(1, 20.0, "rotation"), connected(2, 21.0))
     assert ledger.complete_since is None
     ledger.note(event(2, 22.0))

@@ -293,7 +293,7 @@ async def test_equal_frames_that_are_held_are_all_in_frames(feed_server):
 
 
 async def test_copies_are_dropped_for_settle_seconds_after_the_overlap(feed_server):
-    """A copy that comes soon after the old connection's end is dropped; a later equal message is delivered."""
+    """A copy that arrives soon after the old connection's end is dropped; a later equal message is delivered."""
     async with Feed(feed_server, handover_timeout=1) as feed:
         first = await opened(feed, feed_server)
         stream, frames = feed.stream_filter(), record(feed.frames)

@@ -37,7 +37,7 @@ class Life:
 
     @property
     def verdicts(self):
-        """The events that tell how each loss ended."""
+        """The events that report how each loss ended."""
         return [type(each).__name__ for each in self.events if isinstance(each, Resumed | Gap)]
 
 

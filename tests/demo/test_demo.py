@@ -222,7 +222,7 @@ class WhatTheDemoDoes:
             await connect(exchange.key_url(key))
 
     async def test_listen_key_expires_after_its_lifetime(self):
-        """A key expires after its lifetime, also when no connection uses it."""
+        """A key expires after its lifetime, even when no connection uses it."""
         async with demo.serve(rate=0, listen_key_lifetime=0.1, listen_key_grace=0.05) as exchange:
             used, unused = [(await exchange.get_json("/listenKey"))["listenKey"] for _ in range(2)]
             assert used != unused

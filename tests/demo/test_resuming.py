@@ -64,7 +64,7 @@ async def test_replay_from_a_cursor(includes):
 
 @pytest.mark.parametrize("cursor", ["7", "99", "nonsense", "-1", ""])
 async def test_cursor_that_is_not_known_replays_nothing(cursor):
-    """After ``forget()``, and for a cursor that was never given, only new messages come."""
+    """After ``forget()``, and for a cursor that was never issued, only new messages are sent."""
     async with demo.serve(rate=0) as exchange:
         await seen(exchange, f"{exchange}?cursor=")
         if cursor == "7":
@@ -125,7 +125,7 @@ async def test_session():
 
 
 async def test_last_values_first_and_greetings():
-    """On request the last message of each channel comes first, and each connection gets a different greeting."""
+    """On request the last message of each channel is sent first, and each connection gets a different greeting."""
     async with demo.serve(rate=0) as exchange:
         exchange.greets = exchange.shows_last_first = True
         await seen(exchange, f"{exchange}?cursor=", 100)

@@ -29,7 +29,7 @@ async def fetched(exchange, **asked):
 
 
 async def test_trades_between_two_numbers(exchange):
-    """``after`` and ``before`` exclude their own trades; ``limit`` gives the oldest of them."""
+    """``after`` and ``before`` exclude their own trades; ``limit`` returns the oldest of them."""
     last = exchange.numbers["btcusdt@trade"]
     assert await fetched(exchange) == list(range(1, last + 1))
     assert await fetched(exchange, after=3, before=9) == [4, 5, 6, 7, 8]
@@ -86,6 +86,6 @@ async def test_trades_when_the_history_is_slow_and_fails(exchange):
 
 @pytest.mark.parametrize("query", ["symbol=X", "symbol=BTCUSDT&after=x", "symbol=BTCUSDT&by=price"])
 async def test_request_that_makes_no_sense_is_refused(exchange, query):
-    """An unknown symbol, a number that is none, and an unknown order get the status 400."""
+    """An unknown symbol, a value that is not a number, and an unknown ``by`` get the status 400."""
     with pytest.raises(HttpError, match="400"):
         await exchange.get_json(f"/trades?{query}")

@@ -1393,7 +1393,7 @@ class TestLoops:
 
         assert asyncio.run(main()) == asyncio.run(main())
 
-    @pytest.mark.skipif(not hasattr(asyncio, "eager_task_factory"), reason="Python 3.12 brings eager tasks")
+    @pytest.mark.skipif(not hasattr(asyncio, "eager_task_factory"), reason="Python 3.12 introduced eager tasks")
     def test_eager_tasks_change_nothing(self):
         """With ``asyncio.eager_task_factory`` a feed connects, delivers, rotates and ends as usual."""
 

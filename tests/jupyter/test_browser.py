@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
-pytest.importorskip("jupyterlab", reason='JupyterLab is not installed: the extra "jupyter" brings it')
-pytest.importorskip("selenium", reason='selenium is not installed: the extra "test" brings it')
+pytest.importorskip("jupyterlab", reason='JupyterLab is not installed: the extra "jupyter" installs it')
+pytest.importorskip("selenium", reason='selenium is not installed: the extra "test" installs it')
 
 from tests.support.lab import CHROMIUM, DRIVER, open_lab, run
 

@@ -416,7 +416,7 @@ async def test_plot_raises_type_error_when_a_key_is_invalid(virtual_time, y):
 
 @virtual
 async def test_plot_draws_times_when_x_is_a_datetime_or_none(virtual_time):
-    """The x axis shows times if ``x`` is a datetime; if ``x`` is None, it shows when the items came."""
+    """The x axis shows times if ``x`` is a datetime; if ``x`` is None, it shows when the items arrived."""
     noon = datetime(2024, 1, 2, 12, tzinfo=UTC)
     view = plot(rx.of({"t": noon, "y": 1}), "t", "y")
     assert points(view) == {"None": ([numpy.datetime64("2024-01-02T12:00:00.000")], [1])}

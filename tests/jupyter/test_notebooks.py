@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-pytest.importorskip("nbclient", reason='nbclient is not installed: the extra "test" brings it')
+pytest.importorskip("nbclient", reason='nbclient is not installed: the extra "test" installs it')
 
 from tests.support.notebooks import NOTEBOOKS, WIDGETS, code_cells, digest, execute, read
 

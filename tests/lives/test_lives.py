@@ -265,7 +265,7 @@ def test_shortened_report_says_which_ingredients_are_left() -> None:
 
 
 class Positions(Dialect):
-    """A dialect whose messages are lists; all channels come without a subscription, and there is no heartbeat."""
+    """A dialect whose messages are lists. The server sends all channels without a subscription, and no heartbeat."""
 
     pushes = True
 

@@ -66,7 +66,7 @@ def test_gap_of_one_channel_may_begin_before_messages_of_another_in_an_overlap()
     [({}, True), ({"has_ended": True}, False), ({"flowing_on": None}, False), ({"result": True}, False)],
 )
 def test_rotation_that_failed_needs_a_fault(change: dict[str, Any], is_found: bool) -> None:
-    """``rotate()`` must not return False for a feed that goes on and was not disturbed."""
+    """``rotate()`` must not return False for a feed that continues and was not disturbed."""
     evidence = rotated()
     call: dict[str, Any] = {"at": 4.0, "flowing_on": 1, "result": False, "newest": 2, "returned_at": 5.0} | change
     evidence.rotate_calls.append(RotateCall(**call))

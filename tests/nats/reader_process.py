@@ -9,7 +9,7 @@ import rxws
 
 
 async def read(url: str) -> None:
-    """Collect numbers until the standard input ends; print one line when the first message has come."""
+    """Collect numbers until the standard input ends; print one line when the first message has arrived."""
     found: list[int] = []
 
     async def collect(ws: rxws.nats.NatsFeed[dict[str, int]]) -> None:

@@ -267,7 +267,7 @@ class Rig:
             await asyncio.sleep(0.02)
 
     def diagnosis(self) -> str:
-        """Return what may have gone wrong: the numbers, who runs, and the end of the relays' logs."""
+        """Return what may have gone wrong: the numbers, the running relays, and the end of the relays' logs."""
         logs = [path.read_text()[-1500:] for path in sorted(self.folder.glob("relay-*.log"))]
         running = [relay.is_running for relay in self.relays], self.server.is_running
         connections = len(self.upstream.connections)

@@ -86,7 +86,7 @@ class NatsServer:
         return self._process is not None and self._process.poll() is None
 
     def signal(self, number: int) -> None:
-        """Send it a signal: SIGSTOP freezes it, SIGCONT lets it go on."""
+        """Send it a signal: SIGSTOP freezes it, SIGCONT continues it."""
         assert self._process is not None
         os.kill(self._process.pid, number)
 

@@ -29,8 +29,8 @@ def test_statement_is_read_as_it_was_written() -> None:
 
 
 @pytest.mark.parametrize("payload", [b"", b"{}", b"[1]", b"\xff", b'{"event":"Other"}'])
-def test_foreign_payload_is_no_statement(payload: bytes) -> None:
-    """A payload that is no statement is ignored."""
+def test_foreign_payload_is_not_a_statement(payload: bytes) -> None:
+    """A payload that is not a statement is ignored."""
     assert read_control(payload) is None
 
 
@@ -108,7 +108,7 @@ def test_relay_with_the_longest_history_goes_first() -> None:
 
 
 def test_coverage_needs_a_margin_on_both_sides() -> None:
-    """Another relay covers a time only if it is inside its claim by more than clocks and delays may differ."""
+    """Another relay covers an interval only if its claim exceeds both ends by more than clocks and delays may differ."""
     known = peers()
     known.heard(said("Alive", 0.0, 10.0), 0.0)
     assert known.covers(0.6, 9.4)

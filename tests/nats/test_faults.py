@@ -90,7 +90,7 @@ async def test_frozen_broker_loses_nothing(tmp_path: Path) -> None:
 
 
 @pytest.mark.slow
-async def test_full_relay_tells_what_it_dropped(tmp_path: Path) -> None:
+async def test_full_relay_reports_what_it_dropped(tmp_path: Path) -> None:
     """If the broker is dead for longer than the relay can hold messages, a Gap covers the dropped messages."""
     async with Rig.running(tmp_path) as rig:
         rig.relay("a", maxsize=1000)

@@ -39,5 +39,5 @@ def test_programs_of_the_guide_run(nats_server: NatsServer, tmp_path: Path) -> N
 
 @pytest.mark.slow
 def test_program_with_two_relays_runs(nats_server: NatsServer, tmp_path: Path) -> None:
-    """Two relays of one feed give each trade once."""
+    """Two relays of one feed publish each trade once."""
     assert "each once" in run("nats_two_relays.py", nats_server, tmp_path)

@@ -9,7 +9,7 @@ from rxws.nats.merging import Merge
 
 
 @given(st.lists(st.integers(0, 3), max_size=40), st.lists(st.tuples(st.integers(0, 3), st.booleans()), max_size=200))
-def test_items_are_given_out_in_order_and_none_is_lost(owners, schedule) -> None:
+def test_items_are_returned_in_order_and_none_is_lost(owners, schedule) -> None:
     """In any order of arrival, items are returned in the order of their numbers, once all consumers passed them."""
     merge: Merge[str] = Merge(4, 1)
     lines = [[number for number, owner in enumerate(owners, 1) if owner == line] for line in range(4)]
@@ -44,7 +44,7 @@ def test_items_are_given_out_in_order_and_none_is_lost(owners, schedule) -> None
     assert len(merge) == 0
 
 
-def test_item_waits_for_a_consumer_that_may_bring_less() -> None:
+def test_item_waits_for_a_consumer_that_may_have_a_smaller_number() -> None:
     """An item is held until every other consumer has passed its number."""
     merge: Merge[str] = Merge(2, 1)
     merge.add(0, 5, "five")
@@ -59,7 +59,7 @@ def test_item_waits_for_a_consumer_that_may_bring_less() -> None:
     assert merge.take() is None
 
 
-def test_late_item_is_given_out_at_once() -> None:
+def test_late_item_is_returned_at_once() -> None:
     """An item that arrives after a greater number is returned, and counted as late."""
     merge: Merge[str] = Merge(2, 1)
     merge.add(0, 5, "five")

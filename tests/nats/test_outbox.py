@@ -28,7 +28,7 @@ ACTS = st.lists(
 
 @given(ACTS, st.integers(1, 6), st.integers(1, 8), st.integers(10, 100))
 @settings(max_examples=300)
-def test_each_message_is_published_in_order_or_stands_behind_a_hole(acts, in_flight, maxsize, maxbytes) -> None:
+def test_each_message_is_published_in_order_or_replaced_by_a_hole(acts, in_flight, maxsize, maxbytes) -> None:
     """After any sequence of calls, the stored messages are in order, with a hole for each drop.
 
     The broker stores the first copy of each id, and acknowledges any of those in flight.

@@ -75,7 +75,7 @@ async def take(stream: Any, count: int) -> list[Any]:
 
 
 async def test_messages_come_out_as_they_were_captured(nats_server: NatsServer) -> None:
-    """A feed gives the messages that a relay has captured, in order, each with its position."""
+    """A feed delivers the messages that a relay has captured, in order, each with its position."""
     async with capturing(nats_server) as capture:
         await capture.send(*map(trade, range(100)))
         async with rxws.nats.NatsFeed(nats_server.url, start="all") as ws:
@@ -113,7 +113,7 @@ async def test_frames_are_those_that_were_captured(nats_server: NatsServer) -> N
 
 
 async def test_each_message_of_a_frame_with_several_is_published(nats_server: NatsServer) -> None:
-    """With ``split`` each item of an array is a message of its own, with its own subject, also in an array of one."""
+    """With ``split`` each item of an array is a message of its own, with its own subject, even in an array of one."""
     async with capturing(nats_server, feed={"split": True}) as capture:
         await capture.server.send([trade(1, "A"), trade(2, "B")])
         await capture.server.send([trade(3, "C")])
@@ -275,7 +275,9 @@ async def test_frozen_broker_stalls_no_local_stream(nats_server: NatsServer) -> 
             assert await take(ws.stream_filter(), 2000) == [trade(number) for number in range(2000)]
 
 
-async def test_full_relay_drops_the_oldest_and_tells(nats_server: NatsServer, caplog: pytest.LogCaptureFixture) -> None:
+async def test_full_relay_drops_the_oldest_and_reports_it(
+    nats_server: NatsServer, caplog: pytest.LogCaptureFixture
+) -> None:
     """A full relay drops the oldest messages, and counts and reports them; readers get a Gap in their place."""
     async with (
         capturing(nats_server, maxsize=50, max_in_flight=10) as capture,
@@ -330,7 +332,7 @@ async def test_rotation_of_the_feed_loses_nothing(nats_server: NatsServer) -> No
         assert ws.statistics().gaps == 0
 
 
-async def test_too_large_frame_is_refused_and_told(nats_server: NatsServer) -> None:
+async def test_too_large_frame_is_refused_and_reported(nats_server: NatsServer) -> None:
     """A frame of 2 MiB, which the broker refuses, is dropped and counted; readers get a Gap in its place."""
     async with (
         capturing(nats_server, feed={"connect_options": {"max_size": None}}) as capture,
@@ -350,7 +352,7 @@ async def test_too_large_frame_is_refused_and_told(nats_server: NatsServer) -> N
     assert capture.relay.dropped == 1
 
 
-async def test_stream_that_was_made_anew_is_read_from_its_beginning(nats_server: NatsServer) -> None:
+async def test_stream_that_was_made_again_is_read_from_its_beginning(nats_server: NatsServer) -> None:
     """After a stream was deleted and made again, the feed reports one Gap and delivers all its messages."""
     async with capturing(nats_server) as capture, rxws.nats.NatsFeed(nats_server.url, start="all") as ws:
         events: list[Any] = []
@@ -524,7 +526,7 @@ async def test_relay_names_the_argument_that_is_wrong(
             rxws.nats.relay(ws)
 
 
-async def test_identity_that_raises_is_reported_and_told(nats_server: NatsServer) -> None:
+async def test_identity_that_raises_is_reported_and_leaves_a_gap(nats_server: NatsServer) -> None:
     """A message whose id or subject cannot be read is reported, counted as dropped, and replaced by a Gap."""
     async with (
         capturing(nats_server, identity=lambda message: message["id"]) as capture,
@@ -566,7 +568,7 @@ async def test_stream_with_another_configuration_is_refused(nats_server: NatsSer
 
 
 async def test_settings_of_the_stream_are_taken(nats_server: NatsServer) -> None:
-    """``create`` overrides settings; too small a window for several relays is refused."""
+    """``create`` overrides settings; a window that is too small for several relays is refused."""
     async with capturing(nats_server, create={"max_age": 60 * 10**9, "duplicate_window": 2 * 10**9}):
         async with watching(nats_server) as js:
             config = (await js.stream_info("rxws")).config

@@ -26,7 +26,7 @@ TRANSFORM = {"subject_transform": {"src": "rx.*.*", "dest": "rx.{{partition(4,2)
         ((0, 1, 2), TypeError, "share must be a pair"),
     ],
 )
-def test_share_that_is_no_pair_is_refused(share: Any, kind: type[Exception], text: str) -> None:
+def test_share_that_is_not_a_pair_is_refused(share: Any, kind: type[Exception], text: str) -> None:
     """A share is a pair of a worker and the number of workers."""
     with pytest.raises(kind, match=text):
         check_share(share)

@@ -118,7 +118,7 @@ def test_token_of_a_value(value, token) -> None:
     "text", ["", "rx..a", "{e}.a", "rx.{}", "rx.a{e}", "rx.{e", "rx.*", "rx.>", "rx.a b", ".rx", "rx."]
 )
 def test_template_is_refused_when_it_is_malformed(text) -> None:
-    """A template that is no list of words and fields raises ValueError and names what was expected."""
+    """A template that is not a list of words and fields raises ValueError and names what was expected."""
     with pytest.raises(ValueError, match=r"must be words and \{fields\}"):
         Template(text)
 

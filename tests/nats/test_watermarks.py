@@ -56,7 +56,7 @@ def test_claim_that_is_taken_back_shows_a_hole() -> None:
 
 
 def test_claim_that_is_taken_back_shows_a_hole_at_once_if_another_relay_goes_on() -> None:
-    """Another relay that began meanwhile, and lacks the time, does not close the hole."""
+    """Another relay that began meanwhile does not close the hole, because it lacks that time."""
     marks = Watermarks()
     marks.take(said("Alive", 0.0, 50.0))
     assert marks.take(said("Connected", 45.0, 45.0, relay="b")) == []

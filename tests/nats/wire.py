@@ -42,7 +42,7 @@ class Wire:
         self._is_cut = True
 
     def mend(self) -> None:
-        """Forward new connections again. Those of the time of the cut are lost."""
+        """Forward new connections again. Connections from the time of the cut are lost."""
         self._is_cut = False
         for task in list(self._tasks):
             task.cancel()

@@ -152,7 +152,7 @@ def test_waiting_operator_when_there_is_no_clock(name: str) -> None:
 
 @pytest.mark.parametrize("name", ["conflate", "stale_after", "windows"])
 async def test_waiting_operator_when_nested(name: str, wiring: Wiring) -> None:
-    """An operator that waits uses the loop's clock, also in a flat_map and on a plain Observable."""
+    """An operator that waits uses the loop's clock, even in a flat_map and on a plain Observable."""
     nested = collect(
         source_of(wiring).pipe(ops.flat_map(lambda _: rx.never().pipe(ops.start_with(TICK), TIMELESS[name]())))
     )
@@ -213,7 +213,7 @@ async def test_message_when_unreadable(case: str, wiring: Wiring, caplog: pytest
 
 
 async def test_rejected_message_when_shown(wiring: Wiring) -> None:
-    """The event holds text and bytes unchanged, and other messages as JSON or, where JSON fails, as their repr."""
+    """The event holds text and bytes unchanged, and other messages as JSON or, if JSON fails, as their repr."""
 
     class Thing:
         def __repr__(self) -> str:
@@ -657,7 +657,7 @@ def test_windows_when_the_timer_comes_early() -> None:
 
 
 async def test_windows_when_time_is_virtual(wiring: Wiring) -> None:
-    """The timeout uses the loop's clock: a candle of one minute comes two seconds after the minute."""
+    """The timeout uses the loop's clock: a candle of one minute is emitted two seconds after the minute."""
     seen: list[float] = []
     loop = asyncio.get_running_loop()
     minutes = source_of(wiring).pipe(rxops.windows(60, time="T", key="s", timeout=2.0))
@@ -681,7 +681,9 @@ async def test_windows_when_time_is_virtual(wiring: Wiring) -> None:
         (1_700_000_000_000_000_000, ValueError, "after the year 9999: check the argument unit"),
     ],
 )
-async def test_windows_when_a_time_is_none(wiring: Wiring, time: Any, error: type[Exception], words: str) -> None:
+async def test_windows_when_a_time_cannot_be_read(
+    wiring: Wiring, time: Any, error: type[Exception], words: str
+) -> None:
     """A message whose time cannot be read is rejected with one error that says what a time is."""
     seen = collect(source_of(wiring).pipe(rxops.windows(1, time="T")))
     source_of(wiring).on_next(trade(time))
@@ -760,8 +762,8 @@ def test_detect_gaps_when_numbers_repeat_or_come_late() -> None:
     assert numbers(1, 3, 2, 4, 5) == [1, (2, 3), 3, 2, 4, 5]
 
 
-def test_detect_gaps_when_the_server_counts_anew() -> None:
-    """A much smaller number restarts the count: one gap is emitted, then the new count is followed."""
+def test_detect_gaps_when_the_server_restarts_its_count() -> None:
+    """A much smaller number restarts the count: one gap is emitted, and later numbers belong to the new count."""
     assert numbers(5_000, 1, 2, 4) == [5_000, (5_001, 1), 1, 2, (3, 4), 4]
     assert numbers(10, 9, 8, reordering=2) == [10, 9, (11, 8), 8]
     assert rxops.SequenceGap(5_001, 1, None).missing is None
@@ -777,7 +779,7 @@ def test_detect_gaps_when_messages_have_ranges() -> None:
     assert expected[4].missing == 2
 
 
-def test_detect_gaps_when_ranges_count_anew() -> None:
+def test_detect_gaps_when_the_count_of_ranges_restarts() -> None:
     """A range that ends more than ``reordering`` before the expected number restarts the count."""
     messages = [{"U": 5_000, "u": 5_009}, {"U": 1, "u": 3}, {"U": 4, "u": 9}]
     seen = collect(rx.of(*messages).pipe(rxops.detect_gaps(["U", "u"])))

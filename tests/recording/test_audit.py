@@ -94,7 +94,7 @@ def test_audit_counts_what_is_missing_at_a_gap(after: int, missing: int, is_whol
     assert ([each.missing for each in found.gaps], found.missing, found.is_whole) == ([missing], 0, is_whole)
 
 
-def test_audit_does_not_know_what_a_key_misses_that_does_not_come_again(tmp_path: Path) -> None:
+def test_audit_does_not_know_missing_numbers_of_a_key_without_later_messages(tmp_path: Path) -> None:
     """A gap counts as a loss if a key has no later message."""
     notes = [connected(1.0), *numbers(2.0, 1), *numbers(2.5, 1, key="b"), lost(3.5), connected(4.0, 2)]
     notes += [gap(4.0, 3.0, 4.0), *numbers(5.0, 2, connection=2)]
@@ -129,7 +129,7 @@ def test_audit_reads_numbers_in_text_and_in_paths(number: Any, tmp_path: Path) -
 
 
 def test_audit_survives_frames_that_no_decoder_can_read(tmp_path: Path) -> None:
-    """A frame that is no JSON, or is nested too deeply, is a message without a number."""
+    """A frame that is not JSON, or is nested too deeply, is a message without a number."""
     notes = [(2.0, (raw, BEGAN, BEGAN, 1)) for raw in ("no JSON", "[" * 100_000, b"[\xff", "[]")]
     assert audited(write(tmp_path / "a.jsonl", start(), connected(1.0), *notes, end(3.0)), "n").messages == 4
 
@@ -141,7 +141,7 @@ def test_audit_of_keys_that_cannot_be_hashed(tmp_path: Path) -> None:
 
 
 def test_audit_of_a_connection_that_resumed(tmp_path: Path) -> None:
-    """If a connection resumes, the time before it counts as resumed, and is no loss."""
+    """If a connection resumes, the time before it counts as resumed, and is not a loss."""
     notes = [connected(1.0), *numbers(2.0, 1), lost(3.0), connected(5.0, 2), event(5.5, rxws.Resumed, number=2)]
     found = audited(write(tmp_path / "a.jsonl", start(), *notes, *numbers(6.0, 2, connection=2), end(9.0)), "n", "s")
     assert (found.resumed, found.resumptions, found.proven, found.is_whole) == (2.5, 1, 2.5, True)
@@ -157,7 +157,7 @@ def test_audit_of_a_loss_whose_gap_is_not_recorded(tmp_path: Path) -> None:
 
 
 def test_audit_of_damaged_lines_and_a_session_that_was_cut_short(tmp_path: Path) -> None:
-    """Bad lines are listed; a session without an end is counted, and is no loss by itself."""
+    """Bad lines are listed; a session without an end is counted, and is not a loss by itself."""
     path = write(tmp_path / "a.jsonl", start(), connected(1.0), *numbers(2.0, 1, 2))
     assert (audited(path, "n").cut_short, audited(path, "n").is_whole) == (1, True)
     lines = path.read_bytes().splitlines(keepends=True)

@@ -1,4 +1,4 @@
-"""Recordings: entries are read and replayed as they were recorded, also from damaged files."""
+"""Recordings: entries are read and replayed as they were recorded, even from damaged files."""
 
 from __future__ import annotations
 
@@ -188,7 +188,7 @@ def test_events_when_recorded_under_their_former_names(plain: Path) -> None:
     assert (type(second), second.handler) == (rxws.CallbackFailed, "f")
 
 
-def test_events_when_they_hold_what_no_line_can(plain: Path) -> None:
+def test_events_when_their_fields_do_not_fit_into_json(plain: Path) -> None:
     """Events are recorded with the text of their exception, without secrets, and without their message."""
     error = ValueError("wss://me:secret@example.org")
     write(
@@ -528,7 +528,7 @@ async def test_recording_when_the_feed_ends(plain: Path) -> None:
 
 
 async def test_frames_when_they_come_while_the_feed_is_closing(plain: Path) -> None:
-    """A frame that comes after ``exit()`` is neither delivered nor recorded."""
+    """A frame that arrives after ``exit()`` is neither delivered nor recorded."""
 
     class Late(ScriptedWebsocket):
         async def close(self) -> None:
@@ -800,7 +800,7 @@ async def test_frame_when_it_is_huge(plain: Path, monkeypatch: pytest.MonkeyPatc
 
 
 async def test_frames_when_writing_is_barely_fast_enough(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Frames are flushed at the interval, also if they come as fast as they can be written."""
+    """Frames are flushed at the interval, even if they arrive as fast as they can be written."""
     monkeypatch.setattr(recorder, "BATCH", 1)
     monkeypatch.setattr(recorder, "encode_notes", lambda notes: (time.sleep(0.005), encode_notes(notes))[1])
     websocket = ScriptedWebsocket()
@@ -1691,8 +1691,8 @@ def test_benchmark_when_run_briefly(capsys: pytest.CaptureFixture[str]) -> None:
 
 
 @pytest.mark.usefixtures("virtual_time")
-async def test_replay_when_the_source_told_of_a_gap(plain: Path) -> None:
-    """A Gap of the parse hook comes once in a replay: from the hook where it makes one, otherwise from the file."""
+async def test_replay_when_the_source_reported_a_gap(plain: Path) -> None:
+    """A Gap of the parse hook is emitted once in a replay: by the hook if it returns one, otherwise from the file."""
 
     def decode(raw: str | bytes) -> Any:
         message = json.loads(raw)

@@ -64,7 +64,7 @@ def damaged(path: Path, number: int, old: str, new: str) -> Path:
 
 @pytest.mark.skipif(sys.platform == "win32", reason="Windows has no such permissions")
 async def test_permissions_when_the_file_is_new(path: Path) -> None:
-    """Only the user may read a new recording, also with umask 0. An existing file keeps its permissions."""
+    """Only the user may read a new recording, even with umask 0. An existing file keeps its permissions."""
     umask = os.umask(0)
     try:
         async with ScriptedFeed(TwoFrames()) as ws:
@@ -122,7 +122,7 @@ def test_memory_when_an_event_holds_many_values(plain: Path) -> None:
 
 
 def test_event_when_its_text_has_lone_surrogates(plain: Path) -> None:
-    """The text of an event is read as it was recorded, also with lone surrogates."""
+    """The text of an event is read as it was recorded, even with lone surrogates."""
     event = rxws.Disconnected(name="feed", time=1.0, number=1, reason="network", cause="\ud800", code=None, delay=None)
     write(plain, start(), (1.0, event))
     assert [entry.event for entry in list(read(plain))[1:]] == [event]
@@ -410,7 +410,7 @@ def test_entries_when_the_file_fails_during_a_check(plain: Path) -> None:
 
 
 def test_bad_lines_when_they_are_found_out_of_order(plain: Path, caplog: pytest.LogCaptureFixture) -> None:
-    """The numbers of bad lines are in ascending order, also if a later line was found first."""
+    """The numbers of bad lines are in ascending order, even if a later line was found first."""
     session(plain)
     damaged(plain, 8, '{"time":', '{"time":9')
     damaged(plain, 9, '{"time":', '{"time":x')

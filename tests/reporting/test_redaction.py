@@ -61,7 +61,7 @@ def test_no_secret_is_shown_in_any_part_of_a_url(scheme, host, path, secret, tok
     assert secret not in shown
     assert token not in shown
     assert "re7" not in shown
-    # A token in base64 may contain slashes, so a short part behind a token is hidden with it.
+    # A token in base64 may contain slashes, so a short part after a token is hidden with it.
     rest = "?a=***&b=***&***#***"
     assert shown in (f"{scheme}://***@{host}{path}/***/x{rest}", f"{scheme}://***@{host}{path}/***{rest}")
     assert redact_url(shown) == shown

@@ -76,7 +76,7 @@ def test_no_secret_is_shown_when_it_has_the_name_of_one(shape, count):
 @COUNTS
 @pytest.mark.parametrize("shape", TOKENS)
 def test_no_token_is_shown_when_it_has_no_name(shape, count):
-    """Tokens are masked in any field of a message, in a list, behind a prefix and in an exception's text."""
+    """Tokens are masked in any field of a message, in a list, after a prefix and in an exception's text."""
     for token in samples({shape: TOKENS[shape]}, count):
         contents = [{"x": token}, [1, {"y": [token]}], f"no {token} there", {f"{token}": 1}]
         failures = [ValueError(f"{token} is wrong"), KeyError(token), LookupError("a", (token,))]

@@ -905,7 +905,7 @@ async def test_refusal_is_reported_when_the_server_refuses():
 
 
 async def test_channel_is_acknowledged_when_it_has_a_refusal_filter():
-    """A channel with ``rejected`` can be acknowledged, and is sent once more if no answer comes."""
+    """A channel with ``rejected`` can be acknowledged, and is sent once more if no answer arrives."""
     async with ScriptedFeed() as feed:
         await feed.wait_connected()
         answering(feed.websocket, lambda message: "ok +a" if message == "+a" else None)
@@ -1034,7 +1034,7 @@ async def test_answers_keep_the_order_when_they_arrive_together():
 
 
 async def test_late_answer_counts_when_the_retry_was_sent():
-    """An answer that comes after the retry is accepted, and nothing more is sent."""
+    """An answer that arrives after the retry is accepted, and nothing more is sent."""
     async with ScriptedFeed() as feed:
         await feed.wait_connected()
         stream = channel(feed, "a", acknowledged=is_answer_to("+a"), timeout=2)
@@ -1173,7 +1173,7 @@ async def test_connection_ends_when_a_later_subscription_cannot_be_sent():
 
 
 async def test_idle_timeout_starts_when_all_channels_are_subscribed():
-    """``idle_timeout`` starts when all channels are subscribed, because no messages may come before that."""
+    """``idle_timeout`` starts when all channels are subscribed, because no message may arrive before that."""
     async with ScriptedFeed(send_limit=(1, 10), idle_timeout=5, reconnect_delays=lambda: [0]) as feed:
         streams = [channel(feed, name) for name in "abcd"]
         await feed.wait_connected()

@@ -139,7 +139,7 @@ async def test_handler_when_another_is_added_inside(wiring, kind):
 
 @pytest.mark.parametrize("kind", [0, 1], ids=["plain", "coroutine"])
 async def test_handler_when_it_removes_itself(wiring, kind):
-    """A handler may remove itself: the running call goes on to its end, and no further call follows."""
+    """A handler may remove itself: the running call continues to its end, and no further call follows."""
     calls = []
     subscriptions = []
 
@@ -399,7 +399,7 @@ async def test_coroutine_when_it_uses_timeouts(virtual_time):
 
 
 async def test_coroutine_when_disposed_while_called(wiring):
-    """After dispose the running call goes on to its end, and the waiting messages are discarded."""
+    """After dispose the running call continues to its end, and the waiting messages are discarded."""
     done = []
     go_on = asyncio.Event()
 

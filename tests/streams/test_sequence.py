@@ -95,7 +95,7 @@ def test_change_when_too_many_are_held():
 
 @pytest.mark.parametrize("is_in_sync", [True, False])
 def test_change_when_the_numbers_go_back(is_in_sync):
-    """A smaller number than before means that the server has restarted its count, also before the first snapshot."""
+    """A smaller number than before means that the server has restarted its count, even before the first snapshot."""
     changes = make()
     changes.apply(c(101))
     if is_in_sync:

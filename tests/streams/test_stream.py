@@ -659,7 +659,7 @@ async def test_close_when_called_twice_or_by_its_other_name(wiring):
 
 
 async def test_close_when_a_block_is_left(wiring):
-    """``async with`` closes the stream, also when an exception leaves it."""
+    """``async with`` closes the stream, even when an exception leaves it."""
     with pytest.raises(ZeroDivisionError):
         async with wiring.stream() as stream:
             wiring.route(1)

@@ -52,7 +52,7 @@ TOKENS: Final[dict[str, Callable[[random.Random], str]]] = {
     "key with a prefix": lambda source: "sk_live_" + random_text(source, ALPHANUMERIC, 24),
 }
 
-#: The shapes that are secrets only by their place: behind a name, in a header, or in a URL.
+#: The shapes that are secrets only by their place: after a name, in a header, or in a URL.
 PASSWORDS: Final[dict[str, Callable[[random.Random], str]]] = {
     "password": lambda source: random_text(source, ALPHANUMERIC, 10),
     "password with signs": lambda source: random_text(source, ALPHANUMERIC + "!$%*+,-.;^_~", 12),

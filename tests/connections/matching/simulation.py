@@ -291,7 +291,7 @@ class LinesLife(World):
             return
         line.is_alive = False
         self.kills += 1
-        # With little memory the matcher forgets messages before they come on a line that is far behind.
+        # With little memory the matcher forgets messages before they arrive on a line that is far behind.
         is_unlike = self.kind.memory < 1000 and line.lag > 1
         if is_unlike or not self.has_sound_line():
             self.excuse()
@@ -451,7 +451,7 @@ class ResumeLife(World):
             self.at(when, lambda sent=sent: self.bring(line, sent))
 
     def greet(self, line: Line, greeting: Sent) -> None:
-        """Let a greeting arrive, which the server sends anew on each connection."""
+        """Let a greeting arrive, which the server sends again on each connection."""
         if line.is_alive:
             if line.number == 1:
                 self.matcher.acknowledged(line.number, "greeting", self.now)

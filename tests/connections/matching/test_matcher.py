@@ -156,7 +156,7 @@ def test_early_messages_are_held_and_prove_nothing():
 
 
 def test_early_copy_replaces_the_acknowledgement_of_an_ordered_channel():
-    """In an ordered channel the first copy counts as the acknowledgement, which may never come."""
+    """In an ordered channel the first copy counts as the acknowledgement, which may never arrive."""
     table = Table().acknowledge(0.0, 1).at(0.1, "1a").at(0.2, "2a").at(0.3, "1b", "2b").tick(0.8)
     assert table.out[-1] == Joined(2, "x")
 
@@ -171,7 +171,7 @@ def test_reserved_line_drops_early_messages_that_came_long_ago():
 
 
 def test_reserved_line_drops_early_messages_when_it_is_full_and_alone():
-    """If more messages come than may be held, and the old line has ended, the oldest are dropped and counted."""
+    """If more messages arrive than may be held, and the old line has ended, the oldest are dropped and counted."""
     table = rotation(channels=(), messages=3)
     table.matcher.begin(1, ["x"], 0.0)
     table.matcher.ended(1, 0.05)
@@ -196,7 +196,7 @@ def test_equal_messages_leave_one_credit_each():
 
 
 def test_credit_ends_with_reach():
-    """An equal message that comes more than ``reach`` seconds later is delivered, and the line stays joined."""
+    """An equal message that arrives more than ``reach`` seconds later is delivered, and the line stays joined."""
     table = two_joined().at(0.8, "1h", "1h").at(2.0, "1i", "2i").tick(2.9).at(2.95, "2h")
     assert table.out == ["1h", "1h", "1i", "2h"]
     assert table.matcher.is_joined(2)
@@ -281,7 +281,7 @@ def test_silent_joined_line_is_given_up_for_a_line_that_leads():
 
 
 def test_line_without_agreement_is_opened_anew_after_farthest():
-    """A line on which no copy has come for ``farthest`` seconds is rejected, and delivers nothing."""
+    """A line on which no copy has arrived for ``farthest`` seconds is rejected, and delivers nothing."""
     table = Table().acknowledge(0.0, 1, 2)
     for second in range(11):
         table.at(second, f"1{second}", f"2z{second}").tick(second + 0.5)
@@ -335,7 +335,7 @@ def test_joined_line_goes_on_without_a_gap_when_it_owes_nothing():
 
 
 def test_joined_line_waits_for_what_it_owes():
-    """A line that owes messages of the ended line holds its new messages until the missing copies have come."""
+    """A line that owes messages of the ended line holds its new messages until the missing copies have arrived."""
     table = two_joined().at(1.0, "1c", "1d")
     table.matcher.ended(1, 1.1)
     assert table.at(1.2, "2c").out == ["1c", "1d"]
@@ -360,14 +360,14 @@ def test_end_of_a_line_that_was_not_joined_changes_nothing():
 
 
 def test_matcher_is_not_settled_while_a_line_owes_something():
-    """The matcher is not settled while a joined line owes a message, because the copy may still come."""
+    """The matcher is not settled while a joined line owes a message, because the copy may still arrive."""
     table = two_joined().at(1.0, "1c")
     assert not table.matcher.is_settled(9.0)
     assert table.at(1.1, "2c").matcher.is_settled(9.0)
 
 
 def test_gap_stands_before_the_held_messages_when_the_owed_do_not_come():
-    """If the owed messages have not come ``reach`` seconds later, a gap precedes the held messages."""
+    """If the owed messages have not arrived ``reach`` seconds later, a gap precedes the held messages."""
     table = two_joined().at(1.0, "1c")
     table.matcher.ended(1, 1.1)
     table.at(1.3, "2e").tick(3.0)
@@ -536,7 +536,7 @@ def test_gap_stands_before_the_reserved_line_when_the_old_line_was_cut():
     table.matcher.ended(1, 0.2)
     table.matcher.replace(2, 0.2, is_complete=False)
     assert table.out == ["1a", "1b", GapFound(0.1, 0.2, ("x",)), "2c"]
-    # A copy of ``b`` may still come.
+    # A copy of ``b`` may still arrive.
     assert not table.matcher.is_settled(2.1)
     assert table.matcher.is_settled(2.3)
 
@@ -624,7 +624,7 @@ def test_empty_holding_has_no_times():
 
 
 def test_no_gap_when_a_channel_is_unsubscribed_first_on_the_line_that_delivers():
-    """A message that comes after its channel was unsubscribed is delivered without a gap."""
+    """A message that arrives after its channel was unsubscribed is delivered without a gap."""
     matcher = Matcher[str]()
     matcher.begin(1, ["trades"], now=0.0)
     matcher.arrived(1, "trades", "a", "message a", 9, now=0.1)
@@ -636,7 +636,7 @@ def test_no_gap_when_a_channel_is_unsubscribed_first_on_the_line_that_delivers()
 
 
 def test_messages_of_no_channel_prove_nothing_when_the_line_agrees_in_a_channel():
-    """Messages without a channel come on one line only, so their missing copies make no gap."""
+    """Messages without a channel arrive on one line only, so their missing copies make no gap."""
     matcher = Matcher[str](is_ordered=lambda channel: channel is not None)
     matcher.begin(1, ["trades", None], now=0.0)
     matcher.reserve(2)
@@ -919,7 +919,7 @@ def test_no_gap_when_a_channel_is_unsubscribed_on_the_new_line_while_the_old_one
 
 
 def test_new_channel_is_delivered_from_the_reserved_line_before_the_answer_to_its_subscription():
-    """The first message of a new channel is delivered before the server's answer, which may come late or never."""
+    """The first message of a new channel is delivered before the server's answer, which may arrive late or never."""
     table = rotation(channels=()).at(0.1, "2a").acknowledge(0.2, 1).at(0.3, "1a", "1b", "2b")
     assert table.out == ["2a", "2b"]
 
