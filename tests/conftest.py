@@ -30,6 +30,6 @@ def pytest_runtestloop() -> Generator[None, object, object]:
 @pytest.fixture
 def unscanned() -> None:
     """Exclude the objects of earlier tests from garbage collection, during this test and after it."""
-    # Do not unfreeze afterwards, because that would include the imported objects again.
+    # Do not unfreeze afterwards: the garbage collector would then examine the imported objects again.
     gc.collect()
     gc.freeze()

@@ -546,7 +546,7 @@ async def test_each_connection_has_its_own_parser(feed_server, is_coroutine_func
 
 
 @pytest.mark.parametrize("given", [None, 3])
-async def test_parser_that_is_no_function_fails_the_feed(feed_server, given):
+async def test_parser_that_is_not_a_function_fails_the_feed(feed_server, given):
     """A ``_create_parser`` that returns no function fails the feed; the error names the hook."""
     kind = type("Wrong", (Feed,), {"_create_parser": lambda self: given})
     with pytest.raises(ConnectFailed, match=f"_create_parser must return a function of a frame, not {given}"):
@@ -690,7 +690,7 @@ async def test_handler_that_is_not_callable_is_refused(feed_server, handler):
             feed.add_handler(handler)
 
 
-async def test_gap_stands_where_messages_may_be_missing(feed_server):
+async def test_gap_is_where_messages_may_be_missing(feed_server):
     """Only a stream with ``gaps=True`` contains a Gap between the last message before a loss and the first after it."""
     feed_server.script = greet
     async with Feed(feed_server) as feed:
@@ -812,7 +812,7 @@ async def test_slow_coroutine_handler_delays_no_other_consumer(feed_server):
 
 @pytest.mark.parametrize("error", [ValueError("bad"), asyncio.CancelledError()])
 @pytest.mark.parametrize("is_coroutine_function", [False, True])
-async def test_handler_that_raises_is_reported_and_goes_on(feed_server, caplog, error, is_coroutine_function):
+async def test_handler_that_raises_is_reported_and_continues(feed_server, caplog, error, is_coroutine_function):
     """An exception of a handler, even CancelledError, is logged, counted and emitted; the next message follows."""
     seen = []
 

@@ -45,7 +45,7 @@ def place(readme: Path) -> str:
 
 @pytest.mark.slow
 @pytest.mark.parametrize("block", PROGRAMS, ids=title)
-def test_python_block_runs_as_it_stands(block: Block, tmp_path: Path) -> None:
+def test_python_block_runs_unchanged(block: Block, tmp_path: Path) -> None:
     """Each Python block is a program that ends by itself, prints something, and writes nothing to standard error."""
     program = tmp_path / "block.py"
     program.write_text(block.text)
@@ -122,7 +122,7 @@ def test_service_ends_cleanly_on_a_signal(number: signal.Signals, tmp_path: Path
 
 
 @pytest.mark.slow
-def test_file_of_a_users_tests_passes_as_it_stands(tmp_path: Path) -> None:
+def test_file_of_a_users_tests_passes_unchanged(tmp_path: Path) -> None:
     """In an empty folder the test file of the guide passes, with warnings as errors."""
     (tmp_path / "test_feed.py").write_text(named("test_feed.py"))
     done = subprocess.run(

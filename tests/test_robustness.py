@@ -72,7 +72,7 @@ def reading(websocket):
     return read
 
 
-async def test_send_on_a_transport_that_is_closing_is_no_success():
+async def test_send_on_a_transport_that_is_closing_is_not_a_success():
     """``send`` on a closing transport raises, because the message is not sent."""
     websocket, connection = await opened()
     connection.start(reading(websocket))

@@ -356,7 +356,7 @@ class TestDecoding:
             assert messages == (["a", "a", "b"] * 2 if split else [["a"], ["a", "b"]] * 2)
 
     async def test_decoder_factory_that_raises_on_a_later_connection_is_called_again(self, feed_server):
-        """After a success the feed goes on trying, and reports why no connection was opened."""
+        """After a success the feed keeps trying, and reports why no connection was opened."""
         results = [json.loads, None, ValueError("no dictionary"), json.loads]
 
         def factory():
@@ -486,7 +486,7 @@ class TestRotating:
             await asyncio.sleep(2 * 1800 + 60)
             assert feed.statistics().rotations == 2
 
-    async def test_rotate_on_an_observable_that_completes_is_no_signal(self, feed_server):
+    async def test_rotate_on_an_observable_that_completes_is_not_a_signal(self, feed_server):
         """An Observable that completes without an item does not rotate; ``rotate_every`` still does."""
         async with feed_of(feed_server.url, rotate_on=reactivex.empty(), rotate_every=100) as feed:
             events = record(feed.events)
@@ -585,7 +585,7 @@ class TestHeartbeat:
             assert connection.received == ['{"ping":0}', '{"ping":1}', '{"ping":2}']
 
     @pytest.mark.parametrize("error", [KeyError("token"), asyncio.CancelledError()])
-    async def test_heartbeat_that_raises_is_reported_and_goes_on(self, feed_server, error):
+    async def test_heartbeat_that_raises_is_reported_and_continues(self, feed_server, error):
         """A heartbeat whose function raises, or whose message cannot be sent, is reported and skipped."""
         answers = iter([error, float("nan"), "ping", "ping"])
 

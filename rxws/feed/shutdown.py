@@ -29,7 +29,7 @@ class Shutdown:
     Attributes:
         ended: a future that is done when the feed has ended.
         source: the source of frames, with the connections to close and the tasks to wait for.
-        handlers: the handlers, which may finish the messages that they hold. A live collection.
+        handlers: the current handlers, which may finish the messages that they hold.
         stop: called first, and again if the shutdown is cut short. After it the feed starts nothing new.
         finish: called last.
         reporter: logs that a task did not end in time.

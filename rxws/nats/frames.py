@@ -26,12 +26,12 @@ class TextFrame(str):
 
     @property
     def relay(self) -> str:
-        """The name of the relay that captured it; empty if this was not a relay of rxws."""
+        """The name of the relay that captured it; empty if no relay of rxws published it."""
         return header_of(self.headers, _FROM).partition(" ")[0]
 
     @property
     def received_ns(self) -> int:
-        """When the relay received it, in nanoseconds since the epoch; 0 if this was not a relay of rxws."""
+        """When the relay received it, in nanoseconds since the epoch; 0 if no relay of rxws published it."""
         return _received(self.headers)
 
 
@@ -44,12 +44,12 @@ class BinaryFrame(bytes):
 
     @property
     def relay(self) -> str:
-        """The name of the relay that captured it; empty if this was not a relay of rxws."""
+        """The name of the relay that captured it; empty if no relay of rxws published it."""
         return header_of(self.headers, _FROM).partition(" ")[0]
 
     @property
     def received_ns(self) -> int:
-        """When the relay received it, in nanoseconds since the epoch; 0 if this was not a relay of rxws."""
+        """When the relay received it, in nanoseconds since the epoch; 0 if no relay of rxws published it."""
         return _received(self.headers)
 
 

@@ -179,7 +179,7 @@ class Buffer(Generic[T]):
         return taken
 
     def put_back(self, items: list[T]) -> None:
-        """Return items, which ``take`` or ``get`` removed, to the front of the queue, even if the buffer is full."""
+        """Put items that ``take`` or ``get`` removed back at the front of the queue, even if the buffer is full."""
         if items:
             self._items = deque(items + self.take())
 

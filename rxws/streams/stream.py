@@ -159,7 +159,7 @@ class Stream(AsyncObservable[T], BufferIterator[T], Generic[T]):
         self.renew()
 
     def when_ended(self, on_removed: Callable[[], None]) -> None:
-        """Call ``on_removed`` when the stream takes no more messages: it was closed, collected or overflowed."""
+        """Call ``on_removed`` when the stream takes no more messages: it was closed, garbage-collected or overflowed."""
         self._router.when_removed(self._receiver, on_removed)
 
     def batches(self, count: int | None = None, seconds: float | None = None) -> AsyncIterator[list[T]]:

@@ -158,7 +158,7 @@ def test_book_when_an_argument_is_wrong(
         OrderBook(*arguments, **options)
 
 
-def test_function_when_it_gives_another_side() -> None:
+def test_function_when_it_returns_another_side() -> None:
     """A side that is neither bid nor ask raises ValueError, and the book is unchanged."""
     book = OrderBook(lambda message: [("bid", 1, 1), ("buy", 1, 1)])
     with pytest.raises(ValueError, match="changes: the side of a level must be 'bid' or 'ask', not 'buy'"):

@@ -125,7 +125,7 @@ def test_audit_of_a_folder_with_a_file_that_cannot_be_read(whole, capsys):
 
 
 @pytest.mark.parametrize("content", ["", "no recording\n"])
-def test_audit_of_a_file_that_is_no_recording(content, tmp_path, capsys):
+def test_audit_of_a_file_that_is_not_a_recording(content, tmp_path, capsys):
     """A file without entries cannot be read: one line on stderr, and exit code 2."""
     path = tmp_path / "feed.jsonl"
     path.write_text(content)

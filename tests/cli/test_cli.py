@@ -477,7 +477,7 @@ def test_command_ends_without_an_error_when_the_pipe_is_closed_between_two_write
     assert capsys.readouterr().err == ""
 
 
-def test_command_goes_on_when_its_pipe_is_open_in_both_directions(monkeypatch, tmp_path):
+def test_command_continues_when_its_pipe_is_open_in_both_directions(monkeypatch, tmp_path):
     """A named pipe that is opened for reading and writing has a reader, so the command goes on."""
     os.mkfifo(path := tmp_path / "fifo")
     descriptor = os.open(path, os.O_RDWR)
@@ -510,7 +510,7 @@ def test_error_is_printed_when_there_is_no_standard_output(monkeypatch, capsys):
     assert "Bad file descriptor" in one_line(capsys.readouterr().err)
 
 
-def test_command_goes_on_when_there_is_no_standard_error(monkeypatch, capsys):
+def test_command_continues_when_there_is_no_standard_error(monkeypatch, capsys):
     """Without a standard error the reports are discarded."""
 
     async def command(output):

@@ -93,7 +93,7 @@ def test_demo_counts_messages_as_lost_when_an_unplanned_gap_misses_them(capsys, 
     assert measured["connections"] == "4"
 
 
-def test_demo_counts_messages_as_lost_when_they_have_not_come_at_the_end(capsys, monkeypatch):
+def test_demo_counts_messages_as_lost_when_they_have_not_arrived_at_the_end(capsys, monkeypatch):
     """Messages that were sent before the end and do not arrive within the patience count as lost."""
 
     async def tamper(exchange):

@@ -192,7 +192,7 @@ async def test_recording_is_complete_when_terminated(server, tmp_path):
 
 
 @pytest.mark.parametrize("stdout", ["closed pipe", "none"])
-async def test_recording_goes_on_when_standard_output_is_closed(server, tmp_path, stdout):
+async def test_recording_continues_when_standard_output_is_closed(server, tmp_path, stdout):
     """A recording does not use standard output, so it goes on when that is closed."""
     path = tmp_path / "feed.jsonl"
     preexec = (lambda: os.close(1)) if stdout == "none" else None
@@ -298,7 +298,7 @@ async def test_bad_lines_are_reported_when_replayed(tmp_path, capsys):
 
 
 @pytest.mark.parametrize("command", ["replay", "serve"])
-async def test_command_fails_when_the_file_is_no_recording(tmp_path, capsys, command):
+async def test_command_fails_when_the_file_is_not_a_recording(tmp_path, capsys, command):
     """A file that is not a recording ends the command with 1 and one line that names the expected format."""
     path = tmp_path / "notes.txt"
     path.write_text("something\nelse")

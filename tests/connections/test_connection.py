@@ -86,7 +86,7 @@ async def never():
 
 
 @in_virtual_time
-async def test_reader_reads_what_came_before_the_end(opened):
+async def test_reader_reads_what_arrived_before_the_end(opened):
     """The reader reads all frames that came before the end."""
     opened.websocket.come("a", "b")
     opened.websocket.end()

@@ -58,7 +58,7 @@ def test_sources_that_take_turns_make_one_interval_each():
     assert spans(coverage) == [(0.0, 1.0), (1.0, 99.0)]
 
 
-def test_claim_behind_a_hole_waits_for_another_source():
+def test_claim_after_a_hole_waits_for_another_source():
     """A claim that begins after the chain's end joins it when another source closes the hole within the patience."""
     coverage = Coverage(patience=2.0)
     coverage.claim("a", 0.0, 10.0, 10.0)
@@ -81,7 +81,7 @@ def test_hole_is_found_once_when_patience_ends():
     assert (coverage.since, coverage.until) == (11.0, 13.0)
 
 
-def test_source_that_begins_anew_within_its_own_interval_needs_no_overlap():
+def test_source_that_restarts_within_its_own_interval_needs_no_overlap():
     """An interval that begins at the end of the same source's previous interval continues it, at any tolerance."""
     coverage = Coverage(tolerance=1.0)
     coverage.claim("a", 0.0, 10.0, 10.0)
@@ -109,7 +109,7 @@ def test_excluded_time_cuts_the_intervals_that_it_touches():
     assert (coverage.since, coverage.until) == (12.0, 20.0)
 
 
-def test_excluded_time_keeps_the_proofs_behind_it():
+def test_excluded_time_keeps_the_proofs_after_it():
     """Intervals after an excluded time keep their own proofs."""
     coverage = Coverage()
     coverage.claim("a", 0.0, 10.0, 10.0, "connection")
@@ -154,7 +154,7 @@ def test_hole_without_a_length_still_ends_the_chain():
 
 @pytest.mark.parametrize(("start", "end"), [(2.0, 1.0), (math.nan, 1.0), (0.0, math.inf), (-math.inf, 0.0)])
 @pytest.mark.parametrize("method", ["claim", "exclude"])
-def test_refuses_what_is_no_interval(method, start, end):
+def test_invalid_interval_is_refused(method, start, end):
     """An interval that ends before it starts, or is not finite, raises an error that names both times."""
     coverage = Coverage()
     more = (0.0,) if method == "claim" else ()
@@ -246,7 +246,7 @@ def played(world: World) -> tuple[Coverage, list[Hole]]:
 
 
 @given(worlds())
-def test_no_interval_covers_what_no_source_had(world):
+def test_no_interval_covers_a_time_that_no_source_had(world):
     """With clocks that differ by at most the tolerance, no interval covers a time in which no source was complete."""
     coverage, _ = played(world)
     true = covered([interval for each in world.complete for interval in each])

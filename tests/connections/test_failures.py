@@ -342,7 +342,7 @@ async def test_the_limit_is_named_when_a_message_has_too_many_fragments():
 
 
 @both_libraries
-async def test_the_cause_is_named_when_text_is_no_utf8(connect):
+async def test_the_cause_is_named_when_text_is_not_utf8(connect):
     """Invalid UTF-8 in a text frame has the reason "server", and the cause says that the text was invalid."""
     failure = await failure_to_stay(connect, sending(b"\xff", text=True))
     assert (failure.reason, failure.code) == ("server", 1007)
@@ -558,7 +558,7 @@ def test_retry_after_is_ignored_when_it_comes_twice_or_not_at_all():
         assert diagnose(error, now=NOW).retry_after is None
 
 
-def test_the_cause_is_one_short_line_without_secrets_whatever_the_exception_says():
+def test_the_cause_is_one_short_line_without_secrets_for_any_exception():
     """The texts of an exception, of its cause and of the server are redacted and shortened."""
     error = RuntimeError("cannot open wss://me:5ecre7@h/?token=5ecre7 at all\n\x1b[2J")
     error.__cause__ = ValueError("Authorization: Bearer 5ecre7")

@@ -629,7 +629,7 @@ async def numbered(feed, numbers, *websockets, pause=0.1):
         await asyncio.sleep(pause)
 
 
-async def test_gap_of_the_old_connection_in_an_overlap_stands_in_its_place():
+async def test_gap_of_the_old_connection_in_an_overlap_is_in_its_place():
     """A Gap of the connection that delivers is announced where it came."""
     async with ScriptedFeed(parse=numbers_and_gaps, handover_timeout=2) as feed:
         await feed.record.entered(rxws.State.CONNECTED)
@@ -694,7 +694,7 @@ async def test_gap_of_the_new_connection_when_the_old_one_is_lost_before_it_agre
         ]
 
 
-async def test_gap_after_the_release_stands_in_its_place():
+async def test_gap_after_the_release_is_in_its_place():
     """A Gap of the new connection is announced in its place while it delivers, and copies are still looked for."""
     async with ScriptedFeed(parse=numbers_and_gaps, handover_timeout=5) as feed:
         await feed.record.entered(rxws.State.CONNECTED)

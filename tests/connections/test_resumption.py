@@ -145,7 +145,7 @@ async def test_numbers_decide(keys):
     assert life.verdicts == ["Resumed"]
 
 
-async def test_message_without_a_number_is_no_failure():
+async def test_message_without_a_number_is_not_a_failure():
     """A function for ``sequence`` returns None for messages without a number; they are delivered as they come."""
     async with ReplayingServer() as server:
         server.begins, server.greets = 1, True
@@ -157,7 +157,7 @@ async def test_message_without_a_number_is_no_failure():
     assert life.of(rxws.CallbackFailed) == []
 
 
-async def test_last_values_first_are_no_proof_with_numbers():
+async def test_last_values_are_not_a_proof_with_numbers():
     """If the server has forgotten its messages and sends last values first, there is one gap and no duplicate."""
     async with ReplayingServer() as server:
         server.keys, server.shows_last, server.has_forgotten = ("A", "B", "C"), True, True
@@ -172,7 +172,7 @@ async def test_last_values_first_are_no_proof_with_numbers():
     assert life.verdicts.count("Gap") == 1
 
 
-async def test_numbers_that_begin_anew_are_a_gap():
+async def test_numbers_that_start_over_are_a_gap():
     """If the server restarts its count, a gap precedes its messages, and these are delivered."""
     async with ReplayingServer() as server, living(server, sequence="n", key="k") as life:
         server.publish(50)
@@ -345,7 +345,7 @@ def send(connection, numbers, key="A"):
 
 
 @pytest.mark.parametrize(("first", "then"), [(True, True), (False, True), (False, False)])
-async def test_answer_that_arrives_before_another_loss_counts_no_more(first, then):
+async def test_answer_that_arrives_before_another_loss_no_longer_counts(first, then):
     """A statement, a gap and a cursor of an answer are void if the connection ends before all channels are answered."""
     cursors = []
 
@@ -560,7 +560,7 @@ async def test_messages_per_connection_are_delivered_after_each_loss():
     assert life.verdicts == ["Resumed"]
 
 
-async def test_missed_messages_behind_the_last_values_are_delivered_in_no_other_order():
+async def test_missed_messages_after_the_last_values_keep_their_order():
     """If the last value of each key precedes the replay, there is a gap, and no older number follows a greater one."""
     async with ReplayingServer() as server:
         server.keys, server.shows_last, server.begins = ("A", "B"), True, 1

@@ -204,7 +204,7 @@ async def test_is_resumed_is_read_when_the_first_message_comes():
 
 
 @in_virtual_time
-async def test_gap_of_a_connection_that_did_not_resume_stands_before_its_first_message():
+async def test_gap_of_a_connection_that_did_not_resume_precedes_its_first_message():
     """If ``is_resumed`` is false at the first message, the Gap precedes that message and ends at the subscription."""
     async with ScriptedFeed(ScriptedWebsocket(), resuming(is_resumed=False)) as feed:
         stream = feed.stream_filter(gaps=True)
@@ -220,7 +220,7 @@ async def test_gap_of_a_connection_that_did_not_resume_stands_before_its_first_m
 
 
 @in_virtual_time
-async def test_connection_that_never_brought_a_message_decides_nothing():
+async def test_connection_without_a_message_decides_nothing():
     """A connection that might have resumed and was lost before its first message leaves the decision to the next."""
     websockets = [ScriptedWebsocket(), resuming(is_resumed=False), resuming("b")]
     async with ScriptedFeed(*websockets) as feed:
@@ -303,7 +303,7 @@ async def test_frames_without_a_message_do_not_decide_whether_a_connection_resum
 
 @in_virtual_time
 @pytest.mark.parametrize("timeout", [0, 1])
-async def test_rotation_of_a_connection_that_brought_no_message(timeout):
+async def test_rotation_of_a_connection_without_messages(timeout):
     """A rotation before the first message of a connection that did not resume reports the loss once."""
     websockets = [ScriptedWebsocket(), resuming(is_resumed=False)]
     async with ScriptedFeed(*websockets, handover_timeout=timeout) as feed:
@@ -656,7 +656,7 @@ async def test_rotation_when_the_new_connection_dies_in_the_overlap():
 
 
 @in_virtual_time
-async def test_gap_begins_with_the_last_message_when_the_lost_connection_brought_none():
+async def test_gap_begins_with_the_last_message_when_the_lost_connection_had_none():
     """If a lost connection had no message, the gap begins at the last message of the connection before it.
 
     That message came in the overlap, after the lost connection was opened.

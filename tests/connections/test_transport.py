@@ -144,7 +144,7 @@ async def test_a_close_of_rxws_has_a_limit_of_its_own():
 
 
 @in_virtual_time
-async def test_a_rotation_hook_may_go_on_while_rxws_closes():
+async def test_a_rotation_hook_may_continue_while_rxws_closes():
     """The limit for the library's own close does not abort a connection that rxws closes."""
     async with ScriptedFeed(close_timeout=0.4) as feed:
         await feed.record.happened(Connected)

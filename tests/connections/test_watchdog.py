@@ -77,7 +77,7 @@ def stand_still(seconds):
 
 @in_virtual_time
 @pytest.mark.parametrize("turns", range(1, 8))
-async def test_what_has_come_while_the_loop_was_blocked_ends_the_silence(connection, turns):
+async def test_messages_that_arrived_while_the_loop_was_blocked_end_the_silence(connection, turns):
     """After a blocked loop, messages that wait in the socket end the silence, however many loop iterations it takes."""
     watchdog, calls = watched(connection, 1.0)
     await asyncio.sleep(0.5)
@@ -93,7 +93,7 @@ async def test_what_has_come_while_the_loop_was_blocked_ends_the_silence(connect
 
 
 @in_virtual_time
-async def test_a_peer_that_had_to_wait_may_go_on(connection):
+async def test_a_peer_that_had_to_wait_may_continue(connection):
     """After a blocked loop the server has one second, or the limit if that is shorter, to send something."""
     for limit, grace in ((0.3, 0.3), (5.0, 1.0)):
         connection.opened_at = asyncio.get_running_loop().time()

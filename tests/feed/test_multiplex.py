@@ -210,7 +210,7 @@ async def test_stream_begins_when_its_channel_is_refused_or_the_connection_is_lo
         assert (await anext(stream))["n"] == 2
 
 
-async def test_stream_begins_behind_held_messages_of_the_old_subscription():
+async def test_stream_begins_after_held_messages_of_the_old_subscription():
     """A new stream does not get the messages that a connection held before the stream subscribed its channel.
 
     A connection that replaces a lost one holds its messages until all channels are subscribed.

@@ -374,7 +374,7 @@ class TestRequest:
             assert loop.time() - began < 2
             assert feed.statistics().streams == 0
 
-    async def test_reply_counts_when_the_connection_is_lost_behind_it(self, feed_server):
+    async def test_reply_counts_when_the_connection_is_lost_after_it(self, feed_server):
         """A reply that arrives directly before the end of its connection is returned."""
 
         async def answer_and_close(connection):
@@ -740,7 +740,7 @@ class TestExit:
         await feed.exit()
         assert states[-1] is State.CLOSED
 
-    async def test_exit_that_is_cancelled_goes_on(self, feed_server):
+    async def test_exit_that_is_cancelled_continues(self, feed_server):
         """Cancelling ``exit()`` cancels the wait, not the closing."""
         feed = await Scenes.connected(feed_server)
         exiting = asyncio.create_task(feed.exit())
@@ -1540,7 +1540,7 @@ class TestProcesses:
             assert await self.run(server, body) == ["ended"]
 
     async def test_program_on_picows_that_ends_without_exit_ends(self):
-        """On picows the program ends. Only picows warns, about its socket, which rxws cannot close."""
+        """On picows the program ends. Only picows itself warns, because rxws cannot close its socket."""
         body = """
         from picows import websockets
         feed = rxws.ReactiveWebSocket(sys.argv[1], connect=websockets.connect)

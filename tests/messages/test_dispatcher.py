@@ -364,7 +364,7 @@ def with_gaps(raw):
 
 
 @pytest.mark.parametrize("frames", [("a", "gap", "b"), ("a gap b",), ("a gap", "b"), ("a", "gap b")])
-async def test_gap_of_the_parse_hook_stands_in_its_place(frames, caplog):
+async def test_gap_of_the_parse_hook_is_in_its_place(frames, caplog):
     """A Gap that the parse hook returns, alone or in a Many, is announced between the messages, emitted and counted."""
     async with parsing(with_gaps)(ScriptedWebsocket(*frames)) as feed:
         whole, messages_only = feed.stream_filter(gaps=True), feed.stream_filter()
@@ -407,7 +407,7 @@ async def test_gap_of_the_parse_hook_without_proper_times_is_rejected(start, end
         assert feed.statistics().gaps == 0
 
 
-async def test_gap_of_the_parse_hook_is_no_reply():
+async def test_gap_of_the_parse_hook_is_not_a_reply():
     """A filter for an awaited reply is not called with a Gap."""
     seen = []
 

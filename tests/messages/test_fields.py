@@ -52,7 +52,7 @@ def test_number_when_it_is_none(value: Any) -> None:
 
 
 @pytest.mark.parametrize("sequence", [None, [], ["U"], ["U", "u", "x"]])
-def test_range_reader_when_it_is_no_sequence(sequence: Any) -> None:
+def test_range_reader_when_it_is_not_a_sequence(sequence: Any) -> None:
     """An argument that is neither a field nor a list of two raises TypeError."""
     with pytest.raises(TypeError, match=r"^sequence must be a key or a path, a list of the keys"):
         range_reader(sequence, "sequence")

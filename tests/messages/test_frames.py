@@ -176,7 +176,7 @@ async def test_order_is_kept_when_a_message_is_fragmented(server):
     await taking_.until_end()
 
 
-async def test_reading_goes_on_when_a_message_has_thousands_of_fragments(server):
+async def test_reading_continues_when_a_message_has_thousands_of_fragments(server):
     """A message with more fragments than the library's queue holds does not stop reading."""
     taking_ = await taking(server)
     sending = asyncio.create_task(server.connections[0].websocket.send(["x"] * 4_000))
@@ -363,7 +363,7 @@ def raw(*parts):
 
 
 @pytest.mark.parametrize("whole", [1, HIGH_WATER + 1, 3 * HIGH_WATER])
-async def test_reading_goes_on_when_it_pauses_within_a_message(server, whole):
+async def test_reading_continues_when_it_pauses_within_a_message(server, whole):
     """If one read contains whole messages and the first fragment of another message, reading goes on."""
     taking_ = await pushing(server)
     texts = [str(n) for n in range(whole)]

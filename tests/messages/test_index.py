@@ -349,7 +349,7 @@ def test_match_finds_an_entry_once_when_several_dicts_have_conditions():
     assert list(index.match({"a": 1, "s": None})) == ["again"]
 
 
-def test_add_leaves_nothing_behind_when_a_hash_raises_beside_a_condition():
+def test_add_leaves_nothing_behind_when_a_hash_raises_next_to_a_condition():
     """If ``add`` raises while it stores the plain values of a dict with a condition, it registers nothing."""
     index = make_index()
     value = HostileHash(1)
@@ -437,7 +437,7 @@ def test_match_reads_a_mapping_that_has_no_get(filters, others):
 @pytest.mark.parametrize("filters", WHOLE)
 @pytest.mark.parametrize("error", [AttributeError("get"), CancelledError(), RuntimeError()])
 @pytest.mark.parametrize("kind", [Liar, Broken])
-def test_match_rejects_whatever_cannot_be_read(filters, error, kind):
+def test_match_rejects_messages_that_cannot_be_read(filters, error, kind):
     """A message that raises when it is read passes no dict, and later messages are not affected."""
     reported = []
     index = Index(on_error=lambda *report: reported.append(report[2]))

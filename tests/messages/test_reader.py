@@ -198,7 +198,7 @@ async def test_frame_is_skipped_when_its_parse_hook_times_out(seconds, heeds):
     await reading.ended()
 
 
-async def test_timeout_starts_anew_when_the_next_frame_is_parsed():
+async def test_timeout_starts_over_when_the_next_frame_is_parsed():
     """The parse timeout applies to each frame: hooks that wait nine seconds each, one after the other, all succeed."""
 
     async def parse(raw):

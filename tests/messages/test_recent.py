@@ -69,7 +69,7 @@ async def test_answer_to_a_subscription_has_a_cursor() -> None:
     assert [message for _, message in ring.delivered()] == [{"c": "A", "n": 6}]
 
 
-async def test_answer_is_no_message() -> None:
+async def test_answer_is_not_a_message() -> None:
     """Without ``cursor`` the server's answer is not used as the cursor, because it was not delivered as a message."""
     ring = make(None)
     ring.note("A", {"id": 1})

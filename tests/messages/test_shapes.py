@@ -128,7 +128,7 @@ def test_reader_reads_what_look_up_reads(message: Any, key: Any, expected: Any) 
     assert found is expected or found == expected
 
 
-def test_reader_of_several_keys_gives_a_tuple() -> None:
+def test_reader_of_several_keys_returns_a_tuple() -> None:
     """A reader of several keys returns a tuple; if a key is missing, its value or the whole result is ABSENT."""
     both = reader_for(list, (0, (-1,)))
     assert both is not None

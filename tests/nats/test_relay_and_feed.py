@@ -235,7 +235,7 @@ async def test_handlers_and_observables_get_messages(nats_server: NatsServer) ->
         assert len(seen) == 2
 
 
-async def test_lost_broker_costs_nothing(nats_server: NatsServer) -> None:
+async def test_no_message_is_lost_when_the_broker_is_restarted(nats_server: NatsServer) -> None:
     """If the broker is killed and restarted, each message arrives once and in order, without a Gap."""
     async with capturing(nats_server) as capture, rxws.nats.NatsFeed(nats_server.url, start="all") as ws:
         events: list[Any] = []

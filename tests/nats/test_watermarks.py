@@ -55,7 +55,7 @@ def test_claim_that_is_taken_back_shows_a_hole() -> None:
     assert marks.take(said("Alive", 51.0, 52.0)) == []
 
 
-def test_claim_that_is_taken_back_shows_a_hole_at_once_if_another_relay_goes_on() -> None:
+def test_claim_that_is_taken_back_shows_a_hole_at_once_if_another_relay_continues() -> None:
     """Another relay that began meanwhile does not close the hole, because it lacks that time."""
     marks = Watermarks()
     marks.take(said("Alive", 0.0, 50.0))

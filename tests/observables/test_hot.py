@@ -77,7 +77,7 @@ async def test_emit_when_a_subscriber_raises(wiring, hot, error, caplog):
     assert wiring.reporter.counters.failures == 2
 
 
-async def test_emit_when_a_subscriber_behind_operators_raises(wiring, hot):
+async def test_emit_when_a_subscriber_after_operators_raises(wiring, hot):
     """A raising subscriber of a pipe is reported by its own name, and the other subscribers get the item."""
     calls = []
 

@@ -98,7 +98,7 @@ async def test_subscribe_when_given_no_function(hot, on_next):
 
 
 @pytest.mark.parametrize("wrong", ["on_error", "on_completed"])
-async def test_subscribe_when_the_callbacks_of_the_end_are_no_functions(hot, wrong):
+async def test_subscribe_when_the_callbacks_of_the_end_are_not_functions(hot, wrong):
     """on_error and on_completed that are not callable raise TypeError when subscribing."""
     with pytest.raises(TypeError, match=f"{wrong} must be a function, or None for none, not 5"):
         hot.subscribe(print, **{wrong: 5})
@@ -131,7 +131,7 @@ async def test_subscribe_when_a_mapper_raises(wiring, hot):
 
 @pytest.mark.parametrize("derive", [lambda hot: hot, lambda hot: hot.map(str)], ids=["itself", "piped"])
 async def test_subscribe_when_disposed_from_another_thread(hot, derive):
-    """The Disposable may be disposed from any thread; at most one loop iteration later no more items come."""
+    """The Disposable may be disposed from any thread; at most one loop iteration later no more items are emitted."""
     seen = []
     subscription = derive(hot).subscribe(seen.append)
     in_thread(subscription.dispose)

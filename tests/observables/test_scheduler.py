@@ -116,7 +116,7 @@ def test_timed_operator_when_the_time_is_virtual(name: str) -> None:
     virtually(main)
 
 
-def test_now_when_the_loop_goes_on() -> None:
+def test_now_when_the_loop_runs() -> None:
     """now starts with the wall clock's time in UTC, and then follows the loop's clock."""
 
     async def main() -> None:

@@ -464,7 +464,7 @@ async def test_conflate_when_the_source_ends_while_a_round_is_delivered(wiring: 
     assert seen == ["a", "b", "c"]
 
 
-async def test_conflate_when_the_consumer_is_behind_an_operator(wiring: Wiring) -> None:
+async def test_conflate_when_the_consumer_follows_an_operator(wiring: Wiring) -> None:
     """An operator after ``conflate`` gets merged messages once per loop iteration, and its async for gets them all."""
     prices = aiter(source_of(wiring).pipe(rxops.conflate("s"), ops.map(lambda conflated: conflated.message["p"])))
     for price in (1, 2):

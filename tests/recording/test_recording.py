@@ -262,7 +262,7 @@ OTHERS = {
 
 
 @pytest.mark.parametrize("kind", OTHERS)
-def test_read_when_the_file_is_no_recording(path: Path, kind: str, caplog: pytest.LogCaptureFixture) -> None:
+def test_read_when_the_file_is_not_a_recording(path: Path, kind: str, caplog: pytest.LogCaptureFixture) -> None:
     """A file with no line of a recording raises one error without a warning, and is not read completely if large."""
     path.write_bytes(OTHERS[kind])
     reading = read(path)
@@ -276,7 +276,7 @@ def test_read_when_the_file_is_no_recording(path: Path, kind: str, caplog: pytes
 
 
 @pytest.mark.usefixtures("virtual_time")
-async def test_replay_when_the_file_is_no_recording(path: Path) -> None:
+async def test_replay_when_the_file_is_not_a_recording(path: Path) -> None:
     """A file that is not a recording is refused at once. The beginning of a recording can be replayed."""
     path.write_bytes(b"precious")
     async with assert_no_leaks():
@@ -618,7 +618,7 @@ async def test_record_when_the_file_system_has_no_locks(plain: Path, monkeypatch
 
 
 @pytest.mark.parametrize("content", [b"precious", b"{", b'{"time":"12:00","level":"info"}\n', b"\x00", b"\x1f", b"("])
-async def test_record_when_the_file_is_no_recording(path: Path, content: bytes) -> None:
+async def test_record_when_the_file_is_not_a_recording(path: Path, content: bytes) -> None:
     """A file that is not a recording is refused and left as it is. The beginning of a recording is accepted."""
     path.write_bytes(content)
     is_begun = content in {".jsonl": b"{", ".gz": b"\x1f", ".zst": b"("}[path.suffix]

@@ -134,7 +134,7 @@ async def test_failures_of_a_function_are_said_less_and_less_often(reporter, cap
     logging.getLogger("rxws").filters.clear()
 
 
-async def test_failures_of_a_function_begin_anew_when_it_went_well_for_long(reporter, caplog):
+async def test_failures_of_a_function_start_over_when_it_succeeded_for_long(reporter, caplog):
     """A failure has its traceback in the log again if the function did not fail for ten minutes before."""
     for pause in (20, 590, 600, 0):
         reporter.failed(print, None, ZeroDivisionError())

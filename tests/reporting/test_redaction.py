@@ -114,7 +114,7 @@ def test_no_secret_is_shown_when_a_text_quotes_a_header_or_field(form, secret, t
 # The end of this token looks like the name of a field.
 @example(token="eyJhbGciOiJIUzI1NiIsInR5cCI6IkpXVCJ9.AAAAAAAAAAAAAAAAAA0Sig.AAAAAAAAAAAAAAAAAA0Sig")
 @given(token=tokens)
-def test_names_of_a_program_are_shown_and_no_token_beside_them(token):
+def test_names_of_a_program_are_shown_and_no_token_next_to_them(token):
     """Names in the argument ``names``, and marks such as ``^``, are not masked; tokens beside them are masked."""
     names = frozenset({"self", "stop2x", "IsMSXMLUrlq8"})
     text = f"    self.stop2x.IsMSXMLUrlq8({token!r}, self.stop2x.IsMSXMLUrlq8.{token})"
@@ -126,7 +126,7 @@ def test_names_of_a_program_are_shown_and_no_token_beside_them(token):
 
 
 @given(token=tokens)
-def test_no_token_is_shown_when_it_stands_alone_in_a_text(token):
+def test_no_token_is_shown_when_it_is_alone_in_a_text(token):
     """A word that looks like a token is masked anywhere in a text."""
     assert redact(f"stream /ws/{token} is gone ({token})") == "stream /ws/*** is gone (***)"
     assert redact_url(token) == "***"

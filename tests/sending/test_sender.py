@@ -172,7 +172,7 @@ async def test_heartbeat_stops_when_its_connection_ends():
     assert connection.websocket.sent == ["beat"] * 3
 
 
-async def test_heartbeat_goes_on_when_its_function_raises():
+async def test_heartbeat_continues_when_its_function_raises():
     """If a heartbeat function raises, this is reported, nothing is sent, and the next interval calls it again."""
     calls = []
 

@@ -33,7 +33,7 @@ async def is_done(waiting, seconds):
     return bool(done)
 
 
-async def test_availability_when_the_source_is_no_feed():
+async def test_availability_when_the_source_is_not_a_feed():
     """A source that is not a feed is always available."""
     assert ALWAYS_AVAILABLE.is_available()
     await ALWAYS_AVAILABLE.wait_available()

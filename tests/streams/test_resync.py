@@ -75,7 +75,7 @@ async def settle(seconds=0.01):
     await asyncio.sleep(seconds)
 
 
-async def test_snapshot_when_changes_come_meanwhile():
+async def test_snapshot_when_changes_arrive_meanwhile():
     """Changes that come during the fetch are held; those that the snapshot contains are dropped."""
     async with Changing() as feed:
         await feed.wait_connected()
@@ -305,7 +305,7 @@ async def test_batches_when_the_changes_are_resynced():
         assert hasattr(feed.stream_filter(), "batches")
 
 
-async def test_book_does_not_go_back_when_a_cache_gives_an_old_snapshot():
+async def test_book_does_not_go_back_when_a_cache_returns_an_old_snapshot():
     """After a cut, a snapshot older than the delivered changes is fetched again, even before the next change."""
     async with Changing() as feed:
         await feed.wait_connected()

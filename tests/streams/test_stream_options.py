@@ -33,7 +33,7 @@ def test_bounds_when_maxsize_is_too_small(maxsize):
 
 
 @pytest.mark.parametrize("maxsize", ["10", 1.5, True, False, [1]])
-def test_bounds_when_maxsize_is_no_number(maxsize):
+def test_bounds_when_maxsize_is_not_a_number(maxsize):
     """A maxsize that is not an int raises a TypeError that names the option."""
     with pytest.raises(TypeError, match="maxsize must be a positive int, or None"):
         StreamOptions(maxsize)

@@ -176,7 +176,7 @@ class WhatProxiesDo:
         with pytest.raises((OSError, EOFError, websockets.InvalidMessage)):
             await websockets.connect(proxy.url, proxy=None, process_exception=lambda error: error)
 
-    async def test_leaving_the_block_is_quick_whatever_the_toxics(self, server):
+    async def test_leaving_the_block_is_quick_with_any_toxics(self, server):
         """A proxy that delays everything for an hour closes at once."""
         async with FaultProxy(server.url) as proxy:
             client = await websockets.connect(proxy.url, proxy=None, close_timeout=0.05, ping_interval=None)

@@ -165,7 +165,7 @@ class FeedServerTests:
         assert seen == ["a"]
 
     @pytest.mark.parametrize("code", [1000, 1001, 1008, 1011, 1012, 1013, 3000, 4999])
-    async def test_close_gives_the_client_the_code_and_the_reason(self, server, code):
+    async def test_close_sends_the_client_the_code_and_the_reason(self, server, code):
         """Any close code can be sent; the server keeps running."""
         async with connect(server.url) as client:
             await server.connected()
@@ -391,7 +391,7 @@ class FeedServerTests:
             connection.reset()
             client.transport.resume_reading()
 
-    async def test_http_endpoints_answer_beside_the_websocket(self):
+    async def test_http_endpoints_answer_next_to_the_websocket(self):
         """Endpoints get method, query and headers, and return JSON, text or any status; other paths get 404."""
         seen: list[HttpRequest] = []
 

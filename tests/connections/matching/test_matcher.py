@@ -112,7 +112,7 @@ def test_messages_before_the_first_copy_are_older():
     assert table.matcher.older == 1
 
 
-def test_messages_behind_the_first_copy_are_delivered_at_the_join():
+def test_messages_after_the_first_copy_are_delivered_at_the_join():
     """Messages that a line held after its first copy are delivered in order when the line joins."""
     table = Table().acknowledge(0.0, 1, 2).at(0.1, "1a", "2a").at(0.45, "2b", "2c").tick(0.5)
     assert table.out == ["1a", Joined(2, "x"), "2b", "2c"]
@@ -126,7 +126,7 @@ def test_messages_before_the_first_copy_of_an_unordered_channel_are_delivered_an
     assert (table.matcher.uncopied, table.matcher.older) == (1, 0)
 
 
-def test_first_copy_is_no_evidence_when_the_line_brings_an_equal_message():
+def test_first_copy_is_not_evidence_when_an_equal_message_arrives():
     """A copy that is followed by an equal message does not prove that the messages before it are older."""
     table = Table().acknowledge(0.0, 1).at(0.1, "1h").acknowledge(0.15, 2)
     table.at(0.2, "2h", "2z", "2h").at(0.3, "1b", "2b").at(0.4, "1c", "2c").tick(0.9)
@@ -233,7 +233,7 @@ def test_reach_grows_with_the_lag_up_to_farthest():
     assert table.at(2.0, "1d").at(4.0, "2d").matcher.reach == 6.0
 
 
-def test_held_equal_message_behind_the_newest_copy_uses_up_a_credit():
+def test_held_equal_message_after_the_newest_copy_uses_up_a_credit():
     """When a line joins, one equal message is dropped for each one that was delivered after the line's newest copy."""
     table = Table().acknowledge(0.0, 1, 2).at(0.1, "1a", "2a", "1h", "1h", "2h").tick(0.6)
     assert table.out == ["1a", "1h", "1h", Joined(2, "x")]
@@ -280,7 +280,7 @@ def test_silent_joined_line_is_given_up_for_a_line_that_leads():
     assert table.tick(2.3).out == [*lost, GapFound(0.1, 2.3, ("x", "y")), "2c", "2c"]
 
 
-def test_line_without_agreement_is_opened_anew_after_farthest():
+def test_line_without_agreement_is_reopened_after_farthest():
     """A line on which no copy has arrived for ``farthest`` seconds is rejected, and delivers nothing."""
     table = Table().acknowledge(0.0, 1, 2)
     for second in range(11):
@@ -291,13 +291,13 @@ def test_line_without_agreement_is_opened_anew_after_farthest():
     assert table.at(13.1, "2w").out == []
 
 
-def test_line_that_owes_a_forgotten_message_is_opened_anew():
+def test_line_that_owes_a_forgotten_message_is_reopened():
     """A line is rejected when it owes a message that the memory forgets."""
     table = two_joined(messages=3, tail=1).at(1.0, "1c", "1d", "1e", "1f")
     assert table.out == ["1c", "1d", "1e", "1f", Lost(2, "x", "behind"), Reopen(2)]
 
 
-def test_forgotten_equal_message_is_no_reason_to_open_a_line_anew():
+def test_forgotten_equal_message_does_not_reopen_a_line():
     """A line is not rejected when it owes a repeated message that the memory forgets."""
     table = two_joined(messages=3, tail=1).at(1.0, "1h", "1h", "1h", "1h", "1h")
     assert Reopen(2) not in table.out
@@ -327,7 +327,7 @@ def test_held_messages_are_bounded():
 # The end of a line
 
 
-def test_joined_line_goes_on_without_a_gap_when_it_owes_nothing():
+def test_joined_line_continues_without_a_gap_when_it_owes_nothing():
     """When a line ends, a joined line that owes nothing delivers on, without a gap."""
     table = two_joined()
     table.matcher.ended(1, 1.0)
@@ -366,7 +366,7 @@ def test_matcher_is_not_settled_while_a_line_owes_something():
     assert table.at(1.1, "2c").matcher.is_settled(9.0)
 
 
-def test_gap_stands_before_the_held_messages_when_the_owed_do_not_come():
+def test_gap_precedes_the_held_messages_when_the_owed_do_not_arrive():
     """If the owed messages have not arrived ``reach`` seconds later, a gap precedes the held messages."""
     table = two_joined().at(1.0, "1c")
     table.matcher.ended(1, 1.1)
@@ -382,7 +382,7 @@ def test_owed_message_that_was_overtaken_is_waited_for_no_longer():
     assert table.at(1.75, "2d", "2e").tick(1.8).out == ["1c", "1d", "2e"]
 
 
-def test_silent_line_waits_until_it_brings_something():
+def test_silent_line_waits_until_a_message_arrives_on_it():
     """Copies are recognized even if they arrive on a line that was silent for longer than ``reach``."""
     table = two_joined().at(1.0, "1c")
     table.matcher.ended(1, 1.1)
@@ -412,21 +412,21 @@ def test_waiting_line_delivers_after_a_gap_when_an_owed_message_is_forgotten():
     assert table.out[-2:] == [GapFound(1.0, 1.3, ("x",)), "2d"]
 
 
-def test_held_line_takes_over_at_once_when_it_brought_something_lately():
+def test_held_line_takes_over_at_once_when_it_had_messages_recently():
     """When the only joined line ends, a line with recent messages takes over at once, and a gap precedes them."""
     table = Table().acknowledge(0.0, 1, 2).at(0.1, "1a", "2a", "2b").acknowledge(0.1, 3).at(0.1, "3z")
     table.matcher.ended(1, 0.3)
     assert table.out == ["1a", GapFound(0.1, 0.3, ("x",)), "2b"]
 
 
-def test_first_line_that_brings_something_takes_over():
+def test_first_line_with_a_message_takes_over():
     """Without recent messages on any line, the line on which a message arrives first takes over, after a gap."""
     table = Table().acknowledge(0.0, 1, 2).at(0.1, "1a", "2a")
     table.matcher.ended(1, 0.3)
     assert table.at(1.0, "2b").out[-2:] == [GapFound(0.1, 1.0, ("x",)), "2b"]
 
 
-def test_line_that_never_agreed_is_opened_anew_instead_of_taking_over():
+def test_line_that_never_agreed_is_reopened_instead_of_taking_over():
     """A line that has held messages for ``settle`` seconds without a copy among them is reopened, not used."""
     table = Table().acknowledge(0.0, 1, 2).at(0.1, "1a", "2y").at(0.8, "2z")
     table.matcher.ended(1, 0.9)
@@ -498,7 +498,7 @@ def test_lines_agree_in_no_channel_that_one_of_them_lacks():
     assert not table.matcher.agrees(2, 0.8)
 
 
-def test_lines_do_not_agree_when_nothing_was_brought():
+def test_lines_do_not_agree_when_no_message_arrived():
     """In a rotation lines without messages do not agree, however long they are silent."""
     assert not rotation().matcher.agrees(2, 5.0)
 
@@ -530,7 +530,7 @@ def test_reserved_line_follows_in_a_quiet_channel_when_the_old_line_is_complete(
     assert table.out == ["1a", Joined(2, "x"), Joined(2, "quiet")]
 
 
-def test_gap_stands_before_the_reserved_line_when_the_old_line_was_cut():
+def test_gap_precedes_the_reserved_line_when_the_old_line_was_cut():
     """If the old line was cut before the lines agreed, a gap precedes the held messages."""
     table = rotation().at(0.1, "1a", "1b", "2a", "2c")
     table.matcher.ended(1, 0.2)
@@ -541,7 +541,7 @@ def test_gap_stands_before_the_reserved_line_when_the_old_line_was_cut():
     assert table.matcher.is_settled(2.3)
 
 
-def test_gap_stands_before_the_reserved_line_when_the_old_line_was_mute():
+def test_gap_precedes_the_reserved_line_when_the_old_line_was_mute():
     """If the old line delivered nothing while messages came on the new one, a gap precedes the held messages."""
     table = rotation().at(0.1, "2a", "2b").at(0.5, "2c").tick(0.7)
     table.matcher.ended(1, 1.5)
@@ -550,7 +550,7 @@ def test_gap_stands_before_the_reserved_line_when_the_old_line_was_mute():
 
 
 @pytest.mark.parametrize("is_complete", [True, False])
-def test_gap_stands_before_a_reserved_line_that_was_subscribed_too_late(is_complete):
+def test_gap_precedes_a_reserved_line_that_was_subscribed_too_late(is_complete):
     """A channel that the server acknowledges on the new line after the old line's end has a gap."""
     table = rotation(channels=())
     table.matcher.begin(1, ["x"], 0.0)
@@ -718,7 +718,7 @@ def test_line_resumes_when_everything_since_the_first_copy_has_come_again():
     assert matcher.copies == 2
 
 
-def test_gap_stands_before_what_is_held_when_nothing_is_proven_in_time():
+def test_gap_precedes_the_held_messages_when_there_is_no_proof_in_time():
     """Without a copy for ``settle`` seconds, a gap that starts at the last delivery precedes the held messages."""
     matcher = resuming(Proof.COPIES, "a", "b")
     matcher.acknowledged(2, "A", 6.0)
@@ -774,7 +774,7 @@ def test_statement_is_about_one_channel(is_resumed):
 
 
 def test_number_that_follows_shows_that_held_messages_are_older():
-    """Messages that were held before the expected number arrives are older. They are dropped and counted."""
+    """Messages that were held before the expected number arrived are older. They are dropped and counted."""
     matcher = resuming(Proof.NUMBERS, 5, 6)
     matcher.acknowledged(2, "A", 6.0)
     matcher.arrived(2, "A", 1, 1, 1, 6.1)
@@ -796,7 +796,7 @@ def test_numbered_channel_without_messages_stays_undecided():
     assert matcher.out == [GapFound(0.0, 61.5, ("A",)), (1,)]
 
 
-def test_line_that_ends_without_a_proof_moves_no_gap():
+def test_line_that_ends_without_a_proof_does_not_move_the_gap():
     """Messages held by a line that ends without a proof are dropped, and the gap still starts at the last delivery."""
     matcher = resuming(Proof.COPIES, "a")
     matcher.acknowledged(2, "A", 6.0)
@@ -829,7 +829,7 @@ def test_line_without_memory_of_deliveries_begins_at_once():
 # A rotation away from a silent line, and of new channels
 
 
-def test_gap_stands_before_the_reserved_line_when_both_lines_fell_silent_in_the_end():
+def test_gap_precedes_the_reserved_line_when_both_lines_fell_silent_in_the_end():
     """Silence of both lines is no agreement if messages arrived before on the new line only."""
     table = rotation().at(0.1, "2a").at(0.4, "2b").tick(0.6, 1.2)
     table.matcher.ended(1, 2.0)
@@ -845,7 +845,7 @@ def test_one_message_of_the_reserved_line_may_have_come_with_the_subscription():
     assert table.out == [Joined(2, "x"), "2s"]
 
 
-def test_silence_in_which_the_loop_was_blocked_is_no_agreement():
+def test_silence_in_which_the_loop_was_blocked_is_not_agreement():
     """After the event loop was blocked, lines must be silent for ``settle`` seconds again to agree."""
     table = rotation()
     table.matcher.was_blocked(1.0)
