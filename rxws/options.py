@@ -70,7 +70,7 @@ class Options:
         """Return the checked options of a call of the constructor of ``kind``.
 
         Raises:
-            TypeError: an option is unknown; the text names the nearest one.
+            TypeError: an option is unknown; the text names the most similar one.
         """
         known = {field.name for field in fields(cls)}
         for option in options:

@@ -14,7 +14,7 @@ from .availability import ROWS, Result, Row, measure
 
 @pytest.mark.parametrize("row", ROWS, ids=lambda row: f"cut after {row.service:g} s")
 def test_what_is_required_is_reached(row):
-    """Cuts after good service cost little time, and a server that cuts at once gets few attempts."""
+    """A cut after healthy service costs little time, and a server that cuts at once gets few attempts."""
     assert measure(row).reaches(row)
 
 

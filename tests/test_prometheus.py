@@ -112,7 +112,7 @@ async def test_secret_in_a_name_is_not_exported():
 
 
 async def test_wrong_arguments_are_named():
-    """A collector raises at once if it gets no feed, an object that is no feed, or two feeds with the same name."""
+    """A collector raises at once if it gets no feed, an object that is not a feed, or two feeds with the same name."""
     with pytest.raises(ValueError, match="at least one feed"):
         FeedCollector()
     with pytest.raises(TypeError, match="takes feeds, not an object of type str"):

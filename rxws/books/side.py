@@ -66,7 +66,7 @@ class Side(Sequence[tuple[N, N]], Generic[N]):
                 del prices[bisect_left(prices, price)]
 
     def replace(self, levels: Iterable[tuple[N, N]]) -> None:
-        """Set all levels, without those of size 0. Of equal prices the last one counts."""
+        """Set all levels, without those of size 0. If prices are equal, the last one counts."""
         self._sizes.clear()
         self._sizes.update((price, size) for price, size in dict(levels).items() if size)
         self._prices[:] = sorted(self._sizes)

@@ -77,8 +77,8 @@ class Line(ABC):
         self._finished: asyncio.Future[bool] | None = None
         self._handing_over: asyncio.Task[Connection] | None = None
         self._stopped = False
-        # Whether the replacement of a lost connection delivers and is not announced yet, and whether rotate() was
-        # called since then.
+        # Whether a connection that replaced a lost one delivers but is not announced yet; and whether rotate() was
+        # called in that time.
         self._is_entered = self._is_asked = False
 
     # The Observable

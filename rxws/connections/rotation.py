@@ -1,4 +1,4 @@
-"""The line of a feed that has one: what one connection delivers continues what the one before has delivered.
+"""The line of a feed with a single line: each connection continues where the one before stopped delivering.
 
 A new connection replaces the current one in one of three ways: the old one has already ended (replace); the old one is
 closed first (break before make); or both overlap for a while (make before break).
@@ -30,7 +30,7 @@ POLL_INTERVAL: Final = 0.02
 
 
 class Rotation(Line):
-    """The line of a feed that has one. What it delivers is whole, or a gap is reported.
+    """The line of a feed with a single line. A gap is reported if messages may be missing.
 
     Args:
         context: the feed's event loop, scheduler and reporter.

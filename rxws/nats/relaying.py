@@ -240,7 +240,7 @@ class Relay(abc.DisposableBase):
         return self._is_closing
 
     def _begin_to_close(self) -> None:
-        """Take no more messages, and end when all are acknowledged, but after 10 s at the latest. Idempotent."""
+        """Take no more messages, and end when all are acknowledged, or after 10 s. Idempotent."""
         if self._is_closing:
             return
         self._is_closing = True

@@ -155,7 +155,7 @@ class _Rounds(Generic[T]):
         self._deliver()
 
     def _deliver(self) -> None:
-        for key in self._held.keys():  # noqa: SIM118 (a list: the observer may cause messages or the end)
+        for key in self._held.keys():  # noqa: SIM118 (a copy: the observer may add keys, or end the source)
             conflated = self._held.take(key)
             if conflated is not None:
                 self._observer.on_next(conflated)

@@ -44,7 +44,7 @@ def watch_loop(report: Report) -> Callable[[], None]:
 
     All feeds of a loop share one thread. It schedules a callback in the loop; until that runs, the thread notes which
     functions run instead. Only time in which the thread itself ran counts, because the thread also stops if the process
-    is stopped or the machine sleeps. Of a delay of the thread, only the processor time that the process used counts,
+    is stopped or the machine sleeps. If the thread is late, only the processor time that the process used counts,
     because C code that holds the GIL stops the thread, too.
 
     Args:

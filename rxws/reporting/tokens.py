@@ -144,7 +144,7 @@ def _is_camel_case(word: str) -> bool:
         and all(len(part) <= 16 for part in parts)
         and len(acronyms) <= 1
         and all(len(acronym) <= 6 for acronym in acronyms)
-        # Letters of random case make humps of two or three letters.
+        # In words, humps are long. If the case of letters is random, a hump has only two or three letters.
         and sum(map(len, humps)) >= (5 if len(word) > 12 else 4) * len(humps)
         and 4 * sum(len(hump) < 3 for hump in humps) <= len(humps)
     )

@@ -82,10 +82,10 @@ class Subscription:
         state: its state; only :class:`Subscriptions` changes it.
         is_present: whether the server has the subscription: the command was sent and not refused.
         is_asked: whether the subscription was sent and neither refused nor unsubscribed. Its messages may arrive.
-        left_at: when it was unsubscribed last, if it is not subscribed again; -inf: it was not.
+        left_at: when it was last unsubscribed, as long as it is not subscribed again; otherwise -inf.
         group: until they are subscribed, the channels of a group are combined only with each other.
-        delays: the seconds until its next commands, if they fail.
-        on_subscribed: called with whether it is subscribed, once that is decided.
+        delays: the seconds to wait after each failure of its command.
+        on_subscribed: functions that are called with True or False, once it is decided whether it is subscribed.
     """
 
     channel: Channel
@@ -129,7 +129,8 @@ class Subscriptions(dict[Hashable, Subscription]):
         self._wanted = wanted
         # The channels in each state. They are in dicts, which keep the order.
         self._members: dict[SubscriptionState, dict[Hashable, None]] = {state: {} for state in SubscriptionState}
-        # The channels that an opening waits for: a program may add channels faster than they can be subscribed.
+        # The channels for which the opening of the connection waits. It does not wait for channels that are added
+        # later, because a program may add channels faster than they can be subscribed.
         self._awaited = set(wanted)
         # Channels that were refused before come last and alone, so that the others do not wait for them.
         for identity in sorted(wanted, key=wanted.refused.__contains__):
@@ -195,7 +196,8 @@ class Subscriptions(dict[Hashable, Subscription]):
         if not subscription.is_present:
             self._enter(subscription, _State.ABSENT if wanted is None else _State.PENDING)
         else:
-            # If it was dropped and is wanted again, that is another channel, and both changes are made.
+            # If the wanted channel is another object, this one was dropped meanwhile. It is unsubscribed, and the other
+            # one is subscribed.
             self._enter(subscription, _State.SUBSCRIBED if wanted is subscription.channel else _State.EXPIRED)
 
     def changed(self, identity: Hashable) -> None:

@@ -56,8 +56,8 @@ class Resynced(AsyncObservable[T | Snapshot[S]], Generic[T, S]):
     def in_sync(self) -> bool:
         """Whether all subscribers have got all changes. May be read in any thread.
 
-        False without a subscriber, while no changes can arrive because there is no connection, or because the changes are
-        not subscribed on it, and while the feed holds messages at the end of a rotation.
+        False without a subscriber, while no changes can arrive because there is no connection or because they are not
+        subscribed on it, and while the feed holds messages at the end of a rotation.
         """
         # Another thread may read this property, so copy the set, which happens in one step.
         sessions = (*self._changes.sessions,)

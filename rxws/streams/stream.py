@@ -159,7 +159,7 @@ class Stream(AsyncObservable[T], BufferIterator[T], Generic[T]):
         self.renew()
 
     def when_ended(self, on_removed: Callable[[], None]) -> None:
-        """Call ``on_removed`` when the stream takes no more messages: it was closed, garbage-collected or overflowed."""
+        """Call ``on_removed`` when the stream takes no more messages: closed, garbage-collected or overflowed."""
         self._router.when_removed(self._receiver, on_removed)
 
     def batches(self, count: int | None = None, seconds: float | None = None) -> AsyncIterator[list[T]]:
@@ -226,7 +226,7 @@ class Stream(AsyncObservable[T], BufferIterator[T], Generic[T]):
 
         An attempt that fails or takes longer than 10 s is reported and repeated. The delays between attempts grow. They
         start over after a ``Gap`` and after 10 s in sync. A message whose numbers cannot be read may be a change, so
-        another snapshot is needed. Of several such messages in a row, the first is reported. Disposing of the
+        another snapshot is needed. Only the first of several such messages in a row is reported. Disposing of the
         subscription, or leaving the ``async for``, cancels the attempt. The sequence ends with the stream.
 
         Args:

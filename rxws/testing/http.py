@@ -26,7 +26,7 @@ class HttpRequest:
     Attributes:
         method: ``"GET"``, ``"POST"`` … A request with a body is refused, because the server's parser reads none.
         path: the path without the query.
-        query: the parameters of the query. Of a repeated parameter, the last value counts.
+        query: the parameters of the query. If a parameter is repeated, its last value counts.
         headers: the headers; names are case-insensitive.
     """
 

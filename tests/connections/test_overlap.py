@@ -210,7 +210,7 @@ async def test_old_connection_stays_until_all_is_subscribed():
 
 
 async def test_silence_while_the_loop_was_blocked_proves_nothing():
-    """If the loop was blocked between two checks, the silence of a channel is no evidence."""
+    """If the loop was blocked between two checks, the silence of a channel is not evidence."""
     wiring, sender = Wiring(), Subscriptions()
     sender.asked_for = "O"
     both, _, old, new = two_connections(wiring, sender)
@@ -515,7 +515,7 @@ async def test_nothing_is_remembered_when_the_new_connection_ends_first(feed_ser
 
 
 async def test_old_connection_stays_when_the_new_one_ends_first(feed_server):
-    """If the new connection ends first, its held messages are dropped, the old one delivers on, and rxws retries."""
+    """If the new connection ends first, its held messages are dropped, the old one continues, and rxws retries."""
     async with Feed(feed_server, handover_timeout=2, reconnect_delays=lambda: iter([1, 1, 1])) as feed:
         first = await opened(feed, feed_server)
         stream = feed.stream_filter()

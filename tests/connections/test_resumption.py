@@ -79,7 +79,7 @@ async def test_replay_proves_that_nothing_is_missing(begins):
 
 
 async def test_memory_of_a_loss_is_freed():
-    """The memory of a loss is freed at the latest when the next loss is resumed."""
+    """The memory of a loss is freed when the next loss is resumed, or earlier."""
     async with ReplayingServer() as server, living(server) as life:
         for _ in range(4):
             await cut(server)
@@ -666,7 +666,7 @@ async def test_why_nothing_was_proven_is_said_once(caplog, set_up, options, word
 
 
 async def test_channels_need_a_statement_or_numbers(caplog):
-    """With ``multiplex`` copies are no proof. Without a statement or numbers there is a warning and a gap."""
+    """With ``multiplex`` copies prove nothing. Without a statement or numbers there is a warning and a gap."""
     caplog.set_level(logging.WARNING, "rxws")
     async with ReplayingServer() as server, living(server, server.channels_url) as life:
         stream = life.ws.multiplex(

@@ -108,7 +108,7 @@ def test_relay_with_the_longest_history_goes_first() -> None:
 
 
 def test_coverage_needs_a_margin_on_both_sides() -> None:
-    """Another relay covers an interval only if its claim exceeds both ends by more than clocks and delays may differ."""
+    """Another relay covers an interval only if its claim exceeds both ends by more than clocks and delays differ."""
     known = peers()
     known.heard(said("Alive", 0.0, 10.0), 0.0)
     assert known.covers(0.6, 9.4)

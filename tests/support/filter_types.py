@@ -38,7 +38,7 @@ async def accepted(
     filters: rxws.Filters,
     with_gaps: bool,
 ) -> None:
-    """Accepted are lists and tuples of dicts with names or paths as keys, functions of a message, and None."""
+    """Lists and tuples of dicts with names or paths as keys, functions of a message, and None are accepted."""
     feed.stream_filter()
     feed.stream_filter(None)
     feed.stream_filter([])
@@ -67,7 +67,7 @@ async def accepted(
 
 
 async def refused(feed: rxws.ReactiveWebSocket[Trade], url: str) -> None:
-    """Refused are a dict without a list, text, a number, and functions that are asynchronous or return no bool."""
+    """A dict without a list, text, a number, and functions that are asynchronous or return no bool are refused."""
     feed.stream_filter({"e": 1})  # type: ignore[call-overload]
     feed.stream_filter(42)  # type: ignore[call-overload]
     feed.stream_filter("e=trade")  # type: ignore[arg-type]

@@ -276,8 +276,9 @@ class Matcher(Deliveries[T]):
         Args:
             line: the reserved line.
             now: the time.
-            is_complete: whether the ended line was read to its own end. Then there is no gap either if the reserved
-                line has any copy, or owed no old message; it waits for the messages that it still owes.
+            is_complete: whether all messages of the ended line were read. If so, there is also no gap in a channel in
+                which the reserved line has any copy or owed no old message; it waits for the messages that it still
+                owes.
         """
         # The rules that depend on time were last applied before the ended line was closed.
         self.tick(now)

@@ -1,1 +1,1 @@
-"""What some venues do differently on a websocket. Each dialect has a module of its own."""
+"""The ways in which the websockets of some venues differ from others. Each dialect has its own module."""

@@ -328,7 +328,7 @@ def test_held_messages_are_bounded():
 
 
 def test_joined_line_continues_without_a_gap_when_it_owes_nothing():
-    """When a line ends, a joined line that owes nothing delivers on, without a gap."""
+    """When a line ends, a joined line that owes nothing keeps delivering, without a gap."""
     table = two_joined()
     table.matcher.ended(1, 1.0)
     assert table.at(1.1, "2c").out == ["2c"]
@@ -352,7 +352,7 @@ def test_waiting_line_drops_what_another_line_delivers_first():
 
 
 def test_end_of_a_line_that_was_not_joined_changes_nothing():
-    """When a line ends that was not joined, its held messages are dropped and the other line delivers on."""
+    """When a line that was not joined ends, its held messages are dropped, and the other line keeps delivering."""
     table = Table().acknowledge(0.0, 1, 2).at(0.1, "1a", "2b")
     table.matcher.ended(2, 0.2)
     assert table.at(0.3, "1c").out == ["1a", "1c"]
@@ -667,7 +667,7 @@ def test_old_debts_are_forgotten_when_the_line_ends_long_after_it_was_decided():
 
 
 def test_messages_before_an_early_copy_are_older_when_the_line_takes_over_after_a_gap():
-    """A copy before the acknowledgement is no evidence of agreement, but shows which held messages are older."""
+    """A copy before the acknowledgement is not evidence of agreement, but shows which held messages are older."""
     matcher = Matcher[str]()
     matcher.begin(1, ["trades"], now=0.0)
     matcher.reserve(2)
@@ -935,7 +935,7 @@ def test_held_messages_of_a_channel_are_dropped_when_it_is_unsubscribed_on_the_o
 
 
 def test_messages_of_no_channel_prove_nothing_when_the_reserved_line_delivers_a_channel():
-    """Messages without a channel that came only on the old line are no loss if the new line agrees in a channel."""
+    """Messages without a channel that only the old line had are not a loss if the new line agrees in a channel."""
     table = rotation(channels=(None,), unordered=(None,)).at(0.1, "1?", "1z", channel=None)
     table.acknowledge(0.2, 2).at(0.3, "2a").acknowledge(0.4, 1).at(0.5, "1a").tick(0.6)
     assert table.matcher.agrees(2, 0.6)
