@@ -56,7 +56,7 @@ class AsyncWebsocketStreamInterface(Consuming[T], metaclass=ABCMeta):
             message is awaited on the other connection, and recognized as a copy. If a copy lags more, the time grows.
             Default 2.
         idle_timeout: seconds without a message after which the connection is replaced. None, the default, never
-            replaces it; a warning and a ``Quiet`` event still come after 60 s, 120 s, 240 s and so on.
+            replaces it; a warning and a ``Quiet`` event are still emitted after 60 s, 120 s, 240 s and so on.
         reconnect_delays: a function that returns an iterator of seconds, one for each retry. By default the delays are
             0, then uniform(0, min(60, 0.5·2ⁿ)). After a healthy connection the function is called again. The feed fails
             when the iterator ends.

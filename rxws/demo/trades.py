@@ -27,7 +27,7 @@ class Trades:
 
     Without ``after``, the answer has the newest trades before ``before``; without ``before``, those up to now. It has
     at most ``limit`` trades, and at most 1,000. With ``by=time``, ``after`` and ``before`` are times in milliseconds,
-    ``T``, and both belong to the answer. By default they are numbers, ``n``, and neither does.
+    ``T``, and the answer includes both. By default they are numbers, ``n``, and it includes neither.
 
     Attributes:
         delay: seconds until a request is answered, with the trades at the end of that time.

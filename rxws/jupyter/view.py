@@ -23,7 +23,7 @@ _LOGGER: Final = logging.getLogger("rxws.jupyter")
 class View(ABC):
     """Shows an Observable and updates itself. :func:`live` and :func:`plot` return a view.
 
-    A cell shows the view if the view is the value of its last line. The view goes on while other cells run, until
+    A cell shows the view if the view is the value of its last line. The view continues while other cells run, until
     :meth:`stop`, the end of the Observable, or the next run of the cell that made it. It draws at most ``hz`` times per
     second, and only after new items.
 

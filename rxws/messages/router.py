@@ -51,7 +51,7 @@ class Router:
         self._on_removed: dict[Receiver, Callable[[], None]] = {}
         #: Returns whether messages are held at the end of a rotation, because earlier ones may still arrive.
         self.is_holding: Callable[[], bool] = lambda: False
-        # Finds the filters of snapshots by the messages of the streams that they are for.
+        # Finds for a message the filters of snapshots of the streams that get the message.
         self._snapshots: Index[Filter] = Index(self._rejected)
         self._expecting: dict[Receiver, dict[Filter, Registration[Filter]]] = {}
         self._ended = False

@@ -20,7 +20,7 @@ __all__ = ["lock", "unlock"]
 
 
 def lock(file: BinaryIO, path: Path) -> None:
-    """Lock a file until it is unlocked or the process ends, in any way.
+    """Lock a file until it is unlocked or the process ends, however it ends.
 
     Raises:
         BlockingIOError: another recording has locked it.

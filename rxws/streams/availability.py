@@ -51,5 +51,5 @@ class Availability:
                 began = clock()
 
 
-#: For sources without a connection: their messages can always come.
+#: For sources without a connection: their messages can always arrive.
 ALWAYS_AVAILABLE: Final = Availability(lambda: True, asyncio.Event())

@@ -119,7 +119,7 @@ def _tracker_of_fetched(sequence: Any, snapshot_sequence: Any) -> Callable[[], S
 
 
 def _tracker_of_sent(sequence: Any, snapshot_sequence: Any) -> Callable[[], SequenceTracker[Any]]:
-    """Return a function that makes the tracker of changes whose snapshots come in the feed."""
+    """Return a function that makes the tracker of changes whose snapshots arrive in the feed."""
     if snapshot_sequence is not None:
         raise TypeError("snapshot_sequence needs a function for snapshot: sequence reads a snapshot in the feed")
     if sequence is None:
@@ -132,7 +132,7 @@ def _tracker_of_sent(sequence: Any, snapshot_sequence: Any) -> Callable[[], Sequ
 
 
 def _tracker_of_arrivals() -> SequenceTracker[Any]:
-    """Return a tracker of messages without numbers, which counts them. It holds none, as no snapshot comes later."""
+    """Return a tracker that counts messages without numbers. It holds none, because no snapshot arrives later."""
     arrivals = itertools.count(1)
 
     def range_of(_change: Any) -> tuple[int, int]:

@@ -43,13 +43,13 @@ class ChangeSource:
     """The source of changes. The sessions of all subscribers share it.
 
     Attributes:
-        changes: the changes; also the snapshots, if they come in the feed.
+        changes: the changes; also the snapshots, if they arrive in the feed.
         gaps: the gaps among them.
         availability: whether changes can arrive at present.
         name: the name of the source in reports.
         is_fresh: returns whether the first consumer of the changes also gets the snapshot of their subscription.
         resubscribe: subscribes the changes again, so that the server sends a snapshot.
-        has_snapshot: clear while a snapshot is to come in the feed, because the changes were subscribed.
+        has_snapshot: clear while a snapshot must still arrive in the feed, because the changes were subscribed.
         sessions: the sessions of the present subscribers.
     """
 
@@ -253,7 +253,7 @@ class FetchingSession(Session):
 
 
 class FeedSession(Session):
-    """A session whose snapshots come in the feed after each subscription. The last argument recognises them."""
+    """A session whose snapshots arrive in the feed after each subscription. The last argument recognises them."""
 
     def __init__(
         self,
@@ -268,7 +268,7 @@ class FeedSession(Session):
         self._in_row = 0
 
     def start(self) -> None:
-        """Begin with the snapshot of the present subscription if it is still to come."""
+        """Begin with the snapshot of the present subscription if it has not arrived yet."""
         if not (self._changes.sessions or self._changes.is_fresh()):
             self._changes.has_snapshot.set()
         super().start()
@@ -312,7 +312,7 @@ class FeedSession(Session):
             if is_being_cancelled(error):
                 raise
             if not source.availability.is_available():
-                # The connection was lost meanwhile, and the next one brings a snapshot.
+                # The connection was lost meanwhile, and the next one delivers a snapshot.
                 return
             source.has_snapshot.set()
             if isinstance(error, TimeoutError):

@@ -212,17 +212,17 @@ class Stream(AsyncObservable[T], BufferIterator[T], Generic[T]):
         whose last number is not after the snapshot's are dropped. The first number of each delivered change is at most
         one more than the last number of the previous one. Another snapshot is needed and delivered after each ``Gap``
         of the stream, when numbers are missing, and when they go back because the server restarted its count. Missing
-        numbers are noticed with the next change. Until the snapshot comes, changes are held, at most 100,000, and
+        numbers are noticed with the next change. Until the snapshot arrives, changes are held, at most 100,000, and
         ``in_sync`` of the returned Observable is False. ``in_sync`` is also False, and no snapshot is requested, while
         the feed has no connection, and while the server has not accepted the subscription of a ``multiplex`` stream.
 
         If ``snapshot`` is a function, each subscriber fetches its own snapshots. If one is older than held or delivered
         changes, another one is fetched; the second in a row and each further one are reported.
 
-        If ``snapshot`` is a filter, the server sends a snapshot in the feed after each subscription. The first one
-        after the start, and after a lost connection, comes by itself. Otherwise the stream is subscribed again, which
-        needs a stream of ``multiplex``; the snapshot is for all subscribers. In a planned rotation the changes go on,
-        and the snapshot of the new connection is discarded.
+        If ``snapshot`` is a filter, the server sends a snapshot in the feed after each subscription. At the start and
+        after a lost connection, the stream waits for that snapshot. To get another one, the channel is subscribed
+        again, which needs a stream of ``multiplex``; the snapshot is for all subscribers. In a planned rotation the
+        changes continue, and the snapshot of the new connection is discarded.
 
         An attempt that fails or takes longer than 10 s is reported and repeated. The delays between attempts grow. They
         start over after a ``Gap`` and after 10 s in sync. A message whose numbers cannot be read may be a change, so

@@ -152,7 +152,7 @@ class Life:
         await self._until_well()
         await asyncio.sleep(1.0 + self._settings.reach + self._settings.up)
         quiet_from = self._loop.time()
-        # The server goes on publishing, because silence would be a fault.
+        # The server continues to publish, because silence would be a fault.
         await asyncio.sleep(1.5 + 2 * self._settings.reach)
         await self._until_well()
         self._take_stock(quiet_from)

@@ -187,7 +187,7 @@ class FeedReports:
     def _was_late(self, gap: Gap) -> bool:
         """Return whether a subscription took effect or was answered late on the new connection of a rotation.
 
-        Then no other connection had copies of the messages that came before.
+        Then no other connection had copies of the earlier messages.
         """
         settings, until = self._settings, gap.end + self._evidence.tolerance
         opened = [line for line in self._record.lines if line.opened_at <= until]

@@ -82,7 +82,7 @@ class Repeat:
     """A subscription that was sent again on the same connection after the server had answered it.
 
     Attributes:
-        at: when the subscription came again.
+        at: when the subscription arrived again.
         channel: the subscribed channel.
         answered_at: when the client should have had the answer.
     """
