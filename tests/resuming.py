@@ -1,4 +1,4 @@
-"""Cuts a resuming feed of the demo exchange many times, and counts what is lost, what comes twice, and the gaps.
+"""Cuts a resuming feed of the demo exchange many times, and counts what is lost, what is delivered twice, and the gaps.
 
 ::
 

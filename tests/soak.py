@@ -126,7 +126,7 @@ class Soak:
             await self._messages.wait()
 
     async def reconnect(self) -> None:
-        """Cut the connection, and wait until messages come again."""
+        """Cut the connection, and wait until messages arrive again."""
         await self.message()
         started = time.monotonic()
         gaps = self.report.ledger.gaps
@@ -137,7 +137,7 @@ class Soak:
         self.report.slowest_reconnect = max(self.report.slowest_reconnect, time.monotonic() - started)
 
     async def rotate(self) -> None:
-        """Rotate, and wait until the rotation is complete and messages come again."""
+        """Rotate, and wait until the rotation is complete and messages arrive again."""
         rotations = self.report.rotations
         while self.report.rotations == rotations:
             await self._feed.rotate()

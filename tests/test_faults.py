@@ -432,7 +432,7 @@ async def test_accepts_tls_and_stays_silent(authority, connect):
 
 @main_row
 async def test_junk_instead_of_a_handshake(kind):
-    """The feed retries after an answer that is no handshake, before the first success and after it."""
+    """The feed retries after an answer that is not a handshake, before the first success and after it."""
     async with FeedServer() as server:
         server.garbage(times=2)
         server.garbage(b"HTTP/1.1 200 OK\r\n\r\n")
@@ -620,7 +620,7 @@ async def test_handler_raises(feed_server, caplog):
 
 @pytest.mark.slow
 async def test_handler_blocks_the_loop(assert_no_leaks):
-    """After a handler has blocked the loop, the messages that came meanwhile are delivered, or a gap is reported."""
+    """After a handler has blocked the loop, the messages that arrived meanwhile are delivered, or a gap is reported."""
     options = {"ping_interval": 0.5, "ping_timeout": 0.5}
     async with (
         serve_in_process("--script", "broadcast", "--rate", "200") as server,
@@ -1376,7 +1376,7 @@ def pong(frame):
 @pytest.mark.slow
 @main_row
 async def test_application_level_ping(kind):
-    """A ping is answered on the connection on which it came, even while a consumer is slow or messages are held."""
+    """A ping is answered on the connection on which it arrived, even while a consumer is slow or messages are held."""
 
     async def slow(message):
         await asyncio.sleep(60)

@@ -56,7 +56,7 @@ def test_defaults_are_those_of_the_contract():
 
 
 def test_default_delays_begin_at_once_then_are_jittered_and_capped():
-    """By default the retries come at once, then after up to 0.5 s, 1 s, 2 s and so on, and at most 60 s."""
+    """By default the retries follow at once, then after up to 0.5 s, 1 s, 2 s and so on, and at most 60 s."""
     many = [list(islice(Options().reconnect_delays(), 12)) for _ in range(200)]
     ceilings = [0, 0.5, 1, 2, 4, 8, 16, 32, 60, 60, 60, 60]
     for place, ceiling in enumerate(ceilings):

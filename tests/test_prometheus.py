@@ -80,7 +80,7 @@ async def test_several_feeds_share_each_metric():
 
 
 async def test_age_is_absent_before_the_first_message():
-    """A metric without a value has no sample, so that an alert does not take it for zero."""
+    """A metric without a value has no sample, so that an alert does not treat it as zero."""
     async with rxws.testing.FeedServer() as server, rxws.ReactiveWebSocket(server.url, name="mute") as ws:
         await ws.wait_connected()
         assert "rxws_last_message_age_seconds{" not in text_of(ws)

@@ -22,7 +22,7 @@ pytestmark = pytest.mark.usefixtures("virtual_time")
 
 
 class Strange(BaseException):
-    """An exception that is no Exception, like a panic in compiled code."""
+    """An exception that is not an Exception, like a panic in compiled code."""
 
 
 class Forgetful(Feed):
@@ -197,7 +197,7 @@ async def test_coroutine_handler_and_rotation_hook_that_panic_are_reported(feed_
 
 
 async def test_generator_exit_of_a_coroutine_handler_passes(feed_server):
-    """GeneratorExit of a coroutine handler passes through its task, and the feed goes on."""
+    """GeneratorExit of a coroutine handler passes through its task, and the feed continues."""
 
     async def leave(_message):
         raise GeneratorExit

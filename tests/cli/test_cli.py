@@ -478,7 +478,7 @@ def test_command_ends_without_an_error_when_the_pipe_is_closed_between_two_write
 
 
 def test_command_continues_when_its_pipe_is_open_in_both_directions(monkeypatch, tmp_path):
-    """A named pipe that is opened for reading and writing has a reader, so the command goes on."""
+    """A named pipe that is opened for reading and writing has a reader, so the command continues."""
     os.mkfifo(path := tmp_path / "fifo")
     descriptor = os.open(path, os.O_RDWR)
     assert stat.S_ISFIFO(os.fstat(descriptor).st_mode)

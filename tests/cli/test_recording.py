@@ -193,7 +193,7 @@ async def test_recording_is_complete_when_terminated(server, tmp_path):
 
 @pytest.mark.parametrize("stdout", ["closed pipe", "none"])
 async def test_recording_continues_when_standard_output_is_closed(server, tmp_path, stdout):
-    """A recording does not use standard output, so it goes on when that is closed."""
+    """A recording does not use standard output, so it continues when that is closed."""
     path = tmp_path / "feed.jsonl"
     preexec = (lambda: os.close(1)) if stdout == "none" else None
     with started("record", server.url, str(path), preexec_fn=preexec) as process:

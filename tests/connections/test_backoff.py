@@ -78,7 +78,7 @@ HEALTHY = [(103.1, 100, 103), (120, 100, 100), (120, 119, 119), (1000, 100, 900)
 
 @pytest.mark.parametrize(("now", "first", "last"), SHORT)
 def test_the_delays_continue_when_a_connection_was_not_healthy(now, first, last):
-    """The delays go on growing if a server accepts and cuts at once, greets and cuts, or accepts and stays silent."""
+    """The delays keep growing if a server accepts and cuts at once, greets and cuts, or accepts and stays silent."""
     backoff = backoff_that_is_open(0, 1, 2, 3)
     delays = []
     for _ in range(4):

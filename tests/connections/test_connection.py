@@ -87,7 +87,7 @@ async def never():
 
 @in_virtual_time
 async def test_reader_reads_what_arrived_before_the_end(opened):
-    """The reader reads all frames that came before the end."""
+    """The reader reads all frames that arrived before the end."""
     opened.websocket.come("a", "b")
     opened.websocket.end()
     await opened.ended()
@@ -350,7 +350,7 @@ async def test_fail_keeps_the_first_failure(opened):
 
 @in_virtual_time
 async def test_abort_lets_the_reader_deliver_the_frames_that_had_come(opened):
-    """Frames that came before the abort are still received."""
+    """Frames that arrived before the abort are still received."""
     opened.websocket.come("a", "b")
     opened.connection.abort()
     await opened.ended()
@@ -406,7 +406,7 @@ async def test_close_reads_to_the_end(opened, virtual_time):
 
 @in_virtual_time
 async def test_close_when_the_peer_answers_late_and_sends_on(opened, virtual_time):
-    """A peer that goes on sending is aborted at the timeout; its frames until then are received."""
+    """A peer that keeps sending is aborted at the timeout; its frames until then are received."""
 
     async def close():
         for n in range(100):

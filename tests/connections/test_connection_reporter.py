@@ -113,7 +113,7 @@ async def test_silence_haste_and_floods_are_reported(wiring, connection_reporter
 
 
 async def test_every_gap_is_logged_when_several_come_within_a_second(wiring, connection_reporter, caplog):
-    """Each Gap has its own line in the log, even if several come within a second."""
+    """Each Gap has its own line in the log, even if several are reported within a second."""
     for number in range(5):
         connection_reporter.gap(wiring.reporter.now() - number, "network")
     _, lines = report(wiring, caplog)

@@ -351,7 +351,7 @@ async def test_the_cause_is_named_when_text_is_not_utf8(connect):
 
 @both_libraries
 async def test_a_missing_pong_is_a_network_failure(connect):
-    """When keepalive closes a connection with 1011 because no pong came, that is a network failure."""
+    """When keepalive closes a connection with 1011 because no pong arrived, that is a network failure."""
 
     async def answer_nothing(connection):
         connection.stall()
@@ -549,7 +549,7 @@ def test_retry_after_is_bounded_for_any_text(value):
 
 
 def test_retry_after_is_ignored_when_it_comes_twice_or_not_at_all():
-    """Retry-After is ignored if the header comes twice or the response has no headers."""
+    """Retry-After is ignored if the header is sent twice or the response has no headers."""
     twice = refusal(503)
     twice.response.headers["Retry-After"] = "1"
     twice.response.headers["Retry-After"] = "2"

@@ -42,7 +42,7 @@ def kept(*events):
 
 
 def until(ledger, time):
-    """Return the continuity when the last message came at this time."""
+    """Return the continuity when the last message arrived at this time."""
     ledger.heard(time)
     return ledger.continuity()
 

@@ -246,7 +246,7 @@ async def overlap(feed, server, *, seconds=2.0):
 
 
 async def test_overlap_delivers_each_message_once(feed_server):
-    """Every message is delivered once and in order, whether it came on one connection or both; copies are counted."""
+    """Every message is delivered once and in order, on one connection or both; copies are counted."""
     async with Feed(feed_server) as feed:
         await opened(feed, feed_server)
         stream = feed.stream_filter()
@@ -566,7 +566,7 @@ async def test_overlap_ends_when_the_new_connection_is_lost_while_it_subscribes(
 
 
 async def test_copies_are_dropped_when_the_old_connection_is_read_late_without_an_answer():
-    """A connection that is ending may bring a channel's messages late, although no answer is awaited on it any more."""
+    """A connection that is ending may deliver a channel's messages late, although no answer is awaited on it."""
 
     async def parse(raw):
         if raw == "slow":
@@ -630,7 +630,7 @@ async def numbered(feed, numbers, *websockets, pause=0.1):
 
 
 async def test_gap_of_the_old_connection_in_an_overlap_is_in_its_place():
-    """A Gap of the connection that delivers is announced where it came."""
+    """A Gap of the connection that delivers is announced in its place."""
     async with ScriptedFeed(parse=numbers_and_gaps, handover_timeout=2) as feed:
         await feed.record.entered(rxws.State.CONNECTED)
         old = feed.websocket

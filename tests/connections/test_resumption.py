@@ -146,7 +146,7 @@ async def test_numbers_decide(keys):
 
 
 async def test_message_without_a_number_is_not_a_failure():
-    """A function for ``sequence`` returns None for messages without a number; they are delivered as they come."""
+    """A function for ``sequence`` returns None for messages without a number; they are delivered as they arrive."""
     async with ReplayingServer() as server:
         server.begins, server.greets = 1, True
         async with living(server, sequence=lambda message: message.get("n"), key=lambda message: message["k"]) as life:
@@ -404,7 +404,7 @@ async def test_why_messages_of_no_channel_are_not_proven_is_said(caplog):
 
 
 async def test_message_without_a_usable_identity_belongs_to_its_own_channel():
-    """If identities cannot be hashed, the messages of a channel that is not recovered still come after its gap."""
+    """If identities cannot be hashed, messages of a channel that is not recovered are still delivered after its gap."""
 
     async def script(connection):
         server.count += 1

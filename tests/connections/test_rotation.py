@@ -161,7 +161,7 @@ class Resuming(ScriptedWebsocket):
 
 
 def resuming(*frames, is_resumed=True):
-    """Return a connection that resumes, with frames that have come."""
+    """Return a connection that resumes, with frames that have arrived."""
     websocket = Resuming(*frames)
     websocket.is_resumed = is_resumed
     return websocket
@@ -186,7 +186,7 @@ async def test_connection_that_is_resumed_begins_without_a_gap(frames):
 
 @in_virtual_time
 async def test_is_resumed_is_read_when_the_first_message_comes():
-    """A connection that learns only later whether it resumed is asked when its first message is to be delivered."""
+    """``is_resumed`` is read when the first message arrives, because a connection may know it only then."""
     websockets = [ScriptedWebsocket(), resuming(is_resumed=False)]
     async with ScriptedFeed(*websockets, parse=lambda raw: Many() if raw == "nothing" else raw) as feed:
         stream = feed.stream_filter(gaps=True)
@@ -511,7 +511,7 @@ async def test_rotation_starts_when_the_hook_raises():
 
 @in_virtual_time
 async def test_rotation_when_the_program_cancels_the_hook(caplog):
-    """If the program cancels the hook's task, the feed logs this and rotates, because no other signal would come."""
+    """If the program cancels the hook's task, the feed logs this and rotates, because no other signal would follow."""
 
     async def wait_rotation_due():
         feed.wait_rotation_due = never
@@ -659,7 +659,7 @@ async def test_rotation_when_the_new_connection_dies_in_the_overlap():
 async def test_gap_begins_with_the_last_message_when_the_lost_connection_had_none():
     """If a lost connection had no message, the gap begins at the last message of the connection before it.
 
-    That message came in the overlap, after the lost connection was opened.
+    That message arrived in the overlap, after the lost connection was opened.
     """
     async with ScriptedFeed(handover_timeout=5) as feed:
         await feed.record.happened(Connected)
@@ -886,7 +886,7 @@ async def test_requests_in_a_rotation_share_a_reply_and_leave_nothing_behind():
 
 @in_virtual_time
 async def test_request_whose_connection_is_lost_in_a_rotation():
-    """A reply that came before the loss is returned. A request without a reply fails at once and is not repeated."""
+    """A reply that arrived before the loss is returned. A request without a reply fails at once and is not repeated."""
     async with ScriptedFeed(handover_timeout=5, reconnect_delays=lambda: [1]) as feed:
         await feed.wait_connected()
         await rotating(feed)

@@ -21,7 +21,7 @@ class Resuming(ScriptedWebsocket):
 
 
 async def come(feed, *frames):
-    """Let frames come, and return the time when they are delivered."""
+    """Let frames arrive, and return the time when they are delivered."""
     count = len(feed.record.messages) + len(frames)
     feed.websocket.come(*frames)
     await feed.record.received(count)

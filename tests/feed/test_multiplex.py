@@ -43,7 +43,7 @@ def sent_by(connection):
 
 
 class Timed:
-    """A server script that records each message and when it came."""
+    """A server script that records each message and when it arrived."""
 
     def __init__(self):
         self.times = []
@@ -285,7 +285,7 @@ async def test_stream_begins_with_the_first_connection_that_is_subscribed_again_
 
 
 async def test_stream_begins_at_once_when_its_channel_was_unsubscribed_long_ago():
-    """30 s after a channel was unsubscribed, a new stream of it begins at once, because no old messages can come."""
+    """30 s after a channel was unsubscribed, a new stream of it begins at once, because no old messages can arrive."""
     async with FeedServer() as server, rxws.ReactiveWebSocket(server.url) as feed:
         names = ["a", "b"]
         streams = [
@@ -376,7 +376,7 @@ async def test_gap_of_one_channel_is_announced_when_it_is_refused_on_one_connect
 
 
 async def test_gap_of_a_channel_lasts_until_its_message_when_it_is_answered_late():
-    """If the answer comes after ``timeout``, the streams get a second Gap, which lasts until the next message."""
+    """If the answer arrives after ``timeout``, the streams get a second Gap, which lasts until the next message."""
     async with FeedServer(answering("ok")) as server, rxws.ReactiveWebSocket(server.url) as feed:
         stream = feed.multiplex("+a", filters=[{"s": "a"}], acknowledged=[{"ok": "+a"}], timeout=1, gaps=True)
         await feed.wait_connected()
@@ -563,7 +563,7 @@ class Account:
                 ledger.take(event)
 
     def check(self):
-        """Assert that numbers are missing only in gaps, and that none came twice."""
+        """Assert that numbers are missing only in gaps, and that none was delivered twice."""
         for ledger in self.ledgers.values():
             ledger.check()
 

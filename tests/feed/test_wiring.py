@@ -387,7 +387,7 @@ class TestRequest:
             assert await feed.request("hello", [{"id": 1}], timeout=60) == {"id": 1}
 
     async def test_request_raises_when_a_rotation_closes_its_connection(self, feed_server):
-        """If a rotation closes the connection of a waiting request, the request raises, because no reply can come."""
+        """If a rotation closes the connection of a waiting request, the request raises, because no reply can arrive."""
         loop = asyncio.get_running_loop()
         async with Feed(feed_server, handover_timeout=1) as feed:
             requesting = asyncio.create_task(feed.request("hello", [{"id": 1}], timeout=60))
@@ -1197,7 +1197,7 @@ class TestFailure:
         assert len(lengths) == 1
 
     async def test_handlers_finish_their_messages(self, feed_server):
-        """A coroutine handler gets all messages that came before a fatal error."""
+        """A coroutine handler gets all messages that arrived before a fatal error."""
         handled = []
 
         async def handle(message):

@@ -58,7 +58,7 @@ def _forget_gaps(_announce: Any) -> Any:
 
 
 def _announce_late(announce: Any) -> Any:
-    """Delay each Gap until the next one is announced, so that it comes after later messages."""
+    """Delay each Gap until the next one is announced, so that it follows later messages."""
     waiting: list[Any] = []
 
     def late(self: Any, gap: Any) -> None:
@@ -113,7 +113,7 @@ def _deny_rotations(resolve: Any) -> Any:
 
 
 def _miss_answers(_take: Any) -> Any:
-    """Recognise answers, so that no stream gets them, but do not record that they came."""
+    """Recognise answers, so that no stream gets them, but do not record that they arrived."""
     return lambda self, message: any(each.consent(message) for each in self.waiting)
 
 

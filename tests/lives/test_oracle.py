@@ -124,7 +124,7 @@ def test_gap_at_the_end_of_a_slow_handler_is_excused() -> None:
 
 
 def test_subscription_may_come_again_while_its_answer_is_on_its_way() -> None:
-    """A client may repeat a subscription whose answer has not arrived, or came while its loop was blocked."""
+    """A client may repeat a subscription whose answer has not arrived, or arrived while its loop was blocked."""
     evidence = rotated()
     evidence.record.repeats.append(Repeat(6.0, "c0", 5.9999))
     assert not judge(evidence)
@@ -143,7 +143,7 @@ def test_rotation_is_tried_again_when_only_the_lost_connection_had_a_channel() -
 
 
 def test_half_open_connection_has_no_protocol_error() -> None:
-    """A protocol error that is sent on a half-open connection never arrives, so it is no fault of that connection."""
+    """A protocol error that is sent on a half-open connection never arrives, so it is not a fault of it."""
     acts = (Act(2.0, "half-open"), Act(3.5, "protocol", "unanswered"), Act(8.0, "cut", "1012", 2.0))
     report = play_one(Schedule(1, Settings(seconds=9.0, keepalive=2.4), acts))
     assert not report.problems, report

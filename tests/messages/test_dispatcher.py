@@ -190,7 +190,7 @@ async def test_frame_is_delivered_when_the_connection_is_lost_during_parsing():
 
 @pytest.mark.parametrize("is_coroutine_function", [False, True])
 async def test_each_item_is_a_message_when_the_parse_hook_returns_many(is_coroutine_function):
-    """``Many(items)`` is one message per item, ``Many()`` is no message, and a list is one message."""
+    """``Many(items)`` is one message per item, ``Many()`` contains none, and a list is one message."""
 
     def parse(raw_data):
         message = json.loads(raw_data)

@@ -45,7 +45,7 @@ def test_number_when_it_is_a_string() -> None:
 
 @pytest.mark.parametrize("value", [None, True, 5.0, "5.0", "five", "", b"5", [1], (1, 2, 3), {}])
 def test_number_when_it_is_none(value: Any) -> None:
-    """A value that is no whole number raises an error that names the argument and shows the value."""
+    """A value that is not a whole number raises an error that names the argument and shows the value."""
     for read in (number_reader("n", "sequence"), range_reader("n", "sequence"), range_reader(["n", "n"], "sequence")):
         with pytest.raises((TypeError, ValueError), match=rf"^sequence must be an int .*{re.escape(repr(value))}$"):
             read({"n": value})

@@ -35,7 +35,7 @@ class Taking:
         self.frames = frames_of(websocket, Reporter(asyncio.get_running_loop(), "feed"))
 
     async def take(self):
-        """Take the next frame, which must come within 10 s."""
+        """Take the next frame, which must arrive within 10 s."""
         waiting = self.frames.waiting
         async with asyncio.timeout(10):
             return waiting.popleft() if waiting else await self.frames.next()
@@ -143,7 +143,7 @@ async def test_complete_frames_bypass_recv_when_recv_has_waited_once(server, mon
 
 
 async def test_queued_frames_come_first_when_reading_begins(server):
-    """Frames that are in the library's queue when reading begins come before later ones."""
+    """Frames that are in the library's queue when reading begins precede later ones."""
     websocket = await websockets.connect(server.url)
     await server.connected()
     await server.send(*map(str, range(10)))
@@ -364,7 +364,7 @@ def raw(*parts):
 
 @pytest.mark.parametrize("whole", [1, HIGH_WATER + 1, 3 * HIGH_WATER])
 async def test_reading_continues_when_it_pauses_within_a_message(server, whole):
-    """If one read contains whole messages and the first fragment of another message, reading goes on."""
+    """If one read contains whole messages and the first fragment of another message, reading continues."""
     taking_ = await pushing(server)
     texts = [str(n) for n in range(whole)]
     transport = server.connections[-1].websocket.transport

@@ -563,7 +563,7 @@ def test_remove_takes_the_entry_out_when_a_hash_raises():
 
 
 def test_remove_works_when_called_during_add():
-    """A remove that a value's ``__hash__`` or ``__eq__`` calls during an add loses neither change."""
+    """If a value's ``__hash__`` or ``__eq__`` calls remove during an add, neither change is lost."""
     index = make_index()
     registrations = []
 

@@ -58,7 +58,7 @@ async def test_older_ways_of_the_library_suffice(nats_server: NatsServer, monkey
 
 
 async def test_function_that_raises_ends_the_connection(nats_server: NatsServer) -> None:
-    """An exception of a function that gets messages ends the connection, and is its reason."""
+    """An exception of a function that gets messages ends the connection, and becomes its reason."""
     broker = await Broker.connect([nats_server.url], {}, "test")
 
     def refuse(*_: Any) -> None:

@@ -38,7 +38,7 @@ async def drain(buffer):
 
 
 async def test_get_when_items_are_held():
-    """Items come in order, and then the consumer waits for the next one."""
+    """Items are returned in order, and then the consumer waits for the next one."""
     buffer = make()
     buffer.put(1)
     buffer.put(None)

@@ -38,7 +38,7 @@ async def test_collect_when_given_a_count(feed_server):
 
 
 async def test_collect_when_given_seconds(feed_server, virtual_time):
-    """With seconds, collect returns the items that come within this time of the loop's clock."""
+    """With seconds, collect returns the items that arrive within this time of the loop's clock."""
     async with rxws.ReactiveWebSocket(feed_server.url) as ws:
         stream = ws.stream_filter()
         await ws.wait_connected()
@@ -70,7 +70,7 @@ async def test_collect_when_seconds_are_zero_and_items_come_on_subscribing():
 
 
 async def test_collect_when_a_message_comes_at_the_end_of_the_seconds(virtual_time):
-    """The stream keeps a message that comes when the seconds are over."""
+    """The stream keeps a message that arrives when the seconds are over."""
     wiring = Wiring()
     stream = wiring.stream()
     at_one_second = functools.partial(wiring.context.scheduler.schedule_relative, 1.0)
@@ -143,7 +143,7 @@ async def test_collect_when_cancelled(feed_server):
 
 
 async def test_put_back_when_items_wait(virtual_time):
-    """Items that are put back come before items that arrived meanwhile."""
+    """Items that are put back precede items that arrived meanwhile."""
     buffer = Buffer(virtual_time, Reporter(virtual_time, "test"))
     for n in range(4):
         buffer.put(n)

@@ -198,7 +198,7 @@ async def test_iteration_when_the_sequence_fails(hot):
 
 
 async def test_iteration_when_the_consumer_is_too_slow(wiring, hot):
-    """An async for holds at most a million items; when one more comes, it delivers them and raises StreamOverflow."""
+    """An async for holds at most a million items; when one more arrives, it delivers them and raises StreamOverflow."""
     iterator = aiter(hot)
     for _ in range(1_000_000):
         iterator._buffer.put(None)
@@ -407,7 +407,7 @@ async def test_subscriber_when_an_item_contains_a_coroutine(hot, gather):
 
 
 async def test_subscriber_when_coroutines_come_during_subscribe(hot):
-    """Coroutines that come before subscribe returns are closed, too, and reported once."""
+    """Coroutines that are emitted before subscribe returns are closed, too, and reported once."""
     errors = []
     on_loop(rx.of(1, 2, 3)).pipe(ops.map(answer)).subscribe(print, errors.append)
     assert [type(error) for error in errors] == [TypeError]

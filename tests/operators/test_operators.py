@@ -198,7 +198,7 @@ UNREADABLE = {
 
 @pytest.mark.parametrize("case", UNREADABLE)
 async def test_message_when_unreadable(case: str, wiring: Wiring, caplog: pytest.LogCaptureFixture) -> None:
-    """A message that an operator cannot read is left out, counted, logged and emitted as an event; the feed goes on."""
+    """If an operator cannot read a message, it leaves it out, and counts, logs and emits that; the feed continues."""
     operator, message, error = UNREADABLE[case]
     seen = collect(source_of(wiring).pipe(operator))
     source_of(wiring).on_next(message)
@@ -665,7 +665,7 @@ async def test_windows_when_time_is_virtual(wiring: Wiring) -> None:
     await asyncio.sleep(10.0 - loop.time())
     source_of(wiring).on_next(trade(1_700_000_030_000))
     await asyncio.sleep(3600.0)
-    # The message came at 10 s, ten seconds before the end of its minute.
+    # The message arrived at 10 s, ten seconds before the end of its minute.
     assert seen == [pytest.approx(22.0)]
 
 

@@ -1065,7 +1065,7 @@ class TestReplay:
             assert len(await ws.messages.pipe(ops.to_list())) == 3
 
     async def test_messages_when_the_speed_is_finite(self, plain: Path) -> None:
-        """Messages come at the recorded intervals divided by the speed."""
+        """Messages are delivered at the recorded intervals divided by the speed."""
         numbered(plain, 3, interval=60.0)
         loop = asyncio.get_running_loop()
         began = loop.time()

@@ -322,7 +322,7 @@ async def test_replay_when_the_time_of_the_last_frame_is_damaged(plain: Path, nu
 
 @pytest.mark.usefixtures("virtual_time")
 async def test_replay_when_the_time_of_the_end_is_damaged(plain: Path) -> None:
-    """An end that comes more than 30 days after the last entry is a bad line."""
+    """An end more than 30 days after the last entry is a bad line."""
     session(plain)
     damaged(plain, 24, '{"time":10', '{"time":90000010')
     messages, took, bad = await play(plain)

@@ -1,4 +1,4 @@
-"""Availability: whether messages can come at present."""
+"""Availability: whether messages can arrive at present."""
 
 from __future__ import annotations
 

@@ -19,7 +19,7 @@ async def wiring(virtual_time):
 
 
 async def test_batch_has_at_most_count_messages(wiring):
-    """With ``count`` each list has at most that many messages. The rest come in the next lists at once."""
+    """With ``count`` each list has at most that many messages. The rest are in the next lists at once."""
     stream = wiring.stream()
     wiring.route(*range(25))
     batches = stream.batches(10)

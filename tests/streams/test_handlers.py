@@ -359,7 +359,7 @@ async def test_coroutine_when_it_cancels_itself(wiring, times, waits, held):
 
 
 async def test_coroutine_when_it_swallows_a_cancellation(wiring):
-    """A handler that suppresses a cancellation goes on with the next message."""
+    """A handler that suppresses a cancellation continues with the next message."""
     counts = []
 
     async def handle(message):

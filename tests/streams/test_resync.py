@@ -76,7 +76,7 @@ async def settle(seconds=0.01):
 
 
 async def test_snapshot_when_changes_arrive_meanwhile():
-    """Changes that come during the fetch are held; those that the snapshot contains are dropped."""
+    """Changes that arrive during the fetch are held; those that the snapshot contains are dropped."""
     async with Changing() as feed:
         await feed.wait_connected()
         resynced, got = resync(feed, Source((1, 2))), []
@@ -94,7 +94,7 @@ async def test_snapshot_when_changes_arrive_meanwhile():
 
 
 async def test_snapshot_when_the_stream_holds_changes():
-    """Changes that came between the making of the stream and the subscription are not lost."""
+    """Changes that arrived between the making of the stream and the subscription are not lost."""
     async with Changing() as feed:
         stream = feed.stream_filter()
         await feed.wait_connected()
@@ -124,7 +124,7 @@ async def test_snapshot_when_several_subscribe():
 
 
 async def test_change_when_numbers_are_missing():
-    """When a number is missing, a snapshot with the reason "hole" comes, then the changes after it."""
+    """When a number is missing, a snapshot with the reason "hole" is delivered, then the changes after it."""
     async with Changing() as feed:
         await feed.wait_connected()
         resynced, got = resync(feed, Source(0, (0, 4))), []
@@ -162,7 +162,7 @@ async def test_gap_when_the_connection_was_lost(gaps):
 
 
 async def test_in_sync_when_there_is_no_connection():
-    """Without a connection in_sync is False, and a snapshot is fetched only when changes can come again."""
+    """Without a connection in_sync is False, and a snapshot is fetched only when changes can arrive again."""
     async with Changing() as feed:
         source = Source(0, 5)
         resynced, got = resync(feed, source), []
@@ -188,7 +188,7 @@ async def test_in_sync_when_there_is_no_connection():
 
 
 async def test_in_sync_when_the_channel_is_not_subscribed_yet():
-    """No snapshot is fetched before the channel is subscribed, because its changes cannot come yet."""
+    """No snapshot is fetched before the channel is subscribed, because its changes cannot arrive yet."""
     async with Changing() as feed:
         await feed.wait_connected()
         source, got = Source(0), []

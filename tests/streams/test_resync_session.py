@@ -1,4 +1,4 @@
-"""Sessions of resync: snapshots that come in the feed."""
+"""Sessions of resync: snapshots that arrive in the feed."""
 
 from __future__ import annotations
 
@@ -66,7 +66,7 @@ async def test_snapshot_waits_in_the_stream_for_the_first_subscriber(sequence):
 
 
 async def test_channel_is_subscribed_again_when_a_change_is_missing():
-    """At a hole the channel is subscribed again, once for all subscribers, and the book goes on."""
+    """At a hole the channel is subscribed again, once for all subscribers, and the book continues."""
     async with BookServer() as server, rxws.ReactiveWebSocket(server.server.url) as feed:
         resynced, books = multiplexed(feed).resync(SNAPSHOTS, sequence="n"), [TakenBook(), TakenBook()]
         for book in books:
@@ -100,7 +100,7 @@ async def test_two_subscribers_share_the_snapshot_of_a_subscription():
 
 
 async def test_book_begins_when_its_channel_is_subscribed_for_another_stream_already():
-    """A stream of a channel whose snapshot has come already causes another subscription at once."""
+    """A stream of a channel whose snapshot has arrived already causes another subscription at once."""
     async with BookServer() as server, rxws.ReactiveWebSocket(server.server.url) as feed:
         watched = multiplexed(feed)
         await feed.wait_connected()
@@ -155,7 +155,7 @@ async def test_book_goes_on_in_a_rotation(sequence, lags, on_open):
 @pytest.mark.parametrize("lags", [(0.0, 0.0), (0.0, 0.3), (0.3, 0.0)])
 @pytest.mark.parametrize("late", [0.0, 0.2, 0.6, 2.0])
 async def test_book_is_right_when_it_restarts_in_an_overlap(sequence, lags, late):
-    """``restart`` in an overlap brings a snapshot and the changes that follow it, whichever connection lags."""
+    """``restart`` in an overlap delivers a snapshot and the changes that follow it, whichever connection lags."""
     async with BookServer() as server, rxws.ReactiveWebSocket(server.server.url, handover_settle=2.5) as feed:
         server.lags = dict(enumerate(lags, 1))
         resynced, book = multiplexed(feed).resync(SNAPSHOTS, sequence=sequence), TakenBook()
@@ -248,7 +248,7 @@ async def test_restart_when_the_reason_is_no_text():
 
 
 async def test_subscription_without_a_snapshot_is_reported_and_repeated():
-    """If no snapshot comes within ten seconds, this is reported, and the channel is subscribed again."""
+    """If no snapshot arrives within ten seconds, this is reported, and the channel is subscribed again."""
     async with BookServer() as server, rxws.ReactiveWebSocket(server.server.url) as feed:
         failures, book = record_failures(feed), TakenBook()
         server.ignored = 2
@@ -347,7 +347,7 @@ async def test_snapshot_that_the_server_sends_by_itself_replaces_the_book():
 
 
 async def test_loss_while_a_snapshot_is_awaited():
-    """A connection that is lost while a snapshot is awaited is no failure: the next one brings the snapshot."""
+    """A connection that is lost while a snapshot is awaited is not a failure: the next one delivers the snapshot."""
     async with BookServer() as server, rxws.ReactiveWebSocket(server.server.url) as feed:
         failures, book = record_failures(feed), TakenBook()
         resynced = multiplexed(feed).resync(SNAPSHOTS, sequence=None)

@@ -178,7 +178,7 @@ def test_older_snapshot_is_accepted_when_the_numbers_are_forgotten():
 
 
 def test_change_when_none_may_be_held():
-    """Without room for held changes, those before the snapshot are not delivered, and are no loss."""
+    """Without room for held changes, those before the snapshot are not delivered, and are not a loss."""
     changes = make(0)
     assert changes.apply(c(1)) == changes.apply(c(2)) == []
     assert changes.snapshot(s(2)) == [Snapshot(s(2), "start")]

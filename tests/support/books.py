@@ -1,4 +1,4 @@
-"""A server that sends the snapshot of a book after each subscription, and a book that applies what comes."""
+"""A server that sends the snapshot of a book after each subscription, and a book that applies its messages."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ class BookServer:
     Attributes:
         levels: the sizes of the book, by price.
         number: the number of the last change.
-        lags: the seconds by which messages come late on a connection, by the number of the connection.
+        lags: the seconds by which messages arrive late on a connection, by the number of the connection.
         ignored: the number of subscriptions that are confirmed without a snapshot.
         sent: how often each message came from a client.
     """

@@ -47,7 +47,7 @@ def of_kind(kind: type[T], events: list[Any]) -> list[T]:
 
 
 async def take(stream: AsyncIterator[T], count: int) -> list[T]:
-    """Return ``count`` messages of a stream, which must come within 30 seconds."""
+    """Return ``count`` messages of a stream, which must arrive within 30 seconds."""
     async with asyncio.timeout(30):
         return [await anext(stream) for _ in range(count)]
 

@@ -31,7 +31,7 @@ class ScriptedTransport:
         self.aborted = 0
 
     def abort(self) -> None:
-        """Abort as asyncio's transports do. Frames that came before can still be read."""
+        """Abort as asyncio's transports do. Frames that arrived before can still be read."""
         self.aborted += 1
         self._websocket.end()
 
@@ -40,7 +40,7 @@ class ScriptedWebsocket:
     """An open connection without a network. The test defines its frames and the results of its methods.
 
     Args:
-        frames: frames that come at once.
+        frames: frames that arrive at once.
         transport: whether the connection has a transport. Connections of websockets have one, those of picows do not.
 
     Attributes:
@@ -74,7 +74,7 @@ class ScriptedWebsocket:
             self._wake()
 
     def end(self, error: BaseException | None = None) -> None:
-        """End the connection with an exception, after the frames that have come. None means a cut."""
+        """End the connection with an exception, after the frames that have arrived. None means a cut."""
         if self._ending is None:
             self._ending = error or ConnectionClosedError(None, None)
             self.state = Protocol.CLOSED
@@ -240,15 +240,15 @@ class Record:
 
 
 class Ledger:
-    """Checks that numbers come once and in order, except for gaps that are reported in place.
+    """Checks that numbers arrive once and in order, except for gaps that are reported in place.
 
     Attributes:
-        last: the last number that came.
+        last: the last number that arrived.
         count: number of received numbers.
         gaps: number of reported gaps.
         missed: number of numbers that are missing inside reported gaps.
         lost: numbers after which numbers are missing without a gap.
-        doubled: numbers that came again or too late.
+        doubled: numbers that arrived again or too late.
     """
 
     def __init__(self, first: int = 1) -> None:
@@ -279,6 +279,6 @@ class Ledger:
         self._excused = False
 
     def check(self) -> None:
-        """Assert that every number came once, in order, or is inside a gap."""
+        """Assert that every number arrived once, in order, or is inside a gap."""
         assert not self.lost, f"lost without a gap after {self.lost[:10]} and {max(0, len(self.lost) - 10)} more"
         assert not self.doubled, f"doubled {self.doubled[:10]} and {max(0, len(self.doubled) - 10)} more"

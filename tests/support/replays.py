@@ -25,7 +25,7 @@ class ReplayingServer(FeedServer):
         greets: whether it first sends a greeting, which differs on each connection.
         shows_last: whether it first sends the last message of each key again.
         has_forgotten: whether it ignores cursors.
-        keys: the keys, whose messages come in turn.
+        keys: the keys, whose messages alternate.
         epoch: a part of each message, which changes when the server restarts its count.
         log: all messages.
         cursors: the requested cursors.

@@ -703,7 +703,7 @@ class TestNumberedBroadcast:
             assert broadcast.sent == {"x": 3, "y": 1}
 
     async def test_message_comes_no_earlier_than_its_lag(self, feed_server):
-        """A message with a short lag waits for the previous message of its channel; none comes before its lag."""
+        """A message with a short lag waits for the previous message of its channel; none arrives before its lag."""
         lags = iter([0.5, 0.1, 0.7])
         loop = asyncio.get_running_loop()
         async with (
@@ -762,7 +762,7 @@ class TestAssertNoLeaks:
         file.close()
 
     async def test_leaked_timer_is_named(self):
-        """The error names a pending timer by its callback; a cancelled timer is no leak."""
+        """The error names a pending timer by its callback; a cancelled timer is not a leak."""
         loop = asyncio.get_running_loop()
 
         def forget():

@@ -406,7 +406,7 @@ class RotationLife(World):
                 self.agreed_at = self.now
             elif self.now < self.deadline:
                 return
-            # Until it closes the line, the server goes on sending. These messages still arrive on the line.
+            # Until it closes the line, the server keeps sending. These messages still arrive on the line.
             self.old.stopped_at = self.now + 0.01
             self.at(self.now + 0.2, lambda: self._end_old(is_complete=True))
         elif self.is_replaced and self.now < END - 2 and self.matcher.is_settled(self.now):

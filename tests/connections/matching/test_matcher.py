@@ -50,7 +50,7 @@ class Table:
 
 
 def two_joined(**limits: float) -> Table:
-    """Return a matcher with two lines that are joined in channel ``x`` at 0.7, after ``a`` and ``b`` came on both."""
+    """Return a matcher with two lines that joined in channel ``x`` at 0.7, after ``a`` and ``b`` arrived on both."""
     table = Table(Limits(**{"settle": 0.5, "reach": 2.0, "farthest": 10.0, **limits}))  # type: ignore[arg-type]
     table.acknowledge(0.0, 1, 2).at(0.1, "1a", "2a").at(0.6, "1b", "2b").tick(0.7)
     assert table.out == ["1a", "1b", Joined(2, "x")]
@@ -542,7 +542,7 @@ def test_gap_precedes_the_reserved_line_when_the_old_line_was_cut():
 
 
 def test_gap_precedes_the_reserved_line_when_the_old_line_was_mute():
-    """If the old line delivered nothing while messages came on the new one, a gap precedes the held messages."""
+    """If the old line delivered nothing while messages arrived on the new one, a gap precedes the held messages."""
     table = rotation().at(0.1, "2a", "2b").at(0.5, "2c").tick(0.7)
     table.matcher.ended(1, 1.5)
     table.matcher.replace(2, 1.5, is_complete=True)
@@ -610,7 +610,7 @@ def test_state_changes_only_along_the_table(before, after):
 
 
 def test_first_of_equal_held_messages_is_taken_first():
-    """Equal messages are taken in the order in which they came."""
+    """Equal messages are taken in the order in which they arrived."""
     held = Seat(1, 0.0).held
     for arrival in (3, 4):
         held.add(arrival, HeldMessage("h", "item", 1, float(arrival)))
@@ -830,7 +830,7 @@ def test_line_without_memory_of_deliveries_begins_at_once():
 
 
 def test_gap_precedes_the_reserved_line_when_both_lines_fell_silent_in_the_end():
-    """Silence of both lines is no agreement if messages arrived before on the new line only."""
+    """Silence of both lines is not agreement if earlier messages arrived on the new line only."""
     table = rotation().at(0.1, "2a").at(0.4, "2b").tick(0.6, 1.2)
     table.matcher.ended(1, 2.0)
     table.matcher.replace(2, 2.0, is_complete=False)
