@@ -11,6 +11,8 @@ import os
 import random
 import subprocess
 import sys
+import time
+from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
 
@@ -18,10 +20,25 @@ import pytest
 
 import rxws
 from rxws.testing import Dialect, LifeFailed
-from rxws.testing.lives import INGREDIENTS, KNOWN, Act, Numbered, Report, Schedule, Settings, compose, play, shorter
+from rxws.testing.lives import (
+    INGREDIENTS,
+    KNOWN,
+    Act,
+    Numbered,
+    Report,
+    Schedule,
+    Settings,
+    compose,
+    course,
+    play,
+    shorter,
+)
+from rxws.testing.lives.clock import note_lateness
+from rxws.testing.lives.report import Problem
 from rxws.testing.lives.schedule import simpler
 
 from . import __main__ as command
+from . import work
 from .breaks import BREAKS, broken
 from .work import play_one
 
@@ -307,6 +324,47 @@ def test_fault_on_real_sockets_is_found() -> None:
     life = Schedule(1, Settings(seconds=2.5), (Act(1.5, "rotate"),))
     with broken("copies are delivered"):
         assert "twice" in play_one(life, is_real=True).kinds
+
+
+async def test_loop_that_is_late_is_noted() -> None:
+    """An interval in which the machine did not run the loop is noted, because times in it prove nothing."""
+    noted: list[tuple[float, float]] = []
+    watching = asyncio.ensure_future(note_lateness(lambda *interval: noted.append(interval)))
+    await asyncio.sleep(0.01)
+    began = time.monotonic()
+    time.sleep(0.3)  # noqa: ASYNC251
+    await asyncio.sleep(0.05)
+    watching.cancel()
+    (since, until), *_ = noted
+    assert since <= began + 0.03 < began + 0.3 <= until
+
+
+@pytest.mark.parametrize(("lateness", "plays"), [(0.0, 1), (0.3, 3)])
+def test_life_on_a_busy_machine_is_played_again(monkeypatch: pytest.MonkeyPatch, lateness: float, plays: int) -> None:
+    """A life on sockets that fails is played again only if the machine was too busy for its times."""
+    played = []
+
+    async def fail(schedule: Schedule, *, is_real: bool) -> Report:
+        played.append(schedule)
+        return Report(schedule, [Problem("twice", "c0 7")], lateness=lateness)
+
+    monkeypatch.setattr(work, "play", fail)
+    report = play_one(Schedule(1), is_real=True)
+    assert len(played) == plays
+    assert ("the loop was up to 0.300 s late" in str(report)) is bool(lateness)
+
+
+async def test_server_that_does_not_start_is_no_life_without_an_end(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A timeout of the server raises, because the life has not begun."""
+
+    @asynccontextmanager
+    async def no_network(venue: Any) -> Any:
+        raise TimeoutError("the relay printed no URL")
+        yield
+
+    monkeypatch.setattr(course, "real_network", no_network)
+    with pytest.raises(TimeoutError, match="printed no URL"):
+        await play(Schedule(1), is_real=True)
 
 
 # The command

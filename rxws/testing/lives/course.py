@@ -13,7 +13,7 @@ from typing import Any, Final
 import rxws
 
 from .audience import Audience
-from .clock import stand_still
+from .clock import note_lateness, stand_still
 from .consumers import Deliberate
 from .dialect import Dialect, Numbered
 from .endpoint import Endpoint, Feed, MakeFeed, options_of
@@ -53,6 +53,7 @@ class Life:
         evidence: the evidence for the judge.
         counts: the numbers of connections, messages, gaps and so on.
         began_at: when the life began, on the loop's clock.
+        lateness: the longest time, in seconds, for which a loop in real time did not run although it should have.
     """
 
     def __init__(self, schedule: Schedule, dialect: Dialect) -> None:
@@ -63,7 +64,8 @@ class Life:
         self._loop = asyncio.get_running_loop()
         self._venue = Venue(schedule, dialect)
         self.evidence = Evidence(schedule.settings, self._venue.record)
-        self.began_at: Final = self._loop.time()
+        self.began_at = self._loop.time()
+        self.lateness = 0.0
         self._feed: Feed | None = None
         self._reference: Callable[[], Feed | None] = lambda: None
         self._audience: Audience | None = None
@@ -112,17 +114,31 @@ class Life:
             self._feed = feed
             del feed
             self._reference = weakref.ref(self._feed)
+            watching = self._loop.create_task(note_lateness(self._was_late)) if is_real else None
             try:
                 self._begin()
                 await self._acts()
                 if not self._has_exited:
                     await self._become_calm()
             finally:
+                if watching is not None:
+                    watching.cancel()
+                    # Slow handlers also delay the reading of a socket.
+                    self.evidence.standstills += self.evidence.slow_times
                 self._venue.stop()
                 await self._end()
                 self._feed = None
 
+    def _was_late(self, since: float, until: float) -> None:
+        """Note that the machine was too busy to run the loop."""
+        if not any(began <= until and since <= ended for began, ended in self.evidence.standstills):
+            self.lateness = max(self.lateness, until - since)
+            self.evidence.tolerance = max(self.evidence.tolerance, self.lateness)
+        self.evidence.standstills.append((since, until))
+
     def _begin(self) -> None:
+        # It may have taken seconds to start a server.
+        self.began_at = self._loop.time()
         feed = self.feed
         feed.events.subscribe(self._event)
         feed.messages.subscribe(self._message)

@@ -42,9 +42,12 @@ async def play(
     random.seed(schedule.seed)
     problems, life = list[Problem](), Life(schedule, dialect)
     try:
-        async with asyncio.timeout(LONGEST), assert_no_leaks(timeout=5.0 if is_real else 1.0):
+        async with asyncio.timeout(LONGEST) as limit, assert_no_leaks(timeout=5.0 if is_real else 1.0):
             await life.live(make_feed or ready_made(schedule.settings, dialect), is_real)
     except TimeoutError:
+        if not limit.expired():
+            # The machine is too busy to start a server.
+            raise
         problems.append(Problem("no end", f"the life has not ended after {LONGEST:g} s"))
     except AssertionError as error:
         problems.append(Problem("left behind", str(error)))
@@ -53,4 +56,4 @@ async def play(
         loop.set_exception_handler(before)
     problems += [*judge(life.evidence), *life.references()]
     problems += [Problem("unhandled", text) for text in unhandled]
-    return Report(schedule, problems, life.counts, life.began_at)
+    return Report(schedule, problems, life.counts, life.began_at, life.lateness)

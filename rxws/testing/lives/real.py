@@ -21,6 +21,9 @@ __all__ = ["RealNetwork", "real_network"]
 ABNORMAL: Final = 1006
 """The close code of a connection that ended without a closing handshake (RFC 6455 §7.4.1)."""
 
+START: Final = 60.0
+"""Seconds within which a relay must have started, even on a busy machine."""
+
 FROZEN: Final = 2.0
 """Seconds for which a server stays frozen after its clients have noticed."""
 
@@ -151,7 +154,7 @@ async def real_network(venue: Venue) -> AsyncIterator[RealNetwork]:
         if any(act.kind == "half-open" for act in venue.schedule.acts):
             there = f"{server.host}:{server.port}"
             relay = await stack.enter_async_context(
-                serve_in_process("--to", there, module="rxws.testing.lives.relay", lifetime=300.0)
+                serve_in_process("--to", there, module="rxws.testing.lives.relay", timeout=START, lifetime=300.0)
             )
         network = RealNetwork(venue, server, relay)
         try:

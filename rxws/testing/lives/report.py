@@ -42,6 +42,8 @@ class Report:
         problems: its problems; empty if there are none.
         counts: the numbers of connections, messages, gaps and so on.
         began_at: when the life began on the loop's clock, which is the clock of the times in problems.
+        lateness: the longest time, in seconds, for which a loop in real time did not run although it should have. If
+            it is long, the problems may come from a busy machine.
         is_shortened: whether the schedule is only a part of the life of its seed.
     """
 
@@ -49,6 +51,7 @@ class Report:
     problems: list[Problem] = field(default_factory=list)
     counts: Counter[str] = field(default_factory=Counter)
     began_at: float = 0.0
+    lateness: float = 0.0
     is_shortened: bool = False
 
     @property
@@ -62,6 +65,8 @@ class Report:
             shown.append(f"  and {len(self.problems) - SHOWN} more")
         if self.problems and self.began_at > EARLY:
             shown.insert(0, f"  (the times of problems are of the loop's clock: the life began at {self.began_at:.3f})")
+        if self.lateness:
+            shown.insert(0, f"  (the machine was busy: the loop was up to {self.lateness:.3f} s late)")
         counts = ", ".join(f"{count} {name}" for name, count in sorted(self.counts.items()))
         if self.is_shortened:
             left = ", ".join(needed(self.schedule)) or "none"
