@@ -22,6 +22,7 @@ __all__ = [
     "reject_generator_function",
     "resolve",
     "shadowable",
+    "takes",
 ]
 
 #: How coroutine functions are used with operators, for error texts.
@@ -88,6 +89,22 @@ def asks_for(count: int, function: object) -> bool:
         return False
     positional = (inspect.Parameter.POSITIONAL_ONLY, inspect.Parameter.POSITIONAL_OR_KEYWORD)
     return sum(each.kind in positional and each.default is each.empty for each in parameters) >= count
+
+
+def takes(count: int, function: object) -> bool:
+    """Return whether this is a plain function that can be called with ``count`` arguments.
+
+    A callable without a signature (some are written in C) takes any arguments.
+    """
+    if not is_plain_function(function):
+        return False
+    try:
+        inspect.signature(function).bind(*[None] * count)  # type: ignore[arg-type]
+    except TypeError:
+        return False
+    except ValueError:
+        return True
+    return True
 
 
 class shadowable(Generic[T]):  # noqa: N801 (used like ``property``)

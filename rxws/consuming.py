@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any, Generic, Literal, Required, TypedDict, Unpack, overload
+from typing import TYPE_CHECKING, Any, Generic, Literal, TypedDict, Unpack, overload
 
 from reactivex import abc
 
@@ -51,7 +51,9 @@ class FilterKeywords(StreamKeywords, total=False):
 class ChannelKeywords(StreamKeywords, total=False):
     """The further keywords of ``multiplex``."""
 
-    filters: Required[Filters]
+    filters: Filters
+    filters_from: Callable[[Any], Filters] | None
+    unsubscribe_from: Callable[[Any], Any] | None
     acknowledged: Filters
     rejected: Filters
     timeout: float
@@ -144,7 +146,9 @@ class Consuming(Generic[T]):
         subscribe: Any,
         unsubscribe: Any = None,
         *,
-        filters: Filters,
+        filters: Filters = (),
+        filters_from: Callable[[Any], Filters] | None = None,
+        unsubscribe_from: Callable[[Any], Any] | None = None,
         acknowledged: Filters = None,
         rejected: Filters = None,
         timeout: float = 10.0,
@@ -174,7 +178,19 @@ class Consuming(Generic[T]):
                 function is called for each sending, so it can return a fresh token. Messages that differ only in the
                 order of keys are equal; a function is equal only to itself.
             unsubscribe: the message that unsubscribes, or an (async) function that returns it. None sends nothing.
-            filters: the filter for the channel's messages, as in :meth:`stream_filter`.
+            filters: the filter for the channel's messages, as in :meth:`stream_filter`. It must be given, unless
+                ``filters_from`` is.
+            filters_from: a plain function of the server's answer that returns the filter for the channel's messages on
+                that connection: for servers that give each subscription an id, which differs on each connection. It
+                excludes ``filters`` and needs ``acknowledged``. It is called for each answer, before the next message.
+                The filter holds on that connection only. If two channels have equal filters there, the messages belong
+                to the newer one. If the function raises, or returns no filter, a ``CallbackFailed`` is emitted, and the
+                channel counts as refused. If no answer comes, the channel is subscribed again after growing delays.
+                Streams of one channel share the function of its first stream. For rotations give ``identity`` too,
+                without the id: the frames of two connections differ.
+            unsubscribe_from: a plain function of the server's answer that returns the message that unsubscribes on that
+                connection. It excludes ``unsubscribe`` and needs ``acknowledged``. None, the default, uses
+                ``unsubscribe``.
             acknowledged: a filter for the server's answer. With None no answer is awaited. One message answers one
                 channel: the one that has waited longest. If no answer arrives in time, a ``SubscriptionFailed`` is
                 emitted and the message is sent once more. The filter must not match a refusal: errors often have the
@@ -198,9 +214,10 @@ class Consuming(Generic[T]):
             copy: as in :meth:`stream_filter`.
 
         Raises:
-            TypeError: an argument has the wrong type, or ``rejected`` is given without ``acknowledged``.
-            ValueError: ``timeout``, ``combine_max`` or ``maxsize`` is not positive, ``overflow`` is unknown, or a
-                message contains NaN, an infinity or a lone surrogate.
+            TypeError: an argument has the wrong type, is missing, or excludes another one.
+            ValueError: ``timeout``, ``combine_max`` or ``maxsize`` is not positive, ``overflow`` is unknown, a message
+                contains NaN, an infinity or a lone surrogate, or the channel has a stream without ``filters_from``.
+            RxwsError: ``filters_from`` is given in a replay, which has no server that answers.
             RuntimeError: the caller is not in the loop's thread.
 
         Example::
@@ -213,6 +230,9 @@ class Consuming(Generic[T]):
                 rejected=lambda message: message.get("id") == 1 and "error" in message,
             )
         """
+        if (filters == ()) is (filters_from is None):
+            given = "filters is missing" if filters_from is None else "filters and filters_from exclude each other"
+            raise TypeError(f"{given}: give one of them")
         channel = Channel(
             subscribe,
             unsubscribe,
@@ -222,6 +242,8 @@ class Consuming(Generic[T]):
             combine=combine,
             combine_max=combine_max,
             encode=feed_of(self).options.encode,
+            filters_from=filters_from,
+            unsubscribe_from=unsubscribe_from,
         )
         return feed_of(self).multiplex(channel, filters, StreamOptions(maxsize, overflow, gaps, copy))
 

@@ -18,7 +18,7 @@ from reactivex import Observable
 from reactivex import operators as ops
 
 from . import codec
-from .callables import asks_for, is_coroutine_function, is_plain_function, name_of, resolve
+from .callables import asks_for, is_coroutine_function, name_of, resolve, takes
 from .checks import check_seconds
 from .connections.transport import abort_websocket, check_websocket
 from .interface import AsyncWebsocketStreamInterface, T, feed_of
@@ -131,7 +131,7 @@ class ReactiveWebSocket(AsyncWebsocketStreamInterface[T]):
         self.__on_open = self.__with_cursor("on_open", 2, on_open) if callable(on_open) else None
         self.__decode = _checked("decode", decode)
         if decoder_factory is not None:
-            if not is_plain_function(decoder_factory) or asks_for(1, decoder_factory):
+            if not takes(0, decoder_factory):
                 raise TypeError(f"decoder_factory must be a plain function without parameters, not {decoder_factory!r}")
             if decode is not codec.decode:
                 raise TypeError("decode and decoder_factory exclude each other")

@@ -27,21 +27,21 @@ class LossReporter:
 
     Args:
         dispatcher: delivers the messages.
-        channel_of: returns the channel of a message; None for messages of no channel.
+        channel_of: returns the channel of a message of a connection; None for messages of no channel.
         connection_reporter: reports gaps.
     """
 
     def __init__(
         self,
         dispatcher: FrameDispatcher,
-        channel_of: Callable[[Any], Hashable],
+        channel_of: Callable[[Any, Connection], Hashable],
         connection_reporter: ConnectionReporter,
     ) -> None:
         self._dispatcher = dispatcher
         self._channel_of = channel_of
         self._report = connection_reporter
         self._now = connection_reporter.reporter.now
-        self._backlog: Backlog[Frame, Any, int] = Backlog(dispatcher.direct_sink(0))
+        self._backlog: Backlog[Frame, Any, int] = Backlog(lambda *_: None)
         # When the first message of each channel arrived on the connection that is being subscribed, since the epoch.
         # A Gap has its type as the key.
         self._firsts: dict[Hashable, float] = {}
@@ -56,12 +56,12 @@ class LossReporter:
         """Hold the frames of a connection that is being subscribed while no other connection delivers."""
         # Messages of a connection that ended before it took over are never delivered.
         self._has_dropped = self._has_dropped or bool(self._backlog and self._firsts)
-        backlog = self._backlog = Backlog(self._dispatcher.direct_sink(opened.number), HELD_MAX)
+        backlog = self._backlog = Backlog(self._dispatcher.direct_sink(opened.inbound), HELD_MAX)
         firsts = self._firsts = {}
 
         def hold(frame: Frame, message: Any, received: int) -> None:
             for item in message if type(message) is Many else (message,):
-                firsts.setdefault(Gap if type(item) is Gap else self._channel_of(item), self._now())
+                firsts.setdefault(Gap if type(item) is Gap else self._channel_of(item, opened), self._now())
             backlog.hold(frame, message, received)
 
         opened.inbound.hold(hold)
@@ -89,7 +89,7 @@ class LossReporter:
             if type(message) is not Many or message:
                 self._dispatcher.deliver_from(opened.inbound)
                 self.decide()
-                self._dispatcher.direct_sink(opened.number)(frame, message, received)
+                self._dispatcher.direct_sink(opened.inbound)(frame, message, received)
 
         opened.inbound.deliver(deliver_first)
 

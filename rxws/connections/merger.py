@@ -76,7 +76,7 @@ class Merger(ABC):
     def _add(self, connection: Connection) -> Sink:
         """Include a connection, and return the sink for its messages."""
         self._connections[connection.number] = connection
-        self._sinks[connection.number] = self._dispatcher.direct_sink(connection.number)
+        self._sinks[connection.number] = self._dispatcher.direct_sink(connection.inbound)
         connection.on_channel = functools.partial(self._channel_changed, connection.number)
         return functools.partial(self._arrived, connection.number)
 
@@ -119,7 +119,7 @@ class Merger(ABC):
                 continue
             # Channels may be added or removed meanwhile, so remember the channel: a message and its copy must have the
             # same one.
-            channel = self._sender.channel_of(item)
+            channel = self._sender.channel_of(item, self._connections[number])
             if identity is not INCOMPARABLE:
                 channel = self._channel_by_identity.setdefault(identity, channel)
             if self._sender.is_leaving(self._connections[number], channel):

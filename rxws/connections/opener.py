@@ -69,8 +69,11 @@ class ConnectionSender(Protocol):
     def answer(self, connection: Connection, answer: Any) -> None:
         """Send an answer, for example a pong, on ``connection`` with the highest priority."""
 
-    def channel_of(self, message: Any) -> Hashable:
-        """Return the channel of a message, or None if it has none."""
+    def channel_of(self, message: Any, connection: Connection | None = None) -> Hashable:
+        """Return the channel of a message of this connection, or None if it has none.
+
+        Without a connection, channels that have a name of their own on each connection are not found.
+        """
 
     def asked(self, connection: Connection) -> Iterable[Hashable]:
         """Return the channels whose subscription was sent on ``connection``, whether or not it was answered."""

@@ -14,10 +14,11 @@ from urllib.parse import parse_qsl, urlsplit
 import msgspec
 
 from ..testing import DelayedDelivery, FeedConnection, FeedServer, Handshake, HttpRequest, HttpResponse, get_json
+from .dialects import DIALECTS, Dialect
 from .dialects.compression import CompressedConnection
 from .history import History
 from .listen_keys import ListenKeys
-from .market import KINDS, SYMBOLS, Market, channel_of
+from .market import SYMBOLS, Market, channel_of
 from .trades import Trades
 
 __all__ = ["DemoExchange", "serve"]
@@ -54,6 +55,8 @@ class DemoExchange(str):
     book comes first, ``{"e": "depthUpdate", "s": "BTCUSDT", "snapshot": true, "u": 80, "b": [...], "a": [...]}``.
 
     **Compression.** With ``?compress=zlib`` in the URL, all frames of a connection are pieces of one zlib stream.
+
+    **Dialects.** ``/rpc`` (:attr:`rpc_url`): JSON-RPC, with ids of subscriptions that differ on each connection.
 
     **Resuming.** With ``?cursor=`` in the URL, each message contains a count of all messages, ``"c"``. With
     ``?cursor=17`` the exchange first sends the messages of the last minute again, from 17 on. ``{"method":
@@ -112,6 +115,7 @@ class DemoExchange(str):
         self._limit = max_messages_per_second
         self._dispatcher = DelayedDelivery()
         self._subscriptions: dict[FeedConnection, set[str] | None] = {}
+        self._dialects: dict[FeedConnection, Dialect] = {}
         self._dropped_deltas: Counter[str | None] = Counter()
         self._failed_snapshots: deque[int] = deque()
         self._history = History()
@@ -144,6 +148,11 @@ class DemoExchange(str):
         return self.url.removesuffix("/ws") + "/stream"
 
     @property
+    def rpc_url(self) -> str:
+        """The URL of the feed in JSON-RPC, see :class:`~rxws.demo.dialects.rpc.Rpc`."""
+        return self.url.removesuffix("/ws") + "/rpc"
+
+    @property
     def http_url(self) -> str:
         """The origin of the HTTP endpoints."""
         return self.server.http_url
@@ -166,7 +175,7 @@ class DemoExchange(str):
     @property
     def channels(self) -> list[str]:
         """The names of all channels."""
-        return [channel_of(symbol, kind) for symbol in self.market.symbols for kind in KINDS]
+        return self.market.channels
 
     @property
     def numbers(self) -> dict[str, int]:
@@ -264,14 +273,18 @@ class DemoExchange(str):
         for connection, subscribed in self._subscriptions.items():
             if subscribed is None or channel in subscribed:
                 self._deliver(connection, channel, counted_text if connection in self._counted else text)
+        for connection, dialect in self._dialects.items():
+            translated = dialect.publish(channel, message)
+            if translated is not None:
+                self._deliver(connection, channel, translated)
 
-    def _deliver(self, connection: FeedConnection, channel: str, text: str) -> None:
+    def _deliver(self, connection: FeedConnection, channel: str, message: Any) -> None:
         lag = self._lag_random.uniform(0, self.lag) if self.lag else 0.0
-        self._dispatcher.deliver(connection, channel, text, lag)
+        self._dispatcher.deliver(connection, channel, message, lag)
 
     def _admit(self, handshake: Handshake) -> HttpResponse | None:
         path = urlsplit(handshake.path).path
-        if path in ("/ws", "/stream", "/session"):
+        if path in ("/ws", "/stream", "/session", *DIALECTS):
             return None
         if not path.startswith("/ws/"):
             return HttpResponse("no such feed\n", 404)
@@ -282,6 +295,9 @@ class DemoExchange(str):
         asked = dict(parse_qsl(urlsplit(connection.path).query, keep_blank_values=True))
         if asked.get("compress") == "zlib":
             connection = CompressedConnection(connection)
+        if path in DIALECTS:
+            await self._converse(connection, DIALECTS[path](self.market, connection.number))
+            return
         key = path.removeprefix("/ws/") if path.startswith("/ws/") else None
         if key is not None and not self._keys.join(key, connection):
             # The key has expired since the handshake was admitted.
@@ -313,6 +329,15 @@ class DemoExchange(str):
             del self._subscriptions[connection]
             self._counted.discard(connection)
             self._keys.leave(connection)
+
+    async def _converse(self, connection: FeedConnection, dialect: Dialect) -> None:
+        self._dialects[connection] = dialect
+        try:
+            async for message in connection:
+                for answer in dialect.answer(message):
+                    connection.send_nowait(answer)
+        finally:
+            del self._dialects[connection]
 
     def _begin_session(self, connection: FeedConnection, asked: dict[str, str]) -> None:
         session = asked.get("id", "")

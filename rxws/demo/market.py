@@ -90,6 +90,11 @@ class Market:
             for _ in range(20):
                 self._change_book(symbol)
 
+    @property
+    def channels(self) -> list[str]:
+        """The names of all channels."""
+        return [channel_of(symbol, kind) for symbol in self.symbols for kind in KINDS]
+
     def next(self, time: float) -> tuple[str, dict[str, Any]]:
         """Make the next message. Half of the messages are trades; the others are best prices and changes of books.
 

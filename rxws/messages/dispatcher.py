@@ -10,7 +10,7 @@ import itertools
 import logging
 import math
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Any, Final
 
 from ..observables.hot import HotObservable
@@ -48,6 +48,7 @@ class FrameDispatcher:
         self.reporter: Final = context.reporter
         self.kept: tuple[bool, ...] | None = None
         self.recent: RecentMessages | None = None
+        self._uses_names = False
         self.holds_many = False
 
     def dispatch(self, inbound: Inbound, frame: Frame, message: Any, received: int) -> bool:
@@ -72,7 +73,7 @@ class FrameDispatcher:
                 if not others:
                     return False
                 message = Many(others)
-        (inbound.sink or self.direct_sink(inbound.number))(frame, message, received)
+        (inbound.sink or self.direct_sink(inbound))(frame, message, received)
         return is_heard
 
     def reject(self, frame: Frame, error: BaseException) -> None:
@@ -93,12 +94,27 @@ class FrameDispatcher:
 
     def deliver_from(self, inbound: Inbound) -> None:
         """From now on, deliver the messages of this connection as soon as they arrive."""
-        inbound.deliver(None if self.recent is None else self.direct_sink(inbound.number))
+        inbound.deliver(self.direct_sink(inbound) if self._uses_names or self.recent is not None else None)
 
-    def direct_sink(self, number: int) -> Sink:
-        """Return a sink that delivers the messages of the connection with this number as soon as they arrive."""
-        frames, route = self.frames, self.router.route
+    def use_names(self, connections: Iterable[Inbound]) -> None:
+        """From now on, look up the channels of each message among the names on its connection."""
+        if not self._uses_names:
+            self._uses_names = True
+            for inbound in connections:
+                if inbound.sink is None:
+                    self.deliver_from(inbound)
+
+    def direct_sink(self, inbound: Inbound) -> Sink:
+        """Return a sink that delivers the messages of a connection as soon as they arrive."""
+        frames, number, names, route_all = self.frames, inbound.number, inbound.names, self.router.route
         keep = None if self.recent is None else self.recent.add
+
+        def route(message: Any) -> None:
+            # The name is looked up first, because a receiver may subscribe a channel that gets the name.
+            channels = names.channels_of(message) if names else ()
+            route_all(message)
+            for channel in channels:
+                self.router.route_to(channel, message)
 
         def deliver(frame: Frame, message: Any, received: int) -> None:
             # The frame may have been held, so ask only now whether frames have subscribers.

@@ -10,6 +10,7 @@ from ..reporting.cancellation import FAILURES
 from ..reporting.reporter import Reporter
 from .filters import Filter
 from .frames import Frame
+from .naming import ChannelNames
 
 __all__ = ["Inbound", "Sink"]
 
@@ -37,6 +38,7 @@ class Inbound:
         pending_replies: the awaited replies. Each key is a future, which is done when its reply is no longer awaited.
             Each value is a pair: the function that recognizes and takes the reply, and whether other receivers get the
             reply too. The dict is never replaced, and it is empty while no reply is awaited.
+        names: the names that the server has given to channels on this connection.
 
     Args:
         number: the connection's number.
@@ -54,6 +56,7 @@ class Inbound:
         self.last_received_at: float | None = None
         self.last_received_time: float | None = None
         self.pending_replies: Final[dict[asyncio.Future[Any], tuple[Callable[[Any], bool], bool]]] = {}
+        self.names: Final = ChannelNames(reporter)
         self.answer: Final = answer
         self.has_ended: Final = has_ended
         self._reporter = reporter

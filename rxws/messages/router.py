@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 from abc import abstractmethod
-from collections.abc import Callable
+from collections.abc import Callable, Hashable
 from typing import Any, Final
 
 from ..observables.hot import HotObservable
@@ -14,6 +14,7 @@ from ..reporting.event import GapReason
 from ..reporting.events import Gap
 from .filters import Filter
 from .index import Index, Registration
+from .naming import CHANNEL
 
 __all__ = ["Receiver", "Router"]
 
@@ -47,7 +48,9 @@ class Router:
         self.last_message: Any = None
         self._reporter = context.reporter
         self._index: Index[Callable[[Any], None]] = Index(self._rejected)
-        self._receivers: dict[Receiver, Any] = {}
+        # The receivers of channels that have another name on each connection, by the identities of the channels.
+        self._by_channel: Index[Callable[[Any], None]] = Index(self._rejected)
+        self._receivers: dict[Receiver, Registration[Callable[[Any], None]]] = {}
         self._on_removed: dict[Receiver, Callable[[], None]] = {}
         #: Returns whether messages are held at the end of a rotation, because earlier ones may still arrive.
         self.is_holding: Callable[[], bool] = lambda: False
@@ -77,6 +80,17 @@ class Router:
 
         return route
 
+    def route_to(self, channel: Hashable, message: Any) -> None:
+        """Deliver a message to the receivers of a channel, after it was delivered by the filters of all receivers."""
+        for push in self._by_channel.match({CHANNEL: channel}):
+            try:
+                push(message)
+            except RAISED as error:
+                self._reporter.raised(push, message, error)
+
+    def _index_for(self, filter: Filter) -> Index[Callable[[Any], None]]:  # noqa: A002
+        return self._by_channel if filter.keys == (CHANNEL,) else self._index
+
     @property
     def receivers(self) -> list[Receiver]:
         """The receivers that are registered now. Safe from any thread."""
@@ -87,20 +101,21 @@ class Router:
         if self._ended:
             receiver.on_end(self._error)
         else:
-            self._receivers[receiver] = self._index.add(receiver.on_message, filter)
+            self._receivers[receiver] = self._index_for(filter).add(receiver.on_message, filter)
 
     def divert(self, receiver: Receiver, filter: Filter, push: Callable[[Any], None]) -> None:  # noqa: A002
         """Pass the messages of ``receiver`` to ``push`` from now on. Do nothing if it is not registered."""
         registration = self._receivers.get(receiver)
         if registration is not None:
-            self._index.remove(registration)
-            self._receivers[receiver] = self._index.add(push, filter)
+            index = self._index_for(filter)
+            index.remove(registration)
+            self._receivers[receiver] = index.add(push, filter)
 
     def remove(self, receiver: Receiver) -> None:
         """Unregister a receiver. Idempotent. Call it on the loop's thread; it is safe while a message is delivered."""
         registration = self._receivers.pop(receiver, None)
         if registration is not None:
-            self._index.remove(registration)
+            self._index_for(registration.filter).remove(registration)
         for expected in self._expecting.pop(receiver, {}).values():
             self._snapshots.remove(expected)
         self._on_removed.pop(receiver, lambda: None)()

@@ -141,6 +141,10 @@ class PlayedFeed(Feed):
         """Raise RxwsError: there is no connection."""
         raise RxwsError(f"{self.reporter.name} is a replay: there is no connection to send on")
 
+    def _filter_by_name(self, channel: Any) -> Any:
+        """Raise RxwsError: no server names the channel."""
+        raise RxwsError(f"{self.reporter.name} is a replay: filters_from needs the answers of a server")
+
     def enter(self, state: State) -> None:
         """Enter ``state``.
 
@@ -270,7 +274,8 @@ class Playback:
     def _deliver(self, raw: Frame, message: Any, _: int) -> None:
         deliver = self._deliverers.get(self._number)
         if deliver is None:
-            deliver = self._deliverers[self._number] = self._dispatcher.direct_sink(self._number)
+            inbound = Inbound(self._number, self._reporter, answer=_answer, has_ended=lambda: False)
+            deliver = self._deliverers[self._number] = self._dispatcher.direct_sink(inbound)
         if type(message) is Many:
             self._parsed_gaps.extend((item.start, item.end) for item in message if type(item) is Gap)
         # Use the recorded time of receipt, not the time of the replay.

@@ -13,6 +13,7 @@ from ..codec import to_payload
 from ..connections.connection import Connection
 from ..connections.send_queue import Priority
 from ..errors import SendFailed
+from ..messages.filters import Filter
 from ..options import Options
 from ..reporting.cancellation import FAILURES, is_being_cancelled
 from ..reporting.events import SubscriptionFailed
@@ -58,7 +59,7 @@ class ChannelSync:
         self._loop = asyncio.get_running_loop()
         self._connection = connection
         self._channels = channels
-        self.subscriptions: Final = Subscriptions(channels)
+        self.subscriptions: Final = Subscriptions(channels, connection.inbound.names.withdraw)
         self._options = options
         self._reporter = reporter
         # Done when a command is done or overdue.
@@ -168,6 +169,10 @@ class ChannelSync:
         # If the connection is lost, the next one subscribes all channels.
         if self._connection.is_live:
             self._reporter.failed("a subscription's message", None, error)
+        self._repeat_later(command, channels)
+
+    def _repeat_later(self, command: Command, channels: Collection[Channel]) -> None:
+        if channels and self._connection.is_live:
             delay = max((self.subscriptions.postpone(each) for each in channels), default=0.0)
             self._connection.run(self._free_later(channels, delay), "rxws subscriber")
         for each in channels:
@@ -199,6 +204,8 @@ class ChannelSync:
         try:
             if subscribes:
                 return self._channels.subscribing(channel)
+            if channel.unsubscribe_from is not None:
+                return self.subscriptions[channel.identity].unsubscribe
             return channel.unsubscribe() if callable(channel.unsubscribe) else channel.unsubscribe
         except FAILURES as error:
             return error
@@ -273,12 +280,31 @@ class ChannelSync:
         """Note that the server has carried out a command, or a part of it, with its answer if it is known."""
         for each in channels:
             command.messages.pop(each, None)
+            if command.subscribes and not self._name(each, answer):
+                self.subscriptions.refuse(each)
+                self._notify(each.identity, False)
+                continue
             self.subscriptions.done(each, command.subscribes)
             if self._channels.recent is not None and answer is not None:
                 self._channels.recent.note(each.identity, answer)
             self._connection.change_channel(each.identity, command.subscribes, answer)
             if command.subscribes:
                 self._notify(each.identity, True)
+
+    def _name(self, channel: Channel, answer: Any) -> bool:
+        """Take from the server's answer what the channel needs on this connection. Return whether it succeeded."""
+        if channel.unsubscribe_from is not None and answer is not None:
+            with self._reporter.guard(channel.unsubscribe_from, answer):
+                self.subscriptions[channel.identity].unsubscribe = channel.unsubscribe_from(answer)
+        if channel.filters_from is None:
+            return True
+        with self._reporter.guard(channel.filters_from, answer):
+            wanted = Filter.parse(channel.filters_from(answer), "the result of filters_from")
+            if wanted.passes_everything:
+                raise ValueError("the result of filters_from must not be empty: every message would pass")
+            self._connection.inbound.names.assign(channel.identity, wanted)
+            return True
+        return False
 
     def _notify(self, identity: Hashable, is_subscribed: bool) -> None:
         """Call the functions that wait for the subscription of a channel."""
@@ -317,6 +343,8 @@ class ChannelSync:
                 return
             waiting = list(answers.waiting)
             payload = self._payload_of(command, waiting)
+        # Without an answer the names are unknown, so subscribe again, after growing delays.
+        self._repeat_later(command, [each for each in command.messages if each.filters_from is not None])
         self._done(command, list(command.messages))
 
     async def _wait_to_repeat(self, command: Command, answers: Answers) -> None:

@@ -8,10 +8,11 @@ from dataclasses import KW_ONLY, InitVar, dataclass, field
 from typing import Any, Final
 
 from .. import codec
-from ..callables import asks_for, is_plain_function
+from ..callables import asks_for, is_plain_function, takes
 from ..checks import check_count, check_seconds
 from ..messages.filters import Filter
 from ..messages.index import Index, Registration
+from ..messages.naming import filter_of
 from ..messages.recent import RecentMessages
 
 __all__ = ["Channel", "ChannelRegistry", "identity_of"]
@@ -38,9 +39,12 @@ class Channel:
         combine: makes one message of several ``subscribe`` messages; None: each is sent separately.
         combine_max: the largest number of messages that are combined.
         encode: encodes messages that are neither ``str`` nor bytes.
+        filters_from: returns the filter for the channel's messages on a connection, from the answer there; None: the
+            filters of the streams hold on all connections.
+        unsubscribe_from: returns the message that unsubscribes the channel on a connection, from the answer there.
 
     Raises:
-        TypeError: an argument has the wrong type.
+        TypeError: an argument has the wrong type, or needs or excludes another one.
         ValueError: ``timeout`` or ``combine_max`` is not positive, or ``encode`` refuses a message.
     """
 
@@ -53,6 +57,8 @@ class Channel:
     combine: Callable[[list[Any]], Any] | None
     combine_max: int
     encode: InitVar[Callable[[Any], str | bytes]] = codec.encode
+    filters_from: Callable[[Any], Any] | None = None
+    unsubscribe_from: Callable[[Any], Any] | None = None
     identity: Hashable = field(init=False)
     consent: Filter | None = field(init=False)
     refusal: Filter | None = field(init=False)
@@ -70,6 +76,14 @@ class Channel:
             raise TypeError("rejected needs acknowledged: without it no answer is awaited")
         self.consent = None if acknowledged is None else Filter.parse(acknowledged, "acknowledged")
         self.refusal = None if rejected is None else Filter.parse(rejected, "rejected")
+        if self.unsubscribe is not None and self.unsubscribe_from is not None:
+            raise TypeError("unsubscribe and unsubscribe_from exclude each other")
+        for name in ("filters_from", "unsubscribe_from"):
+            function = getattr(self, name)
+            if function is not None and not takes(1, function):
+                raise TypeError(f"{name} must be a plain function of the server's answer, not {function!r}")
+            if function is not None and acknowledged is None:
+                raise TypeError(f"{name} needs acknowledged: without it no answer is awaited")
         check_seconds("timeout", self.timeout, zero=False)
         if self.combine is not None and not is_plain_function(self.combine):
             raise TypeError(f"combine must be a plain function of a list of messages, or None, not {self.combine!r}")
@@ -136,6 +150,17 @@ class ChannelRegistry(dict[Hashable, Channel]):
         if wanted_messages is not None and wanted_messages not in registrations:
             registrations[wanted_messages] = self._index.add(channel.identity, wanted_messages)
         return wanted
+
+    def filter_by_name(self, channel: Channel) -> Filter:
+        """Return the filter of a stream whose channel is named by the server.
+
+        Raises:
+            ValueError: an equal channel is wanted, and the server's answers have not named it.
+        """
+        wanted = self.get(channel.identity)
+        if wanted is not None and wanted.filters_from is None:
+            raise ValueError("filters_from: this channel has a stream without it, so no answer has named the channel")
+        return filter_of(channel.identity)
 
     def remove_reference(self, channel: Channel, *, is_remembered: bool = False) -> None:
         """Count one stream less. Without streams the channel is no longer wanted.

@@ -52,7 +52,6 @@ class Sender:
         self._last_message_time = 0.0
         self.on_open: tuple[Any, ...] = ()
         self.channels: Final = ChannelRegistry()
-        self.channel_of: Final = self.channels.channel_of
         self.connection_available: Final = asyncio.Event()
 
     # The live connection
@@ -250,6 +249,11 @@ class Sender:
 
         for connection, sync in syncs.items():
             sync.subscriptions[identity].on_subscribed.append(functools.partial(subscribed, connection))
+
+    def channel_of(self, message: Any, connection: Connection | None = None) -> Hashable:
+        """Return the channel of a message of this connection, or None if it has none."""
+        named = connection.inbound.names.channels_of(message) if connection is not None else ()
+        return named[0] if named else self.channels.channel_of(message)
 
     def add_reference(self, channel: Channel, wanted_messages: Filter) -> Channel:
         """Count one more stream that wants the channel; return the channel to pass to ``remove_reference``."""

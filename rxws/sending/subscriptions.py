@@ -85,6 +85,7 @@ class Subscription:
         left_at: when it was last unsubscribed, as long as it is not subscribed again; otherwise -inf.
         group: until they are subscribed, the channels of a group are combined only with each other.
         delays: the seconds to wait after each failure of its command.
+        unsubscribe: the message that unsubscribes it on this connection, if the server's answer has named it.
         on_subscribed: functions that are called with True or False, once it is decided whether it is subscribed.
     """
 
@@ -95,6 +96,7 @@ class Subscription:
     left_at: float = -math.inf
     group: object | None = None
     delays: Iterator[float] = field(default_factory=default_delays)
+    unsubscribe: Any = None
     on_subscribed: list[Callable[[bool], None]] = field(default_factory=list)
 
 
@@ -122,10 +124,12 @@ class Subscriptions(dict[Hashable, Subscription]):
 
     Args:
         wanted: the channels that the feed wants.
+        forgotten: called with each channel of which no message can arrive any more.
     """
 
-    def __init__(self, wanted: ChannelRegistry) -> None:
+    def __init__(self, wanted: ChannelRegistry, forgotten: Callable[[Hashable], None] = lambda _: None) -> None:
         super().__init__()
+        self._forgotten = forgotten
         self._wanted = wanted
         # The channels in each state. They are in dicts, which keep the order.
         self._members: dict[SubscriptionState, dict[Hashable, None]] = {state: {} for state in SubscriptionState}
@@ -190,6 +194,7 @@ class Subscriptions(dict[Hashable, Subscription]):
 
     def _forget(self, identity: Hashable) -> None:
         del self[identity], self._members[_State.ABSENT][identity]
+        self._forgotten(identity)
 
     def _rest(self, subscription: Subscription) -> None:
         wanted = self._wanted.get(subscription.channel.identity)

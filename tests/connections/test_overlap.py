@@ -42,7 +42,7 @@ class Subscriptions:
         self.leaving = ""
         self.asked_for = ""
 
-    def channel_of(self, message):
+    def channel_of(self, message, connection=None):
         """Return the first letter if it is a capital."""
         return message[0] if isinstance(message, str) and message[0].isupper() else None
 

@@ -1,4 +1,4 @@
-"""The demo exchange speaks as some venues do: compressed streams."""
+"""The demo exchange speaks as some venues do, and feeds understand it: compression, ids that the server gives."""
 
 from __future__ import annotations
 
@@ -12,9 +12,19 @@ import websockets
 
 import rxws
 from rxws import demo
-from tests.support.feeds import record
+from rxws.interface import feed_of
+from rxws.testing import FeedServer
+from tests.support.feeds import of_kind, record
 
 pytestmark = pytest.mark.usefixtures("virtual_time")
+
+
+PLAIN = {"compression": None, "proxy": None, "ping_interval": None}
+"""Options for a connection without compression, proxy and pings."""
+
+
+async def connect_later(answer):
+    """A coroutine function, which is not allowed where a plain function is."""
 
 
 def connect(url):
@@ -52,7 +62,7 @@ async def test_compressed_feed_loses_nothing_when_it_rotates_and_is_cut():
         demo.serve(rate=200, lag=0.05, symbols=["BTCUSDT"]) as exchange,
         rxws.ReactiveWebSocket(
             f"{exchange}?compress=zlib",
-            connect_options={"compression": None, "proxy": None, "ping_interval": None},
+            connect_options=PLAIN,
             decoder_factory=decompressing,
             identity=lambda message: (message["e"], message["n"]),
         ) as feed,
@@ -71,3 +81,254 @@ async def test_compressed_feed_loses_nothing_when_it_rotates_and_is_cut():
         assert len(gaps) == 1
         assert len([(a, b) for a, b in itertools.pairwise(received) if b != a + 1]) <= 1
         assert feed.statistics().rejected == 0
+
+
+# Ids that the server gives
+
+
+def numbered(request, channel, number):
+    """Return a JSON-RPC request about a channel."""
+    return {"jsonrpc": "2.0", "id": number, "method": request, "params": [channel]}
+
+
+def subscribe(feed, channel, number, **options):
+    """Return a stream of a channel whose messages are recognized by an id that the server gives."""
+    return feed.multiplex(
+        numbered("subscribe", channel, number),
+        acknowledged=[{"id": number, "result": rxws.present}],
+        filters_from=lambda answer: [{("params", "subscription"): answer["result"]}],
+        unsubscribe_from=lambda answer: numbered("unsubscribe", answer["result"], -number),
+        **options,
+    )
+
+
+def rpc_feed(exchange, **options):
+    """Return a feed in JSON-RPC."""
+    return rxws.ReactiveWebSocket(
+        exchange.rpc_url,
+        connect_options=PLAIN,
+        per_connection=[{"id": rxws.present}],
+        identity=lambda message: channel_and_number(message["params"]["result"]),
+        **options,
+    )
+
+
+def channel_and_number(message):
+    """Return the channel of a message in the exchange's own dialect, and its number there."""
+    return demo.channel_of(message["s"], message["e"].replace("Update", "")), message["n"]
+
+
+async def test_ids_differ_on_each_connection_and_are_given_again():
+    """The pool of ids is in another order on each connection; an id that becomes free is given next."""
+    async with demo.serve(rate=0, symbols=["A", "B"]) as exchange:
+        given = []
+        for _ in range(3):
+            async with connect(exchange.rpc_url) as client:
+
+                async def ask(*request, client=client):
+                    await client.send(json.dumps(numbered(*request)))
+                    return json.loads(await client.recv())
+
+                ids = [(await ask("subscribe", name, 1))["result"] for name in exchange.channels]
+                assert sorted(ids) == [f"0x{n}" for n in range(6)]
+                given.append(ids)
+                assert (await ask("subscribe", "a@trade", 2))["error"]["message"] == "already subscribed"
+                assert (await ask("unsubscribe", ids[3], 3)) == {"jsonrpc": "2.0", "id": 3, "result": True}
+                assert (await ask("unsubscribe", ids[3], 4))["error"]["message"] == "no such subscription"
+                assert (await ask("subscribe", exchange.channels[3], 5))["result"] == ids[3]
+                assert (await ask("subscribe", "c@trade", 6))["error"]["message"] == "no such channel"
+                assert (await ask("book", "A", 7))["result"] == exchange.book("A")
+                assert (await ask("book", "C", 8))["error"]["message"] == "no such symbol"
+                assert (await ask("nonsense", "C", 8))["error"]["message"] == "no such method"
+                await client.send("{")
+                assert json.loads(await client.recv())["error"]["code"] == -32700
+        assert given[0] != given[1] != given[2]
+
+
+@pytest.mark.parametrize("lag", [0.0, 0.05])
+async def test_streams_by_id_lose_nothing_when_the_feed_rotates(lag):
+    """Over rotations in which ids collide, each stream gets each message of its channel once and in order."""
+    async with demo.serve(rate=300, lag=lag, symbols=["A", "B", "C"]) as exchange, rpc_feed(exchange) as feed:
+        streams = {name: record(subscribe(feed, name, n + 1)) for n, name in enumerate(exchange.channels)}
+        events = record(feed.events)
+        await feed.wait_connected()
+        for _ in range(5):
+            await asyncio.sleep(1)
+            assert await feed.rotate()
+        await asyncio.sleep(1)
+        assert of_kind(rxws.Gap, events) == []
+        for name, messages in streams.items():
+            found = [channel_and_number(each["params"]["result"]) for each in messages]
+            assert found == [(name, found[0][1] + place) for place in range(len(found))]
+            assert len(found) > 100
+        assert feed.statistics().failures == feed.statistics().rejected == 0
+        names = [each.inbound.names for each in feed_of(feed).source.connections]
+        assert [len(each._owners) for each in names] == [9]
+
+
+async def test_streams_by_id_get_only_their_own_messages_when_connections_are_cut():
+    """After cuts each stream continues with messages of its own channel, in order, and a Gap covers the rest."""
+    delays = {"reconnect_delays": lambda: itertools.repeat(0.1)}
+    async with demo.serve(rate=300, symbols=["A", "B", "C"]) as exchange, rpc_feed(exchange, **delays) as feed:
+        streams = {name: record(subscribe(feed, name, n + 1, gaps=True)) for n, name in enumerate(exchange.channels)}
+        await feed.wait_connected()
+        for _ in range(5):
+            await asyncio.sleep(1)
+            await exchange.cut()
+        await asyncio.sleep(1)
+        for name, messages in streams.items():
+            last = None
+            for each in messages:
+                if isinstance(each, rxws.Gap):
+                    last = None
+                    continue
+                found, number = channel_and_number(each["params"]["result"])
+                assert found == name
+                assert last is None or number == last + 1
+                last = number
+            assert len(messages) > 100
+
+
+async def test_id_is_given_to_another_channel_when_streams_change():
+    """An id that another channel gets on the same connection, also in an overlap, never mixes their messages."""
+    async with demo.serve(rate=300, lag=0.02, symbols=["A", "B"]) as exchange, rpc_feed(exchange) as feed:
+        await feed.wait_connected()
+        names = itertools.cycle(exchange.channels)
+        for turn in range(30):
+            name = next(names)
+            stream = subscribe(feed, name, turn % 6 + 1)
+            if turn % 4 == 0:
+                feed.rotate()
+            async with asyncio.timeout(10):
+                found = [channel_and_number((await anext(stream))["params"]["result"]) for _ in range(5)]
+            assert found == [(name, found[0][1] + place) for place in range(5)]
+            await stream.close()
+            await asyncio.sleep(0.05)
+        await asyncio.sleep(40)
+        client = exchange.server.connections[-1]
+        sent = [json.loads(each)["method"] for each in client.received]
+        assert sent.count("subscribe") == sent.count("unsubscribe")
+        assert not any(each.inbound.names for each in feed_of(feed).source.connections) or len(sent) < 4
+
+
+async def test_second_stream_of_a_channel_gets_the_messages_at_once():
+    """Streams of one channel share its id, also when the answer came before the second stream was made."""
+    async with demo.serve(rate=100, symbols=["A"]) as exchange, rpc_feed(exchange) as feed:
+        first = subscribe(feed, "a@trade", 1)
+        await anext(first)
+        second, everything = subscribe(feed, "a@trade", 1), feed.stream_filter([{"method": "update"}])
+        first.clear()
+        assert await anext(first) is await anext(second) is await anext(everything)
+        assert exchange.server.connections[0].received == [
+            json.dumps(numbered("subscribe", "a@trade", 1)).replace(" ", "")
+        ]
+
+
+async def test_plain_streams_go_on_when_the_first_stream_by_id_is_made():
+    """Streams by filters and streams by ids live side by side on a connection that was open before."""
+    async with demo.serve(rate=100, symbols=["A"]) as exchange, rpc_feed(exchange) as feed:
+        plain = feed.multiplex(
+            numbered("subscribe", "a@depth", 7),
+            filters=[{("params", "result", "e"): "depthUpdate"}],
+            acknowledged=[{"id": 7}],
+        )
+        await anext(plain)
+        named = subscribe(feed, "a@trade", 1)
+        for _ in range(5):
+            assert (await anext(plain))["params"]["result"]["e"] == "depthUpdate"
+            assert (await anext(named))["params"]["result"]["e"] == "trade"
+
+
+@pytest.mark.parametrize(
+    ("function", "text"),
+    [
+        (lambda answer: [{("params", "subscription"): answer["subscription"]}], "KeyError"),
+        (lambda answer: None, "must not be empty"),
+        (lambda answer: {"id": answer["result"]}, "must be a list of dicts"),
+    ],
+)
+async def test_answer_that_gives_no_filter_is_reported(function, text):
+    """A ``filters_from`` that raises or gives no filter is reported by name; other channels are not disturbed."""
+    async with demo.serve(rate=100, symbols=["A"]) as exchange, rpc_feed(exchange) as feed:
+        events = record(feed.events)
+        wrong = feed.multiplex(numbered("subscribe", "a@depth", 7), acknowledged=[{"id": 7}], filters_from=function)
+        right = subscribe(feed, "a@trade", 1)
+        await asyncio.sleep(5)
+        [event] = of_kind(rxws.CallbackFailed, events)
+        assert "<lambda>" in str(event)
+        assert text in repr(event.error)
+        assert right.pending > 100
+        assert wrong.pending == 0
+        assert len(exchange.server.connections[0].received) == 2
+
+
+async def test_unsubscribe_from_that_raises_is_reported_and_its_stream_goes_on():
+    """Without a message to unsubscribe, the stream gets its messages, and its end sends nothing."""
+    async with demo.serve(rate=100, symbols=["A"]) as exchange, rpc_feed(exchange) as feed:
+        events = record(feed.events)
+        stream = feed.multiplex(
+            numbered("subscribe", "a@depth", 7),
+            acknowledged=[{"id": 7}],
+            filters_from=lambda answer: [{("params", "subscription"): answer["result"]}],
+            unsubscribe_from=lambda answer: answer["nothing"],
+        )
+        await anext(stream)
+        await stream.close()
+        await asyncio.sleep(1)
+        assert [repr(each.error) for each in of_kind(rxws.CallbackFailed, events)] == ["KeyError('nothing')"]
+        assert len(exchange.server.connections[0].received) == 1
+
+
+async def test_channel_is_subscribed_again_when_no_answer_names_it():
+    """Without an answer a channel by id is subscribed again and again, until an answer comes."""
+    async with FeedServer() as server, rxws.ReactiveWebSocket(server.url, connect_options=PLAIN) as feed:
+        stream = feed.multiplex(
+            {"id": 1},
+            acknowledged=[{"id": 1, "result": rxws.present}],
+            filters_from=lambda answer: [{"key": answer["result"]}],
+            timeout=1,
+        )
+        connection = await server.connected()
+        for _ in range(5):
+            await connection.expect({"id": 1}, timeout=60)
+        await connection.send({"key": 5}, {"id": 1, "result": 5}, {"key": 5, "n": 1})
+        assert await anext(stream) == {"key": 5, "n": 1}
+        await asyncio.sleep(60)
+        assert len(connection.received) == 5
+
+
+@pytest.mark.parametrize(
+    ("arguments", "error", "text"),
+    [
+        ({}, TypeError, "filters is missing: give one of them"),
+        ({"filters": [], "filters_from": str, "acknowledged": []}, TypeError, "exclude each other"),
+        ({"filters_from": str}, TypeError, "filters_from needs acknowledged"),
+        ({"filters": [], "unsubscribe_from": str}, TypeError, "unsubscribe_from needs acknowledged"),
+        ({"filters_from": 3, "acknowledged": []}, TypeError, "filters_from must be a plain function of the server's"),
+        ({"filters_from": lambda a, b: [], "acknowledged": []}, TypeError, "filters_from must be a plain function"),
+        ({"filters_from": connect_later, "acknowledged": []}, TypeError, "filters_from must be a plain function"),
+        (
+            {"filters_from": str, "unsubscribe_from": str, "unsubscribe": "-", "acknowledged": []},
+            TypeError,
+            "unsubscribe and unsubscribe_from exclude each other",
+        ),
+        ({"subscribe": "+plain", "filters_from": str, "acknowledged": []}, ValueError, "has a stream without it"),
+    ],
+)
+async def test_arguments_that_exclude_or_need_others_are_refused(arguments, error, text):
+    """``multiplex`` raises an error that names the argument."""
+    async with FeedServer() as server, rxws.ReactiveWebSocket(server.url, connect_options=PLAIN) as feed:
+        plain = feed.multiplex("+plain", filters=[])
+        with pytest.raises(error, match=text):
+            feed.multiplex(**{"subscribe": "+"} | arguments)
+        await plain.close()
+
+
+async def test_replay_refuses_channels_that_a_server_names(tmp_path):
+    """A replay has no server whose answers name channels, and says so."""
+    async with demo.serve(symbols=["A"]) as exchange, rpc_feed(exchange) as feed:
+        with rxws.record(feed, tmp_path / "a.jsonl"):
+            await anext(subscribe(feed, "a@trade", 1))
+    async with rxws.replay(tmp_path / "a.jsonl") as played:
+        with pytest.raises(rxws.RxwsError, match="is a replay: filters_from needs the answers of a server"):
+            subscribe(played, "a@trade", 1)

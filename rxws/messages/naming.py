@@ -1,0 +1,65 @@
+"""The names that the server gives to channels on one connection, and the filters for the messages under each name."""
+
+from __future__ import annotations
+
+from collections.abc import Hashable, Sequence
+from typing import Any, Final
+
+from ..reporting.reporter import Reporter
+from .filters import Filter
+from .index import Index, Registration
+
+__all__ = ["CHANNEL", "ChannelNames", "filter_of"]
+
+
+class _Key:
+    """The key of filters that no message has."""
+
+    def __repr__(self) -> str:
+        return "channel"
+
+
+#: The key of the filter of a stream whose channel is named by the server. The value is the channel's identity.
+CHANNEL: Final = _Key()
+
+
+def filter_of(channel: Hashable) -> Filter:
+    """Return the filter of a stream that gets the messages of a channel by the names on their connections."""
+    return Filter.parse([{CHANNEL: channel}])
+
+
+class ChannelNames:
+    """The channels that have a name on one connection, and a filter for the messages under each name.
+
+    Args:
+        reporter: reports filters that raise.
+    """
+
+    def __init__(self, reporter: Reporter) -> None:
+        self._index: Index[Hashable] = Index(
+            lambda wanted, message, error: reporter.failed(wanted.predicate or wanted, message, error)
+        )
+        self._registrations: dict[Hashable, Registration[Hashable]] = {}
+        self._owners: dict[Filter, Hashable] = {}
+
+    def __bool__(self) -> bool:
+        return bool(self._registrations)
+
+    def assign(self, channel: Hashable, wanted: Filter) -> None:
+        """From now on, messages that pass ``wanted`` belong to the channel, and no longer to another channel."""
+        self.withdraw(channel)
+        # The server gives a name again when the subscription that had it has ended.
+        self.withdraw(self._owners.get(wanted))
+        self._owners[wanted] = channel
+        self._registrations[channel] = self._index.add(channel, wanted)
+
+    def withdraw(self, channel: Hashable) -> None:
+        """Forget the name of a channel, if it has one."""
+        registration = self._registrations.pop(channel, None)
+        if registration is not None:
+            del self._owners[registration.filter]
+            self._index.remove(registration)
+
+    def channels_of(self, message: Any) -> Sequence[Hashable]:
+        """Return the channels of a message."""
+        return self._index.match(message)
