@@ -20,6 +20,7 @@ The public names::
         CurrentObservable               an AsyncObservable that has a current value
         on_loop                         makes an AsyncObservable from any Observable
         Many                            several messages in one frame
+        Backfilled                      the messages of a stream, with those that the feed has missed
         Resynced                        the changes of a stream, together with their snapshots
         Snapshot                        a snapshot among those changes
     Recordings
@@ -141,6 +142,7 @@ from .reporting.events import (
     Unacknowledged,
 )
 from .reporting.state import State, Statistics
+from .streams.backfill import Backfilled
 from .streams.resync import Resynced
 from .streams.sequence import Snapshot
 from .streams.stream import Stream
@@ -149,6 +151,7 @@ from .websocket import ReactiveWebSocket
 __all__ = [
     "AsyncObservable",
     "AsyncWebsocketStreamInterface",
+    "Backfilled",
     "CallbackFailed",
     "ConnectFailed",
     "Connected",

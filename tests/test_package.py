@@ -58,6 +58,7 @@ PURE = (
         "messages.fields",
         "messages.filters",
         "messages.shapes",
+        "streams.holes",
         "streams.sequence",
         "display.snapshot",
     ),

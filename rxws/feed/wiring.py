@@ -93,7 +93,7 @@ class Feed:
         self.reporter.publish = self.ledger.before(self.events.on_next)
         self.state = CurrentObservable(self.context, State.CONNECTING)
         self.live_or_ended = asyncio.Event()
-        self.router = Router(self.context)
+        self.router = Router(self.context, hooks.identity)
         self._availability = self._make_availability()
         self.sender = Sender(self.reporter, options, self.check_open)
         self._unmatched = UnmatchedFilters(self.router, lambda: self.sender.is_subscribed)

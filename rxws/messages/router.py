@@ -40,10 +40,16 @@ class Receiver:
 
 
 class Router:
-    """Delivers each message to the subscribers of all messages, and to the receivers whose filters it passes."""
+    """Delivers each message to the subscribers of all messages, and to the receivers whose filters it passes.
 
-    def __init__(self, context: LoopContext) -> None:
+    Args:
+        context: the event loop and the reporter.
+        identity: the user's hook that returns what makes two messages the same; None: there is none.
+    """
+
+    def __init__(self, context: LoopContext, identity: Callable[[Any], Hashable] | None = None) -> None:
         self.context: Final = context
+        self.identity: Final = identity
         self.messages: HotObservable[Any] = HotObservable(context)
         self.last_message: Any = None
         self._reporter = context.reporter

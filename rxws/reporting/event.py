@@ -26,7 +26,7 @@ __all__ = ["Event", "GapReason", "Overflow", "Reason"]
 Reason: TypeAlias = Literal["rotation", "server", "network", "idle", "handshake", "tls", "auth", "user", "internal"]
 
 #: The reason of a :class:`Gap`.
-GapReason: TypeAlias = Reason | Literal["recording", "source", "subscription"]
+GapReason: TypeAlias = Reason | Literal["recording", "source", "subscription", "history"]
 
 #: What a full buffer does: it ends its stream after the held items, drops the oldest item, or drops the newest.
 Overflow: TypeAlias = Literal["error", "drop_oldest", "drop_newest"]

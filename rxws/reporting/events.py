@@ -155,6 +155,7 @@ class Gap(Event):
             had the channel of a stream of ``multiplex`` subscribed, because the server had refused it, or had not
             answered when the connection was opened. Only the streams of that channel get a Gap with one of these two
             reasons. ``"source"``: the parse hook returned the Gap, and its times are those of the source.
+            ``"history"``, in what ``stream.backfill`` returns: the history lacks the missing messages.
         last_message: the last message delivered before the gap, or None if there was none.
 
     Example::
@@ -176,7 +177,7 @@ class Gap(Event):
     @property
     def _sentence(self) -> str:
         length = (self.end - self.start) * 1000
-        if self.reason in ("rotation", "user", "recording", "source"):
+        if self.reason in ("rotation", "user", "recording", "source", "history"):
             return f"messages of {length:,.1f} ms may be missing ({self.reason})"
         return f"{length:,.1f} ms without a connection ({self.reason}): messages may be missing"
 

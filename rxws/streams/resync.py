@@ -16,7 +16,7 @@ from ..observables.buffer import Buffer
 from ..observables.loop_context import LoopContext
 from ..observables.observable import AsyncObservable, BufferIterator, Scheduler
 from .resync_session import ChangeSource, FeedSession, FetchingSession, Session
-from .sequence import SequenceTracker, Snapshot
+from .sequence import Snapshot, SnapshotTracker
 
 __all__ = ["Resynced"]
 
@@ -107,7 +107,7 @@ class Resynced(AsyncObservable[T | Snapshot[S]], Generic[T, S]):
         return subscription
 
 
-def _tracker_of_fetched(sequence: Any, snapshot_sequence: Any) -> Callable[[], SequenceTracker[Any]]:
+def _tracker_of_fetched(sequence: Any, snapshot_sequence: Any) -> Callable[[], SnapshotTracker[Any]]:
     """Return a function that makes the tracker of changes whose snapshots are fetched."""
     if sequence is None or snapshot_sequence is None:
         raise TypeError(
@@ -115,10 +115,10 @@ def _tracker_of_fetched(sequence: Any, snapshot_sequence: Any) -> Callable[[], S
         )
     # Here a tuple is a pair of keys. For other arguments it is a path.
     range_of = range_reader(sequence, "sequence", pairs=(list, tuple))
-    return partial(SequenceTracker, range_of, number_reader(snapshot_sequence, "snapshot_sequence"))
+    return partial(SnapshotTracker, range_of, number_reader(snapshot_sequence, "snapshot_sequence"))
 
 
-def _tracker_of_sent(sequence: Any, snapshot_sequence: Any) -> Callable[[], SequenceTracker[Any]]:
+def _tracker_of_sent(sequence: Any, snapshot_sequence: Any) -> Callable[[], SnapshotTracker[Any]]:
     """Return a function that makes the tracker of changes whose snapshots arrive in the feed."""
     if snapshot_sequence is not None:
         raise TypeError("snapshot_sequence needs a function for snapshot: sequence reads a snapshot in the feed")
@@ -127,11 +127,11 @@ def _tracker_of_sent(sequence: Any, snapshot_sequence: Any) -> Callable[[], Sequ
     range_of = range_reader(sequence, "sequence", pairs=(list, tuple))
     if isinstance(sequence, tuple | list) and len(sequence) == 2:
         # A snapshot may have no first number.
-        return partial(SequenceTracker, range_of, number_reader(sequence[1], "sequence"))
-    return partial(SequenceTracker, range_of, lambda snapshot: range_of(snapshot)[1])
+        return partial(SnapshotTracker, range_of, number_reader(sequence[1], "sequence"))
+    return partial(SnapshotTracker, range_of, lambda snapshot: range_of(snapshot)[1])
 
 
-def _tracker_of_arrivals() -> SequenceTracker[Any]:
+def _tracker_of_arrivals() -> SnapshotTracker[Any]:
     """Return a tracker that counts messages without numbers. It holds none, because no snapshot arrives later."""
     arrivals = itertools.count(1)
 
@@ -139,4 +139,4 @@ def _tracker_of_arrivals() -> SequenceTracker[Any]:
         number = next(arrivals)
         return number, number
 
-    return SequenceTracker(range_of, lambda _snapshot: next(arrivals), held_max=0)
+    return SnapshotTracker(range_of, lambda _snapshot: next(arrivals), held_max=0)

@@ -20,7 +20,7 @@ from ..reporting.cancellation import FAILURES, is_being_cancelled
 from ..reporting.events import Gap, Overflowed
 from ..reporting.quoting import quoted_body
 from .availability import ALWAYS_AVAILABLE, Availability
-from .sequence import HELD_MAX, SequenceTracker
+from .sequence import HELD_MAX, SnapshotTracker
 
 __all__ = ["ChangeSource", "FeedSession", "FetchingSession", "Session"]
 
@@ -72,7 +72,7 @@ class Session(HotObservable[Any]):
         tracker: decides which changes follow which snapshot.
     """
 
-    def __init__(self, context: LoopContext, source: ChangeSource, tracker: SequenceTracker[Any]) -> None:
+    def __init__(self, context: LoopContext, source: ChangeSource, tracker: SnapshotTracker[Any]) -> None:
         super().__init__(context)
         self._tracker: Final = tracker
         # This is not named `_source`, because an AsyncObservable subscribes to its `_source`.
@@ -216,7 +216,7 @@ class FetchingSession(Session):
         self,
         context: LoopContext,
         source: ChangeSource,
-        tracker: SequenceTracker[Any],
+        tracker: SnapshotTracker[Any],
         fetch: Callable[[], Awaitable[Any]],
     ) -> None:
         super().__init__(context, source, tracker)
@@ -259,7 +259,7 @@ class FeedSession(Session):
         self,
         context: LoopContext,
         source: ChangeSource,
-        tracker: SequenceTracker[Any],
+        tracker: SnapshotTracker[Any],
         is_snapshot: Callable[[Any], bool],
     ) -> None:
         super().__init__(context, source, tracker)

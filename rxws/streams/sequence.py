@@ -1,4 +1,4 @@
-"""Decides which changes follow which snapshot, without any I/O."""
+"""Decides which numbered messages can be delivered, and which changes follow which snapshot, without any I/O."""
 
 from __future__ import annotations
 
@@ -6,16 +6,15 @@ import math
 from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import Any, Final, Generic, TypeVar
+from typing import Any, Final, Generic, Literal, TypeVar
 
 from ..reporting.quoting import quoted_repr
 
-__all__ = ["HELD_MAX", "SequenceTracker", "Snapshot"]
+__all__ = ["HELD_MAX", "SequenceTracker", "Snapshot", "SnapshotTracker"]
 
 T = TypeVar("T")
 
-#: The largest number of changes that are held while a snapshot is fetched. If more arrive, the oldest are dropped, and
-#: the snapshot must be newer than the dropped ones.
+#: The largest number of messages that are held while a snapshot or missing messages are fetched.
 HELD_MAX: Final = 100_000
 
 
@@ -40,6 +39,33 @@ class Snapshot(Generic[T]):
 
 @dataclass(eq=False, slots=True)
 class SequenceTracker(Generic[T]):
+    """Compares the numbers of messages, and holds messages while some before them are missing.
+
+    Attributes:
+        range_of: returns the first and the last number of a message.
+        held_max: the largest number of messages held. With 0 none is held, and nothing is dropped for it.
+        in_sync: whether all messages were delivered.
+        dropped: number of messages that were dropped because too many were held.
+    """
+
+    range_of: Callable[[Any], tuple[int, int]]
+    held_max: int = field(default=HELD_MAX, kw_only=True)
+    in_sync: bool = field(default=False, init=False)
+    dropped: int = field(default=0, init=False)
+    # The numbers of held messages, and the messages.
+    _held: deque[tuple[int, int, T]] = field(default_factory=deque, init=False)
+    # The last number that was delivered; minus infinity at the start, and after the server restarted its count.
+    _last: float = field(default=-math.inf, init=False)
+
+    def _place(self, first: int, last: int) -> Literal["old", "next", "later"]:
+        """Return whether a message was delivered, follows the delivered ones, or comes after missing ones."""
+        if last <= self._last:
+            return "old"
+        return "next" if first <= self._last + 1 else "later"
+
+
+@dataclass(eq=False, slots=True)
+class SnapshotTracker(SequenceTracker[T]):
     """Decides which changes follow which snapshot.
 
     While the tracker is out of sync, it holds changes and needs a snapshot. With a snapshot that is not older than the
@@ -49,26 +75,14 @@ class SequenceTracker(Generic[T]):
     delivered changes is refused, because it comes from a cache, unless the numbers went back after those changes.
 
     Attributes:
-        range_of: returns the first and the last number of a change.
         number_of: returns the last number in a snapshot.
-        held_max: the largest number of changes held. With 0 none is held, and nothing is dropped for it.
-        in_sync: whether all changes were delivered.
         reason: why a snapshot is needed, or was needed last.
-        dropped: number of held changes that were dropped for later ones.
         losses: number of times that changes were missing. A snapshot requested before the last loss may be outdated.
     """
 
-    range_of: Callable[[Any], tuple[int, int]]
     number_of: Callable[[Any], int]
-    held_max: int = HELD_MAX
-    in_sync: bool = field(default=False, init=False)
     reason: str = field(default="start", init=False)
-    dropped: int = field(default=0, init=False)
     losses: int = field(default=0, init=False)
-    # The numbers of held changes, and the changes.
-    _held: deque[tuple[int, int, T]] = field(default_factory=deque, init=False)
-    # The last number of the last delivered snapshot or change; minus infinity after the server restarted its count.
-    _last: float = field(default=-math.inf, init=False)
     # The last number of the latest change, whether it was delivered or not.
     _seen: float = field(default=-math.inf, init=False)
 
@@ -100,11 +114,12 @@ class SequenceTracker(Generic[T]):
     def _follow(self, first: int, last: int, message: T) -> list[T]:
         """Return the change if it can be delivered now; hold it if a snapshot must come first."""
         if self.in_sync:
-            if last <= self._last:
-                return []
-            if first <= self._last + 1:
+            place = self._place(first, last)
+            if place == "next":
                 self._last = last
                 return [message]
+            if place == "old":
+                return []
             self.reset("hole")
         elif not self.held_max:
             return []

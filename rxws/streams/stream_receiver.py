@@ -60,6 +60,12 @@ class StreamReceiver(Buffer[T], Receiver):
         self.fan_out: HotObservable[T] | None = None
         self.gaps: HotObservable[Gap] | None = None
 
+    def all_gaps(self) -> HotObservable[Gap]:
+        """Return the Observable of all gaps of the stream."""
+        if self.gaps is None:
+            self.gaps = HotObservable(self._router.context)
+        return self.gaps
+
     def describe(self) -> str:
         """Return the name of the stream, which contains its filter."""
         return f"stream {quoted_repr(self._filters)}"

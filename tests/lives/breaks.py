@@ -194,7 +194,7 @@ BREAKS: dict[str, tuple[str, Make]] = {
     "an interval begins too early": ("rxws.connections.coverage:Coverage.exclude", _cut_too_little),
     "a replay proves nothing": ("rxws.connections.matching.replay:Replay.came", _prove_nothing),
     "a connection resumes without a proof": ("rxws.connections.matching.matcher:Matcher.is_resuming", _resume_at_once),
-    "a book sees no hole": ("rxws.streams.sequence:SequenceTracker.apply", _see_no_hole),
+    "a book sees no hole": ("rxws.streams.sequence:SnapshotTracker.apply", _see_no_hole),
     "rotate() is False": ("rxws.connections.line:Line._resolve_rotation", _deny_rotations),
     "timers are left behind": ("rxws.connections.opener:watch", _leave_timers),
     "a message is lost now and then": ("rxws.messages.index:Index.match", _lose_some),

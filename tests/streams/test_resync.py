@@ -15,7 +15,7 @@ from reactivex import operators as ops
 
 import rxws
 from rxws import CallbackFailed, Overflowed, Snapshot, demo
-from rxws.streams.sequence import SequenceTracker
+from rxws.streams.sequence import SnapshotTracker
 from rxws.testing import HttpError
 from tests.support.life import ScriptedFeed, ScriptedWebsocket
 
@@ -369,7 +369,7 @@ async def test_book_is_not_in_sync_while_a_rotation_holds_changes():
 
 async def test_change_when_too_many_are_held(monkeypatch):
     """Held changes beyond the bound are dropped and counted, and reported once."""
-    monkeypatch.setattr(SequenceTracker.__init__, "__defaults__", (3,))
+    monkeypatch.setattr(SnapshotTracker.__init__, "__kwdefaults__", {"held_max": 3})
     async with Changing() as feed:
         await feed.wait_connected()
         got, source = [], Source(OSError("down"), OSError("down"), 9)

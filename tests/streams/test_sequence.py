@@ -1,4 +1,4 @@
-"""SequenceTracker: the decision which changes follow which snapshot."""
+"""SnapshotTracker: the decision which changes follow which snapshot."""
 
 from __future__ import annotations
 
@@ -7,12 +7,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from rxws.messages.fields import number_reader, range_reader
-from rxws.streams.sequence import SequenceTracker, Snapshot
+from rxws.streams.sequence import Snapshot, SnapshotTracker
 
 
 def make(held_max=100):
     """Make a tracker of changes with the numbers ``U`` and ``u``, and of snapshots with the number ``last``."""
-    return SequenceTracker(range_reader(["U", "u"], "sequence"), number_reader("last", "snapshot_sequence"), held_max)
+    range_of, number_of = range_reader(["U", "u"], "sequence"), number_reader("last", "snapshot_sequence")
+    return SnapshotTracker(range_of, number_of, held_max=held_max)
 
 
 def c(first, last=None):

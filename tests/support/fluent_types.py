@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 from asyncio import Future
-from collections.abc import Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
 from dataclasses import dataclass
 from typing import Any, assert_type
 
@@ -145,6 +145,17 @@ async def resynced(changes: rxws.Stream[Trade], fetch: Callable[[], Awaitable[li
             assert_type(item.data, list[float])
         else:
             assert_type(item, Trade)
+
+
+async def backfilled(trades: rxws.Stream[Trade], fetch: Callable[..., Awaitable[list[Trade]]]) -> None:
+    """An item is a message or a Gap; the history may also be an async generator of pages."""
+
+    async def pages(key: str, after: int | None, before: int | None) -> AsyncIterator[list[Trade]]:
+        yield await fetch(key, after, before)
+
+    assert_type(trades.backfill(fetch, sequence="n"), rxws.Backfilled[Trade])
+    async for item in trades.backfill(pages, sequence="n", key="s"):
+        assert_type(item, Trade | rxws.Gap)
 
 
 def edges(feed: rxws.ReactiveWebSocket[dict[str, Any]]) -> None:
