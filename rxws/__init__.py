@@ -5,6 +5,7 @@ The public names::
     Feeds
         ReactiveWebSocket               a feed made from a URL
         AsyncWebsocketStreamInterface   a feed made from a subclass with three hooks
+        LineStatistics                  a snapshot of one line of a feed that has several
         State                           whether a feed is connecting, connected, rotating, waiting, closed or failed
         Statistics                      a snapshot of a feed's counters
         Continuity                      the intervals in which nothing was missing, and the gaps
@@ -38,6 +39,8 @@ The public names::
         MessageRejected                 a frame could not be parsed
         CallbackFailed                  a function of the user raised an exception
         Lagging                         many messages wait for a consumer
+        LineJoined                      a line brings the same messages as the others
+        LineLost                        a line no longer brings the same messages as the others
         LoopBlocked                     a function kept the event loop from running anything else
         Overflowed                      a full buffer dropped messages, or ended its stream
         NothingMatched                  no message matched the filter of a stream
@@ -129,6 +132,8 @@ from .reporting.events import (
     Gap,
     HandlerFailed,
     Lagging,
+    LineJoined,
+    LineLost,
     LoopBlocked,
     MessageRejected,
     NothingMatched,
@@ -141,7 +146,7 @@ from .reporting.events import (
     SubscriptionFailed,
     Unacknowledged,
 )
-from .reporting.state import State, Statistics
+from .reporting.state import LineStatistics, State, Statistics
 from .streams.backfill import Backfilled
 from .streams.resync import Resynced
 from .streams.sequence import Snapshot
@@ -165,6 +170,9 @@ __all__ = [
     "HandlerFailed",
     "Interval",
     "Lagging",
+    "LineJoined",
+    "LineLost",
+    "LineStatistics",
     "LoopBlocked",
     "Many",
     "MessageRejected",

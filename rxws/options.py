@@ -36,6 +36,7 @@ class FeedOptions(TypedDict, total=False):
     cursor: Hashable | Callable[[Any], Any] | None
     sequence: Hashable | list[Any] | Callable[[Any], Any] | None
     key: Hashable | Callable[[Any], Any] | None
+    lines: int
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -64,6 +65,7 @@ class Options:
     cursor: Hashable | Callable[[Any], Any] | None = None
     sequence: Hashable | list[Any] | Callable[[Any], Any] | None = None
     key: Hashable | Callable[[Any], Any] | None = None
+    lines: int = 1
 
     @classmethod
     def of(cls, kind: type, options: FeedOptions) -> Options:
@@ -105,6 +107,9 @@ class Options:
             messages, seconds = self.send_limit
             check_count("the messages of send_limit", messages)
             check_seconds("the seconds of send_limit", seconds, zero=False)
+        check_count("lines", self.lines)
+        if self.lines > 1 and self.resume is not None:
+            raise ValueError("resume does not work with several lines yet")
         for option, needed in ("cursor", "resume"), ("sequence", "resume"), ("key", "sequence"):
             if getattr(self, option) is not None and getattr(self, needed) is None:
                 raise ValueError(f"{option} has no effect without {needed}")

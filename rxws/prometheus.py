@@ -38,6 +38,13 @@ HELP: Final[Mapping[str, str]] = {
 }
 """The help text of each statistic. A statistic that is not listed here has its name as the text."""
 
+LINE_HELP: Final[Mapping[str, str]] = {
+    "is_joined": "1 while the line brings everything that is delivered.",
+    "firsts": "Frames that arrived first on the line.",
+    "lag": "Median of the seconds by which copies on the line lag.",
+}
+"""The help text of each statistic of a line."""
+
 GAUGES: Final[Mapping[str, str]] = {
     "streams": "",
     "pending": "",
@@ -61,6 +68,8 @@ class FeedCollector(Collector):
       ``rxws_streams``, ``rxws_pending``, ``rxws_last_message_age_seconds`` (absent before the first message),
       ``rxws_complete_since_timestamp_seconds`` (absent while there is no connection).
     * ``rxws_reconnects_total`` has the label ``reason``.
+    * If the feed has several lines, ``rxws_line_is_joined``, ``rxws_line_firsts_total`` and ``rxws_line_lag_seconds``
+      have the label ``line``, which is 1 for the first.
     * ``rxws_live`` is 1 while a connection delivers, otherwise 0.
     * ``rxws_state`` is a state set: 1 for the current :class:`~rxws.State`, 0 for the others.
 
@@ -104,13 +113,24 @@ class FeedCollector(Collector):
         for name, feed in self._feeds.items():
             statistics, state = feed.statistics(), feed.state.value
             for field in fields(statistics):
-                _add(families[field.name], name, getattr(statistics, field.name))
+                if field.name != "lines":
+                    _add(families[field.name], name, getattr(statistics, field.name))
+            for number, line in enumerate(statistics.lines, 1):
+                for each in LINE_HELP:
+                    if (value := getattr(line, each)) is not None:
+                        families[f"line_{each}"].add_metric([name, str(number)], float(value))
             families["live"].add_metric([name], float(state.is_live))
             families["state"].add_metric([name], {each.value: each is state for each in State})
         yield from families.values()
 
     def _families(self) -> dict[str, Any]:
-        families: dict[str, Any] = {field.name: _family(field.name) for field in fields(Statistics)}
+        families: dict[str, Any] = {
+            field.name: _family(field.name) for field in fields(Statistics) if field.name != "lines"
+        }
+        labels = ["feed", "line"]
+        families["line_is_joined"] = GaugeMetricFamily("rxws_line_is_joined", LINE_HELP["is_joined"], labels=labels)
+        families["line_firsts"] = CounterMetricFamily("rxws_line_firsts", LINE_HELP["firsts"], labels=labels)
+        families["line_lag"] = GaugeMetricFamily("rxws_line_lag_seconds", LINE_HELP["lag"], labels=labels)
         families["live"] = GaugeMetricFamily("rxws_live", "1 while a connection delivers.", labels=["feed"])
         families["state"] = StateSetMetricFamily("rxws_state", "The state of the feed.", labels=["feed"])
         return families

@@ -8,7 +8,7 @@ import functools
 import inspect
 import ipaddress
 import types
-from collections.abc import Awaitable, Callable, Hashable, Iterable, Iterator, Mapping
+from collections.abc import Awaitable, Callable, Hashable, Iterable, Iterator, Mapping, Sequence
 from typing import Any, Final, TypeVar, Unpack
 from urllib.parse import urlsplit
 
@@ -20,7 +20,9 @@ from reactivex import operators as ops
 from . import codec
 from .callables import asks_for, is_coroutine_function, name_of, resolve, takes
 from .checks import check_seconds
+from .connections.backoff import Address
 from .connections.transport import abort_websocket, check_websocket
+from .feed.hooks import ADDRESS
 from .interface import AsyncWebsocketStreamInterface, T, feed_of
 from .messages.filters import Filter, Filters
 from .messages.frames import Websocket
@@ -35,7 +37,8 @@ __all__ = ["ReactiveWebSocket"]
 #: Seconds after which the next address of a host is tried too, if the one before has not answered (RFC 8305).
 HAPPY_EYEBALLS_DELAY: Final = 0.25
 
-Url = str | Callable[[], str | Awaitable[str]] | Callable[[Any], str | Awaitable[str]]
+OneUrl = str | Callable[[], str | Awaitable[str]] | Callable[[Any], str | Awaitable[str]]
+Url = OneUrl | Sequence[OneUrl]
 ConnectOptions = (
     Mapping[str, Any]
     | Callable[[], Mapping[str, Any] | Awaitable[Mapping[str, Any]]]
@@ -53,7 +56,8 @@ class ReactiveWebSocket(AsyncWebsocketStreamInterface[T]):
 
     Args:
         url: the address, or an (async) function that returns it. The function is called for every connection, so it can
-            get a fresh listen key.
+            get a fresh listen key. A list of addresses and functions: after a failure the next one is used, and the
+            first one again when its delay is over. With ``lines`` each line begins with another one.
         connect: a function with the signature of ``websockets.connect``, such as ``picows.websockets.connect``.
         connect_options: keyword arguments of ``connect`` (``additional_headers=…``, ``ssl=…``), or an (async) function
             that returns them, called for every connection. None passes none. ``websockets.connect`` gets
@@ -116,14 +120,18 @@ class ReactiveWebSocket(AsyncWebsocketStreamInterface[T]):
     ) -> None:
         if hasattr(url, "__aenter__"):
             raise TypeError("url is a context manager: is an 'async with … as url' missing?")
-        _check_source("url", url, str, "a str")
+        urls = list(url) if isinstance(url, list | tuple) else [url]
+        if not urls:
+            raise ValueError("url must be an address or a list of at least one, not an empty list")
+        for each in urls:
+            _check_source("url", each, str, "a str")
         _check_source("connect_options", connect_options, Mapping | None, "a mapping")
         if rotate_every is not None:
             check_seconds("rotate_every", rotate_every, zero=False)
         self.__resumes = options.get("resume") is not None
         if self.__resumes and split and identity is None:
             raise ValueError("resume with split=True needs identity=: messages may be repeated in other frames")
-        self.__url = self.__with_cursor("url", 1, url)
+        self.__urls = [self.__with_cursor("url", 1, each) for each in urls]
         self.__connect = _checked("connect", connect)
         self.__connect_options = self.__with_cursor("connect_options", 1, connect_options)
         # The sender sends the messages of a list, so that they count for send_limit.
@@ -144,6 +152,7 @@ class ReactiveWebSocket(AsyncWebsocketStreamInterface[T]):
         self.__set_hooks(identity, per_connection, reply)
         super().__init__(**options)
         feed_of(self).sender.on_open = tuple(messages)
+        feed_of(self).addresses.extend(Address() for _ in urls[1:])
         if type(self)._create_ws is ReactiveWebSocket._create_ws:
             # The user did not write the hook and does not know its name, so error texts must not use it.
             feed_of(self).opening = f"connecting to {self.shown_url or 'the URL that a function returns'}"
@@ -171,7 +180,7 @@ class ReactiveWebSocket(AsyncWebsocketStreamInterface[T]):
             self._reply = _checked("reply", reply)  # type: ignore[method-assign]
 
     async def _create_ws(self) -> Websocket:
-        url = await resolve(self.__url)
+        url = await resolve(self.__urls[ADDRESS.get()])
         options = await resolve(self.__connect_options) or {}
         if type(self)._create_ws is ReactiveWebSocket._create_ws and isinstance(url, str):
             feed_of(self).opening = f"connecting to {redact_url(url)}"
@@ -233,8 +242,8 @@ class ReactiveWebSocket(AsyncWebsocketStreamInterface[T]):
 
     @property
     def shown_url(self) -> str | None:
-        """The address without its secrets, for display. None if ``url`` is a function."""
-        return redact_url(self.__url) if isinstance(self.__url, str) else None
+        """The first address without its secrets, for display. None if it is a function."""
+        return redact_url(self.__urls[0]) if isinstance(self.__urls[0], str) else None
 
     def __repr__(self) -> str:
         return f"{super().__repr__()[:-1]}, {self.shown_url or 'URL from a function'}>"

@@ -1003,6 +1003,7 @@ async def test_statistics_have_all_counters(feed_server):
         "reconnects": {},
         "last_message_age": None,
         "complete_since": None,
+        "lines": (),
     }
     async with feed:
         connection = await feed_server.connected()

@@ -52,6 +52,7 @@ def test_defaults_are_those_of_the_contract():
         "cursor": None,
         "sequence": None,
         "key": None,
+        "lines": 1,
     }
 
 

@@ -11,7 +11,7 @@ from prometheus_client import CollectorRegistry, generate_latest
 from prometheus_client.openmetrics.exposition import generate_latest as generate_open_metrics
 
 import rxws
-from rxws.prometheus import HELP, FeedCollector
+from rxws.prometheus import HELP, LINE_HELP, FeedCollector
 
 
 def text_of(*feeds):
@@ -90,9 +90,27 @@ async def test_every_statistic_is_a_metric():
     """Every field of ``Statistics`` is a metric and has its own help text."""
     async with rxws.testing.FeedServer() as server, rxws.ReactiveWebSocket(server.url, name="all") as ws:
         text = text_of(ws)
-    for field in fields(rxws.Statistics):
-        assert re.search(rf"^# HELP rxws_{field.name}\w* [A-Z]", text, re.MULTILINE), field.name
-    assert HELP.keys() == {field.name for field in fields(rxws.Statistics)}
+    names = {field.name for field in fields(rxws.Statistics)} - {"lines"}
+    for name in names:
+        assert re.search(rf"^# HELP rxws_{name}\w* [A-Z]", text, re.MULTILINE), name
+    assert HELP.keys() == names
+    assert LINE_HELP.keys() == {field.name for field in fields(rxws.LineStatistics)} - {"state"}
+
+
+async def test_each_line_has_its_own_metrics():
+    """A feed with several lines exports the statistics of each line, under the number of the line."""
+    async with (
+        rxws.demo.serve(rate=1_000) as exchange,
+        rxws.ReactiveWebSocket(exchange, name="two", lines=2, handover_settle=0.1) as ws,
+    ):
+        async for _ in ws.stream_filter():
+            if all(line.lag is not None for line in ws.statistics().lines):
+                break
+        text = text_of(ws)
+    for line in "12":
+        assert f'rxws_line_firsts_total{{feed="two",line="{line}"}}' in text
+        assert f'rxws_line_lag_seconds{{feed="two",line="{line}"}}' in text
+    assert 'rxws_line_is_joined{feed="two",line="1"} 1.0' in text
 
 
 async def test_metrics_are_read_in_any_thread_while_messages_flow():

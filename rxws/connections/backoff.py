@@ -5,13 +5,14 @@ from __future__ import annotations
 import math
 import numbers
 from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
 from typing import Final
 
 from websockets.frames import CloseCode
 
 from .failures import CREDENTIALS_REFUSED, TOO_MANY_REQUESTS, Failure, is_fatal
 
-__all__ = ["Backoff"]
+__all__ = ["Address", "Backoff"]
 
 #: A connection is healthy if its first and last message are at least this many seconds apart. Then the delays start
 #: over.
@@ -30,61 +31,106 @@ RESTART_DELAY: Final = 2.0
 _RESTART_CODES: Final = frozenset({CloseCode.SERVICE_RESTART, CloseCode.TRY_AGAIN_LATER})
 
 
+@dataclass(eq=False, slots=True)
+class Address:
+    """The delays of one address. All lines that connect to it share them.
+
+    Attributes:
+        delays: the next delays; None: they start over.
+        refusals: the number of attempts in a row that were answered with HTTP 401 or 403.
+        has_opened: whether a connection was ever open.
+        is_given_up: whether a retry makes no sense.
+        free_at: the time before which no line with another address connects to it.
+    """
+
+    delays: Iterator[float] | None = None
+    refusals: int = 0
+    has_opened: bool = False
+    is_given_up: bool = False
+    free_at: float = -math.inf
+
+
 class Backoff:
-    """Computes the delay before each attempt to connect, from the start of a feed to its end.
+    """Computes the delay before each attempt of one line to connect, and chooses the address of the attempt.
+
+    After a failure the next attempt uses another address, if there is one. Otherwise it uses the first whose delay is
+    over, beginning with ``first``.
 
     Args:
         delays: returns an iterable of the seconds to wait before each retry; when it is exhausted, no retry follows.
         should_retry: called with the exception of a failure: True retries, False gives up, None leaves the decision to
             :func:`is_fatal`.
+        addresses: the addresses; all lines of a feed share the list. None: there is one.
+        first: the index of the address with which this line begins.
 
     Attributes:
         attempts: the number of attempts since the last connection ended, or since the feed started. The attempt that is
             being made, or that opened the current connection, is counted.
-        opened_at: when the last connection was opened, or None before the first success.
+        index: the index of the address of the last attempt.
     """
 
     def __init__(
-        self, delays: Callable[[], Iterable[float]], should_retry: Callable[[BaseException], bool | None]
+        self,
+        delays: Callable[[], Iterable[float]],
+        should_retry: Callable[[BaseException], bool | None],
+        addresses: list[Address] | None = None,
+        first: int = 0,
     ) -> None:
         self.attempts = 0
-        self.opened_at: float | None = None
+        self.index = 0
         self._make_delays: Final = delays
         self._should_retry: Final = should_retry
-        self._delays: Iterator[float] | None = None
-        self._refusals = 0
+        self._addresses: Final = [Address()] if addresses is None else addresses
+        self._first: Final = first
+        # The address of the last failure, until a connection is open.
+        self._failed: Address | None = None
         self._is_open = False
 
-    def attempt_started(self) -> None:
-        """Note that an attempt to open a connection begins."""
+    @property
+    def address(self) -> Address:
+        """The address of the last attempt."""
+        return self._addresses[self.index]
+
+    def attempt_started(self, now: float = 0.0) -> None:
+        """Note that an attempt to open a connection begins at ``now``, in seconds on any clock."""
         self.attempts = 1 if self._is_open else self.attempts + 1
         self._is_open = False
+        count = len(self._addresses)
+        order = [(self._first + step) % count for step in range(count)]
+        usable = [each for each in order if not self._addresses[each].is_given_up] or order
+        free = (
+            each
+            for each in usable
+            if self._addresses[each].free_at <= now and self._addresses[each] is not self._failed
+        )
+        self.index = next(free, None) or min(usable, key=lambda each: self._addresses[each].free_at)
 
-    def opened(self, now: float) -> None:
-        """Note that the attempt succeeded at ``now``, in seconds on any clock. This does not reset the delays."""
-        self.opened_at = now
-        self._is_open = True
-        self._refusals = 0
+    def opened(self) -> None:
+        """Note that the attempt succeeded. This does not reset the delays."""
+        self.address.has_opened = self._is_open = True
+        self.address.refusals, self.address.is_given_up = 0, False
+        self._failed = None
 
-    def closed(self, opened_at: float, now: float, first: float | None, last: float | None) -> None:
-        """Note the end of a connection. If it was healthy, the delays start over.
+    @staticmethod
+    def closed(address: Address, opened_at: float, now: float, first: float | None, last: float | None) -> None:
+        """Note the end of a connection. If it was healthy, the delays of its address start over.
 
         It was healthy if its first and last message are at least 3 s apart, or if a message arrived and it was open for
         at least 20 s.
 
         Args:
-            opened_at: when it was opened, in seconds on the clock of :meth:`opened`.
+            address: its address. In a rotation, the next connection may have another one.
+            opened_at: when it was opened.
             now: when it ended.
             first: when its first message arrived; None if none arrived.
             last: when its last message arrived; None if none arrived.
         """
-        # Do not use the attribute `opened_at`: in a rotation the next connection opens before this one ends.
         if first is None or last is None:
             return
         if last - first >= HEALTHY_SPAN or now - opened_at >= HEALTHY_AFTER:
-            self._delays = None
+            address.delays = None
 
-    def next_delay(self, failure: Failure) -> float | None:
+    def next_delay(self, failure: Failure, now: float = 0.0) -> float | None:
         """Return the seconds to wait after ``failure``, or None to give up.
 
         The delay is at least the ``Retry-After`` of the server. It is at least 2 s after the close codes 1012 and 1013,
@@ -96,29 +142,37 @@ class Backoff:
             ValueError: a delay is negative, infinite or NaN.
             BaseException: the exception of ``reconnect_delays`` or ``should_retry``.
         """
-        self._refusals = self._refusals + 1 if failure.status in CREDENTIALS_REFUSED else 0
-        delay = self._draw() if self._is_worth_a_retry(failure) else None
-        if delay is None:
-            return None
-        return max(delay, _shortest_delay(failure))
+        failed = self._failed = self.address
+        failed.refusals = failed.refusals + 1 if failure.status in CREDENTIALS_REFUSED else 0
+        waits = [each.free_at - now for each in self._addresses if not (each is failed or each.is_given_up)]
+        if self._is_worth_a_retry(failure):
+            delay = self._draw()
+            if delay is None:
+                return None
+            waits.append(max(delay, _shortest_delay(failure)))
+            failed.free_at = now + waits[-1]
+        else:
+            failed.is_given_up = True
+        return max(0.0, min(waits)) if waits else None
 
     def _is_worth_a_retry(self, failure: Failure) -> bool:
         verdict = None if failure.error is None else self._should_retry(failure.error)
         if verdict is None:
-            return not is_fatal(failure, succeeded=self.opened_at is not None, refusals=self._refusals)
+            succeeded = any(each.has_opened for each in self._addresses)
+            return not is_fatal(failure, succeeded=succeeded, refusals=self.address.refusals)
         if not isinstance(verdict, bool):
             # The coroutine of an async function, for example, would always be true.
             raise TypeError(f"should_retry must return True, False or None, not {type(verdict).__name__}")
         return verdict
 
     def _draw(self) -> float | None:
-        if self._delays is None:
+        if self.address.delays is None:
             delays = self._make_delays()
             if not isinstance(delays, Iterable):
                 raise TypeError(f"reconnect_delays must return an iterable of seconds, not {delays!r}")
-            self._delays = iter(delays)
+            self.address.delays = iter(delays)
         try:
-            delay = next(self._delays)
+            delay = next(self.address.delays)
         except StopIteration:
             return None
         if not isinstance(delay, numbers.Real):

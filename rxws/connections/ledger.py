@@ -6,7 +6,7 @@ from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from ..reporting.events import Connected, Disconnected, Event, Gap, Resumed, Rotated
+from ..reporting.events import Connected, Disconnected, Event, Gap, LineJoined, LineLost, Resumed, Rotated
 from .coverage import LIMIT, Coverage, Interval, Proof
 
 __all__ = ["Continuity", "Ledger"]
@@ -46,6 +46,8 @@ class Ledger:
         # this was unknown at the end of the connection that it replaces.
         self._undecided: int | None = None
         self._is_doubtful = False
+        # The connections of other lines, and whether they have joined.
+        self._others: dict[int, bool] = {}
 
     @property
     def complete_since(self) -> float | None:
@@ -88,13 +90,23 @@ class Ledger:
         match event:
             case Connected(number=number) if self._coverage.until is None:
                 self._begin(number, event.time)
+            case Connected(number=number) if self._is_live:
+                if number != self._number:
+                    self._others.setdefault(number, False)
             case Connected(number=number):
                 self._undecided = number
+            case LineJoined(number=number) if number != self._number:
+                self._others[number] = True
+            case LineLost(number=number):
+                self._others[number] = False
+                if self._is_live and number == self._number:
+                    self._leave(event.time)
             case Disconnected(number=int() as number):
+                self._others.pop(number, None)
                 if number == self._undecided:
-                    self._undecided, self._is_doubtful = None, True
+                    self._undecided, self._is_doubtful = next(iter(self._others), None), True
                 elif self._is_live and number == (self._number or number):
-                    self._is_live, self._ended_at = False, event.time
+                    self._leave(event.time)
             case Rotated(number=number) if number == self._undecided and not self._is_doubtful:
                 self._follow(number, "overlap", self._ended_at)
             case Resumed() if self._undecided is not None:
@@ -106,6 +118,15 @@ class Ledger:
                     self.extend(min(start, event.time))
                 self._gaps.append(event)
                 self.exclude(min(start, end), end, "source" if event.reason == "source" else "connection")
+
+    def _leave(self, time: float) -> None:
+        """Continue with a line that has joined. Without one, it is not known which connection follows."""
+        joined = next((number for number, is_joined in self._others.items() if is_joined), None)
+        if joined is not None:
+            self._follow(joined, "line", time)
+        else:
+            self._is_live, self._ended_at = False, time
+            self._undecided = next((number for number in self._others if number != self._number), None)
 
     def exclude(self, start: float, end: float, proof: Proof = "connection") -> None:
         """Note that messages may be missing from ``start`` to ``end``. ``proof`` is that of the interval after it."""
@@ -127,6 +148,7 @@ class Ledger:
         until = self._coverage.until
         self._number, self._start = number, time if until is None else until
         self._is_live, self._undecided, self._is_doubtful = True, None, False
+        self._others.pop(number, None)
         self._claim(self._start, proof)
 
     def _claim(self, end: float, proof: Proof = "connection") -> None:

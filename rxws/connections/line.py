@@ -192,7 +192,7 @@ class Line(ABC):
             ConnectFailed: if the backoff allows no further attempt.
         """
         failure = ended if isinstance(ended, Failure) else ended.failure
-        delay = self._backoff.next_delay(failure)
+        delay = self._backoff.next_delay(failure, self._loop.time())
         if ended is failure:
             self._connection_reporter.refused(failure, delay)
         if delay is None:
@@ -215,6 +215,11 @@ class Line(ABC):
         self._opener.stop()
         self._subscription.dispose()
         self._resolve_rotation(False)
+
+    @property
+    def current(self) -> Connection | None:
+        """The connection that delivers, or that delivered last; None before the first."""
+        return self._current
 
     @property
     def last_delivery_time(self) -> float | None:

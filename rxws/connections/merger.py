@@ -28,9 +28,10 @@ SLICE: Final = 256
 
 @dataclass(slots=True, eq=False)
 class Source:
-    """A frame, its message (which may be a ``Many``), and the connection on which it arrived."""
+    """A frame, its message (which may be a ``Many``), and the connection on which it arrived, with its sink."""
 
     number: int
+    sink: Sink
     frame: Frame
     message: Any
     received: int
@@ -112,7 +113,7 @@ class Merger(ABC):
         self._flush()
 
     def _take(self, number: int, frame: Frame, message: Any, received: int) -> None:
-        source = Source(number, frame, message, received)
+        source = Source(number, self._sinks[number], frame, message, received)
         for place, (identity, item) in enumerate(self._units(frame, message)):
             if type(item) is Gap:
                 self._gap_arrived(number, (source, place), self._now())
@@ -131,7 +132,8 @@ class Merger(ABC):
             if is_per_connection and self._is_superfluous(number, channel):
                 self._discard(1)
                 continue
-            key = INCOMPARABLE if is_per_connection else identity
+            is_answer = any(item is each for each in self._connections[number].inbound.resolved)
+            key = INCOMPARABLE if is_per_connection or is_answer else identity
             self._match(number, channel, key, (source, place), len(frame))
 
     def _match(self, number: int, channel: Hashable, key: Hashable, unit: Unit, size: int) -> None:
@@ -162,13 +164,14 @@ class Merger(ABC):
 
     async def _drain(self, backlog: Backlog[GapFound | Source, list[int]]) -> None:
         await backlog.drain()
-        self._backlog = None
+        if self._backlog is backlog:
+            self._backlog = None
 
     def _deliver(self, what: GapFound | Source, places: list[int]) -> None:
         if isinstance(what, GapFound):
             self._announce_gap(what)
             return
-        sink, message = self._sinks[what.number], what.message
+        sink, message = what.sink, what.message
         if type(message) is Many and len(places) < len(message):
             kept = tuple(place in places for place in range(len(message)))
             self._dispatcher.deliver_kept(sink, what.frame, message, kept, what.received)

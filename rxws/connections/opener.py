@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import functools
 import logging
-from collections.abc import Callable, Hashable, Iterable
+from collections.abc import Callable, Collection, Hashable, Iterable
 from typing import Any, Final, Protocol
 
 from ..messages.dispatcher import FrameDispatcher
@@ -14,7 +14,7 @@ from ..messages.reader import Reader
 from ..options import Options
 from ..reporting.cancellation import FAILURES, is_being_cancelled
 from ..reporting.state import State
-from .backoff import Backoff
+from .backoff import Address, Backoff
 from .connection import Connection
 from .connection_reporter import ConnectionReporter
 from .failures import Failure, diagnose
@@ -32,16 +32,18 @@ LOSS_TIMEOUT: Final = 1.0
 
 
 class RotationHost(Protocol):
-    """The part of a feed that the opener and the rotation use.
+    """What one line uses of its feed."""
 
-    Attributes:
-        opening: the name of the user's opening hook, or the address, for the texts of failures.
-    """
+    @property
+    def opening(self) -> str:
+        """The name of the user's opening hook, or the address. Texts of failures contain it."""
 
-    opening: str
+    @property
+    def line(self) -> int:
+        """The number of the line: 1 for the first."""
 
-    async def create(self) -> Websocket:
-        """Run the opening hook and return its websocket."""
+    async def create(self, address: int) -> Websocket:
+        """Run the opening hook for the address with this index, and return its websocket."""
 
     async def wait_rotation_due(self) -> None:
         """Run the rotation hook, and return when a new connection is due. The feed reports what the hook raises."""
@@ -57,14 +59,18 @@ class ConnectionSender(Protocol):
     """Sends on the connections that the opener opens."""
 
     @property
+    def channels(self) -> Collection[Hashable]:
+        """The channels that the feed wants."""
+
+    @property
     def is_subscribed(self) -> bool:
         """Whether all wanted channels are subscribed on every connection."""
 
     async def prepare(self, connection: Connection) -> None:
         """Subscribe all channels on ``connection``, and start its heartbeat."""
 
-    def use(self, connection: Connection | None) -> None:
-        """Send on ``connection`` from now on. None means that there is no connection to send on."""
+    def use(self, connection: Connection | None, line: int) -> None:
+        """Send on this connection of a line from now on. None means that the line has no connection to send on."""
 
     def answer(self, connection: Connection, answer: Any) -> None:
         """Send an answer, for example a pong, on ``connection`` with the highest priority."""
@@ -151,7 +157,7 @@ class Opener:
         Returns:
             The connection, or the failure if none was opened.
         """
-        self.backoff.attempt_started()
+        self.backoff.attempt_started(self._loop.time())
         try:
             websocket = await self._create()
             parse = self._parser_for(websocket)
@@ -162,11 +168,11 @@ class Opener:
         counters = self._reporter.counters
         counters.opened += 1
         connection = Connection(websocket, counters.opened, self._loop, self._reporter, self.sender.answer)
-        hold(connection)
         frames = functools.partial(frames_of, websocket, self._reporter)
         connection.start(Reader(connection.inbound, frames, self.dispatcher, parse).read)
         connection.run(connection.limit_close(self.options.close_timeout), "rxws close limit")
-        connection.reader.add_done_callback(functools.partial(self._ended, connection))
+        connection.reader.add_done_callback(functools.partial(self._ended, connection, self.backoff.address))
+        hold(connection)
         self._open[connection] = False
         try:
             await self.sender.prepare(connection)
@@ -179,19 +185,19 @@ class Opener:
         if connection not in self._open:
             # The connection ended although subscribing succeeded.
             return connection.failure
-        self.backoff.opened(self._loop.time())
+        self.backoff.opened()
         connection.subscribed()
         silent = functools.partial(self._silent, connection)
         # Start the watchdog only now, because the connection may be silent until it is subscribed.
         connection.run(watch(connection.inbound, self.options.idle_timeout, silent), "rxws watchdog")
         self._open[connection] = True
-        self.sender.use(connection)
+        self.sender.use(connection, self._host.line)
         return connection
 
     async def _create(self) -> Websocket:
         """Run the opening hook with a timeout that holds even if the hook ignores cancellation."""
         timeout = self.options.open_timeout
-        opening = self._opening = self._loop.create_task(self._host.create(), name="rxws open")
+        opening = self._opening = self._loop.create_task(self._host.create(self.backoff.index), name="rxws open")
         try:
             await wait_done(opening, timeout)
             if opening.done():
@@ -225,7 +231,7 @@ class Opener:
         else:
             self.connection_reporter.quiet(seconds)
 
-    def _ended(self, connection: Connection, reader: asyncio.Task[Failure]) -> None:
+    def _ended(self, connection: Connection, address: Address, reader: asyncio.Task[Failure]) -> None:
         """Called when the reader of a connection has ended."""
         self._last_received_at = self.last_received_at
         del self._open[connection]
@@ -237,10 +243,10 @@ class Opener:
             return
         failure = connection.failure
         heard = connection.inbound.first_received_at, connection.inbound.last_received_at
-        self.backoff.closed(connection.opened_at, self._loop.time(), *heard)
+        self.backoff.closed(address, connection.opened_at, self._loop.time(), *heard)
         self.connection_reporter.ended(connection.number, failure)
         if not self._stopped:
             rest = next((other for other, is_subscribed in reversed(self._open.items()) if is_subscribed), None)
-            self.sender.use(rest)
+            self.sender.use(rest, self._host.line)
             if rest is None:
                 self._host.enter(State.CONNECTING)

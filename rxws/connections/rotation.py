@@ -255,6 +255,10 @@ class Rotation(Line):
         if self._forgetting is not None:
             self._forgetting.cancel()
 
+    def statistics(self) -> tuple[()]:
+        """Return nothing, because there is one line."""
+        return ()
+
     @property
     def tasks(self) -> list[asyncio.Task[Any]]:
         """The tasks that must end after :meth:`stop`, besides those of the connections."""

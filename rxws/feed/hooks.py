@@ -6,13 +6,16 @@ from collections.abc import Callable, Coroutine, Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Final
 from weakref import WeakSet
 
 from ..messages.hooks import ParseHooks
 from ..streams.stream import Stream
 
-__all__ = ["Hooks", "close_with_hook", "running_hook"]
+__all__ = ["ADDRESS", "Hooks", "close_with_hook", "running_hook"]
+
+#: The index of the address to which the opening hook of this context connects.
+ADDRESS: Final[ContextVar[int]] = ContextVar("rxws_address", default=0)
 
 #: The streams that the rotation hook of this context has made; None outside a hook.
 _STREAMS: ContextVar[WeakSet[Stream[Any]] | None] = ContextVar("rxws_hook_streams", default=None)

@@ -7,6 +7,7 @@ from collections.abc import Collection
 from typing import Any, Protocol
 
 from ..connections.connection import Connection
+from ..reporting.state import LineStatistics
 
 __all__ = ["FrameSource"]
 
@@ -38,3 +39,6 @@ class FrameSource(Protocol):
 
     def rotate(self) -> asyncio.Future[bool]:
         """Replace the connection now."""
+
+    def statistics(self) -> tuple[LineStatistics, ...]:
+        """Return a snapshot of each line, if there are several. May be called from any thread."""

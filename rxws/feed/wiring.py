@@ -13,10 +13,13 @@ from weakref import proxy
 from reactivex import abc
 
 from ..checks import check_seconds
-from ..connections.backoff import Backoff
+from ..connections.arbitration import Arbitration
+from ..connections.backoff import Address, Backoff
 from ..connections.connection import Connection
+from ..connections.connection_reporter import ConnectionReporter
+from ..connections.joined_line import JoinedLine
 from ..connections.ledger import Ledger
-from ..connections.opener import Opener
+from ..connections.opener import Opener, RotationHost
 from ..connections.resumption import Resumption
 from ..connections.rotation import Rotation
 from ..connections.transport import check_websocket
@@ -44,7 +47,8 @@ from ..streams.stream import Stream
 from ..streams.stream_options import StreamOptions
 from ..streams.stream_receiver import StreamReceiver
 from ..streams.unmatched import UnmatchedFilters
-from .hooks import Hooks, close_with_hook, running_hook
+from .hooks import ADDRESS, Hooks, close_with_hook, running_hook
+from .lines import LineHost, Lines
 from .requests import exchange
 from .shutdown import Shutdown
 from .source import FrameSource
@@ -69,9 +73,12 @@ class Feed:
     A feed belongs to the event loop in which it is made. Call its methods on that loop's thread.
 
     Attributes:
+        line: 1: the feed is the host of its first line.
         live_or_ended: an event that is set while the state is live, and after the end of the feed.
         opening: the name of the user's opening hook, or the address, for the texts of failures.
     """
+
+    line = 1
 
     def __init__(self, hooks: Hooks, options: Options, kind: str) -> None:
         try:
@@ -99,7 +106,9 @@ class Feed:
         self._unmatched = UnmatchedFilters(self.router, lambda: self.sender.is_subscribed)
         self.dispatcher = FrameDispatcher(self.context, self.router, hooks)
         self.recent = None if options.resume is None else self._keep_recent(hooks)
-        self._backoff = Backoff(options.reconnect_delays, self._should_retry)
+        #: The addresses of the feed, whose delays all lines share.
+        self.addresses = [Address()]
+        self._backoff = self._make_backoff(1)
         self.source = self._make_source()
         self._hooks = hooks
         self.handlers: set[CoroutineHandler] = set()
@@ -140,8 +149,23 @@ class Feed:
         return None if self.recent is None else self.recent.cursor()
 
     def _make_source(self) -> FrameSource:
-        opener = Opener(self, self.sender, self.dispatcher, self._backoff, self.options)
-        return Rotation(self.context, self, opener)
+        count = self.options.lines
+        if count == 1:
+            return Rotation(self.context, self, self._make_opener(self))
+        report = ConnectionReporter(self.reporter, self.router)
+        arbitration = Arbitration(self.context, self.dispatcher, self.sender, self.options, report)
+
+        def make_line(host: LineHost) -> JoinedLine:
+            return JoinedLine(self.context, host, self._make_opener(host), arbitration, host.line)
+
+        return Lines(self.context, self, arbitration, make_line, count)
+
+    def _make_opener(self, host: RotationHost) -> Opener:
+        backoff = self._backoff if host is self else self._make_backoff(host.line)
+        return Opener(host, self.sender, self.dispatcher, backoff, self.options)
+
+    def _make_backoff(self, line: int) -> Backoff:
+        return Backoff(self.options.reconnect_delays, self._should_retry, self.addresses, line - 1)
 
     def _make_availability(self) -> Availability:
         # Availability does not refer to the feed, because a reference to a stream must not keep the feed alive.
@@ -270,8 +294,9 @@ class Feed:
 
     # For the rotation
 
-    async def create(self) -> Websocket:
-        """Run the opening hook and return its websocket."""
+    async def create(self, address: int) -> Websocket:
+        """Run the opening hook for the address with this index, and return its websocket."""
+        ADDRESS.set(address)
         return check_websocket(await self._hooks.create_ws(), "_create_ws")
 
     async def wait_rotation_due(self) -> None:
@@ -362,8 +387,7 @@ class Feed:
 
     def _stop(self) -> None:
         """Start nothing new, and discard messages from now on. Idempotent."""
-        self.sender.use(None)
-        self.sender.connection_available.set()
+        self.sender.stop()
         self.live_or_ended.set()
         self._unmatched.stop()
         self._view.close()
@@ -399,4 +423,5 @@ class Feed:
             pending=sum(map(len, held)),
             last_message_age=None if last is None else max(0.0, self.loop.time() - last),
             complete_since=self.ledger.complete_since,
+            lines=self.source.statistics(),
         )

@@ -71,9 +71,12 @@ class FrameDispatcher:
                 # it. So do not pass replies on to the overlap, but count them as discarded here.
                 self.reporter.counters.discarded += len(items) - len(others)
                 if not others:
+                    inbound.resolved.clear()
                     return False
                 message = Many(others)
         (inbound.sink or self.direct_sink(inbound))(frame, message, received)
+        if inbound.resolved:
+            inbound.resolved.clear()
         return is_heard
 
     def reject(self, frame: Frame, error: BaseException) -> None:

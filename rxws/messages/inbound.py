@@ -39,6 +39,7 @@ class Inbound:
             Each value is a pair: the function that recognizes and takes the reply, and whether other receivers get the
             reply too. The dict is never replaced, and it is empty while no reply is awaited.
         names: the names that the server has given to channels on this connection.
+        resolved: the messages of the frame that is being dispatched that were awaited replies.
 
     Args:
         number: the connection's number.
@@ -57,6 +58,7 @@ class Inbound:
         self.last_received_time: float | None = None
         self.pending_replies: Final[dict[asyncio.Future[Any], tuple[Callable[[Any], bool], bool]]] = {}
         self.names: Final = ChannelNames(reporter)
+        self.resolved: Final[list[Any]] = []
         self.answer: Final = answer
         self.has_ended: Final = has_ended
         self._reporter = reporter
@@ -140,8 +142,10 @@ class Inbound:
             if is_shared and self.sink is None:
                 # Without a sink the streams get this message now. One of them is the caller's, and checks the filter.
                 continue
-            if not future.done() and take(message) and not is_shared:
-                return True
+            if not future.done() and take(message):
+                self.resolved.append(message)
+                if not is_shared:
+                    return True
         return False
 
     def passes(self, expected: Filter, message: Any) -> bool:

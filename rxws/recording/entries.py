@@ -30,6 +30,8 @@ from ..reporting import (
     Disconnected,
     Event,
     Gap,
+    LineJoined,
+    LineLost,
     Quiet,
     Resumed,
     Rotated,
@@ -172,7 +174,9 @@ class _Line(msgspec.Struct, omit_defaults=True):
     end: bool = False
 
 
-OF_CONNECTIONS: Final = (Connected, Disconnected, Rotated, Resumed, Gap, Quiet, SubscriptionFailed)
+OF_CONNECTIONS: Final = (
+    *(Connected, Disconnected, Rotated, Resumed, LineJoined, LineLost, Gap, Quiet, SubscriptionFailed),
+)
 """The events of the feed itself. Other events concern only the program that recorded the feed."""
 
 BEGIN: Final = b'{"time":'

@@ -224,6 +224,10 @@ class Playback:
         else:
             self._clock.run_on()
 
+    def statistics(self) -> tuple[()]:
+        """Return no lines."""
+        return ()
+
     def rotate(self) -> asyncio.Future[bool]:
         """Raise RxwsError: there is no connection to rotate."""
         raise RxwsError(f"{self._reporter.name} is a replay: there is no connection to rotate")

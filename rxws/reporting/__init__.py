@@ -8,6 +8,8 @@ from .events import (
     Event,
     Gap,
     Lagging,
+    LineJoined,
+    LineLost,
     MessageRejected,
     Overflowed,
     Quiet,
@@ -20,7 +22,7 @@ from .events import (
 from .quoting import quoted
 from .redaction import printable, redact
 from .reporter import Reporter
-from .state import State, Statistics
+from .state import LineStatistics, State, Statistics
 
 __all__ = [
     "EXITS",
@@ -32,6 +34,9 @@ __all__ = [
     "Event",
     "Gap",
     "Lagging",
+    "LineJoined",
+    "LineLost",
+    "LineStatistics",
     "MessageRejected",
     "Overflowed",
     "Quiet",

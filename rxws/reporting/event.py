@@ -19,11 +19,14 @@ __all__ = ["Event", "GapReason", "Overflow", "Reason"]
 #: - ``"handshake"``: the answer was not a websocket handshake, or the opening hook raised.
 #: - ``"tls"``: the server's identity was not proven, or the encryption failed.
 #: - ``"auth"``: the server refused the credentials.
+#: - ``"line"``: its messages could not be compared with those of the other lines.
 #: - ``"user"``: this side closed it.
 #: - ``"internal"``: the code that reads the connection raised a :exc:`TypeError`, :exc:`AttributeError`,
 #:   :exc:`NameError` or :exc:`NotImplementedError`, which shows a bug in rxws, in the websocket library, or in the
 #:   user's connection class.
-Reason: TypeAlias = Literal["rotation", "server", "network", "idle", "handshake", "tls", "auth", "user", "internal"]
+Reason: TypeAlias = Literal[
+    "rotation", "server", "network", "idle", "handshake", "tls", "auth", "line", "user", "internal"
+]
 
 #: The reason of a :class:`Gap`.
 GapReason: TypeAlias = Reason | Literal["recording", "source", "subscription", "history"]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Literal
 
 from .event import Event, GapReason, Overflow, Reason
 from .quoting import quoted_repr
@@ -17,6 +17,8 @@ __all__ = [
     "Gap",
     "HandlerFailed",
     "Lagging",
+    "LineJoined",
+    "LineLost",
     "LoopBlocked",
     "MessageRejected",
     "NothingMatched",
@@ -62,7 +64,8 @@ class Disconnected(Event):
     Attributes:
         number: the number of the connection that ended, or None if it could not be opened.
         reason: one of ``"rotation"``, ``"server"``, ``"network"``, ``"idle"``, ``"handshake"``, ``"tls"``,
-            ``"auth"``, ``"user"``, ``"internal"`` (a bug in rxws or in the websocket library).
+            ``"auth"``, ``"line"`` (the messages could not be compared with those of other lines), ``"user"``,
+            ``"internal"`` (a bug in rxws or in the websocket library).
         cause: the cause in words, without secrets.
         code: the close code of RFC 6455 §7.4, or None without a close frame.
         delay: seconds until the next attempt, or None if no attempt follows or the delay is not yet known.
@@ -136,6 +139,43 @@ class Resumed(Event):
     @property
     def _sentence(self) -> str:
         return f"connection {self.number} begins where the last one ended"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, repr=False)
+class LineJoined(Event):
+    """A line brings the same messages as the others. If another line is lost now, no message is missing.
+
+    Attributes:
+        line: the line: 1 for the first.
+        number: the number of its connection.
+    """
+
+    line: int
+    number: int
+
+    @property
+    def _sentence(self) -> str:
+        return f"line {self.line} (connection {self.number}) brings the same messages as the others"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, repr=False)
+class LineLost(Event):
+    """A line no longer brings the same messages as the others. Its messages are held until it does again.
+
+    Attributes:
+        line: the line: 1 for the first.
+        number: the number of its connection.
+        reason: ``"behind"``: messages of other lines are missing on it, or too late. ``"mute"``: it was the only line
+            that delivered, and was silent while another had new messages. Then a ``Gap`` follows.
+    """
+
+    line: int
+    number: int
+    reason: Literal["behind", "mute"]
+
+    @property
+    def _sentence(self) -> str:
+        return f"line {self.line} (connection {self.number}) no longer brings the messages of the others: {self.reason}"
 
 
 @dataclass(frozen=True, slots=True, repr=False)

@@ -6,7 +6,7 @@ import enum
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-__all__ = ["TRANSITIONS", "State", "Statistics"]
+__all__ = ["TRANSITIONS", "LineStatistics", "State", "Statistics"]
 
 
 class State(enum.Enum):
@@ -48,6 +48,24 @@ TRANSITIONS: Mapping[State, frozenset[State]] = {
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class LineStatistics:
+    """A snapshot of one line of a feed that has several.
+
+    Attributes:
+        state: its state. FAILED: it could not be opened, and opens no more connections.
+        is_joined: whether it brings everything that is delivered.
+        firsts: the number of frames that arrived on it first.
+        lag: the median of the seconds by which its newest copies lag behind the line on which they arrived first. None:
+            there were no copies on its connection.
+    """
+
+    state: State
+    is_joined: bool
+    firsts: int
+    lag: float | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Statistics:
     """A snapshot of a feed's counters, since the feed was made.
 
@@ -71,6 +89,7 @@ class Statistics:
         complete_since: the time since which no message is missing, in seconds since the epoch: the end of the last gap,
             or the opening of the first connection. None while there is no connection, and until it is known whether the
             connection follows the one before without a missing message.
+        lines: the lines, the first one first. Empty if the feed has only one.
     """
 
     messages: int
@@ -89,6 +108,7 @@ class Statistics:
     last_message_age: float | None
     unacknowledged: int = 0
     complete_since: float | None = None
+    lines: tuple[LineStatistics, ...] = ()
 
     @property
     def age(self) -> float | None:

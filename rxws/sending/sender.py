@@ -44,7 +44,8 @@ class Sender:
         self._reporter = reporter
         self._options = options
         self._raise_if_ended = raise_if_ended
-        self._live: Connection | None = None
+        # The newest usable connection of each line.
+        self._live: dict[int, Connection] = {}
         self._syncs: dict[Connection, ChannelSync] = {}
         # The number of calls of `send` that wait for a connection, or for earlier calls.
         self._in_line = 0
@@ -56,14 +57,19 @@ class Sender:
 
     # The live connection
 
-    def use(self, connection: Connection | None) -> None:
-        """Send on ``connection`` from now on. None means that there is no connection."""
-        self._live = connection
-        if connection is None:
-            self.connection_available.clear()
-        else:
+    def use(self, connection: Connection | None, line: int = 1) -> None:
+        """Send on ``connection`` from now on, if no earlier line has one. None means that this line has none."""
+        if connection is not None:
+            self._live[line] = connection
             self.connection_available.set()
             self._interrupt_missing()
+        elif self._live.pop(line, None) is not None and not self._live:
+            self.connection_available.clear()
+
+    def stop(self) -> None:
+        """Send no more, and let those who wait for a connection see that the feed has ended. Idempotent."""
+        self._live.clear()
+        self.connection_available.set()
 
     def _interrupt_missing(self) -> None:
         """Let streams announce a Gap if no connection has their channel subscribed, for example after a refusal."""
@@ -81,8 +87,8 @@ class Sender:
     @property
     def present(self) -> Connection | None:
         """The connection that ``send`` uses now; None if there is no live connection."""
-        connection = self._live
-        return connection if connection is not None and connection.is_live else None
+        usable = (connection for _, connection in sorted(self._live.items()) if connection.is_live)
+        return next(usable, None)
 
     async def wait_connected(self) -> Connection:
         """Wait for a live connection and return it."""
@@ -92,9 +98,9 @@ class Sender:
             connection = self.present
             if connection is not None:
                 return connection
-            if self._live is not None:
+            if self._live:
                 # The connection is closing, and its reader has not ended yet.
-                await asyncio.wait({self._live.reader}, timeout=POLL_INTERVAL)
+                await asyncio.wait({each.reader for each in self._live.values()}, timeout=POLL_INTERVAL)
 
     # A user's messages
 
@@ -206,7 +212,7 @@ class Sender:
 
     def has_subscribed(self, identity: Hashable) -> bool:
         """Whether a channel is subscribed on the live connection; True if there is none, as in a replay."""
-        sync = None if self._live is None else self._syncs.get(self._live)
+        sync = self._syncs.get(self._live[min(self._live)]) if self._live else None
         return sync is None or sync.subscriptions.has(identity)
 
     def asked(self, connection: Connection) -> Iterable[Hashable]:

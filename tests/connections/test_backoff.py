@@ -65,7 +65,7 @@ def backoff_that_is_open(*delays: object, **options) -> Backoff:
     """Return the backoff of a feed whose connection was opened at time 0."""
     backoff = make_backoff(lambda: delays, **options) if delays else make_backoff(**options)
     backoff.attempt_started()
-    backoff.opened(0)
+    backoff.opened()
     return backoff
 
 
@@ -82,10 +82,10 @@ def test_the_delays_continue_when_a_connection_was_not_healthy(now, first, last)
     backoff = backoff_that_is_open(0, 1, 2, 3)
     delays = []
     for _ in range(4):
-        backoff.closed(100, now, first, last)
+        backoff.closed(backoff.address, 100, now, first, last)
         delays.append(backoff.next_delay(RETRIED))
         backoff.attempt_started()
-        backoff.opened(100)
+        backoff.opened()
     assert delays == [0, 1, 2, 3]
 
 
@@ -94,7 +94,7 @@ def test_the_delays_start_over_when_a_connection_was_healthy(now, first, last):
     """After a connection that delivered for 3 s, or lived for 20 s and delivered, the next retry follows at once."""
     backoff = backoff_that_is_open(0, 1, 2)
     assert [backoff.next_delay(RETRIED), backoff.next_delay(RETRIED)] == [0, 1]
-    backoff.closed(100, now, first, last)
+    backoff.closed(backoff.address, 100, now, first, last)
     assert backoff.next_delay(RETRIED) == 0
 
 
@@ -102,8 +102,8 @@ def test_the_old_connections_age_counts_when_it_ends_after_the_new_one_opened():
     """In a rotation the age of the connection that has ended decides, not the age of the newer connection."""
     backoff = backoff_that_is_open(0, 1)
     assert backoff.next_delay(RETRIED) == 0
-    backoff.opened(1000)
-    backoff.closed(0, 1001, 0, 0)
+    backoff.opened()
+    backoff.closed(backoff.address, 0, 1001, 0, 0)
     assert backoff.next_delay(RETRIED) == 0
 
 
@@ -159,7 +159,7 @@ def test_refusals_are_counted_in_a_row():
     assert backoff.next_delay(RETRIED) is not None
     assert backoff.next_delay(refused) is not None
     assert backoff.next_delay(refused) is not None
-    backoff.opened(1)
+    backoff.opened()
     assert backoff.next_delay(refused) is not None
     assert backoff.next_delay(forbidden) is not None
     assert backoff.next_delay(refused) is None
@@ -243,7 +243,7 @@ def test_attempts_are_counted_from_the_last_open_connection():
         backoff.attempt_started()
         numbers.append(backoff.attempts)
         if is_opened:
-            backoff.opened(0)
+            backoff.opened()
             numbers.append(backoff.attempts)
     assert numbers == [0, 1, 2, 3, 3, 1, 2, 2, 1, 1]
 

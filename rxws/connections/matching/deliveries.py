@@ -6,8 +6,9 @@ The rules that decide when a line joins, is lost, or takes over are in ``matcher
 from __future__ import annotations
 
 import math
+from collections import defaultdict, deque
 from collections.abc import Callable, Hashable, Iterable, Iterator
-from typing import Final, Generic, TypeVar
+from typing import Final, Generic, Literal, TypeVar
 
 from .evidence import Evidence
 from .memory import Delivery, Memory
@@ -22,6 +23,8 @@ T = TypeVar("T")
 _DEFAULTS: Final = Limits()
 #: The number of first copies that are kept as evidence. A copy stops being evidence if an equal message follows it.
 _MOST_FIRST_COPIES: Final = 8
+#: The number of newest lags that are kept for each line.
+_MOST_LAGS: Final = 1_000
 
 
 class Deliveries(Generic[T]):
@@ -42,6 +45,7 @@ class Deliveries(Generic[T]):
         self.copies = 0
         self.held = 0
         self.dropped = 0
+        self.lags: defaultdict[int, deque[float]] = defaultdict(lambda: deque(maxlen=_MOST_LAGS))
         self._limits: Final = limits
         self._is_ordered: Final = is_ordered
         self._proof: Final = proof
@@ -147,7 +151,9 @@ class Deliveries(Generic[T]):
         was_owed = seat.owed.pop(delivery.number, None) is not None
         is_unique = self._memory.is_unique(delivery)
         if is_unique and (was_owed or seat.line in self._reserved):
-            self._lag = max(self._lag, now - delivery.time)
+            lag = now - delivery.time
+            self._lag = max(self._lag, lag)
+            self.lags[seat.line].append(lag)
         if not was_owed:
             seat.replay_until = max(seat.replay_until, now + self.reach)
         if is_unique and channel.is_ordered and not seat.has_copies:
@@ -187,7 +193,7 @@ class Deliveries(Generic[T]):
         self.out.append(Joined(seat.line, channel.name))
         self._release(channel, seat, now)
 
-    def _lose(self, channel: Channel[T], seat: Seat[T], reason: str) -> None:
+    def _lose(self, channel: Channel[T], seat: Seat[T], reason: Literal["behind", "mute"]) -> None:
         seat.enter(SeatState.HELD)
         seat.is_overlapped = seat.could_agree = True
         seat.first_copies, seat.early_copy = [], -1

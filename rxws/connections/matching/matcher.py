@@ -60,6 +60,7 @@ class Matcher(Deliveries[T]):
         copies: the number of copies.
         held: the number of messages that were held.
         dropped: the number of messages that were dropped because a line held too many, although no other line has them.
+        lags: the seconds by which the newest copies on each line lagged behind the line on which they arrived first.
 
     Args:
         limits: the limits.
@@ -83,8 +84,9 @@ class Matcher(Deliveries[T]):
         return has_copies and all(self._agrees_in(each, line, now) for each in self._channels.values())
 
     def is_joined(self, line: int) -> bool:
-        """Return whether a line is joined in all channels."""
-        return all(line in each.seats and each.seats[line].is_joined for each in self._channels.values() if each.seats)
+        """Return whether a line is joined in all channels. May be called from any thread."""
+        seats = [each.seats.get(line) for each in list(self._channels.values()) if each.seats]
+        return all(seat is not None and seat.is_joined for seat in seats)
 
     def is_full(self, line: int) -> bool:
         """Return whether a line has nearly reached the limit of held messages."""
@@ -94,6 +96,21 @@ class Matcher(Deliveries[T]):
         """Return the line that delivered a channel's first message, or the first after its last gap; None if none."""
         channel = self._channels.get(name)
         return None if channel is None else channel.owner
+
+    def first_joined(self, name: Hashable) -> int | None:
+        """Return the line that is joined in a channel and was acknowledged there first; None if none is joined."""
+        channel = self._channels.get(name)
+        return None if channel is None else next((each.line for each in channel.joined()), None)
+
+    @property
+    def remembered(self) -> int:
+        """The number of identities that are remembered."""
+        return len(self._memory)
+
+    def channel_by_identity(self) -> dict[Hashable, Hashable]:
+        """Return the channels of all remembered and held messages, by their identities."""
+        held = {each.key: name for name, channel in self._channels.items() for each in channel.held()}
+        return held | {each.key: each.channel for each in self._memory}
 
     @property
     def is_holding(self) -> bool:
@@ -232,6 +249,7 @@ class Matcher(Deliveries[T]):
         last_new = self._last_new.pop(line, -math.inf)
         self._replays.pop(line, None)
         self._reserved.discard(line)
+        self.lags.pop(line, None)
         broken = []
         for channel in self._channels.values():
             seat = channel.seats.pop(line, None)
@@ -254,9 +272,14 @@ class Matcher(Deliveries[T]):
                 self._take_over(channel, max(heirs, key=lambda seat: (bool(seat.first_copies), -seat.since)), now)
 
     def interrupted(self, line: int, now: float) -> bool:
-        """Note that a line lost messages, so it must agree again. Return whether it is joined in any channel."""
+        """Note that a line lost messages, so it must agree again where another line delivers.
+
+        Return whether it is joined in any channel, which has no other line.
+        """
         seats = list(self._seats_of(line))
         for channel, seat in seats:
+            if seat.is_joined and any(other is not seat and other.delivers for other in channel.joined()):
+                self._lose(channel, seat, "behind")
             if seat.state is SeatState.HELD:
                 del channel.seats[line]
                 self.acknowledged(line, channel.name, now)
@@ -353,6 +376,8 @@ class Matcher(Deliveries[T]):
     # Time
 
     def _expire(self, channel: Channel[T], now: float) -> None:
+        if all(seat.is_joined and not seat.owed and not seat.held for seat in channel.seats.values()):
+            return
         for seat in list(channel.seats.values()):
             self._expire_owed(channel, seat, now)
             if seat.delivers and seat.held:
@@ -393,8 +418,8 @@ class Matcher(Deliveries[T]):
                 self._give_up(self._stuck_with(channel, seat.line), seat.line, now)
 
     def _judge(self, channel: Channel[T], seat: Seat[T], now: float) -> None:
-        """Join a line that has agreed; reject a line that has not agreed in time."""
-        if self._evidence.has_agreed(seat, now):
+        """Join a line that has agreed, or need not; reject a line that has not agreed in time."""
+        if self._evidence.has_agreed(seat, now) or self._is_aside(channel, seat):
             self._join(channel, seat, now)
         elif seat.newest_copy is None and seat.could_agree and now - seat.since > self._limits.farthest:
             self._reject(channel, seat)

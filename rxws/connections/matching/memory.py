@@ -59,6 +59,10 @@ class Memory:
         for deliveries in self._by_key.values():
             yield from deliveries
 
+    def __len__(self) -> int:
+        """Return the number of remembered identities."""
+        return len(self._by_key)
+
     @property
     def oldest(self) -> int:
         """The number of the oldest delivery in the ring; 0: the ring is empty."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Hashable
 from dataclasses import dataclass
-from typing import Final
+from typing import Final, Literal
 
 __all__ = ["INCOMPARABLE", "GapFound", "Joined", "Limits", "Lost", "Outcome", "Reopen", "Resumed"]
 
@@ -63,7 +63,7 @@ class Lost:
 
     line: int
     channel: Hashable
-    reason: str
+    reason: Literal["behind", "mute"]
 
 
 @dataclass(frozen=True, slots=True)

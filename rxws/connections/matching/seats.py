@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import enum
 import math
-from collections.abc import Hashable, Iterable, Mapping
+from collections.abc import Hashable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Final, Generic, TypeVar
 
@@ -216,6 +216,10 @@ class Channel(Generic[T]):
     early_gap_at: float = field(default=math.inf, init=False)
     # When the last joined line of the channel ended; None after the reserved line has replaced that line.
     orphaned_at: float | None = field(default=None, init=False)
+
+    def held(self) -> Iterator[HeldMessage[T]]:
+        """Return the messages that all lines hold."""
+        return (message for seat in self.seats.values() for _, message in seat.held.items())
 
     def joined(self) -> list[Seat[T]]:
         """Return the joined lines."""
