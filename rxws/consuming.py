@@ -197,7 +197,7 @@ class Consuming(Generic[T]):
                 same ``id``, so match the result too, or give ``rejected``, which is checked first.
             rejected: a filter for the server's refusal. With None no message is a refusal. A refused channel is
                 reported as ``SubscriptionFailed`` with the server's answer. It is not subscribed again on this
-                connection, and not unsubscribed. On the next connection it is subscribed last, in a message of its own,
+                connection, and not unsubscribed. On the next connection it is subscribed last, in a separate message,
                 and the connection counts as open without it. If the server refuses a combined message, each half of the
                 message is sent, then each half of a refused half, until the refused channel is found. An error "already
                 subscribed" is not a refusal: let ``acknowledged`` match it.

@@ -76,7 +76,7 @@ class FeedCollector(Collector):
     The names follow the `naming of Prometheus <https://prometheus.io/docs/practices/naming/>`_.
 
     Args:
-        *feeds: the feeds. Each needs a name of its own.
+        *feeds: the feeds. Each needs its own name.
 
     Raises:
         TypeError: an argument is not a feed.

@@ -206,7 +206,7 @@ async def test_close_1008_or_an_authentication_code(virtual_time, code, reason):
 
 @main_row
 async def test_abort_rst(kind):
-    """The feed replaces a connection that was reset without a delay."""
+    """After a reset, the feed replaces the connection without a delay."""
     async with FeedServer() as server, Followed(server.url, kind.connect, **SUBSCRIBE) as feed:
         await feed.record.happened(Connected)
         server.reset()

@@ -726,7 +726,7 @@ async def test_messages_are_shared_unless_copies_are_requested(feed_server):
 
 
 async def test_feed_is_iterated_as_a_connection_is(feed_server):
-    """``async for`` over a feed gives all its messages, even if a subclass reuses the name ``stream_filter``."""
+    """``async for`` over a feed yields all its messages, even if a subclass reuses the name ``stream_filter``."""
 
     class Narrower(Feed):
         def stream_filter(self, symbol):

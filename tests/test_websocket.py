@@ -335,7 +335,7 @@ class TestDecoding:
 
     @pytest.mark.parametrize("split", [False, True])
     async def test_decoder_factory_is_called_for_every_connection(self, feed_server, split):
-        """Each connection has a decoder of its own; ``split`` applies to its result."""
+        """Each connection has its own decoder; ``split`` applies to its result."""
 
         def counting():
             seen = []

@@ -60,7 +60,7 @@ def add(declare: Declare) -> None:
 async def audit(options: argparse.Namespace, output: Output) -> int:
     """Print the audit of each recording. Return the exit code."""
     if options.key is not None and options.sequence is None:
-        output.report("rxws audit: error: --key needs --sequence, the numbers that each value of the key has")
+        output.report("rxws audit: error: --key needs --sequence, the key of the numbers")
         return UNREADABLE
     codes = [DONE]
     try:

@@ -62,7 +62,7 @@ _BUGS: Final = (TypeError, AttributeError, NameError, NotImplementedError)
 _PASSED: Final = frozenset(
     {"rxws.connections.connection", "rxws.connections.transport", "rxws.messages.reader", "rxws.messages.frames"}
 )
-# rxws.testing and rxws.nats have connections of their own, which break like any other.
+# rxws.testing and rxws.nats have their own connections, which break like any other.
 _OURS: Final = re.compile(r"rxws\.(?!(?:testing|nats)\b)")
 
 

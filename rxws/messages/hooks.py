@@ -16,7 +16,7 @@ T = TypeVar("T")
 class Many(tuple[T, ...], Generic[T]):
     """The result of a parse hook for a frame that holds several messages, or none: ``Many(items)``, ``Many()``.
 
-    Each item is a message of its own.
+    Each item is a separate message.
 
     Example::
 

@@ -144,7 +144,7 @@ class Broker:
             await broker.close()
             raise
         if not broker.client.is_connected:
-            # The library takes a message about the cluster for the answer to its first ping, and then sends nothing.
+            # The library mistakes a message about the cluster for the answer to its first ping, and then sends nothing.
             await broker.close()
             raise BrokerError("no connection to NATS: the server sent another message than the first PONG")
         version = broker.client.connected_server_version

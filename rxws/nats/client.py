@@ -1,4 +1,4 @@
-"""The library's client, with a shorter way for each message.
+"""The library's client, with a shorter path for each message.
 
 The library gives each subscription a queue and a task, makes an object of each message, and checks each header. That
 takes most of the processor time of a relay and of a feed. Here a message goes from the parser to a plain function, and
@@ -85,9 +85,9 @@ class DirectClient(Client):
             await super()._process_msg(sid, subject, reply, data, headers)  # type: ignore[arg-type]
 
     def put(self, subject: str, reply: str, payload: bytes, headers: str) -> bool:
-        """Publish a message without a wait and without checks. Return False if this version of the library cannot.
+        """Publish a message without waiting and without checks. Return False if this version of the library cannot.
 
-        The caller limits what is in flight, so that the library's buffer stays small.
+        The caller limits the number of messages in flight, so that the library's buffer stays small.
 
         Args:
             subject: the subject.
@@ -129,5 +129,5 @@ def _encoded(headers: dict[str, str]) -> Headers:
     return "".join([first, "\r\n", *lines, "\r\n"]).encode()
 
 
-#: The names under which the library gives the parts of the first line.
+#: The keys under which the library stores the parts of the first line.
 _IN_FIRST_LINE: Final = frozenset({"Status", "Description"})

@@ -118,8 +118,8 @@ class Peers:
     def first_after(self, since: float) -> float | None:
         """Return the time of the first message that a relay with all messages from ``since`` on may publish.
 
-        It is ``since``, or later if another relay lacks the messages received then: they would be out of order. It is
-        None until another relay has stored all messages before.
+        It is ``since``, or later if another relay lacks the messages that were received then, because these would be
+        out of order. It is None until another relay has stored all earlier messages.
         """
         claims = [claim for claim, _ in self._claims.values()]
         firsts = [(max(since, claim.since + self._margin), claim.time) for claim in claims]

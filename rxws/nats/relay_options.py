@@ -101,7 +101,7 @@ def shared_ids(feed: str, identity: Callable[[Any], str | int]) -> Callable[[Any
 
 
 def checked_subject(function: Any) -> Callable[[Any], str]:
-    """Return a function that returns the subject of a message; it raises ValueError if the user's function does not."""
+    """Return a function that returns the subject of a message; it raises ValueError if that is invalid."""
 
     def subject_of(message: Any) -> str:
         subject = function(message)

@@ -34,7 +34,7 @@ __all__ = ["Relay", "relay"]
 #: Seconds to wait for the last acknowledgement at the end of the block.
 CLOSE_TIMEOUT: Final = 10.0
 
-#: The rounds of the event loop in which messages that have arrived are read and delivered.
+#: The iterations of the event loop in which messages that have arrived are read and delivered.
 READING: Final = 5
 
 #: If the process was suspended for longer than this part of the duplicate window, its connections are aborted.
@@ -137,9 +137,9 @@ class Relay(abc.DisposableBase):
             self._capture.caught_up()
 
     def _mark(self, until: float, rounds: int) -> None:
-        """Mark that all messages until ``until`` were received, after some rounds of the event loop.
+        """Mark that all messages until ``until`` were received, after some iterations of the event loop.
 
-        After a blocked loop or a delay of the process, those that have arrived by then are read in these rounds.
+        If the loop was blocked or the process delayed, messages that have already arrived are read in these iterations.
         """
         if rounds:
             self._loop.call_soon(self._mark, until, rounds - 1)
@@ -333,8 +333,8 @@ def relay(
         identity: a plain function that returns the id of a message, a str or an int. It must be equal on every relay of
             this feed, and unique within the duplicate window. With None, ids are used only for retries, and the relay
             does not wait for other relays.
-        feed_name: the name of what is captured. Relays with the same name can replace one another. None takes the
-            feed's name.
+        feed_name: the name of the captured feed. Relays with the same name can replace one another. None takes the
+            feed's own name.
         name: the name of the relay, unique among relays. None takes the host's name and the process's id.
         max_in_flight: the number of messages that may be published and not acknowledged.
         maxsize: the largest number of messages that the relay holds. Beyond it, the relay drops the oldest, and counts

@@ -39,7 +39,7 @@ class Batches(AsyncIterator[list[T]], Generic[T]):
         self._owner: Final = owner
         self._count: Final = count
         self._seconds: Final = seconds
-        # The messages that wait now arrived after this time. Messages have no times of their own.
+        # The messages that wait now arrived after this time. Messages do not have their own times.
         self._taken_at = -math.inf
 
     async def __anext__(self) -> list[T]:

@@ -31,7 +31,7 @@ SNAPSHOT_TIMEOUT: Final = 10.0
 #: the delays keep growing.
 HEALTHY_AFTER: Final = 10.0
 
-#: The number of snapshots in the feed without a change in between at which their filter is reported: it may be wrong.
+#: After this many snapshots in the feed without a change in between, their filter is reported, because it may be wrong.
 SUSPICIOUS: Final = 100
 
 #: The reasons of a ``Gap`` after which the subscription is the same, so that no snapshot follows.
@@ -101,7 +101,7 @@ class Session(HotObservable[Any]):
         self._subscriptions.append(source.changes.subscribe(self._take, self.end, self.end))
 
     def restart(self, reason: str) -> None:
-        """Get out of sync, so that another snapshot is needed. Do nothing if one is needed already."""
+        """Note that changes are missing, so that another snapshot is needed. Do nothing if one is needed already."""
         if self._tracker.in_sync:
             self._tracker.reset(reason)
             self._synchronize()

@@ -32,9 +32,9 @@ class Stream(AsyncObservable[T], BufferIterator[T], Generic[T]):
     """An Observable with a buffer: the messages that pass a filter, from the call of ``stream_filter`` on.
 
     The first consumer, ``async for`` or ``subscribe``, gets the waiting messages; ``pipe`` alone consumes nothing.
-    After ``subscribe`` a stream keeps no messages. A stream is its own iterator: of two concurrent ``anext`` the second
-    raises RuntimeError, and a cancelled ``anext`` loses no message. After ``close()`` and after the feed's ``exit()``
-    the iteration delivers the waiting messages and ends. It raises the feed's fatal error, or
+    After ``subscribe`` a stream keeps no messages. A stream is its own iterator: the second of two concurrent calls of
+    ``anext`` raises RuntimeError, and a cancelled ``anext`` loses no message. After ``close()`` and after the feed's
+    ``exit()`` the iteration delivers the waiting messages and ends. It raises the feed's fatal error, or
     :exc:`~rxws.StreamOverflow`.
 
     A subscription keeps its stream alive until it is disposed. A stream without subscriber, iterator and reference is

@@ -289,7 +289,7 @@ def replaced(count: int) -> Measure:
     """
 
     async def measure(run: Run) -> float:
-        # The package is in an extra of its own, because of its dependencies.
+        # The package is in a separate extra, because of its dependencies.
         import loguru
         from AsyncWebsocketStreamInterface import AsyncWebsocketStreamInterface
 

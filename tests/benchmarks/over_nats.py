@@ -1,4 +1,4 @@
-"""Figures of the relay and the feed over NATS JetStream, with a server of their own."""
+"""Figures of the relay and the feed over NATS JetStream, with their own server."""
 
 from __future__ import annotations
 

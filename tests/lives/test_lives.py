@@ -278,7 +278,7 @@ def test_shortened_report_says_which_ingredients_are_left() -> None:
         shortest = shorter(report, play_one)
     assert "shortened" not in str(report)
     assert "cuts" in shortest.schedule.ingredients
-    assert "(shortened: acts and settings are left of these ingredients: rotations)" in str(shortest)
+    assert "(shortened: only acts and settings of these ingredients remain: rotations)" in str(shortest)
 
 
 class Positions(Dialect):

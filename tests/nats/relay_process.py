@@ -1,4 +1,4 @@
-"""A feed and its relay in a process of their own, which a test kills or freezes.
+"""A feed and its relay in a separate process, which a test kills or freezes.
 
 ``python -m tests.nats.relay_process '{"upstream": "ws://…", "nats": "nats://…", "name": "a"}'``
 """

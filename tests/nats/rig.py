@@ -222,7 +222,7 @@ class Rig:
     def relay(
         self, name: str, *, clock: float = 0.0, identity: bool = True, nats: str | None = None, **options: Any
     ) -> RelayProcess:
-        """Start a relay in a process of its own."""
+        """Start a relay in a separate process."""
         arguments = {"upstream": self.upstream.url, "nats": nats or self.server.url, "name": name, "options": options}
         arguments |= {"clock": clock, "identity": identity, "log": str(self.folder / f"relay-{name}.log")}
         process = RelayProcess(arguments)

@@ -1,4 +1,4 @@
-"""A real nats-server on a free loopback port, in a process of its own: it can be killed, frozen and started again."""
+"""A real nats-server on a free loopback port, in a separate process: it can be killed, frozen and started again."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The programs of the guide run as they stand, against a server of their own."""
+"""The programs of the guide run unchanged, against their own server."""
 
 from __future__ import annotations
 

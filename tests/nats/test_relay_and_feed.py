@@ -113,7 +113,7 @@ async def test_frames_are_those_that_were_captured(nats_server: NatsServer) -> N
 
 
 async def test_each_message_of_a_frame_with_several_is_published(nats_server: NatsServer) -> None:
-    """With ``split`` each item of an array is a message of its own, with its own subject, even in an array of one."""
+    """With ``split`` each item of an array is a separate message, with its own subject, even in an array of one."""
     async with capturing(nats_server, feed={"split": True}) as capture:
         await capture.server.send([trade(1, "A"), trade(2, "B")])
         await capture.server.send([trade(3, "C")])

@@ -1722,7 +1722,7 @@ async def test_replay_when_the_source_reported_a_gap(plain: Path) -> None:
 
 
 async def test_replay_when_each_connection_has_a_decoder(plain: Path) -> None:
-    """The frames of each recorded connection have a decoder of their own."""
+    """The frames of each recorded connection have their own decoder."""
     notes = [frame(0.1, 1, 1), frame(0.2, 1, 2), frame(0.3, 2, 1), frame(0.4, 2, 2)]
     write(plain, start(), *notes, end(0.5))
 

@@ -116,7 +116,7 @@ async def test_what_is_suppressed_is_said_when_the_feed_ends(reporter, caplog):
     assert lines(caplog)[2:] == ["feed: a late line"]
 
 
-async def test_failures_of_a_function_are_said_less_and_less_often(reporter, caplog):
+async def test_failures_of_a_function_are_logged_less_and_less_often(reporter, caplog):
     """The first failure is logged with its traceback; later ones are counted after 1 s, 10 s, 1 min, every 10 min."""
     start = reporter._loop.time()
     when = []

@@ -60,7 +60,7 @@ async def test_filter_when_no_message_passes(caplog):
 
 
 async def test_filters_when_several_match_nothing(caplog):
-    """Each filter that no message passes has a line of its own in the log, although all are found at once."""
+    """Each filter that no message passes has its own line in the log, although all are found at once."""
     names = ("BTC", "ETH", "BNB")
     async with Trading() as feed:
         await feed.wait_connected()

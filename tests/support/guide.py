@@ -27,7 +27,7 @@ class Block(NamedTuple):
     Attributes:
         readme: the file that holds it.
         text: the code.
-        name: the option ``:name:``, or "": a block with a name has a test of its own.
+        name: the option ``:name:``, or "": a block with a name has its own test.
         kind: the option ``:class:``, or "". ``other`` is code for another library, which no test runs or checks.
     """
 

@@ -62,7 +62,7 @@ def ready_made(settings: Settings, dialect: Dialect) -> MakeFeed:
     """Return a function that makes a ``ReactiveWebSocket``, with the options that only this class has."""
 
     def is_own(message: Any) -> bool:
-        """Return whether each connection gets a message of its own of this kind: a greeting, or a declared snapshot."""
+        """Return whether each connection gets its own message of this kind: a greeting, or a declared snapshot."""
         read = dialect.read(message)
         is_snapshot = settings.snapshots == "declared" and read is not None and read.is_snapshot
         return is_snapshot or (read is None and "hello" in message)

@@ -1,4 +1,4 @@
-"""The judge of a life: compares what the server sent with what consumers received, by rules of its own. No I/O."""
+"""The judge of a life: compares what the server sent with what consumers received, by its own rules. No I/O."""
 
 from __future__ import annotations
 

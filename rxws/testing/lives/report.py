@@ -70,7 +70,7 @@ class Report:
         counts = ", ".join(f"{count} {name}" for name, count in sorted(self.counts.items()))
         if self.is_shortened:
             left = ", ".join(needed(self.schedule)) or "none"
-            shown.insert(0, f"  (shortened: acts and settings are left of these ingredients: {left})")
+            shown.insert(0, f"  (shortened: only acts and settings of these ingredients remain: {left})")
         return "\n".join([str(self.schedule), f"({counts})", *(shown or ["  no problems"])])
 
 

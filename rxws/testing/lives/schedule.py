@@ -48,7 +48,7 @@ class Settings:
             does not), ``"copies"`` (from the cursor's own message on), ``"statement"`` (from the next message on,
             followed by a frame that says whether all were repeated) or ``"numbers"`` (from the next message on; the
             feed compares numbers).
-        greets: whether each connection begins with a greeting of its own.
+        greets: whether each connection begins with its own greeting.
         silence: whether a ``Gap`` must begin at the last message instead of at the time when the loss was noticed, and
             whether there must be a ``Gap`` for messages that a silent connection did not send before a rotation ended
             it.

@@ -444,7 +444,7 @@ def test_one_gap_names_all_channels_without_a_line():
 
 
 def test_channel_is_named_again_when_its_acknowledgement_is_late():
-    """A channel that is acknowledged long after the common gap has a gap of its own."""
+    """A channel that is acknowledged long after the common gap has its own gap."""
     table = Table()
     table.matcher.begin(1, ["x", "y"], 0.0)
     table.matcher.ended(1, 0.5)
