@@ -80,6 +80,9 @@ class LossReporter:
         # Report dropped frames only now, because frames may be dropped until the connection takes over.
         if self._backlog.dropped:
             self._report.flooded(opened.number, self._backlog.dropped)
+        if self._firsts:
+            # The first message arrived after `replaced` was called.
+            self.decide()
         await self._backlog.drain()
         if self._undecided is None:
             self._dispatcher.deliver_from(opened.inbound)

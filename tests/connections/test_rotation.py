@@ -220,6 +220,24 @@ async def test_gap_of_a_connection_that_did_not_resume_precedes_its_first_messag
 
 
 @in_virtual_time
+async def test_gap_stands_before_a_message_that_comes_while_the_connection_takes_over():
+    """Messages that arrive after ``is_resumed`` was read the first time, and before they are delivered, decide, too."""
+
+    def come(event):
+        if isinstance(event, Connected) and event.number == 2:
+            feed.websocket.come("b")
+
+    async with ScriptedFeed(ScriptedWebsocket(), resuming(is_resumed=False)) as feed:
+        stream = feed.stream_filter(gaps=True)
+        await feed.record.happened(Connected)
+        feed.events.subscribe(come)
+        feed.websocket.come("a")
+        feed.websocket.end()
+        gap = await feed.record.happened(Gap)
+        assert [await anext(stream) for _ in range(3)] == ["a", gap, "b"]
+
+
+@in_virtual_time
 async def test_connection_without_a_message_decides_nothing():
     """A connection that might have resumed and was lost before its first message leaves the decision to the next."""
     websockets = [ScriptedWebsocket(), resuming(is_resumed=False), resuming("b")]
