@@ -21,6 +21,7 @@ The public names::
         CurrentObservable               an AsyncObservable that has a current value
         on_loop                         makes an AsyncObservable from any Observable
         Many                            several messages in one frame
+        LatestTable                     the newest message of each key
         Backfilled                      the messages of a stream, with those that the feed has missed
         Resynced                        the changes of a stream, together with their snapshots
         Snapshot                        a snapshot among those changes
@@ -148,6 +149,7 @@ from .reporting.events import (
 )
 from .reporting.state import LineStatistics, State, Statistics
 from .streams.backfill import Backfilled
+from .streams.latest import LatestTable
 from .streams.resync import Resynced
 from .streams.sequence import Snapshot
 from .streams.stream import Stream
@@ -170,6 +172,7 @@ __all__ = [
     "HandlerFailed",
     "Interval",
     "Lagging",
+    "LatestTable",
     "LineJoined",
     "LineLost",
     "LineStatistics",

@@ -3,6 +3,7 @@
 from .availability import ALWAYS_AVAILABLE, Availability
 from .backfill import Backfilled
 from .handlers import CoroutineHandler
+from .latest import LatestTable
 from .resync import Resynced
 from .sequence import Snapshot
 from .stream import Stream
@@ -13,6 +14,7 @@ __all__ = [
     "Availability",
     "Backfilled",
     "CoroutineHandler",
+    "LatestTable",
     "Resynced",
     "Snapshot",
     "Stream",

@@ -8,15 +8,14 @@ from typing import Any, Final, Generic, Self, TypeVar, overload
 from reactivex import abc
 
 from ..display.snapshot import RECENT, RateMeter, mimebundle
-from ..messages.fields import Field, field_reader, range_reader
+from ..messages.fields import Field
 from ..messages.filters import Filter
 from ..messages.router import Router
 from ..observables.hot import HotObservable
-from ..observables.observable import AsyncObservable, BufferIterator, Scheduler
+from ..observables.observable import BufferIterator, Scheduler
 from .availability import ALWAYS_AVAILABLE, Availability
-from .backfill import Backfilled, Filling, NumberedSource, Numbering
 from .batches import Batches
-from .history import History
+from .derived import DerivedObservables
 from .resync import Resynced
 from .resync_session import ChangeSource
 from .stream_options import StreamOptions
@@ -28,7 +27,7 @@ T = TypeVar("T")
 S = TypeVar("S")
 
 
-class Stream(AsyncObservable[T], BufferIterator[T], Generic[T]):
+class Stream(DerivedObservables[T], BufferIterator[T], Generic[T]):
     """An Observable with a buffer: the messages that pass a filter, from the call of ``stream_filter`` on.
 
     The first consumer, ``async for`` or ``subscribe``, gets the waiting messages; ``pipe`` alone consumes nothing.
@@ -51,14 +50,12 @@ class Stream(AsyncObservable[T], BufferIterator[T], Generic[T]):
         self, router: Router, filters: Filter, options: StreamOptions, availability: Availability = ALWAYS_AVAILABLE
     ) -> None:
         super().__init__(router.context)
-        self._buffer = self._receiver = StreamReceiver[T](router, filters, options)
+        self._buffer = self._receiver = StreamReceiver(router, filters, options)
         self._iterated = False
         self._rate: Final = RateMeter(self._context.loop.time())
-        self._router: Final = router
-        self._filters: Final = filters
-        self._availability: Final = availability
-        # The method that supplies what a Gap has lost, backfill or resync.
-        self._remedy: str | None = None
+        self._router = router
+        self._filters = filters
+        self._availability = availability
         #: Subscribes the channel of a stream of ``multiplex`` again; None for other streams.
         self.renew: Callable[[], None] | None = None
         #: Whether the channel was subscribed before the stream was made, so that the stream misses the snapshot.
@@ -277,80 +274,6 @@ class Stream(AsyncObservable[T], BufferIterator[T], Generic[T]):
         if isinstance(parsed, Filter):
             self._router.expect_snapshots(receiver, filters, parsed)
         return resynced
-
-    def backfill(
-        self,
-        history: History,
-        *,
-        sequence: Field | list[Field],
-        key: Field | None = None,
-        contiguous: bool = True,
-        timeout: float = 30.0,
-        concurrency: int = 4,
-    ) -> Backfilled[T]:
-        """Return an Observable of all messages, with those that the feed has missed, which a history supplies.
-
-        Each subscriber, and each ``async for``, gets every message once and in the order of the numbers of its key.
-        After each ``Gap`` of the stream, and where numbers are missing, the live messages of that key are held, and
-        ``history`` is asked for the messages in between. The messages of the history come first, then the held ones.
-        While the history raises, or does not reach the held messages, it is asked again after growing delays, until
-        ``timeout``. Where messages are still missing then, a ``Gap`` with the reason ``"history"`` comes in their
-        place, and ``ws.events`` gets a ``CallbackFailed`` that names the stream and the history. Only the messages of
-        that key wait, and at most for ``timeout`` per hole.
-
-        A key is asked for when its next message comes, or one second after the ``Gap``. Before the first message of a
-        key, the history is asked with ``after=None``: for a warm start, or for the messages since the last number that
-        an earlier run of the program has stored. It returns ``[]`` if there are none.
-
-        Held messages are limited to 100,000, and to about 64 MiB; older ones are fetched with the hole. A live message
-        whose number is not greater than the last one is dropped if it is a copy of one of the last 10,000 delivered
-        messages. Otherwise the server has restarted its count: a ``Gap`` comes, and the new count is followed. A
-        message without a number is delivered when it comes, and reported. At the end of the stream, held messages are
-        delivered, with a ``Gap`` if some are missing. Disposing of the subscription cancels the requests.
-
-        Args:
-            history: ``history(after, before)``, or with ``key`` ``history(key, after, before)``: a coroutine function
-                that returns a list of messages, or a function that returns an async iterator of such lists. They are in
-                the form and the order of the live ones, with numbers greater than ``after`` and less than ``before``.
-                With ``before=None`` they go up to now. Messages with other numbers, of other keys, or that do not pass
-                the stream's filter, are ignored, and so are repeated ones. A page may take 10 s.
-            sequence: the number of a message, as a key or a path; a list of two of these, for the first and the last
-                number of a message; or a function of the message that returns a number or the pair. Each is an int, or
-                an int as a str.
-            key: a key, a path, or a function of the message: each of its values has its own numbers. None (the default)
-                for one sequence of all messages.
-            contiguous: whether the numbers grow by one, so that each missing one shows. False: they only grow, as times
-                do. Then only a ``Gap`` makes a request, both ``after`` and ``before`` belong to the history, which
-                proves that nothing is missing by containing the messages at both ends, and messages with equal numbers
-                are distinguished by the feed's ``identity``, or by whether they are equal.
-            timeout: seconds for which messages wait at most for one hole.
-            concurrency: the number of keys for which the history is asked at the same time.
-
-        Raises:
-            TypeError: an argument has the wrong type, or ``resync`` was called on this stream.
-            ValueError: ``timeout`` is not positive and finite, ``concurrency`` is less than 1, or a path is empty.
-            RuntimeError: outside the loop's thread.
-
-        Example::
-
-            async def history(symbol, after, before):
-                return [] if after is None else await client.trades(symbol, from_id=after + 1, to_id=before)
-
-            trades = ws.stream_filter([{"e": "trade"}])
-            async for trade in trades.backfill(history, sequence="n", key="s"):
-                ...
-        """
-        self._context.check()
-        self._use_remedy("backfill")
-        receiver, key_of = self._receiver, None if key is None else field_reader(key, "key")
-        numbering = Numbering(range_reader(sequence, "sequence"), key_of, self._router.identity)
-        source = NumberedSource(self, receiver.all_gaps(), self._availability, receiver.describe(), self._filters)
-        return Backfilled(self._context, source, numbering, Filling(history, contiguous, timeout, concurrency))
-
-    def _use_remedy(self, remedy: str) -> None:
-        if self._remedy not in (None, remedy):
-            raise TypeError(f"{self._remedy} was called on this stream, so {remedy} needs another stream")
-        self._remedy = remedy
 
     def _attach(self, on_next: Any, on_error: Any, on_completed: Any, scheduler: Scheduler) -> abc.DisposableBase:
         receiver = self._receiver
