@@ -1,4 +1,4 @@
-"""The demo exchange speaks as some venues do, and feeds understand it: compression, ids that the server gives."""
+"""The dialects of the demo exchange, and feeds that understand them: compression, ids that the server assigns."""
 
 from __future__ import annotations
 
