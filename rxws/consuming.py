@@ -185,7 +185,7 @@ class Consuming(Generic[T]):
                 excludes ``filters`` and needs ``acknowledged``. It is called for each answer, before the next message.
                 The filter holds on that connection only. If two channels have equal filters there, the messages belong
                 to the newer one. If the function raises, or returns no filter, a ``CallbackFailed`` is emitted, and the
-                channel counts as refused. If no answer comes, the channel is subscribed again after growing delays.
+                channel counts as refused. If no answer arrives, the channel is subscribed again after growing delays.
                 Streams of one channel share the function of its first stream. For rotations give ``identity`` too,
                 without the id: the frames of two connections differ.
             unsubscribe_from: a plain function of the server's answer that returns the message that unsubscribes on that

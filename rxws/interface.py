@@ -84,7 +84,7 @@ class AsyncWebsocketStreamInterface(Consuming[T], metaclass=ABCMeta):
         key: where a message names the part of the channel that it belongs to, if the server numbers the messages of
             each part separately: a key, a path, or a function of the message. By default None: the messages of a
             channel are numbered together.
-        lines: the number of connections that are open at the same time and bring the same messages. Each message is
+        lines: the number of connections that are open at the same time and have the same messages. Each message is
             delivered once, from the line on which it arrives first. If a line is lost, no message is missing and no
             ``Gap`` is reported, as long as another line has agreed with it for ``handover_settle`` seconds. The lines
             are compared by ``_message_identity``, by default by whole frames. Everything that is sent on each new

@@ -57,7 +57,7 @@ class ReactiveWebSocket(AsyncWebsocketStreamInterface[T]):
     Args:
         url: the address, or an (async) function that returns it. The function is called for every connection, so it can
             get a fresh listen key. A list of addresses and functions: after a failure the next one is used, and the
-            first one again when its delay is over. With ``lines`` each line begins with another one.
+            first one again when its delay is over. With ``lines`` each line begins with a different one.
         connect: a function with the signature of ``websockets.connect``, such as ``picows.websockets.connect``.
         connect_options: keyword arguments of ``connect`` (``additional_headers=…``, ``ssl=…``), or an (async) function
             that returns them, called for every connection. None passes none. ``websockets.connect`` gets

@@ -92,6 +92,7 @@ async def surroundings(module, folder):
             "button": SimpleNamespace(on_click=lambda function: None),
             "serve": lambda: SimpleNamespace(close=lambda: None),
             "Book": Book,
+            "book": SimpleNamespace(apply=lambda item: None),
             "fetch": lambda: exchange.get_json("/depth?symbol=BTCUSDT"),
             "URL": exchange.url,
             "reporter": feed_of(ws).reporter,

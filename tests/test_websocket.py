@@ -720,7 +720,7 @@ class TestBadArguments:
 
     @pytest.mark.parametrize("argument", ["identity", "reply", "per_connection", "rotate_on"])
     async def test_coroutine_function_in_place_of_a_plain_one_is_refused(self, argument):
-        """A coroutine function for a plain one raises TypeError, because its result would always be true."""
+        """A coroutine function in place of a plain one raises TypeError, because its result would always be true."""
 
         async def later(message):
             """Never called."""

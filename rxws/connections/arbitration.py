@@ -1,4 +1,4 @@
-"""Several lines bring the same messages. Each message is delivered once, from the line on which it arrives first."""
+"""Several lines have the same messages. Each message is delivered once, from the line on which it arrives first."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ SPARE_IDENTITIES: Final = 64
 class Arbitration(Merger):
     """Merges the lines of a feed, channel by channel, as A/B line arbitration merges market data feeds.
 
-    A gap is reported only where no line is left that is known to bring everything.
+    A gap is reported only if no line is left that is known to have all messages.
 
     Args:
         context: the feed's event loop, scheduler and reporter.
@@ -103,7 +103,7 @@ class Arbitration(Merger):
             await self._drain(self._backlog)
 
     def is_joined(self, connection: Connection) -> bool:
-        """Return whether a connection brings everything that is delivered. May be called from any thread."""
+        """Return whether a connection has every delivered message. May be called from any thread."""
         return self._matcher.is_joined(connection.number)
 
     def lag(self, connection: Connection) -> list[float]:
@@ -178,8 +178,8 @@ class Arbitration(Merger):
 
     def _reopen(self, number: int) -> None:
         line = (
-            "a line brings none of the messages of the others, and is opened anew: if a message contains something "
-            "that differs on each connection, name with identity= what makes two messages the same"
+            "a line has none of the messages of the others, and is opened again: if messages contain something that "
+            "differs on each connection, set identity= to a function that returns what is equal on all of them"
         )
         if number in self._connections:
             self._reporter.log(logging.WARNING, line, times=ONCE)

@@ -1,4 +1,4 @@
-"""A line of a feed that has several: what it brings is compared with the messages of the others."""
+"""A line of a feed that has several: its messages are compared with those of the others."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ POLL_INTERVAL: Final = 0.05
 class JoinedLine(Line):
     """One of several lines.
 
-    A rotation needs no rules of its own: the new connection joins like that of any other line, and then the old one is
+    A rotation needs no special rules: the new connection joins like that of any other line, and then the old one is
     closed.
 
     Args:
@@ -98,7 +98,7 @@ class JoinedLine(Line):
         return new
 
     async def _takes_over(self, old: Connection, new: Connection) -> bool:
-        """Close ``old`` when ``new`` has joined, or the time is over. Return False if ``new`` ends before."""
+        """Close ``old`` when ``new`` has joined, or after the timeout. Return False if ``new`` ends first."""
         self._arbitration.subscribed(new)
         deadline = self._loop.time() + self._opener.options.handover_timeout
         while not (old.reader.done() or self._brings_all(new)) and self._loop.time() < deadline:

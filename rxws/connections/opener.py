@@ -32,7 +32,7 @@ LOSS_TIMEOUT: Final = 1.0
 
 
 class RotationHost(Protocol):
-    """What one line uses of its feed."""
+    """The part of a feed that one of its lines uses."""
 
     @property
     def opening(self) -> str:
@@ -78,7 +78,7 @@ class ConnectionSender(Protocol):
     def channel_of(self, message: Any, connection: Connection | None = None) -> Hashable:
         """Return the channel of a message of this connection, or None if it has none.
 
-        Without a connection, channels that have a name of their own on each connection are not found.
+        Without a connection, channels whose name differs on each connection are not found.
         """
 
     def asked(self, connection: Connection) -> Iterable[Hashable]:

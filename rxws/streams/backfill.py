@@ -1,4 +1,4 @@
-"""The messages of a stream, with those that the feed has missed, which a history supplies."""
+"""The messages of a stream, and those that the feed has missed, which a history supplies."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ __all__ = ["Backfilled", "Filling", "NumberedSource", "Numbering"]
 
 T = TypeVar("T")
 
-#: Seconds after a Gap at which the history is asked for a key of which no message came.
+#: Seconds after a Gap at which the history is asked for a key for which no message arrived.
 DUE_AFTER: Final = 1.0
 
 #: The longest delay between two requests for one hole, in seconds: messages wait meanwhile.
@@ -50,7 +50,7 @@ class NumberedSource(Generic[T]):
     Attributes:
         messages: the messages.
         gaps: the gaps of the stream.
-        availability: whether messages can come at present.
+        availability: whether messages can arrive at present.
         name: the name of the stream in reports.
         passes: the filter of the stream.
     """
@@ -123,7 +123,7 @@ class Backfilled(AsyncObservable[T | Gap], Generic[T]):
     def in_sync(self) -> bool:
         """Whether all subscribers have got all messages so far. May be read in any thread.
 
-        False without a subscriber, while messages are missing or may be missing, and while no messages can come.
+        False without a subscriber, while messages are missing or may be missing, and while no messages can arrive.
         """
         # Another thread may read this property, so copy the set, which happens in one step.
         sessions = (*self._sessions,)
@@ -217,7 +217,7 @@ class _Session(HotObservable[Any]):
         self._watch = self._context.loop.create_task(self._look(), name="rxws backfill")
 
     async def _look(self) -> None:
-        """Fill the holes of keys of which no message came soon after a Gap."""
+        """Fill the holes of keys for which no message arrived soon after a Gap."""
         await self._numbered.availability.wait_available()
         await asyncio.sleep(DUE_AFTER)
         for key, tracker in [*self._trackers.items()]:
@@ -243,7 +243,7 @@ class _Session(HotObservable[Any]):
             else:
                 reporter.failed(f"sequence or key of backfill for {self._numbered.name}", message, error)
             self._is_unreadable = True
-            # Nothing is known about its place. It came live, so it is delivered live.
+            # Its place is unknown. It arrived live, so it is delivered live.
             items = [message]
         else:
             if not tracker.in_sync:
@@ -254,14 +254,14 @@ class _Session(HotObservable[Any]):
         self._deliver(items)
 
     def _bound(self, tracker: HoleTracker) -> None:
-        """Bound the messages that a key holds; all keys with a hole share the bound."""
+        """Limit the messages that a key holds. All keys with a hole share the limit."""
         counters = self._context.reporter.counters
         most = min(HELD_MAX, HELD_BYTES * max(1, counters.messages) // max(1, counters.bytes))
         tracker.held_max = max(1, most // max(1, len(self._tasks)))
 
     def _overflowed(self, key: Hashable, tracker: HoleTracker) -> None:
         reporter = self._context.reporter
-        line = "backfill holds %d messages of the key %r: those that come now are fetched with another hole"
+        line = "backfill holds %d messages of the key %r: later ones are dropped, and fetched afterwards"
         reporter.log(logging.WARNING, line, tracker.held_max, key, about=key)
         reporter.emit(Overflowed, consumer="backfill", overflow="drop_newest", dropped=tracker.dropped)
 
@@ -309,12 +309,12 @@ class _Session(HotObservable[Any]):
                         raise
                     after, before = tracker.bounds
                     error = LookupError(f"the history lacks messages after {after} and before {before}")
-                    self._context.reporter.failed(name, None, error, "; a Gap stands in their place")
+                    self._context.reporter.failed(name, None, error, "; a Gap is in their place")
                     self._deliver(tracker.give_up())
         finally:
             del self._tasks[key]
         if tracker.is_due:
-            # There was another Gap, and no message has come since.
+            # There was another Gap, and no message has arrived since.
             self._look_soon()
 
     async def _attempts(self, key: Hashable, tracker: HoleTracker, name: str) -> None:

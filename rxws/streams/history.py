@@ -47,13 +47,13 @@ def _checked(page: Any, expected: str) -> Sequence[Any]:
 async def _limited(page: Awaitable[Any]) -> Any:
     """Return the result of an awaitable.
 
-    It runs in a task of its own, because a function that ignores its cancellation must not make the messages wait.
+    It runs in its own task, because a function that ignores its cancellation must not make the messages wait.
 
     Raises:
         TimeoutError: it took too long.
     """
     task = asyncio.ensure_future(page)
-    # Retrieve the exception also if the task is given up, because asyncio would log it.
+    # Retrieve the exception even if the task is given up, because asyncio would log it.
     task.add_done_callback(lambda done: done.cancelled() or done.exception())
     try:
         await asyncio.wait({task}, timeout=PAGE_TIMEOUT)

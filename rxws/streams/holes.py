@@ -72,13 +72,13 @@ class HoleTracker(SequenceTracker[Any]):
     """Decides which messages of one key can be delivered, live ones and those of the history.
 
     While the tracker is out of sync there is a hole: it holds live messages, and needs the history between the last
-    delivered and the first held message. The history's messages that follow are delivered at once; those behind a
+    delivered and the first held message. The history's messages that follow are delivered at once; those after a
     missing one are kept. When nothing is missing any more, the held messages follow. There is a hole before the first
     message, too, which the history may leave empty.
 
     With ``contiguous`` the numbers grow by one, and show each hole. Otherwise they only grow, as times do, and each Gap
-    is a hole. Then the history must have the last delivered message again, which proves that it begins early enough,
-    and the first held one or a later one, which proves that it reaches far enough.
+    counts as a hole. Then the history must contain the last delivered message, which proves that it begins early
+    enough, and the first held message or a later one, which proves that it reaches far enough.
 
     Args:
         range_of: returns the first and the last number of a message.
@@ -88,7 +88,7 @@ class HoleTracker(SequenceTracker[Any]):
 
     Attributes:
         is_suspect: whether live messages may be missing before the next one.
-        is_due: whether the history is asked soon although no message comes, because of a Gap.
+        is_due: whether the history is asked soon even if no message arrives, because there was a Gap.
         gap: the Gap of the feed because of which messages may be missing; None if there was none.
         holes: number of holes so far.
         copies: number of live messages that were dropped because they had been delivered.
@@ -109,12 +109,12 @@ class HoleTracker(SequenceTracker[Any]):
         self._contiguous = contiguous
         self._key = key
         self._delivered = delivered
-        # The history's messages behind a missing one, with their last numbers, by their first numbers.
+        # The history's messages after a missing one, with their last numbers, by their first numbers.
         self._found: dict[int, list[tuple[int, Any]]] = {}
         # Of the running attempt: its largest new number, the number that it begins with, and whether it has no message.
         self._newest = self._after = -math.inf
         self._is_fresh = True
-        # Whether the history begins early enough and reaches far enough, where the numbers do not show it.
+        # Whether the history begins early enough and reaches far enough, if the numbers do not show it.
         self._starts = self._reaches = False
 
     @property
@@ -125,14 +125,14 @@ class HoleTracker(SequenceTracker[Any]):
     # Live messages
 
     def lose(self, gap: Gap | None) -> None:
-        """Note that live messages may be missing from here on; None: they came, and were not held."""
+        """Note that live messages may be missing from here on. If ``gap`` is None, they arrived but were not held."""
         if self._held:
             self._held.append((0, 0, Lost(gap)))
         else:
             self.is_suspect, self.is_due, self.gap = True, True, self.gap or gap
 
     def open(self) -> None:
-        """Begin a hole. Called also if no message has shown one, because none came for a while after a Gap."""
+        """Begin a hole. This is also called if no message arrived for a while after a Gap."""
         self.in_sync = self.is_due = self._starts = self._reaches = False
         self.holes += 1
 
@@ -148,7 +148,7 @@ class HoleTracker(SequenceTracker[Any]):
         if len(self._held) < self.held_max:
             self._held.append((first, last, message))
         else:
-            # Drop the newest message, because it is a part of a hole behind this one.
+            # Drop the newest message, because it is a part of a later hole.
             self.dropped += 1
             if type(self._held[-1][2]) is not Lost:
                 self.lose(None)
@@ -195,7 +195,7 @@ class HoleTracker(SequenceTracker[Any]):
 
         Raises:
             ValueError: the history goes back, to a message that it did not have before.
-            OverflowError: it has too many messages behind a missing one.
+            OverflowError: it has too many messages after a missing one.
             Exception: the numbers of the message cannot be read.
         """
         first, last = self.range_of(message)
@@ -208,7 +208,7 @@ class HoleTracker(SequenceTracker[Any]):
         if is_first or (first <= self._last + 1 if self._contiguous else self._starts):
             return self._deliver_found(last, message)
         if len(self._found) >= self.held_max:
-            raise OverflowError(f"the history has more than {self.held_max:,} messages behind a missing one")
+            raise OverflowError(f"the history has more than {self.held_max:,} messages after a missing one")
         self._found.setdefault(first, []).append((last, message))
         return []
 
@@ -244,12 +244,12 @@ class HoleTracker(SequenceTracker[Any]):
 
     @property
     def progress(self) -> object:
-        """A value that changes when the history brings a new message."""
+        """A value that changes when the history has a new message."""
         return self._last, len(self._found), self._newest
 
     @property
     def is_filled(self) -> bool:
-        """Whether the history needs to bring no more messages."""
+        """Whether no more messages of the history are needed."""
         if self._contiguous:
             return not self._found and bool(self._held) and self._held[0][0] <= self._last + 1
         return self._starts and self._reaches

@@ -78,10 +78,14 @@ class Resynced(AsyncObservable[T | Snapshot[S]], Generic[T, S]):
 
         Example::
 
-            try:
-                book.apply(item)
-            except rxws.books.ChecksumMismatch:
-                resynced.restart("checksum")
+            resynced = ws.stream_filter([{"e": "depthUpdate", "s": "BTCUSDT"}]).resync(
+                fetch, sequence=("U", "u"), snapshot_sequence="lastUpdateId"
+            )
+            async for item in resynced:
+                try:
+                    book.apply(item)
+                except rxws.books.ChecksumMismatch:
+                    resynced.restart("checksum")
         """
         if not isinstance(reason, str):
             raise TypeError(f"reason must be a str, such as 'checksum', not {reason!r}")

@@ -83,7 +83,7 @@ async def test_compressed_feed_loses_nothing_when_it_rotates_and_is_cut():
         assert feed.statistics().rejected == 0
 
 
-# Ids that the server gives
+# Ids that the server assigns
 
 
 def numbered(request, channel, number):
@@ -92,7 +92,7 @@ def numbered(request, channel, number):
 
 
 def subscribe(feed, channel, number, **options):
-    """Return a stream of a channel whose messages are recognized by an id that the server gives."""
+    """Return a stream of a channel whose messages are recognized by an id that the server assigns."""
     return feed.multiplex(
         numbered("subscribe", channel, number),
         acknowledged=[{"id": number, "result": rxws.present}],
@@ -118,8 +118,8 @@ def channel_and_number(message):
     return demo.channel_of(message["s"], message["e"].replace("Update", "")), message["n"]
 
 
-async def test_ids_differ_on_each_connection_and_are_given_again():
-    """The pool of ids is in another order on each connection; an id that becomes free is given next."""
+async def test_ids_differ_on_each_connection_and_are_assigned_again():
+    """The pool of ids has another order on each connection; an id that becomes free is assigned next."""
     async with demo.serve(rate=0, symbols=["A", "B"]) as exchange:
         given = []
         for _ in range(3):
@@ -190,7 +190,7 @@ async def test_streams_by_id_get_only_their_own_messages_when_connections_are_cu
 
 
 async def test_id_is_given_to_another_channel_when_streams_change():
-    """An id that another channel gets on the same connection, also in an overlap, never mixes their messages."""
+    """An id that another channel gets on the same connection, even in an overlap, never mixes their messages."""
     async with demo.serve(rate=300, lag=0.02, symbols=["A", "B"]) as exchange, rpc_feed(exchange) as feed:
         await feed.wait_connected()
         names = itertools.cycle(exchange.channels)
@@ -212,7 +212,7 @@ async def test_id_is_given_to_another_channel_when_streams_change():
 
 
 async def test_second_stream_of_a_channel_gets_the_messages_at_once():
-    """Streams of one channel share its id, also when the answer came before the second stream was made."""
+    """Streams of one channel share its id, even if the answer arrived before the second stream was made."""
     async with demo.serve(rate=100, symbols=["A"]) as exchange, rpc_feed(exchange) as feed:
         first = subscribe(feed, "a@trade", 1)
         await anext(first)
@@ -224,8 +224,8 @@ async def test_second_stream_of_a_channel_gets_the_messages_at_once():
         ]
 
 
-async def test_plain_streams_go_on_when_the_first_stream_by_id_is_made():
-    """Streams by filters and streams by ids live side by side on a connection that was open before."""
+async def test_plain_streams_continue_when_the_first_stream_by_id_is_made():
+    """Streams by filters and streams by ids work on the same connection, even if it was open before."""
     async with demo.serve(rate=100, symbols=["A"]) as exchange, rpc_feed(exchange) as feed:
         plain = feed.multiplex(
             numbered("subscribe", "a@depth", 7),
@@ -247,8 +247,8 @@ async def test_plain_streams_go_on_when_the_first_stream_by_id_is_made():
         (lambda answer: {"id": answer["result"]}, "must be a list of dicts"),
     ],
 )
-async def test_answer_that_gives_no_filter_is_reported(function, text):
-    """A ``filters_from`` that raises or gives no filter is reported by name; other channels are not disturbed."""
+async def test_answer_without_a_filter_is_reported(function, text):
+    """A ``filters_from`` that raises or returns no filter is reported by name; other channels are not disturbed."""
     async with demo.serve(rate=100, symbols=["A"]) as exchange, rpc_feed(exchange) as feed:
         events = record(feed.events)
         wrong = feed.multiplex(numbered("subscribe", "a@depth", 7), acknowledged=[{"id": 7}], filters_from=function)
@@ -262,7 +262,7 @@ async def test_answer_that_gives_no_filter_is_reported(function, text):
         assert len(exchange.server.connections[0].received) == 2
 
 
-async def test_unsubscribe_from_that_raises_is_reported_and_its_stream_goes_on():
+async def test_unsubscribe_from_that_raises_is_reported_and_its_stream_continues():
     """Without a message to unsubscribe, the stream gets its messages, and its end sends nothing."""
     async with demo.serve(rate=100, symbols=["A"]) as exchange, rpc_feed(exchange) as feed:
         events = record(feed.events)
@@ -280,7 +280,7 @@ async def test_unsubscribe_from_that_raises_is_reported_and_its_stream_goes_on()
 
 
 async def test_channel_is_subscribed_again_when_no_answer_names_it():
-    """Without an answer a channel by id is subscribed again and again, until an answer comes."""
+    """Without an answer a channel by id is subscribed again and again, until an answer arrives."""
     async with FeedServer() as server, rxws.ReactiveWebSocket(server.url, connect_options=PLAIN) as feed:
         stream = feed.multiplex(
             {"id": 1},

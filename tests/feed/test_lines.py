@@ -24,7 +24,7 @@ class Lines(ScriptedFeed):
         self.sent = 0
 
     async def come(self, seconds=1.0, *, on=None, step=0.05):
-        """Let the next numbers come, one every ``step`` seconds, on all open connections or on some of them."""
+        """Let the next numbers arrive, one every ``step`` seconds, on all open connections or on some of them."""
         for _ in range(round(seconds / step)):
             self.sent += 1
             for each in self.websockets if on is None else on:
@@ -43,7 +43,7 @@ class Lines(ScriptedFeed):
         return [each for each in self.record.messages if isinstance(each, int)]
 
     def check(self):
-        """Assert that all numbers came once and in order."""
+        """Assert that all numbers arrived once and in order."""
         assert self.numbers == list(range(1, self.sent + 1))
 
 
@@ -78,7 +78,7 @@ async def test_no_gap_is_reported_while_another_line_is_joined():
 
 
 async def test_one_gap_is_reported_when_the_only_joined_line_is_lost():
-    """If the only joined line is lost, one gap stands where messages may be missing, with the reason of the loss."""
+    """If the only joined line is lost, there is one gap where messages may be missing, with the reason of the loss."""
     async with Lines() as feed:
         items = []
         feed.stream_filter(gaps=True).subscribe(items.append)
@@ -93,7 +93,7 @@ async def test_one_gap_is_reported_when_the_only_joined_line_is_lost():
 
 
 async def test_what_the_lost_line_delivered_is_awaited_on_the_other_before_later_messages():
-    """A line that lags behind a lost one delivers nothing new before it has brought what that one delivered."""
+    """A line that lags behind a lost one delivers nothing new before it has received what that one delivered."""
     async with Lines() as feed:
         await feed.joined()
         first, second = feed.websockets
@@ -139,7 +139,7 @@ async def test_a_mute_line_is_given_up_with_a_gap_when_it_is_the_only_joined_one
 
 
 async def test_messages_with_something_of_their_connection_are_never_delivered_twice(caplog):
-    """If no message of two lines is equal, one line delivers, the other is opened anew, and one warning names identity.
+    """If no messages of two lines are equal, one delivers, the other is opened again, and a warning names identity.
 
     Nothing is delivered twice.
     """
@@ -177,7 +177,7 @@ async def test_identity_compares_messages_that_differ_on_each_line():
         assert feed.record.of(Gap) == []
 
 
-async def test_a_reply_comes_from_the_line_of_its_request_and_is_no_evidence():
+async def test_a_reply_is_from_the_line_of_its_request_and_is_not_evidence():
     """The reply to a request arrives on the first line only, and both lines stay joined."""
     async with Lines() as feed:
         await feed.joined()
@@ -192,7 +192,7 @@ async def test_a_reply_comes_from_the_line_of_its_request_and_is_no_evidence():
 
 
 async def test_messages_of_one_connection_are_taken_from_the_first_line():
-    """A message that each connection has for itself is delivered from one line, and is no evidence."""
+    """A message that each connection has for itself is delivered from one line, and is not evidence."""
 
     class Greeting(Lines):
         def _is_per_connection(self, message):
@@ -274,7 +274,7 @@ async def test_a_failed_rotation_keeps_the_old_connection_and_is_tried_again():
 
 
 async def test_a_line_that_fails_for_good_leaves_the_others():
-    """If one line can never be opened, the feed goes on with the others, and fails when none is left."""
+    """If one line can never be opened, the feed continues with the others, and fails when none is left."""
 
     async def refused():
         await asyncio.sleep(0.1)
@@ -330,7 +330,7 @@ async def test_the_statistics_show_each_line_with_its_lag():
 
 
 async def test_a_line_that_is_behind_by_more_than_can_be_compared_is_not_waited_for():
-    """A line that lags by several seconds joins nothing and changes nothing of what the other delivers."""
+    """A line that lags by several seconds does not join, and does not affect the other line."""
     async with Lines() as feed:
         await feed.record.happened(Connected, 2)
         loop = asyncio.get_running_loop()
@@ -345,8 +345,8 @@ async def test_a_line_that_is_behind_by_more_than_can_be_compared_is_not_waited_
         await asyncio.sleep(6)
 
 
-async def test_continuity_goes_on_with_another_line():
-    """The time in which nothing is missing goes on when a joined line takes over, with the proof ``"line"``."""
+async def test_continuity_continues_with_another_line():
+    """The interval in which nothing is missing continues when a joined line takes over, with the proof ``"line"``."""
     async with Lines() as feed:
         await feed.joined()
         since = feed.statistics().complete_since
@@ -411,7 +411,7 @@ async def test_the_first_address_is_used_again_when_its_delay_is_over():
         assert asked == ["ws://a", "ws://b", "ws://a"]
 
 
-async def test_an_address_that_makes_no_sense_is_given_up_while_others_are_left():
+async def test_an_unusable_address_is_given_up_while_others_are_left():
     """The feed fails only when no address is left that is worth a retry."""
     asked = []
 

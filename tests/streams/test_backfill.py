@@ -1,4 +1,4 @@
-"""stream.backfill: missed messages that a history supplies, and what bad histories cause."""
+"""stream.backfill: missed messages that a history supplies, and the effects of bad histories."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ class Numbered(ScriptedFeed):
 
 
 class History:
-    """A history of the numbers up to ``last``, which notes what it was asked.
+    """A history of the numbers up to ``last``, which records its requests.
 
     Attributes:
         faults: what happens instead of each of the next answers: an exception to raise, an answer to return, or seconds
@@ -82,7 +82,7 @@ async def started(feed, history, *, stream=None, **options):
 
 @pytest.mark.parametrize("gaps", [False, True])
 async def test_messages_when_the_connection_was_lost(gaps):
-    """Missed messages come from the history, before the live ones that were held, and without a Gap."""
+    """Missed messages are taken from the history, before the live ones that were held, and without a Gap."""
     async with Numbered() as feed:
         history = History()
         await feed.wait_connected()
@@ -111,7 +111,7 @@ async def test_messages_when_numbers_are_missing_without_a_gap():
         assert numbers(got) == [1, 2, 3, 4, 5]
 
 
-async def test_history_when_no_message_comes_after_a_gap():
+async def test_history_when_no_message_arrives_after_a_gap():
     """The history is asked one second after the Gap, up to now."""
     async with Numbered() as feed:
         history = History(last=4)
@@ -232,7 +232,7 @@ async def hanging():
 
 
 async def endless():
-    """Yield pages for ever, whose numbers go on."""
+    """Yield pages for ever, with growing numbers."""
     number = 10
     while True:
         await asyncio.sleep(0.01)
@@ -269,7 +269,7 @@ async def iterating(*pages):
 
 @pytest.mark.parametrize("kind", BAD)
 async def test_history_when_it_is_bad(kind):
-    """Events name the stream, a Gap comes in place, and live messages go on within ``timeout``."""
+    """Events name the stream, a Gap is in its place, and live messages continue within ``timeout``."""
     make, text = BAD[kind]
 
     def history(after, before):
@@ -320,7 +320,7 @@ async def test_history_when_it_lacks_some():
 
 
 async def test_connection_lost_again_while_the_history_is_asked():
-    """A second Gap is a second hole behind the first one."""
+    """A second Gap is a second hole after the first one."""
     async with Numbered() as feed:
         history = History()
         _, got = await started(feed, history)
@@ -338,7 +338,7 @@ async def test_connection_lost_again_while_the_history_is_asked():
 
 
 async def test_connection_lost_again_when_no_message_came():
-    """A Gap that comes while the history is asked is looked after, too."""
+    """A Gap that is reported while the history is asked is filled, too."""
     async with Numbered() as feed:
         history = History(last=4)
         _, got = await started(feed, history)
@@ -355,7 +355,7 @@ async def test_connection_lost_again_when_no_message_came():
 
 
 async def test_numbers_when_the_server_has_restarted():
-    """A lower number after a Gap begins anew after a Gap, and the history is not asked."""
+    """A lower number after a Gap starts over after a Gap, and the history is not asked."""
     async with Numbered() as feed:
         history = History()
         _, got = await started(feed, history)
@@ -369,7 +369,7 @@ async def test_numbers_when_the_server_has_restarted():
 
 
 async def test_times_when_messages_have_an_identity():
-    """Numbers that only grow need the messages at both ends; the feed's ``identity`` tells equal ones apart."""
+    """Numbers that only grow need the messages at both ends; the feed's ``identity`` distinguishes equal ones."""
 
     async def history(after, before):
         if after is None:
@@ -398,7 +398,7 @@ class IdentifiedFeed(Numbered):
 
 
 async def test_message_without_a_number():
-    """It is delivered when it comes; of several in a row the first is reported, and all are counted."""
+    """It is delivered when it arrives. Only the first of several in a row is reported, and all are counted."""
     async with Numbered() as feed:
         _, got = await started(feed, History())
         feed.come(1)
@@ -414,7 +414,7 @@ async def test_message_without_a_number():
 
 @pytest.mark.parametrize("bound", ["HELD_MAX", "HELD_BYTES"])
 async def test_held_messages_when_there_are_too_many(monkeypatch, bound):
-    """What overflows is fetched again with the hole, and reported once."""
+    """Messages that overflow are fetched again with the hole, and reported once."""
     monkeypatch.setattr(backfill, bound, 3 if bound == "HELD_MAX" else 30)
     async with Numbered() as feed:
         _, got = await started(feed, History([], 5, last=19))
@@ -482,7 +482,7 @@ async def test_requests_end_when_the_subscription_is_disposed():
 
 
 async def test_subscribers_have_their_own_history():
-    """Each subscriber, and each ``async for``, begins with a request of its own."""
+    """Each subscriber, and each ``async for``, begins with its own request."""
     async with Numbered() as feed:
         history = History()
         backfilled, got = await started(feed, history)
@@ -495,7 +495,7 @@ async def test_subscribers_have_their_own_history():
 
 
 async def test_history_waits_for_a_connection_when_nothing_is_held():
-    """A warm start is not asked before messages can come, so that none is missing in between."""
+    """A warm start is not asked before messages can arrive, so that none is missing in between."""
 
     async def open_late():
         await asyncio.sleep(5)

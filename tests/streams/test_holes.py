@@ -49,7 +49,7 @@ def apply(tracker, *messages):
 
 
 def test_first_message_when_the_history_is_empty():
-    """The history is asked for what comes before the first message, and may have nothing."""
+    """The history is asked for messages before the first one, and may have nothing."""
     tracker = make()
     assert apply(tracker, m(5), m(6)) == []
     assert tracker.bounds == (None, 5)
@@ -68,13 +68,13 @@ def test_first_message_when_the_history_has_earlier_ones():
 
 @pytest.mark.parametrize("contiguous", [True, False])
 def test_message_when_it_follows(contiguous):
-    """Without a Gap and a missing number, messages are delivered when they come."""
+    """Without a Gap and a missing number, messages are delivered when they arrive."""
     tracker = make(contiguous=contiguous, after=1)
     assert apply(tracker, m(2), m(3)) == [2, 3]
 
 
 def test_message_when_numbers_are_missing():
-    """Messages behind a hole are held until the history has filled it."""
+    """Messages after a hole are held until the history has filled it."""
     tracker = make(after=1)
     assert apply(tracker, m(4), m(5)) == []
     assert not tracker.in_sync
@@ -85,7 +85,7 @@ def test_message_when_numbers_are_missing():
 
 
 def test_history_when_it_lacks_a_message_at_first():
-    """Messages behind a missing one are kept, and delivered when a later attempt has it."""
+    """Messages after a missing one are kept, and delivered when a later attempt has it."""
     tracker = make(after=1)
     apply(tracker, m(6))
     assert fill(tracker, m(2), m(4)) == [2]
@@ -106,7 +106,7 @@ def test_give_up_when_messages_are_missing():
 
 
 def test_give_up_when_no_message_is_held():
-    """Without a live message behind the hole nothing is known to be missing; the next message shows it."""
+    """Without a live message after the hole nothing is known to be missing; the next message shows it."""
     tracker = make(after=1)
     tracker.lose(GAP)
     tracker.open()
@@ -127,7 +127,7 @@ def test_gap_when_nothing_is_missing():
 
 @pytest.mark.parametrize("contiguous", [True, False])
 def test_gap_when_messages_are_held(contiguous):
-    """A second Gap meanwhile is a second hole behind the first one."""
+    """A second Gap meanwhile is a second hole after the first one."""
     tracker = make(contiguous=contiguous, after=1)
     tracker.lose(GAP)
     apply(tracker, m(4))
@@ -142,7 +142,7 @@ def test_gap_when_messages_are_held(contiguous):
 
 @pytest.mark.parametrize("contiguous", [True, False])
 def test_message_when_the_server_has_restarted(contiguous):
-    """After a Gap, a number that is not greater and no copy begins the count anew, behind a mark."""
+    """After a Gap, a number that is neither greater nor a copy restarts the count, after a mark."""
     tracker = make(contiguous=contiguous, after=100)
     tracker.lose(GAP)
     items = tracker.apply(m(1, "new"))
@@ -152,7 +152,7 @@ def test_message_when_the_server_has_restarted(contiguous):
 
 
 def test_message_when_numbers_restart_without_a_gap():
-    """Numbers that grow by one show a restart also without a Gap."""
+    """Numbers that grow by one show a restart even without a Gap."""
     tracker = make(after=100)
     assert apply(tracker, m(1), m(2)) == ["lost", 1, 2]
 
@@ -170,7 +170,7 @@ def test_message_when_it_is_a_copy(contiguous, identity):
 
 
 def test_message_when_the_history_had_it_in_another_form():
-    """A live message that comes after the history has supplied its number is a copy."""
+    """A live message that arrives after the history has supplied its number is a copy."""
     tracker = make(after=1)
     assert apply(tracker, m(3)) == []
     assert fill(tracker, m(2, "history")) == [2, 3]
@@ -188,7 +188,7 @@ def test_copy_when_it_is_too_old(monkeypatch):
 
 
 def test_times_when_they_go_back_a_little():
-    """Without a Gap nothing is missing, so messages whose times do not grow are delivered when they come."""
+    """Without a Gap nothing is missing, so messages whose times do not grow are delivered when they arrive."""
     tracker = make(contiguous=False, after=10)
     assert apply(tracker, m(10), m(9), m(10, "other"), m(12)) == [10, 9, 10, 12]
 
@@ -217,7 +217,7 @@ def test_times_when_the_history_proves_both_ends():
     ],
 )
 def test_times_when_the_history_does_not_prove_an_end(history, items):
-    """Where the history begins too late or does not reach far enough, messages may be missing."""
+    """If the history begins too late or does not reach far enough, messages may be missing."""
     tracker = make(contiguous=False, after=10)
     tracker.lose(GAP)
     apply(tracker, m(12))
@@ -252,7 +252,7 @@ def test_history_when_it_goes_back(contiguous):
 
 
 def test_history_when_too_many_messages_follow_a_missing_one():
-    """The kept messages behind a missing one are limited."""
+    """The kept messages after a missing one are limited."""
     tracker = make(after=1)
     tracker.held_max = 3
     apply(tracker, m(9))
@@ -265,7 +265,7 @@ def test_history_when_too_many_messages_follow_a_missing_one():
 
 @pytest.mark.parametrize("contiguous", [True, False])
 def test_held_messages_when_there_are_too_many(contiguous):
-    """Dropped messages are a hole behind the held ones."""
+    """Dropped messages are a hole after the held ones."""
     tracker = make(contiguous=contiguous, after=1)
     tracker.held_max = 2
     tracker.lose(GAP)
@@ -301,7 +301,7 @@ def test_ranges_when_they_overlap():
 
 @given(st.integers(0, 2**32), st.booleans())
 def test_messages_when_the_feed_loses_some_and_the_history_is_late(seed, contiguous):
-    """Each message is delivered once, in order, or is missing behind a mark; no mark comes where nothing is missing."""
+    """Each message is delivered once, in order, or is missing after a mark; no mark is where nothing is missing."""
     rng = random.Random(seed)
     tracker, got, published, missing = make(contiguous=contiguous), [], 0, set()
     is_connected, replayed = True, False

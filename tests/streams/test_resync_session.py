@@ -114,7 +114,7 @@ async def test_book_begins_when_its_channel_is_subscribed_for_another_stream_alr
 
 
 @NUMBERS
-async def test_book_begins_anew_when_the_connection_was_lost(sequence):
+async def test_book_starts_over_when_the_connection_was_lost(sequence):
     """After a lost connection the snapshot of the new one begins the book, without another subscription."""
     async with BookServer() as server, rxws.ReactiveWebSocket(server.server.url) as feed:
         resynced, book = multiplexed(feed).resync(SNAPSHOTS, sequence=sequence), TakenBook()
@@ -133,7 +133,7 @@ async def test_book_begins_anew_when_the_connection_was_lost(sequence):
 @NUMBERS
 @pytest.mark.parametrize("on_open", [(), ("+a",)])
 @pytest.mark.parametrize("lags", [(0.0, 0.0), (0.0, 0.3), (0.3, 0.0)])
-async def test_book_goes_on_in_a_rotation(sequence, lags, on_open):
+async def test_book_continues_in_a_rotation(sequence, lags, on_open):
     """The snapshot of the new connection in a rotation is discarded, whichever connection lags."""
     async with BookServer() as server, rxws.ReactiveWebSocket(server.server.url, on_open=on_open) as feed:
         server.lags = dict(enumerate(lags, 1))
@@ -212,7 +212,7 @@ async def test_restart_fetches_when_the_snapshots_are_fetched():
         assert server.sent == {"+a": 1}
 
 
-async def test_restart_within_the_delivery_discards_the_changes_behind():
+async def test_restart_within_the_delivery_discards_the_later_changes():
     """A subscriber that restarts when it gets an item gets no change before the next snapshot."""
     async with BookServer() as server, rxws.ReactiveWebSocket(server.server.url) as feed:
         got = []
@@ -239,7 +239,7 @@ async def test_restart_within_the_delivery_discards_the_changes_behind():
         await subscribed.close()
 
 
-async def test_restart_when_the_reason_is_no_text():
+async def test_restart_when_the_reason_is_not_text():
     """``restart`` without a text for the reason raises TypeError."""
     async with BookServer() as server, rxws.ReactiveWebSocket(server.server.url) as feed:
         resynced = multiplexed(feed).resync(SNAPSHOTS, sequence=None)

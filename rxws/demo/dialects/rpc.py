@@ -1,4 +1,4 @@
-"""JSON-RPC, where the server gives each subscription an id: another one on each connection, and one that was used."""
+"""JSON-RPC, where the server gives each subscription an id, which differs between connections and is used again."""
 
 from __future__ import annotations
 
@@ -22,8 +22,8 @@ class _Request(msgspec.Struct):
 class Rpc:
     """One connection. The methods are ``subscribe``, ``unsubscribe``, and ``book``, which returns an order book.
 
-    Ids come from a pool that is as large as the number of channels, in an order that depends on the connection. So an
-    id has another meaning on each connection, and soon another one on the same connection.
+    Ids come from a pool that is as large as the number of channels, in an order that depends on the connection. So the
+    same id means different channels on different connections, and after some time on the same connection, too.
 
     Args:
         market: the prices and books.
