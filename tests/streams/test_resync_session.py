@@ -411,7 +411,7 @@ async def test_book_is_right_after_random_faults(sequence, seed):
             if resynced.in_sync and chance.random() < 0.5:
                 await settle()
                 assert not resynced.in_sync or book.levels == server.levels
-        await publish(server, 60, every=1.0)
+        await publish(server, 90, every=1.0)
         await settle()
         assert resynced.in_sync
         assert book.levels == server.levels
