@@ -136,6 +136,7 @@ class AsyncWebsocketStreamInterface(Consuming[T], metaclass=ABCMeta):
             create_ws=self._create_ws,
             when2create_new_ws=self._when2create_new_ws,
             create_parser=self.__parser,
+            is_parser_shared=given("_create_parser") is None,
             reply=given("_reply"),
             identity=given("_message_identity"),
             per_connection=given("_is_per_connection"),

@@ -172,6 +172,8 @@ class ReactiveWebSocket(AsyncWebsocketStreamInterface[T]):
         gives_messages = is_coroutine_function(decode) or isinstance(decode, types.BuiltinFunctionType)
         if gives_messages and not self.__split and type(self)._parse_raw_data is ReactiveWebSocket._parse_raw_data:
             self._parse_raw_data = decode  # type: ignore[method-assign, assignment]
+        if self.__decoder_factory is not None and type(self)._create_parser is ReactiveWebSocket._create_parser:
+            self._create_parser = self.__parser_of_factory  # type: ignore[method-assign]
         if identity is not None:
             self._message_identity = _checked("identity", identity)  # type: ignore[method-assign]
         if per_connection is not None:
@@ -221,9 +223,8 @@ class ReactiveWebSocket(AsyncWebsocketStreamInterface[T]):
         feed_of(self).reporter.failed("rotate_on", None, error)
         return reactivex.never()
 
-    def _create_parser(self) -> Callable[[str | bytes], Any]:
-        if self.__decoder_factory is None:
-            return super()._create_parser()
+    def __parser_of_factory(self) -> Callable[[str | bytes], Any]:
+        assert self.__decoder_factory is not None
         decode = _checked("the result of decoder_factory", self.__decoder_factory())
         return functools.partial(self.__parse, decode) if self.__split else decode
 

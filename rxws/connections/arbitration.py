@@ -6,10 +6,12 @@ import asyncio
 import functools
 import logging
 from collections.abc import Hashable
-from typing import Final
+from typing import Any, Final
 
 from ..messages.backlog import Backlog
 from ..messages.dispatcher import FrameDispatcher
+from ..messages.frames import Frame
+from ..messages.inbound import COPY
 from ..observables.loop_context import LoopContext
 from ..options import Options
 from ..reporting.event import Reason
@@ -30,6 +32,8 @@ TICK: Final = 0.1
 
 #: The number of identities that may be remembered beyond twice those that the matcher remembers.
 SPARE_IDENTITIES: Final = 64
+
+_UNKNOWN: Final = object()
 
 
 class Arbitration(Merger):
@@ -86,6 +90,9 @@ class Arbitration(Merger):
         self._lines[connection.number] = line
         self.firsts.setdefault(line, 0)
         others = [each for number, each in self._connections.items() if number in self._entered]
+        hooks = self._dispatcher.hooks
+        if hooks.identity is None and hooks.is_parser_shared:
+            connection.inbound.is_copy = functools.partial(self._is_copy, connection.number)
         connection.inbound.hold(self._add(connection), others[0].inbound if others else None)
         connection.reader.add_done_callback(functools.partial(self._ended, connection))
 
@@ -196,6 +203,23 @@ class Arbitration(Merger):
         super()._deliver(what, places)
 
     # Its messages
+
+    def _is_copy(self, number: int, frame: Frame) -> bool:
+        """Drop a frame whose message is a copy, before it is parsed."""
+        channel = self._channel_by_identity.get(frame, _UNKNOWN)
+        # Where the server names channels on each connection, equal frames may belong to different channels.
+        if (
+            channel is _UNKNOWN
+            or self._connections[number].inbound.names
+            or not self._matcher.copied(number, channel, frame, self._now())
+        ):
+            return False
+        self._flush()
+        return True
+
+    def _arrived(self, number: int, frame: Frame, message: Any, received: int) -> None:
+        if message is not COPY:
+            super()._arrived(number, frame, message, received)
 
     def _is_superfluous(self, number: int, channel: Hashable) -> bool:
         return self._matcher.first_joined(channel) not in (None, number)

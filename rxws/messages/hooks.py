@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Hashable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Generic, TypeVar
 
 from .frames import Frame
@@ -33,9 +33,11 @@ class ParseHooks:
 
     Attributes:
         create_parser: returns the function that parses the frames of one connection.
+        is_parser_shared: whether the meaning of a frame does not depend on its connection.
     """
 
     create_parser: Callable[[], Callable[[Frame], Any]]
+    is_parser_shared: bool = field(default=False, kw_only=True)
     reply: Callable[[Frame], Any] | None
     identity: Callable[[Any], Hashable] | None
     per_connection: Callable[[Any], bool] | None

@@ -12,7 +12,10 @@ from .filters import Filter
 from .frames import Frame
 from .naming import ChannelNames
 
-__all__ = ["Inbound", "Sink"]
+__all__ = ["COPY", "Inbound", "Sink"]
+
+#: The message of a frame that was not parsed, because it is a copy.
+COPY: Final = object()
 
 #: Takes a frame, its message, and the time of receipt in nanoseconds since the epoch (0 if frames have no subscriber).
 Sink = Callable[[Frame, Any, int], None]
@@ -29,6 +32,8 @@ class Inbound:
 
     Attributes:
         number: the connection's number: 1 for the feed's first.
+        is_copy: takes a frame if it is a copy of a delivered one, and returns whether it is. Then the frame is not
+            parsed: its message is COPY. None: all frames are parsed.
         sink: takes the messages of the connection; None: they go to the router.
         first_received_at: when the first message arrived, in seconds of the loop's clock. None: no message has arrived.
         last_received_at: when the last message arrived, in seconds of the loop's clock. It is accurate to one iteration
@@ -52,6 +57,7 @@ class Inbound:
         self, number: int, reporter: Reporter, *, answer: Callable[[Any], None], has_ended: Callable[[], bool]
     ) -> None:
         self.number: Final = number
+        self.is_copy: Callable[[Frame], bool] | None = None
         self.sink: Sink | None = None
         self.first_received_at: float | None = None
         self.last_received_at: float | None = None

@@ -14,7 +14,7 @@ from .backlog import SLICE
 from .dispatcher import FrameDispatcher
 from .frames import Frame, Frames
 from .hooks import Many
-from .inbound import Inbound
+from .inbound import COPY, Inbound
 
 __all__ = ["Reader"]
 
@@ -69,7 +69,7 @@ class Reader:
     async def _read(self, frames: Frames) -> None:
         waiting, take, next_frame = frames.waiting, frames.waiting.popleft, frames.next
         inbound, dispatcher, clock = self._inbound, self._dispatcher, self._loop.time
-        parse, reply = self._parse, dispatcher.hooks.reply
+        parse, reply = self._parse_or_drop(), dispatcher.hooks.reply
         route, counters = dispatcher.router.route, dispatcher.reporter.counters
         # These two objects are never replaced, so read the attributes only once. `watching` is empty while frames have
         # no subscribers, `expected` while no reply is awaited.
@@ -118,6 +118,13 @@ class Reader:
                     await asyncio.sleep(0)
                     slice_start = now = clock()
                 looked, countdown = now, step
+
+    def _parse_or_drop(self) -> Callable[[Frame], Any]:
+        """Return the parse hook, or a function that does not call it for copies."""
+        parse, is_copy, expected = self._parse, self._inbound.is_copy, self._inbound.pending_replies
+        if is_copy is None:
+            return parse
+        return lambda frame: COPY if not expected and is_copy(frame) else parse(frame)
 
     def _begin_burst(self) -> None:
         # This runs once per iteration of the loop, however many messages arrive in it.

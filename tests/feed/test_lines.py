@@ -9,6 +9,7 @@ import pytest
 
 import rxws
 from rxws import Connected, Disconnected, Gap, LineJoined, LineLost, Many, Rotated, State
+from tests.line_lives import KINDS, Life
 from tests.lines import play
 from tests.support.life import ScriptedFeed, ScriptedWebsocket
 from tests.support.opening import Followed, connecting, now, status
@@ -438,3 +439,53 @@ async def test_kills_lose_and_double_nothing(alone):
     result = await play(6, seed=1, rate=1000, alone=alone)
     assert result.is_sound
     assert result.gaps == (6 if alone else 0)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+async def test_lives_lose_and_double_nothing(kind):
+    """In random lives of lines nothing is lost, doubled or out of order, and each gap has a cause."""
+    for seed in range(2):
+        result = await Life(kind, seed).run()
+        assert {rule: count for rule, count in result.items() if count and not rule.startswith("-")} == {}
+
+
+async def test_copies_are_dropped_before_they_are_parsed():
+    """Each frame is parsed once, unless the line expects a reply."""
+    parsed = []
+
+    def parse(raw):
+        parsed.append(raw)
+        return int(raw) if raw.isdigit() else raw
+
+    async with Lines(parse=parse) as feed:
+        await feed.joined()
+        parsed.clear()
+        await feed.come(1)
+        assert len(parsed) == 20
+        for websocket in feed.websockets:
+            websocket.come("same")
+        await asyncio.sleep(0.1)
+        assert parsed[20:] == ["same"]
+        requesting = asyncio.create_task(feed.request("ask", lambda message: message == "answer"))
+        await asyncio.sleep(0.1)
+        feed.websockets[1].come("while it waits")
+        await asyncio.sleep(0.1)
+        feed.websockets[0].come("while it waits", "answer")
+        assert await requesting == "answer"
+        assert parsed[21:] == ["while it waits", "while it waits", "answer"]
+
+
+async def test_frames_are_parsed_on_every_line_if_parsing_depends_on_earlier_frames():
+    """If each connection has a parser of its own, copies are parsed, too, and recognized afterwards."""
+    parsed = []
+
+    class Stateful(Lines):
+        def _create_parser(self):
+            return lambda raw: parsed.append(raw) or (int(raw) if raw.isdigit() else raw)
+
+    async with Stateful() as feed:
+        await feed.joined()
+        parsed.clear()
+        await feed.come(1)
+        assert len(parsed) == 40
+        feed.check()

@@ -161,7 +161,8 @@ class Deliveries(Generic[T]):
         if is_unique and (seat.state is SeatState.EARLY or arrival <= seat.early_arrivals):
             seat.early_copy = arrival if seat.early_copy < 0 else min(arrival, seat.early_copy)
         elif is_unique:
-            if len(seat.first_copies) < _MOST_FIRST_COPIES:
+            # A message from before the last gap does not show where the line is in what was delivered after it.
+            if len(seat.first_copies) < _MOST_FIRST_COPIES and delivery.number > channel.number_at_gap:
                 seat.first_copies.append((arrival, delivery))
             if seat.newest_copy is None or delivery.number > seat.newest_copy.number:
                 seat.newest_copy, seat.newest_arrival = delivery, arrival
@@ -218,7 +219,7 @@ class Deliveries(Generic[T]):
             self._reject(channel, seat)
             return
         self._gap(channel, now)
-        channel.owner = seat.line
+        channel.owner, channel.number_at_gap = seat.line, self._memory.newest
         seat.enter(SeatState.JOINED)
         seat.replay_until = now + self.reach
         seat.owed.clear()

@@ -231,18 +231,32 @@ class Matcher(Deliveries[T]):
             size: its bytes.
             now: the time.
         """
+        if self.copied(line, name, key, now):
+            return
         channel = self._channel(name)
         seat = self._seat(line, channel, now)
         seat.arrivals += 1
-        if (delivery := self._evidence.copied(seat, channel, key, now)) is not None:
-            self._came(channel, seat, delivery, seat.arrivals, now)
-            if seat.state is SeatState.EARLY and channel.is_ordered:
-                # A copy shows that the line is subscribed. The acknowledgement may never arrive.
-                self.acknowledged(line, name, now)
-        elif seat.delivers:
+        if seat.delivers:
             self._deliver(channel, seat, key, item, size, now)
         elif seat.state is not SeatState.REJECTED:
             self._hold(channel, seat, HeldMessage(key, item, size, now), now)
+
+    def copied(self, line: int, name: Hashable, key: Hashable, now: float) -> bool:
+        """Take a message if it is a copy; otherwise return False and change nothing."""
+        channel = self._channels.get(name)
+        seat = None if channel is None else channel.seats.get(line)
+        if channel is None or seat is None:
+            channel = self._channel(name)
+            seat = self._seat(line, channel, now)
+        delivery = self._evidence.copied(seat, channel, key, now)
+        if delivery is None:
+            return False
+        seat.arrivals += 1
+        self._came(channel, seat, delivery, seat.arrivals, now)
+        if seat.state is SeatState.EARLY and channel.is_ordered:
+            # A copy shows that the line is subscribed. The acknowledgement may never arrive.
+            self.acknowledged(line, name, now)
+        return True
 
     def ended(self, line: int, now: float) -> None:
         """Note the end of a line. Its held messages are dropped: another line delivers them, or a gap is reported."""

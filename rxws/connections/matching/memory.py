@@ -64,6 +64,11 @@ class Memory:
         return len(self._by_key)
 
     @property
+    def newest(self) -> int:
+        """The number of the newest delivery; 0: there was none."""
+        return self._number
+
+    @property
     def oldest(self) -> int:
         """The number of the oldest delivery in the ring; 0: the ring is empty."""
         return next(iter(self._ring), 0)

@@ -208,6 +208,8 @@ class Channel(Generic[T]):
     # Every message up to this time has arrived on a line that was joined.
     complete_until: float = field(default=0.0, init=False)
     last_new: float = field(default=-math.inf, init=False)
+    # The number of the last delivery, of any channel, before a line took over here.
+    number_at_gap: int = field(default=0, init=False)
     # The channel was not unsubscribed on any line since its last acknowledgement.
     is_wanted: bool = field(default=True, init=False)
     # A message was delivered since the last gap of this channel.

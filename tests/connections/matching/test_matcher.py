@@ -126,6 +126,33 @@ def test_messages_before_the_first_copy_of_an_unordered_channel_are_delivered_an
     assert (table.matcher.uncopied, table.matcher.older) == (1, 0)
 
 
+def test_copies_from_before_a_gap_do_not_show_that_held_messages_are_new():
+    """A line that lags by seconds does not deliver late what another line took over after, with a gap."""
+    table = Table().acknowledge(0.0, 1, 2).at(0.1, "1a", "1b")
+    table.matcher.ended(1, 1.0)
+    table.acknowledge(1.1, 3).at(1.2, "3d")
+    assert [each for each in table.out if isinstance(each, str | GapFound)] == [
+        *("1a", "1b"),
+        GapFound(0.1, 1.1, ("x",)),
+        "3d",
+    ]
+    # Line 2 brings what was delivered before the gap, what no line delivered, and then what follows the gap.
+    table.at(3.0, "2a", "2b", "2c", "2d").at(3.1, "3e", "2e").at(3.7, "3f", "2f").tick(3.8)
+    assert table.out == ["3e", "3f", Joined(2, "x")]
+    assert table.matcher.older == 1
+
+
+def test_copy_is_taken_alone_and_any_other_message_is_not():
+    """``copied`` takes a message only if it is a copy, and changes nothing otherwise."""
+    table = two_joined().at(1.0, "1c")
+    assert table.out == ["1c"]
+    assert not table.matcher.copied(2, "x", "d", 1.1)
+    assert not table.matcher.copied(3, "new", "d", 1.1)
+    assert table.matcher.copied(2, "x", "c", 1.1)
+    assert not table.matcher.copied(2, "x", "c", 1.1)
+    assert table.at(1.2, "2d").out == ["2d"]
+
+
 def test_first_copy_is_not_evidence_when_an_equal_message_arrives():
     """A copy that is followed by an equal message does not prove that the messages before it are older."""
     table = Table().acknowledge(0.0, 1).at(0.1, "1h").acknowledge(0.15, 2)
