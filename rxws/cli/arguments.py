@@ -14,9 +14,10 @@ from typing import Any, Final, NoReturn
 from websockets.exceptions import InvalidURI
 from websockets.uri import parse_uri
 
+from ..recording.rolling import Roll
 from ..reporting import redact
 
-__all__ = ["Declare", "Parser", "count", "filter_case", "header", "key", "port", "seconds", "speed", "url"]
+__all__ = ["Declare", "Parser", "count", "filter_case", "header", "key", "port", "roll", "seconds", "speed", "url"]
 
 _TOKEN: Final = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
 """The name of a header in HTTP (RFC 9110 §5.6.2)."""
@@ -78,6 +79,17 @@ def seconds(text: str) -> float:
     if not (math.isfinite(number) and number > 0):
         raise argparse.ArgumentTypeError(f"expected a number of seconds greater than 0, got {text!r}")
     return number
+
+
+def roll(text: str) -> Roll:
+    """Parse when a recording begins another file: ``day``, ``hour`` or a number of bytes."""
+    if text == "day":
+        return "day"
+    if text == "hour":
+        return "hour"
+    if not (text.isascii() and text.isdigit() and int(text)):
+        raise argparse.ArgumentTypeError(f"expected day, hour or a number of bytes, got {text!r}")
+    return int(text)
 
 
 def speed(text: str) -> float:

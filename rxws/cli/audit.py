@@ -14,6 +14,7 @@ from typing import Any, Final
 from .. import RxwsError
 from ..recording import read
 from ..recording.audit import Audit, Auditor
+from ..recording.rolling import rolled_files
 from ..reporting import printable, redact
 from .arguments import Declare, key
 from .output import Output
@@ -47,7 +48,8 @@ def add(declare: Declare) -> None:
         usage="rxws audit PATH [options]",
         help="show what is missing in a recording",
         description="Show when a recording is proven to be complete, and what is missing or damaged\n"
-        "in it. In a folder, all files that end in .jsonl, .jsonl.gz or .jsonl.zst are\naudited.",
+        "in it. In a folder, all files that end in .jsonl, .jsonl.gz or .jsonl.zst are\n"
+        "audited; those that rxws record --roll wrote are one recording.",
         epilog=_EPILOG,
     )
     parser.set_defaults(command=audit, prog=parser.prog)
@@ -74,14 +76,17 @@ async def audit(options: argparse.Namespace, output: Output) -> int:
 
 
 def _files(path: Path) -> Iterator[Path]:
-    """Yield the recordings at a path."""
+    """Yield the recordings at a path: the folder itself if a recording with ``--roll`` wrote files to it."""
     if not path.is_dir():
         yield path
         return
-    found = sorted(each for each in path.iterdir() if each.name.endswith(SUFFIXES) and each.is_file())
+    rolled = rolled_files(path)
+    found = {each for each in path.iterdir() if each.name.endswith(SUFFIXES) and each.is_file()}
     if not found:
         raise RxwsError(f"no file in this folder ends in {', '.join(SUFFIXES)}")
-    yield from found
+    if rolled:
+        yield path
+    yield from sorted(found.difference(rolled))
 
 
 async def _audit_one(path: Path, options: argparse.Namespace, output: Output) -> int:

@@ -9,7 +9,7 @@ from typing import Final
 from .. import Event, RxwsError
 from .. import recording as recordings
 from ..reporting import RecordingFailed, printable
-from .arguments import Declare, seconds, url
+from .arguments import Declare, roll, seconds, url
 from .connecting import add_connection_options, connect
 from .lines import event_line, is_news
 from .output import Output
@@ -39,6 +39,7 @@ def add(declare: Declare) -> None:
     parser.set_defaults(command=record, prog=parser.prog, prints=False)
     parser.add_argument("url", metavar="URL", type=url, help="ws://... or wss://...")
     parser.add_argument("path", metavar="PATH", help="file of JSON Lines; .gz and .zst are compressed")
+    parser.add_argument("--roll", metavar="R", type=roll, help="PATH is a folder: a file per day, hour, or R bytes")
     parser.add_argument("--seconds", metavar="N", type=seconds, help="stop after N seconds (default: at Ctrl-C)")
     add_connection_options(parser)
 
@@ -66,7 +67,7 @@ async def record(options: argparse.Namespace, output: Output) -> int:
     async with feed:
         feed.events.subscribe(report, lambda _: None)
         try:
-            running = recordings.record(feed, options.path)
+            running = recordings.record(feed, options.path, roll=options.roll)
         except (OSError, ImportError) as error:
             raise readable(options.path, error) from error
         ended = asyncio.ensure_future(feed.wait_closed())

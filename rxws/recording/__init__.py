@@ -8,6 +8,8 @@
     lines       the lines of a file, of bounded length
     locks       a lock, so that only one recording writes to a file
     files       appends sessions to a file
+    rolling     the files of a folder
+    sessions    one session in one file, or in one file after the other
     decoding    from lines to entries, and the bad lines
     timeline    leaves out entries whose time is damaged (no I/O)
     reading     read(): the entries, one by one

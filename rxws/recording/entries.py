@@ -2,7 +2,8 @@
 
 ::
 
-    {"time":…,"rxws":1,"name":"feed","url":"wss://…","wall":…}    a session starts
+    {"time":…,"rxws":1,"name":"feed","url":"wss://…","wall":…}    a session starts; in a folder also "session":…, and
+                                                                  "part":… if the file is not the first one
     {"time":…,"wall":…,"connection":1,"raw":"…"}                  a frame was delivered; optional keys:
                                                                   "raw":{"binary":"base64"} for bytes,
                                                                   "held":… for the nanoseconds before its delivery,
@@ -18,7 +19,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass, fields
+from dataclasses import asdict, dataclass, fields
 from typing import Annotated, Any, Final
 
 import msgspec
@@ -88,11 +89,15 @@ class SessionStart(Entry):
         name: the feed's name.
         url: its URL without secrets, or None if the feed has no URL.
         wall: when the session started, in nanoseconds since the epoch.
+        part: the number of earlier files with the same session, in a folder with one file per day, say.
+        session: the ``wall`` of the first of these files; 0 in that file itself.
     """
 
     name: str
     url: str | None
     wall: int
+    part: int = 0
+    session: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -160,6 +165,8 @@ class _Line(msgspec.Struct, omit_defaults=True):
 
     time: _Nanoseconds
     rxws: int | None = None
+    part: int = 0
+    session: _Nanoseconds = 0
     name: str = ""
     url: str | None = None
     wall: _Nanoseconds | None = None
@@ -215,6 +222,8 @@ class Origin:
     name: str
     url: str | None
     wall: int
+    part: int = 0
+    session: int = 0
 
 
 def _plain(value: Any) -> Any:
@@ -269,7 +278,7 @@ def _line(seconds: float, what: Any) -> _Line:
         case State():
             return _Line(time, state=what)
         case Origin():
-            return _Line(time, rxws=FORMAT, name=what.name, url=what.url, wall=what.wall)
+            return _Line(time, rxws=FORMAT, **asdict(what))
         case _:
             return _Line(time, end=True)
 
@@ -340,7 +349,7 @@ def decode_line(line: bytes) -> Entry:
     if read.rxws is not None and read.wall is not None:
         if read.rxws > FORMAT:
             raise RxwsError(f"the recording has format {read.rxws}: this version of rxws reads up to {FORMAT}")
-        return SessionStart(read.time, read.name, read.url, read.wall)
+        return SessionStart(read.time, read.name, read.url, read.wall, read.part, read.session)
     if read.end:
         return SessionEnd(read.time)
     raise ValueError("not an entry of a recording")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import math
 import os
@@ -10,12 +11,13 @@ from bisect import insort
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from types import TracebackType
-from typing import Final, Self
+from typing import BinaryIO, Final, Self
 
 from .decoding import BadLines, numbered_entries
 from .entries import Entry
-from .formats import format_of
+from .formats import Format, format_of
 from .lines import LONGEST, read_lines
+from .rolling import files_of, joined, open_part
 from .timeline import without_jumps
 
 __all__ = ["Reading", "read", "summary"]
@@ -41,12 +43,22 @@ def _check_size(max_line_size: object) -> None:
         raise ValueError(expected)
 
 
+def _lines(
+    first: tuple[BinaryIO, Format], others: list[Path], longest: float, opened: contextlib.ExitStack
+) -> Iterator[bytes | Exception]:
+    """Yield the lines of a file that is open and of others, of which one at a time is open."""
+    yield from read_lines(*first, longest)
+    for path in others:
+        opened.close()
+        yield from read_lines(opened.enter_context(open_part(path)), format_of(path), longest)
+
+
 def _entries(
     lines: Iterator[bytes | Exception], bad: BadLines, path: Path, longest: float, close: Callable[[], object]
 ) -> Iterator[Entry]:
     """Yield the entries of a file, close it, and log the number of lines that could not be read."""
     try:
-        yield from without_jumps(numbered_entries(lines, bad), lambda number: insort(bad.numbers, number))
+        yield from joined(without_jumps(numbered_entries(lines, bad), lambda number: insort(bad.numbers, number)))
     finally:
         close()
     log = logging.getLogger("rxws")
@@ -64,22 +76,25 @@ class Reading(Iterator[Entry]):
     garbage-collected.
 
     Attributes:
-        path: the file.
-        bad_lines: the numbers of the lines that could not be read, so far; the first line is 1. Where compressed data
-            is damaged, the rest of its session counts as one.
+        path: the file, or the folder.
+        bad_lines: the numbers of the lines that could not be read, so far; the first line is 1. In a folder the lines
+            of all files are counted together. Where compressed data is damaged, the rest of its session counts as one.
     """
 
     def __init__(self, path: str | os.PathLike[str], max_line_size: int | None = LONGEST) -> None:
         _check_size(max_line_size)
         self.path = Path(path)
-        how = format_of(self.path)
-        file = self.path.open("rb", buffering=0)
-        self._close = weakref.finalize(self, file.close)
+        files = files_of(self.path)
+        # The file that is being read. Open the first one now, because a path that cannot be read raises here.
+        opened = contextlib.ExitStack()
+        self._close = weakref.finalize(self, opened.close)
+        first = opened.enter_context(open_part(files[0])), format_of(files[0])
         bad = BadLines(self.path)
         self.bad_lines = bad.numbers
         longest = math.inf if max_line_size is None else max_line_size
+        lines = _lines(first, files[1:], longest, opened)
         # _entries is a function, because a method would make a reference cycle, which would keep the file open.
-        self._entries: Iterator[Entry] = _entries(read_lines(file, how, longest), bad, self.path, longest, self._close)
+        self._entries: Iterator[Entry] = _entries(lines, bad, self.path, longest, self._close)
 
     def __next__(self) -> Entry:
         return next(self._entries)
@@ -108,7 +123,8 @@ def read(path: str | os.PathLike[str], *, max_line_size: int | None = LONGEST) -
     is also bad if its time jumps by more than a second and the lines after it contradict the jump.
 
     Args:
-        path: the file; one that ends in ``.gz`` or ``.zst`` is decompressed.
+        path: the file; one that ends in ``.gz`` or ``.zst`` is decompressed. Or a folder that ``record`` with ``roll``
+            wrote, whose files are read one after the other, as one recording.
         max_line_size: the bytes that a line may have after decompression. Longer lines are bad lines. The default of
             16 MiB bounds the memory that a small compressed file can take, and holds any text frame of up to 2 MiB.
             None accepts any length.

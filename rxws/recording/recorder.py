@@ -19,8 +19,9 @@ from ..checks import check_seconds
 from ..interface import AsyncWebsocketStreamInterface, feed_of
 from ..reporting import RecordingFailed, redact
 from ..websocket import ReactiveWebSocket
-from .entries import Note, Origin, encode_notes
-from .files import Appender
+from .entries import Note, Origin
+from .rolling import Roll, check_roll
+from .sessions import FileSession, RollingSession
 
 __all__ = ["Recording", "record"]
 
@@ -51,15 +52,21 @@ class Recording(abc.DisposableBase):
     """A running recording; :func:`record` returns it.
 
     Attributes:
-        path: the file.
+        path: the file, or the folder.
         frames: the number of frames written.
         error: the exception that stopped the recording, or None.
     """
 
     def __init__(
-        self, ws: AsyncWebsocketStreamInterface[Any], path: str | os.PathLike[str], flush_interval: float
+        self,
+        ws: AsyncWebsocketStreamInterface[Any],
+        path: str | os.PathLike[str],
+        flush_interval: float,
+        roll: Roll | None = None,
     ) -> None:
         check_seconds("flush_interval", flush_interval, zero=False)
+        if roll is not None:
+            check_roll(roll)
         if not isinstance(ws, AsyncWebsocketStreamInterface):
             raise TypeError(
                 f"ws must be a feed (the first argument of record), not an object of type {type(ws).__name__}"
@@ -79,9 +86,11 @@ class Recording(abc.DisposableBase):
         self._unsafe, self._flushed = 0, time.monotonic()
         self._bytes = self._bytes_taken = 0
         self._ending = threading.Event()
-        self._file = Appender(self.path)
         url = ws.shown_url if isinstance(ws, ReactiveWebSocket) else None
-        self._note(Origin(redact(feed.reporter.name), url, time.time_ns()))
+        origin = Origin(redact(feed.reporter.name), url, round(feed.reporter.now() * 1e9))
+        self._session = FileSession(self.path, origin) if roll is None else RollingSession(self.path, origin, roll)
+        self._wall = feed.reporter.now
+        self._note(origin)
         # Use a daemon thread, so that a program can end without closing its feed. atexit then ends the recording.
         self._thread = threading.Thread(target=self._run, name=f"rxws recording {self.path.name}", daemon=True)
         self._thread.start()
@@ -139,9 +148,9 @@ class Recording(abc.DisposableBase):
                     self._write()
                     self._flush_if_due(step)
                 self._flush_if_due(step)
-            self._file.close()
+            self._session.close()
         except Exception as error:
-            self._file.abandon()
+            self._session.abandon()
             self._fail(error)
         finally:
             atexit.unregister(self.dispose)
@@ -160,14 +169,14 @@ class Recording(abc.DisposableBase):
                 frames += 1
                 self._bytes_taken += len(what[0])
         self._unsafe += len(batch)
-        self._file.append(encode_notes(batch))
+        self._session.append(batch, self._wall() - self._now())
         self.frames += frames
 
     def _flush_if_due(self, step: float) -> None:
         """Flush the file if a flush at the next check would be too late."""
         now = time.monotonic()
         if self._unsafe and now - self._flushed >= self._flush_interval - step:
-            self._file.flush()
+            self._session.flush()
             self._unsafe, self._flushed = 0, now
 
     # In both threads
@@ -224,7 +233,11 @@ class Recording(abc.DisposableBase):
 
 
 def record(
-    ws: AsyncWebsocketStreamInterface[Any], path: str | os.PathLike[str], *, flush_interval: float = 1.0
+    ws: AsyncWebsocketStreamInterface[Any],
+    path: str | os.PathLike[str],
+    *,
+    flush_interval: float = 1.0,
+    roll: Roll | None = None,
 ) -> Recording:
     """Record the frames, events and states of a feed from now on.
 
@@ -242,17 +255,21 @@ def record(
         ws: the feed.
         path: the file. It has lines of JSON, compressed if its name ends in ``.gz`` or ``.zst``.
         flush_interval: the seconds after which a frame survives the end of the process, even ``kill -9``; 1 by default.
+        roll: None (the default) for one file. Otherwise ``path`` is a folder, which is created if needed, and gets one
+            compressed file per ``"day"`` or ``"hour"`` (in UTC), or one whenever a file has this number of bytes. A
+            file is named after its start, with ``.partial`` in its name until it is complete. Each can be read alone;
+            ``read``, ``replay`` and ``rxws audit`` take the folder as one recording.
 
     Returns:
         A Disposable that is also a context manager, for ``with`` and ``async with``.
 
     Raises:
         OSError: the file cannot be opened.
-        FileExistsError: the content of the file is not a recording.
+        FileExistsError: the content of the file is not a recording; or with ``roll``, ``path`` is a file.
         BlockingIOError: another recording is writing to it.
         ImportError: ``.zst`` needs ``pip install 'rxws[zstd]'`` before Python 3.14.
-        TypeError: ``ws`` is not a feed, or ``flush_interval`` is not a number.
-        ValueError: ``flush_interval`` is not positive and finite.
+        TypeError: ``ws`` is not a feed, ``flush_interval`` is not a number, or ``roll`` is neither a str nor an int.
+        ValueError: ``flush_interval`` is not positive and finite, ``roll`` is another str or less than 1.
         RuntimeError: it is called outside the loop's thread.
 
     Example::
@@ -260,4 +277,4 @@ def record(
         with rxws.record(ws, "feed.jsonl.gz"):
             await asyncio.sleep(3600)
     """
-    return Recording(ws, path, flush_interval)
+    return Recording(ws, path, flush_interval, roll)

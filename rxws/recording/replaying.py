@@ -96,7 +96,7 @@ def replay(
     live feed. Close streams that you no longer need.
 
     Args:
-        path: the file.
+        path: the file, or a folder that ``record`` with ``roll`` wrote.
         speed: the speed, as a factor; ``math.inf`` is as fast as possible. 1 by default.
         decode: makes a message of a frame, as in :class:`~rxws.ReactiveWebSocket`. By default JSON.
         split: whether a frame whose message is a list holds one message per item. False by default.

@@ -8,7 +8,10 @@ from pathlib import Path
 
 import pytest
 
+import rxws
 from rxws import cli
+from rxws.recording.entries import Origin
+from rxws.recording.sessions import RollingSession
 from tests.recording.test_audit import connected, gap, lost, numbers
 from tests.recording.test_recording import end, start, write
 
@@ -177,3 +180,21 @@ def test_audit_lists_only_the_first_of_many(tmp_path, capsys):
     assert code == 1
     assert out.count("(network)") == 10
     assert out.count("    and 2 more\n") == 2
+
+
+def test_audit_of_a_rolled_folder_when_other_recordings_are_beside(whole, tmp_path, capsys):
+    """The files that ``--roll`` wrote are one recording; other files are audited one by one."""
+    first = 1_790_000_000_000_000_000
+    origin = Origin("feed", None, first)
+    begun = RollingSession(tmp_path, origin, 1)
+    begun.append([(0.0, origin), (0.0, rxws.State.CONNECTED)], first / 1e9)
+    for number in range(1, 4):
+        received = first + number * 10**9
+        begun.append([(float(number), (f'{{"n":{number}}}', received, received, 1))], first / 1e9)
+    begun.append([(4.0, None)], first / 1e9)
+    begun.close()
+    code, out, err = printed(capsys, tmp_path, "--sequence", "n")
+    assert (code, err) == (0, "")
+    assert f"{tmp_path}: whole\n  messages       3, 1 session" in out
+    assert f"{whole}: whole" in out
+    assert out.count(": whole") == 2

@@ -71,6 +71,8 @@ def test_help_fits_a_screen_when_printed(command, capsys, monkeypatch):
         (["record", "ws://x"], "PATH"),
         (["record", "http://x", "y"], "scheme isn't ws or wss"),
         (["record", "ws://x", "y", "--seconds", "0"], "expected a number of seconds greater than 0"),
+        (["record", "ws://x", "y", "--roll", "week"], "expected day, hour or a number of bytes, got 'week'"),
+        (["record", "ws://x", "y", "--roll", "0"], "expected day, hour or a number of bytes, got '0'"),
         (["replay"], "PATH"),
         (["replay", "x", "--speed", "0"], "expected a number greater than 0, or max, got '0'"),
         (["replay", "x", "--speed", "inf"], "expected a number greater than 0, or max, got 'inf'"),
@@ -120,6 +122,15 @@ async def test_recording_fails_when_the_server_refuses_for_good(server, tmp_path
     server.refuse(404)
     assert await run("record", server.url, tmp_path / "feed.jsonl") == 1
     assert "rxws record: error: " in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("roll", ["day", "hour", "100000"])
+async def test_record_to_a_folder(server, tmp_path, roll):
+    """``--roll`` records to files in a folder, which can be read as one recording."""
+    folder = tmp_path / "folder"
+    assert await run("record", server.url, folder, "--roll", roll, "--send", "hello", "--seconds", "0.5") == 0
+    assert [path.suffixes for path in folder.iterdir()] == [[".jsonl", ".gz"]]
+    assert isinstance(next(read(folder)), rxws.recording.SessionStart)
 
 
 async def test_recording_fails_when_no_connection_was_ever_open(server, tmp_path, capsys):

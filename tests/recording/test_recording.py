@@ -44,6 +44,7 @@ from rxws.recording import (
     record,
     recorder,
     replay,
+    sessions,
 )
 from rxws.recording.clock import RecordedClock
 from rxws.recording.decoding import MOST_AT_FIRST
@@ -593,7 +594,9 @@ async def test_record_when_another_recording_writes_to_the_file(path: Path) -> N
             with child(path, 60) as process:
                 assert await asyncio.to_thread(process.wait, 15) == 1
             # This child process inherits the open file, and outlives the recording.
-            heir = await asyncio.create_subprocess_exec("sleep", "60", pass_fds=[running._file._file.fileno()])
+            heir = await asyncio.create_subprocess_exec(
+                "sleep", "60", pass_fds=[running._session._appender._file.fileno()]
+            )
         try:
             with record(ws, path):
                 pass
@@ -802,7 +805,7 @@ async def test_frame_when_it_is_huge(plain: Path, monkeypatch: pytest.MonkeyPatc
 async def test_frames_when_writing_is_barely_fast_enough(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Frames are flushed at the interval, even if they arrive as fast as they can be written."""
     monkeypatch.setattr(recorder, "BATCH", 1)
-    monkeypatch.setattr(recorder, "encode_notes", lambda notes: (time.sleep(0.005), encode_notes(notes))[1])
+    monkeypatch.setattr(sessions, "encode_notes", lambda notes: (time.sleep(0.005), encode_notes(notes))[1])
     websocket = ScriptedWebsocket()
     async with ScriptedFeed(websocket) as ws:
         running = record(ws, path, flush_interval=0.1)
