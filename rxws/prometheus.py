@@ -39,7 +39,7 @@ HELP: Final[Mapping[str, str]] = {
 """The help text of each statistic. A statistic that is not listed here has its name as the text."""
 
 LINE_HELP: Final[Mapping[str, str]] = {
-    "is_joined": "1 while the line brings everything that is delivered.",
+    "is_joined": "1 while the line has every delivered message.",
     "firsts": "Frames that arrived first on the line.",
     "lag": "Median of the seconds by which copies on the line lag.",
 }

@@ -199,7 +199,7 @@ class ReactiveWebSocket(AsyncWebsocketStreamInterface[T]):
                     raise TypeError(f"on_open must be an 'async def on_open(connection)', not {what}")
                 await done
         except BaseException:
-            # Abort the connection here, because the caller has not got it yet.
+            # Abort the connection here, because the caller does not have it yet.
             abort_websocket(websocket)
             raise
         return websocket
@@ -278,7 +278,7 @@ def _messages_of(on_open: OnOpen) -> tuple[Any, ...]:
         return ()
     if isinstance(on_open, str | bytes | Mapping) or not isinstance(on_open, Iterable):
         raise TypeError(
-            "on_open must be a list of messages and of functions that give messages, or one 'async def "
+            "on_open must be a list of messages and of functions that return messages, or one 'async def "
             f"on_open(connection)', not {type(on_open).__name__}"
         )
     return tuple(on_open)

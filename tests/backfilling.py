@@ -27,7 +27,7 @@ from rxws.pytest_plugin import virtual_loop
 __all__ = ["WAYS", "Result", "play"]
 
 WAYS = ("number", "time", "lacking")
-"""What the history is asked by, and a history by number that lacks single trades."""
+"""How the history is asked: by number, by time, and by number if the history lacks single trades."""
 
 
 @dataclass
@@ -139,7 +139,7 @@ async def play(way: str, cuts: int, *, seed: int = 0, rate: float = 1_000) -> Re
 
 
 def _disturb(exchange: demo.DemoExchange, rng: random.Random) -> None:
-    """Give the history other faults."""
+    """Change the faults of the history."""
     trades = exchange.trades
     trades.delay = rng.choice([0.0, 0.01, 0.2])
     trades.behind = rng.choice([0, 0, 3, 20])

@@ -43,7 +43,7 @@ class LossReporter:
         self._now = connection_reporter.reporter.now
         self._backlog: Backlog[Frame, Any, int] = Backlog(lambda *_: None)
         # When the first message of each channel arrived on the connection that is being subscribed, since the epoch.
-        # A Gap has its type as the key.
+        # For a Gap, the key is its type.
         self._firsts: dict[Hashable, float] = {}
         # Whether messages were dropped since the last delivery, so that a connection cannot begin after them.
         self._has_dropped = False

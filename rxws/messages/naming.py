@@ -19,12 +19,12 @@ class _Key:
         return "channel"
 
 
-#: The key of the filter of a stream whose channel is named by the server. The value is the channel's identity.
+#: The key in the filter of a stream whose channel the server names. Its value is the channel's identity.
 CHANNEL: Final = _Key()
 
 
 def filter_of(channel: Hashable) -> Filter:
-    """Return the filter of a stream that gets the messages of a channel by the names on their connections."""
+    """Return the filter of a stream that gets the messages of a channel by its name on each connection."""
     return Filter.parse([{CHANNEL: channel}])
 
 

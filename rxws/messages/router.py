@@ -44,7 +44,7 @@ class Router:
 
     Args:
         context: the event loop and the reporter.
-        identity: the user's hook that returns what makes two messages the same; None: there is none.
+        identity: the user's hook that returns the identity of a message; None if there is no hook.
     """
 
     def __init__(self, context: LoopContext, identity: Callable[[Any], Hashable] | None = None) -> None:
@@ -54,7 +54,7 @@ class Router:
         self.last_message: Any = None
         self._reporter = context.reporter
         self._index: Index[Callable[[Any], None]] = Index(self._rejected)
-        # The receivers of channels that have another name on each connection, by the identities of the channels.
+        # The receivers of channels whose name differs on each connection, by the channels' identities.
         self._by_channel: Index[Callable[[Any], None]] = Index(self._rejected)
         self._receivers: dict[Receiver, Registration[Callable[[Any], None]]] = {}
         self._on_removed: dict[Receiver, Callable[[], None]] = {}

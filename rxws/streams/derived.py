@@ -42,21 +42,21 @@ class DerivedObservables(AsyncObservable[T], Generic[T]):
         """Return an Observable of all messages, with those that the feed has missed, which a history supplies.
 
         Each subscriber, and each ``async for``, gets every message once and in the order of the numbers of its key.
-        After each ``Gap`` of the stream, and where numbers are missing, the live messages of that key are held, and
+        After each ``Gap`` of the stream, and when numbers are missing, the live messages of that key are held, and
         ``history`` is asked for the messages in between. The messages of the history come first, then the held ones.
         While the history raises, or does not reach the held messages, it is asked again after growing delays, until
-        ``timeout``. Where messages are still missing then, a ``Gap`` with the reason ``"history"`` comes in their
-        place, and ``ws.events`` gets a ``CallbackFailed`` that names the stream and the history. Only the messages of
-        that key wait, and at most for ``timeout`` per hole.
+        ``timeout``. If messages are still missing then, a ``Gap`` with the reason ``"history"`` takes their place, and
+        ``ws.events`` gets a ``CallbackFailed`` that names the stream and the history. Only the messages of that key
+        wait, and for at most ``timeout`` per hole.
 
-        A key is asked for when its next message comes, or one second after the ``Gap``. Before the first message of a
-        key, the history is asked with ``after=None``: for a warm start, or for the messages since the last number that
-        an earlier run of the program has stored. It returns ``[]`` if there are none.
+        The history of a key is requested when its next message arrives, or one second after the ``Gap``. Before the
+        first message of a key, the history is asked with ``after=None``: for a warm start, or for the messages since
+        the last number that an earlier run of the program has stored. It returns ``[]`` if there are none.
 
         Held messages are limited to 100,000, and to about 64 MiB; older ones are fetched with the hole. A live message
         whose number is not greater than the last one is dropped if it is a copy of one of the last 10,000 delivered
-        messages. Otherwise the server has restarted its count: a ``Gap`` comes, and the new count is followed. A
-        message without a number is delivered when it comes, and reported. At the end of the stream, held messages are
+        messages. Otherwise the server has restarted its count: a ``Gap`` is delivered, and the new count is followed. A
+        message without a number is delivered when it arrives, and reported. At the end of the stream, held messages are
         delivered, with a ``Gap`` if some are missing. Disposing of the subscription cancels the requests.
 
         Args:

@@ -33,7 +33,7 @@ class LatestTable(Mapping[Hashable, T], Generic[T]):
     ``stream.latest(key)`` makes one. It takes the messages of any AsyncObservable, such as typed messages:
     ``rxws.LatestTable(ws.messages.pipe(rxops.as_type(Quote)), "symbol")``. ``Gap`` and ``Snapshot`` objects among them
     are left out. The table is in the order of the messages, the newest last. Its subscription lasts until
-    :meth:`dispose`, the end of an ``async with``, or the end of the source; the table then stays as it is.
+    :meth:`dispose`, the end of an ``async with``, or the end of the source; the table then no longer changes.
 
     Args:
         source: the messages.
@@ -117,7 +117,7 @@ class LatestTable(Mapping[Hashable, T], Generic[T]):
         return self._remove_expired()[key][0]
 
     def __iter__(self) -> Iterator[Hashable]:
-        # A copy, because messages may come while the caller's loop waits.
+        # A copy, because messages may arrive while the caller's loop waits.
         return iter([*self._remove_expired()])
 
     def __len__(self) -> int:
@@ -139,7 +139,7 @@ class LatestTable(Mapping[Hashable, T], Generic[T]):
             timeout: the seconds to wait at most; None (the default) sets no limit.
 
         Raises:
-            TimeoutError: no message with the key came in time.
+            TimeoutError: no message with the key arrived in time.
             FeedClosed: the source has ended. If it failed, its error is raised.
         """
         if timeout is not None:

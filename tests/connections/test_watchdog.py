@@ -122,7 +122,7 @@ async def test_silence_is_found_by_a_loop_that_is_always_late(connection):
 
 @in_virtual_time
 @pytest.mark.parametrize("turns", range(7))
-async def test_cancelling_prevents_the_look_that_is_to_come(connection, turns):
+async def test_cancelling_prevents_the_next_check(connection, turns):
     """Cancelling also stops the check that follows the wake-up."""
     watchdog, calls = watched(connection, 1.0)
     await asyncio.sleep(1.0)

@@ -354,7 +354,7 @@ def test_life_on_a_busy_machine_is_played_again(monkeypatch: pytest.MonkeyPatch,
     assert ("the loop was up to 0.300 s late" in str(report)) is bool(lateness)
 
 
-async def test_server_that_does_not_start_is_no_life_without_an_end(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_timeout_of_the_server_is_not_a_life_without_an_end(monkeypatch: pytest.MonkeyPatch) -> None:
     """A timeout of the server raises, because the life has not begun."""
 
     @asynccontextmanager

@@ -11,7 +11,7 @@ from tests.support.wiring import Wiring
 pytestmark = pytest.mark.usefixtures("virtual_time")
 
 
-async def test_name_belongs_to_the_newest_channel_when_it_is_given_again():
+async def test_name_belongs_to_the_newest_channel_when_it_is_assigned_again():
     """A channel has one name, and a name belongs to the channel that got it last."""
     names = ChannelNames(Wiring().reporter)
     assert not names
@@ -38,7 +38,7 @@ async def test_filter_that_raises_is_reported():
 
 
 async def test_receiver_of_a_channel_gets_only_messages_that_are_routed_to_it():
-    """A receiver by channel gets what is routed to its channel; one that raises is reported, and others go on."""
+    """A receiver by channel gets only its channel's messages; one that raises is reported, and others continue."""
     wiring, got = Wiring(), []
 
     def fail(message):

@@ -58,7 +58,7 @@ async def test_table_has_the_newest_message_of_each_key(feed):
 
 
 async def test_messages_that_the_stream_held_already(feed):
-    """Messages that came before the table was made are in it."""
+    """Messages that arrived before the table was made are in it."""
     stream = feed.stream_filter()
     await feed.come(("a", 1))
     table = stream.latest("s")
@@ -92,7 +92,7 @@ async def test_wait_for_a_key(feed):
     assert await table.wait_for("b") == {"s": "b", "p": 3}
 
 
-async def test_wait_for_a_key_when_none_comes(feed):
+async def test_wait_for_a_key_when_none_arrives(feed):
     """It raises TimeoutError with the key; after the end of the messages FeedClosed."""
     table = feed.stream_filter().latest("s")
     with pytest.raises(TimeoutError, match="no message had the key 'x' within 2 s"):
@@ -129,7 +129,7 @@ async def test_keys_expire(feed):
 
 
 async def test_message_without_the_key(feed):
-    """The first one is reported, the others are counted; they are left out."""
+    """Such messages are left out and counted, and the first is reported."""
     table = feed.stream_filter().latest("x")
     await feed.come(("a", 1), ("b", 2))
     assert len(table) == 0
@@ -152,7 +152,7 @@ async def test_table_of_typed_messages(feed):
 
 
 async def test_table_of_resynced_changes(feed):
-    """Of what ``resync`` returns, the changes are in the table."""
+    """The table has the changes of a result of ``resync``."""
 
     async def snapshot():
         return {"last": 0}
@@ -164,7 +164,7 @@ async def test_table_of_resynced_changes(feed):
 
 
 async def test_table_as_a_data_frame(feed):
-    """The keys are the index of the DataFrame, also of Structs."""
+    """The keys are the index of the DataFrame, even if the messages are Structs."""
     plain = feed.stream_filter().latest("s")
     typed = rxws.LatestTable(feed.messages.pipe(rxops.as_type(Quote)), "s")
     await feed.come(("a", 1), ("b", 2))
@@ -174,7 +174,7 @@ async def test_table_as_a_data_frame(feed):
 
 
 async def test_table_ends_when_it_is_disposed(feed):
-    """It takes no more messages, and stays as it is."""
+    """It takes no more messages, and no longer changes."""
     ended = []
     async with feed.stream_filter().latest("s") as table:
         table.changes.subscribe(lambda _: None, on_completed=lambda: ended.append(True))
