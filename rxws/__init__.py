@@ -6,6 +6,7 @@ The public names::
         ReactiveWebSocket               a feed made from a URL
         AsyncWebsocketStreamInterface   a feed made from a subclass with three hooks
         LineStatistics                  a snapshot of one line of a feed that has several
+        Rate                            a rate limit that feeds share
         State                           whether a feed is connecting, connected, rotating, waiting, closed or failed
         Statistics                      a snapshot of a feed's counters
         Continuity                      the intervals in which nothing was missing, and the gaps
@@ -81,8 +82,8 @@ not depend on sockets, and connections do not depend on streams::
 
 The modules beside the folders are the two public classes of a feed, ``interface`` and ``websocket``; their base,
 ``consuming``, and their ``options``; and modules that every folder may import: ``errors``, ``callables``, ``checks``,
-``codec``, ``delays``. The edges ``operators``, ``books``, ``recording``, ``jupyter``, ``nats``, ``prometheus``,
-``testing``, ``demo`` and ``cli`` import only what the folders export. The core imports no edge.
+``codec``, ``delays``, ``rate_limit``. The edges ``operators``, ``books``, ``recording``, ``jupyter``, ``nats``,
+``prometheus``, ``testing``, ``demo`` and ``cli`` import only what the folders export. The core imports no edge.
 
 The way of a message::
 
@@ -125,6 +126,7 @@ from .messages.filters import Filters
 from .messages.hooks import Many
 from .observables.hot import CurrentObservable
 from .observables.observable import AsyncObservable, on_loop
+from .rate_limit import Rate
 from .reporting.events import (
     CallbackFailed,
     Connected,
@@ -182,6 +184,7 @@ __all__ = [
     "NothingMatched",
     "Overflowed",
     "Quiet",
+    "Rate",
     "ReactiveWebSocket",
     "RecordingFailed",
     "RelayFailed",

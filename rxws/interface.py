@@ -66,7 +66,10 @@ class AsyncWebsocketStreamInterface(Consuming[T], metaclass=ABCMeta):
             message you may give an (async) function that returns it. None, the default, sends no heartbeat.
         send_limit: ``(messages, seconds)``: sends at most this many messages within any period of this many seconds on
             one connection. Everything that rxws sends counts. Pongs and heartbeats go first, subscriptions last.
-            None, the default, sets no limit.
+            None, the default, sets no limit. An :class:`~rxws.Rate` is shared by all connections and feeds that get it.
+        connect_limit: ``(handshakes, seconds)``: opens at most this many connections within any period of this many
+            seconds. Attempts that fail count, too. An :class:`~rxws.Rate` is shared by all feeds that get it. The wait
+            for it does not count for ``open_timeout``. None, the default, sets no limit.
         resume: for servers that send missed messages again, beginning at a cursor: ``True``, or a filter for the
             message in which the server states that it has sent all of them (``[{"recovered": True}]``). With
             :meth:`multiplex` the filter is applied to the answer to the subscription. After a lost connection, no

@@ -12,6 +12,7 @@ from .callables import is_plain_function
 from .checks import check_count, check_seconds
 from .codec import encode
 from .delays import default_delays
+from .rate_limit import Rate
 
 __all__ = ["FeedOptions", "Options"]
 
@@ -31,7 +32,8 @@ class FeedOptions(TypedDict, total=False):
     should_retry: Callable[[BaseException], bool | None] | None
     encode: Callable[[Any], str | bytes]
     heartbeat: tuple[Any, float] | None
-    send_limit: tuple[int, float] | None
+    send_limit: tuple[int, float] | Rate | None
+    connect_limit: tuple[int, float] | Rate | None
     resume: Literal[True] | Sequence[Mapping[Any, Any]] | Callable[[Any], bool] | None
     cursor: Hashable | Callable[[Any], Any] | None
     sequence: Hashable | list[Any] | Callable[[Any], Any] | None
@@ -60,7 +62,8 @@ class Options:
     should_retry: Callable[[BaseException], bool | None] | None = None
     encode: Callable[[Any], str | bytes] = encode
     heartbeat: tuple[Any, float] | None = None
-    send_limit: tuple[int, float] | None = None
+    send_limit: tuple[int, float] | Rate | None = None
+    connect_limit: tuple[int, float] | Rate | None = None
     resume: Literal[True] | Sequence[Mapping[Any, Any]] | Callable[[Any], bool] | None = None
     cursor: Hashable | Callable[[Any], Any] | None = None
     sequence: Hashable | list[Any] | Callable[[Any], Any] | None = None
@@ -94,7 +97,8 @@ class Options:
             ("should_retry", retry is None or is_plain_function(retry), "a plain function of an exception, or None"),
             ("encode", is_plain_function(self.encode), "a plain function of a message"),
             ("heartbeat", _is_pair_or_none(self.heartbeat), "a pair (message, seconds), or None"),
-            ("send_limit", _is_pair_or_none(self.send_limit), "a pair (messages, seconds), or None"),
+            ("send_limit", _is_limit(self.send_limit), "a pair (messages, seconds), an rxws.Rate, or None"),
+            ("connect_limit", _is_limit(self.connect_limit), "a pair (handshakes, seconds), an rxws.Rate, or None"),
         ):
             if not is_right:
                 raise TypeError(f"{option} must be {expected}, not {getattr(self, option)!r}")
@@ -103,16 +107,23 @@ class Options:
             check_seconds(option, getattr(self, option), zero=option.startswith("handover"))
         if self.heartbeat is not None:
             check_seconds("the seconds of heartbeat", self.heartbeat[1], zero=False)
-        if self.send_limit is not None:
-            messages, seconds = self.send_limit
-            check_count("the messages of send_limit", messages)
-            check_seconds("the seconds of send_limit", seconds, zero=False)
+        for option, unit, limit in (
+            ("send_limit", "messages", self.send_limit),
+            ("connect_limit", "handshakes", self.connect_limit),
+        ):
+            if isinstance(limit, tuple):
+                check_count(f"the {unit} of {option}", limit[0])
+                check_seconds(f"the seconds of {option}", limit[1], zero=False)
         check_count("lines", self.lines)
         if self.lines > 1 and self.resume is not None:
             raise ValueError("resume does not work with several lines yet")
         for option, needed in ("cursor", "resume"), ("sequence", "resume"), ("key", "sequence"):
             if getattr(self, option) is not None and getattr(self, needed) is None:
                 raise ValueError(f"{option} has no effect without {needed}")
+
+
+def _is_limit(value: object) -> bool:
+    return isinstance(value, Rate) or _is_pair_or_none(value)
 
 
 def _is_pair_or_none(value: object) -> bool:

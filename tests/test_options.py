@@ -53,6 +53,7 @@ def test_defaults_are_those_of_the_contract():
         "sequence": None,
         "key": None,
         "lines": 1,
+        "connect_limit": None,
     }
 
 
@@ -190,6 +191,8 @@ def test_check_seconds_says_whether_zero_is_allowed():
     ],
 )
 def test_invalid_send_limit_is_refused(send_limit, error, words):
-    """``send_limit`` needs an int of at least 1 and a positive number of seconds."""
+    """``send_limit`` and ``connect_limit`` need an int of at least 1 and a positive number of seconds."""
     with pytest.raises(error, match=words):
         Options(send_limit=send_limit)
+    with pytest.raises(error, match=words.replace("send", "connect").replace("messages", "handshakes")):
+        Options(connect_limit=send_limit)

@@ -33,7 +33,7 @@ FOLDERS = {
 """The folders of the core, lowest first, with the folders that each may import. Messages and streams do not depend on
 sockets, and connections do not depend on streams."""
 
-FOUNDATION = ("errors", "callables", "checks", "codec", "delays", "options")
+FOUNDATION = ("errors", "callables", "checks", "codec", "delays", "options", "rate_limit")
 """The modules beside the folders that every folder may import."""
 
 FORMS = ("consuming", "interface", "websocket")
@@ -47,6 +47,7 @@ PURE = (
         "codec",
         "delays",
         "options",
+        "rate_limit",
         "reporting.redaction",
         "reporting.event",
         "reporting.events",
@@ -71,7 +72,6 @@ PURE = (
             f"connections.matching.{name}"
             for name in ("deliveries", "evidence", "matcher", "memory", "outcomes", "seats")
         ),
-        "connections.rate_limit",
     ),
     *("sending.channels", "sending.subscriptions"),
 )

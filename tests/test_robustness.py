@@ -8,9 +8,9 @@ import pytest
 
 import rxws
 from rxws.connections.connection import Connection
-from rxws.connections.rate_limit import SlidingWindow
 from rxws.connections.send_queue import PrioritySendQueue
 from rxws.options import Options
+from rxws.rate_limit import SlidingWindow
 from rxws.reporting.events import CallbackFailed
 from rxws.reporting.reporter import Reporter
 from tests.support.wiring import never_asked

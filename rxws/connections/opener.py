@@ -42,6 +42,9 @@ class RotationHost(Protocol):
     def line(self) -> int:
         """The number of the line: 1 for the first."""
 
+    async def wait_for_handshake(self) -> None:
+        """Wait until ``connect_limit`` allows a handshake."""
+
     async def create(self, address: int) -> Websocket:
         """Run the opening hook for the address with this index, and return its websocket."""
 
@@ -157,6 +160,7 @@ class Opener:
         Returns:
             The connection, or the failure if none was opened.
         """
+        await self._host.wait_for_handshake()
         self.backoff.attempt_started(self._loop.time())
         try:
             websocket = await self._create()

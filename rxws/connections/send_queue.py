@@ -8,7 +8,7 @@ import heapq
 import itertools
 import math
 
-from .rate_limit import SlidingWindow
+from ..rate_limit import SlidingWindow
 
 __all__ = ["Priority", "PrioritySendQueue"]
 
@@ -41,6 +41,7 @@ class PrioritySendQueue:
         self._order = itertools.count()
         self._timer: asyncio.TimerHandle | None = None
         self._stopped = False
+        limit.waiting.add(self._grant)
 
     async def acquire(self, priority: Priority) -> bool:
         """Wait for a slot.
@@ -66,12 +67,10 @@ class PrioritySendQueue:
     def record(self) -> None:
         """Note that a message is now sent, which uses an acquired slot."""
         self._limit.record(self._loop.time())
-        self._grant()
 
     def release(self) -> None:
         """Give an acquired slot back to the next in the queue."""
         self._limit.release()
-        self._grant()
 
     def _grant(self) -> None:
         if self._timer is not None:
@@ -93,6 +92,7 @@ class PrioritySendQueue:
     def stop(self) -> None:
         """Grant no more slots. Idempotent."""
         self._stopped = True
+        self._limit.waiting.discard(self._grant)
         if self._timer is not None:
             self._timer.cancel()
         for _, _, slot in self._waiting:

@@ -48,6 +48,10 @@ class LineHost:
         """The name of the user's opening hook, or the address."""
         return self._feed.opening
 
+    async def wait_for_handshake(self) -> None:
+        """Wait until the feed allows a handshake."""
+        await self._feed.wait_for_handshake()
+
     async def create(self, address: int) -> Websocket:
         """Run the opening hook."""
         return await self._feed.create(address)

@@ -22,6 +22,7 @@ from ..connections.ledger import Ledger
 from ..connections.opener import Opener, RotationHost
 from ..connections.resumption import Resumption
 from ..connections.rotation import Rotation
+from ..connections.send_queue import Priority, PrioritySendQueue
 from ..connections.transport import check_websocket
 from ..display.cells import in_notebook, on_rerun
 from ..display.feed_view import FeedView, replace_namesake
@@ -34,6 +35,7 @@ from ..messages.router import Router
 from ..observables.hot import CurrentObservable, HotObservable
 from ..observables.loop_context import LoopContext
 from ..options import Options
+from ..rate_limit import window_of
 from ..reporting.cancellation import EXITS, is_torn_down
 from ..reporting.events import Event
 from ..reporting.redaction import redact
@@ -109,6 +111,8 @@ class Feed:
         #: The addresses of the feed, whose delays all lines share.
         self.addresses = [Address()]
         self._backoff = self._make_backoff(1)
+        limit = options.connect_limit
+        self._handshakes = None if limit is None else PrioritySendQueue(self.loop, window_of(limit, self.loop))
         self.source = self._make_source()
         self._hooks = hooks
         self.handlers: set[CoroutineHandler] = set()
@@ -294,6 +298,11 @@ class Feed:
 
     # For the rotation
 
+    async def wait_for_handshake(self) -> None:
+        """Wait until ``connect_limit`` allows a handshake, and count it."""
+        if self._handshakes is not None and await self._handshakes.acquire(Priority.NORMAL):
+            self._handshakes.record()
+
     async def create(self, address: int) -> Websocket:
         """Run the opening hook for the address with this index, and return its websocket."""
         ADDRESS.set(address)
@@ -388,6 +397,8 @@ class Feed:
     def _stop(self) -> None:
         """Start nothing new, and discard messages from now on. Idempotent."""
         self.sender.stop()
+        if self._handshakes is not None:
+            self._handshakes.stop()
         self.live_or_ended.set()
         self._unmatched.stop()
         self._view.close()

@@ -10,11 +10,11 @@ from typing import Any, Final
 from ..callables import resolve
 from ..codec import to_payload
 from ..connections.connection import Connection
-from ..connections.rate_limit import SlidingWindow
 from ..connections.send_queue import Priority, PrioritySendQueue
 from ..errors import SendFailed, SendTimeout
 from ..messages.filters import Filter
 from ..options import Options
+from ..rate_limit import Rate, window_of
 from ..reporting.reporter import Reporter
 from .channel_sync import ChannelSync
 from .channels import Channel, ChannelRegistry
@@ -49,6 +49,9 @@ class Sender:
         self._syncs: dict[Connection, ChannelSync] = {}
         # The number of calls of `send` that wait for a connection, or for earlier calls.
         self._in_line = 0
+        if isinstance(options.send_limit, Rate):
+            # A Rate of another event loop raises now, and not when the first connection is open.
+            window_of(options.send_limit, self._loop)
         # When the last message arrived on the connection that ended last, in seconds since the epoch.
         self._last_message_time = 0.0
         self.on_open: tuple[Any, ...] = ()
@@ -187,7 +190,7 @@ class Sender:
     async def prepare(self, connection: Connection) -> None:
         """Send the ``on_open`` messages, subscribe the wanted channels, and start the heartbeats of ``connection``."""
         if self._options.send_limit is not None:
-            connection.send_queue = PrioritySendQueue(self._loop, SlidingWindow(*self._options.send_limit))
+            connection.send_queue = PrioritySendQueue(self._loop, window_of(self._options.send_limit, self._loop))
         if self._options.heartbeat is not None:
             message, seconds = self._options.heartbeat
             connection.run(self._send_heartbeats(connection, message, seconds), "rxws heartbeat")

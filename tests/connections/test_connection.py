@@ -15,8 +15,8 @@ from websockets.exceptions import ConnectionClosedError
 from rxws import CallbackFailed, SendFailed, SendTimeout
 from rxws.connections.connection import Connection
 from rxws.connections.failures import Failure
-from rxws.connections.rate_limit import SlidingWindow
 from rxws.connections.send_queue import Priority, PrioritySendQueue
+from rxws.rate_limit import SlidingWindow
 from rxws.reporting.reporter import Reporter
 from rxws.testing import FeedServer
 from tests.support.life import ScriptedWebsocket

@@ -6,8 +6,8 @@ import asyncio
 
 import pytest
 
-from rxws.connections.rate_limit import MARGIN, SlidingWindow
 from rxws.connections.send_queue import Priority, PrioritySendQueue
+from rxws.rate_limit import MARGIN, SlidingWindow
 
 pytestmark = pytest.mark.usefixtures("virtual_time", "assert_no_leaks")
 

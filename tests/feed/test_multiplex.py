@@ -11,8 +11,8 @@ import pytest
 
 import rxws
 from rxws import Connected, Disconnected, Gap, Rotated, SendTimeout, State, SubscriptionFailed, demo
-from rxws.connections.rate_limit import MARGIN
 from rxws.demo import channel_of
+from rxws.rate_limit import MARGIN
 from rxws.testing import FeedServer
 from tests.support.life import Ledger, Record
 
