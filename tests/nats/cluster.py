@@ -37,7 +37,6 @@ class Cluster:
             )
             for number, port in enumerate(ports)
         }
-        self._killed: NatsServer | None = None
         self.url = [server.url for server in self._servers.values()]
 
     @property
@@ -46,10 +45,11 @@ class Cluster:
         return all(server.is_running for server in self._servers.values())
 
     def start(self) -> None:
-        """Start all servers, and wait until they have a leader."""
-        for server in self._servers.values():
+        """Start the servers that do not run, and wait until they have a leader."""
+        stopped = [server for server in self._servers.values() if not server.is_running]
+        for server in stopped:
             server.launch()
-        for server in self._servers.values():
+        for server in stopped:
             server.wait_healthy()
 
     def kill(self) -> None:
@@ -80,11 +80,5 @@ class Cluster:
     async def kill_leader(self) -> str:
         """Kill the server that leads the stream. Return its name."""
         name = await self.leader()
-        self._killed = self._servers[name]
-        self._killed.kill()
+        self._servers[name].kill()
         return name
-
-    def restart(self) -> None:
-        """Start the killed server again."""
-        if self._killed is not None:
-            self._killed.start()

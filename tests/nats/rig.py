@@ -20,6 +20,7 @@ import rxws.nats
 from rxws.testing import FeedServer
 from rxws.testing.broadcast import DelayedDelivery
 
+from .cluster import Cluster
 from .server import NatsServer
 
 __all__ = ["RelayProcess", "Report", "Rig"]
@@ -170,13 +171,23 @@ class Rig:
         rate: messages a second.
         seed: of lags and kills.
         lag: the longest lag of a message on a connection, in seconds.
+        is_cluster: whether the server is a cluster of three.
         server: options of :class:`NatsServer`.
     """
 
-    def __init__(self, folder: Path, *, rate: float = 1000, seed: int = 1, lag: float = 0.03, **server: str) -> None:
+    def __init__(
+        self,
+        folder: Path,
+        *,
+        rate: float = 1000,
+        seed: int = 1,
+        lag: float = 0.03,
+        is_cluster: bool = False,
+        **server: str,
+    ) -> None:
         self.folder = folder
         self.chances = random.Random(seed)
-        self.server = NatsServer(folder, **server)
+        self.server: Any = Cluster(folder) if is_cluster else NatsServer(folder, **server)
         self.sent: dict[int, str] = {}
         self.entries: list[Any] = []
         self.upstream = FeedServer()

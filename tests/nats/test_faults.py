@@ -16,7 +16,7 @@ import pytest
 
 import rxws
 
-from .campaign import attack, kill_worker, until_back
+from .campaign import Attack, attack, kill_worker, until_back
 from .rig import ROOT, Rig
 from .wire import Wire
 
@@ -37,7 +37,7 @@ async def reading(rig: Rig, **options: Any) -> AsyncIterator[rxws.nats.NatsFeed[
 async def test_nothing_is_lost_while_one_of_two_relays_lives(tmp_path: Path, seed: int) -> None:
     """If relays and the broker are killed one after the other, no message is lost, doubled or out of order."""
     async with Rig.running(tmp_path, seed=seed) as rig:
-        await attack(rig, 3)
+        await attack(rig, Attack(3))
         report = rig.report()
     assert report.is_clean, str(report)
     assert not report.gaps
@@ -49,7 +49,7 @@ async def test_nothing_is_lost_while_one_of_two_relays_lives(tmp_path: Path, see
 async def test_messages_that_are_lost_while_both_are_dead_are_in_a_gap(tmp_path: Path, seed: int) -> None:
     """If they are killed while others are down, a Gap covers the missing messages, and no message is doubled."""
     async with Rig.running(tmp_path, seed=seed) as rig:
-        await attack(rig, 6, both=True)
+        await attack(rig, Attack(6, both=True))
         report = rig.report()
     assert not report.untold, str(report)
     assert not report.doubled
