@@ -10,7 +10,7 @@
     loss_counter  counts lost and repeated messages by their numbers
     connecting    options that several commands share, and the feed that they describe
     demo_screen   shows the progress of ``rxws demo``
-    demo, tail, record, replay, audit, serve
+    demo, tail, record, replay, relay, audit, serve
                   the commands
 
 Each command is a module with a function ``add(declare)``, which declares the command, and a coroutine function, which
@@ -24,7 +24,7 @@ from collections.abc import Sequence
 
 import rxws
 
-from . import audit, demo, record, replay, serve, tail
+from . import audit, demo, record, relay, replay, serve, tail
 from .arguments import Parser
 from .running import run
 
@@ -51,16 +51,18 @@ def main(argv: Sequence[str] | None = None) -> int:
         epilog="examples:\n  rxws demo\n  rxws tail ws://localhost:8765 --filter e=trade | head",
     )
     parser.add_argument("--version", action="version", version=f"rxws {rxws.__version__}")
-    parser.set_defaults(prints=True)
+    parser.set_defaults(prints=True, check=lambda _options: None)
     commands = parser.add_subparsers(title="commands", metavar="COMMAND", required=True)
     demo.add(commands.add_parser)
     tail.add(commands.add_parser)
     record.add(commands.add_parser)
     replay.add(commands.add_parser)
+    relay.add(commands.add_parser)
     audit.add(commands.add_parser)
     serve.add(commands.add_parser)
     try:
         options = parser.parse_args(argv)
+        options.check(options)
     except SystemExit as ended:
         # argparse has already printed its message; the exception carries the exit code.
         return int(ended.code or 0)

@@ -17,7 +17,26 @@ from websockets.uri import parse_uri
 from ..recording.rolling import Roll
 from ..reporting import redact
 
-__all__ = ["Declare", "Parser", "count", "filter_case", "header", "key", "port", "roll", "seconds", "speed", "url"]
+__all__ = [
+    "BROKER",
+    "Declare",
+    "Parser",
+    "broker_url",
+    "count",
+    "feed_url",
+    "filter_case",
+    "header",
+    "key",
+    "port",
+    "roll",
+    "seconds",
+    "speed",
+    "start",
+    "url",
+]
+
+BROKER: Final = ("nats://", "tls://")
+"""How the addresses of NATS servers begin."""
 
 _TOKEN: Final = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
 """The name of a header in HTTP (RFC 9110 §5.6.2)."""
@@ -57,6 +76,24 @@ def url(text: str) -> str:
         # The port or the host is invalid. The text of the standard library's exception may quote a password.
         raise argparse.ArgumentTypeError("not the URL of a websocket: its host or port cannot be read") from None
     return text
+
+
+def broker_url(text: str) -> str:
+    """Check the addresses of NATS servers, with commas between them. No error shows them: they may contain secrets."""
+    for address in text.split(","):
+        if not address.startswith(BROKER) or not address.partition("://")[2]:
+            raise argparse.ArgumentTypeError("not the address of a NATS server: expected nats://HOST:PORT or tls://…")
+    return text
+
+
+def feed_url(text: str) -> str:
+    """Check the address of a feed: a websocket, or NATS servers."""
+    return broker_url(text) if text.startswith(BROKER) else url(text)
+
+
+def start(text: str) -> str | int:
+    """Parse the place in a stream where reading begins: ``new``, ``all``, ``last``, or a number."""
+    return text if text in ("new", "all", "last") else count(text)
 
 
 def count(text: str) -> int:

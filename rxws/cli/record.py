@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import argparse
 import asyncio
+import functools
 from typing import Final
 
 from .. import Event, RxwsError
 from .. import recording as recordings
 from ..reporting import RecordingFailed, printable
-from .arguments import Declare, roll, seconds, url
-from .connecting import add_connection_options, connect
+from .arguments import Declare, feed_url, roll, seconds
+from .connecting import add_connection_options, check_options, connect
 from .lines import event_line, is_news
 from .output import Output
 from .running import DONE, FAILED
@@ -37,11 +38,12 @@ def add(declare: Declare) -> None:
         epilog=_EPILOG,
     )
     parser.set_defaults(command=record, prog=parser.prog, prints=False)
-    parser.add_argument("url", metavar="URL", type=url, help="ws://... or wss://...")
+    parser.add_argument("url", metavar="URL", type=feed_url, help="ws://..., wss://..., nats://... or tls://...")
     parser.add_argument("path", metavar="PATH", help="file of JSON Lines; .gz and .zst are compressed")
     parser.add_argument("--roll", metavar="R", type=roll, help="PATH is a folder: a file per day, hour, or R bytes")
     parser.add_argument("--seconds", metavar="N", type=seconds, help="stop after N seconds (default: at Ctrl-C)")
     add_connection_options(parser)
+    parser.set_defaults(check=functools.partial(check_options, parser))
 
 
 def readable(path: str, error: OSError | ImportError) -> RxwsError:

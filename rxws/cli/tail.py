@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import argparse
+import functools
 import time
 from collections.abc import AsyncIterator
 from typing import TYPE_CHECKING, Any, Final, Protocol
 
-from .. import Event, ReactiveWebSocket, RxwsError, StreamOverflow
-from .arguments import Declare, url
-from .connecting import add_connection_options, add_filter_options, connect
+from .. import AsyncWebsocketStreamInterface, Event, RxwsError, StreamOverflow
+from .arguments import Declare, feed_url
+from .connecting import add_connection_options, add_filter_options, check_options, connect
 from .lines import event_line, is_news, json_lines
 from .output import Output
 from .running import DONE
@@ -43,9 +44,10 @@ def add(declare: Declare) -> None:
         epilog=_EPILOG,
     )
     parser.set_defaults(command=tail, prog=parser.prog)
-    parser.add_argument("url", metavar="URL", type=url, help="ws://... or wss://...")
+    parser.add_argument("url", metavar="URL", type=feed_url, help="ws://..., wss://..., nats://... or tls://...")
     add_filter_options(parser)
     add_connection_options(parser)
+    parser.set_defaults(check=functools.partial(check_options, parser))
 
 
 class _Screen(Protocol):
@@ -78,7 +80,7 @@ class _Lines:
 class _Terminal:
     """Prints messages and events in colour above a status line. Used for terminals."""
 
-    def __init__(self, console: Console, feed: ReactiveWebSocket[Any]) -> None:
+    def __init__(self, console: Console, feed: AsyncWebsocketStreamInterface[Any]) -> None:
         from rich.highlighter import JSONHighlighter
         from rich.text import Text
 
@@ -123,7 +125,7 @@ async def tail(options: argparse.Namespace, output: Output) -> int:
     return await print_messages(connect(options), options, output)
 
 
-async def print_messages(feed: ReactiveWebSocket[Any], options: argparse.Namespace, output: Output) -> int:
+async def print_messages(feed: AsyncWebsocketStreamInterface[Any], options: argparse.Namespace, output: Output) -> int:
     """Print a feed's messages until ``--count`` is reached or the feed ends; return the exit code.
 
     Raises:
